@@ -1,0 +1,50 @@
+"""Drag-and-Drop LLMs: unlabeled prompts in, a LoRA adapter out.
+
+The names below are the public API. They load on first use, so that reading a prompt file does not
+wait for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dnd_engine.adapter import Adapter
+    from dnd_engine.buckets import Bucket
+    from dnd_engine.config import EngineConfig, PromptLimits, Sampling
+    from dnd_engine.engine import Engine, Progress
+    from dnd_engine.errors import DndError
+    from dnd_engine.prompts import Prompt, PromptFile, read_prompt_file
+
+_HOMES = {
+    "Adapter": "adapter",
+    "Bucket": "buckets",
+    "DndError": "errors",
+    "Engine": "engine",
+    "EngineConfig": "config",
+    "Progress": "engine",
+    "Prompt": "prompts",
+    "PromptFile": "prompts",
+    "PromptLimits": "config",
+    "Sampling": "config",
+    "read_prompt_file": "prompts",
+}
+
+__all__ = [
+    "Adapter",
+    "Bucket",
+    "DndError",
+    "Engine",
+    "EngineConfig",
+    "Progress",
+    "Prompt",
+    "PromptFile",
+    "PromptLimits",
+    "Sampling",
+    "read_prompt_file",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module `dnd_engine` has no attribute {name!r}")
+    return getattr(import_module(f"dnd_engine.{_HOMES[name]}"), name)

@@ -1,0 +1,90 @@
+"""Frozen settings, made at the edge (app, CLI, test) and passed down as arguments.
+
+Knows no torch and reads no environment. Every default carries its reason.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from dnd_engine.errors import ConfigError
+
+__all__ = ["EngineConfig", "Mix", "PromptLimits", "Sampling"]
+
+Mix = Literal["pool", "sum"]
+"""How buckets are combined: one condition of all prompts, or a weighted sum of adapters."""
+
+MIXES: tuple[Mix, ...] = ("pool", "sum")
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if not value >= least:
+        raise ConfigError(f"`{name}` must be at least {least}, got {value}.")
+
+
+def _between(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise ConfigError(f"`{name}` must lie between {least} and {most}, got {value}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptLimits:
+    """What a set of prompt files may amount to."""
+
+    max_files: int = 60
+    """Files in all buckets together."""
+    max_file_bytes: int = 5_000_000
+    """Bytes of one file; a prompt list of this size holds tens of thousands of prompts."""
+    max_total_bytes: int = 25_000_000
+    """Bytes of all files together."""
+    max_prompts: int = 20_000
+    """Prompts of one file after cleaning. More than a condition can ever sample."""
+    max_prompt_chars: int = 8_000
+    """Characters of one prompt; the encoder reads only the first few hundred."""
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            _at_least(name, getattr(self, name), 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How the twin chat picks its next token; the same settings and seed hold for both rows."""
+
+    max_new_tokens: int = 128
+    """Tokens per answer, at most."""
+    temperature: float = 0.0
+    """0 is greedy."""
+    top_p: float = 1.0
+    """Probability mass kept; 1 keeps all."""
+    top_k: int = 0
+    """Candidates kept; 0 keeps all."""
+    repetition_penalty: float = 1.0
+    """Divides the logits of tokens already present (Keskar et al. 2019); 1 is off."""
+    seed: int = 0
+    """Seeds each row's own generator, so both rows draw the same random numbers."""
+
+    def __post_init__(self) -> None:
+        _between("max_new_tokens", self.max_new_tokens, 1, 4096)
+        _between("temperature", self.temperature, 0.0, 5.0)
+        _between("top_p", self.top_p, 0.01, 1.0)
+        _between("top_k", self.top_k, 0, 1000)
+        _between("repetition_penalty", self.repetition_penalty, 0.5, 3.0)
+        _between("seed", self.seed, 0, 2**31 - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """Which base, encoder and generator an `Engine` keeps resident, and where."""
+
+    base: str = "smollm2-135m-instruct"
+    """A name of the embedded registry, a Hub id, or a local folder (see `models`)."""
+    encoder: str = "all-minilm-l6-v2"
+    """Likewise. The generator states which encoder it was trained with."""
+    generator: Path | None = None
+    """Generator folder; None takes the one shipped for `base`."""
+    device: str | None = None
+    """`cpu`, `cuda`, `mps`; None picks the best one present."""
+    cache_dir: Path | None = None
+    """Where dequantised weights are kept; None takes the user's cache folder."""
+    limits: PromptLimits = field(default_factory=PromptLimits)

@@ -1,0 +1,526 @@
+"""The public facade: one resident base, encoder and generator, and everything done with them.
+
+`files -> Bucket -> Condition -> weight tokens -> Adapter -> chat`. Loaded once; synthesis never
+reloads the base, and a change of strength never synthesizes again.
+"""
+
+import copy
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator as Steps
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from peft import PeftConfig, PeftModel
+from torch import Tensor, nn
+
+from dnd_engine.adapter import (
+    Adapter,
+    NearestTask,
+    adapter_name,
+    read_adapter,
+    sum_adapters,
+    write_files,
+)
+from dnd_engine.asset_files import asset_path
+from dnd_engine.buckets import Bucket, check_buckets, draw_prompt_batch
+from dnd_engine.chat import ChatStep, Message, decode
+from dnd_engine.config import MIXES, EngineConfig, Mix, Sampling
+from dnd_engine.encoder import EncodedPrompts, PromptEncoder
+from dnd_engine.errors import AssetError, ConfigError, GeneratorError, VerificationError
+from dnd_engine.generator import Generator, GeneratorFolder, check_base, check_encoder
+from dnd_engine.inspection import (
+    Inspection,
+    base_norms,
+    kl_to_base,
+    nearest_tasks,
+    relative_norms,
+)
+from dnd_engine.layout import LoRALayout
+from dnd_engine.lora import FittedLoRA, LoRAHost
+from dnd_engine.models import (
+    BASES,
+    ENCODERS,
+    BaseModel,
+    ResolvedWeights,
+    best_device,
+    best_dtype,
+    fingerprint,
+    load_base,
+    next_token_logits,
+    resolve,
+)
+
+__all__ = ["Engine", "EngineInfo", "Progress"]
+
+MAX_ENCODED_PROMPTS = 128
+"""Prompts of a bucket that are read at most. Source: the paper's largest prompt batch."""
+
+_EFFECT_PROMPTS = 16
+_EFFECT_TOKENS = 256
+"""Enough prompts and text to place an effect, few enough to measure it in about a second."""
+
+_VERIFY_TOLERANCE = 0.05
+"""Largest difference allowed between stock PEFT's logits and ours, relative to the largest logit:
+bfloat16 carries 8 bits through 30 layers, and PEFT rounds at other places than a fused update."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an operation is."""
+
+    stage: str
+    """`download`, `load`, `encode`, `decode` or `check`."""
+    fraction: float | None
+    """Of the stage, 0 to 1; None if it cannot be known."""
+    elapsed_seconds: float
+    """Since the operation began."""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInfo:
+    """What is loaded, for people and for `dnd info`."""
+
+    base_id: str
+    base_path: str
+    base_sha256: str
+    base_parameters: int
+    encoder_id: str
+    encoder_path: str
+    encoder_sha256: str
+    generator_id: str
+    generator_path: Path
+    generator_sha256: str
+    generator_parameters: int
+    device: str
+    r: int
+    num_training_tasks: int
+    prompt_batch_size: int
+    seconds: dict[str, float]
+
+
+class Engine:
+    """Resident models and the operations on them; safe to share between threads.
+
+    Make one with `Engine.load`; a process needs no more.
+    """
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        base: BaseModel,
+        encoder: PromptEncoder,
+        encoder_weights: ResolvedWeights,
+        folder: GeneratorFolder,
+        generator: Generator,
+        seconds: dict[str, float],
+    ) -> None:
+        self.config = config
+        self._base = base
+        self._encoder = encoder
+        self._folder = folder
+        self._generator = generator
+        self._lock = threading.Lock()
+        full_layout = LoRALayout.from_config(base.config)
+        self._host = LoRAHost(base.model, full_layout)
+        self._norms = base_norms(base.model, full_layout)
+        self.info = EngineInfo(
+            base_id=base.weights.hub_id,
+            base_path=str(base.weights.path),
+            base_sha256=base.weights.sha256,
+            base_parameters=sum(p.numel() for p in base.model.parameters()),
+            encoder_id=encoder_weights.hub_id,
+            encoder_path=str(encoder_weights.path),
+            encoder_sha256=encoder_weights.sha256,
+            generator_id=folder.path.name,
+            generator_path=folder.path,
+            generator_sha256=folder.sha256,
+            generator_parameters=sum(p.numel() for p in generator.parameters()),
+            device=str(base.device),
+            r=folder.config.layout.spec.r,
+            num_training_tasks=len(folder.tasks),
+            prompt_batch_size=folder.config.num_prompts,
+            seconds=seconds,
+        )
+
+    @classmethod
+    def load(
+        cls,
+        config: EngineConfig | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> "Engine":
+        """Load base, encoder and generator, fetching the embedded base at first use.
+
+        Args:
+            config: What to load; the embedded default if None.
+            on_progress: Told of every stage.
+
+        Raises:
+            AssetError: If weights cannot be had or are damaged.
+            GeneratorError: If there is no generator, or it is for another base.
+        """
+        config = config or EngineConfig()
+        started = time.monotonic()
+        seconds: dict[str, float] = {}
+
+        def report(detail: str, fraction: float | None = None, stage: str = "load") -> None:
+            if on_progress is not None:
+                on_progress(Progress(stage, fraction, time.monotonic() - started, detail))
+
+        def lap(name: str) -> None:
+            seconds[name] = round(time.monotonic() - started - sum(seconds.values()), 3)
+
+        # The generator's small files first: a wrong folder is refused before any weights are read.
+        folder = GeneratorFolder.open(_generator_path(config))
+        device = best_device(config.device)
+        dtype = best_dtype(device)
+        weights = resolve(
+            config.base,
+            BASES,
+            config.cache_dir,
+            lambda detail, fraction: report(detail, fraction, "download"),
+        )
+        lap("fetch")
+        report("Loading the base model", 0.1)
+        base = load_base(weights, device, dtype)
+        check_base(folder.config, weights.hub_id, fingerprint(base))
+        lap("base")
+        report("Loading the text encoder", 0.6)
+        encoder_weights = resolve(config.encoder, ENCODERS, config.cache_dir)
+        encoder = PromptEncoder(encoder_weights.path, device, dtype)
+        check_encoder(folder.config, encoder.width, encoder_weights.sha256)
+        lap("encoder")
+        report("Loading the generator", 0.9)
+        generator = folder.load(device, dtype)
+        lap("generator")
+        engine = cls(config, base, encoder, encoder_weights, folder, generator, seconds)
+        lap("rest")
+        report("Ready", 1.0)
+        return engine
+
+    def generate(
+        self,
+        buckets: Sequence[Bucket],
+        *,
+        mix: Mix = "pool",
+        strength: float = 1.0,
+        seed: int = 0,
+    ) -> Adapter:
+        """Make an adapter from buckets of prompts; see `synthesize` for the arguments."""
+        steps = self.synthesize(buckets, mix=mix, strength=strength, seed=seed)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as stop:
+                made: Adapter = stop.value
+                return made
+
+    def synthesize(
+        self,
+        buckets: Sequence[Bucket],
+        *,
+        mix: Mix = "pool",
+        strength: float = 1.0,
+        seed: int = 0,
+    ) -> Steps[Progress, None, Adapter]:
+        """Make an adapter step by step.
+
+        Args:
+            buckets: Named, weighted groups of prompt files.
+            mix: `pool` reads all prompts as one condition, drawn in proportion to the weights;
+                `sum` makes one adapter per bucket and adds them with the weights.
+            strength: Factor on the result.
+            seed: Of the draw of prompts.
+
+        Yields:
+            Progress through the stages encode, decode and check.
+
+        Returns:
+            The adapter, by `yield from` or `StopIteration.value`.
+
+        Raises:
+            BucketError: If no bucket counts, or weights or sizes are out of bounds.
+        """
+        if mix not in MIXES:
+            raise ConfigError(f"`mix` must be {' or '.join(MIXES)}, got {mix!r}.")
+        started = time.monotonic()
+        counting = check_buckets(buckets, self.config.limits)
+        groups = [counting] if mix == "pool" else [(b,) for b in counting]
+        if mix == "sum":
+            # A bucket's weight scales its adapter, not its share of a condition.
+            groups = [(Bucket(b.name, 1.0, b.files),) for b in counting]
+        encoded: list[EncodedPrompts] = []
+        for number, group in enumerate(groups):
+            what = "all prompts" if mix == "pool" else group[0].name
+            yield Progress(
+                "encode", number / len(groups), time.monotonic() - started, f"Reading {what}"
+            )
+            encoded.append(self._encode(group, seed))
+        encode_seconds = time.monotonic() - started
+        adapters: list[Adapter] = []
+        for number, (group, prompts) in enumerate(zip(groups, encoded, strict=True)):
+            yield Progress(
+                "decode", number / len(groups), time.monotonic() - started, "Writing weights"
+            )
+            tokens = self._decode(prompts)
+            adapters.append(
+                Adapter(
+                    name=adapter_name([b.name for b in group]),
+                    tokens=tokens,
+                    layout=self._folder.config.layout,
+                    base_id=self.info.base_id,
+                )
+            )
+        tokens, kept = adapters[0].tokens, None
+        if mix == "sum":
+            tokens, kept = sum_adapters(adapters, [b.weight for b in counting])
+        decode_seconds = time.monotonic() - started - encode_seconds
+        yield Progress("check", None, time.monotonic() - started, "Comparing with training tasks")
+        pooled = torch.cat([prompts.pooled for prompts in encoded])
+        num_prompts = len({p.text for b in counting for p in b.prompts})
+        nearest = nearest_tasks(pooled, self._folder.tasks)
+        return Adapter(
+            name=adapter_name([b.name for b in counting]),
+            tokens=tokens,
+            layout=self._folder.config.layout,
+            base_id=self.info.base_id,
+            strength=strength,
+            provenance=self._provenance(counting, mix, seed, num_prompts, len(pooled), nearest),
+            num_prompts=num_prompts,
+            seconds={
+                "encode": encode_seconds,
+                "decode": decode_seconds,
+                "total": time.monotonic() - started,
+            },
+            nearest_tasks=nearest,
+            kept_energy=kept,
+        )
+
+    def chat(
+        self,
+        base_messages: Sequence[Message],
+        adapted_messages: Sequence[Message] | None = None,
+        *,
+        adapter: Adapter | None,
+        sampling: Sampling | None = None,
+    ) -> Iterator[ChatStep]:
+        """Answer as the base and as the adapted model, in one batch, token by token.
+
+        Args:
+            base_messages: The base's conversation, ending with the user's message.
+            adapted_messages: The adapted model's, if its own earlier answers differ.
+            adapter: None asks the base alone.
+            sampling: The same for both.
+
+        Yields:
+            Both answers so far. Closing the iterator stops at the next token.
+
+        Raises:
+            ChatError: If a conversation is malformed or too long.
+        """
+        sampling = sampling or Sampling()
+        conversations = [base_messages]
+        worn = None
+        if adapter is not None:
+            conversations.append(adapted_messages or base_messages)
+            worn = self._fit_twin(adapter)
+        for replies in decode(self._base, self._host, conversations, worn, sampling, self._lock):
+            yield ChatStep(replies[0], replies[1] if adapter is not None else None)
+
+    def inspect(self, adapter: Adapter, prompts: Sequence[str] = ()) -> Inspection:
+        """Measure an adapter; its effect needs prompts, of which the first 16 are used."""
+        chosen = tuple(prompts)[:_EFFECT_PROMPTS]
+        return Inspection(
+            effect=self._effect(adapter, chosen) if chosen else None,
+            relative_norms=relative_norms(adapter, self._norms),
+            nearest_tasks=adapter.nearest_tasks,
+            num_prompts=len(chosen),
+        )
+
+    def read_adapter(self, path: Path | str) -> Adapter:
+        """Read a PEFT LoRA folder or zip made for this base, with all checks.
+
+        Raises:
+            AdapterError: If it is damaged or not plain LoRA.
+            BaseMismatchError: If it is for another base.
+        """
+        return read_adapter(Path(path), self._base.config, self.info.base_id)
+
+    def save(self, adapter: Adapter, path: Path | str) -> Path:
+        """Write an adapter as a PEFT zip or folder, after proving that stock PEFT reads it.
+
+        Raises:
+            VerificationError: If keys are missing or unexpected after reloading, or the reloaded
+                model's logits are not the in-memory adapter's. Nothing is written then.
+            AdapterError: If `path` cannot be written to.
+        """
+        files = adapter.files()
+        self.verify(adapter, files)
+        return write_files(files, Path(path))
+
+    def verify(self, adapter: Adapter, files: dict[str, bytes]) -> float:
+        """Reload written files with stock PEFT on the same base and compare.
+
+        Returns:
+            Largest difference of logits, relative to the largest logit.
+
+        Raises:
+            VerificationError: If they do not come back as they were written.
+        """
+        with tempfile.TemporaryDirectory(prefix="dnd-verify-") as name:
+            folder = write_files(files, Path(name) / "adapter")
+            with self._lock:
+                twin = _sharing_copy(self._base.model)
+            model = PeftModel(
+                twin, PeftConfig.from_pretrained(str(folder)), autocast_adapter_dtype=False
+            )
+            loaded = model.load_adapter(folder, "default", autocast_adapter_dtype=False)
+        strays = [*loaded.missing_keys, *loaded.unexpected_keys]
+        strays = [key for key in strays if "lora_" in key]
+        if strays:
+            raise VerificationError(
+                f"verify failed: {len(strays)} keys missing or unexpected after reload "
+                f"({', '.join(strays[:3])}). Nothing was saved."
+            )
+        text = self._chat_text("Say hello, then count to five.")
+        ids = self._base.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        ids = ids.to(self._base.device)
+        worn = self._host.fit(adapter.worn_tokens[None], adapter.layout)
+        with torch.inference_mode():
+            with self._lock, self._host.wearing(worn):
+                ours = self._base.model(input_ids=ids, use_cache=False).logits.float()
+            theirs = model(input_ids=ids, use_cache=False).logits.float()
+        difference = float((ours - theirs).abs().max() / ours.abs().max())
+        if not difference <= _VERIFY_TOLERANCE:
+            raise VerificationError(
+                f"verify failed: the reloaded model's logits differ by {difference:.1%} of the "
+                f"largest, allowed {_VERIFY_TOLERANCE:.0%}. Nothing was saved."
+            )
+        return difference
+
+    def _encode(self, group: Sequence[Bucket], seed: int) -> EncodedPrompts:
+        """Encode the prompts of one condition: whole prompt batches, 128 prompts at most."""
+        size = self._folder.config.num_prompts
+        held = len({p.text for b in group for p in b.prompts})
+        batches = -(-min(held, MAX_ENCODED_PROMPTS) // size)
+        drawn = draw_prompt_batch(group, batches * size, seed)
+        texts = [prompt.text for prompt in drawn]
+        distinct = list(dict.fromkeys(texts))
+        with self._lock:
+            encoded = self._encoder.encode(distinct, self._folder.config.length)
+        rows = torch.tensor([distinct.index(text) for text in texts])
+        return EncodedPrompts(encoded.tokens[rows], encoded.mask[rows], encoded.pooled[rows])
+
+    @torch.inference_mode()
+    def _decode(self, prompts: EncodedPrompts) -> Float[Tensor, "tokens rows cols"]:
+        """Decode prompt batches and average their weight tokens.
+
+        The drawn prompts stand bucket by bucket; dealing them out in turn gives every batch the
+        same shares.
+        """
+        size, device = self._folder.config.num_prompts, self._base.device
+        batches = len(prompts.tokens) // size
+        with self._lock:
+            condition = self._generator.standardise(
+                prompts.tokens.to(device), prompts.mask.to(device)
+            )
+            dealt = condition.reshape(size, batches, *condition.shape[1:]).transpose(0, 1)
+            dtype = next(self._generator.decoder.parameters()).dtype
+            tokens: Tensor = self._generator(dealt.to(dtype))
+        return tokens.float().mean(dim=0).to(torch.bfloat16).cpu()
+
+    @torch.inference_mode()
+    def _effect(self, adapter: Adapter, prompts: Sequence[str]) -> float:
+        tokenizer = self._base.tokenizer
+        rows = [
+            tokenizer(self._chat_text(prompt), add_special_tokens=False)["input_ids"]
+            for prompt in prompts
+        ]
+        # The end of a prompt decides the answer; a very long one is cut at its beginning.
+        rows = [ids[-_EFFECT_TOKENS:] for ids in rows]
+        length = max(map(len, rows))
+        ids = torch.zeros(len(rows), length, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, row_ids in enumerate(rows):
+            ids[row, length - len(row_ids) :] = torch.tensor(row_ids)
+            mask[row, length - len(row_ids) :] = 1
+        twice = (ids.repeat(2, 1).to(self._base.device), mask.repeat(2, 1).to(self._base.device))
+        worn = self._fit_twin(adapter)
+        with self._lock, self._host.wearing(worn):
+            base, adapted = next_token_logits(self._base.model, *twice).chunk(2)
+        return float(kl_to_base(base, adapted).mean())
+
+    def _fit_twin(self, adapter: Adapter) -> FittedLoRA:
+        """Nothing for the first half of the rows, the adapter for the second."""
+        tokens = adapter.worn_tokens
+        return self._host.fit(torch.stack([torch.zeros_like(tokens), tokens]), adapter.layout)
+
+    def _chat_text(self, prompt: str) -> str:
+        return str(
+            self._base.tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
+            )
+        )
+
+    def _provenance(
+        self,
+        buckets: Sequence[Bucket],
+        mix: Mix,
+        seed: int,
+        num_prompts: int,
+        num_encoded: int,
+        nearest: Sequence[NearestTask],
+    ) -> dict[str, Any]:
+        """Where an adapter comes from; no texts, no times: equal input gives equal bytes."""
+        return {
+            "base": self.info.base_id,
+            "base_sha256": self.info.base_sha256,
+            "encoder": self.info.encoder_id,
+            "encoder_sha256": self.info.encoder_sha256,
+            "generator": self.info.generator_id,
+            "generator_sha256": self.info.generator_sha256,
+            "mix": mix,
+            "seed": seed,
+            "num_prompts": num_prompts,
+            "num_prompts_encoded": num_encoded,
+            "buckets": [
+                {
+                    "name": bucket.name,
+                    "weight": bucket.weight,
+                    "num_prompts": bucket.num_prompts,
+                    "files": [
+                        {"name": f.name, "num_prompts": len(f.prompts), "sha256": f.sha256}
+                        for f in bucket.files
+                    ],
+                }
+                for bucket in buckets
+            ],
+            "nearest_tasks": [asdict(task) for task in nearest],
+        }
+
+
+def _generator_path(config: EngineConfig) -> Path:
+    if config.generator is not None:
+        return config.generator
+    try:
+        return asset_path("generators", config.base)
+    except AssetError as error:
+        raise GeneratorError(
+            f"no generator is shipped for the base `{config.base}`. Name one with --generator, or "
+            "train one with `dnd train`."
+        ) from error
+
+
+def _sharing_copy(model: nn.Module) -> nn.Module:
+    """A second model object over the same tensors, without our hooks, for PEFT to rebuild."""
+    tensors = [*model.parameters(), *model.buffers()]
+    twin = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+    for module in twin.modules():
+        module._forward_hooks.clear()
+    return twin

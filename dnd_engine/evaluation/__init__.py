@@ -1,0 +1,1 @@
+"""Examines generators: scoring against references, with intervals."""

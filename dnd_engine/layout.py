@@ -1,0 +1,172 @@
+"""Where every LoRA matrix of a base model sits in the grid of weight tokens.
+
+Derived from a Hugging Face config alone, no weights needed. Knows shapes and names; knows neither
+torch nor how tokens are scaled.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dnd_engine.errors import ConfigError, LayoutError
+
+__all__ = ["LoRALayout", "LoRASpec", "Matrix", "Target"]
+
+TARGET_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "gate_proj", "down_proj")
+"""The seven linear layers of a Llama-style block, in the authors' token order."""
+
+_PARENTS = {name: "self_attn" if name[0] in "qkvo" else "mlp" for name in TARGET_MODULES}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoRASpec:
+    """The LoRA to generate: rank, alpha and target modules, in PEFT's words."""
+
+    r: int = 4
+    """Rank. 4 on all linear layers is what feasibility runs trained; the paper uses 8 and 16."""
+    lora_alpha: int = 8
+    """Scaling is `lora_alpha / r`; the paper's ratio of 2."""
+    target_modules: tuple[str, ...] = TARGET_MODULES
+
+    def __post_init__(self) -> None:
+        if self.r < 1:
+            raise ConfigError(f"`r` must be at least 1, got {self.r}.")
+        if self.lora_alpha < 1:
+            raise ConfigError(f"`lora_alpha` must be at least 1, got {self.lora_alpha}.")
+        unknown = [name for name in self.target_modules if name not in TARGET_MODULES]
+        if unknown or not self.target_modules:
+            raise ConfigError(
+                f"`target_modules` must be some of {', '.join(TARGET_MODULES)}, "
+                f"got {', '.join(self.target_modules) or 'none'}."
+            )
+
+    @property
+    def scaling(self) -> float:
+        """Factor on B·A."""
+        return self.lora_alpha / self.r
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One adapted linear layer of the base."""
+
+    layer: int
+    module: str
+    in_features: int
+    out_features: int
+
+    @property
+    def path(self) -> str:
+        """Module path inside the base, e.g. `model.layers.0.self_attn.q_proj`."""
+        return f"model.layers.{self.layer}.{_PARENTS[self.module]}.{self.module}"
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """One LoRA matrix and the weight tokens that hold it.
+
+    A (r, in) is cut along `in`; B (out, r) is transposed and cut along `out`, so a token always has
+    the rank as its rows.
+    """
+
+    target: Target
+    side: str
+    """`A` or `B`."""
+    long: int
+    """Entries along the cut axis: in_features for A, out_features for B."""
+    first_token: int
+    num_tokens: int
+
+    @property
+    def key(self) -> str:
+        """PEFT's state-dict key, without an adapter name."""
+        return f"base_model.model.{self.target.path}.lora_{self.side}.weight"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoRALayout:
+    """All targets of one base model and the token grid (tokens, r, width) they fill exactly.
+
+    The width is the greatest common divisor of all long axes, so there is never any padding. It
+    yields the authors' widths (128 for Qwen2.5-0.5B, 256 for 1.5B, 512 for 7B) without a table.
+    """
+
+    spec: LoRASpec
+    targets: tuple[Target, ...]
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], spec: LoRASpec | None = None) -> "LoRALayout":
+        """Lay out any Llama- or Qwen-style base.
+
+        Args:
+            config: The base's `config.json`, as a mapping.
+            spec: The LoRA to generate.
+
+        Raises:
+            LayoutError: If a needed size is missing or inconsistent.
+        """
+        spec = spec or LoRASpec()
+        hidden = _size(config, "hidden_size")
+        heads = _size(config, "num_attention_heads")
+        kv_heads = _size(config, "num_key_value_heads", default=heads)
+        if hidden % heads and "head_dim" not in config:
+            raise LayoutError(
+                f"`hidden_size` {hidden} is not divisible by `num_attention_heads` {heads}, and "
+                "the config names no `head_dim`."
+            )
+        head_dim = _size(config, "head_dim", default=hidden // heads)
+        intermediate = _size(config, "intermediate_size")
+        shapes = {
+            "q_proj": (hidden, heads * head_dim),
+            "k_proj": (hidden, kv_heads * head_dim),
+            "v_proj": (hidden, kv_heads * head_dim),
+            "o_proj": (heads * head_dim, hidden),
+            "up_proj": (hidden, intermediate),
+            "gate_proj": (hidden, intermediate),
+            "down_proj": (intermediate, hidden),
+        }
+        return cls(
+            spec=spec,
+            targets=tuple(
+                Target(layer, module, *shapes[module])
+                for layer in range(_size(config, "num_hidden_layers"))
+                for module in TARGET_MODULES
+                if module in spec.target_modules
+            ),
+        )
+
+    @property
+    def width(self) -> int:
+        """Columns of a weight token."""
+        return math.gcd(*(size for t in self.targets for size in (t.in_features, t.out_features)))
+
+    @property
+    def num_tokens(self) -> int:
+        """Weight tokens of a whole adapter."""
+        return sum(t.in_features + t.out_features for t in self.targets) // self.width
+
+    @property
+    def num_parameters(self) -> int:
+        """Entries of all A and B."""
+        return self.num_tokens * self.spec.r * self.width
+
+    def matrices(self) -> Iterator[Matrix]:
+        """Every A and B in token order: layer by layer, A before B (the authors' order)."""
+        width, first = self.width, 0
+        for target in self.targets:
+            for side, long in (("A", target.in_features), ("B", target.out_features)):
+                yield Matrix(target, side, long, first, long // width)
+                first += long // width
+
+
+def _size(config: Mapping[str, Any], name: str, default: int | None = None) -> int:
+    value = config.get(name)
+    if value is None:
+        value = default
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise LayoutError(
+            f"the base's config needs a positive integer `{name}`, got {value!r}. "
+            "Only Llama- and Qwen-style models are laid out."
+        )
+    return value

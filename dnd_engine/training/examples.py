@@ -1,0 +1,146 @@
+"""Examples as the base reads them: chat-formatted token ids, and their loss under an adapter.
+
+Used by training and by evaluation alike, so both see the same prompt format: the base's own chat
+template with its default system prompt, because that is what adapters meet where they are used.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from dnd_engine.training.tasks import Example
+
+__all__ = ["EncodedExample", "Mode", "PackedExamples", "encode_example", "pack", "response_losses"]
+
+Mode = Literal["full", "bare"]
+"""Whether the base sees the instruction and the input, or only the bare input."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedExample:
+    """Token ids of a chat turn and its reference answer."""
+
+    ids: tuple[int, ...]
+    start: int
+    """Index of the answer's first token; the answer ends with the end-of-turn token."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseLosses:
+    """What one forward pass says of each example's reference answer."""
+
+    nll: Float[Tensor, " examples"]
+    """Mean negative log-likelihood per answer token, in nats; differentiable."""
+    exact: Bool[Tensor, " examples"]
+    """Whether every answer token, the end of turn included, is the most likely one. Equal to exact
+    match of greedy generation, at the price of one forward pass."""
+
+
+def encode_example(
+    tokenizer: PreTrainedTokenizerBase, example: Example, mode: Mode
+) -> EncodedExample | None:
+    """Format and tokenise one example; None if `mode` is bare and it has no bare input."""
+    content = example.prompt if mode == "full" else example.bare
+    if content is None:
+        return None
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+    )
+    assert isinstance(prompt, str)
+    ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    answer = tokenizer(example.response, add_special_tokens=False)["input_ids"]
+    assert tokenizer.eos_token_id is not None
+    return EncodedExample((*ids, *answer, tokenizer.eos_token_id), len(ids))
+
+
+@dataclass(frozen=True, slots=True)
+class PackedExamples:
+    """Groups of examples as one row each, sharing the tokens they all begin with.
+
+    Every chat turn opens with the same system prompt, about half of a short example. A group wears
+    one adapter, so its examples can share that prefix: they follow it one after the other, each at
+    the positions it would have alone, and see the prefix and themselves only.
+    """
+
+    ids: Int[Tensor, "groups length"]
+    positions: Int[Tensor, "groups length"]
+    visible: Bool[Tensor, "groups 1 length length"]
+    """Which keys (last axis) a query may look at."""
+    predicts: Bool[Tensor, "groups length"]
+    """Positions whose next token belongs to an answer."""
+    owner: Int[Tensor, "groups length"]
+    """Number of the example, counted through all groups, that a position belongs to."""
+    num_examples: int
+
+    def to(self, device: torch.device) -> "PackedExamples":
+        """The same batch on a device."""
+        return PackedExamples(
+            self.ids.to(device),
+            self.positions.to(device),
+            self.visible.to(device),
+            self.predicts.to(device),
+            self.owner.to(device),
+            self.num_examples,
+        )
+
+
+def pack(groups: Sequence[Sequence[EncodedExample]]) -> PackedExamples:
+    """Pack groups of examples, padding the rows to the longest."""
+    everyone = [example for group in groups for example in group]
+    shared = _shared_length([e.ids[: e.start - 1] for e in everyone])
+    length = max(shared + sum(len(e.ids) - shared for e in group) for group in groups)
+    ids = torch.zeros(len(groups), length, dtype=torch.long)
+    positions = torch.zeros_like(ids)
+    predicts = torch.zeros_like(ids, dtype=torch.bool)
+    owner = torch.full_like(ids, -1)
+    owner[:, :shared] = len(everyone)
+    positions[:, :shared] = torch.arange(shared)
+    number = 0
+    for row, group in enumerate(groups):
+        ids[row, :shared] = torch.tensor(group[0].ids[:shared])
+        at = shared
+        for example in group:
+            rest = slice(at, at + len(example.ids) - shared)
+            ids[row, rest] = torch.tensor(example.ids[shared:])
+            positions[row, rest] = torch.arange(shared, len(example.ids))
+            predicts[row, at + example.start - 1 - shared : rest.stop - 1] = True
+            owner[row, rest] = number
+            at, number = rest.stop, number + 1
+    query, key = owner[:, :, None], owner[:, None, :]
+    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    visible = causal & ((query == key) | (key == len(everyone)))
+    return PackedExamples(ids, positions, visible[:, None], predicts, owner, number)
+
+
+def _shared_length(rows: Sequence[tuple[int, ...]]) -> int:
+    """Tokens that all rows begin with."""
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False)))
+
+
+def response_losses(model: nn.Module, batch: PackedExamples) -> ResponseLosses:
+    """Score the reference answers of a batch under whatever adapters the model wears.
+
+    Logits are computed at answer positions only: over a vocabulary of 49,152 they would otherwise
+    cost as much as several layers.
+    """
+    hidden = model.model(  # type: ignore[operator]
+        input_ids=batch.ids,
+        position_ids=batch.positions,
+        attention_mask=batch.visible,
+        use_cache=False,
+    ).last_hidden_state
+    logits = model.lm_head(hidden[batch.predicts]).float()  # type: ignore[operator]
+    targets = batch.ids.roll(-1, dims=1)[batch.predicts]
+    token_nll = nn.functional.cross_entropy(logits, targets, reduction="none")
+    missed = (logits.argmax(dim=-1) != targets).float()
+    owner = batch.owner[batch.predicts]
+    zeros = token_nll.new_zeros(batch.num_examples)
+    counts = zeros.index_add(0, owner, torch.ones_like(token_nll))
+    nll = zeros.index_add(0, owner, token_nll) / counts
+    return ResponseLosses(nll, zeros.index_add(0, owner, missed) == 0)
