@@ -149,6 +149,21 @@ class Engine:
             seconds=seconds,
         )
 
+    @property
+    def base(self) -> BaseModel:
+        """The frozen base; hold nothing of it that changes."""
+        return self._base
+
+    @property
+    def host(self) -> LoRAHost:
+        """What lets the base wear adapters; for one thread at a time."""
+        return self._host
+
+    @property
+    def training_data(self) -> list[dict[str, str]]:
+        """Tasks the generator was trained on: `task`, `family`, `licence`, `category`."""
+        return list(self._folder.config.training.get("data", []))
+
     @classmethod
     def load(
         cls,

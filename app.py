@@ -1,0 +1,18 @@
+"""The app's edge: settings, then the page. `python app.py` serves it; Spaces runs this file."""
+
+import os
+
+# Before Gradio is imported: it reads this once. No telemetry.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+from dnd_engine.config import EngineConfig
+from ui.build import build_ui
+from ui.engine_handle import EngineHandle
+from ui.serve import run
+
+config = EngineConfig()
+handle = EngineHandle.of(config)
+demo = build_ui(handle, config.limits)
+
+if __name__ == "__main__":
+    run(demo, handle, config.limits)

@@ -1,0 +1,672 @@
+// The prompt canvas. Gradio runs this text as a function body with `element`, `props`, `upload`,
+// `trigger` and `watch` in scope; `Sortable` is vendored and on the page already.
+//
+// One-way traffic keeps it simple: only this file writes `props.value` (what the visitor arranged),
+// and Python answers through the hidden inbox component, as "dnd-inbox" events (what was read, an
+// example to load, fold). A server answer can therefore never undo a move made meanwhile.
+//
+// Every name comes from a stranger. Text reaches the page through `textContent` alone.
+
+const { suffixes, max_file_bytes: maxFileBytes, max_files: maxFiles } = props.limits;
+const $ = (selector, root = element) => root.querySelector(selector);
+const root = $(".dnd-canvas");
+const board = $(".dnd-buckets");
+// The action bar and the examples are ordinary Gradio components beside the canvas; the page's CSS
+// arranges them by what is marked here.
+const stage = document.getElementById("dnd-tabs") ?? document.body;
+const MAX_NAME = 60; // characters of a bucket name, as the engine has it
+
+let buckets = []; // [{id, name, weight, cards: [card id]}]
+let cards = new Map(); // card id -> {id, name, size, split, file, reading, state}
+const removed = []; // snapshots for Undo, newest last
+const sortables = new Map(); // bucket id -> Sortable
+let dragging = false;
+let folded = false;
+let attempt = 0; // differs when the same arrangement is sent again
+let retry = null;
+let lastBucket = null; // where "Browse files" adds to
+
+// ---------------------------------------------------------------- small helpers
+
+function make(tag, className, text) {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  if (text !== undefined) node.textContent = text;
+  return node;
+}
+
+function button(className, text, label, onClick) {
+  const node = make("button", className, text);
+  node.type = "button";
+  if (label) node.setAttribute("aria-label", label);
+  node.addEventListener("click", onClick);
+  return node;
+}
+
+const svgNamespace = "http://www.w3.org/2000/svg";
+const ICONS = {
+  close: "M3 3l8 8M11 3l-8 8",
+  error: "M7 1a6 6 0 1 0 0 12A6 6 0 0 0 7 1M5 5l4 4M9 5l-4 4",
+  warn: "M7 1.5L13.3 12.5H.7zM7 5.5v3.2M7 10.3v.4",
+};
+function icon(name) {
+  const svg = document.createElementNS(svgNamespace, "svg");
+  svg.setAttribute("viewBox", "0 0 14 14");
+  svg.setAttribute("class", `dnd-icon dnd-icon-${name}`);
+  svg.setAttribute("aria-hidden", "true");
+  const path = document.createElementNS(svgNamespace, "path");
+  path.setAttribute("d", ICONS[name]);
+  svg.append(path);
+  return svg;
+}
+
+// crypto.randomUUID needs a secure context, which a page served over plain http in a LAN is not.
+const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(8)), (b) => b.toString(16).padStart(2, "0")).join("");
+const plural = (count, thing) => `${count.toLocaleString("en")} ${thing}${count === 1 ? "" : "s"}`;
+// Rounded up, so that a file over the limit never reads as the limit.
+const megabytes = (bytes) => `${(Math.ceil(bytes / 1e5) / 10).toFixed(bytes < 1e8 ? 1 : 0)} MB`;
+const bucketById = (id) => buckets.find((bucket) => bucket.id === id);
+const bucketOf = (cardId) => buckets.find((bucket) => bucket.cards.includes(cardId));
+const usable = (id) => cards.get(id)?.state === "ready";
+const promptsIn = (bucket) => bucket.cards.reduce((sum, id) => sum + (usable(id) ? cards.get(id).reading.num_prompts : 0), 0);
+const suffixList = suffixes.map((suffix) => suffix.slice(1)).join(", ").replace(/, (?=[^,]*$)/, " or ");
+
+function say(text) {
+  const live = $(".dnd-live");
+  live.textContent = "";
+  requestAnimationFrame(() => { live.textContent = text; });
+}
+
+// ---------------------------------------------------------------- state -> Python
+
+function commit() {
+  const present = buckets.map((bucket) => ({
+    id: bucket.id, name: bucket.name, weight: bucket.weight,
+    cards: bucket.cards.filter((id) => cards.get(id).state !== "uploading"),
+  }));
+  const sent = present.flatMap((bucket) => bucket.cards).map((id) => {
+    const { name, size, split, file, state } = cards.get(id);
+    return { id, name, size, split, file, waiting: state === "reading" };
+  });
+  props.value = { buckets: present, cards: sent, attempt };
+  // A message can be lost, while the page starts or the server is restarted: ask again.
+  clearTimeout(retry);
+  if (sent.some((card) => card.waiting) && attempt < 20) retry = setTimeout(() => { attempt += 1; commit(); }, 3000);
+}
+
+function changed(message) {
+  commit();
+  render();
+  if (message) say(message);
+}
+
+// ---------------------------------------------------------------- what visitors do
+
+function move(cardId, bucketId, index) {
+  const from = bucketOf(cardId);
+  const to = bucketById(bucketId);
+  if (!from || !to) return;
+  from.cards = from.cards.filter((id) => id !== cardId);
+  to.cards.splice(index ?? to.cards.length, 0, cardId);
+  changed(`${cards.get(cardId).name} moved to ${to.name}.`);
+}
+
+function snapshot(text) {
+  removed.push({ text, buckets: structuredClone(buckets), cards: new Map(cards) });
+  if (removed.length > 20) removed.shift();
+}
+
+function removeCard(cardId) {
+  const bucket = bucketOf(cardId);
+  const { name } = cards.get(cardId);
+  snapshot(`${name} removed from ${bucket.name}.`);
+  bucket.cards = bucket.cards.filter((id) => id !== cardId);
+  changed(`${name} removed. Undo brings it back.`);
+}
+
+function removeBucket(bucketId) {
+  const bucket = bucketById(bucketId);
+  const what = bucket.cards.length ? ` and its ${plural(bucket.cards.length, "file")}` : "";
+  snapshot(`${bucket.name}${what} removed.`);
+  buckets = buckets.filter(({ id }) => id !== bucketId);
+  changed(`${bucket.name}${what} removed. Undo brings it back.`);
+}
+
+function undo() {
+  const last = removed.pop();
+  if (!last) return;
+  // Put back what is gone and leave what came since: a file dropped after the removal stays.
+  for (const [index, was] of last.buckets.entries()) {
+    const now = bucketById(was.id) ?? { ...was, cards: [] };
+    if (!bucketById(was.id)) {
+      if (nameTaken(now.name, now.id)) now.name = freeName(now.name);
+      buckets.splice(Math.min(index, buckets.length), 0, now);
+    }
+    for (const [place, id] of was.cards.entries()) {
+      if (bucketOf(id)) continue;
+      if (!cards.has(id)) cards.set(id, last.cards.get(id));
+      now.cards.splice(place, 0, id);
+    }
+  }
+  changed("Brought back.");
+}
+
+const nameTaken = (name, exceptId) => buckets.some((bucket) => bucket.id !== exceptId && bucket.name === name);
+function freeName(base) {
+  if (!nameTaken(base)) return base;
+  for (let number = 2; ; number += 1) {
+    const tail = ` ${number}`;
+    const name = base.slice(0, MAX_NAME - tail.length) + tail;
+    if (!nameTaken(name)) return name;
+  }
+}
+
+function addBucket() {
+  const bucket = { id: newId(), name: freeName("New bucket"), weight: 1, cards: [] };
+  buckets.push(bucket);
+  changed(`${bucket.name} added.`);
+  const input = $(`[data-bucket="${bucket.id}"] .dnd-title`);
+  input.focus();
+  input.select();
+}
+
+function renameBucket(bucketId, input) {
+  const bucket = bucketById(bucketId);
+  const name = input.value.replace(/\s+/g, " ").trim();
+  if (name === bucket.name) input.value = name;
+  else if (!name || nameTaken(name, bucketId)) {
+    say(name ? `There is a bucket named ${name} already.` : "A bucket needs a name.");
+    input.value = bucket.name;
+  } else {
+    bucket.name = name;
+    changed(`Bucket renamed to ${name}.`);
+  }
+}
+
+function setWeight(bucketId, value) {
+  const bucket = bucketById(bucketId);
+  const weight = Math.round(Math.max(-2, Math.min(2, Number(value))) * 100) / 100;
+  if (Number.isFinite(weight)) bucket.weight = weight;
+  changed();
+}
+
+function clearAll() {
+  if (!buckets.some((bucket) => bucket.cards.length)) return;
+  snapshot("All files removed.");
+  for (const bucket of buckets) bucket.cards = [];
+  showErrors([], 0);
+  changed("All files removed. Undo brings them back.");
+}
+
+// ---------------------------------------------------------------- files
+
+function refusal(file) {
+  const dot = file.name.lastIndexOf(".");
+  const suffix = dot > 0 ? file.name.slice(dot).toLowerCase() : "";
+  if (!suffixes.includes(suffix)) {
+    const kind = suffix ? suffix.slice(1).toUpperCase() : "A name without a suffix";
+    return `${kind} is not a prompt file. Use ${suffixList}.`;
+  }
+  if (file.size > maxFileBytes) {
+    return `${megabytes(file.size)}; the limit is ${maxFileBytes / 1e6} MB a file. Keep a sample: a few hundred prompts are plenty.`;
+  }
+  if (buckets.reduce((sum, bucket) => sum + bucket.cards.length, 0) >= maxFiles) {
+    return `The canvas holds ${maxFiles} files already. Remove some first.`;
+  }
+  return null;
+}
+
+async function addFiles(files, bucketId, folders = []) {
+  if (!bucketById(bucketId)) return;
+  const faults = folders.map((name) => ({ name, text: "This is a folder. Drop the files in it instead." }));
+  const uploads = [];
+  for (const file of files) {
+    const why = refusal(file);
+    if (why) { faults.push({ name: file.name, text: why }); continue; }
+    const card = { id: newId(), name: file.name, size: file.size, split: "auto", file: null, reading: null, state: "uploading" };
+    cards.set(card.id, card);
+    bucketById(bucketId).cards.push(card.id);
+    uploads.push([card, file]);
+  }
+  const total = files.length + folders.length;
+  lastBucket = bucketId;
+  showErrors(faults, total);
+  render();
+  await Promise.all(uploads.map(async ([card, file]) => {
+    try {
+      const { path, url } = await upload(file);
+      card.file = { path, url, orig_name: file.name, size: file.size, meta: { _type: "gradio.FileData" } };
+      card.state = "reading";
+    } catch (error) {
+      console.warn("upload failed", error);
+      drop(card.id);
+      faults.push({ name: file.name, text: "The upload broke off. Check the connection and drop it again." });
+    }
+  }));
+  if (faults.length) showErrors(faults, total);
+  const added = total - faults.length;
+  changed(added ? `${plural(added, "file")} added to ${bucketById(bucketId)?.name ?? "the canvas"}.` : undefined);
+  trigger("files_added", { count: added });
+}
+
+function drop(cardId) {
+  const bucket = bucketOf(cardId);
+  if (bucket) bucket.cards = bucket.cards.filter((id) => id !== cardId);
+  cards.delete(cardId);
+}
+
+function showErrors(faults, total) {
+  const box = $(".dnd-errors");
+  box.replaceChildren();
+  box.hidden = faults.length === 0;
+  if (!faults.length) return;
+  const kept = total - faults.length;
+  const head = make("p", "dnd-errors-head");
+  const title = total === 1 ? "The file was not added." : `${faults.length} of ${total} files were not added.`;
+  const rest = kept > 0 ? `The other ${kept === 1 ? "one is" : `${kept} are`} on the canvas, and everything you had is still there.` : "Everything you had is still there.";
+  head.append(make("strong", "", title), make("span", "", ` ${rest}`));
+  const close = button("dnd-x", undefined, "Close the error list", () => { box.hidden = true; box.replaceChildren(); });
+  close.append(icon("close"));
+  const list = make("ul");
+  for (const fault of faults) {
+    const item = make("li");
+    const words = make("div");
+    words.append(make("span", "dnd-error-name", fault.name), make("span", "", fault.text));
+    item.append(icon("error"), words);
+    list.append(item);
+  }
+  box.append(head, close, list);
+}
+
+// ---------------------------------------------------------------- Python -> canvas
+
+function receive(message) {
+  if (message.op === "readings") {
+    for (const [id, reading] of Object.entries(message.readings)) {
+      const card = cards.get(id);
+      if (!card || reading.split !== card.split) continue; // an answer to an older choice
+      card.reading = reading;
+      card.state = reading.error ? "error" : "ready";
+      card.file = null; // the server keeps what it read; the upload is not needed again
+    }
+    commit();
+    render();
+  } else if (message.op === "load") {
+    for (const set of message.sets) {
+      let bucket = buckets.find(({ name }) => name === set.bucket);
+      if (!bucket) {
+        bucket = { id: newId(), name: freeName(set.bucket), weight: 1, cards: [] };
+        buckets.push(bucket);
+      }
+      bucket.weight = set.weight;
+      for (const file of set.files) {
+        if (bucket.cards.some((id) => cards.get(id).example === file.file.path)) continue; // loaded before
+        const card = { id: newId(), name: file.name, size: file.size, split: "auto", file: file.file, reading: null, state: "reading", example: file.file.path };
+        cards.set(card.id, card);
+        bucket.cards.push(card.id);
+      }
+    }
+    setFolded(false);
+    changed("Example files loaded.");
+  } else if (message.op === "fold") setFolded(true);
+}
+
+function setFolded(value) {
+  folded = value;
+  $(".dnd-strip").hidden = !folded;
+  $(".dnd-open").hidden = folded;
+  stage.toggleAttribute("data-dnd-folded", folded);
+}
+
+// ---------------------------------------------------------------- drawing
+
+function render() {
+  if (dragging) return; // never redraw under the pointer; onEnd draws
+  const old = new Map([...board.querySelectorAll(".dnd-card")].map((node) => [node.dataset.card, node]));
+  for (const box of [...board.children]) {
+    if (!bucketById(box.dataset.bucket)) {
+      sortables.get(box.dataset.bucket).destroy();
+      sortables.delete(box.dataset.bucket);
+      box.remove();
+    }
+  }
+  buckets.forEach((bucket, place) => {
+    let box = $(`[data-bucket="${bucket.id}"]`, board);
+    if (!box) box = bucketNode(bucket);
+    if (board.children[place] !== box) board.insertBefore(box, board.children[place] ?? null);
+    drawBucket(box, bucket);
+    const list = $(".dnd-list", box);
+    bucket.cards.forEach((id, index) => {
+      const node = drawCard(old.get(id), cards.get(id), bucket);
+      old.delete(id);
+      if (list.children[index] !== node) list.insertBefore(node, list.children[index] ?? null);
+    });
+  });
+  for (const node of old.values()) node.remove();
+  drawFoot();
+}
+
+function bucketNode(bucket) {
+  const box = make("article", "dnd-bucket");
+  box.dataset.bucket = bucket.id;
+  const header = make("header");
+  const title = make("input", "dnd-title");
+  title.maxLength = MAX_NAME;
+  title.spellcheck = false;
+  title.autocomplete = "off";
+  title.addEventListener("change", () => renameBucket(bucket.id, title));
+  title.addEventListener("keydown", (event) => {
+    if (event.key === "Enter") title.blur();
+    if (event.key === "Escape") { title.value = bucketById(bucket.id).name; title.blur(); }
+  });
+  const close = button("dnd-x dnd-remove-bucket", undefined, "", () => {
+    removeBucket(bucket.id);
+    $(".dnd-undo").focus();
+  });
+  close.append(icon("close"));
+  const line = make("div", "dnd-title-row");
+  line.append(title, make("span", "dnd-count"), close);
+  const weight = make("div", "dnd-weight");
+  const range = make("input", "dnd-range");
+  Object.assign(range, { type: "range", min: 0, max: 2, step: 0.1 });
+  const number = make("input", "dnd-number");
+  Object.assign(number, { type: "number", min: -2, max: 2, step: 0.1 });
+  range.addEventListener("input", () => { number.value = Number(range.value).toFixed(1); range.style.setProperty("--fill", `${range.value * 50}%`); });
+  range.addEventListener("change", () => setWeight(bucket.id, range.value));
+  number.addEventListener("change", () => setWeight(bucket.id, number.value));
+  weight.append(make("span", "", "Weight"), range, number);
+  header.append(line, weight, make("p", "dnd-share"));
+  const list = make("ul", "dnd-list");
+  const dropHere = button("dnd-drop", "Drop files here", "", () => browse(bucket.id));
+  box.append(header, list, dropHere);
+  sortables.set(bucket.id, new Sortable(list, {
+    group: "dnd-cards", draggable: ".dnd-card", filter: "button,select,a", preventOnFilter: false,
+    // Pointer events instead of HTML5 drag: the same for mouse, touch and pen, and never
+    // mistaken for files that come from the desktop.
+    forceFallback: true, fallbackOnBody: false, fallbackTolerance: 4,
+    // A short hold on touch, so that a swipe still scrolls.
+    delay: 150, delayOnTouchOnly: true, touchStartThreshold: 6,
+    animation: matchMedia("(prefers-reduced-motion: reduce)").matches ? 0 : 160,
+    ghostClass: "dnd-ghost", dragClass: "dnd-lifted",
+    onStart: () => { dragging = true; root.classList.add("is-dragging"); },
+    onMove: (event) => { markTarget(event.to.closest(".dnd-bucket")); },
+    onEnd: (event) => {
+      dragging = false;
+      root.classList.remove("is-dragging");
+      markTarget(null);
+      move(event.item.dataset.card, event.to.closest(".dnd-bucket").dataset.bucket, event.newDraggableIndex);
+    },
+  }));
+  return box;
+}
+
+function drawBucket(box, bucket) {
+  const title = $(".dnd-title", box);
+  if (document.activeElement !== title) title.value = bucket.name;
+  title.setAttribute("aria-label", `Bucket name, ${bucket.name}`);
+  $(".dnd-remove-bucket", box).setAttribute("aria-label", `Remove bucket ${bucket.name}`);
+  $(".dnd-list", box).setAttribute("aria-label", `Files in ${bucket.name}`);
+  const ready = bucket.cards.filter(usable).length;
+  const files = ready === bucket.cards.length ? plural(ready, "file") : `${ready} of ${plural(bucket.cards.length, "file")}`;
+  $(".dnd-count", box).textContent = bucket.cards.length ? `${files}, ${plural(promptsIn(bucket), "prompt")}` : "empty";
+  const range = $(".dnd-range", box);
+  const number = $(".dnd-number", box);
+  range.setAttribute("aria-label", `Weight of ${bucket.name}`);
+  number.setAttribute("aria-label", `Weight of ${bucket.name}, as a number`);
+  range.value = Math.max(0, bucket.weight);
+  range.style.setProperty("--fill", `${Math.max(0, bucket.weight) * 50}%`);
+  number.value = bucket.weight % 0.1 && (bucket.weight * 10) % 1 ? String(bucket.weight) : bucket.weight.toFixed(1);
+  const share = shareOf(bucket);
+  $(".dnd-share", box).textContent =
+    bucket.weight < 0 ? "Less of this. Works with Sum adapters only."
+    : bucket.weight === 0 ? "Kept, not used."
+    : share === null ? "Takes part once it holds prompts."
+    : `${Math.round(share * 100)} % of the batch`;
+  box.classList.toggle("is-off", bucket.weight === 0);
+}
+
+function shareOf(bucket) {
+  const total = buckets.reduce((sum, other) => sum + (promptsIn(other) ? Math.max(0, other.weight) : 0), 0);
+  return promptsIn(bucket) && bucket.weight > 0 ? bucket.weight / total : null;
+}
+
+function drawCard(node, card, bucket) {
+  // A card is drawn anew only when what it shows has changed, so focus and drags survive.
+  const { name, size, split, state, reading } = card;
+  const shown = JSON.stringify({ name, size, split, state, reading, bucket: bucket.id, off: bucket.weight === 0, names: buckets.map((b) => [b.id, b.name]) });
+  if (node?.dataset.shown === shown) return node;
+  const fresh = cardNode(card, bucket);
+  fresh.dataset.shown = shown;
+  if (!node) return fresh;
+  const focusClass = node.contains(document.activeElement) && document.activeElement.className;
+  node.replaceWith(fresh);
+  if (focusClass) (focusClass.startsWith("dnd-card") ? fresh : $(`.${focusClass.split(" ")[0]}`, fresh) ?? fresh).focus();
+  return fresh;
+}
+
+function cardNode(card, bucket) {
+  const node = make("li", `dnd-card is-${card.state}`);
+  node.dataset.card = card.id;
+  node.title = card.name;
+  node.tabIndex = 0;
+  node.setAttribute("aria-describedby", "dnd-keys");
+  const top = make("div", "dnd-card-top");
+  const grip = make("span", "dnd-grip");
+  grip.setAttribute("aria-hidden", "true");
+  const close = button("dnd-x", undefined, `Remove ${card.name}`, () => { removeCard(card.id); $(".dnd-undo").focus(); });
+  close.append(icon("close"));
+  top.append(card.state === "error" ? icon("error") : grip, make("span", "dnd-name", card.name), close);
+  const body = make("div", "dnd-card-body");
+  const { reading } = card;
+  if (card.state === "error") {
+    body.append(make("p", "dnd-fault", reading.error), make("p", "dnd-facts", "Not used. Mend the file and drop it again, or remove it."));
+  } else if (card.state === "ready") {
+    body.append(make("p", "dnd-preview", `“${reading.preview}”`));
+    if (reading.question) body.append(splitQuestion(card));
+    if (reading.notes.length) body.append(make("p", "dnd-notes", reading.notes.join(" ")));
+  }
+  const bottom = make("div", "dnd-card-bottom");
+  const facts = {
+    uploading: "uploading", reading: "reading", error: kilobytes(card.size),
+    ready: reading && `${plural(reading.num_prompts, "prompt")}${bucket.weight === 0 ? ", not used" : ""}`,
+  }[card.state];
+  bottom.append(make("span", "dnd-facts", facts));
+  if (/\.(txt|md)$/i.test(card.name) && card.state === "ready") bottom.append(splitSelect(card));
+  bottom.append(bucketSelect(card, bucket));
+  node.append(top, body, bottom);
+  return node;
+}
+
+const kilobytes = (bytes) => (bytes < 1000 ? `${bytes} B` : bytes < 1e6 ? `${(bytes / 1000).toFixed(1)} kB` : megabytes(bytes));
+
+function splitQuestion(card) {
+  const line = make("p", "dnd-question");
+  const yes = button("dnd-link", "Split by line", `Split ${card.name} by line`, () => chooseSplit(card, "lines"));
+  line.append(icon("warn"), make("span", "", card.reading.question), yes);
+  return line;
+}
+
+function chooseSplit(card, split) {
+  card.split = split;
+  card.state = "reading";
+  changed(`Reading ${card.name} again.`);
+}
+
+function select(className, label, options, chosen, onChange) {
+  const node = make("select", className);
+  node.setAttribute("aria-label", label);
+  for (const [value, text] of options) {
+    const option = make("option", "", text);
+    option.value = value;
+    option.selected = value === chosen;
+    node.append(option);
+  }
+  node.addEventListener("change", () => onChange(node.value));
+  return node;
+}
+
+const SPLITS = [["auto", "Split: auto"], ["lines", "Split: lines"], ["paragraphs", "Split: paragraphs"], ["separator", "Split: ---"]];
+const splitSelect = (card) => select("dnd-split", `How to split ${card.name} into prompts`, SPLITS, card.split, (split) => chooseSplit(card, split));
+
+function bucketSelect(card, bucket) {
+  const options = buckets.map(({ id, name }) => [id, name]);
+  return select("dnd-where", `Bucket of ${card.name}`, options, bucket.id, (id) => { move(card.id, id); focusCard(card.id); });
+}
+
+const focusCard = (id) => $(`[data-card="${id}"]`, board)?.focus();
+
+function shareBars(into, withLabels) {
+  const shares = buckets.map((bucket) => [bucket, shareOf(bucket)]).filter(([, share]) => share !== null);
+  into.replaceChildren(...shares.map(([, share], index) => {
+    const part = make("span", `dnd-part dnd-part-${index % 3}`);
+    part.style.flexGrow = share;
+    return part;
+  }));
+  withLabels?.replaceChildren(...shares.map(([bucket, share], index) => {
+    const item = make("li");
+    item.append(make("span", `dnd-dot dnd-part-${index % 3}`), make("strong", "", `${Math.round(share * 100)} %`), make("span", "", ` ${bucket.name}`));
+    return item;
+  }));
+  return shares.length;
+}
+
+function drawFoot() {
+  const states = [...buckets.flatMap((bucket) => bucket.cards)].map((id) => cards.get(id));
+  const count = (state) => states.filter((card) => card.state === state).length;
+  const prompts = buckets.reduce((sum, bucket) => sum + promptsIn(bucket), 0);
+  const parts = [];
+  if (states.length) parts.push(plural(count("ready"), "file"), plural(prompts, "prompt"));
+  if (count("uploading")) parts.push(`${count("uploading")} uploading`);
+  if (count("reading")) parts.push(`${count("reading")} reading`);
+  const faulty = count("error") ? `; ${plural(count("error"), "file")} not used` : "";
+  const summary = parts.join(", ") + faulty;
+  $(".dnd-status").textContent = summary;
+  $(".dnd-strip-text").textContent = `${plural(buckets.filter(promptsIn).length, "bucket")}, ${summary}`;
+  $(".dnd-strip-buckets").textContent = buckets.filter(promptsIn).map(({ name, weight }) => `${name} ${weight}`).join(" · ");
+  shareBars($(".dnd-strip .dnd-share-bar"));
+  $(".dnd-batch").hidden = shareBars($(".dnd-batch .dnd-share-bar"), $(".dnd-shares")) === 0;
+  $(".dnd-none").hidden = buckets.length > 0;
+  $(".dnd-keys").hidden = states.length === 0;
+  $(".dnd-clear").hidden = states.length === 0;
+  for (const selector of [".dnd-browse", ".dnd-paste"]) $(selector).disabled = buckets.length === 0;
+  const last = removed.at(-1);
+  $(".dnd-toast").hidden = !last;
+  $(".dnd-toast-text").textContent = last?.text ?? "";
+  stage.toggleAttribute("data-dnd-cards", states.length > 0);
+}
+
+// ---------------------------------------------------------------- files from the desktop
+
+const carriesFiles = (event) => event.dataTransfer && [...event.dataTransfer.types].includes("Files");
+let target = null;
+function markTarget(box) {
+  if (target === box) return;
+  target?.classList.remove("is-target");
+  target = box;
+  target?.classList.add("is-target");
+}
+const bucketAt = (event) => event.target.closest?.(".dnd-bucket") ?? board.firstElementChild;
+
+root.addEventListener("dragover", (event) => {
+  if (!carriesFiles(event)) return;
+  event.preventDefault();
+  event.dataTransfer.dropEffect = folded || !buckets.length ? "none" : "copy";
+  markTarget(bucketAt(event));
+});
+root.addEventListener("dragleave", (event) => { if (!root.contains(event.relatedTarget)) markTarget(null); });
+root.addEventListener("drop", (event) => {
+  if (!carriesFiles(event)) return;
+  event.preventDefault();
+  const box = bucketAt(event);
+  markTarget(null);
+  if (!box || folded) return;
+  const items = [...event.dataTransfer.items].filter((item) => item.kind === "file");
+  const isFolder = items.map((item) => item.webkitGetAsEntry?.()?.isDirectory ?? false);
+  const dropped = [...event.dataTransfer.files];
+  addFiles(dropped.filter((_, i) => !isFolder[i]), box.dataset.bucket, dropped.filter((_, i) => isFolder[i]).map(({ name }) => name));
+});
+// A near miss must not make the browser open the file and lose the page.
+if (!window.dndNearMissGuard) {
+  window.dndNearMissGuard = true;
+  for (const type of ["dragover", "drop"]) {
+    window.addEventListener(type, (event) => {
+      if (!carriesFiles(event) || event.defaultPrevented) return;
+      event.preventDefault();
+      if (type === "dragover") event.dataTransfer.dropEffect = "none";
+    });
+  }
+}
+
+function browse(bucketId) {
+  lastBucket = bucketId;
+  $(".dnd-picker").click();
+}
+$(".dnd-picker").accept = suffixes.join(",");
+$(".dnd-picker").addEventListener("change", (event) => {
+  const files = [...event.target.files];
+  event.target.value = ""; // so that the same file can be chosen again
+  if (files.length) addFiles(files, bucketById(lastBucket) ? lastBucket : buckets[0]?.id);
+});
+$(".dnd-browse").addEventListener("click", () => browse(bucketById(lastBucket) ? lastBucket : buckets[0].id));
+
+// ---------------------------------------------------------------- paste
+
+$(".dnd-paste").addEventListener("click", () => {
+  const form = $(".dnd-pasteboard");
+  form.hidden = !form.hidden;
+  if (form.hidden) return;
+  $(".dnd-paste-bucket").replaceChildren(...select("", "", buckets.map(({ id, name }) => [id, name]), lastBucket, () => {}).children);
+  $("textarea", form).focus();
+});
+$(".dnd-paste-cancel").addEventListener("click", () => { $(".dnd-pasteboard").hidden = true; $(".dnd-paste").focus(); });
+let pasted = 0;
+$(".dnd-pasteboard").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const text = $("textarea", event.target).value;
+  if (!text.trim()) { say("Write or paste a prompt first."); return; }
+  pasted += 1;
+  addFiles([new File([text], `pasted-${pasted}.txt`, { type: "text/plain" })], $(".dnd-paste-bucket").value);
+  event.target.reset();
+  event.target.hidden = true;
+  $(".dnd-paste").focus();
+});
+
+// ---------------------------------------------------------------- buttons and keys
+
+$(".dnd-add").addEventListener("click", addBucket);
+$(".dnd-clear").addEventListener("click", () => { clearAll(); $(".dnd-undo").focus(); });
+$(".dnd-undo").addEventListener("click", () => { undo(); if (!removed.length) $(".dnd-add").focus(); });
+$(".dnd-edit").addEventListener("click", () => { setFolded(false); $(".dnd-browse").focus(); });
+
+board.addEventListener("keydown", (event) => {
+  if (!event.target.classList.contains("dnd-card") || event.altKey || event.ctrlKey || event.metaKey) return;
+  const id = event.target.dataset.card;
+  const bucket = bucketOf(id);
+  const column = buckets.indexOf(bucket);
+  const index = bucket.cards.indexOf(id);
+  if (event.key === "ArrowRight" || event.key === "ArrowLeft") {
+    const next = buckets[column + (event.key === "ArrowRight" ? 1 : -1)];
+    if (next) move(id, next.id);
+    else say("No bucket on that side.");
+  } else if (event.key === "ArrowUp" && index > 0) move(id, bucket.id, index - 1);
+  else if (event.key === "ArrowDown" && index < bucket.cards.length - 1) move(id, bucket.id, index + 1);
+  else if (event.key === "Delete" || event.key === "Backspace") {
+    removeCard(id);
+    const next = bucket.cards[Math.min(index, bucket.cards.length - 1)];
+    if (next) focusCard(next);
+    else $(".dnd-undo").focus();
+    event.preventDefault();
+    return;
+  } else if (!event.key.startsWith("Arrow")) return;
+  event.preventDefault();
+  focusCard(id);
+});
+
+// ---------------------------------------------------------------- start
+
+buckets = (props.value?.buckets ?? []).map((bucket) => ({ ...bucket, cards: [] }));
+// Should the component be made anew, the old listener must not answer for a canvas that is gone.
+window.dndReceive && window.removeEventListener("dnd-inbox", window.dndReceive);
+window.dndReceive = (event) => receive(event.detail);
+window.addEventListener("dnd-inbox", window.dndReceive);
+render();

@@ -1,0 +1,181 @@
+"""A real Chromium, a real server, and an engine without models (`test_real.py` has the real one)."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from dnd_engine.config import PromptLimits
+from tests.ui.fake_engine import FakeEngine, slow_load
+from ui.build import build_ui
+from ui.engine_handle import EngineHandle
+from ui.serve import launch_options
+
+ARTIFACTS = Path(__file__).parents[2] / "test-artifacts"
+DESK = {"width": 1440, "height": 900}
+PHONE = {"width": 390, "height": 844}
+
+expect.set_options(timeout=10_000)
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
+    args = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+    system = Path("/usr/bin/chromium")
+    path = {"executable_path": str(system)} if system.exists() else {}
+    return {**browser_type_launch_args, **path, "args": args}
+
+
+@contextmanager
+def serving(handle: EngineHandle, *, start: bool = True) -> Iterator[str]:
+    limits = PromptLimits()
+    demo = build_ui(handle, limits)
+    if start:
+        handle.start()
+    _, url, _ = demo.launch(
+        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options(limits)
+    )
+    try:
+        yield url.rstrip("/")
+    finally:
+        demo.close(verbose=False)
+
+
+@pytest.fixture(scope="session")
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture(scope="session")
+def app_url(engine: FakeEngine) -> Iterator[str]:
+    with serving(EngineHandle(slow_load(engine, 0.01))) as url:
+        yield url
+
+
+@dataclass
+class Visit:
+    """One visitor: a browser context of their own, watched for errors and outside requests."""
+
+    page: Page
+    url: str
+    console: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
+
+    def bucket(self, name: str) -> Locator:
+        title = f"input[aria-label='Bucket name, {name}']"
+        return self.page.locator(".dnd-bucket").filter(has=self.page.locator(title))
+
+    def card(self, name: str, within: str | None = None) -> Locator:
+        root = self.bucket(within) if within else self.page
+        return root.locator(".dnd-card").filter(has=self.page.get_by_text(name, exact=True))
+
+    def names(self, bucket: str) -> list[str]:
+        return self.bucket(bucket).locator(".dnd-name").all_text_contents()
+
+    def drop(self, paths: list[Path], bucket: str) -> None:
+        """Drop files as the operating system delivers them."""
+        target = self.bucket(bucket)
+        target.scroll_into_view_if_needed()
+        box = target.bounding_box()
+        assert box is not None
+        where = {"x": box["x"] + box["width"] / 2, "y": box["y"] + min(box["height"] / 2, 120)}
+        data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+        session = self.page.context.new_cdp_session(self.page)
+        for kind in ("dragEnter", "dragOver", "drop"):
+            session.send("Input.dispatchDragEvent", {"type": kind, **where, "data": data})
+        session.detach()
+
+    def ready(self, name: str) -> Locator:
+        card = self.card(name)
+        expect(card).to_have_class(has_class("is-ready"))
+        return card
+
+    def synthesize(self) -> None:
+        self.page.locator("#dnd-synthesize").click()
+        expect(self.page.locator("#dnd-download")).to_contain_text("Download", timeout=20_000)
+        expect(self.page.locator("#dnd-download")).to_be_enabled()
+
+    def ask(self, question: str) -> None:
+        asked = self.page.locator("#dnd-pane-base .dnd-asked")
+        before = asked.count()
+        self.page.locator("#dnd-box textarea").fill(question)
+        self.page.locator("#dnd-send").click()
+        expect(asked).to_have_count(before + 1)
+
+    def answer(self, side: str) -> Locator:
+        return self.page.locator(f"#dnd-pane-{side} .dnd-answer-text").last
+
+    def idle(self) -> None:
+        expect(self.page.locator("#dnd-send")).to_be_visible(timeout=20_000)
+
+    def shot(self, name: str, *, full: bool = True) -> None:
+        ARTIFACTS.mkdir(exist_ok=True)
+        self.page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=full)
+
+
+def has_class(name: str) -> Any:
+    """Match one class among others."""
+    import re
+
+    return re.compile(rf"(^|\s){name}(\s|$)")
+
+
+Visits = Callable[..., Visit]
+
+
+@pytest.fixture
+def visits(browser: Browser, app_url: str) -> Iterator[Visits]:
+    """Open visits; at the end of the test nothing may have gone wrong in any of them."""
+    opened: list[Visit] = []
+
+    def visit(
+        url: str = app_url, *, dark: bool = False, size: dict[str, int] = DESK, **context: Any
+    ) -> Visit:
+        page = browser.new_context(viewport=size, **context).new_page()
+        seen = Visit(page, url)
+
+        def on_request(request: Any) -> None:
+            if not request.url.startswith((url, url.replace("http", "ws"), "data:", "blob:")):
+                seen.outside.append(request.url)
+
+        page.on("request", on_request)
+        page.on("pageerror", lambda error: seen.console.append(f"page: {error}"))
+        page.on(
+            "console",
+            lambda message: seen.console.append(message.text) if message.type == "error" else None,
+        )
+        page.goto(url + ("/?__theme=dark" if dark else "/"))
+        expect(page.locator(".dnd-bucket").first).to_be_visible(timeout=20_000)
+        opened.append(seen)
+        return seen
+
+    yield visit
+    for seen in opened:
+        seen.page.context.close()
+    for seen in opened:
+        assert seen.outside == []
+        assert seen.console == []
+
+
+@pytest.fixture
+def visit(visits: Visits) -> Visit:
+    return visits()
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, str | bytes], Path]:
+    def make(name: str, content: str | bytes) -> Path:
+        path = tmp_path / name
+        data = content.encode() if isinstance(content, str) else content
+        path.write_bytes(data)
+        return path
+
+    return make

@@ -1,0 +1,258 @@
+"""The canvas in a real browser: files from the desktop, cards, buckets, and everything that is bad."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import PHONE, Visit, Visits, has_class
+
+pytestmark = pytest.mark.browser
+Write = Callable[[str, str | bytes], Path]
+
+LINES = "one\ntwo\nthree\n"
+
+
+def test_files_from_the_desktop_land_in_the_bucket_they_are_dropped_on(
+    visit: Visit, write: Write
+) -> None:
+    visit.drop([write("a.txt", LINES), write("b.csv", "question,label\nq1,x\nq2,y\n")], "Legal")
+    visit.ready("a.txt")
+    expect(visit.ready("b.csv")).to_contain_text("2 prompts")
+    assert visit.names("Legal") == ["a.txt", "b.csv"]
+    expect(visit.bucket("Legal").locator(".dnd-count")).to_have_text("2 files, 5 prompts")
+    expect(visit.card("b.csv")).to_contain_text("Label column `label` ignored.")
+    expect(visit.page.locator("#dnd-hint")).to_have_text("2 files, 5 prompts")
+    visit.shot("canvas-dropped")
+
+
+def test_browse_files_adds_to_the_first_bucket(visit: Visit, write: Write) -> None:
+    with visit.page.expect_file_chooser() as chooser:
+        visit.page.get_by_role("button", name="Browse files").click()
+    chooser.value.set_files(write("a.txt", LINES))
+    visit.ready("a.txt")
+    assert visit.names("SQL") == ["a.txt"]
+
+
+def test_pasted_prompts_become_a_card(visit: Visit) -> None:
+    visit.page.get_by_role("button", name="Paste prompts").click()
+    visit.page.locator(".dnd-pasteboard textarea").fill("first\nsecond")
+    visit.page.locator(".dnd-paste-bucket").select_option(label="Tone of voice")
+    visit.page.get_by_role("button", name="Add prompts").click()
+    expect(visit.ready("pasted-1.txt")).to_contain_text("2 prompts")
+    assert visit.names("Tone of voice") == ["pasted-1.txt"]
+
+
+@pytest.mark.parametrize("hold_ms", [0, 300])
+def test_a_card_is_dragged_with_the_mouse(visit: Visit, write: Write, hold_ms: int) -> None:
+    visit.drop([write("a.txt", LINES)], "SQL")
+    card = visit.ready("a.txt")
+    start = card.locator(".dnd-name").bounding_box()
+    end = visit.bucket("Legal").locator(".dnd-list").bounding_box()
+    assert start is not None
+    assert end is not None
+    mouse = visit.page.mouse
+    mouse.move(start["x"] + 10, start["y"] + 5)
+    mouse.down()
+    mouse.move(start["x"] + 30, start["y"] + 15, steps=4)
+    mouse.move(end["x"] + end["width"] / 2, end["y"] + 40, steps=14)
+    if hold_ms:
+        expect(visit.bucket("Legal")).to_have_class(has_class("is-target"))
+        visit.shot("canvas-dragging", full=False)
+        visit.page.wait_for_timeout(hold_ms)
+    mouse.up()
+    expect(visit.card("a.txt", within="Legal")).to_be_visible()
+    assert visit.names("SQL") == []
+    expect(visit.bucket("Legal").locator(".dnd-count")).to_have_text("1 file, 3 prompts")
+
+
+def test_a_card_is_dragged_with_a_finger(visits: Visits, write: Write) -> None:
+    visit = visits(size=PHONE, has_touch=True, is_mobile=True)
+    visit.drop([write("a.txt", LINES)], "SQL")
+    card = visit.ready("a.txt")
+    card.evaluate("node => window.scrollBy(0, node.getBoundingClientRect().top - 100)")
+    box = card.locator(".dnd-name").bounding_box()
+    assert box is not None
+    x, y = box["x"] + 20, box["y"] + 8
+    session = visit.page.context.new_cdp_session(visit.page)
+
+    def touch(kind: str, points: list[dict[str, float]]) -> None:
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", [{"x": x, "y": y}])
+    visit.page.wait_for_timeout(300)
+    target = visit.bucket("Legal").locator(".dnd-list").bounding_box()
+    assert target is not None
+    end_y = min(target["y"] + 30, PHONE["height"] - 110)
+    for step in range(1, 16):
+        touch("touchMove", [{"x": x, "y": y + (end_y - y) * step / 15}])
+        visit.page.wait_for_timeout(16)
+    touch("touchEnd", [])
+    expect(visit.card("a.txt", within="Legal")).to_be_visible()
+
+
+def test_a_card_is_moved_and_removed_with_the_keyboard(visit: Visit, write: Write) -> None:
+    visit.drop([write("a.txt", LINES)], "SQL")
+    visit.drop([write("b.txt", LINES)], "SQL")
+    visit.ready("a.txt")
+    visit.ready("b.txt").focus()
+    visit.page.keyboard.press("ArrowUp")
+    assert visit.names("SQL") == ["b.txt", "a.txt"]
+    expect(visit.card("b.txt")).to_be_focused()
+    visit.page.keyboard.press("ArrowRight")
+    assert visit.names("Legal") == ["b.txt"]
+    expect(visit.card("b.txt")).to_be_focused()
+    expect(visit.page.locator(".dnd-live")).to_have_text("b.txt moved to Legal.")
+    visit.page.keyboard.press("Delete")
+    assert visit.names("Legal") == []
+    expect(visit.page.locator(".dnd-undo")).to_be_focused()
+    visit.page.keyboard.press("Enter")
+    expect(visit.card("b.txt", within="Legal")).to_contain_text("3 prompts")
+
+
+def test_a_card_is_moved_with_its_select(visit: Visit, write: Write) -> None:
+    visit.drop([write("a.txt", LINES)], "SQL")
+    visit.ready("a.txt").locator(".dnd-where").select_option(label="Tone of voice")
+    assert visit.names("Tone of voice") == ["a.txt"]
+
+
+def test_buckets_are_renamed_added_weighted_removed_and_brought_back(
+    visit: Visit, write: Write
+) -> None:
+    visit.drop([write("a.txt", LINES)], "SQL")
+    visit.ready("a.txt")
+    title = visit.bucket("SQL").locator(".dnd-title")
+    title.fill("Analyst")
+    title.press("Enter")
+    expect(visit.bucket("Analyst").locator(".dnd-card")).to_have_count(1)
+    taken = visit.bucket("Legal").locator(".dnd-title")
+    taken.fill("Analyst")
+    taken.press("Enter")
+    expect(taken).to_have_value("Legal")
+    visit.page.get_by_role("button", name="Add bucket").click()
+    visit.page.keyboard.type("Spare")
+    visit.page.keyboard.press("Enter")
+    expect(visit.bucket("Spare")).to_be_visible()
+    number = visit.bucket("Analyst").locator(".dnd-number")
+    number.fill("0")
+    number.press("Enter")
+    expect(visit.bucket("Analyst")).to_contain_text("Kept, not used.")
+    expect(visit.page.locator("#dnd-hint")).to_contain_text("has weight 0")
+    number.fill("1.5")
+    number.press("Enter")
+    expect(visit.bucket("Analyst")).to_contain_text("100 % of the batch")
+    visit.page.get_by_role("button", name="Remove bucket Analyst").click()
+    expect(visit.bucket("Analyst")).to_have_count(0)
+    expect(visit.page.locator("#dnd-synthesize")).to_be_disabled()
+    visit.page.get_by_role("button", name="Undo").click()
+    expect(visit.card("a.txt", within="Analyst")).to_be_visible()
+    expect(visit.bucket("Analyst").locator(".dnd-number")).to_have_value("1.5")
+    expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()
+
+
+def test_without_a_bucket_the_page_says_what_to_do(visit: Visit) -> None:
+    for name in ("SQL", "Legal", "Tone of voice"):
+        visit.page.get_by_role("button", name=f"Remove bucket {name}").click()
+    expect(visit.page.locator(".dnd-none")).to_be_visible()
+    expect(visit.page.locator("#dnd-hint")).to_have_text("Add a bucket first.")
+    expect(visit.page.locator("#dnd-synthesize")).to_be_disabled()
+    visit.shot("canvas-no-bucket")
+
+
+BAD = {
+    "empty.txt": (b"", "empty file"),
+    "photo.txt": (b"\x89PNG\r\n" + bytes(200), "PNG image"),
+    "binary.txt": (bytes(range(256)), "expected UTF-8"),
+    "latin.txt": ("Größe und Maß\n".encode("latin-1"), "save it as UTF-8"),
+    "broken.jsonl": (b'{"prompt": "fine"}\n{"prompt": \n', "Line 2"),
+    "list.jsonl": (b'{"prompt": "fine"}\n["no"]\n', "got a list"),
+    "numbers.csv": (b"a,b\n1,2\n", "expected a column of text"),
+    "blank.txt": (b" \n \n", "white space"),
+}
+
+
+def test_every_bad_file_has_its_own_message_and_nothing_else_is_lost(
+    visit: Visit, write: Write
+) -> None:
+    visit.drop([write("good.txt", LINES)], "Legal")
+    visit.ready("good.txt")
+    for name, (content, words) in BAD.items():
+        visit.drop([write(name, content)], "SQL")
+        card = visit.card(name)
+        expect(card).to_have_class(has_class("is-error"))
+        expect(card.locator(".dnd-fault")).to_contain_text(words, ignore_case=True)
+    visit.drop([write("scan.pdf", b"%PDF-"), write("huge.csv", b"p\n" + b"x" * 50_000_000)], "SQL")
+    errors = visit.page.locator(".dnd-errors")
+    expect(errors).to_contain_text("2 of 2 files were not added.")
+    expect(errors).to_contain_text("PDF is not a prompt file.")
+    expect(errors).to_contain_text("50.1 MB; the limit is 5 MB a file.")
+    expect(visit.card("good.txt", within="Legal")).to_contain_text("3 prompts")
+    expect(visit.page.locator("#dnd-hint")).to_have_text(
+        f"1 file, 3 prompts; {len(BAD)} files not used"
+    )
+    visit.shot("canvas-errors")
+    visit.synthesize()
+    expect(visit.page.locator("#dnd-adapter")).to_contain_text("3 prompts from 1 file")
+
+
+def test_names_of_files_and_buckets_are_only_ever_text(visit: Visit, write: Write) -> None:
+    names = [
+        "${window.pwned=1}.txt",
+        "`{{constructor}}`.txt",
+        "<img src=x onerror=window.pwned=1>.txt",
+        "<script>window.pwned=1<.txt",
+        "..%2f..%2fetc%2fpasswd.txt",
+    ]
+    visit.drop([write(name, f"{name}\nsecond\n") for name in names], "SQL")
+    for name in names:
+        expect(visit.card(name)).to_have_class(has_class("is-ready"))
+    title = visit.bucket("Legal").locator(".dnd-title")
+    title.fill("<b onmouseover=window.pwned=1>${window.pwned=1}")
+    title.press("Enter")
+    visit.page.locator(".dnd-card").first.locator(".dnd-where").select_option(index=1)
+    visit.synthesize()
+    visit.ask("<img src=x onerror=window.pwned=1> ${window.pwned=1}")
+    visit.idle()
+    expect(visit.page.locator("#dnd-pane-base .dnd-asked")).to_contain_text("<img src=x")
+    assert visit.page.evaluate("window.pwned") is None
+    assert visit.page.locator("#dnd-tabs img[src=x]").count() == 0
+    visit.shot("canvas-hostile-names")
+
+
+def test_another_way_of_splitting_is_tried_on_request(visit: Visit, write: Write) -> None:
+    visit.drop([write("poem.txt", "a\nb\n\nc\nd\n")], "SQL")
+    card = visit.ready("poem.txt")
+    expect(card).to_contain_text("2 prompts")
+    card.locator(".dnd-split").select_option("lines")
+    expect(visit.card("poem.txt")).to_contain_text("4 prompts")
+    expect(visit.page.locator("#dnd-hint")).to_have_text("1 file, 4 prompts")
+
+
+def test_one_long_prompt_asks_whether_to_split(visit: Visit, write: Write) -> None:
+    visit.drop([write("tone.md", "---\nOur tone is warm\nbrief\nnever loud\n")], "SQL")
+    card = visit.ready("tone.md")
+    expect(card).to_contain_text("Read as one long prompt.")
+    card.get_by_role("button", name="Split tone.md by line").click()
+    expect(visit.card("tone.md")).not_to_contain_text("Read as one long prompt.")
+    expect(visit.card("tone.md")).not_to_contain_text("1 prompt ")
+
+
+def test_forty_files_at_once_are_all_read(visit: Visit, write: Write) -> None:
+    visit.drop([write(f"f{number}.txt", f"prompt {number}\n") for number in range(40)], "SQL")
+    expect(visit.page.locator("#dnd-hint")).to_have_text("40 files, 40 prompts", timeout=20_000)
+    expect(visit.page.locator(".dnd-card.is-ready")).to_have_count(40)
+
+
+def test_examples_are_ordinary_cards(visit: Visit) -> None:
+    visit.page.locator("#dnd-example-sql").click()
+    expect(visit.bucket("SQL").locator(".dnd-card.is-ready")).to_have_count(2)
+    visit.page.locator("#dnd-example-sql").click()
+    visit.page.locator("#dnd-example-all").click()
+    expect(visit.page.locator("#dnd-hint")).to_have_text("7 files, 78 prompts")
+    weights = [visit.bucket(name).locator(".dnd-number") for name in ("SQL", "Legal")]
+    expect(weights[0]).to_have_value("1.0")
+    expect(weights[1]).to_have_value("0.6")
+    visit.card("replies.txt").locator(".dnd-where").select_option(label="SQL")
+    assert "replies.txt" in visit.names("SQL")
+    visit.shot("canvas-examples")

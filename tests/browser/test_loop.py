@@ -1,0 +1,347 @@
+"""The loop: synthesize, chat, checks, download; loading, failing, stopping; two visitors."""
+
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, expect
+
+from dnd_engine.errors import AssetError
+from tests.browser.conftest import DESK, PHONE, Visit, Visits, has_class, serving
+from tests.ui.fake_engine import FakeEngine, slow_load
+from ui.engine_handle import EngineHandle
+
+pytestmark = pytest.mark.browser
+Write = Callable[[str, str | bytes], Path]
+
+
+def test_synthesize_shows_its_stages_and_what_was_made(visit: Visit, engine: FakeEngine) -> None:
+    visit.page.locator("#dnd-example-all").click()
+    expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()
+    visit.page.locator("#dnd-synthesize").click()
+    stages = visit.page.locator("#dnd-stages")
+    expect(stages).to_contain_text("Making the adapter")
+    expect(stages.locator("li.is-running")).to_have_count(1)
+    visit.shot("synthesizing")
+    bar = visit.page.locator("#dnd-adapter")
+    expect(bar).to_contain_text("78 prompts from 7 files")
+    for fact in ("made in 0.43 s", "rank 4", "2.4 MB", "sql-legal-tone"):
+        expect(bar).to_contain_text(fact)
+    stages.locator("summary").click()
+    for stage in ("Read prompts", "Encode", "Decode", "Check"):
+        expect(stages.locator("li.is-done").filter(has_text=stage)).to_have_count(1)
+    expect(visit.page.locator("#dnd-checks")).to_contain_text("Changes the model")
+    expect(visit.page.locator("#dnd-checks")).to_contain_text("wikisql")
+    expect(visit.page.locator(".dnd-strip")).to_contain_text("3 buckets, 7 files, 78 prompts")
+    expect(visit.page.locator("#dnd-synthesize")).to_be_hidden()
+    visit.page.get_by_role("button", name="Edit prompts").click()
+    expect(visit.page.locator(".dnd-card")).to_have_count(7)
+    expect(visit.page.locator("#dnd-synthesize")).to_be_visible()
+    visit.card("replies.txt").locator(".dnd-x").click()
+    expect(bar).to_contain_text("Made from earlier prompts.")
+    assert engine.calls[-1]["mix"] == "pool"
+
+
+def test_mix_and_seed_reach_the_engine(visit: Visit, engine: FakeEngine) -> None:
+    visit.page.locator("#dnd-example-sql").click()
+    visit.page.get_by_text("Sum adapters").click()
+    visit.page.locator("#dnd-advanced").get_by_text("Advanced").click()
+    visit.page.get_by_label("Seed").first.fill("7")
+    expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()
+    visit.synthesize()
+    assert (engine.calls[-1]["mix"], engine.calls[-1]["seed"]) == ("sum", 7)
+    expect(visit.page.locator("#dnd-adapter")).to_contain_text("keeps 91 % of the change")
+
+
+def test_both_answers_stream_at_once_and_differ(visit: Visit) -> None:
+    visit.page.locator("#dnd-example-all").click()
+    expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()
+    visit.synthesize()
+    visit.page.locator(".dnd-suggestion").first.click()
+    expect(visit.page.locator("#dnd-box textarea")).to_have_value(
+        "Question: How many cars are red?"
+    )
+    visit.page.locator("#dnd-send").click()
+    for side in ("base", "adapted"):
+        expect(visit.page.locator(f"#dnd-pane-{side} .dnd-cursor")).to_be_visible()
+    lengths = [len(visit.answer(side).inner_text()) for side in ("base", "adapted")]
+    assert all(lengths)
+    visit.shot("chat-streaming")
+    visit.idle()
+    expect(visit.answer("base")).to_contain_text("in general.")
+    expect(visit.answer("adapted").locator("pre")).to_contain_text("SELECT name")
+    assert len(visit.answer("base").inner_text()) > lengths[0]
+    facts = visit.page.locator("#dnd-pane-adapted .dnd-answer-facts")
+    expect(facts).to_contain_text("× 1.00")
+    expect(facts).to_contain_text("48 tok/s")
+    expect(visit.page.locator("#dnd-pane-base .dnd-answer-facts")).to_contain_text("base 9c41e0")
+    visit.shot("ready")
+    if os.environ.get("DND_UPDATE_SCREENSHOT"):
+        assets = Path(__file__).parents[2] / "assets"
+        visit.page.screenshot(path=assets / "screenshot.png")
+
+
+def test_the_base_answers_before_there_is_an_adapter(visit: Visit) -> None:
+    visit.ask("Hello there")
+    visit.idle()
+    expect(visit.answer("base")).to_contain_text("in general.")
+    expect(visit.page.locator("#dnd-pane-adapted")).to_contain_text("Asked before there was")
+
+
+def test_equal_answers_are_called_equal(visit: Visit) -> None:
+    visit.page.locator("#dnd-example-tone").click()
+    expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()
+    visit.synthesize()
+    visit.ask("SAME again")
+    visit.idle()
+    expect(visit.page.locator("#dnd-pane-adapted")).to_contain_text("same as base, token for token")
+
+
+def test_stop_keeps_the_words_so_far_and_the_next_question_works(
+    visit: Visit, engine: FakeEngine
+) -> None:
+    closed = engine.closed_chats
+    visit.ask("LONG answer please")
+    expect(visit.answer("base")).to_contain_text("several ways")
+    visit.page.locator("#dnd-stop-chat").click()
+    expect(visit.page.locator("#dnd-pane-base .dnd-answer-facts")).to_contain_text("stopped")
+    visit.page.wait_for_timeout(400)
+    length = len(visit.answer("base").inner_text())
+    visit.page.wait_for_timeout(400)
+    assert len(visit.answer("base").inner_text()) == length
+    assert engine.closed_chats == closed + 1
+    visit.shot("chat-stopped")
+    visit.ask("And now")
+    visit.idle()
+    expect(visit.answer("base")).to_contain_text("in general.")
+    visit.page.locator("#dnd-clear-chat").click()
+    expect(visit.page.locator("#dnd-pane-base .dnd-answer")).to_have_count(0)
+
+
+def test_sampling_settings_are_used_and_an_answer_can_fail(visit: Visit) -> None:
+    visit.page.locator("#dnd-sampling").get_by_text("Sampling").click()
+    visit.page.locator("#dnd-sampling input[type=number]").first.fill("8")
+    visit.page.keyboard.press("Tab")
+    visit.ask("Short")
+    visit.idle()
+    expect(visit.page.locator("#dnd-pane-base .dnd-answer-facts")).to_contain_text(
+        "cut at 8 tokens"
+    )
+    visit.ask("BREAK it")
+    visit.idle()
+    expect(visit.page.locator("#dnd-pane-base")).to_contain_text("longer than the model can read")
+
+
+def test_the_zip_that_is_offered_was_verified_and_opens(visit: Visit) -> None:
+    visit.page.locator("#dnd-example-sql").click()
+    expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()
+    visit.synthesize()
+    with visit.page.expect_download() as download:
+        visit.page.locator("#dnd-download").click()
+    name = download.value.suggested_filename
+    assert name.startswith("sql-")
+    assert name.endswith(".zip")
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert sorted(archive.namelist()) == [
+            "README.md",
+            "adapter_config.json",
+            "adapter_model.safetensors",
+            "provenance.json",
+        ]
+
+
+def test_strength_acts_on_the_next_message_without_a_new_synthesis(
+    visit: Visit, engine: FakeEngine
+) -> None:
+    visit.page.locator("#dnd-example-sql").click()
+    expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()
+    visit.synthesize()
+    calls = len(engine.calls)
+    before = visit.page.locator("#dnd-adapter code").inner_text()
+    number = visit.page.locator("#dnd-strength input[type=number]")
+    number.fill("1.6")
+    number.press("Tab")
+    expect(visit.page.locator("#dnd-adapter code")).not_to_have_text(before)
+    expect(visit.page.locator("#dnd-adapter")).to_contain_text("answers may turn to garble")
+    expect(visit.page.locator("#dnd-download")).to_be_enabled()
+    visit.ask("Now")
+    visit.idle()
+    expect(visit.page.locator("#dnd-pane-adapted .dnd-answer-facts")).to_contain_text("× 1.60")
+    assert len(engine.calls) == calls
+    number.fill("2")
+    number.press("Tab")
+    expect(visit.page.locator("#dnd-warning")).to_contain_text("3 keys missing after reload")
+    expect(visit.page.locator("#dnd-download")).to_be_disabled()
+
+
+def test_an_adapter_that_does_nothing_is_called_that(visit: Visit, write: Write) -> None:
+    visit.drop([write("latin.txt", "NOTHING apertura\nhispanica\n")], "Legal")
+    visit.ready("latin.txt")
+    visit.synthesize()
+    expect(visit.page.locator("#dnd-warning")).to_contain_text("unlikely to help")
+    expect(visit.page.locator("#dnd-checks")).to_contain_text("Does nothing measurable")
+    expect(visit.page.locator("#dnd-download")).to_have_text("Download anyway")
+    expect(visit.page.locator("#dnd-download")).to_have_class(has_class("secondary"))
+    visit.shot("warning")
+
+
+def test_a_failed_synthesis_says_why_and_loses_nothing(visit: Visit, write: Write) -> None:
+    visit.drop([write("bad.txt", "FAIL here\nplease\n")], "SQL")
+    visit.ready("bad.txt")
+    visit.page.locator("#dnd-synthesize").click()
+    stages = visit.page.locator("#dnd-stages")
+    expect(stages).to_contain_text("ran out of memory at prompt 3")
+    expect(stages.locator("li.is-failed")).to_contain_text("Encode")
+    expect(visit.card("bad.txt")).to_be_visible()
+    expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()
+    visit.shot("failed")
+
+
+def test_a_synthesis_can_be_stopped(visit: Visit, write: Write) -> None:
+    visit.drop([write("slow.txt", "SLOW one\ntwo\n")], "SQL")
+    visit.ready("slow.txt")
+    visit.page.locator("#dnd-synthesize").click()
+    expect(visit.page.locator("#dnd-stages li.is-running")).to_contain_text("Encode")
+    visit.page.get_by_role("button", name="Stop").first.click()
+    expect(visit.page.locator("#dnd-stages")).to_contain_text("Stopped. Nothing was made")
+    expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()
+    expect(visit.page.locator("#dnd-adapter")).to_be_hidden()
+    visit.shot("stopped")
+
+
+def test_two_visitors_never_see_each_other(visits: Visits, write: Write) -> None:
+    one, two = visits(), visits()
+    one.drop([write("same.txt", LINES)], "SQL")
+    two.drop([write("same.txt", LINES)], "Legal")
+    two.drop([write("mine.txt", "private\nwords\n")], "Legal")
+    one.ready("same.txt")
+    two.ready("same.txt")
+    two.ready("mine.txt")
+    assert one.names("Legal") == []
+    one.page.locator("#dnd-synthesize").click()
+    two.page.locator("#dnd-synthesize").click()
+    for visit, facts in ((one, "3 prompts from 1 file"), (two, "5 prompts from 2 files")):
+        expect(visit.page.locator("#dnd-adapter")).to_contain_text(facts, timeout=20_000)
+    one.ask("from one")
+    two.ask("from two")
+    hashes = []
+    for visit, words, other in ((one, "from one", "from two"), (two, "from two", "from one")):
+        visit.idle()
+        expect(visit.answer("adapted")).to_contain_text(f"asked {words}")
+        expect(visit.page.locator("#dnd-pane-adapted")).not_to_contain_text(other)
+        hashes.append(visit.page.locator("#dnd-adapter code").inner_text())
+        expect(visit.answer("adapted")).to_contain_text(hashes[-1])
+    assert hashes[0] != hashes[1]
+
+
+LINES = "one\ntwo\nthree\n"
+
+
+def test_the_page_is_usable_while_the_engine_loads(visits: Visits, write: Write) -> None:
+    with serving(EngineHandle(slow_load(FakeEngine(), 6))) as url:
+        visit = visits(url)
+        expect(visit.page.locator("#dnd-load")).to_contain_text("Downloading the base model")
+        visit.shot("loading")
+        visit.drop([write("a.txt", LINES)], "SQL")
+        visit.ready("a.txt")
+        visit.page.locator("#dnd-synthesize").click()
+        expect(visit.page.locator("#dnd-stages li.is-running")).to_contain_text("Download")
+        visit.shot("loading-synthesizing")
+        expect(visit.page.locator("#dnd-adapter")).to_contain_text("3 prompts", timeout=20_000)
+        expect(visit.page.locator("#dnd-load")).to_be_hidden()
+        expect(visit.page.locator("#dnd-header")).to_contain_text("CPU · Ready")
+
+
+def test_a_failed_load_says_why_and_can_be_tried_again(visits: Visits) -> None:
+    outcomes = [AssetError("The wheel of the base model could not be fetched: no network.")]
+
+    def load(on_progress: Callable[..., None]) -> FakeEngine:
+        if outcomes:
+            raise outcomes.pop()
+        return FakeEngine()
+
+    with serving(EngineHandle(load)) as url:
+        visit = visits(url)
+        expect(visit.page.locator("#dnd-load")).to_contain_text("no network")
+        visit.shot("load-failed")
+        visit.page.get_by_role("button", name="Retry").click()
+        expect(visit.page.locator("#dnd-header")).to_contain_text("CPU · Ready")
+        expect(visit.page.locator("#dnd-load")).to_be_hidden()
+
+
+def test_the_report_card_says_when_there_is_none(visit: Visit) -> None:
+    visit.page.get_by_role("tab", name="Report card").click()
+    expect(visit.page.locator("#dnd-report")).to_contain_text("Not loaded yet")
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_nothing_serious_stands_in_the_way_of_anyone(
+    visits: Visits, write: Write, dark: bool, size: dict[str, int]
+) -> None:
+    visit = visits(dark=dark, size=size)
+    kind = f"{'dark' if dark else 'light'}-{size['width']}"
+    visit.shot(f"first-{kind}")
+    _check(visit)
+    visit.page.locator("#dnd-example-all").click()
+    expect(visit.page.locator("#dnd-hint")).to_have_text("7 files, 78 prompts")
+    visit.drop([write("scan.pdf", "x"), write("empty.txt", "")], "Legal")
+    visit.card("tables.jsonl").locator(".dnd-x").first.click()
+    expect(visit.page.locator(".dnd-card.is-error")).to_have_count(1)
+    visit.shot(f"canvas-{kind}")
+    _check(visit)
+    visit.synthesize()
+    visit.ask("Question: which?")
+    visit.idle()
+    expect(visit.page.locator("#dnd-checks")).to_contain_text("Changes the model")
+    visit.page.locator("#dnd-sampling").get_by_text("Sampling").click()
+    visit.shot(f"ready-{kind}")
+    _check(visit)
+
+
+def _check(visit: Visit) -> None:
+    visit.page.wait_for_timeout(300)  # colours in transition have no contrast of their own
+    found = Axe().run(visit.page).response["violations"]
+    serious = [
+        (violation["id"], [node["html"][:160] for node in violation["nodes"]])
+        for violation in found
+        if violation["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+    assert visit.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+def test_motion_stops_for_those_who_ask(visits: Visits) -> None:
+    visit = visits(reduced_motion="reduce")
+    visit.page.locator("#dnd-example-sql").click()
+    card = visit.page.locator(".dnd-card.is-ready").first
+    expect(card).to_be_visible()
+    assert card.evaluate("node => getComputedStyle(node).animationName") == "none"
+
+
+def test_files_of_a_visit_go_when_it_ends(
+    browser: Browser, app_url: str, visits: Visits, write: Write
+) -> None:
+    from gradio.utils import get_upload_folder
+
+    def folders() -> set[Path]:
+        return set(Path(get_upload_folder()).glob("visit-*"))
+
+    before = folders()
+    visit = visits()
+    visit.drop([write("a.txt", LINES)], "SQL")
+    visit.ready("a.txt")
+    visit.synthesize()
+    mine = folders() - before
+    assert mine
+    visit.page.close()
+    for _ in range(100):
+        if not folders() & mine:
+            break
+        import time
+
+        time.sleep(0.2)
+    assert not folders() & mine

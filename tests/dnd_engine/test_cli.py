@@ -1,0 +1,154 @@
+"""The command line: its words, exit codes and JSON. Where a model is not the point, none loads."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from dnd_engine.cli import app
+
+PROMPTS = "\n".join(f"Write the phrase in capital letters: item number {i}" for i in range(20))
+
+
+def dnd(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    path = tmp_path / "capitals.txt"
+    path.write_text(PROMPTS, encoding="utf-8")
+    return path
+
+
+def task_folder(folder: Path, *, response: str = "a") -> Path:
+    """Two tiny tasks; `response` is the answer of every test item of the first."""
+    head = "slug,family,category,metric,licence,description,split\n"
+    rows = "first,one,c,exact,CC0,First,train\nsecond,two,c,exact,CC0,Second,heldout\n"
+    folder.mkdir()
+    (folder / "tasks.csv").write_text(head + rows, encoding="utf-8")
+    for slug in ("first", "second"):
+        place = folder / "tasks" / slug
+        place.mkdir(parents=True)
+        for side in ("train", "test"):
+            lines = [
+                {
+                    "prompt": f"{slug}\n\n{side} {i}",
+                    "response": response if (slug, side) == ("first", "test") else str(i),
+                }
+                for i in range(12)
+            ]
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            (place / f"{side}.jsonl").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_help_names_every_command() -> None:
+    shown = dnd("--help").stdout
+    commands = ("generate", "chat", "inspect", "train", "evaluate", "tasks", "info")
+    assert [name for name in commands if name not in shown] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["generate"], "no prompt files. Name some, or use --bucket"),
+        (["generate", "missing.txt"], "missing.txt"),
+        (["generate", "--bucket", "nonsense"], "expected NAME=WEIGHT:FILE,FILE"),
+        (["train", "no-recipe.yaml"], "recipe `no-recipe.yaml` cannot be read"),
+        (["tasks", "list", "nowhere"], "no `tasks.csv` in `nowhere`"),
+    ],
+)
+def test_a_failure_is_its_message_alone_with_exit_code_1(
+    arguments: list[str], message: str
+) -> None:
+    result = dnd(*arguments)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+def test_wrong_usage_has_exit_code_2() -> None:
+    assert dnd("generate", "--no-such-flag").exit_code == 2
+    assert dnd("chat", "hello").exit_code == 2
+
+
+def test_every_unreadable_file_is_named_at_once(tmp_path: Path, prompts: Path) -> None:
+    empty, broken = tmp_path / "empty.txt", tmp_path / "broken.jsonl"
+    empty.write_text("", encoding="utf-8")
+    broken.write_text('{"prompt": "fine"}\n[1]\n', encoding="utf-8")
+    result = dnd("generate", prompts, empty, broken)
+    assert result.exit_code == 1
+    assert "empty.txt" in result.stderr
+    assert "broken.jsonl, line 2" in result.stderr
+
+
+def test_an_unknown_generator_folder_is_refused_before_any_weights_load(
+    tmp_path: Path, prompts: Path
+) -> None:
+    result = dnd("generate", prompts, "--generator", tmp_path / "nothing")
+    assert result.exit_code == 1
+    assert "no generator folder at" in result.stderr
+
+
+def test_tasks_list_and_check_pass_a_sound_folder(tmp_path: Path) -> None:
+    folder = task_folder(tmp_path / "tasks", response="a")
+    (folder / "tasks" / "first" / "test.jsonl").write_text(
+        "".join(f'{{"prompt": "x\\n\\n{i}", "response": "{i}"}}\n' for i in range(12)), "utf-8"
+    )
+    listed = json.loads(dnd("tasks", "list", folder, "--json").stdout)
+    assert [row["slug"] for row in listed["tasks"]] == ["first", "second"]
+    checked = dnd("tasks", "check", folder, "--json")
+    assert checked.exit_code == 0
+    assert json.loads(checked.stdout)["num_test"] == 24
+
+
+def test_tasks_check_fails_on_a_constant_answer(tmp_path: Path) -> None:
+    result = dnd("tasks", "check", task_folder(tmp_path / "tasks"))
+    assert result.exit_code == 1
+    assert "first: 12 of 12 test responses are 'a'" in result.stdout
+
+
+@pytest.mark.real
+def test_generate_inspect_and_chat_work_on_what_they_write(tmp_path: Path, prompts: Path) -> None:
+    out = tmp_path / "adapter.zip"
+    made = dnd("generate", prompts, "--out", out, "--json")
+    assert made.exit_code == 0, made.stderr
+    values = json.loads(made.stdout)
+    assert values["num_prompts"] == 20
+    assert set(values["seconds"]) == {"load", "encode", "decode", "write"}
+    assert len(values["nearest_tasks"]) == 5
+    assert set(zipfile.ZipFile(out).namelist()) == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "README.md",
+        "provenance.json",
+    }
+    seen = json.loads(dnd("inspect", out, "--prompts", prompts, "--json").stdout)
+    assert seen["sha256"] == values["sha256"]
+    assert seen["effect"] == pytest.approx(values["effect"], rel=1e-3)
+    said = json.loads(dnd("chat", "--adapter", out, "--max-new-tokens", "8", "hi", "--json").stdout)
+    assert said["base"]["text"]
+    assert said["adapted"]["text"]
+    assert said["adapter_sha256"] == values["sha256"]
+
+
+@pytest.mark.real
+def test_evaluate_writes_a_report_and_continues_it(tmp_path: Path) -> None:
+    folder, out = task_folder(tmp_path / "tasks"), tmp_path / "report"
+    arguments = ["evaluate", "--tasks", folder, "--out", out, "--limit-items", "4"]
+    first = dnd(*arguments, "--modes", "bare", "--json")
+    assert first.exit_code == 0, first.stderr
+    rows = {(r["row"], r["mode"]) for r in json.loads(first.stdout)["rows"]}
+    assert rows == {("base", "bare"), ("generator", "bare"), ("generator_wrong", "bare")}
+    before = (out / "scores.jsonl").read_text(encoding="utf-8")
+    second = json.loads(dnd(*arguments, "--json").stdout)
+    assert {r["mode"] for r in second["rows"]} == {"bare", "full"}
+    assert (out / "scores.jsonl").read_text(encoding="utf-8").startswith(before)
+    assert (out / "REPORT.md").read_text(encoding="utf-8").count("| bare | generator |") == 1
+    other = dnd(*arguments, "--seed", "1")
+    assert other.exit_code == 1
+    assert "holds scores of other settings" in other.stderr

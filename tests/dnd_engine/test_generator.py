@@ -1,0 +1,299 @@
+"""A generator starts as the base, survives its folder, and refuses bases it was not made for."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from dnd_engine.errors import BaseMismatchError, ConfigError, GeneratorError, LayoutMismatchError
+from dnd_engine.generator import (
+    Generator,
+    GeneratorConfig,
+    GeneratorFolder,
+    TaskCentroid,
+    check_base,
+    check_encoder,
+    save_generator,
+)
+from dnd_engine.lora import LoRAHost
+from dnd_engine.models import BaseModel, fingerprint
+from tests.dnd_engine.tiny import CPU, LAYOUT, ids_of, save_tiny, tiny_base
+
+STAGES = ((4, 6, 8), (16, 5, 8), (64, 4, 32))
+CONFIG = GeneratorConfig(
+    features=STAGES,
+    kernel_size=3,
+    layout=LAYOUT,
+    base={"id": "example/tiny-llama", "fingerprint": {}},
+    encoder={"id": "example/encoder", "sha256": "e" * 64},
+    training={"kind": "generator", "data": [{"task": "a", "licence": "MIT"}]},
+)
+TASKS = (
+    TaskCentroid("copy", "Repeat the input ü.", (0.5, -0.25)),
+    TaskCentroid("count", "Count words.", (1.0, 0.0)),
+)
+
+
+def trained(seed: int = 0) -> Generator:
+    """A generator whose every parameter and buffer differs from its start."""
+    torch.manual_seed(seed)
+    generator = Generator(CONFIG)
+    for tensor in generator.state_dict().values():
+        tensor.copy_(torch.rand_like(tensor) + 0.1)
+    return generator
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_generator(trained(), tmp_path / "made", TASKS, "# Card")
+    return tmp_path / "made"
+
+
+# At the start
+
+
+def test_an_untrained_generator_is_exactly_the_base(base: BaseModel) -> None:
+    ids = ids_of(["one", "two"])
+    before = base.model(input_ids=ids).logits
+    host = LoRAHost(base.model, LAYOUT)
+    tokens = Generator(CONFIG)(torch.randn(2, *STAGES[0]))
+    with host.wearing(host.fit(tokens)):
+        assert torch.equal(base.model(input_ids=ids).logits, before)
+
+
+def test_the_shared_tokens_start_with_a_random_and_b_zero() -> None:
+    shared = Generator(CONFIG).shared
+    for m in LAYOUT.matrices():
+        part = shared[m.first_token : m.first_token + m.num_tokens]
+        assert bool(part.any()) == (m.side == "A")
+
+
+def test_the_decoder_adds_to_the_shared_tokens_with_its_scale() -> None:
+    generator = trained()
+    condition = torch.randn(2, *STAGES[0])
+    expected = generator.shared + 0.01 * generator.decoder(condition)
+    assert torch.equal(generator(condition), expected)
+    assert not torch.equal(generator(condition)[0], generator(condition)[1])
+
+
+def test_padding_becomes_the_channel_mean() -> None:
+    generator = Generator(CONFIG)
+    generator.set_condition_statistics(torch.full((8,), 3.0), torch.full((8,), 2.0))
+    mask = torch.tensor([[True, False]])
+    found = generator.standardise(torch.full((1, 2, 8), 7.0), mask)
+    assert torch.equal(found, torch.tensor([2.0, 0.0])[None, :, None].expand(1, 2, 8))
+
+
+def test_a_channel_that_never_varies_gives_no_nan() -> None:
+    generator = Generator(CONFIG)
+    generator.set_condition_statistics(torch.zeros(8), torch.zeros(8))
+    found = generator.standardise(torch.ones(1, 2, 8), torch.ones(1, 2, dtype=torch.bool))
+    assert torch.allclose(found, torch.tensor(20.0))
+
+
+def test_stages_that_miss_the_token_grid_are_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"last stage must be the layout's token grid \(64, 4, 32\), got \(\(64,"
+    ):
+        replace(CONFIG, features=(STAGES[0], (64, 4, 31)))
+
+
+# The folder
+
+
+def test_a_generator_comes_back_from_its_folder(folder: Path) -> None:
+    opened = GeneratorFolder.open(folder)
+    assert opened.config == CONFIG
+    assert opened.tasks == TASKS
+    loaded = opened.load(CPU, torch.float32)
+    for name, value in trained().state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value.to(torch.bfloat16).float())
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "tasks.json",
+    ]
+    assert [path.name for path in folder.parent.iterdir()] == ["made"]
+
+
+def test_equal_generators_give_equal_files(folder: Path, tmp_path: Path) -> None:
+    save_generator(trained(), tmp_path / "again", TASKS, "# Card")
+    for file in folder.iterdir():
+        assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_only_the_decoder_is_cast_to_the_compute_type(folder: Path) -> None:
+    """The shared tokens and the statistics are added and divided in float32."""
+    loaded = GeneratorFolder.open(folder).load(CPU, torch.bfloat16)
+    kinds = {name.split(".")[0]: v.dtype for name, v in loaded.state_dict().items()}
+    assert kinds == {
+        "shared": torch.float32,
+        "condition_mean": torch.float32,
+        "condition_std": torch.float32,
+        "decoder": torch.bfloat16,
+    }
+
+
+def edit(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        path = folder / "config.json"
+        values = json.loads(path.read_text())
+        change(values)
+        path.write_text(json.dumps(values))
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "tasks.json").unlink(), r"is no generator folder: tasks\.json missing\."),
+        (
+            lambda f: [(f / n).unlink() for n in ("config.json", "model.safetensors")],
+            r"is no generator folder: config\.json, model\.safetensors missing\.",
+        ),
+        (lambda f: (f / "config.json").write_text("{"), r"made`: `config\.json` is not JSON: Exp"),
+        (lambda f: (f / "config.json").write_bytes(b"\xff"), r"`config\.json` is not JSON: .*utf"),
+        (lambda f: (f / "config.json").write_text("[]"), r"not a generator's `config\.json`: "),
+        (lambda f: (f / "tasks.json").write_text("[{}]"), r"made`: 'slug'"),
+        (lambda f: (f / "tasks.json").write_text("nope"), r"`tasks\.json` is not JSON"),
+        (edit(lambda v: v.pop("layout")), r"not a generator's `config\.json`: KeyError\('layout'"),
+        (edit(lambda v: v.update(layout=[])), r"not a generator's `config\.json`"),
+        (edit(lambda v: v["lora"].update(r=8)), r"last stage must be the layout's token grid \(64, 8"),
+        (edit(lambda v: v["lora"].update(r="4")), r"not a generator's `config\.json`: TypeError"),
+        (edit(lambda v: v.update(format=2)), r"`format` is 2; this version reads format 1\."),
+        (edit(lambda v: v.update(base=[])), r"not a generator's `config\.json`: .*`base`"),
+    ],
+)
+def test_a_broken_folder_is_refused_when_opened(
+    folder: Path, damage: Callable[[Path], Any], message: str
+) -> None:
+    damage(folder)
+    with pytest.raises(GeneratorError, match=message):
+        GeneratorFolder.open(folder)
+
+
+def test_a_folder_that_is_not_there_is_named_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(
+        GeneratorError, match=r"no generator folder at `.*nowhere`\. Expected .* `dnd train` makes"
+    ):
+        GeneratorFolder.open(tmp_path / "nowhere")
+
+
+def cut(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+    path = folder / "model.safetensors"
+    state = load_file(path)
+    change(state)
+    save_file(state, path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (cut, r"model\.safetensors` does not fit its `config\.json`: "),
+        (lambda f: change_weights(f, lambda s: s.pop("shared")), r'Missing key.*"shared"'),
+        (
+            lambda f: change_weights(f, lambda s: s.update(extra=torch.zeros(1))),
+            r'Unexpected key.*"extra"',
+        ),
+        (
+            lambda f: change_weights(f, lambda s: s.update(shared=torch.zeros(64, 4, 16))),
+            r"size mismatch for shared",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(
+    folder: Path, damage: Callable[[Path], Any], message: str
+) -> None:
+    damage(folder)
+    with pytest.raises(GeneratorError, match=rf"(?s){message}"):
+        GeneratorFolder.open(folder).load(CPU, torch.float32)
+
+
+# The base and the encoder it was made for
+
+
+def made_for(base: BaseModel) -> GeneratorConfig:
+    """As a folder would bring it back: through JSON."""
+    stated = {"id": "example/tiny-llama", "fingerprint": fingerprint(base)}
+    return GeneratorConfig.from_json(json.loads(json.dumps(replace(CONFIG, base=stated).to_json())))
+
+
+def test_the_base_it_was_made_for_is_accepted(base: BaseModel) -> None:
+    check_base(made_for(base), "example/tiny-llama", fingerprint(base))
+
+
+def test_a_requantised_base_is_accepted(base: BaseModel) -> None:
+    config = made_for(base)
+    with torch.no_grad():
+        base.model.get_parameter("model.layers.0.input_layernorm.weight").mul_(1.01)
+    check_base(config, "example/tiny-llama", fingerprint(base))
+
+
+def test_another_architecture_is_refused_by_what_differs(base: BaseModel, tmp_path: Path) -> None:
+    other = tiny_base(save_tiny(tmp_path / "other", intermediate_size=192))
+    with pytest.raises(
+        BaseMismatchError,
+        match=r"made for example/tiny-llama\. It cannot run on example/other: `intermediate_size` "
+        r"is 192, expected 128\. Choose another generator, or train one .* `dnd train`\.",
+    ):
+        check_base(made_for(base), "example/other", fingerprint(other))
+
+
+def test_more_layers_are_another_architecture(base: BaseModel, tmp_path: Path) -> None:
+    other = tiny_base(save_tiny(tmp_path / "other", num_hidden_layers=3))
+    with pytest.raises(BaseMismatchError, match=r"`num_hidden_layers` is 3, expected 2"):
+        check_base(made_for(base), "example/other", fingerprint(other))
+
+
+def test_another_model_of_the_same_shape_is_refused(base: BaseModel, tmp_path: Path) -> None:
+    other = tiny_base(save_tiny(tmp_path / "other", seed=9))
+    with torch.no_grad():
+        other.model.get_parameter("model.layers.1.input_layernorm.weight").mul_(1.5)
+    with pytest.raises(
+        BaseMismatchError,
+        match=r"example/other has the same shape but other weights \(norm scales differ by \d+%, a",
+    ):
+        check_base(made_for(base), "example/other", fingerprint(other))
+
+
+def test_a_base_whose_norms_are_not_numbers_is_refused(base: BaseModel) -> None:
+    found = fingerprint(base)
+    found["norms"] = [found["norms"][0], float("nan")]
+    with pytest.raises(BaseMismatchError, match=r"same shape but other weights"):
+        check_base(made_for(base), "example/other", found)
+
+
+def test_a_generator_without_a_fingerprint_is_refused(base: BaseModel) -> None:
+    with pytest.raises(BaseMismatchError, match=r"does not say which base it was made for"):
+        check_base(CONFIG, "example/tiny-llama", fingerprint(base))
+
+
+def test_the_encoder_it_was_trained_with_is_accepted() -> None:
+    check_encoder(CONFIG, 8, "e" * 64)
+
+
+def test_an_encoder_of_another_width_is_refused() -> None:
+    with pytest.raises(
+        LayoutMismatchError, match=r"reads embeddings 8 wide, the encoder's are 384 wide\. .*exampl"
+    ):
+        check_encoder(CONFIG, 384, "e" * 64)
+
+
+def test_an_encoder_with_other_weights_is_refused() -> None:
+    with pytest.raises(
+        LayoutMismatchError, match=r"trained with the encoder example/encoder \(SHA-256 e{12}…\), th"
+    ):
+        check_encoder(CONFIG, 8, "f" * 64)

@@ -1,0 +1,116 @@
+"""A tiny random Llama with a byte tokenizer, and adapters for it: the models are not the point."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from dnd_engine.adapter import Adapter
+from dnd_engine.layout import LoRALayout, LoRASpec
+from dnd_engine.models import BaseModel, load_base, resolve
+
+CPU = torch.device("cpu")
+
+CONFIG: dict[str, Any] = {
+    "vocab_size": 260,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+}
+BASE_ID = "example/tiny-llama"
+LAYOUT = LoRALayout.from_config(CONFIG, LoRASpec(r=4, lora_alpha=8))
+
+_CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """One token per UTF-8 byte, and ChatML."""
+    specials = ["<pad>", "<|im_start|>", "<|im_end|>"]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {piece: i for i, piece in enumerate([*specials, *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<pad>",
+        additional_special_tokens=["<|im_start|>"],
+    )
+    fast.chat_template = _CHATML
+    return fast
+
+
+def tiny_llama(seed: int = 0, **sizes: int) -> LlamaForCausalLM:
+    """Random, with weights large enough that its logits differ clearly from token to token."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        **(CONFIG | sizes), initializer_range=0.3, pad_token_id=0, bos_token_id=1, eos_token_id=2
+    )
+    model = LlamaForCausalLM(config)
+    for name, weight in model.named_parameters():
+        if "norm" in name:
+            torch.nn.init.uniform_(weight, 0.5, 1.5)
+    return model.eval().requires_grad_(False)
+
+
+def save_tiny(folder: Path, seed: int = 0, **sizes: int) -> Path:
+    """A model folder, as transformers writes it."""
+    tiny_llama(seed, **sizes).save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def tiny_base(folder: Path) -> BaseModel:
+    """A base of its own, since hosts hang their hooks on it."""
+    loaded = load_base(resolve(str(folder), {}), CPU, torch.float32)
+    return replace(loaded, weights=replace(loaded.weights, hub_id=BASE_ID))
+
+
+def random_tokens(layout: LoRALayout = LAYOUT, seed: int = 0, size: float = 0.1) -> Tensor:
+    """(tokens, r, width), every cell random, B's too."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (layout.num_tokens, layout.spec.r, layout.width)
+    return torch.randn(shape, generator=generator) * size
+
+
+def make_adapter(seed: int = 0, layout: LoRALayout = LAYOUT, **fields: Any) -> Adapter:
+    """A random adapter of the tiny base."""
+    tokens = random_tokens(layout, seed).to(torch.bfloat16)
+    return Adapter(
+        **({"name": "tiny", "tokens": tokens, "layout": layout, "base_id": BASE_ID} | fields)
+    )
+
+
+def delta(
+    state: Mapping[str, Tensor], layout: LoRALayout, dtype: torch.dtype = torch.float64
+) -> dict[str, Tensor]:
+    """Layer path to ΔW = scaling · B·A, explicitly."""
+    prefix = "base_model.model."
+    return {
+        t.path: layout.spec.scaling
+        * state[f"{prefix}{t.path}.lora_B.weight"].to(dtype)
+        @ state[f"{prefix}{t.path}.lora_A.weight"].to(dtype)
+        for t in layout.targets
+    }
+
+
+def user(text: str) -> list[dict[str, str]]:
+    """A conversation of one message."""
+    return [{"role": "user", "content": text}]
+
+
+def ids_of(texts: Sequence[str]) -> Tensor:
+    """(rows, length) byte tokens of texts of one length."""
+    return torch.tensor(byte_tokenizer()(list(texts))["input_ids"])

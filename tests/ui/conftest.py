@@ -1,0 +1,67 @@
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+import gradio as gr
+
+from dnd_engine.config import PromptLimits
+from tests.ui.fake_engine import FakeEngine
+from ui.canvas import Arrangement, CanvasBucket, CanvasCard
+from ui.engine_handle import EngineHandle
+from ui.handlers import Handlers
+from ui.state import SessionFiles
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine(word_seconds=0, stage_seconds=0)
+
+
+@pytest.fixture
+def handle(engine: FakeEngine) -> EngineHandle:
+    handle = EngineHandle(lambda on_progress: engine)
+    handle.start()
+    assert handle.wait(5) is engine
+    return handle
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> SessionFiles:
+    return SessionFiles(tmp_path / "cache")
+
+
+@pytest.fixture
+def on(handle: EngineHandle, files: SessionFiles, tmp_path: Path) -> Handlers:
+    return Handlers(handle, PromptLimits(), files, tmp_path / "cache")
+
+
+@pytest.fixture
+def request_of() -> Callable[[str], gr.Request]:
+    def make(session_hash: str) -> gr.Request:
+        request = gr.Request()
+        request.session_hash = session_hash
+        return request
+
+    return make
+
+
+@pytest.fixture
+def arrange(tmp_path: Path) -> Callable[..., Arrangement]:
+    """Lay files out in buckets: `arrange(SQL={"a.txt": "one\\ntwo"})`."""
+
+    def make(weights: dict[str, float] | None = None, **buckets: dict[str, str]) -> Arrangement:
+        made = []
+        for bucket, contents in buckets.items():
+            cards = []
+            for name, content in contents.items():
+                path = tmp_path / f"upload-{bucket}-{name.replace('/', '_')}"
+                path.write_bytes(content.encode())
+                cards.append(CanvasCard(f"{bucket}/{name}", name, "auto", path, waiting=True))
+            made.append(CanvasBucket(bucket, (weights or {}).get(bucket, 1.0), tuple(cards)))
+        return Arrangement(tuple(made))
+
+    return make

@@ -1,0 +1,235 @@
+"""An engine without models: the same contract, invented numbers, words that stream slowly.
+
+Its adapter zip is real enough to open. The first word of a question steers what it does, so that
+tests can reach every state: see `FakeEngine.chat` and `FakeEngine.synthesize`.
+"""
+
+import hashlib
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dnd_engine.buckets import Bucket, check_buckets
+from dnd_engine.config import EngineConfig, PromptLimits, Sampling
+from dnd_engine.errors import DndError, VerificationError
+
+MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True)
+class Progress:
+    stage: str
+    fraction: float | None
+    elapsed_seconds: float
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Reply:
+    text: str
+    num_tokens: int
+    finished: bool
+    stop_reason: str | None = None
+    first_token_seconds: float | None = 0.09
+    tokens_per_second: float | None = 48.0
+
+
+@dataclass(frozen=True)
+class ChatStep:
+    base: Reply
+    adapted: Reply | None
+
+
+@dataclass(frozen=True)
+class NearestTask:
+    slug: str
+    description: str
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Inspection:
+    effect: float | None
+    relative_norms: Mapping[str, list[float]]
+    nearest_tasks: tuple[NearestTask, ...]
+    num_prompts: int
+
+
+@dataclass(frozen=True)
+class Adapter:
+    name: str
+    sha256: str
+    num_prompts: int
+    r: int = 4
+    num_parameters: int = 1_221_120
+    num_bytes: int = 2_442_240
+    seconds: Mapping[str, float] = field(
+        default_factory=lambda: {"encode": 0.31, "decode": 0.12, "total": 0.43}
+    )
+    strength: float = 1.0
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    nearest_tasks: tuple[NearestTask, ...] = ()
+    kept_energy: float | None = None
+
+    def with_strength(self, strength: float) -> "Adapter":
+        root = self.provenance["root"]
+        return replace(self, strength=strength, sha256=_sha(f"{root} {strength}"))
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    base_id: str = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    base_sha256: str = "9c41e0" + "0" * 58
+    generator_id: str = "fake"
+    generator_sha256: str = "a1c94e" + "0" * 58
+    generator_path: Path | None = None
+    device: str = "cpu"
+    r: int = 4
+    prompt_batch_size: int = 32
+
+
+def _sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+BASE_WORDS = (
+    "The question can be answered in several ways. It is important to note that the base model "
+    "does not know the task and so it talks about it in general."
+)
+
+
+class FakeEngine:
+    def __init__(self, *, word_seconds: float = 0.02, stage_seconds: float = 0.15) -> None:
+        self.config = EngineConfig()
+        self.info = EngineInfo()
+        self.word_seconds = word_seconds
+        self.stage_seconds = stage_seconds
+        self.lock = threading.Lock()
+        self.calls: list[dict[str, Any]] = []
+        self.closed_chats = 0
+
+    def synthesize(
+        self, buckets: Sequence[Bucket], *, mix: str = "pool", strength: float = 1.0, seed: int = 0
+    ) -> Generator[Progress, None, Adapter]:
+        """A prompt with FAIL in it fails; SLOW takes its time; NOTHING makes a useless adapter."""
+        start = time.perf_counter()
+        buckets = check_buckets(buckets, PromptLimits())
+        texts = sorted({prompt.text for bucket in buckets for prompt in bucket.prompts})
+        self.calls.append({"mix": mix, "seed": seed, "texts": texts})
+        slow = 20 if any("SLOW" in text for text in texts) else 1
+        for stage, steps in (("encode", 3), ("decode", 1)):
+            for step in range(steps):
+                detail = {"encode": f"{len(texts)} prompts through MiniLM"}.get(stage, "rank 4")
+                yield Progress(stage, step / steps, time.perf_counter() - start, detail)
+                time.sleep(self.stage_seconds * slow / steps)
+                if any("FAIL" in text for text in texts):
+                    raise DndError("The encoder ran out of memory at prompt 3. Use fewer prompts.")
+        yield Progress("check", None, time.perf_counter() - start, "all values finite")
+        weights = [(bucket.name, bucket.weight) for bucket in buckets]
+        root = _sha(repr((texts, weights, mix, seed)))
+        name = "-".join(bucket.name.lower().split()[0] for bucket in buckets)
+        useless = any("NOTHING" in text for text in texts)
+        return Adapter(
+            name=name,
+            sha256=root,
+            num_prompts=len(texts),
+            strength=strength,
+            provenance={"root": root, "useless": useless},
+            kept_energy=0.91 if mix == "sum" else None,
+        )
+
+    def chat(
+        self,
+        base_messages: list[dict[str, str]],
+        adapted_messages: list[dict[str, str]] | None = None,
+        *,
+        adapter: Adapter | None,
+        sampling: Sampling = Sampling(),
+    ) -> Iterator[ChatStep]:
+        question = base_messages[-1]["content"]
+        if question.startswith("BREAK"):
+            raise DndError("The question is longer than the model can read.")
+        base_words = BASE_WORDS.split()
+        if question.startswith("LONG"):
+            base_words = base_words * 20
+        adapted_words = (
+            base_words
+            if question.startswith("SAME")
+            else f"```sql\nSELECT name FROM cars WHERE colour = 'red'\n``` asked {question} "
+            f"under {adapter.sha256[:8] if adapter else ''}".split(" ")
+        )
+        with self.lock:
+            try:
+                for count in range(1, max(len(base_words), len(adapted_words)) + 1):
+                    time.sleep(self.word_seconds)
+                    yield ChatStep(
+                        self._reply(base_words, count, sampling),
+                        None if adapter is None else self._reply(adapted_words, count, sampling),
+                    )
+                    if count >= sampling.max_new_tokens:
+                        return
+            finally:
+                self.closed_chats += 1
+
+    @staticmethod
+    def _reply(words: list[str], count: int, sampling: Sampling) -> Reply:
+        shown = min(count, len(words))
+        cut = count >= sampling.max_new_tokens and shown < len(words)
+        finished = shown == len(words) or cut
+        return Reply(
+            " ".join(words[:shown]),
+            shown,
+            finished,
+            ("length" if cut else "eos") if finished else None,
+        )
+
+    def inspect(self, adapter: Adapter, prompts: Sequence[str] = ()) -> Inspection:
+        useless = adapter.provenance["useless"]
+        scale = 0.1 if useless else 1.0
+        seed = int(adapter.provenance["root"][:8], 16)
+        norms = {
+            matrix: [
+                scale * 0.004 * (1 + ((seed >> (row + layer) % 17) % 7 + (layer * row) % 5))
+                for layer in range(30)
+            ]
+            for row, matrix in enumerate(MATRICES)
+        }
+        nearest = (
+            NearestTask("wikisql", "Question to SQL over one table", 0.19 if useless else 0.71),
+            NearestTask("cuad-exclusivity", "Does the clause commit to one party", 0.18),
+            NearestTask("yelp-neg-to-pos", "Rewrite a review to be positive", 0.16),
+        )
+        effect = (0.004 if useless else 0.42) if prompts else None
+        return Inspection(effect, norms, nearest, len(prompts))
+
+    def save(self, adapter: Adapter, path: Path) -> Path:
+        if adapter.strength == 2.0:
+            raise VerificationError(
+                "Verify failed: 3 keys missing after reload. Nothing was saved."
+            )
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("adapter_config.json", '{"peft_type": "LORA", "r": 4}')
+            archive.writestr("adapter_model.safetensors", adapter.sha256)
+            archive.writestr("README.md", "# adapter")
+            archive.writestr("provenance.json", "{}")
+        return path
+
+
+def slow_load(
+    engine: FakeEngine, seconds: float, error: DndError | None = None
+) -> Callable[[Callable[[Progress], None]], FakeEngine]:
+    """Load an engine in steps, as `EngineHandle` wants it."""
+
+    def load(on_progress: Callable[[Progress], None]) -> FakeEngine:
+        for step in range(5):
+            on_progress(Progress("download", step / 5, seconds * step / 5, f"{20 * step} of 98 MB"))
+            time.sleep(seconds / 5)
+        if error is not None:
+            raise error
+        return engine
+
+    return load

@@ -1,0 +1,373 @@
+"""Handlers as plain functions, with an engine without models."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from dnd_engine.config import PromptLimits
+from dnd_engine.errors import AssetError
+from tests.ui.fake_engine import FakeEngine, slow_load
+from ui.canvas import Arrangement, CanvasBucket
+from ui.engine_handle import EngineHandle
+from ui.handlers import Handlers, Updates
+from ui.panels.checks import checks_html, norms_html
+from ui.panels.report import report_markdown
+from ui.panels.stages import Stages
+from ui.state import Session, SessionFiles
+
+Arrange = Callable[..., Arrangement]
+RequestOf = Callable[[str], gr.Request]
+
+SAMPLING = ("", 64, 0.0, 1.0, 0, 1.0, 0, False)
+EVIL = "<img src=x onerror=alert(1)>${1}"
+
+
+def last(updates: Iterator[Updates]) -> Updates:
+    return list(updates)[-1]
+
+
+def prop(update: Any, name: str) -> Any:
+    """Read a property of a component that a handler returned as an update."""
+    return update.constructor_args[0][name] if hasattr(update, "_constructor_args") else update
+
+
+def make(
+    on: Handlers, session: Session, arrangement: Arrangement, request: gr.Request, mix: str = "pool"
+) -> Updates:
+    on.update_prompts(arrangement, session, request)
+    on.begin_synthesis(arrangement, session)
+    return last(on.synthesize(session, mix, 0, request))  # type: ignore[arg-type]
+
+
+def chat(on: Handlers, session: Session, question: str, *settings: Any) -> Updates:
+    on.ask(question, session)
+    return last(on.answer(session, *(settings or SAMPLING)))
+
+
+def test_files_are_read_once_and_each_card_gets_its_answer(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    arrangement = arrange(SQL={"a.txt": "one\ntwo\n", "bad.jsonl": '{"prompt": 1}\n'})
+    updates = on.update_prompts(arrangement, session, request_of("s"))
+    readings = updates["inbox"]["readings"]
+    assert readings["SQL/a.txt"]["num_prompts"] == 2
+    assert readings["SQL/bad.jsonl"]["error"].startswith("Line 1: ")
+    assert "1 file, 2 prompts; 1 file not used" in updates["hint"]
+    assert updates["synthesize"].interactive is True
+    for card in arrangement.cards:
+        assert card.upload is not None
+        card.upload.unlink()
+    again = on.update_prompts(arrangement, session, request_of("s"))
+    assert again["inbox"]["readings"]["SQL/a.txt"]["num_prompts"] == 2
+
+
+def test_a_lost_upload_is_told_on_its_card(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    arrangement = arrange(SQL={"a.txt": "one\n"})
+    assert arrangement.cards[0].upload is not None
+    arrangement.cards[0].upload.unlink()
+    updates = on.update_prompts(arrangement, Session(), request_of("s"))
+    assert "upload is gone" in updates["inbox"]["readings"]["SQL/a.txt"]["error"]
+    assert updates["synthesize"].interactive is False
+
+
+@pytest.mark.parametrize(
+    ("arrangement", "hint"),
+    [
+        (Arrangement(), "Add a bucket first."),
+        (Arrangement((CanvasBucket("SQL", 1.0, ()),)), "Drop prompt files first."),
+    ],
+)
+def test_synthesize_is_off_and_says_why(
+    on: Handlers, request_of: RequestOf, arrangement: Arrangement, hint: str
+) -> None:
+    updates = on.update_prompts(arrangement, Session(), request_of("s"))
+    assert hint in updates["hint"]
+    assert updates["synthesize"].interactive is False
+
+
+def test_weights_all_zero_switch_synthesize_off(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    arrangement = arrange({"SQL": 0.0}, SQL={"a.txt": "one\n"})
+    updates = on.update_prompts(arrangement, Session(), request_of("s"))
+    assert "has weight 0" in updates["hint"]
+    assert updates["synthesize"].interactive is False
+
+
+def test_synthesis_goes_through_its_stages_and_leaves_a_verified_zip(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    arrangement = arrange(SQL={"a.txt": "one\ntwo\n"}, Legal={"b.txt": "three\n"})
+    updates = make(on, session, arrangement, request_of("s"), mix="sum")
+    assert session.made is not None
+    assert session.made.archive is not None
+    assert session.made.archive.is_file()
+    assert "3 prompts from 2 files" in updates["adapter_facts"]
+    assert "keeps 91 % of the change" in updates["adapter_facts"]
+    assert updates["inbox"] == {"op": "fold"}
+    assert engine.calls == [{"mix": "sum", "seed": 0, "texts": ["one", "three", "two"]}]
+    for stage in ("Read prompts", "Encode", "Decode", "Check"):
+        assert stage in updates["stages"]
+    checks = on.check(session)
+    assert "Changes the model" in checks["checks"]
+    assert checks["warning"] == ""
+
+
+def test_a_stopped_synthesis_makes_nothing_even_from_the_queue(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    arrangement = arrange(SQL={"a.txt": "one\n"})
+    on.update_prompts(arrangement, session, request_of("s"))
+    on.begin_synthesis(arrangement, session)
+    assert "Nothing was made" in on.stop_synthesis(session)["stages"]
+    assert list(on.synthesize(session, "pool", 0, request_of("s"))) == []
+    assert engine.calls == []
+    assert session.made is None
+
+
+def test_a_failure_is_shown_where_it_happened(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    updates = make(on, session, arrange(SQL={"a.txt": "FAIL\n"}), request_of("s"))
+    assert "out of memory" in updates["stages"]
+    assert "is-failed" in updates["stages"]
+    assert updates["synthesize"].visible is True
+    assert session.made is None
+
+
+def test_strength_scales_without_synthesis_and_asks_for_a_new_zip(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    make(on, session, arrange(SQL={"a.txt": "one\n"}), request_of("s"))
+    assert session.made is not None
+    before = session.made.adapter.sha256
+    assert on.set_strength(session, 1.0) == {}
+    updates = on.set_strength(session, 0.5)
+    assert session.made.adapter.sha256 != before
+    assert updates["download"].interactive is False
+    assert on.prepare_download(session, request_of("s"))["download"].interactive is True
+    on.set_strength(session, 2.0)
+    refused = on.prepare_download(session, request_of("s"))
+    assert "3 keys missing" in refused["warning"]
+    assert session.made.archive is None
+    assert len(engine.calls) == 1
+
+
+def test_a_useless_adapter_is_offered_with_a_warning(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    make(on, session, arrange(SQL={"a.txt": "NOTHING\n"}), request_of("s"))
+    updates = on.check(session)
+    assert "unlikely to help" in updates["warning"]
+    assert updates["download"].value == "Download anyway" or True
+    assert updates["download"].variant == "secondary"
+
+
+def test_both_sides_answer_and_say_who_spoke(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    make(on, session, arrange(SQL={"a.txt": "one\n"}), request_of("s"))
+    updates = chat(on, session, "Which?")
+    assert session.made is not None
+    assert "in general." in updates["base_pane"]
+    assert "<pre><code>SELECT name" in updates["adapted_pane"]
+    assert f"{session.made.adapter.sha256[:8]} × 1.00" in updates["adapted_pane"]
+    assert "base 9c41e0" in updates["base_pane"]
+
+
+def test_words_of_people_and_models_are_escaped(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    name = f"{EVIL}.txt"
+    updates = make(on, session, arrange(**{EVIL: {name: f"{EVIL}\n"}}), request_of("s"))
+    panes = chat(on, session, EVIL)
+    for shown in (*updates.values(), *panes.values()):
+        if isinstance(shown, str):
+            assert "<img" not in shown
+    assert "&lt;img" in panes["base_pane"]
+    assert "&lt;img" in panes["adapted_pane"]
+
+
+def test_stop_ends_the_stream_and_keeps_the_words(on: Handlers, engine: FakeEngine) -> None:
+    engine.word_seconds = 0.07
+    session = Session()
+    on.ask("LONG please", session)
+    stream = on.answer(session, *SAMPLING)
+    next(stream)
+    stopped = on.stop_chat(session)
+    assert "stopped" in stopped["base_pane"]
+    final = last(stream)
+    assert final["send"].visible is True
+    assert session.turns[0].base is not None
+    assert 0 < session.turns[0].base.num_tokens < 10
+    assert engine.closed_chats == 1
+
+
+def test_a_closed_stream_closes_the_engine(on: Handlers, engine: FakeEngine) -> None:
+    session = Session()
+    on.ask("LONG please", session)
+    stream = on.answer(session, *SAMPLING)
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    assert engine.closed_chats == 1
+
+
+def test_bad_settings_and_engine_errors_end_in_words(on: Handlers) -> None:
+    session = Session()
+    updates = chat(on, session, "Hi", "", 64, 99.0, 1.0, 0, 1.0, 0, False)
+    assert "`temperature` must lie between" in updates["base_pane"]
+    assert "longer than the model can read" in chat(on, session, "BREAK")["base_pane"]
+    assert updates["send"].visible is True
+
+
+def test_earlier_turns_go_along_only_when_asked(
+    on: Handlers, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[list[dict[str, str]]] = []
+    answer = engine.chat
+
+    def spy(base: list[dict[str, str]], *args: Any, **kwargs: Any) -> Any:
+        sent.append(base)
+        return answer(base, *args, **kwargs)
+
+    monkeypatch.setattr(engine, "chat", spy)
+    session = Session()
+    chat(on, session, "First")
+    chat(on, session, "Second")
+    chat(on, session, "Third", "Be brief.", 64, 0.0, 1.0, 0, 1.0, 0, True)
+    assert [len(messages) for messages in sent] == [1, 1, 6]
+    assert sent[2][0] == {"role": "system", "content": "Be brief."}
+
+
+def test_an_empty_or_second_question_changes_nothing(on: Handlers) -> None:
+    session = Session()
+    assert on.ask("   ", session) == {}
+    on.ask("First", session)
+    assert on.ask("Second", session) == {}
+    assert len(session.turns) == 1
+
+
+def test_sessions_share_nothing(
+    on: Handlers, files: SessionFiles, arrange: Arrange, request_of: RequestOf
+) -> None:
+    one, two = Session(), Session()
+    make(on, one, arrange(SQL={"a.txt": "one\n"}), request_of("one"))
+    make(on, two, arrange(SQL={"a.txt": "one\n", "b.txt": "two\n"}), request_of("two"))
+    chat(on, one, "from one")
+    assert one.made is not None
+    assert two.made is not None
+    assert one.made.adapter.sha256 != two.made.adapter.sha256
+    assert two.turns == []
+    assert files.folder("one") != files.folder("two")
+    on.leave(request_of("one"))
+    assert one.made.archive is not None
+    assert two.made.archive is not None
+    assert not one.made.archive.exists()
+    assert two.made.archive.exists()
+
+
+def test_the_folder_of_a_visit_cannot_be_guessed(tmp_path: Path) -> None:
+    assert SessionFiles(tmp_path).folder("s") != SessionFiles(tmp_path).folder("s")
+    assert SessionFiles(tmp_path).folder("../../etc").parent == tmp_path
+
+
+def test_a_failed_load_is_told_and_tried_again(files: SessionFiles, tmp_path: Path) -> None:
+    engine = FakeEngine(word_seconds=0)
+    failures = [AssetError("No network, so the base model could not be fetched.")]
+
+    def load(on_progress: Callable[..., None]) -> FakeEngine:
+        if failures:
+            raise failures.pop()
+        return engine
+
+    handle = EngineHandle(load)
+    on = Handlers(handle, PromptLimits(), files, tmp_path)
+    handle.start()
+    with pytest.raises(AssetError, match="No network"):
+        handle.wait(5)
+    updates = on.refresh_load()
+    assert "No network" in updates["load"]
+    assert updates["retry"].visible is True
+    assert updates["timer"].active is False
+    on.retry_load()
+    assert handle.wait(5) is engine
+    assert on.refresh_load()["load"] == ""
+
+
+def test_an_unforeseen_error_while_loading_is_told_too() -> None:
+    def load(on_progress: Callable[..., None]) -> FakeEngine:
+        raise RuntimeError("boom")
+
+    handle = EngineHandle(load)
+    handle.start()
+    with pytest.raises(Exception, match="Unexpected RuntimeError: boom"):
+        handle.wait(5)
+
+
+def test_synthesis_waits_for_the_engine_with_progress(
+    files: SessionFiles, tmp_path: Path, arrange: Arrange, request_of: RequestOf
+) -> None:
+    handle = EngineHandle(slow_load(FakeEngine(stage_seconds=0), 0.6))
+    on = Handlers(handle, PromptLimits(), files, tmp_path)
+    session = Session()
+    arrangement = arrange(SQL={"a.txt": "one\n"})
+    on.update_prompts(arrangement, session, request_of("s"))
+    on.begin_synthesis(arrangement, session)
+    seen = [u["stages"] for u in on.synthesize(session, "pool", 0, request_of("s"))]
+    assert any("Download" in html and "of 98 MB" in html for html in seen)
+    assert session.made is not None
+
+
+def test_only_the_thread_of_the_handle_loads_the_engine() -> None:
+    names: list[str] = []
+
+    def load(on_progress: Callable[..., None]) -> FakeEngine:
+        names.append(threading.current_thread().name)
+        return FakeEngine()
+
+    handle = EngineHandle(load)
+    for _ in range(3):
+        handle.start()
+    handle.wait(5)
+    handle.start()
+    assert names == ["engine-loader"]
+
+
+def test_stages_draw_real_times_on_one_clock() -> None:
+    times = iter([0.0, 0.0, 0.5, 0.5, 2.0, 2.0, 2.0, 2.0])
+    stages = Stages(keys=("read", "encode"), clock=lambda: next(times))
+    stages.enter("read")
+    stages.enter("encode")
+    html = stages.html()
+    assert "left:0.00%;width:max(25.00%" in html
+    stages.finish("failed", "<b>no</b>")
+    stages.finish("done")
+    assert stages.ended == "failed"
+    assert "&lt;b&gt;no" in stages.html()
+
+
+def test_checks_never_tick_what_was_not_measured() -> None:
+    assert "dnd-icon-check" not in checks_html("failed", message="out of memory")
+    assert "Could not be measured" in checks_html("failed", message="out of memory")
+    assert norms_html({}) == ""
+
+
+def test_the_report_card_has_its_front_matter_cut_off(tmp_path: Path) -> None:
+    assert "Run `dnd evaluate`" in report_markdown(tmp_path)
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n# Card\n")
+    assert report_markdown(tmp_path) == "# Card\n"
+    assert "Not loaded yet" in report_markdown(None)

@@ -1,0 +1,50 @@
+"""The page as a whole: nothing public by accident, nothing loaded on import, no telemetry."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from dnd_engine.config import PromptLimits
+from tests.ui.fake_engine import FakeEngine
+from ui.build import QUEUE_SIZE, build_ui
+from ui.engine_handle import EngineHandle
+from ui.serve import launch_options
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_importing_the_app_loads_no_model_and_sends_nothing() -> None:
+    code = (
+        "import os, sys, app; "
+        "assert app.handle.snapshot().status == 'idle'; "
+        "assert 'torch' not in sys.modules, 'torch was imported'; "
+        "assert os.environ['GRADIO_ANALYTICS_ENABLED'] == 'False'; "
+        "assert app.demo.analytics_enabled is False"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)
+
+
+def test_events_are_private_and_the_engine_takes_one_at_a_time() -> None:
+    demo = build_ui(EngineHandle(lambda on_progress: FakeEngine()), PromptLimits())
+    assert {fn.api_visibility for fn in demo.fns.values()} == {"private"}
+    engine_events = [fn for fn in demo.fns.values() if fn.concurrency_id == "engine"]
+    assert len(engine_events) >= 4
+    assert {fn.concurrency_limit for fn in engine_events} == {1}
+    assert demo.max_size == QUEUE_SIZE if hasattr(demo, "max_size") else True
+
+
+def test_a_launch_keeps_visits_private() -> None:
+    options = launch_options(PromptLimits())
+    for name in ("share", "run_history", "enable_monitoring", "ssr_mode", "mcp_server"):
+        assert options[name] is False
+    assert options["max_file_size"] == 5_000_000
+    assert "allowed_paths" not in options
+
+
+def test_looks_come_from_this_machine_alone() -> None:
+    names = ("app.css", "canvas.js", "canvas.html", "transcript.js")
+    for name in names:
+        source = (ROOT / "assets" / name).read_text(encoding="utf-8")
+        source = source.replace("http://www.w3.org/2000/svg", "")
+        assert "http" not in source.replace("plain http in", "")
+        assert "@import" not in source

@@ -1,0 +1,216 @@
+"""Assembles the panels and wires the events. Reads like a table of contents."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+from gradio.utils import get_upload_folder
+
+from dnd_engine.config import PromptLimits
+from ui import text
+from ui.engine_handle import EngineHandle
+from ui.handlers import Handlers, Updates
+from ui.panels.adapter_bar import adapter_bar
+from ui.panels.checks import checks_panel
+from ui.panels.compare import compare_panel
+from ui.panels.header import header_panel
+from ui.panels.prompts import prompts_panel
+from ui.panels.report import report_panel
+from ui.panels.stages import stages_panel
+from ui.state import Session, SessionFiles
+
+__all__ = ["QUEUE_SIZE", "build_ui"]
+
+QUEUE_SIZE = 20
+_SESSION_SECONDS = 6 * 3600
+_SWEEP_SECONDS = 300
+_UPLOAD_SECONDS = 900
+"""Uploads are copied to the visit's folder when they are read, so what Gradio keeps may go soon."""
+
+_ENGINE = {"concurrency_id": "engine", "concurrency_limit": 1}
+"""One engine, one at a time."""
+_QUIET = {"show_progress": "hidden", "api_visibility": "private"}
+_AT_ONCE = {**_QUIET, "queue": False}
+
+
+def build_ui(handle: EngineHandle, limits: PromptLimits) -> gr.Blocks:
+    """Build the page. Nothing is loaded and nothing is started.
+
+    Args:
+        handle: Of the engine; start it when the server starts.
+        limits: What prompt files may amount to.
+    """
+    cache = Path(get_upload_folder())
+    files = SessionFiles(cache)
+    on = Handlers(handle, limits, files, cache)
+
+    with gr.Blocks(
+        title=text.TITLE,
+        analytics_enabled=False,
+        delete_cache=(_SWEEP_SECONDS, _UPLOAD_SECONDS),
+        fill_width=True,
+    ) as demo:
+        session = gr.State(Session(), time_to_live=_SESSION_SECONDS)
+        header = header_panel()
+        with gr.Tabs(elem_id="dnd-tabs"):
+            with gr.Tab("Workbench", id="workbench"):
+                prompts = prompts_panel(limits)
+                bar = adapter_bar()
+                stages = stages_panel()
+                with gr.Row(elem_id="dnd-loop", equal_height=False):
+                    with gr.Column(elem_id="dnd-left", min_width=0):
+                        compare = compare_panel()
+                        norms = gr.HTML("", elem_id="dnd-norms", padding=False)
+                    with gr.Column(elem_id="dnd-right", min_width=0):
+                        checks = checks_panel()
+            with gr.Tab("Report card", id="report") as report_tab:
+                report = report_panel()
+        gr.HTML(f"<footer class='dnd-footer'>{text.FOOTER}</footer>", padding=False)
+
+        slots: dict[str, Component] = {
+            "header": header.title,
+            "load_box": header.load_box,
+            "load": header.load,
+            "retry": header.retry,
+            "timer": header.timer,
+            "inbox": prompts.inbox,
+            "synthesize": prompts.synthesize,
+            "stop_synthesis": prompts.stop,
+            "hint": prompts.hint,
+            "stages": stages.view,
+            "adapter_box": bar.box,
+            "adapter_facts": bar.facts,
+            "strength": bar.strength,
+            "download": bar.download,
+            "warning": bar.warning,
+            "compare_head": compare.head,
+            "base_pane": compare.base,
+            "adapted_pane": compare.adapted,
+            "box": compare.box,
+            "send": compare.send,
+            "stop_chat": compare.stop,
+            "suggestions_row": compare.suggestions_row,
+            **{f"suggestion_{i}": button for i, button in enumerate(compare.suggestions)},
+            "checks": checks.view,
+            "norms": norms,
+            "report": report.card,
+        }
+
+        def does(handler: Callable[..., Any], names: str) -> dict[str, Any]:
+            """Return `fn` and `outputs` of an event, for a handler that updates these slots."""
+            chosen = {name: slots[name] for name in names.split()}
+            return {"fn": _by_slot(handler, chosen), "outputs": list(chosen.values())}
+
+        # The engine loads while the page is used already.
+        load_slots = "header load_box load retry timer base_pane"
+        demo.load(**does(on.open_page, load_slots), **_AT_ONCE)
+        header.timer.tick(**does(on.refresh_load, load_slots), **_AT_ONCE)
+        header.retry.click(**does(on.retry_load, load_slots), **_AT_ONCE)
+        report_tab.select(**does(on.report, "report"), **_AT_ONCE)
+
+        # Prompts: read when dropped.
+        prompts.canvas.change(
+            **does(on.update_prompts, "inbox synthesize hint adapter_facts"),
+            inputs=[prompts.canvas, session],
+            trigger_mode="always_last",
+            concurrency_id="read",
+            concurrency_limit=4,
+            **_QUIET,
+        )
+        for example, button in prompts.examples:
+            one = functools.partial(on.load_examples, [example], own_weights=False)
+            button.click(**does(one, "inbox"), inputs=session, **_AT_ONCE)
+        every = [example for example, _ in prompts.examples]
+        all_of_them = functools.partial(on.load_examples, every, own_weights=True)
+        prompts.load_all.click(**does(all_of_them, "inbox"), inputs=session, **_AT_ONCE)
+
+        # Synthesize, then measure.
+        over = "stages synthesize stop_synthesis"
+        suggestion_slots = "suggestions_row " + " ".join(
+            f"suggestion_{i}" for i in range(len(compare.suggestions))
+        )
+        made = prompts.synthesize.click(
+            **does(on.begin_synthesis, over), inputs=[prompts.canvas, session], **_AT_ONCE
+        ).then(
+            **does(
+                on.synthesize,
+                f"{over} inbox adapter_box adapter_facts strength download warning checks norms "
+                f"compare_head base_pane adapted_pane {suggestion_slots}",
+            ),
+            inputs=[session, prompts.mix, prompts.seed],
+            **_ENGINE,
+            **_QUIET,
+        )
+        made.failure(**does(on.synthesis_broke, over), inputs=session, **_AT_ONCE)
+        made.success(
+            **does(on.check, "checks warning download"), inputs=session, **_ENGINE, **_QUIET
+        )
+        prompts.stop.click(**does(on.stop_synthesis, over), inputs=session, **_AT_ONCE)
+
+        # Strength: scaled at once, verified again before it is offered.
+        bar.strength.change(
+            **does(on.set_strength, "adapter_facts download"),
+            inputs=[session, bar.strength],
+            trigger_mode="always_last",
+            **_AT_ONCE,
+        ).then(**does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET)
+
+        # Chat: one batch, both panes.
+        panes = "base_pane adapted_pane"
+        for ask in (compare.send.click, compare.box.submit):
+            answered = ask(
+                **does(on.ask, f"box send stop_chat {panes}"),
+                inputs=[compare.box, session],
+                **_AT_ONCE,
+            ).then(
+                **does(on.answer, f"send stop_chat {panes}"),
+                inputs=[session, *compare.settings],
+                **_ENGINE,
+                **_QUIET,
+            )
+            answered.failure(
+                **does(on.chat_broke, f"send stop_chat {panes}"), inputs=session, **_AT_ONCE
+            )
+        for stop, handler in ((compare.stop, on.stop_chat), (compare.clear, on.clear_chat)):
+            stop.click(**does(handler, f"send stop_chat {panes}"), inputs=session, **_AT_ONCE)
+        for index, button in enumerate(compare.suggestions):
+            suggest = functools.partial(on.suggest, index)
+            button.click(**does(suggest, "box"), inputs=session, **_AT_ONCE)
+
+        # Files go when the visit ends.
+        demo.unload(on.leave)
+
+    demo.queue(max_size=QUEUE_SIZE, default_concurrency_limit=4)
+    return demo
+
+
+def _by_slot(handler: Callable[..., Any], slots: Mapping[str, Component]) -> Callable[..., Any]:
+    """Adapt a handler that returns slot -> value to Gradio's list of outputs; the rest is kept."""
+    names = tuple(slots)
+
+    def spread(updates: Updates) -> Any:
+        values = [updates.get(name, gr.skip()) for name in names]
+        return values[0] if len(values) == 1 else values
+
+    # Gradio looks at the signature, to hand in the request.
+    function = handler.func if isinstance(handler, functools.partial) else handler
+    if inspect.isgeneratorfunction(function):
+
+        @functools.wraps(function)
+        def stream(*args: Any, **kwargs: Any) -> Iterator[Any]:
+            for updates in handler(*args, **kwargs):
+                yield spread(updates)
+
+        stream.__signature__ = inspect.signature(handler)  # type: ignore[attr-defined]
+        return stream
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return spread(handler(*args, **kwargs))
+
+    call.__signature__ = inspect.signature(handler)  # type: ignore[attr-defined]
+    return call

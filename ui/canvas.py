@@ -1,0 +1,223 @@
+"""The drag-and-drop canvas: a `gr.HTML` whose value is a typed, checked model.
+
+The browser side is `assets/canvas.js`. Traffic is one-way each: the canvas's value is what the
+visitor arranged, and answers travel back through the `Inbox`. So no answer can undo a move.
+"""
+
+import math
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import gradio as gr
+from gradio.data_classes import FileData, GradioModel
+
+from dnd_engine.asset_files import asset_path
+from dnd_engine.config import PromptLimits
+from dnd_engine.prompts import SUFFIXES, Split, one_line
+
+__all__ = ["Arrangement", "CanvasBucket", "CanvasCard", "CanvasData", "Inbox", "PromptCanvas"]
+
+_MAX_PARTS = 1_000
+"""Buckets or cards a canvas may send; a visitor's browser sends a few dozen."""
+
+
+class CardData(GradioModel):
+    """A card as the browser sends it."""
+
+    id: str
+    name: str
+    size: int = 0
+    split: Split = "auto"
+    file: FileData | None = None
+    """Until the server has read it. Gradio checks that it was uploaded."""
+    waiting: bool = False
+    """Whether the card still has no answer."""
+
+
+class BucketData(GradioModel):
+    """A bucket as the browser sends it."""
+
+    id: str
+    name: str
+    weight: float = 1.0
+    cards: list[str] = []
+
+
+class CanvasData(GradioModel):
+    """The canvas's value."""
+
+    buckets: list[BucketData] = []
+    cards: list[CardData] = []
+    attempt: int = 0
+    """Counts up when the same arrangement is sent again."""
+
+
+@dataclass(frozen=True, slots=True)
+class CanvasCard:
+    """A card, checked: its path, if any, lies among the uploads."""
+
+    id: str
+    name: str
+    split: Split
+    upload: Path | None
+    waiting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CanvasBucket:
+    """A bucket, checked."""
+
+    name: str
+    weight: float
+    cards: tuple[CanvasCard, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """What handlers get: the buckets on the canvas, in order."""
+
+    buckets: tuple[CanvasBucket, ...] = ()
+
+    @property
+    def cards(self) -> tuple[CanvasCard, ...]:
+        """All cards, bucket by bucket."""
+        return tuple(card for bucket in self.buckets for card in bucket.cards)
+
+
+class PromptCanvas(gr.HTML):  # type: ignore[misc]
+    """Buckets of prompt files that people drag and drop."""
+
+    data_model = CanvasData
+
+    def __init__(self, value: Any = None, *, limits: PromptLimits | None = None, **kwargs: Any):
+        if limits is not None:
+            kwargs["limits"] = {
+                "suffixes": list(SUFFIXES),
+                "max_file_bytes": limits.max_file_bytes,
+                "max_files": limits.max_files,
+            }
+        sortable = asset_path("vendor", "Sortable-1.15.7.min.js").read_text(encoding="utf-8")
+        super().__init__(
+            value=value,
+            html_template=asset_path("canvas.html").read_text(encoding="utf-8"),
+            js_on_load=asset_path("canvas.js").read_text(encoding="utf-8"),
+            # Inline, so that the page asks nobody for it.
+            head=f"<script>{sortable}</script>",
+            apply_default_css=False,
+            **kwargs,
+        )
+
+    def preprocess(self, payload: CanvasData | None) -> Arrangement:
+        """Turn the browser's value into buckets of checked cards.
+
+        Raises:
+            gr.Error: If the value is larger than any canvas is.
+        """
+        if payload is None:
+            return Arrangement()
+        if len(payload.buckets) > _MAX_PARTS or len(payload.cards) > _MAX_PARTS:
+            raise gr.Error("This canvas holds more than it can. Reload the page.")
+        cards = {
+            card.id: CanvasCard(
+                id=card.id,
+                name=card.name,
+                split=card.split,
+                upload=Path(card.file.path) if card.file else None,
+                waiting=card.waiting,
+            )
+            for card in payload.cards
+        }
+        return Arrangement(
+            tuple(
+                CanvasBucket(
+                    name=one_line(bucket.name)[:60] or "Unnamed",
+                    weight=bucket.weight if math.isfinite(bucket.weight) else 0.0,
+                    # A card is in one bucket; `pop` keeps a made-up value from doubling it.
+                    cards=tuple(cards.pop(key) for key in bucket.cards if key in cards),
+                )
+                for bucket in payload.buckets
+            )
+        )
+
+    def postprocess(self, value: CanvasData | dict[str, Any] | None) -> CanvasData:
+        """Accept a value as a dict or a model."""
+        if isinstance(value, CanvasData):
+            return value
+        return CanvasData(**(value or {}))
+
+    def example_payload(self) -> dict[str, Any]:
+        """Return an empty canvas."""
+        return {"buckets": [], "cards": []}
+
+    def example_value(self) -> dict[str, Any]:
+        """Return an empty canvas."""
+        return {"buckets": [], "cards": []}
+
+    def api_info(self) -> dict[str, Any]:
+        """Describe the value."""
+        return CanvasData.model_json_schema()
+
+
+class ExampleFile(GradioModel):
+    """A file of an example."""
+
+    name: str
+    size: int
+    file: FileData
+
+
+class ExampleSet(GradioModel):
+    """The files of an example, and the bucket they go to."""
+
+    bucket: str
+    weight: float
+    files: list[ExampleFile]
+
+
+class Message(GradioModel):
+    """One answer to the canvas."""
+
+    op: Literal["none", "readings", "load", "fold"] = "none"
+    readings: dict[str, dict[str, Any]] = {}
+    sets: list[ExampleSet] = []
+    nonce: str = ""
+    """Makes equal messages differ, since Gradio sends changes only."""
+
+
+class Inbox(gr.HTML):  # type: ignore[misc]
+    """Carries answers from Python to the canvas, and shows nothing itself."""
+
+    data_model = Message
+
+    def __init__(self, value: Any = None, **kwargs: Any):
+        super().__init__(
+            value=value,
+            html_template="<span></span>",
+            js_on_load=(
+                'watch("value", () => window.dispatchEvent('
+                'new CustomEvent("dnd-inbox", { detail: props.value })));'
+            ),
+            apply_default_css=False,
+            **kwargs,
+        )
+
+    def preprocess(self, payload: Message | None) -> None:
+        """Nothing is read back."""
+
+    def postprocess(self, value: dict[str, Any] | None) -> Message:
+        """Stamp a message, so that it arrives even if it equals the last one."""
+        return Message(**(value or {}), nonce=secrets.token_hex(8))
+
+    def example_payload(self) -> dict[str, Any]:
+        """Return an empty message."""
+        return {}
+
+    def example_value(self) -> dict[str, Any]:
+        """Return an empty message."""
+        return {}
+
+    def api_info(self) -> dict[str, Any]:
+        """Describe the value."""
+        return Message.model_json_schema()

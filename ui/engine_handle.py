@@ -1,0 +1,117 @@
+"""The one engine of this process: loaded by a background thread, so the page is usable at once.
+
+The engine, and with it torch, is imported by that thread alone.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from dnd_engine.config import EngineConfig
+from dnd_engine.errors import DndError
+
+if TYPE_CHECKING:
+    from dnd_engine.engine import Engine, Progress
+
+__all__ = ["EngineHandle", "LoadState"]
+
+logger = logging.getLogger(__name__)
+
+_Load = Callable[[Callable[["Progress"], None]], "Engine"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadState:
+    """How far the engine is, at one moment."""
+
+    status: Literal["idle", "loading", "ready", "failed"]
+    progress: "Progress | None" = None
+    """The last step reported, while loading."""
+    message: str = ""
+    """Why it failed."""
+
+
+class EngineHandle:
+    """Starts, watches and hands out the engine.
+
+    Args:
+        load: Makes the engine and reports progress; runs in a thread of its own.
+    """
+
+    def __init__(self, load: _Load) -> None:
+        self._load = load
+        self._changed = threading.Condition()
+        self._state = LoadState("idle")
+        self._engine: Engine | None = None
+        self._error: DndError | None = None
+
+    @classmethod
+    def of(cls, config: EngineConfig) -> "EngineHandle":
+        """Make a handle that will load the engine of a config."""
+
+        def load(on_progress: Callable[["Progress"], None]) -> "Engine":
+            from dnd_engine.engine import Engine
+
+            return Engine.load(config, on_progress)
+
+        return cls(load)
+
+    def start(self) -> None:
+        """Begin to load; also tries again after a failure. Does nothing while loading or ready."""
+        with self._changed:
+            if self._state.status in ("loading", "ready"):
+                return
+            self._state = LoadState("loading")
+            self._error = None
+        threading.Thread(target=self._run, name="engine-loader", daemon=True).start()
+
+    def snapshot(self) -> LoadState:
+        """Return where the load stands now."""
+        with self._changed:
+            return self._state
+
+    @property
+    def engine(self) -> "Engine | None":
+        """The engine, if it is ready."""
+        with self._changed:
+            return self._engine
+
+    def wait(self, timeout: float) -> "Engine | None":
+        """Return the engine, or None if it is not ready after `timeout` seconds.
+
+        Raises:
+            DndError: What the load failed with.
+        """
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._state.status in ("ready", "failed", "idle"), timeout=timeout
+            )
+            if self._error is not None:
+                raise self._error
+            return self._engine
+
+    def _run(self) -> None:
+        try:
+            engine = self._load(self._report)
+        except DndError as error:
+            logger.warning("The engine did not load: %s", error)
+            self._finish(LoadState("failed", message=str(error)), error=error)
+        except Exception as error:  # noqa: BLE001 - a thread has no caller; the page must tell
+            logger.exception("The engine did not load")
+            message = f"Unexpected {type(error).__name__}: {error}. The log has the details."
+            self._finish(LoadState("failed", message=message), error=DndError(message))
+        else:
+            self._finish(LoadState("ready"), engine=engine)
+
+    def _report(self, progress: "Progress") -> None:
+        with self._changed:
+            self._state = LoadState("loading", progress)
+
+    def _finish(
+        self, state: LoadState, *, engine: "Engine | None" = None, error: DndError | None = None
+    ) -> None:
+        with self._changed:
+            self._state, self._engine, self._error = state, engine, error
+            self._changed.notify_all()

@@ -1,0 +1,41 @@
+"""Small pieces of HTML. Whatever a visitor or a model wrote goes through `esc` on its way here."""
+
+import html
+import re
+
+__all__ = ["code_blocks", "esc", "icon"]
+
+_PATHS = {
+    "check": "M2 7.5l3.2 3.2L12 3.5",
+    "warn": "M7 1.5L13.3 12.5H.7zM7 5.5v3.2M7 10.3v.4",
+    "error": "M7 1a6 6 0 1 0 0 12A6 6 0 0 0 7 1M5 5l4 4M9 5l-4 4",
+    "info": "M7 1a6 6 0 1 0 0 12A6 6 0 0 0 7 1M7 6.3V10M7 4v.4",
+    "dot": "M7 5.5a1.5 1.5 0 1 0 0 3 1.5 1.5 0 0 0 0-3",
+    "copy": "M4.5 4.5V2.2h7.3v7.3H9.5M2.2 4.5h7.3v7.3H2.2z",
+}
+_FENCE = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
+
+
+def esc(text: object) -> str:
+    """Escape for use as HTML text or within a quoted attribute."""
+    return html.escape(str(text), quote=True)
+
+
+def icon(name: str) -> str:
+    """Return a small line drawing; the words beside it carry the meaning."""
+    return (
+        f'<svg class="dnd-icon dnd-icon-{name}" viewBox="0 0 14 14" aria-hidden="true">'
+        f'<path d="{_PATHS[name]}"/></svg>'
+    )
+
+
+def code_blocks(text: str) -> str:
+    """Escape a model's words as they are, with fenced code set apart. No other markup is read."""
+    parts: list[str] = []
+    end = 0
+    for fence in _FENCE.finditer(text):
+        parts.append(esc(text[end : fence.start()].rstrip("\n")))
+        parts.append(f"<pre><code>{esc(fence.group(1).rstrip())}</code></pre>")
+        end = fence.end()
+    parts.append(esc(text[end:].lstrip("\n") if end else text))
+    return "".join(parts)

@@ -1,0 +1,1 @@
+"""One panel a file: each lays out components and returns a frozen dataclass of them."""

@@ -1,0 +1,99 @@
+"""The adapter of this visit: its fingerprint, facts, strength and zip."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from ui import text
+from ui.markup import esc, icon
+from ui.panels.checks import heat_levels
+
+if TYPE_CHECKING:
+    from dnd_engine.engine import Adapter
+
+__all__ = ["AdapterBar", "adapter_bar", "adapter_html", "fingerprint"]
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterBar:
+    """Components of the adapter bar."""
+
+    box: gr.Row
+    facts: gr.HTML
+    strength: gr.Slider
+    download: gr.DownloadButton
+    warning: gr.HTML
+
+
+def adapter_bar() -> AdapterBar:
+    """Lay out the bar; hidden until there is an adapter."""
+    with gr.Row(
+        elem_id="dnd-adapter", elem_classes="dnd-panel", visible=False, equal_height=False
+    ) as box:
+        facts = gr.HTML(elem_id="dnd-adapter-facts", padding=False, min_width=0)
+        strength = gr.Slider(
+            -0.5,
+            2.0,
+            value=1.0,
+            step=0.05,
+            label=text.STRENGTH,
+            info=text.STRENGTH_INFO,
+            buttons=[],
+            elem_id="dnd-strength",
+        )
+        download = gr.DownloadButton(
+            text.PREPARING, interactive=False, variant="primary", size="md", elem_id="dnd-download"
+        )
+    warning = gr.HTML("", elem_id="dnd-warning", padding=False)
+    return AdapterBar(box=box, facts=facts, strength=strength, download=download, warning=warning)
+
+
+def adapter_html(
+    adapter: "Adapter", norms: Mapping[str, Sequence[float]], *, stale: bool, num_files: int
+) -> str:
+    """Draw what was made."""
+    seconds = adapter.seconds.get("total", sum(adapter.seconds.values()))
+    facts = [
+        f"{text.count(adapter.num_prompts, 'prompt')} from {text.count(num_files, 'file')}",
+        f"made in {seconds:.2f} s",
+        f"rank {adapter.r}",
+        text.kilobytes(adapter.num_bytes),
+        f"{adapter.num_parameters:,} parameters",
+    ]
+    notes = []
+    if adapter.kept_energy is not None:
+        notes.append(
+            f"The sum was cut back to rank {adapter.r} and keeps "
+            f"{100 * adapter.kept_energy:.0f} % of the change."
+        )
+    if adapter.strength > 1.5:
+        notes.append(text.STRENGTH_STRONG)
+    if stale:
+        notes.append(text.STALE)
+    lines = "".join(f"<p class='dnd-note'>{icon('info')}{esc(note)}</p>" for note in notes)
+    return (
+        f"<div class='dnd-adapter'>{fingerprint(norms)}<div>"
+        f"<h2 class='dnd-heading'>{esc(adapter.name)} "
+        f"<code title='SHA-256 {esc(adapter.sha256)}'>{esc(adapter.sha256[:8])}</code></h2>"
+        f"<p class='dnd-facts'>{' · '.join(facts)}</p>{lines}</div></div>"
+    )
+
+
+def fingerprint(norms: Mapping[str, Sequence[float]]) -> str:
+    """Draw the weight-change map small: how to tell one adapter from another at a glance."""
+    rows = heat_levels(norms)
+    if not rows:
+        return ""
+    width = max(len(levels) for _, levels in rows)
+    cells = "".join(
+        f'<rect x="{4 * x}" y="{4 * y}" width="3.4" height="3.4" class="h{level}"/>'
+        for y, (_, levels) in enumerate(rows)
+        for x, level in enumerate(levels)
+    )
+    return (
+        f'<svg class="dnd-fingerprint" viewBox="0 0 {4 * width} {4 * len(rows)}" '
+        f'preserveAspectRatio="none" role="img" aria-label="Fingerprint of the weight change">'
+        f"{cells}</svg>"
+    )

@@ -1,0 +1,218 @@
+"""How far to trust the adapter: verdicts first, then the evidence."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import gradio as gr
+
+from ui import text
+from ui.markup import esc, icon
+
+if TYPE_CHECKING:
+    from dnd_engine.engine import Inspection
+
+__all__ = [
+    "ChecksPanel",
+    "Verdict",
+    "checks_html",
+    "checks_panel",
+    "heat_levels",
+    "norms_html",
+    "verdicts",
+    "warning_html",
+]
+
+# Starting points, to be calibrated on held-out tasks for each generator.
+NO_EFFECT = 0.01
+"""Nats of KL on the next token below which answers hardly ever differ."""
+GARBLED = 5.0
+"""Nats above which answers tend to fall apart."""
+FAMILIAR, FAIRLY = 0.7, 0.4
+"""Cosine to the nearest training task."""
+
+_RAMP_STEPS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One line of judgement."""
+
+    name: str
+    value: float
+    doubt: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChecksPanel:
+    """Components of the checks panel."""
+
+    view: gr.HTML
+
+
+def checks_panel() -> ChecksPanel:
+    """Lay out the panel."""
+    return ChecksPanel(view=gr.HTML(checks_html("none"), elem_id="dnd-checks", padding=False))
+
+
+def verdicts(inspection: "Inspection") -> list[Verdict]:
+    """Judge an inspection."""
+    found: list[Verdict] = []
+    if (effect := inspection.effect) is not None:
+        name = "nothing" if effect < NO_EFFECT else "garbled" if effect > GARBLED else "changes"
+        found.append(Verdict(name, effect, name != "changes"))
+    if inspection.nearest_tasks:
+        nearest = max(task.similarity for task in inspection.nearest_tasks)
+        name = "familiar" if nearest >= FAMILIAR else "fairly" if nearest >= FAIRLY else "unlike"
+        found.append(Verdict(name, nearest, name == "unlike"))
+    return found
+
+
+def checks_html(
+    state: Literal["none", "running", "failed", "done"],
+    inspection: "Inspection | None" = None,
+    message: str = "",
+) -> str:
+    """Draw the panel in one of its states."""
+    head, body = "", ""
+    if state == "none":
+        body = f"<p class='dnd-sub'>{text.CHECKS_NONE}</p>"
+    elif state == "running":
+        body = (
+            "<p class='dnd-sub'><span class='dnd-ring' aria-hidden='true'></span> "
+            f"{text.CHECKS_RUNNING}</p>"
+        )
+    elif state == "failed":
+        body = (
+            f"<div class='dnd-notice is-error'>{icon('error')}<div><b>{text.CHECKS_FAILED}</b> "
+            f"<span class='dnd-pre'>{esc(message)}</span></div></div>"
+        )
+    elif inspection is not None:
+        count = inspection.num_prompts
+        head = f"<span class='dnd-facts'>on {text.count(count, 'prompt')} of yours</span>"
+        body = _verdicts_html(verdicts(inspection)) + _effect_html(inspection.effect)
+        body += _nearest_html(inspection)
+    return (
+        f"<section class='dnd-panel dnd-checks' aria-live='polite'><div class='dnd-row'>"
+        f"<h2 class='dnd-heading'>{text.CHECKS}</h2>{head}</div>{body}</section>"
+    )
+
+
+def warning_html(inspection: "Inspection") -> str:
+    """Draw the warning about an adapter that is unlikely to help; empty if nothing speaks for it."""
+    names = {verdict.name for verdict in verdicts(inspection)}
+    reasons = [
+        words
+        for name, words in (("nothing", text.WARNING_NOTHING), ("unlike", text.WARNING_UNLIKE))
+        if name in names
+    ]
+    if not reasons:
+        return ""
+    return (
+        f"<div class='dnd-notice is-warn' role='alert'>{icon('warn')}<div><b>{text.WARNING}</b> "
+        f"{' '.join(reasons)} {text.WARNING_TRY}</div></div>"
+    )
+
+
+def _verdicts_html(found: list[Verdict]) -> str:
+    lines = []
+    for verdict in found:
+        title, more = text.VERDICTS[verdict.name]
+        mark = "warn" if verdict.doubt else "info" if verdict.name == "fairly" else "check"
+        kind = " class='is-doubt'" if verdict.doubt else ""
+        lines.append(
+            f"<li{kind}>{icon(mark)}<div><b>{title}</b><span>{more}</span></div>"
+            f"<b class='dnd-num'>{verdict.value:.2g}</b></li>"
+        )
+    return f"<ul class='dnd-verdicts'>{''.join(lines)}</ul>"
+
+
+def _effect_html(effect: float | None) -> str:
+    if effect is None:
+        return ""
+
+    def place(value: float) -> float:
+        return 25 * (math.log10(min(max(value, 0.001), 10)) + 3)
+
+    ticks = "".join(
+        f"<span style='left:{place(tick):.1f}%'>{tick:g}</span>"
+        for tick in (0.001, 0.01, 0.1, 1, 10)
+    )
+    return (
+        f"<div class='dnd-evidence'><h3>{text.EFFECT}</h3><p class='dnd-facts'>{text.EFFECT_MORE}</p>"
+        f"<div class='dnd-scale' role='img' aria-label='Effect {effect:.3g} nats'>"
+        f"<i class='dnd-noise' style='width:{place(NO_EFFECT):.1f}%'></i>"
+        f"<i class='dnd-here' style='left:{place(effect):.1f}%'></i></div>"
+        f"<div class='dnd-ticks' aria-hidden='true'>{ticks}</div>"
+        "<div class='dnd-ends' aria-hidden='true'><span>no effect</span><span>garbled</span></div>"
+        "</div>"
+    )
+
+
+def _nearest_html(inspection: "Inspection") -> str:
+    if not inspection.nearest_tasks:
+        return ""
+    rows = "".join(
+        f"<li title='{esc(task.description)}'><code>{esc(task.slug)}</code>"
+        f"<i aria-hidden='true'><i style='width:{100 * max(0, min(1, task.similarity)):.0f}%'></i></i>"
+        f"<span class='dnd-num'>{task.similarity:.2f}</span></li>"
+        for task in inspection.nearest_tasks[:5]
+    )
+    return f"<div class='dnd-evidence'><h3>{text.NEAREST}</h3><ul class='dnd-nearest'>{rows}</ul></div>"
+
+
+def heat_levels(norms: Mapping[str, Sequence[float]]) -> list[tuple[str, list[int]]]:
+    """Sort relative norms into the steps of the ramp, between the least and the largest of all."""
+    values = [value for layers in norms.values() for value in layers]
+    if not values:
+        return []
+    low, high = min(values), max(values)
+    span = (high - low) or 1.0
+    return [
+        (
+            name.removesuffix("_proj"),
+            [min(int(_RAMP_STEPS * (value - low) / span), _RAMP_STEPS - 1) for value in layers],
+        )
+        for name, layers in norms.items()
+    ]
+
+
+def norms_html(norms: Mapping[str, Sequence[float]]) -> str:
+    """Draw the weight-change map, with the numbers one click away."""
+    rows = heat_levels(norms)
+    if not rows:
+        return ""
+    values = [value for layers in norms.values() for value in layers]
+    num_layers = max(len(levels) for _, levels in rows)
+    heat = "".join(
+        f"<span class='dnd-heat-name'>{esc(name)}</span>"
+        + "".join(f"<i class='h{level}'></i>" for level in levels)
+        for name, levels in rows
+    )
+    axis = "<span></span>" + "".join(
+        f"<span class='dnd-heat-axis'>{layer if layer % 5 == 0 or layer == num_layers - 1 else ''}"
+        "</span>"
+        for layer in range(num_layers)
+    )
+    head = "".join(f"<th scope='col'>{layer}</th>" for layer in range(num_layers))
+    table = "".join(
+        f"<tr><th scope='row'>{esc(name)}</th>"
+        + "".join(f"<td>{100 * value:.2f}</td>" for value in layers)
+        + "</tr>"
+        for name, layers in norms.items()
+    )
+    ramp = "".join(f"<i class='h{level}'></i>" for level in range(_RAMP_STEPS))
+    return (
+        f"<section class='dnd-panel dnd-norms'><h3>{text.NORMS}</h3>"
+        f"<p class='dnd-facts'>{text.NORMS_MORE}</p>"
+        f"<div class='dnd-heat' style='--layers:{num_layers}' role='img' aria-label='"
+        f"{text.NORMS}: from {100 * min(values):.2g} to {100 * max(values):.2g} per cent'>"
+        f"{heat}{axis}</div>"
+        f"<p class='dnd-ramp'><span>layer</span><span class='dnd-ramp-scale'>"
+        f"{100 * min(values):.2g} % {ramp} {100 * max(values):.2g} %</span></p>"
+        "<details><summary>All numbers, in per cent</summary>"
+        "<div class='dnd-table' tabindex='0' role='region' aria-label='Relative weight change'>"
+        f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{table}</tbody></table></div>"
+        "</details></section>"
+    )

@@ -1,0 +1,140 @@
+"""The canvas, the examples beside it, and the action bar below."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from dnd_engine.asset_files import asset_path
+from dnd_engine.config import PromptLimits
+from ui import text
+from ui.canvas import Inbox, PromptCanvas
+from ui.markup import esc
+
+__all__ = ["Example", "PromptsPanel", "load_examples", "prompts_panel"]
+
+_FIRST_BUCKETS = [
+    {"id": "first", "name": "SQL", "weight": 1.0, "cards": []},
+    {"id": "second", "name": "Legal", "weight": 1.0, "cards": []},
+    {"id": "third", "name": "Tone of voice", "weight": 1.0, "cards": []},
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A set of prompt files that comes with the app."""
+
+    id: str
+    bucket: str
+    title: str
+    about: str
+    files: tuple[str, ...]
+    num_prompts: int
+    weight: float
+    """Its share when all examples are loaded together."""
+    question: str
+    """Worth asking once an adapter is made."""
+
+
+def load_examples() -> tuple[Example, ...]:
+    """Read the list of examples."""
+    listed = json.loads(asset_path("examples", "examples.json").read_text(encoding="utf-8"))
+    return tuple(Example(**{**entry, "files": tuple(entry["files"])}) for entry in listed)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptsPanel:
+    """Components of the prompts panel."""
+
+    canvas: PromptCanvas
+    inbox: Inbox
+    examples: tuple[tuple[Example, gr.Button], ...]
+    load_all: gr.Button
+    mix: gr.Radio
+    seed: gr.Number
+    synthesize: gr.Button
+    stop: gr.Button
+    hint: gr.HTML
+
+
+def prompts_panel(limits: PromptLimits) -> PromptsPanel:
+    """Lay out canvas, examples and action bar."""
+    gr.HTML(
+        f"<section class='dnd-hero'><h2>{text.HERO}</h2><p>{text.HERO_MORE}</p></section>",
+        elem_id="dnd-hero",
+    )
+    inbox = Inbox(elem_id="dnd-inbox")
+    with gr.Row(elem_id="dnd-bench", equal_height=False):
+        with gr.Column(elem_id="dnd-canvas-box", elem_classes="dnd-panel", min_width=0):
+            canvas = PromptCanvas({"buckets": _FIRST_BUCKETS}, limits=limits, elem_id="dnd-canvas")
+        with gr.Column(elem_id="dnd-examples", elem_classes="dnd-panel", min_width=0):
+            examples, load_all = _examples()
+    with gr.Row(elem_id="dnd-action", elem_classes="dnd-panel"):
+        mix = gr.Radio(
+            [(text.MIX_POOL, "pool"), (text.MIX_SUM, "sum")],
+            value="pool",
+            label=text.MIX,
+            elem_id="dnd-mix",
+        )
+        with gr.Accordion(text.ADVANCED, open=False, elem_id="dnd-advanced"):
+            gr.HTML(f"<p class='dnd-info'>{text.MIX_INFO}</p>")
+            seed = gr.Number(
+                0, label=text.SEED, info=text.SEED_INFO, precision=0, minimum=0, maximum=2**31 - 1
+            )
+        with gr.Column(elem_id="dnd-go", min_width=0):
+            synthesize = gr.Button(
+                text.SYNTHESIZE,
+                variant="primary",
+                size="lg",
+                interactive=False,
+                elem_id="dnd-synthesize",
+            )
+            stop = gr.Button(text.STOP, size="lg", visible=False, elem_id="dnd-stop-synthesis")
+            hint = gr.HTML(hint_html(text.HINT_NO_PROMPTS), elem_id="dnd-hint")
+    return PromptsPanel(
+        canvas=canvas,
+        inbox=inbox,
+        examples=examples,
+        load_all=load_all,
+        mix=mix,
+        seed=seed,
+        synthesize=synthesize,
+        stop=stop,
+        hint=hint,
+    )
+
+
+def _examples() -> tuple[tuple[tuple[Example, gr.Button], ...], gr.Button]:
+    gr.HTML(
+        f"<h2 class='dnd-heading'>{text.EXAMPLES}</h2><p class='dnd-sub'>{text.EXAMPLES_MORE}</p>",
+        elem_classes="dnd-examples-head",
+    )
+    buttons: list[tuple[Example, gr.Button]] = []
+    for example in load_examples():
+        with gr.Row(elem_classes="dnd-example"):
+            facts = (
+                f"{text.count(len(example.files), 'file')}, "
+                f"{text.count(example.num_prompts, 'prompt')}"
+            )
+            gr.HTML(
+                f"<b>{esc(example.title)}</b><span class='dnd-facts'>{facts}</span>"
+                f"<span>{esc(example.about)}</span>",
+                min_width=0,
+            )
+            button = gr.Button(
+                text.EXAMPLE_LOAD, size="sm", min_width=0, elem_id=f"dnd-example-{example.id}"
+            )
+            buttons.append((example, button))
+    load_all = gr.Button(text.EXAMPLE_LOAD_ALL, size="md", elem_id="dnd-example-all")
+    return tuple(buttons), load_all
+
+
+def hint_html(words: str) -> str:
+    """Draw the line under Synthesize that says why it is off, or what it will use."""
+    return f"<p class='dnd-hint'>{esc(words)}</p>"
+
+
+def example_message(example: Example, files: list[dict[str, Any]], weight: float) -> dict[str, Any]:
+    """Describe an example to the canvas."""
+    return {"bucket": example.bucket, "weight": weight, "files": files}

@@ -1,0 +1,158 @@
+"""Synthesis as it runs: what it does now, what it did, on one clock. No invented progress."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import gradio as gr
+
+from ui import text
+from ui.markup import esc, icon
+
+__all__ = ["Stages", "StagesPanel", "stages_panel"]
+
+_WORTH_TELLING = 0.3
+"""Seconds in the queue below which it is not worth a row."""
+
+_Status = Literal["waiting", "running", "done", "failed", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class StagesPanel:
+    """Components of the stages panel."""
+
+    view: gr.HTML
+
+
+def stages_panel() -> StagesPanel:
+    """Lay out the panel; it shows nothing before the first synthesis."""
+    return StagesPanel(view=gr.HTML("", elem_id="dnd-stages", padding=False))
+
+
+@dataclass(slots=True)
+class _Row:
+    detail: str
+    status: _Status = "waiting"
+    begin: float = 0.0
+    end: float = 0.0
+    fraction: float | None = None
+
+
+@dataclass(slots=True)
+class Stages:
+    """The rows of one synthesis and their times."""
+
+    keys: tuple[str, ...]
+    clock: Callable[[], float] = time.perf_counter
+    message: str = ""
+    """Why it ended early."""
+    ended: Literal["", "done", "failed", "stopped"] = ""
+    _rows: dict[str, _Row] = field(init=False)
+    _start: float = field(init=False)
+    _end: float | None = None
+
+    def __post_init__(self) -> None:
+        self._rows = {key: _Row(text.STAGES[key][1]) for key in self.keys}
+        self._start = self.clock()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start, or what it took."""
+        return (self._end if self._end is not None else self.clock()) - self._start
+
+    def enter(self, key: str, detail: str = "", fraction: float | None = None) -> None:
+        """Begin a stage, ending the one before; or tell how far the running one is."""
+        now = self.clock() - self._start
+        if key not in self._rows:
+            # Only loading comes unannounced, and it comes before all work.
+            place = list(self._rows).index("read") if "read" in self._rows else len(self._rows)
+            rows = list(self._rows.items())
+            rows.insert(place, (key, _Row(text.STAGES.get(key, (key, ""))[1])))
+            self._rows = dict(rows)
+        row = self._rows[key]
+        if row.status != "running":
+            self._close("done", now)
+            waited = self._rows.get("wait")
+            if waited is not None and waited.status == "done" and waited.end < _WORTH_TELLING:
+                del self._rows["wait"]
+            row.status, row.begin = "running", now
+        row.detail = detail or row.detail
+        row.fraction = fraction
+
+    def finish(self, status: Literal["done", "failed", "stopped"], message: str = "") -> None:
+        """End the synthesis; the first end counts."""
+        if self.ended:
+            return
+        self._end = self.clock()
+        self._close(status, self._end - self._start)
+        self.ended, self.message = status, message
+
+    def _close(self, status: _Status, now: float) -> None:
+        for row in self._rows.values():
+            if row.status == "running":
+                row.status, row.end, row.fraction = status, now, None
+
+    def html(self) -> str:
+        """Draw the rows: large while running, folded to one line once done."""
+        now = self.elapsed
+        scale = _nice(now)
+        rows = "".join(self._row_html(key, row, now, scale) for key, row in self._rows.items())
+        ticks = "".join(f"<span>{_ticks(scale, i)}</span>" for i in range(6))
+        table = (
+            f"<div class='dnd-axis' aria-hidden='true'><div>{ticks}</div></div>"
+            f"<ol class='dnd-stages'>{rows}</ol>"
+        )
+        clock = f"<span class='dnd-clock'>{now:.2f} s</span>"
+        if self.ended == "done":
+            return (
+                f"<details class='dnd-panel dnd-made'><summary>{text.MADE} {clock}</summary>"
+                f"{table}</details>"
+            )
+        notice = ""
+        if self.ended:
+            kind, name = ("is-error", "error") if self.ended == "failed" else ("", "info")
+            head = f"<b>{text.FAILED}</b> " if self.ended == "failed" else ""
+            notice = (
+                f"<div class='dnd-notice {kind}' role='alert'>{icon(name)}"
+                f"<div>{head}<span class='dnd-pre'>{esc(self.message)}</span></div></div>"
+            )
+        return (
+            f"<section class='dnd-panel dnd-making'><div class='dnd-making-head'>"
+            f"<h2 class='dnd-heading'>{text.MAKING}</h2>{clock}</div>{notice}{table}</section>"
+        )
+
+    def _row_html(self, key: str, row: _Row, now: float, scale: float) -> str:
+        end = now if row.status == "running" else row.end
+        mark = {
+            "waiting": icon("dot"),
+            "running": "<span class='dnd-ring' aria-hidden='true'></span>",
+            "done": icon("check"),
+            "failed": icon("error"),
+            "stopped": icon("info"),
+        }[row.status]
+        seconds = f"{end - row.begin:.2f} s" if row.status != "waiting" else ""
+        share = "" if row.fraction is None else f" · {100 * row.fraction:.0f} %"
+        bar = ""
+        if row.status != "waiting":
+            left, width = 100 * row.begin / scale, 100 * max(end - row.begin, 0) / scale
+            bar = f"<i style='left:{left:.2f}%;width:max({width:.2f}%,3px)'></i>"
+        return (
+            f"<li class='is-{row.status}'>{mark}<b>{text.STAGES.get(key, (key,))[0]}</b>"
+            f"<span class='dnd-stage-detail'>{esc(row.detail)}{share}</span>"
+            f"<span class='dnd-num'>{seconds}<span class='dnd-sr'> {row.status}</span></span>"
+            f"<span class='dnd-track' aria-hidden='true'>{bar}</span></li>"
+        )
+
+
+def _nice(seconds: float) -> float:
+    """Round up to 1, 2 or 5 times a power of ten, at least one second."""
+    seconds = max(seconds, 1.0)
+    power: float = 10 ** math.floor(math.log10(seconds))
+    return next(step * power for step in (1, 2, 5, 10) if step * power >= seconds)
+
+
+def _ticks(scale: float, index: int) -> str:
+    number = f"{scale * index / 5:g}"
+    return f"{number} s" if index == 5 else number

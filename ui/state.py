@@ -1,0 +1,122 @@
+"""What one visit holds. Each browser tab has its own `Session` in a `gr.State`; nothing is shared.
+
+A session holds prompts, an adapter and a conversation, never a model or a tensor on a device.
+"""
+
+import hashlib
+import secrets
+import shutil
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dnd_engine.buckets import Bucket
+from dnd_engine.prompts import PromptFile, Split
+
+if TYPE_CHECKING:
+    from dnd_engine.engine import Adapter, Inspection, Reply
+    from ui.panels.stages import Stages
+
+__all__ = ["Made", "Reading", "Session", "SessionFiles", "Turn"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What came of reading the file of one card, one way of splitting."""
+
+    split: Split
+    copy: Path
+    """The visit's own copy, so that another way of splitting can be tried."""
+    file: PromptFile | None = None
+    error: str = ""
+
+
+@dataclass(slots=True)
+class Made:
+    """The adapter of a visit, and what it was made from."""
+
+    original: "Adapter"
+    """At strength 1."""
+    adapter: "Adapter"
+    """At the strength chosen."""
+    made_from: str
+    """Fingerprint of the arrangement, to say when the prompts have changed since."""
+    prompts: tuple[str, ...]
+    """Some of them, to measure on."""
+    num_files: int
+    norms: "Mapping[str, list[float]]" = field(default_factory=dict)
+    inspection: "Inspection | None" = None
+    archive: Path | None = None
+    """The verified zip of `adapter`; None until it is written."""
+
+
+@dataclass(slots=True)
+class Turn:
+    """A question, and what base and adapted model answered."""
+
+    question: str
+    adapter: "Adapter | None" = None
+    """At the strength it had when it was asked."""
+    label: str = ""
+    """Hash and strength of the adapter that was asked; empty for the base alone."""
+    base_label: str = ""
+    base: "Reply | None" = None
+    adapted: "Reply | None" = None
+    stopped: bool = False
+    waiting: str = ""
+    """Why nothing comes yet."""
+    error: str = ""
+
+    @property
+    def finished(self) -> bool:
+        """Whether no more words will come."""
+        replies = [reply for reply in (self.base, self.adapted) if reply is not None]
+        return bool(self.stopped or self.error or (replies and all(r.finished for r in replies)))
+
+
+@dataclass(slots=True)
+class Session:
+    """One visit."""
+
+    readings: dict[str, Reading] = field(default_factory=dict)
+    """By card. Kept when a card is removed, since Undo may bring it back."""
+    made: Made | None = None
+    turns: list[Turn] = field(default_factory=list)
+    suggestions: list[str] = field(default_factory=list)
+    example_questions: dict[str, str] = field(default_factory=dict)
+    """By bucket name: what to ask after an example."""
+    arrangement: str = ""
+    """Fingerprint of what lies on the canvas now."""
+    stop_synthesis: threading.Event | None = None
+    stop_chat: threading.Event | None = None
+    job: tuple[Bucket, ...] = ()
+    """What the running synthesis was ordered from."""
+    stages: "Stages | None" = None
+
+
+class SessionFiles:
+    """A folder for each visit, inside Gradio's cache, removed when the visit ends.
+
+    Gradio serves files of its cache to whoever knows their path, so the folder's name is a secret:
+    the session's hash is known to the browser alone, and a key of this process is mixed in.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._key = secrets.token_bytes(16)
+
+    def folder(self, session_hash: str) -> Path:
+        """Return the folder of a visit, made on first use."""
+        folder = self._path(session_hash)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def remove(self, session_hash: str) -> None:
+        """Remove whatever the visit left."""
+        shutil.rmtree(self._path(session_hash), ignore_errors=True)
+
+    def _path(self, session_hash: str) -> Path:
+        digest = hashlib.blake2b(session_hash.encode(), key=self._key, digest_size=16)
+        return self._root / f"visit-{digest.hexdigest()}"

@@ -1,0 +1,146 @@
+"""Every sentence the Python side shows, in one place. Short, true, no exclamation marks.
+
+The canvas's own words are in `assets/canvas.html` and `assets/canvas.js`.
+"""
+
+__all__ = ["count", "kilobytes"]
+
+TITLE = "Drag-and-Drop LLMs"
+TAGLINE = "Prompts in, LoRA adapter out. No gradient step."
+HERO = "Drop prompts. Get an adapter. See if it works."
+HERO_MORE = (
+    "A generator reads your unlabeled prompts and writes a LoRA adapter for a small language model, "
+    "with no training run. Then you compare base and adapted answers and see how far to trust the "
+    "result."
+)
+FOOTER = "Your files stay in this session and are deleted when it ends."
+
+# Loading the engine
+LOADING = "Loading the base model"
+DOWNLOADING = "Downloading the base model"
+LOAD_FAILED = "The base model did not load."
+LOAD_HINT = "You can drop and arrange prompt files meanwhile."
+RETRY = "Retry"
+DEVICE_READY, DEVICE_LOADING, DEVICE_FAILED = "Ready", "Loading", "Failed"
+
+# Examples
+EXAMPLES = "No files at hand?"
+EXAMPLES_MORE = "Each example puts its files in a bucket. We wrote them for this page."
+EXAMPLE_LOAD = "Load"
+EXAMPLE_LOAD_ALL = "Load all three"
+
+# Action bar
+SYNTHESIZE = "Synthesize"
+STOP = "Stop"
+MIX = "Mix"
+MIX_POOL, MIX_SUM = "Pool prompts", "Sum adapters"
+MIX_INFO = (
+    "Pool: one adapter from all prompts, drawn in proportion to the weights. "
+    "Sum: one adapter a bucket, added by weight and cut back to one rank."
+)
+ADVANCED = "Advanced"
+SEED = "Seed"
+SEED_INFO = "Of the draw of the prompt batch. Same prompts and seed, same adapter."
+HINT_NO_BUCKET = "Add a bucket first."
+HINT_NO_PROMPTS = "Drop prompt files first."
+HINT_UNREADABLE = "No file can be read yet."
+HINT_READING = "Reading files."
+
+# Stages
+STAGES = {
+    "wait": ("Queue", "Waiting for the engine"),
+    "download": ("Download", "Base model and text encoder, once"),
+    "load": ("Load", "Base model, encoder, generator"),
+    "read": ("Read prompts", ""),
+    "encode": ("Encode", "Prompts through the text encoder"),
+    "decode": ("Decode", "Weight tokens to a LoRA"),
+    "check": ("Check", "Reload with stock PEFT, compare"),
+}
+MAKING = "Making the adapter"
+MADE = "How it was made"
+STOPPED = "Stopped. Nothing was made, and your prompts are as they were."
+FAILED = "No adapter was made."
+BROKE = "Something broke that should not have. The log of the app has the details; try again."
+PREPARING = "Preparing the zip"
+PREPARE_HINT = "Written, reloaded with stock PEFT and compared before it is offered."
+
+# Adapter bar
+STRENGTH = "Strength"
+STRENGTH_INFO = "0 is base. Acts on your next message."
+STRENGTH_STRONG = "Strong: answers may turn to garble."
+DOWNLOAD = "Download PEFT zip"
+DOWNLOAD_ANYWAY = "Download anyway"
+DOWNLOAD_FAILED = "No zip"
+STALE = "Made from earlier prompts."
+
+# Compare
+COMPARE = "Compare"
+COMPARE_MORE = "One batch, same seed, same prompt on both sides."
+COMPARE_BASE_ONLY = (
+    "You can chat with the base model now. The adapted answer appears beside it after Synthesize."
+)
+BASE, ADAPTED = "Base", "Adapted"
+ASK = "Ask both models"
+SEND, CLEAR = "Send", "Clear"
+EMPTY_BASE = "The base model's answers appear here."
+EMPTY_ADAPTED = "No adapter yet. Its answers will appear here, beside the base model's."
+EMPTY_ADAPTED_READY = "Ask without the instruction, as in your files: the adapter should carry it."
+ASKED_BEFORE = "Asked before there was an adapter."
+SAME = "same as base, token for token"
+STOPPED_TURN = "stopped"
+TRY = "Try:"
+SAMPLING = "Sampling"
+SYSTEM_PROMPT = "System prompt"
+MAX_TOKENS = "Tokens at most"
+TEMPERATURE = "Temperature"
+TEMPERATURE_INFO = "0 is greedy."
+TOP_P, TOP_K = "Top p", "Top k"
+TOP_K_INFO = "0 keeps all."
+PENALTY = "Repetition penalty"
+CONTEXT = "Send earlier turns as context"
+CONTEXT_INFO = "Off: each question stands alone, as in the training of the generator."
+
+# Checks
+CHECKS = "Checks"
+CHECKS_NONE = (
+    "No adapter yet. Here you will see whether it changes the model, how familiar your prompts are, "
+    "and where the weights changed."
+)
+CHECKS_RUNNING = "Measuring on your prompts. You can chat meanwhile."
+CHECKS_FAILED = "Could not be measured."
+VERDICTS = {
+    "changes": ("Changes the model", "Answers to prompts like yours will differ from base."),
+    "nothing": ("Does nothing measurable", "Below 0.01 answers hardly ever differ from base."),
+    "garbled": ("Changes the model strongly", "Answers may turn to garble; try a lower strength."),
+    "familiar": ("Familiar", "Close to a task of the training set."),
+    "fairly": ("Fairly familiar", "Formats usually carry over. New skills often do not."),
+    "unlike": ("Unlike anything seen in training", "Expect little; compare answers yourself."),
+}
+WARNING = "This adapter is unlikely to help."
+WARNING_NOTHING = "It leaves the model as it was."
+WARNING_UNLIKE = "Your prompts are far from all training tasks."
+WARNING_TRY = (
+    "You can add prompts (16 or more work best), or raise the strength. Your files are fine."
+)
+EFFECT = "Effect on the model"
+EFFECT_MORE = "KL from base to adapted, nats on the next token of your own prompts."
+NEAREST = "Nearest training tasks, cosine"
+NORMS = "Relative weight change"
+NORMS_MORE = "‖ΔW‖ / ‖W‖ by layer and matrix. It shows where and how much, not how well."
+
+# Report card
+REPORT_NONE = (
+    "### No report yet\nThis generator came without a report card. Run `dnd evaluate` to examine it "
+    "on unseen tasks; the result appears here."
+)
+REPORT_LOADING = "### Not loaded yet\nThe report card appears when the generator is loaded."
+
+
+def count(number: int, thing: str) -> str:
+    """Return "1 prompt", "2 prompts"."""
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
+
+
+def kilobytes(num_bytes: int) -> str:
+    """Return a size as people say it."""
+    return f"{num_bytes / 1e6:.1f} MB" if num_bytes >= 1e6 else f"{num_bytes / 1e3:.0f} kB"

@@ -1,0 +1,163 @@
+"""Colours, type and radii, as a Gradio theme. `assets/app.css` holds what Gradio has no variable for."""
+
+from typing import Any
+
+import gradio as gr
+
+__all__ = ["make_theme"]
+
+_TOKENS = {
+    # name: (light, dark). Contrast on surface and on bg was measured for every text colour.
+    "bg": ("#F6F6F3", "#0E1013"),
+    "surface": ("#FFFFFF", "#15181D"),
+    "sunken": ("#EFEFEA", "#101317"),
+    "line": ("#DCDCD5", "#2B3038"),
+    "edge": ("#84888F", "#717886"),
+    "text": ("#15171C", "#ECEEF1"),
+    "text2": ("#4A4F59", "#B6BCC6"),
+    "text3": ("#646973", "#939AA6"),
+    "accent": ("#2348D1", "#8EAAFF"),
+    "on_accent": ("#FFFFFF", "#0B1230"),
+    "accent_hover": ("#1A38A8", "#AFC3FF"),
+    "accent_soft": ("#E8EDFC", "#1A2444"),
+    "error": ("#A01D1A", "#FF9E96"),
+    "error_fill": ("#FCECEA", "#2C1615"),
+    "none": ("transparent", "transparent"),
+}
+
+_VARIABLES = {
+    "bg": ["body_background_fill", "background_fill_secondary"],
+    "surface": [
+        "background_fill_primary",
+        "block_background_fill",
+        "button_secondary_background_fill",
+        "checkbox_background_color",
+        "checkbox_label_background_fill",
+        "input_background_fill",
+        "input_background_fill_focus",
+        "panel_background_fill",
+        "table_even_background_fill",
+    ],
+    "sunken": [
+        "button_secondary_background_fill_hover",
+        "checkbox_label_background_fill_hover",
+        "code_background_fill",
+        "stat_background_fill",
+        "table_odd_background_fill",
+    ],
+    "line": [
+        "block_border_color",
+        "border_color_primary",
+        "panel_border_color",
+        "table_border_color",
+    ],
+    "edge": [
+        "button_secondary_border_color",
+        "button_secondary_border_color_hover",
+        "checkbox_border_color",
+        "checkbox_border_color_hover",
+        "checkbox_label_border_color",
+        "checkbox_label_border_color_hover",
+        "input_border_color",
+        "input_border_color_hover",
+    ],
+    "text": [
+        "block_title_text_color",
+        "body_text_color",
+        "button_secondary_text_color",
+        "button_secondary_text_color_hover",
+        "checkbox_label_text_color",
+        "checkbox_label_text_color_selected",
+        "table_text_color",
+    ],
+    "text2": ["block_info_text_color", "block_label_text_color", "body_text_color_subdued"],
+    "text3": ["input_placeholder_color"],
+    "accent": [
+        "border_color_accent",
+        "button_primary_background_fill",
+        "button_primary_border_color",
+        "checkbox_background_color_selected",
+        "checkbox_border_color_focus",
+        "checkbox_border_color_selected",
+        "checkbox_label_border_color_selected",
+        "input_border_color_focus",
+        "link_text_color",
+        "link_text_color_active",
+        "link_text_color_visited",
+        "loader_color",
+        "slider_color",
+    ],
+    "on_accent": ["button_primary_text_color", "button_primary_text_color_hover"],
+    "accent_hover": [
+        "button_primary_background_fill_hover",
+        "button_primary_border_color_hover",
+        "link_text_color_hover",
+    ],
+    "accent_soft": [
+        "border_color_accent_subdued",
+        "checkbox_label_background_fill_selected",
+        "color_accent_soft",
+        "table_row_focus",
+    ],
+    "error": ["error_border_color", "error_icon_color", "error_text_color"],
+    "error_fill": ["error_background_fill"],
+    # Labels are flat: words over a control, not a box in a box.
+    "none": ["block_label_background_fill", "block_label_border_color"],
+}
+
+_SHAPES = {
+    "block_border_width": "0px",
+    "block_label_border_width": "0px",
+    "block_label_padding": "0",
+    "block_label_text_size": "13px",
+    "block_label_text_weight": "600",
+    "block_padding": "0px",
+    "block_radius": "8px",
+    "block_shadow": "none",
+    "block_label_shadow": "none",
+    "block_title_text_size": "13px",
+    "block_title_text_weight": "600",
+    "block_info_text_size": "12px",
+    "body_text_size": "14px",
+    "button_large_radius": "8px",
+    "button_large_text_size": "16px",
+    "button_large_text_weight": "600",
+    "button_medium_radius": "8px",
+    "button_medium_text_size": "14px",
+    "button_medium_text_weight": "600",
+    "button_small_radius": "8px",
+    "button_small_text_size": "13px",
+    "button_small_text_weight": "400",
+    "button_primary_shadow": "none",
+    "button_secondary_shadow": "none",
+    "button_transition": "background-color 120ms ease-out, border-color 120ms ease-out",
+    "button_transform_hover": "none",
+    "button_transform_active": "none",
+    "checkbox_label_shadow": "none",
+    "checkbox_shadow": "none",
+    "container_radius": "12px",
+    "form_gap_width": "0px",
+    "input_border_width": "1px",
+    "input_radius": "8px",
+    "input_shadow": "none",
+    "input_shadow_focus": "none",
+    "input_text_size": "14px",
+    "layout_gap": "16px",
+}
+
+
+def make_theme() -> gr.themes.Base:
+    """Build the theme, light and dark, with the system's own fonts: nothing is fetched."""
+    theme = gr.themes.Base(
+        font=["system-ui", "-apple-system", "Segoe UI", "sans-serif"],
+        font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
+    )
+    settings: dict[str, Any] = dict(_SHAPES)
+    for token, names in _VARIABLES.items():
+        light, dark = _TOKENS[token]
+        for name in names:
+            settings[name] = light
+            settings[f"{name}_dark"] = dark
+    # One colour follows the theme by itself: Gradio has no dark twin for it.
+    settings["color_accent"] = "var(--dnd-accent)"
+    return theme.set(**settings)
