@@ -112,11 +112,11 @@ class GeneratorConfig:
                 layout=LoRALayout(
                     spec=spec, targets=tuple(Target(*row) for row in values["layout"])
                 ),
-                base=values["base"],
-                encoder=values["encoder"],
-                training=values["training"],
+                base=dict(values["base"]),
+                encoder=dict(values["encoder"]),
+                training=dict(values["training"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             if isinstance(error, GeneratorError):
                 raise
             raise GeneratorError(f"not a generator's `config.json`: {error!r}.") from error
@@ -267,7 +267,13 @@ def check_base(config: GeneratorConfig, base_id: str, fingerprint: Mapping[str, 
         BaseMismatchError: With the first differing property as the reason.
     """
     made_for, wanted = config.base.get("id", "unknown"), config.base.get("fingerprint", {})
-    for name, value in wanted.get("architecture", {}).items():
+    theirs, ours = wanted.get("norms", []), fingerprint["norms"]
+    if not theirs or "architecture" not in wanted:
+        raise BaseMismatchError(
+            f"this generator's `config.json` does not say which base it was made for, so it cannot "
+            f"be trusted on {base_id}. Train it again with `dnd train`."
+        )
+    for name, value in wanted["architecture"].items():
         found = fingerprint["architecture"].get(name)
         if found != value:
             raise BaseMismatchError(
@@ -275,11 +281,9 @@ def check_base(config: GeneratorConfig, base_id: str, fingerprint: Mapping[str, 
                 f"`{name}` is {found}, expected {value}. Choose another generator, or train one "
                 "for this base with `dnd train`."
             )
-    theirs, ours = wanted.get("norms", []), fingerprint["norms"]
-    off = max(
-        (abs(a - b) / max(abs(b), 1e-6) for a, b in zip(ours, theirs, strict=True)), default=0.0
-    )
-    if off > _FINGERPRINT_TOLERANCE:
+    differences = [abs(a - b) / max(abs(b), 1e-6) for a, b in zip(ours, theirs, strict=False)]
+    off = max(differences, key=lambda x: (x != x, x))  # NaN is the largest
+    if len(ours) != len(theirs) or not off <= _FINGERPRINT_TOLERANCE:
         raise BaseMismatchError(
             f"this generator was made for {made_for}. {base_id} has the same shape but other "
             f"weights (norm scales differ by {off:.0%}, allowed {_FINGERPRINT_TOLERANCE:.0%})."

@@ -35,7 +35,16 @@ def test_the_readme_front_matter_starts_this_app_on_a_space() -> None:
 
 def test_a_built_wheel_carries_engine_window_assets_and_generator(tmp_path: Path) -> None:
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", str(tmp_path), str(ROOT)],
+        [
+            sys.executable,
+            "-m",
+            "build",
+            "--wheel",
+            "--no-isolation",
+            "-o",
+            str(tmp_path),
+            str(ROOT),
+        ],
         check=True,
         capture_output=True,
     )

@@ -9,9 +9,12 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from unittest import mock
 
 import gradio as gr
+from gradio import component_meta
 from gradio.data_classes import FileData, GradioModel
+from pydantic import Field
 
 from dnd_engine.asset_files import asset_path
 from dnd_engine.config import PromptLimits
@@ -42,14 +45,14 @@ class BucketData(GradioModel):
     id: str
     name: str
     weight: float = 1.0
-    cards: list[str] = []
+    cards: list[str] = Field(default_factory=list)
 
 
 class CanvasData(GradioModel):
     """The canvas's value."""
 
-    buckets: list[BucketData] = []
-    cards: list[CardData] = []
+    buckets: list[BucketData] = Field(default_factory=list)
+    cards: list[CardData] = Field(default_factory=list)
     attempt: int = 0
     """Counts up when the same arrangement is sent again."""
 
@@ -86,7 +89,15 @@ class Arrangement:
         return tuple(card for bucket in self.buckets for card in bucket.cards)
 
 
-class PromptCanvas(gr.HTML):  # type: ignore[misc]
+class _WithoutStub(component_meta.ComponentMeta):  # type: ignore[misc]
+    """Keeps Gradio from writing a `.pyi` beside this file, which would shadow it for type checkers."""
+
+    def __new__(cls, name: str, bases: tuple[type, ...], attrs: dict[str, Any]) -> Any:
+        with mock.patch.object(component_meta, "create_or_modify_pyi"):
+            return super().__new__(cls, name, bases, attrs)
+
+
+class PromptCanvas(gr.HTML, metaclass=_WithoutStub):  # type: ignore[misc]
     """Buckets of prompt files that people drag and drop."""
 
     data_model = CanvasData
@@ -180,13 +191,13 @@ class Message(GradioModel):
     """One answer to the canvas."""
 
     op: Literal["none", "readings", "load", "fold"] = "none"
-    readings: dict[str, dict[str, Any]] = {}
-    sets: list[ExampleSet] = []
+    readings: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    sets: list[ExampleSet] = Field(default_factory=list)
     nonce: str = ""
     """Makes equal messages differ, since Gradio sends changes only."""
 
 
-class Inbox(gr.HTML):  # type: ignore[misc]
+class Inbox(gr.HTML, metaclass=_WithoutStub):  # type: ignore[misc]
     """Carries answers from Python to the canvas, and shows nothing itself."""
 
     data_model = Message

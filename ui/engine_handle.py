@@ -98,7 +98,8 @@ class EngineHandle:
         except DndError as error:
             logger.warning("The engine did not load: %s", error)
             self._finish(LoadState("failed", message=str(error)), error=error)
-        except Exception as error:  # noqa: BLE001 - a thread has no caller; the page must tell
+        except Exception as error:
+            # A thread has no caller to raise to, and the page must tell.
             logger.exception("The engine did not load")
             message = f"Unexpected {type(error).__name__}: {error}. The log has the details."
             self._finish(LoadState("failed", message=message), error=DndError(message))

@@ -48,7 +48,7 @@ Updates = dict[str, Any]
 _TICK_SECONDS = 0.15
 """How often a running clock is redrawn."""
 _STREAM_SECONDS = 0.06
-"""The least time between two redraws of a stream; the eye sees no more, and each costs a message."""
+"""Least time between two redraws of a stream: the eye sees no more, and each costs a message."""
 _MAX_READINGS = 400
 """Files one visit may have read and kept for Undo."""
 _NUM_CHECKED_PROMPTS = 16
@@ -71,7 +71,7 @@ class Handlers:
         self._limits = limits
         self._files = files
         self._cache = cache
-        # On ZeroGPU these run in a worker, which has the engine by fork: it must not be an argument.
+        # On ZeroGPU these run in a worker, which has the engine by fork: never as an argument.
         self._synthesis_steps = gpu(self._synthesis_steps_here)
         self._chat_steps = gpu(self._chat_steps_here)
         self._inspect = gpu(self._inspect_here)
@@ -443,7 +443,7 @@ class Handlers:
         turn = Turn(question, waiting="…")
         if made is not None:
             turn.adapter = made.adapter
-            turn.label = f"{made.adapter.sha256[:8]} × {made.adapter.strength:.2f}"
+            turn.label = f"{made.adapter.sha256[:8]} {text.TIMES} {made.adapter.strength:.2f}"
         session.turns.append(turn)
         session.stop_chat = threading.Event()
         return {
@@ -665,7 +665,7 @@ def _used_words(buckets: Sequence[Bucket], num_unused: int) -> str:
 
 
 def _fingerprint(buckets: Sequence[Bucket]) -> str:
-    """Name what lies on a canvas, to see whether it has changed. Order within a bucket is nothing."""
+    """Name what lies on a canvas, to see whether it changed; order within a bucket is nothing."""
     what = [
         (bucket.name, bucket.weight, sorted((f.sha256, f.split) for f in bucket.files))
         for bucket in buckets

@@ -5,13 +5,15 @@ The canvas's own words are in `assets/canvas.html` and `assets/canvas.js`.
 
 __all__ = ["count", "kilobytes"]
 
+TIMES = "\u00d7"
+
 TITLE = "Drag-and-Drop LLMs"
 TAGLINE = "Prompts in, LoRA adapter out. No gradient step."
 HERO = "Drop prompts. Get an adapter. See if it works."
 HERO_MORE = (
-    "A generator reads your unlabeled prompts and writes a LoRA adapter for a small language model, "
-    "with no training run. Then you compare base and adapted answers and see how far to trust the "
-    "result."
+    "A generator reads your unlabeled prompts and writes a LoRA adapter for a small language "
+    "model, with no training run. Then you compare base and adapted answers and see how far to "
+    "trust the result."
 )
 FOOTER = "Your files stay in this session and are deleted when it ends."
 
@@ -103,8 +105,8 @@ CONTEXT_INFO = "Off: each question stands alone, as in the training of the gener
 # Checks
 CHECKS = "Checks"
 CHECKS_NONE = (
-    "No adapter yet. Here you will see whether it changes the model, how familiar your prompts are, "
-    "and where the weights changed."
+    "No adapter yet. Here you will see whether it changes the model, how familiar your prompts "
+    "are, and where the weights changed."
 )
 CHECKS_RUNNING = "Measuring on your prompts. You can chat meanwhile."
 CHECKS_FAILED = "Could not be measured."
@@ -130,8 +132,8 @@ NORMS_MORE = "‖ΔW‖ / ‖W‖ by layer and matrix. It shows where and how mu
 
 # Report card
 REPORT_NONE = (
-    "### No report yet\nThis generator came without a report card. Run `dnd evaluate` to examine it "
-    "on unseen tasks; the result appears here."
+    "### No report yet\nThis generator came without a report card. Run `dnd evaluate` to examine "
+    "it on unseen tasks; the result appears here."
 )
 REPORT_LOADING = "### Not loaded yet\nThe report card appears when the generator is loaded."
 

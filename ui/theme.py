@@ -1,4 +1,4 @@
-"""Colours, type and radii, as a Gradio theme. `assets/app.css` holds what Gradio has no variable for."""
+"""Colours, type and radii, as a Gradio theme; `assets/app.css` holds what Gradio cannot say."""
 
 from typing import Any
 

@@ -1,4 +1,6 @@
-"""A real Chromium, a real server, and an engine without models (`test_real.py` has the real one)."""
+"""A real Chromium and server, and an engine without models; `test_real.py` has the real one."""
+
+# ruff: noqa: D102 - the names say it
 
 import os
 from collections.abc import Callable, Iterator

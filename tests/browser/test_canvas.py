@@ -1,4 +1,4 @@
-"""The canvas in a real browser: files from the desktop, cards, buckets, and everything that is bad."""
+"""The canvas in a real browser: files from the desktop, cards, buckets, and all that is bad."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -75,7 +75,7 @@ def test_both_answers_stream_at_once_and_differ(visit: Visit) -> None:
     expect(visit.answer("adapted").locator("pre")).to_contain_text("SELECT name")
     assert len(visit.answer("base").inner_text()) > lengths[0]
     facts = visit.page.locator("#dnd-pane-adapted .dnd-answer-facts")
-    expect(facts).to_contain_text("× 1.00")
+    expect(facts).to_contain_text("\u00d7 1.00")
     expect(facts).to_contain_text("48 tok/s")
     expect(visit.page.locator("#dnd-pane-base .dnd-answer-facts")).to_contain_text("base 9c41e0")
     visit.shot("ready")
@@ -169,7 +169,7 @@ def test_strength_acts_on_the_next_message_without_a_new_synthesis(
     expect(visit.page.locator("#dnd-download")).to_be_enabled()
     visit.ask("Now")
     visit.idle()
-    expect(visit.page.locator("#dnd-pane-adapted .dnd-answer-facts")).to_contain_text("× 1.60")
+    expect(visit.page.locator("#dnd-pane-adapted .dnd-answer-facts")).to_contain_text("\u00d7 1.60")
     assert len(engine.calls) == calls
     number.fill("2")
     number.press("Tab")

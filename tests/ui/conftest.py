@@ -51,7 +51,7 @@ def request_of() -> Callable[[str], gr.Request]:
 
 @pytest.fixture
 def arrange(tmp_path: Path) -> Callable[..., Arrangement]:
-    """Lay files out in buckets: `arrange(SQL={"a.txt": "one\\ntwo"})`."""
+    """Lay files out in buckets: `arrange(SQL={"a.txt": "one"})`."""
 
     def make(weights: dict[str, float] | None = None, **buckets: dict[str, str]) -> Arrangement:
         made = []

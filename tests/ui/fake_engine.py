@@ -4,6 +4,8 @@ Its adapter zip is real enough to open. The first word of a question steers what
 tests can reach every state: see `FakeEngine.chat` and `FakeEngine.synthesize`.
 """
 
+# ruff: noqa: D101, D102 - the real engine describes them
+
 import hashlib
 import threading
 import time
@@ -92,6 +94,9 @@ class EngineInfo:
     prompt_batch_size: int = 32
 
 
+_GREEDY = Sampling()
+
+
 def _sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -148,7 +153,7 @@ class FakeEngine:
         adapted_messages: list[dict[str, str]] | None = None,
         *,
         adapter: Adapter | None,
-        sampling: Sampling = Sampling(),
+        sampling: Sampling = _GREEDY,
     ) -> Iterator[ChatStep]:
         question = base_messages[-1]["content"]
         if question.startswith("BREAK"):

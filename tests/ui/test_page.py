@@ -30,7 +30,7 @@ def test_events_are_private_and_the_engine_takes_one_at_a_time() -> None:
     engine_events = [fn for fn in demo.fns.values() if fn.concurrency_id == "engine"]
     assert len(engine_events) >= 4
     assert {fn.concurrency_limit for fn in engine_events} == {1}
-    assert demo.max_size == QUEUE_SIZE if hasattr(demo, "max_size") else True
+    assert demo._queue.max_size == QUEUE_SIZE
 
 
 def test_a_launch_keeps_visits_private() -> None:

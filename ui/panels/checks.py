@@ -100,7 +100,7 @@ def checks_html(
 
 
 def warning_html(inspection: "Inspection") -> str:
-    """Draw the warning about an adapter that is unlikely to help; empty if nothing speaks for it."""
+    """Draw the warning about an adapter that is unlikely to help; empty if none is due."""
     names = {verdict.name for verdict in verdicts(inspection)}
     reasons = [
         words
@@ -140,7 +140,8 @@ def _effect_html(effect: float | None) -> str:
         for tick in (0.001, 0.01, 0.1, 1, 10)
     )
     return (
-        f"<div class='dnd-evidence'><h3>{text.EFFECT}</h3><p class='dnd-facts'>{text.EFFECT_MORE}</p>"
+        f"<div class='dnd-evidence'><h3>{text.EFFECT}</h3>"
+        f"<p class='dnd-facts'>{text.EFFECT_MORE}</p>"
         f"<div class='dnd-scale' role='img' aria-label='Effect {effect:.3g} nats'>"
         f"<i class='dnd-noise' style='width:{place(NO_EFFECT):.1f}%'></i>"
         f"<i class='dnd-here' style='left:{place(effect):.1f}%'></i></div>"
@@ -155,11 +156,18 @@ def _nearest_html(inspection: "Inspection") -> str:
         return ""
     rows = "".join(
         f"<li title='{esc(task.description)}'><code>{esc(task.slug)}</code>"
-        f"<i aria-hidden='true'><i style='width:{100 * max(0, min(1, task.similarity)):.0f}%'></i></i>"
+        f"<i aria-hidden='true'><i style='width:{100 * _clip(task.similarity):.0f}%'></i></i>"
         f"<span class='dnd-num'>{task.similarity:.2f}</span></li>"
         for task in inspection.nearest_tasks[:5]
     )
-    return f"<div class='dnd-evidence'><h3>{text.NEAREST}</h3><ul class='dnd-nearest'>{rows}</ul></div>"
+    return (
+        f"<div class='dnd-evidence'><h3>{text.NEAREST}</h3>"
+        f"<ul class='dnd-nearest'>{rows}</ul></div>"
+    )
+
+
+def _clip(share: float) -> float:
+    return max(0.0, min(1.0, share))
 
 
 def heat_levels(norms: Mapping[str, Sequence[float]]) -> list[tuple[str, list[int]]]:
