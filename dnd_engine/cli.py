@@ -250,11 +250,15 @@ def evaluate(
     limit_tasks: Annotated[int | None, typer.Option(help="Tasks, drawn by seed.")] = None,
     limit_items: Annotated[int, typer.Option(help="Test items per task.")] = 10,
     seed: Annotated[int, typer.Option(help="Of items, conditions and intervals.")] = 0,
+    card: Annotated[
+        bool, typer.Option("--card", help="Also write the result into the generator's card.")
+    ] = False,
     base: BaseOption = DEFAULT_BASE,
     device: DeviceOption = None,
     as_json: Json = False,
 ) -> None:
     """Examine a generator on new items: against its base, its controls, and wrong prompts."""
+    from dnd_engine.card import update_card
     from dnd_engine.evaluation.examine import ROWS, ExaminationConfig, examine, report_markdown
     from dnd_engine.training.tasks import SPLITS, load_tasks
 
@@ -277,6 +281,8 @@ def evaluate(
         known = {row["task"] for row in engine.training_data}
         chosen = tuple(task for task in chosen if task.info.slug in known)
     report = examine(engine, chosen, config, command=shlex.join(["dnd", *_arguments()]))
+    if card:
+        update_card(engine.info.generator_path, split, report_markdown(report))
     _show(report, as_json, report_markdown(report))
 
 

@@ -282,11 +282,12 @@ def check_base(config: GeneratorConfig, base_id: str, fingerprint: Mapping[str, 
                 "for this base with `dnd train`."
             )
     differences = [abs(a - b) / max(abs(b), 1e-6) for a, b in zip(ours, theirs, strict=False)]
-    off = max(differences, key=lambda x: (x != x, x))  # NaN is the largest
-    if len(ours) != len(theirs) or not off <= _FINGERPRINT_TOLERANCE:
+    # Asked this way round, a NaN is refused too.
+    if len(ours) != len(theirs) or not all(d <= _FINGERPRINT_TOLERANCE for d in differences):
         raise BaseMismatchError(
             f"this generator was made for {made_for}. {base_id} has the same shape but other "
-            f"weights (norm scales differ by {off:.0%}, allowed {_FINGERPRINT_TOLERANCE:.0%})."
+            f"weights (norm scales differ by {max(differences):.0%}, allowed "
+            f"{_FINGERPRINT_TOLERANCE:.0%})."
         )
 
 

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from dnd_engine.card import new_card
 from dnd_engine.encoder import PromptEncoder
 from dnd_engine.errors import TrainingError
 from dnd_engine.generator import Generator, GeneratorConfig, TaskCentroid, save_generator
@@ -236,7 +237,7 @@ class _Run:
             )
             for pool, centroid in zip(self.pools, centroids, strict=True)
         ]
-        save_generator(self.generator, folder, tasks, _card(self.generator.config, result))
+        save_generator(self.generator, folder, tasks, new_card(self.generator.config, result))
         return TrainResult(
             folder,
             self.recipe.steps,
@@ -312,26 +313,3 @@ def _hash_recipe(recipe: TrainRecipe) -> str:
     values = recipe.to_json()
     del values["steps"], values["threads"]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def _card(config: GeneratorConfig, result: dict[str, Any]) -> str:
-    """The card of a fresh run; `dnd evaluate` adds what an examination found."""
-    parameters = sum(p.numel() for p in Generator(config).parameters())
-    return "\n".join(
-        [
-            f"# Generator for {config.base['id']}",
-            "",
-            "Turns a batch of unlabeled prompts into a LoRA adapter for this base, and no other.",
-            "",
-            f"- Encoder: {config.encoder['id']}",
-            f"- Parameters: {parameters:,}, stages {list(config.features)}",
-            f"- LoRA: r {config.layout.spec.r}, alpha {config.layout.spec.lora_alpha}, "
-            f"{', '.join(config.layout.spec.target_modules)}",
-            f"- Trained {result['steps']} steps on {result['tasks']} tasks; validation loss "
-            f"{result['validation_loss']:.3f} nats per token with the right prompts, "
-            f"{result['validation_loss_wrong_prompts']:.3f} with another task's",
-            "",
-            "Not examined yet: run `dnd evaluate`.",
-            "",
-        ]
-    )

@@ -1,0 +1,616 @@
+"""Adapters are plain LoRA, the same bytes each time; what comes from strangers is checked first."""
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load, save
+
+from dnd_engine import adapter as adapter_module
+from dnd_engine.adapter import (
+    FILES,
+    NearestTask,
+    adapter_name,
+    read_adapter,
+    sum_adapters,
+    write_files,
+    zip_bytes,
+)
+from dnd_engine.errors import AdapterError, BaseMismatchError, ConfigError
+from dnd_engine.layout import LoRALayout, LoRASpec, Target
+from dnd_engine.lora import LoRAHost
+from dnd_engine.models import BaseModel
+from dnd_engine.weight_tokens import detokenize, tokenize
+from tests.dnd_engine.tiny import (
+    BASE_ID,
+    CONFIG,
+    LAYOUT,
+    delta,
+    ids_of,
+    make_adapter,
+    random_tokens,
+    tiny_llama,
+)
+
+ORIGIN = {
+    "buckets": [{"name": "tone", "weight": 0.5, "num_prompts": 3}],
+    "mix": "pool",
+    "seed": 7,
+    "num_prompts": 3,
+    "generator_sha256": "abc",
+}
+
+
+def read(path: Path) -> adapter_module.Adapter:
+    return read_adapter(path, CONFIG, BASE_ID)
+
+
+# What is written
+
+
+def test_equal_adapters_give_equal_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        make_adapter(provenance=ORIGIN).save(tmp_path / f"{name}.zip")
+        make_adapter(provenance=ORIGIN).save(tmp_path / name)
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    for name in FILES:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert make_adapter(seed=1).sha256 != make_adapter(seed=2).sha256
+
+
+def test_a_zip_holds_exactly_the_four_files_of_the_folder(tmp_path: Path) -> None:
+    made = make_adapter(provenance=ORIGIN)
+    with zipfile.ZipFile(made.save(tmp_path / "a.zip")) as archive:
+        in_zip = {name: archive.read(name) for name in archive.namelist()}
+        assert archive.testzip() is None
+    folder = made.save(tmp_path / "a")
+    assert in_zip == {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert sorted(in_zip) == [
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "provenance.json",
+    ]
+
+
+def test_the_config_is_plain_lora_for_the_hub_id() -> None:
+    config = json.loads(make_adapter().files()["adapter_config.json"])
+    assert config["peft_type"] == "LORA"
+    assert (config["r"], config["lora_alpha"]) == (4, 8)
+    assert config["base_model_name_or_path"] == BASE_ID
+    assert config["target_modules"] == sorted(LAYOUT.spec.target_modules)
+    assert config["task_type"] == "CAUSAL_LM"
+    assert not any(
+        config[name]
+        for name in ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save")
+    )
+    assert config["bias"] == "none"
+
+
+def test_provenance_holds_the_origin_and_the_digest_of_the_weights() -> None:
+    made = make_adapter(provenance=ORIGIN).with_strength(0.5)
+    files = made.files()
+    provenance = json.loads(files["provenance.json"])
+    assert provenance == ORIGIN | {"strength": 0.5, "sha256": made.sha256}
+    assert made.num_bytes == len(files["adapter_model.safetensors"])
+
+
+def test_the_card_names_buckets_as_text_not_as_markup() -> None:
+    origin = ORIGIN | {"buckets": [{"name": "# <b>x</b>\n[y](z)", "weight": 1, "num_prompts": 2}]}
+    tasks = (NearestTask("sums", "Add two numbers.", 0.8),)
+    card = make_adapter(provenance=origin, nearest_tasks=tasks).files()["README.md"].decode()
+    assert r"- \# \<b\>x\</b\> \[y\](z): weight 1, 2 prompts" in card
+    assert "- sums: 0.80 (Add two numbers.)" in card
+    assert card.startswith(f"---\nbase_model: {BASE_ID}\n")
+
+
+def test_stock_peft_loads_what_is_written_and_computes_the_same(
+    base: BaseModel, tmp_path: Path
+) -> None:
+    made = make_adapter().with_strength(0.5)
+    folder = made.save(tmp_path / "a")
+    ids = ids_of(["hello"])
+    host = LoRAHost(base.model, LAYOUT)
+    with torch.no_grad(), host.wearing(host.fit(made.worn_tokens[None])):
+        ours = base.model(input_ids=ids).logits
+    model = PeftModel.from_pretrained(tiny_llama(), str(folder))
+    stock = {k.replace(".default.", "."): v for k, v in model.state_dict().items() if "lora_" in k}
+    assert stock.keys() == made.state.keys()
+    with torch.no_grad():
+        theirs = model(input_ids=ids).logits
+    torch.testing.assert_close(theirs, ours, atol=1e-5 * float(ours.abs().max()), rtol=0)
+
+
+# Strength
+
+
+def test_strength_is_folded_into_b_alone() -> None:
+    plain, strong = make_adapter(), make_adapter().with_strength(-2.0)
+    for key, value in strong.state.items():
+        factor = -2.0 if "lora_B" in key else 1.0
+        assert torch.equal(value, factor * plain.state[key])
+    assert torch.equal(strong.tokens, plain.tokens)
+
+
+def test_no_strength_is_no_change() -> None:
+    changes = delta(make_adapter().with_strength(0).state, LAYOUT)
+    assert not any(change.any() for change in changes.values())
+    assert any(change.any() for change in delta(make_adapter().state, LAYOUT).values())
+
+
+def test_strength_is_set_not_multiplied() -> None:
+    made = make_adapter()
+    assert made.with_strength(3).with_strength(1).sha256 == made.sha256
+    assert made.with_strength(3).sha256 != made.sha256
+
+
+@pytest.mark.parametrize("strength", [10.5, -11, float("nan"), float("inf")])
+def test_a_strength_out_of_bounds_is_refused(strength: float) -> None:
+    with pytest.raises(ConfigError, match=r"`strength` must lie between -10 and 10, got "):
+        make_adapter().with_strength(strength)
+
+
+# Sums
+
+
+def of_rank(rank: int, seed: int) -> adapter_module.Adapter:
+    """An adapter of r 4 whose ΔW have at most `rank`: its last rows of A and columns of B are 0."""
+    tokens = random_tokens(seed=seed)
+    tokens[:, rank:] = 0
+    return make_adapter(tokens=tokens.to(torch.bfloat16))
+
+
+def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (0.5, -2.0)])
+def test_a_sum_whose_ranks_fit_is_exact(weights: tuple[float, float]) -> None:
+    """Two of rank 2 fit in r 4; what is left is the rounding of bfloat16."""
+    adapters = [of_rank(2, seed=1), of_rank(2, seed=2)]
+    tokens, kept = sum_adapters(adapters, weights)
+    assert kept == pytest.approx(1, abs=1e-6)
+    found = delta(detokenize(tokens, LAYOUT), LAYOUT)
+    parts = [delta(a.state, LAYOUT) for a in adapters]
+    for path, change in found.items():
+        expected = weights[0] * parts[0][path] + weights[1] * parts[1][path]
+        assert relative_error(change, expected) < 0.01
+
+
+def test_a_sum_that_does_not_fit_keeps_the_best_rank_r() -> None:
+    """Against the singular values of the explicit ΔW."""
+    adapters, weights = [make_adapter(seed=s) for s in (1, 2, 3)], (1.0, 0.5, -1.5)
+    tokens, kept = sum_adapters(adapters, weights)
+    found = delta(detokenize(tokens, LAYOUT), LAYOUT)
+    parts = [delta(a.state, LAYOUT) for a in adapters]
+    kept_square = square = 0.0
+    for path, change in found.items():
+        total = sum(w * part[path] for w, part in zip(weights, parts, strict=True))
+        u, s, vh = torch.linalg.svd(total, full_matrices=False)
+        best = u[:, :4] * s[:4] @ vh[:4]
+        assert relative_error(change, best) < 0.01
+        kept_square += float(s[:4].square().sum())
+        square += float(s.square().sum())
+    assert kept < 0.95
+    assert kept == pytest.approx(kept_square / square, abs=1e-5)
+
+
+def test_a_sum_counts_the_strengths() -> None:
+    one = of_rank(2, seed=1)
+    tokens, _ = sum_adapters([one.with_strength(2.0)], [0.5])
+    for path, change in delta(detokenize(tokens, LAYOUT), LAYOUT).items():
+        assert relative_error(change, delta(one.state, LAYOUT)[path]) < 0.01
+
+
+def test_opposites_sum_to_nothing() -> None:
+    tokens, kept = sum_adapters([make_adapter(), make_adapter()], [1.0, -1.0])
+    changes = delta(detokenize(tokens, LAYOUT), LAYOUT)
+    assert max(float(change.abs().max()) for change in changes.values()) < 1e-6
+    assert 0 <= kept <= 1
+
+
+# What is read
+
+
+def test_an_adapter_comes_back_from_folder_and_zip(tmp_path: Path) -> None:
+    made = make_adapter(provenance=ORIGIN, num_prompts=3)
+    for name in ("tone.zip", "tone"):
+        back = read(made.save(tmp_path / name))
+        assert torch.equal(back.tokens, made.tokens)
+        assert (back.layout, back.base_id, back.name) == (LAYOUT, BASE_ID, "tone")
+        assert (back.provenance, back.num_prompts) == (ORIGIN, 3)
+        assert back.sha256 == made.sha256
+
+
+def test_a_folded_strength_comes_back_as_strength_one(tmp_path: Path) -> None:
+    made = make_adapter().with_strength(2.0)
+    back = read(made.save(tmp_path / "a.zip"))
+    assert back.strength == 1
+    assert back.sha256 == made.sha256
+
+
+def test_an_adapter_of_another_rank_and_fewer_modules_is_read(tmp_path: Path) -> None:
+    layout = LoRALayout.from_config(CONFIG, LoRASpec(r=2, target_modules=("q_proj", "v_proj")))
+    made = make_adapter(layout=layout)
+    back = read(made.save(tmp_path / "a.zip"))
+    assert back.r == 2
+    assert back.sha256 == made.sha256
+
+
+def test_an_adapter_of_other_tools_without_provenance_is_read(tmp_path: Path) -> None:
+    files = {k: v for k, v in make_adapter().files().items() if k in FILES[:2]}
+    back = read(write_files(files, tmp_path / "theirs.zip"))
+    assert (back.provenance, back.num_prompts) == ({}, 0)
+
+
+def parts(**config: Any) -> dict[str, bytes]:
+    """The files of a good adapter, with changes in its config; None removes a field."""
+    files = make_adapter().files()
+    values = json.loads(files["adapter_config.json"]) | config
+    values = {k: v for k, v in values.items() if v is not None}
+    return files | {"adapter_config.json": json.dumps(values).encode()}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"use_dora": True}, r"is not plain LoRA: it sets use_dora\. Only one r and one alpha"),
+        ({"use_rslora": True}, r"it sets use_rslora\."),
+        ({"rank_pattern": {"q_proj": 8}}, r"it sets rank_pattern\."),
+        ({"alpha_pattern": {"q": 8}, "modules_to_save": ["x"]}, r"alpha_pattern, modules_to_save"),
+        ({"bias": "all"}, r"it sets bias\."),
+        ({"peft_type": "IA3"}, r"is no LoRA: `peft_type` must be LORA\."),
+        ({"peft_type": None}, r"is no LoRA: `peft_type` must be LORA\."),
+        ({"target_modules": "all-linear"}, r"must be a list of names, got 'all-linear'"),
+        ({"target_modules": ["q_proj", "lm_head"]}, r"must be some of .* got q_proj, lm_head\."),
+        ({"target_modules": []}, r"must be some of .* got none\."),
+        ({"r": None}, r"a\.zip`: 'r'"),
+        ({"r": 0}, r"`r` must be at least 1, got 0\."),
+        ({"r": "many"}, r"invalid literal"),
+        ({"r": float("inf")}, r"a\.zip`: cannot convert float infinity"),
+        ({"lora_alpha": 10**400}, r"a\.zip`: "),
+    ],
+)
+def test_what_is_not_plain_lora_is_refused(
+    tmp_path: Path, config: dict[str, Any], message: str
+) -> None:
+    path = write_files(parts(**config), tmp_path / "a.zip")
+    with pytest.raises(AdapterError, match=message):
+        read(path)
+
+
+def test_an_adapter_for_another_base_is_refused_by_name(tmp_path: Path) -> None:
+    path = write_files(parts(base_model_name_or_path="other/base"), tmp_path / "a.zip")
+    with pytest.raises(
+        BaseMismatchError, match=r"was made for other/base\. It cannot run on example/tiny-llama\."
+    ):
+        read(path)
+
+
+def test_an_adapter_of_other_shapes_is_refused_by_key(tmp_path: Path) -> None:
+    files = parts() | {"adapter_model.safetensors": save({"lora_A": torch.zeros(1)})}
+    path = write_files(files, tmp_path / "a.zip")
+    with pytest.raises(
+        BaseMismatchError, match=r"does not fit example/tiny-llama: LoRA state: missing base_model"
+    ):
+        read(path)
+
+
+def test_a_stated_rank_that_is_not_the_tensors_is_refused(tmp_path: Path) -> None:
+    path = write_files(parts(r=8), tmp_path / "a.zip")
+    with pytest.raises(BaseMismatchError, match=r"lora_A\.weight is \(4, 64\), expected \(8, 64\)"):
+        read(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+    """They would crash sampling, and only long after the upload."""
+    state = load(make_adapter().weights)
+    state["base_model.model.model.layers.1.mlp.up_proj.lora_B.weight"][3, 1] = value
+    files = parts() | {"adapter_model.safetensors": save(state)}
+    path = write_files(files, tmp_path / "a.zip")
+    with pytest.raises(AdapterError, match=r"holds weights that are not finite numbers"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("adapter_config.json", b"{", r"is damaged: Expecting property name"),
+        ("adapter_config.json", b"\xff\xfe\xfd", r"is damaged: "),
+        ("adapter_config.json", b"[]", r"is no LoRA"),
+        ("adapter_config.json", b"[" * 100_000, r"is damaged: "),
+        ("adapter_model.safetensors", b"", r"is damaged: "),
+        ("adapter_model.safetensors", b"\xff" * 64, r"is damaged: "),
+        ("adapter_model.safetensors", make_adapter().weights[:-8], r"is damaged: "),
+        ("provenance.json", b"{]", r"is damaged: "),
+    ],
+)
+def test_damaged_files_are_refused(tmp_path: Path, name: str, data: bytes, message: str) -> None:
+    path = write_files(parts() | {name: data}, tmp_path / "a.zip")
+    with pytest.raises(AdapterError, match=message):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    "provenance",
+    [
+        [1],
+        {"buckets": 3},
+        {"buckets": [1, {"name": 2}]},
+        {"num_prompts": "x", "buckets": [{"name": "b", "weight": "w", "num_prompts": None}]},
+    ],
+)
+def test_a_strange_provenance_never_prevents_saving(tmp_path: Path, provenance: Any) -> None:
+    """It is a stranger's text; only ours is trusted to have its form."""
+    files = parts() | {"provenance.json": json.dumps(provenance).encode()}
+    back = read(write_files(files, tmp_path / "a.zip"))
+    assert back.num_prompts == 0
+    assert read(back.save(tmp_path / "b.zip")).sha256 == back.sha256
+
+
+# Hostile zips and folders
+
+
+def packed(entries: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name, data in entries.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def tree(folder: Path) -> set[Path]:
+    return set(folder.rglob("*"))
+
+
+def test_names_that_climb_out_are_never_extracted(tmp_path: Path) -> None:
+    home = tmp_path / "deep" / "home"
+    home.mkdir(parents=True)
+    path = home / "a.zip"
+    climbing = {"../up.txt": b"x", str(tmp_path / "abs.txt"): b"x", "..\\back.txt": b"x"}
+    path.write_bytes(packed(parts() | climbing))
+    before = tree(tmp_path)
+    assert read(path).sha256 == make_adapter().sha256
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("prefix", ["../", "folder/", "/", "./", "C:\\"])
+def test_only_files_at_the_top_of_a_zip_count(tmp_path: Path, prefix: str) -> None:
+    path = tmp_path / "a.zip"
+    path.write_bytes(packed({prefix + name: data for name, data in parts().items()}))
+    with pytest.raises(
+        AdapterError,
+        match=r"is no PEFT adapter: adapter_config\.json, adapter_model\.safetensors missing\.",
+    ):
+        read(path)
+
+
+class Trap:
+    """Unpickling it would leave a file behind."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open, (self.path, "w")
+
+
+@pytest.mark.parametrize("as_zip", [True, False])
+def test_a_pickle_inside_is_not_even_opened(tmp_path: Path, as_zip: bool) -> None:
+    buffer = io.BytesIO()
+    torch.save({"w": Trap(str(tmp_path / "sprung"))}, buffer)
+    entries = parts() | {"adapter_model.bin": buffer.getvalue()}
+    path = tmp_path / "a.zip"
+    if as_zip:
+        path.write_bytes(packed(entries))
+    else:
+        path = tmp_path / "a"
+        path.mkdir()
+        for name, data in entries.items():
+            (path / name).write_bytes(data)
+    assert read(path).sha256 == make_adapter().sha256
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_pickle_is_no_substitute_for_safetensors(tmp_path: Path) -> None:
+    entries = parts()
+    entries["adapter_model.bin"] = entries.pop("adapter_model.safetensors")
+    path = tmp_path / "a.zip"
+    path.write_bytes(packed(entries))
+    with pytest.raises(AdapterError, match=r"adapter_model\.safetensors missing\."):
+        read(path)
+
+
+def with_declared_size(size: int, data: bytes) -> bytes:
+    """A zip whose directory states another size for the weights than they have."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in (parts() | {"adapter_model.safetensors": data}).items():
+            archive.writestr(name, content)
+        archive.getinfo("adapter_model.safetensors").file_size = size
+    return buffer.getvalue()
+
+
+def test_a_declared_size_over_the_limit_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    path.write_bytes(with_declared_size(513_000_000, b""))
+    with pytest.raises(AdapterError, match=r"`adapter_model\.safetensors` in .* is over 512 MB\."):
+        read(path)
+
+
+def test_a_bomb_that_lies_about_its_size_is_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    path.write_bytes(with_declared_size(1000, bytes(20_000_000)))
+    with pytest.raises(AdapterError, match=r"is no readable zip: Bad CRC-32"):
+        read(path)
+
+
+def test_a_folder_over_the_limit_is_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_adapter().save(tmp_path / "a")
+    monkeypatch.setattr(adapter_module, "_MAX_BYTES", 1_000_000)
+    with (folder / "adapter_model.safetensors").open("r+b") as file:
+        file.truncate(1_000_001)
+    with pytest.raises(AdapterError, match=r"adapter_model\.safetensors` is over 1 MB\."):
+        read(folder)
+
+
+def flip(archive: bytes, at: int) -> bytes:
+    return archive[:at] + bytes(b ^ 0xFF for b in archive[at : at + 40]) + archive[at + 40 :]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"not a zip at all", id="text"),
+        pytest.param(packed(parts())[:-30], id="cut"),
+        pytest.param(flip(packed(parts()), 60), id="broken deflate stream"),
+        pytest.param(flip(packed(parts(), zipfile.ZIP_BZIP2), 60), id="broken bzip2 stream"),
+        pytest.param(flip(packed(parts(), zipfile.ZIP_LZMA), 60), id="broken lzma stream"),
+        pytest.param(flip(packed(parts(), zipfile.ZIP_STORED), 60), id="wrong checksum"),
+    ],
+)
+def test_an_unreadable_zip_is_refused(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "a.zip"
+    path.write_bytes(data)
+    with pytest.raises(AdapterError, match=r"a\.zip` is no readable zip: "):
+        read(path)
+
+
+def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
+    data = bytearray(packed(parts()))
+    at = -1
+    while (at := data.find(b"PK\x01\x02", at + 1)) >= 0:
+        data[at + 8] |= 1  # the flag in the directory
+    path = tmp_path / "a.zip"
+    path.write_bytes(data)
+    with pytest.raises(AdapterError, match=r"is no readable zip: .*encrypted"):
+        read(path)
+
+
+def test_a_path_without_anything_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AdapterError, match=r"no adapter at `.*none`\. Expected a PEFT folder or z"):
+        read(tmp_path / "none")
+
+
+# Writing
+
+
+def test_a_zip_is_not_written_over_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").mkdir()
+    with pytest.raises(AdapterError, match=r"a\.zip` is a folder\. Choose another name, or remove"):
+        make_adapter().save(tmp_path / "a.zip")
+
+
+def test_a_folder_is_not_written_over_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("mine")
+    with pytest.raises(AdapterError, match=r"a` is a file\. Choose another name, or remove it\."):
+        make_adapter().save(tmp_path / "a")
+    assert (tmp_path / "a").read_text() == "mine"
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "thesis.tex").write_text("mine")
+    with pytest.raises(AdapterError, match=r"a` holds other files\. Choose a new or an empty fold"):
+        make_adapter().save(tmp_path / "a")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a", "new/folders/a.zip"])
+def test_saving_again_replaces_the_whole_and_leaves_nothing_aside(
+    tmp_path: Path, name: str
+) -> None:
+    make_adapter(seed=1).save(tmp_path / name)
+    path = make_adapter(seed=2).save(tmp_path / name)
+    assert path == tmp_path / name
+    assert read(path).sha256 == make_adapter(seed=2).sha256
+    assert [sibling.name for sibling in path.parent.iterdir()] == ["a" + path.suffix]
+
+
+def test_a_written_zip_is_readable_like_any_new_file(tmp_path: Path) -> None:
+    """A temporary file is private at first; a download must not stay so."""
+    (tmp_path / "plain").write_text("x")
+    path = make_adapter().save(tmp_path / "a.zip")
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a"])
+@pytest.mark.parametrize("existing", [True, False])
+@pytest.mark.parametrize("moves_before", [0, 1])
+def test_an_interrupted_write_leaves_the_old_or_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, existing: bool, moves_before: int
+) -> None:
+    """Wherever the move fails: no half file, no leftovers, and the old adapter still there."""
+    path = tmp_path / name
+    if existing:
+        make_adapter(seed=1).save(path)
+    before = tree(tmp_path)
+    replace, moves = os.replace, []
+
+    def failing(source: Any, target: Any) -> None:
+        moves.append(source)
+        if len(moves) == moves_before + 1:
+            raise OSError("power cut")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+    if moves_before == 1 and not (existing and name == "a"):
+        pytest.skip("there is one move only")
+    with pytest.raises(OSError, match="power cut"):
+        make_adapter(seed=2).save(path)
+    assert tree(tmp_path) == before
+    if existing:
+        assert read(path).sha256 == make_adapter(seed=1).sha256
+
+
+def test_zip_bytes_do_not_depend_on_the_clock() -> None:
+    with zipfile.ZipFile(io.BytesIO(zip_bytes({"a": b"x"}))) as archive:
+        assert archive.getinfo("a").date_time == (1980, 1, 1, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("buckets", "name"),
+    [
+        (["Tone of voice", "SQL"], "tone-of-voice-sql"),
+        (["../../etc"], "etc"),
+        (["漢字", "…"], "adapter"),
+        ([], "adapter"),
+        (["x" * 60, "y" * 60, "z" * 60, "w"], f"{'x' * 20}-{'y' * 20}-{'z' * 18}"),
+    ],
+)
+def test_names_are_safe_for_files(buckets: list[str], name: str) -> None:
+    assert adapter_name(buckets) == name
+
+
+def test_tokens_of_a_state_are_worn_as_they_were_read(tmp_path: Path) -> None:
+    """A stranger's float32 weights are kept as bfloat16, and the digest says so."""
+    state = {k: v.float() + 1e-4 for k, v in make_adapter().state.items()}
+    files = parts() | {"adapter_model.safetensors": save(state)}
+    back = read(write_files(files, tmp_path / "a.zip"))
+    assert back.tokens.dtype == torch.bfloat16
+    assert torch.equal(back.tokens, tokenize(state, LAYOUT).to(torch.bfloat16))
+
+
+def test_a_wide_and_a_narrow_layer_sum_alike() -> None:
+    """More ranks than a layer has columns: the decomposition is smaller than the stack."""
+    layout = LoRALayout(
+        spec=LoRASpec(r=4, target_modules=("k_proj",)), targets=(Target(0, "k_proj", 8, 4),)
+    )
+    adapters = [make_adapter(seed=s, layout=layout) for s in (1, 2)]
+    tokens, kept = sum_adapters(adapters, [1.0, 1.0])
+    assert kept == pytest.approx(1, abs=1e-6)
+    found = delta(detokenize(tokens, layout), layout)
+    expected = [delta(a.state, layout) for a in adapters]
+    for path, change in found.items():
+        assert relative_error(change, expected[0][path] + expected[1][path]) < 0.01
