@@ -7,11 +7,12 @@ base by its Hub id, the same bytes for the same input. What is read is hostile u
 import hashlib
 import io
 import json
-import math
+import lzma
 import os
 import re
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -32,9 +33,24 @@ from dnd_engine.weight_tokens import LoRAState, detokenize, tokenize
 __all__ = ["Adapter", "NearestTask", "read_adapter", "sum_adapters", "write_files"]
 
 FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md", "provenance.json")
-_MAX_BYTES = 512_000_000
+_LIMITS = {
+    "adapter_config.json": 1_000_000,
+    "adapter_model.safetensors": 512_000_000,
+    "provenance.json": 1_000_000,
+}
+"""Bytes of each file that is read; the README of a stranger's adapter is not."""
+_MAX_R, _MAX_ALPHA = 1024, 1_000_000
+_FREE_SETTINGS = {
+    *("auto_mapping", "base_model_name_or_path", "inference_mode", "lora_alpha", "lora_dropout"),
+    *("peft_type", "peft_version", "r", "revision", "target_modules", "task_type"),
+}
+"""Settings of PEFT's LoRA config that leave it plain whatever they say; any other must be off, or
+at PEFT's default."""
+_FLOATS = {torch.float32, torch.float16, torch.bfloat16}
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 """Zip entries carry a time; a fixed one keeps equal adapters equal bytes."""
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+"""What a broken zip may raise, besides OSError (bzip2), RuntimeError (encrypted) and EOFError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +63,7 @@ class NearestTask:
     """Cosine of mean prompt embeddings."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Adapter:
     """A LoRA adapter in memory, on the CPU, owned by whoever holds it."""
 
@@ -193,27 +209,46 @@ def sum_adapters(
 
 
 def write_files(files: Mapping[str, bytes], path: Path) -> Path:
-    """Write aside, then rename."""
+    """Write a folder, or a zip if `path` ends in .zip, aside first, then rename.
+
+    Raises:
+        AdapterError: If `path` cannot be written to, or holds something else.
+    """
+    try:
+        return _write_files(files, path)
+    except OSError as error:
+        raise AdapterError(
+            f"`{path}` cannot be written: {error.strerror or error}. Nothing was kept; choose "
+            "another place."
+        ) from error
+
+
+def _write_files(files: Mapping[str, bytes], path: Path) -> Path:
     as_zip = path.suffix == ".zip"
     if path.exists() and path.is_dir() == as_zip:
         kind = "a folder" if path.is_dir() else "a file"
         raise AdapterError(f"`{path}` is {kind}. Choose another name, or remove it.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if as_zip:
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as aside:
-            aside.write(zip_bytes(files))
-        os.replace(aside.name, path)
-        return path
-    if path.exists() and {f.name for f in path.iterdir()} - set(FILES):
+    if not as_zip and path.exists() and {f.name for f in path.iterdir()} - set(FILES):
         raise AdapterError(f"`{path}` holds other files. Choose a new or an empty folder.")
+    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as parent:
-        aside_folder = Path(parent) / "adapter"
-        aside_folder.mkdir()
+        aside, old = Path(parent) / "adapter", Path(parent) / "old"
+        if as_zip:
+            aside.write_bytes(zip_bytes(files))
+            os.replace(aside, path)
+            return path
+        aside.mkdir()
         for name, data in files.items():
-            (aside_folder / name).write_bytes(data)
+            (aside / name).write_bytes(data)
+        # A folder cannot replace a filled one in one move: a failing second move undoes the first.
         if path.exists():
-            os.replace(path, Path(parent) / "old")
-        os.replace(aside_folder, path)
+            os.replace(path, old)
+        try:
+            os.replace(aside, path)
+        except OSError:
+            if old.exists():
+                os.replace(old, path)
+            raise
     return path
 
 
@@ -238,22 +273,29 @@ def read_adapter(path: Path, base_config: Mapping[str, Any], base_id: str) -> Ad
         config = json.loads(files["adapter_config.json"])
         provenance = json.loads(files.get("provenance.json", b"{}"))
         state = load(files["adapter_model.safetensors"])
-    except (ValueError, SafetensorError) as error:
+    except (ValueError, RecursionError, SafetensorError) as error:
         raise AdapterError(f"`{path}` is damaged: {error}") from error
     spec = _plain_spec(path, config)
     named = config.get("base_model_name_or_path")
     if named and named != base_id:
         raise BaseMismatchError(f"`{path}` was made for {named}. It cannot run on {base_id}.")
     layout = LoRALayout.from_config(base_config, spec)
+    dtypes = {value.dtype for value in state.values()} - _FLOATS
+    if dtypes:
+        raise AdapterError(f"`{path}` holds {', '.join(map(str, dtypes))}; expected plain floats.")
     try:
-        tokens = tokenize(state, layout)
+        tokens = tokenize(state, layout).to(torch.bfloat16)
     except LayoutMismatchError as error:
         raise BaseMismatchError(f"`{path}` does not fit {base_id}: {error}") from error
+    if not tokens.isfinite().all():
+        raise AdapterError(f"`{path}` holds weights that are not finite numbers. Export it again.")
     provenance = provenance if isinstance(provenance, dict) else {}
+    if not _are_buckets(provenance.get("buckets")):
+        provenance.pop("buckets", None)
     num_prompts = provenance.get("num_prompts", 0)
     return Adapter(
         name=path.stem,
-        tokens=tokens.to(torch.bfloat16),
+        tokens=tokens,
         layout=layout,
         base_id=base_id,
         provenance={k: v for k, v in provenance.items() if k not in ("strength", "sha256")},
@@ -266,23 +308,21 @@ def _read_files(path: Path) -> dict[str, bytes]:
     needed = FILES[:2]
     found: dict[str, bytes] = {}
     if path.is_dir():
-        for name in FILES:
+        for name, limit in _LIMITS.items():
             if (path / name).is_file():
-                if (path / name).stat().st_size > _MAX_BYTES:
-                    raise AdapterError(f"`{path / name}` is over {_MAX_BYTES // 1_000_000} MB.")
+                _check_size(path, name, (path / name).stat().st_size, limit)
                 found[name] = (path / name).read_bytes()
     elif path.is_file():
         try:
             with zipfile.ZipFile(path) as archive:
                 for info in archive.infolist():
-                    if info.filename in FILES:
-                        if info.file_size > _MAX_BYTES:
-                            raise AdapterError(
-                                f"`{info.filename}` in `{path}` is over "
-                                f"{_MAX_BYTES // 1_000_000} MB."
-                            )
-                        found[info.filename] = archive.read(info)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+                    name = info.filename
+                    if name in found:
+                        raise AdapterError(f"`{path}` holds `{name}` twice. Export it again.")
+                    if name in _LIMITS:
+                        _check_size(path, name, info.file_size, _LIMITS[name])
+                        found[name] = archive.read(info)
+        except (*_ZIP_ERRORS, OSError, RuntimeError, EOFError) as error:
             raise AdapterError(f"`{path}` is no readable zip: {error}") from error
     else:
         raise AdapterError(f"no adapter at `{path}`. Expected a PEFT folder or zip.")
@@ -292,33 +332,55 @@ def _read_files(path: Path) -> dict[str, bytes]:
     return found
 
 
+def _check_size(path: Path, name: str, size: int, limit: int) -> None:
+    if size > limit:
+        raise AdapterError(
+            f"`{name}` in `{path}` is over {limit // 1_000_000} MB, too large for a LoRA adapter."
+        )
+
+
 def _plain_spec(path: Path, config: Any) -> LoRASpec:
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         raise AdapterError(f"`{path}` is no LoRA: `peft_type` must be LORA.")
-    special = [
+    defaults = LoraConfig().to_dict()  # type: ignore[no-untyped-call]
+    special = sorted(
         name
-        for name in ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save")
-        if config.get(name)
-    ]
-    if special or config.get("bias", "none") != "none":
+        for name, value in config.items()
+        if name not in _FREE_SETTINGS and value and value not in (defaults.get(name), "gaussian")
+    )
+    if special:
         raise AdapterError(
-            f"`{path}` is not plain LoRA: it sets {', '.join(special) or 'bias'}. "
+            f"`{path}` is not plain LoRA: it sets {', '.join(special)}. "
             "Only one r and one alpha for all layers can be used."
         )
     targets = config.get("target_modules")
     if not isinstance(targets, list):
         raise AdapterError(f"`{path}`: `target_modules` must be a list of names, got {targets!r}.")
+    for name, most in (("r", _MAX_R), ("lora_alpha", _MAX_ALPHA)):
+        value = config.get(name)
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+            raise AdapterError(
+                f"`{path}`: `{name}` must be a whole number from 1 to {most:,}, got {value!r}."
+            )
     try:
-        spec = LoRASpec(
-            r=int(config["r"]),
-            lora_alpha=int(config["lora_alpha"]),
+        return LoRASpec(
+            r=config["r"],
+            lora_alpha=config["lora_alpha"],
             target_modules=tuple(map(str, targets)),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except ConfigError as error:
         raise AdapterError(f"`{path}`: {error}") from error
-    if not math.isfinite(spec.scaling):
-        raise AdapterError(f"`{path}`: alpha / r is not finite.")
-    return spec
+
+
+def _are_buckets(value: Any) -> bool:
+    """Whether a stranger's provenance lists buckets as ours does."""
+    return isinstance(value, list) and all(
+        isinstance(b, dict)
+        and isinstance(b.get("name"), str)
+        and isinstance(b.get("weight"), int | float)
+        and isinstance(b.get("num_prompts"), int)
+        for b in value
+    )
 
 
 def adapter_name(bucket_names: Sequence[str]) -> str:

@@ -151,8 +151,9 @@ class _Row:
     def reply(self, started: float) -> Reply:
         text = str(self.tokenizer.decode(self.ids[self.start :], skip_special_tokens=True))
         if not self.stop_reason:
-            # The last character may still lack bytes that the next token brings.
-            text = text.removesuffix("\N{REPLACEMENT CHARACTER}")
+            # The last character may still lack bytes that the next tokens bring. Tokenizers with
+            # byte fallback decode each of its bytes to a replacement character.
+            text = text.rstrip("\N{REPLACEMENT CHARACTER}")
         later = self.last_token_seconds - self.first_token_seconds
         return Reply(
             text=text,
@@ -171,7 +172,7 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> 
             raise ChatError(
                 f"unknown role {message.get('role')!r}; expected system, user or assistant."
             )
-    if not messages[-1]["content"].strip():
+    if not messages[-1].get("content", "").strip():
         raise ChatError("the message is empty. Write one first.")
     text = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
     ids: list[int] = tokenizer(str(text), add_special_tokens=False)["input_ids"]

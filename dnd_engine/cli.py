@@ -7,6 +7,7 @@ so that `dnd --help` answers at once.
 
 import json
 import platform
+import re
 import shlex
 import sys
 import time
@@ -19,8 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
-from dnd_engine.buckets import Bucket, parse_bucket_option
-from dnd_engine.config import MIXES, EngineConfig, Mix, Sampling
+from dnd_engine.buckets import Bucket, check_buckets, draw_prompt_batch, parse_bucket_option
+from dnd_engine.config import EFFECT_PROMPTS, MIXES, EngineConfig, Mix, Sampling
 from dnd_engine.errors import BucketError, ConfigError, DndError, PromptFileError
 from dnd_engine.prompts import PromptFile, read_prompt_file
 
@@ -88,15 +89,21 @@ def generate(
 ) -> None:
     """Make an adapter from unlabeled prompt files."""
     config = EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir)
+    chosen_mix = _mix(mix)
     buckets = _read_buckets(files or [], bucket or [], config)
+    counting = check_buckets(buckets, config.limits)
     started = time.monotonic()
     engine = _load(config)
     load_seconds = time.monotonic() - started
-    adapter = engine.generate(buckets, mix=_mix(mix), strength=strength, seed=seed)
+    adapter = engine.generate(buckets, mix=chosen_mix, strength=strength, seed=seed)
     started = time.monotonic()
     path = engine.save(adapter, out)
     write_seconds = time.monotonic() - started
-    inspection = engine.inspect(adapter, [p.text for b in buckets for p in b.prompts])
+    # Measured on prompts of every bucket alike: weights may be negative, shares may not.
+    equal = [Bucket(b.name, 1.0, b.files) for b in counting]
+    inspection = engine.inspect(
+        adapter, [p.text for p in draw_prompt_batch(equal, EFFECT_PROMPTS, seed)]
+    )
     seconds = {
         "load": load_seconds,
         "encode": adapter.seconds["encode"],
@@ -140,11 +147,11 @@ def chat(
     as_json: Json = False,
 ) -> None:
     """Answer as the base and as the adapted model, side by side."""
-    if (adapter is None) != base_only:
+    if adapter is None and not base_only:
         raise typer.BadParameter("name an --adapter, or choose --base-only.")
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     engine = _load(EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir))
-    worn = None if adapter is None else engine.read_adapter(adapter)
+    worn = None if adapter is None or base_only else engine.read_adapter(adapter)
     text = sys.stdin.read() if prompt == "-" else prompt
     messages = [{"role": "user", "content": text}]
     if system is not None:
@@ -376,7 +383,9 @@ def info(
 def main() -> None:
     """Entry point: the commands above, and those that other packages of this project add."""
     for command in entry_points(group="dnd.commands"):
-        app.command(name=command.name)(_plain_errors(command.load()))
+        # Loading one may import a whole web framework: only when it, or all help, is asked for.
+        if len(sys.argv) < 2 or sys.argv[1] in (command.name, "--help"):
+            app.command(name=command.name)(_plain_errors(command.load()))
     app()
 
 
@@ -434,8 +443,8 @@ def _show(values: dict[str, Any], as_json: bool, words: str) -> None:
 
 
 def _arguments() -> list[str]:
-    """The command as typed, its folders cut to their names: reports leave this machine."""
-    return [Path(a).name if "/" in a and Path(a).exists() else a for a in sys.argv[1:]]
+    """The command as typed, paths cut to their last part: reports leave this machine."""
+    return [re.sub(r"[^\s=]*/(?=[^/\s])", "", a.rstrip("/")) for a in sys.argv[1:]]
 
 
 if __name__ == "__main__":

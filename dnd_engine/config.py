@@ -14,6 +14,9 @@ __all__ = ["EngineConfig", "Mix", "PromptLimits", "Sampling"]
 Mix = Literal["pool", "sum"]
 """How buckets are combined: one condition of all prompts, or a weighted sum of adapters."""
 
+EFFECT_PROMPTS = 16
+"""Prompts that an adapter's effect is measured on: enough to place it, and about a second."""
+
 MIXES: tuple[Mix, ...] = ("pool", "sum")
 
 

@@ -30,9 +30,9 @@ from dnd_engine.adapter import (
 from dnd_engine.asset_files import asset_path
 from dnd_engine.buckets import Bucket, check_buckets, draw_prompt_batch
 from dnd_engine.chat import ChatStep, Message, decode
-from dnd_engine.config import MIXES, EngineConfig, Mix, Sampling
+from dnd_engine.config import EFFECT_PROMPTS, MIXES, EngineConfig, Mix, Sampling
 from dnd_engine.encoder import EncodedPrompts, PromptEncoder
-from dnd_engine.errors import AssetError, ConfigError, GeneratorError, VerificationError
+from dnd_engine.errors import ConfigError, GeneratorError, VerificationError
 from dnd_engine.generator import Generator, GeneratorFolder, check_base, check_encoder
 from dnd_engine.inspection import (
     Inspection,
@@ -61,9 +61,8 @@ __all__ = ["Engine", "EngineInfo", "Progress"]
 MAX_ENCODED_PROMPTS = 128
 """Prompts of a bucket that are read at most. Source: the paper's largest prompt batch."""
 
-_EFFECT_PROMPTS = 16
 _EFFECT_TOKENS = 256
-"""Enough prompts and text to place an effect, few enough to measure it in about a second."""
+"""Tokens of a prompt that its effect is measured on."""
 
 _VERIFY_TOLERANCE = 0.05
 """Largest difference allowed between stock PEFT's logits and ours, relative to the largest logit:
@@ -266,7 +265,7 @@ class Engine:
             raise ConfigError(f"`mix` must be {' or '.join(MIXES)}, got {mix!r}.")
         started = time.monotonic()
         counting = check_buckets(buckets, self.config.limits)
-        groups = [counting] if mix == "pool" else [(b,) for b in counting]
+        groups = [counting]
         if mix == "sum":
             # A bucket's weight scales its adapter, not its share of a condition.
             groups = [(Bucket(b.name, 1.0, b.files),) for b in counting]
@@ -278,23 +277,17 @@ class Engine:
             )
             encoded.append(self._encode(group, seed))
         encode_seconds = time.monotonic() - started
-        adapters: list[Adapter] = []
-        for number, (group, prompts) in enumerate(zip(groups, encoded, strict=True)):
+        decoded: list[Tensor] = []
+        for number, prompts in enumerate(encoded):
             yield Progress(
                 "decode", number / len(groups), time.monotonic() - started, "Writing weights"
             )
-            tokens = self._decode(prompts)
-            adapters.append(
-                Adapter(
-                    name=adapter_name([b.name for b in group]),
-                    tokens=tokens,
-                    layout=self._folder.config.layout,
-                    base_id=self.info.base_id,
-                )
-            )
-        tokens, kept = adapters[0].tokens, None
+            decoded.append(self._decode(prompts))
+        tokens, kept = decoded[0], None
+        layout = self._folder.config.layout
         if mix == "sum":
-            tokens, kept = sum_adapters(adapters, [b.weight for b in counting])
+            parts = [Adapter("part", part, layout, self.info.base_id) for part in decoded]
+            tokens, kept = sum_adapters(parts, [b.weight for b in counting])
         decode_seconds = time.monotonic() - started - encode_seconds
         yield Progress("check", None, time.monotonic() - started, "Comparing with training tasks")
         pooled = torch.cat([prompts.pooled for prompts in encoded])
@@ -303,7 +296,7 @@ class Engine:
         return Adapter(
             name=adapter_name([b.name for b in counting]),
             tokens=tokens,
-            layout=self._folder.config.layout,
+            layout=layout,
             base_id=self.info.base_id,
             strength=strength,
             provenance=self._provenance(counting, mix, seed, num_prompts, len(pooled), nearest),
@@ -350,7 +343,7 @@ class Engine:
 
     def inspect(self, adapter: Adapter, prompts: Sequence[str] = ()) -> Inspection:
         """Measure an adapter; its effect needs prompts, of which the first 16 are used."""
-        chosen = tuple(prompts)[:_EFFECT_PROMPTS]
+        chosen = tuple(prompts)[:EFFECT_PROMPTS]
         return Inspection(
             effect=self._effect(adapter, chosen) if chosen else None,
             relative_norms=relative_norms(adapter, self._norms),
@@ -523,13 +516,13 @@ class Engine:
 def _generator_path(config: EngineConfig) -> Path:
     if config.generator is not None:
         return config.generator
-    try:
-        return asset_path("generators", config.base)
-    except AssetError as error:
-        raise GeneratorError(
-            f"no generator is shipped for the base `{config.base}`. Name one with --generator, or "
-            "train one with `dnd train`."
-        ) from error
+    for name, source in BASES.items():
+        if config.base in (name, source.hub_id):
+            return asset_path("generators", name)
+    raise GeneratorError(
+        f"no generator is shipped for the base `{config.base}`. Name one with --generator, or "
+        "train one with `dnd train`."
+    )
 
 
 def _sharing_copy(model: nn.Module) -> nn.Module:

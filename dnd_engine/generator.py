@@ -6,6 +6,9 @@ It turns a condition into weight tokens; it knows no prompts and no PEFT.
 
 import hashlib
 import json
+import math
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,7 +24,18 @@ from dnd_engine.errors import BaseMismatchError, ConfigError, GeneratorError, La
 from dnd_engine.hyperconv import HyperConvDecoder, Stage
 from dnd_engine.layout import LoRALayout, LoRASpec, Target
 
-__all__ = ["Generator", "GeneratorConfig", "GeneratorFolder", "TaskCentroid", "check_base"]
+__all__ = [
+    "Generator",
+    "GeneratorConfig",
+    "GeneratorFolder",
+    "TaskCentroid",
+    "check_base",
+    "check_encoder",
+    "save_generator",
+]
+
+_MAX_AXIS = 65_536
+"""Longest axis of a decoder stage that is believed; the authors' largest has 26,624."""
 
 FORMAT = 1
 """Version of the folder's format; a newer one is refused."""
@@ -105,9 +119,14 @@ class GeneratorConfig:
                 lora_alpha=lora["lora_alpha"],
                 target_modules=tuple(lora["target_modules"]),
             )
+            features = tuple((int(n), int(h), int(w)) for n, h, w in values["features"])
+            if max(map(max, features)) > _MAX_AXIS:
+                raise GeneratorError(f"`features` has an axis over {_MAX_AXIS:,}.")
+            if not math.isfinite(values["delta_scale"]):
+                raise GeneratorError(f"`delta_scale` is {values['delta_scale']}.")
             return cls(
-                features=tuple((n, h, w) for n, h, w in values["features"]),
-                kernel_size=values["kernel_size"],
+                features=features,
+                kernel_size=int(values["kernel_size"]),
                 delta_scale=float(values["delta_scale"]),
                 layout=LoRALayout(
                     spec=spec, targets=tuple(Target(*row) for row in values["layout"])
@@ -217,7 +236,7 @@ class GeneratorFolder:
                 TaskCentroid(row["slug"], row["description"], tuple(map(float, row["centroid"])))
                 for row in _read_json(path / "tasks.json")
             )
-        except (GeneratorError, ConfigError, KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise GeneratorError(f"generator folder `{path}`: {error}") from error
         digest = hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
         return cls(path, config, tasks, digest)
@@ -228,11 +247,11 @@ class GeneratorFolder:
         Raises:
             GeneratorError: If the weights are damaged or not those of `config.json`.
         """
-        generator = Generator(self.config)
         try:
+            generator = Generator(self.config)
             state = load_file(self.path / "model.safetensors")
             generator.load_state_dict({k: v.float() for k, v in state.items()})
-        except (SafetensorError, RuntimeError) as error:
+        except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
             raise GeneratorError(
                 f"`{self.path / 'model.safetensors'}` does not fit its `config.json`: {error}"
             ) from error
@@ -244,20 +263,23 @@ class GeneratorFolder:
 def save_generator(
     generator: Generator, path: Path, tasks: Sequence[TaskCentroid], card: str
 ) -> None:
-    """Write a generator folder, weights in bfloat16; the folder appears whole or not at all."""
-    aside = path.with_name(path.name + ".partial")
-    aside.mkdir(parents=True, exist_ok=True)
-    state = {
-        k: v.detach().to(torch.bfloat16).contiguous() for k, v in generator.state_dict().items()
-    }
-    save_file(state, aside / "model.safetensors", metadata={"format": "pt"})
-    _write_json(aside / "config.json", generator.config.to_json())
-    _write_json(aside / "tasks.json", [asdict(task) for task in tasks])
-    (aside / "README.md").write_text(card, encoding="utf-8")
-    path.mkdir(parents=True, exist_ok=True)
-    for file in aside.iterdir():
-        file.replace(path / file.name)
-    aside.rmdir()
+    """Write a generator folder, weights in bfloat16, in place of what was there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as parent:
+        aside = Path(parent) / "new"
+        aside.mkdir()
+        state = generator.state_dict()
+        save_file(
+            {k: v.detach().to(torch.bfloat16).contiguous() for k, v in state.items()},
+            aside / "model.safetensors",
+            metadata={"format": "pt"},
+        )
+        _write_json(aside / "config.json", generator.config.to_json())
+        _write_json(aside / "tasks.json", [asdict(task) for task in tasks])
+        (aside / "README.md").write_text(card, encoding="utf-8")
+        if path.exists():
+            os.replace(path, Path(parent) / "old")
+        os.replace(aside, path)
 
 
 def check_base(config: GeneratorConfig, base_id: str, fingerprint: Mapping[str, Any]) -> None:

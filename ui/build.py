@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
+from gradio.blocks import Block
 from gradio.utils import get_upload_folder
 
 from dnd_engine.config import PromptLimits
@@ -26,15 +26,15 @@ from ui.state import Session, SessionFiles
 __all__ = ["QUEUE_SIZE", "build_ui"]
 
 QUEUE_SIZE = 20
-_SESSION_SECONDS = 6 * 3600
+_SESSION_SECONDS = 24 * 3600
 _SWEEP_SECONDS = 300
 _UPLOAD_SECONDS = 900
 """Uploads are copied to the visit's folder when they are read, so what Gradio keeps may go soon."""
 
-_ENGINE = {"concurrency_id": "engine", "concurrency_limit": 1}
+_ENGINE: dict[str, Any] = {"concurrency_id": "engine", "concurrency_limit": 1}
 """One engine, one at a time."""
-_QUIET = {"show_progress": "hidden", "api_visibility": "private"}
-_AT_ONCE = {**_QUIET, "queue": False}
+_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+_AT_ONCE: dict[str, Any] = {**_QUIET, "queue": False}
 
 
 def build_ui(handle: EngineHandle, limits: PromptLimits) -> gr.Blocks:
@@ -48,13 +48,16 @@ def build_ui(handle: EngineHandle, limits: PromptLimits) -> gr.Blocks:
     files = SessionFiles(cache)
     on = Handlers(handle, limits, files, cache)
 
+    demo: gr.Blocks
     with gr.Blocks(
         title=text.TITLE,
         analytics_enabled=False,
         delete_cache=(_SWEEP_SECONDS, _UPLOAD_SECONDS),
         fill_width=True,
     ) as demo:
-        session = gr.State(Session(), time_to_live=_SESSION_SECONDS)
+        session = gr.State(
+            Session(), time_to_live=_SESSION_SECONDS, delete_callback=Session.delete_files
+        )
         header = header_panel()
         with gr.Tabs(elem_id="dnd-tabs"):
             with gr.Tab("Workbench", id="workbench"):
@@ -71,7 +74,7 @@ def build_ui(handle: EngineHandle, limits: PromptLimits) -> gr.Blocks:
                 report = report_panel()
         gr.HTML(f"<footer class='dnd-footer'>{text.FOOTER}</footer>", padding=False)
 
-        slots: dict[str, Component] = {
+        slots: dict[str, Block] = {
             "header": header.title,
             "load_box": header.load_box,
             "load": header.load,
@@ -188,7 +191,7 @@ def build_ui(handle: EngineHandle, limits: PromptLimits) -> gr.Blocks:
     return demo
 
 
-def _by_slot(handler: Callable[..., Any], slots: Mapping[str, Component]) -> Callable[..., Any]:
+def _by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callable[..., Any]:
     """Adapt a handler that returns slot -> value to Gradio's list of outputs; the rest is kept."""
     names = tuple(slots)
 

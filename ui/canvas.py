@@ -89,15 +89,15 @@ class Arrangement:
         return tuple(card for bucket in self.buckets for card in bucket.cards)
 
 
-class _WithoutStub(component_meta.ComponentMeta):  # type: ignore[misc]
-    """Keeps Gradio from writing a `.pyi` beside this file, which would shadow it for type checkers."""
+class _WithoutStub(component_meta.ComponentMeta):
+    """Keeps Gradio from writing a `.pyi` beside this file, where type checkers would find it."""
 
     def __new__(cls, name: str, bases: tuple[type, ...], attrs: dict[str, Any]) -> Any:
         with mock.patch.object(component_meta, "create_or_modify_pyi"):
-            return super().__new__(cls, name, bases, attrs)
+            return super().__new__(cls, name, bases, attrs)  # type: ignore[no-untyped-call]
 
 
-class PromptCanvas(gr.HTML, metaclass=_WithoutStub):  # type: ignore[misc]
+class PromptCanvas(gr.HTML, metaclass=_WithoutStub):
     """Buckets of prompt files that people drag and drop."""
 
     data_model = CanvasData
@@ -120,7 +120,7 @@ class PromptCanvas(gr.HTML, metaclass=_WithoutStub):  # type: ignore[misc]
             **kwargs,
         )
 
-    def preprocess(self, payload: CanvasData | None) -> Arrangement:
+    def preprocess(self, payload: CanvasData | None) -> Arrangement:  # type: ignore[override]
         """Turn the browser's value into buckets of checked cards.
 
         Raises:
@@ -152,7 +152,7 @@ class PromptCanvas(gr.HTML, metaclass=_WithoutStub):  # type: ignore[misc]
             )
         )
 
-    def postprocess(self, value: CanvasData | dict[str, Any] | None) -> CanvasData:
+    def postprocess(self, value: CanvasData | dict[str, Any] | None) -> CanvasData:  # type: ignore[override]
         """Accept a value as a dict or a model."""
         if isinstance(value, CanvasData):
             return value
@@ -197,7 +197,7 @@ class Message(GradioModel):
     """Makes equal messages differ, since Gradio sends changes only."""
 
 
-class Inbox(gr.HTML, metaclass=_WithoutStub):  # type: ignore[misc]
+class Inbox(gr.HTML, metaclass=_WithoutStub):
     """Carries answers from Python to the canvas, and shows nothing itself."""
 
     data_model = Message
@@ -214,10 +214,10 @@ class Inbox(gr.HTML, metaclass=_WithoutStub):  # type: ignore[misc]
             **kwargs,
         )
 
-    def preprocess(self, payload: Message | None) -> None:
+    def preprocess(self, payload: Message | None) -> None:  # type: ignore[override]
         """Nothing is read back."""
 
-    def postprocess(self, value: dict[str, Any] | None) -> Message:
+    def postprocess(self, value: dict[str, Any] | None) -> Message:  # type: ignore[override]
         """Stamp a message, so that it arrives even if it equals the last one."""
         return Message(**(value or {}), nonce=secrets.token_hex(8))
 

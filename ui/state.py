@@ -16,7 +16,9 @@ from dnd_engine.buckets import Bucket
 from dnd_engine.prompts import PromptFile, Split
 
 if TYPE_CHECKING:
-    from dnd_engine.engine import Adapter, Inspection, Reply
+    from dnd_engine.adapter import Adapter
+    from dnd_engine.chat import Reply
+    from dnd_engine.inspection import Inspection
     from ui.panels.stages import Stages
 
 __all__ = ["Made", "Reading", "Session", "SessionFiles", "Turn"]
@@ -94,6 +96,13 @@ class Session:
     job: tuple[Bucket, ...] = ()
     """What the running synthesis was ordered from."""
     stages: "Stages | None" = None
+    folder: Path | None = None
+    """Where its files are, once there are some."""
+
+    def delete_files(self) -> None:
+        """Remove what is left when the state expires, should the end of the visit go unnoticed."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class SessionFiles:

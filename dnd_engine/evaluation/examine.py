@@ -8,7 +8,6 @@ read off one forward pass. Rows that are not measured here yet are left out, nev
 import csv
 import hashlib
 import json
-import logging
 import random
 import time
 from collections import defaultdict
@@ -25,15 +24,14 @@ from dnd_engine.buckets import Bucket
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.statistics import Interval, clustered_interval
-from dnd_engine.generator import GeneratorFolder
+from dnd_engine.generator import GeneratorFolder, check_base
 from dnd_engine.lora import FittedLoRA
+from dnd_engine.models import fingerprint
 from dnd_engine.prompts import Prompt, PromptFile
 from dnd_engine.training.examples import Mode, encode_example, pack, response_losses
 from dnd_engine.training.tasks import Task
 
 __all__ = ["MODES", "ROWS", "ExaminationConfig", "examine"]
-
-logger = logging.getLogger(__name__)
 
 ROWS = ("base", "multi_task_lora", "generator", "generator_wrong")
 """Measured rows: the base alone; one LoRA trained on all tasks; the generator with the task's own
@@ -43,6 +41,9 @@ MODES: tuple[Mode, ...] = ("full", "bare")
 
 _MAX_TOKENS = 256
 """Longer items are left out, for every row alike."""
+
+_PACKED_ITEMS = 16
+"""Items that share a row; attention within it grows with the square."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +69,9 @@ class ExaminationConfig:
                 raise ConfigError(
                     f"`{name}` must be some of {', '.join(known)}, got {', '.join(strays) or '-'}."
                 )
-        for name in ("limit_items", "condition_prompts"):
-            if getattr(self, name) < 1:
+        for name in ("limit_items", "condition_prompts", "limit_tasks"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
                 raise ConfigError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
 
 
@@ -94,6 +96,8 @@ def examine(
 ) -> dict[str, Any]:
     """Measure every row on every task; write and return the report.
 
+    The engine must not be used by others meanwhile: the base wears what is being examined.
+
     Task scores are appended to `scores.jsonl` as they come, and a second call with the same
     settings continues after them.
 
@@ -107,6 +111,10 @@ def examine(
         What `report.json` holds.
     """
     started = time.monotonic()
+    if not tasks:
+        raise ConfigError("no tasks to examine: the split holds none that the generator knows.")
+    if config.rows == ("multi_task_lora",) and config.multi_task_lora is None:
+        raise ConfigError("the row multi_task_lora needs the folder of that LoRA.")
     config.out.mkdir(parents=True, exist_ok=True)
     chosen = _choose(tasks, config)
     rows = [
@@ -142,6 +150,12 @@ class _Makers:
         self.shared: FittedLoRA | None = None
         if config.multi_task_lora is not None:
             folder = GeneratorFolder.open(config.multi_task_lora)
+            if folder.config.training.get("kind") != "multi_task_lora":
+                raise ConfigError(
+                    f"`{config.multi_task_lora}` is a generator, not a multi-task LoRA. Train one "
+                    "with `dnd train --kind multi_task_lora`."
+                )
+            check_base(folder.config, engine.info.base_id, fingerprint(engine.base))
             module = folder.load(engine.base.device, torch.float32)
             self.shared = engine.host.fit(module.shared[None], folder.config.layout)
 
@@ -179,7 +193,9 @@ class _Scores:
         self.path = path
         self.all: list[TaskScore] = []
         if path.exists():
-            head, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
+            whole, _, _torn = path.read_text(encoding="utf-8").rpartition("\n")
+            path.write_text(whole + "\n", encoding="utf-8")
+            head, *lines = whole.splitlines() or [settings]
             if head != settings:
                 raise ConfigError(
                     f"`{path}` holds scores of other settings or another generator. "
@@ -216,16 +232,21 @@ def _score(
     fitting = fitting[: config.limit_items]
     if not fitting:
         return None
-    with engine.host.wearing(worn):
-        losses = response_losses(engine.base.model, pack([fitting]).to(engine.base.device))
+    exact, nll = 0.0, 0.0
+    for start in range(0, len(fitting), _PACKED_ITEMS):
+        packed = pack([fitting[start : start + _PACKED_ITEMS]])
+        with engine.host.wearing(worn):
+            losses = response_losses(engine.base.model, packed.to(engine.base.device))
+        exact += float(losses.exact.sum())
+        nll += float(losses.nll.sum())
     return TaskScore(
         row=row,
         mode=mode,
         slug=task.info.slug,
         family=task.info.family,
         category=task.info.category,
-        exact=float(losses.exact.float().mean()),
-        nll=float(losses.nll.mean()),
+        exact=exact / len(fitting),
+        nll=nll / len(fitting),
         n_items=len(fitting),
     )
 

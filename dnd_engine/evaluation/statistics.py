@@ -1,4 +1,4 @@
-"""Intervals for scores of many tasks: a bootstrap over families, then over tasks within them."""
+"""Intervals for scores of many tasks: a bootstrap whose unit is the family."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

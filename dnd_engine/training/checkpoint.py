@@ -61,5 +61,8 @@ def load_checkpoint(
         prefix = f"optimizer.{name}."
         state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         if state:
-            optimizer.state[parameter] = state
+            # AdamW counts its steps on the CPU and keeps its moments beside the parameter.
+            optimizer.state[parameter] = {
+                k: v if k == "step" else v.to(parameter.device) for k, v in state.items()
+            }
     return int(metadata["step"])

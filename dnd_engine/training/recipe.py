@@ -1,6 +1,7 @@
 """A training run in one YAML file, checked field by field."""
 
-from dataclasses import dataclass, fields, replace
+import math
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,6 +65,8 @@ class TrainRecipe:
 
     def __post_init__(self) -> None:
         counts = ("steps", "tasks_per_step", "examples_per_task", "pool_prompts", "max_tokens")
+        if self.threads < 0:
+            raise ConfigError(f"`threads` must be 0 or more, got {self.threads}.")
         for name in (*counts, "validate_every", "checkpoint_every", "validation_examples"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
@@ -87,7 +90,7 @@ class TrainRecipe:
             raise ConfigError(f"recipe `{path}` must be a mapping of settings.")
         values |= {name: value for name, value in overrides.items() if value is not None}
         known = {f.name: f for f in fields(cls)}
-        unknown = sorted(set(values) - set(known))
+        unknown = sorted(str(name) for name in values if name not in known)
         if unknown:
             raise ConfigError(
                 f"recipe `{path}`: unknown setting(s) {', '.join(unknown)}. "
@@ -108,10 +111,6 @@ class TrainRecipe:
         values["tasks"] = self.tasks.name
         return values
 
-    def with_steps(self, steps: int) -> "TrainRecipe":
-        """The same recipe, cut to another length."""
-        return replace(self, steps=steps)
-
 
 def _coerce(kind: Any, value: Any) -> Any:
     """YAML's words to the field's type, refusing what does not convert exactly."""
@@ -120,7 +119,19 @@ def _coerce(kind: Any, value: Any) -> Any:
     if kind is int and (isinstance(value, bool) or not isinstance(value, int)):
         raise ValueError(f"expected a whole number, got {value!r}")
     if kind is float:
-        return float(value)
-    if isinstance(value, list):
-        return tuple(tuple(v) if isinstance(v, list) else v for v in value)
+        number = float(value)
+        if not math.isfinite(number):
+            raise ValueError(f"expected a finite number, got {value!r}")
+        return number
+    if kind == tuple[str, ...]:
+        if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
+            raise ValueError(f"expected a list of names, got {value!r}")
+        return tuple(value)
+    if kind == tuple[tuple[int, int, int], ...]:
+        stages = tuple((n, h, w) for n, h, w in value)
+        if not all(isinstance(axis, int) and axis > 0 for stage in stages for axis in stage):
+            raise ValueError(f"expected a list of [channels, height, width], got {value!r}")
+        return stages
+    if not isinstance(value, str) and kind not in (int, float):
+        raise ValueError(f"expected a name, got {value!r}")
     return value

@@ -5,6 +5,7 @@ input; the *bare input* is what follows the first blank line.
 """
 
 import csv
+import io
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 from dnd_engine.errors import TaskError
 
-__all__ = ["Example", "Task", "audit_task", "load_tasks", "read_index"]
+__all__ = ["Example", "Task", "TaskInfo", "audit_task", "load_tasks", "read_index"]
 
 COLUMNS = ("slug", "family", "category", "metric", "licence", "description", "split")
 SPLITS = ("train", "heldout")
@@ -71,12 +72,14 @@ def read_index(folder: Path) -> tuple[TaskInfo, ...]:
     path = folder / "tasks.csv"
     if not path.is_file():
         raise TaskError(f"no `tasks.csv` in `{folder}`. A task folder holds it beside `tasks/`.")
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream)
+    try:
+        reader = csv.DictReader(io.StringIO(_read_text(path), newline=""))
         missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-        if missing:
-            raise TaskError(f"`{path}` lacks the column(s) {', '.join(missing)}.")
         rows = list(reader)
+    except csv.Error as error:
+        raise TaskError(f"`{path}` is no CSV table: {error}.") from error
+    if missing:
+        raise TaskError(f"`{path}` lacks the column(s) {', '.join(missing)}.")
     faults: list[str] = []
     for line, row in enumerate(rows, start=2):
         slug = row["slug"] or ""
@@ -107,7 +110,6 @@ def load_tasks(
     *,
     split: str | None = None,
     without_licence_classes: Sequence[str] = (),
-    slugs: Sequence[str] = (),
 ) -> tuple[Task, ...]:
     """Load the tasks of a folder, or some of them.
 
@@ -115,21 +117,16 @@ def load_tasks(
         folder: Holds `tasks.csv` and `tasks/`.
         split: `train` or `heldout`; None is both.
         without_licence_classes: Values of `licence_class` to leave out.
-        slugs: Only these, if any are named.
 
     Raises:
         TaskError: If the index or an example file is malformed, or nothing is left.
     """
     index = read_index(folder)
-    unknown = set(slugs) - {info.slug for info in index}
-    if unknown:
-        raise TaskError(f"`{folder}` has no task {', '.join(sorted(unknown))}.")
     chosen = [
         info
         for info in index
         if (split is None or info.split == split)
         and info.licence_class not in without_licence_classes
-        and (not slugs or info.slug in slugs)
     ]
     if not chosen:
         raise TaskError(f"`{folder}` has no task with split {split!r} that passes the filters.")
@@ -167,18 +164,24 @@ def _read_examples(path: Path) -> tuple[Example, ...]:
         raise TaskError(f"`{path}` is missing.")
     examples: list[Example] = []
     faults: list[str] = []
-    with path.open(encoding="utf-8") as stream:
-        for line, text in enumerate(stream, start=1):
-            if not text.strip():
-                continue
-            try:
-                examples.append(_example(json.loads(text)))
-            except ValueError as error:
-                faults.append(f"line {line}: {error}")
+    for line, text in enumerate(_read_text(path).split("\n"), start=1):
+        if not text.strip():
+            continue
+        try:
+            examples.append(_example(json.loads(text)))
+        except (ValueError, RecursionError) as error:
+            faults.append(f"line {line}: {error}")
     if not examples and not faults:
         faults.append("no examples")
     _raise_all(f"`{path}`", faults)
     return tuple(examples)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TaskError(f"`{path}` is not UTF-8: {error}.") from error
 
 
 def _example(value: Any) -> Example:

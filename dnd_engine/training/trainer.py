@@ -11,7 +11,7 @@ import json
 import logging
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +131,12 @@ class _Run:
             self.done = load_checkpoint(
                 self.checkpoint, self.generator, self.optimizer, self.recipe_hash
             )
+            if self.done > recipe.steps:
+                raise TrainingError(
+                    f"`{recipe.out}` has already done {self.done} steps, more than the "
+                    f"{recipe.steps} asked for."
+                )
+            _cut_log(recipe.out / "log.jsonl", self.done)
 
     def finish(self) -> TrainResult:
         """Train the remaining steps, validate, write the generator folder."""
@@ -143,7 +149,7 @@ class _Run:
                 values = self._step(step)
                 bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
                 last = step + 1 == recipe.steps
-                if last or (step + 1) % recipe.validate_every == 0:
+                if not last and (step + 1) % recipe.validate_every == 0:
                     values |= self._validate()
                 log.write(json.dumps(values) + "\n")
                 log.flush()
@@ -214,19 +220,7 @@ class _Run:
         checks = self._validate()
         config = self.generator.config
         result = {"steps": self.recipe.steps, "tasks": len(self.pools), **checks}
-        training = {**config.training, "result": result}
-        if self.recipe.kind == "multi_task_lora":
-            # A generator whose last convolution is zero: the same folder, the same code to load it.
-            training["kind"] = "multi_task_lora"
-        self.generator.config = GeneratorConfig(
-            features=config.features,
-            kernel_size=config.kernel_size,
-            layout=config.layout,
-            delta_scale=config.delta_scale,
-            base=config.base,
-            encoder=config.encoder,
-            training=training,
-        )
+        self.generator.config = replace(config, training={**config.training, "result": result})
         folder = self.recipe.out / "generator"
         centroids = nn.functional.normalize(self.conditions.centroids, dim=1)
         tasks = [
@@ -249,8 +243,10 @@ class _Run:
     def _conditions(self, encoder: PromptEncoder, weights: ResolvedWeights) -> ConditionPool:
         """Encoded prompts, kept beside the run so that a resumed one starts at once."""
         names = "\n".join(p.task.info.slug for p in self.pools)
-        values = (weights.sha256, names, self.recipe.pool_prompts, self.recipe.stages[0])
-        digest = hashlib.sha256(repr((*values, self.recipe.seed)).encode()).hexdigest()[:16]
+        recipe = self.recipe
+        drawn = (recipe.pool_prompts, recipe.stages[0], recipe.seed, recipe.validation_examples)
+        values = (weights.sha256, names, *drawn)
+        digest = hashlib.sha256(repr(values).encode()).hexdigest()[:16]
         path = self.recipe.out / f"conditions-{digest}.safetensors"
         if path.exists():
             return ConditionPool(**load_file(path))
@@ -277,6 +273,13 @@ class _Run:
                 }
             )
         return torch.optim.AdamW(groups)
+
+
+def _cut_log(path: Path, steps: int) -> None:
+    """Forget what a killed run logged after its last checkpoint; those steps are done again."""
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        path.write_text("".join(lines[:steps]), encoding="utf-8")
 
 
 def _schedule(step: int, recipe: TrainRecipe) -> float:
@@ -309,7 +312,8 @@ def _generator_config(
 
 
 def _hash_recipe(recipe: TrainRecipe) -> str:
-    """What a checkpoint belongs to; a run may be resumed with another length or thread count."""
+    """What a checkpoint belongs to; lengths, intervals and threads may change in a resumed run."""
     values = recipe.to_json()
-    del values["steps"], values["threads"]
+    for name in ("steps", "threads", "validate_every", "checkpoint_every"):
+        del values[name]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -166,7 +166,10 @@ def edit(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
         (lambda f: (f / "tasks.json").write_text("nope"), r"`tasks\.json` is not JSON"),
         (edit(lambda v: v.pop("layout")), r"not a generator's `config\.json`: KeyError\('layout'"),
         (edit(lambda v: v.update(layout=[])), r"not a generator's `config\.json`: "),
-        (edit(lambda v: v["lora"].update(r=8)), r"last stage must be the layout's token grid \(64, 8"),
+        (
+            edit(lambda v: v["lora"].update(r=8)),
+            r"last stage must be the layout's token grid \(64, 8",
+        ),
         (edit(lambda v: v["lora"].update(r="4")), r"not a generator's `config\.json`: Type"),
         (edit(lambda v: v.update(format=2)), r"`format` is 2; this version reads format 1\."),
         (edit(lambda v: v.update(base=3)), r"not a generator's `config\.json`: TypeError"),
@@ -294,6 +297,7 @@ def test_an_encoder_of_another_width_is_refused() -> None:
 
 def test_an_encoder_with_other_weights_is_refused() -> None:
     with pytest.raises(
-        LayoutMismatchError, match=r"trained with the encoder example/encoder \(SHA-256 e{12}…\), th"
+        LayoutMismatchError,
+        match=r"trained with the encoder example/encoder \(SHA-256 e{12}…\), th",
     ):
         check_encoder(CONFIG, 8, "f" * 64)

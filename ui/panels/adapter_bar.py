@@ -11,7 +11,7 @@ from ui.markup import esc, icon
 from ui.panels.checks import heat_levels
 
 if TYPE_CHECKING:
-    from dnd_engine.engine import Adapter
+    from dnd_engine.adapter import Adapter
 
 __all__ = ["AdapterBar", "adapter_bar", "adapter_html", "fingerprint"]
 

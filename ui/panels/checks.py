@@ -11,7 +11,7 @@ from ui import text
 from ui.markup import esc, icon
 
 if TYPE_CHECKING:
-    from dnd_engine.engine import Inspection
+    from dnd_engine.inspection import Inspection
 
 __all__ = [
     "ChecksPanel",

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import gradio as gr
 
@@ -13,9 +13,9 @@ from ui.markup import code_blocks, esc, icon
 from ui.state import Turn
 
 if TYPE_CHECKING:
-    from dnd_engine.engine import Reply
+    from dnd_engine.chat import Reply
 
-__all__ = ["NUM_SUGGESTIONS", "ComparePanel", "compare_panel", "pane_html"]
+__all__ = ["NUM_SUGGESTIONS", "ComparePanel", "compare_panel", "head_html", "pane_html"]
 
 NUM_SUGGESTIONS = 3
 
@@ -121,7 +121,7 @@ def _pane(side: Side) -> gr.HTML:
     )
 
 
-def _sampling() -> dict[str, gr.components.Component]:
+def _sampling() -> dict[str, Any]:
     usual = Sampling()
     with gr.Accordion(text.SAMPLING, open=False, elem_id="dnd-sampling"):
         system = gr.Textbox(label=text.SYSTEM_PROMPT, lines=1, max_lines=4, max_length=8_000)

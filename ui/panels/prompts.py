@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 import gradio as gr
 
@@ -12,7 +11,7 @@ from ui import text
 from ui.canvas import Inbox, PromptCanvas
 from ui.markup import esc
 
-__all__ = ["Example", "PromptsPanel", "load_examples", "prompts_panel"]
+__all__ = ["Example", "PromptsPanel", "hint_html", "load_examples", "prompts_panel"]
 
 _FIRST_BUCKETS = [
     {"id": "first", "name": "SQL", "weight": 1.0, "cards": []},
@@ -133,8 +132,3 @@ def _examples() -> tuple[tuple[tuple[Example, gr.Button], ...], gr.Button]:
 def hint_html(words: str) -> str:
     """Draw the line under Synthesize that says why it is off, or what it will use."""
     return f"<p class='dnd-hint'>{esc(words)}</p>"
-
-
-def example_message(example: Example, files: list[dict[str, Any]], weight: float) -> dict[str, Any]:
-    """Describe an example to the canvas."""
-    return {"bucket": example.bucket, "weight": weight, "files": files}

@@ -1,0 +1,102 @@
+"""The whole path with the real models: drop, synthesize, chat, download, open the zip with PEFT."""
+
+import json
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from dnd_engine.asset_files import asset_path
+from dnd_engine.config import EngineConfig
+from tests.browser.conftest import Visits, serving
+from ui.engine_handle import EngineHandle
+
+pytestmark = [pytest.mark.browser, pytest.mark.real]
+
+
+@pytest.fixture(scope="module")
+def real_handle() -> EngineHandle:
+    return EngineHandle.of(EngineConfig())
+
+
+@pytest.fixture(scope="module")
+def real_url(real_handle: EngineHandle) -> Iterator[str]:
+    with serving(real_handle) as url:
+        yield url
+
+
+def test_prompts_become_an_adapter_that_peft_opens(
+    visits: Visits, real_handle: EngineHandle, real_url: str, tmp_path: Path
+) -> None:
+    visit = visits(real_url)
+    for name, bucket in (("tables.jsonl", "SQL"), ("more-tables.csv", "SQL")):
+        visit.drop([asset_path("examples", "sql", name)], bucket)
+        visit.ready(name)
+    visit.drop([asset_path("examples", "legal", "assignment.md")], "Legal")
+    visit.ready("assignment.md")
+    # Not ready yet, most likely: Synthesize waits with progress.
+    visit.page.locator("#dnd-synthesize").click()
+    bar = visit.page.locator("#dnd-adapter")
+    expect(bar).to_contain_text("36 prompts from 3 files", timeout=300_000)
+    expect(visit.page.locator("#dnd-download")).to_be_enabled(timeout=60_000)
+    expect(visit.page.locator("#dnd-checks")).to_contain_text("Effect on the model", timeout=60_000)
+    visit.shot("real-made")
+
+    visit.ask("Question: Which city has the largest population?")
+    expect(visit.page.locator("#dnd-pane-base .dnd-cursor")).to_be_visible(timeout=60_000)
+    expect(visit.page.locator("#dnd-pane-adapted .dnd-cursor")).to_be_visible(timeout=60_000)
+    expect(visit.page.locator("#dnd-send")).to_be_visible(timeout=120_000)
+    answers = [visit.answer(side).inner_text() for side in ("base", "adapted")]
+    assert all(answers)
+    # An adapter of an untrained generator does nothing, and then the page must have said so.
+    warned = visit.page.locator("#dnd-warning .is-warn").count() == 1
+    assert answers[0] != answers[1] or warned
+    visit.shot("real-chat")
+    if os.environ.get("DND_UPDATE_SCREENSHOT"):
+        # The README's picture: real models, never the fake's invented numbers.
+        visit.page.screenshot(path=Path(__file__).parents[2] / "assets" / "screenshot.png")
+
+    with visit.page.expect_download() as download:
+        visit.page.locator("#dnd-download").click()
+    folder = tmp_path / "adapter"
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert sorted(archive.namelist()) == [
+            "README.md",
+            "adapter_config.json",
+            "adapter_model.safetensors",
+            "provenance.json",
+        ]
+        archive.extractall(folder)
+    assert json.loads((folder / "adapter_config.json").read_text())["peft_type"] == "LORA"
+
+    engine = real_handle.engine
+    assert engine is not None
+    assert _opens_with_peft(folder, engine.info.base_path)
+
+
+def test_strength_zero_answers_as_the_base_does(visits: Visits, real_url: str) -> None:
+    visit = visits(real_url)
+    visit.page.locator("#dnd-example-tone").click()
+    expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()
+    visit.page.locator("#dnd-synthesize").click()
+    expect(visit.page.locator("#dnd-adapter")).to_contain_text("26 prompts", timeout=300_000)
+    expect(visit.page.locator("#dnd-checks")).to_contain_text("Effect on the model", timeout=60_000)
+    number = visit.page.locator("#dnd-strength input[type=number]")
+    number.fill("0")
+    number.press("Tab")
+    expect(visit.page.locator("#dnd-download")).to_be_enabled(timeout=60_000)
+    visit.ask("the hotline kept me waiting for an hour.")
+    expect(visit.page.locator("#dnd-send")).to_be_visible(timeout=120_000)
+    expect(visit.page.locator("#dnd-pane-adapted")).to_contain_text("same as base, token for token")
+
+
+def _opens_with_peft(folder: Path, base: str) -> bool:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    load: Callable[..., object] = AutoModelForCausalLM.from_pretrained
+    model = PeftModel.from_pretrained(load(base), folder)
+    return any("lora_A" in name for name, _ in model.named_parameters())

@@ -1,0 +1,17 @@
+"""What happens on each event. Handlers take plain values and a `Session`, and return what changed.
+
+A handler returns a dict of slot name -> new value; `build` knows which component a slot is. So
+handlers can be tested as plain functions. Generators among them are generators over the engine's.
+"""
+
+from ui.handlers.base import Updates
+from ui.handlers.chat import ChatHandlers
+from ui.handlers.page import PageHandlers
+from ui.handlers.prompts import PromptHandlers
+from ui.handlers.synthesis import SynthesisHandlers
+
+__all__ = ["Handlers", "Updates"]
+
+
+class Handlers(PageHandlers, PromptHandlers, SynthesisHandlers, ChatHandlers):
+    """The events of the page, one file for each part of it."""

@@ -1,0 +1,116 @@
+"""What the handlers of all parts share."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dnd_engine.buckets import Bucket
+from dnd_engine.config import PromptLimits
+from dnd_engine.errors import DndError
+from ui import text
+from ui.canvas import Arrangement
+from ui.engine_handle import EngineHandle
+from ui.panels.adapter_bar import adapter_html
+from ui.panels.compare import pane_html
+from ui.state import Session, SessionFiles
+
+if TYPE_CHECKING:
+    from dnd_engine.engine import Engine
+
+__all__ = ["TICK_SECONDS", "HandlerBase", "Updates", "bare", "cut", "fingerprint", "used_words"]
+
+Updates = dict[str, Any]
+"""Slot name -> new value."""
+
+TICK_SECONDS = 0.15
+"""How often a running clock is redrawn."""
+
+
+class HandlerBase:
+    """What handlers work with.
+
+    Args:
+        handle: Of the engine, ready or not.
+        limits: What files may amount to.
+        files: Where visits keep their files.
+        cache: Gradio's cache, whose files a canvas may name.
+    """
+
+    def __init__(
+        self, handle: EngineHandle, limits: PromptLimits, files: SessionFiles, cache: Path
+    ) -> None:
+        self._handle = handle
+        self._limits = limits
+        self._files = files
+        self._cache = cache
+
+    def _buckets(self, arrangement: Arrangement, session: Session) -> list[Bucket]:
+        """Return the buckets with the files that could be read."""
+        return [
+            Bucket(
+                bucket.name,
+                bucket.weight,
+                tuple(
+                    reading.file
+                    for card in bucket.cards
+                    if (reading := session.readings.get(card.id)) and reading.file is not None
+                ),
+            )
+            for bucket in arrangement.buckets
+        ]
+
+    def _facts(self, session: Session) -> str:
+        made = session.made
+        assert made is not None
+        stale = bool(session.arrangement) and session.arrangement != made.made_from
+        return adapter_html(made.adapter, made.norms, stale=stale, num_files=made.num_files)
+
+    def _panes(self, session: Session) -> Updates:
+        engine = self._handle.engine
+        base_name = engine.info.base_id.rpartition("/")[2] if engine else ""
+        made = session.made
+        adapted_name = made.adapter.name if made else ""
+        has_adapter = made is not None
+        return {
+            "base_pane": pane_html(session.turns, "base", name=base_name, has_adapter=has_adapter),
+            "adapted_pane": pane_html(
+                session.turns, "adapted", name=adapted_name, has_adapter=has_adapter
+            ),
+        }
+
+    def _ready_engine(self) -> "Engine":
+        engine = self._handle.engine
+        if engine is None:
+            raise DndError("The engine is not loaded.")
+        return engine
+
+
+def used_words(buckets: Sequence[Bucket], num_unused: int) -> str:
+    """Say what Synthesize would use, and that some files are left out."""
+    files = text.count(sum(len(bucket.files) for bucket in buckets), "file")
+    prompts = text.count(sum(bucket.num_prompts for bucket in buckets), "prompt")
+    unused = f"; {text.count(num_unused, 'file')} not used" if num_unused else ""
+    return f"{files}, {prompts}{unused}"
+
+
+def fingerprint(buckets: Sequence[Bucket]) -> str:
+    """Name what lies on a canvas, to see whether it changed; order within a bucket is nothing."""
+    what = [
+        (bucket.name, bucket.weight, sorted((f.sha256, f.split) for f in bucket.files))
+        for bucket in buckets
+        if bucket.files and bucket.weight != 0
+    ]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+
+
+def cut(words: str, limit: int) -> str:
+    """Cut the end off a text that is longer than `limit` characters."""
+    return words if len(words) <= limit else words[: limit - 1].rstrip() + "…"
+
+
+def bare(prompt: str) -> str:
+    """Return what follows the first blank line: the input without its instruction."""
+    head, gap, rest = prompt.partition("\n\n")
+    return rest.strip() if gap and rest.strip() else head

@@ -1,0 +1,156 @@
+"""Prompt files: read when they are dropped, so that every fault is told at once."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.processing_utils import save_file_to_cache
+
+from dnd_engine.asset_files import asset_path
+from dnd_engine.buckets import check_buckets
+from dnd_engine.errors import BucketError, PromptFileError
+from dnd_engine.prompts import PromptFile, display_name, one_line, read_prompt_file
+from ui import text
+from ui.canvas import Arrangement, CanvasCard
+from ui.handlers.base import HandlerBase, Updates, bare, cut, fingerprint, used_words
+from ui.panels.prompts import Example, hint_html
+from ui.state import Reading, Session
+
+__all__ = ["PromptHandlers"]
+
+_MAX_READINGS = 400
+"""Files one visit may have read and kept for Undo."""
+
+
+class PromptHandlers(HandlerBase):
+    """Events of the canvas and the examples."""
+
+    def update_prompts(
+        self, arrangement: Arrangement, session: Session, request: gr.Request
+    ) -> Updates:
+        """Read what is new on the canvas, and say what Synthesize would use."""
+        fresh: dict[str, Reading] = {}
+        if arrangement.cards and session.folder is None:
+            session.folder = self._files.folder(request.session_hash or "")
+        for card in arrangement.cards:
+            reading = session.readings.get(card.id)
+            if reading is None or reading.split != card.split:
+                fresh[card.id] = self._read(card, reading, session, request.session_hash or "")
+        session.readings.update(fresh)
+        session.arrangement = fingerprint(self._buckets(arrangement, session))
+        updates = self._readiness(arrangement, session)
+        # Cards still waiting are told again: their answer may have been lost on the way.
+        told = {card.id for card in arrangement.cards if card.waiting} | fresh.keys()
+        if told:
+            updates["inbox"] = {
+                "op": "readings",
+                "readings": {key: _reading_info(session.readings[key]) for key in told},
+            }
+        if session.made is not None:
+            updates["adapter_facts"] = self._facts(session)
+        return updates
+
+    def _read(
+        self, card: CanvasCard, before: Reading | None, session: Session, session_hash: str
+    ) -> Reading:
+        name = display_name(card.name)
+        copy = before.copy if before else None
+        try:
+            if copy is None:
+                if len(session.readings) >= _MAX_READINGS:
+                    raise PromptFileError(
+                        f"{name}: this visit has read {_MAX_READINGS} files, which is the most. "
+                        "Reload the page to begin anew."
+                    )
+                if card.upload is None or not card.upload.is_file():
+                    raise PromptFileError(f"{name}: the upload is gone. Drop the file again.")
+                # The visit's own copy: uploads are shared by content and swept by age.
+                copy = self._files.folder(session_hash) / f"prompts-{len(session.readings)}"
+                copy = copy.with_suffix(card.upload.suffix)
+                shutil.copyfile(card.upload, copy)
+            file = read_prompt_file(copy, name=name, split=card.split, limits=self._limits)
+        except PromptFileError as error:
+            return Reading(
+                split=card.split, copy=copy or Path(), error=_without_name(str(error), name)
+            )
+        return Reading(split=card.split, copy=copy, file=file)
+
+    def load_examples(
+        self, examples: Sequence[Example], session: Session, *, own_weights: bool
+    ) -> Updates:
+        """Put the files of examples on the canvas."""
+        sets = []
+        for example in examples:
+            session.example_questions[example.bucket] = example.question
+            files = []
+            for name in example.files:
+                source = asset_path("examples", example.id, name)
+                # The canvas may name files of the cache only.
+                cached = save_file_to_cache(source, cache_dir=str(self._cache))
+                size = source.stat().st_size
+                data = {"path": cached, "orig_name": name, "size": size}
+                files.append({"name": name, "size": size, "file": data})
+            weight = example.weight if own_weights else 1.0
+            sets.append({"bucket": example.bucket, "weight": weight, "files": files})
+        return {"inbox": {"op": "load", "sets": sets}}
+
+    def _readiness(self, arrangement: Arrangement, session: Session) -> Updates:
+        cards = arrangement.cards
+        buckets = self._buckets(arrangement, session)
+        files = [file for bucket in buckets for file in bucket.files]
+        ready = False
+        if not arrangement.buckets:
+            hint = text.HINT_NO_BUCKET
+        elif not cards:
+            hint = text.HINT_NO_PROMPTS
+        elif not files:
+            hint = text.HINT_UNREADABLE
+        else:
+            try:
+                used = check_buckets(buckets, self._limits)
+            except BucketError as error:
+                hint = str(error)
+            else:
+                ready = True
+                hint = used_words(used, len(cards) - len(files))
+        return {"synthesize": gr.Button(interactive=ready), "hint": hint_html(hint)}
+
+
+def _reading_info(reading: Reading) -> dict[str, Any]:
+    """Describe a reading to the canvas."""
+    file = reading.file
+    if file is None:
+        return {"split": reading.split, "error": reading.error, "num_prompts": 0, "notes": []}
+    return {
+        "split": reading.split,
+        "error": "",
+        "num_prompts": len(file.prompts),
+        "notes": list(file.notes),
+        "preview": _preview(file),
+        "question": _split_question(file, reading),
+    }
+
+
+def _preview(file: PromptFile) -> str:
+    """Return the beginning of the first prompt: what follows the instruction tells files apart."""
+    return cut(one_line(bare(file.prompts[0].text).replace("\n", " ")), 90)
+
+
+def _split_question(file: PromptFile, reading: Reading) -> str:
+    """Ask, where a text file of several lines was read as one prompt."""
+    if reading.split != "auto" or len(file.prompts) != 1 or "\n" not in file.prompts[0].text:
+        return ""
+    if reading.copy.suffix.lower() not in (".txt", ".md"):
+        return ""
+    return "Read as one long prompt. Split by line instead?"
+
+
+def _without_name(message: str, name: str) -> str:
+    """Drop the file's name from its faults: the card shows it already."""
+    lines = []
+    for line in message.split("\n"):
+        bare = line.removeprefix(f"{name}: ").removeprefix(f"{name}, ")
+        lines.append(bare[:1].upper() + bare[1:])
+    return "\n".join(lines)
