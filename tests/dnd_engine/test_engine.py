@@ -1,0 +1,388 @@
+"""The facade: buckets in, an adapter out, and chat with it; on a tiny base and generator."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from dnd_engine.buckets import Bucket
+from dnd_engine.config import EngineConfig, PromptLimits, Sampling
+from dnd_engine.engine import Engine, Progress
+from dnd_engine.errors import BucketError, ConfigError, GeneratorError, VerificationError
+from dnd_engine.generator import Generator, GeneratorConfig, TaskCentroid, save_generator
+from dnd_engine.layout import LoRALayout, LoRASpec
+from dnd_engine.models import ENCODERS, fingerprint, resolve
+from dnd_engine.prompts import Prompt, PromptFile
+from tests.dnd_engine.tiny import (
+    CONFIG,
+    LAYOUT,
+    delta,
+    make_adapter,
+    random_tokens,
+    tiny_base,
+    user,
+)
+
+SQL = [f"List the orders of customer {i}." for i in range(6)]
+TONE = [f"Please reply kindly to complaint {i}" for i in range(3)]
+
+
+@pytest.fixture(scope="module")
+def generator_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random generator for the tiny base, loud enough to change every answer."""
+    encoder = resolve("all-minilm-l6-v2", ENCODERS)
+    base = tiny_base(tiny_folder)
+    torch.manual_seed(0)
+    generator = Generator(
+        GeneratorConfig(
+            features=((4, 8, 384), (16, 6, 32), (64, 4, 32)),
+            kernel_size=3,
+            layout=LAYOUT,
+            base={"id": "tiny", "fingerprint": fingerprint(base)},
+            encoder={"id": encoder.hub_id, "sha256": encoder.sha256},
+            training={"data": [{"task": "a", "family": "f", "licence": "MIT", "category": "c"}]},
+        )
+    )
+    with torch.no_grad():
+        generator.shared.copy_(random_tokens(size=0.1))
+        generator.decoder.last_convolution.weight.normal_(std=2)
+        generator.condition_std.fill_(0.3)
+    folder = tmp_path_factory.mktemp("generators") / "tiny"
+    tasks = [TaskCentroid(f"task{i}", "d", tuple(torch.randn(384).tolist())) for i in range(7)]
+    save_generator(generator, folder, tasks, "")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config(tiny_folder: Path, generator_folder: Path) -> EngineConfig:
+    return EngineConfig(base=str(tiny_folder), generator=generator_folder, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def engine(config: EngineConfig) -> Engine:
+    return Engine.load(config)
+
+
+def bucket(name: str, texts: Sequence[str], weight: float = 1.0) -> Bucket:
+    prompts = tuple(Prompt(text=t, file="a.txt", line=i) for i, t in enumerate(texts, 1))
+    file = PromptFile(
+        name="a.txt",
+        prompts=prompts,
+        split="lines",
+        column=None,
+        notes=(),
+        num_bytes=10,
+        sha256="0" * 64,
+    )
+    return Bucket(name, weight, (file,))
+
+
+# Loading
+
+
+def test_loading_tells_its_stages_and_what_is_loaded(config: EngineConfig) -> None:
+    seen: list[Progress] = []
+    info = Engine.load(config, seen.append).info
+    assert [p.detail for p in seen] == [
+        "Loading the base model",
+        "Loading the text encoder",
+        "Loading the generator",
+        "Ready",
+    ]
+    assert {p.stage for p in seen} == {"load"}
+    assert [p.fraction for p in seen] == sorted(p.fraction or 0 for p in seen)
+    assert (info.r, info.prompt_batch_size, info.num_training_tasks) == (4, 4, 7)
+    assert info.base_parameters == sum(
+        p.numel() for p in tiny_base(Path(config.base)).model.parameters()
+    )
+    assert info.device == "cpu"
+    assert len(info.generator_sha256) == len(info.encoder_sha256) == len(info.base_sha256) == 64
+
+
+def test_a_wrong_generator_folder_is_refused_before_any_weights_are_read(tmp_path: Path) -> None:
+    config = EngineConfig(base="example/not-to-be-had", generator=tmp_path / "none")
+    with pytest.raises(GeneratorError, match=r"no generator folder at "):
+        Engine.load(config)
+
+
+def test_a_base_without_a_shipped_generator_is_told(tiny_folder: Path) -> None:
+    with pytest.raises(
+        GeneratorError,
+        match=r"no generator is shipped for the base `.*`\. Name one with --generator",
+    ):
+        Engine.load(EngineConfig(base=str(tiny_folder)))
+
+
+# Synthesis
+
+
+def test_equal_prompts_give_equal_adapters_whatever_their_order(engine: Engine) -> None:
+    first = engine.generate([bucket("sql", SQL)])
+    again = engine.generate([bucket("sql", SQL[::-1])])
+    assert torch.equal(first.tokens, again.tokens)
+    assert first.sha256 == engine.generate([bucket("sql", SQL)]).sha256
+
+
+def test_other_prompts_give_another_adapter(engine: Engine) -> None:
+    assert engine.generate([bucket("x", SQL)]).sha256 != engine.generate([bucket("x", TONE)]).sha256
+
+
+def test_the_seed_draws_the_prompts(engine: Engine) -> None:
+    """Six prompts for two batches of four: two stand twice."""
+    made = {engine.generate([bucket("sql", SQL)], seed=seed).sha256 for seed in range(3)}
+    assert len(made) > 1
+
+
+def test_an_adapter_knows_where_it_comes_from_but_no_texts(engine: Engine) -> None:
+    made = engine.generate([bucket("sql", SQL, 0.5), bucket("tone", TONE)], seed=3)
+    assert (made.name, made.num_prompts, made.kept_energy) == ("sql-tone", 9, None)
+    origin = made.provenance
+    assert (origin["mix"], origin["seed"], origin["num_prompts"]) == ("pool", 3, 9)
+    assert [(b["name"], b["weight"], b["num_prompts"]) for b in origin["buckets"]] == [
+        ("sql", 0.5, 6),
+        ("tone", 1.0, 3),
+    ]
+    written = b"".join(made.files().values())
+    assert not any(text.encode() in written for text in SQL + TONE)
+    assert len(made.nearest_tasks) == 5
+    assert set(made.seconds) == {"encode", "decode", "total"}
+
+
+def test_progress_goes_through_its_stages(engine: Engine) -> None:
+    steps = list(engine.synthesize([bucket("a", SQL), bucket("b", TONE)], mix="sum"))
+    assert [step.stage for step in steps] == ["encode", "encode", "decode", "decode", "check"]
+    elapsed = [step.elapsed_seconds for step in steps]
+    assert elapsed == sorted(elapsed)
+    assert steps[0].detail == "Reading a"
+
+
+def test_a_sum_of_one_bucket_is_the_pool(engine: Engine) -> None:
+    pool = engine.generate([bucket("sql", SQL)])
+    for weight in (1.0, -1.0, 0.5):
+        total = engine.generate([bucket("sql", SQL, weight)], mix="sum")
+        assert total.kept_energy == pytest.approx(1, abs=1e-5)
+        expected = delta(pool.state, LAYOUT)
+        for path, change in delta(total.state, LAYOUT).items():
+            error = (change - weight * expected[path]).norm() / expected[path].norm()
+            assert error < 0.02
+
+
+def test_a_sum_of_two_buckets_is_not_their_pool(engine: Engine) -> None:
+    both = [bucket("sql", SQL), bucket("tone", TONE)]
+    total, pool = engine.generate(both, mix="sum"), engine.generate(both)
+    assert total.kept_energy is not None
+    assert 0 < total.kept_energy <= 1
+    assert total.sha256 != pool.sha256
+    assert total.provenance["mix"] == "sum"
+
+
+def test_weights_shift_a_pool(engine: Engine) -> None:
+    made = {
+        engine.generate([bucket("sql", SQL, weight), bucket("tone", TONE)]).sha256
+        for weight in (0.2, 1.0, 2.0)
+    }
+    assert len(made) == 3
+
+
+@pytest.mark.parametrize(
+    ("buckets", "mix", "message"),
+    [
+        ([], "pool", r"Expected a bucket with prompts, got no bucket\."),
+        ([bucket("a", [])], "sum", r"Expected prompts in a bucket, found none\."),
+        ([bucket("a", SQL, -1.0)], "pool", r"at least 0 in a pool, got -1.* mix by sum"),
+        ([bucket("a", SQL, 3.0)], "sum", r"Bucket `a`: expected a weight between -2 and 2"),
+    ],
+)
+def test_buckets_that_make_no_adapter_are_refused(
+    engine: Engine, buckets: list[Bucket], mix: str, message: str
+) -> None:
+    with pytest.raises(BucketError, match=message):
+        engine.generate(buckets, mix=mix)
+
+
+def test_the_limits_are_the_engines(engine: Engine, config: EngineConfig) -> None:
+    engine.config = replace(config, limits=PromptLimits(max_files=1))
+    try:
+        with pytest.raises(BucketError, match=r"at most 1 files in all buckets, got 2\."):
+            engine.generate([bucket("a", SQL), bucket("b", TONE)])
+    finally:
+        engine.config = config
+
+
+@pytest.mark.parametrize("strength", [11.0, float("nan")])
+def test_a_strength_out_of_bounds_is_refused(engine: Engine, strength: float) -> None:
+    with pytest.raises(ConfigError, match=r"`strength` must lie between -10 and 10"):
+        engine.generate([bucket("a", SQL)], strength=strength)
+
+
+# Chat
+
+
+def texts(engine: Engine, adapter: object, sampling: Sampling | None = None) -> tuple[str, str]:
+    sampling = sampling or Sampling(max_new_tokens=12)
+    *_, last = engine.chat(user("Hi"), adapter=adapter, sampling=sampling)  # type: ignore[arg-type]
+    assert last.adapted is not None
+    return last.base.text, last.adapted.text
+
+
+def test_without_an_adapter_only_the_base_answers(engine: Engine) -> None:
+    *_, last = engine.chat(user("Hi"), adapter=None, sampling=Sampling(max_new_tokens=12))
+    assert last.adapted is None
+    assert last.base.text == texts(engine, make_adapter())[0]
+
+
+def test_the_adapted_model_may_remember_answers_of_its_own(engine: Engine) -> None:
+    made = make_adapter()
+    theirs = [*user("Hi"), {"role": "assistant", "content": "Ah!"}, *user("Hi")]
+    sampling = Sampling(max_new_tokens=12)
+    *_, last = engine.chat(user("Hi"), theirs, adapter=made, sampling=sampling)
+    *_, other = engine.chat(theirs, adapter=made, sampling=sampling)
+    assert last.adapted is not None
+    assert other.adapted is not None
+    assert last.base.text == texts(engine, made)[0]
+    assert last.adapted.text == other.adapted.text
+
+
+def test_no_strength_answers_as_the_base(engine: Engine) -> None:
+    base_text, adapted_text = texts(engine, make_adapter().with_strength(0))
+    assert adapted_text == base_text
+    assert texts(engine, make_adapter())[1] != base_text
+
+
+def test_visitors_at_once_get_what_each_would_get_alone(engine: Engine) -> None:
+    """In PEFT the active adapter is shared; here it is chosen at every step, under one lock."""
+    adapters = [make_adapter(seed=s) for s in range(4)]
+    alone = [texts(engine, a) for a in adapters]
+    assert len({adapted for _, adapted in alone}) == 4
+    found: list[list[tuple[str, str]]] = [[], [], [], []]
+    start = threading.Barrier(4)
+
+    def visit(number: int) -> None:
+        start.wait()
+        for _ in range(3):
+            found[number].append(texts(engine, adapters[number]))
+
+    visitors = [threading.Thread(target=visit, args=(n,)) for n in range(4)]
+    for visitor in visitors:
+        visitor.start()
+    for visitor in visitors:
+        visitor.join()
+    assert found == [[replies] * 3 for replies in alone]
+
+
+def test_an_abandoned_chat_does_not_block_the_next(engine: Engine) -> None:
+    stream = engine.chat(user("Hi"), adapter=make_adapter())
+    next(stream)
+    started = time.monotonic()
+    assert texts(engine, make_adapter(seed=1))
+    assert time.monotonic() - started < 30
+
+
+# Measuring and saving
+
+
+def test_inspection_measures_the_effect_on_the_prompts_given(engine: Engine) -> None:
+    made = engine.generate([bucket("sql", SQL)])
+    found = engine.inspect(made, SQL * 5)
+    assert found.num_prompts == 16
+    assert found.effect is not None
+    assert found.effect > 1e-3
+    assert found.nearest_tasks == made.nearest_tasks
+    assert engine.inspect(made).effect is None
+    nothing = engine.inspect(made.with_strength(0), [*SQL, "x" * 3000])
+    assert nothing.effect == pytest.approx(0, abs=1e-6)
+    assert all(norm == 0 for norms in nothing.relative_norms.values() for norm in norms)
+
+
+def test_saving_proves_that_stock_peft_reads_it_back(engine: Engine, tmp_path: Path) -> None:
+    made = engine.generate([bucket("sql", SQL)], strength=1.5)
+    path = engine.save(made, tmp_path / "a.zip")
+    back = engine.read_adapter(path)
+    assert back.sha256 == made.sha256
+    assert engine.verify(back, back.files()) <= 0.05
+    assert texts(engine, back) == texts(engine, made)
+
+
+def test_an_adapter_of_another_rank_and_fewer_modules_can_be_used(
+    engine: Engine, tmp_path: Path
+) -> None:
+    spec = LoRASpec(r=2, target_modules=("v_proj", "up_proj"))
+    layout = LoRALayout.from_config(CONFIG, spec)
+    made = make_adapter(layout=layout, base_id=engine.info.base_id)
+    back = engine.read_adapter(engine.save(made, tmp_path / "a"))
+    assert texts(engine, back)[1] != texts(engine, back)[0]
+    assert set(engine.inspect(back, SQL).relative_norms) == {"v_proj", "up_proj"}
+
+
+def test_verifying_leaves_the_base_as_it_was(engine: Engine) -> None:
+    made = make_adapter(base_id=engine.info.base_id)
+    before = texts(engine, made)
+    engine.verify(made, made.files())
+    assert texts(engine, made) == before
+    names = [name for name, _ in engine.base.model.named_modules() if "lora" in name]
+    assert names == []
+
+
+def without_a_key(weights: bytes) -> bytes:
+    state = load(weights)
+    del state[sorted(state)[3]]
+    return save(state)
+
+
+def with_a_bit_changed(weights: bytes) -> bytes:
+    return weights[:-1] + bytes([weights[-1] ^ 1])
+
+
+def with_a_key_misspelt(weights: bytes) -> bytes:
+    return save(
+        {k.replace("layers.1.mlp.up", "layers.7.mlp.up"): v for k, v in load(weights).items()}
+    )
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (
+            with_a_bit_changed,
+            r"verify failed: 1 tensors differ after reload \(.*lora_.*\)\. Nothin",
+        ),
+        (without_a_key, r"1 keys missing or unexpected after reload \(.*lora_.*\)\. Nothing was s"),
+        (with_a_key_misspelt, r"4 keys missing or unexpected after reload \(.*lora_.*\)\. Nothing"),
+    ],
+)
+def test_what_comes_back_different_is_not_saved(
+    engine: Engine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: Callable[[bytes], bytes],
+    message: str,
+) -> None:
+    made = make_adapter(base_id=engine.info.base_id)
+    written = made.files()
+    written["adapter_model.safetensors"] = damage(made.weights)
+    monkeypatch.setattr(type(made), "files", lambda adapter: written)
+    with pytest.raises(VerificationError, match=message):
+        engine.save(made, tmp_path / "a.zip")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_answers_differently_is_not_saved(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All tensors are right, and the scaling is wrong."""
+    made = make_adapter(base_id=engine.info.base_id)
+    written = made.files()
+    written["adapter_config.json"] = written["adapter_config.json"].replace(
+        b'"lora_alpha": 8', b'"lora_alpha": 32'
+    )
+    monkeypatch.setattr(type(made), "files", lambda adapter: written)
+    with pytest.raises(
+        VerificationError, match=r"logits differ by [\d.]+% of the largest, .* Nothing was saved\."
+    ):
+        engine.save(made, tmp_path / "a.zip")
+    assert list(tmp_path.iterdir()) == []
