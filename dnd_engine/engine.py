@@ -64,9 +64,11 @@ MAX_ENCODED_PROMPTS = 128
 _EFFECT_TOKENS = 256
 """Tokens of a prompt that its effect is measured on."""
 
-_VERIFY_TOLERANCE = 0.05
+_VERIFY_TOLERANCE = 0.25
 """Largest difference allowed between stock PEFT's logits and ours, relative to the largest logit:
-bfloat16 carries 8 bits through 30 layers, and PEFT rounds at other places than a fused update."""
+bfloat16 carries 8 bits through 30 layers, and PEFT rounds at other places than a fused update.
+Sound adapters were measured at .02 to .15, strong ones highest, wrong ones from .4. The tensors
+themselves must come back bit by bit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,6 +397,15 @@ class Engine:
             raise VerificationError(
                 f"verify failed: {len(strays)} keys missing or unexpected after reload "
                 f"({', '.join(strays[:3])}). Nothing was saved."
+            )
+        read = {k.replace(".default.", "."): v for k, v in model.state_dict().items()}
+        changed = [
+            k for k, v in adapter.state.items() if not read[k].cpu().float().equal(v.float())
+        ]
+        if changed:
+            raise VerificationError(
+                f"verify failed: {len(changed)} tensors differ after reload "
+                f"({', '.join(changed[:3])}). Nothing was saved."
             )
         text = self._chat_text("Say hello, then count to five.")
         ids = self._base.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
@@ -99,9 +99,17 @@ class TrainRecipe:
         missing = [name for name in ("tasks", "out") if name not in values]
         if missing:
             raise ConfigError(f"recipe `{path}` needs {' and '.join(missing)}.")
+        fitting, faults = {}, []
+        for name, value in values.items():
+            try:
+                fitting[name] = _coerce(known[name].type, value)
+            except (TypeError, ValueError) as error:
+                faults.append(f"`{name}`: {error}")
+        if faults:
+            raise ConfigError(f"recipe `{path}`: {'; '.join(faults)}.")
         try:
-            return cls(**{name: _coerce(known[name].type, v) for name, v in values.items()})
-        except (TypeError, ValueError) as error:
+            return cls(**fitting)
+        except ConfigError as error:
             raise ConfigError(f"recipe `{path}`: {error}") from error
 
     def to_json(self) -> dict[str, Any]:
@@ -132,6 +140,8 @@ def _coerce(kind: Any, value: Any) -> Any:
         if not all(isinstance(axis, int) and axis > 0 for stage in stages for axis in stage):
             raise ValueError(f"expected a list of [channels, height, width], got {value!r}")
         return stages
+    if get_origin(kind) is Literal and value not in get_args(kind):
+        raise ValueError(f"expected {' or '.join(get_args(kind))}, got {value!r}")
     if not isinstance(value, str) and kind not in (int, float):
         raise ValueError(f"expected a name, got {value!r}")
     return value

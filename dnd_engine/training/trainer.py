@@ -136,7 +136,7 @@ class _Run:
                     f"`{recipe.out}` has already done {self.done} steps, more than the "
                     f"{recipe.steps} asked for."
                 )
-            _cut_log(recipe.out / "log.jsonl", self.done)
+        _cut_log(recipe.out / "log.jsonl", self.done)
 
     def finish(self) -> TrainResult:
         """Train the remaining steps, validate, write the generator folder."""
