@@ -55,9 +55,6 @@ def test_prompts_become_an_adapter_that_peft_opens(
     warned = visit.page.locator("#dnd-warning .is-warn").count() == 1
     assert answers[0] != answers[1] or warned
     visit.shot("real-chat")
-    if os.environ.get("DND_UPDATE_SCREENSHOT"):
-        # The README's picture: real models, never the fake's invented numbers.
-        visit.page.screenshot(path=Path(__file__).parents[2] / "assets" / "screenshot.png")
 
     with visit.page.expect_download() as download:
         visit.page.locator("#dnd-download").click()
@@ -84,6 +81,11 @@ def test_strength_zero_answers_as_the_base_does(visits: Visits, real_url: str) -
     visit.page.locator("#dnd-synthesize").click()
     expect(visit.page.locator("#dnd-adapter")).to_contain_text("26 prompts", timeout=300_000)
     expect(visit.page.locator("#dnd-checks")).to_contain_text("Effect on the model", timeout=60_000)
+    if os.environ.get("DND_UPDATE_SCREENSHOT"):
+        # The README's picture: real models, never the fake's invented numbers.
+        visit.ask("the food was cold and the waiter was rude.")
+        expect(visit.page.locator("#dnd-send")).to_be_visible(timeout=120_000)
+        visit.page.screenshot(path=Path(__file__).parents[2] / "assets" / "screenshot.png")
     number = visit.page.locator("#dnd-strength input[type=number]")
     number.fill("0")
     number.press("Tab")
