@@ -11,7 +11,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import wraps
 from importlib.metadata import entry_points, version
@@ -99,11 +99,7 @@ def generate(
     started = time.monotonic()
     path = engine.save(adapter, out)
     write_seconds = time.monotonic() - started
-    # Measured on prompts of every bucket alike: weights may be negative, shares may not.
-    equal = [Bucket(b.name, 1.0, b.files) for b in counting]
-    inspection = engine.inspect(
-        adapter, [p.text for p in draw_prompt_batch(equal, EFFECT_PROMPTS, seed)]
-    )
+    inspection = engine.inspect(adapter, _effect_prompts(counting, seed))
     seconds = {
         "load": load_seconds,
         "encode": adapter.seconds["encode"],
@@ -183,7 +179,8 @@ def inspect(
 ) -> None:
     """Measure an adapter: effect on the base, size by layer, origin."""
     config = EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir)
-    texts = [] if prompts is None else [p.text for p in read_prompt_file(prompts).prompts]
+    file = None if prompts is None else read_prompt_file(prompts)
+    texts = [] if file is None else _effect_prompts([Bucket("prompts", 1.0, (file,))], seed=0)
     engine = _load(config)
     read = engine.read_adapter(adapter)
     found = engine.inspect(read, texts)
@@ -411,6 +408,12 @@ def _read_buckets(files: list[Path], options: list[str], config: EngineConfig) -
         for note in prompt_file.notes:
             typer.echo(f"{prompt_file.name}: {note}", err=True)
     return buckets
+
+
+def _effect_prompts(buckets: Sequence[Bucket], seed: int) -> list[str]:
+    """Prompts of every bucket alike: weights may be negative, shares may not."""
+    equal = [Bucket(b.name, 1.0, b.files) for b in buckets]
+    return [p.text for p in draw_prompt_batch(equal, EFFECT_PROMPTS, seed)]
 
 
 def _load(config: EngineConfig) -> "Engine":
