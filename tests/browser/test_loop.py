@@ -45,12 +45,19 @@ def test_synthesize_shows_its_stages_and_what_was_made(visit: Visit, engine: Fak
     assert engine.calls[-1]["mix"] == "pool"
 
 
-def test_the_mix_reaches_the_engine(visit: Visit, engine: FakeEngine) -> None:
+def test_mix_and_seed_reach_the_engine(visit: Visit, engine: FakeEngine) -> None:
+    # Opened first: Gradio mounts the field a moment later and then sets its default, which would
+    # undo what a script, though no person, has typed by then. Loading the example takes longer.
+    visit.page.locator("#dnd-advanced").get_by_text("Advanced").click()
+    seed = visit.page.get_by_label("Seed").first
+    expect(seed).to_have_value("0")
     visit.page.locator("#dnd-example-sql").click()
     expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()
     visit.page.get_by_text("Sum adapters").click()
+    seed.fill("7")
     visit.synthesize()
-    assert engine.calls[-1]["mix"] == "sum"
+    expect(seed).to_have_value("7")
+    assert (engine.calls[-1]["mix"], engine.calls[-1]["seed"]) == ("sum", 7)
     expect(visit.page.locator("#dnd-adapter")).to_contain_text("keeps 91 % of the change")
 
 
