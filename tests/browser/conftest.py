@@ -105,6 +105,20 @@ class Visit:
         expect(self.page.locator("#dnd-download")).to_contain_text("Download", timeout=20_000)
         expect(self.page.locator("#dnd-download")).to_be_enabled()
 
+    def enter(self, field: Locator, value: str) -> None:
+        """Type into a field that was just unfolded.
+
+        Gradio mounts it, then sets its default a moment later, which undoes what a script, though
+        no person, has typed by then. So: type until it stays.
+        """
+        for _ in range(20):
+            field.fill(value)
+            field.press("Tab")
+            self.page.wait_for_timeout(250)
+            if field.input_value() == value:
+                return
+        raise AssertionError(f"the field still shows {field.input_value()!r}, not {value!r}")
+
     def ask(self, question: str) -> None:
         asked = self.page.locator("#dnd-pane-base .dnd-asked")
         before = asked.count()

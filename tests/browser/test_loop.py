@@ -46,15 +46,12 @@ def test_synthesize_shows_its_stages_and_what_was_made(visit: Visit, engine: Fak
 
 
 def test_mix_and_seed_reach_the_engine(visit: Visit, engine: FakeEngine) -> None:
-    # Opened first: Gradio mounts the field a moment later and then sets its default, which would
-    # undo what a script, though no person, has typed by then. Loading the example takes longer.
     visit.page.locator("#dnd-advanced").get_by_text("Advanced").click()
-    seed = visit.page.get_by_label("Seed").first
-    expect(seed).to_have_value("0")
     visit.page.locator("#dnd-example-sql").click()
     expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()
     visit.page.get_by_text("Sum adapters").click()
-    seed.fill("7")
+    seed = visit.page.get_by_label("Seed").first
+    visit.enter(seed, "7")
     visit.synthesize()
     expect(seed).to_have_value("7")
     assert (engine.calls[-1]["mix"], engine.calls[-1]["seed"]) == ("sum", 7)
@@ -125,8 +122,7 @@ def test_stop_keeps_the_words_so_far_and_the_next_question_works(
 
 def test_sampling_settings_are_used_and_an_answer_can_fail(visit: Visit) -> None:
     visit.page.locator("#dnd-sampling").get_by_text("Sampling").click()
-    visit.page.locator("#dnd-sampling input[type=number]").first.fill("8")
-    visit.page.keyboard.press("Tab")
+    visit.enter(visit.page.locator("#dnd-sampling input[type=number]").first, "8")
     visit.ask("Short")
     visit.idle()
     expect(visit.page.locator("#dnd-pane-base .dnd-answer-facts")).to_contain_text(
@@ -164,8 +160,7 @@ def test_strength_acts_on_the_next_message_without_a_new_synthesis(
     calls = len(engine.calls)
     before = visit.page.locator("#dnd-adapter code").inner_text()
     number = visit.page.locator("#dnd-strength input[type=number]")
-    number.fill("1.6")
-    number.press("Tab")
+    visit.enter(number, "1.6")
     expect(visit.page.locator("#dnd-adapter code")).not_to_have_text(before)
     expect(visit.page.locator("#dnd-adapter")).to_contain_text("answers may turn to garble")
     expect(visit.page.locator("#dnd-download")).to_be_enabled()
@@ -173,8 +168,7 @@ def test_strength_acts_on_the_next_message_without_a_new_synthesis(
     visit.idle()
     expect(visit.page.locator("#dnd-pane-adapted .dnd-answer-facts")).to_contain_text("\u00d7 1.60")
     assert len(engine.calls) == calls
-    number.fill("2")
-    number.press("Tab")
+    visit.enter(number, "2")
     expect(visit.page.locator("#dnd-warning")).to_contain_text("3 keys missing after reload")
     expect(visit.page.locator("#dnd-download")).to_be_disabled()
 
