@@ -1,13 +1,11 @@
-"""A training run in one YAML file, checked field by field."""
+"""What a training run is made of; one YAML file a run."""
 
-import math
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
-
-import yaml
+from typing import Any, Literal
 
 from dnd_engine.errors import ConfigError
+from dnd_engine.training.recipe_file import read_recipe
 
 __all__ = ["TrainRecipe"]
 
@@ -77,40 +75,8 @@ class TrainRecipe:
 
     @classmethod
     def read(cls, path: Path, **overrides: Any) -> "TrainRecipe":
-        """Read a recipe; `overrides` that are not None win.
-
-        Raises:
-            ConfigError: If the file is not a mapping of known fields with fitting values.
-        """
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(f"recipe `{path}` cannot be read: {error}") from error
-        if not isinstance(values, dict):
-            raise ConfigError(f"recipe `{path}` must be a mapping of settings.")
-        values |= {name: value for name, value in overrides.items() if value is not None}
-        known = {f.name: f for f in fields(cls)}
-        unknown = sorted(str(name) for name in values if name not in known)
-        if unknown:
-            raise ConfigError(
-                f"recipe `{path}`: unknown setting(s) {', '.join(unknown)}. "
-                f"Known are {', '.join(known)}."
-            )
-        missing = [name for name in ("tasks", "out") if name not in values]
-        if missing:
-            raise ConfigError(f"recipe `{path}` needs {' and '.join(missing)}.")
-        fitting, faults = {}, []
-        for name, value in values.items():
-            try:
-                fitting[name] = _coerce(known[name].type, value)
-            except (TypeError, ValueError) as error:
-                faults.append(f"`{name}`: {error}")
-        if faults:
-            raise ConfigError(f"recipe `{path}`: {'; '.join(faults)}.")
-        try:
-            return cls(**fitting)
-        except ConfigError as error:
-            raise ConfigError(f"recipe `{path}`: {error}") from error
+        """Read a recipe file; `overrides` that are not None win (see `read_recipe`)."""
+        return read_recipe(cls, path, overrides, required=("tasks", "out"))
 
     def to_json(self) -> dict[str, Any]:
         """As written beside a run, without paths of the machine."""
@@ -118,30 +84,3 @@ class TrainRecipe:
         del values["out"]
         values["tasks"] = self.tasks.name
         return values
-
-
-def _coerce(kind: Any, value: Any) -> Any:
-    """YAML's words to the field's type, refusing what does not convert exactly."""
-    if kind is Path:
-        return Path(str(value)).expanduser()
-    if kind is int and (isinstance(value, bool) or not isinstance(value, int)):
-        raise ValueError(f"expected a whole number, got {value!r}")
-    if kind is float:
-        number = float(value)
-        if not math.isfinite(number):
-            raise ValueError(f"expected a finite number, got {value!r}")
-        return number
-    if kind == tuple[str, ...]:
-        if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
-            raise ValueError(f"expected a list of names, got {value!r}")
-        return tuple(value)
-    if kind == tuple[tuple[int, int, int], ...]:
-        stages = tuple((n, h, w) for n, h, w in value)
-        if not all(isinstance(axis, int) and axis > 0 for stage in stages for axis in stage):
-            raise ValueError(f"expected a list of [channels, height, width], got {value!r}")
-        return stages
-    if get_origin(kind) is Literal and value not in get_args(kind):
-        raise ValueError(f"expected {' or '.join(get_args(kind))}, got {value!r}")
-    if not isinstance(value, str) and kind not in (int, float):
-        raise ValueError(f"expected a name, got {value!r}")
-    return value

@@ -1,0 +1,5 @@
+"""`python -m dnd_engine.cli`."""
+
+from dnd_engine.cli import main
+
+main()

@@ -1,0 +1,253 @@
+"""Commands that make and use adapters: generate, chat, inspect, info."""
+
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dnd_engine.buckets import Bucket, check_buckets, draw_prompt_batch, parse_bucket_option
+from dnd_engine.cli.common import (
+    DEFAULT_BASE,
+    BaseOption,
+    CacheOption,
+    DeviceOption,
+    GeneratorOption,
+    Json,
+    load_engine,
+    plain_errors,
+    show,
+)
+from dnd_engine.config import EFFECT_PROMPTS, MIXES, EngineConfig, Mix, Sampling
+from dnd_engine.errors import BucketError, ConfigError, PromptFileError
+from dnd_engine.prompts import PromptFile, read_prompt_file
+
+__all__ = ["chat", "generate", "info", "inspect"]
+
+
+@plain_errors
+def generate(
+    files: Annotated[list[Path] | None, typer.Argument(help="Prompt files of one bucket.")] = None,
+    out: Annotated[Path, typer.Option(help="Adapter to write: a .zip, or a folder.")] = Path(
+        "adapter.zip"
+    ),
+    bucket: Annotated[
+        list[str] | None, typer.Option(help="NAME=WEIGHT:FILE,FILE; may be repeated.")
+    ] = None,
+    mix: Annotated[str, typer.Option(help="pool or sum.")] = "pool",
+    strength: Annotated[float, typer.Option(help="Factor on the adapter.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of the draw of prompts.")] = 0,
+    base: BaseOption = DEFAULT_BASE,
+    generator: GeneratorOption = None,
+    device: DeviceOption = None,
+    cache_dir: CacheOption = None,
+    as_json: Json = False,
+) -> None:
+    """Make an adapter from unlabeled prompt files."""
+    config = EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir)
+    chosen_mix = _mix(mix)
+    buckets = _read_buckets(files or [], bucket or [], config)
+    counting = check_buckets(buckets, config.limits)
+    started = time.monotonic()
+    engine = load_engine(config)
+    load_seconds = time.monotonic() - started
+    adapter = engine.generate(buckets, mix=chosen_mix, strength=strength, seed=seed)
+    started = time.monotonic()
+    path = engine.save(adapter, out)
+    write_seconds = time.monotonic() - started
+    inspection = engine.inspect(adapter, _effect_prompts(counting, seed))
+    seconds = {
+        "load": load_seconds,
+        "encode": adapter.seconds["encode"],
+        "decode": adapter.seconds["decode"],
+        "write": write_seconds,
+    }
+    show(
+        {
+            "adapter": str(path),
+            "sha256": adapter.sha256,
+            "num_prompts": adapter.num_prompts,
+            "seconds": {name: round(value, 4) for name, value in seconds.items()},
+            "effect": inspection.effect,
+            "nearest_tasks": [asdict(task) for task in adapter.nearest_tasks],
+            "r": adapter.r,
+            "num_parameters": adapter.num_parameters,
+            "kept_energy": adapter.kept_energy,
+        },
+        as_json,
+        f"{path}: rank {adapter.r}, {adapter.num_bytes / 1e6:.1f} MB, from {adapter.num_prompts} "
+        f"prompts in {seconds['encode'] + seconds['decode']:.2f} s (loading took "
+        f"{load_seconds:.1f} s). Effect {inspection.effect or 0:.3f} nats. SHA-256 "
+        f"{adapter.sha256[:12]}.",
+    )
+
+
+@plain_errors
+def chat(
+    prompt: Annotated[str, typer.Argument(help="Message to both models; - reads stdin.")],
+    adapter: Annotated[Path | None, typer.Option(help="PEFT folder or zip.")] = None,
+    base_only: Annotated[bool, typer.Option(help="Ask the base alone.")] = False,
+    system: Annotated[str | None, typer.Option(help="System prompt; default: the base's.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Answer length, at most.")] = 128,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of the sampling, the same for both.")] = 0,
+    base: BaseOption = DEFAULT_BASE,
+    generator: GeneratorOption = None,
+    device: DeviceOption = None,
+    cache_dir: CacheOption = None,
+    as_json: Json = False,
+) -> None:
+    """Answer as the base and as the adapted model, side by side."""
+    if adapter is None and not base_only:
+        raise typer.BadParameter("name an --adapter, or choose --base-only.")
+    sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+    engine = load_engine(
+        EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir)
+    )
+    worn = None if adapter is None or base_only else engine.read_adapter(adapter)
+    text = sys.stdin.read() if prompt == "-" else prompt
+    messages = [{"role": "user", "content": text}]
+    if system is not None:
+        messages.insert(0, {"role": "system", "content": system})
+    *_, step = engine.chat(messages, adapter=worn, sampling=sampling)
+    adapted = step.adapted
+    show(
+        {
+            "base": asdict(step.base),
+            "adapted": None if adapted is None else asdict(adapted),
+            "adapter_sha256": None if worn is None else worn.sha256,
+        },
+        as_json,
+        f"Base:\n{step.base.text}"
+        + (f"\n\nAdapted:\n{adapted.text}" if adapted is not None else ""),
+    )
+
+
+@plain_errors
+def inspect(
+    adapter: Annotated[Path, typer.Argument(help="PEFT folder or zip.")],
+    prompts: Annotated[Path | None, typer.Option(help="Prompt file to measure on.")] = None,
+    base: BaseOption = DEFAULT_BASE,
+    generator: GeneratorOption = None,
+    device: DeviceOption = None,
+    cache_dir: CacheOption = None,
+    as_json: Json = False,
+) -> None:
+    """Measure an adapter: effect on the base, size by layer, origin."""
+    config = EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir)
+    file = None if prompts is None else read_prompt_file(prompts)
+    texts = [] if file is None else _effect_prompts([Bucket("prompts", 1.0, (file,))], seed=0)
+    engine = load_engine(config)
+    read = engine.read_adapter(adapter)
+    found = engine.inspect(read, texts)
+    means = {name: sum(v) / len(v) for name, v in found.relative_norms.items()}
+    effect = "not measured (no --prompts)" if found.effect is None else f"{found.effect:.4f} nats"
+    show(
+        {
+            "adapter": str(adapter),
+            "sha256": read.sha256,
+            "r": read.r,
+            "num_parameters": read.num_parameters,
+            "effect": found.effect,
+            "num_prompts": found.num_prompts,
+            "relative_norms": found.relative_norms,
+            "nearest_tasks": read.provenance.get("nearest_tasks", []),
+            "provenance": read.provenance,
+        },
+        as_json,
+        "\n".join(
+            [
+                f"{adapter}: rank {read.r}, {read.num_parameters:,} parameters, SHA-256 "
+                f"{read.sha256[:12]}",
+                f"Effect: {effect}",
+                "Mean relative weight change:",
+                *(f"  {name:10} {value:.2%}" for name, value in means.items()),
+            ]
+        ),
+    )
+
+
+@plain_errors
+def info(
+    base: BaseOption = DEFAULT_BASE,
+    generator: GeneratorOption = None,
+    device: DeviceOption = None,
+    cache_dir: CacheOption = None,
+    as_json: Json = False,
+) -> None:
+    """Show versions, device, caches and what is loaded."""
+    engine = load_engine(
+        EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir)
+    )
+    known = engine.info
+    packages = ("drag-and-drop-llms", "torch", "transformers", "peft", "gradio")
+    versions = {"python": platform.python_version(), **{p: version(p) for p in packages}}
+    parts = {
+        "base": (known.base_id, known.base_path, known.base_sha256),
+        "encoder": (known.encoder_id, known.encoder_path, known.encoder_sha256),
+        "generator": (known.generator_id, str(known.generator_path), known.generator_sha256),
+    }
+    show(
+        {
+            "versions": versions,
+            "device": known.device,
+            **{
+                part: {"id": name, "path": path, "sha256": digest}
+                for part, (name, path, digest) in parts.items()
+            },
+            "seconds": known.seconds,
+        },
+        as_json,
+        "\n".join(
+            [
+                ", ".join(f"{name} {number}" for name, number in versions.items()),
+                f"device: {known.device}",
+                *(
+                    f"{part}: {name}\n  {path}\n  SHA-256 {digest}"
+                    for part, (name, path, digest) in parts.items()
+                ),
+            ]
+        ),
+    )
+
+
+def _read_buckets(files: list[Path], options: list[str], config: EngineConfig) -> list[Bucket]:
+    """Read every file of every bucket, and report all unreadable ones together."""
+    wanted = [("prompts", 1.0, files)] if files else []
+    wanted += [parse_bucket_option(option) for option in options]
+    if not wanted:
+        raise BucketError("no prompt files. Name some, or use --bucket NAME=WEIGHT:FILE,FILE.")
+    faults: list[str] = []
+    buckets = []
+    for name, weight, paths in wanted:
+        read: list[PromptFile] = []
+        for path in paths:
+            try:
+                read.append(read_prompt_file(path, limits=config.limits))
+            except PromptFileError as error:
+                faults.append(str(error))
+        buckets.append(Bucket(name, weight, tuple(read)))
+    if faults:
+        raise PromptFileError("\n".join(faults))
+    for prompt_file in (f for b in buckets for f in b.files):
+        for note in prompt_file.notes:
+            typer.echo(f"{prompt_file.name}: {note}", err=True)
+    return buckets
+
+
+def _effect_prompts(buckets: Sequence[Bucket], seed: int) -> list[str]:
+    """Prompts of every bucket alike: weights may be negative, shares may not."""
+    equal = [Bucket(b.name, 1.0, b.files) for b in buckets]
+    return [p.text for p in draw_prompt_batch(equal, EFFECT_PROMPTS, seed)]
+
+
+def _mix(value: str) -> Mix:
+    for mix in MIXES:
+        if value == mix:
+            return mix
+    raise ConfigError(f"`mix` must be {' or '.join(MIXES)}, got {value!r}.")

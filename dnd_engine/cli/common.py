@@ -1,0 +1,86 @@
+"""What the commands share: options, errors in words, loading with progress, output."""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+
+import typer
+
+from dnd_engine.config import EngineConfig
+from dnd_engine.errors import DndError
+
+if TYPE_CHECKING:
+    from dnd_engine.engine import Engine, Progress
+
+__all__ = [
+    "DEFAULT_BASE",
+    "BaseOption",
+    "CacheOption",
+    "DeviceOption",
+    "GeneratorOption",
+    "Json",
+    "load_engine",
+    "plain_errors",
+    "show",
+    "typed_arguments",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DEFAULT_BASE = EngineConfig().base
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+BaseOption = Annotated[str, typer.Option(help="Base model: embedded name, Hub id or folder.")]
+GeneratorOption = Annotated[
+    Path | None, typer.Option(help="Generator folder; default: the one shipped for the base.")
+]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: the best.")]
+CacheOption = Annotated[Path | None, typer.Option(help="Where converted weights are kept.")]
+
+
+def plain_errors(command: Callable[P, T]) -> Callable[P, T]:
+    """Turn a `DndError` into its message and exit code 1; anything else is a bug and shows."""
+
+    @wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return command(*args, **kwargs)
+        except DndError as error:
+            typer.echo(f"Error: {error}", err=True)
+            raise typer.Exit(1) from error
+
+    return wrapped
+
+
+def load_engine(config: EngineConfig) -> "Engine":
+    """Load the models, with progress on stderr."""
+    from transformers.utils import logging as transformers_logging
+
+    from dnd_engine.engine import Engine
+
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    shown: set[str] = set()
+
+    def report(progress: "Progress") -> None:
+        if progress.fraction is not None and progress.stage == "download":
+            typer.echo(f"\r{progress.detail} {progress.fraction:4.0%}", err=True, nl=False)
+        elif progress.detail not in shown:
+            shown.add(progress.detail)
+            typer.echo(f"\r{progress.detail}", err=True)
+
+    return Engine.load(config, on_progress=report)
+
+
+def show(values: dict[str, Any], as_json: bool, words: str) -> None:
+    """Print one JSON object, or the same in words."""
+    typer.echo(json.dumps(values, default=str) if as_json else words)
+
+
+def typed_arguments() -> list[str]:
+    """The command as typed, paths cut to their last part: reports leave this machine."""
+    return [re.sub(r"[^\s=]*/(?=[^/\s])", "", a.rstrip("/")) for a in sys.argv[1:]]

@@ -1,0 +1,98 @@
+"""A run's settings in one YAML file, checked field by field against a frozen dataclass."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+import yaml
+
+from dnd_engine.errors import ConfigError
+
+__all__ = ["read_recipe"]
+
+R = TypeVar("R")
+
+
+def read_recipe(
+    kind: type[R], path: Path, overrides: Mapping[str, Any], required: Sequence[str] = ()
+) -> R:
+    """Read a recipe.
+
+    Args:
+        kind: A dataclass whose fields are the settings; it may refuse values with a `ConfigError`.
+        path: The YAML file, a mapping.
+        overrides: Win over the file where they are not None.
+        required: Fields that file and overrides together must give.
+
+    Raises:
+        ConfigError: If the file is not a mapping of known fields with fitting values; all faults
+            of the kinds at once.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"recipe `{path}` cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"recipe `{path}` must be a mapping of settings.")
+    values |= {name: value for name, value in overrides.items() if value is not None}
+    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]  # a dataclass
+    unknown = sorted(str(name) for name in values if name not in known)
+    if unknown:
+        raise ConfigError(
+            f"recipe `{path}`: unknown setting(s) {', '.join(unknown)}. "
+            f"Known are {', '.join(known)}."
+        )
+    missing = [name for name in required if name not in values]
+    if missing:
+        raise ConfigError(f"recipe `{path}` needs {' and '.join(missing)}.")
+    fitting, faults = {}, []
+    for name, value in values.items():
+        try:
+            fitting[name] = _coerce(known[name].type, value)
+        except (TypeError, ValueError) as error:
+            faults.append(f"`{name}`: {error}")
+    if faults:
+        raise ConfigError(f"recipe `{path}`: {'; '.join(faults)}.")
+    try:
+        return kind(**fitting)
+    except ConfigError as error:
+        raise ConfigError(f"recipe `{path}`: {error}") from error
+
+
+def _coerce(kind: Any, value: Any) -> Any:
+    """YAML's words to the field's type, refusing what does not convert exactly."""
+    if isinstance(kind, UnionType):  # `X | None`; None itself means the default
+        return None if value is None else _coerce(get_args(kind)[0], value)
+    if kind == tuple[Path, ...]:
+        paths = value if isinstance(value, list | tuple) else [value]
+        return tuple(_coerce(Path, path) for path in paths)
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"expected true or false, got {value!r}")
+        return value
+    if kind is Path:
+        return Path(str(value)).expanduser()
+    if kind is int and (isinstance(value, bool) or not isinstance(value, int)):
+        raise ValueError(f"expected a whole number, got {value!r}")
+    if kind is float:
+        number = float(value)
+        if not math.isfinite(number):
+            raise ValueError(f"expected a finite number, got {value!r}")
+        return number
+    if kind == tuple[str, ...]:
+        if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
+            raise ValueError(f"expected a list of names, got {value!r}")
+        return tuple(value)
+    if kind == tuple[tuple[int, int, int], ...]:
+        stages = tuple((n, h, w) for n, h, w in value)
+        if not all(isinstance(axis, int) and axis > 0 for stage in stages for axis in stage):
+            raise ValueError(f"expected a list of [channels, height, width], got {value!r}")
+        return stages
+    if get_origin(kind) is Literal and value not in get_args(kind):
+        raise ValueError(f"expected {' or '.join(get_args(kind))}, got {value!r}")
+    if not isinstance(value, str) and kind not in (int, float):
+        raise ValueError(f"expected a name, got {value!r}")
+    return value
