@@ -1,8 +1,9 @@
 """Commands about task folders."""
 
+from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,21 +13,25 @@ from dnd_engine.cli.common import (
     show,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dnd_engine.training.audit import Fault
+
 __all__ = ["app"]
 
-app = typer.Typer(help="List and check task folders.", no_args_is_help=True)
+app = typer.Typer(help="List, check and make task folders.", no_args_is_help=True)
+
+Folders = Annotated[list[Path], typer.Argument(help="Each holds tasks.csv and tasks/.")]
 
 
 @app.command("list")
 @plain_errors
-def list_tasks(
-    folder: Annotated[Path, typer.Argument(help="Holds tasks.csv and tasks/.")],
-    as_json: Json = False,
-) -> None:
-    """List the tasks of a folder."""
+def list_tasks(folders: Folders, as_json: Json = False) -> None:
+    """List the tasks of some folders."""
     from dnd_engine.training.tasks import read_index
 
-    index = read_index(folder)
+    index = [info for folder in folders for info in read_index(folder)]
     show(
         {"tasks": [asdict(info) for info in index]},
         as_json,
@@ -36,26 +41,88 @@ def list_tasks(
 
 @app.command("check")
 @plain_errors
-def check_tasks(
-    folder: Annotated[Path, typer.Argument(help="Holds tasks.csv and tasks/.")],
-    as_json: Json = False,
-) -> None:
-    """Check schema, sizes and labels; exit code 1 if a task has a defect."""
-    from dnd_engine.training.tasks import audit_task, load_tasks
+def check_tasks(folders: Folders, as_json: Json = False) -> None:
+    """Check schema, sizes and labels; exit code 1 if a task has an error."""
+    from dnd_engine.training.audit import audit_tasks
+    from dnd_engine.training.tasks import load_tasks
 
-    found = load_tasks(folder)
-    faults = {task.info.slug: audit_task(task) for task in found}
-    faults = {slug: words for slug, words in faults.items() if words}
-    lines = [f"{slug}: {word}" for slug, words in faults.items() for word in words]
+    found = load_tasks(folders)
+    faults = audit_tasks(found)
+    errors = _grouped(fault for fault in faults if fault.severity == "error")
+    warnings = _grouped(fault for fault in faults if fault.severity == "warning")
+    lines = [f"{len(found)} tasks: {len(errors)} with errors, {len(warnings)} with warnings."]
+    for title, group in (("Errors", errors), ("Warnings", warnings)):
+        lines += ["", f"{title}:"] if group else []
+        lines += [f"{slug}: {words}" for slug, said in group.items() for words in said]
     show(
         {
             "num_tasks": len(found),
             "num_train": sum(len(task.train) for task in found),
             "num_test": sum(len(task.test) for task in found),
-            "faults": faults,
+            "faults": errors,
+            "warnings": warnings,
         },
         as_json,
-        "\n".join([f"{len(found)} tasks, {len(faults)} with defects.", *lines]),
+        "\n".join(lines),
     )
-    if faults:
+    if errors:
         raise typer.Exit(1)
+
+
+@app.command("make")
+@plain_errors
+def make_tasks(
+    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    seed: Annotated[int, typer.Option(help="Of inputs and wordings.")] = 0,
+    train: Annotated[int, typer.Option(min=1, help="Train examples of a task.")] = 200,
+    test: Annotated[int, typer.Option(min=1, help="Test examples of a task.")] = 40,
+    as_json: Json = False,
+) -> None:
+    """Make a folder of procedural tasks, whose answers are right by construction."""
+    from dnd_engine.training.families import write_families
+
+    count = write_families(out, seed=seed, train_examples=train, test_examples=test)
+    show({"folder": str(out), "num_tasks": count}, as_json, f"{out}: {count} tasks.")
+
+
+@app.command("fetch")
+@plain_errors
+def fetch(
+    recipes: Annotated[
+        list[Path], typer.Argument(metavar="RECIPE...", help="YAML recipes, or folders of them.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    seed: Annotated[int | None, typer.Option(help="Of which rows are drawn.")] = None,
+    train: Annotated[int | None, typer.Option(help="Most train examples of a task.")] = None,
+    test: Annotated[int | None, typer.Option(help="Most test examples of a task.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a folder of tasks from Hugging Face datasets or local files, one recipe each."""
+    from dnd_engine.training.datasets import fetch_tasks, read_dataset_recipes
+
+    found = read_dataset_recipes(recipes, seed=seed, train_examples=train, test_examples=test)
+    made = fetch_tasks(found, out)
+    warnings = _grouped(made.warnings)
+    lines = [
+        f"{task.info.slug}: {len(task.train)} train, {len(task.test)} test" for task in made.tasks
+    ]
+    lines += [f"Warning: {slug}: {words}" for slug, said in warnings.items() for words in said]
+    show(
+        {
+            "folder": str(made.folder),
+            "num_tasks": len(made.tasks),
+            "num_train": sum(len(task.train) for task in made.tasks),
+            "num_test": sum(len(task.test) for task in made.tasks),
+            "warnings": warnings,
+        },
+        as_json,
+        "\n".join(lines),
+    )
+
+
+def _grouped(faults: "Iterable[Fault]") -> dict[str, list[str]]:
+    """Slug to what is said of it."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for fault in faults:
+        groups[fault.task].append(fault.words)
+    return dict(groups)

@@ -1,12 +1,15 @@
-"""Task folders: `tasks.csv` and `tasks/<slug>/{train,test}.jsonl` to checked `Task`s.
+"""Task folders: `tasks.csv` and `tasks/<slug>/{train,test}.jsonl` to checked `Task`s, and back.
 
-Knows the schema and nothing of tokens or models. A prompt is an instruction, a blank line and an
-input; the *bare input* is what follows the first blank line.
+Knows the schema and nothing of tokens or models, nor whether the labels make sense (see `audit`).
+A prompt is an instruction, a blank line and an input; the *bare input* is what follows the first
+blank line.
 """
 
 import csv
 import io
 import json
+import os
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +18,17 @@ from typing import Any
 
 from dnd_engine.errors import TaskError
 
-__all__ = ["Example", "Task", "TaskInfo", "audit_task", "load_tasks", "read_index"]
+__all__ = ["Example", "Task", "TaskInfo", "load_tasks", "read_index", "write_tasks"]
 
 COLUMNS = ("slug", "family", "category", "metric", "licence", "description", "split")
+"""Every index has these."""
+
+OPTIONAL_COLUMNS = ("licence_class", "holdout", "operation")
+"""Read where an index has them; it may have more, which are left alone."""
+
 SPLITS = ("train", "heldout")
 METRICS = ("choice", "exact", "rouge", "bleu")
-
-_CONSTANT_SHARE = 0.95
-"""A test side on which one answer is right this often measures nothing."""
+HOLDOUTS = ("family", "primitive", "composition", "pair", "format")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,12 @@ class TaskInfo:
     licence_class: str
     description: str
     split: str
+    holdout: str = ""
+    """What is new about a held-out task, of `HOLDOUTS`; empty for a train task."""
+    operation: str = ""
+    """Name of the procedural operation that makes the answers; empty where there is none."""
+    answer_format: str = ""
+    """Name of the format that answers are asked in; made in memory, never stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,83 +92,117 @@ def read_index(folder: Path) -> tuple[TaskInfo, ...]:
         raise TaskError(f"`{path}` is no CSV table: {error}.") from error
     if missing:
         raise TaskError(f"`{path}` lacks the column(s) {', '.join(missing)}.")
-    faults: list[str] = []
-    for line, row in enumerate(rows, start=2):
-        slug = row["slug"] or ""
-        if not slug or Path(slug).name != slug or slug.startswith("."):
-            faults.append(f"line {line}: `slug` {slug!r} is not a plain folder name")
-        if row["split"] not in SPLITS:
-            faults.append(
-                f"line {line}: `split` is {row['split']!r}, expected {' or '.join(SPLITS)}"
-            )
-        if row["metric"] not in METRICS:
-            faults.append(
-                f"line {line}: `metric` is {row['metric']!r}, not of {', '.join(METRICS)}"
-            )
-    repeated = [slug for slug, count in Counter(row["slug"] for row in rows).items() if count > 1]
-    faults += [f"slug `{slug}` stands twice" for slug in repeated]
+    faults = [f"line {line}: {w}" for line, row in enumerate(rows, start=2) for w in _faults(row)]
+    faults += _repeated([row["slug"] for row in rows])
     _raise_all(f"`{path}`", faults)
     return tuple(
         TaskInfo(
             **{name: row[name] or "" for name in COLUMNS},
             licence_class=row.get("licence_class") or "unknown",
+            holdout=row.get("holdout") or ("family" if row["split"] == "heldout" else ""),
+            operation=row.get("operation") or "",
         )
         for row in rows
     )
 
 
 def load_tasks(
-    folder: Path,
+    folders: Path | Sequence[Path],
     *,
     split: str | None = None,
     without_licence_classes: Sequence[str] = (),
 ) -> tuple[Task, ...]:
-    """Load the tasks of a folder, or some of them.
+    """Load the tasks of one or several folders, or some of them.
 
     Args:
-        folder: Holds `tasks.csv` and `tasks/`.
+        folders: Each holds `tasks.csv` and `tasks/`; the order is kept.
         split: `train` or `heldout`; None is both.
         without_licence_classes: Values of `licence_class` to leave out.
 
     Raises:
-        TaskError: If the index or an example file is malformed, or nothing is left.
+        TaskError: If an index or an example file is malformed, a slug stands in two folders, or
+            nothing is left.
     """
-    index = read_index(folder)
+    folders = (folders,) if isinstance(folders, Path) else tuple(folders)
+    named = ", ".join(f"`{folder}`" for folder in folders)
+    found = [(folder, info) for folder in folders for info in read_index(folder)]
+    _raise_all(named, _repeated([info.slug for _, info in found]))
     chosen = [
-        info
-        for info in index
+        (folder / "tasks" / info.slug, info)
+        for folder, info in found
         if (split is None or info.split == split)
         and info.licence_class not in without_licence_classes
     ]
     if not chosen:
-        raise TaskError(f"`{folder}` has no task with split {split!r} that passes the filters.")
-    return tuple(
-        Task(
-            info,
-            _read_examples(folder / "tasks" / info.slug / "train.jsonl"),
-            _read_examples(folder / "tasks" / info.slug / "test.jsonl"),
+        raise TaskError(
+            f"{named or 'no folder'} has no task with split {split!r} that passes the filters."
         )
-        for info in chosen
+    return tuple(
+        Task(info, _read_examples(side / "train.jsonl"), _read_examples(side / "test.jsonl"))
+        for side, info in chosen
     )
 
 
-def audit_task(task: Task) -> list[str]:
-    """Defects that make a score meaningless, in words; an empty list is a pass."""
-    faults: list[str] = []
-    golds = Counter(example.response for example in task.test)
-    answer, count = golds.most_common(1)[0]
-    if len(task.test) >= 10 and count / len(task.test) >= _CONSTANT_SHARE:
-        faults.append(f"{count} of {len(task.test)} test responses are {answer!r}")
-    shared = {e.prompt for e in task.train} & {e.prompt for e in task.test}
-    if shared:
-        faults.append(f"{len(shared)} prompts are in both train and test")
-    for side, examples in (("train", task.train), ("test", task.test)):
-        stray = [e for e in examples if e.options and e.response not in e.options]
-        if stray:
-            faults.append(f"{side}: {len(stray)} responses are not among their options")
-        if task.info.metric == "choice" and any(len(e.options) < 2 for e in examples):
-            faults.append(f"{side}: a choice task needs two or more options in every line")
+def write_tasks(out: Path, tasks: Sequence[Task]) -> None:
+    """Write a task folder that `load_tasks` reads back, aside first, then renamed.
+
+    Raises:
+        TaskError: If something stands at `out`, or an index of these tasks would be refused.
+    """
+    if out.exists():
+        raise TaskError(f"`{out}` is there already. Choose another folder, or remove it.")
+    columns = (*COLUMNS, *OPTIONAL_COLUMNS)
+    rows = [{name: getattr(task.info, name) for name in columns} for task in tasks]
+    faults = [f"task `{row['slug']}`: {words}" for row in rows for words in _faults(row)]
+    _raise_all(f"`{out}`", faults + _repeated([row["slug"] for row in rows]))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as parent:
+        aside = Path(parent) / "tasks-folder"
+        aside.mkdir()
+        with (aside / "tasks.csv").open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, (*columns, "n_train", "n_test"), lineterminator="\n")
+            writer.writeheader()
+            for row, task in zip(rows, tasks, strict=True):
+                writer.writerow(row | {"n_train": len(task.train), "n_test": len(task.test)})
+        for task in tasks:
+            side = aside / "tasks" / task.info.slug
+            side.mkdir(parents=True)
+            (side / "train.jsonl").write_text(_lines(task.train), encoding="utf-8")
+            (side / "test.jsonl").write_text(_lines(task.test), encoding="utf-8")
+        os.replace(aside, out)
+
+
+def _lines(examples: Sequence[Example]) -> str:
+    """One object a line; U+2028 and the like are escaped, as some readers split lines there."""
+    values = (
+        {"prompt": e.prompt, "response": e.response}
+        | ({"options": list(e.options)} if e.options else {})
+        for e in examples
+    )
+    return "".join(json.dumps(value, ensure_ascii=True) + "\n" for value in values)
+
+
+def _faults(row: dict[str, Any]) -> list[str]:
+    """What is wrong with one row of an index, in words."""
+    slug, split, metric = row["slug"] or "", row["split"], row["metric"]
+    holdout = row.get("holdout") or ""
+    faults = []
+    if not slug or Path(slug).name != slug or slug.startswith("."):
+        faults.append(f"`slug` {slug!r} is not a plain folder name")
+    if split not in SPLITS:
+        faults.append(f"`split` is {split!r}, expected {' or '.join(SPLITS)}")
+    if metric not in METRICS:
+        faults.append(f"`metric` is {metric!r}, not of {', '.join(METRICS)}")
+    if holdout and holdout not in HOLDOUTS:
+        faults.append(f"`holdout` is {holdout!r}, not of {', '.join(HOLDOUTS)}")
+    if holdout and split == "train":
+        faults.append(f"`holdout` is {holdout!r}, but the task is for training")
     return faults
+
+
+def _repeated(slugs: Sequence[str]) -> list[str]:
+    counts = Counter(slugs)
+    return [f"slug `{slug}` stands twice" for slug, count in counts.items() if count > 1]
 
 
 def _read_examples(path: Path) -> tuple[Example, ...]:
