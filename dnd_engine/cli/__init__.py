@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 
 import typer
 
-from dnd_engine.cli import adapters, evaluate, tasks, train
+from dnd_engine.cli import adapters, collect, evaluate, tasks, train
 from dnd_engine.cli.common import plain_errors
 
 __all__ = ["app", "main"]
@@ -26,6 +26,7 @@ for command in (
     adapters.generate,
     adapters.chat,
     adapters.inspect,
+    collect.collect,
     train.train,
     evaluate.evaluate,
     adapters.info,

@@ -1,0 +1,85 @@
+"""The command that collects LoRA checkpoints."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dnd_engine.cli.common import (
+    Json,
+    plain_errors,
+    show,
+)
+
+if TYPE_CHECKING:
+    from dnd_engine.training.collect import CollectResult
+
+__all__ = ["collect"]
+
+
+@plain_errors
+def collect(
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe; flags override it.")],
+    tasks: Annotated[list[Path] | None, typer.Option(help="Task folder; may be repeated.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the collection.")] = None,
+    limit_tasks: Annotated[int | None, typer.Option(help="Tasks, drawn by seed.")] = None,
+    split: Annotated[str | None, typer.Option(help="train, heldout or both.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Runs of each task.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue or extend the collection in --out.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train one LoRA per task and keep its last checkpoints."""
+    from transformers.utils import logging as transformers_logging
+
+    from dnd_engine.training.collect import CollectRecipe
+    from dnd_engine.training.collect import collect as run
+
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    chosen = CollectRecipe.read(
+        recipe,
+        tasks=tasks or None,
+        out=out,
+        limit_tasks=limit_tasks,
+        split=split,
+        seeds=seeds,
+        threads=threads,
+    )
+    result = run(chosen, resume=resume)
+    show(
+        {
+            "collection": str(result.out),
+            "runs": [r.to_json() for r in result.runs],
+            "left_out": result.left_out,
+            "cosines": asdict(result.cosines),
+            "seconds": round(result.seconds, 1),
+        },
+        as_json,
+        _words(result),
+    )
+
+
+def _words(result: "CollectResult") -> str:
+    """A line per run, then how alike the checkpoints are."""
+    lines = [f"{'task':36} seed  steps  snapshots from       loss          held back: loss, exact"]
+    lines += [
+        f"{r.slug:36} {r.seed:4} {r.steps:6}  {r.start:4} ({r.start_reason:7})  "
+        f"{r.first_loss:6.3f} -> {r.last_loss:6.3f}  "
+        f"{r.first_validation_loss:6.3f} -> {r.last_validation_loss:6.3f}, "
+        f"{r.first_validation_exact:.2f} -> {r.last_validation_exact:.2f}"
+        for r in result.runs
+    ]
+    lines += [f"left out: {slug}: {why}" for slug, why in result.left_out.items()]
+    cosines = {
+        "first and last snapshot of a run": result.cosines.within_run,
+        "two seeds of a task": result.cosines.across_seeds,
+        "two tasks": result.cosines.between_tasks,
+    }
+    known = [f"{name} {value:.3f}" for name, value in cosines.items() if value is not None]
+    if known:
+        lines.append(f"Centred cosine of weights: {', '.join(known)}.")
+    lines.append(f"{result.out}: {len(result.runs)} runs, {result.seconds:.0f} s.")
+    return "\n".join(lines)
