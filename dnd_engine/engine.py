@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Generator as Steps
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from jaxtyping import Float
 from peft import PeftConfig, PeftModel
 from torch import Tensor, nn
 
+from dnd_engine.activations import BaseActivations
 from dnd_engine.adapter import (
     Adapter,
     NearestTask,
@@ -31,8 +33,13 @@ from dnd_engine.asset_files import asset_path
 from dnd_engine.buckets import Bucket, check_buckets, draw_prompt_batch
 from dnd_engine.chat import ChatStep, Message, decode
 from dnd_engine.config import EFFECT_PROMPTS, MIXES, EngineConfig, Mix, Sampling
-from dnd_engine.encoder import EncodedPrompts, PromptEncoder
-from dnd_engine.errors import ConfigError, GeneratorError, VerificationError
+from dnd_engine.encoder import POOLED_LENGTH, ConditionSource, EncodedPrompts, PromptEncoder
+from dnd_engine.errors import (
+    ConfigError,
+    GeneratorError,
+    LayoutMismatchError,
+    VerificationError,
+)
 from dnd_engine.generator import Generator, GeneratorFolder, check_base, check_encoder
 from dnd_engine.inspection import (
     Inspection,
@@ -99,6 +106,10 @@ class EngineInfo:
     generator_path: Path
     generator_sha256: str
     generator_parameters: int
+    head: str
+    """Kind of decoder (see `heads`)."""
+    condition: str
+    """What reads the prompts: `encoder` or `base`."""
     device: str
     r: int
     num_training_tasks: int
@@ -127,6 +138,7 @@ class Engine:
         self._encoder = encoder
         self._folder = folder
         self._generator = generator
+        self._source = _condition_source(folder, base, encoder)
         self._lock = threading.Lock()
         full_layout = LoRALayout.from_config(base.config)
         self._host = LoRAHost(base.model, full_layout)
@@ -143,6 +155,8 @@ class Engine:
             generator_path=folder.path,
             generator_sha256=folder.sha256,
             generator_parameters=sum(p.numel() for p in generator.parameters()),
+            head=folder.config.head,
+            condition=folder.config.condition,
             device=str(base.device),
             r=folder.config.layout.spec.r,
             num_training_tasks=len(folder.tasks),
@@ -160,10 +174,30 @@ class Engine:
         """What lets the base wear adapters; for one thread at a time."""
         return self._host
 
+    @contextmanager
+    def exclusive(self) -> Iterator[tuple[BaseModel, LoRAHost]]:
+        """Base and host for work of one's own, while no other thread uses them.
+
+        The engine's methods wait until the `with` block ends, so calling one inside it never
+        returns. Leave nothing of the host worn.
+        """
+        with self._lock:
+            yield self._base, self._host
+
     @property
     def training_data(self) -> list[dict[str, str]]:
         """Tasks the generator was trained on: `task`, `family`, `licence`, `category`."""
         return list(self._folder.config.training.get("data", []))
+
+    @property
+    def card(self) -> str:
+        """The generator's card, Markdown with a front matter; empty if its folder has none."""
+        return self._folder.card()
+
+    @property
+    def reports(self) -> dict[str, dict[str, Any]]:
+        """Examinations of the generator, by split, as they now lie in its folder."""
+        return self._folder.reports()
 
     @classmethod
     def load(
@@ -210,7 +244,7 @@ class Engine:
         report("Loading the text encoder", 0.6)
         encoder_weights = resolve(config.encoder, ENCODERS, config.cache_dir)
         encoder = PromptEncoder(encoder_weights.path, device, dtype)
-        check_encoder(folder.config, encoder.width, encoder_weights.sha256)
+        check_encoder(folder.config, encoder.width, encoder_weights.sha256, folder.tasks)
         lap("encoder")
         report("Loading the generator", 0.9)
         generator = folder.load(device, dtype)
@@ -432,9 +466,13 @@ class Engine:
         texts = [prompt.text for prompt in drawn]
         distinct = list(dict.fromkeys(texts))
         with self._lock:
-            encoded = self._encoder.encode(distinct, self._folder.config.length)
+            encoded = self._source.encode(distinct, self._folder.config.length)
+            pooled = encoded.pooled
+            if self._source is not self._encoder:
+                # Training tasks are compared in the encoder's space, whatever reads the prompts.
+                pooled = self._encoder.encode(distinct, POOLED_LENGTH).pooled
         rows = torch.tensor([distinct.index(text) for text in texts])
-        return EncodedPrompts(encoded.tokens[rows], encoded.mask[rows], encoded.pooled[rows])
+        return EncodedPrompts(encoded.tokens[rows], encoded.mask[rows], pooled[rows])
 
     @torch.inference_mode()
     def _decode(self, prompts: EncodedPrompts) -> Float[Tensor, "tokens rows cols"]:
@@ -534,6 +572,27 @@ def _generator_path(config: EngineConfig) -> Path:
         f"no generator is shipped for the base `{config.base}`. Name one with --generator, or "
         "train one with `dnd train`."
     )
+
+
+def _condition_source(
+    folder: GeneratorFolder, base: BaseModel, encoder: PromptEncoder
+) -> ConditionSource:
+    """What reads the prompts for a generator.
+
+    Raises:
+        LayoutMismatchError: If the base's activations are not what the decoder takes.
+    """
+    config = folder.config
+    if config.condition == "encoder":
+        return encoder
+    source = BaseActivations(base, config.condition_layers)
+    if source.width != config.width:
+        raise LayoutMismatchError(
+            f"generator folder `{folder.path}`: the generator reads activations {config.width} "
+            f"wide, {base.weights.hub_id}'s are {source.width} wide. Train it again with "
+            "`dnd train`."
+        )
+    return source
 
 
 def _sharing_copy(model: nn.Module) -> nn.Module:

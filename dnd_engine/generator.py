@@ -6,13 +6,12 @@ It turns a condition into weight tokens; it knows no prompts and no PEFT.
 
 import hashlib
 import json
-import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from jaxtyping import Bool, Float
@@ -20,9 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from dnd_engine.errors import BaseMismatchError, ConfigError, GeneratorError, LayoutMismatchError
-from dnd_engine.hyperconv import HyperConvDecoder, Stage
-from dnd_engine.layout import LoRALayout, LoRASpec, Target
+from dnd_engine.errors import BaseMismatchError, GeneratorError, LayoutMismatchError
+from dnd_engine.generator_config import GeneratorConfig
+from dnd_engine.heads import build_head
 
 __all__ = [
     "Generator",
@@ -34,12 +33,6 @@ __all__ = [
     "save_generator",
 ]
 
-_MAX_AXIS = 65_536
-"""Longest axis of a decoder stage that is believed; the authors' largest has 26,624."""
-
-FORMAT = 1
-"""Version of the folder's format; a newer one is refused."""
-
 _STD_FLOOR = 0.05
 """Least deviation of a condition channel: one MiniLM channel never varies, and dividing by its zero
 deviation gave NaN from the first training step."""
@@ -48,105 +41,18 @@ _FINGERPRINT_TOLERANCE = 0.02
 """Relative difference allowed in a base's weight sketch: quantising SmolLM2 to 4 bits moves it by
 less, another fine-tune of the same architecture by more."""
 
+_MAX_CENTROID = 1e9
+"""Largest number of a centroid that is believed; theirs are at most 1. A NaN is refused with it."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GeneratorConfig:
-    """What is needed to rebuild a generator and to know what it is for."""
-
-    features: tuple[Stage, ...]
-    """Decoder stages; the first is (prompts, length, width), the last the token grid."""
-    kernel_size: int
-    layout: LoRALayout
-    delta_scale: float = 0.01
-    """Factor on the decoder's output before it is added to the shared tokens: keeps its
-    initial steps as small as a LoRA's own."""
-    base: Mapping[str, Any] = field(default_factory=dict)
-    """`id` and `fingerprint` of the base model (see `models.fingerprint`)."""
-    encoder: Mapping[str, Any] = field(default_factory=dict)
-    """`id` and `sha256` of the text encoder."""
-    training: Mapping[str, Any] = field(default_factory=dict)
-    """The recipe, its result, the data and their licences."""
-
-    def __post_init__(self) -> None:
-        grid = (self.layout.num_tokens, self.layout.spec.r, self.layout.width)
-        if len(self.features) < 2 or self.features[-1] != grid:
-            raise ConfigError(
-                f"the decoder's last stage must be the layout's token grid {grid}, "
-                f"got {self.features[-1:]}."
-            )
-
-    @property
-    def num_prompts(self) -> int:
-        """Prompts in one condition."""
-        return self.features[0][0]
-
-    @property
-    def length(self) -> int:
-        """Tokens of a prompt that the condition holds."""
-        return self.features[0][1]
-
-    def to_json(self) -> dict[str, Any]:
-        """As `config.json` holds it."""
-        return {
-            "format": FORMAT,
-            "features": [list(stage) for stage in self.features],
-            "kernel_size": self.kernel_size,
-            "delta_scale": self.delta_scale,
-            "lora": {**asdict(self.layout.spec)},
-            "layout": [
-                [t.layer, t.module, t.in_features, t.out_features] for t in self.layout.targets
-            ],
-            "base": dict(self.base),
-            "encoder": dict(self.encoder),
-            "training": dict(self.training),
-        }
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "GeneratorConfig":
-        """Undo `to_json`.
-
-        Raises:
-            GeneratorError: If a field is missing, of the wrong kind, or from a newer format.
-        """
-        try:
-            if values["format"] != FORMAT:
-                raise GeneratorError(
-                    f"`format` is {values['format']!r}; this version reads format {FORMAT}."
-                )
-            lora = values["lora"]
-            spec = LoRASpec(
-                r=lora["r"],
-                lora_alpha=lora["lora_alpha"],
-                target_modules=tuple(lora["target_modules"]),
-            )
-            features = tuple((int(n), int(h), int(w)) for n, h, w in values["features"])
-            if max(map(max, features)) > _MAX_AXIS:
-                raise GeneratorError(f"`features` has an axis over {_MAX_AXIS:,}.")
-            if not math.isfinite(values["delta_scale"]):
-                raise GeneratorError(f"`delta_scale` is {values['delta_scale']}.")
-            return cls(
-                features=features,
-                kernel_size=int(values["kernel_size"]),
-                delta_scale=float(values["delta_scale"]),
-                layout=LoRALayout(
-                    spec=spec, targets=tuple(Target(*row) for row in values["layout"])
-                ),
-                base=dict(values["base"]),
-                encoder=dict(values["encoder"]),
-                training=dict(values["training"]),
-            )
-        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
-            if isinstance(error, GeneratorError):
-                raise
-            raise GeneratorError(f"not a generator's `config.json`: {error!r}.") from error
+_FILES = ("config.json", "model.safetensors", "tasks.json")
 
 
 class Generator(nn.Module):
-    """Shared LoRA tokens plus what the hyper-convolutional decoder adds for a condition.
+    """Shared LoRA tokens plus what the decoder adds for a condition.
 
-    `tokens = shared + delta_scale · decoder(standardised condition)`. The decoder's last
-    convolution starts at zero and the shared B at zero, so an untrained generator is exactly the
-    base; A starts random, as a LoRA's does.
+    `tokens = shared + delta_scale · decoder(standardised condition)`. The decoder starts with B at
+    zero (see `heads`) and so do the shared tokens, so an untrained generator is exactly the base; A
+    starts random, as a LoRA's does.
     """
 
     condition_mean: Tensor
@@ -155,22 +61,36 @@ class Generator(nn.Module):
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         self.config = config
-        layout, width = config.layout, config.features[0][2]
-        self.decoder = HyperConvDecoder(config.features, config.kernel_size)
-        last = self.decoder.last_convolution
-        nn.init.zeros_(last.weight)
-        assert last.bias is not None
-        nn.init.zeros_(last.bias)
+        layout = config.layout
+        self.decoder = build_head(config)
         shared = torch.zeros(layout.num_tokens, layout.spec.r, layout.width)
         for m in layout.matrices():
             if m.side == "A":
                 shared[m.first_token : m.first_token + m.num_tokens].normal_(std=m.long**-0.5)
         self.shared = nn.Parameter(shared)
-        self.register_buffer("condition_mean", torch.zeros(width))
-        self.register_buffer("condition_std", torch.ones(width))
+        # Tokens of a text are alike wherever they stand; the base's layers are not.
+        channels = config.features[0][1 if config.condition == "base" else 2 :]
+        self.register_buffer("condition_mean", torch.zeros(channels))
+        self.register_buffer("condition_std", torch.ones(channels))
 
-    def set_condition_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Fix the standardisation of condition channels to the training prompts'."""
+    def set_condition_statistics(
+        self, mean: Float[Tensor, "*length width"], std: Float[Tensor, "*length width"]
+    ) -> None:
+        """Fix the standardisation of the condition to the training prompts'.
+
+        Args:
+            mean: Of each channel; a condition made by the base may have its own at each position.
+            std: Likewise.
+
+        Raises:
+            LayoutMismatchError: If they are not those of this generator's condition.
+        """
+        allowed = {tuple(self.condition_mean.shape), (self.config.width,)}
+        if tuple(mean.shape) not in allowed or mean.shape != std.shape:
+            raise LayoutMismatchError(
+                f"expected the mean and deviation of {self.config.width} channels, got "
+                f"{tuple(mean.shape)} and {tuple(std.shape)}."
+            )
         self.condition_mean.copy_(mean)
         self.condition_std.copy_(std.clamp(min=_STD_FLOOR))
 
@@ -203,7 +123,10 @@ class TaskCentroid:
 
 @dataclass(frozen=True, slots=True)
 class GeneratorFolder:
-    """A generator as it lies on disk: `config.json`, `model.safetensors`, `tasks.json`, card."""
+    """A generator as it lies on disk: `config.json`, `model.safetensors`, `tasks.json`, card.
+
+    Examinations may add `reports/<split>.json`.
+    """
 
     path: Path
     config: GeneratorConfig
@@ -223,23 +146,35 @@ class GeneratorFolder:
                 f"no generator folder at `{path}`. Expected a folder with `config.json`, "
                 "`model.safetensors` and `tasks.json`; `dnd train` makes one."
             )
-        missing = [
-            name
-            for name in ("config.json", "model.safetensors", "tasks.json")
-            if not (path / name).is_file()
-        ]
+        missing = [name for name in _FILES if not (path / name).is_file()]
         if missing:
             raise GeneratorError(f"`{path}` is no generator folder: {', '.join(missing)} missing.")
         try:
-            config = GeneratorConfig.from_json(_read_json(path / "config.json"))
-            tasks = tuple(
-                TaskCentroid(row["slug"], row["description"], tuple(map(float, row["centroid"])))
-                for row in _read_json(path / "tasks.json")
-            )
-        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            config = GeneratorConfig.from_json(_read_object(path / "config.json"))
+            tasks = _read_tasks(path / "tasks.json")
+        except GeneratorError as error:
             raise GeneratorError(f"generator folder `{path}`: {error}") from error
         digest = hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
         return cls(path, config, tasks, digest)
+
+    def card(self) -> str:
+        """Its `README.md`; empty if there is none."""
+        path = self.path / "README.md"
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+    def reports(self) -> dict[str, dict[str, Any]]:
+        """Examinations kept with the generator, by split; none if it was never examined.
+
+        Raises:
+            GeneratorError: If a report is no JSON object.
+        """
+        try:
+            return {
+                file.stem: _read_object(file)
+                for file in sorted((self.path / "reports").glob("*.json"))
+            }
+        except GeneratorError as error:
+            raise GeneratorError(f"`{self.path / 'reports'}`: {error}") from error
 
     def load(self, device: torch.device, dtype: torch.dtype) -> Generator:
         """Build the resident module, strictly.
@@ -263,10 +198,14 @@ class GeneratorFolder:
 def save_generator(
     generator: Generator, path: Path, tasks: Sequence[TaskCentroid], card: str
 ) -> None:
-    """Write a generator folder, weights in bfloat16, in place of what was there."""
+    """Write a generator folder, weights in bfloat16, in place of what was there.
+
+    Reports go with the generator that they are about: a new one has none. If the new folder cannot
+    take its place, the old one is put back.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as parent:
-        aside = Path(parent) / "new"
+        aside, old = Path(parent) / "new", Path(parent) / "old"
         aside.mkdir()
         state = generator.state_dict()
         save_file(
@@ -277,9 +216,15 @@ def save_generator(
         _write_json(aside / "config.json", generator.config.to_json())
         _write_json(aside / "tasks.json", [asdict(task) for task in tasks])
         (aside / "README.md").write_text(card, encoding="utf-8")
-        if path.exists():
-            os.replace(path, Path(parent) / "old")
-        os.replace(aside, path)
+        try:
+            if path.exists():
+                os.replace(path, old)
+            os.replace(aside, path)
+        except BaseException:
+            # An interrupt counts too: what stands in `parent` is about to be removed.
+            if old.exists() and not path.exists():
+                os.replace(old, path)
+            raise
 
 
 def check_base(config: GeneratorConfig, base_id: str, fingerprint: Mapping[str, Any]) -> None:
@@ -313,16 +258,26 @@ def check_base(config: GeneratorConfig, base_id: str, fingerprint: Mapping[str, 
         )
 
 
-def check_encoder(config: GeneratorConfig, width: int, sha256: str) -> None:
+def check_encoder(
+    config: GeneratorConfig, width: int, sha256: str, tasks: Sequence[TaskCentroid] = ()
+) -> None:
     """Refuse an encoder whose embeddings the generator has not learnt to read.
+
+    A generator that reads the base's activations still needs its encoder, to compare prompts with
+    its training tasks.
+
+    Args:
+        config: The generator's.
+        width: Of the encoder's embeddings.
+        sha256: Of the encoder's weights.
+        tasks: Whose centroids must lie in the encoder's space.
 
     Raises:
         LayoutMismatchError: If the width or the weights differ.
     """
-    expected = config.features[0][2]
-    if width != expected:
+    if config.condition == "encoder" and width != config.width:
         raise LayoutMismatchError(
-            f"the generator reads embeddings {expected} wide, the encoder's are {width} wide. "
+            f"the generator reads embeddings {config.width} wide, the encoder's are {width} wide. "
             f"It was trained with {config.encoder.get('id', 'another encoder')}."
         )
     known = config.encoder.get("sha256")
@@ -331,13 +286,59 @@ def check_encoder(config: GeneratorConfig, width: int, sha256: str) -> None:
             f"the generator was trained with the encoder {config.encoder.get('id')} (SHA-256 "
             f"{known[:12]}…), this one's weights are {sha256[:12]}…"
         )
+    if tasks and len(tasks[0].centroid) != width:
+        raise LayoutMismatchError(
+            f"the generator's `tasks.json` holds centroids {len(tasks[0].centroid)} wide, the "
+            f"encoder's embeddings are {width} wide. Train it again with `dnd train`."
+        )
+
+
+def _read_tasks(path: Path) -> tuple[TaskCentroid, ...]:
+    rows = _read_json(path)
+    if not isinstance(rows, list):
+        raise GeneratorError(f"`{path.name}` must hold a list, found a {type(rows).__name__}.")
+    tasks: list[TaskCentroid] = []
+    for number, row in enumerate(rows, start=1):
+        where = f"`{path.name}`, entry {number}"
+        if not isinstance(row, dict) or set(row) != {"slug", "description", "centroid"}:
+            raise GeneratorError(f"{where}: expected `slug`, `description` and `centroid` alone.")
+        slug, description, centroid = row["slug"], row["description"], row["centroid"]
+        if not isinstance(slug, str) or not isinstance(description, str):
+            raise GeneratorError(f"{where}: `slug` and `description` must be strings.")
+        if (
+            not isinstance(centroid, list)
+            or not centroid
+            or not all(type(v) in (int, float) and abs(v) <= _MAX_CENTROID for v in centroid)
+        ):
+            raise GeneratorError(f"{where}: `centroid` must be a list of numbers.")
+        if tasks and len(centroid) != len(tasks[0].centroid):
+            raise GeneratorError(
+                f"{where}: `centroid` has {len(centroid)} numbers, the first "
+                f"{len(tasks[0].centroid)}."
+            )
+        tasks.append(TaskCentroid(slug, description, tuple(map(float, centroid))))
+    if len({task.slug for task in tasks}) != len(tasks):
+        raise GeneratorError(f"`{path.name}` names a task twice.")
+    return tuple(tasks)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    values = _read_json(path)
+    if not isinstance(values, dict):
+        raise GeneratorError(f"`{path.name}` must hold an object, found a {type(values).__name__}.")
+    return values
 
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, OSError, RecursionError) as error:
         raise GeneratorError(f"`{path.name}` is not JSON: {error}.") from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    """JSON has no NaN and no infinity, though Python reads them."""
+    raise ValueError(f"it holds {name}")
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
 
-from dnd_engine.encoder import PromptEncoder
+from dnd_engine.encoder import ConditionSource, PromptEncoder
 from dnd_engine.models import ENCODERS, resolve
 from tests.dnd_engine.tiny import CPU
 
@@ -40,3 +41,76 @@ def test_long_prompts_are_cut(encoder: PromptEncoder) -> None:
     found = encoder.encode([long, long + " ten eleven"], 6)
     assert found.mask.all()
     assert torch.equal(found.tokens[0], found.tokens[1])
+
+
+def test_embeddings_are_those_of_the_stock_library(encoder: PromptEncoder) -> None:
+    stock = SentenceTransformer(str(resolve("all-minilm-l6-v2", ENCODERS).path), device="cpu")
+    stock.max_seq_length = 16
+    found = encoder.encode(TEXTS, 16)
+    expected = stock.encode(TEXTS, convert_to_tensor=True)
+    torch.testing.assert_close(found.pooled, expected, atol=1e-5, rtol=0)
+    for row, tokens in enumerate(stock.encode(TEXTS, output_value="token_embeddings")):
+        torch.testing.assert_close(found.tokens[row][found.mask[row]], tokens, atol=1e-4, rtol=0)
+
+
+LONG = "All the words of a very long letter, of which only the first few are ever read. "
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LONG * 100,
+        LONG[:20] + " " * 2_000 + "and then some",
+        "x" * 3_000 + " and then some words",
+        "長い手紙。" * 400,
+        " " * 5_000,
+    ],
+    ids=["words", "a wide gap", "one long word", "no spaces", "nothing"],
+)
+def test_a_very_long_prompt_reads_like_its_whole(encoder: PromptEncoder, text: str) -> None:
+    """Only its beginning is tokenised, unless that holds too few tokens."""
+    tokenizer = encoder._model.tokenizer
+    expected = tokenizer([text], truncation=True, max_length=16)["input_ids"]
+    assert encoder._tokenise([text], 16) == expected
+
+
+def test_only_the_beginning_of_long_prompts_is_tokenised(
+    encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    ids = PromptEncoder._ids
+
+    def watch(self: PromptEncoder, texts: list[str], length: int) -> list[list[int]]:
+        seen.append(sum(map(len, texts)))
+        return ids(self, texts, length)
+
+    monkeypatch.setattr(PromptEncoder, "_ids", watch)
+    encoder.encode([LONG * 100, "short"], 16)
+    assert sum(seen) < 300
+
+
+def test_prompts_of_as_many_tokens_share_a_batch(
+    encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Characters would not do: a long word may be one token, and a short one several."""
+    few = [f"international communication number {i}" for i in range(16)]
+    many = [f"a b c d e f g h {i}" for i in range(16)]
+    mixed = [text for pair in zip(few, many, strict=True) for text in pair]
+    computed: list[int] = []
+    forward = SentenceTransformer.forward
+
+    def watch(self: SentenceTransformer, features: dict[str, torch.Tensor]) -> object:
+        computed.append(features["input_ids"].numel())
+        return forward(self, features)
+
+    monkeypatch.setattr(SentenceTransformer, "forward", watch)
+    found = encoder.encode(mixed, 16)
+    assert sum(computed) == int(found.mask.sum())
+
+
+def test_no_prompts_give_no_embeddings(encoder: PromptEncoder) -> None:
+    assert encoder.encode([], 8).tokens.shape == (0, 8, 384)
+
+
+def test_the_encoder_is_a_condition_source(encoder: PromptEncoder) -> None:
+    assert isinstance(encoder, ConditionSource)

@@ -5,21 +5,37 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load, save
 
+from dnd_engine.activations import BaseActivations
 from dnd_engine.buckets import Bucket
 from dnd_engine.config import EngineConfig, PromptLimits, Sampling
+from dnd_engine.encoder import POOLED_LENGTH, PromptEncoder
 from dnd_engine.engine import Engine, Progress
-from dnd_engine.errors import BucketError, ConfigError, GeneratorError, VerificationError
-from dnd_engine.generator import Generator, GeneratorConfig, TaskCentroid, save_generator
+from dnd_engine.errors import (
+    BucketError,
+    ConfigError,
+    GeneratorError,
+    LayoutMismatchError,
+    VerificationError,
+)
+from dnd_engine.generator import (
+    Generator,
+    GeneratorConfig,
+    GeneratorFolder,
+    TaskCentroid,
+    save_generator,
+)
 from dnd_engine.layout import LoRALayout, LoRASpec
 from dnd_engine.models import ENCODERS, fingerprint, resolve
 from dnd_engine.prompts import Prompt, PromptFile
 from tests.dnd_engine.tiny import (
     CONFIG,
+    CPU,
     LAYOUT,
     delta,
     make_adapter,
@@ -32,30 +48,54 @@ SQL = [f"List the orders of customer {i}." for i in range(6)]
 TONE = [f"Please reply kindly to complaint {i}" for i in range(3)]
 
 
-@pytest.fixture(scope="module")
-def generator_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def write_generator(
+    tiny_folder: Path, folder: Path, centroid_width: int = 384, **fields: Any
+) -> Path:
     """A random generator for the tiny base, loud enough to change every answer."""
     encoder = resolve("all-minilm-l6-v2", ENCODERS)
     base = tiny_base(tiny_folder)
     torch.manual_seed(0)
-    generator = Generator(
-        GeneratorConfig(
-            features=((4, 8, 384), (16, 6, 32), (64, 4, 32)),
-            kernel_size=3,
-            layout=LAYOUT,
-            base={"id": "tiny", "fingerprint": fingerprint(base)},
-            encoder={"id": encoder.hub_id, "sha256": encoder.sha256},
-            training={"data": [{"task": "a", "family": "f", "licence": "MIT", "category": "c"}]},
-        )
-    )
+    given: dict[str, Any] = {
+        "features": ((4, 8, 384), (16, 6, 32), (64, 4, 32)),
+        "kernel_size": 3,
+        "layout": LAYOUT,
+        "base": {"id": "tiny", "fingerprint": fingerprint(base)},
+        "encoder": {"id": encoder.hub_id, "sha256": encoder.sha256},
+        "training": {"data": [{"task": "a", "family": "f", "licence": "MIT", "category": "c"}]},
+    }
+    generator = Generator(GeneratorConfig(**(given | fields)))
     with torch.no_grad():
         generator.shared.copy_(random_tokens(size=0.1))
-        generator.decoder.last_convolution.weight.normal_(std=2)
+        for name, parameter in generator.decoder.named_parameters():
+            # Weights that start at zero are those that make the weight tokens.
+            if name.endswith("weight") and not parameter.any():
+                parameter.normal_(std=2)
         generator.condition_std.fill_(0.3)
-    folder = tmp_path_factory.mktemp("generators") / "tiny"
-    tasks = [TaskCentroid(f"task{i}", "d", tuple(torch.randn(384).tolist())) for i in range(7)]
-    save_generator(generator, folder, tasks, "")
+    tasks = [
+        TaskCentroid(f"task{i}", "d", tuple(torch.randn(centroid_width).tolist())) for i in range(7)
+    ]
+    save_generator(generator, folder, tasks, "# Card")
     return folder
+
+
+@pytest.fixture(scope="module")
+def generator_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_generator(tiny_folder, tmp_path_factory.mktemp("generators") / "tiny")
+
+
+BASE_READS: dict[str, Any] = {
+    "features": ((4, 2, 64), (16, 6, 32), (64, 4, 32)),
+    "condition": "base",
+    "condition_layers": (1,),
+}
+
+
+@pytest.fixture(scope="module")
+def base_reader(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """An engine whose generator reads the base's activations, with another head."""
+    folder = tmp_path_factory.mktemp("generators") / "reader"
+    write_generator(tiny_folder, folder, head="mlp", head_options={"hidden": 16}, **BASE_READS)
+    return Engine.load(EngineConfig(base=str(tiny_folder), generator=folder, device="cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +141,7 @@ def test_loading_tells_its_stages_and_what_is_loaded(config: EngineConfig) -> No
         p.numel() for p in tiny_base(Path(config.base)).model.parameters()
     )
     assert info.device == "cpu"
+    assert (info.head, info.condition) == ("hyperconv", "encoder")
     assert len(info.generator_sha256) == len(info.encoder_sha256) == len(info.base_sha256) == 64
 
 
@@ -118,6 +159,36 @@ def test_a_base_without_a_shipped_generator_is_told(tiny_folder: Path) -> None:
         Engine.load(EngineConfig(base=str(tiny_folder)))
 
 
+def test_a_generator_that_reads_activations_of_another_width_is_refused(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    features = ((4, 2, 32), *BASE_READS["features"][1:])
+    write_generator(tiny_folder, tmp_path / "g", **BASE_READS | {"features": features})
+    with pytest.raises(
+        LayoutMismatchError, match=r"g`: the generator reads activations 32 wide, .* are 64 wide\."
+    ):
+        Engine.load(EngineConfig(base=str(tiny_folder), generator=tmp_path / "g", device="cpu"))
+
+
+def test_a_generator_whose_centroids_are_not_the_encoders_is_refused(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    write_generator(tiny_folder, tmp_path / "g", centroid_width=64)
+    with pytest.raises(LayoutMismatchError, match=r"`tasks\.json` holds centroids 64 wide"):
+        Engine.load(EngineConfig(base=str(tiny_folder), generator=tmp_path / "g", device="cpu"))
+
+
+def test_card_and_reports_are_those_of_the_generators_folder(
+    engine: Engine, generator_folder: Path
+) -> None:
+    """Read when asked for, so that an examination made meanwhile is there."""
+    assert engine.card == "# Card"
+    assert engine.reports == {}
+    (generator_folder / "reports").mkdir()
+    (generator_folder / "reports" / "heldout.json").write_text('{"rows": []}')
+    assert engine.reports == {"heldout": {"rows": []}}
+
+
 # Synthesis
 
 
@@ -126,6 +197,40 @@ def test_equal_prompts_give_equal_adapters_whatever_their_order(engine: Engine) 
     again = engine.generate([bucket("sql", SQL[::-1])])
     assert torch.equal(first.tokens, again.tokens)
     assert first.sha256 == engine.generate([bucket("sql", SQL)]).sha256
+
+
+def test_the_base_can_be_what_reads_the_prompts(base_reader: Engine) -> None:
+    """Down to the numbers: its activations, standardised, through its decoder."""
+    made = base_reader.generate([bucket("sql", SQL[:4])])
+    assert (base_reader.info.head, base_reader.info.condition) == ("mlp", "base")
+    assert made.sha256 == base_reader.generate([bucket("sql", SQL[3::-1])]).sha256
+    assert made.sha256 != base_reader.generate([bucket("tone", TONE)]).sha256
+    with base_reader.exclusive() as (base, _):
+        encoded = BaseActivations(base, (1,)).encode(sorted(SQL[:4]), 2)
+    generator = GeneratorFolder.open(base_reader.info.generator_path).load(CPU, torch.float32)
+    condition = generator.standardise(encoded.tokens, encoded.mask)
+    expected = generator(condition[None])[0].to(made.tokens.dtype)
+    torch.testing.assert_close(made.tokens, expected, atol=0.02, rtol=0.05)
+
+
+def test_training_tasks_are_compared_in_the_encoders_space_whatever_reads(
+    base_reader: Engine, engine: Engine
+) -> None:
+    """The same prompts and the same centroids: the same tasks, in the same order."""
+    encoder = PromptEncoder(resolve("all-minilm-l6-v2", ENCODERS).path, CPU, torch.bfloat16)
+    pooled = encoder.encode(SQL[:4], POOLED_LENGTH).pooled.mean(dim=0)
+    made = base_reader.generate([bucket("sql", SQL[:4])])
+    tasks = {t.slug: t for t in GeneratorFolder.open(base_reader.info.generator_path).tasks}
+    for near in made.nearest_tasks:
+        centroid = torch.tensor(tasks[near.slug].centroid)
+        expected = float(torch.cosine_similarity(pooled, centroid, dim=0))
+        assert near.similarity == pytest.approx(expected, abs=0.01)
+
+
+def test_a_base_that_reads_wears_no_adapter_meanwhile(base_reader: Engine) -> None:
+    before = base_reader.generate([bucket("sql", SQL)])
+    texts(base_reader, make_adapter())
+    assert base_reader.generate([bucket("sql", SQL)]).sha256 == before.sha256
 
 
 def test_other_prompts_give_another_adapter(engine: Engine) -> None:
@@ -281,6 +386,21 @@ def test_an_abandoned_chat_does_not_block_the_next(engine: Engine) -> None:
     started = time.monotonic()
     assert texts(engine, make_adapter(seed=1))
     assert time.monotonic() - started < 30
+
+
+def test_work_of_ones_own_is_not_disturbed(engine: Engine) -> None:
+    """Chat waits for the end of the block, and goes on after it."""
+    alone = texts(engine, make_adapter())
+    done: list[tuple[str, str]] = []
+    visitor = threading.Thread(target=lambda: done.append(texts(engine, make_adapter())))
+    with engine.exclusive() as (base, host):
+        assert (base, host) == (engine.base, engine.host)
+        visitor.start()
+        visitor.join(timeout=0.3)
+        assert visitor.is_alive()
+        assert done == []
+    visitor.join(timeout=30)
+    assert done == [alone]
 
 
 # Measuring and saving
