@@ -100,7 +100,10 @@ def build_ui(handle: EngineHandle, limits: PromptLimits) -> gr.Blocks:
             **{f"suggestion_{i}": button for i, button in enumerate(compare.suggestions)},
             "checks": checks.view,
             "norms": norms,
-            "report": report.card,
+            "report_controls": report.controls,
+            "report_group": report.group,
+            "report": report.view,
+            "report_card": report.card,
         }
 
         def does(handler: Callable[..., Any], names: str) -> dict[str, Any]:
@@ -113,7 +116,14 @@ def build_ui(handle: EngineHandle, limits: PromptLimits) -> gr.Blocks:
         demo.load(**does(on.open_page, load_slots), **_AT_ONCE)
         header.timer.tick(**does(on.refresh_load, load_slots), **_AT_ONCE)
         header.retry.click(**does(on.retry_load, load_slots), **_AT_ONCE)
-        report_tab.select(**does(on.report, "report"), **_AT_ONCE)
+        chosen = [report.group, report.metric]
+        report_tab.select(
+            **does(on.report, "report_controls report_group report report_card"),
+            inputs=chosen,
+            **_AT_ONCE,
+        )
+        for choice in chosen:
+            choice.input(**does(on.draw_report, "report"), inputs=chosen, **_AT_ONCE)
 
         # Prompts: read when dropped.
         prompts.canvas.change(

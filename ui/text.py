@@ -131,6 +131,59 @@ NORMS = "Relative weight change"
 NORMS_MORE = "‖ΔW‖ / ‖W‖ by layer and matrix. It shows where and how much, not how well."
 
 # Report card
+REPORT_TITLES = {
+    "heldout": "How good is this generator on unseen tasks?",
+    "train": "How good is it on tasks it was trained on?",
+}
+REPORT_SPLITS = {"heldout": "Unseen tasks", "train": "Seen in training"}
+REPORT_HOLDOUTS = {
+    "family": "New family",
+    "primitive": "New operation",
+    "composition": "New combination",
+    "pair": "New format for a known task",
+    "format": "Unseen format",
+}
+REPORT_METRICS = {"score": "Score", "format_share": "Right format", "nll": "Loss"}
+REPORT_METRIC_NOTES = {
+    "score": "The task's own metric, 0 to 1. Marks are means, bars 95 % intervals over families.",
+    "format_share": "Share of answers in the format asked for, of tasks that have one.",
+    "nll": "Nats per token of the reference answer. Lower is better.",
+}
+REPORT_ABOUT = "It is about the generator; the Workbench checks your own prompts."
+REPORT_GROUP, REPORT_METRIC = "Tasks", "Measure"
+REPORT_ROWS = {
+    "base": "Base",
+    "few_shot": "Base, few-shot prompt",
+    "mean_lora": "Mean of training LoRAs",
+    "nearest_lora": "Nearest task's LoRA",
+    "multi_task_lora": "Multi-task LoRA",
+    "generator_constant": "Generator, constant prompt",
+    "generator_wrong": "Generator, wrong prompts",
+    "generator_shuffled": "Generator, shuffled words",
+    "generator": "Generator, right prompts",
+    "generator_refined": "Generator, refined",
+    "oracle_lora": "Own LoRA, trained on labels",
+}
+REPORT_MODES = {
+    "bare": ("Bare", "only the input is sent: \u201cThe film was a delight.\u201d"),
+    "full": ("Full", "the instruction is sent too"),
+}
+REPORT_PLOT = "Baselines, controls and a ceiling"
+REPORT_GAP = "Gap from base to own LoRA closed"
+REPORT_CATEGORIES, REPORT_CATEGORIES_MORE = "By kind of task", "score"
+REPORT_FAILURES, REPORT_FAILURES_MORE = "Where it goes wrong", "picked at random, not chosen"
+REPORT_NO_FAILURES = "No wrong answer was recorded."
+REPORT_ASKED, REPORT_WANTED, REPORT_GOT = "Asked for", "Wanted", "Got"
+REPORT_ALL = "All numbers"
+REPORT_COMMAND = "Made by"
+REPORT_FACTS = {
+    "operation_gain": "Operation gain: nats per token that the right prompts save over others",
+    "cosine": "Cosine of weight changes",
+}
+REPORT_OTHER = (
+    "This report is for another generator. Run `dnd evaluate --card` to examine the one in use."
+)
+REPORT_UNREADABLE = "A report of this generator cannot be read: {reason}"
 REPORT_NONE = (
     "### No report yet\nThis generator came without a report card. Run `dnd evaluate` to examine "
     "it on unseen tasks; the result appears here."

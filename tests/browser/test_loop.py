@@ -268,9 +268,37 @@ def test_a_failed_load_says_why_and_can_be_tried_again(visits: Visits) -> None:
         expect(visit.page.locator("#dnd-load")).to_be_hidden()
 
 
-def test_the_report_card_says_when_there_is_none(visit: Visit) -> None:
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_the_report_card_shows_pictures_first_and_every_part_of_the_examination(
+    visits: Visits, dark: bool, size: dict[str, int]
+) -> None:
+    visit = visits(dark=dark, size=size)
     visit.page.get_by_role("tab", name="Report card").click()
-    expect(visit.page.locator("#dnd-report")).to_contain_text("Not loaded yet")
+    report = visit.page.locator("#dnd-report")
+    expect(report).to_contain_text("How good is this generator on unseen tasks?")
+    expect(report.locator(".dnd-forest-mode")).to_have_count(2)
+    expect(report.locator(".dnd-verdict-card")).to_have_count(2)
+    _check(visit)
+    visit.page.evaluate("window.scrollTo(0, 0)")
+    visit.shot(f"report-{'dark' if dark else 'light'}-{size['width']}")
+    visit.page.get_by_label("New operation", exact=True).check()
+    expect(report).to_contain_text("New operation")
+    expect(report.locator(".dnd-failures")).to_have_count(0)
+    visit.page.get_by_label("Loss").check()
+    expect(report).to_contain_text("Nats per token")
+    visit.page.get_by_label("Seen in training", exact=True).check()
+    expect(report).to_contain_text("tasks it was trained on")
+    visit.page.locator("#dnd-report-all").get_by_text("All numbers").click()
+    expect(visit.page.locator("#dnd-report-card")).to_contain_text("A generator of no models")
+
+
+def test_the_report_card_waits_for_the_engine(visits: Visits) -> None:
+    with serving(EngineHandle(slow_load(FakeEngine(), 60)), start=False) as url:
+        visit = visits(url)
+        visit.page.get_by_role("tab", name="Report card").click()
+        visit.page.locator("#dnd-report-all").get_by_text("All numbers").click()
+        expect(visit.page.locator("#dnd-report-card")).to_contain_text("Not loaded yet")
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

@@ -18,6 +18,7 @@ from typing import Any
 from dnd_engine.buckets import Bucket, check_buckets
 from dnd_engine.config import EngineConfig, PromptLimits, Sampling
 from dnd_engine.errors import DndError, VerificationError
+from tests.ui import reports
 
 MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -87,7 +88,7 @@ class EngineInfo:
     base_id: str = "HuggingFaceTB/SmolLM2-135M-Instruct"
     base_sha256: str = "9c41e0" + "0" * 58
     generator_id: str = "fake"
-    generator_sha256: str = "a1c94e" + "0" * 58
+    generator_sha256: str = reports.SHA
     generator_path: Path | None = None
     device: str = "cpu"
     r: int = 4
@@ -114,6 +115,8 @@ class FakeEngine:
         self.word_seconds = word_seconds
         self.stage_seconds = stage_seconds
         self.lock = threading.Lock()
+        self.card = "---\nlicense: mit\n---\n# A generator of no models\n"
+        self.reports = {split: reports.report(split) for split in ("heldout", "train")}
         self.calls: list[dict[str, Any]] = []
         self.closed_chats = 0
 

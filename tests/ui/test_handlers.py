@@ -11,11 +11,14 @@ import pytest
 from dnd_engine.config import PromptLimits
 from dnd_engine.errors import AssetError
 from tests.ui.fake_engine import FakeEngine, slow_load
+from tests.ui.reports import SHA, report
+from ui import text
 from ui.canvas import Arrangement, CanvasBucket
 from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers, Updates
+from ui.markup import esc
 from ui.panels.checks import checks_html, norms_html
-from ui.panels.report import report_markdown
+from ui.panels.report import Group, card_markdown, groups, report_html
 from ui.panels.stages import Stages
 from ui.state import Session, SessionFiles
 
@@ -364,8 +367,46 @@ def test_checks_never_tick_what_was_not_measured() -> None:
     assert norms_html({}) == ""
 
 
-def test_the_report_card_has_its_front_matter_cut_off(tmp_path: Path) -> None:
-    assert "Run `dnd evaluate`" in report_markdown(tmp_path)
-    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n# Card\n")
-    assert report_markdown(tmp_path) == "# Card\n"
-    assert "Not loaded yet" in report_markdown(None)
+def test_the_report_card_has_its_front_matter_cut_off() -> None:
+    assert card_markdown("---\nlicense: mit\n---\n# Card\n") == "# Card\n"
+
+
+def test_every_split_and_every_part_of_it_can_be_chosen_the_harder_first() -> None:
+    found = groups({"train": report("train"), "heldout": report()})
+    assert [g.key for g in found] == [
+        "heldout/",
+        "heldout/primitive",
+        "train/",
+        "train/primitive",
+    ]
+    assert [g.label for g in found][:2] == ["Unseen tasks", "New operation"]
+    assert found[3].label == "Seen in training: new operation"
+
+
+def test_a_report_is_drawn_with_every_row_and_its_words_escaped() -> None:
+    html = report_html(report(), Group("heldout", ""), "score", SHA)
+    for words in (*list(text.REPORT_ROWS.values())[:5], "Own LoRA, trained on labels"):
+        assert esc(words) in html
+    assert "17%</b> bare" in html
+    assert "the prompts carry the task" in html
+    assert "&lt;b&gt;blue&lt;/b&gt;-door" in html
+    assert "Not measured" not in html
+    assert "left:14.0%" in html
+
+
+def test_losses_are_drawn_on_an_axis_that_holds_them_all() -> None:
+    html = report_html(report(), Group("heldout", "primitive"), "nll", SHA)
+    assert "left:100.0%" in html
+    assert "the prompts carry" not in html
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"generator_sha256": "f" * 64}, "This report is for another generator"),
+        ({"rows": [{"row": "base", "mode": "bare", "n_tasks": "many"}]}, "cannot be read"),
+        ({"verdicts": [{"words": "no name"}]}, "cannot be read"),
+    ],
+)
+def test_a_report_that_is_not_sound_says_so(change: dict[str, Any], words: str) -> None:
+    assert words in report_html(report() | change, Group("heldout", ""), "score", SHA)

@@ -2,9 +2,10 @@
 
 import gradio as gr
 
+from ui import text
 from ui.handlers.base import HandlerBase, Updates
 from ui.panels.header import header_html, load_html
-from ui.panels.report import report_markdown
+from ui.panels.report import card_markdown, groups, report_html
 from ui.state import Session
 
 __all__ = ["PageHandlers"]
@@ -35,10 +36,29 @@ class PageHandlers(HandlerBase):
         self._handle.start()
         return self.refresh_load()
 
-    def report(self) -> Updates:
-        """Read the generator's report card."""
+    def report(self, group: str | None, metric: str) -> Updates:
+        """Show the generator's report card, when its tab opens."""
         engine = self._handle.engine
-        return {"report": report_markdown(engine.info.generator_path if engine else None)}
+        if engine is None:
+            return {"report_controls": gr.Row(visible=False), "report_card": text.REPORT_LOADING}
+        found = groups(engine.reports)
+        keys = [g.key for g in found]
+        group = group if group in keys else next(iter(keys), None)
+        return {
+            "report_controls": gr.Row(visible=bool(found)),
+            "report_group": gr.Radio(choices=[(g.label, g.key) for g in found], value=group),
+            "report_card": card_markdown(engine.card) or text.REPORT_NONE,
+            **self.draw_report(group, metric),
+        }
+
+    def draw_report(self, group: str | None, metric: str) -> Updates:
+        """Draw the chosen part of the report."""
+        engine = self._handle.engine
+        chosen = [g for g in groups(engine.reports) if g.key == group] if engine else []
+        if engine is None or not chosen:
+            return {"report": ""}
+        report = engine.reports[chosen[0].split]
+        return {"report": report_html(report, chosen[0], metric, engine.info.generator_sha256)}
 
     def leave(self, request: gr.Request) -> None:
         """Remove the files of a visit that ended."""
