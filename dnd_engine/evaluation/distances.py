@@ -1,0 +1,237 @@
+"""How generated adapters lie to each other and to training adapters, as weight changes ΔW = B·A.
+
+Everything follows from inner products of ΔW, and these need no ΔW: with scaling s,
+<B A, B' A'> = s² tr((BᵀB')(A'Aᵀ)), summed over layers. So hundreds of adapters are compared at the
+cost of r by r products. Knows weight tokens and layouts; knows no prompts, tasks or scores.
+
+ΔW is compared, never A and B themselves: the same ΔW has endlessly many factors. All adapters share
+much (the common part of a generator, the answer style of all training tasks), so raw cosines are
+high for any pair; *centred* ones are taken after subtracting the mean ΔW, each task counting alike.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dnd_engine.errors import ConfigError, LayoutMismatchError
+from dnd_engine.layout import LoRALayout
+
+__all__ = ["QUANTILES", "gram", "measure"]
+
+QUANTILES = tuple(round(0.05 * i, 2) for i in range(21))
+"""Where whole distributions are read: 0, .05, … 1."""
+
+_RIDGE = 1e-8
+"""Of the mean squared norm. Training ΔWs may be linearly dependent, or nearly so."""
+
+_ROUNDING = 1e-6
+"""Squared norms below this share of the largest are rounding errors of float32: where all adapters
+are alike, that is what centring leaves."""
+
+Array = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+
+
+def gram(
+    adapters: Sequence[Float[Tensor, "tokens rows cols"]], layout: LoRALayout
+) -> Float[np.ndarray, "adapters adapters"]:
+    """Inner products of the ΔWs of all pairs, scaling included.
+
+    Products are taken in float32, or in float64 if the first adapter has it, and are summed over
+    layers in float64.
+
+    Args:
+        adapters: Plain weight tokens, at least one adapter.
+        layout: Of all of them.
+
+    Raises:
+        LayoutMismatchError: If a grid is not the layout's.
+    """
+    expected = (layout.num_tokens, layout.spec.r, layout.width)
+    for number, tokens in enumerate(adapters):
+        if tuple(tokens.shape) != expected:
+            raise LayoutMismatchError(
+                f"adapter {number} has weight tokens of shape {tuple(tokens.shape)}, the layout's "
+                f"is {expected}. Compare adapters of one layout."
+            )
+    dtype = torch.float64 if adapters[0].dtype == torch.float64 else torch.float32
+    r, count = layout.spec.r, len(adapters)
+    total = torch.zeros(count, count, dtype=torch.float64)
+    downs: dict[str, Tensor] = {}
+    for matrix in layout.matrices():
+        first, last = matrix.first_token, matrix.first_token + matrix.num_tokens
+        # One matrix at a time, so that the copy in `dtype` stays small.
+        long = torch.stack([tokens[first:last] for tokens in adapters]).to(dtype)
+        rows = long.transpose(1, 2).reshape(count * r, matrix.long)
+        products = (rows @ rows.T).view(count, r, count, r)
+        if matrix.side == "A":
+            downs[matrix.target.path] = products
+        else:
+            of_layer = (products * downs.pop(matrix.target.path)).sum(dim=(1, 3))
+            total += of_layer.to(torch.float64).cpu()
+    scaled: Array = layout.spec.scaling**2 * total.numpy()
+    return scaled
+
+
+def measure(
+    generated: Mapping[str, Sequence[Float[Tensor, "tokens rows cols"]]],
+    training: Mapping[str, Float[Tensor, "tokens rows cols"]] | None,
+    layout: LoRALayout,
+) -> dict[str, Any]:
+    """Compare generated adapters with each other and with training adapters.
+
+    Args:
+        generated: Task to its adapters, one per prompt draw.
+        training: Training task to its adapter; None to leave those comparisons out.
+        layout: Of all of them.
+
+    Returns:
+        `n_tasks`, `n_adapters` (generated), `n_training`; and
+        `cosine`: means over pairs, `same_task` (two prompt draws of one task) and
+        `different_task`, raw and `_centred`; None where there is no such pair, or nothing is left
+        after centring.
+        `distributions`: of the same four, each `n` and the `values` at `QUANTILES`.
+        `nearest`: distance to the nearest training ΔW, in units of the root mean square norm of
+        the centred training ΔWs; with `nearest_task` (task to training task).
+        `outside_span`: share, 0 to 1, of the norm that no combination of training ΔWs gives,
+        after subtracting their mean.
+        The last two hold `generated` (task to number), its `distribution`, `leave_one_out` (the
+        distribution of the same number for each training task against the others) and the `ratio`
+        of both medians. They are None without at least two training adapters that differ.
+
+    Raises:
+        ConfigError: If no adapter was generated.
+        LayoutMismatchError: If a grid is not the layout's.
+    """
+    tasks = [slug for slug, adapters in generated.items() if adapters]
+    if not tasks:
+        raise ConfigError("distances need at least one generated adapter, got none.")
+    draws = [len(generated[slug]) for slug in tasks]
+    owners = np.repeat(np.arange(len(tasks)), draws)
+    names = list(training or {})
+    everything = [a for slug in tasks for a in generated[slug]]
+    everything += [(training or {})[name] for name in names]
+    products = gram(everything, layout)
+    mine = products[: len(owners), : len(owners)]
+    weights = np.repeat([1 / (len(tasks) * count) for count in draws], draws)
+    floor = _ROUNDING * float(np.diag(mine).max())
+    found = {
+        **_pairs(_cosines(mine, floor), owners, ""),
+        **_pairs(_cosines(_centre(mine, weights), floor), owners, "_centred"),
+    }
+    report: dict[str, Any] = {
+        "n_tasks": len(tasks),
+        "n_adapters": len(owners),
+        "n_training": len(names),
+        "cosine": {name: _mean(values) for name, values in found.items()},
+        "distributions": {name: _distribution(values) for name, values in found.items()},
+        "nearest": None,
+        "outside_span": None,
+    }
+    if len(names) > 1:
+        weights = np.concatenate([np.zeros(len(owners)), np.full(len(names), 1 / len(names))])
+        centred = _centre(products, weights)
+        norms = np.diag(centred)[len(owners) :]
+        if norms.mean() > _ROUNDING * np.abs(products).max():
+            report["nearest"] = _nearest(centred, owners, tasks, names)
+            report["outside_span"] = _outside_span(centred, owners, tasks, len(names))
+    return report
+
+
+def _centre(products: Array, weights: Array) -> Array:
+    """Inner products after subtracting the weighted mean of all."""
+    toward = products @ weights
+    centred: Array = products - toward[:, None] - toward[None, :] + weights @ toward
+    return centred
+
+
+def _cosines(products: Array, floor: float) -> Array:
+    """Not a number where a squared norm is not above the floor."""
+    squared = np.diag(products)
+    norms = np.sqrt(np.where(squared > floor, squared, np.nan))
+    cosines: Array = np.clip(products / np.outer(norms, norms), -1, 1)
+    return cosines
+
+
+def _pairs(cosines: Array, owners: Indices, suffix: str) -> dict[str, Array]:
+    known = np.triu(np.ones_like(cosines, dtype=bool), k=1) & ~np.isnan(cosines)
+    same = owners[:, None] == owners[None, :]
+    return {
+        f"same_task{suffix}": cosines[known & same],
+        f"different_task{suffix}": cosines[known & ~same],
+    }
+
+
+def _nearest(
+    centred: Array, owners: Indices, tasks: Sequence[str], names: Sequence[str]
+) -> dict[str, Any]:
+    count = len(owners)
+    squared = np.diag(centred)
+    unit = float(np.sqrt(squared[count:].mean()))
+    distances = np.sqrt(np.clip(squared[:, None] + squared[None, :] - 2 * centred, 0, None)) / unit
+    to_training = distances[:count, count:]
+    between = distances[count:, count:] + np.diag(np.full(len(names), np.inf))
+    nearest = to_training.argmin(axis=1)
+    firsts = np.searchsorted(owners, np.arange(len(tasks)))
+    return {
+        **_against(to_training.min(axis=1), owners, tasks, between.min(axis=1)),
+        "nearest_task": {
+            slug: names[int(nearest[i])] for slug, i in zip(tasks, firsts, strict=True)
+        },
+    }
+
+
+def _outside_span(
+    centred: Array, owners: Indices, tasks: Sequence[str], training: int
+) -> dict[str, Any]:
+    count = len(owners)
+    inner, side = centred[count:, count:], centred[count:, :count]
+    ridge = _RIDGE * float(np.trace(inner)) / training
+    inside = (side * np.linalg.solve(inner + ridge * np.eye(training), side)).sum(axis=0)
+    left_out = np.empty(training)
+    for i in range(training):
+        others = np.flatnonzero(np.arange(training) != i)
+        # The mean of all holds the left-out adapter, which would give its direction away.
+        weights = np.where(np.arange(training) == i, 0.0, 1 / (training - 1))
+        again = _centre(inner, weights)
+        square = again[np.ix_(others, others)] + ridge * np.eye(training - 1)
+        toward = again[others, i]
+        left_out[i] = _outside(again[i, i], toward @ np.linalg.solve(square, toward))
+    return _against(_outside(np.diag(centred)[:count], inside), owners, tasks, left_out)
+
+
+def _outside(squared: Any, inside: Any) -> Any:
+    """Share of a norm that is left, from the squared norm and its squared part inside."""
+    whole = np.maximum(squared, np.finfo(np.float64).tiny)
+    return np.sqrt(np.clip(1 - inside / whole, 0, 1))
+
+
+def _against(
+    values: Array, owners: Indices, tasks: Sequence[str], left_out: Array
+) -> dict[str, Any]:
+    middle = float(np.median(left_out))
+    return {
+        "generated": {slug: _round(values[owners == i].mean()) for i, slug in enumerate(tasks)},
+        "distribution": _distribution(values),
+        "leave_one_out": _distribution(left_out),
+        "ratio": _round(float(np.median(values)) / middle) if middle > 0 else None,
+    }
+
+
+def _distribution(values: Array) -> dict[str, Any]:
+    ends = np.quantile(values, QUANTILES).tolist() if len(values) else []
+    return {"n": len(values), "values": [_round(v) for v in ends]}
+
+
+def _mean(values: Array) -> float | None:
+    return _round(values.mean()) if len(values) else None
+
+
+def _round(value: Any) -> float:
+    """Six places: same-task cosines differ in the fourth. No negative zero."""
+    return round(float(value), 6) + 0.0

@@ -1,0 +1,461 @@
+"""The report of an examination: one mapping made from item scores, and the files that tell it.
+
+Every row that was measured stands in every table, whatever it says; rows that were not are named
+with the reason; wrong answers are drawn by seed, never chosen. Knows no models, measures nothing.
+"""
+
+import csv
+import json
+import random
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from dnd_engine.errors import ConfigError
+from dnd_engine.evaluation.page import full_page, report_markdown
+from dnd_engine.evaluation.plots import draw_plots
+from dnd_engine.evaluation.scores import ROWS, ItemScore, Mode, ReportMeta
+from dnd_engine.evaluation.statistics import (
+    Cell,
+    Interval,
+    cells,
+    holm,
+    interval,
+    paired,
+    share_of_gap,
+    sign_test,
+    task_means,
+)
+from dnd_engine.evaluation.verdicts import judge
+from dnd_engine.training.tasks import Task
+
+__all__ = ["build_report", "report_markdown", "write_report"]
+
+FAILURES = 20
+"""Wrong items shown."""
+
+WRONG_BELOW = 0.5
+"""An item is wrong if its score is under this: any miss of an exact task, a poor overlap else."""
+
+_SHOWN = 300
+"""Characters of a prompt shown with a failure."""
+
+_ORDER: tuple[Mode, ...] = ("bare", "full")
+
+_TERCILES = ("least similar", "middle", "most similar")
+
+Value = Callable[[ItemScore], float | None]
+
+_VALUES: Mapping[str, Value] = {
+    "score": lambda s: s.score,
+    "exact": lambda s: s.exact,
+    "format_share": lambda s: s.format_ok,
+    "content_given_format": lambda s: s.content_ok,
+    "choice": lambda s: s.choice,
+    "nll": lambda s: s.nll,
+    "substituted": lambda s: s.substituted,
+}
+"""What is averaged, under the names of the report."""
+
+
+def build_report(
+    scores: Sequence[ItemScore],
+    meta: ReportMeta,
+    *,
+    tasks: Sequence[Task] = (),
+    similarities: Mapping[str, float] | None = None,
+    other_format: Collection[str] = (),
+) -> dict[str, Any]:
+    """Turn item scores into what `report.json` holds.
+
+    Means are over tasks, with items and prompt draws averaged within; intervals are 95 %, by a
+    bootstrap over families. Numbers that were not measured are None.
+
+    Args:
+        scores: Of all rows and modes.
+        meta: What the scores do not say.
+        tasks: The examined tasks; without them, failures do not say what was asked and wanted.
+        similarities: Task to the similarity of its prompts to the nearest training task's.
+        other_format: Tasks whose wrong prompts ask for another answer format than the task's own;
+            the gain of right over wrong prompts leaves them out.
+
+    Raises:
+        ConfigError: If there is no score.
+    """
+    if not scores:
+        raise ConfigError("a report needs at least one score, got none. Examine some tasks first.")
+    # Bare inputs first: there the prompts must carry the task.
+    meta = replace(meta, modes=tuple(mode for mode in _ORDER if mode in meta.modes))
+    table = _Measured(scores, meta)
+    groups = _groups(scores)
+    distances = dict(meta.distances)
+    cosine = distances.pop("cosine", None) or {}
+    gaps = [_gap(table, mode, group) for group in groups for mode in meta.modes]
+    verdicts = judge(scores, meta.distances, seed=meta.seed, other_format=other_format)
+    return {
+        "command": meta.command,
+        "seed": meta.seed,
+        "split": meta.split,
+        "data": meta.data,
+        "metric": "each task's own metric on greedily generated text, 0 to 1",
+        "generator": meta.generator,
+        "generator_sha256": meta.generator_sha256,
+        "base": meta.base,
+        "n_tasks": len({s.slug for s in scores}),
+        "n_families": len({s.family for s in scores}),
+        "trained_families_among_them": sorted(
+            {s.family for s in scores} & set(meta.trained_families)
+        ),
+        "verdicts": [asdict(verdict) for verdict in verdicts],
+        "rows": [
+            row
+            for group in groups
+            for mode in meta.modes
+            for name in table.names(mode)
+            if (row := _row(table, name, mode, group)) is not None
+        ],
+        "not_measured": _not_measured(table, meta),
+        "contrasts": [c for group in groups for c in _contrasts(table, group)],
+        "gap_closed": {g["mode"]: g["share"] for g in gaps if not g["holdout"]},
+        "gaps": gaps,
+        "operation_gain": {
+            mode: gain
+            for mode in meta.modes
+            if (gain := _operation_gain(table, mode, other_format)) is not None
+        },
+        "substitution": {
+            mode: found for mode in meta.modes if (found := _substitution(table, mode)) is not None
+        },
+        "retention": _retention(table),
+        "similarity": _similarity(table, similarities),
+        "cosine": {
+            name: cosine.get(name)
+            for name in (
+                "same_task",
+                "different_task",
+                "same_task_centred",
+                "different_task_centred",
+            )
+        },
+        "distances": distances,
+        "cost": dict(meta.cost),
+        "failures": _failures(table, tasks),
+    }
+
+
+def write_report(report: Mapping[str, Any], scores: Sequence[ItemScore], out: Path) -> None:
+    """Write the report as JSON, tables, pictures and a page to read; each aside, then renamed.
+
+    Args:
+        report: As built.
+        scores: What it was built from, for the tables.
+        out: Folder; made if missing. It gets `report.json`, `report.csv` (means per task, row and
+            mode), `items.csv` (every item), `REPORT.md` and `plots/`.
+    """
+    plots = draw_plots(report, out / "plots")
+    _write(out / "report.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    _write_csv(out / "report.csv", _task_rows(scores))
+    _write_csv(out / "items.csv", [asdict(score) for score in scores])
+    _write(out / "REPORT.md", full_page(report, plots))
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """Scores by row and mode."""
+
+    scores: Sequence[ItemScore]
+    meta: ReportMeta
+
+    def names(self, mode: Mode) -> list[str]:
+        found = {s.row for s in self.scores if s.mode == mode}
+        order = [*ROWS, *self.meta.rows]
+        return sorted(found, key=lambda row: order.index(row) if row in order else len(order))
+
+    def items(self, row: str, mode: Mode, group: str = "") -> list[ItemScore]:
+        return [
+            s
+            for s in self.scores
+            if s.row == row and s.mode == mode and (not group or (s.holdout or "seen") == group)
+        ]
+
+    def cells(self, row: str, mode: Mode, group: str = "", what: str = "score") -> tuple[Cell, ...]:
+        return cells(self.items(row, mode, group), _VALUES[what])
+
+
+def _groups(scores: Sequence[ItemScore]) -> list[str]:
+    """All tasks together, then each kind of novelty; seen tasks apart only beside unseen ones."""
+    kinds = sorted({s.holdout for s in scores})
+    return [""] if kinds == [""] else ["", *(kind or "seen" for kind in kinds)]
+
+
+def _row(table: _Measured, name: str, mode: Mode, group: str) -> dict[str, Any] | None:
+    items = table.items(name, mode, group)
+    if not items:
+        return None
+    found = interval(cells(items, _VALUES["score"]), seed=table.meta.seed)
+    draws = sorted({s.draw for s in items})
+    per_draw = [cells((s for s in items if s.draw == draw), _VALUES["score"]) for draw in draws]
+    categories = sorted({s.category for s in items})
+    return {
+        "row": name,
+        "mode": mode,
+        "split": table.meta.split,
+        "holdout": group,
+        "score": _round(found.mean),
+        "low": _round(found.low),
+        "high": _round(found.high),
+        "unit": found.unit,
+        "n_tasks": len({s.slug for s in items}),
+        "n_families": len({s.family for s in items}),
+        "n_items": len({(s.slug, s.item) for s in items}),
+        "draws": len(draws),
+        "per_draw": [_mean(of) for of in per_draw],
+        **{
+            what: _mean(cells(items, _VALUES[what]))
+            for what in ("exact", "format_share", "content_given_format", "choice", "nll")
+        },
+        "per_category": {
+            c: _mean(cells((s for s in items if s.category == c), _VALUES["score"]))
+            for c in categories
+        },
+    }
+
+
+def _contrasts(table: _Measured, group: str) -> list[dict[str, Any]]:
+    """The generator minus every other row; sign tests are corrected over the group's contrasts."""
+    found: list[dict[str, Any]] = []
+    for mode in table.meta.modes:
+        ours = table.cells("generator", mode, group)
+        losses = table.cells("generator", mode, group, "nll")
+        for name in table.names(mode):
+            pairs = paired(ours, table.cells(name, mode, group))
+            if name == "generator" or not pairs:
+                continue
+            score = interval(pairs, seed=table.meta.seed)
+            loss = interval(
+                paired(losses, table.cells(name, mode, group, "nll")), seed=table.meta.seed
+            )
+            means = [m for tasks in task_means(pairs).values() for m in tasks.values()]
+            found.append(
+                {
+                    "mode": mode,
+                    "holdout": group,
+                    "minus": name,
+                    "difference": _round(score.mean),
+                    "low": _round(score.low),
+                    "high": _round(score.high),
+                    "n_tasks": len(means),
+                    "better": sum(m > 0 for m in means),
+                    "worse": sum(m < 0 for m in means),
+                    "sign_test_p": sign_test(means),
+                    "nll_difference": _round(loss.mean),
+                    "nll_low": _round(loss.low),
+                    "nll_high": _round(loss.high),
+                }
+            )
+    corrected = holm([c["sign_test_p"] for c in found])
+    return [c | {"sign_test_p_holm": p} for c, p in zip(found, corrected, strict=True)]
+
+
+def _gap(table: _Measured, mode: Mode, group: str) -> dict[str, Any]:
+    base = table.cells("base", mode, group)
+    found = share_of_gap(
+        paired(table.cells("generator", mode, group), base),
+        paired(table.cells("oracle_lora", mode, group), base),
+        seed=table.meta.seed,
+    )
+    return {"mode": mode, "holdout": group, **_share(found)}
+
+
+def _operation_gain(
+    table: _Measured, mode: Mode, other_format: Collection[str]
+) -> dict[str, Any] | None:
+    """Loss under another task's prompts minus loss under the right ones, per task."""
+    pairs = [
+        cell
+        for cell in paired(
+            table.cells("generator_wrong", mode, what="nll"),
+            table.cells("generator", mode, what="nll"),
+        )
+        if cell.task not in other_format
+    ]
+    if not pairs:
+        return None
+    found = interval(pairs, seed=table.meta.seed)
+    per_task = {t: _round(v) for tasks in task_means(pairs).values() for t, v in tasks.items()}
+    return {
+        "mean": _round(found.mean),
+        "low": _round(found.low),
+        "high": _round(found.high),
+        "share_positive": _round(sum(v > 0 for v in per_task.values()) / len(per_task)),
+        "n_tasks": len(per_task),
+        "left_out": sorted(set(other_format) & {s.slug for s in table.scores}),
+        "per_task": per_task,
+    }
+
+
+def _substitution(table: _Measured, mode: Mode) -> dict[str, Any] | None:
+    """How often the generator's answer is what a trained operation gives instead."""
+    known = table.cells("generator", mode, what="substituted")
+    if not known:
+        return None
+    found = interval(known, seed=table.meta.seed)
+    return {
+        "share": _round(found.mean),
+        "low": _round(found.low),
+        "high": _round(found.high),
+        "n_tasks": len({c.task for c in known}),
+        "n_items": len(known),
+    }
+
+
+def _retention(table: _Measured) -> dict[str, Any] | None:
+    """Generator on bare inputs as a share of the multi-task LoRA that is told the instruction."""
+    ours = table.cells("generator", "bare")
+    teacher = table.cells("multi_task_lora", "full")
+    if not ours or not teacher:
+        return None
+    found = share_of_gap(ours, teacher, seed=table.meta.seed)
+    return {**_share(found), "bare_generator": _mean(ours), "full_multi_task_lora": _mean(teacher)}
+
+
+def _similarity(
+    table: _Measured, similarities: Mapping[str, float] | None
+) -> dict[str, Any] | None:
+    """Results by how near a task's prompts are to the nearest training task's."""
+    slugs = {s.slug for s in table.scores}
+    known = {slug: value for slug, value in (similarities or {}).items() if slug in slugs}
+    order = sorted(known, key=lambda slug: (known[slug], slug))
+    if len(order) < len(_TERCILES):
+        return None
+    cuts = [round(len(order) * i / 3) for i in range(4)]
+    thirds = [order[a:b] for a, b in pairwise(cuts)]
+    terciles = []
+    for label, third in zip(_TERCILES, thirds, strict=True):
+        for mode in table.meta.modes:
+            for name in table.names(mode):
+                mine = [c for c in table.cells(name, mode) if c.task in third]
+                if mine:
+                    found = interval(mine, seed=table.meta.seed)
+                    terciles.append(
+                        {
+                            "tercile": label,
+                            "from": _round(known[third[0]]),
+                            "to": _round(known[third[-1]]),
+                            "mode": mode,
+                            "row": name,
+                            "score": _round(found.mean),
+                            "low": _round(found.low),
+                            "high": _round(found.high),
+                            "n_tasks": len({c.task for c in mine}),
+                        }
+                    )
+    per_mode = {
+        mode: {
+            task: _round(value)
+            for tasks in task_means(table.cells("generator", mode)).values()
+            for task, value in tasks.items()
+        }
+        for mode in table.meta.modes
+    }
+    return {
+        "terciles": terciles,
+        "tasks": [
+            {
+                "slug": slug,
+                "similarity": _round(known[slug]),
+                "score": {mode: scores.get(slug) for mode, scores in per_mode.items()},
+            }
+            for slug in order
+        ],
+    }
+
+
+def _failures(table: _Measured, tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    """Draw wrong items of the generator by seed, over all tasks and modes alike."""
+    by_slug = {task.info.slug: task for task in tasks}
+    wrong = sorted(
+        (s for s in table.scores if s.row == "generator" and s.score < WRONG_BELOW and s.draw == 0),
+        key=lambda s: (s.mode, s.slug, s.item),
+    )
+    rng = random.Random(f"{table.meta.seed}:failures")
+    found = []
+    for score in rng.sample(wrong, min(FAILURES, len(wrong))):
+        task = by_slug.get(score.slug)
+        example = task.test[score.item] if task else None
+        asked = example.prompt if example else ""
+        if example and score.mode == "bare":
+            asked = example.bare or example.prompt
+        found.append(
+            {
+                "mode": score.mode,
+                "slug": score.slug,
+                "item": score.item,
+                "description": task.info.description if task else score.slug,
+                "asked": asked[:_SHOWN],
+                "wanted": example.response[:_SHOWN] if example else "",
+                "got": score.text,
+                "score": _round(score.score),
+            }
+        )
+    return found
+
+
+def _not_measured(table: _Measured, meta: ReportMeta) -> dict[str, str]:
+    measured = {s.row for s in table.scores}
+    reasons = dict.fromkeys(ROWS, "not asked for") | dict.fromkeys(meta.rows, "no scores")
+    reasons |= meta.left_out
+    return {row: reason for row, reason in reasons.items() if row not in measured}
+
+
+def _share(found: Interval | None) -> dict[str, float | None]:
+    if found is None:
+        return {"share": None, "low": None, "high": None}
+    return {"share": _round(found.mean), "low": _round(found.low), "high": _round(found.high)}
+
+
+def _mean(of: Iterable[Cell]) -> float | None:
+    """Over tasks."""
+    means = [value for tasks in task_means(of).values() for value in tasks.values()]
+    return _round(sum(means) / len(means)) if means else None
+
+
+def _round(value: float) -> float:
+    return round(value, 4) + 0.0
+
+
+def _task_rows(scores: Sequence[ItemScore]) -> list[dict[str, Any]]:
+    groups: dict[tuple[str, str, str], list[ItemScore]] = {}
+    for score in scores:
+        groups.setdefault((score.row, score.mode, score.slug), []).append(score)
+    return [
+        {
+            "row": row,
+            "mode": mode,
+            "slug": slug,
+            "family": items[0].family,
+            "category": items[0].category,
+            "holdout": items[0].holdout,
+            "n_items": len({s.item for s in items}),
+            "draws": len({s.draw for s in items}),
+            **{what: _mean(cells(items, value)) for what, value in _VALUES.items()},
+        }
+        for (row, mode, slug), items in groups.items()
+    ]
+
+
+def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    aside = path.with_name(f"{path.name}.partial")
+    with aside.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    aside.replace(path)
+
+
+def _write(path: Path, text: str) -> None:
+    aside = path.with_name(f"{path.name}.partial")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)

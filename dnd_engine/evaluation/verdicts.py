@@ -1,0 +1,434 @@
+"""What an examination comes to, in plain words: from scores and distances alone, by fixed rules.
+
+A verdict holds, does not hold, or is open because what it needs was not measured. All differences
+are paired over the same items, with intervals over families (see `statistics`). "Clear of zero"
+means that the 95 % interval does not reach it. The thresholds below are all there are.
+
+Bare inputs are judged first where they were measured: only there must the prompts carry the task.
+Verdicts on full prompts then have names that end in `_full`.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dnd_engine.evaluation.scores import ItemScore, Mode
+from dnd_engine.evaluation.statistics import (
+    Cell,
+    Interval,
+    cells,
+    interval,
+    paired,
+    share_of_gap,
+    task_means,
+)
+from dnd_engine.evaluation.wording import (
+    holdout_label,
+    listed,
+    mode_label,
+    number,
+    percent,
+    row_label,
+    signed,
+    span,
+)
+
+__all__ = ["Verdict", "judge"]
+
+SAME_ITEM = 1e-3
+"""Two rows are identical if every item's loss is this near (nats) and every item's score equal."""
+
+SAME_SCORE, SAME_NLL = 0.02, 0.05
+"""Two rows are equal if their difference is not clear of zero, or its interval lies within this
+margin: a steady difference that nobody would notice is none."""
+
+ALIKE_COSINE = 0.1
+"""Adapters ignore the task if two prompt batches of one task give centred cosines at most this much
+above those of two tasks."""
+
+NEAR_TRAINING = 0.25
+"""A generator retrieves if its adapters lie nearer to a training adapter than this share of the
+distance between a training task and its nearest other one (medians)."""
+
+ORACLE_SHORTFALL = 0.05
+"""A generator this far below the oracle does not match it, however wide the interval."""
+
+SOLVED_SHARE = 0.5
+"""Share of the gap between base and oracle from which unseen tasks count as solved."""
+
+_NEW = ("family", "primitive")
+"""Holdouts in which nothing about the operation was seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """One statement about the generator."""
+
+    name: str
+    holds: bool | None
+    """None where a row or a distance that it needs is missing."""
+    good: bool | None
+    """Whether the finding speaks for the generator: ignoring prompts does not. None if open."""
+    mode: Mode
+    words: str
+    """The finding as one short sentence, then the numbers behind it."""
+
+
+def judge(
+    scores: Sequence[ItemScore],
+    distances: Mapping[str, Any],
+    *,
+    seed: int,
+    other_format: Collection[str] = (),
+) -> tuple[Verdict, ...]:
+    """Call an examination by name.
+
+    Args:
+        scores: Of all rows and modes.
+        distances: What `distances.measure` returned; empty if nothing was measured.
+        seed: Of the intervals.
+        other_format: Tasks whose wrong prompts ask for another answer format; `gain_on_unseen`
+            leaves them out, since there a format could be told apart instead of a task.
+
+    Returns:
+        The most telling first. Without any score, none.
+    """
+    found = {score.mode for score in scores}
+    modes: list[Mode] = [mode for mode in ("bare", "full") if mode in found]
+    verdicts: list[list[Verdict]] = []
+    for mode in modes:
+        evidence = _Evidence(scores, mode, distances, seed, frozenset(other_format))
+        suffix = "" if mode == modes[0] else "_full"
+        verdicts.append(
+            [
+                evidence.verdict(f"{name}{suffix}", bad=name in _BAD, finding=rule(evidence))
+                for name, rule in _RULES.items()
+            ]
+        )
+    if len(verdicts) < 2:
+        return tuple(verdicts[0]) if verdicts else ()
+    first, second = verdicts
+    # Full prompts are where users would send the instruction anyway, so whether one shared LoRA
+    # does as well there is told early.
+    lift = [v for v in second if v.name == "beats_multi_task_lora_full"]
+    return (*first[:2], *lift, *first[2:], *(v for v in second if v not in lift))
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    holds: bool | None
+    title: str
+    numbers: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    """What was measured in one mode."""
+
+    scores: Sequence[ItemScore]
+    mode: Mode
+    distances: Mapping[str, Any]
+    seed: int
+    other_format: frozenset[str]
+    known: dict[tuple[str, str], tuple[Cell, ...]] = field(default_factory=dict)
+    """Cells already taken: most rules ask for the same few."""
+
+    def verdict(self, name: str, *, bad: bool, finding: _Finding) -> Verdict:
+        words = f"{mode_label(self.mode)}: {finding.title}. {finding.numbers}".strip()
+        good = None if finding.holds is None else finding.holds != bad
+        return Verdict(name=name, holds=finding.holds, good=good, mode=self.mode, words=words)
+
+    def missing(self, *rows: str) -> list[str]:
+        measured = {s.row for s in self.scores if s.mode == self.mode}
+        return [row for row in rows if row not in measured]
+
+    def cells(self, row: str, what: str = "score") -> tuple[Cell, ...]:
+        if (row, what) not in self.known:
+            mine = (s for s in self.scores if s.row == row and s.mode == self.mode)
+            self.known[row, what] = cells(mine, lambda s: s.score if what == "score" else s.nll)
+        return self.known[row, what]
+
+    def level(self, row: str) -> Interval:
+        return interval(self.cells(row), seed=self.seed)
+
+    def told(self, row: str) -> str:
+        found = self.level(row)
+        return f"{row_label(row)} {number(found.mean)} ({span(found)})"
+
+    def difference(self, row: str, other: str, what: str = "score") -> Interval | None:
+        """None where the rows have no item in common."""
+        both = paired(self.cells(row, what), self.cells(other, what))
+        return interval(both, seed=self.seed) if both else None
+
+    def identical(self, row: str, other: str) -> bool:
+        losses = paired(self.cells(row, "nll"), self.cells(other, "nll"))
+        points = paired(self.cells(row), self.cells(other))
+        return (
+            bool(losses)
+            and all(abs(c.value) <= SAME_ITEM for c in losses)
+            and all(c.value == 0 for c in points)
+        )
+
+    def equal(self, row: str, other: str) -> bool:
+        pairs = (("score", SAME_SCORE), ("nll", SAME_NLL))
+        return all(
+            (found := self.difference(row, other, what)) is not None and _is_small(found, margin)
+            for what, margin in pairs
+        )
+
+
+def _is_small(found: Interval, margin: float) -> bool:
+    reaches_zero = not (found.above_zero or found.below_zero)
+    return reaches_zero or (-margin <= found.low and found.high <= margin)
+
+
+def _open(question: str, missing: Sequence[str]) -> _Finding:
+    return _Finding(None, f"not known whether {question}", f"Not measured: {listed([*missing])}.")
+
+
+def _depends_on_prompts(e: _Evidence) -> _Finding:
+    if missing := e.missing("generator", "generator_wrong"):
+        return _open("the prompts matter", missing)
+    controls = [c for c in ("generator_wrong", "generator_constant") if not e.missing(c)]
+    numbers = f"{e.told('generator')}; {listed([e.told(c) for c in controls])}."
+    numbers += "".join(f" Not measured: {row}." for row in e.missing("generator_constant"))
+    points = [e.difference("generator", control) for control in controls]
+    losses = [e.difference(control, "generator", "nll") for control in controls]
+    if all(found is not None and found.above_zero for found in points):
+        told = listed([_difference(found) for found in points if found is not None])
+        title = "the prompts carry the task" if e.mode == "bare" else "the prompts help"
+        return _Finding(True, title, f"{numbers} Differences {told}.")
+    if all(found is not None and found.above_zero for found in losses):
+        told = listed([_difference(found) for found in losses if found is not None])
+        return _Finding(
+            False,
+            "the prompts shift the odds, not the answers",
+            f"{numbers} The reference is likelier with the right prompts, by {told} nats a token, "
+            "but no more answers come out right.",
+        )
+    return _Finding(False, "no sign that the prompts matter", numbers)
+
+
+def _beats(other: str, yes: str, no: str, question: str, e: _Evidence) -> _Finding:
+    if missing := e.missing("generator", other):
+        return _open(question, missing)
+    found = e.difference("generator", other)
+    if found is None:
+        return _Finding(None, f"not known whether {question}", "The rows share no items.")
+    numbers = (
+        f"Generator {number(e.level('generator').mean)}, {row_label(other)} "
+        f"{number(e.level(other).mean)}. Difference {_difference(found)}."
+    )
+    if found.above_zero:
+        return _Finding(True, yes, numbers)
+    return _Finding(
+        False, f"clearly worse than {no}" if found.below_zero else f"no gain over {no}", numbers
+    )
+
+
+def _beats_base(e: _Evidence) -> _Finding:
+    return _beats("base", "better than the base", "the base", "it beats the base", e)
+
+
+def _beats_multi_task_lora(e: _Evidence) -> _Finding:
+    return _beats(
+        "multi_task_lora",
+        "better than one LoRA for all tasks",
+        "one LoRA for all tasks",
+        "it beats one LoRA for all tasks",
+        e,
+    )
+
+
+def _better_than_nearest(e: _Evidence) -> _Finding:
+    return _beats(
+        "nearest_lora",
+        "better than the nearest training task's LoRA",
+        "the nearest training task's LoRA",
+        "it beats the nearest training task's LoRA",
+        e,
+    )
+
+
+def _gain_on_unseen(e: _Evidence) -> _Finding:
+    question = "the right prompts help on unseen tasks"
+    if missing := e.missing("generator", "generator_wrong"):
+        return _open(question, missing)
+    unseen = {s.slug for s in e.scores if s.holdout} - e.other_format
+    gains = [
+        cell
+        for cell in paired(e.cells("generator_wrong", "nll"), e.cells("generator", "nll"))
+        if cell.task in unseen
+    ]
+    if not gains:
+        return _open(question, ["unseen tasks whose wrong prompts share their answer format"])
+    found = interval(gains, seed=e.seed)
+    tasks = [value for means in task_means(gains).values() for value in means.values()]
+    share = sum(value > 0 for value in tasks) / len(tasks)
+    numbers = (
+        f"With the right prompts the reference gains {_difference(found)} nats a token over "
+        f"another task's; it gains on {percent(share)} of {len(tasks)} tasks."
+    )
+    if found.above_zero:
+        return _Finding(True, "the right prompts help on unseen tasks", numbers)
+    title = "no clear gain from the right prompts on unseen tasks"
+    return _Finding(False, "the right prompts hurt" if found.below_zero else title, numbers)
+
+
+def _solves_unseen(e: _Evidence) -> _Finding:
+    question = "it solves tasks with nothing seen of their operation"
+    if missing := e.missing("base", "generator", "oracle_lora"):
+        return _open(question, missing)
+    new = [s for s in e.scores if s.holdout in _NEW]
+    if not new:
+        return _open(question, [holdout_label(h).lower() for h in _NEW])
+    part = _Evidence(new, e.mode, e.distances, e.seed, e.other_format)
+    if missing := part.missing("base", "generator", "oracle_lora"):
+        return _open(question, missing)
+    base = part.cells("base")
+    gap = share_of_gap(
+        paired(part.cells("generator"), base), paired(part.cells("oracle_lora"), base), seed=e.seed
+    )
+    if gap is None:
+        return _Finding(
+            None,
+            f"not known whether {question}",
+            "There is no clear gap between the base and a LoRA trained on labels.",
+        )
+    formats = [s for s in new if s.row == "generator" and s.mode == e.mode]
+    asked = [s for s in formats if s.format_ok is not None]
+    numbers = (
+        f"{part.told('generator')} against {number(part.level('oracle_lora').mean)} for a LoRA "
+        f"trained on labels: {percent(gap.mean)} of the gap ({percent(gap.low)} to "
+        f"{percent(gap.high)})."
+    )
+    if asked:
+        right = sum(bool(s.format_ok) for s in asked) / len(asked)
+        numbers += f" The answer format is right in {percent(right)}."
+    if gap.mean >= SOLVED_SHARE and gap.low > 0:
+        return _Finding(True, "it solves new operations", numbers)
+    failed = "new operations are learnt in part" if gap.low > 0 else "it fails on new operations"
+    return _Finding(False, failed, numbers)
+
+
+def _matches_oracle(e: _Evidence) -> _Finding:
+    if missing := e.missing("generator", "oracle_lora", "multi_task_lora"):
+        return _open("it matches a LoRA trained on labels", missing)
+    short = e.difference("generator", "oracle_lora")
+    lead = e.difference("generator", "multi_task_lora")
+    if short is None or lead is None:
+        return _Finding(
+            None, "not known whether it matches a LoRA trained on labels", "No items are shared."
+        )
+    numbers = (
+        f"{e.told('generator')}; {e.told('oracle_lora')}; difference {_difference(short)}. "
+        f"Over {row_label('multi_task_lora')} {_difference(lead)}."
+    )
+    reaches = not short.below_zero and short.mean >= -ORACLE_SHORTFALL
+    if reaches and lead.above_zero:
+        return _Finding(True, "as good as a LoRA trained on labels", numbers)
+    if reaches:
+        title = "level with a LoRA trained on labels, and so is one LoRA for all tasks"
+        return _Finding(False, title, numbers)
+    return _Finding(False, "below a LoRA trained on labels", numbers)
+
+
+def _ignores_prompts(e: _Evidence) -> _Finding:
+    question = "the prompts are ignored"
+    if missing := e.missing("generator", "generator_wrong"):
+        return _open(question, missing)
+    if e.identical("generator", "generator_wrong"):
+        return _Finding(
+            True,
+            "the prompts are ignored",
+            "Every item scores the same with the right prompts and with another task's.",
+        )
+    points = e.difference("generator", "generator_wrong")
+    losses = e.difference("generator_wrong", "generator", "nll")
+    if points is None or losses is None:
+        return _Finding(None, f"not known whether {question}", "No items are shared.")
+    numbers = (
+        f"Right minus wrong prompts: score {_difference(points)}, reference likelier by "
+        f"{_difference(losses)} nats a token."
+    )
+    if not e.equal("generator", "generator_wrong"):
+        return _Finding(False, "the prompts are not ignored", numbers)
+    alike, told = _alike(e.distances)
+    if alike is None:
+        return _Finding(None, f"not known whether {question}", f"{numbers} {told}")
+    if alike:
+        return _Finding(True, "the prompts are ignored", f"{numbers} {told}")
+    title = "the prompts change the adapter, not what it does"
+    return _Finding(False, title, f"{numbers} {told}")
+
+
+def _alike(distances: Mapping[str, Any]) -> tuple[bool | None, str]:
+    """Whether adapters of two tasks are as alike as two of one task."""
+    cosine = distances.get("cosine") or {}
+    different = cosine.get("different_task")
+    if different is None:
+        return None, "The cosine of ΔW was not measured."
+    if cosine.get("different_task_centred") is None:
+        return True, "All tasks get one and the same adapter."
+    if cosine.get("same_task_centred") is None:
+        return None, "One prompt draw per task: nothing to compare the cosine of ΔW with."
+    same, other = cosine["same_task_centred"], cosine["different_task_centred"]
+    told = f"Centred cosine of ΔW: same task {number(same)}, different tasks {number(other)}."
+    return same - other <= ALIKE_COSINE, told
+
+
+def _retrieves_nearest(e: _Evidence) -> _Finding:
+    question = "it only retrieves the nearest training adapter"
+    if missing := e.missing("generator", "nearest_lora"):
+        return _open(question, missing)
+    if e.identical("generator", "nearest_lora"):
+        return _Finding(
+            True,
+            "it retrieves the nearest training adapter",
+            "Every item scores as with the nearest training task's LoRA.",
+        )
+    points = e.difference("generator", "nearest_lora")
+    losses = e.difference("generator", "nearest_lora", "nll")
+    if points is None or losses is None:
+        return _Finding(None, f"not known whether {question}", "No items are shared.")
+    numbers = (
+        f"Generator minus nearest training LoRA: score {_difference(points)}, loss "
+        f"{_difference(losses)} nats a token."
+    )
+    if not e.equal("generator", "nearest_lora"):
+        return _Finding(False, "it does not merely retrieve", numbers)
+    ratio = (e.distances.get("nearest") or {}).get("ratio")
+    if ratio is None:
+        return _Finding(
+            None,
+            f"not known whether {question}",
+            f"{numbers} The distance of ΔW to training was not measured.",
+        )
+    numbers += (
+        f" ΔW lies {number(ratio)} times as far from its nearest training adapter as training "
+        "tasks lie from each other."
+    )
+    if ratio < NEAR_TRAINING:
+        return _Finding(True, "it retrieves the nearest training adapter", numbers)
+    return _Finding(False, "as good as the nearest training LoRA, but not a copy of it", numbers)
+
+
+def _difference(found: Interval) -> str:
+    note = ", over items of one family" if found.unit == "items" else ""
+    return f"{signed(found.mean)} ({span(found)}{note})"
+
+
+_RULES = {
+    "depends_on_prompts": _depends_on_prompts,
+    "beats_multi_task_lora": _beats_multi_task_lora,
+    "gain_on_unseen": _gain_on_unseen,
+    "solves_unseen": _solves_unseen,
+    "better_than_nearest": _better_than_nearest,
+    "matches_oracle": _matches_oracle,
+    "beats_base": _beats_base,
+    "ignores_prompts": _ignores_prompts,
+    "retrieves_nearest": _retrieves_nearest,
+}
+"""In the order in which they are told."""
+
+_BAD = ("ignores_prompts", "retrieves_nearest")

@@ -1,0 +1,187 @@
+"""Invented item scores of some forty tasks, with planted generators: not results."""
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dnd_engine.evaluation.scores import MODES, ROWS, ItemScore, Mode, ReportMeta
+from dnd_engine.training.tasks import Example, Task, TaskInfo
+
+CHANCES: dict[Mode, dict[str, float]] = {
+    "bare": {
+        "base": 0.01,
+        "few_shot": 0.06,
+        "mean_lora": 0.02,
+        "multi_task_lora": 0.03,
+        "nearest_lora": 0.08,
+        "generator": 0.3,
+        "generator_wrong": 0.02,
+        "generator_shuffled": 0.12,
+        "generator_constant": 0.02,
+        "oracle_lora": 0.85,
+    },
+    "full": {
+        "base": 0.05,
+        "few_shot": 0.15,
+        "mean_lora": 0.12,
+        "multi_task_lora": 0.42,
+        "nearest_lora": 0.25,
+        "generator": 0.43,
+        "generator_wrong": 0.3,
+        "generator_shuffled": 0.36,
+        "generator_constant": 0.33,
+        "oracle_lora": 0.88,
+    },
+}
+"""A generator that reads its prompts."""
+
+DISTANCES: dict[str, Any] = {
+    "n_tasks": 40,
+    "n_adapters": 120,
+    "n_training": 60,
+    "cosine": {
+        "same_task": 0.9991,
+        "different_task": 0.79,
+        "same_task_centred": 0.97,
+        "different_task_centred": -0.02,
+    },
+    "distributions": {
+        "same_task": {"n": 120, "values": [0.997 + 0.00014 * i for i in range(21)]},
+        "different_task": {"n": 7020, "values": [0.6 + 0.018 * i for i in range(21)]},
+        "same_task_centred": {"n": 120, "values": [0.9 + 0.0049 * i for i in range(21)]},
+        "different_task_centred": {"n": 7020, "values": [-0.4 + 0.045 * i for i in range(21)]},
+    },
+    "nearest": {
+        "generated": {},
+        "distribution": {"n": 120, "values": [0.4 + 0.03 * i for i in range(21)]},
+        "leave_one_out": {"n": 60, "values": [0.5 + 0.03 * i for i in range(21)]},
+        "ratio": 0.9,
+        "nearest_task": {},
+    },
+    "outside_span": {
+        "generated": {},
+        "distribution": {"n": 120, "values": [0.5 + 0.02 * i for i in range(21)]},
+        "leave_one_out": {"n": 60, "values": [0.6 + 0.02 * i for i in range(21)]},
+        "ratio": 0.85,
+    },
+}
+
+_CATEGORIES = ("classify", "transform", "lexical", "dates", "sql")
+_HOLDOUTS = ("primitive", "composition", "family")
+
+
+def tasks(count: int = 40, items: int = 8) -> list[Task]:
+    """Unseen tasks, two to a family."""
+    return [
+        Task(
+            TaskInfo(
+                slug=f"task-{n:02}",
+                family=f"family-{n // 2:02}",
+                category=_CATEGORIES[n // 2 % len(_CATEGORIES)],
+                metric="exact",
+                licence="CC0-1.0",
+                licence_class="permissive",
+                description=f"Invented task {n}",
+                split="heldout",
+            ),
+            (),
+            tuple(
+                Example(f"Do thing {n}.\n\ninput {i}", f"answer {i} | {n}") for i in range(items)
+            ),
+        )
+        for n in range(count)
+    ]
+
+
+def scores(
+    chances: Mapping[Mode, Mapping[str, float]] | None = None,
+    *,
+    of: Sequence[Task] | None = None,
+    draws: int = 3,
+    copies: Mapping[str, str] | None = None,
+) -> list[ItemScore]:
+    """Scores of rows that get each item right with a given chance, up to a task's own difficulty.
+
+    Args:
+        chances: Mode to row to chance.
+        of: The tasks.
+        draws: Prompt draws of the generator's row.
+        copies: Row to the row whose every score and text it repeats.
+    """
+    copies = copies or {}
+    found = []
+    for mode, rows in (chances or CHANCES).items():
+        for row in rows:
+            source = copies.get(row, row)
+            for task in tasks() if of is None else of:
+                for draw in range(draws if row == "generator" else 1):
+                    # A copy repeats its source's first draw, whatever its own number.
+                    rng = random.Random(f"{mode}:{source}:{draw if source == row else 0}")
+                    found += _task_scores(rng, row, mode, draw, task, rows[source])
+    return found
+
+
+def _task_scores(
+    rng: random.Random, row: str, mode: Mode, draw: int, task: Task, chance: float
+) -> list[ItemScore]:
+    number = int(task.info.slug.rsplit("-", 1)[1])
+    family = random.Random(task.info.family).uniform(-0.25, 0.25)  # the same for all rows
+    rng = random.Random(f"{rng.random()}:{task.info.slug}")
+    likely = chance + family * min(chance, 1 - chance)
+    found = []
+    for item in range(len(task.test)):
+        # Some items are easier for every row, which is what pairing is for.
+        luck = rng.random(), random.Random(f"{mode}:{task.info.slug}:{item}").random()
+        right = luck[rng.random() < 0.7] < likely
+        formatted = right or rng.random() < 0.8
+        found.append(
+            ItemScore(
+                row=row,
+                mode=mode,
+                draw=draw,
+                slug=task.info.slug,
+                family=task.info.family,
+                category=task.info.category,
+                holdout=_HOLDOUTS[number // 2 % 3] if task.info.split == "heldout" else "",
+                item=item,
+                score=float(right),
+                exact=right,
+                format_ok=formatted if number % 2 else None,
+                content_ok=right if number % 2 and formatted else None,
+                choice=right or rng.random() < 0.5 if number % 5 == 0 else None,
+                nll=round(3 - 2.5 * likely + rng.gauss(0, 0.15), 4),
+                substituted=not right and rng.random() < 0.3 if number % 3 == 0 else None,
+                text=task.test[item].response if right else f"wrong `{item}` | <b>no</b>",
+            )
+        )
+    return found
+
+
+def meta(**fields: Any) -> ReportMeta:
+    """A report's frame."""
+    values: dict[str, Any] = {
+        "command": "dnd evaluate --tasks tasks --split heldout --out report",
+        "seed": 0,
+        "split": "heldout",
+        "generator": "invented",
+        "generator_sha256": "a1c94e" + "0" * 58,
+        "base": "example/tiny-llama",
+        "rows": ROWS,
+        "modes": MODES,
+        "data": "40 invented tasks of 20 families, 8 items each.",
+        "cost": {
+            "examination_seconds": 5400.0,
+            "synthesis": {"seconds_per_task": 0.31},
+            "oracle_lora": {"seconds_per_task": 24.0},
+            "generator_training_seconds": 18000.0,
+            "tasks_to_pay_off": 760,
+        },
+        "distances": DISTANCES,
+    }
+    return ReportMeta(**(values | fields))
+
+
+def similarities(of: Sequence[Task]) -> dict[str, float]:
+    """Task to similarity."""
+    rng = random.Random("similarities")
+    return {task.info.slug: round(rng.uniform(0.2, 0.8), 3) for task in of}
