@@ -33,7 +33,7 @@ class LoRAHost:
     def __init__(self, model: nn.Module, layout: LoRALayout) -> None:
         self.model = model
         self.layout = layout
-        self._active: Mapping[str, tuple[Tensor, Tensor]] = {}
+        self._worn = FittedLoRA({})
         modules = dict(model.named_modules())
         for target in layout.targets:
             module = modules.get(target.path)
@@ -49,14 +49,20 @@ class LoRAHost:
 
     def _hook(self, path: str):  # type: ignore[no-untyped-def]  # torch types hooks as Callable[..., Any]
         def add_low_rank(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            factors = self._active.get(path)
+            factors = self._worn.factors.get(path)
             if factors is None:
                 return output
             down, up = factors
-            groups = down.shape[0]
-            x = args[0].reshape(groups, -1, down.shape[1])
-            y = output.reshape(groups, -1, up.shape[2])
-            return torch.baddbmm(y, torch.bmm(x, down), up).view_as(output)
+            groups, bare = down.shape[0], self._worn.num_bare
+            x, y = args[0], output
+            if bare:
+                rows = x.shape[0] * bare // (bare + groups)
+                x, y = x[rows:], y[rows:]
+            if x.shape[0] != groups:
+                x, y = x.reshape(groups, -1, x.shape[-1]), y.view(groups, -1, y.shape[-1])
+            # In place: a linear layer keeps its input for the gradient, never its output.
+            y.baddbmm_(torch.bmm(x, down), up)
+            return output
 
         return add_low_rank
 
@@ -70,11 +76,11 @@ class LoRAHost:
             fitted: One adapter per group; the batch's rows are split into that many equal
                 consecutive groups. None leaves the base bare.
         """
-        self._active = {} if fitted is None else fitted.factors
+        self._worn = fitted or FittedLoRA({})
         try:
             yield
         finally:
-            self._active = {}
+            self._worn = FittedLoRA({})
 
     def fit(
         self, tokens: Float[Tensor, "groups tokens rows cols"], layout: LoRALayout | None = None
@@ -108,3 +114,20 @@ class FittedLoRA:
 
     factors: Mapping[str, tuple[Tensor, Tensor]]
     """Layer path to A^T (groups, in, r) and scaled B^T (groups, r, out)."""
+    num_bare: int = 0
+    """Groups of rows that stand before those of `factors` and wear nothing."""
+
+    def without_bare(self) -> "FittedLoRA":
+        """The same, leading groups whose B is zero no longer computed: their rows stay the base's.
+
+        Of two rows this halves the arithmetic, and lets small products skip the setting-up of large
+        ones.
+        """
+        if not self.factors:
+            return self
+        ups = [up for _, up in self.factors.values()]
+        groups = len(ups[0])
+        worn = [any(bool(up[group].any()) for up in ups) for group in range(groups)]
+        first = worn.index(True) if any(worn) else groups
+        kept = {path: (down[first:], up[first:]) for path, (down, up) in self.factors.items()}
+        return FittedLoRA(kept if first < groups else {}, self.num_bare + first)

@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 
 import typer
 
-from dnd_engine.cli import adapters, collect, evaluate, tasks, train
+from dnd_engine.cli import adapters, bench, collect, evaluate, tasks, train
 from dnd_engine.cli.common import plain_errors
 
 __all__ = ["app", "main"]
@@ -29,6 +29,7 @@ for command in (
     collect.collect,
     train.train,
     evaluate.evaluate,
+    bench.bench,
     adapters.info,
 ):
     app.command()(command)

@@ -1,6 +1,7 @@
 """The command that examines a generator."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,56 +19,106 @@ from dnd_engine.cli.common import (
     typed_arguments,
 )
 from dnd_engine.config import EngineConfig
-from dnd_engine.errors import ConfigError
 
 __all__ = ["evaluate"]
 
 
 @plain_errors
 def evaluate(
-    tasks: Annotated[Path, typer.Option(help="Task folder.")],
+    tasks: Annotated[list[Path], typer.Option(help="Task folder; may be given several times.")],
     out: Annotated[Path, typer.Option(help="Report folder; a second call continues in it.")],
     generator: GeneratorOption = None,
-    split: Annotated[str, typer.Option(help="train or heldout.")] = "heldout",
-    rows: Annotated[str | None, typer.Option(help="Comma-separated; default: all.")] = None,
+    split: Annotated[
+        str, typer.Option(help="heldout, or train for new items of tasks that training saw.")
+    ] = "heldout",
+    holdout: Annotated[
+        str | None,
+        typer.Option(
+            help="Kinds of held-out tasks, of family, primitive, composition, pair and format, "
+            "with commas; default: what the folders hold. Pairs and formats are made on the spot."
+        ),
+    ] = None,
+    rows: Annotated[str | None, typer.Option(help="With commas; default: all.")] = None,
     modes: Annotated[str, typer.Option(help="full, bare, or both with a comma.")] = "full,bare",
+    limit_tasks: Annotated[int | None, typer.Option(min=1, help="Tasks, drawn by seed.")] = None,
+    limit_items: Annotated[int, typer.Option(min=1, help="Test items per task.")] = 10,
+    draws: Annotated[
+        int, typer.Option(min=1, help="Prompt draws of the row generator; other rows have one.")
+    ] = 3,
+    adapters: Annotated[
+        Path | None, typer.Option(help="Collection of trained LoRAs, for the rows that wear one.")
+    ] = None,
     multi_task_lora: Annotated[
         Path | None, typer.Option(help="Its folder, for the row of that name.")
     ] = None,
-    limit_tasks: Annotated[int | None, typer.Option(help="Tasks, drawn by seed.")] = None,
-    limit_items: Annotated[int, typer.Option(help="Test items per task.")] = 10,
+    run: Annotated[
+        Path | None, typer.Option(help="Run folder of the generator, for what training cost.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of items, conditions and intervals.")] = 0,
     card: Annotated[
-        bool, typer.Option("--card", help="Also write the result into the generator's card.")
+        bool, typer.Option("--card", help="Also write the result into the generator's folder.")
     ] = False,
     base: BaseOption = DEFAULT_BASE,
     device: DeviceOption = None,
     as_json: Json = False,
 ) -> None:
     """Examine a generator on new items: against its base, its controls, and wrong prompts."""
-    from dnd_engine.card import update_card
-    from dnd_engine.evaluation.examine import ROWS, ExaminationConfig, examine, report_markdown
-    from dnd_engine.training.tasks import SPLITS, load_tasks
+    from dnd_engine.card import save_report, update_card
+    from dnd_engine.evaluation.examine import ExaminationConfig, choose_tasks, examine
+    from dnd_engine.evaluation.report import report_markdown
+    from dnd_engine.evaluation.scores import MODES, ROWS
+    from dnd_engine.training.tasks import HOLDOUTS, SPLITS, read_index
 
-    if split not in SPLITS:
-        raise ConfigError(f"`split` must be {' or '.join(SPLITS)}, got {split!r}.")
+    splits = _known("split", split, SPLITS)
+    if len(splits) != 1:
+        raise typer.BadParameter(f"expected one of {', '.join(SPLITS)}.", param_hint="'--split'")
+    holdouts = () if holdout is None else _known("holdout", holdout, HOLDOUTS)
+    if holdouts and split == "train":
+        raise typer.BadParameter("is for --split heldout.", param_hint="'--holdout'")
     config = ExaminationConfig(
         out=out,
-        rows=ROWS if rows is None else tuple(rows.split(",")),
-        modes=tuple(modes.split(",")),  # type: ignore[arg-type]  # checked by the config
+        rows=ROWS if rows is None else _known("rows", rows, ROWS),
+        modes=tuple(mode for mode in MODES if mode in _known("modes", modes, MODES)),
         split=split,
-        multi_task_lora=multi_task_lora,
-        limit_tasks=limit_tasks,
         limit_items=limit_items,
+        draws=draws,
+        adapters=adapters,
+        multi_task_lora=multi_task_lora,
+        run=run,
         seed=seed,
     )
+    for folder in tasks:
+        read_index(folder)  # a wrong folder is told before models load
     engine = load_engine(EngineConfig(base=base, generator=generator, device=device))
-    chosen = load_tasks(tasks, split=split)
-    if split == "train":
-        # Only tasks the generator was trained on are "seen"; the rest of the split was left out.
-        known = {row["task"] for row in engine.training_data}
-        chosen = tuple(task for task in chosen if task.info.slug in known)
-    report = examine(engine, chosen, config, command=shlex.join(["dnd", *typed_arguments()]))
+    chosen = choose_tasks(
+        tasks,
+        [row["task"] for row in engine.training_data],
+        split=split,
+        holdouts=holdouts,
+        limit=limit_tasks,
+        seed=seed,
+    )
+    what = "tasks that training saw" if split == "train" else "held-out tasks"
+    kinds = f" ({', '.join(holdouts)})" if holdouts else ""
+    data = (
+        f"{len(chosen)} {what}{kinds} of {', '.join(folder.name for folder in tasks)}, "
+        f"up to {limit_items} items each."
+    )
+    command = shlex.join(["dnd", *typed_arguments()])
+    report = examine(engine, chosen, config, command=command, data=data)
     if card:
         update_card(engine.info.generator_path, split, report_markdown(report))
+        save_report(engine.info.generator_path, split, report)
     show(report, as_json, report_markdown(report))
+
+
+def _known(name: str, value: str, allowed: Sequence[str]) -> tuple[str, ...]:
+    """Names with commas; a stray one is wrong usage."""
+    found = tuple(dict.fromkeys(part.strip() for part in value.split(",")))
+    strays = [part for part in found if part not in allowed]
+    if strays:
+        raise typer.BadParameter(
+            f"expected some of {', '.join(allowed)}, got {', '.join(map(repr, strays))}.",
+            param_hint=f"'--{name}'",
+        )
+    return found

@@ -14,13 +14,34 @@ from dnd_engine.cli.common import (
 
 __all__ = ["train"]
 
+_INTERRUPTED = 130
+"""Exit code of a program that Ctrl-C ended."""
+
 
 @plain_errors
 def train(
     recipe: Annotated[Path, typer.Argument(help="YAML recipe; flags override it.")],
-    tasks: Annotated[Path | None, typer.Option(help="Task folder.")] = None,
+    tasks: Annotated[
+        list[Path] | None, typer.Option(help="Task folder; may be given several times.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Encoded prompts; runs on the same data may share it.")
+    ] = None,
     kind: Annotated[str | None, typer.Option(help="generator or multi_task_lora.")] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(help="task_loss, reconstruction, delta_w or distillation."),
+    ] = None,
+    collection: Annotated[
+        Path | None, typer.Option(help="LoRA checkpoints of `dnd collect`, for objectives on them.")
+    ] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="Multi-task LoRA folder, for distillation.")
+    ] = None,
+    warm_start: Annotated[
+        Path | None, typer.Option(help="Generator folder whose weights to start from.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
@@ -31,12 +52,30 @@ def train(
     from dnd_engine.training.recipe import TrainRecipe
     from dnd_engine.training.trainer import train as run
 
-    overrides = {"tasks": tasks, "out": out, "kind": kind}
-    overrides |= {"steps": steps, "seed": seed, "threads": threads}  # type: ignore[dict-item]
-    result = run(TrainRecipe.read(recipe, **overrides), resume=resume)
+    settings = TrainRecipe.read(
+        recipe,
+        tasks=tasks,
+        out=out,
+        cache=cache,
+        kind=kind,
+        objective=objective,
+        collection=collection,
+        teacher=teacher,
+        warm_start=warm_start,
+        steps=steps,
+        seed=seed,
+        threads=threads,
+    )
+    try:
+        result = run(settings, resume=resume)
+    except KeyboardInterrupt as stop:
+        typer.echo(str(stop) or "Stopped at once; the last checkpoint stays.", err=True)
+        raise typer.Exit(_INTERRUPTED) from stop
+    wrong = result.validation.get("validation_loss_wrong_prompts")
+    compared = "" if wrong is None else f", {wrong:.3f} with prompts of another family"
     show(
         {**asdict(result), "generator": str(result.generator)},
         as_json,
-        f"{result.generator}: {result.steps} steps. Validation loss {result.validation_loss:.3f} "
-        f"with the right prompts, {result.validation_loss_wrong_prompts:.3f} with another task's.",
+        f"{result.generator}: {result.steps} steps, weights of step {result.best_step}. Validation "
+        f"loss {result.validation_loss:.3f} with the right prompts{compared}.",
     )

@@ -1,181 +1,413 @@
-"""Prompt-task batches: several tasks, a few examples each, one condition per task.
+"""Prompt-task batches: several tasks, a row of examples each, one condition per task.
 
 Everything a step sees is a function of (seed, step), so runs can be compared and resumed exactly.
+Examples are tokenised when they are drawn: that is a hundredth of a step, where tokenising all
+variants of all tasks would take minutes at every start.
 """
 
+import hashlib
 import random
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from statistics import median
+from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from dnd_engine.encoder import PromptEncoder
+from dnd_engine.encoder import POOLED_LENGTH, ConditionSource
+from dnd_engine.errors import ConfigError
+from dnd_engine.training.checkpoint import read_cached, write_tensors
 from dnd_engine.training.examples import EncodedExample, Mode, PackedExamples, encode_example, pack
 from dnd_engine.training.recipe import TrainRecipe
+from dnd_engine.training.shared_inputs import SharedInputs, Shown
 from dnd_engine.training.tasks import Example, Task
 
-__all__ = ["Batch", "ConditionPool", "TaskPool", "build_pools", "draw_batch", "validation_batches"]
+__all__ = [
+    "Batch",
+    "ConditionPool",
+    "Drawn",
+    "Role",
+    "Sampler",
+    "TaskCondition",
+    "TaskPool",
+    "build_pools",
+    "encode_conditions",
+    "split_families",
+]
+
+Role = Literal["train", "validation"]
+"""Whether a task is trained on, or belongs to a family that only validates."""
 
 _LENGTH_BUCKETS = 4
-"""Tasks of one step come from one quarter of the lengths, which halves the padding."""
+"""Tasks of one step come from one quarter of the lengths, so that their rows fill alike."""
+
+_LEAST_EXAMPLES = 16
+"""Tasks with fewer examples would be learnt by heart."""
+
+_PROBED_EXAMPLES = 16
+"""Examples of a task that are tokenised at the start, to know its typical length."""
+
+_OVERFLOWS = 3
+"""Examples that may fail to fit what is left of a row before it counts as full."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskPool:
-    """A task's tokenised training examples, by mode."""
+    """A task's training examples, and a few that are held back."""
 
     task: Task
-    full: tuple[EncodedExample, ...]
-    bare: tuple[EncodedExample, ...]
+    role: Role
+    examples: tuple[Example, ...]
+    """To be drawn from; some may turn out too long."""
+    prompts: tuple[str, ...]
+    """Those that conditions are drawn from."""
     validation: tuple[EncodedExample, ...]
-    """Bare where the task has bare inputs, else full."""
+    """Held back. Bare where the task has bare inputs, else full."""
+    length: float
+    """Typical number of tokens."""
 
-    @property
-    def length(self) -> float:
-        """Typical number of tokens."""
-        return median(len(e.ids) for e in (self.bare or self.full))
+
+@dataclass(frozen=True, slots=True)
+class TaskCondition:
+    """Encoded training prompts of one task."""
+
+    tokens: Float[Tensor, "prompts length width"]
+    """In bfloat16 and mapped from the cache file: 64 prompts of 48 tokens, 384 wide, are 2.4 MB,
+    so 1,000 tasks are 2.4 GB that the system may drop and read again, not memory of ours."""
+    mask: Bool[Tensor, "prompts length"]
+    centroid: Float[Tensor, " centroid_width"]
 
 
 @dataclass(frozen=True, slots=True)
 class ConditionPool:
-    """Encoded training prompts of every task, in half the memory of float32."""
+    """Encoded training prompts of every task."""
 
-    tokens: Float[Tensor, "tasks pool length width"]
-    mask: Bool[Tensor, "tasks pool length"]
-    sizes: Int[Tensor, " tasks"]
-    """Prompts of each task that are real; the rest of its rows is empty."""
-    centroids: Float[Tensor, "tasks width"]
+    tasks: tuple[TaskCondition, ...]
 
     def draw(
         self, task: int, num_prompts: int, rng: random.Random
     ) -> tuple[Float[Tensor, "prompts length width"], Bool[Tensor, "prompts length"]]:
         """A fresh prompt batch of one task; repeats only if the task has too few prompts."""
-        size = int(self.sizes[task])
+        pool = self.tasks[task]
+        size = len(pool.tokens)
         rows = rng.sample(range(size), min(size, num_prompts))
         rows = (rows * (num_prompts // len(rows) + 1))[:num_prompts]
-        return self.tokens[task, rows].float(), self.mask[task, rows]
+        return pool.tokens[rows].float(), pool.mask[rows]
 
-    def statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of each channel over all real tokens."""
-        real = self.tokens[self.mask].float()
-        return real.mean(dim=0), real.std(dim=0)
+    def sample(self, tasks: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """One prompt of each of up to 64 tasks, spread over them: tokens and mask."""
+        chosen = tasks[:: max(1, len(tasks) // 64)][:64]
+        tokens = torch.stack([self.tasks[task].tokens[0].float() for task in chosen])
+        return tokens, torch.stack([self.tasks[task].mask[0] for task in chosen])
+
+    def statistics(
+        self, tasks: Iterable[int], *, per_position: bool
+    ) -> tuple[Float[Tensor, "*length width"], Float[Tensor, "*length width"]]:
+        """Mean and deviation of each channel over the prompts of some tasks.
+
+        Task by task and in double precision, so that memory and rounding stay small.
+
+        Args:
+            tasks: Positions of the tasks.
+            per_position: Separately for each position, as the base's layers need it; else over
+                all real tokens.
+        """
+        axes = (0,) if per_position else (0, 1)
+        count, total, squares = torch.tensor(0.0), torch.tensor(0.0), torch.tensor(0.0)
+        for task in tasks:
+            pool = self.tasks[task]
+            real = pool.tokens.double() * pool.mask[..., None]
+            count = count + pool.mask.double().sum(dim=axes)[..., None]
+            total, squares = total + real.sum(dim=axes), squares + real.square().sum(dim=axes)
+        mean = total / count
+        variance = (squares - count * mean.square()) / (count - 1).clamp(min=1)
+        return mean.float(), variance.clamp(min=0).sqrt().float()
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Where one example of a batch comes from."""
+
+    pool: int
+    example: int | None
+    """Index in the pool's examples; None if it was made for an input of another task."""
+    mode: Mode
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """One step's examples, a group per task, and the condition of each group."""
 
+    step: int
+    """-1 for held-back examples."""
     tasks: tuple[int, ...]
-    """Whose prompts condition each group."""
-    examples: PackedExamples
-    prompts: Float[Tensor, "tasks prompts length width"] | None
-    mask: Bool[Tensor, "tasks prompts length"] | None
+    """Whose examples the groups hold."""
+    drawn: tuple[Drawn, ...]
+    """Each example, in the order of `examples`; empty for held-back ones."""
+    examples: PackedExamples | None
+    """None if the step was drawn without."""
+    prompts: Float[Tensor, "tasks prompts length width"]
+    mask: Bool[Tensor, "tasks prompts length"]
 
     @property
     def num_tokens(self) -> int:
         """Positions the base computes, padding included."""
-        return self.examples.ids.numel()
+        return 0 if self.examples is None else self.examples.ids.numel()
+
+
+def split_families(tasks: Sequence[Task], wanted: tuple[str, ...] | float, seed: int) -> set[str]:
+    """Families that validate instead of training.
+
+    Args:
+        tasks: All training tasks.
+        wanted: Names, or the share of families to draw.
+        seed: Of the draw.
+
+    Raises:
+        ConfigError: If a name is no family of the tasks, or no family is left to train on.
+    """
+    families = sorted({task.info.family for task in tasks})
+    if isinstance(wanted, tuple):
+        chosen = set(wanted)
+        if unknown := sorted(chosen - set(families)):
+            raise ConfigError(
+                f"`validation_families`: {', '.join(unknown)} are no families of the training "
+                f"tasks. `tasks.csv` names {len(families)}, such as {', '.join(families[:3])}."
+            )
+    else:
+        count = max(1, round(wanted * len(families))) if wanted else 0
+        chosen = set(random.Random(f"{seed}:validation families").sample(families, count))
+    if len(chosen) == len(families):
+        raise ConfigError("`validation_families` takes all families; none is left to train on.")
+    return chosen
 
 
 def build_pools(
-    tasks: Iterable[Task], tokenizer: PreTrainedTokenizerBase, recipe: TrainRecipe
+    tasks: Iterable[Task],
+    tokenizer: PreTrainedTokenizerBase,
+    recipe: TrainRecipe,
+    validation_families: Iterable[str] = (),
 ) -> tuple[TaskPool, ...]:
-    """Tokenise the train sides; tasks with too few short examples are left out."""
-    pools = []
-    for task in tqdm(list(tasks), desc="Tokenise tasks", leave=False):
-        held = recipe.validation_examples
-        full = _encode(task.train[:-held], tokenizer, "full", recipe.max_tokens)
-        bare = _encode(task.train[:-held], tokenizer, "bare", recipe.max_tokens)
-        check = _encode(
-            task.train[-held:], tokenizer, "bare" if bare else "full", recipe.max_tokens
-        )
-        if len(full) >= 8 * recipe.examples_per_task and check:
-            pools.append(TaskPool(task, full, bare, check))
+    """Prepare the train sides; tasks with too few short examples are left out."""
+    pools, validating = [], set(validation_families)
+    for task in tqdm(list(tasks), desc="Look through tasks", leave=False):
+        examples = task.train[: -recipe.validation_examples]
+        if len(examples) < _LEAST_EXAMPLES:
+            continue
+        rng = random.Random(f"{recipe.seed}:probe:{task.info.slug}")
+        probed = rng.sample(examples, _PROBED_EXAMPLES)
+        full = _fitting(probed, tokenizer, "full", recipe.max_tokens)
+        bare = _fitting(probed, tokenizer, "bare", recipe.max_tokens)
+        held = task.train[-recipe.validation_examples :]
+        check = _fitting(held, tokenizer, "bare" if bare else "full", recipe.max_tokens)
+        if 2 * len(full) >= len(probed) and check:
+            role: Role = "validation" if task.info.family in validating else "train"
+            length = median(len(e.ids) for e in bare or full)
+            prompts = sorted({e.prompt for e in examples})
+            rng = random.Random(f"{recipe.seed}:condition:{task.info.slug}")
+            prompts = rng.sample(prompts, min(recipe.pool_prompts, len(prompts)))
+            pools.append(TaskPool(task, role, examples, tuple(prompts), check, length))
     return tuple(pools)
 
 
-def build_conditions(
-    pools: Sequence[TaskPool], encoder: PromptEncoder, recipe: TrainRecipe
-) -> ConditionPool:
-    """Encode `pool_prompts` training prompts of every task, once."""
-    num, length, width = recipe.pool_prompts, recipe.stages[0][1], encoder.width
-    tokens = torch.zeros(len(pools), num, length, width, dtype=torch.bfloat16)
-    mask = torch.zeros(len(pools), num, length, dtype=torch.bool)
-    sizes = torch.zeros(len(pools), dtype=torch.long)
-    centroids = torch.zeros(len(pools), width)
-    for row, pool in enumerate(tqdm(pools, desc="Encode prompts", leave=False)):
-        prompts = [e.prompt for e in pool.task.train[: -recipe.validation_examples]]
-        rng = random.Random(f"{recipe.seed}:{pool.task.info.slug}")
-        chosen = rng.sample(prompts, min(num, len(prompts)))
-        encoded = encoder.encode(chosen, length)
-        tokens[row, : len(chosen)] = encoded.tokens.to(torch.bfloat16)
-        mask[row, : len(chosen)] = encoded.mask
-        sizes[row] = len(chosen)
-        centroids[row] = encoded.pooled.mean(dim=0)
-    return ConditionPool(tokens, mask, sizes, centroids)
-
-
-def draw_batch(
-    pools: Sequence[TaskPool], conditions: ConditionPool | None, recipe: TrainRecipe, step: int
-) -> Batch:
-    """The batch of one step."""
-    rng = random.Random(f"{recipe.seed}:{step}")
-    by_length = sorted(range(len(pools)), key=lambda i: pools[i].length)
-    size = -(-len(pools) // min(_LENGTH_BUCKETS, max(1, len(pools) // recipe.tasks_per_step)))
-    start = rng.randrange(-(-len(pools) // size)) * size
-    bucket = by_length[start : start + size]
-    tasks = tuple(rng.sample(bucket, min(recipe.tasks_per_step, len(bucket))))
-    groups = [
-        [_draw_example(pools[i], recipe.bare_share, rng) for _ in range(recipe.examples_per_task)]
-        for i in tasks
-    ]
-    return _batch(tasks, groups, conditions, recipe, rng)
-
-
-def validation_batches(
+def encode_conditions(
     pools: Sequence[TaskPool],
-    conditions: ConditionPool | None,
+    reader: ConditionSource,
+    encoder: ConditionSource,
+    identity: str,
     recipe: TrainRecipe,
-    *,
-    wrong: bool = False,
-) -> Iterable[Batch]:
-    """The held-back examples of every task; `wrong` conditions each on another task's prompts."""
-    order = sorted(range(len(pools)), key=lambda i: pools[i].length)
-    for start in range(0, len(order), recipe.tasks_per_step):
-        tasks = order[start : start + recipe.tasks_per_step]
-        rng = random.Random(f"{recipe.seed}:validation:{start}")
-        groups = [pools[i].validation for i in tasks]
-        sources = [(i + len(pools) // 2) % len(pools) for i in tasks] if wrong else tasks
-        yield _batch(tuple(sources), groups, conditions, recipe, rng)
+) -> ConditionPool:
+    """Encode the prompts of every task, once.
+
+    Each task's are a file of the cache, under a name made of everything they depend on. So an
+    interrupted encoding goes on where it stopped, and other runs on the same tasks start at once.
+
+    Args:
+        pools: The tasks.
+        reader: What reads the prompts.
+        encoder: Says where a task lies among others; the base's activations do not (between any
+            two tasks their means have a cosine of about .96).
+        identity: Names both and their weights.
+        recipe: For the length of a prompt and the cache.
+
+    Raises:
+        TrainingError: If the disk refuses.
+    """
+    conditions, length = [], recipe.stages[0][1]
+    for pool in tqdm(pools, desc="Encode prompts", unit="task", leave=False):
+        key = "\0".join((identity, str(length), *pool.prompts))
+        digest = hashlib.sha256(key.encode()).hexdigest()[:32]
+        path = recipe.cache_folder / "conditions" / f"{digest}.safetensors"
+        tensors = read_cached(path)
+        if tensors is None:
+            encoded = reader.encode(pool.prompts, length)
+            pooled = encoded.pooled
+            if encoder is not reader:
+                pooled = encoder.encode(pool.prompts, POOLED_LENGTH).pooled
+            tensors = {
+                "tokens": encoded.tokens.to(torch.bfloat16),
+                "mask": encoded.mask,
+                "centroid": pooled.float().mean(dim=0),
+            }
+            write_tensors(path, tensors, {"reader": identity})
+            # Read back, so that the tensors are mapped from the file.
+            tensors = read_cached(path) or tensors
+        conditions.append(TaskCondition(**tensors))
+    return ConditionPool(tuple(conditions))
 
 
-def _draw_example(pool: TaskPool, bare_share: float, rng: random.Random) -> EncodedExample:
-    bare = pool.bare and rng.random() < bare_share
-    return rng.choice(pool.bare if bare else pool.full)
+class Sampler:
+    """Draws the batches of a run.
+
+    Args:
+        pools: The tasks, trained and validating alike; batches name them by position.
+        conditions: Their encoded prompts.
+        tokenizer: The base's.
+        recipe: How many of what.
+    """
+
+    def __init__(
+        self,
+        pools: Sequence[TaskPool],
+        conditions: ConditionPool,
+        tokenizer: PreTrainedTokenizerBase,
+        recipe: TrainRecipe,
+    ) -> None:
+        self._pools = pools
+        self._conditions = conditions
+        self._tokenizer = tokenizer
+        self._recipe = recipe
+        trained = [i for i, pool in enumerate(pools) if pool.role == "train"]
+        by_length = sorted(trained, key=lambda i: pools[i].length)
+        buckets = min(_LENGTH_BUCKETS, max(1, len(trained) // recipe.tasks_per_step))
+        size = -(-len(trained) // buckets)
+        self._buckets = [by_length[start : start + size] for start in range(0, len(trained), size)]
+        self._trained = trained
+        self._shared = SharedInputs(
+            {i: (pools[i].task, pools[i].examples) for i in trained},
+            make_examples=recipe.labels,
+        )
+        self._categories = defaultdict(list)
+        for i in trained:
+            self._categories[self._category(i)].append(i)
+        # One of each task: examples of one task share its instruction too.
+        self._prefix = _template_length([pools[i].examples[0] for i in trained[:8]], tokenizer)
+
+    def draw(self, step: int, *, with_examples: bool = True) -> Batch:
+        """The batch of one step."""
+        recipe, rng = self._recipe, random.Random(f"{self._recipe.seed}:{step}")
+        shown: Mapping[int, Sequence[Shown]] = {}
+        if rng.random() < recipe.shared_input_share:
+            tasks, shown = self._tasks_with_shared_inputs(rng)
+        else:
+            bucket = rng.choice(self._buckets)
+            tasks = tuple(rng.sample(bucket, min(recipe.tasks_per_step, len(bucket))))
+        if not with_examples:
+            return Batch(step, tasks, (), None, *self.conditions(tasks, rng))
+        drawn: list[Drawn] = []
+        groups = []
+        for i in tasks:
+            row = self._fill_row(i, shown.get(i), rng)
+            drawn += [d for d, _ in row]
+            groups.append([example for _, example in row])
+        return Batch(step, tasks, tuple(drawn), pack(groups), *self.conditions(tasks, rng))
+
+    def conditions(
+        self, tasks: Sequence[int], rng: random.Random | None = None
+    ) -> tuple[Float[Tensor, "tasks prompts length width"], Bool[Tensor, "tasks prompts length"]]:
+        """A prompt batch of each task and its mask.
+
+        Without `rng`, the prompts of a task are always the same, so that differences between two
+        measurements are not differences of the draw.
+        """
+        size, seed = self._recipe.stages[0][0], self._recipe.seed
+        drawn = [
+            self._conditions.draw(i, size, rng or random.Random(f"{seed}:validation:{i}"))
+            for i in tasks
+        ]
+        prompts, masks = zip(*drawn, strict=True)
+        return torch.stack(prompts), torch.stack(masks)
+
+    def held_back(self, tasks: Sequence[int], sources: Sequence[int]) -> Iterator[Batch]:
+        """The held-back examples of some tasks, each conditioned on prompts of its source."""
+        order = sorted(range(len(tasks)), key=lambda k: self._pools[tasks[k]].length)
+        size = self._recipe.tasks_per_step
+        for start in range(0, len(order), size):
+            chunk = order[start : start + size]
+            here = tuple(tasks[k] for k in chunk)
+            groups = [self._pools[i].validation for i in here]
+            conditions = self.conditions([sources[k] for k in chunk])
+            yield Batch(-1, here, (), pack(groups), *conditions)
+
+    def _tasks_with_shared_inputs(
+        self, rng: random.Random
+    ) -> tuple[tuple[int, ...], Mapping[int, Sequence[Shown]]]:
+        """Tasks on the same inputs, and their examples on them.
+
+        Where too few tasks share inputs, tasks of the same category, which at least look alike,
+        join with inputs of their own.
+        """
+        count = self._recipe.tasks_per_step
+        rows = self._shared.draw(count, self._recipe.examples_per_task, rng)
+        tasks = [*rows] or [rng.choice(self._trained)]
+        alike = [i for i in self._categories[self._category(tasks[0])] if i not in tasks]
+        more = rng.sample(alike, min(len(alike), count - len(tasks)))
+        return (*tasks, *more), rows
+
+    def _category(self, pool: int) -> str:
+        return self._pools[pool].task.info.category
+
+    def _fill_row(
+        self, pool: int, shown: Sequence[Shown] | None, rng: random.Random
+    ) -> list[tuple[Drawn, EncodedExample]]:
+        """Different examples of a task, until the row is full; at least one.
+
+        Args:
+            pool: The task.
+            shown: Examples to take, where the step says which; else all of its own, shuffled.
+            rng: The step's.
+        """
+        recipe, own = self._recipe, self._pools[pool].examples
+        if shown is None:
+            shown = [Shown(n, own[n]) for n in rng.sample(range(len(own)), len(own))]
+        row: list[tuple[Drawn, EncodedExample]] = []
+        used, overflows = self._prefix, 0
+        for one in shown:
+            is_bare = rng.random() < recipe.bare_share and one.example.bare is not None
+            mode: Mode = "bare" if is_bare else "full"
+            encoded = encode_example(self._tokenizer, one.example, mode)
+            if encoded is None or len(encoded.ids) > recipe.max_tokens:
+                continue
+            length = len(encoded.ids) - self._prefix
+            if row and used + length > recipe.row_tokens:
+                overflows += 1
+                if overflows == _OVERFLOWS:
+                    break
+                continue
+            row.append((Drawn(pool, one.number, mode), encoded))
+            used += length
+            if len(row) == recipe.examples_per_task:
+                break
+        # Shared inputs may all be too long for this task's answers; `build_pools` has seen that
+        # others are not.
+        return row or self._fill_row(pool, None, rng)
 
 
-def _batch(
-    tasks: tuple[int, ...],
-    groups: Sequence[Sequence[EncodedExample]],
-    conditions: ConditionPool | None,
-    recipe: TrainRecipe,
-    rng: random.Random,
-) -> Batch:
-    examples = pack(groups)
-    if conditions is None:
-        return Batch(tasks, examples, None, None)
-    drawn = [conditions.draw(i, recipe.stages[0][0], rng) for i in tasks]
-    prompts, masks = zip(*drawn, strict=True)
-    return Batch(tasks, examples, torch.stack(prompts), torch.stack(masks))
-
-
-def _encode(
+def _fitting(
     examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, mode: Mode, max_tokens: int
 ) -> tuple[EncodedExample, ...]:
     encoded = (encode_example(tokenizer, e, mode) for e in examples)
     return tuple(e for e in encoded if e is not None and len(e.ids) <= max_tokens)
+
+
+def _template_length(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> int:
+    """Tokens that every chat turn begins with, which packed examples share."""
+    encoded = (encode_example(tokenizer, e, "full") for e in examples)
+    rows = [e.ids for e in encoded if e is not None]
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False)))

@@ -3,35 +3,51 @@
 Randomness is derived from (seed, step), so a step number is all that a resumed run needs besides.
 """
 
+import json
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dnd_engine.errors import TrainingError
 
-__all__ = ["load_checkpoint", "save_checkpoint"]
+__all__ = ["load_checkpoint", "read_cached", "read_notes", "save_checkpoint", "write_tensors"]
+
+_NOTES = "notes"
 
 
 def save_checkpoint(
-    path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, step: int, recipe_hash: str
+    path: Path,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    recipe_hash: str,
+    notes: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the state after `step` steps; the file is replaced in one move."""
+    """Write the state after `step` steps; the file is replaced in one move.
+
+    Args:
+        path: The checkpoint.
+        module: Whose parameters and buffers.
+        optimizer: Whose moments.
+        step: Steps done.
+        recipe_hash: What the run is; `load_checkpoint` refuses another.
+        notes: More to keep, for `read_notes`.
+
+    Raises:
+        TrainingError: If the disk refuses; the checkpoint before it stays.
+    """
     names = {id(p): name for name, p in module.named_parameters()}
     tensors: dict[str, Tensor] = {f"module.{k}": v for k, v in module.state_dict().items()}
     for parameter, state in optimizer.state.items():
         for key, value in state.items():
             tensors[f"optimizer.{names[id(parameter)]}.{key}"] = torch.as_tensor(value)
-    aside = path.with_suffix(".partial")
-    save_file(
-        {k: v.detach().contiguous() for k, v in tensors.items()},
-        aside,
-        metadata={"step": str(step), "recipe": recipe_hash},
-    )
-    os.replace(aside, path)
+    write_tensors(path, tensors, {**(notes or {}), "step": str(step), "recipe": recipe_hash})
 
 
 def load_checkpoint(
@@ -44,11 +60,11 @@ def load_checkpoint(
     """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            notes = _notes(file.metadata())
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
     except (SafetensorError, OSError) as error:
         raise TrainingError(f"checkpoint `{path}` cannot be read: {error}") from error
-    if metadata.get("recipe") != recipe_hash:
+    if notes.get("recipe") != recipe_hash:
         raise TrainingError(
             f"checkpoint `{path}` belongs to another recipe. Resume with the recipe that made it, "
             "or train into another folder."
@@ -65,4 +81,58 @@ def load_checkpoint(
             optimizer.state[parameter] = {
                 k: v if k == "step" else v.to(parameter.device) for k, v in state.items()
             }
-    return int(metadata["step"])
+    return int(notes["step"])
+
+
+def read_notes(path: Path) -> dict[str, str]:
+    """What was kept beside the tensors of a file of `write_tensors`.
+
+    Raises:
+        TrainingError: If the file is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _notes(file.metadata())
+    except (SafetensorError, OSError) as error:
+        raise TrainingError(f"checkpoint `{path}` cannot be read: {error}") from error
+
+
+def read_cached(path: Path) -> dict[str, Tensor] | None:
+    """Tensors of a cache file, mapped into memory; None if it must be made, or made again."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError):
+        return None
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> None:
+    """Write tensors beside their place, then rename; two writers at once do no harm.
+
+    Raises:
+        TrainingError: If the disk refuses; a file that was there before stays as it was.
+    """
+    aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(
+            {k: v.detach().contiguous() for k, v in tensors.items()},
+            aside,
+            # One entry: safetensors writes several in a random order, and equal runs shall leave
+            # equal bytes.
+            metadata={_NOTES: json.dumps(dict(notes), sort_keys=True)},
+        )
+        os.replace(aside, path)
+    except (SafetensorError, OSError) as error:
+        aside.unlink(missing_ok=True)
+        # Safetensors writes in Rust, and tells what the system said in its message only.
+        told = re.search(r"(?:I/O error|IoError)[(: ]+(.+?) \(os error", str(error))
+        reason = told[1] if told else str(error)
+        raise TrainingError(
+            f"`{path}` cannot be written: {reason}. What was written before is whole: make room "
+            "and continue with --resume."
+        ) from error
+
+
+def _notes(metadata: Mapping[str, str] | None) -> dict[str, str]:
+    found: dict[str, str] = json.loads((metadata or {}).get(_NOTES, "{}"))
+    return found

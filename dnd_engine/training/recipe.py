@@ -1,29 +1,80 @@
 """What a training run is made of; one YAML file a run."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from dnd_engine.errors import ConfigError
+from dnd_engine.generator_config import Condition, Head
 from dnd_engine.training.recipe_file import read_recipe
 
-__all__ = ["TrainRecipe"]
+__all__ = ["Objective", "TrainRecipe"]
+
+Objective = Literal["task_loss", "reconstruction", "delta_w", "distillation"]
+"""What a generator is asked for: answers (through the base), checkpoints (their weights, or the
+change they make), or another model's answers."""
+
+_NEED_COLLECTION = ("reconstruction", "delta_w")
+
+_MAY_CHANGE = (
+    "steps",
+    "patience",
+    "validate_every",
+    "checkpoint_every",
+    "monitor_every",
+    "threads",
+)
+"""Settings that a resumed run may have changed: they do not touch what a step computes, except
+that the learning rate's cosine ends at `steps`."""
+
+_COUNTS = (
+    "steps",
+    "tasks_per_step",
+    "examples_per_task",
+    "row_tokens",
+    "pool_prompts",
+    "max_tokens",
+    "validation_examples",
+    "validation_tasks",
+    "teacher_examples",
+    "validate_every",
+    "checkpoint_every",
+    "monitor_every",
+)
+
+_PATHS = ("collection", "teacher", "warm_start")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainRecipe:
-    """End-to-end training of a generator: the task loss, through the frozen base."""
+    """Training of a generator, or of the multi-task LoRA it must beat."""
 
-    tasks: Path
-    """Task folder; its `train` split is used, its test sides are never read by training."""
+    tasks: tuple[Path, ...]
+    """Task folders; their `train` split is used, its test sides are never read by training."""
     out: Path
-    """Run folder: checkpoint, log, and at the end `generator/`."""
+    """Run folder: checkpoint, log, monitors, and at the end `generator/`."""
+    cache: Path | None = None
+    """Encoded prompts and teacher answers, keyed by content; runs on the same data may share it.
+    None is `cache/` in the run folder."""
     kind: Literal["generator", "multi_task_lora"] = "generator"
     """`multi_task_lora` trains the shared tokens alone on the same batches: the control that
     shows what conditioning adds."""
+    objective: Objective = "task_loss"
     base: str = "smollm2-135m-instruct"
     encoder: str = "all-minilm-l6-v2"
+    condition: Condition = "encoder"
+    """What reads the prompts: the text encoder, or the base itself (see `condition_layers`)."""
+    condition_layers: tuple[int, ...] = ()
+    """Layers of the base whose activations make the condition."""
+    head: Head = "hyperconv"
+    head_options: Mapping[str, int] = field(default_factory=dict)
+    """Of the head (see `generator_config.HEAD_OPTIONS`)."""
     without_licence_classes: tuple[str, ...] = ("nc-or-research",)
+    format_variants: int = 0
+    """Answer formats that each short-answer task is shown in, besides its own; 0 is none."""
+    validation_families: tuple[str, ...] | float = ()
+    """Families taken out of training whole, for early stopping: their names, or a share."""
     r: int = 4
     lora_alpha: int = 8
     stages: tuple[tuple[int, int, int], ...] = (
@@ -33,20 +84,43 @@ class TrainRecipe:
         (128, 4, 192),
     )
     """Decoder stages before the token grid: (prompts, length, width) first. Source: feasibility
-    runs, 6 M parameters."""
+    runs, 6 M parameters. Heads without stages use the first alone."""
     kernel_size: int = 3
+    warm_start: Path | None = None
+    """Generator folder whose weights the run starts from."""
+    collection: Path | None = None
+    """LoRA checkpoints, for the objectives on weights (see `dnd collect`)."""
+    teacher: Path | None = None
+    """Multi-task LoRA that the base wears as teacher; None is the base alone. Distillation only."""
+    kl_share: float = 0.7
+    """Distillation's weight on bare inputs; the rest is the task loss."""
+    labels: bool = True
+    """False trains on the teacher's own greedy answers instead of the references. Distillation
+    only."""
+    teacher_examples: int = 48
+    """Examples of a task that the teacher is asked, once: about two seconds a task on a CPU, and
+    ten times that where it has to answer by itself (see `labels`). Distillation only."""
     steps: int = 2000
     tasks_per_step: int = 6
-    examples_per_task: int = 3
+    examples_per_task: int = 8
+    """Most examples of a task in one step."""
+    row_tokens: int = 320
+    """A task's examples share a row of about this many tokens: as many as fit are taken, at least
+    one. Rows of 250 to 400 give the most examples a second on a CPU."""
     bare_share: float = 0.7
-    """Share of rows that show the base only the bare input, so that the prompts must carry the
+    """Share of examples that show the base only the bare input, so that the prompts must carry the
     instruction; the rest keeps full prompts working."""
+    shared_input_share: float = 0.0
+    """Share of steps that give all tasks the same inputs, so that only the prompts tell them
+    apart."""
     pool_prompts: int = 64
     """Training prompts of a task that conditions are drawn from."""
     max_tokens: int = 160
     """Longer examples are left out, which keeps a step short."""
     validation_examples: int = 4
     """Taken from the end of each task's train side, never trained on."""
+    validation_tasks: int = 64
+    """Most tasks that a validation looks at, of the trained and of the validation families each."""
     decoder_lr: float = 5e-4
     shared_lr: float = 1e-3
     weight_decay: float = 0.01
@@ -55,32 +129,93 @@ class TrainRecipe:
     final_lr_share: float = 0.1
     """The cosine ends here."""
     clip_norm: float = 1.0
-    validate_every: int = 100
+    patience: int = 0
+    """Validations without a better one that end the run; 0 never does."""
+    validate_every: int = 250
     checkpoint_every: int = 50
+    monitor_every: int = 50
     seed: int = 0
     threads: int = 0
     """CPU threads; 0 leaves torch's choice."""
 
     def __post_init__(self) -> None:
-        counts = ("steps", "tasks_per_step", "examples_per_task", "pool_prompts", "max_tokens")
-        if self.threads < 0:
-            raise ConfigError(f"`threads` must be 0 or more, got {self.threads}.")
-        for name in (*counts, "validate_every", "checkpoint_every", "validation_examples"):
+        if not self.tasks:
+            raise ConfigError("`tasks` must name at least one task folder.")
+        for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise ConfigError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        if not 0 <= self.bare_share <= 1:
-            raise ConfigError(f"`bare_share` must lie between 0 and 1, got {self.bare_share}.")
+        for name in ("threads", "patience", "format_variants", "warmup_steps"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"`{name}` must be 0 or more, got {getattr(self, name)}.")
+        for name in ("bare_share", "shared_input_share", "kl_share", "final_lr_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"`{name}` must lie between 0 and 1, got {getattr(self, name)}.")
+        for name in ("decoder_lr", "shared_lr", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"`{name}` must be above 0, got {getattr(self, name)}.")
         if self.kind not in ("generator", "multi_task_lora"):
             raise ConfigError(f"`kind` must be generator or multi_task_lora, got {self.kind!r}.")
+        if self.objective not in get_args(Objective):
+            raise ConfigError(
+                f"`objective` must be one of {', '.join(get_args(Objective))}, "
+                f"got {self.objective!r}."
+            )
+        share = self.validation_families
+        if isinstance(share, float) and not 0 <= share < 1:
+            raise ConfigError(
+                f"`validation_families` must be names or a share of 0 to below 1, got {share}."
+            )
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
+        """Settings that only mean something together."""
+        needs_collection = self.objective in _NEED_COLLECTION
+        if needs_collection and self.collection is None:
+            raise ConfigError(
+                f"the objective {self.objective} needs `collection`, a folder of LoRA checkpoints; "
+                "`dnd collect` makes one."
+            )
+        if self.collection is not None and not needs_collection:
+            raise ConfigError(f"the objective {self.objective} has no use for `collection`.")
+        if needs_collection and self.kind == "multi_task_lora":
+            raise ConfigError(
+                f"a multi-task LoRA is trained on answers, not by {self.objective}; the mean of a "
+                "collection is a row of its own in `dnd evaluate`."
+            )
+        if self.objective != "distillation" and (self.teacher is not None or not self.labels):
+            raise ConfigError("`teacher` and `labels: false` need the objective distillation.")
+        if (self.condition == "base") != bool(self.condition_layers):
+            raise ConfigError(
+                "`condition: base` and `condition_layers` go together: name the layers whose "
+                f"activations are read, got {self.condition} and {list(self.condition_layers)}."
+            )
+        if self.row_tokens < self.max_tokens:
+            raise ConfigError(
+                f"`row_tokens` must be at least `max_tokens` ({self.max_tokens}), so that one "
+                f"example fits a row, got {self.row_tokens}."
+            )
 
     @classmethod
     def read(cls, path: Path, **overrides: Any) -> "TrainRecipe":
         """Read a recipe file; `overrides` that are not None win (see `read_recipe`)."""
         return read_recipe(cls, path, overrides, required=("tasks", "out"))
 
+    @property
+    def cache_folder(self) -> Path:
+        """Where encoded prompts and teacher answers are kept."""
+        return self.cache or self.out / "cache"
+
     def to_json(self) -> dict[str, Any]:
         """As written beside a run, without paths of the machine."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        del values["out"]
-        values["tasks"] = self.tasks.name
+        del values["out"], values["cache"]
+        values["tasks"] = [folder.name for folder in self.tasks]
+        for name in _PATHS:
+            values[name] = values[name] and values[name].name
+        values["head_options"] = dict(self.head_options)
         return values
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that a checkpoint belongs to; folders belong by their contents instead."""
+        left_out = (*_MAY_CHANGE, "tasks", *_PATHS)
+        return {name: v for name, v in self.to_json().items() if name not in left_out}

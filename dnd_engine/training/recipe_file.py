@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
@@ -64,8 +64,8 @@ def read_recipe(
 
 def _coerce(kind: Any, value: Any) -> Any:
     """YAML's words to the field's type, refusing what does not convert exactly."""
-    if isinstance(kind, UnionType):  # `X | None`; None itself means the default
-        return None if value is None else _coerce(get_args(kind)[0], value)
+    if isinstance(kind, UnionType):
+        return _coerce_to_one_of(get_args(kind), value)
     if kind == tuple[Path, ...]:
         paths = value if isinstance(value, list | tuple) else [value]
         return tuple(_coerce(Path, path) for path in paths)
@@ -86,6 +86,14 @@ def _coerce(kind: Any, value: Any) -> Any:
         if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
             raise ValueError(f"expected a list of names, got {value!r}")
         return tuple(value)
+    if kind == tuple[int, ...]:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"expected a list of whole numbers, got {value!r}")
+        return tuple(_coerce(int, number) for number in value)
+    if kind == Mapping[str, int]:
+        if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+            raise ValueError(f"expected names with whole numbers, got {value!r}")
+        return {name: _coerce(int, number) for name, number in value.items()}
     if kind == tuple[tuple[int, int, int], ...]:
         stages = tuple((n, h, w) for n, h, w in value)
         if not all(isinstance(axis, int) and axis > 0 for stage in stages for axis in stage):
@@ -96,3 +104,17 @@ def _coerce(kind: Any, value: Any) -> Any:
     if not isinstance(value, str) and kind not in (int, float):
         raise ValueError(f"expected a name, got {value!r}")
     return value
+
+
+def _coerce_to_one_of(kinds: Sequence[Any], value: Any) -> Any:
+    """The first kind that fits; None only where it is one of them."""
+    if value is None and NoneType in kinds:
+        return None
+    faults = []
+    for kind in kinds:
+        if kind is not NoneType:
+            try:
+                return _coerce(kind, value)
+            except (TypeError, ValueError) as error:
+                faults.append(str(error))
+    raise ValueError("; or ".join(faults))

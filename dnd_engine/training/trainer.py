@@ -1,61 +1,64 @@
-"""End-to-end training: the task loss, through the frozen base, into the decoder.
+"""The training loop: from a recipe to a generator folder, resumable at every step.
 
-Each step draws tasks, turns prompts of each into a LoRA, runs the base wearing them on examples of
-the same tasks, and sends the gradient of the answers' loss back into the generator. No checkpoints
-of task LoRAs are needed. Source: Charakorn et al. 2025 (Text-to-LoRA) for the objective, Liang et
-al. 2025 for the decoder and for redrawing prompts at every step.
+Each step draws tasks, turns prompts of each into a LoRA, and lowers the recipe's objective (see
+`objectives`); for the task loss, the base wears the LoRAs on examples of the same tasks, and the
+gradient of the answers' loss goes back into the generator.
+
+Source: Liang et al. 2025 for the decoder and for redrawing prompts at every step.
 """
 
 import hashlib
 import json
 import logging
 import math
+import signal
+import threading
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import FrameType, TracebackType
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from dnd_engine.card import new_card
-from dnd_engine.encoder import PromptEncoder
 from dnd_engine.errors import TrainingError
-from dnd_engine.generator import Generator, GeneratorConfig, TaskCentroid, save_generator
-from dnd_engine.layout import LoRALayout, LoRASpec
-from dnd_engine.lora import LoRAHost
-from dnd_engine.models import (
-    BASES,
-    ENCODERS,
-    BaseModel,
-    ResolvedWeights,
-    best_device,
-    best_dtype,
-    fingerprint,
-    load_base,
-    resolve,
+from dnd_engine.generator import TaskCentroid, save_generator
+from dnd_engine.training.batches import Batch, Role, Sampler
+from dnd_engine.training.checkpoint import (
+    load_checkpoint,
+    read_cached,
+    read_notes,
+    save_checkpoint,
+    write_tensors,
 )
-from dnd_engine.training.batches import (
-    Batch,
-    ConditionPool,
-    TaskPool,
-    build_conditions,
-    build_pools,
-    draw_batch,
-    validation_batches,
-)
-from dnd_engine.training.checkpoint import load_checkpoint, save_checkpoint
 from dnd_engine.training.examples import response_losses
+from dnd_engine.training.monitors import (
+    COLLAPSED_SHARE,
+    LOG,
+    GroupNLL,
+    choose_probe,
+    measure_probe,
+    plot_log,
+    weight_statistics,
+)
 from dnd_engine.training.recipe import TrainRecipe
-from dnd_engine.training.tasks import load_tasks
+from dnd_engine.training.setup import prepare
+from dnd_engine.training.tasks import TaskInfo
 
 __all__ = ["TrainResult", "train"]
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.safetensors"
+BEST = "best.safetensors"
+
+_PROBE_TASKS, _PROBE_FAMILY_TASKS = 8, 4
+"""Tasks that the monitors look at, trained and of validation families: about the work of one step
+of training, forward only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +68,17 @@ class TrainResult:
     generator: Path
     """Generator folder; of a multi-task LoRA, a generator that ignores its condition."""
     steps: int
+    """Steps done."""
+    best_step: int
+    """Step after which the validation was best; the generator folder holds these weights."""
+    stopped_early: bool
+    """Whether `patience` ran out."""
     seconds: float
+    """Of this call."""
     validation_loss: float
-    """Nats per answer token on held-back examples of the training tasks."""
-    validation_loss_wrong_prompts: float
+    """Nats per answer token on held-back examples of the training tasks, after the best step."""
+    validation: Mapping[str, float]
+    """All that was measured there, by name; of validation families too, if there are any."""
 
 
 def train(recipe: TrainRecipe, *, resume: bool = False) -> TrainResult:
@@ -79,11 +89,25 @@ def train(recipe: TrainRecipe, *, resume: bool = False) -> TrainResult:
         resume: Continue from the run folder's checkpoint; without one, start.
 
     Raises:
-        TrainingError: If the run folder holds another run, or the loss is no longer finite.
-        TaskError: If the task folder is malformed.
+        TrainingError: If the run folder holds another run, sizes do not fit together, the disk
+            refuses, or the loss is no longer finite.
+        TaskError: If a task folder is malformed.
         AssetError: If base or encoder cannot be loaded.
+        BaseMismatchError: If a collection, teacher or warm start is another base's.
+        KeyboardInterrupt: On Ctrl-C, after the step is finished and a checkpoint written.
     """
     return _Run(recipe, resume).finish()
+
+
+@dataclass(frozen=True, slots=True)
+class _Best:
+    """The best validation so far."""
+
+    step: int = 0
+    loss: float = math.inf
+    stale: int = 0
+    """Validations since."""
+    values: Mapping[str, float] = field(default_factory=dict)
 
 
 class _Run:
@@ -91,170 +115,164 @@ class _Run:
 
     def __init__(self, recipe: TrainRecipe, resume: bool) -> None:
         self.recipe = recipe
-        recipe.out.mkdir(parents=True, exist_ok=True)
-        self.checkpoint = recipe.out / CHECKPOINT
+        self.checkpoint, self.best_file = recipe.out / CHECKPOINT, recipe.out / BEST
         if self.checkpoint.exists() and not resume:
             raise TrainingError(
                 f"`{recipe.out}` already holds a run. Continue it with --resume, "
                 "or train into another folder."
             )
-        if recipe.threads:
-            torch.set_num_threads(recipe.threads)
-        self.device = best_device()
-        dtype = best_dtype(self.device)
-        self.autocast_dtype = dtype
-        self.base = load_base(resolve(recipe.base, BASES), self.device, dtype)
-        encoder_weights = resolve(recipe.encoder, ENCODERS)
-        tasks = load_tasks(
-            recipe.tasks,
-            split="train",
-            without_licence_classes=recipe.without_licence_classes,
-        )
-        self.pools = build_pools(tasks, self.base.tokenizer, recipe)
-        if len(self.pools) < 2:
-            raise TrainingError(
-                f"only {len(self.pools)} task(s) of `{recipe.tasks}` have enough examples of at "
-                f"most {recipe.max_tokens} tokens; training needs two or more."
-            )
-        encoder = PromptEncoder(encoder_weights.path, self.device, dtype)
-        self.conditions = self._conditions(encoder, encoder_weights)
-        torch.manual_seed(recipe.seed)
-        self.generator = Generator(
-            _generator_config(recipe, self.base, encoder_weights, self.pools)
-        ).to(self.device)
-        self.generator.set_condition_statistics(*self.conditions.statistics())
-        self.host = LoRAHost(self.base.model, self.generator.config.layout)
+        self.prepared = prepare(recipe, self.checkpoint)
+        self.base, self.host = self.prepared.base, self.prepared.host
+        self.generator, self.pools = self.prepared.generator, self.prepared.pools
+        self.objective = self.prepared.objective
+        self.sampler = Sampler(self.pools, self.prepared.conditions, self.base.tokenizer, recipe)
         self.optimizer = self._optimizer()
-        self.recipe_hash = _hash_recipe(recipe)
-        self.done = 0
-        if self.checkpoint.exists():
-            self.done = load_checkpoint(
-                self.checkpoint, self.generator, self.optimizer, self.recipe_hash
-            )
-            if self.done > recipe.steps:
-                raise TrainingError(
-                    f"`{recipe.out}` has already done {self.done} steps, more than the "
-                    f"{recipe.steps} asked for."
-                )
-        _cut_log(recipe.out / "log.jsonl", self.done)
+        self.digest = _hash(self.prepared.identity)
+        self.done, self.best = self._restore()
+        _cut_log(recipe.out / LOG, self.done)
+        for left in recipe.out.glob("*.partial"):
+            left.unlink()  # a killed run was writing it
+
+    # The loop
 
     def finish(self) -> TrainResult:
         """Train the remaining steps, validate, write the generator folder."""
         recipe, started = self.recipe, time.monotonic()
         steps = range(self.done, recipe.steps)
         bar = tqdm(steps, initial=self.done, total=recipe.steps, desc="Train", unit="step")
-        log = (recipe.out / "log.jsonl").open("a", encoding="utf-8")
-        with log:
+        recipe.out.mkdir(parents=True, exist_ok=True)
+        with (recipe.out / LOG).open("a", encoding="utf-8") as log, _Interrupt() as interrupt:
             for step in bar:
+                if self._is_stale():
+                    bar.close()
+                    break
                 values = self._step(step)
                 bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
                 last = step + 1 == recipe.steps
-                if not last and (step + 1) % recipe.validate_every == 0:
-                    values |= self._validate()
+                validates = last or (step + 1) % recipe.validate_every == 0
+                watched = time.monotonic()
+                if last or (step + 1) % recipe.monitor_every == 0:
+                    values |= self._monitor(step + 1)
+                if validates:
+                    values |= self._validate(step + 1)
+                values["watch_seconds"] = round(time.monotonic() - watched, 3)
                 log.write(json.dumps(values) + "\n")
                 log.flush()
-                if last or (step + 1) % recipe.checkpoint_every == 0:
-                    save_checkpoint(
-                        self.checkpoint,
-                        self.generator,
-                        self.optimizer,
-                        step + 1,
-                        self.recipe_hash,
+                self.done = step + 1
+                if validates or interrupt.asked or self.done % recipe.checkpoint_every == 0:
+                    self._save()
+                if validates:
+                    plot_log(recipe.out)
+                if interrupt.asked:
+                    raise KeyboardInterrupt(
+                        f"Stopped after step {self.done} of {recipe.steps}. A checkpoint is in "
+                        f"`{recipe.out}`; continue with the same command and --resume."
                     )
         return self._write(time.monotonic() - started)
 
-    def _step(self, step: int) -> dict[str, float]:
+    def _step(self, step: int) -> dict[str, Any]:
         recipe, started = self.recipe, time.monotonic()
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * _schedule(step, recipe)
-        batch = draw_batch(self.pools, self.conditions, recipe, step)
+        batch = self.sampler.draw(step, with_examples=self.objective.needs_examples)
         loss = self._loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self._parameters(), recipe.clip_norm).item()
-        nats = loss.item()
-        if not math.isfinite(nats + norm):
+        value = loss.item()
+        if not math.isfinite(value + norm):
             raise TrainingError(
-                f"step {step}: loss {nats}, gradient norm {norm}. The last checkpoint in "
+                f"step {step}: loss {value}, gradient norm {norm}. The last checkpoint in "
                 f"`{recipe.out}` is still sound; lower the learning rates and start anew."
             )
         self.optimizer.step()
         return {
             "step": step + 1,
-            "loss": round(nats, 5),
+            "loss": round(value, 5),
             "grad_norm": round(norm, 4),
             "tokens": batch.num_tokens,
             "seconds": round(time.monotonic() - started, 3),
         }
 
     def _loss(self, batch: Batch) -> Tensor:
-        """Mean over examples of the loss per answer token: long answers do not outvote short."""
-        with self.host.wearing(self.host.fit(self._tokens(batch))):
-            return response_losses(self.base.model, batch.examples.to(self.device)).nll.mean()
+        return self.objective.loss(batch, self._tokens(batch.prompts, batch.mask))
 
-    def _tokens(self, batch: Batch) -> Tensor:
-        """One adapter's weight tokens per task of the batch."""
+    def _tokens(self, prompts: Tensor, mask: Tensor) -> Tensor:
+        """One adapter's weight tokens per prompt batch."""
         if self.recipe.kind == "multi_task_lora":
-            return self.generator.shared.expand(len(batch.tasks), -1, -1, -1)
-        assert batch.prompts is not None
-        assert batch.mask is not None
-        condition = self.generator.standardise(
-            batch.prompts.to(self.device), batch.mask.to(self.device)
-        )
-        with torch.autocast(self.device.type, self.autocast_dtype):
+            return self.generator.shared.expand(len(prompts), -1, -1, -1)
+        device = self.base.device
+        condition = self.generator.standardise(prompts.to(device), mask.to(device))
+        with torch.autocast(device.type, self.prepared.dtype):
             tokens: Tensor = self.generator(condition)
         return tokens
 
+    # Watching
+
     @torch.no_grad()
-    def _validate(self) -> dict[str, float]:
-        values = {}
-        for name, wrong in (("validation_loss", False), ("validation_loss_wrong_prompts", True)):
-            losses = []
-            for batch in validation_batches(self.pools, self.conditions, self.recipe, wrong=wrong):
-                losses += [float(self._loss(batch))] * len(batch.tasks)
-            values[name] = round(sum(losses) / len(losses), 5)
-        logger.info("%s", values)
+    def _measure(self, tasks: Sequence[int], sources: Sequence[int]) -> list[GroupNLL]:
+        """The held-back examples of some tasks under adapters made from their sources' prompts."""
+        found: dict[int, GroupNLL] = {}
+        for batch in self.sampler.held_back(tasks, sources):
+            assert batch.examples is not None
+            with self.host.wearing(self.host.fit(self._tokens(batch.prompts, batch.mask))):
+                losses = response_losses(self.base.model, batch.examples.to(self.base.device))
+            sizes = [len(self.pools[i].validation) for i in batch.tasks]
+            nlls, exacts = torch.split(losses.nll, sizes), torch.split(losses.exact.float(), sizes)
+            for task, nll, exact in zip(batch.tasks, nlls, exacts, strict=True):
+                found[task] = GroupNLL(float(nll.mean()), float(exact.mean()))
+        return [found[task] for task in tasks]
+
+    @torch.no_grad()
+    def _monitor(self, step: int) -> dict[str, Any]:
+        """What a falling loss does not show, on a few fixed tasks."""
+        seen = choose_probe(self.pools, "train", _PROBE_TASKS, self.recipe.seed)
+        unseen = choose_probe(self.pools, "validation", _PROBE_FAMILY_TASKS, self.recipe.seed)
+        tokens = self._tokens(*self.sampler.conditions((*seen.tasks, *unseen.tasks)))
+        weights = weight_statistics(tokens.float(), self.generator.config.layout)
+        values: dict[str, Any] = {"delta_norm": round(weights.norm, 5)}
+        if self.recipe.kind == "multi_task_lora":
+            return values
+        values["between_task_share"] = round(weights.between_share, 7)
+        values["between_task_cosine"] = round(weights.cosine, 5)
+        values |= measure_probe(seen, self._measure, "probe")
+        values |= measure_probe(unseen, self._measure, "families_probe")
+        if step > self.recipe.warmup_steps and weights.between_share < COLLAPSED_SHARE:
+            values["warning"] = "collapsed"
+            logger.warning(
+                "COLLAPSED at step %d: adapters of different tasks differ by %.1e of their squared "
+                "norm (least %.0e), so the prompts make no difference. Stop the run: look at the "
+                "condition's channels first (outliers, statistics), then at the learning rates.",
+                step,
+                weights.between_share,
+                COLLAPSED_SHARE,
+            )
         return values
 
-    def _write(self, seconds: float) -> TrainResult:
-        checks = self._validate()
-        config = self.generator.config
-        result = {"steps": self.recipe.steps, "tasks": len(self.pools), **checks}
-        self.generator.config = replace(config, training={**config.training, "result": result})
-        folder = self.recipe.out / "generator"
-        centroids = nn.functional.normalize(self.conditions.centroids, dim=1)
-        tasks = [
-            TaskCentroid(
-                pool.task.info.slug,
-                pool.task.info.description,
-                tuple(round(v, 4) for v in centroid.tolist()),
-            )
-            for pool, centroid in zip(self.pools, centroids, strict=True)
-        ]
-        save_generator(self.generator, folder, tasks, new_card(self.generator.config, result))
-        return TrainResult(
-            folder,
-            self.recipe.steps,
-            seconds,
-            checks["validation_loss"],
-            checks["validation_loss_wrong_prompts"],
-        )
+    def _validate(self, step: int) -> dict[str, float]:
+        """Measure held-back examples, and keep the weights if they are the best so far.
 
-    def _conditions(self, encoder: PromptEncoder, weights: ResolvedWeights) -> ConditionPool:
-        """Encoded prompts, kept beside the run so that a resumed one starts at once."""
-        names = "\n".join(p.task.info.slug for p in self.pools)
-        recipe = self.recipe
-        drawn = (recipe.pool_prompts, recipe.stages[0], recipe.seed, recipe.validation_examples)
-        values = (weights.sha256, names, *drawn)
-        digest = hashlib.sha256(repr(values).encode()).hexdigest()[:16]
-        path = self.recipe.out / f"conditions-{digest}.safetensors"
-        if path.exists():
-            return ConditionPool(**load_file(path))
-        pool = build_conditions(self.pools, encoder, self.recipe)
-        tensors = {name: getattr(pool, name) for name in ConditionPool.__slots__}
-        save_file(tensors, path.with_suffix(".partial"))
-        path.with_suffix(".partial").replace(path)
-        return pool
+        Selection goes by the validation families where there are any: the loss on seen tasks goes
+        on falling long after unseen ones have stopped gaining.
+        """
+        values: dict[str, float] = {}
+        limit, seed = self.recipe.validation_tasks, self.recipe.seed
+        sets: tuple[tuple[Role, str], ...] = (("train", "validation"), ("validation", "families"))
+        for role, prefix in sets:
+            probe = choose_probe(self.pools, role, limit, seed)
+            compare = self.recipe.kind == "generator"
+            values |= measure_probe(probe, self._measure, prefix, compare=compare)
+        loss = values.get("families_loss", values["validation_loss"])
+        if loss < self.best.loss:
+            self.best = _Best(step, loss, 0, values)
+            write_tensors(self.best_file, self.generator.state_dict(), {"step": str(step)})
+        else:
+            self.best = replace(self.best, stale=self.best.stale + 1)
+        logger.info("step %d: %s", step, values)
+        return values
+
+    def _is_stale(self) -> bool:
+        return 0 < self.recipe.patience <= self.best.stale
 
     def _parameters(self) -> list[nn.Parameter]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -265,14 +283,137 @@ class _Run:
             {"params": [generator.shared], "peak_lr": recipe.shared_lr, "weight_decay": 0.0}
         ]
         if recipe.kind == "generator":
+            # Atoms are LoRA matrices like the shared one, and learn as fast.
+            atoms = [p for name, p in generator.decoder.named_parameters() if name == "atoms"]
+            groups[0]["params"] += atoms
+            rest = [p for name, p in generator.decoder.named_parameters() if name != "atoms"]
             groups.append(
                 {
-                    "params": list(generator.decoder.parameters()),
+                    "params": rest,
                     "peak_lr": recipe.decoder_lr,
                     "weight_decay": recipe.weight_decay,
                 }
             )
         return torch.optim.AdamW(groups)
+
+    # On disk
+
+    def _save(self) -> None:
+        identity = json.dumps(self.prepared.identity)
+        notes = {"identity": identity, "best": json.dumps(asdict(self.best))}
+        save_checkpoint(
+            self.checkpoint, self.generator, self.optimizer, self.done, self.digest, notes
+        )
+
+    def _restore(self) -> tuple[int, _Best]:
+        if not self.checkpoint.exists():
+            return 0, _Best()
+        done = load_checkpoint(self.checkpoint, self.generator, self.optimizer, self.digest)
+        if done > self.recipe.steps:
+            raise TrainingError(
+                f"`{self.recipe.out}` has already done {done} steps, more than the "
+                f"{self.recipe.steps} asked for."
+            )
+        best = _Best(**json.loads(read_notes(self.checkpoint)["best"]))
+        kept = read_notes(self.best_file)["step"] if self.best_file.exists() else "0"
+        if int(kept) != best.step:
+            # Killed between writing the one and the other.
+            logger.warning("`%s` is not of step %d; the best starts anew", BEST, best.step)
+            best = _Best()
+        return done, best
+
+    def _write(self, seconds: float) -> TrainResult:
+        if not self.best.step:
+            self._validate(self.done)
+            self._save()
+        state = read_cached(self.best_file)
+        if state is None:
+            raise TrainingError(
+                f"`{self.best_file}` cannot be read. Lower `steps` by one and train into another "
+                "folder, or take the checkpoint's weights."
+            )
+        self.generator.load_state_dict(state)
+        trained = [pool.task.info for pool in self.pools if pool.role == "train"]
+        validating = [pool.task.info for pool in self.pools if pool.role == "validation"]
+        data = _data(trained)
+        ours = {row["task"] for row in data}
+        data += [dict(row) for row in self.prepared.inherited if row["task"] not in ours]
+        stopped_early = self.done < self.recipe.steps
+        result = {
+            "steps": self.done,
+            "best_step": self.best.step,
+            "stopped_early": stopped_early,
+            "tasks": len(_data(trained)),
+            "variants": len(trained),
+            **self.best.values,
+        }
+        training = {
+            "kind": self.recipe.kind,
+            "recipe": self.recipe.to_json(),
+            "sha256": self.prepared.hashes,
+            "data": data,
+            "validation_data": _data(validating),
+            "result": result,
+        }
+        self.generator.config = replace(self.generator.config, training=training)
+        folder = self.recipe.out / "generator"
+        card = new_card(self.generator.config, result)
+        save_generator(self.generator, folder, self._centroids(), card)
+        return TrainResult(
+            folder,
+            self.done,
+            self.best.step,
+            stopped_early,
+            seconds,
+            self.best.values["validation_loss"],
+            self.best.values,
+        )
+
+    def _centroids(self) -> list[TaskCentroid]:
+        """Of trained tasks in their own format: variants would only repeat them."""
+        return [
+            TaskCentroid(
+                pool.task.info.slug,
+                pool.task.info.description,
+                tuple(
+                    round(v, 4) for v in nn.functional.normalize(condition.centroid, dim=0).tolist()
+                ),
+            )
+            for pool, condition in zip(self.pools, self.prepared.conditions.tasks, strict=True)
+            if pool.role == "train" and not pool.task.info.answer_format
+        ]
+
+
+class _Interrupt:
+    """Notes Ctrl-C, so that a step is finished before the run stops; a second one stops at once.
+
+    Outside the main thread signals go elsewhere, and nothing is noted.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._is_main = threading.current_thread() is threading.main_thread()
+        self._before: Any = None
+
+    def __enter__(self) -> "_Interrupt":
+        if self._is_main:
+            self._before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        if self._is_main:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        logger.warning("finishing this step, then writing a checkpoint; Ctrl-C again stops at once")
 
 
 def _cut_log(path: Path, steps: int) -> None:
@@ -290,30 +431,19 @@ def _schedule(step: int, recipe: TrainRecipe) -> float:
     return recipe.final_lr_share + (1 - recipe.final_lr_share) * (1 + math.cos(math.pi * done)) / 2
 
 
-def _generator_config(
-    recipe: TrainRecipe,
-    base: BaseModel,
-    encoder: ResolvedWeights,
-    pools: tuple[TaskPool, ...],
-) -> GeneratorConfig:
-    layout = LoRALayout.from_config(base.config, LoRASpec(r=recipe.r, lora_alpha=recipe.lora_alpha))
-    data = [
-        {"task": i.slug, "family": i.family, "licence": i.licence, "category": i.category}
-        for i in (pool.task.info for pool in pools)
-    ]
-    return GeneratorConfig(
-        features=(*recipe.stages, (layout.num_tokens, recipe.r, layout.width)),
-        kernel_size=recipe.kernel_size,
-        layout=layout,
-        base={"id": base.weights.hub_id, "fingerprint": fingerprint(base)},
-        encoder={"id": encoder.hub_id, "sha256": encoder.sha256},
-        training={"kind": recipe.kind, "recipe": recipe.to_json(), "data": data},
-    )
+def _data(infos: Iterable[TaskInfo]) -> list[dict[str, str]]:
+    """One row a task, whatever the number of answer formats it was shown in."""
+    rows = {}
+    for info in infos:
+        slug = info.slug.removesuffix(f"~{info.answer_format}")
+        rows[slug] = {
+            "task": slug,
+            "family": info.family,
+            "licence": info.licence,
+            "category": info.category,
+        }
+    return list(rows.values())
 
 
-def _hash_recipe(recipe: TrainRecipe) -> str:
-    """What a checkpoint belongs to; lengths, intervals and threads may change in a resumed run."""
-    values = recipe.to_json()
-    for name in ("steps", "threads", "validate_every", "checkpoint_every"):
-        del values[name]
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+def _hash(identity: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

@@ -9,14 +9,14 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders
 from tokenizers.models import BPE
-from transformers import PreTrainedTokenizerFast
+from transformers import DynamicCache, PreTrainedTokenizerFast
 
 from dnd_engine import chat
 from dnd_engine.chat import Message, Reply, decode
 from dnd_engine.config import Sampling
 from dnd_engine.errors import ChatError
 from dnd_engine.lora import FittedLoRA, LoRAHost
-from dnd_engine.models import BaseModel
+from dnd_engine.models import BaseModel, next_token_logits
 from tests.dnd_engine.tiny import LAYOUT, random_tokens, user
 
 GREEDY = Sampling(max_new_tokens=24)
@@ -143,6 +143,21 @@ def test_a_finished_row_stays_as_it_is_while_the_other_goes_on(
     assert steps[-1][1].text == base.tokenizer.decode(second, skip_special_tokens=True)
 
 
+def test_a_token_read_alone_is_read_as_in_one_pass(base: BaseModel) -> None:
+    """Each step gives the logits of reading everything at once, with padding and without."""
+    torch.manual_seed(0)
+    whole = torch.randint(3, 260, (2, 9))
+    for padded in (0, 3):
+        mask = torch.ones_like(whole)
+        mask[0, :padded] = 0
+        cache = DynamicCache()
+        chat._next_logits(base.model, whole[:, :6], mask[:, :6] if padded else None, cache)
+        for end in (7, 8, 9):
+            found = chat._next_logits(base.model, whole[:, end - 1 : end], mask[:, :end], cache)
+            expected = next_token_logits(base.model, whole[:, :end], mask[:, :end])
+            torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
 # The stream
 
 
@@ -182,7 +197,7 @@ def test_a_failing_step_frees_the_lock_and_takes_the_adapter_off(
     before = answer(base, host, [SHORT])[0].text
     lock = threading.Lock()
     with monkeypatch.context() as patch:
-        patch.setattr(chat, "next_token_logits", fail)
+        patch.setattr(chat, "_next_logits", fail)
         with pytest.raises(RuntimeError, match="out of memory"):
             next(decode(base, host, [SHORT, SHORT], twin(host), GREEDY, lock))
     assert not lock.locked()
@@ -219,7 +234,7 @@ def test_unfinished_characters_are_held_back(
 ) -> None:
     ids = base.tokenizer("a漢🙂b")["input_ids"]
     assert len(ids) == 1 + 3 + 4 + 1
-    monkeypatch.setattr(chat, "next_token_logits", scripted(ids))
+    monkeypatch.setattr(chat, "_next_logits", scripted(ids))
     sampling = replace(GREEDY, max_new_tokens=len(ids))
     steps = list(decode(base, host, [SHORT], None, sampling, threading.Lock()))
     assert [step[0].text for step in steps] == [
@@ -231,7 +246,7 @@ def test_a_character_that_never_ends_shows_in_the_last_step(
     base: BaseModel, host: LoRAHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = base.tokenizer("a漢")["input_ids"][:3]
-    monkeypatch.setattr(chat, "next_token_logits", scripted(ids))
+    monkeypatch.setattr(chat, "_next_logits", scripted(ids))
     steps = list(
         decode(base, host, [SHORT], None, replace(GREEDY, max_new_tokens=3), threading.Lock())
     )
@@ -251,7 +266,7 @@ def test_unfinished_characters_of_byte_fallback_are_held_back(
 ) -> None:
     tokenizer = fallback_tokenizer()
     monkeypatch.setattr(chat, "_render", lambda tokenizer, messages: [1, 5])
-    monkeypatch.setattr(chat, "next_token_logits", scripted([3 + b for b in "🙂b".encode()]))
+    monkeypatch.setattr(chat, "_next_logits", scripted([3 + b for b in "🙂b".encode()]))
     steps = list(
         decode(
             replace(base, tokenizer=tokenizer),

@@ -47,7 +47,17 @@ def task_folder(folder: Path, *, response: str = "a") -> Path:
 
 def test_help_names_every_command() -> None:
     shown = dnd("--help").stdout
-    commands = ("generate", "chat", "inspect", "train", "evaluate", "tasks", "info")
+    commands = (
+        "generate",
+        "chat",
+        "inspect",
+        "train",
+        "evaluate",
+        "tasks",
+        "info",
+        "collect",
+        "bench",
+    )
     assert [name for name in commands if name not in shown] == []
 
 
@@ -134,21 +144,3 @@ def test_generate_inspect_and_chat_work_on_what_they_write(tmp_path: Path, promp
     assert said["base"]["text"]
     assert said["adapted"]["text"]
     assert said["adapter_sha256"] == values["sha256"]
-
-
-@pytest.mark.real
-def test_evaluate_writes_a_report_and_continues_it(tmp_path: Path) -> None:
-    folder, out = task_folder(tmp_path / "tasks"), tmp_path / "report"
-    arguments = ["evaluate", "--tasks", folder, "--out", out, "--limit-items", "4"]
-    first = dnd(*arguments, "--modes", "bare", "--json")
-    assert first.exit_code == 0, first.stderr
-    rows = {(r["row"], r["mode"]) for r in json.loads(first.stdout)["rows"]}
-    assert rows == {("base", "bare"), ("generator", "bare"), ("generator_wrong", "bare")}
-    before = (out / "scores.jsonl").read_text(encoding="utf-8")
-    second = json.loads(dnd(*arguments, "--json").stdout)
-    assert {r["mode"] for r in second["rows"]} == {"bare", "full"}
-    assert (out / "scores.jsonl").read_text(encoding="utf-8").startswith(before)
-    assert (out / "REPORT.md").read_text(encoding="utf-8").count("| bare | generator |") == 1
-    other = dnd(*arguments, "--seed", "1")
-    assert other.exit_code == 1
-    assert "holds scores of other settings" in other.stderr

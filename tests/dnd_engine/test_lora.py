@@ -96,6 +96,72 @@ def test_gradients_reach_the_tokens_and_not_the_base(base: BaseModel) -> None:
     assert all(parameter.grad is None for parameter in base.model.parameters())
 
 
+@pytest.mark.parametrize("rows", [1, 2], ids=["one row a group", "two rows a group"])
+def test_gradients_are_those_of_separate_low_rank_terms(base: BaseModel, rows: int) -> None:
+    """The sum is written into the layer's output; nothing the gradient needs is lost by it."""
+    host = LoRAHost(base.model, LAYOUT)
+    tokens = torch.stack([random_tokens(seed=1), random_tokens(seed=2)]).requires_grad_()
+    ids = IDS[: 2 * rows]
+    with host.wearing(host.fit(tokens)):
+        base.model(input_ids=ids).logits.square().mean().backward()
+    found, tokens.grad = tokens.grad, None
+    fitted = host.fit(tokens)
+    plain = tiny_llama()
+    for path, (down, up) in fitted.factors.items():
+        plain.get_submodule(path).register_forward_hook(
+            lambda _, args, output, down=down, up=up: (
+                output
+                + args[0] @ down.repeat_interleave(rows, dim=0) @ up.repeat_interleave(rows, dim=0)
+            )
+        )
+    plain(input_ids=ids).logits.square().mean().backward()
+    assert found is not None
+    assert tokens.grad is not None
+    assert tokens.grad.abs().max() > 0.01
+    torch.testing.assert_close(found, tokens.grad, atol=1e-6, rtol=1e-4)
+
+
+# Bare groups
+
+
+def test_bare_rows_in_front_need_not_be_computed(base: BaseModel) -> None:
+    host = LoRAHost(base.model, LAYOUT)
+    before = logits(base.model)
+    fitted = host.fit(torch.stack([torch.zeros(64, 4, 32), random_tokens()]))
+    lean = fitted.without_bare()
+    assert lean.num_bare == 1
+    assert {len(factor) for pair in lean.factors.values() for factor in pair} == {1}
+    with host.wearing(fitted):
+        full = logits(base.model)
+    with host.wearing(lean):
+        worn = logits(base.model)
+    assert torch.equal(worn[:2], before[:2])
+    assert_same(worn[2:], full[2:])
+    assert not torch.isclose(worn[2:], before[2:]).all()
+
+
+def test_only_leading_groups_are_left_out(base: BaseModel) -> None:
+    host = LoRAHost(base.model, LAYOUT)
+    nothing = torch.zeros(64, 4, 32)
+    fitted = host.fit(torch.stack([nothing, random_tokens(), nothing, random_tokens(seed=1)]))
+    lean = fitted.without_bare()
+    assert lean.num_bare == 1
+    with host.wearing(fitted):
+        full = logits(base.model)
+    with host.wearing(lean):
+        assert_same(logits(base.model), full)
+
+
+def test_adapters_that_add_nothing_are_not_computed_at_all(base: BaseModel) -> None:
+    host = LoRAHost(base.model, LAYOUT)
+    before = logits(base.model)
+    lean = host.fit(torch.zeros(2, 64, 4, 32)).without_bare()
+    assert (dict(lean.factors), lean.num_bare) == ({}, 2)
+    assert lean.without_bare() == lean
+    with host.wearing(lean):
+        assert torch.equal(logits(base.model), before)
+
+
 def test_a_layout_of_more_layers_is_refused(base: BaseModel) -> None:
     with pytest.raises(
         LayoutMismatchError, match=r"the base has no linear layer `model\.layers\.2\.self_attn\.q_"

@@ -1,82 +1,53 @@
 """Training is a function of its recipe: same batches, same steps, resumable to the bit."""
 
-import csv
 import hashlib
 import json
 import math
 import random
-from collections.abc import Callable
+import resource
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import typer
 from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast
+from typer.testing import CliRunner
 
+from dnd_engine.cli.train import train as train_command
 from dnd_engine.encoder import PromptEncoder
-from dnd_engine.errors import ConfigError, TaskError, TrainingError
-from dnd_engine.generator import GeneratorFolder, check_base
+from dnd_engine.errors import ConfigError, TrainingError
+from dnd_engine.generator import Generator, GeneratorConfig, GeneratorFolder, check_base
+from dnd_engine.layout import LoRALayout, LoRASpec
 from dnd_engine.lora import LoRAHost
 from dnd_engine.models import ENCODERS, BaseModel, fingerprint, resolve
-from dnd_engine.training import trainer
+from dnd_engine.training import setup, trainer
 from dnd_engine.training.batches import (
     Batch,
     ConditionPool,
+    Sampler,
+    TaskCondition,
     TaskPool,
     build_pools,
-    draw_batch,
-    validation_batches,
+    encode_conditions,
+    split_families,
 )
+from dnd_engine.training.checkpoint import write_tensors
 from dnd_engine.training.examples import EncodedExample, encode_example, pack, response_losses
+from dnd_engine.training.monitors import GroupNLL, plot_log
 from dnd_engine.training.recipe import TrainRecipe
-from dnd_engine.training.tasks import (
-    Example,
-    Task,
-    TaskInfo,
-    audit_task,
-    load_tasks,
-    read_index,
-)
+from dnd_engine.training.tasks import Example, load_tasks
 from dnd_engine.training.trainer import train
+from tests.dnd_engine.letters import JOBS, logged, write_tasks
 from tests.dnd_engine.tiny import CPU, LAYOUT, byte_tokenizer, random_tokens
 
 pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast, but the target dtype is not")
-
-WORDS = [a + b + c for a in "kmprst" for b in "aeiou" for c in "lnx"]
-JOBS: dict[str, tuple[str, Callable[[str], str]]] = {
-    "first": ("Give the first letter.", lambda w: w[0]),
-    "last": ("Give the last letter.", lambda w: w[-1]),
-    "upper": ("Write in capitals.", str.upper),
-    "length": ("How many letters?", lambda w: str(len(w))),
-}
-
-
-def lines(examples: list[dict[str, Any]]) -> str:
-    return "".join(json.dumps(example) + "\n" for example in examples)
-
-
-def write_tasks(folder: Path, slugs: tuple[str, ...] = tuple(JOBS)) -> Path:
-    """A task folder: 30 train and 10 test examples each, all with a bare input."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "tasks.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        columns = "slug,family,category,metric,licence,licence_class,description,split"
-        writer.writerow(columns.split(","))
-        for slug in slugs:
-            row = (slug, slug, "letters", "exact", "MIT", "permissive", JOBS[slug][0], "train")
-            writer.writerow(row)
-    for number, slug in enumerate(slugs):
-        instruction, job = JOBS[slug]
-        words = random.Random(number).sample(WORDS, 40)
-        examples = [{"prompt": f"{instruction}\n\n{w}", "response": job(w)} for w in words]
-        side = folder / "tasks" / slug
-        side.mkdir(parents=True)
-        (side / "train.jsonl").write_text(lines(examples[:30]))
-        (side / "test.jsonl").write_text(lines(examples[30:]))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +63,7 @@ def encoder() -> PromptEncoder:
 @pytest.fixture
 def recipe(tasks_folder: Path, tiny_folder: Path, tmp_path: Path) -> TrainRecipe:
     return TrainRecipe(
-        tasks=tasks_folder,
+        tasks=(tasks_folder,),
         out=tmp_path / "run",
         base=str(tiny_folder),
         stages=((4, 8, 384), (16, 6, 32)),
@@ -101,6 +72,7 @@ def recipe(tasks_folder: Path, tiny_folder: Path, tmp_path: Path) -> TrainRecipe
         examples_per_task=2,
         pool_prompts=8,
         max_tokens=120,
+        row_tokens=200,
         validation_examples=2,
         warmup_steps=2,
         validate_every=3,
@@ -112,10 +84,11 @@ def recipe(tasks_folder: Path, tiny_folder: Path, tmp_path: Path) -> TrainRecipe
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch, encoder: PromptEncoder) -> None:
-    """One resident encoder, the CPU and float32: the same run on every machine."""
-    monkeypatch.setattr(trainer, "PromptEncoder", lambda *given: encoder)
-    monkeypatch.setattr(trainer, "best_device", lambda: CPU)
-    monkeypatch.setattr(trainer, "best_dtype", lambda device: torch.float32)
+    """One resident encoder, the CPU, float32 and no pictures: the same run on every machine."""
+    monkeypatch.setattr(setup, "PromptEncoder", lambda *given: encoder)
+    monkeypatch.setattr(setup, "best_device", lambda: CPU)
+    monkeypatch.setattr(setup, "best_dtype", lambda device: torch.float32)
+    monkeypatch.setattr(trainer, "plot_log", lambda out: None)
 
 
 # Examples, alone and packed
@@ -211,24 +184,32 @@ def test_packing_shares_what_all_examples_begin_with() -> None:
 # Batches
 
 
-def pools_of(recipe: TrainRecipe) -> tuple[TaskPool, ...]:
-    return build_pools(load_tasks(recipe.tasks), byte_tokenizer(), recipe)
+def pools_of(recipe: TrainRecipe, validating: tuple[str, ...] = ()) -> tuple[TaskPool, ...]:
+    return build_pools(load_tasks(recipe.tasks), byte_tokenizer(), recipe, validating)
 
 
 def conditions_of(pools: tuple[TaskPool, ...], size: int = 8) -> ConditionPool:
     """Task i's prompts are filled with the number i, its mask is full."""
-    tokens = torch.arange(len(pools)).reshape(-1, 1, 1, 1).expand(-1, size, 8, 384)
     return ConditionPool(
-        tokens.to(torch.bfloat16).contiguous(),
-        torch.ones(len(pools), size, 8, dtype=torch.bool),
-        torch.full((len(pools),), size),
-        torch.zeros(len(pools), 384),
+        tuple(
+            TaskCondition(
+                torch.full((size, 8, 384), float(i)).to(torch.bfloat16),
+                torch.ones(size, 8, dtype=torch.bool),
+                torch.zeros(384),
+            )
+            for i in range(len(pools))
+        )
     )
 
 
+def sampler_of(recipe: TrainRecipe, pools: tuple[TaskPool, ...] | None = None) -> Sampler:
+    pools = pools or pools_of(recipe)
+    return Sampler(pools, conditions_of(pools), byte_tokenizer(), recipe)
+
+
 def same(one: Batch, other: Batch) -> bool:
-    assert one.prompts is not None
-    assert other.prompts is not None
+    assert one.examples is not None
+    assert other.examples is not None
     return (
         one.tasks == other.tasks
         and torch.equal(one.examples.ids, other.examples.ids)
@@ -236,34 +217,36 @@ def same(one: Batch, other: Batch) -> bool:
     )
 
 
-def test_a_batch_is_a_function_of_seed_and_step(recipe: TrainRecipe) -> None:
-    pools = pools_of(recipe)
-    conditions = conditions_of(pools)
-    reseeded = replace(recipe, seed=1)
+@pytest.mark.parametrize("shared", [0.0, 1.0])
+def test_a_batch_is_a_function_of_seed_and_step(recipe: TrainRecipe, shared: float) -> None:
+    recipe = replace(recipe, shared_input_share=shared)
+    sampler = sampler_of(recipe)
     random.seed(0)
-    first = [draw_batch(pools, conditions, recipe, step) for step in range(12)]
+    first = [sampler.draw(step) for step in range(12)]
     random.seed(1)
-    again = [draw_batch(pools, conditions, recipe, step) for step in reversed(range(12))][::-1]
+    again = [sampler_of(recipe).draw(step) for step in reversed(range(12))][::-1]
     assert all(same(a, b) for a, b in zip(first, again, strict=True))
     assert not any(same(a, b) for a, b in pairwise(first))
-    others = [draw_batch(pools, conditions, reseeded, step) for step in range(12)]
-    assert not any(same(a, b) for a, b in zip(first, others, strict=True))
+    reseeded = sampler_of(replace(recipe, seed=1))
+    assert not any(same(a, reseeded.draw(step)) for step, a in enumerate(first))
 
 
 def texts_of(batch: Batch) -> list[str]:
     """The examples of a batch, each with the prefix that it shares with the others."""
-    packed, number = batch.examples, batch.examples.num_examples
+    packed = batch.examples
+    assert packed is not None
+    number = packed.num_examples
     prefix = packed.ids[0][packed.owner[0] == number]
     rows = [torch.cat([prefix, packed.ids[packed.owner == n]]) for n in range(number)]
     return byte_tokenizer().batch_decode([row.tolist() for row in rows])
 
 
 def test_every_group_is_conditioned_on_its_own_task(recipe: TrainRecipe) -> None:
-    pools = pools_of(recipe)
+    recipe = replace(recipe, bare_share=0.0)
+    sampler, pools = sampler_of(recipe), pools_of(recipe)
     seen = set()
     for step in range(20):
-        batch = draw_batch(pools, conditions_of(pools), replace(recipe, bare_share=0.0), step)
-        assert batch.prompts is not None
+        batch = sampler.draw(step)
         for row, task in enumerate(batch.tasks):
             assert batch.prompts[row].unique().tolist() == [task]
             instruction = JOBS[pools[task].task.info.slug][0]
@@ -273,16 +256,46 @@ def test_every_group_is_conditioned_on_its_own_task(recipe: TrainRecipe) -> None
     assert seen == {0, 1, 2, 3}
 
 
+def test_a_batch_says_which_examples_it_holds(recipe: TrainRecipe) -> None:
+    pools, sampler = pools_of(recipe), sampler_of(recipe)
+    for step in range(10):
+        batch = sampler.draw(step)
+        for drawn, text in zip(batch.drawn, texts_of(batch), strict=True):
+            assert drawn.example is not None
+            example = pools[drawn.pool].examples[drawn.example]
+            content = example.prompt if drawn.mode == "full" else example.bare
+            assert f"user\n{content}<|im_end|>" in text
+
+
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (1.0, 80), (0.5, 40)])
 def test_the_bare_share_is_the_share_of_rows_without_instruction(
     recipe: TrainRecipe, share: float, expected: int
 ) -> None:
-    pools = pools_of(recipe)
-    bare = 0
-    for step in range(20):
-        batch = draw_batch(pools, None, replace(recipe, bare_share=share), step)
-        bare += sum("\n\n" not in text for text in texts_of(batch))
+    sampler = sampler_of(replace(recipe, bare_share=share))
+    batches = [sampler.draw(step) for step in range(20)]
+    bare = sum("\n\n" not in text for batch in batches for text in texts_of(batch))
     assert abs(bare - expected) <= (15 if share == 0.5 else 0)
+    assert bare == sum(drawn.mode == "bare" for batch in batches for drawn in batch.drawn)
+
+
+def test_a_row_holds_as_many_examples_as_its_tokens_allow(recipe: TrainRecipe) -> None:
+    """Within the budget, and nearly full; one example always fits."""
+    recipe = replace(recipe, examples_per_task=50, row_tokens=300, bare_share=0.0)
+    batches = [sampler_of(recipe).draw(step) for step in range(8)]
+    for batch in batches:
+        assert batch.examples is not None
+        filled = (batch.examples.owner >= 0).sum(dim=1)
+        assert int(filled.max()) <= 300
+        assert int(filled.min()) > 300 - 80
+    single = replace(recipe, row_tokens=120, max_tokens=120, examples_per_task=1)
+    assert len(sampler_of(single).draw(0).drawn) == single.tasks_per_step
+
+
+def test_examples_of_a_row_are_different(recipe: TrainRecipe) -> None:
+    sampler = sampler_of(replace(recipe, examples_per_task=20, row_tokens=5000))
+    for step in range(5):
+        batch = sampler.draw(step)
+        assert len(set(batch.drawn)) == len(batch.drawn) == 40
 
 
 def test_validation_examples_are_the_last_and_never_drawn(recipe: TrainRecipe) -> None:
@@ -290,29 +303,89 @@ def test_validation_examples_are_the_last_and_never_drawn(recipe: TrainRecipe) -
     for pool in pools:
         held = [encode_example(byte_tokenizer(), e, "bare") for e in pool.task.train[-2:]]
         assert list(pool.validation) == held
-        assert not set(pool.validation) & set(pool.bare)
-        assert len(pool.full) == len(pool.bare) == 28
+        assert pool.examples == pool.task.train[:-2]
+        assert set(pool.prompts) <= {e.prompt for e in pool.examples}
+        assert len(pool.prompts) == recipe.pool_prompts
 
 
-def test_wrong_conditions_come_from_another_task_for_the_same_examples(
-    recipe: TrainRecipe,
-) -> None:
-    pools = pools_of(recipe)
-    conditions = conditions_of(pools)
-    right = list(validation_batches(pools, conditions, recipe))
-    wrong = list(validation_batches(pools, conditions, recipe, wrong=True))
+def test_tasks_of_validation_families_are_never_drawn(recipe: TrainRecipe) -> None:
+    pools = pools_of(recipe, ("last", "upper"))
+    assert [pool.role for pool in pools] == ["train", "validation", "validation", "train"]
+    sampler = sampler_of(recipe, pools)
+    assert {task for step in range(30) for task in sampler.draw(step).tasks} == {0, 3}
+
+
+def test_held_back_examples_can_be_conditioned_on_another_task(recipe: TrainRecipe) -> None:
+    sampler = sampler_of(recipe)
+    right = list(sampler.held_back([0, 1, 2, 3], [0, 1, 2, 3]))
+    wrong = list(sampler.held_back([0, 1, 2, 3], [1, 2, 3, 0]))
     assert sorted(t for batch in right for t in batch.tasks) == [0, 1, 2, 3]
     for a, b in zip(right, wrong, strict=True):
+        assert a.examples is not None
+        assert b.examples is not None
         assert torch.equal(a.examples.ids, b.examples.ids)
-        assert not any(x == y for x, y in zip(a.tasks, b.tasks, strict=True))
-        assert b.prompts is not None
-        assert [int(p.unique()) for p in b.prompts] == list(b.tasks)
+        assert a.tasks == b.tasks
+        assert [int(p.unique()) for p in a.prompts] == list(a.tasks)
+        assert [int(p.unique()) for p in b.prompts] == [(t + 1) % 4 for t in b.tasks]
 
 
-def test_prompts_repeat_only_when_a_task_has_too_few(recipe: TrainRecipe) -> None:
-    tokens = torch.arange(5.0).reshape(1, 5, 1, 1).to(torch.bfloat16)
+def shared_tasks(folder: Path) -> Path:
+    """The four tasks on the very same words, and one on words of its own."""
+    write_tasks(folder, (*JOBS, "alone"), words=dict.fromkeys(JOBS, 7))
+    return folder
+
+
+def inputs_of(batch: Batch, pools: tuple[TaskPool, ...]) -> dict[int, list[str]]:
+    """The bare inputs of each group, as the base sees them."""
+    inputs: dict[int, list[str]] = {task: [] for task in batch.tasks}
+    for drawn, text in zip(batch.drawn, texts_of(batch), strict=True):
+        content = text.split("user\n")[1].split("<|im_end|>")[0]
+        inputs[drawn.pool].append(content.rpartition("\n\n")[2])
+    return inputs
+
+
+def test_steps_with_shared_inputs_show_all_tasks_the_same_inputs(
+    recipe: TrainRecipe, tmp_path: Path
+) -> None:
+    """So that only the prompts can tell the tasks apart."""
+    folder = shared_tasks(tmp_path / "d")
+    recipe = replace(recipe, tasks=(folder,), shared_input_share=1.0, tasks_per_step=3)
+    pools, sampler = pools_of(recipe), sampler_of(recipe)
+    for step in range(30):
+        batch = sampler.draw(step)
+        assert len(set(batch.tasks) - {4}) == len(batch.tasks) == 3, "task 4 shares no input"
+        assert len({tuple(texts) for texts in inputs_of(batch, pools).values()}) == 1
+
+
+def test_where_too_few_tasks_share_inputs_others_of_the_category_join(
+    recipe: TrainRecipe, tmp_path: Path
+) -> None:
+    """On inputs of their own; a step is never smaller for it."""
+    folder = write_tasks(tmp_path / "d", words={"first": 7, "last": 7, "upper": 8, "length": 9})
+    words = (folder / "tasks" / "upper" / "train.jsonl").read_text()
+    (folder / "tasks" / "upper" / "train.jsonl").write_text(words.replace("\\n\\n", "\\n\\nA"))
+    recipe = replace(recipe, tasks=(folder,), shared_input_share=1.0, tasks_per_step=4)
+    for step in range(10):
+        assert sorted(sampler_of(recipe).draw(step).tasks) == [0, 1, 2, 3]
+    nothing = write_tasks(tmp_path / "e", ("first", "alone"), words={"first": 1})
+    recipe = replace(recipe, tasks=(nothing,))
+    assert {len(sampler_of(recipe).draw(step).tasks) for step in range(5)} == {2}
+
+
+def test_without_shared_input_steps_tasks_draw_inputs_of_their_own(
+    recipe: TrainRecipe, tmp_path: Path
+) -> None:
+    recipe = replace(recipe, tasks=(shared_tasks(tmp_path / "d"),))
+    pools, sampler = pools_of(recipe), sampler_of(recipe)
+    for step in range(10):
+        first, second = inputs_of(sampler.draw(step), pools).values()
+        assert first != second
+
+
+def test_prompts_repeat_only_when_a_task_has_too_few() -> None:
+    tokens = torch.arange(3.0).reshape(3, 1, 1).to(torch.bfloat16)
     pool = ConditionPool(
-        tokens, torch.ones(1, 5, 1, dtype=torch.bool), torch.tensor([3]), torch.zeros(1, 1)
+        (TaskCondition(tokens, torch.ones(3, 1, dtype=torch.bool), torch.zeros(1)),)
     )
     drawn, _ = pool.draw(0, 3, random.Random(0))
     assert sorted(drawn.flatten().tolist()) == [0, 1, 2]
@@ -323,29 +396,110 @@ def test_prompts_repeat_only_when_a_task_has_too_few(recipe: TrainRecipe) -> Non
     assert mask.shape == (7, 1)
 
 
+def test_channel_statistics_are_those_of_all_real_tokens() -> None:
+    """Of the tasks asked for, and not of padding; per position where the base is what reads."""
+    generator = torch.Generator().manual_seed(0)
+    tasks = []
+    for size in (5, 3, 4):
+        tokens = torch.randn(size, 4, 6, generator=generator).to(torch.bfloat16)
+        mask = torch.rand(size, 4, generator=generator) < 0.7
+        mask[:, 0] = True
+        tasks.append(TaskCondition(tokens * mask[..., None], mask, torch.zeros(1)))
+    pool = ConditionPool(tuple(tasks))
+    real = torch.cat([tasks[0].tokens[tasks[0].mask], tasks[2].tokens[tasks[2].mask]]).float()
+    mean, std = pool.statistics([0, 2], per_position=False)
+    torch.testing.assert_close(mean, real.mean(dim=0))
+    torch.testing.assert_close(std, real.std(dim=0))
+    first = torch.cat([tasks[0].tokens[:, 0], tasks[2].tokens[:, 0]]).float()
+    mean, std = pool.statistics([0, 2], per_position=True)
+    assert mean.shape == std.shape == (4, 6)
+    torch.testing.assert_close(mean[0], first.mean(dim=0))
+    torch.testing.assert_close(std[0], first.std(dim=0))
+
+
+def test_prompts_are_encoded_once_and_read_from_the_cache(
+    recipe: TrainRecipe, encoder: PromptEncoder, tmp_path: Path
+) -> None:
+    """By any run on the same tasks; other prompts, lengths or readers are encoded anew."""
+    recipe = replace(recipe, cache=tmp_path / "cache")
+    pools, asked = pools_of(recipe), []
+
+    class Counting:
+        width = encoder.width
+
+        def encode(self, texts: Any, length: int) -> Any:
+            asked.append(tuple(texts))
+            return encoder.encode(texts, length)
+
+    def encode(pools: Any, identity: str, recipe: TrainRecipe) -> Any:
+        reader = Counting()
+        return encode_conditions(pools, reader, reader, identity, recipe)
+
+    first = encode(pools, "a", recipe)
+    again = encode(pools, "a", replace(recipe, out=tmp_path / "other"))
+    assert asked == [pool.prompts for pool in pools]
+    for one, other in zip(first.tasks, again.tasks, strict=True):
+        assert torch.equal(one.tokens, other.tokens)
+        assert torch.equal(one.mask, other.mask)
+    encode(pools, "b", recipe)
+    longer = replace(recipe, stages=((4, 6, 384), (16, 6, 32)))
+    encode(pools, "a", longer)
+    encode(pools_of(replace(recipe, seed=3)), "a", recipe)
+    assert len(asked) == 16
+    for path in (tmp_path / "cache" / "conditions").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    encode(pools, "a", recipe)
+    assert len(asked) == 20, "damaged files are made anew"
+
+
 def test_long_examples_and_tasks_that_lack_short_ones_are_left_out(recipe: TrainRecipe) -> None:
-    lengths = {len(e.ids) for pool in pools_of(recipe) for e in pool.full}
+    pools = pools_of(recipe)
+    encoded = [encode_example(byte_tokenizer(), e, "full") for p in pools for e in p.examples]
+    lengths = {len(e.ids) for e in encoded if e is not None}
     assert len(lengths) > 1
     # "How many letters?" and "Write in capitals." make the shortest prompts of the four.
-    cut = replace(recipe, max_tokens=sorted(lengths)[0])
+    cut = replace(recipe, max_tokens=min(lengths))
     kept = {pool.task.info.slug for pool in pools_of(cut)}
     assert kept
     assert kept < set(JOBS)
-    assert pools_of(replace(recipe, examples_per_task=4)) == ()
+    sampler = sampler_of(replace(recipe, max_tokens=max(lengths) - 1, bare_share=0.0))
+    for step in range(20):
+        assert all(
+            len(byte_tokenizer()(t)["input_ids"]) < max(lengths)
+            for t in texts_of(sampler.draw(step))
+        )
+    assert pools_of(replace(recipe, validation_examples=15)) == ()
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.0, 0), (0.1, 1), (0.5, 2), (0.75, 3)])
+def test_a_share_of_families_validates(recipe: TrainRecipe, share: float, count: int) -> None:
+    tasks = load_tasks(recipe.tasks)
+    chosen = split_families(tasks, share, 0)
+    assert len(chosen) == count
+    assert chosen == split_families(tasks[::-1], share, 0)
+    assert chosen <= set(JOBS)
+
+
+def test_validation_families_must_exist_and_leave_some_to_train_on(recipe: TrainRecipe) -> None:
+    tasks = load_tasks(recipe.tasks)
+    assert split_families(tasks, ("first", "last"), 0) == {"first", "last"}
+    with pytest.raises(ConfigError, match=r"lost, more are no families .* names 4, such as first"):
+        split_families(tasks, ("more", "first", "lost"), 0)
+    with pytest.raises(ConfigError, match=r"takes all families; none is left to train on\."):
+        split_families(tasks, tuple(JOBS), 0)
 
 
 # Runs
 
 
-def logged(recipe: TrainRecipe) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (recipe.out / "log.jsonl").read_text().splitlines()]
-
-
 @pytest.mark.usefixtures("quick")
-def test_the_first_loss_is_exactly_the_bases(recipe: TrainRecipe) -> None:
-    """The generator starts as the base, so that its loss can only be earned."""
-    run = trainer._Run(recipe, resume=False)
-    batch = draw_batch(run.pools, run.conditions, recipe, 0)
+@pytest.mark.parametrize("head", ["hyperconv", "mlp", "atoms"])
+def test_the_first_loss_is_exactly_the_bases(recipe: TrainRecipe, head: str) -> None:
+    """Every generator starts as the base, so that its loss can only be earned."""
+    options = {} if head == "hyperconv" else {"hidden": 16}
+    run = trainer._Run(replace(recipe, head=head, head_options=options), resume=False)
+    batch = run.sampler.draw(0)
+    assert batch.examples is not None
     bare = response_losses(run.base.model, batch.examples).nll.mean()
     assert torch.equal(run._loss(batch), bare)
     assert run._step(0)["loss"] == round(float(bare), 5)
@@ -354,14 +508,21 @@ def test_the_first_loss_is_exactly_the_bases(recipe: TrainRecipe) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_a_run_learns_and_leaves_a_generator_for_its_base(
-    recipe: TrainRecipe, base: BaseModel
+    recipe: TrainRecipe, base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = replace(recipe, steps=16, checkpoint_every=8, validate_every=8, threads=1)
+    monkeypatch.setattr(trainer, "plot_log", plot_log)
+    recipe = replace(
+        recipe, steps=16, checkpoint_every=8, validate_every=8, monitor_every=4, threads=1
+    )
     result = train(recipe)
-    losses = [row["loss"] for row in logged(recipe)]
+    rows = logged(recipe)
+    losses = [row["loss"] for row in rows]
     assert len(losses) == 16
     assert sum(losses[-4:]) / 4 < 0.8 * sum(losses[:4]) / 4
-    assert "validation_loss_wrong_prompts" in logged(recipe)[7]
+    assert [row["step"] for row in rows if "validation_loss" in row] == [8, 16]
+    assert [row["step"] for row in rows if "delta_norm" in row] == [4, 8, 12, 16]
+    best = min((r for r in rows if "validation_loss" in r), key=lambda r: r["validation_loss"])
+    assert (result.best_step, result.validation_loss) == (best["step"], best["validation_loss"])
     folder = GeneratorFolder.open(result.generator)
     check_base(folder.config, "x", fingerprint(base))
     assert folder.config.features == (*recipe.stages, (64, 4, 32))
@@ -375,18 +536,24 @@ def test_a_run_learns_and_leaves_a_generator_for_its_base(
         "licence": "MIT",
         "category": "letters",
     }
-    assert training["recipe"]["tasks"] == "letters"
-    assert "out" not in training["recipe"]
+    assert training["recipe"]["tasks"] == ["letters"]
+    assert not {"out", "cache"} & set(training["recipe"])
     assert training["result"]["validation_loss"] == result.validation_loss
     condition = torch.randn(1, 4, 8, 384)
     tokens = folder.load(CPU, torch.float32)(condition)
     assert not torch.equal(tokens, folder.load(CPU, torch.float32)(-condition))
+    for name in ("monitors.svg", "monitors.png"):
+        assert (recipe.out / name).stat().st_size > 10_000
+    assert list(recipe.out.rglob("*.partial")) == []
 
 
 @pytest.mark.usefixtures("quick")
 def test_a_multi_task_lora_ignores_its_condition(recipe: TrainRecipe) -> None:
+    """And no time is spent on finding that wrong prompts make no difference."""
     result = train(replace(recipe, kind="multi_task_lora", steps=2))
-    assert result.validation_loss == result.validation_loss_wrong_prompts
+    assert set(result.validation) == {"validation_loss", "validation_exact"}
+    assert set(logged(recipe)[-1]) >= {"delta_norm"}
+    assert "probe_loss" not in logged(recipe)[-1]
     generator = GeneratorFolder.open(result.generator).load(CPU, torch.float32)
     tokens = generator(torch.randn(2, 4, 8, 384))
     assert torch.equal(tokens[0], tokens[1])
@@ -398,42 +565,81 @@ def test_a_multi_task_lora_ignores_its_condition(recipe: TrainRecipe) -> None:
 def killed_at(step: int, monkeypatch: pytest.MonkeyPatch, recipe: TrainRecipe) -> None:
     whole_step = trainer._Run._step
 
-    def dying(run: trainer._Run, number: int) -> dict[str, float]:
+    def dying(run: trainer._Run, number: int) -> dict[str, Any]:
         if number == step:
-            raise KeyboardInterrupt
+            raise MemoryError
         return whole_step(run, number)
 
     with monkeypatch.context() as patch:
         patch.setattr(trainer._Run, "_step", dying)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(MemoryError):
             train(recipe)
 
 
+def digests(folder: Path, *names: str) -> dict[str, str]:
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+
+
 @pytest.mark.usefixtures("quick")
-def test_a_killed_run_continues_to_the_very_same_parameters(
-    recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("head", ["hyperconv", "atoms"])
+def test_a_killed_run_continues_to_the_very_same_bytes(
+    recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str
 ) -> None:
-    """Bitwise on a CPU, optimizer included, and the log holds every step once."""
+    """On a CPU: parameters, optimizer, the best weights, the generator, the log."""
+    options = {} if head == "hyperconv" else {"hidden": 16}
+    recipe = replace(
+        recipe,
+        head=head,
+        head_options=options,
+        validation_families=("upper",),
+        shared_input_share=0.5,
+        monitor_every=2,
+        steps=8,
+    )
     whole = replace(recipe, out=tmp_path / "whole")
     train(whole)
     killed_at(5, monkeypatch, recipe)
     assert len(logged(recipe)) == 5
     torch.manual_seed(99)
     train(recipe, resume=True)
-    expected = load_file(whole.out / "checkpoint.safetensors")
-    found = load_file(recipe.out / "checkpoint.safetensors")
-    assert found.keys() == expected.keys()
-    assert any(key.startswith("optimizer.") and key.endswith("exp_avg_sq") for key in expected)
-    assert all(torch.equal(found[key], expected[key]) for key in expected)
-    for name in ("model.safetensors", "config.json", "tasks.json"):
-        digests = {
-            hashlib.sha256((out / "generator" / name).read_bytes()).hexdigest()
-            for out in (whole.out, recipe.out)
-        }
-        assert len(digests) == 1
-    assert [(r["step"], r["loss"]) for r in logged(recipe)] == [
-        (r["step"], r["loss"]) for r in logged(whole)
-    ]
+    names = ("checkpoint.safetensors", "best.safetensors", "generator/model.safetensors")
+    names += ("generator/config.json", "generator/tasks.json", "generator/README.md")
+    assert digests(recipe.out, *names) == digests(whole.out, *names)
+    state = load_file(recipe.out / "checkpoint.safetensors")
+    assert any(key.startswith("optimizer.") and key.endswith("exp_avg_sq") for key in state)
+
+    def timeless(run: TrainRecipe) -> list[dict[str, Any]]:
+        return [{k: v for k, v in r.items() if "seconds" not in k} for r in logged(run)]
+
+    assert timeless(recipe) == timeless(whole)
+
+
+@pytest.mark.usefixtures("quick")
+def test_ctrl_c_finishes_the_step_and_the_run_can_go_on(
+    recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(recipe, checkpoint_every=100, validate_every=100, steps=4)
+    whole = replace(recipe, out=tmp_path / "whole")
+    train(whole)
+    whole_step = trainer._Run._step
+
+    def interrupted(run: trainer._Run, number: int) -> dict[str, Any]:
+        if number == 1:
+            signal.raise_signal(signal.SIGINT)
+        return whole_step(run, number)
+
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer._Run, "_step", interrupted)
+        with pytest.raises(
+            KeyboardInterrupt, match=r"Stopped after step 2 of 4\. A checkpoint is in `.*`; contin"
+        ):
+            train(recipe)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert [row["step"] for row in logged(recipe)] == [1, 2]
+    train(recipe, resume=True)
+    name = "checkpoint.safetensors"
+    assert digests(recipe.out, name) == digests(whole.out, name)
 
 
 @pytest.mark.usefixtures("quick")
@@ -453,13 +659,31 @@ def test_a_run_folder_is_not_trained_over(recipe: TrainRecipe) -> None:
     with pytest.raises(TrainingError, match=r"already holds a run\. Continue it with --resume, or"):
         train(recipe)
     with pytest.raises(
-        TrainingError, match=r"checkpoint `.*` belongs to another recipe\. Resume with the recipe t"
+        TrainingError,
+        match=r"belongs to another recipe: `clip_norm` was 1\.0, is 2\.0; `seed` was 0, is 5\. Re",
     ):
-        train(replace(recipe, seed=5), resume=True)
+        train(replace(recipe, seed=5, clip_norm=2.0), resume=True)
     longer = train(replace(recipe, steps=2), resume=True)
     assert longer.steps == 2
     with pytest.raises(TrainingError, match=r"has already done 2 steps, more than the 1 asked for"):
         train(recipe, resume=True)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_is_not_continued_on_changed_data(
+    recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One changed answer is enough; the file names are the same."""
+    folder = write_tasks(tmp_path / "letters")
+    recipe = replace(recipe, tasks=(folder,), steps=1)
+    train(recipe)
+    path = folder / "tasks" / "first" / "train.jsonl"
+    path.write_text(path.read_text().replace('"response": "k"', '"response": "K"', 1))
+    monkeypatch.setattr(setup, "encode_conditions", None)  # nothing slow is reached
+    with pytest.raises(
+        TrainingError, match=r"was made with other contents of: tasks \(their SHA-256 differ\)\. B"
+    ):
+        train(replace(recipe, steps=2), resume=True)
 
 
 @pytest.mark.usefixtures("quick")
@@ -486,13 +710,318 @@ def test_a_loss_that_is_no_number_stops_before_it_spoils_the_checkpoint(
     assert (recipe.out / "checkpoint.safetensors").read_bytes() == before
 
 
+@pytest.fixture
+def small_files() -> Iterator[Callable[[int], None]]:
+    """Let the system refuse files above a size, as a full disk would."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_that_refuses_leaves_the_old_checkpoint(
+    tmp_path: Path, small_files: Callable[[int], None]
+) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    write_tensors(path, {"a": torch.ones(10)}, {"step": "1"})
+    small_files(1000)
+    with pytest.raises(
+        TrainingError, match=r"checkpoint\.safetensors` cannot be written: .*too large.*make room"
+    ):
+        write_tensors(path, {"a": torch.ones(10_000)}, {"step": "2"})
+    assert torch.equal(load_file(path)["a"], torch.ones(10))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_disk_without_room_is_refused_before_anything_is_encoded(
+    recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setup, "encode_conditions", None)
+    monkeypatch.setattr(setup.shutil, "disk_usage", lambda path: SimpleNamespace(free=100_000_000))
+    with pytest.raises(
+        TrainingError,
+        match=r"has 0\.1 GB free, the run needs about 0\.\d GB, .*Make room, name ano",
+    ):
+        train(recipe)
+
+
 @pytest.mark.usefixtures("quick")
 def test_one_task_is_not_enough(recipe: TrainRecipe, tmp_path: Path) -> None:
     alone = write_tasks(tmp_path / "alone", ("first",))
     with pytest.raises(
         TrainingError, match=r"only 1 task\(s\) of .* of at most 120 tokens; training"
     ):
-        train(replace(recipe, tasks=alone))
+        train(replace(recipe, tasks=(alone,)))
+
+
+@pytest.mark.usefixtures("quick")
+def test_stages_that_do_not_fit_the_encoder_are_refused(recipe: TrainRecipe) -> None:
+    with pytest.raises(
+        TrainingError,
+        match=r"`stages` begins with \[4, 8, 100\], but the encoder .*MiniLM-L6-v2 gives condition"
+        r"s of \(length, width\) \(8, 384\)\. Let `stages` begin with \[4, 8, 384\]\.",
+    ):
+        train(replace(recipe, stages=((4, 8, 100), (16, 6, 32))))
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_bases_activations_can_be_the_condition(recipe: TrainRecipe) -> None:
+    """With statistics for each position, and no gradient into the base."""
+    recipe = replace(
+        recipe,
+        condition="base",
+        condition_layers=(1,),
+        stages=((4, 2, 64), (16, 2, 32)),
+        steps=2,
+    )
+    result = train(recipe)
+    config = GeneratorFolder.open(result.generator).config
+    assert (config.condition, config.condition_layers) == ("base", (1,))
+    state = load_file(recipe.out / "best.safetensors")
+    assert state["condition_mean"].shape == (2, 64)
+    assert state["condition_mean"].std() > 0
+    # Where tasks lie among others, the text encoder says whatever reads the prompts.
+    widths = {len(task.centroid) for task in GeneratorFolder.open(result.generator).tasks}
+    assert widths == {384}
+    with pytest.raises(
+        TrainingError, match=r"but 1 layers of .* give conditions of .* \(2, 64\)\. Let `stages`"
+    ):
+        train(replace(recipe, out=recipe.out.parent / "b", stages=((4, 3, 64), (16, 2, 32))))
+
+
+@pytest.mark.usefixtures("quick")
+def test_formats_multiply_tasks_and_families_stay_whole(recipe: TrainRecipe) -> None:
+    """Variants of a validation family validate too, and data are listed once a task."""
+    recipe = replace(recipe, format_variants=2, validation_families=("upper",), steps=2)
+    run = trainer._Run(recipe, resume=False)
+    for pool in run.pools:
+        assert (pool.role == "validation") == (pool.task.info.family == "upper")
+    formats = {pool.task.info.answer_format for pool in run.pools}
+    assert len(formats) > 2
+    assert len(run.pools) > 6
+    result = run.finish()
+    folder = GeneratorFolder.open(result.generator)
+    training = folder.config.training
+    assert [row["task"] for row in training["data"]] == ["first", "last", "length"]
+    assert [row["task"] for row in training["validation_data"]] == ["upper"]
+    assert [task.slug for task in folder.tasks] == ["first", "last", "length"]
+    assert training["result"]["variants"] > training["result"]["tasks"] == 3
+
+
+@pytest.mark.real
+def test_the_embedded_base_starts_exact_and_learns(tasks_folder: Path, tmp_path: Path) -> None:
+    """In the arithmetic of this machine, bfloat16 where it has it, prompts read by the base."""
+    recipe = TrainRecipe(
+        tasks=(tasks_folder,),
+        out=tmp_path / "run",
+        condition="base",
+        condition_layers=(8, 16),
+        stages=((4, 4, 576), (16, 4, 192)),
+        steps=6,
+        tasks_per_step=4,
+        examples_per_task=4,
+        pool_prompts=8,
+        validation_examples=2,
+        warmup_steps=1,
+    )
+    run = trainer._Run(recipe, resume=False)
+    batch = run.sampler.draw(0)
+    assert batch.examples is not None
+    packed = batch.examples.to(run.base.device)
+    assert torch.equal(run._loss(batch), response_losses(run.base.model, packed).nll.mean())
+    run.finish()
+    losses = [row["loss"] for row in logged(recipe)]
+    assert losses[-1] < losses[0]
+    assert logged(recipe)[-1]["between_task_share"] > 0
+
+
+# Early stopping
+
+
+def measured(losses: list[float]) -> Callable[..., list[GroupNLL]]:
+    """Validation losses by script, the same for all tasks and prompts."""
+    script = iter(losses)
+
+    def measure(run: trainer._Run, tasks: Sequence[int], sources: Sequence[int]) -> list[GroupNLL]:
+        if tasks == sources and all(run.pools[i].role == "validation" for i in tasks):
+            measure.now = next(script)  # type: ignore[attr-defined]
+        return [GroupNLL(getattr(measure, "now", 9.0), 0.0) for _ in tasks]
+
+    return measure
+
+
+@pytest.mark.usefixtures("quick")
+def test_patience_ends_a_run_and_the_best_weights_are_kept(
+    recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the loss on validation families, in spite of the seen tasks'."""
+    recipe = replace(
+        recipe,
+        validation_families=("upper",),
+        steps=50,
+        validate_every=2,
+        monitor_every=1000,
+        patience=3,
+    )
+    monkeypatch.setattr(trainer._Run, "_measure", measured([5, 4, 4.5, 4.2, 4.1, 1, 1, 1]))
+    kept: dict[int, dict[str, Any]] = {}
+    save = trainer._Run._save
+
+    def saving(run: trainer._Run) -> None:
+        save(run)
+        kept[run.done] = load_file(run.checkpoint)
+
+    monkeypatch.setattr(trainer._Run, "_save", saving)
+    result = train(recipe)
+    assert (result.steps, result.best_step, result.stopped_early) == (10, 4, True)
+    assert result.validation["families_loss"] == 4
+    expected = {k[7:]: v for k, v in kept[4].items() if k.startswith("module.")}
+    best = load_file(recipe.out / "best.safetensors")
+    assert best.keys() == expected.keys()
+    assert all(torch.equal(best[k], expected[k]) for k in best)
+    folder = GeneratorFolder.open(result.generator)
+    shared = folder.load(CPU, torch.float32).shared
+    assert torch.equal(shared, best["shared"].to(torch.bfloat16).float())
+    again = train(recipe, resume=True)
+    assert (again.steps, again.best_step) == (10, 4), "a finished run is not trained on"
+    assert "weights of step 4, the best validation, stopped early" in (
+        result.generator / "README.md"
+    ).read_text().replace("\n", " ")
+
+
+@pytest.mark.usefixtures("quick")
+def test_without_patience_a_run_goes_to_its_end(
+    recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(recipe, validation_families=("upper",), validate_every=1, monitor_every=1000)
+    monkeypatch.setattr(trainer._Run, "_measure", measured([1, *range(2, 9)]))
+    result = train(recipe)
+    assert (result.steps, result.best_step, result.stopped_early) == (6, 1, False)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_collapsed_run_says_so(
+    recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All adapters alike: the loss falls, the prompts make no difference."""
+    recipe = replace(recipe, steps=4, monitor_every=1)
+    tokens = trainer._Run._tokens
+    monkeypatch.setattr(
+        trainer._Run,
+        "_tokens",
+        lambda run, prompts, mask: tokens(run, torch.zeros_like(prompts), mask),
+    )
+    train(recipe)
+    assert "COLLAPSED at step 3" in caplog.text
+    assert "COLLAPSED at step 2" not in caplog.text, "warming up"
+    assert [row.get("warning") for row in logged(recipe)] == [None, None, "collapsed", "collapsed"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_sound_run_does_not_look_collapsed(recipe: TrainRecipe) -> None:
+    recipe = replace(recipe, steps=10, monitor_every=10, validate_every=10, decoder_lr=0.05)
+    train(recipe)
+    assert not any("warning" in row for row in logged(recipe))
+    assert logged(recipe)[-1]["between_task_share"] > 1e-3
+
+
+# The command
+
+
+def dnd_train(*arguments: object) -> Any:
+    app = typer.Typer()
+    app.command()(train_command)
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def write_recipe(recipe: TrainRecipe, path: Path, *left: str) -> Path:
+    values = {k: v for k, v in recipe.to_json().items() if k not in left and v is not None}
+    path.write_text(json.dumps(values))  # JSON is YAML
+    return path
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_command_trains_with_flags_over_the_recipe(recipe: TrainRecipe, tmp_path: Path) -> None:
+    path = write_recipe(recipe, tmp_path / "r.yaml", "tasks")
+    more = write_tasks(tmp_path / "more", ("alone",))
+    folders = ("--tasks", recipe.tasks[0], "--tasks", more)
+    found = dnd_train(path, *folders, "--out", recipe.out, "--steps", 2, "--json")
+    assert found.exit_code == 0, found.output
+    values = json.loads(found.stdout)
+    assert values["steps"] == values["best_step"] == 2
+    assert values["validation"]["validation_loss"] == values["validation_loss"]
+    training = GeneratorFolder.open(Path(values["generator"])).config.training
+    assert training["recipe"]["tasks"] == ["letters", "more"]
+    assert len(training["data"]) == 5
+    again = dnd_train(path, *folders, "--out", recipe.out, "--steps", 2)
+    assert again.exit_code == 1
+    assert "already holds a run" in again.stderr
+    words = dnd_train(path, *folders, "--out", recipe.out, "--steps", 2, "--resume")
+    assert "2 steps, weights of step 2. Validation loss" in words.stdout
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_command_says_how_to_go_on_after_ctrl_c(
+    recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_recipe(recipe, tmp_path / "r.yaml", "tasks")
+    whole_step = trainer._Run._step
+
+    def interrupted(run: trainer._Run, number: int) -> dict[str, Any]:
+        signal.raise_signal(signal.SIGINT)
+        return whole_step(run, number)
+
+    monkeypatch.setattr(trainer._Run, "_step", interrupted)
+    found = dnd_train(path, "--tasks", recipe.tasks[0], "--out", recipe.out)
+    assert found.exit_code == 130
+    assert "Stopped after step 1 of 6. A checkpoint is in" in found.stderr
+
+
+# Warm starts
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_warm_start_goes_on_from_a_generators_weights(
+    recipe: TrainRecipe, tmp_path: Path
+) -> None:
+    first = train(replace(recipe, steps=4))
+    warm = replace(recipe, out=tmp_path / "warm", warm_start=first.generator, steps=1)
+    run = trainer._Run(warm, resume=False)
+    state = GeneratorFolder.open(first.generator).load(CPU, torch.float32).state_dict()
+    assert all(torch.equal(v, state[k]) for k, v in run.generator.state_dict().items())
+    result = run.finish()
+    assert "from the weights of `generator`" in (result.generator / "README.md").read_text()
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_a_warm_start_was_trained_on_counts_as_seen(
+    recipe: TrainRecipe, tmp_path: Path
+) -> None:
+    """Else a task that the run itself leaves out could be examined as unseen."""
+    first = train(replace(recipe, steps=1))
+    warm = replace(recipe, out=tmp_path / "warm", warm_start=first.generator, steps=1)
+    result = train(replace(warm, validation_families=("upper",)))
+    data = GeneratorFolder.open(result.generator).config.training["data"]
+    assert sorted(row["task"] for row in data) == ["first", "last", "length", "upper"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_warm_start_must_fit_the_recipe(
+    recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = train(replace(recipe, steps=1))
+    warm = replace(recipe, out=tmp_path / "warm", warm_start=first.generator)
+    monkeypatch.setattr(setup, "load_tasks", None)  # nothing slow is reached
+    with pytest.raises(
+        TrainingError,
+        match=r"`warm_start` `.*` does not fit the recipe: its `kernel_size` is 3, "
+        r"the recipe's 1\. Change the recipe",
+    ):
+        train(replace(warm, kernel_size=1))
+    with pytest.raises(TrainingError, match=r"its `layout` is r 4, alpha 8 on 7 .*'s r 2, alpha 8"):
+        train(replace(warm, r=2))
+    with pytest.raises(TrainingError, match=r"its `head` is 'hyperconv', the recipe's 'mlp'\."):
+        train(replace(warm, head="mlp"))
 
 
 # Recipes
@@ -502,24 +1031,82 @@ def test_a_recipe_is_read_and_flags_override_it(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(
         "tasks: data\nout: a\nsteps: 7\ndecoder_lr: 1e-3\nstages: [[2, 3, 4], [5, 6, 7]]\n"
-        "without_licence_classes: []\n"
+        "without_licence_classes: []\ncondition: base\ncondition_layers: [3, 5]\n"
+        "head: atoms\nhead_options: {atoms: 8}\n"
     )
     found = TrainRecipe.read(path, out=tmp_path / "b", steps=None, seed=3)
     assert found == TrainRecipe(
-        tasks=Path("data"),
+        tasks=(Path("data"),),
         out=tmp_path / "b",
         steps=7,
         decoder_lr=0.001,
         stages=((2, 3, 4), (5, 6, 7)),
         without_licence_classes=(),
+        condition="base",
+        condition_layers=(3, 5),
+        head="atoms",
+        head_options={"atoms": 8},
         seed=3,
     )
 
 
-def test_the_shipped_recipe_is_sound(tmp_path: Path) -> None:
-    path = Path(__file__).parents[2] / "assets" / "recipes" / "smollm2-135m.yaml"
+def test_tasks_are_one_folder_or_several(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("tasks: [a, b/c]\nout: o\n")
+    assert TrainRecipe.read(path).tasks == (Path("a"), Path("b/c"))
+    assert TrainRecipe.read(path).to_json()["tasks"] == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("[a, b]", ("a", "b")), ("0.1", 0.1), ("0", 0.0), ("[]", ())]
+)
+def test_validation_families_are_names_or_a_share(
+    tmp_path: Path, text: str, expected: object
+) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(f"tasks: t\nout: o\nvalidation_families: {text}\n")
+    assert TrainRecipe.read(path).validation_families == expected
+
+
+RECIPES = Path(__file__).parents[2] / "assets" / "recipes"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [RECIPES / "smollm2-135m.yaml", *sorted((RECIPES / "arms").glob("*.yaml"))],
+    ids=lambda path: path.stem,
+)
+def test_every_shipped_recipe_is_sound(tmp_path: Path, path: Path) -> None:
+    """Down to the sizes of its generator, on the base it names."""
     found = TrainRecipe.read(path, tasks=tmp_path, out=tmp_path)
     assert found.base == "smollm2-135m-instruct"
+    sizes = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30}
+    heads = {"num_attention_heads": 9, "num_key_value_heads": 3}
+    spec = LoRASpec(r=found.r, lora_alpha=found.lora_alpha)
+    layout = LoRALayout.from_config(sizes | heads, spec)
+    config = GeneratorConfig(
+        features=(*found.stages, (layout.num_tokens, found.r, layout.width)),
+        kernel_size=found.kernel_size,
+        layout=layout,
+        head=found.head,
+        head_options=found.head_options,
+        condition=found.condition,
+        condition_layers=found.condition_layers,
+    )
+    assert config.width == (576 if found.condition == "base" else 384)
+    assert sum(p.numel() for p in Generator(config).parameters()) < 9_000_000
+
+
+def test_the_arms_differ_in_what_is_compared_and_nothing_else(tmp_path: Path) -> None:
+    arms = [
+        TrainRecipe.read(path, tasks=tmp_path, out=tmp_path).to_json()
+        for path in sorted((RECIPES / "arms").glob("*.yaml"))
+    ]
+    assert len(arms) == 9
+    compared = {"kind", "objective", "head", "head_options", "condition", "condition_layers"}
+    compared |= {"stages", "collection", "teacher", "labels"}
+    common = [{k: v for k, v in arm.items() if k not in compared} for arm in arms]
+    assert all(arm == common[0] for arm in common)
 
 
 @pytest.mark.parametrize(
@@ -527,19 +1114,77 @@ def test_the_shipped_recipe_is_sound(tmp_path: Path) -> None:
     [
         ("steps: 5\n", r"r\.yaml` needs tasks and out\."),
         ("tasks: t\n", r"r\.yaml` needs out\."),
-        ("tasks: t\nout: o\nsteps_: 5\n", r"unknown setting\(s\) steps_\. Known are tasks, out, k"),
+        ("tasks: []\nout: o\n", r"`tasks` must name at least one task folder\."),
+        ("tasks: t\nout: o\nsteps_: 5\n", r"unknown setting\(s\) steps_\. Known are tasks, out, c"),
         ("tasks: t\nout: o\n7: 5\n", r"unknown setting\(s\) 7\."),
         ("tasks: t\nout: o\nsteps: many\n", r"`steps`: expected a whole number, got 'many'"),
         ("tasks: t\nout: o\nsteps: 1.5\n", r"`steps`: expected a whole number, got 1\.5"),
         ("tasks: t\nout: o\nseed: true\n", r"`seed`: expected a whole number, got True"),
         ("tasks: t\nout: o\nsteps: 0\n", r"`steps` must be at least 1, got 0\."),
+        ("tasks: t\nout: o\npatience: -1\n", r"`patience` must be 0 or more, got -1\."),
         ("tasks: t\nout: o\ndecoder_lr: fast\n", r"`decoder_lr`: .*'fast'"),
+        ("tasks: t\nout: o\ndecoder_lr: 0\n", r"`decoder_lr` must be above 0, got 0\.0\."),
         (
             "tasks: t\nout: o\ndecoder_lr: .nan\n",
             r"`decoder_lr`: expected a finite number, got nan",
         ),
         ("tasks: t\nout: o\nbare_share: 1.5\n", r"`bare_share` must lie between 0 and 1, got 1\.5"),
+        ("tasks: t\nout: o\nkl_share: -1\n", r"`kl_share` must lie between 0 and 1, got -1"),
         ("tasks: t\nout: o\nkind: lora\n", r"`kind`: expected generator or multi_task_lora, got"),
+        (
+            "tasks: t\nout: o\nobjective: luck\n",
+            r"`objective`: expected task_loss or reconstruction or delta_w or distillation, got 'l",
+        ),
+        (
+            "tasks: t\nout: o\nobjective: reconstruction\n",
+            r"the objective reconstruction needs `collection`, a folder of LoRA checkpoints; `dnd",
+        ),
+        (
+            "tasks: t\nout: o\ncollection: c\n",
+            r"the objective task_loss has no use for `collection`\.",
+        ),
+        (
+            "tasks: t\nout: o\nobjective: delta_w\ncollection: c\nkind: multi_task_lora\n",
+            r"a multi-task LoRA is trained on answers, not by delta_w; the mean of a collection is",
+        ),
+        (
+            "tasks: t\nout: o\nteacher: x\n",
+            r"`teacher` and `labels: false` need the objective dist",
+        ),
+        ("tasks: t\nout: o\nlabels: false\n", r"`teacher` and `labels: false` need the objective"),
+        ("tasks: t\nout: o\ncondition: base\n", r"`condition_layers` go together: name the layers"),
+        (
+            "tasks: t\nout: o\ncondition_layers: [1]\n",
+            r"`condition_layers` go together: .*, got encoder and \[1\]\.",
+        ),
+        (
+            "tasks: t\nout: o\ncondition_layers: 1\n",
+            r"`condition_layers`: expected a list of whole numbers, got 1",
+        ),
+        (
+            "tasks: t\nout: o\ncondition_layers: [x]\n",
+            r"`condition_layers`: expected a whole number, got 'x'",
+        ),
+        (
+            "tasks: t\nout: o\nhead_options: [1]\n",
+            r"`head_options`: expected names with whole numbers, got \[1\]",
+        ),
+        (
+            "tasks: t\nout: o\nhead_options: {a: b}\n",
+            r"`head_options`: expected a whole number, got 'b'",
+        ),
+        (
+            "tasks: t\nout: o\nrow_tokens: 100\n",
+            r"`row_tokens` must be at least `max_tokens` \(160\), so that one example fits a row",
+        ),
+        (
+            "tasks: t\nout: o\nvalidation_families: 1.0\n",
+            r"`validation_families` must be names or a share of 0 to below 1, got 1\.0\.",
+        ),
+        (
+            "tasks: t\nout: o\nvalidation_families: many\n",
+            r"`validation_families`: expected a list of names, got 'many'; or .*'many'",
+        ),
         (
             "tasks: t\nout: o\nsteps: x\nseed: y\n",
             r"`steps`: expected a whole number, got 'x'; `seed`: expected a whole number, got 'y'",
@@ -566,154 +1211,3 @@ def test_a_faulty_recipe_is_refused_by_its_setting(tmp_path: Path, text: str, me
 def test_a_missing_recipe_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"recipe `.*none\.yaml` cannot be read: .*No such file"):
         TrainRecipe.read(tmp_path / "none.yaml")
-
-
-# Task folders
-
-
-def test_a_task_folder_is_read(tasks_folder: Path) -> None:
-    tasks = load_tasks(tasks_folder)
-    assert [task.info.slug for task in tasks] == list(JOBS)
-    assert [(len(task.train), len(task.test)) for task in tasks] == [(30, 10)] * 4
-    assert tasks[0].info.licence_class == "permissive"
-    example = tasks[2].train[0]
-    assert example.bare is not None
-    assert example.response == example.bare.upper()
-
-
-def test_splits_and_licence_classes_filter(tmp_path: Path) -> None:
-    folder = write_tasks(tmp_path)
-    table = (folder / "tasks.csv").read_text()
-    table = table.replace("Give the last letter.,train", "Give the last letter.,heldout")
-    table = table.replace("permissive,Write in", "nc-or-research,Write in")
-    (folder / "tasks.csv").write_text(table)
-
-    def slugs(**filters: Any) -> list[str]:
-        return [task.info.slug for task in load_tasks(folder, **filters)]
-
-    assert slugs(split="heldout") == ["last"]
-    assert slugs(split="train", without_licence_classes=("nc-or-research",)) == ["first", "length"]
-    with pytest.raises(TaskError, match=r"has no task with split 'heldout' that passes the filte"):
-        slugs(split="heldout", without_licence_classes=("permissive",))
-
-
-HEADER = "slug,family,category,metric,licence,description,split\n"
-
-
-@pytest.mark.parametrize(
-    ("table", "message"),
-    [
-        (None, r"no `tasks\.csv` in `.*`\. A task folder holds it beside `tasks/`\."),
-        ("", r"lacks the column\(s\) slug, family, .*, split\."),
-        (
-            "slug,family,category\na,b,c\n",
-            r"lacks the column\(s\) metric, licence, description, sp",
-        ),
-        (
-            HEADER
-            + "../x,f,c,exact,MIT,d,train\n.y,f,c,exact,MIT,d,train\n,f,c,exact,MIT,d,train\n",
-            r"line 2: `slug` '\.\./x' is not a plain folder name; line 3: `slug` '\.y' .*; line 4",
-        ),
-        (
-            HEADER + "a,f,c,luck,MIT,d,test\n",
-            r"line 2: `split` is 'test', expected train or heldout; line 2: `metric` is 'luck'",
-        ),
-        (HEADER + "a,f,c,exact\n", r"line 2: `split` is None"),
-        (HEADER + "a,f,c,exact,MIT,d,train\n" * 2, r"slug `a` stands twice\."),
-        (HEADER + "a,f,c,x,MIT,d,train\n" * 9, r"; and 5 more\."),
-    ],
-)
-def test_all_faults_of_an_index_are_named(tmp_path: Path, table: str | None, message: str) -> None:
-    if table is not None:
-        (tmp_path / "tasks.csv").write_text(table)
-    with pytest.raises(TaskError, match=message):
-        read_index(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (None, r"train\.jsonl` is missing\."),
-        (b"\n\n", r"train\.jsonl`: no examples\."),
-        (b"\xff\xfe\xff", r"train\.jsonl` is not UTF-8"),
-        (
-            b'{"prompt": "a", "response": "b"}\n[1]\n\n'
-            b'{"prompt": " ", "response": "b"}\n{"prompt": "a"',
-            r"line 2: expected an object, got a list; "
-            r"line 4: expected a non-empty string `prompt`; line 5: Expecting",
-        ),
-        (b'{"prompt": "a", "response": 3}', r"line 1: expected a non-empty string `response`"),
-        (
-            b'{"prompt": "a", "response": "b", "options": ["b", 1]}',
-            r"line 1: expected `options` to be a list of strings",
-        ),
-        (b"[" * 100_000, r"line 1: "),
-        (b"1\n" * 9, r"line 5: .*; and 4 more\."),
-    ],
-)
-def test_all_faults_of_an_example_file_are_named(
-    tmp_path: Path, text: bytes | None, message: str
-) -> None:
-    path = write_tasks(tmp_path, ("first",)) / "tasks" / "first" / "train.jsonl"
-    path.unlink()
-    if text is not None:
-        path.write_bytes(text)
-    with pytest.raises(TaskError, match=message):
-        load_tasks(tmp_path)
-
-
-def test_the_bare_input_follows_the_first_blank_line() -> None:
-    assert Example("Do.\n\na\n\nb", "x").bare == "a\n\nb"
-
-
-# Audit
-
-
-def task(test: list[Example], train: list[Example] | None = None, metric: str = "exact") -> Task:
-    info = TaskInfo(
-        slug="s",
-        family="f",
-        category="c",
-        metric=metric,
-        licence="MIT",
-        licence_class="permissive",
-        description="d",
-        split="train",
-    )
-    return Task(info, tuple(train or [Example("t", "A", ("A", "B"))]), tuple(test))
-
-
-def numbered(count: int, answers: str = "AB", options: tuple[str, ...] = ()) -> list[Example]:
-    return [Example(f"q{i}", answers[i % len(answers)], options) for i in range(count)]
-
-
-def test_a_sound_task_passes_the_audit(tasks_folder: Path) -> None:
-    assert audit_task(task(numbered(20))) == []
-    assert audit_task(task(numbered(20, options=("A", "B")), metric="choice")) == []
-    named = {t.info.slug: audit_task(t) for t in load_tasks(tasks_folder)}
-    assert named.pop("length") == ["10 of 10 test responses are '3'"]
-    assert named == {"first": [], "last": [], "upper": []}
-
-
-def test_the_audit_finds_an_answer_that_is_always_right() -> None:
-    """The released PIQA test labels are all `[A]`: a score on them says nothing."""
-    constant = [*numbered(19, "A"), Example("last", "B")]
-    assert audit_task(task(constant)) == ["19 of 20 test responses are 'A'"]
-    assert audit_task(task([*numbered(18, "A"), *numbered(2, "B")])) == []
-
-
-def test_the_audit_finds_prompts_on_both_sides() -> None:
-    test = numbered(20)
-    assert audit_task(task(test, train=test[:3])) == ["3 prompts are in both train and test"]
-
-
-def test_the_audit_finds_answers_outside_their_options() -> None:
-    test = numbered(20, options=("A", "C"))
-    assert audit_task(task(test)) == ["test: 10 responses are not among their options"]
-
-
-def test_the_audit_finds_choices_without_a_choice() -> None:
-    faults = audit_task(
-        task([*numbered(19, options=("A", "B")), Example("x", "B")], None, "choice")
-    )
-    assert faults == ["test: a choice task needs two or more options in every line"]

@@ -148,8 +148,9 @@ def _verdicts_html(verdicts: Sequence[Mapping[str, Any]]) -> str:
     cards = []
     for verdict in known:
         title, _, rest = str(verdict["words"]).partition(". ")
+        mark = icon("check" if verdict["good"] else "error")
         cards.append(
-            f"<div class='dnd-panel dnd-verdict-card'>{icon('check' if verdict['good'] else 'error')}"
+            f"<div class='dnd-panel dnd-verdict-card'>{mark}"
             f"<div><b>{esc(title.rstrip('.'))}</b><p class='dnd-sub'>{esc(rest)}</p></div></div>"
         )
     return f"<div class='dnd-verdict-cards'>{''.join(cards)}</div>" if cards else ""
@@ -189,7 +190,8 @@ def _mode_html(rows: Sequence[Mapping[str, Any]], mode: str, metric: str, end: f
     )
     return (
         f"<div class='dnd-forest-mode'><p><b>{title}</b> <span class='dnd-facts'>{example}</span>"
-        f"</p><ul>{''.join(lines)}</ul><div class='dnd-rail-axis' aria-hidden='true'>{ticks}</div></div>"
+        f"</p><ul>{''.join(lines)}</ul>"
+        f"<div class='dnd-rail-axis' aria-hidden='true'>{ticks}</div></div>"
     )
 
 

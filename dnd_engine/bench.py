@@ -1,0 +1,583 @@
+"""What synthesis, chat and training cost here, each beside what it is compared with.
+
+Everything of a ratio is measured in turns in one run, so that a busy machine slows both sides. The
+numbers are of this machine and this moment; the ratios travel better. Needs no task folder: prompts
+and examples are made up, in the shapes that training has. Knows the engine and stock PEFT; knows no
+quality.
+"""
+
+import os
+import platform
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from statistics import median
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+import torch
+from jaxtyping import Bool, Int
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from dnd_engine.adapter import Adapter
+from dnd_engine.buckets import Bucket
+from dnd_engine.config import Sampling
+from dnd_engine.engine import Engine
+from dnd_engine.errors import ChatError, ConfigError
+from dnd_engine.generator import Generator, GeneratorConfig, GeneratorFolder
+from dnd_engine.models import BaseModel, best_dtype, load_base
+from dnd_engine.prompts import Prompt, PromptFile
+from dnd_engine.training.examples import EncodedExample, PackedExamples, pack, response_losses
+
+__all__ = ["SECTIONS", "BenchConfig", "BenchResult", "bench", "bytes_per_token", "summarise"]
+
+SECTIONS = ("synthesis", "chat", "training")
+
+_LORA_STEPS = 40
+"""Steps of the LoRA run that synthesis is compared with. Source: procedural tasks are learnt in 40
+steps of 8 examples (feasibility runs)."""
+
+_WORDS = ("the", "film", "letter", "city", "was", "long", "kind", "in", "and", "never", "early")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchConfig:
+    """What is measured, and how long it may take."""
+
+    only: tuple[str, ...] = SECTIONS
+    """Some of `SECTIONS`."""
+    rounds: int = 5
+    """Every measurement is taken once a round; medians are reported. One round before is thrown
+    away."""
+    lora_steps: int = 8
+    """Steps of the LoRA run in a round. Five rounds of 8 are the whole run of 40; fewer are scaled
+    up to it, and the result says so."""
+    lora_examples: int = 8
+    """Examples in each of these steps."""
+    example_tokens: int = 64
+    """Tokens of such an example; also of a row where training is compared with ordinary rows."""
+    num_prompts: int = 128
+    """Prompts of the synthesis; all are as long as the encoder reads."""
+    chat_tokens: int = 32
+    """Tokens of an answer at most."""
+    tasks_per_step: int = 6
+    examples_per_task: int = 3
+    """Source of the two: the training recipe's defaults."""
+    own_tokens: tuple[int, int] = (30, 70)
+    """Least and most tokens of a training example after the prefix that all share."""
+    prefix_tokens: int = 24
+    """Of that prefix, the chat template's system prompt."""
+    answer_tokens: int = 8
+    """Tokens of an answer, the only ones with a loss."""
+    copy_megabytes: int = 256
+    """Size of the copy that memory bandwidth is measured with, far beyond any cache."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.only if name not in SECTIONS]
+        if unknown or not self.only:
+            raise ConfigError(
+                f"`only` must be some of {', '.join(SECTIONS)}, got {', '.join(unknown) or 'none'}."
+            )
+        counts = ("rounds", "lora_steps", "lora_examples", "num_prompts", "tasks_per_step")
+        for name in (*counts, "examples_per_task", "answer_tokens", "copy_megabytes"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if self.chat_tokens < 2:
+            raise ConfigError(f"`chat_tokens` must be at least 2, got {self.chat_tokens}.")
+        shortest = min(self.own_tokens[0], self.example_tokens - 1)
+        if shortest <= self.answer_tokens or self.own_tokens[1] < self.own_tokens[0]:
+            raise ConfigError(
+                f"examples of {self.own_tokens[0]} to {self.own_tokens[1]} and of "
+                f"{self.example_tokens} tokens must have room for an answer of "
+                f"{self.answer_tokens}."
+            )
+
+    def quick(self) -> "BenchConfig":
+        """The same with fewer rounds, and a LoRA run scaled up from four steps."""
+        return replace(self, rounds=2, lora_steps=2, chat_tokens=16)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchResult:
+    """Measured costs; `to_json` is what `dnd bench --json` prints."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Medians. Chat per token, training per step, `lora_run` for all its steps."""
+    ratios: dict[str, float] = field(default_factory=dict)
+    """Medians over the rounds of the ratio within a round."""
+    tokens_per_second: dict[str, float] = field(default_factory=dict)
+    """Positions of the base computed in training, padding included; tokens written in chat."""
+    train_parts: dict[str, float] = field(default_factory=dict)
+    """Seconds of each part of a generator's training step, medians."""
+    memory_mb: dict[str, float] = field(default_factory=dict)
+    """Resident memory of the process: `idle` with everything loaded, `peak` after synthesis and
+    chat, `peak_training` after all."""
+    machine: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """What must be known to read the numbers."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return asdict(self)
+
+
+def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
+    """Measure what the configuration asks for.
+
+    Training is measured with a new generator of the loaded one's sizes; the engine's own weights
+    are not touched.
+
+    Raises:
+        ChatError: If the base ends every answer at once, so that chat cannot be timed.
+    """
+    config = config or BenchConfig()
+    with engine.exclusive() as (base, _):
+        # What is read of it outside never changes: device, sizes, where it was loaded from.
+        machine = _machine(base)
+    memory = {"idle": _resident_megabytes()}
+    resident: list[_Measurement] = []
+    if "synthesis" in config.only:
+        resident.append(_Synthesis(engine, config))
+    if "chat" in config.only:
+        resident += [_Chat(engine, config), _Copy(base, config)]
+    for measurement in resident:
+        measurement(-1)
+    if resident:
+        memory["peak"] = _peak_megabytes()
+    measurements = list(resident)
+    if {"synthesis", "training"} & set(config.only):
+        stock = _StockLoRA(engine, base)
+        if "synthesis" in config.only:
+            measurements.append(_LoRARun(stock, config))
+        if "training" in config.only:
+            measurements.append(_Training(engine, stock, config))
+        for measurement in measurements[len(resident) :]:
+            measurement(-1)
+    rounds: list[dict[str, float]] = []
+    for number in tqdm(range(config.rounds), desc="Bench", unit="round"):
+        # There and back again, so that nothing always follows the same neighbour.
+        order = measurements if number % 2 == 0 else measurements[::-1]
+        rounds.append({})
+        for measurement in order:
+            rounds[-1] |= measurement(number)
+    if len(measurements) > len(resident):
+        memory["peak_training"] = _peak_megabytes()
+    return summarise(rounds, config, bytes_per_token(base.model), memory, machine)
+
+
+def summarise(
+    rounds: Sequence[Mapping[str, float]],
+    config: BenchConfig,
+    token_bytes: int,
+    memory: dict[str, float],
+    machine: dict[str, Any],
+) -> BenchResult:
+    """Medians and ratios of raw rounds.
+
+    Args:
+        rounds: What each measurement gave, by name; `.tokens` and `.part` names are explained by
+            the measurements below.
+        config: Which sections there are, and their sizes.
+        token_bytes: Weights that the base reads for one token.
+        memory: As in the result.
+        machine: Likewise.
+    """
+    names = [name for name in rounds[0] if "." not in name]
+    seconds = {name: median(r[name] for r in rounds) for name in names}
+    speeds: dict[str, float] = {}
+    ratios: dict[str, float] = {}
+    notes: list[str] = []
+    if "synthesis" in config.only:
+        steps = config.rounds * config.lora_steps
+        # Not the median: a run pays for its slow steps too.
+        seconds["lora_run"] = sum(r["lora_step"] for r in rounds) / len(rounds) * _LORA_STEPS
+        ratios["lora_over_synthesis"] = seconds["lora_run"] / seconds["synthesis"]
+        how = "measured whole" if steps >= _LORA_STEPS else f"scaled up from {steps} measured steps"
+        notes.append(
+            f"The LoRA run is {_LORA_STEPS} steps of {config.lora_examples} examples of "
+            f"{config.example_tokens} tokens with stock PEFT, {how}; synthesis reads "
+            f"{config.num_prompts} prompts."
+        )
+    if "chat" in config.only:
+        speeds["chat_single"] = 1 / seconds["chat_single"]
+        speeds["chat_twin"] = 1 / seconds["chat_twin"]
+        ratios["twin_over_single"] = median(r["chat_twin"] / r["chat_single"] for r in rounds)
+        copied = 2 * config.copy_megabytes * 1_000_000
+        ratios["bandwidth_share"] = median(
+            (token_bytes / r["chat_single"]) / (copied / r["copy"]) for r in rounds
+        )
+        notes.append(
+            f"Chat is greedy, seconds per token after the first, both answers of a twin counting "
+            f"as one token. A token reads {token_bytes / 1e6:.0f} MB of weights; bandwidth is "
+            f"that of a {config.copy_megabytes} MB copy, read and write counted."
+        )
+    if "training" in config.only:
+        sides = ("train", "lora_packed", "lora_rows")
+        rates = [{s: r[f"{s}.tokens"] / r[f"{s}_step"] for s in sides} for r in rounds]
+        speeds |= {side: median(rate[side] for rate in rates) for side in sides}
+        ratios["train_over_lora_throughput"] = median(
+            rate["train"] / max(rate["lora_packed"], rate["lora_rows"]) for rate in rates
+        )
+        notes.append(
+            f"Training steps have {config.tasks_per_step} tasks of {config.examples_per_task} "
+            "examples. The LoRA they are compared with is stock PEFT in the base's dtype, with the "
+            "same rank and targets, the same loss and AdamW: on the same packed batch "
+            f"(lora_packed), and on ordinary rows of {config.example_tokens} tokens with as many "
+            "positions (lora_rows); the ratio is to the faster one in each round."
+        )
+    parts = [name for name in rounds[0] if name.startswith("part.")]
+    return BenchResult(
+        seconds=seconds,
+        ratios=ratios,
+        tokens_per_second=speeds,
+        train_parts={n.removeprefix("part."): median(r[n] for r in rounds) for n in parts},
+        memory_mb=memory,
+        machine=machine,
+        notes=tuple(notes),
+    )
+
+
+def bytes_per_token(model: nn.Module) -> int:
+    """Weights read to write one token: all of them, but of the input embedding one row."""
+    total = sum(p.numel() * p.element_size() for p in model.parameters())
+    embedding: Tensor = model.get_input_embeddings().weight  # type: ignore[operator]
+    if model.get_output_embeddings().weight is not embedding:  # type: ignore[operator]
+        total -= embedding.numel() * embedding.element_size()
+    return total
+
+
+_Measurement = Callable[[int], dict[str, float]]
+"""Measures once, given the round's number, -1 for the one thrown away. Names without a dot are
+seconds; `side.tokens` are positions computed, `part.name` seconds of a part."""
+
+
+class _Synthesis:
+    """Prompts to an adapter, models loaded."""
+
+    def __init__(self, engine: Engine, config: BenchConfig) -> None:
+        self._engine = engine
+        self._device = torch.device(engine.info.device)
+        self._bucket = _prompt_bucket(config.num_prompts, config.seed)
+
+    def __call__(self, number: int) -> dict[str, float]:
+        with _timed(self._device) as spent:
+            self._engine.generate([self._bucket], seed=number + 1)
+        return {"synthesis": spent[0]}
+
+
+class _Chat:
+    """Seconds per token of one answer and of two at once."""
+
+    def __init__(self, engine: Engine, config: BenchConfig) -> None:
+        self._engine = engine
+        self._device = torch.device(engine.info.device)
+        self._sampling = Sampling(max_new_tokens=config.chat_tokens)
+        self._adapter = engine.generate([_prompt_bucket(config.num_prompts, config.seed)])
+
+    def __call__(self, number: int) -> dict[str, float]:
+        return {
+            "chat_single": self._per_token(None, number),
+            "chat_twin": self._per_token(self._adapter, number),
+        }
+
+    def _per_token(self, adapter: Adapter | None, number: int) -> float:
+        for attempt in range(10):
+            question = f"Tell me a long story about {number + 2 + 100 * attempt} dragons."
+            steps = self._engine.chat(
+                [{"role": "user", "content": question}], adapter=adapter, sampling=self._sampling
+            )
+            next(steps)
+            with _timed(self._device) as spent:
+                count = sum(1 for _ in steps)
+            if count:
+                return spent[0] / count
+        raise ChatError(
+            "the base ended ten answers after one token, so chat cannot be timed. Leave it out: "
+            "--only synthesis,training."
+        )
+
+
+class _Copy:
+    """A large copy in memory: what decoding could reach at best."""
+
+    def __init__(self, base: BaseModel, config: BenchConfig) -> None:
+        size = config.copy_megabytes * 1_000_000
+        self._source = torch.zeros(size, dtype=torch.uint8, device=base.device)
+        self._target = torch.empty_like(self._source)
+
+    def __call__(self, _number: int) -> dict[str, float]:
+        found = []
+        for _ in range(3):
+            with _timed(self._source.device) as spent:
+                self._target.copy_(self._source)
+            found.append(spent[0])
+        # The fastest: a limit is what the machine can do, not what it did while disturbed.
+        return {"copy": min(found)}
+
+
+@dataclass(frozen=True, slots=True)
+class _PlainRows:
+    """Token rows as a LoRA run reads them."""
+
+    ids: Int[Tensor, "rows length"]
+    positions: Int[Tensor, "rows length"]
+    visible: Bool[Tensor, "rows 1 length length"] | None
+    """None is causal."""
+    predicts: Bool[Tensor, "rows length"]
+
+    @classmethod
+    def made_up(
+        cls, rows: int, length: int, answer: int, base: BaseModel, rng: random.Random
+    ) -> "_PlainRows":
+        """Causal rows without padding, each with an answer at its end."""
+        ids = torch.tensor([_token_ids(base, length, rng) for _ in range(rows)])
+        predicts = torch.zeros(rows, length, dtype=torch.bool)
+        predicts[:, -1 - answer : -1] = True
+        positions = torch.arange(length).expand(rows, -1)
+        device = base.device
+        return cls(ids.to(device), positions.to(device), None, predicts.to(device))
+
+    @classmethod
+    def packed(cls, batch: PackedExamples) -> "_PlainRows":
+        """The rows of a packed batch."""
+        return cls(batch.ids, batch.positions, batch.visible, batch.predicts)
+
+
+class _StockLoRA:
+    """One LoRA trained as PEFT does it, on a second, untouched copy of the base."""
+
+    def __init__(self, engine: Engine, base: BaseModel) -> None:
+        spec = _generator_config(engine).layout.spec
+        self.device = base.device
+        self.base = load_base(base.weights, base.device, best_dtype(base.device))
+        # Adapters in the base's dtype: float32 ones, PEFT's default, are a third slower here.
+        model = get_peft_model(
+            self.base.model,
+            LoraConfig(
+                r=spec.r, lora_alpha=spec.lora_alpha, target_modules=list(spec.target_modules)
+            ),
+            autocast_adapter_dtype=False,
+        )
+        self._model: Any = model.get_base_model()
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._optimizer = torch.optim.AdamW(self._parameters)
+
+    def step(self, batch: _PlainRows) -> float:
+        """Seconds of one training step; logits and loss at answer positions only, as ours."""
+        with _timed(self.device) as spent:
+            hidden = self._model.model(
+                input_ids=batch.ids,
+                position_ids=batch.positions,
+                attention_mask=batch.visible,
+                use_cache=False,
+            ).last_hidden_state
+            logits = self._model.lm_head(hidden[batch.predicts]).float()
+            targets = batch.ids.roll(-1, dims=1)[batch.predicts]
+            loss = nn.functional.cross_entropy(logits, targets)
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(self._parameters, 1.0)
+            self._optimizer.step()
+        return spent[0]
+
+
+class _LoRARun:
+    """Some steps of the LoRA that synthesis stands in for."""
+
+    def __init__(self, stock: _StockLoRA, config: BenchConfig) -> None:
+        self._stock = stock
+        self._config = config
+
+    def __call__(self, number: int) -> dict[str, float]:
+        config, spent = self._config, 0.0
+        rng = random.Random(f"{config.seed}:bench:lora:{number}")
+        # The round thrown away needs to warm up only.
+        steps = 1 if number < 0 else config.lora_steps
+        for _ in range(steps):
+            batch = _PlainRows.made_up(
+                config.lora_examples,
+                config.example_tokens,
+                config.answer_tokens,
+                self._stock.base,
+                rng,
+            )
+            spent += self._stock.step(batch)
+        return {"lora_step": spent / steps}
+
+
+class _Training:
+    """One end-to-end step of a generator, and one of a stock LoRA on as many positions."""
+
+    def __init__(self, engine: Engine, stock: _StockLoRA, config: BenchConfig) -> None:
+        self._engine = engine
+        self._stock = stock
+        self._config = config
+        self._device = stock.device
+        torch.manual_seed(config.seed)
+        self._generator = Generator(_generator_config(engine)).to(self._device)
+        self._parameters = list(self._generator.parameters())
+        self._optimizer = torch.optim.AdamW(self._parameters)
+
+    def __call__(self, number: int) -> dict[str, float]:
+        config = self._config
+        rng = random.Random(f"{config.seed}:bench:training:{number}")
+        batch = pack(_made_up_groups(config, self._stock.base, rng)).to(self._device)
+        positions = batch.ids.numel()
+        rows = max(1, round(positions / config.example_tokens))
+        plain = _PlainRows.made_up(
+            rows, config.example_tokens, config.answer_tokens, self._stock.base, rng
+        )
+        turns: list[Callable[[], dict[str, float]]] = [
+            lambda: self._step(batch),
+            lambda: {"lora_packed_step": self._stock.step(_PlainRows.packed(batch))},
+            lambda: {"lora_rows_step": self._stock.step(plain)},
+        ]
+        rng.shuffle(turns)
+        found = {
+            "train.tokens": float(positions),
+            "lora_packed.tokens": float(positions),
+            "lora_rows.tokens": float(plain.ids.numel()),
+        }
+        for turn in turns:
+            found |= turn()
+        return found
+
+    def _step(self, batch: PackedExamples) -> dict[str, float]:
+        """The trainer's step, cut where its parts can be timed; the arithmetic is the same."""
+        config, generator = self._config, self._generator
+        shape = (config.tasks_per_step, *generator.config.features[0])
+        prompts = torch.randn(shape, device=self._device)
+        mask = torch.ones(shape[:-1], dtype=torch.bool, device=self._device)
+        parts: dict[str, float] = {}
+
+        @contextmanager
+        def part(name: str) -> Iterator[None]:
+            with _timed(self._device) as spent:
+                yield
+            parts[f"part.{name}"] = spent[0]
+
+        dtype = best_dtype(self._device)
+        with part("decoder_forward"), torch.autocast(self._device.type, dtype):
+            tokens = generator(generator.standardise(prompts, mask))
+        leaf = tokens.detach().requires_grad_()
+        with self._engine.exclusive() as (base, host):
+            with part("cut"):
+                fitted = host.fit(leaf)
+            with part("base_forward"), host.wearing(fitted):
+                loss = response_losses(base.model, batch).nll.mean()
+            with part("base_backward"):
+                loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.zero_grad(set_to_none=True)
+        with part("decoder_backward"):
+            tokens.backward(leaf.grad)
+        with part("optimizer"):
+            nn.utils.clip_grad_norm_(self._parameters, 1.0)
+            self._optimizer.step()
+        return {"train_step": sum(parts.values()), **parts}
+
+
+@contextmanager
+def _timed(device: torch.device) -> Iterator[list[float]]:
+    """Seconds of the `with` block, as the list's one entry once it has ended."""
+    spent: list[float] = []
+    _synchronise(device)
+    started = time.perf_counter()
+    yield spent
+    _synchronise(device)
+    spent.append(time.perf_counter() - started)
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize()
+
+
+def _generator_config(engine: Engine) -> GeneratorConfig:
+    return GeneratorFolder.open(engine.info.generator_path).config
+
+
+def _prompt_bucket(num_prompts: int, seed: int) -> Bucket:
+    """Distinct prompts longer than the encoder reads."""
+    rng = random.Random(f"{seed}:bench:prompts")
+    prompts = tuple(
+        Prompt(text=f"{i}: {' '.join(rng.choices(_WORDS, k=60))}", file="bench", line=i)
+        for i in range(1, num_prompts + 1)
+    )
+    file = PromptFile(
+        name="bench",
+        prompts=prompts,
+        split="lines",
+        column=None,
+        notes=(),
+        num_bytes=sum(len(p.text) for p in prompts),
+        sha256="",
+    )
+    return Bucket("bench", 1.0, (file,))
+
+
+def _made_up_groups(
+    config: BenchConfig, base: BaseModel, rng: random.Random
+) -> list[list[EncodedExample]]:
+    """Examples as one training step draws them, of random tokens."""
+    prefix = _token_ids(base, config.prefix_tokens, rng)
+    groups = []
+    for _ in range(config.tasks_per_step):
+        lengths = [rng.randint(*config.own_tokens) for _ in range(config.examples_per_task)]
+        groups.append(
+            [
+                EncodedExample(
+                    (*prefix, *_token_ids(base, length, rng)),
+                    config.prefix_tokens + length - config.answer_tokens,
+                )
+                for length in lengths
+            ]
+        )
+    return groups
+
+
+def _token_ids(base: BaseModel, count: int, rng: random.Random) -> list[int]:
+    return rng.choices(range(base.config["vocab_size"]), k=count)
+
+
+def _resident_megabytes() -> float:
+    resident: int = psutil.Process().memory_info().rss
+    return round(resident / 1e6, 1)
+
+
+def _peak_megabytes() -> float:
+    """Most memory the process has had resident since it began."""
+    if sys.platform == "win32":
+        peak = psutil.Process().memory_info().peak_wset
+    else:
+        import resource
+
+        # Kilobytes, but on macOS bytes.
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return round(peak / 1e6, 1)
+
+
+def _machine(base: BaseModel) -> dict[str, Any]:
+    """What the numbers hold for; nothing that names the machine or its owner."""
+    device = base.device
+    return {
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "cores": os.cpu_count(),
+        "load_average": round(psutil.getloadavg()[0], 2),
+        "torch_threads": torch.get_num_threads(),
+        "device": str(device),
+        "accelerator": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "dtype": str(best_dtype(device)).removeprefix("torch."),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "transformers", "peft")},
+        },
+    }

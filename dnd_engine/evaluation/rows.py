@@ -1,0 +1,385 @@
+"""What the base wears, or is shown first, under every row of an examination.
+
+| row | what |
+| --- | --- |
+| base | nothing |
+| few_shot | nothing; labelled train examples stand as chat turns before the item |
+| mean_lora | the mean of the LoRAs of all training tasks |
+| multi_task_lora | one LoRA trained on all training tasks |
+| nearest_lora | the LoRA of the training task whose prompts are most like this task's |
+| generator | the adapter made from the task's own prompts |
+| generator_wrong | made from prompts of another family, in the same answer format if one has it |
+| generator_shuffled | made from the task's own prompts, the words of each shuffled |
+| generator_constant | made from one neutral sentence, the same for every task |
+| oracle_lora | a LoRA trained on the task's own labelled examples |
+
+Prompts come from train sides only, and what the scored side repeats is taken out. A row whose
+source is not given is left out with the reason; nothing is filled in. To add a row, name it in
+`scores.ROWS` and write its method in `Wardrobe`.
+"""
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from dnd_engine.adapter import Adapter, NearestTask
+from dnd_engine.buckets import Bucket
+from dnd_engine.engine import Engine
+from dnd_engine.errors import ConfigError
+from dnd_engine.evaluation.scores import Mode
+from dnd_engine.evaluation.scoring import Question
+from dnd_engine.generator import GeneratorFolder, check_base
+from dnd_engine.layout import LoRALayout
+from dnd_engine.models import fingerprint
+from dnd_engine.prompts import Prompt, PromptFile
+from dnd_engine.training.audit import check_conditions, unscored
+from dnd_engine.training.collection import Collection
+from dnd_engine.training.tasks import Example, Task
+
+__all__ = ["NEUTRAL_PROMPT", "Outfit", "Wardrobe", "ask"]
+
+NEUTRAL_PROMPT = "Please answer."
+"""The only prompt of `generator_constant`: says nothing of any task."""
+
+_MOST_SHOTS, _SHOT_TOKENS = 8, 768
+"""Examples shown at most, and their tokens: as many as the shipped generator reads of one prompt
+batch, 48 of each of 16 prompts. What is shown holds answers too, which no condition does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outfit:
+    """What the base wears and is shown for one task."""
+
+    tokens: Float[Tensor, "tokens rows cols"] | None = None
+    """Plain weight tokens; None for the bare base."""
+    layout: LoRALayout | None = None
+    shots: tuple[Example, ...] = ()
+    """Examples that stand before every item."""
+    synthesis_seconds: float | None = None
+    """What making it took, where a generator made it."""
+
+
+class _Missing(Exception):
+    """Why a row cannot be measured on one task; never leaves this module."""
+
+
+class Wardrobe:
+    """Makes outfits.
+
+    Args:
+        engine: With the generator to examine.
+        tasks: All that are examined; wrong prompts are those of another one.
+        seed: Of all draws.
+        condition_prompts: Prompts of a train side that one condition is drawn from.
+        draws: Prompt draws of the row `generator`; the other rows have one.
+        adapters: Folder of a collection, for the rows that wear trained LoRAs.
+        multi_task_lora: Generator folder of that kind.
+
+    Raises:
+        ConfigError: If a folder holds something else.
+        BaseMismatchError: If it was made for another base.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        tasks: Sequence[Task],
+        *,
+        seed: int,
+        condition_prompts: int,
+        draws: int,
+        adapters: Path | None,
+        multi_task_lora: Path | None,
+    ) -> None:
+        self.engine = engine
+        self.tasks = tasks
+        self.seed = seed
+        self.condition_prompts = condition_prompts
+        self.num_draws = draws
+        with engine.exclusive() as (base, _):
+            self.fingerprint = fingerprint(base)
+            self.tokenizer = base.tokenizer
+            self.room = int(base.config["max_position_embeddings"])
+        self.collection = None if adapters is None else self._open_collection(adapters)
+        self.multi = None if multi_task_lora is None else self._open_multi(multi_task_lora)
+        self.nearest: dict[str, tuple[NearestTask, ...]] = {}
+        """Task to the training tasks most like it, as its first prompt draw was placed."""
+        self.missing: dict[str, dict[str, str]] = {}
+        """Row to the tasks it lacks, and why."""
+        self._common: dict[str, Outfit] = {}
+        self._makers: Mapping[str, Callable[[Task, int], Outfit]] = {
+            "base": lambda task, draw: Outfit(),
+            "few_shot": lambda task, draw: Outfit(shots=self._shots(task)),
+            "mean_lora": lambda task, draw: self._mean(),
+            "multi_task_lora": lambda task, draw: self._multi_task(),
+            "nearest_lora": lambda task, draw: self._nearest(task),
+            "generator": self._right,
+            "generator_wrong": self._wrong,
+            "generator_shuffled": self._shuffled,
+            "generator_constant": lambda task, draw: self._constant(),
+            "oracle_lora": lambda task, draw: self._trained(task.info.slug),
+        }
+
+    def why_not(self, row: str) -> str | None:
+        """The reason why a row cannot be measured at all; None if it can."""
+        if row in ("mean_lora", "nearest_lora", "oracle_lora"):
+            if self.collection is None:
+                return "needs trained LoRAs: name a collection with --adapters"
+            if row != "oracle_lora" and not self.collection.train_slugs:
+                return "the collection holds no LoRA of a training task"
+        if row == "multi_task_lora" and self.multi is None:
+            return "needs its folder: name it with --multi-task-lora"
+        return None
+
+    def draws(self, row: str) -> int:
+        """How often a row is measured, with other prompts each time."""
+        return self.num_draws if row == "generator" else 1
+
+    def is_common(self, row: str) -> bool:
+        """Whether all tasks wear the same under a row and are shown nothing."""
+        return row in ("base", "mean_lora", "multi_task_lora", "generator_constant")
+
+    def source(self, row: str) -> str:
+        """Hash of what a row is made of besides the generator; empty where there is nothing."""
+        if row in ("mean_lora", "nearest_lora", "oracle_lora") and self.collection is not None:
+            manifest = json.dumps(self.collection.manifest, sort_keys=True)
+            return hashlib.sha256(manifest.encode()).hexdigest()
+        if row == "multi_task_lora" and self.multi is not None:
+            return self.multi.sha256
+        return ""
+
+    def outfit(self, row: str, task: Task, draw: int) -> Outfit | None:
+        """Make what a task wears under a row; None, with the reason noted, if it cannot be had."""
+        if self.is_common(row) and row in self._common:
+            return self._common[row]
+        try:
+            made = self._makers[row](task, draw)
+        except _Missing as reason:
+            self.missing.setdefault(row, {})[task.info.slug] = str(reason)
+            return None
+        if self.is_common(row):
+            self._common[row] = made
+        return made
+
+    def reasons(self) -> dict[str, str]:
+        """Row to why it lacks tasks, by the example of one of them."""
+        return {
+            row: f"`{slug}`: {reason}"
+            for row, tasks in self.missing.items()
+            for slug, reason in list(tasks.items())[:1]
+        }
+
+    def gaps(self, num_tasks: int) -> list[str]:
+        """A sentence for every row that lacks tasks."""
+        return [
+            f"The row {row} lacks {len(self.missing[row])} of {num_tasks} tasks; {reason}."
+            for row, reason in self.reasons().items()
+        ]
+
+    def training_adapters(
+        self, layout: LoRALayout
+    ) -> dict[str, Float[Tensor, "tokens rows cols"]] | None:
+        """The collection's LoRAs of training tasks, if they are of one layout with the generator's.
+
+        In bfloat16, as there may be hundreds.
+        """
+        if self.collection is None or self.collection.layout != layout:
+            return None
+        return {
+            slug: self.collection.final(slug, self.collection.seeds(slug)[0]).to(torch.bfloat16)
+            for slug in self.collection.train_slugs
+        }
+
+    def wrong_source(self, task: Task) -> Task | None:
+        """Whose prompts are the wrong ones: a task of another family, None if there is none.
+
+        In the same answer format where possible, so that the operation makes the difference.
+        """
+        others = [other for other in self.tasks if other.info.family != task.info.family]
+        alike = [other for other in others if other.info.answer_format == task.info.answer_format]
+        rng = random.Random(f"{self.seed}:wrong:{task.info.slug}")
+        return rng.choice(alike or others) if others else None
+
+    # Trained LoRAs
+
+    def _mean(self) -> Outfit:
+        assert self.collection is not None
+        return Outfit(self.collection.mean(), self.collection.layout)
+
+    def _multi_task(self) -> Outfit:
+        assert self.multi is not None
+        generator = self.multi.load(torch.device("cpu"), torch.float32)
+        return Outfit(generator.shared.detach(), self.multi.config.layout)
+
+    def _trained(self, slug: str) -> Outfit:
+        assert self.collection is not None
+        if slug not in self.collection.slugs:
+            raise _Missing("not in the collection")
+        seed = self.collection.seeds(slug)[0]
+        return Outfit(self.collection.final(slug, seed), self.collection.layout)
+
+    def _nearest(self, task: Task) -> Outfit:
+        """The most similar task that the collection has, itself never; formats count as one."""
+        assert self.collection is not None
+        slug = task.info.slug
+        if slug not in self.nearest:
+            self._right(task, 0)
+        known = set(self.collection.train_slugs) - {slug}
+        for near in self.nearest[slug]:
+            for name in (near.slug, near.slug.partition("~")[0]):
+                if name in known:
+                    return self._trained(name)
+        raise _Missing(f"none of its {len(self.nearest[slug])} nearest tasks is in the collection")
+
+    # Generated adapters
+
+    def _right(self, task: Task, draw: int) -> Outfit:
+        adapter = self._generate(task, self._conditions(task, task, draw), draw)
+        if draw == 0:
+            self.nearest[task.info.slug] = adapter.nearest_tasks
+        return _worn(adapter)
+
+    def _wrong(self, task: Task, draw: int) -> Outfit:
+        source = self.wrong_source(task)
+        if source is None:
+            raise _Missing("all tasks examined are of one family")
+        return _worn(self._generate(task, self._conditions(source, task, draw), draw))
+
+    def _shuffled(self, task: Task, draw: int) -> Outfit:
+        rng = random.Random(f"{self.seed}:shuffle:{task.info.slug}:{draw}")
+        texts = []
+        for text in self._conditions(task, task, draw):
+            words = text.split()
+            rng.shuffle(words)
+            texts.append(" ".join(words))
+        return _worn(self._generate(task, texts, draw))
+
+    def _constant(self) -> Outfit:
+        return _worn(self.engine.generate([_bucket("constant", [NEUTRAL_PROMPT])], seed=self.seed))
+
+    def _conditions(self, source: Task, scored: Task, draw: int) -> list[str]:
+        """Prompts of a task's train side that hold no item of the scored task's test side."""
+        usable = unscored((example.prompt for example in source.train), scored.test)
+        if not usable:
+            raise _Missing(f"all train prompts of `{source.info.slug}` repeat scored items")
+        rng = random.Random(f"{self.seed}:condition:{source.info.slug}:{draw}")
+        return rng.sample(usable, min(self.condition_prompts, len(usable)))
+
+    def _generate(self, task: Task, texts: Sequence[str], draw: int) -> Adapter:
+        check_conditions(texts, task.test)
+        return self.engine.generate([_bucket("examined", texts)], seed=self.seed + draw)
+
+    # Examples shown first
+
+    def _shots(self, task: Task) -> tuple[Example, ...]:
+        """Short train examples."""
+        left = min(_SHOT_TOKENS, self.room // 4)
+        usable = set(unscored((example.prompt for example in task.train), task.test))
+        pool = [example for example in task.train if example.prompt in usable]
+        rng = random.Random(f"{self.seed}:shots:{task.info.slug}")
+        shots: list[Example] = []
+        for example in rng.sample(pool, min(4 * _MOST_SHOTS, len(pool))):
+            text = f"{example.prompt}\n{example.response}"
+            size = len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+            if size <= left and len(shots) < _MOST_SHOTS:
+                shots.append(example)
+                left -= size
+        if not shots:
+            raise _Missing("no train example is short enough to be shown")
+        return tuple(shots)
+
+    # Sources
+
+    def _open_collection(self, folder: Path) -> Collection:
+        collection = Collection.open(folder)
+        collection.check_base(self.engine.info.base_id, self.fingerprint)
+        return collection
+
+    def _open_multi(self, path: Path) -> GeneratorFolder:
+        folder = GeneratorFolder.open(path)
+        if folder.config.training.get("kind") != "multi_task_lora":
+            raise ConfigError(
+                f"`{path}` is a generator, not a multi-task LoRA. Train one with "
+                "`dnd train --kind multi_task_lora`."
+            )
+        check_base(folder.config, self.engine.info.base_id, self.fingerprint)
+        return folder
+
+
+def ask(
+    tokenizer: PreTrainedTokenizerBase,
+    example: Example,
+    mode: Mode,
+    *,
+    shots: Sequence[Example] = (),
+    max_new_tokens: int,
+) -> Question:
+    """Word one item for the base: its own chat template, and its default system prompt.
+
+    Args:
+        tokenizer: The base's.
+        example: In bare mode, one that has a bare input.
+        mode: What is shown of the item and of the shots; shots without a bare input fall out.
+        shots: Turns that stand before it.
+        max_new_tokens: Of the written answer.
+    """
+    turns: list[dict[str, str]] = []
+    for shot in shots:
+        shown = _content(shot, mode)
+        if shown is not None:
+            turns.append({"role": "user", "content": shown})
+            turns.append({"role": "assistant", "content": shot.response})
+    content = _content(example, mode)
+    assert content is not None
+    turns.append({"role": "user", "content": content})
+    prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    assert isinstance(prompt, str)
+    end = tokenizer.eos_token_id
+    assert isinstance(end, int)
+
+    def ids(text: str) -> tuple[int, ...]:
+        return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    return Question(
+        prompt=ids(prompt),
+        reference=(*ids(example.response), end),
+        options=tuple((*ids(option), end) for option in example.options),
+        max_new_tokens=max_new_tokens,
+    )
+
+
+def _content(example: Example, mode: Mode) -> str | None:
+    return example.prompt if mode == "full" else example.bare
+
+
+def _worn(adapter: Adapter) -> Outfit:
+    return Outfit(
+        adapter.worn_tokens,
+        adapter.layout,
+        synthesis_seconds=adapter.seconds.get("total"),
+    )
+
+
+def _bucket(name: str, texts: Sequence[str]) -> Bucket:
+    distinct = list(dict.fromkeys(texts))
+    data = "\0".join(distinct).encode()
+    file = PromptFile(
+        name=name,
+        prompts=tuple(
+            Prompt(text=text, file=name, line=line) for line, text in enumerate(distinct, start=1)
+        ),
+        split="objects",
+        column=None,
+        notes=(),
+        num_bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+    return Bucket(name, 1.0, (file,))

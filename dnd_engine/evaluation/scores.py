@@ -1,0 +1,92 @@
+"""What an examination finds, item by item, and what a report must know besides.
+
+One `ItemScore` is one line of `scores.jsonl`. Knows no models: reports are made from these alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dnd_engine.training.examples import Mode
+
+__all__ = ["MODES", "ROWS", "SHOWN_CHARACTERS", "ItemScore", "Mode", "ReportMeta"]
+
+ROWS = (
+    "base",
+    "few_shot",
+    "mean_lora",
+    "multi_task_lora",
+    "nearest_lora",
+    "generator",
+    "generator_wrong",
+    "generator_shuffled",
+    "generator_constant",
+    "oracle_lora",
+)
+"""Every row an examination knows, in the order of a report. What each wears is told in `rows`."""
+
+MODES: tuple[Mode, ...] = ("full", "bare")
+
+SHOWN_CHARACTERS = 300
+"""Characters of a generated text that are kept beside its score."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemScore:
+    """One item of one task's test side, answered under one row, mode and prompt draw."""
+
+    row: str
+    mode: Mode
+    draw: int
+    """Number of the prompt draw; 0 for rows without conditions."""
+    slug: str
+    family: str
+    category: str
+    holdout: str
+    """What is new about the task (see `TaskInfo.holdout`); empty for seen tasks."""
+    item: int
+    """Index in the task's test side."""
+    score: float
+    """The task's own metric on the greedily generated text, 0 to 1."""
+    exact: bool
+    """Normalised exact match of the generated text."""
+    format_ok: bool | None
+    """Whether the answer stands in the asked format; None where no format is asked."""
+    content_ok: bool | None
+    """Whether the payload is right once the format is stripped; None unless `format_ok`."""
+    choice: bool | None
+    """Whether the length-normalised log-likelihood picks the reference; None without options."""
+    nll: float
+    """Of the reference, nats per token, teacher-forced."""
+    substituted: bool | None
+    """Whether the text is what a trained operation gives on this input, and not the reference;
+    None where the task is not procedural."""
+    text: str
+    """What was generated, cut at `SHOWN_CHARACTERS`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportMeta:
+    """What a report says besides its scores."""
+
+    command: str
+    """As typed, so that a reader can repeat it."""
+    seed: int
+    split: str
+    """`train` (seen tasks, new items) or `heldout`."""
+    generator: str
+    generator_sha256: str
+    base: str
+    rows: tuple[str, ...]
+    """Rows wanted and measured, in the order of `ROWS`."""
+    modes: tuple[Mode, ...]
+    data: str
+    """The tasks in words: how many, of which folders, with which filters."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Row that was asked for and could not be measured, to the reason."""
+    cost: Mapping[str, Any] = field(default_factory=dict)
+    """Seconds and estimates, as `examine` measured them."""
+    distances: Mapping[str, Any] = field(default_factory=dict)
+    """What `distances.measure` found of the generated adapters, its `cosine` included."""
+    trained_families: tuple[str, ...] = ()
+    """Families of the tasks that the generator was trained on."""

@@ -1,0 +1,315 @@
+"""What a training run needs before its first step, from its recipe.
+
+Everything that can be refused is refused first: sizes, folders of other runs, the number of tasks,
+the disk. Slow work comes after: asking a teacher, reading checkpoints, encoding prompts.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dnd_engine.activations import BaseActivations, check_prompts_differ
+from dnd_engine.encoder import ConditionSource, PromptEncoder
+from dnd_engine.errors import TrainingError
+from dnd_engine.generator import Generator, GeneratorConfig, GeneratorFolder, check_base
+from dnd_engine.layout import LoRALayout, LoRASpec
+from dnd_engine.lora import LoRAHost
+from dnd_engine.models import (
+    BASES,
+    ENCODERS,
+    BaseModel,
+    ResolvedWeights,
+    best_device,
+    best_dtype,
+    fingerprint,
+    load_base,
+    resolve,
+)
+from dnd_engine.training.batches import (
+    ConditionPool,
+    TaskPool,
+    build_pools,
+    encode_conditions,
+    split_families,
+)
+from dnd_engine.training.checkpoint import read_notes
+from dnd_engine.training.collection import Collection
+from dnd_engine.training.formats import expand
+from dnd_engine.training.objectives import (
+    DeltaError,
+    Distillation,
+    Objective,
+    Reconstruction,
+    TaskLoss,
+)
+from dnd_engine.training.recipe import TrainRecipe
+from dnd_engine.training.tasks import Task, load_tasks
+
+__all__ = ["Prepared", "prepare"]
+
+_SPARE_BYTES = 200_000_000
+"""Room left for the log, the pictures and the generator folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """All of a run but its optimizer and its progress."""
+
+    base: BaseModel
+    dtype: torch.dtype
+    """That base and decoder compute in."""
+    generator: Generator
+    """At its start; exactly the base, unless a warm start says otherwise."""
+    host: LoRAHost
+    objective: Objective
+    pools: tuple[TaskPool, ...]
+    conditions: ConditionPool
+    hashes: dict[str, str]
+    """SHA-256 of the contents that the run depends on, by what they are."""
+    identity: dict[str, Any]
+    """Settings and hashes: a checkpoint belongs to one of these."""
+    inherited: tuple[Mapping[str, str], ...]
+    """Data that the warm start was trained on; it counts as seen."""
+
+    @property
+    def trained(self) -> tuple[int, ...]:
+        """Positions of the tasks that are trained on."""
+        return tuple(i for i, pool in enumerate(self.pools) if pool.role == "train")
+
+
+def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
+    """Load, check, and do what is done once.
+
+    Args:
+        recipe: The run.
+        checkpoint: Where its checkpoint is, if it has one; another run's is refused.
+
+    Raises:
+        TrainingError, TaskError, AssetError, BaseMismatchError: As `trainer.train` says.
+    """
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    device = best_device()
+    dtype = best_dtype(device)
+    base = load_base(resolve(recipe.base, BASES), device, dtype)
+    encoder = resolve(recipe.encoder, ENCODERS)
+    texts = PromptEncoder(encoder.path, device, dtype)
+    reader = _open_reader(recipe, base, texts, encoder.hub_id)
+    torch.manual_seed(recipe.seed)
+    generator = Generator(_configure(recipe, base, encoder)).to(device)
+    host = LoRAHost(base.model, generator.config.layout)
+    hashes = {"base": base.weights.sha256, "encoder": encoder.sha256}
+    warm_start = _open_warm_start(recipe, generator.config, hashes)
+    objective = _make_objective(recipe, base, host, generator.config, hashes)
+    tasks = _read_tasks(recipe, hashes)
+    families = split_families(tasks, recipe.validation_families, recipe.seed)
+    pools = build_pools(tasks, base.tokenizer, recipe, families)
+    _check_count(recipe, pools)
+    identity = {**recipe.identity(), **{f"{name}_sha256": h for name, h in hashes.items()}}
+    if checkpoint.exists():
+        _check_identity(checkpoint, identity)
+    _check_disk(recipe, generator, len(pools))
+    pools = objective.prepare(pools)
+    layers = ",".join(map(str, recipe.condition_layers))
+    read_by = f"{recipe.condition}:{hashes['base']}:{hashes['encoder']}:{layers}:{dtype}"
+    if reader is texts:  # the same for any base
+        read_by = f"encoder:{hashes['encoder']}:{dtype}"
+    conditions = encode_conditions(pools, reader, texts, read_by, recipe)
+    inherited = () if warm_start is None else tuple(warm_start.config.training.get("data", ()))
+    prepared = Prepared(
+        base, dtype, generator, host, objective, pools, conditions, hashes, identity, inherited
+    )
+    if warm_start is not None:
+        generator.load_state_dict(warm_start.load(device, torch.float32).state_dict())
+    else:
+        per_position = recipe.condition == "base"
+        statistics = conditions.statistics(prepared.trained, per_position=per_position)
+        generator.set_condition_statistics(*statistics)
+        objective.initialise(generator)
+    if recipe.condition == "base":
+        tokens, mask = conditions.sample(prepared.trained)
+        check_prompts_differ(generator.standardise(tokens.to(device), mask.to(device)))
+    return prepared
+
+
+def _open_reader(
+    recipe: TrainRecipe, base: BaseModel, encoder: PromptEncoder, encoder_id: str
+) -> ConditionSource:
+    """What reads the prompts, checked against the decoder's first stage."""
+    reader: ConditionSource = encoder
+    num_prompts, length, width = recipe.stages[0]
+    if recipe.condition == "base":
+        activations = BaseActivations(base, recipe.condition_layers)
+        reader, found = activations, (activations.length, activations.width)
+        what = f"{len(recipe.condition_layers)} layers of {base.weights.hub_id} give"
+    else:
+        found = (length, encoder.width)
+        what = f"the encoder {encoder_id} gives"
+    if (length, width) != found:
+        raise TrainingError(
+            f"`stages` begins with {list(recipe.stages[0])}, but {what} conditions of (length, "
+            f"width) {found}. Let `stages` begin with {[num_prompts, *found]}."
+        )
+    return reader
+
+
+def _configure(recipe: TrainRecipe, base: BaseModel, encoder: ResolvedWeights) -> GeneratorConfig:
+    spec = LoRASpec(r=recipe.r, lora_alpha=recipe.lora_alpha)
+    layout = LoRALayout.from_config(base.config, spec)
+    return GeneratorConfig(
+        features=(*recipe.stages, (layout.num_tokens, recipe.r, layout.width)),
+        kernel_size=recipe.kernel_size,
+        layout=layout,
+        head=recipe.head,
+        head_options=recipe.head_options,
+        condition=recipe.condition,
+        condition_layers=recipe.condition_layers,
+        base={"id": base.weights.hub_id, "fingerprint": fingerprint(base)},
+        encoder={"id": encoder.hub_id, "sha256": encoder.sha256},
+    )
+
+
+def _open_warm_start(
+    recipe: TrainRecipe, ours: GeneratorConfig, hashes: dict[str, str]
+) -> GeneratorFolder | None:
+    """The generator to start from, if its decoder and LoRA are those of the recipe."""
+    if recipe.warm_start is None:
+        return None
+    folder = GeneratorFolder.open(recipe.warm_start)
+    check_base(folder.config, ours.base["id"], ours.base["fingerprint"])
+    names = ("layout", "features", "kernel_size", "head", "head_options", "condition")
+    for name in (*names, "condition_layers", "delta_scale"):
+        theirs, wanted = getattr(folder.config, name), getattr(ours, name)
+        if theirs != wanted:
+            raise TrainingError(
+                f"`warm_start` `{folder.path}` does not fit the recipe: its `{name}` is "
+                f"{_in_words(theirs)}, the recipe's {_in_words(wanted)}. Change the recipe, or "
+                "start without it."
+            )
+    hashes["warm_start"] = folder.sha256
+    return folder
+
+
+def _make_objective(
+    recipe: TrainRecipe,
+    base: BaseModel,
+    host: LoRAHost,
+    config: GeneratorConfig,
+    hashes: dict[str, str],
+) -> Objective:
+    if recipe.objective == "task_loss":
+        return TaskLoss(base, host)
+    if recipe.objective == "distillation":
+        worn = None
+        if recipe.teacher is not None:
+            folder = _open_teacher(recipe.teacher, config)
+            hashes["teacher"] = folder.sha256
+            lora = folder.load(base.device, torch.float32).shared
+            worn = host.fit(lora[None], folder.config.layout)
+        identity = f"{hashes['base']}:{hashes.get('teacher', 'base alone')}"
+        return Distillation(base, host, worn, identity, recipe)
+    assert recipe.collection is not None
+    collection = Collection.open(recipe.collection)
+    collection.check_base(config.base["id"], config.base["fingerprint"])
+    if collection.layout != config.layout:
+        raise TrainingError(
+            f"the collection `{collection.path}` has LoRAs of {_in_words(collection.layout)}, the "
+            f"recipe asks for {_in_words(config.layout)}. Set `r` and `lora_alpha` to the "
+            "collection's."
+        )
+    text = json.dumps(collection.manifest, sort_keys=True)
+    hashes["collection"] = hashlib.sha256(text.encode()).hexdigest()
+    kind = Reconstruction if recipe.objective == "reconstruction" else DeltaError
+    return kind(collection, recipe, hashes["collection"])
+
+
+def _open_teacher(path: Path, ours: GeneratorConfig) -> GeneratorFolder:
+    folder = GeneratorFolder.open(path)
+    if folder.config.training.get("kind") != "multi_task_lora":
+        raise TrainingError(
+            f"the teacher `{folder.path}` is a generator, not a multi-task LoRA. Train one with "
+            "`dnd train --kind multi_task_lora`."
+        )
+    check_base(folder.config, ours.base["id"], ours.base["fingerprint"])
+    return folder
+
+
+def _read_tasks(recipe: TrainRecipe, hashes: dict[str, str]) -> tuple[Task, ...]:
+    tasks = load_tasks(
+        recipe.tasks,
+        split="train",
+        without_licence_classes=recipe.without_licence_classes,
+    )
+    if recipe.format_variants:
+        tasks = expand(tasks, per_task=recipe.format_variants, seed=recipe.seed)
+    digest = hashlib.sha256()
+    for task in tasks:
+        info = task.info
+        sides = [[e.prompt, e.response] for e in task.train]
+        digest.update(json.dumps([info.slug, info.family, info.category, sides]).encode())
+    hashes["tasks"] = digest.hexdigest()
+    return tasks
+
+
+def _check_count(recipe: TrainRecipe, pools: Sequence[TaskPool]) -> None:
+    trained = sum(pool.role == "train" for pool in pools)
+    if trained < 2:
+        raise TrainingError(
+            f"only {trained} task(s) of {', '.join(f'`{folder}`' for folder in recipe.tasks)} have "
+            f"enough examples of at most {recipe.max_tokens} tokens; training needs two or more."
+        )
+
+
+def _check_identity(checkpoint: Path, identity: dict[str, Any]) -> None:
+    """Refuse to resume a run with other settings, data or models, saying which."""
+    theirs = json.loads(read_notes(checkpoint).get("identity", "{}"))
+    ours = json.loads(json.dumps(identity))
+    changed = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
+    contents = [n.removesuffix("_sha256") for n in changed if n.endswith("_sha256")]
+    if contents:
+        raise TrainingError(
+            f"checkpoint `{checkpoint}` was made with other contents of: {', '.join(contents)} "
+            "(their SHA-256 differ). Bring back what the run began with, or train into another "
+            "folder."
+        )
+    if changed:
+        words = [f"`{n}` was {theirs.get(n)!r}, is {ours.get(n)!r}" for n in changed[:3]]
+        raise TrainingError(
+            f"checkpoint `{checkpoint}` belongs to another recipe: {'; '.join(words)}. Resume with "
+            "the recipe that made it, or train into another folder."
+        )
+
+
+def _check_disk(recipe: TrainRecipe, generator: Generator, num_tasks: int) -> None:
+    """Refuse to start what the disk cannot hold: encoded prompts, checkpoint, best weights."""
+    _, length, width = recipe.stages[0]
+    # What is already encoded is only counted out where the folder is a cache of this very run.
+    encoded = 2 * num_tasks * recipe.pool_prompts * length * width
+    state = 4 * sum(tensor.numel() for tensor in generator.state_dict().values())
+    # Parameters and two moments, twice while one checkpoint replaces another, and the best.
+    needed = (0 if recipe.cache_folder.exists() else encoded) + 8 * state + _SPARE_BYTES
+    recipe.out.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(recipe.out).free
+    if free < needed:
+        raise TrainingError(
+            f"the disk of `{recipe.out}` has {free / 1e9:.1f} GB free, the run needs about "
+            f"{needed / 1e9:.1f} GB, up to {encoded / 1e9:.1f} GB of it for encoded prompts. Make "
+            "room, name another `out` or `cache`, or lower `pool_prompts`."
+        )
+
+
+def _in_words(value: object) -> str:
+    """A setting; of a layout, what can be set."""
+    if isinstance(value, LoRALayout):
+        spec = value.spec
+        return (
+            f"r {spec.r}, alpha {spec.lora_alpha} on {len(spec.target_modules)} modules, "
+            f"{len(value.targets)} in all layers"
+        )
+    return repr(value)

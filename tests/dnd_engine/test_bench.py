@@ -1,0 +1,242 @@
+"""The bench measures what it says and divides the right numbers; how fast is not for a test."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from dnd_engine.bench import (
+    SECTIONS,
+    BenchConfig,
+    BenchResult,
+    bench,
+    bytes_per_token,
+    summarise,
+)
+from dnd_engine.cli import bench as bench_command
+from dnd_engine.config import EngineConfig
+from dnd_engine.engine import Engine
+from dnd_engine.errors import ChatError, ConfigError
+from dnd_engine.generator import Generator, GeneratorConfig, save_generator
+from dnd_engine.models import fingerprint
+from tests.dnd_engine.tiny import LAYOUT, tiny_base, tiny_llama
+
+SMALL = BenchConfig(
+    rounds=2,
+    lora_steps=1,
+    lora_examples=2,
+    example_tokens=12,
+    num_prompts=4,
+    chat_tokens=6,
+    tasks_per_step=2,
+    examples_per_task=2,
+    own_tokens=(6, 9),
+    prefix_tokens=3,
+    answer_tokens=2,
+    copy_megabytes=1,
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained generator for the tiny base."""
+    made_for = {"id": "tiny", "fingerprint": fingerprint(tiny_base(tiny_folder))}
+    config = GeneratorConfig(
+        features=((4, 8, 384), (64, 4, 32)), kernel_size=1, layout=LAYOUT, base=made_for
+    )
+    path = tmp_path_factory.mktemp("generators") / "tiny"
+    save_generator(Generator(config), path, [], "# Card")
+    return path
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_folder: Path, folder: Path) -> Engine:
+    return Engine.load(EngineConfig(base=str(tiny_folder), generator=folder, device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def result(engine: Engine) -> BenchResult:
+    return bench(engine, SMALL)
+
+
+def test_everything_is_measured_and_is_json(result: BenchResult) -> None:
+    values = json.loads(json.dumps(result.to_json()))
+    assert set(values["ratios"]) == {
+        "lora_over_synthesis",
+        "twin_over_single",
+        "bandwidth_share",
+        "train_over_lora_throughput",
+    }
+    assert set(values["memory_mb"]) == {"idle", "peak", "peak_training"}
+    for group in ("seconds", "ratios", "tokens_per_second", "train_parts", "memory_mb"):
+        assert all(value > 0 for value in values[group].values())
+    assert values["memory_mb"]["peak"] <= values["memory_mb"]["peak_training"]
+    assert values["machine"]["torch_threads"] == torch.get_num_threads()
+    assert "scaled up from 2 measured steps" in values["notes"][0]
+
+
+def test_a_step_is_the_sum_of_its_parts(engine: Engine) -> None:
+    one = bench(engine, replace(SMALL, rounds=1, only=("training",)))
+    assert set(one.train_parts) == {
+        "decoder_forward",
+        "cut",
+        "base_forward",
+        "base_backward",
+        "decoder_backward",
+        "optimizer",
+    }
+    assert one.seconds["train_step"] == pytest.approx(sum(one.train_parts.values()))
+
+
+@pytest.mark.parametrize(
+    ("only", "seconds"),
+    [
+        ("synthesis", {"synthesis", "lora_step", "lora_run"}),
+        ("chat", {"chat_single", "chat_twin", "copy"}),
+        ("training", {"train_step", "lora_packed_step", "lora_rows_step"}),
+    ],
+)
+def test_a_section_can_be_measured_alone(engine: Engine, only: str, seconds: set[str]) -> None:
+    found = bench(engine, replace(SMALL, rounds=1, only=(only,)))
+    assert set(found.seconds) == seconds
+    assert len(found.notes) == 1
+
+
+def test_the_engines_base_and_generator_are_left_as_they_were(engine: Engine) -> None:
+    with engine.exclusive() as (base, _):
+        model = base.model
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    bench(engine, replace(SMALL, rounds=1, only=("training",)))
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+# The arithmetic
+
+
+def rounds(**changes: float) -> list[dict[str, float]]:
+    """Two rounds; the second on a machine twice as slow, but for `changes`."""
+    first = {
+        "synthesis": 0.5,
+        "lora_step": 1.0,
+        "chat_single": 0.1,
+        "chat_twin": 0.12,
+        "copy": 0.02,
+        "train_step": 4.0,
+        "lora_packed_step": 3.0,
+        "lora_rows_step": 2.0,
+    }
+    second = {name: 2 * value for name, value in first.items()} | changes
+    sizes = {"train.tokens": 1000.0, "lora_packed.tokens": 1000.0, "lora_rows.tokens": 960.0}
+    return [{**first, **sizes, "part.cut": 1.0}, {**second, **sizes, "part.cut": 3.0}]
+
+
+def summary(found: list[dict[str, float]], **fields: Any) -> BenchResult:
+    config = replace(BenchConfig(rounds=len(found), copy_megabytes=100), **fields)
+    return summarise(found, config, 300_000_000, {}, {})
+
+
+def test_ratios_compare_within_a_round() -> None:
+    found = summary(rounds())
+    assert found.ratios["twin_over_single"] == pytest.approx(1.2)
+    # 300 MB in 0.1 s, against 2 x 100 MB in 0.02 s.
+    assert found.ratios["bandwidth_share"] == pytest.approx(3 / 10)
+    # 250 tokens/s, against 480 on rows: the faster of the two baselines counts.
+    assert found.ratios["train_over_lora_throughput"] == pytest.approx(250 / 480)
+    assert summary(rounds(lora_packed_step=1.0)).ratios[
+        "train_over_lora_throughput"
+    ] == pytest.approx((250 / 480 + 125 / 1000) / 2)
+    assert found.train_parts == {"cut": 2.0}
+    assert found.seconds["train_step"] == pytest.approx(6.0)
+
+
+def test_the_lora_run_is_forty_steps_and_says_whether_it_was_measured_whole() -> None:
+    found = summary(rounds(), lora_steps=8)
+    assert found.seconds["lora_run"] == pytest.approx(40 * 1.5)
+    assert found.ratios["lora_over_synthesis"] == pytest.approx(60 / 0.75)
+    assert "scaled up from 16 measured steps" in found.notes[0]
+    assert "measured whole" in summary(rounds(), lora_steps=20).notes[0]
+    full, quick = BenchConfig(), BenchConfig().quick()
+    assert full.rounds * full.lora_steps == 40 > quick.rounds * quick.lora_steps
+
+
+def test_a_token_reads_all_weights_but_an_embedding_of_its_own() -> None:
+    separate = tiny_llama()
+    total = sum(p.numel() for p in separate.parameters())
+    assert bytes_per_token(separate) == 4 * (total - 260 * 64)
+    separate.set_output_embeddings(separate.get_input_embeddings())
+    assert bytes_per_token(separate) == 4 * (total - 260 * 64)
+
+
+# What cannot be measured
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"only": ()}, r"`only` must be some of synthesis, chat, training, got none\."),
+        ({"only": ("speed",)}, r"`only` must be some of .*, got speed\."),
+        ({"rounds": 0}, r"`rounds` must be at least 1, got 0\."),
+        ({"chat_tokens": 1}, r"`chat_tokens` must be at least 2, got 1\."),
+        ({"own_tokens": (9, 8)}, r"examples of 9 to 8 and of 64 tokens must have room for an "),
+        ({"answer_tokens": 30}, r"examples of 30 to 70 .* must have room for an answer of 30\."),
+    ],
+)
+def test_settings_that_measure_nothing_are_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        BenchConfig(**fields)
+
+
+def test_a_base_that_says_nothing_cannot_be_timed(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engine, "chat", lambda *_, **__: iter([None]))
+    with pytest.raises(ChatError, match=r"ended ten answers after one token, .* --only synthesis"):
+        bench(engine, replace(SMALL, only=("chat",)))
+
+
+# The command
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> tuple[CliRunner, typer.Typer]:
+    """The command on the tiny engine, with small sizes."""
+    monkeypatch.setattr(bench_command, "load_engine", lambda config: engine)
+    monkeypatch.setattr(BenchConfig, "quick", lambda config: replace(SMALL, only=config.only))
+    app = typer.Typer()
+    app.command()(bench_command.bench)
+    return CliRunner(), app
+
+
+def test_the_command_prints_one_json_object(run: tuple[CliRunner, typer.Typer]) -> None:
+    shown = run[0].invoke(run[1], ["--quick", "--only", "chat", "--json"])
+    assert shown.exit_code == 0
+    assert set(json.loads(shown.stdout)["ratios"]) == {"twin_over_single", "bandwidth_share"}
+
+
+def test_the_command_says_in_words_what_each_ratio_means(
+    run: tuple[CliRunner, typer.Typer],
+) -> None:
+    shown = run[0].invoke(run[1], ["--quick"]).stdout
+    for words in (
+        "lora_over_synthesis: a short LoRA run takes",
+        "twin_over_single: two answers at once",
+        "of a plain LoRA's training speed",
+        "decoder_backward",
+        "peak_training",
+        "torch ",
+    ):
+        assert words in shown
+
+
+def test_an_unknown_section_is_a_message(run: tuple[CliRunner, typer.Typer]) -> None:
+    shown = run[0].invoke(run[1], ["--only", "speed"])
+    assert shown.exit_code == 1
+    assert f"`only` must be some of {', '.join(SECTIONS)}, got speed." in shown.stderr
