@@ -7,6 +7,7 @@ import random
 import resource
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -710,22 +711,26 @@ def test_a_loss_that_is_no_number_stops_before_it_spoils_the_checkpoint(
     assert (recipe.out / "checkpoint.safetensors").read_bytes() == before
 
 
-@pytest.fixture
-def small_files() -> Iterator[Callable[[int], None]]:
-    """Let the system refuse files above a size, as a full disk would."""
+@contextmanager
+def files_up_to(size: int) -> Iterator[None]:
+    """Let the system refuse larger files, as a full disk would; a log of the tests included."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_disk_that_refuses_leaves_the_old_checkpoint(
-    tmp_path: Path, small_files: Callable[[int], None]
-) -> None:
+def test_a_disk_that_refuses_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.safetensors"
     write_tensors(path, {"a": torch.ones(10)}, {"step": "1"})
-    small_files(1000)
-    with pytest.raises(
-        TrainingError, match=r"checkpoint\.safetensors` cannot be written: .*too large.*make room"
+    with (
+        pytest.raises(
+            TrainingError,
+            match=r"checkpoint\.safetensors` cannot be written: .*too large.*make room",
+        ),
+        files_up_to(1000),
     ):
         write_tensors(path, {"a": torch.ones(10_000)}, {"step": "2"})
     assert torch.equal(load_file(path)["a"], torch.ones(10))
