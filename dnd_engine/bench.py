@@ -18,7 +18,7 @@ from importlib.metadata import version
 from statistics import median
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import torch
 from jaxtyping import Bool, Int
 from peft import LoraConfig, get_peft_model

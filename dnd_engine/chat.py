@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -26,7 +26,7 @@ from transformers import (
 from dnd_engine.config import Sampling
 from dnd_engine.errors import ChatError
 from dnd_engine.lora import FittedLoRA, LoRAHost
-from dnd_engine.models import BaseModel, next_token_logits
+from dnd_engine.models import BaseModel, end_tokens, next_token_logits
 
 __all__ = ["ChatStep", "Message", "Reply", "decode"]
 
@@ -149,7 +149,7 @@ class _Row:
         self.stop_reason: StopReason | None = None
         self.first_token_seconds = 0.0
         self.last_token_seconds = 0.0
-        self.ends = _end_ids(base)
+        self.ends = end_tokens(base)
         self.random = torch.Generator().manual_seed(sampling.seed)
         self.processors = _processors(sampling)
 
@@ -234,9 +234,3 @@ def _processors(sampling: Sampling) -> LogitsProcessorList:
         if sampling.top_p < 1:
             found.append(TopPLogitsWarper(sampling.top_p))
     return found
-
-
-def _end_ids(base: BaseModel) -> set[int]:
-    ends: Any = base.model.generation_config.eos_token_id  # type: ignore[union-attr]
-    known = ends if isinstance(ends, list) else [ends]
-    return {int(e) for e in (*known, base.tokenizer.eos_token_id) if e is not None}

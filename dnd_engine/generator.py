@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from dnd_engine.errors import BaseMismatchError, GeneratorError, LayoutMismatchError
 from dnd_engine.generator_config import GeneratorConfig
 from dnd_engine.heads import build_head
+from dnd_engine.models import fingerprint_difference
 
 __all__ = [
     "Generator",
@@ -36,10 +37,6 @@ __all__ = [
 _STD_FLOOR = 0.05
 """Least deviation of a condition channel: one MiniLM channel never varies, and dividing by its zero
 deviation gave NaN from the first training step."""
-
-_FINGERPRINT_TOLERANCE = 0.02
-"""Relative difference allowed in a base's weight sketch: quantising SmolLM2 to 4 bits moves it by
-less, another fine-tune of the same architecture by more."""
 
 _MAX_CENTROID = 1e9
 """Largest number of a centroid that is believed; theirs are at most 1. A NaN is refused with it."""
@@ -234,27 +231,15 @@ def check_base(config: GeneratorConfig, base_id: str, fingerprint: Mapping[str, 
         BaseMismatchError: With the first differing property as the reason.
     """
     made_for, wanted = config.base.get("id", "unknown"), config.base.get("fingerprint", {})
-    theirs, ours = wanted.get("norms", []), fingerprint["norms"]
-    if not theirs or "architecture" not in wanted:
+    if not wanted.get("norms") or "architecture" not in wanted:
         raise BaseMismatchError(
             f"this generator's `config.json` does not say which base it was made for, so it cannot "
             f"be trusted on {base_id}. Train it again with `dnd train`."
         )
-    for name, value in wanted["architecture"].items():
-        found = fingerprint["architecture"].get(name)
-        if found != value:
-            raise BaseMismatchError(
-                f"this generator was made for {made_for}. It cannot run on {base_id}: "
-                f"`{name}` is {found}, expected {value}. Choose another generator, or train one "
-                "for this base with `dnd train`."
-            )
-    differences = [abs(a - b) / max(abs(b), 1e-6) for a, b in zip(ours, theirs, strict=False)]
-    # Asked this way round, a NaN is refused too.
-    if len(ours) != len(theirs) or not all(d <= _FINGERPRINT_TOLERANCE for d in differences):
+    if difference := fingerprint_difference(wanted, fingerprint):
         raise BaseMismatchError(
-            f"this generator was made for {made_for}. {base_id} has the same shape but other "
-            f"weights (norm scales differ by {max(differences):.0%}, allowed "
-            f"{_FINGERPRINT_TOLERANCE:.0%})."
+            f"this generator was made for {made_for}. It cannot run on {base_id}: {difference}. "
+            "Choose another generator, or train one for this base with `dnd train`."
         )
 
 

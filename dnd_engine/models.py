@@ -9,6 +9,7 @@ or not at all.
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -49,7 +50,9 @@ __all__ = [
     "ResolvedWeights",
     "best_device",
     "best_dtype",
+    "end_tokens",
     "fingerprint",
+    "fingerprint_difference",
     "load_base",
     "next_token_logits",
     "resolve",
@@ -59,6 +62,10 @@ OnFraction = Callable[[str, float | None], None]
 """Called with what is being done and how far it is, 0 to 1."""
 
 _STAMP = "source.json"
+
+_FINGERPRINT_TOLERANCE = 0.02
+"""Relative difference allowed in a base's weight sketch: quantising SmolLM2 to 4 bits moves it by
+less, another fine-tune of the same architecture by more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +263,35 @@ def fingerprint(base: BaseModel) -> dict[str, Any]:
         weight = base.model.get_parameter(f"model.layers.{layer}.input_layernorm.weight")
         norms.append(round(float(weight.float().square().mean().sqrt()), 4))
     return {"architecture": {name: config.get(name) for name in names + heads}, "norms": norms}
+
+
+def fingerprint_difference(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
+    """Say how a base differs from the one that `wanted` is of; None if it is the same.
+
+    Args:
+        wanted: A fingerprint that was kept; one without norms matches no base.
+        found: Of the base at hand.
+    """
+    for name, value in wanted.get("architecture", {}).items():
+        if found["architecture"].get(name) != value:
+            return f"`{name}` is {found['architecture'].get(name)}, expected {value}"
+    theirs, ours = wanted.get("norms", []), found["norms"]
+    differences = [abs(a - b) / max(abs(b), 1e-6) for a, b in zip(ours, theirs, strict=False)]
+    # Asked this way round, a NaN is refused too.
+    same = theirs and len(ours) == len(theirs)
+    if same and all(d <= _FINGERPRINT_TOLERANCE for d in differences):
+        return None
+    return (
+        "it has the same shape but other weights (norm scales differ by "
+        f"{max(differences, default=math.inf):.0%}, allowed {_FINGERPRINT_TOLERANCE:.0%})"
+    )
+
+
+def end_tokens(base: BaseModel) -> set[int]:
+    """Tokens that end an answer: the tokenizer's, and those of the base's generation config."""
+    ends: Any = base.model.generation_config.eos_token_id  # type: ignore[union-attr]
+    known = ends if isinstance(ends, list) else [ends]
+    return {int(e) for e in (*known, base.tokenizer.eos_token_id) if e is not None}
 
 
 @torch.inference_mode()

@@ -1,8 +1,7 @@
 """How generated adapters lie to each other and to training adapters, as weight changes ΔW = B·A.
 
-Everything follows from inner products of ΔW, and these need no ΔW: with scaling s,
-<B A, B' A'> = s² tr((BᵀB')(A'Aᵀ)), summed over layers. So hundreds of adapters are compared at the
-cost of r by r products. Knows weight tokens and layouts; knows no prompts, tasks or scores.
+Everything follows from inner products of ΔW (see `delta`), so hundreds of adapters are compared at
+the cost of r by r products. Knows weight tokens and layouts; knows no prompts, tasks or scores.
 
 ΔW is compared, never A and B themselves: the same ΔW has endlessly many factors. All adapters share
 much (the common part of a generator, the answer style of all training tasks), so raw cosines are
@@ -14,14 +13,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dnd_engine.errors import ConfigError, LayoutMismatchError
+from dnd_engine.delta import delta_gram
+from dnd_engine.errors import ConfigError
 from dnd_engine.layout import LoRALayout
 
-__all__ = ["QUANTILES", "gram", "measure"]
+__all__ = ["QUANTILES", "measure"]
 
 QUANTILES = tuple(round(0.05 * i, 2) for i in range(21))
 """Where whole distributions are read: 0, .05, … 1."""
@@ -35,47 +34,6 @@ are alike, that is what centring leaves."""
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
-
-
-def gram(
-    adapters: Sequence[Float[Tensor, "tokens rows cols"]], layout: LoRALayout
-) -> Float[np.ndarray, "adapters adapters"]:
-    """Inner products of the ΔWs of all pairs, scaling included.
-
-    Products are taken in float32, or in float64 if the first adapter has it, and are summed over
-    layers in float64.
-
-    Args:
-        adapters: Plain weight tokens, at least one adapter.
-        layout: Of all of them.
-
-    Raises:
-        LayoutMismatchError: If a grid is not the layout's.
-    """
-    expected = (layout.num_tokens, layout.spec.r, layout.width)
-    for number, tokens in enumerate(adapters):
-        if tuple(tokens.shape) != expected:
-            raise LayoutMismatchError(
-                f"adapter {number} has weight tokens of shape {tuple(tokens.shape)}, the layout's "
-                f"is {expected}. Compare adapters of one layout."
-            )
-    dtype = torch.float64 if adapters[0].dtype == torch.float64 else torch.float32
-    r, count = layout.spec.r, len(adapters)
-    total = torch.zeros(count, count, dtype=torch.float64)
-    downs: dict[str, Tensor] = {}
-    for matrix in layout.matrices():
-        first, last = matrix.first_token, matrix.first_token + matrix.num_tokens
-        # One matrix at a time, so that the copy in `dtype` stays small.
-        long = torch.stack([tokens[first:last] for tokens in adapters]).to(dtype)
-        rows = long.transpose(1, 2).reshape(count * r, matrix.long)
-        products = (rows @ rows.T).view(count, r, count, r)
-        if matrix.side == "A":
-            downs[matrix.target.path] = products
-        else:
-            of_layer = (products * downs.pop(matrix.target.path)).sum(dim=(1, 3))
-            total += of_layer.to(torch.float64).cpu()
-    scaled: Array = layout.spec.scaling**2 * total.numpy()
-    return scaled
 
 
 def measure(
@@ -116,7 +74,7 @@ def measure(
     names = list(training or {})
     everything = [a for slug in tasks for a in generated[slug]]
     everything += [(training or {})[name] for name in names]
-    products = gram(everything, layout)
+    products = delta_gram(everything, layout).numpy()
     mine = products[: len(owners), : len(owners)]
     weights = np.repeat([1 / (len(tasks) * count) for count in draws], draws)
     floor = _ROUNDING * float(np.diag(mine).max())

@@ -10,7 +10,6 @@ no metrics.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,7 +18,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from dnd_engine.lora import FittedLoRA, LoRAHost
-from dnd_engine.models import BaseModel
+from dnd_engine.models import BaseModel, end_tokens
 
 __all__ = ["Answer", "Question", "answer", "batches"]
 
@@ -320,7 +319,7 @@ class _Rows:
 
         Rows with limit 0 are there for the adapters' sake only.
         """
-        ends = _end_ids(self.base)
+        ends = end_tokens(self.base)
         written: list[list[int]] = [[] for _ in limits]
         ended = {row for row, limit in enumerate(limits) if limit == 0}
         # Which row stands at each place of the batch, group by group.
@@ -443,10 +442,3 @@ def _shared_length(rows: Sequence[tuple[int, ...]]) -> int:
 
 def _num_groups(worn: FittedLoRA) -> int:
     return next(iter(worn.factors.values()))[0].shape[0]
-
-
-def _end_ids(base: BaseModel) -> set[int]:
-    """Tokens that end an answer: the tokenizer's, and those of the base's generation config."""
-    ends: Any = base.model.generation_config.eos_token_id  # type: ignore[union-attr]
-    known = ends if isinstance(ends, list) else [ends]
-    return {int(e) for e in (*known, base.tokenizer.eos_token_id) if e is not None}

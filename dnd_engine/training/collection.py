@@ -30,6 +30,7 @@ from dnd_engine.errors import (
     TrainingError,
 )
 from dnd_engine.layout import LoRALayout, LoRASpec, Target
+from dnd_engine.models import fingerprint_difference
 from dnd_engine.training.checkpoint import write_tensors
 from dnd_engine.weight_tokens import detokenize, tokenize
 
@@ -54,9 +55,6 @@ logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 FORMAT = 1
 """Version of the folder's format; a newer one is refused."""
-
-_FINGERPRINT_TOLERANCE = 0.02
-"""Relative difference allowed in the base's norm scales, as for generators."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -486,23 +484,10 @@ def check_same_base(
     Raises:
         BaseMismatchError: With the first differing property as the reason.
     """
-    start = f"collection `{path}` was made on {made_on.get('id', 'an unknown base')}, "
-    wanted = made_on.get("fingerprint", {})
-    theirs, ours = wanted.get("norms", []), fingerprint["norms"]
-    for name, value in wanted.get("architecture", {}).items():
-        found = fingerprint["architecture"].get(name)
-        if found != value:
-            raise BaseMismatchError(
-                f"{start}not on {base_id}: `{name}` is {found}, expected {value}. Name that base, "
-                "or collect into another folder."
-            )
-    differences = [abs(a - b) / max(abs(b), 1e-6) for a, b in zip(ours, theirs, strict=False)]
-    # Asked this way round, a NaN is refused too.
-    if len(ours) != len(theirs) or not all(d <= _FINGERPRINT_TOLERANCE for d in differences):
+    if difference := fingerprint_difference(made_on.get("fingerprint", {}), fingerprint):
         raise BaseMismatchError(
-            f"{start}not on {base_id}: the shapes agree, the weights do not (scales of the norm "
-            f"layers differ by more than {_FINGERPRINT_TOLERANCE:.0%}). Name that base, or collect "
-            "into another folder."
+            f"collection `{path}` was made on {made_on.get('id', 'an unknown base')}, not on "
+            f"{base_id}: {difference}. Name that base, or collect into another folder."
         )
 
 

@@ -19,10 +19,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from dnd_engine.delta import delta_gram
 from dnd_engine.errors import TrainingError
 from dnd_engine.layout import LoRALayout
 from dnd_engine.training.batches import Role, TaskPool
-from dnd_engine.training.objectives import delta_gram
 
 __all__ = [
     "COLLAPSED_SHARE",
@@ -150,7 +150,7 @@ def weight_statistics(
     tokens: Float[Tensor, "tasks tokens rows cols"], layout: LoRALayout
 ) -> WeightStatistics:
     """Compare generated adapters, one per task, by inner products of their ΔWs."""
-    gram = delta_gram(tokens, layout).cpu()
+    gram = delta_gram(tuple(tokens), layout)
     count, squares = len(gram), gram.diagonal()
     mean_square = float(squares.mean())
     if mean_square == 0 or count < 2:

@@ -11,24 +11,24 @@ reconstruction; Liang et al. 2025, arXiv:2506.16406, for reconstruction.
 
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dnd_engine.delta import delta_products
 from dnd_engine.errors import TrainingError
 from dnd_engine.generator import Generator
-from dnd_engine.layout import LoRALayout
 from dnd_engine.lora import FittedLoRA, LoRAHost
 from dnd_engine.models import BaseModel
 from dnd_engine.training.batches import Batch, Drawn, TaskPool
 from dnd_engine.training.collection import Collection
-from dnd_engine.training.examples import response_losses
+from dnd_engine.training.examples import answer_logits, response_losses
 from dnd_engine.training.pairs import Pairs, open_pairs, token_scales
 from dnd_engine.training.recipe import TrainRecipe
-from dnd_engine.training.teacher import TeacherAnswers, answer_logits, ask_teacher
+from dnd_engine.training.teacher import TeacherAnswers, ask_teacher
 
 __all__ = [
     "DeltaError",
@@ -36,8 +36,6 @@ __all__ = [
     "Objective",
     "Reconstruction",
     "TaskLoss",
-    "delta_gram",
-    "delta_products",
     "teacher_divergence",
 ]
 
@@ -285,44 +283,6 @@ def teacher_divergence(
     our_rest = torch.log1p(-ours.exp().sum(dim=-1).clamp(max=1 - 1e-6))
     kept = (log_probs.exp() * (log_probs - ours)).sum(dim=-1)
     return kept + rest.exp() * (rest - our_rest)
-
-
-def delta_products(
-    one: Float[Tensor, "adapters tokens rows cols"],
-    other: Float[Tensor, "adapters tokens rows cols"],
-    layout: LoRALayout,
-) -> Float[Tensor, "adapters layers"]:
-    """Inner product of the ΔWs of each pair of adapters, per adapted layer; differentiable.
-
-    <s B A, s B' A'> = s² Σ (Bᵀ B') ∘ (A A'ᵀ), products of r by r matrices.
-    """
-    columns = [
-        (up @ up2.transpose(1, 2) * (down @ down2.transpose(1, 2))).sum(dim=(1, 2))
-        for (down, up), (down2, up2) in zip(
-            _factors(one, layout), _factors(other, layout), strict=True
-        )
-    ]
-    return layout.spec.scaling**2 * torch.stack(columns, dim=1)
-
-
-def delta_gram(
-    tokens: Float[Tensor, "adapters tokens rows cols"], layout: LoRALayout
-) -> Float[Tensor, "adapters adapters"]:
-    """Inner products of the ΔWs of every two adapters, summed over layers, in double precision."""
-    total = torch.zeros(len(tokens), len(tokens), dtype=torch.float64, device=tokens.device)
-    for down, up in _factors(tokens.float(), layout):
-        ups = torch.einsum("irk,jsk->ijrs", up, up)
-        downs = torch.einsum("irk,jsk->ijrs", down, down)
-        total += (ups * downs).sum(dim=(2, 3)).double()
-    return layout.spec.scaling**2 * total
-
-
-def _factors(tokens: Tensor, layout: LoRALayout) -> Iterator[tuple[Tensor, Tensor]]:
-    """A (adapters, r, in) and Bᵀ (adapters, r, out) of each layer in turn."""
-    matrices = tuple(layout.matrices())
-    cuts = torch.split(tokens, [m.num_tokens for m in matrices], dim=1)
-    long = [c.transpose(1, 2).flatten(2) for c in cuts]
-    yield from zip(long[0::2], long[1::2], strict=True)
 
 
 def _digest(*parts: str) -> str:

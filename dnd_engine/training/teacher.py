@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from dnd_engine.errors import TrainingError
@@ -24,11 +24,11 @@ from dnd_engine.lora import FittedLoRA, LoRAHost
 from dnd_engine.models import BaseModel
 from dnd_engine.training.batches import TaskPool
 from dnd_engine.training.checkpoint import read_cached, read_notes, write_tensors
-from dnd_engine.training.examples import EncodedExample, PackedExamples, encode_example, pack
+from dnd_engine.training.examples import EncodedExample, answer_logits, encode_example, pack
 from dnd_engine.training.recipe import TrainRecipe
 from dnd_engine.training.tasks import Example
 
-__all__ = ["TeacherAnswers", "answer_logits", "ask_teacher"]
+__all__ = ["TeacherAnswers", "ask_teacher"]
 
 logger = logging.getLogger(__name__)
 
@@ -65,23 +65,6 @@ class TeacherAnswers:
     def of(self, example: int) -> slice:
         """Where an example's answer tokens lie."""
         return slice(int(self.starts[example]), int(self.starts[example + 1]))
-
-
-def answer_logits(
-    model: nn.Module, batch: PackedExamples
-) -> tuple[Float[Tensor, "answer_tokens vocabulary"], Int[Tensor, " answer_tokens"]]:
-    """Logits at the positions that predict answer tokens, in float32, and those tokens.
-
-    Example by example, in the order of the batch.
-    """
-    hidden = model.model(  # type: ignore[operator]
-        input_ids=batch.ids,
-        position_ids=batch.positions,
-        attention_mask=batch.visible,
-        use_cache=False,
-    ).last_hidden_state
-    logits = model.lm_head(hidden[batch.predicts]).float()  # type: ignore[operator]
-    return logits, batch.ids.roll(-1, dims=1)[batch.predicts]
 
 
 def ask_teacher(

@@ -3,9 +3,14 @@
 from pathlib import Path
 
 import pytest
+import torch
 
-from dnd_engine.models import BaseModel
-from tests.dnd_engine.tiny import save_tiny, tiny_base
+from dnd_engine.encoder import PromptEncoder
+from dnd_engine.models import ENCODERS, BaseModel, resolve
+from dnd_engine.training import setup, trainer
+from dnd_engine.training.recipe import TrainRecipe
+from tests.dnd_engine.letters import write_tasks
+from tests.dnd_engine.tiny import CPU, save_tiny, tiny_base
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +23,47 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def base(tiny_folder: Path) -> BaseModel:
     """A tiny base of the test's own, in float32."""
     return tiny_base(tiny_folder)
+
+
+@pytest.fixture(scope="module")
+def tasks_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four small tasks on made-up words."""
+    return write_tasks(tmp_path_factory.mktemp("data") / "letters")
+
+
+@pytest.fixture(scope="module")
+def encoder() -> PromptEncoder:
+    """The real text encoder, in float32."""
+    return PromptEncoder(resolve("all-minilm-l6-v2", ENCODERS).path, CPU, torch.float32)
+
+
+@pytest.fixture
+def recipe(tasks_folder: Path, tiny_folder: Path, tmp_path: Path) -> TrainRecipe:
+    """Six steps on the tiny base."""
+    return TrainRecipe(
+        tasks=(tasks_folder,),
+        out=tmp_path / "run",
+        base=str(tiny_folder),
+        stages=((4, 8, 384), (16, 6, 32)),
+        steps=6,
+        tasks_per_step=2,
+        examples_per_task=2,
+        pool_prompts=8,
+        max_tokens=120,
+        row_tokens=200,
+        validation_examples=2,
+        warmup_steps=2,
+        validate_every=3,
+        checkpoint_every=2,
+        decoder_lr=3e-3,
+        shared_lr=1e-2,
+    )
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch, encoder: PromptEncoder) -> None:
+    """One resident encoder, the CPU, float32 and no pictures: the same run on every machine."""
+    monkeypatch.setattr(setup, "PromptEncoder", lambda *given: encoder)
+    monkeypatch.setattr(setup, "best_device", lambda: CPU)
+    monkeypatch.setattr(setup, "best_dtype", lambda device: torch.float32)
+    monkeypatch.setattr(trainer, "plot_log", lambda out: None)

@@ -133,7 +133,7 @@ def test_a_finished_row_stays_as_it_is_while_the_other_goes_on(
 ) -> None:
     first, second = greedy_ids(base, SHORT), greedy_ids(base, LONG)
     end = next(token for token in first[2:] if token not in second)
-    monkeypatch.setattr(chat, "_end_ids", lambda base: {end})
+    monkeypatch.setattr(chat, "end_tokens", lambda base: {end})
     steps = list(decode(base, host, [SHORT, LONG], None, GREEDY, threading.Lock()))
     length = first.index(end) + 1
     assert len(steps) == 24 > length

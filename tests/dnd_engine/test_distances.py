@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from dnd_engine.delta import delta_gram
 from dnd_engine.errors import ConfigError, LayoutMismatchError
-from dnd_engine.evaluation.distances import QUANTILES, gram, measure
+from dnd_engine.evaluation.distances import QUANTILES, measure
 from dnd_engine.weight_tokens import detokenize, tokenize
 from tests.dnd_engine.tiny import LAYOUT, delta, random_tokens
 
@@ -30,14 +31,14 @@ def jitter(tokens: Tensor, seed: int, size: float = 0.01) -> Tensor:
 def test_inner_products_are_those_of_the_weight_changes() -> None:
     adapters = [random_tokens(seed=s).double() for s in range(4)]
     flat = torch.stack([explicit(a) for a in adapters])
-    np.testing.assert_allclose(gram(adapters, LAYOUT), (flat @ flat.T).numpy(), rtol=1e-10)
+    np.testing.assert_allclose(delta_gram(adapters, LAYOUT), (flat @ flat.T).numpy(), rtol=1e-10)
 
 
 def test_float32_is_precise_enough() -> None:
     adapters = [random_tokens(seed=s) for s in range(3)]
     flat = torch.stack([explicit(a) for a in adapters])
     np.testing.assert_allclose(
-        gram(adapters, LAYOUT), (flat @ flat.T).numpy(), rtol=1e-4, atol=1e-5
+        delta_gram(adapters, LAYOUT), (flat @ flat.T).numpy(), rtol=1e-4, atol=1e-5
     )
 
 

@@ -107,7 +107,7 @@ def test_formats_are_kept_and_come_after_other_tasks() -> None:
     name = next(n for n, f in FORMATS.items() if not f.held_out)
     wrapped = formatted(LAST, name, 0)
     draws = shared(FIRST, LAST, wrapped, LENGTH)
-    seen = set()
+    made = 0
     for seed in range(20):
         rows = rows_of(draws, 3, 4, seed)
         assert len(rows) == 3
@@ -116,8 +116,8 @@ def test_formats_are_kept_and_come_after_other_tasks() -> None:
             answer = FORMATS[name].unwrap(one.example.response)
             assert one.example.bare is not None
             assert answer == one.example.bare.split()[-1]
-            seen.add(one.number is None)
-    assert True in seen
+            made += one.number is None
+    assert made > 0, "a task in a format never answered another task's inputs"
     assert set(rows_of(draws, 4, 4, 0)) == {0, 1, 2, 3}
 
 

@@ -27,7 +27,7 @@ from dnd_engine.errors import ConfigError, TrainingError
 from dnd_engine.generator import Generator, GeneratorConfig, GeneratorFolder, check_base
 from dnd_engine.layout import LoRALayout, LoRASpec
 from dnd_engine.lora import LoRAHost
-from dnd_engine.models import ENCODERS, BaseModel, fingerprint, resolve
+from dnd_engine.models import BaseModel, fingerprint
 from dnd_engine.training import setup, trainer
 from dnd_engine.training.batches import (
     Batch,
@@ -49,47 +49,6 @@ from tests.dnd_engine.letters import JOBS, logged, write_tasks
 from tests.dnd_engine.tiny import CPU, LAYOUT, byte_tokenizer, random_tokens
 
 pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast, but the target dtype is not")
-
-
-@pytest.fixture(scope="module")
-def tasks_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tasks(tmp_path_factory.mktemp("data") / "letters")
-
-
-@pytest.fixture(scope="module")
-def encoder() -> PromptEncoder:
-    return PromptEncoder(resolve("all-minilm-l6-v2", ENCODERS).path, CPU, torch.float32)
-
-
-@pytest.fixture
-def recipe(tasks_folder: Path, tiny_folder: Path, tmp_path: Path) -> TrainRecipe:
-    return TrainRecipe(
-        tasks=(tasks_folder,),
-        out=tmp_path / "run",
-        base=str(tiny_folder),
-        stages=((4, 8, 384), (16, 6, 32)),
-        steps=6,
-        tasks_per_step=2,
-        examples_per_task=2,
-        pool_prompts=8,
-        max_tokens=120,
-        row_tokens=200,
-        validation_examples=2,
-        warmup_steps=2,
-        validate_every=3,
-        checkpoint_every=2,
-        decoder_lr=3e-3,
-        shared_lr=1e-2,
-    )
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch, encoder: PromptEncoder) -> None:
-    """One resident encoder, the CPU, float32 and no pictures: the same run on every machine."""
-    monkeypatch.setattr(setup, "PromptEncoder", lambda *given: encoder)
-    monkeypatch.setattr(setup, "best_device", lambda: CPU)
-    monkeypatch.setattr(setup, "best_dtype", lambda device: torch.float32)
-    monkeypatch.setattr(trainer, "plot_log", lambda out: None)
 
 
 # Examples, alone and packed
