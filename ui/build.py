@@ -103,6 +103,7 @@ def build_ui(handle: EngineHandle, limits: PromptLimits) -> gr.Blocks:
             "report_controls": report.controls,
             "report_group": report.group,
             "report": report.view,
+            "report_all": report.all_numbers,
             "report_card": report.card,
         }
 
@@ -118,7 +119,7 @@ def build_ui(handle: EngineHandle, limits: PromptLimits) -> gr.Blocks:
         header.retry.click(**does(on.retry_load, load_slots), **_AT_ONCE)
         chosen = [report.group, report.metric]
         report_tab.select(
-            **does(on.report, "report_controls report_group report report_card"),
+            **does(on.report, "report_controls report_group report report_all report_card"),
             inputs=chosen,
             **_AT_ONCE,
         )

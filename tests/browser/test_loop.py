@@ -297,8 +297,19 @@ def test_the_report_card_waits_for_the_engine(visits: Visits) -> None:
     with serving(EngineHandle(slow_load(FakeEngine(), 60)), start=False) as url:
         visit = visits(url)
         visit.page.get_by_role("tab", name="Report card").click()
-        visit.page.locator("#dnd-report-all").get_by_text("All numbers").click()
         expect(visit.page.locator("#dnd-report-card")).to_contain_text("Not loaded yet")
+
+
+def test_a_generator_without_reports_shows_its_card(visits: Visits) -> None:
+    engine = FakeEngine()
+    engine.reports = {}
+    with serving(EngineHandle(slow_load(engine, 0.01))) as url:
+        visit = visits(url)
+        expect(visit.page.locator("#dnd-header")).to_contain_text("CPU · Ready")
+        visit.page.get_by_role("tab", name="Report card").click()
+        expect(visit.page.locator("#dnd-report-card")).to_contain_text("A generator of no models")
+        expect(visit.page.locator("#dnd-report-card")).to_be_visible()
+        visit.shot("report-card-only")
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

@@ -47,6 +47,7 @@ class PageHandlers(HandlerBase):
         return {
             "report_controls": gr.Row(visible=bool(found)),
             "report_group": gr.Radio(choices=[(g.label, g.key) for g in found], value=group),
+            "report_all": gr.Accordion(open=not found),
             "report_card": card_markdown(engine.card) or text.REPORT_NONE,
             **self.draw_report(group, metric),
         }

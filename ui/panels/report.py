@@ -31,6 +31,7 @@ class ReportPanel:
     group: gr.Radio
     metric: gr.Radio
     view: gr.HTML
+    all_numbers: gr.Accordion
     card: gr.Markdown
 
 
@@ -68,9 +69,10 @@ def report_panel() -> ReportPanel:
             elem_id="dnd-report-metric",
         )
     view = gr.HTML("", elem_id="dnd-report", padding=False)
-    with gr.Accordion(text.REPORT_ALL, open=False, elem_id="dnd-report-all"):
+    # Open until there are pictures to look at first.
+    with gr.Accordion(text.REPORT_ALL, elem_id="dnd-report-all") as all_numbers:
         card = gr.Markdown(text.REPORT_LOADING, elem_id="dnd-report-card", padding=False)
-    return ReportPanel(controls, group, metric, view, card)
+    return ReportPanel(controls, group, metric, view, all_numbers, card)
 
 
 def card_markdown(card: str) -> str:
