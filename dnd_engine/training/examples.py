@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from dnd_engine.training.attention import attending_in_blocks
 from dnd_engine.training.tasks import Example
+from dnd_engine.training.token_loss import token_losses
 
 __all__ = [
     "EncodedExample",
@@ -142,24 +143,30 @@ def answer_logits(
     Nowhere else: over a vocabulary of 49,152 they would cost as much as several layers. The order
     is example by example, as in the batch.
     """
-    with _attention(model, batch) as attention:
-        hidden = model.model(  # type: ignore[operator]
-            input_ids=batch.ids, position_ids=batch.positions, use_cache=False, **attention
-        ).last_hidden_state
-    logits = model.lm_head(hidden[batch.predicts]).float()  # type: ignore[operator]
-    return logits, batch.ids.roll(-1, dims=1)[batch.predicts]
+    hidden, targets = _answer_states(model, batch)
+    return model.lm_head(hidden).float(), targets  # type: ignore[operator]
 
 
 def response_losses(model: nn.Module, batch: PackedExamples) -> ResponseLosses:
     """Score the reference answers of a batch under whatever adapters the model wears."""
-    logits, targets = answer_logits(model, batch)
-    token_nll = nn.functional.cross_entropy(logits, targets, reduction="none")
-    missed = (logits.argmax(dim=-1) != targets).float()
+    hidden, targets = _answer_states(model, batch)
+    token_nll, hits = token_losses(hidden, model.lm_head.weight, targets)  # type: ignore[union-attr, arg-type]
     owner = batch.owner[batch.predicts]
     zeros = token_nll.new_zeros(batch.num_examples)
     counts = zeros.index_add(0, owner, torch.ones_like(token_nll))
     nll = zeros.index_add(0, owner, token_nll) / counts
-    return ResponseLosses(nll, zeros.index_add(0, owner, missed) == 0)
+    return ResponseLosses(nll, zeros.index_add(0, owner, (~hits).float()) == 0)
+
+
+def _answer_states(
+    model: nn.Module, batch: PackedExamples
+) -> tuple[Float[Tensor, "answer_tokens width"], Int[Tensor, " answer_tokens"]]:
+    """Last hidden states at the positions that predict answer tokens, and those tokens."""
+    with _attention(model, batch) as attention:
+        hidden: Tensor = model.model(  # type: ignore[operator]
+            input_ids=batch.ids, position_ids=batch.positions, use_cache=False, **attention
+        ).last_hidden_state
+    return hidden[batch.predicts], batch.ids.roll(-1, dims=1)[batch.predicts]
 
 
 def _attention(model: nn.Module, batch: PackedExamples) -> AbstractContextManager[dict[str, Any]]:
