@@ -6,12 +6,12 @@ anything is built. Knows shapes and names; builds no module.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from dnd_engine.errors import ConfigError, GeneratorError
 from dnd_engine.hyperconv import Stage
-from dnd_engine.layout import TARGET_MODULES, LoRALayout, LoRASpec, Target
+from dnd_engine.layout import LoRALayout, whole_number
 
 __all__ = ["HEAD_OPTIONS", "Condition", "GeneratorConfig", "Head", "complete_options"]
 
@@ -33,9 +33,6 @@ the size of a dictionary, `sharing` the number of neighbouring layers that use o
 FORMAT = 2
 """Version of the folder's format; a newer one is refused. Format 1 knew one head and one condition
 only, and is read as such."""
-
-_MAX_AXIS = 65_536
-"""Longest axis of a decoder stage that is believed; the authors' largest has 26,624."""
 
 _MAX_KERNEL = 63
 """Largest kernel that is believed; the authors use 9 and 11."""
@@ -152,10 +149,7 @@ class GeneratorConfig:
             "condition": self.condition,
             "condition_layers": list(self.condition_layers),
             "delta_scale": self.delta_scale,
-            "lora": {**asdict(self.layout.spec)},
-            "layout": [
-                [t.layer, t.module, t.in_features, t.out_features] for t in self.layout.targets
-            ],
+            **self.layout.to_json(),
             "base": dict(self.base),
             "encoder": dict(self.encoder),
             "training": dict(self.training),
@@ -182,20 +176,14 @@ def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
     found = values["format"]
     if type(found) is not int or not 1 <= found <= FORMAT:
         raise GeneratorError(f"`format` is {found!r}; this version reads formats 1 to {FORMAT}.")
-    lora = values["lora"]
-    spec = LoRASpec(
-        r=_whole(lora["r"], "r", _MAX_AXIS),
-        lora_alpha=_whole(lora["lora_alpha"], "lora_alpha", _MAX_AXIS),
-        target_modules=tuple(lora["target_modules"]),
-    )
     fields: dict[str, Any] = {
         "features": tuple(
-            (_whole(n, "features"), _whole(h, "features"), _whole(w, "features"))
+            (whole_number(n, "features"), whole_number(h, "features"), whole_number(w, "features"))
             for n, h, w in values["features"]
         ),
-        "kernel_size": _whole(values["kernel_size"], "kernel_size", _MAX_KERNEL),
+        "kernel_size": whole_number(values["kernel_size"], "kernel_size", _MAX_KERNEL),
         "delta_scale": _number(values["delta_scale"], "delta_scale"),
-        "layout": LoRALayout(spec=spec, targets=_targets(values["layout"], spec)),
+        "layout": LoRALayout.from_json(values),
     }
     for name in ("base", "encoder", "training"):
         fields[name] = _object(values, name)
@@ -206,22 +194,9 @@ def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
         _one_of("condition", values["condition"], get_args(Condition))
         fields["condition"] = values["condition"]
         fields["condition_layers"] = tuple(
-            _whole(layer, "condition_layers") for layer in values["condition_layers"]
+            whole_number(layer, "condition_layers") for layer in values["condition_layers"]
         )
     return fields
-
-
-def _targets(rows: Any, spec: LoRASpec) -> tuple[Target, ...]:
-    targets = []
-    for layer, module, inputs, outputs in rows:
-        if module not in TARGET_MODULES or module not in spec.target_modules:
-            raise GeneratorError(f"`layout` names {module!r}, which `target_modules` does not.")
-        # Layers count from 0.
-        number = _whole(layer, "layout", least=0)
-        targets.append(Target(number, module, _whole(inputs, "layout"), _whole(outputs, "layout")))
-    if not targets or len({t.path for t in targets}) != len(targets):
-        raise GeneratorError("`layout` must name each adapted layer once, and one at least.")
-    return tuple(targets)
 
 
 def _one_of(name: str, value: object, known: Sequence[str]) -> None:
@@ -233,15 +208,6 @@ def _object(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     value = values[name]
     if not isinstance(value, dict):
         raise GeneratorError(f"`{name}` must be an object, got {value!r}.")
-    return value
-
-
-def _whole(value: Any, name: str, most: int = _MAX_AXIS, least: int = 1) -> int:
-    """A whole number; JSON's 4.0, "4" and true are none."""
-    if type(value) is not int or not least <= value <= most:
-        raise GeneratorError(
-            f"`{name}` must hold whole numbers between {least} and {most:,}, got {value!r}."
-        )
     return value
 
 

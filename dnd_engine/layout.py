@@ -1,20 +1,23 @@
 """Where every LoRA matrix of a base model sits in the grid of weight tokens.
 
-Derived from a Hugging Face config alone, no weights needed. Knows shapes and names; knows neither
-torch nor how tokens are scaled.
+Derived from a Hugging Face config alone, no weights needed, or read from a file of ours. Knows
+shapes and names; knows neither torch nor how tokens are scaled.
 """
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from dnd_engine.errors import ConfigError, LayoutError
 
-__all__ = ["LoRALayout", "LoRASpec", "Matrix", "Target"]
+__all__ = ["LoRALayout", "LoRASpec", "Matrix", "Target", "whole_number"]
 
 TARGET_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "gate_proj", "down_proj")
 """The seven linear layers of a Llama-style block, in the authors' token order."""
+
+_MOST = 65_536
+"""Largest size in a file that is believed; the authors' longest decoder axis has 26,624."""
 
 _PARENTS = {name: "self_attn" if name[0] in "qkvo" else "mlp" for name in TARGET_MODULES}
 
@@ -136,6 +139,47 @@ class LoRALayout:
             ),
         )
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "LoRALayout":
+        """Undo `to_json`.
+
+        Args:
+            values: Holds `lora` and `layout`, beside whatever else the file is for.
+
+        Raises:
+            ConfigError: If a number is not whole or out of bounds, or targets and `target_modules`
+                do not belong together.
+            KeyError, TypeError, ValueError: If a field is missing or of another kind.
+        """
+        lora = values["lora"]
+        spec = LoRASpec(
+            r=whole_number(lora["r"], "r"),
+            lora_alpha=whole_number(lora["lora_alpha"], "lora_alpha"),
+            target_modules=tuple(lora["target_modules"]),
+        )
+        targets = []
+        for layer, module, inputs, outputs in values["layout"]:
+            if module not in TARGET_MODULES or module not in spec.target_modules:
+                raise ConfigError(f"`layout` names {module!r}, which `target_modules` does not.")
+            targets.append(
+                Target(
+                    whole_number(layer, "layout", least=0),  # layers count from 0
+                    module,
+                    whole_number(inputs, "layout"),
+                    whole_number(outputs, "layout"),
+                )
+            )
+        if not targets or len({t.path for t in targets}) != len(targets):
+            raise ConfigError("`layout` must name each adapted layer once, and one at least.")
+        return cls(spec=spec, targets=tuple(targets))
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields `lora` and `layout` of our files."""
+        return {
+            "lora": {**asdict(self.spec), "target_modules": list(self.spec.target_modules)},
+            "layout": [[t.layer, t.module, t.in_features, t.out_features] for t in self.targets],
+        }
+
     @property
     def width(self) -> int:
         """Columns of a weight token."""
@@ -158,6 +202,19 @@ class LoRALayout:
             for side, long in (("A", target.in_features), ("B", target.out_features)):
                 yield Matrix(target, side, long, first, long // width)
                 first += long // width
+
+
+def whole_number(value: Any, name: str, most: int = _MOST, least: int = 1) -> int:
+    """Check a number that a file holds.
+
+    Raises:
+        ConfigError: If it is not whole, as JSON's 4.0, "4" and true are not, or out of bounds.
+    """
+    if type(value) is not int or not least <= value <= most:
+        raise ConfigError(
+            f"`{name}` must hold whole numbers between {least} and {most:,}, got {value!r}."
+        )
+    return value
 
 
 def _size(config: Mapping[str, Any], name: str, default: int | None = None) -> int:

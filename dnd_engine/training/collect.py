@@ -42,7 +42,6 @@ from dnd_engine.training.collection import (
     Snapshot,
     check_same_base,
     file_name,
-    layout_to_json,
     read_losses,
     run_folder,
     write_aside,
@@ -377,7 +376,7 @@ class _Collector:
         return {
             "format": FORMAT,
             "base": {"id": self.base.weights.hub_id, "fingerprint": fingerprint(self.base)},
-            **layout_to_json(self.layout),
+            **self.layout.to_json(),
             "init": {
                 "a": "normal, variance 1 / in_features",
                 "b": "zero",

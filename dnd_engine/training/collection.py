@@ -23,13 +23,8 @@ from safetensors.torch import load
 from torch import Tensor
 
 from dnd_engine.adapter import Adapter, write_files
-from dnd_engine.errors import (
-    BaseMismatchError,
-    ConfigError,
-    LayoutMismatchError,
-    TrainingError,
-)
-from dnd_engine.layout import LoRALayout, LoRASpec, Target
+from dnd_engine.errors import BaseMismatchError, LayoutMismatchError, TrainingError
+from dnd_engine.layout import LoRALayout
 from dnd_engine.models import fingerprint_difference
 from dnd_engine.training.checkpoint import write_tensors
 from dnd_engine.weight_tokens import detokenize, tokenize
@@ -42,7 +37,6 @@ __all__ = [
     "Snapshot",
     "check_same_base",
     "file_name",
-    "layout_to_json",
     "read_losses",
     "run_folder",
     "write_aside",
@@ -200,7 +194,7 @@ class Collection:
                     f"collection `{path}`: `format` is {manifest['format']!r}; this version reads "
                     f"format {FORMAT}."
                 )
-            layout = _layout_from_json(manifest)
+            layout = LoRALayout.from_json(manifest)
             runs = tuple(Run.from_json(values) for values in manifest["runs"])
             planned = int(manifest["planned"])
         except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
@@ -407,14 +401,6 @@ def file_name(step: int) -> str:
     return f"step-{step:04}.safetensors"
 
 
-def layout_to_json(layout: LoRALayout) -> dict[str, Any]:
-    """The manifest's `lora` and `layout`."""
-    return {
-        "lora": {**asdict(layout.spec), "target_modules": list(layout.spec.target_modules)},
-        "layout": [[t.layer, t.module, t.in_features, t.out_features] for t in layout.targets],
-    }
-
-
 def write_snapshot(
     path: Path, tokens: Float[Tensor, "tokens rows cols"], layout: LoRALayout, dtype: torch.dtype
 ) -> None:
@@ -503,22 +489,6 @@ def _check_hash(path: Path, expected: str) -> bytes:
             "was damaged or replaced; copy the collection again, or collect again."
         )
     return data
-
-
-def _layout_from_json(manifest: Mapping[str, Any]) -> LoRALayout:
-    lora = manifest["lora"]
-    spec = LoRASpec(
-        r=lora["r"],
-        lora_alpha=lora["lora_alpha"],
-        target_modules=tuple(lora["target_modules"]),
-    )
-    targets = tuple(
-        Target(int(layer), str(module), int(inside), int(outside))
-        for layer, module, inside, outside in manifest["layout"]
-    )
-    if not targets or min(min(t.in_features, t.out_features) for t in targets) < 1:
-        raise ConfigError("`layout` has no targets, or one without size")
-    return LoRALayout(spec=spec, targets=targets)
 
 
 def _centre(

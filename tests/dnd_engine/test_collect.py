@@ -666,8 +666,8 @@ def test_an_unfinished_collection_opens_with_what_it_has(
     [
         (lambda m: m.update(format=2), r"`format` is 2; this version reads format 1\."),
         (lambda m: m.pop("layout"), r"`manifest\.json` is damaged: KeyError\('layout'\)"),
-        (lambda m: m.update(layout=[]), r"damaged: ConfigError\('`layout` has no targets"),
-        (lambda m: m["lora"].update(r=0), r"damaged: ConfigError\('`r` must be at least 1"),
+        (lambda m: m.update(layout=[]), r"damaged: ConfigError\('`layout` must name each"),
+        (lambda m: m["lora"].update(r=0), r"damaged: ConfigError\('`r` must hold whole numb"),
         (lambda m: m.update(runs=[]), r"holds no finished run yet\. Continue it with `dnd coll"),
         (lambda m: m["runs"][0].pop("family"), r"damaged: KeyError\('family'\)"),
         (lambda m: m["runs"][0].update(slug="../x"), r"`slug` '\.\./x' is not a plain folder"),

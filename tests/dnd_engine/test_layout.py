@@ -1,5 +1,7 @@
 """A base's config alone says where every LoRA matrix sits in the token grid."""
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -115,3 +117,35 @@ def test_a_config_that_cannot_be_laid_out_is_refused(change: dict[str, Any], mes
 def test_a_spec_that_is_no_lora_is_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         LoRASpec(**fields)
+
+
+@pytest.mark.parametrize("modules", [TARGET_MODULES, ("q_proj", "v_proj")])
+def test_a_layout_comes_back_from_its_json(modules: tuple[str, ...]) -> None:
+    spec = LoRASpec(r=8, lora_alpha=4, target_modules=modules)
+    layout = LoRALayout.from_config(SMOLLM2, spec)
+    stored = json.dumps({"format": 1, **layout.to_json()})
+    assert LoRALayout.from_json(json.loads(stored)) == layout
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: v.update(layout=[]), r"`layout` must name each adapted layer once, and one at"),
+        (
+            lambda v: v["layout"].append(v["layout"][0]),
+            r"`layout` must name each adapted layer onc",
+        ),
+        (lambda v: v["layout"][0].__setitem__(3, 0), r"`layout` must hold whole .* got 0\."),
+        (lambda v: v["lora"].update(r=0), r"`r` must hold whole numbers between 1 and 65,536, got"),
+        (lambda v: v["lora"].update(lora_alpha=8.0), r"`lora_alpha` must hold whole .* got 8\.0\."),
+        (
+            lambda v: v["lora"].update(target_modules=["k_proj"]),
+            r"`layout` names 'q_proj', which `target_modules` does not\.",
+        ),
+    ],
+)
+def test_a_damaged_layout_is_refused(change: Callable[[dict[str, Any]], Any], message: str) -> None:
+    values = json.loads(json.dumps(LoRALayout.from_config(SMOLLM2).to_json()))
+    change(values)
+    with pytest.raises(ConfigError, match=message):
+        LoRALayout.from_json(values)
