@@ -9,7 +9,7 @@ from typing import Literal
 
 from dnd_engine.errors import ConfigError
 
-__all__ = ["EngineConfig", "Mix", "PromptLimits", "Sampling"]
+__all__ = ["EngineConfig", "Mix", "PromptLimits", "RefineConfig", "Sampling"]
 
 Mix = Literal["pool", "sum"]
 """How buckets are combined: one condition of all prompts, or a weighted sum of adapters."""
@@ -74,6 +74,42 @@ class Sampling:
         _between("top_k", self.top_k, 0, 1000)
         _between("repetition_penalty", self.repetition_penalty, 0.5, 3.0)
         _between("seed", self.seed, 0, 2**31 - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefineConfig:
+    """How a generated adapter is refined on prompts of its own task (see `training.refine`)."""
+
+    steps: int = 60
+    """A third to half a second each on two CPU cores."""
+    batch_size: int = 8
+    """Prompts in one step."""
+    learning_rate: float = 1e-3
+    warmup_steps: int = 5
+    clip_norm: float = 1.0
+    full_share: float = 0.2
+    """Share of the lessons that show the student the full prompt, so that it keeps working."""
+    max_prompts: int = 64
+    """Prompts that are learnt from, drawn by seed."""
+    least_prompts: int = 8
+    """Fewer would be learnt by heart."""
+    max_tokens: int = 192
+    """Longer prompts are left out: they would make every step of theirs slow."""
+    max_answer_tokens: int = 48
+    """The teacher's answers that do not end within these are left out."""
+    labels: bool = False
+    """Learn the prompts' own labels instead of the teacher's answers."""
+    seed: int = 0
+    """Of the choice of prompts and of their order."""
+
+    def __post_init__(self) -> None:
+        counts = ("steps", "batch_size", "warmup_steps", "max_prompts", "least_prompts")
+        for name in (*counts, "max_tokens", "max_answer_tokens"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("learning_rate", "clip_norm"):
+            _between(name, getattr(self, name), 1e-7, 100)
+        _between("full_share", self.full_share, 0, 1)
+        _at_least("max_prompts", self.max_prompts, self.least_prompts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

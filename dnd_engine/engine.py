@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Generator as Steps
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,14 @@ from dnd_engine.adapter import (
 from dnd_engine.asset_files import asset_path
 from dnd_engine.buckets import Bucket, check_buckets, draw_prompt_batch
 from dnd_engine.chat import ChatStep, Message, decode
-from dnd_engine.config import EFFECT_PROMPTS, MIXES, EngineConfig, Mix, Sampling
+from dnd_engine.config import (
+    EFFECT_PROMPTS,
+    MIXES,
+    EngineConfig,
+    Mix,
+    RefineConfig,
+    Sampling,
+)
 from dnd_engine.encoder import POOLED_LENGTH, ConditionSource, EncodedPrompts, PromptEncoder
 from dnd_engine.errors import (
     ConfigError,
@@ -62,6 +69,8 @@ from dnd_engine.models import (
     next_token_logits,
     resolve,
 )
+from dnd_engine.training.refine import refine
+from dnd_engine.training.tasks import Example
 
 __all__ = ["Engine", "EngineInfo", "Progress"]
 
@@ -346,6 +355,77 @@ class Engine:
             kept_energy=kept,
         )
 
+    def refine(
+        self,
+        adapter: Adapter,
+        buckets: Sequence[Bucket],
+        config: RefineConfig | None = None,
+    ) -> Steps[Progress, None, Adapter]:
+        """Train an adapter on prompts of its own task, step by step; closing the iterator cancels.
+
+        Without labels the base, wearing what all of the generator's adapters share, answers the
+        full prompts, and the adapter learns to answer the bare inputs alike.
+
+        Args:
+            adapter: Where to start; it stays as it is.
+            buckets: Groups of prompt files; those of positive weight count, all alike. Prompts
+                must have a blank line between instruction and input.
+            config: How long, how fast, and whether labels are learnt.
+
+        Yields:
+            Progress through the stages ask and refine, with the seconds left in `detail`.
+
+        Returns:
+            A new adapter of strength 1, by `yield from` or `StopIteration.value`.
+
+        Raises:
+            BucketError: If no bucket counts, or weights or sizes are out of bounds.
+            TrainingError: If too few prompts can be learnt from.
+        """
+        config = config or RefineConfig()
+        started = time.monotonic()
+        counting = [b for b in check_buckets(buckets, self.config.limits) if b.weight > 0]
+        prompts = {p.text: p for b in counting for p in b.prompts}.values()
+        examples = [Example(p.text, "") for p in prompts]
+        layout = self._folder.config.layout
+        shared = self._generator.shared.detach().to(torch.bfloat16)
+        steps = refine(
+            self._base,
+            self._host,
+            self._lock,
+            adapter.worn_tokens,
+            adapter.layout,
+            examples,
+            self._host.fit(shared[None], layout),
+            config,
+        )
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as stop:
+                tokens: Tensor = stop.value.to(torch.bfloat16)
+                break
+            detail = "Asking the teacher" if step.stage == "ask" else f"Loss {step.loss:.3f}"
+            if step.seconds_left is not None:
+                detail += f", {step.seconds_left:.0f} s left"
+            yield Progress(step.stage, step.done / step.total, time.monotonic() - started, detail)
+        refined = {
+            "from_sha256": adapter.sha256,
+            "labels": config.labels,
+            "num_prompts": len(examples),
+            "steps": config.steps,
+            "seed": config.seed,
+        }
+        return replace(
+            adapter,
+            name=f"{adapter.name}-refined",
+            tokens=tokens,
+            strength=1.0,
+            provenance={**adapter.provenance, "refined": refined},
+            seconds={**adapter.seconds, "refine": time.monotonic() - started},
+            kept_energy=None,
+        )
+
     def chat(
         self,
         base_messages: Sequence[Message],
@@ -386,6 +466,17 @@ class Engine:
             nearest_tasks=adapter.nearest_tasks,
             num_prompts=len(chosen),
         )
+
+    def rank_tasks(self, buckets: Sequence[Bucket], *, seed: int = 0) -> tuple[NearestTask, ...]:
+        """All training tasks, those first whose prompts are most like these.
+
+        An adapter pooled from the same buckets under the same seed names the first five.
+
+        Raises:
+            BucketError: If no bucket counts, or weights or sizes are out of bounds.
+        """
+        pooled = self._encode(check_buckets(buckets, self.config.limits), seed).pooled
+        return nearest_tasks(pooled, self._folder.tasks, count=len(self._folder.tasks))
 
     def read_adapter(self, path: Path | str) -> Adapter:
         """Read a PEFT LoRA folder or zip made for this base, with all checks.

@@ -12,7 +12,7 @@ import json
 import logging
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -28,7 +28,7 @@ from dnd_engine.training.examples import EncodedExample, answer_logits, encode_e
 from dnd_engine.training.recipe import TrainRecipe
 from dnd_engine.training.tasks import Example
 
-__all__ = ["TeacherAnswers", "ask_teacher"]
+__all__ = ["TeacherAnswers", "ask_teacher", "greedy_answers", "listen"]
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ def ask_teacher(
         if (tensors := read_cached(path)) is None:
             with host.wearing(worn), torch.inference_mode():
                 asked = chosen if recipe.labels else _answer(chosen, base)
-                tensors = _listen(asked, base)
+                tensors = asdict(listen(asked, base))
             responses = json.dumps([[e.prompt, e.response] for e in asked])
             write_tensors(path, tensors, {"responses": responses})
         else:
@@ -148,15 +148,16 @@ def _encode(examples: Sequence[Example], base: BaseModel) -> list[EncodedExample
     return [e for e in encoded if e is not None]
 
 
-def _rows(
-    examples: Sequence[EncodedExample], size: int = _ROW_EXAMPLES
-) -> Iterator[Sequence[EncodedExample]]:
-    for start in range(0, len(examples), size):
-        yield examples[start : start + size]
+def _rows(examples: Sequence[EncodedExample]) -> Iterator[Sequence[EncodedExample]]:
+    for start in range(0, len(examples), _ROW_EXAMPLES):
+        yield examples[start : start + _ROW_EXAMPLES]
 
 
-def _listen(examples: Sequence[Example], base: BaseModel) -> dict[str, Tensor]:
-    """What the model, as it stands, says at the answer tokens of full prompts."""
+def listen(examples: Sequence[Example], base: BaseModel) -> TeacherAnswers:
+    """What the model, as it stands, says at the answer tokens of full prompts.
+
+    Nobody else may use the base meanwhile; call it in inference mode.
+    """
     encoded = _encode(examples, base)
     tokens, log_probs, rest = [], [], []
     for row in _rows(encoded):
@@ -167,39 +168,49 @@ def _listen(examples: Sequence[Example], base: BaseModel) -> dict[str, Tensor]:
         rest.append(_log_rest(top.values).cpu())
     lengths = torch.tensor([0, *(len(e.ids) - e.start for e in encoded)])
     empty = torch.zeros(0, TOP)
-    return {
-        "starts": lengths.cumsum(dim=0),
-        "tokens": torch.cat([empty.to(torch.int32), *tokens]),
-        "log_probs": torch.cat([empty, *log_probs]),
-        "rest": torch.cat([empty[:, 0], *rest]),
-    }
+    return TeacherAnswers(
+        starts=lengths.cumsum(dim=0),
+        tokens=torch.cat([empty.to(torch.int32), *tokens]),
+        log_probs=torch.cat([empty, *log_probs]),
+        rest=torch.cat([empty[:, 0], *rest]),
+    )
+
+
+def greedy_answers(
+    examples: Sequence[Example], base: BaseModel, max_new_tokens: int
+) -> list[str | None]:
+    """The model's own greedy answers to full prompts, in one batch.
+
+    Nobody else may use the base meanwhile; call it in inference mode.
+
+    Returns:
+        One each; None where the answer is empty or does not end within `max_new_tokens`.
+    """
+    tokenizer = base.tokenizer
+    prompts = [e.ids[: e.start] for e in _encode(examples, base)]
+    length = max(map(len, prompts))
+    ids = torch.tensor([(0,) * (length - len(p)) + p for p in prompts], device=base.device)
+    mask = torch.tensor(
+        [[0] * (length - len(p)) + [1] * len(p) for p in prompts], device=base.device
+    )
+    out = base.model.generate(  # type: ignore[operator]
+        input_ids=ids,
+        attention_mask=mask,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        pad_token_id=tokenizer.eos_token_id,
+    )
+    ended = (_ended(new, tokenizer.eos_token_id) for new in out[:, length:].tolist())
+    return [None if ids is None else str(tokenizer.decode(ids)).strip() or None for ids in ended]
 
 
 def _answer(examples: Sequence[Example], base: BaseModel) -> list[Example]:
     """The model's own greedy answers, where it ends them and is sure of them."""
-    tokenizer, answered = base.tokenizer, []
-    for row in _rows(_encode(examples, base), _ANSWERED_TOGETHER):
-        prompts = [e.ids[: e.start] for e in row]
-        length = max(map(len, prompts))
-        ids = torch.tensor([(0,) * (length - len(p)) + p for p in prompts], device=base.device)
-        mask = torch.tensor(
-            [[0] * (length - len(p)) + [1] * len(p) for p in prompts], device=base.device
-        )
-        out = base.model.generate(  # type: ignore[operator]
-            input_ids=ids,
-            attention_mask=mask,
-            max_new_tokens=_MAX_ANSWER_TOKENS,
-            do_sample=False,
-            pad_token_id=tokenizer.eos_token_id,
-        )
-        for new in out[:, length:].tolist():
-            answered.append(_ended(new, tokenizer.eos_token_id))
-    texts = [None if ids is None else str(tokenizer.decode(ids)).strip() for ids in answered]
-    own = [
-        replace(example, response=text)
-        for example, text in zip(examples, texts, strict=True)
-        if text
-    ]
+    own: list[Example] = []
+    for start in range(0, len(examples), _ANSWERED_TOGETHER):
+        chunk = examples[start : start + _ANSWERED_TOGETHER]
+        texts = greedy_answers(chunk, base, _MAX_ANSWER_TOKENS)
+        own += [replace(e, response=t) for e, t in zip(chunk, texts, strict=True) if t]
     return [e for e, sure in zip(own, _confidences(own, base), strict=True) if sure]
 
 

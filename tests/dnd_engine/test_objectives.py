@@ -279,8 +279,8 @@ def test_the_teacher_is_asked_once(
     """Kept by content: another teacher or other examples are asked again."""
     first, said = small_answers(base, recipe, teacher_examples=5)
     calls = []
-    listen = teacher._listen
-    monkeypatch.setattr(teacher, "_listen", lambda *given: calls.append(1) or listen(*given))
+    listen = teacher.listen
+    monkeypatch.setattr(teacher, "listen", lambda *given: calls.append(1) or listen(*given))
     again, said_again = small_answers(base, recipe, teacher_examples=5)
     assert calls == []
     assert [p.examples for p in again] == [p.examples for p in first]

@@ -1,0 +1,151 @@
+"""Refine: an adapter learns on bare inputs what a teacher says to full prompts."""
+
+import threading
+from collections.abc import Generator as Steps
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from dnd_engine.config import RefineConfig
+from dnd_engine.errors import ConfigError, TrainingError
+from dnd_engine.lora import LoRAHost
+from dnd_engine.models import BaseModel
+from dnd_engine.training.examples import encode_example, pack, response_losses
+from dnd_engine.training.refine import RefineStep, refine
+from dnd_engine.training.tasks import Example
+from tests.dnd_engine.tiny import LAYOUT, random_tokens
+
+EXAMPLES = tuple(
+    Example(f"Say it.\n\n{word}", word[0])
+    for word in ["ab", "cd", "ef", "gh", "ij", "kl", "mn", "op"]
+)
+LABELS = RefineConfig(steps=8, batch_size=4, labels=True, learning_rate=1e-2)
+
+
+def start() -> Tensor:
+    """A fresh LoRA: A random, B zero."""
+    tokens = random_tokens(seed=1)
+    for m in LAYOUT.matrices():
+        if m.side == "B":
+            tokens[m.first_token : m.first_token + m.num_tokens] = 0
+    return tokens
+
+
+def refining(
+    base: BaseModel,
+    config: RefineConfig,
+    examples: tuple[Example, ...] = EXAMPLES,
+    lock: Any = None,
+) -> Steps[RefineStep, None, Tensor]:
+    host = LoRAHost(base.model, LAYOUT)
+    return refine(base, host, lock or threading.Lock(), start(), LAYOUT, examples, None, config)
+
+
+def finish(steps: Steps[RefineStep, None, Tensor]) -> tuple[list[RefineStep], Tensor]:
+    seen = []
+    while True:
+        try:
+            seen.append(next(steps))
+        except StopIteration as stop:
+            return seen, stop.value
+
+
+def bare_loss(base: BaseModel, tokens: Tensor) -> float:
+    host = LoRAHost(base.model, LAYOUT)
+    encoded = [encode_example(base.tokenizer, e, "bare") for e in EXAMPLES]
+    with torch.no_grad(), host.wearing(host.fit(tokens[None])):
+        return float(response_losses(base.model, pack([[e for e in encoded if e]])).nll.mean())
+
+
+def test_labels_are_learnt_on_bare_inputs(base: BaseModel) -> None:
+    seen, tokens = finish(refining(base, replace(LABELS, steps=30)))
+    assert bare_loss(base, tokens) < 0.7 * bare_loss(base, start())
+    assert [step.done for step in seen] == list(range(1, 31))
+    assert all(step.stage == "refine" and step.total == 30 for step in seen)
+    assert seen[-1].seconds_left == 0
+    assert seen[0].seconds_left is not None
+    assert seen[0].seconds_left > 0
+
+
+def test_the_start_is_not_changed_and_the_same_seed_gives_the_same_adapter(base: BaseModel) -> None:
+    tokens = start()
+    host = LoRAHost(base.model, LAYOUT)
+    lock = threading.Lock()
+    _, one = finish(refine(base, host, lock, tokens, LAYOUT, EXAMPLES, None, LABELS))
+    _, other = finish(refine(base, host, lock, tokens, LAYOUT, EXAMPLES[::-1], None, LABELS))
+    assert torch.equal(tokens, start())
+    assert torch.equal(one, other)
+    _, third = finish(refining(base, replace(LABELS, seed=1)))
+    assert not torch.equal(one, third)
+
+
+def test_without_labels_the_student_comes_to_agree_with_the_teacher(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answers are given, as a random base never ends its own; what it says of them is its."""
+    monkeypatch.setattr(
+        "dnd_engine.training.refine.greedy_answers",
+        lambda examples, _base, _most: [e.bare for e in examples],
+    )
+    config = RefineConfig(steps=40, batch_size=4, learning_rate=1e-2, full_share=0)
+    seen, _ = finish(refining(base, config))
+    assert seen[0] == RefineStep("ask", 0, len(EXAMPLES))
+    losses = [step.loss for step in seen if step.loss is not None]
+    assert len(losses) == 40
+    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
+
+
+def test_references_do_not_leak_into_a_refinement_without_labels(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Example] = []
+    monkeypatch.setattr(
+        "dnd_engine.training.refine.greedy_answers",
+        lambda examples, _base, _most: (asked.extend(examples), ["x"] * len(examples))[1],
+    )
+    next(steps := refining(base, replace(LABELS, labels=False)))
+    next(steps)
+    assert len(asked) == len(EXAMPLES)
+    assert {e.response for e in asked} == {""}
+
+
+def test_the_lock_is_free_between_steps_and_closing_cancels(base: BaseModel) -> None:
+    lock = threading.Lock()
+    steps = refining(base, LABELS, lock=lock)
+    next(steps)
+    assert not lock.locked()
+    steps.close()
+    assert not lock.locked()
+    with pytest.raises(StopIteration):
+        next(steps)
+
+
+def test_too_few_usable_prompts_are_counted_with_the_reasons(base: BaseModel) -> None:
+    examples = (*EXAMPLES[:3], Example("No blank line", "x"), Example(f"Long.\n\n{'y' * 300}", "x"))
+    with pytest.raises(
+        TrainingError, match=r"8 or more.*got 3 \(1 without a blank line, 1 of more"
+    ):
+        next(refining(base, LABELS, examples))
+
+
+def test_a_teacher_that_does_not_end_its_answers_is_an_error(base: BaseModel) -> None:
+    config = RefineConfig(max_answer_tokens=2)
+    with pytest.raises(TrainingError, match=r"ended its answer within 2 tokens for \d of 8"):
+        finish(refining(base, config))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"steps": 0}, "`steps` must be at least 1, got 0"),
+        ({"full_share": 1.5}, "`full_share` must lie between 0 and 1, got 1.5"),
+        ({"learning_rate": 0}, "`learning_rate` must lie between"),
+        ({"max_prompts": 4}, "`max_prompts` must be at least 8, got 4"),
+    ],
+)
+def test_settings_out_of_bounds_are_refused(wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        RefineConfig(**wrong)  # type: ignore[arg-type]
