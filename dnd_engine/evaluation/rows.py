@@ -6,7 +6,7 @@
 | few_shot | nothing; labelled train examples stand as chat turns before the item |
 | mean_lora | the mean of the LoRAs of all training tasks |
 | multi_task_lora | one LoRA trained on all training tasks |
-| nearest_lora | the LoRA of the training task whose prompts are most like this task's |
+| nearest_lora | of the LoRAs of training tasks, the one whose prompts are most like this task's |
 | generator | the adapter made from the task's own prompts |
 | generator_wrong | made from prompts of another family, in the same answer format if one has it |
 | generator_shuffled | made from the task's own prompts, the words of each shuffled |
@@ -111,7 +111,8 @@ class Wardrobe:
         self.collection = None if adapters is None else self._open_collection(adapters)
         self.multi = None if multi_task_lora is None else self._open_multi(multi_task_lora)
         self.nearest: dict[str, tuple[NearestTask, ...]] = {}
-        """Task to the training tasks most like it, as its first prompt draw was placed."""
+        """Task to the training tasks most like it, as the adapter of its first prompt draw names
+        them."""
         self.missing: dict[str, dict[str, str]] = {}
         """Row to the tasks it lacks, and why."""
         self._common: dict[str, Outfit] = {}
@@ -227,17 +228,18 @@ class Wardrobe:
         return Outfit(self.collection.final(slug, seed), self.collection.layout)
 
     def _nearest(self, task: Task) -> Outfit:
-        """The most similar task that the collection has, itself never; formats count as one."""
+        """The most similar task that the collection has, itself never; formats count as one.
+
+        Of all training tasks: none of the few that an adapter names need have a LoRA.
+        """
         assert self.collection is not None
-        slug = task.info.slug
-        if slug not in self.nearest:
-            self._right(task, 0)
-        known = set(self.collection.train_slugs) - {slug}
-        for near in self.nearest[slug]:
+        known = set(self.collection.train_slugs) - {task.info.slug}
+        bucket = _bucket("examined", self._conditions(task, task, 0))
+        for near in self.engine.rank_tasks([bucket], seed=self.seed):
             for name in (near.slug, near.slug.partition("~")[0]):
                 if name in known:
                     return self._trained(name)
-        raise _Missing(f"none of its {len(self.nearest[slug])} nearest tasks is in the collection")
+        raise _Missing("no other training task of the generator is in the collection")
 
     # Generated adapters
 

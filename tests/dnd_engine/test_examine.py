@@ -611,6 +611,7 @@ def test_the_nearest_lora_is_the_nearest_training_tasks(
     outfit = wardrobe.outfit("nearest_lora", unseen[0], 0)
     assert outfit is not None
     assert outfit.tokens is not None
+    assert wardrobe.outfit("generator", unseen[0], 0) is not None
     nearest = wardrobe.nearest[unseen[0].info.slug]
     assert [near.similarity for near in nearest] == sorted(
         (near.similarity for near in nearest), reverse=True
@@ -639,8 +640,62 @@ def test_the_nearest_lora_is_never_the_tasks_own(
         outfit = wardrobe.outfit("nearest_lora", task, 0)
         assert outfit is not None
         assert outfit.tokens is not None
+        assert wardrobe.outfit("generator", task, 0) is not None
         assert wardrobe.nearest[slug][0].slug == slug
         assert torch.equal(outfit.tokens, opened.final(wardrobe.nearest[slug][1].slug))
+
+
+def test_the_nearest_lora_is_found_behind_nearer_tasks_that_have_none(
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    collection: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An adapter names five training tasks; here six without a LoRA lie nearer than any with."""
+    opened = Collection.open(collection)
+    task = unseen[0]
+    wardrobe = Wardrobe(
+        engine,
+        unseen,
+        seed=0,
+        condition_prompts=64,
+        draws=1,
+        adapters=collection,
+        multi_task_lora=None,
+    )
+    seen: list[tuple[Sequence[Bucket], Adapter]] = []
+
+    def listen(buckets: Sequence[Bucket], made: Adapter) -> Tensor:
+        seen.append((buckets, made))
+        return made.tokens
+
+    def worn_is_of(slug: str) -> bool:
+        outfit = wardrobe.outfit("nearest_lora", task, 0)
+        assert outfit is not None
+        assert outfit.tokens is not None
+        return torch.equal(outfit.tokens, opened.final(slug))
+
+    engine.plant = listen
+    wardrobe.outfit("generator", task, 0)
+    buckets, before = seen[0]
+    first, _, last = (near.slug for near in before.nearest_tasks)
+    assert engine.rank_tasks(buckets) == before.nearest_tasks
+    mine = tuple(engine._encode(buckets, 0).pooled.mean(dim=0).tolist())
+    nearer = tuple(TaskCentroid(f"near-{i}", "Without a LoRA", mine) for i in range(6))
+    trained = engine._folder
+    monkeypatch.setattr(engine, "_folder", replace(trained, tasks=(*nearer, *trained.tasks)))
+
+    wardrobe.outfit("generator", task, 0)
+    _, after = seen[1]
+    assert len(after.nearest_tasks) == len(after.provenance["nearest_tasks"]) == 5
+    assert not {near.slug for near in after.nearest_tasks} & set(TRAINED)
+    assert engine.rank_tasks(buckets)[6:] == before.nearest_tasks
+    assert worn_is_of(first)
+    wardrobe.collection = replace(opened, runs=tuple(r for r in opened.runs if r.slug == last))
+    assert worn_is_of(last)
+    monkeypatch.setattr(engine, "_folder", replace(trained, tasks=nearer))
+    assert wardrobe.outfit("nearest_lora", task, 0) is None
+    assert wardrobe.missing["nearest_lora"][task.info.slug].startswith("no other training task")
 
 
 def test_a_generator_is_no_multi_task_lora(
