@@ -380,13 +380,13 @@ class Engine:
 
         Raises:
             BucketError: If no bucket counts, or weights or sizes are out of bounds.
-            TrainingError: If too few prompts can be learnt from.
+            TrainingError: If too few prompts can be learnt from; with labels, labelled ones.
         """
         config = config or RefineConfig()
         started = time.monotonic()
         counting = [b for b in check_buckets(buckets, self.config.limits) if b.weight > 0]
         prompts = {p.text: p for b in counting for p in b.prompts}.values()
-        examples = [Example(p.text, "") for p in prompts]
+        examples = [Example(p.text, p.label or "") for p in prompts if p.label or not config.labels]
         layout = self._folder.config.layout
         shared = self._generator.shared.detach().to(torch.bfloat16)
         steps = refine(

@@ -1,7 +1,8 @@
 """Prompt files -> prompts: reads text, tables and JSON, and says in plain words how it read them.
 
 Knows formats, encodings and limits. Knows no buckets and no model, and imports no torch: a bad file
-is refused before any weights load. Prompts are unlabeled, so label columns are never read.
+is refused before any weights load. Prompts are unlabeled: a label is kept beside its prompt, for
+refining only, and is never part of its text.
 """
 
 import codecs
@@ -80,6 +81,8 @@ class Prompt:
     """Display name of its file."""
     line: int
     """From 1: the line where it starts; in a JSON array the item, in parquet the row."""
+    label: str | None = None
+    """What a label column or key says of it, cleaned alike; only refining with labels reads it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,9 +104,9 @@ class PromptFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Reading:
-    """What a reader found: (place, raw text) pairs, before cleaning."""
+    """What a reader found: place, raw text and raw label of each prompt, before cleaning."""
 
-    entries: list[tuple[int, str]]
+    entries: list[tuple[int, str, str | None]]
     split: SplitMode
     unit: str
     column: str | None = None
@@ -286,13 +289,13 @@ def _read_text(text: str, split: Split) -> _Reading:
     if split == "auto" and mode == "paragraphs":
         note += f" If prompts hold blank lines themselves, put a line `{_SEPARATOR}` between them."
     gap = _SEPARATOR if mode == "separator" else ""
-    entries: list[tuple[int, str]] = []
+    entries: list[tuple[int, str, str | None]] = []
     for is_gap, group in itertools.groupby(range(len(lines)), key=lambda i: bare[i] == gap):
         block = list(itertools.dropwhile(lambda i: not bare[i], group))
         if mode == "lines":
-            entries.extend((i + 1, lines[i]) for i in block)
+            entries.extend((i + 1, lines[i], None) for i in block)
         elif block and not is_gap:
-            entries.append((block[0] + 1, "\n".join(lines[i] for i in block)))
+            entries.append((block[0] + 1, "\n".join(lines[i] for i in block), None))
     return _Reading(entries=entries, split=mode, unit="line", notes=[note])
 
 
@@ -361,9 +364,13 @@ def _read_table(
             "which hold numbers, labels or nothing. Name the column of prompts `prompt`."
         )
     if labels:
-        notes.append(f"Label {_named('column', [header[index] for index in labels])} ignored.")
+        notes.append(_label_note("column", [header[index] for index in labels]))
     entries = [
-        (place, "\n\n".join(row[i] for i in chosen if i < len(row) and row[i].strip()))
+        (
+            place,
+            "\n\n".join(row[i] for i in chosen if i < len(row) and row[i].strip()),
+            next((row[i] for i in labels if i < len(row) and row[i].strip()), None),
+        )
         for place, row in rows
     ]
     column = " + ".join(shorten(one_line(header[index]), 60) for index in chosen) or None
@@ -384,25 +391,25 @@ def _read_json(text: str, name: str, *, by_line: bool) -> _Reading:
                 f"{name}: expected an array of prompts, or an object with one array, "
                 f"got {finding}. Name the file .jsonl if it holds one JSON object per line."
             ) from None
-    entries: list[tuple[int, str]] = []
+    entries: list[tuple[int, str, str | None]] = []
     found: set[str] = set()
     labels: set[str] = set()
     for place, item in items:
         try:
-            prompt, key, ignored = _item_text(_parse_json(item) if by_line else item)
+            prompt, key, given = _item_text(_parse_json(item) if by_line else item)
         except _Finding as finding:
             faults.add(place, f'expected an object with a string "prompt", got {finding}')
         else:
-            entries.append((place, prompt))
+            entries.append((place, prompt, next(filter(None, given.values()), None)))
             found.add(key)
-            labels |= ignored
+            labels |= given.keys()
     faults.raise_any(way_out)
     keys = sorted(found - {""})
     notes = [f"Read {_named('key', keys)}." if keys else "Read as plain strings."]
     if "messages" in keys:
         notes.append("Of each chat, the last user turn was read.")
     if labels:
-        notes.append(f"Label {_named('key', sorted(labels))} ignored.")
+        notes.append(_label_note("key", sorted(labels)))
     same = len(found) == len(keys) == 1
     return _Reading(
         entries=entries,
@@ -442,14 +449,22 @@ def _array(document: object) -> list[object]:
     return [document]
 
 
-def _item_text(item: object) -> tuple[str, str, frozenset[str]]:
-    """Return a JSON item's prompt, the key it stood under ("" for a string), and label keys."""
+def _item_text(item: object) -> tuple[str, str, dict[str, str]]:
+    """Return a JSON item's prompt, the key it stood under ("" for a string), and its labels.
+
+    Labels are by key, in the item's order; what is no text, number or truth value is empty.
+    """
     if isinstance(item, str):
-        return item, "", frozenset()
+        return item, "", {}
     if not isinstance(item, dict):
         raise _Finding(_kind(item))
     fields = {key.strip().casefold(): value for key, value in item.items()}
-    labels = LABEL_KEYS.intersection(fields)
+    labels = {
+        key: value if isinstance(value, str) else json.dumps(value)
+        for key, value in fields.items()
+        if key in LABEL_KEYS and isinstance(value, str | int | float)
+    }
+    labels = {key: labels.get(key, "") for key in fields if key in LABEL_KEYS}
     texts = {key: value for key, value in fields.items() if isinstance(value, str)}
     if chosen := _prompt_keys(texts):
         text = "\n\n".join(texts[key] for key in chosen if texts[key].strip())
@@ -519,12 +534,8 @@ def _clean(reading: _Reading, name: str, limits: PromptLimits) -> tuple[Prompt, 
     """Return the distinct prompts, adding what was skipped, dropped or cut to the notes."""
     prompts: dict[str, Prompt] = {}
     empty = duplicates = cut = 0
-    for place, raw in reading.entries:
-        text = _CONTROLS.sub("", raw.replace("\r\n", "\n")).strip()
-        # Cut before normalising, whose time may grow with the square of the length; and again
-        # after it, since it can lengthen a text.
-        kept = unicodedata.normalize("NFC", text[: limits.max_prompt_chars])
-        kept = kept[: limits.max_prompt_chars].rstrip()
+    for place, raw, raw_label in reading.entries:
+        text, kept = _clean_text(raw, limits.max_prompt_chars)
         if not any(char.isprintable() and char != " " for char in kept):
             empty += 1
         elif kept in prompts:
@@ -536,7 +547,10 @@ def _clean(reading: _Reading, name: str, limits: PromptLimits) -> tuple[Prompt, 
             )
         else:
             cut += len(text) > limits.max_prompt_chars
-            prompts[kept] = Prompt(text=kept, file=name, line=place)
+            label = None if raw_label is None else _clean_text(raw_label, limits.max_prompt_chars)
+            prompts[kept] = Prompt(
+                text=kept, file=name, line=place, label=label[1] or None if label else None
+            )
     if not prompts:
         only_header = reading.split == "rows" and not reading.entries
         finding = "column names alone" if only_header else "none that holds text"
@@ -552,6 +566,18 @@ def _clean(reading: _Reading, name: str, limits: PromptLimits) -> tuple[Prompt, 
             f"{_count(cut, 'prompt')} cut at {limits.max_prompt_chars:,} characters."
         )
     return tuple(prompts.values())
+
+
+def _clean_text(raw: str, most: int) -> tuple[str, str]:
+    """Return a text without what does not print, whole and cut to a number of characters."""
+    text = _CONTROLS.sub("", raw.replace("\r\n", "\n")).strip()
+    # Cut before normalising, whose time may grow with the square of the length; and again after it,
+    # since it can lengthen a text.
+    return text, unicodedata.normalize("NFC", text[:most])[:most].rstrip()
+
+
+def _label_note(thing: str, names: Sequence[str]) -> str:
+    return f"Label {_named(thing, names)} ignored; refining can learn from it."
 
 
 def _prompt_keys(present: Collection[str]) -> list[str]:

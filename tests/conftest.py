@@ -4,12 +4,17 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from dnd_engine.engine import Engine
 
 # No test may reach the model hub: what needs no hub must prove it, and what does fails fast.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# On a busy machine any example may be slow; no test is about wall time.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

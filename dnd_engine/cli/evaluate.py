@@ -38,7 +38,9 @@ def evaluate(
             "with commas; default: what the folders hold. Pairs and formats are made on the spot."
         ),
     ] = None,
-    rows: Annotated[str | None, typer.Option(help="With commas; default: all.")] = None,
+    rows: Annotated[
+        str | None, typer.Option(help="With commas; default: all but generator_refined.")
+    ] = None,
     modes: Annotated[str, typer.Option(help="full, bare, or both with a comma.")] = "full,bare",
     limit_tasks: Annotated[int | None, typer.Option(min=1, help="Tasks, drawn by seed.")] = None,
     limit_items: Annotated[int, typer.Option(min=1, help="Test items per task.")] = 10,
@@ -66,7 +68,7 @@ def evaluate(
     from dnd_engine.card import save_report, update_card
     from dnd_engine.evaluation.examine import ExaminationConfig, choose_tasks, examine
     from dnd_engine.evaluation.report import report_markdown
-    from dnd_engine.evaluation.scores import MODES, ROWS
+    from dnd_engine.evaluation.scores import DEFAULT_ROWS, MODES, ROWS
     from dnd_engine.training.tasks import HOLDOUTS, SPLITS, read_index
 
     splits = _known("split", split, SPLITS)
@@ -77,7 +79,7 @@ def evaluate(
         raise typer.BadParameter("is for --split heldout.", param_hint="'--holdout'")
     config = ExaminationConfig(
         out=out,
-        rows=ROWS if rows is None else _known("rows", rows, ROWS),
+        rows=DEFAULT_ROWS if rows is None else _known("rows", rows, ROWS),
         modes=tuple(mode for mode in MODES if mode in _known("modes", modes, MODES)),
         split=split,
         limit_items=limit_items,

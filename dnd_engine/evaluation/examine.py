@@ -29,6 +29,7 @@ from dnd_engine.evaluation.metrics import Grader, TrainedOperations
 from dnd_engine.evaluation.report import build_report, write_report
 from dnd_engine.evaluation.rows import Outfit, Wardrobe, ask
 from dnd_engine.evaluation.scores import (
+    DEFAULT_ROWS,
     MODES,
     ROWS,
     SHOWN_CHARACTERS,
@@ -66,7 +67,7 @@ class ExaminationConfig:
     """What to measure, and how much of it."""
 
     out: Path
-    rows: tuple[str, ...] = ROWS
+    rows: tuple[str, ...] = DEFAULT_ROWS
     modes: tuple[Mode, ...] = MODES
     split: str = "heldout"
     """`train` is for tasks that training saw, and says nothing of generalisation."""
@@ -472,6 +473,8 @@ class _Session:
     def _outfit(self, row: str, task: Task, draw: int) -> Outfit | None:
         outfit = self.wardrobe.outfit(row, task, draw)
         slug = task.info.slug
+        if outfit is not None and outfit.refine_seconds is not None:
+            self.ledger.refine_seconds.append(outfit.refine_seconds)
         if outfit is not None and row == "generator":
             if outfit.synthesis_seconds is not None:
                 self.ledger.synthesis_seconds.append(outfit.synthesis_seconds)
@@ -525,6 +528,7 @@ class _Ledger:
     seconds: dict[str, float] = field(default_factory=dict)
     """Row to what measuring it took."""
     synthesis_seconds: list[float] = field(default_factory=list)
+    refine_seconds: list[float] = field(default_factory=list)
     similarities: dict[str, float] = field(default_factory=dict)
     """Task to the similarity of its prompts to those of the nearest training task."""
     scores: list[ItemScore] = field(default_factory=list)
@@ -559,6 +563,7 @@ class _Ledger:
             ledger.sources = dict(head["sources"])
             ledger.seconds = dict(head["seconds"])
             ledger.synthesis_seconds = list(head["synthesis_seconds"])
+            ledger.refine_seconds = list(head["refine_seconds"])
             ledger.similarities = dict(head["similarities"])
             text = ledger._lines.read_text(encoding="utf-8") if ledger._lines.exists() else ""
             whole, _, _ = text.rpartition("\n")
@@ -625,8 +630,8 @@ class _Ledger:
         return self.out / "scores.jsonl"
 
     def _write_head(self) -> None:
-        names = ("settings", "sources", "seconds", "synthesis_seconds", "similarities")
-        values = {name: getattr(self, name) for name in names}
+        names = ("settings", "sources", "seconds", "synthesis_seconds", "refine_seconds")
+        values = {name: getattr(self, name) for name in (*names, "similarities")}
         _replace(self._head, json.dumps(values, indent=1) + "\n")
 
     def _other(self) -> ConfigError:
@@ -683,6 +688,8 @@ def _cost(
     cost: dict[str, Any] = {"row_seconds": dict(ledger.seconds)}
     if ledger.synthesis_seconds:
         cost["synthesis_seconds"] = round(statistics.median(ledger.synthesis_seconds), 3)
+    if ledger.refine_seconds:
+        cost["refine_seconds"] = round(statistics.median(ledger.refine_seconds), 2)
     per_token = 4 * engine.info.base_parameters
     estimates: dict[str, float] = {}
     if steps is not None:

@@ -11,6 +11,7 @@
 | generator_wrong | made from prompts of another family, in the same answer format if one has it |
 | generator_shuffled | made from the task's own prompts, the words of each shuffled |
 | generator_constant | made from one neutral sentence, the same for every task |
+| generator_refined | the generator's, refined on the same unlabeled prompts |
 | oracle_lora | a LoRA trained on the task's own labelled examples |
 
 Prompts come from train sides only, and what the scored side repeats is taken out. A row whose
@@ -32,8 +33,9 @@ from transformers import PreTrainedTokenizerBase
 
 from dnd_engine.adapter import Adapter, NearestTask
 from dnd_engine.buckets import Bucket
+from dnd_engine.config import RefineConfig
 from dnd_engine.engine import Engine
-from dnd_engine.errors import ConfigError
+from dnd_engine.errors import ConfigError, TrainingError
 from dnd_engine.evaluation.scores import Mode
 from dnd_engine.evaluation.scoring import Question
 from dnd_engine.generator import GeneratorFolder, check_base
@@ -65,6 +67,8 @@ class Outfit:
     """Examples that stand before every item."""
     synthesis_seconds: float | None = None
     """What making it took, where a generator made it."""
+    refine_seconds: float | None = None
+    """What refining it took besides."""
 
 
 class _Missing(Exception):
@@ -126,6 +130,7 @@ class Wardrobe:
             "generator_wrong": self._wrong,
             "generator_shuffled": self._shuffled,
             "generator_constant": lambda task, draw: self._constant(),
+            "generator_refined": self._refined,
             "oracle_lora": lambda task, draw: self._trained(task.info.slug),
         }
 
@@ -149,12 +154,14 @@ class Wardrobe:
         return row in ("base", "mean_lora", "multi_task_lora", "generator_constant")
 
     def source(self, row: str) -> str:
-        """Hash of what a row is made of besides the generator; empty where there is nothing."""
+        """What a row is made of besides the generator, as a hash or in words; empty for none."""
         if row in ("mean_lora", "nearest_lora", "oracle_lora") and self.collection is not None:
             manifest = json.dumps(self.collection.manifest, sort_keys=True)
             return hashlib.sha256(manifest.encode()).hexdigest()
         if row == "multi_task_lora" and self.multi is not None:
             return self.multi.sha256
+        if row == "generator_refined":
+            return repr(RefineConfig(seed=self.seed))
         return ""
 
     def outfit(self, row: str, task: Task, draw: int) -> Outfit | None:
@@ -266,6 +273,26 @@ class Wardrobe:
 
     def _constant(self) -> Outfit:
         return _worn(self.engine.generate([_bucket("constant", [NEUTRAL_PROMPT])], seed=self.seed))
+
+    def _refined(self, task: Task, draw: int) -> Outfit:
+        """Refined on the very prompts that the adapter was made from."""
+        texts = self._conditions(task, task, draw)
+        adapter = self._generate(task, texts, draw)
+        steps = self.engine.refine(
+            adapter, [_bucket("examined", texts)], RefineConfig(seed=self.seed + draw)
+        )
+        while True:
+            try:
+                next(steps)
+            except StopIteration as stop:
+                refined: Adapter = stop.value
+                return Outfit(
+                    refined.worn_tokens,
+                    refined.layout,
+                    refine_seconds=refined.seconds["refine"],
+                )
+            except TrainingError as error:
+                raise _Missing(str(error)) from error
 
     def _conditions(self, source: Task, scored: Task, draw: int) -> list[str]:
         """Prompts of a task's train side that hold no item of the scored task's test side."""

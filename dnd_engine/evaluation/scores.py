@@ -9,7 +9,7 @@ from typing import Any
 
 from dnd_engine.training.examples import Mode
 
-__all__ = ["MODES", "ROWS", "SHOWN_CHARACTERS", "ItemScore", "Mode", "ReportMeta"]
+__all__ = ["DEFAULT_ROWS", "MODES", "ROWS", "SHOWN_CHARACTERS", "ItemScore", "Mode", "ReportMeta"]
 
 ROWS = (
     "base",
@@ -21,9 +21,13 @@ ROWS = (
     "generator_wrong",
     "generator_shuffled",
     "generator_constant",
+    "generator_refined",
     "oracle_lora",
 )
 """Every row an examination knows, in the order of a report. What each wears is told in `rows`."""
+
+DEFAULT_ROWS = tuple(row for row in ROWS if row != "generator_refined")
+"""All but the one that trains: half a minute a task."""
 
 MODES: tuple[Mode, ...] = ("full", "bare")
 

@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 
 from dnd_engine.activations import BaseActivations
 from dnd_engine.buckets import Bucket
-from dnd_engine.config import EngineConfig, PromptLimits, Sampling
+from dnd_engine.config import EngineConfig, PromptLimits, RefineConfig, Sampling
 from dnd_engine.encoder import POOLED_LENGTH, PromptEncoder
 from dnd_engine.engine import Engine, Progress
 from dnd_engine.errors import (
@@ -21,6 +21,7 @@ from dnd_engine.errors import (
     ConfigError,
     GeneratorError,
     LayoutMismatchError,
+    TrainingError,
     VerificationError,
 )
 from dnd_engine.generator import (
@@ -506,3 +507,59 @@ def test_what_answers_differently_is_not_saved(
     ):
         engine.save(made, tmp_path / "a.zip")
     assert list(tmp_path.iterdir()) == []
+
+
+# Refining
+
+WORDS = [f"Name the letter.\n\n{letter * 3}" for letter in "abcdefghij"]
+
+
+def labelled(texts: Sequence[str]) -> Bucket:
+    made = bucket("letters", texts)
+    prompts = tuple(replace(p, label=p.text[-1]) for p in made.prompts)
+    return replace(made, files=(replace(made.files[0], prompts=prompts),))
+
+
+def test_refining_trains_a_copy_and_says_so_in_its_provenance(engine: Engine) -> None:
+    start = engine.generate([bucket("letters", WORDS)], strength=0.5)
+    before = start.sha256
+    config = RefineConfig(steps=4, batch_size=4, labels=True, learning_rate=1e-2)
+    steps = engine.refine(start, [labelled(WORDS)], config)
+    seen: list[Progress] = []
+    while True:
+        try:
+            seen.append(next(steps))
+        except StopIteration as stop:
+            made = stop.value
+            break
+    assert [p.stage for p in seen] == ["refine"] * 4
+    assert [p.fraction for p in seen] == [0.25, 0.5, 0.75, 1]
+    assert "s left" in seen[0].detail
+    assert start.sha256 == before
+    assert made.sha256 != before
+    assert made.strength == 1
+    assert made.name == "letters-refined"
+    assert made.provenance["refined"] == {
+        "from_sha256": before,
+        "labels": True,
+        "num_prompts": 10,
+        "steps": 4,
+        "seed": 0,
+    }
+    assert "Name the letter" not in str(made.provenance)
+    assert made.seconds["refine"] > 0
+
+
+def test_refining_with_labels_needs_labelled_prompts(engine: Engine) -> None:
+    start = engine.generate([bucket("letters", WORDS)])
+    config = RefineConfig(labels=True)
+    with pytest.raises(TrainingError, match="needs 8 or more different prompts"):
+        next(engine.refine(start, [bucket("letters", WORDS)], config))
+
+
+def test_a_bucket_that_counts_against_the_adapter_is_not_learnt(engine: Engine) -> None:
+    start = engine.generate([bucket("letters", WORDS)])
+    less = replace(labelled(WORDS), weight=-1.0, name="less")
+    few = replace(labelled(WORDS[:3]), name="few")
+    with pytest.raises(TrainingError, match="got 3 "):
+        next(engine.refine(start, [few, less], RefineConfig(labels=True)))

@@ -10,6 +10,7 @@ import math
 import random
 import shutil
 from collections.abc import Callable, Sequence
+from collections.abc import Generator as Steps
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,15 @@ from typer.testing import CliRunner, Result
 from dnd_engine.adapter import Adapter
 from dnd_engine.buckets import Bucket
 from dnd_engine.cli import app
-from dnd_engine.config import EngineConfig, Mix
+from dnd_engine.config import EngineConfig, Mix, RefineConfig
 from dnd_engine.encoder import PromptEncoder
-from dnd_engine.engine import Engine
-from dnd_engine.errors import ConfigError
+from dnd_engine.engine import Engine, Progress
+from dnd_engine.errors import ConfigError, TrainingError
 from dnd_engine.evaluation import examine as examine_module
 from dnd_engine.evaluation import report as report_module
 from dnd_engine.evaluation.examine import ExaminationConfig, choose_tasks, examine
 from dnd_engine.evaluation.rows import NEUTRAL_PROMPT, Wardrobe, ask
-from dnd_engine.evaluation.scores import MODES, ROWS
+from dnd_engine.evaluation.scores import DEFAULT_ROWS, MODES
 from dnd_engine.generator import Generator, GeneratorConfig, TaskCentroid, save_generator
 from dnd_engine.models import ENCODERS, fingerprint, resolve
 from dnd_engine.training import collect as collect_module
@@ -264,14 +265,52 @@ def test_a_planted_generator_is_called_by_its_name(
     """And by no other; a random generator, which does none of these, is called by none."""
     if plant is not None:
         engine.plant = plant(Collection.open(collection))
-    config = replace(config, rows=ROWS, draws=2, adapters=collection, multi_task_lora=multi)
+    config = replace(config, rows=DEFAULT_ROWS, draws=2, adapters=collection, multi_task_lora=multi)
     report = examine(engine, unseen, config)
     verdicts = {v["name"]: v["holds"] for v in report["verdicts"]}
     planted = ("ignores_prompts", "retrieves_nearest", "matches_oracle")
     assert {n: verdicts[n] for n in planted} == {n: n == name for n in planted}
-    assert {row["row"] for row in report["rows"]} == set(ROWS)
+    assert {row["row"] for row in report["rows"]} == set(DEFAULT_ROWS)
     scores = {row["row"]: row["score"] for row in report["rows"] if not row["holdout"]}
     assert (scores["oracle_lora"], scores["base"], scores["mean_lora"]) == (1, 0, 0)
+
+
+def test_the_refined_row_starts_from_the_generated_adapter_and_its_unlabeled_prompts(
+    engine: PlantedEngine,
+    collection: Path,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What cannot be refined is left out with the reason, and what refining took is a cost."""
+    own = own_of_task(Collection.open(collection))
+    given: list[tuple[str, tuple[str, ...]]] = []
+
+    def refine(
+        adapter: Adapter, buckets: Sequence[Bucket], settings: RefineConfig
+    ) -> Steps[Progress, None, Adapter]:
+        prompts = buckets[0].prompts
+        assert not settings.labels
+        assert {p.label for p in prompts} == {None}
+        given.append((adapter.sha256, tuple(p.text for p in prompts)))
+        yield Progress("ask", 0.0, 0.0)
+        if len(given) == 1:
+            raise TrainingError("refine needs 8 or more different prompts.")
+        seconds = {**adapter.seconds, "refine": 2.5}
+        tokens = own(buckets, adapter).to(torch.bfloat16)
+        return replace(adapter, tokens=tokens, seconds=seconds)
+
+    monkeypatch.setattr(engine, "refine", refine)
+    config = replace(config, rows=("generator", "generator_refined"))
+    report = examine(engine, unseen, config)
+    scores = {row["row"]: row["score"] for row in report["rows"] if not row["holdout"]}
+    assert scores["generator_refined"] == 1 > scores["generator"]
+    assert len(given) == len(UNSEEN) == len(set(given))
+    sides = [{e.prompt for e in task.train} for task in unseen]
+    assert all(any(set(texts) <= side for side in sides) for _, texts in given)
+    assert report["cost"]["refine_seconds"] == 2.5
+    assert f"generator_refined lacks 1 of {len(UNSEEN)} tasks" in report["data"]
+    assert "refine needs 8 or more" in report["data"]
 
 
 # Continuing

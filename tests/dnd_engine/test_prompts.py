@@ -95,7 +95,10 @@ def test_a_table_is_read_by_its_column_at_physical_lines(write, name: str, text:
     assert found(file) == [(3, 'a, "b"'), (5, "c\n\nd"), (8, "e")]
     assert file.split == "rows"
     assert file.column == "Prompt"
-    assert file.notes == ("Read column `Prompt`.", "Label column `LABEL` ignored.")
+    assert file.notes == (
+        "Read column `Prompt`.",
+        "Label column `LABEL` ignored; refining can learn from it.",
+    )
 
 
 @pytest.mark.parametrize(
@@ -140,9 +143,29 @@ def test_without_a_known_name_the_longest_text_column_is_read_but_no_label(write
         "No column is named prompt, text, question, instruction or input; read `body`, "
         "the longest text column.",
         "The first row was taken as column names.",
-        "Label column `answer` ignored.",
+        "Label column `answer` ignored; refining can learn from it.",
         "1 empty prompt skipped.",
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "prompt,answer,label\na,yes,1\nb,,2\nc,,\n"),
+        ("a.jsonl", '{"prompt": "a", "answer": " yes "}\n{"prompt": "b", "label": 2}\n"c"\n'),
+        (
+            "a.jsonl",
+            '{"prompt": "a", "answer": "yes"}\n{"prompt": "b", "label": 2}\n'
+            '{"prompt": "c", "answer": ["no"]}\n',
+        ),
+    ],
+)
+def test_a_label_is_kept_beside_its_prompt_and_is_no_part_of_it(
+    write, name: str, text: str
+) -> None:
+    file = read_prompt_file(write(name, text))
+    assert [(p.text, p.label) for p in file.prompts] == [("a", "yes"), ("b", "2"), ("c", None)]
+    assert any(note.endswith("ignored; refining can learn from it.") for note in file.notes)
 
 
 def test_in_a_table_of_one_column_commas_are_text(write) -> None:
@@ -208,7 +231,7 @@ def test_parquet_is_read_by_the_same_column_rule(tmp_path: Path) -> None:
     assert (file.split, file.column) == ("rows", "text")
     assert file.notes == (
         "Read column `text`.",
-        "Label column `label` ignored.",
+        "Label column `label` ignored; refining can learn from it.",
         "1 duplicate dropped.",
     )
 
@@ -280,7 +303,7 @@ def test_json_lines_may_be_strings_objects_and_chats(write) -> None:
     assert file.notes == (
         "Read keys `instruction`, `instruction + input`, `messages`, `prompt`.",
         "Of each chat, the last user turn was read.",
-        "Label keys `output`, `response` ignored.",
+        "Label keys `output`, `response` ignored; refining can learn from it.",
     )
 
 

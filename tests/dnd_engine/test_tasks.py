@@ -95,7 +95,7 @@ def test_a_folder_is_read_back_as_it_was_written(tmp_path: Path) -> None:
 WRITTEN = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(WRITTEN, st.lists(WRITTEN, max_size=3))
 def test_any_text_survives_the_round_trip(
     tmp_path_factory: pytest.TempPathFactory, text: str, options: list[str]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
@@ -33,7 +33,6 @@ def laid_out(r: int, targets: list[Target]) -> LoRALayout:
 
 
 @given(parts=layout_parts(), dtype=st.sampled_from([torch.float32, torch.bfloat16]))
-@settings(deadline=None)
 def test_detokenize_undoes_tokenize_exactly(
     parts: tuple[int, list[Target]], dtype: torch.dtype
 ) -> None:
@@ -51,7 +50,6 @@ def test_detokenize_undoes_tokenize_exactly(
 
 
 @given(parts=layout_parts())
-@settings(deadline=None)
 def test_states_have_pefts_shapes(parts: tuple[int, list[Target]]) -> None:
     layout = laid_out(*parts)
     state = detokenize(random_tokens(layout), layout)
@@ -97,7 +95,6 @@ def test_noisy_tokens_become_the_authors_weights() -> None:
     size=st.sampled_from([0.01, 1.0, 30.0]),
     offset=st.sampled_from([-2.0, 0.0, 0.5]),
 )
-@settings(deadline=None)
 def test_destandardise_undoes_standardise(
     rows: int, cols: int, seed: int, size: float, offset: float
 ) -> None:
