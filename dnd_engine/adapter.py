@@ -412,8 +412,7 @@ def _card(adapter: Adapter) -> str:
             "",
             f"# {adapter.name}",
             "",
-            "A LoRA adapter written by a hypernetwork from unlabeled prompts, without a gradient "
-            "step. It has not been trained on answers; test it before you rely on it.",
+            _how_made(origin.get("refined")),
             "",
             "```python",
             "from peft import PeftModel",
@@ -440,6 +439,19 @@ def _card(adapter: Adapter) -> str:
             "",
         ]
     )
+
+
+def _how_made(refined: Any) -> str:
+    """Written at once, or trained after that; what a stranger's file says may be anything."""
+    written = "A LoRA adapter written by a hypernetwork from unlabeled prompts"
+    if not refined:
+        return (
+            f"{written}, without a gradient step. It has not been trained on answers; test it "
+            "before you rely on it."
+        )
+    labels = isinstance(refined, dict) and refined.get("labels")
+    taught = "the labels of prompts" if labels else "the base's own answers to prompts"
+    return f"{written}, then trained a little on {taught}. Test it before you rely on it."
 
 
 def _plain(text: str) -> str:

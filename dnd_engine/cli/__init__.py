@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 
 import typer
 
-from dnd_engine.cli import adapters, bench, collect, evaluate, tasks, train
+from dnd_engine.cli import adapters, bench, collect, evaluate, refine, tasks, train
 from dnd_engine.cli.common import plain_errors
 
 __all__ = ["app", "main"]
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 for command in (
     adapters.generate,
+    refine.refine,
     adapters.chat,
     adapters.inspect,
     collect.collect,

@@ -27,7 +27,7 @@ from dnd_engine.config import EFFECT_PROMPTS, MIXES, EngineConfig, Mix, Sampling
 from dnd_engine.errors import BucketError, ConfigError, PromptFileError
 from dnd_engine.prompts import PromptFile, read_prompt_file
 
-__all__ = ["chat", "generate", "info", "inspect"]
+__all__ = ["chat", "effect_prompts", "generate", "info", "inspect", "read_buckets"]
 
 
 @plain_errors
@@ -51,7 +51,7 @@ def generate(
     """Make an adapter from unlabeled prompt files."""
     config = EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir)
     chosen_mix = _mix(mix)
-    buckets = _read_buckets(files or [], bucket or [], config)
+    buckets = read_buckets(files or [], bucket or [], config)
     counting = check_buckets(buckets, config.limits)
     started = time.monotonic()
     engine = load_engine(config)
@@ -60,7 +60,7 @@ def generate(
     started = time.monotonic()
     path = engine.save(adapter, out)
     write_seconds = time.monotonic() - started
-    inspection = engine.inspect(adapter, _effect_prompts(counting, seed))
+    inspection = engine.inspect(adapter, effect_prompts(counting, seed))
     seconds = {
         "load": load_seconds,
         "encode": adapter.seconds["encode"],
@@ -141,7 +141,7 @@ def inspect(
     """Measure an adapter: effect on the base, size by layer, origin."""
     config = EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir)
     file = None if prompts is None else read_prompt_file(prompts)
-    texts = [] if file is None else _effect_prompts([Bucket("prompts", 1.0, (file,))], seed=0)
+    texts = [] if file is None else effect_prompts([Bucket("prompts", 1.0, (file,))], seed=0)
     engine = load_engine(config)
     read = engine.read_adapter(adapter)
     found = engine.inspect(read, texts)
@@ -216,7 +216,7 @@ def info(
     )
 
 
-def _read_buckets(files: list[Path], options: list[str], config: EngineConfig) -> list[Bucket]:
+def read_buckets(files: list[Path], options: list[str], config: EngineConfig) -> list[Bucket]:
     """Read every file of every bucket, and report all unreadable ones together."""
     wanted = [("prompts", 1.0, files)] if files else []
     wanted += [parse_bucket_option(option) for option in options]
@@ -240,7 +240,7 @@ def _read_buckets(files: list[Path], options: list[str], config: EngineConfig) -
     return buckets
 
 
-def _effect_prompts(buckets: Sequence[Bucket], seed: int) -> list[str]:
+def effect_prompts(buckets: Sequence[Bucket], seed: int) -> list[str]:
     """Prompts of every bucket alike: weights may be negative, shares may not."""
     equal = [Bucket(b.name, 1.0, b.files) for b in buckets]
     return [p.text for p in draw_prompt_batch(equal, EFFECT_PROMPTS, seed)]

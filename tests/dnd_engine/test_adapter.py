@@ -110,6 +110,19 @@ def test_the_card_names_buckets_as_text_not_as_markup() -> None:
     assert card.startswith(f"---\nbase_model: {BASE_ID}\n")
 
 
+@pytest.mark.parametrize(
+    ("provenance", "words"),
+    [
+        ({}, "without a gradient step"),
+        ({"refined": {"labels": False}}, "trained a little on the base's own answers"),
+        ({"refined": {"labels": True}}, "trained a little on the labels"),
+        ({"refined": "what a stranger wrote"}, "trained a little on the base's own answers"),
+    ],
+)
+def test_the_card_says_how_the_adapter_was_made(provenance: dict[str, Any], words: str) -> None:
+    assert words in make_adapter(provenance=provenance).files()["README.md"].decode()
+
+
 def test_stock_peft_loads_what_is_written_and_computes_the_same(
     base: BaseModel, tmp_path: Path
 ) -> None:

@@ -49,6 +49,7 @@ def test_help_names_every_command() -> None:
     shown = dnd("--help").stdout
     commands = (
         "generate",
+        "refine",
         "chat",
         "inspect",
         "train",
@@ -120,6 +121,24 @@ def test_tasks_check_fails_on_a_constant_answer(tmp_path: Path) -> None:
     result = dnd("tasks", "check", task_folder(tmp_path / "tasks"))
     assert result.exit_code == 1
     assert "first: 12 of 12 test responses are 'a'" in result.stdout
+
+
+@pytest.mark.real
+def test_refine_trains_an_adapter_on_its_prompts_and_writes_another(tmp_path: Path) -> None:
+    rows = "".join(f'"Give the first word.\n\nred {i} blue",red\n' for i in range(12))
+    (prompts := tmp_path / "first.csv").write_text("prompt,label\n" + rows, encoding="utf-8")
+    start, out = tmp_path / "start.zip", tmp_path / "refined.zip"
+    assert dnd("generate", prompts, "--out", start, "--json").exit_code == 0
+    result = dnd("refine", start, prompts, "--labels", "--steps", 3, "--out", out, "--json")
+    assert result.exit_code == 0, result.stderr
+    values = json.loads(result.stdout)
+    assert values["num_prompts"] == 12
+    assert values["effect"] != values["effect_before"]
+    seen = json.loads(dnd("inspect", out, "--json").stdout)
+    assert seen["sha256"] == values["sha256"] != values["from_sha256"]
+    assert seen["provenance"]["refined"]["from_sha256"] == values["from_sha256"]
+    again = dnd("refine", start, prompts, "--labels", "--steps", 3, "--out", out, "--json")
+    assert json.loads(again.stdout)["sha256"] == values["sha256"]
 
 
 @pytest.mark.real

@@ -1,0 +1,99 @@
+"""The command that refines an adapter on prompts of its own task."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dnd_engine.cli.adapters import effect_prompts, read_buckets
+from dnd_engine.cli.common import (
+    DEFAULT_BASE,
+    BaseOption,
+    CacheOption,
+    DeviceOption,
+    GeneratorOption,
+    Json,
+    load_engine,
+    plain_errors,
+    show,
+)
+from dnd_engine.config import EngineConfig, RefineConfig
+
+__all__ = ["refine"]
+
+_DEFAULT = RefineConfig()
+
+
+@plain_errors
+def refine(
+    adapter: Annotated[Path, typer.Argument(help="PEFT folder or zip to start from.")],
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Prompt files: instruction, blank line, input.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Adapter to write: a .zip, or a folder.")] = Path(
+        "refined.zip"
+    ),
+    bucket: Annotated[
+        list[str] | None, typer.Option(help="NAME=WEIGHT:FILE,FILE; may be repeated.")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Training steps.")] = _DEFAULT.steps,
+    learning_rate: Annotated[float, typer.Option(help="Of AdamW.")] = _DEFAULT.learning_rate,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Learn the label column, not the teacher's answers.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the choice and order of prompts.")] = 0,
+    base: BaseOption = DEFAULT_BASE,
+    generator: GeneratorOption = None,
+    device: DeviceOption = None,
+    cache_dir: CacheOption = None,
+    as_json: Json = False,
+) -> None:
+    """Train an adapter a little on prompts of its own task, without labels or with."""
+    from tqdm import tqdm
+
+    config = EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir)
+    settings = RefineConfig(steps=steps, learning_rate=learning_rate, labels=labels, seed=seed)
+    buckets = read_buckets(files or [], bucket or [], config)
+    started = time.monotonic()
+    engine = load_engine(config)
+    load_seconds = time.monotonic() - started
+    start = engine.read_adapter(adapter)
+    trained = engine.refine(start, buckets, settings)
+    with tqdm(total=1.0, bar_format="{desc} {percentage:3.0f}%|{bar}| {postfix}") as bar:
+        while True:
+            try:
+                progress = next(trained)
+            except StopIteration as stop:
+                made = stop.value
+                break
+            bar.set_description("Ask the teacher" if progress.stage == "ask" else "Refine")
+            bar.set_postfix_str(progress.detail)
+            bar.n = progress.fraction or 0.0
+            bar.refresh()
+    started = time.monotonic()
+    path = engine.save(made, out)
+    seconds = {
+        "load": load_seconds,
+        "refine": made.seconds["refine"],
+        "write": time.monotonic() - started,
+    }
+    texts = effect_prompts(buckets, seed)
+    before, after = (engine.inspect(a, texts).effect for a in (start, made))
+    num_prompts = made.provenance["refined"]["num_prompts"]
+    show(
+        {
+            "adapter": str(path),
+            "sha256": made.sha256,
+            "from_sha256": start.sha256,
+            "num_prompts": num_prompts,
+            "labels": labels,
+            "seconds": {name: round(value, 4) for name, value in seconds.items()},
+            "effect": after,
+            "effect_before": before,
+        },
+        as_json,
+        f"{path}: refined on {num_prompts} {'labelled ' if labels else ''}prompts in "
+        f"{seconds['refine']:.0f} s. Effect {before or 0:.3f} before, {after or 0:.3f} nats after. "
+        f"SHA-256 {made.sha256[:12]}.",
+    )
