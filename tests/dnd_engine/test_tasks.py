@@ -7,11 +7,15 @@ was released in, and each must fail loudly.
 import json
 import random
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from fractions import Fraction
+from itertools import chain, product
+from math import factorial, prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -20,6 +24,7 @@ from typer.testing import CliRunner, Result
 
 from dnd_engine.cli import app
 from dnd_engine.errors import AssetError, ConfigError, TaskError
+from dnd_engine.training import audit
 from dnd_engine.training.audit import Fault, audit_tasks, check_conditions, unscored
 from dnd_engine.training.datasets import (
     DatasetRecipe,
@@ -558,6 +563,69 @@ def test_labels_that_words_predict_the_wrong_way_are_found(labels: int) -> None:
     assert found(task(test, reviews(120, seed=1, labels=labels))) == []
     (fault,) = found(task(test, reviews(120, seed=1, labels=labels, flip=True)))
     assert fault.startswith("inverted: words predict ")
+
+
+@pytest.mark.parametrize(("count", "is_found"), [(12, False), (16, False), (18, True)])
+def test_an_inversion_is_found_as_soon_as_luck_is_ruled_out(count: int, is_found: bool) -> None:
+    """Words tell every label, and those of the test side are exchanged: all of 12 may be luck."""
+
+    def side(first: int, size: int, flip: int) -> list[Example]:
+        return [
+            Example(f"Which?\n\nitem {first + i} w{i % 2}", "AB"[(i + flip) % 2])
+            for i in range(size)
+        ]
+
+    inverted = task(side(0, count, flip=1), side(100, 60, flip=0))
+    assert [fault.partition(":")[0] for fault in found(inverted)] == ["inverted"] * is_found
+
+
+def dealt(answers: Sequence[int], guesses: Sequence[int]) -> Iterator[list[list[int]]]:
+    """Every table of these margins: a row for each answer, a column for each guess."""
+    if len(answers) == 1:
+        yield [list(guesses)]
+        return
+    for row in product(*(range(guess + 1) for guess in guesses)):
+        if sum(row) == answers[0]:
+            left = [guess - taken for guess, taken in zip(guesses, row, strict=True)]
+            yield from ([list(row), *below] for below in dealt(answers[1:], left))
+
+
+def probability(table: Sequence[Sequence[int]]) -> Fraction:
+    """Of a table, when guesses are dealt to items at random (Fisher 1935)."""
+    margins = (*map(sum, table), *map(sum, zip(*table, strict=True)))
+    cells = [*chain.from_iterable(table)]
+    ways = prod(map(factorial, margins))
+    return Fraction(ways, factorial(sum(cells)) * prod(map(factorial, cells)))
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+@pytest.mark.parametrize(
+    ("answers", "guesses"),
+    [
+        ((6, 6), (6, 6)),
+        ((9, 3), (5, 7)),
+        ((11, 1), (12, 0)),
+        ((20, 20), (18, 22)),
+        ((4, 4, 4), (4, 5, 3)),
+        ((9, 6, 3), (6, 6, 6)),
+    ],
+)
+def test_luck_comes_no_more_often_than_it_says(
+    answers: tuple[int, ...], guesses: tuple[int, ...], renamed: bool
+) -> None:
+    """Added up over every outcome, so the rate of false alarms is exact, not simulated.
+
+    Of these sides only the one of 40 items is large enough for an alarm at all.
+    """
+    outcomes = [
+        (audit._Guesses(np.array(table)).luck(renamed=renamed), probability(table))
+        for table in dealt(answers, guesses)
+    ]
+    assert sum(share for _, share in outcomes) == 1
+    for level, _ in outcomes:
+        assert float(sum(share for luck, share in outcomes if luck <= level)) <= level * 1.000001
+    fired = sum(share for luck, share in outcomes if luck <= audit._FALSE_ALARMS)
+    assert (fired > 0) == (sum(answers) == 40)
 
 
 def test_minimal_pairs_over_the_two_sides_are_no_inversion() -> None:
