@@ -51,6 +51,7 @@ from dnd_engine.generator import Generator, GeneratorFolder, check_base, check_e
 from dnd_engine.inspection import (
     Inspection,
     base_norms,
+    familiarity,
     kl_to_base,
     nearest_tasks,
     relative_norms,
@@ -465,6 +466,7 @@ class Engine:
             relative_norms=relative_norms(adapter, self._norms),
             nearest_tasks=adapter.nearest_tasks,
             num_prompts=len(chosen),
+            familiarity=familiarity(adapter.nearest_tasks, self.reports.get("heldout")),
         )
 
     def rank_tasks(self, buckets: Sequence[Bucket], *, seed: int = 0) -> tuple[NearestTask, ...]:

@@ -75,6 +75,7 @@ def generate(
             "seconds": {name: round(value, 4) for name, value in seconds.items()},
             "effect": inspection.effect,
             "nearest_tasks": [asdict(task) for task in adapter.nearest_tasks],
+            "familiarity": inspection.familiarity and asdict(inspection.familiarity),
             "r": adapter.r,
             "num_parameters": adapter.num_parameters,
             "kept_energy": adapter.kept_energy,

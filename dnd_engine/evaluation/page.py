@@ -87,7 +87,7 @@ def full_page(report: Mapping[str, Any], plots: Sequence[Plot]) -> str:
         lines += _picture(shown, name)
     if report["similarity"] is not None:
         lines += ["## By similarity to training", "", *_picture(shown, "similarity")]
-        lines += [*_similarity_table(report), ""]
+        lines += [*_similarity_table(report), "", *_prediction(report), ""]
     lines += ["## Cost", "", *_picture(shown, "cost"), *_cost_table(report), ""]
     lines += ["## Wrong answers, drawn at random", "", *_failure_lines(report), ""]
     lines += ["## Every verdict", "", *_all_verdicts(report), ""]
@@ -339,6 +339,15 @@ def _facts(report: Mapping[str, Any]) -> list[str]:
         else:
             lines.append(f"- {words}: not measured.")
     return lines
+
+
+def _prediction(report: Mapping[str, Any]) -> list[str]:
+    """How far similarity foretells what an adapter gains over the base."""
+    return [
+        f"{mode_label(mode)} inputs: over {found['n_tasks']} tasks, similarity and gain over the "
+        f"base have a rank correlation of {number(found['rank_correlation'])} ({_between(found)})."
+        for mode, found in report["similarity"]["predicts_gain"].items()
+    ]
 
 
 def _similarity_table(report: Mapping[str, Any]) -> list[str]:

@@ -24,6 +24,7 @@ from dnd_engine.evaluation.statistics import (
     holm,
     interval,
     paired,
+    rank_correlation,
     share_of_gap,
     sign_test,
     task_means,
@@ -331,37 +332,27 @@ def _similarity(
     if len(order) < len(_TERCILES):
         return None
     cuts = [round(len(order) * i / 3) for i in range(4)]
-    thirds = [order[a:b] for a, b in pairwise(cuts)]
-    terciles = []
-    for label, third in zip(_TERCILES, thirds, strict=True):
-        for mode in table.meta.modes:
-            for name in table.names(mode):
-                mine = [c for c in table.cells(name, mode) if c.task in third]
-                if mine:
-                    found = interval(mine, seed=table.meta.seed)
-                    terciles.append(
-                        {
-                            "tercile": label,
-                            "from": _round(known[third[0]]),
-                            "to": _round(known[third[-1]]),
-                            "mode": mode,
-                            "row": name,
-                            "score": _round(found.mean),
-                            "low": _round(found.low),
-                            "high": _round(found.high),
-                            "n_tasks": len({c.task for c in mine}),
-                        }
-                    )
-    per_mode = {
-        mode: {
-            task: _round(value)
-            for tasks in task_means(table.cells("generator", mode)).values()
-            for task, value in tasks.items()
-        }
-        for mode in table.meta.modes
-    }
+    thirds = [(label, order[a:b]) for label, (a, b) in zip(_TERCILES, pairwise(cuts), strict=True)]
+    per_mode = {mode: _per_task(table.cells("generator", mode)) for mode in table.meta.modes}
     return {
-        "terciles": terciles,
+        "terciles": [
+            {**_third(third, known), "mode": mode, "row": name, **found}
+            for third in thirds
+            for mode in table.meta.modes
+            for name in table.names(mode)
+            if (found := _mean_of(table.cells(name, mode), third[1], "score", table.meta.seed))
+        ],
+        "gains": [
+            {**_third(third, known), "mode": mode, **found}
+            for third in thirds
+            for mode in table.meta.modes
+            if (found := _mean_of(_gains(table, mode), third[1], "gain", table.meta.seed))
+        ],
+        "predicts_gain": {
+            mode: found
+            for mode in table.meta.modes
+            if (found := _prediction(_gains(table, mode), known, table.meta.seed)) is not None
+        },
         "tasks": [
             {
                 "slug": slug,
@@ -370,6 +361,57 @@ def _similarity(
             }
             for slug in order
         ],
+    }
+
+
+def _gains(table: _Measured, mode: Mode) -> tuple[Cell, ...]:
+    """What the generator's adapters add to the base."""
+    return paired(table.cells("generator", mode), table.cells("base", mode))
+
+
+def _per_task(of: Iterable[Cell]) -> dict[str, float]:
+    return {
+        task: _round(value) for tasks in task_means(of).values() for task, value in tasks.items()
+    }
+
+
+def _third(third: tuple[str, Sequence[str]], known: Mapping[str, float]) -> dict[str, Any]:
+    label, slugs = third
+    return {"tercile": label, "from": _round(known[slugs[0]]), "to": _round(known[slugs[-1]])}
+
+
+def _mean_of(
+    of: Sequence[Cell], slugs: Sequence[str], name: str, seed: int
+) -> dict[str, Any] | None:
+    """Mean and interval over some tasks; None if none of them was measured."""
+    mine = [c for c in of if c.task in slugs]
+    if not mine:
+        return None
+    found = interval(mine, seed=seed)
+    return {
+        name: _round(found.mean),
+        "low": _round(found.low),
+        "high": _round(found.high),
+        "n_tasks": len({c.task for c in mine}),
+    }
+
+
+def _prediction(
+    gains: Sequence[Cell], known: Mapping[str, float], seed: int
+) -> dict[str, Any] | None:
+    """How well similarity orders tasks by what their adapters gain: rank correlation."""
+    pairs = {
+        family: [(known[task], value) for task, value in tasks.items() if task in known]
+        for family, tasks in task_means(gains).items()
+    }
+    found = rank_correlation(pairs, seed=seed)
+    if found is None:
+        return None
+    return {
+        "rank_correlation": _round(found.mean),
+        "low": _round(found.low),
+        "high": _round(found.high),
+        "n_tasks": sum(map(len, pairs.values())),
     }
 
 

@@ -23,6 +23,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from scipy.special import bdtr, stdtrit  # type: ignore[import-untyped]  # scipy ships no types
+from scipy.stats import rankdata  # type: ignore[import-untyped]
 
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.scores import ItemScore
@@ -35,6 +36,7 @@ __all__ = [
     "holm",
     "interval",
     "paired",
+    "rank_correlation",
     "share_of_gap",
     "sign_test",
     "task_means",
@@ -218,6 +220,33 @@ def share_of_gap(
     return Interval(float(above.sum() / below.sum()), low, high)
 
 
+def rank_correlation(
+    pairs: Mapping[str, Sequence[tuple[float, float]]], *, seed: int, draws: int = DRAWS
+) -> Interval | None:
+    """Spearman's rank correlation over tasks, families drawn for its interval.
+
+    Args:
+        pairs: Family to one pair of numbers per task.
+        seed: Of the bootstrap.
+        draws: Bootstrap samples; those in which a side does not vary are left out.
+
+    Returns:
+        None where fewer than three families have tasks, or a side does not vary.
+    """
+    families = [np.asarray(v, dtype=np.float64) for v in pairs.values() if len(v)]
+    if len(families) < 3:
+        return None
+    mean = _spearman(np.concatenate(families))
+    if math.isnan(mean):
+        return None
+    drawn = [
+        _spearman(np.concatenate([families[i] for i in chosen]))
+        for chosen in _choices(len(families), seed, draws)
+    ]
+    low, high = _ends(np.array([r for r in drawn if not math.isnan(r)]), len(families))
+    return Interval(mean, low, high)
+
+
 def sign_test(differences: Iterable[float]) -> float:
     """Exact two-sided sign test: how surprising the split into ups and downs is.
 
@@ -241,6 +270,14 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
         highest = max(highest, min(1.0, (len(order) - rank) * p_values[i]))
         corrected[i] = highest
     return tuple(corrected)
+
+
+def _spearman(pairs: Array) -> float:
+    """NaN where a side does not vary. Ties share their mean rank."""
+    ranks = rankdata(pairs, axis=0)
+    centred = ranks - ranks.mean(axis=0)
+    norms = np.sqrt((centred**2).sum(axis=0))
+    return float(centred[:, 0] @ centred[:, 1] / norms.prod()) if norms.all() else math.nan
 
 
 def _sums(families: Mapping[str, Sequence[float]]) -> tuple[Array, Array]:

@@ -18,6 +18,7 @@ CHANCES: dict[Mode, dict[str, float]] = {
         "generator_wrong": 0.02,
         "generator_shuffled": 0.12,
         "generator_constant": 0.02,
+        "generator_refined": 0.5,
         "oracle_lora": 0.85,
     },
     "full": {
@@ -30,6 +31,7 @@ CHANCES: dict[Mode, dict[str, float]] = {
         "generator_wrong": 0.3,
         "generator_shuffled": 0.36,
         "generator_constant": 0.33,
+        "generator_refined": 0.52,
         "oracle_lora": 0.88,
     },
 }

@@ -1,10 +1,20 @@
 """Measurements of an adapter are what their definitions say."""
 
+from typing import Any
+
 import pytest
 import torch
 
+from dnd_engine.adapter import NearestTask
+from dnd_engine.errors import GeneratorError
 from dnd_engine.generator import TaskCentroid
-from dnd_engine.inspection import base_norms, kl_to_base, nearest_tasks, relative_norms
+from dnd_engine.inspection import (
+    base_norms,
+    familiarity,
+    kl_to_base,
+    nearest_tasks,
+    relative_norms,
+)
 from dnd_engine.models import BaseModel
 from tests.dnd_engine.tiny import LAYOUT, delta, make_adapter
 
@@ -44,3 +54,53 @@ def test_nearest_tasks_come_by_cosine_of_the_mean() -> None:
     assert [(t.slug, t.similarity) for t in found] == [("right", 1.0), ("diagonal", 0.7071)]
     assert len(nearest_tasks(prompts, tasks)) == 3
     assert nearest_tasks(prompts, []) == ()
+
+
+def near(similarity: float) -> tuple[NearestTask, ...]:
+    return (NearestTask("far", "d", 0.1), NearestTask("near", "d", similarity))
+
+
+def examined(**changes: Any) -> dict[str, Any]:
+    """Six tasks, in thirds of two."""
+    gains = [
+        {"mode": mode, "from": a, "to": b, "gain": gain, "low": gain - 0.1, "high": gain + 0.1}
+        for mode, shift in (("full", 0.5), ("bare", 0.0))
+        for a, b, gain in ((0.1, 0.2, shift), (0.3, 0.5, shift + 0.1), (0.6, 0.9, shift + 0.3))
+    ]
+    similarity = {
+        "tasks": [{"slug": "x", "similarity": s} for s in (0.1, 0.2, 0.3, 0.5, 0.6, 0.9)],
+        "gains": gains,
+        "predicts_gain": {"bare": {"rank_correlation": 0.4, "low": 0.1, "high": 0.6}},
+    }
+    return {"similarity": similarity | changes}
+
+
+@pytest.mark.parametrize(
+    ("similarity", "nearer_than", "gain"),
+    [(0.05, 0, 0.0), (0.24, 2 / 6, 0.0), (0.26, 2 / 6, 0.1), (0.5, 3 / 6, 0.1), (0.99, 1, 0.3)],
+)
+def test_familiarity_is_told_by_the_unseen_tasks_that_were_about_as_near(
+    similarity: float, nearer_than: float, gain: float
+) -> None:
+    found = familiarity(near(similarity), examined())
+    assert found is not None
+    assert (found.similarity, found.n_tasks) == (max(similarity, 0.1), 6)
+    assert found.nearer_than == pytest.approx(nearer_than)
+    assert (found.gain, found.low, found.high) == pytest.approx((gain, gain - 0.1, gain + 0.1))
+    assert found.rank_correlation == 0.4
+
+
+def test_without_an_examination_or_nearest_tasks_nothing_is_said_of_familiarity() -> None:
+    assert familiarity(near(0.5), None) is None
+    assert familiarity(near(0.5), {"similarity": None}) is None
+    assert familiarity((), examined()) is None
+    assert familiarity(near(0.5), examined(gains=[])) is None
+    found = familiarity(near(0.5), examined(predicts_gain={}))
+    assert found is not None
+    assert found.rank_correlation is None
+
+
+@pytest.mark.parametrize("damage", [{"gains": 3}, {"tasks": [{}]}, {"predicts_gain": []}])
+def test_a_damaged_report_is_named_and_not_taken_for_none(damage: dict[str, Any]) -> None:
+    with pytest.raises(GeneratorError, match="report on held-out tasks is damaged"):
+        familiarity(near(0.5), examined(**damage))

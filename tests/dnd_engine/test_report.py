@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dnd_engine.errors import ConfigError
+from dnd_engine.evaluation.page import full_page
 from dnd_engine.evaluation.report import build_report, report_markdown, write_report
 from dnd_engine.evaluation.scores import ROWS, ItemScore
 from tests.dnd_engine.synthetic import DISTANCES, meta, scores, similarities, tasks
@@ -179,6 +180,23 @@ def test_thirds_by_similarity_hold_every_row_and_every_task_once(report: dict[st
     assert sorted(sizes) == [13, 13, 14]
     ends = [t["from"] for t in thirds if (t["row"], t["mode"]) == ("generator", "bare")]
     assert ends == sorted(ends)
+
+
+def test_gains_over_the_base_are_told_by_similarity_too(report: dict[str, Any]) -> None:
+    found = report["similarity"]
+    bare = [g for g in found["gains"] if g["mode"] == "bare"]
+    assert sorted(g["n_tasks"] for g in bare) == [13, 13, 14]
+    rows = {
+        name: [t for t in found["terciles"] if (t["row"], t["mode"]) == (name, "bare")]
+        for name in ("generator", "base")
+    }
+    for gain, ours, base in zip(bare, rows["generator"], rows["base"], strict=True):
+        assert gain["gain"] == pytest.approx(ours["score"] - base["score"], abs=1e-3)
+        assert (gain["from"], gain["to"]) == (ours["from"], ours["to"])
+    predicted = found["predicts_gain"]["bare"]
+    assert predicted["n_tasks"] == 40
+    assert -1 <= predicted["low"] <= predicted["rank_correlation"] <= predicted["high"] <= 1
+    assert "have a rank correlation of" in full_page(report, ())
 
 
 def test_failures_are_wrong_items_drawn_by_seed(report: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr  # type: ignore[import-untyped]
 
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.scores import ItemScore
@@ -12,6 +13,7 @@ from dnd_engine.evaluation.statistics import (
     holm,
     interval,
     paired,
+    rank_correlation,
     share_of_gap,
     sign_test,
     task_means,
@@ -178,3 +180,39 @@ def test_holm_gives_the_textbook_values_in_the_order_given() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx((0.03, 0.06, 0.06, 0.02))
     assert holm([0.6, 0.7]) == (1.0, 1.0)
     assert holm([]) == ()
+
+
+# Rank correlation
+
+
+def test_rank_correlation_is_scipys_with_ties() -> None:
+    pairs = {"a": [(0.1, 1.0), (0.2, 1.0)], "b": [(0.2, 3.0)], "c": [(0.5, 2.0), (0.9, 8.0)]}
+    found = rank_correlation(pairs, seed=0)
+    assert found is not None
+    flat = [pair for of_family in pairs.values() for pair in of_family]
+    expected = spearmanr([x for x, _ in flat], [y for _, y in flat]).statistic
+    assert found.mean == pytest.approx(float(expected))
+    assert found.low <= found.mean <= found.high
+
+
+def test_rank_correlation_of_one_order_is_one_and_needs_variety() -> None:
+    rising = {str(n): [(n, n**2)] for n in range(1, 8)}
+    found = rank_correlation(rising, seed=0)
+    assert found is not None
+    assert (found.mean, found.low, found.high) == pytest.approx((1, 1, 1))
+    assert rank_correlation({str(n): [(n, 1.0)] for n in range(8)}, seed=0) is None
+    assert rank_correlation({"a": [(1, 2), (2, 3)], "b": [(3, 1)]}, seed=0) is None
+    assert rank_correlation({}, seed=0) is None
+
+
+def test_a_family_of_many_tasks_does_not_count_as_many_families() -> None:
+    """Tasks of a family lie close together: as families of their own they would say far more."""
+    places = ((1, 2), (2, 1), (3, 5), (4, 3), (5, 4))
+    tasks = [[(x + 0.1 * n, y + 0.1 * n) for n in range(4)] for x, y in places]
+    together = rank_correlation({str(n): own for n, own in enumerate(tasks)}, seed=0)
+    flat = [pair for own in tasks for pair in own]
+    alone = rank_correlation({str(n): [pair] for n, pair in enumerate(flat)}, seed=0)
+    assert alone is not None
+    assert together is not None
+    assert alone.mean == together.mean
+    assert together.high - together.low > 1.3 * (alone.high - alone.low)
