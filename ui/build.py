@@ -19,6 +19,7 @@ from ui.panels.checks import checks_panel
 from ui.panels.compare import compare_panel
 from ui.panels.header import header_panel
 from ui.panels.prompts import prompts_panel
+from ui.panels.refine import refine_panel
 from ui.panels.report import report_panel
 from ui.panels.stages import stages_panel
 from ui.state import Session, SessionFiles
@@ -33,6 +34,9 @@ _UPLOAD_SECONDS = 900
 
 _ENGINE: dict[str, Any] = {"concurrency_id": "engine", "concurrency_limit": 1}
 """One engine, one at a time."""
+_REFINE: dict[str, Any] = {"concurrency_id": "refine", "concurrency_limit": 1}
+"""One at a time too, but in a lane of its own: it takes half a minute, and lets others use the
+engine between its steps."""
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _AT_ONCE: dict[str, Any] = {**_QUIET, "queue": False}
 
@@ -63,6 +67,7 @@ def build_ui(handle: EngineHandle, limits: PromptLimits) -> gr.Blocks:
             with gr.Tab("Workbench", id="workbench"):
                 prompts = prompts_panel(limits)
                 bar = adapter_bar()
+                refine = refine_panel()
                 stages = stages_panel()
                 with gr.Row(elem_id="dnd-loop", equal_height=False):
                     with gr.Column(elem_id="dnd-left", min_width=0):
@@ -89,7 +94,14 @@ def build_ui(handle: EngineHandle, limits: PromptLimits) -> gr.Blocks:
             "adapter_facts": bar.facts,
             "strength": bar.strength,
             "download": bar.download,
+            "refine_open": bar.refine,
+            "undo": bar.undo,
             "warning": bar.warning,
+            "refine_box": refine.box,
+            "refine_labels": refine.labels,
+            "refine_start": refine.start,
+            "refine_stop": refine.stop,
+            "refine_later": refine.later,
             "compare_head": compare.head,
             "base_pane": compare.base,
             "adapted_pane": compare.adapted,
@@ -143,27 +155,42 @@ def build_ui(handle: EngineHandle, limits: PromptLimits) -> gr.Blocks:
         prompts.load_all.click(**does(all_of_them, "inbox"), inputs=session, **_AT_ONCE)
 
         # Synthesize, then measure.
-        over = "stages synthesize stop_synthesis"
+        over = (
+            "stages synthesize stop_synthesis refine_open undo refine_box refine_labels "
+            "refine_start refine_stop refine_later"
+        )
+        shown = (
+            "stages adapter_box adapter_facts strength download undo warning refine_box checks "
+            "norms compare_head base_pane adapted_pane"
+        )
+        measured = "checks warning refine_box download"
         suggestion_slots = "suggestions_row " + " ".join(
             f"suggestion_{i}" for i in range(len(compare.suggestions))
         )
         made = prompts.synthesize.click(
             **does(on.begin_synthesis, over), inputs=[prompts.canvas, session], **_AT_ONCE
         ).then(
-            **does(
-                on.synthesize,
-                f"{over} inbox adapter_box adapter_facts strength download warning checks norms "
-                f"compare_head base_pane adapted_pane {suggestion_slots}",
-            ),
+            **does(on.synthesize, f"{over} {shown} inbox {suggestion_slots}"),
             inputs=[session, prompts.mix, prompts.seed],
             **_ENGINE,
             **_QUIET,
         )
-        made.failure(**does(on.synthesis_broke, over), inputs=session, **_AT_ONCE)
-        made.success(
-            **does(on.check, "checks warning download"), inputs=session, **_ENGINE, **_QUIET
-        )
-        prompts.stop.click(**does(on.stop_synthesis, over), inputs=session, **_AT_ONCE)
+        made.failure(**does(on.run_broke, over), inputs=session, **_AT_ONCE)
+        made.success(**does(on.check, measured), inputs=session, **_ENGINE, **_QUIET)
+        prompts.stop.click(**does(on.stop_run, over), inputs=session, **_AT_ONCE)
+
+        # Refine on the same prompts, then measure again; Undo goes back.
+        bar.refine.click(**does(on.open_refine, "refine_box"), **_AT_ONCE)
+        refine.later.click(**does(on.close_refine, "refine_box"), **_AT_ONCE)
+        refined = refine.start.click(
+            **does(on.begin_refine, over), inputs=[session, refine.labels], **_AT_ONCE
+        ).then(**does(on.refine, f"{over} {shown}"), inputs=session, **_REFINE, **_QUIET)
+        refined.failure(**does(on.run_broke, over), inputs=session, **_AT_ONCE)
+        refined.success(**does(on.check, measured), inputs=session, **_ENGINE, **_QUIET)
+        refine.stop.click(**does(on.stop_run, over), inputs=session, **_AT_ONCE)
+        bar.undo.click(**does(on.undo, shown), inputs=session, **_AT_ONCE).then(
+            **does(on.check, measured), inputs=session, **_ENGINE, **_QUIET
+        ).then(**does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET)
 
         # Strength: scaled at once, verified again before it is offered.
         bar.strength.change(

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from dnd_engine.buckets import Bucket
 from dnd_engine.prompts import PromptFile, Split
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from dnd_engine.inspection import Inspection
     from ui.panels.stages import Stages
 
-__all__ = ["Made", "Reading", "Session", "SessionFiles", "Turn"]
+__all__ = ["Made", "Reading", "Run", "RunKind", "Session", "SessionFiles", "Turn"]
+
+RunKind = Literal["synthesis", "refinement"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +47,37 @@ class Made:
     """At the strength chosen."""
     made_from: str
     """Fingerprint of the arrangement, to say when the prompts have changed since."""
-    prompts: tuple[str, ...]
-    """Some of them, to measure on."""
-    num_files: int
+    buckets: tuple[Bucket, ...]
+    """Those that counted; to measure on, and to refine on."""
+    stages: "Stages"
+    """How it came about."""
+    before: "Made | None" = None
+    """What it was refined from: where Undo goes."""
     norms: "Mapping[str, list[float]]" = field(default_factory=dict)
     inspection: "Inspection | None" = None
     archive: Path | None = None
     """The verified zip of `adapter`; None until it is written."""
+
+    @property
+    def refined(self) -> bool:
+        """Whether it was trained on its prompts since the generator wrote it."""
+        return "refined" in self.adapter.provenance
+
+
+@dataclass(slots=True)
+class Run:
+    """A synthesis or a refinement, from its order to its end."""
+
+    kind: RunKind
+    stages: "Stages"
+    buckets: tuple[Bucket, ...]
+    """What it was ordered from."""
+    start: Made | None = None
+    """The adapter to refine."""
+    labels: bool = False
+    """Whether a refinement learns the labels."""
+    stop: threading.Event = field(default_factory=threading.Event)
+    """Set to end it at its next step."""
 
 
 @dataclass(slots=True)
@@ -91,11 +117,9 @@ class Session:
     """By bucket name: what to ask after an example."""
     arrangement: str = ""
     """Fingerprint of what lies on the canvas now."""
-    stop_synthesis: threading.Event | None = None
+    run: Run | None = None
+    """The last synthesis or refinement that was ordered."""
     stop_chat: threading.Event | None = None
-    job: tuple[Bucket, ...] = ()
-    """What the running synthesis was ordered from."""
-    stages: "Stages | None" = None
     folder: Path | None = None
     """Where its files are, once there are some."""
 

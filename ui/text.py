@@ -56,12 +56,24 @@ STAGES = {
     "read": ("Read prompts", ""),
     "encode": ("Encode", "Prompts through the text encoder"),
     "decode": ("Decode", "Weight tokens to a LoRA"),
+    "ask": ("Ask", "The base answers your full prompts"),
+    "refine": ("Refine", "Training on your prompts"),
     "check": ("Check", "Reload with stock PEFT, compare"),
 }
-MAKING = "Making the adapter"
-MADE = "How it was made"
-STOPPED = "Stopped. Nothing was made, and your prompts are as they were."
-FAILED = "No adapter was made."
+RUNS = {
+    "synthesis": {
+        "running": "Making the adapter",
+        "done": "How it was made",
+        "stopped": "Stopped. Nothing was made, and your prompts are as they were.",
+        "failed": "No adapter was made.",
+    },
+    "refinement": {
+        "running": "Refining the adapter",
+        "done": "How it was refined",
+        "stopped": "Stopped. The adapter is as it was before.",
+        "failed": "Not refined; the adapter is as it was.",
+    },
+}
 BROKE = "Something broke that should not have. The log of the app has the details; try again."
 PREPARING = "Preparing the zip"
 PREPARE_HINT = "Written, reloaded with stock PEFT and compared before it is offered."
@@ -74,6 +86,20 @@ DOWNLOAD = "Download PEFT zip"
 DOWNLOAD_ANYWAY = "Download anyway"
 DOWNLOAD_FAILED = "No zip"
 STALE = "Made from earlier prompts."
+
+# Refine
+REFINE = "Refine"
+REFINE_MORE = (
+    "Trains this adapter for about half a minute on your own prompts, without labels: the base "
+    "model reads each full prompt and teaches the adapter to answer without the instruction."
+)
+REFINE_NEEDS = "It needs a blank line between instruction and input, in 8 prompts or more."
+REFINE_START = "Start refining"
+REFINE_LATER = "Not now"
+REFINE_LABELS = "Learn from the labels"
+REFINE_LABELS_INFO = "Your files have some. Off, the base's own answers are learnt."
+REFINED = "refined"
+UNDO = "Undo refine"
 
 # Compare
 COMPARE = "Compare"
@@ -117,12 +143,20 @@ VERDICTS = {
     "familiar": ("Familiar", "Close to a task of the training set."),
     "fairly": ("Fairly familiar", "Formats usually carry over. New skills often do not."),
     "unlike": ("Unlike anything seen in training", "Expect little; compare answers yourself."),
+    "unlike_refined": (
+        "Unlike anything seen in training",
+        "But refined on your own prompts since. Compare answers yourself.",
+    ),
 }
 WARNING = "This adapter is unlikely to help."
 WARNING_NOTHING = "It leaves the model as it was."
 WARNING_UNLIKE = "Your prompts are far from all training tasks."
 WARNING_TRY = (
-    "You can add prompts (16 or more work best), or raise the strength. Your files are fine."
+    "You can refine it below, add prompts (16 or more work best), or raise the strength. "
+    "Your files are fine."
+)
+WARNING_TRY_REFINED = (
+    "You can undo, add prompts (16 or more work best), or raise the strength. Your files are fine."
 )
 EFFECT = "Effect on the model"
 EFFECT_MORE = "KL from base to adapted, nats on the next token of your own prompts."

@@ -1,7 +1,7 @@
 """An engine without models: the same contract, invented numbers, words that stream slowly.
 
 Its adapter zip is real enough to open. The first word of a question steers what it does, so that
-tests can reach every state: see `FakeEngine.chat` and `FakeEngine.synthesize`.
+tests can reach every state: see the docstrings of `FakeEngine`.
 """
 
 # ruff: noqa: D101, D102 - the real engine describes them
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from dnd_engine.buckets import Bucket, check_buckets
-from dnd_engine.config import EngineConfig, PromptLimits, Sampling
-from dnd_engine.errors import DndError, VerificationError
+from dnd_engine.config import EngineConfig, PromptLimits, RefineConfig, Sampling
+from dnd_engine.errors import DndError, TrainingError, VerificationError
 from tests.ui import reports
 
 MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -118,7 +118,9 @@ class FakeEngine:
         self.card = "---\nlicense: mit\n---\n# A generator of no models\n"
         self.reports = {split: reports.report(split) for split in ("heldout", "train")}
         self.calls: list[dict[str, Any]] = []
+        self.refinements: list[dict[str, Any]] = []
         self.closed_chats = 0
+        self.closed_refinements = 0
 
     def synthesize(
         self, buckets: Sequence[Bucket], *, mix: str = "pool", strength: float = 1.0, seed: int = 0
@@ -146,8 +148,59 @@ class FakeEngine:
             sha256=root,
             num_prompts=len(texts),
             strength=strength,
-            provenance={"root": root, "useless": useless},
+            provenance={"root": root, "useless": useless, "unlike": useless},
             kept_energy=0.91 if mix == "sum" else None,
+        )
+
+    def refine(
+        self, adapter: Adapter, buckets: Sequence[Bucket], config: RefineConfig | None = None
+    ) -> Generator[Progress, None, Adapter]:
+        """As the real one it needs 8 prompts with a blank line. A prompt with SLOW takes its time.
+
+        The first refinement of an adapter that does nothing cures it.
+        """
+        config = config or RefineConfig()
+        start = time.perf_counter()
+        prompts = {p.text: p for bucket in buckets for p in bucket.prompts}.values()
+        texts = sorted(p.text for p in prompts if p.label or not config.labels)
+        self.refinements.append(
+            {"from": adapter.sha256, "labels": config.labels, "texts": texts, "steps": 0}
+        )
+        usable = sum("\n\n" in text for text in texts)
+        if usable < config.least_prompts:
+            raise TrainingError(
+                f"refine needs {config.least_prompts} or more different prompts that are an "
+                f"instruction, a blank line and an input; got {usable} ({len(texts) - usable} "
+                "without a blank line). Put a blank line between instruction and input, or add "
+                "prompts."
+            )
+        pause = self.stage_seconds * (10 if any("SLOW" in text for text in texts) else 1) / 5
+        try:
+            if not config.labels:
+                for done in (0, 0.5):
+                    yield Progress("ask", done, time.perf_counter() - start, "Asking the teacher")
+                    time.sleep(pause)
+            for step in range(1, 11):
+                with self.lock:
+                    time.sleep(pause)
+                self.refinements[-1]["steps"] = step
+                detail = f"Loss {1 / step:.3f}, {pause * (10 - step):.0f} s left"
+                yield Progress("refine", step / 10, time.perf_counter() - start, detail)
+        finally:
+            self.closed_refinements += 1
+        root = _sha(f"{adapter.sha256} refined {config.labels} {texts}")
+        refined = {"from_sha256": adapter.sha256, "labels": config.labels}
+        return replace(
+            adapter,
+            name=f"{adapter.name}-refined",
+            sha256=root,
+            strength=1.0,
+            provenance={
+                **adapter.provenance,
+                **{"root": root, "useless": False, "refined": refined},
+            },
+            seconds={**adapter.seconds, "refine": 28.4},
+            kept_energy=None,
         )
 
     def chat(
@@ -197,6 +250,7 @@ class FakeEngine:
 
     def inspect(self, adapter: Adapter, prompts: Sequence[str] = ()) -> Inspection:
         useless = adapter.provenance["useless"]
+        unlike = adapter.provenance["unlike"]
         scale = 0.1 if useless else 1.0
         seed = int(adapter.provenance["root"][:8], 16)
         norms = {
@@ -207,7 +261,7 @@ class FakeEngine:
             for row, matrix in enumerate(MATRICES)
         }
         nearest = (
-            NearestTask("wikisql", "Question to SQL over one table", 0.19 if useless else 0.71),
+            NearestTask("wikisql", "Question to SQL over one table", 0.19 if unlike else 0.71),
             NearestTask("cuad-exclusivity", "Does the clause commit to one party", 0.18),
             NearestTask("yelp-neg-to-pos", "Rewrite a review to be positive", 0.16),
         )

@@ -126,7 +126,7 @@ def test_a_stopped_synthesis_makes_nothing_even_from_the_queue(
     arrangement = arrange(SQL={"a.txt": "one\n"})
     on.update_prompts(arrangement, session, request_of("s"))
     on.begin_synthesis(arrangement, session)
-    assert "Nothing was made" in on.stop_synthesis(session)["stages"]
+    assert "Nothing was made" in on.stop_run(session)["stages"]
     assert list(on.synthesize(session, "pool", 0, request_of("s"))) == []
     assert engine.calls == []
     assert session.made is None

@@ -8,10 +8,11 @@ from ui.handlers.base import Updates
 from ui.handlers.chat import ChatHandlers
 from ui.handlers.page import PageHandlers
 from ui.handlers.prompts import PromptHandlers
+from ui.handlers.refine import RefineHandlers
 from ui.handlers.synthesis import SynthesisHandlers
 
 __all__ = ["Handlers", "Updates"]
 
 
-class Handlers(PageHandlers, PromptHandlers, SynthesisHandlers, ChatHandlers):
+class Handlers(PageHandlers, PromptHandlers, SynthesisHandlers, RefineHandlers, ChatHandlers):
     """The events of the page, one file for each part of it."""

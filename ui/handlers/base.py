@@ -65,7 +65,8 @@ class HandlerBase:
         made = session.made
         assert made is not None
         stale = bool(session.arrangement) and session.arrangement != made.made_from
-        return adapter_html(made.adapter, made.norms, stale=stale, num_files=made.num_files)
+        num_files = sum(len(bucket.files) for bucket in made.buckets)
+        return adapter_html(made.adapter, made.norms, stale=stale, num_files=num_files)
 
     def _panes(self, session: Session) -> Updates:
         engine = self._handle.engine

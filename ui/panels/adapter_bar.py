@@ -1,4 +1,4 @@
-"""The adapter of this visit: its fingerprint, facts, strength and zip."""
+"""The adapter of this visit: its fingerprint, facts, strength and zip, and the way to refine it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +24,9 @@ class AdapterBar:
     facts: gr.HTML
     strength: gr.Slider
     download: gr.DownloadButton
+    refine: gr.Button
+    """Opens the offer; see `panels.refine`."""
+    undo: gr.Button
     warning: gr.HTML
 
 
@@ -46,8 +49,18 @@ def adapter_bar() -> AdapterBar:
         download = gr.DownloadButton(
             text.PREPARING, interactive=False, variant="primary", size="md", elem_id="dnd-download"
         )
+        refine = gr.Button(text.REFINE, size="md", min_width=0, elem_id="dnd-refine-open")
+        undo = gr.Button(text.UNDO, size="md", min_width=0, visible=False, elem_id="dnd-undo")
     warning = gr.HTML("", elem_id="dnd-warning", padding=False)
-    return AdapterBar(box=box, facts=facts, strength=strength, download=download, warning=warning)
+    return AdapterBar(
+        box=box,
+        facts=facts,
+        strength=strength,
+        download=download,
+        refine=refine,
+        undo=undo,
+        warning=warning,
+    )
 
 
 def adapter_html(
@@ -55,9 +68,13 @@ def adapter_html(
 ) -> str:
     """Draw what was made."""
     seconds = adapter.seconds.get("total", sum(adapter.seconds.values()))
+    made = f"made in {seconds:.2f} s"
+    if refined := adapter.provenance.get("refined"):
+        labels = " on labels" if refined["labels"] else ""
+        made += f", then {text.REFINED}{labels} in {adapter.seconds['refine']:.0f} s"
     facts = [
         f"{text.count(adapter.num_prompts, 'prompt')} from {text.count(num_files, 'file')}",
-        f"made in {seconds:.2f} s",
+        made,
         f"rank {adapter.r}",
         text.kilobytes(adapter.num_bytes),
         f"{adapter.num_parameters:,} parameters",

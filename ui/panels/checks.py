@@ -56,8 +56,8 @@ def checks_panel() -> ChecksPanel:
     return ChecksPanel(view=gr.HTML(checks_html("none"), elem_id="dnd-checks", padding=False))
 
 
-def verdicts(inspection: "Inspection") -> list[Verdict]:
-    """Judge an inspection."""
+def verdicts(inspection: "Inspection", *, refined: bool = False) -> list[Verdict]:
+    """Judge an inspection; how familiar prompts are casts no doubt on what was refined on them."""
     found: list[Verdict] = []
     if (effect := inspection.effect) is not None:
         name = "nothing" if effect < NO_EFFECT else "garbled" if effect > GARBLED else "changes"
@@ -65,6 +65,8 @@ def verdicts(inspection: "Inspection") -> list[Verdict]:
     if inspection.nearest_tasks:
         nearest = max(task.similarity for task in inspection.nearest_tasks)
         name = "familiar" if nearest >= FAMILIAR else "fairly" if nearest >= FAIRLY else "unlike"
+        if name == "unlike" and refined:
+            name = "unlike_refined"
         found.append(Verdict(name, nearest, name == "unlike"))
     return found
 
@@ -73,6 +75,8 @@ def checks_html(
     state: Literal["none", "running", "failed", "done"],
     inspection: "Inspection | None" = None,
     message: str = "",
+    *,
+    refined: bool = False,
 ) -> str:
     """Draw the panel in one of its states."""
     head, body = "", ""
@@ -91,7 +95,8 @@ def checks_html(
     elif inspection is not None:
         count = inspection.num_prompts
         head = f"<span class='dnd-facts'>on {text.count(count, 'prompt')} of yours</span>"
-        body = _verdicts_html(verdicts(inspection)) + _effect_html(inspection.effect)
+        body = _verdicts_html(verdicts(inspection, refined=refined))
+        body += _effect_html(inspection.effect)
         body += _nearest_html(inspection)
     return (
         f"<section class='dnd-panel dnd-checks' aria-live='polite'><div class='dnd-row'>"
@@ -99,9 +104,9 @@ def checks_html(
     )
 
 
-def warning_html(inspection: "Inspection") -> str:
+def warning_html(inspection: "Inspection", *, refined: bool = False) -> str:
     """Draw the warning about an adapter that is unlikely to help; empty if none is due."""
-    names = {verdict.name for verdict in verdicts(inspection)}
+    names = {verdict.name for verdict in verdicts(inspection, refined=refined)}
     reasons = [
         words
         for name, words in (("nothing", text.WARNING_NOTHING), ("unlike", text.WARNING_UNLIKE))
@@ -109,9 +114,10 @@ def warning_html(inspection: "Inspection") -> str:
     ]
     if not reasons:
         return ""
+    way_out = text.WARNING_TRY_REFINED if refined else text.WARNING_TRY
     return (
         f"<div class='dnd-notice is-warn' role='alert'>{icon('warn')}<div><b>{text.WARNING}</b> "
-        f"{' '.join(reasons)} {text.WARNING_TRY}</div></div>"
+        f"{' '.join(reasons)} {way_out}</div></div>"
     )
 
 
@@ -119,7 +125,8 @@ def _verdicts_html(found: list[Verdict]) -> str:
     lines = []
     for verdict in found:
         title, more = text.VERDICTS[verdict.name]
-        mark = "warn" if verdict.doubt else "info" if verdict.name == "fairly" else "check"
+        told = verdict.name in ("fairly", "unlike_refined")
+        mark = "warn" if verdict.doubt else "info" if told else "check"
         kind = " class='is-doubt'" if verdict.doubt else ""
         lines.append(
             f"<li{kind}>{icon(mark)}<div><b>{title}</b><span>{more}</span></div>"

@@ -1,4 +1,4 @@
-"""Synthesis as it runs: what it does now, what it did, on one clock. No invented progress."""
+"""A synthesis or refinement as it runs: what it does and did, on one clock. Nothing invented."""
 
 import math
 import time
@@ -10,6 +10,7 @@ import gradio as gr
 
 from ui import text
 from ui.markup import esc, icon
+from ui.state import RunKind
 
 __all__ = ["Stages", "StagesPanel", "stages_panel"]
 
@@ -42,9 +43,10 @@ class _Row:
 
 @dataclass(slots=True)
 class Stages:
-    """The rows of one synthesis and their times."""
+    """The rows of one run and their times."""
 
     keys: tuple[str, ...]
+    kind: RunKind = "synthesis"
     clock: Callable[[], float] = time.perf_counter
     message: str = ""
     """Why it ended early."""
@@ -82,7 +84,7 @@ class Stages:
         row.fraction = fraction
 
     def finish(self, status: Literal["done", "failed", "stopped"], message: str = "") -> None:
-        """End the synthesis; the first end counts."""
+        """End the run; the first end counts."""
         if self.ended:
             return
         self._end = self.clock()
@@ -96,6 +98,7 @@ class Stages:
 
     def html(self) -> str:
         """Draw the rows: large while running, folded to one line once done."""
+        words = text.RUNS[self.kind]
         now = self.elapsed
         scale = _nice(now)
         rows = "".join(self._row_html(key, row, now, scale) for key, row in self._rows.items())
@@ -107,20 +110,21 @@ class Stages:
         clock = f"<span class='dnd-clock'>{now:.2f} s</span>"
         if self.ended == "done":
             return (
-                f"<details class='dnd-panel dnd-made'><summary>{text.MADE} {clock}</summary>"
+                f"<details class='dnd-panel dnd-made'><summary>{words['done']} {clock}</summary>"
                 f"{table}</details>"
             )
         notice = ""
-        if self.ended:
-            kind, name = ("is-error", "error") if self.ended == "failed" else ("", "info")
-            head = f"<b>{text.FAILED}</b> " if self.ended == "failed" else ""
+        if self.ended == "failed":
             notice = (
-                f"<div class='dnd-notice {kind}' role='alert'>{icon(name)}"
-                f"<div>{head}<span class='dnd-pre'>{esc(self.message)}</span></div></div>"
+                f"<div class='dnd-notice is-error' role='alert'>{icon('error')}<div>"
+                f"<b>{words['failed']}</b> <span class='dnd-pre'>{esc(self.message)}</span>"
+                "</div></div>"
             )
+        elif self.ended:
+            notice = f"<div class='dnd-notice' role='alert'>{icon('info')}{words['stopped']}</div>"
         return (
             f"<section class='dnd-panel dnd-making'><div class='dnd-making-head'>"
-            f"<h2 class='dnd-heading'>{text.MAKING}</h2>{clock}</div>{notice}{table}</section>"
+            f"<h2 class='dnd-heading'>{words['running']}</h2>{clock}</div>{notice}{table}</section>"
         )
 
     def _row_html(self, key: str, row: _Row, now: float, scale: float) -> str:

@@ -1,0 +1,263 @@
+"""Refine and Undo as plain functions, with an engine without models."""
+
+import json
+import time
+from collections.abc import Callable
+
+import gradio as gr
+
+from tests.ui.fake_engine import FakeEngine
+from ui.canvas import Arrangement
+from ui.handlers import Handlers, Updates
+from ui.state import Session
+
+Arrange = Callable[..., Arrangement]
+RequestOf = Callable[[str], gr.Request]
+
+
+def prompts(count: int, word: str = "good", **more: str) -> str:
+    """A JSONL file of prompts: an instruction, a blank line, an input."""
+    rows = ({"prompt": f"Say yes.\n\n{word} {i}", **more} for i in range(count))
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def make(on: Handlers, session: Session, arrangement: Arrangement, request: gr.Request) -> Updates:
+    on.update_prompts(arrangement, session, request)
+    on.begin_synthesis(arrangement, session)
+    return list(on.synthesize(session, "pool", 0, request))[-1]
+
+
+def refine(
+    on: Handlers, session: Session, request: gr.Request, *, labels: bool = False
+) -> list[Updates]:
+    return [on.begin_refine(session, labels), *on.refine(session, request)]
+
+
+def test_a_refined_adapter_takes_the_place_of_the_one_before(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
+    before = session.made
+    assert before is not None
+    on.set_strength(session, 1.5)
+    started, *steps, done = refine(on, session, request_of("s"))
+    assert started["refine_stop"].visible is True
+    assert started["refine_box"].visible is True
+    assert any("s left" in update["stages"] for update in steps)
+    made = session.made
+    assert made is not None
+    assert made.adapter.sha256 != before.adapter.sha256
+    assert made.norms != before.norms
+    assert made.archive is not None
+    assert made.archive != before.archive
+    assert engine.refinements[-1]["from"] == before.adapter.sha256
+    assert done["strength"] == 1.0
+    assert "refined in 28 s" in done["adapter_facts"]
+    assert made.adapter.sha256[:8] in done["adapter_facts"]
+    assert "How it was refined" in done["stages"]
+    assert done["undo"].visible is True
+    assert done["refine_box"].visible is False
+    assert "Measuring" in done["checks"]
+    assert "Changes the model" in on.check(session)["checks"]
+
+
+def test_undo_goes_back_at_once_with_all_that_was_known(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
+    on.check(session)
+    on.set_strength(session, 0.5)
+    on.prepare_download(session, request_of("s"))
+    before = session.made
+    assert before is not None
+    refine(on, session, request_of("s"))
+    refine(on, session, request_of("s"))
+    on.undo(session)
+    undone = on.undo(session)
+    assert session.made is before
+    assert undone["strength"] == 0.5
+    assert undone["undo"].visible is False
+    assert before.archive is not None
+    assert undone["download"].value["orig_name"] == before.archive.name
+    assert "Changes the model" in undone["checks"]
+    assert "How it was made" in undone["stages"]
+    assert "refined" not in undone["adapter_facts"]
+    assert on.check(session) == {}
+    assert on.prepare_download(session, request_of("s")) == {}
+    assert on.undo(session) == {}
+    assert len(engine.calls) == 1
+
+
+def test_a_new_synthesis_clears_undo(on: Handlers, arrange: Arrange, request_of: RequestOf) -> None:
+    session = Session()
+    arrangement = arrange(SQL={"a.jsonl": prompts(9)})
+    make(on, session, arrangement, request_of("s"))
+    refine(on, session, request_of("s"))
+    assert make(on, session, arrangement, request_of("s"))["undo"].visible is False
+    assert on.undo(session) == {}
+
+
+def test_it_learns_from_what_the_adapter_was_made_from_not_from_the_canvas(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    make(on, session, arrange(SQL={"a.jsonl": prompts(9, "old")}), request_of("s"))
+    on.update_prompts(arrange(SQL={"b.jsonl": prompts(9, "new")}), session, request_of("s"))
+    done = refine(on, session, request_of("s"))[-1]
+    assert all("old" in text for text in engine.refinements[-1]["texts"])
+    assert "Made from earlier prompts." in done["adapter_facts"]
+
+
+def test_stop_keeps_the_adapter_and_closes_the_engine(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
+    before = session.made
+    engine.stage_seconds = 0.5
+    on.begin_refine(session, False)
+    steps = on.refine(session, request_of("s"))
+    while "Loss" not in next(steps)["stages"]:
+        pass
+    stopped = on.stop_run(session)
+    assert "The adapter is as it was before." in stopped["stages"]
+    assert stopped["refine_start"].visible is True
+    assert stopped["refine_open"].interactive is True
+    list(steps)
+    assert session.made is before
+    wait_for(lambda: engine.closed_refinements == 1)
+    assert engine.refinements[-1]["steps"] < 5
+
+
+def test_a_page_that_is_closed_ends_the_refinement(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
+    engine.stage_seconds = 0.5
+    on.begin_refine(session, False)
+    steps = on.refine(session, request_of("s"))
+    while "Loss" not in next(steps)["stages"]:
+        pass
+    steps.close()  # type: ignore[attr-defined]
+    wait_for(lambda: engine.closed_refinements == 1)
+    assert engine.refinements[-1]["steps"] < 5
+
+
+def test_a_synthesis_ordered_meanwhile_stops_the_refinement_without_a_word_of_it(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    arrangement = arrange(SQL={"a.jsonl": prompts(9)})
+    make(on, session, arrangement, request_of("s"))
+    engine.stage_seconds = 0.1
+    on.begin_refine(session, False)
+    steps = on.refine(session, request_of("s"))
+    next(steps)
+    ordered = on.begin_synthesis(arrangement, session)
+    assert ordered["refine_box"].visible is False
+    assert ordered["refine_open"].interactive is False
+    assert [update for update in steps if update] == []
+    done = list(on.synthesize(session, "pool", 0, request_of("s")))[-1]
+    assert done["refine_open"].interactive is True
+    assert session.made is not None
+    assert not session.made.refined
+
+
+def test_one_that_waits_in_the_queue_never_starts_once_stopped(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    assert on.begin_refine(session, False) == {}
+    assert on.stop_run(session) == {}
+    make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
+    on.begin_refine(session, False)
+    on.stop_run(session)
+    assert list(on.refine(session, request_of("s"))) == []
+    assert engine.refinements == []
+
+
+def test_too_few_prompts_are_told_and_the_adapter_stays(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    make(on, session, arrange(SQL={"a.txt": "one\ntwo\n"}), request_of("s"))
+    before = session.made
+    failed = refine(on, session, request_of("s"))[-1]
+    assert "Not refined; the adapter is as it was." in failed["stages"]
+    assert "got 0 (2 without a blank line)" in failed["stages"]
+    assert "is-failed" in failed["stages"]
+    assert failed["refine_start"].visible is True
+    assert session.made is before
+
+
+def test_an_unforeseen_error_puts_the_buttons_back(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
+    on.begin_refine(session, False)
+    broke = on.run_broke(session)
+    assert "Something broke" in broke["stages"]
+    assert broke["refine_stop"].visible is False
+    assert on.run_broke(Session()) == {}
+
+
+def test_labels_are_offered_only_where_enough_prompts_have_one(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    for count, label, offered in (
+        (9, {}, False),
+        (7, {"label": "x"}, False),
+        (8, {"label": "x"}, True),
+    ):
+        session = Session()
+        name = f"{count}{len(label)}.jsonl"
+        updates = make(on, session, arrange(SQL={name: prompts(count, **label)}), request_of("s"))
+        assert updates["refine_labels"].visible is offered
+        assert updates["refine_labels"].value is False
+    started, *_, done = refine(on, session, request_of("s"), labels=True)
+    assert engine.refinements[-1]["labels"] is True
+    assert "Ask" not in started["stages"]
+    assert "refined on labels in 28 s" in done["adapter_facts"]
+
+
+def test_a_doubtful_adapter_comes_with_the_offer_and_a_refined_one_without(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    make(on, session, arrange(SQL={"a.jsonl": prompts(9, "NOTHING")}), request_of("s"))
+    doubtful = on.check(session)
+    assert doubtful["refine_box"].visible is True
+    assert "refine it below" in doubtful["warning"]
+    refine(on, session, request_of("s"))
+    updates = on.check(session)
+    assert updates["warning"] == ""
+    assert "refine_box" not in updates
+    assert updates["download"].variant == "primary"
+    assert "refined on your own prompts since" in updates["checks"]
+    assert on.undo(session)["refine_box"].visible is True
+
+
+def test_visits_refine_their_own(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    one, two = Session(), Session()
+    make(on, one, arrange(SQL={"a.jsonl": prompts(9, "mine")}), request_of("one"))
+    make(on, two, arrange(SQL={"b.jsonl": prompts(9, "yours")}), request_of("two"))
+    kept = two.made
+    refine(on, one, request_of("one"))
+    assert all("mine" in text for text in engine.refinements[-1]["texts"])
+    assert two.made is kept
+    assert two.run is not one.run
+    assert on.undo(two) == {}
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    for _ in range(200):
+        if condition():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it never came true")

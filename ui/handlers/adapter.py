@@ -1,0 +1,149 @@
+"""The adapter in the bar: shown, checked, scaled and zipped."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from dnd_engine.buckets import Bucket
+from dnd_engine.config import EFFECT_PROMPTS
+from dnd_engine.errors import DndError
+from ui import text
+from ui.handlers.base import HandlerBase, Updates
+from ui.markup import esc, icon
+from ui.panels.checks import checks_html, norms_html, warning_html
+from ui.panels.compare import head_html
+from ui.spaces import gpu
+from ui.state import Made, Session
+
+if TYPE_CHECKING:
+    from dnd_engine.adapter import Adapter
+
+__all__ = ["AdapterHandlers"]
+
+
+class AdapterHandlers(HandlerBase):
+    """Events of the adapter bar, and what follows when an adapter enters it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # On ZeroGPU these run in a worker, which has the engine by fork: never as an argument.
+        self._inspect = gpu(self._inspect_here)
+        self._save = gpu(self._save_here)
+
+    def check(self, session: Session) -> Updates:
+        """Measure the adapter on some of the visit's own prompts."""
+        made = session.made
+        if made is None or made.inspection is not None:
+            return {}
+        try:
+            made.inspection = self._inspect(made.original, _some_prompts(made.buckets))
+        except DndError as error:
+            updates: Updates = {"checks": checks_html("failed", message=str(error))}
+        else:
+            updates = {**_checked(made), "download": _download(made)}
+        return updates if session.made is made else {}
+
+    def set_strength(self, session: Session, strength: float) -> Updates:
+        """Scale the adapter; the next message uses it. Nothing is synthesized again."""
+        made = session.made
+        if made is None or abs(made.adapter.strength - strength) < 1e-9:
+            return {}
+        made.adapter = made.original.with_strength(float(strength))
+        made.archive = None
+        return {"adapter_facts": self._facts(session), "download": _download(made)}
+
+    def prepare_download(self, session: Session, request: gr.Request) -> Updates:
+        """Write and verify the zip of the adapter at its present strength."""
+        made = session.made
+        if made is None or made.archive is not None:
+            return {}
+        wanted = made.adapter
+        try:
+            archive = self._save(wanted, self._archive_path(wanted, request.session_hash or ""))
+        except DndError as error:
+            return {
+                "download": gr.DownloadButton(text.DOWNLOAD_FAILED, interactive=False),
+                "warning": _error_notice(str(error)),
+            }
+        if made.adapter is not wanted:
+            return {}  # the slider moved on; its own event follows
+        made.archive = archive
+        return {"download": _download(made)} if session.made is made else {}
+
+    def _show(self, session: Session) -> Updates:
+        """Draw the adapter of the visit with all that is known of it."""
+        made = session.made
+        assert made is not None
+        return {
+            "stages": made.stages.html(),
+            "adapter_box": gr.Row(visible=True),
+            "adapter_facts": self._facts(session),
+            "strength": made.adapter.strength,
+            "download": _download(made),
+            "undo": gr.Button(visible=made.before is not None, interactive=True),
+            "norms": norms_html(made.norms),
+            "compare_head": head_html(has_adapter=True),
+            "refine_box": gr.Row(visible=False),
+            **self._panes(session),
+            **_checked(made),
+        }
+
+    def _finish_check(self, made: Made, session_hash: str) -> Iterator[None]:
+        """Verify the zip and read the norms: nothing is shown before it can be trusted."""
+        made.archive = self._save(made.adapter, self._archive_path(made.adapter, session_hash))
+        yield None
+        made.norms = self._inspect(made.original, ()).relative_norms
+
+    def _inspect_here(self, adapter: "Adapter", prompts: Sequence[str]) -> Any:
+        return self._ready_engine().inspect(adapter, prompts)
+
+    def _save_here(self, adapter: "Adapter", path: Path) -> Path:
+        return self._ready_engine().save(adapter, path)
+
+    def _archive_path(self, adapter: "Adapter", session_hash: str) -> Path:
+        safe = "".join(c if c.isalnum() and c.isascii() else "-" for c in adapter.name).strip("-")
+        name = f"{safe[:40] or 'adapter'}-{adapter.sha256[:8]}.zip"
+        return self._files.folder(session_hash) / name
+
+
+def _checked(made: Made) -> Updates:
+    """Draw what was measured; a doubtful adapter comes with the offer to refine it."""
+    if made.inspection is None:
+        return {"checks": checks_html("running"), "warning": ""}
+    warning = warning_html(made.inspection, refined=made.refined)
+    updates: Updates = {
+        "checks": checks_html("done", made.inspection, refined=made.refined),
+        "warning": warning,
+    }
+    if warning and not made.refined:
+        updates["refine_box"] = gr.Row(visible=True)
+    return updates
+
+
+def _download(made: Made) -> gr.DownloadButton:
+    if made.archive is None:
+        return gr.DownloadButton(text.PREPARING, value=None, interactive=False)
+    doubtful = made.inspection and warning_html(made.inspection, refined=made.refined)
+    return gr.DownloadButton(
+        text.DOWNLOAD_ANYWAY if doubtful else text.DOWNLOAD,
+        value=str(made.archive),
+        interactive=True,
+        variant="secondary" if doubtful else "primary",
+    )
+
+
+def _some_prompts(buckets: Sequence[Bucket]) -> tuple[str, ...]:
+    """Return a few prompts of each bucket in turn, to measure on."""
+    pools = [[prompt.text for prompt in bucket.prompts] for bucket in buckets]
+    in_turn = itertools.chain.from_iterable(itertools.zip_longest(*pools))
+    return tuple(itertools.islice((prompt for prompt in in_turn if prompt), EFFECT_PROMPTS))
+
+
+def _error_notice(message: str) -> str:
+    return (
+        f"<div class='dnd-notice is-error' role='alert'>{icon('error')}"
+        f"<span class='dnd-pre'>{esc(message)}</span></div>"
+    )

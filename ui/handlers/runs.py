@@ -1,0 +1,180 @@
+"""What synthesis and refinement share: order, stages, Stop, failure, and the adapter at the end."""
+
+import queue
+import threading
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from dnd_engine.errors import DndError
+from ui import text
+from ui.handlers.adapter import AdapterHandlers
+from ui.handlers.base import TICK_SECONDS, Updates
+from ui.state import Made, Run, RunKind, Session
+
+if TYPE_CHECKING:
+    from dnd_engine.adapter import Adapter
+
+__all__ = ["RunHandlers", "Stopped", "told"]
+
+
+class Stopped(Exception):
+    """The visitor pressed Stop, or ordered something else."""
+
+
+class RunHandlers(AdapterHandlers):
+    """A visit has one run at a time: a later order stops the one before."""
+
+    def stop_run(self, session: Session) -> Updates:
+        """Stop at the next step; one that still waits in the queue never starts."""
+        run = session.run
+        if run is None or run.stages.ended:
+            return {}
+        run.stop.set()
+        run.stages.finish("stopped")
+        return self._over(session, run)
+
+    def run_broke(self, session: Session) -> Updates:
+        """Put the buttons back after an error nobody foresaw."""
+        run = session.run
+        if run is None:
+            return {}
+        run.stages.finish("failed", text.BROKE)
+        return self._over(session, run)
+
+    def _begin(self, session: Session, run: Run) -> Updates:
+        """Take the order: show the stages and Stop at once, before the queue."""
+        if session.run is not None:
+            session.run.stop.set()
+        session.run = run
+        run.stages.enter("wait")
+        return {
+            "stages": run.stages.html(),
+            "refine_box": gr.Row(visible=run.kind == "refinement"),
+            **_buttons(run.kind),
+        }
+
+    def _ordered(self, session: Session, kind: RunKind) -> Run | None:
+        """Return the run that waits to be carried out, if it is of this kind."""
+        run = session.run
+        return run if run is not None and run.kind == kind and not run.stages.ended else None
+
+    def _carry_out(
+        self, session: Session, run: Run, work: Generator[Updates, None, Made], session_hash: str
+    ) -> Generator[Updates, None, Made | None]:
+        """Do the work of a run and check what it made.
+
+        Returns:
+            The new adapter of the visit; None if the run was stopped or failed, which was told.
+        """
+        stages = run.stages
+        try:
+            made = yield from work
+            stages.enter("check")
+            yield {"stages": stages.html()}
+            for _ in _ticking(self._finish_check(made, session_hash), run.stop):
+                yield {"stages": stages.html()}
+            if run.stop.is_set():
+                raise Stopped
+        except Stopped:
+            stages.finish("stopped")
+        except DndError as error:
+            stages.finish("failed", str(error))
+        else:
+            stages.finish("done")
+            session.made = made
+            return made
+        yield self._over(session, run)
+        return None
+
+    def _follow(
+        self, run: Run, steps: Iterator[tuple[str, Any]]
+    ) -> Generator[Updates, None, "Adapter"]:
+        """Draw the engine's progress as it comes; see `told`."""
+        adapter: Adapter | None = None
+        for step in _ticking(steps, run.stop):
+            if step is not None:
+                kind, what = step
+                if kind == "adapter":
+                    adapter = what
+                else:
+                    run.stages.enter(what.stage, what.detail, what.fraction)
+            yield {"stages": run.stages.html()}
+        if adapter is None or run.stop.is_set():
+            raise Stopped
+        return adapter
+
+    def _over(self, session: Session, run: Run) -> Updates:
+        """Put the buttons back; a run that another has replaced has nothing left to say."""
+        if session.run is not run:
+            return {}
+        return {"stages": run.stages.html(), **_buttons(None)}
+
+
+def told(steps: Generator[Any, None, "Adapter"]) -> Iterator[tuple[str, Any]]:
+    """Yield what a generator of the engine yields and returns, as pairs that can be pickled."""
+    try:
+        while True:
+            try:
+                yield "progress", next(steps)
+            except StopIteration as done:
+                yield "adapter", done.value
+                return
+    finally:
+        steps.close()
+
+
+def _buttons(running: RunKind | None) -> Updates:
+    """Offer what may be pressed now."""
+    making, refining = running == "synthesis", running == "refinement"
+    return {
+        "synthesize": gr.Button(visible=not making),
+        "stop_synthesis": gr.Button(visible=making),
+        "refine_open": gr.Button(interactive=running is None),
+        "undo": gr.Button(interactive=running is None),
+        "refine_labels": gr.Checkbox(interactive=running is None),
+        "refine_start": gr.Button(visible=not refining),
+        "refine_later": gr.Button(visible=not refining),
+        "refine_stop": gr.Button(visible=refining),
+    }
+
+
+def _ticking(steps: Iterator[Any], stop: threading.Event) -> Iterator[Any]:
+    """Run an iterator in a thread; yield its items as they come, and None while it is silent.
+
+    Ends early when `stop` is set. The step that is running then ends unseen, and is the last.
+    """
+    out: queue.Queue[tuple[str, Any]] = queue.Queue()
+    left = threading.Event()
+
+    def run() -> None:
+        try:
+            for item in steps:
+                out.put(("item", item))
+                if stop.is_set() or left.is_set():
+                    break
+        except BaseException as error:  # noqa: BLE001 - raised again below, in the handler
+            out.put(("error", error))
+        else:
+            out.put(("end", None))
+        finally:
+            close = getattr(steps, "close", None)
+            if close is not None:
+                close()
+
+    threading.Thread(target=run, name="engine-steps", daemon=True).start()
+    try:
+        while not stop.is_set():
+            try:
+                kind, item = out.get(timeout=TICK_SECONDS)
+            except queue.Empty:
+                yield None
+                continue
+            if kind == "error":
+                raise item
+            if kind == "end":
+                return
+            yield item
+    finally:
+        left.set()  # a page that was closed wants no more steps
