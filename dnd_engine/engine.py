@@ -70,6 +70,7 @@ from dnd_engine.models import (
     next_token_logits,
     resolve,
 )
+from dnd_engine.steps import finish
 from dnd_engine.training.refine import refine
 from dnd_engine.training.tasks import Example
 
@@ -273,13 +274,7 @@ class Engine:
         seed: int = 0,
     ) -> Adapter:
         """Make an adapter from buckets of prompts; see `synthesize` for the arguments."""
-        steps = self.synthesize(buckets, mix=mix, strength=strength, seed=seed)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as stop:
-                made: Adapter = stop.value
-                return made
+        return finish(self.synthesize(buckets, mix=mix, strength=strength, seed=seed))
 
     def synthesize(
         self,

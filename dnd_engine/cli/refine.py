@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,10 @@ from dnd_engine.cli.common import (
     show,
 )
 from dnd_engine.config import EngineConfig, RefineConfig
+from dnd_engine.steps import finish
+
+if TYPE_CHECKING:
+    from dnd_engine.engine import Progress
 
 __all__ = ["refine"]
 
@@ -59,18 +63,15 @@ def refine(
     engine = load_engine(config)
     load_seconds = time.monotonic() - started
     start = engine.read_adapter(adapter)
-    trained = engine.refine(start, buckets, settings)
     with tqdm(total=1.0, bar_format="{desc} {percentage:3.0f}%|{bar}| {postfix}") as bar:
-        while True:
-            try:
-                progress = next(trained)
-            except StopIteration as stop:
-                made = stop.value
-                break
+
+        def show_progress(progress: "Progress") -> None:
             bar.set_description("Ask the teacher" if progress.stage == "ask" else "Refine")
             bar.set_postfix_str(progress.detail)
             bar.n = progress.fraction or 0.0
             bar.refresh()
+
+        made = finish(engine.refine(start, buckets, settings), show_progress)
     started = time.monotonic()
     path = engine.save(made, out)
     seconds = {

@@ -42,6 +42,7 @@ from dnd_engine.generator import GeneratorFolder, check_base
 from dnd_engine.layout import LoRALayout
 from dnd_engine.models import fingerprint
 from dnd_engine.prompts import Prompt, PromptFile
+from dnd_engine.steps import finish
 from dnd_engine.training.audit import check_conditions, unscored
 from dnd_engine.training.collection import Collection
 from dnd_engine.training.tasks import Example, Task
@@ -281,18 +282,11 @@ class Wardrobe:
         steps = self.engine.refine(
             adapter, [_bucket("examined", texts)], RefineConfig(seed=self.seed + draw)
         )
-        while True:
-            try:
-                next(steps)
-            except StopIteration as stop:
-                refined: Adapter = stop.value
-                return Outfit(
-                    refined.worn_tokens,
-                    refined.layout,
-                    refine_seconds=refined.seconds["refine"],
-                )
-            except TrainingError as error:
-                raise _Missing(str(error)) from error
+        try:
+            refined = finish(steps)
+        except TrainingError as error:
+            raise _Missing(str(error)) from error
+        return Outfit(refined.worn_tokens, refined.layout, refine_seconds=refined.seconds["refine"])
 
     def _conditions(self, source: Task, scored: Task, draw: int) -> list[str]:
         """Prompts of a task's train side that hold no item of the scored task's test side."""
