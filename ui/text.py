@@ -161,6 +161,12 @@ WARNING_TRY_REFINED = (
 EFFECT = "Effect on the model"
 EFFECT_MORE = "KL from base to adapted, nats on the next token of your own prompts."
 NEAREST = "Nearest training tasks, cosine"
+FAMILIARITY = (
+    "Nearer to training than {nearer:.0%} of the {n_tasks} unseen tasks in the report card. On "
+    "those about as near, adapters changed the score by {gain:+.2f} ({low:+.2f} to {high:+.2f}) "
+    "without the instruction."
+)
+FAMILIARITY_RANKS = "Rank correlation of nearness and gain: {correlation:+.2f}."
 NORMS = "Relative weight change"
 NORMS_MORE = "‖ΔW‖ / ‖W‖ by layer and matrix. It shows where and how much, not how well."
 

@@ -55,11 +55,22 @@ class NearestTask:
 
 
 @dataclass(frozen=True)
+class Familiarity:
+    nearer_than: float
+    n_tasks: int = 44
+    gain: float = 0.13
+    low: float = 0.02
+    high: float = 0.27
+    rank_correlation: float | None = 0.31
+
+
+@dataclass(frozen=True)
 class Inspection:
     effect: float | None
     relative_norms: Mapping[str, list[float]]
     nearest_tasks: tuple[NearestTask, ...]
     num_prompts: int
+    familiarity: Familiarity | None = None
 
 
 @dataclass(frozen=True)
@@ -266,7 +277,8 @@ class FakeEngine:
             NearestTask("yelp-neg-to-pos", "Rewrite a review to be positive", 0.16),
         )
         effect = (0.004 if useless else 0.42) if prompts else None
-        return Inspection(effect, norms, nearest, len(prompts))
+        familiarity = Familiarity(0.05 if useless else 0.61)
+        return Inspection(effect, norms, nearest, len(prompts), familiarity)
 
     def save(self, adapter: Adapter, path: Path) -> Path:
         if adapter.strength == 2.0:

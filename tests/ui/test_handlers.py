@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from dnd_engine.config import PromptLimits
 from dnd_engine.errors import AssetError
-from tests.ui.fake_engine import FakeEngine, slow_load
+from tests.ui.fake_engine import FakeEngine, Familiarity, Inspection, NearestTask, slow_load
 from tests.ui.reports import SHA, report
 from ui import text
 from ui.canvas import Arrangement, CanvasBucket
@@ -365,6 +366,19 @@ def test_checks_never_tick_what_was_not_measured() -> None:
     assert "dnd-icon-check" not in checks_html("failed", message="out of memory")
     assert "Could not be measured" in checks_html("failed", message="out of memory")
     assert norms_html({}) == ""
+
+
+def test_checks_tell_what_nearness_was_worth_on_unseen_tasks_where_that_is_known() -> None:
+    nearest = (NearestTask("sums", "Add", 0.5),)
+    known = Inspection(0.4, {}, nearest, 16, Familiarity(0.25, gain=-0.02, low=-0.1, high=0.05))
+    html = checks_html("done", known)  # type: ignore[arg-type]
+    assert "Nearer to training than 25% of the 44 unseen tasks" in html
+    assert "changed the score by -0.02 (-0.10 to +0.05)" in html
+    assert "Rank correlation of nearness and gain: +0.31." in html
+    unknown = checks_html("done", replace(known, familiarity=None))  # type: ignore[arg-type]
+    assert "unseen tasks" not in unknown
+    unranked = Familiarity(0.25, rank_correlation=None)
+    assert "Rank" not in checks_html("done", replace(known, familiarity=unranked))  # type: ignore[arg-type]
 
 
 def test_the_report_card_has_its_front_matter_cut_off() -> None:

@@ -169,8 +169,25 @@ def _nearest_html(inspection: "Inspection") -> str:
     )
     return (
         f"<div class='dnd-evidence'><h3>{text.NEAREST}</h3>"
-        f"<ul class='dnd-nearest'>{rows}</ul></div>"
+        f"<ul class='dnd-nearest'>{rows}</ul>{_familiarity_html(inspection)}</div>"
     )
+
+
+def _familiarity_html(inspection: "Inspection") -> str:
+    """Say what nearness was worth when the generator was examined on unseen tasks."""
+    found = inspection.familiarity
+    if found is None:
+        return ""
+    words = text.FAMILIARITY.format(
+        nearer=found.nearer_than,
+        n_tasks=found.n_tasks,
+        gain=found.gain,
+        low=found.low,
+        high=found.high,
+    )
+    if found.rank_correlation is not None:
+        words += " " + text.FAMILIARITY_RANKS.format(correlation=found.rank_correlation)
+    return f"<p class='dnd-facts'>{words}</p>"
 
 
 def _clip(share: float) -> float:
