@@ -42,7 +42,9 @@ def evaluate(
         str | None, typer.Option(help="With commas; default: all but generator_refined.")
     ] = None,
     modes: Annotated[str, typer.Option(help="full, bare, or both with a comma.")] = "full,bare",
-    limit_tasks: Annotated[int | None, typer.Option(min=1, help="Tasks, drawn by seed.")] = None,
+    limit_tasks: Annotated[
+        int | None, typer.Option(min=1, help="Tasks, drawn by seed, as many of each kind.")
+    ] = None,
     limit_items: Annotated[int, typer.Option(min=1, help="Test items per task.")] = 10,
     draws: Annotated[
         int, typer.Option(min=1, help="Prompt draws of the row generator; other rows have one.")

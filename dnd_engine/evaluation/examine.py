@@ -15,6 +15,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ def choose_tasks(
             as the generator was trained on them, in every format that it was.
         holdouts: For `heldout`, the kinds of novelty to take; none takes what the folders hold.
             `pair` and `format` are made here, from tasks that the generator was trained on.
-        limit: Tasks, drawn by seed over all.
+        limit: Tasks, drawn by seed, as many of each kind of novelty.
         seed: Of the draw, and of the wording of formats.
 
     Raises:
@@ -168,9 +169,19 @@ def choose_tasks(
         )
     ordered = sorted(found, key=lambda task: task.info.slug)
     if limit is not None and limit < len(ordered):
-        drawn = random.Random(f"{seed}:tasks").sample(ordered, limit)
-        ordered = sorted(drawn, key=lambda task: task.info.slug)
+        ordered = sorted(_draw_tasks(ordered, limit, seed), key=lambda task: task.info.slug)
     return tuple(ordered)
+
+
+def _draw_tasks(tasks: Sequence[Task], limit: int, seed: int) -> list[Task]:
+    """Some tasks, as many of each kind of novelty as there are, or as fit alike."""
+    kinds: dict[str, list[Task]] = defaultdict(list)
+    for task in tasks:
+        kinds[task.info.holdout].append(task)
+    rng = random.Random(f"{seed}:tasks")
+    shuffled = [rng.sample(kinds[kind], len(kinds[kind])) for kind in sorted(kinds)]
+    in_turn = (task for turn in zip_longest(*shuffled) for task in turn if task is not None)
+    return list(islice(in_turn, limit))
 
 
 def examine(

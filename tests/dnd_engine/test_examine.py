@@ -9,6 +9,7 @@ import json
 import math
 import random
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from collections.abc import Generator as Steps
 from dataclasses import replace
@@ -820,6 +821,17 @@ def test_seen_tasks_are_those_of_training_in_its_formats(folder: Path) -> None:
     found = choose_tasks([folder], ["sea", "sky~square", "gone"], split="train")
     assert [task.info.slug for task in found] == ["sea", "sky~square"]
     assert found[1].info.answer_format == "square"
+
+
+def test_a_limit_draws_as_many_tasks_of_each_kind_of_novelty(folder: Path) -> None:
+    kinds = ("family", "pair", "format")
+    chosen = choose_tasks([folder], TRAINED, split="heldout", holdouts=kinds, limit=7)
+    assert len({task.info.slug for task in chosen}) == 7
+    counts = Counter(task.info.holdout for task in chosen)
+    everything = choose_tasks([folder], TRAINED, split="heldout", holdouts=kinds)
+    there = Counter(task.info.holdout for task in everything)
+    most = max(counts.values())
+    assert all(counts[kind] >= min(there[kind], most - 1) for kind in kinds)
 
 
 def test_a_limit_draws_tasks_by_seed(folder: Path) -> None:
