@@ -182,6 +182,14 @@ def test_thirds_by_similarity_hold_every_row_and_every_task_once(report: dict[st
     assert ends == sorted(ends)
 
 
+def test_the_papers_ratio_stands_beside_measured_costs_with_what_it_leaves_out(
+    report: dict[str, Any],
+) -> None:
+    told = "Neither counts collecting checkpoints or training the generator."
+    assert told in full_page(report, ())
+    assert told not in full_page(report | {"cost": {}}, ())
+
+
 def test_gains_over_the_base_are_told_by_similarity_too(report: dict[str, Any]) -> None:
     found = report["similarity"]
     bare = [g for g in found["gains"] if g["mode"] == "bare"]
