@@ -76,12 +76,22 @@ def make_tasks(
     seed: Annotated[int, typer.Option(help="Of inputs and wordings.")] = 0,
     train: Annotated[int, typer.Option(min=1, help="Train examples of a task.")] = 200,
     test: Annotated[int, typer.Option(min=1, help="Test examples of a task.")] = 40,
+    operations: Annotated[
+        int | None,
+        typer.Option(help="Tasks, drawn by seed with every kind of holdout; default: all."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a folder of procedural tasks, whose answers are right by construction."""
     from dnd_engine.training.families import write_families
 
-    count = write_families(out, seed=seed, train_examples=train, test_examples=test)
+    count = write_families(
+        out,
+        seed=seed,
+        train_examples=train,
+        test_examples=test,
+        num_operations=operations,
+    )
     show({"folder": str(out), "num_tasks": count}, as_json, f"{out}: {count} tasks.")
 
 

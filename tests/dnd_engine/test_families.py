@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner, Result
 
+from dnd_engine.cli import app
 from dnd_engine.errors import ConfigError, TaskError
 from dnd_engine.training.families import apply_operation, operation_names, write_families
 from dnd_engine.training.families.compositions import HELD_OUT_PAIRS
@@ -22,8 +24,10 @@ from dnd_engine.training.families.inputs import Item, draw_items
 from dnd_engine.training.families.operation import Operation
 from dnd_engine.training.families.primitives import PRIMITIVES
 from dnd_engine.training.families.registry import all_inputs, all_operations
+from dnd_engine.training.families.sample import LEAST_OPERATIONS, sample_operations
 from dnd_engine.training.families.wording import make_wordings
 from dnd_engine.training.families.words import Vocabulary, vocabulary
+from dnd_engine.training.shared_inputs import SharedInputs
 from dnd_engine.training.tasks import Task, load_tasks
 
 NUM_TRAIN, NUM_TEST, NUM_VALIDATION = 60, 40, 20
@@ -42,13 +46,16 @@ def run(code: str, folder: Path, hash_seed: str = "random") -> str:
     return done.stdout.strip()
 
 
-def write(out: Path, seed: int = 0, hash_seed: str = "random") -> Path:
+def write(
+    out: Path, seed: int = 0, hash_seed: str = "random", num_operations: int | None = None
+) -> Path:
     numbers = f"seed={seed}, train_examples={NUM_TRAIN}, test_examples={NUM_TEST}"
+    numbers += f", num_operations={num_operations}"
     code = (
         "from dnd_engine.training.families import write_families\n"
         f"print(write_families(pathlib.Path(sys.argv[1]), {numbers}))"
     )
-    assert run(code, out, hash_seed) == str(len(all_operations()))
+    assert run(code, out, hash_seed) == str(num_operations or len(all_operations()))
     return out
 
 
@@ -395,3 +402,72 @@ def test_too_few_examples_are_refused(tmp_path: Path, train: int, test: int) -> 
     with pytest.raises(ConfigError, match=rf"at least 40 train and 1 test .* {train} and {test}"):
         write_families(tmp_path / "out", train_examples=train, test_examples=test)
     assert not list(tmp_path.iterdir())
+
+
+# Some operations in place of all
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("count", [LEAST_OPERATIONS, 13, 60, 200, 741])
+def test_a_sample_lacks_nothing_that_the_whole_has(count: int, seed: int) -> None:
+    everything = all_operations()
+    drawn = sample_operations(everything, count, seed)
+    assert len(drawn) == count
+    assert [*drawn] == [name for name in everything if name in drawn]
+    holdouts = Counter(op.holdout for op in drawn.values())
+    for name in ("primitive", "composition", "family"):
+        assert holdouts[name] == max(1, round(count * len(held_out(name)) / len(everything)))
+    trained = {name: op for name, op in drawn.items() if not op.holdout}
+    composed = set(chain.from_iterable(op.parts for op in trained.values()))
+    for op in drawn.values():
+        if op.holdout == "composition":
+            assert set(op.parts) <= trained.keys() & composed
+    kinds = Counter(op.kind for op in trained.values())
+    assert min(kinds.values()) >= 2
+    if count >= 60:
+        assert len(kinds) >= 19
+        assert any(op.options for op in trained.values())
+
+
+def test_another_seed_draws_other_operations() -> None:
+    one, same, other = (sample_operations(all_operations(), 60, seed) for seed in (0, 0, 1))
+    assert [*one] == [*same]
+    assert len(one.keys() & other.keys()) < 40
+
+
+def test_a_sampled_folder_is_a_part_of_the_whole_and_its_tasks_share_inputs(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Two tasks of a kind draw from the same texts: by luck a few have none in common."""
+    sampled = write(tmp_path / "tasks", num_operations=60)
+    found, whole = files(sampled), files(folder)
+    assert found.keys() < whole.keys()
+    assert all(found[path] == whole[path] for path in found if path != "tasks.csv")
+    lines = set(whole["tasks.csv"].splitlines())
+    assert set(found["tasks.csv"].splitlines()) < lines
+    trained = load_tasks(sampled, split="train")
+    shared = SharedInputs(
+        {i: (task, task.train[:-NUM_VALIDATION]) for i, task in enumerate(trained)},
+        make_examples=False,
+    )
+    assert len(shared.anchors) > 0.9 * len(trained)
+
+
+@pytest.mark.parametrize("count", [0, LEAST_OPERATIONS - 1, 743])
+def test_a_sample_of_too_few_or_too_many_operations_is_refused(tmp_path: Path, count: int) -> None:
+    with pytest.raises(ConfigError, match=rf"between 12 and 742 operations, got {count}\. Fewer w"):
+        write_families(tmp_path / "out", num_operations=count)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_draws_operations(tmp_path: Path) -> None:
+    def make(name: str, number: int) -> Result:
+        out = str(tmp_path / name)
+        sizes = ["--train", "40", "--test", "2", "--operations", str(number), "--json"]
+        return CliRunner().invoke(app, ["tasks", "make", out, *sizes])
+
+    assert json.loads(make("tasks", LEAST_OPERATIONS).stdout)["num_tasks"] == LEAST_OPERATIONS
+    assert len(load_tasks(tmp_path / "tasks")) == LEAST_OPERATIONS
+    refused = make("few", 5)
+    assert refused.exit_code == 1
+    assert "Error: expected between 12 and 742 operations, got 5." in refused.stderr

@@ -8,7 +8,7 @@ kinds, and pairs of primitives are held out.
 
 Where things are: `words` word lists, `inputs` input kinds, `scopes`, `primitives/` one function and
 its phrases each, `compositions` the pairs, `kinds/` texts with facts, `wording` frames,
-`registry` all operations by name, `write` the task folder.
+`registry` all operations by name, `sample` some of them, `write` the task folder.
 """
 
 from dnd_engine.training.families.registry import apply_operation, operation_names

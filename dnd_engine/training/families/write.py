@@ -14,6 +14,7 @@ from dnd_engine.errors import ConfigError, TaskError
 from dnd_engine.training.families.inputs import Item, draw_items
 from dnd_engine.training.families.operation import Operation
 from dnd_engine.training.families.registry import all_inputs, all_operations
+from dnd_engine.training.families.sample import sample_operations
 from dnd_engine.training.families.words import Side
 from dnd_engine.training.tasks import Example, Task, TaskInfo, write_tasks
 
@@ -30,22 +31,30 @@ _COMMONEST_SHARE = 0.6
 
 
 def write_families(
-    out: Path, *, seed: int = 0, train_examples: int = 200, test_examples: int = 40
+    out: Path,
+    *,
+    seed: int = 0,
+    train_examples: int = 200,
+    test_examples: int = 40,
+    num_operations: int | None = None,
 ) -> int:
-    """Write every operation as a task of a new folder.
+    """Write every operation as a task of a new folder, or some of them.
 
     Args:
         out: Folder that does not exist yet; it appears complete or not at all.
-        seed: Of the inputs and of which wording goes with which. Equal seeds give equal bytes.
+        seed: Of the inputs and of which wording goes with which, and of the operations if only
+            some are wanted. Equal seeds give equal bytes; a task is the same with or without the
+            others.
         train_examples: Of each task; the last 20 use wordings kept for validation.
         test_examples: Of each task, on other words and with a wording of their own.
+        num_operations: How many to draw (see `sample_operations`); None is all.
 
     Returns:
         The number of tasks.
 
     Raises:
         TaskError: If the folder exists.
-        ConfigError: If the numbers are too small, or so large that inputs run out.
+        ConfigError: If the numbers are too small, or so large that inputs or operations run out.
     """
     if train_examples < _MIN_TRAIN or test_examples < 1:
         raise ConfigError(
@@ -54,13 +63,17 @@ def write_families(
         )
     if out.exists():
         raise TaskError(f"`{out}` exists already. Choose a new folder, or remove it first.")
+    operations = all_operations()
+    if num_operations is not None:
+        operations = sample_operations(operations, num_operations, seed)
+    kinds = {op.kind for op in operations.values()}
     counts: Mapping[Side, int] = {"train": train_examples, "test": test_examples}
     pools = {
         (kind, side): draw_items(kind, make, side, _ITEMS_PER_EXAMPLE * count, seed)
         for kind, make in all_inputs().items()
+        if kind in kinds
         for side, count in counts.items()
     }
-    operations = all_operations()
     bar = tqdm(operations.values(), desc="Make task families", unit="task", leave=False)
     tasks = [
         Task(
