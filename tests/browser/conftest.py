@@ -13,6 +13,7 @@ import pytest
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from dnd_engine.config import PromptLimits
@@ -135,6 +136,20 @@ class Visit:
     def shot(self, name: str, *, full: bool = True) -> None:
         ARTIFACTS.mkdir(exist_ok=True)
         self.page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=full)
+
+    def check_accessible(self) -> None:
+        """Nothing serious for axe, and nothing wider than the screen."""
+        # Colours in transition, and words half under the sticky bar, have no contrast to measure.
+        self.page.evaluate("window.scrollTo(0, document.documentElement.scrollHeight)")
+        self.page.wait_for_timeout(300)
+        found = Axe().run(self.page).response["violations"]
+        serious = [
+            (violation["id"], [node["html"][:160] for node in violation["nodes"]])
+            for violation in found
+            if violation["impact"] in ("serious", "critical")
+        ]
+        assert serious == []
+        assert self.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
 
 
 def has_class(name: str) -> Any:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
 from dnd_engine.errors import AssetError
@@ -279,7 +278,7 @@ def test_the_report_card_shows_pictures_first_and_every_part_of_the_examination(
     expect(report).to_contain_text("How good is this generator on unseen tasks?")
     expect(report.locator(".dnd-forest-mode")).to_have_count(2)
     expect(report.locator(".dnd-verdict-card")).to_have_count(2)
-    _check(visit)
+    visit.check_accessible()
     visit.page.evaluate("window.scrollTo(0, 0)")
     visit.shot(f"report-{'dark' if dark else 'light'}-{size['width']}")
     visit.page.get_by_label("New operation", exact=True).check()
@@ -320,35 +319,21 @@ def test_nothing_serious_stands_in_the_way_of_anyone(
     visit = visits(dark=dark, size=size)
     kind = f"{'dark' if dark else 'light'}-{size['width']}"
     visit.shot(f"first-{kind}")
-    _check(visit)
+    visit.check_accessible()
     visit.page.locator("#dnd-example-all").click()
     expect(visit.page.locator("#dnd-hint")).to_have_text("7 files, 78 prompts")
     visit.drop([write("scan.pdf", "x"), write("empty.txt", "")], "Legal")
     visit.card("tables.jsonl").locator(".dnd-x").first.click()
     expect(visit.page.locator(".dnd-card.is-error")).to_have_count(1)
     visit.shot(f"canvas-{kind}")
-    _check(visit)
+    visit.check_accessible()
     visit.synthesize()
     visit.ask("Question: which?")
     visit.idle()
     expect(visit.page.locator("#dnd-checks")).to_contain_text("Changes the model")
     visit.page.locator("#dnd-sampling").get_by_text("Sampling").click()
     visit.shot(f"ready-{kind}")
-    _check(visit)
-
-
-def _check(visit: Visit) -> None:
-    # Colours in transition, and words half under the sticky bar, have no contrast to measure.
-    visit.page.evaluate("window.scrollTo(0, document.documentElement.scrollHeight)")
-    visit.page.wait_for_timeout(300)
-    found = Axe().run(visit.page).response["violations"]
-    serious = [
-        (violation["id"], [node["html"][:160] for node in violation["nodes"]])
-        for violation in found
-        if violation["impact"] in ("serious", "critical")
-    ]
-    assert serious == []
-    assert visit.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    visit.check_accessible()
 
 
 def test_motion_stops_for_those_who_ask(visits: Visits) -> None:

@@ -185,7 +185,7 @@ class FakeEngine:
                 "without a blank line). Put a blank line between instruction and input, or add "
                 "prompts."
             )
-        pause = self.stage_seconds * (10 if any("SLOW" in text for text in texts) else 1) / 5
+        pause = self.stage_seconds * (30 if any("SLOW" in text for text in texts) else 1) / 5
         try:
             if not config.labels:
                 for done in (0, 0.5):
@@ -234,18 +234,18 @@ class FakeEngine:
             else f"```sql\nSELECT name FROM cars WHERE colour = 'red'\n``` asked {question} "
             f"under {adapter.sha256[:8] if adapter else ''}".split(" ")
         )
-        with self.lock:
-            try:
-                for count in range(1, max(len(base_words), len(adapted_words)) + 1):
+        try:
+            for count in range(1, max(len(base_words), len(adapted_words)) + 1):
+                with self.lock:
                     time.sleep(self.word_seconds)
-                    yield ChatStep(
-                        self._reply(base_words, count, sampling),
-                        None if adapter is None else self._reply(adapted_words, count, sampling),
-                    )
-                    if count >= sampling.max_new_tokens:
-                        return
-            finally:
-                self.closed_chats += 1
+                yield ChatStep(
+                    self._reply(base_words, count, sampling),
+                    None if adapter is None else self._reply(adapted_words, count, sampling),
+                )
+                if count >= sampling.max_new_tokens:
+                    return
+        finally:
+            self.closed_chats += 1
 
     @staticmethod
     def _reply(words: list[str], count: int, sampling: Sampling) -> Reply:

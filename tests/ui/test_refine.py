@@ -218,6 +218,7 @@ def test_labels_are_offered_only_where_enough_prompts_have_one(
         updates = make(on, session, arrange(SQL={name: prompts(count, **label)}), request_of("s"))
         assert updates["refine_labels"].visible is offered
         assert updates["refine_labels"].value is False
+        assert updates["refine_labels"].interactive is True
     started, *_, done = refine(on, session, request_of("s"), labels=True)
     assert engine.refinements[-1]["labels"] is True
     assert "Ask" not in started["stages"]

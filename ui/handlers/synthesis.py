@@ -52,7 +52,9 @@ class SynthesisHandlers(RunHandlers):
             **self._over(session, run),
             **self._show(session),
             **_suggestion_buttons(session.suggestions),
-            "refine_labels": gr.Checkbox(value=False, visible=_labelled(made.buckets)),
+            "refine_labels": gr.Checkbox(
+                value=False, visible=_labelled(made.buckets), interactive=True
+            ),
             "inbox": {"op": "fold"},
         }
 

@@ -1,0 +1,233 @@
+"""Refine in a real browser: offered, run, stopped, undone, failed; for everyone."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import DESK, PHONE, Visit, Visits
+from tests.ui.fake_engine import FakeEngine
+
+pytestmark = pytest.mark.browser
+Write = Callable[[str, str | bytes], Path]
+
+
+def prompts(count: int, word: str = "good", **more: str) -> str:
+    rows = ({"prompt": f"Say yes.\n\n{word} {i}", **more} for i in range(count))
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def made(visit: Visit, path: Path) -> str:
+    """Make an adapter of a file, and return its hash."""
+    visit.drop([path], "SQL")
+    visit.ready(path.name)
+    visit.synthesize()
+    expect(visit.page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
+    return visit.page.locator("#dnd-adapter code").inner_text()
+
+
+def refined(visit: Visit) -> None:
+    expect(visit.page.locator("#dnd-adapter")).to_contain_text("refined in 28 s", timeout=30_000)
+
+
+def test_refine_makes_another_adapter_and_undo_brings_the_first_back(
+    visit: Visit, write: Write, engine: FakeEngine
+) -> None:
+    page = visit.page
+    before = made(visit, write("a.jsonl", prompts(9)))
+    map_before = page.locator("#dnd-norms .dnd-heat").inner_html()
+    expect(page.locator("#dnd-refine")).to_be_hidden()
+    expect(page.locator("#dnd-undo")).to_be_hidden()
+    visit.enter(page.locator("#dnd-strength input[type=number]"), "1.4")
+    expect(page.locator("#dnd-adapter code")).not_to_have_text(before)
+    expect(page.locator("#dnd-download")).to_be_enabled()
+    before = page.locator("#dnd-adapter code").inner_text()
+    page.locator("#dnd-refine-open").click()
+    offer = page.locator("#dnd-refine")
+    expect(offer).to_contain_text("teaches the adapter to answer without the instruction")
+    page.locator("#dnd-refine-start").click()
+    stages = page.locator("#dnd-stages")
+    expect(stages).to_contain_text("Refining the adapter")
+    expect(stages.locator("li.is-running")).to_contain_text("Loss")
+    expect(page.locator("#dnd-refine-open")).to_be_disabled()
+    refined(visit)
+    expect(offer).to_be_hidden()
+    expect(page.locator("#dnd-adapter code")).not_to_have_text(before)
+    expect(page.locator("#dnd-strength input[type=number]")).to_have_value("1")
+    assert page.locator("#dnd-norms .dnd-heat").inner_html() != map_before
+    expect(page.locator("#dnd-checks")).to_contain_text("Changes the model")
+    with page.expect_download() as download:
+        page.locator("#dnd-download").click()
+    assert download.value.suggested_filename.startswith("sql-refined-")
+    stages.locator("summary").click()
+    for stage in ("Ask", "Refine", "Check"):
+        expect(stages.locator("li.is-done").filter(has_text=stage)).to_have_count(1)
+    visit.ask("After")
+    visit.idle()
+    refinements, calls = len(engine.refinements), len(engine.calls)
+    page.locator("#dnd-undo").click()
+    expect(page.locator("#dnd-adapter code")).to_have_text(before)
+    expect(page.locator("#dnd-undo")).to_be_hidden()
+    expect(page.locator("#dnd-strength input[type=number]")).to_have_value("1.4")
+    expect(page.locator("#dnd-checks")).to_contain_text("Changes the model")
+    expect(page.locator("#dnd-stages summary")).to_contain_text("How it was made")
+    expect(page.locator("#dnd-adapter")).not_to_contain_text("refined")
+    assert page.locator("#dnd-norms .dnd-heat").inner_html() == map_before
+    with page.expect_download() as download:
+        page.locator("#dnd-download").click()
+    assert download.value.suggested_filename == f"sql-{before}.zip"
+    visit.ask("Back")
+    visit.idle()
+    expect(visit.answer("adapted")).to_contain_text(before)
+    assert (len(engine.refinements), len(engine.calls)) == (refinements, calls)
+
+
+def test_the_chat_goes_on_meanwhile_and_stop_keeps_the_adapter(
+    visit: Visit, write: Write, engine: FakeEngine
+) -> None:
+    page = visit.page
+    before = made(visit, write("slow.jsonl", prompts(9, "SLOW")))
+    page.locator("#dnd-refine-open").click()
+    page.locator("#dnd-refine-start").click()
+    expect(page.locator("#dnd-stages li.is-running")).to_contain_text("Loss")
+    visit.ask("Meanwhile")
+    expect(visit.answer("adapted")).to_contain_text("SELECT")
+    expect(page.locator("#dnd-stages")).to_contain_text("Refining the adapter")
+    page.locator("#dnd-refine-stop").click()
+    expect(page.locator("#dnd-stages")).to_contain_text("The adapter is as it was before.")
+    expect(page.locator("#dnd-refine-start")).to_be_visible()
+    expect(page.locator("#dnd-adapter code")).to_have_text(before)
+    expect(page.locator("#dnd-refine-open")).to_be_enabled()
+    page.wait_for_timeout(1000)
+    assert engine.refinements[-1]["steps"] < 10
+    visit.shot("refine-stopped")
+
+
+def test_an_adapter_that_does_nothing_is_offered_a_way_out(visit: Visit, write: Write) -> None:
+    page = visit.page
+    made(visit, write("far.jsonl", prompts(9, "NOTHING")))
+    expect(page.locator("#dnd-warning")).to_contain_text("You can refine it below")
+    expect(page.locator("#dnd-refine")).to_be_visible()
+    page.locator("#dnd-refine-later").click()
+    expect(page.locator("#dnd-refine")).to_be_hidden()
+    page.locator("#dnd-refine-open").click()
+    page.locator("#dnd-refine-start").click()
+    refined(visit)
+    expect(page.locator("#dnd-checks")).to_contain_text("refined on your own prompts since")
+    expect(page.locator("#dnd-warning")).to_be_hidden()
+    expect(page.locator("#dnd-download")).to_have_text("Download PEFT zip")
+    page.locator("#dnd-undo").click()
+    expect(page.locator("#dnd-warning")).to_contain_text("unlikely to help")
+    expect(page.locator("#dnd-download")).to_have_text("Download anyway")
+
+
+def test_too_few_prompts_are_told_and_nothing_is_lost(visit: Visit, write: Write) -> None:
+    page = visit.page
+    before = made(visit, write("short.txt", "one\ntwo\nthree\n"))
+    page.locator("#dnd-refine-open").click()
+    page.locator("#dnd-refine-start").click()
+    stages = page.locator("#dnd-stages")
+    expect(stages).to_contain_text("Not refined; the adapter is as it was.")
+    expect(stages).to_contain_text("Put a blank line between instruction and input")
+    expect(stages.locator("li.is-failed")).to_contain_text("Ask")
+    expect(page.locator("#dnd-adapter code")).to_have_text(before)
+    expect(page.locator("#dnd-refine-start")).to_be_visible()
+    expect(page.locator("#dnd-download")).to_be_enabled()
+
+
+def test_labels_are_learnt_only_if_there_are_some_and_one_asks(
+    visit: Visit, write: Write, engine: FakeEngine
+) -> None:
+    page = visit.page
+    labels = page.get_by_label("Learn from the labels")
+    made(visit, write("bare.jsonl", prompts(9)))
+    page.locator("#dnd-refine-open").click()
+    expect(page.locator("#dnd-refine-start")).to_be_visible()
+    expect(labels).to_be_hidden()
+    page.get_by_role("button", name="Edit prompts").click()
+    visit.drop([write("labelled.jsonl", prompts(9, "fine", label="yes"))], "SQL")
+    visit.ready("labelled.jsonl")
+    page.locator("#dnd-synthesize").click()
+    expect(page.locator("#dnd-adapter")).to_contain_text("18 prompts from 2 files")
+    page.locator("#dnd-refine-open").click()
+    expect(labels).to_be_visible()
+    expect(labels).not_to_be_checked()
+    labels.check()
+    visit.shot("refine-labels")
+    page.locator("#dnd-refine-start").click()
+    expect(page.locator("#dnd-adapter")).to_contain_text("refined on labels in 28 s")
+    assert engine.refinements[-1]["labels"] is True
+
+
+def test_refine_can_be_done_from_the_keyboard(visit: Visit, write: Write) -> None:
+    page = visit.page
+    made(visit, write("a.jsonl", prompts(9, "SLOW", label="yes")))
+    opener = page.locator("#dnd-refine-open")
+    opener.focus()
+    page.keyboard.press("Enter")
+    labels, start = page.get_by_label("Learn from the labels"), page.locator("#dnd-refine-start")
+    expect(start).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(labels).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(start).to_be_focused()
+    page.keyboard.press("Enter")
+    stop = page.locator("#dnd-refine-stop")
+    expect(stop).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(stop).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#dnd-stages")).to_contain_text("The adapter is as it was before.")
+
+
+def test_two_visitors_refine_their_own(visits: Visits, write: Write) -> None:
+    one, two = visits(), visits()
+    path = write("a.jsonl", prompts(9))
+    before = made(one, path)
+    assert made(two, path) == before
+    one.page.locator("#dnd-refine-open").click()
+    one.page.locator("#dnd-refine-start").click()
+    refined(one)
+    expect(two.page.locator("#dnd-adapter code")).to_have_text(before)
+    expect(two.page.locator("#dnd-undo")).to_be_hidden()
+    two.ask("Mine")
+    two.idle()
+    expect(two.answer("adapted")).to_contain_text(before)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_nothing_serious_stands_in_the_way_of_refining(
+    visits: Visits, write: Write, dark: bool, size: dict[str, int]
+) -> None:
+    visit = visits(dark=dark, size=size)
+    page, kind = visit.page, f"{'dark' if dark else 'light'}-{size['width']}"
+    made(visit, write("few.jsonl", prompts(7, "SLOW NOTHING", label="yes")))
+    visit.check_accessible()
+    page.locator("#dnd-refine-start").click()
+    expect(page.locator("#dnd-stages")).to_contain_text("Not refined")
+    _shot(visit, f"refine-failed-{kind}")
+    visit.check_accessible()
+    page.get_by_role("button", name="Edit prompts").click()
+    visit.drop([write("more.jsonl", prompts(9, "fine", label="yes"))], "SQL")
+    visit.ready("more.jsonl")
+    page.locator("#dnd-synthesize").click()
+    expect(page.locator("#dnd-adapter")).to_contain_text("16 prompts", timeout=30_000)
+    expect(page.get_by_label("Learn from the labels")).to_be_visible()
+    _shot(visit, f"refine-offer-{kind}")
+    visit.check_accessible()
+    page.locator("#dnd-refine-start").click()
+    expect(page.locator("#dnd-stages li.is-running")).to_contain_text("s left")
+    _shot(visit, f"refine-running-{kind}")
+    visit.check_accessible()
+    refined(visit)
+    expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
+    _shot(visit, f"refine-done-{kind}")
+    visit.check_accessible()
+
+
+def _shot(visit: Visit, name: str) -> None:
+    visit.page.evaluate("window.scrollTo(0, 0)")
+    visit.shot(name)
