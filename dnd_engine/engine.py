@@ -71,7 +71,7 @@ from dnd_engine.models import (
     resolve,
 )
 from dnd_engine.steps import finish
-from dnd_engine.training.refine import refine
+from dnd_engine.training.refine import Refined, refine
 from dnd_engine.training.tasks import Example
 
 __all__ = ["Engine", "EngineInfo", "Progress"]
@@ -382,7 +382,7 @@ class Engine:
         started = time.monotonic()
         counting = [b for b in check_buckets(buckets, self.config.limits) if b.weight > 0]
         prompts = {p.text: p for b in counting for p in b.prompts}.values()
-        examples = [Example(p.text, p.label or "") for p in prompts if p.label or not config.labels]
+        examples = [Example(p.text, p.label or "") for p in prompts]
         layout = self._folder.config.layout
         shared = self._generator.shared.detach().to(torch.bfloat16)
         steps = refine(
@@ -399,7 +399,7 @@ class Engine:
             try:
                 step = next(steps)
             except StopIteration as stop:
-                tokens: Tensor = stop.value.to(torch.bfloat16)
+                made: Refined = stop.value
                 break
             detail = "Asking the teacher" if step.stage == "ask" else f"Loss {step.loss:.3f}"
             if step.seconds_left is not None:
@@ -408,14 +408,14 @@ class Engine:
         refined = {
             "from_sha256": adapter.sha256,
             "labels": config.labels,
-            "num_prompts": len(examples),
+            "num_prompts": made.num_prompts,
             "steps": config.steps,
             "seed": config.seed,
         }
         return replace(
             adapter,
             name=f"{adapter.name}-refined",
-            tokens=tokens,
+            tokens=made.tokens.to(torch.bfloat16),
             strength=1.0,
             provenance={**adapter.provenance, "refined": refined},
             seconds={**adapter.seconds, "refine": time.monotonic() - started},

@@ -79,7 +79,7 @@ def refine(
         "refine": made.seconds["refine"],
         "write": time.monotonic() - started,
     }
-    texts = effect_prompts(buckets, seed)
+    texts = effect_prompts([b for b in buckets if b.weight > 0], seed)
     before, after = (engine.inspect(a, texts).effect for a in (start, made))
     num_prompts = made.provenance["refined"]["num_prompts"]
     show(

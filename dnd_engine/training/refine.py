@@ -35,11 +35,11 @@ from dnd_engine.training.examples import (
 )
 from dnd_engine.training.objectives import teacher_divergence
 from dnd_engine.training.tasks import Example
-from dnd_engine.training.teacher import TeacherAnswers, greedy_answers, listen
+from dnd_engine.training.teacher import greedy_answers, listen
 
-__all__ = ["RefineStep", "refine"]
+__all__ = ["RefineStep", "Refined", "refine"]
 
-_ANSWERED_TOGETHER = 16
+_ASKED_TOGETHER = 16
 """Prompts that the teacher answers in one batch; between batches others may use the base."""
 
 
@@ -59,11 +59,24 @@ class RefineStep:
 
 
 @dataclass(frozen=True, slots=True)
+class Refined:
+    """What a refinement made."""
+
+    tokens: Float[Tensor, "tokens rows cols"]
+    """Weight tokens in float32 on the CPU."""
+    num_prompts: int
+    """Prompts that were learnt from."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Lesson:
     """One prompt as teacher and student read it."""
 
     bare: EncodedExample
     full: EncodedExample
+    said: tuple[Tensor, Tensor, Tensor] | None
+    """Tokens, log-probabilities and rest of the teacher (see `TeacherAnswers`) at each token of its
+    answer; None where a label is learnt."""
 
 
 def refine(
@@ -75,75 +88,77 @@ def refine(
     examples: Sequence[Example],
     teacher: FittedLoRA | None,
     config: RefineConfig,
-) -> Steps[RefineStep, None, Float[Tensor, "tokens rows cols"]]:
+) -> Steps[RefineStep, None, Refined]:
     """Train weight tokens on a few examples, step by step; closing the iterator cancels.
 
     Args:
         base: The frozen base.
         host: Of the base.
-        lock: Guards the two; held during each step, not between steps.
+        lock: Guards the two; held during each batch and step, not between them.
         start: Weight tokens to start from; not changed.
         layout: Theirs.
-        examples: Prompts with a bare input. Responses count only if `config.labels`.
+        examples: Prompts; those without a bare input are left out. Responses count only if
+            `config.labels`, and then those without one are left out.
         teacher: What the base wears to answer full prompts; not used with labels.
         config: How long and how fast.
 
     Yields:
-        Progress, after every batch of questions and every step.
-
-    Returns:
-        The refined weight tokens in float32 on the CPU, by `StopIteration.value`.
+        Progress, before every batch of questions and after every step.
 
     Raises:
-        TrainingError: If too few examples can be used, or the loss is no longer finite.
+        TrainingError: If too few examples can be used, or the loss or its gradient is not finite.
     """
     chosen = _choose(examples, base, config)
-    answers: TeacherAnswers | None = None
-    if not config.labels:
-        answered: list[Example] = []
-        for first in range(0, len(chosen), _ANSWERED_TOGETHER):
+    lessons: list[_Lesson] = []
+    if config.labels:
+        lessons = [_lesson(example, None, base) for example in chosen]
+    else:
+        for first in range(0, len(chosen), _ASKED_TOGETHER):
             yield RefineStep("ask", first, len(chosen))
-            part = chosen[first : first + _ANSWERED_TOGETHER]
+            part = chosen[first : first + _ASKED_TOGETHER]
             with lock, host.wearing(teacher), torch.inference_mode():
-                texts = greedy_answers(part, base, config.max_answer_tokens)
-            answered += [replace(e, response=t) for e, t in zip(part, texts, strict=True) if t]
-        if len(answered) < config.least_prompts:
+                lessons += _ask(part, base, config)
+        if len(lessons) < config.least_prompts:
             raise TrainingError(
                 f"refine: the teacher ended its answer within {config.max_answer_tokens} tokens "
-                f"for {len(answered)} of {len(chosen)} prompts, {config.least_prompts} are needed. "
+                f"for {len(lessons)} of {len(chosen)} prompts, {config.least_prompts} are needed. "
                 "Give prompts that ask for short answers, or labelled ones."
             )
-        chosen = answered
-        with lock, host.wearing(teacher), torch.inference_mode():
-            answers = listen(chosen, base)
-    lessons = [_lesson(example, base) for example in chosen]
     tokens = nn.Parameter(start.detach().float().to(base.device, copy=True))
     optimizer = torch.optim.AdamW([tokens], lr=config.learning_rate, weight_decay=0.0)
     started = time.monotonic()
     for step in range(config.steps):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * _schedule(step, config)
-        drawn = _draw(len(lessons), step, config)
+        drawn = [(lessons[i], mode) for i, mode in _draw(len(lessons), step, config)]
         with lock:
-            value = _step(base, host, tokens, layout, lessons, answers, drawn, optimizer, config)
-        if not math.isfinite(value):
+            loss = _loss(base, host, tokens, layout, drawn)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_([tokens], config.clip_norm).item()
+        value = loss.item()
+        if not math.isfinite(value + norm):
             raise TrainingError(
-                f"refine, step {step + 1}: loss {value}. Lower the learning rate "
-                f"({config.learning_rate}), or start from another adapter."
+                f"refine, step {step + 1}: loss {value}, gradient norm {norm}. Lower the learning "
+                f"rate ({config.learning_rate}), or start from another adapter."
             )
+        optimizer.step()
         left = (time.monotonic() - started) / (step + 1) * (config.steps - step - 1)
         yield RefineStep("refine", step + 1, config.steps, value, left)
-    return tokens.detach().cpu()
+    return Refined(tokens.detach().cpu(), len(lessons))
 
 
 def _choose(examples: Sequence[Example], base: BaseModel, config: RefineConfig) -> list[Example]:
-    """A seeded draw of distinct prompts with a bare input, short enough for a step."""
-    distinct = {e.prompt: e for e in examples if e.bare is not None}
-    order = sorted(distinct)
+    """A seeded draw of distinct prompts that can be learnt from, short enough for a step."""
+    distinct = {e.prompt: e for e in examples}
+    learnable = {p: e for p, e in distinct.items() if e.response or not config.labels}
+    split = [p for p, e in learnable.items() if e.bare is not None]
+    order = sorted(split)
     random.Random(f"{config.seed}:refine").shuffle(order)
     chosen: list[Example] = []
     too_long = 0
     for prompt in order:
+        # Without labels, what an example answers must not matter.
         example = distinct[prompt] if config.labels else replace(distinct[prompt], response="")
         encoded = encode_example(base.tokenizer, example, "full")
         assert encoded is not None
@@ -152,29 +167,46 @@ def _choose(examples: Sequence[Example], base: BaseModel, config: RefineConfig) 
         elif len(chosen) < config.max_prompts:
             chosen.append(example)
     if len(chosen) < config.least_prompts:
-        without = len({e.prompt for e in examples}) - len(distinct)
+        unusable = [
+            (len(distinct) - len(learnable), "without a label"),
+            (len(learnable) - len(split), "without a blank line"),
+            (too_long, f"of more than {config.max_tokens} tokens"),
+        ]
+        told = ", ".join(f"{count} {why}" for count, why in unusable if count)
         raise TrainingError(
             f"refine needs {config.least_prompts} or more different prompts that are an "
-            f"instruction, a blank line and an input; got {len(chosen)} ({without} without a blank "
-            f"line, {too_long} of more than {config.max_tokens} tokens). Put a blank line between "
-            "instruction and input, or add prompts."
+            f"instruction, a blank line and an input{', labelled' if config.labels else ''}; got "
+            f"{len(chosen)} of {len(distinct)}{f' ({told})' if told else ''}. Add prompts, or mend "
+            "those that do not fit."
         )
     return chosen
 
 
-def _lesson(example: Example, base: BaseModel) -> _Lesson:
+def _ask(examples: Sequence[Example], base: BaseModel, config: RefineConfig) -> list[_Lesson]:
+    """What the model, as it stands, answers to full prompts, where it ends its answer."""
+    texts = greedy_answers(examples, base, config.max_answer_tokens)
+    answered = [replace(e, response=t) for e, t in zip(examples, texts, strict=True) if t]
+    heard = listen(answered, base)
+    places = map(heard.of, range(len(answered)))
+    said = [(heard.tokens[at], heard.log_probs[at], heard.rest[at]) for at in places]
+    return [_lesson(e, s, base) for e, s in zip(answered, said, strict=True)]
+
+
+def _lesson(
+    example: Example, said: tuple[Tensor, Tensor, Tensor] | None, base: BaseModel
+) -> _Lesson:
     bare = encode_example(base.tokenizer, example, "bare")
     full = encode_example(base.tokenizer, example, "full")
     assert bare is not None
     assert full is not None
-    return _Lesson(bare, full)
+    return _Lesson(bare, full, said)
 
 
 def _draw(count: int, step: int, config: RefineConfig) -> list[tuple[int, Mode]]:
     """Lessons of one step: every epoch in an order of its own, mostly bare."""
-    places = range(step * config.batch_size, (step + 1) * config.batch_size)
+    size = min(count, config.batch_size)
     drawn: list[tuple[int, Mode]] = []
-    for place in places[: max(1, min(count, config.batch_size))]:
+    for place in range(step * size, (step + 1) * size):
         epoch, at = divmod(place, count)
         order = list(range(count))
         random.Random(f"{config.seed}:refine:{epoch}").shuffle(order)
@@ -183,39 +215,27 @@ def _draw(count: int, step: int, config: RefineConfig) -> list[tuple[int, Mode]]
     return drawn
 
 
-def _step(
+def _loss(
     base: BaseModel,
     host: LoRAHost,
     tokens: nn.Parameter,
     layout: LoRALayout,
-    lessons: Sequence[_Lesson],
-    answers: TeacherAnswers | None,
-    drawn: Sequence[tuple[int, Mode]],
-    optimizer: torch.optim.Optimizer,
-    config: RefineConfig,
-) -> float:
-    rows = [lessons[i].bare if mode == "bare" else lessons[i].full for i, mode in drawn]
+    drawn: Sequence[tuple[_Lesson, Mode]],
+) -> Tensor:
+    """Nats per answer token, mean over lessons: from the teacher, or from the labels."""
+    rows = [lesson.bare if mode == "bare" else lesson.full for lesson, mode in drawn]
+    said = [lesson.said for lesson, _ in drawn if lesson.said is not None]
     batch = pack([rows]).to(base.device)
     with host.wearing(host.fit(tokens[None], layout)):
-        if answers is None:
-            losses = response_losses(base.model, batch).nll
-        else:
-            logits, _ = answer_logits(base.model, batch)
-            at = [answers.of(i) for i, _ in drawn]
-            said = (answers.tokens, answers.log_probs, answers.rest)
-            top, log_probs, rest = (
-                torch.cat([part[a] for a in at]).to(base.device) for part in said
-            )
-            divergence = teacher_divergence(logits, top.long(), log_probs, rest)
-            owner = batch.owner[batch.predicts]
-            counts = torch.bincount(owner, minlength=len(drawn))
-            losses = divergence.new_zeros(len(drawn)).index_add(0, owner, divergence) / counts
-    loss = losses.mean()
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_([tokens], config.clip_norm)
-    optimizer.step()
-    return loss.item()
+        if not said:
+            return response_losses(base.model, batch).nll.mean()
+        logits, _ = answer_logits(base.model, batch)
+    top, log_probs, rest = (torch.cat(part).to(base.device) for part in zip(*said, strict=True))
+    divergence = teacher_divergence(logits, top.long(), log_probs, rest)
+    owner = batch.owner[batch.predicts]
+    counts = torch.bincount(owner, minlength=len(drawn))
+    sums = divergence.new_zeros(len(drawn)).index_add(0, owner, divergence)
+    return (sums / counts).mean()
 
 
 def _schedule(step: int, config: RefineConfig) -> float:

@@ -14,7 +14,7 @@ from dnd_engine.errors import ConfigError, TrainingError
 from dnd_engine.lora import LoRAHost
 from dnd_engine.models import BaseModel
 from dnd_engine.training.examples import encode_example, pack, response_losses
-from dnd_engine.training.refine import RefineStep, refine
+from dnd_engine.training.refine import Refined, RefineStep, _draw, refine
 from dnd_engine.training.tasks import Example
 from tests.dnd_engine.tiny import LAYOUT, random_tokens
 
@@ -39,12 +39,12 @@ def refining(
     config: RefineConfig,
     examples: tuple[Example, ...] = EXAMPLES,
     lock: Any = None,
-) -> Steps[RefineStep, None, Tensor]:
+) -> Steps[RefineStep, None, Refined]:
     host = LoRAHost(base.model, LAYOUT)
     return refine(base, host, lock or threading.Lock(), start(), LAYOUT, examples, None, config)
 
 
-def finish(steps: Steps[RefineStep, None, Tensor]) -> tuple[list[RefineStep], Tensor]:
+def finish(steps: Steps[RefineStep, None, Refined]) -> tuple[list[RefineStep], Refined]:
     seen = []
     while True:
         try:
@@ -61,8 +61,9 @@ def bare_loss(base: BaseModel, tokens: Tensor) -> float:
 
 
 def test_labels_are_learnt_on_bare_inputs(base: BaseModel) -> None:
-    seen, tokens = finish(refining(base, replace(LABELS, steps=30)))
-    assert bare_loss(base, tokens) < 0.7 * bare_loss(base, start())
+    seen, made = finish(refining(base, replace(LABELS, steps=30)))
+    assert made.num_prompts == len(EXAMPLES)
+    assert bare_loss(base, made.tokens) < 0.7 * bare_loss(base, start())
     assert [step.done for step in seen] == list(range(1, 31))
     assert all(step.stage == "refine" and step.total == 30 for step in seen)
     assert seen[-1].seconds_left == 0
@@ -77,9 +78,9 @@ def test_the_start_is_not_changed_and_the_same_seed_gives_the_same_adapter(base:
     _, one = finish(refine(base, host, lock, tokens, LAYOUT, EXAMPLES, None, LABELS))
     _, other = finish(refine(base, host, lock, tokens, LAYOUT, EXAMPLES[::-1], None, LABELS))
     assert torch.equal(tokens, start())
-    assert torch.equal(one, other)
+    assert torch.equal(one.tokens, other.tokens)
     _, third = finish(refining(base, replace(LABELS, seed=1)))
-    assert not torch.equal(one, third)
+    assert not torch.equal(one.tokens, third.tokens)
 
 
 def test_without_labels_the_student_comes_to_agree_with_the_teacher(
@@ -125,16 +126,37 @@ def test_the_lock_is_free_between_steps_and_closing_cancels(base: BaseModel) -> 
 
 def test_too_few_usable_prompts_are_counted_with_the_reasons(base: BaseModel) -> None:
     examples = (*EXAMPLES[:3], Example("No blank line", "x"), Example(f"Long.\n\n{'y' * 300}", "x"))
-    with pytest.raises(
-        TrainingError, match=r"8 or more.*got 3 \(1 without a blank line, 1 of more"
-    ):
+    told = r"8 or more.*labelled; got 3 of 5 \(1 without a blank line, 1 of more than 192 tokens\)"
+    with pytest.raises(TrainingError, match=told):
         next(refining(base, LABELS, examples))
+    unlabelled = tuple(replace(e, response="") for e in EXAMPLES)
+    with pytest.raises(TrainingError, match=r"got 0 of 8 \(8 without a label\)"):
+        next(refining(base, LABELS, unlabelled))
 
 
 def test_a_teacher_that_does_not_end_its_answers_is_an_error(base: BaseModel) -> None:
     config = RefineConfig(max_answer_tokens=2)
     with pytest.raises(TrainingError, match=r"ended its answer within 2 tokens for \d of 8"):
         finish(refining(base, config))
+
+
+def test_a_gradient_that_is_not_finite_is_an_error_and_not_an_adapter(base: BaseModel) -> None:
+    """Also in the last step, after which no loss would show it."""
+    steps = refining(base, replace(LABELS, steps=1, clip_norm=1e-6))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(torch.nan))
+        with pytest.raises(TrainingError, match=r"step 1: loss .*, gradient norm nan\. Lower"):
+            next(steps)
+
+
+def test_every_prompt_is_learnt_in_every_epoch_however_few_there_are() -> None:
+    for count, batch in ((3, 8), (8, 3), (10, 4)):
+        config = RefineConfig(batch_size=batch, least_prompts=1)
+        size = min(count, batch)
+        drawn = [i for step in range(4 * count) for i, _ in _draw(count, step, config)]
+        assert len(drawn) == 4 * count * size
+        for epoch in range(4 * size):
+            assert sorted(drawn[epoch * count : (epoch + 1) * count]) == list(range(count))
 
 
 @pytest.mark.parametrize(
