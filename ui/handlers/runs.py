@@ -80,7 +80,8 @@ class RunHandlers(AdapterHandlers):
         except Stopped:
             stages.finish("stopped")
         except DndError as error:
-            stages.finish("failed", str(error))
+            message = str(error)
+            stages.finish("failed", message[:1].upper() + message[1:])
         else:
             stages.finish("done")
             session.made = made

@@ -46,11 +46,16 @@ def adapter_bar() -> AdapterBar:
             buttons=[],
             elem_id="dnd-strength",
         )
-        download = gr.DownloadButton(
-            text.PREPARING, interactive=False, variant="primary", size="md", elem_id="dnd-download"
-        )
-        refine = gr.Button(text.REFINE, size="md", min_width=0, elem_id="dnd-refine-open")
-        undo = gr.Button(text.UNDO, size="md", min_width=0, visible=False, elem_id="dnd-undo")
+        with gr.Row(elem_classes="dnd-buttons"):
+            download = gr.DownloadButton(
+                text.PREPARING,
+                interactive=False,
+                variant="primary",
+                size="md",
+                elem_id="dnd-download",
+            )
+            refine = gr.Button(text.REFINE, size="md", min_width=0, elem_id="dnd-refine-open")
+            undo = gr.Button(text.UNDO, size="md", min_width=0, visible=False, elem_id="dnd-undo")
     warning = gr.HTML("", elem_id="dnd-warning", padding=False)
     return AdapterBar(
         box=box,

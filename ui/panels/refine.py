@@ -40,11 +40,16 @@ def refine_panel() -> RefinePanel:
             visible=False,
             elem_id="dnd-refine-labels",
         )
-        start = gr.Button(
-            text.REFINE_START, variant="primary", size="md", min_width=0, elem_id="dnd-refine-start"
-        )
-        stop = gr.Button(
-            text.STOP, size="md", min_width=0, visible=False, elem_id="dnd-refine-stop"
-        )
-        later = gr.Button(text.REFINE_LATER, size="md", min_width=0, elem_id="dnd-refine-later")
+        with gr.Row(elem_classes="dnd-buttons"):
+            start = gr.Button(
+                text.REFINE_START,
+                variant="primary",
+                size="md",
+                min_width=0,
+                elem_id="dnd-refine-start",
+            )
+            stop = gr.Button(
+                text.STOP, size="md", min_width=0, visible=False, elem_id="dnd-refine-stop"
+            )
+            later = gr.Button(text.REFINE_LATER, size="md", min_width=0, elem_id="dnd-refine-later")
     return RefinePanel(box=box, labels=labels, start=start, stop=stop, later=later)
