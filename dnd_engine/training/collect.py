@@ -56,7 +56,7 @@ from dnd_engine.training.examples import (
     response_losses,
 )
 from dnd_engine.training.recipe_file import read_recipe
-from dnd_engine.training.tasks import Task, load_tasks
+from dnd_engine.training.tasks import Task, hash_train, load_tasks
 
 __all__ = ["CollectRecipe", "CollectResult", "collect", "shared_start", "starts_here"]
 
@@ -427,7 +427,7 @@ class _Collector:
                 f"`{out}` started from another A: seed {init['seed']} gives other numbers with "
                 f"torch {torch.__version__}. Use the torch it was begun with, or collect anew."
             )
-        hashes = {task.info.slug: _hash_train(task) for task in self.tasks}
+        hashes = {task.info.slug: hash_train(task) for task in self.tasks}
         changed = [r.slug for r in runs if hashes.get(r.slug, r.train_sha256) != r.train_sha256]
         if changed:
             raise TrainingError(
@@ -528,7 +528,7 @@ class _Collector:
     def _digest(self, trainings: Sequence[_Training]) -> str:
         """What a checkpoint belongs to: these runs, side by side, trained this way."""
         how = {k: v for k, v in self.manifest["recipe"].items() if k not in _GROWS | _FREE}
-        who = [(t.slug, t.seed, _hash_train(t.task)) for t in trainings]
+        who = [(t.slug, t.seed, hash_train(t.task)) for t in trainings]
         text = json.dumps([how, self.manifest["base"], self.manifest["init"], who], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -554,8 +554,8 @@ class _Collector:
             if not math.isfinite(loss + norm):
                 raise TrainingError(
                     f"`{training.slug}`, step {step}: loss {loss}, gradient norm {norm}. Finished "
-                    f"runs in `{recipe.out}` are sound; leave this task out and resume, or collect "
-                    "into another folder with a lower learning rate."
+                    f"runs in `{recipe.out}` are sound; resume with a task folder that lacks this "
+                    "task, or collect into another folder with a lower learning rate."
                 )
             found.append((loss, norm))
         optimizer.step()
@@ -638,7 +638,7 @@ class _Collector:
             family=info.family,
             category=info.category,
             licence=info.licence,
-            train_sha256=_hash_train(training.task),
+            train_sha256=hash_train(training.task),
             num_examples=len(training.examples.full),
             start=training.start,
             start_reason=training.start_reason,
@@ -668,11 +668,6 @@ def _choose_tasks(recipe: CollectRecipe) -> list[Task]:
 def _typical_length(task: Task) -> float:
     """In characters: known without tokenising a task that is not trained yet."""
     return median(len(e.bare or e.prompt) + len(e.response) for e in task.train)
-
-
-def _hash_train(task: Task) -> str:
-    text = json.dumps([(e.prompt, e.response) for e in task.train])
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _draw_losses(collection: Collection) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from dnd_engine.errors import BaseMismatchError, LayoutMismatchError, TrainingEr
 from dnd_engine.layout import LoRALayout
 from dnd_engine.models import fingerprint_difference
 from dnd_engine.training.checkpoint import write_tensors
+from dnd_engine.training.tasks import Task, hash_train
 from dnd_engine.weight_tokens import detokenize, tokenize
 
 __all__ = [
@@ -217,6 +218,16 @@ class Collection:
         return cls(path, layout, runs, manifest)
 
     @property
+    def sha256(self) -> str:
+        """Identity of base, start, layout and runs; what else the manifest says leaves no trace."""
+        return self._identity(self.runs)
+
+    @property
+    def train_runs_sha256(self) -> str:
+        """The same without held-out tasks, for what never looks at those."""
+        return self._identity(run for run in self.runs if run.split == "train")
+
+    @property
     def slugs(self) -> tuple[str, ...]:
         """Tasks of either split."""
         return tuple(dict.fromkeys(run.slug for run in self.runs))
@@ -234,13 +245,26 @@ class Collection:
         """Seeds that a task was trained under."""
         return tuple(run.seed for run in self._runs_of(slug))
 
+    def made_otherwise(self, tasks: Iterable[Task]) -> tuple[str, ...]:
+        """Slugs of those tasks whose LoRAs were trained on another train side than theirs.
+
+        Test items of today may have been among it. Tasks that the collection lacks do not count.
+        """
+        trained = {(run.slug, run.train_sha256) for run in self.runs}
+        known = [task for task in tasks if task.info.slug in set(self.slugs)]
+        return tuple(
+            task.info.slug
+            for task in known
+            if {digest for slug, digest in trained if slug == task.info.slug} != {hash_train(task)}
+        )
+
     def snapshots(self, slug: str) -> Float[Tensor, "snapshots tokens rows cols"]:
         """All checkpoints of a task, seed by seed and step by step, as float32 weight tokens.
 
         Raises:
             TrainingError: If the task is unknown, or a file is not the one that was written.
         """
-        tokens = [self._read(run, s) for run in self._runs_of(slug) for s in run.snapshots]
+        tokens = [self.read(run, s) for run in self._runs_of(slug) for s in run.snapshots]
         return torch.stack(tokens)
 
     def final(self, slug: str, seed: int = 0) -> Float[Tensor, "tokens rows cols"]:
@@ -250,7 +274,7 @@ class Collection:
             TrainingError: If task or seed is unknown, or the file is not the one written.
         """
         run = self._run(slug, seed)
-        return self._read(run, run.snapshots[-1])
+        return self.read(run, run.snapshots[-1])
 
     def mean(self) -> Float[Tensor, "tokens rows cols"]:
         """Mean of the final checkpoints of all `train` tasks; every task and seed counts alike.
@@ -266,7 +290,7 @@ class Collection:
             )
         total = torch.zeros(self.layout.num_tokens, self.layout.spec.r, self.layout.width)
         for run in runs:
-            total += self._read(run, run.snapshots[-1])
+            total += self.read(run, run.snapshots[-1])
         return total / len(runs)
 
     def losses(self, slug: str, seed: int = 0) -> tuple[LossRow, ...]:
@@ -305,7 +329,7 @@ class Collection:
             )
         adapter = Adapter(
             name=f"{slug}-seed-{seed}-step-{step}",
-            tokens=self._read(run, found[0]).to(torch.bfloat16),
+            tokens=self.read(run, found[0]).to(torch.bfloat16),
             layout=self.layout,
             base_id=self.manifest["base"]["id"],
             provenance={
@@ -344,6 +368,30 @@ class Collection:
             between_tasks=_mean([cosine[i][j] for i, j in pairs if slugs[i] != slugs[j]]),
         )
 
+    def read(self, run: Run, snapshot: Snapshot) -> Float[Tensor, "tokens rows cols"]:
+        """One checkpoint, as float32 weight tokens.
+
+        Raises:
+            TrainingError: If the file is not the one that was written.
+        """
+        path = self.path / run.folder / file_name(snapshot.step)
+        try:
+            state = load(_check_hash(path, snapshot.sha256))
+            return tokenize(state, self.layout).float()
+        except (SafetensorError, LayoutMismatchError) as error:
+            raise TrainingError(
+                f"snapshot `{path}` does not fit the collection: {error}"
+            ) from error
+
+    def _identity(self, runs: Iterable[Run]) -> str:
+        values = {
+            "base": self.manifest["base"]["fingerprint"],
+            "init": self.manifest["init"],
+            **self.layout.to_json(),
+            "runs": [run.to_json() for run in runs],
+        }
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
     def _inner_products(
         self, chosen: Sequence[tuple[Run, Snapshot]]
     ) -> Float[Tensor, "vectors vectors"]:
@@ -379,16 +427,6 @@ class Collection:
                 f"{', '.join(map(str, runs))}."
             )
         return runs[seed]
-
-    def _read(self, run: Run, snapshot: Snapshot) -> Float[Tensor, "tokens rows cols"]:
-        path = self.path / run.folder / file_name(snapshot.step)
-        try:
-            state = load(_check_hash(path, snapshot.sha256))
-            return tokenize(state, self.layout).float()
-        except (SafetensorError, LayoutMismatchError) as error:
-            raise TrainingError(
-                f"snapshot `{path}` does not fit the collection: {error}"
-            ) from error
 
 
 def run_folder(slug: str, seed: int) -> Path:

@@ -110,7 +110,12 @@ class _OfCheckpoints:
         return self._pairs
 
     def prepare(self, pools: Sequence[TaskPool]) -> tuple[TaskPool, ...]:
-        """Leave out trained tasks without checkpoints; validating ones need none."""
+        """Leave out trained tasks without checkpoints; validating ones need none.
+
+        Raises:
+            TrainingError: If fewer than two tasks have checkpoints, or some were trained on other
+                examples than the task folders hold now.
+        """
         collected = {s for s in self._collection.slugs if self._collection.split(s) == "train"}
         kept = tuple(p for p in pools if p.role == "validation" or p.task.info.slug in collected)
         trained = [p.task.info.slug for p in kept if p.role == "train"]
@@ -119,6 +124,14 @@ class _OfCheckpoints:
                 f"the collection `{self._collection.path}` has checkpoints of {len(trained)} of "
                 "the tasks; training needs two or more. Collect more tasks, or name the task "
                 "folders that it was made from."
+            )
+        tasks = [pool.task for pool in kept if pool.role == "train"]
+        if changed := self._collection.made_otherwise(tasks):
+            raise TrainingError(
+                f"the collection `{self._collection.path}` was trained on other examples of "
+                f"{len(changed)} task(s): {', '.join(f'`{slug}`' for slug in changed[:3])}"
+                f"{', ...' if len(changed) > 3 else ''}. Train on the task folders that it was "
+                "made from, or collect from these into another folder."
             )
         identity = _digest(self._identity, *trained)
         self._pairs = open_pairs(self._collection, trained, self._recipe.cache_folder, identity)

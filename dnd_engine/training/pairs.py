@@ -8,7 +8,7 @@ Source: Liang et al. 2025, arXiv:2506.16406, and the released `register.py`.
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -43,19 +43,29 @@ class Pairs:
     """Least deviation that a token is standardised with."""
     mean: Float[Tensor, "tokens rows cols"]
     """Mean of the tasks' last snapshots."""
+    _checked: set[Path] = field(default_factory=set, init=False, repr=False, compare=False)
+    """Files whose hash was right when they were first drawn."""
 
     def draw(
         self, slugs: Sequence[str], rng: random.Random
     ) -> Float[Tensor, "tasks tokens rows cols"]:
-        """A random snapshot of each task, of any of its seeds."""
+        """A random snapshot of each task, of any of its seeds.
+
+        Raises:
+            TrainingError: If a snapshot is not the one that was written, or is gone.
+        """
         return torch.stack([self._read(slug, rng) for slug in slugs])
 
     def _read(self, slug: str, rng: random.Random) -> Float[Tensor, "tokens rows cols"]:
-        # `Collection.snapshots` would read, and hash, all of a task's files at every step. Their
-        # hashes were checked when the pairs were opened.
         choices = [(r, s) for r in self.collection.runs if r.slug == slug for s in r.snapshots]
         run, snapshot = rng.choice(choices)
         path = self.collection.path / run.folder / file_name(snapshot.step)
+        if path not in self._checked:
+            # Once a file: hashing all of them on opening would read gigabytes that a cached
+            # criterion does without, and hashing at every step would slow each down.
+            tokens = self.collection.read(run, snapshot)
+            self._checked.add(path)
+            return tokens
         try:
             return tokenize(load_file(path), self.collection.layout).float()
         except (OSError, SafetensorError, LayoutMismatchError) as error:
@@ -68,6 +78,8 @@ class Pairs:
 def open_pairs(collection: Collection, slugs: Sequence[str], cache: Path, identity: str) -> Pairs:
     """Read every snapshot of some tasks once, for the weights of the criterion.
 
+    Where the result is cached, no snapshot is read; `Pairs.draw` checks each at its first draw.
+
     Args:
         collection: Checked against the base already.
         slugs: The tasks that are trained on, of the train split.
@@ -75,7 +87,8 @@ def open_pairs(collection: Collection, slugs: Sequence[str], cache: Path, identi
         identity: Of collection and tasks; names the cached result.
 
     Raises:
-        TrainingError: If a snapshot is not the one that was written, or the disk refuses.
+        TrainingError: If a snapshot that is read is not the one that was written, or the disk
+            refuses.
     """
     path = cache / f"pairs-{identity[:32]}.safetensors"
     if (cached := read_cached(path)) is not None:

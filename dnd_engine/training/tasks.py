@@ -6,6 +6,7 @@ blank line.
 """
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -18,7 +19,15 @@ from typing import Any
 
 from dnd_engine.errors import TaskError
 
-__all__ = ["Example", "Task", "TaskInfo", "load_tasks", "read_index", "write_tasks"]
+__all__ = [
+    "Example",
+    "Task",
+    "TaskInfo",
+    "hash_train",
+    "load_tasks",
+    "read_index",
+    "write_tasks",
+]
 
 COLUMNS = ("slug", "family", "category", "metric", "licence", "description", "split")
 """Every index has these."""
@@ -141,6 +150,12 @@ def load_tasks(
         Task(info, _read_examples(side / "train.jsonl"), _read_examples(side / "test.jsonl"))
         for side, info in chosen
     )
+
+
+def hash_train(task: Task) -> str:
+    """SHA-256 of a task's train side, prompts and responses: what a LoRA of it was trained on."""
+    text = json.dumps([(e.prompt, e.response) for e in task.train])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_tasks(out: Path, tasks: Sequence[Task]) -> None:

@@ -479,6 +479,23 @@ def test_a_collection_grows_by_tasks_and_seeds(recipe: CollectRecipe) -> None:
     assert smaller.runs == grown.runs
 
 
+def test_the_identity_of_a_collection_is_its_runs_and_what_they_start_from(
+    recipe: CollectRecipe,
+) -> None:
+    """Resuming for nothing leaves it as it is; oracles leave that of the train runs."""
+    first = Collection.open(collect(replace(recipe, split="train")).out)
+    again = replace(recipe, split="train", checkpoint_every=1, limit_tasks=2)
+    second = Collection.open(collect(again, resume=True).out)
+    assert second.manifest != first.manifest
+    assert second.sha256 == first.sha256 == first.train_runs_sha256
+    third = Collection.open(collect(replace(recipe, split="both"), resume=True).out)
+    assert third.train_runs_sha256 == first.sha256 != third.sha256
+    more = Collection.open(collect(replace(recipe, split="train", seeds=2), resume=True).out)
+    assert more.train_runs_sha256 != first.sha256
+    start = {"init": {**first.manifest["init"], "seed": 9}}
+    assert replace(first, manifest=first.manifest | start).sha256 != first.sha256
+
+
 def test_a_folder_in_use_is_not_collected_over(recipe: CollectRecipe) -> None:
     collect(replace(recipe, limit_tasks=1))
     with pytest.raises(TrainingError, match=r"already holds a collection\. Continue it with --res"):
@@ -573,7 +590,7 @@ def test_a_loss_that_is_no_number_names_its_task(
 
     monkeypatch.setattr(collect_module._Collector, "_losses", spoil)
     with pytest.raises(
-        TrainingError, match=r"`\w+`, step 1: loss nan, .*leave this task out and re"
+        TrainingError, match=r"`\w+`, step 1: loss nan, .*resume with a task folder that lacks this"
     ):
         collect(recipe, resume=True)
     assert digests(recipe.out) == before
@@ -804,10 +821,11 @@ def test_an_exported_snapshot_is_the_same_model_in_stock_peft(
 # Recipes and the command
 
 
-def test_the_shipped_recipe_is_sound(tmp_path: Path) -> None:
+def test_the_shipped_recipes_are_sound(tmp_path: Path) -> None:
     path = ROOT / "assets" / "recipes" / "collect-smollm2-135m.yaml"
     found = CollectRecipe.read(path, tasks=[tmp_path], out=tmp_path)
     assert found == CollectRecipe(tasks=(tmp_path,), out=tmp_path)
+    CollectRecipe.read(path.with_name("collect-tiny.yaml"), tasks=[tmp_path], out=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Objectives measure what they say, step by step against slow and plain calculations."""
 
 import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from dnd_engine.training.tasks import load_tasks
 from dnd_engine.training.teacher import TeacherAnswers, ask_teacher
 from dnd_engine.training.trainer import train
 from dnd_engine.weight_tokens import detokenize, standardise
-from tests.dnd_engine.letters import JOBS, logged
+from tests.dnd_engine.letters import JOBS, logged, write_tasks
 from tests.dnd_engine.tiny import CPU, LAYOUT, byte_tokenizer, delta, random_tokens, save_tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast, but the target dtype is not")
@@ -134,6 +135,39 @@ def test_pairs_draw_any_snapshot_of_the_task(collection: Collection, tmp_path: P
         for slug, tokens in zip(("last", "first"), drawn, strict=True):
             seen |= {(slug, n) for n, s in enumerate(snapshots[slug]) if torch.equal(s, tokens)}
     assert len(seen) == 6
+
+
+def test_a_snapshot_is_checked_when_it_is_first_drawn_whatever_is_cached(
+    collection: Collection, tmp_path: Path
+) -> None:
+    """What another call left in the cache says nothing of the files of today."""
+    folder = shutil.copytree(collection.path, tmp_path / "copy")
+    copied, cache = Collection.open(folder), tmp_path / "cache"
+    open_pairs(copied, ("first", "last"), cache, "x")
+    pairs = open_pairs(copied, ("first", "last"), cache, "x")
+    drawn = pairs.draw(("last",), random.Random(0))
+    assert torch.equal(drawn, pairs.draw(("last",), random.Random(0)))
+    for path in folder.glob("first/*/*.safetensors"):
+        shutil.copy(next(folder.glob("last/*/*.safetensors")), path)
+    with pytest.raises(TrainingError, match=r"`.*first.*` has SHA-256 .*, the manifest says"):
+        pairs.draw(("first",), random.Random(0))
+
+
+def test_checkpoints_of_another_version_of_the_tasks_are_refused(
+    recipe: TrainRecipe, collection: Collection, tmp_path: Path
+) -> None:
+    folder = write_tasks(tmp_path / "letters")
+    recipe = replace(
+        recipe, objective="reconstruction", collection=collection.path, tasks=(folder,)
+    )
+    trainer._Run(replace(recipe, out=tmp_path / "same"), resume=False)
+    path = folder / "tasks" / "first" / "train.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(
+        TrainingError,
+        match=r"was trained on other examples of 1 task\(s\): `first`\. Train on the task folders",
+    ):
+        trainer._Run(recipe, resume=False)
 
 
 def test_reconstruction_is_the_weighted_error_of_standardised_tokens(
