@@ -201,6 +201,19 @@ class Engine:
         return list(self._folder.config.training.get("data", []))
 
     @property
+    def training_variants(self) -> list[str]:
+        """Tasks in an answer format that it was trained on besides, as `slug~format`.
+
+        Empty too where a generator of an earlier version does not say.
+        """
+        return list(self._folder.config.training.get("variants", []))
+
+    @property
+    def validation_data(self) -> list[dict[str, str]]:
+        """Tasks that chose the step whose weights these are, as `training_data` names them."""
+        return list(self._folder.config.training.get("validation_data", []))
+
+    @property
     def card(self) -> str:
         """The generator's card, Markdown with a front matter; empty if its folder has none."""
         return self._folder.card()

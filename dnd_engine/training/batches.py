@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from pathlib import Path
 from statistics import median
 from typing import Literal
 
@@ -37,6 +38,7 @@ __all__ = [
     "TaskCondition",
     "TaskPool",
     "build_pools",
+    "condition_path",
     "encode_conditions",
     "split_families",
 ]
@@ -216,6 +218,13 @@ def build_pools(
     return tuple(pools)
 
 
+def condition_path(pool: TaskPool, identity: str, recipe: TrainRecipe) -> Path:
+    """Where a task's encoded prompts are kept; see `encode_conditions`."""
+    key = "\0".join((identity, str(recipe.stages[0][1]), *pool.prompts))
+    digest = hashlib.sha256(key.encode()).hexdigest()[:32]
+    return recipe.cache_folder / "conditions" / f"{digest}.safetensors"
+
+
 def encode_conditions(
     pools: Sequence[TaskPool],
     reader: ConditionSource,
@@ -241,9 +250,7 @@ def encode_conditions(
     """
     conditions, length = [], recipe.stages[0][1]
     for pool in tqdm(pools, desc="Encode prompts", unit="task", leave=False):
-        key = "\0".join((identity, str(length), *pool.prompts))
-        digest = hashlib.sha256(key.encode()).hexdigest()[:32]
-        path = recipe.cache_folder / "conditions" / f"{digest}.safetensors"
+        path = condition_path(pool, identity, recipe)
         tensors = read_cached(path)
         if tensors is None:
             encoded = reader.encode(pool.prompts, length)

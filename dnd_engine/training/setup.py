@@ -7,6 +7,7 @@ the disk. Slow work comes after: asking a teacher, reading checkpoints, encoding
 import hashlib
 import json
 import shutil
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ from dnd_engine.training.batches import (
     ConditionPool,
     TaskPool,
     build_pools,
+    condition_path,
     encode_conditions,
     split_families,
 )
@@ -74,8 +76,8 @@ class Prepared:
     """SHA-256 of the contents that the run depends on, by what they are."""
     identity: dict[str, Any]
     """Settings and hashes: a checkpoint belongs to one of these."""
-    inherited: tuple[Mapping[str, str], ...]
-    """Data that the warm start was trained on; it counts as seen."""
+    inherited: Mapping[str, Any]
+    """What the warm start says of its own training, whose data count as seen; empty without."""
 
     @property
     def trained(self) -> tuple[int, ...]:
@@ -114,14 +116,15 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
     identity = {**recipe.identity(), **{f"{name}_sha256": h for name, h in hashes.items()}}
     if checkpoint.exists():
         _check_identity(checkpoint, identity)
-    _check_disk(recipe, generator, len(pools))
-    pools = objective.prepare(pools)
     layers = ",".join(map(str, recipe.condition_layers))
     read_by = f"{recipe.condition}:{hashes['base']}:{hashes['encoder']}:{layers}:{dtype}"
     if reader is texts:  # the same for any base
         read_by = f"encoder:{hashes['encoder']}:{dtype}"
+    missing = [pool for pool in pools if not condition_path(pool, read_by, recipe).exists()]
+    _check_disk(recipe, generator, sum(len(pool.prompts) for pool in missing))
+    pools = objective.prepare(pools)
     conditions = encode_conditions(pools, reader, texts, read_by, recipe)
-    inherited = () if warm_start is None else tuple(warm_start.config.training.get("data", ()))
+    inherited = {} if warm_start is None else warm_start.config.training
     prepared = Prepared(
         base, dtype, generator, host, objective, pools, conditions, hashes, identity, inherited
     )
@@ -223,8 +226,7 @@ def _make_objective(
             f"recipe asks for {_in_words(config.layout)}. Set `r` and `lora_alpha` to the "
             "collection's."
         )
-    text = json.dumps(collection.manifest, sort_keys=True)
-    hashes["collection"] = hashlib.sha256(text.encode()).hexdigest()
+    hashes["collection"] = collection.train_runs_sha256
     kind = Reconstruction if recipe.objective == "reconstruction" else DeltaError
     return kind(collection, recipe, hashes["collection"])
 
@@ -286,22 +288,38 @@ def _check_identity(checkpoint: Path, identity: dict[str, Any]) -> None:
         )
 
 
-def _check_disk(recipe: TrainRecipe, generator: Generator, num_tasks: int) -> None:
-    """Refuse to start what the disk cannot hold: encoded prompts, checkpoint, best weights."""
+def _check_disk(recipe: TrainRecipe, generator: Generator, num_prompts: int) -> None:
+    """Refuse to start what a disk cannot hold.
+
+    Args:
+        recipe: Where the run and its cache are.
+        generator: Of which checkpoint and best weights are kept.
+        num_prompts: To be encoded still. Prompts of tasks that the objective is going to leave
+            out are among them.
+    """
     _, length, width = recipe.stages[0]
-    # What is already encoded is only counted out where the folder is a cache of this very run.
-    encoded = 2 * num_tasks * recipe.pool_prompts * length * width
+    encoded = 2 * num_prompts * length * width
     state = 4 * sum(tensor.numel() for tensor in generator.state_dict().values())
     # Parameters and two moments, twice while one checkpoint replaces another, and the best.
-    needed = (0 if recipe.cache_folder.exists() else encoded) + 8 * state + _SPARE_BYTES
-    recipe.out.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(recipe.out).free
-    if free < needed:
-        raise TrainingError(
-            f"the disk of `{recipe.out}` has {free / 1e9:.1f} GB free, the run needs about "
-            f"{needed / 1e9:.1f} GB, up to {encoded / 1e9:.1f} GB of it for encoded prompts. Make "
-            "room, name another `out` or `cache`, or lower `pool_prompts`."
-        )
+    needs = ((recipe.out, 8 * state + _SPARE_BYTES), (recipe.cache_folder, encoded))
+    on_disk: dict[int, int] = defaultdict(int)
+    for folder, size in needs:
+        folder.mkdir(parents=True, exist_ok=True)
+        on_disk[_disk(folder)] += size
+    for folder, _ in needs:
+        free, needed = shutil.disk_usage(folder).free, on_disk[_disk(folder)]
+        if free < needed:
+            raise TrainingError(
+                f"the disk of `{folder}` has {free / 1e9:.1f} GB free, the run needs about "
+                f"{needed / 1e9:.1f} GB there; encoded prompts take {encoded / 1e9:.1f} GB of "
+                f"`{recipe.cache_folder}`. Make room, name another `out` or `cache`, or lower "
+                "`pool_prompts`."
+            )
+
+
+def _disk(folder: Path) -> int:
+    """Which file system a folder is on."""
+    return folder.stat().st_dev
 
 
 def _in_words(value: object) -> str:

@@ -35,6 +35,7 @@ from dnd_engine.training.checkpoint import (
     save_checkpoint,
     write_tensors,
 )
+from dnd_engine.training.collection import write_aside
 from dnd_engine.training.examples import response_losses
 from dnd_engine.training.monitors import (
     COLLAPSED_SHARE,
@@ -335,9 +336,9 @@ class _Run:
         self.generator.load_state_dict(state)
         trained = [pool.task.info for pool in self.pools if pool.role == "train"]
         validating = [pool.task.info for pool in self.pools if pool.role == "validation"]
-        data = _data(trained)
-        ours = {row["task"] for row in data}
-        data += [dict(row) for row in self.prepared.inherited if row["task"] not in ours]
+        before = self.prepared.inherited
+        data = _joined(_data(trained), before.get("data", ()))
+        variants = {info.slug for info in trained if info.answer_format}
         stopped_early = self.done < self.recipe.steps
         result = {
             "steps": self.done,
@@ -352,7 +353,8 @@ class _Run:
             "recipe": self.recipe.to_json(),
             "sha256": self.prepared.hashes,
             "data": data,
-            "validation_data": _data(validating),
+            "variants": sorted(variants.union(before.get("variants", ()))),
+            "validation_data": _joined(_data(validating), before.get("validation_data", ())),
             "result": result,
         }
         self.generator.config = replace(self.generator.config, training=training)
@@ -417,10 +419,23 @@ class _Interrupt:
 
 
 def _cut_log(path: Path, steps: int) -> None:
-    """Forget what a killed run logged after its last checkpoint; those steps are done again."""
+    """Forget what a killed run logged after its last checkpoint; those steps are done again.
+
+    Half a line too, such as a full disk or a lost machine leaves.
+    """
     if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        path.write_text("".join(lines[:steps]), encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
+        kept = "".join(f"{line}\n" for line in text.split("\n") if _logged_step(line) <= steps)
+        if kept != text:
+            write_aside(path, kept.encode())
+
+
+def _logged_step(line: str) -> float:
+    """The step that a line of the log is of; infinite if it is no such line."""
+    try:
+        return int(json.loads(line)["step"])
+    except (KeyError, TypeError, ValueError):
+        return math.inf
 
 
 def _schedule(step: int, recipe: TrainRecipe) -> float:
@@ -443,6 +458,14 @@ def _data(infos: Iterable[TaskInfo]) -> list[dict[str, str]]:
             "category": info.category,
         }
     return list(rows.values())
+
+
+def _joined(
+    rows: list[dict[str, str]], inherited: Iterable[Mapping[str, str]]
+) -> list[dict[str, str]]:
+    """Ours, and what a warm start adds to them."""
+    ours = {row["task"] for row in rows}
+    return rows + [dict(row) for row in inherited if row["task"] not in ours]
 
 
 def _hash(identity: Mapping[str, Any]) -> str:

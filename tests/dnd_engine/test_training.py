@@ -704,9 +704,48 @@ def test_a_disk_without_room_is_refused_before_anything_is_encoded(
     monkeypatch.setattr(setup.shutil, "disk_usage", lambda path: SimpleNamespace(free=100_000_000))
     with pytest.raises(
         TrainingError,
-        match=r"has 0\.1 GB free, the run needs about 0\.\d GB, .*Make room, name ano",
+        match=r"`.*run` has 0\.1 GB free, the run needs about 0\.\d GB there; .*Make room, name an",
     ):
         train(recipe)
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_a_cache_lacks_needs_room_on_its_own_disk(
+    recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache that is there already need not hold this run's prompts."""
+    recipe = replace(recipe, steps=1, cache=tmp_path / "cache")
+    recipe.cache_folder.mkdir()
+    encoded = 4 * 8 * 8 * 384 * 2  # tasks, prompts, length, width, bytes
+    room = {"run": 10**12, "cache": encoded - 1}
+    usage = lambda path: SimpleNamespace(free=room[path.name])  # noqa: E731
+    with monkeypatch.context() as patch:
+        patch.setattr(setup.shutil, "disk_usage", usage)
+        patch.setattr(setup, "_disk", lambda folder: list(room).index(folder.name))
+        with pytest.raises(TrainingError, match=r"the disk of `.*cache` has 0\.0 GB free"):
+            train(recipe)
+        room["cache"] = encoded
+        train(recipe)
+        room["cache"] = 0
+        train(replace(recipe, steps=2), resume=True)
+
+
+def test_a_log_is_cut_by_its_steps(tmp_path: Path) -> None:
+    """Steps that are done again go, half a line too; lines need not be one a step from the first."""
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 2}\n{"step": 3, "loss": 1}\n{"step": 4}\n{"st')
+    trainer._cut_log(path, 3)
+    assert path.read_text() == '{"step": 2}\n{"step": 3, "loss": 1}\n'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_log_survives_a_disk_that_refuses_to_cut_it(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    text = "".join(f'{{"step": {n}}}\n' for n in range(1, 401))
+    path.write_text(text)
+    with pytest.raises(TrainingError, match=r"log\.jsonl` cannot be written"), files_up_to(1000):
+        trainer._cut_log(path, 300)
+    assert path.read_text() == text
 
 
 @pytest.mark.usefixtures("quick")
@@ -770,6 +809,9 @@ def test_formats_multiply_tasks_and_families_stay_whole(recipe: TrainRecipe) -> 
     assert [row["task"] for row in training["validation_data"]] == ["upper"]
     assert [task.slug for task in folder.tasks] == ["first", "last", "length"]
     assert training["result"]["variants"] > training["result"]["tasks"] == 3
+    trained = [pool.task.info for pool in run.pools if pool.role == "train"]
+    assert training["variants"] == sorted(info.slug for info in trained if info.answer_format)
+    assert training["result"]["variants"] == 3 + len(training["variants"])
 
 
 @pytest.mark.real
@@ -967,6 +1009,22 @@ def test_what_a_warm_start_was_trained_on_counts_as_seen(
     result = train(replace(warm, validation_families=("upper",)))
     data = GeneratorFolder.open(result.generator).config.training["data"]
     assert sorted(row["task"] for row in data) == ["first", "last", "length", "upper"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_formats_and_validation_families_of_a_warm_start_count_too(
+    recipe: TrainRecipe, tmp_path: Path
+) -> None:
+    """Families that chose the weights to start from are not unseen because this run has others."""
+    recipe = replace(recipe, steps=1)
+    first = train(replace(recipe, format_variants=1, validation_families=("upper",)))
+    before = GeneratorFolder.open(first.generator).config.training
+    folder = write_tasks(tmp_path / "others", ("first", "last", "alone"))
+    warm = replace(recipe, out=tmp_path / "warm", warm_start=first.generator, tasks=(folder,))
+    result = train(replace(warm, validation_families=("alone",)))
+    after = GeneratorFolder.open(result.generator).config.training
+    assert [row["task"] for row in after["validation_data"]] == ["alone", "upper"]
+    assert after["variants"] == before["variants"] != []
 
 
 @pytest.mark.usefixtures("quick")
