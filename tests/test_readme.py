@@ -2,14 +2,13 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
+
+from tests.serving import fetch_page, free_port
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,9 +35,7 @@ def test_the_readme_python_runs_as_printed(tmp_path: Path) -> None:
 
 @pytest.mark.real
 def test_the_app_starts_where_a_space_expects_it(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     space = {"SPACE_ID": "someone/drag-and-drop-llms", "GRADIO_SERVER_PORT": str(port)}
     app = subprocess.Popen(
         [sys.executable, "app.py"],
@@ -50,22 +47,7 @@ def test_the_app_starts_where_a_space_expects_it(tmp_path: Path) -> None:
     )
     try:
         # 127.0.0.2 answers only if the app listens on all addresses, as a Space's proxy needs it.
-        assert "Drag-and-Drop LLMs" in _fetch(f"http://127.0.0.2:{port}/", app)
+        assert "Drag-and-Drop LLMs" in fetch_page(f"http://127.0.0.2:{port}/", app)
     finally:
         app.terminate()
         app.wait(timeout=20)
-
-
-def _fetch(url: str, app: subprocess.Popen[str]) -> str:
-    """The page, as soon as it is served; the app's own words if it ends before."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if app.poll() is not None:
-            raise AssertionError(app.stdout.read() if app.stdout else "")
-        try:
-            with urllib.request.urlopen(url, timeout=5) as response:
-                text: str = response.read().decode()
-                return text
-        except OSError:
-            time.sleep(0.5)
-    raise AssertionError(f"no page at {url}")
