@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dnd_engine.evaluation.plots import Plot
+from dnd_engine.evaluation.statistics import MIN_UNITS
 from dnd_engine.evaluation.wording import (
     holdout_label,
     mode_label,
@@ -20,6 +21,11 @@ from dnd_engine.evaluation.wording import (
 __all__ = ["full_page", "report_markdown"]
 
 _SPLITS = {"heldout": "unseen tasks", "train": "seen tasks, new items"}
+
+_CAUTION = (
+    "An interval of zero width means that no item differed, not that none could; with fewer than "
+    "about eight families intervals hold the truth less often than they say."
+)
 
 _CONTRAST_NOTE = (
     "Paired over the same items. The sign test is over tasks, two-sided and exact, and corrected "
@@ -35,7 +41,7 @@ def report_markdown(report: Mapping[str, Any]) -> str:
     """
     lines = [
         f"{report['data']} Score: {report['metric']}. Intervals: 95 %, bootstrap over "
-        f"{_count(report['n_families'], 'family', 'families')}.",
+        f"{_count(report['n_families'], 'family', 'families')}. {_CAUTION}{_few_families(report)}",
         "",
         *_verdict_lines(report),
         "",
@@ -105,8 +111,7 @@ def _asked(report: Mapping[str, Any]) -> list[str]:
         "of a task's train side, scores are of its test side. *Full* sends instruction and input, "
         "*bare* the input alone: only there must the adapter carry the task. Score: "
         f"{report['metric']}, as a mean over tasks. Intervals are 95 %, by a bootstrap whose unit "
-        "is the family. One of zero width means that no item differed, not that none could; with "
-        "fewer than about eight families they hold the truth less often than they say.",
+        f"is the family. {_CAUTION}{_few_families(report)}",
     ]
     if known := report["trained_families_among_them"]:
         shown = ", ".join(known[:8]) + (" and more" if len(known) > 8 else "")
@@ -117,8 +122,21 @@ def _asked(report: Mapping[str, Any]) -> list[str]:
 def _answer(report: Mapping[str, Any]) -> list[str]:
     known = [v for v in report["verdicts"] if v["holds"] is not None][:3]
     if not known:
-        return ["Too few rows were measured for an answer. Every verdict below says what it needs."]
+        return ["Too little was measured for an answer. Every verdict below says what it needs."]
     return [f"{n}. {_escape(v['words'])}" for n, v in enumerate(known, start=1)]
+
+
+def _few_families(report: Mapping[str, Any]) -> str:
+    """Why the verdicts are open, where that is for want of families."""
+    count = report["n_families"]
+    if count >= MIN_UNITS:
+        return ""
+    if count == 1:
+        return " Of one family, they tell nothing about others."
+    return (
+        f" With fewer than {MIN_UNITS}, luck alone can put one clear of zero, so no difference "
+        "decides a verdict here."
+    )
 
 
 def _verdict_lines(report: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,9 @@ said about others; then items are drawn, and the interval says so in `unit`.
 
 Percentiles are widened for few families, since the plain bootstrap is too narrow there. An interval
 of zero width means that no item differed, not that none could: with n families and no success, a
-share of up to about 3/n is still possible.
+share of up to about 3/n is still possible. No widening passes the range of the data either: where n
+families differ by chance alone, once in 2^n times all are above zero, and then even the widest
+bootstrap interval is. So over fewer than `MIN_UNITS` an interval decides nothing.
 
 Source of the widening: Hesterberg 2015, arXiv:1411.5279, "expanded percentiles".
 """
@@ -29,6 +31,7 @@ from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.scores import ItemScore
 
 __all__ = [
+    "MIN_UNITS",
     "Cell",
     "Interval",
     "cells",
@@ -50,6 +53,10 @@ MIN_GAP = 0.02
 
 _LEVEL = 0.95
 
+MIN_UNITS = math.ceil(math.log2(2 / (1 - _LEVEL)))
+"""Families, or items where there is one family, from which an interval decides anything: so many
+that all of them lie on one side of zero by luck in less than 2.5 %. They are 6."""
+
 Array = npt.NDArray[np.float64]
 
 
@@ -60,8 +67,15 @@ class Interval:
     mean: float
     low: float
     high: float
+    units: int
+    """How many families the bootstrap had to draw from, or items of the task with the fewest."""
     unit: Literal["families", "items"] = "families"
     """What the bootstrap drew; items only where all tasks are of one family."""
+
+    @property
+    def too_few(self) -> bool:
+        """Whether luck alone can put it clear of zero more often than 95 % allow."""
+        return self.units < MIN_UNITS
 
     @property
     def above_zero(self) -> bool:
@@ -151,8 +165,9 @@ def interval(of: Sequence[Cell], *, seed: int, draws: int = DRAWS) -> Interval:
         sums += np.asarray(values)[drawn].mean(axis=1)
     mean = _mean([_mean(values) for values in by_task.values()])
     # Few items are widened like few families.
-    low, high = _ends(sums / len(by_task), min(len(values) for values in by_task.values()))
-    return Interval(mean, low, high, "items")
+    fewest = min(len(values) for values in by_task.values())
+    low, high = _ends(sums / len(by_task), fewest)
+    return Interval(mean, low, high, fewest, "items")
 
 
 def clustered_interval(
@@ -178,7 +193,7 @@ def clustered_interval(
     chosen = _choices(len(families), seed, draws)
     means = sums[chosen].sum(axis=1) / counts[chosen].sum(axis=1)
     low, high = _ends(means, len(families))
-    return Interval(float(sums.sum() / counts.sum()), low, high)
+    return Interval(float(sums.sum() / counts.sum()), low, high, len(families))
 
 
 def share_of_gap(
@@ -217,7 +232,7 @@ def share_of_gap(
     tops, bottoms = above[chosen].sum(axis=1), below[chosen].sum(axis=1)
     positive = bottoms > 0  # nearly all, since the gap's interval is clear of zero
     low, high = _ends(tops[positive] / bottoms[positive], len(shared))
-    return Interval(float(above.sum() / below.sum()), low, high)
+    return Interval(float(above.sum() / below.sum()), low, high, len(shared))
 
 
 def rank_correlation(
@@ -244,7 +259,7 @@ def rank_correlation(
         for chosen in _choices(len(families), seed, draws)
     ]
     low, high = _ends(np.array([r for r in drawn if not math.isnan(r)]), len(families))
-    return Interval(mean, low, high)
+    return Interval(mean, low, high, len(families))
 
 
 def sign_test(differences: Iterable[float]) -> float:

@@ -1,8 +1,10 @@
 """What an examination comes to, in plain words: from scores and distances alone, by fixed rules.
 
-A verdict holds, does not hold, or is open because what it needs was not measured. All differences
-are paired over the same items, with intervals over families (see `statistics`). "Clear of zero"
-means that the 95 % interval does not reach it. The thresholds below are all there are.
+A verdict holds, does not hold, or is open: because what it needs was not measured, because fewer
+families than `MIN_UNITS` (or items, where there is one family) could be compared, so that luck
+alone can decide, or because the numbers leave it undecided. All differences are paired over the
+same items, with intervals over families (see `statistics`). "Clear of zero" means that the 95 %
+interval does not reach it. The thresholds below and `MIN_UNITS` are all there are.
 
 Bare inputs are judged first where they were measured: only there must the prompts carry the task.
 Verdicts on full prompts then have names that end in `_full`.
@@ -14,6 +16,7 @@ from typing import Any
 
 from dnd_engine.evaluation.scores import ItemScore, Mode
 from dnd_engine.evaluation.statistics import (
+    MIN_UNITS,
     Cell,
     Interval,
     cells,
@@ -51,7 +54,8 @@ NEAR_TRAINING = 0.25
 distance between a training task and its nearest other one (medians)."""
 
 ORACLE_SHORTFALL = 0.05
-"""A generator this far below the oracle does not match it, however wide the interval."""
+"""A generator matches the oracle if its whole interval lies above this far below it; an interval
+that is only too wide to tell is no match."""
 
 SOLVED_SHARE = 0.5
 """Share of the gap between base and oracle from which unseen tasks count as solved."""
@@ -66,7 +70,7 @@ class Verdict:
 
     name: str
     holds: bool | None
-    """None where a row or a distance that it needs is missing."""
+    """None where it is open."""
     good: bool | None
     """Whether the finding speaks for the generator: ignoring prompts does not. None if open."""
     mode: Mode
@@ -186,6 +190,22 @@ def _open(question: str, missing: Sequence[str]) -> _Finding:
     return _Finding(None, f"not known whether {question}", f"Not measured: {listed([*missing])}.")
 
 
+def _too_few(question: str, numbers: str, *found: Interval | None) -> _Finding | None:
+    """Open where luck alone could decide one of the differences; else None."""
+    small = [one for one in found if one is not None and one.too_few]
+    if not small:
+        return None
+    least = min(small, key=lambda one: one.units)
+    return _open_for_few(question, least.units, least.unit, numbers)
+
+
+def _open_for_few(question: str, units: int, unit: str, numbers: str = "") -> _Finding:
+    why = f"It takes {MIN_UNITS} {unit} to rule out luck, and {units} could be compared."
+    return _Finding(
+        None, f"not known whether {question}: too few {unit}", f"{numbers} {why}".strip()
+    )
+
+
 def _depends_on_prompts(e: _Evidence) -> _Finding:
     if missing := e.missing("generator", "generator_wrong"):
         return _open("the prompts matter", missing)
@@ -194,6 +214,8 @@ def _depends_on_prompts(e: _Evidence) -> _Finding:
     numbers += "".join(f" Not measured: {row}." for row in e.missing("generator_constant"))
     points = [e.difference("generator", control) for control in controls]
     losses = [e.difference(control, "generator", "nll") for control in controls]
+    if few := _too_few("the prompts matter", numbers, *points):
+        return few
     if all(found is not None and found.above_zero for found in points):
         told = listed([_difference(found) for found in points if found is not None])
         title = "the prompts carry the task" if e.mode == "bare" else "the prompts help"
@@ -219,6 +241,8 @@ def _beats(other: str, yes: str, no: str, question: str, e: _Evidence) -> _Findi
         f"Generator {number(e.level('generator').mean)}, {row_label(other)} "
         f"{number(e.level(other).mean)}. Difference {_difference(found)}."
     )
+    if few := _too_few(question, numbers, found):
+        return few
     if found.above_zero:
         return _Finding(True, yes, numbers)
     return _Finding(
@@ -269,6 +293,8 @@ def _gain_on_unseen(e: _Evidence) -> _Finding:
         f"With the right prompts the reference gains {_difference(found)} nats a token over "
         f"another task's; it gains on {percent(share)} of {len(tasks)} tasks."
     )
+    if few := _too_few(question, numbers, found):
+        return few
     if found.above_zero:
         return _Finding(True, "the right prompts help on unseen tasks", numbers)
     title = "no clear gain from the right prompts on unseen tasks"
@@ -286,9 +312,11 @@ def _solves_unseen(e: _Evidence) -> _Finding:
     if missing := part.missing("base", "generator", "oracle_lora"):
         return _open(question, missing)
     base = part.cells("base")
-    gap = share_of_gap(
-        paired(part.cells("generator"), base), paired(part.cells("oracle_lora"), base), seed=e.seed
-    )
+    gained, whole = paired(part.cells("generator"), base), paired(part.cells("oracle_lora"), base)
+    families = {cell.family for cell in gained} & {cell.family for cell in whole}
+    if len(families) < MIN_UNITS:
+        return _open_for_few(question, len(families), "families")
+    gap = share_of_gap(gained, whole, seed=e.seed)
     if gap is None:
         return _Finding(
             None,
@@ -312,25 +340,32 @@ def _solves_unseen(e: _Evidence) -> _Finding:
 
 
 def _matches_oracle(e: _Evidence) -> _Finding:
+    question = "it matches a LoRA trained on labels"
     if missing := e.missing("generator", "oracle_lora", "multi_task_lora"):
-        return _open("it matches a LoRA trained on labels", missing)
+        return _open(question, missing)
     short = e.difference("generator", "oracle_lora")
     lead = e.difference("generator", "multi_task_lora")
     if short is None or lead is None:
-        return _Finding(
-            None, "not known whether it matches a LoRA trained on labels", "No items are shared."
-        )
+        return _Finding(None, f"not known whether {question}", "No items are shared.")
     numbers = (
         f"{e.told('generator')}; {e.told('oracle_lora')}; difference {_difference(short)}. "
         f"Over {row_label('multi_task_lora')} {_difference(lead)}."
     )
-    reaches = not short.below_zero and short.mean >= -ORACLE_SHORTFALL
+    if few := _too_few(question, numbers, short, lead):
+        return few
+    reaches = short.low >= -ORACLE_SHORTFALL
     if reaches and lead.above_zero:
         return _Finding(True, "as good as a LoRA trained on labels", numbers)
     if reaches:
         title = "level with a LoRA trained on labels, and so is one LoRA for all tasks"
         return _Finding(False, title, numbers)
-    return _Finding(False, "below a LoRA trained on labels", numbers)
+    if short.below_zero:
+        return _Finding(False, "below a LoRA trained on labels", numbers)
+    return _Finding(
+        None,
+        f"not known whether {question}",
+        f"{numbers} A match lies above {signed(-ORACLE_SHORTFALL)} with its whole interval.",
+    )
 
 
 def _ignores_prompts(e: _Evidence) -> _Finding:
@@ -351,6 +386,8 @@ def _ignores_prompts(e: _Evidence) -> _Finding:
         f"Right minus wrong prompts: score {_difference(points)}, reference likelier by "
         f"{_difference(losses)} nats a token."
     )
+    if few := _too_few(question, numbers, points, losses):
+        return few
     if not e.equal("generator", "generator_wrong"):
         return _Finding(False, "the prompts are not ignored", numbers)
     alike, told = _alike(e.distances)
@@ -395,6 +432,8 @@ def _retrieves_nearest(e: _Evidence) -> _Finding:
         f"Generator minus nearest training LoRA: score {_difference(points)}, loss "
         f"{_difference(losses)} nats a token."
     )
+    if few := _too_few(question, numbers, points, losses):
+        return few
     if not e.equal("generator", "nearest_lora"):
         return _Finding(False, "it does not merely retrieve", numbers)
     ratio = (e.distances.get("nearest") or {}).get("ratio")

@@ -51,6 +51,8 @@ ANSWERS = {
     "meal": ("heldout", "Name the dish", "pie"),
     "song": ("heldout", "Name the tune", "hum"),
     "game": ("heldout", "Name the toy", "top"),
+    "room": ("heldout", "Name the seat", "bed"),
+    "farm": ("heldout", "Name the pet", "dog"),
 }
 """Slug, also the family: split, instruction, and the answer to whatever follows."""
 

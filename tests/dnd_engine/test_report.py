@@ -321,6 +321,25 @@ def test_the_card_is_shorter_has_no_heading_and_holds_every_row(report: dict[str
     assert len(card.splitlines()) < 80
 
 
+def test_the_card_and_the_page_say_what_few_families_do_to_intervals(
+    report: dict[str, Any], written: Path
+) -> None:
+    caution = "with fewer than about eight families intervals hold the truth less often"
+    open_words = "With fewer than 6, luck alone can put one clear of zero"
+    page = (written / "REPORT.md").read_text(encoding="utf-8")
+    for text in (report_markdown(report), page):
+        assert caution in text
+        assert open_words not in text
+    few = tasks(count=6, items=4)
+    made = build_report(scores(of=few), meta(), tasks=few)
+    assert made["n_families"] == 3
+    for text in (report_markdown(made), full_page(made, ())):
+        assert caution in text
+        assert open_words in text
+        assert "prompts carry the task" not in text.split("## Every verdict")[0]
+    assert "too few families" in full_page(made, ())
+
+
 def test_distances_with_gaps_can_be_told_and_drawn(tmp_path: Path) -> None:
     """One adapter for all tasks leaves nothing to centre, one draw no pair of a task."""
     nothing = {"n": 0, "values": []}

@@ -7,6 +7,7 @@ from scipy.stats import spearmanr  # type: ignore[import-untyped]
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.scores import ItemScore
 from dnd_engine.evaluation.statistics import (
+    MIN_UNITS,
     Cell,
     cells,
     clustered_interval,
@@ -121,7 +122,20 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 def test_one_family_alone_is_judged_by_its_items_and_says_so() -> None:
     found = interval(flat({"a": {"a": [1.0, 0.0, 1.0, 0.0]}}), seed=0)
     assert found.unit == "items"
+    assert found.units == 4
     assert found.low < found.mean < found.high
+
+
+def test_an_interval_tells_when_its_families_or_items_are_too_few_to_rule_out_luck() -> None:
+    """The least n with 2^-n under 2.5 %, the share of a tail."""
+    assert 2.0**-MIN_UNITS < 0.025 < 2.0 ** -(MIN_UNITS - 1)
+    for count in (2, MIN_UNITS - 1, MIN_UNITS):
+        many = {f"f{n}": {f"t{n}": [0.1 + 0.01 * n]} for n in range(count)}
+        found = interval(flat(many), seed=0)
+        assert found.above_zero
+        assert (found.units, found.too_few) == (count, count < MIN_UNITS)
+    uneven = interval(flat({"a": {"a": [1.0] * 9, "b": [1.0]}}), seed=0)
+    assert (uneven.units, uneven.too_few) == (1, True)
 
 
 def test_no_scores_have_no_interval() -> None:
