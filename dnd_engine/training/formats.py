@@ -34,9 +34,11 @@ _MAX_CHARS = 200
 _HELD_OUT_PAIRS = 5
 """One pair of task and format in this many is held out."""
 _VALIDATION_EXAMPLES = 20
-"""Last train examples, which use the validation wordings: the trainer validates on the end."""
+"""Last train examples, which use the validation wordings. Those of them that the trainer does not
+hold back (see `validation_examples` of its recipe) are trained on."""
 _NUM_VALIDATION, _NUM_TEST = 2, 1
-"""Wordings at the end of each list that belong to those sides; the others are for training."""
+"""Wordings at the end of each list: of the last train examples, and of the test side, which are
+never trained on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +49,7 @@ class AnswerFormat:
     before: str
     after: str
     wordings: tuple[str, ...]
-    """Sentences that ask for it: those for training, then two for validation, one for the test."""
+    """Sentences that ask for it: of most train examples, then two of the last, one of the test."""
     held_out: bool = False
     """Never trained."""
 
@@ -264,7 +266,8 @@ def formatted(task: Task, name: str, seed: int) -> Task:
     Args:
         task: A short-answer task in no format; it stays as it is.
         name: Of the format.
-        seed: Of the wordings. The last train examples and the test side have wordings of their own.
+        seed: Of the wordings. The last train examples and the test side have wordings of their own;
+            only those of the test side are never trained on.
 
     Raises:
         ConfigError: If there is no such format, or the task is not for one.

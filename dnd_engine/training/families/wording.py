@@ -1,8 +1,10 @@
 """Instructions: phrases in frames, five for training, two for validation, one for the test side.
 
 A *phrase* says what to do (`reverse the order of the words`) or asks (`which city is named?`);
-phrases come in groups that share a verb. A *frame* stands around it (`Please {p}.`). Validation
-uses frames that training never sees; the test side also uses a verb that training never sees.
+phrases come in groups that share a verb. A *frame* stands around it (`Please {p}.`). Training never
+sees the test wording, neither its frame nor its verb. The validation wordings have frames of their
+own too, at the end of the train side; training leaves them out only as far as it holds back that
+end (see `write`).
 """
 
 import random
