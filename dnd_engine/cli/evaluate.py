@@ -97,6 +97,7 @@ def evaluate(
     chosen = choose_tasks(
         tasks,
         [row["task"] for row in engine.training_data],
+        variants=engine.training_variants,
         split=split,
         holdouts=holdouts,
         limit=limit_tasks,

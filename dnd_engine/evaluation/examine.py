@@ -59,6 +59,13 @@ _CHUNK_ITEMS = 128
 _COMPARED_TASKS = 64
 """Tasks whose generated adapters are kept in memory and compared with each other."""
 
+_LORAS = ("other LoRAs", "or name the collection used before")
+_SOURCES = {
+    "multi_task_lora": ("another multi-task LoRA", "or name the one used before"),
+    "generator_refined": ("other settings of refining", "or leave the row out"),
+}
+"""Row to what differs if its source does, and the other way out; `_LORAS` for all others."""
+
 _Key = tuple[str, str, int, str]
 """Row, mode, draw and task."""
 
@@ -108,6 +115,7 @@ def choose_tasks(
     folders: Sequence[Path],
     trained: Sequence[str],
     *,
+    variants: Sequence[str] = (),
     split: str,
     holdouts: Sequence[str] = (),
     limit: int | None = None,
@@ -118,15 +126,18 @@ def choose_tasks(
     Args:
         folders: Task folders.
         trained: Slugs of the tasks that the generator was trained on.
+        variants: Those that it was trained on in an answer format, as `slug~format`.
         split: `heldout` takes the folders' held-out tasks; `train` takes their train tasks, as far
-            as the generator was trained on them, in every format that it was.
+            as the generator was trained on them, as they are: their variants would multiply them.
         holdouts: For `heldout`, the kinds of novelty to take; none takes what the folders hold.
-            `pair` and `format` are made here, from tasks that the generator was trained on.
+            `pair` and `format` are made here, from tasks that the generator was trained on; pairs
+            are in formats that it knows from other tasks.
         limit: Tasks, drawn by seed, as many of each kind of novelty.
         seed: Of the draw, and of the wording of formats.
 
     Raises:
-        ConfigError: If a name is unknown, or nothing is left.
+        ConfigError: If a name is unknown, nothing is left, or pairs are asked for of a generator
+            that knows no format.
         TaskError: If a folder is malformed, or holds no task of the split.
     """
     strays = [name for name in holdouts if name not in HOLDOUTS]
@@ -139,20 +150,22 @@ def choose_tasks(
         raise ConfigError("`holdouts` are kinds of held-out tasks. Leave them out, or the split.")
     if limit is not None and limit < 1:
         raise ConfigError(f"`limit` must be at least 1, got {limit}.")
+    known = {slug.partition("~")[2] for slug in variants}
+    if "pair" in holdouts and not known:
+        raise ConfigError(
+            "a `pair` is a known task in a known answer format, and the generator names no format "
+            "that it was trained in. Leave pairs out, or train one with `format_variants`."
+        )
     found: list[Task] = []
     if split == "train" or {"pair", "format"} & set(holdouts):
         plain = [t for t in load_tasks(folders, split="train") if t.info.slug in set(trained)]
         if split == "train":
             found += plain
-            found += [
-                formats.formatted(task, name, seed)
-                for task in load_tasks(folders, split="train")
-                for name in formats.FORMATS
-                if f"{task.info.slug}~{name}" in set(trained)
-            ]
-        count = limit or max(1, len(plain) * len(formats.FORMATS))
+        everything = max(1, len(plain) * len(formats.FORMATS))
+        count = limit or everything
         if "pair" in holdouts:
-            found += formats.unseen_pairs(plain, limit=count, seed=seed)
+            pairs = formats.unseen_pairs(plain, limit=everything, seed=seed)
+            found += [task for task in pairs if task.info.answer_format in known][:count]
         if "format" in holdouts:
             found += formats.unseen_formats(plain, limit=count, seed=seed)
     if split == "heldout" and (not holdouts or set(holdouts) - {"pair", "format"}):
@@ -206,13 +219,18 @@ def examine(
 
     Raises:
         ConfigError: If there is nothing to measure, `out` holds scores of other settings, or a task
-            is examined as held out that the generator was trained on.
+            is examined as held out that the generator was trained on or chosen by.
     """
     started = time.monotonic()
     if not tasks:
         raise ConfigError("no tasks to examine.")
     if config.split == "heldout":
-        _refuse_trained(tasks, {row["task"] for row in engine.training_data})
+        _refuse_trained(
+            tasks,
+            {row["task"] for row in engine.training_data},
+            set(engine.training_variants),
+            {row["task"] for row in engine.validation_data},
+        )
     steps = None if config.run is None else _read_log(config.run)
     wardrobe = Wardrobe(
         engine,
@@ -288,20 +306,39 @@ def examine(
     return report
 
 
-def _refuse_trained(tasks: Sequence[Task], trained: Set[str]) -> None:
-    """Refuse to call tasks unseen that training has seen, in whatever answer format."""
-    plain = {slug.partition("~")[0] for slug in trained}
-    seen = sorted(
-        task.info.slug
-        for task in tasks
+def _refuse_trained(
+    tasks: Sequence[Task], trained: Set[str], variants: Set[str], validating: Set[str]
+) -> None:
+    """Refuse to call tasks unseen that training has seen, in whatever answer format.
+
+    Args:
+        tasks: To be examined as held out.
+        trained: Slugs of tasks that the generator was trained on.
+        variants: Those in a format, as `slug~format`.
+        validating: Slugs of tasks that chose the step whose weights it has.
+    """
+    known = trained | {slug.partition("~")[0] for slug in variants}
+    seen, chose = [], []
+    for task in tasks:
+        slug = task.info.slug
         # A pair or a format is unseen although its task is not.
-        if task.info.slug in (trained if task.info.holdout in ("pair", "format") else plain)
-    )
+        is_variant = task.info.holdout in ("pair", "format")
+        if slug in (variants if is_variant else known):
+            seen.append(slug)
+        elif slug.partition("~")[0] in validating and not is_variant:
+            chose.append(slug)
     if seen:
         raise ConfigError(
             f"{len(seen)} of the tasks to examine as held out are tasks that the generator was "
-            f"trained on, such as `{seen[0]}`. A score on them says nothing of unseen tasks: "
+            f"trained on, such as `{min(seen)}`. A score on them says nothing of unseen tasks: "
             "examine them with --split train, or take a generator that did not see them."
+        )
+    if chose:
+        raise ConfigError(
+            f"{len(chose)} of the tasks to examine as held out chose the weights of the generator, "
+            f"such as `{min(chose)}`: training validated on their families. A score on them is too "
+            "good for unseen tasks: leave them out, or take a generator that was not chosen by "
+            "them."
         )
 
 
@@ -542,6 +579,8 @@ class _Ledger:
     refine_seconds: list[float] = field(default_factory=list)
     similarities: dict[str, float] = field(default_factory=dict)
     """Task to the similarity of its prompts to those of the nearest training task."""
+    agreed: dict[str, str] = field(default_factory=dict)
+    """As `sources`, of the rows that this call measures; written with their first scores."""
     scores: list[ItemScore] = field(default_factory=list)
     _done: Counter[_Key] = field(default_factory=Counter)
 
@@ -571,7 +610,7 @@ class _Ledger:
             head = json.loads(ledger._head.read_text(encoding="utf-8"))
             if head["settings"] != settings:
                 raise ledger._other()
-            ledger.sources = dict(head["sources"])
+            sources = dict(head["sources"])
             ledger.seconds = dict(head["seconds"])
             ledger.synthesis_seconds = list(head["synthesis_seconds"])
             ledger.refine_seconds = list(head["refine_seconds"])
@@ -598,6 +637,8 @@ class _Ledger:
             if counts[_key(score)] == expected.get((score.mode, score.slug))
         ]
         ledger._done = Counter(_key(score) for score in ledger.scores)
+        scored = {score.row for score in ledger.scores}
+        ledger.sources = {row: source for row, source in sources.items() if row in scored}
         kept = "".join(_line(score) for score in ledger.scores)
         if kept != text:
             _replace(ledger._lines, kept)
@@ -611,26 +652,31 @@ class _Ledger:
         """
         for row, source in sources.items():
             if self.sources.get(row, source) != source:
+                what, way_out = _SOURCES.get(row, _LORAS)
                 raise ConfigError(
-                    f"`{self.out}` holds scores of the row {row} made with other LoRAs. "
-                    "Choose another --out, or name the ones used before."
+                    f"`{self.out}` holds scores of the row {row} made with {what}. "
+                    f"Choose another --out, {way_out}."
                 )
-        self.sources |= sources
-        self._write_head()
+        self.agreed = dict(sources)
 
     def has(self, row: str, mode: Mode, draw: int, slug: str) -> bool:
         """Whether a task is scored under a row, mode and draw."""
         return self._done[row, mode, draw, slug] > 0
 
     def add(self, scores: Sequence[ItemScore], row: str, seconds: float) -> None:
-        """Append scores, in one write."""
+        """Append scores, in one write.
+
+        The head comes first: what it says of scores that a kill keeps from being written is found
+        again when they are, but the other way round it would be lost.
+        """
+        if scores:
+            self.seconds[row] = round(self.seconds.get(row, 0.0) + seconds, 2)
+            self.sources[row] = self.agreed[row]
+        self._write_head()
         with self._lines.open("a", encoding="utf-8") as stream:
             stream.write("".join(map(_line, scores)))
         self.scores += scores
         self._done.update(map(_key, scores))
-        if scores:
-            self.seconds[row] = round(self.seconds.get(row, 0.0) + seconds, 2)
-        self._write_head()
 
     @property
     def _head(self) -> Path:
@@ -693,6 +739,10 @@ def _cost(
 ) -> dict[str, Any]:
     """What things took; training and LoRAs as their own folders say, on whatever machine that was.
 
+    Collecting cost the generator the runs of train tasks, of all seeds, as training draws from all;
+    held-out oracles are no part of it. Training leaves out encoding prompts and asking a teacher,
+    which no log holds; the report says so.
+
     Estimates count 2 floating point operations per parameter and token of a forward pass, and as
     many again for a backward pass through frozen weights.
     """
@@ -704,11 +754,15 @@ def _cost(
     per_token = 4 * engine.info.base_parameters
     estimates: dict[str, float] = {}
     if steps is not None:
-        cost["training_seconds"] = round(sum(float(step["seconds"]) for step in steps), 1)
+        cost["training_seconds"] = round(
+            sum(float(s["seconds"]) + float(s.get("watch_seconds", 0)) for s in steps), 1
+        )
+        cost["training_leaves_out"] = "encoding prompts, asking a teacher"
         estimates["training_flops"] = float(per_token * sum(int(s["tokens"]) for s in steps))
     if wardrobe.collection is not None:
         runs, recipe = wardrobe.collection.runs, wardrobe.collection.manifest["recipe"]
-        cost["collection_seconds"] = round(sum(run.seconds for run in runs), 1)
+        trained = [run.seconds for run in runs if run.split == "train"]
+        cost["collection_seconds"] = round(sum(trained), 1)
         cost["lora_seconds"] = round(statistics.mean(run.seconds for run in runs), 2)
         tokens = recipe["batch_size"] * recipe["max_tokens"]
         estimates["lora_flops_at_most"] = float(

@@ -20,7 +20,6 @@ source is not given is left out with the reason; nothing is filled in. To add a 
 """
 
 import hashlib
-import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -114,6 +113,9 @@ class Wardrobe:
             self.tokenizer = base.tokenizer
             self.room = int(base.config["max_position_embeddings"])
         self.collection = None if adapters is None else self._open_collection(adapters)
+        self._made_otherwise = (
+            () if self.collection is None else self.collection.made_otherwise(tasks)
+        )
         self.multi = None if multi_task_lora is None else self._open_multi(multi_task_lora)
         self.nearest: dict[str, tuple[NearestTask, ...]] = {}
         """Task to the training tasks most like it, as the adapter of its first prompt draw names
@@ -156,9 +158,10 @@ class Wardrobe:
 
     def source(self, row: str) -> str:
         """What a row is made of besides the generator, as a hash or in words; empty for none."""
-        if row in ("mean_lora", "nearest_lora", "oracle_lora") and self.collection is not None:
-            manifest = json.dumps(self.collection.manifest, sort_keys=True)
-            return hashlib.sha256(manifest.encode()).hexdigest()
+        if row in ("mean_lora", "nearest_lora") and self.collection is not None:
+            return self.collection.train_runs_sha256
+        if row == "oracle_lora" and self.collection is not None:
+            return self.collection.sha256
         if row == "multi_task_lora" and self.multi is not None:
             return self.multi.sha256
         if row == "generator_refined":
@@ -221,6 +224,8 @@ class Wardrobe:
 
     def _mean(self) -> Outfit:
         assert self.collection is not None
+        for slug in self.collection.train_slugs:
+            self._check_examples(slug)
         return Outfit(self.collection.mean(), self.collection.layout)
 
     def _multi_task(self) -> Outfit:
@@ -232,8 +237,20 @@ class Wardrobe:
         assert self.collection is not None
         if slug not in self.collection.slugs:
             raise _Missing("not in the collection")
+        self._check_examples(slug)
         seed = self.collection.seeds(slug)[0]
         return Outfit(self.collection.final(slug, seed), self.collection.layout)
+
+    def _check_examples(self, slug: str) -> None:
+        """Refuse a LoRA of an examined task that another version of it was trained on.
+
+        What lies on the task's test side now may have been among its examples then.
+        """
+        if slug in self._made_otherwise:
+            raise _Missing(
+                f"the collection's LoRA of `{slug}` was trained on other examples than the task "
+                "folder holds now; collect it again"
+            )
 
     def _nearest(self, task: Task) -> Outfit:
         """The most similar task that the collection has, itself never; formats count as one.
@@ -241,7 +258,8 @@ class Wardrobe:
         Of all training tasks: none of the few that an adapter names need have a LoRA.
         """
         assert self.collection is not None
-        known = set(self.collection.train_slugs) - {task.info.slug}
+        own = {task.info.slug, task.info.slug.partition("~")[0]}
+        known = set(self.collection.train_slugs) - own
         bucket = _bucket("examined", self._conditions(task, task, 0))
         for near in self.engine.rank_tasks([bucket], seed=self.seed):
             for name in (near.slug, near.slug.partition("~")[0]):

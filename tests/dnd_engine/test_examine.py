@@ -30,16 +30,18 @@ from dnd_engine.engine import Engine, Progress
 from dnd_engine.errors import ConfigError, TrainingError
 from dnd_engine.evaluation import examine as examine_module
 from dnd_engine.evaluation import report as report_module
-from dnd_engine.evaluation.examine import ExaminationConfig, choose_tasks, examine
+from dnd_engine.evaluation.examine import ExaminationConfig, _Paper, choose_tasks, examine
 from dnd_engine.evaluation.rows import NEUTRAL_PROMPT, Wardrobe, ask
-from dnd_engine.evaluation.scores import DEFAULT_ROWS, MODES
+from dnd_engine.evaluation.scores import DEFAULT_ROWS, MODES, ItemScore
 from dnd_engine.generator import Generator, GeneratorConfig, TaskCentroid, save_generator
 from dnd_engine.models import ENCODERS, fingerprint, resolve
 from dnd_engine.training import collect as collect_module
 from dnd_engine.training.collect import CollectRecipe, collect
 from dnd_engine.training.collection import Collection
-from dnd_engine.training.formats import formatted
+from dnd_engine.training.formats import FORMATS, formatted
+from dnd_engine.training.recipe import TrainRecipe
 from dnd_engine.training.tasks import Task, load_tasks
+from dnd_engine.training.trainer import train
 from tests.dnd_engine.tiny import CPU, LAYOUT, random_tokens, tiny_base
 
 ANSWERS = {
@@ -57,6 +59,8 @@ ANSWERS = {
 """Slug, also the family: split, instruction, and the answer to whatever follows."""
 
 TRAINED = tuple(slug for slug, (split, _, _) in ANSWERS.items() if split == "train")
+VARIANTS = tuple(f"else~{name}" for name, found in FORMATS.items() if not found.held_out)
+"""Every format that is trained at all, on another task."""
 UNSEEN = tuple(slug for slug in ANSWERS if slug not in TRAINED)
 
 
@@ -443,9 +447,63 @@ def test_a_row_made_of_other_loras_is_refused(
     examine(engine, unseen, config)
     other = save(tmp_path / "other", random_tokens(), tiny_folder, "multi_task_lora", folder)
     with pytest.raises(
-        ConfigError, match=r"scores of the row multi_task_lora made with other LoRA"
+        ConfigError, match=r"scores of the row multi_task_lora made with another multi-task LoRA\."
     ):
         examine(engine, unseen, replace(config, multi_task_lora=other))
+
+
+def test_a_rows_source_counts_from_its_first_score_and_is_told_by_what_the_row_is(
+    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
+) -> None:
+    """A row that was asked for and never scored binds nobody."""
+    examine(engine, unseen, replace(config, rows=("base",)))
+    papers = [_Paper.of(task, engine.base.tokenizer, config) for task in unseen]
+    digest = examine_module._hash(engine, config, papers)
+
+    def opened() -> Any:
+        return examine_module._Ledger.open(config.out, digest, papers)
+
+    rows = ("mean_lora", "generator_refined")
+    opened().agree(dict.fromkeys(rows, "one"))
+    ledger = opened()
+    ledger.agree(dict.fromkeys(rows, "two"))
+    (line, *_) = lines(config.out)
+    slug = line["slug"]
+    scored = [ItemScore(**v) for v in lines(config.out) if v["slug"] == slug]
+    for row in rows:
+        ledger.add([replace(score, row=row) for score in scored], row, 1.0)
+    with pytest.raises(ConfigError, match=r"generator_refined made with other settings of ref"):
+        opened().agree({"generator_refined": "one"})
+    with pytest.raises(ConfigError, match=r"mean_lora made with other LoRAs\. .*name the collect"):
+        opened().agree({"mean_lora": "one"})
+    opened().agree(dict.fromkeys(rows, "two"))
+
+
+def test_a_kill_between_scores_and_what_is_said_of_them_loses_nothing(
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Similarities are found with the scores alone, so they may not be lost after these."""
+    whole = examine(engine, unseen, replace(config, out=config.out / "whole"))
+    write = examine_module._Ledger._write_head
+    calls = []
+
+    def dying(ledger: Any) -> None:
+        calls.append(ledger)
+        if len(calls) == 3:  # of the empty ledger, the base's, the generator's
+            raise KeyboardInterrupt
+        write(ledger)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(examine_module._Ledger, "_write_head", dying)
+        with pytest.raises(KeyboardInterrupt):
+            examine(engine, unseen, config)
+    again = examine(engine, unseen, config)
+    assert again["similarity"] == whole["similarity"]
+    head = json.loads((config.out / "examination.json").read_text())
+    assert set(head["similarities"]) == set(UNSEEN)
 
 
 # Honesty
@@ -464,17 +522,64 @@ def test_a_trained_task_is_not_examined_as_held_out(
     assert report["trained_families_among_them"] == sorted(TRAINED)
 
 
-def test_a_pair_of_trained_parts_is_examined_as_held_out_and_a_trained_pair_is_not(
-    folder: Path,
+@pytest.mark.usefixtures("quick")
+@pytest.mark.filterwarnings("ignore:In CPU autocast, but the target dtype is not")
+def test_what_a_run_was_trained_on_in_which_format_and_chosen_by_is_not_unseen(
+    recipe: TrainRecipe, tasks_folder: Path, tiny_folder: Path
 ) -> None:
-    pairs = choose_tasks([folder], TRAINED, split="heldout", holdouts=("format",))
-    refuse = examine_module._refuse_trained
-    refuse(pairs, set(TRAINED))
-    with pytest.raises(ConfigError, match=r"1 of the tasks to examine as held out"):
-        refuse(pairs, {*TRAINED, pairs[0].info.slug})
-    unseen = choose_tasks([folder], TRAINED, split="heldout")
+    """By what the generator itself says: pairs of known parts are unseen, if not trained."""
+    run = replace(recipe, steps=1, format_variants=3, validation_families=("upper",))
+    made = train(run).generator
+    engine = Engine.load(EngineConfig(base=str(tiny_folder), generator=made, device="cpu"))
+    trained = [row["task"] for row in engine.training_data]
+    variants = engine.training_variants
+    known = {slug.partition("~")[2] for slug in variants}
+
+    def refuse(tasks: Sequence[Task]) -> None:
+        examine_module._refuse_trained(
+            tasks,
+            set(trained),
+            set(engine.training_variants),
+            {row["task"] for row in engine.validation_data},
+        )
+
+    pairs = choose_tasks(
+        [tasks_folder], trained, variants=variants, split="heldout", holdouts=("pair",)
+    )
+    refuse(pairs)
+    assert {task.info.answer_format for task in pairs} <= known
+    slug, _, name = variants[0].partition("~")
+    tasks = {task.info.slug: task for task in load_tasks(tasks_folder)}
+    known_pair = formatted(tasks[slug], name, 0)
+    info = replace(known_pair.info, split="heldout", holdout="pair")
+    with pytest.raises(ConfigError, match=rf"1 of the tasks .* trained on, such as `{slug}~{name}"):
+        refuse([*pairs, replace(known_pair, info=info)])
+    others = replace(tasks["upper"], info=replace(tasks["upper"].info, split="heldout"))
+    with pytest.raises(
+        ConfigError, match=r"1 of .* chose the weights of the generator, such as `up"
+    ):
+        refuse([others])
+    with pytest.raises(ConfigError, match=r"chose the weights of the generator, such as `upper`"):
+        examine(engine, [others], ExaminationConfig(out=recipe.out / "report"))
+
+
+def test_a_task_trained_in_a_format_alone_is_not_unseen(unseen: tuple[Task, ...]) -> None:
     with pytest.raises(ConfigError, match=r"trained on, such as `city`"):
-        refuse(unseen, {"city~square"})
+        examine_module._refuse_trained(unseen, set(), {"city~square"}, set())
+
+
+def test_without_known_formats_there_are_no_pairs(folder: Path) -> None:
+    """Nor with formats that only ever stood on other tasks than these: they are known."""
+    pair = {"split": "heldout", "holdouts": ("pair",)}
+    with pytest.raises(
+        ConfigError, match=r"a `pair` is a known task in a known answer format, and"
+    ):
+        choose_tasks([folder], TRAINED, **pair)  # type: ignore[arg-type]
+    found = choose_tasks([folder], TRAINED, variants=VARIANTS, **pair)  # type: ignore[arg-type]
+    name = found[0].info.answer_format
+    some = choose_tasks([folder], TRAINED, variants=[f"else~{name}"], **pair)  # type: ignore[arg-type]
+    assert {task.info.answer_format for task in some} == {name}
+    assert set(some) <= set(found)
 
 
 def test_a_report_folder_that_is_a_file_is_told(
@@ -687,6 +792,56 @@ def test_the_nearest_lora_is_never_the_tasks_own(
         assert torch.equal(outfit.tokens, opened.final(wardrobe.nearest[slug][1].slug))
 
 
+def test_the_nearest_lora_of_a_task_in_a_format_is_not_that_of_the_task_without(
+    engine: PlantedEngine, folder: Path, collection: Path
+) -> None:
+    task = formatted(choose_tasks([folder], TRAINED, split="train")[0], "square", 0)
+    wardrobe = Wardrobe(
+        engine,
+        [task],
+        seed=0,
+        condition_prompts=64,
+        draws=1,
+        adapters=collection,
+        multi_task_lora=None,
+    )
+    assert wardrobe.outfit("generator", task, 0) is not None
+    nearest, second, *_ = wardrobe.nearest[task.info.slug]
+    assert f"{nearest.slug}~square" == task.info.slug
+    outfit = wardrobe.outfit("nearest_lora", task, 0)
+    assert outfit is not None
+    assert outfit.tokens is not None
+    assert torch.equal(outfit.tokens, Collection.open(collection).final(second.slug))
+
+
+def test_a_lora_of_another_version_of_a_task_is_not_worn(
+    engine: PlantedEngine, folder: Path, collection: Path, config: ExaminationConfig
+) -> None:
+    """It may have been trained on what are test items now."""
+    seen = choose_tasks([folder], TRAINED, split="train")
+    changed = [replace(seen[0], train=seen[0].train[:-1]), *seen[1:]]
+    rows = ("base", "nearest_lora", "mean_lora", "oracle_lora")
+    config = replace(config, split="train", rows=rows, adapters=collection)
+    report = examine(engine, changed, config)
+    counts = {row["row"]: row["n_tasks"] for row in report["rows"] if not row["holdout"]}
+    assert counts["oracle_lora"] == len(seen) - 1
+    assert "mean_lora" not in counts
+    slug = seen[0].info.slug
+    assert f"LoRA of `{slug}` was trained on other examples" in report["data"]
+    assert f"LoRA of `{slug}` was tr" in report["not_measured"]["mean_lora"]
+    worn = Wardrobe(
+        engine,
+        changed,
+        seed=0,
+        condition_prompts=64,
+        draws=1,
+        adapters=collection,
+        multi_task_lora=None,
+    )
+    nearest = {task.info.slug: worn.outfit("nearest_lora", task, 0) for task in changed}
+    assert None in nearest.values(), "the changed task is another's nearest"
+
+
 def test_the_nearest_lora_is_found_behind_nearer_tasks_that_have_none(
     engine: PlantedEngine,
     unseen: tuple[Task, ...],
@@ -792,7 +947,8 @@ def test_an_item_score_says_what_was_written(
 
 def test_held_out_tasks_are_chosen_by_what_is_new(folder: Path) -> None:
     def kinds(**given: Any) -> set[str]:
-        return {t.info.holdout for t in choose_tasks([folder], TRAINED, **given)}
+        chosen = choose_tasks([folder], TRAINED, variants=VARIANTS, **given)
+        return {t.info.holdout for t in chosen}
 
     assert kinds(split="heldout") == {"family"}
     assert kinds(split="heldout", holdouts=("family", "pair")) == {"family", "pair"}
@@ -814,23 +970,28 @@ def test_held_out_tasks_are_chosen_by_what_is_new(folder: Path) -> None:
 
 def test_pairs_and_formats_are_made_of_trained_tasks_alone(folder: Path) -> None:
     for name in ("pair", "format"):
-        found = choose_tasks([folder], TRAINED, split="heldout", holdouts=(name,))
+        found = choose_tasks(
+            [folder], TRAINED, variants=VARIANTS, split="heldout", holdouts=(name,)
+        )
         assert {task.info.slug.partition("~")[0] for task in found} <= set(TRAINED)
         assert all(task.info.answer_format for task in found)
 
 
-def test_seen_tasks_are_those_of_training_in_its_formats(folder: Path) -> None:
-    found = choose_tasks([folder], ["sea", "sky~square", "gone"], split="train")
-    assert [task.info.slug for task in found] == ["sea", "sky~square"]
-    assert found[1].info.answer_format == "square"
+def test_seen_tasks_are_those_of_training_as_they_are(folder: Path) -> None:
+    """Their variants would multiply them."""
+    found = choose_tasks(
+        [folder], ["sea", "sky", "gone"], variants=["sea~square", "wood~bold"], split="train"
+    )
+    assert [task.info.slug for task in found] == ["sea", "sky"]
 
 
 def test_a_limit_draws_as_many_tasks_of_each_kind_of_novelty(folder: Path) -> None:
     kinds = ("family", "pair", "format")
-    chosen = choose_tasks([folder], TRAINED, split="heldout", holdouts=kinds, limit=7)
+    known = {"variants": VARIANTS, "split": "heldout", "holdouts": kinds}
+    chosen = choose_tasks([folder], TRAINED, limit=7, **known)  # type: ignore[arg-type]
     assert len({task.info.slug for task in chosen}) == 7
     counts = Counter(task.info.holdout for task in chosen)
-    everything = choose_tasks([folder], TRAINED, split="heldout", holdouts=kinds)
+    everything = choose_tasks([folder], TRAINED, **known)  # type: ignore[arg-type]
     there = Counter(task.info.holdout for task in everything)
     most = max(counts.values())
     assert all(counts[kind] >= min(there[kind], most - 1) for kind in kinds)
@@ -875,18 +1036,29 @@ def test_the_cost_says_when_a_generator_has_paid_for_itself(
 ) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    steps = [{"step": n, "seconds": 30.0, "tokens": 100} for n in (1, 2)]
+    steps = [{"step": n, "seconds": 25.0, "watch_seconds": 5.0, "tokens": 100} for n in (1, 2)]
     (run / "log.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
-    cost = examine(engine, unseen, replace(config, adapters=collection, run=run))["cost"]
-    runs = Collection.open(collection).runs
+    # Small LoRAs are made in no time, so that nothing would ever pay back: hours instead.
+    runs = [
+        replace(r, seconds=3600.0 if r.split == "train" else 7200.0)
+        for r in Collection.open(collection).runs
+    ]
+    folder = shutil.copytree(collection, tmp_path / "collection")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["runs"] = [r.to_json() for r in runs]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    report = examine(engine, unseen, replace(config, adapters=folder, run=run))
+    cost = report["cost"]
     assert cost["training_seconds"] == 60
-    assert cost["collection_seconds"] == pytest.approx(sum(r.seconds for r in runs), abs=0.1)
+    assert cost["collection_seconds"] == len(TRAINED) * 3600, "held-out oracles cost it nothing"
     saved = cost["lora_seconds"] - cost["synthesis_seconds"]
     for name, spent in (
         ("break_even_tasks", 60 + cost["collection_seconds"]),
         ("break_even_tasks_without_collection", 60),
     ):
-        assert cost[name] == (math.ceil(spent / saved) if saved > 0 else None)
+        assert cost[name] == math.ceil(spent / saved)
+    assert cost["break_even_tasks"] == 2
+    assert "encoding prompts, asking a teacher" in (config.out / "REPORT.md").read_text()
     assert set(cost["row_seconds"]) == {"base", "generator"}
     estimates = cost["estimates_not_measured"]
     assert estimates["training_flops"] == 4 * engine.info.base_parameters * 200

@@ -731,7 +731,7 @@ def test_what_a_cache_lacks_needs_room_on_its_own_disk(
 
 
 def test_a_log_is_cut_by_its_steps(tmp_path: Path) -> None:
-    """Steps that are done again go, half a line too; lines need not be one a step from the first."""
+    """Steps that are done again go, and half a line; the first line need not be of step 1."""
     path = tmp_path / "log.jsonl"
     path.write_text('{"step": 2}\n{"step": 3, "loss": 1}\n{"step": 4}\n{"st')
     trainer._cut_log(path, 3)
