@@ -248,6 +248,8 @@ def test_the_page_is_usable_while_the_engine_loads(visits: Visits, write: Write)
         expect(visit.page.locator("#dnd-adapter")).to_contain_text("3 prompts", timeout=20_000)
         expect(visit.page.locator("#dnd-load")).to_be_hidden()
         expect(visit.page.locator("#dnd-header")).to_contain_text("CPU · Ready")
+        # The server must not go while it still measures.
+        expect(visit.page.locator("#dnd-checks")).to_contain_text("Changes the model")
 
 
 def test_a_failed_load_says_why_and_can_be_tried_again(visits: Visits) -> None:
