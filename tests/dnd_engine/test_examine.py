@@ -452,6 +452,35 @@ def test_a_row_made_of_other_loras_is_refused(
         examine(engine, unseen, replace(config, multi_task_lora=other))
 
 
+def test_a_report_goes_on_with_a_collection_that_was_resumed_for_nothing_or_for_oracles(
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    collection: Path,
+    tmp_path: Path,
+) -> None:
+    """The rows of train LoRAs do not look at oracles; the row of oracles does."""
+    folder = shutil.copytree(collection, tmp_path / "collection")
+    manifest = json.loads((folder / "manifest.json").read_text())
+
+    def resumed(num_runs: int, threads: int) -> None:
+        by_split = sorted(manifest["runs"], key=lambda run: run["split"] != "train")
+        changed = {"runs": by_split[:num_runs], "planned": num_runs}
+        changed["recipe"] = {**manifest["recipe"], "threads": threads}
+        (folder / "manifest.json").write_text(json.dumps(manifest | changed))
+
+    rows = ("mean_lora", "nearest_lora", "oracle_lora")
+    config = replace(config, rows=rows, adapters=folder)
+    resumed(len(ANSWERS) - 1, 0)
+    examine(engine, unseen, config)
+    resumed(len(ANSWERS) - 1, 4)
+    examine(engine, unseen, config)
+    resumed(len(ANSWERS), 4)
+    examine(engine, unseen, replace(config, rows=rows[:2]))
+    with pytest.raises(ConfigError, match=r"the row oracle_lora made with other LoRAs"):
+        examine(engine, unseen, config)
+
+
 def test_a_rows_source_counts_from_its_first_score_and_is_told_by_what_the_row_is(
     engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
 ) -> None:

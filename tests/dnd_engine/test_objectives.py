@@ -1,5 +1,6 @@
 """Objectives measure what they say, step by step against slow and plain calculations."""
 
+import json
 import random
 import shutil
 from dataclasses import replace
@@ -168,6 +169,19 @@ def test_checkpoints_of_another_version_of_the_tasks_are_refused(
         match=r"was trained on other examples of 1 task\(s\): `first`\. Train on the task folders",
     ):
         trainer._Run(recipe, resume=False)
+
+
+def test_a_collection_may_be_resumed_for_nothing_while_it_is_trained_on(
+    recipe: TrainRecipe, collection: Collection, tmp_path: Path
+) -> None:
+    """What its manifest says of the call that made it is no part of what is trained on."""
+    folder = shutil.copytree(collection.path, tmp_path / "copy")
+    recipe = replace(recipe, objective="reconstruction", collection=folder, steps=1)
+    train(recipe)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["recipe"]["threads"], manifest["planned"] = 4, 9
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert train(replace(recipe, steps=2), resume=True).steps == 2
 
 
 def test_reconstruction_is_the_weighted_error_of_standardised_tokens(
