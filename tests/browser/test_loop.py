@@ -1,5 +1,6 @@
 """The loop: synthesize, chat, checks, download; loading, failing, stopping; two visitors."""
 
+import threading
 import time
 import zipfile
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from playwright.sync_api import Browser, expect
 
 from dnd_engine.errors import AssetError
 from tests.browser.conftest import DESK, PHONE, Visit, Visits, has_class, serving
-from tests.ui.fake_engine import FakeEngine, slow_load
+from tests.ui.fake_engine import FakeEngine, Progress, slow_load
 from ui.engine_handle import EngineHandle
 
 pytestmark = pytest.mark.browser
@@ -236,7 +237,14 @@ LINES = "one\ntwo\nthree\n"
 
 
 def test_the_page_is_usable_while_the_engine_loads(visits: Visits, write: Write) -> None:
-    with serving(EngineHandle(slow_load(FakeEngine(), 6))) as url:
+    fetched = threading.Event()
+
+    def load(on_progress: Callable[[Progress], None]) -> FakeEngine:
+        on_progress(Progress("download", 0.4, 1.0, "40 of 98 MB"))
+        fetched.wait(120)
+        return FakeEngine()
+
+    with serving(EngineHandle(load)) as url:
         visit = visits(url)
         expect(visit.page.locator("#dnd-load")).to_contain_text("Downloading the base model")
         visit.shot("loading")
@@ -245,6 +253,7 @@ def test_the_page_is_usable_while_the_engine_loads(visits: Visits, write: Write)
         visit.page.locator("#dnd-synthesize").click()
         expect(visit.page.locator("#dnd-stages li.is-running")).to_contain_text("Download")
         visit.shot("loading-synthesizing")
+        fetched.set()
         expect(visit.page.locator("#dnd-adapter")).to_contain_text("3 prompts", timeout=20_000)
         expect(visit.page.locator("#dnd-load")).to_be_hidden()
         expect(visit.page.locator("#dnd-header")).to_contain_text("CPU · Ready")
