@@ -55,7 +55,7 @@ def new_card(config: GeneratorConfig, result: Mapping[str, Any]) -> str:
         f"- LoRA: r {config.layout.spec.r}, alpha {config.layout.spec.lora_alpha}, "
         f"{', '.join(config.layout.spec.target_modules)}",
         *_training(training["recipe"], result),
-        *_validation(result),
+        *_validation(training["recipe"], result),
         "",
         _NOT_EXAMINED,
         "",
@@ -152,14 +152,15 @@ def _training(recipe: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]
     return [
         f"- Objective: {words}",
         f"- Training: {steps}, seed {recipe['seed']}{start}; weights of step "
-        f"{result['best_step']}, the best validation{stopped}",
+        f"{result['kept_step']}{', the best validation' if recipe['patience'] else ''}{stopped}",
     ]
 
 
-def _validation(result: Mapping[str, Any]) -> list[str]:
+def _validation(recipe: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
+    chose = ", which chose the step" if recipe["patience"] else ""
     sets = (
         ("validation", "held-back examples of the training tasks"),
-        ("families", "families left out of training, which chose the step"),
+        ("families", f"families left out of training{chose}"),
     )
     lines = []
     for prefix, words in sets:

@@ -76,6 +76,6 @@ def train(
     show(
         {**asdict(result), "generator": str(result.generator)},
         as_json,
-        f"{result.generator}: {result.steps} steps, weights of step {result.best_step}. Validation "
+        f"{result.generator}: {result.steps} steps, weights of step {result.kept_step}. Validation "
         f"loss {result.validation_loss:.3f} with the right prompts{compared}.",
     )

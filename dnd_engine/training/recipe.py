@@ -130,7 +130,9 @@ class TrainRecipe:
     """The cosine ends here."""
     clip_norm: float = 1.0
     patience: int = 0
-    """Validations without a better one that end the run; 0 never does."""
+    """Validations without a better one that end the run; the best weights are kept. 0 goes to the
+    end and keeps the last: the loss on families left out is a rough guide, since a few confident
+    wrong answers outweigh many right ones."""
     validate_every: int = 250
     checkpoint_every: int = 50
     monitor_every: int = 50

@@ -70,14 +70,15 @@ class TrainResult:
     """Generator folder; of a multi-task LoRA, a generator that ignores its condition."""
     steps: int
     """Steps done."""
-    best_step: int
-    """Step after which the validation was best; the generator folder holds these weights."""
+    kept_step: int
+    """Step whose weights the generator folder holds: with early stopping the one after which the
+    validation was best, else the last."""
     stopped_early: bool
     """Whether `patience` ran out."""
     seconds: float
     """Of this call."""
     validation_loss: float
-    """Nats per answer token on held-back examples of the training tasks, after the best step."""
+    """Nats per answer token on held-back examples of the training tasks, after that step."""
     validation: Mapping[str, float]
     """All that was measured there, by name; of validation families too, if there are any."""
 
@@ -253,8 +254,8 @@ class _Run:
     def _validate(self, step: int) -> dict[str, float]:
         """Measure held-back examples, and keep the weights if they are the best so far.
 
-        Selection goes by the validation families where there are any: the loss on seen tasks goes
-        on falling long after unseen ones have stopped gaining.
+        With early stopping, selection goes by the validation families where there are any: the
+        loss on seen tasks goes on falling long after unseen ones have stopped gaining.
         """
         values: dict[str, float] = {}
         limit, seed = self.recipe.validation_tasks, self.recipe.seed
@@ -264,7 +265,8 @@ class _Run:
             compare = self.recipe.kind == "generator"
             values |= measure_probe(probe, self._measure, prefix, compare=compare)
         loss = values.get("families_loss", values["validation_loss"])
-        if loss < self.best.loss:
+        # Without early stopping nothing is chosen: the last weights are kept.
+        if loss < self.best.loss or self.recipe.patience == 0:
             self.best = _Best(step, loss, 0, values)
             write_tensors(self.best_file, self.generator.state_dict(), {"step": str(step)})
         else:
@@ -324,7 +326,8 @@ class _Run:
         return done, best
 
     def _write(self, seconds: float) -> TrainResult:
-        if not self.best.step:
+        kept = self.best.step
+        if not kept or (self.recipe.patience == 0 and kept != self.done):
             self._validate(self.done)
             self._save()
         state = read_cached(self.best_file)
@@ -342,7 +345,7 @@ class _Run:
         stopped_early = self.done < self.recipe.steps
         result = {
             "steps": self.done,
-            "best_step": self.best.step,
+            "kept_step": self.best.step,
             "stopped_early": stopped_early,
             "tasks": len(_data(trained)),
             "variants": len(trained),

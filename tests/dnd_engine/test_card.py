@@ -17,6 +17,7 @@ RECIPE: dict[str, Any] = {
     "examples_per_task": 3,
     "bare_share": 0.7,
     "seed": 5,
+    "patience": 3,
     "warm_start": None,
     "teacher": None,
     "kl_share": 0.7,
@@ -25,7 +26,7 @@ RECIPE: dict[str, Any] = {
 }
 RESULT: dict[str, Any] = {
     "steps": 100,
-    "best_step": 75,
+    "kept_step": 75,
     "stopped_early": False,
     "tasks": 3,
     "variants": 7,
@@ -93,6 +94,9 @@ def test_a_card_names_validation_families_and_their_losses() -> None:
     assert "Families that only validated: kept-out." in text
     assert "which chose the step: 3.250 nats per answer token\n" in text
     assert "the best validation, stopped early" in text
+    whole = card({"patience": 0}, {"families_loss": 3.25}, validation_data=more)
+    assert "weights of step 75\n" in whole
+    assert "families left out of training: 3.250" in whole
 
 
 def test_a_card_names_other_heads_and_conditions() -> None:

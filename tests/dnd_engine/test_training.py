@@ -481,8 +481,7 @@ def test_a_run_learns_and_leaves_a_generator_for_its_base(
     assert sum(losses[-4:]) / 4 < 0.8 * sum(losses[:4]) / 4
     assert [row["step"] for row in rows if "validation_loss" in row] == [8, 16]
     assert [row["step"] for row in rows if "delta_norm" in row] == [4, 8, 12, 16]
-    best = min((r for r in rows if "validation_loss" in r), key=lambda r: r["validation_loss"])
-    assert (result.best_step, result.validation_loss) == (best["step"], best["validation_loss"])
+    assert (result.kept_step, result.validation_loss) == (16, rows[-1]["validation_loss"])
     folder = GeneratorFolder.open(result.generator)
     check_base(folder.config, "x", fingerprint(base))
     assert folder.config.features == (*recipe.stages, (64, 4, 32))
@@ -879,7 +878,7 @@ def test_patience_ends_a_run_and_the_best_weights_are_kept(
 
     monkeypatch.setattr(trainer._Run, "_save", saving)
     result = train(recipe)
-    assert (result.steps, result.best_step, result.stopped_early) == (10, 4, True)
+    assert (result.steps, result.kept_step, result.stopped_early) == (10, 4, True)
     assert result.validation["families_loss"] == 4
     expected = {k[7:]: v for k, v in kept[4].items() if k.startswith("module.")}
     best = load_file(recipe.out / "best.safetensors")
@@ -889,20 +888,23 @@ def test_patience_ends_a_run_and_the_best_weights_are_kept(
     shared = folder.load(CPU, torch.float32).shared
     assert torch.equal(shared, best["shared"].to(torch.bfloat16).float())
     again = train(recipe, resume=True)
-    assert (again.steps, again.best_step) == (10, 4), "a finished run is not trained on"
+    assert (again.steps, again.kept_step) == (10, 4), "a finished run is not trained on"
     assert "weights of step 4, the best validation, stopped early" in (
         result.generator / "README.md"
     ).read_text().replace("\n", " ")
 
 
 @pytest.mark.usefixtures("quick")
-def test_without_patience_a_run_goes_to_its_end(
+def test_without_patience_a_run_goes_to_its_end_and_keeps_its_last_weights(
     recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = replace(recipe, validation_families=("upper",), validate_every=1, monitor_every=1000)
     monkeypatch.setattr(trainer._Run, "_measure", measured([1, *range(2, 9)]))
     result = train(recipe)
-    assert (result.steps, result.best_step, result.stopped_early) == (6, 1, False)
+    assert (result.steps, result.kept_step, result.stopped_early) == (6, 6, False)
+    last = load_file(recipe.out / "checkpoint.safetensors")["module.shared"]
+    shared = GeneratorFolder.open(result.generator).load(CPU, torch.float32).shared
+    assert torch.equal(shared, last.to(torch.bfloat16).float())
 
 
 @pytest.mark.usefixtures("quick")
@@ -954,7 +956,7 @@ def test_the_command_trains_with_flags_over_the_recipe(recipe: TrainRecipe, tmp_
     found = dnd_train(path, *folders, "--out", recipe.out, "--steps", 2, "--json")
     assert found.exit_code == 0, found.output
     values = json.loads(found.stdout)
-    assert values["steps"] == values["best_step"] == 2
+    assert values["steps"] == values["kept_step"] == 2
     assert values["validation"]["validation_loss"] == values["validation_loss"]
     training = GeneratorFolder.open(Path(values["generator"])).config.training
     assert training["recipe"]["tasks"] == ["letters", "more"]
