@@ -25,7 +25,7 @@ def read_recipe(
         kind: A dataclass whose fields are the settings; it may refuse values with a `ConfigError`.
         path: The YAML file, a mapping.
         overrides: Win over the file where they are not None.
-        required: Fields that file and overrides together must give.
+        required: Fields that file and overrides together must give; blank is not given.
 
     Raises:
         ConfigError: If the file is not a mapping of known fields with fitting values; all faults
@@ -45,7 +45,7 @@ def read_recipe(
             f"recipe `{path}`: unknown setting(s) {', '.join(unknown)}. "
             f"Known are {', '.join(known)}."
         )
-    missing = [name for name in required if name not in values]
+    missing = [name for name in required if values.get(name) is None]
     if missing:
         raise ConfigError(f"recipe `{path}` needs {' and '.join(missing)}.")
     fitting, faults = {}, []
@@ -74,10 +74,15 @@ def _coerce(kind: Any, value: Any) -> Any:
             raise ValueError(f"expected true or false, got {value!r}")
         return value
     if kind is Path:
-        return Path(str(value)).expanduser()
+        if not isinstance(value, str | Path) or not str(value).strip():
+            raise ValueError(f"expected a path, got {value!r}")
+        return Path(value).expanduser()
     if kind is int and (isinstance(value, bool) or not isinstance(value, int)):
         raise ValueError(f"expected a whole number, got {value!r}")
     if kind is float:
+        # YAML takes 5e-4 for a string.
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ValueError(f"expected a number, got {value!r}")
         number = float(value)
         if not math.isfinite(number):
             raise ValueError(f"expected a finite number, got {value!r}")
@@ -96,7 +101,8 @@ def _coerce(kind: Any, value: Any) -> Any:
         return {name: _coerce(int, number) for name, number in value.items()}
     if kind == tuple[tuple[int, int, int], ...]:
         stages = tuple((n, h, w) for n, h, w in value)
-        if not all(isinstance(axis, int) and axis > 0 for stage in stages for axis in stage):
+        axes = [axis for stage in stages for axis in stage]
+        if not all(type(axis) is int and axis > 0 for axis in axes):
             raise ValueError(f"expected a list of [channels, height, width], got {value!r}")
         return stages
     if get_origin(kind) is Literal and value not in get_args(kind):

@@ -1,0 +1,54 @@
+"""A recipe file says what it means: no blanks, no numbers for paths, no booleans for numbers."""
+
+from pathlib import Path
+
+import pytest
+
+from dnd_engine.errors import ConfigError
+from dnd_engine.training.recipe import TrainRecipe
+
+
+def read(folder: Path, text: str) -> TrainRecipe:
+    path = folder / "r.yaml"
+    path.write_text(text)
+    return TrainRecipe.read(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tasks: t\nout:\n", r"needs out\."),
+        ("tasks:\nout:\n", r"needs tasks and out\."),
+        ("tasks: t\nout: 7\n", r"`out`: expected a path, got 7"),
+        ("tasks: t\nout: ' '\n", r"`out`: expected a path, got ' '"),
+        ("tasks: [7]\nout: o\n", r"`tasks`: expected a path, got 7"),
+        ("tasks: [t, null]\nout: o\n", r"`tasks`: expected a path, got None"),
+        ("tasks: t\nout: o\ncollection: 7\n", r"`collection`: expected a path, got 7"),
+        ("tasks: t\nout: o\nbare_share: true\n", r"`bare_share`: expected a number, got True"),
+        ("tasks: t\nout: o\nbare_share:\n", r"`bare_share`: expected a number, got None"),
+        ("tasks: t\nout: o\nvalidation_families: true\n", r"expected a number, got True"),
+        ("tasks: t\nout: o\nsteps: true\n", r"`steps`: expected a whole number, got True"),
+        ("tasks: t\nout: o\nsteps:\n", r"`steps`: expected a whole number, got None"),
+        ("tasks: t\nout: o\nbase:\n", r"`base`: expected a name, got None"),
+        ("tasks: t\nout: o\nstages: [[true, 2, 3]]\n", r"`stages`: expected a list of \["),
+    ],
+)
+def test_what_is_blank_or_of_another_kind_is_refused_by_its_setting(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read(tmp_path, text)
+
+
+def test_blank_is_none_where_none_may_stand_and_numbers_may_be_written_any_way(
+    tmp_path: Path,
+) -> None:
+    found = read(tmp_path, "tasks: t\nout: o\ncache:\ndecoder_lr: 5e-4\nbare_share: 1\n")
+    assert found.cache is None
+    assert (found.decoder_lr, found.bare_share) == (5e-4, 1.0)
+
+
+def test_a_flag_stands_in_for_a_blank(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("tasks: t\nout:\n")
+    assert TrainRecipe.read(path, out=tmp_path / "o").out == tmp_path / "o"
