@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from dnd_engine.errors import TrainingError
 from dnd_engine.lora import FittedLoRA, LoRAHost
-from dnd_engine.models import BaseModel
+from dnd_engine.models import BaseModel, end_tokens
 from dnd_engine.training.batches import TaskPool
 from dnd_engine.training.checkpoint import read_cached, read_notes, write_tensors
 from dnd_engine.training.examples import EncodedExample, answer_logits, encode_example, pack
@@ -186,7 +186,7 @@ def greedy_answers(
     Returns:
         One each; None where the answer is empty or does not end within `max_new_tokens`.
     """
-    tokenizer = base.tokenizer
+    tokenizer, ends = base.tokenizer, end_tokens(base)
     prompts = [e.ids[: e.start] for e in _encode(examples, base)]
     length = max(map(len, prompts))
     ids = torch.tensor([(0,) * (length - len(p)) + p for p in prompts], device=base.device)
@@ -199,9 +199,15 @@ def greedy_answers(
         max_new_tokens=max_new_tokens,
         do_sample=False,
         pad_token_id=tokenizer.eos_token_id,
+        eos_token_id=sorted(ends),
     )
-    ended = (_ended(new, tokenizer.eos_token_id) for new in out[:, length:].tolist())
-    return [None if ids is None else str(tokenizer.decode(ids)).strip() or None for ids in ended]
+    ended = (_ended(new, ends) for new in out[:, length:].tolist())
+    return [
+        None
+        if ids is None
+        else str(tokenizer.decode(ids, skip_special_tokens=True)).strip() or None
+        for ids in ended
+    ]
 
 
 def _answer(examples: Sequence[Example], base: BaseModel) -> list[Example]:
@@ -214,9 +220,9 @@ def _answer(examples: Sequence[Example], base: BaseModel) -> list[Example]:
     return [e for e, sure in zip(own, _confidences(own, base), strict=True) if sure]
 
 
-def _ended(ids: list[int], end: int | None) -> list[int] | None:
-    """The tokens before the end of turn; None if it never comes."""
-    return ids[: ids.index(end)] if end in ids else None
+def _ended(ids: list[int], ends: Collection[int]) -> list[int] | None:
+    """The tokens before the first that ends an answer; None if none does."""
+    return next((ids[:n] for n, token in enumerate(ids) if token in ends), None)
 
 
 def _confidences(examples: Sequence[Example], base: BaseModel) -> list[bool]:
