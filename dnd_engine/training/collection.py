@@ -361,7 +361,8 @@ class Collection:
         last, count = range(len(finals)), len(finals)
         pairs = [(i, j) for i in last for j in last if i < j]
         slugs = [run.slug for run in self.runs]
-        several = any(len(run.snapshots) > 1 for run in self.runs)
+        # One run alone is its own mean, and centred it is nothing.
+        several = len(finals) > 1 and any(len(run.snapshots) > 1 for run in self.runs)
         return Cosines(
             within_run=_mean([cosine[i][count + i] for i in last]) if several else None,
             across_seeds=_mean([cosine[i][j] for i, j in pairs if slugs[i] == slugs[j]]),

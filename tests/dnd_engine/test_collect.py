@@ -669,6 +669,14 @@ def test_one_snapshot_of_one_task_has_nothing_to_compare(recipe: CollectRecipe) 
     assert (found.within_run, found.across_seeds, found.between_tasks) == (None, None, None)
 
 
+def test_one_run_alone_has_no_cosine_within_it(recipe: CollectRecipe) -> None:
+    """Its last snapshot is the mean that is subtracted."""
+    settings = replace(recipe, limit_tasks=1, seeds=1, num_snapshots=2, steps=4)
+    found = collect(settings)
+    assert [len(run.snapshots) for run in Collection.open(settings.out).runs] == [2]
+    assert found.cosines.within_run is None
+
+
 def test_an_unfinished_collection_opens_with_what_it_has(
     copy: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
