@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
 from statistics import median
 from typing import Any
@@ -34,6 +34,7 @@ from dnd_engine.generator import Generator, GeneratorConfig, GeneratorFolder
 from dnd_engine.models import BaseModel, best_dtype, load_base
 from dnd_engine.prompts import Prompt, PromptFile
 from dnd_engine.training.examples import EncodedExample, PackedExamples, pack, response_losses
+from dnd_engine.training.recipe import TrainRecipe
 
 __all__ = ["SECTIONS", "BenchConfig", "BenchResult", "bench", "bytes_per_token", "summarise"]
 
@@ -42,6 +43,8 @@ SECTIONS = ("synthesis", "chat", "training")
 _LORA_STEPS = 40
 """Steps of the LoRA run that synthesis is compared with. Source: procedural tasks are learnt in 40
 steps of 8 examples (feasibility runs)."""
+
+_RECIPE: Mapping[str, Any] = {f.name: f.default for f in fields(TrainRecipe)}
 
 _WORDS = ("the", "film", "letter", "city", "was", "long", "kind", "in", "and", "never", "early")
 
@@ -66,9 +69,12 @@ class BenchConfig:
     """Prompts of the synthesis; all are as long as the encoder reads."""
     chat_tokens: int = 32
     """Tokens of an answer at most."""
-    tasks_per_step: int = 6
-    examples_per_task: int = 3
-    """Source of the two: the training recipe's defaults."""
+    tasks_per_step: int = _RECIPE["tasks_per_step"]
+    examples_per_task: int = _RECIPE["examples_per_task"]
+    """At most."""
+    row_tokens: int = _RECIPE["row_tokens"]
+    """As many examples of a task as fit so many tokens are taken. Source of the three: the training
+    recipe's defaults."""
     own_tokens: tuple[int, int] = (30, 70)
     """Least and most tokens of a training example after the prefix that all share."""
     prefix_tokens: int = 24
@@ -111,7 +117,8 @@ class BenchResult:
     seconds: dict[str, float] = field(default_factory=dict)
     """Medians. Chat per token, training per step, `lora_run` for all its steps."""
     ratios: dict[str, float] = field(default_factory=dict)
-    """Medians over the rounds of the ratio within a round."""
+    """Medians over the rounds of the ratio within a round; but `lora_over_synthesis` is the LoRA
+    run's mean over synthesis's median, since a run pays for its slow steps too."""
     tokens_per_second: dict[str, float] = field(default_factory=dict)
     """Positions of the base computed in training, padding included; tokens written in chat."""
     train_parts: dict[str, float] = field(default_factory=dict)
@@ -226,9 +233,10 @@ def summarise(
             rate["train"] / max(rate["lora_packed"], rate["lora_rows"]) for rate in rates
         )
         notes.append(
-            f"Training steps have {config.tasks_per_step} tasks of {config.examples_per_task} "
-            "examples. The LoRA they are compared with is stock PEFT in the base's dtype, with the "
-            "same rank and targets, the same loss and AdamW: on the same packed batch "
+            f"Training steps have {config.tasks_per_step} tasks of up to "
+            f"{config.examples_per_task} examples in {config.row_tokens} tokens. The "
+            "LoRA they are compared with is stock PEFT in the base's dtype, with the same rank and "
+            "targets, the same loss and AdamW: on the same packed batch "
             f"(lora_packed), and on ordinary rows of {config.example_tokens} tokens with as many "
             "positions (lora_rows); the ratio is to the faster one in each round."
         )
@@ -529,7 +537,12 @@ def _made_up_groups(
     prefix = _token_ids(base, config.prefix_tokens, rng)
     groups = []
     for _ in range(config.tasks_per_step):
-        lengths = [rng.randint(*config.own_tokens) for _ in range(config.examples_per_task)]
+        lengths: list[int] = []
+        for _ in range(config.examples_per_task):
+            length = rng.randint(*config.own_tokens)
+            if lengths and config.prefix_tokens + sum(lengths) + length > config.row_tokens:
+                break
+            lengths.append(length)
         groups.append(
             [
                 EncodedExample(

@@ -1,6 +1,7 @@
 """The bench measures what it says and divides the right numbers; how fast is not for a test."""
 
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from dnd_engine.bench import (
     SECTIONS,
     BenchConfig,
     BenchResult,
+    _made_up_groups,
     bench,
     bytes_per_token,
     summarise,
@@ -24,6 +26,7 @@ from dnd_engine.engine import Engine
 from dnd_engine.errors import ChatError, ConfigError
 from dnd_engine.generator import Generator, GeneratorConfig, save_generator
 from dnd_engine.models import fingerprint
+from dnd_engine.training.recipe import TrainRecipe
 from tests.dnd_engine.tiny import LAYOUT, tiny_base, tiny_llama
 
 SMALL = BenchConfig(
@@ -240,3 +243,17 @@ def test_an_unknown_section_is_a_message(run: tuple[CliRunner, typer.Typer]) -> 
     shown = run[0].invoke(run[1], ["--only", "speed"])
     assert shown.exit_code == 1
     assert f"`only` must be some of {', '.join(SECTIONS)}, got speed." in shown.stderr
+
+
+def test_a_measured_step_is_as_large_as_the_recipe_trains(engine: Engine) -> None:
+    recipe = TrainRecipe(tasks=(Path("t"),), out=Path("o"))
+    config = BenchConfig()
+    names = ("tasks_per_step", "examples_per_task", "row_tokens")
+    assert [getattr(config, n) for n in names] == [getattr(recipe, n) for n in names]
+    with engine.exclusive() as (base, _):
+        groups = _made_up_groups(config, base, random.Random(0))
+    assert len(groups) == recipe.tasks_per_step
+    for group in groups:
+        own = [len(example.ids) - config.prefix_tokens for example in group]
+        assert len(own) <= recipe.examples_per_task
+        assert recipe.row_tokens - 70 < config.prefix_tokens + sum(own) <= recipe.row_tokens
