@@ -10,7 +10,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from pathlib import Path
 from statistics import median
 from typing import Literal
@@ -102,7 +102,9 @@ class ConditionPool:
         rows = (rows * (num_prompts // len(rows) + 1))[:num_prompts]
         return pool.tokens[rows].float(), pool.mask[rows]
 
-    def sample(self, tasks: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def sample(
+        self, tasks: Sequence[int]
+    ) -> tuple[Float[Tensor, "sampled length width"], Bool[Tensor, "sampled length"]]:
         """One prompt of each of up to 64 tasks, spread over them: tokens and mask."""
         chosen = tasks[:: max(1, len(tasks) // 64)][:64]
         tokens = torch.stack([self.tasks[task].tokens[0].float() for task in chosen])
@@ -293,8 +295,9 @@ class Sampler:
         trained = [i for i, pool in enumerate(pools) if pool.role == "train"]
         by_length = sorted(trained, key=lambda i: pools[i].length)
         buckets = min(_LENGTH_BUCKETS, max(1, len(trained) // recipe.tasks_per_step))
-        size = -(-len(trained) // buckets)
-        self._buckets = [by_length[start : start + size] for start in range(0, len(trained), size)]
+        # As even as can be: a small bucket's tasks would come up more often than others.
+        bounds = [i * len(trained) // buckets for i in range(buckets + 1)]
+        self._buckets = [by_length[start:end] for start, end in pairwise(bounds)]
         self._trained = trained
         self._shared = SharedInputs(
             {i: (pools[i].task, pools[i].examples) for i in trained},
