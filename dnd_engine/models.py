@@ -63,6 +63,16 @@ OnFraction = Callable[[str, float | None], None]
 
 _STAMP = "source.json"
 
+_ODD_LOGITS: Mapping[str, float | None] = {
+    "final_logit_softcapping": None,
+    "attn_logit_softcapping": None,
+    "logits_scaling": 1,
+    "logit_scale": 1,
+    "lm_head_multiplier": 1,
+}
+"""Settings that change logits or attention scores, and the values that do not: of Gemma-2 (the two
+caps), Granite, Cohere and Falcon-H1."""
+
 _FINGERPRINT_TOLERANCE = 0.02
 """Relative difference allowed in a base's weight sketch: quantising SmolLM2 to 4 bits moves it by
 less, another fine-tune of the same architecture by more."""
@@ -214,7 +224,8 @@ def load_base(weights: ResolvedWeights, device: torch.device, dtype: torch.dtype
     """Load a frozen base and its tokenizer from a resolved folder.
 
     Raises:
-        AssetError: If the folder does not hold a causal language model with safetensors weights.
+        AssetError: If the folder does not hold a causal language model with safetensors weights,
+            or one whose logits are not simply the output layer's.
     """
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -236,6 +247,7 @@ def load_base(weights: ResolvedWeights, device: torch.device, dtype: torch.dtype
             f"`{weights.path}` lacks {len(missing)} weights that its config asks for "
             f"({', '.join(missing[:3])}). Fetch the model again."
         )
+    _check_logits(model, weights.path)
     if tokenizer.chat_template is None:
         raise AssetError(
             f"{weights.hub_id} has no chat template. Choose an instruction-tuned base."
@@ -244,6 +256,24 @@ def load_base(weights: ResolvedWeights, device: torch.device, dtype: torch.dtype
     model.requires_grad_(False)
     module: nn.Module = model
     return BaseModel(weights, module.to(device), tokenizer, device)
+
+
+def _check_logits(model: Any, path: Path) -> None:
+    """Refuse a base whose logits are not those that training and chat compute."""
+    config = model.config.get_text_config()
+    odd = [
+        f"`{name}` {value}"
+        for name, plain in _ODD_LOGITS.items()
+        if (value := getattr(config, name, None)) is not None and value != plain
+    ]
+    if getattr(model.get_output_embeddings(), "bias", None) is not None:
+        odd.append("a bias in its output layer")
+    if odd:
+        raise AssetError(
+            f"`{path}` ({config.model_type}) has {' and '.join(odd)}, which training and chat do "
+            "not compute. Use a base whose logits are its output layer's alone and whose attention "
+            "is not capped, such as SmolLM2, Llama, Qwen2.5 or Qwen3."
+        )
 
 
 def fingerprint(base: BaseModel) -> dict[str, Any]:
