@@ -81,7 +81,7 @@ class RefineConfig:
     """How a generated adapter is refined on prompts of its own task (see `training.refine`)."""
 
     steps: int = 60
-    """A third to half a second each on two CPU cores."""
+    """About .7 s each on two CPU cores."""
     batch_size: int = 8
     """Prompts in one step."""
     learning_rate: float = 1e-3

@@ -90,7 +90,7 @@ STALE = "Made from earlier prompts."
 # Refine
 REFINE = "Refine"
 REFINE_MORE = (
-    "Trains this adapter for about half a minute on your own prompts, without labels: the base "
+    "Trains this adapter for under a minute on your own prompts, without labels: the base "
     "model reads each full prompt and teaches the adapter to answer without the instruction."
 )
 REFINE_NEEDS = "It needs a blank line between instruction and input, in 8 prompts or more."
