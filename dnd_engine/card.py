@@ -9,6 +9,7 @@ from typing import Any
 
 from dnd_engine.errors import GeneratorError
 from dnd_engine.generator import Generator, GeneratorConfig
+from dnd_engine.training.families.registry import all_operations
 
 __all__ = ["new_card", "save_report", "update_card"]
 
@@ -85,6 +86,10 @@ def update_card(folder: Path, split: str, report: str) -> None:
 def save_report(folder: Path, split: str, report: Mapping[str, Any]) -> Path:
     """Keep the report of one split beside the generator, as `reports/<split>.json`.
 
+    A generator is passed on, and its report with it. So wrong answers are quoted for the tasks that
+    this project makes from code only; how many are left out is said in `failures_left_out`. The
+    report's own folder has them all.
+
     Args:
         folder: A generator folder.
         split: `train` or `heldout`.
@@ -96,11 +101,14 @@ def save_report(folder: Path, split: str, report: Mapping[str, Any]) -> Path:
     Raises:
         GeneratorError: If the folder cannot be written to.
     """
+    failures = report.get("failures", [])
+    ours = [f for f in failures if f["slug"].partition("~")[0] in all_operations()]
+    kept = {**report, "failures": ours, "failures_left_out": len(failures) - len(ours)}
     path = folder / "reports" / f"{split}.json"
     aside = path.with_suffix(".partial")
     try:
         path.parent.mkdir(exist_ok=True)
-        aside.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        aside.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
         aside.replace(path)
     except OSError as error:
         raise GeneratorError(

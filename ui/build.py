@@ -35,7 +35,7 @@ _UPLOAD_SECONDS = 900
 _ENGINE: dict[str, Any] = {"concurrency_id": "engine", "concurrency_limit": 1}
 """One engine, one at a time."""
 _REFINE: dict[str, Any] = {"concurrency_id": "refine", "concurrency_limit": 1}
-"""One at a time too, but in a lane of its own: it takes half a minute, and lets others use the
+"""One at a time too, but in a lane of its own: it takes most of a minute, and lets others use the
 engine between its steps."""
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _AT_ONCE: dict[str, Any] = {**_QUIET, "queue": False}

@@ -180,7 +180,7 @@ REPORT_HOLDOUTS = {
     "family": "New family",
     "primitive": "New operation",
     "composition": "New combination",
-    "pair": "New format for a known task",
+    "pair": "New pair of known task and format",
     "format": "Unseen format",
 }
 REPORT_METRICS = {"score": "Score", "format_share": "Right format", "nll": "Loss"}
@@ -212,6 +212,8 @@ REPORT_PLOT = "Baselines, controls and a ceiling"
 REPORT_GAP = "Gap from base to own LoRA closed"
 REPORT_CATEGORIES, REPORT_CATEGORIES_MORE = "By kind of task", "score"
 REPORT_FAILURES, REPORT_FAILURES_MORE = "Where it goes wrong", "picked at random, not chosen"
+REPORT_FAILURES_LEFT_OUT = "; {count} on data that is not ours left out"
+REPORT_FAILURES_ELSEWHERE = "They stand in the folder that `dnd evaluate` wrote its report to."
 REPORT_NO_FAILURES = "No wrong answer was recorded."
 REPORT_ASKED, REPORT_WANTED, REPORT_GOT = "Asked for", "Wanted", "Got"
 REPORT_ALL = "All numbers"

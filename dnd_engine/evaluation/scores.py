@@ -27,7 +27,7 @@ ROWS = (
 """Every row an examination knows, in the order of a report. What each wears is told in `rows`."""
 
 DEFAULT_ROWS = tuple(row for row in ROWS if row != "generator_refined")
-"""All but the one that trains: half a minute a task."""
+"""All but the one that trains: the better part of a minute a task."""
 
 MODES: tuple[Mode, ...] = ("full", "bare")
 

@@ -9,6 +9,7 @@ import pytest
 from dnd_engine.card import new_card, save_report, update_card
 from dnd_engine.errors import GeneratorError
 from dnd_engine.generator import GeneratorConfig
+from dnd_engine.training.families import operation_names
 from tests.dnd_engine.tiny import BASE_ID, LAYOUT
 
 RECIPE: dict[str, Any] = {
@@ -159,7 +160,27 @@ def test_reports_are_kept_by_split(tmp_path: Path) -> None:
     save_report(tmp_path, "train", {"rows": [2]})
     save_report(tmp_path, "heldout", {"rows": [3]})
     found = {p.stem: json.loads(p.read_text()) for p in (tmp_path / "reports").iterdir()}
-    assert found == {"heldout": {"rows": [3]}, "train": {"rows": [2]}}
+    assert {split: values["rows"] for split, values in found.items()} == {
+        "heldout": [3],
+        "train": [2],
+    }
+
+
+def test_a_kept_report_quotes_this_projects_own_tasks_only(tmp_path: Path) -> None:
+    """A generator is passed on with its report; other people's test data are not ours to give."""
+    ours = operation_names("heldout")[0]
+    failures = [
+        {"slug": slug, "asked": f"text of {slug}"}
+        for slug in ("some-dataset", ours, f"{ours}~json", "some-dataset~json")
+    ]
+    report = {"rows": [1], "failures": failures}
+    path = save_report(tmp_path, "heldout", report)
+    kept = json.loads(path.read_text())
+    assert [f["slug"] for f in kept["failures"]] == [ours, f"{ours}~json"]
+    assert kept["failures_left_out"] == 2
+    assert "some-dataset" not in path.read_text()
+    assert report["failures"] is failures
+    assert len(failures) == 4
 
 
 def test_a_report_that_cannot_be_kept_says_so(tmp_path: Path) -> None:

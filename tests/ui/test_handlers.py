@@ -381,6 +381,21 @@ def test_checks_tell_what_nearness_was_worth_on_unseen_tasks_where_that_is_known
     assert "Rank" not in checks_html("done", replace(known, familiarity=unranked))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("changes", [{}, {"failures": []}], ids=["some shown", "none shown"])
+def test_wrong_answers_that_are_left_out_are_counted_and_not_called_none(
+    changes: dict[str, Any],
+) -> None:
+    def drawn(**more: Any) -> str:
+        made = {**report("heldout"), **changes, **more}
+        return report_html(made, Group("heldout", ""), "score", SHA)
+
+    told = "4 on data that is not ours left out"
+    assert told not in drawn()
+    assert told in drawn(failures_left_out=4)
+    assert (text.REPORT_FAILURES_ELSEWHERE in drawn(failures_left_out=4)) == bool(changes)
+    assert text.REPORT_NO_FAILURES not in drawn(failures_left_out=4)
+
+
 def test_the_report_card_has_its_front_matter_cut_off() -> None:
     assert card_markdown("---\nlicense: mit\n---\n# Card\n") == "# Card\n"
 

@@ -119,7 +119,7 @@ def _report_html(report: Mapping[str, Any], group: Group, metric: str, sha256: s
         _verdicts_html(_objects(report.get("verdicts"))) if whole else "",
         _plot_html(report if whole else {}, rows, metric),
     ]
-    low = [_categories_html(rows), _failures_html(_objects(report.get("failures")))]
+    low = [_categories_html(rows), _failures_html(report)]
     if whole:
         parts.append(f"<div class='dnd-report-pair'>{''.join(low)}</div>")
     parts.append(_foot_html(report))
@@ -248,20 +248,25 @@ def _categories_html(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _failures_html(failures: Sequence[Mapping[str, Any]]) -> str:
+def _failures_html(report: Mapping[str, Any]) -> str:
+    failures, left_out = _objects(report.get("failures")), int(report.get("failures_left_out") or 0)
     lines = "".join(
         f"<tr><td>{esc(f.get('description') or f['slug'])}</td>"
         f"<td><code>{esc(f['wanted'])}</code></td><td><code>{esc(f['got'])}</code></td></tr>"
         for f in failures[:_FAILURES_SHOWN]
     )
-    body = f"<p class='dnd-sub'>{text.REPORT_NO_FAILURES}</p>"
+    note = text.REPORT_FAILURES_MORE
+    if left_out:
+        note += text.REPORT_FAILURES_LEFT_OUT.format(count=left_out)
+    nothing = text.REPORT_FAILURES_ELSEWHERE if left_out else text.REPORT_NO_FAILURES
+    body = f"<p class='dnd-sub'>{nothing}</p>"
     if lines:
         head = (text.REPORT_ASKED, text.REPORT_WANTED, text.REPORT_GOT)
         cells = "".join(f"<th scope='col'>{word}</th>" for word in head)
         body = f"<table><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table>"
     return (
         f"<section class='dnd-panel dnd-failures'><div class='dnd-row'><h3 class='dnd-heading'>"
-        f"{text.REPORT_FAILURES}</h3><span class='dnd-facts'>{text.REPORT_FAILURES_MORE}</span>"
+        f"{text.REPORT_FAILURES}</h3><span class='dnd-facts'>{note}</span>"
         f"</div>{body}</section>"
     )
 
