@@ -19,6 +19,7 @@ from dnd_engine.training.tasks import Example, Task
 __all__ = [
     "FORMATS",
     "AnswerFormat",
+    "asking",
     "expand",
     "formatted",
     "is_short_answer",
@@ -292,6 +293,7 @@ def formatted(task: Task, name: str, seed: int) -> Task:
             slug=f"{task.info.slug}~{name}",
             description=f"{task.info.description} {trained[0]}".strip(),
             answer_format=name,
+            variant=name,
         ),
         (
             *(_formatted(e, chosen, rng.choice(trained)) for e in task.train[:cut]),
@@ -390,14 +392,14 @@ def _names(*, held_out: bool) -> list[str]:
 
 def _formatted(example: Example, chosen: AnswerFormat, wording: str) -> Example:
     return Example(
-        _asking(example.prompt, wording),
+        asking(example.prompt, wording),
         chosen.wrap(example.response),
         tuple(map(chosen.wrap, example.options)),
     )
 
 
-def _asking(prompt: str, wording: str) -> str:
-    """The prompt with a sentence at the end of its instruction, so that the bare input stays."""
+def asking(prompt: str, sentence: str) -> str:
+    """A prompt with a sentence at the end of its instruction, so that the bare input stays."""
     instruction, blank, rest = prompt.partition("\n\n")
     instruction = instruction.rstrip()
     if "\n" in instruction:
@@ -406,4 +408,4 @@ def _asking(prompt: str, wording: str) -> str:
         between = ". "
     else:
         between = " "
-    return f"{instruction}{between}{wording}{blank}{rest}"
+    return f"{instruction}{between}{sentence}{blank}{rest}"

@@ -73,6 +73,8 @@ class TrainRecipe:
     without_licence_classes: tuple[str, ...] = ("nc-or-research",)
     format_variants: int = 0
     """Answer formats that each short-answer task is shown in, besides its own; 0 is none."""
+    label_variants: int = 0
+    """Label sets that each classification task is shown with, besides its own; 0 is none."""
     validation_families: tuple[str, ...] | float = ()
     """Families taken out of training whole, for early stopping: their names, or a share."""
     r: int = 4
@@ -146,7 +148,7 @@ class TrainRecipe:
         for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise ConfigError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        for name in ("threads", "patience", "format_variants", "warmup_steps"):
+        for name in ("threads", "patience", "format_variants", "label_variants", "warmup_steps"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"`{name}` must be 0 or more, got {getattr(self, name)}.")
         for name in ("bare_share", "shared_input_share", "kl_share", "final_lr_share"):

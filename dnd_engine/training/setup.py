@@ -43,6 +43,7 @@ from dnd_engine.training.batches import (
 from dnd_engine.training.checkpoint import read_notes
 from dnd_engine.training.collection import Collection
 from dnd_engine.training.formats import expand
+from dnd_engine.training.label_names import relabelled_tasks
 from dnd_engine.training.objectives import (
     DeltaError,
     Distillation,
@@ -111,6 +112,8 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
     objective = _make_objective(recipe, base, host, generator.config, hashes)
     tasks = _read_tasks(recipe, hashes)
     families = split_families(tasks, recipe.validation_families, recipe.seed)
+    inherited = {} if warm_start is None else warm_start.config.training
+    _check_unseen(families, inherited)
     pools = build_pools(tasks, base.tokenizer, recipe, families)
     _check_count(recipe, pools)
     identity = {**recipe.identity(), **{f"{name}_sha256": h for name, h in hashes.items()}}
@@ -124,7 +127,6 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
     _check_disk(recipe, generator, sum(len(pool.prompts) for pool in missing))
     pools = objective.prepare(pools)
     conditions = encode_conditions(pools, reader, texts, read_by, recipe)
-    inherited = {} if warm_start is None else warm_start.config.training
     prepared = Prepared(
         base, dtype, generator, host, objective, pools, conditions, hashes, identity, inherited
     )
@@ -199,6 +201,17 @@ def _open_warm_start(
     return folder
 
 
+def _check_unseen(families: set[str], inherited: Mapping[str, Any]) -> None:
+    """Refuse to validate on families that the warm start was trained on."""
+    seen = sorted(families & {row["family"] for row in inherited.get("data", ())})
+    if seen:
+        raise TrainingError(
+            f"`warm_start` was trained on {len(seen)} of the validation families, such as "
+            f"`{seen[0]}`, so they would say nothing of unseen ones. Name other families, or use "
+            "its `seed` and `validation_families`, which leave out the same ones."
+        )
+
+
 def _make_objective(
     recipe: TrainRecipe,
     base: BaseModel,
@@ -248,8 +261,8 @@ def _read_tasks(recipe: TrainRecipe, hashes: dict[str, str]) -> tuple[Task, ...]
         split="train",
         without_licence_classes=recipe.without_licence_classes,
     )
-    if recipe.format_variants:
-        tasks = expand(tasks, per_task=recipe.format_variants, seed=recipe.seed)
+    renamed = relabelled_tasks(tasks, per_task=recipe.label_variants, seed=recipe.seed)
+    tasks = (*expand(tasks, per_task=recipe.format_variants, seed=recipe.seed), *renamed)
     digest = hashlib.sha256()
     for task in tasks:
         info = task.info

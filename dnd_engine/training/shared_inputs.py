@@ -132,7 +132,7 @@ class SharedInputs:
 
 def _base(info: TaskInfo) -> str:
     """A task's slug without its answer format."""
-    return info.slug.removesuffix(f"~{info.answer_format}")
+    return info.plain_slug
 
 
 def _agree(one: dict[str, Shown], other: dict[str, Shown]) -> bool:

@@ -73,6 +73,14 @@ class TaskInfo:
     """Name of the procedural operation that makes the answers; empty where there is none."""
     answer_format: str = ""
     """Name of the format that answers are asked in; made in memory, never stored."""
+    variant: str = ""
+    """What sets a variant of a stored task apart, a format or a label set; its slug is the task's,
+    `~` and this. Made in memory too."""
+
+    @property
+    def plain_slug(self) -> str:
+        """The slug of the stored task, without the variant."""
+        return self.slug.removesuffix(f"~{self.variant}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -341,7 +341,7 @@ class _Run:
         validating = [pool.task.info for pool in self.pools if pool.role == "validation"]
         before = self.prepared.inherited
         data = _joined(_data(trained), before.get("data", ()))
-        variants = {info.slug for info in trained if info.answer_format}
+        variants = {info.slug for info in trained if info.variant}
         stopped_early = self.done < self.recipe.steps
         result = {
             "steps": self.done,
@@ -385,7 +385,7 @@ class _Run:
                 ),
             )
             for pool, condition in zip(self.pools, self.prepared.conditions.tasks, strict=True)
-            if pool.role == "train" and not pool.task.info.answer_format
+            if pool.role == "train" and not pool.task.info.variant
         ]
 
 
@@ -453,9 +453,8 @@ def _data(infos: Iterable[TaskInfo]) -> list[dict[str, str]]:
     """One row a task, whatever the number of answer formats it was shown in."""
     rows = {}
     for info in infos:
-        slug = info.slug.removesuffix(f"~{info.answer_format}")
-        rows[slug] = {
-            "task": slug,
+        rows[info.plain_slug] = {
+            "task": info.plain_slug,
             "family": info.family,
             "licence": info.licence,
             "category": info.category,

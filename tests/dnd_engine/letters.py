@@ -16,7 +16,10 @@ JOBS: dict[str, tuple[str, Callable[[str], str]]] = {
     "upper": ("Write in capitals.", str.upper),
     "length": ("How many letters?", lambda w: str(len(w))),
 }
-ALL_JOBS = JOBS | {"alone": ("Say it backwards.", lambda w: w[::-1])}
+ALL_JOBS = JOBS | {
+    "alone": ("Say it backwards.", lambda w: w[::-1]),
+    "vowel": ("Answer yes if it has an a, else no.", lambda w: "yes" if "a" in w else "no"),
+}
 
 
 def lines(examples: list[dict[str, Any]]) -> str:

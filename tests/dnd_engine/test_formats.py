@@ -130,6 +130,7 @@ def test_a_formatted_task_asks_in_the_instruction_and_answers_in_the_format() ->
         plain.info,
         slug="capitals~square",
         answer_format="square",
+        variant="square",
         description=made.info.description,
     )
     example = made.test[0]

@@ -813,6 +813,19 @@ def test_formats_multiply_tasks_and_families_stay_whole(recipe: TrainRecipe) -> 
     assert training["result"]["variants"] == 3 + len(training["variants"])
 
 
+@pytest.mark.usefixtures("quick")
+def test_classification_tasks_are_trained_with_other_labels_too(
+    recipe: TrainRecipe, tmp_path: Path
+) -> None:
+    folder = write_tasks(tmp_path / "labels", ("upper", "vowel"))
+    run = trainer._Run(replace(recipe, tasks=(folder,), label_variants=2, steps=1), resume=False)
+    slugs = ["upper", "vowel", "vowel~labels-1", "vowel~labels-2"]
+    assert [pool.task.info.slug for pool in run.pools] == slugs
+    training = GeneratorFolder.open(run.finish().generator).config.training
+    assert [row["task"] for row in training["data"]] == ["upper", "vowel"]
+    assert training["variants"] == slugs[2:]
+
+
 @pytest.mark.real
 def test_the_embedded_base_starts_exact_and_learns(tasks_folder: Path, tmp_path: Path) -> None:
     """In the arithmetic of this machine, bfloat16 where it has it, prompts read by the base."""
@@ -1007,10 +1020,21 @@ def test_what_a_warm_start_was_trained_on_counts_as_seen(
 ) -> None:
     """Else a task that the run itself leaves out could be examined as unseen."""
     first = train(replace(recipe, steps=1))
+    folder = write_tasks(tmp_path / "fewer", ("first", "last", "length"))
     warm = replace(recipe, out=tmp_path / "warm", warm_start=first.generator, steps=1)
-    result = train(replace(warm, validation_families=("upper",)))
+    result = train(replace(warm, tasks=(folder,)))
     data = GeneratorFolder.open(result.generator).config.training["data"]
     assert sorted(row["task"] for row in data) == ["first", "last", "length", "upper"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_families_that_a_warm_start_has_seen_cannot_validate(
+    recipe: TrainRecipe, tmp_path: Path
+) -> None:
+    first = train(replace(recipe, steps=1))
+    warm = replace(recipe, out=tmp_path / "warm", warm_start=first.generator)
+    with pytest.raises(TrainingError, match="1 of the validation families, such as `upper`"):
+        train(replace(warm, validation_families=("upper",)))
 
 
 @pytest.mark.usefixtures("quick")
