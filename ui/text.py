@@ -197,11 +197,17 @@ REPORT_ROWS = {
     "mean_lora": "Mean of training LoRAs",
     "nearest_lora": "Nearest task's LoRA",
     "multi_task_lora": "Multi-task LoRA",
+    "shared_lora": "Generator's shared part",
     "generator_constant": "Generator, constant prompt",
     "generator_wrong": "Generator, wrong prompts",
     "generator_shuffled": "Generator, shuffled words",
     "generator": "Generator, right prompts",
+    "generator_refined_15": "Refined, 15 steps",
+    "generator_refined_30": "Refined, 30 steps",
     "generator_refined": "Generator, refined",
+    "scratch_refined_15": "From scratch, 15 steps",
+    "scratch_refined_30": "From scratch, 30 steps",
+    "scratch_refined": "Refined from scratch",
     "oracle_lora": "Own LoRA, trained on labels",
 }
 REPORT_MODES = {

@@ -39,7 +39,7 @@ def evaluate(
         ),
     ] = None,
     rows: Annotated[
-        str | None, typer.Option(help="With commas; default: all but generator_refined.")
+        str | None, typer.Option(help="With commas; default: all but the refined ones.")
     ] = None,
     modes: Annotated[str, typer.Option(help="full, bare, or both with a comma.")] = "full,bare",
     limit_tasks: Annotated[

@@ -32,6 +32,7 @@ from dnd_engine.evaluation.rows import Outfit, Wardrobe, ask
 from dnd_engine.evaluation.scores import (
     DEFAULT_ROWS,
     MODES,
+    REFINED,
     ROWS,
     SHOWN_CHARACTERS,
     ItemScore,
@@ -62,7 +63,7 @@ _COMPARED_TASKS = 64
 _LORAS = ("other LoRAs", "or name the collection used before")
 _SOURCES = {
     "multi_task_lora": ("another multi-task LoRA", "or name the one used before"),
-    "generator_refined": ("other settings of refining", "or leave the row out"),
+    **dict.fromkeys(REFINED, ("other settings of refining", "or leave the row out")),
 }
 """Row to what differs if its source does, and the other way out; `_LORAS` for all others."""
 
@@ -522,7 +523,7 @@ class _Session:
         outfit = self.wardrobe.outfit(row, task, draw)
         slug = task.info.slug
         if outfit is not None and outfit.refine_seconds is not None:
-            self.ledger.refine_seconds.append(outfit.refine_seconds)
+            self.ledger.refine_seconds.setdefault(row, []).append(outfit.refine_seconds)
         if outfit is not None and row == "generator":
             if outfit.synthesis_seconds is not None:
                 self.ledger.synthesis_seconds.append(outfit.synthesis_seconds)
@@ -576,7 +577,8 @@ class _Ledger:
     seconds: dict[str, float] = field(default_factory=dict)
     """Row to what measuring it took."""
     synthesis_seconds: list[float] = field(default_factory=list)
-    refine_seconds: list[float] = field(default_factory=list)
+    refine_seconds: dict[str, list[float]] = field(default_factory=dict)
+    """Refined row to what refining took, task by task."""
     similarities: dict[str, float] = field(default_factory=dict)
     """Task to the similarity of its prompts to those of the nearest training task."""
     agreed: dict[str, str] = field(default_factory=dict)
@@ -613,7 +615,7 @@ class _Ledger:
             sources = dict(head["sources"])
             ledger.seconds = dict(head["seconds"])
             ledger.synthesis_seconds = list(head["synthesis_seconds"])
-            ledger.refine_seconds = list(head["refine_seconds"])
+            ledger.refine_seconds = dict(head["refine_seconds"])
             ledger.similarities = dict(head["similarities"])
             text = ledger._lines.read_text(encoding="utf-8") if ledger._lines.exists() else ""
             whole, _, _ = text.rpartition("\n")
@@ -750,7 +752,10 @@ def _cost(
     if ledger.synthesis_seconds:
         cost["synthesis_seconds"] = round(statistics.median(ledger.synthesis_seconds), 3)
     if ledger.refine_seconds:
-        cost["refine_seconds"] = round(statistics.median(ledger.refine_seconds), 2)
+        cost["refine_seconds"] = {
+            row: round(statistics.median(seconds), 2)
+            for row, seconds in ledger.refine_seconds.items()
+        }
     per_token = 4 * engine.info.base_parameters
     estimates: dict[str, float] = {}
     if steps is not None:

@@ -94,6 +94,8 @@ def full_page(report: Mapping[str, Any], plots: Sequence[Plot]) -> str:
     if report["similarity"] is not None:
         lines += ["## By similarity to training", "", *_picture(shown, "similarity")]
         lines += [*_similarity_table(report), "", *_prediction(report), ""]
+    if report["refine"] is not None:
+        lines += ["## Refine", "", *_picture(shown, "refine"), *_refine_lines(report), ""]
     lines += ["## Cost", "", *_picture(shown, "cost"), *_cost_table(report), ""]
     lines += ["## Wrong answers, drawn at random", "", *_failure_lines(report), ""]
     lines += ["## Every verdict", "", *_all_verdicts(report), ""]
@@ -366,6 +368,43 @@ def _prediction(report: Mapping[str, Any]) -> list[str]:
         f"base have a rank correlation of {number(found['rank_correlation'])} ({_between(found)})."
         for mode, found in report["similarity"]["predicts_gain"].items()
     ]
+
+
+def _refine_lines(report: Mapping[str, Any]) -> list[str]:
+    """Quality against seconds, and what is kept of the teacher."""
+    found = report["refine"]
+    lines = [
+        "Refine trains on the prompts that the adapter was made from, without labels: a teacher, "
+        "the generator's shared part, reads the full prompt, and the adapter learns to answer the "
+        f"bare input alike. Bare inputs, {_count(found['n_tasks'], 'task')}; seconds are medians.",
+        "",
+        *_table(
+            ("from", "row", "steps:", "seconds:", "score:", "interval:"),
+            [
+                (
+                    _STARTS[p["start"]],
+                    row_label(p["row"]),
+                    "as in the product" if p["steps"] is None else str(p["steps"]),
+                    _maybe(p["seconds"]),
+                    number(p["score"]),
+                    _between(p),
+                )
+                for p in found["points"]
+            ],
+        ),
+    ]
+    if teacher := found["teacher"]:
+        told = _share_words(found["share_of_teacher"]) or "not known: there is no clear level"
+        lines += [
+            "",
+            f"The teacher, told the instruction, scores {number(teacher['score'])} "
+            f"({_between(teacher)}) on the same tasks. The refined adapter reaches of it, on bare "
+            f"inputs: {told}.",
+        ]
+    return lines
+
+
+_STARTS = {"generator": "the generated adapter", "scratch": "nothing"}
 
 
 def _similarity_table(report: Mapping[str, Any]) -> list[str]:

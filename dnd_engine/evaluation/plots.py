@@ -328,12 +328,63 @@ def _cost(report: Mapping[str, Any]) -> Picture | None:
     return figure, f"Seconds of each step. {told}."
 
 
+def _refine(report: Mapping[str, Any]) -> Picture | None:
+    """Score on bare inputs against seconds of refining, from both starts, and the teacher."""
+    found = report["refine"]
+    if found is None or any(p["seconds"] is None for p in found["points"]):
+        return None
+    figure = _figure(5.4, 3.0)
+    (axes,) = _panels(figure, 1, left=0.55, right=0.2, top=0.48, bottom=0.52)
+    longest = max(p["seconds"] for p in found["points"])
+    axes.set_xlim(-0.03 * longest, 1.45 * longest)  # lines are named right of their ends
+    axes.set_ylim(-0.03, 1.03)
+    if teacher := found["teacher"]:
+        ends = [0, longest]
+        axes.fill_between(ends, teacher["low"], teacher["high"], color=BAND, lw=0)
+        axes.plot(ends, [teacher["score"]] * 2, color=EDGE, lw=1)
+        _end(axes, longest, teacher["score"], "Teacher, full prompts", TEXT_3)
+    told = []
+    for start, label in (("scratch", "From nothing"), ("generator", "From the adapter")):
+        points = sorted(
+            (p for p in found["points"] if p["start"] == start), key=lambda p: p["seconds"]
+        )
+        if not points:
+            continue
+        colour = ACCENT if start == "generator" else TEXT_3
+        places, values = [p["seconds"] for p in points], [p["score"] for p in points]
+        axes.vlines(places, [p["low"] for p in points], [p["high"] for p in points], color=colour)
+        filled = colour if start == "generator" else "white"
+        axes.plot(places, values, "o-", color=colour, mfc=filled, ms=6, lw=1.5)
+        _end(axes, places[-1], values[-1], label, colour)
+        steps = [f"{number(v)} after {_duration(s)}" for s, v in zip(places, values, strict=True)]
+        told.append(f"{label.lower()} {', '.join(steps)}")
+    axes.yaxis.set_major_locator(FixedLocator(_QUARTERS))
+    axes.yaxis.set_major_formatter(FuncFormatter(_tick))
+    axes.grid(axis="y", color=LINE, lw=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=TEXT_3, length=0)
+    axes.set_xlabel("seconds of refining, medians", loc="left")
+    _bare_spines(axes)
+    _title(axes, "What Refine reaches", "bare inputs, means and 95 % intervals")
+    teacher = found["teacher"]
+    above = f" The teacher scores {number(teacher['score'])} on full prompts." if teacher else ""
+    return figure, f"Score on bare inputs against seconds of refining: {'; '.join(told)}.{above}"
+
+
+def _end(axes: Axes, x: float, y: float, text: str, colour: str) -> None:
+    """Name a line at its end."""
+    axes.annotate(
+        text, (x, y), xytext=(8, 0), textcoords="offset points", va="center", color=colour
+    )
+
+
 _PICTURES: Mapping[str, Callable[[Mapping[str, Any]], Picture | None]] = {
     "rows": _rows,
     "categories": _categories,
     "gain": _gain,
     "cosines": _cosines,
     "similarity": _similarity,
+    "refine": _refine,
     "cost": _cost,
 }
 

@@ -16,7 +16,7 @@ from typing import Any
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.page import full_page, report_markdown
 from dnd_engine.evaluation.plots import draw_plots
-from dnd_engine.evaluation.scores import ROWS, ItemScore, Mode, ReportMeta
+from dnd_engine.evaluation.scores import REFINED, ROWS, ItemScore, Mode, ReportMeta
 from dnd_engine.evaluation.statistics import (
     Cell,
     Interval,
@@ -130,6 +130,7 @@ def build_report(
             mode: found for mode in meta.modes if (found := _substitution(table, mode)) is not None
         },
         "retention": _retention(table),
+        "refine": _refine(table),
         "similarity": _similarity(table, similarities),
         "cosine": {
             name: cosine.get(name)
@@ -320,6 +321,54 @@ def _retention(table: _Measured) -> dict[str, Any] | None:
         return None
     found = share_of_gap(ours, teacher, seed=table.meta.seed)
     return {**_share(found), "bare_generator": _mean(ours), "full_multi_task_lora": _mean(teacher)}
+
+
+def _refine(table: _Measured) -> dict[str, Any] | None:
+    """What refining reaches on bare inputs against what it takes, beside its teacher.
+
+    The teacher is the generator's shared part, told the instruction. Only tasks that every point
+    has been measured on count, so that two points differ in nothing else.
+    """
+    measured = {row for row in REFINED if table.items(row, "bare")}
+    if not measured:
+        return None
+    starts = {"generator": "generator", "scratch": "base"}
+    found = {row: table.cells(row, "bare") for row in (*starts.values(), *REFINED)}
+    found = {row: mine for row, mine in found.items() if mine}
+    teacher = table.cells("shared_lora", "full")
+    sets = [{cell.task for cell in mine} for mine in (*found.values(), teacher) if mine]
+    common = set.intersection(*sets)
+
+    def among(of: Sequence[Cell]) -> list[Cell]:
+        return [cell for cell in of if cell.task in common]
+
+    def point(row: str, start: str, steps: int | None, seconds: float | None) -> dict[str, Any]:
+        level = interval(among(found[row]), seed=table.meta.seed)
+        numbers = {"score": level.mean, "low": level.low, "high": level.high}
+        numbers = {name: _round(value) for name, value in numbers.items()}
+        return {"row": row, "start": start, "steps": steps, "seconds": seconds, **numbers}
+
+    if not common:
+        return None
+    spent = table.meta.cost.get("refine_seconds") or {}
+    points = [point(row, start, 0, 0.0) for start, row in starts.items() if row in found]
+    points += [
+        point(row, how.start, how.steps, spent.get(row))
+        for row, how in REFINED.items()
+        if row in found
+    ]
+    kept = None
+    if teacher and "generator_refined" in found:
+        refined = among(found["generator_refined"])
+        kept = share_of_gap(refined, among(teacher), seed=table.meta.seed)
+    level = interval(among(teacher), seed=table.meta.seed) if teacher else None
+    return {
+        "n_tasks": len(common),
+        "points": points,
+        "teacher": level
+        and {"score": _round(level.mean), "low": _round(level.low), "high": _round(level.high)},
+        "share_of_teacher": _share(kept),
+    }
 
 
 def _similarity(

@@ -7,11 +7,13 @@
 | mean_lora | the mean of the LoRAs of all training tasks |
 | multi_task_lora | one LoRA trained on all training tasks |
 | nearest_lora | of the LoRAs of training tasks, the one whose prompts are most like this task's |
+| shared_lora | what all of the generator's adapters share; told the instruction, Refine's teacher |
 | generator | the adapter made from the task's own prompts |
 | generator_wrong | made from prompts of another family, in the same answer format if one has it |
 | generator_shuffled | made from the task's own prompts, the words of each shuffled |
 | generator_constant | made from one neutral sentence, the same for every task |
-| generator_refined | the generator's, refined on the same unlabeled prompts |
+| generator_refined | the generator's, refined on these prompts; `_15` and `_30` stop early |
+| scratch_refined | as these, but from a LoRA that changes nothing yet |
 | oracle_lora | a LoRA trained on the task's own labelled examples |
 
 Prompts come from train sides only, and what the scored side repeats is taken out. A row whose
@@ -22,7 +24,8 @@ source is not given is left out with the reason; nothing is filled in. To add a 
 import hashlib
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,7 +38,7 @@ from dnd_engine.buckets import Bucket
 from dnd_engine.config import RefineConfig
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError, TrainingError
-from dnd_engine.evaluation.scores import Mode
+from dnd_engine.evaluation.scores import REFINED, Mode, Refining
 from dnd_engine.evaluation.scoring import Question
 from dnd_engine.generator import GeneratorFolder, check_base
 from dnd_engine.layout import LoRALayout
@@ -43,6 +46,7 @@ from dnd_engine.models import fingerprint
 from dnd_engine.prompts import Prompt, PromptFile
 from dnd_engine.steps import finish
 from dnd_engine.training.audit import check_conditions, unscored
+from dnd_engine.training.collect import shared_start
 from dnd_engine.training.collection import Collection
 from dnd_engine.training.tasks import Example, Task
 
@@ -133,7 +137,8 @@ class Wardrobe:
             "generator_wrong": self._wrong,
             "generator_shuffled": self._shuffled,
             "generator_constant": lambda task, draw: self._constant(),
-            "generator_refined": self._refined,
+            "shared_lora": lambda task, draw: self._shared(),
+            **{row: partial(self._refined, how) for row, how in REFINED.items()},
             "oracle_lora": lambda task, draw: self._trained(task.info.slug),
         }
 
@@ -154,7 +159,8 @@ class Wardrobe:
 
     def is_common(self, row: str) -> bool:
         """Whether all tasks wear the same under a row and are shown nothing."""
-        return row in ("base", "mean_lora", "multi_task_lora", "generator_constant")
+        common = ("base", "mean_lora", "multi_task_lora", "shared_lora", "generator_constant")
+        return row in common
 
     def source(self, row: str) -> str:
         """What a row is made of besides the generator, as a hash or in words; empty for none."""
@@ -164,8 +170,8 @@ class Wardrobe:
             return self.collection.sha256
         if row == "multi_task_lora" and self.multi is not None:
             return self.multi.sha256
-        if row == "generator_refined":
-            return repr(RefineConfig(seed=self.seed))
+        if row in REFINED:
+            return repr(self._refine_config(REFINED[row], 0))
         return ""
 
     def outfit(self, row: str, task: Task, draw: int) -> Outfit | None:
@@ -293,18 +299,30 @@ class Wardrobe:
     def _constant(self) -> Outfit:
         return _worn(self.engine.generate([_bucket("constant", [NEUTRAL_PROMPT])], seed=self.seed))
 
-    def _refined(self, task: Task, draw: int) -> Outfit:
+    def _shared(self) -> Outfit:
+        folder = GeneratorFolder.open(self.engine.info.generator_path)
+        generator = folder.load(torch.device("cpu"), torch.float32)
+        return Outfit(generator.shared.detach(), folder.config.layout)
+
+    def _refined(self, how: Refining, task: Task, draw: int) -> Outfit:
         """Refined on the very prompts that the adapter was made from."""
         texts = self._conditions(task, task, draw)
         adapter = self._generate(task, texts, draw)
+        if how.start == "scratch":
+            tokens = shared_start(adapter.layout, self.seed).to(adapter.tokens)
+            adapter = replace(adapter, tokens=tokens, strength=1.0)
         steps = self.engine.refine(
-            adapter, [_bucket("examined", texts)], RefineConfig(seed=self.seed + draw)
+            adapter, [_bucket("examined", texts)], self._refine_config(how, draw)
         )
         try:
             refined = finish(steps)
         except TrainingError as error:
             raise _Missing(str(error)) from error
         return Outfit(refined.worn_tokens, refined.layout, refine_seconds=refined.seconds["refine"])
+
+    def _refine_config(self, how: Refining, draw: int) -> RefineConfig:
+        steps = RefineConfig().steps if how.steps is None else how.steps
+        return RefineConfig(seed=self.seed + draw, steps=steps)
 
     def _conditions(self, source: Task, scored: Task, draw: int) -> list[str]:
         """Prompts of a task's train side that hold no item of the scored task's test side."""

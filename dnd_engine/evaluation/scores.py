@@ -5,11 +5,21 @@ One `ItemScore` is one line of `scores.jsonl`. Knows no models: reports are made
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from dnd_engine.training.examples import Mode
 
-__all__ = ["DEFAULT_ROWS", "MODES", "ROWS", "SHOWN_CHARACTERS", "ItemScore", "Mode", "ReportMeta"]
+__all__ = [
+    "DEFAULT_ROWS",
+    "MODES",
+    "REFINED",
+    "ROWS",
+    "SHOWN_CHARACTERS",
+    "ItemScore",
+    "Mode",
+    "Refining",
+    "ReportMeta",
+]
 
 ROWS = (
     "base",
@@ -17,17 +27,44 @@ ROWS = (
     "mean_lora",
     "multi_task_lora",
     "nearest_lora",
+    "shared_lora",
     "generator",
     "generator_wrong",
     "generator_shuffled",
     "generator_constant",
+    "generator_refined_15",
+    "generator_refined_30",
     "generator_refined",
+    "scratch_refined_15",
+    "scratch_refined_30",
+    "scratch_refined",
     "oracle_lora",
 )
 """Every row an examination knows, in the order of a report. What each wears is told in `rows`."""
 
-DEFAULT_ROWS = tuple(row for row in ROWS if row != "generator_refined")
-"""All but the one that trains: the better part of a minute a task."""
+
+@dataclass(frozen=True, slots=True)
+class Refining:
+    """How a refined row is made."""
+
+    start: Literal["generator", "scratch"]
+    """From the generated adapter, or from a LoRA that changes nothing yet."""
+    steps: int | None
+    """None are as many as Refine has."""
+
+
+REFINED: Mapping[str, Refining] = {
+    "generator_refined_15": Refining("generator", 15),
+    "generator_refined_30": Refining("generator", 30),
+    "generator_refined": Refining("generator", None),
+    "scratch_refined_15": Refining("scratch", 15),
+    "scratch_refined_30": Refining("scratch", 30),
+    "scratch_refined": Refining("scratch", None),
+}
+"""Rows that train on unlabeled prompts."""
+
+DEFAULT_ROWS = tuple(row for row in ROWS if row not in REFINED)
+"""All but those that train: up to a minute a task."""
 
 MODES: tuple[Mode, ...] = ("full", "bare")
 

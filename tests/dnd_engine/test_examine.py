@@ -315,7 +315,7 @@ def test_the_refined_row_starts_from_the_generated_adapter_and_its_unlabeled_pro
     assert len(given) == len(UNSEEN) == len(set(given))
     sides = [{e.prompt for e in task.train} for task in unseen]
     assert all(any(set(texts) <= side for side in sides) for _, texts in given)
-    assert report["cost"]["refine_seconds"] == 2.5
+    assert report["cost"]["refine_seconds"] == {"generator_refined": 2.5}
     assert f"generator_refined lacks 1 of {len(UNSEEN)} tasks" in report["data"]
     assert "refine needs 8 or more" in report["data"]
 

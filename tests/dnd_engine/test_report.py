@@ -173,6 +173,45 @@ def test_retention_is_the_bare_generator_over_the_instructed_teacher(
     assert report["retention"]["share"] == pytest.approx(mine / teacher, abs=1e-3)
 
 
+def test_refining_is_told_by_seconds_from_both_starts_beside_its_teacher(
+    report: dict[str, Any],
+) -> None:
+    found = report["refine"]
+    assert [(p["start"], p["steps"], p["seconds"]) for p in found["points"]] == [
+        ("generator", 0, 0.0),
+        ("scratch", 0, 0.0),
+        ("generator", 15, 16.0),
+        ("generator", 30, 26.0),
+        ("generator", None, 45.0),
+        ("scratch", 15, 16.5),
+        ("scratch", 30, 26.5),
+        ("scratch", None, 45.5),
+    ]
+    assert [p["score"] for p in found["points"]] == [
+        row(report, p["row"])["score"] for p in found["points"]
+    ]
+    teacher = row(report, "shared_lora", "full")["score"]
+    assert found["teacher"]["score"] == teacher
+    mine = row(report, "generator_refined")["score"]
+    assert found["share_of_teacher"]["share"] == pytest.approx(mine / teacher, abs=1e-3)
+    assert "## Refine" in full_page(report, ())
+
+
+def test_points_of_refining_are_compared_on_the_tasks_that_all_of_them_have() -> None:
+    frame = meta(distances={}, cost={})
+    whole = scores({"bare": {"base": 0.1, "generator": 0.3}})
+    part = scores({"bare": {"generator_refined": 0.6}}, of=tasks(12))
+    found = build_report([*whole, *part], frame)["refine"]
+    assert found["n_tasks"] == 12
+    assert [p["row"] for p in found["points"]] == ["generator", "base", "generator_refined"]
+    slugs = {s.slug for s in part}
+    fewer = build_report([*(s for s in whole if s.slug in slugs), *part], frame)
+    assert found == fewer["refine"]
+    assert found["teacher"] is None
+    assert {p["seconds"] for p in found["points"]} == {0.0, None}
+    assert build_report(whole, frame)["refine"] is None
+
+
 def test_thirds_by_similarity_hold_every_row_and_every_task_once(report: dict[str, Any]) -> None:
     thirds = report["similarity"]["terciles"]
     assert {t["row"] for t in thirds} == set(ROWS)
@@ -318,7 +357,7 @@ def test_the_card_is_shorter_has_no_heading_and_holds_every_row(report: dict[str
     assert not [line for line in card.splitlines() if line.startswith("#")]
     assert card.count("Generator, shuffled words") >= 2
     assert "the prompts carry the task" in card
-    assert len(card.splitlines()) < 80
+    assert len(card.splitlines()) < len(full_page(report, ()).splitlines()) / 2
 
 
 def test_the_card_and_the_page_say_what_few_families_do_to_intervals(

@@ -199,7 +199,7 @@ def _mode_html(rows: Sequence[Mapping[str, Any]], mode: str, metric: str, end: f
 
 def _line_html(name: str, label: str, row: Mapping[str, Any], metric: str, end: float) -> str:
     value = float(row[metric])
-    kind = "generator" if name in ("generator", "generator_refined") else "baseline"
+    kind = "generator" if name.startswith("generator") else "baseline"
     kind = "control" if name in _CONTROLS else "ceiling" if name == "oracle_lora" else kind
     bar = ""
     told = _number(value)
