@@ -338,11 +338,12 @@ def _refine(report: Mapping[str, Any]) -> Picture | None:
     longest = max(p["seconds"] for p in found["points"])
     axes.set_xlim(-0.03 * longest, 1.45 * longest)  # lines are named right of their ends
     axes.set_ylim(-0.03, 1.03)
+    ends_of: dict[str, tuple[float, float, str]] = {}
     if teacher := found["teacher"]:
         ends = [0, longest]
         axes.fill_between(ends, teacher["low"], teacher["high"], color=BAND, lw=0)
         axes.plot(ends, [teacher["score"]] * 2, color=EDGE, lw=1)
-        _end(axes, longest, teacher["score"], "Teacher, full prompts", TEXT_3)
+        ends_of["Teacher, full prompts"] = (longest, teacher["score"], TEXT_3)
     told = []
     for start, label in (("scratch", "From nothing"), ("generator", "From the adapter")):
         points = sorted(
@@ -355,9 +356,10 @@ def _refine(report: Mapping[str, Any]) -> Picture | None:
         axes.vlines(places, [p["low"] for p in points], [p["high"] for p in points], color=colour)
         filled = colour if start == "generator" else "white"
         axes.plot(places, values, "o-", color=colour, mfc=filled, ms=6, lw=1.5)
-        _end(axes, places[-1], values[-1], label, colour)
+        ends_of[label] = (places[-1], values[-1], colour)
         steps = [f"{number(v)} after {_duration(s)}" for s, v in zip(places, values, strict=True)]
         told.append(f"{label.lower()} {', '.join(steps)}")
+    _name_lines(axes, ends_of)
     axes.yaxis.set_major_locator(FixedLocator(_QUARTERS))
     axes.yaxis.set_major_formatter(FuncFormatter(_tick))
     axes.grid(axis="y", color=LINE, lw=0.6)
@@ -371,11 +373,14 @@ def _refine(report: Mapping[str, Any]) -> Picture | None:
     return figure, f"Score on bare inputs against seconds of refining: {'; '.join(told)}.{above}"
 
 
-def _end(axes: Axes, x: float, y: float, text: str, colour: str) -> None:
-    """Name a line at its end."""
-    axes.annotate(
-        text, (x, y), xytext=(8, 0), textcoords="offset points", va="center", color=colour
-    )
+def _name_lines(axes: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None:
+    """Name lines where they end, one name above the other where ends are close."""
+    below = -1.0
+    for text, (x, y, colour) in sorted(ends.items(), key=lambda end: end[1][1]):
+        below = max(y, below + 0.075)  # the height of a line of text
+        axes.annotate(
+            text, (x, below), xytext=(8, 0), textcoords="offset points", va="center", color=colour
+        )
 
 
 _PICTURES: Mapping[str, Callable[[Mapping[str, Any]], Picture | None]] = {
