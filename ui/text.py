@@ -208,6 +208,10 @@ REPORT_ROWS = {
     "scratch_refined_15": "From scratch, 15 steps",
     "scratch_refined_30": "From scratch, 30 steps",
     "scratch_refined": "Refined from scratch",
+    "labelled_5": "Own LoRA, 5 steps",
+    "labelled_10": "Own LoRA, 10 steps",
+    "labelled_20": "Own LoRA, 20 steps",
+    "labelled_40": "Own LoRA, 40 steps",
     "oracle_lora": "Own LoRA, trained on labels",
 }
 REPORT_MODES = {

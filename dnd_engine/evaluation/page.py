@@ -445,7 +445,38 @@ _PAPERS_RATIO = (
 def _cost_table(report: Mapping[str, Any]) -> list[str]:
     if not report["cost"]:
         return ["Not measured."]
-    return [*_table(("what", "value:"), [*_flat(report["cost"])]), "", _PAPERS_RATIO]
+    return [
+        *_table(("what", "value:"), [*_flat(report["cost"])]),
+        "",
+        *_equal_score_lines(report),
+        _PAPERS_RATIO,
+    ]
+
+
+def _equal_score_lines(report: Mapping[str, Any]) -> list[str]:
+    """How long a LoRA must train on labels to do as well as the generator."""
+    found = report["equal_score"]
+    if found is None:
+        return []
+    tried = ", ".join(
+        f"{_maybe(p['score'])} after {p['steps']} steps ({_maybe(p['seconds'])} s)"
+        for p in found["points"]
+    )
+    told = (
+        f"On bare inputs of {_count(found['n_tasks'], 'task')} the generator scores "
+        f"{_maybe(found['generator'])}. A LoRA trained on the labels of the same prompts scores "
+        f"{tried}. "
+    )
+    if found["shortest_steps"] is None:
+        told += "None of these runs reaches the generator."
+    elif found["over_synthesis"] is None:
+        told += f"The shortest run that is as good has {found['shortest_steps']} steps."
+    else:
+        told += (
+            f"The shortest run that is as good has {found['shortest_steps']} steps and takes "
+            f"{number(found['over_synthesis'])} times as long as a synthesis."
+        )
+    return [told, ""]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:

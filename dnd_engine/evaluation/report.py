@@ -131,6 +131,7 @@ def build_report(
         },
         "retention": _retention(table),
         "refine": _refine(table),
+        "equal_score": _equal_score(table),
         "similarity": _similarity(table, similarities),
         "cosine": {
             name: cosine.get(name)
@@ -329,12 +330,12 @@ def _refine(table: _Measured) -> dict[str, Any] | None:
     The teacher is the generator's shared part, told the instruction. Only tasks that every point
     has been measured on count, so that two points differ in nothing else.
     """
-    measured = {row for row in REFINED if table.items(row, "bare")}
-    if not measured:
-        return None
     starts = {"generator": "generator", "scratch": "base"}
-    found = {row: table.cells(row, "bare") for row in (*starts.values(), *REFINED)}
+    unlabelled = [row for row, how in REFINED.items() if not how.labels]
+    found = {row: table.cells(row, "bare") for row in (*starts.values(), *unlabelled)}
     found = {row: mine for row, mine in found.items() if mine}
+    if not found.keys() & REFINED.keys():
+        return None
     teacher = table.cells("shared_lora", "full")
     sets = [{cell.task for cell in mine} for mine in (*found.values(), teacher) if mine]
     common = set.intersection(*sets)
@@ -368,6 +369,42 @@ def _refine(table: _Measured) -> dict[str, Any] | None:
         "teacher": level
         and {"score": _round(level.mean), "low": _round(level.low), "high": _round(level.high)},
         "share_of_teacher": _share(kept),
+    }
+
+
+def _equal_score(table: _Measured) -> dict[str, Any] | None:
+    """The shortest LoRA run on labels that scores as the generator does on bare inputs."""
+    ours = table.cells("generator", "bare")
+    runs = {row: table.cells(row, "bare") for row, how in REFINED.items() if how.labels}
+    runs = {row: mine for row, mine in runs.items() if mine}
+    if not ours or not runs:
+        return None
+    common = {c.task for c in ours}.intersection(*({c.task for c in run} for run in runs.values()))
+    if not common:
+        return None
+
+    def level(of: Sequence[Cell]) -> float:
+        return interval([c for c in of if c.task in common], seed=table.meta.seed).mean
+
+    spent = table.meta.cost.get("refine_seconds") or {}
+    points = [
+        {
+            "steps": REFINED[row].steps,
+            "seconds": spent.get(row),
+            "score": _round(level(run)),
+            "reaches": level(run) >= level(ours),
+        }
+        for row, run in runs.items()
+    ]
+    shortest = next((point for point in points if point["reaches"]), None)
+    seconds = shortest and shortest["seconds"]
+    synthesis = table.meta.cost.get("synthesis_seconds")
+    return {
+        "n_tasks": len(common),
+        "generator": _round(level(ours)),
+        "points": points,
+        "shortest_steps": shortest and shortest["steps"],
+        "over_synthesis": _round(seconds / synthesis) if seconds and synthesis else None,
     }
 
 

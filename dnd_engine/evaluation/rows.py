@@ -14,6 +14,7 @@
 | generator_constant | made from one neutral sentence, the same for every task |
 | generator_refined | the generator's, refined on these prompts; `_15` and `_30` stop early |
 | scratch_refined | as these, but from a LoRA that changes nothing yet |
+| labelled_N | a LoRA trained for N steps on the same prompts and their labels |
 | oracle_lora | a LoRA trained on the task's own labelled examples |
 
 Prompts come from train sides only, and what the scored side repeats is taken out. A row whose
@@ -305,14 +306,15 @@ class Wardrobe:
         return Outfit(generator.shared.detach(), folder.config.layout)
 
     def _refined(self, how: Refining, task: Task, draw: int) -> Outfit:
-        """Refined on the very prompts that the adapter was made from."""
+        """Trained on the very prompts that the adapter was made from."""
         texts = self._conditions(task, task, draw)
+        labels = {e.prompt: e.response for e in task.train} if how.labels else {}
         adapter = self._generate(task, texts, draw)
         if how.start == "scratch":
             tokens = shared_start(adapter.layout, self.seed).to(adapter.tokens)
             adapter = replace(adapter, tokens=tokens, strength=1.0)
         steps = self.engine.refine(
-            adapter, [_bucket("examined", texts)], self._refine_config(how, draw)
+            adapter, [_bucket("examined", texts, labels)], self._refine_config(how, draw)
         )
         try:
             refined = finish(steps)
@@ -322,7 +324,7 @@ class Wardrobe:
 
     def _refine_config(self, how: Refining, draw: int) -> RefineConfig:
         steps = RefineConfig().steps if how.steps is None else how.steps
-        return RefineConfig(seed=self.seed + draw, steps=steps)
+        return RefineConfig(seed=self.seed + draw, steps=steps, labels=how.labels)
 
     def _conditions(self, source: Task, scored: Task, draw: int) -> list[str]:
         """Prompts of a task's train side that hold no item of the scored task's test side."""
@@ -427,13 +429,14 @@ def _worn(adapter: Adapter) -> Outfit:
     )
 
 
-def _bucket(name: str, texts: Sequence[str]) -> Bucket:
+def _bucket(name: str, texts: Sequence[str], labels: Mapping[str, str] | None = None) -> Bucket:
     distinct = list(dict.fromkeys(texts))
     data = "\0".join(distinct).encode()
     file = PromptFile(
         name=name,
         prompts=tuple(
-            Prompt(text=text, file=name, line=line) for line, text in enumerate(distinct, start=1)
+            Prompt(text=text, file=name, line=line, label=(labels or {}).get(text))
+            for line, text in enumerate(distinct, start=1)
         ),
         split="objects",
         column=None,

@@ -38,6 +38,10 @@ ROWS = (
     "scratch_refined_15",
     "scratch_refined_30",
     "scratch_refined",
+    "labelled_5",
+    "labelled_10",
+    "labelled_20",
+    "labelled_40",
     "oracle_lora",
 )
 """Every row an examination knows, in the order of a report. What each wears is told in `rows`."""
@@ -49,19 +53,25 @@ class Refining:
 
     start: Literal["generator", "scratch"]
     """From the generated adapter, or from a LoRA that changes nothing yet."""
-    steps: int | None
+    steps: int | None = None
     """None are as many as Refine has."""
+    labels: bool = False
+    """Learn the prompts' labels instead of a teacher's answers."""
 
 
 REFINED: Mapping[str, Refining] = {
     "generator_refined_15": Refining("generator", 15),
     "generator_refined_30": Refining("generator", 30),
-    "generator_refined": Refining("generator", None),
+    "generator_refined": Refining("generator"),
     "scratch_refined_15": Refining("scratch", 15),
     "scratch_refined_30": Refining("scratch", 30),
-    "scratch_refined": Refining("scratch", None),
+    "scratch_refined": Refining("scratch"),
+    "labelled_5": Refining("scratch", 5, labels=True),
+    "labelled_10": Refining("scratch", 10, labels=True),
+    "labelled_20": Refining("scratch", 20, labels=True),
+    "labelled_40": Refining("scratch", 40, labels=True),
 }
-"""Rows that train on unlabeled prompts."""
+"""Rows that train on the prompts of the condition."""
 
 DEFAULT_ROWS = tuple(row for row in ROWS if row not in REFINED)
 """All but those that train: up to a minute a task."""

@@ -9,7 +9,7 @@ import json
 import math
 import random
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from collections.abc import Generator as Steps
 from dataclasses import replace
@@ -318,6 +318,41 @@ def test_the_refined_row_starts_from_the_generated_adapter_and_its_unlabeled_pro
     assert report["cost"]["refine_seconds"] == {"generator_refined": 2.5}
     assert f"generator_refined lacks 1 of {len(UNSEEN)} tasks" in report["data"]
     assert "refine needs 8 or more" in report["data"]
+
+
+def test_rows_that_train_from_nothing_start_there_and_see_labels_only_where_they_may(
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: dict[tuple[bool, int], set[str | None]] = defaultdict(set)
+    responses = {e.response for task in unseen for e in task.train}
+
+    def refine(
+        adapter: Adapter, buckets: Sequence[Bucket], settings: RefineConfig
+    ) -> Steps[Progress, None, Adapter]:
+        layout = adapter.layout
+        made = [m for m in layout.matrices() if m.side == "B"]
+        assert made
+        assert all(
+            not adapter.worn_tokens[m.first_token : m.first_token + m.num_tokens].any()
+            for m in made
+        )
+        asked[settings.labels, settings.steps] |= {p.label for p in buckets[0].prompts}
+        yield Progress("ask", 0.0, 0.0)
+        return replace(adapter, seconds={**adapter.seconds, "refine": 1.0})
+
+    monkeypatch.setattr(engine, "refine", refine)
+    rows = ("base", "shared_lora", "scratch_refined_15", "labelled_5", "labelled_40")
+    report = examine(engine, unseen, replace(config, rows=rows))
+    assert set(asked) == {(False, 15), (True, 5), (True, 40)}
+    assert asked[False, 15] == {None}
+    assert None not in asked[True, 5]
+    assert asked[True, 5] <= responses
+    scores = {row["row"]: row["score"] for row in report["rows"] if not row["holdout"]}
+    assert scores["labelled_5"] == scores["scratch_refined_15"] == scores["base"]
+    assert set(scores) == set(rows)
 
 
 # Continuing

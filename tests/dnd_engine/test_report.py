@@ -197,6 +197,23 @@ def test_refining_is_told_by_seconds_from_both_starts_beside_its_teacher(
     assert "## Refine" in full_page(report, ())
 
 
+def test_the_shortest_run_on_labels_that_scores_alike_is_told(report: dict[str, Any]) -> None:
+    found = report["equal_score"]
+    assert [(p["steps"], p["seconds"]) for p in found["points"]] == [
+        (5, 4),
+        (10, 8),
+        (20, 16),
+        (40, 32),
+    ]
+    assert [p["reaches"] for p in found["points"]] == [False, False, True, True]
+    assert (found["shortest_steps"], found["over_synthesis"]) == (20, 16 / 0.32)
+    assert "has 20 steps and takes 50.00 times as long as a synthesis" in full_page(report, ())
+    better = scores({"bare": {"generator": 0.9, "labelled_5": 0.1}})
+    none = build_report(better, meta(distances={}))
+    assert none["equal_score"]["shortest_steps"] is None
+    assert "None of these runs reaches the generator." in full_page(none, ())
+
+
 def test_points_of_refining_are_compared_on_the_tasks_that_all_of_them_have() -> None:
     frame = meta(distances={}, cost={})
     whole = scores({"bare": {"base": 0.1, "generator": 0.3}})
