@@ -6,6 +6,7 @@ and examples are made up, in the shapes that training has. Knows the engine and 
 quality.
 """
 
+import math
 import os
 import platform
 import random
@@ -23,6 +24,7 @@ import torch
 from jaxtyping import Bool, Int
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from dnd_engine.adapter import Adapter
@@ -31,6 +33,7 @@ from dnd_engine.config import Sampling
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ChatError, ConfigError
 from dnd_engine.generator import Generator, GeneratorConfig, GeneratorFolder
+from dnd_engine.generator_config import trained_steps
 from dnd_engine.models import BaseModel, best_dtype, load_base
 from dnd_engine.prompts import Prompt, PromptFile
 from dnd_engine.training.examples import EncodedExample, PackedExamples, pack, response_losses
@@ -45,6 +48,9 @@ _LORA_STEPS = 40
 steps of 8 examples (feasibility runs)."""
 
 _RECIPE: Mapping[str, Any] = {f.name: f.default for f in fields(TrainRecipe)}
+
+_STEP = ("tasks_per_step", "examples_per_task", "row_tokens")
+"""Sizes of a training step."""
 
 _WORDS = ("the", "film", "letter", "city", "was", "long", "kind", "in", "and", "never", "early")
 
@@ -69,12 +75,12 @@ class BenchConfig:
     """Prompts of the synthesis; all are as long as the encoder reads."""
     chat_tokens: int = 32
     """Tokens of an answer at most."""
-    tasks_per_step: int = _RECIPE["tasks_per_step"]
-    examples_per_task: int = _RECIPE["examples_per_task"]
+    tasks_per_step: int = 0
+    examples_per_task: int = 0
     """At most."""
-    row_tokens: int = _RECIPE["row_tokens"]
-    """As many examples of a task as fit so many tokens are taken. Source of the three: the training
-    recipe's defaults."""
+    row_tokens: int = 0
+    """As many examples of a task as fit so many tokens are taken. 0, for these three, is what the
+    loaded generator was trained with, or the recipe's default where it does not say."""
     own_tokens: tuple[int, int] = (30, 70)
     """Least and most tokens of a training example after the prefix that all share."""
     prefix_tokens: int = 24
@@ -91,10 +97,13 @@ class BenchConfig:
             raise ConfigError(
                 f"`only` must be some of {', '.join(SECTIONS)}, got {', '.join(unknown) or 'none'}."
             )
-        counts = ("rounds", "lora_steps", "lora_examples", "num_prompts", "tasks_per_step")
-        for name in (*counts, "examples_per_task", "answer_tokens", "copy_megabytes"):
+        counts = ("rounds", "lora_steps", "lora_examples", "num_prompts")
+        for name in (*counts, "answer_tokens", "copy_megabytes"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        for name in _STEP:
+            if getattr(self, name) < 0:
+                raise ConfigError(f"`{name}` must be 0 or more, got {getattr(self, name)}.")
         if self.chat_tokens < 2:
             raise ConfigError(f"`chat_tokens` must be at least 2, got {self.chat_tokens}.")
         shortest = min(self.own_tokens[0], self.example_tokens - 1)
@@ -104,6 +113,15 @@ class BenchConfig:
                 f"{self.example_tokens} tokens must have room for an answer of "
                 f"{self.answer_tokens}."
             )
+
+    def of(self, training: Mapping[str, Any]) -> "BenchConfig":
+        """With the sizes of a training step filled in.
+
+        Args:
+            training: What a generator's folder says of its training; may be empty.
+        """
+        recipe = {**_RECIPE, **training.get("recipe", {})}
+        return replace(self, **{n: recipe[n] for n in _STEP if not getattr(self, n)})
 
     def quick(self) -> "BenchConfig":
         """The same with fewer rounds, and a LoRA run scaled up from four steps."""
@@ -115,10 +133,15 @@ class BenchResult:
     """Measured costs; `to_json` is what `dnd bench --json` prints."""
 
     seconds: dict[str, float] = field(default_factory=dict)
-    """Medians. Chat per token, training per step, `lora_run` for all its steps."""
+    """Medians. Chat per token, training per step, `lora_run` for all its steps; `lora_equal` for as
+    many as the generator's report says it takes to score alike, `generator_training` for as many
+    as the loaded generator was trained."""
     ratios: dict[str, float] = field(default_factory=dict)
     """Medians over the rounds of the ratio within a round; but `lora_over_synthesis` is the LoRA
     run's mean over synthesis's median, since a run pays for its slow steps too."""
+    flops: dict[str, float] = field(default_factory=dict)
+    """Floating point operations, counted as torch runs them, once: a synthesis, the LoRA run, a
+    training step and all steps. Elementwise operations do not count."""
     tokens_per_second: dict[str, float] = field(default_factory=dict)
     """Positions of the base computed in training, padding included; tokens written in chat."""
     train_parts: dict[str, float] = field(default_factory=dict)
@@ -144,7 +167,8 @@ def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
     Raises:
         ChatError: If the base ends every answer at once, so that chat cannot be timed.
     """
-    config = config or BenchConfig()
+    loaded = _generator_config(engine)
+    config = (config or BenchConfig()).of(loaded.training)
     with engine.exclusive() as (base, _):
         # What is read of it outside never changes: device, sizes, where it was loaded from.
         machine = _machine(base)
@@ -167,6 +191,7 @@ def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
             measurements.append(_Training(engine, stock, config))
         for measurement in measurements[len(resident) :]:
             measurement(-1)
+    flops = {name: count for m in measurements for name, count in m.flops().items()}
     rounds: list[dict[str, float]] = []
     for number in tqdm(range(config.rounds), desc="Bench", unit="round"):
         # There and back again, so that nothing always follows the same neighbour.
@@ -176,7 +201,48 @@ def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
             rounds[-1] |= measurement(number)
     if len(measurements) > len(resident):
         memory["peak_training"] = _peak_megabytes()
-    return summarise(rounds, config, bytes_per_token(base.model), memory, machine)
+    result = summarise(rounds, config, bytes_per_token(base.model), memory, machine)
+    equal = (engine.reports.get("heldout", {}).get("equal_score") or {}).get("shortest_steps")
+    return account(result, flops, equal, trained_steps(loaded.training))
+
+
+def account(
+    result: BenchResult, flops: Mapping[str, float], equal_steps: int | None, steps: int
+) -> BenchResult:
+    """Add what follows from the times: operations, the run that scores alike, what training cost.
+
+    Args:
+        result: With seconds measured.
+        flops: Of a synthesis, of a LoRA step and of a training step, as far as measured.
+        equal_steps: Steps of the shortest LoRA run that scores as the generator; None if unknown.
+        steps: Steps that the loaded generator was trained; 0 if unknown.
+    """
+    seconds, ratios, notes = dict(result.seconds), dict(result.ratios), list(result.notes)
+    counted = {name: flops[name] for name in ("synthesis", "train_step") if name in flops}
+    if "lora_step" in flops:
+        counted["lora_run"] = flops["lora_step"] * _LORA_STEPS
+        ratios["lora_over_synthesis_flops"] = counted["lora_run"] / counted["synthesis"]
+        if equal_steps is not None:
+            seconds["lora_equal"] = seconds["lora_run"] / _LORA_STEPS * equal_steps
+            ratios["lora_equal_over_synthesis"] = seconds["lora_equal"] / seconds["synthesis"]
+            notes.append(
+                f"The generator's report says that a LoRA trained for {equal_steps} steps on the "
+                "labels of the same prompts scores as its adapters do, on unseen tasks and bare "
+                "inputs; `lora_equal` is so many of these steps."
+            )
+    if "train_step" in flops and steps:
+        seconds["generator_training"] = seconds["train_step"] * steps
+        counted["generator_training"] = flops["train_step"] * steps
+        notes.append(
+            f"The generator was trained for {steps} steps, end to end: no LoRAs had to be "
+            "collected. `generator_training` is so many of the steps measured here."
+        )
+        for name in ("lora_run", "lora_equal"):
+            saved = seconds[name] - seconds["synthesis"] if name in seconds else 0
+            if saved > 0:
+                break_even = seconds["generator_training"] / saved
+                ratios[f"tasks_to_pay_off_{name}"] = math.ceil(break_even)
+    return replace(result, seconds=seconds, ratios=ratios, flops=counted, notes=tuple(notes))
 
 
 def summarise(
@@ -261,12 +327,23 @@ def bytes_per_token(model: nn.Module) -> int:
     return total
 
 
-_Measurement = Callable[[int], dict[str, float]]
-"""Measures once, given the round's number, -1 for the one thrown away. Names without a dot are
-seconds; `side.tokens` are positions computed, `part.name` seconds of a part."""
+class _Measurement:
+    """Something that is measured once a round."""
+
+    def __call__(self, number: int) -> dict[str, float]:
+        """Measure, given the round's number, -1 for the one thrown away.
+
+        Names without a dot are seconds; `side.tokens` are positions computed, `part.name` seconds
+        of a part.
+        """
+        raise NotImplementedError
+
+    def flops(self) -> dict[str, float]:
+        """Floating point operations of what is compared; empty where they say nothing."""
+        return {}
 
 
-class _Synthesis:
+class _Synthesis(_Measurement):
     """Prompts to an adapter, models loaded."""
 
     def __init__(self, engine: Engine, config: BenchConfig) -> None:
@@ -279,8 +356,11 @@ class _Synthesis:
             self._engine.generate([self._bucket], seed=number + 1)
         return {"synthesis": spent[0]}
 
+    def flops(self) -> dict[str, float]:
+        return {"synthesis": _counted(lambda: self._engine.generate([self._bucket]))}
 
-class _Chat:
+
+class _Chat(_Measurement):
     """Seconds per token of one answer and of two at once."""
 
     def __init__(self, engine: Engine, config: BenchConfig) -> None:
@@ -312,7 +392,7 @@ class _Chat:
         )
 
 
-class _Copy:
+class _Copy(_Measurement):
     """A large copy in memory: what decoding could reach at best."""
 
     def __init__(self, base: BaseModel, config: BenchConfig) -> None:
@@ -396,7 +476,7 @@ class _StockLoRA:
         return spent[0]
 
 
-class _LoRARun:
+class _LoRARun(_Measurement):
     """Some steps of the LoRA that synthesis stands in for."""
 
     def __init__(self, stock: _StockLoRA, config: BenchConfig) -> None:
@@ -409,18 +489,25 @@ class _LoRARun:
         # The round thrown away needs to warm up only.
         steps = 1 if number < 0 else config.lora_steps
         for _ in range(steps):
-            batch = _PlainRows.made_up(
-                config.lora_examples,
-                config.example_tokens,
-                config.answer_tokens,
-                self._stock.base,
-                rng,
-            )
-            spent += self._stock.step(batch)
+            spent += self._stock.step(self._batch(rng))
         return {"lora_step": spent / steps}
 
+    def flops(self) -> dict[str, float]:
+        batch = self._batch(random.Random(f"{self._config.seed}:bench:lora:flops"))
+        return {"lora_step": _counted(lambda: self._stock.step(batch))}
 
-class _Training:
+    def _batch(self, rng: random.Random) -> _PlainRows:
+        config = self._config
+        return _PlainRows.made_up(
+            config.lora_examples,
+            config.example_tokens,
+            config.answer_tokens,
+            self._stock.base,
+            rng,
+        )
+
+
+class _Training(_Measurement):
     """One end-to-end step of a generator, and one of a stock LoRA on as many positions."""
 
     def __init__(self, engine: Engine, stock: _StockLoRA, config: BenchConfig) -> None:
@@ -456,6 +543,11 @@ class _Training:
         for turn in turns:
             found |= turn()
         return found
+
+    def flops(self) -> dict[str, float]:
+        rng = random.Random(f"{self._config.seed}:bench:training:flops")
+        batch = pack(_made_up_groups(self._config, self._stock.base, rng)).to(self._device)
+        return {"train_step": _counted(lambda: self._step(batch))}
 
     def _step(self, batch: PackedExamples) -> dict[str, float]:
         """The trainer's step, cut where its parts can be timed; the arithmetic is the same."""
@@ -500,6 +592,14 @@ def _timed(device: torch.device) -> Iterator[list[float]]:
     yield spent
     _synchronise(device)
     spent.append(time.perf_counter() - started)
+
+
+def _counted(run: Callable[[], object]) -> float:
+    """Floating point operations of a call, as torch counts them."""
+    counter = FlopCounterMode(display=False)
+    with counter:
+        run()
+    return float(counter.get_total_flops())
 
 
 def _synchronise(device: torch.device) -> None:

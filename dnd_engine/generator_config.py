@@ -13,7 +13,14 @@ from dnd_engine.errors import ConfigError, GeneratorError
 from dnd_engine.hyperconv import Stage
 from dnd_engine.layout import LoRALayout, whole_number
 
-__all__ = ["HEAD_OPTIONS", "Condition", "GeneratorConfig", "Head", "complete_options"]
+__all__ = [
+    "HEAD_OPTIONS",
+    "Condition",
+    "GeneratorConfig",
+    "Head",
+    "complete_options",
+    "trained_steps",
+]
 
 Head = Literal["hyperconv", "mlp", "atoms"]
 """Kind of decoder (see `heads`)."""
@@ -170,6 +177,17 @@ class GeneratorConfig:
             raise GeneratorError(f"not a generator's `config.json`: {error}") from error
         except (TypeError, ValueError, ArithmeticError) as error:
             raise GeneratorError(f"not a generator's `config.json`: {error!r}.") from error
+
+
+def trained_steps(training: Mapping[str, Any]) -> int:
+    """Steps that a generator was trained, those of what it started from included.
+
+    Args:
+        training: As in the configuration; 0 steps if it does not say.
+    """
+    result = training.get("result")
+    own = result.get("steps") if isinstance(result, dict) else None
+    return sum(n for n in (own, training.get("steps_before")) if type(n) is int)
 
 
 def _fields(values: Mapping[str, Any]) -> dict[str, Any]:

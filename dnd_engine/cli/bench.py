@@ -23,6 +23,10 @@ __all__ = ["bench"]
 
 _MEANINGS = {
     "lora_over_synthesis": "a short LoRA run takes this many times as long as synthesis",
+    "lora_over_synthesis_flops": "and does this many times as many operations",
+    "lora_equal_over_synthesis": "the shortest LoRA run that scores alike: as many times as long",
+    "tasks_to_pay_off_lora_run": "tasks after which short LoRA runs would have cost its training",
+    "tasks_to_pay_off_lora_equal": "the same, of the shortest runs that score alike",
     "twin_over_single": "two answers at once take this many times as long as one, per token",
     "bandwidth_share": "of memory bandwidth used by one chat",
     "train_over_lora_throughput": "of a plain LoRA's training speed reached by a generator's",
@@ -60,6 +64,7 @@ def _words(result: "BenchResult") -> str:
     lines = [f"{v:8.3f}  {name}: {_MEANINGS[name]}" for name, v in result.ratios.items()]
     for title, unit, values in (
         ("Seconds", "s", result.seconds),
+        ("Floating point operations", "", result.flops),
         ("Tokens per second", "/s", result.tokens_per_second),
         ("Parts of a training step", "s", result.train_parts),
         ("Memory", "MB", result.memory_mb),

@@ -27,6 +27,7 @@ from tqdm import tqdm
 from dnd_engine.card import new_card
 from dnd_engine.errors import TrainingError
 from dnd_engine.generator import TaskCentroid, save_generator
+from dnd_engine.generator_config import trained_steps
 from dnd_engine.training.batches import Batch, Role, Sampler
 from dnd_engine.training.checkpoint import (
     load_checkpoint,
@@ -359,6 +360,7 @@ class _Run:
             "variants": sorted(variants.union(before.get("variants", ()))),
             "validation_data": _joined(_data(validating), before.get("validation_data", ())),
             "result": result,
+            "steps_before": trained_steps(before),
         }
         self.generator.config = replace(self.generator.config, training=training)
         folder = self.recipe.out / "generator"

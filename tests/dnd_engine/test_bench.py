@@ -1,6 +1,7 @@
 """The bench measures what it says and divides the right numbers; how fast is not for a test."""
 
 import json
+import math
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from dnd_engine.bench import (
     BenchConfig,
     BenchResult,
     _made_up_groups,
+    account,
     bench,
     bytes_per_token,
     summarise,
@@ -71,12 +73,13 @@ def test_everything_is_measured_and_is_json(result: BenchResult) -> None:
     values = json.loads(json.dumps(result.to_json()))
     assert set(values["ratios"]) == {
         "lora_over_synthesis",
+        "lora_over_synthesis_flops",
         "twin_over_single",
         "bandwidth_share",
         "train_over_lora_throughput",
     }
     assert set(values["memory_mb"]) == {"idle", "peak", "peak_training"}
-    for group in ("seconds", "ratios", "tokens_per_second", "train_parts", "memory_mb"):
+    for group in ("seconds", "ratios", "flops", "tokens_per_second", "train_parts", "memory_mb"):
         assert all(value > 0 for value in values[group].values())
     assert values["memory_mb"]["peak"] <= values["memory_mb"]["peak_training"]
     assert values["machine"]["torch_threads"] == torch.get_num_threads()
@@ -170,6 +173,44 @@ def test_the_lora_run_is_forty_steps_and_says_whether_it_was_measured_whole() ->
     assert full.rounds * full.lora_steps == 40 > quick.rounds * quick.lora_steps
 
 
+def test_operations_are_counted_as_they_run(engine: Engine) -> None:
+    """A LoRA step of twice as many rows does twice as many; a synthesis none of the base's."""
+    counted = [
+        bench(engine, replace(SMALL, rounds=1, only=("synthesis",), lora_examples=n)).flops
+        for n in (2, 4)
+    ]
+    assert counted[1]["lora_run"] == pytest.approx(2 * counted[0]["lora_run"], rel=0.01)
+    assert counted[0]["synthesis"] == counted[1]["synthesis"] > 0
+    trained = bench(engine, replace(SMALL, rounds=1, only=("training",))).flops
+    assert set(trained) == {"train_step"}
+
+
+def test_what_training_cost_is_paid_back_by_the_runs_it_saves() -> None:
+    flops = {"synthesis": 2e9, "lora_step": 5e8, "train_step": 3e9}
+    found = account(summary(rounds()), flops, 10, 100)
+    assert found.flops["lora_run"] == 40 * 5e8
+    assert found.ratios["lora_over_synthesis_flops"] == pytest.approx(10)
+    assert found.seconds["lora_equal"] == pytest.approx(10 * 1.5)
+    assert found.ratios["lora_equal_over_synthesis"] == pytest.approx(15 / 0.75)
+    assert found.seconds["generator_training"] == pytest.approx(100 * 6)
+    assert found.flops["generator_training"] == 100 * 3e9
+    assert found.ratios["tasks_to_pay_off_lora_run"] == math.ceil(600 / (60 - 0.75))
+    assert found.ratios["tasks_to_pay_off_lora_equal"] == math.ceil(600 / (15 - 0.75))
+    assert any("100 steps" in note for note in found.notes)
+    unknown = account(summary(rounds()), flops, None, 0)
+    assert "lora_equal" not in unknown.seconds
+    assert not any(name.startswith("tasks") for name in unknown.ratios)
+    assert unknown.notes == summary(rounds()).notes
+
+
+def test_training_is_measured_in_the_loaded_generators_own_step() -> None:
+    recipe = {"tasks_per_step": 8, "examples_per_task": 3, "row_tokens": 256}
+    assert BenchConfig(row_tokens=99).of({"recipe": recipe}) == BenchConfig(
+        tasks_per_step=8, examples_per_task=3, row_tokens=99
+    )
+    assert BenchConfig().of({}).row_tokens == 320
+
+
 def test_a_token_reads_all_weights_but_an_embedding_of_its_own() -> None:
     separate = tiny_llama()
     total = sum(p.numel() for p in separate.parameters())
@@ -247,7 +288,7 @@ def test_an_unknown_section_is_a_message(run: tuple[CliRunner, typer.Typer]) -> 
 
 def test_a_measured_step_is_as_large_as_the_recipe_trains(engine: Engine) -> None:
     recipe = TrainRecipe(tasks=(Path("t"),), out=Path("o"))
-    config = BenchConfig()
+    config = BenchConfig().of({})
     names = ("tasks_per_step", "examples_per_task", "row_tokens")
     assert [getattr(config, n) for n in names] == [getattr(recipe, n) for n in names]
     with engine.exclusive() as (base, _):
