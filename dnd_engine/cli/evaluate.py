@@ -71,7 +71,7 @@ def evaluate(
     from dnd_engine.evaluation.examine import ExaminationConfig, choose_tasks, examine
     from dnd_engine.evaluation.report import report_markdown
     from dnd_engine.evaluation.scores import DEFAULT_ROWS, MODES, ROWS
-    from dnd_engine.training.tasks import HOLDOUTS, SPLITS, read_index
+    from dnd_engine.training.tasks import HOLDOUTS, SPLITS, load_tasks, read_index
 
     splits = _known("split", split, SPLITS)
     if len(splits) != 1:
@@ -110,7 +110,9 @@ def evaluate(
         f"up to {limit_items} items each."
     )
     command = shlex.join(["dnd", *typed_arguments()])
-    report = examine(engine, chosen, config, command=command, data=data)
+    known = {row["task"] for row in engine.training_data}
+    trained = [task for task in load_tasks(tasks) if task.info.slug in known]
+    report = examine(engine, chosen, config, trained=trained, command=command, data=data)
     if card:
         update_card(engine.info.generator_path, split, report_markdown(report))
         save_report(engine.info.generator_path, split, report)

@@ -203,6 +203,7 @@ def examine(
     tasks: Sequence[Task],
     config: ExaminationConfig,
     *,
+    trained: Sequence[Task] = (),
     command: str = "",
     data: str = "",
 ) -> dict[str, Any]:
@@ -212,6 +213,8 @@ def examine(
         engine: With the generator to examine; others may use it meanwhile, between batches.
         tasks: All are examined; see `choose_tasks`.
         config: What to measure.
+        trained: Tasks that the generator was trained on, which its adapters are compared with where
+            there is no collection.
         command: Printed in the report, so that a reader can repeat it.
         data: The tasks in words, likewise.
 
@@ -241,6 +244,7 @@ def examine(
         draws=config.draws,
         adapters=config.adapters,
         multi_task_lora=config.multi_task_lora,
+        trained=trained,
     )
     reasons = {row: why for row in config.rows if (why := wardrobe.why_not(row)) is not None}
     rows = tuple(row for row in ROWS if row in config.rows and row not in reasons)
@@ -547,7 +551,9 @@ class _Session:
                     layout = outfit.layout
         if layout is None:
             return {}
-        return distances.measure(generated, self.wardrobe.training_adapters(layout), layout)
+        training = self.wardrobe.training_adapters(layout)
+        found = distances.measure(generated, training, layout)
+        return found | {"training": "collected" if self.wardrobe.collection else "generated"}
 
 
 def _chunks(papers: Sequence[_Paper]) -> Iterator[list[_Paper]]:

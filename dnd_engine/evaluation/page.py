@@ -352,9 +352,11 @@ def _facts(report: Mapping[str, Any]) -> list[str]:
     ):
         if found := report["distances"].get(name):
             mine, theirs = (found[k]["values"] for k in ("distribution", "leave_one_out"))
+            made = report["distances"].get("training") == "generated"
+            which = f"{report['distances']['n_training']} {'generated' if made else 'collected'}"
             lines.append(
                 f"- {words}, median: {number(_middle(mine))}; between training tasks "
-                f"{number(_middle(theirs))}."
+                f"{number(_middle(theirs))} ({which} for training tasks)."
             )
         else:
             lines.append(f"- {words}: not measured.")

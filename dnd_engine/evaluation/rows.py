@@ -32,6 +32,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from dnd_engine.adapter import Adapter, NearestTask
@@ -55,6 +56,9 @@ __all__ = ["NEUTRAL_PROMPT", "Outfit", "Wardrobe", "ask"]
 
 NEUTRAL_PROMPT = "Please answer."
 """The only prompt of `generator_constant`: says nothing of any task."""
+
+_MOST_TRAINED = 256
+"""Training tasks that adapters are made of: a minute or two."""
 
 _MOST_SHOTS, _SHOT_TOKENS = 8, 768
 """Examples shown at most, and their tokens: as many as the shipped generator reads of one prompt
@@ -91,6 +95,8 @@ class Wardrobe:
         draws: Prompt draws of the row `generator`; the other rows have one.
         adapters: Folder of a collection, for the rows that wear trained LoRAs.
         multi_task_lora: Generator folder of that kind.
+        trained: Tasks that the generator was trained on, to say how near to theirs its adapters
+            for other tasks lie.
 
     Raises:
         ConfigError: If a folder holds something else.
@@ -107,11 +113,13 @@ class Wardrobe:
         draws: int,
         adapters: Path | None,
         multi_task_lora: Path | None,
+        trained: Sequence[Task] = (),
     ) -> None:
         self.engine = engine
         self.tasks = tasks
         self.seed = seed
         self.condition_prompts = condition_prompts
+        self.trained = trained
         self.num_draws = draws
         with engine.exclusive() as (base, _):
             self.fingerprint = fingerprint(base)
@@ -206,16 +214,31 @@ class Wardrobe:
     def training_adapters(
         self, layout: LoRALayout
     ) -> dict[str, Float[Tensor, "tokens rows cols"]] | None:
-        """The collection's LoRAs of training tasks, if they are of one layout with the generator's.
+        """What generated adapters are compared with; None if there is nothing.
 
+        The collection's LoRAs of training tasks, if they are of one layout with the generator's.
+        Without a collection, what the generator makes of up to 256 tasks that it was trained on.
         In bfloat16, as there may be hundreds.
         """
-        if self.collection is None or self.collection.layout != layout:
+        if self.collection is None:
+            return self._of_trained_tasks() or None
+        if self.collection.layout != layout:
             return None
         return {
             slug: self.collection.final(slug, self.collection.seeds(slug)[0]).to(torch.bfloat16)
             for slug in self.collection.train_slugs
         }
+
+    def _of_trained_tasks(self) -> dict[str, Float[Tensor, "tokens rows cols"]]:
+        rng = random.Random(f"{self.seed}:trained")
+        chosen = rng.sample(self.trained, min(_MOST_TRAINED, len(self.trained)))
+        made = {}
+        for task in tqdm(chosen, desc="Training tasks", unit="task", leave=False):
+            texts = sorted({example.prompt for example in task.train})
+            texts = rng.sample(texts, min(self.condition_prompts, len(texts)))
+            adapter = self.engine.generate([_bucket("trained", texts)], seed=self.seed)
+            made[task.info.slug] = adapter.worn_tokens.to(torch.bfloat16)
+        return made
 
     def wrong_source(self, task: Task) -> Task | None:
         """Whose prompts are the wrong ones: a task of another family, None if there is none.

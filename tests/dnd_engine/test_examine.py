@@ -768,6 +768,21 @@ def test_wrong_prompts_keep_the_answer_format_where_one_can(
     assert report["operation_gain"]["bare"]["left_out"] == [other.info.slug]
 
 
+def test_without_a_collection_adapters_lie_beside_those_made_for_trained_tasks(
+    engine: PlantedEngine, folder: Path, unseen: tuple[Task, ...], config: ExaminationConfig
+) -> None:
+    """Made of their train prompts, by the same generator; without such tasks nothing is told."""
+    trained = choose_tasks([folder], TRAINED, split="train")
+    rows = ("generator",)
+    found = examine(engine, unseen, replace(config, rows=rows), trained=trained)["distances"]
+    assert (found["training"], found["n_training"]) == ("generated", len(TRAINED))
+    assert set(found["nearest"]["nearest_task"].values()) <= set(TRAINED)
+    page = (config.out / "REPORT.md").read_text()
+    assert f"({len(TRAINED)} generated for training tasks)" in page
+    alone = examine(engine, unseen, replace(config, rows=rows))["distances"]
+    assert (alone["n_training"], alone["nearest"]) == (0, None)
+
+
 def test_one_family_alone_has_no_wrong_prompts(
     engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
 ) -> None:
