@@ -76,6 +76,9 @@ from dnd_engine.training.tasks import Example
 
 __all__ = ["Engine", "EngineInfo", "Progress"]
 
+_REFINED = "-refined"
+"""At the end of a refined adapter's name, once."""
+
 MAX_ENCODED_PROMPTS = 128
 """Prompts of a bucket that are read at most. Source: the paper's largest prompt batch."""
 
@@ -427,7 +430,7 @@ class Engine:
         }
         return replace(
             adapter,
-            name=f"{adapter.name}-refined",
+            name=f"{adapter.name.removesuffix(_REFINED)}{_REFINED}",
             tokens=made.tokens.to(torch.bfloat16),
             strength=1.0,
             provenance={**adapter.provenance, "refined": refined},

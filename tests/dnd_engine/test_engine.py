@@ -34,6 +34,7 @@ from dnd_engine.generator import (
 from dnd_engine.layout import LoRALayout, LoRASpec
 from dnd_engine.models import ENCODERS, fingerprint, resolve
 from dnd_engine.prompts import Prompt, PromptFile
+from dnd_engine.steps import finish
 from tests.dnd_engine.tiny import (
     CONFIG,
     CPU,
@@ -548,6 +549,9 @@ def test_refining_trains_a_copy_and_says_so_in_its_provenance(engine: Engine) ->
     }
     assert "Name the letter" not in str(made.provenance)
     assert made.seconds["refine"] > 0
+    again = finish(engine.refine(made, [labelled(WORDS)], config))
+    assert again.name == "letters-refined"
+    assert again.provenance["refined"]["from_sha256"] == made.sha256
 
 
 def test_refining_with_labels_needs_labelled_prompts(engine: Engine) -> None:
