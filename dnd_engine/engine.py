@@ -29,6 +29,7 @@ from dnd_engine.adapter import (
     sum_adapters,
     write_files,
 )
+from dnd_engine.agreement import Agreement, agreement
 from dnd_engine.asset_files import asset_path
 from dnd_engine.buckets import Bucket, check_buckets, draw_prompt_batch
 from dnd_engine.chat import ChatStep, Message, decode
@@ -51,9 +52,9 @@ from dnd_engine.generator import Generator, GeneratorFolder, check_base, check_e
 from dnd_engine.inspection import (
     Inspection,
     base_norms,
-    familiarity,
     kl_to_base,
     nearest_tasks,
+    outlook,
     relative_norms,
 )
 from dnd_engine.layout import LoRALayout
@@ -399,8 +400,6 @@ class Engine:
         counting = [b for b in check_buckets(buckets, self.config.limits) if b.weight > 0]
         prompts = {p.text: p for b in counting for p in b.prompts}.values()
         examples = [Example(p.text, p.label or "") for p in prompts]
-        layout = self._folder.config.layout
-        shared = self._generator.shared.detach().to(torch.bfloat16)
         steps = refine(
             self._base,
             self._host,
@@ -408,7 +407,7 @@ class Engine:
             adapter.worn_tokens,
             adapter.layout,
             examples,
-            self._host.fit(shared[None], layout),
+            self._fit_shared(),
             config,
         )
         while True:
@@ -470,14 +469,16 @@ class Engine:
             yield ChatStep(replies[0], replies[1] if adapter is not None else None)
 
     def inspect(self, adapter: Adapter, prompts: Sequence[str] = ()) -> Inspection:
-        """Measure an adapter; its effect needs prompts, of which the first 16 are used."""
+        """Measure an adapter; effect and agreement need prompts, of which the first 16 are used."""
         chosen = tuple(prompts)[:EFFECT_PROMPTS]
+        agrees = self._agreement(adapter, chosen)
         return Inspection(
             effect=self._effect(adapter, chosen) if chosen else None,
             relative_norms=relative_norms(adapter, self._norms),
             nearest_tasks=adapter.nearest_tasks,
             num_prompts=len(chosen),
-            familiarity=familiarity(adapter.nearest_tasks, self.reports.get("heldout")),
+            agreement=agrees,
+            outlook=outlook(agrees, self.reports.get("heldout")),
         )
 
     def rank_tasks(self, buckets: Sequence[Bucket], *, seed: int = 0) -> tuple[NearestTask, ...]:
@@ -597,6 +598,15 @@ class Engine:
         return tokens.float().mean(dim=0).to(torch.bfloat16).cpu()
 
     @torch.inference_mode()
+    def _agreement(self, adapter: Adapter, prompts: Sequence[str]) -> Agreement | None:
+        worn = self._host.fit(adapter.worn_tokens[None], adapter.layout)
+        return agreement(self._base, self._host, self._lock, worn, self._fit_shared(), prompts)
+
+    def _fit_shared(self) -> FittedLoRA:
+        """What all of the generator's adapters share: it reads instructions well."""
+        shared = self._generator.shared.detach().to(torch.bfloat16)
+        return self._host.fit(shared[None], self._folder.config.layout)
+
     def _effect(self, adapter: Adapter, prompts: Sequence[str]) -> float:
         tokenizer = self._base.tokenizer
         rows = [

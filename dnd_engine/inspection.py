@@ -1,7 +1,7 @@
 """What an adapter does to its base: effect on the next token, size by layer, nearest tasks.
 
-Measurements only; what is much or little is for the reader, or the window, to say. How familiar
-prompts are is told in terms of the generator's own examination on unseen tasks, if there was one.
+Measurements only; what is much or little is for the reader, or the window, to say. What to expect
+is told in terms of the generator's own examination on unseen tasks, if there was one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,17 +13,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dnd_engine.adapter import Adapter, NearestTask
+from dnd_engine.agreement import Agreement
 from dnd_engine.errors import GeneratorError
 from dnd_engine.generator import TaskCentroid
 from dnd_engine.layout import LoRALayout
 
 __all__ = [
-    "Familiarity",
     "Inspection",
+    "Outlook",
     "base_norms",
-    "familiarity",
     "kl_to_base",
     "nearest_tasks",
+    "outlook",
     "relative_norms",
 ]
 
@@ -32,23 +33,21 @@ _MODE = "bare"
 
 
 @dataclass(frozen=True, slots=True)
-class Familiarity:
-    """How near prompts are to what the generator was trained on, beside examined unseen tasks."""
+class Outlook:
+    """What adapters like this one did on the unseen tasks that their generator was examined on."""
 
-    similarity: float
-    """To the nearest training task."""
-    nearer_than: float
-    """Share of the examined tasks whose prompts were further from training than these."""
     n_tasks: int
+    """Tasks whose adapters agreed about as often with the model that is told the instruction."""
     gain: float
-    """Mean score that adapters added to the base on the third of those tasks which is nearest to
-    these prompts in similarity, bare inputs."""
+    """Mean score that these adapters added to the base, bare inputs."""
     low: float
     high: float
     """95 % interval of `gain`."""
     rank_correlation: float | None
-    """Of similarity and gain over all examined tasks: about 0 where the one says nothing of the
+    """Of agreement and gain over all examined tasks: about 0 where the one says nothing of the
     other. None if it could not be measured."""
+    strongest: float
+    """Largest effect of an examined adapter, in nats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +62,10 @@ class Inspection:
     nearest_tasks: tuple[NearestTask, ...]
     num_prompts: int
     """Prompts that `effect` was measured on."""
-    familiarity: Familiarity | None = None
-    """None where the adapter names no nearest tasks, or its generator was not examined."""
+    agreement: Agreement | None = None
+    """Whether the adapter carries the instruction; None without prompts that can say."""
+    outlook: Outlook | None = None
+    """None without `agreement`, or if the generator was not examined for it."""
 
 
 def kl_to_base(
@@ -115,37 +116,32 @@ def nearest_tasks(
     )
 
 
-def familiarity(
-    nearest: Sequence[NearestTask], report: Mapping[str, Any] | None
-) -> Familiarity | None:
-    """Place prompts among the unseen tasks that their generator was examined on.
+def outlook(found: Agreement | None, report: Mapping[str, Any] | None) -> Outlook | None:
+    """Place an adapter among those of the unseen tasks that its generator was examined on.
 
     Args:
-        nearest: Training tasks most like the prompts.
+        found: How often it agrees with the model that is told the instruction.
         report: The generator's report on held-out tasks, as it lies in its folder.
 
     Raises:
         GeneratorError: If the report is not one of ours.
     """
-    found = (report or {}).get("similarity")
-    if not nearest or not found:
+    gauge = (report or {}).get("agreement")
+    if found is None or not gauge:
         return None
-    here = max(task.similarity for task in nearest)
     try:
-        others = [float(task["similarity"]) for task in found["tasks"]]
-        thirds = [third for third in found["gains"] if third["mode"] == _MODE]
-        if not others or not thirds:
+        bands = [band for band in gauge["bands"] if band["mode"] == _MODE]
+        if not bands:
             return None
-        third = min(thirds, key=lambda t: max(t["from"] - here, here - t["to"], 0.0))
-        correlation = found["predicts_gain"].get(_MODE)
-        return Familiarity(
-            similarity=here,
-            nearer_than=sum(other < here for other in others) / len(others),
-            n_tasks=len(others),
-            gain=float(third["gain"]),
-            low=float(third["low"]),
-            high=float(third["high"]),
+        band = min(bands, key=lambda b: max(b["from"] - found.share, found.share - b["to"], 0.0))
+        correlation = gauge["predicts_gain"].get(_MODE)
+        return Outlook(
+            n_tasks=int(band["n_tasks"]),
+            gain=float(band["gain"]),
+            low=float(band["low"]),
+            high=float(band["high"]),
             rank_correlation=correlation and float(correlation["rank_correlation"]),
+            strongest=float(gauge["strongest_effect"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise GeneratorError(

@@ -131,26 +131,46 @@ CONTEXT_INFO = "Off: each question stands alone, as in the training of the gener
 # Checks
 CHECKS = "Checks"
 CHECKS_NONE = (
-    "No adapter yet. Here you will see whether it changes the model, how familiar your prompts "
-    "are, and where the weights changed."
+    "No adapter yet. Here you will see whether it changes the model, whether it carries your "
+    "instruction, and where the weights changed."
 )
 CHECKS_RUNNING = "Measuring on your prompts. You can chat meanwhile."
 CHECKS_FAILED = "Could not be measured."
 VERDICTS = {
     "changes": ("Changes the model", "Answers to prompts like yours will differ from base."),
     "nothing": ("Does nothing measurable", "Below 0.01 answers hardly ever differ from base."),
-    "garbled": ("Changes the model strongly", "Answers may turn to garble; try a lower strength."),
-    "familiar": ("Familiar", "Close to a task of the training set."),
-    "fairly": ("Fairly familiar", "Formats usually carry over. New skills often do not."),
-    "unlike": ("Unlike anything seen in training", "Expect little; compare answers yourself."),
-    "unlike_refined": (
-        "Unlike anything seen in training",
-        "But refined on your own prompts since. Compare answers yourself.",
+    "strongest": (
+        "Changes the model more than any adapter examined",
+        "Answers may turn to garble; try a lower strength.",
+    ),
+    "carries": (
+        "Carries the instruction",
+        "On your prompts it answers without the instruction as the model does with it.",
+    ),
+    "carries_some": (
+        "Carries the instruction in part",
+        "Only sometimes it answers without the instruction as the model does with it.",
+    ),
+    "carries_none": (
+        "Does not carry the instruction",
+        "Without the instruction it answers your prompts otherwise than the model does with it.",
+    ),
+    "untold": (
+        "No instruction to leave out",
+        "Your prompts have no blank line between instruction and input, so nobody can tell whether "
+        "the adapter carries one.",
     ),
 }
+OUTLOOK = (
+    "On {n_tasks} with as much agreement, adapters changed the score by {gain:+.2f} "
+    "({low:+.2f} to {high:+.2f})."
+)
+OUTLOOK_RANKS = "Rank correlation of agreement and gain: {correlation:+.2f}."
 WARNING = "This adapter is unlikely to help."
-WARNING_NOTHING = "It leaves the model as it was."
-WARNING_UNLIKE = "Your prompts are far from all training tasks."
+WARNINGS = {
+    "nothing": "It leaves the model as it was.",
+    "carries_none": "It does not carry your instruction.",
+}
 WARNING_TRY = (
     "You can refine it below, add prompts (16 or more work best), or raise the strength. "
     "Your files are fine."
@@ -161,12 +181,6 @@ WARNING_TRY_REFINED = (
 EFFECT = "Effect on the model"
 EFFECT_MORE = "KL from base to adapted, nats on the next token of your own prompts."
 NEAREST = "Nearest training tasks, cosine"
-FAMILIARITY = (
-    "Nearer to training than {nearer:.0%} of the {n_tasks} unseen tasks in the report card. On "
-    "those about as near, adapters changed the score by {gain:+.2f} ({low:+.2f} to {high:+.2f}) "
-    "without the instruction."
-)
-FAMILIARITY_RANKS = "Rank correlation of nearness and gain: {correlation:+.2f}."
 NORMS = "Relative weight change"
 NORMS_MORE = "‖ΔW‖ / ‖W‖ by layer and matrix. It shows where and how much, not how well."
 

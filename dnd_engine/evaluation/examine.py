@@ -299,6 +299,7 @@ def examine(
         meta,
         tasks=tasks,
         similarities=ledger.similarities,
+        checks=ledger.checks,
         other_format=[
             task.info.slug
             for task in tasks
@@ -533,6 +534,10 @@ class _Session:
                 self.ledger.synthesis_seconds.append(outfit.synthesis_seconds)
             if draw == 0 and self.wardrobe.nearest[slug]:
                 self.ledger.similarities[slug] = self.wardrobe.nearest[slug][0].similarity
+            if draw == 0:
+                found = self.wardrobe.inspected[slug]
+                agrees = None if found.agreement is None else found.agreement.share
+                self.ledger.checks[slug] = {"agreement": agrees, "effect": found.effect}
             if slug in self.compared:
                 self.generated[slug][draw] = outfit
         return outfit
@@ -587,6 +592,8 @@ class _Ledger:
     """Refined row to what refining took, task by task."""
     similarities: dict[str, float] = field(default_factory=dict)
     """Task to the similarity of its prompts to those of the nearest training task."""
+    checks: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    """Task to `agreement` and `effect` of its first adapter, on the prompts it was made from."""
     agreed: dict[str, str] = field(default_factory=dict)
     """As `sources`, of the rows that this call measures; written with their first scores."""
     scores: list[ItemScore] = field(default_factory=list)
@@ -623,6 +630,7 @@ class _Ledger:
             ledger.synthesis_seconds = list(head["synthesis_seconds"])
             ledger.refine_seconds = dict(head["refine_seconds"])
             ledger.similarities = dict(head["similarities"])
+            ledger.checks = dict(head["checks"])
             text = ledger._lines.read_text(encoding="utf-8") if ledger._lines.exists() else ""
             whole, _, _ = text.rpartition("\n")
             found = [ItemScore(**json.loads(line)) for line in whole.splitlines()]
@@ -696,7 +704,7 @@ class _Ledger:
 
     def _write_head(self) -> None:
         names = ("settings", "sources", "seconds", "synthesis_seconds", "refine_seconds")
-        values = {name: getattr(self, name) for name in (*names, "similarities")}
+        values = {name: getattr(self, name) for name in (*names, "similarities", "checks")}
         _replace(self._head, json.dumps(values, indent=1) + "\n")
 
     def _other(self) -> ConfigError:

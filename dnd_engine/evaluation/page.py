@@ -93,7 +93,15 @@ def full_page(report: Mapping[str, Any], plots: Sequence[Plot]) -> str:
         lines += _picture(shown, name)
     if report["similarity"] is not None:
         lines += ["## By similarity to training", "", *_picture(shown, "similarity")]
-        lines += [*_similarity_table(report), "", *_prediction(report), ""]
+        lines += [
+            *_similarity_table(report),
+            "",
+            *_prediction(report["similarity"], "similarity"),
+            "",
+        ]
+    if report["agreement"] is not None:
+        lines += ["## By agreement with the instructed model", "", *_picture(shown, "agreement")]
+        lines += [*_agreement_lines(report), ""]
     if report["refine"] is not None:
         lines += ["## Refine", "", *_picture(shown, "refine"), *_refine_lines(report), ""]
     lines += ["## Cost", "", *_picture(shown, "cost"), *_cost_table(report), ""]
@@ -363,12 +371,37 @@ def _facts(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _prediction(report: Mapping[str, Any]) -> list[str]:
-    """How far similarity foretells what an adapter gains over the base."""
+def _prediction(gauge: Mapping[str, Any], name: str) -> list[str]:
+    """How far a gauge foretells what an adapter gains over the base."""
     return [
-        f"{mode_label(mode)} inputs: over {found['n_tasks']} tasks, similarity and gain over the "
+        f"{mode_label(mode)} inputs: over {found['n_tasks']} tasks, {name} and gain over the "
         f"base have a rank correlation of {number(found['rank_correlation'])} ({_between(found)})."
-        for mode, found in report["similarity"]["predicts_gain"].items()
+        for mode, found in gauge["predicts_gain"].items()
+    ]
+
+
+def _agreement_lines(report: Mapping[str, Any]) -> list[str]:
+    """The window's gauge: what it is, what it was worth here."""
+    return [
+        "On up to eight of the prompts that an adapter was made from, without labels: does it "
+        "answer the bare input as the generator's shared part answers the whole prompt? The window "
+        "tells this share of a user's own prompts, with the gains of this table.",
+        "",
+        *_table(
+            ("agreement", "inputs", "gain over the base:", "interval:", "tasks:"),
+            [
+                (
+                    f"{percent(b['from'])} to {percent(b['to'])}",
+                    mode_label(b["mode"]),
+                    signed(b["gain"]),
+                    _between(b),
+                    str(b["n_tasks"]),
+                )
+                for b in report["agreement"]["bands"]
+            ],
+        ),
+        "",
+        *_prediction(report["agreement"], "agreement"),
     ]
 
 

@@ -7,6 +7,7 @@ Figures are made without pyplot, so nothing outlives a call. SVG keeps text as t
 report gives the same bytes.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -328,6 +329,42 @@ def _cost(report: Mapping[str, Any]) -> Picture | None:
     return figure, f"Seconds of each step. {told}."
 
 
+def _agreement(report: Mapping[str, Any]) -> Picture | None:
+    """Gain over the base against agreement with the instructed model, bare inputs."""
+    found = report["agreement"]
+    known = [t for t in (found or {}).get("tasks", ()) if t["gain"].get("bare") is not None]
+    if not known:
+        return None
+    figure = _figure(5.4, 3.0)
+    (axes,) = _panels(figure, 1, left=0.6, right=0.2, top=0.48, bottom=0.52)
+    bands = [b for b in found["bands"] if b["mode"] == "bare"]
+    for band in bands:
+        ends = [band["from"], band["to"]]
+        axes.fill_between(ends, band["low"], band["high"], color=ACCENT_SOFT, lw=0)
+        axes.plot(ends, [band["gain"]] * 2, color=ACCENT, lw=2)
+    spots = Counter((t["agreement"], t["gain"]["bare"]) for t in known)
+    for (share, gain), count in spots.items():
+        # Many tasks share a spot: the disc's area is their number.
+        axes.plot([share], [gain], "o", color=ACCENT, alpha=0.45, ms=4 * count**0.5, mew=0)
+    axes.axhline(0, color=EDGE, lw=0.8)
+    axes.set_xlim(-0.05, 1.05)
+    axes.xaxis.set_major_locator(FixedLocator(_QUARTERS))
+    axes.xaxis.set_major_formatter(FuncFormatter(_tick))
+    axes.yaxis.set_major_formatter(FuncFormatter(_signed_tick))
+    axes.grid(axis="y", color=LINE, lw=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=TEXT_3, length=0)
+    axes.set_xlabel("share of prompts answered as the instructed model does", loc="left")
+    _bare_spines(axes)
+    _title(axes, "Gain by agreement", "over the base, bare inputs; a disc's area is its tasks")
+    told = "; ".join(
+        f"{percent(b['from'])} to {percent(b['to'])} agreement, gain {signed(b['gain'])} on "
+        f"{b['n_tasks']} tasks"
+        for b in bands
+    )
+    return figure, f"Gain over the base by agreement with the instructed model. {told}."
+
+
 def _refine(report: Mapping[str, Any]) -> Picture | None:
     """Score on bare inputs against seconds of refining, from both starts, and the teacher."""
     found = report["refine"]
@@ -389,6 +426,7 @@ _PICTURES: Mapping[str, Callable[[Mapping[str, Any]], Picture | None]] = {
     "gain": _gain,
     "cosines": _cosines,
     "similarity": _similarity,
+    "agreement": _agreement,
     "refine": _refine,
     "cost": _cost,
 }

@@ -45,6 +45,9 @@ _SHOWN = 300
 
 _ORDER: tuple[Mode, ...] = ("bare", "full")
 
+_BANDS = ((0.0, 0.12), (0.12, 0.49), (0.49, 1.0))
+"""Shares of agreement that gains are told by: on eight prompts none, one to three, four or more."""
+
 _TERCILES = ("least similar", "middle", "most similar")
 
 Value = Callable[[ItemScore], float | None]
@@ -67,6 +70,7 @@ def build_report(
     *,
     tasks: Sequence[Task] = (),
     similarities: Mapping[str, float] | None = None,
+    checks: Mapping[str, Mapping[str, float | None]] | None = None,
     other_format: Collection[str] = (),
 ) -> dict[str, Any]:
     """Turn item scores into what `report.json` holds.
@@ -79,6 +83,7 @@ def build_report(
         meta: What the scores do not say.
         tasks: The examined tasks; without them, failures do not say what was asked and wanted.
         similarities: Task to the similarity of its prompts to the nearest training task's.
+        checks: Task to what an inspection of its adapter says: `agreement` and `effect`.
         other_format: Tasks whose wrong prompts ask for another answer format than the task's own;
             the gain of right over wrong prompts leaves them out.
 
@@ -133,6 +138,7 @@ def build_report(
         "refine": _refine(table),
         "equal_score": _equal_score(table),
         "similarity": _similarity(table, similarities),
+        "agreement": _agreement(table, checks or {}),
         "cosine": {
             name: cosine.get(name)
             for name in (
@@ -446,6 +452,46 @@ def _similarity(
                 "score": {mode: scores.get(slug) for mode, scores in per_mode.items()},
             }
             for slug in order
+        ],
+    }
+
+
+def _agreement(
+    table: _Measured, checks: Mapping[str, Mapping[str, float | None]]
+) -> dict[str, Any] | None:
+    """What adapters gain by how often they agree, without labels, with the instructed model."""
+    slugs = {s.slug for s in table.scores}
+    mine = {slug: found for slug, found in checks.items() if slug in slugs}
+    known = {s: v for s, found in mine.items() if (v := found["agreement"]) is not None}
+    effects = [v for found in mine.values() if (v := found["effect"]) is not None]
+    if not known:
+        return None
+    gains = {mode: _gains(table, mode) for mode in table.meta.modes}
+    bands = {
+        (low, high): [slug for slug, share in known.items() if low <= share <= high]
+        for low, high in _BANDS
+    }
+    per_mode = {mode: _per_task(of) for mode, of in gains.items()}
+    return {
+        "bands": [
+            {"mode": mode, "from": low, "to": high, **found}
+            for (low, high), tasks in bands.items()
+            for mode in table.meta.modes
+            if (found := _mean_of(gains[mode], tasks, "gain", table.meta.seed))
+        ],
+        "predicts_gain": {
+            mode: found
+            for mode in table.meta.modes
+            if (found := _prediction(gains[mode], known, table.meta.seed)) is not None
+        },
+        "strongest_effect": max(effects, default=0.0),
+        "tasks": [
+            {
+                "slug": slug,
+                "agreement": _round(share),
+                "gain": {mode: found.get(slug) for mode, found in per_mode.items()},
+            }
+            for slug, share in sorted(known.items(), key=lambda pair: (pair[1], pair[0]))
         ],
     }
 

@@ -43,6 +43,7 @@ from dnd_engine.errors import ConfigError, TrainingError
 from dnd_engine.evaluation.scores import REFINED, Mode, Refining
 from dnd_engine.evaluation.scoring import Question
 from dnd_engine.generator import GeneratorFolder, check_base
+from dnd_engine.inspection import Inspection
 from dnd_engine.layout import LoRALayout
 from dnd_engine.models import fingerprint
 from dnd_engine.prompts import Prompt, PromptFile
@@ -133,6 +134,8 @@ class Wardrobe:
         self.nearest: dict[str, tuple[NearestTask, ...]] = {}
         """Task to the training tasks most like it, as the adapter of its first prompt draw names
         them."""
+        self.inspected: dict[str, Inspection] = {}
+        """Task to what its adapter of the first prompt draw does to its prompts."""
         self.missing: dict[str, dict[str, str]] = {}
         """Row to the tasks it lacks, and why."""
         self._common: dict[str, Outfit] = {}
@@ -300,9 +303,13 @@ class Wardrobe:
     # Generated adapters
 
     def _right(self, task: Task, draw: int) -> Outfit:
-        adapter = self._generate(task, self._conditions(task, task, draw), draw)
-        if draw == 0:
-            self.nearest[task.info.slug] = adapter.nearest_tasks
+        texts = self._conditions(task, task, draw)
+        adapter = self._generate(task, texts, draw)
+        slug = task.info.slug
+        if draw == 0 and slug not in self.inspected:
+            found = self.engine.inspect(adapter, texts)
+            self.nearest[slug] = adapter.nearest_tasks
+            self.inspected[slug] = found
         return _worn(adapter)
 
     def _wrong(self, task: Task, draw: int) -> Outfit:

@@ -219,3 +219,14 @@ def similarities(of: Sequence[Task]) -> dict[str, float]:
     """Task to similarity."""
     rng = random.Random("similarities")
     return {task.info.slug: round(rng.uniform(0.2, 0.8), 3) for task in of}
+
+
+def checks(of: Sequence[Task]) -> dict[str, dict[str, float | None]]:
+    """Task to what an inspection says; the first one's prompts cannot be asked bare."""
+    rng = random.Random("checks")
+    found: dict[str, dict[str, float | None]] = {
+        task.info.slug: {"agreement": rng.randint(0, 8) / 8, "effect": 1.0 + i % 11}
+        for i, task in enumerate(of)
+    }
+    found[of[0].info.slug]["agreement"] = None
+    return found

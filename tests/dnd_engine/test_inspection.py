@@ -5,14 +5,15 @@ from typing import Any
 import pytest
 import torch
 
-from dnd_engine.adapter import NearestTask
+from dnd_engine.agreement import Agreement
 from dnd_engine.errors import GeneratorError
 from dnd_engine.generator import TaskCentroid
 from dnd_engine.inspection import (
+    Outlook,
     base_norms,
-    familiarity,
     kl_to_base,
     nearest_tasks,
+    outlook,
     relative_norms,
 )
 from dnd_engine.models import BaseModel
@@ -56,51 +57,47 @@ def test_nearest_tasks_come_by_cosine_of_the_mean() -> None:
     assert nearest_tasks(prompts, []) == ()
 
 
-def near(similarity: float) -> tuple[NearestTask, ...]:
-    return (NearestTask("far", "d", 0.1), NearestTask("near", "d", similarity))
-
-
 def examined(**changes: Any) -> dict[str, Any]:
-    """Six tasks, in thirds of two."""
-    gains = [
-        {"mode": mode, "from": a, "to": b, "gain": gain, "low": gain - 0.1, "high": gain + 0.1}
+    """Three bands of agreement, in both modes."""
+    told = ((0.0, 0.12, 0.0, 30), (0.12, 0.49, 0.1, 9), (0.49, 1.0, 0.5, 5))
+    bands = [
+        {
+            **{"mode": mode, "from": low, "to": high, "n_tasks": tasks},
+            **{"gain": gain + shift, "low": gain + shift - 0.1, "high": gain + shift + 0.1},
+        }
         for mode, shift in (("full", 0.5), ("bare", 0.0))
-        for a, b, gain in ((0.1, 0.2, shift), (0.3, 0.5, shift + 0.1), (0.6, 0.9, shift + 0.3))
+        for low, high, gain, tasks in told
     ]
-    similarity = {
-        "tasks": [{"slug": "x", "similarity": s} for s in (0.1, 0.2, 0.3, 0.5, 0.6, 0.9)],
-        "gains": gains,
-        "predicts_gain": {"bare": {"rank_correlation": 0.4, "low": 0.1, "high": 0.6}},
+    gauge = {
+        "bands": bands,
+        "predicts_gain": {"bare": {"rank_correlation": 0.7, "low": 0.5, "high": 0.8}},
+        "strongest_effect": 9.5,
     }
-    return {"similarity": similarity | changes}
+    return {"agreement": gauge | changes}
 
 
 @pytest.mark.parametrize(
-    ("similarity", "nearer_than", "gain"),
-    [(0.05, 0, 0.0), (0.24, 2 / 6, 0.0), (0.26, 2 / 6, 0.1), (0.5, 3 / 6, 0.1), (0.99, 1, 0.3)],
+    ("same", "n_tasks", "gain"), [(0, 30, 0.0), (1, 9, 0.1), (3, 9, 0.1), (4, 5, 0.5), (8, 5, 0.5)]
 )
-def test_familiarity_is_told_by_the_unseen_tasks_that_were_about_as_near(
-    similarity: float, nearer_than: float, gain: float
+def test_the_outlook_is_told_by_the_unseen_tasks_that_agreed_about_as_often(
+    same: int, n_tasks: int, gain: float
 ) -> None:
-    found = familiarity(near(similarity), examined())
-    assert found is not None
-    assert (found.similarity, found.n_tasks) == (max(similarity, 0.1), 6)
-    assert found.nearer_than == pytest.approx(nearer_than)
-    assert (found.gain, found.low, found.high) == pytest.approx((gain, gain - 0.1, gain + 0.1))
-    assert found.rank_correlation == 0.4
+    found = outlook(Agreement(same, 8), examined())
+    assert found == Outlook(n_tasks, gain, gain - 0.1, gain + 0.1, 0.7, 9.5)
 
 
-def test_without_an_examination_or_nearest_tasks_nothing_is_said_of_familiarity() -> None:
-    assert familiarity(near(0.5), None) is None
-    assert familiarity(near(0.5), {"similarity": None}) is None
-    assert familiarity((), examined()) is None
-    assert familiarity(near(0.5), examined(gains=[])) is None
-    found = familiarity(near(0.5), examined(predicts_gain={}))
+def test_without_an_examination_or_prompts_nothing_is_said_of_the_outlook() -> None:
+    assert outlook(Agreement(4, 8), None) is None
+    assert outlook(Agreement(4, 8), {"agreement": None}) is None
+    assert outlook(Agreement(4, 8), {}) is None
+    assert outlook(None, examined()) is None
+    assert outlook(Agreement(4, 8), examined(bands=[])) is None
+    found = outlook(Agreement(4, 8), examined(predicts_gain={}))
     assert found is not None
     assert found.rank_correlation is None
 
 
-@pytest.mark.parametrize("damage", [{"gains": 3}, {"tasks": [{}]}, {"predicts_gain": []}])
+@pytest.mark.parametrize("damage", [{"bands": 3}, {"bands": [{}]}, {"predicts_gain": []}])
 def test_a_damaged_report_is_named_and_not_taken_for_none(damage: dict[str, Any]) -> None:
     with pytest.raises(GeneratorError, match="report on held-out tasks is damaged"):
-        familiarity(near(0.5), examined(**damage))
+        outlook(Agreement(4, 8), examined(**damage))

@@ -12,7 +12,7 @@ from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.page import full_page
 from dnd_engine.evaluation.report import build_report, report_markdown, write_report
 from dnd_engine.evaluation.scores import ROWS, ItemScore
-from tests.dnd_engine.synthetic import DISTANCES, meta, scores, similarities, tasks
+from tests.dnd_engine.synthetic import DISTANCES, checks, meta, scores, similarities, tasks
 
 TASKS = tasks(items=4)
 SCORES = scores(of=TASKS, draws=2)
@@ -20,7 +20,9 @@ SCORES = scores(of=TASKS, draws=2)
 
 @pytest.fixture(scope="module")
 def report() -> dict[str, Any]:
-    return build_report(SCORES, meta(), tasks=TASKS, similarities=similarities(TASKS))
+    return build_report(
+        SCORES, meta(), tasks=TASKS, similarities=similarities(TASKS), checks=checks(TASKS)
+    )
 
 
 def row(report: dict[str, Any], name: str, mode: str = "bare", holdout: str = "") -> dict[str, Any]:
@@ -261,6 +263,20 @@ def test_gains_over_the_base_are_told_by_similarity_too(report: dict[str, Any]) 
     assert predicted["n_tasks"] == 40
     assert -1 <= predicted["low"] <= predicted["rank_correlation"] <= predicted["high"] <= 1
     assert "have a rank correlation of" in full_page(report, ())
+
+
+def test_gains_are_told_by_agreement_with_the_instructed_model(report: dict[str, Any]) -> None:
+    found = report["agreement"]
+    bare = [b for b in found["bands"] if b["mode"] == "bare"]
+    assert [(b["from"], b["to"]) for b in bare] == [(0.0, 0.12), (0.12, 0.49), (0.49, 1.0)]
+    assert sum(b["n_tasks"] for b in bare) == len(found["tasks"]) == 39, "one cannot be asked"
+    per_task = {t["slug"]: t["gain"]["bare"] for t in found["tasks"]}
+    top = [per_task[t["slug"]] for t in found["tasks"] if t["agreement"] >= 0.5]
+    assert bare[2]["gain"] == pytest.approx(sum(top) / len(top), abs=1e-3)
+    assert found["strongest_effect"] == 11.0
+    assert -1 <= found["predicts_gain"]["bare"]["rank_correlation"] <= 1
+    assert "agreement and gain over the base have a rank correlation of" in full_page(report, ())
+    assert build_report(scores(), meta())["agreement"] is None
 
 
 def test_failures_are_wrong_items_drawn_by_seed(report: dict[str, Any]) -> None:

@@ -55,13 +55,23 @@ class NearestTask:
 
 
 @dataclass(frozen=True)
-class Familiarity:
-    nearer_than: float
-    n_tasks: int = 44
-    gain: float = 0.13
-    low: float = 0.02
-    high: float = 0.27
-    rank_correlation: float | None = 0.31
+class Agreement:
+    same: int
+    num_prompts: int = 8
+
+    @property
+    def share(self) -> float:
+        return self.same / self.num_prompts
+
+
+@dataclass(frozen=True)
+class Outlook:
+    n_tasks: int = 12
+    gain: float = 0.43
+    low: float = 0.22
+    high: float = 0.61
+    rank_correlation: float | None = 0.57
+    strongest: float = 12.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,8 @@ class Inspection:
     relative_norms: Mapping[str, list[float]]
     nearest_tasks: tuple[NearestTask, ...]
     num_prompts: int
-    familiarity: Familiarity | None = None
+    agreement: Agreement | None = None
+    outlook: Outlook | None = None
 
 
 @dataclass(frozen=True)
@@ -277,8 +288,9 @@ class FakeEngine:
             NearestTask("yelp-neg-to-pos", "Rewrite a review to be positive", 0.16),
         )
         effect = (0.004 if useless else 0.42) if prompts else None
-        familiarity = Familiarity(0.05 if useless else 0.61)
-        return Inspection(effect, norms, nearest, len(prompts), familiarity)
+        agrees = Agreement(0 if useless else 6)
+        worth = Outlook(44, 0.02, -0.01, 0.05) if useless else Outlook()
+        return Inspection(effect, norms, nearest, len(prompts), agrees, worth)
 
     def save(self, adapter: Adapter, path: Path) -> Path:
         if adapter.strength == 2.0:

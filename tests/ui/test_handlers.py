@@ -11,14 +11,14 @@ import pytest
 
 from dnd_engine.config import PromptLimits
 from dnd_engine.errors import AssetError
-from tests.ui.fake_engine import FakeEngine, Familiarity, Inspection, NearestTask, slow_load
+from tests.ui.fake_engine import Agreement, FakeEngine, Inspection, Outlook, slow_load
 from tests.ui.reports import SHA, report
 from ui import text
 from ui.canvas import Arrangement, CanvasBucket
 from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers, Updates
 from ui.markup import esc
-from ui.panels.checks import checks_html, norms_html
+from ui.panels.checks import checks_html, norms_html, warning_html
 from ui.panels.report import Group, card_markdown, groups, report_html
 from ui.panels.stages import Stages
 from ui.state import Session, SessionFiles
@@ -368,17 +368,45 @@ def test_checks_never_tick_what_was_not_measured() -> None:
     assert norms_html({}) == ""
 
 
-def test_checks_tell_what_nearness_was_worth_on_unseen_tasks_where_that_is_known() -> None:
-    nearest = (NearestTask("sums", "Add", 0.5),)
-    known = Inspection(0.4, {}, nearest, 16, Familiarity(0.25, gain=-0.02, low=-0.1, high=0.05))
+@pytest.mark.parametrize(
+    ("same", "title", "doubt"),
+    [
+        (8, "Carries the instruction", False),
+        (4, "Carries the instruction", False),
+        (3, "Carries the instruction in part", False),
+        (0, "Does not carry the instruction", True),
+    ],
+)
+def test_checks_tell_what_agreement_was_worth_on_unseen_tasks_where_that_is_known(
+    same: int, title: str, doubt: bool
+) -> None:
+    known = Inspection(0.4, {}, (), 16, Agreement(same), Outlook())
     html = checks_html("done", known)  # type: ignore[arg-type]
-    assert "Nearer to training than 25% of the 44 unseen tasks" in html
-    assert "changed the score by -0.02 (-0.10 to +0.05)" in html
-    assert "Rank correlation of nearness and gain: +0.31." in html
-    unknown = checks_html("done", replace(known, familiarity=None))  # type: ignore[arg-type]
-    assert "unseen tasks" not in unknown
-    unranked = Familiarity(0.25, rank_correlation=None)
-    assert "Rank" not in checks_html("done", replace(known, familiarity=unranked))  # type: ignore[arg-type]
+    assert f"<b>{title}</b>" in html
+    assert f"{same}/8" in html
+    assert "On 12 unseen tasks with as much agreement" in html
+    assert "changed the score by +0.43 (+0.22 to +0.61)" in html
+    assert "Rank correlation of agreement and gain: +0.57." in html
+    assert ("does not carry your instruction" in warning_html(known)) == doubt  # type: ignore[arg-type]
+    unknown = checks_html("done", replace(known, outlook=None))  # type: ignore[arg-type]
+    assert title in unknown
+    assert "unseen task" not in unknown
+    unranked = replace(known, outlook=Outlook(rank_correlation=None))
+    assert "Rank" not in checks_html("done", unranked)  # type: ignore[arg-type]
+
+
+def test_an_adapter_is_called_too_strong_only_beside_examined_ones() -> None:
+    strong = Inspection(12.5, {}, (), 16, Agreement(8), Outlook())
+    assert "more than any adapter examined" in checks_html("done", strong)  # type: ignore[arg-type]
+    assert warning_html(strong) == ""  # type: ignore[arg-type]
+    unknown = replace(strong, outlook=None)
+    assert "more than any" not in checks_html("done", unknown)  # type: ignore[arg-type]
+
+
+def test_prompts_without_an_instruction_are_told_so_and_cast_no_doubt() -> None:
+    found = Inspection(0.4, {}, (), 16)
+    assert "No instruction to leave out" in checks_html("done", found)  # type: ignore[arg-type]
+    assert warning_html(found) == ""  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("changes", [{}, {"failures": []}], ids=["some shown", "none shown"])

@@ -24,13 +24,11 @@ __all__ = [
     "warning_html",
 ]
 
-# Starting points, to be calibrated on held-out tasks for each generator.
 NO_EFFECT = 0.01
 """Nats of KL on the next token below which answers hardly ever differ."""
-GARBLED = 5.0
-"""Nats above which answers tend to fall apart."""
-FAMILIAR, FAIRLY = 0.7, 0.4
-"""Cosine to the nearest training task."""
+CARRIES, CARRIES_SOME = 0.49, 0.12
+"""Share of prompts answered as the instructed model does: four of eight, and one of eight. The
+report card tells gains by the same bands."""
 
 _RAMP_STEPS = 5
 
@@ -40,8 +38,13 @@ class Verdict:
     """One line of judgement."""
 
     name: str
-    value: float
-    doubt: bool
+    value: str
+    mark: Literal["check", "info", "warn"]
+
+    @property
+    def doubt(self) -> bool:
+        """Whether it speaks against the adapter."""
+        return self.mark == "warn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +59,27 @@ def checks_panel() -> ChecksPanel:
     return ChecksPanel(view=gr.HTML(checks_html("none"), elem_id="dnd-checks", padding=False))
 
 
-def verdicts(inspection: "Inspection", *, refined: bool = False) -> list[Verdict]:
-    """Judge an inspection; how familiar prompts are casts no doubt on what was refined on them."""
+def verdicts(inspection: "Inspection") -> list[Verdict]:
+    """Judge an inspection, by what was examined where there is something."""
     found: list[Verdict] = []
+    outlook, agreement = inspection.outlook, inspection.agreement
     if (effect := inspection.effect) is not None:
-        name = "nothing" if effect < NO_EFFECT else "garbled" if effect > GARBLED else "changes"
-        found.append(Verdict(name, effect, name != "changes"))
-    if inspection.nearest_tasks:
-        nearest = max(task.similarity for task in inspection.nearest_tasks)
-        name = "familiar" if nearest >= FAMILIAR else "fairly" if nearest >= FAIRLY else "unlike"
-        if name == "unlike" and refined:
-            name = "unlike_refined"
-        found.append(Verdict(name, nearest, name == "unlike"))
+        if effect < NO_EFFECT:
+            found.append(Verdict("nothing", f"{effect:.2g}", "warn"))
+        elif outlook is not None and effect > outlook.strongest:
+            found.append(Verdict("strongest", f"{effect:.2g}", "warn"))
+        else:
+            found.append(Verdict("changes", f"{effect:.2g}", "check"))
+    if agreement is not None:
+        told = f"{agreement.same}/{agreement.num_prompts}"
+        if agreement.share >= CARRIES:
+            found.append(Verdict("carries", told, "check"))
+        elif agreement.share >= CARRIES_SOME:
+            found.append(Verdict("carries_some", told, "info"))
+        else:
+            found.append(Verdict("carries_none", told, "warn"))
+    elif inspection.num_prompts:
+        found.append(Verdict("untold", "", "info"))
     return found
 
 
@@ -75,8 +87,6 @@ def checks_html(
     state: Literal["none", "running", "failed", "done"],
     inspection: "Inspection | None" = None,
     message: str = "",
-    *,
-    refined: bool = False,
 ) -> str:
     """Draw the panel in one of its states."""
     head, body = "", ""
@@ -95,7 +105,7 @@ def checks_html(
     elif inspection is not None:
         count = inspection.num_prompts
         head = f"<span class='dnd-facts'>on {text.count(count, 'prompt')} of yours</span>"
-        body = _verdicts_html(verdicts(inspection, refined=refined))
+        body = _verdicts_html(inspection)
         body += _effect_html(inspection.effect)
         body += _nearest_html(inspection)
     return (
@@ -106,12 +116,8 @@ def checks_html(
 
 def warning_html(inspection: "Inspection", *, refined: bool = False) -> str:
     """Draw the warning about an adapter that is unlikely to help; empty if none is due."""
-    names = {verdict.name for verdict in verdicts(inspection, refined=refined)}
-    reasons = [
-        words
-        for name, words in (("nothing", text.WARNING_NOTHING), ("unlike", text.WARNING_UNLIKE))
-        if name in names
-    ]
+    names = {verdict.name for verdict in verdicts(inspection)}
+    reasons = [words for name, words in text.WARNINGS.items() if name in names]
     if not reasons:
         return ""
     way_out = text.WARNING_TRY_REFINED if refined else text.WARNING_TRY
@@ -121,18 +127,34 @@ def warning_html(inspection: "Inspection", *, refined: bool = False) -> str:
     )
 
 
-def _verdicts_html(found: list[Verdict]) -> str:
+def _verdicts_html(inspection: "Inspection") -> str:
     lines = []
-    for verdict in found:
+    for verdict in verdicts(inspection):
         title, more = text.VERDICTS[verdict.name]
-        told = verdict.name in ("fairly", "unlike_refined")
-        mark = "warn" if verdict.doubt else "info" if told else "check"
+        if verdict.name.startswith("carries"):
+            more = f"{more} {_outlook(inspection)}".strip()
         kind = " class='is-doubt'" if verdict.doubt else ""
         lines.append(
-            f"<li{kind}>{icon(mark)}<div><b>{title}</b><span>{more}</span></div>"
-            f"<b class='dnd-num'>{verdict.value:.2g}</b></li>"
+            f"<li{kind}>{icon(verdict.mark)}<div><b>{title}</b><span>{more}</span></div>"
+            f"<b class='dnd-num'>{verdict.value}</b></li>"
         )
     return f"<ul class='dnd-verdicts'>{''.join(lines)}</ul>"
+
+
+def _outlook(inspection: "Inspection") -> str:
+    """Say what adapters like this one gained when the generator was examined on unseen tasks."""
+    found = inspection.outlook
+    if found is None:
+        return ""
+    words = text.OUTLOOK.format(
+        n_tasks=text.count(found.n_tasks, "unseen task"),
+        gain=found.gain,
+        low=found.low,
+        high=found.high,
+    )
+    if found.rank_correlation is not None:
+        words += " " + text.OUTLOOK_RANKS.format(correlation=found.rank_correlation)
+    return words
 
 
 def _effect_html(effect: float | None) -> str:
@@ -140,11 +162,11 @@ def _effect_html(effect: float | None) -> str:
         return ""
 
     def place(value: float) -> float:
-        return 25 * (math.log10(min(max(value, 0.001), 10)) + 3)
+        return 20 * (math.log10(min(max(value, 0.001), 100)) + 3)
 
     ticks = "".join(
         f"<span style='left:{place(tick):.1f}%'>{tick:g}</span>"
-        for tick in (0.001, 0.01, 0.1, 1, 10)
+        for tick in (0.001, 0.01, 0.1, 1, 10, 100)
     )
     return (
         f"<div class='dnd-evidence'><h3>{text.EFFECT}</h3>"
@@ -153,7 +175,7 @@ def _effect_html(effect: float | None) -> str:
         f"<i class='dnd-noise' style='width:{place(NO_EFFECT):.1f}%'></i>"
         f"<i class='dnd-here' style='left:{place(effect):.1f}%'></i></div>"
         f"<div class='dnd-ticks' aria-hidden='true'>{ticks}</div>"
-        "<div class='dnd-ends' aria-hidden='true'><span>no effect</span><span>garbled</span></div>"
+        "<div class='dnd-ends' aria-hidden='true'><span>no effect</span><span>strong</span></div>"
         "</div>"
     )
 
@@ -169,25 +191,8 @@ def _nearest_html(inspection: "Inspection") -> str:
     )
     return (
         f"<div class='dnd-evidence'><h3>{text.NEAREST}</h3>"
-        f"<ul class='dnd-nearest'>{rows}</ul>{_familiarity_html(inspection)}</div>"
+        f"<ul class='dnd-nearest'>{rows}</ul></div>"
     )
-
-
-def _familiarity_html(inspection: "Inspection") -> str:
-    """Say what nearness was worth when the generator was examined on unseen tasks."""
-    found = inspection.familiarity
-    if found is None:
-        return ""
-    words = text.FAMILIARITY.format(
-        nearer=found.nearer_than,
-        n_tasks=found.n_tasks,
-        gain=found.gain,
-        low=found.low,
-        high=found.high,
-    )
-    if found.rank_correlation is not None:
-        words += " " + text.FAMILIARITY_RANKS.format(correlation=found.rank_correlation)
-    return f"<p class='dnd-facts'>{words}</p>"
 
 
 def _clip(share: float) -> float:
