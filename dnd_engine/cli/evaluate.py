@@ -68,9 +68,10 @@ def evaluate(
 ) -> None:
     """Examine a generator on new items: against its base, its controls, and wrong prompts."""
     from dnd_engine.card import save_report, update_card
-    from dnd_engine.evaluation.examine import ExaminationConfig, choose_tasks, examine
+    from dnd_engine.evaluation.examine import ExaminationConfig, examine
     from dnd_engine.evaluation.report import report_markdown
     from dnd_engine.evaluation.scores import DEFAULT_ROWS, MODES, ROWS
+    from dnd_engine.evaluation.selection import choose_tasks
     from dnd_engine.training.tasks import HOLDOUTS, SPLITS, load_tasks, read_index
 
     splits = _known("split", split, SPLITS)

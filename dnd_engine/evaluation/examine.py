@@ -6,33 +6,29 @@ second call with the same settings continues, and rows, modes and draws may grow
 """
 
 import hashlib
-import json
-import math
-import os
 import random
-import statistics
 import time
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import asdict, dataclass, field
-from itertools import islice, zip_longest
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerBase
 
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation import distances
+from dnd_engine.evaluation.cost import cost_of, read_log
+from dnd_engine.evaluation.ledger import Ledger
 from dnd_engine.evaluation.metrics import Grader, TrainedOperations
+from dnd_engine.evaluation.papers import MAX_TOKENS, Paper
 from dnd_engine.evaluation.report import build_report, write_report
 from dnd_engine.evaluation.rows import Outfit, Wardrobe, ask
 from dnd_engine.evaluation.scores import (
     DEFAULT_ROWS,
     MODES,
-    REFINED,
     ROWS,
     SHOWN_CHARACTERS,
     ItemScore,
@@ -40,35 +36,16 @@ from dnd_engine.evaluation.scores import (
     ReportMeta,
 )
 from dnd_engine.evaluation.scoring import Answer, Question, answer, batches
-from dnd_engine.training import formats
-from dnd_engine.training.tasks import HOLDOUTS, SPLITS, Example, Task, load_tasks
+from dnd_engine.evaluation.selection import refuse_trained
+from dnd_engine.training.tasks import SPLITS, Example, Task
 
-__all__ = ["ExaminationConfig", "choose_tasks", "examine"]
-
-_MAX_TOKENS = 256
-"""Items whose full prompt and reference are longer are left out, for every row and mode alike."""
-
-_MARGIN = 8
-"""Tokens that an answer may be longer than its task's longest reference; one that runs on is wrong
-anyway."""
-
-_MAX_NEW_TOKENS = 96
+__all__ = ["ExaminationConfig", "examine"]
 
 _CHUNK_ITEMS = 128
 """Items answered between two writes to disk: two full batches."""
 
 _COMPARED_TASKS = 64
 """Tasks whose generated adapters are kept in memory and compared with each other."""
-
-_LORAS = ("other LoRAs", "or name the collection used before")
-_SOURCES = {
-    "multi_task_lora": ("another multi-task LoRA", "or name the one used before"),
-    **dict.fromkeys(REFINED, ("other settings of refining", "or leave the row out")),
-}
-"""Row to what differs if its source does, and the other way out; `_LORAS` for all others."""
-
-_Key = tuple[str, str, int, str]
-"""Row, mode, draw and task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,92 +89,6 @@ class ExaminationConfig:
                 raise ConfigError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
 
 
-def choose_tasks(
-    folders: Sequence[Path],
-    trained: Sequence[str],
-    *,
-    variants: Sequence[str] = (),
-    split: str,
-    holdouts: Sequence[str] = (),
-    limit: int | None = None,
-    seed: int = 0,
-) -> tuple[Task, ...]:
-    """Load the tasks to examine a generator on.
-
-    Args:
-        folders: Task folders.
-        trained: Slugs of the tasks that the generator was trained on.
-        variants: Those that it was trained on in an answer format, as `slug~format`.
-        split: `heldout` takes the folders' held-out tasks; `train` takes their train tasks, as far
-            as the generator was trained on them, as they are: their variants would multiply them.
-        holdouts: For `heldout`, the kinds of novelty to take; none takes what the folders hold.
-            `pair` and `format` are made here, from tasks that the generator was trained on; pairs
-            are in formats that it knows from other tasks.
-        limit: Tasks, drawn by seed, as many of each kind of novelty.
-        seed: Of the draw, and of the wording of formats.
-
-    Raises:
-        ConfigError: If a name is unknown, nothing is left, or pairs are asked for of a generator
-            that knows no format.
-        TaskError: If a folder is malformed, or holds no task of the split.
-    """
-    strays = [name for name in holdouts if name not in HOLDOUTS]
-    if strays or split not in SPLITS:
-        raise ConfigError(
-            f"expected a split of {', '.join(SPLITS)} and holdouts of {', '.join(HOLDOUTS)}, got "
-            f"{', '.join((split, *holdouts))}."
-        )
-    if holdouts and split == "train":
-        raise ConfigError("`holdouts` are kinds of held-out tasks. Leave them out, or the split.")
-    if limit is not None and limit < 1:
-        raise ConfigError(f"`limit` must be at least 1, got {limit}.")
-    known = {slug.partition("~")[2] for slug in variants}
-    if "pair" in holdouts and not known:
-        raise ConfigError(
-            "a `pair` is a known task in a known answer format, and the generator names no format "
-            "that it was trained in. Leave pairs out, or train one with `format_variants`."
-        )
-    found: list[Task] = []
-    if split == "train" or {"pair", "format"} & set(holdouts):
-        plain = [t for t in load_tasks(folders, split="train") if t.info.slug in set(trained)]
-        if split == "train":
-            found += plain
-        everything = max(1, len(plain) * len(formats.FORMATS))
-        count = limit or everything
-        if "pair" in holdouts:
-            pairs = formats.unseen_pairs(plain, limit=everything, seed=seed)
-            found += [task for task in pairs if task.info.answer_format in known][:count]
-        if "format" in holdouts:
-            found += formats.unseen_formats(plain, limit=count, seed=seed)
-    if split == "heldout" and (not holdouts or set(holdouts) - {"pair", "format"}):
-        found += [
-            task
-            for task in load_tasks(folders, split="heldout")
-            if not holdouts or task.info.holdout in holdouts
-        ]
-    if not found:
-        raise ConfigError(
-            f"no tasks to examine: {', '.join(str(f) for f in folders)} hold none of split {split}"
-            + (f" and holdout {', '.join(holdouts)}" if holdouts else " that the generator knows")
-            + "."
-        )
-    ordered = sorted(found, key=lambda task: task.info.slug)
-    if limit is not None and limit < len(ordered):
-        ordered = sorted(_draw_tasks(ordered, limit, seed), key=lambda task: task.info.slug)
-    return tuple(ordered)
-
-
-def _draw_tasks(tasks: Sequence[Task], limit: int, seed: int) -> list[Task]:
-    """Some tasks, as many of each kind of novelty as there are, or as fit alike."""
-    kinds: dict[str, list[Task]] = defaultdict(list)
-    for task in tasks:
-        kinds[task.info.holdout].append(task)
-    rng = random.Random(f"{seed}:tasks")
-    shuffled = [rng.sample(kinds[kind], len(kinds[kind])) for kind in sorted(kinds)]
-    in_turn = (task for turn in zip_longest(*shuffled) for task in turn if task is not None)
-    return list(islice(in_turn, limit))
-
-
 def examine(
     engine: Engine,
     tasks: Sequence[Task],
@@ -211,7 +102,7 @@ def examine(
 
     Args:
         engine: With the generator to examine; others may use it meanwhile, between batches.
-        tasks: All are examined; see `choose_tasks`.
+        tasks: All are examined; see `selection`.
         config: What to measure.
         trained: Tasks that the generator was trained on, which its adapters are compared with where
             there is no collection.
@@ -229,13 +120,13 @@ def examine(
     if not tasks:
         raise ConfigError("no tasks to examine.")
     if config.split == "heldout":
-        _refuse_trained(
+        refuse_trained(
             tasks,
             {row["task"] for row in engine.training_data},
             set(engine.training_variants),
             {row["task"] for row in engine.validation_data},
         )
-    steps = None if config.run is None else _read_log(config.run)
+    steps = None if config.run is None else read_log(config.run)
     wardrobe = Wardrobe(
         engine,
         tasks,
@@ -251,18 +142,21 @@ def examine(
     if not rows:
         words = "; ".join(f"{row} {why}" for row, why in reasons.items())
         raise ConfigError(f"no row can be measured: {words}.")
-    papers = [_Paper.of(task, wardrobe.tokenizer, config) for task in tasks]
+    papers = [
+        Paper.of(task, wardrobe.tokenizer, limit=config.limit_items, seed=config.seed)
+        for task in tasks
+    ]
     papers = [paper for paper in papers if paper.items]
     told = [data] if data else [f"{len(tasks)} tasks."]
     if len(papers) < len(tasks):
         told.append(
-            f"{len(tasks) - len(papers)} of them have no item of at most {_MAX_TOKENS} tokens."
+            f"{len(tasks) - len(papers)} of them have no item of at most {MAX_TOKENS} tokens."
         )
     if not papers:
         raise ConfigError(
-            f"none of the {len(tasks)} tasks has an item of at most {_MAX_TOKENS} tokens."
+            f"none of the {len(tasks)} tasks has an item of at most {MAX_TOKENS} tokens."
         )
-    ledger = _Ledger.open(config.out, _hash(engine, config, papers), papers)
+    ledger = Ledger.open(config.out, _hash(engine, config, papers), papers)
     ledger.agree({row: wardrobe.source(row) for row in rows})
     session = _Session(engine, wardrobe, ledger, papers)
     session.measure(rows, config.modes)
@@ -291,7 +185,7 @@ def examine(
         data=" ".join([*told, *wardrobe.gaps(len(papers))]),
         left_out=reasons,
         distances=session.distances() if "generator" in rows else {},
-        cost=_cost(engine, wardrobe, ledger, steps),
+        cost=cost_of(engine, wardrobe.collection, ledger, steps),
         trained_families=tuple(sorted({row["family"] for row in engine.training_data})),
     )
     report = build_report(
@@ -312,80 +206,11 @@ def examine(
     return report
 
 
-def _refuse_trained(
-    tasks: Sequence[Task], trained: Set[str], variants: Set[str], validating: Set[str]
-) -> None:
-    """Refuse to call tasks unseen that training has seen, in whatever answer format.
-
-    Args:
-        tasks: To be examined as held out.
-        trained: Slugs of tasks that the generator was trained on.
-        variants: Those in a format, as `slug~format`.
-        validating: Slugs of tasks that chose the step whose weights it has.
-    """
-    known = trained | {slug.partition("~")[0] for slug in variants}
-    seen, chose = [], []
-    for task in tasks:
-        slug = task.info.slug
-        # A pair or a format is unseen although its task is not.
-        is_variant = task.info.holdout in ("pair", "format")
-        if slug in (variants if is_variant else known):
-            seen.append(slug)
-        elif slug.partition("~")[0] in validating and not is_variant:
-            chose.append(slug)
-    if seen:
-        raise ConfigError(
-            f"{len(seen)} of the tasks to examine as held out are tasks that the generator was "
-            f"trained on, such as `{min(seen)}`. A score on them says nothing of unseen tasks: "
-            "examine them with --split train, or take a generator that did not see them."
-        )
-    if chose:
-        raise ConfigError(
-            f"{len(chose)} of the tasks to examine as held out chose the weights of the generator, "
-            f"such as `{min(chose)}`: training validated on their families. A score on them is too "
-            "good for unseen tasks: leave them out, or take a generator that was not chosen by "
-            "them."
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Paper:
-    """One task's items, the same for every row."""
-
-    task: Task
-    items: tuple[int, ...]
-    """Indices of the test side."""
-    max_new_tokens: int
-
-    @classmethod
-    def of(
-        cls, task: Task, tokenizer: PreTrainedTokenizerBase, config: ExaminationConfig
-    ) -> "_Paper":
-        """Draw items, short ones only."""
-        order = list(range(len(task.test)))
-        random.Random(f"{config.seed}:items:{task.info.slug}").shuffle(order)
-        items: list[int] = []
-        longest = 0
-        for index in order:
-            asked = ask(tokenizer, task.test[index], "full", max_new_tokens=0)
-            if len(asked.prompt) + len(asked.reference) <= _MAX_TOKENS:
-                items.append(index)
-                longest = max(longest, len(asked.reference))
-            if len(items) == config.limit_items:
-                break
-        return cls(task, tuple(items), min(longest + _MARGIN, _MAX_NEW_TOKENS))
-
-    def asked(self, mode: Mode) -> list[tuple[int, Example]]:
-        """The items that can be asked in a mode: bare mode needs a bare input."""
-        found = [(index, self.task.test[index]) for index in self.items]
-        return [(i, e) for i, e in found if mode == "full" or e.bare is not None]
-
-
 class _Session:
     """Answers what the ledger lacks, chunk by chunk."""
 
     def __init__(
-        self, engine: Engine, wardrobe: Wardrobe, ledger: "_Ledger", papers: Sequence[_Paper]
+        self, engine: Engine, wardrobe: Wardrobe, ledger: "Ledger", papers: Sequence[Paper]
     ) -> None:
         self.engine = engine
         self.wardrobe = wardrobe
@@ -425,7 +250,7 @@ class _Session:
         self,
         row: str,
         draw: int,
-        chunk: Sequence[_Paper],
+        chunk: Sequence[Paper],
         wanted: Mapping[str, Sequence[Mode]],
         bar: "tqdm[Any]",
     ) -> None:
@@ -451,7 +276,7 @@ class _Session:
         row: str,
         draw: int,
         mode: Mode,
-        groups: Sequence[tuple[_Paper, Outfit, Sequence[tuple[int, Example]]]],
+        groups: Sequence[tuple[Paper, Outfit, Sequence[tuple[int, Example]]]],
         bar: "tqdm[Any]",
     ) -> Iterator[ItemScore]:
         """Answer and grade; one group is one task with what it wears."""
@@ -496,7 +321,7 @@ class _Session:
         row: str,
         draw: int,
         mode: Mode,
-        paper: _Paper,
+        paper: Paper,
         item: tuple[int, Example],
         reply: Answer,
     ) -> ItemScore:
@@ -561,9 +386,9 @@ class _Session:
         return found | {"training": "collected" if self.wardrobe.collection else "generated"}
 
 
-def _chunks(papers: Sequence[_Paper]) -> Iterator[list[_Paper]]:
+def _chunks(papers: Sequence[Paper]) -> Iterator[list[Paper]]:
     """Runs of tasks with about `_CHUNK_ITEMS` items."""
-    chunk: list[_Paper] = []
+    chunk: list[Paper] = []
     for paper in papers:
         chunk.append(paper)
         if sum(len(p.items) for p in chunk) >= _CHUNK_ITEMS:
@@ -573,162 +398,7 @@ def _chunks(papers: Sequence[_Paper]) -> Iterator[list[_Paper]]:
         yield chunk
 
 
-@dataclass(slots=True)
-class _Ledger:
-    """Scores on disk, for exactly one set of settings.
-
-    `scores.jsonl` holds one item score a line and only ever grows; `examination.json` says what the
-    scores belong to, and what measuring them took.
-    """
-
-    out: Path
-    settings: str
-    sources: dict[str, str] = field(default_factory=dict)
-    """Row to the hash of what it is made of."""
-    seconds: dict[str, float] = field(default_factory=dict)
-    """Row to what measuring it took."""
-    synthesis_seconds: list[float] = field(default_factory=list)
-    refine_seconds: dict[str, list[float]] = field(default_factory=dict)
-    """Refined row to what refining took, task by task."""
-    similarities: dict[str, float] = field(default_factory=dict)
-    """Task to the similarity of its prompts to those of the nearest training task."""
-    checks: dict[str, dict[str, float | None]] = field(default_factory=dict)
-    """Task to `agreement` and `effect` of its first adapter, on the prompts it was made from."""
-    agreed: dict[str, str] = field(default_factory=dict)
-    """As `sources`, of the rows that this call measures; written with their first scores."""
-    scores: list[ItemScore] = field(default_factory=list)
-    _done: Counter[_Key] = field(default_factory=Counter)
-
-    @classmethod
-    def open(cls, out: Path, settings: str, papers: Sequence[_Paper]) -> "_Ledger":
-        """Start in an empty folder, or continue.
-
-        What a killed run left of a task is forgotten: half a line, or some of its items.
-
-        Raises:
-            ConfigError: If the folder holds scores of other settings, or they are damaged.
-        """
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(
-                f"`{out}` cannot be a report folder: {error.strerror or error}. Choose another "
-                "--out."
-            ) from error
-        ledger = cls(out, settings)
-        if not ledger._head.exists():
-            if ledger._lines.exists():
-                raise ledger._other()
-            ledger._write_head()
-            return ledger
-        try:
-            head = json.loads(ledger._head.read_text(encoding="utf-8"))
-            if head["settings"] != settings:
-                raise ledger._other()
-            sources = dict(head["sources"])
-            ledger.seconds = dict(head["seconds"])
-            ledger.synthesis_seconds = list(head["synthesis_seconds"])
-            ledger.refine_seconds = dict(head["refine_seconds"])
-            ledger.similarities = dict(head["similarities"])
-            ledger.checks = dict(head["checks"])
-            text = ledger._lines.read_text(encoding="utf-8") if ledger._lines.exists() else ""
-            whole, _, _ = text.rpartition("\n")
-            found = [ItemScore(**json.loads(line)) for line in whole.splitlines()]
-        except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, ConfigError):
-                raise
-            raise ConfigError(
-                f"`{out}` holds damaged scores ({error!r}). Remove the folder, or choose another "
-                "--out."
-            ) from error
-        counts = Counter(_key(score) for score in found)
-        expected = {
-            (mode, paper.task.info.slug): len(paper.asked(mode))
-            for paper in papers
-            for mode in MODES
-        }
-        ledger.scores = [
-            score
-            for score in found
-            if counts[_key(score)] == expected.get((score.mode, score.slug))
-        ]
-        ledger._done = Counter(_key(score) for score in ledger.scores)
-        scored = {score.row for score in ledger.scores}
-        ledger.sources = {row: source for row, source in sources.items() if row in scored}
-        kept = "".join(_line(score) for score in ledger.scores)
-        if kept != text:
-            _replace(ledger._lines, kept)
-        return ledger
-
-    def agree(self, sources: Mapping[str, str]) -> None:
-        """Check what rows are made of; a row measured with another source is refused.
-
-        Raises:
-            ConfigError: If it was.
-        """
-        for row, source in sources.items():
-            if self.sources.get(row, source) != source:
-                what, way_out = _SOURCES.get(row, _LORAS)
-                raise ConfigError(
-                    f"`{self.out}` holds scores of the row {row} made with {what}. "
-                    f"Choose another --out, {way_out}."
-                )
-        self.agreed = dict(sources)
-
-    def has(self, row: str, mode: Mode, draw: int, slug: str) -> bool:
-        """Whether a task is scored under a row, mode and draw."""
-        return self._done[row, mode, draw, slug] > 0
-
-    def add(self, scores: Sequence[ItemScore], row: str, seconds: float) -> None:
-        """Append scores, in one write.
-
-        The head comes first: what it says of scores that a kill keeps from being written is found
-        again when they are, but the other way round it would be lost.
-        """
-        if scores:
-            self.seconds[row] = round(self.seconds.get(row, 0.0) + seconds, 2)
-            self.sources[row] = self.agreed[row]
-        self._write_head()
-        with self._lines.open("a", encoding="utf-8") as stream:
-            stream.write("".join(map(_line, scores)))
-        self.scores += scores
-        self._done.update(map(_key, scores))
-
-    @property
-    def _head(self) -> Path:
-        return self.out / "examination.json"
-
-    @property
-    def _lines(self) -> Path:
-        return self.out / "scores.jsonl"
-
-    def _write_head(self) -> None:
-        names = ("settings", "sources", "seconds", "synthesis_seconds", "refine_seconds")
-        values = {name: getattr(self, name) for name in (*names, "similarities", "checks")}
-        _replace(self._head, json.dumps(values, indent=1) + "\n")
-
-    def _other(self) -> ConfigError:
-        return ConfigError(
-            f"`{self.out}` holds scores of other settings, other items or another generator. "
-            "Choose another --out, or remove it."
-        )
-
-
-def _key(score: ItemScore) -> _Key:
-    return score.row, score.mode, score.draw, score.slug
-
-
-def _line(score: ItemScore) -> str:
-    return json.dumps(asdict(score)) + "\n"
-
-
-def _replace(path: Path, text: str) -> None:
-    aside = path.with_name(f"{path.name}.partial")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
-
-
-def _hash(engine: Engine, config: ExaminationConfig, papers: Sequence[_Paper]) -> str:
+def _hash(engine: Engine, config: ExaminationConfig, papers: Sequence[Paper]) -> str:
     """What stored scores belong to: the generator, the items, and what conditions are drawn from.
 
     Rows, modes and draws may grow between calls; nothing else may.
@@ -745,69 +415,3 @@ def _hash(engine: Engine, config: ExaminationConfig, papers: Sequence[_Paper]) -
         digest.update(repr((paper.items, paper.max_new_tokens)).encode())
         digest.update(repr(paper.task).encode())
     return digest.hexdigest()
-
-
-def _cost(
-    engine: Engine,
-    wardrobe: Wardrobe,
-    ledger: _Ledger,
-    steps: Sequence[Mapping[str, Any]] | None,
-) -> dict[str, Any]:
-    """What things took; training and LoRAs as their own folders say, on whatever machine that was.
-
-    Collecting cost the generator the runs of train tasks, of all seeds, as training draws from all;
-    held-out oracles are no part of it. Training leaves out encoding prompts and asking a teacher,
-    which no log holds; the report says so.
-
-    Estimates count 2 floating point operations per parameter and token of a forward pass, and as
-    many again for a backward pass through frozen weights.
-    """
-    cost: dict[str, Any] = {"row_seconds": dict(ledger.seconds)}
-    if ledger.synthesis_seconds:
-        cost["synthesis_seconds"] = round(statistics.median(ledger.synthesis_seconds), 3)
-    if ledger.refine_seconds:
-        cost["refine_seconds"] = {
-            row: round(statistics.median(seconds), 2)
-            for row, seconds in ledger.refine_seconds.items()
-        }
-    per_token = 4 * engine.info.base_parameters
-    estimates: dict[str, float] = {}
-    if steps is not None:
-        cost["training_seconds"] = round(
-            sum(float(s["seconds"]) + float(s.get("watch_seconds", 0)) for s in steps), 1
-        )
-        cost["training_leaves_out"] = "encoding prompts, asking a teacher"
-        estimates["training_flops"] = float(per_token * sum(int(s["tokens"]) for s in steps))
-    if wardrobe.collection is not None:
-        runs, recipe = wardrobe.collection.runs, wardrobe.collection.manifest["recipe"]
-        trained = [run.seconds for run in runs if run.split == "train"]
-        cost["collection_seconds"] = round(sum(trained), 1)
-        cost["lora_seconds"] = round(statistics.mean(run.seconds for run in runs), 2)
-        tokens = recipe["batch_size"] * recipe["max_tokens"]
-        estimates["lora_flops_at_most"] = float(
-            per_token * tokens * statistics.mean(run.steps for run in runs)
-        )
-    if {"synthesis_seconds", "training_seconds", "lora_seconds"} <= cost.keys():
-        saved = cost["lora_seconds"] - cost["synthesis_seconds"]
-        for name, spent in (
-            ("break_even_tasks", cost["training_seconds"] + cost["collection_seconds"]),
-            ("break_even_tasks_without_collection", cost["training_seconds"]),
-        ):
-            cost[name] = math.ceil(spent / saved) if saved > 0 else None
-    if estimates:
-        cost["estimates_not_measured"] = estimates
-    return cost
-
-
-def _read_log(run: Path) -> list[dict[str, Any]]:
-    try:
-        lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
-        steps = [json.loads(line) for line in lines]
-        if not steps or not all({"seconds", "tokens"} <= step.keys() for step in steps):
-            raise ValueError("a step lacks `seconds` or `tokens`, or there is none")
-    except (OSError, ValueError, AttributeError) as error:
-        raise ConfigError(
-            f"`{run}` is no run folder with a sound `log.jsonl`: {error}. Name the folder that "
-            "`dnd train` wrote to, or leave --run out."
-        ) from error
-    return steps

@@ -30,9 +30,12 @@ from dnd_engine.engine import Engine, Progress
 from dnd_engine.errors import ConfigError, TrainingError
 from dnd_engine.evaluation import examine as examine_module
 from dnd_engine.evaluation import report as report_module
-from dnd_engine.evaluation.examine import ExaminationConfig, _Paper, choose_tasks, examine
+from dnd_engine.evaluation.examine import ExaminationConfig, examine
+from dnd_engine.evaluation.ledger import Ledger
+from dnd_engine.evaluation.papers import Paper
 from dnd_engine.evaluation.rows import NEUTRAL_PROMPT, Wardrobe, ask
 from dnd_engine.evaluation.scores import DEFAULT_ROWS, MODES, ItemScore
+from dnd_engine.evaluation.selection import choose_tasks, refuse_trained
 from dnd_engine.generator import Generator, GeneratorConfig, TaskCentroid, save_generator
 from dnd_engine.models import ENCODERS, fingerprint, resolve
 from dnd_engine.training import collect as collect_module
@@ -521,11 +524,14 @@ def test_a_rows_source_counts_from_its_first_score_and_is_told_by_what_the_row_i
 ) -> None:
     """A row that was asked for and never scored binds nobody."""
     examine(engine, unseen, replace(config, rows=("base",)))
-    papers = [_Paper.of(task, engine.base.tokenizer, config) for task in unseen]
+    papers = [
+        Paper.of(task, engine.base.tokenizer, limit=config.limit_items, seed=config.seed)
+        for task in unseen
+    ]
     digest = examine_module._hash(engine, config, papers)
 
     def opened() -> Any:
-        return examine_module._Ledger.open(config.out, digest, papers)
+        return Ledger.open(config.out, digest, papers)
 
     rows = ("mean_lora", "generator_refined")
     opened().agree(dict.fromkeys(rows, "one"))
@@ -551,7 +557,7 @@ def test_a_kill_between_scores_and_what_is_said_of_them_loses_nothing(
 ) -> None:
     """Similarities are found with the scores alone, so they may not be lost after these."""
     whole = examine(engine, unseen, replace(config, out=config.out / "whole"))
-    write = examine_module._Ledger._write_head
+    write = Ledger._write_head
     calls = []
 
     def dying(ledger: Any) -> None:
@@ -561,7 +567,7 @@ def test_a_kill_between_scores_and_what_is_said_of_them_loses_nothing(
         write(ledger)
 
     with monkeypatch.context() as patch:
-        patch.setattr(examine_module._Ledger, "_write_head", dying)
+        patch.setattr(Ledger, "_write_head", dying)
         with pytest.raises(KeyboardInterrupt):
             examine(engine, unseen, config)
     again = examine(engine, unseen, config)
@@ -600,7 +606,7 @@ def test_what_a_run_was_trained_on_in_which_format_and_chosen_by_is_not_unseen(
     known = {slug.partition("~")[2] for slug in variants}
 
     def refuse(tasks: Sequence[Task]) -> None:
-        examine_module._refuse_trained(
+        refuse_trained(
             tasks,
             set(trained),
             set(engine.training_variants),
@@ -629,7 +635,7 @@ def test_what_a_run_was_trained_on_in_which_format_and_chosen_by_is_not_unseen(
 
 def test_a_task_trained_in_a_format_alone_is_not_unseen(unseen: tuple[Task, ...]) -> None:
     with pytest.raises(ConfigError, match=r"trained on, such as `city`"):
-        examine_module._refuse_trained(unseen, set(), {"city~square"}, set())
+        refuse_trained(unseen, set(), {"city~square"}, set())
 
 
 def test_without_known_formats_there_are_no_pairs(folder: Path) -> None:

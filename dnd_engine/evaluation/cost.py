@@ -1,0 +1,86 @@
+"""What a generator cost and saves, beside what an examination took."""
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dnd_engine.engine import Engine
+from dnd_engine.errors import ConfigError
+from dnd_engine.evaluation.ledger import Ledger
+from dnd_engine.training.collection import Collection
+
+__all__ = ["cost_of", "read_log"]
+
+
+def cost_of(
+    engine: Engine,
+    collection: Collection | None,
+    ledger: Ledger,
+    steps: Sequence[Mapping[str, Any]] | None,
+) -> dict[str, Any]:
+    """What things took; training and LoRAs as their own folders say, on whatever machine that was.
+
+    Collecting cost the generator the runs of train tasks, of all seeds, as training draws from all;
+    held-out oracles are no part of it. Training leaves out encoding prompts and asking a teacher,
+    which no log holds; the report says so.
+
+    Estimates count 2 floating point operations per parameter and token of a forward pass, and as
+    many again for a backward pass through frozen weights.
+    """
+    cost: dict[str, Any] = {"row_seconds": dict(ledger.seconds)}
+    if ledger.synthesis_seconds:
+        cost["synthesis_seconds"] = round(statistics.median(ledger.synthesis_seconds), 3)
+    if ledger.refine_seconds:
+        cost["refine_seconds"] = {
+            row: round(statistics.median(seconds), 2)
+            for row, seconds in ledger.refine_seconds.items()
+        }
+    per_token = 4 * engine.info.base_parameters
+    estimates: dict[str, float] = {}
+    if steps is not None:
+        cost["training_seconds"] = round(
+            sum(float(s["seconds"]) + float(s.get("watch_seconds", 0)) for s in steps), 1
+        )
+        cost["training_leaves_out"] = "encoding prompts, asking a teacher"
+        estimates["training_flops"] = float(per_token * sum(int(s["tokens"]) for s in steps))
+    if collection is not None:
+        runs, recipe = collection.runs, collection.manifest["recipe"]
+        trained = [run.seconds for run in runs if run.split == "train"]
+        cost["collection_seconds"] = round(sum(trained), 1)
+        cost["lora_seconds"] = round(statistics.mean(run.seconds for run in runs), 2)
+        tokens = recipe["batch_size"] * recipe["max_tokens"]
+        estimates["lora_flops_at_most"] = float(
+            per_token * tokens * statistics.mean(run.steps for run in runs)
+        )
+    if {"synthesis_seconds", "training_seconds", "lora_seconds"} <= cost.keys():
+        saved = cost["lora_seconds"] - cost["synthesis_seconds"]
+        for name, spent in (
+            ("break_even_tasks", cost["training_seconds"] + cost["collection_seconds"]),
+            ("break_even_tasks_without_collection", cost["training_seconds"]),
+        ):
+            cost[name] = math.ceil(spent / saved) if saved > 0 else None
+    if estimates:
+        cost["estimates_not_measured"] = estimates
+    return cost
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """The steps that a run logged.
+
+    Raises:
+        ConfigError: If the folder holds no log of ours.
+    """
+    try:
+        lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        steps = [json.loads(line) for line in lines]
+        if not steps or not all({"seconds", "tokens"} <= step.keys() for step in steps):
+            raise ValueError("a step lacks `seconds` or `tokens`, or there is none")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ConfigError(
+            f"`{run}` is no run folder with a sound `log.jsonl`: {error}. Name the folder that "
+            "`dnd train` wrote to, or leave --run out."
+        ) from error
+    return steps

@@ -1,0 +1,179 @@
+"""Scores on disk: appended as they come, continued by a second call, refused if settings differ."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from dnd_engine.errors import ConfigError
+from dnd_engine.evaluation.papers import Paper
+from dnd_engine.evaluation.scores import MODES, REFINED, ItemScore, Mode
+
+__all__ = ["Ledger"]
+
+_LORAS = ("other LoRAs", "or name the collection used before")
+_SOURCES = {
+    "multi_task_lora": ("another multi-task LoRA", "or name the one used before"),
+    **dict.fromkeys(REFINED, ("other settings of refining", "or leave the row out")),
+}
+"""Row to what differs if its source does, and the other way out; `_LORAS` for all others."""
+
+_Key = tuple[str, str, int, str]
+"""Row, mode, draw and task."""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Scores on disk, for exactly one set of settings.
+
+    `scores.jsonl` holds one item score a line and only ever grows; `examination.json` says what the
+    scores belong to, and what measuring them took.
+    """
+
+    out: Path
+    settings: str
+    sources: dict[str, str] = field(default_factory=dict)
+    """Row to the hash of what it is made of."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Row to what measuring it took."""
+    synthesis_seconds: list[float] = field(default_factory=list)
+    refine_seconds: dict[str, list[float]] = field(default_factory=dict)
+    """Refined row to what refining took, task by task."""
+    similarities: dict[str, float] = field(default_factory=dict)
+    """Task to the similarity of its prompts to those of the nearest training task."""
+    checks: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    """Task to `agreement` and `effect` of its first adapter, on the prompts it was made from."""
+    agreed: dict[str, str] = field(default_factory=dict)
+    """As `sources`, of the rows that this call measures; written with their first scores."""
+    scores: list[ItemScore] = field(default_factory=list)
+    _done: Counter[_Key] = field(default_factory=Counter)
+
+    @classmethod
+    def open(cls, out: Path, settings: str, papers: Sequence[Paper]) -> "Ledger":
+        """Start in an empty folder, or continue.
+
+        What a killed run left of a task is forgotten: half a line, or some of its items.
+
+        Raises:
+            ConfigError: If the folder holds scores of other settings, or they are damaged.
+        """
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"`{out}` cannot be a report folder: {error.strerror or error}. Choose another "
+                "--out."
+            ) from error
+        ledger = cls(out, settings)
+        if not ledger._head.exists():
+            if ledger._lines.exists():
+                raise ledger._other()
+            ledger._write_head()
+            return ledger
+        try:
+            head = json.loads(ledger._head.read_text(encoding="utf-8"))
+            if head["settings"] != settings:
+                raise ledger._other()
+            sources = dict(head["sources"])
+            ledger.seconds = dict(head["seconds"])
+            ledger.synthesis_seconds = list(head["synthesis_seconds"])
+            ledger.refine_seconds = dict(head["refine_seconds"])
+            ledger.similarities = dict(head["similarities"])
+            ledger.checks = dict(head["checks"])
+            text = ledger._lines.read_text(encoding="utf-8") if ledger._lines.exists() else ""
+            whole, _, _ = text.rpartition("\n")
+            found = [ItemScore(**json.loads(line)) for line in whole.splitlines()]
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(
+                f"`{out}` holds damaged scores ({error!r}). Remove the folder, or choose another "
+                "--out."
+            ) from error
+        counts = Counter(_key(score) for score in found)
+        expected = {
+            (mode, paper.task.info.slug): len(paper.asked(mode))
+            for paper in papers
+            for mode in MODES
+        }
+        ledger.scores = [
+            score
+            for score in found
+            if counts[_key(score)] == expected.get((score.mode, score.slug))
+        ]
+        ledger._done = Counter(_key(score) for score in ledger.scores)
+        scored = {score.row for score in ledger.scores}
+        ledger.sources = {row: source for row, source in sources.items() if row in scored}
+        kept = "".join(_line(score) for score in ledger.scores)
+        if kept != text:
+            _replace(ledger._lines, kept)
+        return ledger
+
+    def agree(self, sources: Mapping[str, str]) -> None:
+        """Check what rows are made of; a row measured with another source is refused.
+
+        Raises:
+            ConfigError: If it was.
+        """
+        for row, source in sources.items():
+            if self.sources.get(row, source) != source:
+                what, way_out = _SOURCES.get(row, _LORAS)
+                raise ConfigError(
+                    f"`{self.out}` holds scores of the row {row} made with {what}. "
+                    f"Choose another --out, {way_out}."
+                )
+        self.agreed = dict(sources)
+
+    def has(self, row: str, mode: Mode, draw: int, slug: str) -> bool:
+        """Whether a task is scored under a row, mode and draw."""
+        return self._done[row, mode, draw, slug] > 0
+
+    def add(self, scores: Sequence[ItemScore], row: str, seconds: float) -> None:
+        """Append scores, in one write.
+
+        The head comes first: what it says of scores that a kill keeps from being written is found
+        again when they are, but the other way round it would be lost.
+        """
+        if scores:
+            self.seconds[row] = round(self.seconds.get(row, 0.0) + seconds, 2)
+            self.sources[row] = self.agreed[row]
+        self._write_head()
+        with self._lines.open("a", encoding="utf-8") as stream:
+            stream.write("".join(map(_line, scores)))
+        self.scores += scores
+        self._done.update(map(_key, scores))
+
+    @property
+    def _head(self) -> Path:
+        return self.out / "examination.json"
+
+    @property
+    def _lines(self) -> Path:
+        return self.out / "scores.jsonl"
+
+    def _write_head(self) -> None:
+        names = ("settings", "sources", "seconds", "synthesis_seconds", "refine_seconds")
+        values = {name: getattr(self, name) for name in (*names, "similarities", "checks")}
+        _replace(self._head, json.dumps(values, indent=1) + "\n")
+
+    def _other(self) -> ConfigError:
+        return ConfigError(
+            f"`{self.out}` holds scores of other settings, other items or another generator. "
+            "Choose another --out, or remove it."
+        )
+
+
+def _key(score: ItemScore) -> _Key:
+    return score.row, score.mode, score.draw, score.slug
+
+
+def _line(score: ItemScore) -> str:
+    return json.dumps(asdict(score)) + "\n"
+
+
+def _replace(path: Path, text: str) -> None:
+    aside = path.with_name(f"{path.name}.partial")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)

@@ -1,0 +1,54 @@
+"""One task's items of an examination, the same for every row and mode."""
+
+import random
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from dnd_engine.evaluation.rows import ask
+from dnd_engine.evaluation.scores import Mode
+from dnd_engine.training.tasks import Example, Task
+
+__all__ = ["MAX_TOKENS", "Paper"]
+
+MAX_TOKENS = 256
+"""Items whose full prompt and reference are longer are left out, for every row and mode alike."""
+
+_MARGIN = 8
+"""Tokens that an answer may be longer than its task's longest reference; one that runs on is wrong
+anyway."""
+
+_MAX_NEW_TOKENS = 96
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """One task's items, the same for every row."""
+
+    task: Task
+    items: tuple[int, ...]
+    """Indices of the test side."""
+    max_new_tokens: int
+
+    @classmethod
+    def of(
+        cls, task: Task, tokenizer: PreTrainedTokenizerBase, *, limit: int, seed: int
+    ) -> "Paper":
+        """Draw up to `limit` items by `seed`, short ones only."""
+        order = list(range(len(task.test)))
+        random.Random(f"{seed}:items:{task.info.slug}").shuffle(order)
+        items: list[int] = []
+        longest = 0
+        for index in order:
+            asked = ask(tokenizer, task.test[index], "full", max_new_tokens=0)
+            if len(asked.prompt) + len(asked.reference) <= MAX_TOKENS:
+                items.append(index)
+                longest = max(longest, len(asked.reference))
+            if len(items) == limit:
+                break
+        return cls(task, tuple(items), min(longest + _MARGIN, _MAX_NEW_TOKENS))
+
+    def asked(self, mode: Mode) -> list[tuple[int, Example]]:
+        """The items that can be asked in a mode: bare mode needs a bare input."""
+        found = [(index, self.task.test[index]) for index in self.items]
+        return [(i, e) for i, e in found if mode == "full" or e.bare is not None]
