@@ -56,7 +56,10 @@ def evaluate(
         Path | None, typer.Option(help="Its folder, for the row of that name.")
     ] = None,
     run: Annotated[
-        Path | None, typer.Option(help="Run folder of the generator, for what training cost.")
+        list[Path] | None,
+        typer.Option(
+            help="Run folder of the generator, for what training cost; again for its warm start's."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of items, conditions and intervals.")] = 0,
     card: Annotated[
@@ -89,7 +92,7 @@ def evaluate(
         draws=draws,
         adapters=adapters,
         multi_task_lora=multi_task_lora,
-        run=run,
+        runs=tuple(run or ()),
         seed=seed,
     )
     for folder in tasks:

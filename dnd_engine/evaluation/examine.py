@@ -67,8 +67,8 @@ class ExaminationConfig:
     """Collection of trained LoRAs; the rows that need one are left out without."""
     multi_task_lora: Path | None = None
     """Generator folder of kind `multi_task_lora`; its row is left out without one."""
-    run: Path | None = None
-    """Run folder of the generator, for what training cost."""
+    runs: tuple[Path, ...] = ()
+    """Run folders of the generator and of what it was started from, for what training cost."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -126,7 +126,7 @@ def examine(
             set(engine.training_variants),
             {row["task"] for row in engine.validation_data},
         )
-    steps = None if config.run is None else read_log(config.run)
+    steps = [step for run in config.runs for step in read_log(run)] or None
     wardrobe = Wardrobe(
         engine,
         tasks,

@@ -511,6 +511,11 @@ def _equal_score_lines(report: Mapping[str, Any]) -> list[str]:
             f"The shortest run that is as good has {found['shortest_steps']} steps and takes "
             f"{number(found['over_synthesis'])} times as long as a synthesis."
         )
+    if found["break_even_tasks"] is not None:
+        told += (
+            f" Against such runs, training the generator is paid back after "
+            f"{found['break_even_tasks']:,} tasks."
+        )
     return [told, ""]
 
 

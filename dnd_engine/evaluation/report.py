@@ -6,6 +6,7 @@ with the reason; wrong answers are drawn by seed, never chosen. Knows no models,
 
 import csv
 import json
+import math
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -405,12 +406,15 @@ def _equal_score(table: _Measured) -> dict[str, Any] | None:
     shortest = next((point for point in points if point["reaches"]), None)
     seconds = shortest and shortest["seconds"]
     synthesis = table.meta.cost.get("synthesis_seconds")
+    training = table.meta.cost.get("training_seconds")
+    saved = seconds - synthesis if seconds and synthesis else 0
     return {
         "n_tasks": len(common),
         "generator": _round(level(ours)),
         "points": points,
         "shortest_steps": shortest and shortest["steps"],
         "over_synthesis": _round(seconds / synthesis) if seconds and synthesis else None,
+        "break_even_tasks": math.ceil(training / saved) if training and saved > 0 else None,
     }
 
 

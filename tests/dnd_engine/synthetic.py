@@ -194,8 +194,8 @@ def meta(**fields: Any) -> ReportMeta:
         "cost": {
             "examination_seconds": 5400.0,
             "synthesis_seconds": 0.32,
+            "training_seconds": 18000.0,
             "oracle_lora": {"seconds_per_task": 24.0},
-            "generator_training_seconds": 18000.0,
             "tasks_to_pay_off": 760,
             "refine_seconds": {
                 "generator_refined_15": 16.0,

@@ -1132,7 +1132,7 @@ def test_the_cost_says_when_a_generator_has_paid_for_itself(
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["runs"] = [r.to_json() for r in runs]
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    report = examine(engine, unseen, replace(config, adapters=folder, run=run))
+    report = examine(engine, unseen, replace(config, adapters=folder, runs=(run,)))
     cost = report["cost"]
     assert cost["training_seconds"] == 60
     assert cost["collection_seconds"] == len(TRAINED) * 3600, "held-out oracles cost it nothing"
@@ -1162,7 +1162,7 @@ def test_a_run_without_a_sound_log_is_refused(
     with pytest.raises(
         ConfigError, match=r"is no run folder with a sound `log\.jsonl`: .* --run o"
     ):
-        examine(engine, unseen, replace(config, rows=("base",), run=tmp_path))
+        examine(engine, unseen, replace(config, rows=("base",), runs=(tmp_path,)))
 
 
 # The command

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,8 @@ def test_the_shortest_run_on_labels_that_scores_alike_is_told(report: dict[str, 
     ]
     assert [p["reaches"] for p in found["points"]] == [False, False, True, True]
     assert (found["shortest_steps"], found["over_synthesis"]) == (20, 16 / 0.32)
+    assert found["break_even_tasks"] == math.ceil(18000 / (16 - 0.32))
+    assert "paid back after 1,148 tasks" in full_page(report, ())
     assert "has 20 steps and takes 50.00 times as long as a synthesis" in full_page(report, ())
     better = scores({"bare": {"generator": 0.9, "labelled_5": 0.1}})
     none = build_report(better, meta(distances={}))
