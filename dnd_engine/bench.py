@@ -39,7 +39,15 @@ from dnd_engine.prompts import Prompt, PromptFile
 from dnd_engine.training.examples import EncodedExample, PackedExamples, pack, response_losses
 from dnd_engine.training.recipe import TrainRecipe
 
-__all__ = ["SECTIONS", "BenchConfig", "BenchResult", "bench", "bytes_per_token", "summarise"]
+__all__ = [
+    "SECTIONS",
+    "BenchConfig",
+    "BenchResult",
+    "account",
+    "bench",
+    "bytes_per_token",
+    "summarise",
+]
 
 SECTIONS = ("synthesis", "chat", "training")
 
@@ -51,6 +59,10 @@ _RECIPE: Mapping[str, Any] = {f.name: f.default for f in fields(TrainRecipe)}
 
 _STEP = ("tasks_per_step", "examples_per_task", "row_tokens")
 """Sizes of a training step."""
+
+_MOST_OF_A_STEP = 16
+"""A folder may say that its training steps were this many times as large as usual; what is beyond
+is not believed, for it would fill the memory."""
 
 _WORDS = ("the", "film", "letter", "city", "was", "long", "kind", "in", "and", "never", "early")
 
@@ -120,8 +132,14 @@ class BenchConfig:
         Args:
             training: What a generator's folder says of its training; may be empty.
         """
-        recipe = {**_RECIPE, **training.get("recipe", {})}
-        return replace(self, **{n: recipe[n] for n in _STEP if not getattr(self, n)})
+        recipe = training.get("recipe")
+        theirs = recipe if isinstance(recipe, dict) else {}
+        found: dict[str, Any] = {}
+        for name in _STEP:
+            value, usual = theirs.get(name), _RECIPE[name]
+            sound = type(value) is int and 1 <= value <= _MOST_OF_A_STEP * usual
+            found[name] = getattr(self, name) or (value if sound else usual)
+        return replace(self, **found)
 
     def quick(self) -> "BenchConfig":
         """The same with fewer rounds, and a LoRA run scaled up from four steps."""
@@ -141,7 +159,8 @@ class BenchResult:
     run's mean over synthesis's median, since a run pays for its slow steps too."""
     flops: dict[str, float] = field(default_factory=dict)
     """Floating point operations, counted as torch runs them, once: a synthesis, the LoRA run, a
-    training step and all steps. Elementwise operations do not count."""
+    training step and all steps. Elementwise operations do not count, nor does the CPU's fused
+    attention, which torch has no formula for."""
     tokens_per_second: dict[str, float] = field(default_factory=dict)
     """Positions of the base computed in training, padding included; tokens written in chat."""
     train_parts: dict[str, float] = field(default_factory=dict)
@@ -169,6 +188,10 @@ def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
     """
     loaded = _generator_config(engine)
     config = (config or BenchConfig()).of(loaded.training)
+    equal_steps = _equal_steps(engine.reports.get("heldout", {}))
+    # Steps on weights are not the steps measured here.
+    end_to_end = _objective(loaded.training) in ("task_loss", "distillation")
+    steps = trained_steps(loaded.training) if end_to_end else 0
     with engine.exclusive() as (base, _):
         # What is read of it outside never changes: device, sizes, where it was loaded from.
         machine = _machine(base)
@@ -202,8 +225,7 @@ def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
     if len(measurements) > len(resident):
         memory["peak_training"] = _peak_megabytes()
     result = summarise(rounds, config, bytes_per_token(base.model), memory, machine)
-    equal = (engine.reports.get("heldout", {}).get("equal_score") or {}).get("shortest_steps")
-    return account(result, flops, equal, trained_steps(loaded.training))
+    return account(result, flops, equal_steps, steps)
 
 
 def account(
@@ -215,7 +237,8 @@ def account(
         result: With seconds measured.
         flops: Of a synthesis, of a LoRA step and of a training step, as far as measured.
         equal_steps: Steps of the shortest LoRA run that scores as the generator; None if unknown.
-        steps: Steps that the loaded generator was trained; 0 if unknown.
+        steps: Steps that the loaded generator was trained end to end; 0 if unknown, or if it was
+            trained otherwise.
     """
     seconds, ratios, notes = dict(result.seconds), dict(result.ratios), list(result.notes)
     counted = {name: flops[name] for name in ("synthesis", "train_step") if name in flops}
@@ -235,7 +258,8 @@ def account(
         counted["generator_training"] = flops["train_step"] * steps
         notes.append(
             f"The generator was trained for {steps} steps, end to end: no LoRAs had to be "
-            "collected. `generator_training` is so many of the steps measured here."
+            "collected. `generator_training` is so many of the steps measured here, which are as "
+            "large as those of its last run."
         )
         for name in ("lora_run", "lora_equal"):
             saved = seconds[name] - seconds["synthesis"] if name in seconds else 0
@@ -581,6 +605,18 @@ class _Training(_Measurement):
             nn.utils.clip_grad_norm_(self._parameters, 1.0)
             self._optimizer.step()
         return {"train_step": sum(parts.values()), **parts}
+
+
+def _equal_steps(report: Mapping[str, Any]) -> int | None:
+    """Steps of the shortest LoRA run that scores alike, as a generator's report says."""
+    found = report.get("equal_score")
+    steps = found.get("shortest_steps") if isinstance(found, dict) else None
+    return steps if type(steps) is int and steps > 0 else None
+
+
+def _objective(training: Mapping[str, Any]) -> str:
+    recipe = training.get("recipe")
+    return str(recipe.get("objective")) if isinstance(recipe, dict) else ""
 
 
 @contextmanager

@@ -193,7 +193,7 @@ def _data(training: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
         "## Data",
         "",
         f"{result['tasks']} tasks of {len(families)} families"
-        + (f", and {more} of their variants in other answer formats" if more else "")
+        + (f", and {more} variants of them (answer formats, labels)" if more else "")
         + "; `config.json` names each with its licence. Left out: licence classes "
         f"{', '.join(recipe['without_licence_classes']) or 'none'}.",
         "",

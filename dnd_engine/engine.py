@@ -49,6 +49,7 @@ from dnd_engine.errors import (
     VerificationError,
 )
 from dnd_engine.generator import Generator, GeneratorFolder, check_base, check_encoder
+from dnd_engine.generator_config import trained_steps
 from dnd_engine.inspection import (
     Inspection,
     base_norms,
@@ -56,6 +57,7 @@ from dnd_engine.inspection import (
     nearest_tasks,
     outlook,
     relative_norms,
+    strongest_effect,
 )
 from dnd_engine.layout import LoRALayout
 from dnd_engine.lora import FittedLoRA, LoRAHost
@@ -206,11 +208,17 @@ class Engine:
 
     @property
     def training_variants(self) -> list[str]:
-        """Tasks in an answer format that it was trained on besides, as `slug~format`.
+        """Tasks in an answer format or with other labels that it was trained on besides.
 
-        Empty too where a generator of an earlier version does not say.
+        They are called `slug~format` and `slug~labels-1`. Empty too where a generator of an
+        earlier version does not say.
         """
         return list(self._folder.config.training.get("variants", []))
+
+    @property
+    def training_steps(self) -> int:
+        """Steps that it was trained, those of what it started from included; 0 if unknown."""
+        return trained_steps(self._folder.config.training)
 
     @property
     def validation_data(self) -> list[dict[str, str]]:
@@ -469,17 +477,46 @@ class Engine:
             yield ChatStep(replies[0], replies[1] if adapter is not None else None)
 
     def inspect(self, adapter: Adapter, prompts: Sequence[str] = ()) -> Inspection:
-        """Measure an adapter; effect and agreement need prompts, of which the first 16 are used."""
+        """Measure an adapter; effect and agreement need prompts, of which the first 16 are used.
+
+        A refined adapter was taught what agreement asks, so nothing is said of it.
+        """
         chosen = tuple(prompts)[:EFFECT_PROMPTS]
-        agrees = self._agreement(adapter, chosen)
+        report = self.reports.get("heldout")
+        agrees = None
+        if chosen and "refined" not in adapter.provenance:
+            agrees = self._agreement(adapter, chosen)
         return Inspection(
-            effect=self._effect(adapter, chosen) if chosen else None,
+            effect=self.effect(adapter, chosen) if chosen else None,
             relative_norms=relative_norms(adapter, self._norms),
             nearest_tasks=adapter.nearest_tasks,
             num_prompts=len(chosen),
             agreement=agrees,
-            outlook=outlook(agrees, self.reports.get("heldout")),
+            outlook=outlook(agrees, report),
+            strongest=strongest_effect(report),
         )
+
+    @torch.inference_mode()
+    def effect(self, adapter: Adapter, prompts: Sequence[str]) -> float:
+        """Mean KL(adapted ‖ base) of the first answer token over the first 16 prompts, in nats."""
+        tokenizer = self._base.tokenizer
+        rows = [
+            tokenizer(self._chat_text(prompt), add_special_tokens=False)["input_ids"]
+            for prompt in tuple(prompts)[:EFFECT_PROMPTS]
+        ]
+        # The end of a prompt decides the answer; a very long one is cut at its beginning.
+        rows = [ids[-_EFFECT_TOKENS:] for ids in rows]
+        length = max(map(len, rows))
+        ids = torch.zeros(len(rows), length, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, row_ids in enumerate(rows):
+            ids[row, length - len(row_ids) :] = torch.tensor(row_ids)
+            mask[row, length - len(row_ids) :] = 1
+        twice = (ids.repeat(2, 1).to(self._base.device), mask.repeat(2, 1).to(self._base.device))
+        worn = self._fit_twin(adapter)
+        with self._lock, self._host.wearing(worn):
+            base, adapted = next_token_logits(self._base.model, *twice).chunk(2)
+        return float(kl_to_base(base, adapted).mean())
 
     def rank_tasks(self, buckets: Sequence[Bucket], *, seed: int = 0) -> tuple[NearestTask, ...]:
         """All training tasks, those first whose prompts are most like these.
@@ -597,7 +634,6 @@ class Engine:
             tokens: Tensor = self._generator(dealt.to(dtype))
         return tokens.float().mean(dim=0).to(torch.bfloat16).cpu()
 
-    @torch.inference_mode()
     def _agreement(self, adapter: Adapter, prompts: Sequence[str]) -> Agreement | None:
         worn = self._host.fit(adapter.worn_tokens[None], adapter.layout)
         return agreement(self._base, self._host, self._lock, worn, self._fit_shared(), prompts)
@@ -606,26 +642,6 @@ class Engine:
         """What all of the generator's adapters share: it reads instructions well."""
         shared = self._generator.shared.detach().to(torch.bfloat16)
         return self._host.fit(shared[None], self._folder.config.layout)
-
-    def _effect(self, adapter: Adapter, prompts: Sequence[str]) -> float:
-        tokenizer = self._base.tokenizer
-        rows = [
-            tokenizer(self._chat_text(prompt), add_special_tokens=False)["input_ids"]
-            for prompt in prompts
-        ]
-        # The end of a prompt decides the answer; a very long one is cut at its beginning.
-        rows = [ids[-_EFFECT_TOKENS:] for ids in rows]
-        length = max(map(len, rows))
-        ids = torch.zeros(len(rows), length, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, row_ids in enumerate(rows):
-            ids[row, length - len(row_ids) :] = torch.tensor(row_ids)
-            mask[row, length - len(row_ids) :] = 1
-        twice = (ids.repeat(2, 1).to(self._base.device), mask.repeat(2, 1).to(self._base.device))
-        worn = self._fit_twin(adapter)
-        with self._lock, self._host.wearing(worn):
-            base, adapted = next_token_logits(self._base.model, *twice).chunk(2)
-        return float(kl_to_base(base, adapted).mean())
 
     def _fit_twin(self, adapter: Adapter) -> FittedLoRA:
         """Nothing for the first half of the rows, the adapter for the second."""

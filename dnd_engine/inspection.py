@@ -26,6 +26,7 @@ __all__ = [
     "nearest_tasks",
     "outlook",
     "relative_norms",
+    "strongest_effect",
 ]
 
 _MODE = "bare"
@@ -39,15 +40,13 @@ class Outlook:
     n_tasks: int
     """Tasks whose adapters agreed about as often with the model that is told the instruction."""
     gain: float
-    """Mean score that these adapters added to the base, bare inputs."""
+    """Mean score that these adapters added to the base, on inputs without instruction."""
     low: float
     high: float
     """95 % interval of `gain`."""
     rank_correlation: float | None
     """Of agreement and gain over all examined tasks: about 0 where the one says nothing of the
     other. None if it could not be measured."""
-    strongest: float
-    """Largest effect of an examined adapter, in nats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +62,12 @@ class Inspection:
     num_prompts: int
     """Prompts that `effect` was measured on."""
     agreement: Agreement | None = None
-    """Whether the adapter carries the instruction; None without prompts that can say."""
+    """Whether the adapter carries the instruction; None without prompts that can say, or if it was
+    refined, and so taught what is asked here."""
     outlook: Outlook | None = None
-    """None without `agreement`, or if the generator was not examined for it."""
+    """None without `agreement`, or if no examined adapter agreed about as often."""
+    strongest: float | None = None
+    """Largest effect of an adapter in the generator's examination, in nats; None without one."""
 
 
 def kl_to_base(
@@ -130,10 +132,13 @@ def outlook(found: Agreement | None, report: Mapping[str, Any] | None) -> Outloo
     if found is None or not gauge:
         return None
     try:
-        bands = [band for band in gauge["bands"] if band["mode"] == _MODE]
-        if not bands:
+        bands = (
+            band
+            for band in gauge["bands"]
+            if band["mode"] == _MODE and band["from"] <= found.share <= band["to"]
+        )
+        if (band := next(bands, None)) is None:
             return None
-        band = min(bands, key=lambda b: max(b["from"] - found.share, found.share - b["to"], 0.0))
         correlation = gauge["predicts_gain"].get(_MODE)
         return Outlook(
             n_tasks=int(band["n_tasks"]),
@@ -141,10 +146,26 @@ def outlook(found: Agreement | None, report: Mapping[str, Any] | None) -> Outloo
             low=float(band["low"]),
             high=float(band["high"]),
             rank_correlation=correlation and float(correlation["rank_correlation"]),
-            strongest=float(gauge["strongest_effect"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise GeneratorError(
             f"the generator's report on held-out tasks is damaged: {error!r}. Write it anew with "
             "`dnd evaluate --card`."
         ) from error
+
+
+def strongest_effect(report: Mapping[str, Any] | None) -> float | None:
+    """Largest effect that an examined adapter had on its own prompts; None if it is not known.
+
+    Raises:
+        GeneratorError: If the report is not one of ours.
+    """
+    value = (report or {}).get("strongest_effect")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise GeneratorError(
+            f"the generator's report on held-out tasks is damaged: `strongest_effect` is {value!r}."
+            " Write it anew with `dnd evaluate --card`."
+        )
+    return float(value)

@@ -140,7 +140,7 @@ VERDICTS = {
     "changes": ("Changes the model", "Answers to prompts like yours will differ from base."),
     "nothing": ("Does nothing measurable", "Below 0.01 answers hardly ever differ from base."),
     "strongest": (
-        "Changes the model more than any adapter examined",
+        "Changes the model unusually much",
         "Answers may turn to garble; try a lower strength.",
     ),
     "carries": (
@@ -155,15 +155,19 @@ VERDICTS = {
         "Does not carry the instruction",
         "Without the instruction it answers your prompts otherwise than the model does with it.",
     ),
+    "refined": (
+        "Refined on your prompts",
+        "It was taught to answer them without the instruction. Try others.",
+    ),
     "untold": (
         "No instruction to leave out",
-        "Your prompts have no blank line between instruction and input, so nobody can tell whether "
-        "the adapter carries one.",
+        "It takes a prompt with a blank line between instruction and input, of at most 256 tokens, "
+        "to tell whether the adapter carries the instruction.",
     ),
 }
 OUTLOOK = (
-    "On {n_tasks} with as much agreement, adapters changed the score by {gain:+.2f} "
-    "({low:+.2f} to {high:+.2f})."
+    "On {n_tasks} with about as much agreement, adapters changed the score by {gain:+.2f} "
+    "({low:+.2f} to {high:+.2f}) without the instruction."
 )
 OUTLOOK_RANKS = "Rank correlation of agreement and gain: {correlation:+.2f}."
 WARNING = "This adapter is unlikely to help."

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,6 +26,9 @@ from dnd_engine.cli.common import (
 from dnd_engine.config import EFFECT_PROMPTS, MIXES, EngineConfig, Mix, Sampling
 from dnd_engine.errors import BucketError, ConfigError, PromptFileError
 from dnd_engine.prompts import PromptFile, read_prompt_file
+
+if TYPE_CHECKING:
+    from dnd_engine.inspection import Inspection
 
 __all__ = ["chat", "effect_prompts", "generate", "info", "inspect", "read_buckets"]
 
@@ -130,6 +133,22 @@ def chat(
     )
 
 
+def _agreement_words(found: "Inspection") -> list[str]:
+    """How often the adapter needs no instruction, and what that was worth; nothing if unknown."""
+    if found.agreement is None:
+        return []
+    words = (
+        f"Without the instruction it answers {found.agreement.same} of "
+        f"{found.agreement.num_prompts} prompts as the model does with it."
+    )
+    if (worth := found.outlook) is not None:
+        words += (
+            f" On {worth.n_tasks} unseen tasks with about as much agreement, adapters changed the "
+            f"score by {worth.gain:+.2f} ({worth.low:+.2f} to {worth.high:+.2f})."
+        )
+    return [words]
+
+
 @plain_errors
 def inspect(
     adapter: Annotated[Path, typer.Argument(help="PEFT folder or zip.")],
@@ -157,6 +176,8 @@ def inspect(
             "num_parameters": read.num_parameters,
             "effect": found.effect,
             "num_prompts": found.num_prompts,
+            "agreement": found.agreement and asdict(found.agreement),
+            "outlook": found.outlook and asdict(found.outlook),
             "relative_norms": found.relative_norms,
             "nearest_tasks": read.provenance.get("nearest_tasks", []),
             "provenance": read.provenance,
@@ -167,6 +188,7 @@ def inspect(
                 f"{adapter}: rank {read.r}, {read.num_parameters:,} parameters, SHA-256 "
                 f"{read.sha256[:12]}",
                 f"Effect: {effect}",
+                *_agreement_words(found),
                 "Mean relative weight change:",
                 *(f"  {name:10} {value:.2%}" for name, value in means.items()),
             ]

@@ -75,7 +75,7 @@ def evaluate(
     from dnd_engine.evaluation.report import report_markdown
     from dnd_engine.evaluation.scores import DEFAULT_ROWS, MODES, ROWS
     from dnd_engine.evaluation.selection import choose_tasks
-    from dnd_engine.training.tasks import HOLDOUTS, SPLITS, load_tasks, read_index
+    from dnd_engine.training.tasks import HOLDOUTS, SPLITS, Task, load_tasks, read_index
 
     splits = _known("split", split, SPLITS)
     if len(splits) != 1:
@@ -114,8 +114,10 @@ def evaluate(
         f"up to {limit_items} items each."
     )
     command = shlex.join(["dnd", *typed_arguments()])
-    known = {row["task"] for row in engine.training_data}
-    trained = [task for task in load_tasks(tasks) if task.info.slug in known]
+    trained: list[Task] = []
+    if adapters is None and "generator" in config.rows:  # then its own adapters are compared
+        known = {row["task"] for row in engine.training_data}
+        trained = [task for task in load_tasks(tasks) if task.info.slug in known]
     report = examine(engine, chosen, config, trained=trained, command=command, data=data)
     if card:
         update_card(engine.info.generator_path, split, report_markdown(report))

@@ -80,7 +80,7 @@ def refine(
         "write": time.monotonic() - started,
     }
     texts = effect_prompts([b for b in buckets if b.weight > 0], seed)
-    before, after = (engine.inspect(a, texts).effect for a in (start, made))
+    before, after = (engine.effect(a, texts) for a in (start, made))
     num_prompts = made.provenance["refined"]["num_prompts"]
     show(
         {
@@ -95,6 +95,6 @@ def refine(
         },
         as_json,
         f"{path}: refined on {num_prompts} {'labelled ' if labels else ''}prompts in "
-        f"{seconds['refine']:.0f} s. Effect {before or 0:.3f} before, {after or 0:.3f} nats after. "
+        f"{seconds['refine']:.0f} s. Effect {before:.3f} before, {after:.3f} nats after. "
         f"SHA-256 {made.sha256[:12]}.",
     )

@@ -84,6 +84,8 @@ class ExaminationConfig:
                     f"`{name}` must be some of {', '.join(allowed)}, each once; got "
                     f"{', '.join(strays or values) or 'none'}."
                 )
+        if len(set(self.runs)) < len(self.runs):
+            raise ConfigError("`runs` names a run twice, which would count its cost twice.")
         for name in ("limit_items", "condition_prompts", "draws"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
@@ -127,6 +129,12 @@ def examine(
             {row["task"] for row in engine.validation_data},
         )
     steps = [step for run in config.runs for step in read_log(run)] or None
+    told = [data] if data else [f"{len(tasks)} tasks."]
+    if steps and engine.training_steps and len(steps) != engine.training_steps:
+        told.append(
+            f"The runs named hold {len(steps)} of the generator's {engine.training_steps} steps; "
+            "the cost is of those alone."
+        )
     wardrobe = Wardrobe(
         engine,
         tasks,
@@ -147,7 +155,6 @@ def examine(
         for task in tasks
     ]
     papers = [paper for paper in papers if paper.items]
-    told = [data] if data else [f"{len(tasks)} tasks."]
     if len(papers) < len(tasks):
         told.append(
             f"{len(tasks) - len(papers)} of them have no item of at most {MAX_TOKENS} tokens."
@@ -160,6 +167,8 @@ def examine(
     ledger.agree({row: wardrobe.source(row) for row in rows})
     session = _Session(engine, wardrobe, ledger, papers)
     session.measure(rows, config.modes)
+    if "generator" in rows:
+        session.inspect()
     wanted = [
         score
         for score in ledger.scores
@@ -245,6 +254,17 @@ class _Session:
                 papers = [paper for paper in self.papers if paper.task.info.slug in wanted]
                 for chunk in _chunks(papers):
                     self._chunk(row, draw, chunk, wanted, bar)
+
+    def inspect(self) -> None:
+        """Inspect an adapter of each task that the ledger lacks, off the clock of its row."""
+        lacking = [p.task for p in self.papers if p.task.info.slug not in self.ledger.checks]
+        for task in tqdm(lacking, desc="Inspect", unit="task", leave=False):
+            found = self.wardrobe.inspect(task)
+            if found is None:
+                continue
+            agrees = None if found.agreement is None else found.agreement.share
+            similarity = max((near.similarity for near in found.nearest_tasks), default=None)
+            self.ledger.check(task.info.slug, agrees, found.effect, similarity)
 
     def _chunk(
         self,
@@ -357,12 +377,6 @@ class _Session:
         if outfit is not None and row == "generator":
             if outfit.synthesis_seconds is not None:
                 self.ledger.synthesis_seconds.append(outfit.synthesis_seconds)
-            if draw == 0 and self.wardrobe.nearest[slug]:
-                self.ledger.similarities[slug] = self.wardrobe.nearest[slug][0].similarity
-            if draw == 0:
-                found = self.wardrobe.inspected[slug]
-                agrees = None if found.agreement is None else found.agreement.share
-                self.ledger.checks[slug] = {"agreement": agrees, "effect": found.effect}
             if slug in self.compared:
                 self.generated[slug][draw] = outfit
         return outfit
@@ -383,6 +397,8 @@ class _Session:
             return {}
         training = self.wardrobe.training_adapters(layout)
         found = distances.measure(generated, training, layout)
+        if training is None:
+            return found
         return found | {"training": "collected" if self.wardrobe.collection else "generated"}
 
 

@@ -81,7 +81,7 @@ class Ledger:
             ledger.synthesis_seconds = list(head["synthesis_seconds"])
             ledger.refine_seconds = dict(head["refine_seconds"])
             ledger.similarities = dict(head["similarities"])
-            ledger.checks = dict(head["checks"])
+            ledger.checks = dict(head.get("checks", {}))
             text = ledger._lines.read_text(encoding="utf-8") if ledger._lines.exists() else ""
             whole, _, _ = text.rpartition("\n")
             found = [ItemScore(**json.loads(line)) for line in whole.splitlines()]
@@ -144,6 +144,15 @@ class Ledger:
             stream.write("".join(map(_line, scores)))
         self.scores += scores
         self._done.update(map(_key, scores))
+
+    def check(
+        self, slug: str, agreement: float | None, effect: float | None, similarity: float | None
+    ) -> None:
+        """Keep what an inspection says of a task's adapter."""
+        self.checks[slug] = {"agreement": agreement, "effect": effect}
+        if similarity is not None:
+            self.similarities[slug] = similarity
+        self._write_head()
 
     @property
     def _head(self) -> Path:

@@ -429,7 +429,8 @@ def _refine_lines(report: Mapping[str, Any]) -> list[str]:
         ),
     ]
     if teacher := found["teacher"]:
-        told = _share_words(found["share_of_teacher"]) or "not known: there is no clear level"
+        unknown = "not known: there is no clear level, or Refine's own steps were not measured"
+        told = _share_words(found["share_of_teacher"]) or unknown
         lines += [
             "",
             f"The teacher, told the instruction, scores {number(teacher['score'])} "
@@ -494,7 +495,8 @@ def _equal_score_lines(report: Mapping[str, Any]) -> list[str]:
     if found is None:
         return []
     tried = ", ".join(
-        f"{_maybe(p['score'])} after {p['steps']} steps ({_maybe(p['seconds'])} s)"
+        f"{_maybe(p['score'])} after {p['steps']} steps ({_maybe(p['seconds'])} s; "
+        f"{signed(p['difference'])}, {_between(p)})"
         for p in found["points"]
     )
     told = (
@@ -502,6 +504,8 @@ def _equal_score_lines(report: Mapping[str, Any]) -> list[str]:
         f"{_maybe(found['generator'])}. A LoRA trained on the labels of the same prompts scores "
         f"{tried}. "
     )
+    if found["level_steps"] is not None:
+        told += f"After {found['level_steps']} steps it is no longer clearly below. "
     if found["shortest_steps"] is None:
         told += "None of these runs reaches the generator."
     elif found["over_synthesis"] is None:
@@ -513,7 +517,7 @@ def _equal_score_lines(report: Mapping[str, Any]) -> list[str]:
         )
     if found["break_even_tasks"] is not None:
         told += (
-            f" Against such runs, training the generator is paid back after "
+            f" Against such runs, training the generator (collecting left out) is paid back after "
             f"{found['break_even_tasks']:,} tasks."
         )
     return [told, ""]

@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from dnd_engine.config import AGREEMENT_BANDS
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.page import full_page, report_markdown
 from dnd_engine.evaluation.plots import draw_plots
@@ -45,9 +46,6 @@ _SHOWN = 300
 """Characters of a prompt shown with a failure."""
 
 _ORDER: tuple[Mode, ...] = ("bare", "full")
-
-_BANDS = ((0.0, 0.12), (0.12, 0.49), (0.49, 1.0))
-"""Shares of agreement that gains are told by: on eight prompts none, one to three, four or more."""
 
 _TERCILES = ("least similar", "middle", "most similar")
 
@@ -100,6 +98,7 @@ def build_report(
     distances = dict(meta.distances)
     cosine = distances.pop("cosine", None) or {}
     gaps = [_gap(table, mode, group) for group in groups for mode in meta.modes]
+    effects = [v for found in (checks or {}).values() if (v := found["effect"]) is not None]
     verdicts = judge(scores, meta.distances, seed=meta.seed, other_format=other_format)
     return {
         "command": meta.command,
@@ -140,6 +139,7 @@ def build_report(
         "equal_score": _equal_score(table),
         "similarity": _similarity(table, similarities),
         "agreement": _agreement(table, checks or {}),
+        "strongest_effect": max(effects, default=None),
         "cosine": {
             name: cosine.get(name)
             for name in (
@@ -380,7 +380,11 @@ def _refine(table: _Measured) -> dict[str, Any] | None:
 
 
 def _equal_score(table: _Measured) -> dict[str, Any] | None:
-    """The shortest LoRA run on labels that scores as the generator does on bare inputs."""
+    """The shortest LoRA run on labels that scores as the generator does on bare inputs.
+
+    A run reaches the generator if its mean does; it is level if it is not clearly below, which a
+    shorter run may be by luck.
+    """
     ours = table.cells("generator", "bare")
     runs = {row: table.cells(row, "bare") for row, how in REFINED.items() if how.labels}
     runs = {row: mine for row, mine in runs.items() if mine}
@@ -390,29 +394,37 @@ def _equal_score(table: _Measured) -> dict[str, Any] | None:
     if not common:
         return None
 
-    def level(of: Sequence[Cell]) -> float:
-        return interval([c for c in of if c.task in common], seed=table.meta.seed).mean
+    def among(of: Sequence[Cell]) -> list[Cell]:
+        return [cell for cell in of if cell.task in common]
 
     spent = table.meta.cost.get("refine_seconds") or {}
-    points = [
-        {
-            "steps": REFINED[row].steps,
-            "seconds": spent.get(row),
-            "score": _round(level(run)),
-            "reaches": level(run) >= level(ours),
-        }
-        for row, run in runs.items()
-    ]
+    points = []
+    for row, run in runs.items():
+        lead = interval(paired(among(run), among(ours)), seed=table.meta.seed)
+        points.append(
+            {
+                "steps": REFINED[row].steps,
+                "seconds": spent.get(row),
+                "score": _mean(among(run)),
+                "difference": _round(lead.mean),
+                "low": _round(lead.low),
+                "high": _round(lead.high),
+                "reaches": lead.mean >= 0,
+                "level": not lead.below_zero,
+            }
+        )
     shortest = next((point for point in points if point["reaches"]), None)
+    level = next((point for point in points if point["level"]), None)
     seconds = shortest and shortest["seconds"]
     synthesis = table.meta.cost.get("synthesis_seconds")
     training = table.meta.cost.get("training_seconds")
     saved = seconds - synthesis if seconds and synthesis else 0
     return {
         "n_tasks": len(common),
-        "generator": _round(level(ours)),
+        "generator": _mean(among(ours)),
         "points": points,
         "shortest_steps": shortest and shortest["steps"],
+        "level_steps": level and level["steps"],
         "over_synthesis": _round(seconds / synthesis) if seconds and synthesis else None,
         "break_even_tasks": math.ceil(training / saved) if training and saved > 0 else None,
     }
@@ -467,13 +479,12 @@ def _agreement(
     slugs = {s.slug for s in table.scores}
     mine = {slug: found for slug, found in checks.items() if slug in slugs}
     known = {s: v for s, found in mine.items() if (v := found["agreement"]) is not None}
-    effects = [v for found in mine.values() if (v := found["effect"]) is not None]
     if not known:
         return None
     gains = {mode: _gains(table, mode) for mode in table.meta.modes}
     bands = {
         (low, high): [slug for slug, share in known.items() if low <= share <= high]
-        for low, high in _BANDS
+        for low, high in AGREEMENT_BANDS
     }
     per_mode = {mode: _per_task(of) for mode, of in gains.items()}
     return {
@@ -488,7 +499,6 @@ def _agreement(
             for mode in table.meta.modes
             if (found := _prediction(gains[mode], known, table.meta.seed)) is not None
         },
-        "strongest_effect": max(effects, default=0.0),
         "tasks": [
             {
                 "slug": slug,
@@ -535,7 +545,7 @@ def _mean_of(
 def _prediction(
     gains: Sequence[Cell], known: Mapping[str, float], seed: int
 ) -> dict[str, Any] | None:
-    """How well similarity orders tasks by what their adapters gain: rank correlation."""
+    """How well a gauge orders tasks by what their adapters gain: rank correlation."""
     pairs = {
         family: [(known[task], value) for task, value in tasks.items() if task in known]
         for family, tasks in task_means(gains).items()

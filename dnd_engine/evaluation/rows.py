@@ -35,7 +35,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from dnd_engine.adapter import Adapter, NearestTask
+from dnd_engine.adapter import Adapter
 from dnd_engine.buckets import Bucket
 from dnd_engine.config import RefineConfig
 from dnd_engine.engine import Engine
@@ -131,11 +131,6 @@ class Wardrobe:
             () if self.collection is None else self.collection.made_otherwise(tasks)
         )
         self.multi = None if multi_task_lora is None else self._open_multi(multi_task_lora)
-        self.nearest: dict[str, tuple[NearestTask, ...]] = {}
-        """Task to the training tasks most like it, as the adapter of its first prompt draw names
-        them."""
-        self.inspected: dict[str, Inspection] = {}
-        """Task to what its adapter of the first prompt draw does to its prompts."""
         self.missing: dict[str, dict[str, str]] = {}
         """Row to the tasks it lacks, and why."""
         self._common: dict[str, Outfit] = {}
@@ -220,7 +215,8 @@ class Wardrobe:
         """What generated adapters are compared with; None if there is nothing.
 
         The collection's LoRAs of training tasks, if they are of one layout with the generator's.
-        Without a collection, what the generator makes of up to 256 tasks that it was trained on.
+        Without a collection, what the generator makes of up to 256 tasks that it was trained on;
+        examined ones are left out, in whatever variant, or the nearest would be they themselves.
         In bfloat16, as there may be hundreds.
         """
         if self.collection is None:
@@ -234,7 +230,9 @@ class Wardrobe:
 
     def _of_trained_tasks(self) -> dict[str, Float[Tensor, "tokens rows cols"]]:
         rng = random.Random(f"{self.seed}:trained")
-        chosen = rng.sample(self.trained, min(_MOST_TRAINED, len(self.trained)))
+        examined = {task.info.plain_slug for task in self.tasks}
+        others = [task for task in self.trained if task.info.slug not in examined]
+        chosen = rng.sample(others, min(_MOST_TRAINED, len(others)))
         made = {}
         for task in tqdm(chosen, desc="Training tasks", unit="task", leave=False):
             texts = sorted({example.prompt for example in task.train})
@@ -242,6 +240,14 @@ class Wardrobe:
             adapter = self.engine.generate([_bucket("trained", texts)], seed=self.seed)
             made[task.info.slug] = adapter.worn_tokens.to(torch.bfloat16)
         return made
+
+    def inspect(self, task: Task) -> Inspection | None:
+        """What the adapter of a task's first prompt draw does to these; None without prompts."""
+        try:
+            texts = self._conditions(task, task, 0)
+        except _Missing:
+            return None
+        return self.engine.inspect(self._generate(task, texts, 0), texts)
 
     def wrong_source(self, task: Task) -> Task | None:
         """Whose prompts are the wrong ones: a task of another family, None if there is none.
@@ -303,14 +309,7 @@ class Wardrobe:
     # Generated adapters
 
     def _right(self, task: Task, draw: int) -> Outfit:
-        texts = self._conditions(task, task, draw)
-        adapter = self._generate(task, texts, draw)
-        slug = task.info.slug
-        if draw == 0 and slug not in self.inspected:
-            found = self.engine.inspect(adapter, texts)
-            self.nearest[slug] = adapter.nearest_tasks
-            self.inspected[slug] = found
-        return _worn(adapter)
+        return _worn(self._generate(task, self._conditions(task, task, draw), draw))
 
     def _wrong(self, task: Task, draw: int) -> Outfit:
         source = self.wrong_source(task)
@@ -353,8 +352,12 @@ class Wardrobe:
         return Outfit(refined.worn_tokens, refined.layout, refine_seconds=refined.seconds["refine"])
 
     def _refine_config(self, how: Refining, draw: int) -> RefineConfig:
-        steps = RefineConfig().steps if how.steps is None else how.steps
-        return RefineConfig(seed=self.seed + draw, steps=steps, labels=how.labels)
+        usual = RefineConfig()
+        config = replace(usual, seed=self.seed + draw, steps=how.steps or usual.steps)
+        if how.labels:
+            # As short a run as can be: it is what a synthesis is compared with.
+            config = replace(config, labels=True, full_share=0.0, warmup_steps=1)
+        return config
 
     def _conditions(self, source: Task, scored: Task, draw: int) -> list[str]:
         """Prompts of a task's train side that hold no item of the scored task's test side."""

@@ -31,7 +31,8 @@ def choose_tasks(
     Args:
         folders: Task folders.
         trained: Slugs of the tasks that the generator was trained on.
-        variants: Those that it was trained on in an answer format, as `slug~format`.
+        variants: Those that it was trained on in an answer format, as `slug~format`, or with other
+            labels.
         split: `heldout` takes the folders' held-out tasks; `train` takes their train tasks, as far
             as the generator was trained on them, as they are: their variants would multiply them.
         holdouts: For `heldout`, the kinds of novelty to take; none takes what the folders hold.
@@ -55,7 +56,7 @@ def choose_tasks(
         raise ConfigError("`holdouts` are kinds of held-out tasks. Leave them out, or the split.")
     if limit is not None and limit < 1:
         raise ConfigError(f"`limit` must be at least 1, got {limit}.")
-    known = {slug.partition("~")[2] for slug in variants}
+    known = {slug.partition("~")[2] for slug in variants} & formats.FORMATS.keys()
     if "pair" in holdouts and not known:
         raise ConfigError(
             "a `pair` is a known task in a known answer format, and the generator names no format "

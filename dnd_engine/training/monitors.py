@@ -81,18 +81,28 @@ def choose_probe(pools: Sequence[TaskPool], role: Role, limit: int, seed: int) -
         limit: Most tasks.
         seed: Of the draw.
     """
-    members = [i for i, pool in enumerate(pools) if pool.role == role]
+    members = [i for i, pool in enumerate(pools) if pool.role == role and not _is_relabelled(pool)]
     rng = random.Random(f"{seed}:probe:{role}")
     tasks = tuple(sorted(rng.sample(members, min(limit, len(members)))))
     wrong: list[int | None] = []
     other: list[int | None] = []
     for task in tasks:
         info = pools[task].task.info
-        strangers = [i for i, p in enumerate(pools) if p.task.info.family != info.family]
+        strangers = [
+            i
+            for i, p in enumerate(pools)
+            if p.task.info.family != info.family and not _is_relabelled(p)
+        ]
         alike = [i for i in strangers if pools[i].task.info.answer_format == info.answer_format]
         wrong.append(rng.choice(strangers) if strangers else None)
         other.append(rng.choice(alike) if alike else None)
     return Probe(tasks, tuple(wrong), tuple(other))
+
+
+def _is_relabelled(pool: TaskPool) -> bool:
+    """Whether a task has other labels than its own: wrong prompts would name wrong labels too."""
+    info = pool.task.info
+    return bool(info.variant) and not info.answer_format
 
 
 def measure_probe(

@@ -1,7 +1,7 @@
 """Several tasks on the very same inputs, so that only their prompts tell them apart.
 
 A generator that can guess a task from its inputs need not read the prompts. Tasks of one input
-kind, and the answer formats of one task, have inputs in common; a procedural task can moreover
+kind, and the variants of one task, have inputs in common; a procedural task can moreover
 answer any input of its kind. Knows tasks and their texts; knows no tokens.
 
 Source: Yin et al. 2020, arXiv:1912.03820, for mutually exclusive tasks.
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from dnd_engine.training.families import apply_operation
 from dnd_engine.training.formats import FORMATS
-from dnd_engine.training.tasks import Example, Task, TaskInfo
+from dnd_engine.training.tasks import Example, Task
 
 __all__ = ["SharedInputs", "Shown"]
 
@@ -60,13 +60,13 @@ class SharedInputs:
                 self._owners[text].append(i)
 
         self.anchors = [i for i in tasks if self._has_partner(i)]
-        """Tasks that have inputs in common with another one than their own answer formats."""
+        """Tasks that have inputs in common with another one than their own variants."""
 
     def draw(self, num_tasks: int, num_inputs: int, rng: random.Random) -> dict[int, list[Shown]]:
         """Inputs of one task, and what it and others make of them.
 
         Others come from the tasks that have any input in common with the anchor, which are those of
-        its kind: different tasks first, then further answer formats of the same ones. None of them
+        its kind: different tasks first, then further variants of the same ones. None of them
         answers all inputs as another does.
 
         Returns:
@@ -82,11 +82,11 @@ class SharedInputs:
         rows = {anchor: self._show(anchor, texts, rng)}
         waiting = rng.sample(alike, len(alike))
         for again in (False, True):
-            bases = {_base(self._tasks[i][0].info) for i in rows}
+            bases = {self._tasks[i][0].info.plain_slug for i in rows}
             for i in waiting:
                 if len(rows) == num_tasks:
                     return _as_shown(rows)
-                base = _base(self._tasks[i][0].info)
+                base = self._tasks[i][0].info.plain_slug
                 if i in rows or (base in bases and not again):
                     continue
                 row = self._show(i, texts, rng)
@@ -97,9 +97,9 @@ class SharedInputs:
         return _as_shown(rows)
 
     def _has_partner(self, task: int) -> bool:
-        base = _base(self._tasks[task][0].info)
+        base = self._tasks[task][0].info.plain_slug
         return any(
-            _base(self._tasks[other][0].info) != base
+            self._tasks[other][0].info.plain_slug != base
             for text in self._own[task]
             for other in self._owners[text]
         )
@@ -128,11 +128,6 @@ class SharedInputs:
             answer = FORMATS[info.answer_format].wrap(answer)
         instruction = rng.choice(examples).prompt.partition("\n\n")[0]
         return Example(f"{instruction}\n\n{text}", answer)
-
-
-def _base(info: TaskInfo) -> str:
-    """A task's slug without its answer format."""
-    return info.plain_slug
 
 
 def _agree(one: dict[str, Shown], other: dict[str, Shown]) -> bool:

@@ -452,7 +452,7 @@ def _schedule(step: int, recipe: TrainRecipe) -> float:
 
 
 def _data(infos: Iterable[TaskInfo]) -> list[dict[str, str]]:
-    """One row a task, whatever the number of answer formats it was shown in."""
+    """One row a task, whatever the number of variants it was shown in."""
     rows = {}
     for info in infos:
         rows[info.plain_slug] = {

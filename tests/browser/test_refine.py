@@ -113,7 +113,7 @@ def test_an_adapter_that_does_nothing_is_offered_a_way_out(visit: Visit, write: 
     page.locator("#dnd-refine-open").click()
     page.locator("#dnd-refine-start").click()
     refined(visit)
-    expect(page.locator("#dnd-checks")).to_contain_text("Carries the instruction")
+    expect(page.locator("#dnd-checks")).to_contain_text("Refined on your prompts")
     expect(page.locator("#dnd-warning")).to_be_hidden()
     expect(page.locator("#dnd-download")).to_have_text("Download PEFT zip")
     page.locator("#dnd-undo").click()

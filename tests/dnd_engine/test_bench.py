@@ -16,6 +16,7 @@ from dnd_engine.bench import (
     SECTIONS,
     BenchConfig,
     BenchResult,
+    _equal_steps,
     _made_up_groups,
     account,
     bench,
@@ -209,6 +210,19 @@ def test_training_is_measured_in_the_loaded_generators_own_step() -> None:
         tasks_per_step=8, examples_per_task=3, row_tokens=99
     )
     assert BenchConfig().of({}).row_tokens == 320
+
+
+@pytest.mark.parametrize(
+    "recipe", [None, [], {"row_tokens": "many"}, {"row_tokens": 0}, {"row_tokens": 10**9}]
+)
+def test_what_a_folder_says_of_its_steps_is_not_believed_blindly(recipe: object) -> None:
+    assert BenchConfig().of({"recipe": recipe}).row_tokens == 320
+
+
+@pytest.mark.parametrize("found", [None, [], {}, {"shortest_steps": "10"}, {"shortest_steps": 0}])
+def test_nor_what_its_report_says_of_equal_runs(found: object) -> None:
+    assert _equal_steps({"equal_score": found}) is None
+    assert _equal_steps({"equal_score": {"shortest_steps": 10}}) == 10
 
 
 def test_a_token_reads_all_weights_but_an_embedding_of_its_own() -> None:

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner, Result
 
-from dnd_engine.adapter import Adapter
+from dnd_engine.adapter import Adapter, NearestTask
+from dnd_engine.agreement import Agreement
 from dnd_engine.buckets import Bucket
 from dnd_engine.cli import app
 from dnd_engine.config import EngineConfig, Mix, RefineConfig
@@ -37,6 +38,7 @@ from dnd_engine.evaluation.rows import NEUTRAL_PROMPT, Wardrobe, ask
 from dnd_engine.evaluation.scores import DEFAULT_ROWS, MODES, ItemScore
 from dnd_engine.evaluation.selection import choose_tasks, refuse_trained
 from dnd_engine.generator import Generator, GeneratorConfig, TaskCentroid, save_generator
+from dnd_engine.inspection import Inspection
 from dnd_engine.models import ENCODERS, fingerprint, resolve
 from dnd_engine.training import collect as collect_module
 from dnd_engine.training.collect import CollectRecipe, collect
@@ -329,8 +331,8 @@ def test_rows_that_train_from_nothing_start_there_and_see_labels_only_where_they
     config: ExaminationConfig,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked: dict[tuple[bool, int], set[str | None]] = defaultdict(set)
-    responses = {e.response for task in unseen for e in task.train}
+    asked: dict[tuple[bool, int], dict[str, str | None]] = defaultdict(dict)
+    responses = {e.prompt: e.response for task in unseen for e in task.train}
 
     def refine(
         adapter: Adapter, buckets: Sequence[Bucket], settings: RefineConfig
@@ -342,7 +344,7 @@ def test_rows_that_train_from_nothing_start_there_and_see_labels_only_where_they
             not adapter.worn_tokens[m.first_token : m.first_token + m.num_tokens].any()
             for m in made
         )
-        asked[settings.labels, settings.steps] |= {p.label for p in buckets[0].prompts}
+        asked[settings.labels, settings.steps] |= {p.text: p.label for p in buckets[0].prompts}
         yield Progress("ask", 0.0, 0.0)
         return replace(adapter, seconds={**adapter.seconds, "refine": 1.0})
 
@@ -350,9 +352,8 @@ def test_rows_that_train_from_nothing_start_there_and_see_labels_only_where_they
     rows = ("base", "shared_lora", "scratch_refined_15", "labelled_5", "labelled_40")
     report = examine(engine, unseen, replace(config, rows=rows))
     assert set(asked) == {(False, 15), (True, 5), (True, 40)}
-    assert asked[False, 15] == {None}
-    assert None not in asked[True, 5]
-    assert asked[True, 5] <= responses
+    assert set(asked[False, 15].values()) == {None}
+    assert asked[True, 5] == {text: responses[text] for text in asked[True, 5]} != {}
     scores = {row["row"]: row["score"] for row in report["rows"] if not row["holdout"]}
     assert scores["labelled_5"] == scores["scratch_refined_15"] == scores["base"]
     assert set(scores) == set(rows)
@@ -638,6 +639,19 @@ def test_a_task_trained_in_a_format_alone_is_not_unseen(unseen: tuple[Task, ...]
         refuse_trained(unseen, set(), {"city~square"}, set())
 
 
+def nearest_of(wardrobe: Wardrobe, task: Task) -> tuple[NearestTask, ...]:
+    found = wardrobe.inspect(task)
+    assert found is not None
+    return found.nearest_tasks
+
+
+def test_other_labels_are_no_known_format(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"a `pair` is a known task in a known answer format"):
+        choose_tasks(
+            [folder], TRAINED, variants=["sea~labels-1"], split="heldout", holdouts=("pair",)
+        )
+
+
 def test_without_known_formats_there_are_no_pairs(folder: Path) -> None:
     """Nor with formats that only ever stood on other tasks than these: they are known."""
     pair = {"split": "heldout", "holdouts": ("pair",)}
@@ -720,7 +734,9 @@ def test_conditions_are_prompts_of_the_train_side(
     config = replace(config, rows=("generator",), draws=2, condition_prompts=12)
     given = prompts_given(engine, leaky, config)
     sides = {frozenset(e.prompt for e in task.train): task for task in unseen}
+    given, inspected = given[: -len(UNSEEN)], given[-len(UNSEEN) :]
     assert len(given) == 2 * len(UNSEEN)
+    assert inspected == given[: len(UNSEEN)], "the first draw is inspected"
     for texts in given:
         assert len(texts) == 12
         assert any(set(texts) <= side for side in sides)
@@ -734,7 +750,7 @@ def test_wrong_prompts_are_another_familys(
     count = len(UNSEEN)
     given = prompts_given(engine, unseen, replace(config, rows=rows))
     right, wrong = given[:count], given[count : 2 * count]
-    shuffled, constant = given[2 * count : 3 * count], given[3 * count :]
+    shuffled, (constant, *inspected) = given[2 * count : 3 * count], given[3 * count :]
 
     def task_of(texts: Sequence[str]) -> set[str]:
         return {text.partition(".")[0] for text in texts}
@@ -744,7 +760,8 @@ def test_wrong_prompts_are_another_familys(
         assert task_of(mine) != task_of(theirs)
         assert [t.split() for t in mixed] != [t.split() for t in mine]
         assert {tuple(sorted(t.split())) for t in mixed} == {tuple(sorted(t.split())) for t in mine}
-    assert constant == [[NEUTRAL_PROMPT]]
+    assert constant == [NEUTRAL_PROMPT]
+    assert inspected == right
 
 
 def test_wrong_prompts_keep_the_answer_format_where_one_can(
@@ -787,6 +804,32 @@ def test_without_a_collection_adapters_lie_beside_those_made_for_trained_tasks(
     assert f"({len(TRAINED)} generated for training tasks)" in page
     alone = examine(engine, unseen, replace(config, rows=rows))["distances"]
     assert (alone["n_training"], alone["nearest"]) == (0, None)
+
+
+def test_what_an_inspection_says_of_each_task_reaches_the_report_and_outlives_a_kill(
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+
+    def inspect(adapter: Adapter, prompts: Sequence[str]) -> Inspection:
+        asked.append(len(prompts))
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return Inspection(float(len(asked)), {}, adapter.nearest_tasks, 8, Agreement(2, 8))
+
+    monkeypatch.setattr(engine, "inspect", inspect)
+    with pytest.raises(KeyboardInterrupt):
+        examine(engine, unseen, config)
+    report = examine(engine, unseen, config)
+    assert len(asked) == len(unseen) + 1, "the first is not asked again"
+    found = report["agreement"]
+    assert {t["slug"] for t in found["tasks"]} == {task.info.slug for task in unseen}
+    assert {t["agreement"] for t in found["tasks"]} == {0.25}
+    assert [b["n_tasks"] for b in found["bands"]] == [len(unseen)]
+    assert report["strongest_effect"] == len(asked)
 
 
 def test_one_family_alone_has_no_wrong_prompts(
@@ -844,7 +887,7 @@ def test_the_nearest_lora_is_the_nearest_training_tasks(
     assert outfit is not None
     assert outfit.tokens is not None
     assert wardrobe.outfit("generator", unseen[0], 0) is not None
-    nearest = wardrobe.nearest[unseen[0].info.slug]
+    nearest = nearest_of(wardrobe, unseen[0])
     assert [near.similarity for near in nearest] == sorted(
         (near.similarity for near in nearest), reverse=True
     )
@@ -872,9 +915,9 @@ def test_the_nearest_lora_is_never_the_tasks_own(
         outfit = wardrobe.outfit("nearest_lora", task, 0)
         assert outfit is not None
         assert outfit.tokens is not None
-        assert wardrobe.outfit("generator", task, 0) is not None
-        assert wardrobe.nearest[slug][0].slug == slug
-        assert torch.equal(outfit.tokens, opened.final(wardrobe.nearest[slug][1].slug))
+        first, second, *_ = nearest_of(wardrobe, task)
+        assert first.slug == slug
+        assert torch.equal(outfit.tokens, opened.final(second.slug))
 
 
 def test_the_nearest_lora_of_a_task_in_a_format_is_not_that_of_the_task_without(
@@ -890,8 +933,7 @@ def test_the_nearest_lora_of_a_task_in_a_format_is_not_that_of_the_task_without(
         adapters=collection,
         multi_task_lora=None,
     )
-    assert wardrobe.outfit("generator", task, 0) is not None
-    nearest, second, *_ = wardrobe.nearest[task.info.slug]
+    nearest, second, *_ = nearest_of(wardrobe, task)
     assert f"{nearest.slug}~square" == task.info.slug
     outfit = wardrobe.outfit("nearest_lora", task, 0)
     assert outfit is not None

@@ -15,6 +15,7 @@ from dnd_engine.inspection import (
     nearest_tasks,
     outlook,
     relative_norms,
+    strongest_effect,
 )
 from dnd_engine.models import BaseModel
 from tests.dnd_engine.tiny import LAYOUT, delta, make_adapter
@@ -71,7 +72,6 @@ def examined(**changes: Any) -> dict[str, Any]:
     gauge = {
         "bands": bands,
         "predicts_gain": {"bare": {"rank_correlation": 0.7, "low": 0.5, "high": 0.8}},
-        "strongest_effect": 9.5,
     }
     return {"agreement": gauge | changes}
 
@@ -83,7 +83,7 @@ def test_the_outlook_is_told_by_the_unseen_tasks_that_agreed_about_as_often(
     same: int, n_tasks: int, gain: float
 ) -> None:
     found = outlook(Agreement(same, 8), examined())
-    assert found == Outlook(n_tasks, gain, gain - 0.1, gain + 0.1, 0.7, 9.5)
+    assert found == Outlook(n_tasks, gain, gain - 0.1, gain + 0.1, 0.7)
 
 
 def test_without_an_examination_or_prompts_nothing_is_said_of_the_outlook() -> None:
@@ -92,6 +92,8 @@ def test_without_an_examination_or_prompts_nothing_is_said_of_the_outlook() -> N
     assert outlook(Agreement(4, 8), {}) is None
     assert outlook(None, examined()) is None
     assert outlook(Agreement(4, 8), examined(bands=[])) is None
+    lower = examined()["agreement"]["bands"][:-1]
+    assert outlook(Agreement(4, 8), examined(bands=lower)) is None, "nothing agreed as often"
     found = outlook(Agreement(4, 8), examined(predicts_gain={}))
     assert found is not None
     assert found.rank_correlation is None
@@ -101,3 +103,10 @@ def test_without_an_examination_or_prompts_nothing_is_said_of_the_outlook() -> N
 def test_a_damaged_report_is_named_and_not_taken_for_none(damage: dict[str, Any]) -> None:
     with pytest.raises(GeneratorError, match="report on held-out tasks is damaged"):
         outlook(Agreement(4, 8), examined(**damage))
+
+
+def test_the_strongest_examined_effect_is_a_number_or_unknown() -> None:
+    assert strongest_effect({"strongest_effect": 9.5}) == 9.5
+    assert strongest_effect({}) is strongest_effect(None) is None
+    with pytest.raises(GeneratorError, match="`strongest_effect` is 'much'"):
+        strongest_effect({"strongest_effect": "much"})

@@ -80,9 +80,32 @@ def test_labels_are_renamed_one_to_one_and_the_instruction_says_how(
         assert after.bare == before.bare
         assert after.options == tuple(names[option] for option in before.options)
         asked = after.prompt.removeprefix("Is it urgent? ").partition("\n\n")[0]
-        words = re.findall(r"\w+", asked)
-        assert all(words.count(new) >= 1 for new in names.values())
-        assert all(old in words for old in labels)
+        assert told(asked, labels) == names
+
+
+READ = (
+    (r"Answer (.*)\.", r"(?P<new>\w+) for (?P<old>\w+)"),
+    (r"Use these words: (.*)\.", r"(?P<new>\w+) for (?P<old>\w+)"),
+    (r"Name them (.*)\.", r"(?P<new>\w+) instead of (?P<old>\w+)"),
+    (r"The labels are (.*)\.", r"(?P<new>\w+) \((?P<old>\w+)\)"),
+    (r"Where it is (.*)\.", r"(?P<old>\w+), write (?P<new>\w+)"),
+    (r"Reply with (.*)\.", r"(?P<new>\w+) if it is (?P<old>\w+)"),
+    (r"Labels: (.*)\.", r"(?P<old>\w+) = (?P<new>\w+)"),
+    (r"Say (.*)\.", r"(?P<new>\w+) to mean (?P<old>\w+)"),
+)
+"""What a reader makes of each wording."""
+
+
+def told(asked: str, labels: tuple[str, ...]) -> dict[str, str]:
+    """Old label to new one, as an instruction says."""
+    found = [
+        {m["old"]: m["new"] for m in re.finditer(part, whole[1])}
+        for frame, part in READ
+        if (whole := re.fullmatch(frame, asked))
+    ]
+    (names,) = found
+    assert set(names) == set(labels)
+    return names
 
 
 def test_every_variant_has_labels_of_its_own() -> None:

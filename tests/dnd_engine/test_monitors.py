@@ -12,6 +12,7 @@ from matplotlib.image import imread
 
 from dnd_engine.errors import TrainingError
 from dnd_engine.training.batches import Role, TaskPool
+from dnd_engine.training.formats import FORMATS
 from dnd_engine.training.monitors import (
     GroupNLL,
     Probe,
@@ -33,7 +34,8 @@ def pool(family: str, answer_format: str = "", role: Role = "train") -> TaskPool
         family=family,
         description="d",
         split="train",
-        answer_format=answer_format,
+        answer_format=answer_format if answer_format in FORMATS else "",
+        variant=answer_format,
         **words,
     )
     return TaskPool(Task(info, (), ()), role, (), (), (), 10.0)
@@ -59,6 +61,14 @@ def test_wrong_prompts_are_another_familys_and_the_other_operations_in_the_same_
             assert POOLS[wrong].task.info.family != info.family
             assert POOLS[other].task.info.family != info.family
             assert POOLS[other].task.info.answer_format == info.answer_format
+
+
+def test_tasks_with_other_labels_are_neither_watched_nor_wrong_prompts() -> None:
+    """Their prompts name other labels, so their losses would say nothing of the operation."""
+    pools = [pool("a"), pool("b", "labels-1"), pool("c", "labels-2"), pool("d")]
+    probe = choose_probe(pools, "train", 4, 0)
+    assert probe.tasks == (0, 3)
+    assert probe.wrong == probe.other_operation == (3, 0)
 
 
 def test_a_probe_is_a_function_of_its_seed() -> None:

@@ -71,7 +71,6 @@ class Outlook:
     low: float = 0.22
     high: float = 0.61
     rank_correlation: float | None = 0.57
-    strongest: float = 12.0
 
 
 @dataclass(frozen=True)
@@ -82,6 +81,7 @@ class Inspection:
     num_prompts: int
     agreement: Agreement | None = None
     outlook: Outlook | None = None
+    strongest: float | None = None
 
 
 @dataclass(frozen=True)
@@ -290,7 +290,9 @@ class FakeEngine:
         effect = (0.004 if useless else 0.42) if prompts else None
         agrees = Agreement(0 if useless else 6)
         worth = Outlook(44, 0.02, -0.01, 0.05) if useless else Outlook()
-        return Inspection(effect, norms, nearest, len(prompts), agrees, worth)
+        if "refined" in adapter.provenance:
+            return Inspection(effect, norms, nearest, len(prompts), strongest=12.0)
+        return Inspection(effect, norms, nearest, len(prompts), agrees, worth, 12.0)
 
     def save(self, adapter: Adapter, path: Path) -> Path:
         if adapter.strength == 2.0:

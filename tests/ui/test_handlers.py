@@ -368,45 +368,72 @@ def test_checks_never_tick_what_was_not_measured() -> None:
     assert norms_html({}) == ""
 
 
+GAINED, IDLE = Outlook(), Outlook(44, 0.02, -0.01, 0.05)
+
+
 @pytest.mark.parametrize(
-    ("same", "title", "doubt"),
+    ("agreement", "outlook", "title", "doubt"),
     [
-        (8, "Carries the instruction", False),
-        (4, "Carries the instruction", False),
-        (3, "Carries the instruction in part", False),
-        (0, "Does not carry the instruction", True),
+        (Agreement(8), GAINED, "Carries the instruction", False),
+        (Agreement(4), GAINED, "Carries the instruction", False),
+        (Agreement(3), GAINED, "Carries the instruction in part", False),
+        (Agreement(0), IDLE, "Does not carry the instruction", True),
+        (Agreement(0), None, "Does not carry the instruction", True),
+        (Agreement(0), GAINED, "Does not carry the instruction", False),
+        (Agreement(0, 3), IDLE, "Does not carry the instruction", False),
     ],
 )
-def test_checks_tell_what_agreement_was_worth_on_unseen_tasks_where_that_is_known(
-    same: int, title: str, doubt: bool
+def test_checks_tell_whether_the_instruction_is_carried_and_doubt_with_reason(
+    agreement: Agreement, outlook: Outlook | None, title: str, doubt: bool
 ) -> None:
-    known = Inspection(0.4, {}, (), 16, Agreement(same), Outlook())
-    html = checks_html("done", known)  # type: ignore[arg-type]
+    found = Inspection(0.4, {}, (), 16, agreement, outlook)
+    html = checks_html("done", found)  # type: ignore[arg-type]
     assert f"<b>{title}</b>" in html
-    assert f"{same}/8" in html
-    assert "On 12 unseen tasks with as much agreement" in html
-    assert "changed the score by +0.43 (+0.22 to +0.61)" in html
+    assert f"{agreement.same}/{agreement.num_prompts}" in html
+    assert ("is-doubt" in html) == doubt
+    assert ("does not carry your instruction" in warning_html(found)) == doubt  # type: ignore[arg-type]
+
+
+def test_few_prompts_earn_no_tick() -> None:
+    found = Inspection(None, {}, (), 3, Agreement(3, 3))
+    assert "dnd-icon-check" not in checks_html("done", found)  # type: ignore[arg-type]
+
+
+def test_checks_tell_what_agreement_was_worth_on_unseen_tasks_where_that_is_known() -> None:
+    known = Inspection(0.4, {}, (), 16, Agreement(8), GAINED)
+    html = checks_html("done", known)  # type: ignore[arg-type]
+    assert "On 12 unseen tasks with about as much agreement" in html
+    assert "changed the score by +0.43 (+0.22 to +0.61) without the instruction" in html
     assert "Rank correlation of agreement and gain: +0.57." in html
-    assert ("does not carry your instruction" in warning_html(known)) == doubt  # type: ignore[arg-type]
     unknown = checks_html("done", replace(known, outlook=None))  # type: ignore[arg-type]
-    assert title in unknown
     assert "unseen task" not in unknown
     unranked = replace(known, outlook=Outlook(rank_correlation=None))
     assert "Rank" not in checks_html("done", unranked)  # type: ignore[arg-type]
 
 
-def test_an_adapter_is_called_too_strong_only_beside_examined_ones() -> None:
-    strong = Inspection(12.5, {}, (), 16, Agreement(8), Outlook())
-    assert "more than any adapter examined" in checks_html("done", strong)  # type: ignore[arg-type]
-    assert warning_html(strong) == ""  # type: ignore[arg-type]
-    unknown = replace(strong, outlook=None)
-    assert "more than any" not in checks_html("done", unknown)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("effect", "strongest", "told"), [(12.5, 12.0, True), (12.5, None, False), (20.5, None, True)]
+)
+def test_an_adapter_is_called_too_strong_beside_examined_ones_or_a_plain_bound(
+    effect: float, strongest: float | None, told: bool
+) -> None:
+    found = Inspection(effect, {}, (), 16, Agreement(8), None, strongest)
+    assert ("unusually much" in checks_html("done", found)) == told  # type: ignore[arg-type]
+    assert warning_html(found) == ""  # type: ignore[arg-type]
 
 
 def test_prompts_without_an_instruction_are_told_so_and_cast_no_doubt() -> None:
     found = Inspection(0.4, {}, (), 16)
     assert "No instruction to leave out" in checks_html("done", found)  # type: ignore[arg-type]
     assert warning_html(found) == ""  # type: ignore[arg-type]
+
+
+def test_a_refined_adapter_is_not_praised_for_what_it_was_taught() -> None:
+    found = Inspection(0.4, {}, (), 16)
+    html = checks_html("done", found, refined=True)  # type: ignore[arg-type]
+    assert "Refined on your prompts" in html
+    assert "instruction to leave out" not in html
+    assert warning_html(found, refined=True) == ""  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("changes", [{}, {"failures": []}], ids=["some shown", "none shown"])

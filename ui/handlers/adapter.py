@@ -115,7 +115,7 @@ def _checked(made: Made) -> Updates:
         return {"checks": checks_html("running"), "warning": ""}
     warning = warning_html(made.inspection, refined=made.refined)
     updates: Updates = {
-        "checks": checks_html("done", made.inspection),
+        "checks": checks_html("done", made.inspection, refined=made.refined),
         "warning": warning,
     }
     if warning and not made.refined:

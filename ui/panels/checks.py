@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Literal
 
 import gradio as gr
 
+from dnd_engine.config import AGREEMENT_BANDS
 from ui import text
 from ui.markup import esc, icon
 
 if TYPE_CHECKING:
-    from dnd_engine.inspection import Inspection
+    from dnd_engine.agreement import Agreement
+    from dnd_engine.inspection import Inspection, Outlook
 
 __all__ = [
     "ChecksPanel",
@@ -26,9 +28,12 @@ __all__ = [
 
 NO_EFFECT = 0.01
 """Nats of KL on the next token below which answers hardly ever differ."""
-CARRIES, CARRIES_SOME = 0.49, 0.12
-"""Share of prompts answered as the instructed model does: four of eight, and one of eight. The
-report card tells gains by the same bands."""
+STRONG = 20.0
+"""Nats above which answers tend to fall apart, where no examination says how strong adapters of a
+generator are. Adapters of the shipped one reach twelve."""
+_, CARRIES_SOME, CARRIES = (low for low, _ in AGREEMENT_BANDS)
+ENOUGH_PROMPTS = 4
+"""Fewer say nothing of how often an adapter agrees."""
 
 _RAMP_STEPS = 5
 
@@ -59,34 +64,47 @@ def checks_panel() -> ChecksPanel:
     return ChecksPanel(view=gr.HTML(checks_html("none"), elem_id="dnd-checks", padding=False))
 
 
-def verdicts(inspection: "Inspection") -> list[Verdict]:
+def verdicts(inspection: "Inspection", *, refined: bool = False) -> list[Verdict]:
     """Judge an inspection, by what was examined where there is something."""
     found: list[Verdict] = []
-    outlook, agreement = inspection.outlook, inspection.agreement
     if (effect := inspection.effect) is not None:
+        too_strong = STRONG if inspection.strongest is None else inspection.strongest
         if effect < NO_EFFECT:
             found.append(Verdict("nothing", f"{effect:.2g}", "warn"))
-        elif outlook is not None and effect > outlook.strongest:
+        elif effect > too_strong:
             found.append(Verdict("strongest", f"{effect:.2g}", "warn"))
         else:
             found.append(Verdict("changes", f"{effect:.2g}", "check"))
-    if agreement is not None:
-        told = f"{agreement.same}/{agreement.num_prompts}"
-        if agreement.share >= CARRIES:
-            found.append(Verdict("carries", told, "check"))
-        elif agreement.share >= CARRIES_SOME:
-            found.append(Verdict("carries_some", told, "info"))
-        else:
-            found.append(Verdict("carries_none", told, "warn"))
+    if refined:
+        found.append(Verdict("refined", "", "info"))
+    elif inspection.agreement is not None:
+        found.append(_carrying(inspection.agreement, inspection.outlook))
     elif inspection.num_prompts:
         found.append(Verdict("untold", "", "info"))
     return found
+
+
+def _carrying(agreement: "Agreement", outlook: "Outlook | None") -> Verdict:
+    """Judge how often the instruction is not needed: doubt only where there is a reason."""
+    told = f"{agreement.same}/{agreement.num_prompts}"
+    name = "carries_none"
+    mark: Literal["check", "info", "warn"] = "warn"
+    if agreement.share >= CARRIES:
+        name, mark = "carries", "check"
+    elif agreement.share >= CARRIES_SOME:
+        name, mark = "carries_some", "info"
+    gained = outlook is not None and outlook.low > 0
+    if agreement.num_prompts < ENOUGH_PROMPTS or (mark == "warn" and gained):
+        mark = "info"
+    return Verdict(name, told, mark)
 
 
 def checks_html(
     state: Literal["none", "running", "failed", "done"],
     inspection: "Inspection | None" = None,
     message: str = "",
+    *,
+    refined: bool = False,
 ) -> str:
     """Draw the panel in one of its states."""
     head, body = "", ""
@@ -105,7 +123,7 @@ def checks_html(
     elif inspection is not None:
         count = inspection.num_prompts
         head = f"<span class='dnd-facts'>on {text.count(count, 'prompt')} of yours</span>"
-        body = _verdicts_html(inspection)
+        body = _verdicts_html(inspection, refined)
         body += _effect_html(inspection.effect)
         body += _nearest_html(inspection)
     return (
@@ -116,8 +134,8 @@ def checks_html(
 
 def warning_html(inspection: "Inspection", *, refined: bool = False) -> str:
     """Draw the warning about an adapter that is unlikely to help; empty if none is due."""
-    names = {verdict.name for verdict in verdicts(inspection)}
-    reasons = [words for name, words in text.WARNINGS.items() if name in names]
+    doubts = {v.name for v in verdicts(inspection, refined=refined) if v.doubt}
+    reasons = [words for name, words in text.WARNINGS.items() if name in doubts]
     if not reasons:
         return ""
     way_out = text.WARNING_TRY_REFINED if refined else text.WARNING_TRY
@@ -127,9 +145,9 @@ def warning_html(inspection: "Inspection", *, refined: bool = False) -> str:
     )
 
 
-def _verdicts_html(inspection: "Inspection") -> str:
+def _verdicts_html(inspection: "Inspection", refined: bool) -> str:
     lines = []
-    for verdict in verdicts(inspection):
+    for verdict in verdicts(inspection, refined=refined):
         title, more = text.VERDICTS[verdict.name]
         if verdict.name.startswith("carries"):
             more = f"{more} {_outlook(inspection)}".strip()
