@@ -79,7 +79,7 @@ def test_a_card_names_structure_training_and_data() -> None:
         "step 75, the best validation",
         "1.500 nats per answer token with the task's prompts, 2.500 with another family's; +0.500 "
         "where only the operation is another family's",
-        "3 tasks of 2 families, and 4 of their variants in other answer formats",
+        "3 tasks of 2 families, and 4 variants of them (answer formats, labels)",
         "Families that only validated: none.",
         "Left out: licence classes nc-or-research.",
         "| MIT | 2 |",

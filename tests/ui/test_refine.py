@@ -239,7 +239,7 @@ def test_a_doubtful_adapter_comes_with_the_offer_and_a_refined_one_without(
     assert updates["warning"] == ""
     assert "refine_box" not in updates
     assert updates["download"].variant == "primary"
-    assert "refined on your own prompts since" in updates["checks"]
+    assert "Refined on your prompts" in updates["checks"]
     assert on.undo(session)["refine_box"].visible is True
 
 
