@@ -6,7 +6,7 @@ with its own generator of the same seed. Knows messages and logits; knows no pro
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,7 +65,7 @@ def decode(
     base: BaseModel,
     host: LoRAHost,
     conversations: Sequence[Sequence[Message]],
-    worn: FittedLoRA | None,
+    worn: Callable[[], FittedLoRA | None],
     sampling: Sampling,
     lock: threading.Lock,
 ) -> Iterator[list[Reply]]:
@@ -78,7 +78,8 @@ def decode(
         base: The frozen model.
         host: Its adapter host.
         conversations: One per row, each ending with the user's message.
-        worn: An adapter for each row, or None.
+        worn: Asked before every token for an adapter of each row, or None; what is read of the
+            conversation keeps the keys and values of the adapter it was read with.
         sampling: The same for all rows.
         lock: Guards the base and what it wears.
 
@@ -95,11 +96,11 @@ def decode(
         )
     rows = [_Row(base, prompt, sampling) for prompt in prompts]
     ids, mask = _left_pad(prompts, base.tokenizer.pad_token_id or 0, base.device)
-    worn = worn and worn.without_bare()
     cache = DynamicCache()
     started = time.monotonic()
     while True:
-        with lock, host.wearing(worn):
+        wearing = worn()
+        with lock, host.wearing(wearing):
             logits = _next_logits(base.model, ids, mask, cache)
         for row, row_logits in zip(rows, logits, strict=True):
             row.take(row_logits, started)

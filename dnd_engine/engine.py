@@ -32,7 +32,7 @@ from dnd_engine.adapter import (
 from dnd_engine.agreement import Agreement, agreement
 from dnd_engine.asset_files import asset_path
 from dnd_engine.buckets import Bucket, check_buckets, draw_prompt_batch
-from dnd_engine.chat import ChatStep, Message, decode
+from dnd_engine.chat import ChatStep, Message, Reply, decode
 from dnd_engine.config import (
     EFFECT_PROMPTS,
     MIXES,
@@ -77,7 +77,7 @@ from dnd_engine.steps import finish
 from dnd_engine.training.refine import Refined, refine
 from dnd_engine.training.tasks import Example
 
-__all__ = ["Engine", "EngineInfo", "Progress"]
+__all__ = ["Engine", "EngineInfo", "Progress", "Side"]
 
 _REFINED = "-refined"
 """At the end of a refined adapter's name, once."""
@@ -132,6 +132,19 @@ class EngineInfo:
     num_training_tasks: int
     prompt_batch_size: int
     seconds: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of a comparison: whom to ask, and what."""
+
+    messages: Sequence[Message]
+    """Its conversation, ending with the user's message."""
+    adapter: Adapter | None = None
+    """None asks the base."""
+    strength: Callable[[], float] | None = None
+    """Asked before every token, so that a strength can change while the answer is written; None
+    keeps the adapter's own."""
 
 
 class Engine:
@@ -467,14 +480,46 @@ class Engine:
         Raises:
             ChatError: If a conversation is malformed or too long.
         """
-        sampling = sampling or Sampling()
-        conversations = [base_messages]
-        worn = None
+        sides = [Side(base_messages)]
         if adapter is not None:
-            conversations.append(adapted_messages or base_messages)
-            worn = self._fit_twin(adapter)
-        for replies in decode(self._base, self._host, conversations, worn, sampling, self._lock):
+            sides.append(Side(adapted_messages or base_messages, adapter))
+        for replies in self.compare(sides, sampling):
             yield ChatStep(replies[0], replies[1] if adapter is not None else None)
+
+    def compare(
+        self, sides: Sequence[Side], sampling: Sampling | None = None
+    ) -> Iterator[list[Reply]]:
+        """Answer each side in one batch, token by token: adapters beside each other or the base.
+
+        Args:
+            sides: One a row.
+            sampling: The same for all; each row draws the same random numbers.
+
+        Yields:
+            All answers so far, side by side. Closing the iterator stops at the next token.
+
+        Raises:
+            ChatError: If a conversation is malformed or too long.
+            ConfigError: If a strength lies out of bounds.
+        """
+        strengths: list[float | None] = []
+        worn: FittedLoRA | None = None
+
+        def wear() -> FittedLoRA | None:
+            nonlocal strengths, worn
+            now = [
+                None if s.adapter is None else s.strength() if s.strength else s.adapter.strength
+                for s in sides
+            ]
+            if now != strengths:
+                worn = self._fit_sides([side.adapter for side in sides], now)
+                strengths = now
+            return worn
+
+        conversations = [side.messages for side in sides]
+        yield from decode(
+            self._base, self._host, conversations, wear, sampling or Sampling(), self._lock
+        )
 
     def inspect(self, adapter: Adapter, prompts: Sequence[str] = ()) -> Inspection:
         """Measure an adapter; effect and agreement need prompts, of which the first 16 are used.
@@ -645,8 +690,19 @@ class Engine:
 
     def _fit_twin(self, adapter: Adapter) -> FittedLoRA:
         """Nothing for the first half of the rows, the adapter for the second."""
-        tokens = adapter.worn_tokens
-        return self._host.fit(torch.stack([torch.zeros_like(tokens), tokens]), adapter.layout)
+        return self._fit_sides([None, adapter], [None, adapter.strength])
+
+    def _fit_sides(
+        self, adapters: Sequence[Adapter | None], strengths: Sequence[float | None]
+    ) -> FittedLoRA:
+        """One group of rows for each adapter; None stays the base, and so does strength 0."""
+        fitted = [
+            self._host.fit(adapter.with_strength(strength).worn_tokens[None], adapter.layout)
+            if adapter is not None and strength
+            else None
+            for adapter, strength in zip(adapters, strengths, strict=True)
+        ]
+        return FittedLoRA.stack(fitted).without_bare()
 
     def _chat_text(self, prompt: str) -> str:
         return str(

@@ -5,7 +5,7 @@ manager is open, and add nothing otherwise. Training uses one adapter per task o
 one zero and one real adapter. Knows weight tokens and modules; knows no prompts and no files.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -116,6 +116,34 @@ class FittedLoRA:
     """Layer path to A^T (groups, in, r) and scaled B^T (groups, r, out)."""
     num_bare: int = 0
     """Groups of rows that stand before those of `factors` and wear nothing."""
+
+    @classmethod
+    def stack(cls, fitted: "Sequence[FittedLoRA | None]") -> "FittedLoRA":
+        """One group for each adapter, whatever ranks and layers they have; None wears nothing.
+
+        Lower ranks are filled up with zeros, which add nothing.
+
+        Args:
+            fitted: Of one group each.
+        """
+        found: dict[str, list[tuple[Tensor, Tensor] | None]] = {}
+        for group, one in enumerate(fitted):
+            for path, factors in (one.factors if one else {}).items():
+                found.setdefault(path, [None] * len(fitted))[group] = factors
+        stacked = {}
+        for path, groups in found.items():
+            some = [factors for factors in groups if factors is not None]
+            r = max(down.shape[-1] for down, _ in some)
+            down, up = some[0]
+            downs = down.new_zeros(len(groups), down.shape[1], r)
+            ups = up.new_zeros(len(groups), r, up.shape[2])
+            for group, factors in enumerate(groups):
+                if factors is not None:
+                    width = factors[0].shape[-1]
+                    downs[group, :, :width] = factors[0][0]
+                    ups[group, :width] = factors[1][0]
+            stacked[path] = (downs, ups)
+        return cls(stacked)
 
     def without_bare(self) -> "FittedLoRA":
         """The same, leading groups whose B is zero no longer computed: their rows stay the base's.

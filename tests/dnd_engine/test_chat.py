@@ -37,8 +37,16 @@ def answer(
     sampling: Sampling = GREEDY,
 ) -> list[Reply]:
     """The finished replies."""
-    *_, last = decode(base, host, conversations, worn, sampling, threading.Lock())
+    *_, last = decode(base, host, conversations, lambda: worn, sampling, threading.Lock())
     return last
+
+
+def wearing(worn: FittedLoRA | None) -> Callable[[], FittedLoRA | None]:
+    """The same at every token."""
+    return lambda: worn
+
+
+BARE = wearing(None)
 
 
 def texts(replies: Sequence[Reply]) -> list[str]:
@@ -134,7 +142,7 @@ def test_a_finished_row_stays_as_it_is_while_the_other_goes_on(
     first, second = greedy_ids(base, SHORT), greedy_ids(base, LONG)
     end = next(token for token in first[2:] if token not in second)
     monkeypatch.setattr(chat, "end_tokens", lambda base: {end})
-    steps = list(decode(base, host, [SHORT, LONG], None, GREEDY, threading.Lock()))
+    steps = list(decode(base, host, [SHORT, LONG], BARE, GREEDY, threading.Lock()))
     length = first.index(end) + 1
     assert len(steps) == 24 > length
     assert {step[0].text for step in steps[length - 1 :]} == {steps[-1][0].text}
@@ -162,7 +170,7 @@ def test_a_token_read_alone_is_read_as_in_one_pass(base: BaseModel) -> None:
 
 
 def test_every_step_brings_one_token_to_every_row(base: BaseModel, host: LoRAHost) -> None:
-    steps = list(decode(base, host, [SHORT, LONG], None, GREEDY, threading.Lock()))
+    steps = list(decode(base, host, [SHORT, LONG], BARE, GREEDY, threading.Lock()))
     assert [[reply.num_tokens for reply in step] for step in steps] == [
         [n, n] for n in range(1, 25)
     ]
@@ -181,7 +189,7 @@ def test_the_answer_ends_at_the_limit(base: BaseModel, host: LoRAHost) -> None:
 def test_the_lock_is_free_between_tokens_and_after_closing(base: BaseModel, host: LoRAHost) -> None:
     """A visitor who stops reading must not stop the others."""
     lock = threading.Lock()
-    stream = decode(base, host, [SHORT, SHORT], twin(host), GREEDY, lock)
+    stream = decode(base, host, [SHORT, SHORT], wearing(twin(host)), GREEDY, lock)
     next(stream)
     assert not lock.locked()
     stream.close()  # type: ignore[attr-defined]  # a generator
@@ -199,7 +207,7 @@ def test_a_failing_step_frees_the_lock_and_takes_the_adapter_off(
     with monkeypatch.context() as patch:
         patch.setattr(chat, "_next_logits", fail)
         with pytest.raises(RuntimeError, match="out of memory"):
-            next(decode(base, host, [SHORT, SHORT], twin(host), GREEDY, lock))
+            next(decode(base, host, [SHORT, SHORT], wearing(twin(host)), GREEDY, lock))
     assert not lock.locked()
     assert answer(base, host, [SHORT])[0].text == before
 
@@ -212,9 +220,29 @@ def test_two_chats_that_take_turns_do_not_disturb_each_other(
     alone = [texts(answer(base, host, [SHORT, SHORT], worn)) for worn in (one, two)]
     assert alone[0] != alone[1]
     lock = threading.Lock()
-    streams = [decode(base, host, [SHORT, SHORT], worn, GREEDY, lock) for worn in (one, two)]
+    streams = [
+        decode(base, host, [SHORT, SHORT], wearing(worn), GREEDY, lock) for worn in (one, two)
+    ]
     *_, last = zip(*streams, strict=True)
     assert [texts(replies) for replies in last] == alone
+
+
+def test_what_is_worn_may_change_while_an_answer_is_written(
+    base: BaseModel, host: LoRAHost
+) -> None:
+    one, two = twin(host, seed=1), twin(host, seed=2)
+    asked: list[FittedLoRA] = []
+
+    def wear() -> FittedLoRA:
+        asked.append(one if len(asked) < 6 else two)
+        return asked[-1]
+
+    *_, changed = decode(base, host, [SHORT, SHORT], wear, GREEDY, threading.Lock())
+    assert len(asked) == 24
+    first, second = (answer(base, host, [SHORT, SHORT], worn) for worn in (one, two))
+    assert changed[0].text == first[0].text
+    assert changed[1].text[:4] == first[1].text[:4]
+    assert changed[1].text not in (first[1].text, second[1].text)
 
 
 def scripted(ids: Sequence[int]) -> Callable[..., torch.Tensor]:
@@ -236,7 +264,7 @@ def test_unfinished_characters_are_held_back(
     assert len(ids) == 1 + 3 + 4 + 1
     monkeypatch.setattr(chat, "_next_logits", scripted(ids))
     sampling = replace(GREEDY, max_new_tokens=len(ids))
-    steps = list(decode(base, host, [SHORT], None, sampling, threading.Lock()))
+    steps = list(decode(base, host, [SHORT], BARE, sampling, threading.Lock()))
     assert [step[0].text for step in steps] == [
         *("a", "a", "a", "a漢", "a漢", "a漢", "a漢", "a漢🙂", "a漢🙂b")
     ]
@@ -248,7 +276,7 @@ def test_a_character_that_never_ends_shows_in_the_last_step(
     ids = base.tokenizer("a漢")["input_ids"][:3]
     monkeypatch.setattr(chat, "_next_logits", scripted(ids))
     steps = list(
-        decode(base, host, [SHORT], None, replace(GREEDY, max_new_tokens=3), threading.Lock())
+        decode(base, host, [SHORT], BARE, replace(GREEDY, max_new_tokens=3), threading.Lock())
     )
     assert [step[0].text for step in steps] == ["a", "a", "a\ufffd"]
 
@@ -272,7 +300,7 @@ def test_unfinished_characters_of_byte_fallback_are_held_back(
             replace(base, tokenizer=tokenizer),
             host,
             [SHORT],
-            None,
+            BARE,
             replace(GREEDY, max_new_tokens=5),
             threading.Lock(),
         )

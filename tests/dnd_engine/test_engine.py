@@ -15,7 +15,7 @@ from dnd_engine.activations import BaseActivations
 from dnd_engine.buckets import Bucket
 from dnd_engine.config import EngineConfig, PromptLimits, RefineConfig, Sampling
 from dnd_engine.encoder import POOLED_LENGTH, PromptEncoder
-from dnd_engine.engine import Engine, Progress
+from dnd_engine.engine import Engine, Progress, Side
 from dnd_engine.errors import (
     BucketError,
     ConfigError,
@@ -333,8 +333,7 @@ def test_a_strength_out_of_bounds_is_refused(engine: Engine, strength: float) ->
 def texts(engine: Engine, adapter: object, sampling: Sampling | None = None) -> tuple[str, str]:
     sampling = sampling or Sampling(max_new_tokens=12)
     *_, last = engine.chat(user("Hi"), adapter=adapter, sampling=sampling)  # type: ignore[arg-type]
-    assert last.adapted is not None
-    return last.base.text, last.adapted.text
+    return last.base.text, last.adapted.text if last.adapted else ""
 
 
 def test_without_an_adapter_only_the_base_answers(engine: Engine) -> None:
@@ -353,6 +352,35 @@ def test_the_adapted_model_may_remember_answers_of_its_own(engine: Engine) -> No
     assert other.adapted is not None
     assert last.base.text == texts(engine, made)[0]
     assert last.adapted.text == other.adapted.text
+
+
+def test_any_two_adapters_can_be_compared(engine: Engine) -> None:
+    one, two = make_adapter(), make_adapter(seed=1).with_strength(0.5)
+    sampling = Sampling(max_new_tokens=12)
+    *_, last = engine.compare([Side(user("Hi"), one), Side(user("Hi"), two)], sampling)
+    assert [reply.text for reply in last] == [texts(engine, a)[1] for a in (one, two)]
+    *_, last = engine.compare([Side(user("Hi"), one), Side(user("Hi"))], sampling)
+    assert [reply.text for reply in last] == list(texts(engine, one)[::-1])
+
+
+def test_a_strength_may_change_while_the_answer_is_written(engine: Engine) -> None:
+    made, sampling = make_adapter(), Sampling(max_new_tokens=12)
+    strength = [0.0]
+    side = Side(user("Hi"), made, lambda: strength[0])
+    *_, last = engine.compare([side], sampling)
+    base_text, adapted_text = texts(engine, made)
+    assert last[0].text == base_text
+    for replies in engine.compare([side], sampling):
+        last, strength[0] = replies, float(replies[0].num_tokens > 3)
+    assert last[0].text[:3] == base_text[:3]
+    assert last[0].text not in (base_text, adapted_text)
+
+
+def test_the_base_is_the_base_after_many_adapters(engine: Engine) -> None:
+    """Whoever stands beside it, whatever stood there before."""
+    before = texts(engine, None)[0]
+    for seed in range(8):
+        assert texts(engine, make_adapter(seed=seed).with_strength(1 - seed / 4))[0] == before
 
 
 def test_no_strength_answers_as_the_base(engine: Engine) -> None:

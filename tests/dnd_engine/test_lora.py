@@ -6,7 +6,7 @@ from torch import Tensor
 
 from dnd_engine.errors import LayoutMismatchError
 from dnd_engine.layout import LoRALayout, LoRASpec, Target
-from dnd_engine.lora import LoRAHost
+from dnd_engine.lora import FittedLoRA, LoRAHost
 from dnd_engine.models import BaseModel
 from dnd_engine.weight_tokens import detokenize
 from tests.dnd_engine.tiny import CONFIG, LAYOUT, delta, ids_of, random_tokens, tiny_llama
@@ -150,6 +150,28 @@ def test_only_leading_groups_are_left_out(base: BaseModel) -> None:
         full = logits(base.model)
     with host.wearing(lean):
         assert_same(logits(base.model), full)
+
+
+def test_adapters_of_unlike_ranks_and_layers_stand_in_one_batch(base: BaseModel) -> None:
+    """Each group's logits are those it has alone, in an order that leaves nothing at the front."""
+    host = LoRAHost(base.model, LAYOUT)
+    spec = LoRASpec(r=2, lora_alpha=6, target_modules=("q_proj",))
+    small = LoRALayout.from_config(CONFIG, spec)
+    torch.manual_seed(3)
+    tokens = torch.randn(1, small.num_tokens, 2, small.width)
+    fitted = [host.fit(random_tokens()[None]), None, host.fit(tokens, small)]
+    before = logits(base.model)
+    alone = []
+    for one in fitted:
+        with host.wearing(one):
+            alone.append(logits(base.model))
+    rows = len(before)
+    with host.wearing(FittedLoRA.stack(fitted)):
+        together = logits(base.model, IDS.repeat(3, 1))
+    for group, expected in enumerate(alone):
+        assert_same(together[group * rows : (group + 1) * rows], expected)
+    assert not torch.isclose(alone[0], alone[2]).all()
+    assert_same(together[rows : 2 * rows], before)
 
 
 def test_adapters_that_add_nothing_are_not_computed_at_all(base: BaseModel) -> None:
