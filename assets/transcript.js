@@ -1,5 +1,6 @@
 // One side of the twin chat. Gradio replaces the markup at every step of a stream; this keeps the
-// newest words in view unless the reader has scrolled up, and copies the last answer.
+// newest words in view unless the reader has scrolled up, copies the last answer, and tells Python
+// which of its buttons was pressed.
 let follow = true;
 
 function log() { return element.querySelector(".dnd-log"); }
@@ -15,8 +16,9 @@ watch("value", () => {
 });
 
 element.addEventListener("click", async (event) => {
-  const button = event.target.closest(".dnd-copy");
-  if (!button) return;
+  const button = event.target.closest(".dnd-tool");
+  if (button?.dataset.event) trigger(button.dataset.event);
+  if (!button?.matches(".dnd-copy")) return;
   const answers = element.querySelectorAll(".dnd-answer-text");
   const last = answers[answers.length - 1];
   if (!last) return;

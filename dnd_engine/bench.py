@@ -588,7 +588,8 @@ class _Training(_Measurement):
             parts[f"part.{name}"] = spent[0]
 
         dtype = best_dtype(self._device)
-        with part("decoder_forward"), torch.autocast(self._device.type, dtype):
+        mixed = torch.autocast(self._device.type, dtype, enabled=dtype != torch.float32)
+        with part("decoder_forward"), mixed:
             tokens = generator(generator.standardise(prompts, mask))
         leaf = tokens.detach().requires_grad_()
         with self._engine.exclusive() as (base, host):

@@ -77,7 +77,7 @@ from dnd_engine.steps import finish
 from dnd_engine.training.refine import Refined, refine
 from dnd_engine.training.tasks import Example
 
-__all__ = ["Engine", "EngineInfo", "Progress", "Side"]
+__all__ = ["Engine", "EngineInfo", "Progress"]
 
 _REFINED = "-refined"
 """At the end of a refined adapter's name, once."""
@@ -132,19 +132,6 @@ class EngineInfo:
     num_training_tasks: int
     prompt_batch_size: int
     seconds: dict[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One side of a comparison: whom to ask, and what."""
-
-    messages: Sequence[Message]
-    """Its conversation, ending with the user's message."""
-    adapter: Adapter | None = None
-    """None asks the base."""
-    strength: Callable[[], float] | None = None
-    """Asked before every token, so that a strength can change while the answer is written; None
-    keeps the adapter's own."""
 
 
 class Engine:
@@ -480,20 +467,30 @@ class Engine:
         Raises:
             ChatError: If a conversation is malformed or too long.
         """
-        sides = [Side(base_messages)]
+        conversations = [base_messages]
+        adapters: list[Adapter | None] = [None]
         if adapter is not None:
-            sides.append(Side(adapted_messages or base_messages, adapter))
-        for replies in self.compare(sides, sampling):
+            conversations.append(adapted_messages or base_messages)
+            adapters.append(adapter)
+        for replies in self.compare(conversations, adapters, sampling=sampling):
             yield ChatStep(replies[0], replies[1] if adapter is not None else None)
 
     def compare(
-        self, sides: Sequence[Side], sampling: Sampling | None = None
+        self,
+        conversations: Sequence[Sequence[Message]],
+        adapters: Sequence[Adapter | None],
+        *,
+        sampling: Sampling | None = None,
+        strengths: Sequence[Callable[[], float] | None] | None = None,
     ) -> Iterator[list[Reply]]:
-        """Answer each side in one batch, token by token: adapters beside each other or the base.
+        """Answer as several models in one batch, token by token.
 
         Args:
-            sides: One a row.
-            sampling: The same for all; each row draws the same random numbers.
+            conversations: One for each model, ending with the user's message.
+            adapters: What each wears; None is the base.
+            sampling: The same for all; each draws the same random numbers.
+            strengths: Asked before every token, so that a strength can change while an answer is
+                written; None keeps the adapter's own.
 
         Yields:
             All answers so far, side by side. Closing the iterator stops at the next token.
@@ -502,21 +499,20 @@ class Engine:
             ChatError: If a conversation is malformed or too long.
             ConfigError: If a strength lies out of bounds.
         """
-        strengths: list[float | None] = []
+        current: list[float | None] | None = None
         worn: FittedLoRA | None = None
+        asked = strengths or [None] * len(adapters)
 
         def wear() -> FittedLoRA | None:
-            nonlocal strengths, worn
+            nonlocal current, worn
             now = [
-                None if s.adapter is None else s.strength() if s.strength else s.adapter.strength
-                for s in sides
+                None if adapter is None else strength() if strength else adapter.strength
+                for adapter, strength in zip(adapters, asked, strict=True)
             ]
-            if now != strengths:
-                worn = self._fit_sides([side.adapter for side in sides], now)
-                strengths = now
+            if now != current:
+                worn, current = self._fit_sides(adapters, now), now
             return worn
 
-        conversations = [side.messages for side in sides]
         yield from decode(
             self._base, self._host, conversations, wear, sampling or Sampling(), self._lock
         )

@@ -126,22 +126,20 @@ class FittedLoRA:
         Args:
             fitted: Of one group each.
         """
-        found: dict[str, list[tuple[Tensor, Tensor] | None]] = {}
+        found: dict[str, dict[int, tuple[Tensor, Tensor]]] = {}
         for group, one in enumerate(fitted):
             for path, factors in (one.factors if one else {}).items():
-                found.setdefault(path, [None] * len(fitted))[group] = factors
+                found.setdefault(path, {})[group] = factors
         stacked = {}
         for path, groups in found.items():
-            some = [factors for factors in groups if factors is not None]
-            r = max(down.shape[-1] for down, _ in some)
-            down, up = some[0]
-            downs = down.new_zeros(len(groups), down.shape[1], r)
-            ups = up.new_zeros(len(groups), r, up.shape[2])
-            for group, factors in enumerate(groups):
-                if factors is not None:
-                    width = factors[0].shape[-1]
-                    downs[group, :, :width] = factors[0][0]
-                    ups[group, :width] = factors[1][0]
+            (_, wide, _), (_, _, out) = (factor.shape for factor in next(iter(groups.values())))
+            r = max(down.shape[-1] for down, _ in groups.values())
+            like, _ = next(iter(groups.values()))
+            downs = like.new_zeros(len(fitted), wide, r)
+            ups = like.new_zeros(len(fitted), r, out)
+            for group, (down, up) in groups.items():
+                downs[group, :, : down.shape[-1]] = down[0]
+                ups[group, : up.shape[1]] = up[0]
             stacked[path] = (downs, ups)
         return cls(stacked)
 

@@ -22,7 +22,7 @@ from ui.panels.prompts import prompts_panel
 from ui.panels.refine import refine_panel
 from ui.panels.report import report_panel
 from ui.panels.stages import stages_panel
-from ui.state import Session, SessionFiles
+from ui.state import Place, Session, SessionFiles
 
 __all__ = ["QUEUE_SIZE", "build_ui"]
 
@@ -75,6 +75,7 @@ def build_ui(handle: EngineHandle, limits: PromptLimits) -> gr.Blocks:
                         norms = gr.HTML("", elem_id="dnd-norms", padding=False)
                     with gr.Column(elem_id="dnd-right", min_width=0):
                         checks = checks_panel()
+                        votes = gr.HTML("", elem_id="dnd-tally", padding=False, visible=False)
             with gr.Tab("Report card", id="report") as report_tab:
                 report = report_panel()
         gr.HTML(f"<footer class='dnd-footer'>{text.FOOTER}</footer>", padding=False)
@@ -92,6 +93,7 @@ def build_ui(handle: EngineHandle, limits: PromptLimits) -> gr.Blocks:
             "stages": stages.view,
             "adapter_box": bar.box,
             "adapter_facts": bar.facts,
+            "shelf": bar.shelf,
             "strength": bar.strength,
             "download": bar.download,
             "refine_open": bar.refine,
@@ -103,14 +105,25 @@ def build_ui(handle: EngineHandle, limits: PromptLimits) -> gr.Blocks:
             "refine_stop": refine.stop,
             "refine_later": refine.later,
             "compare_head": compare.head,
-            "base_pane": compare.base,
-            "adapted_pane": compare.adapted,
+            "beside": compare.beside,
+            "differences": compare.differences,
+            "blind": compare.blind,
+            "left_pane": compare.left,
+            "right_pane": compare.right,
+            "vote_row": compare.vote_row,
             "box": compare.box,
             "send": compare.send,
             "stop_chat": compare.stop,
+            "again": compare.again,
+            "mode": compare.mode,
+            "keep_row": compare.keep_row,
+            "keep_markdown": compare.keep_markdown,
+            "keep_json": compare.keep_json,
+            "keep_votes": compare.keep_votes,
             "suggestions_row": compare.suggestions_row,
             **{f"suggestion_{i}": button for i, button in enumerate(compare.suggestions)},
             "checks": checks.view,
+            "votes": votes,
             "norms": norms,
             "report_controls": report.controls,
             "report_group": report.group,
@@ -125,7 +138,7 @@ def build_ui(handle: EngineHandle, limits: PromptLimits) -> gr.Blocks:
             return {"fn": _by_slot(handler, chosen), "outputs": list(chosen.values())}
 
         # The engine loads while the page is used already.
-        load_slots = "header load_box load retry timer base_pane"
+        load_slots = "header load_box load retry timer left_pane"
         demo.load(**does(on.open_page, load_slots), **_AT_ONCE)
         header.timer.tick(**does(on.refresh_load, load_slots), **_AT_ONCE)
         header.retry.click(**does(on.retry_load, load_slots), **_AT_ONCE)
@@ -160,8 +173,8 @@ def build_ui(handle: EngineHandle, limits: PromptLimits) -> gr.Blocks:
             "refine_start refine_stop refine_later"
         )
         shown = (
-            "stages adapter_box adapter_facts strength download undo warning refine_box checks "
-            "norms compare_head base_pane adapted_pane"
+            "stages adapter_box adapter_facts shelf strength download undo warning refine_box "
+            "checks norms compare_head beside differences blind left_pane right_pane"
         )
         measured = "checks warning refine_box download"
         suggestion_slots = "suggestions_row " + " ".join(
@@ -192,6 +205,10 @@ def build_ui(handle: EngineHandle, limits: PromptLimits) -> gr.Blocks:
             **does(on.check, measured), inputs=session, **_ENGINE, **_QUIET
         ).then(**does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET)
 
+        bar.shelf.input(**does(on.choose, shown), inputs=[session, bar.shelf], **_AT_ONCE).then(
+            **does(on.check, measured), inputs=session, **_ENGINE, **_QUIET
+        ).then(**does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET)
+
         # Strength: scaled at once, verified again before it is offered.
         bar.strength.change(
             **does(on.set_strength, "adapter_facts download"),
@@ -201,23 +218,44 @@ def build_ui(handle: EngineHandle, limits: PromptLimits) -> gr.Blocks:
         ).then(**does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET)
 
         # Chat: one batch, both panes.
-        panes = "base_pane adapted_pane"
-        for ask in (compare.send.click, compare.box.submit):
-            answered = ask(
-                **does(on.ask, f"box send stop_chat {panes}"),
-                inputs=[compare.box, session],
-                **_AT_ONCE,
-            ).then(
-                **does(on.answer, f"send stop_chat {panes}"),
+        panes = "left_pane right_pane"
+        state = f"send stop_chat again vote_row {panes}"
+        kept = "keep_row keep_markdown keep_json keep_votes"
+        questions = [compare.box, compare.mode, session]
+        asked = [
+            ask(**does(on.ask, f"box {state}"), inputs=questions, **_AT_ONCE)
+            for ask in (compare.send.click, compare.box.submit)
+        ]
+        places: tuple[tuple[Any, Place | None], ...] = (
+            (compare.again.click, None),
+            (compare.left.retry, "left"),
+            (compare.right.retry, "right"),
+        )
+        for again, place in places:
+            ask_again = functools.partial(on.ask_again, place=place)
+            asked.append(again(**does(ask_again, state), inputs=session, **_AT_ONCE))
+        for order in asked:
+            answered = order.then(
+                **does(on.answer, f"{state} {kept}"),
                 inputs=[session, *compare.settings],
                 **_ENGINE,
                 **_QUIET,
             )
-            answered.failure(
-                **does(on.chat_broke, f"send stop_chat {panes}"), inputs=session, **_AT_ONCE
-            )
-        for stop, handler in ((compare.stop, on.stop_chat), (compare.clear, on.clear_chat)):
-            stop.click(**does(handler, f"send stop_chat {panes}"), inputs=session, **_AT_ONCE)
+            answered.failure(**does(on.chat_broke, state), inputs=session, **_AT_ONCE)
+        compare.stop.click(**does(on.stop_chat, state), inputs=session, **_AT_ONCE)
+        compare.clear.click(
+            **does(on.clear_chat, f"{state} votes keep_row"), inputs=session, **_AT_ONCE
+        )
+        compare.left.edit(**does(on.edit, f"box mode {state}"), inputs=session, **_AT_ONCE)
+        for control, handler, names in (
+            (compare.beside, on.stand_beside, panes),
+            (compare.differences, on.mark_differences, panes),
+            (compare.blind, on.go_blind, f"{state} strength beside checks votes"),
+        ):
+            control.input(**does(handler, names), inputs=[session, control], **_AT_ONCE)
+        for name, button in zip(text.VOTES, compare.votes, strict=True):
+            vote = functools.partial(on.vote, name)
+            button.click(**does(vote, f"{state} votes {kept}"), inputs=session, **_AT_ONCE)
         for index, button in enumerate(compare.suggestions):
             suggest = functools.partial(on.suggest, index)
             button.click(**does(suggest, "box"), inputs=session, **_AT_ONCE)

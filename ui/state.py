@@ -21,9 +21,34 @@ if TYPE_CHECKING:
     from dnd_engine.inspection import Inspection
     from ui.panels.stages import Stages
 
-__all__ = ["Made", "Reading", "Run", "RunKind", "Session", "SessionFiles", "Turn"]
+__all__ = [
+    "Answer",
+    "AskMode",
+    "Made",
+    "Place",
+    "Reading",
+    "Run",
+    "RunKind",
+    "Session",
+    "SessionFiles",
+    "Turn",
+    "Vote",
+]
 
 RunKind = Literal["synthesis", "refinement"]
+
+AskMode = Literal["written", "bare", "told"]
+"""What is sent: the question as written, its input alone, or the instruction to the left only."""
+
+Place = Literal["left", "right"]
+"""The base, or what is compared in its place, stands left; the adapter in the bar right."""
+
+Vote = Literal["left", "right", "tie", "bad"]
+"""Which answer is better; both bad is not a tie."""
+
+
+_SHELF_SIZE = 20
+"""Adapters that a visit keeps; each takes a few megabytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +84,11 @@ class Made:
     """The verified zip of `adapter`; None until it is written."""
 
     @property
+    def key(self) -> str:
+        """Tells the adapters of a visit apart, whatever their strength."""
+        return self.original.sha256
+
+    @property
     def refined(self) -> bool:
         """Whether it was trained on its prompts since the generator wrote it."""
         return "refined" in self.adapter.provenance
@@ -81,27 +111,63 @@ class Run:
 
 
 @dataclass(slots=True)
+class Answer:
+    """One side of a turn: who was asked, and what came."""
+
+    label: str
+    """Hash of the base, or hash and strength of an adapter."""
+    made: Made | None = None
+    """Whose adapter answers; None for the base."""
+    reply: "Reply | None" = None
+    stopped: bool = False
+    seed: int | None = None
+    """Of the words drawn; None if none were, at temperature 0."""
+    times: int = 0
+    """How often it was asked again; each time draws other words."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether it ended by itself."""
+        return self.reply is not None and self.reply.finished
+
+
+@dataclass(slots=True)
 class Turn:
-    """A question, and what base and adapted model answered."""
+    """A question, and what both sides answered."""
 
     question: str
-    adapter: "Adapter | None" = None
-    """At the strength it had when it was asked."""
-    label: str = ""
-    """Hash and strength of the adapter that was asked; empty for the base alone."""
-    base_label: str = ""
-    base: "Reply | None" = None
-    adapted: "Reply | None" = None
-    stopped: bool = False
+    left: Answer
+    right: Answer | None = None
+    """None if it was asked before there was an adapter."""
+    mode: AskMode = "written"
+    running: frozenset[Place] = frozenset()
+    """Sides that words still come from."""
     waiting: str = ""
     """Why nothing comes yet."""
     error: str = ""
+    swapped: bool = False
+    """Whether the sides change places while the comparison is blind."""
+    vote: Vote | None = None
 
     @property
     def finished(self) -> bool:
         """Whether no more words will come."""
-        replies = [reply for reply in (self.base, self.adapted) if reply is not None]
-        return bool(self.stopped or self.error or (replies and all(r.finished for r in replies)))
+        return not self.running
+
+    @property
+    def sides(self) -> dict[Place, Answer]:
+        """Those that were asked."""
+        sides: dict[Place, Answer] = {"left": self.left}
+        if self.right is not None:
+            sides["right"] = self.right
+        return sides
+
+    @property
+    def complete(self) -> bool:
+        """Whether there are two whole answers to compare."""
+        return self.finished and all(
+            side is not None and side.reply is not None for side in (self.left, self.right)
+        )
 
 
 @dataclass(slots=True)
@@ -111,6 +177,15 @@ class Session:
     readings: dict[str, Reading] = field(default_factory=dict)
     """By card. Kept when a card is removed, since Undo may bring it back."""
     made: Made | None = None
+    """The adapter in the bar."""
+    shelf: list[Made] = field(default_factory=list)
+    """All adapters of this visit, the newest last."""
+    beside: Made | None = None
+    """What stands left in the comparison; None for the base."""
+    differences: bool = False
+    """Whether words that differ are marked."""
+    blind: bool = False
+    """Whether it is hidden who answers."""
     turns: list[Turn] = field(default_factory=list)
     suggestions: list[str] = field(default_factory=list)
     example_questions: dict[str, str] = field(default_factory=dict)
@@ -122,6 +197,14 @@ class Session:
     stop_chat: threading.Event | None = None
     folder: Path | None = None
     """Where its files are, once there are some."""
+
+    def take(self, made: Made) -> None:
+        """Put an adapter in the bar, and on the shelf; the same one again takes its place there."""
+        self.shelf = [one for one in self.shelf if one.key != made.key][-_SHELF_SIZE + 1 :]
+        self.shelf.append(made)
+        self.made = made
+        if self.beside is not None and self.beside.key == made.key:
+            self.beside = None
 
     def delete_files(self) -> None:
         """Remove what is left when the state expires, should the end of the visit go unnoticed."""

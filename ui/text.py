@@ -79,8 +79,9 @@ PREPARING = "Preparing the zip"
 PREPARE_HINT = "Written, reloaded with stock PEFT and compared before it is offered."
 
 # Adapter bar
+SHELF = "Adapters of this visit"
 STRENGTH = "Strength"
-STRENGTH_INFO = "0 is base. Acts on your next message."
+STRENGTH_INFO = "0 is base. Acts on the next word."
 STRENGTH_STRONG = "Strong: answers may turn to garble."
 DOWNLOAD = "Download PEFT zip"
 DOWNLOAD_ANYWAY = "Download anyway"
@@ -110,6 +111,45 @@ COMPARE_BASE_ONLY = (
 BASE, ADAPTED = "Base", "Adapted"
 ASK = "Ask both models"
 SEND, CLEAR = "Send", "Clear"
+BESIDE = "Compare with"
+OTHER = "Other adapter"
+DIFFERENCES = "Differences"
+DIFFERS = "not in the other answer"
+FORK = "from here on hardly a word is shared"
+AGAIN = "Ask again"
+AGAIN_SIDE = "Ask {side} again"
+EDIT = "Edit and send anew"
+COPY = "Copy the last answer"
+COPY_SIDE = "Copy the last answer of {side}"
+CHANGED_TO = "then"
+LEFT_OUT = "left out on this side"
+ASK_MODE = "What is sent"
+ASK_MODE_INFO = "The instruction is what stands before the first blank line."
+ASK_MODES = {
+    "written": "As written",
+    "bare": "Without the instruction",
+    "told": "Instruction to the left only",
+}
+BLIND = "Blind"
+BLIND_SIDES = ("A", "B")
+VOTES = {"a": "A is better", "b": "B is better", "tie": "Tie", "bad": "Both bad"}
+VOTED_BETTER = "better"
+VOTES_TITLE = "Votes"
+VOTES_MORE = (
+    "The two change places at random, and who is who is told after each vote. The strength stays "
+    "as it is meanwhile."
+)
+VOTE_TOLD = {"right": "right better", "left": "left better", "tie": "ties", "bad": "both bad"}
+VOTES_NONE = "No vote for either yet."
+VOTES_FEW = "Too few votes to tell."
+WIN_RATE = (
+    "Preferred in {share:.0f} % of the decided votes (95 % interval {low:.0f} to {high:.0f})."
+)
+VERSUS = "against"
+KEEP = "Keep the conversation:"
+KEEPS = {"markdown": "Markdown", "json": "JSON", "votes": "Votes, JSONL"}
+TRANSCRIPT_QUESTION = "Question"
+TRANSCRIPT_VOTE = "Better, judged blind"
 EMPTY_BASE = "The base model's answers appear here."
 EMPTY_ADAPTED = "No adapter yet. Its answers will appear here, beside the base model's."
 EMPTY_ADAPTED_READY = "Ask without the instruction, as in your files: the adapter should carry it."

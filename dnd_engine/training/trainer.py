@@ -206,7 +206,8 @@ class _Run:
             return self.generator.shared.expand(len(prompts), -1, -1, -1)
         device = self.base.device
         condition = self.generator.standardise(prompts.to(device), mask.to(device))
-        with torch.autocast(device.type, self.prepared.dtype):
+        dtype = self.prepared.dtype
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             tokens: Tensor = self.generator(condition)
         return tokens
 

@@ -121,7 +121,7 @@ class Visit:
         raise AssertionError(f"the field still shows {field.input_value()!r}, not {value!r}")
 
     def ask(self, question: str) -> None:
-        asked = self.page.locator("#dnd-pane-base .dnd-asked")
+        asked = self.page.locator("#dnd-pane-left .dnd-asked")
         before = asked.count()
         self.page.locator("#dnd-box textarea").fill(question)
         self.page.locator("#dnd-send").click()

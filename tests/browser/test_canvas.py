@@ -214,7 +214,7 @@ def test_names_of_files_and_buckets_are_only_ever_text(visit: Visit, write: Writ
     visit.synthesize()
     visit.ask("<img src=x onerror=window.pwned=1> ${window.pwned=1}")
     visit.idle()
-    expect(visit.page.locator("#dnd-pane-base .dnd-asked")).to_contain_text("<img src=x")
+    expect(visit.page.locator("#dnd-pane-left .dnd-asked")).to_contain_text("<img src=x")
     assert visit.page.evaluate("window.pwned") is None
     assert visit.page.locator("#dnd-tabs img[src=x]").count() == 0
     visit.shot("canvas-hostile-names")

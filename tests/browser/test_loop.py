@@ -67,27 +67,27 @@ def test_both_answers_stream_at_once_and_differ(visit: Visit) -> None:
         "Question: How many cars are red?"
     )
     visit.page.locator("#dnd-send").click()
-    for side in ("base", "adapted"):
+    for side in ("left", "right"):
         expect(visit.page.locator(f"#dnd-pane-{side} .dnd-cursor")).to_be_visible()
-    lengths = [len(visit.answer(side).inner_text()) for side in ("base", "adapted")]
+    lengths = [len(visit.answer(side).inner_text()) for side in ("left", "right")]
     assert all(lengths)
     visit.shot("chat-streaming")
     visit.idle()
-    expect(visit.answer("base")).to_contain_text("in general.")
-    expect(visit.answer("adapted").locator("pre")).to_contain_text("SELECT name")
-    assert len(visit.answer("base").inner_text()) > lengths[0]
-    facts = visit.page.locator("#dnd-pane-adapted .dnd-answer-facts")
+    expect(visit.answer("left")).to_contain_text("in general.")
+    expect(visit.answer("right").locator("pre")).to_contain_text("SELECT name")
+    assert len(visit.answer("left").inner_text()) > lengths[0]
+    facts = visit.page.locator("#dnd-pane-right .dnd-answer-facts")
     expect(facts).to_contain_text("\u00d7 1.00")
     expect(facts).to_contain_text("48 tok/s")
-    expect(visit.page.locator("#dnd-pane-base .dnd-answer-facts")).to_contain_text("base 9c41e0")
+    expect(visit.page.locator("#dnd-pane-left .dnd-answer-facts")).to_contain_text("base 9c41e0")
     visit.shot("ready")
 
 
 def test_the_base_answers_before_there_is_an_adapter(visit: Visit) -> None:
     visit.ask("Hello there")
     visit.idle()
-    expect(visit.answer("base")).to_contain_text("in general.")
-    expect(visit.page.locator("#dnd-pane-adapted")).to_contain_text("Asked before there was")
+    expect(visit.answer("left")).to_contain_text("in general.")
+    expect(visit.page.locator("#dnd-pane-right")).to_contain_text("Asked before there was")
 
 
 def test_equal_answers_are_called_equal(visit: Visit) -> None:
@@ -96,7 +96,7 @@ def test_equal_answers_are_called_equal(visit: Visit) -> None:
     visit.synthesize()
     visit.ask("SAME again")
     visit.idle()
-    expect(visit.page.locator("#dnd-pane-adapted")).to_contain_text("same as base, token for token")
+    expect(visit.page.locator("#dnd-pane-right")).to_contain_text("same as base, token for token")
 
 
 def test_stop_keeps_the_words_so_far_and_the_next_question_works(
@@ -104,20 +104,20 @@ def test_stop_keeps_the_words_so_far_and_the_next_question_works(
 ) -> None:
     closed = engine.closed_chats
     visit.ask("LONG answer please")
-    expect(visit.answer("base")).to_contain_text("several ways")
+    expect(visit.answer("left")).to_contain_text("several ways")
     visit.page.locator("#dnd-stop-chat").click()
-    expect(visit.page.locator("#dnd-pane-base .dnd-answer-facts")).to_contain_text("stopped")
+    expect(visit.page.locator("#dnd-pane-left .dnd-answer-facts")).to_contain_text("stopped")
     visit.page.wait_for_timeout(400)
-    length = len(visit.answer("base").inner_text())
+    length = len(visit.answer("left").inner_text())
     visit.page.wait_for_timeout(400)
-    assert len(visit.answer("base").inner_text()) == length
+    assert len(visit.answer("left").inner_text()) == length
     assert engine.closed_chats == closed + 1
     visit.shot("chat-stopped")
     visit.ask("And now")
     visit.idle()
-    expect(visit.answer("base")).to_contain_text("in general.")
+    expect(visit.answer("left")).to_contain_text("in general.")
     visit.page.locator("#dnd-clear-chat").click()
-    expect(visit.page.locator("#dnd-pane-base .dnd-answer")).to_have_count(0)
+    expect(visit.page.locator("#dnd-pane-left .dnd-answer")).to_have_count(0)
 
 
 def test_sampling_settings_are_used_and_an_answer_can_fail(visit: Visit) -> None:
@@ -125,12 +125,12 @@ def test_sampling_settings_are_used_and_an_answer_can_fail(visit: Visit) -> None
     visit.enter(visit.page.locator("#dnd-sampling input[type=number]").first, "8")
     visit.ask("Short")
     visit.idle()
-    expect(visit.page.locator("#dnd-pane-base .dnd-answer-facts")).to_contain_text(
+    expect(visit.page.locator("#dnd-pane-left .dnd-answer-facts")).to_contain_text(
         "cut at 8 tokens"
     )
     visit.ask("BREAK it")
     visit.idle()
-    expect(visit.page.locator("#dnd-pane-base")).to_contain_text("longer than the model can read")
+    expect(visit.page.locator("#dnd-pane-left")).to_contain_text("longer than the model can read")
 
 
 def test_the_zip_that_is_offered_was_verified_and_opens(visit: Visit) -> None:
@@ -166,7 +166,7 @@ def test_strength_acts_on_the_next_message_without_a_new_synthesis(
     expect(visit.page.locator("#dnd-download")).to_be_enabled()
     visit.ask("Now")
     visit.idle()
-    expect(visit.page.locator("#dnd-pane-adapted .dnd-answer-facts")).to_contain_text("\u00d7 1.60")
+    expect(visit.page.locator("#dnd-pane-right .dnd-answer-facts")).to_contain_text("\u00d7 1.60")
     assert len(engine.calls) == calls
     visit.enter(number, "2")
     expect(visit.page.locator("#dnd-warning")).to_contain_text("3 keys missing after reload")
@@ -226,10 +226,10 @@ def test_two_visitors_never_see_each_other(visits: Visits, write: Write) -> None
     hashes = []
     for visit, words, other in ((one, "from one", "from two"), (two, "from two", "from one")):
         visit.idle()
-        expect(visit.answer("adapted")).to_contain_text(f"asked {words}")
-        expect(visit.page.locator("#dnd-pane-adapted")).not_to_contain_text(other)
+        expect(visit.answer("right")).to_contain_text(f"asked {words}")
+        expect(visit.page.locator("#dnd-pane-right")).not_to_contain_text(other)
         hashes.append(visit.page.locator("#dnd-adapter code").inner_text())
-        expect(visit.answer("adapted")).to_contain_text(hashes[-1])
+        expect(visit.answer("right")).to_contain_text(hashes[-1])
     assert hashes[0] != hashes[1]
 
 

@@ -46,10 +46,10 @@ def test_prompts_become_an_adapter_that_peft_opens(
     visit.shot("real-made")
 
     visit.ask("Question: Which city has the largest population?")
-    expect(visit.page.locator("#dnd-pane-base .dnd-cursor")).to_be_visible(timeout=60_000)
-    expect(visit.page.locator("#dnd-pane-adapted .dnd-cursor")).to_be_visible(timeout=60_000)
+    expect(visit.page.locator("#dnd-pane-left .dnd-cursor")).to_be_visible(timeout=60_000)
+    expect(visit.page.locator("#dnd-pane-right .dnd-cursor")).to_be_visible(timeout=60_000)
     expect(visit.page.locator("#dnd-send")).to_be_visible(timeout=120_000)
-    answers = [visit.answer(side).inner_text() for side in ("base", "adapted")]
+    answers = [visit.answer(side).inner_text() for side in ("left", "right")]
     assert all(answers)
     # An adapter of an untrained generator does nothing, and then the page must have said so.
     warned = visit.page.locator("#dnd-warning .is-warn").count() == 1
@@ -94,7 +94,7 @@ def test_strength_zero_answers_as_the_base_does(visits: Visits, real_url: str) -
     expect(visit.page.locator("#dnd-download")).to_be_enabled(timeout=60_000)
     visit.ask("the hotline kept me waiting for an hour.")
     expect(visit.page.locator("#dnd-send")).to_be_visible(timeout=120_000)
-    expect(visit.page.locator("#dnd-pane-adapted")).to_contain_text("same as base, token for token")
+    expect(visit.page.locator("#dnd-pane-right")).to_contain_text("same as base, token for token")
 
 
 def _opens_with_peft(folder: Path, base: str) -> bool:

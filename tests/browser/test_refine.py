@@ -77,7 +77,7 @@ def test_refine_makes_another_adapter_and_undo_brings_the_first_back(
     assert download.value.suggested_filename == f"sql-{before}.zip"
     visit.ask("Back")
     visit.idle()
-    expect(visit.answer("adapted")).to_contain_text(before)
+    expect(visit.answer("right")).to_contain_text(before)
     assert (len(engine.refinements), len(engine.calls)) == (refinements, calls)
 
 
@@ -91,7 +91,7 @@ def test_the_chat_goes_on_meanwhile_and_stop_keeps_the_adapter(
     expect(page.locator("#dnd-stages li.is-running")).to_contain_text("Loss")
     expect(page.locator("#dnd-refine-open")).to_be_disabled()
     visit.ask("Meanwhile")
-    expect(visit.answer("adapted")).to_contain_text("SELECT")
+    expect(visit.answer("right")).to_contain_text("SELECT")
     expect(page.locator("#dnd-stages")).to_contain_text("Refining the adapter")
     page.locator("#dnd-refine-stop").click()
     expect(page.locator("#dnd-stages")).to_contain_text("The adapter is as it was before.")
@@ -192,7 +192,7 @@ def test_two_visitors_refine_their_own(visits: Visits, write: Write) -> None:
     expect(two.page.locator("#dnd-undo")).to_be_hidden()
     two.ask("Mine")
     two.idle()
-    expect(two.answer("adapted")).to_contain_text(before)
+    expect(two.answer("right")).to_contain_text(before)
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

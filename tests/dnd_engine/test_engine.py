@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from safetensors.torch import load, save
 
 from dnd_engine.activations import BaseActivations
 from dnd_engine.buckets import Bucket
+from dnd_engine.chat import Reply
 from dnd_engine.config import EngineConfig, PromptLimits, RefineConfig, Sampling
 from dnd_engine.encoder import POOLED_LENGTH, PromptEncoder
-from dnd_engine.engine import Engine, Progress, Side
+from dnd_engine.engine import Engine, Progress
 from dnd_engine.errors import (
     BucketError,
     ConfigError,
@@ -357,20 +358,24 @@ def test_the_adapted_model_may_remember_answers_of_its_own(engine: Engine) -> No
 def test_any_two_adapters_can_be_compared(engine: Engine) -> None:
     one, two = make_adapter(), make_adapter(seed=1).with_strength(0.5)
     sampling = Sampling(max_new_tokens=12)
-    *_, last = engine.compare([Side(user("Hi"), one), Side(user("Hi"), two)], sampling)
+    *_, last = engine.compare([user("Hi")] * 2, [one, two], sampling=sampling)
     assert [reply.text for reply in last] == [texts(engine, a)[1] for a in (one, two)]
-    *_, last = engine.compare([Side(user("Hi"), one), Side(user("Hi"))], sampling)
+    *_, last = engine.compare([user("Hi")] * 2, [one, None], sampling=sampling)
     assert [reply.text for reply in last] == list(texts(engine, one)[::-1])
 
 
 def test_a_strength_may_change_while_the_answer_is_written(engine: Engine) -> None:
     made, sampling = make_adapter(), Sampling(max_new_tokens=12)
-    strength = [0.0]
-    side = Side(user("Hi"), made, lambda: strength[0])
-    *_, last = engine.compare([side], sampling)
     base_text, adapted_text = texts(engine, made)
+    strength = [0.0]
+
+    def answers() -> Iterator[list[Reply]]:
+        slider = [lambda: strength[0]]
+        return engine.compare([user("Hi")], [made], sampling=sampling, strengths=slider)
+
+    *_, last = answers()
     assert last[0].text == base_text
-    for replies in engine.compare([side], sampling):
+    for replies in answers():
         last, strength[0] = replies, float(replies[0].num_tokens > 3)
     assert last[0].text[:3] == base_text[:3]
     assert last[0].text not in (base_text, adapted_text)

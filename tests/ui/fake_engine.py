@@ -42,12 +42,6 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class ChatStep:
-    base: Reply
-    adapted: Reply | None
-
-
-@dataclass(frozen=True)
 class NearestTask:
     slug: str
     description: str
@@ -141,6 +135,8 @@ class FakeEngine:
         self.reports = {split: reports.report(split) for split in ("heldout", "train")}
         self.calls: list[dict[str, Any]] = []
         self.refinements: list[dict[str, Any]] = []
+        self.asked: list[list[Any]] = []
+        self.strengths: list[list[float]] = []
         self.closed_chats = 0
         self.closed_refinements = 0
 
@@ -225,38 +221,40 @@ class FakeEngine:
             kept_energy=None,
         )
 
-    def chat(
+    def compare(
         self,
-        base_messages: list[dict[str, str]],
-        adapted_messages: list[dict[str, str]] | None = None,
+        conversations: Sequence[Sequence[dict[str, str]]],
+        adapters: Sequence[Adapter | None],
         *,
-        adapter: Adapter | None,
         sampling: Sampling = _GREEDY,
-    ) -> Iterator[ChatStep]:
-        question = base_messages[-1]["content"]
+        strengths: Sequence[Callable[[], float] | None] | None = None,
+    ) -> Iterator[list[Reply]]:
+        """LONG answers go on for a while, SAME ones are equal, BREAK breaks."""
+        self.asked.append([list(messages) for messages in conversations])
+        question = conversations[0][-1]["content"]
         if question.startswith("BREAK"):
             raise DndError("The question is longer than the model can read.")
-        base_words = BASE_WORDS.split()
-        if question.startswith("LONG"):
-            base_words = base_words * 20
-        adapted_words = (
-            base_words
-            if question.startswith("SAME")
-            else f"```sql\nSELECT name FROM cars WHERE colour = 'red'\n``` asked {question} "
-            f"under {adapter.sha256[:8] if adapter else ''}".split(" ")
-        )
+        words = [self._words(question, adapter) for adapter in adapters]
         try:
-            for count in range(1, max(len(base_words), len(adapted_words)) + 1):
+            for count in range(1, max(map(len, words)) + 1):
                 with self.lock:
                     time.sleep(self.word_seconds)
-                yield ChatStep(
-                    self._reply(base_words, count, sampling),
-                    None if adapter is None else self._reply(adapted_words, count, sampling),
-                )
+                self.strengths.append([strength() for strength in strengths or () if strength])
+                yield [self._reply(each, count, sampling) for each in words]
                 if count >= sampling.max_new_tokens:
                     return
         finally:
             self.closed_chats += 1
+
+    @staticmethod
+    def _words(question: str, adapter: Adapter | None) -> list[str]:
+        base = BASE_WORDS.split() * (20 if question.startswith("LONG") else 1)
+        if adapter is None or question.startswith("SAME"):
+            return base
+        return (
+            f"```sql\nSELECT name FROM cars WHERE colour = 'red'\n``` asked {question} "
+            f"under {adapter.sha256[:8]}"
+        ).split(" ")
 
     @staticmethod
     def _reply(words: list[str], count: int, sampling: Sampling) -> Reply:

@@ -42,9 +42,15 @@ def make(
     return last(on.synthesize(session, mix, 0, request))  # type: ignore[arg-type]
 
 
+def visitor(session_hash: str = "chat") -> gr.Request:
+    request = gr.Request()
+    request.session_hash = session_hash
+    return request
+
+
 def chat(on: Handlers, session: Session, question: str, *settings: Any) -> Updates:
-    on.ask(question, session)
-    return last(on.answer(session, *(settings or SAMPLING)))
+    on.ask(question, "written", session)
+    return last(on.answer(session, *(settings or SAMPLING), visitor()))
 
 
 def test_files_are_read_once_and_each_card_gets_its_answer(
@@ -181,10 +187,10 @@ def test_both_sides_answer_and_say_who_spoke(
     make(on, session, arrange(SQL={"a.txt": "one\n"}), request_of("s"))
     updates = chat(on, session, "Which?")
     assert session.made is not None
-    assert "in general." in updates["base_pane"]
-    assert "<pre><code>SELECT name" in updates["adapted_pane"]
-    assert f"{session.made.adapter.sha256[:8]} \u00d7 1.00" in updates["adapted_pane"]
-    assert "base 9c41e0" in updates["base_pane"]
+    assert "in general." in updates["left_pane"]
+    assert "<pre><code>SELECT name" in updates["right_pane"]
+    assert f"{session.made.adapter.sha256[:8]} \u00d7 1.00" in updates["right_pane"]
+    assert "base 9c41e0" in updates["left_pane"]
 
 
 def test_words_of_people_and_models_are_escaped(
@@ -197,29 +203,30 @@ def test_words_of_people_and_models_are_escaped(
     for shown in (*updates.values(), *panes.values()):
         if isinstance(shown, str):
             assert "<img" not in shown
-    assert "&lt;img" in panes["base_pane"]
-    assert "&lt;img" in panes["adapted_pane"]
+    assert "&lt;img" in panes["left_pane"]
+    assert "&lt;img" in panes["right_pane"]
 
 
 def test_stop_ends_the_stream_and_keeps_the_words(on: Handlers, engine: FakeEngine) -> None:
     engine.word_seconds = 0.07
     session = Session()
-    on.ask("LONG please", session)
-    stream = on.answer(session, *SAMPLING)
+    on.ask("LONG please", "written", session)
+    stream = on.answer(session, *SAMPLING, visitor())
     next(stream)
     stopped = on.stop_chat(session)
-    assert "stopped" in stopped["base_pane"]
+    assert "stopped" in stopped["left_pane"]
     final = last(stream)
     assert final["send"].visible is True
-    assert session.turns[0].base is not None
-    assert 0 < session.turns[0].base.num_tokens < 10
+    reply = session.turns[0].left.reply
+    assert reply is not None
+    assert 0 < reply.num_tokens < 10
     assert engine.closed_chats == 1
 
 
 def test_a_closed_stream_closes_the_engine(on: Handlers, engine: FakeEngine) -> None:
     session = Session()
-    on.ask("LONG please", session)
-    stream = on.answer(session, *SAMPLING)
+    on.ask("LONG please", "written", session)
+    stream = on.answer(session, *SAMPLING, visitor())
     next(stream)
     stream.close()  # type: ignore[attr-defined]
     assert engine.closed_chats == 1
@@ -228,35 +235,26 @@ def test_a_closed_stream_closes_the_engine(on: Handlers, engine: FakeEngine) -> 
 def test_bad_settings_and_engine_errors_end_in_words(on: Handlers) -> None:
     session = Session()
     updates = chat(on, session, "Hi", "", 64, 99.0, 1.0, 0, 1.0, 0, False)
-    assert "`temperature` must lie between" in updates["base_pane"]
-    assert "longer than the model can read" in chat(on, session, "BREAK")["base_pane"]
+    assert "`temperature` must lie between" in updates["left_pane"]
+    assert "longer than the model can read" in chat(on, session, "BREAK")["left_pane"]
     assert updates["send"].visible is True
 
 
-def test_earlier_turns_go_along_only_when_asked(
-    on: Handlers, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sent: list[list[dict[str, str]]] = []
-    answer = engine.chat
-
-    def spy(base: list[dict[str, str]], *args: Any, **kwargs: Any) -> Any:
-        sent.append(base)
-        return answer(base, *args, **kwargs)
-
-    monkeypatch.setattr(engine, "chat", spy)
+def test_earlier_turns_go_along_only_when_asked(on: Handlers, engine: FakeEngine) -> None:
     session = Session()
     chat(on, session, "First")
     chat(on, session, "Second")
     chat(on, session, "Third", "Be brief.", 64, 0.0, 1.0, 0, 1.0, 0, True)
+    sent = [conversations[0] for conversations in engine.asked]
     assert [len(messages) for messages in sent] == [1, 1, 6]
     assert sent[2][0] == {"role": "system", "content": "Be brief."}
 
 
 def test_an_empty_or_second_question_changes_nothing(on: Handlers) -> None:
     session = Session()
-    assert on.ask("   ", session) == {}
-    on.ask("First", session)
-    assert on.ask("Second", session) == {}
+    assert on.ask("   ", "written", session) == {}
+    on.ask("First", "written", session)
+    assert on.ask("Second", "written", session) == {}
     assert len(session.turns) == 1
 
 

@@ -46,6 +46,16 @@ class AdapterHandlers(HandlerBase):
             updates = {**_checked(made), "download": _download(made)}
         return updates if session.made is made else {}
 
+    def choose(self, session: Session, key: str) -> Updates:
+        """Put another adapter of this visit in the bar, as it was."""
+        chosen = next((one for one in session.shelf if one.key == key), None)
+        if chosen is None or chosen is session.made:
+            return {}
+        session.made = chosen
+        if session.beside is chosen:
+            session.beside = None
+        return self._show(session)
+
     def set_strength(self, session: Session, strength: float) -> Updates:
         """Scale the adapter; the next message uses it. Nothing is synthesized again."""
         made = session.made
@@ -86,6 +96,15 @@ class AdapterHandlers(HandlerBase):
             "undo": gr.Button(visible=made.before is not None, interactive=True),
             "norms": norms_html(made.norms),
             "compare_head": head_html(has_adapter=True),
+            "shelf": _chooser(session.shelf, made.key, visible=len(session.shelf) > 1),
+            "beside": _chooser(
+                [one for one in session.shelf if one.key != made.key],
+                session.beside.key if session.beside else "",
+                visible=len(session.shelf) > 1,
+                base=True,
+            ),
+            "differences": gr.Checkbox(visible=True),
+            "blind": gr.Checkbox(visible=True),
             "refine_box": gr.Row(visible=False),
             **self._panes(session),
             **_checked(made),
@@ -107,6 +126,16 @@ class AdapterHandlers(HandlerBase):
         safe = "".join(c if c.isalnum() and c.isascii() else "-" for c in adapter.name).strip("-")
         name = f"{safe[:40] or 'adapter'}-{adapter.sha256[:8]}.zip"
         return self._files.folder(session_hash) / name
+
+
+def _chooser(
+    shelf: Sequence[Made], value: str, *, visible: bool, base: bool = False
+) -> gr.Dropdown:
+    """Offer the adapters of a visit, the newest first."""
+    choices = [(f"{made.adapter.name} {made.key[:8]}", made.key) for made in reversed(shelf)]
+    if base:
+        choices.insert(0, (text.BASE, ""))
+    return gr.Dropdown(choices=choices, value=value, visible=visible)
 
 
 def _checked(made: Made) -> Updates:

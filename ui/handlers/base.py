@@ -13,7 +13,7 @@ from ui import text
 from ui.canvas import Arrangement
 from ui.engine_handle import EngineHandle
 from ui.panels.adapter_bar import adapter_html
-from ui.panels.compare import pane_html
+from ui.panels.compare import View, pane_html
 from ui.state import Session, SessionFiles
 
 if TYPE_CHECKING:
@@ -71,14 +71,17 @@ class HandlerBase:
     def _panes(self, session: Session) -> Updates:
         engine = self._handle.engine
         base_name = engine.info.base_id.rpartition("/")[2] if engine else ""
-        made = session.made
-        adapted_name = made.adapter.name if made else ""
-        has_adapter = made is not None
+        made, beside = session.made, session.beside
+        view = View(
+            names=(beside.adapter.name if beside else base_name, made.adapter.name if made else ""),
+            beside_adapter=beside is not None,
+            has_adapter=made is not None,
+            differences=session.differences,
+            blind=session.blind,
+        )
         return {
-            "base_pane": pane_html(session.turns, "base", name=base_name, has_adapter=has_adapter),
-            "adapted_pane": pane_html(
-                session.turns, "adapted", name=adapted_name, has_adapter=has_adapter
-            ),
+            "left_pane": pane_html(session.turns, "left", view),
+            "right_pane": pane_html(session.turns, "right", view),
         }
 
     def _ready_engine(self) -> "Engine":

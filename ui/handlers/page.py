@@ -28,7 +28,7 @@ class PageHandlers(HandlerBase):
             "load": load_html(state),
             "retry": gr.Button(visible=state.status == "failed"),
             "timer": gr.Timer(active=state.status in ("idle", "loading")),
-            "base_pane": gr.skip() if engine is None else self._panes(Session())["base_pane"],
+            "left_pane": gr.skip() if engine is None else self._panes(Session())["left_pane"],
         }
 
     def retry_load(self) -> Updates:

@@ -63,6 +63,8 @@ class RefineHandlers(RunHandlers):
         if made is None or made.before is None:
             return {}
         session.made = made.before
+        if session.beside is made.before:
+            session.beside = None
         return self._show(session)
 
     def _refinement(self, run: Run) -> Generator[Updates, None, Made]:

@@ -84,7 +84,7 @@ class RunHandlers(AdapterHandlers):
             stages.finish("failed", message[:1].upper() + message[1:])
         else:
             stages.finish("done")
-            session.made = made
+            session.take(made)
             return made
         yield self._over(session, run)
         return None

@@ -22,6 +22,8 @@ class AdapterBar:
 
     box: gr.Row
     facts: gr.HTML
+    shelf: gr.Dropdown
+    """The adapters of this visit, once there are two."""
     strength: gr.Slider
     download: gr.DownloadButton
     refine: gr.Button
@@ -36,6 +38,9 @@ def adapter_bar() -> AdapterBar:
         elem_id="dnd-adapter", elem_classes="dnd-panel", visible=False, equal_height=False
     ) as box:
         facts = gr.HTML(elem_id="dnd-adapter-facts", padding=False, min_width=0)
+        shelf = gr.Dropdown(
+            label=text.SHELF, visible=False, scale=0, min_width=0, elem_id="dnd-shelf"
+        )
         strength = gr.Slider(
             -0.5,
             2.0,
@@ -60,6 +65,7 @@ def adapter_bar() -> AdapterBar:
     return AdapterBar(
         box=box,
         facts=facts,
+        shelf=shelf,
         strength=strength,
         download=download,
         refine=refine,

@@ -1,25 +1,21 @@
-"""The twin chat: the same question to base and adapted model, answers side by side."""
+"""The twin chat: the same question to two models, answers side by side; blind, if one likes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import gradio as gr
 
 from dnd_engine.asset_files import asset_path
 from dnd_engine.config import Sampling
 from ui import text
+from ui.differences import marked
 from ui.markup import code_blocks, esc, icon
-from ui.state import Turn
+from ui.state import Answer, Place, Turn
 
-if TYPE_CHECKING:
-    from dnd_engine.chat import Reply
-
-__all__ = ["NUM_SUGGESTIONS", "ComparePanel", "compare_panel", "head_html", "pane_html"]
+__all__ = ["NUM_SUGGESTIONS", "ComparePanel", "View", "compare_panel", "head_html", "pane_html"]
 
 NUM_SUGGESTIONS = 3
-
-Side = Literal["base", "adapted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +23,20 @@ class ComparePanel:
     """Components of the chat."""
 
     head: gr.HTML
-    base: gr.HTML
-    adapted: gr.HTML
+    beside: gr.Dropdown
+    differences: gr.Checkbox
+    blind: gr.Checkbox
+    left: gr.HTML
+    right: gr.HTML
+    vote_row: gr.Row
+    votes: tuple[gr.Button, ...]
+    """One for each of `text.VOTES`."""
     box: gr.Textbox
     send: gr.Button
     stop: gr.Button
+    again: gr.Button
     clear: gr.Button
+    mode: gr.Radio
     suggestions: tuple[gr.Button, ...]
     suggestions_row: gr.Row
     system: gr.Textbox
@@ -43,6 +47,10 @@ class ComparePanel:
     penalty: gr.Slider
     seed: gr.Number
     context: gr.Checkbox
+    keep_row: gr.Row
+    keep_markdown: gr.DownloadButton
+    keep_json: gr.DownloadButton
+    keep_votes: gr.DownloadButton
 
     @property
     def settings(self) -> list[gr.components.Component]:
@@ -59,13 +67,53 @@ class ComparePanel:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """How a conversation is looked at."""
+
+    names: tuple[str, str] = ("", "")
+    """Of the models left and right, as they stand beside the titles."""
+    beside_adapter: bool = False
+    """Whether an adapter stands left, in place of the base."""
+    has_adapter: bool = False
+    """Whether one stands right."""
+    differences: bool = False
+    blind: bool = False
+
+
 def compare_panel() -> ComparePanel:
     """Lay out the chat."""
     with gr.Column(elem_id="dnd-compare", elem_classes="dnd-panel", min_width=0):
-        head = gr.HTML(head_html(has_adapter=False), elem_id="dnd-compare-head", padding=False)
+        with gr.Row(elem_id="dnd-compare-bar", equal_height=False):
+            head = gr.HTML(head_html(has_adapter=False), elem_id="dnd-compare-head", padding=False)
+            beside = gr.Dropdown(
+                [(text.BASE, "")],
+                value="",
+                label=text.BESIDE,
+                visible=False,
+                scale=0,
+                min_width=0,
+                elem_id="dnd-beside",
+            )
+            differences = gr.Checkbox(
+                False,
+                label=text.DIFFERENCES,
+                visible=False,
+                scale=0,
+                min_width=0,
+                elem_id="dnd-differences",
+            )
+            blind = gr.Checkbox(
+                False, label=text.BLIND, visible=False, scale=0, min_width=0, elem_id="dnd-blind"
+            )
         with gr.Row(elem_id="dnd-panes", equal_height=True):
-            base = _pane("base")
-            adapted = _pane("adapted")
+            left = _pane("left")
+            right = _pane("right")
+        with gr.Row(elem_id="dnd-votes", visible=False) as vote_row:
+            votes = tuple(
+                gr.Button(words, size="md", min_width=0, elem_id=f"dnd-vote-{name}")
+                for name, words in text.VOTES.items()
+            )
         with gr.Row(elem_id="dnd-ask", equal_height=True):
             box = gr.Textbox(
                 placeholder=text.ASK,
@@ -85,6 +133,9 @@ def compare_panel() -> ComparePanel:
             stop = gr.Button(
                 text.STOP, size="md", scale=0, min_width=72, visible=False, elem_id="dnd-stop-chat"
             )
+            again = gr.Button(
+                text.AGAIN, size="md", scale=0, min_width=72, visible=False, elem_id="dnd-again"
+            )
             clear = gr.Button(
                 text.CLEAR, size="md", scale=0, min_width=72, elem_id="dnd-clear-chat"
             )
@@ -94,29 +145,53 @@ def compare_panel() -> ComparePanel:
                 gr.Button("", size="sm", min_width=0, visible=False, elem_classes="dnd-suggestion")
                 for _ in range(NUM_SUGGESTIONS)
             )
+        mode = gr.Radio(
+            [(words, name) for name, words in text.ASK_MODES.items()],
+            value="written",
+            label=text.ASK_MODE,
+            info=text.ASK_MODE_INFO,
+            elem_id="dnd-mode",
+        )
         controls = _sampling()
+        with gr.Row(elem_id="dnd-keep", visible=False) as keep_row:
+            gr.HTML(f"<span class='dnd-facts'>{text.KEEP}</span>", min_width=0)
+            keep = [
+                gr.DownloadButton(words, size="sm", min_width=0, elem_id=f"dnd-keep-{name}")
+                for name, words in text.KEEPS.items()
+            ]
     return ComparePanel(
         head=head,
-        base=base,
-        adapted=adapted,
+        beside=beside,
+        differences=differences,
+        blind=blind,
+        left=left,
+        right=right,
+        vote_row=vote_row,
+        votes=votes,
         box=box,
         send=send,
         stop=stop,
+        again=again,
         clear=clear,
+        mode=mode,
         suggestions=suggestions,
         suggestions_row=suggestions_row,
+        keep_row=keep_row,
+        keep_markdown=keep[0],
+        keep_json=keep[1],
+        keep_votes=keep[2],
         **controls,
     )
 
 
-def _pane(side: Side) -> gr.HTML:
+def _pane(place: Place) -> gr.HTML:
     return gr.HTML(
-        pane_html([], side, name="", has_adapter=False),
+        pane_html([], place, View()),
         js_on_load=asset_path("transcript.js").read_text(encoding="utf-8"),
         apply_default_css=False,
         padding=False,
         min_width=0,
-        elem_id=f"dnd-pane-{side}",
+        elem_id=f"dnd-pane-{place}",
         elem_classes="dnd-pane",
     )
 
@@ -180,72 +255,120 @@ def head_html(*, has_adapter: bool) -> str:
     )
 
 
-def pane_html(turns: Sequence[Turn], side: Side, *, name: str, has_adapter: bool) -> str:
+def pane_html(turns: Sequence[Turn], place: Place, view: View) -> str:
     """Draw one side of the conversation.
 
     Args:
         turns: The conversation.
-        side: Whose answers.
-        name: Of the model, as it stands beside the title.
-        has_adapter: Whether there is one to ask.
+        place: Which pane; while blind, a turn's sides may have changed places.
+        view: How to look at it.
     """
-    title = text.BASE if side == "base" else text.ADAPTED
+    kind, title, name = _title(place, view)
     if turns:
-        body = "".join(_turn_html(turn, side) for turn in turns)
+        body = "".join(_turn_html(turn, place, view) for turn in turns)
     else:
         words = text.EMPTY_BASE
-        if side == "adapted":
-            words = text.EMPTY_ADAPTED_READY if has_adapter else text.EMPTY_ADAPTED
+        if place == "right":
+            words = text.EMPTY_ADAPTED_READY if view.has_adapter else text.EMPTY_ADAPTED
         body = f"<p class='dnd-empty'>{words}</p>"
+    again = ""
+    if turns and turns[-1].finished and not view.blind:
+        again = (
+            f"<button type='button' class='dnd-tool' data-event='retry' title='{text.AGAIN}' "
+            f"aria-label='{text.AGAIN_SIDE.format(side=title)}'>{icon('again')}</button>"
+        )
     return (
-        f"<section class='dnd-side is-{side}' aria-label='{title}'>"
+        f"<section class='dnd-side is-{kind}' aria-label='{title}'>"
         f"<div class='dnd-side-head'><i aria-hidden='true'></i><h3>{title}</h3>"
-        f"<span class='dnd-facts'>{esc(name)}</span>"
-        f"<button type='button' class='dnd-copy' aria-label='Copy the last answer of {title}'>"
-        f"{icon('copy')}</button></div>"
+        f"<span class='dnd-facts'>{esc(name)}</span><span class='dnd-side-tools'>{again}"
+        f"<button type='button' class='dnd-tool dnd-copy' title='{text.COPY}' "
+        f"aria-label='{text.COPY_SIDE.format(side=title)}'>{icon('copy')}</button></span></div>"
         f"<div class='dnd-log' role='log' tabindex='0' aria-label='{title}, answers'>{body}</div>"
         "</section>"
     )
 
 
-def _turn_html(turn: Turn, side: Side) -> str:
-    question = f"<p class='dnd-asked' data-testid='user'>{esc(turn.question)}</p>"
-    reply = turn.base if side == "base" else turn.adapted
+def _title(place: Place, view: View) -> tuple[str, str, str]:
+    """Return the kind, the title and the model's name of a pane."""
+    left = place == "left"
+    if view.blind:
+        return "blind", text.BLIND_SIDES[0 if left else 1], ""
+    name = view.names[0 if left else 1]
+    if not left:
+        return "adapted", text.ADAPTED, name
+    return ("other", text.OTHER, name) if view.beside_adapter else ("base", text.BASE, name)
+
+
+def _turn_html(turn: Turn, place: Place, view: View) -> str:
+    question = _question_html(turn, place, editable=turn.finished and place == "left")
     if turn.error:
-        answer = (
+        told = (
             f"<div class='dnd-notice is-error' role='alert'>{icon('error')}"
             f"<span class='dnd-pre'>{esc(turn.error)}</span></div>"
-            if side == "base"
-            else ""
         )
-        return question + answer
-    if side == "adapted" and not turn.label:
+        return question + (told if place == "left" else "")
+    # While blind, whoever answers may stand on either side.
+    swapped = view.blind and turn.swapped
+    mine: Place = place if not swapped else "right" if place == "left" else "left"
+    answer = turn.sides.get(mine)
+    if answer is None:
         return f"{question}<p class='dnd-empty'>{text.ASKED_BEFORE}</p>"
-    if reply is None:
-        words = text.STOPPED_TURN if turn.stopped else turn.waiting
+    if answer.reply is None:
+        words = turn.waiting if mine in turn.running else text.STOPPED_TURN
         return f"{question}<p class='dnd-empty'>{esc(words)}</p>"
-    cursor = (
-        "" if reply.finished or turn.stopped else "<i class='dnd-cursor' aria-hidden='true'></i>"
-    )
+    running = mine in turn.running and not answer.finished
+    cursor = "<i class='dnd-cursor' aria-hidden='true'></i>" if running else ""
+    other = turn.sides.get("right" if mine == "left" else "left")
+    words = code_blocks(answer.reply.text)
+    if view.differences and turn.complete and other is not None and other.reply is not None:
+        words = marked(answer.reply.text, other.reply.text)
     return (
         f"{question}<div class='dnd-answer' data-testid='bot'>"
-        f"<div class='dnd-answer-text'>{code_blocks(reply.text)}{cursor}</div>"
-        f"<p class='dnd-answer-facts'>{_footer(turn, side, reply)}</p></div>"
+        f"<div class='dnd-answer-text'>{words}{cursor}</div>"
+        f"<p class='dnd-answer-facts'>{_footer(turn, mine, answer, view)}</p></div>"
     )
 
 
-def _footer(turn: Turn, side: Side, reply: "Reply") -> str:
-    label = turn.base_label if side == "base" else turn.label
-    parts = [f"<code>{esc(label)}</code>", f"{reply.num_tokens} tok"]
+def _question_html(turn: Turn, place: Place, *, editable: bool) -> str:
+    """Draw what was asked; the instruction that was left out on this side is struck."""
+    told = turn.mode == "written" or (turn.mode == "told" and place == "left")
+    head, gap, rest = turn.question.partition("\n\n")
+    words = esc(turn.question)
+    if not told and gap and rest.strip():
+        words = f"<s title='{text.LEFT_OUT}'>{esc(head)}</s>{gap}{esc(rest)}"
+    edit = (
+        f"<button type='button' class='dnd-tool' data-event='edit' title='{text.EDIT}' "
+        f"aria-label='{text.EDIT}'>{icon('edit')}</button>"
+        if editable
+        else ""
+    )
+    return (
+        f"<div class='dnd-asked-row'>{edit}"
+        f"<p class='dnd-asked' data-testid='user'>{words}</p></div>"
+    )
+
+
+def _footer(turn: Turn, place: Place, answer: Answer, view: View) -> str:
+    reply = answer.reply
+    assert reply is not None
+    if view.blind and turn.vote is None:  # whatever stands here would give it away
+        return f"<span><b>{text.STOPPED_TURN}</b></span>" if answer.stopped else ""
+    parts = [f"<code>{esc(answer.label)}</code>", f"{reply.num_tokens} tok"]
+    if view.blind:
+        who = text.ADAPTED if place == "right" else text.OTHER if view.beside_adapter else text.BASE
+        better = f" {text.VOTED_BETTER}" if turn.vote == place else ""
+        parts.insert(0, f"<b>{who}{better}</b>")
     if reply.tokens_per_second:
         parts.append(f"{reply.tokens_per_second:.0f} tok/s")
     if reply.first_token_seconds is not None:
         parts.append(f"first token {reply.first_token_seconds:.2f} s")
-    if turn.stopped and not reply.finished:
+    if answer.seed is not None:
+        parts.append(f"seed {answer.seed}")
+    if answer.stopped:
         parts.append(f"<b>{text.STOPPED_TURN}</b>")
     elif reply.stop_reason == "length":
         parts.append(f"cut at {reply.num_tokens} tokens")
-    both_done = turn.base and turn.adapted and turn.base.finished and turn.adapted.finished
-    if side == "adapted" and both_done and turn.base and turn.base.text == reply.text:
+    both = turn.right is not None and turn.left.finished and turn.right.finished
+    if place == "right" and both and turn.left.reply and turn.left.reply.text == reply.text:
         parts.append(f"<b class='is-doubt'>{text.SAME}</b>")
     return " ".join(f"<span>{part}</span>" for part in parts)

@@ -1,0 +1,347 @@
+"""Comparing: asked again, edited, without the instruction, marked, blind, voted on and kept."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from tests.ui.fake_engine import FakeEngine
+from ui import text
+from ui.canvas import Arrangement
+from ui.differences import marked
+from ui.handlers import Handlers, Updates
+from ui.panels.votes import votes_html, win_rate
+from ui.state import Answer, AskMode, Session, Turn
+
+Arrange = Callable[..., Arrangement]
+RequestOf = Callable[[str], gr.Request]
+
+GREEDY = ("", 64, 0.0, 1.0, 0, 1.0, 0, False)
+DRAWN = ("", 64, 1.0, 1.0, 0, 1.0, 7, False)
+
+
+def last(updates: Iterator[Updates]) -> Updates:
+    return list(updates)[-1]
+
+
+@pytest.fixture
+def request_here(request_of: RequestOf) -> gr.Request:
+    return request_of("chat")
+
+
+@pytest.fixture
+def make(on: Handlers, arrange: Arrange, request_here: gr.Request) -> Callable[..., Updates]:
+    """Synthesize from one prompt."""
+
+    def synthesize(session: Session, prompt: str = "one") -> Updates:
+        arrangement = arrange(**{prompt.split()[0]: {"a.txt": f"{prompt}\n"}})
+        on.update_prompts(arrangement, session, request_here)
+        on.begin_synthesis(arrangement, session)
+        return last(on.synthesize(session, "pool", 0, request_here))
+
+    return synthesize
+
+
+@pytest.fixture
+def chat(on: Handlers, request_here: gr.Request) -> Callable[..., Updates]:
+    def ask(
+        session: Session, question: str, mode: AskMode = "written", settings: Any = GREEDY
+    ) -> Updates:
+        on.ask(question, mode, session)
+        return last(on.answer(session, *settings, request_here))
+
+    return ask
+
+
+Make = Chat = Callable[..., Updates]
+
+
+def test_asked_again_both_sides_answer_anew_with_other_words_drawn(
+    on: Handlers, make: Make, chat: Chat, engine: FakeEngine, request_here: gr.Request
+) -> None:
+    session = Session()
+    make(session)
+    first = chat(session, "Hi", settings=DRAWN)
+    assert first["again"].visible is True
+    assert "seed 7" in first["left_pane"]
+    on.ask_again(session)
+    second = last(on.answer(session, *DRAWN, request_here))
+    assert "seed 8" in second["left_pane"]
+    assert "seed 8" in second["right_pane"]
+    assert len(engine.asked) == 2
+    assert len(session.turns) == 1
+
+
+def test_one_side_alone_is_asked_again_and_the_other_stays(
+    on: Handlers, make: Make, chat: Chat, engine: FakeEngine, request_here: gr.Request
+) -> None:
+    session = Session()
+    make(session)
+    chat(session, "Hi", settings=DRAWN)
+    kept = session.turns[0].left.reply
+    started = on.ask_again(session, "right")
+    assert "…" in started["right_pane"]
+    assert "…" not in started["left_pane"]
+    updates = last(on.answer(session, *DRAWN, request_here))
+    assert session.turns[0].left.reply is kept
+    assert len(engine.asked[-1]) == 1
+    assert "seed 7" in updates["left_pane"]
+    assert "seed 8" in updates["right_pane"]
+
+
+def test_nothing_is_asked_again_while_answers_come(on: Handlers, make: Make) -> None:
+    session = Session()
+    assert on.ask_again(session) == {}
+    make(session)
+    on.ask("Hi", "written", session)
+    assert on.ask_again(session) == {}
+    assert on.edit(session) == {}
+
+
+def test_a_question_is_taken_back_to_be_edited(on: Handlers, chat: Chat) -> None:
+    session = Session()
+    chat(session, "First")
+    chat(session, "Secnod", "bare")
+    updates = on.edit(session)
+    assert (updates["box"], updates["mode"]) == ("Secnod", "bare")
+    assert [turn.question for turn in session.turns] == ["First"]
+    assert "Secnod" not in updates["left_pane"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "sent"),
+    [
+        ("written", ["Say it in French.\n\nHello", "Say it in French.\n\nHello"]),
+        ("bare", ["Hello", "Hello"]),
+        ("told", ["Say it in French.\n\nHello", "Hello"]),
+    ],
+)
+def test_the_instruction_is_left_out_where_one_asks_and_shown_struck(
+    make: Make, chat: Chat, engine: FakeEngine, mode: AskMode, sent: list[str]
+) -> None:
+    session = Session()
+    make(session)
+    updates = chat(session, "Say it in French.\n\nHello", mode)
+    assert [messages[-1]["content"] for messages in engine.asked[-1]] == sent
+    for pane, words in zip(("left_pane", "right_pane"), sent, strict=True):
+        assert ("<s " in updates[pane]) == (words == "Hello")
+
+
+def test_a_question_without_a_blank_line_is_sent_whole(chat: Chat, engine: FakeEngine) -> None:
+    chat(Session(), "Hello", "bare")
+    assert engine.asked[-1][0][-1]["content"] == "Hello"
+
+
+# Two adapters
+
+
+def test_any_two_adapters_of_a_visit_stand_beside_each_other(
+    on: Handlers, make: Make, chat: Chat
+) -> None:
+    session = Session()
+    alone = make(session, "one")
+    assert alone["beside"].visible is False
+    one = session.made
+    assert one is not None
+    both = make(session, "two")
+    assert [key for _, key in both["beside"].choices] == ["", one.key]
+    on.stand_beside(session, one.key)
+    updates = chat(session, "Which?")
+    assert "is-other" in updates["left_pane"]
+    assert f"under {one.adapter.sha256[:8]}" in updates["left_pane"]
+    assert session.made is not None
+    assert f"under {session.made.adapter.sha256[:8]}" in updates["right_pane"]
+    on.stand_beside(session, "")
+    assert "base 9c41e0" in chat(session, "And the base?")["left_pane"].rpartition("And")[2]
+
+
+def test_an_earlier_adapter_is_taken_from_the_shelf(on: Handlers, make: Make) -> None:
+    session = Session()
+    make(session, "one")
+    one = session.made
+    make(session, "two")
+    two = session.made
+    assert one is not None
+    assert two is not None
+    on.stand_beside(session, one.key)
+    updates = on.choose(session, one.key)
+    assert session.made is one
+    assert session.beside is None, "nothing is compared with itself"
+    assert updates["shelf"].value == one.key
+    assert [key for _, key in updates["beside"].choices] == ["", two.key]
+    assert on.choose(session, "of another visit") == {}
+
+
+def test_an_adapter_made_twice_is_on_the_shelf_once(make: Make) -> None:
+    session = Session()
+    for prompt in ("one", "two", "one"):
+        make(session, prompt)
+    assert len(session.shelf) == 2
+    assert session.shelf[-1] is session.made
+
+
+# Strength
+
+
+def test_the_slider_acts_on_the_next_word(
+    on: Handlers, make: Make, engine: FakeEngine, request_here: gr.Request
+) -> None:
+    engine.word_seconds = 0.07
+    session = Session()
+    make(session)
+    on.ask("Hi", "written", session)
+    stream = on.answer(session, *GREEDY, request_here)
+    next(stream)
+    on.set_strength(session, 0.5)
+    updates = last(stream)
+    assert [engine.strengths[0], engine.strengths[-1]] == [[1.0], [0.5]]
+    assert session.made is not None
+    label = f"1.00 {text.CHANGED_TO} {session.made.adapter.sha256[:8]} {text.TIMES} 0.50"
+    assert label in updates["right_pane"]
+
+
+# Differences
+
+
+def test_words_that_differ_are_marked_and_escaped() -> None:
+    one = marked("The <b>red</b> car is fast.", "The <b>blue</b> car is fast.")
+    assert "<b>" not in one
+    assert re.findall(r"<mark[^>]*>(.*?)</mark>", one) == ["red"]
+    assert "<mark" not in marked("The same.", "The same.")
+
+
+def test_where_all_differs_only_the_fork_is_marked() -> None:
+    one = marked("We are open from nine.", "We sell seventeen dark green boats yearly")
+    assert re.findall(r"<mark[^>]*>(.*?)</mark>", one) == ["are"]
+    assert marked("", "Anything") == ""
+    assert marked("Longer by far", "Longer") != ""
+
+
+def test_marks_come_when_both_have_ended(on: Handlers, make: Make, chat: Chat) -> None:
+    session = Session()
+    make(session)
+    on.mark_differences(session, True)
+    on.ask("Hi", "written", session)
+    session.turns[-1].left.reply = None
+    updates = chat(session, "ignored while the first runs")
+    assert "<mark" in updates["left_pane"]
+    assert "<mark" in updates["right_pane"]
+    assert "<mark" not in on.mark_differences(session, False)["left_pane"]
+
+
+# Blind
+
+
+def blind_session(on: Handlers, make: Make) -> Session:
+    session = Session()
+    make(session)
+    updates = on.go_blind(session, True)
+    assert updates["strength"].interactive is False
+    assert updates["checks"].visible is False
+    assert updates["votes"].visible is True
+    return session
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_blind_answer_gives_nothing_away_before_the_vote(
+    on: Handlers, make: Make, chat: Chat, request_here: gr.Request, *, swapped: bool
+) -> None:
+    session = blind_session(on, make)
+    assert session.made is not None
+    on.ask("Hi", "written", session)
+    session.turns[-1].swapped = swapped
+    updates = last(on.answer(session, *GREEDY, request_here))
+    shown = updates["left_pane"] + updates["right_pane"]
+    for secret in (text.BASE, text.ADAPTED, "9c41e0", f"{text.TIMES} 1.00", "tok/s", "is-base"):
+        assert secret not in shown
+    assert updates["vote_row"].visible is True
+    adapted, base = ("left_pane", "right_pane") if swapped else ("right_pane", "left_pane")
+    assert "SELECT" in updates[adapted]
+    assert "in general" in updates[base]
+    told = on.vote("a", session, request_here)
+    assert session.turns[-1].vote == ("right" if swapped else "left")
+    assert told["vote_row"].visible is False
+    assert text.ADAPTED in told[adapted]
+    assert text.BASE in told[base]
+    assert f"{text.BASE} {text.VOTED_BETTER}" in told["left_pane"] or swapped
+    assert on.vote("b", session, request_here) == {}, "one vote a question"
+
+
+def test_seen_again_both_stand_in_their_places(on: Handlers, make: Make, chat: Chat) -> None:
+    session = blind_session(on, make)
+    chat(session, "Hi")
+    session.turns[-1].swapped = True
+    updates = on.go_blind(session, False)
+    assert "in general" in updates["left_pane"]
+    assert "SELECT" in updates["right_pane"]
+    assert updates["strength"].interactive is True
+
+
+def test_an_answer_that_failed_is_not_voted_on(
+    on: Handlers, make: Make, chat: Chat, request_here: gr.Request
+) -> None:
+    session = blind_session(on, make)
+    assert chat(session, "BREAK it")["vote_row"].visible is False
+    assert on.vote("a", session, request_here) == {}
+
+
+def test_who_stands_first_is_drawn(on: Handlers, make: Make, chat: Chat) -> None:
+    session = blind_session(on, make)
+    for number in range(40):
+        chat(session, f"Question {number}")
+    assert {turn.swapped for turn in session.turns} == {False, True}
+
+
+def test_a_win_rate_counts_votes_that_prefer_a_side() -> None:
+    """Wilson's interval of 7 of 10 is .397 to .892."""
+    votes: list[Any] = ["right"] * 7 + ["left"] * 3 + ["tie", "bad"]
+    rate = win_rate(votes)
+    assert rate is not None
+    assert rate == pytest.approx((0.7, 0.397, 0.892), abs=5e-4)
+    assert win_rate(["tie", "bad"]) is None
+
+
+def test_the_tally_keeps_pairs_apart_and_says_when_votes_are_few() -> None:
+    turns = [
+        Turn("?", Answer("base 9c41e0"), Answer(who), vote=vote)
+        for who, vote in (("<i>one", "right"), ("two", "tie"), ("<i>one", "left"))
+    ]
+    drawn = votes_html([*turns, Turn("?", Answer("base"))])
+    assert drawn.count("<h3>") == 2
+    assert "<i>one" not in drawn
+    assert text.VOTES_FEW in drawn
+    assert text.VOTES_NONE in drawn
+    sure = [Turn("?", Answer("base"), Answer("one"), vote="right")] * 9
+    assert text.VOTES_FEW not in votes_html(sure)
+
+
+# Kept
+
+
+def test_conversation_and_votes_are_kept_as_files_of_the_visit(
+    on: Handlers, make: Make, chat: Chat, request_here: gr.Request
+) -> None:
+    session = blind_session(on, make)
+    first = chat(session, "# Not a heading\n\nHi", "told")
+    assert first["keep_votes"].visible is False
+    on.vote("tie", session, request_here)
+    updates = chat(session, "And now?")
+    markdown, whole, votes = (
+        Path(updates[f"keep_{name}"].value["path"]) for name in ("markdown", "json", "votes")
+    )
+    assert "\n# Not" not in markdown.read_text()
+    assert "> # Not a heading" in markdown.read_text()
+    rows = json.loads(whole.read_text())
+    assert session.made is not None
+    assert [row["question"] for row in rows] == ["# Not a heading\n\nHi", "And now?"]
+    assert rows[0]["sent"] == "told"
+    assert rows[0]["right"]["adapter_sha256"] == session.made.adapter.sha256
+    assert rows[0]["left"]["adapter_sha256"] is None
+    voted = [json.loads(line) for line in votes.read_text().splitlines()]
+    assert [row["vote"] for row in voted] == ["tie"]
+    cleared = on.clear_chat(session)
+    assert cleared["keep_row"].visible is False

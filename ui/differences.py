@@ -1,0 +1,49 @@
+"""Which words of one answer the other does not have."""
+
+import difflib
+import re
+
+from ui import text
+from ui.markup import esc
+
+__all__ = ["marked"]
+
+_WORDS = re.compile(r"\s+|\w+|[^\w\s]")
+_LEAST_SHARED = 0.3
+"""Share of words in common below which marks would cover everything and say nothing."""
+
+
+def marked(mine: str, other: str) -> str:
+    """Escape an answer, with the words marked that the other lacks.
+
+    Where hardly a word is shared, only the first one that differs is marked: the fork.
+    """
+    words, theirs = _WORDS.findall(mine), _WORDS.findall(other)
+    matcher = difflib.SequenceMatcher(None, words, theirs, autojunk=False)
+    if _shared(words, matcher) * 2 < _LEAST_SHARED * (_count(words) + _count(theirs)):
+        pairs = zip(words, theirs, strict=False)
+        fork = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(words), len(theirs)))
+        return (
+            esc("".join(words[:fork]))
+            + _mark("".join(words[fork : fork + 1]), text.FORK)
+            + esc("".join(words[fork + 1 :]))
+        )
+    parts = []
+    for kind, start, end, _, _ in matcher.get_opcodes():
+        piece = "".join(words[start:end])
+        parts.append(esc(piece) if kind == "equal" else _mark(piece, text.DIFFERS))
+    return "".join(parts)
+
+
+def _shared(words: list[str], matcher: difflib.SequenceMatcher[str]) -> int:
+    blocks = matcher.get_matching_blocks()
+    return sum(_count(words[block.a : block.a + block.size]) for block in blocks)
+
+
+def _count(words: list[str]) -> int:
+    """Count words and signs: spaces are in every answer and tell nothing."""
+    return sum(not word.isspace() for word in words)
+
+
+def _mark(words: str, title: str) -> str:
+    return f"<mark title='{esc(title)}'>{esc(words)}</mark>" if words else ""

@@ -1,0 +1,59 @@
+"""Votes of a blind comparison: how often which side was better, and whether that says anything."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from scipy.stats import binomtest  # type: ignore[import-untyped,unused-ignore]
+
+from ui import text
+from ui.markup import esc
+from ui.state import Turn, Vote
+
+__all__ = ["votes_html", "win_rate"]
+
+
+def win_rate(votes: Sequence[Vote]) -> tuple[float, float, float] | None:
+    """Share of votes for the right side, and its 95 % interval (Wilson).
+
+    Only votes that prefer a side count; None without any.
+    """
+    won, lost = votes.count("right"), votes.count("left")
+    if won + lost == 0:
+        return None
+    interval = binomtest(won, won + lost).proportion_ci(0.95, method="wilson")
+    return won / (won + lost), float(interval.low), float(interval.high)
+
+
+def votes_html(turns: Sequence[Turn]) -> str:
+    """Draw the tally, for each pair that was compared."""
+    pairs: dict[tuple[str, str], list[Vote]] = {}
+    for turn in turns:
+        if turn.vote is not None and turn.right is not None:
+            pairs.setdefault((turn.left.label, turn.right.label), []).append(turn.vote)
+    body = "".join(_pair_html(*pair, votes) for pair, votes in pairs.items())
+    return (
+        f"<section class='dnd-panel dnd-tally' aria-live='polite'><div class='dnd-row'>"
+        f"<h2 class='dnd-heading'>{text.VOTES_TITLE}</h2></div>"
+        f"<p class='dnd-sub'>{text.VOTES_MORE}</p>{body}</section>"
+    )
+
+
+def _pair_html(left: str, right: str, votes: Sequence[Vote]) -> str:
+    counts = Counter(votes)
+    told_of: tuple[Vote, ...] = ("right", "left", "tie", "bad")
+    cells = "".join(
+        f"<li><b class='dnd-num'>{counts[vote]}</b> {text.VOTE_TOLD[vote]}</li>" for vote in told_of
+    )
+    rate = win_rate(votes)
+    if rate is None:
+        told = text.VOTES_NONE
+    else:
+        share, low, high = rate
+        told = text.WIN_RATE.format(share=100 * share, low=100 * low, high=100 * high)
+        if low <= 0.5 <= high:
+            told += f" {text.VOTES_FEW}"
+    return (
+        f"<div class='dnd-evidence'><h3><code>{esc(right)}</code> {text.VERSUS} "
+        f"<code>{esc(left)}</code></h3><ul class='dnd-counts'>{cells}</ul>"
+        f"<p class='dnd-sub'>{told}</p></div>"
+    )
