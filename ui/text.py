@@ -139,12 +139,10 @@ VOTES_MORE = (
     "The two change places at random, and who is who is told after each vote. The strength stays "
     "as it is meanwhile."
 )
-VOTE_TOLD = {"right": "right better", "left": "left better", "tie": "ties", "bad": "both bad"}
+VOTE_TOLD = {"right": "won", "left": "lost", "tie": "tied", "bad": "both bad"}
 VOTES_NONE = "No vote for either yet."
 VOTES_FEW = "Too few votes to tell."
-WIN_RATE = (
-    "Preferred in {share:.0f} % of the decided votes (95 % interval {low:.0f} to {high:.0f})."
-)
+WIN_RATE = "Won {share:.0f} % of the votes that chose one (95 % interval {low:.0f} to {high:.0f})."
 VERSUS = "against"
 KEEP = "Keep the conversation:"
 KEEPS = {"markdown": "Markdown", "json": "JSON", "votes": "Votes, JSONL"}

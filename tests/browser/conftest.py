@@ -4,7 +4,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,20 @@ def engine() -> FakeEngine:
 def app_url(engine: FakeEngine) -> Iterator[str]:
     with serving(EngineHandle(slow_load(engine, 0.01))) as url:
         yield url
+
+
+Serve = Callable[..., str]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Start a server of the test's own; it goes after the pages that `visits` closes."""
+    with ExitStack() as servers:
+
+        def start(handle: EngineHandle, **options: bool) -> str:
+            return servers.enter_context(serving(handle, **options))
+
+        yield start
 
 
 @dataclass
@@ -163,7 +177,7 @@ Visits = Callable[..., Visit]
 
 
 @pytest.fixture
-def visits(browser: Browser, app_url: str) -> Iterator[Visits]:
+def visits(browser: Browser, app_url: str, serve: Serve) -> Iterator[Visits]:
     """Open visits; at the end of the test nothing may have gone wrong in any of them."""
     opened: list[Visit] = []
 

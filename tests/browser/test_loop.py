@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from dnd_engine.errors import AssetError
-from tests.browser.conftest import DESK, PHONE, Visit, Visits, has_class, serving
+from tests.browser.conftest import DESK, PHONE, Serve, Visit, Visits, has_class
 from tests.ui.fake_engine import FakeEngine, Progress, slow_load
 from ui.engine_handle import EngineHandle
 
@@ -236,7 +236,9 @@ def test_two_visitors_never_see_each_other(visits: Visits, write: Write) -> None
 LINES = "one\ntwo\nthree\n"
 
 
-def test_the_page_is_usable_while_the_engine_loads(visits: Visits, write: Write) -> None:
+def test_the_page_is_usable_while_the_engine_loads(
+    visits: Visits, serve: Serve, write: Write
+) -> None:
     fetched = threading.Event()
 
     def load(on_progress: Callable[[Progress], None]) -> FakeEngine:
@@ -244,24 +246,22 @@ def test_the_page_is_usable_while_the_engine_loads(visits: Visits, write: Write)
         fetched.wait(120)
         return FakeEngine()
 
-    with serving(EngineHandle(load)) as url:
-        visit = visits(url)
-        expect(visit.page.locator("#dnd-load")).to_contain_text("Downloading the base model")
-        visit.shot("loading")
-        visit.drop([write("a.txt", LINES)], "SQL")
-        visit.ready("a.txt")
-        visit.page.locator("#dnd-synthesize").click()
-        expect(visit.page.locator("#dnd-stages li.is-running")).to_contain_text("Download")
-        visit.shot("loading-synthesizing")
-        fetched.set()
-        expect(visit.page.locator("#dnd-adapter")).to_contain_text("3 prompts", timeout=20_000)
-        expect(visit.page.locator("#dnd-load")).to_be_hidden()
-        expect(visit.page.locator("#dnd-header")).to_contain_text("CPU · Ready")
-        # The server must not go while it still measures.
-        expect(visit.page.locator("#dnd-checks")).to_contain_text("Changes the model")
+    visit = visits(serve(EngineHandle(load)))
+    expect(visit.page.locator("#dnd-load")).to_contain_text("Downloading the base model")
+    visit.shot("loading")
+    visit.drop([write("a.txt", LINES)], "SQL")
+    visit.ready("a.txt")
+    visit.page.locator("#dnd-synthesize").click()
+    expect(visit.page.locator("#dnd-stages li.is-running")).to_contain_text("Download")
+    visit.shot("loading-synthesizing")
+    fetched.set()
+    expect(visit.page.locator("#dnd-adapter")).to_contain_text("3 prompts", timeout=20_000)
+    expect(visit.page.locator("#dnd-load")).to_be_hidden()
+    expect(visit.page.locator("#dnd-header")).to_contain_text("CPU · Ready")
+    expect(visit.page.locator("#dnd-checks")).to_contain_text("Changes the model")
 
 
-def test_a_failed_load_says_why_and_can_be_tried_again(visits: Visits) -> None:
+def test_a_failed_load_says_why_and_can_be_tried_again(visits: Visits, serve: Serve) -> None:
     outcomes = [AssetError("The wheel of the base model could not be fetched: no network.")]
 
     def load(on_progress: Callable[..., None]) -> FakeEngine:
@@ -269,13 +269,12 @@ def test_a_failed_load_says_why_and_can_be_tried_again(visits: Visits) -> None:
             raise outcomes.pop()
         return FakeEngine()
 
-    with serving(EngineHandle(load)) as url:
-        visit = visits(url)
-        expect(visit.page.locator("#dnd-load")).to_contain_text("no network")
-        visit.shot("load-failed")
-        visit.page.get_by_role("button", name="Retry").click()
-        expect(visit.page.locator("#dnd-header")).to_contain_text("CPU · Ready")
-        expect(visit.page.locator("#dnd-load")).to_be_hidden()
+    visit = visits(serve(EngineHandle(load)))
+    expect(visit.page.locator("#dnd-load")).to_contain_text("no network")
+    visit.shot("load-failed")
+    visit.page.get_by_role("button", name="Retry").click()
+    expect(visit.page.locator("#dnd-header")).to_contain_text("CPU · Ready")
+    expect(visit.page.locator("#dnd-load")).to_be_hidden()
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
@@ -303,23 +302,21 @@ def test_the_report_card_shows_pictures_first_and_every_part_of_the_examination(
     expect(visit.page.locator("#dnd-report-card")).to_contain_text("A generator of no models")
 
 
-def test_the_report_card_waits_for_the_engine(visits: Visits) -> None:
-    with serving(EngineHandle(slow_load(FakeEngine(), 60)), start=False) as url:
-        visit = visits(url)
-        visit.page.get_by_role("tab", name="Report card").click()
-        expect(visit.page.locator("#dnd-report-card")).to_contain_text("Not loaded yet")
+def test_the_report_card_waits_for_the_engine(visits: Visits, serve: Serve) -> None:
+    visit = visits(serve(EngineHandle(slow_load(FakeEngine(), 60)), start=False))
+    visit.page.get_by_role("tab", name="Report card").click()
+    expect(visit.page.locator("#dnd-report-card")).to_contain_text("Not loaded yet")
 
 
-def test_a_generator_without_reports_shows_its_card(visits: Visits) -> None:
+def test_a_generator_without_reports_shows_its_card(visits: Visits, serve: Serve) -> None:
     engine = FakeEngine()
     engine.reports = {}
-    with serving(EngineHandle(slow_load(engine, 0.01))) as url:
-        visit = visits(url)
-        expect(visit.page.locator("#dnd-header")).to_contain_text("CPU · Ready")
-        visit.page.get_by_role("tab", name="Report card").click()
-        expect(visit.page.locator("#dnd-report-card")).to_contain_text("A generator of no models")
-        expect(visit.page.locator("#dnd-report-card")).to_be_visible()
-        visit.shot("report-card-only")
+    visit = visits(serve(EngineHandle(slow_load(engine, 0.01))))
+    expect(visit.page.locator("#dnd-header")).to_contain_text("CPU · Ready")
+    visit.page.get_by_role("tab", name="Report card").click()
+    expect(visit.page.locator("#dnd-report-card")).to_contain_text("A generator of no models")
+    expect(visit.page.locator("#dnd-report-card")).to_be_visible()
+    visit.shot("report-card-only")
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

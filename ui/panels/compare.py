@@ -265,7 +265,7 @@ def pane_html(turns: Sequence[Turn], place: Place, view: View) -> str:
     """
     kind, title, name = _title(place, view)
     if turns:
-        body = "".join(_turn_html(turn, place, view) for turn in turns)
+        body = "".join(_turn_html(turn, place, view, turn is turns[-1]) for turn in turns)
     else:
         words = text.EMPTY_BASE
         if place == "right":
@@ -299,8 +299,8 @@ def _title(place: Place, view: View) -> tuple[str, str, str]:
     return ("other", text.OTHER, name) if view.beside_adapter else ("base", text.BASE, name)
 
 
-def _turn_html(turn: Turn, place: Place, view: View) -> str:
-    question = _question_html(turn, place, editable=turn.finished and place == "left")
+def _turn_html(turn: Turn, place: Place, view: View, last: bool) -> str:
+    question = _question_html(turn, place, editable=last and turn.finished and place == "left")
     if turn.error:
         told = (
             f"<div class='dnd-notice is-error' role='alert'>{icon('error')}"

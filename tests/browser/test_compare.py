@@ -1,0 +1,136 @@
+"""Comparing: asked again, edited, marked, blind and voted on, any two adapters, and kept."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Download, expect
+
+from tests.browser.conftest import DESK, PHONE, Visit, Visits
+from tests.ui.fake_engine import FakeEngine
+
+pytestmark = pytest.mark.browser
+Write = Callable[[str, str | bytes], Path]
+
+QUESTION = "Answer with SQL.\n\nQuestion: How many cars are red?"
+
+
+def with_adapter(visit: Visit) -> Visit:
+    visit.page.locator("#dnd-example-sql").click()
+    expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()
+    visit.synthesize()
+    return visit
+
+
+def answered(visit: Visit, question: str) -> None:
+    visit.ask(question)
+    visit.idle()
+    expect(visit.answer("right")).to_be_visible()
+
+
+def test_one_side_can_be_asked_again_and_a_question_edited(
+    visit: Visit, engine: FakeEngine
+) -> None:
+    with_adapter(visit)
+    answered(visit, "First try")
+    asked = len(engine.asked)
+    visit.page.get_by_role("button", name="Ask Adapted again").click()
+    expect(visit.page.get_by_role("button", name="Ask Adapted again")).to_be_visible()
+    visit.idle()
+    assert [len(rows) for rows in engine.asked[asked:]] == [1]
+    visit.page.locator("#dnd-again").click()
+    visit.idle()
+    assert [len(rows) for rows in engine.asked[asked:]] == [1, 2]
+    visit.page.get_by_role("button", name="Edit and send anew").click()
+    box = visit.page.locator("#dnd-box textarea")
+    expect(box).to_have_value("First try")
+    expect(visit.page.locator("#dnd-pane-left .dnd-asked")).to_have_count(0)
+    answered(visit, "Second try")
+    expect(visit.page.locator("#dnd-pane-left .dnd-asked")).to_have_text("Second try")
+
+
+def test_what_is_left_out_is_struck_and_not_sent(visit: Visit, engine: FakeEngine) -> None:
+    with_adapter(visit)
+    visit.page.get_by_label("Instruction to the left only").check()
+    answered(visit, QUESTION)
+    sent = [messages[-1]["content"] for messages in engine.asked[-1]]
+    assert sent == [QUESTION, "Question: How many cars are red?"]
+    expect(visit.page.locator("#dnd-pane-left .dnd-asked s")).to_have_count(0)
+    expect(visit.page.locator("#dnd-pane-right .dnd-asked s")).to_have_text("Answer with SQL.")
+    visit.page.get_by_role("checkbox", name="Differences").check()
+    expect(visit.page.locator("#dnd-pane-right .dnd-answer mark").first).to_be_visible()
+    visit.shot("compare-differences")
+
+
+def test_votes_are_blind_until_they_are_given_and_are_kept(visit: Visit) -> None:
+    with_adapter(visit)
+    visit.page.get_by_role("checkbox", name="Blind").check()
+    tally = visit.page.locator("#dnd-tally")
+    expect(tally).to_be_visible()
+    expect(visit.page.locator("#dnd-checks")).to_be_hidden()
+    panes = visit.page.locator("#dnd-panes")
+    for number, vote in enumerate(("A is better", "B is better", "Tie"), start=1):
+        answered(visit, f"Question {number}")
+        expect(panes.locator(".dnd-side h3")).to_have_text(["A", "B"])
+        if number == 1:
+            expect(panes).not_to_contain_text("Adapted")
+            expect(panes).not_to_contain_text("base 9c41e0")
+            visit.shot("compare-blind")
+        visit.page.get_by_role("button", name=vote).click()
+        expect(visit.page.locator("#dnd-votes")).to_be_hidden()
+        expect(panes.locator(".dnd-answer-facts").get_by_text("Adapted")).to_have_count(number)
+    expect(tally).to_contain_text("95 % interval")
+    visit.shot("compare-voted")
+    votes = kept(visit, "votes")
+    lines = [json.loads(line) for line in Path(votes.path()).read_text().splitlines()]
+    assert [line["question"] for line in lines] == [f"Question {n}" for n in (1, 2, 3)]
+    assert lines[2]["vote"] == "tie"
+    assert "Question 1" in Path(kept(visit, "markdown").path()).read_text()
+    assert len(json.loads(Path(kept(visit, "json").path()).read_text())) == 3
+    visit.page.get_by_role("checkbox", name="Blind").uncheck()
+    expect(panes.locator(".dnd-side h3")).to_have_text(["Base", "Adapted"])
+    expect(visit.page.locator("#dnd-checks")).to_be_visible()
+
+
+def kept(visit: Visit, kind: str) -> Download:
+    with visit.page.expect_download() as download:
+        visit.page.locator(f"#dnd-keep-{kind}").click()
+    return download.value
+
+
+def test_two_adapters_answer_beside_each_other(visit: Visit, write: Write) -> None:
+    with_adapter(visit)
+    first = visit.page.locator("#dnd-adapter code").inner_text()
+    visit.page.get_by_role("button", name="Edit prompts").click()
+    visit.drop([write("more.txt", "Another\nprompt\n")], "SQL")
+    visit.ready("more.txt")
+    visit.page.locator("#dnd-synthesize").click()
+    code = visit.page.locator("#dnd-adapter code")
+    expect(code).not_to_have_text(first, timeout=20_000)
+    expect(visit.page.locator("#dnd-download")).to_be_enabled()
+    beside = visit.page.locator("#dnd-beside input")
+    beside.click()
+    visit.page.get_by_role("option", name=first).click()
+    expect(visit.page.locator("#dnd-pane-left h3")).to_have_text("Other adapter")
+    answered(visit, "Which of you?")
+    facts = visit.page.locator(".dnd-answer-facts")
+    expect(facts).to_contain_text([first, code.inner_text()])
+    visit.shot("compare-two-adapters")
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_every_control_of_the_chat_is_within_anyones_reach(
+    visits: Visits, dark: bool, size: dict[str, int]
+) -> None:
+    visit = with_adapter(visits(dark=dark, size=size))
+    visit.page.get_by_role("checkbox", name="Differences").check()
+    answered(visit, QUESTION)
+    kind = f"{'dark' if dark else 'light'}-{size['width']}"
+    visit.check_accessible()
+    visit.shot(f"compare-{kind}")
+    visit.page.get_by_role("checkbox", name="Blind").check()
+    answered(visit, "And blind?")
+    visit.check_accessible()
+    visit.shot(f"compare-blind-{kind}")
