@@ -9,6 +9,7 @@
 
 const { suffixes, max_file_bytes: maxFileBytes, max_files: maxFiles } = props.limits;
 const $ = (selector, root = element) => root.querySelector(selector);
+const $$ = (selector, root = element) => [...root.querySelectorAll(selector)];
 const root = $(".dnd-canvas");
 const board = $(".dnd-buckets");
 // The action bar and the examples are ordinary Gradio components beside the canvas; the page's CSS
@@ -18,6 +19,7 @@ const MAX_NAME = 60; // characters of a bucket name, as the engine has it
 
 let buckets = []; // [{id, name, weight, cards: [card id]}]
 let cards = new Map(); // card id -> {id, name, size, split, file, reading, state}
+const muted = new Map(); // bucket id -> its weight before
 const removed = []; // snapshots for Undo, newest last
 const sortables = new Map(); // bucket id -> Sortable
 let dragging = false;
@@ -188,6 +190,20 @@ function setWeight(bucketId, value) {
   const weight = Math.round(Math.max(-2, Math.min(2, Number(value))) * 100) / 100;
   if (Number.isFinite(weight)) bucket.weight = weight;
   changed();
+}
+
+// From the folded canvas the weights are heard at once: the adapter is mixed anew.
+function remix(bucketId, value) {
+  setWeight(bucketId, value);
+  setTimeout(() => trigger("remix"));
+}
+
+function toggleMute(bucketId) {
+  const bucket = bucketById(bucketId);
+  const before = muted.get(bucketId) ?? 1;
+  if (bucket.weight !== 0) muted.set(bucketId, bucket.weight);
+  remix(bucketId, bucket.weight === 0 ? before : 0);
+  say(bucket.weight === 0 ? `${bucket.name} muted.` : `${bucket.name} heard again.`);
 }
 
 function clearAll() {
@@ -530,6 +546,48 @@ function shareBars(into, withLabels) {
   return shares.length;
 }
 
+function stripBucket(bucket) {
+  const box = make("li", "dnd-strip-bucket");
+  box.dataset.strip = bucket.id;
+  const mute = button("dnd-mute", "Mute", "", () => toggleMute(bucket.id));
+  const range = make("input", "dnd-range");
+  Object.assign(range, { type: "range", max: 2, step: 0.1 });
+  range.setAttribute("aria-label", `Weight of ${bucket.name} in the mix`);
+  range.addEventListener("input", () => drawWeight(box, Number(range.value)));
+  range.addEventListener("change", () => remix(bucket.id, range.value));
+  box.append(make("span", "dnd-strip-name", bucket.name), range, make("output"), mute);
+  return box;
+}
+
+function drawWeight(box, weight) {
+  const range = $(".dnd-range", box);
+  range.style.setProperty("--fill", `${Math.max(0, weight) * 50}%`);
+  $("output", box).textContent = weight.toFixed(1);
+}
+
+function drawStrip() {
+  const filled = buckets.filter(promptsIn);
+  const list = $(".dnd-strip-buckets");
+  // Drawn anew only when the buckets change, so focus and drags survive.
+  const shown = JSON.stringify(filled.map(({ id, name }) => [id, name]));
+  if (list.dataset.shown !== shown) {
+    list.dataset.shown = shown;
+    list.replaceChildren(...(filled.length > 1 ? filled.map(stripBucket) : filled.map(({ name }) => make("li", "", name))));
+  }
+  for (const box of $$(".dnd-strip-bucket", list)) {
+    const { name, weight } = bucketById(box.dataset.strip);
+    const range = $(".dnd-range", box);
+    range.min = Math.min(0, weight);
+    range.value = weight;
+    drawWeight(box, weight);
+    const mute = $(".dnd-mute", box);
+    mute.setAttribute("aria-pressed", String(weight === 0));
+    mute.setAttribute("aria-label", `Mute ${name}`);
+    box.classList.toggle("is-off", weight === 0);
+  }
+  shareBars($(".dnd-strip .dnd-share-bar"));
+}
+
 function drawFoot() {
   const states = [...buckets.flatMap((bucket) => bucket.cards)].map((id) => cards.get(id));
   const count = (state) => states.filter((card) => card.state === state).length;
@@ -542,8 +600,7 @@ function drawFoot() {
   const summary = parts.join(", ") + faulty;
   $(".dnd-status").textContent = summary;
   $(".dnd-strip-text").textContent = `${plural(buckets.filter(promptsIn).length, "bucket")}, ${summary}`;
-  $(".dnd-strip-buckets").textContent = buckets.filter(promptsIn).map(({ name, weight }) => `${name} ${weight}`).join(" · ");
-  shareBars($(".dnd-strip .dnd-share-bar"));
+  drawStrip();
   $(".dnd-batch").hidden = shareBars($(".dnd-batch .dnd-share-bar"), $(".dnd-shares")) === 0;
   $(".dnd-none").hidden = buckets.length > 0;
   $(".dnd-keys").hidden = states.length === 0;

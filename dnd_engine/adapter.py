@@ -46,6 +46,8 @@ _FREE_SETTINGS = {
 }
 """Settings of PEFT's LoRA config that leave it plain whatever they say; any other must be off, or
 at PEFT's default."""
+_WRITTEN_LAST = ("strength", "sha256", "checks")
+"""Entries of provenance.json that describe the adapter as it was written."""
 _FLOATS = {torch.float32, torch.float16, torch.bfloat16}
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 """Zip entries carry a time; a fixed one keeps equal adapters equal bytes."""
@@ -80,6 +82,8 @@ class Adapter:
     """Distinct prompts in the buckets that counted."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     nearest_tasks: tuple[NearestTask, ...] = ()
+    checks: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What was measured on it, for its card; see `inspection.as_checks`."""
     kept_energy: float | None = None
     """Share of a sum's squared ΔW norm left after the cut back to rank r; None when pooled."""
 
@@ -159,6 +163,8 @@ class Adapter:
         config = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
         config |= {"peft_type": "LORA", "task_type": "CAUSAL_LM"}
         provenance = {**self.provenance, "strength": self.strength, "sha256": self.sha256}
+        if self.checks:
+            provenance["checks"] = self.checks
         return {
             "adapter_config.json": _json(config),
             "adapter_model.safetensors": self.weights,
@@ -298,7 +304,8 @@ def read_adapter(path: Path, base_config: Mapping[str, Any], base_id: str) -> Ad
         tokens=tokens,
         layout=layout,
         base_id=base_id,
-        provenance={k: v for k, v in provenance.items() if k not in ("strength", "sha256")},
+        # What others measured is not repeated as if it had been measured here.
+        provenance={k: v for k, v in provenance.items() if k not in _WRITTEN_LAST},
         num_prompts=num_prompts if isinstance(num_prompts, int) else 0,
     )
 
@@ -433,12 +440,48 @@ def _card(adapter: Adapter) -> str:
             "",
             "Their texts are not part of this file.",
             "",
+            *_checks(adapter.checks),
             "## Nearest training tasks (cosine of prompt embeddings)",
             "",
             *(nearest or ["Unknown."]),
             "",
         ]
     )
+
+
+def _checks(checks: Mapping[str, Any]) -> list[str]:
+    """What was measured, in words; nothing if nothing was."""
+    told = []
+    if (effect := checks.get("effect")) is not None:
+        told.append(f"Effect: {effect:.3g} nats (KL from the base, first token of the answer).")
+    if agreement := checks.get("agreement"):
+        told.append(
+            f"Without the instruction it answers {agreement['same']} of "
+            f"{agreement['num_prompts']} prompts as the model does with it."
+        )
+    if worth := checks.get("outlook"):
+        told.append(
+            f"On {worth['n_tasks']} unseen tasks with about as much agreement, adapters of this "
+            f"generator changed the score by {worth['gain']:+.2f} ({worth['low']:+.2f} to "
+            f"{worth['high']:+.2f})."
+        )
+    if proof := checks.get("conditioning"):
+        beside = {
+            "wrong": f"one made from other prompts ({_plain(', '.join(proof['wrong_from']))})",
+            "mean": "what all adapters of this generator share",
+            "shuffled": "one made from the same prompts with their words shuffled",
+            "base": "no adapter",
+        }
+        told += [
+            f"Beside {beside[control['name']]} it saves {control['saved']:+.2f} nats per token "
+            f"({control['low']:+.2f} to {control['high']:+.2f}, {proof['num_prompts']} prompts) of "
+            "what the model answers when it is told the instruction."
+            for control in proof["controls"]
+        ]
+    if not told:
+        return []
+    head = f"## Checks on prompts it was made from, at strength {checks['strength']:g}"
+    return [head, "", *(f"- {line}" for line in told), ""]
 
 
 def _how_made(refined: Any) -> str:

@@ -8,15 +8,16 @@ well). Knows token ids and adapters; judges nothing.
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 
-from dnd_engine.evaluation.scoring import Question, answer
+from dnd_engine.evaluation.scoring import Answer, Question, answer
 from dnd_engine.lora import FittedLoRA, LoRAHost
 from dnd_engine.models import BaseModel
 from dnd_engine.training.examples import Mode, encode_example
 from dnd_engine.training.tasks import Example
 
-__all__ = ["Agreement", "agreement"]
+__all__ = ["Agreement", "agreement", "answers_when_told", "bare_questions"]
 
 _MOST_PROMPTS = 8
 """Two batches of so many answers take one to two seconds on two CPU cores."""
@@ -62,19 +63,70 @@ def agreement(
     Returns:
         None if no prompt is short enough and has a blank line.
     """
-    asked = [example for example in (Example(p, "") for p in prompts) if example.bare is not None]
-    short = [e for e in asked if len(_prompt(base, e, "full")) <= _MOST_TOKENS][:_MOST_PROMPTS]
-    if not short:
+    told = answers_when_told(base, host, lock, teacher, prompts, most=_MOST_PROMPTS)
+    if not told:
         return None
-    said = []
-    sides: tuple[tuple[FittedLoRA, Mode], ...] = ((adapter, "bare"), (teacher, "full"))
-    for worn, mode in sides:
-        questions = [_question(base, example, mode) for example in short]
-        with lock:
-            (answers,) = answer(base, host, [questions], worn)
-        said.append([found.ids for found in answers])
-    same = sum(one == other for one, other in zip(*said, strict=True))
-    return Agreement(same, len(short))
+    questions = bare_questions(base, [prompts[number] for number in told])
+    with lock:
+        (answers,) = answer(base, host, [questions], adapter)
+    same = sum(one.ids == other.ids for one, other in zip(answers, told.values(), strict=True))
+    return Agreement(same, len(told))
+
+
+def answers_when_told(
+    base: BaseModel,
+    host: LoRAHost,
+    lock: threading.Lock,
+    teacher: FittedLoRA,
+    prompts: Sequence[str],
+    most: int | None = None,
+) -> dict[int, Answer]:
+    """Answer whole prompts greedily.
+
+    Returns:
+        By the number of the prompt; those that are long, or have no blank line, are left out, and
+        those beyond the first `most`.
+    """
+    examples = ((number, Example(prompt, "")) for number, prompt in enumerate(prompts))
+    asked = (
+        (number, example)
+        for number, example in examples
+        if example.bare is not None and len(_prompt(base, example, "full")) <= _MOST_TOKENS
+    )
+    chosen = dict(islice(asked, most))
+    if not chosen:
+        return {}
+    questions = [_question(base, example, "full") for example in chosen.values()]
+    with lock:
+        (answers,) = answer(base, host, [questions], teacher)
+    return dict(zip(chosen, answers, strict=True))
+
+
+def bare_questions(
+    base: BaseModel, prompts: Sequence[str], references: Sequence[Answer] | None = None
+) -> list[Question]:
+    """Ask prompts without their instruction.
+
+    Args:
+        base: Whose tokens they are.
+        prompts: With a blank line each.
+        references: Answers whose loss is asked for, and then nothing is written. Without them
+            the loss says nothing.
+    """
+    questions = [_question(base, Example(prompt, ""), "bare") for prompt in prompts]
+    if references is None:
+        return questions
+    return [
+        replace(
+            question,
+            max_new_tokens=0,
+            # An answer that was cut off has no end to be scored.
+            reference=other.ids
+            if len(other.ids) == _MOST_NEW_TOKENS
+            else (*other.ids, *question.reference),
+        )
+        for question, other in zip(questions, references, strict=True)
+    ]
 
 
 def _prompt(base: BaseModel, example: Example, mode: Mode) -> tuple[int, ...]:

@@ -4,7 +4,9 @@ Wraps a frozen sentence-transformers model. Knows text in, tensors out; knows no
 Source: Liang et al. 2025 use token-level `last_hidden_state` of a MiniLM, without pooling.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -14,7 +16,7 @@ from jaxtyping import Bool, Float
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
-__all__ = ["POOLED_LENGTH", "ConditionSource", "EncodedPrompts", "PromptEncoder"]
+__all__ = ["POOLED_LENGTH", "ConditionSource", "EncodedPrompts", "PromptEncoder", "PromptMemory"]
 
 POOLED_LENGTH = 48
 """Tokens of a prompt that its pooled embedding is the mean of, where the condition does not come
@@ -22,6 +24,12 @@ from the encoder and so has no such length of its own."""
 
 _BATCH_PROMPTS = 16
 """Measured on two CPUs: larger batches leave the cache, smaller ones waste time between layers."""
+
+_LENGTH_STEP = 8
+"""Prompts are padded to a multiple of so many tokens."""
+
+_REMEMBERED_PROMPTS = 512
+"""Prompts a memory holds: 38 MB of 48 tokens."""
 
 _CHARACTERS_PER_TOKEN = 16
 """Of a long prompt so much is tokenised at first; words are shorter than that."""
@@ -38,6 +46,41 @@ class EncodedPrompts:
     """True where there is a token."""
     pooled: Float[Tensor, "prompts pooled_width"]
     """Mean over all tokens read, at unit length: for similarity between tasks."""
+
+
+class PromptMemory:
+    """What an encoder made of the last few hundred prompts, so that none is read twice.
+
+    Its keys are digests: it holds no text. Keep one for each person, as long as their prompts.
+    """
+
+    def __init__(self) -> None:
+        self._rows: OrderedDict[bytes, tuple[Tensor, Tensor, Tensor]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def encode(self, encoder: "PromptEncoder", texts: Sequence[str], length: int) -> EncodedPrompts:
+        """Encode prompts, those that are not remembered at least; see `PromptEncoder.encode`."""
+        keys = [hashlib.sha256(f"{length} {text}".encode()).digest() for text in texts]
+        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._rows}
+        encoded = encoder.encode(list(new.values()), length)
+        for row, key in enumerate(new):
+            # A copy, since a view would keep the whole batch.
+            self._rows[key] = (
+                encoded.tokens[row].clone(),
+                encoded.mask[row].clone(),
+                encoded.pooled[row].clone(),
+            )
+        rows = [self._rows[key] for key in keys]
+        for key in keys:
+            self._rows.move_to_end(key)
+        while len(self._rows) > _REMEMBERED_PROMPTS:
+            self._rows.popitem(last=False)
+        if not rows:
+            return encoded
+        tokens, mask, pooled = (torch.stack(parts) for parts in zip(*rows, strict=True))
+        return EncodedPrompts(tokens, mask, pooled)
 
 
 @runtime_checkable
@@ -75,29 +118,32 @@ class PromptEncoder:
     def encode(self, texts: Sequence[str], length: int) -> EncodedPrompts:
         """Encode prompts, cut to their first `length` tokens.
 
-        Batches hold prompts of as many tokens, so little time goes into padding; the order of
-        `texts` is restored.
+        Batches hold prompts of about as many tokens, so little time goes into padding. All have
+        as many rows, empty ones if need be: then sums are made in the same order whatever stands
+        in the other rows, and a prompt reads alike, to the last bit, in whichever company.
         """
         tokens = torch.zeros(len(texts), length, self.width)
         mask = torch.zeros(len(texts), length, dtype=torch.bool)
         pooled = torch.zeros(len(texts), self.width)
         ids = self._tokenise(texts, length)
-        order = sorted(range(len(texts)), key=lambda i: len(ids[i]))
-        for start in range(0, len(order), _BATCH_PROMPTS):
-            rows = order[start : start + _BATCH_PROMPTS]
-            read = len(ids[rows[-1]])
-            padded = torch.tensor([ids[i] + [self._padding] * (read - len(ids[i])) for i in rows])
-            lengths = torch.tensor([len(ids[i]) for i in rows])
-            here = torch.arange(read) < lengths[:, None]
+        for rows, read in _batches([len(row) for row in ids], length):
+            padded = torch.full((_BATCH_PROMPTS, read), self._padding)
+            here = torch.zeros(_BATCH_PROMPTS, read, dtype=torch.bool)
+            here[len(rows) :, 0] = True  # attention needs something to read
+            for place, row in enumerate(rows):
+                padded[place, : len(ids[row])] = torch.tensor(ids[row])
+                here[place, : len(ids[row])] = True
             out = self._model(
                 {
                     "input_ids": padded.to(self.device),
                     "attention_mask": here.long().to(self.device),
                 }
             )
-            mask[rows, :read] = here
-            tokens[rows, :read] = out["token_embeddings"].float().cpu() * here[..., None]
-            pooled[rows] = out["sentence_embedding"].float().cpu()
+            filled = slice(len(rows))
+            mask[rows, :read] = here[filled]
+            embeddings = out["token_embeddings"].float().cpu() * here[..., None]
+            tokens[rows, :read] = embeddings[filled]
+            pooled[rows] = out["sentence_embedding"].float().cpu()[filled]
         return EncodedPrompts(tokens, mask, pooled)
 
     @property
@@ -125,6 +171,16 @@ class PromptEncoder:
             texts, truncation=True, max_length=length, return_attention_mask=False
         )["input_ids"]
         return found
+
+
+def _batches(lengths: Sequence[int], longest: int) -> Iterator[tuple[list[int], int]]:
+    """Group prompts by token count; yield the rows of a batch, and how many tokens it reads."""
+    groups: dict[int, list[int]] = defaultdict(list)
+    for row, tokens in enumerate(lengths):
+        groups[min(longest, -(-tokens // _LENGTH_STEP) * _LENGTH_STEP)].append(row)
+    for read, rows in groups.items():
+        for start in range(0, len(rows), _BATCH_PROMPTS):
+            yield rows[start : start + _BATCH_PROMPTS], read
 
 
 def _without_last_word(text: str) -> str:

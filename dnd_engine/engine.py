@@ -5,6 +5,7 @@ reloads the base, and a change of strength never synthesizes again.
 """
 
 import copy
+import itertools
 import tempfile
 import threading
 import time
@@ -33,6 +34,15 @@ from dnd_engine.agreement import Agreement, agreement
 from dnd_engine.asset_files import asset_path
 from dnd_engine.buckets import Bucket, check_buckets, draw_prompt_batch
 from dnd_engine.chat import ChatStep, Message, Reply, decode
+from dnd_engine.conditioning import (
+    MOST_PROMPTS,
+    Conditioning,
+    Wearer,
+    compare_conditions,
+    others,
+    shuffled,
+    some_prompts,
+)
 from dnd_engine.config import (
     EFFECT_PROMPTS,
     MIXES,
@@ -41,8 +51,15 @@ from dnd_engine.config import (
     RefineConfig,
     Sampling,
 )
-from dnd_engine.encoder import POOLED_LENGTH, ConditionSource, EncodedPrompts, PromptEncoder
+from dnd_engine.encoder import (
+    POOLED_LENGTH,
+    ConditionSource,
+    EncodedPrompts,
+    PromptEncoder,
+    PromptMemory,
+)
 from dnd_engine.errors import (
+    AdapterError,
     ConfigError,
     GeneratorError,
     LayoutMismatchError,
@@ -52,6 +69,7 @@ from dnd_engine.generator import Generator, GeneratorFolder, check_base, check_e
 from dnd_engine.generator_config import trained_steps
 from dnd_engine.inspection import (
     Inspection,
+    as_checks,
     base_norms,
     kl_to_base,
     nearest_tasks,
@@ -73,6 +91,7 @@ from dnd_engine.models import (
     next_token_logits,
     resolve,
 )
+from dnd_engine.shipped import load_examples
 from dnd_engine.steps import finish
 from dnd_engine.training.refine import Refined, refine
 from dnd_engine.training.tasks import Example
@@ -297,9 +316,12 @@ class Engine:
         mix: Mix = "pool",
         strength: float = 1.0,
         seed: int = 0,
+        memory: PromptMemory | None = None,
     ) -> Adapter:
         """Make an adapter from buckets of prompts; see `synthesize` for the arguments."""
-        return finish(self.synthesize(buckets, mix=mix, strength=strength, seed=seed))
+        return finish(
+            self.synthesize(buckets, mix=mix, strength=strength, seed=seed, memory=memory)
+        )
 
     def synthesize(
         self,
@@ -308,6 +330,7 @@ class Engine:
         mix: Mix = "pool",
         strength: float = 1.0,
         seed: int = 0,
+        memory: PromptMemory | None = None,
     ) -> Steps[Progress, None, Adapter]:
         """Make an adapter step by step.
 
@@ -317,6 +340,8 @@ class Engine:
                 `sum` makes one adapter per bucket and adds them with the weights.
             strength: Factor on the result.
             seed: Of the draw of prompts.
+            memory: What was read before, and need not be read again, where the text encoder makes
+                the condition; the adapter is the same, to the last bit.
 
         Yields:
             Progress through the stages encode, decode and check.
@@ -341,7 +366,7 @@ class Engine:
             yield Progress(
                 "encode", number / len(groups), time.monotonic() - started, f"Reading {what}"
             )
-            encoded.append(self._encode(group, seed))
+            encoded.append(self._encode(group, seed, memory))
         encode_seconds = time.monotonic() - started
         decoded: list[Tensor] = []
         for number, prompts in enumerate(encoded):
@@ -375,6 +400,11 @@ class Engine:
             nearest_tasks=nearest,
             kept_energy=kept,
         )
+
+    @staticmethod
+    def new_memory() -> PromptMemory:
+        """Return an empty memory, to `synthesize` again and again from much the same prompts."""
+        return PromptMemory()
 
     def refine(
         self,
@@ -537,6 +567,92 @@ class Engine:
             strongest=strongest_effect(report),
         )
 
+    def prove(
+        self, adapter: Adapter, buckets: Sequence[Bucket], *, memory: PromptMemory | None = None
+    ) -> Steps[Progress, None, Conditioning | None]:
+        """Put an adapter beside others of the same generator, on prompts it was made from.
+
+        The wrong adapters come from the other buckets; for a bucket that is alone, from the
+        shipped example that is least like it.
+
+        Args:
+            adapter: As `synthesize` made it.
+            buckets: What it was made from.
+            memory: As for `synthesize`.
+
+        Yields:
+            Progress through the stages decode and check.
+
+        Returns:
+            The adapter and its controls; None where too few prompts are short and have a blank
+            line.
+
+        Raises:
+            AdapterError: If it was refined: the others were not.
+            BucketError: If no bucket counts, or weights or sizes are out of bounds.
+        """
+        if "refined" in adapter.provenance:
+            raise AdapterError(
+                f"`{adapter.name}` was trained on these prompts, and adapters made from others were"
+                " not. Compare the adapter it was refined from."
+            )
+        started = time.monotonic()
+        counting = check_buckets(buckets, self.config.limits)
+        seed, mix = adapter.provenance.get("seed", 0), adapter.provenance.get("mix", "pool")
+        memory = PromptMemory() if memory is None else memory
+        elsewhere = () if len(counting) > 1 else (self._unlike(counting[0], seed, memory),)
+        pairs = others(counting, elsewhere)
+        measured = [some_prompts(mine, MOST_PROMPTS // len(pairs) or 1) for mine, _ in pairs]
+        prompts = [prompt for part in measured for prompt in part]
+        ends = list(itertools.accumulate(map(len, measured)))
+        everyone = range(len(prompts))
+        wearers: list[Wearer] = [
+            ("adapter", self._fit_one(adapter), everyone),
+            ("mean", self._fit_shared(), everyone),
+            ("base", None, everyone),
+        ]
+
+        def report(what: str, done: int) -> Progress:
+            return Progress("decode", done / (len(pairs) + 1), time.monotonic() - started, what)
+
+        def make(source: Sequence[Bucket]) -> FittedLoRA:
+            made = self.generate(
+                source, mix=mix, strength=adapter.strength, seed=seed, memory=memory
+            )
+            return self._fit_one(made)
+
+        yield report("Shuffled prompts", 0)
+        wearers.append(("shuffled", make(shuffled(counting, seed)), everyone))
+        for number, ((_, wrong), part, end) in enumerate(zip(pairs, measured, ends, strict=True)):
+            yield report("Wrong prompts", number + 1)
+            wearers.append(("wrong", make(wrong), range(end - len(part), end)))
+        yield Progress("check", None, time.monotonic() - started, f"On {len(prompts)} prompts")
+        return compare_conditions(
+            self._base,
+            self._host,
+            self._lock,
+            self._fit_shared(),
+            wearers,
+            prompts,
+            list(dict.fromkeys(b.name for _, wrong in pairs for b in wrong)),
+        )
+
+    @staticmethod
+    def with_checks(
+        adapter: Adapter, found: Inspection, proof: Conditioning | None = None
+    ) -> Adapter:
+        """Return the same adapter with what was measured of it, for its card."""
+        return replace(adapter, checks=as_checks(adapter, found, proof))
+
+    def _unlike(self, bucket: Bucket, seed: int, memory: PromptMemory) -> Bucket:
+        """The shipped example whose prompts are least like those of a bucket."""
+        examples = [example.read() for example in load_examples()]
+        here, *there = (
+            nn.functional.normalize(self._encode([one], seed, memory).pooled.mean(dim=0), dim=0)
+            for one in (replace(bucket, weight=1.0), *examples)
+        )
+        return min(zip(there, examples, strict=True), key=lambda pair: float(pair[0] @ here))[1]
+
     @torch.inference_mode()
     def effect(self, adapter: Adapter, prompts: Sequence[str]) -> float:
         """Mean KL(adapted ‖ base) of the first answer token over the first 16 prompts, in nats."""
@@ -640,7 +756,9 @@ class Engine:
             )
         return difference
 
-    def _encode(self, group: Sequence[Bucket], seed: int) -> EncodedPrompts:
+    def _encode(
+        self, group: Sequence[Bucket], seed: int, memory: PromptMemory | None = None
+    ) -> EncodedPrompts:
         """Encode the prompts of one condition: whole prompt batches, 128 prompts at most."""
         size = self._folder.config.num_prompts
         held = len({p.text for b in group for p in b.prompts})
@@ -648,10 +766,14 @@ class Engine:
         drawn = draw_prompt_batch(group, batches * size, seed)
         texts = [prompt.text for prompt in drawn]
         distinct = list(dict.fromkeys(texts))
+        length = self._folder.config.length
         with self._lock:
-            encoded = self._source.encode(distinct, self._folder.config.length)
-            pooled = encoded.pooled
-            if self._source is not self._encoder:
+            if self._source is self._encoder:
+                memory = PromptMemory() if memory is None else memory
+                encoded = memory.encode(self._encoder, distinct, length)
+                pooled = encoded.pooled
+            else:
+                encoded = self._source.encode(distinct, length)
                 # Training tasks are compared in the encoder's space, whatever reads the prompts.
                 pooled = self._encoder.encode(distinct, POOLED_LENGTH).pooled
         rows = torch.tensor([distinct.index(text) for text in texts])
@@ -676,8 +798,11 @@ class Engine:
         return tokens.float().mean(dim=0).to(torch.bfloat16).cpu()
 
     def _agreement(self, adapter: Adapter, prompts: Sequence[str]) -> Agreement | None:
-        worn = self._host.fit(adapter.worn_tokens[None], adapter.layout)
+        worn = self._fit_one(adapter)
         return agreement(self._base, self._host, self._lock, worn, self._fit_shared(), prompts)
+
+    def _fit_one(self, adapter: Adapter) -> FittedLoRA:
+        return self._host.fit(adapter.worn_tokens[None], adapter.layout)
 
     def _fit_shared(self) -> FittedLoRA:
         """What all of the generator's adapters share: it reads instructions well."""

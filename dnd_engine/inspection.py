@@ -5,7 +5,7 @@ is told in terms of the generator's own examination on unseen tasks, if there wa
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dnd_engine.adapter import Adapter, NearestTask
 from dnd_engine.agreement import Agreement
+from dnd_engine.conditioning import Conditioning
 from dnd_engine.errors import GeneratorError
 from dnd_engine.generator import TaskCentroid
 from dnd_engine.layout import LoRALayout
@@ -21,6 +22,7 @@ from dnd_engine.layout import LoRALayout
 __all__ = [
     "Inspection",
     "Outlook",
+    "as_checks",
     "base_norms",
     "kl_to_base",
     "nearest_tasks",
@@ -68,6 +70,20 @@ class Inspection:
     """None without `agreement`, or if no examined adapter agreed about as often."""
     strongest: float | None = None
     """Largest effect of an adapter in the generator's examination, in nats; None without one."""
+
+
+def as_checks(
+    adapter: Adapter, found: Inspection, proof: Conditioning | None = None
+) -> dict[str, Any]:
+    """Put what was measured of an adapter into plain values, for `Adapter.checks`."""
+    measured = {
+        "strength": adapter.strength,
+        "effect": found.effect,
+        "agreement": found.agreement and asdict(found.agreement),
+        "outlook": found.outlook and asdict(found.outlook),
+        "conditioning": proof and asdict(proof),
+    }
+    return {name: value for name, value in measured.items() if value is not None}
 
 
 def kl_to_base(

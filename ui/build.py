@@ -123,6 +123,9 @@ def build_ui(handle: EngineHandle, limits: PromptLimits) -> gr.Blocks:
             "suggestions_row": compare.suggestions_row,
             **{f"suggestion_{i}": button for i, button in enumerate(compare.suggestions)},
             "checks": checks.view,
+            "proof_box": checks.proof_box,
+            "proof": checks.proof,
+            "prove": checks.prove,
             "votes": votes,
             "norms": norms,
             "report_controls": report.controls,
@@ -174,22 +177,28 @@ def build_ui(handle: EngineHandle, limits: PromptLimits) -> gr.Blocks:
         )
         shown = (
             "stages adapter_box adapter_facts shelf strength download undo warning refine_box "
-            "checks norms compare_head beside differences blind left_pane right_pane"
+            "checks proof_box proof prove norms compare_head beside differences blind "
+            "left_pane right_pane"
         )
-        measured = "checks warning refine_box download"
+        measured = "checks proof_box proof prove warning refine_box download"
         suggestion_slots = "suggestions_row " + " ".join(
             f"suggestion_{i}" for i in range(len(compare.suggestions))
         )
-        made = prompts.synthesize.click(
-            **does(on.begin_synthesis, over), inputs=[prompts.canvas, session], **_AT_ONCE
-        ).then(
-            **does(on.synthesize, f"{over} {shown} inbox {suggestion_slots}"),
-            inputs=[session, prompts.mix, prompts.seed],
-            **_ENGINE,
-            **_QUIET,
-        )
-        made.failure(**does(on.run_broke, over), inputs=session, **_AT_ONCE)
-        made.success(**does(on.check, measured), inputs=session, **_ENGINE, **_QUIET)
+        remix = functools.partial(on.begin_synthesis, kind="remix")
+        for order, begin in (
+            (prompts.synthesize.click, on.begin_synthesis),
+            (prompts.canvas.remix, remix),
+        ):
+            made = order(**does(begin, over), inputs=[prompts.canvas, session], **_AT_ONCE).then(
+                **does(on.synthesize, f"{over} {shown} inbox {suggestion_slots}"),
+                inputs=[session, prompts.mix, prompts.seed],
+                **_ENGINE,
+                **_QUIET,
+            )
+            made.failure(**does(on.run_broke, over), inputs=session, **_AT_ONCE)
+            made.success(**does(on.check, measured), inputs=session, **_ENGINE, **_QUIET).then(
+                **does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET
+            )
         prompts.stop.click(**does(on.stop_run, over), inputs=session, **_AT_ONCE)
 
         # Refine on the same prompts, then measure again; Undo goes back.
@@ -199,10 +208,15 @@ def build_ui(handle: EngineHandle, limits: PromptLimits) -> gr.Blocks:
             **does(on.begin_refine, over), inputs=[session, refine.labels], **_AT_ONCE
         ).then(**does(on.refine, f"{over} {shown}"), inputs=session, **_REFINE, **_QUIET)
         refined.failure(**does(on.run_broke, over), inputs=session, **_AT_ONCE)
-        refined.success(**does(on.check, measured), inputs=session, **_ENGINE, **_QUIET)
+        refined.success(**does(on.check, measured), inputs=session, **_ENGINE, **_QUIET).then(
+            **does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET
+        )
         refine.stop.click(**does(on.stop_run, over), inputs=session, **_AT_ONCE)
         bar.undo.click(**does(on.undo, shown), inputs=session, **_AT_ONCE).then(
             **does(on.check, measured), inputs=session, **_ENGINE, **_QUIET
+        ).then(**does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET)
+        checks.prove.click(
+            **does(on.prove, "proof prove download"), inputs=session, **_ENGINE, **_QUIET
         ).then(**does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET)
 
         bar.shelf.input(**does(on.choose, shown), inputs=[session, bar.shelf], **_AT_ONCE).then(

@@ -18,6 +18,8 @@ from dnd_engine.prompts import PromptFile, Split
 if TYPE_CHECKING:
     from dnd_engine.adapter import Adapter
     from dnd_engine.chat import Reply
+    from dnd_engine.conditioning import Conditioning
+    from dnd_engine.encoder import PromptMemory
     from dnd_engine.inspection import Inspection
     from ui.panels.stages import Stages
 
@@ -35,7 +37,8 @@ __all__ = [
     "Vote",
 ]
 
-RunKind = Literal["synthesis", "refinement"]
+RunKind = Literal["synthesis", "remix", "refinement"]
+"""A remix is a synthesis of what lay on the canvas before, with other weights."""
 
 AskMode = Literal["written", "bare", "told"]
 """What is sent: the question as written, its input alone, or the instruction to the left only."""
@@ -80,8 +83,12 @@ class Made:
     """What it was refined from: where Undo goes."""
     norms: "Mapping[str, list[float]]" = field(default_factory=dict)
     inspection: "Inspection | None" = None
+    proof: "Conditioning | None" = None
+    """How it stands beside adapters made from other prompts; None until somebody asks."""
     archive: Path | None = None
     """The verified zip of `adapter`; None until it is written."""
+    card_due: bool = False
+    """Whether more has been measured since than its card says."""
 
     @property
     def key(self) -> str:
@@ -192,6 +199,8 @@ class Session:
     """By bucket name: what to ask after an example."""
     arrangement: str = ""
     """Fingerprint of what lies on the canvas now."""
+    memory: "PromptMemory | None" = None
+    """What the text encoder made of this visit's prompts: mixing anew reads none again."""
     run: Run | None = None
     """The last synthesis or refinement that was ordered."""
     stop_chat: threading.Event | None = None

@@ -67,6 +67,12 @@ RUNS = {
         "stopped": "Stopped. Nothing was made, and your prompts are as they were.",
         "failed": "No adapter was made.",
     },
+    "remix": {
+        "running": "Mixing anew",
+        "done": "How it was mixed",
+        "stopped": "Stopped. The adapter is as it was before.",
+        "failed": "Not mixed anew; the adapter is as it was.",
+    },
     "refinement": {
         "running": "Refining the adapter",
         "done": "How it was refined",
@@ -225,6 +231,32 @@ EFFECT_MORE = "KL from base to adapted, nats on the next token of your own promp
 NEAREST = "Nearest training tasks, cosine"
 NORMS = "Relative weight change"
 NORMS_MORE = "‖ΔW‖ / ‖W‖ by layer and matrix. It shows where and how much, not how well."
+
+PROOF = "Does it read your prompts?"
+PROOF_MORE = (
+    "Makes adapters from other prompts, and from yours with the words shuffled, and puts them "
+    "beside this one on up to 16 of your prompts. Takes a few seconds."
+)
+PROOF_RUN, PROOF_AGAIN = "Find out", "Measure again"
+PROOF_STEPS = {"decode": "Making the others:", "check": "Measuring:"}
+PROOF_MEASURE = (
+    "Nats per token that this adapter saves on the answers the model gives when it is told the "
+    "instruction, with 95 % intervals. Right of 0 this adapter is better. Measured on {prompts} "
+    "that it was made from."
+)
+PROOF_CONTROLS = {
+    "wrong": "Made from other prompts ({names})",
+    "mean": "What all adapters share",
+    "shuffled": "Made from shuffled words",
+    "base": "No adapter",
+}
+PROOF_YES = "Yes. Other prompts, and what all adapters share, do clearly worse."
+PROOF_NO = {
+    "wrong": "Not shown: one made from other prompts does about as well.",
+    "mean": "Not shown: what all adapters of this generator share does about as well.",
+}
+PROOF_WORDS_ONLY = "The order of the words hardly matters: shuffled, they do about as well."
+PROOF_NONE = "It takes two prompts with a blank line between instruction and input to find out."
 
 # Report card
 REPORT_TITLES = {

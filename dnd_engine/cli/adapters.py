@@ -26,6 +26,7 @@ from dnd_engine.cli.common import (
 from dnd_engine.config import EFFECT_PROMPTS, MIXES, EngineConfig, Mix, Sampling
 from dnd_engine.errors import BucketError, ConfigError, PromptFileError
 from dnd_engine.prompts import PromptFile, read_prompt_file
+from dnd_engine.steps import finish
 
 if TYPE_CHECKING:
     from dnd_engine.inspection import Inspection
@@ -45,6 +46,9 @@ def generate(
     mix: Annotated[str, typer.Option(help="pool or sum.")] = "pool",
     strength: Annotated[float, typer.Option(help="Factor on the adapter.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of the draw of prompts.")] = 0,
+    prove: Annotated[
+        bool, typer.Option(help="Compare with adapters made from other prompts; some seconds.")
+    ] = False,
     base: BaseOption = DEFAULT_BASE,
     generator: GeneratorOption = None,
     device: DeviceOption = None,
@@ -60,10 +64,11 @@ def generate(
     engine = load_engine(config)
     load_seconds = time.monotonic() - started
     adapter = engine.generate(buckets, mix=chosen_mix, strength=strength, seed=seed)
-    started = time.monotonic()
-    path = engine.save(adapter, out)
-    write_seconds = time.monotonic() - started
     inspection = engine.inspect(adapter, effect_prompts(counting, seed))
+    proof = finish(engine.prove(adapter, buckets)) if prove else None
+    started = time.monotonic()
+    path = engine.save(engine.with_checks(adapter, inspection, proof), out)
+    write_seconds = time.monotonic() - started
     seconds = {
         "load": load_seconds,
         "encode": adapter.seconds["encode"],
@@ -80,6 +85,7 @@ def generate(
             "nearest_tasks": [asdict(task) for task in adapter.nearest_tasks],
             "agreement": inspection.agreement and asdict(inspection.agreement),
             "outlook": inspection.outlook and asdict(inspection.outlook),
+            "conditioning": proof and asdict(proof),
             "r": adapter.r,
             "num_parameters": adapter.num_parameters,
             "kept_energy": adapter.kept_energy,

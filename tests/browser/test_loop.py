@@ -1,5 +1,6 @@
 """The loop: synthesize, chat, checks, download; loading, failing, stopping; two visitors."""
 
+import re
 import threading
 import time
 import zipfile
@@ -56,6 +57,33 @@ def test_mix_and_seed_reach_the_engine(visit: Visit, engine: FakeEngine) -> None
     expect(seed).to_have_value("7")
     assert (engine.calls[-1]["mix"], engine.calls[-1]["seed"]) == ("sum", 7)
     expect(visit.page.locator("#dnd-adapter")).to_contain_text("keeps 91 % of the change")
+
+
+def test_weights_are_mixed_anew_from_the_folded_canvas(visit: Visit, engine: FakeEngine) -> None:
+    visit.page.locator("#dnd-example-all").click()
+    expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()
+    visit.synthesize()
+    code = visit.page.locator("#dnd-adapter code")
+    first = code.inner_text()
+    another = re.compile(rf"^(?!{first})\w{{8}}$")
+    mute = visit.page.get_by_role("button", name="Mute Legal")
+    mute.click()
+    expect(mute).to_have_attribute("aria-pressed", "true")
+    expect(code).to_have_text(another)
+    expect(visit.page.locator("#dnd-adapter")).not_to_contain_text("Made from earlier prompts.")
+    visit.shot("remix")
+    before, after = engine.calls[-2:]
+    assert set(before["weights"]) - set(after["weights"]) == {"Legal"}
+    assert before["memory"] is after["memory"]
+    mute.click()
+    expect(code).to_have_text(first)
+    weight = visit.page.get_by_role("slider", name="Weight of Legal in the mix")
+    weight.focus()
+    weight.press("ArrowLeft")
+    expect(code).to_have_text(another)
+    assert engine.calls[-1]["weights"]["Legal"] == pytest.approx(before["weights"]["Legal"] - 0.1)
+    expect(visit.page.locator("#dnd-download")).to_be_enabled()
+    visit.check_accessible()
 
 
 def test_both_answers_stream_at_once_and_differ(visit: Visit) -> None:
@@ -131,6 +159,22 @@ def test_sampling_settings_are_used_and_an_answer_can_fail(visit: Visit) -> None
     visit.ask("BREAK it")
     visit.idle()
     expect(visit.page.locator("#dnd-pane-left")).to_contain_text("longer than the model can read")
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_an_adapter_can_be_put_beside_others(visits: Visits, dark: bool) -> None:
+    visit = visits(dark=dark)
+    visit.page.locator("#dnd-example-sql").click()
+    expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()
+    visit.synthesize()
+    visit.page.get_by_role("button", name="Find out").click()
+    proof = visit.page.locator("#dnd-proof")
+    expect(proof).to_contain_text("Made from other prompts (Tone of voice)")
+    expect(proof.get_by_role("button", name="Measure again")).to_be_visible()
+    expect(visit.page.locator("#dnd-download")).to_be_enabled()
+    visit.check_accessible()
+    visit.page.evaluate("window.scrollTo(0, 0)")
+    visit.shot(f"proof-{'dark' if dark else 'light'}")
 
 
 def test_the_zip_that_is_offered_was_verified_and_opens(visit: Visit) -> None:

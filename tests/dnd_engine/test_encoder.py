@@ -1,12 +1,25 @@
 """The encoder's token embeddings come in the order of the prompts and say where they end."""
 
+import random
+
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from dnd_engine.encoder import ConditionSource, PromptEncoder
+from dnd_engine.encoder import ConditionSource, EncodedPrompts, PromptEncoder, PromptMemory
 from dnd_engine.models import ENCODERS, resolve
 from tests.dnd_engine.tiny import CPU
+
+
+def rows_of(encoded: EncodedPrompts, rows: list[int]) -> EncodedPrompts:
+    return EncodedPrompts(encoded.tokens[rows], encoded.mask[rows], encoded.pooled[rows])
+
+
+def assert_same(one: EncodedPrompts, other: EncodedPrompts) -> None:
+    assert torch.equal(one.tokens, other.tokens)
+    assert torch.equal(one.mask, other.mask)
+    assert torch.equal(one.pooled, other.pooled)
+
 
 TEXTS = [f"{'word ' * (i % 7)}number {i}" for i in range(40)]
 
@@ -17,14 +30,52 @@ def encoder() -> PromptEncoder:
 
 
 def test_prompts_keep_their_order_and_do_not_see_each_other(encoder: PromptEncoder) -> None:
-    """More than one batch, sorted by length inside."""
+    """More than one batch, grouped by length inside."""
     together = encoder.encode(TEXTS, 16)
     assert together.tokens.shape == (40, 16, 384)
     for row in (0, 13, 39):
-        alone = encoder.encode([TEXTS[row]], 16)
-        torch.testing.assert_close(together.tokens[row], alone.tokens[0], atol=1e-4, rtol=0)
-        torch.testing.assert_close(together.pooled[row], alone.pooled[0], atol=1e-5, rtol=0)
-        assert torch.equal(together.mask[row], alone.mask[0])
+        assert_same(rows_of(together, [row]), encoder.encode([TEXTS[row]], 16))
+
+
+def test_a_prompt_reads_alike_to_the_last_bit_in_whichever_company(encoder: PromptEncoder) -> None:
+    """Else an adapter would depend on what the visitor had read before."""
+    chance = random.Random(0)
+    together = encoder.encode(TEXTS, 16)
+    for _ in range(5):
+        some = chance.sample(range(len(TEXTS)), chance.choice([2, 7, 17, 30]))
+        assert_same(rows_of(together, some), encoder.encode([TEXTS[row] for row in some], 16))
+
+
+def test_nothing_is_read_twice_with_a_memory(
+    encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[list[str]] = []
+    encode = PromptEncoder.encode
+
+    def watch(self: PromptEncoder, texts: list[str], length: int) -> EncodedPrompts:
+        read.append(list(texts))
+        return encode(self, texts, length)
+
+    monkeypatch.setattr(PromptEncoder, "encode", watch)
+    memory = PromptMemory()
+    assert_same(memory.encode(encoder, TEXTS[:10], 16), encode(encoder, TEXTS[:10], 16))
+    assert_same(memory.encode(encoder, TEXTS[5:15], 16), encode(encoder, TEXTS[5:15], 16))
+    assert read == [TEXTS[:10], TEXTS[10:15]]
+    memory.encode(encoder, TEXTS[:1], 12)  # read to another length, it is something else
+    assert read[2:] == [TEXTS[:1]]
+
+
+def test_a_memory_forgets_what_was_not_asked_for_longest(
+    encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dnd_engine.encoder._REMEMBERED_PROMPTS", 3)
+    memory = PromptMemory()
+    memory.encode(encoder, TEXTS[:3], 16)
+    memory.encode(encoder, [TEXTS[0], TEXTS[3]], 16)
+    assert len(memory) == 3
+    assert len(memory.encode(encoder, TEXTS[:8], 16).tokens) == 8  # more than it can hold
+    assert len(memory) == 3
+    assert memory.encode(encoder, [], 16).tokens.shape == (0, 16, 384)
 
 
 def test_embeddings_are_zero_after_the_end_and_pooled_ones_have_unit_length(
@@ -105,7 +156,10 @@ def test_prompts_of_as_many_tokens_share_a_batch(
 
     monkeypatch.setattr(SentenceTransformer, "forward", watch)
     found = encoder.encode(mixed, 16)
-    assert sum(computed) == int(found.mask.sum())
+    # Every prompt beside others of the same length, padded to a multiple of eight.
+    lengths = found.mask.sum(dim=1)
+    assert lengths[0] != lengths[1]
+    assert sorted(computed) == sorted(16 * 8 * (-(-int(n) // 8)) for n in lengths[:2])
 
 
 def test_no_prompts_give_no_embeddings(encoder: PromptEncoder) -> None:

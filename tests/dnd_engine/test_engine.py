@@ -14,10 +14,11 @@ from safetensors.torch import load, save
 from dnd_engine.activations import BaseActivations
 from dnd_engine.buckets import Bucket
 from dnd_engine.chat import Reply
-from dnd_engine.config import EngineConfig, PromptLimits, RefineConfig, Sampling
-from dnd_engine.encoder import POOLED_LENGTH, PromptEncoder
+from dnd_engine.config import EngineConfig, Mix, PromptLimits, RefineConfig, Sampling
+from dnd_engine.encoder import POOLED_LENGTH, EncodedPrompts, PromptEncoder, PromptMemory
 from dnd_engine.engine import Engine, Progress
 from dnd_engine.errors import (
+    AdapterError,
     BucketError,
     ConfigError,
     GeneratorError,
@@ -35,6 +36,7 @@ from dnd_engine.generator import (
 from dnd_engine.layout import LoRALayout, LoRASpec
 from dnd_engine.models import ENCODERS, fingerprint, resolve
 from dnd_engine.prompts import Prompt, PromptFile
+from dnd_engine.shipped import load_examples
 from dnd_engine.steps import finish
 from tests.dnd_engine.tiny import (
     CONFIG,
@@ -289,6 +291,28 @@ def test_a_sum_of_two_buckets_is_not_their_pool(engine: Engine) -> None:
     assert total.provenance["mix"] == "sum"
 
 
+@pytest.mark.parametrize("mix", ["pool", "sum"])
+def test_mixing_anew_reads_no_prompt_again_and_gives_the_same_adapter(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, mix: Mix
+) -> None:
+    memory = PromptMemory()
+    engine.generate([bucket("sql", SQL), bucket("tone", TONE)], mix=mix, memory=memory)
+    others = [bucket("sql", SQL, 0.5), bucket("tone", TONE, 1.5)], [bucket("tone", TONE, 2)]
+    fresh = [engine.generate(buckets, mix=mix).sha256 for buckets in others]
+    read: list[str] = []
+    encode = PromptEncoder.encode
+
+    def watch(self: PromptEncoder, texts: list[str], length: int) -> EncodedPrompts:
+        read.extend(texts)
+        return encode(self, texts, length)
+
+    monkeypatch.setattr(PromptEncoder, "encode", watch)
+    again = [engine.generate(buckets, mix=mix, memory=memory).sha256 for buckets in others]
+    assert again == fresh
+    assert len(set(again)) == 2
+    assert read == []
+
+
 def test_weights_shift_a_pool(engine: Engine) -> None:
     made = {
         engine.generate([bucket("sql", SQL, weight), bucket("tone", TONE)]).sha256
@@ -452,6 +476,39 @@ def test_inspection_measures_the_effect_on_the_prompts_given(engine: Engine) -> 
     nothing = engine.inspect(made.with_strength(0), [*SQL, "x" * 3000])
     assert nothing.effect == pytest.approx(0, abs=1e-6)
     assert all(norm == 0 for norms in nothing.relative_norms.values() for norm in norms)
+
+
+ORDERS = [f"Name the customer.\n\nOrder {i} is from shop {i % 3}." for i in range(5)]
+REPLIES = [f"Reply kindly.\n\nComplaint {i} is about shop {i % 3}." for i in range(4)]
+
+
+def test_an_adapter_stands_beside_those_of_other_buckets(engine: Engine) -> None:
+    buckets = [bucket("orders", ORDERS), bucket("replies", REPLIES)]
+    adapter = engine.generate(buckets)
+    found = finish(engine.prove(adapter, buckets))
+    assert found is not None
+    assert [control.name for control in found.controls] == ["wrong", "mean", "shuffled", "base"]
+    assert found.wrong_from == ("replies", "orders")
+    assert found.num_prompts == 9
+    assert all(control.low <= control.saved <= control.high for control in found.controls)
+    # Each saved figure is a difference of losses, whatever the loss.
+    for control in found.controls:
+        assert control.saved == pytest.approx(control.nll - found.nll, abs=1e-5)
+    assert engine.with_checks(adapter, engine.inspect(adapter), found).checks["conditioning"]
+
+
+def test_a_bucket_that_is_alone_is_compared_with_the_example_least_like_it(engine: Engine) -> None:
+    buckets = [load_examples()[0].read()]
+    found = finish(engine.prove(engine.generate(buckets), buckets))
+    assert found is not None
+    assert found.wrong_from != (buckets[0].name,)
+    assert len(found.wrong_from) == 1
+
+
+def test_a_refined_adapter_is_not_compared_with_others_that_were_not(engine: Engine) -> None:
+    adapter = replace(engine.generate([bucket("a", ORDERS)]), provenance={"refined": {}})
+    with pytest.raises(AdapterError, match="refined from"):
+        finish(engine.prove(adapter, [bucket("a", ORDERS)]))
 
 
 def test_saving_proves_that_stock_peft_reads_it_back(engine: Engine, tmp_path: Path) -> None:

@@ -79,6 +79,27 @@ class Inspection:
 
 
 @dataclass(frozen=True)
+class Control:
+    name: str
+    nll: float
+    saved: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    nll: float
+    num_prompts: int
+    controls: tuple[Control, ...]
+    wrong_from: tuple[str, ...]
+
+    @property
+    def depends(self) -> bool:
+        return all(control.low > 0 for control in self.controls[:2])
+
+
+@dataclass(frozen=True)
 class Adapter:
     name: str
     sha256: str
@@ -93,6 +114,7 @@ class Adapter:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     nearest_tasks: tuple[NearestTask, ...] = ()
     kept_energy: float | None = None
+    checks: Mapping[str, Any] = field(default_factory=dict)
 
     def with_strength(self, strength: float) -> "Adapter":
         root = self.provenance["root"]
@@ -141,13 +163,22 @@ class FakeEngine:
         self.closed_refinements = 0
 
     def synthesize(
-        self, buckets: Sequence[Bucket], *, mix: str = "pool", strength: float = 1.0, seed: int = 0
+        self,
+        buckets: Sequence[Bucket],
+        *,
+        mix: str = "pool",
+        strength: float = 1.0,
+        seed: int = 0,
+        memory: Any = None,
     ) -> Generator[Progress, None, Adapter]:
         """A prompt with FAIL in it fails; SLOW takes its time; NOTHING makes a useless adapter."""
         start = time.perf_counter()
         buckets = check_buckets(buckets, PromptLimits())
         texts = sorted({prompt.text for bucket in buckets for prompt in bucket.prompts})
-        self.calls.append({"mix": mix, "seed": seed, "texts": texts})
+        weights = {bucket.name: bucket.weight for bucket in buckets}
+        self.calls.append(
+            {"mix": mix, "seed": seed, "texts": texts, "weights": weights, "memory": memory}
+        )
         slow = 20 if any("SLOW" in text for text in texts) else 1
         for stage, steps in (("encode", 3), ("decode", 1)):
             for step in range(steps):
@@ -157,7 +188,6 @@ class FakeEngine:
                 if any("FAIL" in text for text in texts):
                     raise DndError("The encoder ran out of memory at prompt 3. Use fewer prompts.")
         yield Progress("check", None, time.perf_counter() - start, "all values finite")
-        weights = [(bucket.name, bucket.weight) for bucket in buckets]
         root = _sha(repr((texts, weights, mix, seed)))
         name = "-".join(bucket.name.lower().split()[0] for bucket in buckets)
         useless = any("NOTHING" in text for text in texts)
@@ -169,6 +199,10 @@ class FakeEngine:
             provenance={"root": root, "useless": useless, "unlike": useless},
             kept_energy=0.91 if mix == "sum" else None,
         )
+
+    @staticmethod
+    def new_memory() -> Any:
+        return object()
 
     def refine(
         self, adapter: Adapter, buckets: Sequence[Bucket], config: RefineConfig | None = None
@@ -292,6 +326,36 @@ class FakeEngine:
             return Inspection(effect, norms, nearest, len(prompts), strongest=12.0)
         return Inspection(effect, norms, nearest, len(prompts), agrees, worth, 12.0)
 
+    def prove(
+        self, adapter: Adapter, buckets: Sequence[Bucket], *, memory: Any = None
+    ) -> Generator[Progress, None, Conditioning | None]:
+        """A bucket named "Doubt" depends on nothing; one named "Few" has nothing to tell."""
+        yield Progress("decode", 0, 0.0, "Shuffled prompts")
+        time.sleep(self.stage_seconds)
+        yield Progress("check", None, self.stage_seconds, "On 16 prompts")
+        time.sleep(self.stage_seconds)
+        names = {bucket.name for bucket in buckets}
+        if "Few" in names:
+            return None
+        wrong = (0.1, -0.2, 0.4) if "Doubt" in names else (0.58, 0.45, 0.71)
+        return Conditioning(
+            1.23,
+            16,
+            (
+                Control("wrong", 1.23 + wrong[0], *wrong),
+                Control("mean", 1.62, 0.39, 0.23, 0.55),
+                Control("shuffled", 1.2, -0.03, -0.08, 0.02),
+                Control("base", 3.26, 2.03, 1.7, 2.35),
+            ),
+            ("Tone of voice",),
+        )
+
+    @staticmethod
+    def with_checks(
+        adapter: Adapter, found: Inspection, proof: Conditioning | None = None
+    ) -> Adapter:
+        return replace(adapter, checks={"effect": found.effect, "proved": proof is not None})
+
     def save(self, adapter: Adapter, path: Path) -> Path:
         if adapter.strength == 2.0:
             raise VerificationError(
@@ -300,7 +364,7 @@ class FakeEngine:
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("adapter_config.json", '{"peft_type": "LORA", "r": 4}')
             archive.writestr("adapter_model.safetensors", adapter.sha256)
-            archive.writestr("README.md", "# adapter")
+            archive.writestr("README.md", f"# adapter\n{dict(adapter.checks)}")
             archive.writestr("provenance.json", "{}")
         return path
 

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from dnd_engine.asset_files import asset_path
 from dnd_engine.config import PromptLimits
 from dnd_engine.prompts import SUFFIXES, read_prompt_file
+from dnd_engine.shipped import load_examples
 from ui.canvas import CanvasData, Inbox, PromptCanvas
-from ui.panels.prompts import load_examples
 
 META = {"_type": "gradio.FileData"}
 

@@ -1,6 +1,7 @@
 """Handlers as plain functions, with an engine without models."""
 
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -118,7 +119,8 @@ def test_synthesis_goes_through_its_stages_and_leaves_a_verified_zip(
     assert "3 prompts from 2 files" in updates["adapter_facts"]
     assert "keeps 91 % of the change" in updates["adapter_facts"]
     assert updates["inbox"] == {"op": "fold"}
-    assert engine.calls == [{"mix": "sum", "seed": 0, "texts": ["one", "three", "two"]}]
+    (call,) = engine.calls
+    assert (call["mix"], call["seed"], call["texts"]) == ("sum", 0, ["one", "three", "two"])
     for stage in ("Read prompts", "Encode", "Decode", "Check"):
         assert stage in updates["stages"]
     checks = on.check(session)
@@ -492,3 +494,40 @@ def test_losses_are_drawn_on_an_axis_that_holds_them_all() -> None:
 )
 def test_a_report_that_is_not_sound_says_so(change: dict[str, Any], words: str) -> None:
     assert words in report_html(report() | change, Group("heldout", ""), "score", SHA)
+
+
+def test_a_proof_is_shown_and_goes_onto_the_card_of_a_new_zip(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    make(on, session, arrange(SQL={"a.txt": "one\ntwo\n"}), request_of("s"))
+    assert list(on.prove(session)) == []  # not before the first checks
+    on.check(session)
+    made = session.made
+    assert made is not None
+    assert "download" in on.prepare_download(session, request_of("s"))
+    assert on.prepare_download(session, request_of("s")) == {}
+    *steps, last = on.prove(session)
+    assert "shuffled prompts" in steps[0]["proof"]
+    assert "Yes." in last["proof"]
+    assert "hardly matters" in last["proof"]
+    assert "+0.58" in last["proof"]
+    assert "download" in on.prepare_download(session, request_of("s"))
+    assert made.archive is not None
+    with zipfile.ZipFile(made.archive) as archive:
+        assert "'proved': True" in archive.read("README.md").decode()
+
+
+@pytest.mark.parametrize(
+    ("bucket", "words"),
+    [("Doubt", "made from other prompts does about as well"), ("Few", "It takes two prompts")],
+)
+def test_what_could_not_be_proved_is_told(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, bucket: str, words: str
+) -> None:
+    session = Session()
+    make(on, session, arrange(**{bucket: {"a.txt": "one\n"}}), request_of("s"))
+    on.check(session)
+    *_, last = on.prove(session)
+    assert words in last["proof"]
+    assert "Yes." not in last["proof"]

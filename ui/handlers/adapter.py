@@ -11,15 +11,16 @@ from dnd_engine.buckets import Bucket
 from dnd_engine.config import EFFECT_PROMPTS
 from dnd_engine.errors import DndError
 from ui import text
-from ui.handlers.base import HandlerBase, Updates
+from ui.handlers.base import HandlerBase, Updates, told
 from ui.markup import esc, icon
-from ui.panels.checks import checks_html, norms_html, warning_html
+from ui.panels.checks import checks_html, norms_html, proof_html, warning_html
 from ui.panels.compare import head_html
 from ui.spaces import gpu
 from ui.state import Made, Session
 
 if TYPE_CHECKING:
     from dnd_engine.adapter import Adapter
+    from dnd_engine.encoder import PromptMemory
 
 __all__ = ["AdapterHandlers"]
 
@@ -32,6 +33,7 @@ class AdapterHandlers(HandlerBase):
         # On ZeroGPU these run in a worker, which has the engine by fork: never as an argument.
         self._inspect = gpu(self._inspect_here)
         self._save = gpu(self._save_here)
+        self._prove = gpu(self._prove_here)
 
     def check(self, session: Session) -> Updates:
         """Measure the adapter on some of the visit's own prompts."""
@@ -43,8 +45,42 @@ class AdapterHandlers(HandlerBase):
         except DndError as error:
             updates: Updates = {"checks": checks_html("failed", message=str(error))}
         else:
+            self._put_on_card(made)
             updates = {**_checked(made), "download": _download(made)}
         return updates if session.made is made else {}
+
+    def prove(self, session: Session) -> Iterator[Updates]:
+        """Put the adapter beside others, made from other prompts than its own."""
+        made = session.made
+        if made is None or made.refined or made.inspection is None:
+            return
+        updates: Updates = {}
+        try:
+            for kind, what in self._prove(made.original, made.buckets, session.memory):
+                if session.made is not made:
+                    return
+                if kind == "progress":
+                    running = f"{text.PROOF_STEPS[what.stage]} {what.detail.lower()}"
+                    yield {"proof": proof_html(None, running=running)}
+                else:
+                    made.proof = what
+        except DndError as error:
+            updates["proof"] = proof_html(None, failed=str(error))
+        else:
+            self._put_on_card(made)
+            updates["proof"] = proof_html(made.proof, done=True)
+            updates["download"] = _download(made)
+        if session.made is made:
+            yield {**updates, "prove": gr.Button(text.PROOF_AGAIN)}
+
+    def _put_on_card(self, made: Made) -> None:
+        """Put what was measured on the adapter's card; its zip is due to be written anew."""
+        assert made.inspection is not None
+        strength = made.adapter.strength
+        engine = self._ready_engine()
+        made.original = engine.with_checks(made.original, made.inspection, made.proof)
+        made.adapter = made.original.with_strength(strength)
+        made.card_due = True
 
     def choose(self, session: Session, key: str) -> Updates:
         """Put another adapter of this visit in the bar, as it was."""
@@ -68,9 +104,10 @@ class AdapterHandlers(HandlerBase):
     def prepare_download(self, session: Session, request: gr.Request) -> Updates:
         """Write and verify the zip of the adapter at its present strength."""
         made = session.made
-        if made is None or made.archive is not None:
+        if made is None or (made.archive is not None and not made.card_due):
             return {}
         wanted = made.adapter
+        made.card_due = False
         try:
             archive = self._save(wanted, self._archive_path(wanted, request.session_hash or ""))
         except DndError as error:
@@ -119,6 +156,11 @@ class AdapterHandlers(HandlerBase):
     def _inspect_here(self, adapter: "Adapter", prompts: Sequence[str]) -> Any:
         return self._ready_engine().inspect(adapter, prompts)
 
+    def _prove_here(
+        self, adapter: "Adapter", buckets: Sequence[Bucket], memory: "PromptMemory | None"
+    ) -> Iterator[tuple[str, Any]]:
+        yield from told(self._ready_engine().prove(adapter, buckets, memory=memory))
+
     def _save_here(self, adapter: "Adapter", path: Path) -> Path:
         return self._ready_engine().save(adapter, path)
 
@@ -140,10 +182,16 @@ def _chooser(
 
 def _checked(made: Made) -> Updates:
     """Draw what was measured; a doubtful adapter comes with the offer to refine it."""
+    proof: Updates = {
+        "proof_box": gr.Column(visible=made.inspection is not None and not made.refined),
+        "proof": proof_html(made.proof),
+        "prove": gr.Button(text.PROOF_RUN if made.proof is None else text.PROOF_AGAIN),
+    }
     if made.inspection is None:
-        return {"checks": checks_html("running"), "warning": ""}
+        return {"checks": checks_html("running"), "warning": "", **proof}
     warning = warning_html(made.inspection, refined=made.refined)
     updates: Updates = {
+        **proof,
         "checks": checks_html("done", made.inspection, refined=made.refined),
         "warning": warning,
     }

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,16 @@ from ui.state import Session, SessionFiles
 if TYPE_CHECKING:
     from dnd_engine.engine import Engine
 
-__all__ = ["TICK_SECONDS", "HandlerBase", "Updates", "bare", "cut", "fingerprint", "used_words"]
+__all__ = [
+    "TICK_SECONDS",
+    "HandlerBase",
+    "Updates",
+    "bare",
+    "cut",
+    "fingerprint",
+    "told",
+    "used_words",
+]
 
 Updates = dict[str, Any]
 """Slot name -> new value."""
@@ -89,6 +98,19 @@ class HandlerBase:
         if engine is None:
             raise DndError("The engine is not loaded.")
         return engine
+
+
+def told(steps: Generator[Any, None, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield what a generator of the engine yields and returns, as pairs that can be pickled."""
+    try:
+        while True:
+            try:
+                yield "progress", next(steps)
+            except StopIteration as done:
+                yield "result", done.value
+                return
+    finally:
+        steps.close()
 
 
 def used_words(buckets: Sequence[Bucket], num_unused: int) -> str:

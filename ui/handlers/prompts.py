@@ -12,10 +12,11 @@ from dnd_engine.asset_files import asset_path
 from dnd_engine.buckets import check_buckets
 from dnd_engine.errors import BucketError, PromptFileError
 from dnd_engine.prompts import PromptFile, display_name, one_line, read_prompt_file
+from dnd_engine.shipped import Example
 from ui import text
 from ui.canvas import Arrangement, CanvasCard
 from ui.handlers.base import HandlerBase, Updates, bare, cut, fingerprint, used_words
-from ui.panels.prompts import Example, hint_html
+from ui.panels.prompts import hint_html
 from ui.state import Reading, Session
 
 __all__ = ["PromptHandlers"]

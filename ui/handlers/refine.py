@@ -7,8 +7,8 @@ import gradio as gr
 
 from dnd_engine.buckets import Bucket
 from dnd_engine.config import RefineConfig
-from ui.handlers.base import Updates
-from ui.handlers.runs import RunHandlers, told
+from ui.handlers.base import Updates, told
+from ui.handlers.runs import RunHandlers
 from ui.panels.stages import Stages
 from ui.spaces import gpu
 from ui.state import Made, Run, Session

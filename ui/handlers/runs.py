@@ -16,7 +16,7 @@ from ui.state import Made, Run, RunKind, Session
 if TYPE_CHECKING:
     from dnd_engine.adapter import Adapter
 
-__all__ = ["RunHandlers", "Stopped", "told"]
+__all__ = ["RunHandlers", "Stopped"]
 
 
 class Stopped(Exception):
@@ -55,10 +55,10 @@ class RunHandlers(AdapterHandlers):
             **_buttons(run.kind),
         }
 
-    def _ordered(self, session: Session, kind: RunKind) -> Run | None:
-        """Return the run that waits to be carried out, if it is of this kind."""
+    def _ordered(self, session: Session, *kinds: RunKind) -> Run | None:
+        """Return the run that waits to be carried out, if it is of such a kind."""
         run = session.run
-        return run if run is not None and run.kind == kind and not run.stages.ended else None
+        return run if run is not None and run.kind in kinds and not run.stages.ended else None
 
     def _carry_out(
         self, session: Session, run: Run, work: Generator[Updates, None, Made], session_hash: str
@@ -97,7 +97,7 @@ class RunHandlers(AdapterHandlers):
         for step in _ticking(steps, run.stop):
             if step is not None:
                 kind, what = step
-                if kind == "adapter":
+                if kind == "result":
                     adapter = what
                 else:
                     run.stages.enter(what.stage, what.detail, what.fraction)
@@ -113,22 +113,9 @@ class RunHandlers(AdapterHandlers):
         return {"stages": run.stages.html(), **_buttons(None)}
 
 
-def told(steps: Generator[Any, None, "Adapter"]) -> Iterator[tuple[str, Any]]:
-    """Yield what a generator of the engine yields and returns, as pairs that can be pickled."""
-    try:
-        while True:
-            try:
-                yield "progress", next(steps)
-            except StopIteration as done:
-                yield "adapter", done.value
-                return
-    finally:
-        steps.close()
-
-
 def _buttons(running: RunKind | None) -> Updates:
     """Offer what may be pressed now."""
-    making, refining = running == "synthesis", running == "refinement"
+    making, refining = running in ("synthesis", "remix"), running == "refinement"
     return {
         "synthesize": gr.Button(visible=not making),
         "stop_synthesis": gr.Button(visible=making),

@@ -1,7 +1,7 @@
 """Synthesis: prompts in, adapter out."""
 
 from collections.abc import Generator, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -9,12 +9,15 @@ from dnd_engine.buckets import Bucket, check_buckets
 from dnd_engine.config import Mix, RefineConfig
 from dnd_engine.prompts import one_line
 from ui.canvas import Arrangement
-from ui.handlers.base import TICK_SECONDS, Updates, bare, cut, fingerprint, used_words
-from ui.handlers.runs import RunHandlers, Stopped, told
+from ui.handlers.base import TICK_SECONDS, Updates, bare, cut, fingerprint, told, used_words
+from ui.handlers.runs import RunHandlers, Stopped
 from ui.panels.compare import NUM_SUGGESTIONS
 from ui.panels.stages import Stages
 from ui.spaces import gpu
-from ui.state import Made, Run, Session
+from ui.state import Made, Run, RunKind, Session
+
+if TYPE_CHECKING:
+    from dnd_engine.encoder import PromptMemory
 
 __all__ = ["SynthesisHandlers"]
 
@@ -30,20 +33,22 @@ class SynthesisHandlers(RunHandlers):
         # On ZeroGPU it runs in a worker, which has the engine by fork: never as an argument.
         self._synthesis_steps = gpu(self._synthesis_steps_here)
 
-    def begin_synthesis(self, arrangement: Arrangement, session: Session) -> Updates:
-        """Take the order for what lies on the canvas now."""
-        stages = Stages(("wait", "read", "encode", "decode", "check"), "synthesis")
+    def begin_synthesis(
+        self, arrangement: Arrangement, session: Session, *, kind: RunKind = "synthesis"
+    ) -> Updates:
+        """Take the order for what lies on the canvas now; a remix has read it before."""
+        stages = Stages(("wait", "read", "encode", "decode", "check"), kind)
         buckets = tuple(self._buckets(arrangement, session))
-        return self._begin(session, Run("synthesis", stages, buckets))
+        return self._begin(session, Run(kind, stages, buckets))
 
     def synthesize(
         self, session: Session, mix: Mix, seed: float, request: gr.Request
     ) -> Iterator[Updates]:
         """Make the adapter, stage by stage."""
-        run = self._ordered(session, "synthesis")
+        run = self._ordered(session, "synthesis", "remix")
         if run is None:
             return
-        work = self._synthesis(run, mix, int(seed or 0))
+        work = self._synthesis(session, run, mix, int(seed or 0))
         made = yield from self._carry_out(session, run, work, request.session_hash or "")
         if made is None:
             return
@@ -58,14 +63,19 @@ class SynthesisHandlers(RunHandlers):
             "inbox": {"op": "fold"},
         }
 
-    def _synthesis(self, run: Run, mix: Mix, seed: int) -> Generator[Updates, None, Made]:
+    def _synthesis(
+        self, session: Session, run: Run, mix: Mix, seed: int
+    ) -> Generator[Updates, None, Made]:
         stages = run.stages
         yield from self._wait_for_engine(run)
         stages.enter("read")
         yield {"stages": stages.html()}
         buckets = check_buckets(run.buckets, self._limits)
         stages.enter("read", used_words(buckets, 0))
-        adapter = yield from self._follow(run, self._synthesis_steps(buckets, mix, seed))
+        if session.memory is None:
+            session.memory = self._ready_engine().new_memory()
+        steps = self._synthesis_steps(buckets, mix, seed, session.memory)
+        adapter = yield from self._follow(run, steps)
         return Made(
             original=adapter,
             adapter=adapter,
@@ -94,10 +104,10 @@ class SynthesisHandlers(RunHandlers):
             yield {"stages": stages.html()}
 
     def _synthesis_steps_here(
-        self, buckets: tuple[Bucket, ...], mix: Mix, seed: int
+        self, buckets: tuple[Bucket, ...], mix: Mix, seed: int, memory: "PromptMemory"
     ) -> Iterator[tuple[str, Any]]:
         engine = self._ready_engine()
-        yield from told(engine.synthesize(buckets, mix=mix, strength=1.0, seed=seed))
+        yield from told(engine.synthesize(buckets, mix=mix, seed=seed, memory=memory))
 
 
 def _labelled(buckets: Sequence[Bucket]) -> bool:

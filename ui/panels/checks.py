@@ -13,6 +13,7 @@ from ui.markup import esc, icon
 
 if TYPE_CHECKING:
     from dnd_engine.agreement import Agreement
+    from dnd_engine.conditioning import Conditioning, Control
     from dnd_engine.inspection import Inspection, Outlook
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "checks_panel",
     "heat_levels",
     "norms_html",
+    "proof_html",
     "verdicts",
     "warning_html",
 ]
@@ -57,11 +59,21 @@ class ChecksPanel:
     """Components of the checks panel."""
 
     view: gr.HTML
+    proof_box: gr.Column
+    """Hidden until there is an adapter to ask about."""
+    proof: gr.HTML
+    prove: gr.Button
 
 
 def checks_panel() -> ChecksPanel:
     """Lay out the panel."""
-    return ChecksPanel(view=gr.HTML(checks_html("none"), elem_id="dnd-checks", padding=False))
+    view = gr.HTML(checks_html("none"), elem_id="dnd-checks", padding=False)
+    with gr.Column(
+        elem_id="dnd-proof", elem_classes="dnd-panel", visible=False, min_width=0
+    ) as proof_box:
+        proof = gr.HTML(proof_html(None), padding=False, min_width=0)
+        prove = gr.Button(text.PROOF_RUN, size="md", min_width=0, elem_id="dnd-prove")
+    return ChecksPanel(view=view, proof_box=proof_box, proof=proof, prove=prove)
 
 
 def verdicts(inspection: "Inspection", *, refined: bool = False) -> list[Verdict]:
@@ -215,6 +227,64 @@ def _nearest_html(inspection: "Inspection") -> str:
 
 def _clip(share: float) -> float:
     return max(0.0, min(1.0, share))
+
+
+def proof_html(
+    proof: "Conditioning | None", *, running: str = "", failed: str = "", done: bool = False
+) -> str:
+    """Draw how an adapter stands beside its controls.
+
+    Args:
+        proof: None before it was asked for, or where it cannot be told.
+        running: What is being done.
+        failed: Why it could not be measured.
+        done: Whether it was asked for.
+    """
+    if running:
+        body = (
+            "<p class='dnd-sub' aria-live='polite'><span class='dnd-ring' aria-hidden='true'>"
+            f"</span> {esc(running)}</p>"
+        )
+    elif failed:
+        body = (
+            f"<div class='dnd-notice is-error' role='alert'>{icon('error')}"
+            f"<span class='dnd-pre'>{esc(failed)}</span></div>"
+        )
+    elif proof is None:
+        body = f"<p class='dnd-sub'>{text.PROOF_NONE if done else text.PROOF_MORE}</p>"
+    else:
+        body = _controls_html(proof)
+    return f"<h2 class='dnd-heading'>{text.PROOF}</h2>{body}"
+
+
+def _controls_html(proof: "Conditioning") -> str:
+    controls: dict[str, Control] = {control.name: control for control in proof.controls}
+    doubts = [why for name, why in text.PROOF_NO.items() if controls[name].low <= 0]
+    told = "".join(f"<span>{why}</span>" for why in doubts) or text.PROOF_YES
+    if proof.depends and controls["shuffled"].low <= 0:
+        told += f" {text.PROOF_WORDS_ONLY}"
+    low = min(0.0, *(control.low for control in proof.controls))
+    high = max(0.1, *(control.high for control in proof.controls))
+
+    def place(value: float) -> float:
+        return 100 * (value - low) / (high - low)
+
+    rows = "".join(
+        f"<li><span>{esc(text.PROOF_CONTROLS[name].format(names=', '.join(proof.wrong_from)))}"
+        f"</span><span class='dnd-num'>{control.saved:+.2f} <small>({control.low:+.2f} to "
+        f"{control.high:+.2f})</small></span><span class='dnd-saved' aria-hidden='true'>"
+        f"<i class='dnd-zero' style='left:{place(0):.1f}%'></i>"
+        f"<i class='dnd-range-bar' style='left:{place(control.low):.1f}%;"
+        f"width:{place(control.high) - place(control.low):.1f}%'></i>"
+        f"<i class='dnd-mean' style='left:{place(control.saved):.1f}%'></i></span></li>"
+        for name, control in controls.items()
+    )
+    prompts = text.count(proof.num_prompts, "prompt")
+    return (
+        f"<p class='dnd-told'>{icon('info' if doubts else 'check')}<span>{told}</span></p>"
+        f"<ul class='dnd-controls'>{rows}</ul>"
+        f"<p class='dnd-facts'>{text.PROOF_MEASURE.format(prompts=prompts)}</p>"
+    )
 
 
 def heat_levels(norms: Mapping[str, Sequence[float]]) -> list[tuple[str, list[int]]]:

@@ -1,45 +1,22 @@
 """The canvas, the examples beside it, and the action bar below."""
 
-import json
 from dataclasses import dataclass
 
 import gradio as gr
 
-from dnd_engine.asset_files import asset_path
 from dnd_engine.config import PromptLimits
+from dnd_engine.shipped import Example, load_examples
 from ui import text
 from ui.canvas import Inbox, PromptCanvas
 from ui.markup import esc
 
-__all__ = ["Example", "PromptsPanel", "hint_html", "load_examples", "prompts_panel"]
+__all__ = ["PromptsPanel", "hint_html", "prompts_panel"]
 
 _FIRST_BUCKETS = [
     {"id": "first", "name": "SQL", "weight": 1.0, "cards": []},
     {"id": "second", "name": "Legal", "weight": 1.0, "cards": []},
     {"id": "third", "name": "Tone of voice", "weight": 1.0, "cards": []},
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A set of prompt files that comes with the app."""
-
-    id: str
-    bucket: str
-    title: str
-    about: str
-    files: tuple[str, ...]
-    num_prompts: int
-    weight: float
-    """Its share when all examples are loaded together."""
-    question: str
-    """Worth asking once an adapter is made."""
-
-
-def load_examples() -> tuple[Example, ...]:
-    """Read the list of examples."""
-    listed = json.loads(asset_path("examples", "examples.json").read_text(encoding="utf-8"))
-    return tuple(Example(**{**entry, "files": tuple(entry["files"])}) for entry in listed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,6 +113,12 @@ class Stages:
                 f"<details class='dnd-panel dnd-made'><summary>{words['done']} {clock}</summary>"
                 f"{table}</details>"
             )
+        if self.kind == "remix" and not self.ended:
+            # A moment's work, asked for again and again: one line, so that nothing jumps.
+            return (
+                f"<section class='dnd-panel dnd-made'><span class='dnd-facts'>{words['running']} "
+                f"{clock}</span></section>"
+            )
         notice = ""
         if self.ended == "failed":
             notice = (
