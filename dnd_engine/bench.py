@@ -6,6 +6,7 @@ and examples are made up, in the shapes that training has. Knows the engine and 
 quality.
 """
 
+import itertools
 import math
 import os
 import platform
@@ -296,23 +297,26 @@ def summarise(
         # Not the median: a run pays for its slow steps too.
         seconds["lora_run"] = sum(r["lora_step"] for r in rounds) / len(rounds) * _LORA_STEPS
         ratios["lora_over_synthesis"] = seconds["lora_run"] / seconds["synthesis"]
+        ratios["remix_over_synthesis"] = median(r["remix"] / r["synthesis"] for r in rounds)
         how = "measured whole" if steps >= _LORA_STEPS else f"scaled up from {steps} measured steps"
         notes.append(
             f"The LoRA run is {_LORA_STEPS} steps of {config.lora_examples} examples of "
             f"{config.example_tokens} tokens with stock PEFT, {how}; synthesis reads "
-            f"{config.num_prompts} prompts."
+            f"{config.num_prompts} prompts, and a remix draws anew from those it has read."
         )
     if "chat" in config.only:
         speeds["chat_single"] = 1 / seconds["chat_single"]
         speeds["chat_twin"] = 1 / seconds["chat_twin"]
         ratios["twin_over_single"] = median(r["chat_twin"] / r["chat_single"] for r in rounds)
+        ratios["turned_over_twin"] = median(r["chat_turned"] / r["chat_twin"] for r in rounds)
         copied = 2 * config.copy_megabytes * 1_000_000
         ratios["bandwidth_share"] = median(
             (token_bytes / r["chat_single"]) / (copied / r["copy"]) for r in rounds
         )
         notes.append(
             f"Chat is greedy, seconds per token after the first, both answers of a twin counting "
-            f"as one token. A token reads {token_bytes / 1e6:.0f} MB of weights; bandwidth is "
+            f"as one token; turned is a twin whose strength changes at every token. A token reads "
+            f"{token_bytes / 1e6:.0f} MB of weights; bandwidth is "
             f"that of a {config.copy_megabytes} MB copy, read and write counted."
         )
     if "training" in config.only:
@@ -376,16 +380,19 @@ class _Synthesis(_Measurement):
         self._bucket = _prompt_bucket(config.num_prompts, config.seed)
 
     def __call__(self, number: int) -> dict[str, float]:
+        memory = self._engine.new_memory()
         with _timed(self._device) as spent:
-            self._engine.generate([self._bucket], seed=number + 1)
-        return {"synthesis": spent[0]}
+            self._engine.generate([self._bucket], seed=number + 1, memory=memory)
+        with _timed(self._device) as mixed:
+            self._engine.generate([self._bucket], seed=number + 2, memory=memory)
+        return {"synthesis": spent[0], "remix": mixed[0]}
 
     def flops(self) -> dict[str, float]:
         return {"synthesis": _counted(lambda: self._engine.generate([self._bucket]))}
 
 
 class _Chat(_Measurement):
-    """Seconds per token of one answer and of two at once."""
+    """Seconds per token of one answer, of two at once, and with another strength at each token."""
 
     def __init__(self, engine: Engine, config: BenchConfig) -> None:
         self._engine = engine
@@ -395,15 +402,22 @@ class _Chat(_Measurement):
 
     def __call__(self, number: int) -> dict[str, float]:
         return {
-            "chat_single": self._per_token(None, number),
-            "chat_twin": self._per_token(self._adapter, number),
+            "chat_single": self._per_token([None], number),
+            "chat_twin": self._per_token([None, self._adapter], number),
+            "chat_turned": self._per_token([None, self._adapter], number, turned=True),
         }
 
-    def _per_token(self, adapter: Adapter | None, number: int) -> float:
+    def _per_token(
+        self, adapters: list[Adapter | None], number: int, *, turned: bool = False
+    ) -> float:
         for attempt in range(10):
             question = f"Tell me a long story about {number + 2 + 100 * attempt} dragons."
-            steps = self._engine.chat(
-                [{"role": "user", "content": question}], adapter=adapter, sampling=self._sampling
+            strengths = itertools.cycle((0.9, 1.1)).__next__ if turned else None
+            steps = self._engine.compare(
+                [[{"role": "user", "content": question}] for _ in adapters],
+                adapters,
+                sampling=self._sampling,
+                strengths=[strengths if adapter else None for adapter in adapters],
             )
             next(steps)
             with _timed(self._device) as spent:

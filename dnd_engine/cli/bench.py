@@ -28,6 +28,8 @@ _MEANINGS = {
     "tasks_to_pay_off_lora_run": "tasks after which short LoRA runs would have cost its training",
     "tasks_to_pay_off_lora_equal": "the same, of the shortest runs that score alike",
     "twin_over_single": "two answers at once take this many times as long as one, per token",
+    "turned_over_twin": "and this many times as long again if the strength changes at each token",
+    "remix_over_synthesis": "mixing anew takes this share of the time of a first synthesis",
     "bandwidth_share": "of memory bandwidth used by one chat",
     "train_over_lora_throughput": "of a plain LoRA's training speed reached by a generator's",
 }

@@ -75,6 +75,8 @@ def test_everything_is_measured_and_is_json(result: BenchResult) -> None:
     assert set(values["ratios"]) == {
         "lora_over_synthesis",
         "lora_over_synthesis_flops",
+        "remix_over_synthesis",
+        "turned_over_twin",
         "twin_over_single",
         "bandwidth_share",
         "train_over_lora_throughput",
@@ -103,8 +105,8 @@ def test_a_step_is_the_sum_of_its_parts(engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("only", "seconds"),
     [
-        ("synthesis", {"synthesis", "lora_step", "lora_run"}),
-        ("chat", {"chat_single", "chat_twin", "copy"}),
+        ("synthesis", {"synthesis", "remix", "lora_step", "lora_run"}),
+        ("chat", {"chat_single", "chat_twin", "chat_turned", "copy"}),
         ("training", {"train_step", "lora_packed_step", "lora_rows_step"}),
     ],
 )
@@ -132,9 +134,11 @@ def rounds(**changes: float) -> list[dict[str, float]]:
     """Two rounds; the second on a machine twice as slow, but for `changes`."""
     first = {
         "synthesis": 0.5,
+        "remix": 0.1,
         "lora_step": 1.0,
         "chat_single": 0.1,
         "chat_twin": 0.12,
+        "chat_turned": 0.15,
         "copy": 0.02,
         "train_step": 4.0,
         "lora_packed_step": 3.0,
@@ -255,7 +259,7 @@ def test_settings_that_measure_nothing_are_refused(fields: dict[str, Any], messa
 def test_a_base_that_says_nothing_cannot_be_timed(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Engine, "chat", lambda *_, **__: iter([None]))
+    monkeypatch.setattr(Engine, "compare", lambda *_, **__: iter([None]))
     with pytest.raises(ChatError, match=r"ended ten answers after one token, .* --only synthesis"):
         bench(engine, replace(SMALL, only=("chat",)))
 
@@ -276,7 +280,11 @@ def run(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> tuple[CliRunner, typ
 def test_the_command_prints_one_json_object(run: tuple[CliRunner, typer.Typer]) -> None:
     shown = run[0].invoke(run[1], ["--quick", "--only", "chat", "--json"])
     assert shown.exit_code == 0
-    assert set(json.loads(shown.stdout)["ratios"]) == {"twin_over_single", "bandwidth_share"}
+    assert set(json.loads(shown.stdout)["ratios"]) == {
+        "twin_over_single",
+        "turned_over_twin",
+        "bandwidth_share",
+    }
 
 
 def test_the_command_says_in_words_what_each_ratio_means(
