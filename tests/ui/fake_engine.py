@@ -118,7 +118,8 @@ class Adapter:
 
     def with_strength(self, strength: float) -> "Adapter":
         root = self.provenance["root"]
-        return replace(self, strength=strength, sha256=_sha(f"{root} {strength}"))
+        sha256 = root if strength == 1 else _sha(f"{root} {strength}")
+        return replace(self, strength=strength, sha256=sha256)
 
 
 @dataclass(frozen=True)
