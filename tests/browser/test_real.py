@@ -46,8 +46,9 @@ def test_prompts_become_an_adapter_that_peft_opens(
     visit.shot("real-made")
 
     visit.ask("Question: Which city has the largest population?")
-    # One of them may answer in a word, and be done before it is looked at.
-    expect(visit.page.locator("#dnd-panes .dnd-cursor").first).to_be_visible(timeout=60_000)
+    # A short answer is there before anyone could see its cursor.
+    expect(visit.page.locator("#dnd-panes .dnd-answer-facts")).to_have_count(2, timeout=60_000)
+    expect(visit.page.locator("#dnd-panes .dnd-cursor")).to_have_count(0, timeout=60_000)
     expect(visit.page.locator("#dnd-send")).to_be_visible(timeout=120_000)
     answers = [visit.answer(side).inner_text() for side in ("left", "right")]
     assert all(answers)
