@@ -13,6 +13,7 @@ import platform
 import random
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -355,16 +356,16 @@ def bytes_per_token(model: nn.Module) -> int:
     return total
 
 
-class _Measurement:
+class _Measurement(ABC):
     """Something that is measured once a round."""
 
+    @abstractmethod
     def __call__(self, number: int) -> dict[str, float]:
         """Measure, given the round's number, -1 for the one thrown away.
 
         Names without a dot are seconds; `side.tokens` are positions computed, `part.name` seconds
         of a part.
         """
-        raise NotImplementedError
 
     def flops(self) -> dict[str, float]:
         """Floating point operations of what is compared; empty where they say nothing."""

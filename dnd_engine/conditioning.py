@@ -31,6 +31,7 @@ __all__ = [
     "Wearer",
     "compare_conditions",
     "others",
+    "shuffle_words",
     "shuffled",
     "some_prompts",
 ]
@@ -139,15 +140,18 @@ def shuffled(buckets: Sequence[Bucket], seed: int) -> tuple[Bucket, ...]:
     """The same buckets, with the words of every prompt in another order."""
     chance = random.Random(f"{seed}:shuffled")
 
-    def mix(text: str) -> str:
-        words = text.split()
-        chance.shuffle(words)
-        return " ".join(words)
-
     def turn(file: PromptFile) -> PromptFile:
-        return replace(file, prompts=tuple(replace(p, text=mix(p.text)) for p in file.prompts))
+        prompts = (replace(p, text=shuffle_words(p.text, chance)) for p in file.prompts)
+        return replace(file, prompts=tuple(prompts))
 
     return tuple(replace(b, files=tuple(turn(file) for file in b.files)) for b in buckets)
+
+
+def shuffle_words(text: str, chance: random.Random) -> str:
+    """The same words in another order; line breaks are lost."""
+    words = text.split()
+    chance.shuffle(words)
+    return " ".join(words)
 
 
 def others(

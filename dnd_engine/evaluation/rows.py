@@ -37,6 +37,7 @@ from transformers import PreTrainedTokenizerBase
 
 from dnd_engine.adapter import Adapter
 from dnd_engine.buckets import Bucket
+from dnd_engine.conditioning import shuffle_words
 from dnd_engine.config import RefineConfig
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError, TrainingError
@@ -319,11 +320,7 @@ class Wardrobe:
 
     def _shuffled(self, task: Task, draw: int) -> Outfit:
         rng = random.Random(f"{self.seed}:shuffle:{task.info.slug}:{draw}")
-        texts = []
-        for text in self._conditions(task, task, draw):
-            words = text.split()
-            rng.shuffle(words)
-            texts.append(" ".join(words))
+        texts = [shuffle_words(text, rng) for text in self._conditions(task, task, draw)]
         return _worn(self._generate(task, texts, draw))
 
     def _constant(self) -> Outfit:

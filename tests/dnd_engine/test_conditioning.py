@@ -5,32 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from dnd_engine.buckets import Bucket
 from dnd_engine.conditioning import Wearer, compare_conditions, others, shuffled, some_prompts
 from dnd_engine.lora import FittedLoRA, LoRAHost
 from dnd_engine.models import BaseModel
-from dnd_engine.prompts import Prompt, PromptFile
-from tests.dnd_engine.tiny import LAYOUT, make_adapter, random_tokens
+from tests.dnd_engine.tiny import LAYOUT, bucket, make_adapter, random_tokens
 
 PROMPTS = [
     f"Say where it is.\n\nThe {thing} stands {place}."
     for thing in ("cup", "box", "jar")
     for place in ("here", "outside")
 ]
-
-
-def bucket(name: str, texts: list[str], weight: float = 1.0) -> Bucket:
-    prompts = tuple(Prompt(text=t, file="a.txt", line=i) for i, t in enumerate(texts, 1))
-    file = PromptFile(
-        name="a.txt",
-        prompts=prompts,
-        split="lines",
-        column=None,
-        notes=(),
-        num_bytes=9,
-        sha256="0" * 64,
-    )
-    return Bucket(name, weight, (file,))
 
 
 @pytest.fixture

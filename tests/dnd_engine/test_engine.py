@@ -35,13 +35,13 @@ from dnd_engine.generator import (
 )
 from dnd_engine.layout import LoRALayout, LoRASpec
 from dnd_engine.models import ENCODERS, fingerprint, resolve
-from dnd_engine.prompts import Prompt, PromptFile
 from dnd_engine.shipped import load_examples
 from dnd_engine.steps import finish
 from tests.dnd_engine.tiny import (
     CONFIG,
     CPU,
     LAYOUT,
+    bucket,
     delta,
     make_adapter,
     random_tokens,
@@ -111,20 +111,6 @@ def config(tiny_folder: Path, generator_folder: Path) -> EngineConfig:
 @pytest.fixture(scope="module")
 def engine(config: EngineConfig) -> Engine:
     return Engine.load(config)
-
-
-def bucket(name: str, texts: Sequence[str], weight: float = 1.0) -> Bucket:
-    prompts = tuple(Prompt(text=t, file="a.txt", line=i) for i, t in enumerate(texts, 1))
-    file = PromptFile(
-        name="a.txt",
-        prompts=prompts,
-        split="lines",
-        column=None,
-        notes=(),
-        num_bytes=10,
-        sha256="0" * 64,
-    )
-    return Bucket(name, weight, (file,))
 
 
 # Loading

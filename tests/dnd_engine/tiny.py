@@ -11,8 +11,10 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from dnd_engine.adapter import Adapter
+from dnd_engine.buckets import Bucket
 from dnd_engine.layout import LoRALayout, LoRASpec
 from dnd_engine.models import BaseModel, load_base, resolve
+from dnd_engine.prompts import Prompt, PromptFile
 
 CPU = torch.device("cpu")
 
@@ -91,6 +93,21 @@ def make_adapter(seed: int = 0, layout: LoRALayout = LAYOUT, **fields: Any) -> A
     return Adapter(
         **({"name": "tiny", "tokens": tokens, "layout": layout, "base_id": BASE_ID} | fields)
     )
+
+
+def bucket(name: str, texts: Sequence[str], weight: float = 1.0) -> Bucket:
+    """A bucket of one file."""
+    prompts = tuple(Prompt(text=t, file="a.txt", line=i) for i, t in enumerate(texts, 1))
+    file = PromptFile(
+        name="a.txt",
+        prompts=prompts,
+        split="lines",
+        column=None,
+        notes=(),
+        num_bytes=10,
+        sha256="0" * 64,
+    )
+    return Bucket(name, weight, (file,))
 
 
 def delta(
