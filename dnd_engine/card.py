@@ -17,7 +17,8 @@ _NOT_EXAMINED = "Not examined yet: run `dnd evaluate`."
 
 _TITLES = {
     "train": "Seen tasks, new items",
-    "heldout": "Unseen task families",
+    "heldout": "Unseen tasks",
+    "refine": "Refined on the prompts of unseen tasks",
 }
 
 _OBJECTIVES = {
@@ -65,26 +66,27 @@ def new_card(config: GeneratorConfig, result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def update_card(folder: Path, split: str, report: str) -> None:
-    """Write or replace the section of one split.
+def update_card(folder: Path, section: str, report: str) -> None:
+    """Write or replace the section of one examination.
 
     Args:
         folder: A generator folder.
-        split: `train` or `heldout`.
+        section: Its name: a split, or one of its own.
         report: The report as Markdown, without a heading.
     """
     path = folder / "README.md"
     text = path.read_text(encoding="utf-8").replace(_NOT_EXAMINED + "\n", "")
-    begin, end = f"<!-- examination: {split} -->", f"<!-- end of {split} -->"
+    begin, end = f"<!-- examination: {section} -->", f"<!-- end of {section} -->"
     text = re.sub(f"\n*{re.escape(begin)}.*?{re.escape(end)}\n", "", text, flags=re.DOTALL)
-    section = f"{begin}\n\n## {_TITLES[split]}\n\n{report.strip()}\n\n{end}\n"
+    title = _TITLES.get(section, section.replace("-", " ").capitalize())
+    written = f"{begin}\n\n## {title}\n\n{report.strip()}\n\n{end}\n"
     aside = path.with_suffix(".partial")
-    aside.write_text(f"{text.rstrip()}\n\n{section}", encoding="utf-8")
+    aside.write_text(f"{text.rstrip()}\n\n{written}", encoding="utf-8")
     aside.replace(path)
 
 
-def save_report(folder: Path, split: str, report: Mapping[str, Any]) -> Path:
-    """Keep the report of one split beside the generator, as `reports/<split>.json`.
+def save_report(folder: Path, section: str, report: Mapping[str, Any]) -> Path:
+    """Keep the report of one examination beside the generator, as `reports/<section>.json`.
 
     A generator is passed on, and its report with it. So wrong answers are quoted for the tasks that
     this project makes from code only; how many are left out is said in `failures_left_out`. The
@@ -92,7 +94,7 @@ def save_report(folder: Path, split: str, report: Mapping[str, Any]) -> Path:
 
     Args:
         folder: A generator folder.
-        split: `train` or `heldout`.
+        section: As the card calls it.
         report: What `report.json` holds.
 
     Returns:
@@ -104,7 +106,7 @@ def save_report(folder: Path, split: str, report: Mapping[str, Any]) -> Path:
     failures = report.get("failures", [])
     ours = [f for f in failures if f["slug"].partition("~")[0] in all_operations()]
     kept = {**report, "failures": ours, "failures_left_out": len(failures) - len(ours)}
-    path = folder / "reports" / f"{split}.json"
+    path = folder / "reports" / f"{section}.json"
     aside = path.with_suffix(".partial")
     try:
         path.parent.mkdir(exist_ok=True)

@@ -240,6 +240,11 @@ class Engine:
         return trained_steps(self._folder.config.training)
 
     @property
+    def learnt_from_checkpoints(self) -> bool:
+        """Whether it was trained on a collection of LoRA checkpoints, as the paper's is."""
+        return self._folder.config.training.get("recipe", {}).get("collection") is not None
+
+    @property
     def validation_data(self) -> list[dict[str, str]]:
         """Tasks that chose the step whose weights these are, as `training_data` names them."""
         return list(self._folder.config.training.get("validation_data", []))

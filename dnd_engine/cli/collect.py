@@ -23,6 +23,13 @@ def collect(
     recipe: Annotated[Path, typer.Argument(help="YAML recipe; flags override it.")],
     tasks: Annotated[list[Path] | None, typer.Option(help="Task folder; may be repeated.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the collection.")] = None,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Report folder of `dnd evaluate`: only the tasks that it examined, as far as they "
+            "are in --tasks; may be repeated."
+        ),
+    ] = None,
     limit_tasks: Annotated[int | None, typer.Option(help="Tasks, drawn by seed.")] = None,
     split: Annotated[str | None, typer.Option(help="train, heldout or both.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Runs of each task.")] = None,
@@ -43,6 +50,7 @@ def collect(
         recipe,
         tasks=tasks or None,
         out=out,
+        reports=report or None,
         limit_tasks=limit_tasks,
         split=split,
         seeds=seeds,

@@ -1,5 +1,6 @@
 """The command that examines a generator."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,6 +66,10 @@ def evaluate(
     card: Annotated[
         bool, typer.Option("--card", help="Also write the result into the generator's folder.")
     ] = False,
+    section: Annotated[
+        str | None,
+        typer.Option(help="With --card: the section of the card to write; default: the split."),
+    ] = None,
     base: BaseOption = DEFAULT_BASE,
     device: DeviceOption = None,
     as_json: Json = False,
@@ -83,6 +88,11 @@ def evaluate(
     holdouts = () if holdout is None else _known("holdout", holdout, HOLDOUTS)
     if holdouts and split == "train":
         raise typer.BadParameter("is for --split heldout.", param_hint="'--holdout'")
+    if section is not None and not (card and re.fullmatch(r"[a-z][a-z0-9-]*", section)):
+        raise typer.BadParameter(
+            f"is a name of small letters, digits and dashes, and needs --card; got {section!r}.",
+            param_hint="'--section'",
+        )
     config = ExaminationConfig(
         out=out,
         rows=DEFAULT_ROWS if rows is None else _known("rows", rows, ROWS),
@@ -115,13 +125,13 @@ def evaluate(
     )
     command = shlex.join(["dnd", *typed_arguments()])
     trained: list[Task] = []
-    if adapters is None and "generator" in config.rows:  # then its own adapters are compared
+    if "generator" in config.rows:  # its adapters are compared
         known = {row["task"] for row in engine.training_data}
         trained = [task for task in load_tasks(tasks) if task.info.slug in known]
     report = examine(engine, chosen, config, trained=trained, command=command, data=data)
     if card:
-        update_card(engine.info.generator_path, split, report_markdown(report))
-        save_report(engine.info.generator_path, split, report)
+        update_card(engine.info.generator_path, section or split, report_markdown(report))
+        save_report(engine.info.generator_path, section or split, report)
     show(report, as_json, report_markdown(report))
 
 

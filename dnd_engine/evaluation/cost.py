@@ -23,9 +23,10 @@ def cost_of(
 ) -> dict[str, Any]:
     """What things took; training and LoRAs as their own folders say, on whatever machine that was.
 
-    Collecting cost the generator the runs of train tasks, of all seeds, as training draws from all;
-    held-out oracles are no part of it. Training leaves out encoding prompts and asking a teacher,
-    which no log holds; the report says so.
+    Collecting cost a generator that was trained on checkpoints the runs of train tasks, of all
+    seeds, as training draws from all; held-out oracles are no part of it. To any other generator a
+    collection is there for comparison alone. Training leaves out encoding prompts and asking a
+    teacher, which no log holds; the report says so.
 
     Estimates count 2 floating point operations per parameter and token of a forward pass, and as
     many again for a backward pass through frozen weights.
@@ -49,7 +50,8 @@ def cost_of(
     if collection is not None:
         runs, recipe = collection.runs, collection.manifest["recipe"]
         trained = [run.seconds for run in runs if run.split == "train"]
-        cost["collection_seconds"] = round(sum(trained), 1)
+        if engine.learnt_from_checkpoints:
+            cost["collection_seconds"] = round(sum(trained), 1)
         cost["lora_seconds"] = round(statistics.mean(run.seconds for run in runs), 2)
         tokens = recipe["batch_size"] * recipe["max_tokens"]
         estimates["lora_flops_at_most"] = float(
@@ -57,11 +59,8 @@ def cost_of(
         )
     if {"synthesis_seconds", "training_seconds", "lora_seconds"} <= cost.keys():
         saved = cost["lora_seconds"] - cost["synthesis_seconds"]
-        for name, spent in (
-            ("break_even_tasks", cost["training_seconds"] + cost["collection_seconds"]),
-            ("break_even_tasks_without_collection", cost["training_seconds"]),
-        ):
-            cost[name] = math.ceil(spent / saved) if saved > 0 else None
+        spent = cost["training_seconds"] + cost.get("collection_seconds", 0.0)
+        cost["break_even_tasks"] = math.ceil(spent / saved) if saved > 0 else None
     if estimates:
         cost["estimates_not_measured"] = estimates
     return cost

@@ -106,8 +106,8 @@ def examine(
         engine: With the generator to examine; others may use it meanwhile, between batches.
         tasks: All are examined; see `selection`.
         config: What to measure.
-        trained: Tasks that the generator was trained on, which its adapters are compared with where
-            there is no collection.
+        trained: Tasks that the generator was trained on, which its adapters are compared with;
+            without them, the collection's LoRAs of training tasks are.
         command: Printed in the report, so that a reader can repeat it.
         data: The tasks in words, likewise.
 
@@ -399,7 +399,7 @@ class _Session:
         found = distances.measure(generated, training, layout)
         if training is None:
             return found
-        return found | {"training": "collected" if self.wardrobe.collection else "generated"}
+        return found | {"training": "generated" if self.wardrobe.trained else "collected"}
 
 
 def _chunks(papers: Sequence[Paper]) -> Iterator[list[Paper]]:

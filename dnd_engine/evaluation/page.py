@@ -322,8 +322,15 @@ def _facts(report: Mapping[str, Any]) -> list[str]:
     for gap in report["gaps"]:
         if not gap["holdout"]:
             told = _share_words(gap) or "not known: the gap is not clear, or a row is missing"
+            parts = [
+                f"; {holdout_label(part['holdout']).lower()} {words}"
+                for part in report["gaps"]
+                if part["holdout"] and part["mode"] == gap["mode"]
+                if (words := _share_words(part))
+            ]
             lines.append(
-                f"- Gap from base to own LoRA closed, {mode_label(gap['mode']).lower()}: {told}."
+                f"- Gap from base to own LoRA closed, {mode_label(gap['mode']).lower()}: {told}"
+                f"{''.join(parts)}."
             )
     for mode, gain in report["operation_gain"].items():
         left = f"; {len(gain['left_out'])} left out" if gain["left_out"] else ""

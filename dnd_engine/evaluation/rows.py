@@ -215,14 +215,14 @@ class Wardrobe:
     ) -> dict[str, Float[Tensor, "tokens rows cols"]] | None:
         """What generated adapters are compared with; None if there is nothing.
 
-        The collection's LoRAs of training tasks, if they are of one layout with the generator's.
-        Without a collection, what the generator makes of up to 256 tasks that it was trained on;
-        examined ones are left out, in whatever variant, or the nearest would be they themselves.
-        In bfloat16, as there may be hundreds.
+        What the generator makes of up to 256 tasks that it was trained on; examined ones are left
+        out, in whatever variant, or the nearest would be they themselves. Where such tasks are not
+        given, the collection's LoRAs of training tasks, if they are of one layout with the
+        generator's. In bfloat16, as there may be hundreds.
         """
-        if self.collection is None:
-            return self._of_trained_tasks() or None
-        if self.collection.layout != layout:
+        if made := self._of_trained_tasks():
+            return made
+        if self.collection is None or self.collection.layout != layout:
             return None
         return {
             slug: self.collection.final(slug, self.collection.seeds(slug)[0]).to(torch.bfloat16)

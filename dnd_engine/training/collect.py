@@ -8,6 +8,7 @@ batch, each wearing its own LoRA; they share nothing but the time.
 Source: Liang et al. 2025, arXiv:2506.16406, checkpoint collection.
 """
 
+import csv
 import hashlib
 import json
 import math
@@ -63,7 +64,7 @@ __all__ = ["CollectRecipe", "CollectResult", "collect", "shared_start", "starts_
 StartReason = Literal["plateau", "latest"]
 """Why snapshots started: the loss had stopped falling, or the steps were running out."""
 
-_GROWS = {"tasks", "out", "split", "without_licence_classes", "limit_tasks", "seeds"}
+_GROWS = {"tasks", "out", "split", "without_licence_classes", "reports", "limit_tasks", "seeds"}
 """Settings that say which runs there are. A later call may ask for more runs; how each is trained
 may not change within one collection."""
 _FREE = {"threads", "checkpoint_every", "tasks_at_once"}
@@ -84,6 +85,9 @@ class CollectRecipe:
     base: str = "smollm2-135m-instruct"
     split: Literal["train", "heldout", "both"] = "train"
     """Held-out tasks yield oracles; training reads the train split only."""
+    reports: tuple[Path, ...] = ()
+    """Report folders of examinations: only the tasks that they examined. Those that an examination
+    made itself, pairs and formats, have no folder and are not among them."""
     limit_tasks: int = 0
     """Tasks, drawn by `init_seed`; a larger limit keeps those of a smaller one. 0 takes all."""
     without_licence_classes: tuple[str, ...] = ("nc-or-research",)
@@ -167,6 +171,7 @@ class CollectRecipe:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         del values["out"]
         values["tasks"] = [folder.name for folder in self.tasks]
+        values["reports"] = [folder.name for folder in self.reports]
         values["without_licence_classes"] = list(self.without_licence_classes)
         return values
 
@@ -661,8 +666,30 @@ def _choose_tasks(recipe: CollectRecipe) -> list[Task]:
         without_licence_classes=recipe.without_licence_classes,
     )
     chosen = sorted(tasks, key=lambda task: task.info.slug)
+    if recipe.reports:
+        examined = set[str]().union(*map(_examined, recipe.reports))
+        chosen = [task for task in chosen if task.info.slug in examined]
+        if not chosen:
+            raise ConfigError(
+                f"{', '.join(f'`{folder}`' for folder in recipe.reports)} examined no task of "
+                f"split {recipe.split} that the task folders hold. Name the folders that were "
+                "examined."
+            )
     random.Random(f"{recipe.init_seed}:collect:limit").shuffle(chosen)
     return chosen[: recipe.limit_tasks or None]
+
+
+def _examined(report: Path) -> set[str]:
+    """Slugs of the tasks that an examination measured."""
+    path = report / "report.csv"
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            return {row["slug"] for row in csv.DictReader(stream)}
+    except (OSError, UnicodeDecodeError, KeyError, csv.Error) as error:
+        raise ConfigError(
+            f"`{report}` is no report folder with a sound `report.csv`: {error!r}. Name one that "
+            "`dnd evaluate` wrote."
+        ) from error
 
 
 def _typical_length(task: Task) -> float:

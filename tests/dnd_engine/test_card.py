@@ -150,9 +150,11 @@ def test_a_section_is_replaced_and_others_stay(tmp_path: Path) -> None:
     update_card(tmp_path, "heldout", "second words")
     text = (tmp_path / "README.md").read_text()
     assert "first words" not in text
-    assert text.count("## Unseen task families") == 1
+    assert text.count("## Unseen tasks") == 1
     assert text.index("other words") < text.index("second words")
     assert "Not examined yet" not in text
+    update_card(tmp_path, "my-own", "third words")
+    assert "## My own\n\nthird words" in (tmp_path / "README.md").read_text()
 
 
 def test_reports_are_kept_by_split(tmp_path: Path) -> None:

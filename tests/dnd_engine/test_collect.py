@@ -479,6 +479,25 @@ def test_a_collection_grows_by_tasks_and_seeds(recipe: CollectRecipe) -> None:
     assert smaller.runs == grown.runs
 
 
+def test_only_the_tasks_of_named_reports_are_collected(
+    recipe: CollectRecipe, tmp_path: Path
+) -> None:
+    """What an examination made itself, such as a pair, has no task folder and is passed over."""
+    everything = load_tasks(recipe.tasks)
+    report = tmp_path / "report"
+    report.mkdir()
+    wanted = everything[0].info.slug
+    (report / "report.csv").write_text(f"row,slug\nbase,{wanted}\nbase,{wanted}~square\n")
+    result = collect(replace(recipe, split="both", reports=(report,)))
+    assert {run.slug for run in result.runs} == {wanted}
+    (report / "report.csv").write_text("row,slug\nbase,elsewhere\n")
+    with pytest.raises(ConfigError, match=r"report` examined no task of split both that the task"):
+        collect(replace(recipe, split="both", reports=(report,)), resume=True)
+    (report / "report.csv").write_text("row\nbase\n")
+    with pytest.raises(ConfigError, match=r"report` is no report folder with a sound `report.csv`"):
+        collect(replace(recipe, split="both", reports=(report,)), resume=True)
+
+
 def test_the_identity_of_a_collection_is_its_runs_and_what_they_start_from(
     recipe: CollectRecipe,
 ) -> None:
@@ -833,7 +852,8 @@ def test_the_shipped_recipes_are_sound(tmp_path: Path) -> None:
     path = ROOT / "assets" / "recipes" / "collect-smollm2-135m.yaml"
     found = CollectRecipe.read(path, tasks=[tmp_path], out=tmp_path)
     assert found == CollectRecipe(tasks=(tmp_path,), out=tmp_path)
-    CollectRecipe.read(path.with_name("collect-tiny.yaml"), tasks=[tmp_path], out=tmp_path)
+    for name in ("collect-tiny.yaml", "own-lora.yaml"):
+        CollectRecipe.read(path.with_name(name), tasks=[tmp_path], out=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -791,10 +791,14 @@ def test_wrong_prompts_keep_the_answer_format_where_one_can(
     assert report["operation_gain"]["bare"]["left_out"] == [other.info.slug]
 
 
-def test_without_a_collection_adapters_lie_beside_those_made_for_trained_tasks(
-    engine: PlantedEngine, folder: Path, unseen: tuple[Task, ...], config: ExaminationConfig
+def test_adapters_lie_beside_those_made_for_trained_tasks(
+    engine: PlantedEngine,
+    folder: Path,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    collection: Path,
 ) -> None:
-    """Made of their train prompts, by the same generator; without such tasks nothing is told."""
+    """By the same generator, of their train prompts; else beside a collection's; else nothing."""
     trained = choose_tasks([folder], TRAINED, split="train")
     rows = ("generator",)
     found = examine(engine, unseen, replace(config, rows=rows), trained=trained)["distances"]
@@ -802,6 +806,9 @@ def test_without_a_collection_adapters_lie_beside_those_made_for_trained_tasks(
     assert set(found["nearest"]["nearest_task"].values()) <= set(TRAINED)
     page = (config.out / "REPORT.md").read_text()
     assert f"({len(TRAINED)} generated for training tasks)" in page
+    both = replace(config, rows=rows, adapters=collection)
+    assert examine(engine, unseen, both, trained=trained)["distances"]["training"] == "generated"
+    assert examine(engine, unseen, both)["distances"]["training"] == "collected"
     alone = examine(engine, unseen, replace(config, rows=rows))["distances"]
     assert (alone["n_training"], alone["nearest"]) == (0, None)
 
@@ -1154,13 +1161,22 @@ def test_a_setting_out_of_bounds_is_refused(change: dict[str, Any], message: str
 # Costs
 
 
+@pytest.mark.parametrize("objective", ["reconstruction", "task_loss"])
 def test_the_cost_says_when_a_generator_has_paid_for_itself(
     engine: PlantedEngine,
     unseen: tuple[Task, ...],
     config: ExaminationConfig,
     collection: Path,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    objective: str,
 ) -> None:
+    """Collecting is a cost of a generator that was trained on the checkpoints, and of no other."""
+    from_checkpoints = objective == "reconstruction"
+    recipe = {"objective": objective, "collection": "loras" if from_checkpoints else None}
+    trained = engine._folder.config
+    altered = replace(trained, training={**trained.training, "recipe": recipe})
+    monkeypatch.setattr(engine, "_folder", replace(engine._folder, config=altered))
     run = tmp_path / "run"
     run.mkdir()
     steps = [{"step": n, "seconds": 25.0, "watch_seconds": 5.0, "tokens": 100} for n in (1, 2)]
@@ -1177,14 +1193,12 @@ def test_the_cost_says_when_a_generator_has_paid_for_itself(
     report = examine(engine, unseen, replace(config, adapters=folder, runs=(run,)))
     cost = report["cost"]
     assert cost["training_seconds"] == 60
-    assert cost["collection_seconds"] == len(TRAINED) * 3600, "held-out oracles cost it nothing"
+    # Held-out oracles cost it nothing.
+    collected = len(TRAINED) * 3600 if from_checkpoints else None
+    assert cost.get("collection_seconds") == collected
     saved = cost["lora_seconds"] - cost["synthesis_seconds"]
-    for name, spent in (
-        ("break_even_tasks", 60 + cost["collection_seconds"]),
-        ("break_even_tasks_without_collection", 60),
-    ):
-        assert cost[name] == math.ceil(spent / saved)
-    assert cost["break_even_tasks"] == 2
+    assert cost["break_even_tasks"] == math.ceil((60 + (collected or 0)) / saved)
+    assert cost["break_even_tasks"] == (2 if from_checkpoints else 1)
     assert "encoding prompts, asking a teacher" in (config.out / "REPORT.md").read_text()
     assert set(cost["row_seconds"]) == {"base", "generator"}
     estimates = cost["estimates_not_measured"]
@@ -1238,6 +1252,9 @@ def test_evaluate_writes_a_report_continues_it_and_keeps_it_with_the_generator(
     assert "3 held-out tasks" in (mine / "README.md").read_text()
     kept = json.loads((mine / "reports" / "heldout.json").read_text())
     assert kept["generator_sha256"] == report["generator_sha256"]
+    named = dnd(*arguments, "--card", "--section", "my-own")
+    assert named.exit_code == 0, named.stderr
+    assert {p.stem for p in (mine / "reports").iterdir()} == {"heldout", "my-own"}
     other = dnd(*arguments, "--seed", "1")
     assert other.exit_code == 1
     assert "holds scores of other settings" in other.stderr
@@ -1253,6 +1270,7 @@ def test_evaluate_writes_a_report_continues_it_and_keeps_it_with_the_generator(
         ("--holdout", "luck", "expected some of family, primitive, composition, pair, format"),
         ("--draws", "0", "greater than or equal to 1"),
         ("--limit-items", "0", "greater than or equal to 1"),
+        ("--section", "mine", "needs --card; got 'mine'"),
     ],
 )
 def test_unknown_names_are_wrong_usage(option: str, value: str, message: str) -> None:
