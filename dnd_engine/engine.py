@@ -66,7 +66,7 @@ from dnd_engine.errors import (
     VerificationError,
 )
 from dnd_engine.generator import Generator, GeneratorFolder, check_base, check_encoder
-from dnd_engine.generator_config import trained_steps
+from dnd_engine.generator_config import OBJECTIVES_ON_WEIGHTS, trained_steps
 from dnd_engine.inspection import (
     Inspection,
     as_checks,
@@ -241,8 +241,9 @@ class Engine:
 
     @property
     def learnt_from_checkpoints(self) -> bool:
-        """Whether it was trained on a collection of LoRA checkpoints, as the paper's is."""
-        return self._folder.config.training.get("recipe", {}).get("collection") is not None
+        """Whether its objective was the weights of LoRA checkpoints, as the paper's is."""
+        objective = self._folder.config.training.get("recipe", {}).get("objective")
+        return objective in OBJECTIVES_ON_WEIGHTS
 
     @property
     def validation_data(self) -> list[dict[str, str]]:

@@ -15,6 +15,7 @@ from dnd_engine.layout import LoRALayout, whole_number
 
 __all__ = [
     "HEAD_OPTIONS",
+    "OBJECTIVES_ON_WEIGHTS",
     "Condition",
     "GeneratorConfig",
     "Head",
@@ -27,6 +28,9 @@ Head = Literal["hyperconv", "mlp", "atoms"]
 
 Condition = Literal["encoder", "base"]
 """What reads the prompts: the text encoder (see `encoder`) or the base (see `activations`)."""
+
+OBJECTIVES_ON_WEIGHTS = ("reconstruction", "delta_w")
+"""Objectives that learn the weights of LoRA checkpoints instead of answers."""
 
 HEAD_OPTIONS: Mapping[str, Mapping[str, int]] = {
     "hyperconv": {},

@@ -37,6 +37,7 @@ __all__ = [
     "Reconstruction",
     "TaskLoss",
     "teacher_divergence",
+    "with_checkpoints",
 ]
 
 
@@ -85,6 +86,12 @@ class TaskLoss:
             ).nll.mean()
 
 
+def with_checkpoints(pools: Sequence[TaskPool], collection: Collection) -> tuple[TaskPool, ...]:
+    """Leave out trained tasks without checkpoints; validating ones need none."""
+    collected = set(collection.train_slugs)
+    return tuple(p for p in pools if p.role == "validation" or p.task.info.slug in collected)
+
+
 class _OfCheckpoints:
     """What the two objectives on weights share: pairs, and a start in the gauge of the collection.
 
@@ -116,8 +123,7 @@ class _OfCheckpoints:
             TrainingError: If fewer than two tasks have checkpoints, or some were trained on other
                 examples than the task folders hold now.
         """
-        collected = {s for s in self._collection.slugs if self._collection.split(s) == "train"}
-        kept = tuple(p for p in pools if p.role == "validation" or p.task.info.slug in collected)
+        kept = with_checkpoints(pools, self._collection)
         trained = [p.task.info.slug for p in kept if p.role == "train"]
         if len(trained) < 2:
             raise TrainingError(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from dnd_engine.errors import ConfigError
-from dnd_engine.generator_config import Condition, Head
+from dnd_engine.generator_config import OBJECTIVES_ON_WEIGHTS, Condition, Head
 from dnd_engine.training.recipe_file import read_recipe
 
 __all__ = ["Objective", "TrainRecipe"]
@@ -15,7 +15,6 @@ Objective = Literal["task_loss", "reconstruction", "delta_w", "distillation"]
 """What a generator is asked for: answers (through the base), checkpoints (their weights, or the
 change they make), or another model's answers."""
 
-_NEED_COLLECTION = ("reconstruction", "delta_w")
 
 _MAY_CHANGE = (
     "steps",
@@ -91,7 +90,8 @@ class TrainRecipe:
     warm_start: Path | None = None
     """Generator folder whose weights the run starts from."""
     collection: Path | None = None
-    """LoRA checkpoints, for the objectives on weights (see `dnd collect`)."""
+    """LoRA checkpoints (see `dnd collect`): what the objectives on weights learn. To the others it
+    only says which tasks are trained on, so that objectives can be compared on the same."""
     teacher: Path | None = None
     """Multi-task LoRA that the base wears as teacher; None is the base alone. Distillation only."""
     kl_share: float = 0.7
@@ -173,14 +173,12 @@ class TrainRecipe:
 
     def _check_combinations(self) -> None:
         """Settings that only mean something together."""
-        needs_collection = self.objective in _NEED_COLLECTION
+        needs_collection = self.objective in OBJECTIVES_ON_WEIGHTS
         if needs_collection and self.collection is None:
             raise ConfigError(
                 f"the objective {self.objective} needs `collection`, a folder of LoRA checkpoints; "
                 "`dnd collect` makes one."
             )
-        if self.collection is not None and not needs_collection:
-            raise ConfigError(f"the objective {self.objective} has no use for `collection`.")
         if needs_collection and self.kind == "multi_task_lora":
             raise ConfigError(
                 f"a multi-task LoRA is trained on answers, not by {self.objective}; the mean of a "

@@ -50,6 +50,7 @@ from dnd_engine.training.objectives import (
     Objective,
     Reconstruction,
     TaskLoss,
+    with_checkpoints,
 )
 from dnd_engine.training.recipe import TrainRecipe
 from dnd_engine.training.tasks import Task, load_tasks
@@ -115,6 +116,8 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
     inherited = {} if warm_start is None else warm_start.config.training
     _check_unseen(families, inherited)
     pools = build_pools(tasks, base.tokenizer, recipe, families)
+    if recipe.collection is not None:
+        pools = with_checkpoints(pools, Collection.open(recipe.collection))
     _check_count(recipe, pools)
     identity = {**recipe.identity(), **{f"{name}_sha256": h for name, h in hashes.items()}}
     if checkpoint.exists():

@@ -267,10 +267,12 @@ def test_a_run_on_checkpoints_starts_as_the_base_and_comes_nearer_to_them(
 def test_tasks_without_checkpoints_are_left_out(
     recipe: TrainRecipe, collection: Collection, tmp_path: Path
 ) -> None:
+    """Under the task loss too, where a collection is named, so that both see the same tasks."""
     recipe = replace(recipe, objective="reconstruction", collection=collection.path)
     more = replace(recipe, format_variants=2)
-    run = trainer._Run(more, resume=False)
-    assert [pool.task.info.slug for pool in run.pools] == list(JOBS)
+    for arm in (more, replace(more, objective="task_loss")):
+        run = trainer._Run(replace(arm, out=tmp_path / arm.objective), resume=False)
+        assert [pool.task.info.slug for pool in run.pools] == list(JOBS)
     kept = objectives.Reconstruction(collection, recipe, "x")
     with pytest.raises(
         TrainingError, match=r"has checkpoints of 1 of the tasks; training needs two or more\. Coll"

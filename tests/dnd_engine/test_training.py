@@ -1188,10 +1188,6 @@ def test_the_arms_differ_in_what_is_compared_and_nothing_else(tmp_path: Path) ->
             r"the objective reconstruction needs `collection`, a folder of LoRA checkpoints; `dnd",
         ),
         (
-            "tasks: t\nout: o\ncollection: c\n",
-            r"the objective task_loss has no use for `collection`\.",
-        ),
-        (
             "tasks: t\nout: o\nobjective: delta_w\ncollection: c\nkind: multi_task_lora\n",
             r"a multi-task LoRA is trained on answers, not by delta_w; the mean of a collection is",
         ),
