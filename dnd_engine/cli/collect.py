@@ -42,8 +42,8 @@ def collect(
     """Train one LoRA per task and keep its last checkpoints."""
     from transformers.utils import logging as transformers_logging
 
-    from dnd_engine.training.collect import CollectRecipe
     from dnd_engine.training.collect import collect as run
+    from dnd_engine.training.collect_recipe import CollectRecipe
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     chosen = CollectRecipe.read(

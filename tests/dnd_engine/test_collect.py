@@ -24,7 +24,8 @@ from dnd_engine.errors import AdapterError, BaseMismatchError, ConfigError, Trai
 from dnd_engine.lora import LoRAHost
 from dnd_engine.models import best_dtype, fingerprint
 from dnd_engine.training import collect as collect_module
-from dnd_engine.training.collect import CollectRecipe, collect, shared_start, starts_here
+from dnd_engine.training.collect import collect, shared_start
+from dnd_engine.training.collect_recipe import CollectRecipe, starts_here
 from dnd_engine.training.collection import Collection, LossRow, read_losses, write_losses
 from dnd_engine.training.examples import encode_example, pack, response_losses
 from dnd_engine.training.tasks import load_tasks

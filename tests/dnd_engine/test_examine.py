@@ -41,7 +41,8 @@ from dnd_engine.generator import Generator, GeneratorConfig, TaskCentroid, save_
 from dnd_engine.inspection import Inspection
 from dnd_engine.models import ENCODERS, fingerprint, resolve
 from dnd_engine.training import collect as collect_module
-from dnd_engine.training.collect import CollectRecipe, collect
+from dnd_engine.training.collect import collect
+from dnd_engine.training.collect_recipe import CollectRecipe
 from dnd_engine.training.collection import Collection
 from dnd_engine.training.formats import FORMATS, formatted
 from dnd_engine.training.recipe import TrainRecipe

@@ -19,7 +19,8 @@ from dnd_engine.models import BaseModel
 from dnd_engine.training import collect as collect_module
 from dnd_engine.training import objectives, setup, teacher, trainer
 from dnd_engine.training.batches import TaskPool, build_pools
-from dnd_engine.training.collect import CollectRecipe, collect
+from dnd_engine.training.collect import collect
+from dnd_engine.training.collect_recipe import CollectRecipe
 from dnd_engine.training.collection import Collection
 from dnd_engine.training.examples import answer_logits, encode_example, pack, response_losses
 from dnd_engine.training.objectives import (
