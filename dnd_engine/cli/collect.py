@@ -23,6 +23,10 @@ def collect(
     recipe: Annotated[Path, typer.Argument(help="YAML recipe; flags override it.")],
     tasks: Annotated[list[Path] | None, typer.Option(help="Task folder; may be repeated.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the collection.")] = None,
+    holdout: Annotated[
+        str | None,
+        typer.Option(help="Kinds of held-out tasks, with commas, as `dnd evaluate` has them."),
+    ] = None,
     report: Annotated[
         list[Path] | None,
         typer.Option(
@@ -50,6 +54,7 @@ def collect(
         recipe,
         tasks=tasks or None,
         out=out,
+        holdouts=None if holdout is None else tuple(holdout.replace(" ", "").split(",")),
         reports=report or None,
         limit_tasks=limit_tasks,
         split=split,

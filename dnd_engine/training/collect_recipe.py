@@ -14,14 +14,23 @@ from typing import Any, Literal
 from dnd_engine.errors import ConfigError
 from dnd_engine.layout import LoRASpec
 from dnd_engine.training.recipe_file import read_recipe
-from dnd_engine.training.tasks import Task, load_tasks
+from dnd_engine.training.tasks import HOLDOUTS, Task, load_tasks
 
 __all__ = ["FREE", "GROWS", "CollectRecipe", "StartReason", "choose_tasks", "starts_here"]
 
 StartReason = Literal["plateau", "latest"]
 """Why snapshots started: the loss had stopped falling, or the steps were running out."""
 
-GROWS = {"tasks", "out", "split", "without_licence_classes", "reports", "limit_tasks", "seeds"}
+GROWS = {
+    "tasks",
+    "out",
+    "split",
+    "holdouts",
+    "reports",
+    "without_licence_classes",
+    "limit_tasks",
+    "seeds",
+}
 """Settings that say which runs there are. A later call may ask for more runs; how each is trained
 may not change within one collection."""
 FREE = {"threads", "checkpoint_every", "tasks_at_once"}
@@ -39,6 +48,8 @@ class CollectRecipe:
     base: str = "smollm2-135m-instruct"
     split: Literal["train", "heldout", "both"] = "train"
     """Held-out tasks yield oracles; training reads the train split only."""
+    holdouts: tuple[str, ...] = ()
+    """Of held-out tasks, only those that are new in one of these ways; none takes all."""
     reports: tuple[Path, ...] = ()
     """Report folders of examinations: only the tasks that they examined. Those that an examination
     made itself, pairs and formats, have no folder and are not among them."""
@@ -90,6 +101,10 @@ class CollectRecipe:
     """CPU threads; 0 leaves torch's choice."""
 
     def __post_init__(self) -> None:
+        if strays := [name for name in self.holdouts if name not in HOLDOUTS]:
+            raise ConfigError(
+                f"`holdouts` must be some of {', '.join(HOLDOUTS)}, got {', '.join(strays)}."
+            )
         if not self.tasks:
             raise ConfigError("`tasks` must name at least one task folder.")
         counts = ("seeds", "steps", "batch_size", "max_tokens", "validation_examples")
@@ -126,7 +141,8 @@ class CollectRecipe:
         del values["out"]
         values["tasks"] = [folder.name for folder in self.tasks]
         values["reports"] = [folder.name for folder in self.reports]
-        values["without_licence_classes"] = list(self.without_licence_classes)
+        for name in ("holdouts", "without_licence_classes"):
+            values[name] = list(values[name])
         return values
 
 
@@ -166,6 +182,9 @@ def choose_tasks(recipe: CollectRecipe) -> list[Task]:
         without_licence_classes=recipe.without_licence_classes,
     )
     chosen = sorted(tasks, key=lambda task: task.info.slug)
+    if recipe.holdouts:
+        kinds = {"", *recipe.holdouts}
+        chosen = [task for task in chosen if task.info.holdout in kinds]
     if recipe.reports:
         examined = set[str]().union(*map(_examined, recipe.reports))
         chosen = [task for task in chosen if task.info.slug in examined]

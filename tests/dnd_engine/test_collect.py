@@ -25,7 +25,7 @@ from dnd_engine.lora import LoRAHost
 from dnd_engine.models import best_dtype, fingerprint
 from dnd_engine.training import collect as collect_module
 from dnd_engine.training.collect import collect, shared_start
-from dnd_engine.training.collect_recipe import CollectRecipe, starts_here
+from dnd_engine.training.collect_recipe import CollectRecipe, choose_tasks, starts_here
 from dnd_engine.training.collection import Collection, LossRow, read_losses, write_losses
 from dnd_engine.training.examples import encode_example, pack, response_losses
 from dnd_engine.training.tasks import load_tasks
@@ -480,6 +480,15 @@ def test_a_collection_grows_by_tasks_and_seeds(recipe: CollectRecipe) -> None:
     assert smaller.runs == grown.runs
 
 
+def test_only_the_kinds_of_novelty_asked_for_are_collected(recipe: CollectRecipe) -> None:
+    both = replace(recipe, split="both")
+    kinds = {task.info.holdout for task in choose_tasks(both)}
+    assert kinds == {"", "family"}
+    for wanted in ("family", "primitive"):
+        found = {task.info.holdout for task in choose_tasks(replace(both, holdouts=(wanted,)))}
+        assert found == kinds & {"", wanted}
+
+
 def test_only_the_tasks_of_named_reports_are_collected(
     recipe: CollectRecipe, tmp_path: Path
 ) -> None:
@@ -863,6 +872,7 @@ def test_the_shipped_recipes_are_sound(tmp_path: Path) -> None:
         ({"tasks": ()}, r"`tasks` must name at least one task folder\."),
         ({"steps": 0}, r"`steps` must be at least 1, got 0\."),
         ({"tasks_at_once": 0}, r"`tasks_at_once` must be at least 1, got 0\."),
+        ({"holdouts": ("luck",)}, r"`holdouts` must be some of family, .*, got luck\."),
         ({"limit_tasks": -1}, r"`limit_tasks` must be 0 or more, got -1\."),
         ({"learning_rate": 0.0}, r"`learning_rate` must be more than 0, got 0\.0\."),
         ({"bare_share": 2.0}, r"`bare_share` must lie between 0 and 1, got 2\.0\."),
