@@ -8,16 +8,14 @@ import hashlib
 import io
 import json
 import lzma
-import os
 import re
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -26,11 +24,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from dnd_engine.aside import written_aside
 from dnd_engine.errors import AdapterError, BaseMismatchError, ConfigError, LayoutMismatchError
 from dnd_engine.layout import LoRALayout, LoRASpec
+from dnd_engine.usage import peft_usage
 from dnd_engine.weight_tokens import LoRAState, detokenize, tokenize
 
-__all__ = ["Adapter", "NearestTask", "read_adapter", "sum_adapters", "write_files"]
+__all__ = [
+    "Adapter",
+    "NearestTask",
+    "model_card",
+    "read_adapter",
+    "sum_adapters",
+    "write_files",
+]
 
 FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md", "provenance.json")
 _LIMITS = {
@@ -147,8 +154,12 @@ class Adapter:
         """
         return write_files(self.files(), Path(path))
 
-    def files(self) -> dict[str, bytes]:
-        """The four files, by name."""
+    def files(self, place: str = "path/to/this/folder") -> dict[str, bytes]:
+        """The four files, by name.
+
+        Args:
+            place: Where the card says that they lie.
+        """
         config = LoraConfig(
             r=self.layout.spec.r,
             lora_alpha=self.layout.spec.lora_alpha,
@@ -162,15 +173,18 @@ class Adapter:
         # PEFT keeps these as sets and enums, whose order changes between processes.
         config = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
         config |= {"peft_type": "LORA", "task_type": "CAUSAL_LM"}
-        provenance = {**self.provenance, "strength": self.strength, "sha256": self.sha256}
-        if self.checks:
-            provenance["checks"] = self.checks
         return {
             "adapter_config.json": _json(config),
             "adapter_model.safetensors": self.weights,
-            "README.md": _card(self).encode(),
-            "provenance.json": _json(provenance),
+            "README.md": model_card(self, "peft", peft_usage(self.base_id, place)).encode(),
+            "provenance.json": self.provenance_json,
         }
+
+    @property
+    def provenance_json(self) -> bytes:
+        """`provenance.json`: what it was made from, and as what it was written."""
+        origin = {**self.provenance, "strength": self.strength, "sha256": self.sha256}
+        return _json(origin | ({"checks": self.checks} if self.checks else {}))
 
 
 def sum_adapters(
@@ -236,25 +250,13 @@ def _write_files(files: Mapping[str, bytes], path: Path) -> Path:
         raise AdapterError(f"`{path}` is {kind}. Choose another name, or remove it.")
     if not as_zip and path.exists() and {f.name for f in path.iterdir()} - set(FILES):
         raise AdapterError(f"`{path}` holds other files. Choose a new or an empty folder.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as parent:
-        aside, old = Path(parent) / "adapter", Path(parent) / "old"
+    with written_aside(path) as aside:
         if as_zip:
             aside.write_bytes(zip_bytes(files))
-            os.replace(aside, path)
-            return path
-        aside.mkdir()
-        for name, data in files.items():
-            (aside / name).write_bytes(data)
-        # A folder cannot replace a filled one in one move: a failing second move undoes the first.
-        if path.exists():
-            os.replace(path, old)
-        try:
-            os.replace(aside, path)
-        except OSError:
-            if old.exists():
-                os.replace(old, path)
-            raise
+        else:
+            aside.mkdir()
+            for name, data in files.items():
+                (aside / name).write_bytes(data)
     return path
 
 
@@ -400,33 +402,42 @@ def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
-def _card(adapter: Adapter) -> str:
-    """The adapter's model card: how to use it, what it came from, what it cannot say."""
+def model_card(adapter: Adapter, library: Literal["peft", "transformers"], usage: str) -> str:
+    """The model card: how to use it, what it came from, what it cannot say.
+
+    Args:
+        adapter: What it is about.
+        library: Whether the card is the adapter's, or that of its base with the adapter merged in.
+        usage: Python to copy.
+    """
     origin = adapter.provenance
     buckets = [
         f"- {_plain(b['name'])}: weight {b['weight']:g}, {b['num_prompts']} prompts"
         for b in origin.get("buckets", [])
     ]
     nearest = [f"- {t.slug}: {t.similarity:.2f} ({t.description})" for t in adapter.nearest_tasks]
+    merged = library == "transformers"
     return "\n".join(
         [
             "---",
             f"base_model: {adapter.base_id}",
-            "library_name: peft",
+            f"base_model_relation: {'finetune' if merged else 'adapter'}",
+            f"library_name: {library}",
             "pipeline_tag: text-generation",
-            "tags: [lora, drag-and-drop-llms]",
+            f"tags: [{'' if merged else 'lora, '}drag-and-drop-llms]",
             "---",
             "",
             f"# {adapter.name}",
             "",
             _how_made(origin.get("refined")),
+            *(
+                [f"Here it is merged into the weights of {adapter.base_id}, whose licence applies."]
+                if merged
+                else []
+            ),
             "",
             "```python",
-            "from peft import PeftModel",
-            "from transformers import AutoModelForCausalLM",
-            "",
-            f'base = AutoModelForCausalLM.from_pretrained("{adapter.base_id}")',
-            'model = PeftModel.from_pretrained(base, "path/to/this/folder")',
+            usage,
             "```",
             "",
             f"- LoRA: r {adapter.r}, alpha {adapter.layout.spec.lora_alpha}, "

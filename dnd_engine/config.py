@@ -9,10 +9,13 @@ from typing import Literal
 
 from dnd_engine.errors import ConfigError
 
-__all__ = ["EngineConfig", "Mix", "PromptLimits", "RefineConfig", "Sampling"]
+__all__ = ["EngineConfig", "ExportFormat", "Mix", "PromptLimits", "RefineConfig", "Sampling"]
 
 Mix = Literal["pool", "sum"]
 """How buckets are combined: one condition of all prompts, or a weighted sum of adapters."""
+
+ExportFormat = Literal["peft", "merged", "gguf"]
+"""How an adapter is written: for PEFT, merged into its base for transformers, for llama.cpp."""
 
 EFFECT_PROMPTS = 16
 """Prompts that an adapter's effect is measured on: enough to place it, and about a second."""
@@ -22,6 +25,7 @@ AGREEMENT_BANDS = ((0.0, 0.12), (0.12, 0.49), (0.49, 1.0))
 judge: of eight prompts none, one to three, four or more."""
 
 MIXES: tuple[Mix, ...] = ("pool", "sum")
+EXPORT_FORMATS: tuple[ExportFormat, ...] = ("peft", "merged", "gguf")
 
 
 def _at_least(name: str, value: float, least: float) -> None:

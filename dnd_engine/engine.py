@@ -45,8 +45,10 @@ from dnd_engine.conditioning import (
 )
 from dnd_engine.config import (
     EFFECT_PROMPTS,
+    EXPORT_FORMATS,
     MIXES,
     EngineConfig,
+    ExportFormat,
     Mix,
     RefineConfig,
     Sampling,
@@ -62,9 +64,14 @@ from dnd_engine.errors import (
     AdapterError,
     ConfigError,
     GeneratorError,
+    HubError,
     LayoutMismatchError,
     VerificationError,
 )
+from dnd_engine.export.gguf import write_gguf
+from dnd_engine.export.hub import push_files
+from dnd_engine.export.merged import write_merged
+from dnd_engine.export.place import exported_aside
 from dnd_engine.generator import Generator, GeneratorFolder, check_base, check_encoder
 from dnd_engine.generator_config import OBJECTIVES_ON_WEIGHTS, trained_steps
 from dnd_engine.inspection import (
@@ -95,8 +102,9 @@ from dnd_engine.shipped import load_examples
 from dnd_engine.steps import finish
 from dnd_engine.training.refine import Refined, refine
 from dnd_engine.training.tasks import Example
+from dnd_engine.usage import gguf_usage, merged_usage, peft_usage
 
-__all__ = ["Engine", "EngineInfo", "Progress"]
+__all__ = ["Engine", "EngineInfo", "Exported", "Progress", "Pushed"]
 
 _REFINED = "-refined"
 """At the end of a refined adapter's name, once."""
@@ -151,6 +159,30 @@ class EngineInfo:
     num_training_tasks: int
     prompt_batch_size: int
     seconds: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """An adapter on the disk, in the format of another tool."""
+
+    path: Path
+    format: ExportFormat
+    num_bytes: int
+    usage: str
+    """Python, or a command line, to copy."""
+    difference: float | None
+    """Largest difference of logits from the resident adapter's, relative to the largest logit;
+    None where no tool that reads the format is at hand."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pushed:
+    """An adapter on the model hub."""
+
+    url: str
+    private: bool
+    usage: str
+    """Python to copy."""
 
 
 class Engine:
@@ -709,9 +741,79 @@ class Engine:
                 model's logits are not the in-memory adapter's. Nothing is written then.
             AdapterError: If `path` cannot be written to.
         """
-        files = adapter.files()
+        return self.export(adapter, "peft", path).path
+
+    def export(self, adapter: Adapter, format: ExportFormat, path: Path | str) -> Exported:
+        """Write an adapter for another tool; it appears whole or not at all.
+
+        Args:
+            adapter: Its strength is written too.
+            format: `peft`: a zip or a folder, as `save` writes it. `merged`: a transformers folder
+                with the whole model. `gguf`: a file for llama.cpp's `--lora`.
+            path: Where to.
+
+        Raises:
+            ExportError: If `path` is not one for this format or cannot be written to, or llama.cpp
+                runs the base in a way that is not known here.
+            VerificationError: If what was written does not compute what the adapter does. Nothing
+                is kept then.
+            AdapterError: If `path` cannot be written to, for `peft`.
+        """
+        path = Path(path)
+        if format not in EXPORT_FORMATS:
+            raise ConfigError(f"`format` must be {', '.join(EXPORT_FORMATS)}, got {format!r}.")
+        difference: float | None = None
+        if format == "peft":
+            files = adapter.files()
+            difference = self.verify(adapter, files)
+            write_files(files, path)
+            usage = peft_usage(adapter.base_id, str(path))
+        elif format == "merged":
+            with exported_aside(path, suffix="") as aside:
+                write_merged(adapter, self._base.weights.path, aside)
+                difference = self._verify_merged(adapter, aside)
+            usage = merged_usage(str(path))
+        else:
+            with exported_aside(path, suffix=".gguf") as aside:
+                write_gguf(adapter, self._base.config, aside)
+            usage = gguf_usage(str(path))
+        parts = [path] if path.is_file() else [*path.iterdir()]
+        return Exported(
+            path=path,
+            format=format,
+            num_bytes=sum(part.stat().st_size for part in parts),
+            usage=usage,
+            difference=difference,
+        )
+
+    def push(
+        self, adapter: Adapter, repo_id: str, *, token: str | None = None, private: bool = True
+    ) -> Pushed:
+        """Upload an adapter's PEFT files to a repository of the Hugging Face Hub.
+
+        Names of buckets and prompt files, their counts and hashes go with it; prompt texts do not.
+
+        Args:
+            adapter: Its strength is folded in.
+            repo_id: `user/name`; it is made if it does not exist.
+            token: Of the Hub, with write access; kept nowhere. None takes this machine's login,
+                which is not a visitor's: an app for others must ask for theirs.
+            private: Of a new repository; what is to be private is not put into a public one.
+
+        Raises:
+            HubError: If there is no token, the name is wrong, the Hub refuses or cannot be
+                reached, or the base is a folder on this machine.
+            VerificationError: As for `save`.
+        """
+        if Path(adapter.base_id).is_dir():
+            raise HubError(
+                f"the base of `{adapter.name}` is the folder `{adapter.base_id}`, which nobody else "
+                "has. Name the base by its Hub id, and make the adapter again."
+            )
+        files = adapter.files(place=repo_id)
         self.verify(adapter, files)
-        return write_files(files, Path(path))
+        url, is_private = push_files(files, repo_id, token, private)
+        return Pushed(url=url, private=is_private, usage=peft_usage(adapter.base_id, repo_id))
 
     def verify(self, adapter: Adapter, files: dict[str, bytes]) -> float:
         """Reload written files with stock PEFT on the same base and compare.
@@ -746,14 +848,30 @@ class Engine:
                 f"verify failed: {len(changed)} tensors differ after reload "
                 f"({', '.join(changed[:3])}). Nothing was saved."
             )
+        return self._compare(adapter, model)
+
+    def _verify_merged(self, adapter: Adapter, folder: Path) -> float:
+        weights = ResolvedWeights(adapter.base_id, folder, "")
+        dtype = next(self._base.model.parameters()).dtype
+        return self._compare(adapter, load_base(weights, self._base.device, dtype).model)
+
+    @torch.inference_mode()
+    def _compare(self, adapter: Adapter, model: nn.Module) -> float:
+        """Compare another model's logits with those of the resident base wearing the adapter.
+
+        Returns:
+            Largest difference, relative to the largest logit.
+
+        Raises:
+            VerificationError: If it is too large.
+        """
         text = self._chat_text("Say hello, then count to five.")
         ids = self._base.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
         ids = ids.to(self._base.device)
-        worn = self._host.fit(adapter.worn_tokens[None], adapter.layout)
-        with torch.inference_mode():
-            with self._lock, self._host.wearing(worn):
-                ours = self._base.model(input_ids=ids, use_cache=False).logits.float()
-            theirs = model(input_ids=ids, use_cache=False).logits.float()
+        worn = self._fit_one(adapter)
+        with self._lock, self._host.wearing(worn):
+            ours = self._base.model(input_ids=ids, use_cache=False).logits.float()
+        theirs = model(input_ids=ids, use_cache=False).logits.float()
         difference = float((ours - theirs).abs().max() / ours.abs().max())
         if not difference <= _VERIFY_TOLERANCE:
             raise VerificationError(

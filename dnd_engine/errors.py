@@ -12,7 +12,9 @@ __all__ = [
     "ChatError",
     "ConfigError",
     "DndError",
+    "ExportError",
     "GeneratorError",
+    "HubError",
     "LayoutError",
     "LayoutMismatchError",
     "PromptFileError",
@@ -60,6 +62,14 @@ class BaseMismatchError(GeneratorError):
 
 class AdapterError(DndError, ValueError):
     """An adapter folder or zip is not a plain PEFT LoRA that this project can use."""
+
+
+class ExportError(DndError, ValueError):
+    """An adapter cannot be written in the format that was asked for."""
+
+
+class HubError(DndError, OSError):
+    """The model hub cannot be reached, or refuses an upload."""
 
 
 class ChatError(DndError, ValueError):

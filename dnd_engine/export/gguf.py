@@ -1,0 +1,77 @@
+"""An adapter as GGUF: what llama.cpp takes with `--lora`, beside any GGUF file of the base.
+
+The format is that of llama.cpp's own `convert_lora_to_gguf.py`. Knows names and shapes of tensors;
+knows no model.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gguf
+from jaxtyping import Float
+from torch import Tensor
+
+from dnd_engine.adapter import Adapter
+from dnd_engine.errors import ExportError
+
+__all__ = ["write_gguf"]
+
+_ARCHITECTURES = {
+    "llama": gguf.MODEL_ARCH.LLAMA,
+    "mistral": gguf.MODEL_ARCH.LLAMA,
+    "qwen2": gguf.MODEL_ARCH.QWEN2,
+    "qwen3": gguf.MODEL_ARCH.QWEN3,
+}
+"""`model_type` to what llama.cpp runs it as."""
+
+
+def write_gguf(adapter: Adapter, config: Mapping[str, Any], path: Path) -> None:
+    """Write A and B of every layer in float32, which holds them exactly.
+
+    Args:
+        adapter: Its strength is folded into B.
+        config: The base's, as a mapping.
+        path: File to write.
+
+    Raises:
+        ExportError: If llama.cpp runs models of this type in a way that is not known here.
+    """
+    model_type = config.get("model_type")
+    if model_type not in _ARCHITECTURES:
+        raise ExportError(
+            f"GGUF adapters can be written for {', '.join(_ARCHITECTURES)} bases; "
+            f"{adapter.base_id} is {model_type!r}. Export `merged` instead, and convert that with "
+            "llama.cpp's convert_hf_to_gguf.py."
+        )
+    architecture = _ARCHITECTURES[model_type]
+    writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture])
+    writer.add_type(gguf.GGUFType.ADAPTER)
+    writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
+    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(adapter.layout.spec.lora_alpha))
+    writer.add_name(adapter.name)
+    names = gguf.get_tensor_name_map(architecture, config["num_hidden_layers"])
+    heads = config["num_attention_heads"]
+    heads_of = {"q_proj": heads, "k_proj": config.get("num_key_value_heads") or heads}
+    state = adapter.state
+    for m in adapter.layout.matrices():
+        tensor = state[m.key].float()
+        if m.side == "B" and m.target.module in heads_of and architecture == gguf.MODEL_ARCH.LLAMA:
+            tensor = _interleave(tensor, heads_of[m.target.module])
+        name = names.get_name(m.target.path)
+        assert name is not None, f"gguf does not name {m.target.path}"
+        writer.add_tensor(f"{name}.weight.lora_{m.side.lower()}", tensor.contiguous().numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _interleave(up: Float[Tensor, "out r"], heads: int) -> Float[Tensor, "out r"]:
+    """Reorder a head's rows from two halves to pairs.
+
+    A rotary embedding turns two numbers together. Hugging Face keeps them half a head apart,
+    llama.cpp's `llama` side by side, and its converter reorders the base's rows in this way.
+    """
+    out, r = up.shape
+    return up.reshape(heads, 2, out // heads // 2, r).transpose(1, 2).reshape(out, r)

@@ -1,0 +1,115 @@
+"""A push of an adapter's files to the Hugging Face Hub, through huggingface_hub.
+
+A token is passed on and forgotten: never logged, kept, or put in a message.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from huggingface_hub import CommitOperationAdd, HfApi, get_token
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.utils import httpx, validate_repo_id
+
+from dnd_engine.errors import HubError
+
+__all__ = ["check_repo_id", "find_token", "push_files"]
+
+_TOKENS = "https://huggingface.co/settings/tokens"
+_TOKEN_LETTERS = {chr(code) for code in range(33, 127)}
+_STATUS = {
+    401: f"the token is not valid. Make one with write access at {_TOKENS}",
+    403: "the token may not write there. Check the name before the slash, and that the token has "
+    f"write access ({_TOKENS})",
+    404: "there is no such place, or the token may not see it. Check the name before the slash",
+    429: "too many requests. Wait some minutes, and try again",
+}
+
+
+def check_repo_id(repo_id: str) -> None:
+    """Refuse what cannot be a repository's name.
+
+    Raises:
+        HubError: If it cannot.
+    """
+    try:
+        validate_repo_id(repo_id)
+        if "/" not in repo_id:
+            raise HFValidationError("no user")
+    except HFValidationError as error:
+        raise HubError(
+            f"`{repo_id}` cannot be a repository: expected `user/name`, of letters, digits, `-`, "
+            "`_` and `.`, 96 at most."
+        ) from error
+
+
+def find_token(token: str | None) -> str:
+    """The token given, or that of this machine's login to the Hub.
+
+    Raises:
+        HubError: If there is none, or it cannot be one.
+    """
+    found = (token or "").strip() or get_token()
+    if not found:
+        raise HubError(
+            "no token for the Hugging Face Hub. Log in with `hf auth login`, set HF_TOKEN, or give "
+            f"one with write access ({_TOKENS})."
+        )
+    # The HTTP library would refuse it too, and quote it.
+    if not set(found) <= _TOKEN_LETTERS:
+        raise HubError(f"the token holds letters that no token has. Copy it again from {_TOKENS}.")
+    return found
+
+
+def push_files(
+    files: Mapping[str, bytes], repo_id: str, token: str | None, private: bool
+) -> tuple[str, bool]:
+    """Put files into a model repository in one commit; it is made if it does not exist.
+
+    Args:
+        files: Name to content.
+        repo_id: `user/name`.
+        token: None takes this machine's login to the Hub.
+        private: Of a new repository. Into one that is public, nothing meant to be private is put.
+
+    Returns:
+        The repository's URL, and whether it is private.
+
+    Raises:
+        HubError: If there is no token, the name is wrong, the Hub refuses or cannot be reached.
+    """
+    check_repo_id(repo_id)
+    api = HfApi(token=find_token(token), library_name="drag-and-drop-llms")
+    with _in_words(repo_id, api.endpoint):
+        url = api.create_repo(repo_id, private=private, exist_ok=True)
+        is_private = bool(api.model_info(url.repo_id).private)
+    if private and not is_private:
+        raise HubError(
+            f"`{url.repo_id}` exists and is public, so nothing was uploaded. Choose another name, "
+            "or push it as public."
+        )
+    with _in_words(repo_id, api.endpoint):
+        api.create_commit(
+            url.repo_id,
+            [CommitOperationAdd(name, data) for name, data in files.items()],
+            commit_message="Upload adapter",
+        )
+    return str(url), is_private
+
+
+@contextmanager
+def _in_words(repo_id: str, endpoint: str) -> Iterator[None]:
+    """Turn what huggingface_hub raises into a `HubError`."""
+    try:
+        yield
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        reason = _STATUS.get(status, f"it answered {status}, {error.server_message or 'no reason'}")
+        raise HubError(f"the Hub refused `{repo_id}`: {reason}.") from error
+    except (httpx.HTTPError, OSError) as error:
+        raise HubError(
+            f"{endpoint} could not be reached: {error}. Check the network, and that HF_HUB_OFFLINE "
+            "is not set. Pushing again completes what was begun."
+        ) from error
+    # How huggingface_hub tells of a card that the Hub refuses, and of a failed upload of weights.
+    except (ValueError, RuntimeError) as error:
+        raise HubError(f"`{repo_id}` was not uploaded: {error}") from error

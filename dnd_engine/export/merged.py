@@ -1,0 +1,41 @@
+"""An adapter merged into its base: a plain transformers folder, which needs no PEFT.
+
+Knows folders and PEFT; whether the result computes what the adapter does, the engine asks.
+"""
+
+import tempfile
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from dnd_engine.adapter import Adapter, model_card
+from dnd_engine.usage import merged_usage
+
+__all__ = ["write_merged"]
+
+
+def write_merged(adapter: Adapter, base_path: Path, folder: Path) -> None:
+    """Write the base with ΔW added: weights, tokenizer, generation config, card, provenance.
+
+    ΔW is added to the base's own weights as they lie on the disk, and rounded to their dtype.
+
+    Args:
+        adapter: Its strength is merged too.
+        base_path: The base's folder.
+        folder: Does not exist yet.
+    """
+    base = AutoModelForCausalLM.from_pretrained(
+        base_path, dtype="auto", local_files_only=True, use_safetensors=True
+    )
+    with tempfile.TemporaryDirectory(prefix="dnd-merge-") as name:
+        place = adapter.save(Path(name) / "adapter")
+        model = PeftModel.from_pretrained(base, str(place), autocast_adapter_dtype=False)
+        with torch.inference_mode():
+            merged = model.merge_and_unload()  # type: ignore[operator]  # torch hides the method
+    merged.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(base_path, local_files_only=True).save_pretrained(folder)
+    card = model_card(adapter, "transformers", merged_usage("path/to/this/folder"))
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    (folder / "provenance.json").write_bytes(adapter.provenance_json)
