@@ -807,8 +807,8 @@ class Engine:
         """
         if Path(adapter.base_id).is_dir():
             raise HubError(
-                f"the base of `{adapter.name}` is the folder `{adapter.base_id}`, which nobody else "
-                "has. Name the base by its Hub id, and make the adapter again."
+                f"the base of `{adapter.name}` is the folder `{adapter.base_id}`, which others do "
+                "not have. Name the base by its Hub id, and make the adapter again."
             )
         files = adapter.files(place=repo_id)
         self.verify(adapter, files)

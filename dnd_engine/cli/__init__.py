@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 
 import typer
 
-from dnd_engine.cli import adapters, bench, collect, evaluate, refine, tasks, train
+from dnd_engine.cli import adapters, bench, collect, evaluate, export, refine, tasks, train
 from dnd_engine.cli.common import plain_errors
 
 __all__ = ["app", "main"]
@@ -27,6 +27,8 @@ for command in (
     refine.refine,
     adapters.chat,
     adapters.inspect,
+    export.export,
+    export.push,
     collect.collect,
     train.train,
     evaluate.evaluate,

@@ -8,7 +8,10 @@ from contextlib import contextmanager
 
 from huggingface_hub import CommitOperationAdd, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from huggingface_hub.utils import httpx, validate_repo_id
+from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public, but not typed as such
+    httpx,
+    validate_repo_id,
+)
 
 from dnd_engine.errors import HubError
 
@@ -112,4 +115,4 @@ def _in_words(repo_id: str, endpoint: str) -> Iterator[None]:
         ) from error
     # How huggingface_hub tells of a card that the Hub refuses, and of a failed upload of weights.
     except (ValueError, RuntimeError) as error:
-        raise HubError(f"`{repo_id}` was not uploaded: {error}") from error
+        raise HubError(f"`{repo_id}` was not uploaded: {' '.join(str(error).split())}") from error

@@ -33,7 +33,7 @@ def write_merged(adapter: Adapter, base_path: Path, folder: Path) -> None:
         place = adapter.save(Path(name) / "adapter")
         model = PeftModel.from_pretrained(base, str(place), autocast_adapter_dtype=False)
         with torch.inference_mode():
-            merged = model.merge_and_unload()  # type: ignore[operator]  # torch hides the method
+            merged = model.merge_and_unload()
     merged.save_pretrained(folder)
     AutoTokenizer.from_pretrained(base_path, local_files_only=True).save_pretrained(folder)
     card = model_card(adapter, "transformers", merged_usage("path/to/this/folder"))

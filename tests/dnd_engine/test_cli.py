@@ -52,6 +52,8 @@ def test_help_names_every_command() -> None:
         "refine",
         "chat",
         "inspect",
+        "export",
+        "push",
         "train",
         "evaluate",
         "tasks",
@@ -69,6 +71,9 @@ def test_help_names_every_command() -> None:
         (["generate", "missing.txt"], "missing.txt"),
         (["generate", "--bucket", "nonsense"], "expected NAME=WEIGHT:FILE,FILE"),
         (["train", "no-recipe.yaml"], "recipe `no-recipe.yaml` cannot be read"),
+        (["export", "a.zip", "--out", "a", "--format", "onnx"], "`format` must be peft, merged"),
+        (["push", "a.zip", "some one/sql"], "`some one/sql` cannot be a repository: expected"),
+        (["push", "a.zip", "someone/sql"], "no token for the Hugging Face Hub. Log in with"),
         (["tasks", "list", "nowhere"], "no `tasks.csv` in `nowhere`"),
     ],
 )
@@ -85,6 +90,8 @@ def test_a_failure_is_its_message_alone_with_exit_code_1(
 def test_wrong_usage_has_exit_code_2() -> None:
     assert dnd("generate", "--no-such-flag").exit_code == 2
     assert dnd("chat", "hello").exit_code == 2
+    assert dnd("export", "a.zip").exit_code == 2
+    assert dnd("push", "a.zip").exit_code == 2
 
 
 def test_every_unreadable_file_is_named_at_once(tmp_path: Path, prompts: Path) -> None:

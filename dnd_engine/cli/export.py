@@ -1,0 +1,104 @@
+"""Commands that take an adapter elsewhere: export, push."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dnd_engine.buckets import Bucket
+from dnd_engine.cli.adapters import effect_prompts
+from dnd_engine.cli.common import (
+    DEFAULT_BASE,
+    BaseOption,
+    CacheOption,
+    DeviceOption,
+    GeneratorOption,
+    Json,
+    load_engine,
+    plain_errors,
+    show,
+)
+from dnd_engine.config import EXPORT_FORMATS, EngineConfig, ExportFormat
+from dnd_engine.errors import ConfigError
+from dnd_engine.prompts import read_prompt_file
+
+__all__ = ["export", "push"]
+
+
+@plain_errors
+def export(
+    adapter: Annotated[Path, typer.Argument(help="PEFT folder or zip.")],
+    out: Annotated[
+        Path, typer.Option(help="What to write: .zip or folder, folder, .gguf, by format.")
+    ],
+    format: Annotated[str, typer.Option(help="peft, merged or gguf.")] = "peft",
+    strength: Annotated[float, typer.Option(help="Factor on the adapter, written too.")] = 1.0,
+    base: BaseOption = DEFAULT_BASE,
+    generator: GeneratorOption = None,
+    device: DeviceOption = None,
+    cache_dir: CacheOption = None,
+    as_json: Json = False,
+) -> None:
+    """Write an adapter for PEFT, merged into its base, or as GGUF for llama.cpp."""
+    chosen = _format(format)
+    engine = load_engine(
+        EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir)
+    )
+    read = engine.read_adapter(adapter).with_strength(strength)
+    made = engine.export(read, chosen, out)
+    show(
+        {**asdict(made), "sha256": read.sha256, "strength": strength},
+        as_json,
+        f"{made.path}: {made.num_bytes / 1e6:.1f} MB. To use it:\n\n{made.usage}",
+    )
+
+
+@plain_errors
+def push(
+    adapter: Annotated[Path, typer.Argument(help="PEFT folder or zip.")],
+    repo: Annotated[str, typer.Argument(help="USER/NAME on the Hugging Face Hub.")],
+    private: Annotated[
+        bool, typer.Option("--private/--public", help="Of a new repository.")
+    ] = True,
+    token: Annotated[
+        str | None,
+        typer.Option(help="With write access; default: HF_TOKEN or the login of `hf auth login`."),
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="Prompt file to measure on, for the card.")
+    ] = None,
+    strength: Annotated[float, typer.Option(help="Factor on the adapter.")] = 1.0,
+    base: BaseOption = DEFAULT_BASE,
+    generator: GeneratorOption = None,
+    device: DeviceOption = None,
+    cache_dir: CacheOption = None,
+    as_json: Json = False,
+) -> None:
+    """Upload an adapter with its card to the Hugging Face Hub, without any prompt's text."""
+    from dnd_engine.export.hub import check_repo_id, find_token
+
+    # What would be refused in the end is refused before anything loads.
+    check_repo_id(repo)
+    find_token(token)
+    file = None if prompts is None else read_prompt_file(prompts)
+    engine = load_engine(
+        EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir)
+    )
+    read = engine.read_adapter(adapter).with_strength(strength)
+    if file is not None:
+        texts = effect_prompts([Bucket("prompts", 1.0, (file,))], seed=0)
+        read = engine.with_checks(read, engine.inspect(read, texts))
+    pushed = engine.push(read, repo, token=token, private=private)
+    show(
+        {**asdict(pushed), "sha256": read.sha256},
+        as_json,
+        f"{pushed.url} ({'private' if pushed.private else 'public'}). To use it:\n\n{pushed.usage}",
+    )
+
+
+def _format(value: str) -> ExportFormat:
+    for format in EXPORT_FORMATS:
+        if value == format:
+            return format
+    raise ConfigError(f"`format` must be {', '.join(EXPORT_FORMATS)}, got {value!r}.")
