@@ -1,14 +1,17 @@
 """Fixtures of the engine's tests."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 
 from dnd_engine.encoder import PromptEncoder
 from dnd_engine.models import ENCODERS, BaseModel, resolve
 from dnd_engine.training import setup, trainer
 from dnd_engine.training.recipe import TrainRecipe
+from tests.dnd_engine.hub_server import Hub, running_hub
 from tests.dnd_engine.letters import write_tasks
 from tests.dnd_engine.tiny import CPU, save_tiny, tiny_base
 
@@ -67,3 +70,22 @@ def quick(monkeypatch: pytest.MonkeyPatch, encoder: PromptEncoder) -> None:
     monkeypatch.setattr(setup, "best_device", lambda: CPU)
     monkeypatch.setattr(setup, "best_dtype", lambda device: torch.float32)
     monkeypatch.setattr(trainer, "plot_log", lambda out: None)
+
+
+@pytest.fixture
+def logged_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nobody is logged in to the model hub, whoever runs the tests."""
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, logged_out: None) -> Iterator[Hub]:
+    """A small hub that huggingface_hub is pointed at, as HF_ENDPOINT does."""
+    with running_hub() as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        # Xet stores what LFS did, in a protocol of its own; the Hub takes both.
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        yield hub

