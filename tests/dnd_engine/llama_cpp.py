@@ -7,13 +7,14 @@ precision: quantised ones would be multiplied with activations rounded to 8 bits
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
+import pytest
 import torch
-from llama_cpp_py_sync._cffi_bindings import get_ffi, get_lib
 from torch import Tensor, nn
 
 ARCHITECTURES = {"llama": gguf.MODEL_ARCH.LLAMA, "qwen2": gguf.MODEL_ARCH.QWEN2}
@@ -67,10 +68,21 @@ def write_base(model: nn.Module, path: Path) -> Path:
     return path
 
 
-@get_ffi().callback("void(enum ggml_log_level, const char *, void *)")
-def _log_errors(level: int, text: Any, _user_data: Any) -> None:
-    if level == _ERROR:
-        sys.stderr.write(get_ffi().string(text).decode())
+@cache
+def _bindings() -> tuple[Any, Any, Any]:
+    """The library, its C types, and what it calls with its log, which must live as long."""
+    module = pytest.importorskip(
+        "llama_cpp_py_sync._cffi_bindings", reason="there is no llama.cpp wheel for this machine"
+    )
+    lib, ffi = module.get_lib(), module.get_ffi()
+
+    @ffi.callback("void(enum ggml_log_level, const char *, void *)")  # type: ignore[untyped-decorator]
+    def log_errors(level: int, text: Any, _user_data: Any) -> None:
+        if level == _ERROR:
+            sys.stderr.write(ffi.string(text).decode())
+
+    lib.llama_log_set(log_errors, ffi.NULL)
+    return lib, ffi, log_errors
 
 
 class LlamaCpp:
@@ -79,12 +91,12 @@ class LlamaCpp:
     def __init__(self, model: Any, adapter: Any) -> None:
         self._model = model
         self._adapter = adapter
-        lib = get_lib()
+        lib, *_ = _bindings()
         self._num_tokens = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
 
     def logits(self, ids: Sequence[int], answer: Sequence[int] = ()) -> Tensor:
         """(1 + answer, vocabulary): what follows `ids`, and each token of `answer` after them."""
-        lib, ffi = get_lib(), get_ffi()
+        lib, ffi, _ = _bindings()
         params = lib.llama_context_default_params()
         params.n_ctx = params.n_batch = 512
         params.n_threads = params.n_threads_batch = 1
@@ -112,8 +124,7 @@ class LlamaCpp:
 @contextmanager
 def llama_cpp(base: Path, adapter: Path | None = None) -> Iterator[LlamaCpp]:
     """Load a base, and an adapter for it, as `llama-cli -m base --lora adapter` does."""
-    lib, ffi = get_lib(), get_ffi()
-    lib.llama_log_set(_log_errors, ffi.NULL)
+    lib, ffi, _ = _bindings()
     params = lib.llama_model_default_params()
     model = lib.llama_model_load_from_file(str(base).encode(), params)
     assert model != ffi.NULL, f"llama.cpp does not load {base}"

@@ -297,7 +297,7 @@ def answers(engine: Engine, model: Any) -> list[tuple[list[int], list[int], Tens
     """Prompt, greedy answer and its logits, for each question."""
     told = []
     for question in QUESTIONS:
-        chat = engine.base.tokenizer.apply_chat_template(
+        chat: Any = engine.base.tokenizer.apply_chat_template(
             [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt"
         )
         ids = chat["input_ids"]
