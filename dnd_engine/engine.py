@@ -805,7 +805,7 @@ class Engine:
                 reached, or the base is a folder on this machine.
             VerificationError: As for `save`.
         """
-        if Path(adapter.base_id).is_dir():
+        if Path(adapter.base_id).expanduser().is_dir():
             raise HubError(
                 f"the base of `{adapter.name}` is the folder `{adapter.base_id}`, which others do "
                 "not have. Name the base by its Hub id, and make the adapter again."

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from dnd_engine.aside import written_aside
-from dnd_engine.errors import ExportError
+from dnd_engine.errors import DndError, ExportError
 
 __all__ = ["exported_aside"]
 
@@ -38,8 +40,11 @@ def exported_aside(path: Path, suffix: str) -> Iterator[Path]:
     try:
         with written_aside(path) as aside:
             yield aside
-    except OSError as error:
+    except DndError:
+        raise
+    # Safetensors writes in Rust, and tells of a full disk in its own way.
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise ExportError(
-            f"`{path}` cannot be written: {error.strerror or error}. Nothing was kept; choose "
-            "another place."
+            f"`{path}` cannot be written: {reason}. Nothing was kept; choose another place."
         ) from error

