@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from dnd_engine.config import EngineConfig, PromptLimits, Sampling
     from dnd_engine.engine import Engine, Progress
     from dnd_engine.errors import DndError
+    from dnd_engine.library import Library
     from dnd_engine.prompts import Prompt, PromptFile, read_prompt_file
+    from dnd_engine.provenance import Recipe, read_recipe
 
 _HOMES = {
     "Adapter": "adapter",
@@ -21,12 +23,15 @@ _HOMES = {
     "DndError": "errors",
     "Engine": "engine",
     "EngineConfig": "config",
+    "Library": "library",
     "Progress": "engine",
     "Prompt": "prompts",
     "PromptFile": "prompts",
     "PromptLimits": "config",
+    "Recipe": "provenance",
     "Sampling": "config",
     "read_prompt_file": "prompts",
+    "read_recipe": "provenance",
 }
 
 __all__ = [
@@ -35,12 +40,15 @@ __all__ = [
     "DndError",
     "Engine",
     "EngineConfig",
+    "Library",
     "Progress",
     "Prompt",
     "PromptFile",
     "PromptLimits",
+    "Recipe",
     "Sampling",
     "read_prompt_file",
+    "read_recipe",
 ]
 
 

@@ -1,16 +1,14 @@
-"""Adapters: weight tokens with their origin, as a PEFT folder or zip, and back.
+"""Adapters: weight tokens with their origin, and as a PEFT folder or zip.
 
 What is written is plain LoRA that stock PEFT loads: one r, one alpha, strength folded into B, the
-base by its Hub id, the same bytes for the same input. What is read is hostile until checked.
+base by its Hub id, the same bytes for the same input. `adapter_reader` reads it back.
 """
 
 import hashlib
 import io
 import json
-import lzma
 import re
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,46 +18,21 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float
 from peft import LoraConfig
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
 from dnd_engine.aside import written_aside
-from dnd_engine.errors import AdapterError, BaseMismatchError, ConfigError, LayoutMismatchError
-from dnd_engine.layout import LoRALayout, LoRASpec
+from dnd_engine.errors import AdapterError, ConfigError
+from dnd_engine.layout import LoRALayout
+from dnd_engine.provenance import Recipe
 from dnd_engine.usage import peft_usage
 from dnd_engine.weight_tokens import LoRAState, detokenize, tokenize
 
-__all__ = [
-    "Adapter",
-    "NearestTask",
-    "model_card",
-    "read_adapter",
-    "sum_adapters",
-    "write_files",
-]
+__all__ = ["FILES", "Adapter", "NearestTask", "model_card", "sum_adapters", "write_files"]
 
 FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md", "provenance.json")
-_LIMITS = {
-    "adapter_config.json": 1_000_000,
-    "adapter_model.safetensors": 512_000_000,
-    "provenance.json": 1_000_000,
-}
-"""Bytes of each file that is read; the README of a stranger's adapter is not."""
-_MAX_R, _MAX_ALPHA = 1024, 1_000_000
-_FREE_SETTINGS = {
-    *("auto_mapping", "base_model_name_or_path", "inference_mode", "lora_alpha", "lora_dropout"),
-    *("peft_type", "peft_version", "r", "revision", "target_modules", "task_type"),
-}
-"""Settings of PEFT's LoRA config that leave it plain whatever they say; any other must be off, or
-at PEFT's default."""
-_WRITTEN_LAST = ("strength", "sha256", "checks")
-"""Entries of provenance.json that describe the adapter as it was written."""
-_FLOATS = {torch.float32, torch.float16, torch.bfloat16}
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 """Zip entries carry a time; a fixed one keeps equal adapters equal bytes."""
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
-"""What a broken zip may raise, besides OSError (bzip2), RuntimeError (encrypted) and EOFError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +57,8 @@ class Adapter:
     strength: float = 1.0
     """Factor on ΔW; negative for the opposite."""
     provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """What it was made from: generator, buckets with counts, mix, seed. Never prompt texts."""
+    """What it was made from: the recipe but for strength and digest, and what was found on the way.
+    Never prompt texts."""
     num_prompts: int = 0
     """Distinct prompts in the buckets that counted."""
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -144,6 +118,31 @@ class Adapter:
         """The same adapter, stronger, weaker or reversed; nothing is synthesized again."""
         return replace(self, strength=strength)
 
+    def fold(self) -> "Adapter":
+        """The same weights at strength 1, as a written file comes back."""
+        if self.strength == 1:
+            return self
+        folded = [*self.provenance.get("folded", ()), self.strength]
+        return replace(
+            self,
+            tokens=self.worn_tokens,
+            strength=1.0,
+            provenance={**self.provenance, "folded": folded},
+        )
+
+    @property
+    def recipe(self) -> Recipe:
+        """How to make it again.
+
+        Raises:
+            RecipeError: If that is not known: other tools made it, or an earlier version did.
+        """
+        return Recipe.from_json(self._origin)
+
+    @property
+    def _origin(self) -> dict[str, Any]:
+        return {**self.provenance, "strength": self.strength, "sha256": self.sha256}
+
     def save(self, path: Path | str) -> Path:
         """Write a PEFT folder, or a zip if `path` ends in .zip; appears whole or not at all.
 
@@ -183,8 +182,7 @@ class Adapter:
     @property
     def provenance_json(self) -> bytes:
         """`provenance.json`: what it was made from, and as what it was written."""
-        origin = {**self.provenance, "strength": self.strength, "sha256": self.sha256}
-        return _json(origin | ({"checks": self.checks} if self.checks else {}))
+        return _json(self._origin | ({"checks": self.checks} if self.checks else {}))
 
 
 def sum_adapters(
@@ -267,129 +265,6 @@ def zip_bytes(files: Mapping[str, bytes]) -> bytes:
         for name, data in files.items():
             archive.writestr(zipfile.ZipInfo(name, _ZIP_TIME), data)
     return buffer.getvalue()
-
-
-def read_adapter(path: Path, base_config: Mapping[str, Any], base_id: str) -> Adapter:
-    """Read a PEFT LoRA folder or zip and check it against a base.
-
-    Raises:
-        AdapterError: If files are missing, too large, or not plain LoRA.
-        BaseMismatchError: If it was made for another base or does not fit its shapes.
-    """
-    files = _read_files(path)
-    try:
-        config = json.loads(files["adapter_config.json"])
-        provenance = json.loads(files.get("provenance.json", b"{}"))
-        state = load(files["adapter_model.safetensors"])
-    except (ValueError, RecursionError, SafetensorError) as error:
-        raise AdapterError(f"`{path}` is damaged: {error}") from error
-    spec = _plain_spec(path, config)
-    named = config.get("base_model_name_or_path")
-    if named and named != base_id:
-        raise BaseMismatchError(f"`{path}` was made for {named}. It cannot run on {base_id}.")
-    layout = LoRALayout.from_config(base_config, spec)
-    dtypes = {value.dtype for value in state.values()} - _FLOATS
-    if dtypes:
-        raise AdapterError(f"`{path}` holds {', '.join(map(str, dtypes))}; expected plain floats.")
-    try:
-        tokens = tokenize(state, layout).to(torch.bfloat16)
-    except LayoutMismatchError as error:
-        raise BaseMismatchError(f"`{path}` does not fit {base_id}: {error}") from error
-    if not tokens.isfinite().all():
-        raise AdapterError(f"`{path}` holds weights that are not finite numbers. Export it again.")
-    provenance = provenance if isinstance(provenance, dict) else {}
-    if not _are_buckets(provenance.get("buckets")):
-        provenance.pop("buckets", None)
-    num_prompts = provenance.get("num_prompts", 0)
-    return Adapter(
-        name=path.stem,
-        tokens=tokens,
-        layout=layout,
-        base_id=base_id,
-        # What others measured is not repeated as if it had been measured here.
-        provenance={k: v for k, v in provenance.items() if k not in _WRITTEN_LAST},
-        num_prompts=num_prompts if isinstance(num_prompts, int) else 0,
-    )
-
-
-def _read_files(path: Path) -> dict[str, bytes]:
-    """The known files of a folder or zip; anything else in it is not even opened."""
-    needed = FILES[:2]
-    found: dict[str, bytes] = {}
-    if path.is_dir():
-        for name, limit in _LIMITS.items():
-            if (path / name).is_file():
-                _check_size(path, name, (path / name).stat().st_size, limit)
-                found[name] = (path / name).read_bytes()
-    elif path.is_file():
-        try:
-            with zipfile.ZipFile(path) as archive:
-                for info in archive.infolist():
-                    name = info.filename
-                    if name in found:
-                        raise AdapterError(f"`{path}` holds `{name}` twice. Export it again.")
-                    if name in _LIMITS:
-                        _check_size(path, name, info.file_size, _LIMITS[name])
-                        found[name] = archive.read(info)
-        except (*_ZIP_ERRORS, OSError, RuntimeError, EOFError) as error:
-            raise AdapterError(f"`{path}` is no readable zip: {error}") from error
-    else:
-        raise AdapterError(f"no adapter at `{path}`. Expected a PEFT folder or zip.")
-    missing = [name for name in needed if name not in found]
-    if missing:
-        raise AdapterError(f"`{path}` is no PEFT adapter: {', '.join(missing)} missing.")
-    return found
-
-
-def _check_size(path: Path, name: str, size: int, limit: int) -> None:
-    if size > limit:
-        raise AdapterError(
-            f"`{name}` in `{path}` is over {limit // 1_000_000} MB, too large for a LoRA adapter."
-        )
-
-
-def _plain_spec(path: Path, config: Any) -> LoRASpec:
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        raise AdapterError(f"`{path}` is no LoRA: `peft_type` must be LORA.")
-    defaults = LoraConfig().to_dict()  # type: ignore[no-untyped-call]
-    special = sorted(
-        name
-        for name, value in config.items()
-        if name not in _FREE_SETTINGS and value and value not in (defaults.get(name), "gaussian")
-    )
-    if special:
-        raise AdapterError(
-            f"`{path}` is not plain LoRA: it sets {', '.join(special)}. "
-            "Only one r and one alpha for all layers can be used."
-        )
-    targets = config.get("target_modules")
-    if not isinstance(targets, list):
-        raise AdapterError(f"`{path}`: `target_modules` must be a list of names, got {targets!r}.")
-    for name, most in (("r", _MAX_R), ("lora_alpha", _MAX_ALPHA)):
-        value = config.get(name)
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-            raise AdapterError(
-                f"`{path}`: `{name}` must be a whole number from 1 to {most:,}, got {value!r}."
-            )
-    try:
-        return LoRASpec(
-            r=config["r"],
-            lora_alpha=config["lora_alpha"],
-            target_modules=tuple(map(str, targets)),
-        )
-    except ConfigError as error:
-        raise AdapterError(f"`{path}`: {error}") from error
-
-
-def _are_buckets(value: Any) -> bool:
-    """Whether a stranger's provenance lists buckets as ours does."""
-    return isinstance(value, list) and all(
-        isinstance(b, dict)
-        and isinstance(b.get("name"), str)
-        and isinstance(b.get("weight"), int | float)
-        and isinstance(b.get("num_prompts"), int)
-        for b in value
-    )
 
 
 def adapter_name(bucket_names: Sequence[str]) -> str:

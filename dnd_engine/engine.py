@@ -26,10 +26,10 @@ from dnd_engine.adapter import (
     Adapter,
     NearestTask,
     adapter_name,
-    read_adapter,
     sum_adapters,
     write_files,
 )
+from dnd_engine.adapter_reader import read_adapter
 from dnd_engine.agreement import Agreement, agreement
 from dnd_engine.asset_files import asset_path
 from dnd_engine.buckets import Bucket, check_buckets, draw_prompt_batch
@@ -66,6 +66,7 @@ from dnd_engine.errors import (
     GeneratorError,
     HubError,
     LayoutMismatchError,
+    RecipeError,
     VerificationError,
 )
 from dnd_engine.export.gguf import write_gguf
@@ -98,6 +99,7 @@ from dnd_engine.models import (
     next_token_logits,
     resolve,
 )
+from dnd_engine.provenance import BucketSource, Recipe, Refinement
 from dnd_engine.shipped import load_examples
 from dnd_engine.steps import finish
 from dnd_engine.training.refine import Refined, refine
@@ -439,6 +441,52 @@ class Engine:
             kept_energy=kept,
         )
 
+    def regenerate(
+        self, recipe: Recipe, paths: Sequence[Path] = ()
+    ) -> Steps[Progress, None, Adapter]:
+        """Make an adapter again, step by step: synthesis, and its refinements if it had any.
+
+        On the same kind of device the weights are the same, to the last bit: the adapter's `sha256`
+        is the recipe's. Another device may round otherwise.
+
+        Args:
+            recipe: `Adapter.recipe`, or `read_recipe` of a file.
+            paths: Where its prompt files are, by whatever name; folders are searched. Not needed by
+                a recipe that holds its texts.
+
+        Yields:
+            Progress as `synthesize` and `refine` tell it.
+
+        Returns:
+            The adapter, by `yield from` or `StopIteration.value`.
+
+        Raises:
+            RecipeError: If another base, encoder or generator is loaded, or prompts are missing.
+        """
+        faults = []
+        for part in ("base", "encoder", "generator"):
+            wanted, loaded = getattr(recipe, f"{part}_sha256"), getattr(self.info, f"{part}_sha256")
+            if wanted != loaded:
+                faults.append(
+                    f"the recipe needs the {part} {getattr(recipe, part)} (SHA-256 {wanted[:12]}…),"
+                    f" loaded is {getattr(self.info, f'{part}_id')} ({loaded[:12]}…). Load the one "
+                    "it names."
+                )
+        if faults:
+            raise RecipeError("\n".join(faults))
+        if not recipe.has_texts:
+            recipe = recipe.with_texts(recipe.find_files(paths, self.config.limits))
+        buckets = [source.bucket() for source in recipe.buckets]
+        made = yield from self.synthesize(buckets, mix=recipe.mix, seed=recipe.seed)
+        for step in recipe.refinements:
+            for strength in step.folded:
+                made = made.with_strength(strength).fold()
+            learnt = [source.bucket() for source in step.buckets]
+            made = yield from self.refine(made, learnt, step.config)
+        for strength in recipe.folded:
+            made = made.with_strength(strength).fold()
+        return made.with_strength(recipe.strength)
+
     @staticmethod
     def new_memory() -> PromptMemory:
         """Return an empty memory, to `synthesize` again and again from much the same prompts."""
@@ -496,19 +544,22 @@ class Engine:
             if step.seconds_left is not None:
                 detail += f", {step.seconds_left:.0f} s left"
             yield Progress(step.stage, step.done / step.total, time.monotonic() - started, detail)
-        refined = {
-            "from_sha256": adapter.sha256,
-            "labels": config.labels,
-            "num_prompts": made.num_prompts,
-            "steps": config.steps,
-            "seed": config.seed,
-        }
+        refined = Refinement.of(
+            config,
+            from_sha256=adapter.sha256,
+            num_prompts=made.num_prompts,
+            folded=tuple(adapter.fold().provenance.get("folded", ())),
+            buckets=tuple(map(BucketSource.of, counting)),
+        )
+        origin = dict(adapter.provenance)
+        if before := origin.get("refined"):
+            origin["refined_before"] = [*origin.get("refined_before", ()), before]
         return replace(
             adapter,
             name=f"{adapter.name.removesuffix(_REFINED)}{_REFINED}",
             tokens=made.tokens.to(torch.bfloat16),
             strength=1.0,
-            provenance={**adapter.provenance, "refined": refined},
+            provenance={**origin, "folded": [], "refined": refined.to_json()},
             seconds={**adapter.seconds, "refine": time.monotonic() - started},
             kept_energy=None,
         )
@@ -966,29 +1017,21 @@ class Engine:
         nearest: Sequence[NearestTask],
     ) -> dict[str, Any]:
         """Where an adapter comes from; no texts, no times: equal input gives equal bytes."""
+        recipe = Recipe(
+            base=self.info.base_id,
+            base_sha256=self.info.base_sha256,
+            encoder=self.info.encoder_id,
+            encoder_sha256=self.info.encoder_sha256,
+            generator=self.info.generator_id,
+            generator_sha256=self.info.generator_sha256,
+            mix=mix,
+            seed=seed,
+            buckets=tuple(map(BucketSource.of, buckets)),
+        )
         return {
-            "base": self.info.base_id,
-            "base_sha256": self.info.base_sha256,
-            "encoder": self.info.encoder_id,
-            "encoder_sha256": self.info.encoder_sha256,
-            "generator": self.info.generator_id,
-            "generator_sha256": self.info.generator_sha256,
-            "mix": mix,
-            "seed": seed,
+            **recipe.to_json(),
             "num_prompts": num_prompts,
             "num_prompts_encoded": num_encoded,
-            "buckets": [
-                {
-                    "name": bucket.name,
-                    "weight": bucket.weight,
-                    "num_prompts": bucket.num_prompts,
-                    "files": [
-                        {"name": f.name, "num_prompts": len(f.prompts), "sha256": f.sha256}
-                        for f in bucket.files
-                    ],
-                }
-                for bucket in buckets
-            ],
             "nearest_tasks": [asdict(task) for task in nearest],
         }
 

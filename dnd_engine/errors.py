@@ -17,7 +17,9 @@ __all__ = [
     "HubError",
     "LayoutError",
     "LayoutMismatchError",
+    "LibraryError",
     "PromptFileError",
+    "RecipeError",
     "TaskError",
     "TrainingError",
     "VerificationError",
@@ -70,6 +72,14 @@ class ExportError(DndError, ValueError):
 
 class HubError(DndError, OSError):
     """The model hub cannot be reached, or refuses an upload."""
+
+
+class RecipeError(DndError, ValueError):
+    """A recipe is not one, or what it asks for is not here."""
+
+
+class LibraryError(DndError, ValueError):
+    """The library cannot do what it was asked, or one of its adapters is damaged."""
 
 
 class ChatError(DndError, ValueError):

@@ -32,6 +32,7 @@ from platformdirs import user_cache_path
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     DynamicCache,
@@ -55,6 +56,7 @@ __all__ = [
     "fingerprint_difference",
     "load_base",
     "next_token_logits",
+    "read_config",
     "resolve",
 ]
 
@@ -218,6 +220,22 @@ def resolve(
             f"did not give it: {_first_line(error)}"
         ) from error
     return ResolvedWeights(name, path, _hash_folder(path))
+
+
+def read_config(weights: ResolvedWeights) -> dict[str, Any]:
+    """The Hugging Face config of a base, whose weights stay on the disk.
+
+    Raises:
+        AssetError: If the folder has no config that can be read.
+    """
+    try:
+        config: Any = AutoConfig.from_pretrained(weights.path, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise AssetError(
+            f"`{weights.path}` has no config that can be read: {_first_line(error)}"
+        ) from error
+    values: dict[str, Any] = config.to_dict()
+    return values
 
 
 def load_base(weights: ResolvedWeights, device: torch.device, dtype: torch.dtype) -> BaseModel:

@@ -10,7 +10,17 @@ from importlib.metadata import entry_points
 
 import typer
 
-from dnd_engine.cli import adapters, bench, collect, evaluate, export, refine, tasks, train
+from dnd_engine.cli import (
+    adapters,
+    bench,
+    collect,
+    evaluate,
+    export,
+    library,
+    refine,
+    tasks,
+    train,
+)
 from dnd_engine.cli.common import plain_errors
 
 __all__ = ["app", "main"]
@@ -36,6 +46,8 @@ for command in (
     adapters.info,
 ):
     app.command()(command)
+app.command(name="import")(library.import_adapter)
+app.add_typer(library.app, name="library")
 app.add_typer(tasks.app, name="tasks")
 
 

@@ -19,6 +19,8 @@ from dnd_engine.cli.common import (
     DeviceOption,
     GeneratorOption,
     Json,
+    LibraryOption,
+    find_adapter,
     load_engine,
     plain_errors,
     show,
@@ -30,16 +32,31 @@ from dnd_engine.steps import finish
 
 if TYPE_CHECKING:
     from dnd_engine.inspection import Inspection
+    from dnd_engine.provenance import Recipe
 
 __all__ = ["chat", "effect_prompts", "generate", "info", "inspect", "read_buckets"]
 
 
+_SAME = {
+    None: "",
+    True: ", as the recipe says",
+    False: ", not as the recipe says: another device or version rounds otherwise",
+}
+"""What is said of an adapter that was made again."""
+
+
 @plain_errors
 def generate(
-    files: Annotated[list[Path] | None, typer.Argument(help="Prompt files of one bucket.")] = None,
-    out: Annotated[Path, typer.Option(help="Adapter to write: a .zip, or a folder.")] = Path(
-        "adapter.zip"
-    ),
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Prompt files of one bucket; with --recipe, where to look for its own."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A .zip or folder to write. Default: adapter.zip, if it is not kept."),
+    ] = None,
     bucket: Annotated[
         list[str] | None, typer.Option(help="NAME=WEIGHT:FILE,FILE; may be repeated.")
     ] = None,
@@ -49,26 +66,74 @@ def generate(
     prove: Annotated[
         bool, typer.Option(help="Compare with adapters made from other prompts; some seconds.")
     ] = False,
+    recipe: Annotated[
+        Path | None, typer.Option(help="Make an adapter again, from its recipe.")
+    ] = None,
+    save_recipe: Annotated[
+        Path | None, typer.Option(help="Write how to make it again, as JSON.")
+    ] = None,
+    include_texts: Annotated[
+        bool, typer.Option("--include-texts", help="Keep prompt texts in recipe and library.")
+    ] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep it in the library.")] = False,
+    name: Annotated[
+        str | None, typer.Option(help="Name in the library, which implies --keep.")
+    ] = None,
     base: BaseOption = DEFAULT_BASE,
     generator: GeneratorOption = None,
     device: DeviceOption = None,
     cache_dir: CacheOption = None,
+    library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
     """Make an adapter from unlabeled prompt files."""
+    from dnd_engine.library import Library
+
     config = EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir)
     chosen_mix = _mix(mix)
-    buckets = read_buckets(files or [], bucket or [], config)
+    shelf = Library(library)
+    if name is not None:
+        shelf.check_free(name)
+    wanted = None
+    if recipe is None:
+        buckets = read_buckets(files or [], bucket or [], config)
+    elif bucket or (mix, strength, seed) != ("pool", 1.0, 0):
+        raise typer.BadParameter("a --recipe says buckets, mix, strength and seed itself.")
+    else:
+        wanted = _read_recipe(recipe, files or [], config)
+        buckets, seed = [source.bucket() for source in wanted.buckets], wanted.seed
     counting = check_buckets(buckets, config.limits)
     started = time.monotonic()
     engine = load_engine(config)
     load_seconds = time.monotonic() - started
-    adapter = engine.generate(buckets, mix=chosen_mix, strength=strength, seed=seed)
+    if wanted is None:
+        adapter = engine.generate(buckets, mix=chosen_mix, strength=strength, seed=seed)
+    else:
+        adapter = finish(engine.regenerate(wanted))
     inspection = engine.inspect(adapter, effect_prompts(counting, seed))
     proof = finish(engine.prove(adapter, buckets)) if prove else None
+    adapter = engine.with_checks(adapter, inspection, proof)
     started = time.monotonic()
-    path = engine.save(engine.with_checks(adapter, inspection, proof), out)
+    keep = keep or name is not None
+    if out is None and not keep:
+        out = Path("adapter.zip")
+    if out is None:
+        engine.verify(adapter, adapter.files())
+    else:
+        engine.save(adapter, out)
+    texts: list[PromptFile] = []
+    if include_texts:
+        texts = [file for one in buckets for file in one.files]
+        # What it was refined on may be other prompts.
+        texts += [source.file() for source in (wanted.sources() if wanted else ())]
+    if save_recipe is not None:
+        (adapter.recipe.with_texts(texts) if texts else adapter.recipe).save(save_recipe)
+    entry = shelf.add(adapter, name, texts=texts) if keep else None
     write_seconds = time.monotonic() - started
+    same = None if wanted is None or wanted.sha256 is None else wanted.sha256 == adapter.sha256
+    where = " and ".join(
+        [*([str(out)] if out else []), *([f"`{entry.name}` of the library"] if entry else [])]
+    )
     seconds = {
         "load": load_seconds,
         "encode": adapter.seconds["encode"],
@@ -77,8 +142,10 @@ def generate(
     }
     show(
         {
-            "adapter": str(path),
+            "adapter": out and str(out),
+            "kept_as": entry and entry.name,
             "sha256": adapter.sha256,
+            "matches_recipe": same,
             "num_prompts": adapter.num_prompts,
             "seconds": {name: round(value, 4) for name, value in seconds.items()},
             "effect": inspection.effect,
@@ -91,17 +158,19 @@ def generate(
             "kept_energy": adapter.kept_energy,
         },
         as_json,
-        f"{path}: rank {adapter.r}, {adapter.num_bytes / 1e6:.1f} MB, from {adapter.num_prompts} "
+        f"{where}: rank {adapter.r}, {adapter.num_bytes / 1e6:.1f} MB, from {adapter.num_prompts} "
         f"prompts in {seconds['encode'] + seconds['decode']:.2f} s (loading took "
         f"{load_seconds:.1f} s). Effect {inspection.effect or 0:.3f} nats. SHA-256 "
-        f"{adapter.sha256[:12]}.",
+        f"{adapter.sha256[:12]}{_SAME[same]}.",
     )
 
 
 @plain_errors
 def chat(
     prompt: Annotated[str, typer.Argument(help="Message to both models; - reads stdin.")],
-    adapter: Annotated[Path | None, typer.Option(help="PEFT folder or zip.")] = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="PEFT folder or zip, or a name of the library.")
+    ] = None,
     base_only: Annotated[bool, typer.Option(help="Ask the base alone.")] = False,
     system: Annotated[str | None, typer.Option(help="System prompt; default: the base's.")] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Answer length, at most.")] = 128,
@@ -111,16 +180,18 @@ def chat(
     generator: GeneratorOption = None,
     device: DeviceOption = None,
     cache_dir: CacheOption = None,
+    library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
     """Answer as the base and as the adapted model, side by side."""
     if adapter is None and not base_only:
         raise typer.BadParameter("name an --adapter, or choose --base-only.")
+    read = None if adapter is None or base_only else find_adapter(adapter, library)
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     engine = load_engine(
         EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir)
     )
-    worn = None if adapter is None or base_only else engine.read_adapter(adapter)
+    worn = None if read is None else read(engine)
     text = sys.stdin.read() if prompt == "-" else prompt
     messages = [{"role": "user", "content": text}]
     if system is not None:
@@ -157,20 +228,22 @@ def _agreement_words(found: "Inspection") -> list[str]:
 
 @plain_errors
 def inspect(
-    adapter: Annotated[Path, typer.Argument(help="PEFT folder or zip.")],
+    adapter: Annotated[str, typer.Argument(help="PEFT folder or zip, or a name of the library.")],
     prompts: Annotated[Path | None, typer.Option(help="Prompt file to measure on.")] = None,
     base: BaseOption = DEFAULT_BASE,
     generator: GeneratorOption = None,
     device: DeviceOption = None,
     cache_dir: CacheOption = None,
+    library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
     """Measure an adapter: effect on the base, size by layer, origin."""
     config = EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir)
+    find = find_adapter(adapter, library)
     file = None if prompts is None else read_prompt_file(prompts)
     texts = [] if file is None else effect_prompts([Bucket("prompts", 1.0, (file,))], seed=0)
     engine = load_engine(config)
-    read = engine.read_adapter(adapter)
+    read = find(engine)
     found = engine.inspect(read, texts)
     means = {name: sum(v) / len(v) for name, v in found.relative_norms.items()}
     effect = "not measured (no --prompts)" if found.effect is None else f"{found.effect:.4f} nats"
@@ -244,6 +317,16 @@ def info(
             ]
         ),
     )
+
+
+def _read_recipe(path: Path, files: list[Path], config: EngineConfig) -> "Recipe":
+    """Read a recipe and, from wherever they are now, its prompts."""
+    from dnd_engine.provenance import read_recipe
+
+    recipe = read_recipe(path)
+    if recipe.has_texts:
+        return recipe
+    return recipe.with_texts(recipe.find_files(files, config.limits))
 
 
 def read_buckets(files: list[Path], options: list[str], config: EngineConfig) -> list[Bucket]:

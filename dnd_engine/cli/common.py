@@ -1,6 +1,7 @@
 """What the commands share: options, errors in words, loading with progress, output."""
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 import typer
 
 from dnd_engine.config import EngineConfig
-from dnd_engine.errors import DndError
+from dnd_engine.errors import AdapterError, DndError, LibraryError
 
 if TYPE_CHECKING:
+    from dnd_engine.adapter import Adapter
     from dnd_engine.engine import Engine, Progress
 
 __all__ = [
@@ -23,6 +25,9 @@ __all__ = [
     "DeviceOption",
     "GeneratorOption",
     "Json",
+    "LibraryOption",
+    "check_exists",
+    "find_adapter",
     "load_engine",
     "plain_errors",
     "show",
@@ -41,6 +46,9 @@ GeneratorOption = Annotated[
 ]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: the best.")]
 CacheOption = Annotated[Path | None, typer.Option(help="Where converted weights are kept.")]
+LibraryOption = Annotated[
+    Path | None, typer.Option("--library", help="Library folder; default: the user's own.")
+]
 
 
 def plain_errors(command: Callable[P, T]) -> Callable[P, T]:
@@ -74,6 +82,36 @@ def load_engine(config: EngineConfig) -> "Engine":
             typer.echo(f"\r{progress.detail}", err=True)
 
     return Engine.load(config, on_progress=report)
+
+
+def check_exists(path: Path) -> None:
+    """Refuse a path without anything before models load."""
+    if not os.path.lexists(path):
+        raise AdapterError(f"no adapter at `{path}`. Expected a PEFT folder or zip.")
+
+
+def find_adapter(named: str, library: Path | None = None) -> "Callable[[Engine], Adapter]":
+    """Find an adapter by path or by its name in the library, before any model loads.
+
+    Returns:
+        What reads and checks it, once there is an engine.
+
+    Raises:
+        AdapterError: If there is neither.
+    """
+    from dnd_engine.library import Library
+
+    if os.path.lexists(named):
+        return lambda engine: engine.read_adapter(named)
+    shelf = Library(library)
+    try:
+        key = shelf.get(named).key
+    except LibraryError as error:
+        raise AdapterError(
+            f"no adapter at `{named}`. Expected a PEFT folder or zip, or a name that `dnd library "
+            f"list` shows: {error}"
+        ) from error
+    return lambda engine: shelf.load(key, engine.read_adapter)
 
 
 def show(values: dict[str, Any], as_json: bool, words: str) -> None:

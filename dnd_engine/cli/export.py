@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,8 @@ from dnd_engine.cli.common import (
     DeviceOption,
     GeneratorOption,
     Json,
+    LibraryOption,
+    find_adapter,
     load_engine,
     plain_errors,
     show,
@@ -23,32 +25,39 @@ from dnd_engine.config import EXPORT_FORMATS, EngineConfig, ExportFormat
 from dnd_engine.errors import ConfigError
 from dnd_engine.prompts import read_prompt_file
 
+if TYPE_CHECKING:
+    from dnd_engine.adapter import Adapter
+
 __all__ = ["export", "push"]
 
 
 @plain_errors
 def export(
-    adapter: Annotated[Path, typer.Argument(help="PEFT folder or zip.")],
+    adapter: Annotated[str, typer.Argument(help="PEFT folder or zip, or a name of the library.")],
     out: Annotated[
         Path, typer.Option(help="What to write: .zip or folder, folder, .gguf, by format.")
     ],
     format: Annotated[str, typer.Option(help="peft, merged or gguf.")] = "peft",
-    strength: Annotated[float, typer.Option(help="Factor on the adapter, written too.")] = 1.0,
+    strength: Annotated[
+        float | None, typer.Option(help="Factor on the adapter, written too; default: its own.")
+    ] = None,
     base: BaseOption = DEFAULT_BASE,
     generator: GeneratorOption = None,
     device: DeviceOption = None,
     cache_dir: CacheOption = None,
+    library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
     """Write an adapter for PEFT, merged into its base, or as GGUF for llama.cpp."""
     chosen = _format(format)
+    find = find_adapter(adapter, library)
     engine = load_engine(
         EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir)
     )
-    read = engine.read_adapter(adapter).with_strength(strength)
+    read = _at(strength, find(engine))
     made = engine.export(read, chosen, out)
     show(
-        {**asdict(made), "sha256": read.sha256, "strength": strength},
+        {**asdict(made), "sha256": read.sha256, "strength": read.strength},
         as_json,
         f"{made.path}: {made.num_bytes / 1e6:.1f} MB. To use it:\n\n{made.usage}",
     )
@@ -56,7 +65,7 @@ def export(
 
 @plain_errors
 def push(
-    adapter: Annotated[Path, typer.Argument(help="PEFT folder or zip.")],
+    adapter: Annotated[str, typer.Argument(help="PEFT folder or zip, or a name of the library.")],
     repo: Annotated[str, typer.Argument(help="USER/NAME on the Hugging Face Hub.")],
     private: Annotated[
         bool, typer.Option("--private/--public", help="Of a new repository.")
@@ -68,11 +77,14 @@ def push(
     prompts: Annotated[
         Path | None, typer.Option(help="Prompt file to measure on, for the card.")
     ] = None,
-    strength: Annotated[float, typer.Option(help="Factor on the adapter.")] = 1.0,
+    strength: Annotated[
+        float | None, typer.Option(help="Factor on the adapter; default: its own.")
+    ] = None,
     base: BaseOption = DEFAULT_BASE,
     generator: GeneratorOption = None,
     device: DeviceOption = None,
     cache_dir: CacheOption = None,
+    library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
     """Upload an adapter with its card to the Hugging Face Hub, without any prompt's text."""
@@ -81,11 +93,12 @@ def push(
     # What would be refused in the end is refused before anything loads.
     check_repo_id(repo)
     find_token(token)
+    find = find_adapter(adapter, library)
     file = None if prompts is None else read_prompt_file(prompts)
     engine = load_engine(
         EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir)
     )
-    read = engine.read_adapter(adapter).with_strength(strength)
+    read = _at(strength, find(engine))
     if file is not None:
         texts = effect_prompts([Bucket("prompts", 1.0, (file,))], seed=0)
         read = engine.with_checks(read, engine.inspect(read, texts))
@@ -95,6 +108,10 @@ def push(
         as_json,
         f"{pushed.url} ({'private' if pushed.private else 'public'}). To use it:\n\n{pushed.usage}",
     )
+
+
+def _at(strength: float | None, adapter: "Adapter") -> "Adapter":
+    return adapter if strength is None else adapter.with_strength(strength)
 
 
 def _format(value: str) -> ExportFormat:

@@ -14,6 +14,8 @@ from dnd_engine.cli.common import (
     DeviceOption,
     GeneratorOption,
     Json,
+    LibraryOption,
+    find_adapter,
     load_engine,
     plain_errors,
     show,
@@ -31,7 +33,9 @@ _DEFAULT = RefineConfig()
 
 @plain_errors
 def refine(
-    adapter: Annotated[Path, typer.Argument(help="PEFT folder or zip to start from.")],
+    adapter: Annotated[
+        str, typer.Argument(help="Where to start: PEFT folder or zip, or a name of the library.")
+    ],
     files: Annotated[
         list[Path] | None, typer.Argument(help="Prompt files: instruction, blank line, input.")
     ] = None,
@@ -51,6 +55,7 @@ def refine(
     generator: GeneratorOption = None,
     device: DeviceOption = None,
     cache_dir: CacheOption = None,
+    library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
     """Train an adapter a little on prompts of its own task, without labels or with."""
@@ -58,11 +63,12 @@ def refine(
 
     config = EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir)
     settings = RefineConfig(steps=steps, learning_rate=learning_rate, labels=labels, seed=seed)
+    read = find_adapter(adapter, library)
     buckets = read_buckets(files or [], bucket or [], config)
     started = time.monotonic()
     engine = load_engine(config)
     load_seconds = time.monotonic() - started
-    start = engine.read_adapter(adapter)
+    start = read(engine)
     with tqdm(total=1.0, bar_format="{desc} {percentage:3.0f}%|{bar}| {postfix}") as bar:
 
         def show_progress(progress: "Progress") -> None:

@@ -1,14 +1,20 @@
 """The command line: its words, exit codes and JSON. Where a model is not the point, none loads."""
 
+import hashlib
 import json
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from dnd_engine.adapter import write_files
 from dnd_engine.cli import app
+from dnd_engine.library import Library
 from tests.dnd_engine.hub_server import TOKEN, Hub
+from tests.dnd_engine.tiny import make_adapter
 
 PROMPTS = "\n".join(f"Write the phrase in capital letters: item number {i}" for i in range(20))
 
@@ -61,6 +67,8 @@ def test_help_names_every_command() -> None:
         "info",
         "collect",
         "bench",
+        "library",
+        "import",
     )
     assert [name for name in commands if name not in shown] == []
 
@@ -134,6 +142,182 @@ def test_tasks_check_fails_on_a_constant_answer(tmp_path: Path) -> None:
     result = dnd("tasks", "check", task_folder(tmp_path / "tasks"))
     assert result.exit_code == 1
     assert "first: 12 of 12 test responses are 'a'" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["chat", "--adapter", "nothing.zip", "hi"],
+        ["inspect", "nothing.zip"],
+        ["refine", "nothing.zip", "prompts.txt"],
+        ["import", "nothing.zip"],
+        ["library", "show", "nothing.zip"],
+        ["library", "export", "nothing.zip"],
+    ],
+)
+def test_a_missing_adapter_is_refused_before_models_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("loaded")
+
+    for module in ("adapters", "refine"):
+        monkeypatch.setattr(f"dnd_engine.cli.{module}.load_engine", fail)
+    monkeypatch.setattr("dnd_engine.models.resolve", fail)
+    result = dnd(*arguments, "--library", tmp_path / "library")
+    assert result.exit_code == 1, result.exception
+    assert "Error: no adapter" in result.stderr
+    assert "nothing.zip" in result.stderr
+
+
+def test_the_library_is_listed_and_changed_without_torch(tmp_path: Path) -> None:
+    """They answer at once."""
+    code = (
+        "import sys; from dnd_engine.cli import app\n"
+        "try: app(['library', 'list', '--json', '--library', sys.argv[1]])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "assert not {'torch', 'transformers', 'peft'} & set(sys.modules)"
+    )
+    run = [sys.executable, "-c", code, str(tmp_path / "library")]
+    done = subprocess.run(run, capture_output=True, check=True, text=True)
+    assert json.loads(done.stdout) == {"library": str(tmp_path / "library"), "adapters": []}
+
+
+def test_library_commands_do_what_they_say(tmp_path: Path) -> None:
+    place = ("--library", tmp_path / "library")
+    shelf = Library(tmp_path / "library")
+    shelf.add(make_adapter(name="one"))
+
+    def names() -> list[str]:
+        listed = json.loads(dnd("library", "list", "--json", *place).stdout)
+        return [entry["name"] for entry in listed["adapters"]]
+
+    assert dnd("library", "duplicate", "one", *place).stdout == "Kept a copy as one-2.\n"
+    assert dnd("library", "rename", "one", "first", *place).stdout == "Renamed to first.\n"
+    assert names() == ["one-2", "first"]
+    shown = json.loads(dnd("library", "show", "first", "--json", *place).stdout)
+    assert shown["sha256"] == make_adapter().sha256
+    assert Path(shown["path"], "adapter_config.json").is_file()
+    assert "Recipe: unknown" in dnd("library", "show", "first", *place).stdout
+    deleted = dnd("library", "delete", "first", *place).stdout
+    assert f"`dnd library undo {shown['key']}` brings it back" in deleted
+    assert names() == ["one-2"]
+    assert "first" in dnd("library", "list", "--deleted", *place).stdout
+    assert dnd("library", "undo", *place).stdout == "Brought back first.\n"
+    assert names() == ["one-2", "first"]
+    (shelf.path("one-2") / "entry.json").unlink()
+    assert "damaged: `entry.json`: No such file" in dnd("library", "list", *place).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["rename", "one", "a/b"], 1, "is no name for an adapter"),
+        (["rename", "two", "x"], 1, "no adapter `two` in the library"),
+        (["show", "one", "--save-recipe", "r.json"], 1, "`one` has no recipe"),
+        (["undo"], 1, "nothing to bring back"),
+        (["rename", "one"], 2, "Missing argument"),
+        (["list", "--no-such-flag"], 2, "No such option"),
+    ],
+)
+def test_library_commands_fail_with_a_message(
+    tmp_path: Path, arguments: list[str], code: int, message: str
+) -> None:
+    Library(tmp_path / "library").add(make_adapter(name="one"))
+    result = dnd("library", *arguments, "--library", tmp_path / "library")
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+def test_an_imported_adapter_is_checked_kept_and_exported(
+    tmp_path: Path, tiny_folder: Path
+) -> None:
+    """Against the base's config alone: no weights load."""
+    place = ("--library", tmp_path / "library")
+    given = make_adapter(base_id=str(tiny_folder)).save(tmp_path / "theirs.zip")
+    result = dnd("import", given, "--base", tiny_folder, "--json", *place)
+    assert result.exit_code == 0, result.stderr
+    kept = json.loads(result.stdout)
+    assert (kept["name"], kept["imported"], kept["sha256"]) == (
+        "theirs",
+        True,
+        make_adapter().sha256,
+    )
+    assert dnd("import", given, "--name", "theirs", *place).exit_code == 1, "the name is taken"
+    Library(tmp_path / "library").update("theirs", strength=0.5)
+    out = tmp_path / "out.zip"
+    done = json.loads(dnd("library", "export", "theirs", "--out", out, "--json", *place).stdout)
+    assert done["sha256"] == make_adapter().with_strength(0.5).sha256
+    weights = zipfile.ZipFile(out).read("adapter_model.safetensors")
+    assert hashlib.sha256(weights).hexdigest() == done["sha256"]
+
+
+def test_a_refused_import_prints_every_fault_and_keeps_nothing(
+    tmp_path: Path, tiny_folder: Path
+) -> None:
+    files = make_adapter().files()
+    config = json.loads(files["adapter_config.json"]) | {"use_dora": True, "r": 0}
+    files["adapter_config.json"] = json.dumps(config).encode()
+    path = write_files(files | {"provenance.json": b"{"}, tmp_path / "bad.zip")
+    result = dnd("import", path, "--base", tiny_folder, "--library", tmp_path / "library")
+    assert result.exit_code == 1
+    for words in ("use_dora", "`r` must be a whole number", "is damaged", "was made for example"):
+        assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    assert Library(tmp_path / "library").entries() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--recipe", "none.json"], 1, "recipe `none.json` cannot be read"),
+        (["--recipe", "none.json", "--seed", "3"], 2, "--recipe says buckets, mix, strength and"),
+        (["--name", "a/b"], 1, "is no name for an adapter"),
+    ],
+)
+def test_a_wrong_recipe_or_name_is_refused_before_models_load(
+    prompts: Path, arguments: list[str], code: int, message: str
+) -> None:
+    result = dnd("generate", prompts, *arguments)
+    assert result.exit_code == code
+    assert message in " ".join(result.stderr.split())
+
+
+@pytest.mark.real
+def test_a_recipe_makes_the_same_adapter_again_and_the_library_keeps_it(
+    tmp_path: Path, prompts: Path
+) -> None:
+    place = ("--library", tmp_path / "library")
+    recipe = tmp_path / "recipe.json"
+    first = dnd(
+        *("generate", prompts, "--strength", 0.7, "--save-recipe", recipe, "--json"),
+        *("--name", "capitals", *place),
+    )
+    assert first.exit_code == 0, first.stderr
+    values = json.loads(first.stdout)
+    assert (values["adapter"], values["kept_as"], values["matches_recipe"]) == (
+        None,
+        "capitals",
+        None,
+    )
+    assert "item number" not in recipe.read_text(encoding="utf-8")
+
+    lost = dnd("generate", "--recipe", recipe, tmp_path / "library")
+    assert lost.exit_code == 1
+    assert "`capitals.txt` (20 prompts, SHA-256" in lost.stderr
+    prompts.rename(tmp_path / "renamed")
+    out = tmp_path / "again.zip"
+    again = dnd("generate", "--recipe", recipe, tmp_path, "--out", out, "--json", *place)
+    assert again.exit_code == 0, again.stderr
+    assert json.loads(again.stdout)["sha256"] == values["sha256"]
+    assert json.loads(again.stdout)["matches_recipe"] is True
+
+    exported = dnd("library", "export", "capitals", "--out", tmp_path / "e.zip", "--json", *place)
+    assert json.loads(exported.stdout)["sha256"] == values["sha256"]
+    said = dnd("chat", "--adapter", "capitals", "--max-new-tokens", 4, "hi", "--json", *place)
+    assert json.loads(said.stdout)["adapter_sha256"] == values["sha256"]
+    assert json.loads(dnd("inspect", "capitals", "--json", *place).stdout)["num_parameters"]
 
 
 @pytest.mark.real

@@ -1,9 +1,10 @@
 """The facade: buckets in, an adapter out, and chat with it; on a tiny base and generator."""
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import load, save
 
 from dnd_engine.activations import BaseActivations
+from dnd_engine.adapter import write_files
 from dnd_engine.buckets import Bucket
 from dnd_engine.chat import Reply
 from dnd_engine.config import EngineConfig, Mix, PromptLimits, RefineConfig, Sampling
@@ -23,6 +25,7 @@ from dnd_engine.errors import (
     ConfigError,
     GeneratorError,
     LayoutMismatchError,
+    RecipeError,
     TrainingError,
     VerificationError,
 )
@@ -35,6 +38,8 @@ from dnd_engine.generator import (
 )
 from dnd_engine.layout import LoRALayout, LoRASpec
 from dnd_engine.models import ENCODERS, fingerprint, resolve
+from dnd_engine.prompts import read_prompt_file
+from dnd_engine.provenance import read_recipe
 from dnd_engine.shipped import load_examples
 from dnd_engine.steps import finish
 from tests.dnd_engine.tiny import (
@@ -616,18 +621,16 @@ def test_refining_trains_a_copy_and_says_so_in_its_provenance(engine: Engine) ->
     assert made.sha256 != before
     assert made.strength == 1
     assert made.name == "letters-refined"
-    assert made.provenance["refined"] == {
-        "from_sha256": before,
-        "labels": True,
-        "num_prompts": 10,
-        "steps": 4,
-        "seed": 0,
-    }
+    refined = made.provenance["refined"]
+    assert RefineConfig(**{name: refined[name] for name in asdict(config)}) == config
+    assert (refined["from_sha256"], refined["num_prompts"]) == (before, 10)
+    assert (refined["folded"], made.provenance["folded"]) == ([0.5], [])
     assert "Name the letter" not in str(made.provenance)
     assert made.seconds["refine"] > 0
     again = finish(engine.refine(made, [labelled(WORDS)], config))
     assert again.name == "letters-refined"
     assert again.provenance["refined"]["from_sha256"] == made.sha256
+    assert again.provenance["refined_before"] == [refined]
 
 
 def test_refining_with_labels_needs_labelled_prompts(engine: Engine) -> None:
@@ -643,3 +646,80 @@ def test_a_bucket_that_counts_against_the_adapter_is_not_learnt(engine: Engine) 
     few = replace(labelled(WORDS[:3]), name="few")
     with pytest.raises(TrainingError, match="got 3 of 3"):
         next(engine.refine(start, [few, less], RefineConfig(labels=True)))
+
+
+# Recipes
+
+
+def written(tmp_path: Path, name: str, texts: Sequence[str]) -> Bucket:
+    """A bucket of a real file of labelled prompts."""
+    path = tmp_path / f"{name}.jsonl"
+    lines = (json.dumps({"prompt": text, "label": text[-1]}) for text in texts)
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return Bucket(name, 1.0, (read_prompt_file(path),))
+
+
+@pytest.mark.parametrize("mix", ["pool", "sum"])
+def test_a_recipe_makes_the_same_files_again(engine: Engine, tmp_path: Path, mix: Mix) -> None:
+    buckets = [written(tmp_path, "sql", SQL), replace(written(tmp_path, "tone", TONE), weight=0.5)]
+    made = engine.generate(buckets, mix=mix, strength=0.7, seed=5)
+    recipe = read_recipe(made.recipe.save(tmp_path / "recipe.json"))
+    (tmp_path / "sql.jsonl").rename(tmp_path / "renamed")
+    again = finish(engine.regenerate(recipe, [tmp_path]))
+    assert again.files() == made.files()
+    assert again.recipe.sha256 == recipe.sha256 == made.sha256
+    with_texts = recipe.with_texts(file for one in buckets for file in one.files)
+    assert finish(engine.regenerate(with_texts)).sha256 == made.sha256
+
+
+def test_a_recipe_goes_through_refinements_files_and_strengths(
+    engine: Engine, tmp_path: Path
+) -> None:
+    """Strengths that were folded in by writing a file are folded in again, one after another."""
+    letters, others = written(tmp_path, "letters", WORDS), written(tmp_path, "tone", TONE)
+    config = RefineConfig(steps=2, batch_size=4, labels=True, learning_rate=1e-2)
+    made = engine.generate([letters, others], strength=0.7)
+    made = engine.read_adapter(made.save(tmp_path / "a.zip")).with_strength(1.3)
+    made = finish(engine.refine(made, [letters], config))
+    made = finish(engine.refine(made.with_strength(0.9), [letters], replace(config, seed=1)))
+    made = engine.read_adapter(made.with_strength(1.1).save(tmp_path / "b.zip")).with_strength(-0.3)
+    recipe = made.recipe
+    assert [step.folded for step in recipe.refinements] == [(0.7, 1.3), (0.9,)]
+    assert (recipe.folded, recipe.strength) == ((1.1,), -0.3)
+    again = finish(engine.regenerate(recipe, [tmp_path]))
+    assert again.sha256 == made.sha256
+    assert again.recipe == recipe
+
+
+def test_a_recipe_is_refused_by_another_generator_base_and_encoder(
+    engine: Engine, tmp_path: Path
+) -> None:
+    recipe = engine.generate([written(tmp_path, "sql", SQL)]).recipe
+    digests = dict.fromkeys(("base_sha256", "encoder_sha256", "generator_sha256"), "0" * 64)
+    with pytest.raises(RecipeError) as refused:
+        next(engine.regenerate(replace(recipe, **digests), [tmp_path]))
+    lines = str(refused.value).splitlines()
+    for line, part in zip(lines, ("base", "encoder", "generator"), strict=True):
+        assert line.startswith(f"the recipe needs the {part} {getattr(recipe, part)} (SHA-256 0000")
+        assert "loaded is" in line
+
+
+def test_a_recipe_without_its_prompts_is_refused(engine: Engine, tmp_path: Path) -> None:
+    recipe = engine.generate([written(tmp_path, "sql", SQL)]).recipe
+    with pytest.raises(
+        RecipeError, match=r"1 prompt file\(s\) .*\n  `sql\.jsonl` \(6 prompts, SHA"
+    ):
+        next(engine.regenerate(recipe))
+
+
+def test_adapters_of_others_have_no_recipe_nor_has_one_that_was_changed(
+    engine: Engine, tmp_path: Path
+) -> None:
+    made = engine.generate([written(tmp_path, "sql", SQL)])
+    files = made.files()
+    with pytest.raises(RecipeError, match="Adapters of other tools have no recipe"):
+        make_adapter().recipe  # noqa: B018  # the access is the test
+    state = {key: value * 2 for key, value in load(files["adapter_model.safetensors"]).items()}
+    changed = write_files(files | {"adapter_model.safetensors": save(state)}, tmp_path / "a.zip")
+    with pytest.raises(RecipeError, match="Adapters of other tools have no recipe"):
+        engine.read_adapter(changed).recipe  # noqa: B018  # the access is the test

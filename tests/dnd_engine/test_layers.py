@@ -49,6 +49,7 @@ def test_engine_modules_do_not_import_in_circles() -> None:
 def test_modules_that_read_prompts_do_not_load_torch() -> None:
     """A bad file is refused before any model loads, so refusing must not cost torch's start."""
     names = ("errors", "config", "prompts", "buckets", "layout", "asset_files")
+    names += ("provenance", "library")
     code = (
         f"import sys, importlib; [importlib.import_module('dnd_engine.' + n) for n in {names}];"
         "from dnd_engine import Bucket, EngineConfig, read_prompt_file;"

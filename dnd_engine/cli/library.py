@@ -1,0 +1,230 @@
+"""Commands of the library: adapters kept on disk, and those that come from elsewhere."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dnd_engine.cli.common import (
+    DEFAULT_BASE,
+    BaseOption,
+    CacheOption,
+    Json,
+    LibraryOption,
+    check_exists,
+    plain_errors,
+    show,
+)
+from dnd_engine.errors import LibraryError
+
+if TYPE_CHECKING:
+    from dnd_engine.adapter import Adapter
+    from dnd_engine.library import DamagedEntry, Entry
+
+__all__ = ["app", "import_adapter"]
+
+app = typer.Typer(help="Adapters that are kept.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="Name or key of an adapter of the library.")]
+
+
+@app.command("list")
+@plain_errors
+def list_adapters(
+    deleted: Annotated[bool, typer.Option("--deleted", help="What undo can bring back.")] = False,
+    library: LibraryOption = None,
+    as_json: Json = False,
+) -> None:
+    """List the adapters, the newest first; damaged ones with the reason."""
+    from dnd_engine.library import Library
+
+    shelf = Library(library)
+    found = shelf.deleted() if deleted else shelf.entries()
+    show(
+        {"library": str(shelf.root), "adapters": [entry.to_json() for entry in found]},
+        as_json,
+        "\n".join(map(_line, found)) or f"No adapters in {shelf.root}.",
+    )
+
+
+@app.command("show")
+@plain_errors
+def show_adapter(
+    name: Name,
+    save_recipe: Annotated[Path | None, typer.Option(help="Write its recipe, as JSON.")] = None,
+    library: LibraryOption = None,
+    as_json: Json = False,
+) -> None:
+    """Show all that is known of an adapter."""
+    from dnd_engine.library import Library
+
+    shelf = Library(library)
+    entry = shelf.get(name)
+    if save_recipe is not None:
+        if entry.recipe is None:
+            raise LibraryError(
+                f"`{entry.name}` has no recipe: another tool made it, or an earlier version did."
+            )
+        entry.recipe.save(save_recipe)
+    show(
+        {**entry.to_json(), "path": str(shelf.path(entry.key))},
+        as_json,
+        "\n".join(_facts(entry)),
+    )
+
+
+@app.command()
+@plain_errors
+def rename(
+    name: Name,
+    new_name: Annotated[str, typer.Argument(help="What to call it.")],
+    library: LibraryOption = None,
+    as_json: Json = False,
+) -> None:
+    """Give an adapter another name."""
+    from dnd_engine.library import Library
+
+    entry = Library(library).rename(name, new_name)
+    show(entry.to_json(), as_json, f"Renamed to {entry.name}.")
+
+
+@app.command()
+@plain_errors
+def duplicate(
+    name: Name,
+    new_name: Annotated[str | None, typer.Argument(help="Default: the name, numbered.")] = None,
+    library: LibraryOption = None,
+    as_json: Json = False,
+) -> None:
+    """Keep a copy of an adapter."""
+    from dnd_engine.library import Library
+
+    entry = Library(library).duplicate(name, new_name)
+    show(entry.to_json(), as_json, f"Kept a copy as {entry.name}.")
+
+
+@app.command()
+@plain_errors
+def delete(name: Name, library: LibraryOption = None, as_json: Json = False) -> None:
+    """Put an adapter away; undo brings it back."""
+    from dnd_engine.library import Library
+
+    entry = Library(library).delete(name)
+    show(
+        entry.to_json(), as_json, f"Deleted {name}. `dnd library undo {entry.key}` brings it back."
+    )
+
+
+@app.command()
+@plain_errors
+def undo(
+    key: Annotated[str | None, typer.Argument(help="Default: what was deleted last.")] = None,
+    library: LibraryOption = None,
+    as_json: Json = False,
+) -> None:
+    """Bring back a deleted adapter."""
+    from dnd_engine.library import Library
+
+    entry = Library(library).undo(key)
+    show(entry.to_json(), as_json, f"Brought back {getattr(entry, 'name', entry.key)}.")
+
+
+@app.command()
+@plain_errors
+def export(
+    name: Name,
+    out: Annotated[
+        Path | None, typer.Option(help="A .zip, or a folder. Default: the name, as a .zip.")
+    ] = None,
+    cache_dir: CacheOption = None,
+    library: LibraryOption = None,
+    as_json: Json = False,
+) -> None:
+    """Write an adapter as a PEFT zip or folder, its strength folded in."""
+    from dnd_engine.library import Library
+
+    shelf = Library(library)
+    entry = shelf.get(name)
+    adapter = shelf.load(entry.key, _reader(entry.base, cache_dir))
+    path = adapter.save(out or Path(f"{entry.name}.zip"))
+    show(
+        {"adapter": str(path), "sha256": adapter.sha256, "strength": adapter.strength},
+        as_json,
+        f"{path}: strength {adapter.strength:g}, SHA-256 {adapter.sha256[:12]}.",
+    )
+
+
+@plain_errors
+def import_adapter(
+    path: Annotated[Path, typer.Argument(help="PEFT zip or folder, made here or elsewhere.")],
+    name: Annotated[str | None, typer.Option(help="Default: the file's.")] = None,
+    base: BaseOption = DEFAULT_BASE,
+    cache_dir: CacheOption = None,
+    library: LibraryOption = None,
+    as_json: Json = False,
+) -> None:
+    """Check an adapter that comes as a file, and keep it in the library."""
+    from dnd_engine.library import Library
+
+    check_exists(path)
+    shelf = Library(library)
+    if name is not None:
+        shelf.check_free(name)
+    adapter = _reader(base, cache_dir)(path)
+    entry = shelf.add(adapter, name, imported=True)
+    show(entry.to_json(), as_json, f"Kept as {entry.name}: {_line(entry)}")
+
+
+def _reader(base: str, cache_dir: Path | None) -> "Callable[[Path], Adapter]":
+    """Check files against a base whose weights need not be loaded."""
+    from dnd_engine.adapter_reader import read_adapter
+    from dnd_engine.models import BASES, read_config, resolve
+
+    # Adapters name the embedded base by its Hub id.
+    known = {source.hub_id: name for name, source in BASES.items()}
+    weights = resolve(known.get(base, base), BASES, cache_dir)
+    config = read_config(weights)
+    return lambda path: read_adapter(path, config, weights.hub_id)
+
+
+def _line(entry: "Entry | DamagedEntry") -> str:
+    from dnd_engine.library import DamagedEntry
+
+    day = f"{entry.created.astimezone():%Y-%m-%d %H:%M}"
+    if isinstance(entry, DamagedEntry):
+        return f"{entry.key:30} {day}  damaged: {entry.reason}"
+    origin = f"{entry.num_prompts} prompts" if entry.num_prompts else "prompts unknown"
+    return (
+        f"{entry.name:30} {day}  r {entry.r}, strength {entry.strength:g}, {origin}, "
+        f"{entry.num_bytes / 1e6:.1f} MB, {entry.sha256[:12]}"
+    )
+
+
+def _facts(entry: "Entry") -> list[str]:
+    recipe = entry.recipe
+    buckets = [
+        f"  {name}: weight {weight:g}, {count} prompts" for name, weight, count in entry.buckets
+    ]
+    measured: dict[str, Any] = {
+        "Checks": entry.checks,
+        "Votes": entry.votes,
+        "Scores": entry.scores,
+    }
+    return [
+        _line(entry),
+        f"Key: {entry.key}",
+        f"Base: {entry.base}",
+        f"Came from a file: {'yes' if entry.imported else 'no'}",
+        *(
+            [
+                f"Generator: {recipe.generator} ({recipe.generator_sha256[:12]})",
+                f"Mix: {recipe.mix}, seed {recipe.seed}, refined {len(recipe.refinements)} times",
+                f"Prompts ({'with' if recipe.has_texts else 'without'} their texts):",
+                *buckets,
+            ]
+            if recipe
+            else ["Recipe: unknown"]
+        ),
+        *(f"{title}: {values}" for title, values in measured.items() if values),
+    ]

@@ -1,0 +1,602 @@
+"""The library: adapters kept on disk, each with its name, recipe, measurements, votes and scores.
+
+One folder per adapter under a key of the library's own, so that no name ever becomes a path: the
+PEFT files at strength 1, and `entry.json` with the rest. Changes are written aside and renamed,
+under a lock that other processes heed; a damaged entry is listed with the reason, and hides no
+other. Knows files; loads no model, and imports no torch.
+"""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from filelock import FileLock, Timeout
+from platformdirs import user_data_path
+from pydantic import TypeAdapter, ValidationError
+
+from dnd_engine.errors import LibraryError, RecipeError
+from dnd_engine.prompts import PromptFile, one_line, shorten
+from dnd_engine.provenance import Recipe, read_recipe, validation_words
+
+if TYPE_CHECKING:
+    from dnd_engine.adapter import Adapter
+
+__all__ = ["DamagedEntry", "Entry", "Library", "check_name", "library_folder"]
+
+FORMAT: Final = 1
+"""Of `entry.json`."""
+KEEP_DAYS = 30
+"""Days that a deleted adapter can be brought back."""
+_PATIENCE = 30.0
+"""Seconds to wait for another process; no change takes as much as one."""
+_MAX_NAME_CHARS = 60
+_KEY = re.compile(r"[0-9a-f]{12}")
+_ENTRY, _TEXTS = "entry.json", "recipe.json"
+_CONFIG, _WEIGHTS, _PROVENANCE = (
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "provenance.json",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Record:
+    """What `entry.json` holds: all of an adapter that its PEFT files do not."""
+
+    format: Literal[1] = FORMAT
+    name: str
+    created: datetime
+    imported: bool = False
+    sha256: str
+    strength: float = 1.0
+    num_prompts: int = 0
+    kept_energy: float | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    nearest_tasks: list[dict[str, Any]] = field(default_factory=list)
+    checks: dict[str, Any] = field(default_factory=dict)
+    votes: dict[str, int] = field(default_factory=dict)
+    scores: dict[str, Any] = field(default_factory=dict)
+
+
+_RECORD = TypeAdapter(_Record)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """An adapter of the library, without its weights."""
+
+    key: str
+    """Never changes; names its folder."""
+    name: str
+    created: datetime
+    imported: bool
+    """Whether it came as a file from elsewhere."""
+    base: str
+    r: int
+    num_bytes: int
+    """Of its weights."""
+    sha256: str
+    """Of its weights at strength 1."""
+    strength: float
+    num_prompts: int
+    recipe: Recipe | None
+    """How to make it again, at its strength; None if that is not known. It holds texts only if they
+    were kept."""
+    checks: Mapping[str, Any]
+    """What was measured here; see `inspection.as_checks`."""
+    votes: Mapping[str, int]
+    scores: Mapping[str, Any]
+
+    @property
+    def buckets(self) -> list[tuple[str, float, int]]:
+        """Name, weight and number of prompts of each bucket it was made from."""
+        return (
+            [(b.name, b.weight, b.num_prompts) for b in self.recipe.buckets] if self.recipe else []
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for JSON, prompt texts left out."""
+        recipe = self.recipe and self.recipe.without_texts()
+        values: dict[str, Any] = _LISTED.dump_python(replace(self, recipe=recipe), mode="json")
+        return values
+
+
+_LISTED = TypeAdapter(Entry)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DamagedEntry:
+    """A folder of the library that cannot be read; it can be deleted by its key."""
+
+    key: str
+    reason: str
+    created: datetime
+    """When the folder last changed."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"key": self.key, "damaged": self.reason, "created": self.created.isoformat()}
+
+
+def library_folder() -> Path:
+    """The user's own library."""
+    return user_data_path("drag-and-drop-llms", appauthor=False) / "library"
+
+
+def check_name(name: str) -> str:
+    """Return a name cleaned to one line.
+
+    Raises:
+        LibraryError: If it is empty or long, or reads like a path or an option.
+    """
+    cleaned = one_line(name)
+    if (
+        not 1 <= len(cleaned) <= _MAX_NAME_CHARS
+        or cleaned[0] in ".-~"
+        or any(char in "/\\:" for char in cleaned)
+    ):
+        raise LibraryError(
+            f"`{shorten(cleaned, 80)}` is no name for an adapter: expected 1 to {_MAX_NAME_CHARS} "
+            "characters without `/`, `\\` and `:`, not beginning with `.`, `-` or `~`."
+        )
+    return cleaned
+
+
+class Library:
+    """Adapters in a folder. Any number of objects and processes may use one folder.
+
+    Adapters are named by their name, whatever its case, or by their key.
+
+    Args:
+        root: The folder, made when it is first written to; the user's own if None.
+        keep_days: How long deleted adapters can be brought back.
+    """
+
+    def __init__(self, root: Path | None = None, keep_days: float = KEEP_DAYS) -> None:
+        self.root = root or library_folder()
+        self._keep_days = keep_days
+        self._kept, self._trash = self.root / "entries", self.root / "trash"
+
+    def entries(self) -> "list[Entry | DamagedEntry]":
+        """All adapters, the newest first."""
+        return _read_all(self._kept)
+
+    def deleted(self) -> "list[Entry | DamagedEntry]":
+        """What `undo` can bring back, the last deleted first."""
+        found = _read_all(self._trash)
+        return sorted(found, key=lambda e: _deleted_at(self._trash / e.key), reverse=True)
+
+    def get(self, name: str) -> Entry:
+        """Find an adapter.
+
+        Raises:
+            LibraryError: If there is none of that name or key, or it is damaged.
+        """
+        found = self._find(name)
+        if isinstance(found, DamagedEntry):
+            raise LibraryError(
+                f"the adapter `{found.key}` of the library is damaged: {found.reason} "
+                f"`dnd library delete {found.key}` puts it away."
+            )
+        return found
+
+    def path(self, name: str) -> Path:
+        """The PEFT folder of an adapter, at strength 1; read it only.
+
+        Raises:
+            LibraryError: If there is none of that name or key, or it is damaged.
+        """
+        return self._kept / self.get(name).key
+
+    def load(self, name: str, read: "Callable[[Path], Adapter]") -> "Adapter":
+        """Read an adapter, at the strength it is kept with.
+
+        Args:
+            name: Or key.
+            read: `Engine.read_adapter`, which checks it against the base that is loaded.
+
+        Raises:
+            LibraryError: If there is none of that name or key, or it is damaged.
+            AdapterError: If its files are damaged.
+            BaseMismatchError: If it is for another base.
+        """
+        from dnd_engine.adapter import NearestTask
+
+        key = self.get(name).key
+        record = _read_record(self._kept / key)
+        adapter = read(self._kept / key)
+        if adapter.sha256 != record.sha256:
+            raise LibraryError(
+                f"the weights of `{record.name}` in the library were changed: SHA-256 "
+                f"{adapter.sha256[:12]}…, kept was {record.sha256[:12]}…. Import it anew, or "
+                "delete it."
+            )
+        try:
+            nearest = tuple(NearestTask(**task) for task in record.nearest_tasks)
+        except TypeError as error:
+            raise LibraryError(f"`{record.name}`: `{_ENTRY}` is damaged: {error}.") from error
+        return replace(
+            adapter,
+            name=record.name,
+            strength=record.strength,
+            num_prompts=record.num_prompts,
+            seconds=record.seconds,
+            nearest_tasks=nearest,
+            checks=record.checks,
+            kept_energy=record.kept_energy,
+        )
+
+    def add(
+        self,
+        adapter: "Adapter",
+        name: str | None = None,
+        *,
+        texts: Iterable[PromptFile] = (),
+        imported: bool = False,
+    ) -> Entry:
+        """Keep an adapter.
+
+        Args:
+            adapter: Made here, or read from a file.
+            name: None takes the adapter's own, with a number if there is such a one.
+            texts: The prompt files it was made from, to keep their texts with it; without them
+                only names, hashes and counts are kept.
+            imported: Whether it came as a file from elsewhere.
+
+        Raises:
+            LibraryError: If the name is taken or no name, or the folder cannot be written to.
+            RecipeError: If `texts` are not those it was made from.
+        """
+        # At strength 1, so that another strength is not a rounding of this one's.
+        plain = adapter.with_strength(1.0)
+        files = plain.files()
+        if texts := tuple(texts):
+            recipe = plain.recipe.with_texts(texts)
+            files[_TEXTS] = (json.dumps(recipe.to_json(), ensure_ascii=False) + "\n").encode()
+        record = _Record(
+            name=_own_name(adapter.name) if name is None else check_name(name),
+            created=datetime.now(UTC),
+            imported=imported,
+            sha256=plain.sha256,
+            strength=adapter.strength,
+            num_prompts=adapter.num_prompts,
+            kept_energy=adapter.kept_energy,
+            seconds=dict(adapter.seconds),
+            nearest_tasks=[asdict(task) for task in adapter.nearest_tasks],
+            checks=dict(adapter.checks),
+        )
+        with self._changing():
+            if name is None:
+                record = replace(record, name=self._free_name(record.name))
+            self._refuse_taken(record.name)
+
+            def write(folder: Path) -> None:
+                folder.mkdir()
+                for file, data in files.items():
+                    (folder / file).write_bytes(data)
+
+            return self._enter(record, write)
+
+    def check_free(self, name: str) -> str:
+        """Return a new name cleaned to one line, before anything is made for it.
+
+        Raises:
+            LibraryError: If it is taken, or no name.
+        """
+        name = check_name(name)
+        self._refuse_taken(name)
+        return name
+
+    def rename(self, name: str, new_name: str) -> Entry:
+        """Give an adapter another name.
+
+        Raises:
+            LibraryError: If there is none, or the new name is taken or no name.
+        """
+        new_name = check_name(new_name)
+        with self._changing():
+            entry = self.get(name)
+            self._refuse_taken(new_name, but=entry.key)
+            return self._change(entry.key, name=new_name)
+
+    def duplicate(self, name: str, new_name: str | None = None) -> Entry:
+        """Keep a copy, with its measurements, votes and scores.
+
+        Raises:
+            LibraryError: If there is none, or the new name is taken or no name.
+        """
+        chosen = None if new_name is None else check_name(new_name)
+        with self._changing():
+            entry = self.get(name)
+            chosen = chosen or self._free_name(entry.name)
+            self._refuse_taken(chosen)
+            source = self._kept / entry.key
+            record = replace(_read_record(source), name=chosen, created=datetime.now(UTC))
+            return self._enter(record, lambda folder: shutil.copytree(source, folder))
+
+    def update(
+        self,
+        name: str,
+        *,
+        strength: float | None = None,
+        checks: Mapping[str, Any] | None = None,
+        votes: Mapping[str, int] | None = None,
+        scores: Mapping[str, Any] | None = None,
+    ) -> Entry:
+        """Note what became of an adapter.
+
+        Args:
+            name: Or key.
+            strength: In place of its own.
+            checks: In place of its own.
+            votes: Counts that are added to its own, so that no process undoes another's; negative
+                ones take back.
+            scores: Added to its own; those of the same name are replaced.
+
+        Raises:
+            LibraryError: If there is none, or the strength is out of bounds.
+        """
+        if strength is not None and not -10 <= strength <= 10:
+            raise LibraryError(f"`strength` must lie between -10 and 10, got {strength}.")
+        with self._changing():
+            entry = self.get(name)
+            counts = Counter(entry.votes)
+            counts.update(votes or {})
+            return self._change(
+                entry.key,
+                strength=entry.strength if strength is None else float(strength),
+                checks=dict(entry.checks if checks is None else checks),
+                votes={option: max(0, count) for option, count in counts.items()},
+                scores={**entry.scores, **(scores or {})},
+            )
+
+    def delete(self, name: str) -> "Entry | DamagedEntry":
+        """Put an adapter, even a damaged one, into the trash; `undo` brings it back.
+
+        Those deleted longer ago than `keep_days` are then gone for good.
+
+        Raises:
+            LibraryError: If there is none of that name or key.
+        """
+        with self._changing():
+            found = self._find(name)
+            target = self._trash / found.key
+            self._trash.mkdir(exist_ok=True)
+            os.replace(self._kept / found.key, target)
+            os.utime(target)  # when it was deleted
+            oldest = time.time() - self._keep_days * 86_400
+            for old in list(self._trash.iterdir()):
+                if _deleted_at(old) < oldest:
+                    shutil.rmtree(old)
+            return found
+
+    def undo(self, key: str | None = None) -> "Entry | DamagedEntry":
+        """Bring back what was deleted last, or the adapter of a key.
+
+        Its name gets a number if it was taken meanwhile.
+
+        Raises:
+            LibraryError: If there is nothing to bring back.
+        """
+        with self._changing():
+            found = [e for e in self.deleted() if key in (None, e.key)]
+            if not found:
+                raise LibraryError(
+                    "nothing to bring back: no adapter was deleted in the last "
+                    f"{self._keep_days:g} days{f' with the key `{key}`' if key else ''}."
+                )
+            back = found[0]
+            if isinstance(back, Entry):
+                free = self._free_name(back.name)
+                record = replace(_read_record(self._trash / back.key), name=free)
+                _write_record(self._trash / back.key, record)
+                back = replace(back, name=free)
+            self._kept.mkdir(exist_ok=True)
+            os.replace(self._trash / back.key, self._kept / back.key)
+            return back
+
+    def empty_trash(self) -> int:
+        """Remove all that was deleted, for good; return how many adapters that were."""
+        with self._changing():
+            found = self.deleted()
+            if self._trash.exists():
+                shutil.rmtree(self._trash)
+            return len(found)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Hold the lock; what fails on the disk becomes a message."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.root / ".lock", timeout=_PATIENCE):
+                yield
+        except Timeout as error:
+            raise LibraryError(
+                f"the library `{self.root}` is in use by another process for over {_PATIENCE:.0f} "
+                "seconds. Try again."
+            ) from error
+        except OSError as error:
+            raise LibraryError(
+                f"the library `{self.root}` cannot be changed: {error.strerror or error}. Nothing "
+                "was lost; free some space, or name another folder."
+            ) from error
+
+    def _find(self, name: str) -> "Entry | DamagedEntry":
+        entries = self.entries()
+        wanted = one_line(name).casefold()
+        for entry in entries:
+            if isinstance(entry, Entry) and entry.name.casefold() == wanted:
+                return entry
+        for entry in entries:
+            if entry.key == wanted:
+                return entry
+        names = [e.name for e in entries if isinstance(e, Entry)]
+        known = ", ".join(names[:8]) + (f" and {len(names) - 8:,} more" if len(names) > 8 else "")
+        raise LibraryError(
+            f"no adapter `{shorten(one_line(name), 80)}` in the library `{self.root}`; it holds "
+            f"{known or 'none'}."
+        )
+
+    def _names(self) -> dict[str, str]:
+        """Name without case to key."""
+        return {e.name.casefold(): e.key for e in self.entries() if isinstance(e, Entry)}
+
+    def _refuse_taken(self, name: str, but: str | None = None) -> None:
+        if self._names().get(name.casefold(), but) != but:
+            raise LibraryError(
+                f"the library has an adapter `{name}`. Choose another name, or rename that one."
+            )
+
+    def _free_name(self, name: str) -> str:
+        """The name itself, or with the first number that is free."""
+        taken = self._names()
+        if name.casefold() not in taken:
+            return name
+        stem = re.sub(r"-\d{1,4}$", "", name)[: _MAX_NAME_CHARS - 5]
+        numbers = (f"{stem}-{number}" for number in range(2, len(taken) + 3))
+        return next(numbered for numbered in numbers if numbered.casefold() not in taken)
+
+    def _enter(self, record: _Record, write: Callable[[Path], object]) -> Entry:
+        """Write a new entry aside, then let it appear."""
+        self._kept.mkdir(exist_ok=True)
+        key = secrets.token_hex(6)
+        for left in self.root.glob(".aside-*"):  # by a process that was killed: we have the lock
+            shutil.rmtree(left)
+        with tempfile.TemporaryDirectory(dir=self.root, prefix=".aside-") as aside:
+            folder = Path(aside) / key
+            write(folder)
+            _write_record(folder, record)
+            os.replace(folder, self._kept / key)
+        return _read(self._kept / key)
+
+    def _change(self, key: str, **changes: Any) -> Entry:
+        folder = self._kept / key
+        _write_record(folder, replace(_read_record(folder), **changes))
+        return _read(folder)
+
+
+def _read_all(place: Path) -> "list[Entry | DamagedEntry]":
+    found: list[Entry | DamagedEntry] = []
+    try:
+        folders = list(place.iterdir()) if place.is_dir() else []
+    except OSError as error:
+        raise LibraryError(
+            f"the library `{place}` cannot be read: {error.strerror or error}. Name another folder."
+        ) from error
+    for folder in folders:
+        if not _KEY.fullmatch(folder.name):
+            continue  # not ours
+        try:
+            found.append(_read(folder))
+        except LibraryError as error:
+            if folder.is_dir():  # else another process has just deleted it
+                changed = datetime.fromtimestamp(_deleted_at(folder), UTC)
+                found.append(DamagedEntry(key=folder.name, reason=str(error), created=changed))
+    return sorted(found, key=lambda entry: (entry.created, entry.key), reverse=True)
+
+
+def _read(folder: Path) -> Entry:
+    """Read all of an entry but its weights.
+
+    Raises:
+        LibraryError: If it is damaged.
+    """
+    if folder.is_symlink():
+        raise LibraryError("it is a link, which is not followed.")
+    record = _read_record(folder)
+    config = _read_object(folder / _CONFIG)
+    base, r = config.get("base_model_name_or_path"), config.get("r")
+    if not isinstance(base, str) or not isinstance(r, int):
+        raise LibraryError(f"`{_CONFIG}` names no base or no rank.")
+    try:
+        num_bytes = (folder / _WEIGHTS).stat().st_size
+    except OSError as error:
+        raise LibraryError(f"`{_WEIGHTS}`: {error.strerror or error}.") from error
+    return Entry(
+        key=folder.name,
+        name=record.name,
+        created=record.created,
+        imported=record.imported,
+        base=base,
+        r=r,
+        num_bytes=num_bytes,
+        sha256=record.sha256,
+        strength=record.strength,
+        num_prompts=record.num_prompts,
+        recipe=_read_recipe(folder, record),
+        checks=record.checks,
+        votes=record.votes,
+        scores=record.scores,
+    )
+
+
+def _read_recipe(folder: Path, record: _Record) -> Recipe | None:
+    with_texts = (folder / _TEXTS).exists()
+    try:
+        if not with_texts and "format" not in _read_object(folder / _PROVENANCE):
+            return None  # of another tool
+        recipe = read_recipe(folder / (_TEXTS if with_texts else _PROVENANCE))
+    except RecipeError as error:
+        raise LibraryError(str(error)) from error
+    if recipe.sha256 != record.sha256:
+        raise LibraryError("its recipe is that of another adapter.")
+    if record.strength == 1:
+        return recipe
+    return replace(recipe, strength=record.strength, sha256=None)
+
+
+def _read_record(folder: Path) -> _Record:
+    try:
+        record = _RECORD.validate_json((folder / _ENTRY).read_bytes())
+        check_name(record.name)
+    except OSError as error:
+        raise LibraryError(f"`{_ENTRY}`: {error.strerror or error}.") from error
+    except ValidationError as error:
+        raise LibraryError(f"`{_ENTRY}`: {validation_words(error)}.") from error
+    if record.created.tzinfo is None:
+        raise LibraryError(f"`{_ENTRY}`: `created` has no time zone.")
+    return record
+
+
+def _write_record(folder: Path, record: _Record) -> None:
+    aside = folder / f".{_ENTRY}"
+    values = _RECORD.dump_python(record, mode="json")
+    aside.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(aside, folder / _ENTRY)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_bytes())
+    except OSError as error:
+        raise LibraryError(f"`{path.name}`: {error.strerror or error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise LibraryError(f"`{path.name}` is not JSON: {error}.") from error
+    if not isinstance(values, dict):
+        raise LibraryError(f"`{path.name}` must be an object.")
+    return values
+
+
+def _deleted_at(folder: Path) -> float:
+    """When a folder was touched last; 0 if it is gone."""
+    try:
+        return folder.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _own_name(name: str) -> str:
+    """An adapter's own name, made one that can be kept: files from elsewhere have any."""
+    cleaned = re.sub(r"[/\\:]+", "-", one_line(name)).lstrip(".-~ ")[:_MAX_NAME_CHARS].strip()
+    return cleaned or "adapter"
