@@ -8,6 +8,7 @@
 // Every name comes from a stranger. Text reaches the page through `textContent` alone.
 
 const { suffixes, max_file_bytes: maxFileBytes, max_files: maxFiles } = props.limits;
+const { words } = props; // what this page says, in its language
 const $ = (selector, root = element) => root.querySelector(selector);
 const $$ = (selector, root = element) => [...root.querySelectorAll(selector)];
 const root = $(".dnd-canvas");
@@ -64,14 +65,16 @@ function icon(name) {
 
 // crypto.randomUUID needs a secure context, which a page served over plain http in a LAN is not.
 const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(8)), (b) => b.toString(16).padStart(2, "0")).join("");
-const plural = (count, thing) => `${count.toLocaleString("en")} ${thing}${count === 1 ? "" : "s"}`;
+const fill = (sentence, values) => sentence.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+const write = (number, digits = 0) => number.toLocaleString(words.code, { minimumFractionDigits: digits, maximumFractionDigits: digits });
+const plural = (count, thing) => `${write(count)} ${words.things[thing][count === 1 ? 0 : 1]}`;
 // Rounded up, so that a file over the limit never reads as the limit.
-const megabytes = (bytes) => `${(Math.ceil(bytes / 1e5) / 10).toFixed(bytes < 1e8 ? 1 : 0)} MB`;
+const megabytes = (bytes) => `${write(Math.ceil(bytes / 1e5) / 10, bytes < 1e8 ? 1 : 0)} MB`;
 const bucketById = (id) => buckets.find((bucket) => bucket.id === id);
 const bucketOf = (cardId) => buckets.find((bucket) => bucket.cards.includes(cardId));
 const usable = (id) => cards.get(id)?.state === "ready";
 const promptsIn = (bucket) => bucket.cards.reduce((sum, id) => sum + (usable(id) ? cards.get(id).reading.num_prompts : 0), 0);
-const suffixList = suffixes.map((suffix) => suffix.slice(1)).join(", ").replace(/, (?=[^,]*$)/, " or ");
+const suffixList = suffixes.map((suffix) => suffix.slice(1)).join(", ").replace(/, (?=[^,]*$)/, ` ${words.or} `);
 
 function say(text) {
   const live = $(".dnd-live");
@@ -110,7 +113,7 @@ function move(cardId, bucketId, index) {
   if (!from || !to) return;
   from.cards = from.cards.filter((id) => id !== cardId);
   to.cards.splice(index ?? to.cards.length, 0, cardId);
-  changed(`${cards.get(cardId).name} moved to ${to.name}.`);
+  changed(fill(words.moved, { name: cards.get(cardId).name, bucket: to.name }));
 }
 
 function snapshot(text) {
@@ -121,17 +124,19 @@ function snapshot(text) {
 function removeCard(cardId) {
   const bucket = bucketOf(cardId);
   const { name } = cards.get(cardId);
-  snapshot(`${name} removed from ${bucket.name}.`);
+  const told = fill(words.card_removed, { name, bucket: bucket.name });
+  snapshot(told);
   bucket.cards = bucket.cards.filter((id) => id !== cardId);
-  changed(`${name} removed. Undo brings it back.`);
+  changed(`${told} ${words.undo_hint}`);
 }
 
 function removeBucket(bucketId) {
   const bucket = bucketById(bucketId);
-  const what = bucket.cards.length ? ` and its ${plural(bucket.cards.length, "file")}` : "";
-  snapshot(`${bucket.name}${what} removed.`);
+  const sentence = bucket.cards.length ? words.filled_bucket_removed : words.bucket_removed;
+  const told = fill(sentence, { bucket: bucket.name, files: plural(bucket.cards.length, "file") });
+  snapshot(told);
   buckets = buckets.filter(({ id }) => id !== bucketId);
-  changed(`${bucket.name}${what} removed. Undo brings it back.`);
+  changed(`${told} ${words.undo_hint}`);
 }
 
 function undo() {
@@ -150,7 +155,7 @@ function undo() {
       now.cards.splice(place, 0, id);
     }
   }
-  changed("Brought back.");
+  changed(words.brought_back);
 }
 
 const nameTaken = (name, exceptId) => buckets.some((bucket) => bucket.id !== exceptId && bucket.name === name);
@@ -164,9 +169,9 @@ function freeName(base) {
 }
 
 function addBucket() {
-  const bucket = { id: newId(), name: freeName("New bucket"), weight: 1, cards: [] };
+  const bucket = { id: newId(), name: freeName(words.new_bucket), weight: 1, cards: [] };
   buckets.push(bucket);
-  changed(`${bucket.name} added.`);
+  changed(fill(words.bucket_added, { bucket: bucket.name }));
   const input = $(`[data-bucket="${bucket.id}"] .dnd-title`);
   input.focus();
   input.select();
@@ -177,11 +182,11 @@ function renameBucket(bucketId, input) {
   const name = input.value.replace(/\s+/g, " ").trim();
   if (name === bucket.name) input.value = name;
   else if (!name || nameTaken(name, bucketId)) {
-    say(name ? `There is a bucket named ${name} already.` : "A bucket needs a name.");
+    say(name ? fill(words.name_taken, { name }) : words.name_missing);
     input.value = bucket.name;
   } else {
     bucket.name = name;
-    changed(`Bucket renamed to ${name}.`);
+    changed(fill(words.renamed, { name }));
   }
 }
 
@@ -203,15 +208,15 @@ function toggleMute(bucketId) {
   const before = muted.get(bucketId) ?? 1;
   if (bucket.weight !== 0) muted.set(bucketId, bucket.weight);
   remix(bucketId, bucket.weight === 0 ? before : 0);
-  say(bucket.weight === 0 ? `${bucket.name} muted.` : `${bucket.name} heard again.`);
+  say(fill(bucket.weight === 0 ? words.muted : words.unmuted, { bucket: bucket.name }));
 }
 
 function clearAll() {
   if (!buckets.some((bucket) => bucket.cards.length)) return;
-  snapshot("All files removed.");
+  snapshot(words.all_removed);
   for (const bucket of buckets) bucket.cards = [];
   showErrors([], 0);
-  changed("All files removed. Undo brings them back.");
+  changed(`${words.all_removed} ${words.undo_hint}`);
 }
 
 // ---------------------------------------------------------------- files
@@ -220,21 +225,21 @@ function refusal(file) {
   const dot = file.name.lastIndexOf(".");
   const suffix = dot > 0 ? file.name.slice(dot).toLowerCase() : "";
   if (!suffixes.includes(suffix)) {
-    const kind = suffix ? suffix.slice(1).toUpperCase() : "A name without a suffix";
-    return `${kind} is not a prompt file. Use ${suffixList}.`;
+    const kind = suffix ? suffix.slice(1).toUpperCase() : words.no_suffix;
+    return fill(words.wrong_kind, { kind, kinds: suffixList });
   }
   if (file.size > maxFileBytes) {
-    return `${megabytes(file.size)}; the limit is ${maxFileBytes / 1e6} MB a file. Keep a sample: a few hundred prompts are plenty.`;
+    return fill(words.too_large, { size: megabytes(file.size), limit: maxFileBytes / 1e6 });
   }
   if (buckets.reduce((sum, bucket) => sum + bucket.cards.length, 0) >= maxFiles) {
-    return `The canvas holds ${maxFiles} files already. Remove some first.`;
+    return fill(words.too_many, { number: maxFiles });
   }
   return null;
 }
 
 async function addFiles(files, bucketId, folders = []) {
   if (!bucketById(bucketId)) return;
-  const faults = folders.map((name) => ({ name, text: "This is a folder. Drop the files in it instead." }));
+  const faults = folders.map((name) => ({ name, text: words.folder }));
   const uploads = [];
   for (const file of files) {
     const why = refusal(file);
@@ -256,12 +261,13 @@ async function addFiles(files, bucketId, folders = []) {
     } catch (error) {
       console.warn("upload failed", error);
       drop(card.id);
-      faults.push({ name: file.name, text: "The upload broke off. Check the connection and drop it again." });
+      faults.push({ name: file.name, text: words.broke_off });
     }
   }));
   if (faults.length) showErrors(faults, total);
   const added = total - faults.length;
-  changed(added ? `${plural(added, "file")} added to ${bucketById(bucketId)?.name ?? "the canvas"}.` : undefined);
+  const where = bucketById(bucketId)?.name ?? words.the_canvas;
+  changed(added ? fill(words.added, { files: plural(added, "file"), bucket: where }) : undefined);
   trigger("files_added", { count: added });
 }
 
@@ -278,17 +284,17 @@ function showErrors(faults, total) {
   if (!faults.length) return;
   const kept = total - faults.length;
   const head = make("p", "dnd-errors-head");
-  const title = total === 1 ? "The file was not added." : `${faults.length} of ${total} files were not added.`;
-  const rest = kept > 0 ? `The other ${kept === 1 ? "one is" : `${kept} are`} on the canvas, and everything you had is still there.` : "Everything you had is still there.";
+  const title = total === 1 ? words.refused_one : fill(words.refused, { number: faults.length, files: plural(total, "file") });
+  const rest = fill(kept > 1 ? words.kept : kept === 1 ? words.kept_one : words.kept_none, { number: kept });
   head.append(make("strong", "", title), make("span", "", ` ${rest}`));
-  const close = button("dnd-x", undefined, "Close the error list", () => { box.hidden = true; box.replaceChildren(); });
+  const close = button("dnd-x", undefined, words.close_errors, () => { box.hidden = true; box.replaceChildren(); });
   close.append(icon("close"));
   const list = make("ul");
   for (const fault of faults) {
     const item = make("li");
-    const words = make("div");
-    words.append(make("span", "dnd-error-name", fault.name), make("span", "", fault.text));
-    item.append(icon("error"), words);
+    const lines = make("div");
+    lines.append(make("span", "dnd-error-name", fault.name), make("span", "", fault.text));
+    item.append(icon("error"), lines);
     list.append(item);
   }
   box.append(head, close, list);
@@ -323,7 +329,7 @@ function receive(message) {
       }
     }
     setFolded(false);
-    changed("Example files loaded.");
+    changed(words.loaded);
   } else if (message.op === "fold") setFolded(true);
 }
 
@@ -390,10 +396,10 @@ function bucketNode(bucket) {
   range.addEventListener("input", () => { number.value = Number(range.value).toFixed(1); range.style.setProperty("--fill", `${range.value * 50}%`); });
   range.addEventListener("change", () => setWeight(bucket.id, range.value));
   number.addEventListener("change", () => setWeight(bucket.id, number.value));
-  weight.append(make("span", "", "Weight"), range, number);
+  weight.append(make("span", "", words.weight), range, number);
   header.append(line, weight, make("p", "dnd-share"));
   const list = make("ul", "dnd-list");
-  const dropHere = button("dnd-drop", "Drop files here", "", () => browse(bucket.id));
+  const dropHere = button("dnd-drop", words.drop_here, "", () => browse(bucket.id));
   box.append(header, list, dropHere);
   sortables.set(bucket.id, new Sortable(list, {
     group: "dnd-cards", draggable: ".dnd-card", filter: "button,select,a", preventOnFilter: false,
@@ -419,25 +425,25 @@ function bucketNode(bucket) {
 function drawBucket(box, bucket) {
   const title = $(".dnd-title", box);
   if (document.activeElement !== title) title.value = bucket.name;
-  title.setAttribute("aria-label", `Bucket name, ${bucket.name}`);
-  $(".dnd-remove-bucket", box).setAttribute("aria-label", `Remove bucket ${bucket.name}`);
-  $(".dnd-list", box).setAttribute("aria-label", `Files in ${bucket.name}`);
+  title.setAttribute("aria-label", fill(words.bucket_name, { bucket: bucket.name }));
+  $(".dnd-remove-bucket", box).setAttribute("aria-label", fill(words.remove_bucket, { bucket: bucket.name }));
+  $(".dnd-list", box).setAttribute("aria-label", fill(words.files_in, { bucket: bucket.name }));
   const ready = bucket.cards.filter(usable).length;
-  const files = ready === bucket.cards.length ? plural(ready, "file") : `${ready} of ${plural(bucket.cards.length, "file")}`;
-  $(".dnd-count", box).textContent = bucket.cards.length ? `${files}, ${plural(promptsIn(bucket), "prompt")}` : "empty";
+  const files = ready === bucket.cards.length ? plural(ready, "file") : fill(words.some_of, { number: ready, files: plural(bucket.cards.length, "file") });
+  $(".dnd-count", box).textContent = bucket.cards.length ? `${files}, ${plural(promptsIn(bucket), "prompt")}` : words.empty;
   const range = $(".dnd-range", box);
   const number = $(".dnd-number", box);
-  range.setAttribute("aria-label", `Weight of ${bucket.name}`);
-  number.setAttribute("aria-label", `Weight of ${bucket.name}, as a number`);
+  range.setAttribute("aria-label", fill(words.weight_of, { bucket: bucket.name }));
+  number.setAttribute("aria-label", fill(words.weight_number, { bucket: bucket.name }));
   range.value = Math.max(0, bucket.weight);
   range.style.setProperty("--fill", `${Math.max(0, bucket.weight) * 50}%`);
   number.value = bucket.weight % 0.1 && (bucket.weight * 10) % 1 ? String(bucket.weight) : bucket.weight.toFixed(1);
   const share = shareOf(bucket);
   $(".dnd-share", box).textContent =
-    bucket.weight < 0 ? "Less of this. Works with Sum adapters only."
-    : bucket.weight === 0 ? "Kept, not used."
-    : share === null ? "Takes part once it holds prompts."
-    : `${Math.round(share * 100)} % of the batch`;
+    bucket.weight < 0 ? words.less
+    : bucket.weight === 0 ? words.kept_unused
+    : share === null ? words.no_part
+    : fill(words.share, { share: Math.round(share * 100) });
   box.classList.toggle("is-off", bucket.weight === 0);
 }
 
@@ -469,22 +475,22 @@ function cardNode(card, bucket) {
   const top = make("div", "dnd-card-top");
   const grip = make("span", "dnd-grip");
   grip.setAttribute("aria-hidden", "true");
-  const close = button("dnd-x", undefined, `Remove ${card.name}`, () => { removeCard(card.id); $(".dnd-undo").focus(); });
+  const close = button("dnd-x", undefined, fill(words.remove_card, { name: card.name }), () => { removeCard(card.id); $(".dnd-undo").focus(); });
   close.append(icon("close"));
   top.append(card.state === "error" ? icon("error") : grip, make("span", "dnd-name", card.name), close);
   const body = make("div", "dnd-card-body");
   const { reading } = card;
   if (card.state === "error") {
-    body.append(make("p", "dnd-fault", reading.error), make("p", "dnd-facts", "Not used. Mend the file and drop it again, or remove it."));
+    body.append(make("p", "dnd-fault", reading.error), make("p", "dnd-facts", words.mend));
   } else if (card.state === "ready") {
-    body.append(make("p", "dnd-preview", `“${reading.preview}”`));
+    body.append(make("p", "dnd-preview", fill(words.preview, { words: reading.preview })));
     if (reading.question) body.append(splitQuestion(card));
     if (reading.notes.length) body.append(make("p", "dnd-notes", reading.notes.join(" ")));
   }
   const bottom = make("div", "dnd-card-bottom");
   const facts = {
-    uploading: "uploading", reading: "reading", error: kilobytes(card.size),
-    ready: reading && `${plural(reading.num_prompts, "prompt")}${bucket.weight === 0 ? ", not used" : ""}`,
+    uploading: words.uploading, reading: words.reading, error: kilobytes(card.size),
+    ready: reading && fill(bucket.weight === 0 ? words.not_used : "{prompts}", { prompts: plural(reading.num_prompts, "prompt") }),
   }[card.state];
   bottom.append(make("span", "dnd-facts", facts));
   if (/\.(txt|md)$/i.test(card.name) && card.state === "ready") bottom.append(splitSelect(card));
@@ -493,11 +499,11 @@ function cardNode(card, bucket) {
   return node;
 }
 
-const kilobytes = (bytes) => (bytes < 1000 ? `${bytes} B` : bytes < 1e6 ? `${(bytes / 1000).toFixed(1)} kB` : megabytes(bytes));
+const kilobytes = (bytes) => (bytes < 1000 ? `${bytes} B` : bytes < 1e6 ? `${write(bytes / 1000, 1)} kB` : megabytes(bytes));
 
 function splitQuestion(card) {
   const line = make("p", "dnd-question");
-  const yes = button("dnd-link", "Split by line", `Split ${card.name} by line`, () => chooseSplit(card, "lines"));
+  const yes = button("dnd-link", words.split_lines, fill(words.split_lines_of, { name: card.name }), () => chooseSplit(card, "lines"));
   line.append(icon("warn"), make("span", "", card.reading.question), yes);
   return line;
 }
@@ -505,7 +511,7 @@ function splitQuestion(card) {
 function chooseSplit(card, split) {
   card.split = split;
   card.state = "reading";
-  changed(`Reading ${card.name} again.`);
+  changed(fill(words.reading_again, { name: card.name }));
 }
 
 function select(className, label, options, chosen, onChange) {
@@ -521,12 +527,12 @@ function select(className, label, options, chosen, onChange) {
   return node;
 }
 
-const SPLITS = [["auto", "Split: auto"], ["lines", "Split: lines"], ["paragraphs", "Split: paragraphs"], ["separator", "Split: ---"]];
-const splitSelect = (card) => select("dnd-split", `How to split ${card.name} into prompts`, SPLITS, card.split, (split) => chooseSplit(card, split));
+const SPLITS = [["auto", words.split_auto], ["lines", words.split_by_lines], ["paragraphs", words.split_by_paragraphs], ["separator", words.split_by_separator]];
+const splitSelect = (card) => select("dnd-split", fill(words.split_of, { name: card.name }), SPLITS, card.split, (split) => chooseSplit(card, split));
 
 function bucketSelect(card, bucket) {
   const options = buckets.map(({ id, name }) => [id, name]);
-  return select("dnd-where", `Bucket of ${card.name}`, options, bucket.id, (id) => { move(card.id, id); focusCard(card.id); });
+  return select("dnd-where", fill(words.bucket_of, { name: card.name }), options, bucket.id, (id) => { move(card.id, id); focusCard(card.id); });
 }
 
 const focusCard = (id) => $(`[data-card="${id}"]`, board)?.focus();
@@ -549,10 +555,10 @@ function shareBars(into, withLabels) {
 function stripBucket(bucket) {
   const box = make("li", "dnd-strip-bucket");
   box.dataset.strip = bucket.id;
-  const mute = button("dnd-mute", "Mute", "", () => toggleMute(bucket.id));
+  const mute = button("dnd-mute", words.mute, "", () => toggleMute(bucket.id));
   const range = make("input", "dnd-range");
   Object.assign(range, { type: "range", max: 2, step: 0.1 });
-  range.setAttribute("aria-label", `Weight of ${bucket.name} in the mix`);
+  range.setAttribute("aria-label", fill(words.weight_mix, { bucket: bucket.name }));
   range.addEventListener("input", () => drawWeight(box, Number(range.value)));
   range.addEventListener("change", () => remix(bucket.id, range.value));
   box.append(make("span", "dnd-strip-name", bucket.name), range, make("output"), mute);
@@ -562,7 +568,7 @@ function stripBucket(bucket) {
 function drawWeight(box, weight) {
   const range = $(".dnd-range", box);
   range.style.setProperty("--fill", `${Math.max(0, weight) * 50}%`);
-  $("output", box).textContent = weight.toFixed(1);
+  $("output", box).textContent = write(weight, 1);
 }
 
 function drawStrip() {
@@ -582,7 +588,7 @@ function drawStrip() {
     drawWeight(box, weight);
     const mute = $(".dnd-mute", box);
     mute.setAttribute("aria-pressed", String(weight === 0));
-    mute.setAttribute("aria-label", `Mute ${name}`);
+    mute.setAttribute("aria-label", fill(words.mute_one, { bucket: name }));
     box.classList.toggle("is-off", weight === 0);
   }
   shareBars($(".dnd-strip .dnd-share-bar"));
@@ -594,9 +600,9 @@ function drawFoot() {
   const prompts = buckets.reduce((sum, bucket) => sum + promptsIn(bucket), 0);
   const parts = [];
   if (states.length) parts.push(plural(count("ready"), "file"), plural(prompts, "prompt"));
-  if (count("uploading")) parts.push(`${count("uploading")} uploading`);
-  if (count("reading")) parts.push(`${count("reading")} reading`);
-  const faulty = count("error") ? `; ${plural(count("error"), "file")} not used` : "";
+  if (count("uploading")) parts.push(fill(words.num_uploading, { number: count("uploading") }));
+  if (count("reading")) parts.push(fill(words.num_reading, { number: count("reading") }));
+  const faulty = count("error") ? fill(words.num_faulty, { files: plural(count("error"), "file") }) : "";
   const summary = parts.join(", ") + faulty;
   $(".dnd-status").textContent = summary;
   $(".dnd-strip-text").textContent = `${plural(buckets.filter(promptsIn).length, "bucket")}, ${summary}`;
@@ -680,9 +686,9 @@ let pasted = 0;
 $(".dnd-pasteboard").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = $("textarea", event.target).value;
-  if (!text.trim()) { say("Write or paste a prompt first."); return; }
+  if (!text.trim()) { say(words.paste_empty); return; }
   pasted += 1;
-  addFiles([new File([text], `pasted-${pasted}.txt`, { type: "text/plain" })], $(".dnd-paste-bucket").value);
+  addFiles([new File([text], fill(words.pasted, { number: pasted }), { type: "text/plain" })], $(".dnd-paste-bucket").value);
   event.target.reset();
   event.target.hidden = true;
   $(".dnd-paste").focus();
@@ -704,7 +710,7 @@ board.addEventListener("keydown", (event) => {
   if (event.key === "ArrowRight" || event.key === "ArrowLeft") {
     const next = buckets[column + (event.key === "ArrowRight" ? 1 : -1)];
     if (next) move(id, next.id);
-    else say("No bucket on that side.");
+    else say(words.side_none);
   } else if (event.key === "ArrowUp" && index > 0) move(id, bucket.id, index - 1);
   else if (event.key === "ArrowDown" && index < bucket.cards.length - 1) move(id, bucket.id, index + 1);
   else if (event.key === "Delete" || event.key === "Backspace") {

@@ -11,7 +11,6 @@ from gradio.blocks import Block
 from gradio.utils import get_upload_folder
 
 from dnd_engine.config import PromptLimits
-from ui import text
 from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers, Updates
 from ui.panels.adapter_bar import adapter_bar
@@ -23,6 +22,7 @@ from ui.panels.refine import refine_panel
 from ui.panels.report import report_panel
 from ui.panels.stages import stages_panel
 from ui.state import Place, Session, SessionFiles
+from ui.text import ENGLISH, LANGUAGES, Text
 
 __all__ = ["QUEUE_SIZE", "build_ui"]
 
@@ -42,7 +42,10 @@ _AT_ONCE: dict[str, Any] = {**_QUIET, "queue": False}
 
 
 def build_ui(handle: EngineHandle, limits: PromptLimits) -> gr.Blocks:
-    """Build the page. Nothing is loaded and nothing is started.
+    """Build the page, once for each language. Nothing is loaded and nothing is started.
+
+    English is at `/`, another at its code; `ui.language` sends visitors to theirs. One Blocks holds
+    them all, with one queue and so one engine at a time, whatever its visitors read.
 
     Args:
         handle: Of the engine; start it when the server starts.
@@ -50,235 +53,242 @@ def build_ui(handle: EngineHandle, limits: PromptLimits) -> gr.Blocks:
     """
     cache = Path(get_upload_folder())
     files = SessionFiles(cache)
-    on = Handlers(handle, limits, files, cache)
 
     demo: gr.Blocks
     with gr.Blocks(
-        title=text.TITLE,
+        title=ENGLISH.TITLE,
         analytics_enabled=False,
         delete_cache=(_SWEEP_SECONDS, _UPLOAD_SECONDS),
         fill_width=True,
     ) as demo:
-        session = gr.State(
-            Session(), time_to_live=_SESSION_SECONDS, delete_callback=Session.delete_files
-        )
-        header = header_panel()
-        with gr.Tabs(elem_id="dnd-tabs"):
-            with gr.Tab("Workbench", id="workbench"):
-                prompts = prompts_panel(limits)
-                bar = adapter_bar()
-                refine = refine_panel()
-                stages = stages_panel()
-                with gr.Row(elem_id="dnd-loop", equal_height=False):
-                    with gr.Column(elem_id="dnd-left", min_width=0):
-                        compare = compare_panel()
-                        norms = gr.HTML("", elem_id="dnd-norms", padding=False)
-                    with gr.Column(elem_id="dnd-right", min_width=0):
-                        checks = checks_panel()
-                        votes = gr.HTML("", elem_id="dnd-tally", padding=False, visible=False)
-            with gr.Tab("Report card", id="report") as report_tab:
-                report = report_panel()
-        gr.HTML(f"<footer class='dnd-footer'>{text.FOOTER}</footer>", padding=False)
-
-        slots: dict[str, Block] = {
-            "header": header.title,
-            "load_box": header.load_box,
-            "load": header.load,
-            "retry": header.retry,
-            "timer": header.timer,
-            "inbox": prompts.inbox,
-            "synthesize": prompts.synthesize,
-            "stop_synthesis": prompts.stop,
-            "hint": prompts.hint,
-            "stages": stages.view,
-            "adapter_box": bar.box,
-            "adapter_facts": bar.facts,
-            "shelf": bar.shelf,
-            "strength": bar.strength,
-            "download": bar.download,
-            "refine_open": bar.refine,
-            "undo": bar.undo,
-            "warning": bar.warning,
-            "refine_box": refine.box,
-            "refine_labels": refine.labels,
-            "refine_start": refine.start,
-            "refine_stop": refine.stop,
-            "refine_later": refine.later,
-            "compare_head": compare.head,
-            "beside": compare.beside,
-            "differences": compare.differences,
-            "blind": compare.blind,
-            "left_pane": compare.left,
-            "right_pane": compare.right,
-            "vote_row": compare.vote_row,
-            "box": compare.box,
-            "send": compare.send,
-            "stop_chat": compare.stop,
-            "again": compare.again,
-            "mode": compare.mode,
-            "keep_row": compare.keep_row,
-            "keep_markdown": compare.keep_markdown,
-            "keep_json": compare.keep_json,
-            "keep_votes": compare.keep_votes,
-            "suggestions_row": compare.suggestions_row,
-            **{f"suggestion_{i}": button for i, button in enumerate(compare.suggestions)},
-            "checks": checks.view,
-            "proof_box": checks.proof_box,
-            "proof": checks.proof,
-            "prove": checks.prove,
-            "votes": votes,
-            "norms": norms,
-            "report_controls": report.controls,
-            "report_group": report.group,
-            "report": report.view,
-            "report_all": report.all_numbers,
-            "report_card": report.card,
-        }
-
-        def does(handler: Callable[..., Any], names: str) -> dict[str, Any]:
-            """Return `fn` and `outputs` of an event, for a handler that updates these slots."""
-            chosen = {name: slots[name] for name in names.split()}
-            return {"fn": _by_slot(handler, chosen), "outputs": list(chosen.values())}
-
-        # The engine loads while the page is used already.
-        load_slots = "header load_box load retry timer left_pane"
-        demo.load(**does(on.open_page, load_slots), **_AT_ONCE)
-        header.timer.tick(**does(on.refresh_load, load_slots), **_AT_ONCE)
-        header.retry.click(**does(on.retry_load, load_slots), **_AT_ONCE)
-        chosen = [report.group, report.metric]
-        report_tab.select(
-            **does(on.report, "report_controls report_group report report_all report_card"),
-            inputs=chosen,
-            **_AT_ONCE,
-        )
-        for choice in chosen:
-            choice.input(**does(on.draw_report, "report"), inputs=chosen, **_AT_ONCE)
-
-        # Prompts: read when dropped.
-        prompts.canvas.change(
-            **does(on.update_prompts, "inbox synthesize hint adapter_facts"),
-            inputs=[prompts.canvas, session],
-            trigger_mode="always_last",
-            concurrency_id="read",
-            concurrency_limit=4,
-            **_QUIET,
-        )
-        for example, button in prompts.examples:
-            one = functools.partial(on.load_examples, [example], own_weights=False)
-            button.click(**does(one, "inbox"), inputs=session, **_AT_ONCE)
-        every = [example for example, _ in prompts.examples]
-        all_of_them = functools.partial(on.load_examples, every, own_weights=True)
-        prompts.load_all.click(**does(all_of_them, "inbox"), inputs=session, **_AT_ONCE)
-
-        # Synthesize, then measure.
-        over = (
-            "stages synthesize stop_synthesis refine_open undo refine_box refine_labels "
-            "refine_start refine_stop refine_later"
-        )
-        shown = (
-            "stages adapter_box adapter_facts shelf strength download undo warning refine_box "
-            "checks proof_box proof prove norms compare_head beside differences blind "
-            "left_pane right_pane"
-        )
-        measured = "checks proof_box proof prove warning refine_box download"
-        suggestion_slots = "suggestions_row " + " ".join(
-            f"suggestion_{i}" for i in range(len(compare.suggestions))
-        )
-        remix = functools.partial(on.begin_synthesis, kind="remix")
-        for order, begin in (
-            (prompts.synthesize.click, on.begin_synthesis),
-            (prompts.canvas.remix, remix),
-        ):
-            made = order(**does(begin, over), inputs=[prompts.canvas, session], **_AT_ONCE).then(
-                **does(on.synthesize, f"{over} {shown} inbox {suggestion_slots}"),
-                inputs=[session, prompts.mix, prompts.seed],
-                **_ENGINE,
-                **_QUIET,
-            )
-            made.failure(**does(on.run_broke, over), inputs=session, **_AT_ONCE)
-            made.success(**does(on.check, measured), inputs=session, **_ENGINE, **_QUIET).then(
-                **does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET
-            )
-        prompts.stop.click(**does(on.stop_run, over), inputs=session, **_AT_ONCE)
-
-        # Refine on the same prompts, then measure again; Undo goes back.
-        bar.refine.click(**does(on.open_refine, "refine_box"), **_AT_ONCE)
-        refine.later.click(**does(on.close_refine, "refine_box"), **_AT_ONCE)
-        refined = refine.start.click(
-            **does(on.begin_refine, over), inputs=[session, refine.labels], **_AT_ONCE
-        ).then(**does(on.refine, f"{over} {shown}"), inputs=session, **_REFINE, **_QUIET)
-        refined.failure(**does(on.run_broke, over), inputs=session, **_AT_ONCE)
-        refined.success(**does(on.check, measured), inputs=session, **_ENGINE, **_QUIET).then(
-            **does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET
-        )
-        refine.stop.click(**does(on.stop_run, over), inputs=session, **_AT_ONCE)
-        bar.undo.click(**does(on.undo, shown), inputs=session, **_AT_ONCE).then(
-            **does(on.check, measured), inputs=session, **_ENGINE, **_QUIET
-        ).then(**does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET)
-        checks.prove.click(
-            **does(on.prove, "proof prove download"), inputs=session, **_ENGINE, **_QUIET
-        ).then(**does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET)
-
-        bar.shelf.input(**does(on.choose, shown), inputs=[session, bar.shelf], **_AT_ONCE).then(
-            **does(on.check, measured), inputs=session, **_ENGINE, **_QUIET
-        ).then(**does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET)
-
-        # Strength: scaled at once, verified again before it is offered.
-        bar.strength.change(
-            **does(on.set_strength, "adapter_facts download"),
-            inputs=[session, bar.strength],
-            trigger_mode="always_last",
-            **_AT_ONCE,
-        ).then(**does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET)
-
-        # Chat: one batch, both panes.
-        panes = "left_pane right_pane"
-        state = f"send stop_chat again vote_row {panes}"
-        kept = "keep_row keep_markdown keep_json keep_votes"
-        questions = [compare.box, compare.mode, session]
-        asked = [
-            ask(**does(on.ask, f"box {state}"), inputs=questions, **_AT_ONCE)
-            for ask in (compare.send.click, compare.box.submit)
-        ]
-        places: tuple[tuple[Any, Place | None], ...] = (
-            (compare.again.click, None),
-            (compare.left.retry, "left"),
-            (compare.right.retry, "right"),
-        )
-        for again, place in places:
-            ask_again = functools.partial(on.ask_again, place=place)
-            asked.append(again(**does(ask_again, state), inputs=session, **_AT_ONCE))
-        for order in asked:
-            answered = order.then(
-                **does(on.answer, f"{state} {kept}"),
-                inputs=[session, *compare.settings],
-                **_ENGINE,
-                **_QUIET,
-            )
-            answered.failure(**does(on.chat_broke, state), inputs=session, **_AT_ONCE)
-        compare.stop.click(**does(on.stop_chat, state), inputs=session, **_AT_ONCE)
-        compare.clear.click(
-            **does(on.clear_chat, f"{state} votes keep_row"), inputs=session, **_AT_ONCE
-        )
-        compare.left.edit(**does(on.edit, f"box mode {state}"), inputs=session, **_AT_ONCE)
-        for control, handler, names in (
-            (compare.beside, on.stand_beside, panes),
-            (compare.differences, on.mark_differences, panes),
-            (compare.blind, on.go_blind, f"{state} strength beside checks votes"),
-        ):
-            control.input(**does(handler, names), inputs=[session, control], **_AT_ONCE)
-        for name, button in zip(text.VOTES, compare.votes, strict=True):
-            vote = functools.partial(on.vote, name)
-            button.click(**does(vote, f"{state} votes {kept}"), inputs=session, **_AT_ONCE)
-        for index, button in enumerate(compare.suggestions):
-            suggest = functools.partial(on.suggest, index)
-            button.click(**does(suggest, "box"), inputs=session, **_AT_ONCE)
-
-        # Files go when the visit ends.
+        on = Handlers(ENGLISH, handle, limits, files, cache)
+        _page(demo, ENGLISH, on, limits)
+        # Files go when the visit ends, in whatever language.
         demo.unload(on.leave)
-
+    for text in LANGUAGES.values():
+        if text is not ENGLISH:
+            with demo.route(text.NAME, text.CODE, show_in_navbar=False):
+                _page(demo, text, Handlers(text, handle, limits, files, cache), limits)
     demo.queue(max_size=QUEUE_SIZE, default_concurrency_limit=4)
     return demo
+
+
+def _page(demo: gr.Blocks, text: Text, on: Handlers, limits: PromptLimits) -> None:
+    """Lay out the page in one language, and wire its events."""
+    session = gr.State(
+        Session(), time_to_live=_SESSION_SECONDS, delete_callback=Session.delete_files
+    )
+    header = header_panel(text)
+    with gr.Tabs(elem_id="dnd-tabs"):
+        with gr.Tab(text.TAB_WORKBENCH, id="workbench"):
+            prompts = prompts_panel(text, limits)
+            bar = adapter_bar(text)
+            refine = refine_panel(text)
+            stages = stages_panel()
+            with gr.Row(elem_id="dnd-loop", equal_height=False):
+                with gr.Column(elem_id="dnd-left", min_width=0):
+                    compare = compare_panel(text)
+                    norms = gr.HTML("", elem_id="dnd-norms", padding=False)
+                with gr.Column(elem_id="dnd-right", min_width=0):
+                    checks = checks_panel(text)
+                    votes = gr.HTML("", elem_id="dnd-tally", padding=False, visible=False)
+        with gr.Tab(text.TAB_REPORT, id="report") as report_tab:
+            report = report_panel(text)
+    gr.HTML(f"<footer class='dnd-footer'>{text.FOOTER}</footer>", padding=False)
+
+    slots: dict[str, Block] = {
+        "header": header.title,
+        "load_box": header.load_box,
+        "load": header.load,
+        "retry": header.retry,
+        "timer": header.timer,
+        "inbox": prompts.inbox,
+        "synthesize": prompts.synthesize,
+        "stop_synthesis": prompts.stop,
+        "hint": prompts.hint,
+        "stages": stages.view,
+        "adapter_box": bar.box,
+        "adapter_facts": bar.facts,
+        "shelf": bar.shelf,
+        "strength": bar.strength,
+        "download": bar.download,
+        "refine_open": bar.refine,
+        "undo": bar.undo,
+        "warning": bar.warning,
+        "refine_box": refine.box,
+        "refine_labels": refine.labels,
+        "refine_start": refine.start,
+        "refine_stop": refine.stop,
+        "refine_later": refine.later,
+        "compare_head": compare.head,
+        "beside": compare.beside,
+        "differences": compare.differences,
+        "blind": compare.blind,
+        "left_pane": compare.left,
+        "right_pane": compare.right,
+        "vote_row": compare.vote_row,
+        "box": compare.box,
+        "send": compare.send,
+        "stop_chat": compare.stop,
+        "again": compare.again,
+        "mode": compare.mode,
+        "keep_row": compare.keep_row,
+        "keep_markdown": compare.keep_markdown,
+        "keep_json": compare.keep_json,
+        "keep_votes": compare.keep_votes,
+        "suggestions_row": compare.suggestions_row,
+        **{f"suggestion_{i}": button for i, button in enumerate(compare.suggestions)},
+        "checks": checks.view,
+        "proof_box": checks.proof_box,
+        "proof": checks.proof,
+        "prove": checks.prove,
+        "votes": votes,
+        "norms": norms,
+        "report_controls": report.controls,
+        "report_group": report.group,
+        "report": report.view,
+        "report_all": report.all_numbers,
+        "report_card": report.card,
+    }
+
+    def does(handler: Callable[..., Any], names: str) -> dict[str, Any]:
+        """Return `fn` and `outputs` of an event, for a handler that updates these slots."""
+        chosen = {name: slots[name] for name in names.split()}
+        return {"fn": _by_slot(handler, chosen), "outputs": list(chosen.values())}
+
+    # The engine loads while the page is used already.
+    load_slots = "header load_box load retry timer left_pane"
+    demo.load(**does(on.open_page, load_slots), **_AT_ONCE)
+    header.timer.tick(**does(on.refresh_load, load_slots), **_AT_ONCE)
+    header.retry.click(**does(on.retry_load, load_slots), **_AT_ONCE)
+    chosen = [report.group, report.metric]
+    report_tab.select(
+        **does(on.report, "report_controls report_group report report_all report_card"),
+        inputs=chosen,
+        **_AT_ONCE,
+    )
+    for choice in chosen:
+        choice.input(**does(on.draw_report, "report"), inputs=chosen, **_AT_ONCE)
+
+    # Prompts: read when dropped.
+    prompts.canvas.change(
+        **does(on.update_prompts, "inbox synthesize hint adapter_facts"),
+        inputs=[prompts.canvas, session],
+        trigger_mode="always_last",
+        concurrency_id="read",
+        concurrency_limit=4,
+        **_QUIET,
+    )
+    for example, button in prompts.examples:
+        one = functools.partial(on.load_examples, [example], own_weights=False)
+        button.click(**does(one, "inbox"), inputs=session, **_AT_ONCE)
+    every = [example for example, _ in prompts.examples]
+    all_of_them = functools.partial(on.load_examples, every, own_weights=True)
+    prompts.load_all.click(**does(all_of_them, "inbox"), inputs=session, **_AT_ONCE)
+
+    # Synthesize, then measure.
+    over = (
+        "stages synthesize stop_synthesis refine_open undo refine_box refine_labels "
+        "refine_start refine_stop refine_later"
+    )
+    shown = (
+        "stages adapter_box adapter_facts shelf strength download undo warning refine_box "
+        "checks proof_box proof prove norms compare_head beside differences blind "
+        "left_pane right_pane"
+    )
+    measured = "checks proof_box proof prove warning refine_box download"
+    suggestion_slots = "suggestions_row " + " ".join(
+        f"suggestion_{i}" for i in range(len(compare.suggestions))
+    )
+    remix = functools.partial(on.begin_synthesis, kind="remix")
+    for order, begin in (
+        (prompts.synthesize.click, on.begin_synthesis),
+        (prompts.canvas.remix, remix),
+    ):
+        made = order(**does(begin, over), inputs=[prompts.canvas, session], **_AT_ONCE).then(
+            **does(on.synthesize, f"{over} {shown} inbox {suggestion_slots}"),
+            inputs=[session, prompts.mix, prompts.seed],
+            **_ENGINE,
+            **_QUIET,
+        )
+        made.failure(**does(on.run_broke, over), inputs=session, **_AT_ONCE)
+        made.success(**does(on.check, measured), inputs=session, **_ENGINE, **_QUIET).then(
+            **does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET
+        )
+    prompts.stop.click(**does(on.stop_run, over), inputs=session, **_AT_ONCE)
+
+    # Refine on the same prompts, then measure again; Undo goes back.
+    bar.refine.click(**does(on.open_refine, "refine_box"), **_AT_ONCE)
+    refine.later.click(**does(on.close_refine, "refine_box"), **_AT_ONCE)
+    refined = refine.start.click(
+        **does(on.begin_refine, over), inputs=[session, refine.labels], **_AT_ONCE
+    ).then(**does(on.refine, f"{over} {shown}"), inputs=session, **_REFINE, **_QUIET)
+    refined.failure(**does(on.run_broke, over), inputs=session, **_AT_ONCE)
+    refined.success(**does(on.check, measured), inputs=session, **_ENGINE, **_QUIET).then(
+        **does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET
+    )
+    refine.stop.click(**does(on.stop_run, over), inputs=session, **_AT_ONCE)
+    bar.undo.click(**does(on.undo, shown), inputs=session, **_AT_ONCE).then(
+        **does(on.check, measured), inputs=session, **_ENGINE, **_QUIET
+    ).then(**does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET)
+    checks.prove.click(
+        **does(on.prove, "proof prove download"), inputs=session, **_ENGINE, **_QUIET
+    ).then(**does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET)
+
+    bar.shelf.input(**does(on.choose, shown), inputs=[session, bar.shelf], **_AT_ONCE).then(
+        **does(on.check, measured), inputs=session, **_ENGINE, **_QUIET
+    ).then(**does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET)
+
+    # Strength: scaled at once, verified again before it is offered.
+    bar.strength.change(
+        **does(on.set_strength, "adapter_facts download"),
+        inputs=[session, bar.strength],
+        trigger_mode="always_last",
+        **_AT_ONCE,
+    ).then(**does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET)
+
+    # Chat: one batch, both panes.
+    panes = "left_pane right_pane"
+    state = f"send stop_chat again vote_row {panes}"
+    kept = "keep_row keep_markdown keep_json keep_votes"
+    questions = [compare.box, compare.mode, session]
+    asked = [
+        ask(**does(on.ask, f"box {state}"), inputs=questions, **_AT_ONCE)
+        for ask in (compare.send.click, compare.box.submit)
+    ]
+    places: tuple[tuple[Any, Place | None], ...] = (
+        (compare.again.click, None),
+        (compare.left.retry, "left"),
+        (compare.right.retry, "right"),
+    )
+    for again, place in places:
+        ask_again = functools.partial(on.ask_again, place=place)
+        asked.append(again(**does(ask_again, state), inputs=session, **_AT_ONCE))
+    for order in asked:
+        answered = order.then(
+            **does(on.answer, f"{state} {kept}"),
+            inputs=[session, *compare.settings],
+            **_ENGINE,
+            **_QUIET,
+        )
+        answered.failure(**does(on.chat_broke, state), inputs=session, **_AT_ONCE)
+    compare.stop.click(**does(on.stop_chat, state), inputs=session, **_AT_ONCE)
+    compare.clear.click(
+        **does(on.clear_chat, f"{state} votes keep_row"), inputs=session, **_AT_ONCE
+    )
+    compare.left.edit(**does(on.edit, f"box mode {state}"), inputs=session, **_AT_ONCE)
+    for control, handler, names in (
+        (compare.beside, on.stand_beside, panes),
+        (compare.differences, on.mark_differences, panes),
+        (compare.blind, on.go_blind, f"{state} strength beside checks votes"),
+    ):
+        control.input(**does(handler, names), inputs=[session, control], **_AT_ONCE)
+    for name, button in zip(text.VOTES, compare.votes, strict=True):
+        vote = functools.partial(on.vote, name)
+        button.click(**does(vote, f"{state} votes {kept}"), inputs=session, **_AT_ONCE)
+    for index, button in enumerate(compare.suggestions):
+        suggest = functools.partial(on.suggest, index)
+        button.click(**does(suggest, "box"), inputs=session, **_AT_ONCE)
 
 
 def _by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callable[..., Any]:

@@ -5,6 +5,7 @@ visitor arranged, and answers travel back through the `Inbox`. So no answer can 
 """
 
 import math
+import re
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from pydantic import Field
 from dnd_engine.asset_files import asset_path
 from dnd_engine.config import PromptLimits
 from dnd_engine.prompts import SUFFIXES, Split, one_line
+from ui.text import ENGLISH, Text
 
 __all__ = ["Arrangement", "CanvasBucket", "CanvasCard", "CanvasData", "Inbox", "PromptCanvas"]
 
@@ -102,17 +104,28 @@ class PromptCanvas(gr.HTML, metaclass=_WithoutStub):
 
     data_model = CanvasData
 
-    def __init__(self, value: Any = None, *, limits: PromptLimits | None = None, **kwargs: Any):
+    def __init__(
+        self,
+        value: Any = None,
+        *,
+        text: Text = ENGLISH,
+        limits: PromptLimits | None = None,
+        **kwargs: Any,
+    ):
+        self._text = text
         if limits is not None:
             kwargs["limits"] = {
                 "suffixes": list(SUFFIXES),
                 "max_file_bytes": limits.max_file_bytes,
                 "max_files": limits.max_files,
             }
+        # To the browser by name; it counts things and writes numbers as the page's language does.
+        words = {**text.CANVAS, "things": text.THINGS, "code": text.CODE}
         sortable = asset_path("vendor", "Sortable-1.15.7.min.js").read_text(encoding="utf-8")
         super().__init__(
             value=value,
-            html_template=asset_path("canvas.html").read_text(encoding="utf-8"),
+            html_template=_in_words(asset_path("canvas.html").read_text(encoding="utf-8"), text),
+            words=words,
             js_on_load=asset_path("canvas.js").read_text(encoding="utf-8"),
             # Inline, so that the page asks nobody for it.
             head=f"<script>{sortable}</script>",
@@ -129,7 +142,7 @@ class PromptCanvas(gr.HTML, metaclass=_WithoutStub):
         if payload is None:
             return Arrangement()
         if len(payload.buckets) > _MAX_PARTS or len(payload.cards) > _MAX_PARTS:
-            raise gr.Error("This canvas holds more than it can. Reload the page.")
+            raise gr.Error(self._text.CANVAS_FULL)
         cards = {
             card.id: CanvasCard(
                 id=card.id,
@@ -143,7 +156,7 @@ class PromptCanvas(gr.HTML, metaclass=_WithoutStub):
         return Arrangement(
             tuple(
                 CanvasBucket(
-                    name=one_line(bucket.name)[:60] or "Unnamed",
+                    name=one_line(bucket.name)[:60] or self._text.UNNAMED,
                     weight=bucket.weight if math.isfinite(bucket.weight) else 0.0,
                     # A card is in one bucket; `pop` keeps a made-up value from doubling it.
                     cards=tuple(cards.pop(key) for key in bucket.cards if key in cards),
@@ -169,6 +182,11 @@ class PromptCanvas(gr.HTML, metaclass=_WithoutStub):
     def api_info(self) -> dict[str, Any]:
         """Describe the value."""
         return CanvasData.model_json_schema()
+
+
+def _in_words(template: str, text: Text) -> str:
+    """Put the page's words where a template names them, as [[name]]."""
+    return re.sub(r"\[\[(\w+)\]\]", lambda name: text.CANVAS[name[1]], template)
 
 
 class ExampleFile(GradioModel):

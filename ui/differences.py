@@ -3,8 +3,8 @@
 import difflib
 import re
 
-from ui import text
 from ui.markup import esc
+from ui.text import Text
 
 __all__ = ["marked"]
 
@@ -13,7 +13,7 @@ _LEAST_SHARED = 0.3
 """Share of words in common below which marks would cover everything and say nothing."""
 
 
-def marked(mine: str, other: str) -> str:
+def marked(text: Text, mine: str, other: str) -> str:
     """Escape an answer, with the words marked that the other lacks.
 
     Where hardly a word is shared, only the first one that differs is marked: the fork.

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from dnd_engine.asset_files import asset_path
 from dnd_engine.config import EngineConfig, PromptLimits
 from ui.build import build_ui
 from ui.engine_handle import EngineHandle
+from ui.language import LanguageSwitch
 from ui.theme import make_theme
 
 __all__ = ["launch_options", "serve"]
@@ -30,6 +32,7 @@ def launch_options(limits: PromptLimits) -> dict[str, Any]:
         "ssr_mode": False,
         "mcp_server": False,
         "pwa": False,
+        "app_kwargs": {"middleware": [Middleware(LanguageSwitch)]},
     }
 
 

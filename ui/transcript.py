@@ -5,18 +5,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ui import text
 from ui.state import Answer, Turn
+from ui.text import Text
 
 __all__ = ["NAMES", "write_transcript"]
 
 NAMES = ("conversation.md", "conversation.json", "votes.jsonl")
 
 
-def write_transcript(turns: Sequence[Turn], folder: Path) -> tuple[Path, Path, Path | None]:
+def write_transcript(
+    text: Text, turns: Sequence[Turn], folder: Path
+) -> tuple[Path, Path, Path | None]:
     """Write what was asked, answered and voted.
 
     Args:
+        text: The words of the page.
         turns: The conversation; those without an answer are left out.
         folder: Where the files go; they replace earlier ones.
 
@@ -25,7 +28,7 @@ def write_transcript(turns: Sequence[Turn], folder: Path) -> tuple[Path, Path, P
     """
     kept = [turn for turn in turns if any(side.reply for side in turn.sides.values())]
     markdown, whole, votes = (folder / name for name in NAMES)
-    markdown.write_text("\n".join(map(_markdown, kept)), encoding="utf-8")
+    markdown.write_text("\n".join(_markdown(text, turn) for turn in kept), encoding="utf-8")
     rows = [_row(turn) for turn in kept]
     whole.write_text(json.dumps(rows, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     voted = [row for row in rows if row["vote"]]
@@ -59,7 +62,7 @@ def _side(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _markdown(turn: Turn) -> str:
+def _markdown(text: Text, turn: Turn) -> str:
     parts = [f"## {text.TRANSCRIPT_QUESTION}\n\n{_quoted(turn.question)}\n"]
     if turn.mode != "written":
         parts.append(f"{text.ASK_MODE}: {text.ASK_MODES[turn.mode].lower()}.\n")

@@ -14,7 +14,6 @@ from dnd_engine.config import PromptLimits
 from dnd_engine.errors import AssetError
 from tests.ui.fake_engine import Agreement, FakeEngine, Inspection, Outlook, slow_load
 from tests.ui.reports import SHA, report
-from ui import text
 from ui.canvas import Arrangement, CanvasBucket
 from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers, Updates
@@ -23,6 +22,7 @@ from ui.panels.checks import checks_html, norms_html, warning_html
 from ui.panels.report import Group, card_markdown, groups, report_html
 from ui.panels.stages import Stages
 from ui.state import Session, SessionFiles
+from ui.text import ENGLISH
 
 Arrange = Callable[..., Arrangement]
 RequestOf = Callable[[str], gr.Request]
@@ -294,7 +294,7 @@ def test_a_failed_load_is_told_and_tried_again(files: SessionFiles, tmp_path: Pa
         return engine
 
     handle = EngineHandle(load)
-    on = Handlers(handle, PromptLimits(), files, tmp_path)
+    on = Handlers(ENGLISH, handle, PromptLimits(), files, tmp_path)
     handle.start()
     with pytest.raises(AssetError, match="No network"):
         handle.wait(5)
@@ -321,7 +321,7 @@ def test_synthesis_waits_for_the_engine_with_progress(
     files: SessionFiles, tmp_path: Path, arrange: Arrange, request_of: RequestOf
 ) -> None:
     handle = EngineHandle(slow_load(FakeEngine(stage_seconds=0), 0.6))
-    on = Handlers(handle, PromptLimits(), files, tmp_path)
+    on = Handlers(ENGLISH, handle, PromptLimits(), files, tmp_path)
     session = Session()
     arrangement = arrange(SQL={"a.txt": "one\n"})
     on.update_prompts(arrangement, session, request_of("s"))
@@ -348,7 +348,7 @@ def test_only_the_thread_of_the_handle_loads_the_engine() -> None:
 
 def test_stages_draw_real_times_on_one_clock() -> None:
     now = [0.0]
-    stages = Stages(keys=("read", "encode"), clock=lambda: now[0])
+    stages = Stages(ENGLISH, keys=("read", "encode"), clock=lambda: now[0])
     stages.enter("read")
     now[0] = 0.5
     stages.enter("encode")
@@ -363,9 +363,9 @@ def test_stages_draw_real_times_on_one_clock() -> None:
 
 
 def test_checks_never_tick_what_was_not_measured() -> None:
-    assert "dnd-icon-check" not in checks_html("failed", message="out of memory")
-    assert "Could not be measured" in checks_html("failed", message="out of memory")
-    assert norms_html({}) == ""
+    assert "dnd-icon-check" not in checks_html(ENGLISH, "failed", message="out of memory")
+    assert "Could not be measured" in checks_html(ENGLISH, "failed", message="out of memory")
+    assert norms_html(ENGLISH, {}) == ""
 
 
 GAINED, IDLE = Outlook(), Outlook(44, 0.02, -0.01, 0.05)
@@ -387,28 +387,28 @@ def test_checks_tell_whether_the_instruction_is_carried_and_doubt_with_reason(
     agreement: Agreement, outlook: Outlook | None, title: str, doubt: bool
 ) -> None:
     found = Inspection(0.4, {}, (), 16, agreement, outlook)
-    html = checks_html("done", found)  # type: ignore[arg-type]
+    html = checks_html(ENGLISH, "done", found)  # type: ignore[arg-type]
     assert f"<b>{title}</b>" in html
     assert f"{agreement.same}/{agreement.num_prompts}" in html
     assert ("is-doubt" in html) == doubt
-    assert ("does not carry your instruction" in warning_html(found)) == doubt  # type: ignore[arg-type]
+    assert ("does not carry your instruction" in warning_html(ENGLISH, found)) == doubt  # type: ignore[arg-type]
 
 
 def test_few_prompts_earn_no_tick() -> None:
     found = Inspection(None, {}, (), 3, Agreement(3, 3))
-    assert "dnd-icon-check" not in checks_html("done", found)  # type: ignore[arg-type]
+    assert "dnd-icon-check" not in checks_html(ENGLISH, "done", found)  # type: ignore[arg-type]
 
 
 def test_checks_tell_what_agreement_was_worth_on_unseen_tasks_where_that_is_known() -> None:
     known = Inspection(0.4, {}, (), 16, Agreement(8), GAINED)
-    html = checks_html("done", known)  # type: ignore[arg-type]
+    html = checks_html(ENGLISH, "done", known)  # type: ignore[arg-type]
     assert "On 12 unseen tasks with about as much agreement" in html
     assert "changed the score by +0.43 (+0.22 to +0.61) without the instruction" in html
     assert "Rank correlation of agreement and gain: +0.57." in html
-    unknown = checks_html("done", replace(known, outlook=None))  # type: ignore[arg-type]
+    unknown = checks_html(ENGLISH, "done", replace(known, outlook=None))  # type: ignore[arg-type]
     assert "unseen task" not in unknown
     unranked = replace(known, outlook=Outlook(rank_correlation=None))
-    assert "Rank" not in checks_html("done", unranked)  # type: ignore[arg-type]
+    assert "Rank" not in checks_html(ENGLISH, "done", unranked)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -418,22 +418,22 @@ def test_an_adapter_is_called_too_strong_beside_examined_ones_or_a_plain_bound(
     effect: float, strongest: float | None, told: bool
 ) -> None:
     found = Inspection(effect, {}, (), 16, Agreement(8), None, strongest)
-    assert ("unusually much" in checks_html("done", found)) == told  # type: ignore[arg-type]
-    assert warning_html(found) == ""  # type: ignore[arg-type]
+    assert ("unusually much" in checks_html(ENGLISH, "done", found)) == told  # type: ignore[arg-type]
+    assert warning_html(ENGLISH, found) == ""  # type: ignore[arg-type]
 
 
 def test_prompts_without_an_instruction_are_told_so_and_cast_no_doubt() -> None:
     found = Inspection(0.4, {}, (), 16)
-    assert "No instruction to leave out" in checks_html("done", found)  # type: ignore[arg-type]
-    assert warning_html(found) == ""  # type: ignore[arg-type]
+    assert "No instruction to leave out" in checks_html(ENGLISH, "done", found)  # type: ignore[arg-type]
+    assert warning_html(ENGLISH, found) == ""  # type: ignore[arg-type]
 
 
 def test_a_refined_adapter_is_not_praised_for_what_it_was_taught() -> None:
     found = Inspection(0.4, {}, (), 16)
-    html = checks_html("done", found, refined=True)  # type: ignore[arg-type]
+    html = checks_html(ENGLISH, "done", found, refined=True)  # type: ignore[arg-type]
     assert "Refined on your prompts" in html
     assert "instruction to leave out" not in html
-    assert warning_html(found, refined=True) == ""  # type: ignore[arg-type]
+    assert warning_html(ENGLISH, found, refined=True) == ""  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("changes", [{}, {"failures": []}], ids=["some shown", "none shown"])
@@ -442,13 +442,13 @@ def test_wrong_answers_that_are_left_out_are_counted_and_not_called_none(
 ) -> None:
     def drawn(**more: Any) -> str:
         made = {**report("heldout"), **changes, **more}
-        return report_html(made, Group("heldout", ""), "score", SHA)
+        return report_html(ENGLISH, made, Group("heldout", ""), "score", SHA)
 
     told = "4 on data that is not ours left out"
     assert told not in drawn()
     assert told in drawn(failures_left_out=4)
-    assert (text.REPORT_FAILURES_ELSEWHERE in drawn(failures_left_out=4)) == bool(changes)
-    assert text.REPORT_NO_FAILURES not in drawn(failures_left_out=4)
+    assert (ENGLISH.REPORT_FAILURES_ELSEWHERE in drawn(failures_left_out=4)) == bool(changes)
+    assert ENGLISH.REPORT_NO_FAILURES not in drawn(failures_left_out=4)
 
 
 def test_the_report_card_has_its_front_matter_cut_off() -> None:
@@ -463,13 +463,13 @@ def test_every_split_and_every_part_of_it_can_be_chosen_the_harder_first() -> No
         "train/",
         "train/primitive",
     ]
-    assert [g.label for g in found][:2] == ["Unseen tasks", "New operation"]
-    assert found[3].label == "Seen in training: new operation"
+    assert [g.label(ENGLISH) for g in found][:2] == ["Unseen tasks", "New operation"]
+    assert found[3].label(ENGLISH) == "Seen in training: New operation"
 
 
 def test_a_report_is_drawn_with_every_row_and_its_words_escaped() -> None:
-    html = report_html(report(), Group("heldout", ""), "score", SHA)
-    for words in (*list(text.REPORT_ROWS.values())[:5], "Own LoRA, trained on labels"):
+    html = report_html(ENGLISH, report(), Group("heldout", ""), "score", SHA)
+    for words in (*list(ENGLISH.REPORT_ROWS.values())[:5], "Own LoRA, trained on labels"):
         assert esc(words) in html
     assert "17%</b> bare" in html
     assert "the prompts carry the task" in html
@@ -479,7 +479,7 @@ def test_a_report_is_drawn_with_every_row_and_its_words_escaped() -> None:
 
 
 def test_losses_are_drawn_on_an_axis_that_holds_them_all() -> None:
-    html = report_html(report(), Group("heldout", "primitive"), "nll", SHA)
+    html = report_html(ENGLISH, report(), Group("heldout", "primitive"), "nll", SHA)
     assert "left:100.0%" in html
     assert "the prompts carry" not in html
 
@@ -493,7 +493,7 @@ def test_losses_are_drawn_on_an_axis_that_holds_them_all() -> None:
     ],
 )
 def test_a_report_that_is_not_sound_says_so(change: dict[str, Any], words: str) -> None:
-    assert words in report_html(report() | change, Group("heldout", ""), "score", SHA)
+    assert words in report_html(ENGLISH, report() | change, Group("heldout", ""), "score", SHA)
 
 
 def test_a_proof_is_shown_and_goes_onto_the_card_of_a_new_zip(

@@ -10,13 +10,13 @@ import gradio as gr
 from dnd_engine.buckets import Bucket
 from dnd_engine.config import EFFECT_PROMPTS
 from dnd_engine.errors import DndError
-from ui import text
 from ui.handlers.base import HandlerBase, Updates, told
 from ui.markup import esc, icon
 from ui.panels.checks import checks_html, norms_html, proof_html, warning_html
 from ui.panels.compare import head_html
 from ui.spaces import gpu
 from ui.state import Made, Session
+from ui.text import Text
 
 if TYPE_CHECKING:
     from dnd_engine.adapter import Adapter
@@ -43,10 +43,10 @@ class AdapterHandlers(HandlerBase):
         try:
             made.inspection = self._inspect(made.original, _some_prompts(made.buckets))
         except DndError as error:
-            updates: Updates = {"checks": checks_html("failed", message=str(error))}
+            updates: Updates = {"checks": checks_html(self._text, "failed", message=str(error))}
         else:
             self._put_on_card(made)
-            updates = {**_checked(made), "download": _download(made)}
+            updates = {**_checked(self._text, made), "download": _download(self._text, made)}
         return updates if session.made is made else {}
 
     def prove(self, session: Session) -> Iterator[Updates]:
@@ -60,18 +60,19 @@ class AdapterHandlers(HandlerBase):
                 if session.made is not made:
                     return
                 if kind == "progress":
-                    running = f"{text.PROOF_STEPS[what.stage]} {what.detail.lower()}"
-                    yield {"proof": proof_html(None, running=running)}
+                    doing, detail = self._text.PROOF_STEPS[what.stage], self._text.step(what.detail)
+                    running = f"{doing}: {detail.lower()}" if detail else f"{doing} …"
+                    yield {"proof": proof_html(self._text, None, running=running)}
                 else:
                     made.proof = what
         except DndError as error:
-            updates["proof"] = proof_html(None, failed=str(error))
+            updates["proof"] = proof_html(self._text, None, failed=str(error))
         else:
             self._put_on_card(made)
-            updates["proof"] = proof_html(made.proof, done=True)
-            updates["download"] = _download(made)
+            updates["proof"] = proof_html(self._text, made.proof, done=True)
+            updates["download"] = _download(self._text, made)
         if session.made is made:
-            yield {**updates, "prove": gr.Button(text.PROOF_AGAIN)}
+            yield {**updates, "prove": gr.Button(self._text.PROOF_AGAIN)}
 
     def _put_on_card(self, made: Made) -> None:
         """Put what was measured on the adapter's card; its zip is due to be written anew."""
@@ -99,7 +100,7 @@ class AdapterHandlers(HandlerBase):
             return {}
         made.adapter = made.original.with_strength(float(strength))
         made.archive = None
-        return {"adapter_facts": self._facts(session), "download": _download(made)}
+        return {"adapter_facts": self._facts(session), "download": _download(self._text, made)}
 
     def prepare_download(self, session: Session, request: gr.Request) -> Updates:
         """Write and verify the zip of the adapter at its present strength."""
@@ -112,13 +113,13 @@ class AdapterHandlers(HandlerBase):
             archive = self._save(wanted, self._archive_path(wanted, request.session_hash or ""))
         except DndError as error:
             return {
-                "download": gr.DownloadButton(text.DOWNLOAD_FAILED, interactive=False),
+                "download": gr.DownloadButton(self._text.DOWNLOAD_FAILED, interactive=False),
                 "warning": _error_notice(str(error)),
             }
         if made.adapter is not wanted:
             return {}  # the slider moved on; its own event follows
         made.archive = archive
-        return {"download": _download(made)} if session.made is made else {}
+        return {"download": _download(self._text, made)} if session.made is made else {}
 
     def _show(self, session: Session) -> Updates:
         """Draw the adapter of the visit with all that is known of it."""
@@ -129,12 +130,13 @@ class AdapterHandlers(HandlerBase):
             "adapter_box": gr.Row(visible=True),
             "adapter_facts": self._facts(session),
             "strength": made.adapter.strength,
-            "download": _download(made),
+            "download": _download(self._text, made),
             "undo": gr.Button(visible=made.before is not None, interactive=True),
-            "norms": norms_html(made.norms),
-            "compare_head": head_html(has_adapter=True),
-            "shelf": _chooser(session.shelf, made.key, visible=len(session.shelf) > 1),
+            "norms": norms_html(self._text, made.norms),
+            "compare_head": head_html(self._text, has_adapter=True),
+            "shelf": _chooser(self._text, session.shelf, made.key, visible=len(session.shelf) > 1),
             "beside": _chooser(
+                self._text,
                 [one for one in session.shelf if one.key != made.key],
                 session.beside.key if session.beside else "",
                 visible=len(session.shelf) > 1,
@@ -144,7 +146,7 @@ class AdapterHandlers(HandlerBase):
             "blind": gr.Checkbox(visible=True),
             "refine_box": gr.Row(visible=False),
             **self._panes(session),
-            **_checked(made),
+            **_checked(self._text, made),
         }
 
     def _finish_check(self, made: Made, session_hash: str) -> Iterator[None]:
@@ -171,7 +173,7 @@ class AdapterHandlers(HandlerBase):
 
 
 def _chooser(
-    shelf: Sequence[Made], value: str, *, visible: bool, base: bool = False
+    text: Text, shelf: Sequence[Made], value: str, *, visible: bool, base: bool = False
 ) -> gr.Dropdown:
     """Offer the adapters of a visit, the newest first."""
     choices = [(f"{made.adapter.name} {made.key[:8]}", made.key) for made in reversed(shelf)]
@@ -180,19 +182,19 @@ def _chooser(
     return gr.Dropdown(choices=choices, value=value, visible=visible)
 
 
-def _checked(made: Made) -> Updates:
+def _checked(text: Text, made: Made) -> Updates:
     """Draw what was measured; a doubtful adapter comes with the offer to refine it."""
     proof: Updates = {
         "proof_box": gr.Column(visible=made.inspection is not None and not made.refined),
-        "proof": proof_html(made.proof),
+        "proof": proof_html(text, made.proof),
         "prove": gr.Button(text.PROOF_RUN if made.proof is None else text.PROOF_AGAIN),
     }
     if made.inspection is None:
-        return {"checks": checks_html("running"), "warning": "", **proof}
-    warning = warning_html(made.inspection, refined=made.refined)
+        return {"checks": checks_html(text, "running"), "warning": "", **proof}
+    warning = warning_html(text, made.inspection, refined=made.refined)
     updates: Updates = {
         **proof,
-        "checks": checks_html("done", made.inspection, refined=made.refined),
+        "checks": checks_html(text, "done", made.inspection, refined=made.refined),
         "warning": warning,
     }
     if warning and not made.refined:
@@ -200,10 +202,10 @@ def _checked(made: Made) -> Updates:
     return updates
 
 
-def _download(made: Made) -> gr.DownloadButton:
+def _download(text: Text, made: Made) -> gr.DownloadButton:
     if made.archive is None:
         return gr.DownloadButton(text.PREPARING, value=None, interactive=False)
-    doubtful = made.inspection and warning_html(made.inspection, refined=made.refined)
+    doubtful = made.inspection and warning_html(text, made.inspection, refined=made.refined)
     return gr.DownloadButton(
         text.DOWNLOAD_ANYWAY if doubtful else text.DOWNLOAD,
         value=str(made.archive),

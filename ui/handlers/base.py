@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from dnd_engine.buckets import Bucket
 from dnd_engine.config import PromptLimits
 from dnd_engine.errors import DndError
-from ui import text
 from ui.canvas import Arrangement
 from ui.engine_handle import EngineHandle
 from ui.panels.adapter_bar import adapter_html
 from ui.panels.compare import View, pane_html
 from ui.state import Session, SessionFiles
+from ui.text import Text
 
 if TYPE_CHECKING:
     from dnd_engine.engine import Engine
@@ -41,6 +41,7 @@ class HandlerBase:
     """What handlers work with.
 
     Args:
+        text: The words of the page.
         handle: Of the engine, ready or not.
         limits: What files may amount to.
         files: Where visits keep their files.
@@ -48,8 +49,14 @@ class HandlerBase:
     """
 
     def __init__(
-        self, handle: EngineHandle, limits: PromptLimits, files: SessionFiles, cache: Path
+        self,
+        text: Text,
+        handle: EngineHandle,
+        limits: PromptLimits,
+        files: SessionFiles,
+        cache: Path,
     ) -> None:
+        self._text = text
         self._handle = handle
         self._limits = limits
         self._files = files
@@ -75,7 +82,7 @@ class HandlerBase:
         assert made is not None
         stale = bool(session.arrangement) and session.arrangement != made.made_from
         num_files = sum(len(bucket.files) for bucket in made.buckets)
-        return adapter_html(made.adapter, made.norms, stale=stale, num_files=num_files)
+        return adapter_html(self._text, made.adapter, made.norms, stale=stale, num_files=num_files)
 
     def _panes(self, session: Session) -> Updates:
         engine = self._handle.engine
@@ -89,14 +96,14 @@ class HandlerBase:
             blind=session.blind,
         )
         return {
-            "left_pane": pane_html(session.turns, "left", view),
-            "right_pane": pane_html(session.turns, "right", view),
+            "left_pane": pane_html(self._text, session.turns, "left", view),
+            "right_pane": pane_html(self._text, session.turns, "right", view),
         }
 
     def _ready_engine(self) -> "Engine":
         engine = self._handle.engine
         if engine is None:
-            raise DndError("The engine is not loaded.")
+            raise DndError(self._text.NOT_LOADED)
         return engine
 
 
@@ -113,12 +120,14 @@ def told(steps: Generator[Any, None, Any]) -> Iterator[tuple[str, Any]]:
         steps.close()
 
 
-def used_words(buckets: Sequence[Bucket], num_unused: int) -> str:
+def used_words(text: Text, buckets: Sequence[Bucket], num_unused: int) -> str:
     """Say what Synthesize would use, and that some files are left out."""
     files = text.count(sum(len(bucket.files) for bucket in buckets), "file")
     prompts = text.count(sum(bucket.num_prompts for bucket in buckets), "prompt")
-    unused = f"; {text.count(num_unused, 'file')} not used" if num_unused else ""
-    return f"{files}, {prompts}{unused}"
+    used = text.fill(text.USED, files=files, prompts=prompts)
+    if num_unused:
+        used = text.fill(text.USED_NOT, used=used, files=text.count(num_unused, "file"))
+    return used
 
 
 def fingerprint(buckets: Sequence[Bucket]) -> str:

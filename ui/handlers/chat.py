@@ -10,7 +10,6 @@ import gradio as gr
 
 from dnd_engine.config import Sampling
 from dnd_engine.errors import DndError
-from ui import text
 from ui.handlers.base import TICK_SECONDS, HandlerBase, Updates, bare
 from ui.panels.header import progress_words
 from ui.panels.votes import votes_html
@@ -98,7 +97,7 @@ class ChatHandlers(HandlerBase):
                 if stop.is_set():
                     break
                 self._handle.start()
-                turn.waiting = progress_words(self._handle.snapshot())
+                turn.waiting = progress_words(self._text, self._handle.snapshot())
                 yield self._panes(session)
             if not stop.is_set():
                 times = max(turn.sides[place].times for place in places)
@@ -143,14 +142,14 @@ class ChatHandlers(HandlerBase):
         return {
             **self._panes(session),
             **_idle(session),
-            "votes": votes_html([]),
+            "votes": votes_html(self._text, []),
             "keep_row": gr.Row(visible=False),
         }
 
     def chat_broke(self, session: Session) -> Updates:
         """Put the buttons back after an error nobody foresaw."""
         if session.turns and not session.turns[-1].finished:
-            session.turns[-1].error = text.BROKE
+            session.turns[-1].error = self._text.BROKE
             session.turns[-1].running = frozenset()
         return {**self._panes(session), **_idle(session)}
 
@@ -179,7 +178,7 @@ class ChatHandlers(HandlerBase):
             "strength": gr.Slider(interactive=not on),
             "beside": gr.Dropdown(interactive=not on),
             "checks": gr.HTML(visible=not on),
-            "votes": gr.HTML(votes_html(session.turns), visible=on),
+            "votes": gr.HTML(votes_html(self._text, session.turns), visible=on),
         }
 
     def vote(self, chosen: str, session: Session, request: gr.Request) -> Updates:
@@ -194,7 +193,7 @@ class ChatHandlers(HandlerBase):
         return {
             **self._panes(session),
             **_idle(session),
-            "votes": votes_html(session.turns),
+            "votes": votes_html(self._text, session.turns),
             **self._keep(session, request.session_hash or ""),
         }
 
@@ -206,14 +205,15 @@ class ChatHandlers(HandlerBase):
 
     def _label(self, made: Made | None) -> str:
         if made is not None:
-            return f"{made.adapter.sha256[:8]} {text.TIMES} {made.adapter.strength:.2f}"
+            return f"{made.adapter.sha256[:8]} {self._text.TIMES} {made.adapter.strength:.2f}"
         engine = self._handle.engine
-        return f"base {engine.info.base_sha256[:6]}" if engine else "base"
+        name = self._text.BASE_LABEL
+        return f"{name} {engine.info.base_sha256[:6]}" if engine else name
 
     def _keep(self, session: Session, session_hash: str) -> Updates:
         """Write the conversation anew, for whoever wants to keep it."""
         folder = self._files.folder(session_hash)
-        markdown, whole, votes = write_transcript(session.turns, folder)
+        markdown, whole, votes = write_transcript(self._text, session.turns, folder)
         return {
             "keep_row": gr.Row(visible=True),
             "keep_markdown": gr.DownloadButton(value=str(markdown)),
@@ -254,7 +254,7 @@ class ChatHandlers(HandlerBase):
                     yield None
             for side in asked:
                 if (ended := self._label(side.made)) != side.label:
-                    side.label = f"{side.label} {text.CHANGED_TO} {ended}"
+                    side.label = f"{side.label} {self._text.CHANGED_TO} {ended}"
         finally:
             steps.close()
 

@@ -2,7 +2,6 @@
 
 import gradio as gr
 
-from ui import text
 from ui.handlers.base import HandlerBase, Updates
 from ui.panels.header import header_html, load_html
 from ui.panels.report import card_markdown, groups, report_html
@@ -23,9 +22,9 @@ class PageHandlers(HandlerBase):
         state = self._handle.snapshot()
         engine = self._handle.engine
         return {
-            "header": header_html(state, engine.info if engine else None),
+            "header": header_html(self._text, state, engine.info if engine else None),
             "load_box": gr.Row(visible=state.status != "ready"),
-            "load": load_html(state),
+            "load": load_html(self._text, state),
             "retry": gr.Button(visible=state.status == "failed"),
             "timer": gr.Timer(active=state.status in ("idle", "loading")),
             "left_pane": gr.skip() if engine is None else self._panes(Session())["left_pane"],
@@ -40,15 +39,20 @@ class PageHandlers(HandlerBase):
         """Show the generator's report card, when its tab opens."""
         engine = self._handle.engine
         if engine is None:
-            return {"report_controls": gr.Row(visible=False), "report_card": text.REPORT_LOADING}
+            return {
+                "report_controls": gr.Row(visible=False),
+                "report_card": self._text.REPORT_LOADING,
+            }
         found = groups(engine.reports)
         keys = [g.key for g in found]
         group = group if group in keys else next(iter(keys), None)
         return {
             "report_controls": gr.Row(visible=bool(found)),
-            "report_group": gr.Radio(choices=[(g.label, g.key) for g in found], value=group),
+            "report_group": gr.Radio(
+                choices=[(g.label(self._text), g.key) for g in found], value=group
+            ),
             "report_all": gr.Accordion(open=not found),
-            "report_card": card_markdown(engine.card) or text.REPORT_NONE,
+            "report_card": card_markdown(engine.card) or self._text.REPORT_NONE,
             **self.draw_report(group, metric),
         }
 
@@ -59,7 +63,8 @@ class PageHandlers(HandlerBase):
         if engine is None or not chosen:
             return {"report": ""}
         report = engine.reports[chosen[0].split]
-        return {"report": report_html(report, chosen[0], metric, engine.info.generator_sha256)}
+        sha256 = engine.info.generator_sha256
+        return {"report": report_html(self._text, report, chosen[0], metric, sha256)}
 
     def leave(self, request: gr.Request) -> None:
         """Remove the files of a visit that ended."""

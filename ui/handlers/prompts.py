@@ -13,11 +13,11 @@ from dnd_engine.buckets import check_buckets
 from dnd_engine.errors import BucketError, PromptFileError
 from dnd_engine.prompts import PromptFile, display_name, one_line, read_prompt_file
 from dnd_engine.shipped import Example
-from ui import text
 from ui.canvas import Arrangement, CanvasCard
 from ui.handlers.base import HandlerBase, Updates, bare, cut, fingerprint, used_words
 from ui.panels.prompts import hint_html
 from ui.state import Reading, Session
+from ui.text import Text
 
 __all__ = ["PromptHandlers"]
 
@@ -47,7 +47,7 @@ class PromptHandlers(HandlerBase):
         if told:
             updates["inbox"] = {
                 "op": "readings",
-                "readings": {key: _reading_info(session.readings[key]) for key in told},
+                "readings": {key: _reading_info(self._text, session.readings[key]) for key in told},
             }
         if session.made is not None:
             updates["adapter_facts"] = self._facts(session)
@@ -56,17 +56,14 @@ class PromptHandlers(HandlerBase):
     def _read(
         self, card: CanvasCard, before: Reading | None, session: Session, session_hash: str
     ) -> Reading:
-        name = display_name(card.name)
+        text, name = self._text, display_name(card.name)
         copy = before.copy if before else None
         try:
             if copy is None:
                 if len(session.readings) >= _MAX_READINGS:
-                    raise PromptFileError(
-                        f"{name}: this visit has read {_MAX_READINGS} files, which is the most. "
-                        "Reload the page to begin anew."
-                    )
+                    raise PromptFileError(text.fill(text.VISIT_FULL, number=_MAX_READINGS))
                 if card.upload is None or not card.upload.is_file():
-                    raise PromptFileError(f"{name}: the upload is gone. Drop the file again.")
+                    raise PromptFileError(text.UPLOAD_GONE)
                 # The visit's own copy: uploads are shared by content and swept by age.
                 copy = self._files.folder(session_hash) / f"prompts-{len(session.readings)}"
                 copy = copy.with_suffix(card.upload.suffix)
@@ -84,7 +81,8 @@ class PromptHandlers(HandlerBase):
         """Put the files of examples on the canvas."""
         sets = []
         for example in examples:
-            session.example_questions[example.bucket] = example.question
+            bucket = self._text.BUCKETS[example.bucket]
+            session.example_questions[bucket] = example.question
             files = []
             for name in example.files:
                 source = asset_path("examples", example.id, name)
@@ -94,11 +92,11 @@ class PromptHandlers(HandlerBase):
                 data = {"path": cached, "orig_name": name, "size": size}
                 files.append({"name": name, "size": size, "file": data})
             weight = example.weight if own_weights else 1.0
-            sets.append({"bucket": example.bucket, "weight": weight, "files": files})
+            sets.append({"bucket": bucket, "weight": weight, "files": files})
         return {"inbox": {"op": "load", "sets": sets}}
 
     def _readiness(self, arrangement: Arrangement, session: Session) -> Updates:
-        cards = arrangement.cards
+        text, cards = self._text, arrangement.cards
         buckets = self._buckets(arrangement, session)
         files = [file for bucket in buckets for file in bucket.files]
         ready = False
@@ -115,11 +113,11 @@ class PromptHandlers(HandlerBase):
                 hint = str(error)
             else:
                 ready = True
-                hint = used_words(used, len(cards) - len(files))
+                hint = used_words(text, used, len(cards) - len(files))
         return {"synthesize": gr.Button(interactive=ready), "hint": hint_html(hint)}
 
 
-def _reading_info(reading: Reading) -> dict[str, Any]:
+def _reading_info(text: Text, reading: Reading) -> dict[str, Any]:
     """Describe a reading to the canvas."""
     file = reading.file
     if file is None:
@@ -130,7 +128,7 @@ def _reading_info(reading: Reading) -> dict[str, Any]:
         "num_prompts": len(file.prompts),
         "notes": list(file.notes),
         "preview": _preview(file),
-        "question": _split_question(file, reading),
+        "question": _split_question(text, file, reading),
     }
 
 
@@ -139,13 +137,13 @@ def _preview(file: PromptFile) -> str:
     return cut(one_line(bare(file.prompts[0].text).replace("\n", " ")), 90)
 
 
-def _split_question(file: PromptFile, reading: Reading) -> str:
+def _split_question(text: Text, file: PromptFile, reading: Reading) -> str:
     """Ask, where a text file of several lines was read as one prompt."""
     if reading.split != "auto" or len(file.prompts) != 1 or "\n" not in file.prompts[0].text:
         return ""
     if reading.copy.suffix.lower() not in (".txt", ".md"):
         return ""
-    return "Read as one long prompt. Split by line instead?"
+    return text.SPLIT_QUESTION
 
 
 def _without_name(message: str, name: str) -> str:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from dnd_engine.errors import DndError
-from ui import text
 from ui.handlers.adapter import AdapterHandlers
 from ui.handlers.base import TICK_SECONDS, Updates
 from ui.state import Made, Run, RunKind, Session
@@ -40,7 +39,7 @@ class RunHandlers(AdapterHandlers):
         run = session.run
         if run is None:
             return {}
-        run.stages.finish("failed", text.BROKE)
+        run.stages.finish("failed", self._text.BROKE)
         return self._over(session, run)
 
     def _begin(self, session: Session, run: Run) -> Updates:
@@ -100,7 +99,7 @@ class RunHandlers(AdapterHandlers):
                 if kind == "result":
                     adapter = what
                 else:
-                    run.stages.enter(what.stage, what.detail, what.fraction)
+                    run.stages.enter(what.stage, self._text.step(what.detail), what.fraction)
             yield {"stages": run.stages.html()}
         if adapter is None or run.stop.is_set():
             raise Stopped

@@ -37,7 +37,7 @@ class SynthesisHandlers(RunHandlers):
         self, arrangement: Arrangement, session: Session, *, kind: RunKind = "synthesis"
     ) -> Updates:
         """Take the order for what lies on the canvas now; a remix has read it before."""
-        stages = Stages(("wait", "read", "encode", "decode", "check"), kind)
+        stages = Stages(self._text, ("wait", "read", "encode", "decode", "check"), kind)
         buckets = tuple(self._buckets(arrangement, session))
         return self._begin(session, Run(kind, stages, buckets))
 
@@ -71,7 +71,7 @@ class SynthesisHandlers(RunHandlers):
         stages.enter("read")
         yield {"stages": stages.html()}
         buckets = check_buckets(run.buckets, self._limits)
-        stages.enter("read", used_words(buckets, 0))
+        stages.enter("read", used_words(self._text, buckets, 0))
         if session.memory is None:
             session.memory = self._ready_engine().new_memory()
         steps = self._synthesis_steps(buckets, mix, seed, session.memory)
@@ -98,7 +98,7 @@ class SynthesisHandlers(RunHandlers):
             else:
                 stages.enter(
                     "download" if state.progress.stage == "download" else "load",
-                    state.progress.detail,
+                    self._text.step(state.progress.detail),
                     state.progress.fraction,
                 )
             yield {"stages": stages.html()}

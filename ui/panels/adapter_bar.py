@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from ui import text
 from ui.markup import esc, icon
 from ui.panels.checks import heat_levels
+from ui.text import Text
 
 if TYPE_CHECKING:
     from dnd_engine.adapter import Adapter
@@ -32,7 +32,7 @@ class AdapterBar:
     warning: gr.HTML
 
 
-def adapter_bar() -> AdapterBar:
+def adapter_bar(text: Text) -> AdapterBar:
     """Lay out the bar; hidden until there is an adapter."""
     with gr.Row(
         elem_id="dnd-adapter", elem_classes="dnd-panel", visible=False, equal_height=False
@@ -75,41 +75,45 @@ def adapter_bar() -> AdapterBar:
 
 
 def adapter_html(
-    adapter: "Adapter", norms: Mapping[str, Sequence[float]], *, stale: bool, num_files: int
+    text: Text,
+    adapter: "Adapter",
+    norms: Mapping[str, Sequence[float]],
+    *,
+    stale: bool,
+    num_files: int,
 ) -> str:
     """Draw what was made."""
     seconds = adapter.seconds.get("total", sum(adapter.seconds.values()))
-    made = f"made in {seconds:.2f} s"
+    made = text.fill(text.MADE_IN, seconds=seconds)
     if refined := adapter.provenance.get("refined"):
-        labels = " on labels" if refined["labels"] else ""
-        made += f", then {text.REFINED}{labels} in {adapter.seconds['refine']:.0f} s"
+        then = text.REFINED_ON_LABELS_IN if refined["labels"] else text.REFINED_IN
+        made += ", " + text.fill(then, seconds=adapter.seconds["refine"])
+    prompts, files = text.count(adapter.num_prompts, "prompt"), text.count(num_files, "file")
     facts = [
-        f"{text.count(adapter.num_prompts, 'prompt')} from {text.count(num_files, 'file')}",
+        text.fill(text.MADE_FROM, prompts=prompts, files=files),
         made,
-        f"rank {adapter.r}",
-        text.kilobytes(adapter.num_bytes),
-        f"{adapter.num_parameters:,} parameters",
+        text.fill(text.RANK, rank=adapter.r),
+        text.size(adapter.num_bytes),
+        text.count(adapter.num_parameters, "parameter"),
     ]
     notes = []
     if adapter.kept_energy is not None:
-        notes.append(
-            f"The sum was cut back to rank {adapter.r} and keeps "
-            f"{100 * adapter.kept_energy:.0f} % of the change."
-        )
+        notes.append(text.fill(text.CUT_BACK, rank=adapter.r, share=100 * adapter.kept_energy))
     if adapter.strength > 1.5:
         notes.append(text.STRENGTH_STRONG)
     if stale:
         notes.append(text.STALE)
     lines = "".join(f"<p class='dnd-note'>{icon('info')}{esc(note)}</p>" for note in notes)
+    whole_hash = text.fill(text.HASH, sha256=esc(adapter.sha256))
     return (
-        f"<div class='dnd-adapter'>{fingerprint(norms)}<div>"
+        f"<div class='dnd-adapter'>{fingerprint(text, norms)}<div>"
         f"<h2 class='dnd-heading'>{esc(adapter.name)} "
-        f"<code title='SHA-256 {esc(adapter.sha256)}'>{esc(adapter.sha256[:8])}</code></h2>"
+        f"<code title='{whole_hash}'>{esc(adapter.sha256[:8])}</code></h2>"
         f"<p class='dnd-facts'>{' · '.join(facts)}</p>{lines}</div></div>"
     )
 
 
-def fingerprint(norms: Mapping[str, Sequence[float]]) -> str:
+def fingerprint(text: Text, norms: Mapping[str, Sequence[float]]) -> str:
     """Draw the weight-change map small: how to tell one adapter from another at a glance."""
     rows = heat_levels(norms)
     if not rows:
@@ -122,6 +126,5 @@ def fingerprint(norms: Mapping[str, Sequence[float]]) -> str:
     )
     return (
         f'<svg class="dnd-fingerprint" viewBox="0 0 {4 * width} {4 * len(rows)}" '
-        f'preserveAspectRatio="none" role="img" aria-label="Fingerprint of the weight change">'
-        f"{cells}</svg>"
+        f'preserveAspectRatio="none" role="img" aria-label="{text.FINGERPRINT}">{cells}</svg>'
     )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import gradio as gr
 
 from dnd_engine.config import AGREEMENT_BANDS
-from ui import text
 from ui.markup import esc, icon
+from ui.text import Text
 
 if TYPE_CHECKING:
     from dnd_engine.agreement import Agreement
@@ -65,28 +65,28 @@ class ChecksPanel:
     prove: gr.Button
 
 
-def checks_panel() -> ChecksPanel:
+def checks_panel(text: Text) -> ChecksPanel:
     """Lay out the panel."""
-    view = gr.HTML(checks_html("none"), elem_id="dnd-checks", padding=False)
+    view = gr.HTML(checks_html(text, "none"), elem_id="dnd-checks", padding=False)
     with gr.Column(
         elem_id="dnd-proof", elem_classes="dnd-panel", visible=False, min_width=0
     ) as proof_box:
-        proof = gr.HTML(proof_html(None), padding=False, min_width=0)
+        proof = gr.HTML(proof_html(text, None), padding=False, min_width=0)
         prove = gr.Button(text.PROOF_RUN, size="md", min_width=0, elem_id="dnd-prove")
     return ChecksPanel(view=view, proof_box=proof_box, proof=proof, prove=prove)
 
 
-def verdicts(inspection: "Inspection", *, refined: bool = False) -> list[Verdict]:
+def verdicts(text: Text, inspection: "Inspection", *, refined: bool = False) -> list[Verdict]:
     """Judge an inspection, by what was examined where there is something."""
     found: list[Verdict] = []
     if (effect := inspection.effect) is not None:
         too_strong = STRONG if inspection.strongest is None else inspection.strongest
         if effect < NO_EFFECT:
-            found.append(Verdict("nothing", f"{effect:.2g}", "warn"))
+            found.append(Verdict("nothing", text.number(effect, ".2g"), "warn"))
         elif effect > too_strong:
-            found.append(Verdict("strongest", f"{effect:.2g}", "warn"))
+            found.append(Verdict("strongest", text.number(effect, ".2g"), "warn"))
         else:
-            found.append(Verdict("changes", f"{effect:.2g}", "check"))
+            found.append(Verdict("changes", text.number(effect, ".2g"), "check"))
     if refined:
         found.append(Verdict("refined", "", "info"))
     elif inspection.agreement is not None:
@@ -112,6 +112,7 @@ def _carrying(agreement: "Agreement", outlook: "Outlook | None") -> Verdict:
 
 
 def checks_html(
+    text: Text,
     state: Literal["none", "running", "failed", "done"],
     inspection: "Inspection | None" = None,
     message: str = "",
@@ -133,20 +134,20 @@ def checks_html(
             f"<span class='dnd-pre'>{esc(message)}</span></div></div>"
         )
     elif inspection is not None:
-        count = inspection.num_prompts
-        head = f"<span class='dnd-facts'>on {text.count(count, 'prompt')} of yours</span>"
-        body = _verdicts_html(inspection, refined)
-        body += _effect_html(inspection.effect)
-        body += _nearest_html(inspection)
+        prompts = text.count(inspection.num_prompts, "prompt")
+        head = f"<span class='dnd-facts'>{text.fill(text.CHECKS_ON, prompts=prompts)}</span>"
+        body = _verdicts_html(text, inspection, refined)
+        body += _effect_html(text, inspection.effect)
+        body += _nearest_html(text, inspection)
     return (
         f"<section class='dnd-panel dnd-checks' aria-live='polite'><div class='dnd-row'>"
         f"<h2 class='dnd-heading'>{text.CHECKS}</h2>{head}</div>{body}</section>"
     )
 
 
-def warning_html(inspection: "Inspection", *, refined: bool = False) -> str:
+def warning_html(text: Text, inspection: "Inspection", *, refined: bool = False) -> str:
     """Draw the warning about an adapter that is unlikely to help; empty if none is due."""
-    doubts = {v.name for v in verdicts(inspection, refined=refined) if v.doubt}
+    doubts = {v.name for v in verdicts(text, inspection, refined=refined) if v.doubt}
     reasons = [words for name, words in text.WARNINGS.items() if name in doubts]
     if not reasons:
         return ""
@@ -157,12 +158,12 @@ def warning_html(inspection: "Inspection", *, refined: bool = False) -> str:
     )
 
 
-def _verdicts_html(inspection: "Inspection", refined: bool) -> str:
+def _verdicts_html(text: Text, inspection: "Inspection", refined: bool) -> str:
     lines = []
-    for verdict in verdicts(inspection, refined=refined):
+    for verdict in verdicts(text, inspection, refined=refined):
         title, more = text.VERDICTS[verdict.name]
         if verdict.name.startswith("carries"):
-            more = f"{more} {_outlook(inspection)}".strip()
+            more = f"{more} {_outlook(text, inspection)}".strip()
         kind = " class='is-doubt'" if verdict.doubt else ""
         lines.append(
             f"<li{kind}>{icon(verdict.mark)}<div><b>{title}</b><span>{more}</span></div>"
@@ -171,23 +172,24 @@ def _verdicts_html(inspection: "Inspection", refined: bool) -> str:
     return f"<ul class='dnd-verdicts'>{''.join(lines)}</ul>"
 
 
-def _outlook(inspection: "Inspection") -> str:
+def _outlook(text: Text, inspection: "Inspection") -> str:
     """Say what adapters like this one gained when the generator was examined on unseen tasks."""
     found = inspection.outlook
     if found is None:
         return ""
-    words = text.OUTLOOK.format(
-        n_tasks=text.count(found.n_tasks, "unseen task"),
+    words = text.fill(
+        text.OUTLOOK,
+        n_tasks=text.count(found.n_tasks, "unseen"),
         gain=found.gain,
         low=found.low,
         high=found.high,
     )
     if found.rank_correlation is not None:
-        words += " " + text.OUTLOOK_RANKS.format(correlation=found.rank_correlation)
+        words += " " + text.fill(text.OUTLOOK_RANKS, correlation=found.rank_correlation)
     return words
 
 
-def _effect_html(effect: float | None) -> str:
+def _effect_html(text: Text, effect: float | None) -> str:
     if effect is None:
         return ""
 
@@ -195,28 +197,29 @@ def _effect_html(effect: float | None) -> str:
         return 20 * (math.log10(min(max(value, 0.001), 100)) + 3)
 
     ticks = "".join(
-        f"<span style='left:{place(tick):.1f}%'>{tick:g}</span>"
+        f"<span style='left:{place(tick):.1f}%'>{text.number(tick, 'g')}</span>"
         for tick in (0.001, 0.01, 0.1, 1, 10, 100)
     )
     return (
         f"<div class='dnd-evidence'><h3>{text.EFFECT}</h3>"
         f"<p class='dnd-facts'>{text.EFFECT_MORE}</p>"
-        f"<div class='dnd-scale' role='img' aria-label='Effect {effect:.3g} nats'>"
+        f"<div class='dnd-scale' role='img' "
+        f"aria-label='{text.fill(text.EFFECT_TOLD, effect=effect)}'>"
         f"<i class='dnd-noise' style='width:{place(NO_EFFECT):.1f}%'></i>"
         f"<i class='dnd-here' style='left:{place(effect):.1f}%'></i></div>"
         f"<div class='dnd-ticks' aria-hidden='true'>{ticks}</div>"
-        "<div class='dnd-ends' aria-hidden='true'><span>no effect</span><span>strong</span></div>"
-        "</div>"
+        f"<div class='dnd-ends' aria-hidden='true'><span>{text.EFFECT_NONE}</span>"
+        f"<span>{text.EFFECT_STRONG}</span></div></div>"
     )
 
 
-def _nearest_html(inspection: "Inspection") -> str:
+def _nearest_html(text: Text, inspection: "Inspection") -> str:
     if not inspection.nearest_tasks:
         return ""
     rows = "".join(
         f"<li title='{esc(task.description)}'><code>{esc(task.slug)}</code>"
         f"<i aria-hidden='true'><i style='width:{100 * _clip(task.similarity):.0f}%'></i></i>"
-        f"<span class='dnd-num'>{task.similarity:.2f}</span></li>"
+        f"<span class='dnd-num'>{text.number(task.similarity, '.2f')}</span></li>"
         for task in inspection.nearest_tasks[:5]
     )
     return (
@@ -230,11 +233,17 @@ def _clip(share: float) -> float:
 
 
 def proof_html(
-    proof: "Conditioning | None", *, running: str = "", failed: str = "", done: bool = False
+    text: Text,
+    proof: "Conditioning | None",
+    *,
+    running: str = "",
+    failed: str = "",
+    done: bool = False,
 ) -> str:
     """Draw how an adapter stands beside its controls.
 
     Args:
+        text: The words of the page.
         proof: None before it was asked for, or where it cannot be told.
         running: What is being done.
         failed: Why it could not be measured.
@@ -253,16 +262,17 @@ def proof_html(
     elif proof is None:
         body = f"<p class='dnd-sub'>{text.PROOF_NONE if done else text.PROOF_MORE}</p>"
     else:
-        body = _controls_html(proof)
+        body = _controls_html(text, proof)
     return f"<h2 class='dnd-heading'>{text.PROOF}</h2>{body}"
 
 
-def _controls_html(proof: "Conditioning") -> str:
+def _controls_html(text: Text, proof: "Conditioning") -> str:
     controls: dict[str, Control] = {control.name: control for control in proof.controls}
     doubts = [why for name, why in text.PROOF_NO.items() if controls[name].low <= 0]
     told = "".join(f"<span>{why}</span>" for why in doubts) or text.PROOF_YES
     if proof.depends and controls["shuffled"].low <= 0:
         told += f" {text.PROOF_WORDS_ONLY}"
+    names = ", ".join(text.BUCKETS.get(name, name) for name in proof.wrong_from)
     low = min(0.0, *(control.low for control in proof.controls))
     high = max(0.1, *(control.high for control in proof.controls))
 
@@ -270,9 +280,10 @@ def _controls_html(proof: "Conditioning") -> str:
         return 100 * (value - low) / (high - low)
 
     rows = "".join(
-        f"<li><span>{esc(text.PROOF_CONTROLS[name].format(names=', '.join(proof.wrong_from)))}"
-        f"</span><span class='dnd-num'>{control.saved:+.2f} <small>({control.low:+.2f} to "
-        f"{control.high:+.2f})</small></span><span class='dnd-saved' aria-hidden='true'>"
+        f"<li><span>{esc(text.fill(text.PROOF_CONTROLS[name], names=names))}</span>"
+        f"<span class='dnd-num'>{text.number(control.saved, '+.2f')} <small>"
+        f"{text.fill(text.PROOF_INTERVAL, low=control.low, high=control.high)}"
+        "</small></span><span class='dnd-saved' aria-hidden='true'>"
         f"<i class='dnd-zero' style='left:{place(0):.1f}%'></i>"
         f"<i class='dnd-range-bar' style='left:{place(control.low):.1f}%;"
         f"width:{place(control.high) - place(control.low):.1f}%'></i>"
@@ -283,7 +294,7 @@ def _controls_html(proof: "Conditioning") -> str:
     return (
         f"<p class='dnd-told'>{icon('info' if doubts else 'check')}<span>{told}</span></p>"
         f"<ul class='dnd-controls'>{rows}</ul>"
-        f"<p class='dnd-facts'>{text.PROOF_MEASURE.format(prompts=prompts)}</p>"
+        f"<p class='dnd-facts'>{text.fill(text.PROOF_MEASURE, prompts=prompts)}</p>"
     )
 
 
@@ -303,7 +314,7 @@ def heat_levels(norms: Mapping[str, Sequence[float]]) -> list[tuple[str, list[in
     ]
 
 
-def norms_html(norms: Mapping[str, Sequence[float]]) -> str:
+def norms_html(text: Text, norms: Mapping[str, Sequence[float]]) -> str:
     """Draw the weight-change map, with the numbers one click away."""
     rows = heat_levels(norms)
     if not rows:
@@ -323,21 +334,22 @@ def norms_html(norms: Mapping[str, Sequence[float]]) -> str:
     head = "".join(f"<th scope='col'>{layer}</th>" for layer in range(num_layers))
     table = "".join(
         f"<tr><th scope='row'>{esc(name)}</th>"
-        + "".join(f"<td>{100 * value:.2f}</td>" for value in layers)
+        + "".join(f"<td>{text.number(100 * value, '.2f')}</td>" for value in layers)
         + "</tr>"
         for name, layers in norms.items()
     )
+    ends = [text.number(100 * end, ".2g") for end in (min(values), max(values))]
+    told = text.fill(text.NORMS_TOLD, low=100 * min(values), high=100 * max(values))
     ramp = "".join(f"<i class='h{level}'></i>" for level in range(_RAMP_STEPS))
     return (
         f"<section class='dnd-panel dnd-norms'><h3>{text.NORMS}</h3>"
         f"<p class='dnd-facts'>{text.NORMS_MORE}</p>"
-        f"<div class='dnd-heat' style='--layers:{num_layers}' role='img' aria-label='"
-        f"{text.NORMS}: from {100 * min(values):.2g} to {100 * max(values):.2g} per cent'>"
+        f"<div class='dnd-heat' style='--layers:{num_layers}' role='img' aria-label='{told}'>"
         f"{heat}{axis}</div>"
-        f"<p class='dnd-ramp'><span>layer</span><span class='dnd-ramp-scale'>"
-        f"{100 * min(values):.2g} % {ramp} {100 * max(values):.2g} %</span></p>"
-        "<details><summary>All numbers, in per cent</summary>"
-        "<div class='dnd-table' tabindex='0' role='region' aria-label='Relative weight change'>"
+        f"<p class='dnd-ramp'><span>{text.NORMS_LAYER}</span><span class='dnd-ramp-scale'>"
+        f"{ends[0]} % {ramp} {ends[1]} %</span></p>"
+        f"<details><summary>{text.NORMS_ALL}</summary>"
+        f"<div class='dnd-table' tabindex='0' role='region' aria-label='{text.NORMS}'>"
         f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{table}</tbody></table></div>"
         "</details></section>"
     )

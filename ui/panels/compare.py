@@ -8,10 +8,10 @@ import gradio as gr
 
 from dnd_engine.asset_files import asset_path
 from dnd_engine.config import Sampling
-from ui import text
 from ui.differences import marked
 from ui.markup import code_blocks, esc, icon
 from ui.state import Answer, Place, Turn
+from ui.text import Text
 
 __all__ = ["NUM_SUGGESTIONS", "ComparePanel", "View", "compare_panel", "head_html", "pane_html"]
 
@@ -81,11 +81,13 @@ class View:
     blind: bool = False
 
 
-def compare_panel() -> ComparePanel:
+def compare_panel(text: Text) -> ComparePanel:
     """Lay out the chat."""
     with gr.Column(elem_id="dnd-compare", elem_classes="dnd-panel", min_width=0):
         with gr.Row(elem_id="dnd-compare-bar", equal_height=False):
-            head = gr.HTML(head_html(has_adapter=False), elem_id="dnd-compare-head", padding=False)
+            head = gr.HTML(
+                head_html(text, has_adapter=False), elem_id="dnd-compare-head", padding=False
+            )
             beside = gr.Dropdown(
                 [(text.BASE, "")],
                 value="",
@@ -107,8 +109,8 @@ def compare_panel() -> ComparePanel:
                 False, label=text.BLIND, visible=False, scale=0, min_width=0, elem_id="dnd-blind"
             )
         with gr.Row(elem_id="dnd-panes", equal_height=True):
-            left = _pane("left")
-            right = _pane("right")
+            left = _pane(text, "left")
+            right = _pane(text, "right")
         with gr.Row(elem_id="dnd-votes", visible=False) as vote_row:
             votes = tuple(
                 gr.Button(words, size="md", min_width=0, elem_id=f"dnd-vote-{name}")
@@ -152,7 +154,7 @@ def compare_panel() -> ComparePanel:
             info=text.ASK_MODE_INFO,
             elem_id="dnd-mode",
         )
-        controls = _sampling()
+        controls = _sampling(text)
         with gr.Row(elem_id="dnd-keep", visible=False) as keep_row:
             gr.HTML(f"<span class='dnd-facts'>{text.KEEP}</span>", min_width=0)
             keep = [
@@ -184,9 +186,9 @@ def compare_panel() -> ComparePanel:
     )
 
 
-def _pane(place: Place) -> gr.HTML:
+def _pane(text: Text, place: Place) -> gr.HTML:
     return gr.HTML(
-        pane_html([], place, View()),
+        pane_html(text, [], place, View()),
         js_on_load=asset_path("transcript.js").read_text(encoding="utf-8"),
         apply_default_css=False,
         padding=False,
@@ -196,7 +198,7 @@ def _pane(place: Place) -> gr.HTML:
     )
 
 
-def _sampling() -> dict[str, Any]:
+def _sampling(text: Text) -> dict[str, Any]:
     usual = Sampling()
     with gr.Accordion(text.SAMPLING, open=False, elem_id="dnd-sampling"):
         system = gr.Textbox(label=text.SYSTEM_PROMPT, lines=1, max_lines=4, max_length=8_000)
@@ -246,7 +248,7 @@ def _sampling() -> dict[str, Any]:
     }
 
 
-def head_html(*, has_adapter: bool) -> str:
+def head_html(text: Text, *, has_adapter: bool) -> str:
     """Draw the heading of the chat."""
     more = text.COMPARE_MORE if has_adapter else text.COMPARE_BASE_ONLY
     return (
@@ -255,17 +257,18 @@ def head_html(*, has_adapter: bool) -> str:
     )
 
 
-def pane_html(turns: Sequence[Turn], place: Place, view: View) -> str:
+def pane_html(text: Text, turns: Sequence[Turn], place: Place, view: View) -> str:
     """Draw one side of the conversation.
 
     Args:
+        text: The words of the page.
         turns: The conversation.
         place: Which pane; while blind, a turn's sides may have changed places.
         view: How to look at it.
     """
-    kind, title, name = _title(place, view)
+    kind, title, name = _title(text, place, view)
     if turns:
-        body = "".join(_turn_html(turn, place, view, turn is turns[-1]) for turn in turns)
+        body = "".join(_turn_html(text, turn, place, view, turn is turns[-1]) for turn in turns)
     else:
         words = text.EMPTY_BASE
         if place == "right":
@@ -275,20 +278,20 @@ def pane_html(turns: Sequence[Turn], place: Place, view: View) -> str:
     if turns and turns[-1].finished and not view.blind:
         again = (
             f"<button type='button' class='dnd-tool' data-event='retry' title='{text.AGAIN}' "
-            f"aria-label='{text.AGAIN_SIDE.format(side=title)}'>{icon('again')}</button>"
+            f"aria-label='{text.fill(text.AGAIN_SIDE, side=title)}'>{icon('again')}</button>"
         )
     return (
         f"<section class='dnd-side is-{kind}' aria-label='{title}'>"
         f"<div class='dnd-side-head'><i aria-hidden='true'></i><h3>{title}</h3>"
         f"<span class='dnd-facts'>{esc(name)}</span><span class='dnd-side-tools'>{again}"
         f"<button type='button' class='dnd-tool dnd-copy' title='{text.COPY}' "
-        f"aria-label='{text.COPY_SIDE.format(side=title)}'>{icon('copy')}</button></span></div>"
-        f"<div class='dnd-log' role='log' tabindex='0' aria-label='{title}, answers'>{body}</div>"
-        "</section>"
+        f"aria-label='{text.fill(text.COPY_SIDE, side=title)}'>{icon('copy')}</button></span></div>"
+        "<div class='dnd-log' role='log' tabindex='0' "
+        f"aria-label='{text.fill(text.ANSWERS, side=title)}'>{body}</div></section>"
     )
 
 
-def _title(place: Place, view: View) -> tuple[str, str, str]:
+def _title(text: Text, place: Place, view: View) -> tuple[str, str, str]:
     """Return the kind, the title and the model's name of a pane."""
     left = place == "left"
     if view.blind:
@@ -299,8 +302,9 @@ def _title(place: Place, view: View) -> tuple[str, str, str]:
     return ("other", text.OTHER, name) if view.beside_adapter else ("base", text.BASE, name)
 
 
-def _turn_html(turn: Turn, place: Place, view: View, last: bool) -> str:
-    question = _question_html(turn, place, editable=last and turn.finished and place == "left")
+def _turn_html(text: Text, turn: Turn, place: Place, view: View, last: bool) -> str:
+    editable = last and turn.finished and place == "left"
+    question = _question_html(text, turn, place, editable=editable)
     if turn.error:
         told = (
             f"<div class='dnd-notice is-error' role='alert'>{icon('error')}"
@@ -321,15 +325,15 @@ def _turn_html(turn: Turn, place: Place, view: View, last: bool) -> str:
     other = turn.sides.get("right" if mine == "left" else "left")
     words = code_blocks(answer.reply.text)
     if view.differences and turn.complete and other is not None and other.reply is not None:
-        words = marked(answer.reply.text, other.reply.text)
+        words = marked(text, answer.reply.text, other.reply.text)
     return (
         f"{question}<div class='dnd-answer' data-testid='bot'>"
         f"<div class='dnd-answer-text'>{words}{cursor}</div>"
-        f"<p class='dnd-answer-facts'>{_footer(turn, mine, answer, view)}</p></div>"
+        f"<p class='dnd-answer-facts'>{_footer(text, turn, mine, answer, view)}</p></div>"
     )
 
 
-def _question_html(turn: Turn, place: Place, *, editable: bool) -> str:
+def _question_html(text: Text, turn: Turn, place: Place, *, editable: bool) -> str:
     """Draw what was asked; the instruction that was left out on this side is struck."""
     told = turn.mode == "written" or (turn.mode == "told" and place == "left")
     head, gap, rest = turn.question.partition("\n\n")
@@ -348,26 +352,26 @@ def _question_html(turn: Turn, place: Place, *, editable: bool) -> str:
     )
 
 
-def _footer(turn: Turn, place: Place, answer: Answer, view: View) -> str:
+def _footer(text: Text, turn: Turn, place: Place, answer: Answer, view: View) -> str:
     reply = answer.reply
     assert reply is not None
     if view.blind and turn.vote is None:  # whatever stands here would give it away
         return f"<span><b>{text.STOPPED_TURN}</b></span>" if answer.stopped else ""
-    parts = [f"<code>{esc(answer.label)}</code>", f"{reply.num_tokens} tok"]
+    parts = [f"<code>{esc(answer.label)}</code>", text.fill(text.TOKENS, number=reply.num_tokens)]
     if view.blind:
         who = text.ADAPTED if place == "right" else text.OTHER if view.beside_adapter else text.BASE
         better = f" {text.VOTED_BETTER}" if turn.vote == place else ""
         parts.insert(0, f"<b>{who}{better}</b>")
     if reply.tokens_per_second:
-        parts.append(f"{reply.tokens_per_second:.0f} tok/s")
+        parts.append(text.fill(text.TOKENS_PER_SECOND, number=reply.tokens_per_second))
     if reply.first_token_seconds is not None:
-        parts.append(f"first token {reply.first_token_seconds:.2f} s")
+        parts.append(text.fill(text.FIRST_TOKEN, seconds=reply.first_token_seconds))
     if answer.seed is not None:
-        parts.append(f"seed {answer.seed}")
+        parts.append(text.fill(text.SEED_USED, seed=answer.seed))
     if answer.stopped:
         parts.append(f"<b>{text.STOPPED_TURN}</b>")
     elif reply.stop_reason == "length":
-        parts.append(f"cut at {reply.num_tokens} tokens")
+        parts.append(text.fill(text.CUT_AT, number=reply.num_tokens))
     both = turn.right is not None and turn.left.finished and turn.right.finished
     if place == "right" and both and turn.left.reply and turn.left.reply.text == reply.text:
         parts.append(f"<b class='is-doubt'>{text.SAME}</b>")

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from ui import text
+from dnd_engine.asset_files import asset_path
 from ui.engine_handle import LoadState
 from ui.markup import esc, icon
+from ui.text import LANGUAGES, Text
 
 if TYPE_CHECKING:
     from dnd_engine.engine import EngineInfo
@@ -36,25 +37,31 @@ class Header:
     timer: gr.Timer
 
 
-def header_panel() -> Header:
+def header_panel(text: Text) -> Header:
     """Lay out the header."""
-    title = gr.HTML(header_html(LoadState("idle"), None), elem_id="dnd-header", padding=False)
+    title = gr.HTML(header_html(text, LoadState("idle"), None), elem_id="dnd-header", padding=False)
     with gr.Row(elem_id="dnd-load", visible=False) as load_box:
         load = gr.HTML(padding=False, elem_id="dnd-load-text")
         retry = gr.Button(text.RETRY, visible=False, size="sm", elem_id="dnd-retry")
+    gr.HTML(
+        html_template="<span></span>",
+        js_on_load=asset_path("page.js").read_text(encoding="utf-8"),
+        lang=text.CODE,
+        elem_id="dnd-page",
+    )
     # Ticks until the engine is ready; `refresh_load` then switches it off for good.
     timer = gr.Timer(0.7)
     return Header(title=title, load_box=load_box, load=load, retry=retry, timer=timer)
 
 
-def header_html(state: LoadState, info: "EngineInfo | None") -> str:
+def header_html(text: Text, state: LoadState, info: "EngineInfo | None") -> str:
     """Draw the title line with its chips."""
     chips: list[str] = []
     if info is not None:
         base = info.base_id.rpartition("/")[2]
-        chips.append(f"<span class='dnd-chip'>Base <b>{esc(base)}</b></span>")
+        chips.append(f"<span class='dnd-chip'>{text.CHIP_BASE} <b>{esc(base)}</b></span>")
         chips.append(
-            "<span class='dnd-chip'>Generator "
+            f"<span class='dnd-chip'>{text.CHIP_GENERATOR} "
             f"<code title='{esc(info.generator_id)}'>{esc(info.generator_sha256[:6])}</code></span>"
         )
     device = esc(info.device.upper()) + " · " if info is not None else ""
@@ -68,11 +75,25 @@ def header_html(state: LoadState, info: "EngineInfo | None") -> str:
     )
     return (
         f"<header class='dnd-header'>{_LOGO}<h1>{text.TITLE}</h1><p>{text.TAGLINE}</p>"
-        f"<div class='dnd-chips'>{''.join(chips)}</div></header>"
+        f"<div class='dnd-chips'>{''.join(chips)}</div>{_tools_html(text)}</header>"
     )
 
 
-def progress_words(state: LoadState) -> str:
+def _tools_html(text: Text) -> str:
+    """Draw the switch of languages."""
+    links = "".join(
+        f"<a href='./?lang={code}' lang='{code}' hreflang='{code}' title='{other.SWITCH_MORE}'"
+        f"{' aria-current=page' if other is text else ''} aria-label='{other.NAME}'>"
+        f"{other.SHORT}</a>"
+        for code, other in LANGUAGES.items()
+    )
+    return (
+        f"<div class='dnd-page-tools'><nav class='dnd-languages' aria-label='{text.SWITCH}'>{links}"
+        f"</nav></div>"
+    )
+
+
+def progress_words(text: Text, state: LoadState) -> str:
     """Say how far loading is, in one line."""
     progress = state.progress
     words = text.LOADING
@@ -81,11 +102,11 @@ def progress_words(state: LoadState) -> str:
     if progress.stage == "download":
         words = text.DOWNLOADING
     share = "" if progress.fraction is None else f" {progress.fraction:.0%}".replace("%", " %")
-    detail = f", {progress.detail}" if progress.detail else ""
-    return f"{words} …{share}{detail}"
+    detail = text.step(progress.detail)
+    return f"{words} …{share}, {detail}" if detail else f"{words} …{share}"
 
 
-def load_html(state: LoadState) -> str:
+def load_html(text: Text, state: LoadState) -> str:
     """Draw the line about loading; empty once the engine is ready."""
     if state.status == "ready":
         return ""
@@ -104,6 +125,6 @@ def load_html(state: LoadState) -> str:
     seconds = f"{state.progress.elapsed_seconds:.0f} s" if state.progress else ""
     return (
         "<div class='dnd-notice'><span class='dnd-ring' aria-hidden='true'></span>"
-        f"<div><b>{esc(progress_words(state))}</b> <span>{text.LOAD_HINT}</span></div>"
+        f"<div><b>{esc(progress_words(text, state))}</b> <span>{text.LOAD_HINT}</span></div>"
         f"{bar}<span class='dnd-num'>{seconds}</span></div>"
     )

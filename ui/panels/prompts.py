@@ -6,17 +6,11 @@ import gradio as gr
 
 from dnd_engine.config import PromptLimits
 from dnd_engine.shipped import Example, load_examples
-from ui import text
 from ui.canvas import Inbox, PromptCanvas
 from ui.markup import esc
+from ui.text import Text
 
 __all__ = ["PromptsPanel", "hint_html", "prompts_panel"]
-
-_FIRST_BUCKETS = [
-    {"id": "first", "name": "SQL", "weight": 1.0, "cards": []},
-    {"id": "second", "name": "Legal", "weight": 1.0, "cards": []},
-    {"id": "third", "name": "Tone of voice", "weight": 1.0, "cards": []},
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +28,7 @@ class PromptsPanel:
     hint: gr.HTML
 
 
-def prompts_panel(limits: PromptLimits) -> PromptsPanel:
+def prompts_panel(text: Text, limits: PromptLimits) -> PromptsPanel:
     """Lay out canvas, examples and action bar."""
     gr.HTML(
         f"<section class='dnd-hero'><h2>{text.HERO}</h2><p>{text.HERO_MORE}</p></section>",
@@ -43,9 +37,15 @@ def prompts_panel(limits: PromptLimits) -> PromptsPanel:
     inbox = Inbox(elem_id="dnd-inbox")
     with gr.Row(elem_id="dnd-bench", equal_height=False):
         with gr.Column(elem_id="dnd-canvas-box", elem_classes="dnd-panel", min_width=0):
-            canvas = PromptCanvas({"buckets": _FIRST_BUCKETS}, limits=limits, elem_id="dnd-canvas")
+            first = [
+                {"id": f"first-{number}", "name": name, "weight": 1.0, "cards": []}
+                for number, name in enumerate(text.BUCKETS.values())
+            ]
+            canvas = PromptCanvas(
+                {"buckets": first}, text=text, limits=limits, elem_id="dnd-canvas"
+            )
         with gr.Column(elem_id="dnd-examples", elem_classes="dnd-panel", min_width=0):
-            examples, load_all = _examples()
+            examples, load_all = _examples(text)
     with gr.Row(elem_id="dnd-action", elem_classes="dnd-panel"):
         mix = gr.Radio(
             [(text.MIX_POOL, "pool"), (text.MIX_SUM, "sum")],
@@ -81,7 +81,7 @@ def prompts_panel(limits: PromptLimits) -> PromptsPanel:
     )
 
 
-def _examples() -> tuple[tuple[tuple[Example, gr.Button], ...], gr.Button]:
+def _examples(text: Text) -> tuple[tuple[tuple[Example, gr.Button], ...], gr.Button]:
     gr.HTML(
         f"<h2 class='dnd-heading'>{text.EXAMPLES}</h2><p class='dnd-sub'>{text.EXAMPLES_MORE}</p>",
         elem_classes="dnd-examples-head",
@@ -93,9 +93,9 @@ def _examples() -> tuple[tuple[tuple[Example, gr.Button], ...], gr.Button]:
                 f"{text.count(len(example.files), 'file')}, "
                 f"{text.count(example.num_prompts, 'prompt')}"
             )
+            title, about = text.EXAMPLE_WORDS[example.id]
             gr.HTML(
-                f"<b>{esc(example.title)}</b><span class='dnd-facts'>{facts}</span>"
-                f"<span>{esc(example.about)}</span>",
+                f"<b>{title}</b><span class='dnd-facts'>{facts}</span><span>{about}</span>",
                 min_width=0,
             )
             button = gr.Button(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from ui import text
+from ui.text import Text
 
 __all__ = ["RefinePanel", "refine_panel"]
 
@@ -20,7 +20,7 @@ class RefinePanel:
     later: gr.Button
 
 
-def refine_panel() -> RefinePanel:
+def refine_panel(text: Text) -> RefinePanel:
     """Lay out the offer; hidden until it is asked for, or a warning makes it."""
     with gr.Row(
         elem_id="dnd-refine", elem_classes="dnd-panel", visible=False, equal_height=False

@@ -12,8 +12,8 @@ from typing import Any
 
 import gradio as gr
 
-from ui import text
 from ui.markup import esc, icon
+from ui.text import Text
 
 __all__ = ["Group", "ReportPanel", "card_markdown", "groups", "report_html", "report_panel"]
 
@@ -48,17 +48,18 @@ class Group:
         """As the chooser holds it."""
         return f"{self.split}/{self.holdout}"
 
-    @property
-    def label(self) -> str:
+    def label(self, text: Text) -> str:
         """As the chooser shows it."""
         split = text.REPORT_SPLITS.get(self.split, self.split)
         if not self.holdout:
             return split
         part = text.REPORT_HOLDOUTS.get(self.holdout, self.holdout)
-        return part if self.split == "heldout" else f"{split}: {part.lower()}"
+        return (
+            part if self.split == "heldout" else text.fill(text.REPORT_PART, split=split, part=part)
+        )
 
 
-def report_panel() -> ReportPanel:
+def report_panel(text: Text) -> ReportPanel:
     """Lay out the tab."""
     with gr.Row(elem_id="dnd-report-controls", visible=False) as controls:
         group = gr.Radio(label=text.REPORT_GROUP, choices=[], elem_id="dnd-report-group")
@@ -90,23 +91,28 @@ def groups(reports: Mapping[str, Mapping[str, Any]]) -> list[Group]:
     return found
 
 
-def report_html(report: Mapping[str, Any], group: Group, metric: str, sha256: str) -> str:
+def report_html(
+    text: Text, report: Mapping[str, Any], group: Group, metric: str, sha256: str
+) -> str:
     """Draw one report.
 
     Args:
+        text: The words of the page.
         report: As `report.json` holds it.
         group: Whose rows to draw.
         metric: `score`, `format_share` or `nll`.
         sha256: Of the generator in use.
     """
     try:
-        return _report_html(report, group, metric, sha256)
+        return _report_html(text, report, group, metric, sha256)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        words = text.REPORT_UNREADABLE.format(reason=repr(error))
+        words = text.fill(text.REPORT_UNREADABLE, reason=repr(error))
         return f"<div class='dnd-notice is-error'>{icon('error')}<div>{esc(words)}</div></div>"
 
 
-def _report_html(report: Mapping[str, Any], group: Group, metric: str, sha256: str) -> str:
+def _report_html(
+    text: Text, report: Mapping[str, Any], group: Group, metric: str, sha256: str
+) -> str:
     if report["generator_sha256"] != sha256:
         return (
             f"<div class='dnd-notice is-warn'>{icon('warn')}<div>{esc(text.REPORT_OTHER)}"
@@ -115,29 +121,33 @@ def _report_html(report: Mapping[str, Any], group: Group, metric: str, sha256: s
     rows = [r for r in _objects(report["rows"]) if str(r.get("holdout") or "") == group.holdout]
     whole = not group.holdout
     parts = [
-        _head_html(report, group, rows, sha256),
+        _head_html(text, report, group, rows, sha256),
         _verdicts_html(_objects(report.get("verdicts"))) if whole else "",
-        _plot_html(report if whole else {}, rows, metric),
+        _plot_html(text, report if whole else {}, rows, metric),
     ]
-    low = [_categories_html(rows), _failures_html(report)]
+    low = [_categories_html(text, rows), _failures_html(text, report)]
     if whole:
         parts.append(f"<div class='dnd-report-pair'>{''.join(low)}</div>")
-    parts.append(_foot_html(report))
+    parts.append(_foot_html(text, report))
     return "".join(parts)
 
 
 def _head_html(
-    report: Mapping[str, Any], group: Group, rows: Sequence[Mapping[str, Any]], sha256: str
+    text: Text,
+    report: Mapping[str, Any],
+    group: Group,
+    rows: Sequence[Mapping[str, Any]],
+    sha256: str,
 ) -> str:
     mine = [r for r in rows if r["row"] == "generator"] or rows
-    facts = [f"Generator <code>{esc(sha256[:6])}</code>"]
+    facts = [f"{text.CHIP_GENERATOR} <code>{esc(sha256[:6])}</code>"]
     if mine:
         facts.append(text.count(max(int(r["n_tasks"]) for r in mine), "task"))
         facts.append(text.count(max(int(r["n_items"]) for r in mine), "item"))
-        facts.append(text.count(max(int(r.get("draws") or 1) for r in mine), "prompt draw"))
-    title = text.REPORT_TITLES.get(group.split, group.label)
+        facts.append(text.count(max(int(r.get("draws") or 1) for r in mine), "draw"))
+    title = text.REPORT_TITLES.get(group.split, group.label(text))
     if group.holdout:
-        title = f"{title} {group.label}"
+        title = f"{title} {group.label(text)}"
     return (
         f"<header class='dnd-report-head'><h2>{esc(title)}</h2>"
         f"<p class='dnd-sub'>{', '.join(facts)}. {text.REPORT_ABOUT}</p></header>"
@@ -152,22 +162,26 @@ def _verdicts_html(verdicts: Sequence[Mapping[str, Any]]) -> str:
         title, _, rest = str(verdict["words"]).partition(". ")
         mark = icon("check" if verdict["good"] else "error")
         cards.append(
-            f"<div class='dnd-panel dnd-verdict-card'>{mark}"
+            f"<div class='dnd-panel dnd-verdict-card' lang='en'>{mark}"
             f"<div><b>{esc(title.rstrip('.'))}</b><p class='dnd-sub'>{esc(rest)}</p></div></div>"
         )
     return f"<div class='dnd-verdict-cards'>{''.join(cards)}</div>" if cards else ""
 
 
-def _plot_html(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], metric: str) -> str:
+def _plot_html(
+    text: Text, report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], metric: str
+) -> str:
     modes = [m for m in text.REPORT_MODES if any(r["mode"] == m for r in rows)]
     # Losses have no upper end; scores and shares always show the whole axis.
     end = max([1.0, *(float(r["nll"]) for r in rows)]) if metric == "nll" else 1.0
     columns = "".join(
-        _mode_html([r for r in rows if r["mode"] == m], m, metric, end) for m in modes
+        _mode_html(text, [r for r in rows if r["mode"] == m], m, metric, end) for m in modes
     )
     gap = report.get("gap_closed") or {}
     closed = ", ".join(
-        f"<b>{float(share):.0%}</b> {esc(mode)}" for mode, share in gap.items() if share is not None
+        f"<b>{float(share):.0%}</b> {esc(_mode(text, mode))}"
+        for mode, share in gap.items()
+        if share is not None
     )
     head = f"<span class='dnd-facts'>{text.REPORT_GAP}: {closed}</span>" if closed else ""
     return (
@@ -178,16 +192,18 @@ def _plot_html(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], met
     )
 
 
-def _mode_html(rows: Sequence[Mapping[str, Any]], mode: str, metric: str, end: float) -> str:
+def _mode_html(
+    text: Text, rows: Sequence[Mapping[str, Any]], mode: str, metric: str, end: float
+) -> str:
     by_name = {str(row["row"]): row for row in rows}
     title, example = text.REPORT_MODES[mode]
     lines = [
-        _line_html(name, label, by_name[name], metric, end)
+        _line_html(text, name, label, by_name[name], metric, end)
         for name, label in text.REPORT_ROWS.items()
         if name in by_name and by_name[name].get(metric) is not None
     ]
     ticks = "".join(
-        f"<span style='left:{share:.0%}'>{_number(share * end)}</span>"
+        f"<span style='left:{share:.0%}'>{_number(text, share * end)}</span>"
         for share in (0, 0.25, 0.5, 0.75, 1)
     )
     return (
@@ -197,24 +213,27 @@ def _mode_html(rows: Sequence[Mapping[str, Any]], mode: str, metric: str, end: f
     )
 
 
-def _line_html(name: str, label: str, row: Mapping[str, Any], metric: str, end: float) -> str:
+def _line_html(
+    text: Text, name: str, label: str, row: Mapping[str, Any], metric: str, end: float
+) -> str:
     value = float(row[metric])
     kind = "generator" if name.startswith("generator") else "baseline"
     kind = "control" if name in _CONTROLS else "ceiling" if name == "oracle_lora" else kind
     bar = ""
-    told = _number(value)
+    told = f"{label}: {_number(text, value)}"
     if metric == "score":
         low, high = float(row["low"]), float(row["high"])
         bar = f"<i style='left:{_place(low, end)};right:{_place(end - high, end)}'></i>"
-        told = f"{told}, 95 % interval {_number(low)} to {_number(high)}"
+        numbers = {k: _number(text, v) for k, v in (("value", value), ("low", low), ("high", high))}
+        told = text.fill(text.REPORT_INTERVAL, label=label, **numbers)
     return (
-        f"<li class='is-{kind}' title='{esc(f'{label}: {told}')}'><span>{esc(label)}</span>"
+        f"<li class='is-{kind}' title='{esc(told)}'><span>{esc(label)}</span>"
         f"<span class='dnd-rail'>{bar}<u style='left:{_place(value, end)}'></u></span>"
-        f"<span class='dnd-num'>{_number(value)}</span></li>"
+        f"<span class='dnd-num'>{_number(text, value)}</span></li>"
     )
 
 
-def _categories_html(rows: Sequence[Mapping[str, Any]]) -> str:
+def _categories_html(text: Text, rows: Sequence[Mapping[str, Any]]) -> str:
     """Bare if it was measured: there the prompts must carry the task."""
     mode = "bare" if any(r["mode"] == "bare" for r in rows) else "full"
     by_name = {str(r["row"]): r for r in rows if r["mode"] == mode}
@@ -226,21 +245,23 @@ def _categories_html(rows: Sequence[Mapping[str, Any]]) -> str:
     for category, value in sorted(mine.items(), key=lambda item: -float(item[1])):
         own, top = float(value), ceiling.get(category)
         marks = f"<u style='left:{_place(own, 1)}'></u>"
-        told = _number(own)
+        told = _number(text, own)
         if top is not None:
             low, high = sorted((own, float(top)))
             marks = (
                 f"<i style='left:{_place(low, 1)};right:{_place(1 - high, 1)}'></i>{marks}"
                 f"<s style='left:{_place(float(top), 1)}'></s>"
             )
-            told += f" of {_number(float(top))}"
+            told = text.fill(
+                text.REPORT_CATEGORIES_OF, value=told, ceiling=_number(text, float(top))
+            )
         lines.append(
             f"<li class='is-generator'><span>{esc(category)}</span>"
             f"<span class='dnd-rail'>{marks}</span><span class='dnd-num'>{told}</span></li>"
         )
-    note = f"{text.REPORT_MODES[mode][0].lower()}, {text.REPORT_CATEGORIES_MORE}"
+    note = f"{_mode(text, mode)}, {text.REPORT_CATEGORIES_MORE}"
     if ceiling:
-        note += "; diamond: own LoRA"
+        note += f"; {text.REPORT_CATEGORIES_DIAMOND}"
     return (
         f"<section class='dnd-panel dnd-forest'><div class='dnd-row'><h3 class='dnd-heading'>"
         f"{text.REPORT_CATEGORIES}</h3><span class='dnd-facts'>{note}</span></div>"
@@ -248,7 +269,7 @@ def _categories_html(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _failures_html(report: Mapping[str, Any]) -> str:
+def _failures_html(text: Text, report: Mapping[str, Any]) -> str:
     failures, left_out = _objects(report.get("failures")), int(report.get("failures_left_out") or 0)
     lines = "".join(
         f"<tr><td>{esc(f.get('description') or f['slug'])}</td>"
@@ -257,7 +278,7 @@ def _failures_html(report: Mapping[str, Any]) -> str:
     )
     note = text.REPORT_FAILURES_MORE
     if left_out:
-        note += text.REPORT_FAILURES_LEFT_OUT.format(count=left_out)
+        note += text.fill(text.REPORT_FAILURES_LEFT_OUT, number=left_out)
     nothing = text.REPORT_FAILURES_ELSEWHERE if left_out else text.REPORT_NO_FAILURES
     body = f"<p class='dnd-sub'>{nothing}</p>"
     if lines:
@@ -271,21 +292,21 @@ def _failures_html(report: Mapping[str, Any]) -> str:
     )
 
 
-def _foot_html(report: Mapping[str, Any]) -> str:
+def _foot_html(text: Text, report: Mapping[str, Any]) -> str:
     facts = []
     for mode, gain in (report.get("operation_gain") or {}).items():
         if gain:
             facts.append(
-                f"{text.REPORT_FACTS['operation_gain']}, {esc(mode)}: "
-                f"<b>{float(gain['mean']):+.2f}</b> "
-                f"({float(gain['low']):+.2f} to {float(gain['high']):+.2f})"
+                f"{text.REPORT_GAIN}, {esc(_mode(text, mode))}: "
+                f"<b>{text.number(float(gain['mean']), '+.2f')}</b> "
+                + text.fill(
+                    text.REPORT_GAIN_INTERVAL, low=float(gain["low"]), high=float(gain["high"])
+                )
             )
     cosine = report.get("cosine") or {}
     if cosine.get("same_task") is not None and cosine.get("different_task") is not None:
-        facts.append(
-            f"{text.REPORT_FACTS['cosine']}: same task <b>{float(cosine['same_task']):.3f}</b>, "
-            f"different tasks <b>{float(cosine['different_task']):.3f}</b>"
-        )
+        same, different = float(cosine["same_task"]), float(cosine["different_task"])
+        facts.append(text.fill(text.REPORT_COSINE, same=same, different=different))
     lines = "".join(f"<p class='dnd-facts'>{fact}</p>" for fact in facts)
     return (
         f"<section class='dnd-panel dnd-report-foot'>{lines}<p class='dnd-facts'>"
@@ -302,10 +323,12 @@ def _place(value: float, end: float) -> str:
     return f"{min(max(value / end, 0.0), 1.0):.1%}"
 
 
-def _number(value: float) -> str:
+def _mode(text: Text, mode: str) -> str:
+    """Name what is sent, within a sentence."""
+    return text.REPORT_MODES[mode][0].lower() if mode in text.REPORT_MODES else mode
+
+
+def _number(text: Text, value: float) -> str:
     """Scores as .14, as the design has them."""
-    return (
-        f"{value:.2f}".removeprefix("0")
-        if 0 < value < 1
-        else f"{value:.2f}".rstrip("0").rstrip(".")
-    )
+    digits = text.number(value, ".2f")
+    return digits.removeprefix("0") if 0 < value < 1 else digits.rstrip("0").rstrip(",.")

@@ -8,9 +8,9 @@ from typing import Literal
 
 import gradio as gr
 
-from ui import text
 from ui.markup import esc, icon
 from ui.state import RunKind
+from ui.text import Text
 
 __all__ = ["Stages", "StagesPanel", "stages_panel"]
 
@@ -45,6 +45,7 @@ class _Row:
 class Stages:
     """The rows of one run and their times."""
 
+    text: Text
     keys: tuple[str, ...]
     kind: RunKind = "synthesis"
     clock: Callable[[], float] = time.perf_counter
@@ -56,7 +57,7 @@ class Stages:
     _end: float | None = None
 
     def __post_init__(self) -> None:
-        self._rows = {key: _Row(text.STAGES[key][1]) for key in self.keys}
+        self._rows = {key: _Row(self.text.STAGES[key][1]) for key in self.keys}
         self._start = self.clock()
 
     @property
@@ -71,7 +72,7 @@ class Stages:
             # Only loading comes unannounced, and it comes before all work.
             place = list(self._rows).index("read") if "read" in self._rows else len(self._rows)
             rows = list(self._rows.items())
-            rows.insert(place, (key, _Row(text.STAGES.get(key, (key, ""))[1])))
+            rows.insert(place, (key, _Row(self.text.STAGES.get(key, (key, ""))[1])))
             self._rows = dict(rows)
         row = self._rows[key]
         if row.status != "running":
@@ -98,16 +99,16 @@ class Stages:
 
     def html(self) -> str:
         """Draw the rows: large while running, folded to one line once done."""
-        words = text.RUNS[self.kind]
+        words = self.text.RUNS[self.kind]
         now = self.elapsed
         scale = _nice(now)
         rows = "".join(self._row_html(key, row, now, scale) for key, row in self._rows.items())
-        ticks = "".join(f"<span>{_ticks(scale, i)}</span>" for i in range(6))
+        ticks = "".join(f"<span>{self._tick(scale, i)}</span>" for i in range(6))
         table = (
             f"<div class='dnd-axis' aria-hidden='true'><div>{ticks}</div></div>"
             f"<ol class='dnd-stages'>{rows}</ol>"
         )
-        clock = f"<span class='dnd-clock'>{now:.2f} s</span>"
+        clock = f"<span class='dnd-clock'>{self._seconds(now)}</span>"
         if self.ended == "done":
             return (
                 f"<details class='dnd-panel dnd-made'><summary>{words['done']} {clock}</summary>"
@@ -142,18 +143,26 @@ class Stages:
             "failed": icon("error"),
             "stopped": icon("info"),
         }[row.status]
-        seconds = f"{end - row.begin:.2f} s" if row.status != "waiting" else ""
+        seconds = self._seconds(end - row.begin) if row.status != "waiting" else ""
+        state = self.text.STAGE_STATES[row.status]
         share = "" if row.fraction is None else f" · {100 * row.fraction:.0f} %"
         bar = ""
         if row.status != "waiting":
             left, width = 100 * row.begin / scale, 100 * max(end - row.begin, 0) / scale
             bar = f"<i style='left:{left:.2f}%;width:max({width:.2f}%,3px)'></i>"
         return (
-            f"<li class='is-{row.status}'>{mark}<b>{text.STAGES.get(key, (key,))[0]}</b>"
+            f"<li class='is-{row.status}'>{mark}<b>{self.text.STAGES.get(key, (key,))[0]}</b>"
             f"<span class='dnd-stage-detail'>{esc(row.detail)}{share}</span>"
-            f"<span class='dnd-num'>{seconds}<span class='dnd-sr'> {row.status}</span></span>"
+            f"<span class='dnd-num'>{seconds}<span class='dnd-sr'> {state}</span></span>"
             f"<span class='dnd-track' aria-hidden='true'>{bar}</span></li>"
         )
+
+    def _seconds(self, seconds: float) -> str:
+        return f"{self.text.number(seconds, '.2f')} s"
+
+    def _tick(self, scale: float, index: int) -> str:
+        number = self.text.number(scale * index / 5, "g")
+        return f"{number} s" if index == 5 else number
 
 
 def _nice(seconds: float) -> float:
@@ -161,8 +170,3 @@ def _nice(seconds: float) -> float:
     seconds = max(seconds, 1.0)
     power: float = 10 ** math.floor(math.log10(seconds))
     return next(step * power for step in (1, 2, 5, 10) if step * power >= seconds)
-
-
-def _ticks(scale: float, index: int) -> str:
-    number = f"{scale * index / 5:g}"
-    return f"{number} s" if index == 5 else number

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from scipy.stats import binomtest  # type: ignore[import-untyped,unused-ignore]
 
-from ui import text
 from ui.markup import esc
 from ui.state import Turn, Vote
+from ui.text import Text
 
 __all__ = ["votes_html", "win_rate"]
 
@@ -24,13 +24,13 @@ def win_rate(votes: Sequence[Vote]) -> tuple[float, float, float] | None:
     return won / (won + lost), float(interval.low), float(interval.high)
 
 
-def votes_html(turns: Sequence[Turn]) -> str:
+def votes_html(text: Text, turns: Sequence[Turn]) -> str:
     """Draw the tally, for each pair that was compared."""
     pairs: dict[tuple[str, str], list[Vote]] = {}
     for turn in turns:
         if turn.vote is not None and turn.right is not None:
             pairs.setdefault((turn.left.label, turn.right.label), []).append(turn.vote)
-    body = "".join(_pair_html(*pair, votes) for pair, votes in pairs.items())
+    body = "".join(_pair_html(text, *pair, votes) for pair, votes in pairs.items())
     return (
         f"<section class='dnd-panel dnd-tally' aria-live='polite'><div class='dnd-row'>"
         f"<h2 class='dnd-heading'>{text.VOTES_TITLE}</h2></div>"
@@ -38,7 +38,7 @@ def votes_html(turns: Sequence[Turn]) -> str:
     )
 
 
-def _pair_html(left: str, right: str, votes: Sequence[Vote]) -> str:
+def _pair_html(text: Text, left: str, right: str, votes: Sequence[Vote]) -> str:
     counts = Counter(votes)
     told_of: tuple[Vote, ...] = ("right", "left", "tie", "bad")
     cells = "".join(
@@ -49,7 +49,7 @@ def _pair_html(left: str, right: str, votes: Sequence[Vote]) -> str:
         told = text.VOTES_NONE
     else:
         share, low, high = rate
-        told = text.WIN_RATE.format(share=100 * share, low=100 * low, high=100 * high)
+        told = text.fill(text.WIN_RATE, share=100 * share, low=100 * low, high=100 * high)
         if low <= 0.5 <= high:
             told += f" {text.VOTES_FEW}"
     return (

@@ -1,0 +1,616 @@
+"""Deutsch."""
+
+import re
+from collections.abc import Mapping
+
+from ui.text.english import English
+
+__all__ = ["German"]
+
+
+class German(English):
+    """German, in the same plain tone: no form of address where one can do without."""
+
+    __slots__ = ()
+
+    CODE = "de"
+    NAME = "Deutsch"
+    SHORT = "DE"
+    SWITCH = "Sprache"
+    SWITCH_MORE = "Die Seite wird neu geladen; Dateien und Adapter dieses Besuchs gehen verloren."
+
+    THINGS: Mapping[str, tuple[str, str]] = {
+        "bucket": ("Gruppe", "Gruppen"),
+        "draw": ("Ziehung von Prompts", "Ziehungen von Prompts"),
+        "file": ("Datei", "Dateien"),
+        "item": ("Beispiel", "Beispiele"),
+        "parameter": ("Parameter", "Parameter"),
+        "prompt": ("Prompt", "Prompts"),
+        "task": ("Aufgabe", "Aufgaben"),
+        # In the one sentence that uses it, the dative.
+        "unseen": ("unbekannten Aufgabe", "unbekannten Aufgaben"),
+    }
+    NUMBER_SIGNS = ".,"
+
+    TIMES = "\u00d7"
+
+    TITLE = "Drag-and-Drop LLMs"
+    TAGLINE = "Prompts hinein, LoRA-Adapter heraus. Ohne Gradientenschritt."
+    HERO = "Prompts ablegen. Adapter bekommen. Sehen, ob er hilft."
+    HERO_MORE = (
+        "Ein Generator liest Prompts ohne Labels und schreibt einen LoRA-Adapter für ein kleines "
+        "Sprachmodell, ohne Trainingslauf. Danach stehen die Antworten mit und ohne Adapter "
+        "nebeneinander, und es zeigt sich, wie weit dem Ergebnis zu trauen ist."
+    )
+    SHOW = "Vorführen"
+    SHOW_MORE = "Erzeugt einen Adapter aus {prompts} und fragt beide Modelle: {question}"
+    FOOTER = "Die Dateien bleiben in dieser Sitzung und werden an ihrem Ende gelöscht."
+    TAB_WORKBENCH, TAB_REPORT = "Werkbank", "Zeugnis"
+
+    LOADING = "Das Basismodell wird geladen"
+    DOWNLOADING = "Das Basismodell wird heruntergeladen"
+    LOAD_FAILED = "Das Basismodell ließ sich nicht laden."
+    LOAD_HINT = "Dateien lassen sich schon ablegen und ordnen."
+    RETRY = "Noch einmal"
+    DEVICE_READY, DEVICE_LOADING, DEVICE_FAILED = "Bereit", "Lädt", "Fehlgeschlagen"
+    CHIP_BASE, CHIP_GENERATOR = "Basis", "Generator"
+    NOT_LOADED = "Das Modell ist nicht geladen."
+
+    CANVAS: Mapping[str, str] = {
+        "canvas": "Ablage für Prompts",
+        "title": "Prompts",
+        "mix": "Gewichte der Mischung",
+        "edit": "Prompts bearbeiten",
+        "help": "Ein Prompt je Zeile, Datensatz oder Absatz. Labels braucht es nicht.",
+        "browse": "Dateien wählen",
+        "paste": "Prompts einfügen",
+        "add_bucket": "Neue Gruppe",
+        "clear": "Leeren",
+        "picker": "Dateien mit Prompts",
+        "paste_help": "Ein Prompt je Zeile, oder Prompts durch eine Zeile --- trennen",
+        "paste_into": "Gruppe",
+        "paste_add": "Prompts hinzufügen",
+        "paste_cancel": "Abbrechen",
+        "paste_empty": "Erst einen Prompt schreiben oder einfügen.",
+        "pasted": "eingefuegt-{number}.txt",
+        "buckets": "Gruppen",
+        "no_bucket": "Keine Gruppe mehr da. Eine neue nimmt Dateien auf.",
+        "undo": "Rückgängig",
+        "keys": (
+            "Eine Karte ziehen, oder auf ihr <kbd>←</kbd> <kbd>→</kbd> drücken, oder auf der Karte "
+            "eine Gruppe wählen. <kbd>Entf</kbd> entfernt sie; Rückgängig holt sie zurück."
+        ),
+        "batch": "Prompt-Stapel",
+        "or": "oder",
+        "moved": "{name} liegt jetzt in {bucket}.",
+        "card_removed": "{name} aus {bucket} entfernt.",
+        "bucket_removed": "{bucket} entfernt.",
+        "filled_bucket_removed": "{bucket} mit {files} entfernt.",
+        "all_removed": "Alle Dateien entfernt.",
+        "undo_hint": "Rückgängig holt das zurück.",
+        "brought_back": "Zurückgeholt.",
+        "new_bucket": "Neue Gruppe",
+        "bucket_added": "{bucket} hinzugefügt.",
+        "name_taken": "Eine Gruppe namens {name} gibt es schon.",
+        "name_missing": "Eine Gruppe braucht einen Namen.",
+        "renamed": "Die Gruppe heißt jetzt {name}.",
+        "mute": "Stumm",
+        "mute_one": "{bucket} stumm",
+        "muted": "{bucket} zählt nicht mit.",
+        "unmuted": "{bucket} zählt wieder mit.",
+        "no_suffix": "Ein Name ohne Endung",
+        "wrong_kind": "{kind} ist keine Prompt-Datei. Es gehen {kinds}.",
+        "too_large": (
+            "{size}; erlaubt sind {limit} MB je Datei. Eine Auswahl genügt: einige hundert Prompts "
+            "sind reichlich."
+        ),
+        "too_many": "Es liegen schon {number} Dateien hier. Erst welche entfernen.",
+        "folder": "Das ist ein Ordner. Bitte die Dateien darin ablegen.",
+        "broke_off": "Das Hochladen brach ab. Verbindung prüfen und noch einmal ablegen.",
+        "added": "{files} in {bucket} abgelegt.",
+        "the_canvas": "der Ablage",
+        "refused_one": "Die Datei wurde nicht aufgenommen.",
+        "refused": "{number} von {files} wurden nicht aufgenommen.",
+        "kept_none": "Alles andere ist noch da.",
+        "kept_one": "Die andere liegt auf der Ablage, und alles Frühere ist noch da.",
+        "kept": "Die anderen {number} liegen auf der Ablage, und alles Frühere ist noch da.",
+        "close_errors": "Fehlerliste schließen",
+        "loaded": "Beispieldateien geladen.",
+        "weight": "Gewicht",
+        "drop_here": "Dateien hier ablegen",
+        "bucket_name": "Name der Gruppe, {bucket}",
+        "remove_bucket": "Gruppe {bucket} entfernen",
+        "files_in": "Dateien in {bucket}",
+        "some_of": "{number} von {files}",
+        "empty": "leer",
+        "weight_of": "Gewicht von {bucket}",
+        "weight_number": "Gewicht von {bucket}, als Zahl",
+        "weight_mix": "Gewicht von {bucket} in der Mischung",
+        "less": "Weniger davon. Geht nur mit Adapter summieren.",
+        "kept_unused": "Behalten, nicht benutzt.",
+        "no_part": "Zählt mit, sobald Prompts darin sind.",
+        "share": "{share} % des Stapels",
+        "remove_card": "{name} entfernen",
+        "mend": "Nicht benutzt. Die Datei verbessern und neu ablegen, oder entfernen.",
+        "preview": "„{words}“",
+        "uploading": "lädt hoch",
+        "reading": "wird gelesen",
+        "not_used": "{prompts}, nicht benutzt",
+        "split_lines": "Nach Zeilen trennen",
+        "split_lines_of": "{name} nach Zeilen trennen",
+        "reading_again": "{name} wird neu gelesen.",
+        "split_auto": "Trennen: auto",
+        "split_by_lines": "Trennen: Zeilen",
+        "split_by_paragraphs": "Trennen: Absätze",
+        "split_by_separator": "Trennen: ---",
+        "split_of": "Wie {name} in Prompts zu trennen ist",
+        "bucket_of": "Gruppe von {name}",
+        "num_uploading": "{number} im Hochladen",
+        "num_reading": "{number} in Arbeit",
+        "num_faulty": "; {files} nicht benutzt",
+        "side_none": "Auf dieser Seite ist keine Gruppe.",
+    }
+    CANVAS_FULL = "Auf dieser Ablage liegt mehr, als sie fasst. Bitte die Seite neu laden."
+    UNNAMED = "Namenlos"
+    SPLIT_QUESTION = "Als ein langer Prompt gelesen. Lieber nach Zeilen trennen?"
+    VISIT_FULL = (
+        "Dieser Besuch hat schon {number} Dateien gelesen, mehr geht nicht. Die Seite neu laden, "
+        "um von vorn zu beginnen."
+    )
+    UPLOAD_GONE = "Die hochgeladene Datei ist nicht mehr da. Bitte noch einmal ablegen."
+
+    EXAMPLES = "Keine Dateien zur Hand?"
+    EXAMPLES_MORE = (
+        "Jedes Beispiel legt seine Dateien in eine Gruppe. Wir schrieben sie für diese Seite."
+    )
+    EXAMPLE_LOAD = "Laden"
+    EXAMPLE_LOAD_ONE = "Laden: {title}"
+    EXAMPLE_LOAD_ALL = "Alle drei laden"
+    EXAMPLE_WORDS: Mapping[str, tuple[str, str]] = {
+        "sql": ("Fragen zu SQL", "Fragen an eine Tabelle, in einfachem Englisch."),
+        "legal": (
+            "Vertragsklauseln",
+            "Kurze Klauseln, je mit einer Ja-Nein-Frage oder zu benennen.",
+        ),
+        "tone": (
+            "Ein freundlicherer Ton",
+            "Barsche Antworten und saure Kritiken, freundlich zu machen.",
+        ),
+    }
+    BUCKETS: Mapping[str, str] = {"SQL": "SQL", "Legal": "Verträge", "Tone of voice": "Tonfall"}
+
+    SYNTHESIZE = "Adapter erzeugen"
+    STOP = "Anhalten"
+    MIX = "Mischen"
+    MIX_POOL, MIX_SUM = "Prompts vereinen", "Adapter summieren"
+    MIX_INFO = (
+        "Vereinen: ein Adapter aus allen Prompts, gezogen im Verhältnis der Gewichte. "
+        "Summieren: ein Adapter je Gruppe, nach Gewicht addiert und auf einen Rang gekürzt."
+    )
+    ADVANCED = "Weiteres"
+    SEED = "Startwert"
+    SEED_INFO = "Für die Ziehung der Prompts. Gleiche Prompts und gleicher Wert, gleicher Adapter."
+    HINT_NO_BUCKET = "Erst eine Gruppe anlegen."
+    HINT_NO_PROMPTS = "Erst Dateien mit Prompts ablegen."
+    HINT_UNREADABLE = "Noch ist keine Datei lesbar."
+    USED = "{files}, {prompts}"
+    USED_NOT = "{used}; {files} nicht benutzt"
+
+    STAGES: Mapping[str, tuple[str, str]] = {
+        "wait": ("Warten", "Das Modell ist beschäftigt"),
+        "download": ("Herunterladen", "Basismodell und Text-Encoder, nur einmal"),
+        "load": ("Laden", "Basismodell, Encoder, Generator"),
+        "read": ("Lesen", ""),
+        "encode": ("Kodieren", "Prompts durch den Text-Encoder"),
+        "decode": ("Dekodieren", "Aus Gewichts-Tokens wird eine LoRA"),
+        "ask": ("Fragen", "Die Basis beantwortet die vollen Prompts"),
+        "refine": ("Verfeinern", "Training auf diesen Prompts"),
+        "check": ("Prüfen", "Mit PEFT neu laden und vergleichen"),
+    }
+    STAGE_STATES: Mapping[str, str] = {
+        "waiting": "wartet",
+        "running": "läuft",
+        "done": "fertig",
+        "failed": "fehlgeschlagen",
+        "stopped": "angehalten",
+    }
+    RUNS: Mapping[str, Mapping[str, str]] = {
+        "synthesis": {
+            "running": "Der Adapter entsteht",
+            "done": "Wie er entstand",
+            "stopped": "Angehalten. Nichts wurde erzeugt, und die Prompts sind, wie sie waren.",
+            "failed": "Es wurde kein Adapter erzeugt.",
+        },
+        "remix": {
+            "running": "Wird neu gemischt",
+            "done": "Wie gemischt wurde",
+            "stopped": "Angehalten. Der Adapter ist, wie er war.",
+            "failed": "Nicht neu gemischt; der Adapter ist, wie er war.",
+        },
+        "refinement": {
+            "running": "Der Adapter wird verfeinert",
+            "done": "Wie verfeinert wurde",
+            "stopped": "Angehalten. Der Adapter ist, wie er war.",
+            "failed": "Nicht verfeinert; der Adapter ist, wie er war.",
+        },
+    }
+    BROKE = (
+        "Etwas ging schief, das nicht schiefgehen sollte. Näheres steht im Protokoll der "
+        "Anwendung; bitte noch einmal versuchen."
+    )
+    PREPARING = "Zip wird vorbereitet"
+
+    SHELF = "Adapter dieses Besuchs"
+    MADE_FROM = "{prompts} aus {files}"
+    MADE_IN = "erzeugt in {seconds:.2f} s"
+    REFINED_IN = "dann verfeinert in {seconds:.0f} s"
+    REFINED_ON_LABELS_IN = "dann mit Labels verfeinert in {seconds:.0f} s"
+    RANK = "Rang {rank}"
+    CUT_BACK = "Die Summe wurde auf Rang {rank} gekürzt und behält {share:.0f} % der Änderung."
+    HASH = "SHA-256 {sha256}"
+    FINGERPRINT = "Fingerabdruck der Gewichtsänderung"
+    STRENGTH = "Stärke"
+    STRENGTH_INFO = "0 ist die Basis. Wirkt ab dem nächsten Wort."
+    STRENGTH_STRONG = "Stark: Antworten können zu Unsinn werden."
+    DOWNLOAD = "PEFT-Zip herunterladen"
+    DOWNLOAD_ANYWAY = "Trotzdem herunterladen"
+    DOWNLOAD_FAILED = "Kein Zip"
+    STALE = "Aus früheren Prompts erzeugt."
+
+    REFINE = "Verfeinern"
+    REFINE_MORE = (
+        "Trainiert diesen Adapter keine Minute lang auf den eigenen Prompts, ohne Labels: Das "
+        "Basismodell liest jeden vollen Prompt und bringt dem Adapter bei, ohne die Anweisung zu "
+        "antworten."
+    )
+    REFINE_NEEDS = (
+        "Nötig ist eine Leerzeile zwischen Anweisung und Eingabe, in mindestens 8 Prompts."
+    )
+    REFINE_START = "Jetzt verfeinern"
+    REFINE_LATER = "Nicht jetzt"
+    REFINE_LABELS = "Aus den Labels lernen"
+    REFINE_LABELS_INFO = "Die Dateien haben welche. Sonst werden die Antworten der Basis gelernt."
+    UNDO = "Verfeinern rückgängig"
+
+    COMPARE = "Vergleich"
+    COMPARE_MORE = "Ein Durchlauf, gleicher Startwert, gleicher Prompt auf beiden Seiten."
+    COMPARE_BASE_ONLY = (
+        "Mit dem Basismodell lässt sich schon reden. Die Antwort mit Adapter erscheint daneben, "
+        "sobald einer erzeugt ist."
+    )
+    BASE, ADAPTED = "Basis", "Mit Adapter"
+    BASE_LABEL = "Basis"
+    ASK = "Beide Modelle fragen"
+    SEND, CLEAR = "Senden", "Leeren"
+    BESIDE = "Vergleichen mit"
+    OTHER = "Anderer Adapter"
+    ANSWERS = "{side}, Antworten"
+    DIFFERENCES = "Unterschiede"
+    DIFFERS = "nicht in der anderen Antwort"
+    FORK = "von hier an ist kaum ein Wort gemeinsam"
+    AGAIN = "Noch einmal fragen"
+    AGAIN_SIDE = "Noch einmal fragen: {side}"
+    EDIT = "Ändern und neu senden"
+    COPY = "Letzte Antwort kopieren"
+    COPY_SIDE = "Letzte Antwort kopieren: {side}"
+    CHANGED_TO = "dann"
+    LEFT_OUT = "auf dieser Seite weggelassen"
+    ASK_MODE = "Was gesendet wird"
+    ASK_MODE_INFO = "Die Anweisung ist, was vor der ersten Leerzeile steht."
+    ASK_MODES: Mapping[str, str] = {
+        "written": "Wie geschrieben",
+        "bare": "Ohne die Anweisung",
+        "told": "Anweisung nur nach links",
+    }
+    BLIND = "Blind"
+    BLIND_SIDES = ("A", "B")
+    VOTES: Mapping[str, str] = {
+        "a": "A ist besser",
+        "b": "B ist besser",
+        "tie": "Gleich gut",
+        "bad": "Beide schlecht",
+    }
+    VOTED_BETTER = "besser"
+    VOTES_TITLE = "Stimmen"
+    VOTES_MORE = (
+        "Die beiden tauschen zufällig die Plätze; wer wer ist, wird nach jeder Stimme gesagt. Die "
+        "Stärke bleibt solange, wie sie ist."
+    )
+    VOTE_TOLD: Mapping[str, str] = {
+        "right": "gewonnen",
+        "left": "verloren",
+        "tie": "gleich gut",
+        "bad": "beide schlecht",
+    }
+    VOTES_NONE = "Noch keine Stimme für eine Seite."
+    VOTES_FEW = "Zu wenige Stimmen für ein Urteil."
+    WIN_RATE = (
+        "Gewann {share:.0f} % der Stimmen, die sich entschieden (95-%-Intervall {low:.0f} bis "
+        "{high:.0f})."
+    )
+    VERSUS = "gegen"
+    KEEP = "Gespräch behalten:"
+    KEEPS: Mapping[str, str] = {"markdown": "Markdown", "json": "JSON", "votes": "Stimmen, JSONL"}
+    TRANSCRIPT_QUESTION = "Frage"
+    TRANSCRIPT_VOTE = "Besser, blind beurteilt"
+    EMPTY_BASE = "Hier erscheinen die Antworten des Basismodells."
+    EMPTY_ADAPTED = (
+        "Noch kein Adapter. Seine Antworten erscheinen hier, neben denen des Basismodells."
+    )
+    EMPTY_ADAPTED_READY = (
+        "Ohne die Anweisung aus den Dateien fragen: Der Adapter soll sie in sich tragen."
+    )
+    ASKED_BEFORE = "Gefragt, bevor es einen Adapter gab."
+    SAME = "wie die Basis, Token für Token"
+    STOPPED_TURN = "angehalten"
+    TOKENS = "{number} Tok."
+    TOKENS_PER_SECOND = "{number:.0f} Tok./s"
+    FIRST_TOKEN = "erstes Token {seconds:.2f} s"
+    SEED_USED = "Startwert {seed}"
+    CUT_AT = "nach {number} Tokens abgeschnitten"
+    TRY = "Probieren:"
+    SAMPLING = "Auswahl der Wörter"
+    SYSTEM_PROMPT = "Systemprompt"
+    MAX_TOKENS = "Höchstens so viele Tokens"
+    TEMPERATURE = "Temperatur"
+    TEMPERATURE_INFO = "0 nimmt stets das wahrscheinlichste."
+    TOP_P, TOP_K = "Top-p", "Top-k"
+    TOP_K_INFO = "0 behält alle."
+    PENALTY = "Strafe für Wiederholung"
+    CONTEXT = "Frühere Fragen und Antworten mitsenden"
+    CONTEXT_INFO = "Aus: Jede Frage steht für sich, wie im Training des Generators."
+
+    CHECKS = "Prüfung"
+    CHECKS_ON = "an {prompts} von hier"
+    CHECKS_NONE = (
+        "Noch kein Adapter. Hier wird stehen, ob er das Modell ändert, ob er die Anweisung in sich "
+        "trägt und wo sich die Gewichte geändert haben."
+    )
+    CHECKS_RUNNING = "Wird an den eigenen Prompts gemessen. Der Chat geht schon."
+    CHECKS_FAILED = "Ließ sich nicht messen."
+    VERDICTS: Mapping[str, tuple[str, str]] = {
+        "changes": (
+            "Ändert das Modell",
+            "Auf Prompts wie diese antwortet es anders als die Basis.",
+        ),
+        "nothing": (
+            "Bewirkt nichts Messbares",
+            "Unter 0,01 weichen Antworten kaum je von der Basis ab.",
+        ),
+        "strongest": (
+            "Ändert das Modell ungewöhnlich stark",
+            "Antworten können zu Unsinn werden; weniger Stärke versuchen.",
+        ),
+        "carries": (
+            "Trägt die Anweisung",
+            "Es antwortet auf diese Prompts ohne die Anweisung wie das Modell mit ihr.",
+        ),
+        "carries_some": (
+            "Trägt die Anweisung zum Teil",
+            "Nur manchmal antwortet es ohne die Anweisung wie das Modell mit ihr.",
+        ),
+        "carries_none": (
+            "Trägt die Anweisung nicht",
+            "Ohne die Anweisung antwortet es auf diese Prompts anders als das Modell mit ihr.",
+        ),
+        "refined": (
+            "Auf diesen Prompts verfeinert",
+            "Es wurde gelehrt, sie ohne die Anweisung zu beantworten. Andere probieren.",
+        ),
+        "untold": (
+            "Keine Anweisung zum Weglassen",
+            "Um zu sehen, ob der Adapter sie trägt, braucht es einen Prompt mit einer Leerzeile "
+            "zwischen Anweisung und Eingabe, von höchstens 256 Tokens.",
+        ),
+    }
+    OUTLOOK = (
+        "Bei {n_tasks} mit etwa gleicher Übereinstimmung änderten Adapter die Wertung ohne die "
+        "Anweisung um {gain:+.2f} ({low:+.2f} bis {high:+.2f})."
+    )
+    OUTLOOK_RANKS = "Rangkorrelation von Übereinstimmung und Gewinn: {correlation:+.2f}."
+    WARNING = "Dieser Adapter hilft wahrscheinlich nicht."
+    WARNINGS: Mapping[str, str] = {
+        "nothing": "Er lässt das Modell, wie es war.",
+        "carries_none": "Er trägt die Anweisung nicht.",
+    }
+    WARNING_TRY = (
+        "Unten lässt er sich verfeinern; sonst helfen mehr Prompts (am besten 16 oder mehr) oder "
+        "mehr Stärke. An den Dateien liegt es nicht."
+    )
+    WARNING_TRY_REFINED = (
+        "Das lässt sich rückgängig machen; sonst helfen mehr Prompts (am besten 16 oder mehr) oder "
+        "mehr Stärke. An den Dateien liegt es nicht."
+    )
+    EFFECT = "Wirkung auf das Modell"
+    EFFECT_MORE = "KL von Basis zu Adapter, in Nat, am nächsten Token der eigenen Prompts."
+    EFFECT_TOLD = "Wirkung {effect:.3g} Nat"
+    EFFECT_NONE, EFFECT_STRONG = "keine Wirkung", "stark"
+    NEAREST = "Nächste Trainingsaufgaben, Kosinus"
+    NORMS = "Relative Änderung der Gewichte"
+    NORMS_MORE = "‖ΔW‖ / ‖W‖ je Schicht und Matrix. Es zeigt, wo und wie viel, nicht wie gut."
+    NORMS_TOLD = "Relative Änderung der Gewichte: von {low:.2g} bis {high:.2g} Prozent"
+    NORMS_LAYER = "Schicht"
+    NORMS_ALL = "Alle Zahlen, in Prozent"
+
+    PROOF = "Liest er diese Prompts?"
+    PROOF_MORE = (
+        "Erzeugt Adapter aus anderen Prompts und aus diesen mit vertauschten Wörtern und stellt "
+        "sie daneben, an bis zu 16 der eigenen Prompts. Dauert einige Sekunden."
+    )
+    PROOF_RUN, PROOF_AGAIN = "Herausfinden", "Neu messen"
+    PROOF_STEPS: Mapping[str, str] = {
+        "decode": "Die anderen entstehen",
+        "check": "Es wird gemessen",
+    }
+    PROOF_MEASURE = (
+        "Nat je Token, die dieser Adapter bei den Antworten spart, die das Modell mit der "
+        "Anweisung gibt, mit 95-%-Intervallen. Rechts von 0 ist dieser Adapter besser. Gemessen an "
+        "{prompts}, aus denen er entstand."
+    )
+    PROOF_INTERVAL = "({low:+.2f} bis {high:+.2f})"
+    PROOF_CONTROLS: Mapping[str, str] = {
+        "wrong": "Aus anderen Prompts ({names})",
+        "mean": "Was alle Adapter gemeinsam haben",
+        "shuffled": "Aus vertauschten Wörtern",
+        "base": "Kein Adapter",
+    }
+    PROOF_YES = (
+        "Ja. Andere Prompts, und was alle Adapter gemeinsam haben, sind deutlich schlechter."
+    )
+    PROOF_NO: Mapping[str, str] = {
+        "wrong": "Nicht gezeigt: Einer aus anderen Prompts ist etwa so gut.",
+        "mean": "Nicht gezeigt: Was allen Adaptern dieses Generators gemein ist, ist etwa so gut.",
+    }
+    PROOF_WORDS_ONLY = "Die Reihenfolge der Wörter zählt kaum: Vertauscht sind sie etwa so gut."
+    PROOF_NONE = "Dazu braucht es zwei Prompts mit einer Leerzeile zwischen Anweisung und Eingabe."
+
+    REPORT_TITLES: Mapping[str, str] = {
+        "heldout": "Wie gut ist dieser Generator bei unbekannten Aufgaben?",
+        "train": "Wie gut ist er bei Aufgaben, mit denen er trainiert wurde?",
+    }
+    REPORT_SPLITS: Mapping[str, str] = {
+        "heldout": "Unbekannte Aufgaben",
+        "train": "Aus dem Training",
+    }
+    REPORT_HOLDOUTS: Mapping[str, str] = {
+        "family": "Neue Familie",
+        "primitive": "Neue Operation",
+        "composition": "Neue Kombination",
+        "pair": "Neues Paar aus bekannter Aufgabe und bekanntem Format",
+        "format": "Unbekanntes Format",
+    }
+    REPORT_PART = "{split}: {part}"
+    REPORT_METRICS: Mapping[str, str] = {
+        "score": "Wertung",
+        "format_share": "Richtiges Format",
+        "nll": "Verlust",
+    }
+    REPORT_METRIC_NOTES: Mapping[str, str] = {
+        "score": (
+            "Das Maß der Aufgabe selbst, 0 bis 1. Marken sind Mittelwerte, Balken "
+            "95-%-Intervalle über Familien."
+        ),
+        "format_share": "Anteil der Antworten im verlangten Format, bei Aufgaben, die eins haben.",
+        "nll": "Nat je Token der richtigen Antwort. Weniger ist besser.",
+    }
+    REPORT_ABOUT = "Es geht um den Generator; die Werkbank prüft die eigenen Prompts."
+    REPORT_GROUP, REPORT_METRIC = "Aufgaben", "Maß"
+    REPORT_ROWS: Mapping[str, str] = {
+        "base": "Basis",
+        "few_shot": "Basis, Prompt mit Beispielen",
+        "mean_lora": "Mittel der Trainings-LoRAs",
+        "nearest_lora": "LoRA der nächsten Aufgabe",
+        "multi_task_lora": "Eine LoRA für alle Aufgaben",
+        "shared_lora": "Gemeinsamer Teil des Generators",
+        "generator_constant": "Generator, fester Prompt",
+        "generator_wrong": "Generator, falsche Prompts",
+        "generator_shuffled": "Generator, vertauschte Wörter",
+        "generator": "Generator, richtige Prompts",
+        "generator_refined_15": "Verfeinert, 15 Schritte",
+        "generator_refined_30": "Verfeinert, 30 Schritte",
+        "generator_refined": "Generator, verfeinert",
+        "scratch_refined_15": "Von Null, 15 Schritte",
+        "scratch_refined_30": "Von Null, 30 Schritte",
+        "scratch_refined": "Von Null verfeinert",
+        "labelled_5": "Eigene LoRA, 5 Schritte",
+        "labelled_10": "Eigene LoRA, 10 Schritte",
+        "labelled_20": "Eigene LoRA, 20 Schritte",
+        "labelled_40": "Eigene LoRA, 40 Schritte",
+        "oracle_lora": "Eigene LoRA, mit Labels trainiert",
+    }
+    REPORT_MODES: Mapping[str, tuple[str, str]] = {
+        "bare": ("Nackt", "nur die Eingabe wird gesendet: „The film was a delight.“"),
+        "full": ("Voll", "die Anweisung wird mitgesendet"),
+    }
+    REPORT_INTERVAL = "{label}: {value}, 95-%-Intervall {low} bis {high}"
+    REPORT_PLOT = "Vergleichswerte, Gegenproben und eine Obergrenze"
+    REPORT_GAP = "Abstand von Basis zu eigener LoRA, geschlossen zu"
+    REPORT_CATEGORIES, REPORT_CATEGORIES_MORE = "Nach Art der Aufgabe", "Wertung"
+    REPORT_CATEGORIES_OF = "{value} von {ceiling}"
+    REPORT_CATEGORIES_DIAMOND = "Raute: eigene LoRA"
+    REPORT_FAILURES, REPORT_FAILURES_MORE = "Wo es misslingt", "zufällig gezogen, nicht ausgesucht"
+    REPORT_FAILURES_LEFT_OUT = "; {number} aus fremden Daten weggelassen"
+    REPORT_FAILURES_ELSEWHERE = (
+        "Sie stehen in dem Ordner, in den `dnd evaluate` seinen Bericht schrieb."
+    )
+    REPORT_NO_FAILURES = "Keine falsche Antwort wurde festgehalten."
+    REPORT_ASKED, REPORT_WANTED, REPORT_GOT = "Verlangt", "Richtig", "Bekommen"
+    REPORT_ALL = "Alle Zahlen"
+    REPORT_COMMAND = "Erstellt mit"
+    REPORT_GAIN = "Gewinn der Operation: Nat je Token, die richtige Prompts gegen andere sparen"
+    REPORT_GAIN_INTERVAL = "({low:+.2f} bis {high:+.2f})"
+    REPORT_COSINE = (
+        "Kosinus der Gewichtsänderungen: gleiche Aufgabe <b>{same:.3f}</b>, verschiedene Aufgaben "
+        "<b>{different:.3f}</b>"
+    )
+    REPORT_OTHER = (
+        "Dieser Bericht gilt einem anderen Generator. `dnd evaluate --card` prüft den hiesigen."
+    )
+    REPORT_UNREADABLE = "Ein Bericht dieses Generators ist nicht lesbar: {reason}"
+    REPORT_NONE = (
+        "### Noch kein Bericht\nDieser Generator kam ohne Zeugnis. `dnd evaluate` prüft ihn an "
+        "unbekannten Aufgaben; das Ergebnis erscheint hier."
+    )
+    REPORT_LOADING = (
+        "### Noch nicht geladen\nDas Zeugnis erscheint, sobald der Generator geladen ist."
+    )
+
+    KEYS = "Tastatur"
+    KEYS_OPEN = "Tastenkürzel"
+    KEYS_CLOSE = "Schließen"
+    KEYS_ON = "Einzelne Tasten sind an"
+    KEYS_ON_MORE = "Beim Tippen ruhen sie. Esc geht immer."
+    KEYS_TITLE = "Taste: {key}"
+    KEYS_GROUPS: Mapping[str, str] = {
+        "make": "Adapter erzeugen",
+        "ask": "Fragen und vergleichen",
+        "card": "Auf einer Karte der Ablage",
+        "page": "Überall",
+    }
+    KEYS_DO: Mapping[str, str] = {
+        "help": "Diese Liste zeigen",
+        "stop": "Anhalten, was läuft, oder das Fragefeld verlassen",
+        "canvas": "Zu den Prompts",
+        "synthesize": "Adapter erzeugen",
+        "refine": "Verfeinern öffnen oder schließen",
+        "question": "Zur Frage",
+        "send": "Die Frage senden, in ihrem Feld",
+        "newline": "Neue Zeile in der Frage",
+        "again": "Noch einmal fragen",
+        "edit": "Die letzte Frage ändern",
+        "differences": "Unterschiede zeigen",
+        "blind": "Blind an oder aus",
+        "vote_a": "A ist besser",
+        "vote_b": "B ist besser",
+        "vote_tie": "Gleich gut",
+        "vote_bad": "Beide schlecht",
+        "card_sides": "In die Gruppe daneben",
+        "card_order": "Nach oben oder unten",
+        "card_remove": "Entfernen",
+    }
+    KEY_NAMES: Mapping[str, str] = {
+        "Escape": "Esc",
+        "Enter": "Eingabe",
+        "Shift+Enter": "Umschalt Eingabe",
+        "Delete": "Entf",
+    }
+
+    def step(self, detail: str) -> str:
+        """Translate what the engine tells of a step; what is not known here is left out."""
+        for pattern, words in _STEPS.items():
+            if found := re.fullmatch(pattern, detail):
+                return words.format(*map(self._decimals, found.groups()))
+        return ""
+
+    @staticmethod
+    def _decimals(digits: str) -> str:
+        return digits.replace(".", ",")
+
+
+_STEPS = {
+    r"Asking the teacher, (\d+) s left": "noch {} s",
+    r"Loss ([\d.]+)": "Verlust {}",
+    r"Loss ([\d.]+), (\d+) s left": "Verlust {}, noch {} s",
+    r"On (\d+) prompts": "an {} Prompts",
+    r"([\d.]+) of ([\d.]+) MB": "{} von {} MB",
+}
