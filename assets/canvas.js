@@ -25,6 +25,7 @@ const removed = []; // snapshots for Undo, newest last
 const sortables = new Map(); // bucket id -> Sortable
 let dragging = false;
 let folded = false;
+let tellWhenRead = false; // an example was loaded to be shown: go on once its files are read
 let attempt = 0; // differs when the same arrangement is sent again
 let retry = null;
 let lastBucket = null; // where "Browse files" adds to
@@ -313,6 +314,11 @@ function receive(message) {
     }
     commit();
     render();
+    const states = [...cards.values()].map(({ state }) => state);
+    if (tellWhenRead && !states.includes("reading") && !states.includes("uploading")) {
+      tellWhenRead = false;
+      setTimeout(() => trigger("read")); // after the value, which it is about
+    }
   } else if (message.op === "load") {
     for (const set of message.sets) {
       let bucket = buckets.find(({ name }) => name === set.bucket);
@@ -329,6 +335,7 @@ function receive(message) {
       }
     }
     setFolded(false);
+    tellWhenRead = message.tell_when_read;
     changed(words.loaded);
   } else if (message.op === "fold") setFolded(true);
 }

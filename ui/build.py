@@ -37,6 +37,7 @@ _ENGINE: dict[str, Any] = {"concurrency_id": "engine", "concurrency_limit": 1}
 _REFINE: dict[str, Any] = {"concurrency_id": "refine", "concurrency_limit": 1}
 """One at a time too, but in a lane of its own: it takes most of a minute, and lets others use the
 engine between its steps."""
+_SHOW_ANSWERS = "() => document.querySelector('#dnd-panes').scrollIntoView({ block: 'nearest' })"
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _AT_ONCE: dict[str, Any] = {**_QUIET, "queue": False}
 
@@ -184,6 +185,8 @@ def _page(demo: gr.Blocks, text: Text, on: Handlers, limits: PromptLimits) -> No
         button.click(**does(one, "inbox"), inputs=session, **_AT_ONCE)
     every = [example for example, _ in prompts.examples]
     all_of_them = functools.partial(on.load_examples, every, own_weights=True)
+    show_first = functools.partial(on.show_me, every[0])
+    prompts.show.click(**does(show_first, "inbox"), inputs=session, **_AT_ONCE)
     prompts.load_all.click(**does(all_of_them, "inbox"), inputs=session, **_AT_ONCE)
 
     # Synthesize, then measure.
@@ -201,20 +204,30 @@ def _page(demo: gr.Blocks, text: Text, on: Handlers, limits: PromptLimits) -> No
         f"suggestion_{i}" for i in range(len(compare.suggestions))
     )
     remix = functools.partial(on.begin_synthesis, kind="remix")
-    for order, begin in (
-        (prompts.synthesize.click, on.begin_synthesis),
-        (prompts.canvas.remix, remix),
-    ):
-        made = order(**does(begin, over), inputs=[prompts.canvas, session], **_AT_ONCE).then(
+
+    def measure(event: Any) -> None:
+        """Check the adapter in the bar, if that is due, and write its zip."""
+        event.then(**does(on.check, measured), inputs=session, **_ENGINE, **_QUIET).then(
+            **does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET
+        )
+
+    made = [
+        order(**does(begin, over), inputs=[prompts.canvas, session], **_AT_ONCE).then(
             **does(on.synthesize, f"{over} {shown} inbox {suggestion_slots}"),
             inputs=[session, prompts.mix, prompts.seed],
             **_ENGINE,
             **_QUIET,
         )
-        made.failure(**does(on.run_broke, over), inputs=session, **_AT_ONCE)
-        made.success(**does(on.check, measured), inputs=session, **_ENGINE, **_QUIET).then(
-            **does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET
+        for order, begin in (
+            (prompts.synthesize.click, on.begin_synthesis),
+            (prompts.canvas.remix, remix),
+            (prompts.canvas.read, on.begin_synthesis),  # Show me; it asks before it measures
         )
+    ]
+    for event in made:
+        event.failure(**does(on.run_broke, over), inputs=session, **_AT_ONCE)
+    for event in made[:2]:
+        measure(event)
     prompts.stop.click(**does(on.stop_run, over), inputs=session, **_AT_ONCE)
 
     # Refine on the same prompts, then measure again; Undo goes back.
@@ -224,20 +237,14 @@ def _page(demo: gr.Blocks, text: Text, on: Handlers, limits: PromptLimits) -> No
         **does(on.begin_refine, over), inputs=[session, refine.labels], **_AT_ONCE
     ).then(**does(on.refine, f"{over} {shown}"), inputs=session, **_REFINE, **_QUIET)
     refined.failure(**does(on.run_broke, over), inputs=session, **_AT_ONCE)
-    refined.success(**does(on.check, measured), inputs=session, **_ENGINE, **_QUIET).then(
-        **does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET
-    )
+    measure(refined)
     refine.stop.click(**does(on.stop_run, over), inputs=session, **_AT_ONCE)
-    bar.undo.click(**does(on.undo, shown), inputs=session, **_AT_ONCE).then(
-        **does(on.check, measured), inputs=session, **_ENGINE, **_QUIET
-    ).then(**does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET)
+    measure(bar.undo.click(**does(on.undo, shown), inputs=session, **_AT_ONCE))
     checks.prove.click(
         **does(on.prove, "proof prove download"), inputs=session, **_ENGINE, **_QUIET
     ).then(**does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET)
 
-    bar.shelf.input(**does(on.choose, shown), inputs=[session, bar.shelf], **_AT_ONCE).then(
-        **does(on.check, measured), inputs=session, **_ENGINE, **_QUIET
-    ).then(**does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET)
+    measure(bar.shelf.input(**does(on.choose, shown), inputs=[session, bar.shelf], **_AT_ONCE))
 
     # Strength: scaled at once, verified again before it is offered.
     bar.strength.change(
@@ -252,7 +259,10 @@ def _page(demo: gr.Blocks, text: Text, on: Handlers, limits: PromptLimits) -> No
     state = f"send stop_chat again vote_row {panes}"
     kept = "keep_row keep_markdown keep_json keep_votes"
     questions = [compare.box, compare.mode, session]
-    asked = [
+    asked = [made[-1].success(**does(on.ask_shown, state), inputs=session, **_AT_ONCE)]
+    # On a phone the answers are further down than one would look.
+    asked[0].then(None, js=_SHOW_ANSWERS, **_QUIET)
+    asked += [
         ask(**does(on.ask, f"box {state}"), inputs=questions, **_AT_ONCE)
         for ask in (compare.send.click, compare.box.submit)
     ]
@@ -272,6 +282,8 @@ def _page(demo: gr.Blocks, text: Text, on: Handlers, limits: PromptLimits) -> No
             **_QUIET,
         )
         answered.failure(**does(on.chat_broke, state), inputs=session, **_AT_ONCE)
+        if order is asked[0]:
+            measure(answered)
     compare.stop.click(**does(on.stop_chat, state), inputs=session, **_AT_ONCE)
     compare.clear.click(
         **does(on.clear_chat, f"{state} votes keep_row"), inputs=session, **_AT_ONCE

@@ -211,6 +211,8 @@ class Message(GradioModel):
     op: Literal["none", "readings", "load", "fold"] = "none"
     readings: dict[str, dict[str, Any]] = Field(default_factory=dict)
     sets: list[ExampleSet] = Field(default_factory=list)
+    tell_when_read: bool = False
+    """Whether the canvas says so, as its event `read`, once these are read."""
     nonce: str = ""
     """Makes equal messages differ, since Gradio sends changes only."""
 

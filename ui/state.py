@@ -197,6 +197,8 @@ class Session:
     suggestions: list[str] = field(default_factory=list)
     example_questions: dict[str, str] = field(default_factory=dict)
     """By bucket name: what to ask after an example."""
+    to_show: str = ""
+    """What to ask once the adapter is made that Show me ordered."""
     arrangement: str = ""
     """Fingerprint of what lies on the canvas now."""
     memory: "PromptMemory | None" = None

@@ -92,7 +92,7 @@ def test_both_answers_stream_at_once_and_differ(visit: Visit) -> None:
     visit.synthesize()
     visit.page.locator(".dnd-suggestion").first.click()
     expect(visit.page.locator("#dnd-box textarea")).to_have_value(
-        "Question: How many cars are red?"
+        "Question: Who wrote the book called The Sea?"
     )
     visit.page.locator("#dnd-send").click()
     for side in ("left", "right"):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,8 @@ from playwright.sync_api import expect
 
 from dnd_engine.asset_files import asset_path
 from dnd_engine.config import EngineConfig
-from tests.browser.conftest import Visits, serving
+from dnd_engine.shipped import load_examples
+from tests.browser.conftest import DESK, PHONE, Visits, serving
 from ui.engine_handle import EngineHandle
 
 pytestmark = [pytest.mark.browser, pytest.mark.real]
@@ -96,6 +98,44 @@ def test_strength_zero_answers_as_the_base_does(visits: Visits, real_url: str) -
     visit.ask("the hotline kept me waiting for an hour.")
     expect(visit.page.locator("#dnd-send")).to_be_visible(timeout=120_000)
     expect(visit.page.locator("#dnd-pane-right")).to_contain_text("same as base, token for token")
+
+
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_show_me_leads_a_newcomer_to_a_true_difference(
+    visits: Visits, real_handle: EngineHandle, real_url: str, size: dict[str, int]
+) -> None:
+    example = load_examples()[0]
+    visit = visits(real_url, size=size)
+    offer = visit.page.locator("#dnd-show")
+    expect(offer).to_contain_text(example.question)
+    visit.shot(f"show-me-{size['width']}")
+    start = time.monotonic()
+    offer.get_by_role("button", name="Show me").click()
+    expect(visit.page.locator("#dnd-pane-right .dnd-asked")).to_have_text(
+        example.question, timeout=300_000
+    )
+    facts = visit.page.locator("#dnd-panes .dnd-answer-facts")
+    expect(facts).to_have_count(2, timeout=60_000)
+    expect(visit.page.locator("#dnd-send")).to_be_visible(timeout=60_000)
+    seconds = time.monotonic() - start
+    expect(visit.answer("right")).to_be_in_viewport()
+    visit.shot(f"shown-{size['width']}", full=False)
+    base, adapted = (visit.answer(side).inner_text() for side in ("left", "right"))
+    # Prose about a novel from the base; the query that was hoped for from the adapter.
+    assert adapted == "SELECT author FROM books WHERE title = 'The Sea'"
+    assert "SELECT" not in base
+    assert len(base) > 2 * len(adapted)
+    assert seconds < 60 or os.environ.get("CI"), "a newcomer's minute is over"
+    # Not canned: the engine says the same when asked without the page, and its files do not.
+    engine = real_handle.engine
+    assert engine is not None
+    told = [prompt.text for prompt in example.read().prompts]
+    assert not any(example.question in prompt for prompt in told)
+    made = engine.generate([example.read()])
+    *_, last = engine.chat([{"role": "user", "content": example.question}], adapter=made)
+    assert (last.base.text, last.adapted.text) == (base, adapted)
+    expect(visit.page.locator("#dnd-checks")).to_contain_text("Effect on the model", timeout=60_000)
+    expect(visit.page.locator("#dnd-download")).to_be_enabled(timeout=60_000)
 
 
 def _opens_with_peft(folder: Path, base: str) -> bool:

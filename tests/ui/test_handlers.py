@@ -12,6 +12,7 @@ import pytest
 
 from dnd_engine.config import PromptLimits
 from dnd_engine.errors import AssetError
+from dnd_engine.shipped import load_examples
 from tests.ui.fake_engine import Agreement, FakeEngine, Inspection, Outlook, slow_load
 from tests.ui.reports import SHA, report
 from ui.canvas import Arrangement, CanvasBucket
@@ -139,6 +140,29 @@ def test_a_stopped_synthesis_makes_nothing_even_from_the_queue(
     assert list(on.synthesize(session, "pool", 0, request_of("s"))) == []
     assert engine.calls == []
     assert session.made is None
+
+
+def test_show_me_asks_its_question_once_an_adapter_came_of_it_and_only_then(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    (example, *_) = load_examples()
+    session = Session()
+    message = on.show_me(example, session)["inbox"]
+    assert message["tell_when_read"] is True
+    assert [file["name"] for file in message["sets"][0]["files"]] == list(example.files)
+    arrangement = arrange(SQL={"a.txt": "one\n"})
+    on.update_prompts(arrangement, session, request_of("s"))
+    on.begin_synthesis(arrangement, session)
+    on.stop_run(session)
+    assert on.ask_shown(session) == {}
+    make(on, session, arrangement, request_of("s"))
+    assert on.ask_shown(session) == {}
+    on.show_me(example, session)
+    make(on, session, arrangement, request_of("s"))
+    assert "send" in on.ask_shown(session)
+    assert session.turns[-1].question == example.question
+    assert session.turns[-1].right is not None
+    assert on.ask_shown(session) == {}
 
 
 def test_a_failure_is_shown_where_it_happened(

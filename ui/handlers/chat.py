@@ -54,6 +54,14 @@ class ChatHandlers(HandlerBase):
         session.turns.append(turn)
         return {"box": "", **self._start(session, turn.sides)}
 
+    def ask_shown(self, session: Session) -> Updates:
+        """Ask what Show me promised; nothing, if no adapter came of it."""
+        question, session.to_show = session.to_show, ""
+        run = session.run
+        if not question or run is None or run.stages.ended != "done":
+            return {}
+        return self.ask(question, "written", session)
+
     def ask_again(self, session: Session, place: Place | None = None) -> Updates:
         """Ask the last question again, of both sides or of one, as they are now."""
         turn = session.turns[-1] if session.turns else None

@@ -95,6 +95,12 @@ class PromptHandlers(HandlerBase):
             sets.append({"bucket": bucket, "weight": weight, "files": files})
         return {"inbox": {"op": "load", "sets": sets}}
 
+    def show_me(self, example: Example, session: Session) -> Updates:
+        """Load an example; when it is read the canvas orders the rest, as a visitor would."""
+        session.to_show = example.question
+        inbox = self.load_examples([example], session, own_weights=False)["inbox"]
+        return {"inbox": {**inbox, "tell_when_read": True}}
+
     def _readiness(self, arrangement: Arrangement, session: Session) -> Updates:
         text, cards = self._text, arrangement.cards
         buckets = self._buckets(arrangement, session)

@@ -123,12 +123,10 @@ def _labelled(buckets: Sequence[Bucket]) -> bool:
 
 
 def _suggestions(buckets: Sequence[Bucket], questions: dict[str, str]) -> list[str]:
-    """Return questions worth asking: an example's own first, else an input from each bucket."""
-    found = [
-        questions.get(bucket.name) or bare(bucket.prompts[-1].text)
-        for bucket in buckets[:NUM_SUGGESTIONS]
-    ]
-    return list(dict.fromkeys(found))
+    """Return questions worth asking: an example's own, or an input, of each bucket; then more."""
+    found = [questions.get(bucket.name) or bare(bucket.prompts[-1].text) for bucket in buckets]
+    found += [bare(prompt.text) for bucket in buckets for prompt in reversed(bucket.prompts)]
+    return list(dict.fromkeys(found))[:NUM_SUGGESTIONS]
 
 
 def _suggestion_buttons(suggestions: Sequence[str]) -> Updates:

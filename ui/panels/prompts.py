@@ -19,6 +19,8 @@ class PromptsPanel:
 
     canvas: PromptCanvas
     inbox: Inbox
+    show: gr.Button
+    """The shortest way: makes an adapter of the first example and asks both models its question."""
     examples: tuple[tuple[Example, gr.Button], ...]
     load_all: gr.Button
     mix: gr.Radio
@@ -34,15 +36,19 @@ def prompts_panel(text: Text, limits: PromptLimits) -> PromptsPanel:
         f"<section class='dnd-hero'><h2>{text.HERO}</h2><p>{text.HERO_MORE}</p></section>",
         elem_id="dnd-hero",
     )
+    first = load_examples()[0]
+    with gr.Row(elem_id="dnd-show"):
+        show = gr.Button(text.SHOW, variant="primary", size="lg", elem_id="dnd-show-me")
+        gr.HTML(_show_html(text, first), padding=False, min_width=0)
     inbox = Inbox(elem_id="dnd-inbox")
     with gr.Row(elem_id="dnd-bench", equal_height=False):
         with gr.Column(elem_id="dnd-canvas-box", elem_classes="dnd-panel", min_width=0):
-            first = [
+            buckets = [
                 {"id": f"first-{number}", "name": name, "weight": 1.0, "cards": []}
                 for number, name in enumerate(text.BUCKETS.values())
             ]
             canvas = PromptCanvas(
-                {"buckets": first}, text=text, limits=limits, elem_id="dnd-canvas"
+                {"buckets": buckets}, text=text, limits=limits, elem_id="dnd-canvas"
             )
         with gr.Column(elem_id="dnd-examples", elem_classes="dnd-panel", min_width=0):
             examples, load_all = _examples(text)
@@ -71,6 +77,7 @@ def prompts_panel(text: Text, limits: PromptLimits) -> PromptsPanel:
     return PromptsPanel(
         canvas=canvas,
         inbox=inbox,
+        show=show,
         examples=examples,
         load_all=load_all,
         mix=mix,
@@ -79,6 +86,13 @@ def prompts_panel(text: Text, limits: PromptLimits) -> PromptsPanel:
         stop=stop,
         hint=hint,
     )
+
+
+def _show_html(text: Text, example: Example) -> str:
+    """Say what Show me will do, in full: the question is asked of both as it stands here."""
+    prompts = text.count(example.num_prompts, "prompt")
+    question = f"<q>{esc(example.question)}</q>"
+    return f"<p class='dnd-sub'>{text.fill(text.SHOW_MORE, prompts=prompts, question=question)}</p>"
 
 
 def _examples(text: Text) -> tuple[tuple[tuple[Example, gr.Button], ...], gr.Button]:
