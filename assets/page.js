@@ -1,3 +1,79 @@
-// What belongs to the page as a whole. Gradio takes the document's language from the browser; it is
-// the page's own.
+// What belongs to the page as a whole: its language, and its keys. Gradio runs this text as a
+// function body with `element` and `props` in scope; which key presses what comes from Python.
+
+// Gradio takes the document's language from the browser; it is the page's own.
 document.documentElement.lang = props.lang;
+
+const list = element.querySelector("dialog");
+const on = list.querySelector("input");
+const STORED = "dnd-single-keys";
+const ATTRIBUTE = "aria-keyshortcuts";
+
+const there = (node) => node.getClientRects().length > 0 && !node.disabled;
+const nodes = (shortcut) => shortcut.targets.flatMap((target) => [...document.querySelectorAll(target)]);
+const typing = (node) => node.closest?.("textarea, select, [contenteditable=true], input:not([type=checkbox], [type=radio], [type=range])");
+const questionBox = (node) => node.closest?.("#dnd-box");
+
+// ---------------------------------------------------------------- pressed
+
+document.addEventListener("keydown", (event) => {
+  const { key, target } = event;
+  if (event.defaultPrevented || event.isComposing || event.ctrlKey || event.altKey || event.metaKey) return;
+  if (list.open || event.repeat) return; // the dialog closes itself with Escape
+  const escape = key === "Escape";
+  // An Escape that belongs to a field, a list of choices say, is no Stop.
+  if (typing(target) && !(escape && questionBox(target))) return;
+  if (!escape && (!on.checked || (event.shiftKey && /^\w$/.test(key)))) return;
+  const shortcut = props.shortcuts.find((one) => one.key.toLowerCase() === key.toLowerCase());
+  const node = shortcut && nodes(shortcut).find(there);
+  if (node) {
+    event.preventDefault();
+    if (shortcut.focus) {
+      node.focus();
+      node.scrollIntoView({ block: "nearest" });
+    } else node.click();
+  } else if (escape && questionBox(target)) target.blur();
+});
+
+// ---------------------------------------------------------------- told
+
+// Gradio draws its buttons anew whenever they change; what they can be pressed with is put back.
+function tell() {
+  for (const shortcut of props.shortcuts) {
+    const active = on.checked || shortcut.key === "Escape";
+    for (const node of nodes(shortcut)) {
+      if (node.hasAttribute(ATTRIBUTE) === active) continue;
+      const tip = node.closest("label") ?? node;
+      if (active) {
+        node.setAttribute(ATTRIBUTE, shortcut.key);
+        node.dataset.ownTitle = tip.title;
+        tip.title = tip.title ? `${tip.title} (${shortcut.shown})` : props.title_words.replace("{key}", shortcut.shown);
+      } else {
+        node.removeAttribute(ATTRIBUTE);
+        tip.title = node.dataset.ownTitle;
+      }
+    }
+  }
+}
+let due = false;
+new MutationObserver(() => {
+  if (due) return;
+  due = true;
+  requestAnimationFrame(() => { due = false; tell(); });
+}).observe(document.body, { childList: true, subtree: true });
+
+// ---------------------------------------------------------------- the list
+
+document.addEventListener("click", (event) => { if (event.target.closest?.(".dnd-keys-open")) list.showModal(); });
+list.addEventListener("click", (event) => { if (event.target === list || event.target.closest(".dnd-keys-close")) list.close(); });
+// A page in a frame may be denied its storage; then the choice holds for this visit.
+function stored(value) {
+  try {
+    return value === undefined ? localStorage.getItem(STORED) : localStorage.setItem(STORED, value);
+  } catch {
+    return null;
+  }
+}
+on.checked = stored() !== "off";
+on.addEventListener("change", () => { stored(on.checked ? "on" : "off"); tell(); });
+tell();

@@ -17,6 +17,7 @@ from ui.panels.adapter_bar import adapter_bar
 from ui.panels.checks import checks_panel
 from ui.panels.compare import compare_panel
 from ui.panels.header import header_panel
+from ui.panels.keys import keys_panel
 from ui.panels.prompts import prompts_panel
 from ui.panels.refine import refine_panel
 from ui.panels.report import report_panel
@@ -80,6 +81,7 @@ def _page(demo: gr.Blocks, text: Text, on: Handlers, limits: PromptLimits) -> No
         Session(), time_to_live=_SESSION_SECONDS, delete_callback=Session.delete_files
     )
     header = header_panel(text)
+    keys_panel(text)
     with gr.Tabs(elem_id="dnd-tabs"):
         with gr.Tab(text.TAB_WORKBENCH, id="workbench"):
             prompts = prompts_panel(text, limits)

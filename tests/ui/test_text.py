@@ -11,6 +11,7 @@ import pytest
 
 from dnd_engine.shipped import load_examples
 from ui.language import preferred
+from ui.panels.keys import SHORTCUTS
 from ui.text import ENGLISH, LANGUAGES, Text
 
 ROOT = Path(__file__).parents[2]
@@ -194,3 +195,12 @@ def test_the_canvas_script_and_template_use_every_word_they_are_given() -> None:
     used = set(re.findall(r"words\.(\w+)", script)) - {"code", "things"}
     used |= set(re.findall(r"\[\[(\w+)\]\]", html))
     assert used == ENGLISH.CANVAS.keys()
+
+
+def test_every_key_has_words_and_no_two_are_the_same() -> None:
+    shortcuts = [shortcut for group in SHORTCUTS.values() for shortcut in group]
+    for text in LANGUAGES.values():
+        assert text.KEYS_GROUPS.keys() == SHORTCUTS.keys()
+        assert text.KEYS_DO.keys() == {shortcut.name for shortcut in shortcuts}
+    keys = [key for shortcut in shortcuts for key in shortcut.keys]
+    assert len(keys) == len(set(keys))

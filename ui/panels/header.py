@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from dnd_engine.asset_files import asset_path
 from ui.engine_handle import LoadState
 from ui.markup import esc, icon
 from ui.text import LANGUAGES, Text
@@ -43,12 +42,6 @@ def header_panel(text: Text) -> Header:
     with gr.Row(elem_id="dnd-load", visible=False) as load_box:
         load = gr.HTML(padding=False, elem_id="dnd-load-text")
         retry = gr.Button(text.RETRY, visible=False, size="sm", elem_id="dnd-retry")
-    gr.HTML(
-        html_template="<span></span>",
-        js_on_load=asset_path("page.js").read_text(encoding="utf-8"),
-        lang=text.CODE,
-        elem_id="dnd-page",
-    )
     # Ticks until the engine is ready; `refresh_load` then switches it off for good.
     timer = gr.Timer(0.7)
     return Header(title=title, load_box=load_box, load=load, retry=retry, timer=timer)
@@ -80,7 +73,7 @@ def header_html(text: Text, state: LoadState, info: "EngineInfo | None") -> str:
 
 
 def _tools_html(text: Text) -> str:
-    """Draw the switch of languages."""
+    """Draw the switch of languages, and what opens the list of keys."""
     links = "".join(
         f"<a href='./?lang={code}' lang='{code}' hreflang='{code}' title='{other.SWITCH_MORE}'"
         f"{' aria-current=page' if other is text else ''} aria-label='{other.NAME}'>"
@@ -89,7 +82,8 @@ def _tools_html(text: Text) -> str:
     )
     return (
         f"<div class='dnd-page-tools'><nav class='dnd-languages' aria-label='{text.SWITCH}'>{links}"
-        f"</nav></div>"
+        f"</nav><button type='button' class='dnd-button dnd-keys-open' aria-haspopup='dialog' "
+        f"title='{text.KEYS_OPEN}' aria-label='{text.KEYS_OPEN}'>?</button></div>"
     )
 
 

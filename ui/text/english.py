@@ -537,7 +537,6 @@ class English:
     REPORT_LOADING = "### Not loaded yet\nThe report card appears when the generator is loaded."
 
     # Keyboard
-    KEYS = "Keyboard"
     KEYS_OPEN = "Keyboard shortcuts"
     KEYS_CLOSE = "Close"
     KEYS_ON = "Single keys are on"

@@ -555,7 +555,6 @@ class German(English):
         "### Noch nicht geladen\nDas Zeugnis erscheint, sobald der Generator geladen ist."
     )
 
-    KEYS = "Tastatur"
     KEYS_OPEN = "Tastenkürzel"
     KEYS_CLOSE = "Schließen"
     KEYS_ON = "Einzelne Tasten sind an"

@@ -1,0 +1,150 @@
+"""The keyboard does everything, the list tells how, and typing is never disturbed."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import DESK, PHONE, Serve, Visit, Visits
+from tests.ui.fake_engine import FakeEngine, slow_load
+from ui.engine_handle import EngineHandle
+
+pytestmark = pytest.mark.browser
+Write = Callable[[str, str | bytes], Path]
+
+
+def test_the_whole_loop_needs_no_mouse(visit: Visit, write: Write, engine: FakeEngine) -> None:
+    page = visit.page
+    press = page.keyboard.press
+    press("p")
+    expect(page.locator(".dnd-browse")).to_be_focused()
+    page.locator(".dnd-picker").set_input_files([write("one.txt", "one\ntwo\n")])
+    visit.ready("one.txt")
+    press("p")
+    expect(visit.card("one.txt")).to_be_focused()
+    press("ArrowRight")
+    expect(visit.card("one.txt", "Legal")).to_be_focused()
+    expect(page.locator("#dnd-synthesize")).to_be_enabled()
+    press("s")
+    expect(page.locator("#dnd-adapter")).to_contain_text("2 prompts from 1 file")
+    press("q")
+    expect(page.locator("#dnd-box textarea")).to_be_focused()
+    page.keyboard.type("Was q, s and 1 typed?")
+    expect(page.locator("#dnd-box textarea")).to_have_value("Was q, s and 1 typed?")
+    press("Enter")
+    expect(visit.answer("right")).to_contain_text("asked Was q, s and 1 typed?")
+    visit.idle()
+    press("Escape")
+    expect(page.locator("#dnd-box textarea")).not_to_be_focused()
+    asked = len(engine.asked)
+    press("a")
+    expect(page.locator("#dnd-again")).to_be_visible()
+    visit.idle()
+    assert len(engine.asked) == asked + 1
+    press("d")
+    expect(page.locator("#dnd-differences input")).to_be_checked()
+    expect(page.locator("#dnd-panes mark").first).to_be_visible()
+    press("b")
+    expect(page.locator("#dnd-blind input")).to_be_checked()
+    expect(page.locator("#dnd-vote-a")).to_be_visible()
+    press("1")
+    expect(page.locator("#dnd-tally")).to_contain_text("1")
+    expect(page.locator("#dnd-vote-a")).to_be_hidden()
+    press("b")
+    expect(page.locator("#dnd-blind input")).not_to_be_checked()
+    press("e")
+    expect(page.locator("#dnd-box textarea")).to_have_value("Was q, s and 1 typed?")
+    press("r")
+    expect(page.locator("#dnd-refine-start")).to_be_visible()
+    press("r")
+    expect(page.locator("#dnd-refine-start")).to_be_hidden()
+    press("p")
+    expect(page.locator(".dnd-edit")).to_be_focused()
+
+
+def test_escape_stops_what_runs(visit: Visit, write: Write, engine: FakeEngine) -> None:
+    page = visit.page
+    visit.ask("LONG answer please")
+    expect(visit.answer("left")).to_contain_text("several ways")
+    page.locator("#dnd-box textarea").focus()
+    page.keyboard.press("Escape")
+    expect(page.locator("#dnd-pane-left .dnd-answer-facts")).to_contain_text("stopped")
+    visit.drop([write("slow.txt", "SLOW one\ntwo\n")], "SQL")
+    visit.ready("slow.txt")
+    page.locator("#dnd-synthesize").click()
+    expect(page.locator("#dnd-stages li.is-running")).to_contain_text("Encode")
+    page.keyboard.press("Escape")
+    expect(page.locator("#dnd-stages")).to_contain_text("Stopped. Nothing was made")
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+@pytest.mark.parametrize("locale", ["en-US", "de-DE"])
+def test_the_list_of_keys_opens_tells_and_can_switch_them_off(
+    visits: Visits, dark: bool, size: dict[str, int], locale: str
+) -> None:
+    visit = visits(dark=dark, size=size, locale=locale)
+    page = visit.page
+    dialog = page.get_by_role("dialog")
+    expect(page.locator(".dnd-keys-open")).to_have_attribute("aria-keyshortcuts", "?")
+    page.keyboard.press("?")
+    expect(dialog).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    page.locator(".dnd-keys-open").click()
+    expect(dialog).to_be_visible()
+    visit.shot(f"keys-{locale[:2]}-{'dark' if dark else 'light'}-{size['width']}", full=False)
+    visit.check_accessible()
+    page.keyboard.press("q")
+    expect(page.locator("#dnd-box textarea")).not_to_be_focused()
+    switch = dialog.get_by_role("checkbox")
+    switch.uncheck()
+    page.keyboard.press("Escape")
+    page.keyboard.press("q")
+    page.keyboard.press("?")
+    expect(dialog).to_be_hidden()
+    expect(page.locator("#dnd-box textarea")).not_to_be_focused()
+    expect(page.locator(".dnd-keys-open")).not_to_have_attribute("aria-keyshortcuts", "?")
+    page.reload()
+    expect(page.locator(".dnd-bucket").first).to_be_visible()
+    page.locator(".dnd-keys-open").click()
+    expect(switch).not_to_be_checked()
+    switch.check()
+    page.keyboard.press("Escape")
+    page.keyboard.press("q")
+    expect(page.locator("#dnd-box textarea")).to_be_focused()
+
+
+def test_keys_with_a_modifier_are_left_to_others(visit: Visit) -> None:
+    page = visit.page
+    for keys in ("Control+q", "Alt+q", "Shift+Q", "Meta+b"):
+        page.keyboard.press(keys)
+    page.wait_for_timeout(200)
+    expect(page.locator("#dnd-box textarea")).not_to_be_focused()
+    expect(page.get_by_role("button", name="Synthesize")).to_have_attribute("title", "Key: S")
+    expect(page.locator("#dnd-synthesize")).to_have_attribute("aria-keyshortcuts", "S")
+
+
+def test_show_me_can_be_stopped_while_it_synthesizes_and_while_it_answers(
+    visits: Visits, serve: Serve
+) -> None:
+    engine = FakeEngine(word_seconds=0.3, stage_seconds=8)
+    visit = visits(serve(EngineHandle(slow_load(engine, 0.01))))
+    page = visit.page
+    page.locator("#dnd-show-me").click()
+    expect(page.locator("#dnd-stages li.is-running")).to_contain_text("Encode")
+    page.locator("#dnd-stop-synthesis").click()
+    expect(page.locator("#dnd-stages")).to_contain_text("Stopped. Nothing was made")
+    expect(page.locator(".dnd-card")).to_have_count(2)
+    page.wait_for_timeout(1500)
+    expect(page.locator(".dnd-asked")).to_have_count(0)
+    page.locator(".dnd-clear").click()
+    engine.stage_seconds = 0.1
+    page.locator("#dnd-show-me").click()
+    expect(page.locator("#dnd-stop-chat")).to_be_visible(timeout=20_000)
+    expect(visit.answer("right")).to_contain_text("SELECT")
+    page.locator("#dnd-stop-chat").click()
+    expect(page.locator("#dnd-pane-left .dnd-answer-facts")).to_contain_text("stopped")
+    expect(page.locator("#dnd-checks")).to_contain_text("Changes the model")
+    visit.idle()
