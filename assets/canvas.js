@@ -128,6 +128,7 @@ function removeCard(cardId) {
   const told = fill(words.card_removed, { name, bucket: bucket.name });
   snapshot(told);
   bucket.cards = bucket.cards.filter((id) => id !== cardId);
+  forgetErrors();
   changed(`${told} ${words.undo_hint}`);
 }
 
@@ -137,6 +138,7 @@ function removeBucket(bucketId) {
   const told = fill(sentence, { bucket: bucket.name, files: plural(bucket.cards.length, "file") });
   snapshot(told);
   buckets = buckets.filter(({ id }) => id !== bucketId);
+  forgetErrors();
   changed(`${told} ${words.undo_hint}`);
 }
 
@@ -216,7 +218,7 @@ function clearAll() {
   if (!buckets.some((bucket) => bucket.cards.length)) return;
   snapshot(words.all_removed);
   for (const bucket of buckets) bucket.cards = [];
-  showErrors([], 0);
+  forgetErrors();
   changed(`${words.all_removed} ${words.undo_hint}`);
 }
 
@@ -278,6 +280,11 @@ function drop(cardId) {
   cards.delete(cardId);
 }
 
+// What was told of the files beside a refused one is no longer so once they are gone.
+function forgetErrors() {
+  if (!buckets.some((bucket) => bucket.cards.length)) showErrors([], 0);
+}
+
 function showErrors(faults, total) {
   const box = $(".dnd-errors");
   box.replaceChildren();
@@ -285,7 +292,7 @@ function showErrors(faults, total) {
   if (!faults.length) return;
   const kept = total - faults.length;
   const head = make("p", "dnd-errors-head");
-  const title = total === 1 ? words.refused_one : fill(words.refused, { number: faults.length, files: plural(total, "file") });
+  const title = total === 1 ? words.refused_one : fill(faults.length === 1 ? words.refused_one_of : words.refused, { number: faults.length, files: plural(total, "file") });
   const rest = fill(kept > 1 ? words.kept : kept === 1 ? words.kept_one : words.kept_none, { number: kept });
   head.append(make("strong", "", title), make("span", "", ` ${rest}`));
   const close = button("dnd-x", undefined, words.close_errors, () => { box.hidden = true; box.replaceChildren(); });
@@ -544,14 +551,14 @@ function bucketSelect(card, bucket) {
 
 const focusCard = (id) => $(`[data-card="${id}"]`, board)?.focus();
 
-function shareBars(into, withLabels) {
+function drawShares() {
   const shares = buckets.map((bucket) => [bucket, shareOf(bucket)]).filter(([, share]) => share !== null);
-  into.replaceChildren(...shares.map(([, share], index) => {
+  $(".dnd-share-bar").replaceChildren(...shares.map(([, share], index) => {
     const part = make("span", `dnd-part dnd-part-${index % 3}`);
     part.style.flexGrow = share;
     return part;
   }));
-  withLabels?.replaceChildren(...shares.map(([bucket, share], index) => {
+  $(".dnd-shares").replaceChildren(...shares.map(([bucket, share], index) => {
     const item = make("li");
     item.append(make("span", `dnd-dot dnd-part-${index % 3}`), make("strong", "", `${Math.round(share * 100)} %`), make("span", "", ` ${bucket.name}`));
     return item;
@@ -598,7 +605,6 @@ function drawStrip() {
     mute.setAttribute("aria-label", fill(words.mute_one, { bucket: name }));
     box.classList.toggle("is-off", weight === 0);
   }
-  shareBars($(".dnd-strip .dnd-share-bar"));
 }
 
 function drawFoot() {
@@ -614,7 +620,7 @@ function drawFoot() {
   $(".dnd-status").textContent = summary;
   $(".dnd-strip-text").textContent = `${plural(buckets.filter(promptsIn).length, "bucket")}, ${summary}`;
   drawStrip();
-  $(".dnd-batch").hidden = shareBars($(".dnd-batch .dnd-share-bar"), $(".dnd-shares")) === 0;
+  $(".dnd-batch").hidden = drawShares() < 2;
   $(".dnd-none").hidden = buckets.length > 0;
   $(".dnd-keys").hidden = states.length === 0;
   $(".dnd-clear").hidden = states.length === 0;

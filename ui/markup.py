@@ -3,7 +3,7 @@
 import html
 import re
 
-__all__ = ["code_blocks", "esc", "icon"]
+__all__ = ["code_blocks", "esc", "icon", "unfenced"]
 
 _PATHS = {
     "check": "M2 7.5l3.2 3.2L12 3.5",
@@ -29,6 +29,11 @@ def icon(name: str) -> str:
         f'<svg class="dnd-icon dnd-icon-{name}" viewBox="0 0 14 14" aria-hidden="true">'
         f'<path d="{_PATHS[name]}"/></svg>'
     )
+
+
+def unfenced(text: str) -> str:
+    """Take the fences off code, where words are compared and not set apart."""
+    return _FENCE.sub(lambda fence: fence.group(1), text)
 
 
 def code_blocks(text: str) -> str:

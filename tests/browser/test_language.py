@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import DESK, PHONE, Visits
+from tests.browser.conftest import Visits
 
 pytestmark = pytest.mark.browser
 Write = Callable[[str, str | bytes], Path]
@@ -48,35 +48,3 @@ def test_two_visitors_read_two_languages_at_once(visits: Visits, write: Write) -
     german.ask("Was?")
     german.idle()
     expect(german.page.locator("#dnd-pane-right .dnd-answer-facts")).to_contain_text("Tok./s")
-
-
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
-def test_german_stands_in_nobody_s_way(
-    visits: Visits, write: Write, dark: bool, size: dict[str, int]
-) -> None:
-    visit = visits(dark=dark, size=size, locale="de-DE")
-    page, kind = visit.page, f"{'dark' if dark else 'light'}-{size['width']}"
-    expect(page.locator("#dnd-hint")).to_contain_text("Erst Dateien")
-    visit.shot(f"german-first-{kind}")
-    visit.check_accessible()
-    page.locator("#dnd-example-all").click()
-    expect(page.locator("#dnd-hint")).to_have_text("7 Dateien, 78 Prompts")
-    page.locator(".dnd-picker").set_input_files([write("scan.pdf", "x"), write("leer.txt", "")])
-    expect(page.locator(".dnd-card.is-error")).to_have_count(1)
-    expect(page.locator(".dnd-errors")).to_contain_text("1 von 2 Dateien")
-    visit.shot(f"german-canvas-{kind}")
-    visit.check_accessible()
-    page.locator("#dnd-synthesize").click()
-    expect(page.locator("#dnd-checks")).to_contain_text("Trägt die Anweisung", timeout=20_000)
-    visit.ask("Frage: welche?")
-    visit.idle()
-    page.locator("#dnd-refine-open").click()
-    expect(page.locator("#dnd-refine-start")).to_be_visible()
-    page.evaluate("window.scrollTo(0, 0)")
-    visit.shot(f"german-ready-{kind}")
-    visit.check_accessible()
-    page.get_by_role("tab", name="Zeugnis").click()
-    expect(page.locator("#dnd-report")).to_contain_text("Wie gut ist dieser Generator")
-    visit.shot(f"german-report-{kind}")
-    visit.check_accessible()

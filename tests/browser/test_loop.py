@@ -363,31 +363,6 @@ def test_a_generator_without_reports_shows_its_card(visits: Visits, serve: Serve
     visit.shot("report-card-only")
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
-def test_nothing_serious_stands_in_the_way_of_anyone(
-    visits: Visits, write: Write, dark: bool, size: dict[str, int]
-) -> None:
-    visit = visits(dark=dark, size=size)
-    kind = f"{'dark' if dark else 'light'}-{size['width']}"
-    visit.shot(f"first-{kind}")
-    visit.check_accessible()
-    visit.page.locator("#dnd-example-all").click()
-    expect(visit.page.locator("#dnd-hint")).to_have_text("7 files, 78 prompts")
-    visit.drop([write("scan.pdf", "x"), write("empty.txt", "")], "Legal")
-    visit.card("tables.jsonl").locator(".dnd-x").first.click()
-    expect(visit.page.locator(".dnd-card.is-error")).to_have_count(1)
-    visit.shot(f"canvas-{kind}")
-    visit.check_accessible()
-    visit.synthesize()
-    visit.ask("Question: which?")
-    visit.idle()
-    expect(visit.page.locator("#dnd-checks")).to_contain_text("Changes the model")
-    visit.page.locator("#dnd-sampling").get_by_text("Sampling").click()
-    visit.shot(f"ready-{kind}")
-    visit.check_accessible()
-
-
 def test_motion_stops_for_those_who_ask(visits: Visits) -> None:
     visit = visits(reduced_motion="reduce")
     visit.page.locator("#dnd-example-sql").click()

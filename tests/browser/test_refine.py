@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import DESK, PHONE, Visit, Visits
+from tests.browser.conftest import Visit, Visits
 from tests.ui.fake_engine import FakeEngine
 
 pytestmark = pytest.mark.browser
@@ -193,39 +193,3 @@ def test_two_visitors_refine_their_own(visits: Visits, write: Write) -> None:
     two.ask("Mine")
     two.idle()
     expect(two.answer("right")).to_contain_text(before)
-
-
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
-def test_nothing_serious_stands_in_the_way_of_refining(
-    visits: Visits, write: Write, dark: bool, size: dict[str, int]
-) -> None:
-    visit = visits(dark=dark, size=size)
-    page, kind = visit.page, f"{'dark' if dark else 'light'}-{size['width']}"
-    made(visit, write("few.jsonl", prompts(7, "SLOW NOTHING", label="yes")))
-    visit.check_accessible()
-    page.locator("#dnd-refine-start").click()
-    expect(page.locator("#dnd-stages")).to_contain_text("Not refined")
-    _shot(visit, f"refine-failed-{kind}")
-    visit.check_accessible()
-    page.get_by_role("button", name="Edit prompts").click()
-    visit.drop([write("more.jsonl", prompts(9, "fine", label="yes"))], "SQL")
-    visit.ready("more.jsonl")
-    page.locator("#dnd-synthesize").click()
-    expect(page.locator("#dnd-adapter")).to_contain_text("16 prompts", timeout=30_000)
-    expect(page.get_by_label("Learn from the labels")).to_be_visible()
-    _shot(visit, f"refine-offer-{kind}")
-    visit.check_accessible()
-    page.locator("#dnd-refine-start").click()
-    expect(page.locator("#dnd-stages li.is-running")).to_contain_text("s left")
-    _shot(visit, f"refine-running-{kind}")
-    visit.check_accessible()
-    refined(visit)
-    expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
-    _shot(visit, f"refine-done-{kind}")
-    visit.check_accessible()
-
-
-def _shot(visit: Visit, name: str) -> None:
-    visit.page.evaluate("window.scrollTo(0, 0)")
-    visit.shot(name)

@@ -330,12 +330,14 @@ class FakeEngine:
     def prove(
         self, adapter: Adapter, buckets: Sequence[Bucket], *, memory: Any = None
     ) -> Generator[Progress, None, Conditioning | None]:
-        """A bucket named "Doubt" depends on nothing; one named "Few" has nothing to tell."""
+        """A bucket named "Doubt" depends on nothing, "Few" has nothing to tell, "Broken" fails."""
         yield Progress("decode", 0, 0.0, "Shuffled prompts")
         time.sleep(self.stage_seconds)
         yield Progress("check", None, self.stage_seconds, "On 16 prompts")
         time.sleep(self.stage_seconds)
         names = {bucket.name for bucket in buckets}
+        if "Broken" in names:
+            raise DndError("The base ran out of memory at prompt 9. Use fewer prompts.")
         if "Few" in names:
             return None
         wrong = (0.1, -0.2, 0.4) if "Doubt" in names else (0.58, 0.45, 0.71)

@@ -9,7 +9,7 @@ import gradio as gr
 from dnd_engine.asset_files import asset_path
 from dnd_engine.config import Sampling
 from ui.differences import marked
-from ui.markup import code_blocks, esc, icon
+from ui.markup import code_blocks, esc, icon, unfenced
 from ui.state import Answer, Place, Turn
 from ui.text import Text
 
@@ -325,7 +325,7 @@ def _turn_html(text: Text, turn: Turn, place: Place, view: View, last: bool) -> 
     other = turn.sides.get("right" if mine == "left" else "left")
     words = code_blocks(answer.reply.text)
     if view.differences and turn.complete and other is not None and other.reply is not None:
-        words = marked(text, answer.reply.text, other.reply.text)
+        words = marked(text, unfenced(answer.reply.text), unfenced(other.reply.text))
     return (
         f"{question}<div class='dnd-answer' data-testid='bot'>"
         f"<div class='dnd-answer-text'>{words}{cursor}</div>"

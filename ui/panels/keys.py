@@ -51,6 +51,11 @@ SHORTCUTS: Mapping[str, tuple[Shortcut, ...]] = {
         Shortcut(name="synthesize", keys=("S",), targets=("#dnd-synthesize",)),
         Shortcut(name="refine", keys=("R",), targets=("#dnd-refine-later", "#dnd-refine-open")),
     ),
+    "card": (
+        Shortcut(name="card_sides", keys=("←", "→")),
+        Shortcut(name="card_order", keys=("↑", "↓")),
+        Shortcut(name="card_remove", keys=("Delete",)),
+    ),
     "ask": (
         Shortcut(name="question", keys=("Q",), targets=("#dnd-box textarea",), focus=True),
         Shortcut(name="send", keys=("Enter",)),
@@ -63,11 +68,6 @@ SHORTCUTS: Mapping[str, tuple[Shortcut, ...]] = {
         Shortcut(name="vote_b", keys=("2",), targets=("#dnd-vote-b",)),
         Shortcut(name="vote_tie", keys=("3",), targets=("#dnd-vote-tie",)),
         Shortcut(name="vote_bad", keys=("4",), targets=("#dnd-vote-bad",)),
-    ),
-    "card": (
-        Shortcut(name="card_sides", keys=("←", "→")),
-        Shortcut(name="card_order", keys=("↑", "↓")),
-        Shortcut(name="card_remove", keys=("Delete",)),
     ),
 }
 """By group of the list."""

@@ -115,6 +115,7 @@ class English:
         "added": "{files} added to {bucket}.",
         "the_canvas": "the canvas",
         "refused_one": "The file was not added.",
+        "refused_one_of": "{number} of {files} was not added.",
         "refused": "{number} of {files} were not added.",
         "kept_none": "Everything you had is still there.",
         "kept_one": "The other one is on the canvas, and everything you had is still there.",
@@ -544,8 +545,8 @@ class English:
     KEYS_TITLE = "Key: {key}"
     KEYS_GROUPS: Mapping[str, str] = {
         "make": "Make an adapter",
-        "ask": "Ask and compare",
         "card": "On a card of the canvas",
+        "ask": "Ask and compare",
         "page": "Anywhere",
     }
     KEYS_DO: Mapping[str, str] = {

@@ -110,6 +110,7 @@ class German(English):
         "added": "{files} in {bucket} abgelegt.",
         "the_canvas": "der Ablage",
         "refused_one": "Die Datei wurde nicht aufgenommen.",
+        "refused_one_of": "{number} von {files} wurde nicht aufgenommen.",
         "refused": "{number} von {files} wurden nicht aufgenommen.",
         "kept_none": "Alles andere ist noch da.",
         "kept_one": "Die andere liegt auf der Ablage, und alles Frühere ist noch da.",
@@ -562,8 +563,8 @@ class German(English):
     KEYS_TITLE = "Taste: {key}"
     KEYS_GROUPS: Mapping[str, str] = {
         "make": "Adapter erzeugen",
-        "ask": "Fragen und vergleichen",
         "card": "Auf einer Karte der Ablage",
+        "ask": "Fragen und vergleichen",
         "page": "Überall",
     }
     KEYS_DO: Mapping[str, str] = {

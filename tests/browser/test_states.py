@@ -1,0 +1,219 @@
+"""Every state the page can be in: photographed, and open to everyone, in every look it has."""
+
+# ruff: noqa: D102 - the names say it
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from dnd_engine.errors import AssetError
+from tests.browser.conftest import DESK, PHONE, Serve, Visit, Visits
+from tests.browser.test_refine import prompts
+from tests.ui.fake_engine import FakeEngine, Progress
+from ui.engine_handle import EngineHandle
+from ui.text import LANGUAGES
+
+pytestmark = pytest.mark.browser
+Write = Callable[[str, str | bytes], Path]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a visitor sees the page."""
+
+    locale: str
+    dark: bool
+    size: dict[str, int]
+
+    def __str__(self) -> str:
+        return f"{self.locale[:2]}-{'dark' if self.dark else 'light'}-{self.size['width']}"
+
+
+LOOKS = [Look("en-US", dark, size) for dark in (False, True) for size in (DESK, PHONE)]
+LOOKS += [Look("de-DE", False, DESK), Look("de-DE", True, PHONE)]
+
+
+@dataclass
+class Sight:
+    """A visit that is looked at in every state it reaches."""
+
+    visit: Visit
+    look: Look
+
+    def glimpse(self, name: str) -> None:
+        """Photograph a state that does not last."""
+        self.visit.page.evaluate("window.scrollTo(0, 0)")
+        self.visit.shot(f"state-{self.look}-{name}")
+
+    def see(self, name: str) -> None:
+        self.glimpse(name)
+        self.visit.check_accessible()
+        self.visit.page.evaluate("window.scrollTo(0, 0)")
+
+    def stage(self, key: str) -> str:
+        return LANGUAGES[self.look.locale[:2]].STAGES[key][0]
+
+    def put(self, *paths: Path) -> None:
+        """Choose files, for the first bucket or the one used last."""
+        self.visit.page.locator(".dnd-picker").set_input_files(paths)
+
+    def rename(self, name: str) -> None:
+        title = self.visit.page.locator(".dnd-title").first
+        title.fill(name)
+        title.press("Enter")
+
+    def make(self) -> None:
+        page = self.visit.page
+        page.locator("#dnd-synthesize").click()
+        expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible(timeout=30_000)
+        expect(page.locator("#dnd-download")).to_be_enabled()
+
+    def edit(self) -> None:
+        self.visit.page.locator(".dnd-edit").click()
+
+
+Sights = Callable[..., Sight]
+
+
+@pytest.fixture(params=LOOKS, ids=str)
+def sights(visits: Visits, request: pytest.FixtureRequest) -> Sights:
+    look: Look = request.param
+
+    def open_page(*url: str) -> Sight:
+        return Sight(visits(*url, dark=look.dark, size=look.size, locale=look.locale), look)
+
+    return open_page
+
+
+def test_prompts_and_their_faults(sights: Sights, write: Write) -> None:
+    sight = sights()
+    page = sight.visit.page
+    expect(page.locator(".dnd-chip code")).to_have_count(1)
+    sight.see("01-empty")
+    sight.put(write("one.txt", "a long prompt\nof three lines\nin all"), write("scan.pdf", "x"))
+    sight.visit.ready("one.txt")
+    sight.put(write("empty.txt", ""), write("bad.jsonl", '{"prompt": 1}\n[]\n'), write("b.pdf", ""))
+    expect(page.locator(".dnd-card.is-error")).to_have_count(2)
+    sight.visit.card("empty.txt").locator(".dnd-x").click()
+    page.locator(".dnd-number").first.fill("-1")
+    page.locator(".dnd-number").first.press("Tab")
+    page.locator(".dnd-paste").click()
+    sight.see("02-faults")
+    page.locator(".dnd-paste-cancel").click()
+    for _ in range(3):
+        page.locator(".dnd-remove-bucket").first.click()
+    sight.see("03-no-bucket")
+
+
+def test_a_run_that_stops_and_one_that_fails(sights: Sights, write: Write) -> None:
+    sight = sights()
+    page = sight.visit.page
+    sight.put(write("slow.txt", "SLOW one\ntwo\n"))
+    sight.visit.ready("slow.txt")
+    page.locator("#dnd-synthesize").click()
+    expect(page.locator("#dnd-stages li.is-running")).to_contain_text(sight.stage("encode"))
+    sight.glimpse("04-running")
+    page.keyboard.press("Escape")
+    expect(page.locator("#dnd-synthesize")).to_be_visible()
+    sight.see("05-stopped")
+    page.locator(".dnd-clear").click()
+    sight.put(write("bad.txt", "FAIL here\nplease\n"))
+    sight.visit.ready("bad.txt")
+    page.locator("#dnd-synthesize").click()
+    expect(page.locator("#dnd-stages li.is-failed")).to_be_visible()
+    sight.see("06-failed")
+
+
+def test_loading_and_failing_to(sights: Sights, serve: Serve, write: Write) -> None:
+    fetched = threading.Event()
+
+    def load(on_progress: Callable[[Progress], None]) -> FakeEngine:
+        on_progress(Progress("download", 0.4, 1.0, "40 of 98 MB"))
+        fetched.wait(120)
+        raise AssetError("The wheel of the base model could not be fetched: no network.")
+
+    sight = sights(serve(EngineHandle(load)))
+    page = sight.visit.page
+    expect(page.locator("#dnd-load progress")).to_be_visible()
+    sight.put(write("a.txt", "one\ntwo\n"))
+    sight.visit.ready("a.txt")
+    page.locator("#dnd-synthesize").click()
+    expect(page.locator("#dnd-stages li.is-running")).to_contain_text("40 %")
+    sight.see("07-downloading")
+    fetched.set()
+    expect(page.locator("#dnd-retry")).to_be_visible()
+    sight.see("08-load-failed")
+
+
+def test_an_adapter_its_checks_and_the_chat(sights: Sights, write: Write) -> None:
+    sight = sights()
+    page = sight.visit.page
+    page.locator("#dnd-example-all").click()
+    expect(page.locator("#dnd-synthesize")).to_be_enabled()
+    sight.see("09-files")
+    sight.make()
+    sight.see("10-made")
+    sight.visit.ask("Answer with SQL.\n\nQuestion: How many cars are red?")
+    expect(page.locator("#dnd-panes .dnd-cursor")).to_have_count(2)
+    sight.glimpse("11-answering")
+    sight.visit.idle()
+    page.keyboard.press("Escape")
+    page.keyboard.press("d")
+    expect(page.locator("#dnd-panes mark").first).to_be_visible()
+    page.locator("#dnd-sampling button").first.click()
+    sight.see("12-differences")
+    page.keyboard.press("b")
+    expect(page.locator("#dnd-vote-a")).to_be_visible()
+    sight.see("13-blind")
+    page.keyboard.press("1")
+    expect(page.locator("#dnd-tally .dnd-counts")).to_be_visible()
+    sight.see("14-voted")
+    page.keyboard.press("b")
+    page.locator(".dnd-mute").nth(1).click()
+    expect(page.locator("#dnd-shelf")).to_be_visible()
+    expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
+    page.locator("#dnd-beside input").click()
+    page.get_by_role("option").nth(1).click()
+    sight.visit.ask("Question: Which?")
+    sight.visit.idle()
+    sight.see("15-remixed-and-two-adapters")
+    page.locator("#dnd-prove").click()
+    expect(page.locator("#dnd-proof .dnd-ring")).to_be_visible()
+    expect(page.locator("#dnd-proof .dnd-controls")).to_be_visible()
+    sight.see("16-proof")
+    page.get_by_role("tab").nth(1).click()
+    expect(page.locator("#dnd-report .dnd-forest-mode")).to_have_count(2)
+    sight.see("17-report")
+
+
+def test_doubt_refine_and_a_proof_that_fails(sights: Sights, write: Write) -> None:
+    sight = sights()
+    page = sight.visit.page
+    sight.rename("Broken")
+    sight.put(write("few.jsonl", prompts(7, "SLOW NOTHING", label="yes")))
+    sight.visit.ready("few.jsonl")
+    sight.make()
+    page.locator("#dnd-prove").click()
+    expect(page.locator("#dnd-proof .is-error")).to_be_visible()
+    sight.see("18-warning-and-proof-failed")
+    page.locator("#dnd-refine-start").click()
+    expect(page.locator("#dnd-stages li.is-failed")).to_be_visible()
+    sight.see("19-refine-failed")
+    sight.edit()
+    sight.put(write("more.jsonl", prompts(9, "fine", label="yes")))
+    sight.visit.ready("more.jsonl")
+    page.locator("#dnd-synthesize").click()
+    expect(page.locator("#dnd-refine-labels")).to_be_visible(timeout=30_000)
+    sight.see("20-refine-offered")
+    page.locator("#dnd-refine-start").click()
+    expect(page.locator("#dnd-stages li.is-running")).to_contain_text(
+        sight.stage("refine"), timeout=20_000
+    )
+    sight.glimpse("21-refining")
+    expect(page.locator("#dnd-undo")).to_be_visible(timeout=30_000)
+    expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
+    sight.see("22-refined")
