@@ -321,7 +321,9 @@ def _facts(report: Mapping[str, Any]) -> list[str]:
     lines = []
     for gap in report["gaps"]:
         if not gap["holdout"]:
-            told = _share_words(gap) or "not known: the gap is not clear, or a row is missing"
+            told = "not known: the gap is not clear, or a row is missing"
+            if words := _share_words(gap):
+                told = f"{words} over {_count(gap['n_tasks'], 'task')}"
             parts = [
                 f"; {holdout_label(part['holdout']).lower()} {words}"
                 for part in report["gaps"]

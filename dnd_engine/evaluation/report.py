@@ -271,12 +271,11 @@ def _contrasts(table: _Measured, group: str) -> list[dict[str, Any]]:
 
 def _gap(table: _Measured, mode: Mode, group: str) -> dict[str, Any]:
     base = table.cells("base", mode, group)
-    found = share_of_gap(
-        paired(table.cells("generator", mode, group), base),
-        paired(table.cells("oracle_lora", mode, group), base),
-        seed=table.meta.seed,
-    )
-    return {"mode": mode, "holdout": group, **_share(found)}
+    gained = paired(table.cells("generator", mode, group), base)
+    whole = paired(table.cells("oracle_lora", mode, group), base)
+    found = share_of_gap(gained, whole, seed=table.meta.seed)
+    tasks = {cell.task for cell in gained} & {cell.task for cell in whole}
+    return {"mode": mode, "holdout": group, "n_tasks": len(tasks), **_share(found)}
 
 
 def _operation_gain(

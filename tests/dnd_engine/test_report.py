@@ -152,6 +152,23 @@ def test_the_share_of_the_gap_is_of_sums_and_has_an_interval(report: dict[str, A
     assert gap["low"] < gap["share"] < gap["high"]
 
 
+def test_a_gap_says_how_many_tasks_and_which_kinds_it_is_over() -> None:
+    """The kind with a ceiling is told apart; the one without counts for neither."""
+    rows = [
+        (name, f"{kind}-{n}", n, 0, score)
+        for kind in ("family", "pair")
+        for name, score in (("base", 0.0), ("generator", 0.5), ("oracle_lora", 1.0))
+        for n in range(8)
+        if (kind, name) != ("pair", "oracle_lora")
+    ]
+    measured = [replace(s, holdout=s.slug.partition("-")[0]) for s in handmade(*rows)]
+    report = build_report(measured, meta(modes=("bare",)))
+    told = report_markdown(report)
+    assert (
+        "closed, bare: 50 % (50 % to 50 %) over 8 tasks; new families 50 % (50 % to 50 %)." in told
+    )
+
+
 def test_the_gain_is_the_loss_under_wrong_prompts_minus_the_loss_under_right_ones() -> None:
     right = handmade(("generator", "a", 0, 0, 0.0), ("generator", "b", 0, 0, 0.0), nll=1.0)
     wrong = [
