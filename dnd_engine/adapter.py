@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from dnd_engine.aside import written_aside
-from dnd_engine.errors import AdapterError, ConfigError
+from dnd_engine.errors import AdapterError, ConfigError, RecipeError
 from dnd_engine.layout import LoRALayout
 from dnd_engine.provenance import Recipe
 from dnd_engine.usage import peft_usage
@@ -83,6 +83,11 @@ class Adapter:
         return self.layout.num_parameters
 
     @property
+    def was_trained(self) -> bool:
+        """Whether gradient steps made it what it is: refined, or trained on labels."""
+        return "refined" in self.provenance or "trained" in self.provenance
+
+    @property
     def worn_tokens(self) -> Float[Tensor, "tokens rows cols"]:
         """Tokens with the strength folded into B, exactly as saved."""
         if self.strength == 1:
@@ -135,8 +140,14 @@ class Adapter:
         """How to make it again.
 
         Raises:
-            RecipeError: If that is not known: other tools made it, or an earlier version did.
+            RecipeError: If that is not known: other tools made it, or an earlier version did, or it
+                was trained on labelled rows, which no recipe names.
         """
+        if "trained" in self.provenance:
+            raise RecipeError(
+                f"`{self.name}` was trained on labelled rows, and a recipe makes only what came "
+                "from prompts alone. Keep the adapter itself."
+            )
         return Recipe.from_json(self._origin)
 
     @property
@@ -286,12 +297,8 @@ def model_card(adapter: Adapter, library: Literal["peft", "transformers"], usage
         usage: Python to copy.
     """
     origin = adapter.provenance
-    buckets = [
-        f"- {_plain(b['name'])}: weight {b['weight']:g}, {b['num_prompts']} prompts"
-        for b in origin.get("buckets", [])
-    ]
-    nearest = [f"- {t.slug}: {t.similarity:.2f} ({t.description})" for t in adapter.nearest_tasks]
     merged = library == "transformers"
+    only_trained = "trained" in origin and "generator_sha256" not in origin
     return "\n".join(
         [
             "---",
@@ -304,7 +311,7 @@ def model_card(adapter: Adapter, library: Literal["peft", "transformers"], usage
             "",
             f"# {adapter.name}",
             "",
-            _how_made(origin.get("refined")),
+            _how_made(origin),
             *(
                 [f"Here it is merged into the weights of {adapter.base_id}, whose licence applies."]
                 if merged
@@ -317,22 +324,35 @@ def model_card(adapter: Adapter, library: Literal["peft", "transformers"], usage
             "",
             f"- LoRA: r {adapter.r}, alpha {adapter.layout.spec.lora_alpha}, "
             f"{adapter.num_parameters:,} parameters, strength {adapter.strength:g} folded into B",
-            f"- Generator: `{origin.get('generator_sha256', 'unknown')}`",
-            f"- Mix: {origin.get('mix', 'unknown')}, seed {origin.get('seed', 'unknown')}",
-            "",
-            "## Prompts",
-            "",
-            *(buckets or ["Unknown."]),
-            "",
-            "Their texts are not part of this file.",
-            "",
-            *_checks(adapter.checks),
-            "## Nearest training tasks (cosine of prompt embeddings)",
-            "",
-            *(nearest or ["Unknown."]),
+            *([] if only_trained else _generated(adapter)),
             "",
         ]
     )
+
+
+def _generated(adapter: Adapter) -> list[str]:
+    """What a generator made it from."""
+    origin = adapter.provenance
+    buckets = [
+        f"- {_plain(b['name'])}: weight {b['weight']:g}, {b['num_prompts']} prompts"
+        for b in origin.get("buckets", [])
+    ]
+    nearest = [f"- {t.slug}: {t.similarity:.2f} ({t.description})" for t in adapter.nearest_tasks]
+    return [
+        f"- Generator: `{origin.get('generator_sha256', 'unknown')}`",
+        f"- Mix: {origin.get('mix', 'unknown')}, seed {origin.get('seed', 'unknown')}",
+        "",
+        "## Prompts",
+        "",
+        *(buckets or ["Unknown."]),
+        "",
+        "Their texts are not part of this file.",
+        "",
+        *_checks(adapter.checks),
+        "## Nearest training tasks (cosine of prompt embeddings)",
+        "",
+        *(nearest or ["Unknown."]),
+    ]
 
 
 def _checks(checks: Mapping[str, Any]) -> list[str]:
@@ -370,9 +390,22 @@ def _checks(checks: Mapping[str, Any]) -> list[str]:
     return [head, "", *(f"- {line}" for line in told), ""]
 
 
-def _how_made(refined: Any) -> str:
-    """Written at once, or trained after that; what a stranger's file says may be anything."""
+def _how_made(origin: Mapping[str, Any]) -> str:
+    """Written at once, or trained after that, or trained only.
+
+    What a stranger's file says may be anything.
+    """
     written = "A LoRA adapter written by a hypernetwork from unlabeled prompts"
+    refined, trained = origin.get("refined"), origin.get("trained")
+    if trained:
+        known = trained if isinstance(trained, dict) else {}
+        how = (
+            f"trained on labels: {_whole(known.get('num_examples'))} examples, "
+            f"{_whole(known.get('steps'))} steps. Test it before you rely on it."
+        )
+        if known.get("start") == "adapter":
+            return f"{written}, then {how}"
+        return f"A LoRA adapter {how} It was not generated."
     if not refined:
         return (
             f"{written}, without a gradient step. It has not been trained on answers; test it "
@@ -381,6 +414,10 @@ def _how_made(refined: Any) -> str:
     labels = isinstance(refined, dict) and refined.get("labels")
     taught = "the labels of prompts" if labels else "the base's own answers to prompts"
     return f"{written}, then trained a little on {taught}. Test it before you rely on it."
+
+
+def _whole(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else "unknown"
 
 
 def _plain(text: str) -> str:

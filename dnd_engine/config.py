@@ -9,7 +9,16 @@ from typing import Literal
 
 from dnd_engine.errors import ConfigError
 
-__all__ = ["EngineConfig", "ExportFormat", "Mix", "PromptLimits", "RefineConfig", "Sampling"]
+__all__ = [
+    "EngineConfig",
+    "ExportFormat",
+    "LabelledConfig",
+    "MeasureConfig",
+    "Mix",
+    "PromptLimits",
+    "RefineConfig",
+    "Sampling",
+]
 
 Mix = Literal["pool", "sum"]
 """How buckets are combined: one condition of all prompts, or a weighted sum of adapters."""
@@ -26,6 +35,10 @@ judge: of eight prompts none, one to three, four or more."""
 
 MIXES: tuple[Mix, ...] = ("pool", "sum")
 EXPORT_FORMATS: tuple[ExportFormat, ...] = ("peft", "merged", "gguf")
+
+AnyMetric = Literal["auto", "choice", "exact", "rouge"]
+METRICS: tuple[AnyMetric, ...] = ("auto", "choice", "exact", "rouge")
+"""How labelled rows are scored (see `measure.sides`); `auto` chooses by the labels."""
 
 
 def _at_least(name: str, value: float, least: float) -> None:
@@ -118,6 +131,67 @@ class RefineConfig:
             _between(name, getattr(self, name), 1e-7, 100)
         _between("full_share", self.full_share, 0, 1)
         _at_least("max_prompts", self.max_prompts, self.least_prompts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureConfig:
+    """How an adapter is measured on labelled rows (see `measure`)."""
+
+    limit_items: int = 40
+    """Rows that are scored; at most half of all, so that others are left to show and to train on.
+    Forty tell a gain of .3 from none."""
+    metric: AnyMetric = "auto"
+    """`auto` is `choice` for few distinct labels, `rouge` for long answers, else `exact`."""
+    modes: tuple[Literal["full", "bare"], ...] = ("bare", "full")
+    """What the model is sent: the whole prompt, or its input without the instruction."""
+    max_tokens: int = 384
+    """Rows whose prompt and answer are longer are left out: they would make every batch slow."""
+    max_new_tokens: int = 96
+    """Of a written answer, at most."""
+    allow_seen: bool = False
+    """Score also prompts that the adapter was made from; it has never read their labels. Rows whose
+    labels it learnt are not scored in any case."""
+    seed: int = 0
+    """Of the two sides, of the examples shown, and of the intervals."""
+
+    def __post_init__(self) -> None:
+        for name in ("limit_items", "max_tokens", "max_new_tokens"):
+            _at_least(name, getattr(self, name), 1)
+        if not self.modes or len(set(self.modes)) < len(self.modes):
+            raise ConfigError(
+                "`modes` must be of bare and full, each once; got "
+                f"{', '.join(self.modes) or 'none'}."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledConfig:
+    """How a LoRA is trained on labels, the plain way (see `training.labelled`).
+
+    The recipe of the LoRAs that `dnd collect` trains for reports. Its learning rate is held, so
+    every step is the end of a run of that length.
+    """
+
+    steps: int = 80
+    batch_size: int = 8
+    learning_rate: float = 5e-4
+    warmup_steps: int = 5
+    clip_norm: float = 1.0
+    full_share: float = 0.3
+    """Share of the examples that show the whole prompt; those without a blank line always do."""
+    max_tokens: int = 256
+    """Longer examples are left out."""
+    least_examples: int = 8
+    """Fewer would be learnt by heart."""
+    seed: int = 0
+    """Of the first A and of the order of examples."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "warmup_steps", "max_tokens", "least_examples"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("learning_rate", "clip_norm"):
+            _between(name, getattr(self, name), 1e-7, 100)
+        _between("full_share", self.full_share, 0, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

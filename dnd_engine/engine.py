@@ -49,6 +49,8 @@ from dnd_engine.config import (
     MIXES,
     EngineConfig,
     ExportFormat,
+    LabelledConfig,
+    MeasureConfig,
     Mix,
     RefineConfig,
     Sampling,
@@ -87,6 +89,9 @@ from dnd_engine.inspection import (
 )
 from dnd_engine.layout import LoRALayout
 from dnd_engine.lora import FittedLoRA, LoRAHost
+from dnd_engine.measure.results import Measurement, MeasureStep
+from dnd_engine.measure.seen import Seen, with_met
+from dnd_engine.measure.sides import split
 from dnd_engine.models import (
     BASES,
     ENCODERS,
@@ -99,6 +104,7 @@ from dnd_engine.models import (
     next_token_logits,
     resolve,
 )
+from dnd_engine.prompts import PromptFile
 from dnd_engine.provenance import BucketSource, Recipe, Refinement
 from dnd_engine.shipped import load_examples
 from dnd_engine.steps import finish
@@ -401,12 +407,15 @@ class Engine:
             # A bucket's weight scales its adapter, not its share of a condition.
             groups = [(Bucket(b.name, 1.0, b.files),) for b in counting]
         encoded: list[EncodedPrompts] = []
+        read: set[str] = set()
         for number, group in enumerate(groups):
             what = "all prompts" if mix == "pool" else group[0].name
             yield Progress(
                 "encode", number / len(groups), time.monotonic() - started, f"Reading {what}"
             )
-            encoded.append(self._encode(group, seed, memory))
+            texts = self._drawn(group, seed)
+            read |= set(texts)
+            encoded.append(self._encode(texts, memory))
         encode_seconds = time.monotonic() - started
         decoded: list[Tensor] = []
         for number, prompts in enumerate(encoded):
@@ -424,13 +433,14 @@ class Engine:
         pooled = torch.cat([prompts.pooled for prompts in encoded])
         num_prompts = len({p.text for b in counting for p in b.prompts})
         nearest = nearest_tasks(pooled, self._folder.tasks)
+        origin = self._provenance(counting, mix, seed, num_prompts, len(pooled), nearest)
         return Adapter(
             name=adapter_name([b.name for b in counting]),
             tokens=tokens,
             layout=layout,
             base_id=self.info.base_id,
             strength=strength,
-            provenance=self._provenance(counting, mix, seed, num_prompts, len(pooled), nearest),
+            provenance=with_met(origin, read, labels=False),
             num_prompts=num_prompts,
             seconds={
                 "encode": encode_seconds,
@@ -547,7 +557,7 @@ class Engine:
         refined = Refinement.of(
             config,
             from_sha256=adapter.sha256,
-            num_prompts=made.num_prompts,
+            num_prompts=len(made.prompts),
             folded=tuple(adapter.fold().provenance.get("folded", ())),
             buckets=tuple(map(BucketSource.of, counting)),
         )
@@ -559,7 +569,11 @@ class Engine:
             name=f"{adapter.name.removesuffix(_REFINED)}{_REFINED}",
             tokens=made.tokens.to(torch.bfloat16),
             strength=1.0,
-            provenance={**origin, "folded": [], "refined": refined.to_json()},
+            provenance=with_met(
+                {**origin, "folded": [], "refined": refined.to_json()},
+                made.prompts,
+                labels=config.labels,
+            ),
             seconds={**adapter.seconds, "refine": time.monotonic() - started},
             kept_energy=None,
         )
@@ -639,12 +653,12 @@ class Engine:
     def inspect(self, adapter: Adapter, prompts: Sequence[str] = ()) -> Inspection:
         """Measure an adapter; effect and agreement need prompts, of which the first 16 are used.
 
-        A refined adapter was taught what agreement asks, so nothing is said of it.
+        A trained adapter was taught what agreement asks, so nothing is said of it.
         """
         chosen = tuple(prompts)[:EFFECT_PROMPTS]
         report = self.reports.get("heldout")
         agrees = None
-        if chosen and "refined" not in adapter.provenance:
+        if chosen and not adapter.was_trained:
             agrees = self._agreement(adapter, chosen)
         return Inspection(
             effect=self.effect(adapter, chosen) if chosen else None,
@@ -677,10 +691,10 @@ class Engine:
             line.
 
         Raises:
-            AdapterError: If it was refined: the others were not.
+            AdapterError: If it was trained: the others were not.
             BucketError: If no bucket counts, or weights or sizes are out of bounds.
         """
-        if "refined" in adapter.provenance:
+        if adapter.was_trained:
             raise AdapterError(
                 f"`{adapter.name}` was trained on these prompts, and adapters made from others were"
                 " not. Compare the adapter it was refined from."
@@ -726,6 +740,96 @@ class Engine:
             list(dict.fromkeys(b.name for _, wrong in pairs for b in wrong)),
         )
 
+    def measure(
+        self, adapter: Adapter, labelled: PromptFile, config: MeasureConfig | None = None
+    ) -> Steps[MeasureStep, None, Measurement]:
+        """Score an adapter on labelled rows, beside the base and what else costs no training.
+
+        Args:
+            adapter: Any that fits the base.
+            labelled: Prompts with labels. Those that the adapter was made from are not scored.
+            config: How many rows are scored, in which modes and by what.
+
+        Yields:
+            After every batch, with everything found so far; closing the iterator cancels.
+
+        Returns:
+            The whole, by `yield from` or `StopIteration.value`; `train_lora` can add to it.
+
+        Raises:
+            MeasureError: If no row is labelled, or none is left to score.
+        """
+        # Imported here: its metrics load nltk, which nothing else needs.
+        from dnd_engine.measure.run import measure
+
+        config = config or MeasureConfig()
+        sides = split(labelled, self._base.tokenizer, Seen.by(adapter.provenance), config)
+        measured = Measurement(
+            sides=sides,
+            adapter=adapter.name,
+            adapter_sha256=adapter.sha256,
+            base=self.info.base_id,
+            synthesis_seconds=self._synthesis_seconds(adapter, labelled),
+            seed=config.seed,
+        )
+        worn, shared = self._fit_one(adapter), self._fit_shared()
+        return (yield from measure(self._base, self._host, self._lock, worn, shared, measured))
+
+    def train_lora(
+        self,
+        adapter: Adapter,
+        measured: Measurement,
+        config: LabelledConfig | None = None,
+        *,
+        warm_start: bool = False,
+    ) -> Steps[MeasureStep, None, Measurement]:
+        """Train a real LoRA on the rows that were not scored, and score it on the way.
+
+        Args:
+            adapter: The one that was measured; the LoRA has its layout.
+            measured: Of it, by `measure` or a step of it.
+            config: How the LoRA is trained.
+            warm_start: Begin from the adapter, instead of from scratch.
+
+        Yields:
+            After every step and batch, with everything found so far; closing the iterator cancels.
+
+        Returns:
+            What was measured before and now, with the LoRA as an adapter in `trained`.
+
+        Raises:
+            TrainingError: If too few rows can be learnt, or a loss is not finite.
+            MeasureError: If another adapter was measured.
+        """
+        from dnd_engine.measure.run import train
+
+        return (
+            yield from train(
+                self._base,
+                self._host,
+                self._lock,
+                adapter,
+                measured,
+                config or LabelledConfig(),
+                warm_start=warm_start,
+                origin={"base": self.info.base_id, "base_sha256": self.info.base_sha256},
+            )
+        )
+
+    def _synthesis_seconds(self, adapter: Adapter, labelled: PromptFile) -> float | None:
+        """What making an adapter took; for one read from a file, what as many prompts take now.
+
+        None if it was not generated here, or was trained some unknown time after that.
+        """
+        if "total" in adapter.seconds:
+            return sum(adapter.seconds.get(part, 0.0) for part in ("total", "refine", "train"))
+        ours = adapter.provenance.get("generator_sha256") == self.info.generator_sha256
+        if not ours or adapter.was_trained:
+            return None
+        prompts = labelled.prompts[: adapter.num_prompts or None]
+        bucket = Bucket("as many", 1.0, (replace(labelled, prompts=prompts),))
+        return self.generate([bucket]).seconds["total"]
+
     @staticmethod
     def with_checks(
         adapter: Adapter, found: Inspection, proof: Conditioning | None = None
@@ -737,7 +841,9 @@ class Engine:
         """The shipped example whose prompts are least like those of a bucket."""
         examples = [example.read() for example in load_examples()]
         here, *there = (
-            nn.functional.normalize(self._encode([one], seed, memory).pooled.mean(dim=0), dim=0)
+            nn.functional.normalize(
+                self._encode(self._drawn([one], seed), memory).pooled.mean(dim=0), dim=0
+            )
             for one in (replace(bucket, weight=1.0), *examples)
         )
         return min(zip(there, examples, strict=True), key=lambda pair: float(pair[0] @ here))[1]
@@ -772,7 +878,8 @@ class Engine:
         Raises:
             BucketError: If no bucket counts, or weights or sizes are out of bounds.
         """
-        pooled = self._encode(check_buckets(buckets, self.config.limits), seed).pooled
+        texts = self._drawn(check_buckets(buckets, self.config.limits), seed)
+        pooled = self._encode(texts).pooled
         return nearest_tasks(pooled, self._folder.tasks, count=len(self._folder.tasks))
 
     def read_adapter(self, path: Path | str) -> Adapter:
@@ -931,15 +1038,15 @@ class Engine:
             )
         return difference
 
-    def _encode(
-        self, group: Sequence[Bucket], seed: int, memory: PromptMemory | None = None
-    ) -> EncodedPrompts:
-        """Encode the prompts of one condition: whole prompt batches, 128 prompts at most."""
+    def _drawn(self, group: Sequence[Bucket], seed: int) -> list[str]:
+        """The prompts of one condition: whole prompt batches, 128 prompts at most."""
         size = self._folder.config.num_prompts
         held = len({p.text for b in group for p in b.prompts})
         batches = -(-min(held, MAX_ENCODED_PROMPTS) // size)
-        drawn = draw_prompt_batch(group, batches * size, seed)
-        texts = [prompt.text for prompt in drawn]
+        return [prompt.text for prompt in draw_prompt_batch(group, batches * size, seed)]
+
+    def _encode(self, texts: Sequence[str], memory: PromptMemory | None = None) -> EncodedPrompts:
+        """Encode the prompts of one condition."""
         distinct = list(dict.fromkeys(texts))
         length = self._folder.config.length
         with self._lock:

@@ -18,6 +18,7 @@ __all__ = [
     "LayoutError",
     "LayoutMismatchError",
     "LibraryError",
+    "MeasureError",
     "PromptFileError",
     "RecipeError",
     "TaskError",
@@ -92,6 +93,10 @@ class VerificationError(DndError, RuntimeError):
 
 class TaskError(DndError, ValueError):
     """A task folder does not follow the schema."""
+
+
+class MeasureError(DndError, ValueError):
+    """Labelled rows cannot be measured on as they stand."""
 
 
 class TrainingError(DndError, RuntimeError):

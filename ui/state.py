@@ -97,8 +97,8 @@ class Made:
 
     @property
     def refined(self) -> bool:
-        """Whether it was trained on its prompts since the generator wrote it."""
-        return "refined" in self.adapter.provenance
+        """Whether it was trained since the generator wrote it."""
+        return self.adapter.was_trained
 
 
 @dataclass(slots=True)

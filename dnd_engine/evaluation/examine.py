@@ -24,8 +24,9 @@ from dnd_engine.evaluation.cost import cost_of, read_log
 from dnd_engine.evaluation.ledger import Ledger
 from dnd_engine.evaluation.metrics import Grader, TrainedOperations
 from dnd_engine.evaluation.papers import MAX_TOKENS, Paper
+from dnd_engine.evaluation.questions import ask
 from dnd_engine.evaluation.report import build_report, write_report
-from dnd_engine.evaluation.rows import Outfit, Wardrobe, ask
+from dnd_engine.evaluation.rows import Outfit, Wardrobe
 from dnd_engine.evaluation.scores import (
     DEFAULT_ROWS,
     MODES,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from dnd_engine.evaluation.rows import ask
+from dnd_engine.evaluation.questions import ask
 from dnd_engine.evaluation.scores import Mode
 from dnd_engine.training.tasks import Example, Task
 

@@ -28,7 +28,7 @@ from dnd_engine.evaluation.wording import (
     signed,
 )
 
-__all__ = ["Plot", "draw_plots"]
+__all__ = ["Plot", "draw_measurement", "draw_plots", "save_picture"]
 
 TEXT, TEXT_2, TEXT_3 = "#15171C", "#4A4F59", "#646973"
 LINE, EDGE, BAND = "#DCDCD5", "#84888F", "#EFEFEA"
@@ -87,6 +87,25 @@ def draw_plots(report: Mapping[str, Any], folder: Path) -> tuple[Plot, ...]:
 
 
 Picture = tuple[Figure, str]
+
+
+def draw_measurement(measured: Mapping[str, Any]) -> Picture:
+    """Draw what was measured on a user's own rows: scores over the seconds that they cost.
+
+    Args:
+        measured: As `Measurement.to_json` gives it, of however much is measured so far.
+
+    Returns:
+        The figure, and what it shows, for those who cannot see it.
+    """
+    with mpl.rc_context(dict(_STYLE)):  # type: ignore[arg-type]
+        return _measured(measured)
+
+
+def save_picture(figure: Figure, folder: Path, name: str) -> None:
+    """Write a figure as `<name>.png` and `<name>.svg`, into a folder that exists."""
+    with mpl.rc_context(dict(_STYLE)):  # type: ignore[arg-type]
+        _save(figure, folder, name)
 
 
 def _rows(report: Mapping[str, Any]) -> Picture | None:
@@ -410,13 +429,87 @@ def _refine(report: Mapping[str, Any]) -> Picture | None:
     return figure, f"Score on bare inputs against seconds of refining: {'; '.join(told)}.{above}"
 
 
+def _measured(measured: Mapping[str, Any]) -> Picture:
+    """One panel for each mode: base as a line, the adapter where it stands, trainings as curves."""
+    counts = [(r["mode"], r["n_items"]) for r in measured["rows"]]
+    most = {mode: max(n for m, n in counts if m == mode) for mode, _ in counts}
+    # Short items are scored first: a row that is not through yet would flatter itself.
+    whole = [r for r in measured["rows"] if r["n_items"] == most[r["mode"]]]
+    modes = list(dict.fromkeys(r["mode"] for r in whole)) or ["full"]
+    took = measured["synthesis_seconds"]
+    spent = [r["train_seconds"] for r in whole if r["train_seconds"] > 0]
+    known = [*spent, *([took] if took else [])] or [1.0]
+    left, right = 0.5 * min(known), 2 * max(known)
+    figure = _figure(max(5.4, 1.2 + 4.0 * len(modes)), 3.2)
+    panels = _panels(figure, len(modes), left=0.55, right=1.9, top=0.48, bottom=0.52, gap=1.7)
+    told = []
+    for axes, mode in zip(panels, modes, strict=True):
+        rows = [r for r in whole if r["mode"] == mode]
+        axes.set_xscale("log")
+        axes.set_xlim(left, right)
+        axes.set_ylim(-0.03, 1.03)
+        ends: dict[str, tuple[float, float, str]] = {}
+        found = {r["row"]: r for r in rows}  # of a training its last point
+        if base := found.get("base"):
+            axes.axhspan(base["low"], base["high"], color=BAND, lw=0)
+            axes.axhline(base["score"], color=EDGE, lw=1)
+            ends["Base"] = (right, base["score"], TEXT_3)
+            told.append(f"{mode_label(mode).lower()} base {number(base['score'])}")
+        own = found.get("adapter")
+        if own:
+            axes.axhline(own["score"], color=ACCENT, lw=1, ls=":")
+            if took:
+                axes.vlines([took], own["low"], own["high"], color=ACCENT)
+                axes.plot([took], [own["score"]], "o", color=ACCENT, ms=8, zorder=4)
+            ends["This adapter"] = (right, own["score"], ACCENT)
+            after = f" after {_duration(took)}" if took else ""
+            told.append(f"{mode_label(mode).lower()} this adapter {number(own['score'])}{after}")
+        for row, name, colour in (
+            ("trained_lora", "LoRA from scratch", TEXT),
+            ("warm_lora", "LoRA from this adapter", ACCENT),
+        ):
+            before = (took or 0.0) if row == "warm_lora" else 0.0
+            points = [r for r in rows if r["row"] == row and r["train_seconds"] > 0]
+            if not points:
+                continue
+            places = [before + r["train_seconds"] for r in points]
+            scores = [r["score"] for r in points]
+            axes.vlines(places, [r["low"] for r in points], [r["high"] for r in points], colour)
+            axes.plot(places, scores, "D-", color=colour, mfc="white", ms=5, lw=1.5, zorder=3)
+            ends[name] = (right, scores[-1], colour)
+            steps = ", ".join(
+                f"{number(r['score'])} after {_duration(s)}"
+                for s, r in zip(places, points, strict=True)
+            )
+            told.append(f"{mode_label(mode).lower()} {name} {steps}")
+        _name_lines(axes, ends)
+        axes.xaxis.set_major_locator(FixedLocator(_TICKS))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _duration(value)))
+        axes.yaxis.set_major_locator(FixedLocator(_QUARTERS))
+        axes.yaxis.set_major_formatter(FuncFormatter(_tick))
+        axes.grid(axis="y", color=LINE, lw=0.6)
+        axes.set_axisbelow(True)
+        axes.tick_params(colors=TEXT_3, length=0)
+        axes.set_xlabel("time to make it, scoring left out", loc="left")
+        _bare_spines(axes)
+        _title(axes, f"{mode_label(mode)} inputs", "score and 95 % interval")
+    return figure, f"Score over the time it takes to get there: {'; '.join(told)}."
+
+
 def _name_lines(axes: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None:
     """Name lines where they end, one name above the other where ends are close."""
     below = -1.0
     for text, (x, y, colour) in sorted(ends.items(), key=lambda end: end[1][1]):
         below = max(y, below + 0.075)  # the height of a line of text
         axes.annotate(
-            text, (x, below), xytext=(8, 0), textcoords="offset points", va="center", color=colour
+            text,
+            (x, below),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            color=colour,
+            annotation_clip=False,  # names of lines that end at the top stand above it
         )
 
 

@@ -33,7 +33,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerBase
 
 from dnd_engine.adapter import Adapter
 from dnd_engine.buckets import Bucket
@@ -41,8 +40,8 @@ from dnd_engine.conditioning import shuffle_words
 from dnd_engine.config import RefineConfig
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError, TrainingError
-from dnd_engine.evaluation.scores import REFINED, Mode, Refining
-from dnd_engine.evaluation.scoring import Question
+from dnd_engine.evaluation.questions import choose_shots
+from dnd_engine.evaluation.scores import REFINED, Refining
 from dnd_engine.generator import GeneratorFolder, check_base
 from dnd_engine.inspection import Inspection
 from dnd_engine.layout import LoRALayout
@@ -50,21 +49,17 @@ from dnd_engine.models import fingerprint
 from dnd_engine.prompts import Prompt, PromptFile
 from dnd_engine.steps import finish
 from dnd_engine.training.audit import check_conditions, unscored
-from dnd_engine.training.collect import shared_start
 from dnd_engine.training.collection import Collection
+from dnd_engine.training.lora_steps import shared_start
 from dnd_engine.training.tasks import Example, Task
 
-__all__ = ["NEUTRAL_PROMPT", "Outfit", "Wardrobe", "ask"]
+__all__ = ["NEUTRAL_PROMPT", "Outfit", "Wardrobe"]
 
 NEUTRAL_PROMPT = "Please answer."
 """The only prompt of `generator_constant`: says nothing of any task."""
 
 _MOST_TRAINED = 256
 """Training tasks that adapters are made of: a minute or two."""
-
-_MOST_SHOTS, _SHOT_TOKENS = 8, 768
-"""Examples shown at most, and their tokens: as many as the shipped generator reads of one prompt
-batch, 48 of each of 16 prompts. What is shown holds answers too, which no condition does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,20 +367,12 @@ class Wardrobe:
 
     def _shots(self, task: Task) -> tuple[Example, ...]:
         """Short train examples."""
-        left = min(_SHOT_TOKENS, self.room // 4)
         usable = set(unscored((example.prompt for example in task.train), task.test))
         pool = [example for example in task.train if example.prompt in usable]
         rng = random.Random(f"{self.seed}:shots:{task.info.slug}")
-        shots: list[Example] = []
-        for example in rng.sample(pool, min(4 * _MOST_SHOTS, len(pool))):
-            text = f"{example.prompt}\n{example.response}"
-            size = len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-            if size <= left and len(shots) < _MOST_SHOTS:
-                shots.append(example)
-                left -= size
-        if not shots:
+        if not (shots := choose_shots(self.tokenizer, pool, self.room, rng)):
             raise _Missing("no train example is short enough to be shown")
-        return tuple(shots)
+        return shots
 
     # Sources
 
@@ -403,52 +390,6 @@ class Wardrobe:
             )
         check_base(folder.config, self.engine.info.base_id, self.fingerprint)
         return folder
-
-
-def ask(
-    tokenizer: PreTrainedTokenizerBase,
-    example: Example,
-    mode: Mode,
-    *,
-    shots: Sequence[Example] = (),
-    max_new_tokens: int,
-) -> Question:
-    """Word one item for the base: its own chat template, and its default system prompt.
-
-    Args:
-        tokenizer: The base's.
-        example: In bare mode, one that has a bare input.
-        mode: What is shown of the item and of the shots; shots without a bare input fall out.
-        shots: Turns that stand before it.
-        max_new_tokens: Of the written answer.
-    """
-    turns: list[dict[str, str]] = []
-    for shot in shots:
-        shown = _content(shot, mode)
-        if shown is not None:
-            turns.append({"role": "user", "content": shown})
-            turns.append({"role": "assistant", "content": shot.response})
-    content = _content(example, mode)
-    assert content is not None
-    turns.append({"role": "user", "content": content})
-    prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-    assert isinstance(prompt, str)
-    end = tokenizer.eos_token_id
-    assert isinstance(end, int)
-
-    def ids(text: str) -> tuple[int, ...]:
-        return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    return Question(
-        prompt=ids(prompt),
-        reference=(*ids(example.response), end),
-        options=tuple((*ids(option), end) for option in example.options),
-        max_new_tokens=max_new_tokens,
-    )
-
-
-def _content(example: Example, mode: Mode) -> str | None:
-    return example.prompt if mode == "full" else example.bare
 
 
 def _worn(adapter: Adapter) -> Outfit:

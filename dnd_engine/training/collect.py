@@ -21,7 +21,6 @@ from typing import Any
 
 import matplotlib as mpl
 import torch
-from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -62,9 +61,10 @@ from dnd_engine.training.examples import (
     pack,
     response_losses,
 )
+from dnd_engine.training.lora_steps import shared_start
 from dnd_engine.training.tasks import Task, hash_train
 
-__all__ = ["CollectResult", "collect", "shared_start"]
+__all__ = ["CollectResult", "collect"]
 
 _MOST_NAMED = 8
 """Curves that a picture can tell apart by colour."""
@@ -99,20 +99,6 @@ def collect(recipe: CollectRecipe, *, resume: bool = False) -> CollectResult:
         AssetError: If the base cannot be loaded.
     """
     return _Collector(recipe, resume).finish()
-
-
-def shared_start(layout: LoRALayout, seed: int) -> Float[Tensor, "tokens rows cols"]:
-    """The weight tokens that every run starts from: A ~ N(0, 1 / in_features), B zero.
-
-    As in a fresh `Generator`, so that both start alike. Drawn on the CPU, whatever the device.
-    """
-    rng = torch.Generator().manual_seed(seed)
-    tokens = torch.zeros(layout.num_tokens, layout.spec.r, layout.width)
-    for m in layout.matrices():
-        if m.side == "A":
-            rows = tokens[m.first_token : m.first_token + m.num_tokens]
-            rows.normal_(std=m.long**-0.5, generator=rng)
-    return tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,8 @@ examples and weight tokens; knows no buckets and no files.
 Source: Snell et al. 2022, arXiv:2209.15189, for context distillation.
 """
 
-import math
 import random
 import threading
-import time
 from collections.abc import Generator as Steps
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +31,7 @@ from dnd_engine.training.examples import (
     pack,
     response_losses,
 )
+from dnd_engine.training.lora_steps import descend, draw_lessons
 from dnd_engine.training.objectives import teacher_divergence
 from dnd_engine.training.tasks import Example
 from dnd_engine.training.teacher import greedy_answers, listen
@@ -64,14 +63,15 @@ class Refined:
 
     tokens: Float[Tensor, "tokens rows cols"]
     """Weight tokens in float32 on the CPU."""
-    num_prompts: int
-    """Prompts that were learnt from."""
+    prompts: tuple[str, ...]
+    """Those that were learnt from."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Lesson:
     """One prompt as teacher and student read it."""
 
+    prompt: str
     bare: EncodedExample
     full: EncodedExample
     said: tuple[Tensor, Tensor, Tensor] | None
@@ -124,28 +124,33 @@ def refine(
                 f"for {len(lessons)} of {len(chosen)} prompts, {config.least_prompts} are needed. "
                 "Give prompts that ask for short answers, or labelled ones."
             )
-    tokens = nn.Parameter(start.detach().float().to(base.device, copy=True))
-    optimizer = torch.optim.AdamW([tokens], lr=config.learning_rate, weight_decay=0.0)
-    started = time.monotonic()
-    for step in range(config.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * _schedule(step, config)
-        drawn = [(lessons[i], mode) for i, mode in _draw(len(lessons), step, config)]
-        with lock:
-            loss = _loss(base, host, tokens, layout, drawn)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_([tokens], config.clip_norm).item()
-        value = loss.item()
-        if not math.isfinite(value + norm):
-            raise TrainingError(
-                f"refine, step {step + 1}: loss {value}, gradient norm {norm}. Lower the learning "
-                f"rate ({config.learning_rate}), or start from another adapter."
-            )
-        optimizer.step()
-        left = (time.monotonic() - started) / (step + 1) * (config.steps - step - 1)
-        yield RefineStep("refine", step + 1, config.steps, value, left)
-    return Refined(tokens.detach().cpu(), len(lessons))
+    done = None
+    seconds = 0.0
+
+    def loss(tokens: nn.Parameter, step: int) -> Tensor:
+        drawn = draw_lessons(
+            len(lessons),
+            step,
+            batch_size=config.batch_size,
+            full_share=config.full_share,
+            seed=config.seed,
+        )
+        return _loss(base, host, tokens, layout, [(lessons[i], mode) for i, mode in drawn])
+
+    for done in descend(
+        start.to(base.device),
+        loss,
+        lock,
+        name="refine",
+        steps=config.steps,
+        learning_rate=lambda step: config.learning_rate * _schedule(step, config),
+        clip_norm=config.clip_norm,
+    ):
+        seconds += done.seconds
+        left = seconds / done.step * (config.steps - done.step)
+        yield RefineStep("refine", done.step, config.steps, done.loss, left)
+    assert done is not None
+    return Refined(done.tokens.cpu(), tuple(lesson.prompt for lesson in lessons))
 
 
 def _choose(examples: Sequence[Example], base: BaseModel, config: RefineConfig) -> list[Example]:
@@ -199,20 +204,7 @@ def _lesson(
     full = encode_example(base.tokenizer, example, "full")
     assert bare is not None
     assert full is not None
-    return _Lesson(bare, full, said)
-
-
-def _draw(count: int, step: int, config: RefineConfig) -> list[tuple[int, Mode]]:
-    """Lessons of one step: every epoch in an order of its own, mostly bare."""
-    size = min(count, config.batch_size)
-    drawn: list[tuple[int, Mode]] = []
-    for place in range(step * size, (step + 1) * size):
-        epoch, at = divmod(place, count)
-        order = list(range(count))
-        random.Random(f"{config.seed}:refine:{epoch}").shuffle(order)
-        rng = random.Random(f"{config.seed}:refine:{place}:mode")
-        drawn.append((order[at], "full" if rng.random() < config.full_share else "bare"))
-    return drawn
+    return _Lesson(example.prompt, bare, full, said)
 
 
 def _loss(

@@ -115,6 +115,9 @@ def test_the_card_names_buckets_as_text_not_as_markup() -> None:
         ({"refined": {"labels": False}}, "trained a little on the base's own answers"),
         ({"refined": {"labels": True}}, "trained a little on the labels"),
         ({"refined": "what a stranger wrote"}, "trained a little on the base's own answers"),
+        ({"trained": {"num_examples": 1200, "steps": 40}}, "labels: 1,200 examples, 40 steps"),
+        ({"trained": {"start": "adapter"}}, "from unlabeled prompts, then trained on labels"),
+        ({"trained": "what a stranger wrote"}, "trained on labels: unknown examples"),
     ],
 )
 def test_the_card_says_how_the_adapter_was_made(provenance: dict[str, Any], words: str) -> None:

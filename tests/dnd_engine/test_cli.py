@@ -61,6 +61,7 @@ def test_help_names_every_command() -> None:
         "inspect",
         "export",
         "push",
+        "measure",
         "train",
         "evaluate",
         "tasks",
@@ -336,6 +337,80 @@ def test_refine_trains_an_adapter_on_its_prompts_and_writes_another(tmp_path: Pa
     assert seen["provenance"]["refined"]["from_sha256"] == values["from_sha256"]
     again = dnd("refine", start, prompts, "--labels", "--steps", 3, "--out", out, "--json")
     assert json.loads(again.stdout)["sha256"] == values["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        (None, [], "rows.csv: expected a file, found nothing there"),
+        ("prompt,label\na,\n", [], "rows.csv: expected a label beside each prompt, got none for 1"),
+        ("prompt,label\na,b\n", ["--metric", "bleu"], "`metric` must be of auto, choice, exact, "),
+        ("prompt,label\na,b\n", ["--modes", "bare,odd"], "`modes` must be of bare, full; got odd."),
+        ("prompt,label\na,b\n", ["--steps", 0], "`steps` must be at least 1, got 0"),
+        ("prompt,label\na,b\n", ["--out", "taken"], "is a file. Name a folder"),
+    ],
+)
+def test_measure_refuses_what_it_cannot_measure_before_models_load(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str | None,
+    options: list[object],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("dnd_engine.cli.measure.load_engine", None)
+    Path("taken").write_text("", encoding="utf-8")
+    if text is not None:
+        Path("rows.csv").write_text(text, encoding="utf-8")
+    result = dnd("measure", "adapter.zip", "rows.csv", *options)
+    assert result.exit_code == 1, result.exception
+    assert message in result.stderr
+
+
+@pytest.mark.real
+def test_measure_scores_trains_and_writes(tmp_path: Path) -> None:
+    words = [
+        "amber",
+        "basil",
+        "cedar",
+        "delta",
+        "ember",
+        "fjord",
+        "grove",
+        "heron",
+        "ivory",
+        "jade",
+        "kelp",
+        "lotus",
+    ]
+    texts = [f"{a} {b}" for a in words for b in words if a < b][:60]
+    rows = [f'"Write it in capital letters.\n\n{text}",{text.upper()}\n' for text in texts]
+    (data := tmp_path / "rows.csv").write_text("prompt,label\n" + "".join(rows), encoding="utf-8")
+    (some := tmp_path / "some.csv").write_text("prompt,label\n" + "".join(rows[:20]), "utf-8")
+    adapter, out = tmp_path / "adapter.zip", tmp_path / "out"
+    assert dnd("generate", some, "--out", adapter, "--json").exit_code == 0
+    asked = ("--train", "--steps", 10, "--limit-items", 8, "--modes", "bare", "--out", out)
+    result = dnd("measure", adapter, data, *asked, "--json")
+    assert result.exit_code == 0, result.output
+    values = json.loads(result.stdout)
+    assert (values["data"]["num_seen"], values["data"]["num_seen_scored"]) == (20, 0)
+    points = [(r["row"], r["steps"]) for r in values["rows"]]
+    trained = [("trained_lora", steps) for steps in (0, 5, 10)]
+    rest = [(row, 0) for row in ("base", "few_shot", "shared_lora", "adapter")]
+    assert points == [*rest, *trained]
+    assert all(r["n_items"] == 8 for r in values["rows"])
+    nll = {(r["row"], r["steps"]): r["nll"] for r in values["rows"]}
+    assert nll["trained_lora", 10] < nll["trained_lora", 0] == nll["base", 0]
+    assert values["synthesis_seconds"] > 0
+    assert {Path(file).name for file in values["files"]} == {p.name for p in out.iterdir()}
+    assert {"measurement.json", "items.csv", "plot.png", "plot.svg", "trained.zip"} <= {
+        p.name for p in out.iterdir()
+    }
+    card = zipfile.ZipFile(out / "trained.zip").read("README.md").decode()
+    assert "trained on labels" in card
+    refused = dnd("measure", adapter, some)
+    assert refused.exit_code == 1
+    assert "made from all 20 labelled prompts, so none is left" in refused.stderr
 
 
 @pytest.mark.real

@@ -24,10 +24,11 @@ from dnd_engine.errors import AdapterError, BaseMismatchError, ConfigError, Trai
 from dnd_engine.lora import LoRAHost
 from dnd_engine.models import best_dtype, fingerprint
 from dnd_engine.training import collect as collect_module
-from dnd_engine.training.collect import collect, shared_start
+from dnd_engine.training.collect import collect
 from dnd_engine.training.collect_recipe import CollectRecipe, choose_tasks, starts_here
 from dnd_engine.training.collection import Collection, LossRow, read_losses, write_losses
 from dnd_engine.training.examples import encode_example, pack, response_losses
+from dnd_engine.training.lora_steps import shared_start
 from dnd_engine.training.tasks import load_tasks
 from dnd_engine.weight_tokens import detokenize, tokenize
 from tests.dnd_engine.tiny import CPU, LAYOUT, ids_of, save_tiny, tiny_base

@@ -16,7 +16,16 @@ from dnd_engine.activations import BaseActivations
 from dnd_engine.adapter import write_files
 from dnd_engine.buckets import Bucket
 from dnd_engine.chat import Reply
-from dnd_engine.config import EngineConfig, Mix, PromptLimits, RefineConfig, Sampling
+from dnd_engine.config import (
+    MIXES,
+    EngineConfig,
+    LabelledConfig,
+    MeasureConfig,
+    Mix,
+    PromptLimits,
+    RefineConfig,
+    Sampling,
+)
 from dnd_engine.encoder import POOLED_LENGTH, EncodedPrompts, PromptEncoder, PromptMemory
 from dnd_engine.engine import Engine, Progress
 from dnd_engine.errors import (
@@ -37,6 +46,7 @@ from dnd_engine.generator import (
     save_generator,
 )
 from dnd_engine.layout import LoRALayout, LoRASpec
+from dnd_engine.measure.seen import Seen, digests
 from dnd_engine.models import ENCODERS, fingerprint, resolve
 from dnd_engine.prompts import read_prompt_file
 from dnd_engine.provenance import read_recipe
@@ -252,6 +262,53 @@ def test_an_adapter_knows_where_it_comes_from_but_no_texts(engine: Engine) -> No
     assert not any(text.encode() in written for text in SQL + TONE)
     assert len(made.nearest_tasks) == 5
     assert set(made.seconds) == {"encode", "decode", "total"}
+
+
+def test_an_adapter_knows_by_digest_which_prompts_it_read(engine: Engine) -> None:
+    """Those that were drawn, whatever the mix; so that they are not scored by mistake."""
+    for mix in MIXES:
+        made = engine.generate([bucket("sql", SQL), bucket("tone", TONE)], mix=mix)
+        assert Seen.by(made.provenance) == Seen(digests(SQL + TONE), frozenset(), known=True)
+    many = engine.generate([bucket("many", [f"Prompt {i}" for i in range(300)])])
+    assert len(Seen.by(many.provenance).read) == 128
+
+
+def test_measuring_leaves_out_what_the_adapter_read_and_adds_a_trained_lora(
+    engine: Engine, tmp_path: Path
+) -> None:
+    rows = "".join(f'"Say it.\n\nword {i}",{i}\n' for i in range(24))
+    (path := tmp_path / "rows.csv").write_text("prompt,label\n" + rows, encoding="utf-8")
+    file = read_prompt_file(path)
+    read = [prompt.text for prompt in file.prompts[:8]]
+    made = engine.generate([bucket("rows", read)])
+    found = finish(engine.measure(made, file, MeasureConfig(limit_items=6, modes=("bare",))))
+    assert found.sides.num_seen == 8
+    assert not {e.prompt for e in found.sides.test} & set(read)
+    assert found.synthesis_seconds == made.seconds["total"]
+    assert [r.row for r in found.rows] == ["base", "few_shot", "shared_lora", "adapter"]
+    config = LabelledConfig(steps=2, batch_size=4)
+    trained = finish(engine.train_lora(made, found, config)).trained["trained_lora"]
+    assert trained.provenance["base_sha256"] == engine.info.base_sha256
+    assert trained.was_trained
+    assert engine.read_adapter(engine.save(trained, tmp_path / "t.zip")).sha256 == trained.sha256
+    assert engine.inspect(trained, read).agreement is None
+    with pytest.raises(AdapterError, match="was trained on these prompts"):
+        finish(engine.prove(trained, [bucket("rows", read)]))
+
+
+def test_synthesis_is_timed_again_only_for_an_adapter_of_this_generator(
+    engine: Engine, tmp_path: Path
+) -> None:
+    (path := tmp_path / "rows.csv").write_text(
+        "prompt,label\n" + "".join(f"Plain {i},{i}\n" for i in range(4)), encoding="utf-8"
+    )
+    file, config = read_prompt_file(path), MeasureConfig(limit_items=1)
+    back = engine.read_adapter(engine.save(engine.generate([bucket("a", SQL)]), tmp_path / "a.zip"))
+    assert finish(engine.measure(back, file, config)).synthesis_seconds > 0
+    stranger = replace(back, provenance={})
+    found = finish(engine.measure(stranger, file, config))
+    assert found.synthesis_seconds is None
+    assert "does not say which prompts" in found.markdown()
 
 
 def test_progress_goes_through_its_stages(engine: Engine) -> None:
@@ -631,6 +688,16 @@ def test_refining_trains_a_copy_and_says_so_in_its_provenance(engine: Engine) ->
     assert again.name == "letters-refined"
     assert again.provenance["refined"]["from_sha256"] == made.sha256
     assert again.provenance["refined_before"] == [refined]
+
+
+def test_a_refined_adapter_remembers_all_that_it_met(engine: Engine) -> None:
+    """Also what it was refined on before, with labels or without."""
+    config = RefineConfig(steps=1, batch_size=4, labels=True, least_prompts=3)
+    start = engine.generate([bucket("letters", WORDS[:2])])
+    for part in (WORDS[2:5], WORDS[5:8]):
+        start = finish(engine.refine(start, [labelled(part)], config))
+    seen = Seen.by(start.provenance)
+    assert (seen.read, seen.learnt) == (digests(WORDS[:2]), digests(WORDS[2:8]))
 
 
 def test_refining_with_labels_needs_labelled_prompts(engine: Engine) -> None:

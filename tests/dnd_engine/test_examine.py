@@ -34,7 +34,8 @@ from dnd_engine.evaluation import report as report_module
 from dnd_engine.evaluation.examine import ExaminationConfig, examine
 from dnd_engine.evaluation.ledger import Ledger
 from dnd_engine.evaluation.papers import Paper
-from dnd_engine.evaluation.rows import NEUTRAL_PROMPT, Wardrobe, ask
+from dnd_engine.evaluation.questions import ask
+from dnd_engine.evaluation.rows import NEUTRAL_PROMPT, Wardrobe
 from dnd_engine.evaluation.scores import DEFAULT_ROWS, MODES, ItemScore
 from dnd_engine.evaluation.selection import choose_tasks, refuse_trained
 from dnd_engine.generator import Generator, GeneratorConfig, TaskCentroid, save_generator
@@ -1012,7 +1013,7 @@ def test_the_nearest_lora_is_found_behind_nearer_tasks_that_have_none(
     buckets, before = seen[0]
     first, _, last = (near.slug for near in before.nearest_tasks)
     assert engine.rank_tasks(buckets) == before.nearest_tasks
-    mine = tuple(engine._encode(buckets, 0).pooled.mean(dim=0).tolist())
+    mine = tuple(engine._encode(engine._drawn(buckets, 0)).pooled.mean(dim=0).tolist())
     nearer = tuple(TaskCentroid(f"near-{i}", "Without a LoRA", mine) for i in range(6))
     trained = engine._folder
     monkeypatch.setattr(engine, "_folder", replace(trained, tasks=(*nearer, *trained.tasks)))

@@ -14,7 +14,8 @@ from dnd_engine.errors import ConfigError, TrainingError
 from dnd_engine.lora import LoRAHost
 from dnd_engine.models import BaseModel
 from dnd_engine.training.examples import encode_example, pack, response_losses
-from dnd_engine.training.refine import Refined, RefineStep, _draw, refine
+from dnd_engine.training.lora_steps import draw_lessons
+from dnd_engine.training.refine import Refined, RefineStep, refine
 from dnd_engine.training.tasks import Example
 from tests.dnd_engine.tiny import LAYOUT, random_tokens
 
@@ -62,7 +63,7 @@ def bare_loss(base: BaseModel, tokens: Tensor) -> float:
 
 def test_labels_are_learnt_on_bare_inputs(base: BaseModel) -> None:
     seen, made = finish(refining(base, replace(LABELS, steps=30)))
-    assert made.num_prompts == len(EXAMPLES)
+    assert set(made.prompts) == {e.prompt for e in EXAMPLES}
     assert bare_loss(base, made.tokens) < 0.7 * bare_loss(base, start())
     assert [step.done for step in seen] == list(range(1, 31))
     assert all(step.stage == "refine" and step.total == 30 for step in seen)
@@ -151,9 +152,12 @@ def test_a_gradient_that_is_not_finite_is_an_error_and_not_an_adapter(base: Base
 
 def test_every_prompt_is_learnt_in_every_epoch_however_few_there_are() -> None:
     for count, batch in ((3, 8), (8, 3), (10, 4)):
-        config = RefineConfig(batch_size=batch, least_prompts=1)
         size = min(count, batch)
-        drawn = [i for step in range(4 * count) for i, _ in _draw(count, step, config)]
+        drawn = [
+            i
+            for step in range(4 * count)
+            for i, _ in draw_lessons(count, step, batch_size=batch, full_share=0.2, seed=0)
+        ]
         assert len(drawn) == 4 * count * size
         for epoch in range(4 * size):
             assert sorted(drawn[epoch * count : (epoch + 1) * count]) == list(range(count))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dnd_engine.evaluation import scoring
-from dnd_engine.evaluation.rows import ask
+from dnd_engine.evaluation.questions import ask
 from dnd_engine.evaluation.scoring import Answer, Question, answer, batches
 from dnd_engine.layout import LoRALayout
 from dnd_engine.lora import LoRAHost

@@ -1,0 +1,344 @@
+"""What a measurement found: items as they were answered, and rows, intervals and words from these.
+
+The items are the truth and everything else is counted from them, so that a measurement that was
+stopped half-way reads like any other. Knows no models.
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from dnd_engine.adapter import Adapter
+from dnd_engine.evaluation.statistics import Cell, Interval, interval, paired
+from dnd_engine.evaluation.wording import listed, mode_label, number, signed, span
+from dnd_engine.measure.sides import Sides
+from dnd_engine.training.examples import Mode
+
+__all__ = [
+    "ROWS",
+    "TRAINED",
+    "ItemResult",
+    "MeasureStep",
+    "Measurement",
+    "Row",
+    "RowResult",
+    "Sitting",
+    "Verdict",
+]
+
+Row = Literal["base", "few_shot", "shared_lora", "adapter", "trained_lora", "warm_lora"]
+ROWS: Mapping[Row, str] = {
+    "base": "Base",
+    "few_shot": "Base, few-shot prompt",
+    "shared_lora": "What all adapters share",
+    "adapter": "This adapter",
+    "trained_lora": "LoRA trained from scratch",
+    "warm_lora": "LoRA trained from this adapter",
+}
+"""Rows in the order of a table, in words."""
+
+TRAINED: tuple[Row, ...] = ("trained_lora", "warm_lora")
+
+Verdict = Literal["gain", "loss", "no clear difference", "too few items"]
+"""How this adapter stands beside a row."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemResult:
+    """One item, answered once."""
+
+    line: int
+    """Where it stands in its file."""
+    score: float
+    """By the metric, 0 to 1."""
+    choice: bool | None
+    """Whether the right label is the likeliest; None without options."""
+    nll: float
+    """Of the label, nats per token, teacher-forced."""
+    text: str
+    """What was written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sitting:
+    """The items that a row has answered so far in one mode."""
+
+    row: Row
+    mode: Mode
+    steps: int = 0
+    """Of training; 0 where there is none."""
+    train_seconds: float = 0.0
+    """What these took, scoring left out."""
+    seconds: float = 0.0
+    """Of scoring, waiting for others left out."""
+    items: tuple[ItemResult, ...] = ()
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """Its scores, for the statistics: one task of one family, whose items are drawn."""
+        return tuple(Cell("", "", item.line, item.score) for item in self.items)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowResult:
+    """A row of the table, or a point of a curve."""
+
+    row: Row
+    mode: Mode
+    steps: int
+    train_seconds: float
+    seconds: float
+    num_items: int
+    score: Interval
+    choice: float | None
+    """Share of items whose right label is the likeliest; None without options."""
+    nll: float
+    """Nats per token of the label, mean over items."""
+    lead: Interval | None
+    """This adapter's score minus the row's, paired by item; None for the adapter itself, and while
+    they share no item."""
+
+    @property
+    def label(self) -> str:
+        """In words."""
+        return f"{ROWS[self.row]}, {self.steps} steps" if self.row in TRAINED else ROWS[self.row]
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What the lead says; None without one."""
+        if self.lead is None:
+            return None
+        if self.lead.too_few:
+            return "too few items"
+        if self.lead.above_zero:
+            return "gain"
+        return "loss" if self.lead.below_zero else "no clear difference"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """Everything found so far; grows by replacement."""
+
+    sides: Sides = field(repr=False)
+    adapter: str
+    """Its name."""
+    adapter_sha256: str
+    base: str
+    """Hub id."""
+    synthesis_seconds: float | None
+    """What making the adapter took, or takes here; None if it was not generated."""
+    seed: int
+    sittings: tuple[Sitting, ...] = field(default=(), repr=False)
+    trained: Mapping[Row, Adapter] = field(default_factory=dict, repr=False)
+    """LoRAs trained here, as they were at their last point."""
+    recipes: Mapping[Row, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    """How these were trained."""
+    left_out: Mapping[Row, str] = field(default_factory=dict)
+    """Row to the reason why it could not be measured."""
+
+    @cached_property
+    def rows(self) -> tuple[RowResult, ...]:
+        """In the order of a table: mode by mode, then row by row, then by steps."""
+        order = list(ROWS)
+        modes = self.sides.modes
+        sat = sorted(
+            (s for s in self.sittings if s.items),
+            key=lambda s: (modes.index(s.mode), order.index(s.row), s.steps),
+        )
+        return tuple(self._row(sitting) for sitting in sat)
+
+    def row(self, row: Row, mode: Mode) -> RowResult | None:
+        """One of them, a trained one at its last point; None if it was not measured."""
+        found = [r for r in self.rows if (r.row, r.mode) == (row, mode)]
+        return found[-1] if found else None
+
+    def _row(self, sitting: Sitting) -> RowResult:
+        items, own = sitting.items, self._cells_of_adapter(sitting.mode)
+        pairs = () if sitting.row == "adapter" else paired(own, sitting.cells)
+        return RowResult(
+            row=sitting.row,
+            mode=sitting.mode,
+            steps=sitting.steps,
+            train_seconds=sitting.train_seconds,
+            seconds=sitting.seconds,
+            num_items=len(items),
+            score=interval(sitting.cells, seed=self.seed),
+            choice=_mean([item.choice for item in items]) if self.sides.options else None,
+            nll=_mean([item.nll for item in items]),
+            lead=interval(pairs, seed=self.seed) if pairs else None,
+        )
+
+    def _cells_of_adapter(self, mode: Mode) -> tuple[Cell, ...]:
+        sat = (s for s in self.sittings if (s.row, s.mode) == ("adapter", mode))
+        return next((s.cells for s in sat), ())
+
+    @property
+    def verdicts(self) -> tuple[str, ...]:
+        """A sentence for each mode: how the adapter stands beside the rows that were measured."""
+        told = []
+        for mode in self.sides.modes:
+            own = self.row("adapter", mode)
+            beside: dict[Verdict, list[str]] = {}
+            for name in ROWS:
+                row = self.row(name, mode)
+                if row is None or row.lead is None or row.verdict is None:
+                    continue
+                label = row.label if name in TRAINED else row.label[0].lower() + row.label[1:]
+                lead = f"{label} ({signed(row.lead.mean)}, {span(row.lead)})"
+                beside.setdefault(row.verdict, []).append(lead)
+            if own is not None and beside:
+                words = [f"{_WORDS[verdict]} {listed(rows)}." for verdict, rows in beside.items()]
+                told.append(
+                    f"{mode_label(mode)} inputs: this adapter scores {number(own.score.mean)} "
+                    f"({span(own.score)}). {' '.join(words)}"
+                )
+        return tuple(told)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences to show under a table."""
+        told = [*self.sides.notes]
+        told += [f"{ROWS[row]} was not measured: {why}" for row, why in self.left_out.items()]
+        for row, recipe in self.recipes.items():
+            told.append(
+                f"{ROWS[row]}: AdamW, learning rate {recipe['learning_rate']:g} held after "
+                f"{recipe['warmup_steps']} steps, batches of {recipe['batch_size']} of "
+                f"{recipe['num_examples']} labelled rows, the adapter's own layout."
+            )
+        told.append("Intervals are 95 %, by a bootstrap over items; leads are paired by item.")
+        if any(r.score.low == r.score.high for r in self.rows):
+            told.append(
+                "An interval without width means that no scored item differed, not that none could."
+            )
+        return tuple(told)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; items are in `items_csv`."""
+        sides = {
+            name: value
+            for name, value in asdict(self.sides).items()
+            if name not in ("test", "train", "lines")
+        }
+        return {
+            "adapter": self.adapter,
+            "adapter_sha256": self.adapter_sha256,
+            "base": self.base,
+            "data": sides
+            | {"num_scored": len(self.sides.test), "num_train": len(self.sides.train)},
+            "seed": self.seed,
+            "synthesis_seconds": _round(self.synthesis_seconds),
+            "rows": [_row_json(row) for row in self.rows],
+            "recipes": {row: dict(recipe) for row, recipe in self.recipes.items()},
+            "left_out": dict(self.left_out),
+            "verdicts": list(self.verdicts),
+            "notes": list(self.notes),
+        }
+
+    def items_csv(self) -> str:
+        """Every answer, one a line."""
+        known = dict(zip(self.sides.lines, self.sides.test, strict=True))
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        head = ("row", "mode", "steps", "line", "score", "choice", "nll")
+        writer.writerow((*head, "prompt", "label", "answer"))
+        for sitting in self.sittings:
+            for item in sitting.items:
+                example = known[item.line]
+                choice = "" if item.choice is None else int(item.choice)
+                writer.writerow(
+                    (
+                        *(sitting.row, sitting.mode, sitting.steps, item.line),
+                        *(round(item.score, 4), choice, round(item.nll, 4)),
+                        *(example.prompt, example.response, item.text),
+                    )
+                )
+        return out.getvalue()
+
+    def markdown(self) -> str:
+        """A table with its verdicts and notes."""
+        options = bool(self.sides.options)
+        head = ["input", "row", "score", "95 %", *(["option accuracy"] if options else [])]
+        head += ["nats a token", "this adapter's lead", "items", "train s", "score s"]
+        lines = [head, [":--", ":--", *(["--:"] * (len(head) - 2))]]
+        for r in self.rows:
+            lead = "" if r.lead is None else f"{signed(r.lead.mean)} ({span(r.lead)})"
+            lines.append(
+                [
+                    *(mode_label(r.mode), r.label, number(r.score.mean), span(r.score)),
+                    *([number(r.choice)] if r.choice is not None else []),
+                    *(number(r.nll), lead, str(r.num_items)),
+                    f"{r.train_seconds:.1f}" if r.row in TRAINED else "",
+                    f"{r.seconds:.1f}",
+                ]
+            )
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        told = "\n".join(f"- {note}" for note in self.notes)
+        return "\n\n".join([table, *self.verdicts, told]) + "\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureStep:
+    """How far a measurement is."""
+
+    stage: Literal["score", "train"]
+    row: Row
+    done: int
+    """Items scored, or steps trained."""
+    total: int
+    measured: Measurement
+    """Everything found so far: keep the last one, and closing the iterator loses nothing."""
+    loss: float | None = None
+    """Of a training step, nats per token."""
+    seconds_left: float | None = None
+    """Of the whole operation, estimated; None while nothing is known."""
+
+    @property
+    def detail(self) -> str:
+        """In words."""
+        told = ROWS[self.row] if self.loss is None else f"{ROWS[self.row]}, loss {self.loss:.3f}"
+        left = "" if self.seconds_left is None else f", {self.seconds_left:.0f} s left"
+        return f"{told}{left}"
+
+
+_WORDS: Mapping[Verdict, str] = {
+    "gain": "A clear gain over",
+    "loss": "Clearly worse than",
+    "no clear difference": "No gain clear of zero over",
+    "too few items": "Too few items to place it beside",
+}
+
+
+def _row_json(row: RowResult) -> dict[str, Any]:
+    def ends(of: Interval | None) -> dict[str, float] | None:
+        if of is None:
+            return None
+        return {"mean": round(of.mean, 4), "low": round(of.low, 4), "high": round(of.high, 4)}
+
+    return {
+        "row": row.row,
+        "label": row.label,
+        "mode": row.mode,
+        "steps": row.steps,
+        "score": round(row.score.mean, 4),
+        "low": round(row.score.low, 4),
+        "high": round(row.score.high, 4),
+        "choice": _round(row.choice),
+        "nll": round(row.nll, 4),
+        "n_items": row.num_items,
+        "train_seconds": round(row.train_seconds, 3),
+        "seconds": round(row.seconds, 3),
+        "lead": ends(row.lead),
+        "verdict": row.verdict,
+    }
+
+
+def _mean(values: Sequence[float | bool | None]) -> float:
+    known = [float(value) for value in values if value is not None]
+    return sum(known) / len(known)
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

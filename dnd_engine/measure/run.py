@@ -1,0 +1,313 @@
+"""Scores rows on labelled items, and trains LoRAs beside them, step by step.
+
+Every step carries everything found so far, so that stopping loses nothing. The base is taken for
+one batch or one training step at a time. Knows adapters as weight tokens; knows no files.
+"""
+
+import time
+from collections.abc import Generator as Steps
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from random import Random
+from threading import Lock
+from typing import Any
+
+import torch
+
+from dnd_engine.adapter import Adapter
+from dnd_engine.config import LabelledConfig
+from dnd_engine.errors import MeasureError
+from dnd_engine.evaluation.metrics import Grader
+from dnd_engine.evaluation.questions import ask, choose_shots
+from dnd_engine.evaluation.scoring import Answer, answer, batches
+from dnd_engine.lora import FittedLoRA, LoRAHost
+from dnd_engine.measure.results import ItemResult, Measurement, MeasureStep, Row, Sitting
+from dnd_engine.measure.seen import with_met
+from dnd_engine.measure.sides import Sides
+from dnd_engine.models import BaseModel
+from dnd_engine.training.labelled import choose_lessons, train_labelled
+from dnd_engine.training.lora_steps import shared_start
+from dnd_engine.training.tasks import Example, Task, TaskInfo
+
+__all__ = ["check_points", "measure", "train"]
+
+_ITEMS_AT_ONCE = 16
+"""Answered in one batch; between batches others may use the base, and an operation may end."""
+
+_FIRST_POINT = 5
+"""Steps before a training is scored for the first time; then after twice as many, and so on."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Models:
+    base: BaseModel
+    host: LoRAHost
+    lock: Lock
+    """Guards the two."""
+
+
+def measure(
+    base: BaseModel,
+    host: LoRAHost,
+    lock: Lock,
+    adapter: FittedLoRA,
+    shared: FittedLoRA,
+    measured: Measurement,
+) -> Steps[MeasureStep, None, Measurement]:
+    """Score the base, the adapter, what all adapters share, and few-shot prompts.
+
+    Args:
+        base: The frozen base.
+        host: Of the base.
+        lock: Guards the two; held for one batch at a time.
+        adapter: The one to be measured.
+        shared: What all adapters of its generator share.
+        measured: Holds the two sides, and no sitting yet.
+
+    Yields:
+        After every batch.
+    """
+    models = _Models(base, host, lock)
+    sides = measured.sides
+    room = int(base.config["max_position_embeddings"])
+    shots = choose_shots(base.tokenizer, sides.train, room, Random(f"{measured.seed}:shots"))
+    # The order of interest: a visitor who stops early has seen what matters most.
+    outfits: list[tuple[Row, FittedLoRA | None, tuple[Example, ...]]] = [
+        ("base", None, ()),
+        ("adapter", adapter, ()),
+        ("shared_lora", shared, ()),
+        ("few_shot", None, shots),
+    ]
+    if not shots:
+        outfits.pop()
+        reason = "no row is left that is short enough to be shown."
+        measured = replace(measured, left_out={"few_shot": reason})
+    total = len(outfits) * sum(len(sides.asked(mode)) for mode in sides.modes)
+    done, spent = 0, 0.0
+    for row, worn, shown in outfits:
+        for mode in sides.modes:
+            before = measured.sittings
+            for sitting in _sit(models, sides, Sitting(row=row, mode=mode), worn, shown):
+                measured = replace(measured, sittings=(*before, sitting))
+                answered = done + len(sitting.items)
+                left = (spent + sitting.seconds) / answered * (total - answered)
+                yield MeasureStep(
+                    stage="score",
+                    row=row,
+                    done=answered,
+                    total=total,
+                    measured=measured,
+                    seconds_left=left,
+                )
+            done, spent = answered, spent + sitting.seconds
+    return measured
+
+
+def check_points(steps: int) -> tuple[int, ...]:
+    """Steps after which a training is scored: 5, 10, 20, 40 and so on, and the last."""
+    points = []
+    point = _FIRST_POINT
+    while point < steps:
+        points.append(point)
+        point *= 2
+    return (*points, steps)
+
+
+def train(
+    base: BaseModel,
+    host: LoRAHost,
+    lock: Lock,
+    adapter: Adapter,
+    measured: Measurement,
+    config: LabelledConfig,
+    *,
+    warm_start: bool,
+    origin: dict[str, Any],
+) -> Steps[MeasureStep, None, Measurement]:
+    """Train a LoRA on the train side, and score it on the other side on the way.
+
+    Args:
+        base: The frozen base.
+        host: Of the base.
+        lock: Guards the two; held for one batch or step at a time.
+        adapter: Whose layout it has, and where it starts if `warm_start`.
+        measured: What was measured before, on that adapter.
+        config: How it is trained.
+        warm_start: From the adapter, instead of from scratch.
+        origin: Provenance of a LoRA from scratch.
+
+    Yields:
+        After every step of training and every batch of scoring.
+
+    Returns:
+        What was measured before and now; an earlier training from the same start is replaced.
+
+    Raises:
+        TrainingError: If too few rows can be learnt, or a loss is not finite.
+        MeasureError: If another adapter was measured.
+    """
+    if measured.adapter_sha256 != adapter.sha256:
+        raise MeasureError(
+            f"`{adapter.name}` is not the adapter that was measured ({measured.adapter}). Measure "
+            "it first."
+        )
+    models = _Models(base, host, lock)
+    sides = measured.sides
+    row: Row = "warm_lora" if warm_start else "trained_lora"
+    lessons = choose_lessons(base, sides.train, config)
+    start = adapter.worn_tokens.float()
+    if not warm_start:
+        start = shared_start(adapter.layout, config.seed)
+    recipe = asdict(config) | {"num_examples": len(lessons)}
+    same = "adapter" if warm_start else "base"
+    measured = replace(
+        measured,
+        sittings=(
+            *(s for s in measured.sittings if s.row != row),
+            # Before the first step it is the adapter, or the base: B is zero.
+            *(replace(s, row=row, seconds=0.0) for s in measured.sittings if s.row == same),
+        ),
+        recipes={**measured.recipes, row: recipe},
+    )
+    points = check_points(config.steps)
+    scoring = [s.seconds for s in measured.sittings if s.row == "adapter"]
+    cost = sum(scoring)  # of a point, as far as is known
+    seconds = 0.0
+    for done, learnt in train_labelled(base, host, lock, start, adapter.layout, lessons, config):
+        seconds += done.seconds
+        left = seconds / done.step * (config.steps - done.step)
+        left += cost * sum(point >= done.step for point in points)
+        yield MeasureStep(
+            stage="train",
+            row=row,
+            done=done.step,
+            total=config.steps,
+            measured=measured,
+            loss=done.loss,
+            seconds_left=left,
+        )
+        if done.step not in points:
+            continue
+        tokens = done.tokens.to("cpu", torch.bfloat16)
+        made = _trained(adapter, tokens, learnt, done.step, seconds, recipe, warm_start, origin)
+        worn = host.fit(made.worn_tokens[None], made.layout)
+        measured = replace(measured, trained={**measured.trained, row: made})
+        total = sum(len(sides.asked(mode)) for mode in sides.modes)
+        answered, spent = 0, 0.0
+        for mode in sides.modes:
+            before = measured.sittings
+            fresh = Sitting(row=row, mode=mode, steps=done.step, train_seconds=seconds)
+            for sitting in _sit(models, sides, fresh, worn, ()):
+                measured = replace(measured, sittings=(*before, sitting))
+                now = answered + len(sitting.items)
+                yield MeasureStep(
+                    stage="score",
+                    row=row,
+                    done=now,
+                    total=total,
+                    measured=measured,
+                    seconds_left=max(0.0, left - spent - sitting.seconds),
+                )
+            answered, spent = now, spent + sitting.seconds
+        cost = spent
+    return measured
+
+
+def _sit(
+    models: _Models,
+    sides: Sides,
+    sitting: Sitting,
+    worn: FittedLoRA | None,
+    shots: Sequence[Example],
+) -> Iterator[Sitting]:
+    """Answer all items of a mode, batch by batch."""
+    tokenizer = models.base.tokenizer
+    grader = Grader(_task(sides))
+    items = sides.asked(sitting.mode)
+    questions = [
+        ask(tokenizer, e, sitting.mode, shots=shots, max_new_tokens=sides.max_new_tokens)
+        for _, e in items
+    ]
+    order = [at for batch in batches([questions], shared=True) for _, at in batch[0]]
+    for first in range(0, len(order), _ITEMS_AT_ONCE):
+        part = order[first : first + _ITEMS_AT_ONCE]
+        with models.lock:
+            started = time.monotonic()
+            (answers,) = answer(models.base, models.host, [[questions[q] for q in part]], worn)
+            seconds = time.monotonic() - started
+        graded = []
+        for q, reply in zip(part, answers, strict=True):
+            line, example = items[q]
+            text = str(tokenizer.decode(list(reply.ids), skip_special_tokens=True))
+            graded.append(_result(grader, line, example, reply, text))
+        sitting = replace(
+            sitting, seconds=sitting.seconds + seconds, items=(*sitting.items, *graded)
+        )
+        yield sitting
+
+
+def _result(grader: Grader, line: int, example: Example, reply: Answer, text: str) -> ItemResult:
+    likeliest = min(zip(reply.option_nlls, example.options, strict=True), default=None)
+    return ItemResult(
+        line=line,
+        score=grader.grade(example, text).score,
+        choice=None if likeliest is None else likeliest[1] == example.response,
+        nll=reply.nll,
+        text=text,
+    )
+
+
+def _task(sides: Sides) -> Task:
+    """As a grader wants it."""
+    info = TaskInfo(
+        slug=sides.file,
+        family="",
+        category="",
+        metric=sides.metric,
+        licence="",
+        licence_class="",
+        description="",
+        split="",
+    )
+    return Task(info, sides.train, sides.test)
+
+
+def _trained(
+    adapter: Adapter,
+    tokens: torch.Tensor,
+    learnt: Sequence[str],
+    steps: int,
+    seconds: float,
+    recipe: dict[str, Any],
+    warm_start: bool,
+    origin: dict[str, Any],
+) -> Adapter:
+    """What was trained so far, as an adapter that says so."""
+    trained = {
+        "labels": True,
+        "start": "adapter" if warm_start else "scratch",
+        "num_examples": recipe["num_examples"],
+        **recipe,
+        "steps": steps,
+    }
+    if warm_start:
+        trained["from_sha256"] = adapter.sha256
+        return replace(
+            adapter,
+            name=f"{adapter.name}-trained",
+            tokens=tokens,
+            strength=1.0,
+            provenance=with_met({**adapter.provenance, "trained": trained}, learnt, labels=True),
+            seconds={**adapter.seconds, "train": seconds},
+            checks={},
+            kept_energy=None,
+        )
+    return Adapter(
+        name=f"{adapter.name}-trained-from-scratch",
+        tokens=tokens,
+        layout=adapter.layout,
+        base_id=adapter.base_id,
+        provenance=with_met({**origin, "trained": trained}, learnt, labels=True),
+        num_prompts=len(learnt),
+        seconds={"train": seconds},
+    )
