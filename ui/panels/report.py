@@ -82,12 +82,12 @@ def card_markdown(card: str) -> str:
 
 
 def groups(reports: Mapping[str, Mapping[str, Any]]) -> list[Group]:
-    """What can be chosen: every split, and the parts of it that were measured apart."""
+    """What can be chosen: every examination, and its parts where it has several."""
     found = []
     for split in sorted(reports):  # "heldout" before "train": the harder question first
         rows = reports[split].get("rows")
-        holdouts = {str(row.get("holdout") or "") for row in _objects(rows)}
-        found += [Group(split, holdout) for holdout in ("", *sorted(holdouts - {""}))]
+        parts = {str(row.get("holdout") or "") for row in _objects(rows)} - {""}
+        found += [Group(split, ""), *(Group(split, p) for p in sorted(parts) if len(parts) > 1)]
     return found
 
 

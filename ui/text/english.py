@@ -456,9 +456,14 @@ class English:
     # Report card
     REPORT_TITLES: Mapping[str, str] = {
         "heldout": "How good is this generator on unseen tasks?",
+        "refine": "How good is it once refined on the prompts of unseen tasks?",
         "train": "How good is it on tasks it was trained on?",
     }
-    REPORT_SPLITS: Mapping[str, str] = {"heldout": "Unseen tasks", "train": "Seen in training"}
+    REPORT_SPLITS: Mapping[str, str] = {
+        "heldout": "Unseen tasks",
+        "refine": "Unseen tasks, refined",
+        "train": "Seen in training",
+    }
     REPORT_HOLDOUTS: Mapping[str, str] = {
         "family": "New family",
         "primitive": "New operation",

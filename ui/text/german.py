@@ -467,10 +467,12 @@ class German(English):
 
     REPORT_TITLES: Mapping[str, str] = {
         "heldout": "Wie gut ist dieser Generator bei unbekannten Aufgaben?",
+        "refine": "Wie gut ist er, mit den Prompts unbekannter Aufgaben verfeinert?",
         "train": "Wie gut ist er bei Aufgaben, mit denen er trainiert wurde?",
     }
     REPORT_SPLITS: Mapping[str, str] = {
         "heldout": "Unbekannte Aufgaben",
+        "refine": "Unbekannte Aufgaben, verfeinert",
         "train": "Aus dem Training",
     }
     REPORT_HOLDOUTS: Mapping[str, str] = {
