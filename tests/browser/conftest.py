@@ -115,6 +115,14 @@ class Visit:
         expect(card).to_have_class(has_class("is-ready"))
         return card
 
+    def until(self, holds: Callable[[], bool]) -> None:
+        """Wait for what only the engine sees."""
+        for _ in range(100):
+            if holds():
+                return
+            self.page.wait_for_timeout(100)
+        raise AssertionError("it never came to that")
+
     def synthesize(self) -> None:
         self.page.locator("#dnd-synthesize").click()
         expect(self.page.locator("#dnd-download")).to_contain_text("Download", timeout=20_000)

@@ -29,15 +29,6 @@ def answered(visit: Visit, question: str) -> None:
     expect(visit.answer("right")).to_be_visible()
 
 
-def until(visit: Visit, holds: Callable[[], bool]) -> None:
-    """Wait for what only the engine sees."""
-    for _ in range(100):
-        if holds():
-            return
-        visit.page.wait_for_timeout(100)
-    raise AssertionError("it never came to that")
-
-
 def test_one_side_can_be_asked_again_and_a_question_edited(
     visit: Visit, engine: FakeEngine
 ) -> None:
@@ -45,10 +36,10 @@ def test_one_side_can_be_asked_again_and_a_question_edited(
     answered(visit, "First try")
     asked = len(engine.asked)
     visit.page.get_by_role("button", name="Ask Adapted again").click()
-    until(visit, lambda: [len(rows) for rows in engine.asked[asked:]] == [1])
+    visit.until(lambda: [len(rows) for rows in engine.asked[asked:]] == [1])
     visit.idle()
     visit.page.locator("#dnd-again").click()
-    until(visit, lambda: [len(rows) for rows in engine.asked[asked:]] == [1, 2])
+    visit.until(lambda: [len(rows) for rows in engine.asked[asked:]] == [1, 2])
     visit.idle()
     expect(visit.page.get_by_role("button", name="Ask Adapted again")).to_be_visible()
     visit.page.get_by_role("button", name="Edit and send anew").click()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -109,7 +108,6 @@ def test_show_me_leads_a_newcomer_to_a_true_difference(
     offer = visit.page.locator("#dnd-show")
     expect(offer).to_contain_text(example.question)
     visit.shot(f"show-me-{size['width']}")
-    start = time.monotonic()
     offer.get_by_role("button", name="Show me").click()
     expect(visit.page.locator("#dnd-pane-right .dnd-asked")).to_have_text(
         example.question, timeout=300_000
@@ -117,7 +115,6 @@ def test_show_me_leads_a_newcomer_to_a_true_difference(
     facts = visit.page.locator("#dnd-panes .dnd-answer-facts")
     expect(facts).to_have_count(2, timeout=60_000)
     expect(visit.page.locator("#dnd-send")).to_be_visible(timeout=60_000)
-    seconds = time.monotonic() - start
     expect(visit.answer("right")).to_be_in_viewport()
     visit.shot(f"shown-{size['width']}", full=False)
     base, adapted = (visit.answer(side).inner_text() for side in ("left", "right"))
@@ -125,7 +122,6 @@ def test_show_me_leads_a_newcomer_to_a_true_difference(
     assert adapted == "SELECT author FROM books WHERE title = 'The Sea'"
     assert "SELECT" not in base
     assert len(base) > 2 * len(adapted)
-    assert seconds < 60 or os.environ.get("CI"), "a newcomer's minute is over"
     # Not canned: the engine says the same when asked without the page, and its files do not.
     engine = real_handle.engine
     assert engine is not None

@@ -116,6 +116,10 @@ class Adapter:
     kept_energy: float | None = None
     checks: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def was_trained(self) -> bool:
+        return "refined" in self.provenance
+
     def with_strength(self, strength: float) -> "Adapter":
         root = self.provenance["root"]
         sha256 = root if strength == 1 else _sha(f"{root} {strength}")
