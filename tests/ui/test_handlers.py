@@ -480,15 +480,27 @@ def test_the_report_card_has_its_front_matter_cut_off() -> None:
 
 
 def test_every_split_and_every_part_of_it_can_be_chosen_the_harder_first() -> None:
-    found = groups({"train": report("train"), "heldout": report()})
+    """A part that is the whole does not stand apart."""
+
+    def of_two_parts(split: str) -> dict[str, Any]:
+        whole = report(split)
+        more = [{**row, "holdout": "family"} for row in whole["rows"] if row["holdout"]]
+        return {**whole, "rows": [*whole["rows"], *more]}
+
+    reports = {"train": of_two_parts("train"), "heldout": of_two_parts("heldout")}
+    found = groups({**reports, "refine": report()})
     assert [g.key for g in found] == [
         "heldout/",
+        "heldout/family",
         "heldout/primitive",
+        "refine/",
         "train/",
+        "train/family",
         "train/primitive",
     ]
-    assert [g.label(ENGLISH) for g in found][:2] == ["Unseen tasks", "New operation"]
-    assert found[3].label(ENGLISH) == "Seen in training: New operation"
+    labels = [g.label(ENGLISH) for g in found]
+    assert labels[1:4] == ["New family", "New operation", "Unseen tasks, refined"]
+    assert labels[-1] == "Seen in training: New operation"
 
 
 def test_a_report_is_drawn_with_every_row_and_its_words_escaped() -> None:
