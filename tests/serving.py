@@ -1,11 +1,38 @@
-"""Waits for the app, in whatever way it was started."""
+"""Serves the app in this process, or waits for one that was started in another."""
 
+import os
 import socket
 import subprocess
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-__all__ = ["fetch_page", "free_port"]
+# Before Gradio is imported: it reads this once.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+from dnd_engine.config import PromptLimits
+from ui.build import build_ui
+from ui.engine_handle import EngineHandle
+from ui.serve import launch_options
+
+__all__ = ["fetch_page", "free_port", "serving"]
+
+
+@contextmanager
+def serving(handle: EngineHandle, *, start: bool = True) -> Iterator[str]:
+    """Serve the app at the address that comes back."""
+    limits = PromptLimits()
+    demo = build_ui(handle, limits)
+    if start:
+        handle.start()
+    _, url, _ = demo.launch(
+        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options(limits)
+    )
+    try:
+        yield url.rstrip("/")
+    finally:
+        demo.close(verbose=False)
 
 
 def free_port() -> int:

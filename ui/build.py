@@ -11,6 +11,7 @@ from gradio.blocks import Block
 from gradio.utils import get_upload_folder
 
 from dnd_engine.config import PromptLimits
+from ui.api import Endpoints, add_endpoints
 from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers, Updates
 from ui.panels.adapter_bar import adapter_bar
@@ -63,6 +64,7 @@ def build_ui(handle: EngineHandle, limits: PromptLimits) -> gr.Blocks:
         delete_cache=(_SWEEP_SECONDS, _UPLOAD_SECONDS),
         fill_width=True,
     ) as demo:
+        add_endpoints(demo, Endpoints(ENGLISH, handle, limits, files, cache), _ENGINE)
         on = Handlers(ENGLISH, handle, limits, files, cache)
         _page(demo, ENGLISH, on, limits)
         # Files go when the visit ends, in whatever language.

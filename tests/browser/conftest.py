@@ -4,7 +4,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,9 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from dnd_engine.config import PromptLimits
+from tests.serving import serving
 from tests.ui.fake_engine import FakeEngine, slow_load
-from ui.build import build_ui
 from ui.engine_handle import EngineHandle
-from ui.serve import launch_options
 
 ARTIFACTS = Path(__file__).parents[2] / "test-artifacts"
 DESK = {"width": 1440, "height": 900}
@@ -35,21 +33,6 @@ def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[s
     system = Path("/usr/bin/chromium")
     path = {"executable_path": str(system)} if system.exists() else {}
     return {**browser_type_launch_args, **path, "args": args}
-
-
-@contextmanager
-def serving(handle: EngineHandle, *, start: bool = True) -> Iterator[str]:
-    limits = PromptLimits()
-    demo = build_ui(handle, limits)
-    if start:
-        handle.start()
-    _, url, _ = demo.launch(
-        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options(limits)
-    )
-    try:
-        yield url.rstrip("/")
-    finally:
-        demo.close(verbose=False)
 
 
 @pytest.fixture(scope="session")

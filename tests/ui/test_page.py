@@ -26,9 +26,13 @@ def test_importing_the_app_loads_no_model_and_sends_nothing() -> None:
 
 def test_events_are_private_and_the_engine_takes_one_at_a_time() -> None:
     demo = build_ui(EngineHandle(lambda on_progress: FakeEngine()), PromptLimits())
-    assert {fn.api_visibility for fn in demo.fns.values()} == {"private"}
+    by_name = {fn.api_name: fn for fn in demo.fns.values()}
+    public = {name for name, fn in by_name.items() if fn.api_visibility == "public"}
+    assert public == {"make_adapter", "chat", "inspect", "list_adapters", "download"}
+    assert {fn.api_visibility for name, fn in by_name.items() if name not in public} == {"private"}
+    assert all(by_name[name].queue for name in public)
     engine_events = [fn for fn in demo.fns.values() if fn.concurrency_id == "engine"]
-    assert len(engine_events) >= 4
+    assert len(engine_events) >= 7
     assert {fn.concurrency_limit for fn in engine_events} == {1}
     assert demo._queue.max_size == QUEUE_SIZE
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dnd_engine.adapter import Adapter
     from dnd_engine.encoder import PromptMemory
 
-__all__ = ["AdapterHandlers"]
+__all__ = ["AdapterHandlers", "some_prompts"]
 
 
 class AdapterHandlers(HandlerBase):
@@ -41,7 +41,7 @@ class AdapterHandlers(HandlerBase):
         if made is None or made.inspection is not None:
             return {}
         try:
-            made.inspection = self._inspect(made.original, _some_prompts(made.buckets))
+            made.inspection = self._inspect(made.original, some_prompts(made.buckets))
         except DndError as error:
             updates: Updates = {"checks": checks_html(self._text, "failed", message=str(error))}
         else:
@@ -214,7 +214,7 @@ def _download(text: Text, made: Made) -> gr.DownloadButton:
     )
 
 
-def _some_prompts(buckets: Sequence[Bucket]) -> tuple[str, ...]:
+def some_prompts(buckets: Sequence[Bucket]) -> tuple[str, ...]:
     """Return a few prompts of each bucket in turn, to measure on."""
     pools = [[prompt.text for prompt in bucket.prompts] for bucket in buckets]
     in_turn = itertools.chain.from_iterable(itertools.zip_longest(*pools))

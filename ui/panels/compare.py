@@ -13,9 +13,20 @@ from ui.markup import code_blocks, esc, icon, unfenced
 from ui.state import Answer, Place, Turn
 from ui.text import Text
 
-__all__ = ["NUM_SUGGESTIONS", "ComparePanel", "View", "compare_panel", "head_html", "pane_html"]
+__all__ = [
+    "MAX_ANSWER_TOKENS",
+    "NUM_SUGGESTIONS",
+    "ComparePanel",
+    "View",
+    "compare_panel",
+    "head_html",
+    "pane_html",
+]
 
 NUM_SUGGESTIONS = 3
+
+MAX_ANSWER_TOKENS = 512
+"""As long as an answer may be asked to be: about half a minute on two CPU cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +215,12 @@ def _sampling(text: Text) -> dict[str, Any]:
         system = gr.Textbox(label=text.SYSTEM_PROMPT, lines=1, max_lines=4, max_length=8_000)
         with gr.Row():
             max_tokens = gr.Slider(
-                8, 512, value=usual.max_new_tokens, step=8, label=text.MAX_TOKENS, buttons=[]
+                8,
+                MAX_ANSWER_TOKENS,
+                value=usual.max_new_tokens,
+                step=8,
+                label=text.MAX_TOKENS,
+                buttons=[],
             )
             temperature = gr.Slider(
                 0,

@@ -1,0 +1,225 @@
+"""The app from code: what a caller sees, gets, and is refused."""
+
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import httpx
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+from dnd_engine.config import PromptLimits
+from tests.serving import serving
+from tests.ui.fake_engine import FakeEngine
+from ui import api
+from ui.api import Endpoints
+from ui.engine_handle import EngineHandle
+from ui.state import SessionFiles
+from ui.text import ENGLISH
+
+PROMPTS = [{"name": "SQL", "prompts": ["Write SQL.\n\nHow many cars?", "Write SQL.\n\nWho won?"]}]
+Requests = Callable[[str], gr.Request]
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        # How long it takes to see that a client has gone.
+        patch.setenv("GRADIO_HEARTBEAT_INTERVAL", "0.2")
+        engine = FakeEngine(word_seconds=0, stage_seconds=0)
+        with serving(EngineHandle(lambda on_progress: engine)) as address:
+            yield address
+
+
+@pytest.fixture
+def clients(url: str, tmp_path: Path) -> Iterator[Callable[[], Client]]:
+    opened: list[Client] = []
+
+    def connect() -> Client:
+        opened.append(Client(url, verbose=False, download_files=tmp_path))
+        return opened[-1]
+
+    yield connect
+    for client in opened:
+        client.close()
+
+
+@pytest.fixture
+def client(clients: Callable[[], Client]) -> Client:
+    return clients()
+
+
+@pytest.fixture
+def endpoints(handle: EngineHandle, files: SessionFiles, tmp_path: Path) -> Endpoints:
+    return Endpoints(ENGLISH, handle, PromptLimits(), files, tmp_path / "cache")
+
+
+def make(endpoints: Endpoints, request: gr.Request, **more: Any) -> dict[str, Any]:
+    found: dict[str, Any] = endpoints.make_adapter(request, PROMPTS, **more)
+    return found
+
+
+def test_the_listing_shows_these_endpoints_and_no_event_of_any_page(client: Client) -> None:
+    listed: Any = client.view_api(return_format="dict", print_info=False)
+    names = {"/make_adapter", "/chat", "/inspect", "/list_adapters", "/download"}
+    assert set(listed["named_endpoints"]) == names
+    assert listed["unnamed_endpoints"] == {}
+    for name, told in listed["named_endpoints"].items():
+        assert told["description"], f"{name} does not say what it does"
+
+
+def test_files_become_an_adapter_that_answers_and_comes_as_a_zip(
+    client: Client, tmp_path: Path
+) -> None:
+    file = tmp_path / "queries.txt"
+    file.write_text("Write SQL.\n\nHow many cars?\n---\nWrite SQL.\n\nWho won?\n")
+    buckets = [{"name": "SQL", "weight": 1.5, "files": [handle_file(str(file))]}]
+    made = client.predict(buckets, strength=0.5, seed=3, api_name="/make_adapter")
+    assert made["num_prompts"] == 2
+    assert made["buckets"] == {"SQL": 1.5}
+    assert made["strength"] == 0.5
+    assert made["checks"]["effect"] == 0.42
+    assert made["notes"] == ["queries.txt: Read as prompts separated by lines of `---`."]
+
+    answers = client.predict("Cars?", made["adapter_id"], api_name="/chat")
+    assert answers["base"]["text"].startswith("The question can be answered")
+    assert made["sha256"][:8] in answers["adapted"]["text"]
+    alone = client.predict("Cars?", max_new_tokens=3, api_name="/chat")
+    assert alone["base"]["num_tokens"] == 3
+    assert alone["adapted"] is None
+
+    with zipfile.ZipFile(client.predict(made["adapter_id"], api_name="/download")) as archive:
+        assert "adapter_model.safetensors" in archive.namelist()
+
+
+def test_inspect_tells_norms_and_on_demand_the_proof(client: Client) -> None:
+    made = client.predict(PROMPTS, api_name="/make_adapter")
+    found = client.predict(made["adapter_id"], api_name="/inspect")
+    assert len(found["relative_norms"]["q_proj"]) == 30
+    assert found["nearest_tasks"][0]["slug"] == "wikisql"
+    assert found["proof"] is None
+    proved = client.predict(made["adapter_id"], True, api_name="/inspect")
+    assert proved["proof"]["controls"]
+
+
+def test_a_session_lists_its_own_adapters_and_they_go_with_it(
+    clients: Callable[[], Client],
+) -> None:
+    mine, other = clients(), clients()
+    key = mine.predict(PROMPTS, api_name="/make_adapter")["adapter_id"]
+    listed = mine.predict(api_name="/list_adapters")
+    assert [one["adapter_id"] for one in listed] == [key]
+    assert other.predict(api_name="/list_adapters") == []
+    assert len(other.predict([key], api_name="/list_adapters")) == 1, "an id is the key"
+    mine.close()
+    with pytest.raises(AppError, match="not known"):
+        ask_until_refused(other, key)
+
+
+def ask_until_refused(client: Client, key: str) -> None:
+    for _ in range(100):
+        client.predict([key], api_name="/list_adapters")
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"buckets": []}, "got no bucket. Make one"),
+        ({"buckets": [{"weight": "heavy", "prompts": ["a"]}]}, r"`buckets.0.weight`.*got 'heavy'"),
+        ({"buckets": [{"promts": ["a"]}]}, r"`buckets.0.promts`: Extra inputs"),
+        ({"buckets": [{"prompts": ["a"], "weight": 3}]}, "weight between -2 and 2, got 3"),
+        ({"buckets": [{"prompts": ["a"]}], "mix": "stir"}, "'pool' or 'sum', got 'stir'"),
+        ({"buckets": [{"prompts": ["FAIL"]}]}, "ran out of memory at prompt 3"),
+        ({"buckets": [{"prompts": [" "]}]}, "prompts-1.jsonl"),
+        ({"buckets": [{"prompts": ["a"]}] * 61}, "at most 60 files in all, got 61"),
+    ],
+)
+def test_a_caller_is_told_what_is_wrong(
+    client: Client, arguments: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(AppError, match=told):
+        client.predict(**arguments, api_name="/make_adapter")
+
+
+def test_questions_are_refused_as_on_the_page(client: Client) -> None:
+    with pytest.raises(AppError, match="expected a question, got nothing"):
+        client.predict(" ", api_name="/chat")
+    with pytest.raises(AppError, match="at most 512 here, got 513"):
+        client.predict("a", max_new_tokens=513, api_name="/chat")
+    with pytest.raises(AppError, match="longer than the model can read"):
+        client.predict("BREAK", api_name="/chat")
+    with pytest.raises(AppError, match="Adapter id 'nothing': expected one that `make_adapter`"):
+        client.predict("a", "nothing", api_name="/chat")
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_only_uploads_are_read(url: str, tmp_path: Path, marked: bool) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("the words of somebody else")
+    upload: Any = {"path": str(secret)}
+    if marked:
+        upload["meta"] = {"_type": "gradio.FileData"}
+    for file in (upload, str(secret), "http://localhost/secret.txt"):
+        order = {"data": [[{"files": [file]}]]}
+        event = httpx.post(f"{url}/gradio_api/call/make_adapter", json=order).json()["event_id"]
+        answer = httpx.get(f"{url}/gradio_api/call/make_adapter/{event}", timeout=20).text
+        assert "event: error" in answer
+        assert "words of somebody" not in answer
+
+
+def test_an_upload_is_as_large_as_on_the_page_at_most(url: str) -> None:
+    large = b"a" * (PromptLimits().max_file_bytes + 1)
+    sent = httpx.post(f"{url}/gradio_api/upload", files={"files": ("large.txt", large)})
+    assert sent.status_code == 413
+
+
+def test_a_session_keeps_a_bounded_number_and_files_go_with_adapters(
+    endpoints: Endpoints, request_of: Requests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "_MOST_OF_SESSION", 2)
+    monkeypatch.setattr(api, "_MOST", 3)
+    one, two = request_of("one"), request_of("two")
+    keys = [make(endpoints, one, seed=seed)["adapter_id"] for seed in range(3)]
+    assert [a["adapter_id"] for a in endpoints.list_adapters(one)] == keys[1:]
+    endpoints.download(one, keys[1])  # so that the other one was unused for longer
+    for seed in range(2):
+        make(endpoints, two, seed=seed)
+    assert [a["adapter_id"] for a in endpoints.list_adapters(one)] == [keys[1]]
+    assert len(list((tmp_path / "cache").glob("*/*.zip"))) == 3
+
+
+def test_an_id_is_forgotten_when_it_was_not_used_for_an_hour(
+    endpoints: Endpoints, request_of: Requests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = request_of("one")
+    key = make(endpoints, one)["adapter_id"]
+    now = time.monotonic()
+    for hours in (0.9, 1.8):  # a use counts
+        monkeypatch.setattr(time, "monotonic", lambda hours=hours: now + hours * 3600)
+        assert endpoints.list_adapters(one, [key])
+    monkeypatch.setattr(time, "monotonic", lambda: now + 2.9 * 3600)
+    with pytest.raises(gr.Error, match="after 60 minutes unused"):
+        endpoints.list_adapters(one, [key])
+    assert not list((tmp_path / "cache").glob("*/*.zip"))
+
+
+def test_an_adapter_that_cannot_be_verified_gets_no_id(
+    endpoints: Endpoints, request_of: Requests
+) -> None:
+    one = request_of("one")
+    with pytest.raises(gr.Error, match="Verify failed"):
+        make(endpoints, one, strength=2.0)
+    assert endpoints.list_adapters(one) == []
+
+
+def test_a_call_without_a_session_must_name_ids(endpoints: Endpoints, request_of: Requests) -> None:
+    nobody = request_of("")
+    key = make(endpoints, nobody)["adapter_id"]
+    with pytest.raises(gr.Error, match="no session of its own, got none"):
+        endpoints.list_adapters(nobody)
+    assert len(endpoints.list_adapters(nobody, [key])) == 1

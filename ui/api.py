@@ -1,0 +1,433 @@
+"""The app from code: named endpoints for `gradio_client`, the same as tools for MCP.
+
+They ask the engine by the handlers' own ways, in the queue's lane of the buttons. An adapter made
+here is known by an id that nobody can guess. A Gradio session cannot hold it: over MCP all visitors
+share one, which is Gradio's own client that calls the app on their behalf, and has no state of its
+own between calls. So whoever has the id has the adapter, until the session ends, if there is one,
+or the id was unused for an hour.
+"""
+
+import functools
+import inspect
+import json
+import secrets
+import tempfile
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import gradio as gr
+from gradio.data_classes import FileData
+from gradio.events import api
+from pydantic import BeforeValidator, ConfigDict, ValidationError, validate_call
+from typing_extensions import TypedDict
+
+from dnd_engine.buckets import Bucket, check_buckets
+from dnd_engine.config import Mix, Sampling
+from dnd_engine.errors import AdapterError, BucketError, ChatError, ConfigError, DndError
+from dnd_engine.prompts import PromptFile, display_name, read_prompt_file
+from ui.handlers.adapter import some_prompts
+from ui.handlers.chat import ChatHandlers
+from ui.handlers.synthesis import SynthesisHandlers
+from ui.panels.compare import MAX_ANSWER_TOKENS
+
+if TYPE_CHECKING:
+    from dnd_engine.adapter import Adapter
+    from dnd_engine.inspection import Inspection
+
+__all__ = ["BucketSpec", "Endpoints", "add_endpoints"]
+
+_LOAD_SECONDS = 300
+"""How long a call waits for the engine: the first start fetches a base model."""
+_UNUSED_SECONDS = 3600
+"""Ids that were not used for so long are forgotten."""
+_MOST_OF_SESSION = 20
+"""Adapters that a session keeps, as many as a visit's shelf."""
+_MOST = 64
+"""Adapters kept in all, of some megabytes each; the one longest unused goes first."""
+
+
+def _as_file(value: Any) -> Any:
+    """Let a path stand for an upload: what MCP clients pass on is a string."""
+    return {"path": value} if isinstance(value, str) else value
+
+
+class BucketSpec(TypedDict, total=False):
+    """A bucket, as a caller describes it."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    name: str
+    weight: float
+    files: list[Annotated[FileData, BeforeValidator(_as_file)]]
+    prompts: list[str]
+
+
+@dataclass(slots=True)
+class _Kept:
+    """An adapter that was made here, and what is known of it."""
+
+    adapter: "Adapter"
+    buckets: tuple[Bucket, ...]
+    inspection: "Inspection"
+    archive: Path
+    session: str
+    """The Gradio session that made it; empty where calls have none of their own."""
+    key: str
+    used: float = field(default_factory=time.monotonic)
+
+
+class _Shelf:
+    """Adapters by id, bounded in number and in time.
+
+    Args:
+        forget: Told the id of each adapter that goes.
+    """
+
+    def __init__(self, forget: Callable[[str], None]) -> None:
+        self._forget = forget
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+
+    def add(self, kept: _Kept) -> None:
+        """Keep an adapter; others go if they are too many."""
+        with self._lock:
+            self._kept[kept.key] = kept
+            mine = [one.key for one in self._kept.values() if one.session == kept.session]
+            too_many = mine[:-_MOST_OF_SESSION] if kept.session else []
+            self._drop([*too_many, *list(self._kept)[:-_MOST]])
+
+    def get(self, key: str) -> _Kept:
+        """Return an adapter, which counts as using it.
+
+        Raises:
+            AdapterError: If there is none of that id.
+        """
+        with self._lock:
+            self._drop_unused()
+            kept = self._kept.get(key)
+            if kept is None:
+                raise AdapterError(
+                    f"Adapter id {key[:40]!r}: expected one that `make_adapter` gave, got one that "
+                    f"is not known. Ids are forgotten when their session ends, after "
+                    f"{_UNUSED_SECONDS // 60} minutes unused, or when newer ones need the room. "
+                    "Make the adapter again."
+                )
+            kept.used = time.monotonic()
+            self._kept.move_to_end(key)
+            return kept
+
+    def of(self, session: str) -> list[_Kept]:
+        """Return the adapters of a session, the one last used at the end."""
+        with self._lock:
+            self._drop_unused()
+            return [kept for kept in self._kept.values() if session and kept.session == session]
+
+    def end(self, session: str) -> None:
+        """Forget what a session made."""
+        with self._lock:
+            self._drop([k.key for k in self._kept.values() if session and k.session == session])
+
+    def _drop_unused(self) -> None:
+        since = time.monotonic() - _UNUSED_SECONDS
+        self._drop([kept.key for kept in self._kept.values() if kept.used < since])
+
+    def _drop(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            if self._kept.pop(key, None) is not None:
+                self._forget(key)
+
+
+def _endpoint(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Check arguments, and tell every failure of ours in its own words."""
+    checked = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(method)
+
+    @functools.wraps(method)
+    def call(self: "Endpoints", request: gr.Request, *args: Any, **kwargs: Any) -> Any:
+        try:
+            result = checked(self, request, *args, **kwargs)
+        except ValidationError as error:
+            raise gr.Error(_faults(method.__name__, error), print_exception=False) from error
+        except DndError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        if isinstance(result, FileData):
+            return result.model_dump()
+        # An MCP tool answers in text, which Gradio would write as Python does.
+        return json.dumps(result, default=str) if _over_mcp(request) else result
+
+    return call
+
+
+def _faults(name: str, error: ValidationError) -> str:
+    names = list(inspect.signature(getattr(Endpoints, name)).parameters)
+    lines = []
+    for fault in error.errors():
+        # Gradio passes arguments by position.
+        first, *rest = fault["loc"]
+        where = ".".join(map(str, (names[first] if isinstance(first, int) else first, *rest)))
+        got = repr(fault["input"])
+        lines.append(f"`{name}`, `{where}`: {fault['msg']}, got {got[:80]}.")
+    return "\n".join([*lines, "docs/api.md shows calls that work."])
+
+
+def _over_mcp(request: gr.Request) -> bool:
+    """Whether Gradio's own client calls on behalf of an MCP client."""
+    headers = getattr(request, "headers", None) or {}
+    return headers.get("x-gradio-user") == "mcp"
+
+
+def _session(request: gr.Request) -> str:
+    """Name the caller's session; empty over MCP, where it would be everybody's."""
+    return "" if _over_mcp(request) else request.session_hash or ""
+
+
+class Endpoints(SynthesisHandlers, ChatHandlers):
+    """What `add_endpoints` puts on the app. Gradio shows these docstrings to callers."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Each adapter has a folder of its own, for its zip.
+        self._shelf = _Shelf(self._files.remove)
+
+    @_endpoint
+    def make_adapter(
+        self,
+        request: gr.Request,
+        buckets: list[BucketSpec],
+        mix: Mix = "pool",
+        strength: float = 1.0,
+        seed: int = 0,
+    ) -> dict[str, Any]:
+        """Make a LoRA adapter for the app's small language model from unlabeled example prompts.
+
+        No training: a hypernetwork reads the prompts and writes the weights, in a second or two.
+        Give a dozen prompts or more of one task, each the instruction, a blank line and an input.
+        The adapter is verified and measured before its id is returned. Keep the id to yourself.
+
+        Args:
+            request: Of the caller; from Gradio.
+            buckets: Groups of prompts; each has `prompts` (texts) or uploaded `files`, and may have `name`, `weight`.
+            mix: `pool` reads all prompts together; `sum` adds one adapter per bucket by weight, -2 to 2.
+            strength: Factor on the adapter's effect, -10 to 10.
+            seed: Of the draw of prompts; equal input gives an equal adapter.
+
+        Returns:
+            `adapter_id`, which the other tools take; its facts; `checks`, what was measured; `notes` on the prompts.
+        """  # noqa: E501 - Gradio reads one line an argument
+        engine = self._loaded()
+        read = self._read_buckets(buckets)
+        counting = check_buckets(read, self._limits)
+        *_, (_, made) = self._synthesis_steps(counting, mix, seed, engine.new_memory())
+        found = self._inspect(made, some_prompts(counting))
+        adapter = engine.with_checks(made, found).with_strength(strength)
+        key = secrets.token_hex(16)
+        archive = self._save(adapter, self._archive_path(adapter, key))
+        kept = _Kept(adapter, counting, found, archive, _session(request), key)
+        self._shelf.add(kept)
+        notes = [
+            f"{file.name}: {note}" for one in read for file in one.files for note in file.notes
+        ]
+        return {**_facts(kept), "notes": notes}
+
+    @_endpoint
+    def chat(
+        self,
+        request: gr.Request,
+        message: str,
+        adapter_id: str = "",
+        system: str = "",
+        max_new_tokens: int = 128,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        repetition_penalty: float = 1.0,
+        seed: int = 0,
+    ) -> dict[str, Any]:
+        """Ask the base model and the adapted model the same question, side by side.
+
+        Args:
+            request: Of the caller; from Gradio.
+            message: The question. To see whether an adapter carries its instruction, send an input alone.
+            adapter_id: Of an adapter that `make_adapter` made; leave it empty to ask the base alone.
+            system: System prompt; empty for the base model's own.
+            max_new_tokens: Length of an answer at most, 1 to 512.
+            temperature: 0 takes the likeliest token; higher draws more freely.
+            top_p: Probability mass that tokens are drawn from, .01 to 1.
+            top_k: Number of tokens drawn from; 0 is all.
+            repetition_penalty: Above 1, tokens already written become less likely.
+            seed: Of the draws, the same for both models.
+
+        Returns:
+            `base` and `adapted` (null without an adapter), each with `text`, `num_tokens` and `stop_reason`.
+        """  # noqa: E501 - Gradio reads one line an argument
+        worn = self._shelf.get(adapter_id).adapter if adapter_id else None
+        if not message.strip():
+            raise ChatError("`message`: expected a question, got nothing. Write one.")
+        if max_new_tokens > MAX_ANSWER_TOKENS:
+            raise ConfigError(
+                f"`max_new_tokens` must be at most {MAX_ANSWER_TOKENS} here, got {max_new_tokens}."
+            )
+        sampling = Sampling(
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+        )
+        self._loaded()
+        messages = [{"role": "system", "content": system}] if system.strip() else []
+        messages.append({"role": "user", "content": message})
+        models = [None] if worn is None else [None, worn]
+        *_, replies = self._chat_steps([(messages, one) for one in models], sampling, None)
+        base, *adapted = map(asdict, replies)
+        return {"base": base, "adapted": adapted[0] if adapted else None}
+
+    @_endpoint
+    def inspect(self, request: gr.Request, adapter_id: str, prove: bool = False) -> dict[str, Any]:
+        """Tell all that is known of an adapter: facts, effect, size by layer, origin, and proof.
+
+        Args:
+            request: Of the caller; from Gradio.
+            adapter_id: Of an adapter that `make_adapter` made.
+            prove: Compare it with adapters made from other and from shuffled prompts; takes some seconds.
+
+        Returns:
+            Its facts and `checks`, `relative_norms` by module and layer, `nearest_tasks`, `provenance`, `proof`.
+        """  # noqa: E501 - Gradio reads one line an argument
+        kept = self._shelf.get(adapter_id)
+        proof = None
+        if prove:
+            original, engine = kept.adapter.with_strength(1.0), self._loaded()
+            *_, (_, proof) = self._prove(original, kept.buckets, engine.new_memory())
+        return {
+            **_facts(kept),
+            "relative_norms": kept.inspection.relative_norms,
+            "nearest_tasks": [asdict(task) for task in kept.inspection.nearest_tasks],
+            "provenance": dict(kept.adapter.provenance),
+            "proof": None if proof is None else asdict(proof),
+        }
+
+    @_endpoint
+    def list_adapters(
+        self, request: gr.Request, adapter_ids: list[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """List adapters with their facts: those of this session, or those whose ids are given.
+
+        Args:
+            request: Of the caller; from Gradio.
+            adapter_ids: Which ones. Over MCP, where calls have no session of their own, always name them.
+
+        Returns:
+            The facts of each, as `make_adapter` told them, the one used last at the end.
+        """  # noqa: E501 - Gradio reads one line an argument
+        session = _session(request)
+        if adapter_ids is None and not session:
+            raise AdapterError(
+                "`adapter_ids`: expected ids, since this call has no session of its own, got none. "
+                "Name those that `make_adapter` gave."
+            )
+        if adapter_ids is not None:
+            return [_facts(self._shelf.get(key)) for key in adapter_ids[:_MOST]]
+        return [_facts(kept) for kept in self._shelf.of(session)]
+
+    @_endpoint
+    def download(self, request: gr.Request, adapter_id: str) -> FileData:
+        """Download an adapter as a zip for PEFT, verified by reloading it.
+
+        Args:
+            request: Of the caller; from Gradio.
+            adapter_id: Of an adapter that `make_adapter` made.
+
+        Returns:
+            The zip: `adapter_config.json`, `adapter_model.safetensors`, `README.md`, `provenance.json`.
+        """  # noqa: E501 - Gradio reads one line an argument
+        archive = self._shelf.get(adapter_id).archive
+        return FileData(path=str(archive), orig_name=archive.name, size=archive.stat().st_size)
+
+    def end_session(self, request: gr.Request) -> None:
+        """Forget what a session made that ended."""
+        self._shelf.end(request.session_hash or "")
+
+    def _loaded(self) -> Any:
+        """Return the engine, as soon as it is loaded."""
+        self._handle.start()
+        self._handle.wait(_LOAD_SECONDS)
+        return self._ready_engine()
+
+    def _read_buckets(self, specs: Sequence[BucketSpec]) -> list[Bucket]:
+        """Read all prompts, and tell the faults of all files together."""
+        count = sum(len(spec.get("files", ())) + ("prompts" in spec) for spec in specs)
+        if count > self._limits.max_files:
+            raise BucketError(
+                f"`buckets`: expected at most {self._limits.max_files} files in all, got {count}. "
+                "Send fewer, or join small ones."
+            )
+        faults: list[str] = []
+        buckets = []
+        for number, spec in enumerate(specs, 1):
+            files: list[PromptFile] = []
+            name = spec.get("name", f"Bucket {number}")
+            for upload in spec.get("files", ()):
+                try:
+                    files.append(self._read_upload(upload))
+                except DndError as error:
+                    faults.append(str(error))
+            if "prompts" in spec:
+                try:
+                    files.append(self._read_texts(spec["prompts"], f"prompts-{number}.jsonl"))
+                except DndError as error:
+                    faults.append(str(error))
+            buckets.append(Bucket(name, spec.get("weight", 1.0), tuple(files)))
+        if faults:
+            raise BucketError("\n".join(faults))
+        return buckets
+
+    def _read_upload(self, upload: FileData) -> PromptFile:
+        path = Path(upload.path)
+        name = display_name(upload.orig_name or path.name)
+        # Gradio checks this too, but only for what is marked as a file.
+        if not path.resolve().is_relative_to(self._cache.resolve()) or not path.is_file():
+            raise BucketError(
+                f"{name}: expected an uploaded file, got a path or address that is none. Upload it "
+                "(`gradio_client.handle_file` does), or send its texts as `prompts`."
+            )
+        return read_prompt_file(path, name=name, limits=self._limits)
+
+    def _read_texts(self, texts: Sequence[str], name: str) -> PromptFile:
+        """Read texts as if they were a file, so that the same is checked."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            path.write_text("".join(f"{json.dumps(text)}\n" for text in texts), encoding="utf-8")
+            return read_prompt_file(path, limits=self._limits)
+
+
+def _facts(kept: _Kept) -> dict[str, Any]:
+    adapter = kept.adapter
+    return {
+        "adapter_id": kept.key,
+        "name": adapter.name,
+        "sha256": adapter.sha256,
+        "buckets": {bucket.name: bucket.weight for bucket in kept.buckets},
+        "strength": adapter.strength,
+        "num_prompts": adapter.num_prompts,
+        "r": adapter.r,
+        "num_parameters": adapter.num_parameters,
+        "num_bytes": adapter.num_bytes,
+        "seconds": dict(adapter.seconds),
+        "kept_energy": adapter.kept_energy,
+        "checks": dict(adapter.checks),
+    }
+
+
+def add_endpoints(demo: gr.Blocks, endpoints: Endpoints, engine_lane: dict[str, Any]) -> None:
+    """Put the endpoints on the app; call it before other events, so that they keep their names."""
+    for function in (endpoints.make_adapter, endpoints.chat, endpoints.inspect):
+        api(function, **engine_lane)
+    for function in (endpoints.list_adapters, endpoints.download):
+        api(function)
+    demo.unload(endpoints.end_session)
