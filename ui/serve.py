@@ -1,24 +1,46 @@
-"""Serves the page: used by `app.py` and, as `dnd serve`, by the command line."""
+"""Serves the page: used by `app.py` and, as `dnd serve`, by the command line.
+
+Gradio loads inside the functions: the command line reads this for its help and to complete words.
+"""
 
 import os
-from pathlib import Path
-from typing import Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Annotated, Any
 
-import gradio as gr
-from starlette.middleware import Middleware
+import typer
 
 from dnd_engine.asset_files import asset_path
+from dnd_engine.cli.common import DEFAULT_BASE, BaseOption, DeviceOption, GeneratorOption
 from dnd_engine.config import EngineConfig, PromptLimits
-from ui.build import build_ui
+from dnd_engine.errors import ConfigError
 from ui.engine_handle import EngineHandle
-from ui.language import LanguageSwitch
-from ui.theme import make_theme
 
-__all__ = ["launch_options", "serve"]
+if TYPE_CHECKING:
+    import gradio as gr
+
+__all__ = ["launch_options", "run", "serve"]
 
 
-def launch_options(limits: PromptLimits) -> dict[str, Any]:
-    """Return what every launch of this page shares: looks, limits and privacy."""
+def launch_options(limits: PromptLimits, *, mcp: bool = False) -> dict[str, Any]:
+    """Return what every launch of this page shares: looks, limits and privacy.
+
+    Args:
+        limits: Of uploads.
+        mcp: Whether the endpoints are tools for MCP clients too.
+
+    Raises:
+        ConfigError: If MCP is wanted and its packages are not installed.
+    """
+    if mcp and find_spec("mcp") is None:
+        raise ConfigError(
+            "MCP needs the package `mcp`, which is not installed. Install the extra: "
+            "pip install -e '.[mcp]'"
+        )
+    from starlette.middleware import Middleware
+
+    from ui.language import LanguageSwitch
+    from ui.theme import make_theme
+
     return {
         "theme": make_theme(),
         "css_paths": [asset_path("app.css")],
@@ -30,44 +52,47 @@ def launch_options(limits: PromptLimits) -> dict[str, Any]:
         "run_history": False,
         "enable_monitoring": False,
         "ssr_mode": False,
-        "mcp_server": False,
+        "mcp_server": mcp,
         "pwa": False,
         "app_kwargs": {"middleware": [Middleware(LanguageSwitch)]},
     }
 
 
 def serve(
-    host: str | None = None,
-    port: int | None = None,
-    base: str = "smollm2-135m-instruct",
-    generator: Path | None = None,
-    device: str | None = None,
+    host: Annotated[
+        str | None,
+        typer.Option(help="Address to listen on; default: this computer only, or all on a Space."),
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; default: 7860.")] = None,
+    mcp: Annotated[
+        bool, typer.Option("--mcp", help="Offer the endpoints as tools to MCP clients too.")
+    ] = False,
+    base: BaseOption = DEFAULT_BASE,
+    generator: GeneratorOption = None,
+    device: DeviceOption = None,
 ) -> None:
-    """Open the app in a browser: drop prompts, make an adapter, compare.
+    """Open the app in a browser."""
+    from ui.build import build_ui
 
-    Args:
-        host: Address to listen on; by default this computer only, or all on a Space.
-        port: Port to listen on.
-        base: Base model: an embedded name, a Hub id or a folder.
-        generator: Generator folder; by default the one shipped for the base.
-        device: cpu, cuda or mps; by default the best one present.
-    """
     config = EngineConfig(base=base, generator=generator, device=device)
     handle = EngineHandle.of(config)
-    run(build_ui(handle, config.limits), handle, config.limits, host=host, port=port)
+    demo = build_ui(handle, config.limits)
+    run(demo, handle, config.limits, host=host, port=port, mcp=mcp)
 
 
 def run(
-    demo: gr.Blocks,
+    demo: "gr.Blocks",
     handle: EngineHandle,
     limits: PromptLimits,
     *,
     host: str | None = None,
     port: int | None = None,
+    mcp: bool = False,
 ) -> None:
     """Start to load the engine, and serve until interrupted."""
     on_space = bool(os.environ.get("SPACE_ID"))
     host = host or os.environ.get("GRADIO_SERVER_NAME") or ("0.0.0.0" if on_space else "127.0.0.1")
     port = port or int(os.environ.get("GRADIO_SERVER_PORT") or 7860)
+    options = launch_options(limits, mcp=mcp)
     handle.start()
-    demo.launch(server_name=host, server_port=port, **launch_options(limits))
+    demo.launch(server_name=host, server_port=port, **options)

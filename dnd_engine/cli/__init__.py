@@ -5,7 +5,7 @@ Human output by default, one JSON object on stdout with --json; progress goes to
 so that `dnd --help` answers at once.
 """
 
-import sys
+from collections.abc import Callable
 from importlib.metadata import entry_points
 
 import typer
@@ -23,8 +23,12 @@ from dnd_engine.cli import (
     train,
 )
 from dnd_engine.cli.common import plain_errors
+from dnd_engine.cli.grouped import GroupedCommands
 
-__all__ = ["app", "main"]
+__all__ = ["add_commands", "app", "main"]
+
+MAKE, USE, KEEP, BUILD, LOOK = "Make", "Use", "Keep", "Build a generator", "Look"
+"""What commands are for: the sections of the help."""
 
 app = typer.Typer(
     name="dnd",
@@ -32,31 +36,36 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    cls=GroupedCommands,
 )
-for command in (
-    adapters.generate,
-    refine.refine,
-    adapters.chat,
-    adapters.inspect,
-    export.export,
-    export.push,
-    measure.measure,
-    collect.collect,
-    train.train,
-    evaluate.evaluate,
-    bench.bench,
-    adapters.info,
-):
-    app.command()(command)
-app.command(name="import")(library.import_adapter)
-app.add_typer(library.app, name="library")
-app.add_typer(tasks.app, name="tasks")
+_COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+    MAKE: {"generate": adapters.generate, "refine": refine.refine},
+    USE: {
+        "chat": adapters.chat,
+        "inspect": adapters.inspect,
+        "export": export.export,
+        "push": export.push,
+        "measure": measure.measure,
+    },
+    KEEP: {"import": library.import_adapter},
+    BUILD: {"collect": collect.collect, "train": train.train, "evaluate": evaluate.evaluate},
+    LOOK: {"bench": bench.bench, "info": adapters.info},
+}
+for panel, commands in _COMMANDS.items():
+    for name, command in commands.items():
+        app.command(name=name, rich_help_panel=panel)(command)
+app.add_typer(library.app, name="library", rich_help_panel=KEEP)
+app.add_typer(tasks.app, name="tasks", rich_help_panel=BUILD)
+
+
+def add_commands() -> None:
+    """Add the commands of other packages of this project."""
+    for found in entry_points(group="dnd.commands"):
+        app.command(name=found.name, rich_help_panel=LOOK)(plain_errors(found.load()))
 
 
 def main() -> None:
     """Entry point: the commands above, and those that other packages of this project add."""
-    for command in entry_points(group="dnd.commands"):
-        # Loading one may import a whole web framework: only when it, or all help, is asked for.
-        if len(sys.argv) < 2 or sys.argv[1] in (command.name, "--help"):
-            app.command(name=command.name)(plain_errors(command.load()))
-    app()
+    add_commands()
+    # However it was started: shells complete the name `dnd`.
+    app(prog_name="dnd")

@@ -48,7 +48,7 @@ def bench(
     device: DeviceOption = None,
     as_json: Json = False,
 ) -> None:
-    """Measure synthesis, chat and training beside what they are compared with."""
+    """Measure synthesis, chat and training beside their alternatives."""
     from dnd_engine.bench import SECTIONS, BenchConfig
     from dnd_engine.bench import bench as measure
 

@@ -74,7 +74,7 @@ def evaluate(
     device: DeviceOption = None,
     as_json: Json = False,
 ) -> None:
-    """Examine a generator on new items: against its base, its controls, and wrong prompts."""
+    """Examine a generator against its base, controls and wrong prompts."""
     from dnd_engine.card import save_report, update_card
     from dnd_engine.evaluation.examine import ExaminationConfig, examine
     from dnd_engine.evaluation.report import report_markdown

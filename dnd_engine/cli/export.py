@@ -48,7 +48,7 @@ def export(
     library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
-    """Write an adapter for PEFT, merged into its base, or as GGUF for llama.cpp."""
+    """Write an adapter for PEFT or llama.cpp, or merged into its base."""
     chosen = _format(format)
     find = find_adapter(adapter, library)
     engine = load_engine(
@@ -87,7 +87,10 @@ def push(
     library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
-    """Upload an adapter with its card to the Hugging Face Hub, without any prompt's text."""
+    """Upload an adapter with its card to the Hugging Face Hub.
+
+    No prompt's text goes with it.
+    """
     from dnd_engine.export.hub import check_repo_id, find_token
 
     # What would be refused in the end is refused before anything loads.

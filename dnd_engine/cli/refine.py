@@ -58,7 +58,7 @@ def refine(
     library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
-    """Train an adapter a little on prompts of its own task, without labels or with."""
+    """Train an adapter a little on prompts of its own task."""
     from tqdm import tqdm
 
     config = EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir)

@@ -1,0 +1,122 @@
+"""`docs/cli.md` is what the code says of itself; `python -m tests.test_cli_reference` writes it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from dnd_engine.cli import add_commands, app
+
+PAGE = Path(__file__).parents[1] / "docs" / "cli.md"
+
+INTRODUCTION = """\
+# The command line
+
+Written from the code by `python -m tests.test_cli_reference`; a test keeps it so. Every command
+prints words, or with `--json` one JSON object on stdout; progress goes to stderr. The exit code is
+0, or 1 for a failure with a message, or 2 for wrong usage.
+
+`dnd --install-completion` makes the shell complete commands and options with Tab, from its next
+start on; `dnd --show-completion` prints the script instead.
+"""
+
+
+def rendered() -> str:
+    add_commands()
+    root: Any = typer.main.get_command(app)
+    panels: dict[str, list[Any]] = {}
+    for command in root.commands.values():
+        panels.setdefault(command.rich_help_panel, []).append(command)
+    parent = root.make_context("dnd", [], resilient_parsing=True)
+    lines = [INTRODUCTION]
+    for panel, commands in panels.items():
+        lines.append(f"## {panel}\n")
+        for command in commands:
+            lines += described(command, parent)
+    return "\n".join(lines)
+
+
+def described(command: Any, parent: Any) -> Iterator[str]:
+    ctx = command.make_context(command.name, [], parent, resilient_parsing=True)
+    yield f"### `{ctx.command_path}`\n"
+    yield f"{command.help}\n"
+    if hasattr(command, "commands"):
+        for inner in command.commands.values():
+            yield from described(inner, ctx)
+        return
+    # Not by Typer's own help records, which look otherwise from one version to the next.
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    shown = [named(p) if p.required else f"[{named(p)}]" for p in arguments]
+    yield f"    {' '.join([ctx.command_path, '[OPTIONS]', *shown])}\n"
+    for param in command.params:
+        more = " Required." if param.required and param not in arguments else ""
+        if isinstance(param.default, str | int | float | Path) and param.default is not False:
+            more = f" Default: {param.default}."
+        yield f"- `{named(param)}`: {param.help}{more}"
+    yield ""
+
+
+def named(param: Any) -> str:
+    if param.param_type_name == "argument":
+        name = (param.metavar or param.name.upper()).removesuffix("...")
+        return f"{name}..." if param.nargs == -1 else name
+    return " / ".join([max(param.opts, key=len), *param.secondary_opts])
+
+
+def test_the_page_is_what_the_code_says() -> None:
+    written = PAGE.read_text(encoding="utf-8")
+    assert written == rendered(), "write it anew: python -m tests.test_cli_reference"
+
+
+def dnd(*arguments: str, **environment: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-m", "dnd_engine.cli", *arguments],
+        env={**os.environ, "COLUMNS": "80", **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    ).stdout
+
+
+def test_help_has_a_section_for_each_purpose_and_a_line_for_each_command() -> None:
+    shown = dnd("--help")
+    places = [shown.index(f"\n{name}:\n") for name in ("Make", "Use", "Keep", "Build a generator")]
+    assert places == sorted(places)
+    assert "..." not in shown.split("\nMake:\n")[1], "a line is cut"
+
+
+def test_help_and_completion_load_neither_the_window_nor_a_model() -> None:
+    code = (
+        "import sys; sys.argv = ['dnd', '--help']\n"
+        "from dnd_engine.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'gradio', 'torch', 'transformers', 'pandas'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("dnd ser", ["serve"]), ("dnd library re", ["rename"]), ("dnd serve --m", ["--mcp"])],
+)
+def test_a_shell_completes_commands_and_options(words: str, expected: list[str]) -> None:
+    last = str(len(words.split()) - 1)
+    shown = dnd(_DND_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=last)
+    assert shown.split() == expected
+
+
+def test_the_completion_script_can_be_shown() -> None:
+    shown = dnd("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
+    assert "_DND_COMPLETE=complete_bash" in shown
+
+
+if __name__ == "__main__":
+    PAGE.write_text(rendered(), encoding="utf-8")
