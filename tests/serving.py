@@ -20,14 +20,15 @@ __all__ = ["fetch_page", "free_port", "serving"]
 
 
 @contextmanager
-def serving(handle: EngineHandle, *, start: bool = True) -> Iterator[str]:
+def serving(handle: EngineHandle, *, start: bool = True, mcp: bool = False) -> Iterator[str]:
     """Serve the app at the address that comes back."""
     limits = PromptLimits()
     demo = build_ui(handle, limits)
     if start:
         handle.start()
+    options = launch_options(limits, mcp=mcp)
     _, url, _ = demo.launch(
-        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options(limits)
+        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **options
     )
     try:
         yield url.rstrip("/")

@@ -1,0 +1,76 @@
+"""What `docs/api.md` promises: each of its examples runs as printed, but for the app's address."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.serving import serving
+from ui.engine_handle import EngineHandle
+
+if TYPE_CHECKING:
+    from dnd_engine.engine import Engine
+
+pytestmark = pytest.mark.real
+
+ROOT = Path(__file__).parents[1]
+HAS_MCP = find_spec("mcp") is not None
+
+
+@pytest.fixture(scope="module")
+def url(real_engine: "Engine") -> Iterator[str]:
+    with serving(EngineHandle(lambda on_progress: real_engine), mcp=HAS_MCP) as address:
+        yield address
+
+
+def examples(kind: str) -> list[str]:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^```python ?(\w*)\n", page, flags=re.MULTILINE)) == {
+        "engine",
+        "client",
+        "mcp",
+    }
+    return re.findall(rf"^```python {kind}\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+
+
+def run(code: str, folder: Path) -> str:
+    (folder / "assets").symlink_to(ROOT / "assets")
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "GRADIO_TEMP_DIR": str(folder / "gradio")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_engine_example_runs_as_printed(tmp_path: Path) -> None:
+    (code,) = examples("engine")
+    assert "got no bucket" in run(code, tmp_path)
+    assert (tmp_path / "sql.zip").is_file()
+
+
+@pytest.mark.parametrize(("number", "told"), [(0, "SQL"), (1, "weight between -2 and 2, got 3")])
+def test_the_client_examples_run_as_printed(
+    url: str, tmp_path: Path, number: int, told: str
+) -> None:
+    code = examples("client")[number]
+    assert told.lower() in run(code.replace("http://127.0.0.1:7860", url), tmp_path).lower()
+
+
+@pytest.mark.skipif(not HAS_MCP, reason="the extra `mcp` is not installed")
+def test_the_mcp_example_runs_as_printed(url: str, tmp_path: Path) -> None:
+    (code,) = examples("mcp")
+    shown = run(code.replace("http://127.0.0.1:7860", url), tmp_path)
+    assert shown.startswith("['make_adapter', 'chat', 'inspect', 'list_adapters', 'download']")
+    assert " | " in shown

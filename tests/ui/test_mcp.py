@@ -1,0 +1,79 @@
+"""The endpoints as tools, through a real MCP client."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+from dnd_engine.config import PromptLimits
+from dnd_engine.errors import ConfigError
+from tests.serving import serving
+from tests.ui.fake_engine import FakeEngine
+from ui import serve
+from ui.engine_handle import EngineHandle
+
+BUCKETS = {"buckets": [{"name": "SQL", "prompts": ["Write SQL.\n\nCars?", "Write SQL.\n\nWho?"]}]}
+
+
+def visit(url: str, do: Callable[[Any], Awaitable[Any]]) -> Any:
+    """Do something as a client of its own."""
+    from mcp import ClientSession
+    from mcp.client.streamable_http import streamablehttp_client
+
+    async def connected() -> Any:
+        async with (
+            streamablehttp_client(f"{url}/gradio_api/mcp/") as (read, write, _),
+            ClientSession(read, write) as session,
+        ):
+            await session.initialize()
+            return await do(session)
+
+    return asyncio.run(connected())
+
+
+@pytest.mark.skipif(find_spec("mcp") is None, reason="the extra `mcp` is not installed")
+def test_an_assistant_makes_an_adapter_and_others_do_not_see_it() -> None:
+    engine = FakeEngine(word_seconds=0, stage_seconds=0)
+
+    async def make(session: Any) -> Any:
+        tools = {tool.name: tool for tool in (await session.list_tools()).tools}
+        made = await session.call_tool("make_adapter", BUCKETS)
+        key = json.loads(made.content[0].text)["adapter_id"]
+        answers = await session.call_tool("chat", {"message": "Cars?", "adapter_id": key})
+        zipped = await session.call_tool("download", {"adapter_id": key})
+        return tools, key, json.loads(answers.content[0].text), zipped.content[0].text
+
+    async def look(session: Any) -> Any:
+        listed = await session.call_tool("list_adapters", {})
+        guessed = await session.call_tool("inspect", {"adapter_id": "0" * 32})
+        path = {"buckets": [{"files": ["/etc/hostname.txt", "http://127.0.0.1/a.txt"]}]}
+        return listed, guessed, await session.call_tool("make_adapter", path)
+
+    with serving(EngineHandle(lambda on_progress: engine), mcp=True) as url:
+        tools, key, answers, zipped = visit(url, make)
+        listed, guessed, stolen = visit(url, look)
+
+    assert set(tools) == {"make_adapter", "chat", "inspect", "list_adapters", "download"}
+    for name, tool in tools.items():
+        assert tool.description, name
+        assert all(p["description"] for p in tool.inputSchema["properties"].values()), name
+    assert len(key) == 32
+    assert answers["adapted"]["text"].startswith("```sql")
+    assert zipped.startswith(url)
+    assert zipped.endswith(".zip")
+    for refused, words in (
+        (listed, "Name those that `make_adapter` gave"),
+        (guessed, "expected one that `make_adapter` gave"),
+        (stolen, "expected an uploaded file"),
+    ):
+        assert refused.isError
+        assert words in refused.content[0].text
+
+
+def test_without_its_packages_mcp_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[mcp\]'"):
+        serve.launch_options(PromptLimits(), mcp=True)
