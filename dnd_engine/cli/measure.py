@@ -71,7 +71,7 @@ def measure(
     cache_dir: CacheOption = None,
     as_json: Json = False,
 ) -> None:
-    """Score an adapter on labelled rows, beside the base and a trained LoRA."""
+    """Score an adapter on labelled rows, beside base and trained LoRA."""
     from dnd_engine.measure.sides import labelled_rows
 
     (chosen_metric,) = _known("metric", (metric,), METRICS)
