@@ -8,11 +8,11 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 from dnd_engine.config import EngineConfig
 from ui.build import build_ui
 from ui.engine_handle import EngineHandle
-from ui.serve import run
+from ui.serve import listening_host, own_library, run
 
 config = EngineConfig()
 handle = EngineHandle.of(config)
-demo = build_ui(handle, config.limits)
+demo = build_ui(handle, config.limits, own_library(listening_host()))
 
 if __name__ == "__main__":
     run(demo, handle, config.limits)

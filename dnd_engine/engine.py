@@ -9,7 +9,7 @@ import itertools
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Generator as Steps
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -84,6 +84,7 @@ from dnd_engine.inspection import (
     kl_to_base,
     nearest_tasks,
     outlook,
+    recall,
     relative_norms,
     strongest_effect,
 )
@@ -836,6 +837,16 @@ class Engine:
     ) -> Adapter:
         """Return the same adapter with what was measured of it, for its card."""
         return replace(adapter, checks=as_checks(adapter, found, proof))
+
+    def recall(
+        self, checks: Mapping[str, Any], nearest: Sequence[NearestTask] = ()
+    ) -> tuple[Inspection | None, Conditioning | None]:
+        """Read what `inspect` and `prove` found before, from the checks of a kept adapter.
+
+        Raises:
+            AdapterError: If they are damaged.
+        """
+        return recall(checks, nearest, strongest_effect(self.reports.get("heldout")))
 
     def _unlike(self, bucket: Bucket, seed: int, memory: PromptMemory) -> Bucket:
         """The shipped example whose prompts are least like those of a bucket."""

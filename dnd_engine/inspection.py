@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from dnd_engine.adapter import Adapter, NearestTask
 from dnd_engine.agreement import Agreement
-from dnd_engine.conditioning import Conditioning
-from dnd_engine.errors import GeneratorError
+from dnd_engine.conditioning import Conditioning, Control
+from dnd_engine.errors import AdapterError, GeneratorError
 from dnd_engine.generator import TaskCentroid
 from dnd_engine.layout import LoRALayout
 
@@ -27,6 +27,7 @@ __all__ = [
     "kl_to_base",
     "nearest_tasks",
     "outlook",
+    "recall",
     "relative_norms",
     "strongest_effect",
 ]
@@ -93,6 +94,48 @@ def kl_to_base(
     base = base_logits.float().log_softmax(dim=-1)
     adapted = adapted_logits.float().log_softmax(dim=-1)
     return (adapted.exp() * (adapted - base)).sum(dim=-1)
+
+
+def recall(
+    checks: Mapping[str, Any], nearest: Sequence[NearestTask], strongest: float | None
+) -> tuple[Inspection | None, Conditioning | None]:
+    """Read what was measured before, the reverse of `as_checks`.
+
+    Args:
+        checks: Of an adapter that was kept.
+        nearest: Its nearest tasks.
+        strongest: Of the generator's examination.
+
+    Returns:
+        What `as_checks` was given, as far as it is in there; None for what was not measured. How
+        many prompts the effect was measured on is not known any more.
+
+    Raises:
+        AdapterError: If they are not what `as_checks` writes.
+    """
+    if checks.get("effect") is None:
+        return None, None
+    try:
+        agreed, worth, proof = (checks.get(k) for k in ("agreement", "outlook", "conditioning"))
+        found = Inspection(
+            effect=float(checks["effect"]),
+            relative_norms={},
+            nearest_tasks=tuple(nearest),
+            num_prompts=0,
+            agreement=agreed and Agreement(**agreed),
+            outlook=worth and Outlook(**worth),
+            strongest=strongest,
+        )
+        if proof:
+            controls = tuple(Control(**control) for control in proof["controls"])
+            proof = Conditioning(
+                **{**proof, "controls": controls, "wrong_from": tuple(proof["wrong_from"])}
+            )
+    except (KeyError, TypeError, ValueError) as error:
+        raise AdapterError(
+            f"the checks that are kept with the adapter are damaged: {error!r}. Measure it anew."
+        ) from error
+    return found, proof or None
 
 
 def base_norms(model: nn.Module, layout: LoRALayout) -> dict[str, float]:

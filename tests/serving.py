@@ -12,6 +12,7 @@ from contextlib import contextmanager
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 from dnd_engine.config import PromptLimits
+from dnd_engine.library import Library
 from ui.build import build_ui
 from ui.engine_handle import EngineHandle
 from ui.serve import launch_options
@@ -20,10 +21,12 @@ __all__ = ["fetch_page", "free_port", "serving"]
 
 
 @contextmanager
-def serving(handle: EngineHandle, *, start: bool = True, mcp: bool = False) -> Iterator[str]:
+def serving(
+    handle: EngineHandle, *, start: bool = True, mcp: bool = False, library: Library | None = None
+) -> Iterator[str]:
     """Serve the app at the address that comes back."""
     limits = PromptLimits()
-    demo = build_ui(handle, limits)
+    demo = build_ui(handle, limits, library)
     if start:
         handle.start()
     options = launch_options(limits, mcp=mcp)

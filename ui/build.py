@@ -11,6 +11,7 @@ from gradio.blocks import Block
 from gradio.utils import get_upload_folder
 
 from dnd_engine.config import PromptLimits
+from dnd_engine.library import Library
 from ui.api import Endpoints, add_endpoints
 from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers, Updates
@@ -19,10 +20,12 @@ from ui.panels.checks import checks_panel
 from ui.panels.compare import compare_panel
 from ui.panels.header import header_panel
 from ui.panels.keys import keys_panel
+from ui.panels.library import library_panel
 from ui.panels.prompts import prompts_panel
 from ui.panels.refine import refine_panel
 from ui.panels.report import report_panel
 from ui.panels.stages import stages_panel
+from ui.panels.take import take_panel
 from ui.state import Place, Session, SessionFiles
 from ui.text import ENGLISH, LANGUAGES, Text
 
@@ -39,12 +42,14 @@ _ENGINE: dict[str, Any] = {"concurrency_id": "engine", "concurrency_limit": 1}
 _REFINE: dict[str, Any] = {"concurrency_id": "refine", "concurrency_limit": 1}
 """One at a time too, but in a lane of its own: it takes most of a minute, and lets others use the
 engine between its steps."""
+_EXPORT: dict[str, Any] = {"concurrency_id": "export", "concurrency_limit": 2}
+"""Files are written and uploads run beside the engine, which they need for a moment only."""
 _SHOW_ANSWERS = "() => document.querySelector('#dnd-panes').scrollIntoView({ block: 'nearest' })"
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _AT_ONCE: dict[str, Any] = {**_QUIET, "queue": False}
 
 
-def build_ui(handle: EngineHandle, limits: PromptLimits) -> gr.Blocks:
+def build_ui(handle: EngineHandle, limits: PromptLimits, own: Library | None = None) -> gr.Blocks:
     """Build the page, once for each language. Nothing is loaded and nothing is started.
 
     English is at `/`, another at its code; `ui.language` sends visitors to theirs. One Blocks holds
@@ -53,6 +58,8 @@ def build_ui(handle: EngineHandle, limits: PromptLimits) -> gr.Blocks:
     Args:
         handle: Of the engine; start it when the server starts.
         limits: What prompt files may amount to.
+        own: The library of this computer's user, if only they can open the page; None where others
+            are served: each visit then has a library that ends with it.
     """
     cache = Path(get_upload_folder())
     files = SessionFiles(cache)
@@ -65,29 +72,31 @@ def build_ui(handle: EngineHandle, limits: PromptLimits) -> gr.Blocks:
         fill_width=True,
     ) as demo:
         add_endpoints(demo, Endpoints(ENGLISH, handle, limits, files, cache), _ENGINE)
-        on = Handlers(ENGLISH, handle, limits, files, cache)
-        _page(demo, ENGLISH, on, limits)
+        on = Handlers(ENGLISH, handle, limits, files, cache, own)
+        _page(demo, ENGLISH, on, limits, shared=own is None)
         # Files go when the visit ends, in whatever language.
         demo.unload(on.leave)
     for text in LANGUAGES.values():
         if text is not ENGLISH:
             with demo.route(text.NAME, text.CODE, show_in_navbar=False):
-                _page(demo, text, Handlers(text, handle, limits, files, cache), limits)
+                on = Handlers(text, handle, limits, files, cache, own)
+                _page(demo, text, on, limits, shared=own is None)
     demo.queue(max_size=QUEUE_SIZE, default_concurrency_limit=4)
     return demo
 
 
-def _page(demo: gr.Blocks, text: Text, on: Handlers, limits: PromptLimits) -> None:
+def _page(demo: gr.Blocks, text: Text, on: Handlers, limits: PromptLimits, *, shared: bool) -> None:
     """Lay out the page in one language, and wire its events."""
     session = gr.State(
         Session(), time_to_live=_SESSION_SECONDS, delete_callback=Session.delete_files
     )
     header = header_panel(text)
     keys_panel(text)
-    with gr.Tabs(elem_id="dnd-tabs"):
+    with gr.Tabs(elem_id="dnd-tabs") as tabs:
         with gr.Tab(text.TAB_WORKBENCH, id="workbench"):
             prompts = prompts_panel(text, limits)
             bar = adapter_bar(text)
+            take = take_panel(text, shared=shared)
             refine = refine_panel(text)
             stages = stages_panel()
             with gr.Row(elem_id="dnd-loop", equal_height=False):
@@ -97,11 +106,14 @@ def _page(demo: gr.Blocks, text: Text, on: Handlers, limits: PromptLimits) -> No
                 with gr.Column(elem_id="dnd-right", min_width=0):
                     checks = checks_panel(text)
                     votes = gr.HTML("", elem_id="dnd-tally", padding=False, visible=False)
+        with gr.Tab(text.TAB_LIBRARY, id="library") as library_tab:
+            library = library_panel(text, shared=shared)
         with gr.Tab(text.TAB_REPORT, id="report") as report_tab:
             report = report_panel(text)
     gr.HTML(f"<footer class='dnd-footer'>{text.FOOTER}</footer>", padding=False)
 
     slots: dict[str, Block] = {
+        "tabs": tabs,
         "header": header.title,
         "load_box": header.load_box,
         "load": header.load,
@@ -120,6 +132,26 @@ def _page(demo: gr.Blocks, text: Text, on: Handlers, limits: PromptLimits) -> No
         "refine_open": bar.refine,
         "undo": bar.undo,
         "warning": bar.warning,
+        "take_box": take.box,
+        "keep_name": take.name,
+        "keep_texts": take.texts,
+        "keep_told": take.keep_told,
+        "hub": take.hub,
+        "hub_token": take.token,
+        "export": take.export,
+        "export_told": take.export_told,
+        "export_usage": take.usage,
+        "export_file": take.file,
+        "library_told": library.told,
+        "library_empty": library.empty,
+        "library_kept": library.kept,
+        "library_actions": library.actions,
+        "library_load": library.load,
+        "library_name": library.name,
+        "library_rename": library.rename,
+        "library_duplicate": library.duplicate,
+        "library_recipe": library.recipe,
+        "library_undo": library.undo,
         "refine_box": refine.box,
         "refine_labels": refine.labels,
         "refine_start": refine.start,
@@ -198,7 +230,9 @@ def _page(demo: gr.Blocks, text: Text, on: Handlers, limits: PromptLimits) -> No
         "stages synthesize stop_synthesis refine_open undo refine_box refine_labels "
         "refine_start refine_stop refine_later"
     )
+    exported = "export_told export_usage export_file"
     shown = (
+        f"{exported} refine_open keep_name keep_texts keep_told "
         "stages adapter_box adapter_facts shelf strength download undo warning refine_box "
         "checks proof_box proof prove norms compare_head beside differences blind "
         "left_pane right_pane"
@@ -250,9 +284,65 @@ def _page(demo: gr.Blocks, text: Text, on: Handlers, limits: PromptLimits) -> No
 
     measure(bar.shelf.input(**does(on.choose, shown), inputs=[session, bar.shelf], **_AT_ONCE))
 
+    # Keep it, or take it elsewhere.
+    bar.take.click(**does(on.open_take, "take_box"), **_AT_ONCE)
+    take.close.click(**does(on.close_take, "take_box"), **_AT_ONCE)
+    for order in (take.keep.click, take.name.submit):
+        order(
+            **does(on.keep, "keep_name keep_told"),
+            inputs=[session, take.name, take.texts],
+            **_AT_ONCE,
+        )
+    take.format.input(
+        **does(on.choose_format, f"hub export {exported}"), inputs=take.format, **_AT_ONCE
+    )
+    take.export.click(
+        **does(on.export, f"export hub_token {exported}"),
+        inputs=[session, take.format, take.repo, take.private, take.token],
+        **_EXPORT,
+        **_QUIET,
+    )
+
+    # The library: what is done is done to the adapter chosen.
+    offered = (
+        "library_actions library_load library_name library_rename library_duplicate library_recipe"
+    )
+    listed = f"library_told library_kept library_empty library_undo {offered}"
+    of_this = [session, library.kept]
+    library_tab.select(**does(on.open_library, listed), inputs=of_this, **_AT_ONCE)
+    library.kept.input(**does(on.choose_kept, offered), inputs=of_this, **_AT_ONCE)
+    for order in (library.rename.click, library.name.submit):
+        order(**does(on.rename_kept, listed), inputs=[*of_this, library.name], **_AT_ONCE)
+    for order, change in (
+        (library.duplicate.click, on.duplicate_kept),
+        (library.delete.click, on.delete_kept),
+        (library.undo.click, on.undo_delete),
+    ):
+        order(**does(change, listed), inputs=of_this, **_AT_ONCE)
+    loaded = library.load.click(
+        **does(on.load_kept, f"tabs {listed} {shown} refine_labels {suggestion_slots}"),
+        inputs=of_this,
+        **_ENGINE,
+        **_QUIET,
+    )
+    measure(loaded)
+    remade = library.bring.upload(
+        **does(on.import_file, f"tabs {listed} {over}"),
+        inputs=[session, library.bring],
+        **_ENGINE,
+        **_QUIET,
+    ).then(
+        **does(on.remake, f"{over} {shown} {suggestion_slots}"),
+        inputs=session,
+        **_REFINE,
+        **_QUIET,
+    )
+    remade.failure(**does(on.run_broke, over), inputs=session, **_AT_ONCE)
+    measure(remade)
+
     # Strength: scaled at once, verified again before it is offered.
     bar.strength.change(
-        **does(on.set_strength, "adapter_facts download"),
+        **does(on.set_strength, f"adapter_facts download {exported}"),
         inputs=[session, bar.strength],
         trigger_mode="always_last",
         **_AT_ONCE,

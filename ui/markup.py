@@ -3,7 +3,7 @@
 import html
 import re
 
-__all__ = ["code_blocks", "esc", "icon", "unfenced"]
+__all__ = ["busy", "code_blocks", "esc", "faults", "icon", "notice", "unfenced"]
 
 _PATHS = {
     "check": "M2 7.5l3.2 3.2L12 3.5",
@@ -28,6 +28,27 @@ def icon(name: str) -> str:
     return (
         f'<svg class="dnd-icon dnd-icon-{name}" viewBox="0 0 14 14" aria-hidden="true">'
         f'<path d="{_PATHS[name]}"/></svg>'
+    )
+
+
+def notice(words: str) -> str:
+    """Draw a line that tells what was done; `words` are HTML."""
+    return f"<div class='dnd-notice' role='status'>{icon('check')}<div>{words}</div></div>"
+
+
+def busy(words: str) -> str:
+    """Draw a line that tells what is being done; `words` are HTML."""
+    ring = "<span class='dnd-ring' aria-hidden='true'></span>"
+    return f"<div class='dnd-notice' role='status'>{ring}<div>{words}</div></div>"
+
+
+def faults(title: str, message: str) -> str:
+    """Draw a refusal with all its faults, one a line of the message; `title` is HTML."""
+    lines = [esc(line.strip()) for line in message.splitlines() if line.strip()]
+    told = "".join(f"<li>{line[:1].upper()}{line[1:]}</li>" for line in lines)
+    return (
+        f"<div class='dnd-notice is-error' role='alert'>{icon('error')}<div><b>{title}</b>"
+        f"<ul class='dnd-faults'>{told}</ul></div></div>"
     )
 
 

@@ -13,12 +13,17 @@ from dnd_engine.asset_files import asset_path
 from dnd_engine.cli.common import DEFAULT_BASE, BaseOption, DeviceOption, GeneratorOption
 from dnd_engine.config import EngineConfig, PromptLimits
 from dnd_engine.errors import ConfigError
+from dnd_engine.library import Library
 from ui.engine_handle import EngineHandle
+from ui.spaces import on_space, serves_others
 
 if TYPE_CHECKING:
     import gradio as gr
 
-__all__ = ["launch_options", "run", "serve"]
+__all__ = ["launch_options", "listening_host", "own_library", "run", "serve"]
+
+_UPLOAD_BYTES = 64_000_000
+"""Of an adapter, of r 32 for a base of 0.5 B parameters. Prompt files have a smaller limit."""
 
 
 def launch_options(limits: PromptLimits, *, mcp: bool = False) -> dict[str, Any]:
@@ -44,7 +49,7 @@ def launch_options(limits: PromptLimits, *, mcp: bool = False) -> dict[str, Any]
     return {
         "theme": make_theme(),
         "css_paths": [asset_path("app.css")],
-        "max_file_size": limits.max_file_bytes,
+        "max_file_size": max(limits.max_file_bytes, _UPLOAD_BYTES),
         "show_error": True,
         "footer_links": ["api"],
         "share": False,
@@ -56,6 +61,17 @@ def launch_options(limits: PromptLimits, *, mcp: bool = False) -> dict[str, Any]
         "pwa": False,
         "app_kwargs": {"middleware": [Middleware(LanguageSwitch)]},
     }
+
+
+def listening_host(host: str | None = None) -> str:
+    """Return the address to listen on: as asked, else this computer only, or all on a Space."""
+    default = "0.0.0.0" if on_space() else "127.0.0.1"
+    return host or os.environ.get("GRADIO_SERVER_NAME") or default
+
+
+def own_library(host: str) -> Library | None:
+    """Return the user's library for a page that only they can open, and None for any other."""
+    return None if serves_others(host) else Library()
 
 
 def serve(
@@ -76,7 +92,8 @@ def serve(
 
     config = EngineConfig(base=base, generator=generator, device=device)
     handle = EngineHandle.of(config)
-    demo = build_ui(handle, config.limits)
+    host = listening_host(host)
+    demo = build_ui(handle, config.limits, own_library(host))
     run(demo, handle, config.limits, host=host, port=port, mcp=mcp)
 
 
@@ -90,8 +107,7 @@ def run(
     mcp: bool = False,
 ) -> None:
     """Start to load the engine, and serve until interrupted."""
-    on_space = bool(os.environ.get("SPACE_ID"))
-    host = host or os.environ.get("GRADIO_SERVER_NAME") or ("0.0.0.0" if on_space else "127.0.0.1")
+    host = listening_host(host)
     port = port or int(os.environ.get("GRADIO_SERVER_PORT") or 7860)
     options = launch_options(limits, mcp=mcp)
     handle.start()

@@ -1,12 +1,32 @@
-"""Hugging Face ZeroGPU: borrow a GPU for one call where there is one to borrow."""
+"""Where the app runs: for its own user or for others, and on ZeroGPU, which lends a GPU."""
 
+import ipaddress
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["borrows_gpu", "gpu"]
+__all__ = ["borrows_gpu", "gpu", "on_space", "serves_others"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def on_space() -> bool:
+    """Whether this is a Space of the Hugging Face Hub."""
+    return bool(os.environ.get("SPACE_ID"))
+
+
+def serves_others(host: str) -> bool:
+    """Whether visitors may be others than this computer's user.
+
+    Args:
+        host: Address that is listened on.
+    """
+    if on_space() or os.environ.get("GRADIO_ROOT_PATH"):
+        return True
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host != "localhost"
 
 
 def borrows_gpu() -> bool:

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dnd_engine.buckets import Bucket
+from dnd_engine.library import Entry, Library
 from dnd_engine.prompts import PromptFile, Split
+from dnd_engine.provenance import Recipe
 
 if TYPE_CHECKING:
     from dnd_engine.adapter import Adapter
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Answer",
     "AskMode",
+    "Kept",
     "Made",
     "Place",
     "Reading",
@@ -37,8 +40,9 @@ __all__ = [
     "Vote",
 ]
 
-RunKind = Literal["synthesis", "remix", "refinement"]
-"""A remix is a synthesis of what lay on the canvas before, with other weights."""
+RunKind = Literal["synthesis", "remix", "remake", "refinement"]
+"""A remix is a synthesis of what lay on the canvas before, with other weights; a remake carries out
+a recipe."""
 
 AskMode = Literal["written", "bare", "told"]
 """What is sent: the question as written, its input alone, or the instruction to the left only."""
@@ -65,6 +69,21 @@ class Reading:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Where an adapter of a visit is kept."""
+
+    library: Library
+    key: str
+
+    @property
+    def entry(self) -> Entry | None:
+        """As it is there now; None if it was deleted or damaged since."""
+        return next(
+            (e for e in self.library.entries() if isinstance(e, Entry) and e.key == self.key), None
+        )
+
+
 @dataclass(slots=True)
 class Made:
     """The adapter of a visit, and what it was made from."""
@@ -74,11 +93,12 @@ class Made:
     adapter: "Adapter"
     """At the strength chosen."""
     made_from: str
-    """Fingerprint of the arrangement, to say when the prompts have changed since."""
+    """Fingerprint of the arrangement, to say when the prompts have changed since; empty if it was
+    not made from one."""
     buckets: tuple[Bucket, ...]
-    """Those that counted; to measure on, and to refine on."""
-    stages: "Stages"
-    """How it came about."""
+    """Those that counted; to measure on, and to refine on. None if it came without its prompts."""
+    stages: "Stages | None" = None
+    """How it came about; None if it came from the library."""
     before: "Made | None" = None
     """What it was refined from: where Undo goes."""
     norms: "Mapping[str, list[float]]" = field(default_factory=dict)
@@ -89,6 +109,7 @@ class Made:
     """The verified zip of `adapter`; None until it is written."""
     card_due: bool = False
     """Whether more has been measured since than its card says."""
+    kept: Kept | None = None
 
     @property
     def key(self) -> str:
@@ -113,6 +134,8 @@ class Run:
     """The adapter to refine."""
     labels: bool = False
     """Whether a refinement learns the labels."""
+    recipe: Recipe | None = None
+    """What a remake carries out; it holds its prompts."""
     stop: threading.Event = field(default_factory=threading.Event)
     """Set to end it at its next step."""
 
@@ -168,6 +191,18 @@ class Turn:
         if self.right is not None:
             sides["right"] = self.right
         return sides
+
+    def outcome(self, label: str) -> str:
+        """What the vote says of whoever answered under a label: won, lost, tie or bad.
+
+        Empty without a vote, or if they did not answer.
+        """
+        mine = next((place for place, side in self.sides.items() if side.label == label), None)
+        if self.vote is None or mine is None:
+            return ""
+        if self.vote in ("tie", "bad"):
+            return self.vote
+        return "won" if self.vote == mine else "lost"
 
     @property
     def complete(self) -> bool:

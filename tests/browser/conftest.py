@@ -54,7 +54,7 @@ def serve() -> Iterator[Serve]:
     """Start a server of the test's own; it goes after the pages that `visits` closes."""
     with ExitStack() as servers:
 
-        def start(handle: EngineHandle, **options: bool) -> str:
+        def start(handle: EngineHandle, **options: Any) -> str:
             return servers.enter_context(serving(handle, **options))
 
         yield start

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 from dnd_engine.errors import AssetError
+from dnd_engine.library import Library
 from tests.browser.conftest import DESK, PHONE, Serve, Visit, Visits
 from tests.browser.test_refine import prompts
 from tests.ui.fake_engine import FakeEngine, Progress, slow_load
@@ -218,3 +219,50 @@ def test_doubt_refine_and_a_proof_that_fails(sights: Sights, write: Write) -> No
     expect(page.locator("#dnd-undo")).to_be_visible(timeout=30_000)
     expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
     sight.see("22-refined")
+
+
+def test_keep_export_and_the_library(
+    sights: Sights, serve: Serve, write: Write, tmp_path: Path
+) -> None:
+    engine, library = FakeEngine(), Library(tmp_path / "library")
+    sight = sights(serve(EngineHandle(slow_load(engine, 0.01)), library=library))
+    page = sight.visit.page
+    page.get_by_role("tab").nth(1).click()
+    expect(page.locator("#dnd-library-empty")).to_be_visible()
+    sight.see("23-library-empty")
+    page.get_by_role("tab").nth(0).click()
+    page.locator("#dnd-example-all").click()
+    expect(page.locator("#dnd-synthesize")).to_be_enabled()
+    sight.make()
+    page.keyboard.press("k")
+    page.locator("#dnd-keep-now").click()
+    expect(page.locator("#dnd-keep-told .dnd-notice")).to_be_visible()
+    page.locator("#dnd-export").click()
+    expect(page.locator("#dnd-export-file")).to_be_visible()
+    sight.see("24-kept-and-exported")
+    page.locator("#dnd-export-format input").nth(2).check()
+    expect(page.locator("#dnd-hub-token")).to_be_visible()
+    page.locator("#dnd-export").click()
+    expect(page.locator("#dnd-export-told .is-error")).to_be_visible()
+    sight.see("25-push-refused")
+    engine.stage_seconds = 2
+    page.locator("#dnd-export-format input").nth(1).check()
+    page.locator("#dnd-export").click()
+    expect(page.locator("#dnd-export-told .dnd-ring")).to_be_visible()
+    sight.glimpse("26-merging")
+    engine.stage_seconds = 0.15
+    expect(page.locator("#dnd-export")).to_be_enabled(timeout=20_000)
+    (kept,) = library.entries()
+    library.update(kept.key, votes={"won": 6, "lost": 2})
+    broken = library.duplicate(kept.key, "broken")
+    (library.path("broken") / "entry.json").write_text("{")
+    library.duplicate(kept.key, "a copy")
+    library.delete(library.duplicate(kept.key, "gone").key)
+    page.get_by_role("tab").nth(1).click()
+    expect(page.locator("#dnd-kept label")).to_have_count(3)
+    page.locator("#dnd-import input").set_input_files(write("evil.zip", "no zip"))
+    expect(page.locator("#dnd-library-told .is-error li")).to_have_count(2)
+    sight.see("27-library-and-a-refused-file")
+    page.locator(f"#dnd-kept input[value='{broken.key}']").check()
+    expect(page.locator("#dnd-kept-load")).to_be_hidden()
+    sight.see("28-damaged-chosen")

@@ -7,19 +7,29 @@ tests can reach every state: see the docstrings of `FakeEngine`.
 # ruff: noqa: D101, D102 - the real engine describes them
 
 import hashlib
+import json
 import threading
 import time
 import zipfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from dnd_engine.buckets import Bucket, check_buckets
 from dnd_engine.config import EngineConfig, PromptLimits, RefineConfig, Sampling
-from dnd_engine.errors import DndError, TrainingError, VerificationError
+from dnd_engine.errors import (
+    AdapterError,
+    DndError,
+    HubError,
+    RecipeError,
+    TrainingError,
+    VerificationError,
+)
+from dnd_engine.provenance import BucketSource, Recipe
 from tests.ui import reports
 
+BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -125,10 +135,38 @@ class Adapter:
         sha256 = root if strength == 1 else _sha(f"{root} {strength}")
         return replace(self, strength=strength, sha256=sha256)
 
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe.from_json(
+            {**self.provenance, "strength": self.strength, "sha256": self.sha256}
+        )
+
+    def files(self) -> dict[str, bytes]:
+        origin = {**self.provenance, "strength": self.strength, "sha256": self.sha256}
+        config = {"peft_type": "LORA", "r": self.r, "base_model_name_or_path": BASE}
+        return {
+            "adapter_config.json": json.dumps(config).encode(),
+            "adapter_model.safetensors": self.sha256.encode(),
+            "README.md": f"# adapter\n{dict(self.checks)}".encode(),
+            "provenance.json": json.dumps(origin).encode(),
+        }
+
+
+@dataclass(frozen=True)
+class Exported:
+    path: Path
+
+
+@dataclass(frozen=True)
+class Pushed:
+    url: str
+    private: bool
+    usage: str
+
 
 @dataclass(frozen=True)
 class EngineInfo:
-    base_id: str = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    base_id: str = BASE
     base_sha256: str = "9c41e0" + "0" * 58
     generator_id: str = "fake"
     generator_sha256: str = reports.SHA
@@ -162,6 +200,8 @@ class FakeEngine:
         self.reports = {split: reports.report(split) for split in ("heldout", "train")}
         self.calls: list[dict[str, Any]] = []
         self.refinements: list[dict[str, Any]] = []
+        self.exports: list[tuple[str, str]] = []
+        self.pushes: list[tuple[str, str | None, bool]] = []
         self.asked: list[list[Any]] = []
         self.strengths: list[list[float]] = []
         self.closed_chats = 0
@@ -201,9 +241,33 @@ class FakeEngine:
             sha256=root,
             num_prompts=len(texts),
             strength=strength,
-            provenance={"root": root, "useless": useless, "unlike": useless},
+            provenance={
+                **self._recipe(buckets, mix, seed).to_json(),
+                **{"root": root, "useless": useless, "unlike": useless},
+            },
             kept_energy=0.91 if mix == "sum" else None,
         )
+
+    def _recipe(self, buckets: Sequence[Bucket], mix: Any, seed: int) -> Recipe:
+        return Recipe(
+            base=self.info.base_id,
+            base_sha256=self.info.base_sha256,
+            encoder="fake",
+            encoder_sha256="e" * 64,
+            generator=self.info.generator_id,
+            generator_sha256=self.info.generator_sha256,
+            mix=mix,
+            seed=seed,
+            buckets=tuple(map(BucketSource.of, buckets)),
+        )
+
+    def regenerate(self, recipe: Recipe) -> Generator[Progress, None, Adapter]:
+        """Another generator's recipe is refused."""
+        if recipe.generator_sha256 != self.info.generator_sha256:
+            raise RecipeError("the recipe needs another generator. Load the one it names.")
+        buckets = [source.bucket() for source in recipe.buckets]
+        made = yield from self.synthesize(buckets, mix=recipe.mix, seed=recipe.seed)
+        return made.with_strength(recipe.strength)
 
     @staticmethod
     def new_memory() -> Any:
@@ -361,7 +425,68 @@ class FakeEngine:
     def with_checks(
         adapter: Adapter, found: Inspection, proof: Conditioning | None = None
     ) -> Adapter:
-        return replace(adapter, checks={"effect": found.effect, "proved": proof is not None})
+        checks = {
+            "effect": found.effect,
+            "agreement": found.agreement and asdict(found.agreement),
+            "proved": proof is not None,
+        }
+        return replace(adapter, checks=checks)
+
+    @staticmethod
+    def recall(
+        checks: Mapping[str, Any], nearest: Sequence[NearestTask] = ()
+    ) -> tuple[Inspection | None, None]:
+        """Checks that are no numbers are damaged."""
+        if (effect := checks.get("effect")) is None:
+            return None, None
+        if not isinstance(effect, float):
+            raise AdapterError("the checks that are kept with the adapter are damaged.")
+        agreed = checks.get("agreement")
+        agrees = agreed and Agreement(**agreed)
+        return Inspection(effect, {}, tuple(nearest), 0, agrees, strongest=12.0), None
+
+    def read_adapter(self, path: Path) -> Adapter:
+        """A folder or zip; anything else has two faults."""
+        if path.is_dir():
+            files = {child.name: child.read_bytes() for child in path.iterdir()}
+        elif zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                files = {name: archive.read(name) for name in archive.namelist()}
+        else:
+            files = {}
+        if "adapter_config.json" not in files:
+            raise AdapterError(
+                f"`{path}` is no PEFT adapter: adapter_config.json missing.\n"
+                f"`{path}` has its weights in a pickle (`<b>evil</b>.bin`)."
+            )
+        origin = json.loads(files["provenance.json"])
+        sha256 = files["adapter_model.safetensors"].decode()
+        origin = {k: v for k, v in origin.items() if k not in ("strength", "sha256")}
+        origin = {"useless": False, "unlike": False, **origin, "root": sha256}
+        return Adapter(path.stem, sha256, 0, seconds={}, provenance=origin)
+
+    def export(self, adapter: Adapter, format: str, path: Path) -> Exported:
+        """At strength 2 it fails, as `save` does."""
+        self.exports.append((adapter.sha256, format))
+        time.sleep(self.stage_seconds)
+        if adapter.strength == 2.0:
+            raise VerificationError("verify failed: the logits differ. Nothing was saved.")
+        if format == "merged":
+            path.mkdir()
+            (path / "model.safetensors").write_text(adapter.sha256)
+        else:
+            path.write_text(adapter.sha256)
+        return Exported(path)
+
+    def push(
+        self, adapter: Adapter, repo_id: str, *, token: str | None = None, private: bool = True
+    ) -> Pushed:
+        """The token `hf_wrong` is refused; none at all is this machine's login."""
+        self.pushes.append((repo_id, token, private))
+        time.sleep(self.stage_seconds)
+        if "/" not in repo_id or token == "hf_wrong":
+            raise HubError(f"the Hub refused `{repo_id}`: the token is not valid.")
+        return Pushed(f"https://huggingface.co/{repo_id}", private, f"load({repo_id!r})")
 
     def save(self, adapter: Adapter, path: Path) -> Path:
         if adapter.strength == 2.0:
@@ -369,10 +494,8 @@ class FakeEngine:
                 "Verify failed: 3 keys missing after reload. Nothing was saved."
             )
         with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("adapter_config.json", '{"peft_type": "LORA", "r": 4}')
-            archive.writestr("adapter_model.safetensors", adapter.sha256)
-            archive.writestr("README.md", f"# adapter\n{dict(adapter.checks)}")
-            archive.writestr("provenance.json", "{}")
+            for name, data in adapter.files().items():
+                archive.writestr(name, data)
         return path
 
 

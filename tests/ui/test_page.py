@@ -41,7 +41,8 @@ def test_a_launch_keeps_visits_private() -> None:
     options = launch_options(PromptLimits())
     for name in ("share", "run_history", "enable_monitoring", "ssr_mode", "mcp_server"):
         assert options[name] is False
-    assert options["max_file_size"] == 5_000_000
+    # Prompt files have a limit of their own, of 5 MB; this one is for adapters.
+    assert options["max_file_size"] == 64_000_000
     assert "allowed_paths" not in options
 
 

@@ -6,13 +6,16 @@ handlers can be tested as plain functions. Generators among them are generators 
 
 from ui.handlers.base import Updates
 from ui.handlers.chat import ChatHandlers
+from ui.handlers.export import ExportHandlers
+from ui.handlers.library import LibraryHandlers
 from ui.handlers.page import PageHandlers
 from ui.handlers.prompts import PromptHandlers
 from ui.handlers.refine import RefineHandlers
-from ui.handlers.synthesis import SynthesisHandlers
 
 __all__ = ["Handlers", "Updates"]
 
 
-class Handlers(PageHandlers, PromptHandlers, SynthesisHandlers, RefineHandlers, ChatHandlers):
+class Handlers(
+    PageHandlers, PromptHandlers, LibraryHandlers, RefineHandlers, ExportHandlers, ChatHandlers
+):
     """The events of the page, one file for each part of it."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dnd_engine.adapter import Adapter
     from dnd_engine.encoder import PromptMemory
 
-__all__ = ["AdapterHandlers", "some_prompts"]
+__all__ = ["AdapterHandlers", "nothing_exported", "some_prompts"]
 
 
 class AdapterHandlers(HandlerBase):
@@ -45,14 +45,15 @@ class AdapterHandlers(HandlerBase):
         except DndError as error:
             updates: Updates = {"checks": checks_html(self._text, "failed", message=str(error))}
         else:
-            self._put_on_card(made)
+            if made.buckets:
+                self._put_on_card(made)
             updates = {**_checked(self._text, made), "download": _download(self._text, made)}
         return updates if session.made is made else {}
 
     def prove(self, session: Session) -> Iterator[Updates]:
         """Put the adapter beside others, made from other prompts than its own."""
         made = session.made
-        if made is None or made.refined or made.inspection is None:
+        if made is None or made.refined or made.inspection is None or not made.buckets:
             return
         updates: Updates = {}
         try:
@@ -82,6 +83,7 @@ class AdapterHandlers(HandlerBase):
         made.original = engine.with_checks(made.original, made.inspection, made.proof)
         made.adapter = made.original.with_strength(strength)
         made.card_due = True
+        self._note(made, checks=made.original.checks)
 
     def choose(self, session: Session, key: str) -> Updates:
         """Put another adapter of this visit in the bar, as it was."""
@@ -100,7 +102,11 @@ class AdapterHandlers(HandlerBase):
             return {}
         made.adapter = made.original.with_strength(float(strength))
         made.archive = None
-        return {"adapter_facts": self._facts(session), "download": _download(self._text, made)}
+        return {
+            "adapter_facts": self._facts(session),
+            "download": _download(self._text, made),
+            **nothing_exported(),
+        }
 
     def prepare_download(self, session: Session, request: gr.Request) -> Updates:
         """Write and verify the zip of the adapter at its present strength."""
@@ -126,7 +132,7 @@ class AdapterHandlers(HandlerBase):
         made = session.made
         assert made is not None
         return {
-            "stages": made.stages.html(),
+            "stages": made.stages.html() if made.stages else "",
             "adapter_box": gr.Row(visible=True),
             "adapter_facts": self._facts(session),
             "strength": made.adapter.strength,
@@ -145,6 +151,11 @@ class AdapterHandlers(HandlerBase):
             "differences": gr.Checkbox(visible=True),
             "blind": gr.Checkbox(visible=True),
             "refine_box": gr.Row(visible=False),
+            "refine_open": gr.Button(visible=bool(made.buckets)),
+            "keep_name": gr.Textbox(made.adapter.name),
+            "keep_texts": gr.Checkbox(value=False, visible=bool(made.buckets)),
+            "keep_told": "",
+            **nothing_exported(),
             **self._panes(session),
             **_checked(self._text, made),
         }
@@ -184,8 +195,9 @@ def _chooser(
 
 def _checked(text: Text, made: Made) -> Updates:
     """Draw what was measured; a doubtful adapter comes with the offer to refine it."""
+    provable = made.inspection is not None and bool(made.buckets) and not made.refined
     proof: Updates = {
-        "proof_box": gr.Column(visible=made.inspection is not None and not made.refined),
+        "proof_box": gr.Column(visible=provable),
         "proof": proof_html(text, made.proof),
         "prove": gr.Button(text.PROOF_RUN if made.proof is None else text.PROOF_AGAIN),
     }
@@ -197,9 +209,18 @@ def _checked(text: Text, made: Made) -> Updates:
         "checks": checks_html(text, "done", made.inspection, refined=made.refined),
         "warning": warning,
     }
-    if warning and not made.refined:
+    if warning and made.buckets and not made.refined:
         updates["refine_box"] = gr.Row(visible=True)
     return updates
+
+
+def nothing_exported() -> Updates:
+    """Put away what was exported of another adapter, or of another strength."""
+    return {
+        "export_told": "",
+        "export_usage": gr.Textbox(visible=False),
+        "export_file": gr.DownloadButton(visible=False),
+    }
 
 
 def _download(text: Text, made: Made) -> gr.DownloadButton:

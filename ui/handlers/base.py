@@ -6,14 +6,19 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import gradio as gr
+
 from dnd_engine.buckets import Bucket
 from dnd_engine.config import PromptLimits
-from dnd_engine.errors import DndError
+from dnd_engine.errors import DndError, LibraryError
+from dnd_engine.library import Library
 from ui.canvas import Arrangement
 from ui.engine_handle import EngineHandle
+from ui.markup import esc
 from ui.panels.adapter_bar import adapter_html
 from ui.panels.compare import View, pane_html
-from ui.state import Session, SessionFiles
+from ui.panels.header import progress_words
+from ui.state import Made, Session, SessionFiles
 from ui.text import Text
 
 if TYPE_CHECKING:
@@ -46,6 +51,8 @@ class HandlerBase:
         limits: What files may amount to.
         files: Where visits keep their files.
         cache: Gradio's cache, whose files a canvas may name.
+        own: The library of this computer's user; None on a server for others, where each visit has
+            one of its own.
     """
 
     def __init__(
@@ -55,12 +62,14 @@ class HandlerBase:
         limits: PromptLimits,
         files: SessionFiles,
         cache: Path,
+        own: Library | None = None,
     ) -> None:
         self._text = text
         self._handle = handle
         self._limits = limits
         self._files = files
         self._cache = cache
+        self._own = own
 
     def _buckets(self, arrangement: Arrangement, session: Session) -> list[Bucket]:
         """Return the buckets with the files that could be read."""
@@ -80,7 +89,9 @@ class HandlerBase:
     def _facts(self, session: Session) -> str:
         made = session.made
         assert made is not None
-        stale = bool(session.arrangement) and session.arrangement != made.made_from
+        stale = bool(session.arrangement and made.made_from) and (
+            session.arrangement != made.made_from
+        )
         num_files = sum(len(bucket.files) for bucket in made.buckets)
         return adapter_html(self._text, made.adapter, made.norms, stale=stale, num_files=num_files)
 
@@ -99,6 +110,41 @@ class HandlerBase:
             "left_pane": pane_html(self._text, session.turns, "left", view),
             "right_pane": pane_html(self._text, session.turns, "right", view),
         }
+
+    def _library(self, session: Session, request: gr.Request) -> Library:
+        """The user's own library, or the one that ends with the visit."""
+        if self._own is not None:
+            return self._own
+        session.folder = self._files.folder(request.session_hash or "")
+        return Library(session.folder / "library")
+
+    def _note(self, made: Made, **found: Any) -> None:
+        """Write what became of an adapter to its entry, if it is kept; see `Library.update`."""
+        if made.kept is None:
+            return
+        try:
+            if made.kept.entry is not None:
+                made.kept.library.update(made.kept.key, **found)
+        except LibraryError as error:
+            gr.Warning(esc(error))
+
+    def _label(self, made: Made | None) -> str:
+        """Name who answers: hash and strength of an adapter, or hash of the base."""
+        if made is not None:
+            return f"{made.adapter.sha256[:8]} {self._text.TIMES} {made.adapter.strength:.2f}"
+        engine = self._handle.engine
+        name = self._text.BASE_LABEL
+        return f"{name} {engine.info.base_sha256[:6]}" if engine else name
+
+    def _until_ready(self) -> Iterator[str]:
+        """Wait for the engine, telling how far it is.
+
+        Raises:
+            DndError: What the load failed with.
+        """
+        self._handle.start()
+        while self._handle.wait(TICK_SECONDS) is None:
+            yield progress_words(self._text, self._handle.snapshot())
 
     def _ready_engine(self) -> "Engine":
         engine = self._handle.engine

@@ -198,6 +198,9 @@ class ChatHandlers(HandlerBase):
         if turn.swapped:
             votes |= {"a": "right", "b": "left"}
         turn.vote = votes[chosen]
+        for side in turn.sides.values():
+            if side.made is not None:
+                self._note_vote(turn, side.made)
         return {
             **self._panes(session),
             **_idle(session),
@@ -211,12 +214,15 @@ class ChatHandlers(HandlerBase):
         session.stop_chat = threading.Event()
         return {**self._panes(session), **_running()}
 
-    def _label(self, made: Made | None) -> str:
-        if made is not None:
-            return f"{made.adapter.sha256[:8]} {self._text.TIMES} {made.adapter.strength:.2f}"
-        engine = self._handle.engine
-        name = self._text.BASE_LABEL
-        return f"{name} {engine.info.base_sha256[:6]}" if engine else name
+    def _note_vote(self, turn: Turn, made: Made) -> None:
+        """Write a vote to the entry of a kept adapter.
+
+        What is kept is the adapter at its strength; at another strength it is another one.
+        """
+        entry = made.kept.entry if made.kept is not None else None
+        outcome = turn.outcome(self._label(made))
+        if outcome and entry is not None and entry.strength == made.adapter.strength:
+            self._note(made, votes={outcome: 1})
 
     def _keep(self, session: Session, session_hash: str) -> Updates:
         """Write the conversation anew, for whoever wants to keep it."""

@@ -16,9 +16,9 @@ from ui.state import Made, Run, Session
 if TYPE_CHECKING:
     from dnd_engine.adapter import Adapter
 
-__all__ = ["RefineHandlers"]
+__all__ = ["GPU_SECONDS", "RefineHandlers"]
 
-_GPU_SECONDS = 90
+GPU_SECONDS = 90
 """Of a borrowed GPU, at most; see `spaces`."""
 
 
@@ -27,7 +27,7 @@ class RefineHandlers(RunHandlers):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._refine_steps = gpu(self._refine_steps_here, _GPU_SECONDS)
+        self._refine_steps = gpu(self._refine_steps_here, GPU_SECONDS)
 
     def open_refine(self) -> Updates:
         """Show the offer."""

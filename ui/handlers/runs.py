@@ -15,7 +15,7 @@ from ui.state import Made, Run, RunKind, Session
 if TYPE_CHECKING:
     from dnd_engine.adapter import Adapter
 
-__all__ = ["RunHandlers", "Stopped"]
+__all__ = ["RunHandlers", "Stopped", "ticking"]
 
 
 class Stopped(Exception):
@@ -72,7 +72,7 @@ class RunHandlers(AdapterHandlers):
             made = yield from work
             stages.enter("check")
             yield {"stages": stages.html()}
-            for _ in _ticking(self._finish_check(made, session_hash), run.stop):
+            for _ in ticking(self._finish_check(made, session_hash), run.stop):
                 yield {"stages": stages.html()}
             if run.stop.is_set():
                 raise Stopped
@@ -93,7 +93,7 @@ class RunHandlers(AdapterHandlers):
     ) -> Generator[Updates, None, "Adapter"]:
         """Draw the engine's progress as it comes; see `told`."""
         adapter: Adapter | None = None
-        for step in _ticking(steps, run.stop):
+        for step in ticking(steps, run.stop):
             if step is not None:
                 kind, what = step
                 if kind == "result":
@@ -114,7 +114,7 @@ class RunHandlers(AdapterHandlers):
 
 def _buttons(running: RunKind | None) -> Updates:
     """Offer what may be pressed now."""
-    making, refining = running in ("synthesis", "remix"), running == "refinement"
+    making, refining = running in ("synthesis", "remix", "remake"), running == "refinement"
     return {
         "synthesize": gr.Button(visible=not making),
         "stop_synthesis": gr.Button(visible=making),
@@ -127,7 +127,7 @@ def _buttons(running: RunKind | None) -> Updates:
     }
 
 
-def _ticking(steps: Iterator[Any], stop: threading.Event) -> Iterator[Any]:
+def ticking(steps: Iterator[Any], stop: threading.Event) -> Iterator[Any]:
     """Run an iterator in a thread; yield its items as they come, and None while it is silent.
 
     Ends early when `stop` is set. The step that is running then ends unseen, and is the last.

@@ -52,15 +52,21 @@ class SynthesisHandlers(RunHandlers):
         made = yield from self._carry_out(session, run, work, request.session_hash or "")
         if made is None:
             return
-        session.suggestions = _suggestions(made.buckets, session.example_questions)
         yield {
             **self._over(session, run),
             **self._show(session),
+            **self._offers(session, made),
+            "inbox": {"op": "fold"},
+        }
+
+    def _offers(self, session: Session, made: Made) -> Updates:
+        """What follows from an adapter's prompts: what to ask, and whether labels are there."""
+        session.suggestions = _suggestions(made.buckets, session.example_questions)
+        return {
             **_suggestion_buttons(session.suggestions),
             "refine_labels": gr.Checkbox(
                 value=False, visible=_labelled(made.buckets), interactive=True
             ),
-            "inbox": {"op": "fold"},
         }
 
     def _synthesis(

@@ -26,6 +26,8 @@ class AdapterBar:
     """The adapters of this visit, once there are two."""
     strength: gr.Slider
     download: gr.DownloadButton
+    take: gr.Button
+    """Opens what `panels.take` lays out."""
     refine: gr.Button
     """Opens the offer; see `panels.refine`."""
     undo: gr.Button
@@ -59,6 +61,7 @@ def adapter_bar(text: Text) -> AdapterBar:
                 size="md",
                 elem_id="dnd-download",
             )
+            take = gr.Button(text.TAKE, size="md", min_width=0, elem_id="dnd-take-open")
             refine = gr.Button(text.REFINE, size="md", min_width=0, elem_id="dnd-refine-open")
             undo = gr.Button(text.UNDO, size="md", min_width=0, visible=False, elem_id="dnd-undo")
     warning = gr.HTML("", elem_id="dnd-warning", padding=False)
@@ -68,6 +71,7 @@ def adapter_bar(text: Text) -> AdapterBar:
         shelf=shelf,
         strength=strength,
         download=download,
+        take=take,
         refine=refine,
         undo=undo,
         warning=warning,
@@ -85,13 +89,17 @@ def adapter_html(
     """Draw what was made."""
     seconds = adapter.seconds.get("total", sum(adapter.seconds.values()))
     made = text.fill(text.MADE_IN, seconds=seconds)
-    if refined := adapter.provenance.get("refined"):
+    refined = adapter.provenance.get("refined")
+    if refined and "refine" in adapter.seconds:
         then = text.REFINED_ON_LABELS_IN if refined["labels"] else text.REFINED_IN
         made += ", " + text.fill(then, seconds=adapter.seconds["refine"])
     prompts, files = text.count(adapter.num_prompts, "prompt"), text.count(num_files, "file")
+    if num_files:
+        prompts = text.fill(text.MADE_FROM, prompts=prompts, files=files)
     facts = [
-        text.fill(text.MADE_FROM, prompts=prompts, files=files),
-        made,
+        prompts if adapter.num_prompts else text.PROMPTS_UNKNOWN,
+        # A file from elsewhere does not say how long it took.
+        *([made] if seconds else []),
         text.fill(text.RANK, rank=adapter.r),
         text.size(adapter.num_bytes),
         text.count(adapter.num_parameters, "parameter"),

@@ -135,8 +135,11 @@ def checks_html(
         )
     elif inspection is not None:
         prompts = text.count(inspection.num_prompts, "prompt")
-        head = f"<span class='dnd-facts'>{text.fill(text.CHECKS_ON, prompts=prompts)}</span>"
-        body = _verdicts_html(text, inspection, refined)
+        on = text.fill(text.CHECKS_ON, prompts=prompts)
+        head = f"<span class='dnd-facts'>{on if inspection.num_prompts else ''}</span>"
+        if inspection.effect is None:
+            body = f"<p class='dnd-sub'>{text.CHECKS_NO_PROMPTS}</p>"
+        body += _verdicts_html(text, inspection, refined)
         body += _effect_html(text, inspection.effect)
         body += _nearest_html(text, inspection)
     return (

@@ -49,6 +49,7 @@ SHORTCUTS: Mapping[str, tuple[Shortcut, ...]] = {
             focus=True,
         ),
         Shortcut(name="synthesize", keys=("S",), targets=("#dnd-synthesize",)),
+        Shortcut(name="take", keys=("K",), targets=("#dnd-take-close", "#dnd-take-open")),
         Shortcut(name="refine", keys=("R",), targets=("#dnd-refine-later", "#dnd-refine-open")),
     ),
     "card": (

@@ -5,6 +5,7 @@ Words between tags are HTML as they stand; values put into a sentence are escape
 
 import string
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 __all__ = ["English"]
@@ -47,8 +48,11 @@ class English:
     )
     SHOW = "Show me"
     SHOW_MORE = "Makes an adapter from {prompts} and asks both models: {question}"
-    FOOTER = "Your files stay in this session and are deleted when it ends."
-    TAB_WORKBENCH, TAB_REPORT = "Workbench", "Report card"
+    FOOTER = (
+        "Your files stay in this session and are deleted when it ends, but for what you keep in a "
+        "library on your own computer."
+    )
+    TAB_WORKBENCH, TAB_LIBRARY, TAB_REPORT = "Workbench", "Library", "Report card"
 
     # Loading the engine
     LOADING = "Loading the base model"
@@ -231,6 +235,12 @@ class English:
             "stopped": "Stopped. The adapter is as it was before.",
             "failed": "Not mixed anew; the adapter is as it was.",
         },
+        "remake": {
+            "running": "Making the adapter of the recipe",
+            "done": "How it was made again",
+            "stopped": "Stopped. The adapter is as it was before.",
+            "failed": "Not made again.",
+        },
         "refinement": {
             "running": "Refining the adapter",
             "done": "How it was refined",
@@ -244,6 +254,7 @@ class English:
     # Adapter bar
     SHELF = "Adapters of this visit"
     MADE_FROM = "{prompts} from {files}"
+    PROMPTS_UNKNOWN = "prompts unknown"
     MADE_IN = "made in {seconds:.2f} s"
     REFINED_IN = "then refined in {seconds:.0f} s"
     REFINED_ON_LABELS_IN = "then refined on labels in {seconds:.0f} s"
@@ -258,6 +269,102 @@ class English:
     DOWNLOAD_ANYWAY = "Download anyway"
     DOWNLOAD_FAILED = "No zip"
     STALE = "Made from earlier prompts."
+
+    # Keep and export
+    TAKE = "Keep or export"
+    TAKE_CLOSE = "Close"
+    ADAPTER_NAME = "Name"
+    KEEP_IT = "Keep"
+    KEEP_IT_HERE = "Adapters are kept in the library on this computer, until they are deleted."
+    KEEP_IT_VISIT = (
+        "Adapters are kept for this visit alone and go when it ends. Download what is to last."
+    )
+    KEEP_TEXTS = "Keep the prompt texts too"
+    KEEP_TEXTS_INFO = "Off, only names, counts and hashes of the files are kept."
+    KEEP_NOW = "Keep this adapter"
+    KEPT = "Kept in the library as <b>{name}</b>."
+    KEPT_ALREADY = "In the library already, as <b>{name}</b>."
+    KEEP_FAILED = "Not kept."
+    EXPORT = "Export"
+    EXPORT_MORE = "For other tools, at the strength that is set now."
+    EXPORT_SHARED = (
+        "For other tools, at the strength that is set now. A merged model is as large as its base, "
+        "so it is made only where the app runs on your own computer."
+    )
+    EXPORT_FORMAT = "Format"
+    EXPORT_FORMATS: Mapping[str, str] = {
+        "gguf": "GGUF for llama.cpp",
+        "merged": "Merged model",
+        "hub": "Hugging Face Hub",
+    }
+    EXPORT_DO: Mapping[str, str] = {
+        "gguf": "Make the GGUF file",
+        "merged": "Make the merged model",
+        "hub": "Push to the Hub",
+    }
+    EXPORT_DOING: Mapping[str, str] = {
+        "gguf": "Writing the GGUF file",
+        "merged": "Merging, then comparing with the adapter",
+        "hub": "Reloading with stock PEFT, then uploading",
+    }
+    EXPORT_FAILED: Mapping[str, str] = {
+        "gguf": "No GGUF file was made.",
+        "merged": "No merged model was made.",
+        "hub": "Not pushed.",
+    }
+    EXPORTED = "<b>{name}</b>, {size}, is ready."
+    EXPORT_DOWNLOAD = "Download the file"
+    EXPORT_USAGE = "How to use it"
+    ZIP_FAILED = "The zip could not be written: {reason}. Free some space, and try again."
+    HUB_REPO = "Repository"
+    HUB_REPO_LIKE = "user/name"
+    HUB_PRIVATE = "Private"
+    HUB_PRIVATE_INFO = (
+        "Names of buckets and files, counts and hashes go with it; prompt texts do not."
+    )
+    HUB_TOKEN = "Token"
+    HUB_TOKEN_OWN = (
+        "With write access. Used once and not kept. Left empty, the login of this computer is used."
+    )
+    HUB_TOKEN_VISITOR = "Your own, with write access. Used once and not kept."
+    HUB_TOKEN_NEEDED = "A token of your own is needed here, with write access."
+    PUSHED_PRIVATE = "Pushed, private: {url}"
+    PUSHED_PUBLIC = "Pushed, public: {url}"
+
+    # Library
+    LIBRARY_LIST = "Adapters kept"
+    LIBRARY_EMPTY = (
+        "Nothing is kept yet. Make an adapter on the Workbench and press Keep or export."
+    )
+    LIBRARY_LOAD = "Load into the workbench"
+    LIBRARY_LOADING = "Reading and verifying the adapter"
+    LIBRARY_LOAD_FAILED = "Not loaded."
+    LIBRARY_FAILED = "The library is as it was."
+    LIBRARY_FULL = "A visit keeps {number} adapters here, deleted ones among them."
+    RENAME = "Rename"
+    DUPLICATE = "Duplicate"
+    DELETE = "Delete"
+    UNDO_DELETE = "Undo: bring back {name}"
+    RECIPE = "Recipe, JSON"
+    IMPORT = "Import"
+    IMPORT_MORE = (
+        "Import takes a PEFT zip, or a recipe, whose prompt files must lie on the canvas unless it "
+        "holds their texts."
+    )
+    IMPORT_FAILED = "<b>{name}</b> was not imported."
+    REMADE = "The weights are those of the recipe, to the last bit"
+    REMADE_OTHERWISE = "Made anew; this machine rounds otherwise than the first one"
+    DAMAGED = "Damaged: {key}"
+    DAY = "{year:d}-{month:02d}-{day:02d}, {hour:02d}:{minute:02d}"
+    STRENGTH_OF = "strength {strength:.2f}"
+    IMPORTED_HERE = "imported"
+    UNCHECKED = "Not measured"
+    VOTE_OUTCOMES: Mapping[str, str] = {
+        "won": "won",
+        "lost": "lost",
+        "tie": "tied",
+        "bad": "both bad",
+    }
 
     # Refine
     REFINE = "Refine"
@@ -366,6 +473,9 @@ class English:
         "instruction, and where the weights changed."
     )
     CHECKS_RUNNING = "Measuring on your prompts. You can chat meanwhile."
+    CHECKS_NO_PROMPTS = (
+        "It came without its prompts, and nothing was measured before. Chat to see what it does."
+    )
     CHECKS_FAILED = "Could not be measured."
     VERDICTS: Mapping[str, tuple[str, str]] = {
         "changes": ("Changes the model", "Answers to prompts like yours will differ from base."),
@@ -559,6 +669,7 @@ class English:
         "stop": "Stop what is running, or leave the question box",
         "canvas": "Go to the prompts",
         "synthesize": "Synthesize",
+        "take": "Open or close Keep or export",
         "refine": "Open or close Refine",
         "question": "Go to the question",
         "send": "Send the question, in its box",
@@ -589,6 +700,11 @@ class English:
     def count(self, number: int, thing: str) -> str:
         """Return "1 prompt", "2 prompts"."""
         return f"{self.number(number)} {self.THINGS[thing][number != 1]}"
+
+    def day(self, moment: datetime) -> str:
+        """Return a day and a time of it."""
+        parts = ("year", "month", "day", "hour", "minute")
+        return self.DAY.format(**{part: getattr(moment, part) for part in parts})
 
     def size(self, num_bytes: int) -> str:
         """Return a size as people say it."""

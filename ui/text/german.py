@@ -44,8 +44,11 @@ class German(English):
     )
     SHOW = "Vorführen"
     SHOW_MORE = "Erzeugt einen Adapter aus {prompts} und fragt beide Modelle: {question}"
-    FOOTER = "Die Dateien bleiben in dieser Sitzung und werden an ihrem Ende gelöscht."
-    TAB_WORKBENCH, TAB_REPORT = "Werkbank", "Zeugnis"
+    FOOTER = (
+        "Die Dateien bleiben in dieser Sitzung und werden an ihrem Ende gelöscht, außer was in der "
+        "Sammlung auf dem eigenen Rechner liegt."
+    )
+    TAB_WORKBENCH, TAB_LIBRARY, TAB_REPORT = "Werkbank", "Sammlung", "Zeugnis"
 
     LOADING = "Das Basismodell wird geladen"
     DOWNLOADING = "Das Basismodell wird heruntergeladen"
@@ -228,6 +231,12 @@ class German(English):
             "stopped": "Angehalten. Der Adapter ist, wie er war.",
             "failed": "Nicht neu gemischt; der Adapter ist, wie er war.",
         },
+        "remake": {
+            "running": "Der Adapter des Rezepts entsteht",
+            "done": "Wie er wieder entstand",
+            "stopped": "Angehalten. Der Adapter ist, wie er war.",
+            "failed": "Nicht noch einmal entstanden.",
+        },
         "refinement": {
             "running": "Der Adapter wird verfeinert",
             "done": "Wie verfeinert wurde",
@@ -243,6 +252,7 @@ class German(English):
 
     SHELF = "Adapter dieses Besuchs"
     MADE_FROM = "{prompts} aus {files}"
+    PROMPTS_UNKNOWN = "Prompts unbekannt"
     MADE_IN = "erzeugt in {seconds:.2f} s"
     REFINED_IN = "dann verfeinert in {seconds:.0f} s"
     REFINED_ON_LABELS_IN = "dann mit Labels verfeinert in {seconds:.0f} s"
@@ -257,6 +267,107 @@ class German(English):
     DOWNLOAD_ANYWAY = "Trotzdem herunterladen"
     DOWNLOAD_FAILED = "Kein Zip"
     STALE = "Aus früheren Prompts erzeugt."
+
+    TAKE = "Behalten oder exportieren"
+    TAKE_CLOSE = "Schließen"
+    ADAPTER_NAME = "Name"
+    KEEP_IT = "Behalten"
+    KEEP_IT_HERE = (
+        "Adapter bleiben in der Sammlung auf diesem Rechner, bis sie dort gelöscht werden."
+    )
+    KEEP_IT_VISIT = (
+        "Adapter bleiben nur für diesen Besuch und gehen an seinem Ende verloren. Was bleiben "
+        "soll, bitte herunterladen."
+    )
+    KEEP_TEXTS = "Auch die Texte der Prompts behalten"
+    KEEP_TEXTS_INFO = "Sonst nur Namen, Anzahlen und Prüfsummen der Dateien."
+    KEEP_NOW = "Diesen Adapter behalten"
+    KEPT = "Liegt jetzt in der Sammlung als <b>{name}</b>."
+    KEPT_ALREADY = "Liegt schon in der Sammlung, als <b>{name}</b>."
+    KEEP_FAILED = "Nicht behalten."
+    EXPORT = "Exportieren"
+    EXPORT_MORE = "Für andere Programme, in der eingestellten Stärke."
+    EXPORT_SHARED = (
+        "Für andere Programme, in der eingestellten Stärke. Ein verschmolzenes Modell ist so groß "
+        "wie seine Basis; es entsteht nur, wo die App auf dem eigenen Rechner läuft."
+    )
+    EXPORT_FORMAT = "Format"
+    EXPORT_FORMATS: Mapping[str, str] = {
+        "gguf": "GGUF für llama.cpp",
+        "merged": "Verschmolzenes Modell",
+        "hub": "Hugging Face Hub",
+    }
+    EXPORT_DO: Mapping[str, str] = {
+        "gguf": "GGUF-Datei schreiben",
+        "merged": "Modell verschmelzen",
+        "hub": "Zum Hub hochladen",
+    }
+    EXPORT_DOING: Mapping[str, str] = {
+        "gguf": "Die GGUF-Datei wird geschrieben",
+        "merged": "Verschmelzen, dann Vergleich mit dem Adapter",
+        "hub": "Prüfung mit PEFT, dann Hochladen",
+    }
+    EXPORT_FAILED: Mapping[str, str] = {
+        "gguf": "Keine GGUF-Datei entstanden.",
+        "merged": "Kein verschmolzenes Modell entstanden.",
+        "hub": "Nicht hochgeladen.",
+    }
+    EXPORTED = "<b>{name}</b>, {size}, ist fertig."
+    EXPORT_DOWNLOAD = "Datei herunterladen"
+    EXPORT_USAGE = "Verwendung"
+    ZIP_FAILED = (
+        "Das Zip ließ sich nicht schreiben: {reason}. Platz schaffen, noch einmal versuchen."
+    )
+    HUB_REPO = "Repositorium"
+    HUB_REPO_LIKE = "name/adapter"
+    HUB_PRIVATE = "Privat"
+    HUB_PRIVATE_INFO = (
+        "Namen von Gruppen und Dateien, Anzahlen und Prüfsummen gehen mit, Texte von Prompts nicht."
+    )
+    HUB_TOKEN = "Token"
+    HUB_TOKEN_OWN = (
+        "Mit Schreibrecht. Wird einmal verwendet und nicht behalten. Ohne Token gilt die Anmeldung "
+        "dieses Rechners."
+    )
+    HUB_TOKEN_VISITOR = "Ein eigenes, mit Schreibrecht. Wird einmal verwendet und nicht behalten."
+    HUB_TOKEN_NEEDED = "Hier braucht es ein eigenes Token mit Schreibrecht."
+    PUSHED_PRIVATE = "Hochgeladen, privat: {url}"
+    PUSHED_PUBLIC = "Hochgeladen, öffentlich: {url}"
+
+    LIBRARY_LIST = "Behaltene Adapter"
+    LIBRARY_EMPTY = (
+        "Noch nichts behalten. Auf der Werkbank einen Adapter erzeugen, dann: Behalten oder "
+        "exportieren."
+    )
+    LIBRARY_LOAD = "Auf die Werkbank legen"
+    LIBRARY_LOADING = "Der Adapter wird gelesen und geprüft"
+    LIBRARY_LOAD_FAILED = "Nicht geladen."
+    LIBRARY_FAILED = "Die Sammlung ist, wie sie war."
+    LIBRARY_FULL = "Ein Besuch behält hier {number} Adapter, gelöschte mitgezählt."
+    RENAME = "Umbenennen"
+    DUPLICATE = "Kopieren"
+    DELETE = "Löschen"
+    UNDO_DELETE = "Rückgängig: {name} zurückholen"
+    RECIPE = "Rezept, JSON"
+    IMPORT = "Importieren"
+    IMPORT_MORE = (
+        "Importieren nimmt ein PEFT-Zip oder ein Rezept; dessen Dateien müssen auf der Ablage "
+        "liegen, wenn es ihre Texte nicht enthält."
+    )
+    IMPORT_FAILED = "<b>{name}</b> wurde nicht importiert."
+    REMADE = "Die Gewichte sind die des Rezepts, bis aufs letzte Bit"
+    REMADE_OTHERWISE = "Neu erzeugt; dieser Rechner rundet anders als der erste"
+    DAMAGED = "Beschädigt: {key}"
+    DAY = "{day:02d}.{month:02d}.{year:d}, {hour:02d}:{minute:02d}"
+    STRENGTH_OF = "Stärke {strength:.2f}"
+    IMPORTED_HERE = "importiert"
+    UNCHECKED = "Nicht gemessen"
+    VOTE_OUTCOMES: Mapping[str, str] = {
+        "won": "gewonnen",
+        "lost": "verloren",
+        "tie": "unentschieden",
+        "bad": "beide schlecht",
+    }
 
     REFINE = "Verfeinern"
     REFINE_MORE = (
@@ -368,6 +479,9 @@ class German(English):
         "trägt und wo sich die Gewichte geändert haben."
     )
     CHECKS_RUNNING = "Wird an den eigenen Prompts gemessen. Der Chat geht schon."
+    CHECKS_NO_PROMPTS = (
+        "Er kam ohne seine Prompts, und früher wurde nichts gemessen. Fragen zeigen, was er tut."
+    )
     CHECKS_FAILED = "Ließ sich nicht messen."
     VERDICTS: Mapping[str, tuple[str, str]] = {
         "changes": (
@@ -574,6 +688,7 @@ class German(English):
         "stop": "Anhalten, was läuft, oder das Fragefeld verlassen",
         "canvas": "Zu den Prompts",
         "synthesize": "Adapter erzeugen",
+        "take": "Behalten oder exportieren öffnen oder schließen",
         "refine": "Verfeinern öffnen oder schließen",
         "question": "Zur Frage",
         "send": "Die Frage senden, in ihrem Feld",

@@ -1,0 +1,119 @@
+"""Export and push as plain functions, with an engine without models."""
+
+import zipfile
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from dnd_engine.config import PromptLimits
+from dnd_engine.library import Library
+from tests.ui.fake_engine import FakeEngine
+from tests.ui.test_handlers import make
+from ui.canvas import Arrangement
+from ui.engine_handle import EngineHandle
+from ui.handlers import Handlers, Updates
+from ui.state import Session, SessionFiles
+from ui.text import ENGLISH
+
+Arrange = Callable[..., Arrangement]
+RequestOf = Callable[[str], gr.Request]
+Export = Callable[..., list[Updates]]
+
+
+@pytest.fixture
+def at_home(handle: EngineHandle, files: SessionFiles, tmp_path: Path) -> Handlers:
+    library = Library(tmp_path / "library")
+    return Handlers(ENGLISH, handle, PromptLimits(), files, tmp_path / "cache", library)
+
+
+@pytest.fixture
+def session(on: Handlers, arrange: Arrange, request_of: RequestOf) -> Session:
+    session = Session()
+    make(on, session, arrange(SQL={"a.txt": "one\n"}), request_of("s"))
+    return session
+
+
+@pytest.fixture
+def export(session: Session, request_of: RequestOf) -> Export:
+    def run(on: Handlers, target: Any, repo: str = "", token: str = "") -> list[Updates]:
+        return list(on.export(session, target, repo, True, token, request_of("s")))
+
+    return run
+
+
+def test_a_gguf_is_offered_with_its_command_line(on: Handlers, export: Export) -> None:
+    begun, *_, done = export(on, "gguf")
+    assert begun["export"].interactive is False
+    assert done["export"].interactive is True
+    path = Path(done["export_file"].value["path"])
+    assert path.is_file()
+    assert done["export_usage"].value == f"llama-cli -m base.gguf --lora {path.name}"
+    assert path.name in done["export_told"]
+
+
+def test_a_merged_model_is_a_zip_and_for_the_own_computer_alone(
+    on: Handlers, at_home: Handlers, export: Export, engine: FakeEngine
+) -> None:
+    refused = export(on, "merged")[-1]
+    assert "only where the app runs" in refused["export_told"]
+    assert engine.exports == []
+    for _ in range(2):  # and again
+        done = export(at_home, "merged")[-1]
+    path = Path(done["export_file"].value["path"])
+    folder = path.stem
+    with zipfile.ZipFile(path) as archive:
+        assert archive.namelist() == [f"{folder}/model.safetensors"]
+    assert not path.with_suffix("").exists()
+    assert f'from_pretrained("{folder}")' in done["export_usage"].value
+
+
+def test_an_export_that_fails_says_why(on: Handlers, session: Session, export: Export) -> None:
+    on.set_strength(session, 2.0)
+    done = export(on, "gguf")[-1]
+    assert "No GGUF file was made" in done["export_told"]
+    assert "logits differ" in done["export_told"]
+    assert done["export"].interactive is True
+
+
+def test_what_was_exported_goes_when_the_strength_changes(
+    on: Handlers, session: Session, export: Export
+) -> None:
+    assert export(on, "gguf")[-1]["export_file"].visible is True
+    updates = on.set_strength(session, 0.5)
+    assert updates["export_file"].visible is False
+    assert updates["export_usage"].visible is False
+
+
+def test_the_format_asks_for_what_it_needs(on: Handlers) -> None:
+    assert on.choose_format("hub")["hub"].visible is True
+    assert on.choose_format("hub")["export"].value == "Push to the Hub"
+    assert on.choose_format("gguf")["hub"].visible is False
+
+
+def test_a_token_is_passed_on_cleared_at_once_and_kept_nowhere(
+    on: Handlers, session: Session, export: Export, engine: FakeEngine
+) -> None:
+    begun, *_, done = export(on, "hub", "me/it", " hf_secret ")
+    assert begun["hub_token"] == ""
+    assert engine.pushes == [("me/it", "hf_secret", True)]
+    assert "Pushed, private" in done["export_told"]
+    assert done["export_usage"].value == "load('me/it')"
+    assert "hf_secret" not in repr([getattr(session, f.name) for f in fields(session)])
+    refused = export(on, "hub", "me/it", "hf_wrong")
+    assert "Not pushed" in refused[-1]["export_told"]
+    assert "hf_wrong" not in repr(refused)
+
+
+@pytest.mark.parametrize("token", ["", "  ", "\n"])
+def test_a_visitor_never_pushes_with_the_login_of_the_machine(
+    on: Handlers, at_home: Handlers, export: Export, engine: FakeEngine, token: str
+) -> None:
+    refused = export(on, "hub", "me/it", token)[-1]
+    assert "token of your own" in refused["export_told"]
+    assert engine.pushes == []
+    export(at_home, "hub", "me/it", token)
+    assert engine.pushes == [("me/it", None, True)]

@@ -1,0 +1,346 @@
+"""Keep, the library and import as plain functions, with an engine without models."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import gradio as gr
+import pytest
+
+from dnd_engine.config import PromptLimits
+from dnd_engine.library import Entry, Library
+from tests.ui.fake_engine import FakeEngine
+from tests.ui.test_handlers import chat, last, make
+from ui.canvas import Arrangement
+from ui.engine_handle import EngineHandle
+from ui.handlers import Handlers
+from ui.serve import own_library
+from ui.spaces import serves_others
+from ui.state import Session, SessionFiles
+from ui.text import ENGLISH
+
+Arrange = Callable[..., Arrangement]
+RequestOf = Callable[[str], gr.Request]
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Library:
+    return Library(tmp_path / "library")
+
+
+@pytest.fixture
+def at_home(
+    handle: EngineHandle, files: SessionFiles, tmp_path: Path, library: Library
+) -> Handlers:
+    return Handlers(ENGLISH, handle, PromptLimits(), files, tmp_path / "cache", library)
+
+
+@pytest.fixture
+def kept(
+    at_home: Handlers, arrange: Arrange, request_of: RequestOf, library: Library
+) -> tuple[Session, Entry]:
+    """A visit whose adapter was measured and kept."""
+    session = Session()
+    make(at_home, session, arrange(SQL={"a.txt": "one\ntwo\n"}), request_of("s"))
+    at_home.check(session)
+    at_home.keep(session, "vault", False, request_of("s"))
+    return session, library.get("vault")
+
+
+def test_an_adapter_is_kept_with_its_checks_and_without_its_texts(
+    kept: tuple[Session, Entry],
+) -> None:
+    session, entry = kept
+    assert session.made is not None
+    assert entry.sha256 == session.made.original.sha256
+    assert entry.checks["effect"] == 0.42
+    assert entry.buckets == [("SQL", 1.0, 2)]
+    assert entry.recipe is not None
+    assert entry.recipe.has_texts is False
+
+
+def test_keeping_the_same_again_is_told_and_texts_are_kept_when_asked_for(
+    at_home: Handlers, kept: tuple[Session, Entry], request_of: RequestOf, library: Library
+) -> None:
+    session, _ = kept
+    assert "already" in at_home.keep(session, "vault", False, request_of("s"))["keep_told"]
+    assert len(library.entries()) == 1
+    at_home.keep(session, "with texts", True, request_of("s"))
+    recipe = library.get("with texts").recipe
+    assert recipe is not None
+    assert recipe.has_texts is True
+    at_home.set_strength(session, 0.5)
+    taken = at_home.keep(session, "vault", False, request_of("s"))["keep_told"]
+    assert "is-error" in taken
+    assert "Choose another name" in taken
+
+
+def test_on_a_server_for_others_a_library_is_the_visits_own_and_goes_with_it(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, files: SessionFiles
+) -> None:
+    session, stranger = Session(), Session()
+    make(on, session, arrange(SQL={"a.txt": "one\n"}), request_of("s"))
+    on.keep(session, "mine", False, request_of("s"))
+    mine = on.open_library(session, None, request_of("s"))
+    assert "mine" in mine["library_kept"].choices[0][0]
+    theirs = on.open_library(stranger, None, request_of("t"))
+    assert theirs["library_kept"].choices == []
+    assert theirs["library_empty"].visible is True
+    folder = files.folder("s") / "library"
+    assert folder.is_dir()
+    on.leave(request_of("s"))
+    assert not folder.exists()
+
+
+def test_a_visit_on_a_server_for_others_keeps_so_many(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    make(on, session, arrange(SQL={"a.txt": "one\n"}), request_of("s"))
+    for number in range(20):
+        on.keep(session, f"a{number}", False, request_of("s"))
+    key = on.open_library(session, None, request_of("s"))["library_kept"].value
+    on.delete_kept(session, key, request_of("s"))
+    assert "keeps 20 adapters" in on.keep(session, "more", False, request_of("s"))["keep_told"]
+    full = on.duplicate_kept(session, "a1", request_of("s"))
+    assert "keeps 20 adapters" in full["library_told"]
+
+
+def test_the_list_tells_what_is_known_and_damaged_ones_can_only_be_deleted(
+    at_home: Handlers, kept: tuple[Session, Entry], request_of: RequestOf, library: Library
+) -> None:
+    session, entry = kept
+    broken = library.duplicate("vault", "broken")
+    (library.path("broken") / "entry.json").write_text("{")
+    updates = at_home.open_library(session, entry.key, request_of("s"))
+    words = {key: label for label, key in updates["library_kept"].choices}
+    name, facts, judged = words[entry.key].split("\n")
+    assert name == "vault"
+    assert "2 prompts (SQL 2)" in facts
+    assert "strength 1.00" in facts
+    assert "Changes the model 0.42 · Carries the instruction 6/8" in judged
+    assert words[broken.key].startswith(f"Damaged: {broken.key}\n")
+    assert "entry.json" in words[broken.key]
+    assert updates["library_load"].visible is True
+    assert updates["library_recipe"].visible is True
+    chosen = at_home.choose_kept(session, broken.key, request_of("s"))
+    assert chosen["library_actions"].visible is True
+    assert chosen["library_load"].visible is False
+    assert chosen["library_recipe"].visible is False
+
+
+def test_damaged_checks_are_told_in_the_list(
+    at_home: Handlers, kept: tuple[Session, Entry], request_of: RequestOf, library: Library
+) -> None:
+    library.update("vault", checks={"effect": "much"})
+    updates = at_home.open_library(kept[0], None, request_of("s"))
+    assert "damaged" in updates["library_kept"].choices[0][0]
+
+
+def test_adapters_are_renamed_copied_deleted_and_brought_back(
+    at_home: Handlers, kept: tuple[Session, Entry], request_of: RequestOf, library: Library
+) -> None:
+    session, entry = kept
+    here = request_of("s")
+    renamed = at_home.rename_kept(session, entry.key, "<img src=x>", here)
+    assert renamed["library_kept"].value == entry.key
+    refused = at_home.rename_kept(session, entry.key, "../etc", here)
+    assert "is no name" in refused["library_told"]
+    assert refused["library_kept"].value == entry.key
+    copied = at_home.duplicate_kept(session, entry.key, here)
+    assert copied["library_kept"].value != entry.key
+    assert len(copied["library_kept"].choices) == 2
+    deleted = at_home.delete_kept(session, entry.key, here)
+    assert len(deleted["library_kept"].choices) == 1
+    assert deleted["library_undo"].visible is True
+    back = at_home.undo_delete(session, None, here)
+    assert back["library_kept"].value == entry.key
+    assert back["library_undo"].visible is False
+    assert "Nothing to bring back" in at_home.undo_delete(session, None, here)["library_told"]
+    assert len(library.entries()) == 2
+
+
+def test_the_recipe_of_an_entry_is_a_file_of_the_visit(
+    at_home: Handlers, kept: tuple[Session, Entry], request_of: RequestOf, files: SessionFiles
+) -> None:
+    session, entry = kept
+    at_home.choose_kept(session, entry.key, request_of("s"))
+    (path,) = files.folder("s").glob("recipe-*.json")
+    assert json.loads(path.read_text())["buckets"][0]["name"] == "SQL"
+
+
+def test_a_kept_adapter_is_loaded_with_its_checks_and_can_be_compared(
+    at_home: Handlers, kept: tuple[Session, Entry], request_of: RequestOf, library: Library
+) -> None:
+    library.update("vault", strength=0.5)
+    session = Session()
+    updates = last(at_home.load_kept(session, kept[1].key, request_of("t")))
+    made = session.made
+    assert made is not None
+    assert updates["tabs"].selected == "workbench"
+    assert updates["strength"] == 0.5
+    assert made.archive is not None
+    assert made.archive.is_file()
+    assert "Changes the model" in updates["checks"]
+    assert "2 prompts" in updates["adapter_facts"]
+    assert updates["refine_open"].visible is False
+    assert updates["keep_texts"].visible is False
+    assert at_home.check(session) == {}
+    chat(at_home, session, "What?")
+    assert session.turns[-1].right is not None
+    # Beside one of another visit's making.
+    assert session.shelf == [made]
+
+
+def test_a_loaded_adapter_has_its_prompts_if_its_recipe_or_the_canvas_has(
+    at_home: Handlers, kept: tuple[Session, Entry], arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    at_home.update_prompts(arrange(Any={"b.txt": "one\ntwo\n"}), session, request_of("t"))
+    updates = last(at_home.load_kept(session, kept[1].key, request_of("t")))
+    assert session.made is not None
+    assert session.made.buckets[0].name == "SQL"
+    assert updates["refine_open"].visible is True
+    assert "earlier prompts" not in updates["adapter_facts"]
+
+
+def test_loading_what_was_damaged_is_refused(
+    at_home: Handlers, kept: tuple[Session, Entry], request_of: RequestOf, library: Library
+) -> None:
+    weights = library.path("vault") / "adapter_model.safetensors"
+    weights.write_bytes(b"0" * 64)
+    session = Session()
+    updates = last(at_home.load_kept(session, kept[1].key, request_of("t")))
+    assert "were changed" in updates["library_told"]
+    assert updates["library_load"].interactive is True
+    assert session.made is None
+
+
+def test_votes_and_checks_of_a_kept_adapter_are_written_to_its_entry(
+    at_home: Handlers, arrange: Arrange, request_of: RequestOf, library: Library
+) -> None:
+    session = Session()
+    make(at_home, session, arrange(SQL={"a.txt": "one\n"}), request_of("s"))
+    session.blind = True
+
+    def vote(which: str) -> None:
+        chat(at_home, session, "What?")
+        session.turns[-1].swapped = False
+        at_home.vote(which, session, request_of("s"))
+
+    vote("b")  # for the adapter, before it is kept
+    at_home.keep(session, "vault", False, request_of("s"))
+    assert library.get("vault").votes == {"won": 1}
+    assert library.get("vault").checks == {}
+    at_home.check(session)
+    assert library.get("vault").checks["effect"] == 0.42
+    vote("a")
+    vote("tie")
+    vote("bad")
+    assert library.get("vault").votes == {"won": 1, "lost": 1, "tie": 1, "bad": 1}
+    assert "1 won · 1 lost · 1 tied · 1 both bad" in str(
+        at_home.open_library(session, None, request_of("s"))["library_kept"].choices
+    )
+    at_home.set_strength(session, 0.5)  # another adapter than the one that is kept
+    vote("b")
+    assert library.get("vault").votes["won"] == 1
+    library.delete("vault")
+    at_home.set_strength(session, 1.0)
+    vote("b")  # nobody minds
+
+
+def test_a_zip_is_imported_and_a_hostile_one_shows_all_its_faults(
+    at_home: Handlers,
+    kept: tuple[Session, Entry],
+    request_of: RequestOf,
+    library: Library,
+    tmp_path: Path,
+) -> None:
+    session, _ = kept
+    assert session.made is not None
+    updates = last(at_home.import_file(session, str(session.made.archive), request_of("s")))
+    assert library.entries()[0].imported is True  # type: ignore[union-attr]
+    assert "imported" in updates["library_kept"].choices[0][0]
+    evil = tmp_path / "evil.zip"
+    evil.write_bytes(b"no zip")
+    refused = last(at_home.import_file(session, str(evil), request_of("s")))["library_told"]
+    assert refused.count("<li>") == 2
+    assert "role='alert'" in refused
+    assert str(tmp_path) not in refused
+    assert "`evil.zip` is no PEFT adapter" in refused
+    assert "<b>evil</b>" not in refused
+
+
+def test_an_adapter_of_another_tool_is_loaded_with_nothing_to_measure_on(
+    at_home: Handlers, kept: tuple[Session, Entry], request_of: RequestOf, library: Library
+) -> None:
+    session, entry = kept
+    (library.path("vault") / "provenance.json").write_text("{}")
+    entry = library.update("vault", checks={})
+    session = Session()
+    updates = last(at_home.load_kept(session, entry.key, request_of("t")))
+    assert "Measuring" in updates["checks"]
+    checked = at_home.check(session)
+    assert "came without its prompts" in checked["checks"]
+    assert library.get("vault").checks == {}
+    assert last(iter([*at_home.prove(session), {}])) == {}
+
+
+def test_a_recipe_makes_the_same_adapter_of_the_files_on_the_canvas(
+    at_home: Handlers, kept: tuple[Session, Entry], arrange: Arrange, request_of: RequestOf
+) -> None:
+    session, entry = kept
+    updates = at_home.choose_kept(session, entry.key, request_of("s"))
+    path = updates["library_recipe"].value["path"]
+    stranger = Session()
+    refused = last(at_home.import_file(stranger, path, request_of("t")))["library_told"]
+    assert "1 prompt file(s) that the adapter was made from are missing" in refused
+    assert "`a.txt` (2 prompts" in refused
+    at_home.update_prompts(arrange(Any={"b.txt": "one\ntwo\n"}), stranger, request_of("t"))
+    ordered = last(at_home.import_file(stranger, path, request_of("t")))
+    assert ordered["tabs"].selected == "workbench"
+    assert ordered["stop_synthesis"].visible is True
+    updates = last(at_home.remake(stranger, request_of("t")))
+    assert stranger.made is not None
+    assert stranger.made.key == entry.sha256
+    assert "to the last bit" in updates["stages"]
+    assert updates["suggestion_0"].visible is True
+
+
+def test_a_recipe_of_another_generator_fails_in_its_stages(
+    at_home: Handlers,
+    kept: tuple[Session, Entry],
+    request_of: RequestOf,
+    engine: FakeEngine,
+    tmp_path: Path,
+) -> None:
+    session, entry = kept
+    assert entry.recipe is not None
+    values = {**entry.recipe.to_json(), "generator_sha256": "0" * 64}
+    path = tmp_path / "other.json"
+    path.write_text(json.dumps(values))
+    last(at_home.import_file(session, str(path), request_of("s")))
+    made = session.made
+    updates = last(at_home.remake(session, request_of("s")))
+    assert "The recipe needs another generator" in updates["stages"]
+    assert session.made is made
+    path.write_text("[]")
+    assert (
+        "must be an object"
+        in last(at_home.import_file(session, str(path), request_of("s")))["library_told"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "others"),
+    [("127.0.0.1", False), ("localhost", False), ("::1", False), ("0.0.0.0", True), ("box", True)],
+)
+def test_the_users_library_is_only_for_a_page_that_no_one_else_can_open(
+    monkeypatch: pytest.MonkeyPatch, host: str, others: bool
+) -> None:
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    monkeypatch.delenv("GRADIO_ROOT_PATH", raising=False)
+    assert serves_others(host) is others
+    assert (own_library(host) is None) is others
+    monkeypatch.setenv("SPACE_ID", "user/space")
+    assert own_library("127.0.0.1") is None

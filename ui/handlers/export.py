@@ -1,0 +1,161 @@
+"""The adapter in the bar for other tools: as GGUF, merged into its base, or on the Hub.
+
+A visitor's token is passed on and forgotten: it leaves the page when the push begins, and stands in
+no state.
+"""
+
+import shutil
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import gradio as gr
+
+from dnd_engine.errors import DndError, ExportError, HubError
+from dnd_engine.usage import gguf_usage, merged_usage
+from ui.handlers.adapter import nothing_exported
+from ui.handlers.base import Updates
+from ui.handlers.runs import RunHandlers, ticking
+from ui.markup import busy, esc, faults, notice
+from ui.spaces import gpu
+from ui.state import Session
+
+if TYPE_CHECKING:
+    from dnd_engine.adapter import Adapter
+
+__all__ = ["ExportHandlers"]
+
+Target = Literal["gguf", "merged", "hub"]
+
+
+class ExportHandlers(RunHandlers):
+    """Events of the panel that an adapter is taken away with."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._push = gpu(self._push_here)
+
+    def open_take(self) -> Updates:
+        """Show the panel."""
+        return {"take_box": gr.Row(visible=True)}
+
+    def close_take(self) -> Updates:
+        """Put the panel away."""
+        return {"take_box": gr.Row(visible=False)}
+
+    def choose_format(self, target: Target) -> Updates:
+        """Ask for what the format needs."""
+        return {
+            "hub": gr.Column(visible=target == "hub"),
+            "export": gr.Button(self._text.EXPORT_DO[target]),
+            **nothing_exported(),
+        }
+
+    def export(
+        self,
+        session: Session,
+        target: Target,
+        repo: str,
+        private: bool,
+        token: str,
+        request: gr.Request,
+    ) -> Iterator[Updates]:
+        """Write or push the adapter at its present strength, and tell how it is used."""
+        text, made = self._text, session.made
+        if made is None:
+            return
+        adapter, start = made.adapter, time.monotonic()
+        doing = text.EXPORT_DOING[target]
+        cleared: Updates = {"hub_token": ""}
+        yield {**cleared, **nothing_exported(), "export": gr.Button(interactive=False)}
+        done: Updates = {}
+        try:
+            for done in ticking(
+                self._once(adapter, target, repo, private, token, request.session_hash or ""),
+                threading.Event(),
+            ):
+                if done is None:
+                    clock = f"{text.number(time.monotonic() - start, '.0f')} s"
+                    yield {"export_told": busy(f"{doing} <span class='dnd-num'>{clock}</span>")}
+        except DndError as error:
+            done = {"export_told": faults(text.EXPORT_FAILED[target], str(error))}
+        if session.made is not made or made.adapter is not adapter:
+            done = nothing_exported()  # what is shown belongs to the adapter in the bar
+        yield {**done, "export": gr.Button(interactive=True)}
+
+    def _once(
+        self,
+        adapter: "Adapter",
+        target: Target,
+        repo: str,
+        private: bool,
+        token: str,
+        session_hash: str,
+    ) -> Iterator[Updates]:
+        """Do it, as the one step of an iterator."""
+        if target == "hub":
+            yield self._pushed(adapter, repo, private, token)
+        else:
+            yield self._written(adapter, target, session_hash)
+
+    def _pushed(self, adapter: "Adapter", repo: str, private: bool, token: str) -> Updates:
+        token = token.strip()
+        # Never this machine's login for a visitor: the engine would take it for an empty token.
+        if self._own is None and not token:
+            raise HubError(self._text.HUB_TOKEN_NEEDED)
+        url, is_private, usage = self._push(adapter, repo.strip(), token or None, private)
+        words = self._text.PUSHED_PRIVATE if is_private else self._text.PUSHED_PUBLIC
+        link = f"<a href='{esc(url)}' target='_blank' rel='noopener'>{esc(url)}</a>"
+        return {
+            "export_told": notice(self._text.fill(words, url=link)),
+            "export_usage": gr.Textbox(usage, visible=True),
+        }
+
+    def _push_here(
+        self, adapter: "Adapter", repo: str, token: str | None, private: bool
+    ) -> tuple[str, bool, str]:
+        pushed = self._ready_engine().push(adapter, repo, token=token, private=private)
+        return pushed.url, pushed.private, pushed.usage
+
+    def _written(
+        self, adapter: "Adapter", target: Literal["gguf", "merged"], session_hash: str
+    ) -> Updates:
+        text, engine = self._text, self._ready_engine()
+        usage: Callable[[str], str] = gguf_usage
+        place = self._archive_path(adapter, session_hash)
+        if target == "gguf":
+            file = engine.export(adapter, target, place.with_suffix(".gguf")).path
+            used = file.name
+        else:
+            if self._own is None:
+                raise ExportError(text.EXPORT_SHARED)
+            folder = place.with_name(f"{place.stem}-merged")
+            file, used, usage = (
+                self._zipped(engine.export(adapter, target, folder).path),
+                folder.name,
+                merged_usage,
+            )
+        words = text.fill(text.EXPORTED, name=esc(file.name), size=text.size(file.stat().st_size))
+        return {
+            "export_told": notice(words),
+            "export_usage": gr.Textbox(usage(used), visible=True),
+            "export_file": gr.DownloadButton(value=str(file), visible=True),
+        }
+
+    def _zipped(self, folder: Path) -> Path:
+        """A folder as a zip in its place; stored, since weights hardly compress."""
+        file = folder.with_name(f"{folder.name}.zip")
+        try:
+            with zipfile.ZipFile(file, "w") as archive:
+                for part in sorted(folder.iterdir()):
+                    archive.write(part, f"{folder.name}/{part.name}")
+        except OSError as error:
+            file.unlink(missing_ok=True)
+            reason = error.strerror or str(error)
+            raise ExportError(self._text.fill(self._text.ZIP_FAILED, reason=reason)) from error
+        finally:
+            shutil.rmtree(folder)
+        return file

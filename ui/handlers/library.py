@@ -1,0 +1,292 @@
+"""The library: adapters are kept, listed, named, deleted and brought back, loaded and imported."""
+
+from collections import Counter
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from dnd_engine.errors import DndError, LibraryError, RecipeError
+from dnd_engine.library import DamagedEntry, Entry, Library
+from dnd_engine.prompts import one_line
+from dnd_engine.provenance import Recipe, read_recipe
+from ui.handlers.base import Updates, told
+from ui.handlers.refine import GPU_SECONDS
+from ui.handlers.synthesis import SynthesisHandlers
+from ui.markup import busy, esc, faults, notice
+from ui.panels.library import entry_words
+from ui.panels.stages import Stages
+from ui.spaces import gpu
+from ui.state import Kept, Made, Run, Session
+
+__all__ = ["LibraryHandlers"]
+
+_MOST_OF_A_VISIT = 20
+"""Adapters that a visit may keep on a server for others, deleted ones among them."""
+
+
+class LibraryHandlers(SynthesisHandlers):
+    """Events of the library, and of Keep."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._remake_steps = gpu(self._remake_steps_here, GPU_SECONDS)
+
+    def keep(self, session: Session, name: str, texts: bool, request: gr.Request) -> Updates:
+        """Keep the adapter in the bar, with what was measured and voted so far."""
+        text, made = self._text, session.made
+        if made is None:
+            return {}
+        name = one_line(name) or made.adapter.name
+        try:
+            library = self._library(session, request)
+            entry = made.kept.entry if made.kept is not None else None
+            if entry is not None and _says_the_same(entry, made, name, texts):
+                return {"keep_told": notice(text.fill(text.KEPT_ALREADY, name=esc(entry.name)))}
+            self._check_room(library)
+            entry = library.add(
+                made.adapter,
+                None if name == made.adapter.name else name,
+                texts=[file for bucket in made.buckets for file in bucket.files] if texts else (),
+            )
+        except DndError as error:
+            return {"keep_told": faults(text.KEEP_FAILED, str(error))}
+        made.kept = Kept(library, entry.key)
+        label = self._label(made)
+        if votes := Counter(o for turn in session.turns if (o := turn.outcome(label))):
+            self._note(made, votes=votes)
+        return {
+            "keep_name": gr.Textbox(entry.name),
+            "keep_told": notice(text.fill(text.KEPT, name=esc(entry.name))),
+        }
+
+    def open_library(self, session: Session, chosen: str | None, request: gr.Request) -> Updates:
+        """List what is kept, as it is now: another process may have changed it."""
+        return {"library_told": "", **self._listed(session, request, chosen)}
+
+    def choose_kept(self, session: Session, key: str | None, request: gr.Request) -> Updates:
+        """Offer what can be done with the adapter chosen."""
+        found = self._library(session, request).entries()
+        return self._actions(session, request, next((e for e in found if e.key == key), None))
+
+    def rename_kept(self, session: Session, key: str, name: str, request: gr.Request) -> Updates:
+        """Give the adapter chosen another name."""
+        return self._change(session, request, key, lambda library: library.rename(key, name))
+
+    def duplicate_kept(self, session: Session, key: str, request: gr.Request) -> Updates:
+        """Keep a copy of the adapter chosen."""
+
+        def copy(library: Library) -> Entry:
+            self._check_room(library)
+            return library.duplicate(key)
+
+        return self._change(session, request, key, copy)
+
+    def delete_kept(self, session: Session, key: str, request: gr.Request) -> Updates:
+        """Put the adapter chosen away; the next one is chosen."""
+
+        def delete(library: Library) -> None:
+            library.delete(key)
+
+        return self._change(session, request, key, delete)
+
+    def undo_delete(self, session: Session, key: str | None, request: gr.Request) -> Updates:
+        """Bring back what was deleted last."""
+        return self._change(session, request, key, lambda library: library.undo())
+
+    def load_kept(self, session: Session, key: str, request: gr.Request) -> Iterator[Updates]:
+        """Put the adapter chosen in the bar, with what is known of it; its zip is verified."""
+        text = self._text
+        yield {
+            "library_told": busy(text.LIBRARY_LOADING),
+            "library_load": gr.Button(interactive=False),
+        }
+        updates: Updates = {"library_load": gr.Button(interactive=True)}
+        try:
+            for words in self._until_ready():
+                yield {"library_told": busy(esc(words))}
+            library, engine = self._library(session, request), self._ready_engine()
+            adapter = library.load(key, engine.read_adapter)
+            made = Made(
+                original=adapter.with_strength(1.0),
+                adapter=adapter,
+                made_from="",
+                buckets=_buckets(library.get(key).recipe, session),
+                kept=Kept(library, key),
+            )
+            made.inspection, made.proof = engine.recall(adapter.checks, adapter.nearest_tasks)
+            for _ in self._finish_check(made, request.session_hash or ""):
+                pass
+        except DndError as error:
+            yield {**updates, "library_told": faults(text.LIBRARY_LOAD_FAILED, str(error))}
+            return
+        session.take(made)
+        yield {
+            **updates,
+            "library_told": "",
+            "tabs": gr.Tabs(selected="workbench"),
+            **self._show(session),
+            **self._offers(session, made),
+        }
+
+    def import_file(self, session: Session, path: str, request: gr.Request) -> Iterator[Updates]:
+        """Keep an adapter that comes as a file; order what a recipe asks for."""
+        text, file = self._text, Path(path)
+        try:
+            if file.suffix.lower() == ".json":
+                yield self._order(session, read_recipe(file))
+                return
+            for words in self._until_ready():
+                yield {"library_told": busy(esc(words))}
+            library = self._library(session, request)
+            self._check_room(library)
+            entry = library.add(self._ready_engine().read_adapter(file), imported=True)
+        except DndError as error:
+            title = text.fill(text.IMPORT_FAILED, name=esc(file.name))
+            yield {"library_told": faults(title, str(error).replace(str(file), file.name))}
+        else:
+            words = text.fill(text.KEPT, name=esc(entry.name))
+            yield {"library_told": notice(words), **self._listed(session, request, entry.key)}
+
+    def remake(self, session: Session, request: gr.Request) -> Iterator[Updates]:
+        """Carry out the recipe that was ordered."""
+        run = self._ordered(session, "remake")
+        if run is None:
+            return
+        work = self._remaking(run)
+        made = yield from self._carry_out(session, run, work, request.session_hash or "")
+        if made is not None:
+            yield {
+                **self._over(session, run),
+                **self._show(session),
+                **self._offers(session, made),
+            }
+
+    def _order(self, session: Session, recipe: Recipe) -> Updates:
+        """Begin a remake; its prompt files are those this visit has read, or in the recipe."""
+        read = [reading.file for reading in session.readings.values() if reading.file is not None]
+        recipe = recipe.with_texts(read)
+        refining = ("ask", "refine") if recipe.refinements else ()
+        keys = ("wait", "read", "encode", "decode", *refining, "check")
+        run = Run(
+            "remake",
+            Stages(self._text, keys, "remake"),
+            tuple(source.bucket() for source in recipe.buckets),
+            recipe=recipe,
+        )
+        return {
+            "library_told": "",
+            "tabs": gr.Tabs(selected="workbench"),
+            **self._begin(session, run),
+        }
+
+    def _remaking(self, run: Run) -> Generator[Updates, None, Made]:
+        recipe = run.recipe
+        assert recipe is not None
+        yield from self._wait_for_engine(run)
+        adapter = yield from self._follow(run, self._remake_steps(recipe))
+        same = recipe.sha256 in (None, adapter.sha256)
+        run.stages.enter("check", self._text.REMADE if same else self._text.REMADE_OTHERWISE)
+        return Made(
+            original=adapter.with_strength(1.0),
+            adapter=adapter,
+            made_from="",
+            buckets=run.buckets,
+            stages=run.stages,
+        )
+
+    def _remake_steps_here(self, recipe: Recipe) -> Iterator[tuple[str, Any]]:
+        yield from told(self._ready_engine().regenerate(recipe))
+
+    def _change(
+        self, session: Session, request: gr.Request, key: str | None, change: Any
+    ) -> Updates:
+        """Change the library, and list it anew; the entry that comes back is chosen."""
+        told_of = ""
+        try:
+            changed = change(self._library(session, request))
+            key = changed.key if changed is not None else None
+        except LibraryError as error:
+            told_of = faults(self._text.LIBRARY_FAILED, str(error))
+        return {"library_told": told_of, **self._listed(session, request, key)}
+
+    def _check_room(self, library: Library) -> None:
+        if self._own is None:
+            kept = len(library.entries()) + len(library.deleted())
+            if kept >= _MOST_OF_A_VISIT:
+                raise LibraryError(
+                    self._text.fill(self._text.LIBRARY_FULL, number=_MOST_OF_A_VISIT)
+                )
+
+    def _listed(self, session: Session, request: gr.Request, chosen: str | None) -> Updates:
+        """Draw the list; without a choice the newest is chosen."""
+        try:
+            library = self._library(session, request)
+            entries, deleted = library.entries(), library.deleted()
+        except LibraryError as error:
+            return {"library_told": faults(self._text.LIBRARY_FAILED, str(error))}
+        entry = next((e for e in entries if e.key == chosen), entries[0] if entries else None)
+        last = deleted[0] if deleted else None
+        name = last.name if isinstance(last, Entry) else last.key if last else ""
+        return {
+            "library_kept": gr.Radio(
+                choices=[(self._words(e), e.key) for e in entries],
+                value=entry.key if entry else None,
+                visible=bool(entries),
+            ),
+            "library_empty": gr.HTML(visible=not entries),
+            "library_undo": gr.Button(
+                self._text.fill(self._text.UNDO_DELETE, name=name), visible=last is not None
+            ),
+            **self._actions(session, request, entry),
+        }
+
+    def _words(self, entry: Entry | DamagedEntry) -> str:
+        engine = self._handle.engine
+        found = None
+        if isinstance(entry, Entry) and engine is not None:
+            try:
+                found, _ = engine.recall(entry.checks)
+            except DndError as error:
+                return f"{entry.name}\n{error}"
+        return entry_words(self._text, entry, found)
+
+    def _actions(
+        self, session: Session, request: gr.Request, entry: Entry | DamagedEntry | None
+    ) -> Updates:
+        """Offer what can be done with an entry; a damaged one can only be deleted."""
+        whole = isinstance(entry, Entry)
+        recipe = None
+        if isinstance(entry, Entry) and entry.recipe is not None:
+            folder = self._files.folder(request.session_hash or "")
+            session.folder = folder
+            recipe = entry.recipe.save(folder / f"recipe-{entry.key}.json")
+        return {
+            "library_actions": gr.Row(visible=entry is not None),
+            "library_load": gr.Button(visible=whole, interactive=True),
+            "library_name": gr.Textbox(
+                entry.name if isinstance(entry, Entry) else "", visible=whole
+            ),
+            "library_rename": gr.Button(visible=whole),
+            "library_duplicate": gr.Button(visible=whole),
+            "library_recipe": gr.DownloadButton(
+                value=str(recipe) if recipe else None, visible=recipe is not None
+            ),
+        }
+
+
+def _says_the_same(entry: Entry, made: Made, name: str, texts: bool) -> bool:
+    """Whether keeping an adapter would add nothing to its entry."""
+    has_texts = entry.recipe is not None and entry.recipe.has_texts
+    named = name in (entry.name, made.adapter.name)
+    return named and entry.strength == made.adapter.strength and (has_texts or not texts)
+
+
+def _buckets(recipe: Recipe | None, session: Session) -> Any:
+    """What an adapter was made from, if its recipe has the texts or this visit read the files."""
+    read = [reading.file for reading in session.readings.values() if reading.file is not None]
+    try:
+        return tuple(s.bucket() for s in recipe.with_texts(read).buckets) if recipe else ()
+    except RecipeError:
+        return ()
