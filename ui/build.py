@@ -340,8 +340,10 @@ def _page(demo: gr.Blocks, text: Text, on: Handlers, limits: PromptLimits, *, sh
     remade.failure(**does(on.run_broke, over), inputs=session, **_AT_ONCE)
     measure(remade)
 
-    # Strength: scaled at once, verified again before it is offered.
-    bar.strength.change(
+    # Strength: scaled at once, verified again before it is offered. Not by `change`, which a slider
+    # also sends, without a value, when its tab is opened again; `release` ends what is typed.
+    gr.on(
+        [bar.strength.input, bar.strength.release],
         **does(on.set_strength, f"adapter_facts download {exported}"),
         inputs=[session, bar.strength],
         trigger_mode="always_last",

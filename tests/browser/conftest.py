@@ -132,6 +132,12 @@ class Visit:
         self.page.locator("#dnd-send").click()
         expect(asked).to_have_count(before + 1)
 
+    def bring(self, path: Path) -> None:
+        """Import a file into the library."""
+        with self.page.expect_file_chooser() as chooser:
+            self.page.locator("#dnd-import").click()
+        chooser.value.set_files(path)
+
     def answer(self, side: str) -> Locator:
         return self.page.locator(f"#dnd-pane-{side} .dnd-answer-text").last
 

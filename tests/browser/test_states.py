@@ -260,7 +260,7 @@ def test_keep_export_and_the_library(
     library.delete(library.duplicate(kept.key, "gone").key)
     page.get_by_role("tab").nth(1).click()
     expect(page.locator("#dnd-kept label")).to_have_count(3)
-    page.locator("#dnd-import input").set_input_files(write("evil.zip", "no zip"))
+    sight.visit.bring(write("evil.zip", "no zip"))
     expect(page.locator("#dnd-library-told .is-error li")).to_have_count(2)
     sight.see("27-library-and-a-refused-file")
     page.locator(f"#dnd-kept input[value='{broken.key}']").check()

@@ -1,19 +1,24 @@
 """Measurements of an adapter are what their definitions say."""
 
+import json
 from typing import Any
 
 import pytest
 import torch
 
 from dnd_engine.agreement import Agreement
-from dnd_engine.errors import GeneratorError
+from dnd_engine.conditioning import Conditioning, Control
+from dnd_engine.errors import AdapterError, GeneratorError
 from dnd_engine.generator import TaskCentroid
 from dnd_engine.inspection import (
+    Inspection,
     Outlook,
+    as_checks,
     base_norms,
     kl_to_base,
     nearest_tasks,
     outlook,
+    recall,
     relative_norms,
     strongest_effect,
 )
@@ -110,3 +115,21 @@ def test_the_strongest_examined_effect_is_a_number_or_unknown() -> None:
     assert strongest_effect({}) is strongest_effect(None) is None
     with pytest.raises(GeneratorError, match="`strongest_effect` is 'much'"):
         strongest_effect({"strongest_effect": "much"})
+
+
+def test_what_was_measured_comes_back_from_the_checks_of_a_kept_adapter() -> None:
+    found = Inspection(0.5, {}, (), 0, Agreement(3, 8), Outlook(12, 0.4, 0.2, 0.6, None), 7.0)
+    proof = Conditioning(1.2, 9, (Control("wrong", 1.5, 0.3, 0.1, 0.5),), ("legal",))
+    checks = json.loads(json.dumps(as_checks(make_adapter(), found, proof)))
+    assert recall(checks, (), 7.0) == (found, proof)
+    assert recall({"effect": 0.5}, (), None) == (Inspection(0.5, {}, (), 0), None)
+    assert recall({}, (), 7.0) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "checks",
+    [{"effect": "much"}, {"effect": 1, "agreement": {"same": 1}}, {"effect": 1, "outlook": 3}],
+)
+def test_damaged_checks_are_refused(checks: dict[str, Any]) -> None:
+    with pytest.raises(AdapterError, match="damaged"):
+        recall(checks, (), None)

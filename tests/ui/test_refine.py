@@ -58,6 +58,8 @@ def test_a_refined_adapter_takes_the_place_of_the_one_before(
     assert "How it was refined" in done["stages"]
     assert done["undo"].visible is True
     assert done["refine_box"].visible is False
+    assert done["refine_open"].visible is True
+    assert done["refine_open"].interactive is True
     assert "Measuring" in done["checks"]
     assert "Changes the model" in on.check(session)["checks"]
 

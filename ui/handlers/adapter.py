@@ -151,7 +151,10 @@ class AdapterHandlers(HandlerBase):
             "differences": gr.Checkbox(visible=True),
             "blind": gr.Checkbox(visible=True),
             "refine_box": gr.Row(visible=False),
-            "refine_open": gr.Button(visible=bool(made.buckets)),
+            "refine_open": gr.Button(
+                visible=bool(made.buckets),
+                interactive=session.run is None or bool(session.run.stages.ended),
+            ),
             "keep_name": gr.Textbox(made.adapter.name),
             "keep_texts": gr.Checkbox(value=False, visible=bool(made.buckets)),
             "keep_told": "",

@@ -1,0 +1,128 @@
+"""The library, import and export with the real models, as the user of this computer sees them."""
+
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import gguf
+import pytest
+from playwright.sync_api import Page, expect
+
+from dnd_engine.config import EngineConfig
+from dnd_engine.library import Entry, Library
+from tests.browser.conftest import Visits, serving
+from ui.engine_handle import EngineHandle
+
+pytestmark = [pytest.mark.browser, pytest.mark.real]
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    return Library(tmp_path_factory.mktemp("kept") / "library")
+
+
+@pytest.fixture(scope="module")
+def own_url(library: Library) -> Iterator[str]:
+    handle = EngineHandle.of(EngineConfig())
+    with serving(handle, library=library) as url:
+        assert handle.wait(300) is not None
+        yield url
+
+
+def names(library: Library) -> list[str]:
+    return [entry.name for entry in library.entries() if isinstance(entry, Entry)]
+
+
+def until(page: Page, holds: Callable[[], bool]) -> None:
+    """Wait for what the server does, whenever it gets to it."""
+    for _ in range(300):
+        if holds():
+            return
+        page.wait_for_timeout(200)
+    raise AssertionError("it never came to hold")
+
+
+def test_an_adapter_is_kept_for_other_days_and_taken_to_other_tools(
+    visits: Visits, own_url: str, library: Library, tmp_path: Path
+) -> None:
+    visit = visits(own_url)
+    page = visit.page
+    page.locator("#dnd-example-sql").click()
+    expect(page.locator("#dnd-synthesize")).to_be_enabled()
+    page.locator("#dnd-synthesize").click()
+    expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible(timeout=120_000)
+    expect(page.locator("#dnd-download")).to_be_enabled(timeout=60_000)
+
+    page.locator("#dnd-take-open").click()
+    page.locator("#dnd-keep-name input").fill("Questions to SQL")
+    page.locator("#dnd-keep-now").click()
+    expect(page.locator("#dnd-keep-told")).to_contain_text("Questions to SQL", timeout=60_000)
+    assert names(library) == ["Questions to SQL"]
+    (entry,) = library.entries()
+    assert isinstance(entry, Entry)
+    until(page, lambda: bool(library.get(entry.key).checks))
+
+    page.locator("#dnd-export").click()
+    expect(page.locator("#dnd-export-file")).to_be_visible(timeout=60_000)
+    with page.expect_download() as download:
+        page.locator("#dnd-export-file").click()
+    name = download.value.suggested_filename
+    assert page.locator("#dnd-export-usage textarea").input_value().endswith(f"--lora {name}")
+    file = tmp_path / "adapter.gguf"
+    download.value.save_as(file)
+    tensors = gguf.GGUFReader(file).tensors
+    assert len(tensors) == 2 * 7 * 30
+    visit.shot("real-exported")
+
+    page.get_by_role("tab", name="Library").click()
+    expect(page.locator("#dnd-kept label")).to_have_count(1)
+    page.locator("#dnd-kept-delete").click()
+    expect(page.locator("#dnd-library-empty")).to_be_visible()
+    assert names(library) == []
+    page.locator("#dnd-kept-undo").click()
+    expect(page.locator("#dnd-kept label")).to_have_count(1)
+    assert names(library) == ["Questions to SQL"]
+
+    page.reload()
+    page.get_by_role("tab", name="Library").click()
+    kept = page.locator("#dnd-kept label")
+    expect(kept).to_contain_text("Questions to SQL")
+    expect(kept).to_contain_text("Changes the model")
+    visit.enter(page.locator("#dnd-kept-name input"), "queries")
+    page.locator("#dnd-kept-rename").click()
+    expect(kept).to_contain_text("queries")
+    assert names(library) == ["queries"]
+    page.locator("#dnd-kept-load").click()
+    bar = page.locator("#dnd-adapter")
+    expect(bar).to_contain_text("queries", timeout=120_000)
+    expect(bar).to_contain_text(entry.sha256[:8])
+    expect(page.locator("#dnd-checks")).to_contain_text("Changes the model")
+    visit.ask("Question: Who wrote the book called The Sea?")
+    expect(page.locator("#dnd-panes .dnd-answer-facts")).to_have_count(2, timeout=120_000)
+    visit.idle()
+    assert "SELECT" in visit.answer("right").inner_text()
+    assert "SELECT" not in visit.answer("left").inner_text()
+    visit.shot("real-loaded")
+
+
+def test_a_hostile_zip_shows_all_its_faults_and_enters_nothing(
+    visits: Visits, own_url: str, library: Library, tmp_path: Path
+) -> None:
+    before = len(library.entries())
+    path = tmp_path / "hostile.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("../../evil.txt", "out")
+        archive.writestr("adapter_config.json", '{"peft_type": "LORA", "use_dora": true}')
+        archive.writestr("adapter_model.bin", "pickle")
+    visit = visits(own_url)
+    visit.page.get_by_role("tab", name="Library").click()
+    expect(visit.page.locator("#dnd-import")).to_be_visible()
+    visit.bring(path)
+    told = visit.page.locator("#dnd-library-told .is-error")
+    expect(told).to_be_visible(timeout=60_000)
+    faults = told.locator("li").all_inner_texts()
+    for fault in ("outside of its folder", "safetensors missing", "pickle", "use_dora"):
+        assert any(fault in line for line in faults), fault
+    assert all(str(path.parent) not in line and "Traceback" not in line for line in faults)
+    assert len(library.entries()) == before
+    visit.shot("real-refused")
