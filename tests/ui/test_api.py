@@ -40,7 +40,8 @@ def clients(url: str, tmp_path: Path) -> Iterator[Callable[[], Client]]:
     opened: list[Client] = []
 
     def connect() -> Client:
-        opened.append(Client(url, verbose=False, download_files=tmp_path))
+        patient = {"timeout": 60}
+        opened.append(Client(url, verbose=False, download_files=tmp_path, httpx_kwargs=patient))
         return opened[-1]
 
     yield connect
