@@ -98,14 +98,6 @@ class Visit:
         expect(card).to_have_class(has_class("is-ready"))
         return card
 
-    def until(self, holds: Callable[[], bool]) -> None:
-        """Wait for what only the engine sees."""
-        for _ in range(100):
-            if holds():
-                return
-            self.page.wait_for_timeout(100)
-        raise AssertionError("it never came to that")
-
     def synthesize(self) -> None:
         self.page.locator("#dnd-synthesize").click()
         expect(self.page.locator("#dnd-download")).to_contain_text("Download", timeout=20_000)
@@ -131,6 +123,14 @@ class Visit:
         self.page.locator("#dnd-box textarea").fill(question)
         self.page.locator("#dnd-send").click()
         expect(asked).to_have_count(before + 1)
+
+    def until(self, holds: Callable[[], bool]) -> None:
+        """Wait for what the server does, whenever it gets to it."""
+        for _ in range(300):
+            if holds():
+                return
+            self.page.wait_for_timeout(100)
+        raise AssertionError("the server did not get to it")
 
     def bring(self, path: Path) -> None:
         """Import a file into the library."""

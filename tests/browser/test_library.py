@@ -1,12 +1,12 @@
 """The library, import and export with the real models, as the user of this computer sees them."""
 
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import gguf
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from dnd_engine.config import EngineConfig
 from dnd_engine.library import Entry, Library
@@ -33,15 +33,6 @@ def names(library: Library) -> list[str]:
     return [entry.name for entry in library.entries() if isinstance(entry, Entry)]
 
 
-def until(page: Page, holds: Callable[[], bool]) -> None:
-    """Wait for what the server does, whenever it gets to it."""
-    for _ in range(300):
-        if holds():
-            return
-        page.wait_for_timeout(200)
-    raise AssertionError("it never came to hold")
-
-
 def test_an_adapter_is_kept_for_other_days_and_taken_to_other_tools(
     visits: Visits, own_url: str, library: Library, tmp_path: Path
 ) -> None:
@@ -60,7 +51,7 @@ def test_an_adapter_is_kept_for_other_days_and_taken_to_other_tools(
     assert names(library) == ["Questions to SQL"]
     (entry,) = library.entries()
     assert isinstance(entry, Entry)
-    until(page, lambda: bool(library.get(entry.key).checks))
+    visit.until(lambda: bool(library.get(entry.key).checks))
 
     page.locator("#dnd-export").click()
     expect(page.locator("#dnd-export-file")).to_be_visible(timeout=60_000)
@@ -99,7 +90,7 @@ def test_an_adapter_is_kept_for_other_days_and_taken_to_other_tools(
     expect(page.locator("#dnd-checks")).to_contain_text("Changes the model")
     visit.ask("Question: Who wrote the book called The Sea?")
     expect(page.locator("#dnd-panes .dnd-answer-facts")).to_have_count(2, timeout=120_000)
-    visit.idle()
+    expect(page.locator("#dnd-send")).to_be_visible(timeout=120_000)
     assert "SELECT" in visit.answer("right").inner_text()
     assert "SELECT" not in visit.answer("left").inner_text()
     visit.shot("real-loaded")

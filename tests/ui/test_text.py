@@ -113,8 +113,9 @@ SENTENCE = re.compile(r"[A-Z][a-z]+ [a-z]|[a-z]{2,} [a-z]{2,}[.:?]")
 SPOKEN_ATTRIBUTE = re.compile(r"(?:aria-label|title|alt|placeholder)=['\"][^'\"{]*[A-Za-z]{2}")
 LABELS = {"label", "info", "placeholder", "title"}
 NAMED_FIRST = {"Accordion", "Button", "DownloadButton", "Tab"}
-# One engine serves visitors of every language: what its thread tells and logs is English.
-OF_THE_ENGINE = {"engine_handle.py"}
+# One engine serves visitors of every language: what its thread tells and logs is English, and so is
+# what programs are told, and the command line.
+OF_THE_ENGINE = {"api.py", "engine_handle.py", "serve.py"}
 
 
 def strings(tree: ast.AST) -> Iterator[str]:
