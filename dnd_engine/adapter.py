@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from dnd_engine.aside import written_aside
-from dnd_engine.errors import AdapterError, ConfigError, RecipeError
+from dnd_engine.errors import AdapterError, ConfigError
 from dnd_engine.layout import LoRALayout
 from dnd_engine.provenance import Recipe
 from dnd_engine.usage import peft_usage
@@ -140,14 +140,9 @@ class Adapter:
         """How to make it again.
 
         Raises:
-            RecipeError: If that is not known: other tools made it, or an earlier version did, or it
-                was trained on labelled rows, which no recipe names.
+            RecipeError: If there is none: other tools made it, or an earlier version did, or it was
+                trained on labelled rows, which no recipe names.
         """
-        if "trained" in self.provenance:
-            raise RecipeError(
-                f"`{self.name}` was trained on labelled rows, and a recipe makes only what came "
-                "from prompts alone. Keep the adapter itself."
-            )
         return Recipe.from_json(self._origin)
 
     @property
@@ -309,7 +304,7 @@ def model_card(adapter: Adapter, library: Literal["peft", "transformers"], usage
             f"tags: [{'' if merged else 'lora, '}drag-and-drop-llms]",
             "---",
             "",
-            f"# {adapter.name}",
+            f"# {_plain(adapter.name)}",
             "",
             _how_made(origin),
             *(
@@ -403,9 +398,11 @@ def _how_made(origin: Mapping[str, Any]) -> str:
             f"trained on labels: {_whole(known.get('num_examples'))} examples, "
             f"{_whole(known.get('steps'))} steps. Test it before you rely on it."
         )
-        if known.get("start") == "adapter":
+        if known.get("start") == "adapter" and "generator_sha256" in origin:
             return f"{written}, then {how}"
         return f"A LoRA adapter {how} It was not generated."
+    if "generator_sha256" not in origin:
+        return "A LoRA adapter of unknown origin. Test it before you rely on it."
     if not refined:
         return (
             f"{written}, without a gradient step. It has not been trained on answers; test it "

@@ -26,11 +26,12 @@ def written_aside(path: Path) -> Iterator[Path]:
         aside, old = Path(parent) / path.name, Path(parent) / f"{path.name}.old"
         yield aside
         # A folder cannot replace a filled one in one move: a failing second move undoes the first.
-        if path.is_dir():
-            os.replace(path, old)
+        # So does an interrupt, or the old folder would go with the place beside.
         try:
+            if path.is_dir():
+                os.replace(path, old)
             os.replace(aside, path)
-        except OSError:
-            if old.exists():
+        except BaseException:
+            if old.exists() and not path.exists():
                 os.replace(old, path)
             raise

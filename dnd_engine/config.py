@@ -125,8 +125,9 @@ class RefineConfig:
 
     def __post_init__(self) -> None:
         counts = ("steps", "batch_size", "warmup_steps", "max_prompts", "least_prompts")
+        # Bounded above too: a stranger's recipe may hold these.
         for name in (*counts, "max_tokens", "max_answer_tokens"):
-            _at_least(name, getattr(self, name), 1)
+            _between(name, getattr(self, name), 1, 1000)
         for name in ("learning_rate", "clip_norm"):
             _between(name, getattr(self, name), 1e-7, 100)
         _between("full_share", self.full_share, 0, 1)

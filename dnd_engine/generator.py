@@ -6,8 +6,6 @@ It turns a condition into weight tokens; it knows no prompts and no PEFT.
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from dnd_engine.aside import written_aside
 from dnd_engine.errors import BaseMismatchError, GeneratorError, LayoutMismatchError
 from dnd_engine.generator_config import GeneratorConfig
 from dnd_engine.heads import build_head
@@ -200,9 +199,7 @@ def save_generator(
     Reports go with the generator that they are about: a new one has none. If the new folder cannot
     take its place, the old one is put back.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as parent:
-        aside, old = Path(parent) / "new", Path(parent) / "old"
+    with written_aside(path) as aside:
         aside.mkdir()
         state = generator.state_dict()
         save_file(
@@ -213,15 +210,6 @@ def save_generator(
         _write_json(aside / "config.json", generator.config.to_json())
         _write_json(aside / "tasks.json", [asdict(task) for task in tasks])
         (aside / "README.md").write_text(card, encoding="utf-8")
-        try:
-            if path.exists():
-                os.replace(path, old)
-            os.replace(aside, path)
-        except BaseException:
-            # An interrupt counts too: what stands in `parent` is about to be removed.
-            if old.exists() and not path.exists():
-                os.replace(old, path)
-            raise
 
 
 def check_base(config: GeneratorConfig, base_id: str, fingerprint: Mapping[str, Any]) -> None:

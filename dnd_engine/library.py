@@ -371,14 +371,14 @@ class Library:
         """
         with self._changing():
             found = self._find(name)
-            target = self._trash / found.key
             self._trash.mkdir(exist_ok=True)
-            os.replace(self._kept / found.key, target)
-            os.utime(target)  # when it was deleted
+            # Before the move: killed between the two, it must not look long deleted.
+            os.utime(self._kept / found.key, follow_symlinks=False)
+            os.replace(self._kept / found.key, self._trash / found.key)
             oldest = time.time() - self._keep_days * 86_400
             for old in list(self._trash.iterdir()):
                 if _deleted_at(old) < oldest:
-                    shutil.rmtree(old)
+                    _remove(old)
             return found
 
     def undo(self, key: str | None = None) -> "Entry | DamagedEntry":
@@ -544,8 +544,9 @@ def _read(folder: Path) -> Entry:
 def _read_recipe(folder: Path, record: _Record) -> Recipe | None:
     with_texts = (folder / _TEXTS).exists()
     try:
-        if not with_texts and "format" not in _read_object(folder / _PROVENANCE):
-            return None  # of another tool
+        origin = _read_object(folder / _PROVENANCE)
+        if "trained" in origin or (not with_texts and "format" not in origin):
+            return None  # learnt labels, or of another tool
         recipe = read_recipe(folder / (_TEXTS if with_texts else _PROVENANCE))
     except RecipeError as error:
         raise LibraryError(str(error)) from error
@@ -554,6 +555,14 @@ def _read_recipe(folder: Path, record: _Record) -> Recipe | None:
     if record.strength == 1:
         return recipe
     return replace(recipe, strength=record.strength, sha256=None)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, or whatever else lies there; a link, not what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _read_record(folder: Path) -> _Record:
@@ -591,7 +600,7 @@ def _read_object(path: Path) -> dict[str, Any]:
 def _deleted_at(folder: Path) -> float:
     """When a folder was touched last; 0 if it is gone."""
     try:
-        return folder.stat().st_mtime
+        return folder.lstat().st_mtime
     except OSError:
         return 0.0
 

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from dnd_engine.aside import written_aside
 from dnd_engine.buckets import MAX_WEIGHT, Bucket
 from dnd_engine.config import Mix, PromptLimits, RefineConfig
 from dnd_engine.errors import PromptFileError, RecipeError
@@ -33,6 +33,9 @@ __all__ = [
 
 FORMAT: Final = 1
 """Of recipes. A new number where an older engine could not make the same adapter of one."""
+
+_MOST_REFINEMENTS = 16
+"""Each takes most of a minute, and a recipe may be a stranger's."""
 
 _MAX_BYTES = 50_000_000
 """Of a recipe file. Without texts it has a few kilobytes; with them, about as many as its files."""
@@ -194,10 +197,20 @@ class Recipe:
                 f"expected a recipe of format {FORMAT}, got format {values.get('format', 'none')}. "
                 "Adapters of other tools have no recipe, nor have those of earlier versions."
             )
+        if "trained" in values:
+            raise RecipeError(
+                "it was trained on labelled rows, and a recipe makes only what came from prompts "
+                "alone. Keep the adapter itself."
+            )
         try:
             recipe = _RECIPE.validate_json(json.dumps(values), strict=True)
         except ValidationError as error:
             raise RecipeError(validation_words(error)) from error
+        if len(recipe.refinements) > _MOST_REFINEMENTS:
+            raise RecipeError(
+                f"expected at most {_MOST_REFINEMENTS} refinements, got {len(recipe.refinements)}. "
+                "Keep the adapter itself."
+            )
         changed = [
             str(source)
             for source in recipe.sources()
@@ -303,14 +316,10 @@ class Recipe:
         """
         path = Path(path)
         text = json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            aside.write_text(text, encoding="utf-8")
-            os.replace(aside, path)
+            with written_aside(path) as aside:
+                aside.write_text(text, encoding="utf-8")
         except OSError as error:
-            with suppress(OSError):
-                aside.unlink(missing_ok=True)
             raise RecipeError(
                 f"`{path}` cannot be written: {error.strerror or error}. Choose another place."
             ) from error

@@ -96,6 +96,7 @@ class _Shelf:
     def add(self, kept: _Kept) -> None:
         """Keep an adapter; others go if they are too many."""
         with self._lock:
+            self._drop_unused()
             self._kept[kept.key] = kept
             mine = [one.key for one in self._kept.values() if one.session == kept.session]
             too_many = mine[:-_MOST_OF_SESSION] if kept.session else []

@@ -6,9 +6,10 @@ cookie in the visitor's browser, and two visitors with two languages never meet.
 
 from urllib.parse import parse_qsl, urlencode
 
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ui.text import ENGLISH, LANGUAGES
 
@@ -22,7 +23,7 @@ def preferred(accepted: str) -> str:
     """Return the code of the language that an Accept-Language header likes best of ours."""
     liked: list[tuple[float, str]] = []
     for entry in accepted.split(","):
-        tag, _, weight = entry.strip().partition(";q=")
+        tag, _, weight = entry.replace(" ", "").partition(";q=")
         code = tag.partition("-")[0].lower()
         try:
             quality = float(weight or 1)
@@ -42,28 +43,39 @@ class LanguageSwitch:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Redirect to another language's page, or pass the request on."""
-        target = _target(Request(scope)) if scope["type"] == "http" else None
-        await (target or self._app)(scope, receive, send)
+        request = Request(scope) if scope["type"] == "http" else None
+        if request is None or not _is_front_page(request):
+            await self._app(scope, receive, send)
+            return
+        chosen = request.query_params.get("lang", "")
+        code = chosen if chosen in LANGUAGES else request.cookies.get(_COOKIE, "")
+        if code not in LANGUAGES:
+            code = preferred(request.headers.get("accept-language", ""))
+
+        async def send_and_keep(message: Message) -> None:
+            if chosen in LANGUAGES and message["type"] == "http.response.start":
+                MutableHeaders(scope=message).append("set-cookie", _cookie(chosen, request))
+            await send(message)
+
+        # English stays where it is asked for: the cookie may be blocked where a page is framed, and
+        # a redirect would then lead back to the browser's own language.
+        answer = self._app if code == ENGLISH.CODE else _redirect(code, request)
+        await answer(scope, receive, send_and_keep)
 
 
-def _target(request: Request) -> RedirectResponse | None:
+def _is_front_page(request: Request) -> bool:
     path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
-    if request.method != "GET" or path not in ("", "/"):
-        return None
-    chosen = request.query_params.get("lang", "")
-    code = chosen if chosen in LANGUAGES else request.cookies.get(_COOKIE, "")
-    if code not in LANGUAGES:
-        code = preferred(request.headers.get("accept-language", ""))
-    if chosen not in LANGUAGES and code == ENGLISH.CODE:
-        return None
+    return request.method == "GET" and path in ("", "/")
+
+
+def _redirect(code: str, request: Request) -> RedirectResponse:
     others = [(key, value) for key, value in parse_qsl(request.url.query) if key != "lang"]
-    page = "./" if code == ENGLISH.CODE else f"./{code}"
     # Relative: behind a proxy the page may live below any path.
-    response = RedirectResponse(f"{page}?{urlencode(others)}" if others else page, 302)
-    if chosen == code:
-        # A Space is shown in a frame of another site, which a Lax cookie would not reach.
-        framed = request.url.scheme == "https"
-        response.set_cookie(
-            _COOKIE, code, _YEAR, samesite="none" if framed else "lax", secure=framed
-        )
-    return response
+    return RedirectResponse(f"./{code}?{urlencode(others)}" if others else f"./{code}", 302)
+
+
+def _cookie(code: str, request: Request) -> str:
+    # A Space is shown in a frame of another site, which a Lax cookie would not reach.
+    framed = request.url.scheme == "https"
+    kept = "SameSite=None; Secure" if framed else "SameSite=Lax"
+    return f"{_COOKIE}={code}; Max-Age={_YEAR}; Path=/; {kept}"

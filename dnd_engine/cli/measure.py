@@ -14,6 +14,8 @@ from dnd_engine.cli.common import (
     DeviceOption,
     GeneratorOption,
     Json,
+    LibraryOption,
+    find_adapter,
     load_engine,
     plain_errors,
     show,
@@ -39,7 +41,7 @@ _TRAINING = LabelledConfig()
 
 @plain_errors
 def measure(
-    adapter: Annotated[Path, typer.Argument(help="PEFT folder or zip.")],
+    adapter: Annotated[str, typer.Argument(help="PEFT folder or zip, or a name of the library.")],
     data: Annotated[Path, typer.Argument(help="Prompts with labels: csv, jsonl, parquet.")],
     train: Annotated[
         bool, typer.Option("--train", help="Also train a LoRA on the other rows, from scratch.")
@@ -69,6 +71,7 @@ def measure(
     generator: GeneratorOption = None,
     device: DeviceOption = None,
     cache_dir: CacheOption = None,
+    library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
     """Score an adapter on labelled rows, beside base and trained LoRA."""
@@ -84,17 +87,20 @@ def measure(
     )
     training = LabelledConfig(steps=steps, learning_rate=learning_rate, seed=seed)
     config = EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir)
+    find = find_adapter(adapter, library)
     labelled = read_prompt_file(data, limits=config.limits)
     labelled_rows(labelled)  # a file without labels is refused before models load
     if out is not None and out.exists() and not out.is_dir():
         raise MeasureError(f"`{out}` is a file. Name a folder for the result.")
     engine = load_engine(config)
-    worn = engine.read_adapter(adapter)
+    worn = find(engine)
     measured = _watch(engine.measure(worn, labelled, settings))
+    # Written on the way too: a training that fails must not take the scores with it.
+    files = [] if out is None else _write(engine, measured, out)
     for wanted, warm in ((train, False), (warm_start, True)):
         if wanted:
             measured = _watch(engine.train_lora(worn, measured, training, warm_start=warm))
-    files = [] if out is None else _write(engine, measured, out)
+            files = [] if out is None else _write(engine, measured, out)
     values = measured.to_json() | {"files": files}
     show(values, as_json, measured.markdown() + "".join(f"\n{file}" for file in files))
 

@@ -31,6 +31,16 @@ def test_the_browser_s_language_is_the_page_s_until_another_is_chosen(visits: Vi
     expect(german).to_be_visible()
 
 
+def test_english_can_be_chosen_where_no_cookie_is_kept(visits: Visits) -> None:
+    """As in a frame of another site: the choice is in the address then."""
+    visit = visits(locale="de-DE")
+    visit.page.goto(f"{visit.url}/?lang=en")
+    expect(visit.page.get_by_role("button", name="Browse files")).to_be_visible()
+    visit.page.context.clear_cookies()
+    visit.page.reload()
+    expect(visit.page.get_by_role("button", name="Browse files")).to_be_visible()
+
+
 def test_two_visitors_read_two_languages_at_once(visits: Visits, write: Write) -> None:
     english, german = visits(), visits(locale="de-DE")
     path = write("one.txt", "eins\nzwei\n")

@@ -102,7 +102,9 @@ def test_provenance_holds_the_origin_and_the_digest_of_the_weights() -> None:
 def test_the_card_names_buckets_as_text_not_as_markup() -> None:
     origin = ORIGIN | {"buckets": [{"name": "# <b>x</b>\n[y](z)", "weight": 1, "num_prompts": 2}]}
     tasks = (NearestTask("sums", "Add two numbers.", 0.8),)
-    card = make_adapter(provenance=origin, nearest_tasks=tasks).files()["README.md"].decode()
+    made = make_adapter(name="<i>x", provenance=origin, nearest_tasks=tasks)
+    card = made.files()["README.md"].decode()
+    assert "\n# \\<i\\>x\n" in card
     assert r"- \# \<b\>x\</b\> \[y\](z): weight 1, 2 prompts" in card
     assert "- sums: 0.80 (Add two numbers.)" in card
     assert card.startswith(f"---\nbase_model: {BASE_ID}\n")
@@ -111,13 +113,15 @@ def test_the_card_names_buckets_as_text_not_as_markup() -> None:
 @pytest.mark.parametrize(
     ("provenance", "words"),
     [
-        ({}, "without a gradient step"),
-        ({"refined": {"labels": False}}, "trained a little on the base's own answers"),
-        ({"refined": {"labels": True}}, "trained a little on the labels"),
-        ({"refined": "what a stranger wrote"}, "trained a little on the base's own answers"),
+        (ORIGIN, "without a gradient step"),
+        (ORIGIN | {"refined": {"labels": False}}, "trained a little on the base's own answers"),
+        (ORIGIN | {"refined": {"labels": True}}, "trained a little on the labels"),
+        (ORIGIN | {"refined": "a stranger's words"}, "trained a little on the base's own answers"),
+        (ORIGIN | {"trained": {"start": "adapter"}}, "unlabeled prompts, then trained on labels"),
         ({"trained": {"num_examples": 1200, "steps": 40}}, "labels: 1,200 examples, 40 steps"),
-        ({"trained": {"start": "adapter"}}, "from unlabeled prompts, then trained on labels"),
-        ({"trained": "what a stranger wrote"}, "trained on labels: unknown examples"),
+        ({"trained": "a stranger's words"}, "A LoRA adapter trained on labels: unknown examples"),
+        ({"trained": {"start": "adapter"}}, "A LoRA adapter trained on labels"),
+        ({}, "A LoRA adapter of unknown origin."),
     ],
 )
 def test_the_card_says_how_the_adapter_was_made(provenance: dict[str, Any], words: str) -> None:

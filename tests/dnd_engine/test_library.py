@@ -260,6 +260,37 @@ def test_what_is_deleted_comes_back_the_last_first(shelf: Library, prompts: Prom
         shelf.undo()
 
 
+def test_what_does_not_belong_in_the_trash_keeps_nothing_from_being_deleted(
+    shelf: Library, prompts: PromptFile, tmp_path: Path
+) -> None:
+    shelf.add(made(prompts), "one")
+    shelf.add(made(prompts), "two")
+    shelf.delete("one")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    stray, link = shelf.root / "trash" / ".DS_Store", shelf.root / "trash" / "link"
+    stray.write_text("")
+    link.symlink_to(outside)
+    for path in (stray, link):
+        os.utime(path, (0, 0), follow_symlinks=False)
+    shelf.delete("two")
+    assert not stray.exists()
+    assert not link.is_symlink()
+    assert outside.is_dir()
+    assert {e.name for e in shelf.deleted() if isinstance(e, Entry)} == {"one", "two"}
+
+
+def test_a_lora_that_learnt_labels_is_kept_without_a_recipe(
+    shelf: Library, prompts: PromptFile
+) -> None:
+    """What its provenance tells would make the adapter that it began from."""
+    begun = made(prompts)
+    trained = replace(begun, provenance={**begun.provenance, "trained": {"steps": 5}})
+    assert shelf.add(begun, "begun").recipe is not None
+    assert shelf.add(trained, "trained").recipe is None
+    assert isinstance(shelf.get("trained"), Entry)
+
+
 def test_a_name_that_was_taken_meanwhile_gets_a_number(shelf: Library, prompts: PromptFile) -> None:
     shelf.add(made(prompts))
     shelf.delete("vault")

@@ -59,6 +59,18 @@ def refined(of: Sequence[Bucket]) -> Refinement:
     )
 
 
+def test_a_recipe_makes_what_came_from_prompts_alone_and_not_for_hours(tmp_path: Path) -> None:
+    """A LoRA trained on labels keeps the recipe of what it began from; that would make another."""
+    whole = recipe(buckets(tmp_path)).to_json()
+    with pytest.raises(RecipeError, match=r"was trained on labelled rows, .*Keep the adapter"):
+        Recipe.from_json(whole | {"trained": {"steps": 3}})
+    once = refined(buckets(tmp_path)).to_json()
+    with pytest.raises(RecipeError, match=r"expected at most 16 refinements, got 17"):
+        Recipe.from_json(whole | {"refined": once, "refined_before": [once] * 16})
+    with pytest.raises(RecipeError, match=r"steps"):
+        Recipe.from_json(whole | {"refined": once | {"steps": 10**6}})
+
+
 def test_a_recipe_comes_back_from_its_file_and_holds_no_texts(tmp_path: Path) -> None:
     made = buckets(tmp_path)
     kept = recipe(made, refined=refined(made[:1]), refined_before=(refined(made),), folded=(2.0,))

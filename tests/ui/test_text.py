@@ -101,6 +101,7 @@ def test_steps_of_the_engine_are_translated_or_left_out() -> None:
         ("de,en", "de"),
         ("de;q=0, en;q=0.1", "en"),
         ("de;q=very", "en"),
+        ("en; q=0.5, de; q=0.9", "de"),
     ],
 )
 def test_a_visitor_gets_the_language_their_browser_likes_best(accepted: str, code: str) -> None:

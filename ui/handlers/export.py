@@ -65,11 +65,12 @@ class ExportHandlers(RunHandlers):
     ) -> Iterator[Updates]:
         """Write or push the adapter at its present strength, and tell how it is used."""
         text, made = self._text, session.made
+        cleared: Updates = {"hub_token": ""}
         if made is None:
+            yield cleared
             return
         adapter, start = made.adapter, time.monotonic()
         doing = text.EXPORT_DOING[target]
-        cleared: Updates = {"hub_token": ""}
         yield {**cleared, **nothing_exported(), "export": gr.Button(interactive=False)}
         done: Updates = {}
         try:
