@@ -87,11 +87,11 @@ def measure(
     )
     training = LabelledConfig(steps=steps, learning_rate=learning_rate, seed=seed)
     config = EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir)
-    find = find_adapter(adapter, library)
     labelled = read_prompt_file(data, limits=config.limits)
     labelled_rows(labelled)  # a file without labels is refused before models load
     if out is not None and out.exists() and not out.is_dir():
         raise MeasureError(f"`{out}` is a file. Name a folder for the result.")
+    find = find_adapter(adapter, library)
     engine = load_engine(config)
     worn = find(engine)
     measured = _watch(engine.measure(worn, labelled, settings))
