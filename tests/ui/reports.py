@@ -35,7 +35,7 @@ def report(split: str = "heldout", generator_sha256: str = SHA) -> dict[str, Any
             "nll": nll,
             "per_category": {"classify": score, "transform": score / 2, "sql": score / 3},
         }
-        for holdout in (None, "primitive")
+        for holdout in (None, "primitive", "family")
         for row, (bare, full, nll) in _ROWS.items()
         for mode, score in (("bare", bare), ("full", full))
     ]

@@ -481,14 +481,9 @@ def test_the_report_card_has_its_front_matter_cut_off() -> None:
 
 def test_every_split_and_every_part_of_it_can_be_chosen_the_harder_first() -> None:
     """A part that is the whole does not stand apart."""
-
-    def of_two_parts(split: str) -> dict[str, Any]:
-        whole = report(split)
-        more = [{**row, "holdout": "family"} for row in whole["rows"] if row["holdout"]]
-        return {**whole, "rows": [*whole["rows"], *more]}
-
-    reports = {"train": of_two_parts("train"), "heldout": of_two_parts("heldout")}
-    found = groups({**reports, "refine": report()})
+    whole = report()
+    one_part = whole | {"rows": [r for r in whole["rows"] if r["holdout"] != "family"]}
+    found = groups({"train": report("train"), "heldout": whole, "refine": one_part})
     assert [g.key for g in found] == [
         "heldout/",
         "heldout/family",
