@@ -187,7 +187,7 @@ def test_an_adapter_its_checks_and_the_chat(sights: Sights, serve: Serve) -> Non
     page.locator("#dnd-prove").click()
     expect(page.locator("#dnd-proof .dnd-controls")).to_be_visible()
     sight.see("16-proof")
-    page.get_by_role("tab").nth(1).click()
+    page.get_by_role("tab").last.click()
     expect(page.locator("#dnd-report .dnd-forest-mode")).to_have_count(2)
     sight.see("17-report")
 
