@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,12 +19,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real
 
 ROOT = Path(__file__).parents[1]
-HAS_MCP = find_spec("mcp") is not None
 
 
 @pytest.fixture(scope="module")
 def url(real_engine: "Engine") -> Iterator[str]:
-    with serving(EngineHandle(lambda on_progress: real_engine), mcp=HAS_MCP) as address:
+    with serving(EngineHandle(lambda on_progress: real_engine), mcp=True) as address:
         yield address
 
 
@@ -68,7 +66,6 @@ def test_the_client_examples_run_as_printed(
     assert told.lower() in run(code.replace("http://127.0.0.1:7860", url), tmp_path).lower()
 
 
-@pytest.mark.skipif(not HAS_MCP, reason="the extra `mcp` is not installed")
 def test_the_mcp_example_runs_as_printed(url: str, tmp_path: Path) -> None:
     (code,) = examples("mcp")
     shown = run(code.replace("http://127.0.0.1:7860", url), tmp_path)

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -34,7 +33,6 @@ def visit(url: str, do: Callable[[Any], Awaitable[Any]]) -> Any:
     return asyncio.run(connected())
 
 
-@pytest.mark.skipif(find_spec("mcp") is None, reason="the extra `mcp` is not installed")
 def test_an_assistant_makes_an_adapter_and_others_do_not_see_it() -> None:
     engine = FakeEngine(word_seconds=0, stage_seconds=0)
 
