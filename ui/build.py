@@ -296,12 +296,13 @@ def _page(demo: gr.Blocks, text: Text, on: Handlers, limits: PromptLimits, *, sh
     take.format.input(
         **does(on.choose_format, f"hub export {exported}"), inputs=take.format, **_AT_ONCE
     )
-    take.export.click(
+    taken = take.export.click(
         **does(on.export, f"export hub_token {exported}"),
         inputs=[session, take.format, take.repo, take.private, take.token],
         **_EXPORT,
         **_QUIET,
     )
+    taken.failure(**does(on.export_broke, "export export_told"), **_AT_ONCE)
 
     # The library: what is done is done to the adapter chosen.
     offered = (
@@ -325,6 +326,7 @@ def _page(demo: gr.Blocks, text: Text, on: Handlers, limits: PromptLimits, *, sh
         **_ENGINE,
         **_QUIET,
     )
+    loaded.failure(**does(on.load_broke, "library_load library_told"), **_AT_ONCE)
     measure(loaded)
     remade = library.bring.upload(
         **does(on.import_file, f"tabs {listed} {over}"),

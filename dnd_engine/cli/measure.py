@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from dnd_engine.aside import written_aside
 from dnd_engine.cli.common import (
     DEFAULT_BASE,
     BaseOption,
@@ -138,17 +139,25 @@ def _write(engine: "Engine", measured: "Measurement", out: Path) -> list[str]:
     import json
 
     from dnd_engine.evaluation.plots import draw_measurement, save_picture
-    from dnd_engine.training.collection import write_aside
 
-    out.mkdir(parents=True, exist_ok=True)
     values = measured.to_json()
-    text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
-    write_aside(out / "measurement.json", text.encode())
-    write_aside(out / "measurement.md", measured.markdown().encode())
-    write_aside(out / "items.csv", measured.items_csv().encode())
-    figure, _ = draw_measurement(values)
-    save_picture(figure, out, "plot")
-    names = ["measurement.json", "measurement.md", "items.csv", "plot.png", "plot.svg"]
+    texts = {
+        "measurement.json": json.dumps(values, indent=1, ensure_ascii=False) + "\n",
+        "measurement.md": measured.markdown(),
+        "items.csv": measured.items_csv(),
+    }
+    try:
+        for name, text in texts.items():
+            with written_aside(out / name) as aside:
+                aside.write_text(text, encoding="utf-8", newline="")
+        figure, _ = draw_measurement(values)
+        save_picture(figure, out, "plot")
+    except OSError as error:
+        raise MeasureError(
+            f"`{out}` cannot be written to: {error.strerror or error}. Make room, or name another "
+            "folder with --out."
+        ) from error
+    names = [*texts, "plot.png", "plot.svg"]
     for row, lora in measured.trained.items():
         engine.save(lora, out / _LORAS[row])
         names.append(_LORAS[row])

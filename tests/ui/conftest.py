@@ -45,6 +45,7 @@ def request_of() -> Callable[[str], gr.Request]:
     def make(session_hash: str) -> gr.Request:
         request = gr.Request()
         request.session_hash = session_hash
+        request.headers = {"host": "127.0.0.1:7860"}
         return request
 
     return make

@@ -55,6 +55,15 @@ def test_a_gguf_is_offered_with_its_command_line(on: Handlers, export: Export) -
     assert path.name in done["export_told"]
 
 
+def test_an_error_nobody_foresaw_gives_the_buttons_back(at_home: Handlers) -> None:
+    for name, updates in (
+        ("export", at_home.export_broke()),
+        ("library_load", at_home.load_broke()),
+    ):
+        assert updates[name].interactive is True
+        assert any("Something broke" in told for told in updates.values() if isinstance(told, str))
+
+
 def test_a_merged_model_is_a_zip_and_for_the_own_computer_alone(
     on: Handlers, at_home: Handlers, export: Export, engine: FakeEngine
 ) -> None:

@@ -99,11 +99,42 @@ def test_a_visit_on_a_server_for_others_keeps_so_many(
     make(on, session, arrange(SQL={"a.txt": "one\n"}), request_of("s"))
     for number in range(20):
         on.keep(session, f"a{number}", False, request_of("s"))
-    key = on.open_library(session, None, request_of("s"))["library_kept"].value
-    on.delete_kept(session, key, request_of("s"))
     assert "keeps 20 adapters" in on.keep(session, "more", False, request_of("s"))["keep_told"]
     full = on.duplicate_kept(session, "a1", request_of("s"))
     assert "keeps 20 adapters" in full["library_told"]
+    key = on.open_library(session, None, request_of("s"))["library_kept"].value
+    on.delete_kept(session, key, request_of("s"))
+    on.keep(session, "more", False, request_of("s"))
+    listed = on.open_library(session, None, request_of("s"))
+    assert len(listed["library_kept"].choices) == 20
+    assert listed["library_undo"].visible is False, "what was deleted has made room"
+
+
+def test_who_comes_through_a_proxy_is_not_this_computers_user(
+    at_home: Handlers, kept: tuple[Session, Entry], request_of: RequestOf
+) -> None:
+    _, entry = kept
+    for headers in (
+        {"host": "127.0.0.1:7860", "x-forwarded-for": "203.0.113.7"},
+        {"host": "studio.example"},
+    ):
+        request = request_of("t")
+        request.headers = headers
+        assert at_home.open_library(Session(), None, request)["library_kept"].choices == []
+    for host in ("localhost:7860", "127.0.0.1", "[::1]:7860"):
+        request = request_of("s")
+        request.headers = {"host": host}
+        found = at_home.open_library(Session(), None, request)["library_kept"].choices
+        assert [key for _, key in found] == [entry.key]
+
+
+def test_a_fault_of_a_visits_library_does_not_tell_where_it_is(
+    on: Handlers, request_of: RequestOf, files: SessionFiles
+) -> None:
+    (files.folder("s") / "library").write_text("in the way")
+    told = on.delete_kept(Session(), "0" * 32, request_of("s"))["library_told"]
+    assert "is-error" in told
+    assert str(files.folder("s")) not in told
 
 
 def test_the_list_tells_what_is_known_and_damaged_ones_can_only_be_deleted(

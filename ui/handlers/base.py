@@ -18,6 +18,7 @@ from ui.markup import esc
 from ui.panels.adapter_bar import adapter_html
 from ui.panels.compare import View, pane_html
 from ui.panels.header import progress_words
+from ui.spaces import is_forwarded
 from ui.state import Made, Session, SessionFiles
 from ui.text import Text
 
@@ -113,10 +114,15 @@ class HandlerBase:
 
     def _library(self, session: Session, request: gr.Request) -> Library:
         """The user's own library, or the one that ends with the visit."""
-        if self._own is not None:
+        if self._is_own(request):
+            assert self._own is not None
             return self._own
         session.folder = self._files.folder(request.session_hash or "")
         return Library(session.folder / "library")
+
+    def _is_own(self, request: gr.Request) -> bool:
+        """Whether the visitor is this computer's user, whose library and login are theirs."""
+        return self._own is not None and not is_forwarded(request.headers)
 
     def _note(self, made: Made, **found: Any) -> None:
         """Write what became of an adapter to its entry, if it is kept; see `Library.update`."""

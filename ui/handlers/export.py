@@ -75,7 +75,7 @@ class ExportHandlers(RunHandlers):
         done: Updates = {}
         try:
             for done in ticking(
-                self._once(adapter, target, repo, private, token, request.session_hash or ""),
+                self._once(adapter, target, repo, private, token, request),
                 threading.Event(),
             ):
                 if done is None:
@@ -87,6 +87,11 @@ class ExportHandlers(RunHandlers):
             done = nothing_exported()  # what is shown belongs to the adapter in the bar
         yield {**done, "export": gr.Button(interactive=True)}
 
+    def export_broke(self) -> Updates:
+        """Put the button back after an error nobody foresaw."""
+        told = faults(self._text.DOWNLOAD_FAILED, self._text.BROKE)
+        return {"export": gr.Button(interactive=True), "export_told": told}
+
     def _once(
         self,
         adapter: "Adapter",
@@ -94,18 +99,21 @@ class ExportHandlers(RunHandlers):
         repo: str,
         private: bool,
         token: str,
-        session_hash: str,
+        request: gr.Request,
     ) -> Iterator[Updates]:
         """Do it, as the one step of an iterator."""
         if target == "hub":
-            yield self._pushed(adapter, repo, private, token)
+            yield self._pushed(adapter, repo, private, token, own=self._is_own(request))
         else:
-            yield self._written(adapter, target, session_hash)
+            session_hash = request.session_hash or ""
+            yield self._written(adapter, target, session_hash, own=self._is_own(request))
 
-    def _pushed(self, adapter: "Adapter", repo: str, private: bool, token: str) -> Updates:
+    def _pushed(
+        self, adapter: "Adapter", repo: str, private: bool, token: str, *, own: bool
+    ) -> Updates:
         token = token.strip()
         # Never this machine's login for a visitor: the engine would take it for an empty token.
-        if self._own is None and not token:
+        if not own and not token:
             raise HubError(self._text.HUB_TOKEN_NEEDED)
         url, is_private, usage = self._push(adapter, repo.strip(), token or None, private)
         words = self._text.PUSHED_PRIVATE if is_private else self._text.PUSHED_PUBLIC
@@ -122,7 +130,12 @@ class ExportHandlers(RunHandlers):
         return pushed.url, pushed.private, pushed.usage
 
     def _written(
-        self, adapter: "Adapter", target: Literal["gguf", "merged"], session_hash: str
+        self,
+        adapter: "Adapter",
+        target: Literal["gguf", "merged"],
+        session_hash: str,
+        *,
+        own: bool,
     ) -> Updates:
         text, engine = self._text, self._ready_engine()
         usage: Callable[[str], str] = gguf_usage
@@ -131,7 +144,7 @@ class ExportHandlers(RunHandlers):
             file = engine.export(adapter, target, place.with_suffix(".gguf")).path
             used = file.name
         else:
-            if self._own is None:
+            if not own:
                 raise ExportError(text.EXPORT_SHARED)
             folder = place.with_name(f"{place.stem}-merged")
             file, used, usage = (

@@ -23,7 +23,8 @@ from ui.state import Kept, Made, Run, Session
 __all__ = ["LibraryHandlers"]
 
 _MOST_OF_A_VISIT = 20
-"""Adapters that a visit may keep on a server for others, deleted ones among them."""
+"""Adapters that a visit may keep on a server for others. Deleted ones go when there is no room for
+them beside."""
 
 
 class LibraryHandlers(SynthesisHandlers):
@@ -44,14 +45,14 @@ class LibraryHandlers(SynthesisHandlers):
             entry = made.kept.entry if made.kept is not None else None
             if entry is not None and _says_the_same(entry, made, name, texts):
                 return {"keep_told": notice(text.fill(text.KEPT_ALREADY, name=esc(entry.name)))}
-            self._check_room(library)
+            self._check_room(library, request)
             entry = library.add(
                 made.adapter,
                 None if name == made.adapter.name else name,
                 texts=[file for bucket in made.buckets for file in bucket.files] if texts else (),
             )
         except DndError as error:
-            return {"keep_told": faults(text.KEEP_FAILED, str(error))}
+            return {"keep_told": faults(text.KEEP_FAILED, _without(session, error))}
         made.kept = Kept(library, entry.key)
         label = self._label(made)
         if votes := Counter(o for turn in session.turns if (o := turn.outcome(label))):
@@ -78,7 +79,7 @@ class LibraryHandlers(SynthesisHandlers):
         """Keep a copy of the adapter chosen."""
 
         def copy(library: Library) -> Entry:
-            self._check_room(library)
+            self._check_room(library, request)
             return library.duplicate(key)
 
         return self._change(session, request, key, copy)
@@ -119,7 +120,8 @@ class LibraryHandlers(SynthesisHandlers):
             for _ in self._finish_check(made, request.session_hash or ""):
                 pass
         except DndError as error:
-            yield {**updates, "library_told": faults(text.LIBRARY_LOAD_FAILED, str(error))}
+            words = _without(session, error)
+            yield {**updates, "library_told": faults(text.LIBRARY_LOAD_FAILED, words)}
             return
         session.take(made)
         yield {
@@ -128,6 +130,13 @@ class LibraryHandlers(SynthesisHandlers):
             "tabs": gr.Tabs(selected="workbench"),
             **self._show(session),
             **self._offers(session, made),
+        }
+
+    def load_broke(self) -> Updates:
+        """Put the button back after an error nobody foresaw."""
+        return {
+            "library_load": gr.Button(interactive=True),
+            "library_told": faults(self._text.LIBRARY_LOAD_FAILED, self._text.BROKE),
         }
 
     def import_file(self, session: Session, path: str, request: gr.Request) -> Iterator[Updates]:
@@ -140,7 +149,7 @@ class LibraryHandlers(SynthesisHandlers):
             for words in self._until_ready():
                 yield {"library_told": busy(esc(words))}
             library = self._library(session, request)
-            self._check_room(library)
+            self._check_room(library, request)
             entry = library.add(self._ready_engine().read_adapter(file), imported=True)
         except DndError as error:
             title = text.fill(text.IMPORT_FAILED, name=esc(file.name))
@@ -208,12 +217,14 @@ class LibraryHandlers(SynthesisHandlers):
             changed = change(self._library(session, request))
             key = changed.key if changed is not None else None
         except LibraryError as error:
-            told_of = faults(self._text.LIBRARY_FAILED, str(error))
+            told_of = faults(self._text.LIBRARY_FAILED, _without(session, error))
         return {"library_told": told_of, **self._listed(session, request, key)}
 
-    def _check_room(self, library: Library) -> None:
-        if self._own is None:
-            kept = len(library.entries()) + len(library.deleted())
+    def _check_room(self, library: Library, request: gr.Request) -> None:
+        if not self._is_own(request):
+            kept = len(library.entries())
+            if kept < _MOST_OF_A_VISIT <= kept + len(library.deleted()):
+                library.empty_trash()
             if kept >= _MOST_OF_A_VISIT:
                 raise LibraryError(
                     self._text.fill(self._text.LIBRARY_FULL, number=_MOST_OF_A_VISIT)
@@ -225,7 +236,7 @@ class LibraryHandlers(SynthesisHandlers):
             library = self._library(session, request)
             entries, deleted = library.entries(), library.deleted()
         except LibraryError as error:
-            return {"library_told": faults(self._text.LIBRARY_FAILED, str(error))}
+            return {"library_told": faults(self._text.LIBRARY_FAILED, _without(session, error))}
         entry = next((e for e in entries if e.key == chosen), entries[0] if entries else None)
         last = deleted[0] if deleted else None
         name = last.name if isinstance(last, Entry) else last.key if last else ""
@@ -274,6 +285,11 @@ class LibraryHandlers(SynthesisHandlers):
                 value=str(recipe) if recipe else None, visible=recipe is not None
             ),
         }
+
+
+def _without(session: Session, error: DndError) -> str:
+    """What went wrong, without the visit's folder: its name is a secret of the server."""
+    return str(error) if session.folder is None else str(error).replace(f"{session.folder}/", "")
 
 
 def _says_the_same(entry: Entry, made: Made, name: str, texts: bool) -> bool:
