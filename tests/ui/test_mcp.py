@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -30,7 +31,9 @@ def visit(url: str, do: Callable[[Any], Awaitable[Any]]) -> Any:
             await session.initialize()
             return await do(session)
 
-    return asyncio.run(connected())
+    # In a thread of its own: the browser of other tests leaves a running loop in this one.
+    with ThreadPoolExecutor(max_workers=1) as threads:
+        return threads.submit(lambda: asyncio.run(connected())).result()
 
 
 def test_an_assistant_makes_an_adapter_and_others_do_not_see_it() -> None:
