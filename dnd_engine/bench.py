@@ -12,12 +12,14 @@ import os
 import platform
 import random
 import sys
+import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -167,6 +169,9 @@ class BenchResult:
     """Positions of the base computed in training, padding included; tokens written in chat."""
     train_parts: dict[str, float] = field(default_factory=dict)
     """Seconds of each part of a generator's training step, medians."""
+    ready_parts: dict[str, float] = field(default_factory=dict)
+    """Seconds of each part of `ready`, medians: prompts read, weights written, training tasks
+    compared with; the zip written and read back by stock PEFT; norms by layer."""
     memory_mb: dict[str, float] = field(default_factory=dict)
     """Resident memory of the process: `idle` with everything loaded, `peak` after synthesis and
     chat, `peak_training` after all."""
@@ -303,7 +308,9 @@ def summarise(
         notes.append(
             f"The LoRA run is {_LORA_STEPS} steps of {config.lora_examples} examples of "
             f"{config.example_tokens} tokens with stock PEFT, {how}; synthesis reads "
-            f"{config.num_prompts} prompts, and a remix draws anew from those it has read."
+            f"{config.num_prompts} prompts, and a remix draws anew from those it has read. `ready` "
+            "is all that the page does between the click and an adapter to use: synthesis, the zip "
+            "read back by stock PEFT, norms by layer."
         )
     if "chat" in config.only:
         speeds["chat_single"] = 1 / seconds["chat_single"]
@@ -335,12 +342,17 @@ def summarise(
             f"(lora_packed), and on ordinary rows of {config.example_tokens} tokens with as many "
             "positions (lora_rows); the ratio is to the faster one in each round."
         )
-    parts = [name for name in rounds[0] if name.startswith("part.")]
+
+    def parts(prefix: str) -> dict[str, float]:
+        found = [name for name in rounds[0] if name.startswith(prefix)]
+        return {name.removeprefix(prefix): median(r[name] for r in rounds) for name in found}
+
     return BenchResult(
         seconds=seconds,
         ratios=ratios,
         tokens_per_second=speeds,
-        train_parts={n.removeprefix("part."): median(r[n] for r in rounds) for n in parts},
+        train_parts=parts("part."),
+        ready_parts=parts("ready."),
         memory_mb=memory,
         machine=machine,
         notes=tuple(notes),
@@ -364,7 +376,7 @@ class _Measurement(ABC):
         """Measure, given the round's number, -1 for the one thrown away.
 
         Names without a dot are seconds; `side.tokens` are positions computed, `part.name` seconds
-        of a part.
+        of a part of a training step, `ready.name` of the way to an adapter that is ready.
         """
 
     def flops(self) -> dict[str, float]:
@@ -373,7 +385,7 @@ class _Measurement(ABC):
 
 
 class _Synthesis(_Measurement):
-    """Prompts to an adapter, models loaded."""
+    """Prompts to an adapter, models loaded, and to one that the page shows as ready."""
 
     def __init__(self, engine: Engine, config: BenchConfig) -> None:
         self._engine = engine
@@ -381,12 +393,28 @@ class _Synthesis(_Measurement):
         self._bucket = _prompt_bucket(config.num_prompts, config.seed)
 
     def __call__(self, number: int) -> dict[str, float]:
-        memory = self._engine.new_memory()
+        engine, memory = self._engine, self._engine.new_memory()
         with _timed(self._device) as spent:
-            self._engine.generate([self._bucket], seed=number + 1, memory=memory)
+            made = engine.generate([self._bucket], seed=number + 1, memory=memory)
         with _timed(self._device) as mixed:
-            self._engine.generate([self._bucket], seed=number + 2, memory=memory)
-        return {"synthesis": spent[0], "remix": mixed[0]}
+            engine.generate([self._bucket], seed=number + 2, memory=memory)
+        with tempfile.TemporaryDirectory() as folder, _timed(self._device) as saved:
+            engine.save(made, Path(folder) / "bench.zip")
+        with _timed(self._device) as sized:
+            engine.inspect(made)
+        parts = {
+            "encode": made.seconds["encode"],
+            "decode": made.seconds["decode"],
+            "compare": spent[0] - made.seconds["encode"] - made.seconds["decode"],
+            "save": saved[0],
+            "norms": sized[0],
+        }
+        return {
+            "synthesis": spent[0],
+            "remix": mixed[0],
+            "ready": sum(parts.values()),
+            **{f"ready.{name}": seconds for name, seconds in parts.items()},
+        }
 
     def flops(self) -> dict[str, float]:
         return {"synthesis": _counted(lambda: self._engine.generate([self._bucket]))}

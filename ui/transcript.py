@@ -57,6 +57,8 @@ def _side(answer: Answer) -> dict[str, Any]:
         "adapter_sha256": None if made is None else made.adapter.sha256,
         "text": "" if reply is None else reply.text,
         "num_tokens": 0 if reply is None else reply.num_tokens,
+        "tokens_per_second": None if reply is None else reply.tokens_per_second,
+        "first_token_seconds": None if reply is None else reply.first_token_seconds,
         "stopped": answer.stopped,
         "seed": answer.seed,
     }

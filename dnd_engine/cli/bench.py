@@ -68,6 +68,7 @@ def _words(result: "BenchResult") -> str:
         ("Seconds", "s", result.seconds),
         ("Floating point operations", "", result.flops),
         ("Tokens per second", "/s", result.tokens_per_second),
+        ("Parts of `ready`", "s", result.ready_parts),
         ("Parts of a training step", "s", result.train_parts),
         ("Memory", "MB", result.memory_mb),
     ):

@@ -20,19 +20,23 @@ from tests.serving import serving
 from tests.ui.fake_engine import FakeEngine, slow_load
 from ui.engine_handle import EngineHandle
 
-ARTIFACTS = Path(__file__).parents[2] / "test-artifacts"
+ROOT = Path(__file__).parents[2]
+ARTIFACTS = ROOT / "test-artifacts"
 DESK = {"width": 1440, "height": 900}
 PHONE = {"width": 390, "height": 844}
+_CHROMIUM = Path("/usr/bin/chromium")
+LAUNCH: dict[str, Any] = {
+    "args": ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"],
+    **({"executable_path": str(_CHROMIUM)} if _CHROMIUM.exists() else {}),
+}
+"""How Chromium is started: the system's where there is one."""
 
 expect.set_options(timeout=10_000)
 
 
 @pytest.fixture(scope="session")
 def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
-    args = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-    system = Path("/usr/bin/chromium")
-    path = {"executable_path": str(system)} if system.exists() else {}
-    return {**browser_type_launch_args, **path, "args": args}
+    return {**browser_type_launch_args, **LAUNCH}
 
 
 @pytest.fixture(scope="session")
@@ -132,6 +136,16 @@ class Visit:
             self.page.wait_for_timeout(100)
         raise AssertionError("the server did not get to it")
 
+    def reload(self) -> None:
+        """Load the page anew.
+
+        The old one complains of streams that this breaks off, which is no fault.
+        """
+        self.page.reload()
+        expect(self.page.locator(".dnd-bucket").first).to_be_attached(timeout=20_000)
+        broken = ("AbortError", "Connection errored out")
+        self.console = [said for said in self.console if not any(word in said for word in broken)]
+
     def bring(self, path: Path) -> None:
         """Import a file into the library."""
         with self.page.expect_file_chooser() as chooser:
@@ -147,6 +161,22 @@ class Visit:
     def shot(self, name: str, *, full: bool = True) -> None:
         ARTIFACTS.mkdir(exist_ok=True)
         self.page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=full)
+
+    def picture(self, path: str, height: int = DESK["height"]) -> None:
+        """Photograph the top of the page for the documentation, where that is asked for.
+
+        Of real models only, never the fake's invented numbers.
+        """
+        if not os.environ.get("DND_UPDATE_PICTURES"):
+            return
+        width = DESK["width"]
+        self.page.set_viewport_size({"width": width, "height": height})
+        self.page.evaluate("window.scrollTo(0, 0)")
+        self.page.wait_for_timeout(500)
+        target = ROOT / path
+        target.parent.mkdir(exist_ok=True)
+        self.page.screenshot(path=target)
+        self.page.set_viewport_size(DESK)
 
     def check_accessible(self) -> None:
         """Nothing serious for axe, and nothing wider than the screen."""

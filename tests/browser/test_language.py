@@ -37,7 +37,7 @@ def test_english_can_be_chosen_where_no_cookie_is_kept(visits: Visits) -> None:
     visit.page.goto(f"{visit.url}/?lang=en")
     expect(visit.page.get_by_role("button", name="Browse files")).to_be_visible()
     visit.page.context.clear_cookies()
-    visit.page.reload()
+    visit.reload()
     expect(visit.page.get_by_role("button", name="Browse files")).to_be_visible()
 
 

@@ -74,7 +74,7 @@ def test_an_adapter_is_kept_for_other_days_and_taken_to_other_tools(
     expect(page.locator("#dnd-kept label")).to_have_count(1)
     assert names(library) == ["Questions to SQL"]
 
-    page.reload()
+    visit.reload()
     page.get_by_role("tab", name="Library").click()
     kept = page.locator("#dnd-kept label")
     expect(kept).to_contain_text("Questions to SQL")

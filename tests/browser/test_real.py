@@ -1,7 +1,6 @@
 """The whole path with the real models: drop, synthesize, chat, download, open the zip with PEFT."""
 
 import json
-import os
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,6 +37,7 @@ def test_prompts_become_an_adapter_that_peft_opens(
         visit.ready(name)
     visit.drop([asset_path("examples", "legal", "assignment.md")], "Legal")
     visit.ready("assignment.md")
+    visit.picture("docs/pictures/canvas.png")
     # Not ready yet, most likely: Synthesize waits with progress.
     visit.page.locator("#dnd-synthesize").click()
     bar = visit.page.locator("#dnd-adapter")
@@ -85,11 +85,6 @@ def test_strength_zero_answers_as_the_base_does(visits: Visits, real_url: str) -
     visit.page.locator("#dnd-synthesize").click()
     expect(visit.page.locator("#dnd-adapter")).to_contain_text("26 prompts", timeout=300_000)
     expect(visit.page.locator("#dnd-checks")).to_contain_text("Effect on the model", timeout=60_000)
-    if os.environ.get("DND_UPDATE_SCREENSHOT"):
-        # The README's picture: real models, never the fake's invented numbers.
-        visit.ask("the food was cold and the waiter was rude.")
-        expect(visit.page.locator("#dnd-send")).to_be_visible(timeout=120_000)
-        visit.page.screenshot(path=Path(__file__).parents[2] / "assets" / "screenshot.png")
     number = visit.page.locator("#dnd-strength input[type=number]")
     number.fill("0")
     number.press("Tab")
@@ -117,6 +112,8 @@ def test_show_me_leads_a_newcomer_to_a_true_difference(
     expect(visit.page.locator("#dnd-send")).to_be_visible(timeout=60_000)
     expect(visit.answer("right")).to_be_in_viewport()
     visit.shot(f"shown-{size['width']}", full=False)
+    if size is DESK:
+        visit.picture("docs/pictures/show-me.png")
     base, adapted = (visit.answer(side).inner_text() for side in ("left", "right"))
     # Prose about a novel from the base; the query that was hoped for from the adapter.
     assert adapted == "SELECT author FROM books WHERE title = 'The Sea'"
@@ -132,6 +129,15 @@ def test_show_me_leads_a_newcomer_to_a_true_difference(
     assert (last.base.text, last.adapted.text) == (base, adapted)
     expect(visit.page.locator("#dnd-checks")).to_contain_text("Effect on the model", timeout=60_000)
     expect(visit.page.locator("#dnd-download")).to_be_enabled(timeout=60_000)
+    if size is DESK:
+        visit.page.locator("#dnd-prove").click()
+        proof = visit.page.locator("#dnd-proof")
+        expect(proof).to_contain_text("Yes. Other prompts", timeout=120_000)
+        visit.picture("assets/screenshot.png", 1330)
+        visit.page.get_by_role("tab", name="Report card").click()
+        report = visit.page.locator("#dnd-report")
+        expect(report).to_contain_text("How good is this generator on unseen tasks?")
+        visit.picture("docs/pictures/report.png")
 
 
 def _opens_with_peft(folder: Path, base: str) -> bool:

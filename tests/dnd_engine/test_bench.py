@@ -82,11 +82,19 @@ def test_everything_is_measured_and_is_json(result: BenchResult) -> None:
         "train_over_lora_throughput",
     }
     assert set(values["memory_mb"]) == {"idle", "peak", "peak_training"}
-    for group in ("seconds", "ratios", "flops", "tokens_per_second", "train_parts", "memory_mb"):
+    parts = ("ready_parts", "train_parts")
+    for group in ("seconds", "ratios", "flops", "tokens_per_second", *parts, "memory_mb"):
         assert all(value > 0 for value in values[group].values())
     assert values["memory_mb"]["peak"] <= values["memory_mb"]["peak_training"]
     assert values["machine"]["torch_threads"] == torch.get_num_threads()
     assert "scaled up from 2 measured steps" in values["notes"][0]
+
+
+def test_ready_is_synthesis_and_what_the_page_does_besides(engine: Engine) -> None:
+    one = bench(engine, replace(SMALL, rounds=1, only=("synthesis",)))
+    assert set(one.ready_parts) == {"encode", "decode", "compare", "save", "norms"}
+    assert one.seconds["ready"] == pytest.approx(sum(one.ready_parts.values()))
+    assert one.seconds["synthesis"] < one.seconds["ready"]
 
 
 def test_a_step_is_the_sum_of_its_parts(engine: Engine) -> None:
@@ -105,7 +113,7 @@ def test_a_step_is_the_sum_of_its_parts(engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("only", "seconds"),
     [
-        ("synthesis", {"synthesis", "remix", "lora_step", "lora_run"}),
+        ("synthesis", {"synthesis", "remix", "ready", "lora_step", "lora_run"}),
         ("chat", {"chat_single", "chat_twin", "chat_turned", "copy"}),
         ("training", {"train_step", "lora_packed_step", "lora_rows_step"}),
     ],
@@ -135,6 +143,7 @@ def rounds(**changes: float) -> list[dict[str, float]]:
     first = {
         "synthesis": 0.5,
         "remix": 0.1,
+        "ready": 0.9,
         "lora_step": 1.0,
         "chat_single": 0.1,
         "chat_twin": 0.12,

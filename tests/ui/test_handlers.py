@@ -1,6 +1,7 @@
 """Handlers as plain functions, with an engine without models."""
 
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -42,6 +43,14 @@ def make(
     on.update_prompts(arrangement, session, request)
     on.begin_synthesis(arrangement, session)
     return last(on.synthesize(session, mix, 0, request))  # type: ignore[arg-type]
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for what another thread does."""
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def visitor(session_hash: str = "chat") -> gr.Request:
@@ -246,7 +255,7 @@ def test_stop_ends_the_stream_and_keeps_the_words(on: Handlers, engine: FakeEngi
     reply = session.turns[0].left.reply
     assert reply is not None
     assert 0 < reply.num_tokens < 10
-    assert engine.closed_chats == 1
+    until(lambda: engine.closed_chats == 1)
 
 
 def test_a_closed_stream_closes_the_engine(on: Handlers, engine: FakeEngine) -> None:
@@ -255,7 +264,18 @@ def test_a_closed_stream_closes_the_engine(on: Handlers, engine: FakeEngine) -> 
     stream = on.answer(session, *SAMPLING, visitor())
     next(stream)
     stream.close()  # type: ignore[attr-defined]
-    assert engine.closed_chats == 1
+    until(lambda: engine.closed_chats == 1)
+
+
+def test_drawing_holds_up_no_token(on: Handlers, engine: FakeEngine) -> None:
+    engine.word_seconds = 0.001
+    session = Session()
+    on.ask("Who?", "written", session)
+    stream = on.answer(session, *SAMPLING, visitor())
+    next(stream)
+    # The page asks for nothing more, and the answers are written to their end all the same.
+    until(lambda: engine.closed_chats == 1)
+    stream.close()  # type: ignore[attr-defined]
 
 
 def test_bad_settings_and_engine_errors_end_in_words(on: Handlers) -> None:

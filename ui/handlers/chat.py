@@ -11,6 +11,7 @@ import gradio as gr
 from dnd_engine.config import Sampling
 from dnd_engine.errors import DndError
 from ui.handlers.base import TICK_SECONDS, HandlerBase, Updates, bare
+from ui.handlers.runs import ticking
 from ui.panels.header import progress_words
 from ui.panels.votes import votes_html
 from ui.spaces import borrows_gpu, gpu
@@ -255,22 +256,21 @@ class ChatHandlers(HandlerBase):
         ]
         # A worker on a borrowed GPU sees nothing of the slider.
         strengths = None if borrows_gpu() else [_strength(one) for one in made]
-        steps = self._chat_steps(rows, sampling, strengths)
         shown = 0.0
-        try:
-            for replies in steps:
-                for side, reply in zip(asked, replies, strict=True):
-                    side.reply = reply
-                if stop.is_set():
-                    return
-                if (now := time.monotonic()) - shown >= _STREAM_SECONDS:
-                    shown = now
-                    yield None
-            for side in asked:
-                if (ended := self._label(side.made)) != side.label:
-                    side.label = f"{side.label} {self._text.CHANGED_TO} {ended}"
-        finally:
-            steps.close()
+        # In a thread of their own: drawing the answers holds up no token.
+        for replies in ticking(self._chat_steps(rows, sampling, strengths), stop):
+            if replies is None:
+                continue
+            for side, reply in zip(asked, replies, strict=True):
+                side.reply = reply
+            if (now := time.monotonic()) - shown >= _STREAM_SECONDS:
+                shown = now
+                yield None
+        if stop.is_set():
+            return
+        for side in asked:
+            if (ended := self._label(side.made)) != side.label:
+                side.label = f"{side.label} {self._text.CHANGED_TO} {ended}"
 
     def _chat_steps_here(
         self,

@@ -1,5 +1,6 @@
 """What synthesis and refinement share: order, stages, Stop, failure, and the adapter at the end."""
 
+import contextvars
 import queue
 import threading
 from collections.abc import Generator, Iterator
@@ -150,7 +151,9 @@ def ticking(steps: Iterator[Any], stop: threading.Event) -> Iterator[Any]:
             if close is not None:
                 close()
 
-    threading.Thread(target=run, name="engine-steps", daemon=True).start()
+    # Whose request it is goes along: a borrowed GPU is lent to somebody.
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(run,), name="engine-steps", daemon=True).start()
     try:
         while not stop.is_set():
             try:
