@@ -21,6 +21,7 @@ from dnd_engine.cli import (
     refine,
     tasks,
     train,
+    watch,
 )
 from dnd_engine.cli.common import plain_errors
 from dnd_engine.cli.grouped import GroupedCommands
@@ -48,7 +49,12 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "measure": measure.measure,
     },
     KEEP: {"import": library.import_adapter},
-    BUILD: {"collect": collect.collect, "train": train.train, "evaluate": evaluate.evaluate},
+    BUILD: {
+        "collect": collect.collect,
+        "train": train.train,
+        "watch": watch.watch,
+        "evaluate": evaluate.evaluate,
+    },
     LOOK: {"bench": bench.bench, "info": adapters.info},
 }
 for panel, commands in _COMMANDS.items():

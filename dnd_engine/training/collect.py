@@ -39,20 +39,22 @@ from dnd_engine.training.collect_recipe import (
     starts_here,
 )
 from dnd_engine.training.collection import (
-    FORMAT,
-    MANIFEST,
     Collection,
     Cosines,
+    check_same_base,
+    write_snapshot,
+)
+from dnd_engine.training.collection_files import (
+    FORMAT,
+    MANIFEST,
     LossRow,
     Run,
     Snapshot,
-    check_same_base,
     file_name,
     read_losses,
     run_folder,
     write_aside,
     write_losses,
-    write_snapshot,
 )
 from dnd_engine.training.examples import (
     EncodedExample,

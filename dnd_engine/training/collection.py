@@ -6,13 +6,11 @@ start from the same A, and from B zero, so that the weight tokens of different t
 cell by cell.
 """
 
-import csv
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,125 +25,26 @@ from dnd_engine.errors import BaseMismatchError, LayoutMismatchError, TrainingEr
 from dnd_engine.layout import LoRALayout
 from dnd_engine.models import fingerprint_difference
 from dnd_engine.training.checkpoint import write_tensors
+from dnd_engine.training.collection_files import (
+    FORMAT,
+    MANIFEST,
+    LossRow,
+    Run,
+    Snapshot,
+    file_name,
+    read_losses,
+)
 from dnd_engine.training.tasks import Task, hash_train
 from dnd_engine.weight_tokens import detokenize, tokenize
 
 __all__ = [
     "Collection",
     "Cosines",
-    "LossRow",
-    "Run",
-    "Snapshot",
     "check_same_base",
-    "file_name",
-    "read_losses",
-    "run_folder",
-    "write_aside",
-    "write_losses",
     "write_snapshot",
 ]
 
 logger = logging.getLogger(__name__)
-
-MANIFEST = "manifest.json"
-FORMAT = 1
-"""Version of the folder's format; a newer one is refused."""
-
-
-@dataclass(frozen=True, slots=True)
-class LossRow:
-    """One line of `losses.csv`; step 0 is the base before any update."""
-
-    step: int
-    loss: float | None = None
-    """Nats per answer token on the step's batch, before the step's update."""
-    grad_norm: float | None = None
-    """Of this run's parameters, before clipping."""
-    validation_loss: float | None = None
-    """Nats per answer token on held-back train examples, after the step's update."""
-    validation_exact: float | None = None
-    """Share of them whose answer is right in every token."""
-    seconds: float | None = None
-    """This run's share of the time that the step took for all runs in its batch."""
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """One stored checkpoint of a run."""
-
-    step: int
-    """Updates done."""
-    sha256: str
-    """Of the file."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """What the manifest says of one task under one seed."""
-
-    slug: str
-    seed: int
-    """Of the order of the data; the initialisation is everyone's."""
-    split: str
-    family: str
-    category: str
-    licence: str
-    train_sha256: str
-    """Of the train side that the run drew from."""
-    num_examples: int
-    """Examples of it that were short enough, validation left out."""
-    start: int
-    """Step of the first snapshot."""
-    start_reason: str
-    """`plateau` if the loss had stopped falling, `latest` if the steps ran out first."""
-    steps: int
-    """Updates done in all."""
-    seconds: float
-    """Its steps and validations; where runs share a batch, each counts its share."""
-    first_loss: float
-    last_loss: float
-    """Mean training loss of the first and of the last `smoothing_steps`."""
-    first_validation_loss: float
-    last_validation_loss: float
-    first_validation_exact: float
-    last_validation_exact: float
-    snapshots: tuple[Snapshot, ...]
-
-    @property
-    def folder(self) -> Path:
-        """Where its files lie, inside the collection."""
-        return run_folder(self.slug, self.seed)
-
-    def to_json(self) -> dict[str, Any]:
-        """As the manifest holds it."""
-        files = {(self.folder / file_name(s.step)).as_posix(): s.sha256 for s in self.snapshots}
-        return {**asdict(self), "snapshots": files}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Run":
-        """Undo `to_json`; file names are derived again, never trusted.
-
-        Raises:
-            KeyError, TypeError, ValueError: If `values` are not those of a run.
-        """
-        slug, seed, files = values["slug"], values["seed"], values["snapshots"]
-        if not isinstance(slug, str) or Path(slug).name != slug or slug.startswith("."):
-            raise ValueError(f"`slug` {slug!r} is not a plain folder name")
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            raise ValueError(f"`seed` of `{slug}` is {seed!r}, expected a whole number")
-        steps = range(values["start"], values["steps"] + 1)
-        # Lengths first: steps of a damaged manifest may span more than memory holds.
-        names = [(run_folder(slug, seed) / file_name(s)).as_posix() for s in steps[: len(files)]]
-        if not files or len(files) != len(steps) or set(files) != set(names):
-            raise ValueError(
-                f"`{slug}`, seed {seed}: `snapshots` are not those of steps {values['start']} "
-                f"to {values['steps']}"
-            )
-        snapshots = tuple(
-            Snapshot(step, str(files[name])) for step, name in zip(steps, names, strict=True)
-        )
-        kept = {f.name: values[f.name] for f in fields(cls)}
-        return cls(**{**kept, "snapshots": snapshots})
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,16 +329,6 @@ class Collection:
         return runs[seed]
 
 
-def run_folder(slug: str, seed: int) -> Path:
-    """Where one run's files lie, inside the collection."""
-    return Path(slug) / f"seed-{seed}"
-
-
-def file_name(step: int) -> str:
-    """Of the snapshot after `step` updates."""
-    return f"step-{step:04}.safetensors"
-
-
 def write_snapshot(
     path: Path, tokens: Float[Tensor, "tokens rows cols"], layout: LoRALayout, dtype: torch.dtype
 ) -> None:
@@ -450,55 +339,6 @@ def write_snapshot(
     """
     state = {key: value.to(dtype) for key, value in detokenize(tokens, layout).items()}
     write_tensors(path, state, {"format": "pt"})
-
-
-def write_losses(folder: Path, rows: Sequence[LossRow]) -> None:
-    """Write `losses.csv`; numbers keep every digit, so a resumed run reads what it wrote."""
-    names = [f.name for f in fields(LossRow)]
-    lines = [",".join(names)]
-    for row in rows:
-        values = [getattr(row, name) for name in names]
-        lines.append(",".join("" if value is None else repr(value) for value in values))
-    write_aside(folder / "losses.csv", ("\n".join(lines) + "\n").encode())
-
-
-def read_losses(folder: Path) -> tuple[LossRow, ...]:
-    """Undo `write_losses`.
-
-    Raises:
-        TrainingError: If the file is missing or no such table.
-    """
-    path = folder / "losses.csv"
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
-        return tuple(
-            LossRow(
-                int(row.pop("step")),
-                **{name: float(value) if value else None for name, value in row.items()},
-            )
-            for row in rows
-        )
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-        raise TrainingError(f"loss curve `{path}` cannot be read: {error!r}") from error
-
-
-def write_aside(path: Path, data: bytes) -> None:
-    """Write a file beside its place, then rename.
-
-    Raises:
-        TrainingError: If the disk refuses.
-    """
-    aside = path.with_name(f"{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(data)
-        os.replace(aside, path)
-    except OSError as error:
-        raise TrainingError(
-            f"`{path}` cannot be written: {error.strerror or error}. What was written before is "
-            "whole; make room and continue with --resume."
-        ) from error
 
 
 def check_same_base(

@@ -23,9 +23,9 @@ from dnd_engine.delta import delta_gram
 from dnd_engine.errors import TrainingError
 from dnd_engine.layout import LoRALayout
 from dnd_engine.training.batches import Role, TaskPool
+from dnd_engine.training.run_log import COLLAPSED_SHARE, LOG, SMOOTHING_STEPS
 
 __all__ = [
-    "COLLAPSED_SHARE",
     "GroupNLL",
     "Probe",
     "WeightStatistics",
@@ -35,16 +35,6 @@ __all__ = [
     "read_log",
     "weight_statistics",
 ]
-
-LOG = "log.jsonl"
-
-COLLAPSED_SHARE = 1e-3
-"""Below this share of between-task variance, all tasks get the same adapter. Source: a sound run
-rose from 2e-4 at step 15 to 7e-3 at step 60, and long ones end above .1; in the collapsed one it
-was a rounding error after 589 steps."""
-
-_SMOOTHING_STEPS = 25
-"""Span of the moving average that the training loss is drawn with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +188,7 @@ def plot_log(out: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 3).flatten()
     _draw(axes[0], log, "Training loss", {"loss": "each step"}, faint=True)
-    smooth = log["loss"].ewm(span=_SMOOTHING_STEPS).mean()
+    smooth = log["loss"].ewm(span=SMOOTHING_STEPS).mean()
     axes[0].plot(log["step"], smooth, color="C0", label="smoothed")
     axes[0].legend(frameon=False, fontsize=8)
     _draw(

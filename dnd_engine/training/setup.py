@@ -42,6 +42,7 @@ from dnd_engine.training.batches import (
 )
 from dnd_engine.training.checkpoint import read_notes
 from dnd_engine.training.collection import Collection
+from dnd_engine.training.collection_files import write_aside
 from dnd_engine.training.formats import expand
 from dnd_engine.training.label_names import relabelled_tasks
 from dnd_engine.training.objectives import (
@@ -53,6 +54,7 @@ from dnd_engine.training.objectives import (
     with_checkpoints,
 )
 from dnd_engine.training.recipe import TrainRecipe
+from dnd_engine.training.run_log import RECIPE
 from dnd_engine.training.tasks import Task, load_tasks
 
 __all__ = ["Prepared", "prepare"]
@@ -121,13 +123,15 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
     _check_count(recipe, pools)
     identity = {**recipe.identity(), **{f"{name}_sha256": h for name, h in hashes.items()}}
     if checkpoint.exists():
-        _check_identity(checkpoint, identity)
+        _check_checkpoint(checkpoint, identity, recipe)
     layers = ",".join(map(str, recipe.condition_layers))
     read_by = f"{recipe.condition}:{hashes['base']}:{hashes['encoder']}:{layers}:{dtype}"
     if reader is texts:  # the same for any base
         read_by = f"encoder:{hashes['encoder']}:{dtype}"
     missing = [pool for pool in pools if not condition_path(pool, read_by, recipe).exists()]
     _check_disk(recipe, generator, sum(len(pool.prompts) for pool in missing))
+    # What follows takes minutes, and who watches the folder shall see meanwhile what comes.
+    write_aside(recipe.out / RECIPE, (json.dumps(recipe.to_json(), indent=1) + "\n").encode())
     pools = objective.prepare(pools)
     conditions = encode_conditions(pools, reader, texts, read_by, recipe)
     prepared = Prepared(
@@ -284,9 +288,10 @@ def _check_count(recipe: TrainRecipe, pools: Sequence[TaskPool]) -> None:
         )
 
 
-def _check_identity(checkpoint: Path, identity: dict[str, Any]) -> None:
-    """Refuse to resume a run with other settings, data or models, saying which."""
-    theirs = json.loads(read_notes(checkpoint).get("identity", "{}"))
+def _check_checkpoint(checkpoint: Path, identity: dict[str, Any], recipe: TrainRecipe) -> None:
+    """Refuse to resume a run with other settings, data or models, saying which, or past its end."""
+    notes = read_notes(checkpoint)
+    theirs = json.loads(notes.get("identity", "{}"))
     ours = json.loads(json.dumps(identity))
     changed = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
     contents = [n.removesuffix("_sha256") for n in changed if n.endswith("_sha256")]
@@ -301,6 +306,10 @@ def _check_identity(checkpoint: Path, identity: dict[str, Any]) -> None:
         raise TrainingError(
             f"checkpoint `{checkpoint}` belongs to another recipe: {'; '.join(words)}. Resume with "
             "the recipe that made it, or train into another folder."
+        )
+    if (done := int(notes["step"])) > recipe.steps:
+        raise TrainingError(
+            f"`{recipe.out}` has already done {done} steps, more than the {recipe.steps} asked for."
         )
 
 

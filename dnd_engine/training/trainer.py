@@ -36,11 +36,9 @@ from dnd_engine.training.checkpoint import (
     save_checkpoint,
     write_tensors,
 )
-from dnd_engine.training.collection import write_aside
+from dnd_engine.training.collection_files import write_aside
 from dnd_engine.training.examples import response_losses
 from dnd_engine.training.monitors import (
-    COLLAPSED_SHARE,
-    LOG,
     GroupNLL,
     choose_probe,
     measure_probe,
@@ -48,6 +46,7 @@ from dnd_engine.training.monitors import (
     weight_statistics,
 )
 from dnd_engine.training.recipe import TrainRecipe
+from dnd_engine.training.run_log import COLLAPSED_SHARE, LOG
 from dnd_engine.training.setup import prepare
 from dnd_engine.training.tasks import TaskInfo
 
@@ -314,11 +313,6 @@ class _Run:
         if not self.checkpoint.exists():
             return 0, _Best()
         done = load_checkpoint(self.checkpoint, self.generator, self.optimizer, self.digest)
-        if done > self.recipe.steps:
-            raise TrainingError(
-                f"`{self.recipe.out}` has already done {done} steps, more than the "
-                f"{self.recipe.steps} asked for."
-            )
         best = _Best(**json.loads(read_notes(self.checkpoint)["best"]))
         kept = read_notes(self.best_file)["step"] if self.best_file.exists() else "0"
         if int(kept) != best.step:

@@ -63,6 +63,7 @@ def test_help_names_every_command() -> None:
         "push",
         "measure",
         "train",
+        "watch",
         "evaluate",
         "tasks",
         "info",
@@ -83,6 +84,7 @@ def test_help_names_every_command() -> None:
         (["train", "no-recipe.yaml"], "recipe `no-recipe.yaml` cannot be read"),
         (["export", "a.zip", "--out", "a", "--format", "onnx"], "`format` must be peft, merged"),
         (["push", "a.zip", "some one/sql"], "`some one/sql` cannot be a repository: expected"),
+        (["watch", "nowhere"], "no folder `nowhere`. Expected the --out folder of `dnd train`"),
         (["tasks", "list", "nowhere"], "no `tasks.csv` in `nowhere`"),
     ],
 )

@@ -26,7 +26,8 @@ from dnd_engine.models import best_dtype, fingerprint
 from dnd_engine.training import collect as collect_module
 from dnd_engine.training.collect import collect
 from dnd_engine.training.collect_recipe import CollectRecipe, choose_tasks, starts_here
-from dnd_engine.training.collection import Collection, LossRow, read_losses, write_losses
+from dnd_engine.training.collection import Collection
+from dnd_engine.training.collection_files import LossRow, read_losses, write_losses
 from dnd_engine.training.examples import encode_example, pack, response_losses
 from dnd_engine.training.lora_steps import shared_start
 from dnd_engine.training.tasks import load_tasks

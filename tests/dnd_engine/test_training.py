@@ -45,6 +45,7 @@ from dnd_engine.training.monitors import GroupNLL, plot_log
 from dnd_engine.training.recipe import TrainRecipe
 from dnd_engine.training.tasks import Example, load_tasks
 from dnd_engine.training.trainer import train
+from dnd_engine.training.watch import RunFolder
 from tests.dnd_engine.letters import JOBS, logged, write_tasks
 from tests.dnd_engine.tiny import CPU, LAYOUT, byte_tokenizer, random_tokens
 
@@ -622,10 +623,13 @@ def test_a_run_folder_is_not_trained_over(recipe: TrainRecipe) -> None:
         match=r"belongs to another recipe: `clip_norm` was 1\.0, is 2\.0; `seed` was 0, is 5\. Re",
     ):
         train(replace(recipe, seed=5, clip_norm=2.0), resume=True)
-    longer = train(replace(recipe, steps=2), resume=True)
-    assert longer.steps == 2
+    longer_recipe = replace(recipe, steps=2)
+    assert train(longer_recipe, resume=True).steps == 2
     with pytest.raises(TrainingError, match=r"has already done 2 steps, more than the 1 asked for"):
         train(recipe, resume=True)
+    seen = RunFolder(recipe.out).look()
+    assert (seen.kind, seen.state, seen.done, seen.total) == ("generator", "finished", 2, 2)
+    assert seen.recipe == json.loads(json.dumps(longer_recipe.to_json()))
 
 
 @pytest.mark.usefixtures("quick")
