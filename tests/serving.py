@@ -5,7 +5,7 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 # Before Gradio is imported: it reads this once.
@@ -13,6 +13,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 from dnd_engine.config import PromptLimits
 from dnd_engine.library import Library
+from dnd_engine.training.watch import RunFolder
 from ui.build import build_ui
 from ui.engine_handle import EngineHandle
 from ui.serve import launch_options
@@ -22,11 +23,16 @@ __all__ = ["fetch_page", "free_port", "serving"]
 
 @contextmanager
 def serving(
-    handle: EngineHandle, *, start: bool = True, mcp: bool = False, library: Library | None = None
+    handle: EngineHandle,
+    *,
+    start: bool = True,
+    mcp: bool = False,
+    library: Library | None = None,
+    runs: Sequence[RunFolder] = (),
 ) -> Iterator[str]:
     """Serve the app at the address that comes back."""
     limits = PromptLimits()
-    demo = build_ui(handle, limits, library)
+    demo = build_ui(handle, limits, library, runs)
     if start:
         handle.start()
     options = launch_options(limits, mcp=mcp)

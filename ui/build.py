@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from gradio.utils import get_upload_folder
 
 from dnd_engine.config import PromptLimits
 from dnd_engine.library import Library
+from dnd_engine.training.watch import RunFolder
 from ui.api import Endpoints, add_endpoints
 from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers, Updates
@@ -26,6 +27,7 @@ from ui.panels.refine import refine_panel
 from ui.panels.report import report_panel
 from ui.panels.stages import stages_panel
 from ui.panels.take import take_panel
+from ui.panels.training import training_panel
 from ui.state import Place, Session, SessionFiles
 from ui.text import ENGLISH, LANGUAGES, Text
 
@@ -49,7 +51,12 @@ _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"
 _AT_ONCE: dict[str, Any] = {**_QUIET, "queue": False}
 
 
-def build_ui(handle: EngineHandle, limits: PromptLimits, own: Library | None = None) -> gr.Blocks:
+def build_ui(
+    handle: EngineHandle,
+    limits: PromptLimits,
+    own: Library | None = None,
+    runs: Sequence[RunFolder] = (),
+) -> gr.Blocks:
     """Build the page, once for each language. Nothing is loaded and nothing is started.
 
     English is at `/`, another at its code; `ui.language` sends visitors to theirs. One Blocks holds
@@ -60,6 +67,7 @@ def build_ui(handle: EngineHandle, limits: PromptLimits, own: Library | None = N
         limits: What prompt files may amount to.
         own: The library of this computer's user, if only they can open the page; None where others
             are served: each visit then has a library that ends with it.
+        runs: Folders of trainings and collections that visitors may watch; none, no tab for them.
     """
     cache = Path(get_upload_folder())
     files = SessionFiles(cache)
@@ -72,20 +80,28 @@ def build_ui(handle: EngineHandle, limits: PromptLimits, own: Library | None = N
         fill_width=True,
     ) as demo:
         add_endpoints(demo, Endpoints(ENGLISH, handle, limits, files, cache), _ENGINE)
-        on = Handlers(ENGLISH, handle, limits, files, cache, own)
-        _page(demo, ENGLISH, on, limits, shared=own is None)
+        on = Handlers(ENGLISH, handle, limits, files, cache, own, runs)
+        _page(demo, ENGLISH, on, limits, runs, shared=own is None)
         # Files go when the visit ends, in whatever language.
         demo.unload(on.leave)
     for text in LANGUAGES.values():
         if text is not ENGLISH:
             with demo.route(text.NAME, text.CODE, show_in_navbar=False):
-                on = Handlers(text, handle, limits, files, cache, own)
-                _page(demo, text, on, limits, shared=own is None)
+                on = Handlers(text, handle, limits, files, cache, own, runs)
+                _page(demo, text, on, limits, runs, shared=own is None)
     demo.queue(max_size=QUEUE_SIZE, default_concurrency_limit=4)
     return demo
 
 
-def _page(demo: gr.Blocks, text: Text, on: Handlers, limits: PromptLimits, *, shared: bool) -> None:
+def _page(
+    demo: gr.Blocks,
+    text: Text,
+    on: Handlers,
+    limits: PromptLimits,
+    runs: Sequence[RunFolder],
+    *,
+    shared: bool,
+) -> None:
     """Lay out the page in one language, and wire its events."""
     session = gr.State(
         Session(), time_to_live=_SESSION_SECONDS, delete_callback=Session.delete_files
@@ -93,7 +109,7 @@ def _page(demo: gr.Blocks, text: Text, on: Handlers, limits: PromptLimits, *, sh
     header = header_panel(text)
     keys_panel(text)
     with gr.Tabs(elem_id="dnd-tabs") as tabs:
-        with gr.Tab(text.TAB_WORKBENCH, id="workbench"):
+        with gr.Tab(text.TAB_WORKBENCH, id="workbench") as workbench_tab:
             prompts = prompts_panel(text, limits)
             bar = adapter_bar(text)
             take = take_panel(text, shared=shared)
@@ -110,6 +126,9 @@ def _page(demo: gr.Blocks, text: Text, on: Handlers, limits: PromptLimits, *, sh
             library = library_panel(text, shared=shared)
         with gr.Tab(text.TAB_REPORT, id="report") as report_tab:
             report = report_panel(text)
+        if runs:
+            with gr.Tab(text.TAB_TRAINING, id="training") as training_tab:
+                training = training_panel(text, [run.name for run in runs])
     gr.HTML(f"<footer class='dnd-footer'>{text.FOOTER}</footer>", padding=False)
 
     slots: dict[str, Block] = {
@@ -206,6 +225,24 @@ def _page(demo: gr.Blocks, text: Text, on: Handlers, limits: PromptLimits, *, sh
     )
     for choice in chosen:
         choice.input(**does(on.draw_report, "report"), inputs=chosen, **_AT_ONCE)
+
+    # Runs to watch: looked at anew while their tab is open.
+    if runs:
+        slots |= {
+            "training": training.view,
+            "training_all_box": training.all_box,
+            "training_all": training.all_numbers,
+            "training_timer": training.timer,
+        }
+        watched = "training training_all_box training_all training_timer"
+        gr.on(
+            [training_tab.select, training.run.input, training.timer.tick],
+            **does(on.watch_run, watched),
+            inputs=training.run,
+            **_AT_ONCE,
+        )
+        others = [tab.select for tab in (workbench_tab, library_tab, report_tab)]
+        gr.on(others, **does(on.rest, "training_timer"), **_AT_ONCE)
 
     # Prompts: read when dropped.
     prompts.canvas.change(

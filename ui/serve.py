@@ -5,6 +5,7 @@ Gradio loads inside the functions: the command line reads this for its help and 
 
 import os
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from dnd_engine.cli.common import DEFAULT_BASE, BaseOption, DeviceOption, Genera
 from dnd_engine.config import EngineConfig, PromptLimits
 from dnd_engine.errors import ConfigError
 from dnd_engine.library import Library
+from dnd_engine.training.watch import RunFolder
 from ui.engine_handle import EngineHandle
 from ui.spaces import on_space, serves_others
 
@@ -86,14 +88,23 @@ def serve(
     base: BaseOption = DEFAULT_BASE,
     generator: GeneratorOption = None,
     device: DeviceOption = None,
+    run_folders: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--run",
+            help="Folder of `dnd train` or `dnd collect` to show in a tab Training; may be "
+            "repeated. Everyone who can open the page sees it.",
+        ),
+    ] = None,
 ) -> None:
     """Open the app in a browser."""
+    runs = [RunFolder(folder) for folder in run_folders or ()]
     from ui.build import build_ui
 
     config = EngineConfig(base=base, generator=generator, device=device)
     handle = EngineHandle.of(config)
     host = listening_host(host)
-    demo = build_ui(handle, config.limits, own_library(host))
+    demo = build_ui(handle, config.limits, own_library(host), runs)
     run(demo, handle, config.limits, host=host, port=port, mcp=mcp)
 
 

@@ -22,7 +22,14 @@ from dnd_engine.training.collection_files import (
     read_losses,
     run_folder,
 )
-from dnd_engine.training.run_log import LOG, RECIPE, LogReader, Row, smoothed
+from dnd_engine.training.run_log import (
+    COLLAPSED_SHARE,
+    LOG,
+    RECIPE,
+    LogReader,
+    Row,
+    smoothed,
+)
 
 __all__ = ["Collecting", "RunFolder", "RunKind", "RunState", "Training", "Watched"]
 
@@ -72,6 +79,15 @@ class Training(Watched):
     seconds_per_step: float | None
     tokens_per_second: float | None
     """Of the text it trains on."""
+
+    @property
+    def collapsed_at(self) -> int | None:
+        """The last step looked at, if adapters of different tasks were alike there."""
+        looks = self.curve("between_task_share")
+        warmup = _count(self.recipe.get("warmup_steps")) or 0
+        if looks and looks[-1][0] > warmup and looks[-1][1] < COLLAPSED_SHARE:
+            return looks[-1][0]
+        return None
 
     def curve(self, name: str) -> list[tuple[int, float]]:
         """Steps at which something was measured, and what was found."""

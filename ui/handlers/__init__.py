@@ -11,11 +11,18 @@ from ui.handlers.library import LibraryHandlers
 from ui.handlers.page import PageHandlers
 from ui.handlers.prompts import PromptHandlers
 from ui.handlers.refine import RefineHandlers
+from ui.handlers.training import TrainingHandlers
 
 __all__ = ["Handlers", "Updates"]
 
 
 class Handlers(
-    PageHandlers, PromptHandlers, LibraryHandlers, RefineHandlers, ExportHandlers, ChatHandlers
+    PageHandlers,
+    PromptHandlers,
+    LibraryHandlers,
+    RefineHandlers,
+    ExportHandlers,
+    ChatHandlers,
+    TrainingHandlers,
 ):
     """The events of the page, one file for each part of it."""

@@ -12,6 +12,7 @@ from dnd_engine.buckets import Bucket
 from dnd_engine.config import PromptLimits
 from dnd_engine.errors import DndError, LibraryError
 from dnd_engine.library import Library
+from dnd_engine.training.watch import RunFolder
 from ui.canvas import Arrangement
 from ui.engine_handle import EngineHandle
 from ui.markup import esc
@@ -54,6 +55,7 @@ class HandlerBase:
         cache: Gradio's cache, whose files a canvas may name.
         own: The library of this computer's user; None on a server for others, where each visit has
             one of its own.
+        runs: Folders of runs to watch.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class HandlerBase:
         files: SessionFiles,
         cache: Path,
         own: Library | None = None,
+        runs: Sequence[RunFolder] = (),
     ) -> None:
         self._text = text
         self._handle = handle
@@ -71,6 +74,7 @@ class HandlerBase:
         self._files = files
         self._cache = cache
         self._own = own
+        self._runs = runs
 
     def _buckets(self, arrangement: Arrangement, session: Session) -> list[Bucket]:
         """Return the buckets with the files that could be read."""

@@ -652,6 +652,119 @@ class English:
     )
     REPORT_LOADING = "### Not loaded yet\nThe report card appears when the generator is loaded."
 
+    # Training, watched
+    TAB_TRAINING = "Training"
+    TRAINING_RUN = "Run"
+    TRAINING_KINDS: Mapping[str, str] = {
+        "generator": "Training of a generator",
+        "multi_task_lora": "Training of a multi-task LoRA",
+        "collection": "Collection of LoRA checkpoints",
+        "unknown": "Training",
+    }
+    TRAINING_NO_RECIPE = "it began without writing its recipe here"
+    TRAINING_STATES: Mapping[str, tuple[str, str]] = {
+        "starting": ("Starting", "It has not written a step yet. Last change {ago} ago."),
+        "running": ("Running", "Last change {ago} ago."),
+        "still": (
+            "Not moving",
+            "Nothing has changed for {ago}. Either it was stopped, and --resume continues it, or "
+            "this step takes unusually long.",
+        ),
+        "finished": ("Finished", "Last change {day}."),
+    }
+    TRAINING_EARLY = "It stopped early: validations brought nothing better."
+    TRAINING_DONE = ("Steps", "LoRAs")
+    TRAINING_FACTS: Mapping[str, str] = {
+        "left": "Time left",
+        "pace": "A step, validations included",
+        "tokens": "Tokens a second",
+    }
+    TRAINING_OF = "{done} of {total}"
+    TRAINING_ABOUT = "about {duration}"
+    TRAINING_COLLAPSED_TITLE = "Collapsed."
+    TRAINING_COLLAPSED = (
+        "At step {step} adapters of different tasks are alike, so the prompts make no difference. "
+        "Stop the run; look at the condition first, then at the learning rates."
+    )
+    TRAINING_PLOTS: Mapping[str, tuple[str, str]] = {
+        "loss": ("Training loss", "nats per answer token; single steps in grey"),
+        "seen": ("Validation, tasks in training", "nats per answer token"),
+        "families": ("Validation, unseen families", "nats per answer token"),
+        "exact": ("Answers exactly right", "share of held-back answers"),
+        "share": ("Between-task share", "of the size of adapters, log scale"),
+        "loras": ("In training now", "loss of each step, nats per answer token"),
+    }
+    TRAINING_LINES: Mapping[str, str] = {
+        "smooth": "smoothed",
+        "right": "right prompts",
+        "wrong": "wrong prompts",
+        "seen": "in training",
+        "families": "unseen families",
+        "limit": "collapsed below",
+    }
+    TRAINING_MARKS = "Thin lines without marks: a few tasks that are looked at between validations."
+    TRAINING_TOLD = "{label}: {first} at step {begin}, {last} at step {end}"
+    TRAINING_LATER = "The first validation comes at step {step}."
+    TRAINING_LATER_UNKNOWN = "No validation yet."
+    TRAINING_NOW = "Where it stands"
+    TRAINING_COLUMNS = ("What, and how it looks in a healthy run", "Now", "Step")
+    TRAINING_NUMBERS: Mapping[str, tuple[str, str]] = {
+        "smooth_loss": (
+            "Training loss, smoothed",
+            "Falls fast at first, then slowly. It falls as smoothly where prompts make no "
+            "difference, so read on.",
+        ),
+        "validation_loss": (
+            "Validation loss, right prompts",
+            "Held-back examples of the tasks in training. Falls with the training loss; if it "
+            "rises, the run learns by heart.",
+        ),
+        "validation_loss_wrong_prompts": (
+            "Validation loss, wrong prompts",
+            "The same examples with adapters made from the prompts of another family. Stays well "
+            "above the line before.",
+        ),
+        "validation_wrong_prompt_gap": (
+            "Saved by the right prompts",
+            "Nats per token. Above 0 and growing; near 0 the prompts make no difference.",
+        ),
+        "validation_exact": (
+            "Answers exactly right",
+            "Share that is right in every token. Rises late, from 0.",
+        ),
+        "between_task_share": (
+            "Between-task share",
+            "How much of the adapters differs from task to task. Above {least} after the warm-up, "
+            "and above {late} at the end of a long run; below {least} the run has collapsed.",
+        ),
+        "delta_norm": (
+            "Size of the weight change, ‖ΔW‖",
+            "Grows, then levels off. If it shoots up, the learning rates are too high.",
+        ),
+        "families_loss": (
+            "Unseen families, right prompts",
+            "Tasks of families that training never sees. Falls later and less.",
+        ),
+        "families_wrong_prompt_gap": (
+            "Unseen families, saved by the right prompts",
+            "Above 0: it has learned to read prompts, and not its tasks alone.",
+        ),
+        "families_exact": (
+            "Unseen families, exactly right",
+            "Near 0 for long; the hardest number here.",
+        ),
+    }
+    TRAINING_ALL = "All numbers"
+    TRAINING_LORAS = ("Loss before and after", "nats per answer token, held-back examples")
+    TRAINING_LORAS_HEALTHY = (
+        "Ring: the base. Disc: with the LoRA of the task, after its last step. A disc that stays "
+        "at its ring has learned nothing: too few steps, or labels that cannot be learned."
+    )
+    TRAINING_FELL = "{after:.2f}, was {before:.2f}"
+    TRAINING_MORE = "{number} more under All numbers."
+    TRAINING_LEFT_OUT = "Left out"
+    TRAINING_UNREADABLE = "The run cannot be read."
+
     # Keyboard
     KEYS_OPEN = "Keyboard shortcuts"
     KEYS_CLOSE = "Close"
@@ -711,6 +824,13 @@ class English:
         if num_bytes >= 1e6:
             return f"{self.number(num_bytes / 1e6, '.1f')} MB"
         return f"{self.number(num_bytes / 1e3, '.0f')} kB"
+
+    def duration(self, seconds: float) -> str:
+        """Return a time as people say it; its units are written alike in all languages."""
+        minutes = round(seconds / 60)
+        if minutes < 1:
+            return f"{seconds:.0f} s"
+        return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
     def fill(self, sentence: str, **values: Any) -> str:
         """Put values into a sentence; numbers come out as this language writes them."""

@@ -672,6 +672,125 @@ class German(English):
         "### Noch nicht geladen\nDas Zeugnis erscheint, sobald der Generator geladen ist."
     )
 
+    TAB_TRAINING = "Training"
+    TRAINING_RUN = "Lauf"
+    TRAINING_KINDS: Mapping[str, str] = {
+        "generator": "Training eines Generators",
+        "multi_task_lora": "Training einer LoRA für alle Aufgaben",
+        "collection": "Sammlung von LoRA-Checkpoints",
+        "unknown": "Training",
+    }
+    TRAINING_NO_RECIPE = "begonnen, ohne das Rezept hierher zu schreiben"
+    TRAINING_STATES: Mapping[str, tuple[str, str]] = {
+        "starting": (
+            "Beginnt",
+            "Noch ist kein Schritt geschrieben. Letzte Änderung vor {ago}.",
+        ),
+        "running": ("Läuft", "Letzte Änderung vor {ago}."),
+        "still": (
+            "Bewegt sich nicht",
+            "Seit {ago} hat sich nichts geändert. Entweder wurde der Lauf angehalten, dann setzt "
+            "--resume ihn fort, oder dieser Schritt dauert ungewöhnlich lange.",
+        ),
+        "finished": ("Fertig", "Letzte Änderung {day}."),
+    }
+    TRAINING_EARLY = "Vorzeitig beendet: Validierungen brachten nichts Besseres."
+    TRAINING_DONE = ("Schritte", "LoRAs")
+    TRAINING_FACTS: Mapping[str, str] = {
+        "left": "Restzeit",
+        "pace": "Je Schritt, mit Validierungen",
+        "tokens": "Token je Sekunde",
+    }
+    TRAINING_OF = "{done} von {total}"
+    TRAINING_ABOUT = "etwa {duration}"
+    TRAINING_COLLAPSED_TITLE = "Kollaps."
+    TRAINING_COLLAPSED = (
+        "In Schritt {step} gleichen sich die Adapter verschiedener Aufgaben, die Prompts sind also "
+        "ohne Wirkung. Den Lauf anhalten; erst die Kondition ansehen, dann die Lernraten."
+    )
+    TRAINING_PLOTS: Mapping[str, tuple[str, str]] = {
+        "loss": ("Trainingsverlust", "Nat je Token der Antwort; einzelne Schritte grau"),
+        "seen": ("Validierung, Aufgaben im Training", "Nat je Token der Antwort"),
+        "families": ("Validierung, unbekannte Familien", "Nat je Token der Antwort"),
+        "exact": ("Genau richtige Antworten", "Anteil zurückgehaltener Antworten"),
+        "share": ("Anteil zwischen Aufgaben", "an der Größe der Adapter, logarithmisch"),
+        "loras": ("Jetzt im Training", "Verlust jedes Schritts, Nat je Token der Antwort"),
+    }
+    TRAINING_LINES: Mapping[str, str] = {
+        "smooth": "geglättet",
+        "right": "richtige Prompts",
+        "wrong": "falsche Prompts",
+        "seen": "im Training",
+        "families": "unbekannte",
+        "limit": "Kollaps darunter",
+    }
+    TRAINING_MARKS = (
+        "Dünne Linien ohne Marken: einige Aufgaben, die zwischen Validierungen gemessen werden."
+    )
+    TRAINING_TOLD = "{label}: {first} in Schritt {begin}, {last} in Schritt {end}"
+    TRAINING_LATER = "Die erste Validierung kommt in Schritt {step}."
+    TRAINING_LATER_UNKNOWN = "Noch keine Validierung."
+    TRAINING_NOW = "Wo der Lauf steht"
+    TRAINING_COLUMNS = ("Was, und wie es in einem gesunden Lauf aussieht", "Jetzt", "Schritt")
+    TRAINING_NUMBERS: Mapping[str, tuple[str, str]] = {
+        "smooth_loss": (
+            "Trainingsverlust, geglättet",
+            "Fällt erst schnell, dann langsam. Ebenso glatt fällt er, wenn die Prompts ohne "
+            "Wirkung sind, also weiterlesen.",
+        ),
+        "validation_loss": (
+            "Verlust der Validierung, richtige Prompts",
+            "Zurückgehaltene Beispiele der Aufgaben im Training. Fällt mit dem Trainingsverlust; "
+            "steigt er, lernt der Lauf auswendig.",
+        ),
+        "validation_loss_wrong_prompts": (
+            "Verlust der Validierung, falsche Prompts",
+            "Dieselben Beispiele mit Adaptern aus Prompts einer anderen Familie. Bleibt deutlich "
+            "über der Zeile davor.",
+        ),
+        "validation_wrong_prompt_gap": (
+            "Von richtigen Prompts gespart",
+            "Nat je Token. Über 0 und wachsend; nahe 0 sind die Prompts ohne Wirkung.",
+        ),
+        "validation_exact": (
+            "Genau richtige Antworten",
+            "Anteil, der in jedem Token stimmt. Steigt spät, von 0 aus.",
+        ),
+        "between_task_share": (
+            "Anteil zwischen Aufgaben",
+            "Wie viel an den Adaptern von Aufgabe zu Aufgabe verschieden ist. Nach dem Anlauf über "
+            "{least}, am Ende eines langen Laufs über {late}; unter {least} ist der Lauf "
+            "kollabiert.",
+        ),
+        "delta_norm": (
+            "Größe der Gewichtsänderung, ‖ΔW‖",
+            "Wächst und flacht dann ab. Schießt sie hoch, sind die Lernraten zu groß.",
+        ),
+        "families_loss": (
+            "Unbekannte Familien, richtige Prompts",
+            "Aufgaben aus Familien, die das Training nie sieht. Fällt später und weniger.",
+        ),
+        "families_wrong_prompt_gap": (
+            "Unbekannte Familien, von richtigen Prompts gespart",
+            "Über 0: Es hat gelernt, Prompts zu lesen, nicht nur seine Aufgaben.",
+        ),
+        "families_exact": (
+            "Unbekannte Familien, genau richtig",
+            "Lange nahe 0; die schwerste Zahl hier.",
+        ),
+    }
+    TRAINING_ALL = "Alle Zahlen"
+    TRAINING_LORAS = ("Verlust vorher und nachher", "Nat je Token, zurückgehaltene Beispiele")
+    TRAINING_LORAS_HEALTHY = (
+        "Ring: die Basis. Punkt: mit der LoRA der Aufgabe, nach ihrem letzten Schritt. Bleibt ein "
+        "Punkt bei seinem Ring, wurde nichts gelernt: zu wenige Schritte, oder Labels, die sich "
+        "nicht lernen lassen."
+    )
+    TRAINING_FELL = "{after:.2f}, war {before:.2f}"
+    TRAINING_MORE = "{number} weitere unter Alle Zahlen."
+    TRAINING_LEFT_OUT = "Ausgelassen"
+    TRAINING_UNREADABLE = "Der Lauf ist nicht lesbar."
+
     KEYS_OPEN = "Tastenkürzel"
     KEYS_CLOSE = "Schließen"
     KEYS_ON = "Einzelne Tasten sind an"

@@ -1,0 +1,146 @@
+"""Curves over training steps, as inline SVG under HTML words.
+
+The SVG is stretched to its box and its strokes are not, so that words and marks keep their size on
+a phone, and colours are those of the page, light or dark.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from ui.markup import esc
+from ui.text import Text
+
+__all__ = ["Axis", "Curve", "curves_html"]
+
+Look = Literal["own", "also", "other", "limit", "noise"]
+"""What comes from the adapter, a second kind of that, what it is compared with, a bound, and single
+steps behind a mean of theirs."""
+
+_WIDTH, _HEIGHT = 1000, 100
+_BUCKETS = 240
+"""A long curve is drawn by the ends of so many stretches: more, a screen does not show."""
+_MOST_MARKS = 40
+_LABEL_SHARE = 0.12
+"""Least distance of two labels, as a share of the height."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One line: what was measured at which step."""
+
+    label: str
+    """At its end; empty for a line that needs none."""
+    points: Sequence[tuple[float, float]]
+    look: Look
+    style: Literal["line", "marked", "thin"] = "line"
+    """`marked` shows each point, if they are few."""
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """How high a value stands."""
+
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+    is_log: bool = False
+
+    @classmethod
+    def from_zero(cls, highest: float, end: float | None = None) -> Self:
+        """From 0 to a round number, or to `end`."""
+        step = _nice(max(end or highest, 1e-9) / 4)
+        count = max(1, math.ceil((end or highest) / step - 1e-9))
+        return cls(0, count * step, tuple(i * step for i in range(count + 1)))
+
+    @classmethod
+    def log(cls, lowest: float, highest: float) -> Self:
+        """Whole powers of ten around what is there."""
+        low, high = math.floor(math.log10(lowest)), math.ceil(math.log10(highest))
+        ticks = tuple(10.0**power for power in range(low, max(high, low + 1) + 1))
+        return cls(ticks[0], ticks[-1], ticks, is_log=True)
+
+    def place(self, value: float) -> float:
+        """From 0, the bottom, to 1."""
+        if self.is_log:
+            value, low, high = (math.log10(max(v, 1e-12)) for v in (value, self.low, self.high))
+        else:
+            low, high = self.low, self.high
+        return min(max((value - low) / (high - low), 0.0), 1.0)
+
+
+def curves_html(text: Text, curves: Sequence[Curve], axis: Axis, end: float, told: str) -> str:
+    """Draw curves over steps 0 to `end`.
+
+    Args:
+        text: The words of the page.
+        curves: Drawn in this order, labels at their ends.
+        axis: Of the values.
+        end: The last step that the axis shows; more than is done shows what is still to come.
+        told: The picture in words.
+    """
+    lines, marks, ends = [], [], []
+    for curve in curves:
+        thinned = _thinned(curve.points)
+        places = [(x / end, axis.place(y)) for x, y in thinned]
+        path = "L".join(f"{_WIDTH * x:.1f} {_HEIGHT * (1 - y):.2f}" for x, y in places)
+        lines.append(f"<path class='is-{curve.look} is-{curve.style}' d='M{path}'/>")
+        if curve.style == "marked" and len(places) <= _MOST_MARKS:
+            marks += [
+                f"<u class='is-{curve.look}' style='left:{x:.2%};top:{1 - y:.2%}'></u>"
+                for x, y in places
+            ]
+        if curve.label and places:
+            ends.append((places[-1][1], curve.label, curve.look))
+    grid = "".join(
+        f"<path d='M0 {_HEIGHT * (1 - axis.place(tick)):.2f}H{_WIDTH}'/>" for tick in axis.ticks
+    )
+    values = "".join(
+        f"<span style='top:{1 - axis.place(tick):.2%}'>{text.number(tick, 'g')}</span>"
+        for tick in axis.ticks
+    )
+    labels = "".join(
+        f"<b class='is-{look}' style='top:{1 - y:.2%}'>{esc(label)}</b>"
+        for y, label, look in _apart(ends)
+    )
+    steps = "".join(
+        f"<span style='left:{share:.0%}'>{text.number(round(share * end))}</span>"
+        for share in (0, 0.5, 1)
+    )
+    return (
+        f"<div class='dnd-curves' role='img' aria-label='{esc(told)}'>"
+        f"<div class='dnd-curves-values'>{values}</div><div class='dnd-curves-box'>"
+        f"<svg viewBox='0 0 {_WIDTH} {_HEIGHT}' preserveAspectRatio='none' aria-hidden='true'>"
+        f"<g class='dnd-curves-grid'>{grid}</g>{''.join(lines)}</svg>{''.join(marks)}</div>"
+        f"<div class='dnd-curves-ends'>{labels}</div><div class='dnd-curves-steps'>{steps}</div>"
+        "</div>"
+    )
+
+
+def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The lowest and the highest of each stretch, in their order, and the last."""
+    if len(points) <= 2 * _BUCKETS:
+        return list(points)
+    size = math.ceil(len(points) / _BUCKETS)
+    kept = []
+    for begin in range(0, len(points), size):
+        stretch = points[begin : begin + size]
+        kept += sorted({min(stretch, key=lambda p: p[1]), max(stretch, key=lambda p: p[1])})
+    return kept if kept[-1] == points[-1] else [*kept, points[-1]]
+
+
+def _apart(ends: Sequence[tuple[float, str, Look]]) -> list[tuple[float, str, Look]]:
+    """Move labels up until none lies on another, and all down if that lifts them out at the top."""
+    placed: list[tuple[float, str, Look]] = []
+    for y, label, look in sorted(ends):
+        least = placed[-1][0] + _LABEL_SHARE if placed else 0.0
+        placed.append((max(y, least), label, look))
+    excess = max(0.0, placed[-1][0] - 1) if placed else 0.0
+    return [(y - excess, label, look) for y, label, look in placed]
+
+
+def _nice(value: float) -> float:
+    """Round up to 1, 2, 2.5 or 5 times a power of ten."""
+    power: float = 10.0 ** math.floor(math.log10(value))
+    return next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= value * (1 - 1e-9))
