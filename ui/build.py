@@ -234,13 +234,13 @@ def _page(
             "training_all": training.all_numbers,
             "training_timer": training.timer,
         }
-        watched = "training training_all_box training_all training_timer"
-        gr.on(
-            [training_tab.select, training.run.input, training.timer.tick],
-            **does(on.watch_run, watched),
-            inputs=training.run,
-            **_AT_ONCE,
-        )
+        for look, watching, names in (
+            (training_tab.select, on.watch_run, "training training_timer"),
+            (training.timer.tick, on.watch_run, "training training_timer"),
+            (training.run.input, on.choose_run, "training training_timer training_all_box"),
+            (training.all_box.expand, on.all_numbers, "training_all"),
+        ):
+            look(**does(watching, names), inputs=training.run, **_AT_ONCE)
         others = [tab.select for tab in (workbench_tab, library_tab, report_tab)]
         gr.on(others, **does(on.rest, "training_timer"), **_AT_ONCE)
 

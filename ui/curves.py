@@ -12,7 +12,7 @@ from typing import Literal, Self
 from ui.markup import esc
 from ui.text import Text
 
-__all__ = ["Axis", "Curve", "curves_html"]
+__all__ = ["Axis", "Curve", "Look", "curves_html", "short_number"]
 
 Look = Literal["own", "also", "other", "limit", "noise"]
 """What comes from the adapter, a second kind of that, what it is compared with, a bound, and single
@@ -22,6 +22,8 @@ _WIDTH, _HEIGHT = 1000, 100
 _BUCKETS = 240
 """A long curve is drawn by the ends of so many stretches: more, a screen does not show."""
 _MOST_MARKS = 40
+_SMALLEST_WRITTEN_OUT = -3
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _LABEL_SHARE = 0.12
 """Least distance of two labels, as a share of the height."""
 
@@ -50,8 +52,9 @@ class Axis:
     @classmethod
     def from_zero(cls, highest: float, end: float | None = None) -> Self:
         """From 0 to a round number, or to `end`."""
-        step = _nice(max(end or highest, 1e-9) / 4)
-        count = max(1, math.ceil((end or highest) / step - 1e-9))
+        top = end or max(highest, 0.01)
+        step = _nice(top / 4)
+        count = math.ceil(top / step - 1e-9)
         return cls(0, count * step, tuple(i * step for i in range(count + 1)))
 
     @classmethod
@@ -60,6 +63,13 @@ class Axis:
         low, high = math.floor(math.log10(lowest)), math.ceil(math.log10(highest))
         ticks = tuple(10.0**power for power in range(low, max(high, low + 1) + 1))
         return cls(ticks[0], ticks[-1], ticks, is_log=True)
+
+    def label(self, text: Text, tick: float) -> str:
+        """A tick as it is written: small powers by their exponent."""
+        power = round(math.log10(tick)) if self.is_log else 0
+        if power < _SMALLEST_WRITTEN_OUT:
+            return f"10{str(power).translate(_SUPERSCRIPTS)}"
+        return short_number(text, tick)
 
     def place(self, value: float) -> float:
         """From 0, the bottom, to 1."""
@@ -85,8 +95,9 @@ def curves_html(text: Text, curves: Sequence[Curve], axis: Axis, end: float, tol
         thinned = _thinned(curve.points)
         places = [(x / end, axis.place(y)) for x, y in thinned]
         path = "L".join(f"{_WIDTH * x:.1f} {_HEIGHT * (1 - y):.2f}" for x, y in places)
+        is_marked = curve.style == "marked" and len(places) <= _MOST_MARKS
         lines.append(f"<path class='is-{curve.look} is-{curve.style}' d='M{path}'/>")
-        if curve.style == "marked" and len(places) <= _MOST_MARKS:
+        if is_marked or len(places) == 1:  # one point alone makes no line
             marks += [
                 f"<u class='is-{curve.look}' style='left:{x:.2%};top:{1 - y:.2%}'></u>"
                 for x, y in places
@@ -97,7 +108,7 @@ def curves_html(text: Text, curves: Sequence[Curve], axis: Axis, end: float, tol
         f"<path d='M0 {_HEIGHT * (1 - axis.place(tick)):.2f}H{_WIDTH}'/>" for tick in axis.ticks
     )
     values = "".join(
-        f"<span style='top:{1 - axis.place(tick):.2%}'>{text.number(tick, 'g')}</span>"
+        f"<span style='top:{1 - axis.place(tick):.2%}'>{axis.label(text, tick)}</span>"
         for tick in axis.ticks
     )
     labels = "".join(
@@ -116,6 +127,12 @@ def curves_html(text: Text, curves: Sequence[Curve], axis: Axis, end: float, tol
         f"<div class='dnd-curves-ends'>{labels}</div><div class='dnd-curves-steps'>{steps}</div>"
         "</div>"
     )
+
+
+def short_number(text: Text, value: float) -> str:
+    """Three figures that matter, and .14 for 0.14, as the design has them."""
+    digits = text.number(value, ".0f") if abs(value) >= 1000 else text.number(value, ".3g")
+    return digits.removeprefix("0") if 0 < value < 1 else digits
 
 
 def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -4,6 +4,7 @@ Knows no tensors, so that who only watches need not load torch; `collection` rea
 """
 
 import csv
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -111,9 +112,9 @@ class Run:
             raise ValueError(f"`slug` {slug!r} is not a plain folder name")
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise ValueError(f"`seed` of `{slug}` is {seed!r}, expected a whole number")
-        for field in fields(cls):
-            if field.type in (int, float) and type(values[field.name]) not in (int, float):
-                raise ValueError(f"`{field.name}` of `{slug}` is no number")
+        for name in (field.name for field in fields(cls) if field.type in (int, float)):
+            if type(values[name]) not in (int, float) or not math.isfinite(values[name]):
+                raise ValueError(f"`{name}` of `{slug}` is {values[name]!r}, expected a number")
         steps = range(values["start"], values["steps"] + 1)
         # Lengths first: steps of a damaged manifest may span more than memory holds.
         names = [(run_folder(slug, seed) / file_name(s)).as_posix() for s in steps[: len(files)]]

@@ -270,7 +270,7 @@ def test_a_collection_without_a_step_is_starting_and_a_damaged_curve_is_named(
     with pytest.raises(TrainingError, match=r"^`two/seed-0/losses\.csv` cannot be read, or is"):
         RunFolder(tmp_path)
     write_manifest(tmp_path, 4, {**lora("one"), "seconds": "1"})
-    with pytest.raises(TrainingError, match="`seconds` of `one` is no number"):
+    with pytest.raises(TrainingError, match="`seconds` of `one` is '1', expected a number"):
         RunFolder(tmp_path)
 
 

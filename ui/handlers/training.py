@@ -13,23 +13,28 @@ __all__ = ["TrainingHandlers"]
 class TrainingHandlers(HandlerBase):
     """Events of the Training tab, which looks anew while it is open and the run moves."""
 
+    def choose_run(self, index: int) -> Updates:
+        """Look at another of the run folders."""
+        return {**self.watch_run(index), "training_all_box": gr.Accordion(open=False)}
+
     def watch_run(self, index: int) -> Updates:
-        """Look at one of the run folders."""
+        """Look at it again, and go on to do so while it is not finished."""
         try:
             seen = self._runs[index].look()
         except DndError as error:
-            return {
-                "training": faults(self._text.TRAINING_UNREADABLE, str(error)),
-                "training_all_box": gr.Accordion(visible=False),
-                "training_timer": gr.Timer(active=True),
-            }
-        numbers = all_numbers_html(self._text, seen)
+            words = faults(self._text.TRAINING_UNREADABLE, str(error))
+            return {"training": words, "training_timer": gr.Timer(active=True)}
         return {
             "training": training_html(self._text, seen),
-            "training_all_box": gr.Accordion(visible=bool(numbers)),
-            "training_all": numbers,
             "training_timer": gr.Timer(active=seen.state != "finished"),
         }
+
+    def all_numbers(self, index: int) -> Updates:
+        """List all that was measured, when that is opened."""
+        try:
+            return {"training_all": all_numbers_html(self._text, self._runs[index].look())}
+        except DndError:
+            return {"training_all": ""}  # the view above says why
 
     def rest(self) -> Updates:
         """Look no more, once another tab is open."""

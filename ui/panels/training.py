@@ -4,6 +4,7 @@ For who trains; it is there only if the operator named run folders. The folder's
 by a program and may be damaged, so every word of them is escaped.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ import gradio as gr
 from dnd_engine.training.collection_files import Run
 from dnd_engine.training.run_log import COLLAPSED_SHARE
 from dnd_engine.training.watch import Collecting, Training, Watched
-from ui.curves import Axis, Curve, curves_html
+from ui.curves import Axis, Curve, Look, curves_html, short_number
 from ui.markup import esc, icon
 from ui.text import Text
 
@@ -27,7 +28,7 @@ _ROWS_SHOWN = 200
 _LABEL_LENGTH = 16
 _LONG_RUN_SHARE = 0.1
 """Source: see `COLLAPSED_SHARE`."""
-_BASICS = ("base", "head", "objective", "r", "tasks_per_step", "tasks_at_once", "batch_size", "seed")
+_BASICS = ("base", "head", "objective", "r", "tasks_per_step", "batch_size", "seed")
 """Of a recipe."""
 
 
@@ -57,10 +58,8 @@ def training_panel(text: Text, names: Sequence[str]) -> TrainingPanel:
         elem_id="dnd-training-run",
     )
     view = gr.HTML("", elem_id="dnd-training", padding=False)
-    # Closed, and a component of its own: it stays as it is while the view is drawn anew.
-    with gr.Accordion(
-        text.TRAINING_ALL, open=False, visible=False, elem_id="dnd-training-all"
-    ) as all_box:
+    # A component of its own, drawn when it is opened: many numbers, and not all are looked at.
+    with gr.Accordion(text.TRAINING_ALL, open=False, elem_id="dnd-training-all") as all_box:
         all_numbers = gr.HTML("", padding=False)
     # Ticks only while the tab is open.
     timer = gr.Timer(_REFRESH_SECONDS, active=False)
@@ -78,10 +77,8 @@ def training_html(text: Text, seen: Training | Collecting) -> str:
 
 
 def all_numbers_html(text: Text, seen: Training | Collecting) -> str:
-    """Draw the table of everything, named as the files name it; empty if there is nothing yet."""
+    """Draw the table of everything, named as the files name it."""
     rows = _log_rows(seen) if isinstance(seen, Training) else _run_rows(seen.runs)
-    if not rows:
-        return ""
     names = list(dict.fromkeys(name for row in rows for name in row))
     head = "".join(f"<th scope='col'>{esc(name)}</th>" for name in names)
     body = "".join(
@@ -178,15 +175,7 @@ def _plots_html(text: Text, seen: Training) -> str:
             end,
         )
     ]
-    for key, prefix in (("seen", "validation"), ("families", "families")):
-        few = "probe" if key == "seen" else "families_probe"
-        curves = [
-            Curve("", seen.curve(f"{few}_loss_wrong_prompts"), "other", "thin"),
-            Curve("", seen.curve(f"{few}_loss"), "own", "thin"),
-            Curve(lines["wrong"], seen.curve(f"{prefix}_loss_wrong_prompts"), "other", "marked"),
-            Curve(lines["right"], seen.curve(f"{prefix}_loss"), "own", "marked"),
-        ]
-        plots.append(_plot(text, key, curves, None, end))
+    plots += [_validation_plot(text, seen, key, end) for key in ("seen", "families")]
     exact = [
         Curve(lines["families"], seen.curve("families_exact"), "also", "marked"),
         Curve(lines["seen"], seen.curve("validation_exact"), "own", "marked"),
@@ -196,16 +185,38 @@ def _plots_html(text: Text, seen: Training) -> str:
     if share:
         bound = Curve(lines["limit"], [(0, COLLAPSED_SHARE), (end, COLLAPSED_SHARE)], "limit")
         values = [COLLAPSED_SHARE, *(value for _, value in share)]
-        axis = Axis.log(min(values) * 0.99, max(values))
+        axis = Axis.log(min(values) * 0.99, 1)
         plots.append(_plot(text, "share", [bound, Curve("", share, "own", "marked")], axis, end))
-    later = ""
+    notes = [text.TRAINING_MARKS] if seen.curve("probe_loss") else []
     if not seen.curve("validation_loss"):
         every = seen.recipe.get("validate_every")
-        words = text.fill(text.TRAINING_LATER, step=every) if type(every) is int else ""
-        later = f"<p class='dnd-sub'>{words or text.TRAINING_LATER_UNKNOWN}</p>"
-    else:
-        later = f"<p class='dnd-facts'>{text.TRAINING_MARKS}</p>"
-    return f"<div class='dnd-plots'>{''.join(plots)}</div>{later}"
+        known = type(every) is int
+        notes.append(
+            text.fill(text.TRAINING_LATER, step=every) if known else text.TRAINING_LATER_UNKNOWN
+        )
+    note = f"<p class='dnd-facts'>{' '.join(notes)}</p>" if notes else ""
+    return f"<div class='dnd-plots'>{''.join(plots)}</div>{note}"
+
+
+def _validation_plot(text: Text, seen: Training, key: str, end: float) -> str:
+    """Right against wrong prompts: whole validations, and thin the few tasks between them."""
+    whole, few = {
+        "seen": ("validation_loss", "probe_loss"),
+        "families": ("families_loss", "families_probe_loss"),
+    }[key]
+    curves: list[Curve] = []
+    kinds: tuple[tuple[str, str, Look], ...] = (
+        ("_wrong_prompts", "wrong", "other"),
+        ("", "right", "own"),
+    )
+    for suffix, word, look in kinds:
+        points, between = seen.curve(whole + suffix), seen.curve(few + suffix)
+        label = text.TRAINING_LINES[word] if seen.kind != "multi_task_lora" else ""
+        curves += [
+            Curve("" if points else label, between, look, "thin"),
+            Curve(label, points, look, "marked"),
+        ]
+    return _plot(text, key, curves, None, end)
 
 
 def _plot(text: Text, key: str, curves: Sequence[Curve], axis: Axis | None, end: float) -> str:
@@ -219,9 +230,9 @@ def _plot(text: Text, key: str, curves: Sequence[Curve], axis: Axis | None, end:
         text.fill(
             text.TRAINING_TOLD,
             label=curve.label or title,
-            first=_number(text, curve.points[0][1]),
+            first=short_number(text, curve.points[0][1]),
             begin=int(curve.points[0][0]),
-            last=_number(text, curve.points[-1][1]),
+            last=short_number(text, curve.points[-1][1]),
             end=int(curve.points[-1][0]),
         )
         for curve in curves
@@ -237,16 +248,20 @@ def _plot(text: Text, key: str, curves: Sequence[Curve], axis: Axis | None, end:
 def _numbers_html(text: Text, seen: Training) -> str:
     """The last of each number, with what a healthy run looks like."""
     latest = seen.latest()
+    bounds = {
+        "least": short_number(text, COLLAPSED_SHARE),
+        "late": short_number(text, _LONG_RUN_SHARE),
+    }
     if seen.rows:
         latest["smooth_loss"] = seen.smooth_loss()[-1]
     lines = []
     for name, (label, healthy) in text.TRAINING_NUMBERS.items():
         if name in latest:
             step, value = latest[name]
-            words = text.fill(healthy, least=COLLAPSED_SHARE, late=_LONG_RUN_SHARE)
+            words = text.fill(healthy, **bounds)
             lines.append(
                 f"<tr><th scope='row'>{label}<small>{words}</small></th>"
-                f"<td class='dnd-num'>{_number(text, value)}</td>"
+                f"<td class='dnd-num'>{short_number(text, value)}</td>"
                 f"<td class='dnd-num'>{text.number(step)}</td></tr>"
             )
     if not lines:
@@ -271,7 +286,7 @@ def _in_training_html(text: Text, seen: Collecting) -> str:
     drawn = [
         Curve(_short(slug), points, "own")
         for (slug, _), rows in seen.curves.items()
-        if (points := [(row.step, row.loss) for row in rows if row.loss is not None])
+        if (points := [(r.step, r.loss) for r in rows if r.loss and math.isfinite(r.loss)])
     ][:_CURVES_SHOWN]
     if seen.state == "finished" or not drawn:
         return ""
@@ -288,7 +303,7 @@ def _loras_html(text: Text, seen: Collecting) -> str:
     axis = Axis.from_zero(end)
     lines = "".join(_lora_html(text, run, axis) for run in shown)
     ticks = "".join(
-        f"<span style='left:{axis.place(tick):.2%}'>{text.number(tick, 'g')}</span>"
+        f"<span style='left:{axis.place(tick):.2%}'>{axis.label(text, tick)}</span>"
         for tick in axis.ticks
     )
     more = ""
@@ -340,11 +355,6 @@ def _run_rows(runs: Iterable[Run]) -> list[dict[str, Any]]:
 
 def _short(slug: str) -> str:
     return slug if len(slug) <= _LABEL_LENGTH else f"{slug[: _LABEL_LENGTH - 1]}…"
-
-
-def _number(text: Text, value: float) -> str:
-    """Three figures that matter, however small."""
-    return text.number(value, ".0f") if abs(value) >= 1000 else text.number(value, ".3g")
 
 
 def _cell(text: Text, value: Any) -> str:

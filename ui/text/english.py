@@ -663,7 +663,11 @@ class English:
     }
     TRAINING_NO_RECIPE = "it began without writing its recipe here"
     TRAINING_STATES: Mapping[str, tuple[str, str]] = {
-        "starting": ("Starting", "It has not written a step yet. Last change {ago} ago."),
+        "starting": (
+            "Starting",
+            "It has not written a step yet; loading the models and reading the prompts may take "
+            "minutes. Last change {ago} ago.",
+        ),
         "running": ("Running", "Last change {ago} ago."),
         "still": (
             "Not moving",
@@ -727,6 +731,10 @@ class English:
         "validation_wrong_prompt_gap": (
             "Saved by the right prompts",
             "Nats per token. Above 0 and growing; near 0 the prompts make no difference.",
+        ),
+        "probe_wrong_prompt_gap": (
+            "Saved by the right prompts, a few tasks",
+            "The same on a few tasks that are looked at more often, so there it shows first.",
         ),
         "validation_exact": (
             "Answers exactly right",

@@ -684,7 +684,8 @@ class German(English):
     TRAINING_STATES: Mapping[str, tuple[str, str]] = {
         "starting": (
             "Beginnt",
-            "Noch ist kein Schritt geschrieben. Letzte Änderung vor {ago}.",
+            "Noch ist kein Schritt geschrieben; die Modelle zu laden und die Prompts zu lesen kann "
+            "Minuten dauern. Letzte Änderung vor {ago}.",
         ),
         "running": ("Läuft", "Letzte Änderung vor {ago}."),
         "still": (
@@ -751,6 +752,10 @@ class German(English):
         "validation_wrong_prompt_gap": (
             "Von richtigen Prompts gespart",
             "Nat je Token. Über 0 und wachsend; nahe 0 sind die Prompts ohne Wirkung.",
+        ),
+        "probe_wrong_prompt_gap": (
+            "Von richtigen Prompts gespart, wenige Aufgaben",
+            "Dasselbe an wenigen Aufgaben, die öfter gemessen werden; dort zeigt es sich zuerst.",
         ),
         "validation_exact": (
             "Genau richtige Antworten",
