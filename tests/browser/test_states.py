@@ -5,6 +5,7 @@
 
 # ruff: noqa: D102 - the names say it
 
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -16,9 +17,12 @@ from playwright.sync_api import expect
 
 from dnd_engine.errors import AssetError
 from dnd_engine.library import Library
+from dnd_engine.training.watch import RunFolder
 from tests.browser.conftest import DESK, PHONE, Serve, Visit, Visits
 from tests.browser.test_refine import prompts
+from tests.dnd_engine.test_watch import lora, write_manifest
 from tests.ui.fake_engine import FakeEngine, Progress, slow_load
+from tests.ui.test_training import RECIPE, write
 from ui.engine_handle import EngineHandle
 from ui.text import LANGUAGES
 
@@ -83,6 +87,15 @@ class Sight:
         page.locator("#dnd-synthesize").click()
         expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible(timeout=30_000)
         expect(page.locator("#dnd-download")).to_be_enabled()
+
+    def open_tab(self, name: str) -> None:
+        """On a phone, from the menu that holds what the row of tabs has no room for."""
+        page = self.visit.page
+        if self.look.size == PHONE:
+            page.locator(".overflow-menu > button").click()
+            page.locator(".overflow-dropdown button", has_text=name).click()
+        else:
+            page.get_by_role("tab", name=name).click()
 
     def edit(self) -> None:
         self.visit.page.locator(".dnd-edit").click()
@@ -277,3 +290,26 @@ def test_keep_export_and_the_library(
     page.locator(f"#dnd-kept input[value='{broken.key}']").check()
     expect(page.locator("#dnd-kept-load")).to_be_hidden()
     sight.see("28-damaged-chosen")
+
+
+def test_trainings_and_a_collection_watched(sights: Sights, serve: Serve, tmp_path: Path) -> None:
+    names = ("starting", "sound", "collapsed", "collection")
+    folders = [tmp_path / name for name in names]
+    for folder in folders:
+        folder.mkdir()
+        if folder.name != "collection":
+            (folder / "recipe.json").write_text(json.dumps(RECIPE))
+    write(folders[1], 230)
+    write(folders[2], 130, between_task_share=1e-5)
+    write_manifest(folders[3], 9, lora("one"), lora("a-task-with-a-long-name-in-every-respect"))
+    runs = [RunFolder(folder) for folder in folders]
+    sight = sights(serve(EngineHandle(slow_load(FakeEngine(), 0.01)), runs=runs))
+    page = sight.visit.page
+    sight.open_tab("Training")
+    for number, name in enumerate(names):
+        page.locator("#dnd-training-run input").nth(number).check()
+        expect(page.locator("#dnd-training h2")).to_have_text(name)
+        if name == "sound":
+            page.locator("#dnd-training-all > button").click()
+            expect(page.locator("#dnd-training-all tbody tr")).to_have_count(4)
+        sight.see(f"{29 + number}-training-{name}")
