@@ -99,12 +99,14 @@ def _words(seen: "Training | Collecting") -> str:
 def _numbers(seen: "Training") -> Iterable[str]:
     if seen.rows:
         step, loss = seen.smooth_loss()[-1]
-        yield f"  {'training loss, smoothed':34} {loss:8.3f}  step {step}"
+        yield f"  {'training loss, smoothed':34} {loss:8.3g}  step {step}"
     latest = seen.latest()
     for name, words in _NUMBERS.items():
         if name in latest:
             step, value = latest[name]
-            yield f"  {words:34} {value:8.3f}  step {step}"
+            yield f"  {words:34} {value:8.3g}  step {step}"
+    if seen.collapsed_at is not None:
+        yield "  Collapsed: adapters of different tasks are alike, the prompts make no difference."
 
 
 def _losses(seen: "Collecting") -> Iterable[str]:
