@@ -109,7 +109,7 @@ def _page(
     header = header_panel(text)
     keys_panel(text)
     with gr.Tabs(elem_id="dnd-tabs") as tabs:
-        with gr.Tab(text.TAB_WORKBENCH, id="workbench") as workbench_tab:
+        with gr.Tab(text.TAB_WORKBENCH, id="workbench"):
             prompts = prompts_panel(text, limits)
             bar = adapter_bar(text)
             take = take_panel(text, shared=shared)
@@ -241,7 +241,7 @@ def _page(
             (training.all_box.expand, on.all_numbers, "training_all"),
         ):
             look(**does(watching, names), inputs=training.run, **_AT_ONCE)
-        others = [tab.select for tab in (workbench_tab, library_tab, report_tab)]
+        others = [tab.select for tab in tabs.children if tab is not training_tab]
         gr.on(others, **does(on.rest, "training_timer"), **_AT_ONCE)
 
     # Prompts: read when dropped.

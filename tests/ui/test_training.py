@@ -86,6 +86,7 @@ def test_a_run_is_followed_from_before_its_first_step_to_its_end(
     updates = watching.watch_run(0)
     assert "It has not written a step yet" in updates["training"]
     assert "0 of 400" in updates["training"]
+    assert "Nothing was measured yet." in watching.all_numbers(0)["training_all"]
     assert updates["training_timer"].active is True
     write(folder, 40)
     drawn = watching.watch_run(0)["training"]

@@ -79,6 +79,8 @@ def training_html(text: Text, seen: Training | Collecting) -> str:
 def all_numbers_html(text: Text, seen: Training | Collecting) -> str:
     """Draw the table of everything, named as the files name it."""
     rows = _log_rows(seen) if isinstance(seen, Training) else _run_rows(seen.runs)
+    if not rows:
+        return f"<p class='dnd-sub'>{text.TRAINING_NOTHING}</p>"
     names = list(dict.fromkeys(name for row in rows for name in row))
     head = "".join(f"<th scope='col'>{esc(name)}</th>" for name in names)
     body = "".join(

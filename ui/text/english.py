@@ -763,6 +763,7 @@ class English:
         ),
     }
     TRAINING_ALL = "All numbers"
+    TRAINING_NOTHING = "Nothing was measured yet."
     TRAINING_LORAS = ("Loss before and after", "nats per answer token, held-back examples")
     TRAINING_LORAS_HEALTHY = (
         "Ring: the base. Disc: with the LoRA of the task, after its last step. A disc that stays "

@@ -785,6 +785,7 @@ class German(English):
         ),
     }
     TRAINING_ALL = "Alle Zahlen"
+    TRAINING_NOTHING = "Noch wurde nichts gemessen."
     TRAINING_LORAS = ("Verlust vorher und nachher", "Nat je Token, zurückgehaltene Beispiele")
     TRAINING_LORAS_HEALTHY = (
         "Ring: die Basis. Punkt: mit der LoRA der Aufgabe, nach ihrem letzten Schritt. Bleibt ein "
