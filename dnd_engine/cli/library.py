@@ -130,6 +130,16 @@ def undo(
     show(entry.to_json(), as_json, f"Brought back {getattr(entry, 'name', entry.key)}.")
 
 
+@app.command("empty-trash")
+@plain_errors
+def empty_trash(library: LibraryOption = None, as_json: Json = False) -> None:
+    """Remove all deleted adapters for good."""
+    from dnd_engine.library import Library
+
+    count = Library(library).empty_trash()
+    show({"removed": count}, as_json, f"Removed for good: {count}.")
+
+
 @app.command()
 @plain_errors
 def export(

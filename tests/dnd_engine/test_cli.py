@@ -210,6 +210,9 @@ def test_library_commands_do_what_they_say(tmp_path: Path) -> None:
     assert names() == ["one-2", "first"]
     (shelf.path("one-2") / "entry.json").unlink()
     assert "damaged: `entry.json`: No such file" in dnd("library", "list", *place).stdout
+    dnd("library", "delete", "first", *place)
+    assert dnd("library", "empty-trash", *place).stdout == "Removed for good: 1.\n"
+    assert json.loads(dnd("library", "list", "--deleted", "--json", *place).stdout)["adapters"] == []
 
 
 @pytest.mark.parametrize(
