@@ -4,7 +4,6 @@
 reloads the base, and a change of strength never synthesizes again.
 """
 
-import copy
 import itertools
 import tempfile
 import threading
@@ -18,7 +17,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from peft import PeftConfig, PeftModel
 from torch import Tensor, nn
 
 from dnd_engine.activations import BaseActivations
@@ -75,6 +73,7 @@ from dnd_engine.export.gguf import write_gguf
 from dnd_engine.export.hub import push_files
 from dnd_engine.export.merged import write_merged
 from dnd_engine.export.place import exported_aside
+from dnd_engine.export.stock_peft import StockPEFT
 from dnd_engine.generator import Generator, GeneratorFolder, check_base, check_encoder
 from dnd_engine.generator_config import OBJECTIVES_ON_WEIGHTS, trained_steps
 from dnd_engine.inspection import (
@@ -219,6 +218,7 @@ class Engine:
         self._lock = threading.Lock()
         full_layout = LoRALayout.from_config(base.config)
         self._host = LoRAHost(base.model, full_layout)
+        self._stock_peft = StockPEFT(base.model, self._lock)
         self._norms = base_norms(base.model, full_layout)
         self.info = EngineInfo(
             base_id=base.weights.hub_id,
@@ -995,29 +995,26 @@ class Engine:
         """
         with tempfile.TemporaryDirectory(prefix="dnd-verify-") as name:
             folder = write_files(files, Path(name) / "adapter")
-            with self._lock:
-                twin = _sharing_copy(self._base.model)
-            model = PeftModel(
-                twin, PeftConfig.from_pretrained(str(folder)), autocast_adapter_dtype=False
-            )
-            loaded = model.load_adapter(folder, "default", autocast_adapter_dtype=False)
-        strays = [*loaded.missing_keys, *loaded.unexpected_keys]
-        strays = [key for key in strays if "lora_" in key]
-        if strays:
-            raise VerificationError(
-                f"verify failed: {len(strays)} keys missing or unexpected after reload "
-                f"({', '.join(strays[:3])}). Nothing was saved."
-            )
-        read = {k.replace(".default.", "."): v for k, v in model.state_dict().items()}
-        changed = [
-            k for k, v in adapter.state.items() if not read[k].cpu().float().equal(v.float())
-        ]
-        if changed:
-            raise VerificationError(
-                f"verify failed: {len(changed)} tensors differ after reload "
-                f"({', '.join(changed[:3])}). Nothing was saved."
-            )
-        return self._compare(adapter, model)
+            with self._stock_peft.reading(folder) as (model, loaded):
+                strays = [*loaded.missing_keys, *loaded.unexpected_keys]
+                strays = [key for key in strays if "lora_" in key]
+                if strays:
+                    raise VerificationError(
+                        f"verify failed: {len(strays)} keys missing or unexpected after reload "
+                        f"({', '.join(strays[:3])}). Nothing was saved."
+                    )
+                read = {k.replace(".default.", "."): v for k, v in model.named_parameters()}
+                changed = [
+                    k
+                    for k, v in adapter.state.items()
+                    if not read[k].cpu().float().equal(v.float())
+                ]
+                if changed:
+                    raise VerificationError(
+                        f"verify failed: {len(changed)} tensors differ after reload "
+                        f"({', '.join(changed[:3])}). Nothing was saved."
+                    )
+                return self._compare(adapter, model)
 
     def _verify_merged(self, adapter: Adapter, folder: Path) -> float:
         weights = ResolvedWeights(adapter.base_id, folder, "")
@@ -1185,12 +1182,3 @@ def _condition_source(
             "`dnd train`."
         )
     return source
-
-
-def _sharing_copy(model: nn.Module) -> nn.Module:
-    """A second model object over the same tensors, without our hooks, for PEFT to rebuild."""
-    tensors = [*model.parameters(), *model.buffers()]
-    twin = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
-    for module in twin.modules():
-        module._forward_hooks.clear()
-    return twin

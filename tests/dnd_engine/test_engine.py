@@ -623,6 +623,7 @@ def test_what_comes_back_different_is_not_saved(
     message: str,
 ) -> None:
     made = make_adapter(base_id=engine.info.base_id)
+    engine.verify(made, made.files())  # what a sound one leaves behind must not stand in for it
     written = made.files()
     written["adapter_model.safetensors"] = damage(made.weights)
     monkeypatch.setattr(type(made), "files", lambda adapter: written)
