@@ -574,6 +574,7 @@ class Engine:
                 {**origin, "folded": [], "refined": refined.to_json()},
                 made.prompts,
                 labels=config.labels,
+                after=adapter.provenance,
             ),
             seconds={**adapter.seconds, "refine": time.monotonic() - started},
             kept_energy=None,

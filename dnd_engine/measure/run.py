@@ -297,7 +297,12 @@ def _trained(
             name=f"{adapter.name}-trained",
             tokens=tokens,
             strength=1.0,
-            provenance=with_met({**adapter.provenance, "trained": trained}, learnt, labels=True),
+            provenance=with_met(
+                {**adapter.provenance, "trained": trained},
+                learnt,
+                labels=True,
+                after=adapter.provenance,
+            ),
             seconds={**adapter.seconds, "train": seconds},
             checks={},
             kept_energy=None,

@@ -15,6 +15,9 @@ _READ, _LEARNT = "prompts_read", "labels_learnt"
 """Entries of a provenance, digests in a row: prompts that the adapter was made from or refined on,
 and those whose labels it was trained on."""
 
+_UNTOLD = "met_untold"
+"""Present if it began as an adapter that did not say what it was made from."""
+
 _HEX = 8
 
 
@@ -29,7 +32,11 @@ def digests(texts: Iterable[str]) -> frozenset[str]:
 
 
 def with_met(
-    provenance: Mapping[str, Any], texts: Iterable[str], *, labels: bool
+    provenance: Mapping[str, Any],
+    texts: Iterable[str],
+    *,
+    labels: bool,
+    after: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A provenance that also tells of these prompts.
 
@@ -37,11 +44,13 @@ def with_met(
         provenance: Of what was generated, refined or trained.
         texts: Prompts met in doing so.
         labels: Whether their labels were learnt.
+        after: Provenance of the adapter that it began as, if it began as one.
     """
     entry = _LEARNT if labels else _READ
     # In an order that tells nothing.
     told = " ".join(sorted(_found(provenance, entry) | digests(texts)))
-    return {**provenance, entry: told}
+    untold = {} if after is None or Seen.by(after).known else {_UNTOLD: True}
+    return {**provenance, **untold, entry: told}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +69,7 @@ class Seen:
     def by(cls, provenance: Mapping[str, Any]) -> "Seen":
         """Read a provenance, which may be a stranger's."""
         generated = "generator_sha256" in provenance
-        known = (_READ if generated else _LEARNT) in provenance
+        known = (_READ if generated else _LEARNT) in provenance and _UNTOLD not in provenance
         return cls(_found(provenance, _READ), _found(provenance, _LEARNT), known)
 
 

@@ -234,6 +234,10 @@ def test_what_an_adapter_met_adds_up_in_its_provenance() -> None:
     assert Seen.by(only_trained) == Seen(frozenset(), digests(["e"]), known=True)
     of_earlier_version = with_met({"generator_sha256": "g"}, ["e"], labels=True)
     assert not Seen.by(of_earlier_version).known
+    began_unknown = with_met({}, ["e"], labels=True, after={})
+    went_on = with_met(began_unknown, ["f"], labels=True, after=began_unknown)
+    assert Seen.by(went_on) == Seen(frozenset(), digests(["e", "f"]), known=False)
+    assert Seen.by(with_met(made, ["f"], labels=True, after=made)).known
 
 
 @pytest.mark.parametrize("strange", [{}, {"prompts_read": 3}, {"generator_sha256": ["a"]}])
