@@ -212,7 +212,9 @@ def test_library_commands_do_what_they_say(tmp_path: Path) -> None:
     assert "damaged: `entry.json`: No such file" in dnd("library", "list", *place).stdout
     dnd("library", "delete", "first", *place)
     assert dnd("library", "empty-trash", *place).stdout == "Removed for good: 1.\n"
-    assert json.loads(dnd("library", "list", "--deleted", "--json", *place).stdout)["adapters"] == []
+    assert (
+        json.loads(dnd("library", "list", "--deleted", "--json", *place).stdout)["adapters"] == []
+    )
 
 
 @pytest.mark.parametrize(
