@@ -770,6 +770,7 @@ class Engine:
             sides=sides,
             adapter=adapter.name,
             adapter_sha256=adapter.sha256,
+            strength=adapter.strength,
             base=self.info.base_id,
             synthesis_seconds=self._synthesis_seconds(adapter, labelled),
             seed=config.seed,

@@ -26,6 +26,7 @@ from platformdirs import user_data_path
 from pydantic import TypeAdapter, ValidationError
 
 from dnd_engine.errors import LibraryError, RecipeError
+from dnd_engine.measure.kept import Scores
 from dnd_engine.prompts import PromptFile, one_line, shorten
 from dnd_engine.provenance import Recipe, read_recipe, validation_words
 
@@ -66,7 +67,7 @@ class _Record:
     nearest_tasks: list[dict[str, Any]] = field(default_factory=list)
     checks: dict[str, Any] = field(default_factory=dict)
     votes: dict[str, int] = field(default_factory=dict)
-    scores: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, Scores] = field(default_factory=dict)
 
 
 _RECORD = TypeAdapter(_Record)
@@ -96,7 +97,8 @@ class Entry:
     checks: Mapping[str, Any]
     """What was measured here; see `inspection.as_checks`."""
     votes: Mapping[str, int]
-    scores: Mapping[str, Any]
+    scores: Mapping[str, Scores]
+    """By the name of the file of labelled rows."""
 
     @property
     def buckets(self) -> list[tuple[str, float, int]]:
@@ -332,7 +334,7 @@ class Library:
         strength: float | None = None,
         checks: Mapping[str, Any] | None = None,
         votes: Mapping[str, int] | None = None,
-        scores: Mapping[str, Any] | None = None,
+        scores: Mapping[str, Scores] | None = None,
     ) -> Entry:
         """Note what became of an adapter.
 
@@ -342,7 +344,8 @@ class Library:
             checks: In place of its own.
             votes: Counts that are added to its own, so that no process undoes another's; negative
                 ones take back.
-            scores: Added to its own; those of the same name are replaced.
+            scores: By file of labelled rows, added to its own; those of a file of the same name
+                are replaced.
 
         Raises:
             LibraryError: If there is none, or the strength is out of bounds.

@@ -22,6 +22,7 @@ from ui.panels.compare import compare_panel
 from ui.panels.header import header_panel
 from ui.panels.keys import keys_panel
 from ui.panels.library import library_panel
+from ui.panels.measure import measure_panel
 from ui.panels.prompts import prompts_panel
 from ui.panels.refine import refine_panel
 from ui.panels.report import report_panel
@@ -44,6 +45,8 @@ _ENGINE: dict[str, Any] = {"concurrency_id": "engine", "concurrency_limit": 1}
 _REFINE: dict[str, Any] = {"concurrency_id": "refine", "concurrency_limit": 1}
 """One at a time too, but in a lane of its own: it takes most of a minute, and lets others use the
 engine between its steps."""
+_MEASURE: dict[str, Any] = {"concurrency_id": "measure", "concurrency_limit": 1}
+"""Likewise; a training takes as long."""
 _EXPORT: dict[str, Any] = {"concurrency_id": "export", "concurrency_limit": 2}
 """Files are written and uploads run beside the engine, which they need for a moment only."""
 _SHOW_ANSWERS = "() => document.querySelector('#dnd-panes').scrollIntoView({ block: 'nearest' })"
@@ -124,6 +127,8 @@ def _page(
                     votes = gr.HTML("", elem_id="dnd-tally", padding=False, visible=False)
         with gr.Tab(text.TAB_LIBRARY, id="library") as library_tab:
             library = library_panel(text, shared=shared)
+        with gr.Tab(text.TAB_MEASURE, id="measure") as measure_tab:
+            measuring = measure_panel(text)
         with gr.Tab(text.TAB_REPORT, id="report") as report_tab:
             report = report_panel(text)
         if runs:
@@ -200,6 +205,22 @@ def _page(
         "prove": checks.prove,
         "votes": votes,
         "norms": norms,
+        "measure_empty": measuring.empty,
+        "measure_order": measuring.order,
+        "measure_of": measuring.of,
+        "measure_told": measuring.told,
+        "measure_start": measuring.start,
+        "measure_stop": measuring.stop,
+        "measure_train": measuring.train,
+        "measure_train_stop": measuring.train_stop,
+        "measure_train_first": measuring.train_first,
+        "measure_stages": measuring.stages,
+        "measure_found": measuring.found,
+        "measure_take_row": measuring.take_row,
+        "measure_take_told": measuring.take_told,
+        **{f"measure_take_{row}": button for row, button in measuring.take.items()},
+        "measure_keep_row": measuring.keep_row,
+        **{f"measure_keep_{name}": button for name, button in measuring.keep.items()},
         "report_controls": report.controls,
         "report_group": report.group,
         "report": report.view,
@@ -378,6 +399,53 @@ def _page(
     )
     remade.failure(**does(on.run_broke, over), inputs=session, **_AT_ONCE)
     measure(remade)
+
+    # Measure on labelled rows, and train on the others.
+    ready = "measure_start measure_stop measure_train measure_train_stop measure_train_first"
+    worth = f"{ready} measure_stages measure_found measure_take_row " + " ".join(
+        f"measure_take_{row}" for row in measuring.take
+    )
+    ended = f"{worth} measure_keep_row " + " ".join(f"measure_keep_{n}" for n in measuring.keep)
+    measure_tab.select(
+        **does(on.open_measure, f"measure_empty measure_order measure_of {worth}"),
+        inputs=session,
+        **_AT_ONCE,
+    )
+    # Not by `change`, which may also come when the tab is opened again.
+    gr.on(
+        [measuring.file.upload, measuring.file.clear],
+        **does(on.read_labelled, f"measure_told {ready}"),
+        inputs=[session, measuring.file],
+        trigger_mode="always_last",
+        **_AT_ONCE,
+    )
+    for order, begin, settings in (
+        (measuring.start.click, on.begin_measure, [measuring.limit, measuring.seen]),
+        (measuring.train.click, on.begin_training, [measuring.steps, measuring.warm]),
+    ):
+        event = order(**does(begin, worth), inputs=[session, *settings], **_AT_ONCE).then(
+            # Ordered right after Stop, it waits for the one before to end, and is not dropped.
+            **does(on.measure, ended),
+            inputs=session,
+            trigger_mode="always_last",
+            **_MEASURE,
+            **_QUIET,
+        )
+        event.failure(**does(on.measure_broke, ended), inputs=session, **_AT_ONCE)
+    for stop in (measuring.stop, measuring.train_stop):
+        stop.click(**does(on.stop_measure, ended), inputs=session, **_AT_ONCE)
+    for row, button in measuring.take.items():
+        taken = button.click(
+            **does(
+                functools.partial(on.take_trained, row),
+                f"tabs measure_take_told {shown} refine_labels {suggestion_slots}",
+            ),
+            inputs=session,
+            **_ENGINE,
+            **_QUIET,
+        )
+        taken.failure(**does(on.take_broke, "measure_take_told"), **_AT_ONCE)
+        measure(taken)
 
     # Strength: scaled at once, verified again before it is offered. Not by `change`, which a slider
     # also sends, without a value, when its tab is opened again; `release` ends what is typed.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dnd_engine.buckets import Bucket
+from dnd_engine.config import LabelledConfig, MeasureConfig
 from dnd_engine.library import Entry, Library
 from dnd_engine.prompts import PromptFile, Split
 from dnd_engine.provenance import Recipe
@@ -23,26 +24,34 @@ if TYPE_CHECKING:
     from dnd_engine.conditioning import Conditioning
     from dnd_engine.encoder import PromptMemory
     from dnd_engine.inspection import Inspection
+    from dnd_engine.measure.kept import Scores
+    from dnd_engine.measure.results import Measurement
     from ui.panels.stages import Stages
 
 __all__ = [
     "Answer",
     "AskMode",
+    "Found",
     "Kept",
     "Made",
+    "MeasureRun",
     "Place",
     "Reading",
     "Run",
     "RunKind",
     "Session",
     "SessionFiles",
+    "Taught",
     "Turn",
     "Vote",
 ]
 
-RunKind = Literal["synthesis", "remix", "remake", "refinement"]
+RunKind = Literal["synthesis", "remix", "remake", "refinement", "measurement", "training"]
 """A remix is a synthesis of what lay on the canvas before, with other weights; a remake carries out
-a recipe."""
+a recipe; a training learns labelled rows beside a measurement."""
+
+Taught = Literal["", "refined", "trained"]
+"""What was learnt since the generator wrote an adapter: its own prompts, or labelled rows."""
 
 AskMode = Literal["written", "bare", "told"]
 """What is sent: the question as written, its input alone, or the instruction to the left only."""
@@ -110,11 +119,20 @@ class Made:
     card_due: bool = False
     """Whether more has been measured since than its card says."""
     kept: Kept | None = None
+    scores: "Mapping[str, Scores]" = field(default_factory=dict)
+    """What it is worth on labelled rows, by the name of their file."""
 
     @property
     def key(self) -> str:
         """Tells the adapters of a visit apart, whatever their strength."""
         return self.original.sha256
+
+    @property
+    def taught(self) -> Taught:
+        """What it learnt since, if it did; labels count for more."""
+        if "trained" in self.adapter.provenance:
+            return "trained"
+        return "refined" if self.refined else ""
 
     @property
     def refined(self) -> bool:
@@ -136,6 +154,36 @@ class Run:
     """Whether a refinement learns the labels."""
     recipe: Recipe | None = None
     """What a remake carries out; it holds its prompts."""
+    stop: threading.Event = field(default_factory=threading.Event)
+    """Set to end it at its next step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was measured of one adapter on labelled rows, and of LoRAs trained beside it."""
+
+    made: Made
+    adapter: "Adapter"
+    """As it was measured, at the strength it had then."""
+    file: PromptFile
+    measured: "Measurement"
+
+
+@dataclass(slots=True)
+class MeasureRun:
+    """A measurement or a training, from its order to its end."""
+
+    kind: Literal["measurement", "training"]
+    stages: "Stages"
+    made: Made
+    adapter: "Adapter"
+    """At the strength it had when this was ordered."""
+    file: PromptFile
+    config: MeasureConfig | LabelledConfig
+    measured: "Measurement | None" = None
+    """What a training adds to."""
+    warm_start: bool = False
+    """Whether a training begins from the adapter."""
     stop: threading.Event = field(default_factory=threading.Event)
     """Set to end it at its next step."""
 
@@ -240,6 +288,12 @@ class Session:
     """What the text encoder made of this visit's prompts: mixing anew reads none again."""
     run: Run | None = None
     """The last synthesis or refinement that was ordered."""
+    labelled: PromptFile | None = None
+    """The rows to measure on."""
+    measuring: MeasureRun | None = None
+    """The last measurement or training that was ordered; it goes on beside `run`."""
+    found: Found | None = None
+    """The last that was measured, as far as it got."""
     stop_chat: threading.Event | None = None
     folder: Path | None = None
     """Where its files are, once there are some."""

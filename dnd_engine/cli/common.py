@@ -17,6 +17,7 @@ from dnd_engine.errors import AdapterError, DndError, LibraryError
 if TYPE_CHECKING:
     from dnd_engine.adapter import Adapter
     from dnd_engine.engine import Engine, Progress
+    from dnd_engine.library import Library
 
 __all__ = [
     "DEFAULT_BASE",
@@ -28,6 +29,7 @@ __all__ = [
     "LibraryOption",
     "check_exists",
     "find_adapter",
+    "find_kept",
     "load_engine",
     "plain_errors",
     "show",
@@ -99,19 +101,31 @@ def find_adapter(named: str, library: Path | None = None) -> "Callable[[Engine],
     Raises:
         AdapterError: If there is neither.
     """
+    kept = find_kept(named, library)
+    if kept is None:
+        return lambda engine: engine.read_adapter(named)
+    shelf, key = kept
+    return lambda engine: shelf.load(key, engine.read_adapter)
+
+
+def find_kept(named: str, library: Path | None = None) -> "tuple[Library, str] | None":
+    """Find an adapter in the library: which, and its key there; None if it is named by a path.
+
+    Raises:
+        AdapterError: If there is neither.
+    """
     from dnd_engine.library import Library
 
     if os.path.lexists(named):
-        return lambda engine: engine.read_adapter(named)
+        return None
     shelf = Library(library)
     try:
-        key = shelf.get(named).key
+        return shelf, shelf.get(named).key
     except LibraryError as error:
         raise AdapterError(
             f"no adapter at `{named}`. Expected a PEFT folder or zip, or a name that `dnd library "
             f"list` shows: {error}"
         ) from error
-    return lambda engine: shelf.load(key, engine.read_adapter)
 
 
 def show(values: dict[str, Any], as_json: bool, words: str) -> None:

@@ -205,10 +205,23 @@ def _line(entry: "Entry | DamagedEntry") -> str:
     if isinstance(entry, DamagedEntry):
         return f"{entry.key:30} {day}  damaged: {entry.reason}"
     origin = f"{entry.num_prompts} prompts" if entry.num_prompts else "prompts unknown"
+    scored = "".join(f"; {line}" for line in _scored(entry))
     return (
         f"{entry.name:30} {day}  r {entry.r}, strength {entry.strength:g}, {origin}, "
-        f"{entry.num_bytes / 1e6:.1f} MB, {entry.sha256[:12]}"
+        f"{entry.num_bytes / 1e6:.1f} MB, {entry.sha256[:12]}{scored}"
     )
+
+
+def _scored(entry: "Entry") -> list[str]:
+    """What it scores on each file of labelled rows, and the base's score there."""
+    return [
+        f"{name}: "
+        + ", ".join(
+            f"{mode} {own:.2f}" + ("" if base is None else f" (base {base:.2f})")
+            for mode, own, base in scores.brief
+        )
+        for name, scores in entry.scores.items()
+    ]
 
 
 def _facts(entry: "Entry") -> list[str]:
@@ -219,7 +232,6 @@ def _facts(entry: "Entry") -> list[str]:
     measured: dict[str, Any] = {
         "Checks": entry.checks,
         "Votes": entry.votes,
-        "Scores": entry.scores,
     }
     return [
         _line(entry),

@@ -17,17 +17,19 @@ from dnd_engine.cli.common import (
     Json,
     LibraryOption,
     find_adapter,
+    find_kept,
     load_engine,
     plain_errors,
     show,
 )
 from dnd_engine.config import METRICS, EngineConfig, LabelledConfig, MeasureConfig
-from dnd_engine.errors import ConfigError, MeasureError
+from dnd_engine.errors import ConfigError, LibraryError, MeasureError
 from dnd_engine.prompts import read_prompt_file
 from dnd_engine.steps import finish
 
 if TYPE_CHECKING:
     from dnd_engine.engine import Engine
+    from dnd_engine.library import Library
     from dnd_engine.measure.results import Measurement, MeasureStep
 
 __all__ = ["measure"]
@@ -92,16 +94,18 @@ def measure(
     labelled_rows(labelled)  # a file without labels is refused before models load
     if out is not None and out.exists() and not out.is_dir():
         raise MeasureError(f"`{out}` is a file. Name a folder for the result.")
-    find = find_adapter(adapter, library)
+    find, kept = find_adapter(adapter, library), find_kept(adapter, library)
     engine = load_engine(config)
     worn = find(engine)
     measured = _watch(engine.measure(worn, labelled, settings))
     # Written on the way too: a training that fails must not take the scores with it.
     files = [] if out is None else _write(engine, measured, out)
+    _keep_scores(kept, measured)
     for wanted, warm in ((train, False), (warm_start, True)):
         if wanted:
             measured = _watch(engine.train_lora(worn, measured, training, warm_start=warm))
             files = [] if out is None else _write(engine, measured, out)
+            _keep_scores(kept, measured)
     values = measured.to_json() | {"files": files}
     show(values, as_json, measured.markdown() + "".join(f"\n{file}" for file in files))
 
@@ -132,6 +136,17 @@ def _watch(steps: "Steps[MeasureStep, None, Measurement]") -> "Measurement":
             bar.refresh()
 
         return finish(steps, show_step)
+
+
+def _keep_scores(kept: "tuple[Library, str] | None", measured: "Measurement") -> None:
+    """Note the scores with an adapter of the library; one that is gone by now stops nothing."""
+    if kept is None:
+        return
+    library, key = kept
+    try:
+        library.update(key, scores=measured.scores())
+    except LibraryError as error:
+        typer.echo(f"The scores were not kept: {error}", err=True)
 
 
 def _write(engine: "Engine", measured: "Measurement", out: Path) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from dnd_engine.adapter import Adapter
 from dnd_engine.evaluation.statistics import Cell, Interval, interval, paired
 from dnd_engine.evaluation.wording import listed, mode_label, number, signed, span
+from dnd_engine.measure.kept import RowScore, Scores
 from dnd_engine.measure.sides import Sides
 from dnd_engine.training.examples import Mode
 
@@ -126,6 +127,8 @@ class Measurement:
     adapter: str
     """Its name."""
     adapter_sha256: str
+    strength: float
+    """Of the adapter."""
     base: str
     """Hub id."""
     synthesis_seconds: float | None
@@ -174,6 +177,43 @@ class Measurement:
     def _cells_of_adapter(self, mode: Mode) -> tuple[Cell, ...]:
         sat = (s for s in self.sittings if (s.row, s.mode) == ("adapter", mode))
         return next((s.cells for s in sat), ())
+
+    def is_whole(self, row: RowResult) -> bool:
+        """Whether a row has answered all its items.
+
+        Short ones come first: before the end it would flatter itself.
+        """
+        return row.num_items == len(self.sides.asked(row.mode))
+
+    def scores(self, own: Row = "adapter") -> dict[str, Scores]:
+        """What a library keeps of it, by the name of the file; nothing while `own` is not through.
+
+        Args:
+            own: The row of the adapter that it is kept with.
+        """
+        steps = {r.row: r.steps for r in sorted(self.rows, key=lambda r: r.steps)}
+        last = [r for r in self.rows if r.steps == steps[r.row] and self.is_whole(r)]
+        if all(r.row != own for r in last):
+            return {}
+        kept = Scores(
+            file_sha256=self.sides.file_sha256,
+            metric=self.sides.metric,
+            num_scored=len(self.sides.test),
+            strength=self.strength if own == "adapter" else 1.0,
+            own=own,
+            rows=tuple(
+                RowScore(
+                    row=r.row,
+                    mode=r.mode,
+                    steps=r.steps,
+                    score=round(r.score.mean, 4),
+                    low=round(r.score.low, 4),
+                    high=round(r.score.high, 4),
+                )
+                for r in last
+            ),
+        )
+        return {self.sides.file: kept}
 
     @property
     def verdicts(self) -> tuple[str, ...]:
@@ -225,6 +265,7 @@ class Measurement:
         return {
             "adapter": self.adapter,
             "adapter_sha256": self.adapter_sha256,
+            "strength": self.strength,
             "base": self.base,
             "data": sides
             | {"num_scored": len(self.sides.test), "num_train": len(self.sides.train)},

@@ -21,6 +21,7 @@ from dnd_engine.adapter_reader import read_adapter
 from dnd_engine.buckets import Bucket
 from dnd_engine.errors import AdapterError, BaseMismatchError, LibraryError, RecipeError
 from dnd_engine.library import DamagedEntry, Entry, Library, check_name, library_folder
+from dnd_engine.measure.kept import RowScore, Scores
 from dnd_engine.prompts import PromptFile, read_prompt_file
 from dnd_engine.provenance import BucketSource, Recipe
 from tests.dnd_engine.tiny import BASE_ID, CONFIG, make_adapter
@@ -221,14 +222,30 @@ def test_a_duplicate_is_an_adapter_of_its_own(shelf: Library, prompts: PromptFil
 # Votes and scores
 
 
+def scored(score: float) -> Scores:
+    rows = [("base", 0.0), ("adapter", score)]
+    return Scores(
+        file_sha256="0" * 64,
+        metric="exact",
+        num_scored=12,
+        strength=1.0,
+        own="adapter",
+        rows=tuple(
+            RowScore(row=row, mode="bare", steps=0, score=s, low=s, high=s) for row, s in rows
+        ),
+    )
+
+
 def test_votes_add_up_scores_replace_and_strength_is_set(
     shelf: Library, prompts: PromptFile
 ) -> None:
     shelf.add(made(prompts))
-    shelf.update("vault", votes={"won": 2, "tie": 1}, scores={"exact": 0.25, "old": 1})
-    entry = shelf.update("vault", votes={"won": 1, "tie": -3}, scores={"exact": 0.5}, strength=-2)
+    old, new = scored(0.25), scored(0.5)
+    shelf.update("vault", votes={"won": 2, "tie": 1}, scores={"a.csv": old, "b.csv": old})
+    entry = shelf.update("vault", votes={"won": 1, "tie": -3}, scores={"a.csv": new}, strength=-2)
     assert entry.votes == {"won": 3, "tie": 0}
-    assert entry.scores == {"exact": 0.5, "old": 1}
+    assert entry.scores == {"a.csv": new, "b.csv": old}
+    assert entry.scores["a.csv"].brief == (("bare", 0.5, 0.0),)
     assert (entry.strength, entry.checks) == (-2, {"strength": 0.7, "effect": 2.5})
     assert shelf.update("vault", checks={"effect": 3}).checks == {"effect": 3}
     assert shelf.get("vault").votes == {"won": 3, "tie": 0}

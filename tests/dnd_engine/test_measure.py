@@ -14,12 +14,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from dnd_engine.adapter import Adapter
+from dnd_engine.adapter_reader import read_adapter
+from dnd_engine.cli import app
 from dnd_engine.config import LabelledConfig, MeasureConfig
 from dnd_engine.errors import ConfigError, MeasureError, TrainingError
 from dnd_engine.evaluation.plots import draw_measurement, save_picture
 from dnd_engine.evaluation.scoring import Answer, Question
+from dnd_engine.library import Library
 from dnd_engine.lora import FittedLoRA, LoRAHost
 from dnd_engine.measure import run
 from dnd_engine.measure.results import Measurement, MeasureStep
@@ -29,7 +33,7 @@ from dnd_engine.models import BaseModel
 from dnd_engine.prompts import Prompt, PromptFile
 from dnd_engine.steps import finish
 from dnd_engine.training.collect_recipe import CollectRecipe
-from tests.dnd_engine.tiny import LAYOUT, byte_tokenizer, make_adapter
+from tests.dnd_engine.tiny import BASE_ID, CONFIG, LAYOUT, byte_tokenizer, make_adapter
 
 TOKENIZER = byte_tokenizer()
 UNKNOWN = Seen(frozenset(), frozenset(), known=False)
@@ -65,6 +69,7 @@ def start(adapter: Adapter, of: Sides | None = None) -> Measurement:
         sides=of or sides(),
         adapter=adapter.name,
         adapter_sha256=adapter.sha256,
+        strength=adapter.strength,
         base=adapter.base_id,
         synthesis_seconds=0.3,
         seed=0,
@@ -408,6 +413,60 @@ def test_items_and_tables_hold_what_was_found(
     assert "| Bare | This adapter | 1.00 | 1.00 to 1.00 | .50 |  | 18 |  |" in table
 
 
+def test_the_command_keeps_scores_with_an_adapter_of_the_library(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    library = Library(tmp_path / "library")
+    library.add(make_adapter(), "vault")
+
+    class TinyEngine:
+        @staticmethod
+        def read_adapter(path: Path) -> Adapter:
+            return read_adapter(path, CONFIG, BASE_ID)
+
+        @staticmethod
+        def measure(adapter: Adapter, file: PromptFile, config: MeasureConfig) -> Any:
+            (worn, _), _, steps = measuring(base, split(file, TOKENIZER, UNKNOWN, config))
+            plant(monkeypatch, lambda wears, n: wears is worn)
+            return steps
+
+    monkeypatch.setattr("dnd_engine.cli.measure.load_engine", lambda config: TinyEngine())
+    (data := tmp_path / "rows.csv").write_text(
+        "prompt,label\n" + "".join(f'"{text}",{label}\n' for text, label in ROWS), "utf-8"
+    )
+    place = ["--library", str(library.root)]
+    for _ in range(2):  # measured again, it is replaced
+        result = CliRunner().invoke(app, ["measure", "vault", str(data), *place])
+        assert result.exit_code == 0, result.output
+    (kept,) = library.get("vault").scores.values()
+    assert kept.brief == (("bare", 1.0, 0.0), ("full", 1.0, 0.0))
+    assert (kept.own, kept.num_scored, kept.metric) == ("adapter", 18, "exact")
+    assert {r.row for r in kept.rows} == {"base", "adapter", "shared_lora", "few_shot"}
+    listed = CliRunner().invoke(app, ["library", "list", *place]).stdout
+    assert "rows.csv: bare 1.00 (base 0.00), full 1.00 (base 0.00)" in listed
+    monkeypatch.setattr(TinyEngine, "measure", lambda *_: measuring(base)[2])
+    monkeypatch.setattr(Library, "load", lambda *_: library.delete("vault") and make_adapter())
+    result = CliRunner().invoke(app, ["measure", "vault", str(data), *place])
+    assert result.exit_code == 0, "an entry that is gone by now costs no measurement"
+    assert "The scores were not kept: no adapter" in result.stderr
+
+
+def test_only_rows_that_are_through_are_kept_as_scores(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, steps = measuring(base)
+    plant(monkeypatch, lambda worn, n: worn is not None)
+    seen = [step.measured.scores() for step in steps]
+    assert seen[:5] == [{}] * 5, "the adapter has not answered all of a mode"
+    first = seen[5]["rows.csv"]
+    assert [(r.row, r.mode) for r in first.rows] == [
+        ("base", "bare"),
+        ("adapter", "bare"),
+        ("base", "full"),
+    ]
+    assert first.brief == (("bare", 1.0, 0.0),)
+
+
 # Training
 
 
@@ -440,6 +499,10 @@ def test_a_lora_is_scored_on_its_way_and_comes_back_as_an_adapter(base: BaseMode
     assert len(losses) == 20
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
     made = found.trained["trained_lora"]
+    kept = found.scores("trained_lora")["rows.csv"]
+    assert (kept.own, kept.strength) == ("trained_lora", 1)
+    assert kept.brief[0][1] == round(curve[-1].score.mean, 4)
+    assert {r.steps for r in kept.rows if r.row == "trained_lora"} == {20}
     assert made.layout == adapter.layout
     trained = made.provenance["trained"]
     assert (trained["start"], trained["steps"], trained["labels"]) == ("scratch", 20, True)

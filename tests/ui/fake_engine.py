@@ -28,6 +28,7 @@ from dnd_engine.errors import (
 )
 from dnd_engine.provenance import BucketSource, Recipe
 from tests.ui import reports
+from tests.ui.fake_measure import FakeMeasuring
 
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -128,7 +129,7 @@ class Adapter:
 
     @property
     def was_trained(self) -> bool:
-        return "refined" in self.provenance
+        return "refined" in self.provenance or "trained" in self.provenance
 
     def with_strength(self, strength: float) -> "Adapter":
         root = self.provenance["root"]
@@ -189,7 +190,7 @@ BASE_WORDS = (
 )
 
 
-class FakeEngine:
+class FakeEngine(FakeMeasuring):
     def __init__(self, *, word_seconds: float = 0.02, stage_seconds: float = 0.15) -> None:
         self.config = EngineConfig()
         self.info = EngineInfo()
@@ -206,6 +207,7 @@ class FakeEngine:
         self.strengths: list[list[float]] = []
         self.closed_chats = 0
         self.closed_refinements = 0
+        self.closed_measurements = 0
 
     def synthesize(
         self,

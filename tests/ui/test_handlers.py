@@ -474,10 +474,10 @@ def test_prompts_without_an_instruction_are_told_so_and_cast_no_doubt() -> None:
 
 def test_a_refined_adapter_is_not_praised_for_what_it_was_taught() -> None:
     found = Inspection(0.4, {}, (), 16)
-    html = checks_html(ENGLISH, "done", found, refined=True)  # type: ignore[arg-type]
+    html = checks_html(ENGLISH, "done", found, taught="refined")  # type: ignore[arg-type]
     assert "Refined on your prompts" in html
     assert "instruction to leave out" not in html
-    assert warning_html(ENGLISH, found, refined=True) == ""  # type: ignore[arg-type]
+    assert warning_html(ENGLISH, found, taught="refined") == ""  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("changes", [{}, {"failures": []}], ids=["some shown", "none shown"])

@@ -8,6 +8,7 @@ from ui.handlers.base import Updates
 from ui.handlers.chat import ChatHandlers
 from ui.handlers.export import ExportHandlers
 from ui.handlers.library import LibraryHandlers
+from ui.handlers.measure import MeasureHandlers
 from ui.handlers.page import PageHandlers
 from ui.handlers.prompts import PromptHandlers
 from ui.handlers.refine import RefineHandlers
@@ -21,6 +22,7 @@ class Handlers(
     PromptHandlers,
     LibraryHandlers,
     RefineHandlers,
+    MeasureHandlers,
     ExportHandlers,
     ChatHandlers,
     TrainingHandlers,

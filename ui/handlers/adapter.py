@@ -156,7 +156,10 @@ class AdapterHandlers(HandlerBase):
                 interactive=session.run is None or bool(session.run.stages.ended),
             ),
             "keep_name": gr.Textbox(made.adapter.name),
-            "keep_texts": gr.Checkbox(value=False, visible=bool(made.buckets)),
+            # Texts are kept to make an adapter again, and no recipe makes what learnt labels.
+            "keep_texts": gr.Checkbox(
+                value=False, visible=bool(made.buckets) and "trained" not in made.adapter.provenance
+            ),
             "keep_told": "",
             **nothing_exported(),
             **self._panes(session),
@@ -206,10 +209,10 @@ def _checked(text: Text, made: Made) -> Updates:
     }
     if made.inspection is None:
         return {"checks": checks_html(text, "running"), "warning": "", **proof}
-    warning = warning_html(text, made.inspection, refined=made.refined)
+    warning = warning_html(text, made.inspection, taught=made.taught)
     updates: Updates = {
         **proof,
-        "checks": checks_html(text, "done", made.inspection, refined=made.refined),
+        "checks": checks_html(text, "done", made.inspection, taught=made.taught),
         "warning": warning,
     }
     if warning and made.buckets and not made.refined:
@@ -229,7 +232,7 @@ def nothing_exported() -> Updates:
 def _download(text: Text, made: Made) -> gr.DownloadButton:
     if made.archive is None:
         return gr.DownloadButton(text.PREPARING, value=None, interactive=False)
-    doubtful = made.inspection and warning_html(text, made.inspection, refined=made.refined)
+    doubtful = made.inspection and warning_html(text, made.inspection, taught=made.taught)
     return gr.DownloadButton(
         text.DOWNLOAD_ANYWAY if doubtful else text.DOWNLOAD,
         value=str(made.archive),

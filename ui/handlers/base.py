@@ -35,6 +35,7 @@ __all__ = [
     "fingerprint",
     "told",
     "used_words",
+    "without_name",
 ]
 
 Updates = dict[str, Any]
@@ -205,3 +206,12 @@ def bare(prompt: str) -> str:
     """Return what follows the first blank line: the input without its instruction."""
     head, gap, rest = prompt.partition("\n\n")
     return rest.strip() if gap and rest.strip() else head
+
+
+def without_name(message: str, name: str) -> str:
+    """Drop the file's name from its faults: what is drawn beside them shows it."""
+    lines = []
+    for line in message.split("\n"):
+        bare = line.removeprefix(f"{name}: ").removeprefix(f"{name}, ")
+        lines.append(bare[:1].upper() + bare[1:])
+    return "\n".join(lines)

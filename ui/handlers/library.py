@@ -55,8 +55,9 @@ class LibraryHandlers(SynthesisHandlers):
             return {"keep_told": faults(text.KEEP_FAILED, _without(session, error))}
         made.kept = Kept(library, entry.key)
         label = self._label(made)
-        if votes := Counter(o for turn in session.turns if (o := turn.outcome(label))):
-            self._note(made, votes=votes)
+        votes = Counter(o for turn in session.turns if (o := turn.outcome(label)))
+        if votes or made.scores:
+            self._note(made, votes=votes, scores=made.scores)
         return {
             "keep_name": gr.Textbox(entry.name),
             "keep_told": notice(text.fill(text.KEPT, name=esc(entry.name))),
@@ -109,12 +110,14 @@ class LibraryHandlers(SynthesisHandlers):
                 yield {"library_told": busy(esc(words))}
             library, engine = self._library(session, request), self._ready_engine()
             adapter = library.load(key, engine.read_adapter)
+            entry = library.get(key)
             made = Made(
                 original=adapter.with_strength(1.0),
                 adapter=adapter,
                 made_from="",
-                buckets=_buckets(library.get(key).recipe, session),
+                buckets=_buckets(entry.recipe, session),
                 kept=Kept(library, key),
+                scores=entry.scores,
             )
             made.inspection, made.proof = engine.recall(adapter.checks, adapter.nearest_tasks)
             for _ in self._finish_check(made, request.session_hash or ""):

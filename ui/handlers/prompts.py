@@ -14,7 +14,7 @@ from dnd_engine.errors import BucketError, PromptFileError
 from dnd_engine.prompts import PromptFile, display_name, one_line, read_prompt_file
 from dnd_engine.shipped import Example
 from ui.canvas import Arrangement, CanvasCard
-from ui.handlers.base import HandlerBase, Updates, bare, cut, fingerprint, used_words
+from ui.handlers.base import HandlerBase, Updates, bare, cut, fingerprint, used_words, without_name
 from ui.panels.prompts import hint_html
 from ui.state import Reading, Session
 from ui.text import Text
@@ -71,7 +71,7 @@ class PromptHandlers(HandlerBase):
             file = read_prompt_file(copy, name=name, split=card.split, limits=self._limits)
         except PromptFileError as error:
             return Reading(
-                split=card.split, copy=copy or Path(), error=_without_name(str(error), name)
+                split=card.split, copy=copy or Path(), error=without_name(str(error), name)
             )
         return Reading(split=card.split, copy=copy, file=file)
 
@@ -150,12 +150,3 @@ def _split_question(text: Text, file: PromptFile, reading: Reading) -> str:
     if reading.copy.suffix.lower() not in (".txt", ".md"):
         return ""
     return text.SPLIT_QUESTION
-
-
-def _without_name(message: str, name: str) -> str:
-    """Drop the file's name from its faults: the card shows it already."""
-    lines = []
-    for line in message.split("\n"):
-        bare = line.removeprefix(f"{name}: ").removeprefix(f"{name}, ")
-        lines.append(bare[:1].upper() + bare[1:])
-    return "\n".join(lines)

@@ -93,6 +93,9 @@ def adapter_html(
     if refined and "refine" in adapter.seconds:
         then = text.REFINED_ON_LABELS_IN if refined["labels"] else text.REFINED_IN
         made += ", " + text.fill(then, seconds=adapter.seconds["refine"])
+    if "train" in adapter.seconds:
+        trained = text.fill(text.TRAINED_IN, seconds=adapter.seconds["train"])
+        made = f"{made}, {trained}" if "total" in adapter.seconds else trained
     prompts, files = text.count(adapter.num_prompts, "prompt"), text.count(num_files, "file")
     if num_files:
         prompts = text.fill(text.MADE_FROM, prompts=prompts, files=files)

@@ -9,6 +9,7 @@ import gradio as gr
 
 from dnd_engine.config import AGREEMENT_BANDS
 from ui.markup import esc, icon
+from ui.state import Taught
 from ui.text import Text
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def checks_panel(text: Text) -> ChecksPanel:
     return ChecksPanel(view=view, proof_box=proof_box, proof=proof, prove=prove)
 
 
-def verdicts(text: Text, inspection: "Inspection", *, refined: bool = False) -> list[Verdict]:
+def verdicts(text: Text, inspection: "Inspection", *, taught: Taught = "") -> list[Verdict]:
     """Judge an inspection, by what was examined where there is something."""
     found: list[Verdict] = []
     if (effect := inspection.effect) is not None:
@@ -87,8 +88,8 @@ def verdicts(text: Text, inspection: "Inspection", *, refined: bool = False) -> 
             found.append(Verdict("strongest", text.number(effect, ".2g"), "warn"))
         else:
             found.append(Verdict("changes", text.number(effect, ".2g"), "check"))
-    if refined:
-        found.append(Verdict("refined", "", "info"))
+    if taught:
+        found.append(Verdict(taught, "", "info"))
     elif inspection.agreement is not None:
         found.append(_carrying(inspection.agreement, inspection.outlook))
     elif inspection.num_prompts:
@@ -117,7 +118,7 @@ def checks_html(
     inspection: "Inspection | None" = None,
     message: str = "",
     *,
-    refined: bool = False,
+    taught: Taught = "",
 ) -> str:
     """Draw the panel in one of its states."""
     head, body = "", ""
@@ -139,7 +140,7 @@ def checks_html(
         head = f"<span class='dnd-facts'>{on if inspection.num_prompts else ''}</span>"
         if inspection.effect is None:
             body = f"<p class='dnd-sub'>{text.CHECKS_NO_PROMPTS}</p>"
-        body += _verdicts_html(text, inspection, refined)
+        body += _verdicts_html(text, inspection, taught)
         body += _effect_html(text, inspection.effect)
         body += _nearest_html(text, inspection)
     return (
@@ -148,22 +149,22 @@ def checks_html(
     )
 
 
-def warning_html(text: Text, inspection: "Inspection", *, refined: bool = False) -> str:
+def warning_html(text: Text, inspection: "Inspection", *, taught: Taught = "") -> str:
     """Draw the warning about an adapter that is unlikely to help; empty if none is due."""
-    doubts = {v.name for v in verdicts(text, inspection, refined=refined) if v.doubt}
+    doubts = {v.name for v in verdicts(text, inspection, taught=taught) if v.doubt}
     reasons = [words for name, words in text.WARNINGS.items() if name in doubts]
     if not reasons:
         return ""
-    way_out = text.WARNING_TRY_REFINED if refined else text.WARNING_TRY
+    way_out = text.WARNING_TRY_REFINED if taught else text.WARNING_TRY
     return (
         f"<div class='dnd-notice is-warn' role='alert'>{icon('warn')}<div><b>{text.WARNING}</b> "
         f"{' '.join(reasons)} {way_out}</div></div>"
     )
 
 
-def _verdicts_html(text: Text, inspection: "Inspection", refined: bool) -> str:
+def _verdicts_html(text: Text, inspection: "Inspection", taught: Taught) -> str:
     lines = []
-    for verdict in verdicts(text, inspection, refined=refined):
+    for verdict in verdicts(text, inspection, taught=taught):
         title, more = text.VERDICTS[verdict.name]
         if verdict.name.startswith("carries"):
             more = f"{more} {_outlook(text, inspection)}".strip()

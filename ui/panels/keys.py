@@ -38,7 +38,10 @@ SHORTCUTS: Mapping[str, tuple[Shortcut, ...]] = {
         Shortcut(
             name="stop",
             keys=("Escape",),
-            targets=("#dnd-stop-chat", "#dnd-refine-stop", "#dnd-stop-synthesis"),
+            targets=(
+                *("#dnd-stop-chat", "#dnd-refine-stop", "#dnd-stop-synthesis"),
+                *("#dnd-measure-stop", "#dnd-train-stop"),
+            ),
         ),
     ),
     "make": (

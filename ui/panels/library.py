@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from dnd_engine.library import DamagedEntry, Entry
+from dnd_engine.measure.kept import Scores
 from ui.panels.checks import verdicts
+from ui.panels.measure import score_words
 from ui.text import Text
 
 if TYPE_CHECKING:
@@ -123,7 +125,7 @@ def entry_words(text: Text, entry: Entry | DamagedEntry, found: "Inspection | No
     ]
     judged = [
         f"{text.VERDICTS[v.name][0]} {v.value}".strip()
-        for v in (verdicts(text, found, refined=refined) if found else [])
+        for v in (verdicts(text, found, taught="refined" if refined else "") if found else [])
     ]
     votes = [
         f"{entry.votes[name]} {text.VOTE_OUTCOMES[name]}"
@@ -135,8 +137,22 @@ def entry_words(text: Text, entry: Entry | DamagedEntry, found: "Inspection | No
             entry.name,
             " · ".join([_prompts(text, entry), *facts]),
             " · ".join([*(judged or [text.UNCHECKED]), *votes]),
+            *(_scored(text, file, scores) for file, scores in entry.scores.items()),
         ]
     )
+
+
+def _scored(text: Text, file: str, scores: Scores) -> str:
+    """Say what it is worth on labelled rows, beside the base."""
+    told = []
+    for mode, own, base in scores.brief:
+        words = {
+            "mode": text.MEASURE_MODES.get(mode, mode),
+            "score": score_words(text, own),
+            "base": "" if base is None else score_words(text, base),
+        }
+        told.append(text.fill(text.SCORED_BESIDE if words["base"] else text.SCORED_MODE, **words))
+    return text.fill(text.SCORED, file=file, scores=", ".join(told))
 
 
 def _prompts(text: Text, entry: Entry) -> str:

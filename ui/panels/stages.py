@@ -52,6 +52,8 @@ class Stages:
     message: str = ""
     """Why it ended early."""
     ended: Literal["", "done", "failed", "stopped"] = ""
+    left: str = ""
+    """What can be said of the time that is left."""
     _rows: dict[str, _Row] = field(init=False)
     _start: float = field(init=False)
     _end: float | None = None
@@ -129,9 +131,11 @@ class Stages:
             )
         elif self.ended:
             notice = f"<div class='dnd-notice' role='alert'>{icon('info')}{words['stopped']}</div>"
+        left = f"<span class='dnd-facts'>{esc(self.left)}</span>" if not self.ended else ""
         return (
             f"<section class='dnd-panel dnd-making'><div class='dnd-making-head'>"
-            f"<h2 class='dnd-heading'>{words['running']}</h2>{clock}</div>{notice}{table}</section>"
+            f"<h2 class='dnd-heading'>{words['running']}</h2><span>{left}{clock}</span></div>"
+            f"{notice}{table}</section>"
         )
 
     def _row_html(self, key: str, row: _Row, now: float, scale: float) -> str:

@@ -53,6 +53,7 @@ class English:
         "library on your own computer."
     )
     TAB_WORKBENCH, TAB_LIBRARY, TAB_REPORT = "Workbench", "Library", "Report card"
+    TAB_MEASURE = "Measure"
 
     # Loading the engine
     LOADING = "Loading the base model"
@@ -214,6 +215,11 @@ class English:
         "ask": ("Ask", "The base answers your full prompts"),
         "refine": ("Refine", "Training on your prompts"),
         "check": ("Check", "Reload with stock PEFT, compare"),
+        "base": ("Base", "The frozen model answers"),
+        "adapter": ("This adapter", "Answers with the adapter"),
+        "shared_lora": ("Shared part", "Answers with what all adapters share"),
+        "few_shot": ("Few-shot", "The base answers after labelled rows"),
+        "train": ("Train", "AdamW on the labelled rows"),
     }
     STAGE_STATES: Mapping[str, str] = {
         "waiting": "waiting",
@@ -247,6 +253,18 @@ class English:
             "stopped": "Stopped. The adapter is as it was before.",
             "failed": "Not refined; the adapter is as it was.",
         },
+        "measurement": {
+            "running": "Measuring the adapter",
+            "done": "How it was measured",
+            "stopped": "Stopped. What was found until then stands below.",
+            "failed": "Not measured to the end.",
+        },
+        "training": {
+            "running": "Training a LoRA",
+            "done": "How it was trained",
+            "stopped": "Stopped. The LoRA as it was last scored, and its curve, stand below.",
+            "failed": "Not trained to the end.",
+        },
     }
     BROKE = "Something broke that should not have. The log of the app has the details; try again."
     PREPARING = "Preparing the zip"
@@ -258,6 +276,7 @@ class English:
     MADE_IN = "made in {seconds:.2f} s"
     REFINED_IN = "then refined in {seconds:.0f} s"
     REFINED_ON_LABELS_IN = "then refined on labels in {seconds:.0f} s"
+    TRAINED_IN = "trained on labels in {seconds:.0f} s"
     RANK = "rank {rank}"
     CUT_BACK = "The sum was cut back to rank {rank} and keeps {share:.0f} % of the change."
     HASH = "SHA-256 {sha256}"
@@ -501,6 +520,7 @@ class English:
             "Refined on your prompts",
             "It was taught to answer them without the instruction. Try others.",
         ),
+        "trained": ("Trained on your rows", "It learnt their labels. Try others."),
         "untold": (
             "No instruction to leave out",
             "It takes a prompt with a blank line between instruction and input, of at most 256 "
@@ -562,6 +582,120 @@ class English:
     }
     PROOF_WORDS_ONLY = "The order of the words hardly matters: shuffled, they do about as well."
     PROOF_NONE = "It takes two prompts with a blank line between instruction and input to find out."
+
+    # Measure
+    MEASURE = "What is it worth on your own rows?"
+    MEASURE_MORE = (
+        "Some rows are scored: by the base, by a few-shot prompt, by what all adapters share, and "
+        "by the adapter in the bar. The other rows can be learnt by a LoRA, the plain way."
+    )
+    MEASURE_EMPTY = (
+        "No adapter yet. Make one on the Workbench, or load one from the Library. Then drop rows "
+        "with labels here, and see what it is worth beside the base and beside a LoRA trained on "
+        "them."
+    )
+    MEASURE_OF = "Adapter in the bar"
+    MEASURE_FILE = "Rows with labels"
+    MEASURE_FILE_INFO = (
+        "A csv, tsv, jsonl, json or parquet file: prompts, and beside each a label, answer or "
+        "response."
+    )
+    MEASURE_ROWS = "<b>{name}</b>: {prompts}, {labelled} with a label."
+    MEASURE_REFUSED = "<b>{name}</b> cannot be measured on."
+    MEASURE_LIMIT = "Rows to score, at most"
+    MEASURE_LIMIT_INFO = "Never more than half of all: the others are left to learn from."
+    MEASURE_SEEN = "Score prompts it was made from too"
+    MEASURE_SEEN_INFO = "It has not read their labels, but may do better on them than on new ones."
+    MEASURE_START = "Measure"
+    MEASURE_LEFT = "about {seconds:.0f} s left"
+    MEASURE_ANSWERS = "{done} of {total} answers"
+    MEASURE_STEP = "step {done} of {total}, loss {loss:.3f}"
+    MEASURE_SCORING = "scoring after {steps} steps"
+    MEASURE_TITLE = "{adapter} on {file}"
+    MEASURE_FACTS = "{scored} of {rows} rows scored, {left} left to learn from"
+    MEASURE_OTHER = (
+        "This is of {measured}; in the bar now is {now}. Measure again to see what that is worth."
+    )
+    MEASURE_MODES: Mapping[str, str] = {"bare": "Bare inputs", "full": "Full prompts"}
+    MEASURE_LABELS: Mapping[str, str] = {
+        "base": "Base",
+        "few_shot": "Base, few-shot prompt",
+        "shared_lora": "What all adapters share",
+        "adapter": "This adapter",
+        "trained_lora": "LoRA trained from scratch",
+        "warm_lora": "LoRA trained from this adapter",
+    }
+    MEASURE_STEPS = "{label}, {steps} steps"
+    MEASURE_METRICS: Mapping[str, str] = {
+        "choice": "share of answers that begin with the right label",
+        "exact": "share of answers that are the label",
+        "rouge": "ROUGE-L of answer and label",
+    }
+    MEASURE_SCORE = "{mode}: this adapter scores <b>{score}</b> ({low} to {high})."
+    MEASURE_VERDICTS: Mapping[str, str] = {
+        "gain": "A clear gain over: {rows}.",
+        "loss": "Clearly worse than: {rows}.",
+        "no clear difference": "No difference clear of zero from: {rows}.",
+        "too few items": "Too few rows to place it beside: {rows}.",
+    }
+    MEASURE_LEAD = "{label} ({lead}, {low} to {high})"
+    MEASURE_PASSED = (
+        "Training from scratch scored as much after {seconds:.1f} s of training, in {steps} steps."
+    )
+    MEASURE_NOT_PASSED = (
+        "Training from scratch did not score as much in {seconds:.1f} s, in {steps} steps."
+    )
+    MEASURE_TOOK = "Making the adapter took {seconds:.2f} s, without labels."
+    MEASURE_HEAD: Mapping[str, str] = {
+        "row": "Row",
+        "score": "Score",
+        "interval": "95 % interval",
+        "choice": "Option accuracy",
+        "nll": "Nats a token",
+        "lead": "Lead of this adapter",
+        "items": "Rows",
+        "train": "Trained for",
+    }
+    MEASURE_INTERVAL = "{low} to {high}"
+    MEASURE_LEAD_OF = "{lead} ({low} to {high})"
+    MEASURE_SO_FAR = "{done} of {total}"
+    MEASURE_CURVE = "Score over the time it takes to get there"
+    MEASURE_AXIS = "seconds to make it, scoring left out, log scale"
+    MEASURE_LINES: Mapping[str, str] = {
+        "base": "Base",
+        "adapter": "Adapter",
+        "trained_lora": "From scratch",
+        "warm_lora": "From adapter",
+    }
+    MEASURE_POINT = "{score} after {seconds:.1f} s"
+    MEASURE_NOTES = "How it was measured, in detail"
+    TRAIN = "Train a real LoRA on the other rows"
+    TRAIN_MORE = (
+        "With the labels that the adapter does without. It is scored after 5, 10, 20, 40 steps "
+        "and so on, so you see how long training takes to get as far."
+    )
+    TRAIN_FIRST = "Measure first."
+    TRAIN_STEPS = "Steps"
+    TRAIN_STEPS_INFO = "Each learns from eight rows."
+    TRAIN_WARM = "Start from this adapter"
+    TRAIN_WARM_INFO = "Off, it starts from scratch."
+    TRAIN_START = "Train"
+    TRAINED_HERE = "Trained here:"
+    TRAIN_TAKE: Mapping[str, str] = {
+        "trained_lora": "Put the LoRA from scratch in the bar",
+        "warm_lora": "Put the LoRA from this adapter in the bar",
+    }
+    TRAIN_TAKING = "Reloading the LoRA with stock PEFT"
+    TRAIN_NOT_TAKEN = "Not put in the bar."
+    MEASURE_KEEP = "Keep the result:"
+    MEASURE_KEEPS: Mapping[str, str] = {
+        "items": "Answers, CSV",
+        "json": "JSON",
+        "markdown": "Markdown",
+    }
+    SCORED = "{file}: {scores}"
+    SCORED_MODE = "{mode} {score}"
+    SCORED_BESIDE = "{mode} {score} (base {base})"
 
     # Report card
     REPORT_TITLES: Mapping[str, str] = {

@@ -49,6 +49,7 @@ class German(English):
         "Sammlung auf dem eigenen Rechner liegt."
     )
     TAB_WORKBENCH, TAB_LIBRARY, TAB_REPORT = "Werkbank", "Sammlung", "Zeugnis"
+    TAB_MEASURE = "Messen"
 
     LOADING = "Das Basismodell wird geladen"
     DOWNLOADING = "Das Basismodell wird heruntergeladen"
@@ -210,6 +211,11 @@ class German(English):
         "ask": ("Fragen", "Die Basis beantwortet die vollen Prompts"),
         "refine": ("Verfeinern", "Training auf diesen Prompts"),
         "check": ("Prüfen", "Mit PEFT neu laden und vergleichen"),
+        "base": ("Basis", "Das unveränderte Modell antwortet"),
+        "adapter": ("Dieser Adapter", "Antworten mit dem Adapter"),
+        "shared_lora": ("Gemeinsames", "Antworten mit dem, was alle Adapter teilen"),
+        "few_shot": ("Mit Beispielen", "Die Basis antwortet nach gezeigten Zeilen"),
+        "train": ("Trainieren", "AdamW auf den Zeilen mit Label"),
     }
     STAGE_STATES: Mapping[str, str] = {
         "waiting": "wartet",
@@ -243,6 +249,18 @@ class German(English):
             "stopped": "Angehalten. Der Adapter ist, wie er war.",
             "failed": "Nicht verfeinert; der Adapter ist, wie er war.",
         },
+        "measurement": {
+            "running": "Der Adapter wird gemessen",
+            "done": "Wie gemessen wurde",
+            "stopped": "Angehalten. Was bis dahin gefunden wurde, steht unten.",
+            "failed": "Nicht zu Ende gemessen.",
+        },
+        "training": {
+            "running": "Eine LoRA wird trainiert",
+            "done": "Wie trainiert wurde",
+            "stopped": "Angehalten. Die LoRA, wie sie zuletzt bewertet wurde, steht unten.",
+            "failed": "Nicht zu Ende trainiert.",
+        },
     }
     BROKE = (
         "Etwas ging schief, das nicht schiefgehen sollte. Näheres steht im Protokoll der "
@@ -256,6 +274,7 @@ class German(English):
     MADE_IN = "erzeugt in {seconds:.2f} s"
     REFINED_IN = "dann verfeinert in {seconds:.0f} s"
     REFINED_ON_LABELS_IN = "dann mit Labels verfeinert in {seconds:.0f} s"
+    TRAINED_IN = "mit Labels trainiert in {seconds:.0f} s"
     RANK = "Rang {rank}"
     CUT_BACK = "Die Summe wurde auf Rang {rank} gekürzt und behält {share:.0f} % der Änderung."
     HASH = "SHA-256 {sha256}"
@@ -512,6 +531,7 @@ class German(English):
             "Auf diesen Prompts verfeinert",
             "Es wurde gelehrt, sie ohne die Anweisung zu beantworten. Andere probieren.",
         ),
+        "trained": ("Auf diesen Zeilen trainiert", "Ihre Labels hat er gelernt. Andere probieren."),
         "untold": (
             "Keine Anweisung zum Weglassen",
             "Um zu sehen, ob der Adapter sie trägt, braucht es einen Prompt mit einer Leerzeile "
@@ -578,6 +598,122 @@ class German(English):
     }
     PROOF_WORDS_ONLY = "Die Reihenfolge der Wörter zählt kaum: Vertauscht sind sie etwa so gut."
     PROOF_NONE = "Dazu braucht es zwei Prompts mit einer Leerzeile zwischen Anweisung und Eingabe."
+
+    MEASURE = "Was bringt er auf eigenen Zeilen?"
+    MEASURE_MORE = (
+        "Ein Teil der Zeilen wird bewertet: mit der Basis, mit einem Prompt mit Beispielen, mit "
+        "dem, was alle Adapter teilen, und mit dem Adapter in der Leiste. Aus den übrigen kann "
+        "eine LoRA auf die übliche Art lernen."
+    )
+    MEASURE_EMPTY = (
+        "Noch kein Adapter. Einen auf der Werkbank erzeugen oder aus der Sammlung holen. Dann hier "
+        "Zeilen mit Labels ablegen und sehen, was er bringt, neben der Basis und neben einer LoRA, "
+        "die darauf trainiert wird."
+    )
+    MEASURE_OF = "Adapter in der Leiste"
+    MEASURE_FILE = "Zeilen mit Labels"
+    MEASURE_FILE_INFO = (
+        "Eine Datei csv, tsv, jsonl, json oder parquet: Prompts, und daneben je label, answer oder "
+        "response."
+    )
+    MEASURE_ROWS = "<b>{name}</b>: {prompts}, {labelled} mit Label."
+    MEASURE_REFUSED = "<b>{name}</b> taugt nicht zum Messen."
+    MEASURE_LIMIT = "Zeilen zu bewerten, höchstens"
+    MEASURE_LIMIT_INFO = "Nie mehr als die Hälfte: Die anderen bleiben zum Lernen."
+    MEASURE_SEEN = "Auch Prompts bewerten, aus denen er entstand"
+    MEASURE_SEEN_INFO = "Ihre Labels kennt er nicht, kann auf ihnen aber besser sein als auf neuen."
+    MEASURE_START = "Messen"
+    MEASURE_LEFT = "noch etwa {seconds:.0f} s"
+    MEASURE_ANSWERS = "{done} von {total} Antworten"
+    MEASURE_STEP = "Schritt {done} von {total}, Verlust {loss:.3f}"
+    MEASURE_SCORING = "Bewertung nach {steps} Schritten"
+    MEASURE_TITLE = "{adapter} auf {file}"
+    MEASURE_FACTS = "{scored} von {rows} Zeilen bewertet, {left} bleiben zum Lernen"
+    MEASURE_OTHER = (
+        "Das gilt für {measured}; in der Leiste liegt jetzt {now}. Was dieser bringt, zeigt eine "
+        "neue Messung."
+    )
+    MEASURE_MODES: Mapping[str, str] = {"bare": "Nackte Eingaben", "full": "Volle Prompts"}
+    MEASURE_LABELS: Mapping[str, str] = {
+        "base": "Basis",
+        "few_shot": "Basis, Prompt mit Beispielen",
+        "shared_lora": "Was alle Adapter teilen",
+        "adapter": "Dieser Adapter",
+        "trained_lora": "LoRA, von Grund auf trainiert",
+        "warm_lora": "LoRA, von diesem Adapter aus trainiert",
+    }
+    MEASURE_STEPS = "{label}, {steps} Schritte"
+    MEASURE_METRICS: Mapping[str, str] = {
+        "choice": "Anteil der Antworten, die mit dem richtigen Label beginnen",
+        "exact": "Anteil der Antworten, die das Label sind",
+        "rouge": "ROUGE-L von Antwort und Label",
+    }
+    MEASURE_SCORE = "{mode}: Dieser Adapter erreicht <b>{score}</b> ({low} bis {high})."
+    MEASURE_VERDICTS: Mapping[str, str] = {
+        "gain": "Klar besser als: {rows}.",
+        "loss": "Klar schlechter als: {rows}.",
+        "no clear difference": "Kein klarer Unterschied zu: {rows}.",
+        "too few items": "Zu wenige Zeilen für einen Vergleich mit: {rows}.",
+    }
+    MEASURE_LEAD = "{label} ({lead}, {low} bis {high})"
+    MEASURE_PASSED = (
+        "Training von Grund auf erreichte ebenso viel nach {seconds:.1f} s Training, in {steps} "
+        "Schritten."
+    )
+    MEASURE_NOT_PASSED = (
+        "Training von Grund auf erreichte in {seconds:.1f} s, {steps} Schritten, nicht so viel."
+    )
+    MEASURE_TOOK = "Den Adapter zu erzeugen dauerte {seconds:.2f} s, ohne Labels."
+    MEASURE_HEAD: Mapping[str, str] = {
+        "row": "Reihe",
+        "score": "Wert",
+        "interval": "95-%-Intervall",
+        "choice": "Richtige Option",
+        "nll": "Nats je Token",
+        "lead": "Vorsprung dieses Adapters",
+        "items": "Zeilen",
+        "train": "Trainiert",
+    }
+    MEASURE_INTERVAL = "{low} bis {high}"
+    MEASURE_LEAD_OF = "{lead} ({low} bis {high})"
+    MEASURE_SO_FAR = "{done} von {total}"
+    MEASURE_CURVE = "Wert über der Zeit, die er kostet"
+    MEASURE_AXIS = "Sekunden zum Erzeugen, ohne das Bewerten, logarithmisch"
+    MEASURE_LINES: Mapping[str, str] = {
+        "base": "Basis",
+        "adapter": "Adapter",
+        "trained_lora": "Von Grund auf",
+        "warm_lora": "Vom Adapter aus",
+    }
+    MEASURE_POINT = "{score} nach {seconds:.1f} s"
+    MEASURE_NOTES = "Wie gemessen wurde, im Einzelnen"
+    TRAIN = "Eine echte LoRA auf den übrigen Zeilen trainieren"
+    TRAIN_MORE = (
+        "Mit den Labels, ohne die der Adapter auskommt. Bewertet wird sie nach 5, 10, 20, 40 "
+        "Schritten und so fort; so zeigt sich, wie lange Training für ebenso viel braucht."
+    )
+    TRAIN_FIRST = "Erst messen."
+    TRAIN_STEPS = "Schritte"
+    TRAIN_STEPS_INFO = "Jeder lernt aus acht Zeilen."
+    TRAIN_WARM = "Bei diesem Adapter beginnen"
+    TRAIN_WARM_INFO = "Sonst von Grund auf."
+    TRAIN_START = "Trainieren"
+    TRAINED_HERE = "Hier trainiert:"
+    TRAIN_TAKE: Mapping[str, str] = {
+        "trained_lora": "LoRA von Grund auf in die Leiste legen",
+        "warm_lora": "LoRA von diesem Adapter aus in die Leiste legen",
+    }
+    TRAIN_TAKING = "Die LoRA wird mit PEFT neu geladen"
+    TRAIN_NOT_TAKEN = "Nicht in die Leiste gelegt."
+    MEASURE_KEEP = "Das Ergebnis behalten:"
+    MEASURE_KEEPS: Mapping[str, str] = {
+        "items": "Antworten, CSV",
+        "json": "JSON",
+        "markdown": "Markdown",
+    }
+    SCORED = "{file}: {scores}"
+    SCORED_MODE = "{mode} {score}"
+    SCORED_BESIDE = "{mode} {score} (Basis {base})"
 
     REPORT_TITLES: Mapping[str, str] = {
         "heldout": "Wie gut ist dieser Generator bei unbekannten Aufgaben?",

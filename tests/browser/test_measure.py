@@ -1,0 +1,152 @@
+"""Measure in a real browser: rows are dropped, scored, learnt; what was trained is taken away."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Serve, Visit, Visits
+from tests.browser.test_refine import made, prompts
+from tests.ui.fake_engine import FakeEngine, slow_load
+from ui.engine_handle import EngineHandle
+
+pytestmark = pytest.mark.browser
+Write = Callable[[str, str | bytes], Path]
+
+
+def open_tab(visit: Visit) -> None:
+    visit.page.get_by_role("tab", name="Measure").click()
+
+
+def drop_rows(visit: Visit, path: Path) -> None:
+    """Drop a file on the place for rows, as the operating system delivers it."""
+    place = visit.page.locator("#dnd-measure-file")
+    expect(place).to_be_visible()
+    place.scroll_into_view_if_needed()
+    box = place.bounding_box()
+    assert box is not None
+    where = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+    data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+    session = visit.page.context.new_cdp_session(visit.page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {"type": kind, **where, "data": data})
+    session.detach()
+
+
+def test_rows_are_scored_and_learnt_and_the_lora_is_taken_to_the_workbench(
+    visit: Visit, write: Write, tmp_path: Path
+) -> None:
+    page = visit.page
+    open_tab(visit)
+    expect(page.locator("#dnd-measure-empty")).to_be_visible()
+    expect(page.locator("#dnd-measure")).to_be_hidden()
+    page.get_by_role("tab", name="Workbench").click()
+    before = made(visit, write("a.jsonl", prompts(9)))
+    open_tab(visit)
+    expect(page.locator("#dnd-measure-of")).to_contain_text(before)
+    expect(page.locator("#dnd-measure-start")).to_be_disabled()
+    drop_rows(visit, write("unlabelled.jsonl", prompts(9)))
+    expect(page.locator("#dnd-measure-told .is-error")).to_contain_text(
+        "expected a label", ignore_case=True
+    )
+    expect(page.locator("#dnd-measure-start")).to_be_disabled()
+    page.locator("#dnd-measure-file button[aria-label]").first.click()
+    expect(page.locator("#dnd-measure-told .is-error")).to_be_hidden()
+    drop_rows(visit, write("rows.jsonl", prompts(40, label="yes")))
+    expect(page.locator("#dnd-measure-told")).to_contain_text("40 prompts, 40 with a label")
+
+    page.locator("#dnd-measure-start").click()
+    found = page.locator("#dnd-measured")
+    expect(found.locator(".dnd-worth")).to_contain_text("this adapter scores .60")
+    expect(page.locator("#dnd-measure-stages summary")).to_contain_text("How it was measured")
+    expect(found.locator("tr.is-adapter").first).to_contain_text(".60")
+    expect(found.get_by_role("img", name="Bare inputs")).to_be_visible()
+    with page.expect_download() as download:
+        page.locator("#dnd-measured-items").click()
+    download.value.save_as(tmp_path / "items.csv")
+    with open(tmp_path / "items.csv", newline="", encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == 4 * 2 * 20
+    with page.expect_download() as download:
+        page.locator("#dnd-measured-json").click()
+    download.value.save_as(tmp_path / "measured.json")
+    assert json.loads((tmp_path / "measured.json").read_text())["adapter"] == "sql"
+
+    page.locator("#dnd-train-start").click()
+    expect(page.locator("#dnd-measure-stages li.is-running")).to_contain_text("of 40, loss")
+    expect(found.locator("i.is-trained_lora")).not_to_have_count(0)  # drawn while it trains
+    expect(page.locator("#dnd-measure-stages summary")).to_contain_text(
+        "How it was trained", timeout=30_000
+    )
+    expect(found.locator("i.is-trained_lora")).to_have_count(8)
+    expect(found).to_contain_text("scored as much after 3.0 s of training, in 10 steps")
+    page.locator("#dnd-take-trained_lora").click()
+    bar = page.locator("#dnd-adapter")
+    expect(bar).to_contain_text("sql-trained-from-scratch")
+    expect(bar).to_contain_text("trained on labels in 12 s")
+    expect(page.locator("#dnd-shelf")).to_be_visible()
+    expect(page.locator("#dnd-download")).to_be_enabled()
+    with page.expect_download() as download:
+        page.locator("#dnd-download").click()
+    assert download.value.suggested_filename.startswith("sql-trained-from-scratch-")
+    visit.ask("After")
+    visit.idle()
+    open_tab(visit)
+    expect(found).to_contain_text("in the bar now is sql-trained-from-scratch")
+
+
+def test_a_training_from_the_adapter_stops_at_once_and_the_chat_goes_on(
+    visits: Visits, serve: Serve, write: Write
+) -> None:
+    engine = FakeEngine()
+    visit = visits(serve(EngineHandle(slow_load(engine, 0.01))))
+    page = visit.page
+    made(visit, write("a.jsonl", prompts(9)))
+    open_tab(visit)
+    page.locator("#dnd-measure-file input[type=file]").set_input_files(
+        write("slow.jsonl", prompts(40, "SLOW", label="yes"))
+    )
+    page.locator("#dnd-measure-start").click()
+    expect(page.locator("#dnd-measured tr.is-base").first).to_be_visible(timeout=20_000)
+    page.locator("#dnd-measure-stop").click()
+    stages = page.locator("#dnd-measure-stages")
+    expect(stages).to_contain_text("What was found until then stands below.")
+    expect(page.locator("#dnd-measured-json")).to_be_visible()
+    expect(page.locator("#dnd-measure-start")).to_be_enabled()
+
+    engine.stage_seconds = 0.05
+    page.locator("#dnd-measure-start").click()
+    expect(stages.locator("summary")).to_contain_text("How it was measured", timeout=30_000)
+    engine.stage_seconds = 0.5
+    page.get_by_label("Start from this adapter").check()
+    page.locator("#dnd-train-start").click()
+    expect(stages.locator("li.is-running")).to_contain_text("loss")
+    page.get_by_role("tab", name="Workbench").click()
+    visit.ask("Meanwhile")
+    expect(visit.answer("right")).to_contain_text("SELECT", timeout=20_000)
+    open_tab(visit)
+    page.keyboard.press("Escape")
+    expect(stages).to_contain_text("as it was last scored")
+    expect(page.locator("#dnd-train-start")).to_be_enabled()
+    visit.until(lambda: engine.closed_measurements == 3)
+
+
+def test_it_can_be_done_from_the_keyboard(visit: Visit, write: Write) -> None:
+    page = visit.page
+    made(visit, write("a.jsonl", prompts(9)))
+    open_tab(visit)
+    page.locator("#dnd-measure-file input[type=file]").set_input_files(
+        write("slow.jsonl", prompts(12, "SLOW", label="yes"))
+    )
+    expect(page.locator("#dnd-measure-start")).to_be_enabled()
+    page.locator("#dnd-measure-seen input").focus()
+    page.keyboard.press("Tab")
+    expect(page.locator("#dnd-measure-start")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#dnd-measure-stop")).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(page.locator("#dnd-measure-stop")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#dnd-measure-stages")).to_contain_text("stands below")

@@ -1,0 +1,189 @@
+"""Measuring without models: invented answers in the real engine's own words for a measurement."""
+
+import hashlib
+import threading
+import time
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from dnd_engine.config import LabelledConfig, MeasureConfig
+from dnd_engine.errors import MeasureError, TrainingError
+from dnd_engine.measure.results import ItemResult, Measurement, MeasureStep, Row, Sitting
+from dnd_engine.measure.sides import Sides, labelled_rows
+from dnd_engine.prompts import PromptFile
+from dnd_engine.training.tasks import Example
+
+_RECIPE = {"learning_rate": 5e-4, "warmup_steps": 5, "batch_size": 8, "num_examples": 20}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured(Measurement):
+    """The real one, but for whose adapters it holds."""
+
+    trained: Mapping[Row, Any] = field(default_factory=dict, repr=False)
+
+
+class FakeMeasuring:
+    """Half of a `FakeEngine`."""
+
+    lock: threading.Lock
+    stage_seconds: float
+    closed_measurements: int
+
+    def measure(
+        self, adapter: Any, labelled: PromptFile, config: MeasureConfig | None = None
+    ) -> Generator[MeasureStep, None, Measured]:
+        """Prompts with MET in them were met by the adapter; SLOW ones take their time."""
+        config = config or MeasureConfig()
+        rows = labelled_rows(labelled)
+        fresh = [row for row in rows if config.allow_seen or "MET" not in row.text]
+        if not fresh:
+            raise MeasureError(
+                f"{labelled.name}: the adapter was made from all {len(rows)} labelled prompts, so "
+                "none is left to score. Give rows that it has not met, or allow seen prompts."
+            )
+        test = fresh[: min(config.limit_items, len(rows) // 2)]
+        train = [row for row in rows if row not in test]
+        sides = Sides(
+            file=labelled.name,
+            file_sha256=labelled.sha256,
+            metric="exact",
+            options=(),
+            modes=("bare", "full"),
+            test=tuple(Example(row.text, row.label or "") for row in test),
+            lines=tuple(row.line for row in test),
+            train=tuple(Example(row.text, row.label or "") for row in train),
+            max_new_tokens=8,
+            num_rows=len(labelled.prompts),
+            num_unlabelled=len(labelled.prompts) - len(rows),
+            num_too_long=0,
+            num_repeated=0,
+            num_seen=0,
+            num_seen_scored=0,
+            seen_known=True,
+        )
+        measured = Measured(
+            sides=sides,
+            adapter=adapter.name,
+            adapter_sha256=adapter.sha256,
+            strength=adapter.strength,
+            base="HuggingFaceTB/SmolLM2-135M-Instruct",
+            synthesis_seconds=adapter.seconds.get("total"),
+            seed=config.seed,
+        )
+        worth: dict[Row, float] = {"base": 0.1, "adapter": 0.6, "shared_lora": 0.3, "few_shot": 0.5}
+        total, done = 2 * len(worth) * len(test), 0
+        try:
+            for row, quality in worth.items():
+                for after in self._sit(measured, Sitting(row=row, mode="bare"), quality):
+                    measured = after
+                    done += len(measured.sittings[-1].items) % 16 or 16
+                    left = self._pause(sides) * (total - done) / 16
+                    yield MeasureStep(
+                        stage="score",
+                        row=row,
+                        done=min(done, total),
+                        total=total,
+                        measured=measured,
+                        seconds_left=left,
+                    )
+        finally:
+            self.closed_measurements += 1
+        return measured
+
+    def train_lora(
+        self,
+        adapter: Any,
+        measured: Measured,
+        config: LabelledConfig | None = None,
+        *,
+        warm_start: bool = False,
+    ) -> Generator[MeasureStep, None, Measured]:
+        """It is as good as the adapter after ten steps; fewer than eight rows teach nothing."""
+        config = config or LabelledConfig()
+        row: Row = "warm_lora" if warm_start else "trained_lora"
+        if len(measured.sides.train) < config.least_examples:
+            raise TrainingError(
+                f"expected {config.least_examples} or more labelled rows to learn from, got "
+                f"{len(measured.sides.train)}. Add rows."
+            )
+        same = "adapter" if warm_start else "base"
+        kept = tuple(s for s in measured.sittings if s.row != row)
+        kept += tuple(replace(s, row=row) for s in kept if s.row == same)
+        measured = replace(measured, sittings=kept, recipes={**measured.recipes, row: _RECIPE})
+        points = {5, 10, 20, 40, 80, 160, config.steps}
+        try:
+            for step in range(1, config.steps + 1):
+                with self.lock:
+                    time.sleep(self._pause(measured.sides) / 5)
+                yield MeasureStep(
+                    stage="train",
+                    row=row,
+                    done=step,
+                    total=config.steps,
+                    measured=measured,
+                    loss=2 / step,
+                    seconds_left=0.3 * (config.steps - step),
+                )
+                if step not in points:
+                    continue
+                measured = replace(
+                    measured,
+                    trained={**measured.trained, row: self._trained(adapter, row, step)},
+                )
+                sitting = Sitting(row=row, mode="bare", steps=step, train_seconds=0.3 * step)
+                for after in self._sit(measured, sitting, min(0.9, 0.4 + step / 50)):
+                    measured = after
+                    answered = len(measured.sittings[-1].items)
+                    yield MeasureStep(
+                        stage="score",
+                        row=row,
+                        done=answered,
+                        total=len(measured.sides.test),
+                        measured=measured,
+                        seconds_left=0.3 * (config.steps - step),
+                    )
+        finally:
+            self.closed_measurements += 1
+        return measured
+
+    def _sit(self, measured: Measured, sitting: Sitting, quality: float) -> Iterator[Measured]:
+        """Answer sixteen at a time, so many of ten rightly; full prompts as bare ones."""
+        sides, before = measured.sides, measured.sittings
+        known = list(zip(sides.lines, sides.test, strict=True))
+        for first in range(0, len(known), 16):
+            with self.lock:
+                time.sleep(self._pause(sides))
+            for number, (line, example) in enumerate(known[first : first + 16], first):
+                right = (7 * number) % 10 < round(10 * quality)
+                item = ItemResult(
+                    line=line,
+                    score=float(right),
+                    choice=None,
+                    nll=1 - quality / 2,
+                    text=example.response if right else "<i>no</i>",
+                )
+                sitting = replace(sitting, items=(*sitting.items, item), seconds=0.1)
+            yield replace(measured, sittings=(*before, replace(sitting, mode="full"), sitting))
+
+    def _pause(self, sides: Sides) -> float:
+        return self.stage_seconds * (10 if any("SLOW" in e.prompt for e in sides.test) else 0.3)
+
+    @staticmethod
+    def _trained(adapter: Any, row: Row, steps: int) -> Any:
+        root = hashlib.sha256(f"{adapter.sha256} {row} {steps}".encode()).hexdigest()
+        kept = adapter.provenance if row == "warm_lora" else {"unlike": False}
+        name = "trained" if row == "warm_lora" else "trained-from-scratch"
+        return replace(
+            adapter,
+            name=f"{adapter.name}-{name}",
+            sha256=root,
+            strength=1.0,
+            provenance={
+                **kept,
+                **{"root": root, "useless": False, "trained": {"steps": steps, "labels": True}},
+            },
+            seconds={**(adapter.seconds if row == "warm_lora" else {}), "train": 0.3 * steps},
+            checks={},
+        )

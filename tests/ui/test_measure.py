@@ -1,0 +1,306 @@
+"""Measure and Train as plain functions, with an engine without models."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from dnd_engine.library import Library
+from tests.ui.fake_engine import FakeEngine
+from tests.ui.test_handlers import make
+from tests.ui.test_library import at_home, library  # noqa: F401 - fixtures
+from tests.ui.test_refine import wait_for
+from ui.canvas import Arrangement
+from ui.handlers import Handlers, Updates
+from ui.panels.measure import score_words
+from ui.state import Session
+from ui.text import ENGLISH, LANGUAGES
+
+Arrange = Callable[..., Arrangement]
+RequestOf = Callable[[str], gr.Request]
+
+
+@pytest.fixture
+def session(on: Handlers, arrange: Arrange, request_of: RequestOf) -> Session:
+    """A visit with an adapter in the bar."""
+    session = Session()
+    make(on, session, arrange(SQL={"a.txt": "one\ntwo\n"}), request_of("s"))
+    return session
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Callable[..., str]:
+    """Write rows with labels, as they come from an upload."""
+
+    def write(count: int = 40, word: str = "good", name: str = "rows.jsonl", **more: str) -> str:
+        label = {"label": "yes", **more}
+        lines = ({"prompt": f"Say yes.\n\n{word} {i}", **label} for i in range(count))
+        folder = tmp_path / "gradio" / "secret"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return str(folder / name)
+
+    return write
+
+
+Rows = Callable[..., str]
+
+
+def measure(
+    on: Handlers, session: Session, path: str, request: gr.Request, **options: Any
+) -> list[Updates]:
+    on.read_labelled(session, path)
+    begun = on.begin_measure(session, options.get("limit", 20), options.get("seen", False))
+    return [begun, *on.measure(session, request)]
+
+
+def train(
+    on: Handlers, session: Session, request: gr.Request, steps: int = 20, *, warm: bool = False
+) -> list[Updates]:
+    return [on.begin_training(session, steps, warm), *on.measure(session, request)]
+
+
+def test_without_an_adapter_the_tab_says_what_to_do(on: Handlers) -> None:
+    updates = on.open_measure(Session())
+    assert updates["measure_empty"].visible is True
+    assert updates["measure_order"].visible is False
+    assert on.begin_measure(Session(), 20, False) == {}
+    assert on.begin_training(Session(), 20, False) == {}
+    assert on.stop_measure(Session(), gr.Request()) == {}
+    assert on.measure_broke(Session(), gr.Request()) == {}
+
+
+def test_the_adapter_in_the_bar_is_named_and_rows_are_counted(
+    on: Handlers, session: Session, rows: Rows
+) -> None:
+    assert session.made is not None
+    opened = on.open_measure(session)
+    assert opened["measure_order"].visible is True
+    assert session.made.adapter.sha256[:8] in opened["measure_of"]
+    assert opened["measure_start"].interactive is False
+    read = on.read_labelled(session, rows(12))
+    assert "12 prompts, 12 with a label" in read["measure_told"]
+    assert read["measure_start"].interactive is True
+    assert on.read_labelled(session, None)["measure_start"].interactive is False
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("rows.csv", "prompt\none\n", "expected a label beside each prompt"),
+        ("rows.pdf", "%PDF", "PDF is not a prompt file"),
+        ("rows.jsonl", "[]", "Line 1"),
+        ("<b>.csv", "prompt\none\n", "&lt;b&gt;.csv"),
+    ],
+)
+def test_files_that_cannot_be_measured_on_are_refused_in_plain_words(
+    on: Handlers, session: Session, tmp_path: Path, name: str, text: str, words: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    told = on.read_labelled(session, str(path))
+    assert words.lower() in told["measure_told"].lower()
+    assert str(tmp_path) not in told["measure_told"]
+    assert "<b>.csv" not in told["measure_told"]
+    assert told["measure_start"].interactive is False
+
+
+def test_a_file_that_is_gone_is_told_without_its_place(
+    on: Handlers, session: Session, tmp_path: Path
+) -> None:
+    told = on.read_labelled(session, str(tmp_path / "gone.csv"))["measure_told"]
+    assert "is-error" in told
+    assert str(tmp_path) not in told
+
+
+def test_a_measurement_tells_verdicts_a_table_a_picture_and_files(
+    on: Handlers, session: Session, rows: Rows, request_of: RequestOf
+) -> None:
+    begun, *steps, done = measure(on, session, rows(), request_of("s"))
+    assert begun["measure_stop"].visible is True
+    assert begun["measure_start"].visible is False
+    assert begun["measure_train"].interactive is False
+    assert any("s left" in u["measure_stages"] and "answers" in u["measure_stages"] for u in steps)
+    assert any("16 of 20" in u.get("measure_found", "") for u in steps)
+    assert done["measure_start"].visible is True
+    assert done["measure_train"].interactive is True
+    assert "How it was measured" in done["measure_stages"]
+    drawn = done["measure_found"]
+    assert "Bare inputs: this adapter scores <b>.60</b>" in drawn
+    assert "A clear gain over: Base (+.50," in drawn
+    assert "<th scope='row'>What all adapters share</th><td><b>.30</b></td>" in drawn
+    assert "Adapter .60 after 0.4 s" in drawn
+    assert "Made from" not in drawn
+    assert done["measure_take_row"].visible is False
+    assert done["measure_keep_row"].visible is True
+    whole = json.loads(Path(done["measure_keep_json"].value["path"]).read_text())
+    assert {r["row"] for r in whole["rows"]} == {"base", "adapter", "shared_lora", "few_shot"}
+    with open(done["measure_keep_items"].value["path"], newline="") as file:
+        assert len(list(csv.DictReader(file))) == 4 * 2 * 20
+    assert (
+        "| Bare | This adapter |" in Path(done["measure_keep_markdown"].value["path"]).read_text()
+    )
+
+
+def test_rows_that_the_adapter_has_met_are_scored_only_when_allowed(
+    on: Handlers, session: Session, rows: Rows, request_of: RequestOf
+) -> None:
+    path = rows(word="MET")
+    failed = measure(on, session, path, request_of("s"))[-1]
+    assert "Not measured to the end." in failed["measure_stages"]
+    assert "allow seen prompts" in failed["measure_stages"]
+    assert failed["measure_start"].interactive is True
+    assert "measure_found" not in failed
+    assert "measure_found" in measure(on, session, path, request_of("s"), seen=True)[-1]
+
+
+def test_a_failure_keeps_what_was_measured_before(
+    on: Handlers, session: Session, rows: Rows, request_of: RequestOf
+) -> None:
+    measure(on, session, rows(), request_of("s"))
+    failed = measure(on, session, rows(word="MET", name="met.jsonl"), request_of("s"))[-1]
+    assert "rows.jsonl" in failed["measure_found"]
+    measure(on, session, rows(12), request_of("s"))
+    failed = train(on, session, request_of("s"))[-1]
+    assert "Expected 8 or more labelled rows to learn from, got 6" in failed["measure_stages"]
+    assert failed["measure_train"].visible is True
+
+
+def until(updates: Iterator[Updates], words: str) -> None:
+    while words not in next(updates).get("measure_found", ""):
+        pass
+
+
+def test_stop_acts_at_once_and_keeps_what_was_found(
+    on: Handlers, session: Session, rows: Rows, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    engine.stage_seconds = 0.5
+    on.read_labelled(session, rows())
+    on.begin_measure(session, 20, False)
+    steps = on.measure(session, request_of("s"))
+    until(steps, "16 of 20")
+    stopped = on.stop_measure(session, request_of("s"))
+    assert "What was found until then stands below." in stopped["measure_stages"]
+    assert "16 of 20" in stopped["measure_found"]
+    assert stopped["measure_start"].interactive is True
+    assert stopped["measure_keep_row"].visible is True
+    list(steps)
+    wait_for(lambda: engine.closed_measurements == 1)
+    assert on.stop_measure(session, request_of("s")) == {}
+
+
+def test_one_that_waits_in_the_queue_never_starts_once_stopped(
+    on: Handlers, session: Session, rows: Rows, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    on.read_labelled(session, rows())
+    on.begin_measure(session, 20, False)
+    on.stop_measure(session, request_of("s"))
+    assert list(on.measure(session, request_of("s"))) == []
+    assert engine.closed_measurements == 0
+
+
+def test_a_training_draws_its_curve_and_says_when_it_got_as_far(
+    on: Handlers, session: Session, rows: Rows, request_of: RequestOf
+) -> None:
+    measure(on, session, rows(), request_of("s"))
+    begun, *steps, done = train(on, session, request_of("s"))
+    assert begun["measure_train_stop"].visible is True
+    assert begun["measure_start"].interactive is False
+    assert any("step 3 of 20, loss 0.667" in u["measure_stages"] for u in steps)
+    assert any("about 5 s left" in u["measure_stages"] for u in steps)
+    curves = [u["measure_found"].count("<i class='is-trained_lora'") for u in steps if len(u) > 1]
+    assert sorted(set(curves)) == [0, 2, 4, 6], "a point more after 5, 10 and 20 steps, twice"
+    drawn = done["measure_found"]
+    assert drawn.count("<i class='is-trained_lora'") == 6
+    assert "scored as much after 3.0 s of training, in 10 steps" in drawn
+    assert "LoRA trained from scratch, 20 steps" in drawn
+    assert "LoRA trained from scratch, 0 steps</th>" in steps[0]["measure_found"]
+    assert "LoRA trained from scratch, 0 steps (" not in steps[0]["measure_found"], "it is the base"
+    assert any("scoring after 5 steps" in u["measure_stages"] for u in steps)
+    assert "How it was trained" in done["measure_stages"]
+    assert done["measure_take_trained_lora"].visible is True
+    assert done["measure_take_warm_lora"].visible is False
+    done = train(on, session, request_of("s"), 5, warm=True)[-1]
+    assert done["measure_take_warm_lora"].visible is True
+    assert "LoRA trained from this adapter, 5 steps" in done["measure_found"]
+
+
+def test_a_trained_lora_takes_the_bar_and_is_kept_with_its_score(
+    at_home: Handlers,  # noqa: F811
+    library: Library,  # noqa: F811
+    session: Session,
+    rows: Rows,
+    request_of: RequestOf,
+) -> None:
+    on, before = at_home, session.made
+    assert list(on.take_trained("trained_lora", session, request_of("s"))) == []
+    measure(on, session, rows(), request_of("s"))
+    train(on, session, request_of("s"))
+    shown = list(on.take_trained("trained_lora", session, request_of("s")))[-1]
+    made = session.made
+    assert made is not None
+    assert made is not before
+    assert session.shelf == [before, made]
+    assert made.archive is not None
+    assert shown["tabs"].selected == "workbench"
+    assert "sql-trained-from-scratch" in shown["adapter_facts"]
+    assert "trained on labels in 6 s" in shown["adapter_facts"]
+    assert "made in" not in shown["adapter_facts"]
+    assert shown["keep_texts"].visible is False
+    assert shown["undo"].visible is False
+    assert "in the bar now is" in on.open_measure(session)["measure_found"]
+    assert "Trained on your rows" in on.check(session)["checks"]
+    on.keep(session, "trained", False, request_of("s"))
+    (scores,) = library.get("trained").scores.values()
+    assert (scores.own, scores.brief[0]) == ("trained_lora", ("bare", 0.8, 0.1))
+
+
+def test_scores_go_to_the_entry_of_an_adapter_kept_before_or_after(
+    at_home: Handlers,  # noqa: F811
+    library: Library,  # noqa: F811
+    session: Session,
+    rows: Rows,
+    request_of: RequestOf,
+) -> None:
+    on = at_home
+    measure(on, session, rows(), request_of("s"))
+    on.keep(session, "vault", False, request_of("s"))
+    assert library.get("vault").scores["rows.jsonl"].brief[0] == ("bare", 0.6, 0.1)
+    measure(on, session, rows(name="more.jsonl"), request_of("s"))
+    assert set(library.get("vault").scores) == {"rows.jsonl", "more.jsonl"}
+    ((words, _),) = on.open_library(session, None, request_of("s"))["library_kept"].choices
+    assert "rows.jsonl: Bare inputs .60 (base .10), Full prompts .60 (base .10)" in words
+
+
+def test_what_was_measured_says_of_which_adapter_it_is(
+    on: Handlers, session: Session, rows: Rows, request_of: RequestOf
+) -> None:
+    on.set_strength(session, 0.5)
+    drawn = measure(on, session, rows(), request_of("s"))[-1]["measure_found"]
+    assert "strength 0.50" in drawn
+    assert "in the bar now is" not in drawn
+    on.set_strength(session, 1.0)
+    assert "in the bar now is <b>sql</b>" in on.open_measure(session)["measure_found"]
+
+
+def test_an_unforeseen_error_puts_the_buttons_back(
+    on: Handlers, session: Session, rows: Rows, request_of: RequestOf
+) -> None:
+    on.read_labelled(session, rows())
+    on.begin_measure(session, 20, False)
+    broke = on.measure_broke(session, request_of("s"))
+    assert "Something broke" in broke["measure_stages"]
+    assert broke["measure_start"].visible is True
+    assert "Something broke" in on.take_broke()["measure_take_told"]
+
+
+def test_scores_are_written_as_the_engine_writes_them() -> None:
+    told = [score_words(ENGLISH, value) for value in (0, 0.141, 1, 0.004, -0.03)]
+    assert told == ["0", ".14", "1.00", ".004", "-.03"]
+    signed = [score_words(ENGLISH, value, signed=True) for value in (0, 0.141, -0.03)]
+    assert signed == ["0", "+.14", "-.03"]
+    assert score_words(LANGUAGES["de"], 0.141) == ",14"

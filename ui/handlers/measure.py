@@ -1,0 +1,291 @@
+"""Measure: the adapter in the bar on labelled rows, and LoRAs trained on the others beside it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from dnd_engine.buckets import Bucket
+from dnd_engine.config import LabelledConfig, MeasureConfig
+from dnd_engine.errors import DndError
+from dnd_engine.prompts import PromptFile, display_name, read_prompt_file, shorten
+from ui.handlers.base import Updates, without_name
+from ui.handlers.runs import ticking
+from ui.handlers.synthesis import SynthesisHandlers
+from ui.markup import busy, esc, faults, notice
+from ui.panels.measure import TRAINED, TrainedRow, measured_html, of_html
+from ui.panels.stages import Stages
+from ui.spaces import gpu
+from ui.state import Found, Made, MeasureRun, Session
+
+if TYPE_CHECKING:
+    from dnd_engine.adapter import Adapter
+    from dnd_engine.measure.results import Measurement, MeasureStep
+
+__all__ = ["MeasureHandlers"]
+
+_GPU_SECONDS = 180
+"""Of a borrowed GPU, at most; see `spaces`."""
+
+
+class MeasureHandlers(SynthesisHandlers):
+    """Events of the tab. Its runs and those of the Workbench do not stop each other."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._measure_steps = gpu(self._measure_steps_here, _GPU_SECONDS)
+
+    def open_measure(self, session: Session) -> Updates:
+        """Draw the tab as things are now: the adapter in the bar may be another."""
+        made = session.made
+        return {
+            "measure_empty": gr.HTML(visible=made is None),
+            "measure_order": gr.Row(visible=made is not None),
+            "measure_of": "" if made is None else of_html(self._text, made),
+            **self._measure_buttons(session),
+            **self._drawn(session),
+        }
+
+    def read_labelled(self, session: Session, path: str | None) -> Updates:
+        """Read the rows that were dropped; refuse those without labels before anything runs."""
+        session.labelled, words = None, ""
+        if path is not None:
+            session.labelled, words = self._labelled(Path(path))
+        return {"measure_told": words, **self._measure_buttons(session)}
+
+    def begin_measure(self, session: Session, limit: float, allow_seen: bool) -> Updates:
+        """Take the order for the adapter that is in the bar now."""
+        made, file = session.made, session.labelled
+        if made is None or file is None:
+            return {}
+        stages = Stages(self._text, ("wait", "base", "adapter", "shared_lora"), "measurement")
+        config = MeasureConfig(limit_items=int(limit), allow_seen=allow_seen)
+        run = MeasureRun("measurement", stages, made, made.adapter, file, config)
+        return self._begin_measuring(session, run)
+
+    def begin_training(self, session: Session, steps: float, warm_start: bool) -> Updates:
+        """Take the order for a LoRA beside what was measured."""
+        found = session.found
+        if found is None:
+            return {}
+        run = MeasureRun(
+            "training",
+            Stages(self._text, ("wait", "train"), "training"),
+            found.made,
+            found.adapter,
+            found.file,
+            LabelledConfig(steps=int(steps)),
+            found.measured,
+            warm_start,
+        )
+        return self._begin_measuring(session, run)
+
+    def measure(self, session: Session, request: gr.Request) -> Iterator[Updates]:
+        """Carry out what was ordered, step by step; everything found so far is drawn and kept."""
+        run = session.measuring
+        if run is None or run.stages.ended:
+            return
+        try:
+            steps = self._measure_steps(
+                run.adapter, run.file, run.config, run.measured, run.warm_start
+            )
+            for step in ticking(steps, run.stop):
+                updates: Updates = {}
+                if step is not None and not run.stop.is_set():
+                    self._tell_step(run, step)
+                    if session.found is None or session.found.measured is not step.measured:
+                        session.found = Found(run.made, run.adapter, run.file, step.measured)
+                        updates.update(self._drawn(session))
+                yield {"measure_stages": run.stages.html(), **updates}
+        except DndError as error:
+            message = str(error)
+            run.stages.finish("failed", message[:1].upper() + message[1:])
+        run.stages.finish("stopped" if run.stop.is_set() else "done")
+        yield self._measured(session, run, request)
+
+    def stop_measure(self, session: Session, request: gr.Request) -> Updates:
+        """Stop at the next step; what was found until now stays."""
+        run = session.measuring
+        if run is None or run.stages.ended:
+            return {}
+        run.stop.set()
+        run.stages.finish("stopped")
+        return self._measured(session, run, request)
+
+    def measure_broke(self, session: Session, request: gr.Request) -> Updates:
+        """Put the buttons back after an error nobody foresaw."""
+        run = session.measuring
+        if run is None:
+            return {}
+        run.stages.finish("failed", self._text.BROKE)
+        return self._measured(session, run, request)
+
+    def take_trained(
+        self, row: TrainedRow, session: Session, request: gr.Request
+    ) -> Iterator[Updates]:
+        """Put a LoRA that was trained here in the bar and on the shelf; its zip is verified."""
+        found = session.found
+        if found is None or row not in found.measured.trained:
+            return
+        yield {"measure_take_told": busy(self._text.TRAIN_TAKING)}
+        made = _made_of(found, row)
+        try:
+            for _ in self._finish_check(made, request.session_hash or ""):
+                pass
+        except DndError as error:
+            words = faults(self._text.TRAIN_NOT_TAKEN, str(error))
+            yield {"measure_take_told": words}
+            return
+        session.take(made)
+        yield {
+            "measure_take_told": "",
+            "tabs": gr.Tabs(selected="workbench"),
+            **self._show(session),
+            **self._offers(session, made),
+        }
+
+    def take_broke(self) -> Updates:
+        """Tell of an error nobody foresaw."""
+        return {"measure_take_told": faults(self._text.TRAIN_NOT_TAKEN, self._text.BROKE)}
+
+    def _labelled(self, path: Path) -> tuple[PromptFile | None, str]:
+        """Read a file, and say what it holds or what is wrong with it."""
+        # Imported here: it knows tokenizers, which take a while to load.
+        from dnd_engine.measure.sides import labelled_rows
+
+        text, name = self._text, display_name(path.name)
+        try:
+            file = read_prompt_file(path, name=name, limits=self._limits)
+            labelled = len(labelled_rows(file))
+        except DndError as error:
+            return None, faults(
+                text.fill(text.MEASURE_REFUSED, name=esc(name)), without_name(str(error), name)
+            )
+        words = text.fill(
+            text.MEASURE_ROWS,
+            name=esc(name),
+            prompts=text.count(len(file.prompts), "prompt"),
+            labelled=labelled,
+        )
+        return file, notice(words)
+
+    def _begin_measuring(self, session: Session, run: MeasureRun) -> Updates:
+        """Show the stages and Stop at once, before the queue."""
+        if session.measuring is not None:
+            session.measuring.stop.set()
+        session.measuring = run
+        run.stages.enter("wait")
+        return {"measure_stages": run.stages.html(), **self._measure_buttons(session)}
+
+    def _tell_step(self, run: MeasureRun, step: "MeasureStep") -> None:
+        """Say how far it is; scoring on the way of a training has no end of its own."""
+        text = self._text
+        key, share = "train", step.done / step.total
+        if run.kind == "measurement":
+            key = step.row
+            words = text.fill(text.MEASURE_ANSWERS, done=step.done, total=step.total)
+        elif step.stage == "train":
+            words = text.fill(text.MEASURE_STEP, done=step.done, total=step.total, loss=step.loss)
+        else:
+            words = text.fill(text.MEASURE_SCORING, steps=step.measured.sittings[-1].steps)
+        if step.seconds_left is not None:
+            run.stages.left = text.fill(text.MEASURE_LEFT, seconds=step.seconds_left)
+        scoring = run.kind == "training" and step.stage == "score"
+        run.stages.enter(key, words, None if scoring else share)
+
+    def _measured(self, session: Session, run: MeasureRun, request: gr.Request) -> Updates:
+        """Draw and keep what a run has come to; one that another has replaced says nothing."""
+        if session.measuring is not run:
+            return {}
+        updates = {
+            "measure_stages": run.stages.html(),
+            **self._measure_buttons(session),
+            **self._drawn(session),
+        }
+        found = session.found
+        if found is not None:
+            if scores := found.measured.scores():
+                found.made.scores = {**found.made.scores, **scores}
+                self._note(found.made, scores=scores)
+            session.folder = self._files.folder(request.session_hash or "")
+            files = _write(found.measured, session.folder)
+            updates["measure_keep_row"] = gr.Row(visible=True)
+            for name, file in files.items():
+                updates[f"measure_keep_{name}"] = gr.DownloadButton(value=str(file))
+        return updates
+
+    def _drawn(self, session: Session) -> Updates:
+        """Draw what was found, if anything was."""
+        found = session.found
+        if found is None:
+            return {}
+        trained = found.measured.trained
+        return {
+            "measure_found": measured_html(self._text, found, session.made),
+            "measure_take_row": gr.Row(visible=bool(trained)),
+            **{f"measure_take_{row}": gr.Button(visible=row in trained) for row in TRAINED},
+        }
+
+    def _measure_buttons(self, session: Session) -> Updates:
+        """Offer what may be pressed now."""
+        run = session.measuring
+        running = run.kind if run is not None and not run.stages.ended else None
+        found = session.found is not None
+        return {
+            "measure_start": gr.Button(
+                visible=running != "measurement",
+                interactive=running is None and session.labelled is not None,
+            ),
+            "measure_stop": gr.Button(visible=running == "measurement"),
+            "measure_train": gr.Button(
+                visible=running != "training", interactive=running is None and found
+            ),
+            "measure_train_stop": gr.Button(visible=running == "training"),
+            "measure_train_first": gr.HTML(visible=not found),
+        }
+
+    def _measure_steps_here(
+        self,
+        adapter: "Adapter",
+        file: PromptFile,
+        config: MeasureConfig | LabelledConfig,
+        measured: "Measurement | None",
+        warm_start: bool,
+    ) -> "Iterator[MeasureStep]":
+        engine = self._ready_engine()
+        if isinstance(config, MeasureConfig):
+            yield from engine.measure(adapter, file, config)
+        else:
+            assert measured is not None
+            yield from engine.train_lora(adapter, measured, config, warm_start=warm_start)
+
+
+def _made_of(found: Found, row: TrainedRow) -> Made:
+    """A LoRA that was trained here, as an adapter of the visit."""
+    lora = found.measured.trained[row]
+    learnt = (Bucket(shorten(found.file.name, 60), 1.0, (found.file,)),)
+    return Made(
+        original=lora,
+        adapter=lora,
+        made_from="",
+        buckets=found.made.buckets if row == "warm_lora" else learnt,
+        scores=found.measured.scores(row),
+    )
+
+
+def _write(measured: "Measurement", folder: Path) -> dict[str, Path]:
+    """Write the result as files to take away."""
+    stem = f"measured-{measured.adapter_sha256[:8]}"
+    whole = json.dumps(measured.to_json(), indent=1, ensure_ascii=False) + "\n"
+    texts = {
+        "items": (f"{stem}.csv", measured.items_csv()),
+        "json": (f"{stem}.json", whole),
+        "markdown": (f"{stem}.md", measured.markdown()),
+    }
+    files = {}
+    for key, (name, words) in texts.items():
+        files[key] = folder / name
+        files[key].write_text(words, encoding="utf-8", newline="")
+    return files

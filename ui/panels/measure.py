@@ -1,0 +1,470 @@
+"""What an adapter is worth on a visitor's own labelled rows: sentences, a table, and curves.
+
+Curves are lines in an SVG that stretches, under marks and words in HTML, so that they stay sharp,
+follow dark mode and keep their text size on a phone. Rows that are not through yet stand in the
+table alone: short items come first, so they would flatter themselves elsewhere.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import gradio as gr
+
+from ui.markup import esc, icon
+from ui.text import Text
+
+if TYPE_CHECKING:
+    from dnd_engine.adapter import Adapter
+    from dnd_engine.evaluation.statistics import Interval
+    from dnd_engine.measure.results import Measurement, RowResult
+    from ui.state import Found, Made
+
+__all__ = [
+    "TRAINED",
+    "MeasurePanel",
+    "TrainedRow",
+    "measure_panel",
+    "measured_html",
+    "of_html",
+    "score_words",
+]
+
+TrainedRow = Literal["trained_lora", "warm_lora"]
+"""A row that is a LoRA which can be taken away."""
+
+TRAINED: tuple[TrainedRow, ...] = ("trained_lora", "warm_lora")
+
+DEFAULT_STEPS, MOST_STEPS = 40, 200
+DEFAULT_ROWS, MOST_ROWS = 40, 200
+_MARKS = {"gain": "check", "loss": "warn"}
+_TICKS = [factor * 10.0**power for power in range(-3, 5) for factor in (1, 3)]
+"""Seconds that an axis may name."""
+_LINE = 0.085
+"""Of the picture's height: what a line of text takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeasurePanel:
+    """Components of the tab."""
+
+    empty: gr.HTML
+    order: gr.Row
+    """What to press, once there is an adapter."""
+    of: gr.HTML
+    file: gr.File
+    told: gr.HTML
+    limit: gr.Slider
+    seen: gr.Checkbox
+    start: gr.Button
+    stop: gr.Button
+    steps: gr.Slider
+    warm: gr.Checkbox
+    train: gr.Button
+    train_stop: gr.Button
+    train_first: gr.HTML
+    stages: gr.HTML
+    found: gr.HTML
+    take_row: gr.Row
+    take: Mapping[TrainedRow, gr.Button]
+    take_told: gr.HTML
+    keep_row: gr.Row
+    keep: Mapping[str, gr.DownloadButton]
+
+
+def measure_panel(text: Text) -> MeasurePanel:
+    """Lay out the tab."""
+    gr.HTML(
+        f"<header class='dnd-report-head'><h2>{text.MEASURE}</h2>"
+        f"<p class='dnd-sub'>{text.MEASURE_MORE}</p></header>",
+        padding=False,
+    )
+    empty = gr.HTML(
+        f"<p class='dnd-none'>{text.MEASURE_EMPTY}</p>", padding=False, elem_id="dnd-measure-empty"
+    )
+    with gr.Row(
+        elem_id="dnd-measure", elem_classes="dnd-panel", visible=False, equal_height=False
+    ) as order:
+        with gr.Column(elem_id="dnd-measure-rows", min_width=0):
+            of = gr.HTML("", padding=False, elem_id="dnd-measure-of")
+            file = gr.File(label=text.MEASURE_FILE, height=116, elem_id="dnd-measure-file")
+            gr.HTML(f"<p class='dnd-facts'>{text.MEASURE_FILE_INFO}</p>", padding=False)
+            told = gr.HTML("", padding=False, elem_id="dnd-measure-told")
+            limit = gr.Slider(
+                1,
+                MOST_ROWS,
+                value=DEFAULT_ROWS,
+                step=1,
+                label=text.MEASURE_LIMIT,
+                info=text.MEASURE_LIMIT_INFO,
+                buttons=[],
+                elem_id="dnd-measure-limit",
+            )
+            seen = gr.Checkbox(
+                False,
+                label=text.MEASURE_SEEN,
+                info=text.MEASURE_SEEN_INFO,
+                elem_id="dnd-measure-seen",
+            )
+            start = gr.Button(
+                text.MEASURE_START,
+                variant="primary",
+                size="md",
+                min_width=0,
+                interactive=False,
+                elem_id="dnd-measure-start",
+            )
+            stop = gr.Button(
+                text.STOP, size="md", min_width=0, visible=False, elem_id="dnd-measure-stop"
+            )
+        with gr.Column(elem_id="dnd-measure-train", min_width=0):
+            gr.HTML(
+                f"<h3 class='dnd-heading'>{text.TRAIN}</h3>"
+                f"<p class='dnd-sub'>{text.TRAIN_MORE}</p>",
+                padding=False,
+                min_width=0,
+            )
+            steps = gr.Slider(
+                1,
+                MOST_STEPS,
+                value=DEFAULT_STEPS,
+                step=1,
+                label=text.TRAIN_STEPS,
+                info=text.TRAIN_STEPS_INFO,
+                buttons=[],
+                elem_id="dnd-train-steps",
+            )
+            warm = gr.Checkbox(
+                False, label=text.TRAIN_WARM, info=text.TRAIN_WARM_INFO, elem_id="dnd-train-warm"
+            )
+            train = gr.Button(
+                text.TRAIN_START,
+                size="md",
+                min_width=0,
+                interactive=False,
+                elem_id="dnd-train-start",
+            )
+            train_stop = gr.Button(
+                text.STOP, size="md", min_width=0, visible=False, elem_id="dnd-train-stop"
+            )
+            train_first = gr.HTML(
+                f"<p class='dnd-facts'>{text.TRAIN_FIRST}</p>",
+                padding=False,
+                elem_id="dnd-train-first",
+            )
+    stages = gr.HTML("", padding=False, elem_id="dnd-measure-stages")
+    with gr.Row(visible=False, elem_id="dnd-measure-take") as take_row:
+        gr.HTML(f"<span class='dnd-facts'>{text.TRAINED_HERE}</span>", padding=False, min_width=0)
+        take = {
+            row: gr.Button(text.TRAIN_TAKE[row], size="md", min_width=0, elem_id=f"dnd-take-{row}")
+            for row in TRAINED
+        }
+    take_told = gr.HTML("", padding=False, elem_id="dnd-measure-take-told")
+    found = gr.HTML("", padding=False, elem_id="dnd-measured")
+    with gr.Row(visible=False, elem_id="dnd-measure-keep") as keep_row:
+        gr.HTML(f"<span class='dnd-facts'>{text.MEASURE_KEEP}</span>", padding=False, min_width=0)
+        keep = {
+            name: gr.DownloadButton(words, size="sm", elem_id=f"dnd-measured-{name}")
+            for name, words in text.MEASURE_KEEPS.items()
+        }
+    return MeasurePanel(
+        empty=empty,
+        order=order,
+        of=of,
+        file=file,
+        told=told,
+        limit=limit,
+        seen=seen,
+        start=start,
+        stop=stop,
+        steps=steps,
+        warm=warm,
+        train=train,
+        train_stop=train_stop,
+        train_first=train_first,
+        stages=stages,
+        found=found,
+        take_row=take_row,
+        take=take,
+        take_told=take_told,
+        keep_row=keep_row,
+        keep=keep,
+    )
+
+
+def of_html(text: Text, made: "Made") -> str:
+    """Name the adapter that would be measured."""
+    return f"<p class='dnd-facts'>{text.MEASURE_OF}: {_named(text, made.adapter)}</p>"
+
+
+def measured_html(text: Text, found: "Found", now: "Made | None") -> str:
+    """Draw everything found so far.
+
+    Args:
+        text: The words of the page.
+        found: As far as it is.
+        now: The adapter in the bar.
+    """
+    measured = found.measured
+    sides = measured.sides
+    title = text.fill(text.MEASURE_TITLE, adapter=esc(measured.adapter), file=esc(sides.file))
+    facts = [
+        text.fill(
+            text.MEASURE_FACTS,
+            scored=len(sides.test),
+            rows=sides.num_rows,
+            left=len(sides.train),
+        ),
+        text.MEASURE_METRICS[sides.metric],
+        text.fill(text.STRENGTH_OF, strength=measured.strength),
+    ]
+    other = ""
+    if now is not None and now.adapter.sha256 != measured.adapter_sha256:
+        names = {"measured": _named(text, found.adapter), "now": _named(text, now.adapter)}
+        words = text.fill(text.MEASURE_OTHER, **names)
+        other = f"<div class='dnd-notice'>{icon('info')}<div>{words}</div></div>"
+    whole = [row for row in measured.rows if measured.is_whole(row)]
+    modes = [mode for mode in sides.modes if any(r.mode == mode for r in measured.rows)]
+    notes = "".join(f"<li>{esc(note)}</li>" for note in measured.notes)
+    curves = "".join(
+        _curve_html(text, measured, [r for r in whole if r.mode == mode], mode) for mode in modes
+    )
+    return (
+        f"<section class='dnd-panel dnd-measured'><div class='dnd-row'>"
+        f"<h3 class='dnd-heading'>{title} <code>{esc(measured.adapter_sha256[:8])}</code></h3>"
+        f"<span class='dnd-facts'>{'; '.join(facts)}</span></div>{other}"
+        f"<div aria-live='polite'>{_verdicts_html(text, measured, whole)}</div>"
+        f"{_table_html(text, measured, modes)}</section>"
+        f"<section class='dnd-panel dnd-race'><div class='dnd-row'>"
+        f"<h3 class='dnd-heading'>{text.MEASURE_CURVE}</h3>"
+        f"<span class='dnd-facts'>{text.MEASURE_AXIS}</span></div>"
+        f"<div class='dnd-race-modes'>{curves}</div></section>"
+        f"<details class='dnd-panel dnd-made'><summary>{text.MEASURE_NOTES}</summary>"
+        f"<ul class='dnd-faults' lang='en'>{notes}</ul></details>"
+    )
+
+
+def score_words(text: Text, value: float, *, signed: bool = False) -> str:
+    """Write a score or a difference as the engine does: .14, -.03, and no zero that is none."""
+    kept = round(value, 4)
+    sign = "+" if signed else ""
+    digits = format(kept, f"{sign}.2f" if abs(kept) >= 0.005 else f"{sign}.3f")
+    if float(digits) == 0:
+        return "0"
+    digits = digits.replace("0.", ".", 1) if abs(float(digits)) < 1 else digits
+    return digits.replace(".", text.NUMBER_SIGNS[1])
+
+
+def _named(text: Text, adapter: "Adapter") -> str:
+    strength = text.number(adapter.strength, ".2f")
+    return (
+        f"<b>{esc(adapter.name)}</b> <code>{esc(adapter.sha256[:8])}</code> {text.TIMES} {strength}"
+    )
+
+
+def _verdicts_html(text: Text, measured: "Measurement", whole: Sequence["RowResult"]) -> str:
+    """Say how the adapter stands beside the others, mode by mode."""
+    lines = []
+    for mode in measured.sides.modes:
+        rows = _last([r for r in whole if r.mode == mode])
+        if (own := rows.pop("adapter", None)) is None:
+            continue
+        score = text.fill(
+            text.MEASURE_SCORE, mode=text.MEASURE_MODES[mode], **_interval(text, own.score)
+        )
+        beside: dict[str, list[str]] = {}
+        for name, row in rows.items():
+            untrained = name in TRAINED and not row.steps  # still the base, or the adapter
+            if row.lead is not None and row.verdict is not None and not untrained:
+                lead = {
+                    **_interval(text, row.lead),
+                    "lead": score_words(text, row.lead.mean, signed=True),
+                }
+                words = text.fill(text.MEASURE_LEAD, label=_label(text, name, row.steps), **lead)
+                beside.setdefault(row.verdict, []).append(words)
+        told = "".join(
+            f"<span class='is-{_MARKS.get(verdict, 'info')}'>{icon(_MARKS.get(verdict, 'info'))}"
+            f"<span>{text.fill(text.MEASURE_VERDICTS[verdict], rows='; '.join(leads))}</span>"
+            "</span>"
+            for verdict, leads in beside.items()
+        )
+        raced = _race(text, own, [r for r in whole if (r.row, r.mode) == ("trained_lora", mode)])
+        lines.append(f"<li><p>{score}</p>{told}{raced}</li>")
+    if not lines:
+        return ""
+    took, note = measured.synthesis_seconds, ""
+    if took is not None:
+        note = f"<p class='dnd-facts'>{text.fill(text.MEASURE_TOOK, seconds=took)}</p>"
+    return f"<ul class='dnd-worth'>{''.join(lines)}</ul>{note}"
+
+
+def _race(text: Text, own: "RowResult", points: Sequence["RowResult"]) -> str:
+    """Say when training had got as far as the adapter, if it did."""
+    points = [p for p in points if p.steps]
+    if not points:
+        return ""
+    passed = next((p for p in points if p.score.mean >= own.score.mean), None)
+    words, at = (text.MEASURE_PASSED, passed) if passed else (text.MEASURE_NOT_PASSED, points[-1])
+    told = text.fill(words, seconds=at.train_seconds, steps=at.steps)
+    return f"<span>{icon('info')}<span>{told}</span></span>"
+
+
+def _table_html(text: Text, measured: "Measurement", modes: Sequence[str]) -> str:
+    """Lay out the rows, trained ones at their last point, numbers to the right."""
+    options = bool(measured.sides.options)
+    columns = [c for c in text.MEASURE_HEAD if c != "choice" or options]
+    head = "".join(f"<th scope='col'>{text.MEASURE_HEAD[c]}</th>" for c in columns)
+    bodies = []
+    for mode in modes:
+        rows = _last([r for r in measured.rows if r.mode == mode])
+        lines = "".join(
+            _row_html(text, measured, rows[name], columns)
+            for name in text.MEASURE_LABELS
+            if name in rows
+        )
+        bodies.append(
+            f"<tbody><tr><th class='dnd-mode' scope='rowgroup' colspan='{len(columns)}'>"
+            f"{text.MEASURE_MODES[mode]}</th></tr>{lines}</tbody>"
+        )
+    # It may be wider than a phone, and what scrolls must be reached by the keyboard.
+    return (
+        f"<div class='dnd-table' role='region' tabindex='0' aria-label='{text.MEASURE}'>"
+        f"<table><thead><tr>{head}</tr></thead>{''.join(bodies)}</table></div>"
+    )
+
+
+def _row_html(text: Text, measured: "Measurement", row: "RowResult", columns: Sequence[str]) -> str:
+    total = len(measured.sides.asked(row.mode))
+    items = text.number(row.num_items)
+    if not measured.is_whole(row):
+        items = text.fill(text.MEASURE_SO_FAR, done=row.num_items, total=total)
+    lead = ""
+    if row.lead is not None:
+        of = {**_interval(text, row.lead), "lead": score_words(text, row.lead.mean, signed=True)}
+        lead = text.fill(text.MEASURE_LEAD_OF, **of)
+    cells = {
+        "score": f"<b>{score_words(text, row.score.mean)}</b>",
+        "interval": text.fill(text.MEASURE_INTERVAL, **_interval(text, row.score)),
+        "choice": "" if row.choice is None else score_words(text, row.choice),
+        "nll": text.number(row.nll, ".2f"),
+        "lead": lead,
+        "items": items,
+        "train": f"{text.number(row.train_seconds, '.1f')} s" if row.train_seconds else "",
+    }
+    told = "".join(f"<td>{cells[c]}</td>" for c in columns if c != "row")
+    label = _label(text, row.row, row.steps)
+    return f"<tr class='is-{row.row}'><th scope='row'>{label}</th>{told}</tr>"
+
+
+def _curve_html(text: Text, measured: "Measurement", rows: Sequence["RowResult"], mode: str) -> str:
+    """Draw the base as a line, the adapter where it stands, trainings as curves."""
+    took = measured.synthesis_seconds
+    spent = [r.train_seconds for r in measured.rows if r.train_seconds > 0]
+    known = [*spent, *([took] if took else [])] or [1.0]
+    low, high = math.log(0.5 * min(known)), math.log(1.6 * max(known))
+
+    def at(seconds: float) -> float:
+        return 100 * (math.log(seconds) - low) / (high - low)
+
+    lines, marks = [], []
+    ends: dict[str, tuple[float, str]] = {}
+    told = []
+    last = _last(rows)
+    if base := last.get("base"):
+        y = 100 * (1 - base.score.high)
+        height = 100 * (base.score.high - base.score.low)
+        lines.append(f"<rect class='is-base' x='0' width='100' y='{y:.2f}' height='{height:.2f}'/>")
+        lines.append(_path("base", [(0, base.score.mean), (100, base.score.mean)]))
+        ends["base"] = (base.score.mean, score_words(text, base.score.mean))
+        told.append(f"{text.MEASURE_LINES['base']} {ends['base'][1]}")
+    if own := last.get("adapter"):
+        score = score_words(text, own.score.mean)
+        lines.append(_path("adapter", [(0, own.score.mean), (100, own.score.mean)]))
+        if took:
+            whiskers = [(at(took), own.score.low), (at(took), own.score.high)]
+            lines.append(_path("adapter-bar", whiskers))
+            marks.append(_mark("adapter", at(took), own.score.mean))
+            score = text.fill(text.MEASURE_POINT, score=score, seconds=took)
+        ends["adapter"] = (own.score.mean, score_words(text, own.score.mean))
+        told.append(f"{text.MEASURE_LINES['adapter']} {score}")
+    for name in TRAINED:
+        # A warm start costs what its adapter did, too.
+        before = (took or 0.0) if name == "warm_lora" else 0.0
+        points = [r for r in rows if r.row == name and r.train_seconds > 0]
+        if not points:
+            continue
+        places = [(at(before + p.train_seconds), p.score.mean) for p in points]
+        for point, (x, _) in zip(points, places, strict=True):
+            lines.append(_path(f"{name}-bar", [(x, point.score.low), (x, point.score.high)]))
+        lines.append(_path(name, places))
+        marks += [_mark(name, x, y) for x, y in places]
+        ends[name] = (places[-1][1], score_words(text, places[-1][1]))
+        steps = [
+            text.fill(
+                text.MEASURE_POINT,
+                score=score_words(text, p.score.mean),
+                seconds=before + p.train_seconds,
+            )
+            for p in points
+        ]
+        told.append(f"{text.MEASURE_LINES[name]} {', '.join(steps)}")
+    ticks = "".join(
+        f"<span style='left:{at(tick):.1f}%'>{text.number(tick, 'g')}</span>"
+        for tick in _TICKS
+        if low <= math.log(tick) <= high
+    )
+    scale = "".join(
+        f"<span style='bottom:{100 * share:.0f}%'>{text.number(share, 'g')}</span>"
+        for share in (0, 0.25, 0.5, 0.75, 1)
+    )
+    summary = f"{text.MEASURE_CURVE}. {text.MEASURE_MODES[mode]}: {'; '.join(told)}."
+    return (
+        f"<figure class='dnd-race-mode' role='img' aria-label='{esc(summary)}'>"
+        f"<figcaption aria-hidden='true'>{text.MEASURE_MODES[mode]}</figcaption>"
+        f"<div class='dnd-race-box' aria-hidden='true'><div class='dnd-race-scale'>{scale}</div>"
+        f"<svg viewBox='0 0 100 100' preserveAspectRatio='none'>{''.join(lines)}</svg>"
+        f"{''.join(marks)}{_names(text, ends)}<div class='dnd-race-ticks'>{ticks}</div>"
+        "</div></figure>"
+    )
+
+
+def _path(kind: str, points: Sequence[tuple[float, float]]) -> str:
+    """Draw a line from point to point: shares of the width in per cent, and scores."""
+    told = " ".join(f"{x:.2f},{100 * (1 - y):.2f}" for x, y in points)
+    return f"<polyline class='is-{kind}' points='{told}'/>"
+
+
+def _mark(kind: str, x: float, y: float) -> str:
+    return f"<i class='is-{kind}' style='left:{x:.1f}%;bottom:{100 * y:.1f}%'></i>"
+
+
+def _names(text: Text, ends: Mapping[str, tuple[float, str]]) -> str:
+    """Name lines where they end, one above the other where ends are close."""
+    below = -1.0
+    names = []
+    for name, (y, score) in sorted(ends.items(), key=lambda end: end[1][0]):
+        below = max(y, below + _LINE)
+        names.append(
+            f"<span class='dnd-race-name is-{name}' style='bottom:{100 * below:.1f}%'>"
+            f"{text.MEASURE_LINES[name]} <b>{score}</b></span>"
+        )
+    return "".join(names)
+
+
+def _last(rows: Sequence["RowResult"]) -> dict[str, "RowResult"]:
+    """Each row by its name, trained ones at their last point."""
+    return {row.row: row for row in rows}
+
+
+def _label(text: Text, row: str, steps: int) -> str:
+    label = text.MEASURE_LABELS[row]
+    return text.fill(text.MEASURE_STEPS, label=label, steps=steps) if row in TRAINED else label
+
+
+def _interval(text: Text, of: "Interval") -> dict[str, str]:
+    return {
+        "score": score_words(text, of.mean),
+        "low": score_words(text, of.low),
+        "high": score_words(text, of.high),
+    }
