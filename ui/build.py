@@ -52,6 +52,8 @@ _EXPORT: dict[str, Any] = {"concurrency_id": "export", "concurrency_limit": 2}
 _SHOW_ANSWERS = "() => document.querySelector('#dnd-panes').scrollIntoView({ block: 'nearest' })"
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _AT_ONCE: dict[str, Any] = {**_QUIET, "queue": False}
+_ORDERED: dict[str, Any] = {**_QUIET, "trigger_mode": "always_last"}
+"""What was ordered right after Stop waits for the work before to end, and is not dropped."""
 
 
 def build_ui(
@@ -312,7 +314,7 @@ def _page(
             **does(on.synthesize, f"{over} {shown} inbox {suggestion_slots}"),
             inputs=[session, prompts.mix, prompts.seed],
             **_ENGINE,
-            **_QUIET,
+            **_ORDERED,
         )
         for order, begin in (
             (prompts.synthesize.click, on.begin_synthesis),
@@ -331,7 +333,7 @@ def _page(
     refine.later.click(**does(on.close_refine, "refine_box"), **_AT_ONCE)
     refined = refine.start.click(
         **does(on.begin_refine, over), inputs=[session, refine.labels], **_AT_ONCE
-    ).then(**does(on.refine, f"{over} {shown}"), inputs=session, **_REFINE, **_QUIET)
+    ).then(**does(on.refine, f"{over} {shown}"), inputs=session, **_REFINE, **_ORDERED)
     refined.failure(**does(on.run_broke, over), inputs=session, **_AT_ONCE)
     measure(refined)
     refine.stop.click(**does(on.stop_run, over), inputs=session, **_AT_ONCE)
@@ -395,7 +397,7 @@ def _page(
         **does(on.remake, f"{over} {shown} {suggestion_slots}"),
         inputs=session,
         **_REFINE,
-        **_QUIET,
+        **_ORDERED,
     )
     remade.failure(**does(on.run_broke, over), inputs=session, **_AT_ONCE)
     measure(remade)
@@ -424,12 +426,10 @@ def _page(
         (measuring.train.click, on.begin_training, [measuring.steps, measuring.warm]),
     ):
         event = order(**does(begin, worth), inputs=[session, *settings], **_AT_ONCE).then(
-            # Ordered right after Stop, it waits for the one before to end, and is not dropped.
             **does(on.measure, ended),
             inputs=session,
-            trigger_mode="always_last",
             **_MEASURE,
-            **_QUIET,
+            **_ORDERED,
         )
         event.failure(**does(on.measure_broke, ended), inputs=session, **_AT_ONCE)
     for stop in (measuring.stop, measuring.train_stop):
@@ -482,7 +482,7 @@ def _page(
             **does(on.answer, f"{state} {kept}"),
             inputs=[session, *compare.settings],
             **_ENGINE,
-            **_QUIET,
+            **_ORDERED,
         )
         answered.failure(**does(on.chat_broke, state), inputs=session, **_AT_ONCE)
         if order is asked[0]:

@@ -22,6 +22,7 @@ from ui.engine_handle import EngineHandle
 
 ROOT = Path(__file__).parents[2]
 ARTIFACTS = ROOT / "test-artifacts"
+TAKE_PICTURES = bool(os.environ.get("DND_UPDATE_PICTURES"))
 DESK = {"width": 1440, "height": 900}
 PHONE = {"width": 390, "height": 844}
 _CHROMIUM = Path("/usr/bin/chromium")
@@ -167,7 +168,7 @@ class Visit:
 
         Of real models only, never the fake's invented numbers.
         """
-        if not os.environ.get("DND_UPDATE_PICTURES"):
+        if not TAKE_PICTURES:
             return
         width = DESK["width"]
         self.page.set_viewport_size({"width": width, "height": height})

@@ -148,6 +148,33 @@ def test_stop_keeps_the_words_so_far_and_the_next_question_works(
     expect(visit.page.locator("#dnd-pane-left .dnd-answer")).to_have_count(0)
 
 
+_ONE_THEN_THE_OTHER = """([one, other]) => {
+    document.querySelector(one).click();
+    const press = () => {
+        const button = document.querySelector(other);
+        if (button !== null && button.offsetParent !== null) button.click();
+        else requestAnimationFrame(press);
+    };
+    press();
+}"""
+
+
+def test_what_is_ordered_right_after_stop_is_done(visit: Visit, write: Write) -> None:
+    page = visit.page
+    visit.drop([write("slow.txt", "SLOW one\ntwo\n")], "SQL")
+    visit.ready("slow.txt")
+    page.locator("#dnd-synthesize").click()
+    expect(page.locator("#dnd-stages li.is-running")).to_contain_text("Encode")
+    page.evaluate(_ONE_THEN_THE_OTHER, ["#dnd-stop-synthesis", "#dnd-synthesize"])
+    expect(page.locator("#dnd-download")).to_be_enabled(timeout=20_000)
+    visit.ask("LONG answer please")
+    expect(visit.answer("left")).to_contain_text("several ways")
+    page.locator("#dnd-box textarea").fill("And now")
+    page.evaluate(_ONE_THEN_THE_OTHER, ["#dnd-stop-chat", "#dnd-send"])
+    expect(page.locator("#dnd-pane-left .dnd-asked")).to_have_count(2)
+    expect(visit.answer("left")).to_contain_text("in general.", timeout=20_000)
+
+
 def test_sampling_settings_are_used_and_an_answer_can_fail(visit: Visit) -> None:
     visit.page.locator("#dnd-sampling").get_by_text("Sampling").click()
     visit.enter(visit.page.locator("#dnd-sampling input[type=number]").first, "8")

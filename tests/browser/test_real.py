@@ -11,7 +11,8 @@ from playwright.sync_api import expect
 from dnd_engine.asset_files import asset_path
 from dnd_engine.config import EngineConfig
 from dnd_engine.shipped import load_examples
-from tests.browser.conftest import DESK, PHONE, Visits, serving
+from tests.browser.conftest import DESK, PHONE, TAKE_PICTURES, Visits, serving
+from tests.browser.test_measure import drop_rows
 from ui.engine_handle import EngineHandle
 
 pytestmark = [pytest.mark.browser, pytest.mark.real]
@@ -138,6 +139,64 @@ def test_show_me_leads_a_newcomer_to_a_true_difference(
         report = visit.page.locator("#dnd-report")
         expect(report).to_contain_text("How good is this generator on unseen tasks?")
         visit.picture("docs/pictures/report.png")
+
+
+def test_an_adapter_is_measured_beside_a_lora_that_is_trained_now(
+    visits: Visits, real_url: str, tmp_path: Path
+) -> None:
+    visit = visits(real_url)
+    page = visit.page
+    page.locator("#dnd-example-sql").click()
+    expect(page.locator("#dnd-synthesize")).to_be_enabled()
+    page.locator("#dnd-synthesize").click()
+    expect(page.locator("#dnd-adapter")).to_contain_text("26 prompts", timeout=300_000)
+    page.get_by_role("tab", name="Measure").click()
+    drop_rows(visit, _rows(tmp_path / "rows.jsonl"))
+    expect(page.locator("#dnd-measure-told")).to_contain_text("36 with a label")
+    # The picture has all rows and a training of some length.
+    limit, steps = ("18", "40") if TAKE_PICTURES else ("4", "5")
+    page.locator("#dnd-measure-limit input[type=number]").fill(limit)
+    page.locator("#dnd-measure-limit input[type=number]").press("Tab")
+    page.locator("#dnd-measure-start").click()
+    stages = page.locator("#dnd-measure-stages summary")
+    expect(stages).to_contain_text("How it was measured", timeout=300_000)
+    page.locator("#dnd-train-steps input[type=number]").fill(steps)
+    page.locator("#dnd-train-steps input[type=number]").press("Tab")
+    page.locator("#dnd-train-start").click()
+    expect(stages).to_contain_text("How it was trained", timeout=300_000)
+    found = page.locator("#dnd-measured")
+    expect(found.locator(".dnd-worth")).to_contain_text("this adapter scores")
+    expect(found.locator("i.is-trained_lora")).not_to_have_count(0)
+    visit.picture("docs/pictures/measure.png", 1500)
+    page.locator("#dnd-take-trained_lora").click()
+    expect(page.locator("#dnd-adapter")).to_contain_text("trained-from-scratch", timeout=60_000)
+    expect(page.locator("#dnd-download")).to_be_enabled(timeout=60_000)
+
+
+def _rows(path: Path) -> Path:
+    """Questions about tables that the example does not hold, with their queries."""
+    tables = {
+        "songs(title, singer, year)": ["Blue Door", "Night Bus", "Low Tide"],
+        "ships(name, captain, port)": ["Aurora", "Petrel", "Dora Maar"],
+        "plants(name, colour, height)": ["larch", "sorrel", "iris"],
+        "shops(name, street, owner)": ["Corner Books", "Tin Drum", "Old Mill"],
+        "teams(name, coach, town)": ["Rovers", "Otters", "Lions"],
+        "rivers(name, source, length)": ["Lune", "Tamar", "Esk"],
+    }
+    lines = []
+    for table, names in tables.items():
+        name, _, columns = table.partition("(")
+        key, *others = columns.rstrip(")").split(", ")
+        for column in others:
+            for value in names:
+                prompt = (
+                    f"Write an SQL query for table t({columns}.\n\n"
+                    f"Question: What is the {column} of the {name[:-1]} called {value}?"
+                )
+                query = f"SELECT {column} FROM t WHERE {key} = '{value}'"
+                lines.append(json.dumps({"prompt": prompt, "label": query}))
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
 
 
 def _opens_with_peft(folder: Path, base: str) -> bool:
