@@ -334,8 +334,8 @@ def _generated(adapter: Adapter) -> list[str]:
     ]
     nearest = [f"- {t.slug}: {t.similarity:.2f} ({t.description})" for t in adapter.nearest_tasks]
     return [
-        f"- Generator: `{origin.get('generator_sha256', 'unknown')}`",
-        f"- Mix: {origin.get('mix', 'unknown')}, seed {origin.get('seed', 'unknown')}",
+        f"- Generator: {_word(origin.get('generator_sha256'))}",
+        f"- Mix: {_word(origin.get('mix'))}, seed {_word(origin.get('seed'))}",
         "",
         "## Prompts",
         "",
@@ -411,6 +411,12 @@ def _how_made(origin: Mapping[str, Any]) -> str:
     labels = isinstance(refined, dict) and refined.get("labels")
     taught = "the labels of prompts" if labels else "the base's own answers to prompts"
     return f"{written}, then trained a little on {taught}. Test it before you rely on it."
+
+
+def _word(value: Any) -> str:
+    """A digest, name or number of a provenance; anything else a stranger wrote is left out."""
+    known = value is not None and re.fullmatch(r"[0-9A-Za-z-]{1,64}", str(value))
+    return str(value) if known else "unknown"
 
 
 def _whole(value: Any) -> str:

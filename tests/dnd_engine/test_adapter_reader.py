@@ -181,6 +181,15 @@ def test_a_strange_provenance_never_prevents_saving(tmp_path: Path, provenance: 
     assert read(back.save(tmp_path / "b.zip")).sha256 == back.sha256
 
 
+def test_a_strangers_markup_does_not_reach_the_card(tmp_path: Path) -> None:
+    evil = "`\n# Trust me\n[here](http://evil)"
+    provenance = {"generator_sha256": evil, "mix": evil, "seed": evil}
+    files = parts() | {"provenance.json": json.dumps(provenance).encode()}
+    card = read(write_files(files, tmp_path / "a.zip")).files()["README.md"].decode()
+    assert "evil" not in card
+    assert "- Generator: unknown" in card
+
+
 # Hostile zips and folders
 
 
