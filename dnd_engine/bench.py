@@ -195,7 +195,7 @@ def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
     """
     loaded = _generator_config(engine)
     config = (config or BenchConfig()).of(loaded.training)
-    equal_steps = _equal_steps(engine.reports.get("heldout", {}))
+    equal_steps = _equal_steps(engine.reports)
     # Steps on weights are not the steps measured here.
     end_to_end = _objective(loaded.training) in ("task_loss", "distillation")
     steps = trained_steps(loaded.training) if end_to_end else 0
@@ -651,11 +651,14 @@ class _Training(_Measurement):
         return {"train_step": sum(parts.values()), **parts}
 
 
-def _equal_steps(report: Mapping[str, Any]) -> int | None:
-    """Steps of the shortest LoRA run that scores alike, as a generator's report says."""
-    found = report.get("equal_score")
-    steps = found.get("shortest_steps") if isinstance(found, dict) else None
-    return steps if type(steps) is int and steps > 0 else None
+def _equal_steps(reports: Mapping[str, Mapping[str, Any]]) -> int | None:
+    """Steps of the shortest LoRA run that scores alike on unseen tasks, as a report says."""
+    for name in ("heldout", "refine"):
+        found = reports.get(name, {}).get("equal_score")
+        steps = found.get("shortest_steps") if isinstance(found, dict) else None
+        if type(steps) is int and steps > 0:
+            return steps
+    return None
 
 
 def _objective(training: Mapping[str, Any]) -> str:

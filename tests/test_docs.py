@@ -1,34 +1,49 @@
-"""What `docs/pipeline.md` promises: its commands run in order, as printed but for their size."""
+"""What README and docs promise: their commands run as printed, or say what they would need."""
 
 import json
 import re
 import shlex
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from dnd_engine.cli import app
+from dnd_engine.engine import Engine
 from tests.serving import fetch_page, free_port
 
-pytestmark = pytest.mark.real
-
 ROOT = Path(__file__).parents[1]
+PAGES = sorted(["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
 
-SMALLER = {
-    "tasks make": "--operations 12 --train 40 --test 2",
-    "tasks check": "",
-    "collect": "",
-    "train": "--steps 1",
-    "evaluate": "--limit-items 1 --modes bare",
-    "serve": "",
+FIRST = ("python3 -m venv .venv && .venv/bin/pip install -e . && ", "bash tests/run.sh")
+"""Commands of the README that bring a reader to where these tests begin."""
+
+SMALLER: dict[str, dict[str, str]] = {
+    "README.md": {
+        "generate": "",
+        "chat": "--max-new-tokens 4",
+        "inspect": "",
+        "refine": "--steps 1",
+        "export": "",
+    },
+    "docs/measure.md": {"generate": "", "measure": "--limit-items 3 --steps 1"},
+    "docs/pipeline.md": {
+        "tasks make": "--operations 12 --train 40 --test 2",
+        "tasks check": "",
+        "collect": "",
+        "train": "--steps 1",
+        "evaluate": "--limit-items 1 --modes bare",
+        "serve": "",
+    },
 }
-"""What is added to each command of the page to make it small; of an option given twice, the last
+"""What is added to each command of a page to make it small; of an option given twice, the last
 counts."""
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -38,18 +53,83 @@ RECIPES: dict[str, dict[str, Any]] = {
 """What is changed in the recipes that the page names."""
 
 
-def commands() -> Iterator[tuple[str, list[str]]]:
-    """Each command of the page: its name, and its arguments at the smaller size."""
-    page = (ROOT / "docs" / "pipeline.md").read_text(encoding="utf-8")
-    for block in re.findall(r"^```bash\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE):
+def blocks(page: str, language: str) -> list[str]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def commands(page: str) -> Iterator[tuple[str, list[str]]]:
+    """Each command of a page: its name, and its arguments at the smaller size."""
+    for block in blocks(page, "bash"):
         for line in block.replace("\\\n", " ").splitlines():
-            program, *arguments = shlex.split(line)
+            program, *arguments = shlex.split(line, comments=True)
             assert program == "dnd", f"`{line}` cannot be tested: {program} is not ours"
             name = " ".join(arguments[:2] if arguments[0] == "tasks" else arguments[:1])
-            assert name in SMALLER, f"`{line}` is not tested: add `dnd {name}` to SMALLER"
-            yield name, [*arguments, *shlex.split(SMALLER[name])]
+            assert name in SMALLER[page], f"`{line}` is not tested: add `dnd {name}` to SMALLER"
+            yield name, [*arguments, *shlex.split(SMALLER[page][name])]
 
 
+def run(page: str) -> None:
+    """Run the commands of a page in order, in the folder of now."""
+    done = set()
+    for name, arguments in commands(page):
+        if name == "serve":
+            assert_it_serves(arguments)
+        else:
+            result = CliRunner().invoke(app, arguments)
+            assert result.exit_code == 0, f"{arguments}: {result.output} {result.exception!r}"
+        done.add(name)
+    assert done == set(SMALLER[page])
+
+
+@pytest.fixture
+def resident(real_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that would each load the default models find them loaded."""
+    monkeypatch.setattr(Engine, "load", lambda config=None, on_progress=None: real_engine)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_command_runs_here_or_says_what_it_would_need(page: str) -> None:
+    """`bash` blocks are run below; others begin with what they need and this place has not."""
+    assert page in SMALLER or not blocks(page, "bash")
+    for block in blocks(page, "sh"):
+        assert block.startswith(("# ", *FIRST)), f"{page}: {block}"
+
+
+@pytest.mark.real
+def test_the_commands_of_the_readme_run_as_printed(
+    resident: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    Path("assets").symlink_to(ROOT / "assets")
+    run("README.md")
+    assert weights(Path("sql.zip")) == weights(Path("again.zip")) != weights(Path("refined.zip"))
+    assert Path("sql-merged/model.safetensors").is_file()
+    assert Path("sql.gguf").is_file()
+
+
+def weights(archive: Path) -> bytes:
+    with zipfile.ZipFile(archive) as files:
+        return files.read("adapter_model.safetensors")
+
+
+@pytest.mark.real
+def test_the_commands_of_the_measure_page_run_as_printed(
+    resident: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [f"{first}{rest}" for first in "bcdfghlmnprst" for rest in ("at", "ill", "ore")]
+    asked = [f"Write the word twice.\n\n{word}" for word in words]
+    pd.DataFrame({"prompt": asked[:16]}).to_csv("prompts.csv", index=False)
+    rows = pd.DataFrame({"prompt": asked, "label": [f"{word} {word}" for word in words]})
+    rows[16:].to_csv("rows.csv", index=False)
+    run("docs/measure.md")
+    measured = json.loads(Path("measured/measurement.json").read_text(encoding="utf-8"))
+    assert {"base", "adapter", "trained_lora", "warm_lora"} <= {r["row"] for r in measured["rows"]}
+
+
+@pytest.mark.real
 def test_the_commands_of_the_pipeline_page_run_as_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,18 +139,10 @@ def test_the_commands_of_the_pipeline_page_run_as_printed(
     for file, changes in RECIPES.items():
         shipped = yaml.safe_load((ROOT / "assets" / "recipes" / file).read_text(encoding="utf-8"))
         (recipes / file).write_text(yaml.safe_dump({**shipped, **changes}), encoding="utf-8")
-    done = []
-    for name, arguments in commands():
-        if name == "serve":
-            assert_it_serves(arguments)
-        else:
-            result = CliRunner().invoke(app, arguments)
-            assert result.exit_code == 0, f"{arguments}: {result.output} {result.exception!r}"
-        done.append(name)
-    assert set(done) == set(SMALLER)
+    run("docs/pipeline.md")
 
     report = json.loads(Path("work/report/report.json").read_text(encoding="utf-8"))
-    asked = next(a for name, a in commands() if name == "evaluate")
+    asked = next(a for name, a in commands("docs/pipeline.md") if name == "evaluate")
     rows = asked[asked.index("--rows") + 1].split(",")
     tasks = {row["row"]: row["n_tasks"] for row in report["rows"] if not row["holdout"]}
     assert tasks == dict.fromkeys(rows, 3), "every row has every kind of holdout"

@@ -50,6 +50,7 @@ def report_markdown(report: Mapping[str, Any]) -> str:
         *_not_measured_lines(report),
         *_holdouts_table(report),
         *([*_refine_lines(report), ""] if report["refine"] else []),
+        *_equal_score_lines(report),
         *_facts(report),
         "",
         f"Made by `{report['command']}`, seed {report['seed']}, generator "

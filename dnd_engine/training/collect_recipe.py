@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from dnd_engine.errors import ConfigError
 from dnd_engine.layout import LoRASpec
-from dnd_engine.training.recipe_file import read_recipe
+from dnd_engine.training.recipe_file import read_recipe, without_folders
 from dnd_engine.training.tasks import HOLDOUTS, Task, load_tasks
 
 __all__ = ["FREE", "GROWS", "CollectRecipe", "StartReason", "choose_tasks", "starts_here"]
@@ -143,7 +143,7 @@ class CollectRecipe:
         values["reports"] = [folder.name for folder in self.reports]
         for name in ("holdouts", "without_licence_classes"):
             values[name] = list(values[name])
-        return values
+        return without_folders(values, ("base",))
 
 
 def starts_here(losses: Sequence[float], recipe: CollectRecipe) -> StartReason | None:

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from dnd_engine.errors import ConfigError
 from dnd_engine.generator_config import OBJECTIVES_ON_WEIGHTS, Condition, Head
-from dnd_engine.training.recipe_file import read_recipe
+from dnd_engine.training.recipe_file import read_recipe, without_folders
 
 __all__ = ["Objective", "TrainRecipe"]
 
@@ -215,9 +215,10 @@ class TrainRecipe:
         for name in _PATHS:
             values[name] = values[name] and values[name].name
         values["head_options"] = dict(self.head_options)
-        return values
+        return without_folders(values, ("base", "encoder"))
 
     def identity(self) -> dict[str, Any]:
         """The settings that a checkpoint belongs to; folders belong by their contents instead."""
         left_out = (*_MAY_CHANGE, "tasks", *_PATHS)
-        return {name: v for name, v in self.to_json().items() if name not in left_out}
+        whole = {**self.to_json(), "base": self.base, "encoder": self.encoder}
+        return {name: v for name, v in whole.items() if name not in left_out}

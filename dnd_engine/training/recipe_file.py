@@ -11,7 +11,7 @@ import yaml
 
 from dnd_engine.errors import ConfigError
 
-__all__ = ["read_recipe"]
+__all__ = ["read_recipe", "without_folders"]
 
 R = TypeVar("R")
 
@@ -60,6 +60,12 @@ def read_recipe(
         return kind(**fitting)
     except ConfigError as error:
         raise ConfigError(f"recipe `{path}`: {error}") from error
+
+
+def without_folders(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Settings whose models, where they are folders of this machine, are told by the last part."""
+    folders = {n: Path(values[n]).expanduser() for n in names}
+    return {**values, **{n: folder.name for n, folder in folders.items() if folder.is_dir()}}
 
 
 def _coerce(kind: Any, value: Any) -> Any:

@@ -156,9 +156,15 @@ class RunFolder:
             TrainingError: If a file of the run cannot be read, or is not ours. The message names
                 no folder.
         """
-        if (self._path / MANIFEST).exists():
-            return self._look_at_collection()
-        return self._look_at_training()
+        try:
+            if (self._path / MANIFEST).exists():
+                return self._look_at_collection()
+            return self._look_at_training()
+        except OSError as error:
+            raise TrainingError(
+                f"the folder of the run `{self.name}` cannot be read: {error.strerror}. Put it "
+                "back where it was."
+            ) from error
 
     def _look_at_training(self) -> Training:
         rows = self._log.read()

@@ -173,6 +173,15 @@ def test_what_is_ordered_right_after_stop_is_done(visit: Visit, write: Write) ->
     page.evaluate(_ONE_THEN_THE_OTHER, ["#dnd-stop-chat", "#dnd-send"])
     expect(page.locator("#dnd-pane-left .dnd-asked")).to_have_count(2)
     expect(visit.answer("left")).to_contain_text("in general.", timeout=20_000)
+    page.evaluate("document.querySelector('#dnd-clear-chat').click()")
+    visit.ask("LONG answer please")
+    expect(visit.answer("left")).to_contain_text("several ways")
+    page.evaluate(_ONE_THEN_THE_OTHER, ["#dnd-stop-chat", "#dnd-again"])
+    expect(visit.answer("left")).to_contain_text("several ways")
+    expect(page.locator("#dnd-stop-chat")).to_be_visible()
+    page.wait_for_timeout(400)
+    expect(page.locator("#dnd-stop-chat")).to_be_visible()
+    page.locator("#dnd-stop-chat").click()
 
 
 def test_sampling_settings_are_used_and_an_answer_can_fail(visit: Visit) -> None:

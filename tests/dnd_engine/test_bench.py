@@ -234,8 +234,9 @@ def test_what_a_folder_says_of_its_steps_is_not_believed_blindly(recipe: object)
 
 @pytest.mark.parametrize("found", [None, [], {}, {"shortest_steps": "10"}, {"shortest_steps": 0}])
 def test_nor_what_its_report_says_of_equal_runs(found: object) -> None:
-    assert _equal_steps({"equal_score": found}) is None
-    assert _equal_steps({"equal_score": {"shortest_steps": 10}}) == 10
+    assert _equal_steps({"heldout": {"equal_score": found}}) is None
+    told = {"equal_score": {"shortest_steps": 10}}
+    assert _equal_steps({"heldout": {"equal_score": found}, "refine": told}) == 10
 
 
 def test_a_token_reads_all_weights_but_an_embedding_of_its_own() -> None:

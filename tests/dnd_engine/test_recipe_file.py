@@ -52,3 +52,13 @@ def test_a_flag_stands_in_for_a_blank(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("tasks: t\nout:\n")
     assert TrainRecipe.read(path, out=tmp_path / "o").out == tmp_path / "o"
+
+
+def test_where_a_model_lies_on_this_machine_is_not_told(tmp_path: Path) -> None:
+    base = tmp_path / "models" / "mine"
+    base.mkdir(parents=True)
+    recipe = read(tmp_path, f"tasks: t\nout: o\nbase: {base}\n")
+    assert recipe.base == str(base)
+    assert recipe.to_json()["base"] == "mine"
+    assert recipe.to_json()["encoder"] == recipe.encoder
+    assert recipe.identity()["base"] == str(base)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -156,6 +157,17 @@ def test_files_that_are_not_ours_are_refused_without_naming_the_folder(
 
 
 # The log
+
+
+def test_a_folder_that_went_is_told_without_naming_where_it_was(
+    train_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = train_folder()
+    watched = RunFolder(folder)
+    shutil.rmtree(folder)
+    with pytest.raises(TrainingError, match="cannot be read: No such file") as told:
+        watched.look()
+    assert str(tmp_path) not in str(told.value)
 
 
 def test_a_growing_log_is_read_from_where_reading_ended(tmp_path: Path) -> None:

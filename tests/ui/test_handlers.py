@@ -1,5 +1,6 @@
 """Handlers as plain functions, with an engine without models."""
 
+import json
 import threading
 import time
 import zipfile
@@ -11,6 +12,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from dnd_engine.asset_files import asset_path
 from dnd_engine.config import PromptLimits
 from dnd_engine.errors import AssetError
 from dnd_engine.shipped import load_examples
@@ -267,6 +269,30 @@ def test_a_closed_stream_closes_the_engine(on: Handlers, engine: FakeEngine) -> 
     until(lambda: engine.closed_chats == 1)
 
 
+def test_what_was_stopped_takes_nothing_from_what_is_asked_after(
+    on: Handlers, engine: FakeEngine
+) -> None:
+    engine.word_seconds = 0.02
+    session = Session()
+    on.ask("LONG please", "written", session)
+    stopped = on.answer(session, *SAMPLING, visitor())
+    next(stopped)
+    on.stop_chat(session)
+    on.ask_again(session)
+    # It ends only now, and the page shows the new order already.
+    assert list(stopped) == []
+    final = last(on.answer(session, *SAMPLING, visitor()))
+    assert final["send"].visible is True
+    assert session.turns[0].left.finished
+    assert not session.turns[0].left.stopped
+
+    on.ask("LONG again", "written", session)
+    cleared = on.answer(session, *SAMPLING, visitor())
+    next(cleared)
+    on.clear_chat(session)
+    assert list(cleared) == []
+
+
 def test_drawing_holds_up_no_token(on: Handlers, engine: FakeEngine) -> None:
     engine.word_seconds = 0.001
     session = Session()
@@ -493,6 +519,20 @@ def test_wrong_answers_that_are_left_out_are_counted_and_not_called_none(
     assert told in drawn(failures_left_out=4)
     assert (ENGLISH.REPORT_FAILURES_ELSEWHERE in drawn(failures_left_out=4)) == bool(changes)
     assert ENGLISH.REPORT_NO_FAILURES not in drawn(failures_left_out=4)
+
+
+def test_the_shipped_report_draws_what_seconds_bring() -> None:
+    path = asset_path("generators", "smollm2-135m-instruct", "reports", "refine.json")
+    shipped = json.loads(path.read_text(encoding="utf-8"))
+    drawn = report_html(ENGLISH, shipped, Group("refine", ""), "score", shipped["generator_sha256"])
+    equal = shipped["equal_score"]
+    assert f"scores as much as the adapter after {equal['shortest_steps']} steps" in drawn
+    for name in ("Refined: 0 s", "Refined from nothing: 0 s", "LoRA on labels: 0 s", "Teacher"):
+        assert name in drawn
+    bare = shipped | {"refine": None}
+    assert "What more seconds bring" not in report_html(
+        ENGLISH, bare, Group("refine", ""), "score", shipped["generator_sha256"]
+    )
 
 
 def test_the_report_card_has_its_front_matter_cut_off() -> None:

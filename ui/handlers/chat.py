@@ -126,6 +126,8 @@ class ChatHandlers(HandlerBase):
                     yield self._panes(session)
         except DndError as error:
             turn.error = str(error)
+        if session.stop_chat is not stop:
+            return  # another order, or Clear, has taken over what is shown
         for place in places:
             turn.sides[place].stopped = not turn.sides[place].finished
         turn.running = frozenset()
@@ -147,6 +149,7 @@ class ChatHandlers(HandlerBase):
         """Forget the conversation, its votes with it."""
         if session.stop_chat is not None:
             session.stop_chat.set()
+        session.stop_chat = None
         session.turns = []
         return {
             **self._panes(session),

@@ -12,6 +12,7 @@ from typing import Any
 
 import gradio as gr
 
+from ui.curves import Axis, Curve, Look, curves_html
 from ui.markup import esc, icon
 from ui.text import Text
 
@@ -125,6 +126,8 @@ def _report_html(
         _verdicts_html(_objects(report.get("verdicts"))) if whole else "",
         _plot_html(text, report if whole else {}, rows, metric),
     ]
+    if whole:
+        parts.append(_seconds_html(text, report))
     low = [_categories_html(text, rows), _failures_html(text, report)]
     if whole:
         parts.append(f"<div class='dnd-report-pair'>{''.join(low)}</div>")
@@ -230,6 +233,45 @@ def _line_html(
         f"<li class='is-{kind}' title='{esc(told)}'><span>{esc(label)}</span>"
         f"<span class='dnd-rail'>{bar}<u style='left:{_place(value, end)}'></u></span>"
         f"<span class='dnd-num'>{_number(text, value)}</span></li>"
+    )
+
+
+def _seconds_html(text: Text, report: Mapping[str, Any]) -> str:
+    """Score over seconds of training: refined from the adapter, from nothing, and on labels."""
+    refined = report.get("refine") or {}
+    if not refined:
+        return ""
+    ways = ("generator", "scratch")
+    found = {way: [p for p in _objects(refined["points"]) if p["start"] == way] for way in ways}
+    equal = report.get("equal_score") or {}
+    found["labels"] = [*found["scratch"][:1], *_objects(equal.get("points"))]
+    looks: Mapping[str, Look] = {"generator": "own", "scratch": "also", "labels": "other"}
+    curves, told = [], []
+    for way, points in found.items():
+        places = sorted((float(p["seconds"]), float(p["score"])) for p in points)
+        if len(places) < 2:
+            continue
+        label = text.REPORT_SECONDS_WAYS[way]
+        curves.append(Curve(label, places, looks[way], "marked"))
+        values = (text.fill("{x:.0f} s {y}", x=x, y=_number(text, y)) for x, y in places)
+        told.append(f"{label}: {', '.join(values)}")
+    end = max(x for curve in curves for x, _ in curve.points)
+    if teacher := refined.get("teacher"):
+        height = float(teacher["score"])
+        label = text.REPORT_SECONDS_WAYS["teacher"]
+        curves.append(Curve(label, [(0, height), (end, height)], "limit", "thin"))
+        told.append(f"{label}: {_number(text, height)}")
+    drawn = curves_html(text, curves, Axis.from_zero(1.0, 1.0), end, "; ".join(told))
+    short = ""
+    if equal.get("shortest_steps") and equal.get("over_synthesis"):
+        short = text.fill(
+            text.REPORT_SECONDS_EQUAL,
+            steps=int(equal["shortest_steps"]),
+            times=float(equal["over_synthesis"]),
+        )
+    return (
+        f"<section class='dnd-panel'><h3 class='dnd-heading'>{text.REPORT_SECONDS}</h3>"
+        f"<p class='dnd-sub'>{text.REPORT_SECONDS_MORE} {short}</p>{drawn}</section>"
     )
 
 

@@ -759,6 +759,21 @@ class English:
     }
     REPORT_INTERVAL = "{label}: {value}, 95 % interval {low} to {high}"
     REPORT_PLOT = "Baselines, controls and a ceiling"
+    REPORT_SECONDS = "What more seconds bring"
+    REPORT_SECONDS_MORE = (
+        "Score on bare inputs over seconds of training, on one core. Refine has the adapter's own "
+        "prompts and no labels; its first seconds are spent on asking the teacher."
+    )
+    REPORT_SECONDS_EQUAL = (
+        "A LoRA on the labels of the same prompts scores as much as the adapter after {steps:d} "
+        "steps, which take {times:.0f} times as long as making it."
+    )
+    REPORT_SECONDS_WAYS: Mapping[str, str] = {
+        "generator": "Refined",
+        "scratch": "Refined from nothing",
+        "labels": "LoRA on labels",
+        "teacher": "Teacher, told",
+    }
     REPORT_GAP = "Gap from base to own LoRA closed"
     REPORT_CATEGORIES, REPORT_CATEGORIES_MORE = "By kind of task", "score"
     REPORT_CATEGORIES_OF = "{value} of {ceiling}"

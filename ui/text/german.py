@@ -777,6 +777,22 @@ class German(English):
     }
     REPORT_INTERVAL = "{label}: {value}, 95-%-Intervall {low} bis {high}"
     REPORT_PLOT = "Vergleichswerte, Gegenproben und eine Obergrenze"
+    REPORT_SECONDS = "Was mehr Sekunden bringen"
+    REPORT_SECONDS_MORE = (
+        "Wertung bei nackten Eingaben über den Sekunden des Trainings, auf einem Kern. Verfeinern "
+        "hat die Prompts des Adapters und keine Labels; seine ersten Sekunden gelten der Frage an "
+        "den Lehrer."
+    )
+    REPORT_SECONDS_EQUAL = (
+        "Eine LoRA auf den Labels derselben Prompts erreicht so viel wie der Adapter nach "
+        "{steps:d} Schritten, die {times:.0f}-mal so lange dauern, wie ihn zu erzeugen."
+    )
+    REPORT_SECONDS_WAYS: Mapping[str, str] = {
+        "generator": "Verfeinert",
+        "scratch": "Von Grund auf verfeinert",
+        "labels": "LoRA auf Labels",
+        "teacher": "Lehrer mit Anweisung",
+    }
     REPORT_GAP = "Abstand von Basis zu eigener LoRA, geschlossen zu"
     REPORT_CATEGORIES, REPORT_CATEGORIES_MORE = "Nach Art der Aufgabe", "Wertung"
     REPORT_CATEGORIES_OF = "{value} von {ceiling}"
