@@ -91,9 +91,21 @@ def resident(real_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_a_command_runs_here_or_says_what_it_would_need(page: str) -> None:
     """`bash` blocks are run below; others begin with what they need and this place has not."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    languages = re.findall(r"^```(\w*).*\n.*?^```", text, flags=re.DOTALL | re.MULTILINE)
+    assert set(languages) <= {"bash", "sh", "python", "json", "mermaid", ""}
     assert page in SMALLER or not blocks(page, "bash")
     for block in blocks(page, "sh"):
-        assert block.startswith(("# ", *FIRST)), f"{page}: {block}"
+        said = re.match("# (Needs|Takes|Installs) ", block)
+        assert said or block.startswith(FIRST), f"{page}: {block}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    path = ROOT / page
+    for target in re.findall(r"\]\(([^)]+)\)", path.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (path.parent / target).exists(), f"{page}: {target}"
 
 
 @pytest.mark.real

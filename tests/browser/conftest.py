@@ -2,6 +2,7 @@
 
 # ruff: noqa: D102 - the names say it
 
+import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ import pytest
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.serving import serving
@@ -176,7 +178,9 @@ class Visit:
         self.page.wait_for_timeout(500)
         target = ROOT / path
         target.parent.mkdir(exist_ok=True)
-        self.page.screenshot(path=target)
+        photograph = Image.open(io.BytesIO(self.page.screenshot()))
+        # A palette is enough for a page of few colours, and a third of the size.
+        photograph.quantize(256).save(target, optimize=True)
         self.page.set_viewport_size(DESK)
 
     def check_accessible(self) -> None:

@@ -3,6 +3,7 @@
 import contextvars
 import queue
 import threading
+import time
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,6 @@ class RunHandlers(AdapterHandlers):
         try:
             made = yield from work
             stages.enter("check")
-            yield {"stages": stages.html()}
             for _ in ticking(self._finish_check(made, session_hash), run.stop):
                 yield {"stages": stages.html()}
             if run.stop.is_set():
@@ -94,6 +94,7 @@ class RunHandlers(AdapterHandlers):
     ) -> Generator[Updates, None, "Adapter"]:
         """Draw the engine's progress as it comes; see `told`."""
         adapter: Adapter | None = None
+        drawn = 0.0
         for step in ticking(steps, run.stop):
             if step is not None:
                 kind, what = step
@@ -101,7 +102,10 @@ class RunHandlers(AdapterHandlers):
                     adapter = what
                 else:
                     run.stages.enter(what.stage, self._text.step(what.detail), what.fraction)
-            yield {"stages": run.stages.html()}
+            # Drawing takes longer than a short stage, and the next would wait for it.
+            if (now := time.monotonic()) - drawn >= TICK_SECONDS:
+                drawn = now
+                yield {"stages": run.stages.html()}
         if adapter is None or run.stop.is_set():
             raise Stopped
         return adapter

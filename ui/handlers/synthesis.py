@@ -75,7 +75,6 @@ class SynthesisHandlers(RunHandlers):
         stages = run.stages
         yield from self._wait_for_engine(run)
         stages.enter("read")
-        yield {"stages": stages.html()}
         buckets = check_buckets(run.buckets, self._limits)
         stages.enter("read", used_words(self._text, buckets, 0))
         if session.memory is None:
