@@ -527,7 +527,7 @@ def test_the_shipped_report_draws_what_seconds_bring() -> None:
     drawn = report_html(ENGLISH, shipped, Group("refine", ""), "score", shipped["generator_sha256"])
     equal = shipped["equal_score"]
     assert f"scores as much as the adapter after {equal['shortest_steps']} steps" in drawn
-    for name in ("Refined: 0 s", "Refined from nothing: 0 s", "LoRA on labels: 0 s", "Teacher"):
+    for name in ("Refined: 0 s", "From nothing: 0 s", "On labels: 0 s", "Teacher"):
         assert name in drawn
     bare = shipped | {"refine": None}
     assert "What more seconds bring" not in report_html(

@@ -762,7 +762,8 @@ class English:
     REPORT_SECONDS = "What more seconds bring"
     REPORT_SECONDS_MORE = (
         "Score on bare inputs over seconds of training, on one core. Refine has the adapter's own "
-        "prompts and no labels; its first seconds are spent on asking the teacher."
+        "prompts and no labels; its first seconds are spent on asking the teacher, the base told "
+        "the instruction. From nothing, it starts at an empty LoRA."
     )
     REPORT_SECONDS_EQUAL = (
         "A LoRA on the labels of the same prompts scores as much as the adapter after {steps:d} "
@@ -770,9 +771,9 @@ class English:
     )
     REPORT_SECONDS_WAYS: Mapping[str, str] = {
         "generator": "Refined",
-        "scratch": "Refined from nothing",
-        "labels": "LoRA on labels",
-        "teacher": "Teacher, told",
+        "scratch": "From nothing",
+        "labels": "On labels",
+        "teacher": "Teacher",
     }
     REPORT_GAP = "Gap from base to own LoRA closed"
     REPORT_CATEGORIES, REPORT_CATEGORIES_MORE = "By kind of task", "score"

@@ -781,7 +781,7 @@ class German(English):
     REPORT_SECONDS_MORE = (
         "Wertung bei nackten Eingaben über den Sekunden des Trainings, auf einem Kern. Verfeinern "
         "hat die Prompts des Adapters und keine Labels; seine ersten Sekunden gelten der Frage an "
-        "den Lehrer."
+        "den Lehrer, die Basis mit Anweisung. Von Grund auf beginnt es bei einer leeren LoRA."
     )
     REPORT_SECONDS_EQUAL = (
         "Eine LoRA auf den Labels derselben Prompts erreicht so viel wie der Adapter nach "
@@ -789,9 +789,9 @@ class German(English):
     )
     REPORT_SECONDS_WAYS: Mapping[str, str] = {
         "generator": "Verfeinert",
-        "scratch": "Von Grund auf verfeinert",
-        "labels": "LoRA auf Labels",
-        "teacher": "Lehrer mit Anweisung",
+        "scratch": "Von Grund auf",
+        "labels": "Auf Labels",
+        "teacher": "Lehrer",
     }
     REPORT_GAP = "Abstand von Basis zu eigener LoRA, geschlossen zu"
     REPORT_CATEGORIES, REPORT_CATEGORIES_MORE = "Nach Art der Aufgabe", "Wertung"
