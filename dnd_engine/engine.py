@@ -766,13 +766,15 @@ class Engine:
 
         config = config or MeasureConfig()
         sides = split(labelled, self._base.tokenizer, Seen.by(adapter.provenance), config)
+        took = self._synthesis_seconds(adapter, labelled)
         measured = Measurement(
             sides=sides,
             adapter=adapter.name,
             adapter_sha256=adapter.sha256,
             strength=adapter.strength,
             base=self.info.base_id,
-            synthesis_seconds=self._synthesis_seconds(adapter, labelled),
+            synthesis_seconds=took,
+            synthesis_estimated=took is not None and "total" not in adapter.seconds,
             seed=config.seed,
         )
         worn, shared = self._fit_one(adapter), self._fit_shared()
@@ -822,14 +824,17 @@ class Engine:
     def _synthesis_seconds(self, adapter: Adapter, labelled: PromptFile) -> float | None:
         """What making an adapter took; for one read from a file, what as many prompts take now.
 
-        None if it was not generated here, or was trained some unknown time after that.
+        None if it was not generated here, or was trained some unknown time after that, or the file
+        has not as many.
         """
         if "total" in adapter.seconds:
             return sum(adapter.seconds.get(part, 0.0) for part in ("total", "refine", "train"))
         ours = adapter.provenance.get("generator_sha256") == self.info.generator_sha256
         if not ours or adapter.was_trained:
             return None
-        prompts = labelled.prompts[: adapter.num_prompts or None]
+        prompts = labelled.prompts[: adapter.num_prompts]
+        if not 0 < len(prompts) == adapter.num_prompts:
+            return None
         bucket = Bucket("as many", 1.0, (replace(labelled, prompts=prompts),))
         return self.generate([bucket]).seconds["total"]
 

@@ -94,6 +94,8 @@ class Entry:
     recipe: Recipe | None
     """How to make it again, at its strength; None if that is not known. It holds texts only if they
     were kept."""
+    trained: bool
+    """Whether it learnt labelled rows; it has no recipe then."""
     checks: Mapping[str, Any]
     """What was measured here; see `inspection.as_checks`."""
     votes: Mapping[str, int]
@@ -520,6 +522,7 @@ def _read(folder: Path) -> Entry:
     record = _read_record(folder)
     config = _read_object(folder / _CONFIG)
     base, r = config.get("base_model_name_or_path"), config.get("r")
+    origin = _read_object(folder / _PROVENANCE)
     if not isinstance(base, str) or not isinstance(r, int):
         raise LibraryError(f"`{_CONFIG}` names no base or no rank.")
     try:
@@ -537,17 +540,17 @@ def _read(folder: Path) -> Entry:
         sha256=record.sha256,
         strength=record.strength,
         num_prompts=record.num_prompts,
-        recipe=_read_recipe(folder, record),
+        recipe=_read_recipe(folder, record, origin),
+        trained="trained" in origin,
         checks=record.checks,
         votes=record.votes,
         scores=record.scores,
     )
 
 
-def _read_recipe(folder: Path, record: _Record) -> Recipe | None:
+def _read_recipe(folder: Path, record: _Record, origin: Mapping[str, Any]) -> Recipe | None:
     with_texts = (folder / _TEXTS).exists()
     try:
-        origin = _read_object(folder / _PROVENANCE)
         if "trained" in origin or (not with_texts and "format" not in origin):
             return None  # learnt labels, or of another tool
         recipe = read_recipe(folder / (_TEXTS if with_texts else _PROVENANCE))

@@ -3,10 +3,18 @@
 from collections.abc import Callable, Generator
 from typing import TypeVar
 
-__all__ = ["finish"]
+__all__ = ["duration", "finish"]
 
 Step = TypeVar("Step")
 Made = TypeVar("Made")
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: 42 s, 7 min, 2 h 10 min."""
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def finish(

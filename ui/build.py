@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,19 @@ from dnd_engine.training.watch import RunFolder
 from ui.api import Endpoints, add_endpoints
 from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers, Updates
-from ui.panels.adapter_bar import adapter_bar
-from ui.panels.checks import checks_panel
-from ui.panels.compare import compare_panel
-from ui.panels.header import header_panel
+from ui.panels.adapter_bar import AdapterBar, adapter_bar
+from ui.panels.checks import ChecksPanel, checks_panel
+from ui.panels.compare import NUM_SUGGESTIONS, ComparePanel, compare_panel
+from ui.panels.header import Header, header_panel
 from ui.panels.keys import keys_panel
-from ui.panels.library import library_panel
-from ui.panels.measure import measure_panel
-from ui.panels.prompts import prompts_panel
-from ui.panels.refine import refine_panel
-from ui.panels.report import report_panel
+from ui.panels.library import LibraryPanel, library_panel
+from ui.panels.measure import MeasurePanel, measure_panel
+from ui.panels.prompts import PromptsPanel, prompts_panel
+from ui.panels.refine import RefinePanel, refine_panel
+from ui.panels.report import ReportPanel, report_panel
 from ui.panels.stages import stages_panel
-from ui.panels.take import take_panel
-from ui.panels.training import training_panel
+from ui.panels.take import TakePanel, take_panel
+from ui.panels.training import TrainingPanel, training_panel
 from ui.state import Place, Session, SessionFiles
 from ui.text import ENGLISH, LANGUAGES, Text
 
@@ -46,7 +47,7 @@ _REFINE: dict[str, Any] = {"concurrency_id": "refine", "concurrency_limit": 1}
 """One at a time too, but in a lane of its own: it takes most of a minute, and lets others use the
 engine between its steps."""
 _MEASURE: dict[str, Any] = {"concurrency_id": "measure", "concurrency_limit": 1}
-"""Likewise; a training takes as long."""
+"""Likewise; a training takes minutes where cores are few."""
 _EXPORT: dict[str, Any] = {"concurrency_id": "export", "concurrency_limit": 2}
 """Files are written and uploads run beside the engine, which they need for a moment only."""
 _SHOW_ANSWERS = "() => document.querySelector('#dnd-panes').scrollIntoView({ block: 'nearest' })"
@@ -54,6 +55,21 @@ _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"
 _AT_ONCE: dict[str, Any] = {**_QUIET, "queue": False}
 _ORDERED: dict[str, Any] = {**_QUIET, "trigger_mode": "always_last"}
 """What was ordered right after Stop waits for the work before to end, and is not dropped."""
+
+# Slots that several events update.
+_OVER = (
+    "stages synthesize stop_synthesis refine_open undo refine_box refine_labels "
+    "refine_start refine_stop refine_later"
+)
+_EXPORTED = "export_told export_usage export_file"
+_SHOWN = (
+    f"{_EXPORTED} refine_open keep_name keep_texts keep_told "
+    "stages adapter_box adapter_facts shelf strength download undo warning refine_box "
+    "checks proof_box proof prove norms compare_head beside differences blind "
+    "left_pane right_pane"
+)
+_CHECKED = "checks proof_box proof prove warning refine_box download"
+_SUGGESTIONS = "suggestions_row " + " ".join(f"suggestion_{i}" for i in range(NUM_SUGGESTIONS))
 
 
 def build_ui(
@@ -108,11 +124,77 @@ def _page(
     shared: bool,
 ) -> None:
     """Lay out the page in one language, and wire its events."""
+    page = _lay_out(demo, text, on, limits, runs, shared=shared)
+    _wire_loading(page)
+    _wire_report(page)
+    if runs:
+        _wire_training(page)
+    shown = _wire_synthesis(page)
+    _wire_refine(page)
+    _wire_taking(page)
+    _wire_library(page)
+    _wire_measure(page)
+    _wire_strength(page)
+    _wire_chat(page, shown)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Page:
+    """The page in one language, laid out."""
+
+    demo: gr.Blocks
+    text: Text
+    on: Handlers
+    session: gr.State
+    slots: Mapping[str, Block]
+    """What handlers update, by the names that they use."""
+    tabs: gr.Tabs
+    library_tab: gr.Tab
+    measure_tab: gr.Tab
+    report_tab: gr.Tab
+    training_tab: gr.Tab | None
+    header: Header
+    prompts: PromptsPanel
+    bar: AdapterBar
+    take: TakePanel
+    refine: RefinePanel
+    compare: ComparePanel
+    checks: ChecksPanel
+    library: LibraryPanel
+    measuring: MeasurePanel
+    report: ReportPanel
+    training: TrainingPanel | None
+    """None without runs to watch."""
+
+    def does(self, handler: Callable[..., Any], names: str) -> dict[str, Any]:
+        """Return `fn` and `outputs` of an event, for a handler that updates these slots."""
+        chosen = {name: self.slots[name] for name in names.split()}
+        return {"fn": _by_slot(handler, chosen), "outputs": list(chosen.values())}
+
+    def check_and_zip(self, event: Any) -> None:
+        """Check the adapter in the bar, if that is due, and write its zip."""
+        zipped = self.does(self.on.prepare_download, "download warning")
+        event.then(
+            **self.does(self.on.check, _CHECKED), inputs=self.session, **_ENGINE, **_QUIET
+        ).then(**zipped, inputs=self.session, **_ENGINE, **_QUIET)
+
+
+def _lay_out(
+    demo: gr.Blocks,
+    text: Text,
+    on: Handlers,
+    limits: PromptLimits,
+    runs: Sequence[RunFolder],
+    *,
+    shared: bool,
+) -> _Page:
+    """Lay out the page in one language."""
     session = gr.State(
         Session(), time_to_live=_SESSION_SECONDS, delete_callback=Session.delete_files
     )
     header = header_panel(text)
     keys_panel(text)
+    training, training_tab = None, None
     with gr.Tabs(elem_id="dnd-tabs") as tabs:
         with gr.Tab(text.TAB_WORKBENCH, id="workbench"):
             prompts = prompts_panel(text, limits)
@@ -130,7 +212,7 @@ def _page(
         with gr.Tab(text.TAB_LIBRARY, id="library") as library_tab:
             library = library_panel(text, shared=shared)
         with gr.Tab(text.TAB_MEASURE, id="measure") as measure_tab:
-            measuring = measure_panel(text)
+            measuring = measure_panel(text, shared=shared)
         with gr.Tab(text.TAB_REPORT, id="report") as report_tab:
             report = report_panel(text)
         if runs:
@@ -215,7 +297,7 @@ def _page(
         "measure_stop": measuring.stop,
         "measure_train": measuring.train,
         "measure_train_stop": measuring.train_stop,
-        "measure_train_first": measuring.train_first,
+        "measure_train_of": measuring.train_of,
         "measure_stages": measuring.stages,
         "measure_found": measuring.found,
         "measure_take_row": measuring.take_row,
@@ -229,281 +311,341 @@ def _page(
         "report_all": report.all_numbers,
         "report_card": report.card,
     }
-
-    def does(handler: Callable[..., Any], names: str) -> dict[str, Any]:
-        """Return `fn` and `outputs` of an event, for a handler that updates these slots."""
-        chosen = {name: slots[name] for name in names.split()}
-        return {"fn": _by_slot(handler, chosen), "outputs": list(chosen.values())}
-
-    # The engine loads while the page is used already.
-    load_slots = "header load_box load retry timer left_pane"
-    demo.load(**does(on.open_page, load_slots), **_AT_ONCE)
-    header.timer.tick(**does(on.refresh_load, load_slots), **_AT_ONCE)
-    header.retry.click(**does(on.retry_load, load_slots), **_AT_ONCE)
-    chosen = [report.group, report.metric]
-    report_tab.select(
-        **does(on.report, "report_controls report_group report report_all report_card"),
-        inputs=chosen,
-        **_AT_ONCE,
-    )
-    for choice in chosen:
-        choice.input(**does(on.draw_report, "report"), inputs=chosen, **_AT_ONCE)
-
-    # Runs to watch: looked at anew while their tab is open.
-    if runs:
+    if training is not None:
         slots |= {
             "training": training.view,
             "training_all_box": training.all_box,
             "training_all": training.all_numbers,
             "training_timer": training.timer,
         }
-        for look, watching, names in (
-            (training_tab.select, on.watch_run, "training training_timer"),
-            (training.timer.tick, on.watch_run, "training training_timer"),
-            (training.run.input, on.choose_run, "training training_timer training_all_box"),
-            (training.all_box.expand, on.all_numbers, "training_all"),
-        ):
-            look(**does(watching, names), inputs=training.run, **_AT_ONCE)
-        others = [tab.select for tab in tabs.children if tab is not training_tab]
-        gr.on(others, **does(on.rest, "training_timer"), **_AT_ONCE)
+    return _Page(
+        demo=demo,
+        text=text,
+        on=on,
+        session=session,
+        slots=slots,
+        tabs=tabs,
+        library_tab=library_tab,
+        measure_tab=measure_tab,
+        report_tab=report_tab,
+        training_tab=training_tab,
+        header=header,
+        prompts=prompts,
+        bar=bar,
+        take=take,
+        refine=refine,
+        compare=compare,
+        checks=checks,
+        library=library,
+        measuring=measuring,
+        report=report,
+        training=training,
+    )
 
+
+def _wire_loading(page: _Page) -> None:
+    """The engine loads while the page is used already."""
+    on = page.on
+    load_slots = "header load_box load retry timer left_pane"
+    page.demo.load(**page.does(on.open_page, load_slots), **_AT_ONCE)
+    page.header.timer.tick(**page.does(on.refresh_load, load_slots), **_AT_ONCE)
+    page.header.retry.click(**page.does(on.retry_load, load_slots), **_AT_ONCE)
+
+
+def _wire_report(page: _Page) -> None:
+    """Draw the report card when its tab is opened."""
+    on = page.on
+    chosen = [page.report.group, page.report.metric]
+    page.report_tab.select(
+        **page.does(on.report, "report_controls report_group report report_all report_card"),
+        inputs=chosen,
+        **_AT_ONCE,
+    )
+    for choice in chosen:
+        choice.input(**page.does(on.draw_report, "report"), inputs=chosen, **_AT_ONCE)
+
+
+def _wire_training(page: _Page) -> None:
+    """Runs to watch: looked at anew while their tab is open."""
+    on = page.on
+    assert page.training is not None
+    assert page.training_tab is not None
+    for look, watching, names in (
+        (page.training_tab.select, on.watch_run, "training training_timer"),
+        (page.training.timer.tick, on.watch_run, "training training_timer"),
+        (page.training.run.input, on.choose_run, "training training_timer training_all_box"),
+        (page.training.all_box.expand, on.all_numbers, "training_all"),
+    ):
+        look(**page.does(watching, names), inputs=page.training.run, **_AT_ONCE)
+    tabs = [tab for tab in page.tabs.children if isinstance(tab, gr.Tab)]
+    others = [tab.select for tab in tabs if tab is not page.training_tab]
+    gr.on(others, **page.does(on.rest, "training_timer"), **_AT_ONCE)
+
+
+def _wire_synthesis(page: _Page) -> Any:
+    """Read prompts, synthesize, then measure.
+
+    Returns:
+        The event of the one that Show me orders: its question is to be asked.
+    """
+    on, session = page.on, page.session
     # Prompts: read when dropped.
-    prompts.canvas.change(
-        **does(on.update_prompts, "inbox synthesize hint adapter_facts"),
-        inputs=[prompts.canvas, session],
+    page.prompts.canvas.change(
+        **page.does(on.update_prompts, "inbox synthesize hint adapter_facts"),
+        inputs=[page.prompts.canvas, session],
         trigger_mode="always_last",
         concurrency_id="read",
         concurrency_limit=4,
         **_QUIET,
     )
-    for example, button in prompts.examples:
+    for example, button in page.prompts.examples:
         one = functools.partial(on.load_examples, [example], own_weights=False)
-        button.click(**does(one, "inbox"), inputs=session, **_AT_ONCE)
-    every = [example for example, _ in prompts.examples]
+        button.click(**page.does(one, "inbox"), inputs=session, **_AT_ONCE)
+    every = [example for example, _ in page.prompts.examples]
     all_of_them = functools.partial(on.load_examples, every, own_weights=True)
     show_first = functools.partial(on.show_me, every[0])
-    prompts.show.click(**does(show_first, "inbox"), inputs=session, **_AT_ONCE)
-    prompts.load_all.click(**does(all_of_them, "inbox"), inputs=session, **_AT_ONCE)
+    page.prompts.show.click(**page.does(show_first, "inbox"), inputs=session, **_AT_ONCE)
+    page.prompts.load_all.click(**page.does(all_of_them, "inbox"), inputs=session, **_AT_ONCE)
 
-    # Synthesize, then measure.
-    over = (
-        "stages synthesize stop_synthesis refine_open undo refine_box refine_labels "
-        "refine_start refine_stop refine_later"
-    )
-    exported = "export_told export_usage export_file"
-    shown = (
-        f"{exported} refine_open keep_name keep_texts keep_told "
-        "stages adapter_box adapter_facts shelf strength download undo warning refine_box "
-        "checks proof_box proof prove norms compare_head beside differences blind "
-        "left_pane right_pane"
-    )
-    measured = "checks proof_box proof prove warning refine_box download"
-    suggestion_slots = "suggestions_row " + " ".join(
-        f"suggestion_{i}" for i in range(len(compare.suggestions))
-    )
     remix = functools.partial(on.begin_synthesis, kind="remix")
-
-    def measure(event: Any) -> None:
-        """Check the adapter in the bar, if that is due, and write its zip."""
-        event.then(**does(on.check, measured), inputs=session, **_ENGINE, **_QUIET).then(
-            **does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET
-        )
-
     made = [
-        order(**does(begin, over), inputs=[prompts.canvas, session], **_AT_ONCE).then(
-            **does(on.synthesize, f"{over} {shown} inbox {suggestion_slots}"),
-            inputs=[session, prompts.mix, prompts.seed],
+        order(**page.does(begin, _OVER), inputs=[page.prompts.canvas, session], **_AT_ONCE).then(
+            **page.does(on.synthesize, f"{_OVER} {_SHOWN} inbox {_SUGGESTIONS}"),
+            inputs=[session, page.prompts.mix, page.prompts.seed],
             **_ENGINE,
             **_ORDERED,
         )
         for order, begin in (
-            (prompts.synthesize.click, on.begin_synthesis),
-            (prompts.canvas.remix, remix),
-            (prompts.canvas.read, on.begin_synthesis),  # Show me; it asks before it measures
+            (page.prompts.synthesize.click, on.begin_synthesis),
+            (page.prompts.canvas.remix, remix),
+            (page.prompts.canvas.read, on.begin_synthesis),  # Show me; it asks before it measures
         )
     ]
     for event in made:
-        event.failure(**does(on.run_broke, over), inputs=session, **_AT_ONCE)
+        event.failure(**page.does(on.run_broke, _OVER), inputs=session, **_AT_ONCE)
     for event in made[:2]:
-        measure(event)
-    prompts.stop.click(**does(on.stop_run, over), inputs=session, **_AT_ONCE)
+        page.check_and_zip(event)
+    page.prompts.stop.click(**page.does(on.stop_run, _OVER), inputs=session, **_AT_ONCE)
+    return made[-1]
 
-    # Refine on the same prompts, then measure again; Undo goes back.
-    bar.refine.click(**does(on.open_refine, "refine_box"), **_AT_ONCE)
-    refine.later.click(**does(on.close_refine, "refine_box"), **_AT_ONCE)
-    refined = refine.start.click(
-        **does(on.begin_refine, over), inputs=[session, refine.labels], **_AT_ONCE
-    ).then(**does(on.refine, f"{over} {shown}"), inputs=session, **_REFINE, **_ORDERED)
-    refined.failure(**does(on.run_broke, over), inputs=session, **_AT_ONCE)
-    measure(refined)
-    refine.stop.click(**does(on.stop_run, over), inputs=session, **_AT_ONCE)
-    measure(bar.undo.click(**does(on.undo, shown), inputs=session, **_AT_ONCE))
-    checks.prove.click(
-        **does(on.prove, "proof prove download"), inputs=session, **_ENGINE, **_QUIET
-    ).then(**does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET)
 
-    measure(bar.shelf.input(**does(on.choose, shown), inputs=[session, bar.shelf], **_AT_ONCE))
+def _wire_refine(page: _Page) -> None:
+    """Refine on the same prompts, then measure again; Undo goes back."""
+    on, session = page.on, page.session
+    page.bar.refine.click(**page.does(on.open_refine, "refine_box"), **_AT_ONCE)
+    page.refine.later.click(**page.does(on.close_refine, "refine_box"), **_AT_ONCE)
+    refined = page.refine.start.click(
+        **page.does(on.begin_refine, _OVER), inputs=[session, page.refine.labels], **_AT_ONCE
+    ).then(**page.does(on.refine, f"{_OVER} {_SHOWN}"), inputs=session, **_REFINE, **_ORDERED)
+    refined.failure(**page.does(on.run_broke, _OVER), inputs=session, **_AT_ONCE)
+    page.check_and_zip(refined)
+    page.refine.stop.click(**page.does(on.stop_run, _OVER), inputs=session, **_AT_ONCE)
+    page.check_and_zip(
+        page.bar.undo.click(**page.does(on.undo, _SHOWN), inputs=session, **_AT_ONCE)
+    )
+    page.checks.prove.click(
+        **page.does(on.prove, "proof prove download"), inputs=session, **_ENGINE, **_QUIET
+    ).then(
+        **page.does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET
+    )
 
-    # Keep it, or take it elsewhere.
-    bar.take.click(**does(on.open_take, "take_box"), **_AT_ONCE)
-    take.close.click(**does(on.close_take, "take_box"), **_AT_ONCE)
-    for order in (take.keep.click, take.name.submit):
+    page.check_and_zip(
+        page.bar.shelf.input(
+            **page.does(on.choose, _SHOWN), inputs=[session, page.bar.shelf], **_AT_ONCE
+        )
+    )
+
+
+def _wire_taking(page: _Page) -> None:
+    """Keep the adapter, or take it elsewhere."""
+    on, session = page.on, page.session
+    page.bar.take.click(**page.does(on.open_take, "take_box"), **_AT_ONCE)
+    page.take.close.click(**page.does(on.close_take, "take_box"), **_AT_ONCE)
+    for order in (page.take.keep.click, page.take.name.submit):
         order(
-            **does(on.keep, "keep_name keep_told"),
-            inputs=[session, take.name, take.texts],
+            **page.does(on.keep, "keep_name keep_told"),
+            inputs=[session, page.take.name, page.take.texts],
             **_AT_ONCE,
         )
-    take.format.input(
-        **does(on.choose_format, f"hub export {exported}"), inputs=take.format, **_AT_ONCE
+    page.take.format.input(
+        **page.does(on.choose_format, f"hub export {_EXPORTED}"),
+        inputs=page.take.format,
+        **_AT_ONCE,
     )
-    taken = take.export.click(
-        **does(on.export, f"export hub_token {exported}"),
-        inputs=[session, take.format, take.repo, take.private, take.token],
+    taken = page.take.export.click(
+        **page.does(on.export, f"export hub_token {_EXPORTED}"),
+        inputs=[session, page.take.format, page.take.repo, page.take.private, page.take.token],
         **_EXPORT,
         **_QUIET,
     )
-    taken.failure(**does(on.export_broke, "export export_told"), **_AT_ONCE)
+    taken.failure(**page.does(on.export_broke, "export export_told"), **_AT_ONCE)
 
-    # The library: what is done is done to the adapter chosen.
+
+def _wire_library(page: _Page) -> None:
+    """The library: what is done is done to the adapter chosen."""
+    on, session = page.on, page.session
     offered = (
         "library_actions library_load library_name library_rename library_duplicate library_recipe"
     )
     listed = f"library_told library_kept library_empty library_undo {offered}"
-    of_this = [session, library.kept]
-    library_tab.select(**does(on.open_library, listed), inputs=of_this, **_AT_ONCE)
-    library.kept.input(**does(on.choose_kept, offered), inputs=of_this, **_AT_ONCE)
-    for order in (library.rename.click, library.name.submit):
-        order(**does(on.rename_kept, listed), inputs=[*of_this, library.name], **_AT_ONCE)
+    of_this = [session, page.library.kept]
+    page.library_tab.select(**page.does(on.open_library, listed), inputs=of_this, **_AT_ONCE)
+    page.library.kept.input(**page.does(on.choose_kept, offered), inputs=of_this, **_AT_ONCE)
+    for order in (page.library.rename.click, page.library.name.submit):
+        order(**page.does(on.rename_kept, listed), inputs=[*of_this, page.library.name], **_AT_ONCE)
     for order, change in (
-        (library.duplicate.click, on.duplicate_kept),
-        (library.delete.click, on.delete_kept),
-        (library.undo.click, on.undo_delete),
+        (page.library.duplicate.click, on.duplicate_kept),
+        (page.library.delete.click, on.delete_kept),
+        (page.library.undo.click, on.undo_delete),
     ):
-        order(**does(change, listed), inputs=of_this, **_AT_ONCE)
-    loaded = library.load.click(
-        **does(on.load_kept, f"tabs {listed} {shown} refine_labels {suggestion_slots}"),
+        order(**page.does(change, listed), inputs=of_this, **_AT_ONCE)
+    loaded = page.library.load.click(
+        **page.does(on.load_kept, f"tabs {listed} {_SHOWN} refine_labels {_SUGGESTIONS}"),
         inputs=of_this,
         **_ENGINE,
         **_QUIET,
     )
-    loaded.failure(**does(on.load_broke, "library_load library_told"), **_AT_ONCE)
-    measure(loaded)
-    remade = library.bring.upload(
-        **does(on.import_file, f"tabs {listed} {over}"),
-        inputs=[session, library.bring],
+    loaded.failure(**page.does(on.load_broke, "library_load library_told"), **_AT_ONCE)
+    page.check_and_zip(loaded)
+    remade = page.library.bring.upload(
+        **page.does(on.import_file, f"tabs {listed} {_OVER}"),
+        inputs=[session, page.library.bring],
         **_ENGINE,
         **_QUIET,
     ).then(
-        **does(on.remake, f"{over} {shown} {suggestion_slots}"),
+        **page.does(on.remake, f"{_OVER} {_SHOWN} {_SUGGESTIONS}"),
         inputs=session,
         **_REFINE,
         **_ORDERED,
     )
-    remade.failure(**does(on.run_broke, over), inputs=session, **_AT_ONCE)
-    measure(remade)
+    remade.failure(**page.does(on.run_broke, _OVER), inputs=session, **_AT_ONCE)
+    page.check_and_zip(remade)
 
-    # Measure on labelled rows, and train on the others.
-    ready = "measure_start measure_stop measure_train measure_train_stop measure_train_first"
-    worth = f"{ready} measure_stages measure_found measure_take_row " + " ".join(
-        f"measure_take_{row}" for row in measuring.take
+
+def _wire_measure(page: _Page) -> None:
+    """Measure on labelled rows, and train on the others."""
+    on, session = page.on, page.session
+    ready = "measure_start measure_stop measure_train measure_train_stop measure_train_of"
+    worth = f"{ready} measure_stages measure_found measure_take_told measure_take_row " + " ".join(
+        f"measure_take_{row}" for row in page.measuring.take
     )
-    ended = f"{worth} measure_keep_row " + " ".join(f"measure_keep_{n}" for n in measuring.keep)
-    measure_tab.select(
-        **does(on.open_measure, f"measure_empty measure_order measure_of {worth}"),
+    ended = f"{worth} shelf beside measure_keep_row " + " ".join(
+        f"measure_keep_{n}" for n in page.measuring.keep
+    )
+    page.measure_tab.select(
+        **page.does(on.open_measure, f"measure_empty measure_order measure_of {worth}"),
         inputs=session,
         **_AT_ONCE,
     )
     # Not by `change`, which may also come when the tab is opened again.
     gr.on(
-        [measuring.file.upload, measuring.file.clear],
-        **does(on.read_labelled, f"measure_told {ready}"),
-        inputs=[session, measuring.file],
+        [page.measuring.file.upload, page.measuring.file.clear],
+        **page.does(on.read_labelled, f"measure_told {ready}"),
+        inputs=[session, page.measuring.file],
         trigger_mode="always_last",
         **_AT_ONCE,
     )
     for order, begin, settings in (
-        (measuring.start.click, on.begin_measure, [measuring.limit, measuring.seen]),
-        (measuring.train.click, on.begin_training, [measuring.steps, measuring.warm]),
+        (page.measuring.start.click, on.begin_measure, [page.measuring.limit, page.measuring.seen]),
+        (
+            page.measuring.train.click,
+            on.begin_training,
+            [page.measuring.steps, page.measuring.warm],
+        ),
     ):
-        event = order(**does(begin, worth), inputs=[session, *settings], **_AT_ONCE).then(
-            **does(on.measure, ended),
+        event = order(**page.does(begin, worth), inputs=[session, *settings], **_AT_ONCE).then(
+            **page.does(on.measure, ended),
             inputs=session,
             **_MEASURE,
             **_ORDERED,
         )
-        event.failure(**does(on.measure_broke, ended), inputs=session, **_AT_ONCE)
-    for stop in (measuring.stop, measuring.train_stop):
-        stop.click(**does(on.stop_measure, ended), inputs=session, **_AT_ONCE)
-    for row, button in measuring.take.items():
+        event.failure(**page.does(on.measure_broke, ended), inputs=session, **_AT_ONCE)
+    for stop in (page.measuring.stop, page.measuring.train_stop):
+        stop.click(**page.does(on.stop_measure, ended), inputs=session, **_AT_ONCE)
+    for row, button in page.measuring.take.items():
         taken = button.click(
-            **does(
+            **page.does(
                 functools.partial(on.take_trained, row),
-                f"tabs measure_take_told {shown} refine_labels {suggestion_slots}",
+                f"tabs measure_take_told {_SHOWN} refine_labels {_SUGGESTIONS}",
             ),
             inputs=session,
             **_ENGINE,
             **_QUIET,
         )
-        taken.failure(**does(on.take_broke, "measure_take_told"), **_AT_ONCE)
-        measure(taken)
+        taken.failure(**page.does(on.take_broke, "measure_take_told"), **_AT_ONCE)
+        page.check_and_zip(taken)
 
-    # Strength: scaled at once, verified again before it is offered. Not by `change`, which a slider
-    # also sends, without a value, when its tab is opened again; `release` ends what is typed.
+
+def _wire_strength(page: _Page) -> None:
+    """Strength: scaled at once, verified again before it is offered."""
+    on, session = page.on, page.session
+    # Not by `change`, which a slider also sends, without a value, when its tab is opened again;
+    # `release` ends what is typed.
     gr.on(
-        [bar.strength.input, bar.strength.release],
-        **does(on.set_strength, f"adapter_facts download {exported}"),
-        inputs=[session, bar.strength],
+        [page.bar.strength.input, page.bar.strength.release],
+        **page.does(on.set_strength, f"adapter_facts download {_EXPORTED}"),
+        inputs=[session, page.bar.strength],
         trigger_mode="always_last",
         **_AT_ONCE,
-    ).then(**does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET)
+    ).then(
+        **page.does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET
+    )
 
-    # Chat: one batch, both panes.
+
+def _wire_chat(page: _Page, shown: Any) -> None:
+    """Chat: one batch, both panes.
+
+    Args:
+        page: Laid out.
+        shown: The event after which the question of Show me is asked.
+    """
+    on, session, text = page.on, page.session, page.text
     panes = "left_pane right_pane"
     state = f"send stop_chat again vote_row {panes}"
     kept = "keep_row keep_markdown keep_json keep_votes"
-    questions = [compare.box, compare.mode, session]
-    asked = [made[-1].success(**does(on.ask_shown, state), inputs=session, **_AT_ONCE)]
+    questions = [page.compare.box, page.compare.mode, session]
+    asked = [shown.success(**page.does(on.ask_shown, state), inputs=session, **_AT_ONCE)]
     # On a phone the answers are further down than one would look.
     asked[0].then(None, js=_SHOW_ANSWERS, **_QUIET)
     asked += [
-        ask(**does(on.ask, f"box {state}"), inputs=questions, **_AT_ONCE)
-        for ask in (compare.send.click, compare.box.submit)
+        ask(**page.does(on.ask, f"box {state}"), inputs=questions, **_AT_ONCE)
+        for ask in (page.compare.send.click, page.compare.box.submit)
     ]
     places: tuple[tuple[Any, Place | None], ...] = (
-        (compare.again.click, None),
-        (compare.left.retry, "left"),
-        (compare.right.retry, "right"),
+        (page.compare.again.click, None),
+        (page.compare.left.retry, "left"),
+        (page.compare.right.retry, "right"),
     )
     for again, place in places:
         ask_again = functools.partial(on.ask_again, place=place)
-        asked.append(again(**does(ask_again, state), inputs=session, **_AT_ONCE))
+        asked.append(again(**page.does(ask_again, state), inputs=session, **_AT_ONCE))
     for order in asked:
         answered = order.then(
-            **does(on.answer, f"{state} {kept}"),
-            inputs=[session, *compare.settings],
+            **page.does(on.answer, f"{state} {kept}"),
+            inputs=[session, *page.compare.settings],
             **_ENGINE,
             **_ORDERED,
         )
-        answered.failure(**does(on.chat_broke, state), inputs=session, **_AT_ONCE)
+        answered.failure(**page.does(on.chat_broke, state), inputs=session, **_AT_ONCE)
         if order is asked[0]:
-            measure(answered)
-    compare.stop.click(**does(on.stop_chat, state), inputs=session, **_AT_ONCE)
-    compare.clear.click(
-        **does(on.clear_chat, f"{state} votes keep_row"), inputs=session, **_AT_ONCE
+            page.check_and_zip(answered)
+    page.compare.stop.click(**page.does(on.stop_chat, state), inputs=session, **_AT_ONCE)
+    page.compare.clear.click(
+        **page.does(on.clear_chat, f"{state} votes keep_row"), inputs=session, **_AT_ONCE
     )
-    compare.left.edit(**does(on.edit, f"box mode {state}"), inputs=session, **_AT_ONCE)
+    page.compare.left.edit(**page.does(on.edit, f"box mode {state}"), inputs=session, **_AT_ONCE)
     for control, handler, names in (
-        (compare.beside, on.stand_beside, panes),
-        (compare.differences, on.mark_differences, panes),
-        (compare.blind, on.go_blind, f"{state} strength beside checks votes"),
+        (page.compare.beside, on.stand_beside, panes),
+        (page.compare.differences, on.mark_differences, panes),
+        (page.compare.blind, on.go_blind, f"{state} strength beside checks votes"),
     ):
-        control.input(**does(handler, names), inputs=[session, control], **_AT_ONCE)
-    for name, button in zip(text.VOTES, compare.votes, strict=True):
+        control.input(**page.does(handler, names), inputs=[session, control], **_AT_ONCE)
+    for name, button in zip(text.VOTES, page.compare.votes, strict=True):
         vote = functools.partial(on.vote, name)
-        button.click(**does(vote, f"{state} votes {kept}"), inputs=session, **_AT_ONCE)
-    for index, button in enumerate(compare.suggestions):
+        button.click(**page.does(vote, f"{state} votes {kept}"), inputs=session, **_AT_ONCE)
+    for index, button in enumerate(page.compare.suggestions):
         suggest = functools.partial(on.suggest, index)
-        button.click(**does(suggest, "box"), inputs=session, **_AT_ONCE)
+        button.click(**page.does(suggest, "box"), inputs=session, **_AT_ONCE)
 
 
 def _by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callable[..., Any]:

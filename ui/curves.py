@@ -7,12 +7,14 @@ a phone, and colours are those of the page, light or dark.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 
 from ui.markup import esc
 from ui.text import Text
 
-__all__ = ["Axis", "Curve", "Look", "curves_html", "short_number"]
+__all__ = ["Axis", "Curve", "Look", "apart", "curves_html", "short_number"]
+
+T = TypeVar("T")
 
 Look = Literal["own", "also", "other", "limit", "noise"]
 """What comes from the adapter, a second kind of that, what it is compared with, a bound, and single
@@ -103,7 +105,7 @@ def curves_html(text: Text, curves: Sequence[Curve], axis: Axis, end: float, tol
                 for x, y in places
             ]
         if curve.label and places:
-            ends.append((places[-1][1], curve.label, curve.look))
+            ends.append((places[-1][1], (curve.label, curve.look)))
     grid = "".join(
         f"<path d='M0 {_HEIGHT * (1 - axis.place(tick)):.2f}H{_WIDTH}'/>" for tick in axis.ticks
     )
@@ -113,7 +115,7 @@ def curves_html(text: Text, curves: Sequence[Curve], axis: Axis, end: float, tol
     )
     labels = "".join(
         f"<b class='is-{look}' style='top:{1 - y:.2%}'>{esc(label)}</b>"
-        for y, label, look in _apart(ends)
+        for y, (label, look) in apart(ends, _LABEL_SHARE)
     )
     steps = "".join(
         f"<span style='left:{share:.0%}'>{text.number(round(share * end))}</span>"
@@ -132,7 +134,8 @@ def curves_html(text: Text, curves: Sequence[Curve], axis: Axis, end: float, tol
 def short_number(text: Text, value: float) -> str:
     """Three figures that matter, and .14 for 0.14, as the design has them."""
     digits = text.number(value, ".0f") if abs(value) >= 1000 else text.number(value, ".3g")
-    return digits.removeprefix("0") if 0 < value < 1 else digits
+    sign = "-" if value < 0 else ""
+    return sign + digits.removeprefix(sign).removeprefix("0") if 0 < abs(value) < 1 else digits
 
 
 def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -147,14 +150,22 @@ def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
     return kept if kept[-1] == points[-1] else [*kept, points[-1]]
 
 
-def _apart(ends: Sequence[tuple[float, str, Look]]) -> list[tuple[float, str, Look]]:
-    """Move labels up until none lies on another, and all down if that lifts them out at the top."""
-    placed: list[tuple[float, str, Look]] = []
-    for y, label, look in sorted(ends):
-        least = placed[-1][0] + _LABEL_SHARE if placed else 0.0
-        placed.append((max(y, least), label, look))
+def apart(ends: Sequence[tuple[float, T]], spacing: float) -> list[tuple[float, T]]:
+    """Move labels up until none lies on another, and all down if that lifts them out at the top.
+
+    Args:
+        ends: Height, 0 to 1, and what stands there.
+        spacing: Least distance of two, as a share of the height.
+
+    Returns:
+        The same with their new heights, the lowest first.
+    """
+    placed: list[tuple[float, T]] = []
+    for y, label in sorted(ends, key=lambda end: end[0]):
+        least = placed[-1][0] + spacing if placed else 0.0
+        placed.append((max(y, least), label))
     excess = max(0.0, placed[-1][0] - 1) if placed else 0.0
-    return [(y - excess, label, look) for y, label, look in placed]
+    return [(y - excess, label) for y, label in placed]
 
 
 def _nice(value: float) -> float:

@@ -184,6 +184,8 @@ class MeasureRun:
     """What a training adds to."""
     warm_start: bool = False
     """Whether a training begins from the adapter."""
+    scored: bool = False
+    """Whether anything was scored since it began."""
     stop: threading.Event = field(default_factory=threading.Event)
     """Set to end it at its next step."""
 
@@ -299,12 +301,21 @@ class Session:
     """Where its files are, once there are some."""
 
     def take(self, made: Made) -> None:
-        """Put an adapter in the bar, and on the shelf; the same one again takes its place there."""
-        self.shelf = [one for one in self.shelf if one.key != made.key][-_SHELF_SIZE + 1 :]
-        self.shelf.append(made)
+        """Put an adapter in the bar, and on the shelf."""
         self.made = made
+        self.shelve(made)
         if self.beside is not None and self.beside.key == made.key:
             self.beside = None
+
+    def shelve(self, made: Made) -> None:
+        """Put an adapter on the shelf; the same one again takes its place there.
+
+        Where there is no room the oldest goes, but not the one in the bar.
+        """
+        others = [one for one in self.shelf if one.key != made.key]
+        spare = [n for n, one in enumerate(others) if one is not self.made]
+        gone = set(spare[: max(0, len(others) - _SHELF_SIZE + 1)])
+        self.shelf = [one for n, one in enumerate(others) if n not in gone] + [made]
 
     def delete_files(self) -> None:
         """Remove what is left when the state expires, should the end of the visit go unnoticed."""

@@ -215,7 +215,10 @@ def _line(entry: "Entry | DamagedEntry") -> str:
 def _scored(entry: "Entry") -> list[str]:
     """What it scores on each file of labelled rows, and the base's score there."""
     return [
-        f"{name}: "
+        name
+        # Scores of another strength say nothing of this one.
+        + ("" if scores.strength == entry.strength else f" at strength {scores.strength:g}")
+        + ": "
         + ", ".join(
             f"{mode} {own:.2f}" + ("" if base is None else f" (base {base:.2f})")
             for mode, own, base in scores.brief

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dnd_engine.cli.common import Json, plain_errors, show
+from dnd_engine.steps import duration
 
 if TYPE_CHECKING:
     from dnd_engine.training.watch import Collecting, Training
@@ -72,7 +73,7 @@ def _values(seen: "Training | Collecting") -> dict[str, Any]:
 def _words(seen: "Training | Collecting") -> str:
     from dnd_engine.training.watch import Training
 
-    idle = _duration(seen.idle_seconds)
+    idle = duration(seen.idle_seconds)
     state = {
         "starting": f"has not written a step yet; its folder last changed {idle} ago",
         "running": f"running, last moved {idle} ago",
@@ -83,7 +84,7 @@ def _words(seen: "Training | Collecting") -> str:
     of_all = "" if seen.total is None else f" of {seen.total:,}"
     facts = [f"{seen.done:,}{of_all} {things}"]
     if seen.seconds_left is not None:
-        facts.append(f"{_duration(seen.seconds_left)} left at this pace")
+        facts.append(f"{duration(seen.seconds_left)} left at this pace")
     if isinstance(seen, Training):
         if seen.tokens_per_second is not None:
             facts.append(f"{seen.tokens_per_second:.0f} tokens a second")
@@ -116,10 +117,3 @@ def _losses(seen: "Collecting") -> Iterable[str]:
     for (slug, _), rows in seen.curves.items():
         loss = "" if rows[-1].loss is None else f"{rows[-1].loss:6.3f}"
         yield f"  {slug:36} in training: {loss}  step {rows[-1].step}"
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if minutes < 1:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

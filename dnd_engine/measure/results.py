@@ -99,8 +99,8 @@ class RowResult:
     nll: float
     """Nats per token of the label, mean over items."""
     lead: Interval | None
-    """This adapter's score minus the row's, paired by item; None for the adapter itself, and while
-    they share no item."""
+    """This adapter's score minus the row's, paired by item; None for the adapter itself, and until
+    that has answered all its items."""
 
     @property
     def label(self) -> str:
@@ -132,7 +132,9 @@ class Measurement:
     base: str
     """Hub id."""
     synthesis_seconds: float | None
-    """What making the adapter took, or takes here; None if it was not generated."""
+    """What making the adapter took, or takes here; None if that is not known."""
+    synthesis_estimated: bool = False
+    """Whether it was not timed, but is what as many prompts take now."""
     seed: int
     sittings: tuple[Sitting, ...] = field(default=(), repr=False)
     trained: Mapping[Row, Adapter] = field(default_factory=dict, repr=False)
@@ -160,7 +162,8 @@ class Measurement:
 
     def _row(self, sitting: Sitting) -> RowResult:
         items, own = sitting.items, self._cells_of_adapter(sitting.mode)
-        pairs = () if sitting.row == "adapter" else paired(own, sitting.cells)
+        through = len(own) == len(self.sides.asked(sitting.mode))
+        pairs = paired(own, sitting.cells) if through and sitting.row != "adapter" else ()
         return RowResult(
             row=sitting.row,
             mode=sitting.mode,
@@ -217,14 +220,16 @@ class Measurement:
 
     @property
     def verdicts(self) -> tuple[str, ...]:
-        """A sentence for each mode: how the adapter stands beside the rows that were measured."""
+        """A sentence for each mode: how the adapter stands beside the rows that are through."""
         told = []
         for mode in self.sides.modes:
             own = self.row("adapter", mode)
             beside: dict[Verdict, list[str]] = {}
             for name in ROWS:
                 row = self.row(name, mode)
-                if row is None or row.lead is None or row.verdict is None:
+                if row is None or not self.is_whole(row):
+                    continue
+                if row.lead is None or row.verdict is None:
                     continue
                 label = row.label if name in TRAINED else row.label[0].lower() + row.label[1:]
                 lead = f"{label} ({signed(row.lead.mean)}, {span(row.lead)})"
@@ -271,7 +276,12 @@ class Measurement:
             | {"num_scored": len(self.sides.test), "num_train": len(self.sides.train)},
             "seed": self.seed,
             "synthesis_seconds": _round(self.synthesis_seconds),
-            "rows": [_row_json(row) for row in self.rows],
+            "synthesis_estimated": self.synthesis_estimated,
+            "rows": [
+                # One that is not through has none, though it has a lead on what it answered.
+                _row_json(row) | {"verdict": row.verdict if self.is_whole(row) else None}
+                for row in self.rows
+            ],
             "recipes": {row: dict(recipe) for row, recipe in self.recipes.items()},
             "left_out": dict(self.left_out),
             "verdicts": list(self.verdicts),
@@ -372,7 +382,6 @@ def _row_json(row: RowResult) -> dict[str, Any]:
         "train_seconds": round(row.train_seconds, 3),
         "seconds": round(row.seconds, 3),
         "lead": ends(row.lead),
-        "verdict": row.verdict,
     }
 
 

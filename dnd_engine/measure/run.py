@@ -168,6 +168,8 @@ def train(
             *(replace(s, row=row, seconds=0.0) for s in measured.sittings if s.row == same),
         ),
         recipes={**measured.recipes, row: recipe},
+        # With its curve goes the LoRA of an earlier training: these scores are not its own.
+        trained={r: made for r, made in measured.trained.items() if r != row},
     )
     points = check_points(config.steps)
     scoring = [s.seconds for s in measured.sittings if s.row == "adapter"]

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Serve, Visit, Visits
+from tests.browser.conftest import PHONE, Serve, Visit, Visits
 from tests.browser.test_refine import made, prompts
 from tests.ui.fake_engine import FakeEngine, slow_load
 from ui.engine_handle import EngineHandle
 
 pytestmark = pytest.mark.browser
 Write = Callable[[str, str | bytes], Path]
+NARROW = {"width": 320, "height": 640}
 
 
 def open_tab(visit: Visit) -> None:
@@ -127,10 +128,38 @@ def test_a_training_from_the_adapter_stops_at_once_and_the_chat_goes_on(
     visit.ask("Meanwhile")
     expect(visit.answer("right")).to_contain_text("SELECT", timeout=20_000)
     open_tab(visit)
+    expect(page.locator("#dnd-measured i.is-warm_lora").first).to_be_visible(timeout=40_000)
     page.keyboard.press("Escape")
     expect(stages).to_contain_text("as it was last scored")
     expect(page.locator("#dnd-train-start")).to_be_enabled()
     visit.until(lambda: engine.closed_measurements == 3)
+
+
+def test_on_a_phone_long_words_on_buttons_wrap(visits: Visits, write: Write) -> None:
+    visit = visits(size=PHONE, locale="de-DE")
+    page = visit.page
+    page.locator(".dnd-picker").set_input_files([write("a.jsonl", prompts(9))])
+    visit.ready("a.jsonl")
+    page.locator("#dnd-synthesize").click()
+    expect(page.locator("#dnd-download")).to_be_enabled(timeout=20_000)
+    page.get_by_role("tab", name="Messen").click()
+    page.locator("#dnd-measure-file input[type=file]").set_input_files(
+        write("rows.jsonl", prompts(40, label="yes"))
+    )
+    page.locator("#dnd-measure-start").click()
+    expect(page.locator("#dnd-train-start")).to_be_enabled(timeout=30_000)
+    page.locator("#dnd-train-warm input").check()
+    page.locator("#dnd-train-start").click()
+    take = page.locator("#dnd-take-warm_lora")
+    expect(take).to_be_visible(timeout=30_000)
+    page.set_viewport_size(NARROW)
+    take.scroll_into_view_if_needed()
+    visit.shot("measure-take-phone", full=False)
+    box = take.bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= NARROW["width"]
+    assert take.evaluate("button => button.scrollWidth <= button.clientWidth")
 
 
 def test_it_can_be_done_from_the_keyboard(visit: Visit, write: Write) -> None:
@@ -149,4 +178,4 @@ def test_it_can_be_done_from_the_keyboard(visit: Visit, write: Write) -> None:
     page.keyboard.press("Tab")
     expect(page.locator("#dnd-measure-stop")).to_be_focused()
     page.keyboard.press("Enter")
-    expect(page.locator("#dnd-measure-stages")).to_contain_text("stands below")
+    expect(page.locator("#dnd-measure-stages")).to_contain_text("Stopped")

@@ -300,11 +300,19 @@ def test_synthesis_is_timed_again_only_for_an_adapter_of_this_generator(
     engine: Engine, tmp_path: Path
 ) -> None:
     (path := tmp_path / "rows.csv").write_text(
-        "prompt,label\n" + "".join(f"Plain {i},{i}\n" for i in range(4)), encoding="utf-8"
+        "prompt,label\n" + "".join(f"Plain {i},{i}\n" for i in range(6)), encoding="utf-8"
     )
     file, config = read_prompt_file(path), MeasureConfig(limit_items=1)
-    back = engine.read_adapter(engine.save(engine.generate([bucket("a", SQL)]), tmp_path / "a.zip"))
-    assert finish(engine.measure(back, file, config)).synthesis_seconds > 0
+    made = engine.generate([bucket("a", SQL)])
+    assert not finish(engine.measure(made, file, config)).synthesis_estimated
+    back = engine.read_adapter(engine.save(made, tmp_path / "a.zip"))
+    found = finish(engine.measure(back, file, config))
+    assert found.synthesis_seconds > 0
+    assert found.to_json()["synthesis_estimated"] is True
+    few = replace(file, prompts=file.prompts[:5])
+    found = finish(engine.measure(back, few, config))
+    assert found.synthesis_seconds is None, "it was made from six prompts"
+    assert not found.synthesis_estimated
     stranger = replace(back, provenance={})
     found = finish(engine.measure(stranger, file, config))
     assert found.synthesis_seconds is None

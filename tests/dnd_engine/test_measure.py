@@ -298,6 +298,19 @@ def test_an_adapter_that_is_right_gains_and_the_interval_says_so(
     assert any("without width" in note for note in found.notes)
 
 
+def test_verdicts_tell_of_rows_that_are_through_alone(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (adapter, _), _, steps = measuring(base)
+    plant(monkeypatch, lambda worn, n: worn is adapter)
+    short = next(s.measured for s in steps if s.row == "shared_lora")  # 16 of 18 bare items
+    assert short.row("shared_lora", "bare").lead.units == 16  # paired by the items that both have
+    (row,) = (r for r in short.to_json()["rows"] if r["row"] == "shared_lora")
+    assert (row["n_items"], row["lead"]["mean"], row["verdict"]) == (16, 1.0, None)
+    assert "A clear gain over base (" in short.verdicts[0]
+    assert "what all adapters share" not in " ".join(short.verdicts)
+
+
 def test_a_useless_adapter_is_told_as_no_gain(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -341,6 +354,8 @@ def test_steps_tell_how_far_it_is_and_stopping_keeps_what_was_found(
         if step.row == "adapter":
             steps.close()
             break
+    assert all(r.lead is None for r in seen[-1].measured.rows), "of 16 short items out of 18"
+    assert seen[-1].measured.verdicts == ()
     assert [step.done for step in seen] == [16, 18, 34, 36, 52]
     assert {step.total for step in seen} == {4 * 36}
     assert all(step.seconds_left is not None and step.stage == "score" for step in seen)
@@ -350,7 +365,6 @@ def test_steps_tell_how_far_it_is_and_stopping_keeps_what_was_found(
         ("adapter", "bare", 16),
         ("base", "full", 18),
     ]
-    assert kept.row("base", "bare").lead.units == 16  # paired by the items that both have
     assert kept.row("base", "full").lead is None
     json.dumps(kept.to_json())
     assert "This adapter" in kept.markdown()
@@ -444,6 +458,9 @@ def test_the_command_keeps_scores_with_an_adapter_of_the_library(
     assert {r.row for r in kept.rows} == {"base", "adapter", "shared_lora", "few_shot"}
     listed = CliRunner().invoke(app, ["library", "list", *place]).stdout
     assert "rows.csv: bare 1.00 (base 0.00), full 1.00 (base 0.00)" in listed
+    library.update("vault", strength=0.5)
+    listed = CliRunner().invoke(app, ["library", "list", *place]).stdout
+    assert "rows.csv at strength 1: bare 1.00 (base 0.00)" in listed
     monkeypatch.setattr(TinyEngine, "measure", lambda *_: measuring(base)[2])
     monkeypatch.setattr(Library, "load", lambda *_: library.delete("vault") and make_adapter())
     result = CliRunner().invoke(app, ["measure", "vault", str(data), *place])

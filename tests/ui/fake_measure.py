@@ -10,6 +10,7 @@ from typing import Any
 from dnd_engine.config import LabelledConfig, MeasureConfig
 from dnd_engine.errors import MeasureError, TrainingError
 from dnd_engine.measure.results import ItemResult, Measurement, MeasureStep, Row, Sitting
+from dnd_engine.measure.seen import with_met
 from dnd_engine.measure.sides import Sides, labelled_rows
 from dnd_engine.prompts import PromptFile
 from dnd_engine.training.tasks import Example
@@ -109,6 +110,9 @@ class FakeMeasuring:
                 f"{len(measured.sides.train)}. Add rows."
             )
         same = "adapter" if warm_start else "base"
+        measured = replace(
+            measured, trained={r: made for r, made in measured.trained.items() if r != row}
+        )
         kept = tuple(s for s in measured.sittings if s.row != row)
         kept += tuple(replace(s, row=row) for s in kept if s.row == same)
         measured = replace(measured, sittings=kept, recipes={**measured.recipes, row: _RECIPE})
@@ -130,7 +134,7 @@ class FakeMeasuring:
                     continue
                 measured = replace(
                     measured,
-                    trained={**measured.trained, row: self._trained(adapter, row, step)},
+                    trained={**measured.trained, row: self._trained(adapter, measured, row, step)},
                 )
                 sitting = Sitting(row=row, mode="bare", steps=step, train_seconds=0.3 * step)
                 for after in self._sit(measured, sitting, min(0.9, 0.4 + step / 50)):
@@ -171,7 +175,7 @@ class FakeMeasuring:
         return self.stage_seconds * (10 if any("SLOW" in e.prompt for e in sides.test) else 0.3)
 
     @staticmethod
-    def _trained(adapter: Any, row: Row, steps: int) -> Any:
+    def _trained(adapter: Any, measured: Measured, row: Row, steps: int) -> Any:
         root = hashlib.sha256(f"{adapter.sha256} {row} {steps}".encode()).hexdigest()
         kept = adapter.provenance if row == "warm_lora" else {"unlike": False}
         name = "trained" if row == "warm_lora" else "trained-from-scratch"
@@ -180,10 +184,14 @@ class FakeMeasuring:
             name=f"{adapter.name}-{name}",
             sha256=root,
             strength=1.0,
-            provenance={
-                **kept,
-                **{"root": root, "useless": False, "trained": {"steps": steps, "labels": True}},
-            },
+            provenance=with_met(
+                {
+                    **kept,
+                    **{"root": root, "useless": False, "trained": {"steps": steps, "labels": True}},
+                },
+                [example.prompt for example in measured.sides.train],
+                labels=True,
+            ),
             seconds={**(adapter.seconds if row == "warm_lora" else {}), "train": 0.3 * steps},
             checks={},
         )

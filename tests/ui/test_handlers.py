@@ -429,6 +429,9 @@ def test_stages_draw_real_times_on_one_clock() -> None:
     stages.finish("failed", "<b>no</b>")
     stages.finish("done")
     assert stages.ended == "failed"
+    stages.enter("encode", "a step that came late")
+    assert "a step that came late" not in stages.html()
+    assert "is-running" not in stages.html()
     assert "&lt;b&gt;no" in stages.html()
 
 

@@ -2,18 +2,21 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
 import pytest
 
-from dnd_engine.config import PromptLimits
+from dnd_engine.config import PromptLimits, RefineConfig
 from dnd_engine.library import Entry, Library
+from dnd_engine.provenance import Refinement
 from tests.ui.fake_engine import FakeEngine
 from tests.ui.test_handlers import chat, last, make
 from ui.canvas import Arrangement
 from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers
+from ui.panels.library import entry_words
 from ui.serve import own_library
 from ui.spaces import serves_others
 from ui.state import Session, SessionFiles
@@ -158,6 +161,26 @@ def test_the_list_tells_what_is_known_and_damaged_ones_can_only_be_deleted(
     assert chosen["library_actions"].visible is True
     assert chosen["library_load"].visible is False
     assert chosen["library_recipe"].visible is False
+
+
+def test_what_an_adapter_learnt_since_is_told_as_such(
+    at_home: Handlers, kept: tuple[Session, Entry]
+) -> None:
+    session, entry = kept
+    assert session.made is not None
+    found = session.made.inspection
+    trained = entry_words(ENGLISH, replace(entry, trained=True), found)
+    assert "Trained on your rows" in trained
+    assert "Refined" not in trained
+    assert entry.recipe is not None
+    refinement = Refinement.of(
+        RefineConfig(), from_sha256="0" * 64, num_prompts=2, folded=(), buckets=()
+    )
+    recipe = replace(entry.recipe, refined=refinement)
+    assert ENGLISH.VERDICTS["refined"][0] in entry_words(
+        ENGLISH, replace(entry, recipe=recipe), found
+    )
+    assert ENGLISH.VERDICTS["refined"][0] not in entry_words(ENGLISH, entry, found)
 
 
 def test_damaged_checks_are_told_in_the_list(

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from tests.ui.test_library import at_home, library  # noqa: F401 - fixtures
 from tests.ui.test_refine import wait_for
 from ui.canvas import Arrangement
 from ui.handlers import Handlers, Updates
-from ui.panels.measure import score_words
+from ui.panels.measure import measured_html, score_words
 from ui.state import Session
 from ui.text import ENGLISH, LANGUAGES
 
@@ -69,7 +71,7 @@ def test_without_an_adapter_the_tab_says_what_to_do(on: Handlers) -> None:
     assert updates["measure_empty"].visible is True
     assert updates["measure_order"].visible is False
     assert on.begin_measure(Session(), 20, False) == {}
-    assert on.begin_training(Session(), 20, False) == {}
+    assert on.begin_training(Session(), 20, False)["measure_train"].interactive is False
     assert on.stop_measure(Session(), gr.Request()) == {}
     assert on.measure_broke(Session(), gr.Request()) == {}
 
@@ -190,6 +192,17 @@ def test_stop_acts_at_once_and_keeps_what_was_found(
     assert stopped["measure_keep_row"].visible is True
     list(steps)
     wait_for(lambda: engine.closed_measurements == 1)
+    engine.stage_seconds = 0
+    measure(on, session, rows(), request_of("s"))
+    engine.stage_seconds = 0.5
+    on.begin_training(session, 20, False)
+    steps = on.measure(session, request_of("s"))
+    while "loss" not in next(steps)["measure_stages"]:
+        pass
+    early = on.stop_measure(session, request_of("s"))["measure_stages"]
+    assert "Stopped before anything was scored" in early
+    assert "stand below" not in early
+    list(steps)
     assert on.stop_measure(session, request_of("s")) == {}
 
 
@@ -274,6 +287,9 @@ def test_scores_go_to_the_entry_of_an_adapter_kept_before_or_after(
     assert set(library.get("vault").scores) == {"rows.jsonl", "more.jsonl"}
     ((words, _),) = on.open_library(session, None, request_of("s"))["library_kept"].choices
     assert "rows.jsonl: Bare inputs .60 (base .10), Full prompts .60 (base .10)" in words
+    library.update("vault", strength=0.5)
+    ((words, _),) = on.open_library(session, None, request_of("s"))["library_kept"].choices
+    assert "rows.jsonl, at strength 1.00: Bare inputs .60" in words
 
 
 def test_what_was_measured_says_of_which_adapter_it_is(
@@ -285,6 +301,134 @@ def test_what_was_measured_says_of_which_adapter_it_is(
     assert "in the bar now is" not in drawn
     on.set_strength(session, 1.0)
     assert "in the bar now is <b>sql</b>" in on.open_measure(session)["measure_found"]
+
+
+def test_train_waits_until_what_the_tab_shows_was_measured(
+    on: Handlers, session: Session, rows: Rows, request_of: RequestOf
+) -> None:
+    path = rows()
+    done = measure(on, session, path, request_of("s"))[-1]
+    assert "<b>rows.jsonl</b>, beside <b>sql</b>" in done["measure_train_of"]
+    other = on.read_labelled(session, rows(name="more.jsonl", word="bad"))
+    assert other["measure_train"].interactive is False
+    assert "Measure the adapter" in other["measure_train_of"]
+    run = session.measuring
+    on.begin_training(session, 20, False)
+    assert session.measuring is run
+    assert on.read_labelled(session, path)["measure_train"].interactive is True
+    on.set_strength(session, 0.5)
+    assert on.open_measure(session)["measure_train"].interactive is False
+
+
+def test_a_trained_lora_stays_with_the_visit_when_a_new_run_takes_its_place(
+    on: Handlers, session: Session, rows: Rows, request_of: RequestOf
+) -> None:
+    measure(on, session, rows(), request_of("s"))
+    train(on, session, request_of("s"))
+    assert session.found is not None
+    first = session.found.measured.trained["trained_lora"]
+    assert [one.key for one in session.shelf] == [session.made.key]
+    steps = train(on, session, request_of("s"), 5)
+    told = [step for step in steps if step.get("measure_take_told")]
+    assert [one.key for one in session.shelf] == [session.made.key, first.sha256]
+    assert len(told) == 1
+    assert first.sha256[:8] in told[0]["measure_take_told"]
+    assert told[0]["shelf"].visible is True
+    second = session.found.measured.trained["trained_lora"]
+    measure(on, session, rows(), request_of("s"))
+    assert session.found.measured.trained == {}
+    assert [one.key for one in session.shelf][1:] == [first.sha256, second.sha256]
+    assert session.made.key == session.shelf[0].key
+    kept = session.shelf[1]
+    assert kept.archive is not None
+    assert kept.scores["rows.jsonl"].brief[0] == ("bare", 0.8, 0.1)
+    for number in range(30):  # the one in the bar never loses its place
+        session.shelve(replace(kept, original=replace(kept.original, sha256=f"{number}")))
+    assert len(session.shelf) == 20
+    assert session.shelf[0] is session.made
+
+
+def test_taking_a_lora_twice_forgets_nothing_of_it(
+    on: Handlers, session: Session, rows: Rows, request_of: RequestOf
+) -> None:
+    measure(on, session, rows(), request_of("s"))
+    train(on, session, request_of("s"))
+    list(on.take_trained("trained_lora", session, request_of("s")))
+    once = session.made
+    on.check(session)
+    on.set_strength(session, 0.5)
+    on.choose(session, session.shelf[0].key)
+    list(on.take_trained("trained_lora", session, request_of("s")))
+    assert session.made is once
+    assert once.inspection is not None
+    assert once.adapter.strength == 0.5
+
+
+def test_a_trained_lora_is_refined_on_rows_that_are_not_scored(
+    on: Handlers, session: Session, rows: Rows, request_of: RequestOf
+) -> None:
+    measure(on, session, rows(), request_of("s"))
+    train(on, session, request_of("s"))
+    list(on.take_trained("trained_lora", session, request_of("s")))
+    ((file,),) = (bucket.files for bucket in session.made.buckets)
+    sides = session.found.measured.sides
+    assert {p.text for p in file.prompts} == {e.prompt for e in sides.train}
+
+
+def test_results_of_different_rows_are_different_files(
+    on: Handlers, session: Session, rows: Rows, request_of: RequestOf
+) -> None:
+    places = set()
+    for word in ("good", "bad"):
+        done = measure(on, session, rows(word=word), request_of("s"))[-1]
+        places.add(done["measure_keep_json"].value["path"])
+    assert len(places) == 2
+    assert all(Path(place).exists() for place in places)
+
+
+def test_where_others_are_served_runs_are_shorter(
+    on: Handlers,
+    at_home: Handlers,  # noqa: F811
+    session: Session,
+    rows: Rows,
+) -> None:
+    for handlers, most in ((on, 60), (at_home, 200)):
+        handlers.read_labelled(session, rows())
+        handlers.begin_measure(session, 200, False)
+        assert session.measuring.config.limit_items == most
+        session.measuring.stages.finish("done")
+
+
+def test_what_the_adapter_took_says_whether_labels_and_guesses_are_in_it(
+    on: Handlers, session: Session, rows: Rows, request_of: RequestOf
+) -> None:
+    drawn = measure(on, session, rows(), request_of("s"))[-1]["measure_found"]
+    assert "took 0.43 s, without labels" in drawn
+    found = session.found
+    guessed = replace(found, measured=replace(found.measured, synthesis_estimated=True))
+    assert "takes about 0.43 s here" in measured_html(ENGLISH, guessed, session.made)
+    learnt = replace(found.adapter, provenance={"refined": {"labels": True}})
+    drawn = measured_html(ENGLISH, replace(found, adapter=learnt), session.made)
+    assert "what it learnt from labels included" in drawn
+    assert "without labels" not in drawn
+
+
+def test_everything_is_drawn_within_the_picture(
+    on: Handlers, session: Session, rows: Rows, request_of: RequestOf
+) -> None:
+    measure(on, session, rows(), request_of("s"))
+    train(on, session, request_of("s"), 5, warm=True)
+    found = session.found
+    late = replace(found.measured, synthesis_seconds=1.5)  # as long as the training
+    high = [replace(s, items=tuple(replace(i, score=1.0) for i in s.items)) for s in late.sittings]
+    best = replace(late, sittings=tuple(high))
+    drawn = measured_html(ENGLISH, replace(found, measured=best), session.made)
+    marks = [float(x) for x in re.findall(r"<i class='is-warm_lora' style='left:([\d.]+)%", drawn)]
+    assert marks
+    assert max(marks) < 100
+    names = [float(y) for y in re.findall(r"dnd-race-name is-\w+' style='bottom:([\d.]+)%", drawn)]
+    assert len(names) == 2 * 3
+    assert max(names) <= 100
 
 
 def test_an_unforeseen_error_puts_the_buttons_back(

@@ -140,14 +140,7 @@ class AdapterHandlers(HandlerBase):
             "undo": gr.Button(visible=made.before is not None, interactive=True),
             "norms": norms_html(self._text, made.norms),
             "compare_head": head_html(self._text, has_adapter=True),
-            "shelf": _chooser(self._text, session.shelf, made.key, visible=len(session.shelf) > 1),
-            "beside": _chooser(
-                self._text,
-                [one for one in session.shelf if one.key != made.key],
-                session.beside.key if session.beside else "",
-                visible=len(session.shelf) > 1,
-                base=True,
-            ),
+            **self._choosers(session, made),
             "differences": gr.Checkbox(visible=True),
             "blind": gr.Checkbox(visible=True),
             "refine_box": gr.Row(visible=False),
@@ -164,6 +157,20 @@ class AdapterHandlers(HandlerBase):
             **nothing_exported(),
             **self._panes(session),
             **_checked(self._text, made),
+        }
+
+    def _choosers(self, session: Session, made: Made) -> Updates:
+        """List the adapters of the visit: for the bar, and for what stands beside it."""
+        several = len(session.shelf) > 1
+        return {
+            "shelf": _chooser(self._text, session.shelf, made.key, visible=several),
+            "beside": _chooser(
+                self._text,
+                [one for one in session.shelf if one.key != made.key],
+                session.beside.key if session.beside else "",
+                visible=several,
+                base=True,
+            ),
         }
 
     def _finish_check(self, made: Made, session_hash: str) -> Iterator[None]:

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import gradio as gr
 
+from dnd_engine.aside import written_aside
 from dnd_engine.buckets import Bucket
 from dnd_engine.config import LabelledConfig, MeasureConfig
 from dnd_engine.errors import DndError
@@ -15,7 +17,14 @@ from ui.handlers.base import Updates, without_name
 from ui.handlers.runs import ticking
 from ui.handlers.synthesis import SynthesisHandlers
 from ui.markup import busy, esc, faults, notice
-from ui.panels.measure import TRAINED, TrainedRow, measured_html, of_html
+from ui.panels.measure import (
+    TRAINED,
+    TrainedRow,
+    measured_html,
+    most_measured,
+    of_html,
+    train_of_html,
+)
 from ui.panels.stages import Stages
 from ui.spaces import gpu
 from ui.state import Found, Made, MeasureRun, Session
@@ -61,22 +70,22 @@ class MeasureHandlers(SynthesisHandlers):
         if made is None or file is None:
             return {}
         stages = Stages(self._text, ("wait", "base", "adapter", "shared_lora"), "measurement")
-        config = MeasureConfig(limit_items=int(limit), allow_seen=allow_seen)
+        config = MeasureConfig(limit_items=self._at_most(limit), allow_seen=allow_seen)
         run = MeasureRun("measurement", stages, made, made.adapter, file, config)
         return self._begin_measuring(session, run)
 
     def begin_training(self, session: Session, steps: float, warm_start: bool) -> Updates:
-        """Take the order for a LoRA beside what was measured."""
-        found = session.found
+        """Take the order for a LoRA beside what was measured, if that is what the tab shows."""
+        found = _as_shown(session)
         if found is None:
-            return {}
+            return self._measure_buttons(session)
         run = MeasureRun(
             "training",
             Stages(self._text, ("wait", "train"), "training"),
             found.made,
             found.adapter,
             found.file,
-            LabelledConfig(steps=int(steps)),
+            LabelledConfig(steps=self._at_most(steps)),
             found.measured,
             warm_start,
         )
@@ -95,14 +104,18 @@ class MeasureHandlers(SynthesisHandlers):
                 updates: Updates = {}
                 if step is not None and not run.stop.is_set():
                     self._tell_step(run, step)
-                    if session.found is None or session.found.measured is not step.measured:
+                    before = session.found
+                    if before is None or before.measured is not step.measured:
                         session.found = Found(run.made, run.adapter, run.file, step.measured)
+                        if before is not None and not run.scored:
+                            updates.update(self._shelve_trained(session, before, request))
                         updates.update(self._drawn(session))
+                    run.scored |= step.stage == "score"
                 yield {"measure_stages": run.stages.html(), **updates}
         except DndError as error:
             message = str(error)
             run.stages.finish("failed", message[:1].upper() + message[1:])
-        run.stages.finish("stopped" if run.stop.is_set() else "done")
+        self._finish(run, "stopped" if run.stop.is_set() else "done")
         yield self._measured(session, run, request)
 
     def stop_measure(self, session: Session, request: gr.Request) -> Updates:
@@ -111,7 +124,7 @@ class MeasureHandlers(SynthesisHandlers):
         if run is None or run.stages.ended:
             return {}
         run.stop.set()
-        run.stages.finish("stopped")
+        self._finish(run, "stopped")
         return self._measured(session, run, request)
 
     def measure_broke(self, session: Session, request: gr.Request) -> Updates:
@@ -131,6 +144,8 @@ class MeasureHandlers(SynthesisHandlers):
             return
         yield {"measure_take_told": busy(self._text.TRAIN_TAKING)}
         made = _made_of(found, row)
+        # One taken before keeps its strength, and what is known of it.
+        made = next((one for one in session.shelf if one.key == made.key), made)
         try:
             for _ in self._finish_check(made, request.session_hash or ""):
                 pass
@@ -177,7 +192,42 @@ class MeasureHandlers(SynthesisHandlers):
             session.measuring.stop.set()
         session.measuring = run
         run.stages.enter("wait")
-        return {"measure_stages": run.stages.html(), **self._measure_buttons(session)}
+        return {
+            "measure_stages": run.stages.html(),
+            "measure_take_told": "",
+            **self._measure_buttons(session),
+        }
+
+    def _at_most(self, wanted: float) -> int:
+        """Steps or rows, as many as a visitor may order."""
+        return min(int(wanted), most_measured(shared=self._own is None))
+
+    def _finish(self, run: MeasureRun, how: Literal["done", "stopped"]) -> None:
+        """End a run; one that was stopped early says that there is nothing new."""
+        early = how == "stopped" and not run.scored
+        run.stages.finish(how, self._text.STOPPED_UNSCORED if early else "")
+
+    def _shelve_trained(self, session: Session, before: Found, request: gr.Request) -> Updates:
+        """Keep LoRAs that a new run takes the place of among the adapters of the visit."""
+        assert session.found is not None
+        assert session.made is not None
+        text, now, names = self._text, session.found.measured.trained, []
+        for row in TRAINED:
+            lora = before.measured.trained.get(row)
+            if lora is None or row in now or any(one.key == lora.sha256 for one in session.shelf):
+                continue
+            made = _made_of(before, row)
+            try:
+                for _ in self._finish_check(made, request.session_hash or ""):
+                    pass
+            except DndError as error:
+                return {"measure_take_told": faults(text.TRAIN_NOT_TAKEN, str(error))}
+            session.shelve(made)
+            names.append(f"<b>{esc(lora.name)}</b> <code>{esc(lora.sha256[:8])}</code>")
+        if not names:
+            return {}
+        told = notice(text.fill(text.TRAIN_SHELVED, names=", ".join(names)))
+        return {"measure_take_told": told, **self._choosers(session, session.made)}
 
     def _tell_step(self, run: MeasureRun, step: "MeasureStep") -> None:
         """Say how far it is; scoring on the way of a training has no end of its own."""
@@ -191,7 +241,8 @@ class MeasureHandlers(SynthesisHandlers):
         else:
             words = text.fill(text.MEASURE_SCORING, steps=step.measured.sittings[-1].steps)
         if step.seconds_left is not None:
-            run.stages.left = text.fill(text.MEASURE_LEFT, seconds=step.seconds_left)
+            left = text.duration(step.seconds_left)
+            run.stages.left = text.fill(text.MEASURE_LEFT, duration=left)
         scoring = run.kind == "training" and step.stage == "score"
         run.stages.enter(key, words, None if scoring else share)
 
@@ -232,7 +283,7 @@ class MeasureHandlers(SynthesisHandlers):
         """Offer what may be pressed now."""
         run = session.measuring
         running = run.kind if run is not None and not run.stages.ended else None
-        found = session.found is not None
+        found = _as_shown(session)
         return {
             "measure_start": gr.Button(
                 visible=running != "measurement",
@@ -240,10 +291,10 @@ class MeasureHandlers(SynthesisHandlers):
             ),
             "measure_stop": gr.Button(visible=running == "measurement"),
             "measure_train": gr.Button(
-                visible=running != "training", interactive=running is None and found
+                visible=running != "training", interactive=running is None and found is not None
             ),
             "measure_train_stop": gr.Button(visible=running == "training"),
-            "measure_train_first": gr.HTML(visible=not found),
+            "measure_train_of": train_of_html(self._text, found),
         }
 
     def _measure_steps_here(
@@ -262,10 +313,22 @@ class MeasureHandlers(SynthesisHandlers):
             yield from engine.train_lora(adapter, measured, config, warm_start=warm_start)
 
 
+def _as_shown(session: Session) -> Found | None:
+    """What was measured, if it is of the adapter in the bar and of the rows that were dropped."""
+    found, made, file = session.found, session.made, session.labelled
+    if found is None or made is None or file is None:
+        return None
+    same = found.adapter.sha256 == made.adapter.sha256 and found.file.sha256 == file.sha256
+    return found if same else None
+
+
 def _made_of(found: Found, row: TrainedRow) -> Made:
     """A LoRA that was trained here, as an adapter of the visit."""
     lora = found.measured.trained[row]
-    learnt = (Bucket(shorten(found.file.name, 60), 1.0, (found.file,)),)
+    # Refining must not learn what is scored.
+    left = {example.prompt for example in found.measured.sides.train}
+    file = replace(found.file, prompts=tuple(p for p in found.file.prompts if p.text in left))
+    learnt = (Bucket(shorten(file.name, 60), 1.0, (file,)),)
     return Made(
         original=lora,
         adapter=lora,
@@ -277,7 +340,7 @@ def _made_of(found: Found, row: TrainedRow) -> Made:
 
 def _write(measured: "Measurement", folder: Path) -> dict[str, Path]:
     """Write the result as files to take away."""
-    stem = f"measured-{measured.adapter_sha256[:8]}"
+    stem = f"measured-{measured.adapter_sha256[:8]}-{measured.sides.file_sha256[:8]}"
     whole = json.dumps(measured.to_json(), indent=1, ensure_ascii=False) + "\n"
     texts = {
         "items": (f"{stem}.csv", measured.items_csv()),
@@ -287,5 +350,6 @@ def _write(measured: "Measurement", folder: Path) -> dict[str, Path]:
     files = {}
     for key, (name, words) in texts.items():
         files[key] = folder / name
-        files[key].write_text(words, encoding="utf-8", newline="")
+        with written_aside(files[key]) as aside:  # Stop may write at the same time as the run
+            aside.write_text(words, encoding="utf-8", newline="")
     return files

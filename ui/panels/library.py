@@ -10,6 +10,7 @@ from dnd_engine.library import DamagedEntry, Entry
 from dnd_engine.measure.kept import Scores
 from ui.panels.checks import verdicts
 from ui.panels.measure import score_words
+from ui.state import Taught
 from ui.text import Text
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ def entry_words(text: Text, entry: Entry | DamagedEntry, found: "Inspection | No
     if isinstance(entry, DamagedEntry):
         return "\n".join([text.fill(text.DAMAGED, key=entry.key), f"{day}, {entry.reason}"])
     refined = entry.recipe is not None and entry.recipe.refined is not None
+    taught: Taught = "trained" if entry.trained else "refined" if refined else ""
     facts = [
         day,
         text.fill(text.STRENGTH_OF, strength=entry.strength),
@@ -125,7 +127,7 @@ def entry_words(text: Text, entry: Entry | DamagedEntry, found: "Inspection | No
     ]
     judged = [
         f"{text.VERDICTS[v.name][0]} {v.value}".strip()
-        for v in (verdicts(text, found, taught="refined" if refined else "") if found else [])
+        for v in (verdicts(text, found, taught=taught) if found else [])
     ]
     votes = [
         f"{entry.votes[name]} {text.VOTE_OUTCOMES[name]}"
@@ -137,13 +139,13 @@ def entry_words(text: Text, entry: Entry | DamagedEntry, found: "Inspection | No
             entry.name,
             " · ".join([_prompts(text, entry), *facts]),
             " · ".join([*(judged or [text.UNCHECKED]), *votes]),
-            *(_scored(text, file, scores) for file, scores in entry.scores.items()),
+            *(_scored(text, entry, file, scores) for file, scores in entry.scores.items()),
         ]
     )
 
 
-def _scored(text: Text, file: str, scores: Scores) -> str:
-    """Say what it is worth on labelled rows, beside the base."""
+def _scored(text: Text, entry: Entry, file: str, scores: Scores) -> str:
+    """Say what it is worth on labelled rows, beside the base; and at which strength, if another."""
     told = []
     for mode, own, base in scores.brief:
         words = {
@@ -152,6 +154,8 @@ def _scored(text: Text, file: str, scores: Scores) -> str:
             "base": "" if base is None else score_words(text, base),
         }
         told.append(text.fill(text.SCORED_BESIDE if words["base"] else text.SCORED_MODE, **words))
+    if scores.strength != entry.strength:
+        file = text.fill(text.SCORED_AT, file=file, strength=scores.strength)
     return text.fill(text.SCORED, file=file, scores=", ".join(told))
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 import gradio as gr
 
+from dnd_engine.measure.seen import Seen
+from ui.curves import apart
 from ui.markup import esc, icon
 from ui.text import Text
 
@@ -27,8 +29,10 @@ __all__ = [
     "TrainedRow",
     "measure_panel",
     "measured_html",
+    "most_measured",
     "of_html",
     "score_words",
+    "train_of_html",
 ]
 
 TrainedRow = Literal["trained_lora", "warm_lora"]
@@ -36,8 +40,8 @@ TrainedRow = Literal["trained_lora", "warm_lora"]
 
 TRAINED: tuple[TrainedRow, ...] = ("trained_lora", "warm_lora")
 
-DEFAULT_STEPS, MOST_STEPS = 40, 200
-DEFAULT_ROWS, MOST_ROWS = 40, 200
+_DEFAULT_STEPS, _DEFAULT_ROWS = 40, 40
+_MOST, _MOST_SHARED = 200, 60
 _MARKS = {"gain": "check", "loss": "warn"}
 _TICKS = [factor * 10.0**power for power in range(-3, 5) for factor in (1, 3)]
 """Seconds that an axis may name."""
@@ -61,9 +65,10 @@ class MeasurePanel:
     stop: gr.Button
     steps: gr.Slider
     warm: gr.Checkbox
+    train_of: gr.HTML
+    """What Train would work on."""
     train: gr.Button
     train_stop: gr.Button
-    train_first: gr.HTML
     stages: gr.HTML
     found: gr.HTML
     take_row: gr.Row
@@ -73,8 +78,22 @@ class MeasurePanel:
     keep: Mapping[str, gr.DownloadButton]
 
 
-def measure_panel(text: Text) -> MeasurePanel:
-    """Lay out the tab."""
+def most_measured(*, shared: bool) -> int:
+    """Steps of a training, and rows to score, at most; fewer where others wait for the same engine.
+
+    Args:
+        shared: Whether others are served.
+    """
+    return _MOST_SHARED if shared else _MOST
+
+
+def measure_panel(text: Text, *, shared: bool) -> MeasurePanel:
+    """Lay out the tab.
+
+    Args:
+        text: The words of the page.
+        shared: Whether others are served.
+    """
     gr.HTML(
         f"<header class='dnd-report-head'><h2>{text.MEASURE}</h2>"
         f"<p class='dnd-sub'>{text.MEASURE_MORE}</p></header>",
@@ -93,8 +112,8 @@ def measure_panel(text: Text) -> MeasurePanel:
             told = gr.HTML("", padding=False, elem_id="dnd-measure-told")
             limit = gr.Slider(
                 1,
-                MOST_ROWS,
-                value=DEFAULT_ROWS,
+                most_measured(shared=shared),
+                value=_DEFAULT_ROWS,
                 step=1,
                 label=text.MEASURE_LIMIT,
                 info=text.MEASURE_LIMIT_INFO,
@@ -127,8 +146,8 @@ def measure_panel(text: Text) -> MeasurePanel:
             )
             steps = gr.Slider(
                 1,
-                MOST_STEPS,
-                value=DEFAULT_STEPS,
+                most_measured(shared=shared),
+                value=_DEFAULT_STEPS,
                 step=1,
                 label=text.TRAIN_STEPS,
                 info=text.TRAIN_STEPS_INFO,
@@ -138,6 +157,7 @@ def measure_panel(text: Text) -> MeasurePanel:
             warm = gr.Checkbox(
                 False, label=text.TRAIN_WARM, info=text.TRAIN_WARM_INFO, elem_id="dnd-train-warm"
             )
+            train_of = gr.HTML(train_of_html(text, None), padding=False, elem_id="dnd-train-of")
             train = gr.Button(
                 text.TRAIN_START,
                 size="md",
@@ -147,11 +167,6 @@ def measure_panel(text: Text) -> MeasurePanel:
             )
             train_stop = gr.Button(
                 text.STOP, size="md", min_width=0, visible=False, elem_id="dnd-train-stop"
-            )
-            train_first = gr.HTML(
-                f"<p class='dnd-facts'>{text.TRAIN_FIRST}</p>",
-                padding=False,
-                elem_id="dnd-train-first",
             )
     stages = gr.HTML("", padding=False, elem_id="dnd-measure-stages")
     with gr.Row(visible=False, elem_id="dnd-measure-take") as take_row:
@@ -180,9 +195,9 @@ def measure_panel(text: Text) -> MeasurePanel:
         stop=stop,
         steps=steps,
         warm=warm,
+        train_of=train_of,
         train=train,
         train_stop=train_stop,
-        train_first=train_first,
         stages=stages,
         found=found,
         take_row=take_row,
@@ -196,6 +211,15 @@ def measure_panel(text: Text) -> MeasurePanel:
 def of_html(text: Text, made: "Made") -> str:
     """Name the adapter that would be measured."""
     return f"<p class='dnd-facts'>{text.MEASURE_OF}: {_named(text, made.adapter)}</p>"
+
+
+def train_of_html(text: Text, found: "Found | None") -> str:
+    """Name the adapter and the rows that Train would work on; None has to be measured first."""
+    words = text.TRAIN_FIRST
+    if found is not None:
+        file = f"<b>{esc(found.file.name)}</b>"
+        words = text.fill(text.TRAIN_OF, file=file, adapter=_named(text, found.adapter))
+    return f"<p class='dnd-facts'>{words}</p>"
 
 
 def measured_html(text: Text, found: "Found", now: "Made | None") -> str:
@@ -234,7 +258,7 @@ def measured_html(text: Text, found: "Found", now: "Made | None") -> str:
         f"<section class='dnd-panel dnd-measured'><div class='dnd-row'>"
         f"<h3 class='dnd-heading'>{title} <code>{esc(measured.adapter_sha256[:8])}</code></h3>"
         f"<span class='dnd-facts'>{'; '.join(facts)}</span></div>{other}"
-        f"<div aria-live='polite'>{_verdicts_html(text, measured, whole)}</div>"
+        f"<div aria-live='polite'>{_verdicts_html(text, found, whole)}</div>"
         f"{_table_html(text, measured, modes)}</section>"
         f"<section class='dnd-panel dnd-race'><div class='dnd-row'>"
         f"<h3 class='dnd-heading'>{text.MEASURE_CURVE}</h3>"
@@ -263,8 +287,9 @@ def _named(text: Text, adapter: "Adapter") -> str:
     )
 
 
-def _verdicts_html(text: Text, measured: "Measurement", whole: Sequence["RowResult"]) -> str:
+def _verdicts_html(text: Text, found: "Found", whole: Sequence["RowResult"]) -> str:
     """Say how the adapter stands beside the others, mode by mode."""
+    measured = found.measured
     lines = []
     for mode in measured.sides.modes:
         rows = _last([r for r in whole if r.mode == mode])
@@ -295,8 +320,17 @@ def _verdicts_html(text: Text, measured: "Measurement", whole: Sequence["RowResu
         return ""
     took, note = measured.synthesis_seconds, ""
     if took is not None:
-        note = f"<p class='dnd-facts'>{text.fill(text.MEASURE_TOOK, seconds=took)}</p>"
+        how = "labels" if _knows_labels(found.adapter) else "plain"
+        words = text.MEASURE_TOOK["estimated" if measured.synthesis_estimated else how]
+        note = f"<p class='dnd-facts'>{text.fill(words, seconds=took)}</p>"
     return f"<ul class='dnd-worth'>{''.join(lines)}</ul>{note}"
+
+
+def _knows_labels(adapter: "Adapter") -> bool:
+    """Whether labels made it what it is; without them it was generated, or refined."""
+    # Refinements by earlier versions left no digests of what they learnt.
+    refined = adapter.provenance.get("refined")
+    return bool(Seen.by(adapter.provenance).learnt or (refined and refined["labels"]))
 
 
 def _race(text: Text, own: "RowResult", points: Sequence["RowResult"]) -> str:
@@ -360,7 +394,9 @@ def _row_html(text: Text, measured: "Measurement", row: "RowResult", columns: Se
 def _curve_html(text: Text, measured: "Measurement", rows: Sequence["RowResult"], mode: str) -> str:
     """Draw the base as a line, the adapter where it stands, trainings as curves."""
     took = measured.synthesis_seconds
-    spent = [r.train_seconds for r in measured.rows if r.train_seconds > 0]
+    # A warm start costs what its adapter did, too.
+    before = {"warm_lora": took or 0.0}
+    spent = [before.get(r.row, 0.0) + r.train_seconds for r in measured.rows if r.train_seconds > 0]
     known = [*spent, *([took] if took else [])] or [1.0]
     low, high = math.log(0.5 * min(known)), math.log(1.6 * max(known))
 
@@ -389,24 +425,19 @@ def _curve_html(text: Text, measured: "Measurement", rows: Sequence["RowResult"]
         ends["adapter"] = (own.score.mean, score_words(text, own.score.mean))
         told.append(f"{text.MEASURE_LINES['adapter']} {score}")
     for name in TRAINED:
-        # A warm start costs what its adapter did, too.
-        before = (took or 0.0) if name == "warm_lora" else 0.0
         points = [r for r in rows if r.row == name and r.train_seconds > 0]
         if not points:
             continue
-        places = [(at(before + p.train_seconds), p.score.mean) for p in points]
+        seconds = [before.get(name, 0.0) + p.train_seconds for p in points]
+        places = [(at(s), p.score.mean) for s, p in zip(seconds, points, strict=True)]
         for point, (x, _) in zip(points, places, strict=True):
             lines.append(_path(f"{name}-bar", [(x, point.score.low), (x, point.score.high)]))
         lines.append(_path(name, places))
         marks += [_mark(name, x, y) for x, y in places]
         ends[name] = (places[-1][1], score_words(text, places[-1][1]))
         steps = [
-            text.fill(
-                text.MEASURE_POINT,
-                score=score_words(text, p.score.mean),
-                seconds=before + p.train_seconds,
-            )
-            for p in points
+            text.fill(text.MEASURE_POINT, score=score_words(text, p.score.mean), seconds=s)
+            for s, p in zip(seconds, points, strict=True)
         ]
         told.append(f"{text.MEASURE_LINES[name]} {', '.join(steps)}")
     ticks = "".join(
@@ -441,15 +472,11 @@ def _mark(kind: str, x: float, y: float) -> str:
 
 def _names(text: Text, ends: Mapping[str, tuple[float, str]]) -> str:
     """Name lines where they end, one above the other where ends are close."""
-    below = -1.0
-    names = []
-    for name, (y, score) in sorted(ends.items(), key=lambda end: end[1][0]):
-        below = max(y, below + _LINE)
-        names.append(
-            f"<span class='dnd-race-name is-{name}' style='bottom:{100 * below:.1f}%'>"
-            f"{text.MEASURE_LINES[name]} <b>{score}</b></span>"
-        )
-    return "".join(names)
+    return "".join(
+        f"<span class='dnd-race-name is-{name}' style='bottom:{100 * y:.1f}%'>"
+        f"{text.MEASURE_LINES[name]} <b>{ends[name][1]}</b></span>"
+        for y, name in apart([(y, name) for name, (y, _) in ends.items()], _LINE)
+    )
 
 
 def _last(rows: Sequence["RowResult"]) -> dict[str, "RowResult"]:

@@ -68,10 +68,16 @@ class Stages:
         return (self._end if self._end is not None else self.clock()) - self._start
 
     def enter(self, key: str, detail: str = "", fraction: float | None = None) -> None:
-        """Begin a stage, ending the one before; or tell how far the running one is."""
+        """Begin a stage, ending the one before; or tell how far the running one is.
+
+        A run that has ended stays as it is, whatever its last step says.
+        """
+        if self.ended:
+            return
         now = self.clock() - self._start
         if key not in self._rows:
-            # Only loading comes unannounced, and it comes before all work.
+            # Unannounced come loading, before all work, and the few-shot prompt, last: there may be
+            # no rows for one.
             place = list(self._rows).index("read") if "read" in self._rows else len(self._rows)
             rows = list(self._rows.items())
             rows.insert(place, (key, _Row(self.text.STAGES.get(key, (key, ""))[1])))
@@ -130,7 +136,8 @@ class Stages:
                 "</div></div>"
             )
         elif self.ended:
-            notice = f"<div class='dnd-notice' role='alert'>{icon('info')}{words['stopped']}</div>"
+            told = esc(self.message) or words["stopped"]
+            notice = f"<div class='dnd-notice' role='alert'>{icon('info')}{told}</div>"
         left = f"<span class='dnd-facts'>{esc(self.left)}</span>" if not self.ended else ""
         return (
             f"<section class='dnd-panel dnd-making'><div class='dnd-making-head'>"

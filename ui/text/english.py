@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from dnd_engine.steps import duration
+
 __all__ = ["English"]
 
 
@@ -266,6 +268,7 @@ class English:
             "failed": "Not trained to the end.",
         },
     }
+    STOPPED_UNSCORED = "Stopped before anything was scored, so there is no new result."
     BROKE = "Something broke that should not have. The log of the app has the details; try again."
     PREPARING = "Preparing the zip"
 
@@ -597,8 +600,8 @@ class English:
     MEASURE_OF = "Adapter in the bar"
     MEASURE_FILE = "Rows with labels"
     MEASURE_FILE_INFO = (
-        "A csv, tsv, jsonl, json or parquet file: prompts, and beside each a label, answer or "
-        "response."
+        "A csv, tsv, jsonl, json or parquet file: prompts, and beside each its label, in a column "
+        "named label, answer or response."
     )
     MEASURE_ROWS = "<b>{name}</b>: {prompts}, {labelled} with a label."
     MEASURE_REFUSED = "<b>{name}</b> cannot be measured on."
@@ -607,7 +610,7 @@ class English:
     MEASURE_SEEN = "Score prompts it was made from too"
     MEASURE_SEEN_INFO = "It has not read their labels, but may do better on them than on new ones."
     MEASURE_START = "Measure"
-    MEASURE_LEFT = "about {seconds:.0f} s left"
+    MEASURE_LEFT = "about {duration} left"
     MEASURE_ANSWERS = "{done} of {total} answers"
     MEASURE_STEP = "step {done} of {total}, loss {loss:.3f}"
     MEASURE_SCORING = "scoring after {steps} steps"
@@ -635,7 +638,7 @@ class English:
     MEASURE_VERDICTS: Mapping[str, str] = {
         "gain": "A clear gain over: {rows}.",
         "loss": "Clearly worse than: {rows}.",
-        "no clear difference": "No difference clear of zero from: {rows}.",
+        "no clear difference": "No clear difference from: {rows}.",
         "too few items": "Too few rows to place it beside: {rows}.",
     }
     MEASURE_LEAD = "{label} ({lead}, {low} to {high})"
@@ -645,15 +648,20 @@ class English:
     MEASURE_NOT_PASSED = (
         "Training from scratch did not score as much in {seconds:.1f} s, in {steps} steps."
     )
-    MEASURE_TOOK = "Making the adapter took {seconds:.2f} s, without labels."
+    MEASURE_TOOK: Mapping[str, str] = {
+        "plain": "Making the adapter took {seconds:.2f} s, without labels.",
+        "labels": "Making the adapter took {seconds:.2f} s, what it learnt from labels included.",
+        "estimated": "Making an adapter from as many prompts takes about {seconds:.2f} s here, "
+        "without labels.",
+    }
     MEASURE_HEAD: Mapping[str, str] = {
-        "row": "Row",
+        "row": "Who answers",
         "score": "Score",
         "interval": "95 % interval",
         "choice": "Option accuracy",
-        "nll": "Nats a token",
+        "nll": "Nats a token (less is better)",
         "lead": "Lead of this adapter",
-        "items": "Rows",
+        "items": "Rows answered",
         "train": "Trained for",
     }
     MEASURE_INTERVAL = "{low} to {high}"
@@ -674,7 +682,8 @@ class English:
         "With the labels that the adapter does without. It is scored after 5, 10, 20, 40 steps "
         "and so on, so you see how long training takes to get as far."
     )
-    TRAIN_FIRST = "Measure first."
+    TRAIN_OF = "On the other rows of {file}, beside {adapter}."
+    TRAIN_FIRST = "Measure the adapter in the bar on these rows first."
     TRAIN_STEPS = "Steps"
     TRAIN_STEPS_INFO = "Each learns from eight rows."
     TRAIN_WARM = "Start from this adapter"
@@ -687,6 +696,7 @@ class English:
     }
     TRAIN_TAKING = "Reloading the LoRA with stock PEFT"
     TRAIN_NOT_TAKEN = "Not put in the bar."
+    TRAIN_SHELVED = "Trained before, and still among the adapters of this visit: {names}."
     MEASURE_KEEP = "Keep the result:"
     MEASURE_KEEPS: Mapping[str, str] = {
         "items": "Answers, CSV",
@@ -694,6 +704,7 @@ class English:
         "markdown": "Markdown",
     }
     SCORED = "{file}: {scores}"
+    SCORED_AT = "{file}, at strength {strength:.2f}"
     SCORED_MODE = "{mode} {score}"
     SCORED_BESIDE = "{mode} {score} (base {base})"
 
@@ -811,7 +822,7 @@ class English:
         "collection": "Collection of LoRA checkpoints",
         "unknown": "Training",
     }
-    TRAINING_NO_RECIPE = "it began without writing its recipe here"
+    TRAINING_NO_RECIPE = "there is no recipe.json in its folder, so its settings are not known"
     TRAINING_STATES: Mapping[str, tuple[str, str]] = {
         "starting": (
             "Starting",
@@ -838,7 +849,8 @@ class English:
     TRAINING_COLLAPSED_TITLE = "Collapsed."
     TRAINING_COLLAPSED = (
         "At step {step} adapters of different tasks are alike, so the prompts make no difference. "
-        "Stop the run; look at the condition first, then at the learning rates."
+        "Stop the run. Look first at the condition, that is, what the encoder makes of the "
+        "prompts, then at the learning rates."
     )
     TRAINING_PLOTS: Mapping[str, tuple[str, str]] = {
         "loss": ("Training loss", "nats per answer token; single steps in grey"),
@@ -986,10 +998,7 @@ class English:
 
     def duration(self, seconds: float) -> str:
         """Return a time as people say it; its units are written alike in all languages."""
-        minutes = round(seconds / 60)
-        if minutes < 1:
-            return f"{seconds:.0f} s"
-        return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+        return duration(seconds)
 
     def fill(self, sentence: str, **values: Any) -> str:
         """Put values into a sentence; numbers come out as this language writes them."""

@@ -262,6 +262,7 @@ class German(English):
             "failed": "Nicht zu Ende trainiert.",
         },
     }
+    STOPPED_UNSCORED = "Angehalten, bevor etwas bewertet war; es gibt also kein neues Ergebnis."
     BROKE = (
         "Etwas ging schief, das nicht schiefgehen sollte. Näheres steht im Protokoll der "
         "Anwendung; bitte noch einmal versuchen."
@@ -599,7 +600,7 @@ class German(English):
     PROOF_WORDS_ONLY = "Die Reihenfolge der Wörter zählt kaum: Vertauscht sind sie etwa so gut."
     PROOF_NONE = "Dazu braucht es zwei Prompts mit einer Leerzeile zwischen Anweisung und Eingabe."
 
-    MEASURE = "Was bringt er auf eigenen Zeilen?"
+    MEASURE = "Was bringt der Adapter auf eigenen Zeilen?"
     MEASURE_MORE = (
         "Ein Teil der Zeilen wird bewertet: mit der Basis, mit einem Prompt mit Beispielen, mit "
         "dem, was alle Adapter teilen, und mit dem Adapter in der Leiste. Aus den übrigen kann "
@@ -613,17 +614,19 @@ class German(English):
     MEASURE_OF = "Adapter in der Leiste"
     MEASURE_FILE = "Zeilen mit Labels"
     MEASURE_FILE_INFO = (
-        "Eine Datei csv, tsv, jsonl, json oder parquet: Prompts, und daneben je label, answer oder "
-        "response."
+        "Eine csv-, tsv-, jsonl-, json- oder parquet-Datei: Prompts, und neben jedem sein Label, "
+        "in einer Spalte namens label, answer oder response."
     )
     MEASURE_ROWS = "<b>{name}</b>: {prompts}, {labelled} mit Label."
     MEASURE_REFUSED = "<b>{name}</b> taugt nicht zum Messen."
-    MEASURE_LIMIT = "Zeilen zu bewerten, höchstens"
+    MEASURE_LIMIT = "Höchstens zu bewertende Zeilen"
     MEASURE_LIMIT_INFO = "Nie mehr als die Hälfte: Die anderen bleiben zum Lernen."
     MEASURE_SEEN = "Auch Prompts bewerten, aus denen er entstand"
-    MEASURE_SEEN_INFO = "Ihre Labels kennt er nicht, kann auf ihnen aber besser sein als auf neuen."
+    MEASURE_SEEN_INFO = (
+        "Ihre Labels kennt er nicht; auf diesen Prompts kann er aber besser sein als auf neuen."
+    )
     MEASURE_START = "Messen"
-    MEASURE_LEFT = "noch etwa {seconds:.0f} s"
+    MEASURE_LEFT = "noch etwa {duration}"
     MEASURE_ANSWERS = "{done} von {total} Antworten"
     MEASURE_STEP = "Schritt {done} von {total}, Verlust {loss:.3f}"
     MEASURE_SCORING = "Bewertung nach {steps} Schritten"
@@ -663,21 +666,27 @@ class German(English):
     MEASURE_NOT_PASSED = (
         "Training von Grund auf erreichte in {seconds:.1f} s, {steps} Schritten, nicht so viel."
     )
-    MEASURE_TOOK = "Den Adapter zu erzeugen dauerte {seconds:.2f} s, ohne Labels."
+    MEASURE_TOOK: Mapping[str, str] = {
+        "plain": "Den Adapter zu erzeugen dauerte {seconds:.2f} s, ohne Labels.",
+        "labels": "Den Adapter zu erzeugen dauerte {seconds:.2f} s, das Lernen aus Labels "
+        "eingeschlossen.",
+        "estimated": "Einen Adapter aus ebenso vielen Prompts zu erzeugen dauert hier etwa "
+        "{seconds:.2f} s, ohne Labels.",
+    }
     MEASURE_HEAD: Mapping[str, str] = {
-        "row": "Reihe",
-        "score": "Wert",
+        "row": "Wer antwortet",
+        "score": "Wertung",
         "interval": "95-%-Intervall",
         "choice": "Richtige Option",
-        "nll": "Nats je Token",
+        "nll": "Nat je Token (weniger ist besser)",
         "lead": "Vorsprung dieses Adapters",
-        "items": "Zeilen",
+        "items": "Beantwortete Zeilen",
         "train": "Trainiert",
     }
     MEASURE_INTERVAL = "{low} bis {high}"
     MEASURE_LEAD_OF = "{lead} ({low} bis {high})"
     MEASURE_SO_FAR = "{done} von {total}"
-    MEASURE_CURVE = "Wert über der Zeit, die er kostet"
+    MEASURE_CURVE = "Wertung über der Zeit, die sie kostet"
     MEASURE_AXIS = "Sekunden zum Erzeugen, ohne das Bewerten, logarithmisch"
     MEASURE_LINES: Mapping[str, str] = {
         "base": "Basis",
@@ -692,7 +701,8 @@ class German(English):
         "Mit den Labels, ohne die der Adapter auskommt. Bewertet wird sie nach 5, 10, 20, 40 "
         "Schritten und so fort; so zeigt sich, wie lange Training für ebenso viel braucht."
     )
-    TRAIN_FIRST = "Erst messen."
+    TRAIN_OF = "Auf den übrigen Zeilen von {file}, neben {adapter}."
+    TRAIN_FIRST = "Erst den Adapter in der Leiste auf diesen Zeilen messen."
     TRAIN_STEPS = "Schritte"
     TRAIN_STEPS_INFO = "Jeder lernt aus acht Zeilen."
     TRAIN_WARM = "Bei diesem Adapter beginnen"
@@ -705,6 +715,7 @@ class German(English):
     }
     TRAIN_TAKING = "Die LoRA wird mit PEFT neu geladen"
     TRAIN_NOT_TAKEN = "Nicht in die Leiste gelegt."
+    TRAIN_SHELVED = "Früher trainiert, und noch unter den Adaptern dieses Besuchs: {names}."
     MEASURE_KEEP = "Das Ergebnis behalten:"
     MEASURE_KEEPS: Mapping[str, str] = {
         "items": "Antworten, CSV",
@@ -712,6 +723,7 @@ class German(English):
         "markdown": "Markdown",
     }
     SCORED = "{file}: {scores}"
+    SCORED_AT = "{file}, bei Stärke {strength:.2f}"
     SCORED_MODE = "{mode} {score}"
     SCORED_BESIDE = "{mode} {score} (Basis {base})"
 
@@ -832,7 +844,7 @@ class German(English):
         "collection": "Sammlung von LoRA-Checkpoints",
         "unknown": "Training",
     }
-    TRAINING_NO_RECIPE = "begonnen, ohne das Rezept hierher zu schreiben"
+    TRAINING_NO_RECIPE = "im Ordner fehlt recipe.json; die Einstellungen sind also unbekannt"
     TRAINING_STATES: Mapping[str, tuple[str, str]] = {
         "starting": (
             "Beginnt",
@@ -859,7 +871,8 @@ class German(English):
     TRAINING_COLLAPSED_TITLE = "Kollaps."
     TRAINING_COLLAPSED = (
         "In Schritt {step} gleichen sich die Adapter verschiedener Aufgaben, die Prompts sind also "
-        "ohne Wirkung. Den Lauf anhalten; erst die Kondition ansehen, dann die Lernraten."
+        "ohne Wirkung. Den Lauf anhalten; erst ansehen, was der Encoder aus den Prompts macht, "
+        "dann die Lernraten."
     )
     TRAINING_PLOTS: Mapping[str, tuple[str, str]] = {
         "loss": ("Trainingsverlust", "Nat je Token der Antwort; einzelne Schritte grau"),
@@ -929,7 +942,7 @@ class German(English):
         ),
         "families_wrong_prompt_gap": (
             "Unbekannte Familien, von richtigen Prompts gespart",
-            "Über 0: Es hat gelernt, Prompts zu lesen, nicht nur seine Aufgaben.",
+            "Über 0: Der Generator hat gelernt, Prompts zu lesen, nicht nur seine Aufgaben.",
         ),
         "families_exact": (
             "Unbekannte Familien, genau richtig",
