@@ -29,7 +29,7 @@ from ui.panels.refine import RefinePanel, refine_panel
 from ui.panels.report import ReportPanel, report_panel
 from ui.panels.stages import stages_panel
 from ui.panels.take import TakePanel, take_panel
-from ui.panels.training import TrainingPanel, training_panel
+from ui.panels.watch import WatchPanel, watch_panel
 from ui.state import Place, Session, SessionFiles
 from ui.text import ENGLISH, LANGUAGES, Text
 
@@ -128,7 +128,7 @@ def _page(
     _wire_loading(page)
     _wire_report(page)
     if runs:
-        _wire_training(page)
+        _wire_watch(page)
     shown = _wire_synthesis(page)
     _wire_refine(page)
     _wire_taking(page)
@@ -152,7 +152,7 @@ class _Page:
     library_tab: gr.Tab
     measure_tab: gr.Tab
     report_tab: gr.Tab
-    training_tab: gr.Tab | None
+    watch_tab: gr.Tab | None
     header: Header
     prompts: PromptsPanel
     bar: AdapterBar
@@ -163,7 +163,7 @@ class _Page:
     library: LibraryPanel
     measuring: MeasurePanel
     report: ReportPanel
-    training: TrainingPanel | None
+    watch: WatchPanel | None
     """None without runs to watch."""
 
     def does(self, handler: Callable[..., Any], names: str) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def _lay_out(
     )
     header = header_panel(text)
     keys_panel(text)
-    training, training_tab = None, None
+    watch, watch_tab = None, None
     with gr.Tabs(elem_id="dnd-tabs") as tabs:
         with gr.Tab(text.TAB_WORKBENCH, id="workbench"):
             prompts = prompts_panel(text, limits)
@@ -216,8 +216,8 @@ def _lay_out(
         with gr.Tab(text.TAB_REPORT, id="report") as report_tab:
             report = report_panel(text)
         if runs:
-            with gr.Tab(text.TAB_TRAINING, id="training") as training_tab:
-                training = training_panel(text, [run.name for run in runs])
+            with gr.Tab(text.TAB_TRAINING, id="training") as watch_tab:
+                watch = watch_panel(text, [run.name for run in runs])
     gr.HTML(f"<footer class='dnd-footer'>{text.FOOTER}</footer>", padding=False)
 
     slots: dict[str, Block] = {
@@ -311,12 +311,12 @@ def _lay_out(
         "report_all": report.all_numbers,
         "report_card": report.card,
     }
-    if training is not None:
+    if watch is not None:
         slots |= {
-            "training": training.view,
-            "training_all_box": training.all_box,
-            "training_all": training.all_numbers,
-            "training_timer": training.timer,
+            "watch": watch.view,
+            "watch_all_box": watch.all_box,
+            "watch_all": watch.all_numbers,
+            "watch_timer": watch.timer,
         }
     return _Page(
         demo=demo,
@@ -328,7 +328,7 @@ def _lay_out(
         library_tab=library_tab,
         measure_tab=measure_tab,
         report_tab=report_tab,
-        training_tab=training_tab,
+        watch_tab=watch_tab,
         header=header,
         prompts=prompts,
         bar=bar,
@@ -339,7 +339,7 @@ def _lay_out(
         library=library,
         measuring=measuring,
         report=report,
-        training=training,
+        watch=watch,
     )
 
 
@@ -365,21 +365,21 @@ def _wire_report(page: _Page) -> None:
         choice.input(**page.does(on.draw_report, "report"), inputs=chosen, **_AT_ONCE)
 
 
-def _wire_training(page: _Page) -> None:
+def _wire_watch(page: _Page) -> None:
     """Runs to watch: looked at anew while their tab is open."""
     on = page.on
-    assert page.training is not None
-    assert page.training_tab is not None
+    assert page.watch is not None
+    assert page.watch_tab is not None
     for look, watching, names in (
-        (page.training_tab.select, on.watch_run, "training training_timer"),
-        (page.training.timer.tick, on.watch_run, "training training_timer"),
-        (page.training.run.input, on.choose_run, "training training_timer training_all_box"),
-        (page.training.all_box.expand, on.all_numbers, "training_all"),
+        (page.watch_tab.select, on.watch_run, "watch watch_timer"),
+        (page.watch.timer.tick, on.watch_run, "watch watch_timer"),
+        (page.watch.run.input, on.choose_run, "watch watch_timer watch_all_box"),
+        (page.watch.all_box.expand, on.all_numbers, "watch_all"),
     ):
-        look(**page.does(watching, names), inputs=page.training.run, **_AT_ONCE)
+        look(**page.does(watching, names), inputs=page.watch.run, **_AT_ONCE)
     tabs = [tab for tab in page.tabs.children if isinstance(tab, gr.Tab)]
-    others = [tab.select for tab in tabs if tab is not page.training_tab]
-    gr.on(others, **page.does(on.rest, "training_timer"), **_AT_ONCE)
+    others = [tab.select for tab in tabs if tab is not page.watch_tab]
+    gr.on(others, **page.does(on.rest, "watch_timer"), **_AT_ONCE)
 
 
 def _wire_synthesis(page: _Page) -> Any:

@@ -22,7 +22,7 @@ from tests.browser.conftest import DESK, PHONE, Serve, Visit, Visits
 from tests.browser.test_refine import prompts
 from tests.dnd_engine.test_watch import lora, write_manifest
 from tests.ui.fake_engine import FakeEngine, Progress, slow_load
-from tests.ui.test_training import RECIPE, write
+from tests.ui.test_watch import RECIPE, write
 from ui.engine_handle import EngineHandle
 from ui.text import LANGUAGES
 
@@ -307,11 +307,11 @@ def test_trainings_and_a_collection_watched(sights: Sights, serve: Serve, tmp_pa
     page = sight.visit.page
     sight.open_tab("Training")
     for number, name in enumerate(names):
-        page.locator("#dnd-training-run input").nth(number).check()
-        expect(page.locator("#dnd-training h2")).to_have_text(name)
+        page.locator("#dnd-watch-run input").nth(number).check()
+        expect(page.locator("#dnd-watch h2")).to_have_text(name)
         if name == "sound":
-            page.locator("#dnd-training-all > button").click()
-            expect(page.locator("#dnd-training-all tbody tr")).to_have_count(4)
+            page.locator("#dnd-watch-all > button").click()
+            expect(page.locator("#dnd-watch-all tbody tr")).to_have_count(4)
         sight.see(f"{29 + number}-training-{name}")
 
 

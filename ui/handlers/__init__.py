@@ -12,7 +12,7 @@ from ui.handlers.measure import MeasureHandlers
 from ui.handlers.page import PageHandlers
 from ui.handlers.prompts import PromptHandlers
 from ui.handlers.refine import RefineHandlers
-from ui.handlers.training import TrainingHandlers
+from ui.handlers.watch import WatchHandlers
 
 __all__ = ["Handlers", "Updates"]
 
@@ -25,6 +25,6 @@ class Handlers(
     MeasureHandlers,
     ExportHandlers,
     ChatHandlers,
-    TrainingHandlers,
+    WatchHandlers,
 ):
     """The events of the page, one file for each part of it."""

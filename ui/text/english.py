@@ -815,15 +815,15 @@ class English:
 
     # Training, watched
     TAB_TRAINING = "Training"
-    TRAINING_RUN = "Run"
-    TRAINING_KINDS: Mapping[str, str] = {
+    WATCH_RUN = "Run"
+    WATCH_KINDS: Mapping[str, str] = {
         "generator": "Training of a generator",
         "multi_task_lora": "Training of a multi-task LoRA",
         "collection": "Collection of LoRA checkpoints",
         "unknown": "Training",
     }
-    TRAINING_NO_RECIPE = "there is no recipe.json in its folder, so its settings are not known"
-    TRAINING_STATES: Mapping[str, tuple[str, str]] = {
+    WATCH_NO_RECIPE = "there is no recipe.json in its folder, so its settings are not known"
+    WATCH_STATES: Mapping[str, tuple[str, str]] = {
         "starting": (
             "Starting",
             "It has not written a step yet; loading the models and reading the prompts may take "
@@ -837,22 +837,22 @@ class English:
         ),
         "finished": ("Finished", "Last change {day}."),
     }
-    TRAINING_EARLY = "It stopped early: validations brought nothing better."
-    TRAINING_DONE = ("Steps", "LoRAs")
-    TRAINING_FACTS: Mapping[str, str] = {
+    WATCH_EARLY = "It stopped early: validations brought nothing better."
+    WATCH_DONE = ("Steps", "LoRAs")
+    WATCH_FACTS: Mapping[str, str] = {
         "left": "Time left",
         "pace": "A step, validations included",
         "tokens": "Tokens a second",
     }
-    TRAINING_OF = "{done} of {total}"
-    TRAINING_ABOUT = "about {duration}"
-    TRAINING_COLLAPSED_TITLE = "Collapsed."
-    TRAINING_COLLAPSED = (
+    WATCH_OF = "{done} of {total}"
+    WATCH_ABOUT = "about {duration}"
+    WATCH_COLLAPSED_TITLE = "Collapsed."
+    WATCH_COLLAPSED = (
         "At step {step} adapters of different tasks are alike, so the prompts make no difference. "
         "Stop the run. Look first at the condition, that is, what the encoder makes of the "
         "prompts, then at the learning rates."
     )
-    TRAINING_PLOTS: Mapping[str, tuple[str, str]] = {
+    WATCH_PLOTS: Mapping[str, tuple[str, str]] = {
         "loss": ("Training loss", "nats per answer token; single steps in grey"),
         "seen": ("Validation, tasks in training", "nats per answer token"),
         "families": ("Validation, unseen families", "nats per answer token"),
@@ -860,7 +860,7 @@ class English:
         "share": ("Between-task share", "of the size of adapters, log scale"),
         "loras": ("In training now", "loss of each step, nats per answer token"),
     }
-    TRAINING_LINES: Mapping[str, str] = {
+    WATCH_LINES: Mapping[str, str] = {
         "smooth": "smoothed",
         "right": "right prompts",
         "wrong": "wrong prompts",
@@ -868,13 +868,13 @@ class English:
         "families": "unseen families",
         "limit": "collapsed below",
     }
-    TRAINING_MARKS = "Thin lines without marks: a few tasks that are looked at between validations."
-    TRAINING_TOLD = "{label}: {first} at step {begin}, {last} at step {end}"
-    TRAINING_LATER = "The first validation comes at step {step}."
-    TRAINING_LATER_UNKNOWN = "No validation yet."
-    TRAINING_NOW = "Where it stands"
-    TRAINING_COLUMNS = ("What, and how it looks in a healthy run", "Now", "Step")
-    TRAINING_NUMBERS: Mapping[str, tuple[str, str]] = {
+    WATCH_MARKS = "Thin lines without marks: a few tasks that are looked at between validations."
+    WATCH_TOLD = "{label}: {first} at step {begin}, {last} at step {end}"
+    WATCH_LATER = "The first validation comes at step {step}."
+    WATCH_LATER_UNKNOWN = "No validation yet."
+    WATCH_NOW = "Where it stands"
+    WATCH_COLUMNS = ("What, and how it looks in a healthy run", "Now", "Step")
+    WATCH_NUMBERS: Mapping[str, tuple[str, str]] = {
         "smooth_loss": (
             "Training loss, smoothed",
             "Falls fast at first, then slowly. It falls as smoothly where prompts make no "
@@ -924,17 +924,17 @@ class English:
             "Near 0 for long; the hardest number here.",
         ),
     }
-    TRAINING_ALL = "All numbers"
-    TRAINING_NOTHING = "Nothing was measured yet."
-    TRAINING_LORAS = ("Loss before and after", "nats per answer token, held-back examples")
-    TRAINING_LORAS_HEALTHY = (
+    WATCH_ALL = "All numbers"
+    WATCH_NOTHING = "Nothing was measured yet."
+    WATCH_LORAS = ("Loss before and after", "nats per answer token, held-back examples")
+    WATCH_LORAS_HEALTHY = (
         "Ring: the base. Disc: with the LoRA of the task, after its last step. A disc that stays "
         "at its ring has learned nothing: too few steps, or labels that cannot be learned."
     )
-    TRAINING_FELL = "{after:.2f}, was {before:.2f}"
-    TRAINING_MORE = "{number} more under All numbers."
-    TRAINING_LEFT_OUT = "Left out"
-    TRAINING_UNREADABLE = "The run cannot be read."
+    WATCH_FELL = "{after:.2f}, was {before:.2f}"
+    WATCH_MORE = "{number} more under All numbers."
+    WATCH_LEFT_OUT = "Left out"
+    WATCH_UNREADABLE = "The run cannot be read."
 
     # Keyboard
     KEYS_OPEN = "Keyboard shortcuts"

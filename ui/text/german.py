@@ -837,15 +837,15 @@ class German(English):
     )
 
     TAB_TRAINING = "Training"
-    TRAINING_RUN = "Lauf"
-    TRAINING_KINDS: Mapping[str, str] = {
+    WATCH_RUN = "Lauf"
+    WATCH_KINDS: Mapping[str, str] = {
         "generator": "Training eines Generators",
         "multi_task_lora": "Training einer LoRA für alle Aufgaben",
         "collection": "Sammlung von LoRA-Checkpoints",
         "unknown": "Training",
     }
-    TRAINING_NO_RECIPE = "im Ordner fehlt recipe.json; die Einstellungen sind also unbekannt"
-    TRAINING_STATES: Mapping[str, tuple[str, str]] = {
+    WATCH_NO_RECIPE = "im Ordner fehlt recipe.json; die Einstellungen sind also unbekannt"
+    WATCH_STATES: Mapping[str, tuple[str, str]] = {
         "starting": (
             "Beginnt",
             "Noch ist kein Schritt geschrieben; die Modelle zu laden und die Prompts zu lesen kann "
@@ -859,22 +859,22 @@ class German(English):
         ),
         "finished": ("Fertig", "Letzte Änderung {day}."),
     }
-    TRAINING_EARLY = "Vorzeitig beendet: Validierungen brachten nichts Besseres."
-    TRAINING_DONE = ("Schritte", "LoRAs")
-    TRAINING_FACTS: Mapping[str, str] = {
+    WATCH_EARLY = "Vorzeitig beendet: Validierungen brachten nichts Besseres."
+    WATCH_DONE = ("Schritte", "LoRAs")
+    WATCH_FACTS: Mapping[str, str] = {
         "left": "Restzeit",
         "pace": "Je Schritt, mit Validierungen",
         "tokens": "Token je Sekunde",
     }
-    TRAINING_OF = "{done} von {total}"
-    TRAINING_ABOUT = "etwa {duration}"
-    TRAINING_COLLAPSED_TITLE = "Kollaps."
-    TRAINING_COLLAPSED = (
+    WATCH_OF = "{done} von {total}"
+    WATCH_ABOUT = "etwa {duration}"
+    WATCH_COLLAPSED_TITLE = "Kollaps."
+    WATCH_COLLAPSED = (
         "In Schritt {step} gleichen sich die Adapter verschiedener Aufgaben, die Prompts sind also "
         "ohne Wirkung. Den Lauf anhalten; erst ansehen, was der Encoder aus den Prompts macht, "
         "dann die Lernraten."
     )
-    TRAINING_PLOTS: Mapping[str, tuple[str, str]] = {
+    WATCH_PLOTS: Mapping[str, tuple[str, str]] = {
         "loss": ("Trainingsverlust", "Nat je Token der Antwort; einzelne Schritte grau"),
         "seen": ("Validierung, Aufgaben im Training", "Nat je Token der Antwort"),
         "families": ("Validierung, unbekannte Familien", "Nat je Token der Antwort"),
@@ -882,7 +882,7 @@ class German(English):
         "share": ("Anteil zwischen Aufgaben", "an der Größe der Adapter, logarithmisch"),
         "loras": ("Jetzt im Training", "Verlust jedes Schritts, Nat je Token der Antwort"),
     }
-    TRAINING_LINES: Mapping[str, str] = {
+    WATCH_LINES: Mapping[str, str] = {
         "smooth": "geglättet",
         "right": "richtige Prompts",
         "wrong": "falsche Prompts",
@@ -890,15 +890,15 @@ class German(English):
         "families": "unbekannte",
         "limit": "Kollaps darunter",
     }
-    TRAINING_MARKS = (
+    WATCH_MARKS = (
         "Dünne Linien ohne Marken: einige Aufgaben, die zwischen Validierungen gemessen werden."
     )
-    TRAINING_TOLD = "{label}: {first} in Schritt {begin}, {last} in Schritt {end}"
-    TRAINING_LATER = "Die erste Validierung kommt in Schritt {step}."
-    TRAINING_LATER_UNKNOWN = "Noch keine Validierung."
-    TRAINING_NOW = "Wo der Lauf steht"
-    TRAINING_COLUMNS = ("Was, und wie es in einem gesunden Lauf aussieht", "Jetzt", "Schritt")
-    TRAINING_NUMBERS: Mapping[str, tuple[str, str]] = {
+    WATCH_TOLD = "{label}: {first} in Schritt {begin}, {last} in Schritt {end}"
+    WATCH_LATER = "Die erste Validierung kommt in Schritt {step}."
+    WATCH_LATER_UNKNOWN = "Noch keine Validierung."
+    WATCH_NOW = "Wo der Lauf steht"
+    WATCH_COLUMNS = ("Was, und wie es in einem gesunden Lauf aussieht", "Jetzt", "Schritt")
+    WATCH_NUMBERS: Mapping[str, tuple[str, str]] = {
         "smooth_loss": (
             "Trainingsverlust, geglättet",
             "Fällt erst schnell, dann langsam. Ebenso glatt fällt er, wenn die Prompts ohne "
@@ -949,18 +949,18 @@ class German(English):
             "Lange nahe 0; die schwerste Zahl hier.",
         ),
     }
-    TRAINING_ALL = "Alle Zahlen"
-    TRAINING_NOTHING = "Noch wurde nichts gemessen."
-    TRAINING_LORAS = ("Verlust vorher und nachher", "Nat je Token, zurückgehaltene Beispiele")
-    TRAINING_LORAS_HEALTHY = (
+    WATCH_ALL = "Alle Zahlen"
+    WATCH_NOTHING = "Noch wurde nichts gemessen."
+    WATCH_LORAS = ("Verlust vorher und nachher", "Nat je Token, zurückgehaltene Beispiele")
+    WATCH_LORAS_HEALTHY = (
         "Ring: die Basis. Punkt: mit der LoRA der Aufgabe, nach ihrem letzten Schritt. Bleibt ein "
         "Punkt bei seinem Ring, wurde nichts gelernt: zu wenige Schritte, oder Labels, die sich "
         "nicht lernen lassen."
     )
-    TRAINING_FELL = "{after:.2f}, war {before:.2f}"
-    TRAINING_MORE = "{number} weitere unter Alle Zahlen."
-    TRAINING_LEFT_OUT = "Ausgelassen"
-    TRAINING_UNREADABLE = "Der Lauf ist nicht lesbar."
+    WATCH_FELL = "{after:.2f}, war {before:.2f}"
+    WATCH_MORE = "{number} weitere unter Alle Zahlen."
+    WATCH_LEFT_OUT = "Ausgelassen"
+    WATCH_UNREADABLE = "Der Lauf ist nicht lesbar."
 
     KEYS_OPEN = "Tastenkürzel"
     KEYS_CLOSE = "Schließen"

@@ -19,7 +19,7 @@ from ui.curves import Axis, Curve, Look, curves_html, short_number
 from ui.markup import esc, icon
 from ui.text import Text
 
-__all__ = ["TrainingPanel", "all_numbers_html", "training_html", "training_panel"]
+__all__ = ["WatchPanel", "all_numbers_html", "watch_html", "watch_panel"]
 
 _REFRESH_SECONDS = 3.0
 _LORAS_SHOWN = 60
@@ -33,7 +33,7 @@ _BASICS = ("base", "head", "objective", "r", "tasks_per_step", "batch_size", "se
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingPanel:
+class WatchPanel:
     """Components of the tab."""
 
     run: gr.Radio
@@ -43,7 +43,7 @@ class TrainingPanel:
     timer: gr.Timer
 
 
-def training_panel(text: Text, names: Sequence[str]) -> TrainingPanel:
+def watch_panel(text: Text, names: Sequence[str]) -> WatchPanel:
     """Lay out the tab.
 
     Args:
@@ -51,28 +51,28 @@ def training_panel(text: Text, names: Sequence[str]) -> TrainingPanel:
         names: Of the runs; which of them is shown can be chosen if there are several.
     """
     run = gr.Radio(
-        label=text.TRAINING_RUN,
+        label=text.WATCH_RUN,
         choices=[(name, index) for index, name in enumerate(names)],
         value=0,
         visible=len(names) > 1,
-        elem_id="dnd-training-run",
+        elem_id="dnd-watch-run",
     )
-    view = gr.HTML("", elem_id="dnd-training", padding=False)
+    view = gr.HTML("", elem_id="dnd-watch", padding=False)
     # A component of its own, drawn when it is opened: many numbers, and not all are looked at.
-    with gr.Accordion(text.TRAINING_ALL, open=False, elem_id="dnd-training-all") as all_box:
+    with gr.Accordion(text.WATCH_ALL, open=False, elem_id="dnd-watch-all") as all_box:
         all_numbers = gr.HTML("", padding=False)
     # Ticks only while the tab is open.
     timer = gr.Timer(_REFRESH_SECONDS, active=False)
-    return TrainingPanel(run, view, all_box, all_numbers, timer)
+    return WatchPanel(run, view, all_box, all_numbers, timer)
 
 
-def training_html(text: Text, seen: Training | Collecting) -> str:
+def watch_html(text: Text, seen: Training | Collecting) -> str:
     """Draw what a folder tells now."""
     parts = [_head_html(text, seen), _state_html(text, seen)]
     if isinstance(seen, Training):
         parts += [_collapse_html(text, seen), _plots_html(text, seen), _numbers_html(text, seen)]
     else:
-        parts += [_in_training_html(text, seen), _loras_html(text, seen), _left_out(text, seen)]
+        parts += [_in_watch_html(text, seen), _loras_html(text, seen), _left_out(text, seen)]
     return "".join(parts)
 
 
@@ -80,7 +80,7 @@ def all_numbers_html(text: Text, seen: Training | Collecting) -> str:
     """Draw the table of everything, named as the files name it."""
     rows = _log_rows(seen) if isinstance(seen, Training) else _run_rows(seen.runs)
     if not rows:
-        return f"<p class='dnd-sub'>{text.TRAINING_NOTHING}</p>"
+        return f"<p class='dnd-sub'>{text.WATCH_NOTHING}</p>"
     names = list(dict.fromkeys(name for row in rows for name in row))
     head = "".join(f"<th scope='col'>{esc(name)}</th>" for name in names)
     body = "".join(
@@ -88,7 +88,7 @@ def all_numbers_html(text: Text, seen: Training | Collecting) -> str:
         for row in rows
     )
     return (
-        f"<div class='dnd-table' tabindex='0' role='region' aria-label='{text.TRAINING_ALL}'>"
+        f"<div class='dnd-table' tabindex='0' role='region' aria-label='{text.WATCH_ALL}'>"
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
@@ -97,9 +97,9 @@ def _head_html(text: Text, seen: Watched) -> str:
     basics = [
         f"{esc(name)} <b>{esc(seen.recipe[name])}</b>" for name in _BASICS if name in seen.recipe
     ]
-    facts = [text.TRAINING_KINDS[seen.kind], *basics]
+    facts = [text.WATCH_KINDS[seen.kind], *basics]
     if seen.kind != "collection" and not seen.recipe:
-        facts.append(text.TRAINING_NO_RECIPE)
+        facts.append(text.WATCH_NO_RECIPE)
     return (
         f"<header class='dnd-report-head'><h2>{esc(seen.name)}</h2>"
         f"<p class='dnd-sub'>{' · '.join(facts)}</p></header>"
@@ -107,7 +107,7 @@ def _head_html(text: Text, seen: Watched) -> str:
 
 
 def _state_html(text: Text, seen: Training | Collecting) -> str:
-    title, sentence = text.TRAINING_STATES[seen.state]
+    title, sentence = text.WATCH_STATES[seen.state]
     words = text.fill(
         sentence,
         ago=text.duration(seen.idle_seconds),
@@ -116,15 +116,15 @@ def _state_html(text: Text, seen: Training | Collecting) -> str:
     facts = {"done": _of_all(text, seen)}
     if seen.seconds_left is not None:
         left = text.duration(seen.seconds_left)
-        facts["left"] = text.fill(text.TRAINING_ABOUT, duration=left)
+        facts["left"] = text.fill(text.WATCH_ABOUT, duration=left)
     if isinstance(seen, Training):
         if seen.stopped_early:
-            words = f"{words} {text.TRAINING_EARLY}"
+            words = f"{words} {text.WATCH_EARLY}"
         if seen.seconds_per_step is not None:
             facts["pace"] = f"{text.number(seen.seconds_per_step, '.2g')} s"
         if seen.tokens_per_second is not None:
             facts["tokens"] = text.number(seen.tokens_per_second, ",.0f")
-    names = {**text.TRAINING_FACTS, "done": text.TRAINING_DONE[isinstance(seen, Collecting)]}
+    names = {**text.WATCH_FACTS, "done": text.WATCH_DONE[isinstance(seen, Collecting)]}
     shown = "".join(f"<div><dt>{names[k]}</dt><dd>{v}</dd></div>" for k, v in facts.items())
     mark = {
         "starting": icon("dot"),
@@ -145,16 +145,16 @@ def _state_html(text: Text, seen: Training | Collecting) -> str:
 def _of_all(text: Text, seen: Watched) -> str:
     if seen.total is None:
         return text.number(seen.done)
-    return text.fill(text.TRAINING_OF, done=text.number(seen.done), total=text.number(seen.total))
+    return text.fill(text.WATCH_OF, done=text.number(seen.done), total=text.number(seen.total))
 
 
 def _collapse_html(text: Text, seen: Training) -> str:
     if seen.collapsed_at is None:
         return ""
-    words = text.fill(text.TRAINING_COLLAPSED, step=seen.collapsed_at)
+    words = text.fill(text.WATCH_COLLAPSED, step=seen.collapsed_at)
     return (
         f"<div class='dnd-notice is-warn' role='alert'>{icon('warn')}<div><b>"
-        f"{text.TRAINING_COLLAPSED_TITLE}</b> {words}</div></div>"
+        f"{text.WATCH_COLLAPSED_TITLE}</b> {words}</div></div>"
     )
 
 
@@ -164,7 +164,7 @@ def _collapse_html(text: Text, seen: Training) -> str:
 def _plots_html(text: Text, seen: Training) -> str:
     if not seen.rows:
         return ""
-    lines, end = text.TRAINING_LINES, max(seen.total or 0, seen.done)
+    lines, end = text.WATCH_LINES, max(seen.total or 0, seen.done)
     loss, smooth = seen.curve("loss"), seen.smooth_loss()
     # Single steps may jump far out; the axis is that of their mean, and they are cut at its top.
     top = max(value for _, value in smooth)
@@ -189,13 +189,11 @@ def _plots_html(text: Text, seen: Training) -> str:
         values = [COLLAPSED_SHARE, *(value for _, value in share)]
         axis = Axis.log(min(values) * 0.99, 1)
         plots.append(_plot(text, "share", [bound, Curve("", share, "own", "marked")], axis, end))
-    notes = [text.TRAINING_MARKS] if seen.curve("probe_loss") else []
+    notes = [text.WATCH_MARKS] if seen.curve("probe_loss") else []
     if not seen.curve("validation_loss"):
         every = seen.recipe.get("validate_every")
         known = type(every) is int
-        notes.append(
-            text.fill(text.TRAINING_LATER, step=every) if known else text.TRAINING_LATER_UNKNOWN
-        )
+        notes.append(text.fill(text.WATCH_LATER, step=every) if known else text.WATCH_LATER_UNKNOWN)
     note = f"<p class='dnd-facts'>{' '.join(notes)}</p>" if notes else ""
     return f"<div class='dnd-plots'>{''.join(plots)}</div>{note}"
 
@@ -213,7 +211,7 @@ def _validation_plot(text: Text, seen: Training, key: str, end: float) -> str:
     )
     for suffix, word, look in kinds:
         points, between = seen.curve(whole + suffix), seen.curve(few + suffix)
-        label = text.TRAINING_LINES[word] if seen.kind != "multi_task_lora" else ""
+        label = text.WATCH_LINES[word] if seen.kind != "multi_task_lora" else ""
         curves += [
             Curve("" if points else label, between, look, "thin"),
             Curve(label, points, look, "marked"),
@@ -227,10 +225,10 @@ def _plot(text: Text, key: str, curves: Sequence[Curve], axis: Axis | None, end:
     if not curves:
         return ""
     axis = axis or Axis.from_zero(max(value for curve in curves for _, value in curve.points))
-    title, unit = text.TRAINING_PLOTS[key]
+    title, unit = text.WATCH_PLOTS[key]
     told = [
         text.fill(
-            text.TRAINING_TOLD,
+            text.WATCH_TOLD,
             label=curve.label or title,
             first=short_number(text, curve.points[0][1]),
             begin=int(curve.points[0][0]),
@@ -257,7 +255,7 @@ def _numbers_html(text: Text, seen: Training) -> str:
     if seen.rows:
         latest["smooth_loss"] = seen.smooth_loss()[-1]
     lines = []
-    for name, (label, healthy) in text.TRAINING_NUMBERS.items():
+    for name, (label, healthy) in text.WATCH_NUMBERS.items():
         if name in latest:
             step, value = latest[name]
             words = text.fill(healthy, **bounds)
@@ -268,9 +266,9 @@ def _numbers_html(text: Text, seen: Training) -> str:
             )
     if not lines:
         return ""
-    head = "".join(f"<th scope='col'>{word}</th>" for word in text.TRAINING_COLUMNS)
+    head = "".join(f"<th scope='col'>{word}</th>" for word in text.WATCH_COLUMNS)
     return (
-        f"<section class='dnd-panel dnd-numbers'><h3 class='dnd-heading'>{text.TRAINING_NOW}</h3>"
+        f"<section class='dnd-panel dnd-numbers'><h3 class='dnd-heading'>{text.WATCH_NOW}</h3>"
         f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></section>"
     )
 
@@ -284,7 +282,7 @@ def _log_rows(seen: Training) -> list[dict[str, Any]]:
 # A collection
 
 
-def _in_training_html(text: Text, seen: Collecting) -> str:
+def _in_watch_html(text: Text, seen: Collecting) -> str:
     drawn = [
         Curve(_short(slug), points, "own")
         for (slug, _), rows in seen.curves.items()
@@ -310,13 +308,13 @@ def _loras_html(text: Text, seen: Collecting) -> str:
     )
     more = ""
     if len(seen.runs) > len(shown):
-        words = text.fill(text.TRAINING_MORE, number=len(seen.runs) - len(shown))
+        words = text.fill(text.WATCH_MORE, number=len(seen.runs) - len(shown))
         more = f"<p class='dnd-facts'>{words}</p>"
-    title, unit = text.TRAINING_LORAS
+    title, unit = text.WATCH_LORAS
     return (
         f"<section class='dnd-panel dnd-forest dnd-loras'><div class='dnd-row'><h3 "
         f"class='dnd-heading'>{title}</h3><span class='dnd-facts'>{unit}</span></div>"
-        f"<p class='dnd-sub'>{text.TRAINING_LORAS_HEALTHY}</p><ul>{lines}</ul>"
+        f"<p class='dnd-sub'>{text.WATCH_LORAS_HEALTHY}</p><ul>{lines}</ul>"
         f"<div class='dnd-rail-axis' aria-hidden='true'>{ticks}</div>{more}</section>"
     )
 
@@ -324,7 +322,7 @@ def _loras_html(text: Text, seen: Collecting) -> str:
 def _lora_html(text: Text, run: Run, axis: Axis) -> str:
     before, after = run.first_validation_loss, run.last_validation_loss
     low, high = sorted((axis.place(before), axis.place(after)))
-    told = text.fill(text.TRAINING_FELL, after=after, before=before)
+    told = text.fill(text.WATCH_FELL, after=after, before=before)
     return (
         f"<li class='is-generator' title='{esc(run.slug)}'><span>{esc(run.slug)}</span>"
         f"<span class='dnd-rail'><i style='left:{low:.2%};right:{1 - high:.2%}'></i>"
@@ -342,7 +340,7 @@ def _left_out(text: Text, seen: Collecting) -> str:
         for slug, why in seen.left_out.items()
     )
     return (
-        f"<section class='dnd-panel'><h3 class='dnd-heading'>{text.TRAINING_LEFT_OUT}</h3>"
+        f"<section class='dnd-panel'><h3 class='dnd-heading'>{text.WATCH_LEFT_OUT}</h3>"
         f"<ul class='dnd-faults'>{lines}</ul></section>"
     )
 

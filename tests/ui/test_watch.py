@@ -18,7 +18,7 @@ from ui.build import build_ui
 from ui.curves import Axis, Curve, curves_html
 from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers
-from ui.panels.training import all_numbers_html, training_html
+from ui.panels.watch import all_numbers_html, watch_html
 from ui.serve import serve
 from ui.state import SessionFiles
 from ui.text import ENGLISH, LANGUAGES
@@ -84,38 +84,38 @@ def test_a_run_is_followed_from_before_its_first_step_to_its_end(
     watching: Handlers, folder: Path
 ) -> None:
     updates = watching.watch_run(0)
-    assert "It has not written a step yet" in updates["training"]
-    assert "0 of 400" in updates["training"]
-    assert "Nothing was measured yet." in watching.all_numbers(0)["training_all"]
-    assert updates["training_timer"].active is True
+    assert "It has not written a step yet" in updates["watch"]
+    assert "0 of 400" in updates["watch"]
+    assert "Nothing was measured yet." in watching.all_numbers(0)["watch_all"]
+    assert updates["watch_timer"].active is True
     write(folder, 40)
-    drawn = watching.watch_run(0)["training"]
+    drawn = watching.watch_run(0)["watch"]
     assert "40 of 400" in drawn
     assert "<dd>about 6 min</dd>" in drawn
     assert "<dd>500</dd>" in drawn  # tokens a second
     assert "The first validation comes at step 100." in drawn
     write(folder, 400)
-    drawn = watching.watch_run(0)["training"]
+    drawn = watching.watch_run(0)["watch"]
     assert "right prompts: 1.25 at step 100, 1.25 at step 400" in drawn
     assert "wrong prompts: 2.75 at step 100, 2.75 at step 400" in drawn
     assert "Nats per token. Above 0 and growing" in drawn
     assert "below .001 the run has collapsed" in drawn
-    assert ENGLISH.TRAINING_COLLAPSED_TITLE not in drawn
+    assert ENGLISH.WATCH_COLLAPSED_TITLE not in drawn
     (folder / "generator").mkdir()
     config = {"training": {"result": {"steps": 400}}}
     (folder / "generator" / "config.json").write_text(json.dumps(config))
     updates = watching.watch_run(0)
-    assert "Finished" in updates["training"]
-    assert updates["training_timer"].active is False
-    assert watching.rest()["training_timer"].active is False
-    assert watching.choose_run(0)["training_all_box"].open is False
+    assert "Finished" in updates["watch"]
+    assert updates["watch_timer"].active is False
+    assert watching.rest()["watch_timer"].active is False
+    assert watching.choose_run(0)["watch_all_box"].open is False
 
 
 def test_a_run_that_stopped_moving_or_collapsed_says_so(watching: Handlers, folder: Path) -> None:
     write(folder, 60, between_task_share=1e-5)
     for path in folder.iterdir():
         os.utime(path, (1_000_000_000, 1_000_000_000))
-    drawn = watching.watch_run(0)["training"]
+    drawn = watching.watch_run(0)["watch"]
     assert "<b>Not moving</b>" in drawn
     assert "<b>Collapsed.</b> At step 60 adapters of different tasks are alike" in drawn
     assert "role='alert'" in drawn
@@ -124,15 +124,15 @@ def test_a_run_that_stopped_moving_or_collapsed_says_so(watching: Handlers, fold
 def test_a_damaged_folder_says_why_and_is_looked_at_again(watching: Handlers, folder: Path) -> None:
     (folder / "recipe.json").write_text("{")
     updates = watching.watch_run(0)
-    assert "`recipe.json` cannot be read" in updates["training"]
-    assert str(folder.parent) not in updates["training"]
-    assert updates["training_timer"].active is True
-    assert watching.all_numbers(0) == {"training_all": ""}
+    assert "`recipe.json` cannot be read" in updates["watch"]
+    assert str(folder.parent) not in updates["watch"]
+    assert updates["watch_timer"].active is True
+    assert watching.all_numbers(0) == {"watch_all": ""}
 
 
 def test_all_numbers_are_those_of_the_log(watching: Handlers, folder: Path) -> None:
     write(folder, 120)
-    table = watching.all_numbers(0)["training_all"]
+    table = watching.all_numbers(0)["watch_all"]
     assert table.count("<tr>") == 1 + 2  # steps 50 and 100
     assert "<th scope='col'>validation_wrong_prompt_gap</th>" in table
     assert table.index("<td>100</td>") < table.index("<td>50</td>")
@@ -142,7 +142,7 @@ def test_a_collection_shows_its_loras_and_those_in_training(tmp_path: Path) -> N
     write_manifest(tmp_path, 5, lora("one"), lora("two"))
     write_losses(tmp_path / "three" / "seed-0", [LossRow(n, 2.0 / n) for n in range(1, 9)])
     seen = RunFolder(tmp_path).look()
-    drawn = training_html(ENGLISH, seen)
+    drawn = watch_html(ENGLISH, seen)
     assert "2 of 5" in drawn
     assert drawn.count("<li class='is-generator'") == 2
     assert ".50, was 2.50" in drawn
@@ -165,7 +165,7 @@ def test_whatever_a_folder_holds_is_escaped(tmp_path: Path, text: Any) -> None:
     (collection / "manifest.json").write_text(json.dumps(manifest))
     for path in (train, collection):
         seen = RunFolder(path).look()
-        drawn = training_html(text, seen) + all_numbers_html(text, seen)
+        drawn = watch_html(text, seen) + all_numbers_html(text, seen)
         assert "<img" not in drawn
         assert "&lt;img" in drawn
 

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from dnd_engine.training.watch import Collecting, RunFolder, Training
 from tests.browser.conftest import Serve, Visits
 from tests.ui.fake_engine import FakeEngine, slow_load
-from tests.ui.test_training import RECIPE, logged
+from tests.ui.test_watch import RECIPE, logged
 from ui.engine_handle import EngineHandle
 
 pytestmark = pytest.mark.browser
@@ -43,15 +43,15 @@ def test_a_growing_log_is_seen_while_its_tab_is_open_and_not_read_otherwise(
     page.wait_for_timeout(4000)
     assert folder.looks == 1  # when the server was started
     page.get_by_role("tab", name="Training").click()
-    run = page.locator("#dnd-training .dnd-run")
+    run = page.locator("#dnd-watch .dnd-run")
     expect(run).to_contain_text("has not written a step yet")
     add(tmp_path, 1, 60)
     expect(run).to_contain_text("60 of 400")
     expect(run).to_contain_text("about 6 min")
-    plots = page.locator("#dnd-training .dnd-curves")
+    plots = page.locator("#dnd-watch .dnd-curves")
     expect(plots).to_have_count(3)
-    page.locator("#dnd-training-all > button").click()
-    table = page.locator("#dnd-training-all table")
+    page.locator("#dnd-watch-all > button").click()
+    table = page.locator("#dnd-watch-all table")
     expect(table.locator("tbody tr")).to_have_count(1)
     # Half a line waits; and what is unfolded stays so while the view is drawn anew.
     with (tmp_path / "log.jsonl").open("a") as log:
