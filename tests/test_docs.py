@@ -1,5 +1,6 @@
 """What README and docs promise: their commands run as printed, or say what they would need."""
 
+import hashlib
 import json
 import re
 import shlex
@@ -116,7 +117,11 @@ def test_the_commands_of_the_readme_run_as_printed(
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     Path("assets").symlink_to(ROOT / "assets")
     run("README.md")
-    assert weights(Path("sql.zip")) == weights(Path("again.zip")) != weights(Path("refined.zip"))
+    assert weights(Path("sql.zip")) != weights(Path("again.zip")) != weights(Path("refined.zip"))
+    assert (
+        json.loads(Path("sql.json").read_text())["sha256"]
+        == hashlib.sha256(weights(Path("again.zip"))).hexdigest()
+    )
     assert Path("sql-merged/model.safetensors").is_file()
     assert Path("sql.gguf").is_file()
 

@@ -3,7 +3,7 @@
 import html
 import re
 
-__all__ = ["busy", "code_blocks", "esc", "faults", "icon", "notice", "unfenced"]
+__all__ = ["busy", "code_blocks", "cut", "esc", "faults", "icon", "notice", "unfenced"]
 
 _PATHS = {
     "check": "M2 7.5l3.2 3.2L12 3.5",
@@ -67,3 +67,8 @@ def code_blocks(text: str) -> str:
         end = fence.end()
     parts.append(esc(text[end:].lstrip("\n") if end else text))
     return "".join(parts)
+
+
+def cut(words: str, limit: int) -> str:
+    """Cut the end off a text that is longer than `limit` characters."""
+    return words if len(words) <= limit else words[: limit - 1].rstrip() + "…"

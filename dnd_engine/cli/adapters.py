@@ -31,6 +31,8 @@ from dnd_engine.prompts import PromptFile, read_prompt_file
 from dnd_engine.steps import finish
 
 if TYPE_CHECKING:
+    from dnd_engine.conditioning import Conditioning
+    from dnd_engine.engine import Progress
     from dnd_engine.inspection import Inspection
     from dnd_engine.provenance import Recipe
 
@@ -111,7 +113,7 @@ def generate(
     else:
         adapter = finish(engine.regenerate(wanted))
     inspection = engine.inspect(adapter, effect_prompts(counting, seed))
-    proof = finish(engine.prove(adapter, buckets)) if prove else None
+    proof = finish(engine.prove(adapter, buckets), _tell) if prove else None
     adapter = engine.with_checks(adapter, inspection, proof)
     started = time.monotonic()
     keep = keep or name is not None
@@ -161,7 +163,28 @@ def generate(
         f"{where}: rank {adapter.r}, {adapter.num_bytes / 1e6:.1f} MB, from {adapter.num_prompts} "
         f"prompts in {seconds['encode'] + seconds['decode']:.2f} s (loading took "
         f"{load_seconds:.1f} s). Effect {inspection.effect or 0:.3f} nats. SHA-256 "
-        f"{adapter.sha256[:12]}{_SAME[same]}.",
+        f"{adapter.sha256[:12]}{_SAME[same]}.{_proof_words(proof) if prove else ''}",
+    )
+
+
+def _tell(progress: "Progress") -> None:
+    typer.echo(f"Proof: {progress.detail}", err=True)
+
+
+def _proof_words(proof: "Conditioning | None") -> str:
+    """Whether the adapter depends on its prompts, a line for each it was put beside."""
+    if proof is None:
+        return "\nProof: it takes two short prompts with a blank line before the input."
+    beside = {
+        "wrong": f"made from other prompts ({', '.join(proof.wrong_from)})",
+        "mean": "what all adapters share",
+        "shuffled": "made from shuffled words",
+        "base": "no adapter",
+    }
+    verdict = "It depends on its prompts." if proof.depends else "No evidence that it reads them."
+    return f"\nProof on {proof.num_prompts} prompts: {verdict} Nats a token saved over" + "".join(
+        f"\n  {beside[c.name]}: {c.saved:+.2f} ({c.low:+.2f} to {c.high:+.2f})"
+        for c in proof.controls
     )
 
 

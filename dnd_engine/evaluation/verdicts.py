@@ -60,8 +60,8 @@ that is only too wide to tell is no match."""
 SOLVED_SHARE = 0.5
 """Share of the gap between base and oracle from which unseen tasks count as solved."""
 
-_NEW = ("family", "primitive")
-"""Holdouts in which nothing about the operation was seen."""
+_NEW = {"family": "new families", "primitive": "new operations"}
+"""Holdouts in which nothing about the operation was seen, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +211,8 @@ def _depends_on_prompts(e: _Evidence) -> _Finding:
         return _open("the prompts matter", missing)
     controls = [c for c in ("generator_wrong", "generator_constant") if not e.missing(c)]
     numbers = f"{e.told('generator')}; {listed([e.told(c) for c in controls])}."
-    numbers += "".join(f" Not measured: {row}." for row in e.missing("generator_constant"))
+    missing_rows = [row_label(row) for row in e.missing("generator_constant")]
+    numbers += "".join(f" Not measured: {row}." for row in missing_rows)
     points = [e.difference("generator", control) for control in controls]
     losses = [e.difference(control, "generator", "nll") for control in controls]
     if few := _too_few("the prompts matter", numbers, *points):
@@ -323,6 +324,8 @@ def _solves_unseen(e: _Evidence) -> _Finding:
             f"not known whether {question}",
             "There is no clear gap between the base and a LoRA trained on labels.",
         )
+    trained = {s.holdout for s in new if s.row == "oracle_lora"}
+    what = listed([words for holdout, words in _NEW.items() if holdout in trained])
     formats = [s for s in new if s.row == "generator" and s.mode == e.mode]
     asked = [s for s in formats if s.format_ok is not None]
     numbers = (
@@ -334,8 +337,8 @@ def _solves_unseen(e: _Evidence) -> _Finding:
         right = sum(bool(s.format_ok) for s in asked) / len(asked)
         numbers += f" The answer format is right in {percent(right)}."
     if gap.mean >= SOLVED_SHARE and gap.low > 0:
-        return _Finding(True, "it solves new operations", numbers)
-    failed = "new operations are learnt in part" if gap.low > 0 else "it fails on new operations"
+        return _Finding(True, f"it solves {what}", numbers)
+    failed = f"{what} are learnt in part" if gap.low > 0 else f"it fails on {what}"
     return _Finding(False, failed, numbers)
 
 

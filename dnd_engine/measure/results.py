@@ -6,6 +6,7 @@ stopped half-way reads like any other. Knows no models.
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -177,6 +178,29 @@ class Measurement:
             lead=interval(pairs, seed=self.seed) if pairs else None,
         )
 
+    @property
+    def commonest(self) -> tuple[str, float] | None:
+        """The commonest label of the scored rows, and the score of answering always with it.
+
+        None where the answer is not one of few labels.
+        """
+        if not self.sides.options:
+            return None
+        counts = Counter(example.response for example in self.sides.test)
+        ((label, count),) = counts.most_common(1)
+        return label, count / len(self.sides.test)
+
+    def beats_commonest(self, mode: Mode) -> bool:
+        """Whether the adapter scores clearly more than one label for every row would."""
+        own = self.row("adapter", mode)
+        return own is not None and (self.commonest is None or own.score.low > self.commonest[1])
+
+    def always_answers(self, mode: Mode) -> str | None:
+        """What the adapter wrote for every row, if that is one and the same."""
+        sat = (s for s in self.sittings if (s.row, s.mode) == ("adapter", mode))
+        texts = {item.text.strip() for sitting in sat for item in sitting.items}
+        return texts.pop() if len(texts) == 1 and len(self.sides.asked(mode)) > 1 else None
+
     def _cells_of_adapter(self, mode: Mode) -> tuple[Cell, ...]:
         sat = (s for s in self.sittings if (s.row, s.mode) == ("adapter", mode))
         return next((s.cells for s in sat), ())
@@ -236,11 +260,22 @@ class Measurement:
                 beside.setdefault(row.verdict, []).append(lead)
             if own is not None and beside:
                 words = [f"{_WORDS[verdict]} {listed(rows)}." for verdict, rows in beside.items()]
+                words += self._doubts(mode)
                 told.append(
                     f"{mode_label(mode)} inputs: this adapter scores {number(own.score.mean)} "
                     f"({span(own.score)}). {' '.join(words)}"
                 )
         return tuple(told)
+
+    def _doubts(self, mode: Mode) -> list[str]:
+        """What a score may owe to one answer that is right by chance."""
+        told = []
+        if self.commonest is not None and not self.beats_commonest(mode):
+            label, share = self.commonest
+            told.append(f"Answering always `{label}` would score {number(share)}.")
+        if (always := self.always_answers(mode)) is not None:
+            told.append(f"It answers every row alike: `{always}`.")
+        return told
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ def test_two_visitors_read_two_languages_at_once(visits: Visits, write: Write) -
         visit.page.locator("#dnd-synthesize").click()
     expect(german.page.locator("#dnd-adapter")).to_contain_text("2 Prompts aus 1 Datei")
     expect(english.page.locator("#dnd-adapter")).to_contain_text("2 prompts from 1 file")
-    expect(german.page.locator("#dnd-adapter")).to_contain_text("erzeugt in 0,43 s")
+    expect(german.page.locator("#dnd-adapter")).to_contain_text("Gewichte in 0,43 s")
     expect(german.page.locator("#dnd-checks")).to_contain_text("Ändert das Modell")
     expect(english.page.locator("#dnd-checks")).to_contain_text("Changes the model")
     german.ask("Was?")

@@ -29,7 +29,7 @@ def test_synthesize_shows_its_stages_and_what_was_made(visit: Visit, engine: Fak
     visit.shot("synthesizing")
     bar = visit.page.locator("#dnd-adapter")
     expect(bar).to_contain_text("78 prompts from 7 files")
-    for fact in ("made in 0.43 s", "rank 4", "2.4 MB", "sql-legal-tone"):
+    for fact in ("weights in 0.43 s", "rank 4", "2.4 MB", "sql-legal-tone"):
         expect(bar).to_contain_text(fact)
     stages.locator("summary").click()
     for stage in ("Read prompts", "Encode", "Decode", "Check"):
@@ -159,7 +159,9 @@ _ONE_THEN_THE_OTHER = """([one, other]) => {
 }"""
 
 
-def test_what_is_ordered_right_after_stop_is_done(visit: Visit, write: Write) -> None:
+def test_what_is_ordered_right_after_stop_is_done(
+    visit: Visit, write: Write, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = visit.page
     visit.drop([write("slow.txt", "SLOW one\ntwo\n")], "SQL")
     visit.ready("slow.txt")
@@ -175,6 +177,7 @@ def test_what_is_ordered_right_after_stop_is_done(visit: Visit, write: Write) ->
     expect(visit.answer("left")).to_contain_text("in general.", timeout=20_000)
     page.locator("#dnd-clear-chat").click()
     expect(page.locator("#dnd-pane-left .dnd-asked")).to_have_count(0)
+    monkeypatch.setattr(engine, "word_seconds", 0.2)  # it must not end while one looks
     visit.ask("LONG answer please")
     expect(visit.answer("left")).to_contain_text("several ways")
     page.evaluate(_ONE_THEN_THE_OTHER, ["#dnd-stop-chat", "#dnd-again"])

@@ -26,13 +26,14 @@ from dnd_engine.evaluation.scoring import Answer, Question
 from dnd_engine.library import Library
 from dnd_engine.lora import FittedLoRA, LoRAHost
 from dnd_engine.measure import run
-from dnd_engine.measure.results import Measurement, MeasureStep
+from dnd_engine.measure.results import ItemResult, Measurement, MeasureStep, Sitting
 from dnd_engine.measure.seen import Seen, digests, with_met
 from dnd_engine.measure.sides import Sides, split
 from dnd_engine.models import BaseModel
 from dnd_engine.prompts import Prompt, PromptFile
 from dnd_engine.steps import finish
 from dnd_engine.training.collect_recipe import CollectRecipe
+from dnd_engine.training.tasks import Example
 from tests.dnd_engine.tiny import BASE_ID, CONFIG, LAYOUT, byte_tokenizer, make_adapter
 
 TOKENIZER = byte_tokenizer()
@@ -309,6 +310,39 @@ def test_verdicts_tell_of_rows_that_are_through_alone(
     assert (row["n_items"], row["lead"]["mean"], row["verdict"]) == (16, 1.0, None)
     assert "A clear gain over base (" in short.verdicts[0]
     assert "what all adapters share" not in " ".join(short.verdicts)
+
+
+def test_one_answer_for_all_rows_is_told_beside_what_the_commonest_label_scores() -> None:
+    """Nine of twelve rows are `no`, and the adapter says so to every row."""
+    examples = tuple(
+        Example(f"Is it?\n\n{n}", "no" if n < 9 else "yes", options=("no", "yes"))
+        for n in range(12)
+    )
+    few = replace(
+        sides(),
+        test=examples,
+        lines=tuple(range(12)),
+        options=("no", "yes"),
+        modes=("bare",),
+    )
+    always = tuple(
+        ItemResult(line=n, score=float(n < 9), choice=n < 9, nll=1.0, text="no") for n in range(12)
+    )
+    never = tuple(replace(item, score=0.0, text="well") for item in always)
+    found = replace(
+        start(make_adapter(), few),
+        sittings=(
+            Sitting(row="base", mode="bare", items=never),
+            Sitting(row="adapter", mode="bare", items=always),
+        ),
+    )
+    assert found.commonest == ("no", 0.75)
+    assert not found.beats_commonest("bare")
+    assert found.always_answers("bare") == "no"
+    (told,) = found.verdicts
+    assert "A clear gain over base" in told
+    assert "Answering always `no` would score .75." in told
+    assert told.endswith("It answers every row alike: `no`.")
 
 
 def test_a_useless_adapter_is_told_as_no_gain(

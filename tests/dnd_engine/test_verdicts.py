@@ -174,7 +174,7 @@ def test_a_control_that_was_not_measured_is_named() -> None:
     without = [s for s in scores(bare(), of=TASKS) if s.row != "generator_constant"]
     found = named(without)["depends_on_prompts"]
     assert found.holds
-    assert "Not measured: generator_constant." in found.words
+    assert "Not measured: Generator, one fixed sentence." in found.words
 
 
 def test_the_gain_leaves_out_tasks_whose_wrong_prompts_ask_for_another_format() -> None:

@@ -262,7 +262,7 @@ def test_a_trained_lora_takes_the_bar_and_is_kept_with_its_score(
     assert shown["tabs"].selected == "workbench"
     assert "sql-trained-from-scratch" in shown["adapter_facts"]
     assert "trained on labels in 6 s" in shown["adapter_facts"]
-    assert "made in" not in shown["adapter_facts"]
+    assert "weights in" not in shown["adapter_facts"]
     assert shown["keep_texts"].visible is False
     assert shown["undo"].visible is False
     assert "in the bar now is" in on.open_measure(session)["measure_found"]

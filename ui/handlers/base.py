@@ -31,7 +31,6 @@ __all__ = [
     "HandlerBase",
     "Updates",
     "bare",
-    "cut",
     "fingerprint",
     "told",
     "used_words",
@@ -195,11 +194,6 @@ def fingerprint(buckets: Sequence[Bucket]) -> str:
         if bucket.files and bucket.weight != 0
     ]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()
-
-
-def cut(words: str, limit: int) -> str:
-    """Cut the end off a text that is longer than `limit` characters."""
-    return words if len(words) <= limit else words[: limit - 1].rstrip() + "…"
 
 
 def bare(prompt: str) -> str:

@@ -14,7 +14,8 @@ from dnd_engine.errors import BucketError, PromptFileError
 from dnd_engine.prompts import PromptFile, display_name, one_line, read_prompt_file
 from dnd_engine.shipped import Example
 from ui.canvas import Arrangement, CanvasCard
-from ui.handlers.base import HandlerBase, Updates, bare, cut, fingerprint, used_words, without_name
+from ui.handlers.base import HandlerBase, Updates, bare, fingerprint, used_words, without_name
+from ui.markup import cut
 from ui.panels.prompts import hint_html
 from ui.state import Reading, Session
 from ui.text import Text

@@ -9,8 +9,9 @@ from dnd_engine.buckets import Bucket, check_buckets
 from dnd_engine.config import Mix, RefineConfig
 from dnd_engine.prompts import one_line
 from ui.canvas import Arrangement
-from ui.handlers.base import TICK_SECONDS, Updates, bare, cut, fingerprint, told, used_words
+from ui.handlers.base import TICK_SECONDS, Updates, bare, fingerprint, told, used_words
 from ui.handlers.runs import RunHandlers, Stopped
+from ui.markup import cut
 from ui.panels.compare import NUM_SUGGESTIONS
 from ui.panels.stages import Stages
 from ui.spaces import gpu

@@ -14,13 +14,14 @@ import gradio as gr
 
 from dnd_engine.measure.seen import Seen
 from ui.curves import apart
-from ui.markup import esc, icon
+from ui.markup import cut, esc, icon
 from ui.text import Text
 
 if TYPE_CHECKING:
     from dnd_engine.adapter import Adapter
     from dnd_engine.evaluation.statistics import Interval
     from dnd_engine.measure.results import Measurement, RowResult
+    from dnd_engine.training.examples import Mode
     from ui.state import Found, Made
 
 __all__ = [
@@ -314,6 +315,7 @@ def _verdicts_html(text: Text, found: "Found", whole: Sequence["RowResult"]) -> 
             "</span>"
             for verdict, leads in beside.items()
         )
+        told += _doubts_html(text, measured, mode)
         raced = _race(text, own, [r for r in whole if (r.row, r.mode) == ("trained_lora", mode)])
         lines.append(f"<li><p>{score}</p>{told}{raced}</li>")
     if not lines:
@@ -324,6 +326,23 @@ def _verdicts_html(text: Text, found: "Found", whole: Sequence["RowResult"]) -> 
         words = text.MEASURE_TOOK["estimated" if measured.synthesis_estimated else how]
         note = f"<p class='dnd-facts'>{text.fill(words, seconds=took)}</p>"
     return f"<ul class='dnd-worth'>{''.join(lines)}</ul>{note}"
+
+
+def _doubts_html(text: Text, measured: "Measurement", mode: "Mode") -> str:
+    """Say what the score may owe to one answer that is right by chance."""
+    told = []
+    if measured.commonest is not None and not measured.beats_commonest(mode):
+        label, share = measured.commonest
+        told.append(
+            text.fill(
+                text.MEASURE_COMMONEST, label=esc(cut(label, 60)), score=score_words(text, share)
+            )
+        )
+    if (always := measured.always_answers(mode)) is not None:
+        told.append(text.fill(text.MEASURE_ALWAYS, answer=esc(cut(always, 60))))
+    return "".join(
+        f"<span class='is-warn'>{icon('warn')}<span>{words}</span></span>" for words in told
+    )
 
 
 def _knows_labels(adapter: "Adapter") -> bool:

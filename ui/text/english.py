@@ -49,7 +49,10 @@ class English:
         "trust the result."
     )
     SHOW = "Show me"
-    SHOW_MORE = "Makes an adapter from {prompts} and asks both models: {question}"
+    SHOW_MORE = (
+        "Makes an adapter from {prompts} about tables and asks both models, telling neither to "
+        "write SQL: {question}"
+    )
     FOOTER = (
         "Your files stay in this session and are deleted when it ends, but for what you keep in a "
         "library on your own computer."
@@ -73,7 +76,10 @@ class English:
         "title": "Prompts",
         "mix": "Weights of the mix",
         "edit": "Edit prompts",
-        "help": "One prompt per line, row or paragraph. Labels are not needed and not used.",
+        "help": (
+            "Best an instruction, a blank line and an input; between prompts a line ---, or a row "
+            "each in csv and jsonl. Labels are not needed and not used."
+        ),
         "browse": "Browse files",
         "paste": "Paste prompts",
         "add_bucket": "Add bucket",
@@ -276,7 +282,7 @@ class English:
     SHELF = "Adapters of this visit"
     MADE_FROM = "{prompts} from {files}"
     PROMPTS_UNKNOWN = "prompts unknown"
-    MADE_IN = "made in {seconds:.2f} s"
+    MADE_IN = "weights in {seconds:.2f} s"
     REFINED_IN = "then refined in {seconds:.0f} s"
     REFINED_ON_LABELS_IN = "then refined on labels in {seconds:.0f} s"
     TRAINED_IN = "trained on labels in {seconds:.0f} s"
@@ -391,8 +397,9 @@ class English:
     # Refine
     REFINE = "Refine"
     REFINE_MORE = (
-        "Trains this adapter for under a minute on your own prompts, without labels: the base "
-        "model reads each full prompt and teaches the adapter to answer without the instruction."
+        "Trains this adapter for about a minute on your own prompts, without labels: the base "
+        "model reads each full prompt and teaches the adapter to answer without the instruction. "
+        "Where the base is wrong even when it is told, so is what it teaches."
     )
     REFINE_NEEDS = "It needs a blank line between instruction and input, in 8 prompts or more."
     REFINE_START = "Start refining"
@@ -403,7 +410,7 @@ class English:
 
     # Compare
     COMPARE = "Compare"
-    COMPARE_MORE = "One batch, same seed, same prompt on both sides."
+    COMPARE_MORE = "Both answers come from one batch, with the same seed."
     COMPARE_BASE_ONLY = (
         "You can chat with the base model now. The adapted answer appears beside it after "
         "Synthesize."
@@ -580,8 +587,8 @@ class English:
     }
     PROOF_YES = "Yes. Other prompts, and what all adapters share, do clearly worse."
     PROOF_NO: Mapping[str, str] = {
-        "wrong": "Not shown: one made from other prompts does about as well.",
-        "mean": "Not shown: what all adapters of this generator share does about as well.",
+        "wrong": "No evidence of it: one made from other prompts does about as well.",
+        "mean": "No evidence of it: what all adapters of this generator share does about as well.",
     }
     PROOF_WORDS_ONLY = "The order of the words hardly matters: shuffled, they do about as well."
     PROOF_NONE = "It takes two prompts with a blank line between instruction and input to find out."
@@ -642,6 +649,8 @@ class English:
         "too few items": "Too few rows to place it beside: {rows}.",
     }
     MEASURE_LEAD = "{label} ({lead}, {low} to {high})"
+    MEASURE_COMMONEST = "Answering always “{label}” would score {score}."
+    MEASURE_ALWAYS = "It answers every row alike: “{answer}”."
     MEASURE_PASSED = (
         "Training from scratch scored as much after {seconds:.1f} s of training, in {steps} steps."
     )
@@ -722,7 +731,7 @@ class English:
     REPORT_HOLDOUTS: Mapping[str, str] = {
         "family": "New family",
         "primitive": "New operation",
-        "composition": "New combination",
+        "composition": "New composition",
         "pair": "New pair of known task and format",
         "format": "Unseen format",
     }

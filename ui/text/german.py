@@ -43,7 +43,10 @@ class German(English):
         "nebeneinander, und es zeigt sich, wie weit dem Ergebnis zu trauen ist."
     )
     SHOW = "Vorführen"
-    SHOW_MORE = "Erzeugt einen Adapter aus {prompts} und fragt beide Modelle: {question}"
+    SHOW_MORE = (
+        "Erzeugt einen Adapter aus {prompts} über Tabellen und fragt beide Modelle, ohne einem zu "
+        "sagen, dass SQL gewünscht ist: {question}"
+    )
     FOOTER = (
         "Die Dateien bleiben in dieser Sitzung und werden an ihrem Ende gelöscht, außer was in der "
         "Sammlung auf dem eigenen Rechner liegt."
@@ -65,7 +68,10 @@ class German(English):
         "title": "Prompts",
         "mix": "Gewichte der Mischung",
         "edit": "Prompts bearbeiten",
-        "help": "Ein Prompt je Zeile, Datensatz oder Absatz. Labels braucht es nicht.",
+        "help": (
+            "Am besten Anweisung, Leerzeile, Eingabe, zwischen Prompts eine Zeile ---; in csv und "
+            "jsonl einer je Datensatz. Labels braucht es nicht."
+        ),
         "browse": "Dateien wählen",
         "paste": "Prompts einfügen",
         "add_bucket": "Neue Gruppe",
@@ -272,7 +278,7 @@ class German(English):
     SHELF = "Adapter dieses Besuchs"
     MADE_FROM = "{prompts} aus {files}"
     PROMPTS_UNKNOWN = "Prompts unbekannt"
-    MADE_IN = "erzeugt in {seconds:.2f} s"
+    MADE_IN = "Gewichte in {seconds:.2f} s"
     REFINED_IN = "dann verfeinert in {seconds:.0f} s"
     REFINED_ON_LABELS_IN = "dann mit Labels verfeinert in {seconds:.0f} s"
     TRAINED_IN = "mit Labels trainiert in {seconds:.0f} s"
@@ -391,9 +397,9 @@ class German(English):
 
     REFINE = "Verfeinern"
     REFINE_MORE = (
-        "Trainiert diesen Adapter keine Minute lang auf den eigenen Prompts, ohne Labels: Das "
+        "Trainiert diesen Adapter etwa eine Minute lang auf den eigenen Prompts, ohne Labels: Das "
         "Basismodell liest jeden vollen Prompt und bringt dem Adapter bei, ohne die Anweisung zu "
-        "antworten."
+        "antworten. Wo die Basis trotz Anweisung irrt, lehrt sie den Irrtum."
     )
     REFINE_NEEDS = (
         "Nötig ist eine Leerzeile zwischen Anweisung und Eingabe, in mindestens 8 Prompts."
@@ -405,7 +411,7 @@ class German(English):
     UNDO = "Verfeinern rückgängig"
 
     COMPARE = "Vergleich"
-    COMPARE_MORE = "Ein Durchlauf, gleicher Startwert, gleicher Prompt auf beiden Seiten."
+    COMPARE_MORE = "Beide Antworten kommen aus einem Durchlauf, mit gleichem Startwert."
     COMPARE_BASE_ONLY = (
         "Mit dem Basismodell lässt sich schon reden. Die Antwort mit Adapter erscheint daneben, "
         "sobald einer erzeugt ist."
@@ -594,8 +600,8 @@ class German(English):
         "Ja. Andere Prompts, und was alle Adapter gemeinsam haben, sind deutlich schlechter."
     )
     PROOF_NO: Mapping[str, str] = {
-        "wrong": "Nicht gezeigt: Einer aus anderen Prompts ist etwa so gut.",
-        "mean": "Nicht gezeigt: Was allen Adaptern dieses Generators gemein ist, ist etwa so gut.",
+        "wrong": "Kein Beleg: Einer aus anderen Prompts ist etwa so gut.",
+        "mean": "Kein Beleg: Was allen Adaptern dieses Generators gemein ist, ist etwa so gut.",
     }
     PROOF_WORDS_ONLY = "Die Reihenfolge der Wörter zählt kaum: Vertauscht sind sie etwa so gut."
     PROOF_NONE = "Dazu braucht es zwei Prompts mit einer Leerzeile zwischen Anweisung und Eingabe."
@@ -659,6 +665,8 @@ class German(English):
         "too few items": "Zu wenige Zeilen für einen Vergleich mit: {rows}.",
     }
     MEASURE_LEAD = "{label} ({lead}, {low} bis {high})"
+    MEASURE_COMMONEST = "Immer „{label}“ zu antworten, erreichte {score}."
+    MEASURE_ALWAYS = "Er antwortet auf jede Zeile gleich: „{answer}“."
     MEASURE_PASSED = (
         "Training von Grund auf erreichte ebenso viel nach {seconds:.1f} s Training, in {steps} "
         "Schritten."
@@ -740,7 +748,7 @@ class German(English):
     REPORT_HOLDOUTS: Mapping[str, str] = {
         "family": "Neue Familie",
         "primitive": "Neue Operation",
-        "composition": "Neue Kombination",
+        "composition": "Neue Verkettung",
         "pair": "Neues Paar aus bekannter Aufgabe und bekanntem Format",
         "format": "Unbekanntes Format",
     }
