@@ -896,7 +896,8 @@ def dnd_collect(*arguments: object) -> Any:
 
 def write_recipe(recipe: CollectRecipe, path: Path) -> Path:
     left = {"tasks", "without_licence_classes", "limit_tasks", "split", "seeds"}
-    values = {k: v for k, v in recipe.to_json().items() if k not in left}
+    whole = {**recipe.to_json(), "base": recipe.base}  # its folder, which no file tells
+    values = {k: v for k, v in whole.items() if k not in left}
     path.write_text(json.dumps(values))  # JSON is YAML
     return path
 

@@ -960,7 +960,9 @@ def dnd_train(*arguments: object) -> Any:
 
 
 def write_recipe(recipe: TrainRecipe, path: Path, *left: str) -> Path:
-    values = {k: v for k, v in recipe.to_json().items() if k not in left and v is not None}
+    models = {"base": recipe.base, "encoder": recipe.encoder}  # their folders, which no file tells
+    whole = {**recipe.to_json(), **models}
+    values = {k: v for k, v in whole.items() if k not in left and v is not None}
     path.write_text(json.dumps(values))  # JSON is YAML
     return path
 

@@ -596,8 +596,8 @@ class English:
     # Measure
     MEASURE = "What is it worth on your own rows?"
     MEASURE_MORE = (
-        "Some rows are scored: by the base, by a few-shot prompt, by what all adapters share, and "
-        "by the adapter in the bar. The other rows can be learnt by a LoRA, the plain way."
+        "Some rows are answered by the base, by a few-shot prompt, by what all adapters share and "
+        "by the adapter on the Workbench, and scored. The others can be learnt by a LoRA, as usual."
     )
     MEASURE_EMPTY = (
         "No adapter yet. Make one on the Workbench, or load one from the Library. Then drop rows "
