@@ -397,7 +397,7 @@ class English:
     # Refine
     REFINE = "Refine"
     REFINE_MORE = (
-        "Trains this adapter for about a minute on your own prompts, without labels: the base "
+        "Trains this adapter for a minute or two on your own prompts, without labels: the base "
         "model reads each full prompt and teaches the adapter to answer without the instruction. "
         "Where the base is wrong even when it is told, so is what it teaches."
     )

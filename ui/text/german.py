@@ -397,7 +397,7 @@ class German(English):
 
     REFINE = "Verfeinern"
     REFINE_MORE = (
-        "Trainiert diesen Adapter etwa eine Minute lang auf den eigenen Prompts, ohne Labels: Das "
+        "Trainiert diesen Adapter ein, zwei Minuten lang auf den eigenen Prompts, ohne Labels: Das "
         "Basismodell liest jeden vollen Prompt und bringt dem Adapter bei, ohne die Anweisung zu "
         "antworten. Wo die Basis trotz Anweisung irrt, lehrt sie den Irrtum."
     )
