@@ -3,7 +3,7 @@
 import html
 import re
 
-__all__ = ["busy", "code_blocks", "cut", "esc", "faults", "icon", "notice", "unfenced"]
+__all__ = ["busy", "code_blocks", "cut", "esc", "faults", "icon", "notice", "sentence", "unfenced"]
 
 _PATHS = {
     "check": "M2 7.5l3.2 3.2L12 3.5",
@@ -72,3 +72,8 @@ def code_blocks(text: str) -> str:
 def cut(words: str, limit: int) -> str:
     """Cut the end off a text that is longer than `limit` characters."""
     return words if len(words) <= limit else words[: limit - 1].rstrip() + "…"
+
+
+def sentence(message: str) -> str:
+    """Begin a message with a capital: the engine's begin small, to stand in others."""
+    return message[:1].upper() + message[1:]

@@ -15,7 +15,7 @@ from dnd_engine.library import Library
 from dnd_engine.training.watch import RunFolder
 from ui.canvas import Arrangement
 from ui.engine_handle import EngineHandle
-from ui.markup import esc
+from ui.markup import esc, sentence
 from ui.panels.adapter_bar import adapter_html
 from ui.panels.compare import View, pane_html
 from ui.panels.header import progress_words
@@ -207,5 +207,5 @@ def without_name(message: str, name: str) -> str:
     lines = []
     for line in message.split("\n"):
         bare = line.removeprefix(f"{name}: ").removeprefix(f"{name}, ")
-        lines.append(bare[:1].upper() + bare[1:])
+        lines.append(sentence(bare))
     return "\n".join(lines)

@@ -16,7 +16,7 @@ from dnd_engine.prompts import PromptFile, display_name, read_prompt_file, short
 from ui.handlers.base import Updates, without_name
 from ui.handlers.runs import ticking
 from ui.handlers.synthesis import SynthesisHandlers
-from ui.markup import busy, esc, faults, notice
+from ui.markup import busy, esc, faults, notice, sentence
 from ui.panels.measure import (
     TRAINED,
     TrainedRow,
@@ -113,8 +113,7 @@ class MeasureHandlers(SynthesisHandlers):
                     run.scored |= step.stage == "score"
                 yield {"measure_stages": run.stages.html(), **updates}
         except DndError as error:
-            message = str(error)
-            run.stages.finish("failed", message[:1].upper() + message[1:])
+            run.stages.finish("failed", sentence(str(error)))
         self._finish(run, "stopped" if run.stop.is_set() else "done")
         yield self._measured(session, run, request)
 

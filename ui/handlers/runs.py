@@ -12,6 +12,7 @@ import gradio as gr
 from dnd_engine.errors import DndError
 from ui.handlers.adapter import AdapterHandlers
 from ui.handlers.base import TICK_SECONDS, Updates
+from ui.markup import sentence
 from ui.state import Made, Run, RunKind, Session
 
 if TYPE_CHECKING:
@@ -80,8 +81,7 @@ class RunHandlers(AdapterHandlers):
         except Stopped:
             stages.finish("stopped")
         except DndError as error:
-            message = str(error)
-            stages.finish("failed", message[:1].upper() + message[1:])
+            stages.finish("failed", sentence(str(error)))
         else:
             stages.finish("done")
             session.take(made)
