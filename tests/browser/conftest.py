@@ -172,6 +172,7 @@ class Visit:
         """
         if not TAKE_PICTURES:
             return
+        expect(self.page.locator(".dnd-chip code")).to_have_count(1, timeout=300_000)  # loaded
         width = DESK["width"]
         self.page.set_viewport_size({"width": width, "height": height})
         self.page.evaluate("window.scrollTo(0, 0)")
