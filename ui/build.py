@@ -55,6 +55,8 @@ _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"
 _AT_ONCE: dict[str, Any] = {**_QUIET, "queue": False}
 _ORDERED: dict[str, Any] = {**_QUIET, "trigger_mode": "always_last"}
 """What was ordered right after Stop waits for the work before to end, and is not dropped."""
+_AFTERWARDS: dict[str, Any] = {**_AT_ONCE, "trigger_mode": "multiple"}
+"""What is drawn when work has ended, each time."""
 
 # Slots that several events update.
 _OVER = (
@@ -66,10 +68,10 @@ _SHOWN = (
     f"{_EXPORTED} refine_open keep_name keep_texts keep_told "
     "stages adapter_box adapter_facts shelf strength download undo warning refine_box "
     "checks proof_box proof prove norms compare_head beside differences blind "
-    "left_pane right_pane"
+    "left_pane right_pane refine_labels suggestions_row "
+    + " ".join(f"suggestion_{i}" for i in range(NUM_SUGGESTIONS))
 )
 _CHECKED = "checks proof_box proof prove warning refine_box download"
-_SUGGESTIONS = "suggestions_row " + " ".join(f"suggestion_{i}" for i in range(NUM_SUGGESTIONS))
 
 
 def build_ui(
@@ -170,6 +172,21 @@ class _Page:
         """Return `fn` and `outputs` of an event, for a handler that updates these slots."""
         chosen = {name: self.slots[name] for name in names.split()}
         return {"fn": _by_slot(handler, chosen), "outputs": list(chosen.values())}
+
+    def carry_out(self, order: Any, handler: Callable[..., Any], inputs: Any, **lane: Any) -> Any:
+        """Do what was ordered, its stages drawn as it goes; then show what came of it.
+
+        Returns:
+            The last event.
+        """
+        work = order.then(**self.does(handler, "stages"), inputs=inputs, **lane, **_ORDERED)
+        broke = self.does(self.on.run_broke, _OVER)
+        work.failure(**broke, inputs=self.session, **_AT_ONCE)
+        return work.then(
+            **self.does(self.on.show_run, f"{_OVER} {_SHOWN} inbox"),
+            inputs=self.session,
+            **_AFTERWARDS,
+        )
 
     def check_and_zip(self, event: Any) -> None:
         """Check the adapter in the bar, if that is due, and write its zip."""
@@ -409,11 +426,11 @@ def _wire_synthesis(page: _Page) -> Any:
 
     remix = functools.partial(on.begin_synthesis, kind="remix")
     made = [
-        order(**page.does(begin, _OVER), inputs=[page.prompts.canvas, session], **_AT_ONCE).then(
-            **page.does(on.synthesize, f"{_OVER} {_SHOWN} inbox {_SUGGESTIONS}"),
-            inputs=[session, page.prompts.mix, page.prompts.seed],
+        page.carry_out(
+            order(**page.does(begin, _OVER), inputs=[page.prompts.canvas, session], **_AT_ONCE),
+            on.synthesize,
+            [session, page.prompts.mix, page.prompts.seed],
             **_ENGINE,
-            **_ORDERED,
         )
         for order, begin in (
             (page.prompts.synthesize.click, on.begin_synthesis),
@@ -421,8 +438,6 @@ def _wire_synthesis(page: _Page) -> Any:
             (page.prompts.canvas.read, on.begin_synthesis),  # Show me; it asks before it measures
         )
     ]
-    for event in made:
-        event.failure(**page.does(on.run_broke, _OVER), inputs=session, **_AT_ONCE)
     for event in made[:2]:
         page.check_and_zip(event)
     page.prompts.stop.click(**page.does(on.stop_run, _OVER), inputs=session, **_AT_ONCE)
@@ -434,11 +449,10 @@ def _wire_refine(page: _Page) -> None:
     on, session = page.on, page.session
     page.bar.refine.click(**page.does(on.open_refine, "refine_box"), **_AT_ONCE)
     page.refine.later.click(**page.does(on.close_refine, "refine_box"), **_AT_ONCE)
-    refined = page.refine.start.click(
+    ordered = page.refine.start.click(
         **page.does(on.begin_refine, _OVER), inputs=[session, page.refine.labels], **_AT_ONCE
-    ).then(**page.does(on.refine, f"{_OVER} {_SHOWN}"), inputs=session, **_REFINE, **_ORDERED)
-    refined.failure(**page.does(on.run_broke, _OVER), inputs=session, **_AT_ONCE)
-    page.check_and_zip(refined)
+    )
+    page.check_and_zip(page.carry_out(ordered, on.refine, session, **_REFINE))
     page.refine.stop.click(**page.does(on.stop_run, _OVER), inputs=session, **_AT_ONCE)
     page.check_and_zip(
         page.bar.undo.click(**page.does(on.undo, _SHOWN), inputs=session, **_AT_ONCE)
@@ -500,36 +514,31 @@ def _wire_library(page: _Page) -> None:
     ):
         order(**page.does(change, listed), inputs=of_this, **_AT_ONCE)
     loaded = page.library.load.click(
-        **page.does(on.load_kept, f"tabs {listed} {_SHOWN} refine_labels {_SUGGESTIONS}"),
+        **page.does(on.load_kept, f"tabs {listed} {_SHOWN}"),
         inputs=of_this,
         **_ENGINE,
         **_QUIET,
     )
     loaded.failure(**page.does(on.load_broke, "library_load library_told"), **_AT_ONCE)
     page.check_and_zip(loaded)
-    remade = page.library.bring.upload(
+    brought = page.library.bring.upload(
         **page.does(on.import_file, f"tabs {listed} {_OVER}"),
         inputs=[session, page.library.bring],
         **_ENGINE,
         **_QUIET,
-    ).then(
-        **page.does(on.remake, f"{_OVER} {_SHOWN} {_SUGGESTIONS}"),
-        inputs=session,
-        **_REFINE,
-        **_ORDERED,
     )
-    remade.failure(**page.does(on.run_broke, _OVER), inputs=session, **_AT_ONCE)
-    page.check_and_zip(remade)
+    page.check_and_zip(page.carry_out(brought, on.remake, session, **_REFINE))
 
 
 def _wire_measure(page: _Page) -> None:
     """Measure on labelled rows, and train on the others."""
     on, session = page.on, page.session
     ready = "measure_start measure_stop measure_train measure_train_stop measure_train_of"
-    worth = f"{ready} measure_stages measure_found measure_take_told measure_take_row " + " ".join(
+    found = "measure_stages measure_found measure_take_told measure_take_row " + " ".join(
         f"measure_take_{row}" for row in page.measuring.take
     )
-    ended = f"{worth} shelf beside measure_keep_row " + " ".join(
+    worth = f"{ready} {found}"
+    ended = f"{worth} measure_keep_row " + " ".join(
         f"measure_keep_{n}" for n in page.measuring.keep
     )
     page.measure_tab.select(
@@ -554,19 +563,20 @@ def _wire_measure(page: _Page) -> None:
         ),
     ):
         event = order(**page.does(begin, worth), inputs=[session, *settings], **_AT_ONCE).then(
-            **page.does(on.measure, ended),
+            **page.does(on.measure, f"{found} shelf beside"),
             inputs=session,
             **_MEASURE,
             **_ORDERED,
         )
         event.failure(**page.does(on.measure_broke, ended), inputs=session, **_AT_ONCE)
+        event.then(**page.does(on.show_measured, ended), inputs=session, **_AFTERWARDS)
     for stop in (page.measuring.stop, page.measuring.train_stop):
         stop.click(**page.does(on.stop_measure, ended), inputs=session, **_AT_ONCE)
     for row, button in page.measuring.take.items():
         taken = button.click(
             **page.does(
                 functools.partial(on.take_trained, row),
-                f"tabs measure_take_told {_SHOWN} refine_labels {_SUGGESTIONS}",
+                f"tabs measure_take_told {_SHOWN}",
             ),
             inputs=session,
             **_ENGINE,
@@ -601,7 +611,8 @@ def _wire_chat(page: _Page, shown: Any) -> None:
     """
     on, session, text = page.on, page.session, page.text
     panes = "left_pane right_pane"
-    state = f"send stop_chat again vote_row {panes}"
+    buttons = "send stop_chat again vote_row"
+    state = f"{buttons} {panes}"
     kept = "keep_row keep_markdown keep_json keep_votes"
     questions = [page.compare.box, page.compare.mode, session]
     asked = [shown.success(**page.does(on.ask_shown, state), inputs=session, **_AT_ONCE)]
@@ -621,12 +632,13 @@ def _wire_chat(page: _Page, shown: Any) -> None:
         asked.append(again(**page.does(ask_again, state), inputs=session, **_AT_ONCE))
     for order in asked:
         answered = order.then(
-            **page.does(on.answer, f"{state} {kept}"),
+            **page.does(on.answer, panes),
             inputs=[session, *page.compare.settings],
             **_ENGINE,
             **_ORDERED,
         )
         answered.failure(**page.does(on.chat_broke, state), inputs=session, **_AT_ONCE)
+        answered.then(**page.does(on.answered, f"{buttons} {kept}"), inputs=session, **_AFTERWARDS)
         if order is asked[0]:
             page.check_and_zip(answered)
     page.compare.stop.click(**page.does(on.stop_chat, state), inputs=session, **_AT_ONCE)

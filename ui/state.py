@@ -270,6 +270,8 @@ class Session:
     """By card. Kept when a card is removed, since Undo may bring it back."""
     made: Made | None = None
     """The adapter in the bar."""
+    drawn: Made | None = None
+    """The one that the page shows there; another, until a run that ended has been shown."""
     shelf: list[Made] = field(default_factory=list)
     """All adapters of this visit, the newest last."""
     beside: Made | None = None

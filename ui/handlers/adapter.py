@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from dnd_engine.buckets import Bucket
-from dnd_engine.config import EFFECT_PROMPTS
+from dnd_engine.config import EFFECT_PROMPTS, RefineConfig
 from dnd_engine.errors import DndError
-from ui.handlers.base import HandlerBase, Updates, told
-from ui.markup import esc, icon
+from dnd_engine.prompts import one_line
+from ui.handlers.base import HandlerBase, Updates, bare, told
+from ui.markup import cut, esc, icon
 from ui.panels.checks import checks_html, norms_html, proof_html, warning_html
-from ui.panels.compare import head_html
+from ui.panels.compare import NUM_SUGGESTIONS, head_html
 from ui.spaces import gpu
 from ui.state import Made, Session
 from ui.text import Text
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from dnd_engine.encoder import PromptMemory
 
 __all__ = ["AdapterHandlers", "nothing_exported", "some_prompts"]
+
+_LEAST_LABELS = RefineConfig().least_prompts
+"""Labelled prompts from which refining can learn."""
 
 
 class AdapterHandlers(HandlerBase):
@@ -128,9 +132,12 @@ class AdapterHandlers(HandlerBase):
         return {"download": _download(self._text, made)} if session.made is made else {}
 
     def _show(self, session: Session) -> Updates:
-        """Draw the adapter of the visit with all that is known of it."""
+        """Draw the adapter of the visit with all that is known of it, and what follows from it."""
         made = session.made
         assert made is not None
+        session.drawn = made
+        session.suggestions = _suggestions(made.buckets, session.example_questions)
+        idle = session.run is None or bool(session.run.stages.ended)
         return {
             "stages": made.stages.html() if made.stages else "",
             "adapter_box": gr.Row(visible=True),
@@ -144,9 +151,9 @@ class AdapterHandlers(HandlerBase):
             "differences": gr.Checkbox(visible=True),
             "blind": gr.Checkbox(visible=True),
             "refine_box": gr.Row(visible=False),
-            "refine_open": gr.Button(
-                visible=bool(made.buckets),
-                interactive=session.run is None or bool(session.run.stages.ended),
+            "refine_open": gr.Button(visible=bool(made.buckets), interactive=idle),
+            "refine_labels": gr.Checkbox(
+                value=False, visible=_labelled(made.buckets), interactive=idle
             ),
             "keep_name": gr.Textbox(made.adapter.name),
             # Texts are kept to make an adapter again, and no recipe makes what learnt labels.
@@ -155,6 +162,7 @@ class AdapterHandlers(HandlerBase):
             ),
             "keep_told": "",
             **nothing_exported(),
+            **_suggestion_buttons(session.suggestions),
             **self._panes(session),
             **_checked(self._text, made),
         }
@@ -224,6 +232,34 @@ def _checked(text: Text, made: Made) -> Updates:
     }
     if warning and made.buckets and not made.refined:
         updates["refine_box"] = gr.Row(visible=True)
+    return updates
+
+
+def _labelled(buckets: Sequence[Bucket]) -> bool:
+    """Whether enough prompts have a label to learn from."""
+    labelled = {
+        prompt.text
+        for bucket in buckets
+        if bucket.weight > 0
+        for prompt in bucket.prompts
+        if prompt.label is not None
+    }
+    return len(labelled) >= _LEAST_LABELS
+
+
+def _suggestions(buckets: Sequence[Bucket], questions: dict[str, str]) -> list[str]:
+    """Return questions worth asking: an example's own, or an input, of each bucket; then more."""
+    found = [questions.get(bucket.name) or bare(bucket.prompts[-1].text) for bucket in buckets]
+    found += [bare(prompt.text) for bucket in buckets for prompt in reversed(bucket.prompts)]
+    return list(dict.fromkeys(found))[:NUM_SUGGESTIONS]
+
+
+def _suggestion_buttons(suggestions: Sequence[str]) -> Updates:
+    updates: Updates = {"suggestions_row": gr.Row(visible=bool(suggestions))}
+    for index in range(NUM_SUGGESTIONS):
+        words = suggestions[index] if index < len(suggestions) else ""
+        label = cut(one_line(words.replace("\n", " ")), 60)
+        updates[f"suggestion_{index}"] = gr.Button(label, visible=bool(words))
     return updates
 
 

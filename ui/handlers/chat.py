@@ -93,7 +93,6 @@ class ChatHandlers(HandlerBase):
         penalty: float,
         seed: float,
         context: bool,
-        request: gr.Request,
     ) -> Iterator[Updates]:
         """Stream the answers to the last question, from the sides that were asked."""
         stop = session.stop_chat
@@ -131,8 +130,16 @@ class ChatHandlers(HandlerBase):
         for place in places:
             turn.sides[place].stopped = not turn.sides[place].finished
         turn.running = frozenset()
-        kept = self._keep(session, request.session_hash or "")
-        yield {**self._panes(session), **_idle(session), **kept}
+        yield self._panes(session)
+
+    def answered(self, session: Session, request: gr.Request) -> Updates:
+        """Put the buttons back and write the conversation, once the answers are there.
+
+        An event of its own: while words come, each redraw costs as much as it has outputs.
+        """
+        if not session.turns or not session.turns[-1].finished:
+            return {}  # cleared, or the next was asked already
+        return {**_idle(session), **self._keep(session, request.session_hash or "")}
 
     def stop_chat(self, session: Session) -> Updates:
         """Stop at the next token; the words so far stay."""

@@ -132,7 +132,6 @@ class LibraryHandlers(SynthesisHandlers):
             "library_told": "",
             "tabs": gr.Tabs(selected="workbench"),
             **self._show(session),
-            **self._offers(session, made),
         }
 
     def load_broke(self) -> Updates:
@@ -166,14 +165,7 @@ class LibraryHandlers(SynthesisHandlers):
         run = self._ordered(session, "remake")
         if run is None:
             return
-        work = self._remaking(run)
-        made = yield from self._carry_out(session, run, work, request.session_hash or "")
-        if made is not None:
-            yield {
-                **self._over(session, run),
-                **self._show(session),
-                **self._offers(session, made),
-            }
+        yield from self._carry_out(session, run, self._remaking(run), request.session_hash or "")
 
     def _order(self, session: Session, recipe: Recipe) -> Updates:
         """Begin a remake; its prompt files are those this visit has read, or in the recipe."""

@@ -115,7 +115,13 @@ class MeasureHandlers(SynthesisHandlers):
         except DndError as error:
             run.stages.finish("failed", sentence(str(error)))
         self._finish(run, "stopped" if run.stop.is_set() else "done")
-        yield self._measured(session, run, request)
+
+    def show_measured(self, session: Session, request: gr.Request) -> Updates:
+        """Draw and keep what a run has come to, and put the buttons back; see `show_run`."""
+        run = session.measuring
+        if run is None or not run.stages.ended:
+            return {}
+        return self._measured(session, run, request)
 
     def stop_measure(self, session: Session, request: gr.Request) -> Updates:
         """Stop at the next step; what was found until now stays."""
@@ -157,7 +163,6 @@ class MeasureHandlers(SynthesisHandlers):
             "measure_take_told": "",
             "tabs": gr.Tabs(selected="workbench"),
             **self._show(session),
-            **self._offers(session, made),
         }
 
     def take_broke(self) -> Updates:
@@ -246,9 +251,6 @@ class MeasureHandlers(SynthesisHandlers):
         run.stages.enter(key, words, None if scoring else share)
 
     def _measured(self, session: Session, run: MeasureRun, request: gr.Request) -> Updates:
-        """Draw and keep what a run has come to; one that another has replaced says nothing."""
-        if session.measuring is not run:
-            return {}
         updates = {
             "measure_stages": run.stages.html(),
             **self._measure_buttons(session),

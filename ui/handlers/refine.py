@@ -51,11 +51,7 @@ class RefineHandlers(RunHandlers):
         run = self._ordered(session, "refinement")
         if run is None:
             return
-        made = yield from self._carry_out(
-            session, run, self._refinement(run), request.session_hash or ""
-        )
-        if made is not None:
-            yield {**self._over(session, run), **self._show(session)}
+        yield from self._carry_out(session, run, self._refinement(run), request.session_hash or "")
 
     def undo(self, session: Session) -> Updates:
         """Go back to the adapter before, as it was; nothing is computed again."""

@@ -35,7 +35,23 @@ class RunHandlers(AdapterHandlers):
             return {}
         run.stop.set()
         run.stages.finish("stopped")
-        return self._over(session, run)
+        return self._over(run)
+
+    def show_run(self, session: Session) -> Updates:
+        """Show what a run has come to: its adapter, and the buttons put back.
+
+        An event of its own: while a run goes on each redraw costs as much as it has outputs, and
+        these are many.
+        """
+        run, made = session.run, session.made
+        if run is None or not run.stages.ended:
+            return {}  # another was ordered meanwhile, and shows this in its turn
+        updates = self._over(run)
+        if made is not None and made is not session.drawn:
+            updates = {**updates, **self._show(session), "stages": run.stages.html()}
+        if run.kind in ("synthesis", "remix") and run.stages.ended == "done":
+            updates["inbox"] = {"op": "fold"}
+        return updates
 
     def run_broke(self, session: Session) -> Updates:
         """Put the buttons back after an error nobody foresaw."""
@@ -43,7 +59,7 @@ class RunHandlers(AdapterHandlers):
         if run is None:
             return {}
         run.stages.finish("failed", self._text.BROKE)
-        return self._over(session, run)
+        return self._over(run)
 
     def _begin(self, session: Session, run: Run) -> Updates:
         """Take the order: show the stages and Stop at once, before the queue."""
@@ -64,12 +80,8 @@ class RunHandlers(AdapterHandlers):
 
     def _carry_out(
         self, session: Session, run: Run, work: Generator[Updates, None, Made], session_hash: str
-    ) -> Generator[Updates, None, Made | None]:
-        """Do the work of a run and check what it made.
-
-        Returns:
-            The new adapter of the visit; None if the run was stopped or failed, which was told.
-        """
+    ) -> Iterator[Updates]:
+        """Do the work of a run and check what it made, which is then the adapter of the visit."""
         stages = run.stages
         try:
             made = yield from work
@@ -85,9 +97,6 @@ class RunHandlers(AdapterHandlers):
         else:
             stages.finish("done")
             session.take(made)
-            return made
-        yield self._over(session, run)
-        return None
 
     def _follow(
         self, run: Run, steps: Iterator[tuple[str, Any]]
@@ -110,10 +119,8 @@ class RunHandlers(AdapterHandlers):
             raise Stopped
         return adapter
 
-    def _over(self, session: Session, run: Run) -> Updates:
-        """Put the buttons back; a run that another has replaced has nothing left to say."""
-        if session.run is not run:
-            return {}
+    def _over(self, run: Run) -> Updates:
+        """Put the buttons back."""
         return {"stages": run.stages.html(), **_buttons(None)}
 
 

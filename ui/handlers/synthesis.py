@@ -1,18 +1,15 @@
 """Synthesis: prompts in, adapter out."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from dnd_engine.buckets import Bucket, check_buckets
-from dnd_engine.config import Mix, RefineConfig
-from dnd_engine.prompts import one_line
+from dnd_engine.config import Mix
 from ui.canvas import Arrangement
-from ui.handlers.base import TICK_SECONDS, Updates, bare, fingerprint, told, used_words
+from ui.handlers.base import TICK_SECONDS, Updates, fingerprint, told, used_words
 from ui.handlers.runs import RunHandlers, Stopped
-from ui.markup import cut
-from ui.panels.compare import NUM_SUGGESTIONS
 from ui.panels.stages import Stages
 from ui.spaces import gpu
 from ui.state import Made, Run, RunKind, Session
@@ -21,9 +18,6 @@ if TYPE_CHECKING:
     from dnd_engine.encoder import PromptMemory
 
 __all__ = ["SynthesisHandlers"]
-
-_LEAST_LABELS = RefineConfig().least_prompts
-"""Labelled prompts from which refining can learn."""
 
 
 class SynthesisHandlers(RunHandlers):
@@ -50,25 +44,7 @@ class SynthesisHandlers(RunHandlers):
         if run is None:
             return
         work = self._synthesis(session, run, mix, int(seed or 0))
-        made = yield from self._carry_out(session, run, work, request.session_hash or "")
-        if made is None:
-            return
-        yield {
-            **self._over(session, run),
-            **self._show(session),
-            **self._offers(session, made),
-            "inbox": {"op": "fold"},
-        }
-
-    def _offers(self, session: Session, made: Made) -> Updates:
-        """What follows from an adapter's prompts: what to ask, and whether labels are there."""
-        session.suggestions = _suggestions(made.buckets, session.example_questions)
-        return {
-            **_suggestion_buttons(session.suggestions),
-            "refine_labels": gr.Checkbox(
-                value=False, visible=_labelled(made.buckets), interactive=True
-            ),
-        }
+        yield from self._carry_out(session, run, work, request.session_hash or "")
 
     def _synthesis(
         self, session: Session, run: Run, mix: Mix, seed: int
@@ -114,31 +90,3 @@ class SynthesisHandlers(RunHandlers):
     ) -> Iterator[tuple[str, Any]]:
         engine = self._ready_engine()
         yield from told(engine.synthesize(buckets, mix=mix, seed=seed, memory=memory))
-
-
-def _labelled(buckets: Sequence[Bucket]) -> bool:
-    """Whether enough prompts have a label to learn from."""
-    labelled = {
-        prompt.text
-        for bucket in buckets
-        if bucket.weight > 0
-        for prompt in bucket.prompts
-        if prompt.label is not None
-    }
-    return len(labelled) >= _LEAST_LABELS
-
-
-def _suggestions(buckets: Sequence[Bucket], questions: dict[str, str]) -> list[str]:
-    """Return questions worth asking: an example's own, or an input, of each bucket; then more."""
-    found = [questions.get(bucket.name) or bare(bucket.prompts[-1].text) for bucket in buckets]
-    found += [bare(prompt.text) for bucket in buckets for prompt in reversed(bucket.prompts)]
-    return list(dict.fromkeys(found))[:NUM_SUGGESTIONS]
-
-
-def _suggestion_buttons(suggestions: Sequence[str]) -> Updates:
-    updates: Updates = {"suggestions_row": gr.Row(visible=bool(suggestions))}
-    for index in range(NUM_SUGGESTIONS):
-        words = suggestions[index] if index < len(suggestions) else ""
-        label = cut(one_line(words.replace("\n", " ")), 60)
-        updates[f"suggestion_{index}"] = gr.Button(label, visible=bool(words))
-    return updates
