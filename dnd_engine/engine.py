@@ -356,6 +356,15 @@ class Engine:
         report("Ready", 1.0)
         return engine
 
+    def warm_up(self) -> None:
+        """Make and verify an adapter of a shipped example, for nothing but its side effects.
+
+        What is made once, the base wrapped by PEFT above all, takes longer than a synthesis; the
+        first order need not wait for it.
+        """
+        adapter = self.generate([load_examples()[0].read()])
+        self.verify(adapter, adapter.files())
+
     def generate(
         self,
         buckets: Sequence[Bucket],

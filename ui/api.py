@@ -14,8 +14,8 @@ import secrets
 import tempfile
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -222,7 +222,7 @@ class Endpoints(SynthesisHandlers, ChatHandlers):
         engine = self._loaded()
         read = self._read_buckets(buckets)
         counting = check_buckets(read, self._limits)
-        *_, (_, made) = self._synthesis_steps(counting, mix, seed, engine.new_memory())
+        _, made = self._last(self._synthesis_steps(counting, mix, seed, engine.new_memory()))
         found = self._inspect(made, some_prompts(counting))
         adapter = engine.with_checks(made, found).with_strength(strength)
         key = secrets.token_hex(16)
@@ -284,8 +284,8 @@ class Endpoints(SynthesisHandlers, ChatHandlers):
         messages = [{"role": "system", "content": system}] if system.strip() else []
         messages.append({"role": "user", "content": message})
         models = [None] if worn is None else [None, worn]
-        *_, replies = self._chat_steps([(messages, one) for one in models], sampling, None)
-        base, *adapted = map(asdict, replies)
+        steps = self._chat_steps([(messages, one) for one in models], sampling, None)
+        base, *adapted = map(asdict, self._last(steps))
         return {"base": base, "adapted": adapted[0] if adapted else None}
 
     @_endpoint
@@ -304,7 +304,7 @@ class Endpoints(SynthesisHandlers, ChatHandlers):
         proof = None
         if prove:
             original, engine = kept.adapter.with_strength(1.0), self._loaded()
-            *_, (_, proof) = self._prove(original, kept.buckets, engine.new_memory())
+            _, proof = self._last(self._prove(original, kept.buckets, engine.new_memory()))
         return {
             **_facts(kept),
             "relative_norms": kept.inspection.relative_norms,
@@ -353,6 +353,10 @@ class Endpoints(SynthesisHandlers, ChatHandlers):
     def end_session(self, request: gr.Request) -> None:
         """Forget what a session made that ended."""
         self._shelf.end(request.session_hash or "")
+
+    def _last(self, steps: Iterator[Any]) -> Any:
+        """Take all steps of the engine, and return what the last one yields."""
+        return self._handle.thread.run(lambda: deque(steps, maxlen=1).pop())
 
     def _loaded(self) -> Any:
         """Return the engine, as soon as it is loaded."""

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 from dnd_engine.config import EngineConfig
 from dnd_engine.errors import DndError
+from ui.engine_thread import EngineThread
+from ui.spaces import borrows_gpu
 
 if TYPE_CHECKING:
     from dnd_engine.engine import Engine, Progress
@@ -42,6 +44,8 @@ class EngineHandle:
 
     def __init__(self, load: _Load) -> None:
         self._load = load
+        self.thread = EngineThread()
+        """In which the engine computes."""
         self._changed = threading.Condition()
         self._state = LoadState("idle")
         self._engine: Engine | None = None
@@ -105,6 +109,8 @@ class EngineHandle:
             self._finish(LoadState("failed", message=message), error=DndError(message))
         else:
             self._finish(LoadState("ready"), engine=engine)
+            if not borrows_gpu():  # which is there in marked functions alone
+                self.thread.start(engine.warm_up)
 
     def _report(self, progress: "Progress") -> None:
         with self._changed:

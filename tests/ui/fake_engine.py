@@ -271,6 +271,9 @@ class FakeEngine(FakeMeasuring):
         made = yield from self.synthesize(buckets, mix=recipe.mix, seed=recipe.seed)
         return made.with_strength(recipe.strength)
 
+    def warm_up(self) -> None:
+        pass
+
     @staticmethod
     def new_memory() -> Any:
         return object()

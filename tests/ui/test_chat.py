@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import gradio as gr
 import pytest
 
 from tests.ui.fake_engine import FakeEngine
+from tests.ui.orders import SAMPLING, answered, last
+from tests.ui.orders import make as make_of
 from ui.canvas import Arrangement
 from ui.differences import marked
 from ui.handlers import Handlers, Updates
@@ -20,12 +22,7 @@ from ui.text import ENGLISH
 Arrange = Callable[..., Arrangement]
 RequestOf = Callable[[str], gr.Request]
 
-GREEDY = ("", 64, 0.0, 1.0, 0, 1.0, 0, False)
 DRAWN = ("", 64, 1.0, 1.0, 0, 1.0, 7, False)
-
-
-def last(updates: Iterator[Updates]) -> Updates:
-    return list(updates)[-1]
 
 
 @pytest.fixture
@@ -39,9 +36,7 @@ def make(on: Handlers, arrange: Arrange, request_here: gr.Request) -> Callable[.
 
     def synthesize(session: Session, prompt: str = "one") -> Updates:
         arrangement = arrange(**{prompt.split()[0]: {"a.txt": f"{prompt}\n"}})
-        on.update_prompts(arrangement, session, request_here)
-        on.begin_synthesis(arrangement, session)
-        return last(on.synthesize(session, "pool", 0, request_here))
+        return make_of(on, session, arrangement, request_here)
 
     return synthesize
 
@@ -49,10 +44,10 @@ def make(on: Handlers, arrange: Arrange, request_here: gr.Request) -> Callable[.
 @pytest.fixture
 def chat(on: Handlers, request_here: gr.Request) -> Callable[..., Updates]:
     def ask(
-        session: Session, question: str, mode: AskMode = "written", settings: Any = GREEDY
+        session: Session, question: str, mode: AskMode = "written", settings: Any = SAMPLING
     ) -> Updates:
         on.ask(question, mode, session)
-        return last(on.answer(session, *settings, request_here))
+        return answered(on, session, request_here, settings)
 
     return ask
 
@@ -69,7 +64,7 @@ def test_asked_again_both_sides_answer_anew_with_other_words_drawn(
     assert first["again"].visible is True
     assert "seed 7" in first["left_pane"]
     on.ask_again(session)
-    second = last(on.answer(session, *DRAWN, request_here))
+    second = answered(on, session, request_here, DRAWN)
     assert "seed 8" in second["left_pane"]
     assert "seed 8" in second["right_pane"]
     assert len(engine.asked) == 2
@@ -86,7 +81,7 @@ def test_one_side_alone_is_asked_again_and_the_other_stays(
     started = on.ask_again(session, "right")
     assert "…" in started["right_pane"]
     assert "…" not in started["left_pane"]
-    updates = last(on.answer(session, *DRAWN, request_here))
+    updates = answered(on, session, request_here, DRAWN)
     assert session.turns[0].left.reply is kept
     assert len(engine.asked[-1]) == 1
     assert "seed 7" in updates["left_pane"]
@@ -194,7 +189,7 @@ def test_the_slider_acts_on_the_next_word(
     session = Session()
     make(session)
     on.ask("Hi", "written", session)
-    stream = on.answer(session, *GREEDY, request_here)
+    stream = on.answer(session, *SAMPLING)
     next(stream)
     on.set_strength(session, 0.5)
     updates = last(stream)
@@ -254,7 +249,7 @@ def test_a_blind_answer_gives_nothing_away_before_the_vote(
     assert session.made is not None
     on.ask("Hi", "written", session)
     session.turns[-1].swapped = swapped
-    updates = last(on.answer(session, *GREEDY, request_here))
+    updates = answered(on, session, request_here)
     shown = updates["left_pane"] + updates["right_pane"]
     for secret in (
         ENGLISH.BASE,

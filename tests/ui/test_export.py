@@ -12,7 +12,7 @@ import pytest
 from dnd_engine.config import PromptLimits
 from dnd_engine.library import Library
 from tests.ui.fake_engine import FakeEngine
-from tests.ui.test_handlers import make
+from tests.ui.orders import make
 from ui.canvas import Arrangement
 from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers, Updates

@@ -4,7 +4,7 @@ import json
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from dnd_engine.config import PromptLimits
 from dnd_engine.errors import AssetError
 from dnd_engine.shipped import load_examples
 from tests.ui.fake_engine import Agreement, FakeEngine, Inspection, Outlook, slow_load
+from tests.ui.orders import SAMPLING, answered, chat, make, visitor
 from tests.ui.reports import SHA, report
 from ui.canvas import Arrangement, CanvasBucket
 from ui.engine_handle import EngineHandle
-from ui.handlers import Handlers, Updates
+from ui.handlers import Handlers
 from ui.markup import esc
 from ui.panels.checks import checks_html, norms_html, warning_html
 from ui.panels.report import Group, card_markdown, groups, report_html
@@ -31,20 +32,7 @@ from ui.text import ENGLISH
 Arrange = Callable[..., Arrangement]
 RequestOf = Callable[[str], gr.Request]
 
-SAMPLING = ("", 64, 0.0, 1.0, 0, 1.0, 0, False)
 EVIL = "<img src=x onerror=alert(1)>${1}"
-
-
-def last(updates: Iterator[Updates]) -> Updates:
-    return list(updates)[-1]
-
-
-def make(
-    on: Handlers, session: Session, arrangement: Arrangement, request: gr.Request, mix: str = "pool"
-) -> Updates:
-    on.update_prompts(arrangement, session, request)
-    on.begin_synthesis(arrangement, session)
-    return last(on.synthesize(session, mix, 0, request))  # type: ignore[arg-type]
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -53,17 +41,6 @@ def until(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-
-
-def visitor(session_hash: str = "chat") -> gr.Request:
-    request = gr.Request()
-    request.session_hash = session_hash
-    return request
-
-
-def chat(on: Handlers, session: Session, question: str, *settings: Any) -> Updates:
-    on.ask(question, "written", session)
-    return last(on.answer(session, *(settings or SAMPLING), visitor()))
 
 
 def test_files_are_read_once_and_each_card_gets_its_answer(
@@ -248,12 +225,12 @@ def test_stop_ends_the_stream_and_keeps_the_words(on: Handlers, engine: FakeEngi
     engine.word_seconds = 0.07
     session = Session()
     on.ask("LONG please", "written", session)
-    stream = on.answer(session, *SAMPLING, visitor())
+    stream = on.answer(session, *SAMPLING)
     next(stream)
     stopped = on.stop_chat(session)
     assert "stopped" in stopped["left_pane"]
-    final = last(stream)
-    assert final["send"].visible is True
+    list(stream)
+    assert on.answered(session, visitor())["send"].visible is True
     reply = session.turns[0].left.reply
     assert reply is not None
     assert 0 < reply.num_tokens < 10
@@ -263,7 +240,7 @@ def test_stop_ends_the_stream_and_keeps_the_words(on: Handlers, engine: FakeEngi
 def test_a_closed_stream_closes_the_engine(on: Handlers, engine: FakeEngine) -> None:
     session = Session()
     on.ask("LONG please", "written", session)
-    stream = on.answer(session, *SAMPLING, visitor())
+    stream = on.answer(session, *SAMPLING)
     next(stream)
     stream.close()  # type: ignore[attr-defined]
     until(lambda: engine.closed_chats == 1)
@@ -275,19 +252,19 @@ def test_what_was_stopped_takes_nothing_from_what_is_asked_after(
     engine.word_seconds = 0.02
     session = Session()
     on.ask("LONG please", "written", session)
-    stopped = on.answer(session, *SAMPLING, visitor())
+    stopped = on.answer(session, *SAMPLING)
     next(stopped)
     on.stop_chat(session)
     on.ask_again(session)
     # It ends only now, and the page shows the new order already.
     assert list(stopped) == []
-    final = last(on.answer(session, *SAMPLING, visitor()))
+    final = answered(on, session, visitor())
     assert final["send"].visible is True
     assert session.turns[0].left.finished
     assert not session.turns[0].left.stopped
 
     on.ask("LONG again", "written", session)
-    cleared = on.answer(session, *SAMPLING, visitor())
+    cleared = on.answer(session, *SAMPLING)
     next(cleared)
     on.clear_chat(session)
     assert list(cleared) == []
@@ -297,7 +274,7 @@ def test_drawing_holds_up_no_token(on: Handlers, engine: FakeEngine) -> None:
     engine.word_seconds = 0.001
     session = Session()
     on.ask("Who?", "written", session)
-    stream = on.answer(session, *SAMPLING, visitor())
+    stream = on.answer(session, *SAMPLING)
     next(stream)
     # The page asks for nothing more, and the answers are written to their end all the same.
     until(lambda: engine.closed_chats == 1)

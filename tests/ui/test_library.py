@@ -12,7 +12,7 @@ from dnd_engine.config import PromptLimits, RefineConfig
 from dnd_engine.library import Entry, Library
 from dnd_engine.provenance import Refinement
 from tests.ui.fake_engine import FakeEngine
-from tests.ui.test_handlers import chat, last, make
+from tests.ui.orders import chat, last, make
 from ui.canvas import Arrangement
 from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers
@@ -354,7 +354,8 @@ def test_a_recipe_makes_the_same_adapter_of_the_files_on_the_canvas(
     ordered = last(at_home.import_file(stranger, path, request_of("t")))
     assert ordered["tabs"].selected == "workbench"
     assert ordered["stop_synthesis"].visible is True
-    updates = last(at_home.remake(stranger, request_of("t")))
+    list(at_home.remake(stranger, request_of("t")))
+    updates = at_home.show_run(stranger)
     assert stranger.made is not None
     assert stranger.made.key == entry.sha256
     assert "to the last bit" in updates["stages"]
@@ -375,7 +376,8 @@ def test_a_recipe_of_another_generator_fails_in_its_stages(
     path.write_text(json.dumps(values))
     last(at_home.import_file(session, str(path), request_of("s")))
     made = session.made
-    updates = last(at_home.remake(session, request_of("s")))
+    list(at_home.remake(session, request_of("s")))
+    updates = at_home.show_run(session)
     assert "The recipe needs another generator" in updates["stages"]
     assert session.made is made
     path.write_text("[]")

@@ -13,7 +13,7 @@ import pytest
 
 from dnd_engine.library import Library
 from tests.ui.fake_engine import FakeEngine
-from tests.ui.test_handlers import make
+from tests.ui.orders import make
 from tests.ui.test_library import at_home, library  # noqa: F401 - fixtures
 from tests.ui.test_refine import wait_for
 from ui.canvas import Arrangement
@@ -57,13 +57,14 @@ def measure(
 ) -> list[Updates]:
     on.read_labelled(session, path)
     begun = on.begin_measure(session, options.get("limit", 20), options.get("seen", False))
-    return [begun, *on.measure(session, request)]
+    return [begun, *on.measure(session, request), on.show_measured(session, request)]
 
 
 def train(
     on: Handlers, session: Session, request: gr.Request, steps: int = 20, *, warm: bool = False
 ) -> list[Updates]:
-    return [on.begin_training(session, steps, warm), *on.measure(session, request)]
+    begun = on.begin_training(session, steps, warm)
+    return [begun, *on.measure(session, request), on.show_measured(session, request)]
 
 
 def test_without_an_adapter_the_tab_says_what_to_do(on: Handlers) -> None:

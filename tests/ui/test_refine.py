@@ -7,6 +7,7 @@ from collections.abc import Callable
 import gradio as gr
 
 from tests.ui.fake_engine import FakeEngine
+from tests.ui.orders import make, synthesized
 from ui.canvas import Arrangement
 from ui.handlers import Handlers, Updates
 from ui.state import Session
@@ -21,16 +22,10 @@ def prompts(count: int, word: str = "good", **more: str) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
-def make(on: Handlers, session: Session, arrangement: Arrangement, request: gr.Request) -> Updates:
-    on.update_prompts(arrangement, session, request)
-    on.begin_synthesis(arrangement, session)
-    return list(on.synthesize(session, "pool", 0, request))[-1]
-
-
 def refine(
     on: Handlers, session: Session, request: gr.Request, *, labels: bool = False
 ) -> list[Updates]:
-    return [on.begin_refine(session, labels), *on.refine(session, request)]
+    return [on.begin_refine(session, labels), *on.refine(session, request), on.show_run(session)]
 
 
 def test_a_refined_adapter_takes_the_place_of_the_one_before(
@@ -162,7 +157,7 @@ def test_a_synthesis_ordered_meanwhile_stops_the_refinement_without_a_word_of_it
     assert ordered["refine_box"].visible is False
     assert ordered["refine_open"].interactive is False
     assert [update for update in steps if update] == []
-    done = list(on.synthesize(session, "pool", 0, request_of("s")))[-1]
+    done = synthesized(on, session, request_of("s"))
     assert done["refine_open"].interactive is True
     assert session.made is not None
     assert not session.made.refined

@@ -116,7 +116,7 @@ LABELS = {"label", "info", "placeholder", "title"}
 NAMED_FIRST = {"Accordion", "Button", "DownloadButton", "Tab"}
 # One engine serves visitors of every language: what its thread tells and logs is English, and so is
 # what programs are told, and the command line.
-OF_THE_ENGINE = {"api.py", "engine_handle.py", "serve.py"}
+OF_THE_ENGINE = {"api.py", "engine_handle.py", "engine_thread.py", "serve.py"}
 
 
 def strings(tree: ast.AST) -> Iterator[str]:

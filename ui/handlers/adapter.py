@@ -1,6 +1,8 @@
 """The adapter in the bar: shown, checked, scaled and zipped."""
 
+import functools
 import itertools
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,8 +37,9 @@ class AdapterHandlers(HandlerBase):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # On ZeroGPU these run in a worker, which has the engine by fork: never as an argument.
-        self._inspect = gpu(self._inspect_here)
-        self._save = gpu(self._save_here)
+        run = self._handle.thread.run
+        self._inspect = functools.partial(run, gpu(self._inspect_here))
+        self._save = functools.partial(run, gpu(self._save_here))
         self._prove = gpu(self._prove_here)
 
     def check(self, session: Session) -> Updates:
@@ -61,9 +64,13 @@ class AdapterHandlers(HandlerBase):
             return
         updates: Updates = {}
         try:
-            for kind, what in self._prove(made.original, made.buckets, session.memory):
+            steps = self._prove(made.original, made.buckets, session.memory)
+            for step in self._ticking(steps, threading.Event()):
                 if session.made is not made:
                     return
+                if step is None:
+                    continue
+                kind, what = step
                 if kind == "progress":
                     doing, detail = self._text.PROOF_STEPS[what.stage], self._text.step(what.detail)
                     running = f"{doing}: {detail.lower()}" if detail else f"{doing} …"

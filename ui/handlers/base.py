@@ -15,6 +15,7 @@ from dnd_engine.library import Library
 from dnd_engine.training.watch import RunFolder
 from ui.canvas import Arrangement
 from ui.engine_handle import EngineHandle
+from ui.engine_thread import TICK_SECONDS
 from ui.markup import esc, sentence
 from ui.panels.adapter_bar import adapter_html
 from ui.panels.compare import View, pane_html
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from dnd_engine.engine import Engine
 
 __all__ = [
-    "TICK_SECONDS",
     "HandlerBase",
     "Updates",
     "bare",
@@ -39,9 +39,6 @@ __all__ = [
 
 Updates = dict[str, Any]
 """Slot name -> new value."""
-
-TICK_SECONDS = 0.15
-"""How often a running clock is redrawn."""
 
 
 class HandlerBase:
@@ -75,6 +72,7 @@ class HandlerBase:
         self._cache = cache
         self._own = own
         self._runs = runs
+        self._ticking = handle.thread.ticking
 
     def _buckets(self, arrangement: Arrangement, session: Session) -> list[Bucket]:
         """Return the buckets with the files that could be read."""

@@ -10,8 +10,8 @@ import gradio as gr
 
 from dnd_engine.config import Sampling
 from dnd_engine.errors import DndError
-from ui.handlers.base import TICK_SECONDS, HandlerBase, Updates, bare
-from ui.handlers.runs import ticking
+from ui.engine_thread import TICK_SECONDS
+from ui.handlers.base import HandlerBase, Updates, bare
 from ui.panels.header import progress_words
 from ui.panels.votes import votes_html
 from ui.spaces import borrows_gpu, gpu
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ChatHandlers"]
 
-_STREAM_SECONDS = 0.15
-"""Least time between two redraws of a stream: each takes processor time from the next token."""
+_STREAM_SECONDS = 0.3
+"""Least time between two redraws of a stream: where the browser shares two cores with the engine,
+each costs half a token's time."""
 
 
 class ChatHandlers(HandlerBase):
@@ -266,15 +267,12 @@ class ChatHandlers(HandlerBase):
         ]
         # A worker on a borrowed GPU sees nothing of the slider.
         strengths = None if borrows_gpu() else [_strength(one) for one in made]
-        shown = 0.0
         # In a thread of their own: drawing the answers holds up no token.
-        for replies in ticking(self._chat_steps(rows, sampling, strengths), stop):
-            if replies is None:
-                continue
-            for side, reply in zip(asked, replies, strict=True):
-                side.reply = reply
-            if (now := time.monotonic()) - shown >= _STREAM_SECONDS:
-                shown = now
+        steps = _some(self._chat_steps(rows, sampling, strengths), stop)
+        for replies in self._ticking(steps, stop):
+            if replies is not None:
+                for side, reply in zip(asked, replies, strict=True):
+                    side.reply = reply
                 yield None
         if stop.is_set():
             return
@@ -293,6 +291,20 @@ class ChatHandlers(HandlerBase):
         yield from self._ready_engine().compare(
             conversations, adapters, sampling=sampling, strengths=strengths
         )
+
+
+def _some(steps: "Iterator[list[Reply]]", stop: threading.Event) -> "Iterator[list[Reply]]":
+    """Pass on the first step, the last, and some between."""
+    due, replies = 0.0, None
+    for replies in steps:
+        if stop.is_set():
+            return
+        if (now := time.monotonic()) >= due:
+            due = now + _STREAM_SECONDS
+            yield replies
+            replies = None
+    if replies is not None:
+        yield replies
 
 
 def _strength(made: Made | None) -> Callable[[], float] | None:

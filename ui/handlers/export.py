@@ -16,9 +16,10 @@ import gradio as gr
 
 from dnd_engine.errors import DndError, ExportError, HubError
 from dnd_engine.usage import gguf_usage, merged_usage
+from ui.engine_thread import ticking
 from ui.handlers.adapter import nothing_exported
 from ui.handlers.base import Updates
-from ui.handlers.runs import RunHandlers, ticking
+from ui.handlers.runs import RunHandlers
 from ui.markup import busy, esc, faults, notice
 from ui.spaces import gpu
 from ui.state import Session

@@ -14,7 +14,6 @@ from dnd_engine.config import LabelledConfig, MeasureConfig
 from dnd_engine.errors import DndError
 from dnd_engine.prompts import PromptFile, display_name, read_prompt_file, shorten
 from ui.handlers.base import Updates, without_name
-from ui.handlers.runs import ticking
 from ui.handlers.synthesis import SynthesisHandlers
 from ui.markup import busy, esc, faults, notice, sentence
 from ui.panels.measure import (
@@ -100,7 +99,7 @@ class MeasureHandlers(SynthesisHandlers):
             steps = self._measure_steps(
                 run.adapter, run.file, run.config, run.measured, run.warm_start
             )
-            for step in ticking(steps, run.stop):
+            for step in self._ticking(steps, run.stop):
                 updates: Updates = {}
                 if step is not None and not run.stop.is_set():
                     self._tell_step(run, step)

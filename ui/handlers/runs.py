@@ -1,8 +1,5 @@
 """What synthesis and refinement share: order, stages, Stop, failure, and the adapter at the end."""
 
-import contextvars
-import queue
-import threading
 import time
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
@@ -10,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from dnd_engine.errors import DndError
+from ui.engine_thread import TICK_SECONDS
 from ui.handlers.adapter import AdapterHandlers
-from ui.handlers.base import TICK_SECONDS, Updates
+from ui.handlers.base import Updates
 from ui.markup import sentence
 from ui.state import Made, Run, RunKind, Session
 
 if TYPE_CHECKING:
     from dnd_engine.adapter import Adapter
 
-__all__ = ["RunHandlers", "Stopped", "ticking"]
+__all__ = ["RunHandlers", "Stopped"]
 
 
 class Stopped(Exception):
@@ -86,7 +84,7 @@ class RunHandlers(AdapterHandlers):
         try:
             made = yield from work
             stages.enter("check")
-            for _ in ticking(self._finish_check(made, session_hash), run.stop):
+            for _ in self._ticking(self._finish_check(made, session_hash), run.stop):
                 yield {"stages": stages.html()}
             if run.stop.is_set():
                 raise Stopped
@@ -97,6 +95,12 @@ class RunHandlers(AdapterHandlers):
         else:
             stages.finish("done")
             session.take(made)
+            # What one waits for comes at once, the rest a round trip later.
+            yield {
+                "stages": stages.html(),
+                "adapter_box": gr.Row(visible=True),
+                "adapter_facts": self._facts(session),
+            }
 
     def _follow(
         self, run: Run, steps: Iterator[tuple[str, Any]]
@@ -104,7 +108,7 @@ class RunHandlers(AdapterHandlers):
         """Draw the engine's progress as it comes; see `told`."""
         adapter: Adapter | None = None
         drawn = 0.0
-        for step in ticking(steps, run.stop):
+        for step in self._ticking(steps, run.stop):
             if step is not None:
                 kind, what = step
                 if kind == "result":
@@ -137,45 +141,3 @@ def _buttons(running: RunKind | None) -> Updates:
         "refine_later": gr.Button(visible=not refining),
         "refine_stop": gr.Button(visible=refining),
     }
-
-
-def ticking(steps: Iterator[Any], stop: threading.Event) -> Iterator[Any]:
-    """Run an iterator in a thread; yield its items as they come, and None while it is silent.
-
-    Ends early when `stop` is set. The step that is running then ends unseen, and is the last.
-    """
-    out: queue.Queue[tuple[str, Any]] = queue.Queue()
-    left = threading.Event()
-
-    def run() -> None:
-        try:
-            for item in steps:
-                out.put(("item", item))
-                if stop.is_set() or left.is_set():
-                    break
-        except BaseException as error:  # noqa: BLE001 - raised again below, in the handler
-            out.put(("error", error))
-        else:
-            out.put(("end", None))
-        finally:
-            close = getattr(steps, "close", None)
-            if close is not None:
-                close()
-
-    # Whose request it is goes along: a borrowed GPU is lent to somebody.
-    context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(run,), name="engine-steps", daemon=True).start()
-    try:
-        while not stop.is_set():
-            try:
-                kind, item = out.get(timeout=TICK_SECONDS)
-            except queue.Empty:
-                yield None
-                continue
-            if kind == "error":
-                raise item
-            if kind == "end":
-                return
-            yield item
-    finally:
-        left.set()  # a page that was closed wants no more steps

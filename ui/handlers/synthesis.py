@@ -8,7 +8,8 @@ import gradio as gr
 from dnd_engine.buckets import Bucket, check_buckets
 from dnd_engine.config import Mix
 from ui.canvas import Arrangement
-from ui.handlers.base import TICK_SECONDS, Updates, fingerprint, told, used_words
+from ui.engine_thread import TICK_SECONDS
+from ui.handlers.base import Updates, fingerprint, told, used_words
 from ui.handlers.runs import RunHandlers, Stopped
 from ui.panels.stages import Stages
 from ui.spaces import gpu

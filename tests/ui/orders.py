@@ -1,0 +1,53 @@
+"""Orders, carried out as the page has them: the work step by step, then what is shown of it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from ui.canvas import Arrangement
+from ui.handlers import Handlers, Updates
+from ui.state import Session
+
+__all__ = ["SAMPLING", "answered", "chat", "last", "make", "synthesized", "visitor"]
+
+SAMPLING = ("", 64, 0.0, 1.0, 0, 1.0, 0, False)
+"""As the chat's handlers take it: greedy, 64 tokens at most."""
+
+
+def last(updates: Iterator[Updates]) -> Updates:
+    return list(updates)[-1]
+
+
+def make(
+    on: Handlers, session: Session, arrangement: Arrangement, request: gr.Request, mix: Any = "pool"
+) -> Updates:
+    """Lay files on the canvas and make an adapter of them."""
+    on.update_prompts(arrangement, session, request)
+    on.begin_synthesis(arrangement, session)
+    return synthesized(on, session, request, mix)
+
+
+def synthesized(on: Handlers, session: Session, request: gr.Request, mix: Any = "pool") -> Updates:
+    """Carry out the synthesis that was ordered."""
+    list(on.synthesize(session, mix, 0, request))
+    return on.show_run(session)
+
+
+def visitor(session_hash: str = "chat") -> gr.Request:
+    request = gr.Request()
+    request.session_hash = session_hash
+    return request
+
+
+def chat(on: Handlers, session: Session, question: str, *settings: Any) -> Updates:
+    """Ask and answer."""
+    on.ask(question, "written", session)
+    return answered(on, session, visitor(), settings or SAMPLING)
+
+
+def answered(
+    on: Handlers, session: Session, request: gr.Request, settings: Any = SAMPLING
+) -> Updates:
+    """Answer what was asked."""
+    return {**last(on.answer(session, *settings)), **on.answered(session, request)}

@@ -1,0 +1,120 @@
+"""One thread computes, as long as it can."""
+
+import contextvars
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import gradio as gr
+import pytest
+
+from dnd_engine.config import PromptLimits
+from tests.ui.fake_engine import FakeEngine
+from ui.build import build_ui
+from ui.engine_handle import EngineHandle
+from ui.engine_thread import EngineThread
+
+
+@pytest.fixture
+def thread() -> EngineThread:
+    return EngineThread()
+
+
+@pytest.fixture
+def go() -> Iterator[threading.Event]:
+    """Lets work end that `hold` began."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def hold(thread: EngineThread, go: threading.Event) -> None:
+    begun = threading.Event()
+
+    def work() -> None:
+        begun.set()
+        go.wait(10)
+
+    thread.start(work)
+    assert begun.wait(10)
+
+
+def here() -> int:
+    return threading.get_ident()
+
+
+def seen_by_others(call: Callable[[], int]) -> set[int]:
+    """What several threads at once get from a call, one after the other."""
+    found: set[int] = set()
+    for _ in range(4):
+        caller = threading.Thread(target=lambda: found.add(call()))
+        caller.start()
+        caller.join()
+    return found
+
+
+def test_whoever_calls_the_same_thread_computes(thread: EngineThread) -> None:
+    (one,) = seen_by_others(lambda: thread.run(here))
+    steps = (here() for _ in "ab")
+    assert list(thread.ticking(steps, threading.Event())) == [one, one]
+    assert here() != one
+
+
+def test_while_it_is_busy_others_compute_and_end_with_their_work(
+    thread: EngineThread, go: threading.Event
+) -> None:
+    stays = thread.run(here)
+    hold(thread, go)
+    beside = thread.run(threading.current_thread)
+    assert beside.ident != stays
+    beside.join(10)
+    assert not beside.is_alive()
+    go.set()
+    deadline = time.monotonic() + 10
+    while thread.run(here) != stays:
+        assert time.monotonic() < deadline
+
+
+def test_what_computes_already_goes_on_where_it_is(thread: EngineThread) -> None:
+    one, other = thread.run(lambda: (here(), thread.run(here)))
+    assert one == other
+
+
+def test_a_failure_comes_back_and_the_thread_stays(thread: EngineThread) -> None:
+    stays = thread.run(here)
+    with pytest.raises(ZeroDivisionError):
+        thread.run(lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        next(thread.ticking((1 / 0 for _ in "a"), threading.Event()))
+    thread.start(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+    deadline = time.monotonic() + 10
+    while thread.run(here) != stays:
+        assert time.monotonic() < deadline
+
+
+def test_the_callers_context_goes_along(thread: EngineThread) -> None:
+    visitor = contextvars.ContextVar("visitor", default="nobody")
+    visitor.set("somebody")
+    assert thread.run(visitor.get) == "somebody"
+    assert next(thread.ticking((visitor.get() for _ in "a"), threading.Event())) == "somebody"
+
+
+def test_the_engine_is_warmed_up_in_its_thread_once_it_is_ready() -> None:
+    warmed: list[int] = []
+    engine = FakeEngine()
+    engine.warm_up = lambda: warmed.append(here())  # type: ignore[method-assign]
+    handle = EngineHandle(lambda on_progress: engine)
+    handle.start()
+    handle.wait(10)
+    deadline = time.monotonic() + 10
+    while not warmed:
+        assert time.monotonic() < deadline
+    assert warmed == [handle.thread.run(here)]
+
+
+def test_gradio_knows_the_settings_of_its_queue_that_are_changed() -> None:
+    usual = vars(gr.Blocks().queue()._queue)
+    built = vars(build_ui(EngineHandle(lambda _: FakeEngine()), PromptLimits())._queue)
+    assert built.keys() == usual.keys()
+    for setting in ("sleep_when_free", "progress_update_sleep_when_free"):
+        assert built[setting] > usual[setting]

@@ -1,0 +1,140 @@
+"""The thread in which the engine computes: one that stays, others only while it is busy.
+
+OpenMP gives a team of workers to every thread that calls it. As soon as all teams together
+outnumber the cores, their workers no longer wait awake for the next operation, and on two cores
+everything takes half as long again. A server hands its work to whichever thread is free; so what
+computes is gathered here, in one thread with one team.
+"""
+
+import contextvars
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+__all__ = ["TICK_SECONDS", "EngineThread", "new_thread", "ticking"]
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.25
+"""How often a running clock is redrawn: each time takes from what it shows the time of."""
+
+_Result = TypeVar("_Result")
+_Work = Callable[[], None]
+
+
+class EngineThread:
+    """Runs what computes. While it is busy more work gets threads that end with it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._work: queue.SimpleQueue[_Work] = queue.SimpleQueue()
+        self._started = False
+        self._busy = False
+        self._here = threading.local()
+
+    def start(self, work: _Work) -> None:
+        """Have work done soon, and return."""
+        with self._lock:
+            beside, self._busy = self._busy, True
+            if not self._started:
+                self._started = True
+                threading.Thread(target=self._serve, name="engine", daemon=True).start()
+        if beside:
+            new_thread(lambda: self._do(work))
+        else:
+            self._work.put(work)
+
+    def run(self, function: Callable[..., _Result], *args: Any) -> _Result:
+        """Return what a function returns. What runs here already goes on where it is.
+
+        Raises:
+            Exception: What the function raises.
+        """
+        if getattr(self._here, "computes", False):
+            return function(*args)
+        future: Future[_Result] = Future()
+        context = contextvars.copy_context()
+
+        def work() -> None:
+            try:
+                future.set_result(context.run(function, *args))
+            except BaseException as error:  # noqa: BLE001 - raised again by `result`
+                future.set_exception(error)
+
+        self.start(work)
+        return future.result()
+
+    def ticking(self, steps: Iterator[Any], stop: threading.Event) -> Iterator[Any]:
+        """Run an iterator here; see `ticking`."""
+        return ticking(steps, stop, self.start)
+
+    def _serve(self) -> None:
+        while True:
+            self._do(self._work.get())
+            with self._lock:
+                self._busy = False
+
+    def _do(self, work: _Work) -> None:
+        self._here.computes = True
+        try:
+            work()
+        except Exception:
+            # Whoever ordered it has been told, or left; the thread goes on for others.
+            logger.exception("Work of the engine ended badly")
+
+
+def new_thread(work: _Work) -> None:
+    """Start work in a thread of its own."""
+    threading.Thread(target=work, name="engine-beside", daemon=True).start()
+
+
+def ticking(
+    steps: Iterator[Any], stop: threading.Event, start: Callable[[_Work], None] = new_thread
+) -> Iterator[Any]:
+    """Run an iterator in a thread; yield its items as they come, and None while it is silent.
+
+    Ends early when `stop` is set. The step that is running then ends unseen, and is the last.
+
+    Args:
+        steps: What to run.
+        stop: Set by others.
+        start: Starts the work in a thread.
+    """
+    out: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+    left = threading.Event()
+
+    def run() -> None:
+        try:
+            for item in steps:
+                out.put(("item", item))
+                if stop.is_set() or left.is_set():
+                    break
+        except BaseException as error:  # noqa: BLE001 - raised again below, in the handler
+            out.put(("error", error))
+        else:
+            out.put(("end", None))
+        finally:
+            close = getattr(steps, "close", None)
+            if close is not None:
+                close()
+
+    # Whose request it is goes along: a borrowed GPU is lent to somebody.
+    context = contextvars.copy_context()
+    start(lambda: context.run(run))
+    try:
+        while not stop.is_set():
+            try:
+                kind, item = out.get(timeout=TICK_SECONDS)
+            except queue.Empty:
+                yield None
+                continue
+            if kind == "error":
+                raise item
+            if kind == "end":
+                return
+            yield item
+    finally:
+        left.set()  # a page that was closed wants no more steps
