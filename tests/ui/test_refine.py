@@ -156,7 +156,9 @@ def test_a_synthesis_ordered_meanwhile_stops_the_refinement_without_a_word_of_it
     ordered = on.begin_synthesis(arrangement, session)
     assert ordered["refine_box"].visible is False
     assert ordered["refine_open"].interactive is False
-    assert [update for update in steps if update] == []
+    (update,) = steps
+    assert "Refin" not in update["stages"]
+    assert on.show_run(session) == {}
     done = synthesized(on, session, request_of("s"))
     assert done["refine_open"].interactive is True
     assert session.made is not None

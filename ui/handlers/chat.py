@@ -126,11 +126,12 @@ class ChatHandlers(HandlerBase):
                     yield self._panes(session)
         except DndError as error:
             turn.error = str(error)
-        if session.stop_chat is not stop:
-            return  # another order, or Clear, has taken over what is shown
-        for place in places:
-            turn.sides[place].stopped = not turn.sides[place].finished
-        turn.running = frozenset()
+        if session.stop_chat is stop:
+            for place in places:
+                turn.sides[place].stopped = not turn.sides[place].finished
+            turn.running = frozenset()
+        # Gradio sends the last of a stream again when it ends. It must not be what Clear, or
+        # another order, has taken the place of.
         yield self._panes(session)
 
     def answered(self, session: Session, request: gr.Request) -> Updates:

@@ -114,6 +114,7 @@ class MeasureHandlers(SynthesisHandlers):
         except DndError as error:
             run.stages.finish("failed", sentence(str(error)))
         self._finish(run, "stopped" if run.stop.is_set() else "done")
+        yield {"measure_stages": (session.measuring or run).stages.html(), **self._drawn(session)}
 
     def show_measured(self, session: Session, request: gr.Request) -> Updates:
         """Draw and keep what a run has come to, and put the buttons back; see `show_run`."""

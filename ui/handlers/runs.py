@@ -101,6 +101,9 @@ class RunHandlers(AdapterHandlers):
                 "adapter_box": gr.Row(visible=True),
                 "adapter_facts": self._facts(session),
             }
+            return
+        # Gradio sends the last of a stream again when it ends: it must be what counts now.
+        yield {"stages": (session.run or run).stages.html()}
 
     def _follow(
         self, run: Run, steps: Iterator[tuple[str, Any]]
