@@ -8,7 +8,34 @@ function log() { return element.querySelector(".dnd-log"); }
 element.addEventListener("scroll", (event) => {
   const { scrollTop, scrollHeight, clientHeight } = event.target;
   follow = scrollHeight - scrollTop - clientHeight < 40;
+  if (performance.now() < leadsUntil) lead(event.target);
 }, true);
+
+// The reader scrolls one side; the other goes along, question by question.
+let leadsUntil = 0;
+for (const input of ["wheel", "touchmove", "pointerdown", "keydown"])
+  element.addEventListener(input, () => { leadsUntil = performance.now() + 1000; }, { passive: true });
+
+function marks(box) {
+  const start = box.firstElementChild?.offsetTop ?? 0;
+  const turns = [...box.querySelectorAll(".dnd-asked-row")].map((row) => row.offsetTop - start);
+  return [...turns, box.scrollHeight - box.clientHeight];
+}
+
+function lead(box) {
+  for (const other of document.querySelectorAll("#dnd-panes .dnd-log")) {
+    if (other === box) continue;
+    const here = marks(box), there = marks(other);
+    if (here.length !== there.length) continue;
+    const next = here.findIndex((mark) => mark > box.scrollTop);
+    if (next < 1) {
+      other.scrollTop = next ? other.scrollHeight : box.scrollTop;
+      continue;
+    }
+    const share = (box.scrollTop - here[next - 1]) / (here[next] - here[next - 1]);
+    other.scrollTop = there[next - 1] + share * (there[next] - there[next - 1]);
+  }
+}
 
 watch("value", () => {
   const box = log();

@@ -149,8 +149,9 @@ def read_prompt_file(
     Args:
         path: A regular file; nothing else is opened.
         name: The name it had before it was uploaded; its suffix tells the format.
-        split: For txt and md. A line `---` separates prompts; without one, blank lines do; and
-            without those, every line is a prompt ("auto").
+        split: For txt and md. A line `---` separates prompts; without one, blank lines do, but not
+            those between an instruction that is always the same and its inputs; and without those,
+            every line is a prompt ("auto").
         limits: Bytes, prompts and characters allowed.
 
     Returns:
@@ -296,7 +297,21 @@ def _read_text(text: str, split: Split) -> _Reading:
             entries.extend((i + 1, lines[i], None) for i in block)
         elif block and not is_gap:
             entries.append((block[0] + 1, "\n".join(lines[i] for i in block), None))
+    if split == "auto" and mode == "paragraphs" and _takes_turns([text for _, text, _ in entries]):
+        note = (
+            "Every other paragraph is the same, so each was read together with the one below it, "
+            "as one prompt."
+        )
+        pairs = zip(entries[::2], entries[1::2], strict=True)
+        entries = [(place, f"{head}\n\n{rest}", None) for (place, head, _), (_, rest, _) in pairs]
     return _Reading(entries=entries, split=mode, unit="line", notes=[note])
+
+
+def _takes_turns(paragraphs: Sequence[str]) -> bool:
+    """Whether one instruction stands above every input: A, x, A, y, A, z."""
+    heads = {text.strip() for text in paragraphs[::2]}
+    rests = {text.strip() for text in paragraphs[1::2]}
+    return len(heads) == 1 and len(paragraphs) % 2 == 0 and len(rests) >= 2 and not heads & rests
 
 
 def _delimiter(text: str) -> str:

@@ -122,4 +122,11 @@ def run(
     port = port or int(os.environ.get("GRADIO_SERVER_PORT") or 7860)
     options = launch_options(limits, mcp=mcp)
     handle.start()
-    demo.launch(server_name=host, server_port=port, **options)
+    # Gradio would announce the address together with how to make the page public.
+    _, url, _ = demo.launch(
+        server_name=host, server_port=port, quiet=True, prevent_thread_lock=True, **options
+    )
+    if demo.mcp_error:
+        typer.echo(demo.mcp_error, err=True)
+    typer.echo(f"Serving {url} Ctrl+C ends it.")
+    demo.block_thread()

@@ -2,6 +2,7 @@
 
 import copy
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,9 @@ from torch import nn
 __all__ = ["StockPEFT"]
 
 _CONFIG = "adapter_config.json"
+
+# PEFT asks transformers by a name that will go; users can do nothing about it.
+warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
 
 
 class StockPEFT:

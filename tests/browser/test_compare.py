@@ -50,6 +50,25 @@ def test_one_side_can_be_asked_again_and_a_question_edited(
     expect(visit.page.locator("#dnd-pane-left .dnd-asked")).to_have_text("Second try")
 
 
+def test_the_panes_scroll_together_question_by_question(visit: Visit) -> None:
+    with_adapter(visit)
+    for question in ("LONG one", "Two", "LONG three"):
+        answered(visit, question)
+    tops = """(side) => {
+        const box = document.querySelector(`#dnd-pane-${side} .dnd-log`);
+        const last = [...box.querySelectorAll('.dnd-asked-row')].at(-1);
+        return last.getBoundingClientRect().top - box.getBoundingClientRect().top;
+    }"""
+    visit.page.locator("#dnd-pane-left .dnd-log").hover()
+    before = visit.page.evaluate(tops, "left")
+    visit.page.mouse.wheel(0, -5000)
+    visit.until(lambda: visit.page.evaluate(tops, "left") > before)
+    top = "document.querySelector('#dnd-pane-right .dnd-log').scrollTop"
+    visit.until(lambda: visit.page.evaluate(top) == 0)
+    visit.page.mouse.wheel(0, 60)
+    visit.until(lambda: 0 < visit.page.evaluate(top) < 200)
+
+
 def test_what_is_left_out_is_struck_and_not_sent(visit: Visit, engine: FakeEngine) -> None:
     with_adapter(visit)
     visit.page.get_by_label("Instruction to the left only").check()

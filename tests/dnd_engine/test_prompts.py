@@ -46,6 +46,20 @@ def test_lines_are_prompts_when_no_line_is_blank(write) -> None:
     assert file.notes == ("Read as one prompt per line.",)
 
 
+def test_an_instruction_above_every_input_is_read_with_it(write) -> None:
+    text = "Name the city.\n\nParis is big.\n\nName the city.\n\nI like Rome.\nA lot.\n"
+    file = read_prompt_file(write("a.txt", text))
+    assert [prompt.text for prompt in file.prompts] == [
+        "Name the city.\n\nParis is big.",
+        "Name the city.\n\nI like Rome.\nA lot.",
+    ]
+    assert [prompt.line for prompt in file.prompts] == [1, 5]
+    assert "Every other paragraph is the same" in file.notes[0]
+    assert len(read_prompt_file(write("a.txt", text), split="paragraphs").prompts) == 3
+    for other in ("a\n\nb\n\na\n\nb", "a\n\nb\n\na", "a\n\nb\n\nc\n\nd", "a\n\na\n\na\n\nb"):
+        assert "one prompt per paragraph" in read_prompt_file(write("b.txt", other)).notes[0]
+
+
 def test_blank_lines_separate_paragraphs(write) -> None:
     file = read_prompt_file(write("a.md", "one\n  more\n \t\ntwo\n\n\n\nthree"))
     assert found(file) == [(1, "one\n  more"), (4, "two"), (8, "three")]

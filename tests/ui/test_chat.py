@@ -171,6 +171,35 @@ def test_an_earlier_adapter_is_taken_from_the_shelf(on: Handlers, make: Make) ->
     assert on.choose(session, "of another visit") == {}
 
 
+def test_a_line_tells_where_another_adapter_takes_over(
+    on: Handlers, make: Make, chat: Chat
+) -> None:
+    session = Session()
+    chat(session, "Before any")
+    make(session, "one")
+    one = session.made
+    assert one is not None
+    assert "From here on" not in chat(session, "First")["right_pane"]
+    updates = make(session, "two")
+    two = session.made
+    assert two is not None
+    head, line, rest = updates["right_pane"].partition("From here on: ")
+    assert line
+    assert "First" in head
+    assert two.key[:8] in rest
+    assert "From here on" not in updates["left_pane"]
+    panes = chat(session, "Second")
+    assert panes["right_pane"].index("From here on") < panes["right_pane"].index("Second")
+    left = on.stand_beside(session, one.key)["left_pane"]
+    assert one.key[:8] in left.partition("From here on: ")[2]
+    blind = on.go_blind(session, True)
+    for pane in (blind["left_pane"], blind["right_pane"]):
+        assert pane.count("From here on: other models") == 2
+        assert f"<code>{one.key[:8]}" not in pane
+    for pane in on.choose(session, one.key)["left_pane"], on.choose(session, two.key)["left_pane"]:
+        assert f"<code>{two.key[:8]}" not in pane
+
+
 def test_an_adapter_made_twice_is_on_the_shelf_once(make: Make) -> None:
     session = Session()
     for prompt in ("one", "two", "one"):

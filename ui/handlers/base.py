@@ -104,8 +104,8 @@ class HandlerBase:
         made, beside = session.made, session.beside
         view = View(
             names=(beside.adapter.name if beside else base_name, made.adapter.name if made else ""),
-            beside_adapter=beside is not None,
-            has_adapter=made is not None,
+            beside=beside,
+            made=made,
             differences=session.differences,
             blind=session.blind,
         )

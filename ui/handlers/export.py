@@ -156,7 +156,9 @@ class ExportHandlers(RunHandlers):
         words = text.fill(text.EXPORTED, name=esc(file.name), size=text.size(file.stat().st_size))
         return {
             "export_told": notice(words),
-            "export_usage": gr.Textbox(usage(used), visible=True),
+            "export_usage": gr.Textbox(
+                usage(used), info=text.GGUF_BASE if target == "gguf" else None, visible=True
+            ),
             "export_file": gr.DownloadButton(value=str(file), visible=True),
         }
 

@@ -1,6 +1,6 @@
 """The twin chat: the same question to two models, answers side by side; blind, if one likes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from dnd_engine.asset_files import asset_path
 from dnd_engine.config import Sampling
 from ui.differences import marked
 from ui.markup import code_blocks, esc, icon, unfenced
-from ui.state import Answer, Place, Turn
+from ui.state import Answer, Made, Place, Turn
 from ui.text import Text
 
 __all__ = [
@@ -84,10 +84,10 @@ class View:
 
     names: tuple[str, str] = ("", "")
     """Of the models left and right, as they stand beside the titles."""
-    beside_adapter: bool = False
-    """Whether an adapter stands left, in place of the base."""
-    has_adapter: bool = False
-    """Whether one stands right."""
+    beside: Made | None = None
+    """The adapter that stands left; None for the base."""
+    made: Made | None = None
+    """The one that stands right."""
     differences: bool = False
     blind: bool = False
 
@@ -284,11 +284,11 @@ def pane_html(text: Text, turns: Sequence[Turn], place: Place, view: View) -> st
     """
     kind, title, name = _title(text, place, view)
     if turns:
-        body = "".join(_turn_html(text, turn, place, view, turn is turns[-1]) for turn in turns)
+        body = _log_html(text, turns, place, view)
     else:
         words = text.EMPTY_BASE
         if place == "right":
-            words = text.EMPTY_ADAPTED_READY if view.has_adapter else text.EMPTY_ADAPTED
+            words = text.EMPTY_ADAPTED_READY if view.made else text.EMPTY_ADAPTED
         body = f"<p class='dnd-empty'>{words}</p>"
     again = ""
     if turns and turns[-1].finished and not view.blind:
@@ -315,7 +315,49 @@ def _title(text: Text, place: Place, view: View) -> tuple[str, str, str]:
     name = view.names[0 if left else 1]
     if not left:
         return "adapted", text.ADAPTED, name
-    return ("other", text.OTHER, name) if view.beside_adapter else ("base", text.BASE, name)
+    return ("other", text.OTHER, name) if view.beside else ("base", text.BASE, name)
+
+
+def _log_html(text: Text, turns: Sequence[Turn], place: Place, view: View) -> str:
+    """Draw the turns, and a line wherever another model takes the place of the one before."""
+    parts, before = [], _asked(turns[0])
+    for turn in turns:
+        parts += [_line_html(text, before, _asked(turn), place, view)]
+        parts += [_turn_html(text, turn, place, view, turn is turns[-1])]
+        before = _asked(turn)
+    now: dict[Place, Made | None] = {"left": view.beside, "right": view.made}
+    return "".join([*parts, _line_html(text, before, now, place, view)])
+
+
+def _asked(turn: Turn) -> dict[Place, Made | None]:
+    return {place: side.made for place, side in turn.sides.items()}
+
+
+def _line_html(
+    text: Text,
+    before: Mapping[Place, Made | None],
+    now: Mapping[Place, Made | None],
+    place: Place,
+    view: View,
+) -> str:
+    """Draw the line between two turns, if there is one; while blind it names nobody."""
+    changed = [
+        side
+        for side in before.keys() & now.keys()
+        if (was := before[side]) is not (new := now[side])
+        and (was is None or new is None or was.key != new.key)
+    ]
+    if view.blind:
+        words = text.NOW_OTHERS if changed else ""
+    elif place in changed:
+        made = now[place]
+        name = text.BASE
+        if made is not None:
+            name = f"{esc(made.adapter.name)} <code>{esc(made.key[:8])}</code>"
+        words = text.fill(text.NOW_ASKED, name=name)
+    else:
+        words = ""
+    return f"<p class='dnd-from-here'><span>{words}</span></p>" if words else ""
 
 
 def _turn_html(text: Text, turn: Turn, place: Place, view: View, last: bool) -> str:
@@ -375,7 +417,7 @@ def _footer(text: Text, turn: Turn, place: Place, answer: Answer, view: View) ->
         return f"<span><b>{text.STOPPED_TURN}</b></span>" if answer.stopped else ""
     parts = [f"<code>{esc(answer.label)}</code>", text.fill(text.TOKENS, number=reply.num_tokens)]
     if view.blind:
-        who = text.ADAPTED if place == "right" else text.OTHER if view.beside_adapter else text.BASE
+        who = text.ADAPTED if place == "right" else text.OTHER if view.beside else text.BASE
         better = f" {text.VOTED_BETTER}" if turn.vote == place else ""
         parts.insert(0, f"<b>{who}{better}</b>")
     if reply.tokens_per_second:

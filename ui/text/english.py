@@ -343,6 +343,10 @@ class English:
     EXPORTED = "<b>{name}</b>, {size}, is ready."
     EXPORT_DOWNLOAD = "Download the file"
     EXPORT_USAGE = "How to use it"
+    GGUF_BASE = (
+        "base.gguf stands for the base model as a GGUF file: download one of it, or make one with "
+        "convert_hf_to_gguf.py of llama.cpp."
+    )
     ZIP_FAILED = "The zip could not be written: {reason}. Free some space, and try again."
     HUB_REPO = "Repository"
     HUB_REPO_LIKE = "user/name"
@@ -475,6 +479,8 @@ class English:
         "Ask without the instruction, as in your files: the adapter should carry it."
     )
     ASKED_BEFORE = "Asked before there was an adapter."
+    NOW_ASKED = "From here on: {name}"
+    NOW_OTHERS = "From here on: other models"
     SAME = "same as base, token for token"
     STOPPED_TURN = "stopped"
     TOKENS = "{number} tok"
@@ -797,7 +803,7 @@ class English:
     }
     REPORT_GAP = "Gap from base to own LoRA closed"
     REPORT_CATEGORIES, REPORT_CATEGORIES_MORE = "By kind of task", "score"
-    REPORT_CATEGORIES_OF = "{value} of {ceiling}"
+    REPORT_CATEGORIES_OF = "{value}, LoRA {ceiling}"
     REPORT_CATEGORIES_DIAMOND = "diamond: own LoRA"
     REPORT_FAILURES, REPORT_FAILURES_MORE = "Where it goes wrong", "picked at random, not chosen"
     REPORT_FAILURES_LEFT_OUT = "; {number} on data that is not ours left out"

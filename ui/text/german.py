@@ -341,6 +341,10 @@ class German(English):
     EXPORTED = "<b>{name}</b>, {size}, ist fertig."
     EXPORT_DOWNLOAD = "Datei herunterladen"
     EXPORT_USAGE = "Verwendung"
+    GGUF_BASE = (
+        "base.gguf steht für das Basismodell als GGUF-Datei: eine herunterladen, oder mit "
+        "convert_hf_to_gguf.py von llama.cpp eine machen."
+    )
     ZIP_FAILED = (
         "Das Zip ließ sich nicht schreiben: {reason}. Platz schaffen, noch einmal versuchen."
     )
@@ -479,6 +483,8 @@ class German(English):
         "Ohne die Anweisung aus den Dateien fragen: Der Adapter soll sie in sich tragen."
     )
     ASKED_BEFORE = "Gefragt, bevor es einen Adapter gab."
+    NOW_ASKED = "Ab hier: {name}"
+    NOW_OTHERS = "Ab hier: andere Modelle"
     SAME = "wie die Basis, Token für Token"
     STOPPED_TURN = "angehalten"
     TOKENS = "{number} Tok."
@@ -815,7 +821,7 @@ class German(English):
     }
     REPORT_GAP = "Abstand von Basis zu eigener LoRA, geschlossen zu"
     REPORT_CATEGORIES, REPORT_CATEGORIES_MORE = "Nach Art der Aufgabe", "Wertung"
-    REPORT_CATEGORIES_OF = "{value} von {ceiling}"
+    REPORT_CATEGORIES_OF = "{value}, LoRA {ceiling}"
     REPORT_CATEGORIES_DIAMOND = "Raute: eigene LoRA"
     REPORT_FAILURES, REPORT_FAILURES_MORE = "Wo es misslingt", "zufällig gezogen, nicht ausgesucht"
     REPORT_FAILURES_LEFT_OUT = "; {number} aus fremden Daten weggelassen"
