@@ -1,7 +1,8 @@
 // One side of the twin chat. Gradio replaces the markup at every step of a stream; this keeps the
-// newest words in view unless the reader has scrolled up, copies the last answer, and tells Python
-// which of its buttons was pressed.
+// newest words in view unless the reader has scrolled up, lets the other side scroll along, copies
+// the last answer, and tells Python which of its buttons was pressed.
 let follow = true;
+let leadsUntil = 0;
 
 function log() { return element.querySelector(".dnd-log"); }
 
@@ -12,14 +13,14 @@ element.addEventListener("scroll", (event) => {
 }, true);
 
 // The reader scrolls one side; the other goes along, question by question.
-let leadsUntil = 0;
 for (const input of ["wheel", "touchmove", "pointerdown", "keydown"])
   element.addEventListener(input, () => { leadsUntil = performance.now() + 1000; }, { passive: true });
 
 function marks(box) {
   const start = box.firstElementChild?.offsetTop ?? 0;
-  const turns = [...box.querySelectorAll(".dnd-asked-row")].map((row) => row.offsetTop - start);
-  return [...turns, box.scrollHeight - box.clientHeight];
+  const most = box.scrollHeight - box.clientHeight;
+  const turns = [...box.querySelectorAll(".dnd-asked-row")];
+  return [...turns.map((row) => Math.min(row.offsetTop - start, most)), most];
 }
 
 function lead(box) {

@@ -47,7 +47,7 @@ LABEL_KEYS = frozenset(
 
 Split = Literal["auto", "separator", "lines", "paragraphs"]
 """How a text file is to be cut into prompts."""
-SplitMode = Literal["separator", "lines", "paragraphs", "rows", "objects"]
+SplitMode = Literal["separator", "lines", "paragraphs", "pairs", "rows", "objects"]
 """How a file was cut into prompts."""
 
 _ACCEPTED = f"Use {', '.join(s[1:] for s in SUFFIXES[:-1])} or {SUFFIXES[-1][1:]}."
@@ -298,6 +298,7 @@ def _read_text(text: str, split: Split) -> _Reading:
         elif block and not is_gap:
             entries.append((block[0] + 1, "\n".join(lines[i] for i in block), None))
     if split == "auto" and mode == "paragraphs" and _takes_turns([text for _, text, _ in entries]):
+        mode = "pairs"
         note = (
             "Every other paragraph is the same, so each was read together with the one below it, "
             "as one prompt."

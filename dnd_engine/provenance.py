@@ -81,7 +81,7 @@ class PromptSource:
         Raises:
             PromptFileError: If it can no longer be read.
         """
-        # Rows and objects cannot be asked for: the format decides on them.
+        # Pairs, rows and objects cannot be asked for: what the file holds decides on them.
         split: Split = next((s for s in get_args(Split) if s == self.split), "auto")
         return read_prompt_file(path, name=self.name, split=split, limits=limits)
 

@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,13 +114,13 @@ def build_ui(
             with demo.route(text.NAME, text.CODE, show_in_navbar=False):
                 on = Handlers(text, handle, limits, files, cache, own, runs)
                 _page(demo, text, on, limits, runs, shared=own is None)
-    # After every event Gradio sums all of them up with pandas, for a page that is not served here.
-    os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000")
     demo.queue(max_size=QUEUE_SIZE, default_concurrency_limit=4)
     # Gradio looks for work a thousand times a second, and each look holds up the engine's thread:
     # a token took 9 % longer. Nothing here sends `gr.Progress`, the second of the two.
     demo._queue.sleep_when_free = _LOOK_SECONDS
     demo._queue.progress_update_sleep_when_free = 1.0
+    # After every event it sums all of them up with pandas, for a page that is not served here.
+    demo._queue.ANAYLTICS_CACHE_FREQUENCY = 1_000_000  # as Gradio spells it
     return demo
 
 
@@ -189,7 +188,7 @@ class _Page:
             The last event.
         """
         work = order.then(
-            **self.does(handler, "stages adapter_box adapter_facts"),
+            **self.does(handler, "stages adapter_box adapter_facts strength download"),
             inputs=inputs,
             **lane,
             **_ORDERED,

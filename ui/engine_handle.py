@@ -108,9 +108,16 @@ class EngineHandle:
             message = f"Unexpected {type(error).__name__}: {error}. The log has the details."
             self._finish(LoadState("failed", message=message), error=DndError(message))
         else:
+            self._warm_up(engine)
             self._finish(LoadState("ready"), engine=engine)
-            if not borrows_gpu():  # which is there in marked functions alone
-                self.thread.start(engine.warm_up)
+
+    def _warm_up(self, engine: "Engine") -> None:
+        if borrows_gpu():
+            return  # it is there in marked functions alone
+        try:
+            self.thread.run(engine.warm_up)
+        except Exception:
+            logger.exception("The engine did not warm up; the first order will take longer")
 
     def _report(self, progress: "Progress") -> None:
         with self._changed:

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-__all__ = ["TICK_SECONDS", "EngineThread", "new_thread", "ticking"]
+__all__ = ["TICK_SECONDS", "EngineThread", "ticking"]
 
 logger = logging.getLogger(__name__)
 
+_GRACE_SECONDS = 0.02
 TICK_SECONDS = 0.25
 """How often a running clock is redrawn: each time takes from what it shows the time of."""
 
@@ -29,7 +30,7 @@ class EngineThread:
     """Runs what computes. While it is busy more work gets threads that end with it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._idle = threading.Condition()
         self._work: queue.SimpleQueue[_Work] = queue.SimpleQueue()
         self._started = False
         self._busy = False
@@ -37,15 +38,17 @@ class EngineThread:
 
     def start(self, work: _Work) -> None:
         """Have work done soon, and return."""
-        with self._lock:
-            beside, self._busy = self._busy, True
+        with self._idle:
+            # What has just been done is told a moment before the thread is free again.
+            free = self._idle.wait_for(lambda: not self._busy, timeout=_GRACE_SECONDS)
+            self._busy = True
             if not self._started:
                 self._started = True
                 threading.Thread(target=self._serve, name="engine", daemon=True).start()
-        if beside:
-            new_thread(lambda: self._do(work))
-        else:
+        if free:
             self._work.put(work)
+        else:
+            _new_thread(lambda: self._do(work))
 
     def run(self, function: Callable[..., _Result], *args: Any) -> _Result:
         """Return what a function returns. What runs here already goes on where it is.
@@ -74,25 +77,26 @@ class EngineThread:
     def _serve(self) -> None:
         while True:
             self._do(self._work.get())
-            with self._lock:
+            with self._idle:
                 self._busy = False
+                self._idle.notify()
 
     def _do(self, work: _Work) -> None:
         self._here.computes = True
         try:
             work()
-        except Exception:
+        except BaseException:
             # Whoever ordered it has been told, or left; the thread goes on for others.
             logger.exception("Work of the engine ended badly")
 
 
-def new_thread(work: _Work) -> None:
+def _new_thread(work: _Work) -> None:
     """Start work in a thread of its own."""
     threading.Thread(target=work, name="engine-beside", daemon=True).start()
 
 
 def ticking(
-    steps: Iterator[Any], stop: threading.Event, start: Callable[[_Work], None] = new_thread
+    steps: Iterator[Any], stop: threading.Event, start: Callable[[_Work], None] = _new_thread
 ) -> Iterator[Any]:
     """Run an iterator in a thread; yield its items as they come, and None while it is silent.
 

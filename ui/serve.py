@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dnd_engine.asset_files import asset_path
-from dnd_engine.cli.common import DEFAULT_BASE, BaseOption, DeviceOption, GeneratorOption
+from dnd_engine.cli.common import (
+    DEFAULT_BASE,
+    BaseOption,
+    DeviceOption,
+    GeneratorOption,
+    quiet_libraries,
+)
 from dnd_engine.config import EngineConfig, PromptLimits
 from dnd_engine.errors import ConfigError
 from dnd_engine.library import Library
@@ -121,6 +127,7 @@ def run(
     host = listening_host(host)
     port = port or int(os.environ.get("GRADIO_SERVER_PORT") or 7860)
     options = launch_options(limits, mcp=mcp)
+    quiet_libraries()
     handle.start()
     # Gradio would announce the address together with how to make the page public.
     _, url, _ = demo.launch(

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -32,6 +33,7 @@ __all__ = [
     "find_kept",
     "load_engine",
     "plain_errors",
+    "quiet_libraries",
     "show",
     "typed_arguments",
 ]
@@ -67,6 +69,11 @@ def plain_errors(command: Callable[P, T]) -> Callable[P, T]:
     return wrapped
 
 
+def quiet_libraries() -> None:
+    """Leave out a warning that users can do nothing about: PEFT uses an old name."""
+    warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+
+
 def load_engine(config: EngineConfig) -> "Engine":
     """Load the models, with progress on stderr."""
     from transformers.utils import logging as transformers_logging
@@ -74,6 +81,7 @@ def load_engine(config: EngineConfig) -> "Engine":
     from dnd_engine.engine import Engine
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    quiet_libraries()
     shown: set[str] = set()
 
     def report(progress: "Progress") -> None:

@@ -2,7 +2,6 @@
 
 import copy
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +13,6 @@ from torch import nn
 __all__ = ["StockPEFT"]
 
 _CONFIG = "adapter_config.json"
-
-# PEFT asks transformers by a name that will go; users can do nothing about it.
-warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
 
 
 class StockPEFT:

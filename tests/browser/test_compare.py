@@ -67,6 +67,10 @@ def test_the_panes_scroll_together_question_by_question(visit: Visit) -> None:
     visit.until(lambda: visit.page.evaluate(top) == 0)
     visit.page.mouse.wheel(0, 60)
     visit.until(lambda: 0 < visit.page.evaluate(top) < 200)
+    visit.page.mouse.wheel(0, 5000)
+    left = "(box => box.scrollHeight - box.clientHeight - box.scrollTop)"
+    below = f"{left}(document.querySelector('#dnd-pane-right .dnd-log'))"
+    visit.until(lambda: visit.page.evaluate(below) < 2)
 
 
 def test_what_is_left_out_is_struck_and_not_sent(visit: Visit, engine: FakeEngine) -> None:

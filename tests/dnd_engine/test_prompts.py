@@ -54,6 +54,7 @@ def test_an_instruction_above_every_input_is_read_with_it(write) -> None:
         "Name the city.\n\nI like Rome.\nA lot.",
     ]
     assert [prompt.line for prompt in file.prompts] == [1, 5]
+    assert file.split == "pairs"
     assert "Every other paragraph is the same" in file.notes[0]
     assert len(read_prompt_file(write("a.txt", text), split="paragraphs").prompts) == 3
     for other in ("a\n\nb\n\na\n\nb", "a\n\nb\n\na", "a\n\nb\n\nc\n\nd", "a\n\na\n\na\n\nb"):

@@ -97,6 +97,15 @@ def test_a_recipe_with_texts_needs_no_files(tmp_path: Path) -> None:
     assert back.without_texts() == recipe(made, refined=refined(made[:1]))
 
 
+def test_an_instruction_above_every_input_is_found_again_as_pairs(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.txt"
+    path.write_text("Name it.\n\nOne.\n\nName it.\n\nTwo.\n", encoding="utf-8")
+    kept = recipe([Bucket("pairs", 1.0, (read_prompt_file(path),))])
+    found = kept.find_files([tmp_path])
+    assert kept.with_texts(found).has_texts
+    assert [prompt.text for prompt in found[0].prompts] == ["Name it.\n\nOne.", "Name it.\n\nTwo."]
+
+
 def test_prompt_files_are_found_by_hash_whatever_they_are_called(tmp_path: Path) -> None:
     kept = recipe(buckets(tmp_path / "then"))
     deep = tmp_path / "now" / "deep"

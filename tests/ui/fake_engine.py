@@ -205,6 +205,8 @@ class FakeEngine(FakeMeasuring):
         self.pushes: list[tuple[str, str | None, bool]] = []
         self.asked: list[list[Any]] = []
         self.strengths: list[list[float]] = []
+        self.threads: set[int] = set()
+        """Those that computed."""
         self.closed_chats = 0
         self.closed_refinements = 0
         self.closed_measurements = 0
@@ -219,6 +221,7 @@ class FakeEngine(FakeMeasuring):
         memory: Any = None,
     ) -> Generator[Progress, None, Adapter]:
         """A prompt with FAIL in it fails; SLOW takes its time; NOTHING makes a useless adapter."""
+        self.threads.add(threading.get_ident())
         start = time.perf_counter()
         buckets = check_buckets(buckets, PromptLimits())
         texts = sorted({prompt.text for bucket in buckets for prompt in bucket.prompts})
@@ -338,6 +341,7 @@ class FakeEngine(FakeMeasuring):
         strengths: Sequence[Callable[[], float] | None] | None = None,
     ) -> Iterator[list[Reply]]:
         """LONG answers go on for a while, SAME ones are equal, BREAK breaks."""
+        self.threads.add(threading.get_ident())
         self.asked.append([list(messages) for messages in conversations])
         question = conversations[0][-1]["content"]
         if question.startswith("BREAK"):
@@ -377,6 +381,7 @@ class FakeEngine(FakeMeasuring):
         )
 
     def inspect(self, adapter: Adapter, prompts: Sequence[str] = ()) -> Inspection:
+        self.threads.add(threading.get_ident())
         useless = adapter.provenance["useless"]
         unlike = adapter.provenance["unlike"]
         scale = 0.1 if useless else 1.0
@@ -404,6 +409,7 @@ class FakeEngine(FakeMeasuring):
         self, adapter: Adapter, buckets: Sequence[Bucket], *, memory: Any = None
     ) -> Generator[Progress, None, Conditioning | None]:
         """A bucket named "Doubt" depends on nothing, "Few" has nothing to tell, "Broken" fails."""
+        self.threads.add(threading.get_ident())
         yield Progress("decode", 0, 0.0, "Shuffled prompts")
         time.sleep(self.stage_seconds)
         yield Progress("check", None, self.stage_seconds, "On 16 prompts")
@@ -494,6 +500,7 @@ class FakeEngine(FakeMeasuring):
         return Pushed(f"https://huggingface.co/{repo_id}", private, f"load({repo_id!r})")
 
     def save(self, adapter: Adapter, path: Path) -> Path:
+        self.threads.add(threading.get_ident())
         if adapter.strength == 2.0:
             raise VerificationError(
                 "Verify failed: 3 keys missing after reload. Nothing was saved."

@@ -10,9 +10,16 @@ import pytest
 
 from dnd_engine.config import PromptLimits
 from tests.ui.fake_engine import FakeEngine
+from tests.ui.orders import chat, make
 from ui.build import build_ui
+from ui.canvas import Arrangement
 from ui.engine_handle import EngineHandle
 from ui.engine_thread import EngineThread
+from ui.handlers import Handlers
+from ui.state import Session
+
+Arrange = Callable[..., Arrangement]
+RequestOf = Callable[[str], gr.Request]
 
 
 @pytest.fixture
@@ -99,22 +106,43 @@ def test_the_callers_context_goes_along(thread: EngineThread) -> None:
     assert next(thread.ticking((visitor.get() for _ in "a"), threading.Event())) == "somebody"
 
 
-def test_the_engine_is_warmed_up_in_its_thread_once_it_is_ready() -> None:
+def test_the_engine_is_warmed_up_in_its_thread_before_it_is_ready() -> None:
     warmed: list[int] = []
     engine = FakeEngine()
     engine.warm_up = lambda: warmed.append(here())  # type: ignore[method-assign]
     handle = EngineHandle(lambda on_progress: engine)
     handle.start()
-    handle.wait(10)
-    deadline = time.monotonic() + 10
-    while not warmed:
-        assert time.monotonic() < deadline
+    assert handle.wait(10) is engine
     assert warmed == [handle.thread.run(here)]
+
+
+def test_an_engine_that_does_not_warm_up_is_used_all_the_same() -> None:
+    engine = FakeEngine()
+    engine.warm_up = lambda: 1 / 0  # type: ignore[method-assign, assign, return-value]
+    handle = EngineHandle(lambda on_progress: engine)
+    handle.start()
+    assert handle.wait(10) is engine
+
+
+def test_all_that_a_visit_orders_is_computed_in_one_thread(
+    on: Handlers, engine: FakeEngine, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    make(on, session, arrange(SQL={"a.txt": "one\n"}), request_of("s"))
+    on.check(session)
+    list(on.prove(session))
+    on.prepare_download(session, request_of("s"))
+    chat(on, session, "What?")
+    assert len(engine.threads) == 1
 
 
 def test_gradio_knows_the_settings_of_its_queue_that_are_changed() -> None:
     usual = vars(gr.Blocks().queue()._queue)
     built = vars(build_ui(EngineHandle(lambda _: FakeEngine()), PromptLimits())._queue)
     assert built.keys() == usual.keys()
-    for setting in ("sleep_when_free", "progress_update_sleep_when_free"):
+    for setting in (
+        "sleep_when_free",
+        "progress_update_sleep_when_free",
+        "ANAYLTICS_CACHE_FREQUENCY",
+    ):
         assert built[setting] > usual[setting]

@@ -147,10 +147,7 @@ class AdapterHandlers(HandlerBase):
         idle = session.run is None or bool(session.run.stages.ended)
         return {
             "stages": made.stages.html() if made.stages else "",
-            "adapter_box": gr.Row(visible=True),
-            "adapter_facts": self._facts(session),
-            "strength": made.adapter.strength,
-            "download": _download(self._text, made),
+            **self._bar(session),
             "undo": gr.Button(visible=made.before is not None, interactive=True),
             "norms": norms_html(self._text, made.norms),
             "compare_head": head_html(self._text, has_adapter=True),
@@ -172,6 +169,17 @@ class AdapterHandlers(HandlerBase):
             **_suggestion_buttons(session.suggestions),
             **self._panes(session),
             **_checked(self._text, made),
+        }
+
+    def _bar(self, session: Session) -> Updates:
+        """Name the adapter of the visit, with its zip and strength."""
+        made = session.made
+        assert made is not None
+        return {
+            "adapter_box": gr.Row(visible=True),
+            "adapter_facts": self._facts(session),
+            "strength": made.adapter.strength,
+            "download": _download(self._text, made),
         }
 
     def _choosers(self, session: Session, made: Made) -> Updates:

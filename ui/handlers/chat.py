@@ -4,6 +4,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -268,7 +269,7 @@ class ChatHandlers(HandlerBase):
         ]
         # A worker on a borrowed GPU sees nothing of the slider.
         strengths = None if borrows_gpu() else [_strength(one) for one in made]
-        # In a thread of their own: drawing the answers holds up no token.
+        # The engine's thread does not wait for the page: drawing holds up no token.
         steps = _some(self._chat_steps(rows, sampling, strengths), stop)
         for replies in self._ticking(steps, stop):
             if replies is not None:
@@ -294,16 +295,19 @@ class ChatHandlers(HandlerBase):
         )
 
 
-def _some(steps: "Iterator[list[Reply]]", stop: threading.Event) -> "Iterator[list[Reply]]":
+def _some(
+    steps: "Generator[list[Reply], None, None]", stop: threading.Event
+) -> "Iterator[list[Reply]]":
     """Pass on the first step, the last, and some between."""
     due, replies = 0.0, None
-    for replies in steps:
-        if stop.is_set():
-            return
-        if (now := time.monotonic()) >= due:
-            due = now + _STREAM_SECONDS
-            yield replies
-            replies = None
+    with closing(steps):
+        for replies in steps:
+            if stop.is_set():
+                return
+            if (now := time.monotonic()) >= due:
+                due = now + _STREAM_SECONDS
+                yield replies
+                replies = None
     if replies is not None:
         yield replies
 

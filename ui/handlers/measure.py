@@ -91,7 +91,7 @@ class MeasureHandlers(SynthesisHandlers):
         return self._begin_measuring(session, run)
 
     def measure(self, session: Session, request: gr.Request) -> Iterator[Updates]:
-        """Carry out what was ordered, step by step; everything found so far is drawn and kept."""
+        """Carry out what was ordered, step by step; what is found is drawn, and its scores kept."""
         run = session.measuring
         if run is None or run.stages.ended:
             return
@@ -114,10 +114,11 @@ class MeasureHandlers(SynthesisHandlers):
         except DndError as error:
             run.stages.finish("failed", sentence(str(error)))
         self._finish(run, "stopped" if run.stop.is_set() else "done")
+        self._note_scores(session)
         yield {"measure_stages": (session.measuring or run).stages.html(), **self._drawn(session)}
 
     def show_measured(self, session: Session, request: gr.Request) -> Updates:
-        """Draw and keep what a run has come to, and put the buttons back; see `show_run`."""
+        """Draw what a run has come to, write it to files, put the buttons back; see `show_run`."""
         run = session.measuring
         if run is None or not run.stages.ended:
             return {}
@@ -251,22 +252,28 @@ class MeasureHandlers(SynthesisHandlers):
         run.stages.enter(key, words, None if scoring else share)
 
     def _measured(self, session: Session, run: MeasureRun, request: gr.Request) -> Updates:
+        """Draw what a run has come to, and write it to files."""
         updates = {
             "measure_stages": run.stages.html(),
             **self._measure_buttons(session),
             **self._drawn(session),
         }
+        self._note_scores(session)
         found = session.found
         if found is not None:
-            if scores := found.measured.scores():
-                found.made.scores = {**found.made.scores, **scores}
-                self._note(found.made, scores=scores)
             session.folder = self._files.folder(request.session_hash or "")
             files = _write(found.measured, session.folder)
             updates["measure_keep_row"] = gr.Row(visible=True)
             for name, file in files.items():
                 updates[f"measure_keep_{name}"] = gr.DownloadButton(value=str(file))
         return updates
+
+    def _note_scores(self, session: Session) -> None:
+        """Keep what was found with the adapter, whether or not the page is still open."""
+        found = session.found
+        if found is not None and (scores := found.measured.scores()):
+            found.made.scores = {**found.made.scores, **scores}
+            self._note(found.made, scores=scores)
 
     def _drawn(self, session: Session) -> Updates:
         """Draw what was found, if anything was."""

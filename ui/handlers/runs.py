@@ -96,11 +96,7 @@ class RunHandlers(AdapterHandlers):
             stages.finish("done")
             session.take(made)
             # What one waits for comes at once, the rest a round trip later.
-            yield {
-                "stages": stages.html(),
-                "adapter_box": gr.Row(visible=True),
-                "adapter_facts": self._facts(session),
-            }
+            yield {"stages": stages.html(), **self._bar(session)}
             return
         # Gradio sends the last of a stream again when it ends: it must be what counts now.
         yield {"stages": (session.run or run).stages.html()}
