@@ -117,6 +117,8 @@ class EngineHandle:
         try:
             self.thread.run(engine.warm_up)
         except Exception:
+            # Nobody ordered this. An order that fails alike tells whoever gave it, while an error
+            # that got out of here would leave the page loading for ever.
             logger.exception("The engine did not warm up; the first order will take longer")
 
     def _report(self, progress: "Progress") -> None:

@@ -19,6 +19,7 @@ __all__ = ["TICK_SECONDS", "EngineThread", "ticking"]
 logger = logging.getLogger(__name__)
 
 _GRACE_SECONDS = 0.02
+"""How long work waits for a thread that may just have become free."""
 TICK_SECONDS = 0.25
 """How often a running clock is redrawn: each time takes from what it shows the time of."""
 
