@@ -1,4 +1,4 @@
-"""The one engine of this process: loaded by a background thread, so the page is usable at once.
+"""The one engine of this process: loaded in its own thread, so the page is usable at once.
 
 The engine, and with it torch, is imported by that thread alone.
 """
@@ -39,13 +39,13 @@ class EngineHandle:
     """Starts, watches and hands out the engine.
 
     Args:
-        load: Makes the engine and reports progress; runs in a thread of its own.
+        load: Makes the engine and reports progress; runs in the engine's thread.
     """
 
     def __init__(self, load: _Load) -> None:
         self._load = load
         self.thread = EngineThread()
-        """In which the engine computes."""
+        """In which the engine is loaded and computes."""
         self._changed = threading.Condition()
         self._state = LoadState("idle")
         self._engine: Engine | None = None
@@ -69,7 +69,7 @@ class EngineHandle:
                 return
             self._state = LoadState("loading")
             self._error = None
-        threading.Thread(target=self._run, name="engine-loader", daemon=True).start()
+        self.thread.start(self._run)
 
     def snapshot(self) -> LoadState:
         """Return where the load stands now."""
@@ -115,13 +115,15 @@ class EngineHandle:
         if borrows_gpu():
             return  # it is there in marked functions alone
         try:
-            self.thread.run(engine.warm_up)
+            engine.warm_up()
         except Exception:
             # Nobody ordered this. An order that fails alike tells whoever gave it, while an error
             # that got out of here would leave the page loading for ever.
             logger.exception("The engine did not warm up; the first order will take longer")
 
     def _report(self, progress: "Progress") -> None:
+        if self.thread.ending.is_set():
+            raise DndError("The process ends.")
         with self._changed:
             self._state = LoadState("loading", progress)
 

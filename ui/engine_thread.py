@@ -6,6 +6,7 @@ everything takes half as long again. A server hands its work to whichever thread
 computes is gathered here, in one thread with one team.
 """
 
+import atexit
 import contextvars
 import logging
 import queue
@@ -23,33 +24,53 @@ _GRACE_SECONDS = 0.02
 TICK_SECONDS = 0.25
 """How often a running clock is redrawn: each time takes from what it shows the time of."""
 
+_END_SECONDS = 10.0
+"""How long a process that ends waits for what is being computed."""
+
 _Result = TypeVar("_Result")
 _Work = Callable[[], None]
 
 
 class EngineThread:
-    """Runs what computes. While it is busy more work gets threads that end with it."""
+    """Runs what computes. While it is busy more work gets threads that end with it.
+
+    A process that ends waits a while for the step that is computed: the interpreter cuts a thread
+    off wherever it is, and inside of torch that aborts the process, whatever it had achieved.
+    """
 
     def __init__(self) -> None:
+        self.ending = threading.Event()
+        """Set when the process ends."""
         self._idle = threading.Condition()
         self._work: queue.SimpleQueue[_Work] = queue.SimpleQueue()
         self._started = False
         self._busy = False
+        self._beside = 0
         self._here = threading.local()
 
     def start(self, work: _Work) -> None:
-        """Have work done soon, and return."""
+        """Have work done soon, and return.
+
+        Raises:
+            RuntimeError: The process ends.
+        """
         with self._idle:
             # What has just been done is told a moment before the thread is free again.
             free = self._idle.wait_for(lambda: not self._busy, timeout=_GRACE_SECONDS)
-            self._busy = True
+            if self.ending.is_set():
+                raise RuntimeError("The engine computes no more: the process ends.")
+            if free:
+                self._busy = True
+            else:
+                self._beside += 1
             if not self._started:
                 self._started = True
+                atexit.register(self._end)
                 threading.Thread(target=self._serve, name="engine", daemon=True).start()
         if free:
             self._work.put(work)
         else:
-            _new_thread(lambda: self._do(work))
+            _new_thread(lambda: self._serve_once(work))
 
     def run(self, function: Callable[..., _Result], *args: Any) -> _Result:
         """Return what a function returns. What runs here already goes on where it is.
@@ -73,14 +94,25 @@ class EngineThread:
 
     def ticking(self, steps: Iterator[Any], stop: threading.Event) -> Iterator[Any]:
         """Run an iterator here; see `ticking`."""
-        return ticking(steps, stop, self.start)
+        return ticking(steps, stop, self.start, self.ending)
 
     def _serve(self) -> None:
         while True:
             self._do(self._work.get())
             with self._idle:
                 self._busy = False
-                self._idle.notify()
+                self._idle.notify_all()
+
+    def _serve_once(self, work: _Work) -> None:
+        self._do(work)
+        with self._idle:
+            self._beside -= 1
+            self._idle.notify_all()
+
+    def _end(self) -> None:
+        with self._idle:
+            self.ending.set()
+            self._idle.wait_for(lambda: not self._busy and not self._beside, timeout=_END_SECONDS)
 
     def _do(self, work: _Work) -> None:
         self._here.computes = True
@@ -97,7 +129,10 @@ def _new_thread(work: _Work) -> None:
 
 
 def ticking(
-    steps: Iterator[Any], stop: threading.Event, start: Callable[[_Work], None] = _new_thread
+    steps: Iterator[Any],
+    stop: threading.Event,
+    start: Callable[[_Work], None] = _new_thread,
+    ending: threading.Event | None = None,
 ) -> Iterator[Any]:
     """Run an iterator in a thread; yield its items as they come, and None while it is silent.
 
@@ -107,6 +142,7 @@ def ticking(
         steps: What to run.
         stop: Set by others.
         start: Starts the work in a thread.
+        ending: Set when the process ends; like `stop`, but for the last moment.
     """
     out: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
     left = threading.Event()
@@ -115,7 +151,7 @@ def ticking(
         try:
             for item in steps:
                 out.put(("item", item))
-                if stop.is_set() or left.is_set():
+                if stop.is_set() or left.is_set() or (ending is not None and ending.is_set()):
                     break
         except BaseException as error:  # noqa: BLE001 - raised again below, in the handler
             out.put(("error", error))

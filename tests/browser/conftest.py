@@ -88,16 +88,31 @@ class Visit:
         return self.bucket(bucket).locator(".dnd-name").all_text_contents()
 
     def drop(self, paths: list[Path], bucket: str) -> None:
-        """Drop files as the operating system delivers them."""
+        """Drop files as the operating system delivers them.
+
+        Like a person: over the bucket until it is marked, wherever the page has moved it by then,
+        and only then let go.
+        """
         target = self.bucket(bucket)
         target.scroll_into_view_if_needed()
-        box = target.bounding_box()
-        assert box is not None
-        where = {"x": box["x"] + box["width"] / 2, "y": box["y"] + min(box["height"] / 2, 120)}
         data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
         session = self.page.context.new_cdp_session(self.page)
-        for kind in ("dragEnter", "dragOver", "drop"):
+
+        def drag(kind: str) -> None:
+            box = target.bounding_box()
+            assert box is not None
+            where = {"x": box["x"] + box["width"] / 2, "y": box["y"] + min(box["height"] / 2, 120)}
             session.send("Input.dispatchDragEvent", {"type": kind, **where, "data": data})
+
+        drag("dragEnter")
+        for _ in range(100):
+            drag("dragOver")
+            if "is-target" in (target.get_attribute("class") or "").split():
+                break
+            self.page.wait_for_timeout(100)
+        else:
+            raise AssertionError(f"the bucket {bucket!r} was never marked under the files")
+        drag("drop")
         session.detach()
 
     def ready(self, name: str) -> Locator:

@@ -1,6 +1,8 @@
 """One thread computes, as long as it can."""
 
 import contextvars
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -104,6 +106,45 @@ def test_the_callers_context_goes_along(thread: EngineThread) -> None:
     visitor.set("somebody")
     assert thread.run(visitor.get) == "somebody"
     assert next(thread.ticking((visitor.get() for _ in "a"), threading.Event())) == "somebody"
+
+
+ENDS = """
+import threading, time
+from ui.engine_thread import EngineThread
+thread = EngineThread()
+def steps():
+    for step in range(1000):
+        time.sleep(0.2)
+        print("step", step, flush=True)
+        yield step
+def work():
+    time.sleep(0.4)
+    print("whole", flush=True)
+stop = threading.Event()
+threading.Thread(target=lambda: list(thread.ticking(steps(), stop)), daemon=True).start()
+time.sleep(0.1)
+thread.start(work)
+print("end", flush=True)
+"""
+
+
+def test_a_process_that_ends_waits_for_the_step_that_is_computed() -> None:
+    """Cut off inside of torch, a thread aborts the process."""
+    done = subprocess.run(
+        [sys.executable, "-c", ENDS], capture_output=True, text=True, timeout=60, check=True
+    )
+    lines = done.stdout.splitlines()
+    after = lines[lines.index("end") + 1 :]
+    assert "whole" in after
+    assert "step 0" in lines
+    assert len(lines) <= 5
+    assert done.stderr == ""
+
+
+def test_nothing_is_begun_once_the_process_ends(thread: EngineThread) -> None:
+    thread.ending.set()
+    with pytest.raises(RuntimeError, match="the process ends"):
+        thread.run(here)
 
 
 def test_the_engine_is_warmed_up_in_its_thread_before_it_is_ready() -> None:

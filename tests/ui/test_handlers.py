@@ -392,7 +392,7 @@ def test_only_the_thread_of_the_handle_loads_the_engine() -> None:
         handle.start()
     handle.wait(5)
     handle.start()
-    assert names == ["engine-loader"]
+    assert names == ["engine"]
 
 
 def test_stages_draw_real_times_on_one_clock() -> None:
