@@ -8,6 +8,7 @@ import itertools
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Generator as Steps
 from contextlib import contextmanager
@@ -119,6 +120,9 @@ _REFINED = "-refined"
 
 MAX_ENCODED_PROMPTS = 128
 """Prompts of a bucket that are read at most. Source: the paper's largest prompt batch."""
+
+_TOLD_CHARACTERS = 40
+"""Of an answer of the teacher, in a line about its work."""
 
 _EFFECT_TOKENS = 256
 """Tokens of a prompt that its effect is measured on."""
@@ -560,14 +564,18 @@ class Engine:
             except StopIteration as stop:
                 made: Refined = stop.value
                 break
-            detail = "Asking the teacher" if step.stage == "ask" else f"Loss {step.loss:.3f}"
-            if step.seconds_left is not None:
-                detail += f", {step.seconds_left:.0f} s left"
+            if step.answers:
+                detail = _answers_told(step.answers)
+            elif step.stage == "ask":
+                detail = "Asking the teacher"
+            else:
+                detail = f"Loss {step.loss:.3f}, {step.seconds_left:.0f} s left"
             yield Progress(step.stage, step.done / step.total, time.monotonic() - started, detail)
         refined = Refinement.of(
             config,
             from_sha256=adapter.sha256,
             num_prompts=len(made.prompts),
+            commonest_share=made.commonest_share,
             folded=tuple(adapter.fold().provenance.get("folded", ())),
             buckets=tuple(map(BucketSource.of, counting)),
         )
@@ -1177,6 +1185,16 @@ def _generator_path(config: EngineConfig) -> Path:
         f"no generator is shipped for the base `{config.base}`. Name one with --generator, or "
         "train one with `dnd train`."
     )
+
+
+def _answers_told(answers: Sequence[str]) -> str:
+    """Say what a teacher answered: whether it is worth learning, a person sees at a glance."""
+    counts = Counter(answers)
+    ((answer, times),) = counts.most_common(1)
+    if len(answer) > _TOLD_CHARACTERS:
+        answer = answer[:_TOLD_CHARACTERS].rstrip() + "…"
+    others = f", {len(counts)} different answers" if len(counts) > 1 else ""
+    return f"{times} of {len(answers)} prompts answered “{answer}”{others}"
 
 
 def _condition_source(

@@ -27,6 +27,7 @@ __all__ = [
     "PromptSource",
     "Recipe",
     "Refinement",
+    "learnt_alike",
     "read_recipe",
     "validation_words",
 ]
@@ -36,6 +37,9 @@ FORMAT: Final = 1
 
 _MOST_REFINEMENTS = 16
 """Each takes most of a minute, and a recipe may be a stranger's."""
+
+_ALIKE = 0.9
+"""Share of prompts with one and the same answer from which on that is what was taught."""
 
 _MAX_BYTES = 50_000_000
 """Of a recipe file. Without texts it has a few kilobytes; with them, about as many as its files."""
@@ -136,6 +140,8 @@ class Refinement(RefineConfig):
     """The adapter before."""
     num_prompts: int
     """Prompts that were learnt from."""
+    commonest_share: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Of them, those with the commonest answer; None where an earlier version did not count."""
     folded: tuple[Strength, ...] = ()
     """Strengths folded into the weights before, one after another."""
     buckets: tuple[BucketSource, ...] = ()
@@ -362,6 +368,15 @@ def read_recipe(path: Path | str) -> Recipe:
         return Recipe.from_json(values)
     except RecipeError as error:
         raise RecipeError(f"recipe `{path}`: {error}") from error
+
+
+def learnt_alike(commonest_share: object) -> bool:
+    """Whether a refinement mostly taught one answer, whatever the input.
+
+    Args:
+        commonest_share: As a `Refinement` has it, or a stranger's file, where it may be anything.
+    """
+    return isinstance(commonest_share, int | float) and commonest_share >= _ALIKE
 
 
 def validation_words(error: ValidationError) -> str:

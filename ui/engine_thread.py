@@ -24,7 +24,7 @@ _GRACE_SECONDS = 0.02
 TICK_SECONDS = 0.25
 """How often a running clock is redrawn: each time takes from what it shows the time of."""
 
-_END_SECONDS = 10.0
+_END_SECONDS = 60.0
 """How long a process that ends waits for what is being computed."""
 
 _Result = TypeVar("_Result")

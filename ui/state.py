@@ -16,7 +16,7 @@ from dnd_engine.buckets import Bucket
 from dnd_engine.config import LabelledConfig, MeasureConfig
 from dnd_engine.library import Entry, Library
 from dnd_engine.prompts import PromptFile, Split
-from dnd_engine.provenance import Recipe
+from dnd_engine.provenance import Recipe, learnt_alike
 
 if TYPE_CHECKING:
     from dnd_engine.adapter import Adapter
@@ -50,8 +50,9 @@ RunKind = Literal["synthesis", "remix", "remake", "refinement", "measurement", "
 """A remix is a synthesis of what lay on the canvas before, with other weights; a remake carries out
 a recipe; a training learns labelled rows beside a measurement."""
 
-Taught = Literal["", "refined", "trained"]
-"""What was learnt since the generator wrote an adapter: its own prompts, or labelled rows."""
+Taught = Literal["", "refined", "refined_alike", "trained"]
+"""What was learnt since the generator wrote an adapter: its own prompts, those with one answer for
+all of them, or labelled rows."""
 
 AskMode = Literal["written", "bare", "told"]
 """What is sent: the question as written, its input alone, or the instruction to the left only."""
@@ -132,7 +133,11 @@ class Made:
         """What it learnt since, if it did; labels count for more."""
         if "trained" in self.adapter.provenance:
             return "trained"
-        return "refined" if self.refined else ""
+        if not self.refined:
+            return ""
+        refined = self.adapter.provenance["refined"]
+        share = refined.get("commonest_share") if isinstance(refined, dict) else None
+        return "refined_alike" if learnt_alike(share) else "refined"
 
     @property
     def refined(self) -> bool:

@@ -21,6 +21,7 @@ from dnd_engine.cli.common import (
     show,
 )
 from dnd_engine.config import EngineConfig, RefineConfig
+from dnd_engine.provenance import learnt_alike
 from dnd_engine.steps import finish
 
 if TYPE_CHECKING:
@@ -87,13 +88,22 @@ def refine(
     }
     texts = effect_prompts([b for b in buckets if b.weight > 0], seed)
     before, after = (engine.effect(a, texts) for a in (start, made))
-    num_prompts = made.provenance["refined"]["num_prompts"]
+    num_prompts, commonest_share = (
+        made.provenance["refined"][name] for name in ("num_prompts", "commonest_share")
+    )
+    if learnt_alike(commonest_share):
+        typer.echo(
+            f"{commonest_share:.0%} of the prompts had one and the same answer, and that is what "
+            "was taught. Where it is wrong the base does not know the task: use --labels.",
+            err=True,
+        )
     show(
         {
             "adapter": str(path),
             "sha256": made.sha256,
             "from_sha256": start.sha256,
             "num_prompts": num_prompts,
+            "commonest_share": commonest_share,
             "labels": labels,
             "seconds": {name: round(value, 4) for name, value in seconds.items()},
             "effect": after,

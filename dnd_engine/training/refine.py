@@ -10,6 +10,7 @@ Source: Snell et al. 2022, arXiv:2209.15189, for context distillation.
 
 import random
 import threading
+from collections import Counter
 from collections.abc import Generator as Steps
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -55,6 +56,8 @@ class RefineStep:
     """Of the step, nats per answer token; None while the teacher is asked."""
     seconds_left: float | None = None
     """Estimated from the steps so far; None before the first."""
+    answers: tuple[str, ...] = ()
+    """The teacher's, once all are given; each on one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,8 @@ class Refined:
     """Weight tokens in float32 on the CPU."""
     prompts: tuple[str, ...]
     """Those that were learnt from."""
+    commonest_share: float
+    """Of them, those with the commonest answer: 1 where one answer was learnt for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,7 @@ class _Lesson:
     """One prompt as teacher and student read it."""
 
     prompt: str
+    answer: str
     bare: EncodedExample
     full: EncodedExample
     said: tuple[Tensor, Tensor, Tensor] | None
@@ -103,7 +109,7 @@ def refine(
         config: How long and how fast.
 
     Yields:
-        Progress, before every batch of questions and after every step.
+        Progress, before every batch of questions, after the last, and after every step.
 
     Raises:
         TrainingError: If too few examples can be used, or the loss or its gradient is not finite.
@@ -124,6 +130,8 @@ def refine(
                 f"for {len(lessons)} of {len(chosen)} prompts, {config.least_prompts} are needed. "
                 "Give prompts that ask for short answers, or labelled ones."
             )
+        answers = tuple(lesson.answer for lesson in lessons)
+        yield RefineStep("ask", len(chosen), len(chosen), answers=answers)
     done = None
     seconds = 0.0
 
@@ -150,7 +158,12 @@ def refine(
         left = seconds / done.step * (config.steps - done.step)
         yield RefineStep("refine", done.step, config.steps, done.loss, left)
     assert done is not None
-    return Refined(done.tokens.cpu(), tuple(lesson.prompt for lesson in lessons))
+    ((_, commonest),) = Counter(lesson.answer for lesson in lessons).most_common(1)
+    return Refined(
+        done.tokens.cpu(),
+        tuple(lesson.prompt for lesson in lessons),
+        commonest_share=commonest / len(lessons),
+    )
 
 
 def _choose(examples: Sequence[Example], base: BaseModel, config: RefineConfig) -> list[Example]:
@@ -204,7 +217,7 @@ def _lesson(
     full = encode_example(base.tokenizer, example, "full")
     assert bare is not None
     assert full is not None
-    return _Lesson(example.prompt, bare, full, said)
+    return _Lesson(example.prompt, " ".join(example.response.split()), bare, full, said)
 
 
 def _loss(

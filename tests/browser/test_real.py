@@ -43,15 +43,17 @@ def test_prompts_become_an_adapter_that_peft_opens(
     visit.page.locator("#dnd-synthesize").click()
     bar = visit.page.locator("#dnd-adapter")
     expect(bar).to_contain_text("36 prompts from 3 files", timeout=300_000)
-    expect(visit.page.locator("#dnd-download")).to_be_enabled(timeout=60_000)
-    expect(visit.page.locator("#dnd-checks")).to_contain_text("Effect on the model", timeout=60_000)
+    expect(visit.page.locator("#dnd-download")).to_be_enabled(timeout=300_000)
+    expect(visit.page.locator("#dnd-checks")).to_contain_text(
+        "Effect on the model", timeout=300_000
+    )
     visit.shot("real-made")
 
     visit.ask("Question: Which city has the largest population?")
     # A short answer is there before anyone could see its cursor.
-    expect(visit.page.locator("#dnd-panes .dnd-answer-facts")).to_have_count(2, timeout=60_000)
-    expect(visit.page.locator("#dnd-panes .dnd-cursor")).to_have_count(0, timeout=60_000)
-    expect(visit.page.locator("#dnd-send")).to_be_visible(timeout=120_000)
+    expect(visit.page.locator("#dnd-panes .dnd-answer-facts")).to_have_count(2, timeout=300_000)
+    expect(visit.page.locator("#dnd-panes .dnd-cursor")).to_have_count(0, timeout=300_000)
+    expect(visit.page.locator("#dnd-send")).to_be_visible(timeout=300_000)
     answers = [visit.answer(side).inner_text() for side in ("left", "right")]
     assert all(answers)
     # An adapter of an untrained generator does nothing, and then the page must have said so.
@@ -85,13 +87,15 @@ def test_strength_zero_answers_as_the_base_does(visits: Visits, real_url: str) -
     expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()
     visit.page.locator("#dnd-synthesize").click()
     expect(visit.page.locator("#dnd-adapter")).to_contain_text("26 prompts", timeout=300_000)
-    expect(visit.page.locator("#dnd-checks")).to_contain_text("Effect on the model", timeout=60_000)
+    expect(visit.page.locator("#dnd-checks")).to_contain_text(
+        "Effect on the model", timeout=300_000
+    )
     number = visit.page.locator("#dnd-strength input[type=number]")
     number.fill("0")
     number.press("Tab")
-    expect(visit.page.locator("#dnd-download")).to_be_enabled(timeout=60_000)
+    expect(visit.page.locator("#dnd-download")).to_be_enabled(timeout=300_000)
     visit.ask("the hotline kept me waiting for an hour.")
-    expect(visit.page.locator("#dnd-send")).to_be_visible(timeout=120_000)
+    expect(visit.page.locator("#dnd-send")).to_be_visible(timeout=300_000)
     expect(visit.page.locator("#dnd-pane-right")).to_contain_text("same as base, token for token")
 
 
@@ -109,8 +113,8 @@ def test_show_me_leads_a_newcomer_to_a_true_difference(
         example.question, timeout=300_000
     )
     facts = visit.page.locator("#dnd-panes .dnd-answer-facts")
-    expect(facts).to_have_count(2, timeout=60_000)
-    expect(visit.page.locator("#dnd-send")).to_be_visible(timeout=60_000)
+    expect(facts).to_have_count(2, timeout=300_000)
+    expect(visit.page.locator("#dnd-send")).to_be_visible(timeout=300_000)
     expect(visit.answer("right")).to_be_in_viewport()
     visit.shot(f"shown-{size['width']}", full=False)
     if size is DESK:
@@ -128,12 +132,14 @@ def test_show_me_leads_a_newcomer_to_a_true_difference(
     made = engine.generate([example.read()])
     *_, last = engine.chat([{"role": "user", "content": example.question}], adapter=made)
     assert (last.base.text, last.adapted.text) == (base, adapted)
-    expect(visit.page.locator("#dnd-checks")).to_contain_text("Effect on the model", timeout=60_000)
-    expect(visit.page.locator("#dnd-download")).to_be_enabled(timeout=60_000)
+    expect(visit.page.locator("#dnd-checks")).to_contain_text(
+        "Effect on the model", timeout=300_000
+    )
+    expect(visit.page.locator("#dnd-download")).to_be_enabled(timeout=300_000)
     if size is DESK:
         visit.page.locator("#dnd-prove").click()
         proof = visit.page.locator("#dnd-proof")
-        expect(proof).to_contain_text("Yes. Other prompts", timeout=120_000)
+        expect(proof).to_contain_text("Yes. Other prompts", timeout=300_000)
         visit.picture("assets/screenshot.png", 1330)
         visit.page.get_by_role("tab", name="Report card").click()
         report = visit.page.locator("#dnd-report")
@@ -169,8 +175,8 @@ def test_an_adapter_is_measured_beside_a_lora_that_is_trained_now(
     expect(found.locator("i.is-trained_lora")).not_to_have_count(0)
     visit.picture("docs/pictures/measure.png", 1500)
     page.locator("#dnd-take-trained_lora").click()
-    expect(page.locator("#dnd-adapter")).to_contain_text("trained-from-scratch", timeout=60_000)
-    expect(page.locator("#dnd-download")).to_be_enabled(timeout=60_000)
+    expect(page.locator("#dnd-adapter")).to_contain_text("trained-from-scratch", timeout=300_000)
+    expect(page.locator("#dnd-download")).to_be_enabled(timeout=300_000)
 
 
 def _rows(path: Path) -> Path:

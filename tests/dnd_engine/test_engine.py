@@ -52,6 +52,7 @@ from dnd_engine.prompts import read_prompt_file
 from dnd_engine.provenance import read_recipe
 from dnd_engine.shipped import load_examples
 from dnd_engine.steps import finish
+from dnd_engine.training.refine import RefineStep
 from tests.dnd_engine.tiny import (
     CONFIG,
     CPU,
@@ -707,6 +708,23 @@ def test_refining_trains_a_copy_and_says_so_in_its_provenance(engine: Engine) ->
     assert again.name == "letters-refined"
     assert again.provenance["refined"]["from_sha256"] == made.sha256
     assert again.provenance["refined_before"] == [refined]
+
+
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        (["no"] * 3, "3 of 3 prompts answered “no”"),
+        (["a b", "c", "a b"], "2 of 3 prompts answered “a b”, 2 different answers"),
+        (["x" * 50], f"1 of 1 prompts answered “{'x' * 40}…”"),
+    ],
+)
+def test_what_the_teacher_answers_is_told(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, answers: list[str], told: str
+) -> None:
+    asked = RefineStep("ask", 3, 3, answers=tuple(answers))
+    monkeypatch.setattr("dnd_engine.engine.refine", lambda *_: iter([asked]))
+    start = engine.generate([bucket("letters", WORDS)])
+    assert next(engine.refine(start, [bucket("letters", WORDS)])).detail == told
 
 
 def test_a_refined_adapter_remembers_all_that_it_met(engine: Engine) -> None:

@@ -64,6 +64,7 @@ def bare_loss(base: BaseModel, tokens: Tensor) -> float:
 def test_labels_are_learnt_on_bare_inputs(base: BaseModel) -> None:
     seen, made = finish(refining(base, replace(LABELS, steps=30)))
     assert set(made.prompts) == {e.prompt for e in EXAMPLES}
+    assert made.commonest_share == 1 / len(EXAMPLES)
     assert bare_loss(base, made.tokens) < 0.7 * bare_loss(base, start())
     assert [step.done for step in seen] == list(range(1, 31))
     assert all(step.stage == "refine" and step.total == 30 for step in seen)
@@ -95,9 +96,23 @@ def test_without_labels_the_student_comes_to_agree_with_the_teacher(
     config = RefineConfig(steps=40, batch_size=4, learning_rate=1e-2, full_share=0)
     seen, _ = finish(refining(base, config))
     assert seen[0] == RefineStep("ask", 0, len(EXAMPLES))
+    assert seen[1].stage == "ask"
+    assert sorted(seen[1].answers) == sorted(e.bare or "" for e in EXAMPLES)
     losses = [step.loss for step in seen if step.loss is not None]
     assert len(losses) == 40
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
+
+
+def test_how_many_got_the_commonest_answer_is_told(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "dnd_engine.training.refine.greedy_answers",
+        lambda examples, _base, _most: ["x\n x" if e.bare != "ab" else "y" for e in examples],
+    )
+    seen, made = finish(refining(base, RefineConfig(steps=1, batch_size=4)))
+    assert sorted(seen[1].answers) == ["x x"] * 7 + ["y"]
+    assert made.commonest_share == 7 / 8
 
 
 def test_references_do_not_leak_into_a_refinement_without_labels(

@@ -178,6 +178,7 @@ class EngineInfo:
 
 
 _GREEDY = Sampling()
+ANSWERS_TOLD = "4 of 9 prompts answered “yes.”, 3 different answers"
 
 
 def _sha(text: str) -> str:
@@ -309,6 +310,7 @@ class FakeEngine(FakeMeasuring):
                 for done in (0, 0.5):
                     yield Progress("ask", done, time.perf_counter() - start, "Asking the teacher")
                     time.sleep(pause)
+                yield Progress("ask", 1.0, time.perf_counter() - start, ANSWERS_TOLD)
             for step in range(1, 11):
                 with self.lock:
                     time.sleep(pause)
@@ -318,7 +320,11 @@ class FakeEngine(FakeMeasuring):
         finally:
             self.closed_refinements += 1
         root = _sha(f"{adapter.sha256} refined {config.labels} {texts}")
-        refined = {"from_sha256": adapter.sha256, "labels": config.labels}
+        refined = {
+            "from_sha256": adapter.sha256,
+            "labels": config.labels,
+            "commonest_share": 1.0 if all("ALIKE" in text for text in texts) else 0.5,
+        }
         return replace(
             adapter,
             name=f"{adapter.name}-refined",

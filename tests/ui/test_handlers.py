@@ -441,7 +441,7 @@ def test_checks_tell_whether_the_instruction_is_carried_and_doubt_with_reason(
     found = Inspection(0.4, {}, (), 16, agreement, outlook)
     html = checks_html(ENGLISH, "done", found)  # type: ignore[arg-type]
     assert f"<b>{title}</b>" in html
-    assert f"{agreement.same}/{agreement.num_prompts}" in html
+    assert f"{agreement.same} of {agreement.num_prompts}" in html
     assert ("is-doubt" in html) == doubt
     assert ("does not carry your instruction" in warning_html(ENGLISH, found)) == doubt  # type: ignore[arg-type]
 

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import gradio as gr
 
@@ -40,6 +41,7 @@ def test_a_refined_adapter_takes_the_place_of_the_one_before(
     assert started["refine_stop"].visible is True
     assert started["refine_box"].visible is True
     assert any("s left" in update["stages"] for update in steps)
+    assert "4 of 9 prompts answered “yes.”, 3 different answers" in done["stages"]
     made = session.made
     assert made is not None
     assert made.adapter.sha256 != before.adapter.sha256
@@ -57,6 +59,24 @@ def test_a_refined_adapter_takes_the_place_of_the_one_before(
     assert done["refine_open"].interactive is True
     assert "Measuring" in done["checks"]
     assert "Changes the model" in on.check(session)["checks"]
+
+
+def test_one_answer_for_all_is_a_reason_to_doubt(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    make(on, session, arrange(SQL={"a.jsonl": prompts(9, "ALIKE")}), request_of("s"))
+    refine(on, session, request_of("s"))
+    checked = on.check(session)
+    assert "Learnt one answer for all" in checked["checks"]
+    assert "one answer for nearly all" in checked["warning"]
+    assert "unlikely to help" not in checked["warning"]
+    assert session.made is not None
+    strange = replace(
+        session.made.adapter, provenance={**session.made.adapter.provenance, "refined": "x"}
+    )
+    session.made.adapter = strange
+    assert session.made.taught == "refined"
 
 
 def test_undo_goes_back_at_once_with_all_that_was_known(

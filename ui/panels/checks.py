@@ -81,25 +81,26 @@ def verdicts(text: Text, inspection: "Inspection", *, taught: Taught = "") -> li
     """Judge an inspection, by what was examined where there is something."""
     found: list[Verdict] = []
     if (effect := inspection.effect) is not None:
+        value = text.fill(text.VERDICT_EFFECT, effect=effect)
         too_strong = STRONG if inspection.strongest is None else inspection.strongest
         if effect < NO_EFFECT:
-            found.append(Verdict("nothing", text.number(effect, ".2g"), "warn"))
+            found.append(Verdict("nothing", value, "warn"))
         elif effect > too_strong:
-            found.append(Verdict("strongest", text.number(effect, ".2g"), "warn"))
+            found.append(Verdict("strongest", value, "warn"))
         else:
-            found.append(Verdict("changes", text.number(effect, ".2g"), "check"))
+            found.append(Verdict("changes", value, "check"))
     if taught:
-        found.append(Verdict(taught, "", "info"))
+        found.append(Verdict(taught, "", "warn" if taught == "refined_alike" else "info"))
     elif inspection.agreement is not None:
-        found.append(_carrying(inspection.agreement, inspection.outlook))
+        found.append(_carrying(text, inspection.agreement, inspection.outlook))
     elif inspection.num_prompts:
         found.append(Verdict("untold", "", "info"))
     return found
 
 
-def _carrying(agreement: "Agreement", outlook: "Outlook | None") -> Verdict:
+def _carrying(text: Text, agreement: "Agreement", outlook: "Outlook | None") -> Verdict:
     """Judge how often the instruction is not needed: doubt only where there is a reason."""
-    told = f"{agreement.same}/{agreement.num_prompts}"
+    told = text.fill(text.VERDICT_SHARE, same=agreement.same, number=agreement.num_prompts)
     name = "carries_none"
     mark: Literal["check", "info", "warn"] = "warn"
     if agreement.share >= CARRIES:
@@ -153,12 +154,15 @@ def warning_html(text: Text, inspection: "Inspection", *, taught: Taught = "") -
     """Draw the warning about an adapter that is unlikely to help; empty if none is due."""
     doubts = {v.name for v in verdicts(text, inspection, taught=taught) if v.doubt}
     reasons = [words for name, words in text.WARNINGS.items() if name in doubts]
-    if not reasons:
-        return ""
+    head, told = text.WARNING, " ".join(reasons)
     way_out = text.WARNING_TRY_REFINED if taught else text.WARNING_TRY
+    if not reasons:
+        if "refined_alike" not in doubts:
+            return ""
+        head, way_out = text.WARNING_ALIKE, text.WARNING_ALIKE_TRY
     return (
-        f"<div class='dnd-notice is-warn' role='alert'>{icon('warn')}<div><b>{text.WARNING}</b> "
-        f"{' '.join(reasons)} {way_out}</div></div>"
+        f"<div class='dnd-notice is-warn' role='alert'>{icon('warn')}<div><b>{head}</b> "
+        f"{told} {way_out}</div></div>"
     )
 
 

@@ -8,6 +8,7 @@ import gradio as gr
 
 from dnd_engine.library import DamagedEntry, Entry
 from dnd_engine.measure.kept import Scores
+from dnd_engine.provenance import learnt_alike
 from ui.panels.checks import verdicts
 from ui.panels.measure import score_words
 from ui.state import Taught
@@ -116,8 +117,9 @@ def entry_words(text: Text, entry: Entry | DamagedEntry, found: "Inspection | No
     day = text.day(entry.created.astimezone())
     if isinstance(entry, DamagedEntry):
         return "\n".join([text.fill(text.DAMAGED, key=entry.key), f"{day}, {entry.reason}"])
-    refined = entry.recipe is not None and entry.recipe.refined is not None
-    taught: Taught = "trained" if entry.trained else "refined" if refined else ""
+    taught: Taught = "trained" if entry.trained else ""
+    if entry.recipe is not None and (refined := entry.recipe.refined) is not None:
+        taught = "refined_alike" if learnt_alike(refined.commonest_share) else "refined"
     facts = [
         day,
         text.fill(text.STRENGTH_OF, strength=entry.strength),

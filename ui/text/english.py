@@ -512,6 +512,7 @@ class English:
         "It came without its prompts, and nothing was measured before. Chat to see what it does."
     )
     CHECKS_FAILED = "Could not be measured."
+    VERDICT_EFFECT, VERDICT_SHARE = "{effect:.2g} nats", "{same} of {number}"
     VERDICTS: Mapping[str, tuple[str, str]] = {
         "changes": ("Changes the model", "Answers to prompts like yours will differ from base."),
         "nothing": ("Does nothing measurable", "Below 0.01 answers hardly ever differ from base."),
@@ -536,6 +537,11 @@ class English:
             "Refined on your prompts",
             "It was taught to answer them without the instruction. Try others.",
         ),
+        "refined_alike": (
+            "Learnt one answer for all",
+            "It was taught to answer nearly all of your prompts alike. Its effect says nothing of "
+            "whether that is right.",
+        ),
         "trained": ("Trained on your rows", "It learnt their labels. Try others."),
         "untold": (
             "No instruction to leave out",
@@ -553,6 +559,11 @@ class English:
         "nothing": "It leaves the model as it was.",
         "carries_none": "It does not carry your instruction.",
     }
+    WARNING_ALIKE = "This adapter learnt one answer for nearly all of your prompts."
+    WARNING_ALIKE_TRY = (
+        "Where that is right, so is the adapter. Else undo it: the model that taught it does not "
+        "know the task, so refine on labels, or give prompts that tell it more."
+    )
     WARNING_TRY = (
         "You can refine it below, add prompts (16 or more work best), or raise the strength. "
         "Your files are fine."

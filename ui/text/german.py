@@ -515,6 +515,7 @@ class German(English):
         "Er kam ohne seine Prompts, und früher wurde nichts gemessen. Fragen zeigen, was er tut."
     )
     CHECKS_FAILED = "Ließ sich nicht messen."
+    VERDICT_EFFECT, VERDICT_SHARE = "{effect:.2g} Nats", "{same} von {number}"
     VERDICTS: Mapping[str, tuple[str, str]] = {
         "changes": (
             "Ändert das Modell",
@@ -544,6 +545,11 @@ class German(English):
             "Auf diesen Prompts verfeinert",
             "Es wurde gelehrt, sie ohne die Anweisung zu beantworten. Andere probieren.",
         ),
+        "refined_alike": (
+            "Eine Antwort auf alles gelernt",
+            "Es wurde gelehrt, fast alle diese Prompts gleich zu beantworten. Ob das stimmt, sagt "
+            "die Wirkung nicht.",
+        ),
         "trained": ("Auf diesen Zeilen trainiert", "Ihre Labels hat er gelernt. Andere probieren."),
         "untold": (
             "Keine Anweisung zum Weglassen",
@@ -561,6 +567,11 @@ class German(English):
         "nothing": "Er lässt das Modell, wie es war.",
         "carries_none": "Er trägt die Anweisung nicht.",
     }
+    WARNING_ALIKE = "Dieser Adapter hat auf fast alle diese Prompts eine Antwort gelernt."
+    WARNING_ALIKE_TRY = (
+        "Stimmt sie, so stimmt auch er. Sonst zurück: Das Modell, von dem er lernte, kennt die "
+        "Aufgabe nicht; Labels helfen, oder Prompts, die ihm mehr sagen."
+    )
     WARNING_TRY = (
         "Unten lässt er sich verfeinern; sonst helfen mehr Prompts (am besten 16 oder mehr) oder "
         "mehr Stärke. An den Dateien liegt es nicht."
@@ -1024,12 +1035,16 @@ class German(English):
         return ""
 
     @staticmethod
-    def _decimals(digits: str) -> str:
-        return digits.replace(".", ",")
+    def _decimals(found: str) -> str:
+        """Write a number as is usual here; what a model said stays as it is."""
+        return found.replace(".", ",") if re.fullmatch(r"[\d.]+", found) else found
 
 
 _STEPS = {
-    r"Asking the teacher, (\d+) s left": "noch {} s",
+    r"(\d+) of (\d+) prompts answered (“.*”), (\d+) different answers": (
+        "auf {} von {} Prompts {}, {} verschiedene Antworten"
+    ),
+    r"(\d+) of (\d+) prompts answered (“.*”)": "auf {} von {} Prompts {}",
     r"Loss ([\d.]+)": "Verlust {}",
     r"Loss ([\d.]+), (\d+) s left": "Verlust {}, noch {} s",
     r"On (\d+) prompts": "an {} Prompts",
