@@ -366,6 +366,12 @@ def _checks(checks: Mapping[str, Any]) -> list[str]:
             f"generator changed the score by {worth['gain']:+.2f} ({worth['low']:+.2f} to "
             f"{worth['high']:+.2f})."
         )
+    if near := checks.get("familiarity"):
+        told.append(
+            f"The nearest training task is at cosine {near['similarity']:.2f}; the "
+            f"{near['n_tasks']} unseen tasks that the generator was examined on lay at "
+            f"{near['lowest']:.2f} to {near['highest']:.2f}."
+        )
     if proof := checks.get("conditioning"):
         beside = {
             "wrong": f"one made from other prompts ({_plain(', '.join(proof['wrong_from']))})",

@@ -81,6 +81,7 @@ from dnd_engine.inspection import (
     Inspection,
     as_checks,
     base_norms,
+    familiarity,
     kl_to_base,
     nearest_tasks,
     outlook,
@@ -687,6 +688,7 @@ class Engine:
             agreement=agrees,
             outlook=outlook(agrees, report),
             strongest=strongest_effect(report),
+            familiarity=familiarity(adapter.nearest_tasks if self._wrote(adapter) else (), report),
         )
 
     def prove(
@@ -838,6 +840,10 @@ class Engine:
             )
         )
 
+    def _wrote(self, adapter: Adapter) -> bool:
+        """Whether it is, or was before it learnt more, the work of the generator that is loaded."""
+        return adapter.provenance.get("generator_sha256") == self.info.generator_sha256
+
     def _synthesis_seconds(self, adapter: Adapter, labelled: PromptFile) -> float | None:
         """What making an adapter took; for one read from a file, what as many prompts take now.
 
@@ -846,8 +852,7 @@ class Engine:
         """
         if "total" in adapter.seconds:
             return sum(adapter.seconds.get(part, 0.0) for part in ("total", "refine", "train"))
-        ours = adapter.provenance.get("generator_sha256") == self.info.generator_sha256
-        if not ours or adapter.was_trained:
+        if not self._wrote(adapter) or adapter.was_trained:
             return None
         prompts = labelled.prompts[: adapter.num_prompts]
         if not 0 < len(prompts) == adapter.num_prompts:
@@ -1194,7 +1199,7 @@ def _answers_told(answers: Sequence[str]) -> str:
     if len(answer) > _TOLD_CHARACTERS:
         answer = answer[:_TOLD_CHARACTERS].rstrip() + "…"
     others = f", {len(counts)} different answers" if len(counts) > 1 else ""
-    return f"{times} of {len(answers)} prompts answered “{answer}”{others}"
+    return f"“{answer}” to {times} of {len(answers)} prompts{others}"
 
 
 def _condition_source(

@@ -10,20 +10,24 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from dnd_engine.adapter import Adapter, NearestTask
 from dnd_engine.agreement import Agreement
-from dnd_engine.conditioning import Conditioning, Control
+from dnd_engine.conditioning import Conditioning
 from dnd_engine.errors import AdapterError, GeneratorError
 from dnd_engine.generator import TaskCentroid
 from dnd_engine.layout import LoRALayout
+from dnd_engine.provenance import validation_words
 
 __all__ = [
+    "Familiarity",
     "Inspection",
     "Outlook",
     "as_checks",
     "base_norms",
+    "familiarity",
     "kl_to_base",
     "nearest_tasks",
     "outlook",
@@ -53,6 +57,32 @@ class Outlook:
 
 
 @dataclass(frozen=True, slots=True)
+class Familiarity:
+    """How near prompts are to training, beside the unseen tasks that the generator was examined on.
+
+    Nearness is the cosine of the mean embedding to that of the nearest training task.
+    """
+
+    similarity: float
+    lowest: float
+    highest: float
+    """Of the examined tasks: how near the least and the most familiar were."""
+    n_tasks: int
+    """Tasks that were examined."""
+    rank_correlation: float | None
+    """Of nearness and gain, over them: about 0 where the one says nothing of the other. None if it
+    could not be measured."""
+    low: float | None
+    high: float | None
+    """95 % interval of `rank_correlation`."""
+
+    @property
+    def is_unlike(self) -> bool:
+        """Whether the prompts are farther from training than all that was ever examined."""
+        return self.similarity < self.lowest
+
+
+@dataclass(frozen=True, slots=True)
 class Inspection:
     """What was measured of one adapter."""
 
@@ -71,6 +101,22 @@ class Inspection:
     """None without `agreement`, or if no examined adapter agreed about as often."""
     strongest: float | None = None
     """Largest effect of an adapter in the generator's examination, in nats; None without one."""
+    familiarity: Familiarity | None = None
+    """None if the nearest tasks are unknown, or without an examination."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Checks:
+    """As `as_checks` writes it, for what reads it back."""
+
+    effect: float | None = None
+    agreement: Agreement | None = None
+    outlook: Outlook | None = None
+    familiarity: Familiarity | None = None
+    conditioning: Conditioning | None = None
+
+
+_CHECKS = TypeAdapter(_Checks)
 
 
 def as_checks(
@@ -82,6 +128,7 @@ def as_checks(
         "effect": found.effect,
         "agreement": found.agreement and asdict(found.agreement),
         "outlook": found.outlook and asdict(found.outlook),
+        "familiarity": found.familiarity and asdict(found.familiarity),
         "conditioning": proof and asdict(proof),
     }
     return {name: value for name, value in measured.items() if value is not None}
@@ -113,29 +160,26 @@ def recall(
     Raises:
         AdapterError: If they are not what `as_checks` writes.
     """
-    if checks.get("effect") is None:
-        return None, None
     try:
-        agreed, worth, proof = (checks.get(k) for k in ("agreement", "outlook", "conditioning"))
-        found = Inspection(
-            effect=float(checks["effect"]),
-            relative_norms={},
-            nearest_tasks=tuple(nearest),
-            num_prompts=0,
-            agreement=agreed and Agreement(**agreed),
-            outlook=worth and Outlook(**worth),
-            strongest=strongest,
-        )
-        if proof:
-            controls = tuple(Control(**control) for control in proof["controls"])
-            proof = Conditioning(
-                **{**proof, "controls": controls, "wrong_from": tuple(proof["wrong_from"])}
-            )
-    except (KeyError, TypeError, ValueError) as error:
+        kept = _CHECKS.validate_python(checks)
+    except ValidationError as error:
         raise AdapterError(
-            f"the checks that are kept with the adapter are damaged: {error!r}. Measure it anew."
+            f"the checks that are kept with the adapter are damaged: {validation_words(error)}. "
+            "Measure it anew."
         ) from error
-    return found, proof or None
+    if kept.effect is None:
+        return None, None
+    found = Inspection(
+        effect=kept.effect,
+        relative_norms={},
+        nearest_tasks=tuple(nearest),
+        num_prompts=0,
+        agreement=kept.agreement,
+        outlook=kept.outlook,
+        strongest=strongest,
+        familiarity=kept.familiarity,
+    )
+    return found, kept.conditioning
 
 
 def base_norms(model: nn.Module, layout: LoRALayout) -> dict[str, float]:
@@ -207,10 +251,38 @@ def outlook(found: Agreement | None, report: Mapping[str, Any] | None) -> Outloo
             rank_correlation=correlation and float(correlation["rank_correlation"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise GeneratorError(
-            f"the generator's report on held-out tasks is damaged: {error!r}. Write it anew with "
-            "`dnd evaluate --card`."
-        ) from error
+        raise _damaged(repr(error)) from error
+
+
+def familiarity(
+    nearest: Sequence[NearestTask], report: Mapping[str, Any] | None
+) -> Familiarity | None:
+    """Place prompts among those of the unseen tasks that the generator was examined on.
+
+    Args:
+        nearest: Training tasks whose prompts are most like them.
+        report: The generator's report on held-out tasks, as it lies in its folder.
+
+    Raises:
+        GeneratorError: If the report is not one of ours.
+    """
+    gauge = (report or {}).get("similarity")
+    if not nearest or not gauge:
+        return None
+    try:
+        places = [float(task["similarity"]) for task in gauge["tasks"]]
+        ranked = gauge["predicts_gain"].get(_MODE)
+        return Familiarity(
+            similarity=max(task.similarity for task in nearest),
+            lowest=min(places),
+            highest=max(places),
+            n_tasks=len(places),
+            rank_correlation=ranked and float(ranked["rank_correlation"]),
+            low=ranked and float(ranked["low"]),
+            high=ranked and float(ranked["high"]),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(repr(error)) from error
 
 
 def strongest_effect(report: Mapping[str, Any] | None) -> float | None:
@@ -223,8 +295,12 @@ def strongest_effect(report: Mapping[str, Any] | None) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise GeneratorError(
-            f"the generator's report on held-out tasks is damaged: `strongest_effect` is {value!r}."
-            " Write it anew with `dnd evaluate --card`."
-        )
+        raise _damaged(f"`strongest_effect` is {value!r}")
     return float(value)
+
+
+def _damaged(fault: str) -> GeneratorError:
+    return GeneratorError(
+        f"the generator's report on held-out tasks is damaged: {fault}. Write it anew with "
+        "`dnd evaluate --card`."
+    )

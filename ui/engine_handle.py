@@ -100,7 +100,8 @@ class EngineHandle:
         try:
             engine = self._load(self._report)
         except DndError as error:
-            logger.warning("The engine did not load: %s", error)
+            if not self.thread.ending.is_set():
+                logger.warning("The engine did not load: %s", error)
             self._finish(LoadState("failed", message=str(error)), error=error)
         except Exception as error:
             # A thread has no caller to raise to, and the page must tell.

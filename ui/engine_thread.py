@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-__all__ = ["TICK_SECONDS", "EngineThread", "ticking"]
+__all__ = ["TICK_SECONDS", "EngineThread"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,29 +48,36 @@ class EngineThread:
         self._beside = 0
         self._here = threading.local()
 
-    def start(self, work: _Work) -> None:
+    def start(self, work: _Work, *, beside: bool = False) -> None:
         """Have work done soon, and return.
+
+        Args:
+            work: What to do.
+            beside: Whether it gets a thread of its own even where this one is free, since it takes
+                long and others wait.
 
         Raises:
             RuntimeError: The process ends.
         """
         with self._idle:
             # What has just been done is told a moment before the thread is free again.
-            free = self._idle.wait_for(lambda: not self._busy, timeout=_GRACE_SECONDS)
+            free = not beside and self._idle.wait_for(
+                lambda: not self._busy, timeout=_GRACE_SECONDS
+            )
             if self.ending.is_set():
                 raise RuntimeError("The engine computes no more: the process ends.")
+            if not self._started:
+                threading.Thread(target=self._serve, name="engine", daemon=True).start()
+                atexit.register(self._end)
+                self._started = True
             if free:
                 self._busy = True
+                self._work.put(work)
             else:
+                threading.Thread(
+                    target=self._serve_once, args=(work,), name="engine-beside", daemon=True
+                ).start()
                 self._beside += 1
-            if not self._started:
-                self._started = True
-                atexit.register(self._end)
-                threading.Thread(target=self._serve, name="engine", daemon=True).start()
-        if free:
-            self._work.put(work)
-        else:
-            _new_thread(lambda: self._serve_once(work))
 
     def run(self, function: Callable[..., _Result], *args: Any) -> _Result:
         """Return what a function returns. What runs here already goes on where it is.
@@ -92,9 +99,54 @@ class EngineThread:
         self.start(work)
         return future.result()
 
-    def ticking(self, steps: Iterator[Any], stop: threading.Event) -> Iterator[Any]:
-        """Run an iterator here; see `ticking`."""
-        return ticking(steps, stop, self.start, self.ending)
+    def ticking(
+        self, steps: Iterator[Any], stop: threading.Event, *, beside: bool = False
+    ) -> Iterator[Any]:
+        """Run an iterator here; yield its items as they come, and None while it is silent.
+
+        Ends early when `stop` is set. The step that is running then ends unseen, and is the last;
+        likewise when the process ends.
+
+        Args:
+            steps: What to run.
+            stop: Set by others.
+            beside: As in `start`.
+        """
+        out: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        left = threading.Event()
+
+        def run() -> None:
+            try:
+                for item in steps:
+                    out.put(("item", item))
+                    if stop.is_set() or left.is_set() or self.ending.is_set():
+                        break
+            except BaseException as error:  # noqa: BLE001 - raised again below, in the handler
+                out.put(("error", error))
+            else:
+                out.put(("end", None))
+            finally:
+                close = getattr(steps, "close", None)
+                if close is not None:
+                    close()
+
+        # Whose request it is goes along: a borrowed GPU is lent to somebody.
+        context = contextvars.copy_context()
+        self.start(lambda: context.run(run), beside=beside)
+        try:
+            while not stop.is_set():
+                try:
+                    kind, item = out.get(timeout=TICK_SECONDS)
+                except queue.Empty:
+                    yield None
+                    continue
+                if kind == "error":
+                    raise item
+                if kind == "end":
+                    return
+                yield item
+        finally:
+            left.set()  # a page that was closed wants no more steps
 
     def _serve(self) -> None:
         while True:
@@ -112,6 +164,8 @@ class EngineThread:
     def _end(self) -> None:
         with self._idle:
             self.ending.set()
+            if self._busy or self._beside:
+                logger.warning("Waiting for what is being computed")
             self._idle.wait_for(lambda: not self._busy and not self._beside, timeout=_END_SECONDS)
 
     def _do(self, work: _Work) -> None:
@@ -121,61 +175,3 @@ class EngineThread:
         except BaseException:
             # Whoever ordered it has been told, or left; the thread goes on for others.
             logger.exception("Work of the engine ended badly")
-
-
-def _new_thread(work: _Work) -> None:
-    """Start work in a thread of its own."""
-    threading.Thread(target=work, name="engine-beside", daemon=True).start()
-
-
-def ticking(
-    steps: Iterator[Any],
-    stop: threading.Event,
-    start: Callable[[_Work], None] = _new_thread,
-    ending: threading.Event | None = None,
-) -> Iterator[Any]:
-    """Run an iterator in a thread; yield its items as they come, and None while it is silent.
-
-    Ends early when `stop` is set. The step that is running then ends unseen, and is the last.
-
-    Args:
-        steps: What to run.
-        stop: Set by others.
-        start: Starts the work in a thread.
-        ending: Set when the process ends; like `stop`, but for the last moment.
-    """
-    out: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-    left = threading.Event()
-
-    def run() -> None:
-        try:
-            for item in steps:
-                out.put(("item", item))
-                if stop.is_set() or left.is_set() or (ending is not None and ending.is_set()):
-                    break
-        except BaseException as error:  # noqa: BLE001 - raised again below, in the handler
-            out.put(("error", error))
-        else:
-            out.put(("end", None))
-        finally:
-            close = getattr(steps, "close", None)
-            if close is not None:
-                close()
-
-    # Whose request it is goes along: a borrowed GPU is lent to somebody.
-    context = contextvars.copy_context()
-    start(lambda: context.run(run))
-    try:
-        while not stop.is_set():
-            try:
-                kind, item = out.get(timeout=TICK_SECONDS)
-            except queue.Empty:
-                yield None
-                continue
-            if kind == "error":
-                raise item
-            if kind == "end":
-                return
-            yield item
-    finally:
-        left.set()  # a page that was closed wants no more steps

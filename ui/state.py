@@ -16,7 +16,7 @@ from dnd_engine.buckets import Bucket
 from dnd_engine.config import LabelledConfig, MeasureConfig
 from dnd_engine.library import Entry, Library
 from dnd_engine.prompts import PromptFile, Split
-from dnd_engine.provenance import Recipe, learnt_alike
+from dnd_engine.provenance import Recipe, taught_alike
 
 if TYPE_CHECKING:
     from dnd_engine.adapter import Adapter
@@ -135,9 +135,7 @@ class Made:
             return "trained"
         if not self.refined:
             return ""
-        refined = self.adapter.provenance["refined"]
-        share = refined.get("commonest_share") if isinstance(refined, dict) else None
-        return "refined_alike" if learnt_alike(share) else "refined"
+        return "refined_alike" if taught_alike(self.adapter.provenance["refined"]) else "refined"
 
     @property
     def refined(self) -> bool:

@@ -154,6 +154,7 @@ def generate(
             "nearest_tasks": [asdict(task) for task in adapter.nearest_tasks],
             "agreement": inspection.agreement and asdict(inspection.agreement),
             "outlook": inspection.outlook and asdict(inspection.outlook),
+            "familiarity": inspection.familiarity and asdict(inspection.familiarity),
             "conditioning": proof and asdict(proof),
             "r": adapter.r,
             "num_parameters": adapter.num_parameters,
@@ -163,7 +164,8 @@ def generate(
         f"{where}: rank {adapter.r}, {adapter.num_bytes / 1e6:.1f} MB, from {adapter.num_prompts} "
         f"prompts in {seconds['encode'] + seconds['decode']:.2f} s (loading took "
         f"{load_seconds:.1f} s). Effect {inspection.effect or 0:.3f} nats. SHA-256 "
-        f"{adapter.sha256[:12]}{_SAME[same]}.{_proof_words(proof) if prove else ''}",
+        f"{adapter.sha256[:12]}{_SAME[same]}.{_proof_words(proof) if prove else ''}"
+        + "".join(f"\n{line}" for line in _familiarity_words(inspection)),
     )
 
 
@@ -249,6 +251,18 @@ def _agreement_words(found: "Inspection") -> list[str]:
     return [words]
 
 
+def _familiarity_words(found: "Inspection") -> list[str]:
+    """How near its prompts were to training, beside what was examined; nothing if unknown."""
+    if (near := found.familiarity) is None:
+        return []
+    far = " What was found there may not hold here." if near.is_unlike else ""
+    return [
+        f"The nearest training task is at cosine {near.similarity:.2f}; the {near.n_tasks} unseen "
+        "tasks that the generator was examined on lay at "
+        f"{near.lowest:.2f} to {near.highest:.2f}.{far}"
+    ]
+
+
 @plain_errors
 def inspect(
     adapter: Annotated[str, typer.Argument(help="PEFT folder or zip, or a name of the library.")],
@@ -280,6 +294,7 @@ def inspect(
             "num_prompts": found.num_prompts,
             "agreement": found.agreement and asdict(found.agreement),
             "outlook": found.outlook and asdict(found.outlook),
+            "familiarity": found.familiarity and asdict(found.familiarity),
             "relative_norms": found.relative_norms,
             "nearest_tasks": read.provenance.get("nearest_tasks", []),
             "provenance": read.provenance,
@@ -291,6 +306,7 @@ def inspect(
                 f"{read.sha256[:12]}",
                 f"Effect: {effect}",
                 *_agreement_words(found),
+                *_familiarity_words(found),
                 "Mean relative weight change:",
                 *(f"  {name:10} {value:.2%}" for name, value in means.items()),
             ]

@@ -21,7 +21,7 @@ from dnd_engine.cli.common import (
     show,
 )
 from dnd_engine.config import EngineConfig, RefineConfig
-from dnd_engine.provenance import learnt_alike
+from dnd_engine.provenance import taught_alike
 from dnd_engine.steps import finish
 
 if TYPE_CHECKING:
@@ -88,13 +88,13 @@ def refine(
     }
     texts = effect_prompts([b for b in buckets if b.weight > 0], seed)
     before, after = (engine.effect(a, texts) for a in (start, made))
-    num_prompts, commonest_share = (
-        made.provenance["refined"][name] for name in ("num_prompts", "commonest_share")
-    )
-    if learnt_alike(commonest_share):
+    refined = made.provenance["refined"]
+    num_prompts, commonest_share = refined["num_prompts"], refined["commonest_share"]
+    if taught_alike(refined):
         typer.echo(
-            f"{commonest_share:.0%} of the prompts had one and the same answer, and that is what "
-            "was taught. Where it is wrong the base does not know the task: use --labels.",
+            f"The base gave one and the same answer to {commonest_share:.0%} of the prompts, and "
+            "that is what was taught. Where it is wrong the base does not know the task: use "
+            "--labels.",
             err=True,
         )
     show(

@@ -337,7 +337,8 @@ def test_refine_trains_an_adapter_on_its_prompts_and_writes_another(tmp_path: Pa
     result = dnd("refine", start, prompts, "--labels", "--steps", 3, "--out", out, "--json")
     assert result.exit_code == 0, result.stderr
     values = json.loads(result.stdout)
-    assert values["num_prompts"] == 12
+    assert (values["num_prompts"], values["commonest_share"]) == (12, 1.0)
+    assert "one and the same answer" not in result.stderr, "labels are as they are"
     assert values["effect"] != values["effect_before"]
     seen = json.loads(dnd("inspect", out, "--json").stdout)
     assert seen["sha256"] == values["sha256"] != values["from_sha256"]

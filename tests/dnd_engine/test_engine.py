@@ -713,9 +713,9 @@ def test_refining_trains_a_copy_and_says_so_in_its_provenance(engine: Engine) ->
 @pytest.mark.parametrize(
     ("answers", "told"),
     [
-        (["no"] * 3, "3 of 3 prompts answered “no”"),
-        (["a b", "c", "a b"], "2 of 3 prompts answered “a b”, 2 different answers"),
-        (["x" * 50], f"1 of 1 prompts answered “{'x' * 40}…”"),
+        (["no"] * 3, "“no” to 3 of 3 prompts"),
+        (["a b", "c", "a b"], "“a b” to 2 of 3 prompts, 2 different answers"),
+        (["x" * 50], f"“{'x' * 40}…” to 1 of 1 prompts"),
     ],
 )
 def test_what_the_teacher_answers_is_told(

@@ -6,15 +6,18 @@ from typing import Any
 import pytest
 import torch
 
+from dnd_engine.adapter import NearestTask
 from dnd_engine.agreement import Agreement
 from dnd_engine.conditioning import Conditioning, Control
 from dnd_engine.errors import AdapterError, GeneratorError
 from dnd_engine.generator import TaskCentroid
 from dnd_engine.inspection import (
+    Familiarity,
     Inspection,
     Outlook,
     as_checks,
     base_norms,
+    familiarity,
     kl_to_base,
     nearest_tasks,
     outlook,
@@ -110,6 +113,34 @@ def test_a_damaged_report_is_named_and_not_taken_for_none(damage: dict[str, Any]
         outlook(Agreement(4, 8), examined(**damage))
 
 
+NEAREST = (NearestTask("a", "", 0.3), NearestTask("b", "", 0.6))
+
+
+def compared(**changes: Any) -> dict[str, Any]:
+    """Three unseen tasks, by how near their prompts are to training."""
+    gauge = {
+        "tasks": [{"slug": str(place), "similarity": place} for place in (0.5, 0.4, 0.9)],
+        "predicts_gain": {"bare": {"rank_correlation": -0.2, "low": -0.4, "high": 0.1}},
+    }
+    return {"similarity": gauge | changes}
+
+
+def test_prompts_are_placed_among_the_examined_tasks_by_their_nearest_one() -> None:
+    found = familiarity(NEAREST, compared())
+    assert found == Familiarity(0.6, 0.4, 0.9, 3, -0.2, -0.4, 0.1)
+    assert not found.is_unlike
+    far = familiarity(NEAREST[:1], compared(predicts_gain={}))
+    assert far == Familiarity(0.3, 0.4, 0.9, 3, None, None, None)
+    assert far.is_unlike
+
+
+def test_without_an_examination_or_training_tasks_nothing_is_said_of_nearness() -> None:
+    assert familiarity((), compared()) is None
+    assert familiarity(NEAREST, None) is familiarity(NEAREST, {"similarity": None}) is None
+    with pytest.raises(GeneratorError, match="report on held-out tasks is damaged"):
+        familiarity(NEAREST, compared(tasks=[]))
+
+
 def test_the_strongest_examined_effect_is_a_number_or_unknown() -> None:
     assert strongest_effect({"strongest_effect": 9.5}) == 9.5
     assert strongest_effect({}) is strongest_effect(None) is None
@@ -118,7 +149,9 @@ def test_the_strongest_examined_effect_is_a_number_or_unknown() -> None:
 
 
 def test_what_was_measured_comes_back_from_the_checks_of_a_kept_adapter() -> None:
-    found = Inspection(0.5, {}, (), 0, Agreement(3, 8), Outlook(12, 0.4, 0.2, 0.6, None), 7.0)
+    worth = Outlook(12, 0.4, 0.2, 0.6, None)
+    near = Familiarity(0.5, 0.4, 0.9, 80, -0.2, -0.4, 0.1)
+    found = Inspection(0.5, {}, (), 0, Agreement(3, 8), worth, 7.0, near)
     proof = Conditioning(1.2, 9, (Control("wrong", 1.5, 0.3, 0.1, 0.5),), ("legal",))
     checks = json.loads(json.dumps(as_checks(make_adapter(), found, proof)))
     assert recall(checks, (), 7.0) == (found, proof)
@@ -128,7 +161,21 @@ def test_what_was_measured_comes_back_from_the_checks_of_a_kept_adapter() -> Non
 
 @pytest.mark.parametrize(
     "checks",
-    [{"effect": "much"}, {"effect": 1, "agreement": {"same": 1}}, {"effect": 1, "outlook": 3}],
+    [
+        {"effect": "much"},
+        {"effect": 1, "agreement": {"same": 1}},
+        {"effect": 1, "outlook": 3},
+        {"effect": 1, "familiarity": {"similarity": 0.5}},
+        {"effect": 1, "familiarity": []},
+        {
+            "effect": 1,
+            "familiarity": {
+                **{"similarity": "near", "lowest": 0.4, "highest": 0.9, "n_tasks": 80},
+                **{"rank_correlation": None, "low": None, "high": None},
+            },
+        },
+        {"effect": 1, "conditioning": {"nll": 1.2, "num_prompts": 9, "controls": [{}]}},
+    ],
 )
 def test_damaged_checks_are_refused(checks: dict[str, Any]) -> None:
     with pytest.raises(AdapterError, match="damaged"):

@@ -13,7 +13,7 @@ from dnd_engine.buckets import Bucket
 from dnd_engine.config import PromptLimits, RefineConfig
 from dnd_engine.errors import PromptFileError, RecipeError
 from dnd_engine.prompts import read_prompt_file
-from dnd_engine.provenance import BucketSource, Recipe, Refinement, read_recipe
+from dnd_engine.provenance import BucketSource, Recipe, Refinement, read_recipe, taught_alike
 
 SQL = "".join(f'"Write a query.\n\nOrders of customer {i}",SELECT {i}\n' for i in range(9))
 
@@ -208,6 +208,23 @@ def test_a_missing_recipe_and_a_place_that_cannot_be_written_are_told(tmp_path: 
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(RecipeError, match=r"cannot be written: .* Choose another place\."):
         recipe([]).save(tmp_path / "file" / "recipe.json")
+
+
+@pytest.mark.parametrize(
+    ("refined", "alike"),
+    [
+        ({"commonest_share": 0.9}, True),
+        ({"commonest_share": 0.89}, False),
+        ({"commonest_share": 1.0, "labels": True}, False),
+        ({"commonest_share": True}, False),
+        ({"commonest_share": "1.0"}, False),
+        ({}, False),
+        (["commonest_share"], False),
+        (None, False),
+    ],
+)
+def test_one_answer_for_all_is_known_from_whatever_a_file_says(refined: Any, alike: bool) -> None:
+    assert taught_alike(refined) == alike
 
 
 def test_settings_of_a_refinement_are_those_it_was_made_with() -> None:

@@ -79,6 +79,21 @@ class Outlook:
 
 
 @dataclass(frozen=True)
+class Familiarity:
+    similarity: float
+    lowest: float = 0.43
+    highest: float = 0.97
+    n_tasks: int = 80
+    rank_correlation: float | None = -0.22
+    low: float | None = -0.44
+    high: float | None = 0.05
+
+    @property
+    def is_unlike(self) -> bool:
+        return self.similarity < self.lowest
+
+
+@dataclass(frozen=True)
 class Inspection:
     effect: float | None
     relative_norms: Mapping[str, list[float]]
@@ -87,6 +102,7 @@ class Inspection:
     agreement: Agreement | None = None
     outlook: Outlook | None = None
     strongest: float | None = None
+    familiarity: Familiarity | None = None
 
 
 @dataclass(frozen=True)
@@ -178,7 +194,7 @@ class EngineInfo:
 
 
 _GREEDY = Sampling()
-ANSWERS_TOLD = "4 of 9 prompts answered “yes.”, 3 different answers"
+ANSWERS_TOLD = "“yes.” to 4 of 9 prompts, 3 different answers"
 
 
 def _sha(text: str) -> str:
@@ -407,9 +423,12 @@ class FakeEngine(FakeMeasuring):
         effect = (0.004 if useless else 0.42) if prompts else None
         agrees = Agreement(0 if useless else 6)
         worth = Outlook(44, 0.02, -0.01, 0.05) if useless else Outlook()
+        near = Familiarity(nearest[0].similarity)
         if "refined" in adapter.provenance:
-            return Inspection(effect, norms, nearest, len(prompts), strongest=12.0)
-        return Inspection(effect, norms, nearest, len(prompts), agrees, worth, 12.0)
+            return Inspection(
+                effect, norms, nearest, len(prompts), strongest=12.0, familiarity=near
+            )
+        return Inspection(effect, norms, nearest, len(prompts), agrees, worth, 12.0, near)
 
     def prove(
         self, adapter: Adapter, buckets: Sequence[Bucket], *, memory: Any = None

@@ -11,7 +11,8 @@ import gradio as gr
 import pytest
 
 from dnd_engine.config import PromptLimits
-from tests.ui.fake_engine import FakeEngine
+from dnd_engine.errors import DndError
+from tests.ui.fake_engine import FakeEngine, Progress
 from tests.ui.orders import chat, make
 from ui.build import build_ui
 from ui.canvas import Arrangement
@@ -138,7 +139,31 @@ def test_a_process_that_ends_waits_for_the_step_that_is_computed() -> None:
     assert "whole" in after
     assert "step 0" in lines
     assert len(lines) <= 5
-    assert done.stderr == ""
+    assert done.stderr == "Waiting for what is being computed\n"
+
+
+def test_work_beside_leaves_the_thread_free(thread: EngineThread) -> None:
+    stays = thread.run(here)
+    steps = thread.ticking((here() for _ in "ab"), threading.Event(), beside=True)
+    assert next(steps) != stays
+    assert thread.run(here) == stays
+
+
+def test_a_load_ends_with_the_process() -> None:
+    told: list[float] = []
+
+    def load(on_progress: Callable[[Progress], None]) -> FakeEngine:
+        for share in (0.1, 0.2):
+            on_progress(Progress("download", share, 1.0, ""))
+            told.append(share)
+            handle.thread.ending.set()
+        return FakeEngine()
+
+    handle = EngineHandle(load)
+    handle.start()
+    with pytest.raises(DndError, match="The process ends"):
+        handle.wait(10)
+    assert told == [0.1]
 
 
 def test_nothing_is_begun_once_the_process_ends(thread: EngineThread) -> None:

@@ -16,14 +16,22 @@ from dnd_engine.asset_files import asset_path
 from dnd_engine.config import PromptLimits
 from dnd_engine.errors import AssetError
 from dnd_engine.shipped import load_examples
-from tests.ui.fake_engine import Agreement, FakeEngine, Inspection, Outlook, slow_load
+from tests.ui.fake_engine import (
+    Agreement,
+    FakeEngine,
+    Familiarity,
+    Inspection,
+    NearestTask,
+    Outlook,
+    slow_load,
+)
 from tests.ui.orders import SAMPLING, answered, chat, last, make, visitor
 from tests.ui.reports import SHA, report
 from ui.canvas import Arrangement, CanvasBucket
 from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers
 from ui.markup import esc
-from ui.panels.checks import checks_html, norms_html, warning_html
+from ui.panels.checks import checks_html, is_doubtful, norms_html, warning_html
 from ui.panels.report import Group, card_markdown, groups, report_html
 from ui.panels.stages import Stages
 from ui.state import Session, SessionFiles
@@ -471,7 +479,47 @@ def test_an_adapter_is_called_too_strong_beside_examined_ones_or_a_plain_bound(
 ) -> None:
     found = Inspection(effect, {}, (), 16, Agreement(8), None, strongest)
     assert ("unusually much" in checks_html(ENGLISH, "done", found)) == told  # type: ignore[arg-type]
-    assert warning_html(ENGLISH, found) == ""  # type: ignore[arg-type]
+    warning = warning_html(ENGLISH, found)  # type: ignore[arg-type]
+    assert ("may garble answers" in warning) == told
+    assert "refine it" not in warning
+    assert not is_doubtful(ENGLISH, found)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("similarity", "unlike"), [(0.42, True), (0.43, False), (0.9, False)])
+def test_prompts_farther_from_training_than_all_that_was_examined_are_warned_of(
+    similarity: float, unlike: bool
+) -> None:
+    nearest = (NearestTask("wikisql", "Question to SQL", similarity),)
+    found = Inspection(0.4, {}, nearest, 16, Agreement(8), familiarity=Familiarity(similarity))
+    html = checks_html(ENGLISH, "done", found)  # type: ignore[arg-type]
+    assert ("Unlike anything seen in training" in html) == unlike
+    assert "The 80 unseen tasks that the generator was examined on lay at 0.43 to 0.97." in html
+    assert "Rank correlation of that and the gain: -0.22 (-0.44 to +0.05)." in html
+    warning = warning_html(ENGLISH, found)  # type: ignore[arg-type]
+    assert ("unlike anything" in warning) == ("refine it" in warning) == unlike
+    assert "strength" not in warning
+    assert is_doubtful(ENGLISH, found) == unlike  # type: ignore[arg-type]
+    refined = checks_html(ENGLISH, "done", found, taught="refined")  # type: ignore[arg-type]
+    assert "Unlike anything" not in refined
+    unexamined = checks_html(ENGLISH, "done", replace(found, familiarity=None))  # type: ignore[arg-type]
+    assert "unseen tasks" not in unexamined
+
+
+def test_more_strength_is_not_advised_where_it_is_too_strong() -> None:
+    found = Inspection(13.0, {}, (), 16, Agreement(0), IDLE, 12.0)
+    warning = warning_html(ENGLISH, found)  # type: ignore[arg-type]
+    assert "try a lower strength" in warning
+    assert "refine it" in warning
+    assert "More strength" not in warning
+    weak = replace(found, effect=0.5)
+    assert "More strength" in warning_html(ENGLISH, weak)  # type: ignore[arg-type]
+
+
+def test_what_speaks_twice_against_an_adapter_is_said_under_one_head() -> None:
+    found = Inspection(0.001, {}, (), 16, Agreement(0), IDLE)
+    warning = warning_html(ENGLISH, found)  # type: ignore[arg-type]
+    assert warning.count("unlikely to help") == 1
+    assert "as it was. It does not carry your instruction." in warning
 
 
 def test_prompts_without_an_instruction_are_told_so_and_cast_no_doubt() -> None:

@@ -181,6 +181,10 @@ def test_what_an_adapter_learnt_since_is_told_as_such(
         ENGLISH, replace(entry, recipe=recipe), found
     )
     assert ENGLISH.VERDICTS["refined"][0] not in entry_words(ENGLISH, entry, found)
+    alike = replace(recipe, refined=replace(refinement, commonest_share=1.0))
+    assert ENGLISH.VERDICTS["refined_alike"][0] in entry_words(
+        ENGLISH, replace(entry, recipe=alike), found
+    )
 
 
 def test_damaged_checks_are_told_in_the_list(

@@ -41,7 +41,7 @@ def test_a_refined_adapter_takes_the_place_of_the_one_before(
     assert started["refine_stop"].visible is True
     assert started["refine_box"].visible is True
     assert any("s left" in update["stages"] for update in steps)
-    assert "4 of 9 prompts answered “yes.”, 3 different answers" in done["stages"]
+    assert "“yes.” to 4 of 9 prompts, 3 different answers" in done["stages"]
     made = session.made
     assert made is not None
     assert made.adapter.sha256 != before.adapter.sha256
@@ -69,7 +69,7 @@ def test_one_answer_for_all_is_a_reason_to_doubt(
     refine(on, session, request_of("s"))
     checked = on.check(session)
     assert "Learnt one answer for all" in checked["checks"]
-    assert "one answer for nearly all" in checked["warning"]
+    assert "one and the same answer for nearly all" in checked["warning"]
     assert "unlikely to help" not in checked["warning"]
     assert session.made is not None
     strange = replace(

@@ -86,10 +86,10 @@ def test_steps_of_the_engine_are_translated_or_left_out() -> None:
     german = LANGUAGES["de"]
     assert ENGLISH.step("Loss 0.512, 8 s left") == "Loss 0.512, 8 s left"
     assert german.step("Loss 0.512, 8 s left") == "Verlust 0,512, noch 8 s"
-    told = "9 of 26 prompts answered “3.5 times”"
-    assert german.step(told) == "auf 9 von 26 Prompts “3.5 times”"
+    told = "“3.5 times” to 9 of 26 prompts"
+    assert german.step(told) == "„3.5 times“ auf 9 von 26 Prompts"
     told += ", 3 different answers"
-    assert german.step(told) == "auf 9 von 26 Prompts “3.5 times”, 3 verschiedene Antworten"
+    assert german.step(told) == "„3.5 times“ auf 9 von 26 Prompts, 3 verschiedene Antworten"
     assert german.step("Reading SQL") == ""
 
 

@@ -15,7 +15,7 @@ from dnd_engine.errors import DndError
 from dnd_engine.prompts import one_line
 from ui.handlers.base import HandlerBase, Updates, bare, told
 from ui.markup import cut, esc, icon
-from ui.panels.checks import checks_html, norms_html, proof_html, warning_html
+from ui.panels.checks import checks_html, is_doubtful, norms_html, proof_html, warning_html
 from ui.panels.compare import NUM_SUGGESTIONS, head_html
 from ui.spaces import gpu
 from ui.state import Made, Session
@@ -245,7 +245,7 @@ def _checked(text: Text, made: Made) -> Updates:
         "checks": checks_html(text, "done", made.inspection, taught=made.taught),
         "warning": warning,
     }
-    if warning and made.buckets and not made.refined:
+    if made.buckets and not made.refined and is_doubtful(text, made.inspection):
         updates["refine_box"] = gr.Row(visible=True)
     return updates
 

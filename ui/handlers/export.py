@@ -16,7 +16,6 @@ import gradio as gr
 
 from dnd_engine.errors import DndError, ExportError, HubError
 from dnd_engine.usage import gguf_usage, merged_usage
-from ui.engine_thread import ticking
 from ui.handlers.adapter import nothing_exported
 from ui.handlers.base import Updates
 from ui.handlers.runs import RunHandlers
@@ -75,10 +74,8 @@ class ExportHandlers(RunHandlers):
         yield {**cleared, **nothing_exported(), "export": gr.Button(interactive=False)}
         done: Updates = {}
         try:
-            for done in ticking(
-                self._once(adapter, target, repo, private, token, request),
-                threading.Event(),
-            ):
+            steps = self._once(adapter, target, repo, private, token, request)
+            for done in self._handle.thread.ticking(steps, threading.Event(), beside=True):
                 if done is None:
                     clock = f"{text.number(time.monotonic() - start, '.0f')} s"
                     yield {"export_told": busy(f"{doing} <span class='dnd-num'>{clock}</span>")}

@@ -23,6 +23,7 @@ __all__ = [
     "checks_html",
     "checks_panel",
     "heat_levels",
+    "is_doubtful",
     "norms_html",
     "proof_html",
     "verdicts",
@@ -35,6 +36,10 @@ STRONG = 20.0
 """Nats above which answers tend to fall apart, where no examination says how strong adapters of a
 generator are. Adapters of the shipped one reach twelve."""
 _, CARRIES_SOME, CARRIES = (low for low, _ in AGREEMENT_BANDS)
+CURED_BY_PROMPTS = {"nothing", "carries_none", "unlike"}
+"""Verdicts that more prompts, or refining on them, may change."""
+CURED_BY_STRENGTH = {"nothing", "carries_none"}
+"""Likewise, by more strength."""
 ENOUGH_PROMPTS = 4
 """Fewer say nothing of how often an adapter agrees."""
 
@@ -95,6 +100,10 @@ def verdicts(text: Text, inspection: "Inspection", *, taught: Taught = "") -> li
         found.append(_carrying(text, inspection.agreement, inspection.outlook))
     elif inspection.num_prompts:
         found.append(Verdict("untold", "", "info"))
+    near = inspection.familiarity
+    if not taught and near is not None and near.is_unlike:
+        cosine = text.fill(text.VERDICT_COSINE, similarity=near.similarity)
+        found.append(Verdict("unlike", cosine, "warn"))
     return found
 
 
@@ -151,19 +160,28 @@ def checks_html(
 
 
 def warning_html(text: Text, inspection: "Inspection", *, taught: Taught = "") -> str:
-    """Draw the warning about an adapter that is unlikely to help; empty if none is due."""
+    """Draw the warning about an adapter that may not help; empty if none is due."""
     doubts = {v.name for v in verdicts(text, inspection, taught=taught) if v.doubt}
-    reasons = [words for name, words in text.WARNINGS.items() if name in doubts]
-    head, told = text.WARNING, " ".join(reasons)
-    way_out = text.WARNING_TRY_REFINED if taught else text.WARNING_TRY
+    reasons: dict[str, list[str]] = {}
+    for name, (head, reason) in text.WARNINGS.items():
+        if name in doubts:
+            reasons.setdefault(head, []).append(reason)
     if not reasons:
-        if "refined_alike" not in doubts:
-            return ""
-        head, way_out = text.WARNING_ALIKE, text.WARNING_ALIKE_TRY
+        return ""
+    warnings = [f"<b>{head}</b> {' '.join(why)}" for head, why in reasons.items()]
+    if doubts & CURED_BY_PROMPTS:
+        warnings.append(text.WARNING_TRY_REFINED if taught else text.WARNING_TRY)
+    if doubts & CURED_BY_STRENGTH and "strongest" not in doubts:
+        warnings.append(text.WARNING_TRY_STRENGTH)
     return (
-        f"<div class='dnd-notice is-warn' role='alert'>{icon('warn')}<div><b>{head}</b> "
-        f"{told} {way_out}</div></div>"
+        f"<div class='dnd-notice is-warn' role='alert'>{icon('warn')}<div>"
+        f"{' '.join(warnings)}</div></div>"
     )
+
+
+def is_doubtful(text: Text, inspection: "Inspection") -> bool:
+    """Whether refining, or more prompts, may mend what speaks against a generated adapter."""
+    return any(v.doubt and v.name in CURED_BY_PROMPTS for v in verdicts(text, inspection))
 
 
 def _verdicts_html(text: Text, inspection: "Inspection", taught: Taught) -> str:
@@ -230,9 +248,25 @@ def _nearest_html(text: Text, inspection: "Inspection") -> str:
         f"<span class='dnd-num'>{text.number(task.similarity, '.2f')}</span></li>"
         for task in inspection.nearest_tasks[:5]
     )
+    told = ""
+    if (near := inspection.familiarity) is not None:
+        told = text.fill(
+            text.NEAREST_EXAMINED,
+            n_tasks=text.count(near.n_tasks, "unseen"),
+            lowest=near.lowest,
+            highest=near.highest,
+        )
+        if near.rank_correlation is not None:
+            told += " " + text.fill(
+                text.NEAREST_RANKS,
+                correlation=near.rank_correlation,
+                low=near.low,
+                high=near.high,
+            )
+        told = f"<p class='dnd-facts'>{told}</p>"
     return (
         f"<div class='dnd-evidence'><h3>{text.NEAREST}</h3>"
-        f"<ul class='dnd-nearest'>{rows}</ul></div>"
+        f"<ul class='dnd-nearest'>{rows}</ul>{told}</div>"
     )
 
 

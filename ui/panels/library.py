@@ -8,7 +8,7 @@ import gradio as gr
 
 from dnd_engine.library import DamagedEntry, Entry
 from dnd_engine.measure.kept import Scores
-from dnd_engine.provenance import learnt_alike
+from dnd_engine.provenance import taught_alike
 from ui.panels.checks import verdicts
 from ui.panels.measure import score_words
 from ui.state import Taught
@@ -118,8 +118,8 @@ def entry_words(text: Text, entry: Entry | DamagedEntry, found: "Inspection | No
     if isinstance(entry, DamagedEntry):
         return "\n".join([text.fill(text.DAMAGED, key=entry.key), f"{day}, {entry.reason}"])
     taught: Taught = "trained" if entry.trained else ""
-    if entry.recipe is not None and (refined := entry.recipe.refined) is not None:
-        taught = "refined_alike" if learnt_alike(refined.commonest_share) else "refined"
+    if not taught and entry.recipe is not None and (refined := entry.recipe.refined) is not None:
+        taught = "refined_alike" if taught_alike(refined.to_json()) else "refined"
     facts = [
         day,
         text.fill(text.STRENGTH_OF, strength=entry.strength),

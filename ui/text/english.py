@@ -41,7 +41,7 @@ class English:
     TIMES = "\u00d7"
 
     TITLE = "Drag-and-Drop LLMs"
-    TAGLINE = "Prompts in, LoRA adapter out. No gradient step."
+    TAGLINE = "Prompts in, LoRA adapter out."
     HERO = "Drop prompts. Get an adapter. See if it works."
     HERO_MORE = (
         "A generator reads your unlabeled prompts and writes a LoRA adapter for a small language "
@@ -513,6 +513,7 @@ class English:
     )
     CHECKS_FAILED = "Could not be measured."
     VERDICT_EFFECT, VERDICT_SHARE = "{effect:.2g} nats", "{same} of {number}"
+    VERDICT_COSINE = "cosine {similarity:.2f}"
     VERDICTS: Mapping[str, tuple[str, str]] = {
         "changes": ("Changes the model", "Answers to prompts like yours will differ from base."),
         "nothing": ("Does nothing measurable", "Below 0.01 answers hardly ever differ from base."),
@@ -532,6 +533,10 @@ class English:
             "Does not carry the instruction",
             "Without the instruction it answers your prompts otherwise than the model does with "
             "it.",
+        ),
+        "unlike": (
+            "Unlike anything seen in training",
+            "No task that the generator was examined on lay this far from it.",
         ),
         "refined": (
             "Refined on your prompts",
@@ -554,29 +559,46 @@ class English:
         "({low:+.2f} to {high:+.2f}) without the instruction."
     )
     OUTLOOK_RANKS = "Rank correlation of agreement and gain: {correlation:+.2f}."
-    WARNING = "This adapter is unlikely to help."
-    WARNINGS: Mapping[str, str] = {
-        "nothing": "It leaves the model as it was.",
-        "carries_none": "It does not carry your instruction.",
+    WARNINGS: Mapping[str, tuple[str, str]] = {
+        "nothing": ("This adapter is unlikely to help.", "It leaves the model as it was."),
+        "carries_none": (
+            "This adapter is unlikely to help.",
+            "It does not carry your instruction.",
+        ),
+        "unlike": (
+            "Your prompts are unlike anything the generator has seen.",
+            "None of the tasks it was examined on is as far from its training, so what was found "
+            "there may not hold here.",
+        ),
+        "strongest": (
+            "This adapter may garble answers.",
+            "It changes the model unusually much; try a lower strength.",
+        ),
+        "refined_alike": (
+            "This adapter learnt one and the same answer for nearly all of your prompts.",
+            "Where that is right, so is the adapter. If it is not, the model that taught it does "
+            "not know the task: take the adapter before, and refine on labels or on prompts that "
+            "tell more.",
+        ),
     }
-    WARNING_ALIKE = "This adapter learnt one answer for nearly all of your prompts."
-    WARNING_ALIKE_TRY = (
-        "Where that is right, so is the adapter. Else undo it: the model that taught it does not "
-        "know the task, so refine on labels, or give prompts that tell it more."
-    )
     WARNING_TRY = (
-        "You can refine it below, add prompts (16 or more work best), or raise the strength. "
-        "Your files are fine."
+        "You can refine it below, or add prompts (16 or more work best). Your files are fine."
     )
     WARNING_TRY_REFINED = (
-        "You can undo, add prompts (16 or more work best), or raise the strength. Your files are "
-        "fine."
+        "You can undo, or add prompts (16 or more work best). Your files are fine."
     )
+    WARNING_TRY_STRENGTH = "More strength may help too."
     EFFECT = "Effect on the model"
     EFFECT_MORE = "KL from base to adapted, nats on the next token of your own prompts."
     EFFECT_TOLD = "Effect {effect:.3g} nats"
     EFFECT_NONE, EFFECT_STRONG = "no effect", "strong"
     NEAREST = "Nearest training tasks, cosine"
+    NEAREST_EXAMINED = (
+        "The {n_tasks} that the generator was examined on lay at {lowest:.2f} to {highest:.2f}."
+    )
+    NEAREST_RANKS = (
+        "Rank correlation of that and the gain: {correlation:+.2f} ({low:+.2f} to {high:+.2f})."
+    )
     NORMS = "Relative weight change"
     NORMS_MORE = "‖ΔW‖ / ‖W‖ by layer and matrix. It shows where and how much, not how well."
     NORMS_TOLD = "Relative weight change: from {low:.2g} to {high:.2g} per cent"

@@ -35,7 +35,7 @@ class German(English):
     TIMES = "\u00d7"
 
     TITLE = "Drag-and-Drop LLMs"
-    TAGLINE = "Prompts hinein, LoRA-Adapter heraus. Ohne Gradientenschritt."
+    TAGLINE = "Prompts hinein, LoRA-Adapter heraus."
     HERO = "Prompts ablegen. Adapter bekommen. Sehen, ob er hilft."
     HERO_MORE = (
         "Ein Generator liest Prompts ohne Labels und schreibt einen LoRA-Adapter für ein kleines "
@@ -515,7 +515,8 @@ class German(English):
         "Er kam ohne seine Prompts, und früher wurde nichts gemessen. Fragen zeigen, was er tut."
     )
     CHECKS_FAILED = "Ließ sich nicht messen."
-    VERDICT_EFFECT, VERDICT_SHARE = "{effect:.2g} Nats", "{same} von {number}"
+    VERDICT_EFFECT, VERDICT_SHARE = "{effect:.2g} Nat", "{same} von {number}"
+    VERDICT_COSINE = "Kosinus {similarity:.2f}"
     VERDICTS: Mapping[str, tuple[str, str]] = {
         "changes": (
             "Ändert das Modell",
@@ -541,6 +542,10 @@ class German(English):
             "Trägt die Anweisung nicht",
             "Ohne die Anweisung antwortet es auf diese Prompts anders als das Modell mit ihr.",
         ),
+        "unlike": (
+            "Anders als alles im Training",
+            "Keine Aufgabe, an der der Generator geprüft wurde, lag so weit davon.",
+        ),
         "refined": (
             "Auf diesen Prompts verfeinert",
             "Es wurde gelehrt, sie ohne die Anweisung zu beantworten. Andere probieren.",
@@ -562,29 +567,51 @@ class German(English):
         "Anweisung um {gain:+.2f} ({low:+.2f} bis {high:+.2f})."
     )
     OUTLOOK_RANKS = "Rangkorrelation von Übereinstimmung und Gewinn: {correlation:+.2f}."
-    WARNING = "Dieser Adapter hilft wahrscheinlich nicht."
-    WARNINGS: Mapping[str, str] = {
-        "nothing": "Er lässt das Modell, wie es war.",
-        "carries_none": "Er trägt die Anweisung nicht.",
+    WARNINGS: Mapping[str, tuple[str, str]] = {
+        "nothing": (
+            "Dieser Adapter hilft wahrscheinlich nicht.",
+            "Er lässt das Modell, wie es war.",
+        ),
+        "carries_none": (
+            "Dieser Adapter hilft wahrscheinlich nicht.",
+            "Er trägt die Anweisung nicht.",
+        ),
+        "unlike": (
+            "Diese Prompts gleichen nichts, was der Generator gesehen hat.",
+            "Keine Aufgabe, an der er geprüft wurde, liegt so weit von seinem Training; was dort "
+            "gefunden wurde, muss hier nicht gelten.",
+        ),
+        "strongest": (
+            "Mit diesem Adapter können Antworten zu Unsinn werden.",
+            "Er ändert das Modell ungewöhnlich stark; weniger Stärke versuchen.",
+        ),
+        "refined_alike": (
+            "Dieser Adapter hat für fast alle diese Prompts ein und dieselbe Antwort gelernt.",
+            "Stimmt sie, so stimmt auch er. Wenn nicht, kennt das Modell, von dem er lernte, die "
+            "Aufgabe nicht: beim vorigen Adapter bleiben, mit Labels verfeinern oder mit Prompts, "
+            "die mehr sagen.",
+        ),
     }
-    WARNING_ALIKE = "Dieser Adapter hat auf fast alle diese Prompts eine Antwort gelernt."
-    WARNING_ALIKE_TRY = (
-        "Stimmt sie, so stimmt auch er. Sonst zurück: Das Modell, von dem er lernte, kennt die "
-        "Aufgabe nicht; Labels helfen, oder Prompts, die ihm mehr sagen."
-    )
     WARNING_TRY = (
-        "Unten lässt er sich verfeinern; sonst helfen mehr Prompts (am besten 16 oder mehr) oder "
-        "mehr Stärke. An den Dateien liegt es nicht."
+        "Unten lässt er sich verfeinern; auch mehr Prompts helfen (am besten 16 oder mehr). An den "
+        "Dateien liegt es nicht."
     )
     WARNING_TRY_REFINED = (
-        "Das lässt sich rückgängig machen; sonst helfen mehr Prompts (am besten 16 oder mehr) oder "
-        "mehr Stärke. An den Dateien liegt es nicht."
+        "Das lässt sich rückgängig machen; auch mehr Prompts helfen (am besten 16 oder mehr). An "
+        "den Dateien liegt es nicht."
     )
+    WARNING_TRY_STRENGTH = "Vielleicht hilft auch mehr Stärke."
     EFFECT = "Wirkung auf das Modell"
     EFFECT_MORE = "KL von Basis zu Adapter, in Nat, am nächsten Token der eigenen Prompts."
     EFFECT_TOLD = "Wirkung {effect:.3g} Nat"
     EFFECT_NONE, EFFECT_STRONG = "keine Wirkung", "stark"
     NEAREST = "Nächste Trainingsaufgaben, Kosinus"
+    NEAREST_EXAMINED = (
+        "Der Generator wurde an {n_tasks} geprüft, bei {lowest:.2f} bis {highest:.2f}."
+    )
+    NEAREST_RANKS = (
+        "Rangkorrelation davon mit dem Gewinn: {correlation:+.2f} ({low:+.2f} bis {high:+.2f})."
+    )
     NORMS = "Relative Änderung der Gewichte"
     NORMS_MORE = "‖ΔW‖ / ‖W‖ je Schicht und Matrix. Es zeigt, wo und wie viel, nicht wie gut."
     NORMS_TOLD = "Relative Änderung der Gewichte: von {low:.2g} bis {high:.2g} Prozent"
@@ -1031,20 +1058,19 @@ class German(English):
         """Translate what the engine tells of a step; what is not known here is left out."""
         for pattern, words in _STEPS.items():
             if found := re.fullmatch(pattern, detail):
-                return words.format(*map(self._decimals, found.groups()))
+                return words.format(*map(self._decimals, found.groups()), **found.groupdict())
         return ""
 
     @staticmethod
-    def _decimals(found: str) -> str:
-        """Write a number as is usual here; what a model said stays as it is."""
-        return found.replace(".", ",") if re.fullmatch(r"[\d.]+", found) else found
+    def _decimals(digits: str) -> str:
+        return digits.replace(".", ",")
 
 
 _STEPS = {
-    r"(\d+) of (\d+) prompts answered (“.*”), (\d+) different answers": (
-        "auf {} von {} Prompts {}, {} verschiedene Antworten"
+    r"“(?P<said>.*)” to (\d+) of (\d+) prompts": "„{said}“ auf {1} von {2} Prompts",
+    r"“(?P<said>.*)” to (\d+) of (\d+) prompts, (\d+) different answers": (
+        "„{said}“ auf {1} von {2} Prompts, {3} verschiedene Antworten"
     ),
-    r"(\d+) of (\d+) prompts answered (“.*”)": "auf {} von {} Prompts {}",
     r"Loss ([\d.]+)": "Verlust {}",
     r"Loss ([\d.]+), (\d+) s left": "Verlust {}, noch {} s",
     r"On (\d+) prompts": "an {} Prompts",
