@@ -676,6 +676,7 @@ class Engine:
         A trained adapter was taught what agreement asks, so nothing is said of it.
         """
         chosen = tuple(prompts)[:EFFECT_PROMPTS]
+        nearest = adapter.nearest_tasks if self._wrote(adapter) else ()
         report = self.reports.get("heldout")
         agrees = None
         if chosen and not adapter.was_trained:
@@ -688,7 +689,7 @@ class Engine:
             agreement=agrees,
             outlook=outlook(agrees, report),
             strongest=strongest_effect(report),
-            familiarity=familiarity(adapter.nearest_tasks if self._wrote(adapter) else (), report),
+            familiarity=familiarity(nearest, adapter.num_prompts, report),
         )
 
     def prove(

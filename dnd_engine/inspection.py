@@ -36,6 +36,10 @@ __all__ = [
     "strongest_effect",
 ]
 
+_ENOUGH_PROMPTS = 4
+"""The mean of fewer lies farther from everything: of 60 examined tasks one prompt put 8 below all
+that was examined, two prompts 2, and four to 32 prompts 1 or 2, that lowest task among them."""
+
 _MODE = "bare"
 """Inputs that gains are told of: without the instruction, the adapter alone must carry it."""
 
@@ -64,6 +68,8 @@ class Familiarity:
     """
 
     similarity: float
+    num_prompts: int
+    """Prompts that it is the mean of."""
     lowest: float
     highest: float
     """Of the examined tasks: how near the least and the most familiar were."""
@@ -78,8 +84,8 @@ class Familiarity:
 
     @property
     def is_unlike(self) -> bool:
-        """Whether the prompts are farther from training than all that was ever examined."""
-        return self.similarity < self.lowest
+        """Whether enough prompts are farther from training than all that was ever examined."""
+        return self.num_prompts >= _ENOUGH_PROMPTS and self.similarity < self.lowest
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,12 +261,13 @@ def outlook(found: Agreement | None, report: Mapping[str, Any] | None) -> Outloo
 
 
 def familiarity(
-    nearest: Sequence[NearestTask], report: Mapping[str, Any] | None
+    nearest: Sequence[NearestTask], num_prompts: int, report: Mapping[str, Any] | None
 ) -> Familiarity | None:
     """Place prompts among those of the unseen tasks that the generator was examined on.
 
     Args:
         nearest: Training tasks whose prompts are most like them.
+        num_prompts: How many there are.
         report: The generator's report on held-out tasks, as it lies in its folder.
 
     Raises:
@@ -274,6 +281,7 @@ def familiarity(
         ranked = gauge["predicts_gain"].get(_MODE)
         return Familiarity(
             similarity=max(task.similarity for task in nearest),
+            num_prompts=num_prompts,
             lowest=min(places),
             highest=max(places),
             n_tasks=len(places),

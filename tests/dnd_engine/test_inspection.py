@@ -1,6 +1,7 @@
 """Measurements of an adapter are what their definitions say."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -126,19 +127,20 @@ def compared(**changes: Any) -> dict[str, Any]:
 
 
 def test_prompts_are_placed_among_the_examined_tasks_by_their_nearest_one() -> None:
-    found = familiarity(NEAREST, compared())
-    assert found == Familiarity(0.6, 0.4, 0.9, 3, -0.2, -0.4, 0.1)
+    found = familiarity(NEAREST, 16, compared())
+    assert found == Familiarity(0.6, 16, 0.4, 0.9, 3, -0.2, -0.4, 0.1)
     assert not found.is_unlike
-    far = familiarity(NEAREST[:1], compared(predicts_gain={}))
-    assert far == Familiarity(0.3, 0.4, 0.9, 3, None, None, None)
+    far = familiarity(NEAREST[:1], 4, compared(predicts_gain={}))
+    assert far == Familiarity(0.3, 4, 0.4, 0.9, 3, None, None, None)
     assert far.is_unlike
+    assert not replace(far, num_prompts=3).is_unlike, "too few to say"
 
 
 def test_without_an_examination_or_training_tasks_nothing_is_said_of_nearness() -> None:
-    assert familiarity((), compared()) is None
-    assert familiarity(NEAREST, None) is familiarity(NEAREST, {"similarity": None}) is None
+    assert familiarity((), 16, compared()) is None
+    assert familiarity(NEAREST, 16, None) is familiarity(NEAREST, 16, {"similarity": None}) is None
     with pytest.raises(GeneratorError, match="report on held-out tasks is damaged"):
-        familiarity(NEAREST, compared(tasks=[]))
+        familiarity(NEAREST, 16, compared(tasks=[]))
 
 
 def test_the_strongest_examined_effect_is_a_number_or_unknown() -> None:
@@ -150,7 +152,7 @@ def test_the_strongest_examined_effect_is_a_number_or_unknown() -> None:
 
 def test_what_was_measured_comes_back_from_the_checks_of_a_kept_adapter() -> None:
     worth = Outlook(12, 0.4, 0.2, 0.6, None)
-    near = Familiarity(0.5, 0.4, 0.9, 80, -0.2, -0.4, 0.1)
+    near = Familiarity(0.5, 9, 0.4, 0.9, 80, -0.2, -0.4, 0.1)
     found = Inspection(0.5, {}, (), 0, Agreement(3, 8), worth, 7.0, near)
     proof = Conditioning(1.2, 9, (Control("wrong", 1.5, 0.3, 0.1, 0.5),), ("legal",))
     checks = json.loads(json.dumps(as_checks(make_adapter(), found, proof)))
@@ -171,7 +173,7 @@ def test_what_was_measured_comes_back_from_the_checks_of_a_kept_adapter() -> Non
             "effect": 1,
             "familiarity": {
                 **{"similarity": "near", "lowest": 0.4, "highest": 0.9, "n_tasks": 80},
-                **{"rank_correlation": None, "low": None, "high": None},
+                **{"num_prompts": 9, "rank_correlation": None, "low": None, "high": None},
             },
         },
         {"effect": 1, "conditioning": {"nll": 1.2, "num_prompts": 9, "controls": [{}]}},
