@@ -20,6 +20,7 @@ const MAX_NAME = 60; // characters of a bucket name, as the engine has it
 
 let buckets = []; // [{id, name, weight, cards: [card id]}]
 let cards = new Map(); // card id -> {id, name, size, split, file, reading, state}
+const presets = new Set(); // names of buckets that nobody chose
 const muted = new Map(); // bucket id -> its weight before
 const removed = []; // snapshots for Undo, newest last
 const sortables = new Map(); // bucket id -> Sortable
@@ -187,10 +188,21 @@ function renameBucket(bucketId, input) {
   else if (!name || nameTaken(name, bucketId)) {
     say(name ? fill(words.name_taken, { name }) : words.name_missing);
     input.value = bucket.name;
-  } else {
-    bucket.name = name;
-    changed(fill(words.renamed, { name }));
-  }
+  } else rename(bucket, name);
+}
+
+function rename(bucket, name) {
+  bucket.name = name;
+  changed(fill(words.renamed, { name }));
+}
+
+// A visitor's own files seldom are what the first buckets are called, and the adapter is called so.
+function betterName({ name, cards: ids }) {
+  const held = ids.map((id) => cards.get(id));
+  const first = held.find(({ state, pasted }) => state === "ready" && !pasted);
+  if (!presets.has(name) || !first || held.some(({ example }) => example)) return null;
+  const stem = first.name.replace(/\.[^.]*$/, "").replace(/[\s_-]+/g, " ").trim().slice(0, MAX_NAME);
+  return stem && !nameTaken(stem) ? stem : null;
 }
 
 function setWeight(bucketId, value) {
@@ -240,14 +252,14 @@ function refusal(file) {
   return null;
 }
 
-async function addFiles(files, bucketId, folders = []) {
+async function addFiles(files, bucketId, { folders = [], pasted = false } = {}) {
   if (!bucketById(bucketId)) return;
   const faults = folders.map((name) => ({ name, text: words.folder }));
   const uploads = [];
   for (const file of files) {
     const why = refusal(file);
     if (why) { faults.push({ name: file.name, text: why }); continue; }
-    const card = { id: newId(), name: file.name, size: file.size, split: "auto", file: null, reading: null, state: "uploading" };
+    const card = { id: newId(), name: file.name, size: file.size, split: "auto", file: null, reading: null, state: "uploading", pasted };
     cards.set(card.id, card);
     bucketById(bucketId).cards.push(card.id);
     uploads.push([card, file]);
@@ -411,7 +423,10 @@ function bucketNode(bucket) {
   range.addEventListener("change", () => setWeight(bucket.id, range.value));
   number.addEventListener("change", () => setWeight(bucket.id, number.value));
   weight.append(make("span", "", words.weight), range, number);
-  header.append(line, weight, make("p", "dnd-share"));
+  const call = button("dnd-link dnd-call", "", "", () => { rename(bucketById(bucket.id), call.dataset.name); title.focus(); });
+  const facts = make("div", "dnd-row");
+  facts.append(make("p", "dnd-share"), call);
+  header.append(line, weight, facts);
   const list = make("ul", "dnd-list");
   const dropHere = button("dnd-drop", words.drop_here, "", () => browse(bucket.id));
   box.append(header, list, dropHere);
@@ -458,6 +473,11 @@ function drawBucket(box, bucket) {
     : bucket.weight === 0 ? words.kept_unused
     : share === null ? words.no_part
     : fill(words.share, { share: Math.round(share * 100) });
+  const better = betterName(bucket);
+  const call = $(".dnd-call", box);
+  call.hidden = better === null;
+  call.dataset.name = better ?? "";
+  call.textContent = fill(words.call_it, { name: better ?? "" });
   box.classList.toggle("is-off", bucket.weight === 0);
 }
 
@@ -659,7 +679,7 @@ root.addEventListener("drop", (event) => {
   const items = [...event.dataTransfer.items].filter((item) => item.kind === "file");
   const isFolder = items.map((item) => item.webkitGetAsEntry?.()?.isDirectory ?? false);
   const dropped = [...event.dataTransfer.files];
-  addFiles(dropped.filter((_, i) => !isFolder[i]), box.dataset.bucket, dropped.filter((_, i) => isFolder[i]).map(({ name }) => name));
+  addFiles(dropped.filter((_, i) => !isFolder[i]), box.dataset.bucket, { folders: dropped.filter((_, i) => isFolder[i]).map(({ name }) => name) });
 });
 // A near miss must not make the browser open the file and lose the page.
 if (!window.dndNearMissGuard) {
@@ -701,7 +721,7 @@ $(".dnd-pasteboard").addEventListener("submit", (event) => {
   const text = $("textarea", event.target).value;
   if (!text.trim()) { say(words.paste_empty); return; }
   pasted += 1;
-  addFiles([new File([text], fill(words.pasted, { number: pasted }), { type: "text/plain" })], $(".dnd-paste-bucket").value);
+  addFiles([new File([text], fill(words.pasted, { number: pasted }), { type: "text/plain" })], $(".dnd-paste-bucket").value, { pasted: true });
   event.target.reset();
   event.target.hidden = true;
   $(".dnd-paste").focus();
@@ -741,6 +761,7 @@ board.addEventListener("keydown", (event) => {
 // ---------------------------------------------------------------- start
 
 buckets = (props.value?.buckets ?? []).map((bucket) => ({ ...bucket, cards: [] }));
+for (const { name } of buckets) presets.add(name);
 // Should the component be made anew, the old listener must not answer for a canvas that is gone.
 window.dndReceive && window.removeEventListener("dnd-inbox", window.dndReceive);
 window.dndReceive = (event) => receive(event.detail);

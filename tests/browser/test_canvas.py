@@ -117,6 +117,42 @@ def test_a_card_is_moved_with_its_select(visit: Visit, write: Write) -> None:
     assert visit.names("Tone of voice") == ["a.txt"]
 
 
+def test_a_bucket_takes_the_name_of_a_file_that_it_is_not_called_for(
+    visit: Visit, write: Write
+) -> None:
+    own = write("disk_errors-2024.txt", LINES)
+    visit.drop([own], "SQL")
+    visit.ready(own.name)
+    visit.bucket("SQL").get_by_role("button", name="Call it “disk errors 2024”").click()
+    named = visit.bucket("disk errors 2024")
+    expect(named.locator(".dnd-card")).to_have_count(1)
+    expect(named.locator(".dnd-call")).to_be_hidden()
+    expect(named.locator(".dnd-title")).to_be_focused()
+    visit.synthesize()
+    expect(visit.page.locator("#dnd-adapter")).to_contain_text("disk")
+
+
+def test_names_of_examples_and_of_ones_own_choice_stand(visit: Visit, write: Write) -> None:
+    visit.drop([write("a.txt", LINES)], "SQL")
+    call = visit.bucket("SQL").locator(".dnd-call")
+    expect(call).to_have_text("Call it “a”")
+    visit.page.get_by_role("button", name="Load", exact=True).first.click()
+    expect(visit.bucket("SQL").locator(".dnd-card.is-ready")).to_have_count(3)
+    expect(call).to_be_hidden()
+    visit.drop([write("b.txt", LINES)], "Legal")
+    visit.ready("b.txt")
+    title = visit.bucket("Legal").locator(".dnd-title")
+    title.fill("Contracts")
+    title.press("Enter")
+    expect(visit.bucket("Contracts").locator(".dnd-call")).to_be_hidden()
+    visit.page.get_by_role("button", name="Paste prompts").click()
+    visit.page.locator(".dnd-paste-bucket").select_option(label="Tone of voice")
+    visit.page.locator(".dnd-pasteboard textarea").fill("one\ntwo")
+    visit.page.get_by_role("button", name="Add prompts").click()
+    visit.ready("pasted-1.txt")
+    expect(visit.bucket("Tone of voice").locator(".dnd-call")).to_be_hidden()
+
+
 def test_buckets_are_renamed_added_weighted_removed_and_brought_back(
     visit: Visit, write: Write
 ) -> None:

@@ -112,6 +112,7 @@ class English:
         "name_taken": "There is a bucket named {name} already.",
         "name_missing": "A bucket needs a name.",
         "renamed": "Bucket renamed to {name}.",
+        "call_it": "Call it “{name}”",
         "mute": "Mute",
         "mute_one": "Mute {bucket}",
         "muted": "{bucket} muted.",

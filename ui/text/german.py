@@ -104,6 +104,7 @@ class German(English):
         "name_taken": "Eine Gruppe namens {name} gibt es schon.",
         "name_missing": "Eine Gruppe braucht einen Namen.",
         "renamed": "Die Gruppe heißt jetzt {name}.",
+        "call_it": "„{name}“ nennen",
         "mute": "Stumm",
         "mute_one": "{bucket} stumm",
         "muted": "{bucket} zählt nicht mit.",
