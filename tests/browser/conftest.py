@@ -34,7 +34,7 @@ LAUNCH: dict[str, Any] = {
 }
 """How Chromium is started: the system's where there is one."""
 
-expect.set_options(timeout=10_000)
+expect.set_options(timeout=30_000)  # a busy machine is no fault
 
 
 @pytest.fixture(scope="session")
