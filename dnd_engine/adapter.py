@@ -24,7 +24,7 @@ from torch import Tensor
 from dnd_engine.aside import written_aside
 from dnd_engine.errors import AdapterError, ConfigError
 from dnd_engine.layout import LoRALayout
-from dnd_engine.provenance import Recipe
+from dnd_engine.provenance import Recipe, taught_alike
 from dnd_engine.usage import peft_usage
 from dnd_engine.weight_tokens import LoRAState, detokenize, tokenize
 
@@ -416,6 +416,8 @@ def _how_made(origin: Mapping[str, Any]) -> str:
         )
     labels = isinstance(refined, dict) and refined.get("labels")
     taught = "the labels of prompts" if labels else "the base's own answers to prompts"
+    if taught_alike(refined):
+        taught += ", nearly all of them one and the same"
     return f"{written}, then trained a little on {taught}. Test it before you rely on it."
 
 

@@ -117,9 +117,9 @@ class EngineHandle:
             return  # it is there in marked functions alone
         try:
             engine.warm_up()
-        except Exception:
-            # Nobody ordered this. An order that fails alike tells whoever gave it, while an error
-            # that got out of here would leave the page loading for ever.
+        except Exception:  # nobody ordered this, so nobody but the log can be told
+            # An order that fails alike tells whoever gave it, while an error that got out of here
+            # would leave the page loading for ever.
             logger.exception("The engine did not warm up; the first order will take longer")
 
     def _report(self, progress: "Progress") -> None:

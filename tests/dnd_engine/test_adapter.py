@@ -115,6 +115,7 @@ def test_the_card_names_buckets_as_text_not_as_markup() -> None:
     [
         (ORIGIN, "without a gradient step"),
         (ORIGIN | {"refined": {"labels": False}}, "trained a little on the base's own answers"),
+        (ORIGIN | {"refined": {"commonest_share": 1.0}}, "nearly all of them one and the same"),
         (ORIGIN | {"refined": {"labels": True}}, "trained a little on the labels"),
         (ORIGIN | {"refined": "a stranger's words"}, "trained a little on the base's own answers"),
         (ORIGIN | {"trained": {"start": "adapter"}}, "unlabeled prompts, then trained on labels"),
