@@ -8,30 +8,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dnd_engine.adapter import Adapter
-    from dnd_engine.buckets import Bucket
     from dnd_engine.config import EngineConfig, PromptLimits, Sampling
     from dnd_engine.engine import Engine, Progress
     from dnd_engine.errors import DndError
     from dnd_engine.library import Library
-    from dnd_engine.prompts import Prompt, PromptFile, read_prompt_file
-    from dnd_engine.provenance import Recipe, read_recipe
+    from dnd_engine.lora.adapter import Adapter
+    from dnd_engine.lora.provenance import Recipe, read_recipe
+    from dnd_engine.prompts.buckets import Bucket
+    from dnd_engine.prompts.files import Prompt, PromptFile, read_prompt_file
 
 _HOMES = {
-    "Adapter": "adapter",
-    "Bucket": "buckets",
+    "Adapter": "lora.adapter",
+    "Bucket": "prompts.buckets",
     "DndError": "errors",
     "Engine": "engine",
     "EngineConfig": "config",
     "Library": "library",
     "Progress": "engine",
-    "Prompt": "prompts",
-    "PromptFile": "prompts",
+    "Prompt": "prompts.files",
+    "PromptFile": "prompts.files",
     "PromptLimits": "config",
-    "Recipe": "provenance",
+    "Recipe": "lora.provenance",
     "Sampling": "config",
-    "read_prompt_file": "prompts",
-    "read_recipe": "provenance",
+    "read_prompt_file": "prompts.files",
+    "read_recipe": "lora.provenance",
 }
 
 __all__ = [

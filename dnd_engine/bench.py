@@ -31,15 +31,15 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from dnd_engine.adapter import Adapter
-from dnd_engine.buckets import Bucket
 from dnd_engine.config import Sampling
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ChatError, ConfigError
-from dnd_engine.generator import Generator, GeneratorConfig, GeneratorFolder
-from dnd_engine.generator_config import trained_steps
-from dnd_engine.models import BaseModel, best_dtype, load_base
-from dnd_engine.prompts import Prompt, PromptFile
+from dnd_engine.generator.config import GeneratorConfig, trained_steps
+from dnd_engine.generator.folder import Generator, GeneratorFolder
+from dnd_engine.lora.adapter import Adapter
+from dnd_engine.models.base import BaseModel, best_dtype, load_base
+from dnd_engine.prompts.buckets import Bucket
+from dnd_engine.prompts.files import Prompt, PromptFile
 from dnd_engine.training.examples import EncodedExample, PackedExamples, pack, response_losses
 from dnd_engine.training.recipe import TrainRecipe
 

@@ -99,7 +99,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefineConfig:
-    """How a generated adapter is refined on prompts of its own task (see `training.refine`)."""
+    """How an adapter is refined on prompts of its own task (see `training.finetune.refine`)."""
 
     steps: int = 60
     """About .7 s each on two CPU cores."""
@@ -167,7 +167,7 @@ class MeasureConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledConfig:
-    """How a LoRA is trained on labels, the plain way (see `training.labelled`).
+    """How a LoRA is trained on labels, the plain way (see `training.finetune.labelled`).
 
     The recipe of the LoRAs that `dnd collect` trains for reports. Its learning rate is held, so
     every step is the end of a run of that length.
@@ -200,7 +200,7 @@ class EngineConfig:
     """Which base, encoder and generator an `Engine` keeps resident, and where."""
 
     base: str = "smollm2-135m-instruct"
-    """A name of the embedded registry, a Hub id, or a local folder (see `models`)."""
+    """A name of the embedded registry, a Hub id, or a local folder (see `models.sources`)."""
     encoder: str = "all-minilm-l6-v2"
     """Likewise. The generator states which encoder it was trained with."""
     generator: Path | None = None

@@ -20,20 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dnd_engine.activations import BaseActivations
-from dnd_engine.adapter import (
-    Adapter,
-    NearestTask,
-    adapter_name,
-    sum_adapters,
-    write_files,
-)
-from dnd_engine.adapter_reader import read_adapter
-from dnd_engine.agreement import Agreement, agreement
-from dnd_engine.asset_files import asset_path
-from dnd_engine.buckets import Bucket, check_buckets, draw_prompt_batch
-from dnd_engine.chat import ChatStep, Message, Reply, decode
-from dnd_engine.conditioning import (
+from dnd_engine.checks.ablation import (
     MOST_PROMPTS,
     Conditioning,
     Wearer,
@@ -41,6 +28,19 @@ from dnd_engine.conditioning import (
     others,
     shuffled,
     some_prompts,
+)
+from dnd_engine.checks.agreement import Agreement, agreement
+from dnd_engine.checks.inspection import (
+    Inspection,
+    as_checks,
+    base_norms,
+    familiarity,
+    kl_to_base,
+    nearest_tasks,
+    outlook,
+    recall,
+    relative_norms,
+    strongest_effect,
 )
 from dnd_engine.config import (
     EFFECT_PROMPTS,
@@ -53,13 +53,6 @@ from dnd_engine.config import (
     Mix,
     RefineConfig,
     Sampling,
-)
-from dnd_engine.encoder import (
-    POOLED_LENGTH,
-    ConditionSource,
-    EncodedPrompts,
-    PromptEncoder,
-    PromptMemory,
 )
 from dnd_engine.errors import (
     AdapterError,
@@ -75,44 +68,42 @@ from dnd_engine.export.hub import push_files
 from dnd_engine.export.merged import write_merged
 from dnd_engine.export.place import exported_aside
 from dnd_engine.export.stock_peft import StockPEFT
-from dnd_engine.generator import Generator, GeneratorFolder, check_base, check_encoder
-from dnd_engine.generator_config import OBJECTIVES_ON_WEIGHTS, trained_steps
-from dnd_engine.inspection import (
-    Inspection,
-    as_checks,
-    base_norms,
-    familiarity,
-    kl_to_base,
-    nearest_tasks,
-    outlook,
-    recall,
-    relative_norms,
-    strongest_effect,
-)
-from dnd_engine.layout import LoRALayout
-from dnd_engine.lora import FittedLoRA, LoRAHost
+from dnd_engine.files import asset_path
+from dnd_engine.generator.config import OBJECTIVES_ON_WEIGHTS, trained_steps
+from dnd_engine.generator.folder import Generator, GeneratorFolder, check_base, check_encoder
+from dnd_engine.lora.adapter import Adapter, NearestTask, adapter_name, sum_adapters, write_files
+from dnd_engine.lora.apply import FittedLoRA, LoRAHost
+from dnd_engine.lora.layout import LoRALayout
+from dnd_engine.lora.provenance import BucketSource, Recipe, Refinement
+from dnd_engine.lora.reader import read_adapter
+from dnd_engine.lora.seen import Seen, with_met
+from dnd_engine.lora.usage import gguf_usage, merged_usage, peft_usage
 from dnd_engine.measure.results import Measurement, MeasureStep
-from dnd_engine.measure.seen import Seen, with_met
 from dnd_engine.measure.sides import split
-from dnd_engine.models import (
-    BASES,
-    ENCODERS,
+from dnd_engine.models.activations import BaseActivations
+from dnd_engine.models.base import (
     BaseModel,
-    ResolvedWeights,
     best_device,
     best_dtype,
     fingerprint,
     load_base,
     next_token_logits,
-    resolve,
 )
-from dnd_engine.prompts import PromptFile
-from dnd_engine.provenance import BucketSource, Recipe, Refinement
-from dnd_engine.shipped import load_examples
-from dnd_engine.steps import finish
-from dnd_engine.training.refine import Refined, refine
-from dnd_engine.training.tasks import Example
-from dnd_engine.usage import gguf_usage, merged_usage, peft_usage
+from dnd_engine.models.decode import ChatStep, Message, Reply, decode
+from dnd_engine.models.encoder import (
+    POOLED_LENGTH,
+    ConditionSource,
+    EncodedPrompts,
+    PromptEncoder,
+    PromptMemory,
+)
+from dnd_engine.models.sources import BASES, ENCODERS, ResolvedWeights, resolve
+from dnd_engine.progress import finish
+from dnd_engine.prompts.buckets import Bucket, check_buckets, draw_prompt_batch
+from dnd_engine.prompts.examples import load_examples
+from dnd_engine.prompts.files import PromptFile
+from dnd_engine.tasks.folder import Example
+from dnd_engine.training.finetune.refine import Refined, refine
 
 __all__ = ["Engine", "EngineInfo", "Exported", "Progress", "Pushed"]
 

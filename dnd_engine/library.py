@@ -26,12 +26,12 @@ from platformdirs import user_data_path
 from pydantic import TypeAdapter, ValidationError
 
 from dnd_engine.errors import LibraryError, RecipeError
+from dnd_engine.lora.provenance import Recipe, read_recipe, validation_words
 from dnd_engine.measure.kept import Scores
-from dnd_engine.prompts import PromptFile, one_line, shorten
-from dnd_engine.provenance import Recipe, read_recipe, validation_words
+from dnd_engine.prompts.files import PromptFile, one_line, shorten
 
 if TYPE_CHECKING:
-    from dnd_engine.adapter import Adapter
+    from dnd_engine.lora.adapter import Adapter
 
 __all__ = ["DamagedEntry", "Entry", "Library", "check_name", "library_folder"]
 
@@ -215,7 +215,7 @@ class Library:
             AdapterError: If its files are damaged.
             BaseMismatchError: If it is for another base.
         """
-        from dnd_engine.adapter import NearestTask
+        from dnd_engine.lora.adapter import NearestTask
 
         key = self.get(name).key
         record = _read_record(self._kept / key)

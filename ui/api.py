@@ -26,18 +26,18 @@ from gradio.events import api
 from pydantic import BeforeValidator, ConfigDict, ValidationError, validate_call
 from typing_extensions import TypedDict
 
-from dnd_engine.buckets import Bucket, check_buckets
 from dnd_engine.config import Mix, Sampling
 from dnd_engine.errors import AdapterError, BucketError, ChatError, ConfigError, DndError
-from dnd_engine.prompts import PromptFile, display_name, read_prompt_file
+from dnd_engine.prompts.buckets import Bucket, check_buckets
+from dnd_engine.prompts.files import PromptFile, display_name, read_prompt_file
 from ui.handlers.adapter import some_prompts
 from ui.handlers.chat import ChatHandlers
 from ui.handlers.synthesis import SynthesisHandlers
 from ui.panels.compare import MAX_ANSWER_TOKENS
 
 if TYPE_CHECKING:
-    from dnd_engine.adapter import Adapter
-    from dnd_engine.inspection import Inspection
+    from dnd_engine.checks.inspection import Inspection
+    from dnd_engine.lora.adapter import Adapter
 
 __all__ = ["BucketSpec", "Endpoints", "add_endpoints"]
 

@@ -27,9 +27,9 @@ from ui.panels.measure import MeasurePanel, measure_panel
 from ui.panels.prompts import PromptsPanel, prompts_panel
 from ui.panels.refine import RefinePanel, refine_panel
 from ui.panels.report import ReportPanel, report_panel
-from ui.panels.stages import stages_panel
 from ui.panels.take import TakePanel, take_panel
 from ui.panels.watch import WatchPanel, watch_panel
+from ui.stages import stages_panel
 from ui.state import Place, Session, SessionFiles
 from ui.text import ENGLISH, LANGUAGES, Text
 

@@ -17,9 +17,9 @@ from gradio import component_meta
 from gradio.data_classes import FileData, GradioModel
 from pydantic import Field
 
-from dnd_engine.asset_files import asset_path
 from dnd_engine.config import PromptLimits
-from dnd_engine.prompts import SUFFIXES, Split, one_line
+from dnd_engine.files import asset_path
+from dnd_engine.prompts.files import SUFFIXES, Split, one_line
 from ui.text import ENGLISH, Text
 
 __all__ = ["Arrangement", "CanvasBucket", "CanvasCard", "CanvasData", "Inbox", "PromptCanvas"]

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dnd_engine.asset_files import asset_path
 from dnd_engine.cli.common import (
     DEFAULT_BASE,
     BaseOption,
@@ -20,6 +19,7 @@ from dnd_engine.cli.common import (
 )
 from dnd_engine.config import EngineConfig, PromptLimits
 from dnd_engine.errors import ConfigError
+from dnd_engine.files import asset_path
 from dnd_engine.library import Library
 from dnd_engine.training.watch import RunFolder
 from ui.engine_handle import EngineHandle

@@ -12,21 +12,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from dnd_engine.buckets import Bucket
 from dnd_engine.config import LabelledConfig, MeasureConfig
 from dnd_engine.library import Entry, Library
-from dnd_engine.prompts import PromptFile, Split
-from dnd_engine.provenance import Recipe, taught_alike
+from dnd_engine.lora.provenance import Recipe, taught_alike
+from dnd_engine.prompts.buckets import Bucket
+from dnd_engine.prompts.files import PromptFile, Split
+from ui.stages import RunKind, Stages
 
 if TYPE_CHECKING:
-    from dnd_engine.adapter import Adapter
-    from dnd_engine.chat import Reply
-    from dnd_engine.conditioning import Conditioning
-    from dnd_engine.encoder import PromptMemory
-    from dnd_engine.inspection import Inspection
+    from dnd_engine.checks.ablation import Conditioning
+    from dnd_engine.checks.inspection import Inspection
+    from dnd_engine.lora.adapter import Adapter
     from dnd_engine.measure.kept import Scores
     from dnd_engine.measure.results import Measurement
-    from ui.panels.stages import Stages
+    from dnd_engine.models.decode import Reply
+    from dnd_engine.models.encoder import PromptMemory
 
 __all__ = [
     "Answer",
@@ -38,17 +38,12 @@ __all__ = [
     "Place",
     "Reading",
     "Run",
-    "RunKind",
     "Session",
     "SessionFiles",
     "Taught",
     "Turn",
     "Vote",
 ]
-
-RunKind = Literal["synthesis", "remix", "remake", "refinement", "measurement", "training"]
-"""A remix is a synthesis of what lay on the canvas before, with other weights; a remake carries out
-a recipe; a training learns labelled rows beside a measurement."""
 
 Taught = Literal["", "refined", "refined_alike", "trained"]
 """What was learnt since the generator wrote an adapter: its own prompts, those with one answer for
@@ -107,7 +102,7 @@ class Made:
     not made from one."""
     buckets: tuple[Bucket, ...]
     """Those that counted; to measure on, and to refine on. None if it came without its prompts."""
-    stages: "Stages | None" = None
+    stages: Stages | None = None
     """How it came about; None if it came from the library."""
     before: "Made | None" = None
     """What it was refined from: where Undo goes."""
@@ -148,7 +143,7 @@ class Run:
     """A synthesis or a refinement, from its order to its end."""
 
     kind: RunKind
-    stages: "Stages"
+    stages: Stages
     buckets: tuple[Bucket, ...]
     """What it was ordered from."""
     start: Made | None = None
@@ -177,7 +172,7 @@ class MeasureRun:
     """A measurement or a training, from its order to its end."""
 
     kind: Literal["measurement", "training"]
-    stages: "Stages"
+    stages: Stages
     made: Made
     adapter: "Adapter"
     """At the strength it had when this was ordered."""

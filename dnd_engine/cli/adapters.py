@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dnd_engine.buckets import Bucket, check_buckets, draw_prompt_batch, parse_bucket_option
 from dnd_engine.cli.common import (
     DEFAULT_BASE,
     BaseOption,
@@ -27,14 +26,15 @@ from dnd_engine.cli.common import (
 )
 from dnd_engine.config import EFFECT_PROMPTS, MIXES, EngineConfig, Mix, Sampling
 from dnd_engine.errors import BucketError, ConfigError, PromptFileError
-from dnd_engine.prompts import PromptFile, read_prompt_file
-from dnd_engine.steps import finish
+from dnd_engine.progress import finish
+from dnd_engine.prompts.buckets import Bucket, check_buckets, draw_prompt_batch, parse_bucket_option
+from dnd_engine.prompts.files import PromptFile, read_prompt_file
 
 if TYPE_CHECKING:
-    from dnd_engine.conditioning import Conditioning
+    from dnd_engine.checks.ablation import Conditioning
+    from dnd_engine.checks.inspection import Inspection
     from dnd_engine.engine import Progress
-    from dnd_engine.inspection import Inspection
-    from dnd_engine.provenance import Recipe
+    from dnd_engine.lora.provenance import Recipe
 
 __all__ = ["chat", "effect_prompts", "generate", "info", "inspect", "read_buckets"]
 
@@ -360,7 +360,7 @@ def info(
 
 def _read_recipe(path: Path, files: list[Path], config: EngineConfig) -> "Recipe":
     """Read a recipe and, from wherever they are now, its prompts."""
-    from dnd_engine.provenance import read_recipe
+    from dnd_engine.lora.provenance import read_recipe
 
     recipe = read_recipe(path)
     if recipe.has_texts:

@@ -13,7 +13,7 @@ from dnd_engine.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from dnd_engine.training.collect import CollectResult
+    from dnd_engine.training.finetune.collect import CollectResult
 
 __all__ = ["collect"]
 
@@ -46,8 +46,8 @@ def collect(
     """Train one LoRA per task and keep its last checkpoints."""
     from transformers.utils import logging as transformers_logging
 
-    from dnd_engine.training.collect import collect as run
-    from dnd_engine.training.collect_recipe import CollectRecipe
+    from dnd_engine.training.finetune.collect import collect as run
+    from dnd_engine.training.finetune.collect_recipe import CollectRecipe
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     chosen = CollectRecipe.read(

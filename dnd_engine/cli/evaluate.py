@@ -75,12 +75,12 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Examine a generator against its base, controls and wrong prompts."""
-    from dnd_engine.card import save_report, update_card
     from dnd_engine.evaluation.examine import ExaminationConfig, examine
     from dnd_engine.evaluation.report import report_markdown
-    from dnd_engine.evaluation.scores import DEFAULT_ROWS, MODES, ROWS
     from dnd_engine.evaluation.selection import choose_tasks
-    from dnd_engine.training.tasks import HOLDOUTS, SPLITS, Task, load_tasks, read_index
+    from dnd_engine.generator.card import save_report, update_card
+    from dnd_engine.scoring.scores import DEFAULT_ROWS, MODES, ROWS
+    from dnd_engine.tasks.folder import HOLDOUTS, SPLITS, Task, load_tasks, read_index
 
     splits = _known("split", split, SPLITS)
     if len(splits) != 1:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dnd_engine.buckets import Bucket
 from dnd_engine.cli.adapters import effect_prompts
 from dnd_engine.cli.common import (
     DEFAULT_BASE,
@@ -23,10 +22,11 @@ from dnd_engine.cli.common import (
 )
 from dnd_engine.config import EXPORT_FORMATS, EngineConfig, ExportFormat
 from dnd_engine.errors import ConfigError
-from dnd_engine.prompts import read_prompt_file
+from dnd_engine.prompts.buckets import Bucket
+from dnd_engine.prompts.files import read_prompt_file
 
 if TYPE_CHECKING:
-    from dnd_engine.adapter import Adapter
+    from dnd_engine.lora.adapter import Adapter
 
 __all__ = ["export", "push"]
 

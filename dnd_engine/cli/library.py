@@ -19,8 +19,8 @@ from dnd_engine.cli.common import (
 from dnd_engine.errors import LibraryError
 
 if TYPE_CHECKING:
-    from dnd_engine.adapter import Adapter
     from dnd_engine.library import DamagedEntry, Entry
+    from dnd_engine.lora.adapter import Adapter
 
 __all__ = ["app", "import_adapter"]
 
@@ -188,8 +188,9 @@ def import_adapter(
 
 def _reader(base: str, cache_dir: Path | None) -> "Callable[[Path], Adapter]":
     """Check files against a base whose weights need not be loaded."""
-    from dnd_engine.adapter_reader import read_adapter
-    from dnd_engine.models import BASES, read_config, resolve
+    from dnd_engine.lora.reader import read_adapter
+    from dnd_engine.models.base import read_config
+    from dnd_engine.models.sources import BASES, resolve
 
     # Adapters name the embedded base by its Hub id.
     known = {source.hub_id: name for name, source in BASES.items()}

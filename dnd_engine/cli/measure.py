@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from dnd_engine.aside import written_aside
 from dnd_engine.cli.common import (
     DEFAULT_BASE,
     BaseOption,
@@ -24,8 +23,9 @@ from dnd_engine.cli.common import (
 )
 from dnd_engine.config import METRICS, EngineConfig, LabelledConfig, MeasureConfig
 from dnd_engine.errors import ConfigError, LibraryError, MeasureError
-from dnd_engine.prompts import read_prompt_file
-from dnd_engine.steps import finish
+from dnd_engine.files import written_aside
+from dnd_engine.progress import finish
+from dnd_engine.prompts.files import read_prompt_file
 
 if TYPE_CHECKING:
     from dnd_engine.engine import Engine

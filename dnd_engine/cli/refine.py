@@ -21,8 +21,8 @@ from dnd_engine.cli.common import (
     show,
 )
 from dnd_engine.config import EngineConfig, RefineConfig
-from dnd_engine.provenance import taught_alike
-from dnd_engine.steps import finish
+from dnd_engine.lora.provenance import taught_alike
+from dnd_engine.progress import finish
 
 if TYPE_CHECKING:
     from dnd_engine.engine import Progress

@@ -16,7 +16,7 @@ from dnd_engine.cli.common import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from dnd_engine.training.audit import Fault
+    from dnd_engine.tasks.audit import Fault
 
 __all__ = ["app"]
 
@@ -29,7 +29,7 @@ Folders = Annotated[list[Path], typer.Argument(help="Each holds tasks.csv and ta
 @plain_errors
 def list_tasks(folders: Folders, as_json: Json = False) -> None:
     """List the tasks of some folders."""
-    from dnd_engine.training.tasks import read_index
+    from dnd_engine.tasks.folder import read_index
 
     index = [info for folder in folders for info in read_index(folder)]
     show(
@@ -43,8 +43,8 @@ def list_tasks(folders: Folders, as_json: Json = False) -> None:
 @plain_errors
 def check_tasks(folders: Folders, as_json: Json = False) -> None:
     """Check schema, sizes and labels; exit code 1 if a task has an error."""
-    from dnd_engine.training.audit import audit_tasks
-    from dnd_engine.training.tasks import load_tasks
+    from dnd_engine.tasks.audit import audit_tasks
+    from dnd_engine.tasks.folder import load_tasks
 
     found = load_tasks(folders)
     faults = audit_tasks(found)
@@ -83,7 +83,7 @@ def make_tasks(
     as_json: Json = False,
 ) -> None:
     """Make a folder of procedural tasks, whose answers are right by construction."""
-    from dnd_engine.training.families import write_families
+    from dnd_engine.tasks.families import write_families
 
     count = write_families(
         out,
@@ -108,7 +108,7 @@ def fetch(
     as_json: Json = False,
 ) -> None:
     """Make a folder of tasks from Hugging Face datasets or local files, one recipe each."""
-    from dnd_engine.training.datasets import fetch_tasks, read_dataset_recipes
+    from dnd_engine.tasks.datasets import fetch_tasks, read_dataset_recipes
 
     found = read_dataset_recipes(recipes, seed=seed, train_examples=train, test_examples=test)
     made = fetch_tasks(found, out)

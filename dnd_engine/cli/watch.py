@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dnd_engine.cli.common import Json, plain_errors, show
-from dnd_engine.steps import duration
+from dnd_engine.progress import duration
 
 if TYPE_CHECKING:
     from dnd_engine.training.watch import Collecting, Training

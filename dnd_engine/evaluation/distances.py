@@ -16,9 +16,9 @@ import numpy.typing as npt
 from jaxtyping import Float
 from torch import Tensor
 
-from dnd_engine.delta import delta_gram
 from dnd_engine.errors import ConfigError
-from dnd_engine.layout import LoRALayout
+from dnd_engine.lora.delta import delta_gram
+from dnd_engine.lora.layout import LoRALayout
 
 __all__ = ["QUANTILES", "measure"]
 

@@ -22,12 +22,14 @@ from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation import distances
 from dnd_engine.evaluation.cost import cost_of, read_log
 from dnd_engine.evaluation.ledger import Ledger
-from dnd_engine.evaluation.metrics import Grader, TrainedOperations
 from dnd_engine.evaluation.papers import MAX_TOKENS, Paper
-from dnd_engine.evaluation.questions import ask
 from dnd_engine.evaluation.report import build_report, write_report
 from dnd_engine.evaluation.rows import Outfit, Wardrobe
-from dnd_engine.evaluation.scores import (
+from dnd_engine.evaluation.selection import refuse_trained
+from dnd_engine.scoring.answers import Answer, Question, answer, batches
+from dnd_engine.scoring.metrics import Grader, TrainedOperations
+from dnd_engine.scoring.questions import ask
+from dnd_engine.scoring.scores import (
     DEFAULT_ROWS,
     MODES,
     ROWS,
@@ -36,9 +38,7 @@ from dnd_engine.evaluation.scores import (
     Mode,
     ReportMeta,
 )
-from dnd_engine.evaluation.scoring import Answer, Question, answer, batches
-from dnd_engine.evaluation.selection import refuse_trained
-from dnd_engine.training.tasks import SPLITS, Example, Task
+from dnd_engine.tasks.folder import SPLITS, Example, Task
 
 __all__ = ["ExaminationConfig", "examine"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.papers import Paper
-from dnd_engine.evaluation.scores import MODES, REFINED, ItemScore, Mode
+from dnd_engine.scoring.scores import MODES, REFINED, ItemScore, Mode
 
 __all__ = ["Ledger"]
 

@@ -8,15 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dnd_engine.evaluation.plots import Plot
-from dnd_engine.evaluation.statistics import MIN_UNITS
-from dnd_engine.evaluation.wording import (
-    holdout_label,
-    mode_label,
-    number,
-    percent,
-    row_label,
-    signed,
-)
+from dnd_engine.scoring.statistics import MIN_UNITS
+from dnd_engine.scoring.wording import holdout_label, mode_label, number, percent, row_label, signed
 
 __all__ = ["full_page", "report_markdown"]
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from dnd_engine.evaluation.questions import ask
-from dnd_engine.evaluation.scores import Mode
-from dnd_engine.training.tasks import Example, Task
+from dnd_engine.scoring.questions import ask
+from dnd_engine.scoring.scores import Mode
+from dnd_engine.tasks.folder import Example, Task
 
 __all__ = ["MAX_TOKENS", "Paper"]
 

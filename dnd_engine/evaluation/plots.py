@@ -19,14 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from dnd_engine.evaluation.wording import (
-    CONTROLS,
-    mode_label,
-    number,
-    percent,
-    row_label,
-    signed,
-)
+from dnd_engine.scoring.wording import CONTROLS, mode_label, number, percent, row_label, signed
 
 __all__ = ["Plot", "draw_measurement", "draw_plots", "save_picture"]
 

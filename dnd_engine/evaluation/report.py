@@ -18,8 +18,9 @@ from dnd_engine.config import AGREEMENT_BANDS
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.page import full_page, report_markdown
 from dnd_engine.evaluation.plots import draw_plots
-from dnd_engine.evaluation.scores import REFINED, ROWS, ItemScore, Mode, ReportMeta
-from dnd_engine.evaluation.statistics import (
+from dnd_engine.evaluation.verdicts import judge
+from dnd_engine.scoring.scores import REFINED, ROWS, ItemScore, Mode, ReportMeta
+from dnd_engine.scoring.statistics import (
     Cell,
     Interval,
     cells,
@@ -31,8 +32,7 @@ from dnd_engine.evaluation.statistics import (
     sign_test,
     task_means,
 )
-from dnd_engine.evaluation.verdicts import judge
-from dnd_engine.training.tasks import Task
+from dnd_engine.tasks.folder import Task
 
 __all__ = ["build_report", "report_markdown", "write_report"]
 

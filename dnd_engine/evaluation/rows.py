@@ -34,24 +34,24 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from dnd_engine.adapter import Adapter
-from dnd_engine.buckets import Bucket
-from dnd_engine.conditioning import shuffle_words
+from dnd_engine.checks.ablation import shuffle_words
+from dnd_engine.checks.inspection import Inspection
 from dnd_engine.config import RefineConfig
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError, TrainingError
-from dnd_engine.evaluation.questions import choose_shots
-from dnd_engine.evaluation.scores import REFINED, Refining
-from dnd_engine.generator import GeneratorFolder, check_base
-from dnd_engine.inspection import Inspection
-from dnd_engine.layout import LoRALayout
-from dnd_engine.models import fingerprint
-from dnd_engine.prompts import Prompt, PromptFile
-from dnd_engine.steps import finish
-from dnd_engine.training.audit import check_conditions, unscored
+from dnd_engine.generator.folder import GeneratorFolder, check_base
+from dnd_engine.lora.adapter import Adapter
+from dnd_engine.lora.layout import LoRALayout
+from dnd_engine.models.base import fingerprint
+from dnd_engine.progress import finish
+from dnd_engine.prompts.buckets import Bucket
+from dnd_engine.prompts.files import Prompt, PromptFile
+from dnd_engine.scoring.questions import choose_shots
+from dnd_engine.scoring.scores import REFINED, Refining
+from dnd_engine.tasks.audit import check_conditions, unscored
+from dnd_engine.tasks.folder import Example, Task
 from dnd_engine.training.collection import Collection
-from dnd_engine.training.lora_steps import shared_start
-from dnd_engine.training.tasks import Example, Task
+from dnd_engine.training.finetune.steps import shared_start
 
 __all__ = ["NEUTRAL_PROMPT", "Outfit", "Wardrobe"]
 

@@ -10,8 +10,8 @@ from itertools import islice, zip_longest
 from pathlib import Path
 
 from dnd_engine.errors import ConfigError
-from dnd_engine.training import formats
-from dnd_engine.training.tasks import HOLDOUTS, SPLITS, Task, load_tasks
+from dnd_engine.tasks import formats
+from dnd_engine.tasks.folder import HOLDOUTS, SPLITS, Task, load_tasks
 
 __all__ = ["choose_tasks", "refuse_trained"]
 

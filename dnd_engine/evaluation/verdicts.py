@@ -14,8 +14,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dnd_engine.evaluation.scores import ItemScore, Mode
-from dnd_engine.evaluation.statistics import (
+from dnd_engine.scoring.scores import ItemScore, Mode
+from dnd_engine.scoring.statistics import (
     MIN_UNITS,
     Cell,
     Interval,
@@ -25,7 +25,7 @@ from dnd_engine.evaluation.statistics import (
     share_of_gap,
     task_means,
 )
-from dnd_engine.evaluation.wording import (
+from dnd_engine.scoring.wording import (
     holdout_label,
     listed,
     mode_label,

@@ -12,8 +12,8 @@ import gguf
 from jaxtyping import Float
 from torch import Tensor
 
-from dnd_engine.adapter import Adapter
 from dnd_engine.errors import ExportError
+from dnd_engine.lora.adapter import Adapter
 
 __all__ = ["write_gguf"]
 

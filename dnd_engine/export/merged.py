@@ -10,8 +10,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from dnd_engine.adapter import Adapter, model_card
-from dnd_engine.usage import merged_usage
+from dnd_engine.lora.adapter import Adapter, model_card
+from dnd_engine.lora.usage import merged_usage
 
 __all__ = ["write_merged"]
 

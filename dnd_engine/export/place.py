@@ -6,8 +6,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from dnd_engine.aside import written_aside
 from dnd_engine.errors import DndError, ExportError
+from dnd_engine.files import written_aside
 
 __all__ = ["exported_aside"]
 

@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from dnd_engine.adapter import Adapter
-from dnd_engine.evaluation.statistics import Cell, Interval, interval, paired
-from dnd_engine.evaluation.wording import listed, mode_label, number, signed, span
+from dnd_engine.lora.adapter import Adapter
 from dnd_engine.measure.kept import RowScore, Scores
 from dnd_engine.measure.sides import Sides
+from dnd_engine.scoring.statistics import Cell, Interval, interval, paired
+from dnd_engine.scoring.wording import listed, mode_label, number, signed, span
 from dnd_engine.training.examples import Mode
 
 __all__ = [

@@ -14,20 +14,20 @@ from typing import Any
 
 import torch
 
-from dnd_engine.adapter import Adapter
 from dnd_engine.config import LabelledConfig
 from dnd_engine.errors import MeasureError
-from dnd_engine.evaluation.metrics import Grader
-from dnd_engine.evaluation.questions import ask, choose_shots
-from dnd_engine.evaluation.scoring import Answer, answer, batches
-from dnd_engine.lora import FittedLoRA, LoRAHost
+from dnd_engine.lora.adapter import Adapter
+from dnd_engine.lora.apply import FittedLoRA, LoRAHost
+from dnd_engine.lora.seen import with_met
 from dnd_engine.measure.results import ItemResult, Measurement, MeasureStep, Row, Sitting
-from dnd_engine.measure.seen import with_met
 from dnd_engine.measure.sides import Sides
-from dnd_engine.models import BaseModel
-from dnd_engine.training.labelled import choose_lessons, train_labelled
-from dnd_engine.training.lora_steps import shared_start
-from dnd_engine.training.tasks import Example, Task, TaskInfo
+from dnd_engine.models.base import BaseModel
+from dnd_engine.scoring.answers import Answer, answer, batches
+from dnd_engine.scoring.metrics import Grader
+from dnd_engine.scoring.questions import ask, choose_shots
+from dnd_engine.tasks.folder import Example, Task, TaskInfo
+from dnd_engine.training.finetune.labelled import choose_lessons, train_labelled
+from dnd_engine.training.finetune.steps import shared_start
 
 __all__ = ["check_points", "measure", "train"]
 

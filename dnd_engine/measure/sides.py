@@ -16,12 +16,12 @@ from transformers import PreTrainedTokenizerBase
 
 from dnd_engine.config import MeasureConfig
 from dnd_engine.errors import MeasureError
-from dnd_engine.evaluation.questions import ask
-from dnd_engine.measure.seen import Seen, digest
-from dnd_engine.prompts import Prompt, PromptFile
-from dnd_engine.training.audit import unscored
+from dnd_engine.lora.seen import Seen, digest
+from dnd_engine.prompts.files import Prompt, PromptFile
+from dnd_engine.scoring.questions import ask
+from dnd_engine.tasks.audit import unscored
+from dnd_engine.tasks.folder import Example
 from dnd_engine.training.examples import Mode
-from dnd_engine.training.tasks import Example
 
 __all__ = ["Metric", "Sides", "labelled_rows", "split"]
 

@@ -20,10 +20,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load
 from torch import Tensor
 
-from dnd_engine.adapter import Adapter, write_files
 from dnd_engine.errors import BaseMismatchError, LayoutMismatchError, TrainingError
-from dnd_engine.layout import LoRALayout
-from dnd_engine.models import fingerprint_difference
+from dnd_engine.lora.adapter import Adapter, write_files
+from dnd_engine.lora.layout import LoRALayout
+from dnd_engine.lora.weight_tokens import detokenize, tokenize
+from dnd_engine.models.base import fingerprint_difference
+from dnd_engine.tasks.folder import Task, hash_train
 from dnd_engine.training.checkpoint import write_tensors
 from dnd_engine.training.collection_files import (
     FORMAT,
@@ -34,8 +36,6 @@ from dnd_engine.training.collection_files import (
     file_name,
     read_losses,
 )
-from dnd_engine.training.tasks import Task, hash_train
-from dnd_engine.weight_tokens import detokenize, tokenize
 
 __all__ = [
     "Collection",
@@ -205,7 +205,7 @@ class Collection:
 
         Args:
             base_id: Names the base in the message.
-            fingerprint: From `models.fingerprint`.
+            fingerprint: From `models.base.fingerprint`.
 
         Raises:
             BaseMismatchError: With the first differing property as the reason.

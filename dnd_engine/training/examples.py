@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from dnd_engine.tasks.folder import Example
 from dnd_engine.training.attention import attending_in_blocks
-from dnd_engine.training.tasks import Example
 from dnd_engine.training.token_loss import token_losses
 
 __all__ = [

@@ -19,9 +19,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dnd_engine.delta import delta_gram
 from dnd_engine.errors import TrainingError
-from dnd_engine.layout import LoRALayout
+from dnd_engine.lora.delta import delta_gram
+from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.training.batches import Role, TaskPool
 from dnd_engine.training.run_log import COLLAPSED_SHARE, LOG, SMOOTHING_STEPS
 

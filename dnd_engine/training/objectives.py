@@ -18,11 +18,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dnd_engine.delta import delta_products
 from dnd_engine.errors import TrainingError
-from dnd_engine.generator import Generator
-from dnd_engine.lora import FittedLoRA, LoRAHost
-from dnd_engine.models import BaseModel
+from dnd_engine.generator.folder import Generator
+from dnd_engine.lora.apply import FittedLoRA, LoRAHost
+from dnd_engine.lora.delta import delta_products
+from dnd_engine.models.base import BaseModel
 from dnd_engine.training.batches import Batch, Drawn, TaskPool
 from dnd_engine.training.collection import Collection
 from dnd_engine.training.examples import answer_logits, response_losses

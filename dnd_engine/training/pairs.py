@@ -19,10 +19,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dnd_engine.errors import LayoutMismatchError, TrainingError
+from dnd_engine.lora.weight_tokens import tokenize
 from dnd_engine.training.checkpoint import read_cached, write_tensors
 from dnd_engine.training.collection import Collection
 from dnd_engine.training.collection_files import file_name
-from dnd_engine.weight_tokens import tokenize
 
 __all__ = ["Pairs", "open_pairs", "token_scales"]
 

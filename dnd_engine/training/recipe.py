@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from dnd_engine.errors import ConfigError
-from dnd_engine.generator_config import OBJECTIVES_ON_WEIGHTS, Condition, Head
-from dnd_engine.training.recipe_file import read_recipe, without_folders
+from dnd_engine.generator.config import OBJECTIVES_ON_WEIGHTS, Condition, Head
+from dnd_engine.recipe_file import read_recipe, without_folders
 
 __all__ = ["Objective", "TrainRecipe"]
 

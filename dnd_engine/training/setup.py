@@ -15,23 +15,18 @@ from typing import Any
 
 import torch
 
-from dnd_engine.activations import BaseActivations, check_prompts_differ
-from dnd_engine.encoder import ConditionSource, PromptEncoder
 from dnd_engine.errors import TrainingError
-from dnd_engine.generator import Generator, GeneratorConfig, GeneratorFolder, check_base
-from dnd_engine.layout import LoRALayout, LoRASpec
-from dnd_engine.lora import LoRAHost
-from dnd_engine.models import (
-    BASES,
-    ENCODERS,
-    BaseModel,
-    ResolvedWeights,
-    best_device,
-    best_dtype,
-    fingerprint,
-    load_base,
-    resolve,
-)
+from dnd_engine.generator.config import GeneratorConfig
+from dnd_engine.generator.folder import Generator, GeneratorFolder, check_base
+from dnd_engine.lora.apply import LoRAHost
+from dnd_engine.lora.layout import LoRALayout, LoRASpec
+from dnd_engine.models.activations import BaseActivations, check_prompts_differ
+from dnd_engine.models.base import BaseModel, best_device, best_dtype, fingerprint, load_base
+from dnd_engine.models.encoder import ConditionSource, PromptEncoder
+from dnd_engine.models.sources import BASES, ENCODERS, ResolvedWeights, resolve
+from dnd_engine.tasks.folder import Task, load_tasks
+from dnd_engine.tasks.formats import expand
+from dnd_engine.tasks.label_names import relabelled_tasks
 from dnd_engine.training.batches import (
     ConditionPool,
     TaskPool,
@@ -43,8 +38,6 @@ from dnd_engine.training.batches import (
 from dnd_engine.training.checkpoint import read_notes
 from dnd_engine.training.collection import Collection
 from dnd_engine.training.collection_files import write_aside
-from dnd_engine.training.formats import expand
-from dnd_engine.training.label_names import relabelled_tasks
 from dnd_engine.training.objectives import (
     DeltaError,
     Distillation,
@@ -55,7 +48,6 @@ from dnd_engine.training.objectives import (
 )
 from dnd_engine.training.recipe import TrainRecipe
 from dnd_engine.training.run_log import RECIPE
-from dnd_engine.training.tasks import Task, load_tasks
 
 __all__ = ["Prepared", "prepare"]
 

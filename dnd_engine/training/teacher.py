@@ -20,13 +20,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dnd_engine.errors import TrainingError
-from dnd_engine.lora import FittedLoRA, LoRAHost
-from dnd_engine.models import BaseModel, end_tokens
+from dnd_engine.lora.apply import FittedLoRA, LoRAHost
+from dnd_engine.models.base import BaseModel, end_tokens
+from dnd_engine.tasks.folder import Example
 from dnd_engine.training.batches import TaskPool
 from dnd_engine.training.checkpoint import read_cached, read_notes, write_tensors
 from dnd_engine.training.examples import EncodedExample, answer_logits, encode_example, pack
 from dnd_engine.training.recipe import TrainRecipe
-from dnd_engine.training.tasks import Example
 
 __all__ = ["TeacherAnswers", "ask_teacher", "greedy_answers", "listen"]
 

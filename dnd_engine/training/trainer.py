@@ -24,10 +24,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dnd_engine.card import new_card
 from dnd_engine.errors import TrainingError
-from dnd_engine.generator import TaskCentroid, save_generator
-from dnd_engine.generator_config import trained_steps
+from dnd_engine.generator.card import new_card
+from dnd_engine.generator.config import trained_steps
+from dnd_engine.generator.folder import TaskCentroid, save_generator
+from dnd_engine.tasks.folder import TaskInfo
 from dnd_engine.training.batches import Batch, Role, Sampler
 from dnd_engine.training.checkpoint import (
     load_checkpoint,
@@ -48,7 +49,6 @@ from dnd_engine.training.monitors import (
 from dnd_engine.training.recipe import TrainRecipe
 from dnd_engine.training.run_log import COLLAPSED_SHARE, LOG
 from dnd_engine.training.setup import prepare
-from dnd_engine.training.tasks import TaskInfo
 
 __all__ = ["TrainResult", "train"]
 

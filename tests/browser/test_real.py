@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from dnd_engine.asset_files import asset_path
 from dnd_engine.config import EngineConfig
-from dnd_engine.shipped import load_examples
+from dnd_engine.files import asset_path
+from dnd_engine.prompts.examples import load_examples
 from tests.browser.conftest import DESK, PHONE, TAKE_PICTURES, Visits, serving
 from tests.browser.test_measure import drop_rows
 from ui.engine_handle import EngineHandle

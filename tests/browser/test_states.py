@@ -20,7 +20,7 @@ from dnd_engine.library import Library
 from dnd_engine.training.watch import RunFolder
 from tests.browser.conftest import DESK, PHONE, Serve, Visit, Visits
 from tests.browser.test_refine import prompts
-from tests.dnd_engine.test_watch import lora, write_manifest
+from tests.dnd_engine.training.test_watch import lora, write_manifest
 from tests.ui.fake_engine import FakeEngine, Progress, slow_load
 from tests.ui.test_watch import RECIPE, write
 from ui.engine_handle import EngineHandle

@@ -7,8 +7,9 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-from dnd_engine.encoder import PromptEncoder
-from dnd_engine.models import ENCODERS, BaseModel, resolve
+from dnd_engine.models.base import BaseModel
+from dnd_engine.models.encoder import PromptEncoder
+from dnd_engine.models.sources import ENCODERS, resolve
 from dnd_engine.training import setup, trainer
 from dnd_engine.training.recipe import TrainRecipe
 from tests.dnd_engine.hub_server import Hub, running_hub

@@ -27,8 +27,9 @@ from dnd_engine.cli import bench as bench_command
 from dnd_engine.config import EngineConfig
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ChatError, ConfigError
-from dnd_engine.generator import Generator, GeneratorConfig, save_generator
-from dnd_engine.models import fingerprint
+from dnd_engine.generator.config import GeneratorConfig
+from dnd_engine.generator.folder import Generator, save_generator
+from dnd_engine.models.base import fingerprint
 from dnd_engine.training.recipe import TrainRecipe
 from tests.dnd_engine.tiny import LAYOUT, tiny_base, tiny_llama
 

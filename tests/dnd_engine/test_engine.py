@@ -12,10 +12,6 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from dnd_engine.activations import BaseActivations
-from dnd_engine.adapter import write_files
-from dnd_engine.buckets import Bucket
-from dnd_engine.chat import Reply
 from dnd_engine.config import (
     MIXES,
     EngineConfig,
@@ -26,7 +22,6 @@ from dnd_engine.config import (
     RefineConfig,
     Sampling,
 )
-from dnd_engine.encoder import POOLED_LENGTH, EncodedPrompts, PromptEncoder, PromptMemory
 from dnd_engine.engine import Engine, Progress
 from dnd_engine.errors import (
     AdapterError,
@@ -38,21 +33,22 @@ from dnd_engine.errors import (
     TrainingError,
     VerificationError,
 )
-from dnd_engine.generator import (
-    Generator,
-    GeneratorConfig,
-    GeneratorFolder,
-    TaskCentroid,
-    save_generator,
-)
-from dnd_engine.layout import LoRALayout, LoRASpec
-from dnd_engine.measure.seen import Seen, digests
-from dnd_engine.models import ENCODERS, fingerprint, resolve
-from dnd_engine.prompts import read_prompt_file
-from dnd_engine.provenance import read_recipe
-from dnd_engine.shipped import load_examples
-from dnd_engine.steps import finish
-from dnd_engine.training.refine import RefineStep
+from dnd_engine.generator.config import GeneratorConfig
+from dnd_engine.generator.folder import Generator, GeneratorFolder, TaskCentroid, save_generator
+from dnd_engine.lora.adapter import write_files
+from dnd_engine.lora.layout import LoRALayout, LoRASpec
+from dnd_engine.lora.provenance import read_recipe
+from dnd_engine.lora.seen import Seen, digests
+from dnd_engine.models.activations import BaseActivations
+from dnd_engine.models.base import fingerprint
+from dnd_engine.models.decode import Reply
+from dnd_engine.models.encoder import POOLED_LENGTH, EncodedPrompts, PromptEncoder, PromptMemory
+from dnd_engine.models.sources import ENCODERS, resolve
+from dnd_engine.progress import finish
+from dnd_engine.prompts.buckets import Bucket
+from dnd_engine.prompts.examples import load_examples
+from dnd_engine.prompts.files import read_prompt_file
+from dnd_engine.training.finetune.refine import RefineStep
 from tests.dnd_engine.tiny import (
     CONFIG,
     CPU,

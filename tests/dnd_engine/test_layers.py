@@ -11,7 +11,7 @@ import torch
 from jaxtyping import TypeCheckError
 
 import dnd_engine
-from dnd_engine.weight_tokens import standardise
+from dnd_engine.lora.weight_tokens import standardise
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "dnd_engine").rglob("*.py"))
@@ -48,8 +48,8 @@ def test_engine_modules_do_not_import_in_circles() -> None:
 
 def test_modules_that_read_prompts_do_not_load_torch() -> None:
     """A bad file is refused before any model loads, so refusing must not cost torch's start."""
-    names = ("errors", "config", "prompts", "buckets", "layout", "asset_files")
-    names += ("provenance", "library")
+    names = ("errors", "config", "files", "prompts.files", "prompts.buckets", "prompts.examples")
+    names += ("lora.layout", "lora.provenance", "library")
     code = (
         f"import sys, importlib; [importlib.import_module('dnd_engine.' + n) for n in {names}];"
         "from dnd_engine import Bucket, EngineConfig, read_prompt_file;"

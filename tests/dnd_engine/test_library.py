@@ -16,14 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnd_engine import library as library_module
-from dnd_engine.adapter import Adapter, NearestTask
-from dnd_engine.adapter_reader import read_adapter
-from dnd_engine.buckets import Bucket
 from dnd_engine.errors import AdapterError, BaseMismatchError, LibraryError, RecipeError
 from dnd_engine.library import DamagedEntry, Entry, Library, check_name, library_folder
+from dnd_engine.lora.adapter import Adapter, NearestTask
+from dnd_engine.lora.provenance import BucketSource, Recipe
+from dnd_engine.lora.reader import read_adapter
 from dnd_engine.measure.kept import RowScore, Scores
-from dnd_engine.prompts import PromptFile, read_prompt_file
-from dnd_engine.provenance import BucketSource, Recipe
+from dnd_engine.prompts.buckets import Bucket
+from dnd_engine.prompts.files import PromptFile, read_prompt_file
 from tests.dnd_engine.tiny import BASE_ID, CONFIG, make_adapter
 
 ROOT = Path(__file__).parents[2]

@@ -15,15 +15,15 @@ from peft import PeftConfig, PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from dnd_engine.adapter import Adapter
-from dnd_engine.asset_files import asset_path
-from dnd_engine.buckets import Bucket
-from dnd_engine.chat import Message
 from dnd_engine.config import EngineConfig, Sampling
 from dnd_engine.engine import Engine
 from dnd_engine.errors import BaseMismatchError, VerificationError
-from dnd_engine.models import next_token_logits
-from dnd_engine.prompts import read_prompt_file
+from dnd_engine.files import asset_path
+from dnd_engine.lora.adapter import Adapter
+from dnd_engine.models.base import next_token_logits
+from dnd_engine.models.decode import Message
+from dnd_engine.prompts.buckets import Bucket
+from dnd_engine.prompts.files import read_prompt_file
 from tests.dnd_engine.tiny import random_tokens, user
 
 pytestmark = pytest.mark.real

@@ -10,11 +10,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from dnd_engine.adapter import Adapter
-from dnd_engine.buckets import Bucket
-from dnd_engine.layout import LoRALayout, LoRASpec
-from dnd_engine.models import BaseModel, load_base, resolve
-from dnd_engine.prompts import Prompt, PromptFile
+from dnd_engine.lora.adapter import Adapter
+from dnd_engine.lora.layout import LoRALayout, LoRASpec
+from dnd_engine.models.base import BaseModel, load_base
+from dnd_engine.models.sources import resolve
+from dnd_engine.prompts.buckets import Bucket
+from dnd_engine.prompts.files import Prompt, PromptFile
 
 CPU = torch.device("cpu")
 

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dnd_engine.buckets import Bucket, check_buckets
 from dnd_engine.config import EngineConfig, PromptLimits, RefineConfig, Sampling
 from dnd_engine.errors import (
     AdapterError,
@@ -26,7 +25,8 @@ from dnd_engine.errors import (
     TrainingError,
     VerificationError,
 )
-from dnd_engine.provenance import BucketSource, Recipe
+from dnd_engine.lora.provenance import BucketSource, Recipe
+from dnd_engine.prompts.buckets import Bucket, check_buckets
 from tests.ui import reports
 from tests.ui.fake_measure import FakeMeasuring
 

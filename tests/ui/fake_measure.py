@@ -9,11 +9,11 @@ from typing import Any
 
 from dnd_engine.config import LabelledConfig, MeasureConfig
 from dnd_engine.errors import MeasureError, TrainingError
+from dnd_engine.lora.seen import with_met
 from dnd_engine.measure.results import ItemResult, Measurement, MeasureStep, Row, Sitting
-from dnd_engine.measure.seen import with_met
 from dnd_engine.measure.sides import Sides, labelled_rows
-from dnd_engine.prompts import PromptFile
-from dnd_engine.training.tasks import Example
+from dnd_engine.prompts.files import PromptFile
+from dnd_engine.tasks.folder import Example
 
 _RECIPE = {"learning_rate": 5e-4, "warmup_steps": 5, "batch_size": 8, "num_examples": 20}
 

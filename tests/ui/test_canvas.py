@@ -11,10 +11,10 @@ from gradio.exceptions import InvalidPathError
 from gradio.utils import get_upload_folder
 from pydantic import ValidationError
 
-from dnd_engine.asset_files import asset_path
 from dnd_engine.config import PromptLimits
-from dnd_engine.prompts import SUFFIXES, read_prompt_file
-from dnd_engine.shipped import load_examples
+from dnd_engine.files import asset_path
+from dnd_engine.prompts.examples import load_examples
+from dnd_engine.prompts.files import SUFFIXES, read_prompt_file
 from ui.canvas import CanvasData, Inbox, PromptCanvas
 
 META = {"_type": "gradio.FileData"}

@@ -12,10 +12,10 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from dnd_engine.asset_files import asset_path
 from dnd_engine.config import PromptLimits
 from dnd_engine.errors import AssetError
-from dnd_engine.shipped import load_examples
+from dnd_engine.files import asset_path
+from dnd_engine.prompts.examples import load_examples
 from tests.ui.fake_engine import (
     Agreement,
     FakeEngine,
@@ -33,7 +33,7 @@ from ui.handlers import Handlers
 from ui.markup import esc
 from ui.panels.checks import checks_html, is_doubtful, norms_html, warning_html
 from ui.panels.report import Group, card_markdown, groups, report_html
-from ui.panels.stages import Stages
+from ui.stages import Stages
 from ui.state import Session, SessionFiles
 from ui.text import ENGLISH
 

@@ -10,7 +10,7 @@ import pytest
 
 from dnd_engine.config import PromptLimits, RefineConfig
 from dnd_engine.library import Entry, Library
-from dnd_engine.provenance import Refinement
+from dnd_engine.lora.provenance import Refinement
 from tests.ui.fake_engine import FakeEngine
 from tests.ui.orders import chat, last, make
 from ui.canvas import Arrangement

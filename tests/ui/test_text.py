@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dnd_engine.shipped import load_examples
+from dnd_engine.prompts.examples import load_examples
 from ui.language import preferred
 from ui.panels.keys import SHORTCUTS
 from ui.text import ENGLISH, LANGUAGES, Text

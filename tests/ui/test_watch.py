@@ -12,7 +12,7 @@ from dnd_engine.config import PromptLimits
 from dnd_engine.errors import TrainingError
 from dnd_engine.training.collection_files import LossRow, write_losses
 from dnd_engine.training.watch import RunFolder
-from tests.dnd_engine.test_watch import lora, write_manifest
+from tests.dnd_engine.training.test_watch import lora, write_manifest
 from tests.ui.fake_engine import FakeEngine
 from ui.build import build_ui
 from ui.curves import Axis, Curve, curves_html

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from dnd_engine.buckets import Bucket
 from dnd_engine.config import EFFECT_PROMPTS, RefineConfig
 from dnd_engine.errors import DndError
-from dnd_engine.prompts import one_line
+from dnd_engine.prompts.buckets import Bucket
+from dnd_engine.prompts.files import one_line
 from ui.handlers.base import HandlerBase, Updates, bare, told
 from ui.markup import cut, esc, icon
 from ui.panels.checks import checks_html, is_doubtful, norms_html, proof_html, warning_html
@@ -22,8 +22,8 @@ from ui.state import Made, Session
 from ui.text import Text
 
 if TYPE_CHECKING:
-    from dnd_engine.adapter import Adapter
-    from dnd_engine.encoder import PromptMemory
+    from dnd_engine.lora.adapter import Adapter
+    from dnd_engine.models.encoder import PromptMemory
 
 __all__ = ["AdapterHandlers", "nothing_exported", "some_prompts"]
 

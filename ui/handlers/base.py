@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from dnd_engine.buckets import Bucket
 from dnd_engine.config import PromptLimits
 from dnd_engine.errors import DndError, LibraryError
 from dnd_engine.library import Library
+from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.training.watch import RunFolder
 from ui.canvas import Arrangement
 from ui.engine_handle import EngineHandle

@@ -20,8 +20,8 @@ from ui.state import Answer, AskMode, Made, Place, Session, Turn, Vote
 from ui.transcript import write_transcript
 
 if TYPE_CHECKING:
-    from dnd_engine.adapter import Adapter
-    from dnd_engine.chat import Message, Reply
+    from dnd_engine.lora.adapter import Adapter
+    from dnd_engine.models.decode import Message, Reply
 
     Row = tuple[list[Message], Adapter | None]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import gradio as gr
 
 from dnd_engine.errors import DndError, ExportError, HubError
-from dnd_engine.usage import gguf_usage, merged_usage
+from dnd_engine.lora.usage import gguf_usage, merged_usage
 from ui.handlers.adapter import nothing_exported
 from ui.handlers.base import Updates
 from ui.handlers.runs import RunHandlers
@@ -24,7 +24,7 @@ from ui.spaces import gpu
 from ui.state import Session
 
 if TYPE_CHECKING:
-    from dnd_engine.adapter import Adapter
+    from dnd_engine.lora.adapter import Adapter
 
 __all__ = ["ExportHandlers"]
 

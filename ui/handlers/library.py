@@ -9,15 +9,15 @@ import gradio as gr
 
 from dnd_engine.errors import DndError, LibraryError, RecipeError
 from dnd_engine.library import DamagedEntry, Entry, Library
-from dnd_engine.prompts import one_line
-from dnd_engine.provenance import Recipe, read_recipe
+from dnd_engine.lora.provenance import Recipe, read_recipe
+from dnd_engine.prompts.files import one_line
 from ui.handlers.base import Updates, told
 from ui.handlers.refine import GPU_SECONDS
 from ui.handlers.synthesis import SynthesisHandlers
 from ui.markup import busy, esc, faults, notice
 from ui.panels.library import entry_words
-from ui.panels.stages import Stages
 from ui.spaces import gpu
+from ui.stages import Stages
 from ui.state import Kept, Made, Run, Session
 
 __all__ = ["LibraryHandlers"]

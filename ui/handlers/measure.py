@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import gradio as gr
 
-from dnd_engine.aside import written_aside
-from dnd_engine.buckets import Bucket
 from dnd_engine.config import LabelledConfig, MeasureConfig
 from dnd_engine.errors import DndError
-from dnd_engine.prompts import PromptFile, display_name, read_prompt_file, shorten
+from dnd_engine.files import written_aside
+from dnd_engine.prompts.buckets import Bucket
+from dnd_engine.prompts.files import PromptFile, display_name, read_prompt_file, shorten
 from ui.handlers.base import Updates, without_name
 from ui.handlers.synthesis import SynthesisHandlers
 from ui.markup import busy, esc, faults, notice, sentence
@@ -24,12 +24,12 @@ from ui.panels.measure import (
     of_html,
     train_of_html,
 )
-from ui.panels.stages import Stages
 from ui.spaces import gpu
+from ui.stages import Stages
 from ui.state import Found, Made, MeasureRun, Session
 
 if TYPE_CHECKING:
-    from dnd_engine.adapter import Adapter
+    from dnd_engine.lora.adapter import Adapter
     from dnd_engine.measure.results import Measurement, MeasureStep
 
 __all__ = ["MeasureHandlers"]

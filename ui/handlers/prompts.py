@@ -8,11 +8,11 @@ from typing import Any
 import gradio as gr
 from gradio.processing_utils import save_file_to_cache
 
-from dnd_engine.asset_files import asset_path
-from dnd_engine.buckets import check_buckets
 from dnd_engine.errors import BucketError, PromptFileError
-from dnd_engine.prompts import PromptFile, display_name, one_line, read_prompt_file
-from dnd_engine.shipped import Example
+from dnd_engine.files import asset_path
+from dnd_engine.prompts.buckets import check_buckets
+from dnd_engine.prompts.examples import Example
+from dnd_engine.prompts.files import PromptFile, display_name, one_line, read_prompt_file
 from ui.canvas import Arrangement, CanvasCard
 from ui.handlers.base import HandlerBase, Updates, bare, fingerprint, used_words, without_name
 from ui.markup import cut

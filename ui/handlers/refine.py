@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from dnd_engine.buckets import Bucket
 from dnd_engine.config import RefineConfig
+from dnd_engine.prompts.buckets import Bucket
 from ui.handlers.base import Updates, told
 from ui.handlers.runs import RunHandlers
-from ui.panels.stages import Stages
 from ui.spaces import gpu
+from ui.stages import Stages
 from ui.state import Made, Run, Session
 
 if TYPE_CHECKING:
-    from dnd_engine.adapter import Adapter
+    from dnd_engine.lora.adapter import Adapter
 
 __all__ = ["GPU_SECONDS", "RefineHandlers"]
 

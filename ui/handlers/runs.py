@@ -11,10 +11,11 @@ from ui.engine_thread import TICK_SECONDS
 from ui.handlers.adapter import AdapterHandlers
 from ui.handlers.base import Updates
 from ui.markup import sentence
-from ui.state import Made, Run, RunKind, Session
+from ui.stages import RunKind
+from ui.state import Made, Run, Session
 
 if TYPE_CHECKING:
-    from dnd_engine.adapter import Adapter
+    from dnd_engine.lora.adapter import Adapter
 
 __all__ = ["RunHandlers", "Stopped"]
 

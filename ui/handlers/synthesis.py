@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from dnd_engine.buckets import Bucket, check_buckets
 from dnd_engine.config import Mix
+from dnd_engine.prompts.buckets import Bucket, check_buckets
 from ui.canvas import Arrangement
 from ui.engine_thread import TICK_SECONDS
 from ui.handlers.base import Updates, fingerprint, told, used_words
 from ui.handlers.runs import RunHandlers, Stopped
-from ui.panels.stages import Stages
 from ui.spaces import gpu
-from ui.state import Made, Run, RunKind, Session
+from ui.stages import RunKind, Stages
+from ui.state import Made, Run, Session
 
 if TYPE_CHECKING:
-    from dnd_engine.encoder import PromptMemory
+    from dnd_engine.models.encoder import PromptMemory
 
 __all__ = ["SynthesisHandlers"]
 

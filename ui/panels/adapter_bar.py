@@ -11,7 +11,7 @@ from ui.panels.checks import heat_levels
 from ui.text import Text
 
 if TYPE_CHECKING:
-    from dnd_engine.adapter import Adapter
+    from dnd_engine.lora.adapter import Adapter
 
 __all__ = ["AdapterBar", "adapter_bar", "adapter_html", "fingerprint"]
 

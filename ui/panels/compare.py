@@ -6,8 +6,8 @@ from typing import Any
 
 import gradio as gr
 
-from dnd_engine.asset_files import asset_path
 from dnd_engine.config import Sampling
+from dnd_engine.files import asset_path
 from ui.differences import marked
 from ui.markup import code_blocks, esc, icon, unfenced
 from ui.state import Answer, Made, Place, Turn

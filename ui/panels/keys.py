@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from dnd_engine.asset_files import asset_path
+from dnd_engine.files import asset_path
 from ui.text import Text
 
 __all__ = ["SHORTCUTS", "Shortcut", "keys_panel"]

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from dnd_engine.library import DamagedEntry, Entry
+from dnd_engine.lora.provenance import taught_alike
 from dnd_engine.measure.kept import Scores
-from dnd_engine.provenance import taught_alike
 from ui.panels.checks import verdicts
 from ui.panels.measure import score_words
 from ui.state import Taught
 from ui.text import Text
 
 if TYPE_CHECKING:
-    from dnd_engine.inspection import Inspection
+    from dnd_engine.checks.inspection import Inspection
 
 __all__ = ["LibraryPanel", "entry_words", "library_panel"]
 

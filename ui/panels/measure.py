@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Literal
 
 import gradio as gr
 
-from dnd_engine.measure.seen import Seen
+from dnd_engine.lora.seen import Seen
 from ui.curves import apart
 from ui.markup import cut, esc, icon
 from ui.text import Text
 
 if TYPE_CHECKING:
-    from dnd_engine.adapter import Adapter
-    from dnd_engine.evaluation.statistics import Interval
+    from dnd_engine.lora.adapter import Adapter
     from dnd_engine.measure.results import Measurement, RowResult
+    from dnd_engine.scoring.statistics import Interval
     from dnd_engine.training.examples import Mode
     from ui.state import Found, Made
 

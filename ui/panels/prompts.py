@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from dnd_engine.config import PromptLimits
-from dnd_engine.shipped import Example, load_examples
+from dnd_engine.prompts.examples import Example, load_examples
 from ui.canvas import Inbox, PromptCanvas
 from ui.markup import esc
 from ui.text import Text

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from dnd_engine.steps import duration
+from dnd_engine.progress import duration
 
 __all__ = ["English"]
 

@@ -1,0 +1,1 @@
+"""What can be checked of an adapter without labels."""

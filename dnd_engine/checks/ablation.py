@@ -1,0 +1,174 @@
+"""Whether an adapter depends on the prompts it was made from.
+
+On some of its own prompts, sent without their instruction, the adapter is put beside others of the
+same generator: made from other prompts, made from its own with their words shuffled, the part that
+all adapters share, and none. Each is asked for what the model answers when it is told the
+instruction. If the others fare as well, the prompts did nothing. Takes no labels; judges nothing.
+"""
+
+import random
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, Literal, get_args
+
+import numpy as np
+from scipy.stats import ttest_1samp  # type: ignore[import-untyped,unused-ignore]
+
+from dnd_engine.checks.agreement import answers_when_told, bare_questions
+from dnd_engine.lora.apply import FittedLoRA, LoRAHost
+from dnd_engine.models.base import BaseModel
+from dnd_engine.prompts.buckets import Bucket
+from dnd_engine.prompts.files import PromptFile
+from dnd_engine.scoring.answers import answer
+from dnd_engine.tasks.folder import Example
+
+__all__ = [
+    "MOST_PROMPTS",
+    "Conditioning",
+    "Control",
+    "Wearer",
+    "compare_conditions",
+    "others",
+    "shuffle_words",
+    "shuffled",
+    "some_prompts",
+]
+
+ControlName = Literal["wrong", "mean", "shuffled", "base"]
+CONTROLS: tuple[ControlName, ...] = get_args(ControlName)
+
+MOST_PROMPTS = 16
+"""Answered once, and read by five models: a few seconds on two CPU cores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """How another adapter, or none, fares on the same prompts."""
+
+    name: ControlName
+    nll: float
+    """Of the answers given when told, nats per token."""
+    saved: float
+    """Nats per token by which the adapter itself is better: mean over the prompts."""
+    low: float
+    high: float
+    """95 % interval of `saved`: Student's t over the paired differences."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioning:
+    """An adapter beside its controls."""
+
+    nll: float
+    num_prompts: int
+    """Prompts measured on. The adapter was made from them, so this is no examination."""
+    controls: tuple[Control, ...]
+    wrong_from: tuple[str, ...]
+    """Names of the buckets that the wrong adapters were made from."""
+
+    @property
+    def depends(self) -> bool:
+        """Whether it is clearly better than adapters made from other prompts, and than the mean.
+
+        One made from shuffled prompts may be as good: often the words alone tell the task.
+        """
+        return all(c.low > 0 for c in self.controls if c.name in ("wrong", "mean"))
+
+
+Wearer = tuple[ControlName | Literal["adapter"], FittedLoRA | None, Sequence[int]]
+"""Who answers, what is worn, and which of the prompts: those of a bucket have a wrong adapter of
+their own."""
+
+
+def compare_conditions(
+    base: BaseModel,
+    host: LoRAHost,
+    lock: threading.Lock,
+    teacher: FittedLoRA,
+    wearers: Sequence[Wearer],
+    prompts: Sequence[str],
+    wrong_from: Sequence[str],
+) -> Conditioning | None:
+    """Ask all wearers for what the teacher answers when it is told the instruction.
+
+    Args:
+        base: The frozen base.
+        host: Of the base.
+        lock: Guards the two; held for one batch at a time.
+        teacher: Answers whole prompts.
+        wearers: Among them `adapter`; each name's prompts together are all of `prompts`.
+        prompts: Instruction, blank line and input.
+        wrong_from: For the record.
+
+    Returns:
+        None with fewer than two prompts that are short enough and have a blank line.
+    """
+    told = answers_when_told(base, host, lock, teacher, prompts)
+    if len(told) < 2:
+        return None
+    found: dict[str, dict[int, float]] = {}
+    for name, worn, numbers in wearers:
+        mine = [number for number in numbers if number in told]
+        if not mine:
+            continue
+        questions = bare_questions(base, [prompts[n] for n in mine], [told[n] for n in mine])
+        with lock:
+            (answers,) = answer(base, host, [questions], worn)
+        found.setdefault(name, {}).update((n, a.nll) for n, a in zip(mine, answers, strict=True))
+    nlls = {name: np.array([losses[n] for n in told]) for name, losses in found.items()}
+    own = nlls["adapter"]
+    controls = tuple(
+        Control(name, float(nlls[name].mean()), *_saved(nlls[name] - own))
+        for name in CONTROLS
+        if name in nlls
+    )
+    return Conditioning(float(own.mean()), len(told), controls, tuple(wrong_from))
+
+
+def _saved(differences: "np.ndarray[Any, np.dtype[np.float64]]") -> tuple[float, float, float]:
+    """Mean and its interval."""
+    mean = float(differences.mean())
+    if np.ptp(differences) == 0:  # nothing varies: Student's t would divide by zero
+        return mean, mean, mean
+    low, high = ttest_1samp(differences, 0).confidence_interval(0.95)
+    return mean, float(low), float(high)
+
+
+def shuffled(buckets: Sequence[Bucket], seed: int) -> tuple[Bucket, ...]:
+    """The same buckets, with the words of every prompt in another order."""
+    chance = random.Random(f"{seed}:shuffled")
+
+    def turn(file: PromptFile) -> PromptFile:
+        prompts = (replace(p, text=shuffle_words(p.text, chance)) for p in file.prompts)
+        return replace(file, prompts=tuple(prompts))
+
+    return tuple(replace(b, files=tuple(turn(file) for file in b.files)) for b in buckets)
+
+
+def shuffle_words(text: str, chance: random.Random) -> str:
+    """The same words in another order; line breaks are lost."""
+    words = text.split()
+    chance.shuffle(words)
+    return " ".join(words)
+
+
+def others(
+    buckets: Sequence[Bucket], elsewhere: Sequence[Bucket]
+) -> list[tuple[Bucket, tuple[Bucket, ...]]]:
+    """Pair buckets with those that a wrong adapter for them is made from.
+
+    Args:
+        buckets: Those that count. Where there are several, each has the others.
+        elsewhere: For a bucket that is alone.
+    """
+    if len(buckets) < 2:
+        return [(mine, tuple(elsewhere)) for mine in buckets]
+    return [(mine, tuple(b for b in buckets if b is not mine)) for mine in buckets]
+
+
+def some_prompts(bucket: Bucket, most: int) -> list[str]:
+    """The first few prompts that have an instruction to leave out."""
+    telling = (p.text for p in bucket.prompts if Example(p.text, "").bare is not None)
+    return list(islice(telling, most))

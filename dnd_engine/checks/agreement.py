@@ -1,0 +1,141 @@
+"""Whether an adapter carries its instruction: answers without it beside the model's with it.
+
+The model wears what all of a generator's adapters share, reads the whole prompt and answers; the
+adapter answers the bare input alone. Where both say the same, the adapter needs no instruction.
+This takes no labels, and over unseen tasks it foretells what an adapter gains (a report says how
+well). Knows token ids and adapters; judges nothing.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from dnd_engine.lora.apply import FittedLoRA, LoRAHost
+from dnd_engine.models.base import BaseModel
+from dnd_engine.scoring.answers import Answer, Question, answer
+from dnd_engine.tasks.folder import Example
+from dnd_engine.training.examples import Mode, encode_example
+
+__all__ = ["Agreement", "agreement", "answers_when_told", "bare_questions"]
+
+_MOST_PROMPTS = 8
+"""Two batches of so many answers take one to two seconds on two CPU cores."""
+_MOST_TOKENS = 256
+"""Longer prompts are left out."""
+_MOST_NEW_TOKENS = 24
+"""What is compared: the beginnings of long answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How often both said the same."""
+
+    same: int
+    """Prompts with the same greedy answer, as far as answers are compared."""
+    num_prompts: int
+    """Prompts that were asked; only those with a blank line between instruction and input can."""
+
+    @property
+    def share(self) -> float:
+        """Of the prompts."""
+        return self.same / self.num_prompts
+
+
+def agreement(
+    base: BaseModel,
+    host: LoRAHost,
+    lock: threading.Lock,
+    adapter: FittedLoRA,
+    teacher: FittedLoRA,
+    prompts: Sequence[str],
+) -> Agreement | None:
+    """Compare greedy answers to the first few prompts that can be asked without instruction.
+
+    Args:
+        base: The frozen base.
+        host: Of the base.
+        lock: Guards the two; held for one batch at a time.
+        adapter: Answers bare inputs.
+        teacher: Answers whole prompts.
+        prompts: Instruction, blank line and input.
+
+    Returns:
+        None if no prompt is short enough and has a blank line.
+    """
+    told = answers_when_told(base, host, lock, teacher, prompts, most=_MOST_PROMPTS)
+    if not told:
+        return None
+    questions = bare_questions(base, [prompts[number] for number in told])
+    with lock:
+        (answers,) = answer(base, host, [questions], adapter)
+    same = sum(one.ids == other.ids for one, other in zip(answers, told.values(), strict=True))
+    return Agreement(same, len(told))
+
+
+def answers_when_told(
+    base: BaseModel,
+    host: LoRAHost,
+    lock: threading.Lock,
+    teacher: FittedLoRA,
+    prompts: Sequence[str],
+    most: int | None = None,
+) -> dict[int, Answer]:
+    """Answer whole prompts greedily.
+
+    Returns:
+        By the number of the prompt; those that are long, or have no blank line, are left out, and
+        those beyond the first `most`.
+    """
+    examples = ((number, Example(prompt, "")) for number, prompt in enumerate(prompts))
+    asked = (
+        (number, example)
+        for number, example in examples
+        if example.bare is not None and len(_prompt(base, example, "full")) <= _MOST_TOKENS
+    )
+    chosen = dict(islice(asked, most))
+    if not chosen:
+        return {}
+    questions = [_question(base, example, "full") for example in chosen.values()]
+    with lock:
+        (answers,) = answer(base, host, [questions], teacher)
+    return dict(zip(chosen, answers, strict=True))
+
+
+def bare_questions(
+    base: BaseModel, prompts: Sequence[str], references: Sequence[Answer] | None = None
+) -> list[Question]:
+    """Ask prompts without their instruction.
+
+    Args:
+        base: Whose tokens they are.
+        prompts: With a blank line each.
+        references: Answers whose loss is asked for, and then nothing is written. Without them
+            the loss says nothing.
+    """
+    questions = [_question(base, Example(prompt, ""), "bare") for prompt in prompts]
+    if references is None:
+        return questions
+    return [
+        replace(
+            question,
+            max_new_tokens=0,
+            # An answer that was cut off has no end to be scored.
+            reference=other.ids
+            if len(other.ids) == _MOST_NEW_TOKENS
+            else (*other.ids, *question.reference),
+        )
+        for question, other in zip(questions, references, strict=True)
+    ]
+
+
+def _prompt(base: BaseModel, example: Example, mode: Mode) -> tuple[int, ...]:
+    encoded = encode_example(base.tokenizer, example, mode)
+    assert encoded is not None
+    return encoded.ids[: encoded.start]
+
+
+def _question(base: BaseModel, example: Example, mode: Mode) -> Question:
+    end = base.tokenizer.eos_token_id
+    assert isinstance(end, int)
+    return Question(_prompt(base, example, mode), (end,), (), _MOST_NEW_TOKENS)

@@ -1,0 +1,214 @@
+"""The generator's card, `README.md` of its folder: made by training, completed by examination."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dnd_engine.errors import GeneratorError
+from dnd_engine.generator.config import GeneratorConfig
+from dnd_engine.generator.folder import Generator
+from dnd_engine.tasks.families.registry import all_operations
+
+__all__ = ["new_card", "save_report", "update_card"]
+
+_NOT_EXAMINED = "Not examined yet: run `dnd evaluate`."
+
+_TITLES = {
+    "train": "Seen tasks, new items",
+    "heldout": "Unseen tasks",
+    "refine": "Refined on the prompts of unseen tasks",
+}
+
+_OBJECTIVES = {
+    "task_loss": "task loss, end to end through the frozen base",
+    "reconstruction": "reconstruction of LoRA checkpoints (the paper's): weighted squared error of "
+    "standardised weight tokens",
+    "delta_w": "squared error of the checkpoints' ΔW = B·A, layer by layer",
+    "distillation": "context distillation: on bare inputs, agree with a teacher that reads the "
+    "instruction",
+}
+
+
+def new_card(config: GeneratorConfig, result: Mapping[str, Any]) -> str:
+    """The card of a fresh run; `dnd evaluate --card` adds what an examination found.
+
+    Args:
+        config: Of the generator, with what `dnd train` writes under `training`.
+        result: `training.result`.
+    """
+    training = config.training
+    lines = [
+        "---",
+        "license: apache-2.0",
+        f"base_model: {config.base['id']}",
+        "tags: [lora, hypernetwork, drag-and-drop-llms]",
+        "---",
+        "",
+        f"# {'Multi-task LoRA' if _is_lora(training) else 'Generator'} for {config.base['id']}",
+        "",
+        "One LoRA for all training tasks, the control for generators of this base; it ignores its "
+        "prompts."
+        if _is_lora(training)
+        else "Turns a batch of unlabeled prompts into a LoRA adapter for this base, and no other.",
+        "",
+        *([] if _is_lora(training) else _structure(config)),
+        f"- LoRA: r {config.layout.spec.r}, alpha {config.layout.spec.lora_alpha}, "
+        f"{', '.join(config.layout.spec.target_modules)}",
+        *_training(training["recipe"], result),
+        *_validation(training["recipe"], result),
+        "",
+        _NOT_EXAMINED,
+        "",
+        *_data(training, result),
+    ]
+    return "\n".join(lines)
+
+
+def update_card(folder: Path, section: str, report: str) -> None:
+    """Write or replace the section of one examination.
+
+    Args:
+        folder: A generator folder.
+        section: Its name: a split, or one of its own.
+        report: The report as Markdown, without a heading.
+    """
+    path = folder / "README.md"
+    text = path.read_text(encoding="utf-8").replace(_NOT_EXAMINED + "\n", "")
+    begin, end = f"<!-- examination: {section} -->", f"<!-- end of {section} -->"
+    text = re.sub(f"\n*{re.escape(begin)}.*?{re.escape(end)}\n", "", text, flags=re.DOTALL)
+    title = _TITLES.get(section, section.replace("-", " ").capitalize())
+    written = f"{begin}\n\n## {title}\n\n{report.strip()}\n\n{end}\n"
+    aside = path.with_suffix(".partial")
+    aside.write_text(f"{text.rstrip()}\n\n{written}", encoding="utf-8")
+    aside.replace(path)
+
+
+def save_report(folder: Path, section: str, report: Mapping[str, Any]) -> Path:
+    """Keep the report of one examination beside the generator, as `reports/<section>.json`.
+
+    A generator is passed on, and its report with it. So wrong answers are quoted for the tasks that
+    this project makes from code only; how many are left out is said in `failures_left_out`. The
+    report's own folder has them all.
+
+    Args:
+        folder: A generator folder.
+        section: As the card calls it.
+        report: What `report.json` holds.
+
+    Returns:
+        The file.
+
+    Raises:
+        GeneratorError: If the folder cannot be written to.
+    """
+    failures = report.get("failures", [])
+    ours = [f for f in failures if f["slug"].partition("~")[0] in all_operations()]
+    kept = {**report, "failures": ours, "failures_left_out": len(failures) - len(ours)}
+    path = folder / "reports" / f"{section}.json"
+    aside = path.with_suffix(".partial")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        aside.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        aside.replace(path)
+    except OSError as error:
+        raise GeneratorError(
+            f"the report cannot be kept as `{path}`: {error.strerror or error}. "
+            "Name a generator folder that can be written to, or leave --card out."
+        ) from error
+    return path
+
+
+def _is_lora(training: Mapping[str, Any]) -> bool:
+    return bool(training["kind"] == "multi_task_lora")
+
+
+def _structure(config: GeneratorConfig) -> list[str]:
+    parameters = sum(p.numel() for p in Generator(config).parameters())
+    if config.condition == "base":
+        layers = ", ".join(map(str, config.condition_layers))
+        condition = f"activations of the base's layers {layers}"
+    else:
+        condition = f"text encoder {config.encoder['id']}"
+    prompts, length, width = config.features[0]
+    options = ", ".join(f"{name} {value}" for name, value in config.head_options.items())
+    if config.head == "hyperconv":
+        stages = " > ".join(str(stage) for stage in config.features)
+        options = f"stages {stages}, kernel {config.kernel_size}"
+    return [
+        f"- Condition: {condition}; {prompts} prompts of {length} vectors, {width} wide",
+        f"- Head: {config.head}, {parameters:,} parameters with the shared LoRA"
+        + (f"; {options}" if options else ""),
+    ]
+
+
+def _training(recipe: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
+    objective = recipe["objective"]
+    words = _OBJECTIVES[objective]
+    if objective == "distillation":
+        words += (
+            f" ({recipe['teacher'] or 'the base alone'}), weight {recipe['kl_share']}; "
+            f"{'references' if recipe['labels'] else 'its own answers'} as labels"
+        )
+    steps = f"{result['steps']} steps of {recipe['tasks_per_step']} tasks"
+    if objective in ("task_loss", "distillation"):
+        steps += (
+            f" x up to {recipe['examples_per_task']} examples, {recipe['bare_share']:.0%} bare "
+            "inputs"
+        )
+    stopped = ", stopped early" if result["stopped_early"] else ""
+    start = f", from the weights of `{recipe['warm_start']}`" if recipe["warm_start"] else ""
+    return [
+        f"- Objective: {words}",
+        f"- Training: {steps}, seed {recipe['seed']}{start}; weights of step "
+        f"{result['kept_step']}{', the best validation' if recipe['patience'] else ''}{stopped}",
+    ]
+
+
+def _validation(recipe: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
+    chose = ", which chose the step" if recipe["patience"] else ""
+    sets = (
+        ("validation", "held-back examples of the training tasks"),
+        ("families", f"families left out of training{chose}"),
+    )
+    lines = []
+    for prefix, words in sets:
+        if f"{prefix}_loss" in result:
+            line = f"- Validation on {words}: {result[f'{prefix}_loss']:.3f} nats per answer token"
+            wrong = result.get(f"{prefix}_loss_wrong_prompts")
+            gain = result.get(f"{prefix}_operation_gain")
+            if wrong is not None:
+                line += f" with the task's prompts, {wrong:.3f} with another family's"
+            if gain is not None:
+                line += f"; {gain:+.3f} where only the operation is another family's"
+            lines.append(line)
+    return lines
+
+
+def _data(training: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
+    recipe, rows = training["recipe"], training["data"]
+    families = {row["family"] for row in rows}
+    left_out = sorted({row["family"] for row in training["validation_data"]})
+    more = result["variants"] - result["tasks"]
+    return [
+        "## Data",
+        "",
+        f"{result['tasks']} tasks of {len(families)} families"
+        + (f", and {more} variants of them (answer formats, labels)" if more else "")
+        + "; `config.json` names each with its licence. Left out: licence classes "
+        f"{', '.join(recipe['without_licence_classes']) or 'none'}.",
+        "",
+        f"Families that only validated: {', '.join(left_out) or 'none'}.",
+        "",
+        "| licence | tasks |",
+        "| --- | ---: |",
+        *_licences(rows),
+        "",
+    ]
+
+
+def _licences(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    counts = Counter(row["licence"] for row in rows)
+    return [f"| {licence} | {count} |" for licence, count in counts.most_common()]

@@ -1,0 +1,239 @@
+"""What a generator is made of and for: the contents of its `config.json`.
+
+Checks everything that can be checked without weights, so that a wrong file is refused before
+anything is built. Knows shapes and names; builds no module.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from dnd_engine.errors import ConfigError, GeneratorError
+from dnd_engine.generator.hyperconv import Stage
+from dnd_engine.lora.layout import LoRALayout, whole_number
+
+__all__ = [
+    "HEAD_OPTIONS",
+    "OBJECTIVES_ON_WEIGHTS",
+    "Condition",
+    "GeneratorConfig",
+    "Head",
+    "complete_options",
+    "trained_steps",
+]
+
+Head = Literal["hyperconv", "mlp", "atoms"]
+"""Kind of decoder (see `heads`)."""
+
+Condition = Literal["encoder", "base"]
+"""What reads the prompts: the text encoder (see `encoder`) or the base (see `activations`)."""
+
+OBJECTIVES_ON_WEIGHTS = ("reconstruction", "delta_w")
+"""Objectives that learn the weights of LoRA checkpoints instead of answers."""
+
+HEAD_OPTIONS: Mapping[str, Mapping[str, int]] = {
+    "hyperconv": {},
+    "mlp": {"hidden": 512},
+    "atoms": {"atoms": 16, "sharing": 3, "hidden": 256},
+}
+"""Options of each head with their defaults, which give every head about 6 to 7 M parameters on
+SmolLM2-135M, so that heads are compared at one size. `hidden` is the width of the trunk, `atoms`
+the size of a dictionary, `sharing` the number of neighbouring layers that use one dictionary."""
+
+FORMAT = 2
+"""Version of the folder's format; a newer one is refused. Format 1 knew one head and one condition
+only, and is read as such."""
+
+_MAX_KERNEL = 63
+"""Largest kernel that is believed; the authors use 9 and 11."""
+
+_MAX_OPTION = 8_192
+"""Largest value of a head's option that is believed."""
+
+
+def complete_options(head: str, options: Mapping[str, Any]) -> dict[str, int]:
+    """Check a head's options and fill in its defaults.
+
+    Raises:
+        ConfigError: If there is no such head, it has no such option, or a value is out of bounds.
+    """
+    _one_of("head", head, tuple(HEAD_OPTIONS))
+    known = HEAD_OPTIONS[head]
+    if strays := sorted(set(options) - set(known)):
+        raise ConfigError(
+            f"the head {head} has no option {', '.join(strays)}; "
+            f"it knows {', '.join(known) or 'none'}."
+        )
+    for name, value in options.items():
+        if type(value) is not int or not 1 <= value <= _MAX_OPTION:
+            raise ConfigError(
+                f"option `{name}` of the head {head} must be a whole number between 1 and "
+                f"{_MAX_OPTION:,}, got {value!r}."
+            )
+    return {**known, **options}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeneratorConfig:
+    """What is needed to rebuild a generator and to know what it is for."""
+
+    features: tuple[Stage, ...]
+    """Decoder stages; the first is (prompts, length, width), the last the token grid. Those between
+    are the hyper-convolutional decoder's; other heads have none and ignore them."""
+    kernel_size: int
+    """Of the hyper-convolutional decoder."""
+    layout: LoRALayout
+    head: Head = "hyperconv"
+    head_options: Mapping[str, int] = field(default_factory=dict)
+    """Those of `HEAD_OPTIONS`; what is left out is filled in here, so that a later version with
+    other defaults rebuilds the same head."""
+    condition: Condition = "encoder"
+    condition_layers: tuple[int, ...] = ()
+    """Layers of the base whose activations are the condition, if the base is what reads."""
+    delta_scale: float = 0.01
+    """Factor on the decoder's output before it is added to the shared tokens: keeps its
+    initial steps as small as a LoRA's own."""
+    base: Mapping[str, Any] = field(default_factory=dict)
+    """`id` and `fingerprint` of the base model (see `models.base.fingerprint`)."""
+    encoder: Mapping[str, Any] = field(default_factory=dict)
+    """`id` and `sha256` of the text encoder."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """The recipe, its result, the data and their licences."""
+
+    def __post_init__(self) -> None:
+        grid = (self.layout.num_tokens, self.layout.spec.r, self.layout.width)
+        if len(self.features) < 2 or self.features[-1] != grid:
+            raise ConfigError(
+                f"the decoder's last stage must be the layout's token grid {grid}, "
+                f"got {self.features[-1:]}."
+            )
+        if not (math.isfinite(self.delta_scale) and self.delta_scale > 0):
+            raise ConfigError(f"`delta_scale` must be above 0, got {self.delta_scale}.")
+        options = complete_options(self.head, self.head_options)
+        object.__setattr__(self, "head_options", options)
+        self._check_condition()
+
+    def _check_condition(self) -> None:
+        layers = self.condition_layers
+        _one_of("condition", self.condition, get_args(Condition))
+        if (self.condition == "base") != bool(layers):
+            raise ConfigError(
+                "`condition: base` and `condition_layers` go together, "
+                f"got {self.condition} and {list(layers)}."
+            )
+        depth = max(target.layer for target in self.layout.targets) + 1
+        if list(layers) != sorted(set(layers)) or not all(0 < layer < depth for layer in layers):
+            raise ConfigError(
+                f"`condition_layers` must rise and lie between 1 and {depth - 1}, "
+                f"got {list(layers)}."
+            )
+        if layers and self.length != 2 * len(layers):
+            raise ConfigError(
+                f"{len(layers)} condition layers make conditions {2 * len(layers)} long (two "
+                f"vectors a layer), the decoder's first stage says {self.length}."
+            )
+
+    @property
+    def num_prompts(self) -> int:
+        """Prompts in one condition."""
+        return self.features[0][0]
+
+    @property
+    def length(self) -> int:
+        """Positions of a prompt that the condition holds: tokens, or two vectors a layer."""
+        return self.features[0][1]
+
+    @property
+    def width(self) -> int:
+        """Channels of a condition."""
+        return self.features[0][2]
+
+    def to_json(self) -> dict[str, Any]:
+        """As `config.json` holds it."""
+        return {
+            "format": FORMAT,
+            "features": [list(stage) for stage in self.features],
+            "kernel_size": self.kernel_size,
+            "head": self.head,
+            "head_options": dict(self.head_options),
+            "condition": self.condition,
+            "condition_layers": list(self.condition_layers),
+            "delta_scale": self.delta_scale,
+            **self.layout.to_json(),
+            "base": dict(self.base),
+            "encoder": dict(self.encoder),
+            "training": dict(self.training),
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "GeneratorConfig":
+        """Undo `to_json`.
+
+        Raises:
+            GeneratorError: If a field is missing, of the wrong kind, or from a newer format.
+        """
+        try:
+            return cls(**_fields(values))
+        except KeyError as error:
+            raise GeneratorError(f"not a generator's `config.json`: {error} is missing.") from error
+        except (GeneratorError, ConfigError) as error:
+            raise GeneratorError(f"not a generator's `config.json`: {error}") from error
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise GeneratorError(f"not a generator's `config.json`: {error!r}.") from error
+
+
+def trained_steps(training: Mapping[str, Any]) -> int:
+    """Steps that a generator was trained, those of what it started from included.
+
+    Args:
+        training: As in the configuration; 0 steps if it does not say.
+    """
+    result = training.get("result")
+    own = result.get("steps") if isinstance(result, dict) else None
+    return sum(n for n in (own, training.get("steps_before")) if type(n) is int)
+
+
+def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    found = values["format"]
+    if type(found) is not int or not 1 <= found <= FORMAT:
+        raise GeneratorError(f"`format` is {found!r}; this version reads formats 1 to {FORMAT}.")
+    fields: dict[str, Any] = {
+        "features": tuple(
+            (whole_number(n, "features"), whole_number(h, "features"), whole_number(w, "features"))
+            for n, h, w in values["features"]
+        ),
+        "kernel_size": whole_number(values["kernel_size"], "kernel_size", _MAX_KERNEL),
+        "delta_scale": _number(values["delta_scale"], "delta_scale"),
+        "layout": LoRALayout.from_json(values),
+    }
+    for name in ("base", "encoder", "training"):
+        fields[name] = _object(values, name)
+    if found > 1:
+        _one_of("head", values["head"], tuple(HEAD_OPTIONS))
+        fields["head"] = values["head"]
+        fields["head_options"] = complete_options(values["head"], _object(values, "head_options"))
+        _one_of("condition", values["condition"], get_args(Condition))
+        fields["condition"] = values["condition"]
+        fields["condition_layers"] = tuple(
+            whole_number(layer, "condition_layers") for layer in values["condition_layers"]
+        )
+    return fields
+
+
+def _one_of(name: str, value: object, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ConfigError(f"`{name}` must be one of {', '.join(known)}, got {value!r}.")
+
+
+def _object(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = values[name]
+    if not isinstance(value, dict):
+        raise GeneratorError(f"`{name}` must be an object, got {value!r}.")
+    return value
+
+
+def _number(value: Any, name: str) -> float:
+    if type(value) not in (int, float):
+        raise GeneratorError(f"`{name}` must be a number, got {value!r}.")
+    return float(value)

@@ -1,0 +1,318 @@
+"""A generator: the trained decoder of one base model, with everything needed to use it again.
+
+Folder on disk <-> resident module. A generator knows its base by fingerprint and refuses another.
+It turns a condition into weight tokens; it knows no prompts and no PEFT.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from jaxtyping import Bool, Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from dnd_engine.errors import BaseMismatchError, GeneratorError, LayoutMismatchError
+from dnd_engine.files import written_aside
+from dnd_engine.generator.config import GeneratorConfig
+from dnd_engine.generator.heads import build_head
+from dnd_engine.models.base import fingerprint_difference
+
+__all__ = [
+    "Generator",
+    "GeneratorConfig",
+    "GeneratorFolder",
+    "TaskCentroid",
+    "check_base",
+    "check_encoder",
+    "save_generator",
+]
+
+_STD_FLOOR = 0.05
+"""Least deviation of a condition channel: one MiniLM channel never varies, and dividing by its zero
+deviation gave NaN from the first training step."""
+
+_MAX_CENTROID = 1e9
+"""Largest number of a centroid that is believed; theirs are at most 1. A NaN is refused with it."""
+
+_FILES = ("config.json", "model.safetensors", "tasks.json")
+
+
+class Generator(nn.Module):
+    """Shared LoRA tokens plus what the decoder adds for a condition.
+
+    `tokens = shared + delta_scale · decoder(standardised condition)`. The decoder starts with B at
+    zero (see `heads`) and so do the shared tokens, so an untrained generator is exactly the base; A
+    starts random, as a LoRA's does.
+    """
+
+    condition_mean: Tensor
+    condition_std: Tensor
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.config = config
+        layout = config.layout
+        self.decoder = build_head(config)
+        shared = torch.zeros(layout.num_tokens, layout.spec.r, layout.width)
+        for m in layout.matrices():
+            if m.side == "A":
+                shared[m.first_token : m.first_token + m.num_tokens].normal_(std=m.long**-0.5)
+        self.shared = nn.Parameter(shared)
+        # Tokens of a text are alike wherever they stand; the base's layers are not.
+        channels = config.features[0][1 if config.condition == "base" else 2 :]
+        self.register_buffer("condition_mean", torch.zeros(channels))
+        self.register_buffer("condition_std", torch.ones(channels))
+
+    def set_condition_statistics(
+        self, mean: Float[Tensor, "*length width"], std: Float[Tensor, "*length width"]
+    ) -> None:
+        """Fix the standardisation of the condition to the training prompts'.
+
+        Args:
+            mean: Of each channel; a condition made by the base may have its own at each position.
+            std: Likewise.
+
+        Raises:
+            LayoutMismatchError: If they are not those of this generator's condition.
+        """
+        allowed = {tuple(self.condition_mean.shape), (self.config.width,)}
+        if tuple(mean.shape) not in allowed or mean.shape != std.shape:
+            raise LayoutMismatchError(
+                f"expected the mean and deviation of {self.config.width} channels, got "
+                f"{tuple(mean.shape)} and {tuple(std.shape)}."
+            )
+        self.condition_mean.copy_(mean)
+        self.condition_std.copy_(std.clamp(min=_STD_FLOOR))
+
+    def standardise(
+        self,
+        tokens: Float[Tensor, "*batch length width"],
+        mask: Bool[Tensor, "*batch length"],
+    ) -> Float[Tensor, "*batch length width"]:
+        """Encoder output to condition; padding becomes zero, the channel mean."""
+        scaled: Tensor = (tokens - self.condition_mean) / self.condition_std
+        return scaled * mask[..., None]
+
+    def forward(
+        self, condition: Float[Tensor, "batch prompts length width"]
+    ) -> Float[Tensor, "batch tokens rows cols"]:
+        """Decode standardised conditions into the plain weight tokens of one adapter each."""
+        delta = self.decoder(condition)
+        tokens: Tensor = self.shared + self.config.delta_scale * delta
+        return tokens
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCentroid:
+    """Where one training task lies in the encoder's space."""
+
+    slug: str
+    description: str
+    centroid: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorFolder:
+    """A generator as it lies on disk: `config.json`, `model.safetensors`, `tasks.json`, card.
+
+    Examinations may add `reports/<split>.json`.
+    """
+
+    path: Path
+    config: GeneratorConfig
+    tasks: tuple[TaskCentroid, ...]
+    sha256: str
+    """Of `model.safetensors`."""
+
+    @classmethod
+    def open(cls, path: Path) -> "GeneratorFolder":
+        """Read all but the weights.
+
+        Raises:
+            GeneratorError: If the folder or one of its files is missing or malformed.
+        """
+        if not path.is_dir():
+            raise GeneratorError(
+                f"no generator folder at `{path}`. Expected a folder with `config.json`, "
+                "`model.safetensors` and `tasks.json`; `dnd train` makes one."
+            )
+        missing = [name for name in _FILES if not (path / name).is_file()]
+        if missing:
+            raise GeneratorError(f"`{path}` is no generator folder: {', '.join(missing)} missing.")
+        try:
+            config = GeneratorConfig.from_json(_read_object(path / "config.json"))
+            tasks = _read_tasks(path / "tasks.json")
+        except GeneratorError as error:
+            raise GeneratorError(f"generator folder `{path}`: {error}") from error
+        digest = hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
+        return cls(path, config, tasks, digest)
+
+    def card(self) -> str:
+        """Its `README.md`; empty if there is none."""
+        path = self.path / "README.md"
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+    def reports(self) -> dict[str, dict[str, Any]]:
+        """Examinations kept with the generator, by split; none if it was never examined.
+
+        Raises:
+            GeneratorError: If a report is no JSON object.
+        """
+        try:
+            return {
+                file.stem: _read_object(file)
+                for file in sorted((self.path / "reports").glob("*.json"))
+            }
+        except GeneratorError as error:
+            raise GeneratorError(f"`{self.path / 'reports'}`: {error}") from error
+
+    def load(self, device: torch.device, dtype: torch.dtype) -> Generator:
+        """Build the resident module, strictly.
+
+        Raises:
+            GeneratorError: If the weights are damaged or not those of `config.json`.
+        """
+        try:
+            generator = Generator(self.config)
+            state = load_file(self.path / "model.safetensors")
+            generator.load_state_dict({k: v.float() for k, v in state.items()})
+        except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
+            raise GeneratorError(
+                f"`{self.path / 'model.safetensors'}` does not fit its `config.json`: {error}"
+            ) from error
+        generator.eval().requires_grad_(False)
+        generator.decoder.to(dtype)
+        return generator.to(device)
+
+
+def save_generator(
+    generator: Generator, path: Path, tasks: Sequence[TaskCentroid], card: str
+) -> None:
+    """Write a generator folder, weights in bfloat16, in place of what was there.
+
+    Reports go with the generator that they are about: a new one has none. If the new folder cannot
+    take its place, the old one is put back.
+    """
+    with written_aside(path) as aside:
+        aside.mkdir()
+        state = generator.state_dict()
+        save_file(
+            {k: v.detach().to(torch.bfloat16).contiguous() for k, v in state.items()},
+            aside / "model.safetensors",
+            metadata={"format": "pt"},
+        )
+        _write_json(aside / "config.json", generator.config.to_json())
+        _write_json(aside / "tasks.json", [asdict(task) for task in tasks])
+        (aside / "README.md").write_text(card, encoding="utf-8")
+
+
+def check_base(config: GeneratorConfig, base_id: str, fingerprint: Mapping[str, Any]) -> None:
+    """Refuse a base that the generator was not trained for.
+
+    Raises:
+        BaseMismatchError: With the first differing property as the reason.
+    """
+    made_for, wanted = config.base.get("id", "unknown"), config.base.get("fingerprint", {})
+    if not wanted.get("norms") or "architecture" not in wanted:
+        raise BaseMismatchError(
+            f"this generator's `config.json` does not say which base it was made for, so it cannot "
+            f"be trusted on {base_id}. Train it again with `dnd train`."
+        )
+    if difference := fingerprint_difference(wanted, fingerprint):
+        raise BaseMismatchError(
+            f"this generator was made for {made_for}. It cannot run on {base_id}: {difference}. "
+            "Choose another generator, or train one for this base with `dnd train`."
+        )
+
+
+def check_encoder(
+    config: GeneratorConfig, width: int, sha256: str, tasks: Sequence[TaskCentroid] = ()
+) -> None:
+    """Refuse an encoder whose embeddings the generator has not learnt to read.
+
+    A generator that reads the base's activations still needs its encoder, to compare prompts with
+    its training tasks.
+
+    Args:
+        config: The generator's.
+        width: Of the encoder's embeddings.
+        sha256: Of the encoder's weights.
+        tasks: Whose centroids must lie in the encoder's space.
+
+    Raises:
+        LayoutMismatchError: If the width or the weights differ.
+    """
+    if config.condition == "encoder" and width != config.width:
+        raise LayoutMismatchError(
+            f"the generator reads embeddings {config.width} wide, the encoder's are {width} wide. "
+            f"It was trained with {config.encoder.get('id', 'another encoder')}."
+        )
+    known = config.encoder.get("sha256")
+    if known and known != sha256:
+        raise LayoutMismatchError(
+            f"the generator was trained with the encoder {config.encoder.get('id')} (SHA-256 "
+            f"{known[:12]}…), this one's weights are {sha256[:12]}…"
+        )
+    if tasks and len(tasks[0].centroid) != width:
+        raise LayoutMismatchError(
+            f"the generator's `tasks.json` holds centroids {len(tasks[0].centroid)} wide, the "
+            f"encoder's embeddings are {width} wide. Train it again with `dnd train`."
+        )
+
+
+def _read_tasks(path: Path) -> tuple[TaskCentroid, ...]:
+    rows = _read_json(path)
+    if not isinstance(rows, list):
+        raise GeneratorError(f"`{path.name}` must hold a list, found a {type(rows).__name__}.")
+    tasks: list[TaskCentroid] = []
+    for number, row in enumerate(rows, start=1):
+        where = f"`{path.name}`, entry {number}"
+        if not isinstance(row, dict) or set(row) != {"slug", "description", "centroid"}:
+            raise GeneratorError(f"{where}: expected `slug`, `description` and `centroid` alone.")
+        slug, description, centroid = row["slug"], row["description"], row["centroid"]
+        if not isinstance(slug, str) or not isinstance(description, str):
+            raise GeneratorError(f"{where}: `slug` and `description` must be strings.")
+        if (
+            not isinstance(centroid, list)
+            or not centroid
+            or not all(type(v) in (int, float) and abs(v) <= _MAX_CENTROID for v in centroid)
+        ):
+            raise GeneratorError(f"{where}: `centroid` must be a list of numbers.")
+        if tasks and len(centroid) != len(tasks[0].centroid):
+            raise GeneratorError(
+                f"{where}: `centroid` has {len(centroid)} numbers, the first "
+                f"{len(tasks[0].centroid)}."
+            )
+        tasks.append(TaskCentroid(slug, description, tuple(map(float, centroid))))
+    if len({task.slug for task in tasks}) != len(tasks):
+        raise GeneratorError(f"`{path.name}` names a task twice.")
+    return tuple(tasks)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    values = _read_json(path)
+    if not isinstance(values, dict):
+        raise GeneratorError(f"`{path.name}` must hold an object, found a {type(values).__name__}.")
+    return values
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, OSError, RecursionError) as error:
+        raise GeneratorError(f"`{path.name}` is not JSON: {error}.") from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    """JSON has no NaN and no infinity, though Python reads them."""
+    raise ValueError(f"it holds {name}")
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,436 @@
+"""Adapters: weight tokens with their origin, and as a PEFT folder or zip.
+
+What is written is plain LoRA that stock PEFT loads: one r, one alpha, strength folded into B, the
+base by its Hub id, the same bytes for the same input. `reader` reads it back.
+"""
+
+import hashlib
+import io
+import json
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from peft import LoraConfig
+from safetensors.torch import save
+from torch import Tensor
+
+from dnd_engine.errors import AdapterError, ConfigError
+from dnd_engine.files import written_aside
+from dnd_engine.lora.layout import LoRALayout
+from dnd_engine.lora.provenance import Recipe, taught_alike
+from dnd_engine.lora.usage import peft_usage
+from dnd_engine.lora.weight_tokens import LoRAState, detokenize, tokenize
+
+__all__ = ["FILES", "Adapter", "NearestTask", "model_card", "sum_adapters", "write_files"]
+
+FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md", "provenance.json")
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+"""Zip entries carry a time; a fixed one keeps equal adapters equal bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class NearestTask:
+    """A training task and how similar its prompts are to the ones used."""
+
+    slug: str
+    description: str
+    similarity: float
+    """Cosine of mean prompt embeddings."""
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """A LoRA adapter in memory, on the CPU, owned by whoever holds it."""
+
+    name: str
+    tokens: Float[Tensor, "tokens rows cols"] = field(repr=False)
+    """Plain weight tokens in bfloat16, at strength 1."""
+    layout: LoRALayout = field(repr=False)
+    base_id: str
+    strength: float = 1.0
+    """Factor on ΔW; negative for the opposite."""
+    provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What it was made from: the recipe but for strength and digest, and what was found on the way.
+    Never prompt texts."""
+    num_prompts: int = 0
+    """Distinct prompts in the buckets that counted."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    nearest_tasks: tuple[NearestTask, ...] = ()
+    checks: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What was measured on it, for its card; see `inspection.as_checks`."""
+    kept_energy: float | None = None
+    """Share of a sum's squared ΔW norm left after the cut back to rank r; None when pooled."""
+
+    def __post_init__(self) -> None:
+        if not -10 <= self.strength <= 10:
+            raise ConfigError(f"`strength` must lie between -10 and 10, got {self.strength}.")
+
+    @property
+    def r(self) -> int:
+        """Rank."""
+        return self.layout.spec.r
+
+    @property
+    def num_parameters(self) -> int:
+        """Entries of all A and B."""
+        return self.layout.num_parameters
+
+    @property
+    def was_trained(self) -> bool:
+        """Whether gradient steps made it what it is: refined, or trained on labels."""
+        return "refined" in self.provenance or "trained" in self.provenance
+
+    @property
+    def worn_tokens(self) -> Float[Tensor, "tokens rows cols"]:
+        """Tokens with the strength folded into B, exactly as saved."""
+        if self.strength == 1:
+            return self.tokens
+        worn = self.tokens.clone()
+        for m in self.layout.matrices():
+            if m.side == "B":
+                worn[m.first_token : m.first_token + m.num_tokens] *= self.strength
+        return worn
+
+    @property
+    def state(self) -> LoRAState:
+        """PEFT's state dict, strength folded into B."""
+        return detokenize(self.worn_tokens, self.layout)
+
+    @cached_property
+    def weights(self) -> bytes:
+        """`adapter_model.safetensors`."""
+        contiguous = {key: value.contiguous() for key, value in sorted(self.state.items())}
+        return save(contiguous, metadata={"format": "pt"})
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of `adapter_model.safetensors`, in hexadecimal."""
+        return hashlib.sha256(self.weights).hexdigest()
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of `adapter_model.safetensors`."""
+        return len(self.weights)
+
+    def with_strength(self, strength: float) -> "Adapter":
+        """The same adapter, stronger, weaker or reversed; nothing is synthesized again."""
+        return replace(self, strength=strength)
+
+    def fold(self) -> "Adapter":
+        """The same weights at strength 1, as a written file comes back."""
+        if self.strength == 1:
+            return self
+        folded = [*self.provenance.get("folded", ()), self.strength]
+        return replace(
+            self,
+            tokens=self.worn_tokens,
+            strength=1.0,
+            provenance={**self.provenance, "folded": folded},
+        )
+
+    @property
+    def recipe(self) -> Recipe:
+        """How to make it again.
+
+        Raises:
+            RecipeError: If there is none: other tools made it, or an earlier version did, or it was
+                trained on labelled rows, which no recipe names.
+        """
+        return Recipe.from_json(self._origin)
+
+    @property
+    def _origin(self) -> dict[str, Any]:
+        return {**self.provenance, "strength": self.strength, "sha256": self.sha256}
+
+    def save(self, path: Path | str) -> Path:
+        """Write a PEFT folder, or a zip if `path` ends in .zip; appears whole or not at all.
+
+        `Engine.save` also proves that stock PEFT reads it back.
+
+        Raises:
+            AdapterError: If `path` is an existing file where a folder is meant, or the reverse.
+        """
+        return write_files(self.files(), Path(path))
+
+    def files(self, place: str = "path/to/this/folder") -> dict[str, bytes]:
+        """The four files, by name.
+
+        Args:
+            place: Where the card says that they lie.
+        """
+        config = LoraConfig(
+            r=self.layout.spec.r,
+            lora_alpha=self.layout.spec.lora_alpha,
+            target_modules=list(self.layout.spec.target_modules),
+            lora_dropout=0.0,
+            bias="none",
+            task_type="CAUSAL_LM",
+            base_model_name_or_path=self.base_id,
+            inference_mode=True,
+        ).to_dict()  # type: ignore[no-untyped-call]
+        # PEFT keeps these as sets and enums, whose order changes between processes.
+        config = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
+        config |= {"peft_type": "LORA", "task_type": "CAUSAL_LM"}
+        return {
+            "adapter_config.json": _json(config),
+            "adapter_model.safetensors": self.weights,
+            "README.md": model_card(self, "peft", peft_usage(self.base_id, place)).encode(),
+            "provenance.json": self.provenance_json,
+        }
+
+    @property
+    def provenance_json(self) -> bytes:
+        """`provenance.json`: what it was made from, and as what it was written."""
+        return _json(self._origin | ({"checks": self.checks} if self.checks else {}))
+
+
+def sum_adapters(
+    adapters: Sequence[Adapter], weights: Sequence[float]
+) -> tuple[Float[Tensor, "tokens rows cols"], float]:
+    """Weighted sum of ΔW, cut back to the common rank.
+
+    The sum itself is exact: ranks are concatenated, A stacked and B side by side. A singular value
+    decomposition per matrix then keeps the best rank r, computed on the small factors only.
+
+    Args:
+        adapters: Of one layout.
+        weights: One each; negative ones subtract.
+
+    Returns:
+        Weight tokens, and the share of squared norm kept, over all matrices.
+    """
+    layout = adapters[0].layout
+    states = [{k: v.float() for k, v in a.state.items()} for a in adapters]
+    summed: LoRAState = {}
+    kept = total = 0.0
+    for m in layout.matrices():
+        if m.side == "B":
+            continue
+        key_a, key_b = m.key, m.key.replace(".lora_A.", ".lora_B.")
+        stacked_a = torch.cat([state[key_a] for state in states])
+        stacked_b = torch.cat(
+            [w * state[key_b] for w, state in zip(weights, states, strict=True)], dim=1
+        )
+        # ΔW = B·A; with B = Q_b·R_b and A^T = Q_a·R_a its singular values are those of R_b·R_a^T.
+        q_a, r_a = torch.linalg.qr(stacked_a.T)
+        q_b, r_b = torch.linalg.qr(stacked_b)
+        u, s, vh = torch.linalg.svd(r_b @ r_a.T)
+        r = layout.spec.r
+        root = s[:r].sqrt()
+        summed[key_b] = (q_b @ u[:, :r]) * root
+        summed[key_a] = root[:, None] * (vh[:r] @ q_a.T)
+        kept += float(s[:r].square().sum())
+        total += float(s.square().sum())
+    share = kept / total if total > 0 else 1.0
+    return tokenize(summed, layout).to(torch.bfloat16), share
+
+
+def write_files(files: Mapping[str, bytes], path: Path) -> Path:
+    """Write a folder, or a zip if `path` ends in .zip, aside first, then rename.
+
+    Raises:
+        AdapterError: If `path` cannot be written to, or holds something else.
+    """
+    try:
+        return _write_files(files, path)
+    except OSError as error:
+        raise AdapterError(
+            f"`{path}` cannot be written: {error.strerror or error}. Nothing was kept; choose "
+            "another place."
+        ) from error
+
+
+def _write_files(files: Mapping[str, bytes], path: Path) -> Path:
+    as_zip = path.suffix == ".zip"
+    if path.exists() and path.is_dir() == as_zip:
+        kind = "a folder" if path.is_dir() else "a file"
+        raise AdapterError(f"`{path}` is {kind}. Choose another name, or remove it.")
+    if not as_zip and path.exists() and {f.name for f in path.iterdir()} - set(FILES):
+        raise AdapterError(f"`{path}` holds other files. Choose a new or an empty folder.")
+    with written_aside(path) as aside:
+        if as_zip:
+            aside.write_bytes(zip_bytes(files))
+        else:
+            aside.mkdir()
+            for name, data in files.items():
+                (aside / name).write_bytes(data)
+    return path
+
+
+def zip_bytes(files: Mapping[str, bytes]) -> bytes:
+    """A zip of the files, equal bytes for equal files; stored, as weights hardly compress."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in files.items():
+            archive.writestr(zipfile.ZipInfo(name, _ZIP_TIME), data)
+    return buffer.getvalue()
+
+
+def adapter_name(bucket_names: Sequence[str]) -> str:
+    """A short file-safe name from the buckets that went in."""
+    words = [re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") for name in bucket_names]
+    return "-".join(word[:20] for word in words if word)[:60] or "adapter"
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def model_card(adapter: Adapter, library: Literal["peft", "transformers"], usage: str) -> str:
+    """The model card: how to use it, what it came from, what it cannot say.
+
+    Args:
+        adapter: What it is about.
+        library: Whether the card is the adapter's, or that of its base with the adapter merged in.
+        usage: Python to copy.
+    """
+    origin = adapter.provenance
+    merged = library == "transformers"
+    only_trained = "trained" in origin and "generator_sha256" not in origin
+    return "\n".join(
+        [
+            "---",
+            f"base_model: {adapter.base_id}",
+            f"base_model_relation: {'finetune' if merged else 'adapter'}",
+            f"library_name: {library}",
+            "pipeline_tag: text-generation",
+            f"tags: [{'' if merged else 'lora, '}drag-and-drop-llms]",
+            "---",
+            "",
+            f"# {_plain(adapter.name)}",
+            "",
+            _how_made(origin),
+            *(
+                [f"Here it is merged into the weights of {adapter.base_id}, whose licence applies."]
+                if merged
+                else []
+            ),
+            "",
+            "```python",
+            usage,
+            "```",
+            "",
+            f"- LoRA: r {adapter.r}, alpha {adapter.layout.spec.lora_alpha}, "
+            f"{adapter.num_parameters:,} parameters, strength {adapter.strength:g} folded into B",
+            *([] if only_trained else _generated(adapter)),
+            "",
+        ]
+    )
+
+
+def _generated(adapter: Adapter) -> list[str]:
+    """What a generator made it from."""
+    origin = adapter.provenance
+    buckets = [
+        f"- {_plain(b['name'])}: weight {b['weight']:g}, {b['num_prompts']} prompts"
+        for b in origin.get("buckets", [])
+    ]
+    nearest = [f"- {t.slug}: {t.similarity:.2f} ({t.description})" for t in adapter.nearest_tasks]
+    return [
+        f"- Generator: {_word(origin.get('generator_sha256'))}",
+        f"- Mix: {_word(origin.get('mix'))}, seed {_word(origin.get('seed'))}",
+        "",
+        "## Prompts",
+        "",
+        *(buckets or ["Unknown."]),
+        "",
+        "Their texts are not part of this file.",
+        "",
+        *_checks(adapter.checks),
+        "## Nearest training tasks (cosine of prompt embeddings)",
+        "",
+        *(nearest or ["Unknown."]),
+    ]
+
+
+def _checks(checks: Mapping[str, Any]) -> list[str]:
+    """What was measured, in words; nothing if nothing was."""
+    told = []
+    if (effect := checks.get("effect")) is not None:
+        told.append(f"Effect: {effect:.3g} nats (KL from the base, first token of the answer).")
+    if agreement := checks.get("agreement"):
+        told.append(
+            f"Without the instruction it answers {agreement['same']} of "
+            f"{agreement['num_prompts']} prompts as the model does with it."
+        )
+    if worth := checks.get("outlook"):
+        told.append(
+            f"On {worth['n_tasks']} unseen tasks with about as much agreement, adapters of this "
+            f"generator changed the score by {worth['gain']:+.2f} ({worth['low']:+.2f} to "
+            f"{worth['high']:+.2f})."
+        )
+    if near := checks.get("familiarity"):
+        told.append(
+            f"The nearest training task is at cosine {near['similarity']:.2f}; the "
+            f"{near['n_tasks']} unseen tasks that the generator was examined on lay at "
+            f"{near['lowest']:.2f} to {near['highest']:.2f}."
+        )
+    if proof := checks.get("conditioning"):
+        beside = {
+            "wrong": f"one made from other prompts ({_plain(', '.join(proof['wrong_from']))})",
+            "mean": "what all adapters of this generator share",
+            "shuffled": "one made from the same prompts with their words shuffled",
+            "base": "no adapter",
+        }
+        told += [
+            f"Beside {beside[control['name']]} it saves {control['saved']:+.2f} nats per token "
+            f"({control['low']:+.2f} to {control['high']:+.2f}, {proof['num_prompts']} prompts) of "
+            "what the model answers when it is told the instruction."
+            for control in proof["controls"]
+        ]
+    if not told:
+        return []
+    head = f"## Checks on prompts it was made from, at strength {checks['strength']:g}"
+    return [head, "", *(f"- {line}" for line in told), ""]
+
+
+def _how_made(origin: Mapping[str, Any]) -> str:
+    """Written at once, or trained after that, or trained only.
+
+    What a stranger's file says may be anything.
+    """
+    written = "A LoRA adapter written by a hypernetwork from unlabeled prompts"
+    refined, trained = origin.get("refined"), origin.get("trained")
+    if trained:
+        known = trained if isinstance(trained, dict) else {}
+        how = (
+            f"trained on labels: {_whole(known.get('num_examples'))} examples, "
+            f"{_whole(known.get('steps'))} steps. Test it before you rely on it."
+        )
+        if known.get("start") == "adapter" and "generator_sha256" in origin:
+            return f"{written}, then {how}"
+        return f"A LoRA adapter {how} It was not generated."
+    if "generator_sha256" not in origin:
+        return "A LoRA adapter of unknown origin. Test it before you rely on it."
+    if not refined:
+        return (
+            f"{written}, without a gradient step. It has not been trained on answers; test it "
+            "before you rely on it."
+        )
+    labels = isinstance(refined, dict) and refined.get("labels")
+    taught = "the labels of prompts" if labels else "the base's own answers to prompts"
+    if taught_alike(refined):
+        taught += ", nearly all of them one and the same"
+    return f"{written}, then trained a little on {taught}. Test it before you rely on it."
+
+
+def _word(value: Any) -> str:
+    """A digest, name or number of a provenance; anything else a stranger wrote is left out."""
+    known = value is not None and re.fullmatch(r"[0-9A-Za-z-]{1,64}", str(value))
+    return str(value) if known else "unknown"
+
+
+def _whole(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else "unknown"
+
+
+def _plain(text: str) -> str:
+    """Bucket names are free text: keep them from being read as markup."""
+    return re.sub(r"([\\`*_{}\[\]<>#|!])", r"\\\1", " ".join(text.split()))

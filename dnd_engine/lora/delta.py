@@ -1,0 +1,80 @@
+"""Weight changes ΔW = B·A, compared without ever making one.
+
+With scaling s, <s B A, s B' A'> = s² Σ (BᵀB') ∘ (A A'ᵀ): products of r by r matrices. Training
+measures errors by it, the monitors and the examination compare adapters. Knows weight tokens and
+layouts only.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dnd_engine.errors import LayoutMismatchError
+from dnd_engine.lora.layout import LoRALayout
+
+__all__ = ["delta_gram", "delta_products"]
+
+
+def delta_products(
+    one: Float[Tensor, "adapters tokens rows cols"],
+    other: Float[Tensor, "adapters tokens rows cols"],
+    layout: LoRALayout,
+) -> Float[Tensor, "adapters layers"]:
+    """Inner product of the ΔWs of each pair of adapters, per adapted layer; differentiable."""
+    columns = [
+        (up @ up2.transpose(1, 2) * (down @ down2.transpose(1, 2))).sum(dim=(1, 2))
+        for (down, up), (down2, up2) in zip(
+            _factors(one, layout), _factors(other, layout), strict=True
+        )
+    ]
+    return layout.spec.scaling**2 * torch.stack(columns, dim=1)
+
+
+def delta_gram(
+    adapters: Sequence[Float[Tensor, "tokens rows cols"]], layout: LoRALayout
+) -> Float[Tensor, "adapters adapters"]:
+    """Inner products of the ΔWs of all pairs, scaling included, on the CPU in float64.
+
+    Products are taken in float32, or in float64 if the first adapter has it, and are summed over
+    layers in float64.
+
+    Args:
+        adapters: Plain weight tokens, at least one adapter.
+        layout: Of all of them.
+
+    Raises:
+        LayoutMismatchError: If a grid is not the layout's.
+    """
+    expected = (layout.num_tokens, layout.spec.r, layout.width)
+    for number, tokens in enumerate(adapters):
+        if tuple(tokens.shape) != expected:
+            raise LayoutMismatchError(
+                f"adapter {number} has weight tokens of shape {tuple(tokens.shape)}, the layout's "
+                f"is {expected}. Compare adapters of one layout."
+            )
+    dtype = torch.float64 if adapters[0].dtype == torch.float64 else torch.float32
+    r, count = layout.spec.r, len(adapters)
+    total = torch.zeros(count, count, dtype=torch.float64)
+    downs: dict[str, Tensor] = {}
+    for matrix in layout.matrices():
+        first, last = matrix.first_token, matrix.first_token + matrix.num_tokens
+        # One matrix at a time, so that the copy in `dtype` stays small.
+        long = torch.stack([tokens[first:last] for tokens in adapters]).to(dtype)
+        rows = long.transpose(1, 2).reshape(count * r, matrix.long)
+        products = (rows @ rows.T).view(count, r, count, r)
+        if matrix.side == "A":
+            downs[matrix.target.path] = products
+        else:
+            of_layer = (products * downs.pop(matrix.target.path)).sum(dim=(1, 3))
+            total += of_layer.to(torch.float64).cpu()
+    return layout.spec.scaling**2 * total
+
+
+def _factors(tokens: Tensor, layout: LoRALayout) -> Iterator[tuple[Tensor, Tensor]]:
+    """A (adapters, r, in) and Bᵀ (adapters, r, out) of each layer in turn."""
+    matrices = tuple(layout.matrices())
+    cuts = torch.split(tokens, [m.num_tokens for m in matrices], dim=1)
+    long = [c.transpose(1, 2).flatten(2) for c in cuts]
+    yield from zip(long[0::2], long[1::2], strict=True)

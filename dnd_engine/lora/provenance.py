@@ -1,0 +1,417 @@
+"""Where an adapter comes from, as a recipe: enough to make the same adapter again.
+
+`provenance.json` of every adapter made here holds its recipe; a recipe file is that part alone.
+Prompt files are known by their hashes, so their names may change; their texts are in a recipe only
+where somebody asked for it. Knows prompts and buckets; knows no model, and imports no torch.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, get_args
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from dnd_engine.config import Mix, PromptLimits, RefineConfig
+from dnd_engine.errors import PromptFileError, RecipeError
+from dnd_engine.files import written_aside
+from dnd_engine.prompts.buckets import MAX_WEIGHT, Bucket
+from dnd_engine.prompts.files import (
+    Prompt,
+    PromptFile,
+    Split,
+    SplitMode,
+    display_name,
+    read_prompt_file,
+)
+
+__all__ = [
+    "BucketSource",
+    "PromptSource",
+    "Recipe",
+    "Refinement",
+    "read_recipe",
+    "taught_alike",
+    "validation_words",
+]
+
+FORMAT: Final = 1
+"""Of recipes. A new number where an older engine could not make the same adapter of one."""
+
+_MOST_REFINEMENTS = 16
+"""Each takes most of a minute, and a recipe may be a stranger's."""
+
+_ALIKE = 0.9
+"""Share of prompts with one and the same answer from which on that is what was taught."""
+
+_MAX_BYTES = 50_000_000
+"""Of a recipe file. Without texts it has a few kilobytes; with them, about as many as its files."""
+
+_MAX_TOLD = 10
+"""Faults or missing files that a message names."""
+
+Strength = Annotated[float, Field(ge=-10, le=10)]
+Weight = Annotated[float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptSource:
+    """A prompt file that went in, and how it was read."""
+
+    name: str
+    """As it was called then; its suffix tells the format."""
+    sha256: str
+    """Of its bytes."""
+    split: SplitMode
+    column: str | None = None
+    num_prompts: int
+    prompts_sha256: str
+    """Of what was read from it, labels included: whether it still reads alike."""
+    prompts: tuple[Prompt, ...] | None = None
+    """The texts themselves, if somebody asked to keep them."""
+
+    @classmethod
+    def of(cls, file: PromptFile) -> "PromptSource":
+        """Describe a prompt file without its texts."""
+        return cls(
+            name=file.name,
+            sha256=file.sha256,
+            split=file.split,
+            column=file.column,
+            num_prompts=len(file.prompts),
+            prompts_sha256=_digest(file.prompts),
+        )
+
+    def read(self, path: Path, limits: PromptLimits) -> PromptFile:
+        """Read a file of these bytes as it was read then.
+
+        Raises:
+            PromptFileError: If it can no longer be read.
+        """
+        # Pairs, rows and objects cannot be asked for: what the file holds decides on them.
+        split: Split = next((s for s in get_args(Split) if s == self.split), "auto")
+        return read_prompt_file(path, name=self.name, split=split, limits=limits)
+
+    def file(self) -> PromptFile:
+        """The prompt file, from the texts that are kept here."""
+        prompts = self.prompts or ()
+        return PromptFile(
+            name=display_name(self.name),
+            prompts=prompts,
+            split=self.split,
+            column=self.column,
+            notes=(),
+            num_bytes=sum(len(prompt.text.encode()) for prompt in prompts),
+            sha256=self.sha256,
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"`{display_name(self.name)}` ({self.num_prompts} prompts, SHA-256 {self.sha256[:12]}…)"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BucketSource:
+    """A bucket that counted."""
+
+    name: str
+    weight: Weight
+    num_prompts: int
+    files: tuple[PromptSource, ...]
+
+    @classmethod
+    def of(cls, bucket: Bucket) -> "BucketSource":
+        """Describe a bucket without texts."""
+        return cls(
+            name=bucket.name,
+            weight=bucket.weight,
+            num_prompts=bucket.num_prompts,
+            files=tuple(map(PromptSource.of, bucket.files)),
+        )
+
+    def bucket(self) -> Bucket:
+        """The bucket, from the texts that are kept here."""
+        return Bucket(self.name, self.weight, tuple(source.file() for source in self.files))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refinement(RefineConfig):
+    """How an adapter was refined, from what, and on which prompts."""
+
+    from_sha256: str
+    """The adapter before."""
+    num_prompts: int
+    """Prompts that were learnt from."""
+    commonest_share: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Of them, those with the commonest answer; None where an earlier version did not count."""
+    folded: tuple[Strength, ...] = ()
+    """Strengths folded into the weights before, one after another."""
+    buckets: tuple[BucketSource, ...] = ()
+
+    @classmethod
+    def of(cls, config: RefineConfig, **origin: Any) -> "Refinement":
+        """Join settings with where the refinement began."""
+        return cls(**{f.name: getattr(config, f.name) for f in fields(RefineConfig)}, **origin)
+
+    @property
+    def config(self) -> RefineConfig:
+        """The settings alone."""
+        return RefineConfig(**{f.name: getattr(self, f.name) for f in fields(RefineConfig)})
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        values: dict[str, Any] = _REFINEMENT.dump_python(self, mode="json", exclude_none=True)
+        return values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How an adapter was made: with which models, from which prompts, and what was done then.
+
+    Synthesis, then each refinement with the strengths folded in before it, then the strengths
+    folded in since, then the strength.
+    """
+
+    format: Literal[1] = FORMAT
+    base: str
+    base_sha256: str
+    encoder: str
+    encoder_sha256: str
+    generator: str
+    generator_sha256: str
+    mix: Mix
+    seed: int
+    buckets: tuple[BucketSource, ...]
+    refined: Refinement | None = None
+    """The last refinement."""
+    refined_before: tuple[Refinement, ...] = ()
+    """Those before it, the first one first."""
+    folded: tuple[Strength, ...] = ()
+    """Strengths that were folded in by writing files, and reading them back. A product would not
+    do: each folding rounds to bfloat16."""
+    strength: Strength = 1.0
+    sha256: str | None = None
+    """Of the adapter's weights: whether what is made again is the same."""
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Recipe":
+        """Check the values of a recipe, or of a `provenance.json`.
+
+        Raises:
+            RecipeError: With every value that is missing or wrong.
+        """
+        if values.get("format") != FORMAT:
+            raise RecipeError(
+                f"expected a recipe of format {FORMAT}, got format {values.get('format', 'none')}. "
+                "Adapters of other tools have no recipe, nor have those of earlier versions."
+            )
+        if "trained" in values:
+            raise RecipeError(
+                "it was trained on labelled rows, and a recipe makes only what came from prompts "
+                "alone. Keep the adapter itself."
+            )
+        try:
+            recipe = _RECIPE.validate_json(json.dumps(values), strict=True)
+        except ValidationError as error:
+            raise RecipeError(validation_words(error)) from error
+        if len(recipe.refinements) > _MOST_REFINEMENTS:
+            raise RecipeError(
+                f"expected at most {_MOST_REFINEMENTS} refinements, got {len(recipe.refinements)}. "
+                "Keep the adapter itself."
+            )
+        changed = [
+            str(source)
+            for source in recipe.sources()
+            if source.prompts is not None and _digest(source.prompts) != source.prompts_sha256
+        ]
+        if changed:
+            raise RecipeError(
+                f"the texts of {', '.join(changed)} are not those the adapter was made from. Use "
+                "the recipe as it was saved."
+            )
+        return recipe
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for JSON, in the order of the fields."""
+        values: dict[str, Any] = _RECIPE.dump_python(self, mode="json", exclude_none=True)
+        return values
+
+    @property
+    def refinements(self) -> tuple[Refinement, ...]:
+        """All refinements, the first one first."""
+        return (*self.refined_before, self.refined) if self.refined else self.refined_before
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether it holds all its prompts, and so needs no files."""
+        return all(source.prompts is not None for source in self.sources())
+
+    def sources(self) -> Iterator[PromptSource]:
+        """All prompt files, those of refinements too; one may come again."""
+        for bucket in chain(self.buckets, *(r.buckets for r in self.refinements)):
+            yield from bucket.files
+
+    def find_files(
+        self, paths: Sequence[Path], limits: PromptLimits | None = None
+    ) -> tuple[PromptFile, ...]:
+        """Find its prompt files by their hashes, whatever they are called now.
+
+        Args:
+            paths: Files, and folders that are searched to their depth.
+            limits: Of prompt files; larger ones cannot have gone in.
+
+        Returns:
+            What was found. `with_texts` says what is missing.
+
+        Raises:
+            PromptFileError: If a path is missing, or a file that was found no longer reads.
+        """
+        limits = limits or PromptLimits()
+        wanted = {source.sha256 for source in self.sources()}
+        at: dict[str, Path] = {}
+        for path in _files(paths):
+            if wanted <= at.keys():
+                break
+            try:
+                if path.stat().st_size <= limits.max_file_bytes:
+                    at.setdefault(hashlib.sha256(path.read_bytes()).hexdigest(), path)
+            except OSError:
+                continue  # not ours to read; if it was needed, it is told as missing
+        # One file may have been read two ways, in two buckets.
+        readings = {
+            (source.sha256, source.split, display_name(source.name)): source
+            for source in self.sources()
+            if source.sha256 in at
+        }
+        return tuple(s.read(at[s.sha256], limits) for s in readings.values())
+
+    def with_texts(self, files: Iterable[PromptFile]) -> "Recipe":
+        """Return the same recipe with its prompts in it: it needs no files then.
+
+        Args:
+            files: As `find_files` returns them, or those of the buckets an adapter was made from.
+
+        Raises:
+            RecipeError: With every prompt file that is missing, or reads otherwise now.
+        """
+        read = {_digest(file.prompts): file.prompts for file in files}
+        missing = {
+            str(source): None
+            for source in self.sources()
+            if source.prompts is None and source.prompts_sha256 not in read
+        }
+        if missing:
+            told = [*list(missing)[:_MAX_TOLD], *(["…"] if len(missing) > _MAX_TOLD else [])]
+            raise RecipeError(
+                f"{len(missing)} prompt file(s) that the adapter was made from are missing, or "
+                "read otherwise with these limits or this version:\n"
+                + "\n".join(f"  {words}" for words in told)
+                + "\nName them, or a folder that holds them; they may have other names now."
+            )
+        return self._with_sources(
+            lambda s: s if s.prompts is not None else replace(s, prompts=read[s.prompts_sha256])
+        )
+
+    def without_texts(self) -> "Recipe":
+        """Return the same recipe with hashes alone."""
+        return self._with_sources(lambda source: replace(source, prompts=None))
+
+    def save(self, path: Path | str) -> Path:
+        """Write it as JSON; appears whole or not at all.
+
+        Raises:
+            RecipeError: If `path` cannot be written to.
+        """
+        path = Path(path)
+        text = json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
+        try:
+            with written_aside(path) as aside:
+                aside.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise RecipeError(
+                f"`{path}` cannot be written: {error.strerror or error}. Choose another place."
+            ) from error
+        return path
+
+    def _with_sources(self, change: Callable[[PromptSource], PromptSource]) -> "Recipe":
+        def over(buckets: tuple[BucketSource, ...]) -> tuple[BucketSource, ...]:
+            return tuple(replace(b, files=tuple(map(change, b.files))) for b in buckets)
+
+        return replace(
+            self,
+            buckets=over(self.buckets),
+            refined=self.refined and replace(self.refined, buckets=over(self.refined.buckets)),
+            refined_before=tuple(replace(r, buckets=over(r.buckets)) for r in self.refined_before),
+        )
+
+
+_RECIPE = TypeAdapter(Recipe)
+_REFINEMENT = TypeAdapter(Refinement)
+
+
+def read_recipe(path: Path | str) -> Recipe:
+    """Read a recipe file; an adapter's `provenance.json` is one too.
+
+    Raises:
+        RecipeError: If it is missing, too large, or no recipe, with every wrong value.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise RecipeError(f"`{path}` is over {_MAX_BYTES // 1_000_000} MB, too large for one.")
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"recipe `{path}` cannot be read: {error.strerror or error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise RecipeError(f"recipe `{path}` is not JSON: {error}.") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"recipe `{path}` must be an object, got a {type(values).__name__}.")
+    try:
+        return Recipe.from_json(values)
+    except RecipeError as error:
+        raise RecipeError(f"recipe `{path}`: {error}") from error
+
+
+def taught_alike(refined: object) -> bool:
+    """Whether the base taught about one answer, whatever the input; labels are as they are.
+
+    Args:
+        refined: As a `Refinement` is written; from a stranger's file it may be anything.
+    """
+    if not isinstance(refined, Mapping) or refined.get("labels"):
+        return False
+    share = refined.get("commonest_share")
+    return isinstance(share, float) and share >= _ALIKE
+
+
+def validation_words(error: ValidationError) -> str:
+    """Every fault that a check of JSON found, on one line."""
+    return "; ".join(
+        (f"`{'.'.join(map(str, fault['loc']))}`: " if fault["loc"] else "") + fault["msg"]
+        for fault in error.errors(include_url=False, include_input=False)[:_MAX_TOLD]
+    )
+
+
+def _digest(prompts: Iterable[Prompt]) -> str:
+    return hashlib.sha256(json.dumps([[p.text, p.label] for p in prompts]).encode()).hexdigest()
+
+
+def _files(paths: Sequence[Path]) -> Iterator[Path]:
+    """Every regular file among paths and below them, in a fixed order."""
+    for path in paths:
+        if path.is_dir():
+            for folder, folders, names in os.walk(path):
+                folders.sort()
+                yield from (f for name in sorted(names) if (f := Path(folder, name)).is_file())
+        elif path.is_file():
+            yield path
+        else:
+            raise PromptFileError(
+                f"{display_name(path.name)}: expected a file or folder, found nothing there. Check "
+                "the path."
+            )

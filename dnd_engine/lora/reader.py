@@ -1,0 +1,404 @@
+"""Reads PEFT folders and zips, ours and strangers': hostile until checked.
+
+Nothing is extracted, no link is followed, no pickle is opened, and sizes are known before they are
+read. All faults of an adapter come in one message. Knows files and layouts; writes nothing.
+"""
+
+import hashlib
+import json
+import lzma
+import stat
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from peft import LoraConfig
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from dnd_engine.errors import (
+    AdapterError,
+    BaseMismatchError,
+    LayoutMismatchError,
+    RecipeError,
+)
+from dnd_engine.lora.adapter import FILES, Adapter
+from dnd_engine.lora.layout import TARGET_MODULES, LoRALayout, LoRASpec
+from dnd_engine.lora.provenance import Recipe
+from dnd_engine.lora.weight_tokens import check_state, tokenize
+from dnd_engine.prompts.files import one_line, shorten
+
+__all__ = ["read_adapter"]
+
+_CONFIG, _WEIGHTS = FILES[:2]
+_LIMITS = {_CONFIG: 1_000_000, _WEIGHTS: 512_000_000, "provenance.json": 1_000_000}
+"""Bytes of each file that is read; the README of a stranger's adapter is not."""
+_MAX_ENTRIES = 1_000
+"""Of a zip. A checkpoint of a trainer has about twenty."""
+_MAX_RATIO, _SMALL = 100, 1_000_000
+"""How much smaller packed weights may be: a fresh LoRA, its B all zeros, is half; and the size up
+to which it does not matter."""
+_MAX_R, _MAX_ALPHA = 1024, 1_000_000
+_TOLD = 3
+"""Names of one kind that a message tells."""
+_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+_PICKLE_WORDS = (
+    "which can run code when it is read; it was not opened. Save it again with PEFT, which writes "
+    "safetensors."
+)
+_FREE_SETTINGS = {
+    *("auto_mapping", "base_model_name_or_path", "inference_mode", "lora_alpha", "lora_dropout"),
+    *("peft_type", "peft_version", "r", "revision", "target_modules", "task_type"),
+}
+"""Settings of PEFT's LoRA config that leave it plain whatever they say; any other must be off, or
+at PEFT's default."""
+_WRITTEN_LAST = ("strength", "sha256", "checks")
+"""Entries of provenance.json that describe the adapter as it was written."""
+_FLOATS = {torch.float32, torch.float16, torch.bfloat16}
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+"""What a broken zip may raise, besides OSError (bzip2), RuntimeError (encrypted), ValueError (odd
+names and places) and EOFError."""
+
+
+class _Faults:
+    """The faults of one adapter, raised once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.own: list[str] = []
+        self.base: list[str] = []
+        """Of the adapter with this base; another may fit."""
+
+    def add(self, fault: str) -> None:
+        self.own.append(f"`{self.path}` {fault}")
+
+    def misfit(self, fault: str) -> None:
+        self.base.append(f"`{self.path}` {fault}")
+
+    def raise_any(self) -> None:
+        kind = AdapterError if self.own else BaseMismatchError
+        if told := self.own + self.base:
+            raise kind("\n".join(told))
+
+
+def read_adapter(path: Path, base_config: Mapping[str, Any], base_id: str) -> Adapter:
+    """Read a PEFT LoRA folder or zip and check it against a base.
+
+    Args:
+        path: A folder, or a zip of one.
+        base_config: The base's `config.json`, as a mapping.
+        base_id: What adapters for this base call it.
+
+    Raises:
+        AdapterError: With every fault: files missing, too large or of a kind that is not read,
+            settings that are not plain LoRA, weights that are not finite floats.
+        BaseMismatchError: If it only was made for another base or does not fit its shapes.
+    """
+    faults = _Faults(path)
+    files = _read_files(path, faults)
+    if not files:
+        faults.raise_any()
+    spec = None
+    if _CONFIG in files:
+        config = _parse(files[_CONFIG], _CONFIG, faults)
+        if config is not None:
+            spec = _plain_spec(config, faults)
+            _check_base(config, base_id, faults)
+    layout = None if spec is None else LoRALayout.from_config(base_config, spec)
+    tokens = _read_tokens(files[_WEIGHTS], layout, base_id, faults) if _WEIGHTS in files else None
+    provenance = _parse(files.get("provenance.json", b"{}"), "provenance.json", faults)
+    faults.raise_any()
+    assert layout is not None
+    assert tokens is not None
+    origin = _trusted(provenance, hashlib.sha256(files[_WEIGHTS]).hexdigest())
+    num_prompts = origin.get("num_prompts", 0)
+    return Adapter(
+        name=path.stem,
+        tokens=tokens,
+        layout=layout,
+        base_id=base_id,
+        provenance=origin,
+        num_prompts=num_prompts if isinstance(num_prompts, int) else 0,
+    )
+
+
+def _read_files(path: Path, faults: _Faults) -> dict[str, bytes]:
+    """The known files of a folder or zip; anything else in it is not even opened."""
+    if path.is_dir():
+        found, others = _read_folder(path, faults)
+    elif path.is_file() and path.suffix.lower() in _PICKLES:
+        faults.add(f"is a pickle, {_PICKLE_WORDS}")
+        return {}
+    elif path.is_file() and path.suffix.lower() == ".safetensors":
+        faults.add(f"lacks its `{_CONFIG}`. Name the folder that holds both, or a zip of that.")
+        return {}
+    elif path.is_file():
+        try:
+            found, others = _read_zip(path, faults)
+        except (*_ZIP_ERRORS, OSError, RuntimeError, EOFError, ValueError) as error:
+            faults.add(f"is no readable zip: {_short(error)}")
+            return {}
+    else:
+        raise AdapterError(f"no adapter at `{path}`. Expected a PEFT folder or zip.")
+    missing = [name for name in (_CONFIG, _WEIGHTS) if name not in found]
+    pickles = [name for name in others if PurePosixPath(name).suffix.lower() in _PICKLES]
+    if missing:
+        faults.add(f"is no PEFT adapter: {', '.join(missing)} missing.")
+    if _WEIGHTS in missing and pickles:
+        faults.add(f"has its weights in a pickle ({_told(pickles)}), {_PICKLE_WORDS}")
+    return {name: data for name, data in found.items() if data is not None}
+
+
+_Found = tuple[dict[str, bytes | None], list[str]]
+"""The known files, those refused as None, and the names of the others."""
+
+
+def _read_folder(path: Path, faults: _Faults) -> _Found:
+    found: dict[str, bytes | None] = {}
+    try:
+        names = sorted(child.name for child in path.iterdir())
+        for name, limit in _LIMITS.items():
+            if name in names:
+                found[name] = None
+            if (path / name).is_symlink():
+                faults.add(
+                    f"holds `{name}` as a link, which is not followed. Copy the folder with the "
+                    "files themselves (`cp -rL`)."
+                )
+            elif (path / name).is_file():
+                size = (path / name).stat().st_size
+                if _fits(name, size, limit, faults):
+                    found[name] = (path / name).read_bytes()
+            elif name in names:
+                faults.add(f"holds `{name}`, which is no file. Export it again.")
+    except OSError as error:
+        faults.add(f"cannot be read: {error.strerror or error}.")
+        return dict.fromkeys(_LIMITS), []
+    return found, [name for name in names if name not in _LIMITS]
+
+
+def _read_zip(path: Path, faults: _Faults) -> _Found:
+    """Read what lies at its top, or in its one folder."""
+    found: dict[str, bytes | None] = {}
+    if path.stat().st_size > sum(_LIMITS.values()):
+        faults.add(f"is over {sum(_LIMITS.values()) // 1_000_000} MB, too large for an adapter.")
+        return dict.fromkeys(_LIMITS), []
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        names = [entry.filename for entry in entries]
+        if len(entries) > _MAX_ENTRIES:
+            faults.add(
+                f"holds {len(entries):,} entries, allowed {_MAX_ENTRIES:,}. Pack the adapter alone."
+            )
+            return dict.fromkeys(_LIMITS), []
+        if strays := [name for name in names if _climbs(name)]:
+            faults.add(
+                f"holds entries that would land outside of its folder ({_told(strays)}). Nothing "
+                "was extracted. Do not trust it, or pack the folder anew."
+            )
+        folder = _only_folder(names, faults)
+        known = {folder + name: (name, limit) for name, limit in _LIMITS.items()}
+        counts = Counter(names)
+        for entry in {entry.filename: entry for entry in entries}.values():
+            if entry.filename not in known:
+                continue
+            name, limit = known[entry.filename]
+            found[name] = None
+            if counts[entry.filename] > 1:
+                faults.add(f"holds `{name}` twice. Export it again.")
+            elif stat.S_ISLNK(entry.external_attr >> 16):
+                faults.add(f"holds `{name}` as a link. Pack the files themselves.")
+            elif entry.file_size > max(_SMALL, _MAX_RATIO * entry.compress_size) and (
+                entry.file_size <= limit
+            ):
+                faults.add(
+                    f"holds `{name}` packed to less than 1 % of its size, as a zip bomb is; "
+                    "weights hardly pack at all. It was not unpacked."
+                )
+            elif _fits(name, entry.file_size, limit, faults):
+                found[name] = archive.read(entry)
+    return found, [name for name in names if name not in known]
+
+
+def _climbs(name: str) -> bool:
+    """Whether the name of an entry is no plain path below the folder it is extracted to."""
+    parts = name.removesuffix("/").split("/")
+    return "\\" in name or ":" in parts[0] or any(part in ("", ".", "..") for part in parts)
+
+
+def _only_folder(names: Sequence[str], faults: _Faults) -> str:
+    """Where the adapter is: at the top, or in the one folder that was packed as a whole."""
+    folders = [
+        name.removesuffix(_CONFIG)
+        for name in dict.fromkeys(names)
+        if name.count("/") <= 1 and name.rpartition("/")[2] == _CONFIG and not _climbs(name)
+    ]
+    if "" in folders or not folders:
+        return ""
+    if len(folders) > 1:
+        faults.add(f"holds several adapters ({_told(folders)}). Pack one alone.")
+    return folders[0]
+
+
+def _fits(name: str, size: int, limit: int, faults: _Faults) -> bool:
+    if size > limit:
+        faults.own.append(
+            f"`{name}` in `{faults.path}` is over {limit // 1_000_000} MB, too large for a LoRA "
+            "adapter."
+        )
+    return size <= limit
+
+
+def _parse(data: bytes, name: str, faults: _Faults) -> Any:
+    """JSON, or None with a fault; its null says no more than an empty object."""
+    try:
+        value = json.loads(data)
+        return {} if value is None else value
+    except (ValueError, RecursionError) as error:
+        faults.add(f"is damaged: {_short(error)} (`{name}`)")
+        return None
+
+
+def _plain_spec(config: Any, faults: _Faults) -> LoRASpec | None:
+    """The LoRA that a config describes, or None with every setting that is not plain."""
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        faults.add("is no LoRA: `peft_type` must be LORA.")
+        return None
+    before = len(faults.own)
+    defaults = LoraConfig().to_dict()  # type: ignore[no-untyped-call]
+    special = sorted(
+        name
+        for name, value in config.items()
+        if name not in _FREE_SETTINGS and value and value not in (defaults.get(name), "gaussian")
+    )
+    if special:
+        faults.add(
+            f"is not plain LoRA: it sets {_told(special, 8, quote='')}. "
+            "Only one r and one alpha for all layers can be used."
+        )
+    targets = config.get("target_modules")
+    if not isinstance(targets, list):
+        faults.add(
+            f"lists no layers: `target_modules` must be a list of names, got {_short(targets)}."
+        )
+    elif not targets or not all(isinstance(t, str) and t in TARGET_MODULES for t in targets):
+        names = ", ".join(shorten(one_line(str(target)), 40) for target in targets[:10])
+        faults.add(
+            f"adapts other layers: `target_modules` must be some of {', '.join(TARGET_MODULES)}, "
+            f"got {names or 'none'}."
+        )
+    for name, most in (("r", _MAX_R), ("lora_alpha", _MAX_ALPHA)):
+        value = config.get(name)
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+            faults.add(
+                f"is no LoRA of one size: `{name}` must be a whole number from 1 to {most:,}, got "
+                f"{_short(value)}."
+            )
+    if len(faults.own) > before:
+        return None
+    return LoRASpec(
+        r=config["r"],
+        lora_alpha=config["lora_alpha"],
+        target_modules=tuple(dict.fromkeys(config["target_modules"])),
+    )
+
+
+def _check_base(config: Any, base_id: str, faults: _Faults) -> None:
+    named = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+    if named and named != base_id:
+        name = shorten(one_line(str(named)), 100)
+        faults.misfit(
+            f"was made for {name}. It cannot run on {base_id}. If they are the same model, write "
+            f"{base_id} as `base_model_name_or_path` in its `{_CONFIG}`."
+        )
+
+
+def _read_tokens(
+    data: bytes, layout: LoRALayout | None, base_id: str, faults: _Faults
+) -> Float[Tensor, "tokens rows cols"] | None:
+    """Weight tokens in bfloat16, or None with what is wrong with the weights."""
+    try:
+        state = load(data)
+    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        faults.add(f"is damaged: {_short(error)} (`{_WEIGHTS}`)")
+        return None
+    dtypes = {str(value.dtype) for value in state.values()} - set(map(str, _FLOATS))
+    if dtypes:
+        faults.add(f"holds {', '.join(sorted(dtypes))}; expected plain floats.")
+    # Weights are used in bfloat16, where a large float32 is infinite.
+    bad = [
+        key
+        for key, value in state.items()
+        if value.dtype in _FLOATS and not value.to(torch.bfloat16).isfinite().all()
+    ]
+    if bad:
+        faults.add(
+            f"holds weights that are not finite numbers, in {_told(sorted(bad))}. Export it again."
+        )
+    if layout is None:
+        return None
+    try:
+        check_state(state, layout)
+        # Not all kinds of numbers can even be joined.
+        return None if dtypes else tokenize(state, layout).to(torch.bfloat16)
+    except LayoutMismatchError as error:
+        faults.misfit(f"does not fit {base_id}: {error}")
+        return None
+
+
+def _trusted(provenance: Any, sha256: str) -> dict[str, Any]:
+    """A file's provenance: a recipe if it is that of these weights, else what reads like one.
+
+    Args:
+        provenance: Whatever the file says.
+        sha256: Of its weights.
+    """
+    if not isinstance(provenance, dict):
+        return {}
+    # What others measured is not repeated as if it had been measured here.
+    origin = {k: v for k, v in provenance.items() if k not in _WRITTEN_LAST}
+    try:
+        recipe = Recipe.from_json(provenance)
+    except RecipeError:
+        recipe = None
+    if recipe is not None and recipe.sha256 == sha256:
+        folded = [*recipe.folded, *([recipe.strength] if recipe.strength != 1 else [])]
+        return {**origin, "folded": folded}
+    for key in ("format", "folded", "refined_before"):
+        origin.pop(key, None)
+    if not _are_buckets(origin.get("buckets")):
+        origin.pop("buckets", None)
+    refined = origin.get("refined")
+    if "refined" in origin and not (isinstance(refined, dict) and "labels" in refined):
+        origin.pop("refined")
+    return origin
+
+
+def _are_buckets(value: Any) -> bool:
+    """Whether a stranger's provenance lists buckets as ours does."""
+    return isinstance(value, list) and all(
+        isinstance(b, dict)
+        and isinstance(b.get("name"), str)
+        and isinstance(b.get("weight"), int | float)
+        and isinstance(b.get("num_prompts"), int)
+        for b in value
+    )
+
+
+def _told(names: Sequence[str], most: int = _TOLD, quote: str = "`") -> str:
+    """Some names of a stranger's, short and on one line."""
+    shown = ", ".join(f"{quote}{shorten(one_line(n), 60)}{quote}" for n in names[:most])
+    return shown + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def _short(value: Any) -> str:
+    """A stranger's value, or an error that quotes one, short and on one line."""
+    if isinstance(value, Exception):
+        return shorten(one_line(str(value)), 200)
+    return shorten(one_line(repr(value)), 40)

@@ -1,0 +1,1 @@
+"""The frozen base and the encoder: fetched, loaded, read as conditions, decoded."""

@@ -1,0 +1,251 @@
+"""The frozen base: loaded from a resolved folder, recognised by its fingerprint, asked for logits.
+
+Any causal language model of transformers will do whose logits are its output layer's alone; where
+its files come from is for `sources` to know.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DynamicCache,
+    PreTrainedTokenizerBase,
+)
+
+from dnd_engine.errors import AssetError, ConfigError
+from dnd_engine.lora.layout import LoRALayout
+from dnd_engine.models.sources import ResolvedWeights, first_line
+
+__all__ = [
+    "BaseModel",
+    "best_device",
+    "best_dtype",
+    "end_tokens",
+    "fingerprint",
+    "fingerprint_difference",
+    "load_base",
+    "next_token_logits",
+    "read_config",
+]
+
+_ODD_LOGITS: Mapping[str, float | None] = {
+    "final_logit_softcapping": None,
+    "attn_logit_softcapping": None,
+    "logits_scaling": 1,
+    "logit_scale": 1,
+    "lm_head_multiplier": 1,
+}
+"""Settings that change logits or attention scores, and the values that do not: of Gemma-2 (the two
+caps), Granite, Cohere and Falcon-H1."""
+
+
+_FINGERPRINT_TOLERANCE = 0.02
+"""Relative difference allowed in a base's weight sketch: quantising SmolLM2 to 4 bits moves it by
+less, another fine-tune of the same architecture by more."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """A frozen causal language model, resident."""
+
+    weights: ResolvedWeights
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    device: torch.device
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The Hugging Face config as a mapping."""
+        values: dict[str, Any] = self.model.config.to_dict()  # type: ignore[union-attr,operator]
+        return values
+
+
+def best_device(wanted: str | None = None) -> torch.device:
+    """The device asked for, or the best one present.
+
+    Raises:
+        ConfigError: If the one asked for does not exist here.
+    """
+    present = ["cpu"]
+    if torch.backends.mps.is_available():
+        present.insert(0, "mps")
+    if torch.cuda.is_available():
+        present.insert(0, "cuda")
+    if wanted is None:
+        return torch.device(present[0])
+    if wanted.split(":")[0] not in present:
+        raise ConfigError(f"device `{wanted}` is not here; this machine has {', '.join(present)}.")
+    return torch.device(wanted)
+
+
+def best_dtype(device: torch.device) -> torch.dtype:
+    """Bfloat16 where it is the faster of the two, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    if device.type == "cpu":
+        # Of vector units alone, bfloat16 gets half of float32's rate out of oneDNN (86 against 165
+        # GFLOP/s a core, measured on a Xeon with AVX512-BF16); matrix units give it several times.
+        return torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
+    return torch.float32
+
+
+def read_config(weights: ResolvedWeights) -> dict[str, Any]:
+    """The Hugging Face config of a base, whose weights stay on the disk.
+
+    Raises:
+        AssetError: If the folder has no config that can be read.
+    """
+    try:
+        config: Any = AutoConfig.from_pretrained(weights.path, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise AssetError(
+            f"`{weights.path}` has no config that can be read: {first_line(error)}"
+        ) from error
+    values: dict[str, Any] = config.to_dict()
+    return values
+
+
+def load_base(weights: ResolvedWeights, device: torch.device, dtype: torch.dtype) -> BaseModel:
+    """Load a frozen base and its tokenizer from a resolved folder.
+
+    Raises:
+        AssetError: If the folder does not hold a causal language model with safetensors weights,
+            or one whose logits are not simply the output layer's.
+    """
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            weights.path,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(weights.path, local_files_only=True)
+    except (OSError, ValueError, SafetensorError, KeyError) as error:
+        raise AssetError(
+            f"`{weights.path}` is no causal language model that can be loaded: {first_line(error)}"
+        ) from error
+    model, report = loaded
+    if missing := sorted(report["missing_keys"]):
+        # transformers would fill them with random numbers, and warn.
+        raise AssetError(
+            f"`{weights.path}` lacks {len(missing)} weights that its config asks for "
+            f"({', '.join(missing[:3])}). Fetch the model again."
+        )
+    _check_logits(model, weights.path)
+    if tokenizer.chat_template is None:
+        raise AssetError(
+            f"{weights.hub_id} has no chat template. Choose an instruction-tuned base."
+        )
+    model.train(mode=False)
+    model.requires_grad_(False)
+    module: nn.Module = model
+    return BaseModel(weights, module.to(device), tokenizer, device)
+
+
+def _check_logits(model: Any, path: Path) -> None:
+    """Refuse a base whose logits are not those that training and chat compute."""
+    config = model.config.get_text_config()
+    odd = [
+        f"`{name}` {value}"
+        for name, plain in _ODD_LOGITS.items()
+        if (value := getattr(config, name, None)) is not None and value != plain
+    ]
+    if getattr(model.get_output_embeddings(), "bias", None) is not None:
+        odd.append("a bias in its output layer")
+    if odd:
+        raise AssetError(
+            f"`{path}` ({config.model_type}) has {' and '.join(odd)}, which training and chat do "
+            "not compute. Use a base whose logits are its output layer's alone and whose attention "
+            "is not capped, such as SmolLM2, Llama, Qwen2.5 or Qwen3."
+        )
+
+
+def fingerprint(base: BaseModel) -> dict[str, Any]:
+    """What tells one base from another, and survives quantisation.
+
+    Returns:
+        `architecture`: the sizes that fix the layout and the vocabulary. `norms`: the RMS of each
+        layer's input-norm weights, which GGUF files keep in float32.
+    """
+    config = base.config
+    names = ("model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")
+    heads = ("num_attention_heads", "num_key_value_heads")
+    layout = LoRALayout.from_config(config)
+    layers = sorted({t.layer for t in layout.targets})
+    norms = []
+    for layer in layers:
+        weight = base.model.get_parameter(f"model.layers.{layer}.input_layernorm.weight")
+        norms.append(round(float(weight.float().square().mean().sqrt()), 4))
+    return {"architecture": {name: config.get(name) for name in names + heads}, "norms": norms}
+
+
+def fingerprint_difference(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
+    """Say how a base differs from the one that `wanted` is of; None if it is the same.
+
+    Args:
+        wanted: A fingerprint that was kept; one without norms matches no base.
+        found: Of the base at hand.
+    """
+    for name, value in wanted.get("architecture", {}).items():
+        if found["architecture"].get(name) != value:
+            return f"`{name}` is {found['architecture'].get(name)}, expected {value}"
+    theirs, ours = wanted.get("norms", []), found["norms"]
+    differences = [abs(a - b) / max(abs(b), 1e-6) for a, b in zip(ours, theirs, strict=False)]
+    # Asked this way round, a NaN is refused too.
+    same = theirs and len(ours) == len(theirs)
+    if same and all(d <= _FINGERPRINT_TOLERANCE for d in differences):
+        return None
+    return (
+        "it has the same shape but other weights (norm scales differ by "
+        f"{max(differences, default=math.inf):.0%}, allowed {_FINGERPRINT_TOLERANCE:.0%})"
+    )
+
+
+def end_tokens(base: BaseModel) -> set[int]:
+    """Tokens that end an answer: the tokenizer's, and those of the base's generation config."""
+    ends: Any = base.model.generation_config.eos_token_id  # type: ignore[union-attr]
+    known = ends if isinstance(ends, list) else [ends]
+    return {int(e) for e in (*known, base.tokenizer.eos_token_id) if e is not None}
+
+
+@torch.inference_mode()
+def next_token_logits(
+    model: nn.Module,
+    ids: Int[Tensor, "rows length"],
+    mask: Int[Tensor, "rows all_length"] | None = None,
+    cache: DynamicCache | None = None,
+) -> Float[Tensor, "rows vocabulary"]:
+    """One forward pass over left-padded rows; logits of the last position only.
+
+    Not through `logits_to_keep`: its slice is not contiguous, and the matrix product then copies
+    the whole vocabulary matrix once per row.
+
+    Args:
+        model: A causal language model.
+        ids: New tokens.
+        mask: 1 for real tokens, past ones included; None if there is no padding.
+        cache: Keys and values of past tokens, extended in place.
+    """
+    positions = None
+    if mask is not None:
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+    hidden = model.model(  # type: ignore[operator]
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions,
+        cache=cache,
+        use_cache=cache is not None,
+    ).last_hidden_state
+    logits: Tensor = model.lm_head(hidden[:, -1].contiguous())  # type: ignore[operator]
+    return logits

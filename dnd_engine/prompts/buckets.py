@@ -1,0 +1,204 @@
+"""Buckets: named, weighted groups of prompt files, and the prompt batch that is drawn from them.
+
+Knows which buckets count and how their weights share a condition. Knows no file format and no
+model, and imports no torch.
+"""
+
+import math
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from dnd_engine.config import PromptLimits
+from dnd_engine.errors import BucketError, ConfigError
+from dnd_engine.prompts.files import Prompt, PromptFile, megabytes, one_line, shorten
+
+__all__ = ["MAX_WEIGHT", "Bucket", "check_buckets", "draw_prompt_batch", "parse_bucket_option"]
+
+MAX_WEIGHT = 2.0
+"""Weights lie between minus this and this; negative ones ("less of this") need the sum mix."""
+_MAX_NAME_CHARS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A named, weighted group of prompt files on the canvas.
+
+    Raises:
+        BucketError: If nothing printable is left of the name, or more than 60 characters.
+    """
+
+    name: str
+    """Cleaned to one line. A stranger's words: escape it where it is shown."""
+    weight: float = 1.0
+    """Checked by `check_buckets`, since a slider may pass through anything. JSON sends ints."""
+    files: tuple[PromptFile, ...] = ()
+
+    def __post_init__(self) -> None:
+        name = one_line(self.name)
+        if not 1 <= len(name) <= _MAX_NAME_CHARS:
+            got = f"{len(name):,} ({shorten(name, 40)})" if name else "none"
+            raise BucketError(
+                f"Bucket name: expected 1 to {_MAX_NAME_CHARS} characters, got {got}. "
+                "Give the bucket a short name."
+            )
+        object.__setattr__(self, "name", name)
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """The prompts of all files, in their order; of equal texts, the first."""
+        distinct: dict[str, Prompt] = {}
+        for file in self.files:
+            for prompt in file.prompts:
+                distinct.setdefault(prompt.text, prompt)
+        return tuple(distinct.values())
+
+    @property
+    def num_prompts(self) -> int:
+        """How many distinct prompts the bucket holds."""
+        return len({prompt.text for file in self.files for prompt in file.prompts})
+
+
+def check_buckets(buckets: Sequence[Bucket], limits: PromptLimits) -> tuple[Bucket, ...]:
+    """Return the buckets that count: those with prompts and a weight other than 0.
+
+    Args:
+        buckets: All buckets of a canvas or command, in order.
+        limits: Files and bytes allowed in all of them together.
+
+    Raises:
+        BucketError: With every fault of the buckets; also if none counts.
+    """
+    faults = [
+        f"Bucket `{bucket.name}`: expected a weight between -{MAX_WEIGHT:g} and {MAX_WEIGHT:g}, "
+        f"got {bucket.weight}. Choose one in between."
+        for bucket in buckets
+        if not abs(bucket.weight) <= MAX_WEIGHT  # also catches NaN
+    ]
+    names = Counter(bucket.name for bucket in buckets)
+    faults += [
+        f"Bucket `{name}`: expected one bucket of that name, got {count}. Rename the others."
+        for name, count in names.items()
+        if count > 1
+    ]
+    files = [file for bucket in buckets for file in bucket.files]
+    if len(files) > limits.max_files:
+        faults.append(
+            f"Expected at most {limits.max_files:,} files in all buckets, got {len(files):,}. "
+            "Remove some, or join small ones."
+        )
+    num_bytes = sum(file.num_bytes for file in files)
+    if num_bytes > limits.max_total_bytes:
+        faults.append(
+            f"The files of all buckets hold {megabytes(num_bytes)}; the limit is "
+            f"{limits.max_total_bytes / 1e6:g} MB. Remove some, or keep a sample of each."
+        )
+    filled = [bucket for bucket in buckets if bucket.num_prompts]
+    if not buckets:
+        faults.append(
+            "Expected a bucket with prompts, got no bucket. Make one and drop files on it."
+        )
+    elif not filled:
+        faults.append("Expected prompts in a bucket, found none. Drop prompt files on one.")
+    elif all(bucket.weight == 0 for bucket in filled):
+        faults.append("Every bucket with prompts has weight 0. Raise the weight of one.")
+    if faults:
+        raise BucketError("\n".join(faults))
+    return tuple(bucket for bucket in filled if bucket.weight != 0)
+
+
+def parse_bucket_option(option: str) -> tuple[str, float, list[Path]]:
+    """Read `NAME=WEIGHT:FILE,FILE` from a command line.
+
+    The name ends at the first `=` and the weight at the first `:` after it, so file names may hold
+    both; a comma they may not.
+
+    Raises:
+        BucketError: If a part is missing or the weight is no number.
+    """
+    name, equals, rest = option.partition("=")
+    weight, colon, files = rest.partition(":")
+    paths = [Path(file.strip()) for file in files.split(",") if file.strip()]
+    try:
+        number = float(weight)
+    except ValueError:
+        number = math.nan
+    if not (one_line(name) and equals and colon and paths and math.isfinite(number)):
+        raise BucketError(
+            f"Bucket option `{shorten(one_line(option), 80)}`: expected NAME=WEIGHT:FILE,FILE "
+            "with a number for WEIGHT. Write for example sql=1.0:queries.csv,more.txt"
+        )
+    return one_line(name), number, paths
+
+
+def draw_prompt_batch(buckets: Sequence[Bucket], num_prompts: int, seed: int) -> tuple[Prompt, ...]:
+    """Draw the prompt batch of a pooled condition.
+
+    Each bucket gives prompts in proportion to its weight (largest remainder). A bucket that holds
+    fewer than its share gives all of them, evenly repeated; otherwise no prompt comes twice. A text
+    in several buckets belongs to the first.
+
+    Args:
+        buckets: In the order in which their prompts shall stand; those of weight 0 take no part.
+        num_prompts: Length of the batch.
+        seed: Of the draw. Neither the order of files nor that of prompts within them matters.
+
+    Returns:
+        `num_prompts` prompts, bucket by bucket, sorted by text within each.
+
+    Raises:
+        BucketError: If a weight is negative or not finite, or no bucket counts.
+        ConfigError: If `num_prompts` is less than 1.
+
+    Source: Liang et al. 2025, arXiv:2506.16406, prompt batches; the weights are this project's.
+    """
+    if num_prompts < 1:
+        raise ConfigError(f"`num_prompts` must be at least 1, got {num_prompts}.")
+    taken: set[str] = set()
+    pools: list[list[Prompt]] = []
+    weights: list[Fraction] = []
+    for bucket in buckets:
+        if not 0 <= bucket.weight < math.inf:
+            raise BucketError(
+                f"Bucket `{bucket.name}`: expected a weight of at least 0 in a pool, "
+                f"got {bucket.weight}. Raise it, or mix by sum."
+            )
+        pool: list[Prompt] = []
+        if bucket.weight > 0:
+            found = (prompt for file in bucket.files for prompt in file.prompts)
+            for prompt in sorted(found, key=_canonical):
+                if prompt.text not in taken:
+                    taken.add(prompt.text)
+                    pool.append(prompt)
+        if pool:
+            pools.append(pool)
+            weights.append(Fraction(bucket.weight))
+    if not pools:
+        raise BucketError(
+            "Expected a bucket with prompts and a weight above 0, got none. "
+            "Drop prompt files on one, or raise its weight."
+        )
+    chance = random.Random(seed)
+    drawn: list[Prompt] = []
+    for pool, quota in zip(pools, _quotas(weights, num_prompts), strict=True):
+        # A bucket smaller than its share repeats its prompts: size must not change its weight.
+        rounds, rest = divmod(quota, len(pool))
+        drawn += sorted(pool * rounds + chance.sample(pool, rest), key=_canonical)
+    return tuple(drawn)
+
+
+def _canonical(prompt: Prompt) -> tuple[str, str, int]:
+    return prompt.text, prompt.file, prompt.line
+
+
+def _quotas(weights: Sequence[Fraction], total: int) -> list[int]:
+    """Share `total` by weight, largest remainders first; fractions, so no rounding tips a share."""
+    shares = [total * weight / sum(weights) for weight in weights]
+    quotas = [math.floor(share) for share in shares]
+    by_remainder = sorted(range(len(shares)), key=lambda index: quotas[index] - shares[index])
+    for index in by_remainder[: total - sum(quotas)]:
+        quotas[index] += 1
+    return quotas

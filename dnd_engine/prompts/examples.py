@@ -1,0 +1,37 @@
+"""Prompt files that come with the app: to try it with, and to make wrong adapters from."""
+
+import json
+from dataclasses import dataclass
+
+from dnd_engine.files import asset_path
+from dnd_engine.prompts.buckets import Bucket
+from dnd_engine.prompts.files import read_prompt_file
+
+__all__ = ["Example", "load_examples"]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A set of prompt files of one task."""
+
+    id: str
+    bucket: str
+    title: str
+    about: str
+    files: tuple[str, ...]
+    num_prompts: int
+    weight: float
+    """Its share when all examples are loaded together."""
+    question: str
+    """Worth asking once an adapter is made."""
+
+    def read(self) -> Bucket:
+        """Read its files."""
+        paths = [asset_path("examples", self.id, name) for name in self.files]
+        return Bucket(self.bucket, 1.0, tuple(read_prompt_file(path) for path in paths))
+
+
+def load_examples() -> tuple[Example, ...]:
+    """Read the list of examples."""
+    listed = json.loads(asset_path("examples", "examples.json").read_text(encoding="utf-8"))
+    return tuple(Example(**{**entry, "files": tuple(entry["files"])}) for entry in listed)

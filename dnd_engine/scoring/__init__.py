@@ -1,0 +1,1 @@
+"""Asks, answers and scores: inference on items, metrics, intervals. Knows no `Engine`."""

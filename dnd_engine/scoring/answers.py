@@ -1,0 +1,444 @@
+"""Batched answers of a base to test items, under one adapter for each group of items.
+
+For every item: the loss of its reference and of its options, and what the base writes by itself.
+A prompt is read once for all of these. What the prompts of a group begin with alike (the chat
+prefix, the instruction, the examples shown first) is read once per group, and the cache of it
+shared out; rows that have ended leave the batch. Knows token ids and adapters; knows no tasks and
+no metrics.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, takewhile
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from dnd_engine.lora.apply import FittedLoRA, LoRAHost
+from dnd_engine.models.base import BaseModel, end_tokens
+
+__all__ = ["Answer", "Question", "answer", "batches"]
+
+_FORWARD_TOKENS = 1024
+"""Positions of one forward pass while reading, padding included. From 256 to 2,048 the time per
+token is the same on a CPU."""
+
+_SPREAD = 1.25
+"""Rows read together differ in length by no more than this, or padding would cost more than
+another pass."""
+
+_MAX_ROWS = 64
+"""Rows written at once: a step costs little more for 64 than for 16."""
+
+_MAX_CACHED = 12_288
+"""Positions kept in a cache, about 300 MB for the embedded base, and twice that for a moment."""
+
+_SIMILAR_NEW_TOKENS = 32
+"""Answers are put together with others of about as many tokens."""
+
+_WORTH_DROPPING = 0.9
+"""Ended rows leave a batch once it gets this much smaller: leaving copies the cache once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One item as the base reads it."""
+
+    prompt: tuple[int, ...]
+    """Chat turns, up to where the answer begins."""
+    reference: tuple[int, ...]
+    """The right answer, end of turn included."""
+    options: tuple[tuple[int, ...], ...]
+    """All answers to choose from, likewise; empty where there is no choice."""
+    max_new_tokens: int
+
+    @property
+    def length(self) -> int:
+        """Positions that it needs in a cache at most: all offered answers stand there at once."""
+        offered = sum(map(len, {self.reference, *self.options}))
+        return len(self.prompt) + max(self.max_new_tokens, offered)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the base made of one question."""
+
+    nll: float
+    """Of the reference, nats per token, end of turn included."""
+    option_nlls: tuple[float, ...]
+    """Of each option likewise: dividing by the number of tokens is the length normalisation."""
+    ids: tuple[int, ...]
+    """Greedily generated, the end of turn left out."""
+
+
+def batches(
+    groups: Sequence[Sequence[Question]], *, shared: bool
+) -> Iterator[list[list[tuple[int, int]]]]:
+    """Deal questions into batches that fit, questions of similar length together.
+
+    Args:
+        groups: One group for each adapter.
+        shared: All groups wear the same, so that their questions may stand side by side in any
+            number.
+
+    Yields:
+        Groups of (group, question) numbers of one batch. With `shared` there is one group; without,
+        each holds questions of one group of `groups`.
+    """
+    everyone = [(g, q) for g, group in enumerate(groups) for q in range(len(group))]
+    if shared:
+        parts = _cut(sorted(everyone, key=lambda at: _size(groups[at[0]][at[1]])), groups)
+        yield from ([part] for part in parts)
+        return
+    parts = []
+    for number, group in enumerate(groups):
+        order = sorted(range(len(group)), key=lambda q: _size(group[q]))
+        parts += _cut([(number, q) for q in order], groups)
+    parts.sort(key=lambda part: _size(groups[part[-1][0]][part[-1][1]]))
+    batch: list[list[tuple[int, int]]] = []
+    for part in parts:
+        joined = [*batch, part]
+        # Every group of a batch has as many rows as its largest.
+        rows = len(joined) * max(map(len, joined))
+        longest = max(groups[g][q].length for other in joined for g, q in other)
+        if batch and (rows > _MAX_ROWS or rows * longest > _MAX_CACHED):
+            yield batch
+            joined = [part]
+        batch = joined
+    if batch:
+        yield batch
+
+
+def _cut(
+    order: Sequence[tuple[int, int]], groups: Sequence[Sequence[Question]]
+) -> list[list[tuple[int, int]]]:
+    """Cut questions sorted by size into runs that fit one batch each."""
+    parts: list[list[tuple[int, int]]] = []
+    longest = 0
+    for g, q in order:
+        longest = max(longest, groups[g][q].length)
+        rows = len(parts[-1]) + 1 if parts else 0
+        if not parts or rows > _MAX_ROWS or rows * longest > _MAX_CACHED:
+            parts.append([])
+            longest = groups[g][q].length
+        parts[-1].append((g, q))
+    return parts
+
+
+def _size(question: Question) -> tuple[int, int]:
+    """Roughly by how much is written, then by length: reading pads, rows that end early leave."""
+    return question.max_new_tokens // _SIMILAR_NEW_TOKENS, question.length
+
+
+@torch.inference_mode()
+def answer(
+    base: BaseModel,
+    host: LoRAHost,
+    groups: Sequence[Sequence[Question]],
+    worn: FittedLoRA | None,
+) -> list[list[Answer]]:
+    """Answer every question of a batch.
+
+    Args:
+        base: The frozen model.
+        host: Its adapter host; nobody else may use the two meanwhile.
+        groups: Questions, one group per adapter; none empty.
+        worn: As many adapters as there are groups, or None for the bare base.
+
+    Returns:
+        Answers in the order of the questions.
+    """
+    shared = [_shared_length([q.prompt[:-1] for q in group]) for group in groups]
+    openings = _Rows(base, host, worn, len(groups))
+    if any(shared):
+        openings.read([group[0].prompt[:n] for group, n in zip(groups, shared, strict=True)])
+    parts: list[_Rows] = []
+    firsts: list[Tensor] = []
+    losses: dict[tuple[int, int], dict[tuple[int, ...], float]] = {}
+    for g, (group, start) in enumerate(zip(groups, shared, strict=True)):
+        prompts = [q.prompt[start:] for q in group]
+        offered = [tuple(dict.fromkeys((q.reference, *q.options))) for q in group]
+        sizes = [len(p) + sum(map(len, o)) for p, o in zip(prompts, offered, strict=True)]
+        for run in _runs(sizes):
+            part = openings.copies(g, len(run))
+            first, found = part.read_and_weigh([prompts[q] for q in run], [offered[q] for q in run])
+            parts.append(part)
+            firsts.append(first)
+            losses |= {(g, q): nlls for q, nlls in zip(run, found, strict=True)}
+    # Adapters are dealt to equal runs of rows: a smaller group is filled up with its last question.
+    width = max(map(len, groups))
+    number = {at: row for row, at in enumerate(losses)}
+    index = [
+        number[g, min(q, len(group) - 1)] for g, group in enumerate(groups) for q in range(width)
+    ]
+    everyone = _Rows.joined(parts, index, worn)
+    limits = [
+        group[q].max_new_tokens if q < len(group) else 0 for group in groups for q in range(width)
+    ]
+    written = everyone.write(torch.cat(firsts)[index], limits)
+    return [
+        [
+            Answer(
+                losses[g, q][question.reference],
+                tuple(losses[g, q][option] for option in question.options),
+                written[g * width + q],
+            )
+            for q, question in enumerate(group)
+        ]
+        for g, group in enumerate(groups)
+    ]
+
+
+class _Rows:
+    """Rows of tokens being read: what is cached of them, and what each equal run of them wears."""
+
+    def __init__(
+        self, base: BaseModel, host: LoRAHost, worn: FittedLoRA | None, num_rows: int
+    ) -> None:
+        self.base = base
+        self.host = host
+        self.worn = worn
+        self.cache = DynamicCache()
+        self.seen: Bool[Tensor, "rows keys"] = torch.zeros(
+            num_rows, 0, dtype=torch.bool, device=base.device
+        )
+        """Which cached positions a row may look at; the others are of no use to it."""
+        self.positions: Int[Tensor, " rows"] = torch.zeros(
+            num_rows, dtype=torch.long, device=base.device
+        )
+        """Tokens that each row has read, which is the position of its next one."""
+
+    def copies(self, row: int, count: int) -> "_Rows":
+        """Some rows that begin as one of these, with the adapter of that group."""
+        worn = None if self.worn is None else _choose(self.worn, [row])
+        rows = _Rows(self.base, self.host, worn, count)
+        for layer, (keys, values) in enumerate(_tensors(self.cache)):
+            shape = (count, *keys.shape[1:])
+            rows.cache.update(keys[row].expand(shape), values[row].expand(shape), layer)
+        rows.seen = self.seen[row].expand(count, -1)
+        rows.positions = self.positions[row].expand(count)
+        return rows
+
+    @classmethod
+    def joined(
+        cls, parts: Sequence["_Rows"], index: Sequence[int], worn: FittedLoRA | None
+    ) -> "_Rows":
+        """Rows of several parts below each other; `index` says which one stands at each place."""
+        rows = cls(parts[0].base, parts[0].host, worn, len(index))
+        gaps = [max(part.seen.shape[1] for part in parts) - part.seen.shape[1] for part in parts]
+        for layer, tensors in enumerate(zip(*(_tensors(p.cache) for p in parts), strict=True)):
+            keys, values = (
+                torch.cat(
+                    [
+                        nn.functional.pad(pair[side], (0, 0, 0, gap))
+                        for pair, gap in zip(tensors, gaps, strict=True)
+                    ]
+                )[index]
+                for side in (0, 1)
+            )
+            rows.cache.update(keys, values, layer)
+        padded = [
+            nn.functional.pad(part.seen, (0, gap)) for part, gap in zip(parts, gaps, strict=True)
+        ]
+        rows.seen = torch.cat(padded)[index]
+        rows.positions = torch.cat([part.positions for part in parts])[index]
+        return rows
+
+    def read(self, rows: Sequence[tuple[int, ...]]) -> Float[Tensor, "rows width"]:
+        """Read on, one run of tokens a row; returns the state at each row's last token."""
+        device, length = self.base.device, max(map(len, rows))
+        pads = [length - len(row) for row in rows]
+        ids = torch.tensor([[0] * n + list(row) for n, row in zip(pads, rows, strict=True)])
+        ids = ids.to(device)
+        real = torch.arange(length, device=device) >= torch.tensor(pads, device=device)[:, None]
+        positions = self.positions[:, None] + (real.cumsum(dim=1) - 1).clamp(min=0)
+        for new in _slices(length, len(rows)):
+            visible = real[:, None, : new.stop] & _causal(new, device)
+            hidden = self._forward(ids[:, new], positions[:, new], visible)
+        self.seen = torch.cat([self.seen, real], dim=1)
+        self.positions = self.positions + real.sum(dim=1)
+        return hidden[:, -1]
+
+    def read_and_weigh(
+        self,
+        prompts: Sequence[tuple[int, ...]],
+        offered: Sequence[Sequence[tuple[int, ...]]],
+    ) -> tuple[Float[Tensor, "rows width"], list[dict[tuple[int, ...], float]]]:
+        """Read the rest of each row's prompt, and weigh the answers offered to it.
+
+        The answers stand behind the prompt, one after the other; each sees the prompt and itself.
+
+        Returns:
+            The state at each prompt's last token, and each answer's mean loss per token.
+        """
+        device = self.base.device
+        owned = [(row, ids) for row, answers in enumerate(offered) for ids in answers]
+        rows: list[list[tuple[int, int, int, int]]] = [
+            [(token, 0, 0, at) for at, token in enumerate(prompt)] for prompt in prompts
+        ]
+        for number, (row, ids) in enumerate(owned, start=1):
+            start = len(prompts[row])
+            rows[row] += [
+                (token, following, number, start + at)
+                for at, (token, following) in enumerate(pairwise(ids))
+            ]
+        length = max(map(len, rows))
+        table = torch.tensor([row + [(0, 0, -1, 0)] * (length - len(row)) for row in rows])
+        tokens, targets, owner, offsets = table.to(device).unbind(dim=2)
+        key_owner = owner[:, None, :]
+        visible = (owner[:, :, None] == key_owner) | (key_owner == 0)
+        visible = visible & _causal(slice(0, length), device)
+        hidden = self._forward(tokens, self.positions[:, None] + offsets, visible)
+        ends = torch.tensor([len(prompt) for prompt in prompts], device=device)
+        first = hidden[torch.arange(len(rows), device=device), ends - 1]
+        # The state at a prompt's end predicts the first token of each answer to it.
+        whose = torch.tensor([row for row, _ in owned], device=device)
+        opening = torch.tensor([ids[0] for _, ids in owned], device=device)
+        total = -self._logits(first).float().log_softmax(dim=-1)[whose, opening]
+        real = owner > 0
+        nlls = nn.functional.cross_entropy(
+            self._logits(hidden[real]).float(), targets[real], reduction="none"
+        )
+        total.index_add_(0, owner[real] - 1, nlls)
+        found: list[dict[tuple[int, ...], float]] = [{} for _ in rows]
+        for (row, ids), nll in zip(owned, total.tolist(), strict=True):
+            found[row][ids] = nll / len(ids)
+        kept = max(map(len, prompts))
+        self.cache.crop(kept - length)
+        self.seen = torch.cat([self.seen, owner[:, :kept] == 0], dim=1)
+        self.positions = self.positions + ends
+        return first, found
+
+    def write(
+        self, first: Float[Tensor, "rows width"], limits: Sequence[int]
+    ) -> list[tuple[int, ...]]:
+        """Write every row's answer greedily, to its end of turn or limit; uses up the cache.
+
+        Rows with limit 0 are there for the adapters' sake only.
+        """
+        ends = end_tokens(self.base)
+        written: list[list[int]] = [[] for _ in limits]
+        ended = {row for row, limit in enumerate(limits) if limit == 0}
+        # Which row stands at each place of the batch, group by group.
+        groups = 1 if self.worn is None else _num_groups(self.worn)
+        places = torch.arange(len(limits)).view(groups, -1).tolist()
+        hidden = first
+        while True:
+            tokens = self._logits(hidden).argmax(dim=-1).tolist()
+            for row, token in zip(_flat(places), tokens, strict=True):
+                if row not in ended:
+                    written[row].append(token)
+                    if token in ends or len(written[row]) >= limits[row]:
+                        ended.add(row)
+            if len(ended) == len(limits):
+                return [tuple(t for t in ids if t not in ends) for ids in written]
+            places = self._drop(places, ended)
+            hidden = self.read([tuple(written[row][-1:]) or (0,) for row in _flat(places)])
+
+    def _drop(self, places: list[list[int]], ended: set[int]) -> list[list[int]]:
+        """Take ended rows out of the batch, as far as groups stay equal in size."""
+        # Rows still being written come first; ended ones fill a group up.
+        ordered = [sorted(group, key=lambda row: row in ended) for group in places]
+        alive = [sum(row not in ended for row in group) for group in places]
+        width = max(alive)
+        kept = [group[:width] for group, count in zip(ordered, alive, strict=True) if count]
+        if len(_flat(kept)) > _WORTH_DROPPING * len(_flat(places)):
+            return places
+        where = {row: place for place, row in enumerate(_flat(places))}
+        index = torch.tensor([where[row] for row in _flat(kept)], device=self.base.device)
+        self.cache.batch_select_indices(index)
+        self.seen, self.positions = self.seen[index], self.positions[index]
+        if self.worn is not None and len(kept) < len(places):
+            self.worn = _choose(self.worn, [g for g, count in enumerate(alive) if count])
+        return kept
+
+    def _forward(
+        self,
+        ids: Int[Tensor, "rows new"],
+        positions: Int[Tensor, "rows new"],
+        visible: Bool[Tensor, "rows new keys"],
+    ) -> Float[Tensor, "rows new width"]:
+        """One pass over new positions.
+
+        Args:
+            ids: Their tokens; what is padding does not matter.
+            positions: Of the tokens in their rows.
+            visible: Which positions since `seen` a new one may look at, itself the last ones.
+        """
+        rows, new, keys = visible.shape
+        # Padding looks at itself: a position that may look at nothing would become NaN, and spoil
+        # what looks past it with weight zero.
+        itself = torch.eye(keys, dtype=torch.bool, device=ids.device)[keys - new :]
+        past = self.seen[:, None, :].expand(rows, new, -1)
+        with self.host.wearing(self.worn):
+            hidden: Tensor = self.base.model.model(  # type: ignore[operator]
+                input_ids=ids,
+                position_ids=positions,
+                attention_mask=torch.cat([past, visible | itself], dim=2)[:, None],
+                cache=self.cache,
+                use_cache=True,
+            ).last_hidden_state
+        return hidden
+
+    def _logits(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocabulary"]:
+        logits: Tensor = self.base.model.lm_head(hidden.contiguous())  # type: ignore[operator]
+        return logits
+
+
+def _runs(sizes: Sequence[int]) -> list[list[int]]:
+    """Cut rows, by size, into runs that are read in one forward pass with little padding."""
+    runs: list[list[int]] = []
+    for row in sorted(range(len(sizes)), key=lambda row: sizes[row]):
+        size = sizes[row]
+        if (
+            not runs
+            or (len(runs[-1]) + 1) * size > _FORWARD_TOKENS
+            or size > _SPREAD * sizes[runs[-1][0]]
+        ):
+            runs.append([])
+        runs[-1].append(row)
+    return runs
+
+
+def _tensors(cache: DynamicCache) -> list[tuple[Tensor, Tensor]]:
+    """Keys and values of every layer, (rows, heads, positions, width) each."""
+    found = []
+    for layer in cache.layers:
+        assert isinstance(layer, DynamicLayer)
+        assert layer.keys is not None
+        assert layer.values is not None
+        found.append((layer.keys, layer.values))
+    return found
+
+
+def _choose(worn: FittedLoRA, groups: list[int]) -> FittedLoRA:
+    return FittedLoRA({path: (a[groups], b[groups]) for path, (a, b) in worn.factors.items()})
+
+
+def _slices(length: int, rows: int) -> Iterator[slice]:
+    """Runs of positions that are read in one forward pass each."""
+    step = max(1, _FORWARD_TOKENS // rows)
+    for start in range(0, length, step):
+        yield slice(start, min(start + step, length))
+
+
+def _causal(new: slice, device: torch.device) -> Bool[Tensor, "new keys"]:
+    """Positions `new` see those up to themselves."""
+    query = torch.arange(new.start, new.stop, device=device)
+    return torch.arange(new.stop, device=device) <= query[:, None]
+
+
+def _flat(places: Sequence[Sequence[int]]) -> list[int]:
+    return [row for group in places for row in group]
+
+
+def _shared_length(rows: Sequence[tuple[int, ...]]) -> int:
+    """Tokens that all rows begin with."""
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False)))
+
+
+def _num_groups(worn: FittedLoRA) -> int:
+    return next(iter(worn.factors.values()))[0].shape[0]

@@ -1,0 +1,225 @@
+r"""Scores of a generated text against its reference; knows texts and tasks, no models.
+
+How *normalised exact match* reads an answer, so that it rewards no mere copy of the input:
+
+- Blanks are one space, and case counts: a dozen tasks are about case.
+- A reference with `####` is compared by the number behind it, one with `\boxed{…}` by its content.
+- Numbers are equal if their values are; a final punctuation mark that the reference lacks is
+  forgiven.
+- A list (parts split by line breaks, semicolons, or commas between short parts) is equal in any
+  order, unless it is the input's own words in another order: then the order is the task.
+- Tasks made by an operation are exact by construction, and are compared but for blanks as they
+  stand: an operation may be about punctuation, leading zeros or order.
+"""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+
+import sacrebleu
+from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]
+
+from dnd_engine.tasks.families import apply_operation, operation_names
+from dnd_engine.tasks.folder import Example, Task
+from dnd_engine.tasks.formats import FORMATS
+
+__all__ = [
+    "Grade",
+    "Grader",
+    "TrainedOperations",
+    "bleu",
+    "chosen_option",
+    "exact_match",
+    "rouge",
+]
+
+_LIST_PART_WORDS = 3
+"""Parts between commas make a list only if all are this short; a sentence's clauses are longer."""
+
+_CLOSING = ".,;:!?"
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """What one generated text is worth; see `ItemScore` for the fields."""
+
+    score: float
+    exact: bool
+    format_ok: bool | None
+    content_ok: bool | None
+
+
+class Grader:
+    """Grades texts by a task's metric, and by format and content apart where a format is asked.
+
+    In a format, the score is that of the payload if the format holds, and 0 if not.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.metric = task.info.metric
+        self.literal = bool(task.info.operation)
+        self.format = FORMATS[task.info.answer_format] if task.info.answer_format else None
+
+    def payload(self, text: str) -> str | None:
+        """The answer inside its format; None if the format does not hold."""
+        return text if self.format is None else self.format.unwrap(text.strip())
+
+    def grade(self, example: Example, text: str) -> Grade:
+        """Grade one text.
+
+        Args:
+            example: With the reference, wrapped as the task asks.
+            text: As generated.
+        """
+        exact = exact_match(text, example.response, example.bare, literal=self.literal)
+        found, wanted = self.payload(text), self.payload(example.response)
+        assert wanted is not None, f"{example.response!r} does not stand in its own format"
+        if found is None:
+            return Grade(0.0, exact, False, None)
+        right = exact_match(found, wanted, example.bare, literal=self.literal)
+        if self.metric == "choice":
+            options = [self.payload(option) or option for option in example.options]
+            right = chosen_option(found, options) == wanted
+            score = float(right)
+        elif self.metric == "exact":
+            score = float(right)
+        else:
+            score = (rouge if self.metric == "rouge" else bleu)(found, wanted)
+        if self.format is None:
+            return Grade(score, exact, None, None)
+        return Grade(score, exact, True, right)
+
+
+class TrainedOperations:
+    """Says whether an answer is what another, trained operation makes of the same input.
+
+    Training on operations may leave a generator that answers every new one with an old one.
+    """
+
+    def __init__(self) -> None:
+        self.known: dict[str, frozenset[str]] = {}
+        """Input to what the trained operations make of it, the input itself left out: an answer
+        that copies it shows no operation."""
+
+    def substituted(self, grader: Grader, example: Example, text: str) -> bool | None:
+        """Whether a text's payload is a trained operation's answer, and not the right one.
+
+        None if the task is not procedural, or has no bare input.
+        """
+        if not grader.literal or example.bare is None:
+            return None
+        bare = example.bare
+        if bare not in self.known:
+            made = (apply_operation(name, bare) for name in operation_names("train"))
+            answers = {_plain(answer) for answer in made if answer is not None}
+            self.known[bare] = frozenset(answers - {_plain(bare)})
+        found, wanted = grader.payload(text), grader.payload(example.response)
+        if found is None or wanted is None or _plain(found) == _plain(wanted):
+            return False
+        return _plain(found) in self.known[bare]
+
+
+def exact_match(text: str, reference: str, bare: str | None = None, *, literal: bool) -> bool:
+    """Whether a text is the reference, as the module's head reads the word.
+
+    Args:
+        text: As generated.
+        reference: The right answer.
+        bare: The input, to tell lists from orderings of the input.
+        literal: Compare but for blanks as it stands.
+    """
+    found, wanted = _plain(text), _plain(reference)
+    if found == wanted:
+        return True
+    if literal:
+        return False
+    if "####" in reference:
+        return "####" in text and _same(_last(text), _last(reference))
+    boxed = _boxed(reference)
+    if boxed is not None:
+        return _boxed(text) == boxed
+    return _same(found, wanted) or _same_list(text, reference, bare)
+
+
+def chosen_option(text: str, options: list[str]) -> str | None:
+    """The option that a text is, or begins with at a word's end; the longest one, None for none.
+
+    Case counts only if options differ by nothing else.
+    """
+    fold = str.casefold if len({o.casefold() for o in options}) == len(set(options)) else str
+    found = fold(_plain(text))
+    for option in sorted(options, key=len, reverse=True):
+        wanted = fold(_plain(option))
+        rest = found.removeprefix(wanted)
+        if wanted and found.startswith(wanted) and not (rest and rest[0].isalnum()):
+            return option
+    return None
+
+
+def rouge(text: str, reference: str) -> float:
+    """ROUGE-L, F measure."""
+    return float(RougeScorer(["rougeL"]).score(reference, text)["rougeL"].fmeasure)
+
+
+def bleu(text: str, reference: str) -> float:
+    """BLEU of one sentence, 0 to 1, over the n-gram orders that a short text has."""
+    return min(1.0, float(sacrebleu.sentence_bleu(text, [reference]).score) / 100)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _last(text: str) -> str:
+    """What follows the last `####`, its first word."""
+    return _plain(text.rpartition("####")[2]).partition(" ")[0]
+
+
+def _boxed(text: str) -> str | None:
+    r"""Content of the last `\boxed{…}`, braces balanced, without blanks."""
+    start = text.rfind("\\boxed{")
+    if start < 0:
+        return None
+    depth = 0
+    for at in range(start + len("\\boxed"), len(text)):
+        depth += {"{": 1, "}": -1}.get(text[at], 0)
+        if depth == 0:
+            return "".join(text[start + len("\\boxed{") : at].split())
+    return None
+
+
+def _same(found: str, wanted: str) -> bool:
+    if found == wanted or (wanted[-1:] not in _CLOSING and found.rstrip(_CLOSING) == wanted):
+        return True
+    numbers = _number(found), _number(wanted)
+    return numbers[0] is not None and numbers[0] == numbers[1]
+
+
+def _number(text: str) -> Decimal | None:
+    try:
+        value = Decimal(re.sub(r"(?<=\d),(?=\d{3})", "", text.rstrip(_CLOSING)).removeprefix("$"))
+    except InvalidOperation:
+        return None
+    return value if value.is_finite() else None
+
+
+def _same_list(text: str, reference: str, bare: str | None) -> bool:
+    wanted, found = _parts(reference), _parts(text)
+    if len(wanted) < 2 or Counter(found) != Counter(wanted):
+        return False
+    return bare is None or Counter(_words(bare)) != Counter(_words(reference))
+
+
+def _parts(text: str) -> list[str]:
+    """The parts of a list; one part if the text does not read as one."""
+    text = text.strip()
+    for separator in ("\n", ";"):
+        if separator in text:
+            return [_plain(part) for part in text.split(separator) if part.strip()]
+    parts = [_plain(part) for part in text.split(",")]
+    return parts if all(len(p.split()) <= _LIST_PART_WORDS for p in parts) else [_plain(text)]
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text)

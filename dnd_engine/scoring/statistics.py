@@ -1,0 +1,317 @@
+"""Intervals, differences and tests for scores of many tasks: their unit is the family.
+
+Prompt draws are averaged within an item, items within a task, and tasks count alike. The bootstrap
+draws families only. The mean of a drawn family already carries the noise of its tasks and of its
+items, so drawing items as well would count that noise twice: with k items a task and no difference
+between families, the variance comes out doubled. Where there is one family alone, nothing can be
+said about others; then items are drawn, and the interval says so in `unit`.
+
+Percentiles are widened for few families, since the plain bootstrap is too narrow there. An interval
+of zero width means that no item differed, not that none could: with n families and no success, a
+share of up to about 3/n is still possible. No widening passes the range of the data either: where n
+families differ by chance alone, once in 2^n times all are above zero, and then even the widest
+bootstrap interval is. So over fewer than `MIN_UNITS` an interval decides nothing.
+
+Source of the widening: Hesterberg 2015, arXiv:1411.5279, "expanded percentiles".
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import bdtr, stdtrit  # type: ignore[import-untyped]  # scipy ships no types
+from scipy.stats import rankdata  # type: ignore[import-untyped]
+
+from dnd_engine.errors import ConfigError
+from dnd_engine.scoring.scores import ItemScore
+
+__all__ = [
+    "MIN_UNITS",
+    "Cell",
+    "Interval",
+    "cells",
+    "clustered_interval",
+    "holm",
+    "interval",
+    "paired",
+    "rank_correlation",
+    "share_of_gap",
+    "sign_test",
+    "task_means",
+]
+
+DRAWS = 2000
+"""Bootstrap samples."""
+
+MIN_GAP = 0.02
+"""Below this, a share of the gap would be a ratio of noise, and none is given."""
+
+_LEVEL = 0.95
+
+MIN_UNITS = math.ceil(math.log2(2 / (1 - _LEVEL)))
+"""Families, or items where there is one family, from which an interval decides anything: so many
+that all of them lie on one side of zero by luck in less than 2.5 %. They are 6."""
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean and its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+    units: int
+    """How many families the bootstrap had to draw from, or items of the task with the fewest."""
+    unit: Literal["families", "items"] = "families"
+    """What the bootstrap drew; items only where all tasks are of one family."""
+
+    @property
+    def too_few(self) -> bool:
+        """Whether luck alone can put it clear of zero more often than 95 % allow."""
+        return self.units < MIN_UNITS
+
+    @property
+    def above_zero(self) -> bool:
+        """Clear of zero, upwards."""
+        return self.low > 0
+
+    @property
+    def below_zero(self) -> bool:
+        """Clear of zero, downwards."""
+        return self.high < 0
+
+
+class Cell(NamedTuple):
+    """One number about one item of one task, prompt draws averaged; there are very many."""
+
+    family: str
+    task: str
+    item: int
+    value: float
+
+
+def cells(
+    scores: Iterable[ItemScore], value: Callable[[ItemScore], float | None]
+) -> tuple[Cell, ...]:
+    """Take one number of every item score and average it over prompt draws.
+
+    Args:
+        scores: Of one row and one mode.
+        value: What to take; scores where it is None are left out.
+    """
+    found: dict[tuple[str, str, int], list[float]] = defaultdict(list)
+    for score in scores:
+        number = value(score)
+        if number is not None:
+            found[score.family, score.slug, score.item].append(float(number))
+    return tuple(Cell(*key, math.fsum(found[key]) / len(found[key])) for key in sorted(found))
+
+
+def paired(ours: Iterable[Cell], theirs: Iterable[Cell]) -> tuple[Cell, ...]:
+    """Ours minus theirs, for the items that both have."""
+    other = {(cell.task, cell.item): cell.value for cell in theirs}
+    return tuple(
+        cell._replace(value=cell.value - other[cell.task, cell.item])
+        for cell in ours
+        if (cell.task, cell.item) in other
+    )
+
+
+def task_means(of: Iterable[Cell]) -> dict[str, dict[str, float]]:
+    """Family to task to the mean over its items."""
+    items: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for cell in of:
+        items[cell.family][cell.task].append(cell.value)
+    return {
+        family: {task: math.fsum(values) / len(values) for task, values in tasks.items()}
+        for family, tasks in items.items()
+    }
+
+
+def interval(of: Sequence[Cell], *, seed: int, draws: int = DRAWS) -> Interval:
+    """Mean over tasks with its interval.
+
+    Args:
+        of: At least one cell.
+        seed: Of the bootstrap.
+        draws: Bootstrap samples.
+
+    Raises:
+        ConfigError: If there is no cell.
+    """
+    means = task_means(of)
+    if len(means) > 1:
+        return clustered_interval(
+            {family: list(tasks.values()) for family, tasks in means.items()},
+            seed=seed,
+            draws=draws,
+        )
+    if not means:
+        raise ConfigError("an interval needs at least one score, got none.")
+    by_task: dict[str, list[float]] = defaultdict(list)
+    for cell in of:
+        by_task[cell.task].append(cell.value)
+    rng = np.random.default_rng(seed)
+    sums = np.zeros(draws)
+    for values in by_task.values():
+        drawn = rng.integers(len(values), size=(draws, len(values)))
+        sums += np.asarray(values)[drawn].mean(axis=1)
+    mean = _mean([_mean(values) for values in by_task.values()])
+    # Few items are widened like few families.
+    fewest = min(len(values) for values in by_task.values())
+    low, high = _ends(sums / len(by_task), fewest)
+    return Interval(mean, low, high, fewest, "items")
+
+
+def clustered_interval(
+    values: Mapping[str, Sequence[float]], *, seed: int, draws: int = DRAWS
+) -> Interval:
+    """Mean over tasks, with an interval that treats a family as the unit.
+
+    Tasks of one family share sources and operations, so they are drawn together: families are
+    drawn with replacement, and every task of a drawn family counts.
+
+    Args:
+        values: Family to one score per task.
+        seed: Of the bootstrap.
+        draws: Bootstrap samples.
+
+    Raises:
+        ConfigError: If there is no score.
+    """
+    families = {family: tuple(v) for family, v in values.items() if len(v)}
+    if not families:
+        raise ConfigError("an interval needs at least one score, got none.")
+    sums, counts = _sums(families)
+    chosen = _choices(len(families), seed, draws)
+    means = sums[chosen].sum(axis=1) / counts[chosen].sum(axis=1)
+    low, high = _ends(means, len(families))
+    return Interval(float(sums.sum() / counts.sum()), low, high, len(families))
+
+
+def share_of_gap(
+    part: Sequence[Cell], gap: Sequence[Cell], *, seed: int, draws: int = DRAWS
+) -> Interval | None:
+    """How much of a gap a part closes: the ratio of their sums over the same tasks.
+
+    Both sums are taken over the same drawn families, so that a family with a wide gap weighs as
+    much in the part. Single tasks are never divided: their gaps are often nothing but noise.
+
+    Args:
+        part: For instance generator minus base.
+        gap: For instance oracle minus base.
+        seed: Of the bootstrap.
+        draws: Bootstrap samples.
+
+    Returns:
+        None where the gap is under `MIN_GAP`, its own interval reaches zero, or there are fewer
+        than two families to draw.
+    """
+    parts, gaps = task_means(part), task_means(gap)
+    shared = {
+        family: tuple(task for task in tasks if task in gaps.get(family, {}))
+        for family, tasks in parts.items()
+    }
+    shared = {family: tasks for family, tasks in shared.items() if tasks}
+    if len(shared) < 2:
+        return None
+    inner = {f: tuple(gaps[f][task] for task in tasks) for f, tasks in shared.items()}
+    whole = clustered_interval(inner, seed=seed, draws=draws)
+    if whole.mean < MIN_GAP or not whole.above_zero:
+        return None
+    above, _ = _sums({f: tuple(parts[f][task] for task in tasks) for f, tasks in shared.items()})
+    below, _ = _sums(inner)
+    chosen = _choices(len(shared), seed, draws)
+    tops, bottoms = above[chosen].sum(axis=1), below[chosen].sum(axis=1)
+    positive = bottoms > 0  # nearly all, since the gap's interval is clear of zero
+    low, high = _ends(tops[positive] / bottoms[positive], len(shared))
+    return Interval(float(above.sum() / below.sum()), low, high, len(shared))
+
+
+def rank_correlation(
+    pairs: Mapping[str, Sequence[tuple[float, float]]], *, seed: int, draws: int = DRAWS
+) -> Interval | None:
+    """Spearman's rank correlation over tasks, families drawn for its interval.
+
+    Args:
+        pairs: Family to one pair of numbers per task.
+        seed: Of the bootstrap.
+        draws: Bootstrap samples; those in which a side does not vary are left out.
+
+    Returns:
+        None where fewer than three families have tasks, or a side does not vary.
+    """
+    families = [np.asarray(v, dtype=np.float64) for v in pairs.values() if len(v)]
+    if len(families) < 3:
+        return None
+    mean = _spearman(np.concatenate(families))
+    if math.isnan(mean):
+        return None
+    drawn = [
+        _spearman(np.concatenate([families[i] for i in chosen]))
+        for chosen in _choices(len(families), seed, draws)
+    ]
+    low, high = _ends(np.array([r for r in drawn if not math.isnan(r)]), len(families))
+    return Interval(mean, low, high, len(families))
+
+
+def sign_test(differences: Iterable[float]) -> float:
+    """Exact two-sided sign test: how surprising the split into ups and downs is.
+
+    Ties are left out. A check on the interval, and a blunt one: it takes tasks as independent and
+    does not see how large differences are.
+
+    Returns:
+        The p-value; 1 where nothing differs.
+    """
+    signs = [d > 0 for d in differences if d != 0]
+    fewer = min(sum(signs), len(signs) - sum(signs))
+    return min(1.0, 2 * float(bdtr(fewer, len(signs), 0.5))) if signs else 1.0
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Holm's correction of the p-values of one family of contrasts, in the order given."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    corrected = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - rank) * p_values[i]))
+        corrected[i] = highest
+    return tuple(corrected)
+
+
+def _spearman(pairs: Array) -> float:
+    """NaN where a side does not vary. Ties share their mean rank."""
+    ranks = rankdata(pairs, axis=0)
+    centred = ranks - ranks.mean(axis=0)
+    norms = np.sqrt((centred**2).sum(axis=0))
+    return float(centred[:, 0] @ centred[:, 1] / norms.prod()) if norms.all() else math.nan
+
+
+def _sums(families: Mapping[str, Sequence[float]]) -> tuple[Array, Array]:
+    sums = np.array([math.fsum(v) for v in families.values()], dtype=np.float64)
+    return sums, np.array([len(v) for v in families.values()], dtype=np.float64)
+
+
+def _choices(families: int, seed: int, draws: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng(seed).integers(families, size=(draws, families))
+
+
+def _ends(means: Array, units: int) -> tuple[float, float]:
+    tail = (1 - _LEVEL) / 2
+    if units > 1:
+        widened = math.sqrt(units / (units - 1)) * float(stdtrit(units - 1, 1 - tail))
+        tail = NormalDist().cdf(-widened)
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

@@ -1,0 +1,389 @@
+"""Task folders made from Hugging Face datasets, or from local files, by one YAML recipe a task.
+
+Knows columns, labels and wordings; everything else is `datasets.load_dataset`, which needs the
+extra `train`. Code that a dataset brings along is never run.
+"""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Formatter
+from typing import TYPE_CHECKING, Any, Literal
+
+from tqdm import tqdm
+
+from dnd_engine.errors import AssetError, ConfigError, TaskError
+from dnd_engine.recipe_file import read_recipe
+from dnd_engine.tasks.audit import Fault, audit_tasks
+from dnd_engine.tasks.folder import Example, Task, TaskInfo, write_tasks
+
+if TYPE_CHECKING:
+    from datasets import Dataset  # type: ignore[import-untyped]
+
+__all__ = ["DatasetRecipe", "FetchedTasks", "fetch_tasks", "make_task", "read_dataset_recipes"]
+
+_BUILDERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv"}
+"""What reads a local file, by its ending."""
+
+_HIDDEN = ("", "-1")
+"""Labels of rows that are not labelled, where no label has that name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetRecipe:
+    """How a dataset becomes a task.
+
+    A *column* may reach into a nested one by dots: `answers.text`. Of a list of answers the first
+    is the reference; a list of options in a template stands one a line, each after a dash.
+    """
+
+    slug: str
+    dataset: str
+    """Id on the Hub, or a local folder or file (Parquet, JSON Lines, JSON or CSV)."""
+    config: str | None = None
+    """Name of a configuration of the dataset, where it has several."""
+    revision: str | None = None
+    """Branch, tag or commit on the Hub; None is the newest."""
+    train: str = "train"
+    """Split of the train side. Slices work: `train[:80%]`."""
+    test: str = "test"
+    """Split of the test side. Labels of many public test splits are hidden: take `validation`."""
+    instruction: str | tuple[str, ...]
+    """One wording or several, drawn for each example; without a blank line."""
+    input: str
+    """Template of the bare input over columns: `{sentence1} [SEP] {sentence2}`."""
+    label: str
+    """Column of the answer: a text, or what `labels` or `options` give the texts of."""
+    labels: tuple[str, ...] = ()
+    """Texts of the label's values, in the order of `label_values`. Empty takes the class names
+    that the dataset itself has, or else the column's text as it is."""
+    label_values: tuple[str, ...] = ()
+    """Values of the label, written as text, in the order of `labels` or of the options; empty
+    counts from 0, false being 0 and true 1."""
+    options: tuple[str, ...] = ()
+    """Columns with the options of a row, each a text or a list of texts, where every row has
+    options of its own."""
+    option_labels: str | None = None
+    """Column with the label of each option, where rows differ in that too, like ARC's
+    `choices.label`. Otherwise `label_values` holds."""
+    metric: Literal["choice", "exact", "rouge", "bleu"]
+    licence: str
+    licence_class: str = "unknown"
+    family: str = ""
+    """Tasks of one source; empty takes the slug. Splits never part a family."""
+    category: str
+    description: str = ""
+    """Empty takes the first wording."""
+    split: Literal["train", "heldout"] = "train"
+    train_examples: int = 800
+    """At most; drawn at random, as are those of the test side."""
+    test_examples: int = 150
+    max_characters: int = 1200
+    """Of prompt and response together; longer rows are left out. About 300 tokens of English."""
+    skip_unlabelled: bool = False
+    """Leaves out rows without a label, as SNLI has some, instead of refusing the split. A split
+    without any label is refused either way."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("train_examples", "test_examples", "max_characters"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if not self.slug or Path(self.slug).name != self.slug or self.slug.startswith("."):
+            raise ConfigError(f"`slug` {self.slug!r} is not a plain folder name.")
+        if not self.wordings or any("\n\n" in w or not w.strip() for w in self.wordings):
+            raise ConfigError(
+                "`instruction` needs one or more wordings, none empty and none with a blank line: "
+                "the input begins after the first one."
+            )
+        if self.labels and self.options:
+            raise ConfigError("give `labels` or `options`, not both.")
+        if self.option_labels and (self.label_values or not self.options):
+            raise ConfigError("`option_labels` needs `options` and replaces `label_values`.")
+        if self.labels and self.label_values and len(self.labels) != len(self.label_values):
+            raise ConfigError(
+                f"`labels` has {len(self.labels)} entries and `label_values` "
+                f"{len(self.label_values)}; expected one text a value."
+            )
+        if not list(_template_columns(self.input)):
+            raise ConfigError(f"`input` {self.input!r} names no column. Write {{column}}.")
+
+    @property
+    def wordings(self) -> tuple[str, ...]:
+        """The instruction's wordings, however many there are."""
+        return (self.instruction,) if isinstance(self.instruction, str) else self.instruction
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that is read, by its first name."""
+        paths = [*_template_columns(self.input), self.label, *self.options]
+        paths += [self.option_labels] if self.option_labels else []
+        return tuple(dict.fromkeys(path.partition(".")[0] for path in paths))
+
+    @classmethod
+    def read(cls, path: Path, **overrides: Any) -> "DatasetRecipe":
+        """Read a recipe file; `overrides` that are not None win (see `read_recipe`)."""
+        needed = ("slug", "dataset", "instruction", "input", "label")
+        return read_recipe(cls, path, overrides, (*needed, "metric", "licence", "category"))
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedTasks:
+    """A task folder that was made."""
+
+    folder: Path
+    tasks: tuple[Task, ...]
+    warnings: tuple[Fault, ...]
+    """Of the label audit; errors keep the folder from being written."""
+
+
+def read_dataset_recipes(paths: Sequence[Path], **overrides: Any) -> tuple[DatasetRecipe, ...]:
+    """Read recipe files, and all `*.yaml` of folders; `overrides` hold for each."""
+    files = [file for path in paths for file in (sorted(path.glob("*.yaml")) or [path])]
+    return tuple(DatasetRecipe.read(file, **overrides) for file in files)
+
+
+def fetch_tasks(
+    recipes: Sequence[DatasetRecipe], out: Path, cache_dir: Path | None = None
+) -> FetchedTasks:
+    """Make a task folder, a task a recipe, and audit it before it is written.
+
+    Args:
+        recipes: With slugs of their own.
+        out: The folder to make; nothing may stand there.
+        cache_dir: Where `datasets` keeps what it loads; None takes its own place.
+
+    Raises:
+        ConfigError: If `datasets` is not installed, or a recipe does not fit its dataset.
+        AssetError: If a dataset or a split cannot be loaded.
+        TaskError: If labels are hidden, no rows are left, the audit finds an error, or `out` is
+            there already. Nothing is written then.
+    """
+    if out.exists():
+        raise TaskError(f"`{out}` is there already. Choose another folder, or remove it.")
+    tasks = tuple(make_task(recipe, cache_dir) for recipe in tqdm(recipes, desc="Fetch tasks"))
+    faults = audit_tasks(tasks)
+    errors = [f"{fault.task}: {fault.words}" for fault in faults if fault.severity == "error"]
+    if errors:
+        raise TaskError(
+            f"nothing was written to `{out}`, as the labels do not hold: {'; '.join(errors)}."
+        )
+    write_tasks(out, tasks)
+    return FetchedTasks(out, tasks, tuple(faults))
+
+
+def make_task(recipe: DatasetRecipe, cache_dir: Path | None = None) -> Task:
+    """Make one task: examples drawn by the seed, no input twice, none on both sides.
+
+    Raises:
+        ConfigError, AssetError, TaskError: As `fetch_tasks`.
+    """
+    taken: set[str] = set()  # the test side first, so that it never depends on the train side
+    test = _side(recipe, recipe.test, recipe.test_examples, taken, cache_dir)
+    train = _side(recipe, recipe.train, recipe.train_examples, taken, cache_dir)
+    info = TaskInfo(
+        slug=recipe.slug,
+        family=recipe.family or recipe.slug,
+        category=recipe.category,
+        metric=recipe.metric,
+        licence=recipe.licence,
+        licence_class=recipe.licence_class,
+        description=recipe.description or recipe.wordings[0],
+        split=recipe.split,
+        holdout="family" if recipe.split == "heldout" else "",
+    )
+    return Task(info, train, test)
+
+
+def _side(
+    recipe: DatasetRecipe, split: str, limit: int, taken: set[str], cache_dir: Path | None
+) -> tuple[Example, ...]:
+    """Examples of one split; their inputs are added to `taken`."""
+    where = f"dataset `{recipe.dataset}`, split `{split}`"
+    rows = _load(recipe, split, where, cache_dir)
+    missing = [name for name in recipe.columns if name not in rows.column_names]
+    if missing:
+        raise ConfigError(
+            f"{where} has no column {', '.join(missing)}. It has {', '.join(rows.column_names)}."
+        )
+    answers = _Answers(recipe, rows, where)
+    rng = random.Random(f"{recipe.seed}:{split}:{recipe.slug}")
+    examples: list[Example] = []
+    left_out = dict.fromkeys(("unlabelled", "empty or too long", "repeated"), 0)
+    for number in rng.sample(range(len(rows)), len(rows)):
+        row = rows[number]
+        text = _filled(recipe.input, row, where).strip()
+        prompt = f"{rng.choice(recipe.wordings)}\n\n{text}"
+        answer = answers.of(row)
+        if answer is None:
+            if not recipe.skip_unlabelled:
+                raise TaskError(answers.refusal())
+            left_out["unlabelled"] += 1
+        elif not text or len(prompt) + len(answer[0]) > recipe.max_characters:
+            left_out["empty or too long"] += 1
+        elif " ".join(text.split()) in taken:
+            left_out["repeated"] += 1
+        else:
+            taken.add(" ".join(text.split()))
+            examples.append(Example(prompt, *answer))
+            if len(examples) == limit:
+                break
+    if not examples:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
+        raise TaskError(f"{where} has no row left: {reasons or 'it is empty'}.")
+    return tuple(examples)
+
+
+def _load(recipe: DatasetRecipe, split: str, where: str, cache_dir: Path | None) -> "Dataset":
+    try:
+        from datasets import load_dataset
+        from datasets.exceptions import DatasetsError  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise ConfigError(
+            "making tasks from datasets needs the package `datasets`. Install the extra: "
+            "pip install 'drag-and-drop-llms[train]'."
+        ) from error
+    local = Path(recipe.dataset).expanduser()
+    what: dict[str, Any] = {"path": recipe.dataset, "revision": recipe.revision}
+    if local.is_dir():
+        what = {"path": str(local)}
+    elif local.is_file():
+        if local.suffix.lower() not in _BUILDERS:
+            raise ConfigError(f"`{local}` is none of {', '.join(_BUILDERS)}.")
+        what = {"path": _BUILDERS[local.suffix.lower()], "data_files": str(local)}
+    cache = None if cache_dir is None else str(cache_dir)
+    try:
+        rows: Dataset = load_dataset(**what, name=recipe.config, split=split, cache_dir=cache)
+    except (OSError, ValueError, DatasetsError) as error:
+        raise AssetError(
+            f"{where} could not be loaded: {error} Check the id, `config`, the split's name and "
+            "the connection."
+        ) from error
+    return rows
+
+
+class _Answers:
+    """Reads a row's answer as text, with the options it is one of."""
+
+    def __init__(self, recipe: DatasetRecipe, rows: "Dataset", where: str) -> None:
+        self.recipe = recipe
+        self.rows = rows
+        self.where = where
+        names = getattr(rows.features.get(recipe.label), "names", None) or ()
+        self.labels = recipe.labels or (() if recipe.options else tuple(names))
+        values = recipe.label_values
+        if self.labels and values and len(values) != len(self.labels):
+            raise ConfigError(
+                f"{where} names the classes {', '.join(self.labels)}; `label_values` has "
+                f"{len(values)} entries."
+            )
+        if recipe.metric == "choice" and not self.labels and not recipe.options:
+            raise ConfigError(
+                f"{where}: metric choice needs `labels` or `options`, as the column "
+                f"`{recipe.label}` has no class names."
+            )
+
+    def of(self, row: Mapping[str, Any]) -> tuple[str, tuple[str, ...]] | None:
+        """The answer and, for a choice task, the options; None if the row is not labelled."""
+        value = _first(_reach(row, self.recipe.label, self.where))
+        options = self._options(row) or self.labels
+        if not options:
+            text = "" if value is None else str(value).strip()
+            return (text, ()) if text else None
+        keys = self._keys(row) or tuple(str(number) for number in range(len(options)))
+        if len(keys) != len(options):
+            raise ConfigError(
+                f"{self.where}: a row has {len(options)} options and {len(keys)} labels for them."
+            )
+        named = [name for name in _names_of(value) if name in keys]
+        if not named:
+            if _is_hidden(value):
+                return None
+            raise ConfigError(
+                f"{self.where}: the label {value!r} is none of {', '.join(keys)}. Give "
+                "`label_values`, in the order of the texts."
+            )
+        answer = options[keys.index(named[0])]
+        return answer, options if self.recipe.metric == "choice" else ()
+
+    def _options(self, row: Mapping[str, Any]) -> tuple[str, ...]:
+        found: list[str] = []
+        for column in self.recipe.options:
+            value = _reach(row, column, self.where)
+            found += map(str, value) if isinstance(value, list) else [str(value)]
+        return tuple(text.strip() for text in found)
+
+    def _keys(self, row: Mapping[str, Any]) -> tuple[str, ...]:
+        if self.recipe.option_labels is None:
+            return self.recipe.label_values
+        return tuple(map(str, _reach(row, self.recipe.option_labels, self.where)))
+
+    def refusal(self) -> str:
+        """How many labels are missing, for a message."""
+        column = self.recipe.label.partition(".")[0]
+        labels = (
+            _first(_reach(row, self.recipe.label, self.where))
+            for row in self.rows.select_columns([column])
+        )
+        hidden = sum(map(_is_hidden, labels))
+        words = f"{self.where}: {hidden} of {len(self.rows)} labels are hidden (-1 or empty)"
+        if hidden == len(self.rows):
+            return f"{words}. Take a split that has labels, often `validation`."
+        return f"{words}. Set `skip_unlabelled: true` to leave those rows out."
+
+
+def _names_of(value: Any) -> tuple[str, ...]:
+    """How a recipe may write a label's value."""
+    if isinstance(value, bool):
+        return str(value), str(int(value))
+    if isinstance(value, float) and value.is_integer():
+        return str(value), str(int(value))
+    return (str(value),)
+
+
+def _is_hidden(value: Any) -> bool:
+    return value is None or any(name in _HIDDEN for name in _names_of(value))
+
+
+def _first(value: Any) -> Any:
+    """Of several references the first; None if there is none."""
+    return (value[0] if value else None) if isinstance(value, list) else value
+
+
+def _template_columns(template: str) -> Iterator[str]:
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise ConfigError(f"`input` {template!r}: {error}. Write {{column}}.") from error
+    for _, name, form, conversion in parts:
+        if name is None:
+            continue
+        if not name or form or conversion or "[" in name:
+            raise ConfigError(
+                f"`input` {template!r}: expected plain names of columns in braces, such as "
+                "{text} or {answers.text}."
+            )
+        yield name
+
+
+def _filled(template: str, row: Mapping[str, Any], where: str) -> str:
+    """A template with a row's values, taken as they are: braces in them mean nothing."""
+    text = ""
+    for literal, name, _, _ in Formatter().parse(template):
+        text += literal
+        if name is not None:
+            value = _reach(row, name, where)
+            lines = [f"- {item}" for item in value] if isinstance(value, list) else [value]
+            text += "\n".join("" if line is None else str(line) for line in lines)
+    return text
+
+
+def _reach(row: Mapping[str, Any], column: str, where: str) -> Any:
+    """The value of a column, inside others after dots."""
+    value: Any = row
+    for name in column.split("."):
+        if not isinstance(value, Mapping) or name not in value:
+            raise ConfigError(f"{where}: a row has no `{column}`.")
+        value = value[name]
+    return value

@@ -1,0 +1,105 @@
+"""Primitives that answer with one of two labels.
+
+Every condition comes with several pairs of labels, so that no label name means the same throughout.
+"""
+
+import re
+from collections.abc import Callable
+
+from dnd_engine.tasks.families.labels import label_phrases
+from dnd_engine.tasks.families.operation import OnText, Primitive
+from dnd_engine.tasks.families.scopes import find_entity
+
+__all__ = ["PRIMITIVES"]
+
+_LONG = 5
+"""More words than this make a plain text long; plain texts have four to eight."""
+_MANY = 10
+
+
+def _judge(
+    name: str,
+    kind: str,
+    conditions: tuple[str, str],
+    test: Callable[[str], bool | None],
+    labels: tuple[tuple[str, str], ...],
+) -> Primitive:
+    def variant(yes: str, no: str) -> OnText:
+        def function(text: str) -> str | None:
+            holds = test(text)
+            return None if holds is None else yes if holds else no
+
+        return OnText(
+            name=f"judge-{name}-{yes}-{no}".lower(),
+            kind=kind,
+            function=function,
+            phrases=tuple(group[0] for group in label_phrases(conditions, yes, no)),
+            options=(yes, no),
+        )
+
+    return Primitive(
+        name=f"judge-{name}",
+        category="classification",
+        variants=tuple(variant(yes, no) for yes, no in labels),
+    )
+
+
+def _is_long(text: str) -> bool | None:
+    return None if "\n" in text else len(text.split()) > _LONG
+
+
+def _has_number(text: str) -> bool:
+    return re.search(r"\d", text) is not None
+
+
+def _starts_small(text: str) -> bool | None:
+    return text[0].islower() if text[:1].isalpha() else None
+
+
+def _is_many(text: str) -> bool | None:
+    number = find_entity("number", text)
+    return None if number is None else int(number) > _MANY
+
+
+def _city_first(text: str) -> bool | None:
+    name, city = find_entity("name", text), find_entity("city", text)
+    return None if name is None or city is None else text.index(city) < text.index(name)
+
+
+PRIMITIVES = (
+    _judge(
+        "length",
+        "plain",
+        ("the text has more than five words", "there are more than five words"),
+        _is_long,
+        (("yes", "no"), ("long", "short"), ("red", "green"), ("1", "0")),
+    ),
+    _judge(
+        "number",
+        "plain",
+        ("there is a number in digits", "the text holds a digit"),
+        _has_number,
+        (("yes", "no"), ("true", "false"), ("keep", "drop"), ("A", "B")),
+    ),
+    _judge(
+        "case",
+        "plain",
+        ("the text starts with a small letter", "the first letter is lower case"),
+        _starts_small,
+        (("yes", "no"), ("good", "bad"), ("left", "right"), ("apple", "anchor")),
+    ),
+    _judge(
+        "many",
+        "scene",
+        ("the number is larger than ten", "there are more than ten things"),
+        _is_many,
+        (("yes", "no"), ("many", "few"), ("pass", "fail"), ("sun", "rain")),
+    ),
+    _judge(
+        "order",
+        "scene",
+        ("the city comes before the name", "the city is named before the person"),
+        _city_first,
+        (("yes", "no"), ("true", "false"), ("on", "off"), ("cat", "dog")),
+    ),
+)

@@ -1,0 +1,155 @@
+"""Primitives that put words into another order."""
+
+from collections.abc import Callable
+
+from dnd_engine.tasks.families.operation import OnWords, Primitive, WordsFunction
+
+__all__ = ["PRIMITIVES"]
+
+
+def _moved(size: int, move: Callable[[list[str]], list[str]]) -> WordsFunction:
+    def function(words: list[str]) -> str | None:
+        return " ".join(move(words)) if len(words) >= size else None
+
+    return function
+
+
+def _sorted(words: list[str], *, down: bool) -> str | None:
+    """By the alphabet, case ignored; does not apply to numbers and repeated words."""
+    folded = {w.casefold() for w in words}
+    if len(words) < 2 or len(folded) < len(words) or not all(w.isalpha() for w in words):
+        return None
+    return " ".join(sorted(words, key=str.casefold, reverse=down))
+
+
+def _swap(
+    name: str, words: str, each: str, move: Callable[[list[str]], list[str]], spans: tuple[str, ...]
+) -> OnWords:
+    return OnWords(
+        name=f"swap-{name}",
+        function=_moved(2, move),
+        phrases=(
+            f"swap {words}{{inside}}",
+            f"exchange {words}{{inside}}",
+            f"let {words}{{inside}} trade places",
+            f"make {words}{{inside}} change places",
+            f"switch {each}{{inside}} around",
+        ),
+        spans=spans,
+    )
+
+
+PRIMITIVES = (
+    Primitive(
+        name="reverse",
+        category="string",
+        variants=(
+            OnWords(
+                name="reverse",
+                function=_moved(2, lambda w: w[::-1]),
+                phrases=(
+                    "reverse the order of the words{inside}",
+                    "write the words{inside} in reverse order",
+                    "put the words{inside} in the opposite order",
+                    "list the words{inside} from last to first",
+                    "turn the order of the words{inside} around",
+                ),
+                spans=(
+                    "",
+                    "each-line",
+                    "first-line",
+                    "last-line",
+                    "each-item",
+                    "after-colon",
+                    "first-sentence",
+                    "last-sentence",
+                ),
+            ),
+        ),
+    ),
+    Primitive(
+        name="sort",
+        category="string",
+        variants=(
+            OnWords(
+                name="sort-up",
+                function=lambda words: _sorted(words, down=False),
+                phrases=(
+                    "sort the words{inside} alphabetically",
+                    "put the words{inside} in alphabetical order",
+                    "arrange the words{inside} from A to Z",
+                    "alphabetise the words{inside}",
+                    "order the words{inside} by the alphabet",
+                ),
+                spans=("", "each-line", "each-item", "after-colon"),
+            ),
+            OnWords(
+                name="sort-down",
+                function=lambda words: _sorted(words, down=True),
+                phrases=(
+                    "sort the words{inside} from Z to A",
+                    "put the words{inside} in reverse alphabetical order",
+                    "arrange the words{inside} backwards by the alphabet, Z first",
+                    "order the words{inside} by the alphabet, beginning at Z",
+                ),
+                spans=("", "after-colon"),
+            ),
+        ),
+    ),
+    Primitive(
+        name="swap",
+        category="string",
+        variants=(
+            _swap(
+                "ends",
+                "the first and the last word",
+                "the two outer words",
+                lambda w: [w[-1], *w[1:-1], w[0]],
+                ("", "each-line", "after-colon", "first-sentence"),
+            ),
+            _swap(
+                "first-two",
+                "the first two words",
+                "the two opening words",
+                lambda w: [w[1], w[0], *w[2:]],
+                ("", "after-colon", "last-line"),
+            ),
+            _swap(
+                "last-two",
+                "the last two words",
+                "the two closing words",
+                lambda w: [*w[:-2], w[-1], w[-2]],
+                ("", "last-sentence"),
+            ),
+        ),
+    ),
+    Primitive(
+        name="rotate",
+        category="string",
+        held_out=True,
+        variants=(
+            OnWords(
+                name="rotate-left",
+                function=_moved(3, lambda w: [*w[1:], w[0]]),
+                phrases=(
+                    "move the first word{inside} to the end",
+                    "take the first word{inside} and put it last",
+                    "shift the first word{inside} behind all others",
+                    "carry the first word{inside} over to the end",
+                ),
+                spans=("", "after-colon", "first-sentence", "last-line"),
+            ),
+            OnWords(
+                name="rotate-right",
+                function=_moved(3, lambda w: [w[-1], *w[:-1]]),
+                phrases=(
+                    "move the last word{inside} to the front",
+                    "take the last word{inside} and put it first",
+                    "shift the last word{inside} before all others",
+                    "carry the last word{inside} over to the beginning",
+                ),
+                spans=("", "after-colon", "last-sentence", "first-line"),
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,271 @@
+"""Primitives that keep or drop words."""
+
+from collections.abc import Callable
+
+from dnd_engine.tasks.families.operation import OnWords, Primitive, WordsFunction
+
+__all__ = ["PRIMITIVES"]
+
+_ORDINALS = ("first", "second", "third", "fourth")
+
+
+def _keep(size: int, choose: Callable[[list[str]], list[str]]) -> WordsFunction:
+    """Some of the words; texts of fewer than `size` words and empty results do not apply."""
+
+    def function(words: list[str]) -> str | None:
+        return " ".join(choose(words)) or None if len(words) >= size else None
+
+    return function
+
+
+def _first(number: int, spans: tuple[str, ...]) -> OnWords:
+    words = "word" if number == 1 else f"{('two', 'three')[number - 2]} words"
+    return OnWords(
+        name=f"first-{number}",
+        function=_keep(number, lambda w: w[:number]),
+        phrases=(
+            f"keep only the first {words}{{inside}}",
+            f"give the first {words}{{inside}}",
+            f"drop all but the first {words}{{inside}}",
+            f"cut everything after the {_ORDINALS[number - 1]} word{{inside}}",
+            f"write down the first {words}{{inside}}",
+        ),
+        spans=spans,
+    )
+
+
+def _last(number: int, spans: tuple[str, ...]) -> OnWords:
+    words = "word" if number == 1 else f"{('two', 'three')[number - 2]} words"
+    return OnWords(
+        name=f"last-{number}",
+        function=_keep(number, lambda w: w[-number:]),
+        phrases=(
+            f"keep only the last {words}{{inside}}",
+            f"give the final {words}{{inside}}",
+            f"drop all but the last {words}{{inside}}",
+            f"return the last {words}{{inside}}",
+            f"write down the last {words}{{inside}}",
+        ),
+        spans=spans,
+    )
+
+
+def _nth(index: int, spans: tuple[str, ...]) -> OnWords:
+    ordinal = _ORDINALS[index]
+    return OnWords(
+        name=f"nth-{index + 1}",
+        function=_keep(index + 1, lambda w: [w[index]]),
+        phrases=(
+            f"keep only the {ordinal} word{{inside}}",
+            f"give the {ordinal} word{{inside}}",
+            f"find word number {index + 1}{{inside}}",
+            f"return the {ordinal} word{{inside}}",
+            f"write down the {ordinal} word{{inside}}",
+        ),
+        spans=spans,
+    )
+
+
+def _drop(
+    name: str, words: str, choose: Callable[[list[str]], list[str]], spans: tuple[str, ...]
+) -> OnWords:
+    return OnWords(
+        name=f"drop-{name}",
+        function=_keep(2, choose),
+        phrases=(
+            f"remove the {words}{{inside}}",
+            f"delete the {words}{{inside}}",
+            f"leave out the {words}{{inside}}",
+            f"drop the {words}{{inside}}",
+            f"take away the {words}{{inside}}",
+        ),
+        spans=spans,
+    )
+
+
+def _extreme(name: str, rest: str, sign: int) -> OnWords:
+    def function(words: list[str]) -> str | None:
+        longest = max((sign * len(w) for w in words), default=0)
+        found = [w for w in words if sign * len(w) == longest]
+        return found[0] if len(found) == 1 < len(words) else None
+
+    return OnWords(
+        name=name,
+        function=function,
+        phrases=(
+            f"give the {name} word{{inside}}",
+            f"find the {name} word{{inside}}",
+            f"keep only the {name} word{{inside}}",
+            f"return the word{{inside}} with the {rest} letters",
+            f"pick the {name} of the words{{inside}}",
+        ),
+        spans=("", "each-line"),
+    )
+
+
+def _some(words: list[str], test: Callable[[str], bool]) -> str | None:
+    """The words that pass; does not apply where all do or none does."""
+    kept = [w for w in words if test(w)]
+    return " ".join(kept) if 0 < len(kept) < len(words) else None
+
+
+def _vowel(word: str) -> bool:
+    return word[0].lower() in "aeiou"
+
+
+def _capital(word: str) -> bool:
+    return word[0].isupper()
+
+
+PRIMITIVES = (
+    Primitive(
+        name="first",
+        category="string",
+        variants=(
+            _first(1, ("", "each-line", "each-item")),
+            _first(2, ("", "each-line")),
+            _first(3, ("",)),
+        ),
+    ),
+    Primitive(
+        name="last",
+        category="string",
+        variants=(
+            _last(1, ("", "each-line", "each-item")),
+            _last(2, ("", "each-line")),
+            _last(3, ("",)),
+        ),
+    ),
+    Primitive(
+        name="nth",
+        category="string",
+        variants=(_nth(1, ("", "each-line", "each-item")), _nth(2, ("",)), _nth(3, ("",))),
+    ),
+    Primitive(
+        name="drop",
+        category="string",
+        variants=(
+            _drop(
+                "first",
+                "first word",
+                lambda w: w[1:],
+                ("", "each-line", "last-line", "each-item", "after-colon", "first-sentence"),
+            ),
+            _drop(
+                "last",
+                "last word",
+                lambda w: w[:-1],
+                ("", "each-line", "first-line", "each-item", "after-colon", "last-sentence"),
+            ),
+            _drop("second", "second word", lambda w: w[:1] + w[2:], ("", "each-line")),
+            _drop("first-two", "first two words", lambda w: w[2:], ("",)),
+            _drop("last-two", "last two words", lambda w: w[:-2], ("",)),
+            _drop("ends", "first and the last word", lambda w: w[1:-1], ("", "after-colon")),
+        ),
+    ),
+    Primitive(
+        name="ends",
+        category="string",
+        variants=(
+            OnWords(
+                name="ends",
+                function=_keep(3, lambda w: [w[0], w[-1]]),
+                phrases=(
+                    "keep only the first and the last word{inside}",
+                    "give the first and the last word{inside}",
+                    "drop all words but the first and the last{inside}",
+                    "write down the first and the last word{inside}",
+                ),
+                spans=("",),
+            ),
+        ),
+    ),
+    Primitive(
+        name="extreme",
+        category="string",
+        variants=(_extreme("longest", "most", 1), _extreme("shortest", "fewest", -1)),
+    ),
+    Primitive(
+        name="vowel",
+        category="string",
+        variants=(
+            OnWords(
+                name="vowel-keep",
+                function=lambda words: _some(words, _vowel),
+                phrases=(
+                    "keep only the words{inside} that start with a, e, i, o or u",
+                    "give the words{inside} that begin with a vowel",
+                    "find all words{inside} starting with a vowel",
+                    "list the words{inside} whose first letter is a vowel",
+                ),
+                spans=("", "each-line"),
+            ),
+            OnWords(
+                name="vowel-drop",
+                function=lambda words: _some(words, lambda w: not _vowel(w)),
+                phrases=(
+                    "remove the words{inside} that start with a, e, i, o or u",
+                    "leave out all words{inside} that begin with a vowel",
+                    "delete the words{inside} starting with a vowel",
+                    "take away the words{inside} whose first letter is a vowel",
+                ),
+                spans=("", "first-sentence", "after-colon"),
+            ),
+        ),
+    ),
+    Primitive(
+        name="alternate",
+        category="string",
+        variants=(
+            OnWords(
+                name="alternate-odd",
+                function=_keep(3, lambda w: w[::2]),
+                phrases=(
+                    "keep every other word{inside}, starting with the first",
+                    "give the first, third, fifth word{inside} and so on",
+                    "drop every second word{inside}",
+                    "write down every other word{inside}, beginning with the first",
+                ),
+            ),
+            OnWords(
+                name="alternate-even",
+                function=_keep(3, lambda w: w[1::2]),
+                phrases=(
+                    "keep every other word{inside}, starting with the second",
+                    "give the second, fourth, sixth word{inside} and so on",
+                    "drop the first, third, fifth word{inside} and so on",
+                    "write down every other word{inside}, beginning with the second",
+                ),
+            ),
+        ),
+    ),
+    Primitive(
+        name="capitals",
+        category="string",
+        held_out=True,
+        variants=(
+            OnWords(
+                name="capitals-keep",
+                function=lambda words: _some(words, _capital),
+                phrases=(
+                    "keep only the words{inside} that start with a capital letter",
+                    "give the words{inside} that begin with a capital",
+                    "find all words{inside} with a capital first letter",
+                    "list the words{inside} whose first letter is a capital",
+                ),
+                spans=("", "each-line"),
+            ),
+            OnWords(
+                name="capitals-drop",
+                function=lambda words: _some(words, lambda w: not _capital(w)),
+                phrases=(
+                    "remove the words{inside} that start with a capital letter",
+                    "leave out all words{inside} that begin with a capital",
+                    "delete the words{inside} with a capital first letter",
+                    "take away the words{inside} whose first letter is a capital",
+                ),
+                spans=("", "each-line", "after-colon", "last-line"),
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,72 @@
+"""All operations by name, made once when first asked for."""
+
+from collections import Counter
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
+
+from dnd_engine.errors import ConfigError
+from dnd_engine.tasks.families import inputs, kinds
+from dnd_engine.tasks.families.compositions import compositions
+from dnd_engine.tasks.families.inputs import Make
+from dnd_engine.tasks.families.operation import Operation, operations_of
+from dnd_engine.tasks.families.primitives import PRIMITIVES
+
+__all__ = ["all_inputs", "all_operations", "apply_operation", "operation_names"]
+
+
+@cache
+def all_operations() -> Mapping[str, Operation]:
+    """Every operation of every primitive, composition and kind.
+
+    Raises:
+        ConfigError: If two share a name.
+    """
+    single = [op for primitive in PRIMITIVES for op in operations_of(primitive)]
+    composed = compositions({op.name: op for op in single})
+    everything = (*single, *composed, *kinds.operations())
+    names = Counter(op.name for op in everything)
+    repeated = [name for name, count in names.items() if count > 1]
+    if repeated:
+        raise ConfigError(f"operation names must differ, got more than one {repeated[0]!r}.")
+    return MappingProxyType({op.name: op for op in everything})
+
+
+def all_inputs() -> Mapping[str, Make]:
+    """Makers of items by input kind."""
+    return {**inputs.KINDS, **kinds.INPUTS}
+
+
+def operation_names(split: str) -> tuple[str, ...]:
+    """Names of the operations of a split, `train` or `heldout`.
+
+    Raises:
+        ConfigError: If there is no such split.
+    """
+    if split not in ("train", "heldout"):
+        raise ConfigError(f"`split` must be train or heldout, got {split!r}.")
+    return tuple(
+        name for name, op in all_operations().items() if bool(op.holdout) == (split == "heldout")
+    )
+
+
+def apply_operation(name: str, text: str) -> str | None:
+    """What an operation makes of a text.
+
+    Args:
+        name: As in the column `operation` of `tasks.csv`.
+        text: Any bare input, also of another operation.
+
+    Returns:
+        The answer; None if the operation does not apply to the text, or is no function of the text
+        alone, as classification and SQL are.
+
+    Raises:
+        ConfigError: If there is no such operation.
+    """
+    operation = all_operations().get(name)
+    if operation is None:
+        raise ConfigError(
+            f"there is no operation {name!r}; `operation_names` lists those that there are."
+        )
+    return (operation.run(text) or None) if operation.run is not None else None

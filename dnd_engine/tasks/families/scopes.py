@@ -1,0 +1,287 @@
+"""Scopes: where in a text a primitive works.
+
+A *span* is a run of words: the whole text, each line, the part after the colon. A *place* is a
+single word or entity: the first word, the last word of each line, the city. Each names its input
+kind, says how instructions speak of it, and applies a function there, leaving the rest as it is.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from dnd_engine.tasks.families.words import CITIES, COLOURS, DAYS, NAMES
+
+__all__ = ["ENTITIES", "PLACES", "SPANS", "Place", "Span", "find_entity"]
+
+TextFunction = Callable[[str], str | None]
+"""None where the function does not apply."""
+WordsFunction = Callable[[list[str]], str | None]
+
+_TAILS = (
+    "Leave the rest as it is.",
+    "Keep everything else.",
+    "Do not change anything else.",
+    "The other parts stay the same.",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A run of words that a function of words works on."""
+
+    name: str
+    kind: str
+    inside: tuple[str, ...]
+    """Follows `the words` in an instruction; the last one is for the test side."""
+    partial: bool
+    """Whether parts of the text lie outside."""
+    apply: Callable[[str, WordsFunction], str | None]
+
+    @property
+    def tails(self) -> tuple[str, ...]:
+        """What an instruction adds about the rest."""
+        return _TAILS if self.partial else ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Single words that a function of one word works on; the rest stays."""
+
+    name: str
+    kind: str
+    called: tuple[str, ...]
+    """How an instruction names it; the last one is for the test side."""
+    partial: bool
+    apply: Callable[[str, TextFunction], str | None]
+
+    @property
+    def tails(self) -> tuple[str, ...]:
+        """What an instruction adds about the rest."""
+        return _TAILS if self.partial else ()
+
+
+def _whole(text: str, function: WordsFunction) -> str | None:
+    return None if "\n" in text else function(text.split())
+
+
+def _each_line(text: str, function: WordsFunction) -> str | None:
+    lines = text.split("\n")
+    return _joined("\n", [function(line.split()) for line in lines]) if len(lines) > 1 else None
+
+
+def _first_line(text: str, function: WordsFunction) -> str | None:
+    first, found, rest = text.partition("\n")
+    return _joined("\n", [function(first.split()), rest]) if found else None
+
+
+def _last_line(text: str, function: WordsFunction) -> str | None:
+    rest, found, last = text.rpartition("\n")
+    return _joined("\n", [rest, function(last.split())]) if found else None
+
+
+def _each_item(text: str, function: WordsFunction) -> str | None:
+    items = text.split(", ")
+    if len(items) < 2 or "\n" in text or "." in text:
+        return None
+    return _joined(", ", [function(item.split()) for item in items])
+
+
+def _after_colon(text: str, function: WordsFunction) -> str | None:
+    match = re.fullmatch(r"([^:\n]+): ([^:\n]+)", text)
+    return _joined(": ", [match[1], function(match[2].split())]) if match else None
+
+
+def _first_sentence(text: str, function: WordsFunction) -> str | None:
+    match = re.fullmatch(r"([^.\n]+)\. (.+)", text)
+    return _joined(". ", [function(match[1].split()), match[2]]) if match else None
+
+
+def _last_sentence(text: str, function: WordsFunction) -> str | None:
+    match = re.fullmatch(r"(.+)\. ([^.\n]+)\.", text)
+    if not match:
+        return None
+    changed = function(match[2].split())
+    return None if changed is None else f"{match[1]}. {changed}."
+
+
+def _joined(separator: str, parts: list[str | None]) -> str | None:
+    done = [part for part in parts if part is not None]
+    return separator.join(done) if len(done) == len(parts) else None
+
+
+SPANS: Mapping[str, Span] = {
+    span.name: span
+    for span in (
+        Span(
+            name="",
+            kind="plain",
+            inside=("", " in the text", " below", " of the text"),
+            partial=False,
+            apply=_whole,
+        ),
+        Span(
+            name="each-line",
+            kind="lines",
+            inside=(" of each line", " in each line", " of every line"),
+            partial=False,
+            apply=_each_line,
+        ),
+        Span(
+            name="first-line",
+            kind="lines",
+            inside=(" of the first line", " in line one", " in the first line"),
+            partial=True,
+            apply=_first_line,
+        ),
+        Span(
+            name="last-line",
+            kind="lines",
+            inside=(" of the last line", " in the bottom line", " in the last line"),
+            partial=True,
+            apply=_last_line,
+        ),
+        Span(
+            name="each-item",
+            kind="items",
+            inside=(" of each item", " in every list item", " of every item in the list"),
+            partial=False,
+            apply=_each_item,
+        ),
+        Span(
+            name="after-colon",
+            kind="labelled",
+            inside=(" after the colon", " to the right of the colon", " behind the colon"),
+            partial=True,
+            apply=_after_colon,
+        ),
+        Span(
+            name="first-sentence",
+            kind="sentences",
+            inside=(" of the first sentence", " in sentence one", " in the first sentence"),
+            partial=True,
+            apply=_first_sentence,
+        ),
+        Span(
+            name="last-sentence",
+            kind="sentences",
+            inside=(" of the last sentence", " in the final sentence", " in the last sentence"),
+            partial=True,
+            apply=_last_sentence,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pick:
+    """Which words of a span; `called` has a slot for the span."""
+
+    name: str
+    called: tuple[str, ...]
+    choose: Callable[[int], range]
+    """Number of words to the indices of those picked; empty where there are too few."""
+
+
+_PICKS = (
+    _Pick(
+        name="each-word",
+        called=("each word{inside}", "every word{inside}", "every single word{inside}"),
+        choose=lambda n: range(n),
+    ),
+    _Pick(
+        name="first-word",
+        called=("the first word{inside}", "word number one{inside}", "the opening word{inside}"),
+        choose=lambda n: range(1) if n > 1 else range(0),
+    ),
+    _Pick(
+        name="last-word",
+        called=("the last word{inside}", "the final word{inside}", "the closing word{inside}"),
+        choose=lambda n: range(n - 1, n) if n > 1 else range(0),
+    ),
+    _Pick(
+        name="second-word",
+        called=(
+            "the second word{inside}",
+            "word number two{inside}",
+            "the word after the first one{inside}",
+        ),
+        choose=lambda n: range(1, 2) if n > 2 else range(0),
+    ),
+    _Pick(
+        name="odd-words",
+        called=(
+            "every odd-numbered word{inside}",
+            "the first, third, fifth word{inside} and so on",
+            "every word{inside} in an odd place",
+        ),
+        choose=lambda n: range(0, n, 2) if n > 2 else range(0),
+    ),
+)
+
+
+def _change(pick: _Pick, function: TextFunction, words: list[str]) -> str | None:
+    chosen = pick.choose(len(words))
+    done = [function(w) if i in chosen else w for i, w in enumerate(words)]
+    return _joined(" ", done) if chosen else None
+
+
+def _place(pick: _Pick, span: Span) -> Place:
+    def apply(text: str, function: TextFunction) -> str | None:
+        return span.apply(text, partial(_change, pick, function))
+
+    return Place(
+        name=f"{pick.name}-of-{span.name}" if span.name else pick.name,
+        kind=span.kind,
+        called=tuple(
+            called.format(inside=inside)
+            for called, inside in zip(pick.called, (*span.inside[:2], span.inside[-1]), strict=True)
+        ),
+        partial=span.partial or pick.name != "each-word",
+        apply=apply,
+    )
+
+
+ENTITIES: Mapping[str, re.Pattern[str]] = {
+    "name": re.compile(rf"\b(?:{'|'.join(NAMES)})\b"),
+    "city": re.compile(rf"\b(?:{'|'.join(CITIES)})\b"),
+    "colour": re.compile(rf"\b(?:{'|'.join(COLOURS)})\b"),
+    "day": re.compile(rf"\b(?:{'|'.join(DAYS)})\b"),
+    "number": re.compile(r"\b\d+\b"),
+}
+"""What scenes name once each."""
+
+_ENTITY_CALLED: Mapping[str, tuple[str, ...]] = {
+    "name": ("the name", "the person's name", "the name of the person"),
+    "city": ("the city", "the name of the city", "the place name"),
+    "colour": ("the colour", "the colour word", "the word for the colour"),
+    "day": ("the day", "the weekday", "the day of the week"),
+    "number": ("the number", "the figure", "the amount"),
+}
+
+
+def find_entity(entity: str, text: str) -> str | None:
+    """The one entity of that sort in a text; None if there is none or more than one."""
+    found = ENTITIES[entity].findall(text)
+    return found[0] if len(found) == 1 else None
+
+
+def _entity_place(entity: str) -> Place:
+    def apply(text: str, function: TextFunction) -> str | None:
+        found = find_entity(entity, text)
+        changed = None if found is None else function(found)
+        return None if changed is None else ENTITIES[entity].sub(lambda _: changed, text)
+
+    return Place(
+        name=entity, kind="scene", called=_ENTITY_CALLED[entity], partial=True, apply=apply
+    )
+
+
+PLACES: Mapping[str, Place] = {
+    place.name: place
+    for place in (
+        *(_place(pick, span) for pick in _PICKS for span in SPANS.values()),
+        *(_entity_place(entity) for entity in ENTITIES),
+    )
+}
+"""Named by word and span: `first-word`, `last-word-of-each-line`, `city`."""

@@ -1,0 +1,216 @@
+"""Label names: a classification task, answered with other words for the same classes.
+
+An unseen task may sort texts into `urgent` and `later`, and only its prompts name these words. One
+label set a task teaches a generator to recall labels, not to read them; with several, named in the
+instruction, the same inputs have other answers.
+
+Source: Rajendran et al. 2020, arXiv:2007.05549, for new labels as augmentation of meta-learning.
+"""
+
+import random
+import string
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from dnd_engine.errors import ConfigError
+from dnd_engine.tasks.folder import Example, Task
+from dnd_engine.tasks.formats import asking
+
+__all__ = ["label_set", "relabelled", "relabelled_tasks"]
+
+_MOST_LABELS = 6
+_MOST_CHARS = 20
+"""Longest label; longer ones are answers."""
+_LEAST_SHARE = 0.02
+"""Of the train answers, for the rarest label."""
+
+_SCHEMES = (
+    "yes no",
+    "true false",
+    "good bad",
+    "high low",
+    "up down",
+    "left right",
+    "accept reject",
+    "pass fail",
+    "keep drop",
+    "open closed",
+    "match mismatch",
+    "agree disagree",
+    "likely unlikely",
+    "public private",
+    "old new",
+    "hot cold",
+    "first second",
+    "early late",
+    "known unknown",
+    "safe risky",
+    "fact opinion",
+    "major minor",
+    "inside outside",
+    "allow block",
+    "follow ignore",
+    "plus minus",
+    "in out",
+    "normal special",
+    "formal informal",
+    "best worst middle",
+    "low medium high",
+    "small medium large",
+    "green amber red",
+    "never sometimes always",
+    "start middle end",
+    "gold silver bronze",
+    "north east south west",
+    "spring summer autumn winter",
+    "red blue green yellow",
+    "one two three four five six",
+    "alpha beta gamma delta epsilon zeta",
+    "monday tuesday wednesday thursday friday saturday",
+)
+"""Label sets as people make them; a task with fewer classes uses the first ones."""
+_WORDS = tuple(
+    """
+    account action advice album answer bank battery beach benefit bird blank bonus border box
+    branch bread break brick bridge brother budget build cable cake call camera camp captain card
+    care cargo chain chance change charge check child choice circle claim class clean clock cloud
+    coach coast code coffee common copper corner count cover credit cross crowd crown dance data
+    deal debate deer defect degree delay design desk detail device dinner direct dish doubt draft
+    drama dream drive dust duty eagle earth echo edge effect energy entry error escape event exact
+    extra factor failure family farm fast feature field figure file film final fire fish flag flat
+    floor flow focus fold food force form frame fresh friend fuel full game gate general gift glass
+    global goal grain grand grant grass group guard guest guide habit hand harm head health heart
+    help hidden hill hint history home honest hotel hour house idea image impact income input issue
+    item join journey judge jump junior key king label lake land launch law layer leader leaf legal
+    lemon letter level light limit linear list local lock logic loss lunch magic mail main maker
+    manual map mark master maze meal media member memory menu merge metal method mild mind mirror
+    mixed model moment money moon motion mountain mouse move music name narrow native neutral night
+    noise note number object ocean offer oil option orange order other page paint paper parent park
+    partial party past patch path pause peace pen person phone photo piano piece pilot pine place
+    plain plan plant plastic play plot point pool port power praise press price prime print prize
+    problem process product profit proof puzzle queen query quick quiet quote race radio rain range
+    rapid rate raw reason record refund region relay remote repair repeat reply report request rest
+    result return review reward rice ring river road robot rock role room root rose round route
+    routine royal rule sale salt sample sand scale scene school score sea search seat secret seed
+    senior serious service shadow shape share sharp sheet shelf ship shop short sign signal silent
+    simple single skill sky sleep slow smooth snow social soft soil solid song source space spam
+    speed spice spot staff stage stamp star state steady steel stock stone store storm story
+    strange street strong style sugar support surface sweet switch system table target task taste
+    team tender test theme thread ticket tiger time title tone tool total tower track trade trail
+    train travel tree trend trial trip truck trust turn unit urban urgent user usual valid valley
+    value vendor version vessel view vision visit visual vital voice void vote wait walk wall warm
+    waste water wave wealth weather weight whale wheel white whole wide wild wind window winner
+    winter wire wish wonder wood word work world wrong yard year young zero zone
+    """.split()  # noqa: SIM905  # a list of 400 quoted words is no easier to read
+)
+
+_WORDINGS = (
+    ("Answer {}.", "{new} for {old}"),
+    ("Use these words: {}.", "{new} for {old}"),
+    ("Name them {}.", "{new} instead of {old}"),
+    ("The labels are {}.", "{new} ({old})"),
+    ("Where it is {}.", "{old}, write {new}"),
+    ("Reply with {}.", "{new} if it is {old}"),
+    ("Labels: {}.", "{old} = {new}"),
+    ("Say {}.", "{new} to mean {old}"),
+)
+
+
+def label_set(task: Task) -> tuple[str, ...]:
+    """The labels of a classification task, sorted; empty if a task is none.
+
+    It is one if all answers are of a few short words, each of them often.
+    """
+    if task.info.metric not in ("choice", "exact") or task.info.answer_format:
+        return ()
+    counts: dict[str, int] = {}
+    for example in task.train:
+        counts[example.response] = counts.get(example.response, 0) + 1
+        if len(counts) > _MOST_LABELS:
+            return ()
+    named = {option for example in (*task.train, *task.test) for option in example.options}
+    labels = sorted(named | {e.response for e in task.test} | set(counts))
+    short = all(len(label) <= _MOST_CHARS and "\n" not in label for label in labels)
+    often = all(counts.get(label, 0) >= _LEAST_SHARE * len(task.train) for label in labels)
+    return tuple(labels) if len(labels) > 1 and short and often else ()
+
+
+def relabelled(task: Task, number: int, seed: int) -> Task:
+    """A task whose instruction names other labels, and whose answers and options are these.
+
+    Args:
+        task: A classification task in no format; it stays as it is.
+        number: Of the label set, from 1; each task has label sets of its own.
+        seed: Of labels and wordings.
+
+    Raises:
+        ConfigError: If the task is not for other labels.
+    """
+    labels = label_set(task)
+    if not labels:
+        raise ConfigError(
+            f"task `{task.info.slug}`: expected a classification task with 2 to {_MOST_LABELS} "
+            "labels, to rename them. Ask `label_set` first."
+        )
+    rng = random.Random(f"{seed}:labels:{task.info.slug}:{number}")
+    names = dict(zip(labels, _new_labels(labels, rng), strict=True))
+    return Task(
+        replace(
+            task.info,
+            slug=f"{task.info.slug}~labels-{number}",
+            description=f"{task.info.description} {_sentence(names, _WORDINGS[0], labels)}".strip(),
+            variant=f"labels-{number}",
+            operation="",  # which knows its own labels only
+        ),
+        tuple(_relabelled(e, names, rng) for e in task.train),
+        tuple(_relabelled(e, names, rng) for e in task.test),
+    )
+
+
+def relabelled_tasks(tasks: Iterable[Task], *, per_task: int, seed: int) -> tuple[Task, ...]:
+    """Classification tasks with other labels, for training beside the tasks themselves.
+
+    Args:
+        tasks: Those that are no classification task give nothing.
+        per_task: Label sets of each.
+        seed: Of labels and wordings.
+    """
+    numbers = range(1, per_task + 1)
+    return tuple(relabelled(t, n, seed) for t in tasks if label_set(t) for n in numbers)
+
+
+def _new_labels(labels: Sequence[str], rng: random.Random) -> list[str]:
+    """As many labels, none of them an old one: a known set, letters, digits, or any words."""
+    count, taken = len(labels), {label.casefold() for label in labels}
+    sets = [scheme.split()[:count] for scheme in _SCHEMES if len(scheme.split()) >= count]
+    first = rng.choice("AKPX")
+    letters = string.ascii_uppercase[string.ascii_uppercase.index(first) :][:count]
+    lowest = rng.choice((0, 1))
+    kinds = [
+        rng.choice(sets),
+        rng.sample(_WORDS, count),
+        rng.sample(_WORDS, count),
+        list(letters) if len(letters) == count else rng.sample(_WORDS, count),
+        [str(lowest + n) for n in range(count)],
+    ]
+    chosen = rng.choice(kinds)
+    rng.shuffle(chosen)
+    if taken & {label.casefold() for label in chosen}:
+        return _new_labels(labels, rng)
+    case = rng.choice((str.lower, str.lower, str.title))
+    return [label if len(label) == 1 else case(label) for label in chosen]
+
+
+def _relabelled(example: Example, names: Mapping[str, str], rng: random.Random) -> Example:
+    order = rng.sample(list(names), len(names))
+    return Example(
+        asking(example.prompt, _sentence(names, rng.choice(_WORDINGS), order)),
+        names[example.response],
+        tuple(names[option] for option in example.options),
+    )
+
+
+def _sentence(names: Mapping[str, str], wording: tuple[str, str], order: Sequence[str]) -> str:
+    frame, part = wording
+    parts = [part.format(old=old, new=names[old]) for old in order]
+    return frame.format(f"{', '.join(parts[:-1])} and {parts[-1]}")

@@ -1,0 +1,140 @@
+"""Several tasks on the very same inputs, so that only their prompts tell them apart.
+
+A generator that can guess a task from its inputs need not read the prompts. Tasks of one input
+kind, and the variants of one task, have inputs in common; a procedural task can moreover
+answer any input of its kind. Knows tasks and their texts; knows no tokens.
+
+Source: Yin et al. 2020, arXiv:1912.03820, for mutually exclusive tasks.
+"""
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dnd_engine.tasks.families import apply_operation
+from dnd_engine.tasks.folder import Example, Task
+from dnd_engine.tasks.formats import FORMATS
+
+__all__ = ["SharedInputs", "Shown"]
+
+_LEAST_SHARE = 0.5
+"""Share of the inputs that a task must have answers for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An example on a shared input."""
+
+    number: int | None
+    """Among the task's own examples; None if it was made for the occasion."""
+    example: Example
+
+
+class SharedInputs:
+    """Finds tasks for the same inputs.
+
+    Args:
+        tasks: By their position among all tasks: a task and the examples of it that are trained
+            on, the first of its train side.
+        make_examples: Whether procedural tasks may answer inputs of others; else only what
+            already stands in several tasks is shared.
+    """
+
+    def __init__(
+        self, tasks: dict[int, tuple[Task, Sequence[Example]]], *, make_examples: bool
+    ) -> None:
+        self._tasks = tasks
+        self._makes = make_examples
+        self._own = {
+            i: {e.bare: n for n, e in enumerate(examples) if e.bare is not None}
+            for i, (_, examples) in tasks.items()
+        }
+        self._held = {
+            i: {e.bare for e in task.train[len(examples) :]}
+            for i, (task, examples) in tasks.items()
+        }
+        self._owners: dict[str, list[int]] = defaultdict(list)
+        for i, inputs in self._own.items():
+            for text in inputs:
+                self._owners[text].append(i)
+
+        self.anchors = [i for i in tasks if self._has_partner(i)]
+        """Tasks that have inputs in common with another one than their own variants."""
+
+    def draw(self, num_tasks: int, num_inputs: int, rng: random.Random) -> dict[int, list[Shown]]:
+        """Inputs of one task, and what it and others make of them.
+
+        Others come from the tasks that have any input in common with the anchor, which are those of
+        its kind: different tasks first, then further variants of the same ones. None of them
+        answers all inputs as another does.
+
+        Returns:
+            Examples on the same inputs, task by task, the anchor first; fewer tasks than asked for
+            if no more can join, and none if nothing is shared at all.
+        """
+        if not self.anchors:
+            return {}
+        anchor = rng.choice(self.anchors)
+        inputs = self._own[anchor]
+        texts = rng.sample(list(inputs), min(len(inputs), num_inputs))
+        alike = sorted({i for text in inputs for i in self._owners[text]} - {anchor})
+        rows = {anchor: self._show(anchor, texts, rng)}
+        waiting = rng.sample(alike, len(alike))
+        for again in (False, True):
+            bases = {self._tasks[i][0].info.plain_slug for i in rows}
+            for i in waiting:
+                if len(rows) == num_tasks:
+                    return _as_shown(rows)
+                base = self._tasks[i][0].info.plain_slug
+                if i in rows or (base in bases and not again):
+                    continue
+                row = self._show(i, texts, rng)
+                enough = len(row) >= max(1, _LEAST_SHARE * len(texts))
+                if enough and not any(_agree(row, other) for other in rows.values()):
+                    rows[i] = row
+                    bases.add(base)
+        return _as_shown(rows)
+
+    def _has_partner(self, task: int) -> bool:
+        base = self._tasks[task][0].info.plain_slug
+        return any(
+            self._tasks[other][0].info.plain_slug != base
+            for text in self._own[task]
+            for other in self._owners[text]
+        )
+
+    def _show(self, task: int, texts: Sequence[str], rng: random.Random) -> dict[str, Shown]:
+        """A task's examples on some inputs; those it has no answer for are left out."""
+        row = {}
+        for text in texts:
+            number = self._own[task].get(text)
+            if number is not None:
+                row[text] = Shown(number, self._tasks[task][1][number])
+            elif (made := self._make(task, text, rng)) is not None:
+                row[text] = Shown(None, made)
+        return row
+
+    def _make(self, number: int, text: str, rng: random.Random) -> Example | None:
+        """What a procedural task makes of another's input; not of one it is validated on."""
+        task, examples = self._tasks[number]
+        info = task.info
+        if not self._makes or not info.operation or text in self._held[number]:
+            return None
+        answer = apply_operation(info.operation, text)
+        if answer is None or answer == text:
+            return None
+        if info.answer_format:
+            answer = FORMATS[info.answer_format].wrap(answer)
+        instruction = rng.choice(examples).prompt.partition("\n\n")[0]
+        return Example(f"{instruction}\n\n{text}", answer)
+
+
+def _agree(one: dict[str, Shown], other: dict[str, Shown]) -> bool:
+    """Whether two tasks answer all their common inputs alike."""
+    common = one.keys() & other.keys()
+    return all(one[text].example.response == other[text].example.response for text in common)
+
+
+def _as_shown(rows: dict[int, dict[str, Shown]]) -> dict[int, list[Shown]]:
+    return {task: list(row.values()) for task, row in rows.items()}

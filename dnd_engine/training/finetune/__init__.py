@@ -1,0 +1,1 @@
+"""Gradient steps on one adapter: refining, training on labels, collecting LoRAs."""

@@ -1,0 +1,114 @@
+"""Gradient steps on the weight tokens of one LoRA: where they start, what they draw, how they go.
+
+Refining and training on labels differ in what a step learns, which is a function given to
+`descend`. Knows no prompts and no files.
+"""
+
+import math
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dnd_engine.errors import TrainingError
+from dnd_engine.lora.layout import LoRALayout
+from dnd_engine.training.examples import Mode
+
+__all__ = ["Descent", "descend", "draw_lessons", "shared_start"]
+
+
+@dataclass(frozen=True, slots=True)
+class Descent:
+    """One step that was done."""
+
+    step: int
+    """From 1."""
+    loss: float
+    """Before the update."""
+    seconds: float
+    """What it took, waiting for others left out."""
+    tokens: Float[Tensor, "tokens rows cols"]
+    """After the update, float32, on the base's device. The next step changes them: copy to keep."""
+
+
+def shared_start(layout: LoRALayout, seed: int) -> Float[Tensor, "tokens rows cols"]:
+    """The weight tokens that every run starts from: A ~ N(0, 1 / in_features), B zero.
+
+    As in a fresh `Generator`, so that both start alike. Drawn on the CPU, whatever the device.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    tokens = torch.zeros(layout.num_tokens, layout.spec.r, layout.width)
+    for m in layout.matrices():
+        if m.side == "A":
+            rows = tokens[m.first_token : m.first_token + m.num_tokens]
+            rows.normal_(std=m.long**-0.5, generator=rng)
+    return tokens
+
+
+def draw_lessons(
+    count: int, step: int, *, batch_size: int, full_share: float, seed: int
+) -> list[tuple[int, Mode]]:
+    """Lessons of one step: every epoch in an order of its own, each shown full or bare."""
+    size = min(count, batch_size)
+    drawn: list[tuple[int, Mode]] = []
+    for place in range(step * size, (step + 1) * size):
+        epoch, at = divmod(place, count)
+        order = list(range(count))
+        random.Random(f"{seed}:refine:{epoch}").shuffle(order)
+        rng = random.Random(f"{seed}:refine:{place}:mode")
+        drawn.append((order[at], "full" if rng.random() < full_share else "bare"))
+    return drawn
+
+
+def descend(
+    start: Float[Tensor, "tokens rows cols"],
+    loss: Callable[[nn.Parameter, int], Tensor],
+    lock: threading.Lock,
+    *,
+    name: str,
+    steps: int,
+    learning_rate: Callable[[int], float],
+    clip_norm: float,
+) -> Iterator[Descent]:
+    """Train weight tokens with AdamW, step by step; closing the iterator cancels.
+
+    Args:
+        start: Where to start, on the base's device; not changed.
+        loss: Of the tokens at a step, from 0.
+        lock: Guards the base; held while a loss and its gradient are computed, not between.
+        name: Of the operation, for its error.
+        steps: How many.
+        learning_rate: At a step, from 0.
+        clip_norm: Of the gradient.
+
+    Yields:
+        After every step.
+
+    Raises:
+        TrainingError: If the loss or its gradient is not finite.
+    """
+    tokens = nn.Parameter(start.detach().to(torch.float32, copy=True))
+    optimizer = torch.optim.AdamW([tokens], weight_decay=0.0)
+    for step in range(steps):
+        rate = learning_rate(step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        with lock:
+            started = time.monotonic()
+            value = loss(tokens, step)
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_([tokens], clip_norm).item()
+        found = value.item()
+        if not math.isfinite(found + norm):
+            raise TrainingError(
+                f"{name}, step {step + 1}: loss {found}, gradient norm {norm}. Lower the learning "
+                f"rate (here {rate:g}), or start from another adapter."
+            )
+        optimizer.step()
+        yield Descent(step + 1, found, time.monotonic() - started, tokens.detach())

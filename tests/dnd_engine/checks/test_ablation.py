@@ -1,0 +1,104 @@
+"""An adapter beside those made from other prompts: what is compared, with what, and on what."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+
+from dnd_engine.checks.ablation import Wearer, compare_conditions, others, shuffled, some_prompts
+from dnd_engine.lora.apply import FittedLoRA, LoRAHost
+from dnd_engine.models.base import BaseModel
+from tests.dnd_engine.tiny import LAYOUT, bucket, make_adapter, random_tokens
+
+PROMPTS = [
+    f"Say where it is.\n\nThe {thing} stands {place}."
+    for thing in ("cup", "box", "jar")
+    for place in ("here", "outside")
+]
+
+
+@pytest.fixture
+def host(base: BaseModel) -> LoRAHost:
+    return LoRAHost(base.model, LAYOUT)
+
+
+def fit(host: LoRAHost, seed: int) -> FittedLoRA:
+    return host.fit(random_tokens(seed=seed, size=0.3)[None], LAYOUT)
+
+
+def test_who_answers_as_when_told_is_best_and_the_same_saves_nothing(
+    base: BaseModel, host: LoRAHost
+) -> None:
+    told, other = fit(host, 1), fit(host, 2)
+    everyone = range(len(PROMPTS))
+    wearers: list[Wearer] = [
+        ("adapter", other, everyone),
+        ("mean", other, everyone),
+        ("base", None, everyone),
+        ("wrong", fit(host, 3), range(3)),
+        ("wrong", other, range(3, 6)),
+    ]
+    found = compare_conditions(base, host, threading.Lock(), told, wearers, PROMPTS, ["elsewhere"])
+    assert found is not None
+    assert found.num_prompts == len(PROMPTS)
+    assert found.wrong_from == ("elsewhere",)
+    controls = {control.name: control for control in found.controls}
+    assert list(controls) == ["wrong", "mean", "base"]
+    same = controls["mean"]
+    assert (same.nll, same.saved, same.low, same.high) == (found.nll, 0, 0, 0)
+    assert not found.depends
+    # Half of the wrong ones are the adapter itself.
+    assert controls["wrong"].low < controls["wrong"].saved < controls["wrong"].high
+    assert controls["wrong"].nll == pytest.approx(found.nll + controls["wrong"].saved, abs=1e-5)
+
+
+def test_too_few_prompts_with_an_instruction_say_nothing(base: BaseModel, host: LoRAHost) -> None:
+    worn = fit(host, 1)
+    prompts = [PROMPTS[0], "No blank line here.", "a\n\n" + "long " * 2_000]
+    wearers: list[Wearer] = [("adapter", worn, range(3)), ("mean", worn, range(3))]
+    assert compare_conditions(base, host, threading.Lock(), worn, wearers, prompts, []) is None
+
+
+def test_shuffling_keeps_the_words_and_loses_their_order() -> None:
+    one = bucket("a", ["one two three four five six seven eight"] * 2, weight=0.5)
+    (mixed,) = shuffled([one], seed=0)
+    assert mixed.weight == 0.5
+    words = mixed.files[0].prompts[0].text.split()
+    assert sorted(words) == sorted(one.files[0].prompts[0].text.split())
+    assert words != one.files[0].prompts[0].text.split()
+    assert shuffled([one], seed=0) == (mixed,)
+    assert shuffled([one], seed=1) != (mixed,)
+
+
+def test_every_bucket_has_the_others_for_a_wrong_one() -> None:
+    a, b, c = (bucket(name, PROMPTS) for name in "abc")
+    assert others([a, b, c], []) == [(a, (b, c)), (b, (a, c)), (c, (a, b))]
+    assert others([a], [b]) == [(a, (b,))]
+
+
+def test_only_prompts_with_something_to_leave_out_are_measured_on() -> None:
+    assert some_prompts(bucket("a", ["plain", *PROMPTS]), 2) == PROMPTS[:2]
+
+
+def test_what_was_measured_is_on_the_card() -> None:
+    adapter = make_adapter()
+    assert "## Checks" not in adapter.files()["README.md"].decode()
+    checks = {
+        "strength": 1.0,
+        "effect": 0.4242,
+        "agreement": {"same": 6, "num_prompts": 8},
+        "outlook": {"n_tasks": 12, "gain": 0.43, "low": 0.22, "high": 0.61},
+        "familiarity": {"similarity": 0.71, "n_tasks": 80, "lowest": 0.43, "highest": 0.97},
+        "conditioning": {
+            "nll": 1.2,
+            "num_prompts": 16,
+            "wrong_from": ["Tone*"],
+            "controls": [{"name": "wrong", "nll": 2, "saved": 0.58, "low": 0.45, "high": 0.72}],
+        },
+    }
+    card = replace(adapter, checks=checks).files()["README.md"].decode()
+    for words in ("at strength 1", "0.424 nats", "6 of 8", "+0.43 (+0.22 to +0.61)", r"(Tone\*)"):
+        assert words in card
+    assert "at cosine 0.71; the 80 unseen tasks" in card
+    assert "lay at 0.43 to 0.97." in card
+    assert "+0.58 nats per token (+0.45 to +0.72, 16 prompts)" in card

@@ -1,0 +1,184 @@
+"""Measurements of an adapter are what their definitions say."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from dnd_engine.checks.ablation import Conditioning, Control
+from dnd_engine.checks.agreement import Agreement
+from dnd_engine.checks.inspection import (
+    Familiarity,
+    Inspection,
+    Outlook,
+    as_checks,
+    base_norms,
+    familiarity,
+    kl_to_base,
+    nearest_tasks,
+    outlook,
+    recall,
+    relative_norms,
+    strongest_effect,
+)
+from dnd_engine.errors import AdapterError, GeneratorError
+from dnd_engine.generator.folder import TaskCentroid
+from dnd_engine.lora.adapter import NearestTask
+from dnd_engine.models.base import BaseModel
+from tests.dnd_engine.tiny import LAYOUT, delta, make_adapter
+
+
+def test_the_effect_is_the_divergence_from_the_base() -> None:
+    """Against torch's own, and zero for equal rows whatever their offset."""
+    base, adapted = torch.randn(3, 50), torch.randn(3, 50)
+    expected = torch.nn.functional.kl_div(
+        base.log_softmax(-1), adapted.softmax(-1), reduction="none"
+    ).sum(-1)
+    torch.testing.assert_close(kl_to_base(base, adapted), expected)
+    assert kl_to_base(base, base + 5).abs().max() < 1e-5
+    assert not torch.allclose(kl_to_base(base, adapted), kl_to_base(adapted, base))
+
+
+@pytest.mark.parametrize("strength", [1.0, -3.0, 0.0])
+def test_norms_are_those_of_the_explicit_change(base: BaseModel, strength: float) -> None:
+    made = make_adapter().with_strength(strength)
+    found = relative_norms(made, base_norms(base.model, LAYOUT))
+    assert list(found) == list(LAYOUT.spec.target_modules)
+    for path, change in delta(made.state, LAYOUT).items():
+        layer, module = int(path.split(".")[2]), path.split(".")[-1]
+        weight = base.model.get_parameter(f"{path}.weight").double()
+        assert found[module][layer] == pytest.approx(
+            float(change.norm() / weight.norm()), rel=1e-4, abs=1e-9
+        )
+
+
+def test_nearest_tasks_come_by_cosine_of_the_mean() -> None:
+    tasks = [
+        TaskCentroid("right", "d", (0.0, 5.0)),
+        TaskCentroid("diagonal", "d", (1.0, 1.0)),
+        TaskCentroid("opposite", "d", (0.0, -1.0)),
+    ]
+    prompts = torch.tensor([[1.0, 2.0], [-1.0, 2.0]])  # their mean points up
+    found = nearest_tasks(prompts, tasks, count=2)
+    assert [(t.slug, t.similarity) for t in found] == [("right", 1.0), ("diagonal", 0.7071)]
+    assert len(nearest_tasks(prompts, tasks)) == 3
+    assert nearest_tasks(prompts, []) == ()
+
+
+def examined(**changes: Any) -> dict[str, Any]:
+    """Three bands of agreement, in both modes."""
+    told = ((0.0, 0.12, 0.0, 30), (0.12, 0.49, 0.1, 9), (0.49, 1.0, 0.5, 5))
+    bands = [
+        {
+            **{"mode": mode, "from": low, "to": high, "n_tasks": tasks},
+            **{"gain": gain + shift, "low": gain + shift - 0.1, "high": gain + shift + 0.1},
+        }
+        for mode, shift in (("full", 0.5), ("bare", 0.0))
+        for low, high, gain, tasks in told
+    ]
+    gauge = {
+        "bands": bands,
+        "predicts_gain": {"bare": {"rank_correlation": 0.7, "low": 0.5, "high": 0.8}},
+    }
+    return {"agreement": gauge | changes}
+
+
+@pytest.mark.parametrize(
+    ("same", "n_tasks", "gain"), [(0, 30, 0.0), (1, 9, 0.1), (3, 9, 0.1), (4, 5, 0.5), (8, 5, 0.5)]
+)
+def test_the_outlook_is_told_by_the_unseen_tasks_that_agreed_about_as_often(
+    same: int, n_tasks: int, gain: float
+) -> None:
+    found = outlook(Agreement(same, 8), examined())
+    assert found == Outlook(n_tasks, gain, gain - 0.1, gain + 0.1, 0.7)
+
+
+def test_without_an_examination_or_prompts_nothing_is_said_of_the_outlook() -> None:
+    assert outlook(Agreement(4, 8), None) is None
+    assert outlook(Agreement(4, 8), {"agreement": None}) is None
+    assert outlook(Agreement(4, 8), {}) is None
+    assert outlook(None, examined()) is None
+    assert outlook(Agreement(4, 8), examined(bands=[])) is None
+    lower = examined()["agreement"]["bands"][:-1]
+    assert outlook(Agreement(4, 8), examined(bands=lower)) is None, "nothing agreed as often"
+    found = outlook(Agreement(4, 8), examined(predicts_gain={}))
+    assert found is not None
+    assert found.rank_correlation is None
+
+
+@pytest.mark.parametrize("damage", [{"bands": 3}, {"bands": [{}]}, {"predicts_gain": []}])
+def test_a_damaged_report_is_named_and_not_taken_for_none(damage: dict[str, Any]) -> None:
+    with pytest.raises(GeneratorError, match="report on held-out tasks is damaged"):
+        outlook(Agreement(4, 8), examined(**damage))
+
+
+NEAREST = (NearestTask("a", "", 0.3), NearestTask("b", "", 0.6))
+
+
+def compared(**changes: Any) -> dict[str, Any]:
+    """Three unseen tasks, by how near their prompts are to training."""
+    gauge = {
+        "tasks": [{"slug": str(place), "similarity": place} for place in (0.5, 0.4, 0.9)],
+        "predicts_gain": {"bare": {"rank_correlation": -0.2, "low": -0.4, "high": 0.1}},
+    }
+    return {"similarity": gauge | changes}
+
+
+def test_prompts_are_placed_among_the_examined_tasks_by_their_nearest_one() -> None:
+    found = familiarity(NEAREST, 16, compared())
+    assert found == Familiarity(0.6, 16, 0.4, 0.9, 3, -0.2, -0.4, 0.1)
+    assert not found.is_unlike
+    far = familiarity(NEAREST[:1], 4, compared(predicts_gain={}))
+    assert far == Familiarity(0.3, 4, 0.4, 0.9, 3, None, None, None)
+    assert far.is_unlike
+    assert not replace(far, num_prompts=3).is_unlike, "too few to say"
+
+
+def test_without_an_examination_or_training_tasks_nothing_is_said_of_nearness() -> None:
+    assert familiarity((), 16, compared()) is None
+    assert familiarity(NEAREST, 16, None) is familiarity(NEAREST, 16, {"similarity": None}) is None
+    with pytest.raises(GeneratorError, match="report on held-out tasks is damaged"):
+        familiarity(NEAREST, 16, compared(tasks=[]))
+
+
+def test_the_strongest_examined_effect_is_a_number_or_unknown() -> None:
+    assert strongest_effect({"strongest_effect": 9.5}) == 9.5
+    assert strongest_effect({}) is strongest_effect(None) is None
+    with pytest.raises(GeneratorError, match="`strongest_effect` is 'much'"):
+        strongest_effect({"strongest_effect": "much"})
+
+
+def test_what_was_measured_comes_back_from_the_checks_of_a_kept_adapter() -> None:
+    worth = Outlook(12, 0.4, 0.2, 0.6, None)
+    near = Familiarity(0.5, 9, 0.4, 0.9, 80, -0.2, -0.4, 0.1)
+    found = Inspection(0.5, {}, (), 0, Agreement(3, 8), worth, 7.0, near)
+    proof = Conditioning(1.2, 9, (Control("wrong", 1.5, 0.3, 0.1, 0.5),), ("legal",))
+    checks = json.loads(json.dumps(as_checks(make_adapter(), found, proof)))
+    assert recall(checks, (), 7.0) == (found, proof)
+    assert recall({"effect": 0.5}, (), None) == (Inspection(0.5, {}, (), 0), None)
+    assert recall({}, (), 7.0) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "checks",
+    [
+        {"effect": "much"},
+        {"effect": 1, "agreement": {"same": 1}},
+        {"effect": 1, "outlook": 3},
+        {"effect": 1, "familiarity": {"similarity": 0.5}},
+        {"effect": 1, "familiarity": []},
+        {
+            "effect": 1,
+            "familiarity": {
+                **{"similarity": "near", "lowest": 0.4, "highest": 0.9, "n_tasks": 80},
+                **{"num_prompts": 9, "rank_correlation": None, "low": None, "high": None},
+            },
+        },
+        {"effect": 1, "conditioning": {"nll": 1.2, "num_prompts": 9, "controls": [{}]}},
+    ],
+)
+def test_damaged_checks_are_refused(checks: dict[str, Any]) -> None:
+    with pytest.raises(AdapterError, match="damaged"):
+        recall(checks, (), None)

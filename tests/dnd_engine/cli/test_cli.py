@@ -1,0 +1,474 @@
+"""The command line: its words, exit codes and JSON. Where a model is not the point, none loads."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from dnd_engine.cli import app
+from dnd_engine.library import Library
+from dnd_engine.lora.adapter import write_files
+from tests.dnd_engine.hub_server import TOKEN, Hub
+from tests.dnd_engine.tiny import make_adapter
+
+PROMPTS = "\n".join(f"Write the phrase in capital letters: item number {i}" for i in range(20))
+
+
+def dnd(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    path = tmp_path / "capitals.txt"
+    path.write_text(PROMPTS, encoding="utf-8")
+    return path
+
+
+def task_folder(folder: Path, *, response: str = "a") -> Path:
+    """Two tiny tasks; `response` is the answer of every test item of the first."""
+    head = "slug,family,category,metric,licence,description,split\n"
+    rows = "first,one,c,exact,CC0,First,train\nsecond,two,c,exact,CC0,Second,heldout\n"
+    folder.mkdir()
+    (folder / "tasks.csv").write_text(head + rows, encoding="utf-8")
+    for slug in ("first", "second"):
+        place = folder / "tasks" / slug
+        place.mkdir(parents=True)
+        for side in ("train", "test"):
+            lines = [
+                {
+                    "prompt": f"{slug}\n\n{side} {i}",
+                    "response": response if (slug, side) == ("first", "test") else str(i),
+                }
+                for i in range(12)
+            ]
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            (place / f"{side}.jsonl").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_help_names_every_command() -> None:
+    shown = dnd("--help").stdout
+    commands = (
+        "generate",
+        "refine",
+        "chat",
+        "inspect",
+        "export",
+        "push",
+        "measure",
+        "train",
+        "watch",
+        "evaluate",
+        "tasks",
+        "info",
+        "collect",
+        "bench",
+        "library",
+        "import",
+    )
+    assert [name for name in commands if name not in shown] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["generate"], "no prompt files. Name some, or use --bucket"),
+        (["generate", "missing.txt"], "missing.txt"),
+        (["generate", "--bucket", "nonsense"], "expected NAME=WEIGHT:FILE,FILE"),
+        (["train", "no-recipe.yaml"], "recipe `no-recipe.yaml` cannot be read"),
+        (["export", "a.zip", "--out", "a", "--format", "onnx"], "`format` must be peft, merged"),
+        (["push", "a.zip", "some one/sql"], "`some one/sql` cannot be a repository: expected"),
+        (["watch", "nowhere"], "no folder `nowhere`. Expected the --out folder of `dnd train`"),
+        (["tasks", "list", "nowhere"], "no `tasks.csv` in `nowhere`"),
+    ],
+)
+def test_a_failure_is_its_message_alone_with_exit_code_1(
+    arguments: list[str], message: str
+) -> None:
+    result = dnd(*arguments)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_push_without_a_token_is_refused_before_anything_loads(logged_out: None) -> None:
+    result = dnd("push", "a.zip", "someone/sql")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: no token for the Hugging Face Hub. Log in with")
+
+
+def test_wrong_usage_has_exit_code_2() -> None:
+    assert dnd("generate", "--no-such-flag").exit_code == 2
+    assert dnd("chat", "hello").exit_code == 2
+    assert dnd("export", "a.zip").exit_code == 2
+    assert dnd("push", "a.zip").exit_code == 2
+
+
+def test_every_unreadable_file_is_named_at_once(tmp_path: Path, prompts: Path) -> None:
+    empty, broken = tmp_path / "empty.txt", tmp_path / "broken.jsonl"
+    empty.write_text("", encoding="utf-8")
+    broken.write_text('{"prompt": "fine"}\n[1]\n', encoding="utf-8")
+    result = dnd("generate", prompts, empty, broken)
+    assert result.exit_code == 1
+    assert "empty.txt" in result.stderr
+    assert "broken.jsonl, line 2" in result.stderr
+
+
+def test_an_unknown_generator_folder_is_refused_before_any_weights_load(
+    tmp_path: Path, prompts: Path
+) -> None:
+    result = dnd("generate", prompts, "--generator", tmp_path / "nothing")
+    assert result.exit_code == 1
+    assert "no generator folder at" in result.stderr
+
+
+def test_tasks_list_and_check_pass_a_sound_folder(tmp_path: Path) -> None:
+    folder = task_folder(tmp_path / "tasks", response="a")
+    (folder / "tasks" / "first" / "test.jsonl").write_text(
+        "".join(f'{{"prompt": "x\\n\\n{i}", "response": "{i}"}}\n' for i in range(12)), "utf-8"
+    )
+    listed = json.loads(dnd("tasks", "list", folder, "--json").stdout)
+    assert [row["slug"] for row in listed["tasks"]] == ["first", "second"]
+    checked = dnd("tasks", "check", folder, "--json")
+    assert checked.exit_code == 0
+    assert json.loads(checked.stdout)["num_test"] == 24
+
+
+def test_tasks_check_fails_on_a_constant_answer(tmp_path: Path) -> None:
+    result = dnd("tasks", "check", task_folder(tmp_path / "tasks"))
+    assert result.exit_code == 1
+    assert "first: 12 of 12 test responses are 'a'" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["chat", "--adapter", "nothing.zip", "hi"],
+        ["inspect", "nothing.zip"],
+        ["refine", "nothing.zip", "prompts.txt"],
+        ["import", "nothing.zip"],
+        ["library", "show", "nothing.zip"],
+        ["library", "export", "nothing.zip"],
+    ],
+)
+def test_a_missing_adapter_is_refused_before_models_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("loaded")
+
+    for module in ("adapters", "refine"):
+        monkeypatch.setattr(f"dnd_engine.cli.{module}.load_engine", fail)
+    monkeypatch.setattr("dnd_engine.models.sources.resolve", fail)
+    result = dnd(*arguments, "--library", tmp_path / "library")
+    assert result.exit_code == 1, result.exception
+    assert "Error: no adapter" in result.stderr
+    assert "nothing.zip" in result.stderr
+
+
+def test_the_library_is_listed_and_changed_without_torch(tmp_path: Path) -> None:
+    """They answer at once."""
+    code = (
+        "import sys; from dnd_engine.cli import app\n"
+        "try: app(['library', 'list', '--json', '--library', sys.argv[1]])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "assert not {'torch', 'transformers', 'peft'} & set(sys.modules)"
+    )
+    run = [sys.executable, "-c", code, str(tmp_path / "library")]
+    done = subprocess.run(run, capture_output=True, check=True, text=True)
+    assert json.loads(done.stdout) == {"library": str(tmp_path / "library"), "adapters": []}
+
+
+def test_library_commands_do_what_they_say(tmp_path: Path) -> None:
+    place = ("--library", tmp_path / "library")
+    shelf = Library(tmp_path / "library")
+    shelf.add(make_adapter(name="one"))
+
+    def names() -> list[str]:
+        listed = json.loads(dnd("library", "list", "--json", *place).stdout)
+        return [entry["name"] for entry in listed["adapters"]]
+
+    assert dnd("library", "duplicate", "one", *place).stdout == "Kept a copy as one-2.\n"
+    assert dnd("library", "rename", "one", "first", *place).stdout == "Renamed to first.\n"
+    assert names() == ["one-2", "first"]
+    shown = json.loads(dnd("library", "show", "first", "--json", *place).stdout)
+    assert shown["sha256"] == make_adapter().sha256
+    assert Path(shown["path"], "adapter_config.json").is_file()
+    assert "Recipe: unknown" in dnd("library", "show", "first", *place).stdout
+    deleted = dnd("library", "delete", "first", *place).stdout
+    assert f"`dnd library undo {shown['key']}` brings it back" in deleted
+    assert names() == ["one-2"]
+    assert "first" in dnd("library", "list", "--deleted", *place).stdout
+    assert dnd("library", "undo", *place).stdout == "Brought back first.\n"
+    assert names() == ["one-2", "first"]
+    (shelf.path("one-2") / "entry.json").unlink()
+    assert "damaged: `entry.json`: No such file" in dnd("library", "list", *place).stdout
+    dnd("library", "delete", "first", *place)
+    assert dnd("library", "empty-trash", *place).stdout == "Removed for good: 1.\n"
+    assert (
+        json.loads(dnd("library", "list", "--deleted", "--json", *place).stdout)["adapters"] == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["rename", "one", "a/b"], 1, "is no name for an adapter"),
+        (["rename", "two", "x"], 1, "no adapter `two` in the library"),
+        (["show", "one", "--save-recipe", "r.json"], 1, "`one` has no recipe"),
+        (["undo"], 1, "nothing to bring back"),
+        (["rename", "one"], 2, "Missing argument"),
+        (["list", "--no-such-flag"], 2, "No such option"),
+    ],
+)
+def test_library_commands_fail_with_a_message(
+    tmp_path: Path, arguments: list[str], code: int, message: str
+) -> None:
+    Library(tmp_path / "library").add(make_adapter(name="one"))
+    result = dnd("library", *arguments, "--library", tmp_path / "library")
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+def test_an_imported_adapter_is_checked_kept_and_exported(
+    tmp_path: Path, tiny_folder: Path
+) -> None:
+    """Against the base's config alone: no weights load."""
+    place = ("--library", tmp_path / "library")
+    given = make_adapter(base_id=str(tiny_folder)).save(tmp_path / "theirs.zip")
+    result = dnd("import", given, "--base", tiny_folder, "--json", *place)
+    assert result.exit_code == 0, result.stderr
+    kept = json.loads(result.stdout)
+    assert (kept["name"], kept["imported"], kept["sha256"]) == (
+        "theirs",
+        True,
+        make_adapter().sha256,
+    )
+    assert dnd("import", given, "--name", "theirs", *place).exit_code == 1, "the name is taken"
+    Library(tmp_path / "library").update("theirs", strength=0.5)
+    out = tmp_path / "out.zip"
+    done = json.loads(dnd("library", "export", "theirs", "--out", out, "--json", *place).stdout)
+    assert done["sha256"] == make_adapter().with_strength(0.5).sha256
+    weights = zipfile.ZipFile(out).read("adapter_model.safetensors")
+    assert hashlib.sha256(weights).hexdigest() == done["sha256"]
+
+
+def test_a_refused_import_prints_every_fault_and_keeps_nothing(
+    tmp_path: Path, tiny_folder: Path
+) -> None:
+    files = make_adapter().files()
+    config = json.loads(files["adapter_config.json"]) | {"use_dora": True, "r": 0}
+    files["adapter_config.json"] = json.dumps(config).encode()
+    path = write_files(files | {"provenance.json": b"{"}, tmp_path / "bad.zip")
+    result = dnd("import", path, "--base", tiny_folder, "--library", tmp_path / "library")
+    assert result.exit_code == 1
+    for words in ("use_dora", "`r` must be a whole number", "is damaged", "was made for example"):
+        assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    assert Library(tmp_path / "library").entries() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--recipe", "none.json"], 1, "recipe `none.json` cannot be read"),
+        (["--recipe", "none.json", "--seed", "3"], 2, "--recipe says buckets, mix, strength and"),
+        (["--name", "a/b"], 1, "is no name for an adapter"),
+    ],
+)
+def test_a_wrong_recipe_or_name_is_refused_before_models_load(
+    prompts: Path, arguments: list[str], code: int, message: str
+) -> None:
+    result = dnd("generate", prompts, *arguments)
+    assert result.exit_code == code
+    assert message in " ".join(result.stderr.split())
+
+
+@pytest.mark.real
+def test_a_recipe_makes_the_same_adapter_again_and_the_library_keeps_it(
+    tmp_path: Path, prompts: Path
+) -> None:
+    place = ("--library", tmp_path / "library")
+    recipe = tmp_path / "recipe.json"
+    first = dnd(
+        *("generate", prompts, "--strength", 0.7, "--save-recipe", recipe, "--json"),
+        *("--name", "capitals", *place),
+    )
+    assert first.exit_code == 0, first.stderr
+    values = json.loads(first.stdout)
+    assert (values["adapter"], values["kept_as"], values["matches_recipe"]) == (
+        None,
+        "capitals",
+        None,
+    )
+    assert "item number" not in recipe.read_text(encoding="utf-8")
+
+    lost = dnd("generate", "--recipe", recipe, tmp_path / "library")
+    assert lost.exit_code == 1
+    assert "`capitals.txt` (20 prompts, SHA-256" in lost.stderr
+    prompts.rename(tmp_path / "renamed")
+    out = tmp_path / "again.zip"
+    again = dnd("generate", "--recipe", recipe, tmp_path, "--out", out, "--json", *place)
+    assert again.exit_code == 0, again.stderr
+    assert json.loads(again.stdout)["sha256"] == values["sha256"]
+    assert json.loads(again.stdout)["matches_recipe"] is True
+
+    exported = dnd("library", "export", "capitals", "--out", tmp_path / "e.zip", "--json", *place)
+    assert json.loads(exported.stdout)["sha256"] == values["sha256"]
+    said = dnd("chat", "--adapter", "capitals", "--max-new-tokens", 4, "hi", "--json", *place)
+    assert json.loads(said.stdout)["adapter_sha256"] == values["sha256"]
+    assert json.loads(dnd("inspect", "capitals", "--json", *place).stdout)["num_parameters"]
+
+
+@pytest.mark.real
+def test_refine_trains_an_adapter_on_its_prompts_and_writes_another(tmp_path: Path) -> None:
+    rows = "".join(f'"Give the first word.\n\nred {i} blue",red\n' for i in range(12))
+    (prompts := tmp_path / "first.csv").write_text("prompt,label\n" + rows, encoding="utf-8")
+    start, out = tmp_path / "start.zip", tmp_path / "refined.zip"
+    assert dnd("generate", prompts, "--out", start, "--json").exit_code == 0
+    result = dnd("refine", start, prompts, "--labels", "--steps", 3, "--out", out, "--json")
+    assert result.exit_code == 0, result.stderr
+    values = json.loads(result.stdout)
+    assert (values["num_prompts"], values["commonest_share"]) == (12, 1.0)
+    assert "one and the same answer" not in result.stderr, "labels are as they are"
+    assert values["effect"] != values["effect_before"]
+    seen = json.loads(dnd("inspect", out, "--json").stdout)
+    assert seen["sha256"] == values["sha256"] != values["from_sha256"]
+    assert seen["provenance"]["refined"]["from_sha256"] == values["from_sha256"]
+    again = dnd("refine", start, prompts, "--labels", "--steps", 3, "--out", out, "--json")
+    assert json.loads(again.stdout)["sha256"] == values["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        (None, [], "rows.csv: expected a file, found nothing there"),
+        ("prompt,label\na,\n", [], "rows.csv: expected a label beside each prompt, got none for 1"),
+        ("prompt,label\na,b\n", ["--metric", "bleu"], "`metric` must be of auto, choice, exact, "),
+        ("prompt,label\na,b\n", ["--modes", "bare,odd"], "`modes` must be of bare, full; got odd."),
+        ("prompt,label\na,b\n", ["--steps", 0], "`steps` must be at least 1, got 0"),
+        ("prompt,label\na,b\n", ["--out", "taken"], "is a file. Name a folder"),
+    ],
+)
+def test_measure_refuses_what_it_cannot_measure_before_models_load(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str | None,
+    options: list[object],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("dnd_engine.cli.measure.load_engine", None)
+    Path("taken").write_text("", encoding="utf-8")
+    if text is not None:
+        Path("rows.csv").write_text(text, encoding="utf-8")
+    result = dnd("measure", "adapter.zip", "rows.csv", *options)
+    assert result.exit_code == 1, result.exception
+    assert message in result.stderr
+
+
+@pytest.mark.real
+def test_measure_scores_trains_and_writes(tmp_path: Path) -> None:
+    words = [
+        "amber",
+        "basil",
+        "cedar",
+        "delta",
+        "ember",
+        "fjord",
+        "grove",
+        "heron",
+        "ivory",
+        "jade",
+        "kelp",
+        "lotus",
+    ]
+    texts = [f"{a} {b}" for a in words for b in words if a < b][:60]
+    rows = [f'"Write it in capital letters.\n\n{text}",{text.upper()}\n' for text in texts]
+    (data := tmp_path / "rows.csv").write_text("prompt,label\n" + "".join(rows), encoding="utf-8")
+    (some := tmp_path / "some.csv").write_text("prompt,label\n" + "".join(rows[:20]), "utf-8")
+    adapter, out = tmp_path / "adapter.zip", tmp_path / "out"
+    assert dnd("generate", some, "--out", adapter, "--json").exit_code == 0
+    asked = ("--train", "--steps", 10, "--limit-items", 8, "--modes", "bare", "--out", out)
+    result = dnd("measure", adapter, data, *asked, "--json")
+    assert result.exit_code == 0, result.output
+    values = json.loads(result.stdout)
+    assert (values["data"]["num_seen"], values["data"]["num_seen_scored"]) == (20, 0)
+    points = [(r["row"], r["steps"]) for r in values["rows"]]
+    trained = [("trained_lora", steps) for steps in (0, 5, 10)]
+    rest = [(row, 0) for row in ("base", "few_shot", "shared_lora", "adapter")]
+    assert points == [*rest, *trained]
+    assert all(r["n_items"] == 8 for r in values["rows"])
+    nll = {(r["row"], r["steps"]): r["nll"] for r in values["rows"]}
+    assert nll["trained_lora", 10] < nll["trained_lora", 0] == nll["base", 0]
+    assert values["synthesis_seconds"] > 0
+    assert {Path(file).name for file in values["files"]} == {p.name for p in out.iterdir()}
+    assert {"measurement.json", "items.csv", "plot.png", "plot.svg", "trained.zip"} <= {
+        p.name for p in out.iterdir()
+    }
+    card = zipfile.ZipFile(out / "trained.zip").read("README.md").decode()
+    assert "trained on labels" in card
+    refused = dnd("measure", adapter, some)
+    assert refused.exit_code == 1
+    assert "made from all 20 labelled prompts, so none is left" in refused.stderr
+
+
+@pytest.mark.real
+def test_generate_inspect_and_chat_work_on_what_they_write(tmp_path: Path, prompts: Path) -> None:
+    out = tmp_path / "adapter.zip"
+    made = dnd("generate", prompts, "--out", out, "--json")
+    assert made.exit_code == 0, made.stderr
+    values = json.loads(made.stdout)
+    assert values["num_prompts"] == 20
+    assert set(values["seconds"]) == {"load", "encode", "decode", "write"}
+    assert len(values["nearest_tasks"]) == 5
+    assert set(zipfile.ZipFile(out).namelist()) == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "README.md",
+        "provenance.json",
+    }
+    seen = json.loads(dnd("inspect", out, "--prompts", prompts, "--json").stdout)
+    assert seen["sha256"] == values["sha256"]
+    assert seen["effect"] == pytest.approx(values["effect"], rel=1e-3)
+    said = json.loads(dnd("chat", "--adapter", out, "--max-new-tokens", "8", "hi", "--json").stdout)
+    assert said["base"]["text"]
+    assert said["adapted"]["text"]
+    assert said["adapter_sha256"] == values["sha256"]
+
+
+@pytest.mark.real
+def test_export_and_push_take_what_generate_writes(tmp_path: Path, prompts: Path, hub: Hub) -> None:
+    made = tmp_path / "made.zip"
+    sha256 = json.loads(dnd("generate", prompts, "--out", made, "--json").stdout)["sha256"]
+    for format, name in (("peft", "a.zip"), ("merged", "whole"), ("gguf", "a.gguf")):
+        result = dnd("export", made, "--format", format, "--out", tmp_path / name, "--json")
+        assert result.exit_code == 0, result.stderr
+        values = json.loads(result.stdout)
+        assert (values["path"], values["format"]) == (str(tmp_path / name), format)
+        assert values["sha256"] == sha256
+        assert str(tmp_path / name).removesuffix(".zip") in values["usage"]
+        assert (tmp_path / name).exists()
+    stronger = dnd("export", made, "--strength", 2, "--out", tmp_path / "b.zip", "--json")
+    assert json.loads(stronger.stdout)["sha256"] != sha256
+
+    pushed = dnd("push", made, "someone/sql", "--token", TOKEN, "--prompts", prompts, "--json")
+    assert pushed.exit_code == 0, pushed.stderr
+    values = json.loads(pushed.stdout)
+    assert (values["url"], values["private"]) == (f"{hub.url}/someone/sql", True)
+    assert values["sha256"] == sha256
+    card = hub.files["someone/sql"]["README.md"].decode()
+    assert "## Checks on prompts it was made from, at strength 1" in card
+    assert TOKEN not in pushed.output
+    # Nothing of the prompts went over the wire, in a file or besides.
+    said = hub.sent + b"".join(hub.files["someone/sql"].values())
+    assert b"capitals.txt" in said
+    assert b"Write the phrase" not in said

@@ -1,0 +1,1312 @@
+"""The examination: resumable, honest about what it lacks, and able to tell planted frauds.
+
+The base is tiny, and its LoRAs are really trained: every task has one answer word of its own, which
+no bare input gives away. A planted engine differs from a real one in the tokens it generates only.
+"""
+
+import csv
+import json
+import math
+import random
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from collections.abc import Generator as Steps
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from typer.testing import CliRunner, Result
+
+from dnd_engine.checks.agreement import Agreement
+from dnd_engine.checks.inspection import Inspection
+from dnd_engine.cli import app
+from dnd_engine.config import EngineConfig, Mix, RefineConfig
+from dnd_engine.engine import Engine, Progress
+from dnd_engine.errors import ConfigError, TrainingError
+from dnd_engine.evaluation import examine as examine_module
+from dnd_engine.evaluation import report as report_module
+from dnd_engine.evaluation.examine import ExaminationConfig, examine
+from dnd_engine.evaluation.ledger import Ledger
+from dnd_engine.evaluation.papers import Paper
+from dnd_engine.evaluation.rows import NEUTRAL_PROMPT, Wardrobe
+from dnd_engine.evaluation.selection import choose_tasks, refuse_trained
+from dnd_engine.generator.config import GeneratorConfig
+from dnd_engine.generator.folder import Generator, TaskCentroid, save_generator
+from dnd_engine.lora.adapter import Adapter, NearestTask
+from dnd_engine.models.base import fingerprint
+from dnd_engine.models.encoder import PromptEncoder
+from dnd_engine.models.sources import ENCODERS, resolve
+from dnd_engine.prompts.buckets import Bucket
+from dnd_engine.scoring.questions import ask
+from dnd_engine.scoring.scores import DEFAULT_ROWS, MODES, ItemScore
+from dnd_engine.tasks.folder import Task, load_tasks
+from dnd_engine.tasks.formats import FORMATS, formatted
+from dnd_engine.training.collection import Collection
+from dnd_engine.training.finetune import collect as collect_module
+from dnd_engine.training.finetune.collect import collect
+from dnd_engine.training.finetune.collect_recipe import CollectRecipe
+from dnd_engine.training.recipe import TrainRecipe
+from dnd_engine.training.trainer import train
+from tests.dnd_engine.tiny import CPU, LAYOUT, random_tokens, tiny_base
+
+ANSWERS = {
+    "sea": ("train", "Name the fish", "cod"),
+    "sky": ("train", "Name the bird", "owl"),
+    "wood": ("train", "Name the tree", "elm"),
+    "city": ("heldout", "Name the town", "Rom"),
+    "coin": ("heldout", "Name the metal", "tin"),
+    "meal": ("heldout", "Name the dish", "pie"),
+    "song": ("heldout", "Name the tune", "hum"),
+    "game": ("heldout", "Name the toy", "top"),
+    "room": ("heldout", "Name the seat", "bed"),
+    "farm": ("heldout", "Name the pet", "dog"),
+}
+"""Slug, also the family: split, instruction, and the answer to whatever follows."""
+
+TRAINED = tuple(slug for slug, (split, _, _) in ANSWERS.items() if split == "train")
+VARIANTS = tuple(f"else~{name}" for name, found in FORMATS.items() if not found.held_out)
+"""Every format that is trained at all, on another task."""
+UNSEEN = tuple(slug for slug in ANSWERS if slug not in TRAINED)
+
+
+def write_tasks(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "tasks.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        columns = "slug,family,category,metric,licence,licence_class,description,split"
+        writer.writerow(columns.split(","))
+        for slug, (split, instruction, _) in ANSWERS.items():
+            writer.writerow([slug, slug, "words", "exact", "MIT", "free", instruction, split])
+    rng = random.Random(0)
+    for slug, (_, instruction, answer) in ANSWERS.items():
+        inputs = {"".join(rng.choices("abcdefgh", k=5)) for _ in range(40)}
+        lines = [
+            json.dumps({"prompt": f"{instruction}.\n\n{text}", "response": answer}) + "\n"
+            for text in sorted(inputs)[:30]
+        ]
+        side = folder / "tasks" / slug
+        side.mkdir(parents=True)
+        (side / "train.jsonl").write_text("".join(lines[:24]))
+        (side / "test.jsonl").write_text("".join(lines[24:]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tasks(tmp_path_factory.mktemp("data") / "words")
+
+
+@pytest.fixture(scope="module")
+def collection(folder: Path, tiny_folder: Path) -> Path:
+    """A LoRA for each task, oracles included, as `dnd collect` trains them."""
+    out = folder.parent / "collection"
+    recipe = CollectRecipe(
+        tasks=(folder,),
+        out=out,
+        base=str(tiny_folder),
+        split="both",
+        without_licence_classes=(),
+        steps=40,
+        batch_size=4,
+        bare_share=1.0,
+        learning_rate=2e-2,
+        validation_examples=2,
+        validate_every=40,
+        num_snapshots=1,
+        checkpoint_every=40,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(collect_module, "best_device", lambda: CPU)
+        patch.setattr(collect_module, "best_dtype", lambda device: torch.float32)
+        collect(recipe)
+    return out
+
+
+def save(folder: Path, shared: Tensor, tiny_folder: Path, kind: str, tasks: Path) -> Path:
+    """A generator that knows the train tasks, with given shared tokens."""
+    encoder_weights = resolve("all-minilm-l6-v2", ENCODERS)
+    encoder = PromptEncoder(encoder_weights.path, CPU, torch.float32)
+    generator = Generator(
+        GeneratorConfig(
+            features=((4, 8, 384), (16, 6, 32), (64, 4, 32)),
+            kernel_size=3,
+            layout=LAYOUT,
+            base={"id": "tiny", "fingerprint": fingerprint(tiny_base(tiny_folder))},
+            encoder={"id": encoder_weights.hub_id, "sha256": encoder_weights.sha256},
+            training={
+                "kind": kind,
+                "data": [
+                    {"task": slug, "family": slug, "licence": "MIT", "category": "words"}
+                    for slug in TRAINED
+                ],
+            },
+        )
+    )
+    with torch.no_grad():
+        generator.shared.copy_(shared)
+        generator.decoder.last_convolution.weight.normal_(std=2)
+        generator.condition_std.fill_(0.3)
+    centroids = [
+        TaskCentroid(
+            task.info.slug,
+            task.info.description,
+            tuple(encoder.encode([e.prompt for e in task.train], 8).pooled.mean(dim=0).tolist()),
+        )
+        for task in load_tasks(tasks, split="train")
+    ]
+    save_generator(generator, folder, centroids, "")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def generator(folder: Path, tiny_folder: Path) -> Path:
+    torch.manual_seed(0)
+    return save(folder.parent / "generator", random_tokens(), tiny_folder, "generator", folder)
+
+
+@pytest.fixture(scope="module")
+def multi(folder: Path, tiny_folder: Path, collection: Path) -> Path:
+    """One LoRA for all tasks: the mean of those of training."""
+    mean = Collection.open(collection).mean()
+    return save(folder.parent / "multi", mean, tiny_folder, "multi_task_lora", folder)
+
+
+Plant = Callable[[Sequence[Bucket], Adapter], Tensor]
+
+
+class PlantedEngine(Engine):
+    """A real engine whose adapters are replaced by what `plant` makes of them, where it is set."""
+
+    plant: Plant | None = None
+
+    def generate(
+        self, buckets: Sequence[Bucket], *, mix: Mix = "pool", strength: float = 1.0, seed: int = 0
+    ) -> Adapter:
+        """As an engine does, but for the tokens."""
+        made = super().generate(buckets, mix=mix, strength=strength, seed=seed)
+        if self.plant is None:
+            return made
+        return replace(made, tokens=self.plant(buckets, made).to(torch.bfloat16))
+
+
+@pytest.fixture(scope="module")
+def loaded(generator: Path, tiny_folder: Path) -> PlantedEngine:
+    config = EngineConfig(base=str(tiny_folder), generator=generator, device="cpu")
+    engine = PlantedEngine.load(config)
+    assert isinstance(engine, PlantedEngine)
+    return engine
+
+
+@pytest.fixture
+def engine(loaded: PlantedEngine) -> PlantedEngine:
+    """Without a plant."""
+    loaded.plant = None
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def unseen(folder: Path) -> tuple[Task, ...]:
+    return choose_tasks([folder], TRAINED, split="heldout")
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ExaminationConfig:
+    """Two quick rows on bare inputs, and a report without pictures."""
+    monkeypatch.setattr(report_module, "draw_plots", lambda report, out: ())
+    return ExaminationConfig(
+        out=tmp_path / "report",
+        rows=("base", "generator"),
+        modes=("bare",),
+        limit_items=2,
+        draws=1,
+    )
+
+
+def lines(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "scores.jsonl").read_text().splitlines()]
+
+
+def keys(out: Path) -> list[tuple[Any, ...]]:
+    return [(v["row"], v["mode"], v["draw"], v["slug"], v["item"]) for v in lines(out)]
+
+
+# Planted generators
+
+
+def mean_of_training(collection: Collection) -> Plant:
+    """What a replication of the paper's generator gave, whatever the prompts."""
+    mean = collection.mean()
+    return lambda buckets, made: mean
+
+
+def nearest_of_training(collection: Collection) -> Plant:
+    return lambda buckets, made: collection.final(made.nearest_tasks[0].slug)
+
+
+def own_of_task(collection: Collection) -> Plant:
+    """The LoRA of the task whose instruction a prompt begins with; nothing for other prompts."""
+
+    def plant(buckets: Sequence[Bucket], made: Adapter) -> Tensor:
+        text = buckets[0].prompts[0].text
+        for slug, (_, instruction, _) in ANSWERS.items():
+            if text.startswith(instruction):
+                return collection.final(slug)
+        return torch.zeros_like(made.tokens)
+
+    return plant
+
+
+@pytest.mark.parametrize(
+    ("plant", "name"),
+    [
+        (mean_of_training, "ignores_prompts"),
+        (nearest_of_training, "retrieves_nearest"),
+        (own_of_task, "matches_oracle"),
+        (None, None),
+    ],
+)
+def test_a_planted_generator_is_called_by_its_name(
+    plant: Callable[[Collection], Plant] | None,
+    name: str | None,
+    engine: PlantedEngine,
+    collection: Path,
+    multi: Path,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+) -> None:
+    """And by no other; a random generator, which does none of these, is called by none."""
+    if plant is not None:
+        engine.plant = plant(Collection.open(collection))
+    config = replace(config, rows=DEFAULT_ROWS, draws=2, adapters=collection, multi_task_lora=multi)
+    report = examine(engine, unseen, config)
+    verdicts = {v["name"]: v["holds"] for v in report["verdicts"]}
+    planted = ("ignores_prompts", "retrieves_nearest", "matches_oracle")
+    assert {n: verdicts[n] for n in planted} == {n: n == name for n in planted}
+    assert {row["row"] for row in report["rows"]} == set(DEFAULT_ROWS)
+    scores = {row["row"]: row["score"] for row in report["rows"] if not row["holdout"]}
+    assert (scores["oracle_lora"], scores["base"], scores["mean_lora"]) == (1, 0, 0)
+
+
+def test_the_refined_row_starts_from_the_generated_adapter_and_its_unlabeled_prompts(
+    engine: PlantedEngine,
+    collection: Path,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What cannot be refined is left out with the reason, and what refining took is a cost."""
+    own = own_of_task(Collection.open(collection))
+    given: list[tuple[str, tuple[str, ...]]] = []
+
+    def refine(
+        adapter: Adapter, buckets: Sequence[Bucket], settings: RefineConfig
+    ) -> Steps[Progress, None, Adapter]:
+        prompts = buckets[0].prompts
+        assert not settings.labels
+        assert {p.label for p in prompts} == {None}
+        given.append((adapter.sha256, tuple(p.text for p in prompts)))
+        yield Progress("ask", 0.0, 0.0)
+        if len(given) == 1:
+            raise TrainingError("refine needs 8 or more different prompts.")
+        seconds = {**adapter.seconds, "refine": 2.5}
+        tokens = own(buckets, adapter).to(torch.bfloat16)
+        return replace(adapter, tokens=tokens, seconds=seconds)
+
+    monkeypatch.setattr(engine, "refine", refine)
+    config = replace(config, rows=("generator", "generator_refined"))
+    report = examine(engine, unseen, config)
+    scores = {row["row"]: row["score"] for row in report["rows"] if not row["holdout"]}
+    assert scores["generator_refined"] == 1 > scores["generator"]
+    assert len(given) == len(UNSEEN) == len(set(given))
+    sides = [{e.prompt for e in task.train} for task in unseen]
+    assert all(any(set(texts) <= side for side in sides) for _, texts in given)
+    assert report["cost"]["refine_seconds"] == {"generator_refined": 2.5}
+    assert f"generator_refined lacks 1 of {len(UNSEEN)} tasks" in report["data"]
+    assert "refine needs 8 or more" in report["data"]
+
+
+def test_rows_that_train_from_nothing_start_there_and_see_labels_only_where_they_may(
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: dict[tuple[bool, int], dict[str, str | None]] = defaultdict(dict)
+    responses = {e.prompt: e.response for task in unseen for e in task.train}
+
+    def refine(
+        adapter: Adapter, buckets: Sequence[Bucket], settings: RefineConfig
+    ) -> Steps[Progress, None, Adapter]:
+        layout = adapter.layout
+        made = [m for m in layout.matrices() if m.side == "B"]
+        assert made
+        assert all(
+            not adapter.worn_tokens[m.first_token : m.first_token + m.num_tokens].any()
+            for m in made
+        )
+        asked[settings.labels, settings.steps] |= {p.text: p.label for p in buckets[0].prompts}
+        yield Progress("ask", 0.0, 0.0)
+        return replace(adapter, seconds={**adapter.seconds, "refine": 1.0})
+
+    monkeypatch.setattr(engine, "refine", refine)
+    rows = ("base", "shared_lora", "scratch_refined_15", "labelled_5", "labelled_40")
+    report = examine(engine, unseen, replace(config, rows=rows))
+    assert set(asked) == {(False, 15), (True, 5), (True, 40)}
+    assert set(asked[False, 15].values()) == {None}
+    assert asked[True, 5] == {text: responses[text] for text in asked[True, 5]} != {}
+    scores = {row["row"]: row["score"] for row in report["rows"] if not row["holdout"]}
+    assert scores["labelled_5"] == scores["scratch_refined_15"] == scores["base"]
+    assert set(scores) == set(rows)
+
+
+# Continuing
+
+
+def test_a_second_call_continues_and_rows_modes_and_draws_may_grow(
+    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
+) -> None:
+    first = examine(engine, unseen, replace(config, rows=("base",)))
+    before = (config.out / "scores.jsonl").read_text()
+    assert len(keys(config.out)) == len(UNSEEN) * 2
+    assert {(r["row"], r["mode"]) for r in first["rows"]} == {("base", "bare")}
+    second = examine(engine, unseen, replace(config, modes=("full", "bare"), draws=2))
+    found = keys(config.out)
+    assert (config.out / "scores.jsonl").read_text().startswith(before)
+    assert len(found) == len(set(found)) == len(UNSEEN) * 2 * 2 * 3
+    assert {(r["row"], r["mode"], r["draws"]) for r in second["rows"]} == {
+        ("base", "full", 1),
+        ("base", "bare", 1),
+        ("generator", "full", 2),
+        ("generator", "bare", 2),
+    }
+    again = examine(engine, unseen, config)
+    assert keys(config.out) == found
+    assert {(r["row"], r["mode"], r["draws"]) for r in again["rows"]} == {
+        ("base", "bare", 1),
+        ("generator", "bare", 1),
+    }
+    assert again["cosine"]["different_task"] is not None
+
+
+def test_a_killed_examination_ends_as_an_unbroken_one(
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(examine_module, "_CHUNK_ITEMS", 4)
+    whole = replace(config, out=tmp_path / "whole")
+    expected = examine(engine, unseen, whole)
+    answer = examine_module.answer
+    calls = []
+
+    def dying(*given: Any) -> Any:
+        calls.append(given)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return answer(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(examine_module, "answer", dying)
+        with pytest.raises(KeyboardInterrupt):
+            examine(engine, unseen, config)
+    assert len(lines(config.out)) == 8
+    found = examine(engine, unseen, config)
+    assert lines(config.out) == lines(whole.out)
+    assert [r["score"] for r in found["rows"]] == [r["score"] for r in expected["rows"]]
+
+
+@pytest.mark.parametrize("cut", [1, 400])
+def test_half_a_line_and_half_a_task_are_forgotten(
+    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig, cut: int
+) -> None:
+    """One byte off tears the last line; 400 tear the one before too, and its task with it."""
+    examine(engine, unseen, config)
+    path = config.out / "scores.jsonl"
+    expected = lines(config.out)
+    path.write_bytes(path.read_bytes()[:-cut])
+    examine(engine, unseen, config)
+    assert sorted(map(json.dumps, lines(config.out))) == sorted(map(json.dumps, expected))
+
+
+def test_damaged_scores_are_refused(
+    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
+) -> None:
+    examine(engine, unseen, config)
+    path = config.out / "scores.jsonl"
+    path.write_text("[1]\n" + path.read_text())
+    with pytest.raises(
+        ConfigError, match=r"holds damaged scores \(TypeError.*\)\. Remove the fold"
+    ):
+        examine(engine, unseen, config)
+
+
+OTHER = r"holds scores of other settings, other items or another generator\. Choose another --out"
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"limit_items": 3}, {"condition_prompts": 5}], ids=str
+)
+def test_scores_of_other_settings_are_refused(
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    change: dict[str, int],
+) -> None:
+    examine(engine, unseen, replace(config, rows=("base",)))
+    with pytest.raises(ConfigError, match=OTHER):
+        examine(engine, unseen, replace(config, rows=("base",), **change))  # type: ignore[arg-type]
+
+
+def test_scores_of_other_contents_are_refused(
+    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
+) -> None:
+    """Same slugs, same number of items, one other answer."""
+    config = replace(config, rows=("base",))
+    examine(engine, unseen, config)
+    first = unseen[0]
+    for side in ("train", "test"):
+        examples = [replace(e, response="new") for e in getattr(first, side)]
+        changed = replace(first, **{side: tuple(examples)})
+        with pytest.raises(ConfigError, match=OTHER):
+            examine(engine, (changed, *unseen[1:]), config)
+
+
+def test_a_row_made_of_other_loras_is_refused(
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    multi: Path,
+    tiny_folder: Path,
+    folder: Path,
+    tmp_path: Path,
+) -> None:
+    config = replace(config, rows=("multi_task_lora",), multi_task_lora=multi)
+    examine(engine, unseen, config)
+    other = save(tmp_path / "other", random_tokens(), tiny_folder, "multi_task_lora", folder)
+    with pytest.raises(
+        ConfigError, match=r"scores of the row multi_task_lora made with another multi-task LoRA\."
+    ):
+        examine(engine, unseen, replace(config, multi_task_lora=other))
+
+
+def test_a_report_goes_on_with_a_collection_that_was_resumed_for_nothing_or_for_oracles(
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    collection: Path,
+    tmp_path: Path,
+) -> None:
+    """The rows of train LoRAs do not look at oracles; the row of oracles does."""
+    folder = shutil.copytree(collection, tmp_path / "collection")
+    manifest = json.loads((folder / "manifest.json").read_text())
+
+    def resumed(num_runs: int, threads: int) -> None:
+        by_split = sorted(manifest["runs"], key=lambda run: run["split"] != "train")
+        changed = {"runs": by_split[:num_runs], "planned": num_runs}
+        changed["recipe"] = {**manifest["recipe"], "threads": threads}
+        (folder / "manifest.json").write_text(json.dumps(manifest | changed))
+
+    rows = ("mean_lora", "nearest_lora", "oracle_lora")
+    config = replace(config, rows=rows, adapters=folder)
+    resumed(len(ANSWERS) - 1, 0)
+    examine(engine, unseen, config)
+    resumed(len(ANSWERS) - 1, 4)
+    examine(engine, unseen, config)
+    resumed(len(ANSWERS), 4)
+    examine(engine, unseen, replace(config, rows=rows[:2]))
+    with pytest.raises(ConfigError, match=r"the row oracle_lora made with other LoRAs"):
+        examine(engine, unseen, config)
+
+
+def test_a_rows_source_counts_from_its_first_score_and_is_told_by_what_the_row_is(
+    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
+) -> None:
+    """A row that was asked for and never scored binds nobody."""
+    examine(engine, unseen, replace(config, rows=("base",)))
+    papers = [
+        Paper.of(task, engine.base.tokenizer, limit=config.limit_items, seed=config.seed)
+        for task in unseen
+    ]
+    digest = examine_module._hash(engine, config, papers)
+
+    def opened() -> Any:
+        return Ledger.open(config.out, digest, papers)
+
+    rows = ("mean_lora", "generator_refined")
+    opened().agree(dict.fromkeys(rows, "one"))
+    ledger = opened()
+    ledger.agree(dict.fromkeys(rows, "two"))
+    (line, *_) = lines(config.out)
+    slug = line["slug"]
+    scored = [ItemScore(**v) for v in lines(config.out) if v["slug"] == slug]
+    for row in rows:
+        ledger.add([replace(score, row=row) for score in scored], row, 1.0)
+    with pytest.raises(ConfigError, match=r"generator_refined made with other settings of ref"):
+        opened().agree({"generator_refined": "one"})
+    with pytest.raises(ConfigError, match=r"mean_lora made with other LoRAs\. .*name the collect"):
+        opened().agree({"mean_lora": "one"})
+    opened().agree(dict.fromkeys(rows, "two"))
+
+
+def test_a_kill_between_scores_and_what_is_said_of_them_loses_nothing(
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Similarities are found with the scores alone, so they may not be lost after these."""
+    whole = examine(engine, unseen, replace(config, out=config.out / "whole"))
+    write = Ledger._write_head
+    calls = []
+
+    def dying(ledger: Any) -> None:
+        calls.append(ledger)
+        if len(calls) == 3:  # of the empty ledger, the base's, the generator's
+            raise KeyboardInterrupt
+        write(ledger)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "_write_head", dying)
+        with pytest.raises(KeyboardInterrupt):
+            examine(engine, unseen, config)
+    again = examine(engine, unseen, config)
+    assert again["similarity"] == whole["similarity"]
+    head = json.loads((config.out / "examination.json").read_text())
+    assert set(head["similarities"]) == set(UNSEEN)
+
+
+# Honesty
+
+
+def test_a_trained_task_is_not_examined_as_held_out(
+    engine: PlantedEngine, folder: Path, config: ExaminationConfig
+) -> None:
+    with pytest.raises(
+        ConfigError, match=r"3 of the tasks .* held out are tasks that .* trained on, such as `sea`"
+    ):
+        examine(engine, load_tasks(folder), config)
+    seen = choose_tasks([folder], TRAINED, split="train")
+    report = examine(engine, seen, replace(config, split="train"))
+    assert report["split"] == "train"
+    assert report["trained_families_among_them"] == sorted(TRAINED)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.filterwarnings("ignore:In CPU autocast, but the target dtype is not")
+def test_what_a_run_was_trained_on_in_which_format_and_chosen_by_is_not_unseen(
+    recipe: TrainRecipe, tasks_folder: Path, tiny_folder: Path
+) -> None:
+    """By what the generator itself says: pairs of known parts are unseen, if not trained."""
+    run = replace(recipe, steps=1, format_variants=3, validation_families=("upper",))
+    made = train(run).generator
+    engine = Engine.load(EngineConfig(base=str(tiny_folder), generator=made, device="cpu"))
+    trained = [row["task"] for row in engine.training_data]
+    variants = engine.training_variants
+    known = {slug.partition("~")[2] for slug in variants}
+
+    def refuse(tasks: Sequence[Task]) -> None:
+        refuse_trained(
+            tasks,
+            set(trained),
+            set(engine.training_variants),
+            {row["task"] for row in engine.validation_data},
+        )
+
+    pairs = choose_tasks(
+        [tasks_folder], trained, variants=variants, split="heldout", holdouts=("pair",)
+    )
+    refuse(pairs)
+    assert {task.info.answer_format for task in pairs} <= known
+    slug, _, name = variants[0].partition("~")
+    tasks = {task.info.slug: task for task in load_tasks(tasks_folder)}
+    known_pair = formatted(tasks[slug], name, 0)
+    info = replace(known_pair.info, split="heldout", holdout="pair")
+    with pytest.raises(ConfigError, match=rf"1 of the tasks .* trained on, such as `{slug}~{name}"):
+        refuse([*pairs, replace(known_pair, info=info)])
+    others = replace(tasks["upper"], info=replace(tasks["upper"].info, split="heldout"))
+    with pytest.raises(
+        ConfigError, match=r"1 of .* chose the weights of the generator, such as `up"
+    ):
+        refuse([others])
+    with pytest.raises(ConfigError, match=r"chose the weights of the generator, such as `upper`"):
+        examine(engine, [others], ExaminationConfig(out=recipe.out / "report"))
+
+
+def test_a_task_trained_in_a_format_alone_is_not_unseen(unseen: tuple[Task, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"trained on, such as `city`"):
+        refuse_trained(unseen, set(), {"city~square"}, set())
+
+
+def nearest_of(wardrobe: Wardrobe, task: Task) -> tuple[NearestTask, ...]:
+    found = wardrobe.inspect(task)
+    assert found is not None
+    return found.nearest_tasks
+
+
+def test_other_labels_are_no_known_format(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"a `pair` is a known task in a known answer format"):
+        choose_tasks(
+            [folder], TRAINED, variants=["sea~labels-1"], split="heldout", holdouts=("pair",)
+        )
+
+
+def test_without_known_formats_there_are_no_pairs(folder: Path) -> None:
+    """Nor with formats that only ever stood on other tasks than these: they are known."""
+    pair = {"split": "heldout", "holdouts": ("pair",)}
+    with pytest.raises(
+        ConfigError, match=r"a `pair` is a known task in a known answer format, and"
+    ):
+        choose_tasks([folder], TRAINED, **pair)  # type: ignore[arg-type]
+    found = choose_tasks([folder], TRAINED, variants=VARIANTS, **pair)  # type: ignore[arg-type]
+    name = found[0].info.answer_format
+    some = choose_tasks([folder], TRAINED, variants=[f"else~{name}"], **pair)  # type: ignore[arg-type]
+    assert {task.info.answer_format for task in some} == {name}
+    assert set(some) <= set(found)
+
+
+def test_a_report_folder_that_is_a_file_is_told(
+    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
+) -> None:
+    config.out.write_text("")
+    with pytest.raises(
+        ConfigError, match=r"cannot be a report folder: File exists\. Choose another"
+    ):
+        examine(engine, unseen, config)
+
+
+def test_rows_without_a_source_are_left_out_with_the_reason(
+    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
+) -> None:
+    rows = ("base", "mean_lora", "oracle_lora", "multi_task_lora")
+    report = examine(engine, unseen, replace(config, rows=rows))
+    assert {row["row"] for row in report["rows"]} == {"base"}
+    assert "--adapters" in report["not_measured"]["mean_lora"]
+    assert "--adapters" in report["not_measured"]["oracle_lora"]
+    assert "--multi-task-lora" in report["not_measured"]["multi_task_lora"]
+    with pytest.raises(
+        ConfigError, match=r"no row can be measured: mean_lora needs trained LoRAs: "
+    ):
+        examine(engine, unseen, replace(config, rows=("mean_lora",)))
+
+
+def test_a_row_that_lacks_tasks_says_so(
+    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig, collection: Path
+) -> None:
+    renamed = replace(unseen[0], info=replace(unseen[0].info, slug="new"))
+    config = replace(config, rows=("base", "oracle_lora"), adapters=collection)
+    report = examine(engine, (renamed, *unseen[1:]), config)
+    counts = {row["row"]: row["n_tasks"] for row in report["rows"] if not row["holdout"]}
+    assert counts == {"base": len(UNSEEN), "oracle_lora": len(UNSEEN) - 1}
+    assert f"oracle_lora lacks 1 of {len(UNSEEN)} tasks; `new`: not in the co" in report["data"]
+    alone = replace(config, out=config.out / "alone")
+    report = examine(engine, (renamed,), alone)
+    assert report["not_measured"]["oracle_lora"] == "`new`: not in the collection"
+
+
+def prompts_given(
+    engine: PlantedEngine, tasks: Sequence[Task], config: ExaminationConfig
+) -> list[list[str]]:
+    """The prompts of every condition, in the order of synthesis."""
+    given: list[list[str]] = []
+
+    def listen(buckets: Sequence[Bucket], made: Adapter) -> Tensor:
+        given.append([prompt.text for prompt in buckets[0].prompts])
+        return made.tokens
+
+    engine.plant = listen
+    examine(engine, tasks, config)
+    return given
+
+
+def test_conditions_are_prompts_of_the_train_side(
+    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
+) -> None:
+    """Other ones for every draw, and none that the test side repeats under another instruction."""
+    leaky = [
+        replace(
+            task,
+            train=(*task.train, *(replace(e, prompt=f"Do.\n\n{e.bare}") for e in task.test)),
+        )
+        for task in unseen
+    ]
+    config = replace(config, rows=("generator",), draws=2, condition_prompts=12)
+    given = prompts_given(engine, leaky, config)
+    sides = {frozenset(e.prompt for e in task.train): task for task in unseen}
+    given, inspected = given[: -len(UNSEEN)], given[-len(UNSEEN) :]
+    assert len(given) == 2 * len(UNSEEN)
+    assert inspected == given[: len(UNSEEN)], "the first draw is inspected"
+    for texts in given:
+        assert len(texts) == 12
+        assert any(set(texts) <= side for side in sides)
+    assert len({frozenset(texts) for texts in given}) == len(given)
+
+
+def test_wrong_prompts_are_another_familys(
+    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
+) -> None:
+    rows = ("generator", "generator_wrong", "generator_shuffled", "generator_constant")
+    count = len(UNSEEN)
+    given = prompts_given(engine, unseen, replace(config, rows=rows))
+    right, wrong = given[:count], given[count : 2 * count]
+    shuffled, (constant, *inspected) = given[2 * count : 3 * count], given[3 * count :]
+
+    def task_of(texts: Sequence[str]) -> set[str]:
+        return {text.partition(".")[0] for text in texts}
+
+    for mine, theirs, mixed in zip(right, wrong, shuffled, strict=True):
+        assert len(task_of(mine)) == len(task_of(theirs)) == 1
+        assert task_of(mine) != task_of(theirs)
+        assert [t.split() for t in mixed] != [t.split() for t in mine]
+        assert {tuple(sorted(t.split())) for t in mixed} == {tuple(sorted(t.split())) for t in mine}
+    assert constant == [NEUTRAL_PROMPT]
+    assert inspected == right
+
+
+def test_wrong_prompts_keep_the_answer_format_where_one_can(
+    engine: PlantedEngine, folder: Path, config: ExaminationConfig
+) -> None:
+    """Where not, the task is left out of the gain of right over wrong prompts."""
+    plain = choose_tasks([folder], TRAINED, split="heldout")
+    first, second = (formatted(task, "square", 0) for task in plain[:2])
+    other = formatted(plain[2], "bold", 0)
+    tasks = (first, second, other, *plain[3:])
+    wardrobe = Wardrobe(
+        engine,
+        tasks,
+        seed=0,
+        condition_prompts=4,
+        draws=1,
+        adapters=None,
+        multi_task_lora=None,
+    )
+    assert wardrobe.wrong_source(first) == second
+    assert wardrobe.wrong_source(second) == first
+    source = wardrobe.wrong_source(plain[3])
+    assert source is not None
+    assert source.info.answer_format == ""
+    rows = ("generator", "generator_wrong")
+    report = examine(engine, tasks, replace(config, rows=rows))
+    assert report["operation_gain"]["bare"]["left_out"] == [other.info.slug]
+
+
+def test_adapters_lie_beside_those_made_for_trained_tasks(
+    engine: PlantedEngine,
+    folder: Path,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    collection: Path,
+) -> None:
+    """By the same generator, of their train prompts; else beside a collection's; else nothing."""
+    trained = choose_tasks([folder], TRAINED, split="train")
+    rows = ("generator",)
+    found = examine(engine, unseen, replace(config, rows=rows), trained=trained)["distances"]
+    assert (found["training"], found["n_training"]) == ("generated", len(TRAINED))
+    assert set(found["nearest"]["nearest_task"].values()) <= set(TRAINED)
+    page = (config.out / "REPORT.md").read_text()
+    assert f"({len(TRAINED)} generated for training tasks)" in page
+    both = replace(config, rows=rows, adapters=collection)
+    assert examine(engine, unseen, both, trained=trained)["distances"]["training"] == "generated"
+    assert examine(engine, unseen, both)["distances"]["training"] == "collected"
+    alone = examine(engine, unseen, replace(config, rows=rows))["distances"]
+    assert (alone["n_training"], alone["nearest"]) == (0, None)
+
+
+def test_what_an_inspection_says_of_each_task_reaches_the_report_and_outlives_a_kill(
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+
+    def inspect(adapter: Adapter, prompts: Sequence[str]) -> Inspection:
+        asked.append(len(prompts))
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return Inspection(float(len(asked)), {}, adapter.nearest_tasks, 8, Agreement(2, 8))
+
+    monkeypatch.setattr(engine, "inspect", inspect)
+    with pytest.raises(KeyboardInterrupt):
+        examine(engine, unseen, config)
+    report = examine(engine, unseen, config)
+    assert len(asked) == len(unseen) + 1, "the first is not asked again"
+    found = report["agreement"]
+    assert {t["slug"] for t in found["tasks"]} == {task.info.slug for task in unseen}
+    assert {t["agreement"] for t in found["tasks"]} == {0.25}
+    assert [b["n_tasks"] for b in found["bands"]] == [len(unseen)]
+    assert report["strongest_effect"] == len(asked)
+
+
+def test_one_family_alone_has_no_wrong_prompts(
+    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
+) -> None:
+    report = examine(engine, unseen[:1], replace(config, rows=("base", "generator_wrong")))
+    assert "all tasks examined are of one family" in report["not_measured"]["generator_wrong"]
+
+
+def test_the_shots_are_train_examples_with_their_answers(
+    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
+) -> None:
+    """As chat turns, in the words of the mode; they fit their share of what the base reads."""
+    wardrobe = Wardrobe(
+        engine,
+        unseen,
+        seed=0,
+        condition_prompts=4,
+        draws=1,
+        adapters=None,
+        multi_task_lora=None,
+    )
+    task = unseen[0]
+    outfit = wardrobe.outfit("few_shot", task, 0)
+    assert outfit is not None
+    assert outfit.tokens is None
+    assert 2 <= len(outfit.shots) <= 8
+    assert set(outfit.shots) <= set(task.train)
+    item = task.test[0]
+    for mode in MODES:
+        asked = ask(wardrobe.tokenizer, item, mode, shots=outfit.shots, max_new_tokens=5)
+        alone = ask(wardrobe.tokenizer, item, mode, max_new_tokens=5)
+        text = str(wardrobe.tokenizer.decode(list(asked.prompt)))
+        for shot in outfit.shots:
+            content = shot.prompt if mode == "full" else shot.bare
+            assert f"user\n{content}<|im_end|>\n<|im_start|>assistant\n{shot.response}<" in text
+        assert text.endswith(str(wardrobe.tokenizer.decode(list(alone.prompt))))
+        assert len(asked.prompt) - len(alone.prompt) < 512 - len(alone.prompt)
+
+
+def test_the_nearest_lora_is_the_nearest_training_tasks(
+    engine: PlantedEngine, unseen: tuple[Task, ...], collection: Path
+) -> None:
+    opened = Collection.open(collection)
+    wardrobe = Wardrobe(
+        engine,
+        unseen,
+        seed=0,
+        condition_prompts=64,
+        draws=1,
+        adapters=collection,
+        multi_task_lora=None,
+    )
+    outfit = wardrobe.outfit("nearest_lora", unseen[0], 0)
+    assert outfit is not None
+    assert outfit.tokens is not None
+    assert wardrobe.outfit("generator", unseen[0], 0) is not None
+    nearest = nearest_of(wardrobe, unseen[0])
+    assert [near.similarity for near in nearest] == sorted(
+        (near.similarity for near in nearest), reverse=True
+    )
+    assert nearest[0].slug in TRAINED
+    assert torch.equal(outfit.tokens, opened.final(nearest[0].slug))
+
+
+def test_the_nearest_lora_is_never_the_tasks_own(
+    engine: PlantedEngine, folder: Path, collection: Path
+) -> None:
+    """A seen task is nearest to itself; its own LoRA is another row."""
+    opened = Collection.open(collection)
+    seen = choose_tasks([folder], TRAINED, split="train")
+    wardrobe = Wardrobe(
+        engine,
+        seen,
+        seed=0,
+        condition_prompts=64,
+        draws=1,
+        adapters=collection,
+        multi_task_lora=None,
+    )
+    for task in seen:
+        slug = task.info.slug
+        outfit = wardrobe.outfit("nearest_lora", task, 0)
+        assert outfit is not None
+        assert outfit.tokens is not None
+        first, second, *_ = nearest_of(wardrobe, task)
+        assert first.slug == slug
+        assert torch.equal(outfit.tokens, opened.final(second.slug))
+
+
+def test_the_nearest_lora_of_a_task_in_a_format_is_not_that_of_the_task_without(
+    engine: PlantedEngine, folder: Path, collection: Path
+) -> None:
+    task = formatted(choose_tasks([folder], TRAINED, split="train")[0], "square", 0)
+    wardrobe = Wardrobe(
+        engine,
+        [task],
+        seed=0,
+        condition_prompts=64,
+        draws=1,
+        adapters=collection,
+        multi_task_lora=None,
+    )
+    nearest, second, *_ = nearest_of(wardrobe, task)
+    assert f"{nearest.slug}~square" == task.info.slug
+    outfit = wardrobe.outfit("nearest_lora", task, 0)
+    assert outfit is not None
+    assert outfit.tokens is not None
+    assert torch.equal(outfit.tokens, Collection.open(collection).final(second.slug))
+
+
+def test_a_lora_of_another_version_of_a_task_is_not_worn(
+    engine: PlantedEngine, folder: Path, collection: Path, config: ExaminationConfig
+) -> None:
+    """It may have been trained on what are test items now."""
+    seen = choose_tasks([folder], TRAINED, split="train")
+    changed = [replace(seen[0], train=seen[0].train[:-1]), *seen[1:]]
+    rows = ("base", "nearest_lora", "mean_lora", "oracle_lora")
+    config = replace(config, split="train", rows=rows, adapters=collection)
+    report = examine(engine, changed, config)
+    counts = {row["row"]: row["n_tasks"] for row in report["rows"] if not row["holdout"]}
+    assert counts["oracle_lora"] == len(seen) - 1
+    assert "mean_lora" not in counts
+    slug = seen[0].info.slug
+    assert f"LoRA of `{slug}` was trained on other examples" in report["data"]
+    assert f"LoRA of `{slug}` was tr" in report["not_measured"]["mean_lora"]
+    worn = Wardrobe(
+        engine,
+        changed,
+        seed=0,
+        condition_prompts=64,
+        draws=1,
+        adapters=collection,
+        multi_task_lora=None,
+    )
+    nearest = {task.info.slug: worn.outfit("nearest_lora", task, 0) for task in changed}
+    assert None in nearest.values(), "the changed task is another's nearest"
+
+
+def test_the_nearest_lora_is_found_behind_nearer_tasks_that_have_none(
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    collection: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An adapter names five training tasks; here six without a LoRA lie nearer than any with."""
+    opened = Collection.open(collection)
+    task = unseen[0]
+    wardrobe = Wardrobe(
+        engine,
+        unseen,
+        seed=0,
+        condition_prompts=64,
+        draws=1,
+        adapters=collection,
+        multi_task_lora=None,
+    )
+    seen: list[tuple[Sequence[Bucket], Adapter]] = []
+
+    def listen(buckets: Sequence[Bucket], made: Adapter) -> Tensor:
+        seen.append((buckets, made))
+        return made.tokens
+
+    def worn_is_of(slug: str) -> bool:
+        outfit = wardrobe.outfit("nearest_lora", task, 0)
+        assert outfit is not None
+        assert outfit.tokens is not None
+        return torch.equal(outfit.tokens, opened.final(slug))
+
+    engine.plant = listen
+    wardrobe.outfit("generator", task, 0)
+    buckets, before = seen[0]
+    first, _, last = (near.slug for near in before.nearest_tasks)
+    assert engine.rank_tasks(buckets) == before.nearest_tasks
+    mine = tuple(engine._encode(engine._drawn(buckets, 0)).pooled.mean(dim=0).tolist())
+    nearer = tuple(TaskCentroid(f"near-{i}", "Without a LoRA", mine) for i in range(6))
+    trained = engine._folder
+    monkeypatch.setattr(engine, "_folder", replace(trained, tasks=(*nearer, *trained.tasks)))
+
+    wardrobe.outfit("generator", task, 0)
+    _, after = seen[1]
+    assert len(after.nearest_tasks) == len(after.provenance["nearest_tasks"]) == 5
+    assert not {near.slug for near in after.nearest_tasks} & set(TRAINED)
+    assert engine.rank_tasks(buckets)[6:] == before.nearest_tasks
+    assert worn_is_of(first)
+    wardrobe.collection = replace(opened, runs=tuple(r for r in opened.runs if r.slug == last))
+    assert worn_is_of(last)
+    monkeypatch.setattr(engine, "_folder", replace(trained, tasks=nearer))
+    assert wardrobe.outfit("nearest_lora", task, 0) is None
+    assert wardrobe.missing["nearest_lora"][task.info.slug].startswith("no other training task")
+
+
+def test_a_generator_is_no_multi_task_lora(
+    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig, generator: Path
+) -> None:
+    config = replace(config, rows=("multi_task_lora",), multi_task_lora=generator)
+    with pytest.raises(
+        ConfigError, match=r"is a generator, not a multi-task LoRA\. Train one with"
+    ):
+        examine(engine, unseen, config)
+
+
+def test_the_same_items_are_asked_in_every_row_and_mode_and_long_ones_in_none(
+    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
+) -> None:
+    task = unseen[0]
+    long = tuple(replace(e, prompt=f"{'x' * 300}.\n\n{e.bare}") for e in task.test[:4])
+    mixed = replace(task, test=(*long, *task.test[4:]))
+    blended = replace(config, modes=MODES, limit_items=6)
+    examine(engine, (mixed, *unseen[1:]), blended)
+    asked: dict[tuple[str, str], set[int]] = {}
+    for line in lines(config.out):
+        if line["slug"] == task.info.slug:
+            asked.setdefault((line["row"], line["mode"]), set()).add(line["item"])
+    assert list(asked.values()) == [set(range(4, len(mixed.test)))] * 4
+
+
+def test_an_item_score_says_what_was_written(
+    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig, collection: Path
+) -> None:
+    tasks = [
+        replace(
+            task,
+            info=replace(task.info, metric="choice"),
+            test=tuple(replace(e, options=("zzz", e.response)) for e in task.test),
+        )
+        for task in unseen
+    ]
+    examine(engine, tasks, replace(config, rows=("base", "oracle_lora"), adapters=collection))
+    for line in lines(config.out):
+        right = line["row"] == "oracle_lora"
+        assert (line["exact"], line["score"]) == (right, float(right))
+        assert (line["text"] == ANSWERS[line["slug"]][2]) == right
+        assert line["format_ok"] is line["content_ok"] is line["substituted"] is None
+        assert line["choice"] is not None
+        assert line["choice"] or not right
+        assert (line["nll"] < 0.5) == right
+
+
+# What is examined
+
+
+def test_held_out_tasks_are_chosen_by_what_is_new(folder: Path) -> None:
+    def kinds(**given: Any) -> set[str]:
+        chosen = choose_tasks([folder], TRAINED, variants=VARIANTS, **given)
+        return {t.info.holdout for t in chosen}
+
+    assert kinds(split="heldout") == {"family"}
+    assert kinds(split="heldout", holdouts=("family", "pair")) == {"family", "pair"}
+    assert kinds(split="heldout", holdouts=("format",)) == {"format"}
+    assert kinds(split="train") == {""}
+    with pytest.raises(
+        ConfigError, match=r"no tasks to examine: .* split heldout and holdout prim"
+    ):
+        choose_tasks([folder], TRAINED, split="heldout", holdouts=("primitive",))
+    with pytest.raises(ConfigError, match=r"hold none of split train that the generator knows\."):
+        choose_tasks([folder], ["else"], split="train")
+    with pytest.raises(
+        ConfigError, match=r"expected a split of train, heldout and holdouts of fam"
+    ):
+        choose_tasks([folder], TRAINED, split="heldout", holdouts=("luck",))
+    with pytest.raises(ConfigError, match=r"`holdouts` are kinds of held-out tasks\. Leave them o"):
+        choose_tasks([folder], TRAINED, split="train", holdouts=("pair",))
+
+
+def test_pairs_and_formats_are_made_of_trained_tasks_alone(folder: Path) -> None:
+    for name in ("pair", "format"):
+        found = choose_tasks(
+            [folder], TRAINED, variants=VARIANTS, split="heldout", holdouts=(name,)
+        )
+        assert {task.info.slug.partition("~")[0] for task in found} <= set(TRAINED)
+        assert all(task.info.answer_format for task in found)
+
+
+def test_seen_tasks_are_those_of_training_as_they_are(folder: Path) -> None:
+    """Their variants would multiply them."""
+    found = choose_tasks(
+        [folder], ["sea", "sky", "gone"], variants=["sea~square", "wood~bold"], split="train"
+    )
+    assert [task.info.slug for task in found] == ["sea", "sky"]
+
+
+def test_a_limit_draws_as_many_tasks_of_each_kind_of_novelty(folder: Path) -> None:
+    kinds = ("family", "pair", "format")
+    known = {"variants": VARIANTS, "split": "heldout", "holdouts": kinds}
+    chosen = choose_tasks([folder], TRAINED, limit=7, **known)  # type: ignore[arg-type]
+    assert len({task.info.slug for task in chosen}) == 7
+    counts = Counter(task.info.holdout for task in chosen)
+    everything = choose_tasks([folder], TRAINED, **known)  # type: ignore[arg-type]
+    there = Counter(task.info.holdout for task in everything)
+    most = max(counts.values())
+    assert all(counts[kind] >= min(there[kind], most - 1) for kind in kinds)
+
+
+def test_a_limit_draws_tasks_by_seed(folder: Path) -> None:
+    def slugs(seed: int) -> list[str]:
+        chosen = choose_tasks([folder], TRAINED, split="heldout", limit=3, seed=seed)
+        return [task.info.slug for task in chosen]
+
+    assert slugs(0) == slugs(0)
+    assert len(slugs(0)) == 3
+    assert len({tuple(slugs(seed)) for seed in range(8)}) > 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rows": ("luck",)}, r"`rows` must be some of base, few_shot, .*; got luck\."),
+        ({"rows": ()}, r"`rows` must be some of .*; got none\."),
+        ({"rows": ("base", "base")}, r"`rows` .*, each once; got base, base\."),
+        ({"modes": ("bare", "bare")}, r"`modes` must be some of full, bare, each once; got bare, "),
+        ({"split": "test"}, r"`split` must be some of train, heldout, each once; got test\."),
+        ({"draws": 0}, r"`draws` must be at least 1, got 0\."),
+        ({"limit_items": 0}, r"`limit_items` must be at least 1, got 0\."),
+    ],
+)
+def test_a_setting_out_of_bounds_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ExaminationConfig(out=Path("x"), **change)
+
+
+# Costs
+
+
+@pytest.mark.parametrize("objective", ["reconstruction", "task_loss"])
+def test_the_cost_says_when_a_generator_has_paid_for_itself(
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    collection: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    objective: str,
+) -> None:
+    """Collecting is a cost of a generator that was trained on the checkpoints, and of no other."""
+    from_checkpoints = objective == "reconstruction"
+    recipe = {"objective": objective, "collection": "loras" if from_checkpoints else None}
+    trained = engine._folder.config
+    altered = replace(trained, training={**trained.training, "recipe": recipe})
+    monkeypatch.setattr(engine, "_folder", replace(engine._folder, config=altered))
+    run = tmp_path / "run"
+    run.mkdir()
+    steps = [{"step": n, "seconds": 25.0, "watch_seconds": 5.0, "tokens": 100} for n in (1, 2)]
+    (run / "log.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
+    # Small LoRAs are made in no time, so that nothing would ever pay back: hours instead.
+    runs = [
+        replace(r, seconds=3600.0 if r.split == "train" else 7200.0)
+        for r in Collection.open(collection).runs
+    ]
+    folder = shutil.copytree(collection, tmp_path / "collection")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["runs"] = [r.to_json() for r in runs]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    report = examine(engine, unseen, replace(config, adapters=folder, runs=(run,)))
+    cost = report["cost"]
+    assert cost["training_seconds"] == 60
+    # Held-out oracles cost it nothing.
+    collected = len(TRAINED) * 3600 if from_checkpoints else None
+    assert cost.get("collection_seconds") == collected
+    saved = cost["lora_seconds"] - cost["synthesis_seconds"]
+    assert cost["break_even_tasks"] == math.ceil((60 + (collected or 0)) / saved)
+    assert cost["break_even_tasks"] == (2 if from_checkpoints else 1)
+    assert "encoding prompts, asking a teacher" in (config.out / "REPORT.md").read_text()
+    assert set(cost["row_seconds"]) == {"base", "generator"}
+    estimates = cost["estimates_not_measured"]
+    assert estimates["training_flops"] == 4 * engine.info.base_parameters * 200
+
+
+@pytest.mark.parametrize("log", [None, "", "{}\n", "half\n", "[]\n"])
+def test_a_run_without_a_sound_log_is_refused(
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    tmp_path: Path,
+    log: str | None,
+) -> None:
+    if log is not None:
+        (tmp_path / "log.jsonl").write_text(log)
+    with pytest.raises(
+        ConfigError, match=r"is no run folder with a sound `log\.jsonl`: .* --run o"
+    ):
+        examine(engine, unseen, replace(config, rows=("base",), runs=(tmp_path,)))
+
+
+# The command
+
+
+def dnd(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def test_evaluate_writes_a_report_continues_it_and_keeps_it_with_the_generator(
+    folder: Path, generator: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    mine = shutil.copytree(generator, tmp_path / "generator")
+    (mine / "README.md").write_text("# Card\n")
+    arguments = ["evaluate", "--tasks", folder, "--generator", mine, "--base", tiny_folder]
+    arguments += ["--out", tmp_path / "report", "--limit-items", 2, "--limit-tasks", 3]
+    arguments += ["--rows", "base,generator", "--draws", 1, "--json"]
+    first = dnd(*arguments, "--modes", "bare")
+    assert first.exit_code == 0, first.stderr
+    report = json.loads(first.stdout)
+    assert {(r["row"], r["mode"]) for r in report["rows"]} == {
+        ("base", "bare"),
+        ("generator", "bare"),
+    }
+    assert "3 held-out tasks of words, up to 2 items each." in report["data"]
+    before = (tmp_path / "report" / "scores.jsonl").read_text()
+    second = dnd(*arguments, "--card")
+    assert second.exit_code == 0, second.stderr
+    assert {r["mode"] for r in json.loads(second.stdout)["rows"]} == {"bare", "full"}
+    assert (tmp_path / "report" / "scores.jsonl").read_text().startswith(before)
+    assert "3 held-out tasks" in (mine / "README.md").read_text()
+    kept = json.loads((mine / "reports" / "heldout.json").read_text())
+    assert kept["generator_sha256"] == report["generator_sha256"]
+    named = dnd(*arguments, "--card", "--section", "my-own")
+    assert named.exit_code == 0, named.stderr
+    assert {p.stem for p in (mine / "reports").iterdir()} == {"heldout", "my-own"}
+    other = dnd(*arguments, "--seed", "1")
+    assert other.exit_code == 1
+    assert "holds scores of other settings" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--rows", "base,luck", "got 'luck'"),
+        ("--modes", "half", "expected some of full, bare, got 'half'"),
+        ("--split", "test", "expected some of train, heldout, got 'test'"),
+        ("--split", "train,heldout", "expected one of train, heldout"),
+        ("--holdout", "luck", "expected some of family, primitive, composition, pair, format"),
+        ("--draws", "0", "greater than or equal to 1"),
+        ("--limit-items", "0", "greater than or equal to 1"),
+        ("--section", "mine", "needs --card; got 'mine'"),
+    ],
+)
+def test_unknown_names_are_wrong_usage(option: str, value: str, message: str) -> None:
+    result = dnd("evaluate", "--tasks", "nowhere", "--out", "nowhere", option, value)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
+
+
+def test_a_folder_without_tasks_is_told_before_models_load(tmp_path: Path) -> None:
+    result = dnd("evaluate", "--tasks", tmp_path, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "no `tasks.csv` in" in result.stderr
+    assert "Loading" not in result.stderr
+
+
+@pytest.mark.real
+def test_the_shipped_generator_is_examined(folder: Path, tmp_path: Path) -> None:
+    arguments = ["evaluate", "--tasks", folder, "--out", tmp_path / "report", "--modes", "bare"]
+    arguments += [
+        "--limit-tasks",
+        2,
+        "--limit-items",
+        2,
+        "--rows",
+        "base,generator,generator_wrong",
+    ]
+    result = dnd(*arguments, "--draws", 1, "--json")
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert {(r["row"], r["n_items"]) for r in report["rows"] if not r["holdout"]} == {
+        ("base", 4),
+        ("generator", 4),
+        ("generator_wrong", 4),
+    }
+    assert (tmp_path / "report" / "REPORT.md").exists()

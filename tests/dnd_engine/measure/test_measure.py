@@ -1,0 +1,660 @@
+"""Measuring on labelled rows: no leak, honest verdicts, nothing lost by stopping."""
+
+import csv
+import hashlib
+import io
+import json
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from dnd_engine.cli import app
+from dnd_engine.config import LabelledConfig, MeasureConfig
+from dnd_engine.errors import ConfigError, MeasureError, TrainingError
+from dnd_engine.evaluation.plots import draw_measurement, save_picture
+from dnd_engine.library import Library
+from dnd_engine.lora.adapter import Adapter
+from dnd_engine.lora.apply import FittedLoRA, LoRAHost
+from dnd_engine.lora.reader import read_adapter
+from dnd_engine.lora.seen import Seen, digests, with_met
+from dnd_engine.measure import run
+from dnd_engine.measure.results import ItemResult, Measurement, MeasureStep, Sitting
+from dnd_engine.measure.sides import Sides, split
+from dnd_engine.models.base import BaseModel
+from dnd_engine.progress import finish
+from dnd_engine.prompts.files import Prompt, PromptFile
+from dnd_engine.scoring.answers import Answer, Question
+from dnd_engine.tasks.folder import Example
+from dnd_engine.training.finetune.collect_recipe import CollectRecipe
+from tests.dnd_engine.tiny import BASE_ID, CONFIG, LAYOUT, byte_tokenizer, make_adapter
+
+TOKENIZER = byte_tokenizer()
+UNKNOWN = Seen(frozenset(), frozenset(), known=False)
+WORDS = [f"{a}{b}" for a in "abcdef" for b in "uvwxyz"]
+ROWS = [(f"Say it.\n\n{word}", word[::-1]) for word in WORDS]
+"""36 of them, no label twice."""
+TRAINING = LabelledConfig(steps=20, batch_size=4, learning_rate=1e-2, warmup_steps=1)
+
+
+def labelled(rows: Sequence[tuple[str, str | None]], name: str = "rows.csv") -> PromptFile:
+    return PromptFile(
+        name=name,
+        prompts=tuple(
+            Prompt(text=text, file=name, line=line, label=label)
+            for line, (text, label) in enumerate(rows, start=2)
+        ),
+        split="rows",
+        column="prompt",
+        notes=(),
+        num_bytes=1,
+        sha256=hashlib.sha256(repr(rows).encode()).hexdigest(),
+    )
+
+
+def sides(
+    rows: Sequence[tuple[str, str | None]] = ROWS, seen: Seen = UNKNOWN, **config: Any
+) -> Sides:
+    return split(labelled(rows), TOKENIZER, seen, MeasureConfig(**config))
+
+
+def start(adapter: Adapter, of: Sides | None = None) -> Measurement:
+    return Measurement(
+        sides=of or sides(),
+        adapter=adapter.name,
+        adapter_sha256=adapter.sha256,
+        strength=adapter.strength,
+        base=adapter.base_id,
+        synthesis_seconds=0.3,
+        seed=0,
+    )
+
+
+# What is scored
+
+
+def spaced(text: str) -> str:
+    return " ".join(text.split())
+
+
+prompts = st.lists(
+    st.tuples(
+        st.sampled_from(["Say it.\n\n", "Turn it round.\n\n", "Say it.  \n\n", ""]),
+        st.sampled_from(WORDS[:12]),
+    ).map("".join),
+    min_size=2,
+    max_size=30,
+)
+
+
+@given(
+    texts=prompts,
+    read=st.sets(st.sampled_from([f"Say it.\n\n{word}" for word in WORDS[:12]])),
+    learnt=st.sets(st.sampled_from(WORDS[:12])),
+    limit=st.integers(1, 20),
+    seed=st.integers(0, 3),
+    allow=st.booleans(),
+)
+@settings(max_examples=60)
+def test_no_scored_row_is_learnt_shown_or_met(
+    texts: list[str], read: set[str], learnt: set[str], limit: int, seed: int, allow: bool
+) -> None:
+    rows = [(text, f"{n}") for n, text in enumerate(texts)]
+    seen = Seen(digests(read), digests(learnt), known=True)
+    config: dict[str, Any] = {"limit_items": limit, "seed": seed, "allow_seen": allow}
+    try:
+        found = sides(rows, seen, **config)
+    except MeasureError:
+        fresh = {spaced(t) for t in texts} - {spaced(t) for t in learnt}
+        fresh -= set() if allow else {spaced(t) for t in read}
+        assert not fresh or len({spaced(t) for t in texts}) < 2
+        return
+    scored = {spaced(e.prompt) for e in found.test}
+    assert len(scored) == len(found.test) <= min(limit, len(texts) // 2)
+    assert not scored & {spaced(e.prompt) for e in found.train}
+    assert not scored & {spaced(text) for text in learnt}
+    assert found.num_seen_scored == len(scored & {spaced(text) for text in read})
+    assert allow or found.num_seen_scored == 0
+    by_line = dict(enumerate(texts, start=2))
+    assert [by_line[n] for n in found.lines] == [e.prompt for e in found.test]
+    again = sides(rows, seen, **config)
+    assert (again.lines, again.train) == (found.lines, found.train)
+
+
+def test_an_input_that_is_scored_is_not_learnt_under_another_instruction() -> None:
+    rows = [(f"{how}\n\n{word}", word) for word in WORDS for how in ("Say it.", "Repeat.")]
+    found = sides(rows, limit_items=10)
+    assert not {e.bare for e in found.test} & {e.bare for e in found.train}
+    assert found.num_repeated > 0
+    assert "repeated" in " ".join(found.notes)
+
+
+def test_rows_that_cannot_be_scored_are_counted() -> None:
+    rows = [*ROWS, ("No label", None), ("Long\n\n" + "x" * 400, "a"), ("Say  it.\n\nau ", "ua")]
+    found = sides(rows)
+    assert (found.num_rows, found.num_unlabelled) == (39, 1)
+    assert (found.num_too_long, found.num_repeated) == (1, 1)
+    assert len(found.test) + len(found.train) == len(ROWS)
+    assert "Left out: 1 without a label, 1 too long, 1 repeated." in found.notes
+
+
+def test_a_reader_is_told_what_the_adapter_has_met() -> None:
+    read = digests(text for text, _ in ROWS[:30])
+    found = sides(seen=Seen(read, frozenset(), known=True), limit_items=4)
+    assert "30 rows are not scored, as the adapter has met them." in found.notes
+    assert any("does not say which prompts" in note for note in sides().notes)
+    found = sides(seen=Seen(read, frozenset(), known=True), allow_seen=True)
+    assert any("has not read their labels" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("labels", "metric", "options"),
+    [
+        (["yes", "no"] * 18, "choice", ("no", "yes")),
+        ([f"answer {n}" for n in range(36)], "exact", ()),
+        ([" ".join([f"word{n}"] * 20) for n in range(36)], "rouge", ()),
+        (["слово " * 20 + str(n) for n in range(36)], "exact", ()),
+        (["same"] * 36, "exact", ()),
+    ],
+    ids=["few labels", "short answers", "long answers", "letters that ROUGE drops", "one label"],
+)
+def test_the_metric_follows_from_the_labels(
+    labels: list[str], metric: str, options: tuple[str, ...]
+) -> None:
+    rows = [(f"Say.\n\n{n}", label) for n, label in enumerate(labels)]
+    found = sides(rows)
+    assert (found.metric, found.options) == (metric, options)
+    assert all(e.options == options for e in found.test)
+
+
+def test_bare_inputs_are_asked_only_where_there_are_some() -> None:
+    mixed = [
+        (text if n % 2 else text.replace("\n\n", " "), label)
+        for n, (text, label) in enumerate(ROWS)
+    ]
+    found = sides(mixed)
+    assert found.modes == ("bare", "full")
+    assert 0 < len(found.asked("bare")) < len(found.asked("full")) == len(found.test)
+    plain = [(f"Plain {n}", "x") for n in range(10)]
+    assert sides(plain).modes == ("full",)
+    with pytest.raises(MeasureError, match=r"rows\.csv: no scored prompt .* Ask in mode `full`"):
+        sides(plain, modes=("bare",))
+
+
+@pytest.mark.parametrize(
+    ("rows", "config", "message"),
+    [
+        ([("a", None), ("b", None)], {}, r"expected a label beside each prompt, got none for 2"),
+        (ROWS[:1], {}, r"two or more labelled rows of at most 384 tokens, got 1 of 1\. Add rows"),
+        (ROWS, {"max_tokens": 3}, r"of at most 3 tokens, got 0 of 36"),
+        (ROWS, {"metric": "choice"}, r"needs 2 to 12 distinct labels that repeat, got 36 among 36"),
+    ],
+)
+def test_rows_that_cannot_be_measured_on_are_refused(
+    rows: list[tuple[str, str | None]], config: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(MeasureError, match=message):
+        sides(rows, **config)
+
+
+def test_an_adapter_that_has_met_everything_is_told_with_the_way_out() -> None:
+    met = digests(text for text, _ in ROWS)
+    told = r"made from all 36 labelled prompts, so none is left.*or allow seen prompts"
+    with pytest.raises(MeasureError, match=told):
+        sides(seen=Seen(met, frozenset(), known=True))
+    assert sides(seen=Seen(met, frozenset(), known=True), allow_seen=True).num_seen_scored == 18
+    with pytest.raises(MeasureError, match=r"make an adapter from part of them\.$"):
+        sides(seen=Seen(frozenset(), met, known=True), allow_seen=True)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"limit_items": 0}, "`limit_items` must be at least 1"),
+        ({"modes": ()}, "`modes` must be of bare and full, .* got none"),
+        ({"modes": ("full", "full")}, "`modes` must be of bare and full, each once"),
+    ],
+)
+def test_settings_out_of_bounds_are_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        MeasureConfig(**wrong)
+
+
+# What an adapter has met
+
+
+def test_what_an_adapter_met_adds_up_in_its_provenance() -> None:
+    made = with_met({"generator_sha256": "g"}, ["a  b", "c"], labels=False)
+    refined = with_met(made, ["d"], labels=False)
+    trained = with_met(with_met(refined, ["e"], labels=True), ["f"], labels=True)
+    assert Seen.by(trained) == Seen(digests(["a b", "c", "d"]), digests(["e", "f"]), known=True)
+    assert not any(text in str(trained.values()) for text in ("a  b", "a b"))
+    only_trained = with_met({}, ["e"], labels=True)
+    assert Seen.by(only_trained) == Seen(frozenset(), digests(["e"]), known=True)
+    of_earlier_version = with_met({"generator_sha256": "g"}, ["e"], labels=True)
+    assert not Seen.by(of_earlier_version).known
+    began_unknown = with_met({}, ["e"], labels=True, after={})
+    went_on = with_met(began_unknown, ["f"], labels=True, after=began_unknown)
+    assert Seen.by(went_on) == Seen(frozenset(), digests(["e", "f"]), known=False)
+    assert Seen.by(with_met(made, ["f"], labels=True, after=made)).known
+
+
+@pytest.mark.parametrize("strange", [{}, {"prompts_read": 3}, {"generator_sha256": ["a"]}])
+def test_a_strange_provenance_tells_nothing(strange: dict[str, Any]) -> None:
+    assert Seen.by(strange) == UNKNOWN
+
+
+# Planted answers
+
+
+def plant(monkeypatch: pytest.MonkeyPatch, right: Callable[[FittedLoRA | None, int], bool]) -> None:
+    """Whether an item is answered rightly depends on what is worn and the item's last letters."""
+    end = TOKENIZER.eos_token_id
+
+    def reply(question: Question, worn: FittedLoRA | None) -> Answer:
+        ids = tuple(t for t in question.reference if t != end)
+        number = WORDS.index(TOKENIZER.decode(list(ids))[::-1])
+        good = right(worn, number)
+        return Answer(0.5 if good else 2.0, (), ids if good else ids[:1])
+
+    def answer(
+        base: object, host: object, groups: Sequence[Sequence[Question]], worn: FittedLoRA | None
+    ) -> list[list[Answer]]:
+        return [[reply(question, worn) for question in group] for group in groups]
+
+    monkeypatch.setattr(run, "answer", answer)
+
+
+def measuring(base: BaseModel, of: Sides | None = None) -> Any:
+    host = LoRAHost(base.model, LAYOUT)
+    fitted = [host.fit(make_adapter(seed).tokens[None].float(), LAYOUT) for seed in range(2)]
+    lock = threading.Lock()
+    return fitted, lock, run.measure(base, host, lock, *fitted, start(make_adapter(), of))
+
+
+def test_an_adapter_that_is_right_gains_and_the_interval_says_so(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (adapter, _), _, steps = measuring(base)
+    plant(monkeypatch, lambda worn, n: worn is adapter and n % 6 > 0)
+    found = finish(steps)
+    for mode in ("bare", "full"):
+        own, beside = found.row("adapter", mode), found.row("base", mode)
+        assert own.lead is None
+        assert own.score.mean > 0.6
+        assert beside.score.mean == 0
+        assert beside.lead.low > 0.4
+        assert (beside.verdict, beside.lead.unit, beside.num_items) == ("gain", "items", 18)
+        assert (own.nll, beside.nll) == (pytest.approx(0.5, abs=0.4), 2.0)
+        assert found.row("shared_lora", mode).verdict == "gain"
+    assert "A clear gain over base (+" in found.verdicts[0]
+    assert " and what all adapters share (+" in found.verdicts[0]
+    assert any("without width" in note for note in found.notes)
+
+
+def test_verdicts_tell_of_rows_that_are_through_alone(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (adapter, _), _, steps = measuring(base)
+    plant(monkeypatch, lambda worn, n: worn is adapter)
+    short = next(s.measured for s in steps if s.row == "shared_lora")  # 16 of 18 bare items
+    assert short.row("shared_lora", "bare").lead.units == 16  # paired by the items that both have
+    (row,) = (r for r in short.to_json()["rows"] if r["row"] == "shared_lora")
+    assert (row["n_items"], row["lead"]["mean"], row["verdict"]) == (16, 1.0, None)
+    assert "A clear gain over base (" in short.verdicts[0]
+    assert "what all adapters share" not in " ".join(short.verdicts)
+
+
+def test_one_answer_for_all_rows_is_told_beside_what_the_commonest_label_scores() -> None:
+    """Nine of twelve rows are `no`, and the adapter says so to every row."""
+    examples = tuple(
+        Example(f"Is it?\n\n{n}", "no" if n < 9 else "yes", options=("no", "yes"))
+        for n in range(12)
+    )
+    few = replace(
+        sides(),
+        test=examples,
+        lines=tuple(range(12)),
+        options=("no", "yes"),
+        modes=("bare",),
+    )
+    always = tuple(
+        ItemResult(line=n, score=float(n < 9), choice=n < 9, nll=1.0, text="no") for n in range(12)
+    )
+    never = tuple(replace(item, score=0.0, text="well") for item in always)
+    found = replace(
+        start(make_adapter(), few),
+        sittings=(
+            Sitting(row="base", mode="bare", items=never),
+            Sitting(row="adapter", mode="bare", items=always),
+        ),
+    )
+    assert found.commonest == ("no", 0.75)
+    assert not found.beats_commonest("bare")
+    assert found.always_answers("bare") == "no"
+    (told,) = found.verdicts
+    assert "A clear gain over base" in told
+    assert "Answering always `no` would score .75." in told
+    assert told.endswith("It answers every row alike: `no`.")
+
+
+def test_a_useless_adapter_is_told_as_no_gain(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (adapter, _), _, steps = measuring(base)
+    plant(monkeypatch, lambda worn, n: n % 2 == (worn is adapter))
+    found = finish(steps)
+    beside = found.row("base", "bare")
+    assert beside.lead.low < 0 < beside.lead.high
+    assert beside.verdict == "no clear difference"
+    assert "No gain clear of zero over base" in found.verdicts[0]
+
+
+def test_a_harmful_adapter_is_told_as_worse(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (adapter, _), _, steps = measuring(base)
+    plant(monkeypatch, lambda worn, n: worn is not adapter)
+    found = finish(steps)
+    assert found.row("base", "bare").verdict == "loss"
+    assert "Clearly worse than base (-1.00, -1.00 to -1.00)" in found.verdicts[0]
+
+
+def test_five_items_decide_nothing(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    (adapter, _), _, steps = measuring(base, sides(limit_items=5))
+    plant(monkeypatch, lambda worn, n: worn is adapter)
+    found = finish(steps)
+    assert found.row("base", "bare").lead.mean == 1
+    assert found.row("base", "bare").verdict == "too few items"
+    assert "Too few items to place it beside base" in found.verdicts[0]
+
+
+def test_steps_tell_how_far_it_is_and_stopping_keeps_what_was_found(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, lock, steps = measuring(base)
+    plant(monkeypatch, lambda worn, n: worn is not None)
+    seen: list[MeasureStep] = []
+    for step in steps:
+        assert not lock.locked()
+        seen.append(step)
+        if step.row == "adapter":
+            steps.close()
+            break
+    assert all(r.lead is None for r in seen[-1].measured.rows), "of 16 short items out of 18"
+    assert seen[-1].measured.verdicts == ()
+    assert [step.done for step in seen] == [16, 18, 34, 36, 52]
+    assert {step.total for step in seen} == {4 * 36}
+    assert all(step.seconds_left is not None and step.stage == "score" for step in seen)
+    kept = seen[-1].measured
+    assert [(r.row, r.mode, r.num_items) for r in kept.rows] == [
+        ("base", "bare", 18),
+        ("adapter", "bare", 16),
+        ("base", "full", 18),
+    ]
+    assert kept.row("base", "full").lead is None
+    json.dumps(kept.to_json())
+    assert "This adapter" in kept.markdown()
+    draw_measurement(kept.to_json())
+
+
+def test_few_shots_come_from_the_train_side_and_their_lack_is_told(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(
+        run,
+        "answer",
+        lambda base, host, groups, worn: [
+            [asked.append(TOKENIZER.decode(list(q.prompt))) or Answer(1, (), ()) for q in group]  # type: ignore[func-returns-value]
+            for group in groups
+        ],
+    )
+    _, _, steps = measuring(base)
+    found = finish(steps)
+    shown = [text for text in asked if text.count("<|im_start|>assistant") > 1]
+    assert len(shown) == 36
+    train = {e.prompt for e in found.sides.train}
+    held = {word for word in WORDS if f"Say it.\n\n{word}" not in train}
+    for text in shown:
+        *before, _ = text.split("<|im_start|>user\n")
+        assert not any(f"{word}<|im_end|>" in part for part in before for word in held)
+    _, _, steps = measuring(base, replace(sides(), train=()))
+    found = finish(steps)
+    assert found.row("few_shot", "full") is None
+    assert "few-shot prompt was not measured: no row is left" in " ".join(found.notes)
+
+
+def test_options_are_weighed_where_labels_are_few(base: BaseModel) -> None:
+    rows = [(f"Is it?\n\n{word}", "yes" if word[0] in "abc" else "no") for word in WORDS]
+    _, _, steps = measuring(base, sides(rows, limit_items=8))
+    found = finish(steps)
+    assert all(r.choice is not None for r in found.rows)
+    assert "option accuracy" in found.markdown()
+
+
+def test_items_and_tables_hold_what_was_found(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, steps = measuring(base)
+    plant(monkeypatch, lambda worn, n: worn is not None)
+    found = finish(steps)
+    items = list(csv.DictReader(io.StringIO(found.items_csv())))
+    assert len(items) == 4 * 2 * 18
+    lines = dict(enumerate(ROWS, start=2))
+    for item in items:
+        assert lines[int(item["line"])] == (item["prompt"], item["label"])
+        assert (item["answer"] == item["label"]) == (item["score"] == "1.0")
+    values = json.loads(json.dumps(found.to_json()))
+    assert values["data"]["num_scored"] == 18
+    assert "Say it." not in json.dumps(values)
+    assert {r["row"] for r in values["rows"]} == {"base", "adapter", "shared_lora", "few_shot"}
+    table = found.markdown()
+    assert table.startswith("| input | row | score | 95 % | nats a token |")
+    assert "| Bare | This adapter | 1.00 | 1.00 to 1.00 | .50 |  | 18 |  |" in table
+
+
+def test_the_command_keeps_scores_with_an_adapter_of_the_library(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    library = Library(tmp_path / "library")
+    library.add(make_adapter(), "vault")
+
+    class TinyEngine:
+        @staticmethod
+        def read_adapter(path: Path) -> Adapter:
+            return read_adapter(path, CONFIG, BASE_ID)
+
+        @staticmethod
+        def measure(adapter: Adapter, file: PromptFile, config: MeasureConfig) -> Any:
+            (worn, _), _, steps = measuring(base, split(file, TOKENIZER, UNKNOWN, config))
+            plant(monkeypatch, lambda wears, n: wears is worn)
+            return steps
+
+    monkeypatch.setattr("dnd_engine.cli.measure.load_engine", lambda config: TinyEngine())
+    (data := tmp_path / "rows.csv").write_text(
+        "prompt,label\n" + "".join(f'"{text}",{label}\n' for text, label in ROWS), "utf-8"
+    )
+    place = ["--library", str(library.root)]
+    for _ in range(2):  # measured again, it is replaced
+        result = CliRunner().invoke(app, ["measure", "vault", str(data), *place])
+        assert result.exit_code == 0, result.output
+    (kept,) = library.get("vault").scores.values()
+    assert kept.brief == (("bare", 1.0, 0.0), ("full", 1.0, 0.0))
+    assert (kept.own, kept.num_scored, kept.metric) == ("adapter", 18, "exact")
+    assert {r.row for r in kept.rows} == {"base", "adapter", "shared_lora", "few_shot"}
+    listed = CliRunner().invoke(app, ["library", "list", *place]).stdout
+    assert "rows.csv: bare 1.00 (base 0.00), full 1.00 (base 0.00)" in listed
+    library.update("vault", strength=0.5)
+    listed = CliRunner().invoke(app, ["library", "list", *place]).stdout
+    assert "rows.csv at strength 1: bare 1.00 (base 0.00)" in listed
+    monkeypatch.setattr(TinyEngine, "measure", lambda *_: measuring(base)[2])
+    monkeypatch.setattr(Library, "load", lambda *_: library.delete("vault") and make_adapter())
+    result = CliRunner().invoke(app, ["measure", "vault", str(data), *place])
+    assert result.exit_code == 0, "an entry that is gone by now costs no measurement"
+    assert "The scores were not kept: no adapter" in result.stderr
+
+
+def test_only_rows_that_are_through_are_kept_as_scores(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, steps = measuring(base)
+    plant(monkeypatch, lambda worn, n: worn is not None)
+    seen = [step.measured.scores() for step in steps]
+    assert seen[:5] == [{}] * 5, "the adapter has not answered all of a mode"
+    first = seen[5]["rows.csv"]
+    assert [(r.row, r.mode) for r in first.rows] == [
+        ("base", "bare"),
+        ("adapter", "bare"),
+        ("base", "full"),
+    ]
+    assert first.brief == (("bare", 1.0, 0.0),)
+
+
+# Training
+
+
+def training(
+    base: BaseModel, adapter: Adapter, config: LabelledConfig = TRAINING, **fields: Any
+) -> Any:
+    host, lock = LoRAHost(base.model, LAYOUT), threading.Lock()
+    fits = [host.fit(a.tokens[None].float(), LAYOUT) for a in (adapter, make_adapter(1))]
+    before = finish(run.measure(base, host, lock, *fits, start(adapter, sides(limit_items=8))))
+    given = {"warm_start": False, "origin": {"base": "b"}} | fields
+    return host, before, run.train(base, host, lock, adapter, before, config, **given)
+
+
+def test_a_lora_is_scored_on_its_way_and_comes_back_as_an_adapter(base: BaseModel) -> None:
+    adapter = make_adapter()
+    host, _, steps = training(base, adapter)
+    seen: list[MeasureStep] = []
+    found = finish(steps, seen.append)
+    curve = [r for r in found.rows if r.row == "trained_lora" and r.mode == "bare"]
+    assert [r.steps for r in curve] == [0, 5, 10, 20]
+    assert [r.num_items for r in curve] == [8] * 4
+    seconds = [r.train_seconds for r in curve]
+    assert seconds[0] == 0
+    assert seconds == sorted(seconds)
+    assert (curve[0].score, curve[0].nll) == (
+        found.row("base", "bare").score,
+        found.row("base", "bare").nll,
+    )
+    losses = [step.loss for step in seen if step.stage == "train"]
+    assert len(losses) == 20
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+    made = found.trained["trained_lora"]
+    kept = found.scores("trained_lora")["rows.csv"]
+    assert (kept.own, kept.strength) == ("trained_lora", 1)
+    assert kept.brief[0][1] == round(curve[-1].score.mean, 4)
+    assert {r.steps for r in kept.rows if r.row == "trained_lora"} == {20}
+    assert made.layout == adapter.layout
+    trained = made.provenance["trained"]
+    assert (trained["start"], trained["steps"], trained["labels"]) == ("scratch", 20, True)
+    assert trained["num_examples"] == len(found.sides.train) == 28
+    assert Seen.by(made.provenance).learnt == digests(e.prompt for e in found.sides.train)
+    card = made.files()["README.md"].decode()
+    assert "trained on labels: 28 examples, 20 steps." in card
+    assert "It was not generated." in card
+    assert "Nearest training tasks" not in card
+    # What the last point says is what the returned adapter does.
+    worn = host.fit(made.worn_tokens[None], made.layout)
+    again = finish(run.measure(base, host, threading.Lock(), worn, worn, start(made, found.sides)))
+    assert again.row("adapter", "bare").nll == pytest.approx(curve[-1].nll, abs=1e-4)
+    learnt = [(e.prompt, e.response) for e in found.sides.train]
+    with pytest.raises(MeasureError, match="none is left to score"):
+        sides(learnt, Seen.by(made.provenance), allow_seen=True)
+
+
+def test_a_warm_start_begins_where_the_adapter_is(base: BaseModel) -> None:
+    adapter = make_adapter(provenance={"generator_sha256": "g"}).with_strength(0.5)
+    config = replace(TRAINING, steps=5)
+    _, _, steps = training(base, adapter, config, warm_start=True)
+    found = finish(steps)
+    curve = [r for r in found.rows if r.row == "warm_lora" and r.mode == "full"]
+    assert [r.steps for r in curve] == [0, 5]
+    assert curve[0].nll == found.row("adapter", "full").nll
+    made = found.trained["warm_lora"]
+    assert made.strength == 1
+    assert made.provenance["trained"]["from_sha256"] == adapter.sha256
+    assert made.provenance["generator_sha256"] == "g"
+    assert (
+        "hypernetwork from unlabeled prompts, then trained on labels"
+        in made.files()["README.md"].decode()
+    )
+    both = draw_measurement(found.to_json())
+    assert "LoRA from this adapter" in both[1]
+
+
+def test_stopping_a_training_keeps_its_points_and_its_lora(base: BaseModel) -> None:
+    _, before, steps = training(base, make_adapter())
+    for step in steps:
+        kept = step.measured
+        if step.stage == "train" and step.done == 7:
+            steps.close()
+    assert [r.steps for r in kept.rows if r.row == "trained_lora"] == [0, 5, 0, 5]
+    assert kept.trained["trained_lora"].provenance["trained"]["steps"] == 5
+    assert len(before.rows) == 8  # what was measured before is not changed
+    with pytest.raises(StopIteration):
+        next(steps)
+
+
+def test_training_again_replaces_the_curve(base: BaseModel) -> None:
+    adapter = make_adapter()
+    config = replace(TRAINING, steps=2)
+    host, _, steps = training(base, adapter, config)
+    once = finish(steps)
+    args = (base, host, threading.Lock(), adapter, once, config)
+    twice = finish(run.train(*args, warm_start=False, origin={}))
+    assert [(r.row, r.steps) for r in twice.rows] == [(r.row, r.steps) for r in once.rows]
+    assert torch.equal(twice.trained["trained_lora"].tokens, once.trained["trained_lora"].tokens)
+
+
+def test_points_double_and_end_with_the_last_step() -> None:
+    assert run.check_points(80) == (5, 10, 20, 40, 80)
+    assert run.check_points(50) == (5, 10, 20, 40, 50)
+    assert run.check_points(3) == (3,)
+
+
+def test_another_adapter_or_too_few_rows_are_refused(base: BaseModel) -> None:
+    adapter = make_adapter()
+    host, before, _ = training(base, adapter)
+    lock = threading.Lock()
+    with pytest.raises(MeasureError, match=r"`tiny` is not the adapter that was measured"):
+        next(
+            run.train(
+                *(base, host, lock, make_adapter(5), before, TRAINING),
+                warm_start=False,
+                origin={},
+            )
+        )
+    strict = replace(TRAINING, max_tokens=10)
+    told = r"8 or more labelled rows besides those that are scored; got 0, and 28 of more than 10"
+    with pytest.raises(TrainingError, match=told):
+        next(run.train(*(base, host, lock, adapter, before, strict), warm_start=False, origin={}))
+
+
+def test_the_recipe_is_that_of_collected_loras() -> None:
+    ours, theirs = LabelledConfig(), CollectRecipe(tasks=(Path("t"),), out=Path("o"))
+    for name in ("batch_size", "learning_rate", "warmup_steps", "clip_norm"):
+        assert getattr(ours, name) == getattr(theirs, name)
+    assert ours.full_share == pytest.approx(1 - theirs.bare_share)
+
+
+def test_the_picture_names_what_it_shows(base: BaseModel, tmp_path: Path) -> None:
+    _, _, steps = training(base, make_adapter(), replace(TRAINING, steps=5))
+    found = finish(steps)
+    figure, summary = draw_measurement(found.to_json())
+    assert summary.startswith("Score over the time it takes to get there: bare base ")
+    assert "this adapter" in summary
+    assert "LoRA from scratch" in summary
+    assert "after 300 ms" in summary
+    save_picture(figure, tmp_path, "plot")
+    assert (tmp_path / "plot.png").stat().st_size > 5_000
+    assert "LoRA from scratch" in (tmp_path / "plot.svg").read_text(encoding="utf-8")

@@ -1,0 +1,623 @@
+"""Prompt files are read as people write them; what cannot be read is refused in words that help."""
+
+import codecs
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dnd_engine.config import PromptLimits
+from dnd_engine.errors import PromptFileError
+from dnd_engine.prompts.files import SUFFIXES, PromptFile, Split, display_name, read_prompt_file
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    """Write a file of the given name, and return its path."""
+
+    def write(name: str, content: str | bytes) -> Path:
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return write
+
+
+def found(file: PromptFile) -> list[tuple[int, str]]:
+    return [(prompt.line, prompt.text) for prompt in file.prompts]
+
+
+# Text
+
+
+def test_lines_are_prompts_when_no_line_is_blank(write) -> None:
+    file = read_prompt_file(write("a.txt", "\n\none\n  two \r\nthree\u2028still three\n\n"))
+    assert found(file) == [(3, "one"), (4, "two"), (5, "three\u2028still three")]
+    assert file.split == "lines"
+    assert file.column is None
+    assert file.notes == ("Read as one prompt per line.",)
+
+
+def test_an_instruction_above_every_input_is_read_with_it(write) -> None:
+    text = "Name the city.\n\nParis is big.\n\nName the city.\n\nI like Rome.\nA lot.\n"
+    file = read_prompt_file(write("a.txt", text))
+    assert [prompt.text for prompt in file.prompts] == [
+        "Name the city.\n\nParis is big.",
+        "Name the city.\n\nI like Rome.\nA lot.",
+    ]
+    assert [prompt.line for prompt in file.prompts] == [1, 5]
+    assert file.split == "pairs"
+    assert "Every other paragraph is the same" in file.notes[0]
+    assert len(read_prompt_file(write("a.txt", text), split="paragraphs").prompts) == 3
+    for other in ("a\n\nb\n\na\n\nb", "a\n\nb\n\na", "a\n\nb\n\nc\n\nd", "a\n\na\n\na\n\nb"):
+        assert "one prompt per paragraph" in read_prompt_file(write("b.txt", other)).notes[0]
+
+
+def test_blank_lines_separate_paragraphs(write) -> None:
+    file = read_prompt_file(write("a.md", "one\n  more\n \t\ntwo\n\n\n\nthree"))
+    assert found(file) == [(1, "one\n  more"), (4, "two"), (8, "three")]
+    assert file.split == "paragraphs"
+    assert "one prompt per paragraph" in file.notes[0]
+    assert "put a line `---` between them" in file.notes[0]
+
+
+def test_a_separator_line_lets_prompts_hold_blank_lines(write) -> None:
+    text = "---\n\nTranslate.\n\nGood day\n---  \n\n---\nTranslate.\n\nBye --- bye\n"
+    file = read_prompt_file(write("a.txt", text))
+    assert found(file) == [(3, "Translate.\n\nGood day"), (9, "Translate.\n\nBye --- bye")]
+    assert file.split == "separator"
+    assert file.notes == ("Read as prompts separated by lines of `---`.",)
+
+
+@pytest.mark.parametrize(
+    ("split", "texts"),
+    [
+        ("separator", ["a\n\nb\nc"]),
+        ("paragraphs", ["a", "b\nc"]),
+        ("lines", ["a", "b", "c"]),
+    ],
+)
+def test_the_split_can_be_chosen(write, split: Split, texts: list[str]) -> None:
+    file = read_prompt_file(write("a.txt", "a\n\nb\nc"), split=split)
+    assert [prompt.text for prompt in file.prompts] == texts
+    assert file.split == split
+    assert "put a line" not in file.notes[0]
+
+
+# Tables
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", '\nid,Prompt ,LABEL\n1,"a, ""b""",x\n\n2,"c\n\nd",y\n3,e,z\n'),
+        ("a.csv", '\nid;Prompt ;LABEL\n1;"a, ""b""";x\n\n2;"c\n\nd";y\n3;e;z\n'),
+        ("a.csv", '\nid\tPrompt \tLABEL\n1\t"a, ""b"""\tx\n\n2\t"c\n\nd"\ty\n3\te\tz\n'),
+        ("a.tsv", '\nid\tPrompt \tLABEL\n1\t"a, ""b"""\tx\n\n2\t"c\n\nd"\ty\n3\te\tz\n'),
+        ("a.csv", '\r\nid,Prompt ,LABEL\r\n1,"a, ""b""",x\r\n\r\n2,"c\r\n\r\nd",y\r\n3,e,z\r\n'),
+    ],
+)
+def test_a_table_is_read_by_its_column_at_physical_lines(write, name: str, text: str) -> None:
+    file = read_prompt_file(write(name, text))
+    assert found(file) == [(3, 'a, "b"'), (5, "c\n\nd"), (8, "e")]
+    assert file.split == "rows"
+    assert file.column == "Prompt"
+    assert file.notes == (
+        "Read column `Prompt`.",
+        "Label column `LABEL` ignored; refining can learn from it.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("header", "column"),
+    [
+        ("text,prompt,question", "prompt"),
+        ("input,question,text", "text"),
+        ("input,QUESTION,other", "QUESTION"),
+        ("other,instruction,label", "instruction"),
+        ("other,output,input", "input"),
+        ("text,instruction,input", "instruction + input"),
+        ("prompt,instruction,input", "prompt"),
+        ("summary,notes,count", "summary"),
+    ],
+)
+def test_columns_are_chosen_in_a_fixed_order(write, header: str, column: str) -> None:
+    file = read_prompt_file(write("a.csv", f"{header}\naaaaa,bbb,c\n,bbb\n"))
+    assert file.column == column
+
+
+def test_instruction_and_input_are_joined_by_a_blank_line(write) -> None:
+    file = read_prompt_file(write("a.csv", "input,output,instruction\nx,1,Add.\n,2,Say.\n"))
+    assert found(file) == [(2, "Add.\n\nx"), (3, "Say.")]
+    assert file.notes[0] == "Read columns `instruction`, `input`."
+
+
+def test_of_two_columns_of_one_name_the_first_filled_one_is_read(write) -> None:
+    file = read_prompt_file(write("a.csv", "text,text,Text\n,first,second\n"))
+    assert found(file) == [(2, "first")]
+
+
+def test_an_empty_named_column_gives_way_to_a_filled_one(write) -> None:
+    assert read_prompt_file(write("a.csv", "prompt,text\n,x\n")).column == "text"
+
+
+def test_without_a_known_name_the_longest_text_column_is_read_but_no_label(write) -> None:
+    rows = "n,title,body,answer\n123456789,short,rather long,by far the longest of all\n1,t,,y\n"
+    file = read_prompt_file(write("a.csv", rows))
+    assert found(file) == [(2, "rather long")]
+    assert file.column == "body"
+    assert file.notes == (
+        "No column is named prompt, text, question, instruction or input; read `body`, "
+        "the longest text column.",
+        "The first row was taken as column names.",
+        "Label column `answer` ignored; refining can learn from it.",
+        "1 empty prompt skipped.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "prompt,answer,label\na,yes,1\nb,,2\nc,,\n"),
+        ("a.jsonl", '{"prompt": "a", "answer": " yes "}\n{"prompt": "b", "label": 2}\n"c"\n'),
+        (
+            "a.jsonl",
+            '{"prompt": "a", "answer": "yes"}\n{"prompt": "b", "label": 2}\n'
+            '{"prompt": "c", "answer": ["no"]}\n',
+        ),
+    ],
+)
+def test_a_label_is_kept_beside_its_prompt_and_is_no_part_of_it(
+    write, name: str, text: str
+) -> None:
+    file = read_prompt_file(write(name, text))
+    assert [(p.text, p.label) for p in file.prompts] == [("a", "yes"), ("b", "2"), ("c", None)]
+    assert any(note.endswith("ignored; refining can learn from it.") for note in file.notes)
+
+
+def test_in_a_table_of_one_column_commas_are_text(write) -> None:
+    file = read_prompt_file(write("a.csv", 'prompt\nHello, world\n"Bye, all"\n'))
+    assert found(file) == [(2, "Hello, world"), (3, "Bye, all")]
+
+
+@pytest.mark.parametrize("header", ["id,score", "id,label", '"id","score"'])
+def test_a_table_without_text_is_refused_and_its_columns_named(write, header: str) -> None:
+    columns = header.replace('"', "").split(",")
+    with pytest.raises(
+        PromptFileError,
+        match=rf"a\.csv: expected a column of text, found only columns `{columns[0]}`, "
+        rf"`{columns[1]}`, which hold numbers.* Name the column of prompts `prompt`",
+    ):
+        read_prompt_file(write("a.csv", f"{header}\n1,0.5\n2,\n"))
+
+
+def test_many_hostile_column_names_are_listed_short(write) -> None:
+    header = ",".join(["x" * 10_000, "\x1b[31m", *(f"c{i}" for i in range(100))])
+    with pytest.raises(PromptFileError, match=r"columns `x{20}…x+`, `\[31m`, .* and 94 more") as e:
+        read_prompt_file(write("a.csv", f"{header}\n1\n"))
+    assert len(str(e.value)) < 300
+
+
+def test_a_table_of_names_alone_is_refused(write) -> None:
+    with pytest.raises(PromptFileError, match=r"a\.csv: expected at least one .* column names al"):
+        read_prompt_file(write("a.csv", "prompt,label\n"))
+
+
+def test_rows_with_too_many_fields_are_all_told(write) -> None:
+    """An unquoted comma would otherwise cut the prompt short in silence."""
+    with pytest.raises(
+        PromptFileError,
+        match=r"a\.csv, line 3: expected 2 fields, got 3\.\na\.csv, line 5: .* got 4\. Put field",
+    ):
+        read_prompt_file(write("a.csv", "id,prompt\n1,a,,\n2,b,c\n3,d\n4,e,f,g\n"))
+
+
+def test_an_unclosed_quote_is_refused_where_it_opens(write) -> None:
+    with pytest.raises(
+        PromptFileError, match=r"a\.csv, line 3: expected a CSV record, got .*unexpected end.* qu"
+    ):
+        read_prompt_file(write("a.csv", 'prompt,label\na,b\n"c,d\ne,f\n'))
+
+
+def test_a_field_over_the_csv_limit_is_refused(write) -> None:
+    with pytest.raises(PromptFileError, match=r"line 2: .*field larger than field limit"):
+        read_prompt_file(write("a.csv", "prompt\n" + "x" * 200_000))
+
+
+def test_parquet_is_read_by_the_same_column_rule(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    table = {
+        "id": [1, 2, 3],
+        "text": pd.Categorical(["a\r\nb", "c", "a\r\nb"]),
+        "note": ["longer than the text", None, ""],
+        "label": [0, 1, 0],
+    }
+    pd.DataFrame(table).to_parquet(path)
+    file = read_prompt_file(path)
+    assert found(file) == [(1, "a\nb"), (2, "c")]
+    assert (file.split, file.column) == ("rows", "text")
+    assert file.notes == (
+        "Read column `text`.",
+        "Label column `label` ignored; refining can learn from it.",
+        "1 duplicate dropped.",
+    )
+
+
+def test_parquet_without_text_is_refused_and_its_columns_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pd.DataFrame({"n": [1], "lists": [["a"]]}).to_parquet(path)
+    with pytest.raises(PromptFileError, match=r"expected a column of text, .* `n`, `lists`, which"):
+        read_prompt_file(path)
+
+
+def test_parquet_that_unpacks_too_far_is_refused_before_it_does(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pd.DataFrame({"text": ["ab" * 500_000]}).to_parquet(path, compression="zstd")
+    assert path.stat().st_size < 100_000
+    limits = PromptLimits(max_file_bytes=100_000, max_total_bytes=900_000)
+    with pytest.raises(PromptFileError, match=r"a\.parquet: 1\.1 MB when unpacked; the limit is 0"):
+        read_prompt_file(path, limits=limits)
+    pd.DataFrame({"text": ["x"] * 30}).to_parquet(path)
+    with pytest.raises(PromptFileError, match=r"a\.parquet: expected at most 20 rows, got 30\. Sp"):
+        read_prompt_file(path, limits=PromptLimits(max_prompts=20))
+
+
+def test_what_is_no_parquet_is_refused(write, tmp_path: Path) -> None:
+    path = tmp_path / "whole.parquet"
+    pd.DataFrame({"text": ["a", "b"]}).to_parquet(path)
+    whole = path.read_bytes()
+    for content in (b"PAR1", b"plain text", whole[:-9], whole[:40] + whole[60:], b"\0" * 99):
+        with pytest.raises(PromptFileError, match=r"a\.parquet: expected a parquet table, got"):
+            read_prompt_file(write("a.parquet", content))
+
+
+def test_damaged_parquet_never_gives_another_error(tmp_path: Path) -> None:
+    """A changed byte may leave a readable file, or indices that lie outside their dictionary."""
+    path = tmp_path / "a.parquet"
+    pd.DataFrame({"text": ["a", "b", "a", "c"]}).to_parquet(path, compression=None)
+    whole = path.read_bytes()
+    refused = 0
+    for place in range(4, 120):
+        for value in (0x03, 0xFF):
+            path.write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
+            try:
+                read_prompt_file(path)
+            except PromptFileError:
+                refused += 1
+    assert refused
+
+
+# JSON
+
+
+def test_json_lines_may_be_strings_objects_and_chats(write) -> None:
+    turns = [
+        {"role": "user", "content": "first"},
+        {"role": "assistant", "content": "answer"},
+        {"role": "user", "content": "last"},
+        {"role": "assistant", "content": "answer"},
+    ]
+    items = [
+        "plain",
+        {"Prompt": "p", "response": "r", "input": "i"},
+        {"instruction": "Do.", "input": "it", "output": "o"},
+        {"instruction": "Do.", "input": None},
+        {"messages": turns},
+    ]
+    file = read_prompt_file(write("a.jsonl", "\n\n".join(map(json.dumps, items))))
+    assert found(file) == [(1, "plain"), (3, "p"), (5, "Do.\n\nit"), (7, "Do."), (9, "last")]
+    assert (file.split, file.column) == ("objects", None)
+    assert file.notes == (
+        "Read keys `instruction`, `instruction + input`, `messages`, `prompt`.",
+        "Of each chat, the last user turn was read.",
+        "Label keys `output`, `response` ignored; refining can learn from it.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("document", "texts", "column"),
+    [
+        (["a", "b"], ["a", "b"], None),
+        ([{"question": "a"}, {"question": "b"}], ["a", "b"], "question"),
+        ({"version": 1, "data": [{"text": "a"}]}, ["a"], "text"),
+        ({"prompt": ["a", "b"]}, ["a", "b"], None),
+        ({"prompt": "a", "options": ["x", "y"]}, ["a"], "prompt"),
+        ({"messages": [{"role": "user", "content": "a"}]}, ["a"], "messages"),
+    ],
+)
+def test_json_is_an_array_or_holds_one(write, document, texts: list[str], column) -> None:
+    file = read_prompt_file(write("a.json", json.dumps(document, indent=1)))
+    assert found(file) == list(enumerate(texts, 1))
+    assert (file.split, file.column) == ("objects", column)
+
+
+def test_a_broken_line_is_told_with_its_place_and_the_way_out(write) -> None:
+    with pytest.raises(
+        PromptFileError,
+        match=r'^prompts\.jsonl, line 2: expected an object with a string "prompt", got a list\. '
+        r"Write one JSON object per line\.$",
+    ):
+        read_prompt_file(write("prompts.jsonl", '"fine"\n["a"]\n"fine"'))
+
+
+@pytest.mark.parametrize(
+    ("line", "finding"),
+    [
+        ("3.5", r"a number"),
+        ("true", r"a boolean"),
+        ("null", r"null"),
+        ("{}", r"an object with keys \(none\)"),
+        ('{"a": 1, "b\\u0000`": 2}', r"an object with keys `a`, `b``"),
+        ('{"prompt": ["a"]}', r"a list under `prompt`"),
+        ('{"text": {"a": 1}}', r"an object under `text`"),
+        ('{"messages": []}', r"`messages` without a user turn of text"),
+        ('{"messages": [{"role": "user"}, 1]}', r"`messages` without a user turn of text"),
+        ('{"prompt": "a"', r"broken JSON \(Expecting ',' delimiter, column 15\)"),
+        ("NaN!", r"broken JSON \(Extra data, column 4\)"),
+        ("[" * 100_000, r"JSON that is nested too deeply"),
+        ('{"prompt": "a", "n": ' + "9" * 5000 + "}", r"a number with too many digits"),
+    ],
+)
+def test_each_kind_of_broken_item_is_named(write, line: str, finding: str) -> None:
+    with pytest.raises(PromptFileError, match=rf'line 1: .* "prompt", got {finding}\. Write one'):
+        read_prompt_file(write("a.jsonl", line))
+
+
+def test_all_broken_lines_are_counted_and_five_told(write) -> None:
+    with pytest.raises(PromptFileError, match=r"line 6: .*\nAnd 1,995 more\. Write one") as error:
+        read_prompt_file(write("a.jsonl", '"fine"\n' + "1\n" * 2000))
+    assert str(error.value).count("\n") == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            '{"prompt": "a"}\n{"prompt": "b"}',
+            r"broken JSON \(Extra data, line 2, column 1\)\. Name",
+        ),
+        ("5", r"got a number\. Name the file \.jsonl if it holds one JSON object per line"),
+        ('{"a": [], "b": []}', r"or an object with one array, got an object with 2 arrays"),
+        ("[" * 100_000, r"got JSON that is nested too deeply"),
+        ("[" + "9" * 5000 + "]", r"got a number with too many digits"),
+        (
+            '["a", [], {"x": 1}]',
+            r"item 2: .* got a list\.\n.*item 3: .* key `x`\. Write strings, or",
+        ),
+        ("[]", r"expected at least one prompt, got none that holds text\. Add prompts"),
+    ],
+)
+def test_a_broken_json_file_is_refused(write, text: str, message: str) -> None:
+    with pytest.raises(PromptFileError, match=rf"a\.json[:,] .*{message}"):
+        read_prompt_file(write("a.json", text))
+
+
+# Bytes and encodings
+
+
+@pytest.mark.parametrize(
+    ("encoding", "notes"),
+    [
+        ("utf-8", ()),
+        ("utf-8-sig", ()),
+        ("utf-16", ("Decoded from UTF-16.",)),
+        ("utf-16-be", ("Decoded from UTF-16.",)),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
+def test_utf8_and_utf16_are_told_apart_by_their_mark(write, name: str, encoding, notes) -> None:
+    text = {"a.txt": "größe\r\n漢字", "a.csv": "text\ngröße\n漢字", "a.jsonl": '"größe"\n"漢字"'}[
+        name
+    ]
+    mark = codecs.BOM_UTF16_BE if encoding == "utf-16-be" else b""
+    file = read_prompt_file(write(name, mark + text.encode(encoding)))
+    assert [prompt.text for prompt in file.prompts] == ["größe", "漢字"]
+    assert file.notes[1:] == notes
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"%PDF-1.7\n", r"a\.txt: expected text, got what looks like a PDF\. Use txt, md, csv"),
+        (b"\x89PNG\r\n\x1a\n", r"looks like a PNG image"),
+        (b"PK\x03\x04...", r"looks like a zip archive, or a docx or xlsx"),
+        (b"PAR1...", r"looks like a parquet table"),
+        (b"a\nb\0c", r"a\.txt, line 2: expected UTF-8 text, got a NUL byte\. .* save it as UTF-8"),
+        (b"a\r\nb\nna\xefve", r"a\.txt, line 3: expected UTF-8 text, got the byte 0xEF"),
+        ("a".encode("utf-16-le"), r"line 1: expected UTF-8 text, got a NUL byte"),
+        ("a\nb".encode("utf-16") + b"x", r"line 2: expected UTF-16 text, got the byte 0x78"),
+    ],
+)
+def test_what_is_not_text_is_refused(write, content: bytes, message: str) -> None:
+    with pytest.raises(PromptFileError, match=message):
+        read_prompt_file(write("a.txt", content))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_empty_file_is_refused(write, suffix: str) -> None:
+    with pytest.raises(
+        PromptFileError, match=r"expected at least one prompt, got an empty file\. "
+    ):
+        read_prompt_file(write(f"a{suffix}", b""))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES[:-1])
+def test_a_file_of_white_space_is_refused(write, suffix: str) -> None:
+    with pytest.raises(PromptFileError, match=r"at least one prompt, got only white space\. Write"):
+        read_prompt_file(write(f"a{suffix}", b"\xef\xbb\xbf \r\n\t\n"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.txt", "---\n---"), ("a.txt", "\u200b\n\x01"), ("a.jsonl", '" "\n""')]
+)
+def test_a_file_without_a_prompt_after_cleaning_is_refused(write, name: str, text: str) -> None:
+    with pytest.raises(PromptFileError, match=r"expected at least one prompt, got none that holds"):
+        read_prompt_file(write(name, text))
+
+
+def test_the_digest_and_size_are_those_of_the_bytes(write) -> None:
+    content = b"\xef\xbb\xbfone\r\ntwo"
+    file = read_prompt_file(write("a.txt", content))
+    assert (file.num_bytes, file.sha256) == (11, hashlib.sha256(content).hexdigest())
+
+
+# Cleaning and limits
+
+
+def test_duplicates_are_told_by_stripped_nfc_text(write) -> None:
+    file = read_prompt_file(write("a.txt", "caf\u00e9\n cafe\u0301 \ncafé!\ncafé"))
+    assert found(file) == [(1, "caf\u00e9"), (3, "café!")]
+    assert file.notes[1:] == ("2 duplicates dropped.",)
+
+
+def test_control_characters_and_lone_surrogates_are_stripped(write) -> None:
+    file = read_prompt_file(write("a.jsonl", r'"\u0000a\tb\r\nc\u001b[0m\ud800\u0085"'))
+    assert found(file) == [(1, "a\tb\nc[0m")]
+
+
+def test_a_long_prompt_is_cut_with_a_note(write) -> None:
+    limits = PromptLimits(max_prompt_chars=5)
+    file = read_prompt_file(
+        write("a.txt", "12345\n123456\n1234 678\n\u0958\u0958\u0958"), limits=limits
+    )
+    # The last is three characters, of two each in NFC.
+    assert [len(prompt.text) for prompt in file.prompts] == [5, 4, 5]
+    assert file.notes[1:] == ("1 duplicate dropped.", "1 prompt cut at 5 characters.")
+
+
+def test_too_many_prompts_are_refused_where_they_become_too_many(write) -> None:
+    limits = PromptLimits(max_prompts=2)
+    assert read_prompt_file(write("a.txt", "a\nb\na\nb"), limits=limits).prompts
+    with pytest.raises(
+        PromptFileError, match=r"a\.txt, line 4: expected at most 2 prompts, got one more\. Split"
+    ):
+        read_prompt_file(write("a.txt", "a\nb\na\nc\nd"), limits=limits)
+
+
+def test_a_file_over_the_limit_is_refused_in_megabytes(write) -> None:
+    assert read_prompt_file(write("a.txt", b"a" * 5_000_000)).num_bytes == 5_000_000
+    with pytest.raises(PromptFileError, match=r"a\.txt: 5\.1 MB; the limit is 5 MB a file\. Split"):
+        read_prompt_file(write("a.txt", b"a" * 5_000_001))
+
+
+# Names and paths
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("../../etc/passwd.txt", "passwd.txt"),
+        (r"C:\Users\me\a.txt", "a.txt"),
+        ("${x}<script>.txt", "${x}<script>.txt"),
+        ("a\n\x00\x1b\u202eb.txt ", "ab.txt"),
+        ("3.40\u202fPM.txt", "3.40 PM.txt"),
+        ("漢字 🙂.TXT", "漢字 🙂.TXT"),
+        ("x" * 5000 + ".txt", "x" * 60 + "…" + "x" * 55 + ".txt"),
+    ],
+)
+def test_only_a_clean_last_part_of_the_name_is_shown(write, name: str, shown: str) -> None:
+    file = read_prompt_file(write("upload.tmp", "a"), name=name)
+    assert (file.name, file.prompts[0].file) == (shown, shown)
+
+
+@pytest.mark.parametrize("name", ["", "/", "a/", " \x00\n"])
+def test_a_name_that_vanishes_is_replaced(name: str) -> None:
+    assert display_name(name) == "unnamed"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "report.pdf",
+            r"report\.pdf: PDF is not a prompt file\. Use txt, md, csv, tsv, jsonl, json or",
+        ),
+        ("../../etc/passwd", r"^passwd: a name without a suffix is not a prompt file\. Use txt"),
+        (".txt", r"a name without a suffix is not a prompt file"),
+        ("a.txt.exe", r"a\.txt\.exe: EXE is not a prompt file"),
+    ],
+)
+def test_an_unknown_suffix_is_refused_with_the_known_ones(write, name: str, message: str) -> None:
+    with pytest.raises(PromptFileError, match=message):
+        read_prompt_file(write("upload.txt", "a"), name=name)
+
+
+def test_only_a_regular_file_is_opened(tmp_path: Path) -> None:
+    (tmp_path / "folder.txt").mkdir()
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "link.txt").symlink_to(tmp_path / "pipe.txt")
+    (tmp_path / "loop.txt").symlink_to(tmp_path / "loop.txt")
+    for name, message in {
+        "missing.txt": r"missing\.txt: expected a file, found nothing there\. Check the path",
+        "folder.txt": r"folder\.txt: expected a file, got a folder\. Name the files one by one",
+        "folder": r"folder: a folder is not a prompt file\. Use txt",
+        "pipe.txt": r"pipe\.txt: expected a file, got a pipe or device",
+        "link.txt": r"link\.txt: expected a file, got a pipe or device",
+        "loop.txt": r"loop\.txt: expected a readable file, got an error \(Too many levels of sym",
+        "nul\0.txt": r"nul\.txt: expected a readable file, got an error \(not a valid path\)",
+        "x" * 300 + ".txt": r"expected a readable file, got an error \(File name too long\)",
+    }.items():
+        with pytest.raises(PromptFileError, match=message):
+            read_prompt_file(tmp_path / name)
+
+
+# The whole
+
+
+def test_prompts_and_buckets_load_neither_torch_nor_gradio() -> None:
+    code = (
+        "import sys, dnd_engine.prompts.files, dnd_engine.prompts.buckets;"
+        "print({'torch', 'transformers', 'gradio', 'pandas', 'pyarrow'} & set(sys.modules))"
+    )
+    run = [sys.executable, "-c", code]
+    root = Path(__file__).parents[3]
+    assert subprocess.run(run, cwd=root, capture_output=True, check=True).stdout == b"set()\n"
+
+
+_PIECES = st.one_of(
+    st.sampled_from(',;\t"{}[]: \n\0\ufeff\u2028'),
+    st.sampled_from(["\r\n", "---\n", "prompt", "messages", "label", "NaN", "1e999", "e\u0301"]),
+    st.sampled_from([r"\u0000", r"\ud800"]),
+)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.one_of(st.binary(max_size=60), st.lists(_PIECES).map("".join)))
+def test_any_bytes_give_clean_prompts_or_a_prompt_file_error(write, suffix: str, content) -> None:
+    path = write(f"a{suffix}", content)
+    try:
+        texts = [prompt.text for prompt in read_prompt_file(path).prompts]
+    except PromptFileError:
+        return
+    assert texts
+    assert len(set(texts)) == len(texts)
+    for text in texts:
+        assert text == unicodedata.normalize("NFC", text.strip())
+        assert text.encode()
+
+
+@given(texts=st.lists(st.text(st.characters(categories=["L", "N", "P"]), min_size=1), min_size=1))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_prompts_come_back_from_every_format_the_same(tmp_path: Path, texts: list[str]) -> None:
+    """Round trip: whatever wrote the prompts, the same ones are read."""
+    texts = list(dict.fromkeys(unicodedata.normalize("NFC", text) for text in texts))
+    table = pd.DataFrame({"prompt": texts, "label": "x"})
+    table.to_csv(tmp_path / "a.csv", index=False)
+    table.to_csv(tmp_path / "a.tsv", index=False, sep="\t")
+    table.to_json(tmp_path / "a.json", orient="records")
+    table.to_json(tmp_path / "a.jsonl", orient="records", lines=True)
+    table.to_parquet(tmp_path / "a.parquet")
+    (tmp_path / "a.txt").write_text("\n---\n".join(["", *texts]), encoding="utf-8")
+    for suffix in (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt"):
+        read = read_prompt_file(tmp_path / f"a{suffix}")
+        assert [prompt.text for prompt in read.prompts] == texts

@@ -1,0 +1,235 @@
+"""Batched scoring gives what a plain loop over single items gives."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dnd_engine.lora.apply import LoRAHost
+from dnd_engine.lora.layout import LoRALayout
+from dnd_engine.models.base import BaseModel, load_base
+from dnd_engine.models.sources import BASES, resolve
+from dnd_engine.scoring import answers as scoring
+from dnd_engine.scoring.answers import Answer, Question, answer, batches
+from dnd_engine.scoring.questions import ask
+from dnd_engine.tasks.folder import Example
+from dnd_engine.training.examples import EncodedExample, pack, response_losses
+from tests.dnd_engine.tiny import CPU, LAYOUT, byte_tokenizer, random_tokens
+
+END = byte_tokenizer().eos_token_id
+assert isinstance(END, int)
+
+
+def question(
+    prompt: str, reference: str, options: Sequence[str] = (), max_new_tokens: int = 12
+) -> Question:
+    tokenizer = byte_tokenizer()
+
+    def ids(text: str) -> tuple[int, ...]:
+        return tuple(tokenizer(text)["input_ids"])
+
+    chat = f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
+    return Question(
+        ids(chat),
+        (*ids(reference), END),
+        tuple((*ids(option), END) for option in options),
+        max_new_tokens,
+    )
+
+
+def random_questions(seed: int, count: int) -> list[Question]:
+    """Of very different lengths, with and without options."""
+    rng = random.Random(seed)
+
+    def text(most: int) -> str:
+        return "".join(rng.choice("abcdefg ") for _ in range(rng.randint(1, most)))
+
+    made = []
+    for number in range(count):
+        options = [text(6) + str(i) for i in range(rng.choice((0, 2, 4)))]
+        reference = options[-1] if options else text(20)
+        limit = rng.randint(3, 30)
+        made.append(question(f"Task {seed}. {text(60)}{number}", reference, options, limit))
+    return made
+
+
+GROUPS = [random_questions(1, 7), random_questions(2, 1), random_questions(3, 4)]
+
+
+def losses_of(base: BaseModel, asked: Question, reply: tuple[int, ...]) -> float:
+    packed = pack([[EncodedExample((*asked.prompt, *reply), len(asked.prompt))]])
+    with torch.inference_mode():
+        return float(response_losses(base.model, packed).nll[0])
+
+
+def plain_loop(base: BaseModel, asked: Question) -> Answer:
+    """One item at a time, without cache, batch or shared prefix."""
+    ids = list(asked.prompt)
+    for _ in range(asked.max_new_tokens):
+        with torch.inference_mode():
+            logits = base.model(input_ids=torch.tensor([ids]), use_cache=False).logits
+        ids.append(int(logits[0, -1].argmax()))
+        if ids[-1] == END:
+            break
+    return Answer(
+        losses_of(base, asked, asked.reference),
+        tuple(losses_of(base, asked, option) for option in asked.options),
+        tuple(i for i in ids[len(asked.prompt) :] if i != END),
+    )
+
+
+def assert_same(found: Sequence[Answer], expected: Sequence[Answer]) -> None:
+    assert [a.ids for a in found] == [a.ids for a in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one.nll == pytest.approx(other.nll, abs=1e-4)
+        assert one.option_nlls == pytest.approx(other.option_nlls, abs=1e-4)
+
+
+@pytest.fixture
+def host(base: BaseModel) -> LoRAHost:
+    return LoRAHost(base.model, LAYOUT)
+
+
+def test_every_group_answers_as_a_plain_loop_under_its_own_adapter(
+    base: BaseModel, host: LoRAHost
+) -> None:
+    """In float32: losses to 1e-4, and the very same tokens."""
+    tokens = torch.stack([random_tokens(seed=n) for n in range(3)])
+    found = answer(base, host, GROUPS, host.fit(tokens))
+    for number, group in enumerate(GROUPS):
+        with host.wearing(host.fit(tokens[number : number + 1])):
+            assert_same(found[number], [plain_loop(base, asked) for asked in group])
+        bare = [plain_loop(base, asked) for asked in group]
+        assert [a.ids for a in bare] != [a.ids for a in found[number]]
+
+
+def test_the_bare_base_answers_as_a_plain_loop(base: BaseModel, host: LoRAHost) -> None:
+    """All questions in one group, or in groups that share what they begin with."""
+    everyone = [asked for group in GROUPS for asked in group]
+    expected = [plain_loop(base, asked) for asked in everyone]
+    (together,) = answer(base, host, [everyone], None)
+    assert_same(together, expected)
+    apart = answer(base, host, GROUPS, None)
+    assert_same([a for group in apart for a in group], expected)
+
+
+def test_small_slices_change_nothing(
+    base: BaseModel, host: LoRAHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prompts and answers are read in slices, each of which sees the ones before."""
+    worn = host.fit(torch.stack([random_tokens(seed=n) for n in range(3)]))
+    whole = answer(base, host, GROUPS, worn)
+    monkeypatch.setattr(scoring, "_FORWARD_TOKENS", 40)
+    for found, expected in zip(answer(base, host, GROUPS, worn), whole, strict=True):
+        assert_same(found, expected)
+
+
+def test_what_is_written_is_what_generate_writes(base: BaseModel, host: LoRAHost) -> None:
+    """Parity with transformers' own greedy search, one row at a time."""
+    tokens = random_tokens(seed=4)[None]
+    group = random_questions(5, 6)
+    (found,) = answer(base, host, [group], host.fit(tokens))
+    for asked, reply in zip(group, found, strict=True):
+        with host.wearing(host.fit(tokens)):
+            out = base.model.generate(  # type: ignore[operator]
+                torch.tensor([asked.prompt]), max_new_tokens=asked.max_new_tokens, do_sample=False
+            )[0]
+        assert reply.ids == tuple(i for i in out[len(asked.prompt) :].tolist() if i != END)
+
+
+def test_rows_that_have_ended_leave_the_batch(base: BaseModel, host: LoRAHost) -> None:
+    """With limits of 1 to 12 tokens, most steps must read few rows."""
+    group = [replace(q, max_new_tokens=n + 1) for n, q in enumerate(random_questions(6, 12))]
+    sizes: list[int] = []
+    handle = base.model.model.register_forward_pre_hook(  # type: ignore[union-attr,operator]
+        lambda module, args, kwargs: sizes.append(kwargs["input_ids"].shape[0]), with_kwargs=True
+    )
+    answer(base, host, [group], None)
+    handle.remove()
+    assert sizes[0] == 1
+    steps = sizes[-11:]
+    assert steps == sorted(steps, reverse=True)
+    assert steps[-1] <= 2
+
+
+def test_a_group_that_has_ended_takes_its_adapter_along(base: BaseModel, host: LoRAHost) -> None:
+    short = [replace(asked, max_new_tokens=1) for asked in GROUPS[0]]
+    groups = [short, GROUPS[2]]
+    tokens = torch.stack([random_tokens(seed=n) for n in range(2)])
+    found = answer(base, host, groups, host.fit(tokens))
+    with host.wearing(host.fit(tokens[1:])):
+        assert_same(found[1], [plain_loop(base, asked) for asked in groups[1]])
+
+
+def test_no_position_is_left_without_anything_to_look_at(base: BaseModel, host: LoRAHost) -> None:
+    """Attention over nothing is NaN in some kernels, and padding would carry it on."""
+    blind: list[bool] = []
+
+    def look(module: object, args: object, kwargs: dict[str, torch.Tensor]) -> None:
+        blind.append(not bool(kwargs["attention_mask"].any(dim=-1).all()))
+
+    handle = base.model.model.register_forward_pre_hook(look, with_kwargs=True)  # type: ignore[union-attr,operator]
+    answer(base, host, GROUPS, host.fit(torch.stack([random_tokens(seed=n) for n in range(3)])))
+    handle.remove()
+    assert blind
+    assert not any(blind)
+
+
+def test_the_base_wears_nothing_afterwards(base: BaseModel, host: LoRAHost) -> None:
+    ids = torch.tensor([GROUPS[0][0].prompt])
+    before = base.model(input_ids=ids).logits
+    answer(base, host, GROUPS[:1], host.fit(random_tokens()[None]))
+    assert torch.equal(base.model(input_ids=ids).logits, before)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_every_question_is_dealt_once_into_batches_that_fit(shared: bool) -> None:
+    rng = random.Random(0)
+    groups = [
+        [
+            Question((0,) * rng.randint(5, 900), (1,), (), rng.randint(1, 96))
+            for _ in range(rng.choice((1, 3, 40, 150)))
+        ]
+        for _ in range(12)
+    ]
+    dealt = list(batches(groups, shared=shared))
+    everyone = [at for batch in dealt for part in batch for at in part]
+    assert sorted(everyone) == [(g, q) for g, group in enumerate(groups) for q in range(len(group))]
+    for batch in dealt:
+        rows = len(batch) * max(map(len, batch))
+        longest = max(groups[g][q].length for part in batch for g, q in part)
+        assert rows <= 64
+        assert rows * longest <= 12_288 or rows == 1
+        if shared:
+            assert len(batch) == 1
+        else:
+            assert all(len({g for g, _ in part}) == 1 for part in batch)
+    assert len(dealt) < len(everyone) / 8
+
+
+@pytest.mark.real
+def test_the_real_base_answers_as_generate_and_as_a_loss_of_its_own() -> None:
+    """In float32, where rounding does not decide between tokens; with an adapter and without."""
+    base = load_base(resolve("smollm2-135m-instruct", BASES), CPU, torch.float32)
+    layout = LoRALayout.from_config(base.config)
+    host = LoRAHost(base.model, layout)
+    texts = ("What is the capital of France?", "Write one word: blue, in German")
+    group = [
+        ask(base.tokenizer, Example(text, "Paris", ("Paris", "Rome")), "full", max_new_tokens=6)
+        for text in texts
+    ]
+    for worn in (None, host.fit(random_tokens(layout, size=0.02)[None])):
+        (found,) = answer(base, host, [group], worn)
+        for asked, reply in zip(group, found, strict=True):
+            packed = pack([[EncodedExample((*asked.prompt, *asked.reference), len(asked.prompt))]])
+            with torch.inference_mode(), host.wearing(worn):
+                out = base.model.generate(  # type: ignore[operator]
+                    torch.tensor([asked.prompt]), max_new_tokens=6, do_sample=False
+                )[0].tolist()
+                nll = float(response_losses(base.model, packed).nll[0])
+            end = base.tokenizer.eos_token_id
+            assert reply.ids == tuple(i for i in out[len(asked.prompt) :] if i != end)
+            assert reply.nll == pytest.approx(nll, abs=1e-3)
+            assert reply.option_nlls[0] == reply.nll

@@ -1,0 +1,185 @@
+"""What a generated text is worth: exactly what it says, and no credit for copying the input."""
+
+from dataclasses import replace
+
+import pytest
+
+from dnd_engine.scoring.metrics import (
+    Grade,
+    Grader,
+    TrainedOperations,
+    bleu,
+    chosen_option,
+    exact_match,
+    rouge,
+)
+from dnd_engine.tasks.families import apply_operation, operation_names
+from dnd_engine.tasks.folder import Example, Task, TaskInfo
+from dnd_engine.tasks.formats import FORMATS, formatted
+
+
+def task(example: Example, metric: str = "exact", **fields: str) -> Task:
+    info = TaskInfo(
+        slug="s",
+        family="f",
+        category="c",
+        metric=metric,
+        licence="MIT",
+        licence_class="permissive",
+        description="d",
+        split="train",
+    )
+    return Task(replace(info, **fields), (example,), (example,))
+
+
+@pytest.mark.parametrize(
+    ("text", "reference", "bare"),
+    [
+        ("Paris", "Paris", None),
+        (" New \n York ", "New York", None),
+        ("Paris.", "Paris", None),
+        ("Is it?", "Is it?", None),
+        ("1600", "1,600", None),
+        ("48.0", "48", None),
+        ("$48.", "48", None),
+        ("Two and two.\n#### 4", "Add them.\n#### 4", None),
+        ("#### 1,000.", "So\n#### 1000", None),
+        (r"so $\boxed{\frac{1}{2}}$.", r"We get \boxed{ \frac{1}{2} }", None),
+        ("people; human", "human; people", "Some people, each a human"),
+        ("b, a", "a, b", "a, x, b"),
+        ("state: Ohio\nsort: best", "sort: best\nstate: Ohio", "The best in Ohio"),
+    ],
+)
+def test_what_counts_as_the_reference(text: str, reference: str, bare: str | None) -> None:
+    assert exact_match(text, reference, bare, literal=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "reference", "bare"),
+    [
+        ("paris", "PARIS", None),
+        ("Is it", "Is it?", None),
+        ("Paris, France", "Paris", None),
+        ("", "Paris", None),
+        ("4", "Add.\n#### 4", None),
+        ("#### 5", "Add.\n#### 4", None),
+        ("So 4 #### and 5", "#### 4", None),
+        (r"\boxed{3}", r"\boxed{4}", None),
+        (r"\boxed{4", r"\boxed{4}", None),
+        ("4", r"\boxed{4}", None),
+        ("48, 36, 7", "7, 36, 48", "48, 36, 7"),
+        ("c b a", "a b c", "c b a"),
+        ("a, b, a", "a, b", "a, b, a"),
+        ("a, b", "a, b, c", "a b c d"),
+        (
+            "then he left the room, he did not die in Chicago",
+            "he did not die in Chicago, then he left the room",
+            "x",
+        ),
+        ("NaN", "nan", None),
+    ],
+)
+def test_what_does_not(text: str, reference: str, bare: str | None) -> None:
+    assert not exact_match(text, reference, bare, literal=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "reference"), [("word.", "word"), ("7", "007"), ("1,600", "1600"), ("b, a", "a, b")]
+)
+def test_answers_of_operations_are_taken_literally(text: str, reference: str) -> None:
+    """An operation may be about a full stop, leading zeros, commas or order."""
+    assert exact_match(text, reference, literal=False)
+    assert not exact_match(text, reference, literal=True)
+    assert exact_match(f" {reference}\n", reference, literal=True)
+    example = Example("Do it.\n\nx", reference)
+    assert Grader(task(example)).grade(example, text).score == 1
+    assert Grader(task(example, operation="op-x")).grade(example, text).score == 0
+
+
+def test_a_choice_is_the_option_that_the_text_begins_with() -> None:
+    options = ["yes", "no", "not known", "No."]
+    assert chosen_option(" Yes, because it is.", ["yes", "no"]) == "yes"
+    assert chosen_option("not known at all", options) == "not known"
+    assert chosen_option("nobody", ["yes", "no"]) is None
+    assert chosen_option("I say yes", ["yes", "no"]) is None
+    assert chosen_option("", ["yes", "no"]) is None
+
+
+def test_case_decides_between_options_that_differ_by_nothing_else() -> None:
+    assert chosen_option("polish", ["Polish", "polish"]) == "polish"
+    assert chosen_option("POLISH", ["Polish", "polish"]) is None
+
+
+def test_a_choice_task_is_scored_by_its_option() -> None:
+    example = Example("Good?\n\nfine film", "positive", ("positive", "negative"))
+    grader = Grader(task(example, "choice"))
+    assert grader.grade(example, "Positive, I think") == Grade(1.0, False, None, None)
+    assert grader.grade(example, "positive") == Grade(1.0, True, None, None)
+    assert grader.grade(example, "negative") == Grade(0.0, False, None, None)
+
+
+def test_rouge_is_the_f_measure_of_the_longest_common_subsequence() -> None:
+    """By hand: of 3 and 4 words, 2 in common order: precision 2/3, recall 2/4."""
+    assert rouge("the cat ran", "the black cat sat") == pytest.approx(2 * (2 / 3) * 0.5 / (7 / 6))
+    assert rouge("The cat.", "the cat") == 1
+    assert rouge("", "the cat") == 0
+    example = Example("p", "the black cat sat")
+    assert Grader(task(example, "rouge")).grade(example, "the cat ran").score == pytest.approx(
+        4 / 7
+    )
+
+
+def test_bleu_is_of_one_sentence_and_at_most_one() -> None:
+    assert bleu("a man rides a horse", "a man rides a horse") == pytest.approx(1)
+    assert 0 < bleu("a man rides", "a man rides a horse") < 1
+    assert bleu("", "a man") == 0
+    assert bleu("ja", "ja") == pytest.approx(1)
+    example = Example("p", "a man rides a horse")
+    assert Grader(task(example, "bleu")).grade(example, "a man rides a horse").score > 0.99
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+@pytest.mark.parametrize("metric", ["exact", "choice"])
+def test_format_and_content_are_told_apart(name: str, metric: str) -> None:
+    plain = Example("Which?\n\nx", "owl", ("owl", "cod"))
+    asked = formatted(task(plain, metric), name, seed=0)
+    grader, example, wrap = Grader(asked), asked.test[0], FORMATS[name].wrap
+    assert grader.grade(example, wrap("owl")) == Grade(1.0, True, True, True)
+    assert grader.grade(example, f"\n{wrap('owl')} ") == Grade(1.0, True, True, True)
+    assert grader.grade(example, wrap("cod")) == Grade(0.0, False, True, False)
+    assert grader.grade(example, "owl") == Grade(0.0, False, False, None)
+    assert grader.grade(example, f"It is {wrap('owl')}, see?") == Grade(0.0, False, False, None)
+
+
+def test_an_answer_of_another_trained_operation_is_a_substitution() -> None:
+    """Not the right answer, not any text, not a copy, and only where the task is an operation."""
+    bare = "red blue green"
+    known = {
+        name: made
+        for name in operation_names("train")
+        if (made := apply_operation(name, bare)) is not None
+    }
+    name, right = next((n, a) for n, a in known.items() if a.strip() != bare)
+    other = next(a for a in known.values() if a.split() not in (right.split(), bare.split()))
+    example = Example(f"Do it.\n\n{bare}", right)
+    operations = TrainedOperations()
+    grader = Grader(task(example, operation=name))
+    assert operations.substituted(grader, example, other) is True
+    assert operations.substituted(grader, example, f" {right} ") is False
+    assert operations.substituted(grader, example, "something else entirely") is False
+    assert operations.substituted(grader, example, bare) is False
+    assert operations.substituted(Grader(task(example)), example, other) is None
+    no_input = Example("Do it at once", right)
+    assert operations.substituted(grader, no_input, other) is None
+
+
+def test_a_substitution_is_seen_inside_its_format() -> None:
+    bare = "red blue green"
+    answers = (apply_operation(name, bare) for name in operation_names("train"))
+    other = next(a for a in answers if a is not None and a.split() != bare.split())
+    plain = task(Example(f"Do it.\n\n{bare}", "quite new"), operation="op-new")
+    asked = formatted(plain, "square", seed=0)
+    operations, example = TrainedOperations(), asked.test[0]
+    wrap = FORMATS[asked.info.answer_format].wrap
+    assert operations.substituted(Grader(asked), example, wrap(other)) is True
+    assert operations.substituted(Grader(asked), example, other) is False

@@ -1,0 +1,192 @@
+"""Refine: an adapter learns on bare inputs what a teacher says to full prompts."""
+
+import threading
+from collections.abc import Generator as Steps
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from dnd_engine.config import RefineConfig
+from dnd_engine.errors import ConfigError, TrainingError
+from dnd_engine.lora.apply import LoRAHost
+from dnd_engine.models.base import BaseModel
+from dnd_engine.tasks.folder import Example
+from dnd_engine.training.examples import encode_example, pack, response_losses
+from dnd_engine.training.finetune.refine import Refined, RefineStep, refine
+from dnd_engine.training.finetune.steps import draw_lessons
+from tests.dnd_engine.tiny import LAYOUT, random_tokens
+
+EXAMPLES = tuple(
+    Example(f"Say it.\n\n{word}", word[0])
+    for word in ["ab", "cd", "ef", "gh", "ij", "kl", "mn", "op"]
+)
+LABELS = RefineConfig(steps=8, batch_size=4, labels=True, learning_rate=1e-2)
+
+
+def start() -> Tensor:
+    """A fresh LoRA: A random, B zero."""
+    tokens = random_tokens(seed=1)
+    for m in LAYOUT.matrices():
+        if m.side == "B":
+            tokens[m.first_token : m.first_token + m.num_tokens] = 0
+    return tokens
+
+
+def refining(
+    base: BaseModel,
+    config: RefineConfig,
+    examples: tuple[Example, ...] = EXAMPLES,
+    lock: Any = None,
+) -> Steps[RefineStep, None, Refined]:
+    host = LoRAHost(base.model, LAYOUT)
+    return refine(base, host, lock or threading.Lock(), start(), LAYOUT, examples, None, config)
+
+
+def finish(steps: Steps[RefineStep, None, Refined]) -> tuple[list[RefineStep], Refined]:
+    seen = []
+    while True:
+        try:
+            seen.append(next(steps))
+        except StopIteration as stop:
+            return seen, stop.value
+
+
+def bare_loss(base: BaseModel, tokens: Tensor) -> float:
+    host = LoRAHost(base.model, LAYOUT)
+    encoded = [encode_example(base.tokenizer, e, "bare") for e in EXAMPLES]
+    with torch.no_grad(), host.wearing(host.fit(tokens[None])):
+        return float(response_losses(base.model, pack([[e for e in encoded if e]])).nll.mean())
+
+
+def test_labels_are_learnt_on_bare_inputs(base: BaseModel) -> None:
+    seen, made = finish(refining(base, replace(LABELS, steps=30)))
+    assert set(made.prompts) == {e.prompt for e in EXAMPLES}
+    assert made.commonest_share == 1 / len(EXAMPLES)
+    assert bare_loss(base, made.tokens) < 0.7 * bare_loss(base, start())
+    assert [step.done for step in seen] == list(range(1, 31))
+    assert all(step.stage == "refine" and step.total == 30 for step in seen)
+    assert seen[-1].seconds_left == 0
+    assert seen[0].seconds_left is not None
+    assert seen[0].seconds_left > 0
+
+
+def test_the_start_is_not_changed_and_the_same_seed_gives_the_same_adapter(base: BaseModel) -> None:
+    tokens = start()
+    host = LoRAHost(base.model, LAYOUT)
+    lock = threading.Lock()
+    _, one = finish(refine(base, host, lock, tokens, LAYOUT, EXAMPLES, None, LABELS))
+    _, other = finish(refine(base, host, lock, tokens, LAYOUT, EXAMPLES[::-1], None, LABELS))
+    assert torch.equal(tokens, start())
+    assert torch.equal(one.tokens, other.tokens)
+    _, third = finish(refining(base, replace(LABELS, seed=1)))
+    assert not torch.equal(one.tokens, third.tokens)
+
+
+def test_without_labels_the_student_comes_to_agree_with_the_teacher(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answers are given, as a random base never ends its own; what it says of them is its."""
+    monkeypatch.setattr(
+        "dnd_engine.training.finetune.refine.greedy_answers",
+        lambda examples, _base, _most: [e.bare for e in examples],
+    )
+    config = RefineConfig(steps=40, batch_size=4, learning_rate=1e-2, full_share=0)
+    seen, _ = finish(refining(base, config))
+    assert seen[0] == RefineStep("ask", 0, len(EXAMPLES))
+    assert seen[1].stage == "ask"
+    assert sorted(seen[1].answers) == sorted(e.bare or "" for e in EXAMPLES)
+    losses = [step.loss for step in seen if step.loss is not None]
+    assert len(losses) == 40
+    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
+
+
+def test_how_many_got_the_commonest_answer_is_told(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "dnd_engine.training.finetune.refine.greedy_answers",
+        lambda examples, _base, _most: ["x\n x" if e.bare != "ab" else "y" for e in examples],
+    )
+    seen, made = finish(refining(base, RefineConfig(steps=1, batch_size=4)))
+    assert sorted(seen[1].answers) == ["x x"] * 7 + ["y"]
+    assert made.commonest_share == 7 / 8
+
+
+def test_references_do_not_leak_into_a_refinement_without_labels(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Example] = []
+    monkeypatch.setattr(
+        "dnd_engine.training.finetune.refine.greedy_answers",
+        lambda examples, _base, _most: (asked.extend(examples), ["x"] * len(examples))[1],
+    )
+    next(steps := refining(base, replace(LABELS, labels=False)))
+    next(steps)
+    assert len(asked) == len(EXAMPLES)
+    assert {e.response for e in asked} == {""}
+
+
+def test_the_lock_is_free_between_steps_and_closing_cancels(base: BaseModel) -> None:
+    lock = threading.Lock()
+    steps = refining(base, LABELS, lock=lock)
+    next(steps)
+    assert not lock.locked()
+    steps.close()
+    assert not lock.locked()
+    with pytest.raises(StopIteration):
+        next(steps)
+
+
+def test_too_few_usable_prompts_are_counted_with_the_reasons(base: BaseModel) -> None:
+    examples = (*EXAMPLES[:3], Example("No blank line", "x"), Example(f"Long.\n\n{'y' * 300}", "x"))
+    told = r"8 or more.*labelled; got 3 of 5 \(1 without a blank line, 1 of more than 192 tokens\)"
+    with pytest.raises(TrainingError, match=told):
+        next(refining(base, LABELS, examples))
+    unlabelled = tuple(replace(e, response="") for e in EXAMPLES)
+    with pytest.raises(TrainingError, match=r"got 0 of 8 \(8 without a label\)"):
+        next(refining(base, LABELS, unlabelled))
+
+
+def test_a_teacher_that_does_not_end_its_answers_is_an_error(base: BaseModel) -> None:
+    config = RefineConfig(max_answer_tokens=2)
+    with pytest.raises(TrainingError, match=r"ended its answer within 2 tokens for \d of 8"):
+        finish(refining(base, config))
+
+
+def test_a_gradient_that_is_not_finite_is_an_error_and_not_an_adapter(base: BaseModel) -> None:
+    """Also in the last step, after which no loss would show it."""
+    steps = refining(base, replace(LABELS, steps=1, clip_norm=1e-6))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(torch.nan))
+        with pytest.raises(TrainingError, match=r"step 1: loss .*, gradient norm nan\. Lower"):
+            next(steps)
+
+
+def test_every_prompt_is_learnt_in_every_epoch_however_few_there_are() -> None:
+    for count, batch in ((3, 8), (8, 3), (10, 4)):
+        size = min(count, batch)
+        drawn = [
+            i
+            for step in range(4 * count)
+            for i, _ in draw_lessons(count, step, batch_size=batch, full_share=0.2, seed=0)
+        ]
+        assert len(drawn) == 4 * count * size
+        for epoch in range(4 * size):
+            assert sorted(drawn[epoch * count : (epoch + 1) * count]) == list(range(count))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"steps": 0}, "`steps` must lie between 1 and 1000, got 0"),
+        ({"full_share": 1.5}, "`full_share` must lie between 0 and 1, got 1.5"),
+        ({"learning_rate": 0}, "`learning_rate` must lie between"),
+        ({"max_prompts": 4}, "`max_prompts` must be at least 8, got 4"),
+    ],
+)
+def test_settings_out_of_bounds_are_refused(wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        RefineConfig(**wrong)  # type: ignore[arg-type]

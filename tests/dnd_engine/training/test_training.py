@@ -1,0 +1,1264 @@
+"""Training is a function of its recipe: same batches, same steps, resumable to the bit."""
+
+import hashlib
+import json
+import math
+import random
+import resource
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import typer
+from safetensors.torch import load_file
+from transformers import PreTrainedTokenizerFast
+from typer.testing import CliRunner
+
+from dnd_engine.cli.train import train as train_command
+from dnd_engine.errors import ConfigError, TrainingError
+from dnd_engine.generator.config import GeneratorConfig
+from dnd_engine.generator.folder import Generator, GeneratorFolder, check_base
+from dnd_engine.lora.apply import LoRAHost
+from dnd_engine.lora.layout import LoRALayout, LoRASpec
+from dnd_engine.models.base import BaseModel, fingerprint
+from dnd_engine.models.encoder import PromptEncoder
+from dnd_engine.tasks.folder import Example, load_tasks
+from dnd_engine.training import setup, trainer
+from dnd_engine.training.batches import (
+    Batch,
+    ConditionPool,
+    Sampler,
+    TaskCondition,
+    TaskPool,
+    build_pools,
+    encode_conditions,
+    split_families,
+)
+from dnd_engine.training.checkpoint import write_tensors
+from dnd_engine.training.examples import EncodedExample, encode_example, pack, response_losses
+from dnd_engine.training.monitors import GroupNLL, plot_log
+from dnd_engine.training.recipe import TrainRecipe
+from dnd_engine.training.trainer import train
+from dnd_engine.training.watch import RunFolder
+from tests.dnd_engine.letters import JOBS, logged, write_tasks
+from tests.dnd_engine.tiny import CPU, LAYOUT, byte_tokenizer, random_tokens
+
+pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast, but the target dtype is not")
+
+
+# Examples, alone and packed
+
+EXAMPLES = [
+    Example("Say it twice.\n\nab", "abab"),
+    Example("Say it twice.\n\nc", "cc"),
+    Example("What is the capital?\n\nFrance, of course", "Paris"),
+    Example("No blank line here", "ok"),
+    Example("Count.\n\nx\n\ny", "2"),
+]
+
+
+def encoded(mode: str = "full") -> list[EncodedExample]:
+    found = [encode_example(byte_tokenizer(), example, mode) for example in EXAMPLES]
+    return [example for example in found if example is not None]
+
+
+def text_of(tokenizer: PreTrainedTokenizerFast, ids: tuple[int, ...]) -> str:
+    return tokenizer.decode(list(ids))
+
+
+def test_an_example_is_a_chat_turn_and_its_answer_with_the_end_of_turn() -> None:
+    tokenizer = byte_tokenizer()
+    for mode, content in (("full", "Count.\n\nx\n\ny"), ("bare", "x\n\ny")):
+        example = encode_example(tokenizer, EXAMPLES[4], mode)
+        assert example is not None
+        prompt, answer = example.ids[: example.start], example.ids[example.start :]
+        assert text_of(tokenizer, answer) == "2<|im_end|>"
+        assert text_of(tokenizer, prompt) == (
+            f"<|im_start|>user\n{content}<|im_end|>\n<|im_start|>assistant\n"
+        )
+
+
+def test_a_prompt_without_a_blank_line_has_no_bare_input() -> None:
+    assert encode_example(byte_tokenizer(), EXAMPLES[3], "bare") is None
+    assert Example("Instruction only\n\n  ", "x").bare is None
+
+
+def test_packed_losses_are_those_of_each_example_alone(base: BaseModel) -> None:
+    """Parity with transformers' own loss, in float32 to 1e-4: positions, masks, owners."""
+    full, bare = encoded("full"), encoded("bare")
+    groups = [full[:3], [full[3]], [bare[2], bare[0], bare[3], full[4]]]
+    found = response_losses(base.model, pack(groups))
+    for number, example in enumerate(e for group in groups for e in group):
+        ids = torch.tensor([example.ids])
+        labels = ids.clone()
+        labels[:, : example.start] = -100
+        out = base.model(input_ids=ids, labels=labels)
+        assert float(found.nll[number]) == pytest.approx(float(out.loss), abs=1e-4)
+    assert len(found.nll) == 8
+
+
+def test_packed_groups_wear_their_own_adapters(base: BaseModel) -> None:
+    host = LoRAHost(base.model, LAYOUT)
+    tokens = torch.stack([random_tokens(seed=1), random_tokens(seed=2)])
+    full = encoded()
+    with host.wearing(host.fit(tokens)):
+        together = response_losses(base.model, pack([full[:2], full[2:4]])).nll
+    apart = []
+    for group, examples in enumerate((full[:2], full[2:4])):
+        with host.wearing(host.fit(tokens[group : group + 1])):
+            apart += [response_losses(base.model, pack([[e]])).nll[0] for e in examples]
+    torch.testing.assert_close(together, torch.stack(apart), atol=1e-4, rtol=0)
+    bare = response_losses(base.model, pack([full[:2], full[2:4]])).nll
+    assert ((together - bare).abs() > 1e-2).all()
+
+
+def test_exact_says_whether_greedy_generation_gives_the_answer(base: BaseModel) -> None:
+    """An example whose answer is what the tiny model says, and one with a last token changed."""
+    prompt = encoded()[0].ids[: encoded()[0].start]
+    out = base.model.generate(
+        torch.tensor([prompt]), max_new_tokens=5, min_new_tokens=5, do_sample=False
+    )
+    said = EncodedExample(tuple(out[0].tolist()), len(prompt))
+    other = (said.ids[-1] + 1) % 260
+    missed = EncodedExample((*said.ids[:-1], other), len(prompt))
+    found = response_losses(base.model, pack([[said, missed], [missed]]))
+    assert found.exact.tolist() == [True, False, False]
+
+
+def test_packing_shares_what_all_examples_begin_with() -> None:
+    packed = pack([encoded()[:2], encoded()[2:4]])
+    start = len(byte_tokenizer()("<|im_start|>user\n")["input_ids"])
+    assert packed.num_examples == 4
+    assert (packed.owner == 4).sum(dim=1).tolist() == [start, start]
+    longest = max(
+        start + sum(len(e.ids) - start for e in group) for group in (encoded()[:2], encoded()[2:4])
+    )
+    assert packed.ids.shape == (2, longest)
+
+
+# Batches
+
+
+def pools_of(recipe: TrainRecipe, validating: tuple[str, ...] = ()) -> tuple[TaskPool, ...]:
+    return build_pools(load_tasks(recipe.tasks), byte_tokenizer(), recipe, validating)
+
+
+def conditions_of(pools: tuple[TaskPool, ...], size: int = 8) -> ConditionPool:
+    """Task i's prompts are filled with the number i, its mask is full."""
+    return ConditionPool(
+        tuple(
+            TaskCondition(
+                torch.full((size, 8, 384), float(i)).to(torch.bfloat16),
+                torch.ones(size, 8, dtype=torch.bool),
+                torch.zeros(384),
+            )
+            for i in range(len(pools))
+        )
+    )
+
+
+def sampler_of(recipe: TrainRecipe, pools: tuple[TaskPool, ...] | None = None) -> Sampler:
+    pools = pools or pools_of(recipe)
+    return Sampler(pools, conditions_of(pools), byte_tokenizer(), recipe)
+
+
+def same(one: Batch, other: Batch) -> bool:
+    assert one.examples is not None
+    assert other.examples is not None
+    return (
+        one.tasks == other.tasks
+        and torch.equal(one.examples.ids, other.examples.ids)
+        and torch.equal(one.prompts, other.prompts)
+    )
+
+
+@pytest.mark.parametrize("shared", [0.0, 1.0])
+def test_a_batch_is_a_function_of_seed_and_step(recipe: TrainRecipe, shared: float) -> None:
+    recipe = replace(recipe, shared_input_share=shared)
+    sampler = sampler_of(recipe)
+    random.seed(0)
+    first = [sampler.draw(step) for step in range(12)]
+    random.seed(1)
+    again = [sampler_of(recipe).draw(step) for step in reversed(range(12))][::-1]
+    assert all(same(a, b) for a, b in zip(first, again, strict=True))
+    assert not any(same(a, b) for a, b in pairwise(first))
+    reseeded = sampler_of(replace(recipe, seed=1))
+    assert not any(same(a, reseeded.draw(step)) for step, a in enumerate(first))
+
+
+def texts_of(batch: Batch) -> list[str]:
+    """The examples of a batch, each with the prefix that it shares with the others."""
+    packed = batch.examples
+    assert packed is not None
+    number = packed.num_examples
+    prefix = packed.ids[0][packed.owner[0] == number]
+    rows = [torch.cat([prefix, packed.ids[packed.owner == n]]) for n in range(number)]
+    return byte_tokenizer().batch_decode([row.tolist() for row in rows])
+
+
+def test_every_group_is_conditioned_on_its_own_task(recipe: TrainRecipe) -> None:
+    recipe = replace(recipe, bare_share=0.0)
+    sampler, pools = sampler_of(recipe), pools_of(recipe)
+    seen = set()
+    for step in range(20):
+        batch = sampler.draw(step)
+        for row, task in enumerate(batch.tasks):
+            assert batch.prompts[row].unique().tolist() == [task]
+            instruction = JOBS[pools[task].task.info.slug][0]
+            mine = texts_of(batch)[2 * row : 2 * row + 2]
+            assert all(f"user\n{instruction}\n\n" in text for text in mine)
+            seen.add(task)
+    assert seen == {0, 1, 2, 3}
+
+
+def test_a_batch_says_which_examples_it_holds(recipe: TrainRecipe) -> None:
+    pools, sampler = pools_of(recipe), sampler_of(recipe)
+    for step in range(10):
+        batch = sampler.draw(step)
+        for drawn, text in zip(batch.drawn, texts_of(batch), strict=True):
+            assert drawn.example is not None
+            example = pools[drawn.pool].examples[drawn.example]
+            content = example.prompt if drawn.mode == "full" else example.bare
+            assert f"user\n{content}<|im_end|>" in text
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (1.0, 80), (0.5, 40)])
+def test_the_bare_share_is_the_share_of_rows_without_instruction(
+    recipe: TrainRecipe, share: float, expected: int
+) -> None:
+    sampler = sampler_of(replace(recipe, bare_share=share))
+    batches = [sampler.draw(step) for step in range(20)]
+    bare = sum("\n\n" not in text for batch in batches for text in texts_of(batch))
+    assert abs(bare - expected) <= (15 if share == 0.5 else 0)
+    assert bare == sum(drawn.mode == "bare" for batch in batches for drawn in batch.drawn)
+
+
+def test_a_row_holds_as_many_examples_as_its_tokens_allow(recipe: TrainRecipe) -> None:
+    """Within the budget, and nearly full; one example always fits."""
+    recipe = replace(recipe, examples_per_task=50, row_tokens=300, bare_share=0.0)
+    batches = [sampler_of(recipe).draw(step) for step in range(8)]
+    for batch in batches:
+        assert batch.examples is not None
+        filled = (batch.examples.owner >= 0).sum(dim=1)
+        assert int(filled.max()) <= 300
+        assert int(filled.min()) > 300 - 80
+    single = replace(recipe, row_tokens=120, max_tokens=120, examples_per_task=1)
+    assert len(sampler_of(single).draw(0).drawn) == single.tasks_per_step
+
+
+def test_examples_of_a_row_are_different(recipe: TrainRecipe) -> None:
+    sampler = sampler_of(replace(recipe, examples_per_task=20, row_tokens=5000))
+    for step in range(5):
+        batch = sampler.draw(step)
+        assert len(set(batch.drawn)) == len(batch.drawn) == 40
+
+
+def test_validation_examples_are_the_last_and_never_drawn(recipe: TrainRecipe) -> None:
+    pools = pools_of(recipe)
+    for pool in pools:
+        held = [encode_example(byte_tokenizer(), e, "bare") for e in pool.task.train[-2:]]
+        assert list(pool.validation) == held
+        assert pool.examples == pool.task.train[:-2]
+        assert set(pool.prompts) <= {e.prompt for e in pool.examples}
+        assert len(pool.prompts) == recipe.pool_prompts
+
+
+def test_tasks_of_validation_families_are_never_drawn(recipe: TrainRecipe) -> None:
+    pools = pools_of(recipe, ("last", "upper"))
+    assert [pool.role for pool in pools] == ["train", "validation", "validation", "train"]
+    sampler = sampler_of(recipe, pools)
+    assert {task for step in range(30) for task in sampler.draw(step).tasks} == {0, 3}
+
+
+def test_held_back_examples_can_be_conditioned_on_another_task(recipe: TrainRecipe) -> None:
+    sampler = sampler_of(recipe)
+    right = list(sampler.held_back([0, 1, 2, 3], [0, 1, 2, 3]))
+    wrong = list(sampler.held_back([0, 1, 2, 3], [1, 2, 3, 0]))
+    assert sorted(t for batch in right for t in batch.tasks) == [0, 1, 2, 3]
+    for a, b in zip(right, wrong, strict=True):
+        assert a.examples is not None
+        assert b.examples is not None
+        assert torch.equal(a.examples.ids, b.examples.ids)
+        assert a.tasks == b.tasks
+        assert [int(p.unique()) for p in a.prompts] == list(a.tasks)
+        assert [int(p.unique()) for p in b.prompts] == [(t + 1) % 4 for t in b.tasks]
+
+
+def shared_tasks(folder: Path) -> Path:
+    """The four tasks on the very same words, and one on words of its own."""
+    write_tasks(folder, (*JOBS, "alone"), words=dict.fromkeys(JOBS, 7))
+    return folder
+
+
+def inputs_of(batch: Batch, pools: tuple[TaskPool, ...]) -> dict[int, list[str]]:
+    """The bare inputs of each group, as the base sees them."""
+    inputs: dict[int, list[str]] = {task: [] for task in batch.tasks}
+    for drawn, text in zip(batch.drawn, texts_of(batch), strict=True):
+        content = text.split("user\n")[1].split("<|im_end|>")[0]
+        inputs[drawn.pool].append(content.rpartition("\n\n")[2])
+    return inputs
+
+
+def test_steps_with_shared_inputs_show_all_tasks_the_same_inputs(
+    recipe: TrainRecipe, tmp_path: Path
+) -> None:
+    """So that only the prompts can tell the tasks apart."""
+    folder = shared_tasks(tmp_path / "d")
+    recipe = replace(recipe, tasks=(folder,), shared_input_share=1.0, tasks_per_step=3)
+    pools, sampler = pools_of(recipe), sampler_of(recipe)
+    for step in range(30):
+        batch = sampler.draw(step)
+        assert len(set(batch.tasks) - {4}) == len(batch.tasks) == 3, "task 4 shares no input"
+        assert len({tuple(texts) for texts in inputs_of(batch, pools).values()}) == 1
+
+
+def test_where_too_few_tasks_share_inputs_others_of_the_category_join(
+    recipe: TrainRecipe, tmp_path: Path
+) -> None:
+    """On inputs of their own; a step is never smaller for it."""
+    folder = write_tasks(tmp_path / "d", words={"first": 7, "last": 7, "upper": 8, "length": 9})
+    words = (folder / "tasks" / "upper" / "train.jsonl").read_text()
+    (folder / "tasks" / "upper" / "train.jsonl").write_text(words.replace("\\n\\n", "\\n\\nA"))
+    recipe = replace(recipe, tasks=(folder,), shared_input_share=1.0, tasks_per_step=4)
+    for step in range(10):
+        assert sorted(sampler_of(recipe).draw(step).tasks) == [0, 1, 2, 3]
+    nothing = write_tasks(tmp_path / "e", ("first", "alone"), words={"first": 1})
+    recipe = replace(recipe, tasks=(nothing,))
+    assert {len(sampler_of(recipe).draw(step).tasks) for step in range(5)} == {2}
+
+
+def test_without_shared_input_steps_tasks_draw_inputs_of_their_own(
+    recipe: TrainRecipe, tmp_path: Path
+) -> None:
+    recipe = replace(recipe, tasks=(shared_tasks(tmp_path / "d"),))
+    pools, sampler = pools_of(recipe), sampler_of(recipe)
+    for step in range(10):
+        first, second = inputs_of(sampler.draw(step), pools).values()
+        assert first != second
+
+
+def test_prompts_repeat_only_when_a_task_has_too_few() -> None:
+    tokens = torch.arange(3.0).reshape(3, 1, 1).to(torch.bfloat16)
+    pool = ConditionPool(
+        (TaskCondition(tokens, torch.ones(3, 1, dtype=torch.bool), torch.zeros(1)),)
+    )
+    drawn, _ = pool.draw(0, 3, random.Random(0))
+    assert sorted(drawn.flatten().tolist()) == [0, 1, 2]
+    drawn, mask = pool.draw(0, 7, random.Random(0))
+    counts = [drawn.flatten().tolist().count(row) for row in range(3)]
+    assert sum(counts) == 7
+    assert max(counts) - min(counts) == 1
+    assert mask.shape == (7, 1)
+
+
+def test_channel_statistics_are_those_of_all_real_tokens() -> None:
+    """Of the tasks asked for, and not of padding; per position where the base is what reads."""
+    generator = torch.Generator().manual_seed(0)
+    tasks = []
+    for size in (5, 3, 4):
+        tokens = torch.randn(size, 4, 6, generator=generator).to(torch.bfloat16)
+        mask = torch.rand(size, 4, generator=generator) < 0.7
+        mask[:, 0] = True
+        tasks.append(TaskCondition(tokens * mask[..., None], mask, torch.zeros(1)))
+    pool = ConditionPool(tuple(tasks))
+    real = torch.cat([tasks[0].tokens[tasks[0].mask], tasks[2].tokens[tasks[2].mask]]).float()
+    mean, std = pool.statistics([0, 2], per_position=False)
+    torch.testing.assert_close(mean, real.mean(dim=0))
+    torch.testing.assert_close(std, real.std(dim=0))
+    first = torch.cat([tasks[0].tokens[:, 0], tasks[2].tokens[:, 0]]).float()
+    mean, std = pool.statistics([0, 2], per_position=True)
+    assert mean.shape == std.shape == (4, 6)
+    torch.testing.assert_close(mean[0], first.mean(dim=0))
+    torch.testing.assert_close(std[0], first.std(dim=0))
+
+
+def test_prompts_are_encoded_once_and_read_from_the_cache(
+    recipe: TrainRecipe, encoder: PromptEncoder, tmp_path: Path
+) -> None:
+    """By any run on the same tasks; other prompts, lengths or readers are encoded anew."""
+    recipe = replace(recipe, cache=tmp_path / "cache")
+    pools, asked = pools_of(recipe), []
+
+    class Counting:
+        width = encoder.width
+
+        def encode(self, texts: Any, length: int) -> Any:
+            asked.append(tuple(texts))
+            return encoder.encode(texts, length)
+
+    def encode(pools: Any, identity: str, recipe: TrainRecipe) -> Any:
+        reader = Counting()
+        return encode_conditions(pools, reader, reader, identity, recipe)
+
+    first = encode(pools, "a", recipe)
+    again = encode(pools, "a", replace(recipe, out=tmp_path / "other"))
+    assert asked == [pool.prompts for pool in pools]
+    for one, other in zip(first.tasks, again.tasks, strict=True):
+        assert torch.equal(one.tokens, other.tokens)
+        assert torch.equal(one.mask, other.mask)
+    encode(pools, "b", recipe)
+    longer = replace(recipe, stages=((4, 6, 384), (16, 6, 32)))
+    encode(pools, "a", longer)
+    encode(pools_of(replace(recipe, seed=3)), "a", recipe)
+    assert len(asked) == 16
+    for path in (tmp_path / "cache" / "conditions").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    encode(pools, "a", recipe)
+    assert len(asked) == 20, "damaged files are made anew"
+
+
+def test_long_examples_and_tasks_that_lack_short_ones_are_left_out(recipe: TrainRecipe) -> None:
+    pools = pools_of(recipe)
+    encoded = [encode_example(byte_tokenizer(), e, "full") for p in pools for e in p.examples]
+    lengths = {len(e.ids) for e in encoded if e is not None}
+    assert len(lengths) > 1
+    # "How many letters?" and "Write in capitals." make the shortest prompts of the four.
+    cut = replace(recipe, max_tokens=min(lengths))
+    kept = {pool.task.info.slug for pool in pools_of(cut)}
+    assert kept
+    assert kept < set(JOBS)
+    sampler = sampler_of(replace(recipe, max_tokens=max(lengths) - 1, bare_share=0.0))
+    for step in range(20):
+        assert all(
+            len(byte_tokenizer()(t)["input_ids"]) < max(lengths)
+            for t in texts_of(sampler.draw(step))
+        )
+    assert pools_of(replace(recipe, validation_examples=15)) == ()
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.0, 0), (0.1, 1), (0.5, 2), (0.75, 3)])
+def test_a_share_of_families_validates(recipe: TrainRecipe, share: float, count: int) -> None:
+    tasks = load_tasks(recipe.tasks)
+    chosen = split_families(tasks, share, 0)
+    assert len(chosen) == count
+    assert chosen == split_families(tasks[::-1], share, 0)
+    assert chosen <= set(JOBS)
+
+
+def test_validation_families_must_exist_and_leave_some_to_train_on(recipe: TrainRecipe) -> None:
+    tasks = load_tasks(recipe.tasks)
+    assert split_families(tasks, ("first", "last"), 0) == {"first", "last"}
+    with pytest.raises(ConfigError, match=r"lost, more are no families .* names 4, such as first"):
+        split_families(tasks, ("more", "first", "lost"), 0)
+    with pytest.raises(ConfigError, match=r"takes all families; none is left to train on\."):
+        split_families(tasks, tuple(JOBS), 0)
+
+
+# Runs
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("head", ["hyperconv", "mlp", "atoms"])
+def test_the_first_loss_is_exactly_the_bases(recipe: TrainRecipe, head: str) -> None:
+    """Every generator starts as the base, so that its loss can only be earned."""
+    options = {} if head == "hyperconv" else {"hidden": 16}
+    run = trainer._Run(replace(recipe, head=head, head_options=options), resume=False)
+    batch = run.sampler.draw(0)
+    assert batch.examples is not None
+    bare = response_losses(run.base.model, batch.examples).nll.mean()
+    assert torch.equal(run._loss(batch), bare)
+    assert run._step(0)["loss"] == round(float(bare), 5)
+    assert not torch.equal(run._loss(batch), bare)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_learns_and_leaves_a_generator_for_its_base(
+    recipe: TrainRecipe, base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "plot_log", plot_log)
+    recipe = replace(
+        recipe, steps=16, checkpoint_every=8, validate_every=8, monitor_every=4, threads=1
+    )
+    result = train(recipe)
+    rows = logged(recipe)
+    losses = [row["loss"] for row in rows]
+    assert len(losses) == 16
+    assert sum(losses[-4:]) / 4 < 0.8 * sum(losses[:4]) / 4
+    assert [row["step"] for row in rows if "validation_loss" in row] == [8, 16]
+    assert [row["step"] for row in rows if "delta_norm" in row] == [4, 8, 12, 16]
+    assert (result.kept_step, result.validation_loss) == (16, rows[-1]["validation_loss"])
+    folder = GeneratorFolder.open(result.generator)
+    check_base(folder.config, "x", fingerprint(base))
+    assert folder.config.features == (*recipe.stages, (64, 4, 32))
+    assert [task.slug for task in folder.tasks] == list(JOBS)
+    for task in folder.tasks:
+        assert math.hypot(*task.centroid) == pytest.approx(1, abs=1e-2)
+    training = folder.config.training
+    assert training["data"][0] == {
+        "task": "first",
+        "family": "first",
+        "licence": "MIT",
+        "category": "letters",
+    }
+    assert training["recipe"]["tasks"] == ["letters"]
+    assert not {"out", "cache"} & set(training["recipe"])
+    assert training["result"]["validation_loss"] == result.validation_loss
+    condition = torch.randn(1, 4, 8, 384)
+    tokens = folder.load(CPU, torch.float32)(condition)
+    assert not torch.equal(tokens, folder.load(CPU, torch.float32)(-condition))
+    for name in ("monitors.svg", "monitors.png"):
+        assert (recipe.out / name).stat().st_size > 10_000
+    assert list(recipe.out.rglob("*.partial")) == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_multi_task_lora_ignores_its_condition(recipe: TrainRecipe) -> None:
+    """And no time is spent on finding that wrong prompts make no difference."""
+    result = train(replace(recipe, kind="multi_task_lora", steps=2))
+    assert set(result.validation) == {"validation_loss", "validation_exact"}
+    assert set(logged(recipe)[-1]) >= {"delta_norm"}
+    assert "probe_loss" not in logged(recipe)[-1]
+    generator = GeneratorFolder.open(result.generator).load(CPU, torch.float32)
+    tokens = generator(torch.randn(2, 4, 8, 384))
+    assert torch.equal(tokens[0], tokens[1])
+    assert torch.equal(tokens[0], generator.shared)
+    b_rows = [m for m in LAYOUT.matrices() if m.side == "B"]
+    assert all(tokens[0, m.first_token : m.first_token + m.num_tokens].any() for m in b_rows)
+
+
+def killed_at(step: int, monkeypatch: pytest.MonkeyPatch, recipe: TrainRecipe) -> None:
+    whole_step = trainer._Run._step
+
+    def dying(run: trainer._Run, number: int) -> dict[str, Any]:
+        if number == step:
+            raise MemoryError
+        return whole_step(run, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer._Run, "_step", dying)
+        with pytest.raises(MemoryError):
+            train(recipe)
+
+
+def digests(folder: Path, *names: str) -> dict[str, str]:
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("head", ["hyperconv", "atoms"])
+def test_a_killed_run_continues_to_the_very_same_bytes(
+    recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str
+) -> None:
+    """On a CPU: parameters, optimizer, the best weights, the generator, the log."""
+    options = {} if head == "hyperconv" else {"hidden": 16}
+    recipe = replace(
+        recipe,
+        head=head,
+        head_options=options,
+        validation_families=("upper",),
+        shared_input_share=0.5,
+        monitor_every=2,
+        steps=8,
+    )
+    whole = replace(recipe, out=tmp_path / "whole")
+    train(whole)
+    killed_at(5, monkeypatch, recipe)
+    assert len(logged(recipe)) == 5
+    torch.manual_seed(99)
+    train(recipe, resume=True)
+    names = ("checkpoint.safetensors", "best.safetensors", "generator/model.safetensors")
+    names += ("generator/config.json", "generator/tasks.json", "generator/README.md")
+    assert digests(recipe.out, *names) == digests(whole.out, *names)
+    state = load_file(recipe.out / "checkpoint.safetensors")
+    assert any(key.startswith("optimizer.") and key.endswith("exp_avg_sq") for key in state)
+
+    def timeless(run: TrainRecipe) -> list[dict[str, Any]]:
+        return [{k: v for k, v in r.items() if "seconds" not in k} for r in logged(run)]
+
+    assert timeless(recipe) == timeless(whole)
+
+
+@pytest.mark.usefixtures("quick")
+def test_ctrl_c_finishes_the_step_and_the_run_can_go_on(
+    recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(recipe, checkpoint_every=100, validate_every=100, steps=4)
+    whole = replace(recipe, out=tmp_path / "whole")
+    train(whole)
+    whole_step = trainer._Run._step
+
+    def interrupted(run: trainer._Run, number: int) -> dict[str, Any]:
+        if number == 1:
+            signal.raise_signal(signal.SIGINT)
+        return whole_step(run, number)
+
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer._Run, "_step", interrupted)
+        with pytest.raises(
+            KeyboardInterrupt, match=r"Stopped after step 2 of 4\. A checkpoint is in `.*`; contin"
+        ):
+            train(recipe)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert [row["step"] for row in logged(recipe)] == [1, 2]
+    train(recipe, resume=True)
+    name = "checkpoint.safetensors"
+    assert digests(recipe.out, name) == digests(whole.out, name)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_killed_before_its_first_checkpoint_starts_anew(
+    recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(recipe, steps=2)
+    killed_at(1, monkeypatch, recipe)
+    train(recipe, resume=True)
+    assert [row["step"] for row in logged(recipe)] == [1, 2]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_folder_is_not_trained_over(recipe: TrainRecipe) -> None:
+    recipe = replace(recipe, steps=1)
+    train(recipe)
+    with pytest.raises(TrainingError, match=r"already holds a run\. Continue it with --resume, or"):
+        train(recipe)
+    with pytest.raises(
+        TrainingError,
+        match=r"belongs to another recipe: `clip_norm` was 1\.0, is 2\.0; `seed` was 0, is 5\. Re",
+    ):
+        train(replace(recipe, seed=5, clip_norm=2.0), resume=True)
+    longer_recipe = replace(recipe, steps=2)
+    assert train(longer_recipe, resume=True).steps == 2
+    with pytest.raises(TrainingError, match=r"has already done 2 steps, more than the 1 asked for"):
+        train(recipe, resume=True)
+    seen = RunFolder(recipe.out).look()
+    assert (seen.kind, seen.state, seen.done, seen.total) == ("generator", "finished", 2, 2)
+    assert seen.recipe == json.loads(json.dumps(longer_recipe.to_json()))
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_is_not_continued_on_changed_data(
+    recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One changed answer is enough; the file names are the same."""
+    folder = write_tasks(tmp_path / "letters")
+    recipe = replace(recipe, tasks=(folder,), steps=1)
+    train(recipe)
+    path = folder / "tasks" / "first" / "train.jsonl"
+    path.write_text(path.read_text().replace('"response": "k"', '"response": "K"', 1))
+    monkeypatch.setattr(setup, "encode_conditions", None)  # nothing slow is reached
+    with pytest.raises(
+        TrainingError, match=r"was made with other contents of: tasks \(their SHA-256 differ\)\. B"
+    ):
+        train(replace(recipe, steps=2), resume=True)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_damaged_checkpoint_is_refused(recipe: TrainRecipe) -> None:
+    recipe.out.mkdir()
+    (recipe.out / "checkpoint.safetensors").write_bytes(b"half")
+    with pytest.raises(TrainingError, match=r"checkpoint `.*` cannot be read: "):
+        train(recipe, resume=True)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_loss_that_is_no_number_stops_before_it_spoils_the_checkpoint(
+    recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(replace(recipe, steps=2))
+    before = (recipe.out / "checkpoint.safetensors").read_bytes()
+    monkeypatch.setattr(
+        trainer._Run, "_loss", lambda run, batch: run.generator.shared.sum() * float("nan")
+    )
+    with pytest.raises(
+        TrainingError, match=r"step 2: loss nan, .* checkpoint in `.*` is still sound; lower the le"
+    ):
+        train(recipe, resume=True)
+    assert (recipe.out / "checkpoint.safetensors").read_bytes() == before
+
+
+@contextmanager
+def files_up_to(size: int) -> Iterator[None]:
+    """Let the system refuse larger files, as a full disk would; a log of the tests included."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_that_refuses_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    write_tensors(path, {"a": torch.ones(10)}, {"step": "1"})
+    with (
+        pytest.raises(
+            TrainingError,
+            match=r"checkpoint\.safetensors` cannot be written: .*too large.*make room",
+        ),
+        files_up_to(1000),
+    ):
+        write_tensors(path, {"a": torch.ones(10_000)}, {"step": "2"})
+    assert torch.equal(load_file(path)["a"], torch.ones(10))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_disk_without_room_is_refused_before_anything_is_encoded(
+    recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setup, "encode_conditions", None)
+    monkeypatch.setattr(setup.shutil, "disk_usage", lambda path: SimpleNamespace(free=100_000_000))
+    with pytest.raises(
+        TrainingError,
+        match=r"`.*run` has 0\.1 GB free, the run needs about 0\.\d GB there; .*Make room, name an",
+    ):
+        train(recipe)
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_a_cache_lacks_needs_room_on_its_own_disk(
+    recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache that is there already need not hold this run's prompts."""
+    recipe = replace(recipe, steps=1, cache=tmp_path / "cache")
+    recipe.cache_folder.mkdir()
+    encoded = 4 * 8 * 8 * 384 * 2  # tasks, prompts, length, width, bytes
+    room = {"run": 10**12, "cache": encoded - 1}
+    usage = lambda path: SimpleNamespace(free=room[path.name])  # noqa: E731
+    with monkeypatch.context() as patch:
+        patch.setattr(setup.shutil, "disk_usage", usage)
+        patch.setattr(setup, "_disk", lambda folder: list(room).index(folder.name))
+        with pytest.raises(TrainingError, match=r"the disk of `.*cache` has 0\.0 GB free"):
+            train(recipe)
+        room["cache"] = encoded
+        train(recipe)
+        room["cache"] = 0
+        train(replace(recipe, steps=2), resume=True)
+
+
+def test_a_log_is_cut_by_its_steps(tmp_path: Path) -> None:
+    """Steps that are done again go, and half a line; the first line need not be of step 1."""
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 2}\n{"step": 3, "loss": 1}\n{"step": 4}\n{"st')
+    trainer._cut_log(path, 3)
+    assert path.read_text() == '{"step": 2}\n{"step": 3, "loss": 1}\n'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_log_survives_a_disk_that_refuses_to_cut_it(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    text = "".join(f'{{"step": {n}}}\n' for n in range(1, 401))
+    path.write_text(text)
+    with pytest.raises(TrainingError, match=r"log\.jsonl` cannot be written"), files_up_to(1000):
+        trainer._cut_log(path, 300)
+    assert path.read_text() == text
+
+
+@pytest.mark.usefixtures("quick")
+def test_one_task_is_not_enough(recipe: TrainRecipe, tmp_path: Path) -> None:
+    alone = write_tasks(tmp_path / "alone", ("first",))
+    with pytest.raises(
+        TrainingError, match=r"only 1 task\(s\) of .* of at most 120 tokens; training"
+    ):
+        train(replace(recipe, tasks=(alone,)))
+
+
+@pytest.mark.usefixtures("quick")
+def test_stages_that_do_not_fit_the_encoder_are_refused(recipe: TrainRecipe) -> None:
+    with pytest.raises(
+        TrainingError,
+        match=r"`stages` begins with \[4, 8, 100\], but the encoder .*MiniLM-L6-v2 gives condition"
+        r"s of \(length, width\) \(8, 384\)\. Let `stages` begin with \[4, 8, 384\]\.",
+    ):
+        train(replace(recipe, stages=((4, 8, 100), (16, 6, 32))))
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_bases_activations_can_be_the_condition(recipe: TrainRecipe) -> None:
+    """With statistics for each position, and no gradient into the base."""
+    recipe = replace(
+        recipe,
+        condition="base",
+        condition_layers=(1,),
+        stages=((4, 2, 64), (16, 2, 32)),
+        steps=2,
+    )
+    result = train(recipe)
+    config = GeneratorFolder.open(result.generator).config
+    assert (config.condition, config.condition_layers) == ("base", (1,))
+    state = load_file(recipe.out / "best.safetensors")
+    assert state["condition_mean"].shape == (2, 64)
+    assert state["condition_mean"].std() > 0
+    # Where tasks lie among others, the text encoder says whatever reads the prompts.
+    widths = {len(task.centroid) for task in GeneratorFolder.open(result.generator).tasks}
+    assert widths == {384}
+    with pytest.raises(
+        TrainingError, match=r"but 1 layers of .* give conditions of .* \(2, 64\)\. Let `stages`"
+    ):
+        train(replace(recipe, out=recipe.out.parent / "b", stages=((4, 3, 64), (16, 2, 32))))
+
+
+@pytest.mark.usefixtures("quick")
+def test_formats_multiply_tasks_and_families_stay_whole(recipe: TrainRecipe) -> None:
+    """Variants of a validation family validate too, and data are listed once a task."""
+    recipe = replace(recipe, format_variants=2, validation_families=("upper",), steps=2)
+    run = trainer._Run(recipe, resume=False)
+    for pool in run.pools:
+        assert (pool.role == "validation") == (pool.task.info.family == "upper")
+    formats = {pool.task.info.answer_format for pool in run.pools}
+    assert len(formats) > 2
+    assert len(run.pools) > 6
+    result = run.finish()
+    folder = GeneratorFolder.open(result.generator)
+    training = folder.config.training
+    assert [row["task"] for row in training["data"]] == ["first", "last", "length"]
+    assert [row["task"] for row in training["validation_data"]] == ["upper"]
+    assert [task.slug for task in folder.tasks] == ["first", "last", "length"]
+    assert training["result"]["variants"] > training["result"]["tasks"] == 3
+    trained = [pool.task.info for pool in run.pools if pool.role == "train"]
+    assert training["variants"] == sorted(info.slug for info in trained if info.answer_format)
+    assert training["result"]["variants"] == 3 + len(training["variants"])
+
+
+@pytest.mark.usefixtures("quick")
+def test_classification_tasks_are_trained_with_other_labels_too(
+    recipe: TrainRecipe, tmp_path: Path
+) -> None:
+    folder = write_tasks(tmp_path / "labels", ("upper", "vowel"))
+    run = trainer._Run(replace(recipe, tasks=(folder,), label_variants=2, steps=1), resume=False)
+    slugs = ["upper", "vowel", "vowel~labels-1", "vowel~labels-2"]
+    assert [pool.task.info.slug for pool in run.pools] == slugs
+    training = GeneratorFolder.open(run.finish().generator).config.training
+    assert [row["task"] for row in training["data"]] == ["upper", "vowel"]
+    assert training["variants"] == slugs[2:]
+
+
+@pytest.mark.real
+def test_the_embedded_base_starts_exact_and_learns(tasks_folder: Path, tmp_path: Path) -> None:
+    """In the arithmetic of this machine, bfloat16 where it has it, prompts read by the base."""
+    recipe = TrainRecipe(
+        tasks=(tasks_folder,),
+        out=tmp_path / "run",
+        condition="base",
+        condition_layers=(8, 16),
+        stages=((4, 4, 576), (16, 4, 192)),
+        steps=6,
+        tasks_per_step=4,
+        examples_per_task=4,
+        pool_prompts=8,
+        validation_examples=2,
+        warmup_steps=1,
+    )
+    run = trainer._Run(recipe, resume=False)
+    batch = run.sampler.draw(0)
+    assert batch.examples is not None
+    packed = batch.examples.to(run.base.device)
+    assert torch.equal(run._loss(batch), response_losses(run.base.model, packed).nll.mean())
+    run.finish()
+    losses = [row["loss"] for row in logged(recipe)]
+    assert losses[-1] < losses[0]
+    assert logged(recipe)[-1]["between_task_share"] > 0
+
+
+# Early stopping
+
+
+def measured(losses: list[float]) -> Callable[..., list[GroupNLL]]:
+    """Validation losses by script, the same for all tasks and prompts."""
+    script = iter(losses)
+
+    def measure(run: trainer._Run, tasks: Sequence[int], sources: Sequence[int]) -> list[GroupNLL]:
+        if tasks == sources and all(run.pools[i].role == "validation" for i in tasks):
+            measure.now = next(script)  # type: ignore[attr-defined]
+        return [GroupNLL(getattr(measure, "now", 9.0), 0.0) for _ in tasks]
+
+    return measure
+
+
+@pytest.mark.usefixtures("quick")
+def test_patience_ends_a_run_and_the_best_weights_are_kept(
+    recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the loss on validation families, in spite of the seen tasks'."""
+    recipe = replace(
+        recipe,
+        validation_families=("upper",),
+        steps=50,
+        validate_every=2,
+        monitor_every=1000,
+        patience=3,
+    )
+    monkeypatch.setattr(trainer._Run, "_measure", measured([5, 4, 4.5, 4.2, 4.1, 1, 1, 1]))
+    kept: dict[int, dict[str, Any]] = {}
+    save = trainer._Run._save
+
+    def saving(run: trainer._Run) -> None:
+        save(run)
+        kept[run.done] = load_file(run.checkpoint)
+
+    monkeypatch.setattr(trainer._Run, "_save", saving)
+    result = train(recipe)
+    assert (result.steps, result.kept_step, result.stopped_early) == (10, 4, True)
+    assert result.validation["families_loss"] == 4
+    expected = {k[7:]: v for k, v in kept[4].items() if k.startswith("module.")}
+    best = load_file(recipe.out / "best.safetensors")
+    assert best.keys() == expected.keys()
+    assert all(torch.equal(best[k], expected[k]) for k in best)
+    folder = GeneratorFolder.open(result.generator)
+    shared = folder.load(CPU, torch.float32).shared
+    assert torch.equal(shared, best["shared"].to(torch.bfloat16).float())
+    again = train(recipe, resume=True)
+    assert (again.steps, again.kept_step) == (10, 4), "a finished run is not trained on"
+    assert "weights of step 4, the best validation, stopped early" in (
+        result.generator / "README.md"
+    ).read_text().replace("\n", " ")
+
+
+@pytest.mark.usefixtures("quick")
+def test_without_patience_a_run_goes_to_its_end_and_keeps_its_last_weights(
+    recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(recipe, validation_families=("upper",), validate_every=1, monitor_every=1000)
+    monkeypatch.setattr(trainer._Run, "_measure", measured([1, *range(2, 9)]))
+    result = train(recipe)
+    assert (result.steps, result.kept_step, result.stopped_early) == (6, 6, False)
+    last = load_file(recipe.out / "checkpoint.safetensors")["module.shared"]
+    shared = GeneratorFolder.open(result.generator).load(CPU, torch.float32).shared
+    assert torch.equal(shared, last.to(torch.bfloat16).float())
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_collapsed_run_says_so(
+    recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All adapters alike: the loss falls, the prompts make no difference."""
+    recipe = replace(recipe, steps=4, monitor_every=1)
+    tokens = trainer._Run._tokens
+    monkeypatch.setattr(
+        trainer._Run,
+        "_tokens",
+        lambda run, prompts, mask: tokens(run, torch.zeros_like(prompts), mask),
+    )
+    train(recipe)
+    assert "COLLAPSED at step 3" in caplog.text
+    assert "COLLAPSED at step 2" not in caplog.text, "warming up"
+    assert [row.get("warning") for row in logged(recipe)] == [None, None, "collapsed", "collapsed"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_sound_run_does_not_look_collapsed(recipe: TrainRecipe) -> None:
+    recipe = replace(recipe, steps=10, monitor_every=10, validate_every=10, decoder_lr=0.05)
+    train(recipe)
+    assert not any("warning" in row for row in logged(recipe))
+    assert logged(recipe)[-1]["between_task_share"] > 1e-3
+
+
+# The command
+
+
+def dnd_train(*arguments: object) -> Any:
+    app = typer.Typer()
+    app.command()(train_command)
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def write_recipe(recipe: TrainRecipe, path: Path, *left: str) -> Path:
+    models = {"base": recipe.base, "encoder": recipe.encoder}  # their folders, which no file tells
+    whole = {**recipe.to_json(), **models}
+    values = {k: v for k, v in whole.items() if k not in left and v is not None}
+    path.write_text(json.dumps(values))  # JSON is YAML
+    return path
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_command_trains_with_flags_over_the_recipe(recipe: TrainRecipe, tmp_path: Path) -> None:
+    path = write_recipe(recipe, tmp_path / "r.yaml", "tasks")
+    more = write_tasks(tmp_path / "more", ("alone",))
+    folders = ("--tasks", recipe.tasks[0], "--tasks", more)
+    found = dnd_train(path, *folders, "--out", recipe.out, "--steps", 2, "--json")
+    assert found.exit_code == 0, found.output
+    values = json.loads(found.stdout)
+    assert values["steps"] == values["kept_step"] == 2
+    assert values["validation"]["validation_loss"] == values["validation_loss"]
+    training = GeneratorFolder.open(Path(values["generator"])).config.training
+    assert training["recipe"]["tasks"] == ["letters", "more"]
+    assert len(training["data"]) == 5
+    again = dnd_train(path, *folders, "--out", recipe.out, "--steps", 2)
+    assert again.exit_code == 1
+    assert "already holds a run" in again.stderr
+    words = dnd_train(path, *folders, "--out", recipe.out, "--steps", 2, "--resume")
+    assert "2 steps, weights of step 2. Validation loss" in words.stdout
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_command_says_how_to_go_on_after_ctrl_c(
+    recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_recipe(recipe, tmp_path / "r.yaml", "tasks")
+    whole_step = trainer._Run._step
+
+    def interrupted(run: trainer._Run, number: int) -> dict[str, Any]:
+        signal.raise_signal(signal.SIGINT)
+        return whole_step(run, number)
+
+    monkeypatch.setattr(trainer._Run, "_step", interrupted)
+    found = dnd_train(path, "--tasks", recipe.tasks[0], "--out", recipe.out)
+    assert found.exit_code == 130
+    assert "Stopped after step 1 of 6. A checkpoint is in" in found.stderr
+
+
+# Warm starts
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_warm_start_goes_on_from_a_generators_weights(
+    recipe: TrainRecipe, tmp_path: Path
+) -> None:
+    first = train(replace(recipe, steps=4))
+    warm = replace(recipe, out=tmp_path / "warm", warm_start=first.generator, steps=1)
+    run = trainer._Run(warm, resume=False)
+    state = GeneratorFolder.open(first.generator).load(CPU, torch.float32).state_dict()
+    assert all(torch.equal(v, state[k]) for k, v in run.generator.state_dict().items())
+    result = run.finish()
+    assert "from the weights of `generator`" in (result.generator / "README.md").read_text()
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_a_warm_start_was_trained_on_counts_as_seen(
+    recipe: TrainRecipe, tmp_path: Path
+) -> None:
+    """Else a task that the run itself leaves out could be examined as unseen."""
+    first = train(replace(recipe, steps=1))
+    folder = write_tasks(tmp_path / "fewer", ("first", "last", "length"))
+    warm = replace(recipe, out=tmp_path / "warm", warm_start=first.generator, steps=1)
+    result = train(replace(warm, tasks=(folder,)))
+    data = GeneratorFolder.open(result.generator).config.training["data"]
+    assert sorted(row["task"] for row in data) == ["first", "last", "length", "upper"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_families_that_a_warm_start_has_seen_cannot_validate(
+    recipe: TrainRecipe, tmp_path: Path
+) -> None:
+    first = train(replace(recipe, steps=1))
+    warm = replace(recipe, out=tmp_path / "warm", warm_start=first.generator)
+    with pytest.raises(TrainingError, match="1 of the validation families, such as `upper`"):
+        train(replace(warm, validation_families=("upper",)))
+
+
+@pytest.mark.usefixtures("quick")
+def test_formats_and_validation_families_of_a_warm_start_count_too(
+    recipe: TrainRecipe, tmp_path: Path
+) -> None:
+    """Families that chose the weights to start from are not unseen because this run has others."""
+    recipe = replace(recipe, steps=1)
+    first = train(replace(recipe, format_variants=1, validation_families=("upper",)))
+    before = GeneratorFolder.open(first.generator).config.training
+    folder = write_tasks(tmp_path / "others", ("first", "last", "alone"))
+    warm = replace(recipe, out=tmp_path / "warm", warm_start=first.generator, tasks=(folder,))
+    result = train(replace(warm, validation_families=("alone",)))
+    after = GeneratorFolder.open(result.generator).config.training
+    assert [row["task"] for row in after["validation_data"]] == ["alone", "upper"]
+    assert after["variants"] == before["variants"] != []
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_warm_start_must_fit_the_recipe(
+    recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = train(replace(recipe, steps=1))
+    warm = replace(recipe, out=tmp_path / "warm", warm_start=first.generator)
+    monkeypatch.setattr(setup, "load_tasks", None)  # nothing slow is reached
+    with pytest.raises(
+        TrainingError,
+        match=r"`warm_start` `.*` does not fit the recipe: its `kernel_size` is 3, "
+        r"the recipe's 1\. Change the recipe",
+    ):
+        train(replace(warm, kernel_size=1))
+    with pytest.raises(TrainingError, match=r"its `layout` is r 4, alpha 8 on 7 .*'s r 2, alpha 8"):
+        train(replace(warm, r=2))
+    with pytest.raises(TrainingError, match=r"its `head` is 'hyperconv', the recipe's 'mlp'\."):
+        train(replace(warm, head="mlp"))
+
+
+# Recipes
+
+
+def test_a_recipe_is_read_and_flags_override_it(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "tasks: data\nout: a\nsteps: 7\ndecoder_lr: 1e-3\nstages: [[2, 3, 4], [5, 6, 7]]\n"
+        "without_licence_classes: []\ncondition: base\ncondition_layers: [3, 5]\n"
+        "head: atoms\nhead_options: {atoms: 8}\n"
+    )
+    found = TrainRecipe.read(path, out=tmp_path / "b", steps=None, seed=3)
+    assert found == TrainRecipe(
+        tasks=(Path("data"),),
+        out=tmp_path / "b",
+        steps=7,
+        decoder_lr=0.001,
+        stages=((2, 3, 4), (5, 6, 7)),
+        without_licence_classes=(),
+        condition="base",
+        condition_layers=(3, 5),
+        head="atoms",
+        head_options={"atoms": 8},
+        seed=3,
+    )
+
+
+def test_tasks_are_one_folder_or_several(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("tasks: [a, b/c]\nout: o\n")
+    assert TrainRecipe.read(path).tasks == (Path("a"), Path("b/c"))
+    assert TrainRecipe.read(path).to_json()["tasks"] == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("[a, b]", ("a", "b")), ("0.1", 0.1), ("0", 0.0), ("[]", ())]
+)
+def test_validation_families_are_names_or_a_share(
+    tmp_path: Path, text: str, expected: object
+) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(f"tasks: t\nout: o\nvalidation_families: {text}\n")
+    assert TrainRecipe.read(path).validation_families == expected
+
+
+RECIPES = Path(__file__).parents[3] / "assets" / "recipes"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [RECIPES / "smollm2-135m.yaml", *sorted((RECIPES / "arms").glob("*.yaml"))],
+    ids=lambda path: path.stem,
+)
+def test_every_shipped_recipe_is_sound(tmp_path: Path, path: Path) -> None:
+    """Down to the sizes of its generator, on the base it names."""
+    found = TrainRecipe.read(path, tasks=tmp_path, out=tmp_path)
+    assert found.base == "smollm2-135m-instruct"
+    sizes = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30}
+    heads = {"num_attention_heads": 9, "num_key_value_heads": 3}
+    spec = LoRASpec(r=found.r, lora_alpha=found.lora_alpha)
+    layout = LoRALayout.from_config(sizes | heads, spec)
+    config = GeneratorConfig(
+        features=(*found.stages, (layout.num_tokens, found.r, layout.width)),
+        kernel_size=found.kernel_size,
+        layout=layout,
+        head=found.head,
+        head_options=found.head_options,
+        condition=found.condition,
+        condition_layers=found.condition_layers,
+    )
+    assert config.width == (576 if found.condition == "base" else 384)
+    assert sum(p.numel() for p in Generator(config).parameters()) < 9_000_000
+
+
+def test_the_arms_differ_in_what_is_compared_and_nothing_else(tmp_path: Path) -> None:
+    arms = [
+        TrainRecipe.read(path, tasks=tmp_path, out=tmp_path).to_json()
+        for path in sorted((RECIPES / "arms").glob("*.yaml"))
+    ]
+    assert len(arms) == 9
+    compared = {"kind", "objective", "head", "head_options", "condition", "condition_layers"}
+    compared |= {"stages", "collection", "teacher", "labels"}
+    common = [{k: v for k, v in arm.items() if k not in compared} for arm in arms]
+    assert all(arm == common[0] for arm in common)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("steps: 5\n", r"r\.yaml` needs tasks and out\."),
+        ("tasks: t\n", r"r\.yaml` needs out\."),
+        ("tasks: []\nout: o\n", r"`tasks` must name at least one task folder\."),
+        ("tasks: t\nout: o\nsteps_: 5\n", r"unknown setting\(s\) steps_\. Known are tasks, out, c"),
+        ("tasks: t\nout: o\n7: 5\n", r"unknown setting\(s\) 7\."),
+        ("tasks: t\nout: o\nsteps: many\n", r"`steps`: expected a whole number, got 'many'"),
+        ("tasks: t\nout: o\nsteps: 1.5\n", r"`steps`: expected a whole number, got 1\.5"),
+        ("tasks: t\nout: o\nseed: true\n", r"`seed`: expected a whole number, got True"),
+        ("tasks: t\nout: o\nsteps: 0\n", r"`steps` must be at least 1, got 0\."),
+        ("tasks: t\nout: o\npatience: -1\n", r"`patience` must be 0 or more, got -1\."),
+        ("tasks: t\nout: o\ndecoder_lr: fast\n", r"`decoder_lr`: .*'fast'"),
+        ("tasks: t\nout: o\ndecoder_lr: 0\n", r"`decoder_lr` must be above 0, got 0\.0\."),
+        (
+            "tasks: t\nout: o\ndecoder_lr: .nan\n",
+            r"`decoder_lr`: expected a finite number, got nan",
+        ),
+        ("tasks: t\nout: o\nbare_share: 1.5\n", r"`bare_share` must lie between 0 and 1, got 1\.5"),
+        ("tasks: t\nout: o\nkl_share: -1\n", r"`kl_share` must lie between 0 and 1, got -1"),
+        ("tasks: t\nout: o\nkind: lora\n", r"`kind`: expected generator or multi_task_lora, got"),
+        (
+            "tasks: t\nout: o\nobjective: luck\n",
+            r"`objective`: expected task_loss or reconstruction or delta_w or distillation, got 'l",
+        ),
+        (
+            "tasks: t\nout: o\nobjective: reconstruction\n",
+            r"the objective reconstruction needs `collection`, a folder of LoRA checkpoints; `dnd",
+        ),
+        (
+            "tasks: t\nout: o\nobjective: delta_w\ncollection: c\nkind: multi_task_lora\n",
+            r"a multi-task LoRA is trained on answers, not by delta_w; the mean of a collection is",
+        ),
+        (
+            "tasks: t\nout: o\nteacher: x\n",
+            r"`teacher` and `labels: false` need the objective dist",
+        ),
+        ("tasks: t\nout: o\nlabels: false\n", r"`teacher` and `labels: false` need the objective"),
+        ("tasks: t\nout: o\ncondition: base\n", r"`condition_layers` go together: name the layers"),
+        (
+            "tasks: t\nout: o\ncondition_layers: [1]\n",
+            r"`condition_layers` go together: .*, got encoder and \[1\]\.",
+        ),
+        (
+            "tasks: t\nout: o\ncondition_layers: 1\n",
+            r"`condition_layers`: expected a list of whole numbers, got 1",
+        ),
+        (
+            "tasks: t\nout: o\ncondition_layers: [x]\n",
+            r"`condition_layers`: expected a whole number, got 'x'",
+        ),
+        (
+            "tasks: t\nout: o\nhead_options: [1]\n",
+            r"`head_options`: expected names with whole numbers, got \[1\]",
+        ),
+        (
+            "tasks: t\nout: o\nhead_options: {a: b}\n",
+            r"`head_options`: expected a whole number, got 'b'",
+        ),
+        (
+            "tasks: t\nout: o\nrow_tokens: 100\n",
+            r"`row_tokens` must be at least `max_tokens` \(160\), so that one example fits a row",
+        ),
+        (
+            "tasks: t\nout: o\nvalidation_families: 1.0\n",
+            r"`validation_families` must be names or a share of 0 to below 1, got 1\.0\.",
+        ),
+        (
+            "tasks: t\nout: o\nvalidation_families: many\n",
+            r"`validation_families`: expected a list of names, got 'many'; or .*'many'",
+        ),
+        (
+            "tasks: t\nout: o\nsteps: x\nseed: y\n",
+            r"`steps`: expected a whole number, got 'x'; `seed`: expected a whole number, got 'y'",
+        ),
+        ("tasks: t\nout: o\nbase: 7\n", r"`base`: expected a name, got 7"),
+        ("tasks: t\nout: o\nstages: [1, 2]\n", r"`stages`: "),
+        ("tasks: t\nout: o\nstages: [[1, 2, x]]\n", r"`stages`: expected a list of \[channels, he"),
+        (
+            "tasks: t\nout: o\nwithout_licence_classes: x\n",
+            r"`without_licence_classes`: expected a",
+        ),
+        ("- tasks\n", r"r\.yaml` must be a mapping of settings\."),
+        ("", r"r\.yaml` must be a mapping of settings\."),
+        ("tasks: [\n", r"r\.yaml` cannot be read: "),
+    ],
+)
+def test_a_faulty_recipe_is_refused_by_its_setting(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        TrainRecipe.read(path)
+
+
+def test_a_missing_recipe_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"recipe `.*none\.yaml` cannot be read: .*No such file"):
+        TrainRecipe.read(tmp_path / "none.yaml")
