@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dnd_engine.config import EngineConfig, PromptLimits, Sampling
-    from dnd_engine.engine import Engine, Progress
+    from dnd_engine.engine import Engine
     from dnd_engine.errors import DndError
     from dnd_engine.library import Library
     from dnd_engine.lora.adapter import Adapter
     from dnd_engine.lora.provenance import Recipe, read_recipe
+    from dnd_engine.progress import Progress
     from dnd_engine.prompts.buckets import Bucket
     from dnd_engine.prompts.files import Prompt, PromptFile, read_prompt_file
 
@@ -24,7 +25,7 @@ _HOMES = {
     "Engine": "engine",
     "EngineConfig": "config",
     "Library": "library",
-    "Progress": "engine",
+    "Progress": "progress",
     "Prompt": "prompts.files",
     "PromptFile": "prompts.files",
     "PromptLimits": "config",

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Generator as Steps
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +22,17 @@ from torch import Tensor, nn
 
 from dnd_engine.checks.ablation import (
     MOST_PROMPTS,
-    Conditioning,
     Wearer,
     compare_conditions,
     others,
     shuffled,
     some_prompts,
 )
-from dnd_engine.checks.agreement import Agreement, agreement
-from dnd_engine.checks.inspection import (
-    Inspection,
-    as_checks,
-    base_norms,
-    familiarity,
-    kl_to_base,
-    nearest_tasks,
-    outlook,
-    recall,
-    relative_norms,
-    strongest_effect,
-)
+from dnd_engine.checks.agreement import agreement
+from dnd_engine.checks.effect import kl_to_base
+from dnd_engine.checks.familiarity import familiarity, nearest_tasks, outlook, strongest_effect
+from dnd_engine.checks.norms import base_norms, relative_norms
+from dnd_engine.checks.results import Agreement, Conditioning, Inspection, as_checks, recall
 from dnd_engine.config import (
     EFFECT_PROMPTS,
     EXPORT_FORMATS,
@@ -67,14 +58,16 @@ from dnd_engine.export.gguf import write_gguf
 from dnd_engine.export.hub import push_files
 from dnd_engine.export.merged import write_merged
 from dnd_engine.export.place import exported_aside
+from dnd_engine.export.results import Exported, Pushed
 from dnd_engine.export.stock_peft import StockPEFT
 from dnd_engine.files import asset_path
 from dnd_engine.generator.config import OBJECTIVES_ON_WEIGHTS, trained_steps
 from dnd_engine.generator.folder import Generator, GeneratorFolder, check_base, check_encoder
-from dnd_engine.lora.adapter import Adapter, NearestTask, adapter_name, sum_adapters, write_files
+from dnd_engine.generator.info import EngineInfo
+from dnd_engine.lora.adapter import Adapter, adapter_name, sum_adapters, write_files
 from dnd_engine.lora.apply import FittedLoRA, LoRAHost
 from dnd_engine.lora.layout import LoRALayout
-from dnd_engine.lora.provenance import BucketSource, Recipe, Refinement
+from dnd_engine.lora.provenance import BucketSource, NearestTask, Recipe, Refinement
 from dnd_engine.lora.reader import read_adapter
 from dnd_engine.lora.seen import Seen, with_met
 from dnd_engine.lora.usage import gguf_usage, merged_usage, peft_usage
@@ -89,7 +82,7 @@ from dnd_engine.models.base import (
     load_base,
     next_token_logits,
 )
-from dnd_engine.models.decode import ChatStep, Message, Reply, decode
+from dnd_engine.models.decode import decode
 from dnd_engine.models.encoder import (
     POOLED_LENGTH,
     ConditionSource,
@@ -97,15 +90,16 @@ from dnd_engine.models.encoder import (
     PromptEncoder,
     PromptMemory,
 )
+from dnd_engine.models.replies import ChatStep, Message, Reply
 from dnd_engine.models.sources import BASES, ENCODERS, ResolvedWeights, resolve
-from dnd_engine.progress import finish
+from dnd_engine.progress import Progress, finish
 from dnd_engine.prompts.buckets import Bucket, check_buckets, draw_prompt_batch
 from dnd_engine.prompts.examples import load_examples
 from dnd_engine.prompts.files import PromptFile
 from dnd_engine.tasks.folder import Example
 from dnd_engine.training.finetune.refine import Refined, refine
 
-__all__ = ["Engine", "EngineInfo", "Exported", "Progress", "Pushed"]
+__all__ = ["Engine"]
 
 _REFINED = "-refined"
 """At the end of a refined adapter's name, once."""
@@ -124,69 +118,6 @@ _VERIFY_TOLERANCE = 0.25
 bfloat16 carries 8 bits through 30 layers, and PEFT rounds at other places than a fused update.
 Sound adapters were measured at .02 to .15, strong ones highest, wrong ones from .4. The tensors
 themselves must come back bit by bit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far an operation is."""
-
-    stage: str
-    """`download`, `load`, `encode`, `decode` or `check`."""
-    fraction: float | None
-    """Of the stage, 0 to 1; None if it cannot be known."""
-    elapsed_seconds: float
-    """Since the operation began."""
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineInfo:
-    """What is loaded, for people and for `dnd info`."""
-
-    base_id: str
-    base_path: str
-    base_sha256: str
-    base_parameters: int
-    encoder_id: str
-    encoder_path: str
-    encoder_sha256: str
-    generator_id: str
-    generator_path: Path
-    generator_sha256: str
-    generator_parameters: int
-    head: str
-    """Kind of decoder (see `heads`)."""
-    condition: str
-    """What reads the prompts: `encoder` or `base`."""
-    device: str
-    r: int
-    num_training_tasks: int
-    prompt_batch_size: int
-    seconds: dict[str, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
-    """An adapter on the disk, in the format of another tool."""
-
-    path: Path
-    format: ExportFormat
-    num_bytes: int
-    usage: str
-    """Python, or a command line, to copy."""
-    difference: float | None
-    """Largest difference of logits from the resident adapter's, relative to the largest logit;
-    None where no tool that reads the format is at hand."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pushed:
-    """An adapter on the model hub."""
-
-    url: str
-    private: bool
-    usage: str
-    """Python to copy."""
 
 
 class Engine:

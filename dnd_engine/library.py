@@ -26,7 +26,7 @@ from platformdirs import user_data_path
 from pydantic import TypeAdapter, ValidationError
 
 from dnd_engine.errors import LibraryError, RecipeError
-from dnd_engine.lora.provenance import Recipe, read_recipe, validation_words
+from dnd_engine.lora.provenance import NearestTask, Recipe, read_recipe, validation_words
 from dnd_engine.measure.kept import Scores
 from dnd_engine.prompts.files import PromptFile, one_line, shorten
 
@@ -97,7 +97,7 @@ class Entry:
     trained: bool
     """Whether it learnt labelled rows; it has no recipe then."""
     checks: Mapping[str, Any]
-    """What was measured here; see `inspection.as_checks`."""
+    """What was measured here; see `checks.results.as_checks`."""
     votes: Mapping[str, int]
     scores: Mapping[str, Scores]
     """By the name of the file of labelled rows."""
@@ -215,8 +215,6 @@ class Library:
             AdapterError: If its files are damaged.
             BaseMismatchError: If it is for another base.
         """
-        from dnd_engine.lora.adapter import NearestTask
-
         key = self.get(name).key
         record = _read_record(self._kept / key)
         adapter = read(self._kept / key)

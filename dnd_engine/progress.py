@@ -1,12 +1,26 @@
 """Operations that are generators: they yield how far they are, and return what they made."""
 
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import TypeVar
 
-__all__ = ["duration", "finish"]
+__all__ = ["Progress", "duration", "finish"]
 
 Step = TypeVar("Step")
 Made = TypeVar("Made")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an operation is."""
+
+    stage: str
+    """`download`, `load`, `encode`, `decode` or `check`."""
+    fraction: float | None
+    """Of the stage, 0 to 1; None if it cannot be known."""
+    elapsed_seconds: float
+    """Since the operation began."""
+    detail: str = ""
 
 
 def duration(seconds: float) -> str:

@@ -36,7 +36,7 @@ from ui.handlers.synthesis import SynthesisHandlers
 from ui.panels.compare import MAX_ANSWER_TOKENS
 
 if TYPE_CHECKING:
-    from dnd_engine.checks.inspection import Inspection
+    from dnd_engine.checks.results import Inspection
     from dnd_engine.lora.adapter import Adapter
 
 __all__ = ["BucketSpec", "Endpoints", "add_endpoints"]

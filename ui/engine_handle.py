@@ -15,7 +15,8 @@ from ui.engine_thread import EngineThread
 from ui.spaces import borrows_gpu
 
 if TYPE_CHECKING:
-    from dnd_engine.engine import Engine, Progress
+    from dnd_engine.engine import Engine
+    from dnd_engine.progress import Progress
 
 __all__ = ["EngineHandle", "LoadState"]
 

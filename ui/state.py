@@ -20,13 +20,12 @@ from dnd_engine.prompts.files import PromptFile, Split
 from ui.stages import RunKind, Stages
 
 if TYPE_CHECKING:
-    from dnd_engine.checks.ablation import Conditioning
-    from dnd_engine.checks.inspection import Inspection
+    from dnd_engine.checks.results import Conditioning, Inspection
     from dnd_engine.lora.adapter import Adapter
     from dnd_engine.measure.kept import Scores
     from dnd_engine.measure.results import Measurement
-    from dnd_engine.models.decode import Reply
     from dnd_engine.models.encoder import PromptMemory
+    from dnd_engine.models.replies import Reply
 
 __all__ = [
     "Answer",

@@ -9,14 +9,15 @@ instruction. If the others fare as well, the prompts did nothing. Takes no label
 import random
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from scipy.stats import ttest_1samp  # type: ignore[import-untyped,unused-ignore]
 
 from dnd_engine.checks.agreement import answers_when_told, bare_questions
+from dnd_engine.checks.results import CONTROLS, Conditioning, Control, ControlName
 from dnd_engine.lora.apply import FittedLoRA, LoRAHost
 from dnd_engine.models.base import BaseModel
 from dnd_engine.prompts.buckets import Bucket
@@ -26,8 +27,6 @@ from dnd_engine.tasks.folder import Example
 
 __all__ = [
     "MOST_PROMPTS",
-    "Conditioning",
-    "Control",
     "Wearer",
     "compare_conditions",
     "others",
@@ -36,45 +35,9 @@ __all__ = [
     "some_prompts",
 ]
 
-ControlName = Literal["wrong", "mean", "shuffled", "base"]
-CONTROLS: tuple[ControlName, ...] = get_args(ControlName)
 
 MOST_PROMPTS = 16
 """Answered once, and read by five models: a few seconds on two CPU cores."""
-
-
-@dataclass(frozen=True, slots=True)
-class Control:
-    """How another adapter, or none, fares on the same prompts."""
-
-    name: ControlName
-    nll: float
-    """Of the answers given when told, nats per token."""
-    saved: float
-    """Nats per token by which the adapter itself is better: mean over the prompts."""
-    low: float
-    high: float
-    """95 % interval of `saved`: Student's t over the paired differences."""
-
-
-@dataclass(frozen=True, slots=True)
-class Conditioning:
-    """An adapter beside its controls."""
-
-    nll: float
-    num_prompts: int
-    """Prompts measured on. The adapter was made from them, so this is no examination."""
-    controls: tuple[Control, ...]
-    wrong_from: tuple[str, ...]
-    """Names of the buckets that the wrong adapters were made from."""
-
-    @property
-    def depends(self) -> bool:
-        """Whether it is clearly better than adapters made from other prompts, and than the mean.
-
-        One made from shuffled prompts may be as good: often the words alone tell the task.
-        """
-        return all(c.low > 0 for c in self.controls if c.name in ("wrong", "mean"))
 
 
 Wearer = tuple[ControlName | Literal["adapter"], FittedLoRA | None, Sequence[int]]

@@ -8,16 +8,18 @@ well). Knows token ids and adapters; judges nothing.
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 
+from dnd_engine.checks.results import Agreement
 from dnd_engine.lora.apply import FittedLoRA, LoRAHost
 from dnd_engine.models.base import BaseModel
-from dnd_engine.scoring.answers import Answer, Question, answer
-from dnd_engine.tasks.folder import Example
-from dnd_engine.training.examples import Mode, encode_example
+from dnd_engine.scoring.answers import answer
+from dnd_engine.scoring.questions import Answer, Question
+from dnd_engine.tasks.folder import Example, Mode
+from dnd_engine.training.examples import encode_example
 
-__all__ = ["Agreement", "agreement", "answers_when_told", "bare_questions"]
+__all__ = ["agreement", "answers_when_told", "bare_questions"]
 
 _MOST_PROMPTS = 8
 """Two batches of so many answers take one to two seconds on two CPU cores."""
@@ -25,21 +27,6 @@ _MOST_TOKENS = 256
 """Longer prompts are left out."""
 _MOST_NEW_TOKENS = 24
 """What is compared: the beginnings of long answers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """How often both said the same."""
-
-    same: int
-    """Prompts with the same greedy answer, as far as answers are compared."""
-    num_prompts: int
-    """Prompts that were asked; only those with a blank line between instruction and input can."""
-
-    @property
-    def share(self) -> float:
-        """Of the prompts."""
-        return self.same / self.num_prompts
 
 
 def agreement(

@@ -31,10 +31,9 @@ from dnd_engine.prompts.buckets import Bucket, check_buckets, draw_prompt_batch,
 from dnd_engine.prompts.files import PromptFile, read_prompt_file
 
 if TYPE_CHECKING:
-    from dnd_engine.checks.ablation import Conditioning
-    from dnd_engine.checks.inspection import Inspection
-    from dnd_engine.engine import Progress
+    from dnd_engine.checks.results import Conditioning, Inspection
     from dnd_engine.lora.provenance import Recipe
+    from dnd_engine.progress import Progress
 
 __all__ = ["chat", "effect_prompts", "generate", "info", "inspect", "read_buckets"]
 

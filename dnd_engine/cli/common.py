@@ -16,9 +16,10 @@ from dnd_engine.config import EngineConfig
 from dnd_engine.errors import AdapterError, DndError, LibraryError
 
 if TYPE_CHECKING:
-    from dnd_engine.engine import Engine, Progress
+    from dnd_engine.engine import Engine
     from dnd_engine.library import Library
     from dnd_engine.lora.adapter import Adapter
+    from dnd_engine.progress import Progress
 
 __all__ = [
     "DEFAULT_BASE",

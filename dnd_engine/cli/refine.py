@@ -25,7 +25,7 @@ from dnd_engine.lora.provenance import taught_alike
 from dnd_engine.progress import finish
 
 if TYPE_CHECKING:
-    from dnd_engine.engine import Progress
+    from dnd_engine.progress import Progress
 
 __all__ = ["refine"]
 

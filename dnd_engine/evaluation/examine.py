@@ -26,19 +26,18 @@ from dnd_engine.evaluation.papers import MAX_TOKENS, Paper
 from dnd_engine.evaluation.report import build_report, write_report
 from dnd_engine.evaluation.rows import Outfit, Wardrobe
 from dnd_engine.evaluation.selection import refuse_trained
-from dnd_engine.scoring.answers import Answer, Question, answer, batches
+from dnd_engine.scoring.answers import answer, batches
 from dnd_engine.scoring.metrics import Grader, TrainedOperations
-from dnd_engine.scoring.questions import ask
+from dnd_engine.scoring.questions import Answer, Question, ask
 from dnd_engine.scoring.scores import (
     DEFAULT_ROWS,
     MODES,
     ROWS,
     SHOWN_CHARACTERS,
     ItemScore,
-    Mode,
     ReportMeta,
 )
-from dnd_engine.tasks.folder import SPLITS, Example, Task
+from dnd_engine.tasks.folder import SPLITS, Example, Mode, Task
 
 __all__ = ["ExaminationConfig", "examine"]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.papers import Paper
-from dnd_engine.scoring.scores import MODES, REFINED, ItemScore, Mode
+from dnd_engine.scoring.scores import MODES, REFINED, ItemScore
+from dnd_engine.tasks.folder import Mode
 
 __all__ = ["Ledger"]
 

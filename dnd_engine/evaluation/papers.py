@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from dnd_engine.scoring.questions import ask
-from dnd_engine.scoring.scores import Mode
-from dnd_engine.tasks.folder import Example, Task
+from dnd_engine.tasks.folder import Example, Mode, Task
 
 __all__ = ["MAX_TOKENS", "Paper"]
 

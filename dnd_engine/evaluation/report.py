@@ -19,7 +19,7 @@ from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.page import full_page, report_markdown
 from dnd_engine.evaluation.plots import draw_plots
 from dnd_engine.evaluation.verdicts import judge
-from dnd_engine.scoring.scores import REFINED, ROWS, ItemScore, Mode, ReportMeta
+from dnd_engine.scoring.scores import REFINED, ROWS, ItemScore, ReportMeta
 from dnd_engine.scoring.statistics import (
     Cell,
     Interval,
@@ -32,7 +32,7 @@ from dnd_engine.scoring.statistics import (
     sign_test,
     task_means,
 )
-from dnd_engine.tasks.folder import Task
+from dnd_engine.tasks.folder import Mode, Task
 
 __all__ = ["build_report", "report_markdown", "write_report"]
 

@@ -35,7 +35,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dnd_engine.checks.ablation import shuffle_words
-from dnd_engine.checks.inspection import Inspection
+from dnd_engine.checks.results import Inspection
 from dnd_engine.config import RefineConfig
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError, TrainingError

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dnd_engine.scoring.scores import ItemScore, Mode
+from dnd_engine.scoring.scores import ItemScore
 from dnd_engine.scoring.statistics import (
     MIN_UNITS,
     Cell,
@@ -35,6 +35,7 @@ from dnd_engine.scoring.wording import (
     signed,
     span,
 )
+from dnd_engine.tasks.folder import Mode
 
 __all__ = ["Verdict", "judge"]
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from dnd_engine.errors import ConfigError, GeneratorError
-from dnd_engine.generator.hyperconv import Stage
 from dnd_engine.lora.layout import LoRALayout, whole_number
 
 __all__ = [
@@ -19,9 +18,14 @@ __all__ = [
     "Condition",
     "GeneratorConfig",
     "Head",
+    "Stage",
     "complete_options",
     "trained_steps",
 ]
+
+Stage = tuple[int, int, int]
+"""(channels, height, width) of one decoder stage: at first (prompts, length, width of the
+encoder), at last (weight tokens, rows, columns)."""
 
 Head = Literal["hyperconv", "mlp", "atoms"]
 """Kind of decoder (see `heads`)."""

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dnd_engine.errors import LayoutMismatchError
-from dnd_engine.generator.config import GeneratorConfig
-from dnd_engine.generator.hyperconv import HyperConvDecoder, Stage
+from dnd_engine.generator.config import GeneratorConfig, Stage
+from dnd_engine.generator.hyperconv import HyperConvDecoder
 from dnd_engine.lora.layout import LoRALayout
 
 __all__ = ["AtomsHead", "MLPHead", "build_head", "pool_condition"]

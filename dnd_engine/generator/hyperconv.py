@@ -16,12 +16,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dnd_engine.errors import ConfigError, LayoutMismatchError
+from dnd_engine.generator.config import Stage
 
-__all__ = ["HyperConvBlock", "HyperConvDecoder", "HyperConvLayer", "Stage"]
-
-Stage = tuple[int, int, int]
-"""(channels, height, width) of one decoder stage: at first (prompts, length, width of the
-encoder), at last (weight tokens, rows, columns)."""
+__all__ = ["HyperConvBlock", "HyperConvDecoder", "HyperConvLayer"]
 
 
 def _conv(inputs: int, outputs: int, kernel_size: int, *, bias: bool = False) -> nn.Conv2d:

@@ -24,25 +24,15 @@ from torch import Tensor
 from dnd_engine.errors import AdapterError, ConfigError
 from dnd_engine.files import written_aside
 from dnd_engine.lora.layout import LoRALayout
-from dnd_engine.lora.provenance import Recipe, taught_alike
+from dnd_engine.lora.provenance import NearestTask, Recipe, taught_alike
 from dnd_engine.lora.usage import peft_usage
 from dnd_engine.lora.weight_tokens import LoRAState, detokenize, tokenize
 
-__all__ = ["FILES", "Adapter", "NearestTask", "model_card", "sum_adapters", "write_files"]
+__all__ = ["FILES", "Adapter", "model_card", "sum_adapters", "write_files"]
 
 FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md", "provenance.json")
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 """Zip entries carry a time; a fixed one keeps equal adapters equal bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class NearestTask:
-    """A training task and how similar its prompts are to the ones used."""
-
-    slug: str
-    description: str
-    similarity: float
-    """Cosine of mean prompt embeddings."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +54,7 @@ class Adapter:
     seconds: Mapping[str, float] = field(default_factory=dict)
     nearest_tasks: tuple[NearestTask, ...] = ()
     checks: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """What was measured on it, for its card; see `inspection.as_checks`."""
+    """What was measured on it, for its card; see `checks.results.as_checks`."""
     kept_energy: float | None = None
     """Share of a sum's squared ΔW norm left after the cut back to rank r; None when pooled."""
 

@@ -31,6 +31,7 @@ from dnd_engine.prompts.files import (
 
 __all__ = [
     "BucketSource",
+    "NearestTask",
     "PromptSource",
     "Recipe",
     "Refinement",
@@ -56,6 +57,16 @@ _MAX_TOLD = 10
 
 Strength = Annotated[float, Field(ge=-10, le=10)]
 Weight = Annotated[float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT)]
+
+
+@dataclass(frozen=True, slots=True)
+class NearestTask:
+    """A training task and how similar its prompts are to the ones used."""
+
+    slug: str
+    description: str
+    similarity: float
+    """Cosine of mean prompt embeddings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

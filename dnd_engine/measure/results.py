@@ -10,14 +10,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from dnd_engine.lora.adapter import Adapter
 from dnd_engine.measure.kept import RowScore, Scores
 from dnd_engine.measure.sides import Sides
 from dnd_engine.scoring.statistics import Cell, Interval, interval, paired
 from dnd_engine.scoring.wording import listed, mode_label, number, signed, span
-from dnd_engine.training.examples import Mode
+from dnd_engine.tasks.folder import Mode
+
+if TYPE_CHECKING:
+    from dnd_engine.lora.adapter import Adapter
 
 __all__ = [
     "ROWS",
@@ -138,7 +140,7 @@ class Measurement:
     """Whether it was not timed, but is what as many prompts take now."""
     seed: int
     sittings: tuple[Sitting, ...] = field(default=(), repr=False)
-    trained: Mapping[Row, Adapter] = field(default_factory=dict, repr=False)
+    trained: "Mapping[Row, Adapter]" = field(default_factory=dict, repr=False)
     """LoRAs trained here, as they were at their last point."""
     recipes: Mapping[Row, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     """How these were trained."""

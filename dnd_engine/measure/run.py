@@ -22,9 +22,9 @@ from dnd_engine.lora.seen import with_met
 from dnd_engine.measure.results import ItemResult, Measurement, MeasureStep, Row, Sitting
 from dnd_engine.measure.sides import Sides
 from dnd_engine.models.base import BaseModel
-from dnd_engine.scoring.answers import Answer, answer, batches
+from dnd_engine.scoring.answers import answer, batches
 from dnd_engine.scoring.metrics import Grader
-from dnd_engine.scoring.questions import ask, choose_shots
+from dnd_engine.scoring.questions import Answer, ask, choose_shots
 from dnd_engine.tasks.folder import Example, Task, TaskInfo
 from dnd_engine.training.finetune.labelled import choose_lessons, train_labelled
 from dnd_engine.training.finetune.steps import shared_start

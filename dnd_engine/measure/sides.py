@@ -20,8 +20,7 @@ from dnd_engine.lora.seen import Seen, digest
 from dnd_engine.prompts.files import Prompt, PromptFile
 from dnd_engine.scoring.questions import ask
 from dnd_engine.tasks.audit import unscored
-from dnd_engine.tasks.folder import Example
-from dnd_engine.training.examples import Mode
+from dnd_engine.tasks.folder import Example, Mode
 
 __all__ = ["Metric", "Sides", "labelled_rows", "split"]
 

@@ -7,8 +7,6 @@ with its own generator of the same seed. Knows messages and logits; knows no pro
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -27,38 +25,9 @@ from dnd_engine.config import Sampling
 from dnd_engine.errors import ChatError
 from dnd_engine.lora.apply import FittedLoRA, LoRAHost
 from dnd_engine.models.base import BaseModel, end_tokens, next_token_logits
+from dnd_engine.models.replies import Message, Reply, StopReason
 
-__all__ = ["ChatStep", "Message", "Reply", "decode"]
-
-Message = dict[str, str]
-"""`role` (system, user or assistant) and `content`, as chat templates take it."""
-
-StopReason = Literal["eos", "length"]
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """One row's answer so far."""
-
-    text: str
-    num_tokens: int
-    stop_reason: StopReason | None
-    first_token_seconds: float
-    tokens_per_second: float
-    """Over the tokens after the first."""
-
-    @property
-    def finished(self) -> bool:
-        """Whether the row has ended."""
-        return self.stop_reason is not None
-
-
-@dataclass(frozen=True, slots=True)
-class ChatStep:
-    """Both answers after one step; `adapted` is None when only the base was asked."""
-
-    base: Reply
-    adapted: Reply | None
+__all__ = ["decode"]
 
 
 def decode(

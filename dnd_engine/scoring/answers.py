@@ -8,7 +8,6 @@ no metrics.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise, takewhile
 
 import torch
@@ -19,8 +18,9 @@ from transformers.cache_utils import DynamicLayer
 
 from dnd_engine.lora.apply import FittedLoRA, LoRAHost
 from dnd_engine.models.base import BaseModel, end_tokens
+from dnd_engine.scoring.questions import Answer, Question
 
-__all__ = ["Answer", "Question", "answer", "batches"]
+__all__ = ["answer", "batches"]
 
 _FORWARD_TOKENS = 1024
 """Positions of one forward pass while reading, padding included. From 256 to 2,048 the time per
@@ -41,37 +41,6 @@ _SIMILAR_NEW_TOKENS = 32
 
 _WORTH_DROPPING = 0.9
 """Ended rows leave a batch once it gets this much smaller: leaving copies the cache once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One item as the base reads it."""
-
-    prompt: tuple[int, ...]
-    """Chat turns, up to where the answer begins."""
-    reference: tuple[int, ...]
-    """The right answer, end of turn included."""
-    options: tuple[tuple[int, ...], ...]
-    """All answers to choose from, likewise; empty where there is no choice."""
-    max_new_tokens: int
-
-    @property
-    def length(self) -> int:
-        """Positions that it needs in a cache at most: all offered answers stand there at once."""
-        offered = sum(map(len, {self.reference, *self.options}))
-        return len(self.prompt) + max(self.max_new_tokens, offered)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the base made of one question."""
-
-    nll: float
-    """Of the reference, nats per token, end of turn included."""
-    option_nlls: tuple[float, ...]
-    """Of each option likewise: dividing by the number of tokens is the length normalisation."""
-    ids: tuple[int, ...]
-    """Greedily generated, the end of turn left out."""
 
 
 def batches(

@@ -1,22 +1,52 @@
-"""Items worded for the base, and the examples that stand before them in a few-shot prompt.
+"""Items worded for the base, few-shot examples before them, and what an answer consists of.
 
 Knows tokenizers and chat templates; knows no models and no adapters.
 """
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from dnd_engine.scoring.answers import Question
-from dnd_engine.tasks.folder import Example
-from dnd_engine.training.examples import Mode
+from dnd_engine.tasks.folder import Example, Mode
 
-__all__ = ["ask", "choose_shots"]
+__all__ = ["Answer", "Question", "ask", "choose_shots"]
 
 _MOST_SHOTS, _SHOT_TOKENS = 8, 768
 """Examples shown at most, and their tokens: as many as the shipped generator reads of one prompt
 batch, 48 of each of 16 prompts. What is shown holds answers too, which no condition does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One item as the base reads it."""
+
+    prompt: tuple[int, ...]
+    """Chat turns, up to where the answer begins."""
+    reference: tuple[int, ...]
+    """The right answer, end of turn included."""
+    options: tuple[tuple[int, ...], ...]
+    """All answers to choose from, likewise; empty where there is no choice."""
+    max_new_tokens: int
+
+    @property
+    def length(self) -> int:
+        """Positions that it needs in a cache at most: all offered answers stand there at once."""
+        offered = sum(map(len, {self.reference, *self.options}))
+        return len(self.prompt) + max(self.max_new_tokens, offered)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the base made of one question."""
+
+    nll: float
+    """Of the reference, nats per token, end of turn included."""
+    option_nlls: tuple[float, ...]
+    """Of each option likewise: dividing by the number of tokens is the length normalisation."""
+    ids: tuple[int, ...]
+    """Greedily generated, the end of turn left out."""
 
 
 def choose_shots(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from dnd_engine.training.examples import Mode
+from dnd_engine.tasks.folder import Mode
 
 __all__ = [
     "DEFAULT_ROWS",
@@ -16,7 +16,6 @@ __all__ = [
     "ROWS",
     "SHOWN_CHARACTERS",
     "ItemScore",
-    "Mode",
     "Refining",
     "ReportMeta",
 ]

@@ -15,12 +15,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dnd_engine.errors import TaskError
 
 __all__ = [
     "Example",
+    "Mode",
     "Task",
     "TaskInfo",
     "hash_train",
@@ -38,6 +39,9 @@ OPTIONAL_COLUMNS = ("licence_class", "holdout", "operation")
 SPLITS = ("train", "heldout")
 METRICS = ("choice", "exact", "rouge", "bleu")
 HOLDOUTS = ("family", "primitive", "composition", "pair", "format")
+
+Mode = Literal["full", "bare"]
+"""Whether the base sees the instruction and the input, or only the bare input."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,10 @@ from transformers import PreTrainedTokenizerBase
 
 from dnd_engine.errors import ConfigError
 from dnd_engine.models.encoder import POOLED_LENGTH, ConditionSource
-from dnd_engine.tasks.folder import Example, Task
+from dnd_engine.tasks.folder import Example, Mode, Task
 from dnd_engine.tasks.shared_inputs import SharedInputs, Shown
 from dnd_engine.training.checkpoint import read_cached, write_tensors
-from dnd_engine.training.examples import EncodedExample, Mode, PackedExamples, encode_example, pack
+from dnd_engine.training.examples import EncodedExample, PackedExamples, encode_example, pack
 from dnd_engine.training.recipe import TrainRecipe
 
 __all__ = [

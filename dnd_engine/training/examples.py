@@ -8,20 +8,19 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from dnd_engine.tasks.folder import Example
+from dnd_engine.tasks.folder import Example, Mode
 from dnd_engine.training.attention import attending_in_blocks
 from dnd_engine.training.token_loss import token_losses
 
 __all__ = [
     "EncodedExample",
-    "Mode",
     "PackedExamples",
     "ResponseLosses",
     "answer_logits",
@@ -29,9 +28,6 @@ __all__ = [
     "pack",
     "response_losses",
 ]
-
-Mode = Literal["full", "bare"]
-"""Whether the base sees the instruction and the input, or only the bare input."""
 
 
 @dataclass(frozen=True, slots=True)

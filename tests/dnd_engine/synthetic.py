@@ -4,8 +4,8 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dnd_engine.scoring.scores import MODES, ROWS, ItemScore, Mode, ReportMeta
-from dnd_engine.tasks.folder import Example, Task, TaskInfo
+from dnd_engine.scoring.scores import MODES, ROWS, ItemScore, ReportMeta
+from dnd_engine.tasks.folder import Example, Mode, Task, TaskInfo
 
 CHANCES: dict[Mode, dict[str, float]] = {
     "bare": {

@@ -22,7 +22,7 @@ from dnd_engine.config import (
     RefineConfig,
     Sampling,
 )
-from dnd_engine.engine import Engine, Progress
+from dnd_engine.engine import Engine
 from dnd_engine.errors import (
     AdapterError,
     BucketError,
@@ -41,10 +41,10 @@ from dnd_engine.lora.provenance import read_recipe
 from dnd_engine.lora.seen import Seen, digests
 from dnd_engine.models.activations import BaseActivations
 from dnd_engine.models.base import fingerprint
-from dnd_engine.models.decode import Reply
 from dnd_engine.models.encoder import POOLED_LENGTH, EncodedPrompts, PromptEncoder, PromptMemory
+from dnd_engine.models.replies import Reply
 from dnd_engine.models.sources import ENCODERS, resolve
-from dnd_engine.progress import finish
+from dnd_engine.progress import Progress, finish
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.examples import load_examples
 from dnd_engine.prompts.files import read_prompt_file

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from dnd_engine import library as library_module
 from dnd_engine.errors import AdapterError, BaseMismatchError, LibraryError, RecipeError
 from dnd_engine.library import DamagedEntry, Entry, Library, check_name, library_folder
-from dnd_engine.lora.adapter import Adapter, NearestTask
-from dnd_engine.lora.provenance import BucketSource, Recipe
+from dnd_engine.lora.adapter import Adapter
+from dnd_engine.lora.provenance import BucketSource, NearestTask, Recipe
 from dnd_engine.lora.reader import read_adapter
 from dnd_engine.measure.kept import RowScore, Scores
 from dnd_engine.prompts.buckets import Bucket

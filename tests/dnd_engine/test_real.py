@@ -21,7 +21,7 @@ from dnd_engine.errors import BaseMismatchError, VerificationError
 from dnd_engine.files import asset_path
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.models.base import next_token_logits
-from dnd_engine.models.decode import Message
+from dnd_engine.models.replies import Message
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import read_prompt_file
 from tests.dnd_engine.tiny import random_tokens, user

@@ -21,7 +21,7 @@ from ui.transcript import write_transcript
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
-    from dnd_engine.models.decode import Message, Reply
+    from dnd_engine.models.replies import Message, Reply
 
     Row = tuple[list[Message], Adapter | None]
 

@@ -13,9 +13,7 @@ from ui.state import Taught
 from ui.text import Text
 
 if TYPE_CHECKING:
-    from dnd_engine.checks.ablation import Conditioning, Control
-    from dnd_engine.checks.agreement import Agreement
-    from dnd_engine.checks.inspection import Inspection, Outlook
+    from dnd_engine.checks.results import Agreement, Conditioning, Control, Inspection, Outlook
 
 __all__ = [
     "ChecksPanel",

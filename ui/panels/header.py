@@ -10,7 +10,7 @@ from ui.markup import esc, icon
 from ui.text import LANGUAGES, Text
 
 if TYPE_CHECKING:
-    from dnd_engine.engine import EngineInfo
+    from dnd_engine.generator.info import EngineInfo
 
 __all__ = ["Header", "header_html", "header_panel", "load_html", "progress_words"]
 

@@ -15,7 +15,7 @@ from ui.state import Taught
 from ui.text import Text
 
 if TYPE_CHECKING:
-    from dnd_engine.checks.inspection import Inspection
+    from dnd_engine.checks.results import Inspection
 
 __all__ = ["LibraryPanel", "entry_words", "library_panel"]
 

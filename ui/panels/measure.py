@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
     from dnd_engine.measure.results import Measurement, RowResult
     from dnd_engine.scoring.statistics import Interval
-    from dnd_engine.training.examples import Mode
+    from dnd_engine.tasks.folder import Mode
     from ui.state import Found, Made
 
 __all__ = [

@@ -30,7 +30,7 @@ from dnd_engine.lora.apply import LoRAHost
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
 from dnd_engine.models.base import best_device, best_dtype, fingerprint, load_base
 from dnd_engine.models.sources import BASES, resolve
-from dnd_engine.tasks.folder import Task, hash_train
+from dnd_engine.tasks.folder import Mode, Task, hash_train
 from dnd_engine.training.checkpoint import load_checkpoint, save_checkpoint
 from dnd_engine.training.collection import (
     Collection,
@@ -50,13 +50,7 @@ from dnd_engine.training.collection_files import (
     write_aside,
     write_losses,
 )
-from dnd_engine.training.examples import (
-    EncodedExample,
-    Mode,
-    encode_example,
-    pack,
-    response_losses,
-)
+from dnd_engine.training.examples import EncodedExample, encode_example, pack, response_losses
 from dnd_engine.training.finetune.collect_recipe import (
     FREE,
     GROWS,

@@ -24,10 +24,9 @@ from dnd_engine.errors import TrainingError
 from dnd_engine.lora.apply import FittedLoRA, LoRAHost
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.models.base import BaseModel
-from dnd_engine.tasks.folder import Example
+from dnd_engine.tasks.folder import Example, Mode
 from dnd_engine.training.examples import (
     EncodedExample,
-    Mode,
     answer_logits,
     encode_example,
     pack,

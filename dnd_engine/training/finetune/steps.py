@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from dnd_engine.errors import TrainingError
 from dnd_engine.lora.layout import LoRALayout
-from dnd_engine.training.examples import Mode
+from dnd_engine.tasks.folder import Mode
 
 __all__ = ["Descent", "descend", "draw_lessons", "shared_start"]
 

@@ -7,25 +7,22 @@ from typing import Any
 import pytest
 import torch
 
-from dnd_engine.checks.ablation import Conditioning, Control
-from dnd_engine.checks.agreement import Agreement
-from dnd_engine.checks.inspection import (
+from dnd_engine.checks.effect import kl_to_base
+from dnd_engine.checks.familiarity import familiarity, nearest_tasks, outlook, strongest_effect
+from dnd_engine.checks.norms import base_norms, relative_norms
+from dnd_engine.checks.results import (
+    Agreement,
+    Conditioning,
+    Control,
     Familiarity,
     Inspection,
     Outlook,
     as_checks,
-    base_norms,
-    familiarity,
-    kl_to_base,
-    nearest_tasks,
-    outlook,
     recall,
-    relative_norms,
-    strongest_effect,
 )
 from dnd_engine.errors import AdapterError, GeneratorError
 from dnd_engine.generator.folder import TaskCentroid
-from dnd_engine.lora.adapter import NearestTask
+from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.models.base import BaseModel
 from tests.dnd_engine.tiny import LAYOUT, delta, make_adapter
 

@@ -21,11 +21,10 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner, Result
 
-from dnd_engine.checks.agreement import Agreement
-from dnd_engine.checks.inspection import Inspection
+from dnd_engine.checks.results import Agreement, Inspection
 from dnd_engine.cli import app
 from dnd_engine.config import EngineConfig, Mix, RefineConfig
-from dnd_engine.engine import Engine, Progress
+from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError, TrainingError
 from dnd_engine.evaluation import examine as examine_module
 from dnd_engine.evaluation import report as report_module
@@ -36,10 +35,12 @@ from dnd_engine.evaluation.rows import NEUTRAL_PROMPT, Wardrobe
 from dnd_engine.evaluation.selection import choose_tasks, refuse_trained
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import Generator, TaskCentroid, save_generator
-from dnd_engine.lora.adapter import Adapter, NearestTask
+from dnd_engine.lora.adapter import Adapter
+from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.models.base import fingerprint
 from dnd_engine.models.encoder import PromptEncoder
 from dnd_engine.models.sources import ENCODERS, resolve
+from dnd_engine.progress import Progress
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.scoring.questions import ask
 from dnd_engine.scoring.scores import DEFAULT_ROWS, MODES, ItemScore

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from dnd_engine.evaluation.verdicts import Verdict, judge
-from dnd_engine.scoring.scores import ItemScore, Mode
+from dnd_engine.scoring.scores import ItemScore
 from dnd_engine.scoring.wording import number, signed
+from dnd_engine.tasks.folder import Mode
 from tests.dnd_engine.synthetic import CHANCES, DISTANCES, scores, tasks
 
 TASKS = tasks(items=4)

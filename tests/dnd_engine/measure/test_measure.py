@@ -31,7 +31,7 @@ from dnd_engine.measure.sides import Sides, split
 from dnd_engine.models.base import BaseModel
 from dnd_engine.progress import finish
 from dnd_engine.prompts.files import Prompt, PromptFile
-from dnd_engine.scoring.answers import Answer, Question
+from dnd_engine.scoring.questions import Answer, Question
 from dnd_engine.tasks.folder import Example
 from dnd_engine.training.finetune.collect_recipe import CollectRecipe
 from tests.dnd_engine.tiny import BASE_ID, CONFIG, LAYOUT, byte_tokenizer, make_adapter

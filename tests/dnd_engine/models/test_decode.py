@@ -16,7 +16,8 @@ from dnd_engine.errors import ChatError
 from dnd_engine.lora.apply import FittedLoRA, LoRAHost
 from dnd_engine.models import decode as chat
 from dnd_engine.models.base import BaseModel, next_token_logits
-from dnd_engine.models.decode import Message, Reply, decode
+from dnd_engine.models.decode import decode
+from dnd_engine.models.replies import Message, Reply
 from tests.dnd_engine.tiny import LAYOUT, random_tokens, user
 
 GREEDY = Sampling(max_new_tokens=24)

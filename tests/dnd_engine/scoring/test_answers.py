@@ -12,8 +12,8 @@ from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.models.base import BaseModel, load_base
 from dnd_engine.models.sources import BASES, resolve
 from dnd_engine.scoring import answers as scoring
-from dnd_engine.scoring.answers import Answer, Question, answer, batches
-from dnd_engine.scoring.questions import ask
+from dnd_engine.scoring.answers import answer, batches
+from dnd_engine.scoring.questions import Answer, Question, ask
 from dnd_engine.tasks.folder import Example
 from dnd_engine.training.examples import EncodedExample, pack, response_losses
 from tests.dnd_engine.tiny import CPU, LAYOUT, byte_tokenizer, random_tokens
