@@ -37,7 +37,7 @@ from dnd_engine.errors import ChatError, ConfigError
 from dnd_engine.generator.config import GeneratorConfig, trained_steps
 from dnd_engine.generator.folder import Generator, GeneratorFolder
 from dnd_engine.lora.adapter import Adapter
-from dnd_engine.models.base import BaseModel, best_dtype, load_base
+from dnd_engine.models.base import BaseModel, best_dtype, last_hidden, load_base, output_layer
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import Prompt, PromptFile
 from dnd_engine.training.examples import EncodedExample, PackedExamples, pack, response_losses
@@ -527,13 +527,14 @@ class _StockLoRA:
     def step(self, batch: _PlainRows) -> float:
         """Seconds of one training step; logits and loss at answer positions only, as ours."""
         with _timed(self.device) as spent:
-            hidden = self._model.model(
+            hidden = last_hidden(
+                self._model,
                 input_ids=batch.ids,
                 position_ids=batch.positions,
                 attention_mask=batch.visible,
                 use_cache=False,
-            ).last_hidden_state
-            logits = self._model.lm_head(hidden[batch.predicts]).float()
+            )
+            logits = output_layer(self._model)(hidden[batch.predicts]).float()
             targets = batch.ids.roll(-1, dims=1)[batch.predicts]
             loss = nn.functional.cross_entropy(logits, targets)
             self._optimizer.zero_grad(set_to_none=True)

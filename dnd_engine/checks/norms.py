@@ -27,8 +27,8 @@ def relative_norms(adapter: Adapter, norms: Mapping[str, float]) -> dict[str, tu
     state = {key: value.float() for key, value in adapter.state.items()}
     found: dict[str, list[float]] = {}
     for target in adapter.layout.targets:
-        a = state[f"base_model.model.{target.path}.lora_A.weight"]
-        b = state[f"base_model.model.{target.path}.lora_B.weight"]
+        a = state[target.key("A")]
+        b = state[target.key("B")]
         squared = torch.trace((b.T @ b) @ (a @ a.T)).clamp(min=0)
         delta = adapter.layout.spec.scaling * float(squared.sqrt())
         found.setdefault(target.module, []).append(delta / norms[target.path])

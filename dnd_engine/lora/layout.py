@@ -64,6 +64,10 @@ class Target:
         """Module path inside the base, e.g. `model.layers.0.self_attn.q_proj`."""
         return f"model.layers.{self.layer}.{_PARENTS[self.module]}.{self.module}"
 
+    def key(self, side: str) -> str:
+        """PEFT's state-dict key of its matrix `A` or `B`, without an adapter name."""
+        return f"base_model.model.{self.path}.lora_{side}.weight"
+
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
@@ -84,7 +88,7 @@ class Matrix:
     @property
     def key(self) -> str:
         """PEFT's state-dict key, without an adapter name."""
-        return f"base_model.model.{self.target.path}.lora_{self.side}.weight"
+        return self.target.key(self.side)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

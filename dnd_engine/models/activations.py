@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from dnd_engine.errors import ConfigError, LayoutMismatchError
-from dnd_engine.models.base import BaseModel
+from dnd_engine.models.base import BaseModel, block, last_hidden
 from dnd_engine.models.encoder import EncodedPrompts
 
 __all__ = ["BaseActivations", "check_prompts_differ", "prompt_variance"]
@@ -136,9 +136,7 @@ class BaseActivations:
     def _run(self, ids: Tensor, cache: DynamicCache | None) -> list[Tensor]:
         found: list[Tensor] = []
         with self._leaving_early(found):
-            self._base.model.model(  # type: ignore[operator]
-                input_ids=ids, cache=cache, use_cache=cache is not None
-            )
+            last_hidden(self._base.model, input_ids=ids, cache=cache, use_cache=cache is not None)
         return found
 
     @contextmanager
@@ -151,8 +149,7 @@ class BaseActivations:
                 raise _Enough
 
         hooks = [
-            self._base.model.get_submodule(f"model.layers.{layer - 1}").register_forward_hook(keep)
-            for layer in self.layers
+            block(self._base.model, layer - 1).register_forward_hook(keep) for layer in self.layers
         ]
         try:
             yield

@@ -30,11 +30,14 @@ __all__ = [
     "BaseModel",
     "best_device",
     "best_dtype",
+    "block",
     "end_tokens",
     "fingerprint",
     "fingerprint_difference",
+    "last_hidden",
     "load_base",
     "next_token_logits",
+    "output_layer",
     "read_config",
 ]
 
@@ -219,6 +222,30 @@ def end_tokens(base: BaseModel) -> set[int]:
     return {int(e) for e in (*known, base.tokenizer.eos_token_id) if e is not None}
 
 
+# Functions of a module, not methods of `BaseModel`: `bench` asks stock PEFT's copy of a base too.
+def last_hidden(model: nn.Module, **inputs: Any) -> Float[Tensor, "rows length width"]:
+    """Run a causal language model up to its output layer.
+
+    Args:
+        model: A causal language model.
+        inputs: Keyword arguments of its forward pass, `input_ids` among them.
+    """
+    states: Tensor = model.model(**inputs).last_hidden_state  # type: ignore[operator]
+    return states
+
+
+def output_layer(model: nn.Module) -> nn.Linear:
+    """Return the layer that turns hidden states into logits."""
+    head = model.lm_head
+    assert isinstance(head, nn.Linear)
+    return head
+
+
+def block(model: nn.Module, index: int) -> nn.Module:
+    """Return one transformer block, counted from 0."""
+    return model.get_submodule(f"model.layers.{index}")
+
+
 @torch.inference_mode()
 def next_token_logits(
     model: nn.Module,
@@ -240,12 +267,13 @@ def next_token_logits(
     positions = None
     if mask is not None:
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-    hidden = model.model(  # type: ignore[operator]
+    hidden = last_hidden(
+        model,
         input_ids=ids,
         attention_mask=mask,
         position_ids=positions,
         cache=cache,
         use_cache=cache is not None,
-    ).last_hidden_state
-    logits: Tensor = model.lm_head(hidden[:, -1].contiguous())  # type: ignore[operator]
+    )
+    logits: Tensor = output_layer(model)(hidden[:, -1].contiguous())
     return logits

@@ -24,7 +24,13 @@ from transformers import (
 from dnd_engine.config import Sampling
 from dnd_engine.errors import ChatError
 from dnd_engine.lora.apply import FittedLoRA, LoRAHost
-from dnd_engine.models.base import BaseModel, end_tokens, next_token_logits
+from dnd_engine.models.base import (
+    BaseModel,
+    end_tokens,
+    last_hidden,
+    next_token_logits,
+    output_layer,
+)
 from dnd_engine.models.replies import Message, Reply, StopReason
 
 __all__ = ["decode"]
@@ -97,14 +103,15 @@ def _next_logits(
     if not cache.get_seq_length():
         return next_token_logits(model, ids, mask, cache)
     assert mask is not None
-    hidden = model.model(  # type: ignore[operator]
+    hidden = last_hidden(
+        model,
         input_ids=ids,
         attention_mask=mask.bool()[:, None, None],
         position_ids=mask.sum(dim=1, keepdim=True) - 1,
         cache=cache,
         use_cache=True,
-    ).last_hidden_state
-    logits: Tensor = model.lm_head(hidden[:, -1])  # type: ignore[operator]
+    )
+    logits: Tensor = output_layer(model)(hidden[:, -1])
     return logits
 
 

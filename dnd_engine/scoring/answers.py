@@ -17,7 +17,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from dnd_engine.lora.apply import FittedLoRA, LoRAHost
-from dnd_engine.models.base import BaseModel, end_tokens
+from dnd_engine.models.base import BaseModel, end_tokens, last_hidden, output_layer
 from dnd_engine.scoring.questions import Answer, Question
 
 __all__ = ["answer", "batches"]
@@ -343,17 +343,18 @@ class _Rows:
         itself = torch.eye(keys, dtype=torch.bool, device=ids.device)[keys - new :]
         past = self.seen[:, None, :].expand(rows, new, -1)
         with self.host.wearing(self.worn):
-            hidden: Tensor = self.base.model.model(  # type: ignore[operator]
+            hidden = last_hidden(
+                self.base.model,
                 input_ids=ids,
                 position_ids=positions,
                 attention_mask=torch.cat([past, visible | itself], dim=2)[:, None],
                 cache=self.cache,
                 use_cache=True,
-            ).last_hidden_state
+            )
         return hidden
 
     def _logits(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocabulary"]:
-        logits: Tensor = self.base.model.lm_head(hidden.contiguous())  # type: ignore[operator]
+        logits: Tensor = output_layer(self.base.model)(hidden.contiguous())
         return logits
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from dnd_engine.models.base import last_hidden, output_layer
 from dnd_engine.tasks.folder import Example, Mode
 from dnd_engine.training.attention import attending_in_blocks
 from dnd_engine.training.token_loss import token_losses
@@ -140,13 +141,13 @@ def answer_logits(
     is example by example, as in the batch.
     """
     hidden, targets = _answer_states(model, batch)
-    return model.lm_head(hidden).float(), targets  # type: ignore[operator]
+    return output_layer(model)(hidden).float(), targets
 
 
 def response_losses(model: nn.Module, batch: PackedExamples) -> ResponseLosses:
     """Score the reference answers of a batch under whatever adapters the model wears."""
     hidden, targets = _answer_states(model, batch)
-    token_nll, hits = token_losses(hidden, model.lm_head.weight, targets)  # type: ignore[union-attr, arg-type]
+    token_nll, hits = token_losses(hidden, output_layer(model).weight, targets)
     owner = batch.owner[batch.predicts]
     zeros = token_nll.new_zeros(batch.num_examples)
     counts = zeros.index_add(0, owner, torch.ones_like(token_nll))
@@ -159,9 +160,9 @@ def _answer_states(
 ) -> tuple[Float[Tensor, "answer_tokens width"], Int[Tensor, " answer_tokens"]]:
     """Last hidden states at the positions that predict answer tokens, and those tokens."""
     with _attention(model, batch) as attention:
-        hidden: Tensor = model.model(  # type: ignore[operator]
-            input_ids=batch.ids, position_ids=batch.positions, use_cache=False, **attention
-        ).last_hidden_state
+        hidden = last_hidden(
+            model, input_ids=batch.ids, position_ids=batch.positions, use_cache=False, **attention
+        )
     return hidden[batch.predicts], batch.ids.roll(-1, dims=1)[batch.predicts]
 
 
