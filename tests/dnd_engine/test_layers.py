@@ -1,8 +1,10 @@
-"""The engine knows nothing of the window, and its modules import only from below."""
+"""The laws of the engine: what may import what, what loads torch, where a base is taken apart."""
 
 import ast
+import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -15,6 +17,30 @@ from dnd_engine.lora.weight_tokens import standardise
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "dnd_engine").rglob("*.py"))
+
+ORDER = [
+    "errors",
+    "config",
+    "progress",
+    "files",
+    "recipe_file",
+    "prompts",
+    "tasks",
+    "lora",
+    "models",
+    "generator",
+    "export",
+    "training",
+    "scoring",
+    "checks",
+    "measure",
+    "library",
+    "engine",
+    "bench",
+    "evaluation",
+    "cli",
+]
+"""The engine's packages and single modules, from the ground up (see docs/architecture.md)."""
 
 
 def imported(path: Path) -> set[str]:
@@ -34,6 +60,33 @@ def test_no_engine_module_imports_the_window(path: Path) -> None:
     assert not tops & {"gradio", "gradio_client", "ui", "app", "tests"}
 
 
+def test_a_package_imports_only_from_those_before_it() -> None:
+    """Imports inside functions count: they hide from Python's loader, not from a reader."""
+    upward = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in MODULES
+        if (here := package(path)) is not None
+        for name in sorted(imported(path))
+        if (there := name.split(".")[1] if name.startswith("dnd_engine.") else None) in ORDER
+        and ORDER.index(there) > ORDER.index(here)
+    ]
+    assert not upward
+
+
+def test_every_package_has_its_place_in_the_order() -> None:
+    assert {package(path) for path in MODULES} - {None} == set(ORDER)
+
+
+def package(path: Path) -> str | None:
+    """The package, or module beside the packages, that a file belongs to; None for the two faces.
+
+    `dnd_engine/__init__.py` names the public API and loads it on first use. `hyperconv.py` hands on
+    a class under an address that code outside this repository imports.
+    """
+    top = path.relative_to(ROOT / "dnd_engine").with_suffix("").parts[0]
+    return None if top in ("__init__", "hyperconv") else top
+
+
 def test_engine_modules_do_not_import_in_circles() -> None:
     """`__init__` is left out: it names the public API, and loads it on first use."""
     names = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in MODULES}
@@ -46,17 +99,49 @@ def test_engine_modules_do_not_import_in_circles() -> None:
     assert len(tuple(TopologicalSorter(graph).static_order())) == len(graph)  # else CycleError
 
 
+def test_the_insides_of_a_base_are_named_in_one_package() -> None:
+    """Another architecture is a change in `models`, and in the layout where a LoRA needs it."""
+    home = ROOT / "dnd_engine" / "models", ROOT / "dnd_engine" / "lora" / "layout.py"
+    named = re.compile(r"lm_head|model\.layers|model\.model\b")
+    assert all(named.search(p.read_text(encoding="utf-8")) for p in (home[0] / "base.py", home[1]))
+    sources = [*MODULES, *(ROOT / "ui").rglob("*.py")]
+    elsewhere = [p for p in sources if not any(p.is_relative_to(place) for place in home)]
+    assert not [p for p in elsewhere if named.search(p.read_text(encoding="utf-8"))]
+
+
+def loaded_by(code: str, *heavy: str) -> str:
+    """Which of some modules are loaded after `code` ran in a fresh Python."""
+    run = [
+        sys.executable,
+        "-c",
+        f"import sys, importlib; {code}; print({set(heavy)} & {{*sys.modules}})",
+    ]
+    return subprocess.run(run, cwd=ROOT, capture_output=True, check=True, text=True).stdout.strip()
+
+
+def imports(names: Iterable[str]) -> str:
+    return f"[importlib.import_module('dnd_engine.' + name) for name in {sorted(names)}]"
+
+
 def test_modules_that_read_prompts_do_not_load_torch() -> None:
     """A bad file is refused before any model loads, so refusing must not cost torch's start."""
-    names = ("errors", "config", "files", "prompts.files", "prompts.buckets", "prompts.examples")
-    names += ("lora.layout", "lora.provenance", "library")
-    code = (
-        f"import sys, importlib; [importlib.import_module('dnd_engine.' + n) for n in {names}];"
-        "from dnd_engine import Bucket, EngineConfig, read_prompt_file;"
-        "print({'torch', 'transformers', 'peft', 'gradio', 'numpy'} & set(sys.modules))"
-    )
-    run = [sys.executable, "-c", code]
-    assert subprocess.run(run, cwd=ROOT, capture_output=True, check=True).stdout == b"set()\n"
+    names = ["errors", "config", "progress", "files", "recipe_file"]
+    names += [f"prompts.{path.stem}" for path in (ROOT / "dnd_engine/prompts").glob("[!_]*.py")]
+    names += ["lora.layout", "lora.provenance", "library"]
+    code = f"{imports(names)}; from dnd_engine import Bucket, EngineConfig, read_prompt_file"
+    assert loaded_by(code, "torch", "transformers", "peft", "gradio", "numpy") == "set()"
+
+
+def test_task_data_and_results_do_not_load_torch() -> None:
+    """Checking tasks and showing what was found need no model. The label audit needs numpy."""
+    tasks = (ROOT / "dnd_engine" / "tasks").rglob("[!_]*.py")
+    names = {".".join(p.relative_to(ROOT / "dnd_engine").with_suffix("").parts) for p in tasks}
+    assert len(names) > 15
+    names |= {"models.replies", "generator.config", "generator.info", "export.results"}
+    names |= {"training.recipe", "training.watch", "scoring.questions", "scoring.statistics"}
+    names |= {"scoring.scores", "scoring.wording", "checks.results", "measure.kept"}
+    names |= {"measure.sides", "measure.results", "evaluation.verdicts", "evaluation.report"}
+    assert loaded_by(imports(names), "torch", "peft", "gradio") == "set()"
 
 
 @pytest.mark.parametrize("name", dnd_engine.__all__)
