@@ -1,4 +1,4 @@
-"""Where an adapter and its prompts stand among the tasks that the generator has seen.
+"""How an adapter and its prompts compare with the tasks that the generator has seen.
 
 Nearness to training tasks is a cosine of mean embeddings. What to expect comes from the generator's
 report on unseen tasks, if it has one.
