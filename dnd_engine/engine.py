@@ -6,7 +6,6 @@ reloads the base, and a change of strength never synthesizes again.
 
 import itertools
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -66,7 +65,6 @@ from dnd_engine.generator.folder import Generator, GeneratorFolder, check_base, 
 from dnd_engine.generator.info import EngineInfo
 from dnd_engine.lora.adapter import Adapter, adapter_name, sum_adapters, write_files
 from dnd_engine.lora.apply import FittedLoRA, LoRAHost
-from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.lora.provenance import BucketSource, NearestTask, Recipe, Refinement
 from dnd_engine.lora.reader import read_adapter
 from dnd_engine.lora.seen import Seen, with_met
@@ -91,6 +89,7 @@ from dnd_engine.models.encoder import (
     PromptMemory,
 )
 from dnd_engine.models.replies import ChatStep, Message, Reply
+from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import BASES, ENCODERS, ResolvedWeights, resolve
 from dnd_engine.progress import Progress, finish
 from dnd_engine.prompts.buckets import Bucket, check_buckets, draw_prompt_batch
@@ -137,16 +136,13 @@ class Engine:
         seconds: dict[str, float],
     ) -> None:
         self.config = config
-        self._base = base
         self._encoder = encoder
         self._folder = folder
         self._generator = generator
         self._source = _condition_source(folder, base, encoder)
-        self._lock = threading.Lock()
-        full_layout = LoRALayout.from_config(base.config)
-        self._host = LoRAHost(base.model, full_layout)
-        self._stock_peft = StockPEFT(base.model, self._lock)
-        self._norms = base_norms(base.model, full_layout)
+        self._runtime = Runtime.of(base)
+        self._stock_peft = StockPEFT(self._runtime)
+        self._norms = base_norms(base.model, self._runtime.host.layout)
         self.info = EngineInfo(
             base_id=base.weights.hub_id,
             base_path=str(base.weights.path),
@@ -170,23 +166,23 @@ class Engine:
 
     @property
     def base(self) -> BaseModel:
-        """The frozen base; hold nothing of it that changes."""
-        return self._base
+        """The frozen base; read-only."""
+        return self._runtime.base
 
     @property
-    def host(self) -> LoRAHost:
-        """What lets the base wear adapters; for one thread at a time."""
-        return self._host
+    def runtime(self) -> Runtime:
+        """The resident base, with the host that applies adapters and the lock of both."""
+        return self._runtime
 
     @contextmanager
     def exclusive(self) -> Iterator[tuple[BaseModel, LoRAHost]]:
         """Base and host for work of one's own, while no other thread uses them.
 
         The engine's methods wait until the `with` block ends, so calling one inside it never
-        returns. Leave nothing of the host worn.
+        returns. Leave no adapter active.
         """
-        with self._lock:
-            yield self._base, self._host
+        with self._runtime.lock:
+            yield self.base, self._runtime.host
 
     @property
     def training_data(self) -> list[dict[str, str]]:
@@ -472,9 +468,7 @@ class Engine:
         prompts = {p.text: p for b in counting for p in b.prompts}.values()
         examples = [Example(p.text, p.label or "") for p in prompts]
         steps = refine(
-            self._base,
-            self._host,
-            self._lock,
+            self._runtime,
             adapter.worn_tokens,
             adapter.layout,
             examples,
@@ -588,9 +582,7 @@ class Engine:
                 worn, current = self._fit_sides(adapters, now), now
             return worn
 
-        yield from decode(
-            self._base, self._host, conversations, wear, sampling or Sampling(), self._lock
-        )
+        yield from decode(self._runtime, conversations, wear, sampling or Sampling())
 
     def inspect(self, adapter: Adapter, prompts: Sequence[str] = ()) -> Inspection:
         """Measure an adapter; effect and agreement need prompts, of which the first 16 are used.
@@ -675,9 +667,7 @@ class Engine:
             wearers.append(("wrong", make(wrong), range(end - len(part), end)))
         yield Progress("check", None, time.monotonic() - started, f"On {len(prompts)} prompts")
         return compare_conditions(
-            self._base,
-            self._host,
-            self._lock,
+            self._runtime,
             self._fit_shared(),
             wearers,
             prompts,
@@ -707,7 +697,7 @@ class Engine:
         from dnd_engine.measure.run import measure
 
         config = config or MeasureConfig()
-        sides = split(labelled, self._base.tokenizer, Seen.by(adapter.provenance), config)
+        sides = split(labelled, self.base.tokenizer, Seen.by(adapter.provenance), config)
         took = self._synthesis_seconds(adapter, labelled)
         measured = Measurement(
             sides=sides,
@@ -720,7 +710,7 @@ class Engine:
             seed=config.seed,
         )
         worn, shared = self._fit_one(adapter), self._fit_shared()
-        return (yield from measure(self._base, self._host, self._lock, worn, shared, measured))
+        return (yield from measure(self._runtime, worn, shared, measured))
 
     def train_lora(
         self,
@@ -752,9 +742,7 @@ class Engine:
 
         return (
             yield from train(
-                self._base,
-                self._host,
-                self._lock,
+                self._runtime,
                 adapter,
                 measured,
                 config or LabelledConfig(),
@@ -814,7 +802,7 @@ class Engine:
     @torch.inference_mode()
     def effect(self, adapter: Adapter, prompts: Sequence[str]) -> float:
         """Mean KL(adapted ‖ base) of the first answer token over the first 16 prompts, in nats."""
-        tokenizer = self._base.tokenizer
+        tokenizer = self.base.tokenizer
         rows = [
             tokenizer(self._chat_text(prompt), add_special_tokens=False)["input_ids"]
             for prompt in tuple(prompts)[:EFFECT_PROMPTS]
@@ -827,10 +815,13 @@ class Engine:
         for row, row_ids in enumerate(rows):
             ids[row, length - len(row_ids) :] = torch.tensor(row_ids)
             mask[row, length - len(row_ids) :] = 1
-        twice = (ids.repeat(2, 1).to(self._base.device), mask.repeat(2, 1).to(self._base.device))
+        twice = (
+            ids.repeat(2, 1).to(self.base.device),
+            mask.repeat(2, 1).to(self.base.device),
+        )
         worn = self._fit_twin(adapter)
-        with self._lock, self._host.wearing(worn):
-            base, adapted = next_token_logits(self._base.model, *twice).chunk(2)
+        with self._runtime.lock, self._runtime.host.wearing(worn):
+            base, adapted = next_token_logits(self.base.model, *twice).chunk(2)
         return float(kl_to_base(base, adapted).mean())
 
     def rank_tasks(self, buckets: Sequence[Bucket], *, seed: int = 0) -> tuple[NearestTask, ...]:
@@ -852,7 +843,7 @@ class Engine:
             AdapterError: If it is damaged or not plain LoRA.
             BaseMismatchError: If it is for another base.
         """
-        return read_adapter(Path(path), self._base.config, self.info.base_id)
+        return read_adapter(Path(path), self.base.config, self.info.base_id)
 
     def save(self, adapter: Adapter, path: Path | str) -> Path:
         """Write an adapter as a PEFT zip or folder, after proving that stock PEFT reads it.
@@ -891,12 +882,12 @@ class Engine:
             usage = peft_usage(adapter.base_id, str(path))
         elif format == "merged":
             with exported_aside(path, suffix="") as aside:
-                write_merged(adapter, self._base.weights.path, aside)
+                write_merged(adapter, self.base.weights.path, aside)
                 difference = self._verify_merged(adapter, aside)
             usage = merged_usage(str(path))
         else:
             with exported_aside(path, suffix=".gguf") as aside:
-                write_gguf(adapter, self._base.config, aside)
+                write_gguf(adapter, self.base.config, aside)
             usage = gguf_usage(str(path))
         parts = [path] if path.is_file() else [*path.iterdir()]
         return Exported(
@@ -970,8 +961,8 @@ class Engine:
 
     def _verify_merged(self, adapter: Adapter, folder: Path) -> float:
         weights = ResolvedWeights(adapter.base_id, folder, "")
-        dtype = next(self._base.model.parameters()).dtype
-        return self._compare(adapter, load_base(weights, self._base.device, dtype).model)
+        dtype = next(self.base.model.parameters()).dtype
+        return self._compare(adapter, load_base(weights, self.base.device, dtype).model)
 
     @torch.inference_mode()
     def _compare(self, adapter: Adapter, model: nn.Module) -> float:
@@ -984,11 +975,11 @@ class Engine:
             VerificationError: If it is too large.
         """
         text = self._chat_text("Say hello, then count to five.")
-        ids = self._base.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
-        ids = ids.to(self._base.device)
+        ids = self.base.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        ids = ids.to(self.base.device)
         worn = self._fit_one(adapter)
-        with self._lock, self._host.wearing(worn):
-            ours = self._base.model(input_ids=ids, use_cache=False).logits.float()
+        with self._runtime.lock, self._runtime.host.wearing(worn):
+            ours = self.base.model(input_ids=ids, use_cache=False).logits.float()
         theirs = model(input_ids=ids, use_cache=False).logits.float()
         difference = float((ours - theirs).abs().max() / ours.abs().max())
         if not difference <= _VERIFY_TOLERANCE:
@@ -1009,7 +1000,7 @@ class Engine:
         """Encode the prompts of one condition."""
         distinct = list(dict.fromkeys(texts))
         length = self._folder.config.length
-        with self._lock:
+        with self._runtime.lock:
             if self._source is self._encoder:
                 memory = PromptMemory() if memory is None else memory
                 encoded = memory.encode(self._encoder, distinct, length)
@@ -1028,9 +1019,9 @@ class Engine:
         The drawn prompts stand bucket by bucket; dealing them out in turn gives every batch the
         same shares.
         """
-        size, device = self._folder.config.num_prompts, self._base.device
+        size, device = self._folder.config.num_prompts, self.base.device
         batches = len(prompts.tokens) // size
-        with self._lock:
+        with self._runtime.lock:
             condition = self._generator.standardise(
                 prompts.tokens.to(device), prompts.mask.to(device)
             )
@@ -1041,15 +1032,15 @@ class Engine:
 
     def _agreement(self, adapter: Adapter, prompts: Sequence[str]) -> Agreement | None:
         worn = self._fit_one(adapter)
-        return agreement(self._base, self._host, self._lock, worn, self._fit_shared(), prompts)
+        return agreement(self._runtime, worn, self._fit_shared(), prompts)
 
     def _fit_one(self, adapter: Adapter) -> FittedLoRA:
-        return self._host.fit(adapter.worn_tokens[None], adapter.layout)
+        return self._runtime.host.fit(adapter.worn_tokens[None], adapter.layout)
 
     def _fit_shared(self) -> FittedLoRA:
         """What all of the generator's adapters share: it reads instructions well."""
         shared = self._generator.shared.detach().to(torch.bfloat16)
-        return self._host.fit(shared[None], self._folder.config.layout)
+        return self._runtime.host.fit(shared[None], self._folder.config.layout)
 
     def _fit_twin(self, adapter: Adapter) -> FittedLoRA:
         """Nothing for the first half of the rows, the adapter for the second."""
@@ -1060,7 +1051,9 @@ class Engine:
     ) -> FittedLoRA:
         """One group of rows for each adapter; None stays the base, and so does strength 0."""
         fitted = [
-            self._host.fit(adapter.with_strength(strength).worn_tokens[None], adapter.layout)
+            self._runtime.host.fit(
+                adapter.with_strength(strength).worn_tokens[None], adapter.layout
+            )
             if adapter is not None and strength
             else None
             for adapter, strength in zip(adapters, strengths, strict=True)
@@ -1069,7 +1062,7 @@ class Engine:
 
     def _chat_text(self, prompt: str) -> str:
         return str(
-            self._base.tokenizer.apply_chat_template(
+            self.base.tokenizer.apply_chat_template(
                 [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
             )
         )

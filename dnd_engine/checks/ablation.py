@@ -7,7 +7,6 @@ instruction. If the others fare as well, the prompts did nothing. Takes no label
 """
 
 import random
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
@@ -18,8 +17,8 @@ from scipy.stats import ttest_1samp  # type: ignore[import-untyped,unused-ignore
 
 from dnd_engine.checks.agreement import answers_when_told, bare_questions
 from dnd_engine.checks.results import CONTROLS, Conditioning, Control, ControlName
-from dnd_engine.lora.apply import FittedLoRA, LoRAHost
-from dnd_engine.models.base import BaseModel
+from dnd_engine.lora.apply import FittedLoRA
+from dnd_engine.models.runtime import Runtime
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import PromptFile
 from dnd_engine.scoring.answers import answer
@@ -46,9 +45,7 @@ their own."""
 
 
 def compare_conditions(
-    base: BaseModel,
-    host: LoRAHost,
-    lock: threading.Lock,
+    runtime: Runtime,
     teacher: FittedLoRA,
     wearers: Sequence[Wearer],
     prompts: Sequence[str],
@@ -57,9 +54,7 @@ def compare_conditions(
     """Ask all wearers for what the teacher answers when it is told the instruction.
 
     Args:
-        base: The frozen base.
-        host: Of the base.
-        lock: Guards the two; held for one batch at a time.
+        runtime: The frozen base; its lock is held for one batch at a time.
         teacher: Answers whole prompts.
         wearers: Among them `adapter`; each name's prompts together are all of `prompts`.
         prompts: Instruction, blank line and input.
@@ -68,7 +63,7 @@ def compare_conditions(
     Returns:
         None with fewer than two prompts that are short enough and have a blank line.
     """
-    told = answers_when_told(base, host, lock, teacher, prompts)
+    told = answers_when_told(runtime, teacher, prompts)
     if len(told) < 2:
         return None
     found: dict[str, dict[int, float]] = {}
@@ -76,9 +71,11 @@ def compare_conditions(
         mine = [number for number in numbers if number in told]
         if not mine:
             continue
-        questions = bare_questions(base, [prompts[n] for n in mine], [told[n] for n in mine])
-        with lock:
-            (answers,) = answer(base, host, [questions], worn)
+        questions = bare_questions(
+            runtime.base, [prompts[n] for n in mine], [told[n] for n in mine]
+        )
+        with runtime.lock:
+            (answers,) = answer(runtime, [questions], worn)
         found.setdefault(name, {}).update((n, a.nll) for n, a in zip(mine, answers, strict=True))
     nlls = {name: np.array([losses[n] for n in told]) for name, losses in found.items()}
     own = nlls["adapter"]

@@ -6,14 +6,14 @@ This takes no labels, and over unseen tasks it foretells what an adapter gains (
 well). Knows token ids and adapters; judges nothing.
 """
 
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 
 from dnd_engine.checks.results import Agreement
-from dnd_engine.lora.apply import FittedLoRA, LoRAHost
+from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel
+from dnd_engine.models.runtime import Runtime
 from dnd_engine.scoring.answers import answer
 from dnd_engine.scoring.questions import Answer, Question
 from dnd_engine.tasks.folder import Example, Mode
@@ -30,9 +30,7 @@ _MOST_NEW_TOKENS = 24
 
 
 def agreement(
-    base: BaseModel,
-    host: LoRAHost,
-    lock: threading.Lock,
+    runtime: Runtime,
     adapter: FittedLoRA,
     teacher: FittedLoRA,
     prompts: Sequence[str],
@@ -40,9 +38,7 @@ def agreement(
     """Compare greedy answers to the first few prompts that can be asked without instruction.
 
     Args:
-        base: The frozen base.
-        host: Of the base.
-        lock: Guards the two; held for one batch at a time.
+        runtime: The frozen base; its lock is held for one batch at a time.
         adapter: Answers bare inputs.
         teacher: Answers whole prompts.
         prompts: Instruction, blank line and input.
@@ -50,20 +46,18 @@ def agreement(
     Returns:
         None if no prompt is short enough and has a blank line.
     """
-    told = answers_when_told(base, host, lock, teacher, prompts, most=_MOST_PROMPTS)
+    told = answers_when_told(runtime, teacher, prompts, most=_MOST_PROMPTS)
     if not told:
         return None
-    questions = bare_questions(base, [prompts[number] for number in told])
-    with lock:
-        (answers,) = answer(base, host, [questions], adapter)
+    questions = bare_questions(runtime.base, [prompts[number] for number in told])
+    with runtime.lock:
+        (answers,) = answer(runtime, [questions], adapter)
     same = sum(one.ids == other.ids for one, other in zip(answers, told.values(), strict=True))
     return Agreement(same, len(told))
 
 
 def answers_when_told(
-    base: BaseModel,
-    host: LoRAHost,
-    lock: threading.Lock,
+    runtime: Runtime,
     teacher: FittedLoRA,
     prompts: Sequence[str],
     most: int | None = None,
@@ -78,14 +72,14 @@ def answers_when_told(
     asked = (
         (number, example)
         for number, example in examples
-        if example.bare is not None and len(_prompt(base, example, "full")) <= _MOST_TOKENS
+        if example.bare is not None and len(_prompt(runtime.base, example, "full")) <= _MOST_TOKENS
     )
     chosen = dict(islice(asked, most))
     if not chosen:
         return {}
-    questions = [_question(base, example, "full") for example in chosen.values()]
-    with lock:
-        (answers,) = answer(base, host, [questions], teacher)
+    questions = [_question(runtime.base, example, "full") for example in chosen.values()]
+    with runtime.lock:
+        (answers,) = answer(runtime, [questions], teacher)
     return dict(zip(chosen, answers, strict=True))
 
 

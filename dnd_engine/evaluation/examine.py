@@ -327,14 +327,15 @@ class _Session:
     def _wearing(
         self, worn: Sequence[Outfit], questions: Sequence[Sequence[Question]]
     ) -> list[list[Answer]]:
-        with self.engine.exclusive() as (base, host):
+        runtime = self.engine.runtime
+        with runtime.lock:
             fitted = None
             if worn[0].tokens is not None:
                 tokens = [outfit.tokens.float() for outfit in worn if outfit.tokens is not None]
-                stacked = torch.stack(tokens).to(base.device)
+                stacked = torch.stack(tokens).to(runtime.base.device)
                 with torch.inference_mode():
-                    fitted = host.fit(stacked, worn[0].layout)
-            return answer(base, host, questions, fitted)
+                    fitted = runtime.host.fit(stacked, worn[0].layout)
+            return answer(runtime, questions, fitted)
 
     def _grade(
         self,

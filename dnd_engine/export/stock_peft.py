@@ -10,6 +10,8 @@ from typing import Any
 from peft import PeftConfig, PeftModel
 from torch import nn
 
+from dnd_engine.models.runtime import Runtime
+
 __all__ = ["StockPEFT"]
 
 _CONFIG = "adapter_config.json"
@@ -23,13 +25,11 @@ class StockPEFT:
     configuration; its earlier weights are gone by then.
 
     Args:
-        base: The resident model.
-        base_lock: Guards it.
+        runtime: The resident model.
     """
 
-    def __init__(self, base: nn.Module, base_lock: threading.Lock) -> None:
-        self._base = base
-        self._base_lock = base_lock
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
         self._lock = threading.Lock()
         self._model: PeftModel | None = None
         self._config = b""
@@ -44,8 +44,8 @@ class StockPEFT:
             config = (folder / _CONFIG).read_bytes()
             if self._model is None or config != self._config:
                 self._model, self._config = None, config
-                with self._base_lock:
-                    twin = _sharing_copy(self._base)
+                with self._runtime.lock:
+                    twin = _sharing_copy(self._runtime.base.model)
                 self._model = PeftModel(
                     twin, PeftConfig.from_pretrained(str(folder)), autocast_adapter_dtype=False
                 )

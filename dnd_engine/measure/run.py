@@ -7,9 +7,8 @@ one batch or one training step at a time. Knows adapters as weight tokens; knows
 import time
 from collections.abc import Generator as Steps
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from random import Random
-from threading import Lock
 from typing import Any
 
 import torch
@@ -17,11 +16,11 @@ import torch
 from dnd_engine.config import LabelledConfig
 from dnd_engine.errors import MeasureError
 from dnd_engine.lora.adapter import Adapter
-from dnd_engine.lora.apply import FittedLoRA, LoRAHost
+from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.seen import with_met
 from dnd_engine.measure.results import ItemResult, Measurement, MeasureStep, Row, Sitting
 from dnd_engine.measure.sides import Sides
-from dnd_engine.models.base import BaseModel
+from dnd_engine.models.runtime import Runtime
 from dnd_engine.scoring.answers import answer, batches
 from dnd_engine.scoring.metrics import Grader
 from dnd_engine.scoring.questions import Answer, ask, choose_shots
@@ -38,18 +37,8 @@ _FIRST_POINT = 5
 """Steps before a training is scored for the first time; then after twice as many, and so on."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Models:
-    base: BaseModel
-    host: LoRAHost
-    lock: Lock
-    """Guards the two."""
-
-
 def measure(
-    base: BaseModel,
-    host: LoRAHost,
-    lock: Lock,
+    runtime: Runtime,
     adapter: FittedLoRA,
     shared: FittedLoRA,
     measured: Measurement,
@@ -57,9 +46,7 @@ def measure(
     """Score the base, the adapter, what all adapters share, and few-shot prompts.
 
     Args:
-        base: The frozen base.
-        host: Of the base.
-        lock: Guards the two; held for one batch at a time.
+        runtime: The frozen base; its lock is held for one batch at a time.
         adapter: The one to be measured.
         shared: What all adapters of its generator share.
         measured: Holds the two sides, and no sitting yet.
@@ -67,7 +54,7 @@ def measure(
     Yields:
         After every batch.
     """
-    models = _Models(base, host, lock)
+    base = runtime.base
     sides = measured.sides
     room = int(base.config["max_position_embeddings"])
     shots = choose_shots(base.tokenizer, sides.train, room, Random(f"{measured.seed}:shots"))
@@ -87,7 +74,7 @@ def measure(
     for row, worn, shown in outfits:
         for mode in sides.modes:
             before = measured.sittings
-            for sitting in _sit(models, sides, Sitting(row=row, mode=mode), worn, shown):
+            for sitting in _sit(runtime, sides, Sitting(row=row, mode=mode), worn, shown):
                 measured = replace(measured, sittings=(*before, sitting))
                 answered = done + len(sitting.items)
                 left = (spent + sitting.seconds) / answered * (total - answered)
@@ -114,9 +101,7 @@ def check_points(steps: int) -> tuple[int, ...]:
 
 
 def train(
-    base: BaseModel,
-    host: LoRAHost,
-    lock: Lock,
+    runtime: Runtime,
     adapter: Adapter,
     measured: Measurement,
     config: LabelledConfig,
@@ -127,9 +112,7 @@ def train(
     """Train a LoRA on the train side, and score it on the other side on the way.
 
     Args:
-        base: The frozen base.
-        host: Of the base.
-        lock: Guards the two; held for one batch or step at a time.
+        runtime: The frozen base; its lock is held for one batch or step at a time.
         adapter: Whose layout it has, and where it starts if `warm_start`.
         measured: What was measured before, on that adapter.
         config: How it is trained.
@@ -151,7 +134,7 @@ def train(
             f"`{adapter.name}` is not the adapter that was measured ({measured.adapter}). Measure "
             "it first."
         )
-    models = _Models(base, host, lock)
+    base = runtime.base
     sides = measured.sides
     row: Row = "warm_lora" if warm_start else "trained_lora"
     lessons = choose_lessons(base, sides.train, config)
@@ -175,7 +158,7 @@ def train(
     scoring = [s.seconds for s in measured.sittings if s.row == "adapter"]
     cost = sum(scoring)  # of a point, as far as is known
     seconds = 0.0
-    for done, learnt in train_labelled(base, host, lock, start, adapter.layout, lessons, config):
+    for done, learnt in train_labelled(runtime, start, adapter.layout, lessons, config):
         seconds += done.seconds
         left = seconds / done.step * (config.steps - done.step)
         left += cost * sum(point >= done.step for point in points)
@@ -192,14 +175,14 @@ def train(
             continue
         tokens = done.tokens.to("cpu", torch.bfloat16)
         made = _trained(adapter, tokens, learnt, done.step, seconds, recipe, warm_start, origin)
-        worn = host.fit(made.worn_tokens[None], made.layout)
+        worn = runtime.host.fit(made.worn_tokens[None], made.layout)
         measured = replace(measured, trained={**measured.trained, row: made})
         total = sum(len(sides.asked(mode)) for mode in sides.modes)
         answered, spent = 0, 0.0
         for mode in sides.modes:
             before = measured.sittings
             fresh = Sitting(row=row, mode=mode, steps=done.step, train_seconds=seconds)
-            for sitting in _sit(models, sides, fresh, worn, ()):
+            for sitting in _sit(runtime, sides, fresh, worn, ()):
                 measured = replace(measured, sittings=(*before, sitting))
                 now = answered + len(sitting.items)
                 yield MeasureStep(
@@ -216,14 +199,14 @@ def train(
 
 
 def _sit(
-    models: _Models,
+    runtime: Runtime,
     sides: Sides,
     sitting: Sitting,
     worn: FittedLoRA | None,
     shots: Sequence[Example],
 ) -> Iterator[Sitting]:
     """Answer all items of a mode, batch by batch."""
-    tokenizer = models.base.tokenizer
+    tokenizer = runtime.base.tokenizer
     grader = Grader(_task(sides))
     items = sides.asked(sitting.mode)
     questions = [
@@ -233,9 +216,9 @@ def _sit(
     order = [at for batch in batches([questions], shared=True) for _, at in batch[0]]
     for first in range(0, len(order), _ITEMS_AT_ONCE):
         part = order[first : first + _ITEMS_AT_ONCE]
-        with models.lock:
+        with runtime.lock:
             started = time.monotonic()
-            (answers,) = answer(models.base, models.host, [[questions[q] for q in part]], worn)
+            (answers,) = answer(runtime, [[questions[q] for q in part]], worn)
             seconds = time.monotonic() - started
         graded = []
         for q, reply in zip(part, answers, strict=True):

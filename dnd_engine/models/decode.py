@@ -4,7 +4,6 @@ One forward pass per step serves both rows; row 0 wears nothing, row 1 the adapt
 with its own generator of the same seed. Knows messages and logits; knows no prompts files.
 """
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -23,7 +22,7 @@ from transformers import (
 
 from dnd_engine.config import Sampling
 from dnd_engine.errors import ChatError
-from dnd_engine.lora.apply import FittedLoRA, LoRAHost
+from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import (
     BaseModel,
     end_tokens,
@@ -32,17 +31,16 @@ from dnd_engine.models.base import (
     output_layer,
 )
 from dnd_engine.models.replies import Message, Reply, StopReason
+from dnd_engine.models.runtime import Runtime
 
 __all__ = ["decode"]
 
 
 def decode(
-    base: BaseModel,
-    host: LoRAHost,
+    runtime: Runtime,
     conversations: Sequence[Sequence[Message]],
     worn: Callable[[], FittedLoRA | None],
     sampling: Sampling,
-    lock: threading.Lock,
 ) -> Iterator[list[Reply]]:
     """Answer one conversation per row, yielding all rows after every token.
 
@@ -50,17 +48,16 @@ def decode(
     that visitors take turns token by token.
 
     Args:
-        base: The frozen model.
-        host: Its adapter host.
+        runtime: The frozen model.
         conversations: One per row, each ending with the user's message.
         worn: Asked before every token for an adapter of each row, or None; what is read of the
             conversation keeps the keys and values of the adapter it was read with.
         sampling: The same for all rows.
-        lock: Guards the base and what it wears.
 
     Raises:
         ChatError: If a conversation is empty, malformed, or too long for the base.
     """
+    base = runtime.base
     prompts = [_render(base.tokenizer, messages) for messages in conversations]
     room = int(base.config["max_position_embeddings"]) - sampling.max_new_tokens
     longest = max(map(len, prompts))
@@ -75,7 +72,7 @@ def decode(
     started = time.monotonic()
     while True:
         wearing = worn()
-        with lock, host.wearing(wearing):
+        with runtime.lock, runtime.host.wearing(wearing):
             logits = _next_logits(base.model, ids, mask, cache)
         for row, row_logits in zip(rows, logits, strict=True):
             row.take(row_logits, started)

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from dnd_engine.lora.apply import FittedLoRA, LoRAHost
-from dnd_engine.models.base import BaseModel, end_tokens, last_hidden, output_layer
+from dnd_engine.lora.apply import FittedLoRA
+from dnd_engine.models.base import end_tokens, last_hidden, output_layer
+from dnd_engine.models.runtime import Runtime
 from dnd_engine.scoring.questions import Answer, Question
 
 __all__ = ["answer", "batches"]
@@ -104,16 +105,14 @@ def _size(question: Question) -> tuple[int, int]:
 
 @torch.inference_mode()
 def answer(
-    base: BaseModel,
-    host: LoRAHost,
+    runtime: Runtime,
     groups: Sequence[Sequence[Question]],
     worn: FittedLoRA | None,
 ) -> list[list[Answer]]:
     """Answer every question of a batch.
 
     Args:
-        base: The frozen model.
-        host: Its adapter host; nobody else may use the two meanwhile.
+        runtime: The frozen model. Hold its lock where other threads use it.
         groups: Questions, one group per adapter; none empty.
         worn: As many adapters as there are groups, or None for the bare base.
 
@@ -121,7 +120,7 @@ def answer(
         Answers in the order of the questions.
     """
     shared = [_shared_length([q.prompt[:-1] for q in group]) for group in groups]
-    openings = _Rows(base, host, worn, len(groups))
+    openings = _Rows(runtime, worn, len(groups))
     if any(shared):
         openings.read([group[0].prompt[:n] for group, n in zip(groups, shared, strict=True)])
     parts: list[_Rows] = []
@@ -164,26 +163,23 @@ def answer(
 class _Rows:
     """Rows of tokens being read: what is cached of them, and what each equal run of them wears."""
 
-    def __init__(
-        self, base: BaseModel, host: LoRAHost, worn: FittedLoRA | None, num_rows: int
-    ) -> None:
-        self.base = base
-        self.host = host
+    def __init__(self, runtime: Runtime, worn: FittedLoRA | None, num_rows: int) -> None:
+        self.runtime = runtime
         self.worn = worn
         self.cache = DynamicCache()
         self.seen: Bool[Tensor, "rows keys"] = torch.zeros(
-            num_rows, 0, dtype=torch.bool, device=base.device
+            num_rows, 0, dtype=torch.bool, device=runtime.base.device
         )
         """Which cached positions a row may look at; the others are of no use to it."""
         self.positions: Int[Tensor, " rows"] = torch.zeros(
-            num_rows, dtype=torch.long, device=base.device
+            num_rows, dtype=torch.long, device=runtime.base.device
         )
         """Tokens that each row has read, which is the position of its next one."""
 
     def copies(self, row: int, count: int) -> "_Rows":
         """Some rows that begin as one of these, with the adapter of that group."""
         worn = None if self.worn is None else _choose(self.worn, [row])
-        rows = _Rows(self.base, self.host, worn, count)
+        rows = _Rows(self.runtime, worn, count)
         for layer, (keys, values) in enumerate(_tensors(self.cache)):
             shape = (count, *keys.shape[1:])
             rows.cache.update(keys[row].expand(shape), values[row].expand(shape), layer)
@@ -196,7 +192,7 @@ class _Rows:
         cls, parts: Sequence["_Rows"], index: Sequence[int], worn: FittedLoRA | None
     ) -> "_Rows":
         """Rows of several parts below each other; `index` says which one stands at each place."""
-        rows = cls(parts[0].base, parts[0].host, worn, len(index))
+        rows = cls(parts[0].runtime, worn, len(index))
         gaps = [max(part.seen.shape[1] for part in parts) - part.seen.shape[1] for part in parts]
         for layer, tensors in enumerate(zip(*(_tensors(p.cache) for p in parts), strict=True)):
             keys, values = (
@@ -218,7 +214,7 @@ class _Rows:
 
     def read(self, rows: Sequence[tuple[int, ...]]) -> Float[Tensor, "rows width"]:
         """Read on, one run of tokens a row; returns the state at each row's last token."""
-        device, length = self.base.device, max(map(len, rows))
+        device, length = self.runtime.base.device, max(map(len, rows))
         pads = [length - len(row) for row in rows]
         ids = torch.tensor([[0] * n + list(row) for n, row in zip(pads, rows, strict=True)])
         ids = ids.to(device)
@@ -243,7 +239,7 @@ class _Rows:
         Returns:
             The state at each prompt's last token, and each answer's mean loss per token.
         """
-        device = self.base.device
+        device = self.runtime.base.device
         owned = [(row, ids) for row, answers in enumerate(offered) for ids in answers]
         rows: list[list[tuple[int, int, int, int]]] = [
             [(token, 0, 0, at) for at, token in enumerate(prompt)] for prompt in prompts
@@ -288,7 +284,7 @@ class _Rows:
 
         Rows with limit 0 are there for the adapters' sake only.
         """
-        ends = end_tokens(self.base)
+        ends = end_tokens(self.runtime.base)
         written: list[list[int]] = [[] for _ in limits]
         ended = {row for row, limit in enumerate(limits) if limit == 0}
         # Which row stands at each place of the batch, group by group.
@@ -317,7 +313,7 @@ class _Rows:
         if len(_flat(kept)) > _WORTH_DROPPING * len(_flat(places)):
             return places
         where = {row: place for place, row in enumerate(_flat(places))}
-        index = torch.tensor([where[row] for row in _flat(kept)], device=self.base.device)
+        index = torch.tensor([where[row] for row in _flat(kept)], device=self.runtime.base.device)
         self.cache.batch_select_indices(index)
         self.seen, self.positions = self.seen[index], self.positions[index]
         if self.worn is not None and len(kept) < len(places):
@@ -342,9 +338,9 @@ class _Rows:
         # what looks past it with weight zero.
         itself = torch.eye(keys, dtype=torch.bool, device=ids.device)[keys - new :]
         past = self.seen[:, None, :].expand(rows, new, -1)
-        with self.host.wearing(self.worn):
+        with self.runtime.host.wearing(self.worn):
             hidden = last_hidden(
-                self.base.model,
+                self.runtime.base.model,
                 input_ids=ids,
                 position_ids=positions,
                 attention_mask=torch.cat([past, visible | itself], dim=2)[:, None],
@@ -354,7 +350,7 @@ class _Rows:
         return hidden
 
     def _logits(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocabulary"]:
-        logits: Tensor = output_layer(self.base.model)(hidden.contiguous())
+        logits: Tensor = output_layer(self.runtime.base.model)(hidden.contiguous())
         return logits
 
 

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from dnd_engine.errors import TrainingError
 from dnd_engine.generator.folder import Generator
-from dnd_engine.lora.apply import FittedLoRA, LoRAHost
+from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.delta import delta_products
-from dnd_engine.models.base import BaseModel
+from dnd_engine.models.runtime import Runtime
 from dnd_engine.training.batches import Batch, Drawn, TaskPool
 from dnd_engine.training.collection import Collection
 from dnd_engine.training.examples import answer_logits, response_losses
@@ -66,9 +66,8 @@ class TaskLoss:
 
     needs_examples = True
 
-    def __init__(self, base: BaseModel, host: LoRAHost) -> None:
-        self._base = base
-        self._host = host
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
 
     def prepare(self, pools: Sequence[TaskPool]) -> tuple[TaskPool, ...]:
         """Nothing to prepare."""
@@ -80,9 +79,10 @@ class TaskLoss:
     def loss(self, batch: Batch, tokens: Float[Tensor, "tasks tokens rows cols"]) -> Tensor:
         """Nats per answer token."""
         assert batch.examples is not None
-        with self._host.wearing(self._host.fit(tokens)):
+        runtime = self._runtime
+        with runtime.host.wearing(runtime.host.fit(tokens)):
             return response_losses(
-                self._base.model, batch.examples.to(self._base.device)
+                runtime.base.model, batch.examples.to(runtime.base.device)
             ).nll.mean()
 
 
@@ -210,8 +210,7 @@ class Distillation:
     """Bare inputs: the teacher's next tokens and the answers; full prompts: the answers.
 
     Args:
-        base: The student's and the teacher's base.
-        host: Of the base.
+        runtime: The student's and the teacher's base.
         worn: The teacher's LoRA; None is the base alone.
         identity: Names base and teacher by their weights.
         recipe: For the mixture and what is asked of the teacher.
@@ -221,14 +220,12 @@ class Distillation:
 
     def __init__(
         self,
-        base: BaseModel,
-        host: LoRAHost,
+        runtime: Runtime,
         worn: FittedLoRA | None,
         identity: str,
         recipe: TrainRecipe,
     ) -> None:
-        self._base = base
-        self._host = host
+        self._runtime = runtime
         self._worn = worn
         self._identity = identity
         self._recipe = recipe
@@ -237,7 +234,7 @@ class Distillation:
     def prepare(self, pools: Sequence[TaskPool]) -> tuple[TaskPool, ...]:
         """Ask the teacher, or read what it said."""
         kept, self._answers = ask_teacher(
-            pools, self._base, self._host, self._worn, self._identity, self._recipe
+            pools, self._runtime, self._worn, self._identity, self._recipe
         )
         return kept
 
@@ -247,9 +244,10 @@ class Distillation:
     def loss(self, batch: Batch, tokens: Float[Tensor, "tasks tokens rows cols"]) -> Tensor:
         """Nats per answer token, mean over examples."""
         assert batch.examples is not None
-        examples = batch.examples.to(self._base.device)
-        with self._host.wearing(self._host.fit(tokens)):
-            logits, targets = answer_logits(self._base.model, examples)
+        runtime = self._runtime
+        examples = batch.examples.to(runtime.base.device)
+        with runtime.host.wearing(runtime.host.fit(tokens)):
+            logits, targets = answer_logits(runtime.base.model, examples)
         owner = examples.owner[examples.predicts]
         counts = torch.bincount(owner, minlength=len(batch.drawn))
         token_loss = nn.functional.cross_entropy(logits, targets, reduction="none")

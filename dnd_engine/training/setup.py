@@ -18,11 +18,11 @@ import torch
 from dnd_engine.errors import TrainingError
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import Generator, GeneratorFolder, check_base
-from dnd_engine.lora.apply import LoRAHost
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
 from dnd_engine.models.activations import BaseActivations, check_prompts_differ
 from dnd_engine.models.base import BaseModel, best_device, best_dtype, fingerprint, load_base
 from dnd_engine.models.encoder import ConditionSource, PromptEncoder
+from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import BASES, ENCODERS, ResolvedWeights, resolve
 from dnd_engine.tasks.folder import Task, load_tasks
 from dnd_engine.tasks.formats import expand
@@ -59,12 +59,11 @@ _SPARE_BYTES = 200_000_000
 class Prepared:
     """All of a run but its optimizer and its progress."""
 
-    base: BaseModel
+    runtime: Runtime
     dtype: torch.dtype
     """That base and decoder compute in."""
     generator: Generator
     """At its start; exactly the base, unless a warm start says otherwise."""
-    host: LoRAHost
     objective: Objective
     pools: tuple[TaskPool, ...]
     conditions: ConditionPool
@@ -101,10 +100,10 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
     reader = _open_reader(recipe, base, texts, encoder.hub_id)
     torch.manual_seed(recipe.seed)
     generator = Generator(_configure(recipe, base, encoder)).to(device)
-    host = LoRAHost(base.model, generator.config.layout)
+    runtime = Runtime.of(base, generator.config.layout)
     hashes = {"base": base.weights.sha256, "encoder": encoder.sha256}
     warm_start = _open_warm_start(recipe, generator.config, hashes)
-    objective = _make_objective(recipe, base, host, generator.config, hashes)
+    objective = _make_objective(recipe, runtime, generator.config, hashes)
     tasks = _read_tasks(recipe, hashes)
     families = split_families(tasks, recipe.validation_families, recipe.seed)
     inherited = {} if warm_start is None else warm_start.config.training
@@ -127,7 +126,7 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
     pools = objective.prepare(pools)
     conditions = encode_conditions(pools, reader, texts, read_by, recipe)
     prepared = Prepared(
-        base, dtype, generator, host, objective, pools, conditions, hashes, identity, inherited
+        runtime, dtype, generator, objective, pools, conditions, hashes, identity, inherited
     )
     if warm_start is not None:
         generator.load_state_dict(warm_start.load(device, torch.float32).state_dict())
@@ -213,22 +212,21 @@ def _check_unseen(families: set[str], inherited: Mapping[str, Any]) -> None:
 
 def _make_objective(
     recipe: TrainRecipe,
-    base: BaseModel,
-    host: LoRAHost,
+    runtime: Runtime,
     config: GeneratorConfig,
     hashes: dict[str, str],
 ) -> Objective:
     if recipe.objective == "task_loss":
-        return TaskLoss(base, host)
+        return TaskLoss(runtime)
     if recipe.objective == "distillation":
         worn = None
         if recipe.teacher is not None:
             folder = _open_teacher(recipe.teacher, config)
             hashes["teacher"] = folder.sha256
-            lora = folder.load(base.device, torch.float32).shared
-            worn = host.fit(lora[None], folder.config.layout)
+            lora = folder.load(runtime.base.device, torch.float32).shared
+            worn = runtime.host.fit(lora[None], folder.config.layout)
         identity = f"{hashes['base']}:{hashes.get('teacher', 'base alone')}"
-        return Distillation(base, host, worn, identity, recipe)
+        return Distillation(runtime, worn, identity, recipe)
     assert recipe.collection is not None
     collection = Collection.open(recipe.collection)
     collection.check_base(config.base["id"], config.base["fingerprint"])

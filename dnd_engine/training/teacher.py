@@ -20,8 +20,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dnd_engine.errors import TrainingError
-from dnd_engine.lora.apply import FittedLoRA, LoRAHost
+from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel, end_tokens
+from dnd_engine.models.runtime import Runtime
 from dnd_engine.tasks.folder import Example
 from dnd_engine.training.batches import TaskPool
 from dnd_engine.training.checkpoint import read_cached, read_notes, write_tensors
@@ -69,8 +70,7 @@ class TeacherAnswers:
 
 def ask_teacher(
     pools: Sequence[TaskPool],
-    base: BaseModel,
-    host: LoRAHost,
+    runtime: Runtime,
     worn: FittedLoRA | None,
     identity: str,
     recipe: TrainRecipe,
@@ -81,8 +81,7 @@ def ask_teacher(
 
     Args:
         pools: All tasks; validating ones pass through.
-        base: The frozen base.
-        host: Of the base.
+        runtime: The frozen base.
         worn: The teacher's LoRA; None is the base alone.
         identity: Names base and teacher by their weights.
         recipe: For the number of examples, whether labels are used, the seed and the cache.
@@ -94,6 +93,7 @@ def ask_teacher(
     Raises:
         TrainingError: If no task is left, or the disk refuses.
     """
+    base = runtime.base
     kept: list[TaskPool] = []
     found: list[TeacherAnswers | None] = []
     for pool in tqdm(pools, desc="Ask the teacher", unit="task", leave=False):
@@ -106,7 +106,7 @@ def ask_teacher(
         digest = hashlib.sha256(key.encode()).hexdigest()[:32]
         path = recipe.cache_folder / "teacher" / f"{digest}.safetensors"
         if (tensors := read_cached(path)) is None:
-            with host.wearing(worn), torch.inference_mode():
+            with runtime.host.wearing(worn), torch.inference_mode():
                 asked = chosen if recipe.labels else _answer(chosen, base)
                 tensors = asdict(listen(asked, base))
             responses = json.dumps([[e.prompt, e.response] for e in asked])

@@ -124,7 +124,8 @@ class _Run:
                 "or train into another folder."
             )
         self.prepared = prepare(recipe, self.checkpoint)
-        self.base, self.host = self.prepared.base, self.prepared.host
+        self.runtime = self.prepared.runtime
+        self.base = self.runtime.base
         self.generator, self.pools = self.prepared.generator, self.prepared.pools
         self.objective = self.prepared.objective
         self.sampler = Sampler(self.pools, self.prepared.conditions, self.base.tokenizer, recipe)
@@ -218,7 +219,9 @@ class _Run:
         found: dict[int, GroupNLL] = {}
         for batch in self.sampler.held_back(tasks, sources):
             assert batch.examples is not None
-            with self.host.wearing(self.host.fit(self._tokens(batch.prompts, batch.mask))):
+            with self.runtime.host.wearing(
+                self.runtime.host.fit(self._tokens(batch.prompts, batch.mask))
+            ):
                 losses = response_losses(self.base.model, batch.examples.to(self.base.device))
             sizes = [len(self.pools[i].validation) for i in batch.tasks]
             nlls, exacts = torch.split(losses.nll, sizes), torch.split(losses.exact.float(), sizes)

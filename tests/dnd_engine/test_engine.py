@@ -506,7 +506,7 @@ def test_work_of_ones_own_is_not_disturbed(engine: Engine) -> None:
     done: list[tuple[str, str]] = []
     visitor = threading.Thread(target=lambda: done.append(texts(engine, make_adapter())))
     with engine.exclusive() as (base, host):
-        assert (base, host) == (engine.base, engine.host)
+        assert (base, host) == (engine.base, engine.runtime.host)
         visitor.start()
         visitor.join(timeout=0.3)
         assert visitor.is_alive()

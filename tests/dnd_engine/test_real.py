@@ -111,9 +111,9 @@ def test_a_saved_zip_loads_with_stock_peft_on_a_plain_base(
     assert lora.keys() == adapter.state.keys()
     assert all(torch.equal(value, adapter.state[key]) for key, value in lora.items())
     ids = ids_of(real_engine, QUESTION)
-    worn = real_engine.host.fit(adapter.worn_tokens[None], adapter.layout)
+    worn = real_engine.runtime.host.fit(adapter.worn_tokens[None], adapter.layout)
     with torch.inference_mode():
-        with real_engine.host.wearing(worn):
+        with real_engine.runtime.host.wearing(worn):
             ours = real_engine.base.model(input_ids=ids).logits
         base = real_engine.base.model(input_ids=ids).logits
         theirs = model(input_ids=ids).logits
@@ -130,8 +130,8 @@ def test_the_base_row_is_exactly_an_untouched_model(real_engine: Engine, made: A
         texts(real_engine, adapter)
         real_engine.verify(adapter, adapter.files())
         tokens = torch.stack([torch.zeros_like(adapter.tokens), adapter.tokens])
-        worn = real_engine.host.fit(tokens, adapter.layout)
-        with real_engine.host.wearing(worn):
+        worn = real_engine.runtime.host.fit(tokens, adapter.layout)
+        with real_engine.runtime.host.wearing(worn):
             found = next_token_logits(real_engine.base.model, ids)
         assert torch.equal(found[0], expected[0])
         assert not torch.equal(found[1], expected[1])

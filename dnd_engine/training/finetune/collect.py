@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dnd_engine.errors import TrainingError
-from dnd_engine.lora.apply import LoRAHost
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
 from dnd_engine.models.base import best_device, best_dtype, fingerprint, load_base
+from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import BASES, resolve
 from dnd_engine.tasks.folder import Mode, Task, hash_train
 from dnd_engine.training.checkpoint import load_checkpoint, save_checkpoint
@@ -175,7 +175,7 @@ class _Collector:
         self.layout = LoRALayout.from_config(
             self.base.config, LoRASpec(r=recipe.r, lora_alpha=recipe.lora_alpha)
         )
-        self.host = LoRAHost(self.base.model, self.layout)
+        self.runtime = Runtime.of(self.base, self.layout)
         self.start = shared_start(self.layout, recipe.init_seed)
         self.manifest = self._new_manifest()
         self.runs: dict[tuple[str, int], Run] = {}
@@ -234,7 +234,10 @@ class _Collector:
         recipe = self.recipe
         return {
             "format": FORMAT,
-            "base": {"id": self.base.weights.hub_id, "fingerprint": fingerprint(self.base)},
+            "base": {
+                "id": self.base.weights.hub_id,
+                "fingerprint": fingerprint(self.base),
+            },
             **self.layout.to_json(),
             "init": {
                 "a": "normal, variance 1 / in_features",
@@ -452,7 +455,7 @@ class _Collector:
     ) -> list[tuple[Tensor, Tensor]]:
         """Per run: loss of each of its examples, and whether its answer is exact."""
         tokens = torch.stack([t.tokens for t in trainings])
-        with self.host.wearing(self.host.fit(tokens)):
+        with self.runtime.host.wearing(self.runtime.host.fit(tokens)):
             found = response_losses(self.base.model, pack(batches).to(self.device))
         sizes = [len(batch) for batch in batches]
         return list(

@@ -5,7 +5,6 @@ can be examined on the way. Knows examples and weight tokens; knows no files and
 """
 
 import random
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,9 +13,9 @@ from torch import Tensor, nn
 
 from dnd_engine.config import LabelledConfig
 from dnd_engine.errors import TrainingError
-from dnd_engine.lora.apply import LoRAHost
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.models.base import BaseModel
+from dnd_engine.models.runtime import Runtime
 from dnd_engine.tasks.folder import Example
 from dnd_engine.training.examples import EncodedExample, encode_example, pack, response_losses
 from dnd_engine.training.finetune.steps import Descent, descend, draw_lessons
@@ -67,9 +66,7 @@ def choose_lessons(
 
 
 def train_labelled(
-    base: BaseModel,
-    host: LoRAHost,
-    lock: threading.Lock,
+    runtime: Runtime,
     start: Float[Tensor, "tokens rows cols"],
     layout: LoRALayout,
     lessons: Sequence[Lesson],
@@ -78,9 +75,7 @@ def train_labelled(
     """Train weight tokens on labels, step by step; closing the iterator cancels.
 
     Args:
-        base: The frozen base.
-        host: Of the base.
-        lock: Guards the two; held during each step, not between them.
+        runtime: The frozen base; its lock is held during each step, not between them.
         start: Weight tokens to start from; not changed.
         layout: Theirs.
         lessons: What is learnt.
@@ -92,6 +87,7 @@ def train_labelled(
     Raises:
         TrainingError: If the loss or its gradient is not finite.
     """
+    base = runtime.base
     learnt: dict[str, None] = {}
 
     def loss(tokens: nn.Parameter, step: int) -> Tensor:
@@ -107,13 +103,13 @@ def train_labelled(
             lessons[at].full if mode == "full" else lessons[at].bare or lessons[at].full
             for at, mode in drawn
         ]
-        with host.wearing(host.fit(tokens[None], layout)):
+        with runtime.host.wearing(runtime.host.fit(tokens[None], layout)):
             return response_losses(base.model, pack([rows]).to(base.device)).nll.mean()
 
     for done in descend(
         start.to(base.device),
         loss,
-        lock,
+        runtime.lock,
         name="training",
         steps=config.steps,
         learning_rate=lambda step: config.learning_rate * min(1, (step + 1) / config.warmup_steps),

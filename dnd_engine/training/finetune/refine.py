@@ -9,7 +9,6 @@ Source: Snell et al. 2022, arXiv:2209.15189, for context distillation.
 """
 
 import random
-import threading
 from collections import Counter
 from collections.abc import Generator as Steps
 from collections.abc import Sequence
@@ -21,9 +20,10 @@ from torch import Tensor, nn
 
 from dnd_engine.config import RefineConfig
 from dnd_engine.errors import TrainingError
-from dnd_engine.lora.apply import FittedLoRA, LoRAHost
+from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.models.base import BaseModel
+from dnd_engine.models.runtime import Runtime
 from dnd_engine.tasks.folder import Example, Mode
 from dnd_engine.training.examples import (
     EncodedExample,
@@ -85,9 +85,7 @@ class _Lesson:
 
 
 def refine(
-    base: BaseModel,
-    host: LoRAHost,
-    lock: threading.Lock,
+    runtime: Runtime,
     start: Float[Tensor, "tokens rows cols"],
     layout: LoRALayout,
     examples: Sequence[Example],
@@ -97,9 +95,7 @@ def refine(
     """Train weight tokens on a few examples, step by step; closing the iterator cancels.
 
     Args:
-        base: The frozen base.
-        host: Of the base.
-        lock: Guards the two; held during each batch and step, not between them.
+        runtime: The frozen base; its lock is held during each batch and step, not between them.
         start: Weight tokens to start from; not changed.
         layout: Theirs.
         examples: Prompts; those without a bare input are left out. Responses count only if
@@ -113,6 +109,7 @@ def refine(
     Raises:
         TrainingError: If too few examples can be used, or the loss or its gradient is not finite.
     """
+    base = runtime.base
     chosen = _choose(examples, base, config)
     lessons: list[_Lesson] = []
     if config.labels:
@@ -121,7 +118,7 @@ def refine(
         for first in range(0, len(chosen), _ASKED_TOGETHER):
             yield RefineStep("ask", first, len(chosen))
             part = chosen[first : first + _ASKED_TOGETHER]
-            with lock, host.wearing(teacher), torch.inference_mode():
+            with runtime.lock, runtime.host.wearing(teacher), torch.inference_mode():
                 lessons += _ask(part, base, config)
         if len(lessons) < config.least_prompts:
             raise TrainingError(
@@ -142,12 +139,12 @@ def refine(
             full_share=config.full_share,
             seed=config.seed,
         )
-        return _loss(base, host, tokens, layout, [(lessons[i], mode) for i, mode in drawn])
+        return _loss(runtime, tokens, layout, [(lessons[i], mode) for i, mode in drawn])
 
     for done in descend(
         start.to(base.device),
         loss,
-        lock,
+        runtime.lock,
         name="refine",
         steps=config.steps,
         learning_rate=lambda step: config.learning_rate * _schedule(step, config),
@@ -220,17 +217,17 @@ def _lesson(
 
 
 def _loss(
-    base: BaseModel,
-    host: LoRAHost,
+    runtime: Runtime,
     tokens: nn.Parameter,
     layout: LoRALayout,
     drawn: Sequence[tuple[_Lesson, Mode]],
 ) -> Tensor:
     """Nats per answer token, mean over lessons: from the teacher, or from the labels."""
+    base = runtime.base
     rows = [lesson.bare if mode == "bare" else lesson.full for lesson, mode in drawn]
     said = [lesson.said for lesson, _ in drawn if lesson.said is not None]
     batch = pack([rows]).to(base.device)
-    with host.wearing(host.fit(tokens[None], layout)):
+    with runtime.host.wearing(runtime.host.fit(tokens[None], layout)):
         if not said:
             return response_losses(base.model, batch).nll.mean()
         logits, _ = answer_logits(base.model, batch)

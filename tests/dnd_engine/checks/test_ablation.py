@@ -1,13 +1,13 @@
 """An adapter beside those made from other prompts: what is compared, with what, and on what."""
 
-import threading
 from dataclasses import replace
 
 import pytest
 
 from dnd_engine.checks.ablation import Wearer, compare_conditions, others, shuffled, some_prompts
-from dnd_engine.lora.apply import FittedLoRA, LoRAHost
+from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel
+from dnd_engine.models.runtime import Runtime
 from tests.dnd_engine.tiny import LAYOUT, bucket, make_adapter, random_tokens
 
 PROMPTS = [
@@ -18,27 +18,25 @@ PROMPTS = [
 
 
 @pytest.fixture
-def host(base: BaseModel) -> LoRAHost:
-    return LoRAHost(base.model, LAYOUT)
+def runtime(base: BaseModel) -> Runtime:
+    return Runtime.of(base, LAYOUT)
 
 
-def fit(host: LoRAHost, seed: int) -> FittedLoRA:
-    return host.fit(random_tokens(seed=seed, size=0.3)[None], LAYOUT)
+def fit(runtime: Runtime, seed: int) -> FittedLoRA:
+    return runtime.host.fit(random_tokens(seed=seed, size=0.3)[None], LAYOUT)
 
 
-def test_who_answers_as_when_told_is_best_and_the_same_saves_nothing(
-    base: BaseModel, host: LoRAHost
-) -> None:
-    told, other = fit(host, 1), fit(host, 2)
+def test_who_answers_as_when_told_is_best_and_the_same_saves_nothing(runtime: Runtime) -> None:
+    told, other = fit(runtime, 1), fit(runtime, 2)
     everyone = range(len(PROMPTS))
     wearers: list[Wearer] = [
         ("adapter", other, everyone),
         ("mean", other, everyone),
         ("base", None, everyone),
-        ("wrong", fit(host, 3), range(3)),
+        ("wrong", fit(runtime, 3), range(3)),
         ("wrong", other, range(3, 6)),
     ]
-    found = compare_conditions(base, host, threading.Lock(), told, wearers, PROMPTS, ["elsewhere"])
+    found = compare_conditions(runtime, told, wearers, PROMPTS, ["elsewhere"])
     assert found is not None
     assert found.num_prompts == len(PROMPTS)
     assert found.wrong_from == ("elsewhere",)
@@ -52,11 +50,11 @@ def test_who_answers_as_when_told_is_best_and_the_same_saves_nothing(
     assert controls["wrong"].nll == pytest.approx(found.nll + controls["wrong"].saved, abs=1e-5)
 
 
-def test_too_few_prompts_with_an_instruction_say_nothing(base: BaseModel, host: LoRAHost) -> None:
-    worn = fit(host, 1)
+def test_too_few_prompts_with_an_instruction_say_nothing(runtime: Runtime) -> None:
+    worn = fit(runtime, 1)
     prompts = [PROMPTS[0], "No blank line here.", "a\n\n" + "long " * 2_000]
     wearers: list[Wearer] = [("adapter", worn, range(3)), ("mean", worn, range(3))]
-    assert compare_conditions(base, host, threading.Lock(), worn, wearers, prompts, []) is None
+    assert compare_conditions(runtime, worn, wearers, prompts, []) is None
 
 
 def test_shuffling_keeps_the_words_and_loses_their_order() -> None:

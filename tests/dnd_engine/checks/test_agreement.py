@@ -1,35 +1,34 @@
 """Agreement compares what two adapters write, one without and one with the instruction."""
 
-import threading
-
 import pytest
 import torch
 
 from dnd_engine.checks.agreement import agreement
-from dnd_engine.lora.apply import FittedLoRA, LoRAHost
+from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel
+from dnd_engine.models.runtime import Runtime
 from tests.dnd_engine.tiny import LAYOUT, random_tokens
 
 PROMPTS = [f"Say {word}.\n\n{word}" for word in ("one", "two", "three")]
 
 
 @pytest.fixture
-def host(base: BaseModel) -> LoRAHost:
-    return LoRAHost(base.model, LAYOUT)
+def runtime(base: BaseModel) -> Runtime:
+    return Runtime.of(base, LAYOUT)
 
 
-def fitted(host: LoRAHost, seed: int, size: float = 0.1) -> FittedLoRA:
-    return host.fit(random_tokens(seed=seed, size=size)[None], LAYOUT)
+def fitted(runtime: Runtime, seed: int, size: float = 0.1) -> FittedLoRA:
+    return runtime.host.fit(random_tokens(seed=seed, size=size)[None], LAYOUT)
 
 
-def written(base: BaseModel, host: LoRAHost, worn: FittedLoRA, text: str) -> list[int]:
+def written(runtime: Runtime, worn: FittedLoRA, text: str) -> list[int]:
     """By transformers' own generation."""
-    prompt = base.tokenizer.apply_chat_template(
+    prompt = runtime.base.tokenizer.apply_chat_template(
         [{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False
     )
-    ids = torch.tensor([base.tokenizer(prompt, add_special_tokens=False)["input_ids"]])
-    with host.wearing(worn), torch.inference_mode():
-        out = base.model.generate(
+    ids = torch.tensor([runtime.base.tokenizer(prompt, add_special_tokens=False)["input_ids"]])
+    with runtime.host.wearing(worn), torch.inference_mode():
+        out = runtime.base.model.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False
         )
     return [int(i) for i in out[0, ids.shape[1] :]]
@@ -39,27 +38,24 @@ def written(base: BaseModel, host: LoRAHost, worn: FittedLoRA, text: str) -> lis
     ("seeds", "size", "same"), [((1, 2), 0.1, 0), ((3, 3), 3.0, 1)], ids=["never", "sometimes"]
 )
 def test_it_counts_equal_greedy_answers(
-    base: BaseModel, host: LoRAHost, seeds: tuple[int, int], size: float, same: int
+    runtime: Runtime, seeds: tuple[int, int], size: float, same: int
 ) -> None:
-    adapter, teacher = (fitted(host, seed, size) for seed in seeds)
+    adapter, teacher = (fitted(runtime, seed, size) for seed in seeds)
     expected = sum(
-        written(base, host, adapter, prompt.partition("\n\n")[2])
-        == written(base, host, teacher, prompt)
+        written(runtime, adapter, prompt.partition("\n\n")[2]) == written(runtime, teacher, prompt)
         for prompt in PROMPTS
     )
-    found = agreement(base, host, threading.Lock(), adapter, teacher, PROMPTS)
+    found = agreement(runtime, adapter, teacher, PROMPTS)
     assert found is not None
     assert (found.same, found.num_prompts) == (expected, 3) == (same, 3)
     assert found.share == expected / 3
 
 
-def test_prompts_that_cannot_be_asked_without_instruction_are_left_out(
-    base: BaseModel, host: LoRAHost
-) -> None:
-    worn, lock = fitted(host, 1), threading.Lock()
+def test_prompts_that_cannot_be_asked_without_instruction_are_left_out(runtime: Runtime) -> None:
+    worn = fitted(runtime, 1)
     others = ["No blank line", "Ends there\n\n", f"Too long\n\n{'x' * 300}"]
-    assert agreement(base, host, lock, worn, worn, others) is None
-    found = agreement(base, host, lock, worn, worn, [*others, *PROMPTS * 4])
+    assert agreement(runtime, worn, worn, others) is None
+    found = agreement(runtime, worn, worn, [*others, *PROMPTS * 4])
     assert found is not None
     assert found.num_prompts == 8
-    assert not lock.locked()
+    assert not runtime.lock.locked()

@@ -90,8 +90,8 @@ def test_a_merged_folder_computes_in_plain_transformers_what_the_adapter_does(
     )
     model, report = loaded
     assert (report["missing_keys"], report["unexpected_keys"]) == (set(), set())
-    worn = engine.host.fit(adapter.worn_tokens[None], adapter.layout)
-    with engine.host.wearing(worn):
+    worn = engine.runtime.host.fit(adapter.worn_tokens[None], adapter.layout)
+    with engine.runtime.host.wearing(worn):
         expected = following(engine.base.model, PROMPT, ANSWER)
     assert not torch.allclose(following(engine.base.model, PROMPT, ANSWER), expected, atol=0.1)
     torch.testing.assert_close(following(model, PROMPT, ANSWER), expected, rtol=0, atol=1e-4)

@@ -4,7 +4,6 @@ import csv
 import hashlib
 import io
 import json
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,13 +21,14 @@ from dnd_engine.errors import ConfigError, MeasureError, TrainingError
 from dnd_engine.evaluation.plots import draw_measurement, save_picture
 from dnd_engine.library import Library
 from dnd_engine.lora.adapter import Adapter
-from dnd_engine.lora.apply import FittedLoRA, LoRAHost
+from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.reader import read_adapter
 from dnd_engine.lora.seen import Seen, digests, with_met
 from dnd_engine.measure import run
 from dnd_engine.measure.results import ItemResult, Measurement, MeasureStep, Sitting
 from dnd_engine.measure.sides import Sides, split
 from dnd_engine.models.base import BaseModel
+from dnd_engine.models.runtime import Runtime
 from dnd_engine.progress import finish
 from dnd_engine.prompts.files import Prompt, PromptFile
 from dnd_engine.scoring.questions import Answer, Question
@@ -265,7 +265,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, right: Callable[[FittedLoRA | None, i
         return Answer(0.5 if good else 2.0, (), ids if good else ids[:1])
 
     def answer(
-        base: object, host: object, groups: Sequence[Sequence[Question]], worn: FittedLoRA | None
+        runtime: object, groups: Sequence[Sequence[Question]], worn: FittedLoRA | None
     ) -> list[list[Answer]]:
         return [[reply(question, worn) for question in group] for group in groups]
 
@@ -273,10 +273,11 @@ def plant(monkeypatch: pytest.MonkeyPatch, right: Callable[[FittedLoRA | None, i
 
 
 def measuring(base: BaseModel, of: Sides | None = None) -> Any:
-    host = LoRAHost(base.model, LAYOUT)
-    fitted = [host.fit(make_adapter(seed).tokens[None].float(), LAYOUT) for seed in range(2)]
-    lock = threading.Lock()
-    return fitted, lock, run.measure(base, host, lock, *fitted, start(make_adapter(), of))
+    runtime = Runtime.of(base, LAYOUT)
+    fitted = [
+        runtime.host.fit(make_adapter(seed).tokens[None].float(), LAYOUT) for seed in range(2)
+    ]
+    return fitted, runtime.lock, run.measure(runtime, *fitted, start(make_adapter(), of))
 
 
 def test_an_adapter_that_is_right_gains_and_the_interval_says_so(
@@ -412,7 +413,7 @@ def test_few_shots_come_from_the_train_side_and_their_lack_is_told(
     monkeypatch.setattr(
         run,
         "answer",
-        lambda base, host, groups, worn: [
+        lambda runtime, groups, worn: [
             [asked.append(TOKENIZER.decode(list(q.prompt))) or Answer(1, (), ()) for q in group]  # type: ignore[func-returns-value]
             for group in groups
         ],
@@ -524,16 +525,16 @@ def test_only_rows_that_are_through_are_kept_as_scores(
 def training(
     base: BaseModel, adapter: Adapter, config: LabelledConfig = TRAINING, **fields: Any
 ) -> Any:
-    host, lock = LoRAHost(base.model, LAYOUT), threading.Lock()
-    fits = [host.fit(a.tokens[None].float(), LAYOUT) for a in (adapter, make_adapter(1))]
-    before = finish(run.measure(base, host, lock, *fits, start(adapter, sides(limit_items=8))))
+    runtime = Runtime.of(base, LAYOUT)
+    fits = [runtime.host.fit(a.tokens[None].float(), LAYOUT) for a in (adapter, make_adapter(1))]
+    before = finish(run.measure(runtime, *fits, start(adapter, sides(limit_items=8))))
     given = {"warm_start": False, "origin": {"base": "b"}} | fields
-    return host, before, run.train(base, host, lock, adapter, before, config, **given)
+    return runtime, before, run.train(runtime, adapter, before, config, **given)
 
 
 def test_a_lora_is_scored_on_its_way_and_comes_back_as_an_adapter(base: BaseModel) -> None:
     adapter = make_adapter()
-    host, _, steps = training(base, adapter)
+    runtime, _, steps = training(base, adapter)
     seen: list[MeasureStep] = []
     found = finish(steps, seen.append)
     curve = [r for r in found.rows if r.row == "trained_lora" and r.mode == "bare"]
@@ -564,8 +565,8 @@ def test_a_lora_is_scored_on_its_way_and_comes_back_as_an_adapter(base: BaseMode
     assert "It was not generated." in card
     assert "Nearest training tasks" not in card
     # What the last point says is what the returned adapter does.
-    worn = host.fit(made.worn_tokens[None], made.layout)
-    again = finish(run.measure(base, host, threading.Lock(), worn, worn, start(made, found.sides)))
+    worn = runtime.host.fit(made.worn_tokens[None], made.layout)
+    again = finish(run.measure(runtime, worn, worn, start(made, found.sides)))
     assert again.row("adapter", "bare").nll == pytest.approx(curve[-1].nll, abs=1e-4)
     learnt = [(e.prompt, e.response) for e in found.sides.train]
     with pytest.raises(MeasureError, match="none is left to score"):
@@ -608,9 +609,9 @@ def test_stopping_a_training_keeps_its_points_and_its_lora(base: BaseModel) -> N
 def test_training_again_replaces_the_curve(base: BaseModel) -> None:
     adapter = make_adapter()
     config = replace(TRAINING, steps=2)
-    host, _, steps = training(base, adapter, config)
+    runtime, _, steps = training(base, adapter, config)
     once = finish(steps)
-    args = (base, host, threading.Lock(), adapter, once, config)
+    args = (runtime, adapter, once, config)
     twice = finish(run.train(*args, warm_start=False, origin={}))
     assert [(r.row, r.steps) for r in twice.rows] == [(r.row, r.steps) for r in once.rows]
     assert torch.equal(twice.trained["trained_lora"].tokens, once.trained["trained_lora"].tokens)
@@ -624,12 +625,11 @@ def test_points_double_and_end_with_the_last_step() -> None:
 
 def test_another_adapter_or_too_few_rows_are_refused(base: BaseModel) -> None:
     adapter = make_adapter()
-    host, before, _ = training(base, adapter)
-    lock = threading.Lock()
+    runtime, before, _ = training(base, adapter)
     with pytest.raises(MeasureError, match=r"`tiny` is not the adapter that was measured"):
         next(
             run.train(
-                *(base, host, lock, make_adapter(5), before, TRAINING),
+                *(runtime, make_adapter(5), before, TRAINING),
                 warm_start=False,
                 origin={},
             )
@@ -637,7 +637,7 @@ def test_another_adapter_or_too_few_rows_are_refused(base: BaseModel) -> None:
     strict = replace(TRAINING, max_tokens=10)
     told = r"8 or more labelled rows besides those that are scored; got 0, and 28 of more than 10"
     with pytest.raises(TrainingError, match=told):
-        next(run.train(*(base, host, lock, adapter, before, strict), warm_start=False, origin={}))
+        next(run.train(*(runtime, adapter, before, strict), warm_start=False, origin={}))
 
 
 def test_the_recipe_is_that_of_collected_loras() -> None:

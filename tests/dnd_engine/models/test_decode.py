@@ -1,6 +1,5 @@
 """Twin decoding: every row answers as it would alone, the same each time."""
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -13,11 +12,12 @@ from transformers import DynamicCache, PreTrainedTokenizerFast
 
 from dnd_engine.config import Sampling
 from dnd_engine.errors import ChatError
-from dnd_engine.lora.apply import FittedLoRA, LoRAHost
+from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models import decode as chat
 from dnd_engine.models.base import BaseModel, next_token_logits
 from dnd_engine.models.decode import decode
 from dnd_engine.models.replies import Message, Reply
+from dnd_engine.models.runtime import Runtime
 from tests.dnd_engine.tiny import LAYOUT, random_tokens, user
 
 GREEDY = Sampling(max_new_tokens=24)
@@ -26,19 +26,18 @@ SHORT, LONG = user("Hi"), user("A question that is a good deal longer than the o
 
 
 @pytest.fixture
-def host(base: BaseModel) -> LoRAHost:
-    return LoRAHost(base.model, LAYOUT)
+def runtime(base: BaseModel) -> Runtime:
+    return Runtime.of(base, LAYOUT)
 
 
 def answer(
-    base: BaseModel,
-    host: LoRAHost,
+    runtime: Runtime,
     conversations: Sequence[Sequence[Message]],
     worn: FittedLoRA | None = None,
     sampling: Sampling = GREEDY,
 ) -> list[Reply]:
     """The finished replies."""
-    *_, last = decode(base, host, conversations, lambda: worn, sampling, threading.Lock())
+    *_, last = decode(runtime, conversations, lambda: worn, sampling)
     return last
 
 
@@ -54,10 +53,10 @@ def texts(replies: Sequence[Reply]) -> list[str]:
     return [reply.text for reply in replies]
 
 
-def twin(host: LoRAHost, seed: int = 0) -> FittedLoRA:
+def twin(runtime: Runtime, seed: int = 0) -> FittedLoRA:
     """Nothing for row 0, an adapter for row 1."""
     tokens = random_tokens(seed=seed, size=0.3)
-    return host.fit(torch.stack([torch.zeros_like(tokens), tokens]))
+    return runtime.host.fit(torch.stack([torch.zeros_like(tokens), tokens]))
 
 
 def greedy_ids(base: BaseModel, conversation: list[Message], **options: float) -> list[int]:
@@ -76,80 +75,74 @@ def greedy_ids(base: BaseModel, conversation: list[Message], **options: float) -
 # The same each time
 
 
-def test_the_same_seed_gives_the_same_answer(base: BaseModel, host: LoRAHost) -> None:
-    first, again = (texts(answer(base, host, [SHORT], sampling=SAMPLED)) for _ in range(2))
+def test_the_same_seed_gives_the_same_answer(runtime: Runtime) -> None:
+    first, again = (texts(answer(runtime, [SHORT], sampling=SAMPLED)) for _ in range(2))
     assert first == again
-    others = {
-        answer(base, host, [SHORT], sampling=replace(SAMPLED, seed=s))[0].text for s in range(4)
-    }
+    others = {answer(runtime, [SHORT], sampling=replace(SAMPLED, seed=s))[0].text for s in range(4)}
     assert len(others) == 4
 
 
-def test_the_seed_is_the_chats_own(base: BaseModel, host: LoRAHost) -> None:
+def test_the_seed_is_the_chats_own(runtime: Runtime) -> None:
     """Whatever else draws random numbers in the process."""
     torch.manual_seed(1)
-    first = texts(answer(base, host, [SHORT], sampling=SAMPLED))
+    first = texts(answer(runtime, [SHORT], sampling=SAMPLED))
     torch.manual_seed(2)
-    assert texts(answer(base, host, [SHORT], sampling=SAMPLED)) == first
+    assert texts(answer(runtime, [SHORT], sampling=SAMPLED)) == first
 
 
-def test_equal_rows_draw_equal_numbers(base: BaseModel, host: LoRAHost) -> None:
-    first, second = texts(answer(base, host, [SHORT, SHORT], sampling=SAMPLED))
+def test_equal_rows_draw_equal_numbers(runtime: Runtime) -> None:
+    first, second = texts(answer(runtime, [SHORT, SHORT], sampling=SAMPLED))
     assert first == second
 
 
-def test_greedy_is_transformers_greedy(base: BaseModel, host: LoRAHost) -> None:
+def test_greedy_is_transformers_greedy(runtime: Runtime) -> None:
     """Parity with `model.generate`, with and without a repetition penalty."""
     for penalty in (1.0, 1.3):
         sampling = replace(GREEDY, repetition_penalty=penalty)
         for conversation in (SHORT, LONG):
-            ids = greedy_ids(base, conversation, repetition_penalty=penalty)
-            expected = base.tokenizer.decode(ids, skip_special_tokens=True)
-            assert answer(base, host, [conversation], sampling=sampling)[0].text == expected
+            ids = greedy_ids(runtime.base, conversation, repetition_penalty=penalty)
+            expected = runtime.base.tokenizer.decode(ids, skip_special_tokens=True)
+            assert answer(runtime, [conversation], sampling=sampling)[0].text == expected
 
 
 # Every row as it would be alone
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
-def test_the_base_row_of_a_twin_is_the_base_alone(
-    base: BaseModel, host: LoRAHost, sampling: Sampling
-) -> None:
-    alone = answer(base, host, [SHORT], sampling=sampling)[0].text
-    base_row, adapted_row = texts(answer(base, host, [SHORT, SHORT], twin(host), sampling))
+def test_the_base_row_of_a_twin_is_the_base_alone(runtime: Runtime, sampling: Sampling) -> None:
+    alone = answer(runtime, [SHORT], sampling=sampling)[0].text
+    base_row, adapted_row = texts(answer(runtime, [SHORT, SHORT], twin(runtime), sampling))
     assert base_row == alone
     assert adapted_row != alone
 
 
-def test_the_adapted_row_is_the_adapter_alone(base: BaseModel, host: LoRAHost) -> None:
+def test_the_adapted_row_is_the_adapter_alone(runtime: Runtime) -> None:
     tokens = random_tokens(size=0.3)
-    alone = answer(base, host, [SHORT], host.fit(tokens[None]))[0].text
-    assert texts(answer(base, host, [SHORT, SHORT], twin(host)))[1] == alone
+    alone = answer(runtime, [SHORT], runtime.host.fit(tokens[None]))[0].text
+    assert texts(answer(runtime, [SHORT, SHORT], twin(runtime)))[1] == alone
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
-def test_rows_of_different_length_answer_as_if_alone(
-    base: BaseModel, host: LoRAHost, sampling: Sampling
-) -> None:
+def test_rows_of_different_length_answer_as_if_alone(runtime: Runtime, sampling: Sampling) -> None:
     """Left padding is masked and positions are counted from the first real token."""
-    separately = [answer(base, host, [c], sampling=sampling)[0].text for c in (SHORT, LONG)]
-    assert texts(answer(base, host, [SHORT, LONG], sampling=sampling)) == separately
+    separately = [answer(runtime, [c], sampling=sampling)[0].text for c in (SHORT, LONG)]
+    assert texts(answer(runtime, [SHORT, LONG], sampling=sampling)) == separately
     assert separately[0] != separately[1]
 
 
 def test_a_finished_row_stays_as_it_is_while_the_other_goes_on(
-    base: BaseModel, host: LoRAHost, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = greedy_ids(base, SHORT), greedy_ids(base, LONG)
+    first, second = greedy_ids(runtime.base, SHORT), greedy_ids(runtime.base, LONG)
     end = next(token for token in first[2:] if token not in second)
     monkeypatch.setattr(chat, "end_tokens", lambda base: {end})
-    steps = list(decode(base, host, [SHORT, LONG], BARE, GREEDY, threading.Lock()))
+    steps = list(decode(runtime, [SHORT, LONG], BARE, GREEDY))
     length = first.index(end) + 1
     assert len(steps) == 24 > length
     assert {step[0].text for step in steps[length - 1 :]} == {steps[-1][0].text}
     assert (steps[-1][0].num_tokens, steps[-1][0].stop_reason) == (length, "eos")
     assert (steps[-1][1].num_tokens, steps[-1][1].stop_reason) == (24, "length")
-    assert steps[-1][1].text == base.tokenizer.decode(second, skip_special_tokens=True)
+    assert steps[-1][1].text == runtime.base.tokenizer.decode(second, skip_special_tokens=True)
 
 
 def test_a_token_read_alone_is_read_as_in_one_pass(base: BaseModel) -> None:
@@ -170,8 +163,8 @@ def test_a_token_read_alone_is_read_as_in_one_pass(base: BaseModel) -> None:
 # The stream
 
 
-def test_every_step_brings_one_token_to_every_row(base: BaseModel, host: LoRAHost) -> None:
-    steps = list(decode(base, host, [SHORT, LONG], BARE, GREEDY, threading.Lock()))
+def test_every_step_brings_one_token_to_every_row(runtime: Runtime) -> None:
+    steps = list(decode(runtime, [SHORT, LONG], BARE, GREEDY))
     assert [[reply.num_tokens for reply in step] for step in steps] == [
         [n, n] for n in range(1, 25)
     ]
@@ -182,65 +175,56 @@ def test_every_step_brings_one_token_to_every_row(base: BaseModel, host: LoRAHos
     assert steps[0][0].tokens_per_second == 0 < steps[-1][0].tokens_per_second
 
 
-def test_the_answer_ends_at_the_limit(base: BaseModel, host: LoRAHost) -> None:
-    one = answer(base, host, [SHORT], sampling=replace(GREEDY, max_new_tokens=1))[0]
+def test_the_answer_ends_at_the_limit(runtime: Runtime) -> None:
+    one = answer(runtime, [SHORT], sampling=replace(GREEDY, max_new_tokens=1))[0]
     assert (one.num_tokens, one.stop_reason) == (1, "length")
 
 
-def test_the_lock_is_free_between_tokens_and_after_closing(base: BaseModel, host: LoRAHost) -> None:
+def test_the_lock_is_free_between_tokens_and_after_closing(runtime: Runtime) -> None:
     """A visitor who stops reading must not stop the others."""
-    lock = threading.Lock()
-    stream = decode(base, host, [SHORT, SHORT], wearing(twin(host)), GREEDY, lock)
+    stream = decode(runtime, [SHORT, SHORT], wearing(twin(runtime)), GREEDY)
     next(stream)
-    assert not lock.locked()
+    assert not runtime.lock.locked()
     stream.close()  # type: ignore[attr-defined]  # a generator
-    assert not lock.locked()
+    assert not runtime.lock.locked()
 
 
 def test_a_failing_step_frees_the_lock_and_takes_the_adapter_off(
-    base: BaseModel, host: LoRAHost, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*args: object) -> None:
         raise RuntimeError("out of memory")
 
-    before = answer(base, host, [SHORT])[0].text
-    lock = threading.Lock()
+    before = answer(runtime, [SHORT])[0].text
     with monkeypatch.context() as patch:
         patch.setattr(chat, "_next_logits", fail)
         with pytest.raises(RuntimeError, match="out of memory"):
-            next(decode(base, host, [SHORT, SHORT], wearing(twin(host)), GREEDY, lock))
-    assert not lock.locked()
-    assert answer(base, host, [SHORT])[0].text == before
+            next(decode(runtime, [SHORT, SHORT], wearing(twin(runtime)), GREEDY))
+    assert not runtime.lock.locked()
+    assert answer(runtime, [SHORT])[0].text == before
 
 
-def test_two_chats_that_take_turns_do_not_disturb_each_other(
-    base: BaseModel, host: LoRAHost
-) -> None:
+def test_two_chats_that_take_turns_do_not_disturb_each_other(runtime: Runtime) -> None:
     """Tokens of two visitors alternate on one base; the adapter is chosen at every step."""
-    one, two = twin(host, seed=1), twin(host, seed=2)
-    alone = [texts(answer(base, host, [SHORT, SHORT], worn)) for worn in (one, two)]
+    one, two = twin(runtime, seed=1), twin(runtime, seed=2)
+    alone = [texts(answer(runtime, [SHORT, SHORT], worn)) for worn in (one, two)]
     assert alone[0] != alone[1]
-    lock = threading.Lock()
-    streams = [
-        decode(base, host, [SHORT, SHORT], wearing(worn), GREEDY, lock) for worn in (one, two)
-    ]
+    streams = [decode(runtime, [SHORT, SHORT], wearing(worn), GREEDY) for worn in (one, two)]
     *_, last = zip(*streams, strict=True)
     assert [texts(replies) for replies in last] == alone
 
 
-def test_what_is_worn_may_change_while_an_answer_is_written(
-    base: BaseModel, host: LoRAHost
-) -> None:
-    one, two = twin(host, seed=1), twin(host, seed=2)
+def test_what_is_worn_may_change_while_an_answer_is_written(runtime: Runtime) -> None:
+    one, two = twin(runtime, seed=1), twin(runtime, seed=2)
     asked: list[FittedLoRA] = []
 
     def wear() -> FittedLoRA:
         asked.append(one if len(asked) < 6 else two)
         return asked[-1]
 
-    *_, changed = decode(base, host, [SHORT, SHORT], wear, GREEDY, threading.Lock())
+    *_, changed = decode(runtime, [SHORT, SHORT], wear, GREEDY)
     assert len(asked) == 24
-    first, second = (answer(base, host, [SHORT, SHORT], worn) for worn in (one, two))
+    first, second = (answer(runtime, [SHORT, SHORT], worn) for worn in (one, two))
     assert changed[0].text == first[0].text
     assert changed[1].text[:4] == first[1].text[:4]
     assert changed[1].text not in (first[1].text, second[1].text)
@@ -259,26 +243,24 @@ def scripted(ids: Sequence[int]) -> Callable[..., torch.Tensor]:
 
 
 def test_unfinished_characters_are_held_back(
-    base: BaseModel, host: LoRAHost, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ids = base.tokenizer("a漢🙂b")["input_ids"]
+    ids = runtime.base.tokenizer("a漢🙂b")["input_ids"]
     assert len(ids) == 1 + 3 + 4 + 1
     monkeypatch.setattr(chat, "_next_logits", scripted(ids))
     sampling = replace(GREEDY, max_new_tokens=len(ids))
-    steps = list(decode(base, host, [SHORT], BARE, sampling, threading.Lock()))
+    steps = list(decode(runtime, [SHORT], BARE, sampling))
     assert [step[0].text for step in steps] == [
         *("a", "a", "a", "a漢", "a漢", "a漢", "a漢", "a漢🙂", "a漢🙂b")
     ]
 
 
 def test_a_character_that_never_ends_shows_in_the_last_step(
-    base: BaseModel, host: LoRAHost, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ids = base.tokenizer("a漢")["input_ids"][:3]
+    ids = runtime.base.tokenizer("a漢")["input_ids"][:3]
     monkeypatch.setattr(chat, "_next_logits", scripted(ids))
-    steps = list(
-        decode(base, host, [SHORT], BARE, replace(GREEDY, max_new_tokens=3), threading.Lock())
-    )
+    steps = list(decode(runtime, [SHORT], BARE, replace(GREEDY, max_new_tokens=3)))
     assert [step[0].text for step in steps] == ["a", "a", "a\ufffd"]
 
 
@@ -291,19 +273,17 @@ def fallback_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def test_unfinished_characters_of_byte_fallback_are_held_back(
-    base: BaseModel, host: LoRAHost, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokenizer = fallback_tokenizer()
     monkeypatch.setattr(chat, "_render", lambda tokenizer, messages: [1, 5])
     monkeypatch.setattr(chat, "_next_logits", scripted([3 + b for b in "🙂b".encode()]))
     steps = list(
         decode(
-            replace(base, tokenizer=tokenizer),
-            host,
+            replace(runtime, base=replace(runtime.base, tokenizer=tokenizer)),
             [SHORT],
             BARE,
             replace(GREEDY, max_new_tokens=5),
-            threading.Lock(),
         )
     )
     assert [step[0].text for step in steps] == ["", "", "", "🙂", "🙂b"]
@@ -333,27 +313,25 @@ def test_unfinished_characters_of_byte_fallback_are_held_back(
     ],
 )
 def test_a_conversation_that_cannot_be_answered_is_refused(
-    base: BaseModel, host: LoRAHost, conversation: list[Message], message: str
+    runtime: Runtime, conversation: list[Message], message: str
 ) -> None:
     with pytest.raises(ChatError, match=message):
-        answer(base, host, [SHORT, conversation])
+        answer(runtime, [SHORT, conversation])
 
 
-def test_the_longest_conversation_that_fits_is_answered(base: BaseModel, host: LoRAHost) -> None:
+def test_the_longest_conversation_that_fits_is_answered(runtime: Runtime) -> None:
     room = 512 - 24
-    rendered = base.tokenizer.apply_chat_template(
+    rendered = runtime.base.tokenizer.apply_chat_template(
         user("x"), add_generation_prompt=True, tokenize=False
     )
-    frame = len(base.tokenizer(rendered)["input_ids"]) - 1
-    assert answer(base, host, [user("x" * (room - frame))])[0].num_tokens == 24
+    frame = len(runtime.base.tokenizer(rendered)["input_ids"]) - 1
+    assert answer(runtime, [user("x" * (room - frame))])[0].num_tokens == 24
     with pytest.raises(ChatError, match=r"is 489 tokens long; this base reads 488"):
-        answer(base, host, [user("x" * (room - frame + 1))])
+        answer(runtime, [user("x" * (room - frame + 1))])
 
 
-def test_earlier_turns_and_a_system_message_are_part_of_the_conversation(
-    base: BaseModel, host: LoRAHost
-) -> None:
+def test_earlier_turns_and_a_system_message_are_part_of_the_conversation(runtime: Runtime) -> None:
     history = [*user("Hi"), {"role": "assistant", "content": "Yes?"}, *user("Hi")]
     told = [{"role": "system", "content": "Be brief."}, *SHORT]
-    found = {answer(base, host, [c])[0].text for c in (SHORT, history, told)}
+    found = {answer(runtime, [c])[0].text for c in (SHORT, history, told)}
     assert len(found) == 3

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dnd_engine.lora.apply import LoRAHost
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.models.base import BaseModel, load_base
+from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import BASES, resolve
 from dnd_engine.scoring import answers as scoring
 from dnd_engine.scoring.answers import answer, batches
@@ -88,65 +88,61 @@ def assert_same(found: Sequence[Answer], expected: Sequence[Answer]) -> None:
 
 
 @pytest.fixture
-def host(base: BaseModel) -> LoRAHost:
-    return LoRAHost(base.model, LAYOUT)
+def runtime(base: BaseModel) -> Runtime:
+    return Runtime.of(base, LAYOUT)
 
 
-def test_every_group_answers_as_a_plain_loop_under_its_own_adapter(
-    base: BaseModel, host: LoRAHost
-) -> None:
+def test_every_group_answers_as_a_plain_loop_under_its_own_adapter(runtime: Runtime) -> None:
     """In float32: losses to 1e-4, and the very same tokens."""
     tokens = torch.stack([random_tokens(seed=n) for n in range(3)])
-    found = answer(base, host, GROUPS, host.fit(tokens))
+    found = answer(runtime, GROUPS, runtime.host.fit(tokens))
     for number, group in enumerate(GROUPS):
-        with host.wearing(host.fit(tokens[number : number + 1])):
-            assert_same(found[number], [plain_loop(base, asked) for asked in group])
-        bare = [plain_loop(base, asked) for asked in group]
+        with runtime.host.wearing(runtime.host.fit(tokens[number : number + 1])):
+            assert_same(found[number], [plain_loop(runtime.base, asked) for asked in group])
+        bare = [plain_loop(runtime.base, asked) for asked in group]
         assert [a.ids for a in bare] != [a.ids for a in found[number]]
 
 
-def test_the_bare_base_answers_as_a_plain_loop(base: BaseModel, host: LoRAHost) -> None:
+def test_the_bare_base_answers_as_a_plain_loop(runtime: Runtime) -> None:
     """All questions in one group, or in groups that share what they begin with."""
     everyone = [asked for group in GROUPS for asked in group]
-    expected = [plain_loop(base, asked) for asked in everyone]
-    (together,) = answer(base, host, [everyone], None)
+    expected = [plain_loop(runtime.base, asked) for asked in everyone]
+    (together,) = answer(runtime, [everyone], None)
     assert_same(together, expected)
-    apart = answer(base, host, GROUPS, None)
+    apart = answer(runtime, GROUPS, None)
     assert_same([a for group in apart for a in group], expected)
 
 
-def test_small_slices_change_nothing(
-    base: BaseModel, host: LoRAHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_small_slices_change_nothing(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prompts and answers are read in slices, each of which sees the ones before."""
-    worn = host.fit(torch.stack([random_tokens(seed=n) for n in range(3)]))
-    whole = answer(base, host, GROUPS, worn)
+    worn = runtime.host.fit(torch.stack([random_tokens(seed=n) for n in range(3)]))
+    whole = answer(runtime, GROUPS, worn)
     monkeypatch.setattr(scoring, "_FORWARD_TOKENS", 40)
-    for found, expected in zip(answer(base, host, GROUPS, worn), whole, strict=True):
+    for found, expected in zip(answer(runtime, GROUPS, worn), whole, strict=True):
         assert_same(found, expected)
 
 
-def test_what_is_written_is_what_generate_writes(base: BaseModel, host: LoRAHost) -> None:
+def test_what_is_written_is_what_generate_writes(runtime: Runtime) -> None:
     """Parity with transformers' own greedy search, one row at a time."""
     tokens = random_tokens(seed=4)[None]
     group = random_questions(5, 6)
-    (found,) = answer(base, host, [group], host.fit(tokens))
+    (found,) = answer(runtime, [group], runtime.host.fit(tokens))
     for asked, reply in zip(group, found, strict=True):
-        with host.wearing(host.fit(tokens)):
-            out = base.model.generate(  # type: ignore[operator]
+        with runtime.host.wearing(runtime.host.fit(tokens)):
+            out = runtime.base.model.generate(  # type: ignore[operator]
                 torch.tensor([asked.prompt]), max_new_tokens=asked.max_new_tokens, do_sample=False
             )[0]
         assert reply.ids == tuple(i for i in out[len(asked.prompt) :].tolist() if i != END)
 
 
-def test_rows_that_have_ended_leave_the_batch(base: BaseModel, host: LoRAHost) -> None:
+def test_rows_that_have_ended_leave_the_batch(runtime: Runtime) -> None:
     """With limits of 1 to 12 tokens, most steps must read few rows."""
     group = [replace(q, max_new_tokens=n + 1) for n, q in enumerate(random_questions(6, 12))]
     sizes: list[int] = []
-    handle = base.model.model.register_forward_pre_hook(  # type: ignore[union-attr,operator]
+    handle = runtime.base.model.model.register_forward_pre_hook(  # type: ignore[union-attr,operator]
         lambda module, args, kwargs: sizes.append(kwargs["input_ids"].shape[0]), with_kwargs=True
     )
-    answer(base, host, [group], None)
+    answer(runtime, [group], None)
     handle.remove()
     assert sizes[0] == 1
     steps = sizes[-11:]
@@ -154,34 +150,36 @@ def test_rows_that_have_ended_leave_the_batch(base: BaseModel, host: LoRAHost) -
     assert steps[-1] <= 2
 
 
-def test_a_group_that_has_ended_takes_its_adapter_along(base: BaseModel, host: LoRAHost) -> None:
+def test_a_group_that_has_ended_takes_its_adapter_along(runtime: Runtime) -> None:
     short = [replace(asked, max_new_tokens=1) for asked in GROUPS[0]]
     groups = [short, GROUPS[2]]
     tokens = torch.stack([random_tokens(seed=n) for n in range(2)])
-    found = answer(base, host, groups, host.fit(tokens))
-    with host.wearing(host.fit(tokens[1:])):
-        assert_same(found[1], [plain_loop(base, asked) for asked in groups[1]])
+    found = answer(runtime, groups, runtime.host.fit(tokens))
+    with runtime.host.wearing(runtime.host.fit(tokens[1:])):
+        assert_same(found[1], [plain_loop(runtime.base, asked) for asked in groups[1]])
 
 
-def test_no_position_is_left_without_anything_to_look_at(base: BaseModel, host: LoRAHost) -> None:
+def test_no_position_is_left_without_anything_to_look_at(runtime: Runtime) -> None:
     """Attention over nothing is NaN in some kernels, and padding would carry it on."""
     blind: list[bool] = []
 
     def look(module: object, args: object, kwargs: dict[str, torch.Tensor]) -> None:
         blind.append(not bool(kwargs["attention_mask"].any(dim=-1).all()))
 
-    handle = base.model.model.register_forward_pre_hook(look, with_kwargs=True)  # type: ignore[union-attr,operator]
-    answer(base, host, GROUPS, host.fit(torch.stack([random_tokens(seed=n) for n in range(3)])))
+    handle = runtime.base.model.model.register_forward_pre_hook(look, with_kwargs=True)  # type: ignore[union-attr,operator]
+    answer(
+        runtime, GROUPS, runtime.host.fit(torch.stack([random_tokens(seed=n) for n in range(3)]))
+    )
     handle.remove()
     assert blind
     assert not any(blind)
 
 
-def test_the_base_wears_nothing_afterwards(base: BaseModel, host: LoRAHost) -> None:
+def test_the_base_wears_nothing_afterwards(runtime: Runtime) -> None:
     ids = torch.tensor([GROUPS[0][0].prompt])
-    before = base.model(input_ids=ids).logits
-    answer(base, host, GROUPS[:1], host.fit(random_tokens()[None]))
-    assert torch.equal(base.model(input_ids=ids).logits, before)
+    before = runtime.base.model(input_ids=ids).logits
+    answer(runtime, GROUPS[:1], runtime.host.fit(random_tokens()[None]))
+    assert torch.equal(runtime.base.model(input_ids=ids).logits, before)
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -214,17 +212,17 @@ def test_the_real_base_answers_as_generate_and_as_a_loss_of_its_own() -> None:
     """In float32, where rounding does not decide between tokens; with an adapter and without."""
     base = load_base(resolve("smollm2-135m-instruct", BASES), CPU, torch.float32)
     layout = LoRALayout.from_config(base.config)
-    host = LoRAHost(base.model, layout)
+    runtime = Runtime.of(base, layout)
     texts = ("What is the capital of France?", "Write one word: blue, in German")
     group = [
         ask(base.tokenizer, Example(text, "Paris", ("Paris", "Rome")), "full", max_new_tokens=6)
         for text in texts
     ]
-    for worn in (None, host.fit(random_tokens(layout, size=0.02)[None])):
-        (found,) = answer(base, host, [group], worn)
+    for worn in (None, runtime.host.fit(random_tokens(layout, size=0.02)[None])):
+        (found,) = answer(runtime, [group], worn)
         for asked, reply in zip(group, found, strict=True):
             packed = pack([[EncodedExample((*asked.prompt, *asked.reference), len(asked.prompt))]])
-            with torch.inference_mode(), host.wearing(worn):
+            with torch.inference_mode(), runtime.host.wearing(worn):
                 out = base.model.generate(  # type: ignore[operator]
                     torch.tensor([asked.prompt]), max_new_tokens=6, do_sample=False
                 )[0].tolist()

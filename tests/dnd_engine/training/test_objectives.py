@@ -13,10 +13,10 @@ from torch import Tensor
 
 from dnd_engine.errors import BaseMismatchError, TrainingError
 from dnd_engine.generator.folder import GeneratorFolder
-from dnd_engine.lora.apply import LoRAHost
 from dnd_engine.lora.delta import delta_gram, delta_products
 from dnd_engine.lora.weight_tokens import detokenize, standardise
 from dnd_engine.models.base import BaseModel
+from dnd_engine.models.runtime import Runtime
 from dnd_engine.tasks.folder import load_tasks
 from dnd_engine.training import objectives, setup, teacher, trainer
 from dnd_engine.training.batches import TaskPool, build_pools
@@ -299,9 +299,8 @@ def test_a_collection_must_fit_recipe_and_base(
 
 
 def small_answers(base: BaseModel, recipe: TrainRecipe, **fields: Any) -> Any:
-    host = LoRAHost(base.model, LAYOUT)
     recipe = replace(recipe, objective="distillation", **fields)
-    return ask_teacher(pools_of(recipe), base, host, None, "base", recipe)
+    return ask_teacher(pools_of(recipe), Runtime.of(base, LAYOUT), None, "base", recipe)
 
 
 def test_the_teachers_tokens_are_those_of_full_prompts(
@@ -338,8 +337,8 @@ def test_the_teacher_is_asked_once(
     assert all(torch.equal(a.rest, b.rest) for a, b in zip(said, said_again, strict=True))
     small_answers(base, recipe, teacher_examples=6)
     assert len(calls) == 4
-    host = LoRAHost(base.model, LAYOUT)
-    ask_teacher(pools_of(recipe), base, host, None, "b", replace(recipe, teacher_examples=5))
+    runtime = Runtime.of(base, LAYOUT)
+    ask_teacher(pools_of(recipe), runtime, None, "b", replace(recipe, teacher_examples=5))
     assert len(calls) == 8
 
 

@@ -13,6 +13,7 @@ from dnd_engine.config import RefineConfig
 from dnd_engine.errors import ConfigError, TrainingError
 from dnd_engine.lora.apply import LoRAHost
 from dnd_engine.models.base import BaseModel
+from dnd_engine.models.runtime import Runtime
 from dnd_engine.tasks.folder import Example
 from dnd_engine.training.examples import encode_example, pack, response_losses
 from dnd_engine.training.finetune.refine import Refined, RefineStep, refine
@@ -42,7 +43,8 @@ def refining(
     lock: Any = None,
 ) -> Steps[RefineStep, None, Refined]:
     host = LoRAHost(base.model, LAYOUT)
-    return refine(base, host, lock or threading.Lock(), start(), LAYOUT, examples, None, config)
+    runtime = Runtime(base, host, lock or threading.Lock())
+    return refine(runtime, start(), LAYOUT, examples, None, config)
 
 
 def finish(steps: Steps[RefineStep, None, Refined]) -> tuple[list[RefineStep], Refined]:
@@ -75,10 +77,9 @@ def test_labels_are_learnt_on_bare_inputs(base: BaseModel) -> None:
 
 def test_the_start_is_not_changed_and_the_same_seed_gives_the_same_adapter(base: BaseModel) -> None:
     tokens = start()
-    host = LoRAHost(base.model, LAYOUT)
-    lock = threading.Lock()
-    _, one = finish(refine(base, host, lock, tokens, LAYOUT, EXAMPLES, None, LABELS))
-    _, other = finish(refine(base, host, lock, tokens, LAYOUT, EXAMPLES[::-1], None, LABELS))
+    runtime = Runtime.of(base, LAYOUT)
+    _, one = finish(refine(runtime, tokens, LAYOUT, EXAMPLES, None, LABELS))
+    _, other = finish(refine(runtime, tokens, LAYOUT, EXAMPLES[::-1], None, LABELS))
     assert torch.equal(tokens, start())
     assert torch.equal(one.tokens, other.tokens)
     _, third = finish(refining(base, replace(LABELS, seed=1)))

@@ -1,0 +1,44 @@
+"""A frozen base, the host that applies adapters to it, and the lock that guards both.
+
+The three belong together: an adapter that is active while another thread runs the base would change
+that thread's answers. Knows no prompts and no files.
+"""
+
+import threading
+from dataclasses import dataclass, field
+
+from dnd_engine.lora.apply import LoRAHost
+from dnd_engine.lora.layout import LoRALayout
+from dnd_engine.models.base import BaseModel
+
+__all__ = ["Runtime"]
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What it takes to run a base with adapters; one per resident model."""
+
+    base: BaseModel
+    host: LoRAHost
+    """Applies adapters to that base."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Guards the two. Hold it for one batch, one token or one training step at a time, never while
+    you wait for something else. A process with one thread needs not take it."""
+
+    def __post_init__(self) -> None:
+        # A host of another model would change that one, and the base would answer unadapted.
+        assert self.host.model is self.base.model
+
+    @classmethod
+    def of(cls, base: BaseModel, layout: LoRALayout | None = None) -> "Runtime":
+        """Prepare a base for adapters.
+
+        Args:
+            base: The frozen base. Its linear layers get hooks, which do nothing until an adapter is
+                active.
+            layout: Which layers adapters may change; every layer that a generator can, if None.
+
+        Raises:
+            LayoutMismatchError: If the base lacks a layer of the layout.
+        """
+        return cls(base, LoRAHost(base.model, layout or LoRALayout.from_config(base.config)))
