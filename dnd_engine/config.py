@@ -26,9 +26,6 @@ Mix = Literal["pool", "sum"]
 ExportFormat = Literal["peft", "merged", "gguf"]
 """How an adapter is written: for PEFT, merged into its base for transformers, for llama.cpp."""
 
-EFFECT_PROMPTS = 16
-"""Prompts that an adapter's effect is measured on: enough to place it, and about a second."""
-
 AGREEMENT_BANDS = ((0.0, 0.12), (0.12, 0.49), (0.49, 1.0))
 """Shares of prompts answered as the instructed model does, by which reports tell gains and windows
 judge: of eight prompts none, one to three, four or more."""

@@ -33,7 +33,6 @@ from dnd_engine.checks.familiarity import familiarity, nearest_tasks, outlook, s
 from dnd_engine.checks.norms import base_norms, relative_norms
 from dnd_engine.checks.results import Agreement, Conditioning, Inspection, as_checks, recall
 from dnd_engine.config import (
-    EFFECT_PROMPTS,
     EXPORT_FORMATS,
     MIXES,
     EngineConfig,
@@ -46,6 +45,7 @@ from dnd_engine.config import (
 )
 from dnd_engine.errors import (
     AdapterError,
+    BucketError,
     ConfigError,
     GeneratorError,
     HubError,
@@ -92,7 +92,7 @@ from dnd_engine.models.replies import ChatStep, Message, Reply
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import BASES, ENCODERS, ResolvedWeights, resolve
 from dnd_engine.progress import Progress, finish
-from dnd_engine.prompts.buckets import Bucket, check_buckets, draw_prompt_batch
+from dnd_engine.prompts.buckets import Bucket, check_buckets, draw_prompt_batch, measured_prompts
 from dnd_engine.prompts.examples import load_examples
 from dnd_engine.prompts.files import PromptFile
 from dnd_engine.tasks.folder import Example
@@ -584,19 +584,23 @@ class Engine:
 
         yield from decode(self._runtime, conversations, wear, sampling or Sampling())
 
-    def inspect(self, adapter: Adapter, prompts: Sequence[str] = ()) -> Inspection:
-        """Measure an adapter; effect and agreement need prompts, of which the first 16 are used.
+    def inspect(self, adapter: Adapter, buckets: Sequence[Bucket] = ()) -> Inspection:
+        """Measure an adapter; effect and agreement need prompts.
 
         A trained adapter was taught what agreement asks, so nothing is said of it.
+
+        Args:
+            adapter: Any that fits the base.
+            buckets: Whose prompts it is measured on: 16 of them, chosen by `measured_prompts`.
         """
-        chosen = tuple(prompts)[:EFFECT_PROMPTS]
+        chosen = measured_prompts(buckets)
         nearest = adapter.nearest_tasks if self._wrote(adapter) else ()
         report = self.reports.get("heldout")
         agrees = None
         if chosen and not adapter.was_trained:
             agrees = self._agreement(adapter, chosen)
         return Inspection(
-            effect=self.effect(adapter, chosen) if chosen else None,
+            effect=self._effect(adapter, chosen) if chosen else None,
             relative_norms=relative_norms(adapter, self._norms),
             nearest_tasks=adapter.nearest_tasks,
             num_prompts=len(chosen),
@@ -799,13 +803,28 @@ class Engine:
         )
         return min(zip(there, examples, strict=True), key=lambda pair: float(pair[0] @ here))[1]
 
+    def effect(self, adapter: Adapter, buckets: Sequence[Bucket]) -> float:
+        """Measure how far an adapter moves the base's first answer token.
+
+        Returns:
+            Mean KL(adapted ‖ base) over the prompts that `measured_prompts` chooses, in nats.
+
+        Raises:
+            BucketError: If no bucket holds prompts and counts.
+        """
+        if not (chosen := measured_prompts(buckets)):
+            raise BucketError(
+                "an effect is measured on prompts: expected a bucket with prompts and a weight "
+                "other than 0, got none."
+            )
+        return self._effect(adapter, chosen)
+
     @torch.inference_mode()
-    def effect(self, adapter: Adapter, prompts: Sequence[str]) -> float:
-        """Mean KL(adapted ‖ base) of the first answer token over the first 16 prompts, in nats."""
+    def _effect(self, adapter: Adapter, prompts: Sequence[str]) -> float:
         tokenizer = self.base.tokenizer
         rows = [
             tokenizer(self._chat_text(prompt), add_special_tokens=False)["input_ids"]
-            for prompt in tuple(prompts)[:EFFECT_PROMPTS]
+            for prompt in prompts
         ]
         # The end of a prompt decides the answer; a very long one is cut at its beginning.
         rows = [ids[-_EFFECT_TOKENS:] for ids in rows]

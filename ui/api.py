@@ -30,7 +30,6 @@ from dnd_engine.config import Mix, Sampling
 from dnd_engine.errors import AdapterError, BucketError, ChatError, ConfigError, DndError
 from dnd_engine.prompts.buckets import Bucket, check_buckets
 from dnd_engine.prompts.files import PromptFile, display_name, read_prompt_file
-from ui.handlers.adapter import some_prompts
 from ui.handlers.chat import ChatHandlers
 from ui.handlers.synthesis import SynthesisHandlers
 from ui.panels.compare import MAX_ANSWER_TOKENS
@@ -223,7 +222,7 @@ class Endpoints(SynthesisHandlers, ChatHandlers):
         read = self._read_buckets(buckets)
         counting = check_buckets(read, self._limits)
         _, made = self._last(self._synthesis_steps(counting, mix, seed, engine.new_memory()))
-        found = self._inspect(made, some_prompts(counting))
+        found = self._inspect(made, counting)
         adapter = engine.with_checks(made, found).with_strength(strength)
         key = secrets.token_hex(16)
         archive = self._save(adapter, self._archive_path(adapter, key))

@@ -3,7 +3,6 @@
 import platform
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -24,10 +23,10 @@ from dnd_engine.cli.common import (
     plain_errors,
     show,
 )
-from dnd_engine.config import EFFECT_PROMPTS, MIXES, EngineConfig, Mix, Sampling
+from dnd_engine.config import MIXES, EngineConfig, Mix, Sampling
 from dnd_engine.errors import BucketError, ConfigError, PromptFileError
 from dnd_engine.progress import finish
-from dnd_engine.prompts.buckets import Bucket, check_buckets, draw_prompt_batch, parse_bucket_option
+from dnd_engine.prompts.buckets import Bucket, check_buckets, parse_bucket_option
 from dnd_engine.prompts.files import PromptFile, read_prompt_file
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from dnd_engine.lora.provenance import Recipe
     from dnd_engine.progress import Progress
 
-__all__ = ["chat", "effect_prompts", "generate", "info", "inspect", "read_buckets"]
+__all__ = ["chat", "generate", "info", "inspect", "read_buckets"]
 
 
 _SAME = {
@@ -111,7 +110,7 @@ def generate(
         adapter = engine.generate(buckets, mix=chosen_mix, strength=strength, seed=seed)
     else:
         adapter = finish(engine.regenerate(wanted))
-    inspection = engine.inspect(adapter, effect_prompts(counting, seed))
+    inspection = engine.inspect(adapter, counting)
     proof = finish(engine.prove(adapter, buckets), _tell) if prove else None
     adapter = engine.with_checks(adapter, inspection, proof)
     started = time.monotonic()
@@ -277,10 +276,10 @@ def inspect(
     config = EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir)
     find = find_adapter(adapter, library)
     file = None if prompts is None else read_prompt_file(prompts)
-    texts = [] if file is None else effect_prompts([Bucket("prompts", 1.0, (file,))], seed=0)
+    measured_on = () if file is None else (Bucket("prompts", 1.0, (file,)),)
     engine = load_engine(config)
     read = find(engine)
-    found = engine.inspect(read, texts)
+    found = engine.inspect(read, measured_on)
     means = {name: sum(v) / len(v) for name, v in found.relative_norms.items()}
     effect = "not measured (no --prompts)" if found.effect is None else f"{found.effect:.4f} nats"
     show(
@@ -389,12 +388,6 @@ def read_buckets(files: list[Path], options: list[str], config: EngineConfig) ->
         for note in prompt_file.notes:
             typer.echo(f"{prompt_file.name}: {note}", err=True)
     return buckets
-
-
-def effect_prompts(buckets: Sequence[Bucket], seed: int) -> list[str]:
-    """Prompts of every bucket alike: weights may be negative, shares may not."""
-    equal = [Bucket(b.name, 1.0, b.files) for b in buckets]
-    return [p.text for p in draw_prompt_batch(equal, EFFECT_PROMPTS, seed)]
 
 
 def _mix(value: str) -> Mix:

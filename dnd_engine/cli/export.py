@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dnd_engine.cli.adapters import effect_prompts
 from dnd_engine.cli.common import (
     DEFAULT_BASE,
     BaseOption,
@@ -103,8 +102,8 @@ def push(
     )
     read = _at(strength, find(engine))
     if file is not None:
-        texts = effect_prompts([Bucket("prompts", 1.0, (file,))], seed=0)
-        read = engine.with_checks(read, engine.inspect(read, texts))
+        found = engine.inspect(read, [Bucket("prompts", 1.0, (file,))])
+        read = engine.with_checks(read, found)
     pushed = engine.push(read, repo, token=token, private=private)
     show(
         {**asdict(pushed), "sha256": read.sha256},

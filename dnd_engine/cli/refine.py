@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dnd_engine.cli.adapters import effect_prompts, read_buckets
+from dnd_engine.cli.adapters import read_buckets
 from dnd_engine.cli.common import (
     DEFAULT_BASE,
     BaseOption,
@@ -86,8 +86,8 @@ def refine(
         "refine": made.seconds["refine"],
         "write": time.monotonic() - started,
     }
-    texts = effect_prompts([b for b in buckets if b.weight > 0], seed)
-    before, after = (engine.effect(a, texts) for a in (start, made))
+    learnt_from = [b for b in buckets if b.weight > 0]
+    before, after = (engine.effect(a, learnt_from) for a in (start, made))
     refined = made.provenance["refined"]
     num_prompts, commonest_share = refined["num_prompts"], refined["commonest_share"]
     if taught_alike(refined):

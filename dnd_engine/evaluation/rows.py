@@ -243,7 +243,7 @@ class Wardrobe:
             texts = self._conditions(task, task, 0)
         except _Missing:
             return None
-        return self.engine.inspect(self._generate(task, texts, 0), texts)
+        return self.engine.inspect(self._generate(task, texts, 0), [_bucket("examined", texts)])
 
     def wrong_source(self, task: Task) -> Task | None:
         """Whose prompts are the wrong ones: a task of another family, None if there is none.

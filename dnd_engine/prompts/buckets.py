@@ -4,23 +4,34 @@ Knows which buckets count and how their weights share a condition. Knows no file
 model, and imports no torch.
 """
 
+import hashlib
 import math
 import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 
 from dnd_engine.config import PromptLimits
 from dnd_engine.errors import BucketError, ConfigError
 from dnd_engine.prompts.files import Prompt, PromptFile, megabytes, one_line, shorten
 
-__all__ = ["MAX_WEIGHT", "Bucket", "check_buckets", "draw_prompt_batch", "parse_bucket_option"]
+__all__ = [
+    "MAX_WEIGHT",
+    "Bucket",
+    "check_buckets",
+    "draw_prompt_batch",
+    "measured_prompts",
+    "parse_bucket_option",
+]
 
 MAX_WEIGHT = 2.0
 """Weights lie between minus this and this; negative ones ("less of this") need the sum mix."""
 _MAX_NAME_CHARS = 60
+_MAX_MEASURED = 16
+"""Enough to place an adapter by its effect, and about a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +199,35 @@ def draw_prompt_batch(buckets: Sequence[Bucket], num_prompts: int, seed: int) ->
         rounds, rest = divmod(quota, len(pool))
         drawn += sorted(pool * rounds + chance.sample(pool, rest), key=_canonical)
     return tuple(drawn)
+
+
+def measured_prompts(buckets: Sequence[Bucket]) -> tuple[str, ...]:
+    """Choose the prompts that an adapter's effect and agreement are measured on.
+
+    One rule for the command line, the page and the API, so that an adapter's card says the same
+    wherever it was made. The choice depends on names and texts alone: neither the order of buckets,
+    files and prompts nor the weights matter.
+
+    Args:
+        buckets: Those of weight 0 take no part.
+
+    Returns:
+        16 distinct prompts at most, of each bucket in turn; all of them where there are fewer.
+    """
+    taken: set[str] = set()
+    pools: list[list[str]] = []
+    for bucket in sorted(buckets, key=lambda bucket: bucket.name):
+        if bucket.weight != 0:
+            texts = {prompt.text for prompt in bucket.prompts} - taken
+            taken |= texts
+            # Files are often sorted by something, so that their first prompts resemble each other.
+            pools.append(sorted(texts, key=_hash))
+    in_turn = chain.from_iterable(zip_longest(*pools))
+    return tuple(islice((text for text in in_turn if text is not None), _MAX_MEASURED))
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
 
 
 def _canonical(prompt: Prompt) -> tuple[str, str, int]:

@@ -288,7 +288,7 @@ def test_measuring_leaves_out_what_the_adapter_read_and_adds_a_trained_lora(
     assert trained.provenance["base_sha256"] == engine.info.base_sha256
     assert trained.was_trained
     assert engine.read_adapter(engine.save(trained, tmp_path / "t.zip")).sha256 == trained.sha256
-    assert engine.inspect(trained, read).agreement is None
+    assert engine.inspect(trained, [bucket("rows", read)]).agreement is None
     with pytest.raises(AdapterError, match="was trained on these prompts"):
         finish(engine.prove(trained, [bucket("rows", read)]))
 
@@ -520,13 +520,17 @@ def test_work_of_ones_own_is_not_disturbed(engine: Engine) -> None:
 
 def test_inspection_measures_the_effect_on_the_prompts_given(engine: Engine) -> None:
     made = engine.generate([bucket("sql", SQL)])
-    found = engine.inspect(made, SQL * 5)
+    many = [f"{text} ({number})" for text in SQL for number in range(5)]
+    found = engine.inspect(made, [bucket("sql", many)])
     assert found.num_prompts == 16
+    assert found.effect == engine.effect(made, [bucket("sql", many)])
     assert found.effect is not None
     assert found.effect > 1e-3
     assert found.nearest_tasks == made.nearest_tasks
     assert engine.inspect(made).effect is None
-    nothing = engine.inspect(made.with_strength(0), [*SQL, "x" * 3000])
+    with pytest.raises(BucketError, match="expected a bucket with prompts"):
+        engine.effect(made, [bucket("sql", SQL, weight=0)])
+    nothing = engine.inspect(made.with_strength(0), [bucket("sql", [*SQL, "x" * 3000])])
     assert nothing.effect == pytest.approx(0, abs=1e-6)
     assert all(norm == 0 for norms in nothing.relative_norms.values() for norm in norms)
 
@@ -581,7 +585,7 @@ def test_an_adapter_of_another_rank_and_fewer_modules_can_be_used(
     made = make_adapter(layout=layout, base_id=engine.info.base_id)
     back = engine.read_adapter(engine.save(made, tmp_path / "a"))
     assert texts(engine, back)[1] != texts(engine, back)[0]
-    assert set(engine.inspect(back, SQL).relative_norms) == {"v_proj", "up_proj"}
+    assert set(engine.inspect(back, [bucket("sql", SQL)]).relative_norms) == {"v_proj", "up_proj"}
 
 
 def test_verifying_leaves_the_base_as_it_was(engine: Engine) -> None:

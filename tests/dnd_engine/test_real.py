@@ -24,7 +24,7 @@ from dnd_engine.models.base import next_token_logits
 from dnd_engine.models.replies import Message
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import read_prompt_file
-from tests.dnd_engine.tiny import random_tokens, user
+from tests.dnd_engine.tiny import bucket, random_tokens, user
 
 pytestmark = pytest.mark.real
 
@@ -198,11 +198,11 @@ def test_a_saved_adapter_answers_as_in_memory(
 
 
 def test_inspection_of_the_real_base(real_engine: Engine, made: Adapter) -> None:
-    found = real_engine.inspect(made, ["Name the tables.", "x" * 2000])
+    found = real_engine.inspect(made, [bucket("a", ["Name the tables.", "x" * 2000])])
     assert found.effect is not None
     assert found.effect >= 0
     assert {len(norms) for norms in found.relative_norms.values()} == {30}
-    silent = real_engine.inspect(made.with_strength(0), ["Name the tables."])
+    silent = real_engine.inspect(made.with_strength(0), [bucket("a", ["Name the tables."])])
     assert silent.effect == pytest.approx(0, abs=1e-6)
 
 

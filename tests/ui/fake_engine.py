@@ -26,7 +26,7 @@ from dnd_engine.errors import (
     VerificationError,
 )
 from dnd_engine.lora.provenance import BucketSource, Recipe
-from dnd_engine.prompts.buckets import Bucket, check_buckets
+from dnd_engine.prompts.buckets import Bucket, check_buckets, measured_prompts
 from tests.ui import reports
 from tests.ui.fake_measure import FakeMeasuring
 
@@ -402,7 +402,8 @@ class FakeEngine(FakeMeasuring):
             ("length" if cut else "eos") if finished else None,
         )
 
-    def inspect(self, adapter: Adapter, prompts: Sequence[str] = ()) -> Inspection:
+    def inspect(self, adapter: Adapter, buckets: Sequence[Bucket] = ()) -> Inspection:
+        prompts = measured_prompts(buckets)
         self.threads.add(threading.get_ident())
         useless = adapter.provenance["useless"]
         unlike = adapter.provenance["unlike"]

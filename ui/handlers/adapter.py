@@ -1,7 +1,6 @@
 """The adapter in the bar: shown, checked, scaled and zipped."""
 
 import functools
-import itertools
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from dnd_engine.config import EFFECT_PROMPTS, RefineConfig
+from dnd_engine.config import RefineConfig
 from dnd_engine.errors import DndError
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import one_line
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
     from dnd_engine.models.encoder import PromptMemory
 
-__all__ = ["AdapterHandlers", "nothing_exported", "some_prompts"]
+__all__ = ["AdapterHandlers", "nothing_exported"]
 
 _LEAST_LABELS = RefineConfig().least_prompts
 """Labelled prompts from which refining can learn."""
@@ -48,7 +47,7 @@ class AdapterHandlers(HandlerBase):
         if made is None or made.inspection is not None:
             return {}
         try:
-            made.inspection = self._inspect(made.original, some_prompts(made.buckets))
+            made.inspection = self._inspect(made.original, made.buckets)
         except DndError as error:
             updates: Updates = {"checks": checks_html(self._text, "failed", message=str(error))}
         else:
@@ -202,8 +201,8 @@ class AdapterHandlers(HandlerBase):
         yield None
         made.norms = self._inspect(made.original, ()).relative_norms
 
-    def _inspect_here(self, adapter: "Adapter", prompts: Sequence[str]) -> Any:
-        return self._ready_engine().inspect(adapter, prompts)
+    def _inspect_here(self, adapter: "Adapter", buckets: Sequence[Bucket]) -> Any:
+        return self._ready_engine().inspect(adapter, buckets)
 
     def _prove_here(
         self, adapter: "Adapter", buckets: Sequence[Bucket], memory: "PromptMemory | None"
@@ -297,13 +296,6 @@ def _download(text: Text, made: Made) -> gr.DownloadButton:
         interactive=True,
         variant="secondary" if doubtful else "primary",
     )
-
-
-def some_prompts(buckets: Sequence[Bucket]) -> tuple[str, ...]:
-    """Return a few prompts of each bucket in turn, to measure on."""
-    pools = [[prompt.text for prompt in bucket.prompts] for bucket in buckets]
-    in_turn = itertools.chain.from_iterable(itertools.zip_longest(*pools))
-    return tuple(itertools.islice((prompt for prompt in in_turn if prompt), EFFECT_PROMPTS))
 
 
 def _error_notice(message: str) -> str:

@@ -826,8 +826,8 @@ def test_what_an_inspection_says_of_each_task_reaches_the_report_and_outlives_a_
 ) -> None:
     asked: list[int] = []
 
-    def inspect(adapter: Adapter, prompts: Sequence[str]) -> Inspection:
-        asked.append(len(prompts))
+    def inspect(adapter: Adapter, buckets: Sequence[Bucket]) -> Inspection:
+        asked.append(len(buckets))
         if len(asked) == 2:
             raise KeyboardInterrupt
         return Inspection(float(len(asked)), {}, adapter.nearest_tasks, 8, Agreement(2, 8))

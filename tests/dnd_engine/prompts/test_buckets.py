@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 
 from dnd_engine.config import PromptLimits
 from dnd_engine.errors import BucketError, ConfigError
-from dnd_engine.prompts.buckets import Bucket, check_buckets, draw_prompt_batch, parse_bucket_option
+from dnd_engine.prompts.buckets import (
+    Bucket,
+    check_buckets,
+    draw_prompt_batch,
+    measured_prompts,
+    parse_bucket_option,
+)
 from dnd_engine.prompts.files import Prompt, PromptFile
 
 LIMITS = PromptLimits()
@@ -270,3 +276,30 @@ def test_a_batch_of_nothing_is_refused() -> None:
 def test_a_batch_needs_a_length() -> None:
     with pytest.raises(ConfigError, match=r"`num_prompts` must be at least 1, got 0"):
         draw_prompt_batch([bucket("a", 1.0, 3)], 0, seed=0)
+
+
+# The prompts that an adapter is measured on
+
+
+def test_the_same_prompts_are_measured_whatever_their_order_and_weight() -> None:
+    """A canvas, a command line and an API call list the same buckets in other orders."""
+    here = [bucket("a", 1.0, 40), bucket("b", 0.5, 9)]
+    turned = [
+        replace(b, files=tuple(replace(f, prompts=f.prompts[::-1]) for f in b.files)) for b in here
+    ]
+    there = [replace(b, weight=-1.0) for b in turned[::-1]]
+    chosen = measured_prompts(here)
+    assert measured_prompts(there) == chosen
+    assert len(set(chosen)) == 16
+    assert Counter(text[0] for text in chosen) == {"a": 8, "b": 8}
+
+
+def test_few_prompts_are_all_measured_once_and_those_of_weight_zero_never() -> None:
+    few = [bucket("a", 1.0, 3), Bucket("b", 1.0, bucket("a", 1.0, 5).files), bucket("c", 0.0, 5)]
+    assert sorted(measured_prompts(few)) == [f"a {number}" for number in range(5)]
+    assert measured_prompts([]) == ()
+
+
+def test_the_first_prompts_of_a_sorted_file_are_not_all_that_is_measured() -> None:
+    chosen = measured_prompts([bucket("a", 1.0, 400)])
+    assert max(int(text.split()[1]) for text in chosen) > 200
