@@ -21,8 +21,8 @@ from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import PromptFile
+from dnd_engine.prompts.split import split_prompt
 from dnd_engine.scoring.answers import answer
-from dnd_engine.tasks.folder import Example
 
 __all__ = [
     "MOST_PROMPTS",
@@ -130,5 +130,5 @@ def others(
 
 def some_prompts(bucket: Bucket, most: int) -> list[str]:
     """The first few prompts that have an instruction to leave out."""
-    telling = (p.text for p in bucket.prompts if Example(p.text, "").bare is not None)
+    telling = (p.text for p in bucket.prompts if split_prompt(p.text).input is not None)
     return list(islice(telling, most))

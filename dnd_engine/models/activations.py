@@ -32,6 +32,7 @@ from transformers import DynamicCache
 from dnd_engine.errors import ConfigError, LayoutMismatchError
 from dnd_engine.models.base import BaseModel, block, last_hidden
 from dnd_engine.models.encoder import EncodedPrompts
+from dnd_engine.prompts.split import split_prompt
 
 __all__ = ["BaseActivations", "check_prompts_differ", "prompt_variance"]
 
@@ -179,7 +180,7 @@ class BaseActivations:
         )
         ids: list[list[int]] = encoded["input_ids"]
         ends = [[end for _, end in offsets] for offsets in encoded["offset_mapping"]]
-        sizes = [len(text.partition("\n\n")[0]) for text in stripped]
+        sizes = [len(split_prompt(text).instruction) for text in stripped]
         # A first token that reaches beyond its instruction still is what there is of it.
         counts = [
             max(1, sum(end <= size for end in row)) for row, size in zip(ends, sizes, strict=True)

@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Int
 
 from dnd_engine.errors import TaskError
+from dnd_engine.prompts.split import split_prompt
 from dnd_engine.tasks.folder import Example, Task
 
 __all__ = ["Fault", "Severity", "audit_tasks", "check_conditions", "unscored"]
@@ -148,7 +149,7 @@ def unscored(conditions: Iterable[str], scored: Sequence[Example]) -> list[str]:
         items |= {_spaced(example.bare) for example in scored if example.bare}
 
     def held(text: str) -> bool:
-        bare = Example(text, "").bare
+        bare = split_prompt(text).input
         return _spaced(text) in items or (bare is not None and _spaced(bare) in items)
 
     return [text for text in conditions if not held(text)]
@@ -696,7 +697,8 @@ def _compared(rows: Iterable[Mapping[int, str]]) -> dict[tuple[int, int], tuple[
 
 def _bare_identifies(examples: Sequence[Example]) -> bool:
     """Whether the text before the blank line is an instruction, not a part of the input."""
-    heads = [example.prompt.partition("\n\n")[0] for example in examples if example.bare]
+    parts = [split_prompt(example.prompt) for example in examples]
+    heads = [part.instruction for part in parts if part.input is not None]
     return len(set(heads)) <= len(heads) / 2
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dnd_engine.errors import TaskError
+from dnd_engine.prompts.split import split_prompt
 
 __all__ = [
     "Example",
@@ -55,8 +56,7 @@ class Example:
     @property
     def bare(self) -> str | None:
         """The input without its instruction; None if the prompt has no blank line."""
-        _, separator, rest = self.prompt.partition("\n\n")
-        return rest if separator and rest.strip() else None
+        return split_prompt(self.prompt).input
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

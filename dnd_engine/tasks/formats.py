@@ -14,6 +14,7 @@ from statistics import median
 from types import MappingProxyType
 
 from dnd_engine.errors import ConfigError
+from dnd_engine.prompts.split import split_prompt
 from dnd_engine.tasks.folder import Example, Task
 
 __all__ = [
@@ -400,12 +401,12 @@ def _formatted(example: Example, chosen: AnswerFormat, wording: str) -> Example:
 
 def asking(prompt: str, sentence: str) -> str:
     """A prompt with a sentence at the end of its instruction, so that the bare input stays."""
-    instruction, blank, rest = prompt.partition("\n\n")
-    instruction = instruction.rstrip()
+    parts = split_prompt(prompt)
+    instruction = parts.instruction.rstrip()
     if "\n" in instruction:
         between = "\n"
     elif instruction[-1:].isalnum():
         between = ". "
     else:
         between = " "
-    return f"{instruction}{between}{sentence}{blank}{rest}"
+    return replace(parts, instruction=f"{instruction}{between}{sentence}").joined

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dnd_engine.prompts.split import split_prompt
 from dnd_engine.tasks.families import apply_operation
 from dnd_engine.tasks.folder import Example, Task
 from dnd_engine.tasks.formats import FORMATS
@@ -126,7 +127,7 @@ class SharedInputs:
             return None
         if info.answer_format:
             answer = FORMATS[info.answer_format].wrap(answer)
-        instruction = rng.choice(examples).prompt.partition("\n\n")[0]
+        instruction = split_prompt(rng.choice(examples).prompt).instruction
         return Example(f"{instruction}\n\n{text}", answer)
 
 

@@ -27,6 +27,7 @@ from dnd_engine.errors import (
 )
 from dnd_engine.lora.provenance import BucketSource, Recipe
 from dnd_engine.prompts.buckets import Bucket, check_buckets, measured_prompts
+from dnd_engine.prompts.split import split_prompt
 from tests.ui import reports
 from tests.ui.fake_measure import FakeMeasuring
 
@@ -312,7 +313,7 @@ class FakeEngine(FakeMeasuring):
         self.refinements.append(
             {"from": adapter.sha256, "labels": config.labels, "texts": texts, "steps": 0}
         )
-        usable = sum("\n\n" in text for text in texts)
+        usable = sum(split_prompt(text).input is not None for text in texts)
         if usable < config.least_prompts:
             raise TrainingError(
                 f"refine needs {config.least_prompts} or more different prompts that are an "

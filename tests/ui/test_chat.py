@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from dnd_engine.tasks.folder import Example
 from tests.ui.fake_engine import FakeEngine
 from tests.ui.orders import SAMPLING, answered, last
 from tests.ui.orders import make as make_of
@@ -129,6 +130,16 @@ def test_the_instruction_is_left_out_where_one_asks_and_shown_struck(
 def test_a_question_without_a_blank_line_is_sent_whole(chat: Chat, engine: FakeEngine) -> None:
     chat(Session(), "Hello", "bare")
     assert engine.asked[-1][0][-1]["content"] == "Hello"
+
+
+@pytest.mark.parametrize(
+    "question", ["Run it.\n\n    x = 1\n", "Say it.\n \nab", "Say it.\r\n\r\nab", "Say it.\n\n\nab"]
+)
+def test_what_is_sent_without_the_instruction_is_what_training_saw(
+    chat: Chat, engine: FakeEngine, question: str
+) -> None:
+    chat(Session(), question, "bare")
+    assert engine.asked[-1][0][-1]["content"] == Example(question, "").bare
 
 
 # Two adapters

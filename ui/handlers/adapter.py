@@ -12,7 +12,8 @@ from dnd_engine.config import RefineConfig
 from dnd_engine.errors import DndError
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import one_line
-from ui.handlers.base import HandlerBase, Updates, bare, told
+from dnd_engine.prompts.split import split_prompt
+from ui.handlers.base import HandlerBase, Updates, told
 from ui.markup import cut, esc, icon
 from ui.panels.checks import checks_html, is_doubtful, norms_html, proof_html, warning_html
 from ui.panels.compare import NUM_SUGGESTIONS, head_html
@@ -263,8 +264,13 @@ def _labelled(buckets: Sequence[Bucket]) -> bool:
 
 def _suggestions(buckets: Sequence[Bucket], questions: dict[str, str]) -> list[str]:
     """Return questions worth asking: an example's own, or an input, of each bucket; then more."""
-    found = [questions.get(bucket.name) or bare(bucket.prompts[-1].text) for bucket in buckets]
-    found += [bare(prompt.text) for bucket in buckets for prompt in reversed(bucket.prompts)]
+    found = [
+        questions.get(bucket.name) or split_prompt(bucket.prompts[-1].text).bare
+        for bucket in buckets
+    ]
+    found += [
+        split_prompt(prompt.text).bare for bucket in buckets for prompt in reversed(bucket.prompts)
+    ]
     return list(dict.fromkeys(found))[:NUM_SUGGESTIONS]
 
 

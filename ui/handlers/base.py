@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = [
     "HandlerBase",
     "Updates",
-    "bare",
     "fingerprint",
     "told",
     "used_words",
@@ -192,12 +191,6 @@ def fingerprint(buckets: Sequence[Bucket]) -> str:
         if bucket.files and bucket.weight != 0
     ]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()
-
-
-def bare(prompt: str) -> str:
-    """Return what follows the first blank line: the input without its instruction."""
-    head, gap, rest = prompt.partition("\n\n")
-    return rest.strip() if gap and rest.strip() else head
 
 
 def without_name(message: str, name: str) -> str:

@@ -11,8 +11,9 @@ import gradio as gr
 
 from dnd_engine.config import Sampling
 from dnd_engine.errors import DndError
+from dnd_engine.prompts.split import split_prompt
 from ui.engine_thread import TICK_SECONDS
-from ui.handlers.base import HandlerBase, Updates, bare
+from ui.handlers.base import HandlerBase, Updates
 from ui.panels.header import progress_words
 from ui.panels.votes import votes_html
 from ui.spaces import borrows_gpu, gpu
@@ -331,7 +332,7 @@ def _messages(turns: Sequence[Turn], place: Place, system: str, context: bool) -
 def _sent(turn: Turn, place: Place) -> str:
     """Return the question as this side reads it."""
     told = turn.mode == "written" or (turn.mode == "told" and place == "left")
-    return turn.question if told else bare(turn.question)
+    return turn.question if told else split_prompt(turn.question).bare
 
 
 def _running() -> Updates:

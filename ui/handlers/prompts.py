@@ -13,8 +13,9 @@ from dnd_engine.files import asset_path
 from dnd_engine.prompts.buckets import check_buckets
 from dnd_engine.prompts.examples import Example
 from dnd_engine.prompts.files import PromptFile, display_name, one_line, read_prompt_file
+from dnd_engine.prompts.split import split_prompt
 from ui.canvas import Arrangement, CanvasCard
-from ui.handlers.base import HandlerBase, Updates, bare, fingerprint, used_words, without_name
+from ui.handlers.base import HandlerBase, Updates, fingerprint, used_words, without_name
 from ui.markup import cut
 from ui.panels.prompts import hint_html
 from ui.state import Reading, Session
@@ -141,7 +142,7 @@ def _reading_info(text: Text, reading: Reading) -> dict[str, Any]:
 
 def _preview(file: PromptFile) -> str:
     """Return the beginning of the first prompt: what follows the instruction tells files apart."""
-    return cut(one_line(bare(file.prompts[0].text).replace("\n", " ")), 90)
+    return cut(one_line(split_prompt(file.prompts[0].text).bare.replace("\n", " ")), 90)
 
 
 def _split_question(text: Text, file: PromptFile, reading: Reading) -> str:

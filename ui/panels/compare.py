@@ -8,6 +8,7 @@ import gradio as gr
 
 from dnd_engine.config import Sampling
 from dnd_engine.files import asset_path
+from dnd_engine.prompts.split import split_prompt
 from ui.differences import marked
 from ui.markup import code_blocks, esc, icon, unfenced
 from ui.state import Answer, Made, Place, Turn
@@ -394,10 +395,10 @@ def _turn_html(text: Text, turn: Turn, place: Place, view: View, last: bool) -> 
 def _question_html(text: Text, turn: Turn, place: Place, *, editable: bool) -> str:
     """Draw what was asked; the instruction that was left out on this side is struck."""
     told = turn.mode == "written" or (turn.mode == "told" and place == "left")
-    head, gap, rest = turn.question.partition("\n\n")
     words = esc(turn.question)
-    if not told and gap and rest.strip():
-        words = f"<s title='{text.LEFT_OUT}'>{esc(head)}</s>{gap}{esc(rest)}"
+    parts = split_prompt(turn.question)
+    if not told and parts.input is not None:
+        words = f"<s title='{text.LEFT_OUT}'>{esc(parts.instruction)}</s>\n\n{esc(parts.input)}"
     edit = (
         f"<button type='button' class='dnd-tool' data-event='edit' title='{text.EDIT}' "
         f"aria-label='{text.EDIT}'>{icon('edit')}</button>"
