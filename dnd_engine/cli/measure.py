@@ -153,26 +153,26 @@ def _write(engine: "Engine", measured: "Measurement", out: Path) -> list[str]:
     """Write everything that is to be kept; each file appears whole or not at all."""
     import json
 
-    from dnd_engine.evaluation.plots import draw_measurement, save_picture
+    from dnd_engine.charts import svg_file
+    from dnd_engine.measure.picture import race_charts
 
     values = measured.to_json()
     texts = {
         "measurement.json": json.dumps(values, indent=1, ensure_ascii=False) + "\n",
         "measurement.md": measured.markdown(),
         "items.csv": measured.items_csv(),
+        "plot.svg": svg_file(race_charts(measured), "Score over the time it takes to get there"),
     }
     try:
         for name, text in texts.items():
             with written_aside(out / name) as aside:
                 aside.write_text(text, encoding="utf-8", newline="")
-        figure, _ = draw_measurement(values)
-        save_picture(figure, out, "plot")
     except OSError as error:
         raise MeasureError(
             f"`{out}` cannot be written to: {error.strerror or error}. Make room, or name another "
             "folder with --out."
         ) from error
-    names = [*texts, "plot.png", "plot.svg"]
+    names = [*texts]
     for row, lora in measured.trained.items():
         engine.save(lora, out / _LORAS[row])
         names.append(_LORAS[row])

@@ -7,7 +7,6 @@ mapping that `report.build_report` makes, and no scores.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dnd_engine.evaluation.plots import Plot
 from dnd_engine.scoring.statistics import MIN_UNITS
 from dnd_engine.scoring.wording import holdout_label, mode_label, number, percent, row_label, signed
 
@@ -53,12 +52,12 @@ def report_markdown(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def full_page(report: Mapping[str, Any], plots: Sequence[Plot]) -> str:
+def full_page(report: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
     """Tell the whole report: `REPORT.md`.
 
     Args:
         report: As built.
-        plots: Its pictures, in `plots/` beside the page.
+        pictures: What each shows, by its name in `plots/` beside the page.
     """
     lines = [
         f"# Examination of {report['generator']}: {_SPLITS.get(report['split'], report['split'])}",
@@ -72,9 +71,8 @@ def full_page(report: Mapping[str, Any], plots: Sequence[Plot]) -> str:
         *_answer(report),
         "",
     ]
-    shown = {plot.name: plot for plot in plots}
     groups = list(dict.fromkeys(row["holdout"] for row in report["rows"]))
-    lines += ["## Every row", "", *_picture(shown, "rows"), *_rows_table(report, ""), ""]
+    lines += ["## Every row", "", *_picture(pictures, "rows"), *_rows_table(report, ""), ""]
     lines += _not_measured_lines(report)
     lines += ["## The generator against every other row", "", _CONTRAST_NOTE, ""]
     lines += [*_contrasts_table(report, ""), ""]
@@ -82,12 +80,12 @@ def full_page(report: Mapping[str, Any], plots: Sequence[Plot]) -> str:
         for group in groups[1:]:
             lines += [f"## {holdout_label(group)}", "", *_rows_table(report, group), ""]
             lines += [*_contrasts_table(report, group), ""]
-    lines += ["## By category", "", *_picture(shown, "categories"), *_category_table(report), ""]
+    lines += ["## By category", "", *_picture(pictures, "categories"), *_category_table(report), ""]
     lines += ["## Further measures", "", *_facts(report), ""]
     for name in ("gain", "cosines"):
-        lines += _picture(shown, name)
+        lines += _picture(pictures, name)
     if report["similarity"] is not None:
-        lines += ["## By similarity to training", "", *_picture(shown, "similarity")]
+        lines += ["## By similarity to training", "", *_picture(pictures, "similarity")]
         lines += [
             *_similarity_table(report),
             "",
@@ -95,11 +93,11 @@ def full_page(report: Mapping[str, Any], plots: Sequence[Plot]) -> str:
             "",
         ]
     if report["agreement"] is not None:
-        lines += ["## By agreement with the instructed model", "", *_picture(shown, "agreement")]
+        lines += ["## By agreement with the instructed model", "", *_picture(pictures, "agreement")]
         lines += [*_agreement_lines(report), ""]
     if report["refine"] is not None:
-        lines += ["## Refine", "", *_picture(shown, "refine"), *_refine_lines(report), ""]
-    lines += ["## Cost", "", *_picture(shown, "cost"), *_cost_table(report), ""]
+        lines += ["## Refine", "", *_picture(pictures, "refine"), *_refine_lines(report), ""]
+    lines += ["## Cost", "", *_picture(pictures, "cost"), *_cost_table(report), ""]
     lines += ["## Wrong answers, drawn at random", "", *_failure_lines(report), ""]
     lines += ["## Every verdict", "", *_all_verdicts(report), ""]
     lines += ["## How to repeat it", "", *_repeat(report), ""]
@@ -582,11 +580,10 @@ def _repeat(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _picture(shown: Mapping[str, Plot], name: str) -> list[str]:
-    if name not in shown:
+def _picture(pictures: Mapping[str, str], name: str) -> list[str]:
+    if name not in pictures:
         return []
-    plot = shown[name]
-    return [f"![{_escape(plot.summary)}](plots/{plot.name}.svg)", ""]
+    return [f"![{_escape(pictures[name])}](plots/{name}.svg)", ""]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any
 from dnd_engine.config import AGREEMENT_BANDS
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.page import full_page, report_markdown
-from dnd_engine.evaluation.plots import draw_plots
+from dnd_engine.evaluation.pictures import draw_pictures
 from dnd_engine.evaluation.verdicts import judge
 from dnd_engine.scoring.scores import REFINED, ROWS, ItemScore, ReportMeta
 from dnd_engine.scoring.statistics import (
@@ -164,11 +164,11 @@ def write_report(report: Mapping[str, Any], scores: Sequence[ItemScore], out: Pa
         out: Folder; made if missing. It gets `report.json`, `report.csv` (means per task, row and
             mode), `items.csv` (every item), `REPORT.md` and `plots/`.
     """
-    plots = draw_plots(report, out / "plots")
+    pictures = draw_pictures(report, out / "plots")
     _write(out / "report.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     _write_csv(out / "report.csv", _task_rows(scores))
     _write_csv(out / "items.csv", [asdict(score) for score in scores])
-    _write(out / "REPORT.md", full_page(report, plots))
+    _write(out / "REPORT.md", full_page(report, pictures))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,24 +6,21 @@ steps. Everything is kept in `log.jsonl`, one line a step, and drawn into `monit
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
-import pandas as pd
 from jaxtyping import Float
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from torch import Tensor
 
+from dnd_engine.charts import Chart, Line, Look, Scale, line_chart, short, svg_file
 from dnd_engine.errors import TrainingError
+from dnd_engine.files import written_aside
 from dnd_engine.lora.delta import delta_gram
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.training.batches import Role, TaskPool
-from dnd_engine.training.run_log import COLLAPSED_SHARE, LOG, SMOOTHING_STEPS
+from dnd_engine.training.run_log import COLLAPSED_SHARE, LOG, LogReader, smoothed
 
 __all__ = [
     "GroupNLL",
@@ -32,7 +29,6 @@ __all__ = [
     "choose_probe",
     "measure_probe",
     "plot_log",
-    "read_log",
     "weight_statistics",
 ]
 
@@ -162,85 +158,78 @@ def weight_statistics(
     return WeightStatistics(mean_square**0.5, max(0.0, share), between)
 
 
-def read_log(out: Path) -> pd.DataFrame:
-    """A run's log: one row a step, empty cells where a step was not measured.
-
-    Args:
-        out: The run folder.
-
-    Raises:
-        TrainingError: If there is no log, or it is damaged.
-    """
-    try:
-        return pd.read_json(out / LOG, lines=True)
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"`{out}` holds no readable `{LOG}` of a run: {error}") from error
-
-
 def plot_log(out: Path) -> None:
-    """Draw `monitors.svg` and `monitors.png` from a run's log.
+    """Draw `monitors.svg` from a run's log.
 
     Raises:
-        TrainingError: If the log cannot be read or the pictures cannot be written.
+        TrainingError: If the log cannot be read or the picture cannot be written.
     """
-    log = read_log(out)
-    figure = Figure(figsize=(11, 6.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(2, 3).flatten()
-    _draw(axes[0], log, "Training loss", {"loss": "each step"}, faint=True)
-    smooth = log["loss"].ewm(span=SMOOTHING_STEPS).mean()
-    axes[0].plot(log["step"], smooth, color="C0", label="smoothed")
-    axes[0].legend(frameon=False, fontsize=8)
-    _draw(
-        axes[1],
-        log,
-        "Validation loss, nats per answer token",
-        {
-            "validation_loss": "seen tasks",
-            "validation_loss_wrong_prompts": "seen tasks, wrong prompts",
-            "families_loss": "unseen families",
-            "families_loss_wrong_prompts": "unseen families, wrong prompts",
-        },
+    rows = LogReader(out / LOG).read()
+    if not rows:
+        raise TrainingError(f"`{out}` holds no readable `{LOG}` of a run.")
+    steps = [int(row["step"]) for row in rows]
+    loss = [row["loss"] for row in rows]
+    smooth = list(zip(steps, smoothed(loss), strict=True))
+    lines = {
+        "Training loss": [
+            Line(list(zip(steps, loss, strict=True)), "noise", style="thin"),
+            Line(smooth, "own", "smoothed"),
+        ]
+    }
+    for title, names in _MONITORS.items():
+        found = [
+            Line(points, look, label, "marked")
+            for name, (label, look) in names.items()
+            if (points := [(int(row["step"]), row[name]) for row in rows if name in row])
+        ]
+        if found:
+            lines[title] = found
+    charts = [_monitor(title, found, max(steps)) for title, found in lines.items()]
+    path = out / "monitors.svg"
+    try:
+        with written_aside(path) as aside:
+            aside.write_text(svg_file(charts, columns=3), encoding="utf-8", newline="")
+    except OSError as error:
+        raise TrainingError(f"`{path}` cannot be written: {error}") from error
+
+
+_SEEN: tuple[str, Look] = ("seen tasks", "own")
+_UNSEEN: tuple[str, Look] = ("unseen families", "also")
+_SHARE = "Between-task share of ‖ΔW‖²"
+_MONITORS: Mapping[str, Mapping[str, tuple[str, Look]]] = {
+    "Validation loss, nats per answer token": {
+        "validation_loss": _SEEN,
+        "validation_loss_wrong_prompts": ("seen, wrong prompts", "other"),
+        "families_loss": _UNSEEN,
+        "families_loss_wrong_prompts": ("unseen, wrong prompts", "base"),
+    },
+    "‖ΔW‖": {"delta_norm": ("mean of tasks", "own")},
+    _SHARE: {"between_task_share": ("probe tasks", "own")},
+    "Wrong-prompt gap, nats": {
+        "probe_wrong_prompt_gap": _SEEN,
+        "families_probe_wrong_prompt_gap": _UNSEEN,
+    },
+    "Operation gain, nats": {
+        "probe_operation_gain": _SEEN,
+        "families_probe_operation_gain": _UNSEEN,
+    },
+}
+
+
+def _monitor(title: str, lines: Sequence[Line], end: int) -> Chart:
+    values = [value for line in lines for _, value in line.points]
+    y = Scale.nice(min(0.0, *values), max(values))
+    if title == _SHARE and (above := [value for value in values if value > 0]):
+        bound = [(1.0, COLLAPSED_SHARE), (float(end), COLLAPSED_SHARE)]
+        lines = [*lines, Line(bound, "limit", "collapsed below", "thin")]
+        y = Scale.log(min(COLLAPSED_SHARE, *above), 1)
+    x = Scale.nice(0, end)
+    told = "; ".join(
+        f"{line.label} {short(line.points[-1][1])} at step {line.points[-1][0]:g}"
+        for line in lines
+        if line.label
     )
-    _draw(axes[2], log, "‖ΔW‖", {"delta_norm": "mean of tasks"})
-    _draw(axes[3], log, "Between-task share of ‖ΔW‖²", {"between_task_share": "probe tasks"})
-    if "between_task_share" in log:
-        axes[3].axhline(COLLAPSED_SHARE, color="0.5", linestyle=":", label="collapsed below")
-        axes[3].set_yscale("log")
-        axes[3].legend(frameon=False, fontsize=8)
-    for axis, title, kind in (
-        (axes[4], "Wrong-prompt gap, nats", "wrong_prompt_gap"),
-        (axes[5], "Operation gain, nats", "operation_gain"),
-    ):
-        names = {f"probe_{kind}": "seen tasks", f"families_probe_{kind}": "unseen families"}
-        _draw(axis, log, title, names)
-        axis.axhline(0, color="0.5", linestyle=":")
-    for suffix in ("svg", "png"):
-        path = out / f"monitors.{suffix}"
-        aside = path.with_name(f"{path.name}.partial")
-        try:
-            figure.savefig(aside, format=suffix, dpi=110)
-            aside.replace(path)
-        except OSError as error:
-            raise TrainingError(f"`{path}` cannot be written: {error}") from error
-
-
-def _draw(
-    axis: Axes, log: pd.DataFrame, title: str, names: dict[str, str], *, faint: bool = False
-) -> None:
-    """Lines of some columns; those that a run does not measure are left out."""
-    axis.set_title(title, fontsize=10)
-    axis.set_xlabel("step", fontsize=8)
-    axis.tick_params(labelsize=8)
-    for column, label in names.items():
-        if column in log:
-            line = log[["step", column]].dropna()
-            look: dict[str, Any] = {"marker": ".", "markersize": 4}
-            if faint:
-                look = {"color": "0.8", "linewidth": 0.8}
-            axis.plot(line["step"], line[column], label=label, **look)
-    if axis.get_lines():
-        axis.legend(frameon=False, fontsize=8)
+    return line_chart(lines, x, y, f"{title}: {told}.", axis="step").titled(title)
 
 
 def _paired(tasks: Sequence[int], sources: Sequence[int | None]) -> list[tuple[int, int]]:

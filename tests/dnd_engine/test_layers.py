@@ -23,6 +23,7 @@ ORDER = [
     "config",
     "progress",
     "files",
+    "charts",
     "recipe_file",
     "prompts",
     "tasks",

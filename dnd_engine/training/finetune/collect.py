@@ -19,12 +19,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import matplotlib as mpl
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from dnd_engine.charts import Line, Look, Scale, line_chart, svg_file
 from dnd_engine.errors import TrainingError
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
 from dnd_engine.models.base import best_device, best_dtype, fingerprint, load_base
@@ -522,27 +521,21 @@ def _typical_length(task: Task) -> float:
 
 
 def _draw_losses(collection: Collection) -> None:
-    """All training curves in one picture, with a dot where snapshots start."""
-    figure = Figure(figsize=(8, 4.5), layout="constrained", facecolor="white")
-    axes = figure.add_subplot()
+    """Draw all training curves in one picture, with a mark where snapshots start."""
     few = len(collection.runs) <= _MOST_NAMED
+    lines = []
     for run in collection.runs:
         rows = collection.losses(run.slug, run.seed)
         losses = [row.loss for row in rows if row.loss is not None]
         name = f"{run.slug}, seed {run.seed}" if run.seed else run.slug
-        look: dict[str, Any] = {"lw": 1.5} if few else {"lw": 0.8, "color": "#646973", "alpha": 0.5}
-        (line,) = axes.plot(range(1, len(losses) + 1), losses, label=name, **look)
-        axes.plot(run.start, losses[run.start - 1], "o", ms=4, color=line.get_color())
-    axes.set_xlabel("step (dot: first snapshot)")
-    axes.set_ylabel("training loss, nats per answer token")
-    axes.set_ylim(bottom=0)
-    axes.grid(color="#DCDCD5", lw=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    if few:
-        axes.legend(frameon=False)
-    with mpl.rc_context({"svg.fonttype": "none"}):  # text stays text
-        for kind in ("png", "svg"):
-            aside = collection.path / f"losses.{kind}.partial"
-            figure.savefig(aside, format=kind, dpi=150)
-            aside.replace(collection.path / f"losses.{kind}")
+        points = list(enumerate(losses, start=1))
+        look: Look = "own" if few else "noise"
+        lines.append(Line(points, look, name if few else "", "line" if few else "thin"))
+        lines.append(Line([points[run.start - 1]], look))
+    end = max(line.points[-1][0] for line in lines)
+    top = max(loss for line in lines for _, loss in line.points)
+    told = f"Training losses of {len(collection.runs)} LoRAs over {end} steps."
+    axis = "step (mark: first snapshot)"
+    chart = line_chart(lines, Scale.nice(0, end), Scale.nice(0, top), told, axis=axis)
+    drawn = svg_file([chart.titled("Training loss", "nats per answer token")])
+    write_aside(collection.path / "losses.svg", drawn.encode())

@@ -411,7 +411,7 @@ def test_measure_scores_trains_and_writes(tmp_path: Path) -> None:
     assert nll["trained_lora", 10] < nll["trained_lora", 0] == nll["base", 0]
     assert values["synthesis_seconds"] > 0
     assert {Path(file).name for file in values["files"]} == {p.name for p in out.iterdir()}
-    assert {"measurement.json", "items.csv", "plot.png", "plot.svg", "trained.zip"} <= {
+    assert {"measurement.json", "items.csv", "plot.svg", "trained.zip"} <= {
         p.name for p in out.iterdir()
     }
     card = zipfile.ZipFile(out / "trained.zip").read("README.md").decode()

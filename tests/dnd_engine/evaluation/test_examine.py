@@ -217,7 +217,7 @@ def unseen(folder: Path) -> tuple[Task, ...]:
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ExaminationConfig:
     """Two quick rows on bare inputs, and a report without pictures."""
-    monkeypatch.setattr(report_module, "draw_plots", lambda report, out: ())
+    monkeypatch.setattr(report_module, "draw_pictures", lambda report, out: {})
     return ExaminationConfig(
         out=tmp_path / "report",
         rows=("base", "generator"),

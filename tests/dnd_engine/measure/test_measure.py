@@ -18,13 +18,13 @@ from typer.testing import CliRunner
 from dnd_engine.cli import app
 from dnd_engine.config import LabelledConfig, MeasureConfig
 from dnd_engine.errors import ConfigError, MeasureError, TrainingError
-from dnd_engine.evaluation.plots import draw_measurement, save_picture
 from dnd_engine.library import Library
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.reader import read_adapter
 from dnd_engine.lora.seen import Seen, digests, with_met
 from dnd_engine.measure import run
+from dnd_engine.measure.picture import race_charts
 from dnd_engine.measure.results import ItemResult, Measurement, MeasureStep, Sitting
 from dnd_engine.measure.sides import Sides, split
 from dnd_engine.models.base import BaseModel
@@ -403,7 +403,7 @@ def test_steps_tell_how_far_it_is_and_stopping_keeps_what_was_found(
     assert kept.row("base", "full").lead is None
     json.dumps(kept.to_json())
     assert "This adapter" in kept.markdown()
-    draw_measurement(kept.to_json())
+    assert race_charts(kept)
 
 
 def test_few_shots_come_from_the_train_side_and_their_lack_is_told(
@@ -589,8 +589,7 @@ def test_a_warm_start_begins_where_the_adapter_is(base: BaseModel) -> None:
         "hypernetwork from unlabeled prompts, then trained on labels"
         in made.files()["README.md"].decode()
     )
-    both = draw_measurement(found.to_json())
-    assert "LoRA from this adapter" in both[1]
+    assert "LoRA from this adapter" in race_charts(found)[0].summary
 
 
 def test_stopping_a_training_keeps_its_points_and_its_lora(base: BaseModel) -> None:
@@ -647,14 +646,10 @@ def test_the_recipe_is_that_of_collected_loras() -> None:
     assert ours.full_share == pytest.approx(1 - theirs.bare_share)
 
 
-def test_the_picture_names_what_it_shows(base: BaseModel, tmp_path: Path) -> None:
+def test_the_picture_names_what_it_shows(base: BaseModel) -> None:
     _, _, steps = training(base, make_adapter(), replace(TRAINING, steps=5))
-    found = finish(steps)
-    figure, summary = draw_measurement(found.to_json())
-    assert summary.startswith("Score over the time it takes to get there: bare base ")
-    assert "this adapter" in summary
-    assert "LoRA from scratch" in summary
-    assert "after 300 ms" in summary
-    save_picture(figure, tmp_path, "plot")
-    assert (tmp_path / "plot.png").stat().st_size > 5_000
-    assert "LoRA from scratch" in (tmp_path / "plot.svg").read_text(encoding="utf-8")
+    bare, _ = race_charts(finish(steps))
+    assert bare.summary.startswith("Bare inputs, score over the time it takes: base ")
+    assert "this adapter" in bare.summary
+    assert "after 300 ms" in bare.summary
+    assert "LoRA from scratch" in bare.body

@@ -503,8 +503,7 @@ def test_a_run_learns_and_leaves_a_generator_for_its_base(
     condition = torch.randn(1, 4, 8, 384)
     tokens = folder.load(CPU, torch.float32)(condition)
     assert not torch.equal(tokens, folder.load(CPU, torch.float32)(-condition))
-    for name in ("monitors.svg", "monitors.png"):
-        assert (recipe.out / name).stat().st_size > 10_000
+    assert (recipe.out / "monitors.svg").stat().st_size > 10_000
     assert list(recipe.out.rglob("*.partial")) == []
 
 

@@ -363,7 +363,7 @@ def test_a_run_folder_holds_snapshots_and_the_curve_and_nothing_else(whole: Coll
             f"step-{step:04}.safetensors" for step in range(run.start, run.steps + 1)
         }
     top = {path.name for path in whole.path.iterdir()}
-    assert top == {"manifest.json", "losses.png", "losses.svg", *whole.slugs}
+    assert top == {"manifest.json", "losses.svg", *whole.slugs}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -394,8 +394,7 @@ def test_a_loss_curve_comes_back_with_every_digit(tmp_path: Path) -> None:
         read_losses(tmp_path)
 
 
-def test_curves_are_drawn_as_png_and_svg(whole: Collection) -> None:
-    assert (whole.path / "losses.png").read_bytes().startswith(b"\x89PNG")
+def test_curves_are_drawn(whole: Collection) -> None:
     drawing = (whole.path / "losses.svg").read_text()
     assert "nats per answer token" in drawing
     assert "swap, seed 1" in drawing

@@ -1,0 +1,462 @@
+"""Charts as SVG: the same for a file that is read alone and for a page, light or dark.
+
+Horizontal places are shares of the width, so a chart fills the box it is given while text and marks
+keep their size. A look says where a number comes from; `STYLE` gives each look its colour. Knows
+lines, bars and words; knows no report and no language.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from html import escape
+from typing import Literal, TypeVar
+
+__all__ = [
+    "STYLE",
+    "Band",
+    "Chart",
+    "Line",
+    "Look",
+    "Row",
+    "Scale",
+    "apart",
+    "clock",
+    "clock_scale",
+    "line_chart",
+    "row_chart",
+    "short",
+    "svg_file",
+]
+
+T = TypeVar("T")
+
+Look = Literal["own", "also", "labels", "base", "other", "limit", "noise"]
+"""What comes from the adapter; a second kind of that; what labels gave; the base and baselines;
+controls; a bound; single steps behind their mean."""
+
+_STRETCHES = 240
+"""A long line is drawn by the extremes of so many stretches: a screen shows no more."""
+_MAX_MARKS = 40
+_MIN_WRITTEN_POWER = -3
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_ROW, _LINE, _CHARACTER = 26, 15, 7
+"""Pixels: height of a row and of a line of text, and the width of a usual character."""
+_PLOT, _HEIGHT, _AXIS, _TOP, _GAP = 300, 170, 40, 52, 20
+"""Pixels in files: width of a plot, height of one with lines, room below and above, and between."""
+_SECONDS = (1e-3, 0.01, 0.1, 1, 10, 60, 600, 3600, 86_400, 864_000, 8_640_000)
+
+STYLE = """
+.dnd-chart text { font: 12px Arial, Helvetica, sans-serif; fill: var(--dnd-text); }
+.dnd-chart .strong { font-weight: 700; }
+.dnd-chart .tick, .dnd-chart .note { fill: var(--dnd-text3); font-size: 11px; }
+.dnd-chart .grid { stroke: var(--dnd-line); }
+.dnd-chart .axis { stroke: var(--dnd-edge); }
+.dnd-chart .own-row { fill: var(--dnd-accent-soft); }
+.dnd-chart path, .dnd-chart line { fill: none; vector-effect: non-scaling-stroke; }
+.dnd-chart .line { stroke-width: 1.75; stroke-linejoin: round; }
+.dnd-chart .thin { stroke-width: 1; }
+.dnd-chart .thick { stroke-width: 6; opacity: 0.5; }
+.dnd-chart .whisker { opacity: 0.55; }
+.dnd-chart .dots { opacity: 0.6; }
+.dnd-chart .band { opacity: 0.6; fill: var(--dnd-line); }
+.dnd-chart .band.is-own { fill: var(--dnd-accent-soft); opacity: 1; }
+.dnd-chart :is(path, line, circle):is(.is-own, .is-also) { stroke: var(--dnd-accent); }
+.dnd-chart :is(path, line, circle).is-labels { stroke: var(--dnd-text); }
+.dnd-chart :is(path, line, circle):is(.is-base, .is-other) { stroke: var(--dnd-text3); }
+.dnd-chart :is(path, line, circle).is-limit { stroke: var(--dnd-warn); }
+.dnd-chart .is-noise { stroke: var(--dnd-edge); opacity: 0.45; }
+.dnd-chart .line.is-also { stroke-dasharray: 2 4; }
+.dnd-chart .line.is-other { stroke-dasharray: 6 4; }
+.dnd-chart .line.is-limit { stroke-dasharray: 2 4; }
+.dnd-chart .mark { stroke-width: 2; fill: var(--dnd-surface); }
+.dnd-chart .mark.is-own { fill: var(--dnd-accent); }
+.dnd-chart .mark.is-labels { fill: var(--dnd-text); }
+.dnd-chart text:is(.is-own, .is-also) { fill: var(--dnd-accent); }
+.dnd-chart text:is(.is-base, .is-other) { fill: var(--dnd-text2); }
+.dnd-chart text.is-limit { fill: var(--dnd-warn); }
+"""
+"""Colours by the page's names for them; in a file, `svg_file` writes the colours themselves."""
+
+_LIGHT = {
+    "surface": "#fff",
+    "line": "#dcdcd5",
+    "edge": "#84888f",
+    "text": "#15171c",
+    "text2": "#4a4f59",
+    "text3": "#646973",
+    "accent": "#2348d1",
+    "accent-soft": "#e8edfc",
+    "warn": "#7e4400",
+}
+_DARK = {
+    "surface": "#15181d",
+    "line": "#2b3038",
+    "edge": "#717886",
+    "text": "#eceef1",
+    "text2": "#b6bcc6",
+    "text3": "#939aa6",
+    "accent": "#8eaaff",
+    "accent-soft": "#1a2444",
+    "warn": "#f2be6a",
+}
+
+
+def short(value: float) -> str:
+    """Three figures that matter, and .14 for 0.14."""
+    digits = format(value, ",.0f" if abs(value) >= 1000 else ".3g")
+    return digits.replace("0.", ".", 1) if 0 < abs(value) < 1 else digits
+
+
+def clock(seconds: float) -> str:
+    """Seconds in the unit that a clock would show."""
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.2g} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Where a value goes along an axis."""
+
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+    write: Callable[[float], str] = short
+    is_log: bool = False
+
+    @classmethod
+    def nice(cls, low: float, high: float, write: Callable[[float], str] = short) -> "Scale":
+        """Around `low` and `high`, from round number to round number."""
+        high = max(high, low + 0.01)
+        step = _round_up((high - low) / 4)
+        begin, end = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+        ticks = tuple(i * step for i in range(begin, end + 1))
+        return cls(ticks[0], ticks[-1], ticks, write)
+
+    @classmethod
+    def share(cls, write: Callable[[float], str] = short) -> "Scale":
+        """From 0 to 1, never cropped."""
+        return cls(0, 1, (0, 0.25, 0.5, 0.75, 1), write)
+
+    @classmethod
+    def log(cls, low: float, high: float, write: Callable[[float], str] = short) -> "Scale":
+        """Whole powers of ten around `low` and `high`."""
+        begin, end = math.floor(math.log10(low)), math.ceil(math.log10(high))
+        ticks = tuple(10.0**power for power in range(begin, max(end, begin + 1) + 1))
+        return cls(ticks[0], ticks[-1], ticks, write, is_log=True)
+
+    def label(self, tick: float) -> str:
+        """A tick as it is written: small powers by their exponent."""
+        power = round(math.log10(tick)) if self.is_log and self.write is not clock else 0
+        if power < _MIN_WRITTEN_POWER:
+            return f"10{str(power).translate(_SUPERSCRIPTS)}"
+        return self.write(tick)
+
+    def place(self, value: float) -> float:
+        """From 0, the low end, to 1."""
+        low, high = self.low, self.high
+        if self.is_log:
+            value, low, high = (math.log10(max(v, 1e-12)) for v in (value, low, high))
+        return min(max((value - low) / (high - low), 0.0), 1.0)
+
+
+def clock_scale(low: float, high: float) -> Scale:
+    """Seconds on a logarithmic axis, whose ticks are the round numbers of a clock."""
+    ticks = tuple(tick for tick in _SECONDS if low <= tick <= high)
+    return Scale(low, high, ticks, clock, is_log=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What was measured, from point to point."""
+
+    points: Sequence[tuple[float, float]]
+    look: Look
+    label: str = ""
+    """At the right; empty for a line that needs none."""
+    style: Literal["line", "marked", "thin", "dots"] = "line"
+    """`marked` shows each point, if they are few; `dots` shows nothing else."""
+    whiskers: Sequence[tuple[float, float]] = ()
+    """Low and high of each point."""
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """An interval behind the lines."""
+
+    low: float
+    high: float
+    look: Look
+    span: tuple[float, float] | None = None
+    """From where to where; None is the whole width."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of a chart of rows: its name, its bars and marks, its number."""
+
+    label: str
+    value: str
+    look: Look
+    bar: tuple[float, float] | None = None
+    thick: tuple[float, float] | None = None
+    marks: Sequence[tuple[float, Look]] = ()
+    strong: bool = False
+    told: str = ""
+    """In words, for who points at it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A drawn chart, without a place yet."""
+
+    body: str = field(repr=False)
+    height: int
+    """Pixels, without the axis below."""
+    left: int
+    """Pixels that the words beside the plot take."""
+    right: int
+    summary: str
+    """What it shows, for those who cannot see it."""
+    title: str = ""
+    note: str = ""
+
+    def titled(self, title: str, note: str = "") -> "Chart":
+        """The same under a title; a page has its own headings instead."""
+        return replace(self, title=title, note=note)
+
+    def html(self) -> str:
+        """As an element that is as wide as its place on the page."""
+        box = f"padding:8px {self.right}px 0 {self.left}px"
+        return (
+            f"<div class='dnd-chart' style='{box}'><svg role='img' width='100%' "
+            f"height='{self.height + _AXIS}' overflow='visible' "
+            f"aria-label='{escape(self.summary)}'>{self.body}</svg></div>"
+        )
+
+
+def row_chart(rows: Sequence[Row], scale: Scale, summary: str, axis: str = "") -> Chart:
+    """Draw rows one below the other over one scale.
+
+    Args:
+        rows: From top to bottom.
+        scale: Of all of them.
+        summary: The chart in words.
+        axis: What the scale measures.
+    """
+    height = _ROW * len(rows)
+    left = 12 + round(_CHARACTER * max(len(row.label) for row in rows))
+    right = 12 + round(_CHARACTER * max(len(row.value) for row in rows))
+    parts = [_vertical_grid(scale, height)]
+    for number, row in enumerate(rows):
+        middle = _ROW * number + _ROW // 2
+        strong = " strong" if row.strong else ""
+        told = f"<title>{escape(row.told)}</title>" if row.told else ""
+        marks = [
+            f"<rect class='own-row' x='-{left}' y='{middle - _ROW // 2}' width='{left}' "
+            f"height='{_ROW}'/><rect class='own-row' x='0' y='{middle - _ROW // 2}' width='100%' "
+            f"height='{_ROW}'/>"
+            if row.strong and row.look == "own"
+            else ""
+        ]
+        for bar, kind in ((row.bar, "line"), (row.thick, "thick")):
+            if bar is not None:
+                x1, x2 = (_percent(scale.place(value)) for value in bar)
+                marks.append(
+                    f"<line class='{kind} is-{row.look}' style='stroke-dasharray:none' x1='{x1}' "
+                    f"x2='{x2}' y1='{middle}' y2='{middle}'/>"
+                )
+        marks += [_mark(look, scale.place(at), middle) for at, look in row.marks]
+        parts.append(
+            f"<g class='row'>{told}{marks[0]}<text class='name{strong}' x='-10' y='{middle + 4}' "
+            f"text-anchor='end'>{escape(row.label)}</text><g class='rail'>{''.join(marks[1:])}</g>"
+            f"<text class='value{strong}' x='100%' dx='10' y='{middle + 4}'>{escape(row.value)}"
+            "</text></g>"
+        )
+    parts.append(_below(scale, height, axis))
+    return Chart("".join(parts), height, left, right, summary)
+
+
+def line_chart(
+    lines: Sequence[Line],
+    x: Scale,
+    y: Scale,
+    summary: str,
+    *,
+    bands: Sequence[Band] = (),
+    axis: str = "",
+) -> Chart:
+    """Draw lines over two scales, labels at their right ends.
+
+    Args:
+        lines: From back to front.
+        x: Of the first of each point.
+        y: Of the second.
+        summary: The chart in words.
+        bands: Behind the lines.
+        axis: What `x` measures.
+    """
+    places = {tick: _HEIGHT * (1 - y.place(tick)) for tick in y.ticks}
+    left = 14 + round(_CHARACTER * max(len(y.label(tick)) for tick in y.ticks))
+    right = 14 + round(_CHARACTER * max((len(line.label) for line in lines), default=0))
+    parts, ends = [], []
+    for band in bands:
+        begin, end = (x.place(v) for v in band.span) if band.span else (0.0, 1.0)
+        top, bottom = (_HEIGHT * (1 - y.place(v)) for v in (band.high, band.low))
+        parts.append(
+            f"<rect class='band is-{band.look}' x='{_percent(begin)}' y='{top:.2f}' "
+            f"width='{_percent(end - begin)}' height='{bottom - top:.2f}'/>"
+        )
+    for tick, place in places.items():
+        kind = "axis" if tick == 0 else "grid"
+        parts.append(
+            f"<line class='{kind}' x1='0' x2='100%' y1='{place:.2f}' y2='{place:.2f}'/>"
+            f"<text class='tick' x='-8' y='{place + 4:.2f}' text-anchor='end'>"
+            f"{escape(y.label(tick))}</text>"
+        )
+    for line in lines:
+        at = [(x.place(a), y.place(b)) for a, b in _thinned(line.points)]
+        for (share, _), whisker in zip(at, line.whiskers, strict=bool(line.whiskers)):
+            low, high = (_HEIGHT * (1 - y.place(v)) for v in whisker)
+            parts.append(
+                f"<line class='whisker is-{line.look}' x1='{_percent(share)}' "
+                f"x2='{_percent(share)}' y1='{low:.2f}' y2='{high:.2f}'/>"
+            )
+        if line.style != "dots" and len(at) > 1:
+            path = "L".join(f"{1000 * a:.1f} {_HEIGHT * (1 - b):.2f}" for a, b in at)
+            thin = " thin" if line.style == "thin" else ""
+            parts.append(
+                f"<svg width='100%' height='{_HEIGHT}' viewBox='0 0 1000 {_HEIGHT}' "
+                f"preserveAspectRatio='none' overflow='visible'>"
+                f"<path class='line{thin} is-{line.look}' d='M{path}'/></svg>"
+            )
+        # A point alone makes no line.
+        if (
+            line.style == "dots"
+            or len(at) == 1
+            or (line.style == "marked" and len(at) <= _MAX_MARKS)
+        ):
+            kind = "<g class='dots'>" if line.style == "dots" else "<g>"
+            parts.append(
+                kind + "".join(_mark(line.look, a, _HEIGHT * (1 - b)) for a, b in at) + "</g>"
+            )
+        if line.label and at:
+            ends.append((at[-1][1], line))
+    for place, line in apart(ends, _LINE / _HEIGHT):
+        parts.append(
+            f"<text class='end is-{line.look}' x='100%' dx='9' y='{_HEIGHT * (1 - place) + 4:.1f}'>"
+            f"{escape(line.label)}</text>"
+        )
+    parts.append(_below(x, _HEIGHT, axis))
+    return Chart("".join(parts), _HEIGHT, left, right, summary)
+
+
+def svg_file(charts: Sequence[Chart], heading: str = "", columns: int = 2) -> str:
+    """Lay charts out in a picture of its own.
+
+    Args:
+        charts: From left to right, then down.
+        heading: Above them all; empty for none.
+        columns: Charts side by side.
+    """
+    parts, width, top = [], 0, 40 if heading else 8
+    for begin in range(0, len(charts), columns):
+        line, x = charts[begin : begin + columns], 8
+        for chart in line:
+            parts.append(
+                f"<g><text class='strong' x='{x}' y='{top + 16}'>{escape(chart.title)}</text>"
+                f"<text class='note' x='{x}' y='{top + 33}'>{escape(chart.note)}</text>"
+                f"<svg x='{x + chart.left}' y='{top + _TOP}' width='{_PLOT}' "
+                f"height='{chart.height + _AXIS}' overflow='visible'>{chart.body}</svg></g>"
+            )
+            x += chart.left + _PLOT + max(chart.right, _GAP) + _GAP
+        width, top = max(width, x), top + _TOP + max(c.height for c in line) + _AXIS
+    head = f"<text class='strong' x='8' y='24'>{escape(heading)}</text>" if heading else ""
+    told = escape(" ".join(chart.summary for chart in charts))
+    return (
+        f"<svg xmlns='http://www.w3.org/2000/svg' class='dnd-chart' role='img' width='{width}' "
+        f"height='{top + 4}' viewBox='0 0 {width} {top + 4}'>"
+        f"<title>{escape(heading or charts[0].title)}</title><desc>{told}</desc>"
+        f"<style>.paper {{ fill: {_LIGHT['surface']}; }}{_coloured(_LIGHT)}"
+        f"@media (prefers-color-scheme: dark) {{ .paper {{ fill: {_DARK['surface']}; }}"
+        f"{_coloured(_DARK)}}}</style><rect class='paper' width='100%' height='100%'/>"
+        f"{head}{''.join(parts)}</svg>\n"
+    )
+
+
+def apart(ends: Sequence[tuple[float, T]], spacing: float) -> list[tuple[float, T]]:
+    """Move labels up until none covers another, and all down if that lifts them out at the top.
+
+    Args:
+        ends: Height, 0 to 1, and what is there.
+        spacing: Least distance of two, as a share of the height.
+
+    Returns:
+        The same with their new heights, the lowest first.
+    """
+    placed: list[tuple[float, T]] = []
+    for y, label in sorted(ends, key=lambda end: end[0]):
+        least = placed[-1][0] + spacing if placed else 0.0
+        placed.append((max(y, least), label))
+    excess = max(0.0, placed[-1][0] - 1) if placed else 0.0
+    return [(y - excess, label) for y, label in placed]
+
+
+def _coloured(colours: dict[str, str]) -> str:
+    """`STYLE` with the colours themselves: not every viewer of files knows variables."""
+    style = STYLE
+    for name, colour in colours.items():
+        style = style.replace(f"var(--dnd-{name})", colour)
+    return style
+
+
+def _mark(look: Look, x: float, y: float) -> str:
+    if look in ("other", "labels"):
+        shape = "M-4 -4L4 4M-4 4L4 -4" if look == "other" else "M0 -5L5 0L0 5L-5 0Z"
+        drawn = f"<path class='mark is-{look}' d='{shape}'/>"
+        return f"<svg x='{_percent(x)}' y='{y:.2f}' overflow='visible'>{drawn}</svg>"
+    return f"<circle class='mark is-{look}' cx='{_percent(x)}' cy='{y:.2f}' r='4'/>"
+
+
+def _vertical_grid(scale: Scale, height: int) -> str:
+    return "".join(
+        f"<line class='grid' x1='{(at := _percent(scale.place(tick)))}' x2='{at}' y1='0' "
+        f"y2='{height}'/>"
+        for tick in scale.ticks
+    )
+
+
+def _below(scale: Scale, height: int, axis: str) -> str:
+    """The axis, its ticks and what it measures."""
+    ticks = "".join(
+        f"<text class='tick' x='{_percent(scale.place(tick))}' y='{height + 15}' "
+        f"text-anchor='middle'>{escape(scale.label(tick))}</text>"
+        for tick in scale.ticks
+    )
+    return (
+        f"<line class='axis' x1='0' x2='100%' y1='{height}' y2='{height}'/>{ticks}"
+        f"<text class='note' x='0' y='{height + 31}'>{escape(axis)}</text>"
+    )
+
+
+def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The lowest and the highest of each stretch, in their order, and the last."""
+    if len(points) <= 2 * _STRETCHES:
+        return list(points)
+    size = math.ceil(len(points) / _STRETCHES)
+    kept = []
+    for begin in range(0, len(points), size):
+        stretch = points[begin : begin + size]
+        kept += sorted({min(stretch, key=lambda p: p[1]), max(stretch, key=lambda p: p[1])})
+    return kept if kept[-1] == points[-1] else [*kept, points[-1]]
+
+
+def _round_up(value: float) -> float:
+    """To 1, 2, 2.5 or 5 times a power of ten."""
+    power: float = 10.0 ** math.floor(math.log10(value))
+    return next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= value * (1 - 1e-9))
+
+
+def _percent(share: float) -> str:
+    return f"{share:.2%}"
