@@ -197,7 +197,7 @@ def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
     config = (config or BenchConfig()).of(loaded.training)
     equal_steps = _equal_steps(engine.reports)
     # Steps on weights are not the steps measured here.
-    end_to_end = _objective(loaded.training) in ("task_loss", "distillation")
+    end_to_end = _objective(loaded.training) == "task_loss"
     steps = trained_steps(loaded.training) if end_to_end else 0
     with engine.exclusive() as (base, _):
         # What is read of it outside never changes: device, sizes, where it was loaded from.

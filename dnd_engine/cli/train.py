@@ -29,15 +29,9 @@ def train(
         Path | None, typer.Option(help="Encoded prompts; runs on the same data may share it.")
     ] = None,
     kind: Annotated[str | None, typer.Option(help="generator or multi_task_lora.")] = None,
-    objective: Annotated[
-        str | None,
-        typer.Option(help="task_loss, reconstruction, delta_w or distillation."),
-    ] = None,
+    objective: Annotated[str | None, typer.Option(help="task_loss or reconstruction.")] = None,
     collection: Annotated[
-        Path | None, typer.Option(help="LoRA checkpoints of `dnd collect`, for objectives on them.")
-    ] = None,
-    teacher: Annotated[
-        Path | None, typer.Option(help="Multi-task LoRA folder, for distillation.")
+        Path | None, typer.Option(help="LoRA checkpoints of `dnd collect`, for reconstruction.")
     ] = None,
     warm_start: Annotated[
         Path | None, typer.Option(help="Generator folder whose weights to start from.")
@@ -60,7 +54,6 @@ def train(
         kind=kind,
         objective=objective,
         collection=collection,
-        teacher=teacher,
         warm_start=warm_start,
         steps=steps,
         seed=seed,

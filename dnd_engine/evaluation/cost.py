@@ -25,8 +25,8 @@ def cost_of(
 
     Collecting cost a generator that was trained on checkpoints the runs of train tasks, of all
     seeds, as training draws from all; held-out oracles are no part of it. To any other generator a
-    collection is there for comparison alone. Training leaves out encoding prompts and asking a
-    teacher, which no log holds; the report says so.
+    collection is there for comparison alone. Training leaves out encoding prompts, which no
+    log holds; the report says so.
 
     Estimates count 2 floating point operations per parameter and token of a forward pass, and as
     many again for a backward pass through frozen weights.
@@ -45,7 +45,7 @@ def cost_of(
         cost["training_seconds"] = round(
             sum(float(s["seconds"]) + float(s.get("watch_seconds", 0)) for s in steps), 1
         )
-        cost["training_leaves_out"] = "encoding prompts, asking a teacher"
+        cost["training_leaves_out"] = "encoding prompts"
         estimates["training_flops"] = float(per_token * sum(int(s["tokens"]) for s in steps))
     if collection is not None:
         runs, recipe = collection.runs, collection.manifest["recipe"]

@@ -26,9 +26,6 @@ _OBJECTIVES = {
     "task_loss": "task loss, end to end through the frozen base",
     "reconstruction": "reconstruction of LoRA checkpoints (the paper's): weighted squared error of "
     "standardised weight tokens",
-    "delta_w": "squared error of the checkpoints' ΔW = B·A, layer by layer",
-    "distillation": "context distillation: on bare inputs, agree with a teacher that reads the "
-    "instruction",
 }
 
 
@@ -146,14 +143,8 @@ def _structure(config: GeneratorConfig) -> list[str]:
 
 def _training(recipe: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
     objective = recipe["objective"]
-    words = _OBJECTIVES[objective]
-    if objective == "distillation":
-        words += (
-            f" ({recipe['teacher'] or 'the base alone'}), weight {recipe['kl_share']}; "
-            f"{'references' if recipe['labels'] else 'its own answers'} as labels"
-        )
     steps = f"{result['steps']} steps of {recipe['tasks_per_step']} tasks"
-    if objective in ("task_loss", "distillation"):
+    if objective == "task_loss":
         steps += (
             f" x up to {recipe['examples_per_task']} examples, {recipe['bare_share']:.0%} bare "
             "inputs"
@@ -161,7 +152,7 @@ def _training(recipe: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]
     stopped = ", stopped early" if result["stopped_early"] else ""
     start = f", from the weights of `{recipe['warm_start']}`" if recipe["warm_start"] else ""
     return [
-        f"- Objective: {words}",
+        f"- Objective: {_OBJECTIVES[objective]}",
         f"- Training: {steps}, seed {recipe['seed']}{start}; weights of step "
         f"{result['kept_step']}{', the best validation' if recipe['patience'] else ''}{stopped}",
     ]

@@ -27,23 +27,21 @@ Stage = tuple[int, int, int]
 """(channels, height, width) of one decoder stage: at first (prompts, length, width of the
 encoder), at last (weight tokens, rows, columns)."""
 
-Head = Literal["hyperconv", "mlp", "atoms"]
+Head = Literal["hyperconv", "mlp"]
 """Kind of decoder (see `heads`)."""
 
 Condition = Literal["encoder", "base"]
 """What reads the prompts: the text encoder (see `encoder`) or the base (see `activations`)."""
 
-OBJECTIVES_ON_WEIGHTS = ("reconstruction", "delta_w")
+OBJECTIVES_ON_WEIGHTS = ("reconstruction",)
 """Objectives that learn the weights of LoRA checkpoints instead of answers."""
 
 HEAD_OPTIONS: Mapping[str, Mapping[str, int]] = {
     "hyperconv": {},
     "mlp": {"hidden": 512},
-    "atoms": {"atoms": 16, "sharing": 3, "hidden": 256},
 }
 """Options of each head with their defaults, which give every head about 6 to 7 M parameters on
-SmolLM2-135M, so that heads are compared at one size. `hidden` is the width of the trunk, `atoms`
-the size of a dictionary, `sharing` the number of neighbouring layers that use one dictionary."""
+SmolLM2-135M, so that heads are compared at one size. `hidden` is the width of the trunk."""
 
 FORMAT = 2
 """Version of the folder's format; a newer one is refused. Format 1 knew one head and one condition

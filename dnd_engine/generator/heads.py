@@ -1,12 +1,11 @@
 """Decoders of a generator behind one interface: a condition in, weight tokens out.
 
-`hyperconv` is the paper's; `mlp` and `atoms` are there to be compared with it at the same size. All
-start so that an untrained generator is exactly the base. They know layouts and conditions; they
-know neither the base nor where a condition comes from.
+`hyperconv` is the paper's; `mlp` is compared with it at the same size. Both start so that an
+untrained generator is exactly the base. They know layouts and conditions; they know neither the
+base nor where a condition comes from.
 
 Sources: hyperconv, Liang et al. 2025, arXiv:2506.16406; mlp, after Charakorn et al. 2025
-(Text-to-LoRA), arXiv:2506.06105; atoms, after the mixtures of learnt bases of Program-as-Weights,
-arXiv:2607.02512.
+(Text-to-LoRA), arXiv:2506.06105.
 """
 
 import torch
@@ -18,14 +17,11 @@ from dnd_engine.generator.config import GeneratorConfig, Stage
 from dnd_engine.generator.hyperconv import HyperConvDecoder
 from dnd_engine.lora.layout import LoRALayout
 
-__all__ = ["AtomsHead", "MLPHead", "build_head", "pool_condition"]
+__all__ = ["MLPHead", "build_head", "pool_condition"]
 
 _EMBEDDING_STD = 0.5
 """Of layer, module and side embeddings: their sum is then about as large as the condition's
 part, which is normalised, so that neither drowns the other at the start."""
-
-_COEFFICIENT_SPREAD = 0.5
-"""Deviation of the first mixing coefficients, as a share of their mean 1/sqrt(K)."""
 
 
 def build_head(config: GeneratorConfig) -> nn.Module:
@@ -34,19 +30,10 @@ def build_head(config: GeneratorConfig) -> nn.Module:
     Returns:
         A module from a standardised condition (batch, prompts, length, width) to weight tokens
         (batch, tokens, rows, cols), to be scaled by `delta_scale` and added to shared tokens. It
-        adds nothing at the start; only an `atoms` head adds to A, whose B is then zero.
+        adds nothing at the start.
     """
     if config.head == "mlp":
         return MLPHead(config.layout, config.features[0], config.head_options["hidden"])
-    if config.head == "atoms":
-        return AtomsHead(
-            config.layout,
-            config.features[0],
-            num_atoms=config.head_options["atoms"],
-            sharing=config.head_options["sharing"],
-            hidden=config.head_options["hidden"],
-            delta_scale=config.delta_scale,
-        )
     decoder = HyperConvDecoder(config.features, config.kernel_size)
     last = decoder.last_convolution
     nn.init.zeros_(last.weight)
@@ -172,104 +159,3 @@ class MLPHead(nn.Module):
             for size, numbers in self.members.items()
         ]
         return torch.cat(parts, dim=1)[:, self.order]
-
-
-class AtomsHead(nn.Module):
-    """Every LoRA matrix is a mixture of K learnt atoms; only the coefficients depend on prompts.
-
-    A = sum c_k A_k and B = sum d_k B_k, with coefficients of their own for every matrix. That is
-    6,720 numbers for K = 16 on SmolLM2-135M, where the others write 1.22 M, and they can be read:
-    equal coefficients are equal adapters.
-
-    A dictionary serves the same matrix of `sharing` neighbouring layers, which keeps it small.
-    A_k start random and B_k zero, coefficients near 1/sqrt(K) with a spread: no product is zero on
-    both sides, so gradients reach B_k in the first step and everything else from the second.
-
-    Args:
-        layout: The LoRA to write.
-        condition: (prompts, length, width) of a condition.
-        num_atoms: K.
-        sharing: Layers per dictionary; 1 gives each matrix atoms of its own.
-        hidden: Width of the trunk.
-        delta_scale: Divided out, since atoms are LoRA matrices in their own size.
-    """
-
-    owners: Tensor
-    slots: Tensor
-
-    def __init__(
-        self,
-        layout: LoRALayout,
-        condition: Stage,
-        *,
-        num_atoms: int,
-        sharing: int,
-        hidden: int,
-        delta_scale: float,
-    ) -> None:
-        super().__init__()
-        self.trunk = _Trunk(layout, condition, hidden)
-        self.delta_scale = delta_scale
-        self.mixer = nn.Linear(hidden, num_atoms)
-        # The trunk's features have unit variance.
-        nn.init.normal_(self.mixer.weight, std=_COEFFICIENT_SPREAD * num_atoms**-0.5 * hidden**-0.5)
-        nn.init.constant_(self.mixer.bias, num_atoms**-0.5)
-        owners, slots, stds = _share(layout, sharing)
-        self.register_buffer("owners", owners, persistent=False)
-        self.register_buffer("slots", slots, persistent=False)
-        atoms = torch.randn(len(stds), num_atoms, layout.spec.r, layout.width)
-        self.atoms = nn.Parameter(atoms * stds[:, None, None, None])
-
-    def coefficients(
-        self, condition: Float[Tensor, "batch prompts length width"]
-    ) -> Float[Tensor, "batch matrices atoms"]:
-        """How much of each atom every LoRA matrix gets, in the layout's order of matrices.
-
-        Raises:
-            LayoutMismatchError: If the condition has another shape than the config says.
-        """
-        mixed: Tensor = self.mixer(self.trunk(condition))
-        return mixed
-
-    def forward(
-        self, condition: Float[Tensor, "batch prompts length width"]
-    ) -> Float[Tensor, "batch tokens rows cols"]:
-        """Mix the atoms; see `build_head`.
-
-        Raises:
-            LayoutMismatchError: If the condition has another shape than the config says.
-        """
-        coefficients = self.coefficients(condition) / self.delta_scale
-        batch, (pieces, users) = len(coefficients), self.owners.shape
-        # One matrix product per piece of a dictionary, for all tasks and layers that use it.
-        factors = coefficients[:, self.owners].transpose(0, 1).flatten(1, 2)
-        mixed = torch.bmm(factors, self.atoms.flatten(2))
-        tokens = mixed.view(pieces, batch, users, -1).transpose(0, 1).flatten(1, 2)
-        return tokens[:, self.slots].reshape(batch, -1, *self.atoms.shape[2:])
-
-
-def _share(layout: LoRALayout, sharing: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Assign dictionaries to matrices.
-
-    Returns:
-        `owners` (pieces, users): the matrices that use each token-sized piece of a dictionary,
-        padded with the first. `slots` (tokens): where in the flattened (pieces, users) each weight
-        token is made. `stds` (pieces): the deviation of the atoms at the start.
-    """
-    firsts: dict[tuple[int, str, str, int], int] = {}
-    users: list[list[int]] = []
-    stds: list[float] = []
-    places: list[tuple[int, int]] = []
-    for number, m in enumerate(layout.matrices()):
-        key = (m.target.layer // sharing, m.target.module, m.side, m.long)
-        if key not in firsts:
-            firsts[key] = len(users)
-            users += [[] for _ in range(m.num_tokens)]
-            stds += [m.long**-0.5 if m.side == "A" else 0.0] * m.num_tokens
-        for piece in range(firsts[key], firsts[key] + m.num_tokens):
-            places.append((piece, len(users[piece])))
-            users[piece].append(number)
-    most = max(map(len, users))
-    owners = torch.tensor([own + own[:1] * (most - len(own)) for own in users])
-    slots = torch.tensor([piece * most + place for piece, place in places])
-    return owners, slots, torch.tensor(stds)

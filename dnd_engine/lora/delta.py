@@ -1,11 +1,11 @@
 """Weight changes ΔW = B·A, compared without ever making one.
 
-With scaling s, <s B A, s B' A'> = s² Σ (BᵀB') ∘ (A A'ᵀ): products of r by r matrices. Training
-measures errors by it, the monitors and the examination compare adapters. Knows weight tokens and
+With scaling s, <s B A, s B' A'> = s² Σ (BᵀB') ∘ (A A'ᵀ): products of r by r matrices. The
+monitors and the examination compare adapters by it. Knows weight tokens and
 layouts only.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -14,22 +14,7 @@ from torch import Tensor
 from dnd_engine.errors import LayoutMismatchError
 from dnd_engine.lora.layout import LoRALayout
 
-__all__ = ["delta_gram", "delta_products"]
-
-
-def delta_products(
-    one: Float[Tensor, "adapters tokens rows cols"],
-    other: Float[Tensor, "adapters tokens rows cols"],
-    layout: LoRALayout,
-) -> Float[Tensor, "adapters layers"]:
-    """Inner product of the ΔWs of each pair of adapters, per adapted layer; differentiable."""
-    columns = [
-        (up @ up2.transpose(1, 2) * (down @ down2.transpose(1, 2))).sum(dim=(1, 2))
-        for (down, up), (down2, up2) in zip(
-            _factors(one, layout), _factors(other, layout), strict=True
-        )
-    ]
-    return layout.spec.scaling**2 * torch.stack(columns, dim=1)
+__all__ = ["delta_gram"]
 
 
 def delta_gram(
@@ -70,11 +55,3 @@ def delta_gram(
             of_layer = (products * downs.pop(matrix.target.path)).sum(dim=(1, 3))
             total += of_layer.to(torch.float64).cpu()
     return layout.spec.scaling**2 * total
-
-
-def _factors(tokens: Tensor, layout: LoRALayout) -> Iterator[tuple[Tensor, Tensor]]:
-    """A (adapters, r, in) and Bᵀ (adapters, r, out) of each layer in turn."""
-    matrices = tuple(layout.matrices())
-    cuts = torch.split(tokens, [m.num_tokens for m in matrices], dim=1)
-    long = [c.transpose(1, 2).flatten(2) for c in cuts]
-    yield from zip(long[0::2], long[1::2], strict=True)

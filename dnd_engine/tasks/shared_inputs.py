@@ -38,15 +38,10 @@ class SharedInputs:
     Args:
         tasks: By their position among all tasks: a task and the examples of it that are trained
             on, the first of its train side.
-        make_examples: Whether procedural tasks may answer inputs of others; else only what
-            already stands in several tasks is shared.
     """
 
-    def __init__(
-        self, tasks: dict[int, tuple[Task, Sequence[Example]]], *, make_examples: bool
-    ) -> None:
+    def __init__(self, tasks: dict[int, tuple[Task, Sequence[Example]]]) -> None:
         self._tasks = tasks
-        self._makes = make_examples
         self._own = {
             i: {e.bare: n for n, e in enumerate(examples) if e.bare is not None}
             for i, (_, examples) in tasks.items()
@@ -120,7 +115,7 @@ class SharedInputs:
         """What a procedural task makes of another's input; not of one it is validated on."""
         task, examples = self._tasks[number]
         info = task.info
-        if not self._makes or not info.operation or text in self._held[number]:
+        if not info.operation or text in self._held[number]:
             return None
         answer = apply_operation(info.operation, text)
         if answer is None or answer == text:

@@ -299,10 +299,7 @@ class Sampler:
         bounds = [i * len(trained) // buckets for i in range(buckets + 1)]
         self._buckets = [by_length[start:end] for start, end in pairwise(bounds)]
         self._trained = trained
-        self._shared = SharedInputs(
-            {i: (pools[i].task, pools[i].examples) for i in trained},
-            make_examples=recipe.labels,
-        )
+        self._shared = SharedInputs({i: (pools[i].task, pools[i].examples) for i in trained})
         self._categories = defaultdict(list)
         for i in trained:
             self._categories[self._category(i)].append(i)

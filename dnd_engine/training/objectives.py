@@ -1,9 +1,7 @@
 """What a generator is trained for, behind one interface.
 
 *Task loss*: the answers' loss, end to end through the frozen base. *Reconstruction*: the paper's,
-generated weight tokens against a checkpoint's. *ΔW error*: the same, but of the change that a
-checkpoint makes, which does not care how it is factored. *Distillation*: on the bare input, agree
-with a teacher that reads the instruction.
+generated weight tokens against a checkpoint's.
 
 Source: Charakorn et al. 2025 (Text-to-LoRA), arXiv:2506.06105, for task loss against
 reconstruction; Liang et al. 2025, arXiv:2506.16406, for reconstruction.
@@ -16,27 +14,21 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from dnd_engine.errors import TrainingError
 from dnd_engine.generator.folder import Generator
-from dnd_engine.lora.apply import FittedLoRA
-from dnd_engine.lora.delta import delta_products
 from dnd_engine.models.runtime import Runtime
-from dnd_engine.training.batches import Batch, Drawn, TaskPool
+from dnd_engine.training.batches import Batch, TaskPool
 from dnd_engine.training.collection import Collection
-from dnd_engine.training.examples import answer_logits, response_losses
+from dnd_engine.training.examples import response_losses
 from dnd_engine.training.pairs import Pairs, open_pairs, token_scales
 from dnd_engine.training.recipe import TrainRecipe
-from dnd_engine.training.teacher import TeacherAnswers, ask_teacher
 
 __all__ = [
-    "DeltaError",
-    "Distillation",
     "Objective",
     "Reconstruction",
     "TaskLoss",
-    "teacher_divergence",
     "with_checkpoints",
 ]
 
@@ -92,8 +84,12 @@ def with_checkpoints(pools: Sequence[TaskPool], collection: Collection) -> tuple
     return tuple(p for p in pools if p.role == "validation" or p.task.info.slug in collected)
 
 
-class _OfCheckpoints:
-    """What the two objectives on weights share: pairs, and a start in the gauge of the collection.
+class Reconstruction:
+    """The paper's: squared error of standardised weight tokens, weighted token by token.
+
+    Each target token is standardised by its own deviation, as the authors' are. Ours are plain, so
+    the generated token is taken through the same standardisation instead of predicting its scale.
+    Training starts in the gauge of the collection.
 
     Args:
         collection: Of the generator's layout, and checked against the base.
@@ -157,18 +153,6 @@ class _OfCheckpoints:
                     rows = slice(m.first_token, m.first_token + m.num_tokens)
                     generator.shared[rows] = mean[rows].to(generator.shared)
 
-    def _targets(self, batch: Batch, tokens: Tensor) -> Float[Tensor, "tasks tokens rows cols"]:
-        rng = random.Random(f"{self._recipe.seed}:{batch.step}:snapshots")
-        return self.pairs.draw([self._slugs[i] for i in batch.tasks], rng).to(tokens)
-
-
-class Reconstruction(_OfCheckpoints):
-    """The paper's: squared error of standardised weight tokens, weighted token by token.
-
-    Each target token is standardised by its own deviation, as the authors' are. Ours are plain, so
-    the generated token is taken through the same standardisation instead of predicting its scale.
-    """
-
     def loss(self, batch: Batch, tokens: Float[Tensor, "tasks tokens rows cols"]) -> Tensor:
         """Weighted mean squared error; 1 is about what predicting each token's mean costs."""
         targets = self._targets(batch, tokens)
@@ -176,130 +160,9 @@ class Reconstruction(_OfCheckpoints):
         errors = ((tokens - targets) / scales[:, :, None, None]).square().mean(dim=(2, 3))
         return (errors * self.pairs.criterion.to(tokens)).mean()
 
-
-class DeltaError(_OfCheckpoints):
-    """Squared error of ΔW = scaling · B·A, in shares of each layer's mean squared ΔW.
-
-    Through inner products of ΔWs, so no ΔW is ever made.
-    """
-
-    def prepare(self, pools: Sequence[TaskPool]) -> tuple[TaskPool, ...]:
-        """Besides the pairs, measure the checkpoints' own ΔWs."""
-        kept = super().prepare(pools)
-        trained = [pool.task.info.slug for pool in kept if pool.role == "train"]
-        layout, total = self._collection.layout, torch.tensor(0.0)
-        for slug in trained:
-            final = self._collection.final(slug, self._collection.seeds(slug)[0])[None]
-            total = total + delta_products(final, final, layout)[0]
-        self._norms = (total / len(trained)).clamp(min=1e-12)
-        return kept
-
-    def loss(self, batch: Batch, tokens: Float[Tensor, "tasks tokens rows cols"]) -> Tensor:
-        """Mean over layers; 1 is what no adapter at all costs."""
-        layout, targets = self._collection.layout, self._targets(batch, tokens)
-        errors = (
-            delta_products(tokens, tokens, layout)
-            - 2 * delta_products(tokens, targets, layout)
-            + delta_products(targets, targets, layout)
-        )
-        # Rounding can leave the smallest below zero.
-        return (errors.clamp(min=0) / self._norms.to(tokens)).mean()
-
-
-class Distillation:
-    """Bare inputs: the teacher's next tokens and the answers; full prompts: the answers.
-
-    Args:
-        runtime: The student's and the teacher's base.
-        worn: The teacher's LoRA; None is the base alone.
-        identity: Names base and teacher by their weights.
-        recipe: For the mixture and what is asked of the teacher.
-    """
-
-    needs_examples = True
-
-    def __init__(
-        self,
-        runtime: Runtime,
-        worn: FittedLoRA | None,
-        identity: str,
-        recipe: TrainRecipe,
-    ) -> None:
-        self._runtime = runtime
-        self._worn = worn
-        self._identity = identity
-        self._recipe = recipe
-        self._answers: tuple[TeacherAnswers | None, ...] = ()
-
-    def prepare(self, pools: Sequence[TaskPool]) -> tuple[TaskPool, ...]:
-        """Ask the teacher, or read what it said."""
-        kept, self._answers = ask_teacher(
-            pools, self._runtime, self._worn, self._identity, self._recipe
-        )
-        return kept
-
-    def initialise(self, generator: Generator) -> None:
-        """The generator's own start."""
-
-    def loss(self, batch: Batch, tokens: Float[Tensor, "tasks tokens rows cols"]) -> Tensor:
-        """Nats per answer token, mean over examples."""
-        assert batch.examples is not None
-        runtime = self._runtime
-        examples = batch.examples.to(runtime.base.device)
-        with runtime.host.wearing(runtime.host.fit(tokens)):
-            logits, targets = answer_logits(runtime.base.model, examples)
-        owner = examples.owner[examples.predicts]
-        counts = torch.bincount(owner, minlength=len(batch.drawn))
-        token_loss = nn.functional.cross_entropy(logits, targets, reduction="none")
-        asked = torch.tensor([_was_asked(d) for d in batch.drawn], device=logits.device)
-        taught = asked[owner]
-        if taught.any():
-            divergence = teacher_divergence(logits[taught], *self._said(batch, logits))
-            mixed = (1 - self._recipe.kl_share) * token_loss[taught]
-            token_loss = token_loss.masked_scatter(
-                taught, mixed + self._recipe.kl_share * divergence
-            )
-        sums = token_loss.new_zeros(len(batch.drawn)).index_add(0, owner, token_loss)
-        return (sums / counts).mean()
-
-    def _said(self, batch: Batch, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The teacher's tokens, their log-probabilities and the rest, at all bare answers."""
-        parts = []
-        for drawn in batch.drawn:
-            if drawn.mode == "bare" and drawn.example is not None:
-                answers = self._answers[drawn.pool]
-                assert answers is not None
-                at = answers.of(drawn.example)
-                parts.append((answers.tokens[at], answers.log_probs[at], answers.rest[at]))
-        tokens, log_probs, rest = (torch.cat(column) for column in zip(*parts, strict=True))
-        device = logits.device
-        return tokens.long().to(device), log_probs.to(device), rest.to(device)
-
-
-def _was_asked(drawn: Drawn) -> bool:
-    """Whether the teacher's answer counts: bare inputs, and none made for the occasion."""
-    return drawn.mode == "bare" and drawn.example is not None
-
-
-def teacher_divergence(
-    logits: Float[Tensor, "answer_tokens vocabulary"],
-    tokens: Tensor,
-    log_probs: Float[Tensor, "answer_tokens top"],
-    rest: Float[Tensor, " answer_tokens"],
-) -> Float[Tensor, " answer_tokens"]:
-    """KL divergence of the student from the teacher, all tokens not kept counted as one.
-
-    Args:
-        logits: The student's.
-        tokens: The teacher's likeliest next tokens, (answer tokens, top).
-        log_probs: Theirs under the teacher.
-        rest: Log of the teacher's mass on all others.
-    """
-    ours = logits.log_softmax(dim=-1).gather(1, tokens)
-    # The floor is the teacher's own (see `teacher`); it also keeps the gradient finite.
-    our_rest = torch.log1p(-ours.exp().sum(dim=-1).clamp(max=1 - 1e-6))
-    kept = (log_probs.exp() * (log_probs - ours)).sum(dim=-1)
-    return kept + rest.exp() * (rest - our_rest)
+    def _targets(self, batch: Batch, tokens: Tensor) -> Float[Tensor, "tasks tokens rows cols"]:
+        rng = random.Random(f"{self._recipe.seed}:{batch.step}:snapshots")
+        return self.pairs.draw([self._slugs[i] for i in batch.tasks], rng).to(tokens)
 
 
 def _digest(*parts: str) -> str:

@@ -11,9 +11,8 @@ from dnd_engine.recipe_file import read_recipe, without_folders
 
 __all__ = ["Objective", "TrainRecipe"]
 
-Objective = Literal["task_loss", "reconstruction", "delta_w", "distillation"]
-"""What a generator is asked for: answers (through the base), checkpoints (their weights, or the
-change they make), or another model's answers."""
+Objective = Literal["task_loss", "reconstruction"]
+"""What a generator is asked for: answers (through the base), or the weights of checkpoints."""
 
 
 _MAY_CHANGE = (
@@ -36,13 +35,12 @@ _COUNTS = (
     "max_tokens",
     "validation_examples",
     "validation_tasks",
-    "teacher_examples",
     "validate_every",
     "checkpoint_every",
     "monitor_every",
 )
 
-_PATHS = ("collection", "teacher", "warm_start")
+_PATHS = ("collection", "warm_start")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +52,7 @@ class TrainRecipe:
     out: Path
     """Run folder: checkpoint, log, monitors, and at the end `generator/`."""
     cache: Path | None = None
-    """Encoded prompts and teacher answers, keyed by content; runs on the same data may share it.
+    """Encoded prompts, keyed by content; runs on the same data may share it.
     None is `cache/` in the run folder."""
     kind: Literal["generator", "multi_task_lora"] = "generator"
     """`multi_task_lora` trains the shared tokens alone on the same batches: the control that
@@ -90,18 +88,8 @@ class TrainRecipe:
     warm_start: Path | None = None
     """Generator folder whose weights the run starts from."""
     collection: Path | None = None
-    """LoRA checkpoints (see `dnd collect`): what the objectives on weights learn. To the others it
+    """LoRA checkpoints (see `dnd collect`): what reconstruction learns. To the task loss it
     only says which tasks are trained on, so that objectives can be compared on the same."""
-    teacher: Path | None = None
-    """Multi-task LoRA that the base wears as teacher; None is the base alone. Distillation only."""
-    kl_share: float = 0.7
-    """Distillation's weight on bare inputs; the rest is the task loss."""
-    labels: bool = True
-    """False trains on the teacher's own greedy answers instead of the references. Distillation
-    only."""
-    teacher_examples: int = 48
-    """Examples of a task that the teacher is asked, once: about two seconds a task on a CPU, and
-    ten times that where it has to answer by itself (see `labels`). Distillation only."""
     steps: int = 2000
     tasks_per_step: int = 6
     examples_per_task: int = 8
@@ -151,7 +139,7 @@ class TrainRecipe:
         for name in ("threads", "patience", "format_variants", "label_variants", "warmup_steps"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"`{name}` must be 0 or more, got {getattr(self, name)}.")
-        for name in ("bare_share", "shared_input_share", "kl_share", "final_lr_share"):
+        for name in ("bare_share", "shared_input_share", "final_lr_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"`{name}` must lie between 0 and 1, got {getattr(self, name)}.")
         for name in ("decoder_lr", "shared_lr", "clip_norm"):
@@ -184,8 +172,6 @@ class TrainRecipe:
                 f"a multi-task LoRA is trained on answers, not by {self.objective}; the mean of a "
                 "collection is a row of its own in `dnd evaluate`."
             )
-        if self.objective != "distillation" and (self.teacher is not None or not self.labels):
-            raise ConfigError("`teacher` and `labels: false` need the objective distillation.")
         if (self.condition == "base") != bool(self.condition_layers):
             raise ConfigError(
                 "`condition: base` and `condition_layers` go together: name the layers whose "
@@ -204,7 +190,7 @@ class TrainRecipe:
 
     @property
     def cache_folder(self) -> Path:
-        """Where encoded prompts and teacher answers are kept."""
+        """Where encoded prompts are kept."""
         return self.cache or self.out / "cache"
 
     def to_json(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What a training run needs before its first step, from its recipe.
 
 Everything that can be refused is refused first: sizes, folders of other runs, the number of tasks,
-the disk. Slow work comes after: asking a teacher, reading checkpoints, encoding prompts.
+the disk. Slow work comes after: reading checkpoints, encoding prompts.
 """
 
 import hashlib
@@ -39,8 +39,6 @@ from dnd_engine.training.checkpoint import read_notes
 from dnd_engine.training.collection import Collection
 from dnd_engine.training.collection_files import write_aside
 from dnd_engine.training.objectives import (
-    DeltaError,
-    Distillation,
     Objective,
     Reconstruction,
     TaskLoss,
@@ -218,15 +216,6 @@ def _make_objective(
 ) -> Objective:
     if recipe.objective == "task_loss":
         return TaskLoss(runtime)
-    if recipe.objective == "distillation":
-        worn = None
-        if recipe.teacher is not None:
-            folder = _open_teacher(recipe.teacher, config)
-            hashes["teacher"] = folder.sha256
-            lora = folder.load(runtime.base.device, torch.float32).shared
-            worn = runtime.host.fit(lora[None], folder.config.layout)
-        identity = f"{hashes['base']}:{hashes.get('teacher', 'base alone')}"
-        return Distillation(runtime, worn, identity, recipe)
     assert recipe.collection is not None
     collection = Collection.open(recipe.collection)
     collection.check_base(config.base["id"], config.base["fingerprint"])
@@ -237,19 +226,7 @@ def _make_objective(
             "collection's."
         )
     hashes["collection"] = collection.train_runs_sha256
-    kind = Reconstruction if recipe.objective == "reconstruction" else DeltaError
-    return kind(collection, recipe, hashes["collection"])
-
-
-def _open_teacher(path: Path, ours: GeneratorConfig) -> GeneratorFolder:
-    folder = GeneratorFolder.open(path)
-    if folder.config.training.get("kind") != "multi_task_lora":
-        raise TrainingError(
-            f"the teacher `{folder.path}` is a generator, not a multi-task LoRA. Train one with "
-            "`dnd train --kind multi_task_lora`."
-        )
-    check_base(folder.config, ours.base["id"], ours.base["fingerprint"])
-    return folder
+    return Reconstruction(collection, recipe, hashes["collection"])
 
 
 def _read_tasks(recipe: TrainRecipe, hashes: dict[str, str]) -> tuple[Task, ...]:

@@ -95,7 +95,7 @@ def train(recipe: TrainRecipe, *, resume: bool = False) -> TrainResult:
             refuses, or the loss is no longer finite.
         TaskError: If a task folder is malformed.
         AssetError: If base or encoder cannot be loaded.
-        BaseMismatchError: If a collection, teacher or warm start is another base's.
+        BaseMismatchError: If a collection or warm start is another base's.
         KeyboardInterrupt: On Ctrl-C, after the step is finished and a checkpoint written.
     """
     return _Run(recipe, resume).finish()
@@ -290,13 +290,9 @@ class _Run:
             {"params": [generator.shared], "peak_lr": recipe.shared_lr, "weight_decay": 0.0}
         ]
         if recipe.kind == "generator":
-            # Atoms are LoRA matrices like the shared one, and learn as fast.
-            atoms = [p for name, p in generator.decoder.named_parameters() if name == "atoms"]
-            groups[0]["params"] += atoms
-            rest = [p for name, p in generator.decoder.named_parameters() if name != "atoms"]
             groups.append(
                 {
-                    "params": rest,
+                    "params": list(generator.decoder.parameters()),
                     "peak_lr": recipe.decoder_lr,
                     "weight_decay": recipe.weight_decay,
                 }

@@ -33,8 +33,7 @@ from dnd_engine.training.examples import (
     response_losses,
 )
 from dnd_engine.training.finetune.steps import descend, draw_lessons
-from dnd_engine.training.objectives import teacher_divergence
-from dnd_engine.training.teacher import greedy_answers, listen
+from dnd_engine.training.teacher import greedy_answers, listen, teacher_divergence
 
 __all__ = ["RefineStep", "Refined", "refine"]
 

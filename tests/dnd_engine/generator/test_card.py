@@ -20,9 +20,6 @@ RECIPE: dict[str, Any] = {
     "seed": 5,
     "patience": 3,
     "warm_start": None,
-    "teacher": None,
-    "kl_share": 0.7,
-    "labels": True,
     "without_licence_classes": ["nc-or-research"],
 }
 RESULT: dict[str, Any] = {
@@ -118,21 +115,13 @@ def test_a_card_names_other_heads_and_conditions() -> None:
     ("recipe", "words"),
     [
         ({"objective": "reconstruction"}, "reconstruction of LoRA checkpoints (the paper's)"),
-        ({"objective": "delta_w"}, "squared error of the checkpoints' ΔW = B·A"),
-        (
-            {"objective": "distillation", "teacher": "lora"},
-            "reads the instruction (lora), weight 0.7; references as labels",
-        ),
-        (
-            {"objective": "distillation", "labels": False},
-            "reads the instruction (the base alone), weight 0.7; its own answers as labels",
-        ),
+        ({"objective": "task_loss"}, "task loss, end to end through the frozen base"),
     ],
 )
 def test_a_card_names_its_objective(recipe: dict[str, Any], words: str) -> None:
     text = card(recipe)
     assert words in text
-    assert ("bare inputs, seed" in text) == (recipe["objective"] == "distillation")
+    assert ("bare inputs, seed" in text) == (recipe["objective"] == "task_loss")
 
 
 def test_the_card_of_a_multi_task_lora_does_not_call_it_a_generator() -> None:

@@ -266,7 +266,7 @@ def edit_task(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]
         (edit(lambda v: v.pop("head")), r"not a generator's `config\.json`: 'head' is missing"),
         (
             edit(lambda v: v.update(head="cnn")),
-            r"`head` must be one of hyperconv, mlp, atoms, got 'c",
+            r"`head` must be one of hyperconv, mlp, got 'c",
         ),
         (edit(lambda v: v.update(head=[])), r"`head` must be one of hyperconv, .*, got \[\]\."),
         (

@@ -1,6 +1,5 @@
 """Every head starts at the base, writes each matrix where the layout says, and can be learnt."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from torch import Tensor
 from dnd_engine.errors import ConfigError, LayoutMismatchError
 from dnd_engine.generator.config import GeneratorConfig, complete_options
 from dnd_engine.generator.folder import Generator, GeneratorFolder, save_generator
-from dnd_engine.generator.heads import AtomsHead, MLPHead, build_head, pool_condition
+from dnd_engine.generator.heads import MLPHead, build_head, pool_condition
 from dnd_engine.generator.hyperconv import HyperConvDecoder
 from dnd_engine.lora.apply import LoRAHost
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
@@ -18,9 +17,9 @@ from dnd_engine.models.base import BaseModel
 from tests.dnd_engine import tiny
 from tests.dnd_engine.tiny import CPU, LAYOUT, ids_of
 
-HEADS = ("hyperconv", "mlp", "atoms")
+HEADS = ("hyperconv", "mlp")
 CONDITION = (3, 4, 8)
-SMALL = {"hyperconv": {}, "mlp": {"hidden": 16}, "atoms": {"atoms": 3, "sharing": 1, "hidden": 16}}
+SMALL = {"hyperconv": {}, "mlp": {"hidden": 16}}
 FIVE_LAYERS = LoRALayout.from_config(tiny.CONFIG | {"num_hidden_layers": 5}, LoRASpec(r=2))
 SMOLLM2 = LoRALayout.from_config(
     {
@@ -76,27 +75,9 @@ def test_an_untrained_generator_is_exactly_the_base(base: BaseModel, head: str) 
         assert torch.equal(base.model(input_ids=ids).logits, before)
 
 
-@pytest.mark.parametrize("head", ["hyperconv", "mlp"])
-def test_heads_that_write_weights_freely_write_nothing_at_the_start(head: str) -> None:
+@pytest.mark.parametrize("head", HEADS)
+def test_heads_write_nothing_at_the_start(head: str) -> None:
     assert not build_head(config(head))(torch.randn(2, *CONDITION)).any()
-
-
-def test_atoms_of_a_are_as_large_as_a_lora_and_those_of_b_zero() -> None:
-    head = AtomsHead(LAYOUT, CONDITION, num_atoms=64, sharing=1, hidden=8, delta_scale=1.0)
-    for m in LAYOUT.matrices():
-        atoms = head.atoms[m.first_token : m.first_token + m.num_tokens]
-        expected = m.long**-0.5 if m.side == "A" else 0.0
-        assert atoms.std().item() == pytest.approx(expected, rel=0.1)
-
-
-def test_coefficients_start_around_one_over_the_root_of_k_with_a_spread() -> None:
-    torch.manual_seed(0)
-    head = build_head(config("atoms", FIVE_LAYERS, atoms=16, hidden=64))
-    assert isinstance(head, AtomsHead)
-    found = head.coefficients(torch.randn(8, *CONDITION)).detach()
-    assert found.shape == (8, 70, 16)
-    assert float(found.mean()) == pytest.approx(0.25, abs=0.05)
-    assert 0.05 < float(found.std()) < 0.25
 
 
 # Sizes
@@ -114,28 +95,13 @@ def test_all_heads_are_of_one_size_on_the_embedded_base() -> None:
         block = 2 * hidden + 2 * (hidden + 1) * hidden
         return read + embeddings + 2 * block + 2 * hidden
 
-    tokens_of_a_layer = SMOLLM2.num_tokens // 30
     expected = {
         "mlp": trunk(512) + (512 + 1) * sum(sizes) * cells,
-        "atoms": trunk(256) + (256 + 1) * 16 + 30 // 3 * tokens_of_a_layer * 16 * cells,
     }
     found = {head: count(build_head(full_size(head))) for head in HEADS}
     assert found == expected | {"hyperconv": found["hyperconv"]}
     assert found["hyperconv"] == count(HyperConvDecoder(full_size("hyperconv").features, 3))
     assert all(5.9e6 < number < 7e6 for number in found.values()), found
-
-
-def test_a_mixture_is_6720_numbers_and_the_others_write_a_million() -> None:
-    head = build_head(full_size("atoms"))
-    assert isinstance(head, AtomsHead)
-    assert head.coefficients(torch.zeros(1, 16, 48, 384)).numel() == 6_720
-    assert SMOLLM2.num_parameters == 1_221_120
-
-
-def test_atoms_of_ones_own_are_k_adapters() -> None:
-    head = build_head(config("atoms", sharing=1))
-    assert isinstance(head, AtomsHead)
-    assert head.atoms.numel() == 3 * LAYOUT.num_parameters
 
 
 # What they write
@@ -151,36 +117,6 @@ def test_the_mlp_writes_each_matrix_into_its_own_tokens(layout: LoRALayout) -> N
         expected = head.outputs[str(m.num_tokens)](features[:, number])
         found = tokens[:, m.first_token : m.first_token + m.num_tokens]
         torch.testing.assert_close(found.flatten(1), expected)
-
-
-@pytest.mark.parametrize("sharing", [1, 2, 3, 9])
-def test_atoms_are_mixed_per_matrix_and_shared_by_neighbouring_layers(sharing: int) -> None:
-    """Against sums written out; five layers do not divide by two or three."""
-    head = shaken(build_head(config("atoms", FIVE_LAYERS, sharing=sharing)))
-    assert isinstance(head, AtomsHead)
-    condition = torch.randn(2, *CONDITION)
-    tokens, coefficients = head(condition), head.coefficients(condition)
-    firsts: dict[tuple[int, str, str], int] = {}
-    used = 0
-    for number, m in enumerate(FIVE_LAYERS.matrices()):
-        key = (m.target.layer // sharing, m.target.module, m.side)
-        if key not in firsts:
-            firsts[key], used = used, used + m.num_tokens
-        atoms = head.atoms[firsts[key] : firsts[key] + m.num_tokens]
-        mixed = torch.einsum("bk,tkrc->btrc", coefficients[:, number], atoms)
-        found = tokens[:, m.first_token : m.first_token + m.num_tokens]
-        torch.testing.assert_close(found * head.delta_scale, mixed, atol=1e-6, rtol=1e-5)
-    assert used == len(head.atoms)
-
-
-def test_atoms_add_in_their_own_size_whatever_the_scale_of_the_output() -> None:
-    condition = torch.randn(1, *CONDITION)
-    found = []
-    for scale in (0.01, 1.0):
-        torch.manual_seed(0)
-        generator = Generator(replace(config("atoms"), delta_scale=scale))
-        found.append(generator(condition))
-    torch.testing.assert_close(found[0], found[1])
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -308,7 +244,6 @@ def test_every_head_comes_back_from_its_folder_and_computes_in_bfloat16(
 
 def test_options_left_out_are_filled_in() -> None:
     """So that a later version with other defaults rebuilds the same head."""
-    assert full_size("atoms").head_options == {"atoms": 16, "sharing": 3, "hidden": 256}
     assert full_size("hyperconv").head_options == {}
     assert full_size("mlp").to_json()["head_options"] == {"hidden": 512}
 
@@ -318,10 +253,10 @@ def test_options_left_out_are_filled_in() -> None:
     [
         ("mlp", {"atoms": 4}, r"the head mlp has no option atoms; it knows hidden\."),
         ("hyperconv", {"hidden": 4}, r"the head hyperconv has no option hidden; it knows none\."),
-        ("atoms", {"atoms": 0}, r"`atoms` of the head atoms must be .* between 1 and 8,192, got 0"),
+        ("mlp", {"hidden": 0}, r"`hidden` of the head mlp must be .* between 1 and 8,192, got 0"),
         ("mlp", {"hidden": 8193}, r"`hidden` of the head mlp must be .* between 1 and 8,192, got"),
         ("mlp", {"hidden": "64"}, r"must be a whole number between 1 and 8,192, got '64'"),
-        ("cnn", {}, r"`head` must be one of hyperconv, mlp, atoms, got 'cnn'\."),
+        ("cnn", {}, r"`head` must be one of hyperconv, mlp, got 'cnn'\."),
         ("mlp", {"hidden": True}, r"must be a whole number between 1 and 8,192, got True"),
     ],
 )

@@ -447,8 +447,7 @@ def test_a_sampled_folder_is_a_part_of_the_whole_and_its_tasks_share_inputs(
     assert set(found["tasks.csv"].splitlines()) < lines
     trained = load_tasks(sampled, split="train")
     shared = SharedInputs(
-        {i: (task, task.train[:-NUM_VALIDATION]) for i, task in enumerate(trained)},
-        make_examples=False,
+        {i: (task, task.train[:-NUM_VALIDATION]) for i, task in enumerate(trained)}
     )
     assert len(shared.anchors) > 0.9 * len(trained)
 

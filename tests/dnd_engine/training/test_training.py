@@ -455,7 +455,7 @@ def test_validation_families_must_exist_and_leave_some_to_train_on(recipe: Train
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("head", ["hyperconv", "mlp", "atoms"])
+@pytest.mark.parametrize("head", ["hyperconv", "mlp"])
 def test_the_first_loss_is_exactly_the_bases(recipe: TrainRecipe, head: str) -> None:
     """Every generator starts as the base, so that its loss can only be earned."""
     options = {} if head == "hyperconv" else {"hidden": 16}
@@ -541,7 +541,7 @@ def digests(folder: Path, *names: str) -> dict[str, str]:
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("head", ["hyperconv", "atoms"])
+@pytest.mark.parametrize("head", ["hyperconv", "mlp"])
 def test_a_killed_run_continues_to_the_very_same_bytes(
     recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str
 ) -> None:
@@ -1086,7 +1086,7 @@ def test_a_recipe_is_read_and_flags_override_it(tmp_path: Path) -> None:
     path.write_text(
         "tasks: data\nout: a\nsteps: 7\ndecoder_lr: 1e-3\nstages: [[2, 3, 4], [5, 6, 7]]\n"
         "without_licence_classes: []\ncondition: base\ncondition_layers: [3, 5]\n"
-        "head: atoms\nhead_options: {atoms: 8}\n"
+        "head: mlp\nhead_options: {hidden: 8}\n"
     )
     found = TrainRecipe.read(path, out=tmp_path / "b", steps=None, seed=3)
     assert found == TrainRecipe(
@@ -1098,8 +1098,8 @@ def test_a_recipe_is_read_and_flags_override_it(tmp_path: Path) -> None:
         without_licence_classes=(),
         condition="base",
         condition_layers=(3, 5),
-        head="atoms",
-        head_options={"atoms": 8},
+        head="mlp",
+        head_options={"hidden": 8},
         seed=3,
     )
 
@@ -1156,9 +1156,9 @@ def test_the_arms_differ_in_what_is_compared_and_nothing_else(tmp_path: Path) ->
         TrainRecipe.read(path, tasks=tmp_path, out=tmp_path).to_json()
         for path in sorted((RECIPES / "arms").glob("*.yaml"))
     ]
-    assert len(arms) == 9
+    assert len(arms) == 5
     compared = {"kind", "objective", "head", "head_options", "condition", "condition_layers"}
-    compared |= {"stages", "collection", "teacher", "labels"}
+    compared |= {"stages", "collection"}
     common = [{k: v for k, v in arm.items() if k not in compared} for arm in arms]
     assert all(arm == common[0] for arm in common)
 
@@ -1183,25 +1183,19 @@ def test_the_arms_differ_in_what_is_compared_and_nothing_else(tmp_path: Path) ->
             r"`decoder_lr`: expected a finite number, got nan",
         ),
         ("tasks: t\nout: o\nbare_share: 1.5\n", r"`bare_share` must lie between 0 and 1, got 1\.5"),
-        ("tasks: t\nout: o\nkl_share: -1\n", r"`kl_share` must lie between 0 and 1, got -1"),
         ("tasks: t\nout: o\nkind: lora\n", r"`kind`: expected generator or multi_task_lora, got"),
         (
             "tasks: t\nout: o\nobjective: luck\n",
-            r"`objective`: expected task_loss or reconstruction or delta_w or distillation, got 'l",
+            r"`objective`: expected task_loss or reconstruction, got 'l",
         ),
         (
             "tasks: t\nout: o\nobjective: reconstruction\n",
             r"the objective reconstruction needs `collection`, a folder of LoRA checkpoints; `dnd",
         ),
         (
-            "tasks: t\nout: o\nobjective: delta_w\ncollection: c\nkind: multi_task_lora\n",
-            r"a multi-task LoRA is trained on answers, not by delta_w; the mean of a collection is",
+            "tasks: t\nout: o\nobjective: reconstruction\ncollection: c\nkind: multi_task_lora\n",
+            r"a multi-task LoRA is trained on answers, not by reconstruction; the mean of a coll",
         ),
-        (
-            "tasks: t\nout: o\nteacher: x\n",
-            r"`teacher` and `labels: false` need the objective dist",
-        ),
-        ("tasks: t\nout: o\nlabels: false\n", r"`teacher` and `labels: false` need the objective"),
         ("tasks: t\nout: o\ncondition: base\n", r"`condition_layers` go together: name the layers"),
         (
             "tasks: t\nout: o\ncondition_layers: [1]\n",
