@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dnd_engine.cli.common import (
-    DEFAULT_BASE,
-    BaseOption,
-    DeviceOption,
-    GeneratorOption,
+    engine_options,
     quiet_libraries,
 )
 from dnd_engine.config import EngineConfig, PromptLimits
@@ -82,7 +79,9 @@ def own_library(host: str) -> Library | None:
     return None if serves_others(host) else Library()
 
 
+@engine_options
 def serve(
+    config: EngineConfig,
     host: Annotated[
         str | None,
         typer.Option(help="Address to listen on; default: this computer only, or all on a Space."),
@@ -91,9 +90,6 @@ def serve(
     mcp: Annotated[
         bool, typer.Option("--mcp", help="Offer the endpoints as tools to MCP clients too.")
     ] = False,
-    base: BaseOption = DEFAULT_BASE,
-    generator: GeneratorOption = None,
-    device: DeviceOption = None,
     run_folders: Annotated[
         list[Path] | None,
         typer.Option(
@@ -107,7 +103,6 @@ def serve(
     runs = [RunFolder(folder) for folder in run_folders or ()]
     from ui.build import build_ui
 
-    config = EngineConfig(base=base, generator=generator, device=device)
     handle = EngineHandle.of(config)
     host = listening_host(host)
     demo = build_ui(handle, config.limits, own_library(host), runs)

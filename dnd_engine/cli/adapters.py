@@ -11,13 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dnd_engine.cli.common import (
-    DEFAULT_BASE,
-    BaseOption,
-    CacheOption,
-    DeviceOption,
-    GeneratorOption,
+    AdapterArgument,
     Json,
     LibraryOption,
+    engine_options,
     find_adapter,
     load_engine,
     plain_errors,
@@ -46,7 +43,9 @@ _SAME = {
 
 
 @plain_errors
+@engine_options
 def generate(
+    config: EngineConfig,
     files: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -79,17 +78,12 @@ def generate(
     name: Annotated[
         str | None, typer.Option(help="Name in the library, which implies --keep.")
     ] = None,
-    base: BaseOption = DEFAULT_BASE,
-    generator: GeneratorOption = None,
-    device: DeviceOption = None,
-    cache_dir: CacheOption = None,
     library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
     """Make an adapter from unlabeled prompt files."""
     from dnd_engine.library import Library
 
-    config = EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir)
     chosen_mix = _mix(mix)
     shelf = Library(library)
     if name is not None:
@@ -189,7 +183,9 @@ def _proof_words(proof: "Conditioning | None") -> str:
 
 
 @plain_errors
+@engine_options
 def chat(
+    config: EngineConfig,
     prompt: Annotated[str, typer.Argument(help="Message to both models; - reads stdin.")],
     adapter: Annotated[
         str | None, typer.Option(help="PEFT folder or zip, or a name of the library.")
@@ -199,10 +195,6 @@ def chat(
     max_new_tokens: Annotated[int, typer.Option(help="Answer length, at most.")] = 128,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of the sampling, the same for both.")] = 0,
-    base: BaseOption = DEFAULT_BASE,
-    generator: GeneratorOption = None,
-    device: DeviceOption = None,
-    cache_dir: CacheOption = None,
     library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
@@ -211,9 +203,7 @@ def chat(
         raise typer.BadParameter("name an --adapter, or choose --base-only.")
     read = None if adapter is None or base_only else find_adapter(adapter, library)
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
-    engine = load_engine(
-        EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir)
-    )
+    engine = load_engine(config)
     worn = None if read is None else read(engine)
     text = sys.stdin.read() if prompt == "-" else prompt
     messages = [{"role": "user", "content": text}]
@@ -262,18 +252,15 @@ def _familiarity_words(found: "Inspection") -> list[str]:
 
 
 @plain_errors
+@engine_options
 def inspect(
-    adapter: Annotated[str, typer.Argument(help="PEFT folder or zip, or a name of the library.")],
+    config: EngineConfig,
+    adapter: AdapterArgument,
     prompts: Annotated[Path | None, typer.Option(help="Prompt file to measure on.")] = None,
-    base: BaseOption = DEFAULT_BASE,
-    generator: GeneratorOption = None,
-    device: DeviceOption = None,
-    cache_dir: CacheOption = None,
     library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
     """Measure an adapter: effect on the base, size by layer, origin."""
-    config = EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir)
     find = find_adapter(adapter, library)
     file = None if prompts is None else read_prompt_file(prompts)
     measured_on = () if file is None else (Bucket("prompts", 1.0, (file,)),)
@@ -313,17 +300,13 @@ def inspect(
 
 
 @plain_errors
+@engine_options
 def info(
-    base: BaseOption = DEFAULT_BASE,
-    generator: GeneratorOption = None,
-    device: DeviceOption = None,
-    cache_dir: CacheOption = None,
+    config: EngineConfig,
     as_json: Json = False,
 ) -> None:
     """Show versions, device, caches and what is loaded."""
-    engine = load_engine(
-        EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir)
-    )
+    engine = load_engine(config)
     known = engine.info
     packages = ("drag-and-drop-llms", "torch", "transformers", "peft", "gradio")
     versions = {"python": platform.python_version(), **{p: version(p) for p in packages}}

@@ -5,11 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dnd_engine.cli.common import (
-    DEFAULT_BASE,
-    BaseOption,
-    DeviceOption,
-    GeneratorOption,
     Json,
+    engine_options,
     load_engine,
     plain_errors,
     show,
@@ -36,16 +33,15 @@ _MEANINGS = {
 
 
 @plain_errors
+@engine_options
 def bench(
+    models: EngineConfig,
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer rounds; the LoRA run is scaled up.")
     ] = False,
     only: Annotated[
         str | None, typer.Option(help="Some of synthesis,chat,training; default: all.")
     ] = None,
-    generator: GeneratorOption = None,
-    base: BaseOption = DEFAULT_BASE,
-    device: DeviceOption = None,
     as_json: Json = False,
 ) -> None:
     """Measure synthesis, chat and training beside their alternatives."""
@@ -54,7 +50,7 @@ def bench(
 
     chosen = SECTIONS if only is None else tuple(only.split(","))
     config = BenchConfig(only=chosen)
-    engine = load_engine(EngineConfig(base=base, generator=generator, device=device))
+    engine = load_engine(models)
     result = measure(engine, config.quick() if quick else config)
     show(result.to_json(), as_json, _words(result))
 

@@ -1,5 +1,6 @@
 """What the commands share: options, errors in words, loading with progress, output."""
 
+import inspect
 import json
 import os
 import re
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_BASE",
+    "AdapterArgument",
     "BaseOption",
     "CacheOption",
-    "DeviceOption",
-    "GeneratorOption",
     "Json",
     "LibraryOption",
     "check_exists",
+    "engine_options",
     "find_adapter",
     "find_kept",
     "load_engine",
@@ -46,14 +47,55 @@ DEFAULT_BASE = EngineConfig().base
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 BaseOption = Annotated[str, typer.Option(help="Base model: embedded name, Hub id or folder.")]
-GeneratorOption = Annotated[
-    Path | None, typer.Option(help="Generator folder; default: the one shipped for the base.")
-]
-DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: the best.")]
 CacheOption = Annotated[Path | None, typer.Option(help="Where converted weights are kept.")]
 LibraryOption = Annotated[
     Path | None, typer.Option("--library", help="Library folder; default: the user's own.")
 ]
+
+
+AdapterArgument = Annotated[
+    str, typer.Argument(help="PEFT folder or zip, or a name of the library.")
+]
+
+_GENERATOR = typer.Option(help="Generator folder; default: the one shipped for the base.")
+_ENGINE: dict[str, tuple[Any, Any]] = {
+    "base": (BaseOption, DEFAULT_BASE),
+    "generator": (Annotated[Path | None, _GENERATOR], None),
+    "device": (
+        Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: the best.")],
+        None,
+    ),
+    "cache_dir": (CacheOption, None),
+}
+"""Options that make an `EngineConfig`, with their defaults."""
+
+_LAST = ("library", "run_folders", "as_json")
+"""Options that the help names after those of the engine."""
+
+
+def engine_options(command: Callable[..., T]) -> Callable[..., T]:
+    """Give a command the options of the engine, and from these its first parameter, `config`."""
+    signature = inspect.signature(command)
+    _, *own = signature.parameters.values()
+    kind = inspect.Parameter.KEYWORD_ONLY
+    engine = [
+        inspect.Parameter(name, kind, default=default, annotation=annotation)
+        for name, (annotation, default) in _ENGINE.items()
+    ]
+    own = [parameter.replace(kind=kind) for parameter in own]
+    first = [parameter for parameter in own if parameter.name not in _LAST]
+    last = [parameter for parameter in own if parameter.name in _LAST]
+
+    @wraps(command)
+    def wrapped(**given: Any) -> T:
+        asked = {name: given.pop(name, default) for name, (_, default) in _ENGINE.items()}
+        return command(EngineConfig(**asked), **given)
+
+    parameters = [*first, *engine, *last]
+    # Typer reads both to make the command line.
+    wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
+    return wrapped
 
 
 def plain_errors(command: Callable[P, T]) -> Callable[P, T]:

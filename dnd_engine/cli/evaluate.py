@@ -9,11 +9,8 @@ from typing import Annotated
 import typer
 
 from dnd_engine.cli.common import (
-    DEFAULT_BASE,
-    BaseOption,
-    DeviceOption,
-    GeneratorOption,
     Json,
+    engine_options,
     load_engine,
     plain_errors,
     show,
@@ -25,10 +22,11 @@ __all__ = ["evaluate"]
 
 
 @plain_errors
+@engine_options
 def evaluate(
+    models: EngineConfig,
     tasks: Annotated[list[Path], typer.Option(help="Task folder; may be given several times.")],
     out: Annotated[Path, typer.Option(help="Report folder; a second call continues in it.")],
-    generator: GeneratorOption = None,
     split: Annotated[
         str, typer.Option(help="heldout, or train for new items of tasks that training saw.")
     ] = "heldout",
@@ -70,8 +68,6 @@ def evaluate(
         str | None,
         typer.Option(help="With --card: the section of the card to write; default: the split."),
     ] = None,
-    base: BaseOption = DEFAULT_BASE,
-    device: DeviceOption = None,
     as_json: Json = False,
 ) -> None:
     """Examine a generator against its base, controls and wrong prompts."""
@@ -107,7 +103,7 @@ def evaluate(
     )
     for folder in tasks:
         read_index(folder)  # a wrong folder is told before models load
-    engine = load_engine(EngineConfig(base=base, generator=generator, device=device))
+    engine = load_engine(models)
     chosen = choose_tasks(
         tasks,
         [row["task"] for row in engine.training_data],

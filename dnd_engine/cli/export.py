@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dnd_engine.cli.common import (
-    DEFAULT_BASE,
-    BaseOption,
-    CacheOption,
-    DeviceOption,
-    GeneratorOption,
+    AdapterArgument,
     Json,
     LibraryOption,
+    engine_options,
     find_adapter,
     load_engine,
     plain_errors,
@@ -31,8 +28,10 @@ __all__ = ["export", "push"]
 
 
 @plain_errors
+@engine_options
 def export(
-    adapter: Annotated[str, typer.Argument(help="PEFT folder or zip, or a name of the library.")],
+    config: EngineConfig,
+    adapter: AdapterArgument,
     out: Annotated[
         Path, typer.Option(help="What to write: .zip or folder, folder, .gguf, by format.")
     ],
@@ -40,19 +39,13 @@ def export(
     strength: Annotated[
         float | None, typer.Option(help="Factor on the adapter, written too; default: its own.")
     ] = None,
-    base: BaseOption = DEFAULT_BASE,
-    generator: GeneratorOption = None,
-    device: DeviceOption = None,
-    cache_dir: CacheOption = None,
     library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
     """Write an adapter for PEFT or llama.cpp, or merged into its base."""
     chosen = _format(format)
     find = find_adapter(adapter, library)
-    engine = load_engine(
-        EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir)
-    )
+    engine = load_engine(config)
     read = _at(strength, find(engine))
     made = engine.export(read, chosen, out)
     show(
@@ -63,8 +56,10 @@ def export(
 
 
 @plain_errors
+@engine_options
 def push(
-    adapter: Annotated[str, typer.Argument(help="PEFT folder or zip, or a name of the library.")],
+    config: EngineConfig,
+    adapter: AdapterArgument,
     repo: Annotated[str, typer.Argument(help="USER/NAME on the Hugging Face Hub.")],
     private: Annotated[
         bool, typer.Option("--private/--public", help="Of a new repository.")
@@ -79,10 +74,6 @@ def push(
     strength: Annotated[
         float | None, typer.Option(help="Factor on the adapter; default: its own.")
     ] = None,
-    base: BaseOption = DEFAULT_BASE,
-    generator: GeneratorOption = None,
-    device: DeviceOption = None,
-    cache_dir: CacheOption = None,
     library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
@@ -97,9 +88,7 @@ def push(
     find_token(token)
     find = find_adapter(adapter, library)
     file = None if prompts is None else read_prompt_file(prompts)
-    engine = load_engine(
-        EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir)
-    )
+    engine = load_engine(config)
     read = _at(strength, find(engine))
     if file is not None:
         found = engine.inspect(read, [Bucket("prompts", 1.0, (file,))])

@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from dnd_engine.cli.common import (
-    DEFAULT_BASE,
-    BaseOption,
-    CacheOption,
-    DeviceOption,
-    GeneratorOption,
+    AdapterArgument,
     Json,
     LibraryOption,
+    engine_options,
     find_adapter,
     find_kept,
     load_engine,
@@ -43,8 +40,10 @@ _TRAINING = LabelledConfig()
 
 
 @plain_errors
+@engine_options
 def measure(
-    adapter: Annotated[str, typer.Argument(help="PEFT folder or zip, or a name of the library.")],
+    config: EngineConfig,
+    adapter: AdapterArgument,
     data: Annotated[Path, typer.Argument(help="Prompts with labels: csv, jsonl, parquet.")],
     train: Annotated[
         bool, typer.Option("--train", help="Also train a LoRA on the other rows, from scratch.")
@@ -70,10 +69,6 @@ def measure(
         bool, typer.Option("--allow-seen", help="Score also prompts that the adapter has read.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Of the two sides, and of training.")] = 0,
-    base: BaseOption = DEFAULT_BASE,
-    generator: GeneratorOption = None,
-    device: DeviceOption = None,
-    cache_dir: CacheOption = None,
     library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
@@ -89,7 +84,6 @@ def measure(
         seed=seed,
     )
     training = LabelledConfig(steps=steps, learning_rate=learning_rate, seed=seed)
-    config = EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir)
     labelled = read_prompt_file(data, limits=config.limits)
     labelled_rows(labelled)  # a file without labels is refused before models load
     if out is not None and out.exists() and not out.is_dir():

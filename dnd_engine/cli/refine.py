@@ -8,13 +8,9 @@ import typer
 
 from dnd_engine.cli.adapters import read_buckets
 from dnd_engine.cli.common import (
-    DEFAULT_BASE,
-    BaseOption,
-    CacheOption,
-    DeviceOption,
-    GeneratorOption,
     Json,
     LibraryOption,
+    engine_options,
     find_adapter,
     load_engine,
     plain_errors,
@@ -33,7 +29,9 @@ _DEFAULT = RefineConfig()
 
 
 @plain_errors
+@engine_options
 def refine(
+    config: EngineConfig,
     adapter: Annotated[
         str, typer.Argument(help="Where to start: PEFT folder or zip, or a name of the library.")
     ],
@@ -52,17 +50,12 @@ def refine(
         bool, typer.Option("--labels", help="Learn the label column, not the teacher's answers.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Of the choice and order of prompts.")] = 0,
-    base: BaseOption = DEFAULT_BASE,
-    generator: GeneratorOption = None,
-    device: DeviceOption = None,
-    cache_dir: CacheOption = None,
     library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
     """Train an adapter a little on prompts of its own task."""
     from tqdm import tqdm
 
-    config = EngineConfig(base=base, generator=generator, device=device, cache_dir=cache_dir)
     settings = RefineConfig(steps=steps, learning_rate=learning_rate, labels=labels, seed=seed)
     read = find_adapter(adapter, library)
     buckets = read_buckets(files or [], bucket or [], config)
