@@ -1,7 +1,6 @@
 """The command that tells how a run of `dnd train` or `dnd collect` goes."""
 
 import time
-from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,15 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["watch"]
 
 _FOLLOW_SECONDS = 5.0
-_NUMBERS = {
-    "validation_loss": "validation loss, right prompts",
-    "validation_loss_wrong_prompts": "validation loss, wrong prompts",
-    "validation_exact": "answers exactly right",
-    "families_loss": "unseen families, right prompts",
-    "families_loss_wrong_prompts": "unseen families, wrong prompts",
-    "families_exact": "unseen families, exactly right",
-    "between_task_share": "between-task share",
-}
 
 
 @plain_errors
@@ -36,7 +26,7 @@ def watch(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Tell how a run goes: its progress, its losses, the time left."""
+    """Tell how far a run is; with --json every number."""
     from dnd_engine.training.watch import RunFolder
 
     folder = RunFolder(run)
@@ -90,30 +80,7 @@ def _words(seen: "Training | Collecting") -> str:
             facts.append(f"{seen.tokens_per_second:.0f} tokens a second")
         if seen.stopped_early:
             facts.append("stopped early, since validations brought nothing better")
-        table = _numbers(seen)
-    else:
-        table = _losses(seen)
+        if seen.collapsed_at is not None:
+            facts.append("collapsed: adapters of different tasks are alike")
     head = f"{seen.name} ({seen.kind.replace('_', ' ')}): {state}"
-    return "\n".join([head, ", ".join(facts), *table])
-
-
-def _numbers(seen: "Training") -> Iterable[str]:
-    if seen.rows:
-        step, loss = seen.smooth_loss()[-1]
-        yield f"  {'training loss, smoothed':34} {loss:8.3g}  step {step}"
-    latest = seen.latest()
-    for name, words in _NUMBERS.items():
-        if name in latest:
-            step, value = latest[name]
-            yield f"  {words:34} {value:8.3g}  step {step}"
-    if seen.collapsed_at is not None:
-        yield "  Collapsed: adapters of different tasks are alike, the prompts make no difference."
-
-
-def _losses(seen: "Collecting") -> Iterable[str]:
-    for run in seen.runs:
-        before, after = run.first_validation_loss, run.last_validation_loss
-        yield f"  {run.slug:36} {before:6.3f} -> {after:6.3f}  {run.steps} steps"
-    for (slug, _), rows in seen.curves.items():
-        loss = "" if rows[-1].loss is None else f"{rows[-1].loss:6.3f}"
-        yield f"  {slug:36} in training: {loss}  step {rows[-1].step}"
+    return f"{head}\n{', '.join(facts)}"

@@ -307,16 +307,13 @@ def test_the_command_tells_a_training_in_words_and_as_json(
     told = CliRunner().invoke(app, ["watch", str(folder)]).stdout.splitlines()
     assert told[0].startswith("run (generator): ")
     assert told[1] == "1,199 of 3,000 steps, 1 h 0 min left at this pace, 100 tokens a second"
-    assert "  validation loss, right prompts         1.25  step 1199" in told
-    assert "Collapsed" not in told[-1]
     values = json.loads(CliRunner().invoke(app, ["watch", str(folder), "--json"]).stdout)
     assert (values["done"], values["total"], values["kind"]) == (1199, 3000, "generator")
     assert values["latest"]["between_task_share"] == {"step": 1199, "value": 0.5}
     assert "rows" not in values
     train_folder(lines(*rows, step(1200, between_task_share=2e-5)), idle=0)
     told = CliRunner().invoke(app, ["watch", str(folder)]).stdout.splitlines()
-    assert "  between-task share                    2e-05  step 1200" in told
-    assert told[-1].startswith("  Collapsed: adapters of different tasks are alike")
+    assert told[1].endswith(", collapsed: adapters of different tasks are alike")
 
 
 def test_the_command_tells_a_collection(tmp_path: Path) -> None:
@@ -325,8 +322,6 @@ def test_the_command_tells_a_collection(tmp_path: Path) -> None:
     told = CliRunner().invoke(app, ["watch", str(tmp_path)]).stdout
     assert "(collection): running, last moved" in told
     assert "1 of 4 LoRAs" in told
-    assert "2.500 ->  0.500  30 steps" in told
-    assert "in training:  3.000  step 1" in told
     values = json.loads(CliRunner().invoke(app, ["watch", str(tmp_path), "--json"]).stdout)
     assert values["curves"][0]["slug"] == "two"
     assert values["runs"][0]["last_validation_loss"] == 0.5
