@@ -162,13 +162,11 @@ class BenchResult:
     """Medians over the rounds of the ratio within a round; but `lora_over_synthesis` is the LoRA
     run's mean over synthesis's median, since a run pays for its slow steps too."""
     flops: dict[str, float] = field(default_factory=dict)
-    """Floating point operations, counted as torch runs them, once: a synthesis, the LoRA run, a
-    training step and all steps. Elementwise operations do not count, nor does the CPU's fused
+    """Floating point operations, counted as torch runs them, once: a synthesis and the LoRA run.
+    Elementwise operations do not count, nor does the CPU's fused
     attention, which torch has no formula for."""
     tokens_per_second: dict[str, float] = field(default_factory=dict)
     """Positions of the base computed in training, padding included; tokens written in chat."""
-    train_parts: dict[str, float] = field(default_factory=dict)
-    """Seconds of each part of a generator's training step, medians."""
     ready_parts: dict[str, float] = field(default_factory=dict)
     """Seconds of each part of `ready`, medians: prompts read, weights written, training tasks
     compared with; the zip written and read back by stock PEFT; norms by layer."""
@@ -242,15 +240,18 @@ def account(
 
     Args:
         result: With seconds measured.
-        flops: Of a synthesis, of a LoRA step and of a training step, as far as measured.
+        flops: Of a synthesis and of a LoRA step, if measured.
         equal_steps: Steps of the shortest LoRA run that scores as the generator; None if unknown.
         steps: Steps that the loaded generator was trained end to end; 0 if unknown, or if it was
             trained otherwise.
     """
     seconds, ratios, notes = dict(result.seconds), dict(result.ratios), list(result.notes)
-    counted = {name: flops[name] for name in ("synthesis", "train_step") if name in flops}
-    if "lora_step" in flops:
-        counted["lora_run"] = flops["lora_step"] * _LORA_STEPS
+    counted: dict[str, float] = {}
+    if flops:
+        counted = {
+            "synthesis": flops["synthesis"],
+            "lora_run": flops["lora_step"] * _LORA_STEPS,
+        }
         ratios["lora_over_synthesis_flops"] = counted["lora_run"] / counted["synthesis"]
         if equal_steps is not None:
             seconds["lora_equal"] = seconds["lora_run"] / _LORA_STEPS * equal_steps
@@ -260,9 +261,8 @@ def account(
                 "labels of the same prompts scores as its adapters do, on unseen tasks and bare "
                 "inputs; `lora_equal` is so many of these steps."
             )
-    if "train_step" in flops and steps:
+    if "train_step" in seconds and steps:
         seconds["generator_training"] = seconds["train_step"] * steps
-        counted["generator_training"] = flops["train_step"] * steps
         notes.append(
             f"The generator was trained for {steps} steps, end to end: no LoRAs had to be "
             "collected. `generator_training` is so many of the steps measured here, which are as "
@@ -286,7 +286,7 @@ def summarise(
     """Medians and ratios of raw rounds.
 
     Args:
-        rounds: What each measurement gave, by name; `.tokens` and `.part` names are explained by
+        rounds: What each measurement gave, by name; `.tokens` and `ready.` names are explained by
             the measurements below.
         config: Which sections there are, and their sizes.
         token_bytes: Weights that the base reads for one token.
@@ -313,8 +313,6 @@ def summarise(
             "read back by stock PEFT, norms by layer."
         )
     if "chat" in config.only:
-        speeds["chat_single"] = 1 / seconds["chat_single"]
-        speeds["chat_twin"] = 1 / seconds["chat_twin"]
         ratios["twin_over_single"] = median(r["chat_twin"] / r["chat_single"] for r in rounds)
         ratios["turned_over_twin"] = median(r["chat_turned"] / r["chat_twin"] for r in rounds)
         copied = 2 * config.copy_megabytes * 1_000_000
@@ -343,16 +341,12 @@ def summarise(
             "positions (lora_rows); the ratio is to the faster one in each round."
         )
 
-    def parts(prefix: str) -> dict[str, float]:
-        found = [name for name in rounds[0] if name.startswith(prefix)]
-        return {name.removeprefix(prefix): median(r[name] for r in rounds) for name in found}
-
+    ready = [name for name in rounds[0] if name.startswith("ready.")]
     return BenchResult(
         seconds=seconds,
         ratios=ratios,
         tokens_per_second=speeds,
-        train_parts=parts("part."),
-        ready_parts=parts("ready."),
+        ready_parts={n.removeprefix("ready."): median(r[n] for r in rounds) for n in ready},
         memory_mb=memory,
         machine=machine,
         notes=tuple(notes),
@@ -375,8 +369,8 @@ class _Measurement(ABC):
     def __call__(self, number: int) -> dict[str, float]:
         """Measure, given the round's number, -1 for the one thrown away.
 
-        Names without a dot are seconds; `side.tokens` are positions computed, `part.name` seconds
-        of a part of a training step, `ready.name` of the way to an adapter that is ready.
+        Names without a dot are seconds; `side.tokens` are positions computed, `ready.name` seconds
+        of a part of the way to an adapter that is ready.
         """
 
     def flops(self) -> dict[str, float]:
@@ -612,44 +606,24 @@ class _Training(_Measurement):
             found |= turn()
         return found
 
-    def flops(self) -> dict[str, float]:
-        rng = random.Random(f"{self._config.seed}:bench:training:flops")
-        batch = pack(_made_up_groups(self._config, self._stock.base, rng)).to(self._device)
-        return {"train_step": _counted(lambda: self._step(batch))}
-
     def _step(self, batch: PackedExamples) -> dict[str, float]:
-        """The trainer's step, cut where its parts can be timed; the arithmetic is the same."""
+        """The trainer's step, with the same arithmetic."""
         config, generator = self._config, self._generator
         shape = (config.tasks_per_step, *generator.config.features[0])
         prompts = torch.randn(shape, device=self._device)
         mask = torch.ones(shape[:-1], dtype=torch.bool, device=self._device)
-        parts: dict[str, float] = {}
-
-        @contextmanager
-        def part(name: str) -> Iterator[None]:
-            with _timed(self._device) as spent:
-                yield
-            parts[f"part.{name}"] = spent[0]
-
         dtype = best_dtype(self._device)
         mixed = torch.autocast(self._device.type, dtype, enabled=dtype != torch.float32)
-        with part("decoder_forward"), mixed:
-            tokens = generator(generator.standardise(prompts, mask))
-        leaf = tokens.detach().requires_grad_()
-        with self._engine.exclusive() as (base, host):
-            with part("cut"):
-                fitted = host.fit(leaf)
-            with part("base_forward"), host.wearing(fitted):
+        with _timed(self._device) as spent:
+            with mixed:
+                tokens = generator(generator.standardise(prompts, mask))
+            with self._engine.exclusive() as (base, host), host.wearing(host.fit(tokens)):
                 loss = response_losses(base.model, batch).nll.mean()
-            with part("base_backward"):
-                loss.backward()  # type: ignore[no-untyped-call]
-        self._optimizer.zero_grad(set_to_none=True)
-        with part("decoder_backward"):
-            tokens.backward(leaf.grad)
-        with part("optimizer"):
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(self._parameters, 1.0)
             self._optimizer.step()
-        return {"train_step": sum(parts.values()), **parts}
+        return {"train_step": spent[0]}
 
 
 def _equal_steps(reports: Mapping[str, Mapping[str, Any]]) -> int | None:

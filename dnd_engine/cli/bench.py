@@ -65,7 +65,6 @@ def _words(result: "BenchResult") -> str:
         ("Floating point operations", "", result.flops),
         ("Tokens per second", "/s", result.tokens_per_second),
         ("Parts of `ready`", "s", result.ready_parts),
-        ("Parts of a training step", "s", result.train_parts),
         ("Memory", "MB", result.memory_mb),
     ):
         if values:
