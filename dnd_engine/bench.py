@@ -39,7 +39,7 @@ from dnd_engine.generator.folder import Generator, GeneratorFolder
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.models.base import BaseModel, best_dtype, last_hidden, load_base, output_layer
 from dnd_engine.prompts.buckets import Bucket
-from dnd_engine.prompts.files import Prompt, PromptFile
+from dnd_engine.prompts.files import from_texts
 from dnd_engine.training.examples import EncodedExample, PackedExamples, pack, response_losses
 from dnd_engine.training.recipe import TrainRecipe
 
@@ -672,20 +672,8 @@ def _generator_config(engine: Engine) -> GeneratorConfig:
 def _prompt_bucket(num_prompts: int, seed: int) -> Bucket:
     """Distinct prompts longer than the encoder reads."""
     rng = random.Random(f"{seed}:bench:prompts")
-    prompts = tuple(
-        Prompt(text=f"{i}: {' '.join(rng.choices(_WORDS, k=60))}", file="bench", line=i)
-        for i in range(1, num_prompts + 1)
-    )
-    file = PromptFile(
-        name="bench",
-        prompts=prompts,
-        split="lines",
-        column=None,
-        notes=(),
-        num_bytes=sum(len(p.text) for p in prompts),
-        sha256="",
-    )
-    return Bucket("bench", 1.0, (file,))
+    texts = [f"{i}: {' '.join(rng.choices(_WORDS, k=60))}" for i in range(1, num_prompts + 1)]
+    return Bucket("bench", 1.0, (from_texts(texts, name="bench"),))
 
 
 def _made_up_groups(

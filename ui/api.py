@@ -11,7 +11,6 @@ import functools
 import inspect
 import json
 import secrets
-import tempfile
 import threading
 import time
 from collections import OrderedDict, deque
@@ -29,7 +28,7 @@ from typing_extensions import TypedDict
 from dnd_engine.config import Mix, Sampling
 from dnd_engine.errors import AdapterError, BucketError, ChatError, ConfigError, DndError
 from dnd_engine.prompts.buckets import Bucket, check_buckets
-from dnd_engine.prompts.files import PromptFile, display_name, read_prompt_file
+from dnd_engine.prompts.files import PromptFile, display_name, from_texts, read_prompt_file
 from ui.handlers.chat import ChatHandlers
 from ui.handlers.synthesis import SynthesisHandlers
 from ui.panels.compare import MAX_ANSWER_TOKENS
@@ -384,8 +383,9 @@ class Endpoints(SynthesisHandlers, ChatHandlers):
                 except DndError as error:
                     faults.append(str(error))
             if "prompts" in spec:
+                shown = f"prompts-{number}.jsonl"
                 try:
-                    files.append(self._read_texts(spec["prompts"], f"prompts-{number}.jsonl"))
+                    files.append(from_texts(spec["prompts"], name=shown, limits=self._limits))
                 except DndError as error:
                     faults.append(str(error))
             buckets.append(Bucket(name, spec.get("weight", 1.0), tuple(files)))
@@ -403,13 +403,6 @@ class Endpoints(SynthesisHandlers, ChatHandlers):
                 "(`gradio_client.handle_file` does), or send its texts as `prompts`."
             )
         return read_prompt_file(path, name=name, limits=self._limits)
-
-    def _read_texts(self, texts: Sequence[str], name: str) -> PromptFile:
-        """Read texts as if they were a file, so that the same is checked."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / name
-            path.write_text("".join(f"{json.dumps(text)}\n" for text in texts), encoding="utf-8")
-            return read_prompt_file(path, limits=self._limits)
 
 
 def _facts(kept: _Kept) -> dict[str, Any]:

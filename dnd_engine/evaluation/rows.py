@@ -22,7 +22,6 @@ source is not given is left out with the reason; nothing is filled in. To add a 
 `scores.ROWS` and write its method in `Wardrobe`.
 """
 
-import hashlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -45,7 +44,7 @@ from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.models.base import fingerprint
 from dnd_engine.progress import finish
 from dnd_engine.prompts.buckets import Bucket
-from dnd_engine.prompts.files import Prompt, PromptFile
+from dnd_engine.prompts.files import from_texts
 from dnd_engine.scoring.questions import choose_shots
 from dnd_engine.scoring.scores import REFINED, Refining
 from dnd_engine.tasks.audit import check_conditions, unscored
@@ -401,18 +400,5 @@ def _worn(adapter: Adapter) -> Outfit:
 
 
 def _bucket(name: str, texts: Sequence[str], labels: Mapping[str, str] | None = None) -> Bucket:
-    distinct = list(dict.fromkeys(texts))
-    data = "\0".join(distinct).encode()
-    file = PromptFile(
-        name=name,
-        prompts=tuple(
-            Prompt(text=text, file=name, line=line, label=(labels or {}).get(text))
-            for line, text in enumerate(distinct, start=1)
-        ),
-        split="objects",
-        column=None,
-        notes=(),
-        num_bytes=len(data),
-        sha256=hashlib.sha256(data).hexdigest(),
-    )
-    return Bucket(name, 1.0, (file,))
+    given = None if labels is None else [labels.get(text) for text in texts]
+    return Bucket(name, 1.0, (from_texts(texts, name=name, labels=given),))

@@ -34,6 +34,7 @@ __all__ = [
     "Split",
     "SplitMode",
     "display_name",
+    "from_texts",
     "read_prompt_file",
 ]
 
@@ -194,6 +195,47 @@ def read_prompt_file(
     )
 
 
+def from_texts(
+    texts: Sequence[str],
+    *,
+    name: str,
+    labels: Sequence[str | None] | None = None,
+    limits: PromptLimits = _DEFAULT_LIMITS,
+) -> PromptFile:
+    """Make a prompt file of texts that come from no file.
+
+    They are cleaned and limited as a file's are. Size and hash are those of the JSONL file that
+    holds the same strings (or objects with `prompt` and `label`), so that dropping that file gives
+    the same adapter, its provenance included.
+
+    Args:
+        texts: One prompt each.
+        name: Display name.
+        labels: One for each text; None where a text has none.
+        limits: Bytes, prompts and characters allowed.
+
+    Raises:
+        PromptFileError: If nothing is left of the texts, or they are too many or too large.
+    """
+    shown = display_name(name)
+    given = [None] * len(texts) if labels is None else labels
+    pairs = list(zip(texts, given, strict=True))
+    items = texts if labels is None else [{"prompt": t, "label": label} for t, label in pairs]
+    data = "".join(f"{json.dumps(item)}\n" for item in items).encode()
+    _check_size(len(data), shown, limits)
+    entries = [(place, text, label) for place, (text, label) in enumerate(pairs, 1)]
+    reading = _Reading(entries=entries, split="objects", unit="text")
+    return PromptFile(
+        name=shown,
+        prompts=_clean(reading, shown, limits),
+        split=reading.split,
+        column=None if labels is None else "prompt",
+        notes=tuple(reading.notes),
+        num_bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+
+
 def display_name(name: str) -> str:
     """Return the last part of a path on one line of at most 120 characters, suffix kept."""
     return shorten(one_line(name.replace("\\", "/").rpartition("/")[2]) or "unnamed", 120)
@@ -239,12 +281,16 @@ def _read_bytes(path: Path, name: str, limits: PromptLimits) -> bytes:
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or device"
         raise PromptFileError(f"{name}: expected a file, got {kind}. Name the files one by one.")
-    if size > limits.max_file_bytes:
-        raise PromptFileError(
-            f"{name}: {megabytes(size)}; the limit is {limits.max_file_bytes / 1e6:g} MB a file. "
-            "Split it, or keep a sample of it."
-        )
+    _check_size(size, name, limits)
     return data
+
+
+def _check_size(num_bytes: int, name: str, limits: PromptLimits) -> None:
+    if num_bytes > limits.max_file_bytes:
+        raise PromptFileError(
+            f"{name}: {megabytes(num_bytes)}; the limit is {limits.max_file_bytes / 1e6:g} MB a "
+            "file. Split it, or keep a sample of it."
+        )
 
 
 def _decode(data: bytes, name: str) -> tuple[str, list[str]]:

@@ -15,7 +15,7 @@ from dnd_engine.lora.layout import LoRALayout, LoRASpec
 from dnd_engine.models.base import BaseModel, load_base
 from dnd_engine.models.sources import resolve
 from dnd_engine.prompts.buckets import Bucket
-from dnd_engine.prompts.files import Prompt, PromptFile
+from dnd_engine.prompts.files import from_texts
 
 CPU = torch.device("cpu")
 
@@ -97,18 +97,8 @@ def make_adapter(seed: int = 0, layout: LoRALayout = LAYOUT, **fields: Any) -> A
 
 
 def bucket(name: str, texts: Sequence[str], weight: float = 1.0) -> Bucket:
-    """A bucket of one file."""
-    prompts = tuple(Prompt(text=t, file="a.txt", line=i) for i, t in enumerate(texts, 1))
-    file = PromptFile(
-        name="a.txt",
-        prompts=prompts,
-        split="lines",
-        column=None,
-        notes=(),
-        num_bytes=10,
-        sha256="0" * 64,
-    )
-    return Bucket(name, weight, (file,))
+    """A bucket of one file, or of none."""
+    return Bucket(name, weight, (from_texts(texts, name="a.txt"),) if texts else ())
 
 
 def delta(

@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import unicodedata
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +18,14 @@ from hypothesis import strategies as st
 
 from dnd_engine.config import PromptLimits
 from dnd_engine.errors import PromptFileError
-from dnd_engine.prompts.files import SUFFIXES, PromptFile, Split, display_name, read_prompt_file
+from dnd_engine.prompts.files import (
+    SUFFIXES,
+    PromptFile,
+    Split,
+    display_name,
+    from_texts,
+    read_prompt_file,
+)
 
 
 @pytest.fixture
@@ -621,3 +630,38 @@ def test_prompts_come_back_from_every_format_the_same(tmp_path: Path, texts: lis
     for suffix in (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt"):
         read = read_prompt_file(tmp_path / f"a{suffix}")
         assert [prompt.text for prompt in read.prompts] == texts
+
+
+# Texts that come from no file
+
+
+@pytest.mark.parametrize("labels", [None, ["A", None, "B\n"]], ids=["plain", "labelled"])
+def test_texts_read_as_the_jsonl_file_that_holds_them(
+    write: Callable[[str, str], Path], labels: list[str | None] | None
+) -> None:
+    texts = ["  one\r\n\r\ntwo ", "cafe\u0301", "three\u0000"]
+    items: list[object] = [*texts]
+    if labels is not None:
+        items = [{"prompt": t, "label": label} for t, label in zip(texts, labels, strict=True)]
+    file = read_prompt_file(write("a.jsonl", "".join(f"{json.dumps(i)}\n" for i in items)))
+    made = from_texts(texts, name="a.jsonl", labels=labels)
+    assert made == replace(file, notes=())
+
+
+def test_texts_are_cleaned_and_limited_as_a_file_is() -> None:
+    found = from_texts(
+        ["one", "one", " ", "x" * 30], name="a\nb", limits=PromptLimits(max_prompt_chars=20)
+    )
+    assert [prompt.text for prompt in found.prompts] == ["one", "x" * 20]
+    assert (found.name, found.split) == ("ab", "objects")
+    assert found.notes == (
+        "1 empty prompt skipped.",
+        "1 duplicate dropped.",
+        "1 prompt cut at 20 characters.",
+    )
+    with pytest.raises(PromptFileError, match=r"a: expected at least one prompt, got none"):
+        from_texts([], name="a")
+    with pytest.raises(PromptFileError, match=r"a, text 2: expected at most 1 prompts"):
+        from_texts(["a", "b"], name="a", limits=PromptLimits(max_prompts=1))
+    with pytest.raises(PromptFileError, match=r"a: 0\.1 MB; the limit is"):
+        from_texts(["a" * 50], name="a", limits=PromptLimits(max_file_bytes=50))
