@@ -11,7 +11,6 @@ import os
 import re
 import secrets
 import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,6 +25,7 @@ from platformdirs import user_data_path
 from pydantic import TypeAdapter, ValidationError
 
 from dnd_engine.errors import LibraryError, RecipeError
+from dnd_engine.files import remove_leftovers, write_whole, written_aside
 from dnd_engine.lora.provenance import NearestTask, Recipe, read_recipe, validation_words
 from dnd_engine.measure.kept import Scores
 from dnd_engine.prompts.files import PromptFile, one_line, shorten
@@ -474,13 +474,10 @@ class Library:
         """Write a new entry aside, then let it appear."""
         self._kept.mkdir(exist_ok=True)
         key = secrets.token_hex(6)
-        for left in self.root.glob(".aside-*"):  # by a process that was killed: we have the lock
-            shutil.rmtree(left)
-        with tempfile.TemporaryDirectory(dir=self.root, prefix=".aside-") as aside:
-            folder = Path(aside) / key
+        remove_leftovers(self.root)  # we have the lock
+        with written_aside(self._kept / key, inside=self.root) as folder:
             write(folder)
             _write_record(folder, record)
-            os.replace(folder, self._kept / key)
         return _read(self._kept / key)
 
     def _change(self, key: str, **changes: Any) -> Entry:
@@ -583,10 +580,8 @@ def _read_record(folder: Path) -> _Record:
 
 
 def _write_record(folder: Path, record: _Record) -> None:
-    aside = folder / f".{_ENTRY}"
     values = _RECORD.dump_python(record, mode="json")
-    aside.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(aside, folder / _ENTRY)
+    write_whole(folder / _ENTRY, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
 
 
 def _read_object(path: Path) -> dict[str, Any]:

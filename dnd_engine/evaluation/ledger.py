@@ -1,7 +1,6 @@
 """Scores on disk: appended as they come, continued by a second call, refused if settings differ."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.papers import Paper
+from dnd_engine.files import write_whole
 from dnd_engine.scoring.scores import MODES, REFINED, ItemScore
 from dnd_engine.tasks.folder import Mode
 
@@ -109,7 +109,7 @@ class Ledger:
         ledger.sources = {row: source for row, source in sources.items() if row in scored}
         kept = "".join(_line(score) for score in ledger.scores)
         if kept != text:
-            _replace(ledger._lines, kept)
+            write_whole(ledger._lines, kept)
         return ledger
 
     def agree(self, sources: Mapping[str, str]) -> None:
@@ -166,7 +166,7 @@ class Ledger:
     def _write_head(self) -> None:
         names = ("settings", "sources", "seconds", "synthesis_seconds", "refine_seconds")
         values = {name: getattr(self, name) for name in (*names, "similarities", "checks")}
-        _replace(self._head, json.dumps(values, indent=1) + "\n")
+        write_whole(self._head, json.dumps(values, indent=1) + "\n")
 
     def _other(self) -> ConfigError:
         return ConfigError(
@@ -181,9 +181,3 @@ def _key(score: ItemScore) -> _Key:
 
 def _line(score: ItemScore) -> str:
     return json.dumps(asdict(score)) + "\n"
-
-
-def _replace(path: Path, text: str) -> None:
-    aside = path.with_name(f"{path.name}.partial")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)

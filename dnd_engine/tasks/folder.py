@@ -9,8 +9,6 @@ import csv
 import hashlib
 import io
 import json
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dnd_engine.errors import TaskError
+from dnd_engine.files import written_aside
 from dnd_engine.prompts.split import split_prompt
 
 __all__ = [
@@ -182,9 +181,7 @@ def write_tasks(out: Path, tasks: Sequence[Task]) -> None:
     rows = [{name: getattr(task.info, name) for name in columns} for task in tasks]
     faults = [f"task `{row['slug']}`: {words}" for row in rows for words in _faults(row)]
     _raise_all(f"`{out}`", faults + _repeated([row["slug"] for row in rows]))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as parent:
-        aside = Path(parent) / "tasks-folder"
+    with written_aside(out) as aside:
         aside.mkdir()
         with (aside / "tasks.csv").open("w", encoding="utf-8", newline="") as stream:
             writer = csv.DictWriter(stream, (*columns, "n_train", "n_test"), lineterminator="\n")
@@ -196,7 +193,6 @@ def write_tasks(out: Path, tasks: Sequence[Task]) -> None:
             side.mkdir(parents=True)
             (side / "train.jsonl").write_text(_lines(task.train), encoding="utf-8")
             (side / "test.jsonl").write_text(_lines(task.test), encoding="utf-8")
-        os.replace(aside, out)
 
 
 def _lines(examples: Sequence[Example]) -> str:

@@ -4,7 +4,6 @@ Randomness is derived from (seed, step), so a step number is all that a resumed 
 """
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dnd_engine.errors import TrainingError
+from dnd_engine.files import written_aside
 
 __all__ = ["load_checkpoint", "read_cached", "read_notes", "save_checkpoint", "write_tensors"]
 
@@ -111,19 +111,16 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str,
     Raises:
         TrainingError: If the disk refuses; a file that was there before stays as it was.
     """
-    aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {k: v.detach().contiguous() for k, v in tensors.items()},
-            aside,
-            # One entry: safetensors writes several in a random order, and equal runs shall leave
-            # equal bytes.
-            metadata={_NOTES: json.dumps(dict(notes), sort_keys=True)},
-        )
-        os.replace(aside, path)
+        with written_aside(path) as aside:
+            save_file(
+                {k: v.detach().contiguous() for k, v in tensors.items()},
+                aside,
+                # One entry: safetensors writes several in a random order, and equal runs shall
+                # leave equal bytes.
+                metadata={_NOTES: json.dumps(dict(notes), sort_keys=True)},
+            )
     except (SafetensorError, OSError) as error:
-        aside.unlink(missing_ok=True)
         # Safetensors writes in Rust, and tells what the system said in its message only.
         told = re.search(r"(?:I/O error|IoError)[(: ]+(.+?) \(os error", str(error))
         reason = told[1] if told else str(error)

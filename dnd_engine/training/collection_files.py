@@ -5,13 +5,13 @@ Knows no tensors, so that who only watches need not load torch; `collection` rea
 
 import csv
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from dnd_engine.errors import TrainingError
+from dnd_engine.files import write_whole
 
 __all__ = [
     "FORMAT",
@@ -177,11 +177,8 @@ def write_aside(path: Path, data: bytes) -> None:
     Raises:
         TrainingError: If the disk refuses.
     """
-    aside = path.with_name(f"{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(data)
-        os.replace(aside, path)
+        write_whole(path, data)
     except OSError as error:
         raise TrainingError(
             f"`{path}` cannot be written: {error.strerror or error}. What was written before is "

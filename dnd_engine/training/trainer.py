@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dnd_engine.errors import TrainingError
+from dnd_engine.files import remove_leftovers
 from dnd_engine.generator.card import new_card
 from dnd_engine.generator.config import trained_steps
 from dnd_engine.generator.folder import TaskCentroid, save_generator
@@ -133,8 +134,7 @@ class _Run:
         self.digest = _hash(self.prepared.identity)
         self.done, self.best = self._restore()
         _cut_log(recipe.out / LOG, self.done)
-        for left in recipe.out.glob("*.partial"):
-            left.unlink()  # a killed run was writing it
+        remove_leftovers(recipe.out)
 
     # The loop
 

@@ -15,6 +15,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from dnd_engine.errors import TrainingError
+from dnd_engine.files import is_leftover
 from dnd_engine.training.collection_files import (
     MANIFEST,
     LossRow,
@@ -137,9 +138,9 @@ class RunFolder:
             raise TrainingError(
                 f"no folder `{path}`. Expected the --out folder of `dnd train` or `dnd collect`."
             )
-        found = sorted(p.name for p in path.iterdir())
+        found = sorted(p.name for p in path.iterdir() if not is_leftover(p))
         # Before the first step there may be what was encoded for it, and what is being written.
-        others = [n for n in found if n != "cache" and not n.endswith(".partial")]
+        others = [n for n in found if n != "cache"]
         if others and not {LOG, RECIPE, MANIFEST} & set(others):
             more = ", …" if len(others) > _FEW_NAMES else ""
             raise TrainingError(

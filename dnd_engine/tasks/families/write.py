@@ -1,9 +1,7 @@
 """Operations to a task folder, the same bytes for the same seed."""
 
 import csv
-import os
 import random
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dnd_engine.errors import ConfigError, TaskError
+from dnd_engine.files import written_aside
 from dnd_engine.tasks.families.inputs import Item, draw_items
 from dnd_engine.tasks.families.operation import Operation
 from dnd_engine.tasks.families.registry import all_inputs, all_operations
@@ -86,12 +85,9 @@ def write_families(
         )
         for op in bar
     ]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as aside:
-        made = Path(aside) / out.name
-        write_tasks(made, tasks)
-        _add_columns(made / "tasks.csv", operations)
-        os.rename(made, out)
+    with written_aside(out) as aside:
+        write_tasks(aside, tasks)
+        _add_columns(aside / "tasks.csv", operations)
     return len(tasks)
 
 

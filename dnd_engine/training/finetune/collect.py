@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from dnd_engine.charts import Line, Look, Scale, line_chart, svg_file
 from dnd_engine.errors import TrainingError
+from dnd_engine.files import remove_leftovers
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
 from dnd_engine.models.base import best_device, best_dtype, fingerprint, load_base
 from dnd_engine.models.runtime import Runtime
@@ -187,6 +188,7 @@ class _Collector:
         wanted = [(task, seed) for task in self.tasks for seed in range(recipe.seeds)]
         pending = [(task, seed) for task, seed in wanted if (task.info.slug, seed) not in self.runs]
         recipe.out.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(recipe.out)
         self._check_room(len(pending))
         self._write_manifest()
         # Tasks of like length share a batch, which spares padding.
@@ -478,6 +480,7 @@ class _Collector:
         assert training.start is not None
         assert training.start_reason is not None
         steps = range(training.start, training.start + recipe.num_snapshots)
+        remove_leftovers(folder)
         for path in set(folder.iterdir()) - {folder / file_name(step) for step in steps}:
             # A killed attempt on hardware that is not exact may have started elsewhere.
             if path.name != "losses.csv":

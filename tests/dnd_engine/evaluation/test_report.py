@@ -368,7 +368,7 @@ def test_files_are_whole_and_agree(written: Path, report: dict[str, Any]) -> Non
     assert sum(mine) / 40 == pytest.approx(row(report, "generator")["score"], abs=1e-3)
     with (written / "items.csv").open(encoding="utf-8", newline="") as stream:
         assert len(list(csv.DictReader(stream))) == len(SCORES)
-    assert not list(written.rglob("*.partial"))
+    assert not list(written.rglob(".aside-*"))
 
 
 def test_the_page_holds_every_arm_the_failures_and_how_to_repeat_it(

@@ -150,8 +150,8 @@ def converted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Conversions done, each faked by saving the tiny model."""
     done: list[Path] = []
 
-    def convert(source: WheelGGUF, aside: Path, on_fraction: OnFraction) -> None:
-        folder = save_tiny(aside / "model")
+    def convert(source: WheelGGUF, scratch: Path, aside: Path, progress: OnFraction) -> None:
+        folder = save_tiny(aside)
         stamp = {
             "sha256": source.sha256,
             "files": {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in folder.iterdir()},
@@ -226,9 +226,9 @@ def test_a_cache_of_other_weights_is_made_anew(tmp_path: Path, converted: list[P
 def test_a_full_disk_is_told_with_the_room_needed_and_nothing_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def convert(source: WheelGGUF, aside: Path, on_fraction: OnFraction) -> None:
-        (aside / "model").mkdir()
-        (aside / "model" / "model.safetensors").write_bytes(b"half")
+    def convert(source: WheelGGUF, scratch: Path, aside: Path, progress: OnFraction) -> None:
+        aside.mkdir()
+        (aside / "model.safetensors").write_bytes(b"half")
         raise error
 
     monkeypatch.setattr(sources, "_convert_wheel", convert)
@@ -246,7 +246,7 @@ def test_a_failed_repair_keeps_what_was_there(
     """A half-read cache is no worse than none, and may be what a person wants to look at."""
     cut_weights(resolved(tmp_path).path)
 
-    def convert(source: WheelGGUF, aside: Path, on_fraction: OnFraction) -> None:
+    def convert(source: WheelGGUF, scratch: Path, aside: Path, progress: OnFraction) -> None:
         raise AssetError("no network")
 
     monkeypatch.setattr(sources, "_convert_wheel", convert)

@@ -504,7 +504,7 @@ def test_a_run_learns_and_leaves_a_generator_for_its_base(
     tokens = folder.load(CPU, torch.float32)(condition)
     assert not torch.equal(tokens, folder.load(CPU, torch.float32)(-condition))
     assert (recipe.out / "monitors.svg").stat().st_size > 10_000
-    assert list(recipe.out.rglob("*.partial")) == []
+    assert list(recipe.out.rglob(".aside-*")) == []
 
 
 @pytest.mark.usefixtures("quick")

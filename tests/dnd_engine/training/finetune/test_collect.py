@@ -445,6 +445,7 @@ def test_a_killed_collection_continues_to_the_very_same_bytes(
     recipe = replace(recipe, seeds=2)
     die_at(call, monkeypatch, recipe, name)
     before = digests(recipe.out)
+    (recipe.out / ".aside-killed").mkdir()
     torch.manual_seed(99)
     collect(recipe, resume=True)
     found = digests(recipe.out)
@@ -457,7 +458,7 @@ def test_a_killed_collection_continues_to_the_very_same_bytes(
         assert replace(run, seconds=0.0) == replace(other, seconds=0.0)
         rows = zip(again.losses(run.slug, run.seed), whole.losses(run.slug, run.seed), strict=True)
         assert all(replace(a, seconds=0) == replace(b, seconds=0) for a, b in rows)
-    assert not list(recipe.out.rglob("*.partial"))
+    assert not list(recipe.out.rglob(".aside-*"))
     assert not list(recipe.out.glob("checkpoint-*"))
 
 
