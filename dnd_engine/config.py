@@ -12,6 +12,7 @@ from dnd_engine.errors import ConfigError
 __all__ = [
     "EngineConfig",
     "ExportFormat",
+    "ImprintConfig",
     "LabelledConfig",
     "MeasureConfig",
     "Mix",
@@ -91,6 +92,39 @@ class Sampling:
         _between("top_p", self.top_p, 0.01, 1.0)
         _between("top_k", self.top_k, 0, 1000)
         _between("repetition_penalty", self.repetition_penalty, 0.5, 3.0)
+        _between("seed", self.seed, 0, 2**31 - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImprintConfig:
+    """How instructions are imprinted in closed form (see `imprint.fit`)."""
+
+    r: int = 16
+    """Rank of the update, on `down_proj` alone. Serving engines take 16 by default."""
+    first_layer_share: float = 0.4
+    """Layers below this share of the depth stay as they are: 0 to 11 of the embedded base's 30."""
+    ridge: float = 0.03
+    """Weight of the penalty (see `imprint.solve`). From .003 to .3 results were the same."""
+    full_weight: float = 0.5
+    """Weight of the prompts read with their instruction, beside 1 for their bare inputs."""
+    max_prompts: int = 128
+    """Prompts that are fitted, drawn by seed, shared among the buckets."""
+    max_tokens: int = 384
+    """Longer prompts are left out."""
+    max_answer_tokens: int = 24
+    """Longer answers are cut: their beginnings carry the instruction."""
+    seed: int = 0
+    """Of the choice of prompts and of the tokens matched in long answers."""
+
+    def __post_init__(self) -> None:
+        # Bounded above too: a stranger's recipe may hold these.
+        _between("r", self.r, 1, 64)
+        _between("first_layer_share", self.first_layer_share, 0, 0.99)
+        _between("ridge", self.ridge, 1e-6, 1e3)
+        _between("full_weight", self.full_weight, 0, 10)
+        _between("max_prompts", self.max_prompts, 1, 1024)
+        _between("max_tokens", self.max_tokens, 8, 4096)
+        _between("max_answer_tokens", self.max_answer_tokens, 1, 256)
         _between("seed", self.seed, 0, 2**31 - 1)
 
 

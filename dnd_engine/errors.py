@@ -101,3 +101,7 @@ class MeasureError(DndError, ValueError):
 
 class TrainingError(DndError, RuntimeError):
     """A training run cannot start or continue."""
+
+
+class ImprintError(DndError, ValueError):
+    """An instruction cannot be imprinted from these prompts."""

@@ -72,6 +72,19 @@ class BaseModel:
         values: dict[str, Any] = self.model.config.to_dict()  # type: ignore[union-attr,operator]
         return values
 
+    @property
+    def num_layers(self) -> int:
+        """Transformer blocks."""
+        return int(self.config["num_hidden_layers"])
+
+    def chat_ids(self, content: str) -> tuple[int, ...]:
+        """Encode one user turn, up to where the answer begins."""
+        text = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+        ids: list[int] = self.tokenizer(str(text), add_special_tokens=False)["input_ids"]
+        return tuple(ids)
+
 
 def best_device(wanted: str | None = None) -> torch.device:
     """The device asked for, or the best one present.

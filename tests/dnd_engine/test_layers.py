@@ -33,6 +33,7 @@ ORDER = [
     "export",
     "training",
     "scoring",
+    "imprint",
     "checks",
     "measure",
     "library",

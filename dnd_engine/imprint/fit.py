@@ -1,0 +1,363 @@
+"""Imprints instructions into one LoRA: ask the model with them, then fit layer by layer.
+
+Each prompt is read three ways, with the same answer behind it:
+
+- *taught*: instruction and input, with the teacher's adapter active. Its states are the target.
+- *bare*: the input alone, no adapter. This is what the imprint changes.
+- *full*: instruction and input, no adapter. Fitted too, with less weight, so that the adapter also
+  does the task where the instruction is given.
+
+All three go through the blocks together, so each layer is fitted to what the layers below it left
+to do. The result starts from the bare base: the teacher's adapter is not part of it, and ordinary
+messages, whose activity is the penalty, keep the base's answers.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from dnd_engine.config import ImprintConfig
+from dnd_engine.errors import ImprintError
+from dnd_engine.imprint.results import ImprintStep
+from dnd_engine.imprint.solve import Metric, Update, solve
+from dnd_engine.lora.apply import FittedLoRA
+from dnd_engine.lora.layout import LoRALayout, LoRASpec
+from dnd_engine.lora.weight_tokens import tokenize
+from dnd_engine.models.base import BaseModel, end_tokens
+from dnd_engine.models.blocks import BlockPass
+from dnd_engine.models.runtime import Runtime
+from dnd_engine.scoring.answers import answer, batches
+from dnd_engine.scoring.questions import Question
+
+__all__ = ["Imprinted", "Source", "first_layer", "imprint"]
+
+_ROW_TOKENS = 2048
+"""Tokens of one block's batch: larger ones are no faster on a CPU, and take more memory."""
+
+_MAX_ROWS = 1536
+"""Matched tokens that are fitted. Solving takes time with the cube of their number, and more told
+nothing new: 16 prompts with short answers are 32 to 400."""
+
+_LEAST_EXPLAINED = 0.02
+"""Layers that predict less of what a left-out prompt needs are left alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Prompts that share a teacher and a weight: those of one bucket."""
+
+    prompts: tuple[tuple[str, str], ...]
+    """The whole prompt, and its input without the instruction."""
+    teacher: FittedLoRA | None
+    """Active while the model answers whole prompts; None asks the base."""
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Imprinted:
+    """An imprint as weight tokens, and how well it fits."""
+
+    tokens: Float[Tensor, "tokens rows cols"]
+    layout: LoRALayout
+    num_prompts: int
+    """Prompts that were fitted."""
+    num_answers: int
+    """Different answers among theirs."""
+    commonest_share: float
+    """Of the prompts, those with the commonest answer."""
+    unfinished: int
+    """Answers that were cut off."""
+    layers: tuple[float, ...]
+    """Share of the wanted change that each layer predicts for left-out prompts; 0 where a layer
+    was left alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One prompt with its answer, as token ids."""
+
+    source: int
+    full: tuple[int, ...]
+    bare: tuple[int, ...]
+    answered: tuple[int, ...]
+    """The end of turn included, unless the answer was cut off."""
+    offsets: tuple[int, ...]
+    """Which tokens of the answer are matched: the states that predict them."""
+
+
+def first_layer(num_layers: int, config: ImprintConfig) -> int:
+    """Return the lowest layer that is fitted."""
+    return int(num_layers * config.first_layer_share)
+
+
+def imprint(
+    runtime: Runtime,
+    sources: Sequence[Source],
+    metrics: Mapping[int, Metric],
+    config: ImprintConfig,
+) -> Generator[ImprintStep, None, Imprinted]:
+    """Fit one adapter to all sources, step by step; closing the iterator cancels.
+
+    Args:
+        runtime: Of the base. The lock is taken for one batch or block at a time.
+        sources: What is to be imprinted. Their prompts weigh alike within a source.
+        metrics: The penalty of each layer that is fitted (see `ordinary`).
+        config: Rank, layers, limits.
+
+    Yields:
+        After every batch of answers and every layer.
+
+    Returns:
+        The adapter, by `yield from` or `StopIteration.value`.
+
+    Raises:
+        ImprintError: If no prompt is short enough, every answer is empty, or nothing fits.
+    """
+    base = runtime.base
+    rows = yield from _ask(runtime, sources, config)
+    explained: list[float] = []
+    first = first_layer(base.num_layers, config)
+    spec = LoRASpec(r=config.r, lora_alpha=config.r, target_modules=("down_proj",))
+    layout = LoRALayout.from_config(base.config, spec)
+    state: dict[str, Tensor] = {}
+    walk = _Walk(runtime, sources, rows, config)
+    matrices = tuple(layout.matrices())
+    for down, up in zip(matrices[0::2], matrices[1::2], strict=True):
+        layer = down.target.layer
+        walk.advance(layer)
+        a, b = torch.zeros(config.r, down.long), torch.zeros(up.long, config.r)
+        share = 0.0
+        if layer >= first:
+            update = walk.solve(metrics[layer])
+            if update.explained > _LEAST_EXPLAINED or len(rows) == 1:
+                share = update.explained
+                # Both sides of equal size, so that bfloat16 rounds them alike.
+                root = update.a.norm(dim=1).clamp(min=1e-12).sqrt()
+                a, b = _stored(update.a / root[:, None]), _stored(update.b * root)
+                walk.apply(a, b)
+        explained.append(share)
+        state |= {down.key: a, up.key: b}
+        yield ImprintStep(stage="imprint", done=layer + 1, total=base.num_layers)
+    if not any(explained) and len(rows) > 1:
+        raise ImprintError(
+            "no layer predicts what the instruction does to a prompt that it was not fitted to. "
+            "Add prompts of the same kind, or use one instruction for all of them."
+        )
+    answers = Counter(row.answered for row in rows)
+    return Imprinted(
+        tokens=tokenize(state, layout).to(torch.bfloat16),
+        layout=layout,
+        num_prompts=len(rows),
+        num_answers=len(answers),
+        commonest_share=max(answers.values()) / len(rows),
+        unfinished=sum(row.answered[-1] not in end_tokens(base) for row in rows),
+        layers=tuple(round(share, 3) for share in explained),
+    )
+
+
+def _stored(weight: Tensor) -> Tensor:
+    """Round as the adapter's file does, so that later layers are fitted to what is kept."""
+    return weight.to(torch.bfloat16).float().cpu()
+
+
+def _ask(
+    runtime: Runtime, sources: Sequence[Source], config: ImprintConfig
+) -> Generator[ImprintStep, None, list[_Row]]:
+    """Let each source's teacher answer its whole prompts, greedily and in batches."""
+    base = runtime.base
+    end = base.tokenizer.eos_token_id
+    assert isinstance(end, int)
+    asked = [_chosen(base, source, config, len(sources)) for source in sources]
+    total = sum(map(len, asked))
+    if not total:
+        raise ImprintError(
+            f"no prompt is shorter than {config.max_tokens} tokens. Shorten the prompts, or make "
+            "the adapter without imprint."
+        )
+    rows: list[_Row] = []
+    yield ImprintStep(stage="ask", done=0, total=total)
+    done = 0
+    for number, (source, prompts) in enumerate(zip(sources, asked, strict=True)):
+        questions = [Question(full, (end,), (), config.max_answer_tokens) for full, _ in prompts]
+        for batch in batches([questions], shared=True):
+            numbers = [question for _, question in batch[0]]
+            with runtime.lock:
+                (found,) = answer(runtime, [[questions[n] for n in numbers]], source.teacher)
+            for n, one in zip(numbers, found, strict=True):
+                if not one.ids:
+                    continue  # an empty answer says nothing about the instruction
+                ended = len(one.ids) < config.max_answer_tokens
+                answered = (*one.ids, end) if ended else one.ids
+                rows.append(_Row(number, *prompts[n], answered, tuple(range(len(answered)))))
+            done += len(numbers)
+            yield ImprintStep(stage="ask", done=done, total=total)
+    if not rows:
+        raise ImprintError(
+            "the model answers nothing to these prompts, even with their instruction. Word the "
+            "instruction so that it asks for an answer."
+        )
+    return _thinned(rows, config.seed)
+
+
+def _chosen(
+    base: BaseModel, source: Source, config: ImprintConfig, num_sources: int
+) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Token ids of the prompts that are fitted, whole and bare; a seeded draw where too many."""
+    ids = [(base.chat_ids(full), base.chat_ids(bare)) for full, bare in source.prompts]
+    short = [pair for pair in ids if len(pair[0]) <= config.max_tokens]
+    share = max(1, config.max_prompts // num_sources)
+    if len(short) > share:
+        short = random.Random(config.seed).sample(short, share)
+    return short
+
+
+def _thinned(rows: Sequence[_Row], seed: int) -> list[_Row]:
+    """Match fewer tokens of each answer where all together would be too many.
+
+    The first one, which decides the answer, always stays. A token is matched twice, bare and full.
+    """
+    share = max(1, _MAX_ROWS // (2 * len(rows)))
+    rng = random.Random(seed)
+    return [
+        row
+        if len(row.answered) <= share
+        else _Row(
+            row.source,
+            row.full,
+            row.bare,
+            row.answered,
+            (0, *sorted(rng.sample(range(1, len(row.answered)), share - 1))),
+        )
+        for row in rows
+    ]
+
+
+class _Walk:
+    """The three readings of every row, between two blocks."""
+
+    # Each method enters inference mode by itself: a mode that a suspended generator leaves on
+    # would be its caller's too.
+    @torch.inference_mode()
+    def __init__(
+        self,
+        runtime: Runtime,
+        sources: Sequence[Source],
+        rows: Sequence[_Row],
+        config: ImprintConfig,
+    ) -> None:
+        self._runtime, self._config = runtime, config
+        base = runtime.base
+        self._taught: list[tuple[_Batch, FittedLoRA | None]] = []
+        for number, source in enumerate(sources):
+            own = [(n, row) for n, row in enumerate(rows) if row.source == number]
+            for chunk in _chunks(own, lambda row: row.full):
+                self._taught.append((_Batch(base, chunk, lambda row: row.full), source.teacher))
+        numbered = list(enumerate(rows))
+        self._bare = [
+            _Batch(base, chunk, lambda row: row.bare)
+            for chunk in _chunks(numbered, lambda row: row.bare)
+        ]
+        self._full = [
+            _Batch(base, chunk, lambda row: row.full)
+            for chunk in _chunks(numbered, lambda row: row.full)
+        ]
+        per_source = Counter(row.source for row in rows)
+        counts = torch.tensor([len(row.offsets) for row in rows])
+        owners = torch.arange(len(rows)).repeat_interleave(counts)
+        mean = len(rows) / len(per_source)
+        weight = torch.tensor(
+            # A bucket's weight is its own, however many prompts it has.
+            [sources[row.source].weight * mean / per_source[row.source] for row in rows]
+        )[owners]
+        self.groups: Int[Tensor, " matched"] = torch.cat([owners, owners]).to(base.device)
+        """Which prompt each matched token belongs to."""
+        self.weights: Float[Tensor, " matched"] = torch.cat(
+            [weight, weight * config.full_weight]
+        ).to(base.device)
+
+    @torch.inference_mode()
+    def advance(self, layer: int) -> None:
+        """Run one block of all readings, each with what is active in it."""
+        for batch, teacher in self._taught:
+            with self._runtime.lock, self._runtime.host.wearing(teacher):
+                batch.blocks.advance(layer)
+        for batch in (*self._bare, *self._full):
+            with self._runtime.lock:
+                batch.blocks.advance(layer)
+
+    @torch.inference_mode()
+    def solve(self, metric: Metric) -> Update:
+        """Fit the last block's `down_proj` to what the matched states lack, in float32."""
+        taught = _joined([batch.states() for batch, _ in self._taught])
+        wanted = [
+            taught - _joined([batch.states() for batch in part])
+            for part in (self._bare, self._full)
+        ]
+        inputs = [_joined([batch.inputs() for batch in part]) for part in (self._bare, self._full)]
+        return solve(
+            torch.cat(inputs),
+            torch.cat(wanted),
+            self.groups,
+            self.weights,
+            metric,
+            ridge=self._config.ridge,
+            r=self._config.r,
+        )
+
+    @torch.inference_mode()
+    def apply(self, a: Float[Tensor, "r inputs"], b: Float[Tensor, "outputs r"]) -> None:
+        """Change the bare and full readings as the adapter will."""
+        for batch in (*self._bare, *self._full):
+            batch.blocks.add(a.to(batch.blocks.states), b.to(batch.blocks.states))
+
+
+class _Batch:
+    """Rows of one reading, and where their matched tokens are."""
+
+    def __init__(
+        self, base: BaseModel, rows: Sequence[tuple[int, _Row]], prompt: "_Reading"
+    ) -> None:
+        self.blocks = BlockPass(base, [prompt(row) + row.answered[:-1] for _, row in rows])
+        at = [
+            (number, place, len(prompt(row)) - 1 + offset)
+            for place, (number, row) in enumerate(rows)
+            for offset in row.offsets
+        ]
+        self._numbers = [number for number, _, _ in at]
+        self._places = torch.tensor([place for _, place, _ in at], device=base.device)
+        self._positions = torch.tensor([position for _, _, position in at], device=base.device)
+
+    def states(self) -> tuple[list[int], Tensor]:
+        return self._numbers, self.blocks.states[self._places, self._positions].float()
+
+    def inputs(self) -> tuple[list[int], Tensor]:
+        assert self.blocks.inputs is not None
+        return self._numbers, self.blocks.inputs[self._places, self._positions].float()
+
+
+_Reading = Callable[[_Row], tuple[int, ...]]
+"""Which prompt of a row is read."""
+
+
+def _chunks(rows: Sequence[tuple[int, _Row]], prompt: _Reading) -> list[list[tuple[int, _Row]]]:
+    """Cut rows into batches of similar length, so that there is little padding."""
+    chunks: list[list[tuple[int, _Row]]] = []
+    for numbered in sorted(rows, key=lambda one: len(prompt(one[1])) + len(one[1].answered)):
+        length = len(prompt(numbered[1])) + len(numbered[1].answered)
+        if not chunks or (len(chunks[-1]) + 1) * length > _ROW_TOKENS:
+            chunks.append([])
+        chunks[-1].append(numbered)
+    return chunks
+
+
+def _joined(parts: Sequence[tuple[list[int], Tensor]]) -> Tensor:
+    """Join the matched tokens of several batches, in the order of the rows."""
+    numbers = torch.tensor([number for part, _ in parts for number in part])
+    order = torch.argsort(numbers, stable=True)
+    values = torch.cat([tensor for _, tensor in parts])
+    return values[order.to(values.device)]

@@ -1,0 +1,160 @@
+"""What the base's layers read on ordinary messages, and so what an imprint must leave alone.
+
+The base answers the shipped messages (`assets/ordinary.txt`, ours) by itself. The mean outer
+product of each layer's inputs is the penalty of the regression (see `solve`): a change costs what
+ordinary messages would see of it. It is measured once for a base and kept on disk.
+"""
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dnd_engine.files import asset_path, written_aside
+from dnd_engine.imprint.solve import Metric
+from dnd_engine.models.blocks import BlockPass
+from dnd_engine.models.runtime import Runtime
+from dnd_engine.scoring.answers import answer, batches
+from dnd_engine.scoring.questions import Question
+
+__all__ = ["measure_ordinary", "ordinary_messages", "ordinary_metrics"]
+
+logger = logging.getLogger(__name__)
+
+_ANSWER_TOKENS = 24
+_FIRST_WEIGHT = 5.0
+"""The first token of an answer decides its manner, so it counts more than the others."""
+_INPUT_WEIGHT = 0.2
+"""Tokens of the message itself: a change there reaches the answer through attention."""
+_FLOOR = 0.1
+"""Share of the mean variance added to every direction. From .01 to 1 it made no difference."""
+_DIRECTIONS = 512
+"""Directions kept of each layer, a third of the embedded base's; the rest is at the floor."""
+_ROWS_AT_ONCE = 32
+
+
+def ordinary_messages() -> tuple[str, ...]:
+    """Return the shipped messages."""
+    return tuple(asset_path("ordinary.txt").read_text(encoding="utf-8").split("\n")[:-1])
+
+
+def ordinary_metrics(
+    runtime: Runtime, first_layer: int, cache: Path | None = None
+) -> Mapping[int, Metric]:
+    """Return the penalty of every layer from `first_layer` up, from the cache if it is there.
+
+    Args:
+        runtime: Of the base.
+        first_layer: The lowest layer that is fitted.
+        cache: Folder to keep it in; None keeps nothing.
+    """
+    messages = ordinary_messages()
+    key = repr((runtime.base.weights.sha256, first_layer, _ANSWER_TOKENS, _FIRST_WEIGHT))
+    key += repr((_INPUT_WEIGHT, _FLOOR, _DIRECTIONS, messages))
+    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+    path = None if cache is None else cache / f"ordinary-{digest}.safetensors"
+    if path is not None and (kept := _read(path)) is not None:
+        return kept
+    metrics = measure_ordinary(runtime, messages, first_layer)
+    if path is not None:
+        _write(path, metrics)
+    return metrics
+
+
+@torch.inference_mode()
+def measure_ordinary(
+    runtime: Runtime, messages: Sequence[str], first_layer: int
+) -> dict[int, Metric]:
+    """Let the base answer messages, and measure what its layers read meanwhile.
+
+    Args:
+        runtime: Of the base; the lock is taken for one batch or block at a time.
+        messages: Each is one chat turn.
+        first_layer: The lowest layer that is measured.
+    """
+    base = runtime.base
+    end = base.tokenizer.eos_token_id
+    assert isinstance(end, int)
+    questions = [Question(base.chat_ids(text), (end,), (), _ANSWER_TOKENS) for text in messages]
+    answers: dict[int, tuple[int, ...]] = {}
+    for batch in batches([questions], shared=True):
+        numbers = [number for _, number in batch[0]]
+        with runtime.lock:
+            (found,) = answer(runtime, [[questions[number] for number in numbers]], None)
+        answers |= {number: one.ids for number, one in zip(numbers, found, strict=True)}
+    order = sorted(answers, key=lambda n: len(questions[n].prompt) + len(answers[n]))
+    chunks = [order[at : at + _ROWS_AT_ONCE] for at in range(0, len(order), _ROWS_AT_ONCE)]
+    passes = [
+        BlockPass(base, [questions[n].prompt + answers[n] for n in chunk]) for chunk in chunks
+    ]
+    weights = [
+        torch.cat([_weights(questions[n].prompt, answers[n]) for n in chunk]) for chunk in chunks
+    ]
+    lengths = [[len(questions[n].prompt) + len(answers[n]) for n in chunk] for chunk in chunks]
+    metrics = {}
+    for layer in range(base.num_layers):
+        inputs = []
+        for one, sizes in zip(passes, lengths, strict=True):
+            with runtime.lock:
+                one.advance(layer)
+            assert one.inputs is not None
+            inputs += [row[:size].float() for row, size in zip(one.inputs, sizes, strict=True)]
+        if layer >= first_layer:
+            metrics[layer] = Metric.of(
+                torch.cat(inputs),
+                torch.cat(weights).to(inputs[0]),
+                floor=_FLOOR,
+                most=_DIRECTIONS,
+            )
+    return metrics
+
+
+def _weights(prompt: Sequence[int], answered: Sequence[int]) -> Tensor:
+    """Weights of one row: message, the position that decides the answer's first token, answer."""
+    weights = torch.ones(len(prompt) + len(answered))
+    weights[: len(prompt)] = _INPUT_WEIGHT
+    # The first position is every row's, and its state is far larger than any other: it would be
+    # most of the mean, and no update changes it.
+    weights[0] = 0
+    weights[len(prompt) - 1] = _FIRST_WEIGHT
+    return weights
+
+
+def _read(path: Path) -> dict[int, Metric] | None:
+    """Read kept metrics; None if there are none, or the file is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            layers = sorted({int(name.split(".")[0]) for name in file.keys()})  # noqa: SIM118  # no mapping
+            return {
+                layer: Metric(
+                    file.get_tensor(f"{layer}.directions"),
+                    file.get_tensor(f"{layer}.gains"),
+                    float(file.get_tensor(f"{layer}.floor")),
+                )
+                for layer in layers
+            }
+    except (OSError, SafetensorError, ValueError) as error:
+        logger.warning("Measuring ordinary activity again: `%s` is damaged (%s).", path.name, error)
+        return None
+
+
+def _write(path: Path, metrics: Mapping[int, Metric]) -> None:
+    """Keep metrics for the next start; a disk that refuses costs that start some seconds."""
+    tensors = {}
+    for layer, metric in metrics.items():
+        tensors[f"{layer}.directions"] = metric.directions.cpu()
+        tensors[f"{layer}.gains"] = metric.gains.cpu()
+        tensors[f"{layer}.floor"] = torch.tensor(metric.floor)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_aside(path) as aside:
+            save_file(tensors, aside)
+    except OSError as error:
+        logger.warning("Ordinary activity is not kept in `%s`: %s.", path.parent, error)

@@ -1,0 +1,150 @@
+"""The regression of one layer: inputs and wanted changes to a low-rank update.
+
+With inputs u (the layer's, one row per matched token) and wanted changes e of its output, the
+update W minimises
+
+    Σ w ‖e - W u‖² + λ n tr(W C Wᵀ),
+
+where C is the mean outer product of the layer's inputs on ordinary messages, plus a little of the
+identity. So the penalty is the change that ordinary messages would see. It is solved in the
+space of the rows, which are fewer than the inputs are wide.
+
+Sources: the penalty is that of MEMIT (Meng et al. 2022, arXiv:2210.07229); a context as a weight
+update of the MLP is Dherin et al. 2025, arXiv:2507.16003; thought patches by least squares are
+Mazzawi et al. 2025, arXiv:2510.08734. Reduced rank: Izenman 1975.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+__all__ = ["Metric", "Update", "solve"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """C = floor · (I + P diag(gains) Pᵀ), the penalty of one layer.
+
+    Kept as its leading directions, since C itself grows with the square of the layer's width.
+    """
+
+    directions: Float[Tensor, "inputs kept"]
+    """P, orthonormal columns."""
+    gains: Float[Tensor, " kept"]
+    """How much more than the floor a change along each direction costs."""
+    floor: float
+    """What a change along any other direction costs."""
+
+    @classmethod
+    def of(
+        cls,
+        inputs: Float[Tensor, "rows inputs"],
+        weights: Float[Tensor, " rows"],
+        *,
+        floor: float,
+        most: int,
+    ) -> "Metric":
+        """Measure ordinary activity.
+
+        Args:
+            inputs: A layer's inputs on ordinary messages.
+            weights: How much each row counts.
+            floor: Share of the mean variance that is added to every direction.
+            most: Directions that are kept.
+        """
+        covariance = (inputs * (weights / weights.sum())[:, None]).T @ inputs
+        values, vectors = torch.linalg.eigh(covariance)
+        base = floor * float(values.clamp(min=0).mean())
+        kept = min(most, len(values))
+        return cls(
+            directions=vectors[:, -kept:].contiguous(),
+            gains=values[-kept:].clamp(min=0) / base,
+            floor=base,
+        )
+
+    def divide(self, rows: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows inputs"]:
+        """Return rows · C⁻¹."""
+        along = rows @ self.directions
+        return (rows - (along * (self.gains / (1 + self.gains))) @ self.directions.T) / self.floor
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A low-rank change of one layer."""
+
+    a: Float[Tensor, "r inputs"]
+    b: Float[Tensor, "outputs r"]
+    explained: float
+    """Share of the wanted change that the full-rank update predicts for prompts that were left
+    out, leaving out one prompt at a time; negative if it does more harm than good."""
+    kept: float
+    """Share of the predicted change that is left after the cut to rank r."""
+
+
+def solve(
+    inputs: Float[Tensor, "rows inputs"],
+    wanted: Float[Tensor, "rows outputs"],
+    groups: Int[Tensor, " rows"],
+    weights: Float[Tensor, " rows"],
+    metric: Metric,
+    *,
+    ridge: float,
+    r: int,
+) -> Update:
+    """Fit the update of one layer.
+
+    Args:
+        inputs: The layer's inputs, in float32.
+        wanted: How its outputs should change, in float32.
+        groups: Which prompt each row belongs to; a prompt is left out as a whole.
+        weights: How much each row counts.
+        metric: The penalty.
+        ridge: λ, relative to the fit.
+        r: Rank of the update.
+    """
+    scale = weights.sqrt()[:, None]
+    u, e = inputs * scale, wanted * scale
+    divided = metric.divide(u)
+    gram = divided @ u.T
+    gram.diagonal().add_(ridge * float(weights.sum()))
+    factor = torch.linalg.cholesky(gram)
+    dual = torch.cholesky_solve(e, factor)
+    fitted = e - ridge * float(weights.sum()) * dual
+    # The best rank r is that of the fitted outputs plus the penalty, which is EᵀHE: Izenman's
+    # reduced-rank regression, for a penalised fit.
+    outer = e.T @ fitted
+    values, vectors = torch.linalg.eigh((outer + outer.T) / 2)
+    top = vectors[:, -r:]
+    total = float(values.clamp(min=0).sum())
+    return Update(
+        a=(dual @ top).T @ divided,
+        b=top,
+        explained=_explained(e, dual, factor, groups),
+        kept=float(values[-r:].clamp(min=0).sum()) / total if total > 0 else 1.0,
+    )
+
+
+def _explained(
+    wanted: Float[Tensor, "rows outputs"],
+    dual: Float[Tensor, "rows outputs"],
+    factor: Float[Tensor, "rows rows"],
+    groups: Int[Tensor, " rows"],
+) -> float:
+    """Share of the change predicted for each prompt by a fit to the others, without refitting.
+
+    Leaving rows S out changes their residual to (K⁻¹)_SS⁻¹ (K⁻¹ e)_S, with K the Gram matrix and
+    its ridge. One prompt has nothing to be left out against, and explains nothing.
+    """
+    total = float(wanted.square().sum())
+    order = torch.argsort(groups, stable=True)
+    sizes = torch.unique_consecutive(groups[order], return_counts=True)[1].tolist()
+    if len(sizes) < 2 or total == 0:
+        return 0.0
+    inverse = torch.cholesky_inverse(factor)
+    error = sum(
+        float(torch.linalg.solve(inverse[own][:, own], dual[own]).square().sum())
+        for own in torch.split(order, sizes)
+    )
+    return 1 - error / total

@@ -1,0 +1,249 @@
+"""Imprinting on a tiny random base: what the regression is given, and what comes out."""
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from dnd_engine.config import ImprintConfig
+from dnd_engine.errors import ConfigError, ImprintError
+from dnd_engine.imprint.fit import Imprinted, Source, first_layer, imprint
+from dnd_engine.imprint.ordinary import measure_ordinary, ordinary_messages, ordinary_metrics
+from dnd_engine.imprint.results import ImprintStep
+from dnd_engine.imprint.solve import Metric
+from dnd_engine.models.base import block, last_hidden
+from dnd_engine.models.blocks import BlockPass
+from dnd_engine.models.runtime import Runtime
+from dnd_engine.progress import finish
+from tests.dnd_engine.tiny import LAYOUT, random_tokens, tiny_base
+
+CONFIG = ImprintConfig(r=8, first_layer_share=0, ridge=1e-3, max_answer_tokens=4)
+INPUTS = [a + b for a, b in itertools.product("abcd", "wxyz")]
+MESSAGES = ("Good morning.", "What is rain?", "Name a fruit.")
+
+
+@pytest.fixture
+def runtime(tiny_folder: Path) -> Runtime:
+    return Runtime.of(tiny_base(tiny_folder), LAYOUT)
+
+
+@pytest.fixture
+def metrics(runtime: Runtime) -> Mapping[int, Metric]:
+    return measure_ordinary(runtime, MESSAGES, 0)
+
+
+def source(instruction: str, inputs: list[str], weight: float = 1.0) -> Source:
+    return Source(tuple((f"{instruction}\n\n{i}", i) for i in inputs), None, weight)
+
+
+def hidden(runtime: Runtime, text: str, made: Imprinted | None = None) -> Tensor:
+    """The state that the first token of an answer is predicted from."""
+    fitted = None if made is None else runtime.host.fit(made.tokens[None], made.layout)
+    with torch.inference_mode(), runtime.host.wearing(fitted):
+        ids = torch.tensor([runtime.base.chat_ids(text)])
+        return last_hidden(runtime.base.model, input_ids=ids)[0, -1]
+
+
+def test_blocks_one_by_one_are_the_forward_pass(runtime: Runtime) -> None:
+    """Shorter rows are padded, which must not change them."""
+    base = runtime.base
+    rows = [base.chat_ids(text) for text in ("a", "a much longer message", "two words")]
+    seen: list[Tensor] = []
+    last = block(base.model, base.num_layers - 1)
+    handle = last.register_forward_hook(lambda _m, _a, out: seen.append(out))
+    with torch.inference_mode():
+        walk = BlockPass(base, rows)
+        for layer in range(base.num_layers):
+            walk.advance(layer)
+        seen.clear()
+        for row, states in zip(rows, walk.states, strict=True):
+            last_hidden(base.model, input_ids=torch.tensor([row]))
+            torch.testing.assert_close(states[: len(row)], seen[-1][0], rtol=1e-3, atol=1e-3)
+    handle.remove()
+
+
+def test_what_is_added_to_a_block_is_what_a_lora_adds(runtime: Runtime) -> None:
+    base, layer = runtime.base, 1
+    a, b = torch.randn(3, 128), torch.randn(64, 3)
+    with torch.inference_mode():
+        walk = BlockPass(base, [base.chat_ids("hello")])
+        for index in range(layer + 1):
+            walk.advance(index)
+        plain = walk.states
+        assert walk.inputs is not None
+        walk.add(a, b)
+    torch.testing.assert_close(walk.states, plain + walk.inputs @ (b @ a).T, rtol=1e-3, atol=1e-3)
+
+
+def test_the_bare_input_comes_close_to_the_state_with_the_instruction(
+    runtime: Runtime, metrics: Mapping[int, Metric]
+) -> None:
+    """Also for inputs that were not fitted."""
+    made = finish(imprint(runtime, [source("Say X.", INPUTS[:12])], metrics, CONFIG))
+    assert made.num_prompts == 12
+    assert any(share > 0.1 for share in made.layers)
+    for given in INPUTS[12:]:
+        wanted = hidden(runtime, f"Say X.\n\n{given}")
+        before = (hidden(runtime, given) - wanted).norm()
+        after = (hidden(runtime, given, made) - wanted).norm()
+        assert after < 0.8 * before
+
+
+def test_ordinary_messages_change_less_than_what_is_imprinted(
+    runtime: Runtime, metrics: Mapping[int, Metric]
+) -> None:
+    made = finish(imprint(runtime, [source("Say X.", INPUTS)], metrics, CONFIG))
+
+    def change(text: str) -> float:
+        return float((hidden(runtime, text, made) - hidden(runtime, text)).norm())
+
+    ordinary = [change(message) for message in MESSAGES]
+    assert max(ordinary) < min(change(given) for given in INPUTS)
+
+
+def test_equal_prompts_give_equal_bytes(runtime: Runtime, metrics: Mapping[int, Metric]) -> None:
+    sources = [source("Say X.", INPUTS)]
+    first, second = (finish(imprint(runtime, sources, metrics, CONFIG)) for _ in range(2))
+    assert first.tokens.equal(second.tokens)
+
+
+def test_the_base_is_left_as_it_was(runtime: Runtime, metrics: Mapping[int, Metric]) -> None:
+    before = hidden(runtime, "ab")
+    finish(imprint(runtime, [source("Say X.", INPUTS)], metrics, CONFIG))
+    assert hidden(runtime, "ab").equal(before)
+    assert not runtime.lock.locked()
+
+
+def test_steps_count_prompts_then_layers(runtime: Runtime, metrics: Mapping[int, Metric]) -> None:
+    seen: list[ImprintStep] = []
+    finish(imprint(runtime, [source("Say X.", INPUTS[:5])], metrics, CONFIG), seen.append)
+    assert [(s.stage, s.done, s.total) for s in seen] == [
+        ("ask", 0, 5),
+        ("ask", 5, 5),
+        ("imprint", 1, 2),
+        ("imprint", 2, 2),
+    ]
+
+
+def test_closing_frees_the_base(runtime: Runtime, metrics: Mapping[int, Metric]) -> None:
+    steps = imprint(runtime, [source("Say X.", INPUTS)], metrics, CONFIG)
+    next(steps)
+    next(steps)
+    steps.close()
+    assert not runtime.lock.locked()
+
+
+def test_the_teacher_answers_with_its_adapter_and_the_imprint_starts_without(
+    runtime: Runtime, metrics: Mapping[int, Metric]
+) -> None:
+    teacher = runtime.host.fit(random_tokens(size=0.03)[None], LAYOUT)
+    plain = source("Say X.", INPUTS)
+    made = finish(imprint(runtime, [Source(plain.prompts, teacher)], metrics, CONFIG))
+    with torch.inference_mode(), runtime.host.wearing(teacher):
+        ids = torch.tensor([runtime.base.chat_ids("Say X.\n\nab")])
+        wanted = last_hidden(runtime.base.model, input_ids=ids)[0, -1]
+    assert (hidden(runtime, "ab", made) - wanted).norm() < (hidden(runtime, "ab") - wanted).norm()
+
+
+def test_sources_are_fitted_together_and_a_heavier_one_better(
+    runtime: Runtime, metrics: Mapping[int, Metric]
+) -> None:
+    """With rank 1 the two compete."""
+
+    def missed(weight: float) -> float:
+        sources = [source("Say X.", INPUTS[:8], weight), source("Count them!", INPUTS[8:])]
+        config = ImprintConfig(r=1, first_layer_share=0, ridge=1e-3, max_answer_tokens=4)
+        made = finish(imprint(runtime, sources, metrics, config))
+        return sum(
+            float((hidden(runtime, i, made) - hidden(runtime, f"Say X.\n\n{i}")).norm())
+            for i in INPUTS[:8]
+        )
+
+    assert missed(10.0) < missed(0.1)
+
+
+def test_more_prompts_than_allowed_are_drawn_by_seed(
+    runtime: Runtime, metrics: Mapping[int, Metric]
+) -> None:
+    def tokens(seed: int) -> Tensor:
+        config = ImprintConfig(
+            r=8, first_layer_share=0, ridge=1e-3, max_answer_tokens=4, max_prompts=6, seed=seed
+        )
+        made = finish(imprint(runtime, [source("Say X.", INPUTS)], metrics, config))
+        assert made.num_prompts == 6
+        return made.tokens
+
+    assert tokens(0).equal(tokens(0))
+    assert not tokens(0).equal(tokens(1))
+
+
+def test_layers_below_the_first_stay_zero(runtime: Runtime, metrics: Mapping[int, Metric]) -> None:
+    config = ImprintConfig(r=8, first_layer_share=0.5, ridge=1e-3, max_answer_tokens=4)
+    assert first_layer(2, config) == 1
+    made = finish(imprint(runtime, [source("Say X.", INPUTS)], metrics, config))
+    assert made.layers[0] == 0
+    assert made.layers[1] > 0
+    half = len(made.tokens) // 2
+    assert not made.tokens[:half].any()
+    assert made.tokens[half:].any()
+
+
+def test_one_prompt_is_imprinted_though_nothing_can_be_left_out(
+    runtime: Runtime, metrics: Mapping[int, Metric]
+) -> None:
+    made = finish(imprint(runtime, [source("Say X.", ["ab"])], metrics, CONFIG))
+    wanted = hidden(runtime, "Say X.\n\nab")
+    assert (hidden(runtime, "ab", made) - wanted).norm() < (hidden(runtime, "ab") - wanted).norm()
+
+
+def test_prompts_that_are_all_too_long_are_refused_in_words(
+    runtime: Runtime, metrics: Mapping[int, Metric]
+) -> None:
+    config = ImprintConfig(max_tokens=8)
+    with pytest.raises(ImprintError, match=r"no prompt is shorter than 8 tokens\. Shorten"):
+        finish(imprint(runtime, [source("Say X.", INPUTS)], metrics, config))
+
+
+@pytest.mark.parametrize("field", ["r", "ridge", "max_prompts", "max_answer_tokens"])
+def test_settings_out_of_bounds_are_refused_by_name(field: str) -> None:
+    with pytest.raises(ConfigError, match=f"`{field}` must lie between"):
+        ImprintConfig(**{field: 0})
+
+
+# Ordinary activity
+
+
+def test_ordinary_activity_is_kept_on_disk_and_read_back(
+    runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dnd_engine.imprint.ordinary.ordinary_messages", lambda: MESSAGES)
+    first = ordinary_metrics(runtime, 0, tmp_path)
+    (kept,) = tmp_path.iterdir()
+    monkeypatch.setattr("dnd_engine.imprint.ordinary.measure_ordinary", None)  # not called again
+    again = ordinary_metrics(runtime, 0, tmp_path)
+    assert first.keys() == again.keys() == {0, 1}
+    for layer, metric in first.items():
+        assert metric.directions.equal(again[layer].directions)
+        assert metric.gains.equal(again[layer].gains)
+        assert metric.floor == pytest.approx(again[layer].floor)
+    assert kept.name.startswith("ordinary-")
+
+
+def test_a_damaged_file_is_measured_again(
+    runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dnd_engine.imprint.ordinary.ordinary_messages", lambda: MESSAGES)
+    first = ordinary_metrics(runtime, 0, tmp_path)
+    (kept,) = tmp_path.iterdir()
+    kept.write_bytes(kept.read_bytes()[:100])
+    again = ordinary_metrics(runtime, 0, tmp_path)
+    assert first[1].directions.equal(again[1].directions)
+
+
+def test_shipped_messages_are_distinct_lines() -> None:
+    messages = ordinary_messages()
+    assert len(messages) == len({message.casefold() for message in messages}) >= 128
+    assert all(message == message.strip() and message for message in messages)

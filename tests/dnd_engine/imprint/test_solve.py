@@ -1,0 +1,126 @@
+"""The regression equals its textbook form, computed the slow way in the space of the inputs."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from dnd_engine.imprint.solve import Metric, Update, solve
+
+ROWS, INPUTS, OUTPUTS, PROMPTS = 24, 30, 7, 6
+RIDGE = 0.3
+
+
+def problem(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(ROWS, INPUTS, generator=random, dtype=torch.float64)
+    truth = torch.randn(OUTPUTS, INPUTS, generator=random, dtype=torch.float64)
+    noise = torch.randn(ROWS, OUTPUTS, generator=random, dtype=torch.float64)
+    weights = torch.rand(ROWS, generator=random, dtype=torch.float64) + 0.5
+    return inputs, inputs @ truth.T + noise, torch.arange(ROWS) // (ROWS // PROMPTS), weights
+
+
+def ordinary(most: int = INPUTS) -> Metric:
+    random = torch.Generator().manual_seed(1)
+    scales = torch.linspace(3, 0.1, INPUTS, dtype=torch.float64)
+    inputs = torch.randn(400, INPUTS, generator=random, dtype=torch.float64) * scales
+    return Metric.of(inputs, torch.ones(400, dtype=torch.float64), floor=0.1, most=most)
+
+
+def dense(metric: Metric) -> Tensor:
+    eye = torch.eye(INPUTS, dtype=torch.float64)
+    return metric.floor * (eye + (metric.directions * metric.gains) @ metric.directions.T)
+
+
+def textbook(inputs: Tensor, wanted: Tensor, weights: Tensor, ridge: float) -> Tensor:
+    """W = Σ w e uᵀ (Σ w u uᵀ + λ C)⁻¹."""
+    gram = inputs.T @ (weights[:, None] * inputs) + ridge * dense(ordinary())
+    return torch.linalg.solve(gram, inputs.T @ (weights[:, None] * wanted)).T
+
+
+def fit(r: int = OUTPUTS, metric: Metric | None = None) -> Update:
+    return solve(*problem(), metric or ordinary(), ridge=RIDGE, r=r)
+
+
+def test_the_metric_is_the_covariance_of_ordinary_inputs_and_its_floor() -> None:
+    random = torch.Generator().manual_seed(2)
+    inputs = torch.randn(50, INPUTS, generator=random, dtype=torch.float64)
+    weights = torch.rand(50, generator=random, dtype=torch.float64)
+    metric = Metric.of(inputs, weights, floor=0.5, most=INPUTS)
+    covariance = (inputs * weights[:, None]).T @ inputs / weights.sum()
+    expected = covariance + metric.floor * torch.eye(INPUTS, dtype=torch.float64)
+    torch.testing.assert_close(dense(metric), expected)
+    assert metric.floor == pytest.approx(0.5 * float(covariance.diagonal().mean()))
+
+
+def test_dividing_by_the_metric_undoes_it_also_where_directions_were_dropped() -> None:
+    rows = problem()[0]
+    for metric in (ordinary(), ordinary(most=5)):
+        torch.testing.assert_close(metric.divide(rows) @ dense(metric), rows)
+
+
+def test_full_rank_is_the_textbook_ridge_regression() -> None:
+    inputs, wanted, _, weights = problem()
+    update = fit()
+    expected = textbook(inputs, wanted, weights, RIDGE * float(weights.sum()))
+    torch.testing.assert_close(update.b @ update.a, expected)
+    assert update.kept == pytest.approx(1)
+
+
+def test_what_is_explained_is_what_refits_without_each_prompt_predict() -> None:
+    inputs, wanted, groups, weights = problem()
+    error = 0.0
+    for prompt in range(PROMPTS):
+        out = groups == prompt
+        # The ridge stays that of all rows: leaving out must not change the penalty.
+        part = textbook(inputs[~out], wanted[~out], weights[~out], RIDGE * float(weights.sum()))
+        missed = (wanted[out] - inputs[out] @ part.T).square()
+        error += float((weights[out][:, None] * missed).sum())
+    total = float((weights[:, None] * wanted.square()).sum())
+    assert fit().explained == pytest.approx(1 - error / total)
+
+
+def test_a_lower_rank_is_the_best_one_by_the_fitted_criterion() -> None:
+    """No rank-2 change of the same rows does better, random ones and nearby ones included."""
+    inputs, wanted, _, weights = problem()
+    ridge = RIDGE * float(weights.sum())
+    metric = dense(ordinary())
+
+    def loss(weight: Tensor) -> float:
+        missed = weights[:, None] * (wanted - inputs @ weight.T).square()
+        return float(missed.sum() + ridge * torch.trace(weight @ metric @ weight.T))
+
+    update = fit(r=2)
+    best = loss(update.b @ update.a)
+    assert best > loss(textbook(inputs, wanted, weights, ridge))
+    random = torch.Generator().manual_seed(3)
+    for scale in (1e-3, 1e-2, 1e-1, 1.0):
+        for _ in range(20):
+            a = update.a + scale * torch.randn(2, INPUTS, generator=random, dtype=torch.float64)
+            b = update.b + scale * torch.randn(OUTPUTS, 2, generator=random, dtype=torch.float64)
+            assert loss(b @ a) >= best
+
+
+def test_one_prompt_explains_nothing_since_there_is_nothing_to_leave_out() -> None:
+    inputs, wanted, groups, weights = problem()
+    update = solve(inputs, wanted, torch.zeros_like(groups), weights, ordinary(), ridge=RIDGE, r=2)
+    assert update.explained == 0
+
+
+def test_a_direction_that_ordinary_inputs_use_changes_less() -> None:
+    """The same wanted change, asked for along a busy and along a quiet direction."""
+    metric = ordinary()
+    busy, quiet = metric.directions[:, -1], metric.directions[:, 0]
+    changed = []
+    for direction in (busy, quiet):
+        inputs = direction[None].repeat(4, 1)
+        update = solve(
+            inputs,
+            torch.ones(4, 1, dtype=torch.float64),
+            torch.arange(4),
+            torch.ones(4, dtype=torch.float64),
+            metric,
+            ridge=RIDGE,
+            r=1,
+        )
+        changed.append(float((update.b @ update.a @ direction).abs()))
+    assert changed[0] < changed[1]
