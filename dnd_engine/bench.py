@@ -389,9 +389,9 @@ class _Synthesis(_Measurement):
     def __call__(self, number: int) -> dict[str, float]:
         engine, memory = self._engine, self._engine.new_memory()
         with _timed(self._device) as spent:
-            made = engine.generate([self._bucket], seed=number + 1, memory=memory)
+            made = engine.generate([self._bucket], seed=number + 1, imprinted=False, memory=memory)
         with _timed(self._device) as mixed:
-            engine.generate([self._bucket], seed=number + 2, memory=memory)
+            engine.generate([self._bucket], seed=number + 2, imprinted=False, memory=memory)
         with tempfile.TemporaryDirectory() as folder, _timed(self._device) as saved:
             engine.save(made, Path(folder) / "bench.zip")
         with _timed(self._device) as sized:
@@ -411,7 +411,9 @@ class _Synthesis(_Measurement):
         }
 
     def flops(self) -> dict[str, float]:
-        return {"synthesis": _counted(lambda: self._engine.generate([self._bucket]))}
+        return {
+            "synthesis": _counted(lambda: self._engine.generate([self._bucket], imprinted=False))
+        }
 
 
 class _Chat(_Measurement):
@@ -421,7 +423,9 @@ class _Chat(_Measurement):
         self._engine = engine
         self._device = torch.device(engine.info.device)
         self._sampling = Sampling(max_new_tokens=config.chat_tokens)
-        self._adapter = engine.generate([_prompt_bucket(config.num_prompts, config.seed)])
+        self._adapter = engine.generate(
+            [_prompt_bucket(config.num_prompts, config.seed)], imprinted=False
+        )
 
     def __call__(self, number: int) -> dict[str, float]:
         return {

@@ -6,6 +6,7 @@ reloads the base, and a change of strength never synthesizes again.
 
 import itertools
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,6 +38,7 @@ from dnd_engine.config import (
     MIXES,
     EngineConfig,
     ExportFormat,
+    ImprintConfig,
     LabelledConfig,
     MeasureConfig,
     Mix,
@@ -49,6 +51,7 @@ from dnd_engine.errors import (
     ConfigError,
     GeneratorError,
     HubError,
+    ImprintError,
     LayoutMismatchError,
     RecipeError,
     VerificationError,
@@ -63,9 +66,12 @@ from dnd_engine.files import asset_path
 from dnd_engine.generator.config import OBJECTIVES_ON_WEIGHTS, trained_steps
 from dnd_engine.generator.folder import Generator, GeneratorFolder, check_base, check_encoder
 from dnd_engine.generator.info import EngineInfo
+from dnd_engine.imprint.fit import Imprinted, Source, first_layer, imprint
+from dnd_engine.imprint.ordinary import ordinary_metrics
+from dnd_engine.imprint.solve import Metric
 from dnd_engine.lora.adapter import Adapter, adapter_name, sum_adapters, write_files
 from dnd_engine.lora.apply import FittedLoRA, LoRAHost
-from dnd_engine.lora.provenance import BucketSource, NearestTask, Recipe, Refinement
+from dnd_engine.lora.provenance import BucketSource, Imprinting, NearestTask, Recipe, Refinement
 from dnd_engine.lora.reader import read_adapter
 from dnd_engine.lora.seen import Seen, with_met
 from dnd_engine.lora.usage import gguf_usage, merged_usage, peft_usage
@@ -90,11 +96,12 @@ from dnd_engine.models.encoder import (
 )
 from dnd_engine.models.replies import ChatStep, Message, Reply
 from dnd_engine.models.runtime import Runtime
-from dnd_engine.models.sources import BASES, ENCODERS, ResolvedWeights, resolve
+from dnd_engine.models.sources import BASES, ENCODERS, ResolvedWeights, cache_folder, resolve
 from dnd_engine.progress import Progress, finish
 from dnd_engine.prompts.buckets import Bucket, check_buckets, draw_prompt_batch, measured_prompts
 from dnd_engine.prompts.examples import load_examples
 from dnd_engine.prompts.files import PromptFile
+from dnd_engine.prompts.split import split_prompt
 from dnd_engine.tasks.folder import Example
 from dnd_engine.training.finetune.refine import Refined, refine
 
@@ -142,6 +149,8 @@ class Engine:
         self._source = _condition_source(folder, base, encoder)
         self._runtime = Runtime.of(base)
         self._stock_peft = StockPEFT(self._runtime)
+        self._metrics: Mapping[int, Metric] | None = None
+        self._metrics_lock = threading.Lock()
         self._norms = base_norms(base.model, self._runtime.host.layout)
         self.info = EngineInfo(
             base_id=base.weights.hub_id,
@@ -285,7 +294,7 @@ class Engine:
         What is made once, the base wrapped by PEFT above all, takes longer than a synthesis; the
         first order need not wait for it.
         """
-        adapter = self.generate([load_examples()[0].read()])
+        adapter = self.generate([load_examples()[0].read()], imprinted=False)
         self.verify(adapter, adapter.files())
 
     def generate(
@@ -295,12 +304,30 @@ class Engine:
         mix: Mix = "pool",
         strength: float = 1.0,
         seed: int = 0,
+        imprinted: bool = True,
         memory: PromptMemory | None = None,
     ) -> Adapter:
-        """Make an adapter from buckets of prompts; see `synthesize` for the arguments."""
-        return finish(
+        """Make an adapter from buckets of prompts; see `synthesize` for the other arguments.
+
+        Args:
+            buckets: Named, weighted groups of prompt files.
+            mix: How the generator combines them.
+            strength: Factor on the result.
+            seed: Of the draw of prompts.
+            imprinted: Imprint the instructions too. Where that cannot be done, the adapter is the
+                generator's, and its `not_imprinted` says why.
+            memory: What was read before.
+        """
+        memory = PromptMemory() if memory is None else memory
+        made = finish(
             self.synthesize(buckets, mix=mix, strength=strength, seed=seed, memory=memory)
         )
+        if not imprinted:
+            return made
+        try:
+            return finish(self.imprint(made, buckets, ImprintConfig(seed=seed), memory=memory))
+        except ImprintError as error:
+            return replace(made, not_imprinted=str(error))
 
     def synthesize(
         self,
@@ -384,10 +411,113 @@ class Engine:
             kept_energy=kept,
         )
 
+    def imprint(
+        self,
+        adapter: Adapter,
+        buckets: Sequence[Bucket],
+        config: ImprintConfig | None = None,
+        *,
+        memory: PromptMemory | None = None,
+    ) -> Steps[Progress, None, Adapter]:
+        """Write the instructions of prompts into an adapter in closed form, step by step.
+
+        The base answers whole prompts with the generator's adapter of their bucket. A regression
+        then makes the bare base answer the same to the inputs alone (see `imprint.fit`). Buckets
+        of positive weight are fitted together; the result replaces the generator's adapter.
+        Closing the iterator cancels.
+
+        Args:
+            adapter: As `synthesize` made it of these buckets; it stays as it is.
+            buckets: Groups of prompt files. Prompts without a blank line between instruction and
+                input take no part.
+            config: Rank, limits and seed.
+            memory: As for `synthesize`.
+
+        Yields:
+            Progress through the stages ask and imprint.
+
+        Returns:
+            A new adapter of the same strength, by `yield from` or `StopIteration.value`.
+
+        Raises:
+            BucketError: If no bucket counts, or weights or sizes are out of bounds.
+            ImprintError: If nothing can be imprinted, or the adapter was trained.
+        """
+        config = config or ImprintConfig()
+        if adapter.was_trained:
+            raise ImprintError(
+                f"`{adapter.name}` was trained after it was generated, and an imprint would "
+                "replace what it learnt. Imprint the adapter it was trained from."
+            )
+        started = time.monotonic()
+        memory = PromptMemory() if memory is None else memory
+        counting = [b for b in check_buckets(buckets, self.config.limits) if _imprintable(b)]
+        if not counting:
+            raise ImprintError(
+                "no prompt has an instruction and an input. Write the instruction, a blank line, "
+                "then the input."
+            )
+        sources = [
+            Source(
+                prompts=tuple(_imprintable(bucket)),
+                teacher=self._teacher(bucket, config.seed, memory),
+                weight=bucket.weight,
+            )
+            for bucket in counting
+        ]
+        steps = imprint(self._runtime, sources, self._ordinary(config), config)
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as stop:
+                made: Imprinted = stop.value
+                break
+            detail = (
+                f"Asking with the instruction: {step.done} of {step.total} prompts"
+                if step.stage == "ask"
+                else f"Layer {step.done} of {step.total}"
+            )
+            yield Progress(step.stage, step.done / step.total, time.monotonic() - started, detail)
+        found = Imprinting.of(
+            config,
+            from_sha256=adapter.with_strength(1).sha256,
+            num_prompts=made.num_prompts,
+            num_answers=made.num_answers,
+            commonest_share=made.commonest_share,
+            unfinished=made.unfinished,
+            layers=made.layers,
+        )
+        read = {text for source in sources for text, _ in source.prompts}
+        return replace(
+            adapter,
+            tokens=made.tokens,
+            layout=made.layout,
+            provenance=with_met(
+                {**adapter.provenance, "imprint": found.to_json()}, read, labels=False
+            ),
+            seconds={**adapter.seconds, "imprint": time.monotonic() - started},
+            kept_energy=None,
+        )
+
+    def _teacher(self, bucket: Bucket, seed: int, memory: PromptMemory) -> FittedLoRA:
+        """Return what answers a bucket's whole prompts: the generator's adapter of it alone."""
+        texts = self._drawn([replace(bucket, weight=1.0)], seed)
+        tokens = self._decode(self._encode(texts, memory))
+        return self._runtime.host.fit(tokens[None], self._folder.config.layout)
+
+    def _ordinary(self, config: ImprintConfig) -> Mapping[int, Metric]:
+        """Return the penalty of each layer, measured once or read from the cache."""
+        with self._metrics_lock:
+            first = first_layer(self.base.num_layers, config)
+            if self._metrics is None or first not in self._metrics:
+                cache = cache_folder(self.config.cache_dir) / "ordinary"
+                self._metrics = ordinary_metrics(self._runtime, first, cache)
+            return self._metrics
+
     def regenerate(
         self, recipe: Recipe, paths: Sequence[Path] = ()
     ) -> Steps[Progress, None, Adapter]:
-        """Make an adapter again, step by step: synthesis, and its refinements if it had any.
+        """Make an adapter again, step by step: synthesis, imprint and refinements, as it had them.
 
         On the same kind of device the weights are the same, to the last bit: the adapter's `sha256`
         is the recipe's. Another device may round otherwise.
@@ -421,6 +551,8 @@ class Engine:
             recipe = recipe.with_texts(recipe.find_files(paths, self.config.limits))
         buckets = [source.bucket() for source in recipe.buckets]
         made = yield from self.synthesize(buckets, mix=recipe.mix, seed=recipe.seed)
+        if recipe.imprint is not None:
+            made = yield from self.imprint(made, buckets, recipe.imprint.config)
         for step in recipe.refinements:
             for strength in step.folded:
                 made = made.with_strength(strength).fold()
@@ -660,7 +792,12 @@ class Engine:
 
         def make(source: Sequence[Bucket]) -> FittedLoRA:
             made = self.generate(
-                source, mix=mix, strength=adapter.strength, seed=seed, memory=memory
+                source,
+                mix=mix,
+                strength=adapter.strength,
+                seed=seed,
+                imprinted=adapter.is_imprinted,
+                memory=memory,
             )
             return self._fit_one(made)
 
@@ -773,7 +910,7 @@ class Engine:
         if not 0 < len(prompts) == adapter.num_prompts:
             return None
         bucket = Bucket("as many", 1.0, (replace(labelled, prompts=prompts),))
-        return self.generate([bucket]).seconds["total"]
+        return self.generate([bucket], imprinted=False).seconds["total"]
 
     @staticmethod
     def with_checks(
@@ -1113,6 +1250,17 @@ class Engine:
             "num_prompts_encoded": num_encoded,
             "nearest_tasks": [asdict(task) for task in nearest],
         }
+
+
+def _imprintable(bucket: Bucket) -> list[tuple[str, str]]:
+    """Return the prompts of a bucket with their inputs, in an order that files do not decide.
+
+    A bucket of negative weight has none: there is no opposite of an instruction.
+    """
+    if bucket.weight <= 0:
+        return []
+    split = ((p.text, split_prompt(p.text).input) for p in bucket.prompts)
+    return sorted((text, given) for text, given in split if given is not None)
 
 
 def _generator_path(config: EngineConfig) -> Path:

@@ -22,12 +22,14 @@ from dnd_engine.cli.common import (
 )
 from dnd_engine.config import MIXES, EngineConfig, Mix, Sampling
 from dnd_engine.errors import BucketError, ConfigError, PromptFileError
+from dnd_engine.lora.provenance import Imprinting
 from dnd_engine.progress import finish
 from dnd_engine.prompts.buckets import Bucket, check_buckets, parse_bucket_option
 from dnd_engine.prompts.files import PromptFile, read_prompt_file
 
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Conditioning, Inspection
+    from dnd_engine.lora.adapter import Adapter
     from dnd_engine.lora.provenance import Recipe
     from dnd_engine.progress import Progress
 
@@ -62,6 +64,9 @@ def generate(
     mix: Annotated[str, typer.Option(help="pool or sum.")] = "pool",
     strength: Annotated[float, typer.Option(help="Factor on the adapter.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of the draw of prompts.")] = 0,
+    imprint: Annotated[
+        bool, typer.Option(help="Imprint the instructions of the prompts, in closed form.")
+    ] = True,
     prove: Annotated[
         bool, typer.Option(help="Compare with adapters made from other prompts; some seconds.")
     ] = False,
@@ -91,8 +96,8 @@ def generate(
     wanted = None
     if recipe is None:
         buckets = read_buckets(files or [], bucket or [], config)
-    elif bucket or (mix, strength, seed) != ("pool", 1.0, 0):
-        raise typer.BadParameter("a --recipe says buckets, mix, strength and seed itself.")
+    elif bucket or (mix, strength, seed, imprint) != ("pool", 1.0, 0, True):
+        raise typer.BadParameter("a --recipe says buckets, mix, strength and so on itself.")
     else:
         wanted = _read_recipe(recipe, files or [], config)
         buckets, seed = [source.bucket() for source in wanted.buckets], wanted.seed
@@ -101,7 +106,9 @@ def generate(
     engine = load_engine(config)
     load_seconds = time.monotonic() - started
     if wanted is None:
-        adapter = engine.generate(buckets, mix=chosen_mix, strength=strength, seed=seed)
+        adapter = engine.generate(
+            buckets, mix=chosen_mix, strength=strength, seed=seed, imprinted=imprint
+        )
     else:
         adapter = finish(engine.regenerate(wanted))
     inspection = engine.inspect(adapter, counting)
@@ -132,6 +139,7 @@ def generate(
         "load": load_seconds,
         "encode": adapter.seconds["encode"],
         "decode": adapter.seconds["decode"],
+        **{stage: adapter.seconds[stage] for stage in ("imprint",) if stage in adapter.seconds},
         "write": write_seconds,
     }
     show(
@@ -148,16 +156,33 @@ def generate(
             "outlook": inspection.outlook and asdict(inspection.outlook),
             "familiarity": inspection.familiarity and asdict(inspection.familiarity),
             "conditioning": proof and asdict(proof),
+            "imprint": adapter.provenance.get("imprint"),
+            "not_imprinted": adapter.not_imprinted or None,
             "r": adapter.r,
             "num_parameters": adapter.num_parameters,
             "kept_energy": adapter.kept_energy,
         },
         as_json,
         f"{where}: rank {adapter.r}, {adapter.num_bytes / 1e6:.1f} MB, from {adapter.num_prompts} "
-        f"prompts in {seconds['encode'] + seconds['decode']:.2f} s (loading took "
-        f"{load_seconds:.1f} s). Effect {inspection.effect or 0:.3f} nats. SHA-256 "
+        f"prompts in {adapter.seconds['encode'] + adapter.seconds['decode']:.2f} s (loading took "
+        f"{load_seconds:.1f} s).{_imprint_words(adapter)} "
+        f"Effect {inspection.effect or 0:.3f} nats. SHA-256 "
         f"{adapter.sha256[:12]}{_SAME[same]}.{_proof_words(proof) if prove else ''}"
         + "".join(f"\n{line}" for line in _familiarity_words(inspection)),
+    )
+
+
+def _imprint_words(adapter: "Adapter") -> str:
+    """Whether the instructions were imprinted, and how well that predicts other prompts."""
+    if adapter.not_imprinted:
+        return f" Not imprinted: {adapter.not_imprinted}"
+    if (found := adapter.provenance.get("imprint")) is None:
+        return ""
+    imprinting = Imprinting.from_json(found)
+    return (
+        f" Imprinted in {adapter.seconds.get('imprint', 0):.1f} s: {imprinting.num_answers} "
+        f"different answers to {imprinting.num_prompts} prompts; the fit predicts "
+        f"{imprinting.explained:.0%} of the change for prompts left out of it."
     )
 
 

@@ -232,7 +232,9 @@ class Wardrobe:
         for task in tqdm(chosen, desc="Training tasks", unit="task", leave=False):
             texts = sorted({example.prompt for example in task.train})
             texts = rng.sample(texts, min(self.condition_prompts, len(texts)))
-            adapter = self.engine.generate([_bucket("trained", texts)], seed=self.seed)
+            adapter = self.engine.generate(
+                [_bucket("trained", texts)], seed=self.seed, imprinted=False
+            )
             made[task.info.slug] = adapter.worn_tokens.to(torch.bfloat16)
         return made
 
@@ -318,7 +320,11 @@ class Wardrobe:
         return _worn(self._generate(task, texts, draw))
 
     def _constant(self) -> Outfit:
-        return _worn(self.engine.generate([_bucket("constant", [NEUTRAL_PROMPT])], seed=self.seed))
+        return _worn(
+            self.engine.generate(
+                [_bucket("constant", [NEUTRAL_PROMPT])], seed=self.seed, imprinted=False
+            )
+        )
 
     def _shared(self) -> Outfit:
         folder = GeneratorFolder.open(self.engine.info.generator_path)
@@ -360,7 +366,9 @@ class Wardrobe:
 
     def _generate(self, task: Task, texts: Sequence[str], draw: int) -> Adapter:
         check_conditions(texts, task.test)
-        return self.engine.generate([_bucket("examined", texts)], seed=self.seed + draw)
+        return self.engine.generate(
+            [_bucket("examined", texts)], seed=self.seed + draw, imprinted=False
+        )
 
     # Examples shown first
 

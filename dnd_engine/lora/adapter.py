@@ -55,6 +55,8 @@ class Adapter:
     nearest_tasks: tuple[NearestTask, ...] = ()
     checks: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """What was measured on it, for its card; see `checks.results.as_checks`."""
+    not_imprinted: str = ""
+    """Why nothing was imprinted where an imprint was asked for; empty otherwise."""
     kept_energy: float | None = None
     """Share of a sum's squared ΔW norm left after the cut back to rank r; None when pooled."""
 
@@ -76,6 +78,11 @@ class Adapter:
     def was_trained(self) -> bool:
         """Whether gradient steps made it what it is: refined, or trained on labels."""
         return "refined" in self.provenance or "trained" in self.provenance
+
+    @property
+    def is_imprinted(self) -> bool:
+        """Whether its instructions were imprinted after it was generated."""
+        return "imprint" in self.provenance
 
     @property
     def worn_tokens(self) -> Float[Tensor, "tokens rows cols"]:
@@ -399,6 +406,8 @@ def _how_made(origin: Mapping[str, Any]) -> str:
         return f"A LoRA adapter {how} It was not generated."
     if "generator_sha256" not in origin:
         return "A LoRA adapter of unknown origin. Test it before you rely on it."
+    if "imprint" in origin:
+        written += ", with their instruction imprinted in closed form"
     if not refined:
         return (
             f"{written}, without a gradient step. It has not been trained on answers; test it "

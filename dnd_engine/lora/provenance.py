@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from dnd_engine.config import Mix, PromptLimits, RefineConfig
+from dnd_engine.config import ImprintConfig, Mix, PromptLimits, RefineConfig
 from dnd_engine.errors import PromptFileError, RecipeError
 from dnd_engine.files import written_aside
 from dnd_engine.prompts.buckets import MAX_WEIGHT, Bucket
@@ -31,6 +31,7 @@ from dnd_engine.prompts.files import (
 
 __all__ = [
     "BucketSource",
+    "Imprinting",
     "NearestTask",
     "PromptSource",
     "Recipe",
@@ -55,6 +56,7 @@ _MAX_BYTES = 50_000_000
 _MAX_TOLD = 10
 """Faults or missing files that a message names."""
 
+Share = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=-10, le=10)]
 Weight = Annotated[float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT)]
 
@@ -151,6 +153,57 @@ class BucketSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Imprinting(ImprintConfig):
+    """How an instruction was imprinted, and how well that fitted."""
+
+    from_sha256: str
+    """The generated adapter whose answers were imprinted."""
+    num_prompts: int
+    """Prompts that were fitted."""
+    num_answers: int
+    """Different answers that the model gave them with the instruction."""
+    commonest_share: Share
+    """Of the prompts, those with the commonest answer."""
+    unfinished: int
+    """Answers that were cut off."""
+    layers: tuple[float, ...]
+    """Share of the wanted change that each layer predicts for prompts left out of the fit; 0 for a
+    layer that was left alone."""
+
+    @classmethod
+    def of(cls, config: ImprintConfig, **found: Any) -> "Imprinting":
+        """Join settings with what was found."""
+        return cls(**{f.name: getattr(config, f.name) for f in fields(ImprintConfig)}, **found)
+
+    @property
+    def config(self) -> ImprintConfig:
+        """The settings alone."""
+        return ImprintConfig(**{f.name: getattr(self, f.name) for f in fields(ImprintConfig)})
+
+    @property
+    def explained(self) -> float:
+        """The share at the lowest fitted layer, where most of the change is."""
+        return next((share for share in self.layers if share), 0.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        values: dict[str, Any] = _IMPRINTING.dump_python(self, mode="json")
+        return values
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Imprinting":
+        """Undo `to_json`.
+
+        Raises:
+            RecipeError: With every value that is missing or wrong.
+        """
+        try:
+            return _IMPRINTING.validate_json(json.dumps(values), strict=True)
+        except ValidationError as error:
+            raise RecipeError(validation_words(error)) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Refinement(RefineConfig):
     """How an adapter was refined, from what, and on which prompts."""
 
@@ -158,7 +211,7 @@ class Refinement(RefineConfig):
     """The adapter before."""
     num_prompts: int
     """Prompts that were learnt from."""
-    commonest_share: Annotated[float, Field(ge=0, le=1)] | None = None
+    commonest_share: Share | None = None
     """Of them, those with the commonest answer; None where an earlier version did not count."""
     folded: tuple[Strength, ...] = ()
     """Strengths folded into the weights before, one after another."""
@@ -184,8 +237,8 @@ class Refinement(RefineConfig):
 class Recipe:
     """How an adapter was made: with which models, from which prompts, and what was done then.
 
-    Synthesis, then each refinement with the strengths folded in before it, then the strengths
-    folded in since, then the strength.
+    Synthesis, imprint, then each refinement with the strengths folded in before it, then the
+    strengths folded in since, then the strength.
     """
 
     format: Literal[1] = FORMAT
@@ -198,6 +251,8 @@ class Recipe:
     mix: Mix
     seed: int
     buckets: tuple[BucketSource, ...]
+    imprint: Imprinting | None = None
+    """None for an adapter that is the generator's alone."""
     refined: Refinement | None = None
     """The last refinement."""
     refined_before: tuple[Refinement, ...] = ()
@@ -362,6 +417,7 @@ class Recipe:
 
 
 _RECIPE = TypeAdapter(Recipe)
+_IMPRINTING = TypeAdapter(Imprinting)
 _REFINEMENT = TypeAdapter(Refinement)
 
 

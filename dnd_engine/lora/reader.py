@@ -370,7 +370,7 @@ def _trusted(provenance: Any, sha256: str) -> dict[str, Any]:
     if recipe is not None and recipe.sha256 == sha256:
         folded = [*recipe.folded, *([recipe.strength] if recipe.strength != 1 else [])]
         return {**origin, "folded": folded}
-    for key in ("format", "folded", "refined_before"):
+    for key in ("format", "folded", "imprint", "refined_before"):
         origin.pop(key, None)
     if not _are_buckets(origin.get("buckets")):
         origin.pop("buckets", None)

@@ -15,6 +15,7 @@ from safetensors.torch import load, save
 from dnd_engine.config import (
     MIXES,
     EngineConfig,
+    ImprintConfig,
     LabelledConfig,
     MeasureConfig,
     Mix,
@@ -28,6 +29,7 @@ from dnd_engine.errors import (
     BucketError,
     ConfigError,
     GeneratorError,
+    ImprintError,
     LayoutMismatchError,
     RecipeError,
     TrainingError,
@@ -37,7 +39,7 @@ from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import Generator, GeneratorFolder, TaskCentroid, save_generator
 from dnd_engine.lora.adapter import write_files
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
-from dnd_engine.lora.provenance import read_recipe
+from dnd_engine.lora.provenance import Imprinting, read_recipe
 from dnd_engine.lora.seen import Seen, digests
 from dnd_engine.models.activations import BaseActivations
 from dnd_engine.models.base import fingerprint
@@ -66,9 +68,9 @@ TONE = [f"Please reply kindly to complaint {i}" for i in range(3)]
 
 
 def write_generator(
-    tiny_folder: Path, folder: Path, centroid_width: int = 384, **fields: Any
+    tiny_folder: Path, folder: Path, centroid_width: int = 384, size: float = 2, **fields: Any
 ) -> Path:
-    """A random generator for the tiny base, loud enough to change every answer."""
+    """A random generator for the tiny base, by default loud enough to change every answer."""
     encoder = resolve("all-minilm-l6-v2", ENCODERS)
     base = tiny_base(tiny_folder)
     torch.manual_seed(0)
@@ -86,7 +88,7 @@ def write_generator(
         for name, parameter in generator.decoder.named_parameters():
             # Weights that start at zero are those that make the weight tokens.
             if name.endswith("weight") and not parameter.any():
-                parameter.normal_(std=2)
+                parameter.normal_(std=size)
         generator.condition_std.fill_(0.3)
     tasks = [
         TaskCentroid(f"task{i}", "d", tuple(torch.randn(centroid_width).tolist())) for i in range(7)
@@ -123,6 +125,16 @@ def config(tiny_folder: Path, generator_folder: Path) -> EngineConfig:
 @pytest.fixture(scope="module")
 def engine(config: EngineConfig) -> Engine:
     return Engine.load(config)
+
+
+@pytest.fixture(scope="module")
+def quiet_engine(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """An engine whose generator changes the base so little that its answers can be imprinted."""
+    folder = write_generator(tiny_folder, tmp_path_factory.mktemp("generators") / "quiet", size=0.1)
+    cache = tmp_path_factory.mktemp("cache")
+    return Engine.load(
+        EngineConfig(base=str(tiny_folder), generator=folder, device="cpu", cache_dir=cache)
+    )
 
 
 # Loading
@@ -666,6 +678,93 @@ def test_what_answers_differently_is_not_saved(
     ):
         engine.save(made, tmp_path / "a.zip")
     assert list(tmp_path.iterdir()) == []
+
+
+# Imprinting
+
+LETTERS = [f"Name the letter.\n\n{a}{b}" for a in "abcd" for b in "wxyz"]
+"""Inputs so much alike that a fit to some predicts the others, even on a random base."""
+
+
+def test_what_is_generated_is_imprinted_where_prompts_have_an_instruction(
+    quiet_engine: Engine,
+) -> None:
+    plain = quiet_engine.generate([bucket("letters", LETTERS)], imprinted=False)
+    made = quiet_engine.generate([bucket("letters", LETTERS)], strength=0.5)
+    assert made.is_imprinted
+    assert not plain.is_imprinted
+    assert not made.not_imprinted
+    assert made.strength == 0.5
+    assert made.r == ImprintConfig().r
+    assert made.layout.spec.target_modules == ("down_proj",)
+    found = Imprinting.from_json(made.provenance["imprint"])
+    assert found.config == ImprintConfig()
+    assert found.from_sha256 == plain.sha256
+    assert found.num_prompts == len(LETTERS)
+    assert found.explained > 0
+    assert made.seconds["imprint"] > 0
+    assert quiet_engine.generate([bucket("letters", LETTERS[::-1])], strength=0.5).sha256 == (
+        made.sha256
+    )
+
+
+def test_an_imprinted_adapter_is_saved_and_read_back_like_any_other(
+    quiet_engine: Engine, tmp_path: Path
+) -> None:
+    made = quiet_engine.generate([bucket("letters", LETTERS)])
+    quiet_engine.save(made, tmp_path / "made.zip")
+    again = quiet_engine.read_adapter(tmp_path / "made.zip")
+    assert again.sha256 == made.sha256
+    assert again.is_imprinted
+    assert "instruction imprinted in closed form" in made.files()["README.md"].decode()
+
+
+def test_a_recipe_imprints_again(quiet_engine: Engine, tmp_path: Path) -> None:
+    letters = bucket("letters", LETTERS)
+    made = quiet_engine.generate([letters], seed=3)
+    made.recipe.with_texts(letters.files).save(tmp_path / "recipe.json")
+    recipe = read_recipe(tmp_path / "recipe.json")
+    assert recipe.imprint is not None
+    assert recipe.imprint.seed == 3
+    assert finish(quiet_engine.regenerate(recipe)).sha256 == made.sha256
+
+
+def test_where_nothing_can_be_imprinted_the_adapter_says_why(quiet_engine: Engine) -> None:
+    made = quiet_engine.generate([bucket("sql", SQL)])
+    assert not made.is_imprinted
+    assert made.not_imprinted.startswith("no prompt has an instruction and an input. Write")
+    with pytest.raises(ImprintError, match="no prompt has an instruction and an input"):
+        finish(quiet_engine.imprint(made, [bucket("sql", SQL)]))
+    with pytest.raises(ImprintError, match="no prompt has"):
+        finish(quiet_engine.imprint(made, [bucket("letters", LETTERS, -1), bucket("sql", SQL)]))
+
+
+def test_what_was_trained_is_not_imprinted_over(quiet_engine: Engine) -> None:
+    letters = bucket("letters", LETTERS)
+    made = replace(quiet_engine.generate([letters], imprinted=False), provenance={"refined": {}})
+    with pytest.raises(ImprintError, match="would replace what it learnt"):
+        finish(quiet_engine.imprint(made, [letters]))
+
+
+def test_an_imprint_tells_its_stages_and_leaves_the_adapter(quiet_engine: Engine) -> None:
+    letters = bucket("letters", LETTERS)
+    start = quiet_engine.generate([letters], imprinted=False)
+    before, seen = start.sha256, list[Progress]()
+    made = finish(quiet_engine.imprint(start, [letters]), seen.append)
+    assert [p.stage for p in seen] == ["ask", "ask", "imprint", "imprint"]
+    assert seen[-1].fraction == 1
+    assert start.sha256 == before != made.sha256
+    assert Seen.by(made.provenance).read >= digests(LETTERS)
+
+
+def test_refining_moves_every_layer_of_an_imprint(quiet_engine: Engine) -> None:
+    """The layers that an imprint leaves at zero, A and B alike, would never leave it."""
+    start = quiet_engine.generate([bucket("letters", LETTERS)])
+    config = RefineConfig(steps=2, batch_size=4, labels=True, learning_rate=1e-2)
+    made = finish(quiet_engine.refine(start, [labelled(LETTERS)], config))
+    for key, weight in made.state.items():
+        if ".lora_B." in key:
+            assert not weight.equal(start.state[key])
 
 
 # Refining

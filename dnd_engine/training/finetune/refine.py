@@ -32,7 +32,7 @@ from dnd_engine.training.examples import (
     pack,
     response_losses,
 )
-from dnd_engine.training.finetune.steps import descend, draw_lessons
+from dnd_engine.training.finetune.steps import descend, draw_lessons, trainable_start
 from dnd_engine.training.teacher import greedy_answers, listen, teacher_divergence
 
 __all__ = ["RefineStep", "Refined", "refine"]
@@ -141,7 +141,7 @@ def refine(
         return _loss(runtime, tokens, layout, [(lessons[i], mode) for i, mode in drawn])
 
     for done in descend(
-        start.to(base.device),
+        trainable_start(start, layout, config.seed).to(base.device),
         loss,
         runtime.lock,
         name="refine",

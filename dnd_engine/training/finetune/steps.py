@@ -19,7 +19,7 @@ from dnd_engine.errors import TrainingError
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.tasks.folder import Mode
 
-__all__ = ["Descent", "descend", "draw_lessons", "shared_start"]
+__all__ = ["Descent", "descend", "draw_lessons", "shared_start", "trainable_start"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,23 @@ def shared_start(layout: LoRALayout, seed: int) -> Float[Tensor, "tokens rows co
             rows = tokens[m.first_token : m.first_token + m.num_tokens]
             rows.normal_(std=m.long**-0.5, generator=rng)
     return tokens
+
+
+def trainable_start(
+    tokens: Float[Tensor, "tokens rows cols"], layout: LoRALayout, seed: int
+) -> Float[Tensor, "tokens rows cols"]:
+    """Return the same adapter with a gradient everywhere.
+
+    An imprint leaves the lower layers at zero, A and B alike, and from there no step leads away.
+    Their A is drawn as for a fresh LoRA; B stays zero, so nothing that the adapter does changes.
+    """
+    drawn, start = shared_start(layout, seed), tokens.clone()
+    matrices = tuple(layout.matrices())
+    for down, up in zip(matrices[0::2], matrices[1::2], strict=True):
+        a, b = (slice(m.first_token, m.first_token + m.num_tokens) for m in (down, up))
+        if not start[a].any() and not start[b].any():
+            start[a] = drawn[a].to(start)
+    return start
 
 
 def draw_lessons(
