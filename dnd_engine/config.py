@@ -198,7 +198,7 @@ class MeasureConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledConfig:
-    """How a LoRA is trained on labels, the plain way (see `training.finetune.labelled`).
+    """How a LoRA is trained on labels, the plain way (see `training.finetune.lessons`).
 
     The recipe of the LoRAs that `dnd collect` trains for reports. Its learning rate is held, so
     every step is the end of a run of that length.

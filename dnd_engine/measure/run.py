@@ -25,7 +25,7 @@ from dnd_engine.scoring.answers import answer, batches
 from dnd_engine.scoring.metrics import Grader
 from dnd_engine.scoring.questions import Answer, ask, choose_shots
 from dnd_engine.tasks.folder import Example, Task, TaskInfo
-from dnd_engine.training.finetune.labelled import choose_lessons, train_labelled
+from dnd_engine.training.finetune.lessons import draw_labelled, train_on_lessons, warm_up
 from dnd_engine.training.finetune.steps import shared_start
 
 __all__ = ["check_points", "measure", "train"]
@@ -137,7 +137,7 @@ def train(
     base = runtime.base
     sides = measured.sides
     row: Row = "warm_lora" if warm_start else "trained_lora"
-    lessons = choose_lessons(base, sides.train, config)
+    lessons = draw_labelled(base, sides.train, config)
     start = adapter.worn_tokens.float()
     if not warm_start:
         start = shared_start(adapter.layout, config.seed)
@@ -158,7 +158,15 @@ def train(
     scoring = [s.seconds for s in measured.sittings if s.row == "adapter"]
     cost = sum(scoring)  # of a point, as far as is known
     seconds = 0.0
-    for done, learnt in train_labelled(runtime, start, adapter.layout, lessons, config):
+    for done, learnt in train_on_lessons(
+        runtime,
+        start,
+        adapter.layout,
+        lessons,
+        config,
+        name="training",
+        learning_rate=lambda step: config.learning_rate * warm_up(step, config.warmup_steps),
+    ):
         seconds += done.seconds
         left = seconds / done.step * (config.steps - done.step)
         left += cost * sum(point >= done.step for point in points)

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Generator as Steps
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -24,21 +25,23 @@ from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
-from dnd_engine.tasks.folder import Example, Mode
+from dnd_engine.tasks.folder import Example
 from dnd_engine.training.examples import (
-    EncodedExample,
+    PackedExamples,
     answer_logits,
-    encode_example,
-    pack,
-    response_losses,
 )
-from dnd_engine.training.finetune.steps import descend, draw_lessons, trainable_start
+from dnd_engine.training.finetune.lessons import Lesson, short_enough, train_on_lessons, warm_up
 from dnd_engine.training.teacher import greedy_answers, listen, teacher_divergence
 
 __all__ = ["RefineStep", "Refined", "refine"]
 
 _ASKED_TOGETHER = 16
 """Prompts that the teacher answers in one batch; between batches others may use the base."""
+
+
+_Said = tuple[Tensor, Tensor, Tensor]
+"""Tokens, log-probabilities and rest of the teacher (see `TeacherAnswers`) at each token of its
+answer to one prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +73,6 @@ class Refined:
     """Of them, those with the commonest answer: 1 where one answer was learnt for all."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Lesson:
-    """One prompt as teacher and student read it."""
-
-    prompt: str
-    answer: str
-    bare: EncodedExample
-    full: EncodedExample
-    said: tuple[Tensor, Tensor, Tensor] | None
-    """Tokens, log-probabilities and rest of the teacher (see `TeacherAnswers`) at each token of its
-    answer; None where a label is learnt."""
-
-
 def refine(
     runtime: Runtime,
     start: Float[Tensor, "tokens rows cols"],
@@ -109,46 +99,39 @@ def refine(
         TrainingError: If too few examples can be used, or the loss or its gradient is not finite.
     """
     base = runtime.base
+    train = partial(
+        train_on_lessons,
+        runtime,
+        start,
+        layout,
+        config=config,
+        name="refine",
+        learning_rate=lambda step: config.learning_rate * _schedule(step, config),
+    )
     chosen = _choose(examples, base, config)
-    lessons: list[_Lesson] = []
     if config.labels:
-        lessons = [_lesson(example, None, base) for example in chosen]
+        lessons = [Lesson.of(base, example) for example in chosen]
+        steps = train(lessons)
     else:
+        taught: list[tuple[Lesson, _Said]] = []
         for first in range(0, len(chosen), _ASKED_TOGETHER):
             yield RefineStep("ask", first, len(chosen))
             part = chosen[first : first + _ASKED_TOGETHER]
             with runtime.lock, runtime.host.wearing(teacher), torch.inference_mode():
-                lessons += _ask(part, base, config)
-        if len(lessons) < config.least_prompts:
+                taught += _ask(part, base, config)
+        if len(taught) < config.least_prompts:
             raise TrainingError(
                 f"refine: the teacher ended its answer within {config.max_answer_tokens} tokens "
-                f"for {len(lessons)} of {len(chosen)} prompts, {config.least_prompts} are needed. "
+                f"for {len(taught)} of {len(chosen)} prompts, {config.least_prompts} are needed. "
                 "Give prompts that ask for short answers, or labelled ones."
             )
+        lessons = [lesson for lesson, _ in taught]
         answers = tuple(lesson.answer for lesson in lessons)
         yield RefineStep("ask", len(chosen), len(chosen), answers=answers)
+        steps = train(lessons, loss=partial(_teacher_loss, [said for _, said in taught]))
     done = None
     seconds = 0.0
-
-    def loss(tokens: nn.Parameter, step: int) -> Tensor:
-        drawn = draw_lessons(
-            len(lessons),
-            step,
-            batch_size=config.batch_size,
-            full_share=config.full_share,
-            seed=config.seed,
-        )
-        return _loss(runtime, tokens, layout, [(lessons[i], mode) for i, mode in drawn])
-
-    for done in descend(
-        trainable_start(start, layout, config.seed).to(base.device),
-        loss,
-        runtime.lock,
-        name="refine",
-        steps=config.steps,
-        learning_rate=lambda step: config.learning_rate * _schedule(step, config),
-        clip_norm=config.clip_norm,
-    ):
+    for done, _ in steps:
         seconds += done.seconds
         left = seconds / done.step * (config.steps - done.step)
         yield RefineStep("refine", done.step, config.steps, done.loss, left)
@@ -168,17 +151,14 @@ def _choose(examples: Sequence[Example], base: BaseModel, config: RefineConfig) 
     split = [p for p, e in learnable.items() if e.bare is not None]
     order = sorted(split)
     random.Random(f"{config.seed}:refine").shuffle(order)
-    chosen: list[Example] = []
-    too_long = 0
-    for prompt in order:
-        # Without labels, what an example answers must not matter.
-        example = distinct[prompt] if config.labels else replace(distinct[prompt], response="")
-        encoded = encode_example(base.tokenizer, example, "full")
-        assert encoded is not None
-        if len(encoded.ids) > config.max_tokens:
-            too_long += 1
-        elif len(chosen) < config.max_prompts:
-            chosen.append(example)
+    # Without labels, what an example answers must not matter.
+    drawn = [
+        distinct[prompt] if config.labels else replace(distinct[prompt], response="")
+        for prompt in order
+    ]
+    chosen, too_long = short_enough(
+        base, drawn, most=config.max_prompts, max_tokens=config.max_tokens
+    )
     if len(chosen) < config.least_prompts:
         unusable = [
             (len(distinct) - len(learnable), "without a label"),
@@ -195,50 +175,32 @@ def _choose(examples: Sequence[Example], base: BaseModel, config: RefineConfig) 
     return chosen
 
 
-def _ask(examples: Sequence[Example], base: BaseModel, config: RefineConfig) -> list[_Lesson]:
+def _ask(
+    examples: Sequence[Example], base: BaseModel, config: RefineConfig
+) -> list[tuple[Lesson, _Said]]:
     """What the model, as it stands, answers to full prompts, where it ends its answer."""
     texts = greedy_answers(examples, base, config.max_answer_tokens)
     answered = [replace(e, response=t) for e, t in zip(examples, texts, strict=True) if t]
     heard = listen(answered, base)
     places = map(heard.of, range(len(answered)))
     said = [(heard.tokens[at], heard.log_probs[at], heard.rest[at]) for at in places]
-    return [_lesson(e, s, base) for e, s in zip(answered, said, strict=True)]
+    return [(Lesson.of(base, e), s) for e, s in zip(answered, said, strict=True)]
 
 
-def _lesson(
-    example: Example, said: tuple[Tensor, Tensor, Tensor] | None, base: BaseModel
-) -> _Lesson:
-    bare = encode_example(base.tokenizer, example, "bare")
-    full = encode_example(base.tokenizer, example, "full")
-    assert bare is not None
-    assert full is not None
-    return _Lesson(example.prompt, " ".join(example.response.split()), bare, full, said)
-
-
-def _loss(
-    runtime: Runtime,
-    tokens: nn.Parameter,
-    layout: LoRALayout,
-    drawn: Sequence[tuple[_Lesson, Mode]],
+def _teacher_loss(
+    said: Sequence[_Said], model: nn.Module, batch: PackedExamples, numbers: Sequence[int]
 ) -> Tensor:
-    """Nats per answer token, mean over lessons: from the teacher, or from the labels."""
-    base = runtime.base
-    rows = [lesson.bare if mode == "bare" else lesson.full for lesson, mode in drawn]
-    said = [lesson.said for lesson, _ in drawn if lesson.said is not None]
-    batch = pack([rows]).to(base.device)
-    with runtime.host.wearing(runtime.host.fit(tokens[None], layout)):
-        if not said:
-            return response_losses(base.model, batch).nll.mean()
-        logits, _ = answer_logits(base.model, batch)
-    top, log_probs, rest = (torch.cat(part).to(base.device) for part in zip(*said, strict=True))
+    """Nats per answer token from the teacher, mean over lessons."""
+    logits, _ = answer_logits(model, batch)
+    parts = zip(*(said[number] for number in numbers), strict=True)
+    top, log_probs, rest = (torch.cat(part).to(logits.device) for part in parts)
     divergence = teacher_divergence(logits, top.long(), log_probs, rest)
     owner = batch.owner[batch.predicts]
-    counts = torch.bincount(owner, minlength=len(drawn))
-    sums = divergence.new_zeros(len(drawn)).index_add(0, owner, divergence)
+    counts = torch.bincount(owner, minlength=len(numbers))
+    sums = divergence.new_zeros(len(numbers)).index_add(0, owner, divergence)
     return (sums / counts).mean()
 
 
 def _schedule(step: int, config: RefineConfig) -> float:
     """A short warm-up, then a straight line down to a tenth."""
-    warm = min(1.0, (step + 1) / config.warmup_steps)
-    return warm * (1 - 0.9 * step / config.steps)
+    return warm_up(step, config.warmup_steps) * (1 - 0.9 * step / config.steps)

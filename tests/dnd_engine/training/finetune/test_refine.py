@@ -16,7 +16,8 @@ from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.tasks.folder import Example
 from dnd_engine.training.examples import encode_example, pack, response_losses
-from dnd_engine.training.finetune.refine import Refined, RefineStep, refine
+from dnd_engine.training.finetune.lessons import Lesson, train_on_lessons
+from dnd_engine.training.finetune.refine import Refined, RefineStep, _schedule, refine
 from dnd_engine.training.finetune.steps import draw_lessons
 from tests.dnd_engine.tiny import LAYOUT, random_tokens
 
@@ -84,6 +85,40 @@ def test_the_start_is_not_changed_and_the_same_seed_gives_the_same_adapter(base:
     assert torch.equal(one.tokens, other.tokens)
     _, third = finish(refining(base, replace(LABELS, seed=1)))
     assert not torch.equal(one.tokens, third.tokens)
+
+
+def test_labels_are_learnt_by_the_training_that_measure_uses(base: BaseModel) -> None:
+    _, made = finish(refining(base, LABELS))
+    by_prompt = {example.prompt: example for example in EXAMPLES}
+    lessons = [Lesson.of(base, by_prompt[prompt]) for prompt in made.prompts]
+    *_, (last, learnt) = train_on_lessons(
+        Runtime.of(base, LAYOUT),
+        start(),
+        LAYOUT,
+        lessons,
+        LABELS,
+        name="training",
+        learning_rate=lambda step: LABELS.learning_rate * _schedule(step, LABELS),
+    )
+    assert torch.equal(last.tokens, made.tokens)
+    assert set(learnt) == set(made.prompts)
+
+
+def test_layers_that_an_imprint_left_at_zero_learn_too(base: BaseModel) -> None:
+    empty = torch.zeros_like(start())
+    lessons = [Lesson.of(base, example) for example in EXAMPLES]
+    *_, (last, _) = train_on_lessons(
+        Runtime.of(base, LAYOUT),
+        empty,
+        LAYOUT,
+        lessons,
+        LABELS,
+        name="training",
+        learning_rate=lambda step: LABELS.learning_rate,
+    )
+    ups = [m for m in LAYOUT.matrices() if m.side == "B"]
+    assert all(last.tokens[m.first_token : m.first_token + m.num_tokens].any() for m in ups)
+    assert not empty.any()
 
 
 def test_without_labels_the_student_comes_to_agree_with_the_teacher(

@@ -1,0 +1,168 @@
+"""The one training of an adapter on examples: Refine uses it, and so does Measure.
+
+A lesson is an example as the base reads it, with and without its instruction. By default its
+reference answer is learnt; Refine without labels gives another loss. Every step yields the weight
+tokens, so that they can be scored on the way. Knows examples and weight tokens; knows no files and
+no scores.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dnd_engine.config import LabelledConfig, RefineConfig
+from dnd_engine.errors import TrainingError
+from dnd_engine.lora.layout import LoRALayout
+from dnd_engine.models.base import BaseModel
+from dnd_engine.models.runtime import Runtime
+from dnd_engine.tasks.folder import Example
+from dnd_engine.training.examples import (
+    EncodedExample,
+    PackedExamples,
+    encode_example,
+    pack,
+    response_losses,
+)
+from dnd_engine.training.finetune.steps import Descent, descend, draw_lessons, trainable_start
+
+__all__ = ["Lesson", "LessonLoss", "draw_labelled", "short_enough", "train_on_lessons", "warm_up"]
+
+LessonLoss = Callable[[nn.Module, PackedExamples, Sequence[int]], Tensor]
+"""Loss of a base whose adapter is active, on a batch of lessons with these numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """One example as the base reads it."""
+
+    prompt: str
+    answer: str
+    """On one line."""
+    full: EncodedExample
+    bare: EncodedExample | None
+    """None where there is no instruction to leave out."""
+
+    @classmethod
+    def of(cls, base: BaseModel, example: Example) -> "Lesson":
+        """Read an example, both ways."""
+        full = encode_example(base.tokenizer, example, "full")
+        assert full is not None
+        bare = encode_example(base.tokenizer, example, "bare")
+        return cls(example.prompt, " ".join(example.response.split()), full, bare)
+
+
+def short_enough(
+    base: BaseModel, examples: Iterable[Example], *, most: int, max_tokens: int
+) -> tuple[list[Example], int]:
+    """Take the first examples of no more than `max_tokens` tokens.
+
+    Returns:
+        `most` of them at most, and how many before the last were too long.
+    """
+    chosen: list[Example] = []
+    too_long = 0
+    for example in examples:
+        if len(chosen) == most:
+            break
+        encoded = encode_example(base.tokenizer, example, "full")
+        assert encoded is not None
+        if len(encoded.ids) <= max_tokens:
+            chosen.append(example)
+        else:
+            too_long += 1
+    return chosen, too_long
+
+
+def draw_labelled(
+    base: BaseModel, examples: Sequence[Example], config: LabelledConfig
+) -> list[Lesson]:
+    """Draw by seed examples that are short enough, no more than there are steps to learn them.
+
+    Raises:
+        TrainingError: If they are too few.
+    """
+    order = list(examples)
+    random.Random(f"{config.seed}:labelled").shuffle(order)
+    most = max(config.steps * config.batch_size, config.least_examples)
+    chosen, long = short_enough(base, order, most=most, max_tokens=config.max_tokens)
+    if len(chosen) < config.least_examples:
+        why = f", and {long} of more than {config.max_tokens} tokens" if long else ""
+        raise TrainingError(
+            f"training needs {config.least_examples} or more labelled rows besides those that are "
+            f"scored; got {len(chosen)}{why}. Add rows, or score fewer."
+        )
+    return [Lesson.of(base, example) for example in chosen]
+
+
+def warm_up(step: int, steps: int) -> float:
+    """Factor on the learning rate at a step, from 0: a straight line up to 1."""
+    return min(1.0, (step + 1) / steps)
+
+
+def _label_loss(model: nn.Module, batch: PackedExamples, _numbers: Sequence[int]) -> Tensor:
+    """Nats per token of the reference answer, mean over lessons."""
+    return response_losses(model, batch).nll.mean()
+
+
+def train_on_lessons(
+    runtime: Runtime,
+    start: Float[Tensor, "tokens rows cols"],
+    layout: LoRALayout,
+    lessons: Sequence[Lesson],
+    config: RefineConfig | LabelledConfig,
+    *,
+    name: str,
+    learning_rate: Callable[[int], float],
+    loss: LessonLoss = _label_loss,
+) -> Iterator[tuple[Descent, tuple[str, ...]]]:
+    """Train weight tokens, step by step; closing the iterator cancels.
+
+    Args:
+        runtime: The frozen base; its lock is held during each step, not between them.
+        start: Weight tokens to start from; not changed. Layers at zero, A and B alike, get an A.
+        layout: Theirs.
+        lessons: What is learnt.
+        config: Steps, batches, the share of whole prompts, and the seed of the order.
+        name: Of the operation, for its error.
+        learning_rate: At a step, from 0.
+        loss: What a step lowers; the reference answers' if not given.
+
+    Yields:
+        Every step, and the prompts learnt from so far.
+
+    Raises:
+        TrainingError: If the loss or its gradient is not finite.
+    """
+    base = runtime.base
+    learnt: dict[str, None] = {}
+
+    def step_loss(tokens: nn.Parameter, step: int) -> Tensor:
+        drawn = draw_lessons(
+            len(lessons),
+            step,
+            batch_size=config.batch_size,
+            full_share=config.full_share,
+            seed=config.seed,
+        )
+        learnt.update((lessons[at].prompt, None) for at, _ in drawn)
+        rows = [
+            lessons[at].full if mode == "full" else lessons[at].bare or lessons[at].full
+            for at, mode in drawn
+        ]
+        batch = pack([rows]).to(base.device)
+        with runtime.host.wearing(runtime.host.fit(tokens[None], layout)):
+            return loss(base.model, batch, [at for at, _ in drawn])
+
+    for done in descend(
+        trainable_start(start, layout, config.seed).to(base.device),
+        step_loss,
+        runtime.lock,
+        name=name,
+        steps=config.steps,
+        learning_rate=learning_rate,
+        clip_norm=config.clip_norm,
+    ):
+        yield done, tuple(learnt)
