@@ -11,8 +11,9 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from dnd_engine.errors import AssetError
+from dnd_engine.progress import Progress
 from tests.browser.conftest import DESK, PHONE, Serve, Visit, Visits, has_class
-from tests.ui.fake_engine import FakeEngine, Progress, slow_load
+from tests.ui.fake_engine import FakeEngine, slow_load
 from ui.engine_handle import EngineHandle
 
 pytestmark = pytest.mark.browser

@@ -17,11 +17,12 @@ from playwright.sync_api import expect
 
 from dnd_engine.errors import AssetError
 from dnd_engine.library import Library
+from dnd_engine.progress import Progress
 from dnd_engine.training.watch import RunFolder
 from tests.browser.conftest import DESK, PHONE, Serve, Visit, Visits
 from tests.browser.test_refine import prompts
 from tests.dnd_engine.training.test_watch import lora, write_manifest
-from tests.ui.fake_engine import FakeEngine, Progress, slow_load
+from tests.ui.fake_engine import FakeEngine, slow_load
 from tests.ui.test_watch import RECIPE, write
 from ui.engine_handle import EngineHandle
 from ui.text import LANGUAGES

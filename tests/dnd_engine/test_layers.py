@@ -146,6 +146,24 @@ def test_task_data_and_results_do_not_load_torch() -> None:
     assert loaded_by(imports(names), "torch", "peft", "gradio") == "set()"
 
 
+def class_names(folder: str, *, dataclasses_only: bool) -> set[str]:
+    return {
+        node.name
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+        if not dataclasses_only
+        or any(ast.unparse(d).startswith("dataclass") for d in node.decorator_list)
+    }
+
+
+def test_no_double_redeclares_a_dataclass_of_the_engine() -> None:
+    """A copy drifts from what the engine returns: a double builds the engine's own results."""
+    engines = class_names("dnd_engine", dataclasses_only=True)
+    assert "Familiarity" in engines
+    assert class_names("tests", dataclasses_only=False) & engines == set()
+
+
 @pytest.mark.parametrize("name", dnd_engine.__all__)
 def test_every_public_name_resolves(name: str) -> None:
     assert getattr(dnd_engine, name).__name__ == name

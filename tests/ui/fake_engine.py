@@ -16,7 +16,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dnd_engine.config import EngineConfig, PromptLimits, RefineConfig, Sampling
+from dnd_engine.checks.results import (
+    Agreement,
+    Conditioning,
+    Control,
+    Familiarity,
+    Inspection,
+    Outlook,
+)
+from dnd_engine.config import EngineConfig, ExportFormat, PromptLimits, RefineConfig, Sampling
 from dnd_engine.errors import (
     AdapterError,
     DndError,
@@ -25,7 +33,11 @@ from dnd_engine.errors import (
     TrainingError,
     VerificationError,
 )
-from dnd_engine.lora.provenance import BucketSource, Recipe
+from dnd_engine.export.results import Exported, Pushed
+from dnd_engine.generator.info import EngineInfo
+from dnd_engine.lora.provenance import BucketSource, NearestTask, Recipe
+from dnd_engine.models.replies import Reply
+from dnd_engine.progress import Progress
 from dnd_engine.prompts.buckets import Bucket, check_buckets, measured_prompts
 from dnd_engine.prompts.split import split_prompt
 from tests.ui import reports
@@ -35,100 +47,26 @@ BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-@dataclass(frozen=True)
-class Progress:
-    stage: str
-    fraction: float | None
-    elapsed_seconds: float
-    detail: str = ""
+GAINED = Outlook(n_tasks=12, gain=0.43, low=0.22, high=0.61, rank_correlation=0.57)
+IDLE = Outlook(n_tasks=44, gain=0.02, low=-0.01, high=0.05, rank_correlation=0.57)
+
+
+def familiarity(similarity: float, num_prompts: int = 9) -> Familiarity:
+    """Prompts as near to training as given, beside 80 examined tasks."""
+    return Familiarity(
+        similarity=similarity,
+        num_prompts=num_prompts,
+        lowest=0.43,
+        highest=0.97,
+        n_tasks=80,
+        rank_correlation=-0.22,
+        low=-0.44,
+        high=0.05,
+    )
 
 
 @dataclass(frozen=True)
-class Reply:
-    text: str
-    num_tokens: int
-    finished: bool
-    stop_reason: str | None = None
-    first_token_seconds: float | None = 0.09
-    tokens_per_second: float | None = 48.0
-
-
-@dataclass(frozen=True)
-class NearestTask:
-    slug: str
-    description: str
-    similarity: float
-
-
-@dataclass(frozen=True)
-class Agreement:
-    same: int
-    num_prompts: int = 8
-
-    @property
-    def share(self) -> float:
-        return self.same / self.num_prompts
-
-
-@dataclass(frozen=True)
-class Outlook:
-    n_tasks: int = 12
-    gain: float = 0.43
-    low: float = 0.22
-    high: float = 0.61
-    rank_correlation: float | None = 0.57
-
-
-@dataclass(frozen=True)
-class Familiarity:
-    similarity: float
-    lowest: float = 0.43
-    highest: float = 0.97
-    n_tasks: int = 80
-    rank_correlation: float | None = -0.22
-    low: float | None = -0.44
-    high: float | None = 0.05
-
-    @property
-    def is_unlike(self) -> bool:
-        return self.similarity < self.lowest
-
-
-@dataclass(frozen=True)
-class Inspection:
-    effect: float | None
-    relative_norms: Mapping[str, list[float]]
-    nearest_tasks: tuple[NearestTask, ...]
-    num_prompts: int
-    agreement: Agreement | None = None
-    outlook: Outlook | None = None
-    strongest: float | None = None
-    familiarity: Familiarity | None = None
-
-
-@dataclass(frozen=True)
-class Control:
-    name: str
-    nll: float
-    saved: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Conditioning:
-    nll: float
-    num_prompts: int
-    controls: tuple[Control, ...]
-    wrong_from: tuple[str, ...]
-
-    @property
-    def depends(self) -> bool:
-        return all(control.low > 0 for control in self.controls[:2])
-
-
-@dataclass(frozen=True)
-class Adapter:
+class FakeAdapter:
     name: str
     sha256: str
     num_prompts: int
@@ -148,7 +86,7 @@ class Adapter:
     def was_trained(self) -> bool:
         return "refined" in self.provenance or "trained" in self.provenance
 
-    def with_strength(self, strength: float) -> "Adapter":
+    def with_strength(self, strength: float) -> "FakeAdapter":
         root = self.provenance["root"]
         sha256 = root if strength == 1 else _sha(f"{root} {strength}")
         return replace(self, strength=strength, sha256=sha256)
@@ -170,28 +108,26 @@ class Adapter:
         }
 
 
-@dataclass(frozen=True)
-class Exported:
-    path: Path
-
-
-@dataclass(frozen=True)
-class Pushed:
-    url: str
-    private: bool
-    usage: str
-
-
-@dataclass(frozen=True)
-class EngineInfo:
-    base_id: str = BASE
-    base_sha256: str = "9c41e0" + "0" * 58
-    generator_id: str = "fake"
-    generator_sha256: str = reports.SHA
-    generator_path: Path | None = None
-    device: str = "cpu"
-    r: int = 4
-    prompt_batch_size: int = 32
+INFO = EngineInfo(
+    base_id=BASE,
+    base_path="/models/base",
+    base_sha256="9c41e0" + "0" * 58,
+    base_parameters=134_515_008,
+    encoder_id="fake",
+    encoder_path="/models/encoder",
+    encoder_sha256="e" * 64,
+    generator_id="fake",
+    generator_path=Path("/models/fake"),
+    generator_sha256=reports.SHA,
+    generator_parameters=6_900_000,
+    head="hyperconv",
+    condition="encoder",
+    device="cpu",
+    r=4,
+    num_training_tasks=3,
+    prompt_batch_size=32,
+    seconds={"load": 0.9},
+)
 
 
 _GREEDY = Sampling()
@@ -211,7 +147,7 @@ BASE_WORDS = (
 class FakeEngine(FakeMeasuring):
     def __init__(self, *, word_seconds: float = 0.02, stage_seconds: float = 0.15) -> None:
         self.config = EngineConfig()
-        self.info = EngineInfo()
+        self.info = INFO
         self.word_seconds = word_seconds
         self.stage_seconds = stage_seconds
         self.lock = threading.Lock()
@@ -237,7 +173,7 @@ class FakeEngine(FakeMeasuring):
         strength: float = 1.0,
         seed: int = 0,
         memory: Any = None,
-    ) -> Generator[Progress, None, Adapter]:
+    ) -> Generator[Progress, None, FakeAdapter]:
         """A prompt with FAIL in it fails; SLOW takes its time; NOTHING makes a useless adapter."""
         self.threads.add(threading.get_ident())
         start = time.perf_counter()
@@ -259,7 +195,7 @@ class FakeEngine(FakeMeasuring):
         root = _sha(repr((texts, weights, mix, seed)))
         name = "-".join(bucket.name.lower().split()[0] for bucket in buckets)
         useless = any("NOTHING" in text for text in texts)
-        return Adapter(
+        return FakeAdapter(
             name=name,
             sha256=root,
             num_prompts=len(texts),
@@ -284,7 +220,7 @@ class FakeEngine(FakeMeasuring):
             buckets=tuple(map(BucketSource.of, buckets)),
         )
 
-    def regenerate(self, recipe: Recipe) -> Generator[Progress, None, Adapter]:
+    def regenerate(self, recipe: Recipe) -> Generator[Progress, None, FakeAdapter]:
         """Another generator's recipe is refused."""
         if recipe.generator_sha256 != self.info.generator_sha256:
             raise RecipeError("the recipe needs another generator. Load the one it names.")
@@ -300,8 +236,8 @@ class FakeEngine(FakeMeasuring):
         return object()
 
     def refine(
-        self, adapter: Adapter, buckets: Sequence[Bucket], config: RefineConfig | None = None
-    ) -> Generator[Progress, None, Adapter]:
+        self, adapter: FakeAdapter, buckets: Sequence[Bucket], config: RefineConfig | None = None
+    ) -> Generator[Progress, None, FakeAdapter]:
         """As the real one it needs 8 prompts with a blank line. A prompt with SLOW takes its time.
 
         The first refinement of an adapter that does nothing cures it.
@@ -324,7 +260,7 @@ class FakeEngine(FakeMeasuring):
         pause = self.stage_seconds * (30 if any("SLOW" in text for text in texts) else 1) / 5
         try:
             if not config.labels:
-                for done in (0, 0.5):
+                for done in (0.0, 0.5):
                     yield Progress("ask", done, time.perf_counter() - start, "Asking the teacher")
                     time.sleep(pause)
                 yield Progress("ask", 1.0, time.perf_counter() - start, ANSWERS_TOLD)
@@ -358,7 +294,7 @@ class FakeEngine(FakeMeasuring):
     def compare(
         self,
         conversations: Sequence[Sequence[dict[str, str]]],
-        adapters: Sequence[Adapter | None],
+        adapters: Sequence[FakeAdapter | None],
         *,
         sampling: Sampling = _GREEDY,
         strengths: Sequence[Callable[[], float] | None] | None = None,
@@ -382,7 +318,7 @@ class FakeEngine(FakeMeasuring):
             self.closed_chats += 1
 
     @staticmethod
-    def _words(question: str, adapter: Adapter | None) -> list[str]:
+    def _words(question: str, adapter: FakeAdapter | None) -> list[str]:
         base = BASE_WORDS.split() * (20 if question.startswith("LONG") else 1)
         if adapter is None or question.startswith("SAME"):
             return base
@@ -397,13 +333,14 @@ class FakeEngine(FakeMeasuring):
         cut = count >= sampling.max_new_tokens and shown < len(words)
         finished = shown == len(words) or cut
         return Reply(
-            " ".join(words[:shown]),
-            shown,
-            finished,
-            ("length" if cut else "eos") if finished else None,
+            text=" ".join(words[:shown]),
+            num_tokens=shown,
+            stop_reason=("length" if cut else "eos") if finished else None,
+            first_token_seconds=0.09,
+            tokens_per_second=48.0,
         )
 
-    def inspect(self, adapter: Adapter, buckets: Sequence[Bucket] = ()) -> Inspection:
+    def inspect(self, adapter: FakeAdapter, buckets: Sequence[Bucket] = ()) -> Inspection:
         prompts = measured_prompts(buckets)
         self.threads.add(threading.get_ident())
         useless = adapter.provenance["useless"]
@@ -411,10 +348,10 @@ class FakeEngine(FakeMeasuring):
         scale = 0.1 if useless else 1.0
         seed = int(adapter.provenance["root"][:8], 16)
         norms = {
-            matrix: [
+            matrix: tuple(
                 scale * 0.004 * (1 + ((seed >> (row + layer) % 17) % 7 + (layer * row) % 5))
                 for layer in range(30)
-            ]
+            )
             for row, matrix in enumerate(MATRICES)
         }
         nearest = (
@@ -423,9 +360,9 @@ class FakeEngine(FakeMeasuring):
             NearestTask("yelp-neg-to-pos", "Rewrite a review to be positive", 0.16),
         )
         effect = (0.004 if useless else 0.42) if prompts else None
-        agrees = Agreement(0 if useless else 6)
-        worth = Outlook(44, 0.02, -0.01, 0.05) if useless else Outlook()
-        near = Familiarity(nearest[0].similarity)
+        agrees = Agreement(0 if useless else 6, 8)
+        worth = IDLE if useless else GAINED
+        near = familiarity(nearest[0].similarity, adapter.num_prompts)
         if "refined" in adapter.provenance:
             return Inspection(
                 effect, norms, nearest, len(prompts), strongest=12.0, familiarity=near
@@ -433,11 +370,11 @@ class FakeEngine(FakeMeasuring):
         return Inspection(effect, norms, nearest, len(prompts), agrees, worth, 12.0, near)
 
     def prove(
-        self, adapter: Adapter, buckets: Sequence[Bucket], *, memory: Any = None
+        self, adapter: FakeAdapter, buckets: Sequence[Bucket], *, memory: Any = None
     ) -> Generator[Progress, None, Conditioning | None]:
         """A bucket named "Doubt" depends on nothing, "Few" has nothing to tell, "Broken" fails."""
         self.threads.add(threading.get_ident())
-        yield Progress("decode", 0, 0.0, "Shuffled prompts")
+        yield Progress("decode", 0.0, 0.0, "Shuffled prompts")
         time.sleep(self.stage_seconds)
         yield Progress("check", None, self.stage_seconds, "On 16 prompts")
         time.sleep(self.stage_seconds)
@@ -461,8 +398,8 @@ class FakeEngine(FakeMeasuring):
 
     @staticmethod
     def with_checks(
-        adapter: Adapter, found: Inspection, proof: Conditioning | None = None
-    ) -> Adapter:
+        adapter: FakeAdapter, found: Inspection, proof: Conditioning | None = None
+    ) -> FakeAdapter:
         checks = {
             "effect": found.effect,
             "agreement": found.agreement and asdict(found.agreement),
@@ -483,7 +420,7 @@ class FakeEngine(FakeMeasuring):
         agrees = agreed and Agreement(**agreed)
         return Inspection(effect, {}, tuple(nearest), 0, agrees, strongest=12.0), None
 
-    def read_adapter(self, path: Path) -> Adapter:
+    def read_adapter(self, path: Path) -> FakeAdapter:
         """A folder or zip; anything else has two faults."""
         if path.is_dir():
             files = {child.name: child.read_bytes() for child in path.iterdir()}
@@ -501,9 +438,9 @@ class FakeEngine(FakeMeasuring):
         sha256 = files["adapter_model.safetensors"].decode()
         origin = {k: v for k, v in origin.items() if k not in ("strength", "sha256")}
         origin = {"useless": False, "unlike": False, **origin, "root": sha256}
-        return Adapter(path.stem, sha256, 0, seconds={}, provenance=origin)
+        return FakeAdapter(path.stem, sha256, 0, seconds={}, provenance=origin)
 
-    def export(self, adapter: Adapter, format: str, path: Path) -> Exported:
+    def export(self, adapter: FakeAdapter, format: ExportFormat, path: Path) -> Exported:
         """At strength 2 it fails, as `save` does."""
         self.exports.append((adapter.sha256, format))
         time.sleep(self.stage_seconds)
@@ -514,19 +451,28 @@ class FakeEngine(FakeMeasuring):
             (path / "model.safetensors").write_text(adapter.sha256)
         else:
             path.write_text(adapter.sha256)
-        return Exported(path)
+        parts = [path] if path.is_file() else [*path.iterdir()]
+        return Exported(
+            path=path,
+            format=format,
+            num_bytes=sum(part.stat().st_size for part in parts),
+            usage=f"load({str(path)!r})",
+            difference=None,
+        )
 
     def push(
-        self, adapter: Adapter, repo_id: str, *, token: str | None = None, private: bool = True
+        self, adapter: FakeAdapter, repo_id: str, *, token: str | None = None, private: bool = True
     ) -> Pushed:
         """The token `hf_wrong` is refused; none at all is this machine's login."""
         self.pushes.append((repo_id, token, private))
         time.sleep(self.stage_seconds)
         if "/" not in repo_id or token == "hf_wrong":
             raise HubError(f"the Hub refused `{repo_id}`: the token is not valid.")
-        return Pushed(f"https://huggingface.co/{repo_id}", private, f"load({repo_id!r})")
+        return Pushed(
+            url=f"https://huggingface.co/{repo_id}", private=private, usage=f"load({repo_id!r})"
+        )
 
-    def save(self, adapter: Adapter, path: Path) -> Path:
+    def save(self, adapter: FakeAdapter, path: Path) -> Path:
         self.threads.add(threading.get_ident())
         if adapter.strength == 2.0:
             raise VerificationError(

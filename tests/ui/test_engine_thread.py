@@ -12,7 +12,8 @@ import pytest
 
 from dnd_engine.config import PromptLimits
 from dnd_engine.errors import DndError
-from tests.ui.fake_engine import FakeEngine, Progress
+from dnd_engine.progress import Progress
+from tests.ui.fake_engine import FakeEngine
 from tests.ui.orders import chat, make
 from ui.build import build_ui
 from ui.canvas import Arrangement

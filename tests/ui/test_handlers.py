@@ -12,19 +12,13 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from dnd_engine.checks.results import Agreement, Inspection, Outlook
 from dnd_engine.config import PromptLimits
 from dnd_engine.errors import AssetError
 from dnd_engine.files import asset_path
+from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.prompts.examples import load_examples
-from tests.ui.fake_engine import (
-    Agreement,
-    FakeEngine,
-    Familiarity,
-    Inspection,
-    NearestTask,
-    Outlook,
-    slow_load,
-)
+from tests.ui.fake_engine import GAINED, IDLE, FakeEngine, familiarity, slow_load
 from tests.ui.orders import SAMPLING, answered, chat, last, make, visitor
 from tests.ui.reports import SHA, report
 from ui.canvas import Arrangement, CanvasBucket
@@ -428,18 +422,15 @@ def test_checks_never_tick_what_was_not_measured() -> None:
     assert norms_html(ENGLISH, {}) == ""
 
 
-GAINED, IDLE = Outlook(), Outlook(44, 0.02, -0.01, 0.05)
-
-
 @pytest.mark.parametrize(
     ("agreement", "outlook", "title", "doubt"),
     [
-        (Agreement(8), GAINED, "Carries the instruction", False),
-        (Agreement(4), GAINED, "Carries the instruction", False),
-        (Agreement(3), GAINED, "Carries the instruction in part", False),
-        (Agreement(0), IDLE, "Does not carry the instruction", True),
-        (Agreement(0), None, "Does not carry the instruction", True),
-        (Agreement(0), GAINED, "Does not carry the instruction", False),
+        (Agreement(8, 8), GAINED, "Carries the instruction", False),
+        (Agreement(4, 8), GAINED, "Carries the instruction", False),
+        (Agreement(3, 8), GAINED, "Carries the instruction in part", False),
+        (Agreement(0, 8), IDLE, "Does not carry the instruction", True),
+        (Agreement(0, 8), None, "Does not carry the instruction", True),
+        (Agreement(0, 8), GAINED, "Does not carry the instruction", False),
         (Agreement(0, 3), IDLE, "Does not carry the instruction", False),
     ],
 )
@@ -460,14 +451,14 @@ def test_few_prompts_earn_no_tick() -> None:
 
 
 def test_checks_tell_what_agreement_was_worth_on_unseen_tasks_where_that_is_known() -> None:
-    known = Inspection(0.4, {}, (), 16, Agreement(8), GAINED)
+    known = Inspection(0.4, {}, (), 16, Agreement(8, 8), GAINED)
     html = checks_html(ENGLISH, "done", known)  # type: ignore[arg-type]
     assert "On 12 unseen tasks with about as much agreement" in html
     assert "changed the score by +0.43 (+0.22 to +0.61) without the instruction" in html
     assert "Rank correlation of agreement and gain: +0.57." in html
     unknown = checks_html(ENGLISH, "done", replace(known, outlook=None))  # type: ignore[arg-type]
     assert "unseen task" not in unknown
-    unranked = replace(known, outlook=Outlook(rank_correlation=None))
+    unranked = replace(known, outlook=replace(GAINED, rank_correlation=None))
     assert "Rank" not in checks_html(ENGLISH, "done", unranked)  # type: ignore[arg-type]
 
 
@@ -477,7 +468,7 @@ def test_checks_tell_what_agreement_was_worth_on_unseen_tasks_where_that_is_know
 def test_an_adapter_is_called_too_strong_beside_examined_ones_or_a_plain_bound(
     effect: float, strongest: float | None, told: bool
 ) -> None:
-    found = Inspection(effect, {}, (), 16, Agreement(8), None, strongest)
+    found = Inspection(effect, {}, (), 16, Agreement(8, 8), None, strongest)
     assert ("unusually much" in checks_html(ENGLISH, "done", found)) == told  # type: ignore[arg-type]
     warning = warning_html(ENGLISH, found)  # type: ignore[arg-type]
     assert ("may garble answers" in warning) == told
@@ -490,7 +481,7 @@ def test_prompts_farther_from_training_than_all_that_was_examined_are_warned_of(
     similarity: float, unlike: bool
 ) -> None:
     nearest = (NearestTask("wikisql", "Question to SQL", similarity),)
-    found = Inspection(0.4, {}, nearest, 16, Agreement(8), familiarity=Familiarity(similarity))
+    found = Inspection(0.4, {}, nearest, 16, Agreement(8, 8), familiarity=familiarity(similarity))
     html = checks_html(ENGLISH, "done", found)  # type: ignore[arg-type]
     assert ("Unlike anything seen in training" in html) == unlike
     assert "The 80 unseen tasks that the generator was examined on lay at 0.43 to 0.97." in html
@@ -506,7 +497,7 @@ def test_prompts_farther_from_training_than_all_that_was_examined_are_warned_of(
 
 
 def test_more_strength_is_not_advised_where_it_is_too_strong() -> None:
-    found = Inspection(13.0, {}, (), 16, Agreement(0), IDLE, 12.0)
+    found = Inspection(13.0, {}, (), 16, Agreement(0, 8), IDLE, 12.0)
     warning = warning_html(ENGLISH, found)  # type: ignore[arg-type]
     assert "try a lower strength" in warning
     assert "refine it" in warning
@@ -516,7 +507,7 @@ def test_more_strength_is_not_advised_where_it_is_too_strong() -> None:
 
 
 def test_what_speaks_twice_against_an_adapter_is_said_under_one_head() -> None:
-    found = Inspection(0.001, {}, (), 16, Agreement(0), IDLE)
+    found = Inspection(0.001, {}, (), 16, Agreement(0, 8), IDLE)
     warning = warning_html(ENGLISH, found)  # type: ignore[arg-type]
     assert warning.count("unlikely to help") == 1
     assert "as it was. It does not carry your instruction." in warning
