@@ -29,13 +29,13 @@ def base(tiny_folder: Path) -> BaseModel:
     return tiny_base(tiny_folder)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def tasks_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four small tasks on made-up words."""
     return write_tasks(tmp_path_factory.mktemp("data") / "letters")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def encoder() -> PromptEncoder:
     """The real text encoder, in float32."""
     return PromptEncoder(resolve("all-minilm-l6-v2", ENCODERS).path, CPU, torch.float32)

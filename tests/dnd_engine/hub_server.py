@@ -132,6 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
 def running_hub() -> Iterator[Hub]:
     """A hub that answers while the `with` block runs."""
     with Hub() as hub:
-        threading.Thread(target=hub.serve_forever, daemon=True).start()
+        # It looks this often whether it is to end: half a second at each test otherwise.
+        threading.Thread(target=hub.serve_forever, args=(0.01,), daemon=True).start()
         yield hub
         hub.shutdown()

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner, Result
 
+from dnd_engine.checks import agreement as agreement_module
 from dnd_engine.checks.results import Agreement, Inspection
 from dnd_engine.cli import app
 from dnd_engine.config import EngineConfig, Mix, RefineConfig
@@ -96,12 +97,12 @@ def write_tasks(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tasks(tmp_path_factory.mktemp("data") / "words")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def collection(folder: Path, tiny_folder: Path) -> Path:
     """A LoRA for each task, oracles included, as `dnd collect` trains them."""
     out = folder.parent / "collection"
@@ -163,13 +164,13 @@ def save(folder: Path, shared: Tensor, tiny_folder: Path, kind: str, tasks: Path
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def generator(folder: Path, tiny_folder: Path) -> Path:
     torch.manual_seed(0)
     return save(folder.parent / "generator", random_tokens(), tiny_folder, "generator", folder)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def multi(folder: Path, tiny_folder: Path, collection: Path) -> Path:
     """One LoRA for all tasks: the mean of those of training."""
     mean = Collection.open(collection).mean()
@@ -194,7 +195,7 @@ class PlantedEngine(Engine):
         return replace(made, tokens=self.plant(buckets, made).to(torch.bfloat16))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def loaded(generator: Path, tiny_folder: Path) -> PlantedEngine:
     config = EngineConfig(base=str(tiny_folder), generator=generator, device="cpu")
     engine = PlantedEngine.load(config)
@@ -209,15 +210,16 @@ def engine(loaded: PlantedEngine) -> PlantedEngine:
     return loaded
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def unseen(folder: Path) -> tuple[Task, ...]:
     return choose_tasks([folder], TRAINED, split="heldout")
 
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ExaminationConfig:
-    """Two quick rows on bare inputs, and a report without pictures."""
+    """Two quick rows on bare inputs, short answers to compare, and a report without pictures."""
     monkeypatch.setattr(report_module, "draw_pictures", lambda report, out: {})
+    monkeypatch.setattr(agreement_module, "_MOST_NEW_TOKENS", 3)
     return ExaminationConfig(
         out=tmp_path / "report",
         rows=("base", "generator"),

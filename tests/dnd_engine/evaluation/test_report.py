@@ -19,7 +19,7 @@ TASKS = tasks(items=4)
 SCORES = scores(of=TASKS, draws=2)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def report() -> dict[str, Any]:
     return build_report(
         SCORES, meta(), tasks=TASKS, similarities=similarities(TASKS), checks=checks(TASKS)
@@ -352,7 +352,7 @@ def test_families_that_training_saw_are_named() -> None:
     assert made["trained_families_among_them"] == ["family-03"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def written(report: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("written")
     write_report(report, SCORES, out)

@@ -8,7 +8,6 @@ from sentence_transformers import SentenceTransformer
 
 from dnd_engine.models.encoder import ConditionSource, EncodedPrompts, PromptEncoder, PromptMemory
 from dnd_engine.models.sources import ENCODERS, resolve
-from tests.dnd_engine.tiny import CPU
 
 
 def rows_of(encoded: EncodedPrompts, rows: list[int]) -> EncodedPrompts:
@@ -22,11 +21,6 @@ def assert_same(one: EncodedPrompts, other: EncodedPrompts) -> None:
 
 
 TEXTS = [f"{'word ' * (i % 7)}number {i}" for i in range(40)]
-
-
-@pytest.fixture(scope="module")
-def encoder() -> PromptEncoder:
-    return PromptEncoder(resolve("all-minilm-l6-v2", ENCODERS).path, CPU, torch.float32)
 
 
 def test_prompts_keep_their_order_and_do_not_see_each_other(encoder: PromptEncoder) -> None:

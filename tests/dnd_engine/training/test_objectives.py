@@ -37,7 +37,7 @@ def quick_everywhere(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collect_module, "best_dtype", lambda device: torch.float32)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def collection(
     tasks_folder: Path, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Collection:
