@@ -4,6 +4,7 @@
 
 import io
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -27,10 +28,10 @@ ARTIFACTS = ROOT / "test-artifacts"
 TAKE_PICTURES = bool(os.environ.get("DND_UPDATE_PICTURES"))
 DESK = {"width": 1440, "height": 900}
 PHONE = {"width": 390, "height": 844}
-_CHROMIUM = Path("/usr/bin/chromium")
+_CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 LAUNCH: dict[str, Any] = {
     "args": ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"],
-    **({"executable_path": str(_CHROMIUM)} if _CHROMIUM.exists() else {}),
+    **({"executable_path": _CHROMIUM} if _CHROMIUM else {}),
 }
 """How Chromium is started: the system's where there is one."""
 
