@@ -1,6 +1,8 @@
 """What several test folders share; the engine is imported only where it is used, as it is slow."""
 
 import os
+import sys
+from collections.abc import Generator
 from functools import partial
 from importlib.machinery import SourceFileLoader
 from types import CodeType
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
 # No test may reach the model hub: what needs no hub must prove it, and what does fails fast.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+# Workers beside each other share the cores: threads of several would wait for one another. Torch
+# reads this when it is imported, which no test file has done yet.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 def _get_code(loader: Any, name: str) -> CodeType | None:
     """Compile a module of ours with checks of shapes; its bytecode has a name of its own."""
@@ -31,9 +38,43 @@ def _get_code(loader: Any, name: str) -> CodeType | None:
 shape_checks._JaxtypingLoader.get_code = _get_code
 shape_checks._JaxtypingLoader.exec_module = SourceFileLoader.exec_module
 
-# On a busy machine any example may be slow; no test is about wall time.
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
+# On a busy machine any example may be slow; no test is about wall time. Examples are the same in
+# every run, so that a test fails for what was changed and not by chance; `explore` draws new ones.
+settings.register_profile("full", deadline=None, derandomize=True)
+settings.register_profile("quick", deadline=None, derandomize=True, max_examples=20)
+settings.register_profile("explore", deadline=None, max_examples=1000)
+settings.load_profile("full")
+
+SLOW_SECONDS = 5.0
+"""More processor time than that needs a mark; `slow` is for anything above two seconds or so."""
+
+MAY_BE_SLOW = frozenset({"real", "browser", "slow"})
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Fail an unmarked test that would make a quick run slow.
+
+    By processor time, which other work on the machine does not lengthen as it does wall time. The
+    first test to need a library loads it for all others, so its time says nothing.
+    """
+    seconds, modules = _processor_seconds(), len(sys.modules)
+    yield
+    seconds = _processor_seconds() - seconds
+    loaded_a_library = len(sys.modules) - modules > 100
+    marked = MAY_BE_SLOW & {mark.name for mark in item.iter_markers()}
+    if seconds > SLOW_SECONDS and not marked and not loaded_a_library:
+        pytest.fail(
+            f"took {seconds:.1f} s of processor time. Make it cheaper, for example with a session "
+            "fixture, or mark it `slow`.",
+            pytrace=False,
+        )
+
+
+def _processor_seconds() -> float:
+    """Return the time of all threads of this process and of the processes it waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 @pytest.fixture(scope="session")

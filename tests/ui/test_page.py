@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from dnd_engine.config import PromptLimits
 from tests.ui.fake_engine import FakeEngine
 from ui.build import QUEUE_SIZE, build_ui
@@ -13,6 +15,7 @@ from ui.serve import launch_options
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_importing_the_app_loads_no_model_and_sends_nothing() -> None:
     code = (
         "import os, sys, app; "

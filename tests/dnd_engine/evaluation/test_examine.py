@@ -263,6 +263,7 @@ def own_of_task(collection: Collection) -> Plant:
     return plant
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("plant", "name"),
     [
@@ -294,6 +295,7 @@ def test_a_planted_generator_is_called_by_its_name(
     assert (scores["oracle_lora"], scores["base"], scores["mean_lora"]) == (1, 0, 0)
 
 
+@pytest.mark.slow
 def test_the_refined_row_starts_from_the_generated_adapter_and_its_unlabeled_prompts(
     engine: PlantedEngine,
     collection: Path,
@@ -369,6 +371,7 @@ def test_rows_that_train_from_nothing_start_there_and_see_labels_only_where_they
 # Continuing
 
 
+@pytest.mark.slow
 def test_a_second_call_continues_and_rows_modes_and_draws_may_grow(
     engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
 ) -> None:
@@ -395,6 +398,7 @@ def test_a_second_call_continues_and_rows_modes_and_draws_may_grow(
     assert again["cosine"]["different_task"] is not None
 
 
+@pytest.mark.slow
 def test_a_killed_examination_ends_as_an_unbroken_one(
     engine: PlantedEngine,
     unseen: tuple[Task, ...],
@@ -424,6 +428,7 @@ def test_a_killed_examination_ends_as_an_unbroken_one(
     assert [r["score"] for r in found["rows"]] == [r["score"] for r in expected["rows"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [1, 400])
 def test_half_a_line_and_half_a_task_are_forgotten(
     engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig, cut: int
@@ -557,6 +562,7 @@ def test_a_rows_source_counts_from_its_first_score_and_is_told_by_what_the_row_i
     opened().agree(dict.fromkeys(rows, "two"))
 
 
+@pytest.mark.slow
 def test_a_kill_between_scores_and_what_is_said_of_them_loses_nothing(
     engine: PlantedEngine,
     unseen: tuple[Task, ...],
@@ -750,6 +756,7 @@ def test_conditions_are_prompts_of_the_train_side(
     assert len({frozenset(texts) for texts in given}) == len(given)
 
 
+@pytest.mark.slow
 def test_wrong_prompts_are_another_familys(
     engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
 ) -> None:
@@ -771,6 +778,7 @@ def test_wrong_prompts_are_another_familys(
     assert inspected == right
 
 
+@pytest.mark.slow
 def test_wrong_prompts_keep_the_answer_format_where_one_can(
     engine: PlantedEngine, folder: Path, config: ExaminationConfig
 ) -> None:
@@ -798,6 +806,7 @@ def test_wrong_prompts_keep_the_answer_format_where_one_can(
     assert report["operation_gain"]["bare"]["left_out"] == [other.info.slug]
 
 
+@pytest.mark.slow
 def test_adapters_lie_beside_those_made_for_trained_tasks(
     engine: PlantedEngine,
     folder: Path,
@@ -1046,6 +1055,7 @@ def test_a_generator_is_no_multi_task_lora(
         examine(engine, unseen, config)
 
 
+@pytest.mark.slow
 def test_the_same_items_are_asked_in_every_row_and_mode_and_long_ones_in_none(
     engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
 ) -> None:
@@ -1168,6 +1178,7 @@ def test_a_setting_out_of_bounds_is_refused(change: dict[str, Any], message: str
 # Costs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["reconstruction", "task_loss"])
 def test_the_cost_says_when_a_generator_has_paid_for_itself(
     engine: PlantedEngine,
@@ -1235,6 +1246,7 @@ def dnd(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
+@pytest.mark.slow
 def test_evaluate_writes_a_report_continues_it_and_keeps_it_with_the_generator(
     folder: Path, generator: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:

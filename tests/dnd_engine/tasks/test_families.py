@@ -137,6 +137,7 @@ def test_too_few_phrases_are_refused() -> None:
         make_wordings("op-x", (("say it",), ("tell it",)))
 
 
+@pytest.mark.slow
 def test_each_side_uses_its_wordings_and_validation_stands_at_the_end(
     tasks: Mapping[str, Task],
 ) -> None:
@@ -319,6 +320,7 @@ def test_an_unknown_operation_is_refused() -> None:
         apply_operation("op-fly", "text")
 
 
+@pytest.mark.slow
 def test_stored_answers_follow_from_the_inputs(tasks: Mapping[str, Task]) -> None:
     executed = 0
     for slug, task in tasks.items():
@@ -371,6 +373,7 @@ def test_the_folder_holds_every_operation_with_its_columns(folder: Path) -> None
     assert set(json.loads(line.split("\n")[0])) == {"prompt", "response"}
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -382,6 +385,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "same"]
 
 
+@pytest.mark.slow
 def test_the_audit_finds_no_fault(folder: Path) -> None:
     code = (
         "from dnd_engine.tasks import audit, folder\n"

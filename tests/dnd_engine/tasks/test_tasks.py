@@ -948,6 +948,7 @@ def test_list_takes_several_folders(tmp_path: Path) -> None:
     assert [(r["slug"], r["operation"]) for r in rows["tasks"]] == [("one", ""), ("two", "sort")]
 
 
+@pytest.mark.slow
 def test_make_writes_a_folder_that_passes_the_check(tmp_path: Path) -> None:
     arguments = ("make", tmp_path / "new", "--train", 40, "--test", 10, "--json")
     made = dnd("tasks", *arguments)

@@ -180,6 +180,7 @@ def test_reconstruction_is_the_weighted_error_of_standardised_tokens(
     assert (floor > 0).all(), "a token that no task trained is not divided by zero"
 
 
+@pytest.mark.slow
 def test_a_run_on_checkpoints_starts_as_the_base_and_comes_nearer_to_them(
     recipe: TrainRecipe, collection: Collection
 ) -> None:

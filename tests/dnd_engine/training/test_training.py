@@ -468,6 +468,7 @@ def test_the_first_loss_is_exactly_the_bases(recipe: TrainRecipe, head: str) -> 
     assert not torch.equal(run._loss(batch), bare)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_run_learns_and_leaves_a_generator_for_its_base(
     recipe: TrainRecipe, base: BaseModel, monkeypatch: pytest.MonkeyPatch
@@ -540,6 +541,7 @@ def digests(folder: Path, *names: str) -> dict[str, str]:
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("head", ["hyperconv", "mlp"])
 def test_a_killed_run_continues_to_the_very_same_bytes(

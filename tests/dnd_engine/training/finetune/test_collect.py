@@ -421,6 +421,7 @@ def die_at(call: int, monkeypatch: pytest.MonkeyPatch, recipe: CollectRecipe, na
             collect(recipe)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "call"),
     [
