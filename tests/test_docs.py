@@ -21,7 +21,12 @@ from dnd_engine.engine import Engine
 from tests.serving import fetch_page, free_port
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted(["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+PAGES = sorted(
+    [
+        *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
+        *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+    ]
+)
 
 FIRST = ("python3 -m venv .venv && .venv/bin/pip install -e . && ", "bash tests/run.sh")
 """Commands of the README that bring a reader to where these tests begin."""
@@ -106,7 +111,16 @@ def test_links_lead_somewhere(page: str) -> None:
     path = ROOT / page
     for target in re.findall(r"\]\(([^)]+)\)", path.read_text(encoding="utf-8")):
         if "://" not in target:
-            assert (path.parent / target).exists(), f"{page}: {target}"
+            file, _, heading = target.partition("#")
+            found = path.parent / file if file else path
+            assert found.exists(), f"{page}: {target}"
+            assert not heading or heading in anchors(found), f"{page}: {target}"
+
+
+def anchors(page: Path) -> set[str]:
+    """Name the headings of a page as GitHub links to them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.real
