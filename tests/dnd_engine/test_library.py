@@ -480,6 +480,7 @@ def test_a_library_that_is_in_use_is_waited_for_and_then_told(
         assert shelf.get("vault").name == "vault", "reading needs no lock"
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_lose_no_vote_and_share_no_name(
     shelf: Library, prompts: PromptFile
 ) -> None:

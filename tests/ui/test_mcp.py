@@ -36,6 +36,7 @@ def visit(url: str, do: Callable[[Any], Awaitable[Any]]) -> Any:
         return threads.submit(lambda: asyncio.run(connected())).result()
 
 
+@pytest.mark.slow
 def test_an_assistant_makes_an_adapter_and_others_do_not_see_it() -> None:
     engine = FakeEngine(word_seconds=0, stage_seconds=0)
 

@@ -334,6 +334,7 @@ def test_the_refined_row_starts_from_the_generated_adapter_and_its_unlabeled_pro
     assert "refine needs 8 or more" in report["data"]
 
 
+@pytest.mark.slow
 def test_rows_that_train_from_nothing_start_there_and_see_labels_only_where_they_may(
     engine: PlantedEngine,
     unseen: tuple[Task, ...],
@@ -606,6 +607,7 @@ def test_a_trained_task_is_not_examined_as_held_out(
     assert report["trained_families_among_them"] == sorted(TRAINED)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @pytest.mark.filterwarnings("ignore:In CPU autocast, but the target dtype is not")
 def test_what_a_run_was_trained_on_in_which_format_and_chosen_by_is_not_unseen(
@@ -829,6 +831,7 @@ def test_adapters_lie_beside_those_made_for_trained_tasks(
     assert (alone["n_training"], alone["nearest"]) == (0, None)
 
 
+@pytest.mark.slow
 def test_what_an_inspection_says_of_each_task_reaches_the_report_and_outlives_a_kill(
     engine: PlantedEngine,
     unseen: tuple[Task, ...],

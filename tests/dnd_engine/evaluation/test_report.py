@@ -394,7 +394,6 @@ def test_text_of_models_cannot_break_a_table(written: Path) -> None:
     assert all("``wrong" in line for line in table[2:])
 
 
-@pytest.mark.slow
 def test_pictures_keep_text_as_text_and_are_the_same_every_time(
     written: Path, report: dict[str, Any], tmp_path: Path
 ) -> None:

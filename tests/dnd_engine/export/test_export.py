@@ -268,6 +268,7 @@ def test_an_earlier_file_and_an_empty_folder_are_replaced(engine: Engine, tmp_pa
 # Usage
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("format", "name"), [("peft", "my sql.zip"), ("merged", 'a "b"')])
 def test_the_python_that_comes_with_an_export_answers_as_the_adapter_does(
     engine: Engine, tmp_path: Path, format: Any, name: str

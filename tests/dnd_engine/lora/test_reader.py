@@ -578,6 +578,7 @@ def test_any_config_is_read_or_refused(fuzzed: Path, config: dict[str, Any]) -> 
     read_or_refuse(fuzzed)
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(
     JSON_VALUES

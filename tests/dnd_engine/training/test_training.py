@@ -1045,6 +1045,7 @@ def test_families_that_a_warm_start_has_seen_cannot_validate(
         train(replace(warm, validation_families=("upper",)))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_formats_and_validation_families_of_a_warm_start_count_too(
     recipe: TrainRecipe, tmp_path: Path

@@ -211,9 +211,10 @@ def test_ten_thousand_steps_are_looked_at_in_no_time(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text(lines(*(step(n, probe_loss=1.0) for n in range(1, 10_001))))
     folder = RunFolder(tmp_path)
-    started = time.perf_counter()
+    started = time.process_time()
     assert folder.look().done == 10_000
-    assert time.perf_counter() - started < 0.2  # reading it took about as long, once
+    # A tenth of that, on a processor of its own; reading the log for each step takes minutes.
+    assert time.process_time() - started < 1
 
 
 def test_the_moving_average_is_that_of_the_plots() -> None:

@@ -471,6 +471,7 @@ def test_a_finished_collection_is_not_trained_again(
     assert collect(recipe, resume=True).runs == first.runs
 
 
+@pytest.mark.slow
 def test_a_collection_grows_by_tasks_and_seeds(recipe: CollectRecipe) -> None:
     """What was there stays to the byte; a larger limit keeps the tasks of a smaller one."""
     small = collect(replace(recipe, limit_tasks=1))
@@ -511,6 +512,7 @@ def test_only_the_tasks_of_named_reports_are_collected(
         collect(replace(recipe, split="both", reports=(report,)), resume=True)
 
 
+@pytest.mark.slow
 def test_the_identity_of_a_collection_is_its_runs_and_what_they_start_from(
     recipe: CollectRecipe,
 ) -> None:
@@ -903,6 +905,7 @@ def write_recipe(recipe: CollectRecipe, path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_command_collects_resumes_and_sums_up(recipe: CollectRecipe, tmp_path: Path) -> None:
     more = write_tasks(tmp_path / "more", ("swap",))
     some = write_tasks(tmp_path / "some", ("first", "last"))
