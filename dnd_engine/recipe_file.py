@@ -68,7 +68,7 @@ def without_folders(values: Mapping[str, Any], names: Sequence[str]) -> dict[str
     return {**values, **{n: folder.name for n, folder in folders.items() if folder.is_dir()}}
 
 
-def _coerce(kind: Any, value: Any) -> Any:
+def _coerce(kind: Any, value: Any) -> Any:  # noqa: C901 - one branch a kind, each simple
     """YAML's words to the field's type, refusing what does not convert exactly."""
     if isinstance(kind, UnionType):
         return _coerce_to_one_of(get_args(kind), value)

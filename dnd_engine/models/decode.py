@@ -76,7 +76,7 @@ def decode(
             logits = _next_logits(base.model, ids, mask, cache)
         for row, row_logits in zip(rows, logits, strict=True):
             row.take(row_logits, started)
-        yield [row.reply(started) for row in rows]
+        yield [row.reply() for row in rows]
         if all(row.stop_reason for row in rows):
             return
         if mask is None:
@@ -152,7 +152,7 @@ class _Row:
     def num_tokens(self) -> int:
         return len(self.ids) - self.start
 
-    def reply(self, started: float) -> Reply:
+    def reply(self) -> Reply:
         text = str(self.tokenizer.decode(self.ids[self.start :], skip_special_tokens=True))
         if not self.stop_reason:
             # The last character may still lack bytes that the next tokens bring. Tokenizers with

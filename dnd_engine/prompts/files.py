@@ -165,7 +165,8 @@ def read_prompt_file(
     suffix = PurePosixPath(shown).suffix.lower()
     if suffix not in SUFFIXES:
         kind = suffix[1:].upper() or "a name without a suffix"
-        kind = "a folder" if os.path.isdir(path) else kind
+        # Unlike `Path.is_dir`, this does not raise where the path cannot be looked at.
+        kind = "a folder" if os.path.isdir(path) else kind  # noqa: PTH112
         raise PromptFileError(f"{shown}: {kind} is not a prompt file. {_ACCEPTED}")
     data = _read_bytes(path, shown, limits)
     if suffix == ".parquet" and data:

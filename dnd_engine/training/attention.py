@@ -132,7 +132,7 @@ def attend_in_blocks(
     query: Float[Tensor, "rows heads length width"],
     key: Float[Tensor, "rows key_heads length width"],
     value: Float[Tensor, "rows key_heads length width"],
-    attention_mask: None,
+    attention_mask: None,  # noqa: ARG001 - transformers passes it
     *,
     scaling: float,
     blocks: _Plan,

@@ -128,7 +128,8 @@ class RunFolder:
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        self.name = Path(os.path.abspath(path)).name
+        # `resolve` would show where a link leads, and `absolute` keeps `..`.
+        self.name = Path(os.path.abspath(path)).name  # noqa: PTH100
         """To show; where the folder is stays with whoever named it."""
         self._path = path
         self._clock = clock

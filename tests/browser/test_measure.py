@@ -68,7 +68,7 @@ def test_rows_are_scored_and_learnt_and_the_lora_is_taken_to_the_workbench(
     with page.expect_download() as download:
         page.locator("#dnd-measured-items").click()
     download.value.save_as(tmp_path / "items.csv")
-    with open(tmp_path / "items.csv", newline="", encoding="utf-8") as file:
+    with (tmp_path / "items.csv").open(newline="", encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == 4 * 2 * 20
     with page.expect_download() as download:
         page.locator("#dnd-measured-json").click()

@@ -412,7 +412,7 @@ def test_links_and_folders_of_others_are_not_followed(
 ) -> None:
     kept = shelf.add(made(prompts))
     elsewhere = tmp_path / "elsewhere"
-    os.rename(shelf.path(kept.key), elsewhere)
+    shelf.path(kept.key).rename(elsewhere)
     (shelf.root / "entries" / kept.key).symlink_to(elsewhere)
     (shelf.root / "entries" / "mine").mkdir()
     (shelf.root / "entries" / "note.txt").write_text("x", encoding="utf-8")

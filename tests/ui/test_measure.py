@@ -142,7 +142,7 @@ def test_a_measurement_tells_verdicts_a_table_a_picture_and_files(
     assert done["measure_keep_row"].visible is True
     whole = json.loads(Path(done["measure_keep_json"].value["path"]).read_text())
     assert {r["row"] for r in whole["rows"]} == {"base", "adapter", "shared_lora", "few_shot"}
-    with open(done["measure_keep_items"].value["path"], newline="") as file:
+    with Path(done["measure_keep_items"].value["path"]).open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 4 * 2 * 20
     assert (
         "| Bare | This adapter |" in Path(done["measure_keep_markdown"].value["path"]).read_text()

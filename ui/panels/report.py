@@ -122,7 +122,7 @@ def _report_html(
     rows = [r for r in _objects(report["rows"]) if str(r.get("holdout") or "") == group.holdout]
     whole = not group.holdout
     parts = [
-        _head_html(text, report, group, rows, sha256),
+        _head_html(text, group, rows, sha256),
         _verdicts_html(_objects(report.get("verdicts"))) if whole else "",
         _plot_html(text, report if whole else {}, rows, metric),
     ]
@@ -137,7 +137,6 @@ def _report_html(
 
 def _head_html(
     text: Text,
-    report: Mapping[str, Any],
     group: Group,
     rows: Sequence[Mapping[str, Any]],
     sha256: str,

@@ -1,7 +1,6 @@
 """A recipe finds the same prompts again under whatever names, or says which are missing."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -113,7 +112,7 @@ def test_prompt_files_are_found_by_hash_whatever_they_are_called(tmp_path: Path)
     (tmp_path / "then" / "sql.csv").rename(deep / "x.backup")
     (tmp_path / "then" / "tone.txt").rename(tmp_path / "now" / "y.md")
     (deep / "other.txt").write_text("Something else.", encoding="utf-8")
-    os.symlink(deep / "nowhere", deep / "broken")
+    (deep / "broken").symlink_to(deep / "nowhere")
     found = kept.find_files([tmp_path / "now"])
     assert kept.with_texts(found).has_texts
     assert sorted(file.name for file in found) == ["sql.csv", "tone.txt"]
