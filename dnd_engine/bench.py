@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from dnd_engine.config import Sampling
+from dnd_engine.config import Sampling, check_least
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ChatError, ConfigError
 from dnd_engine.generator.config import GeneratorConfig, trained_steps
@@ -114,14 +114,9 @@ class BenchConfig:
                 f"`only` must be some of {', '.join(SECTIONS)}, got {', '.join(unknown) or 'none'}."
             )
         counts = ("rounds", "lora_steps", "lora_examples", "num_prompts")
-        for name in (*counts, "answer_tokens", "copy_megabytes"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        for name in _STEP:
-            if getattr(self, name) < 0:
-                raise ConfigError(f"`{name}` must be 0 or more, got {getattr(self, name)}.")
-        if self.chat_tokens < 2:
-            raise ConfigError(f"`chat_tokens` must be at least 2, got {self.chat_tokens}.")
+        check_least(self, 1, *counts, "answer_tokens", "copy_megabytes")
+        check_least(self, 0, *_STEP)
+        check_least(self, 2, "chat_tokens")
         shortest = min(self.own_tokens[0], self.example_tokens - 1)
         if shortest <= self.answer_tokens or self.own_tokens[1] < self.own_tokens[0]:
             raise ConfigError(

@@ -19,6 +19,9 @@ __all__ = [
     "PromptLimits",
     "RefineConfig",
     "Sampling",
+    "check_between",
+    "check_least",
+    "check_positive",
 ]
 
 Mix = Literal["pool", "sum"]
@@ -39,14 +42,25 @@ METRICS: tuple[AnyMetric, ...] = ("auto", "choice", "exact", "rouge")
 """How labelled rows are scored (see `measure.sides`); `auto` chooses by the labels."""
 
 
-def _at_least(name: str, value: float, least: float) -> None:
-    if not value >= least:
-        raise ConfigError(f"`{name}` must be at least {least}, got {value}.")
+def check_least(settings: object, least: float, *names: str) -> None:
+    """Refuse settings that are less than `least`, or no number."""
+    for name in names:
+        if not (value := getattr(settings, name)) >= least:
+            raise ConfigError(f"`{name}` must be at least {least}, got {value}.")
 
 
-def _between(name: str, value: float, least: float, most: float) -> None:
-    if not least <= value <= most:
-        raise ConfigError(f"`{name}` must lie between {least} and {most}, got {value}.")
+def check_between(settings: object, least: float, most: float, *names: str) -> None:
+    """Refuse settings outside of `least` to `most`."""
+    for name in names:
+        if not least <= (value := getattr(settings, name)) <= most:
+            raise ConfigError(f"`{name}` must lie between {least} and {most}, got {value}.")
+
+
+def check_positive(settings: object, *names: str) -> None:
+    """Refuse settings that are zero or less."""
+    for name in names:
+        if not (value := getattr(settings, name)) > 0:
+            raise ConfigError(f"`{name}` must be above 0, got {value}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +79,7 @@ class PromptLimits:
     """Characters of one prompt; the encoder reads only the first few hundred."""
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
-            _at_least(name, getattr(self, name), 1)
+        check_least(self, 1, *self.__slots__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,12 +100,12 @@ class Sampling:
     """Seeds each row's own generator, so both rows draw the same random numbers."""
 
     def __post_init__(self) -> None:
-        _between("max_new_tokens", self.max_new_tokens, 1, 4096)
-        _between("temperature", self.temperature, 0.0, 5.0)
-        _between("top_p", self.top_p, 0.01, 1.0)
-        _between("top_k", self.top_k, 0, 1000)
-        _between("repetition_penalty", self.repetition_penalty, 0.5, 3.0)
-        _between("seed", self.seed, 0, 2**31 - 1)
+        check_between(self, 1, 4096, "max_new_tokens")
+        check_between(self, 0.0, 5.0, "temperature")
+        check_between(self, 0.01, 1.0, "top_p")
+        check_between(self, 0, 1000, "top_k")
+        check_between(self, 0.5, 3.0, "repetition_penalty")
+        check_between(self, 0, 2**31 - 1, "seed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,14 +131,14 @@ class ImprintConfig:
 
     def __post_init__(self) -> None:
         # Bounded above too: a stranger's recipe may hold these.
-        _between("r", self.r, 1, 64)
-        _between("first_layer_share", self.first_layer_share, 0, 0.99)
-        _between("ridge", self.ridge, 1e-6, 1e3)
-        _between("full_weight", self.full_weight, 0, 10)
-        _between("max_prompts", self.max_prompts, 1, 1024)
-        _between("max_tokens", self.max_tokens, 8, 4096)
-        _between("max_answer_tokens", self.max_answer_tokens, 1, 256)
-        _between("seed", self.seed, 0, 2**31 - 1)
+        check_between(self, 1, 64, "r")
+        check_between(self, 0, 0.99, "first_layer_share")
+        check_between(self, 1e-6, 1e3, "ridge")
+        check_between(self, 0, 10, "full_weight")
+        check_between(self, 1, 1024, "max_prompts")
+        check_between(self, 8, 4096, "max_tokens")
+        check_between(self, 1, 256, "max_answer_tokens")
+        check_between(self, 0, 2**31 - 1, "seed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,12 +170,10 @@ class RefineConfig:
     def __post_init__(self) -> None:
         counts = ("steps", "batch_size", "warmup_steps", "max_prompts", "least_prompts")
         # Bounded above too: a stranger's recipe may hold these.
-        for name in (*counts, "max_tokens", "max_answer_tokens"):
-            _between(name, getattr(self, name), 1, 1000)
-        for name in ("learning_rate", "clip_norm"):
-            _between(name, getattr(self, name), 1e-7, 100)
-        _between("full_share", self.full_share, 0, 1)
-        _at_least("max_prompts", self.max_prompts, self.least_prompts)
+        check_between(self, 1, 1000, *counts, "max_tokens", "max_answer_tokens")
+        check_between(self, 1e-7, 100, "learning_rate", "clip_norm")
+        check_between(self, 0, 1, "full_share")
+        check_least(self, self.least_prompts, "max_prompts")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,8 +198,7 @@ class MeasureConfig:
     """Of the two sides, of the examples shown, and of the intervals."""
 
     def __post_init__(self) -> None:
-        for name in ("limit_items", "max_tokens", "max_new_tokens"):
-            _at_least(name, getattr(self, name), 1)
+        check_least(self, 1, "limit_items", "max_tokens", "max_new_tokens")
         if not self.modes or len(set(self.modes)) < len(self.modes):
             raise ConfigError(
                 "`modes` must be of bare and full, each once; got "
@@ -219,11 +229,10 @@ class LabelledConfig:
     """Of the first A and of the order of examples."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "warmup_steps", "max_tokens", "least_examples"):
-            _at_least(name, getattr(self, name), 1)
-        for name in ("learning_rate", "clip_norm"):
-            _between(name, getattr(self, name), 1e-7, 100)
-        _between("full_share", self.full_share, 0, 1)
+        counts = ("steps", "batch_size", "warmup_steps", "max_tokens", "least_examples")
+        check_least(self, 1, *counts)
+        check_between(self, 1e-7, 100, "learning_rate", "clip_norm")
+        check_between(self, 0, 1, "full_share")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from dnd_engine.config import check_least
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation import distances
@@ -86,9 +87,7 @@ class ExaminationConfig:
                 )
         if len(set(self.runs)) < len(self.runs):
             raise ConfigError("`runs` names a run twice, which would count its cost twice.")
-        for name in ("limit_items", "condition_prompts", "draws"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        check_least(self, 1, "limit_items", "condition_prompts", "draws")
 
 
 def examine(

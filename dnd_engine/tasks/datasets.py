@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tqdm import tqdm
 
+from dnd_engine.config import check_least
 from dnd_engine.errors import AssetError, ConfigError, TaskError
 from dnd_engine.recipe_file import read_recipe
 from dnd_engine.tasks.audit import Fault, audit_tasks
@@ -87,9 +88,7 @@ class DatasetRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("train_examples", "test_examples", "max_characters"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        check_least(self, 1, "train_examples", "test_examples", "max_characters")
         if not self.slug or Path(self.slug).name != self.slug or self.slug.startswith("."):
             raise ConfigError(f"`slug` {self.slug!r} is not a plain folder name.")
         if not self.wordings or any("\n\n" in w or not w.strip() for w in self.wordings):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from dnd_engine.config import check_between, check_least, check_positive
 from dnd_engine.errors import ConfigError
 from dnd_engine.generator.config import OBJECTIVES_ON_WEIGHTS, Condition, Head
 from dnd_engine.recipe_file import read_recipe, without_folders
@@ -133,18 +134,11 @@ class TrainRecipe:
     def __post_init__(self) -> None:
         if not self.tasks:
             raise ConfigError("`tasks` must name at least one task folder.")
-        for name in _COUNTS:
-            if getattr(self, name) < 1:
-                raise ConfigError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        for name in ("threads", "patience", "format_variants", "label_variants", "warmup_steps"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"`{name}` must be 0 or more, got {getattr(self, name)}.")
-        for name in ("bare_share", "shared_input_share", "final_lr_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"`{name}` must lie between 0 and 1, got {getattr(self, name)}.")
-        for name in ("decoder_lr", "shared_lr", "clip_norm"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"`{name}` must be above 0, got {getattr(self, name)}.")
+        variants = ("format_variants", "label_variants")
+        check_least(self, 1, *_COUNTS)
+        check_least(self, 0, "threads", "patience", "warmup_steps", *variants)
+        check_between(self, 0, 1, "bare_share", "shared_input_share", "final_lr_share")
+        check_positive(self, "decoder_lr", "shared_lr", "clip_norm")
         if self.kind not in ("generator", "multi_task_lora"):
             raise ConfigError(f"`kind` must be generator or multi_task_lora, got {self.kind!r}.")
         if self.objective not in get_args(Objective):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from dnd_engine.config import check_between, check_least, check_positive
 from dnd_engine.errors import ConfigError
 from dnd_engine.lora.layout import LoRASpec
 from dnd_engine.recipe_file import read_recipe, without_folders
@@ -109,21 +110,11 @@ class CollectRecipe:
             raise ConfigError("`tasks` must name at least one task folder.")
         counts = ("seeds", "steps", "batch_size", "max_tokens", "validation_examples")
         intervals = ("validate_every", "checkpoint_every", "smoothing_steps", "plateau_steps")
-        for name in (*counts, *intervals, "num_snapshots", "tasks_at_once"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        for name in ("limit_tasks", "warmup_steps", "weight_decay", "threads"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"`{name}` must be 0 or more, got {getattr(self, name)}.")
-        for name in ("learning_rate", "clip_norm"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"`{name}` must be more than 0, got {getattr(self, name)}.")
-        if not 0 <= self.bare_share <= 1:
-            raise ConfigError(f"`bare_share` must lie between 0 and 1, got {self.bare_share}.")
-        if not 0 <= self.plateau_percent <= 100:
-            raise ConfigError(
-                f"`plateau_percent` must lie between 0 and 100, got {self.plateau_percent}."
-            )
+        check_least(self, 1, *counts, *intervals, "num_snapshots", "tasks_at_once")
+        check_least(self, 0, "limit_tasks", "warmup_steps", "weight_decay", "threads")
+        check_positive(self, "learning_rate", "clip_norm")
+        check_between(self, 0, 1, "bare_share")
+        check_between(self, 0, 100, "plateau_percent")
         if self.num_snapshots > self.steps:
             raise ConfigError(
                 f"`num_snapshots` is {self.num_snapshots}, more than the {self.steps} `steps`."

@@ -1178,7 +1178,7 @@ def test_the_arms_differ_in_what_is_compared_and_nothing_else(tmp_path: Path) ->
         ("tasks: t\nout: o\nsteps: 1.5\n", r"`steps`: expected a whole number, got 1\.5"),
         ("tasks: t\nout: o\nseed: true\n", r"`seed`: expected a whole number, got True"),
         ("tasks: t\nout: o\nsteps: 0\n", r"`steps` must be at least 1, got 0\."),
-        ("tasks: t\nout: o\npatience: -1\n", r"`patience` must be 0 or more, got -1\."),
+        ("tasks: t\nout: o\npatience: -1\n", r"`patience` must be at least 0, got -1\."),
         ("tasks: t\nout: o\ndecoder_lr: fast\n", r"`decoder_lr`: .*'fast'"),
         ("tasks: t\nout: o\ndecoder_lr: 0\n", r"`decoder_lr` must be above 0, got 0\.0\."),
         (
