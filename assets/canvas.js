@@ -8,7 +8,6 @@
 // Every name comes from a stranger. Text reaches the page through `textContent` alone.
 
 const { suffixes, max_file_bytes: maxFileBytes, max_files: maxFiles } = props.limits;
-const { words } = props; // what this page says, in its language
 const $ = (selector, root = element) => root.querySelector(selector);
 const $$ = (selector, root = element) => [...root.querySelectorAll(selector)];
 const root = $(".dnd-canvas");
@@ -18,9 +17,8 @@ const board = $(".dnd-buckets");
 const stage = document.getElementById("dnd-tabs") ?? document.body;
 const MAX_NAME = 60; // characters of a bucket name, as the engine has it
 
-let buckets = []; // [{id, name, weight, cards: [card id]}]
+let buckets = []; // [{id, name, preset, weight, cards: [card id]}]; a preset name nobody chose
 let cards = new Map(); // card id -> {id, name, size, split, file, reading, state}
-const presets = new Set(); // names of buckets that nobody chose
 const muted = new Map(); // bucket id -> its weight before
 const removed = []; // snapshots for Undo, newest last
 const sortables = new Map(); // bucket id -> Sortable
@@ -67,16 +65,16 @@ function icon(name) {
 
 // crypto.randomUUID needs a secure context, which a page served over plain http in a LAN is not.
 const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(8)), (b) => b.toString(16).padStart(2, "0")).join("");
-const fill = (sentence, values) => sentence.replace(/\{(\w+)\}/g, (_, name) => values[name]);
-const write = (number, digits = 0) => number.toLocaleString(words.code, { minimumFractionDigits: digits, maximumFractionDigits: digits });
-const plural = (count, thing) => `${write(count)} ${words.things[thing][count === 1 ? 0 : 1]}`;
+const countFiles = (count) => ngettext("{number} file", "{number} files", count);
+const countPrompts = (count) => ngettext("{number} prompt", "{number} prompts", count);
+const countBuckets = (count) => ngettext("{number} bucket", "{number} buckets", count);
 // Rounded up, so that a file over the limit never reads as the limit.
 const megabytes = (bytes) => `${write(Math.ceil(bytes / 1e5) / 10, bytes < 1e8 ? 1 : 0)} MB`;
 const bucketById = (id) => buckets.find((bucket) => bucket.id === id);
 const bucketOf = (cardId) => buckets.find((bucket) => bucket.cards.includes(cardId));
 const usable = (id) => cards.get(id)?.state === "ready";
 const promptsIn = (bucket) => bucket.cards.reduce((sum, id) => sum + (usable(id) ? cards.get(id).reading.num_prompts : 0), 0);
-const suffixList = suffixes.map((suffix) => suffix.slice(1)).join(", ").replace(/, (?=[^,]*$)/, ` ${words.or} `);
+const suffixList = () => suffixes.map((suffix) => suffix.slice(1)).join(", ").replace(/, (?=[^,]*$)/, ` ${_("or")} `);
 
 function say(text) {
   const live = $(".dnd-live");
@@ -115,32 +113,32 @@ function move(cardId, bucketId, index) {
   if (!from || !to) return;
   from.cards = from.cards.filter((id) => id !== cardId);
   to.cards.splice(index ?? to.cards.length, 0, cardId);
-  changed(fill(words.moved, { name: cards.get(cardId).name, bucket: to.name }));
+  changed(_("{name} moved to {bucket}.", { name: cards.get(cardId).name, bucket: to.name }));
 }
 
-function snapshot(text) {
-  removed.push({ text, buckets: structuredClone(buckets), cards: new Map(cards) });
+function snapshot(told) {
+  removed.push({ told, buckets: structuredClone(buckets), cards: new Map(cards) });
   if (removed.length > 20) removed.shift();
 }
 
 function removeCard(cardId) {
   const bucket = bucketOf(cardId);
   const { name } = cards.get(cardId);
-  const told = fill(words.card_removed, { name, bucket: bucket.name });
+  const told = () => _("{name} removed from {bucket}.", { name, bucket: bucket.name });
   snapshot(told);
   bucket.cards = bucket.cards.filter((id) => id !== cardId);
   forgetErrors();
-  changed(`${told} ${words.undo_hint}`);
+  changed(`${told()} ${_("Undo brings it back.")}`);
 }
 
 function removeBucket(bucketId) {
   const bucket = bucketById(bucketId);
-  const sentence = bucket.cards.length ? words.filled_bucket_removed : words.bucket_removed;
-  const told = fill(sentence, { bucket: bucket.name, files: plural(bucket.cards.length, "file") });
+  const { name, cards: { length } } = bucket;
+  const told = () => (length ? _("{bucket} and its {files} removed.", { bucket: name, files: countFiles(length) }) : _("{bucket} removed.", { bucket: name }));
   snapshot(told);
   buckets = buckets.filter(({ id }) => id !== bucketId);
   forgetErrors();
-  changed(`${told} ${words.undo_hint}`);
+  changed(`${told()} ${_("Undo brings it back.")}`);
 }
 
 function undo() {
@@ -159,7 +157,7 @@ function undo() {
       now.cards.splice(place, 0, id);
     }
   }
-  changed(words.brought_back);
+  changed(_("Brought back."));
 }
 
 const nameTaken = (name, exceptId) => buckets.some((bucket) => bucket.id !== exceptId && bucket.name === name);
@@ -173,9 +171,9 @@ function freeName(base) {
 }
 
 function addBucket() {
-  const bucket = { id: newId(), name: freeName(words.new_bucket), weight: 1, cards: [] };
+  const bucket = { id: newId(), name: freeName(_("New bucket")), weight: 1, cards: [] };
   buckets.push(bucket);
-  changed(fill(words.bucket_added, { bucket: bucket.name }));
+  changed(_("{bucket} added.", { bucket: bucket.name }));
   const input = $(`[data-bucket="${bucket.id}"] .dnd-title`);
   input.focus();
   input.select();
@@ -186,21 +184,22 @@ function renameBucket(bucketId, input) {
   const name = input.value.replace(/\s+/g, " ").trim();
   if (name === bucket.name) input.value = name;
   else if (!name || nameTaken(name, bucketId)) {
-    say(name ? fill(words.name_taken, { name }) : words.name_missing);
+    say(name ? _("There is already a bucket named {name}.", { name }) : _("A bucket needs a name."));
     input.value = bucket.name;
   } else rename(bucket, name);
 }
 
 function rename(bucket, name) {
   bucket.name = name;
-  changed(fill(words.renamed, { name }));
+  bucket.preset = null;
+  changed(_("Bucket renamed to {name}.", { name }));
 }
 
 // A visitor's own files seldom are what the first buckets are called, and the adapter is called so.
-function betterName({ name, cards: ids }) {
+function betterName({ preset, cards: ids }) {
   const held = ids.map((id) => cards.get(id));
   const first = held.find(({ state, pasted }) => state === "ready" && !pasted);
-  if (!presets.has(name) || !first || held.some(({ example }) => example)) return null;
+  if (!preset || !first || held.some(({ example }) => example)) return null;
   const stem = first.name.replace(/\.[^.]*$/, "").replace(/[\s_-]+/g, " ").trim().slice(0, MAX_NAME);
   return stem && !nameTaken(stem) ? stem : null;
 }
@@ -212,7 +211,7 @@ function setWeight(bucketId, value) {
   changed();
 }
 
-// From the folded canvas the weights are heard at once: the adapter is mixed anew.
+// On the folded canvas a weight acts at once: the adapter is remixed.
 function remix(bucketId, value) {
   setWeight(bucketId, value);
   setTimeout(() => trigger("remix"));
@@ -223,15 +222,16 @@ function toggleMute(bucketId) {
   const before = muted.get(bucketId) ?? 1;
   if (bucket.weight !== 0) muted.set(bucketId, bucket.weight);
   remix(bucketId, bucket.weight === 0 ? before : 0);
-  say(fill(bucket.weight === 0 ? words.muted : words.unmuted, { bucket: bucket.name }));
+  say(bucket.weight === 0 ? _("{bucket} muted.", { bucket: bucket.name }) : _("{bucket} unmuted.", { bucket: bucket.name }));
 }
 
 function clearAll() {
   if (!buckets.some((bucket) => bucket.cards.length)) return;
-  snapshot(words.all_removed);
+  const told = () => _("All files removed.");
+  snapshot(told);
   for (const bucket of buckets) bucket.cards = [];
   forgetErrors();
-  changed(`${words.all_removed} ${words.undo_hint}`);
+  changed(`${told()} ${_("Undo brings it back.")}`);
 }
 
 // ---------------------------------------------------------------- files
@@ -240,21 +240,21 @@ function refusal(file) {
   const dot = file.name.lastIndexOf(".");
   const suffix = dot > 0 ? file.name.slice(dot).toLowerCase() : "";
   if (!suffixes.includes(suffix)) {
-    const kind = suffix ? suffix.slice(1).toUpperCase() : words.no_suffix;
-    return fill(words.wrong_kind, { kind, kinds: suffixList });
+    const kind = suffix ? suffix.slice(1).toUpperCase() : _("A name without a suffix");
+    return _("{kind} is not a prompt file. Use {kinds}.", { kind, kinds: suffixList() });
   }
   if (file.size > maxFileBytes) {
-    return fill(words.too_large, { size: megabytes(file.size), limit: maxFileBytes / 1e6 });
+    return _("{size}; the limit is {limit} MB a file. Keep a sample: a few hundred prompts are plenty.", { size: megabytes(file.size), limit: maxFileBytes / 1e6 });
   }
   if (buckets.reduce((sum, bucket) => sum + bucket.cards.length, 0) >= maxFiles) {
-    return fill(words.too_many, { number: maxFiles });
+    return _("The canvas holds {number} files already. Remove some first.", { number: maxFiles });
   }
   return null;
 }
 
 async function addFiles(files, bucketId, { folders = [], pasted = false } = {}) {
   if (!bucketById(bucketId)) return;
-  const faults = folders.map((name) => ({ name, text: words.folder }));
+  const faults = folders.map((name) => ({ name, text: _("This is a folder. Drop the files in it instead.") }));
   const uploads = [];
   for (const file of files) {
     const why = refusal(file);
@@ -276,13 +276,13 @@ async function addFiles(files, bucketId, { folders = [], pasted = false } = {}) 
     } catch (error) {
       console.warn("upload failed", error);
       drop(card.id);
-      faults.push({ name: file.name, text: words.broke_off });
+      faults.push({ name: file.name, text: _("The upload failed. Check the connection and drop it again.") });
     }
   }));
   if (faults.length) showErrors(faults, total);
   const added = total - faults.length;
-  const where = bucketById(bucketId)?.name ?? words.the_canvas;
-  changed(added ? fill(words.added, { files: plural(added, "file"), bucket: where }) : undefined);
+  const where = bucketById(bucketId)?.name ?? _("the canvas");
+  changed(added ? _("{files} added to {bucket}.", { files: countFiles(added), bucket: where }) : undefined);
   trigger("files_added", { count: added });
 }
 
@@ -304,10 +304,10 @@ function showErrors(faults, total) {
   if (!faults.length) return;
   const kept = total - faults.length;
   const head = make("p", "dnd-errors-head");
-  const title = total === 1 ? words.refused_one : fill(faults.length === 1 ? words.refused_one_of : words.refused, { number: faults.length, files: plural(total, "file") });
-  const rest = fill(kept > 1 ? words.kept : kept === 1 ? words.kept_one : words.kept_none, { number: kept });
+  const title = total === 1 ? _("The file was not added.") : ngettext("{number} of {files} was not added.", "{number} of {files} were not added.", faults.length, { files: countFiles(total) });
+  const rest = kept === 0 ? _("Everything you had is still there.") : ngettext("The other one is on the canvas, and everything you had is still there.", "The other {number} are on the canvas, and everything you had is still there.", kept);
   head.append(make("strong", "", title), make("span", "", ` ${rest}`));
-  const close = button("dnd-x", undefined, words.close_errors, () => { box.hidden = true; box.replaceChildren(); });
+  const close = button("dnd-x", undefined, _("Close the error list"), () => { box.hidden = true; box.replaceChildren(); });
   close.append(icon("close"));
   const list = make("ul");
   for (const fault of faults) {
@@ -340,9 +340,9 @@ function receive(message) {
     }
   } else if (message.op === "load") {
     for (const set of message.sets) {
-      let bucket = buckets.find(({ name }) => name === set.bucket);
+      let bucket = buckets.find(({ name, preset }) => preset === set.bucket || name === _(set.bucket));
       if (!bucket) {
-        bucket = { id: newId(), name: freeName(set.bucket), weight: 1, cards: [] };
+        bucket = { id: newId(), name: freeName(_(set.bucket)), weight: 1, cards: [] };
         buckets.push(bucket);
       }
       bucket.weight = set.weight;
@@ -355,7 +355,7 @@ function receive(message) {
     }
     setFolded(false);
     tellWhenRead = message.tell_when_read;
-    changed(words.loaded);
+    changed(_("Example files loaded."));
   } else if (message.op === "fold") setFolded(true);
 }
 
@@ -422,13 +422,13 @@ function bucketNode(bucket) {
   range.addEventListener("input", () => { number.value = Number(range.value).toFixed(1); range.style.setProperty("--fill", `${range.value * 50}%`); });
   range.addEventListener("change", () => setWeight(bucket.id, range.value));
   number.addEventListener("change", () => setWeight(bucket.id, number.value));
-  weight.append(make("span", "", words.weight), range, number);
+  weight.append(make("span", "dnd-weight-name"), range, number);
   const call = button("dnd-link dnd-call", "", "", () => { rename(bucketById(bucket.id), call.dataset.name); title.focus(); });
   const facts = make("div", "dnd-row");
   facts.append(make("p", "dnd-share"), call);
   header.append(line, weight, facts);
   const list = make("ul", "dnd-list");
-  const dropHere = button("dnd-drop", words.drop_here, "", () => browse(bucket.id));
+  const dropHere = button("dnd-drop", "", "", () => browse(bucket.id));
   box.append(header, list, dropHere);
   sortables.set(bucket.id, new Sortable(list, {
     group: "dnd-cards", draggable: ".dnd-card", filter: "button,select,a", preventOnFilter: false,
@@ -454,30 +454,32 @@ function bucketNode(bucket) {
 function drawBucket(box, bucket) {
   const title = $(".dnd-title", box);
   if (document.activeElement !== title) title.value = bucket.name;
-  title.setAttribute("aria-label", fill(words.bucket_name, { bucket: bucket.name }));
-  $(".dnd-remove-bucket", box).setAttribute("aria-label", fill(words.remove_bucket, { bucket: bucket.name }));
-  $(".dnd-list", box).setAttribute("aria-label", fill(words.files_in, { bucket: bucket.name }));
+  $(".dnd-weight-name", box).textContent = _("Weight");
+  $(".dnd-drop", box).textContent = _("Drop files here");
+  title.setAttribute("aria-label", _("Bucket name, {bucket}", { bucket: bucket.name }));
+  $(".dnd-remove-bucket", box).setAttribute("aria-label", _("Remove bucket {bucket}", { bucket: bucket.name }));
+  $(".dnd-list", box).setAttribute("aria-label", _("Files in {bucket}", { bucket: bucket.name }));
   const ready = bucket.cards.filter(usable).length;
-  const files = ready === bucket.cards.length ? plural(ready, "file") : fill(words.some_of, { number: ready, files: plural(bucket.cards.length, "file") });
-  $(".dnd-count", box).textContent = bucket.cards.length ? `${files}, ${plural(promptsIn(bucket), "prompt")}` : words.empty;
+  const files = ready === bucket.cards.length ? countFiles(ready) : _("{number} of {files}", { number: ready, files: countFiles(bucket.cards.length) });
+  $(".dnd-count", box).textContent = bucket.cards.length ? `${files}, ${countPrompts(promptsIn(bucket))}` : _("empty");
   const range = $(".dnd-range", box);
   const number = $(".dnd-number", box);
-  range.setAttribute("aria-label", fill(words.weight_of, { bucket: bucket.name }));
-  number.setAttribute("aria-label", fill(words.weight_number, { bucket: bucket.name }));
+  range.setAttribute("aria-label", _("Weight of {bucket}", { bucket: bucket.name }));
+  number.setAttribute("aria-label", _("Weight of {bucket}, as a number", { bucket: bucket.name }));
   range.value = Math.max(0, bucket.weight);
   range.style.setProperty("--fill", `${Math.max(0, bucket.weight) * 50}%`);
   number.value = bucket.weight % 0.1 && (bucket.weight * 10) % 1 ? String(bucket.weight) : bucket.weight.toFixed(1);
   const share = shareOf(bucket);
   $(".dnd-share", box).textContent =
-    bucket.weight < 0 ? words.less
-    : bucket.weight === 0 ? words.kept_unused
-    : share === null ? words.no_part
-    : fill(words.share, { share: Math.round(share * 100) });
+    bucket.weight < 0 ? _("Less of this. Works with Sum adapters only.")
+    : bucket.weight === 0 ? _("Kept, not used.")
+    : share === null ? _("Takes part once it holds prompts.")
+    : _("{share} % of the batch", { share: Math.round(share * 100) });
   const better = betterName(bucket);
   const call = $(".dnd-call", box);
   call.hidden = better === null;
   call.dataset.name = better ?? "";
-  call.textContent = fill(words.call_it, { name: better ?? "" });
+  call.textContent = _("Call it “{name}”", { name: better ?? "" });
   box.classList.toggle("is-off", bucket.weight === 0);
 }
 
@@ -487,9 +489,9 @@ function shareOf(bucket) {
 }
 
 function drawCard(node, card, bucket) {
-  // A card is drawn anew only when what it shows has changed, so focus and drags survive.
+  // A card is redrawn only when what it shows has changed, so focus and drags survive.
   const { name, size, split, state, reading } = card;
-  const shown = JSON.stringify({ name, size, split, state, reading, bucket: bucket.id, off: bucket.weight === 0, names: buckets.map((b) => [b.id, b.name]) });
+  const shown = JSON.stringify({ language: said.code, name, size, split, state, reading, bucket: bucket.id, off: bucket.weight === 0, names: buckets.map((b) => [b.id, b.name]) });
   if (node?.dataset.shown === shown) return node;
   const fresh = cardNode(card, bucket);
   fresh.dataset.shown = shown;
@@ -509,22 +511,22 @@ function cardNode(card, bucket) {
   const top = make("div", "dnd-card-top");
   const grip = make("span", "dnd-grip");
   grip.setAttribute("aria-hidden", "true");
-  const close = button("dnd-x", undefined, fill(words.remove_card, { name: card.name }), () => { removeCard(card.id); $(".dnd-undo").focus(); });
+  const close = button("dnd-x", undefined, _("Remove {name}", { name: card.name }), () => { removeCard(card.id); $(".dnd-undo").focus(); });
   close.append(icon("close"));
   top.append(card.state === "error" ? icon("error") : grip, make("span", "dnd-name", card.name), close);
   const body = make("div", "dnd-card-body");
   const { reading } = card;
   if (card.state === "error") {
-    body.append(make("p", "dnd-fault", reading.error), make("p", "dnd-facts", words.mend));
+    body.append(make("p", "dnd-fault", reading.error), make("p", "dnd-facts", _("Not used. Fix the file and drop it again, or remove it.")));
   } else if (card.state === "ready") {
-    body.append(make("p", "dnd-preview", fill(words.preview, { words: reading.preview })));
-    if (reading.question) body.append(splitQuestion(card));
+    body.append(make("p", "dnd-preview", _("“{words}”", { words: reading.preview })));
+    if (reading.asks_split) body.append(splitQuestion(card));
     if (reading.notes.length) body.append(make("p", "dnd-notes", reading.notes.join(" ")));
   }
   const bottom = make("div", "dnd-card-bottom");
   const facts = {
-    uploading: words.uploading, reading: words.reading, error: kilobytes(card.size),
-    ready: reading && fill(bucket.weight === 0 ? words.not_used : "{prompts}", { prompts: plural(reading.num_prompts, "prompt") }),
+    uploading: _("uploading"), reading: _("reading"), error: kilobytes(card.size),
+    ready: reading && (bucket.weight === 0 ? _("{prompts}, not used", { prompts: countPrompts(reading.num_prompts) }) : countPrompts(reading.num_prompts)),
   }[card.state];
   bottom.append(make("span", "dnd-facts", facts));
   if (/\.(txt|md)$/i.test(card.name) && card.state === "ready") bottom.append(splitSelect(card));
@@ -537,15 +539,15 @@ const kilobytes = (bytes) => (bytes < 1000 ? `${bytes} B` : bytes < 1e6 ? `${wri
 
 function splitQuestion(card) {
   const line = make("p", "dnd-question");
-  const yes = button("dnd-link", words.split_lines, fill(words.split_lines_of, { name: card.name }), () => chooseSplit(card, "lines"));
-  line.append(icon("warn"), make("span", "", card.reading.question), yes);
+  const yes = button("dnd-link", _("Split by line"), _("Split {name} by line", { name: card.name }), () => chooseSplit(card, "lines"));
+  line.append(icon("warn"), make("span", "", _("Read as one long prompt. Split by line instead?")), yes);
   return line;
 }
 
 function chooseSplit(card, split) {
   card.split = split;
   card.state = "reading";
-  changed(fill(words.reading_again, { name: card.name }));
+  changed(_("Reading {name} again.", { name: card.name }));
 }
 
 function select(className, label, options, chosen, onChange) {
@@ -561,12 +563,12 @@ function select(className, label, options, chosen, onChange) {
   return node;
 }
 
-const SPLITS = [["auto", words.split_auto], ["lines", words.split_by_lines], ["paragraphs", words.split_by_paragraphs], ["separator", words.split_by_separator]];
-const splitSelect = (card) => select("dnd-split", fill(words.split_of, { name: card.name }), SPLITS, card.split, (split) => chooseSplit(card, split));
+const splits = () => [["auto", _("Split: auto")], ["lines", _("Split: lines")], ["paragraphs", _("Split: paragraphs")], ["separator", _("Split: ---")]];
+const splitSelect = (card) => select("dnd-split", _("How to split {name} into prompts", { name: card.name }), splits(), card.split, (split) => chooseSplit(card, split));
 
 function bucketSelect(card, bucket) {
   const options = buckets.map(({ id, name }) => [id, name]);
-  return select("dnd-where", fill(words.bucket_of, { name: card.name }), options, bucket.id, (id) => { move(card.id, id); focusCard(card.id); });
+  return select("dnd-where", _("Bucket of {name}", { name: card.name }), options, bucket.id, (id) => { move(card.id, id); focusCard(card.id); });
 }
 
 const focusCard = (id) => $(`[data-card="${id}"]`, board)?.focus();
@@ -589,10 +591,10 @@ function drawShares() {
 function stripBucket(bucket) {
   const box = make("li", "dnd-strip-bucket");
   box.dataset.strip = bucket.id;
-  const mute = button("dnd-mute", words.mute, "", () => toggleMute(bucket.id));
+  const mute = button("dnd-mute", _("Mute"), "", () => toggleMute(bucket.id));
   const range = make("input", "dnd-range");
   Object.assign(range, { type: "range", max: 2, step: 0.1 });
-  range.setAttribute("aria-label", fill(words.weight_mix, { bucket: bucket.name }));
+  range.setAttribute("aria-label", _("Weight of {bucket} in the mix", { bucket: bucket.name }));
   range.addEventListener("input", () => drawWeight(box, Number(range.value)));
   range.addEventListener("change", () => remix(bucket.id, range.value));
   box.append(make("span", "dnd-strip-name", bucket.name), range, make("output"), mute);
@@ -608,8 +610,8 @@ function drawWeight(box, weight) {
 function drawStrip() {
   const filled = buckets.filter(promptsIn);
   const list = $(".dnd-strip-buckets");
-  // Drawn anew only when the buckets change, so focus and drags survive.
-  const shown = JSON.stringify(filled.map(({ id, name }) => [id, name]));
+  // Redrawn only when the buckets change, so focus and drags survive.
+  const shown = JSON.stringify([said.code, filled.map(({ id, name }) => [id, name])]);
   if (list.dataset.shown !== shown) {
     list.dataset.shown = shown;
     list.replaceChildren(...(filled.length > 1 ? filled.map(stripBucket) : filled.map(({ name }) => make("li", "", name))));
@@ -622,7 +624,7 @@ function drawStrip() {
     drawWeight(box, weight);
     const mute = $(".dnd-mute", box);
     mute.setAttribute("aria-pressed", String(weight === 0));
-    mute.setAttribute("aria-label", fill(words.mute_one, { bucket: name }));
+    mute.setAttribute("aria-label", _("Mute {bucket}", { bucket: name }));
     box.classList.toggle("is-off", weight === 0);
   }
 }
@@ -632,13 +634,13 @@ function drawFoot() {
   const count = (state) => states.filter((card) => card.state === state).length;
   const prompts = buckets.reduce((sum, bucket) => sum + promptsIn(bucket), 0);
   const parts = [];
-  if (states.length) parts.push(plural(count("ready"), "file"), plural(prompts, "prompt"));
-  if (count("uploading")) parts.push(fill(words.num_uploading, { number: count("uploading") }));
-  if (count("reading")) parts.push(fill(words.num_reading, { number: count("reading") }));
-  const faulty = count("error") ? fill(words.num_faulty, { files: plural(count("error"), "file") }) : "";
+  if (states.length) parts.push(countFiles(count("ready")), countPrompts(prompts));
+  if (count("uploading")) parts.push(_("{number} uploading", { number: count("uploading") }));
+  if (count("reading")) parts.push(_("{number} reading", { number: count("reading") }));
+  const faulty = count("error") ? _("; {files} not used", { files: countFiles(count("error")) }) : "";
   const summary = parts.join(", ") + faulty;
   $(".dnd-status").textContent = summary;
-  $(".dnd-strip-text").textContent = `${plural(buckets.filter(promptsIn).length, "bucket")}, ${summary}`;
+  $(".dnd-strip-text").textContent = `${countBuckets(buckets.filter(promptsIn).length)}, ${summary}`;
   drawStrip();
   $(".dnd-batch").hidden = drawShares() < 2;
   $(".dnd-none").hidden = buckets.length > 0;
@@ -647,7 +649,7 @@ function drawFoot() {
   for (const selector of [".dnd-browse", ".dnd-paste"]) $(selector).disabled = buckets.length === 0;
   const last = removed.at(-1);
   $(".dnd-toast").hidden = !last;
-  $(".dnd-toast-text").textContent = last?.text ?? "";
+  $(".dnd-toast-text").textContent = last?.told() ?? "";
   stage.toggleAttribute("data-dnd-cards", states.length > 0);
 }
 
@@ -719,9 +721,9 @@ let pasted = 0;
 $(".dnd-pasteboard").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = $("textarea", event.target).value;
-  if (!text.trim()) { say(words.paste_empty); return; }
+  if (!text.trim()) { say(_("Write or paste a prompt first.")); return; }
   pasted += 1;
-  addFiles([new File([text], fill(words.pasted, { number: pasted }), { type: "text/plain" })], $(".dnd-paste-bucket").value, { pasted: true });
+  addFiles([new File([text], _("pasted-{number}.txt", { number: pasted }), { type: "text/plain" })], $(".dnd-paste-bucket").value, { pasted: true });
   event.target.reset();
   event.target.hidden = true;
   $(".dnd-paste").focus();
@@ -743,7 +745,7 @@ board.addEventListener("keydown", (event) => {
   if (event.key === "ArrowRight" || event.key === "ArrowLeft") {
     const next = buckets[column + (event.key === "ArrowRight" ? 1 : -1)];
     if (next) move(id, next.id);
-    else say(words.side_none);
+    else say(_("No bucket on that side."));
   } else if (event.key === "ArrowUp" && index > 0) move(id, bucket.id, index - 1);
   else if (event.key === "ArrowDown" && index < bucket.cards.length - 1) move(id, bucket.id, index + 1);
   else if (event.key === "Delete" || event.key === "Backspace") {
@@ -760,10 +762,20 @@ board.addEventListener("keydown", (event) => {
 
 // ---------------------------------------------------------------- start
 
-buckets = (props.value?.buckets ?? []).map((bucket) => ({ ...bucket, cards: [] }));
-for (const { name } of buckets) presets.add(name);
+buckets = (props.value?.buckets ?? []).map((bucket) => ({ ...bucket, name: _(bucket.name), preset: bucket.name, cards: [] }));
 // Should the component be made anew, the old listener must not answer for a canvas that is gone.
 window.dndReceive && window.removeEventListener("dnd-inbox", window.dndReceive);
 window.dndReceive = (event) => receive(event.detail);
 window.addEventListener("dnd-inbox", window.dndReceive);
+sayTemplate(element);
 render();
+watch("words", () => {
+  speak(props.words);
+  sayTemplate(element);
+  // A bucket that holds files may have given its name to an adapter, so it keeps it.
+  const fresh = buckets.filter(({ preset, cards: ids }) => preset && !ids.length);
+  for (const bucket of fresh) bucket.name = "";
+  for (const bucket of fresh) bucket.name = freeName(_(bucket.preset));
+  commit();
+  render();
+});

@@ -1,13 +1,40 @@
 // What belongs to the page as a whole: its language, and its keys. Gradio runs this text as a
 // function body with `element` and `props` in scope; which key presses what comes from Python.
 
-// Gradio takes the document's language from the browser; it is the page's own.
-document.documentElement.lang = props.lang;
-
 const list = element.querySelector("dialog");
 const on = list.querySelector("input");
 const STORED = "dnd-single-keys";
 const ATTRIBUTE = "aria-keyshortcuts";
+
+// ---------------------------------------------------------------- language
+
+// Gradio takes the document's language from the browser; it is the page's own.
+document.documentElement.lang = list.lang;
+watch("value", () => {
+  document.documentElement.lang = list.lang;
+  forget();
+  tell();
+});
+
+// The links of the switch lead to the page in another language. Here they switch it in place, so that
+// the visit stays, and the choice is kept for the next one: in a cookie, and in the address, since a
+// page in a frame may be denied its cookies.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest?.("[data-lang]");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  const code = link.dataset.lang;
+  const framed = location.protocol === "https:" ? "SameSite=None; Secure" : "SameSite=Lax";
+  document.cookie = `dnd-language=${code}; Max-Age=31536000; Path=/; ${framed}`;
+  const address = new URL(location.href);
+  address.searchParams.set("lang", code);
+  history.replaceState(history.state, "", address);
+  trigger("speak", { code });
+});
+
+// ---------------------------------------------------------------- keys
+
+const shown = ({ key }) => list.querySelector(`[data-key="${CSS.escape(key)}"]`).textContent;
 
 const there = (node) => node.getClientRects().length > 0 && !node.disabled;
 const nodes = (shortcut) => shortcut.targets.flatMap((target) => [...document.querySelectorAll(target)]);
@@ -37,7 +64,7 @@ document.addEventListener("keydown", (event) => {
 
 // ---------------------------------------------------------------- told
 
-// Gradio draws its buttons anew whenever they change; what they can be pressed with is put back.
+// Gradio redraws its buttons whenever they change; what they can be pressed with is put back.
 function tell() {
   for (const shortcut of props.shortcuts) {
     const active = on.checked || shortcut.key === "Escape";
@@ -47,12 +74,19 @@ function tell() {
       if (active) {
         node.setAttribute(ATTRIBUTE, shortcut.key);
         node.dataset.ownTitle = tip.title;
-        tip.title = tip.title ? `${tip.title} (${shortcut.shown})` : props.title_words.replace("{key}", shortcut.shown);
+        tip.title = tip.title ? `${tip.title} (${shown(shortcut)})` : list.dataset.keyTitle.replace("{key}", shown(shortcut));
       } else {
         node.removeAttribute(ATTRIBUTE);
         tip.title = node.dataset.ownTitle;
       }
     }
+  }
+}
+function forget() {
+  for (const node of props.shortcuts.flatMap(nodes)) {
+    if (!node.hasAttribute(ATTRIBUTE)) continue;
+    node.removeAttribute(ATTRIBUTE);
+    (node.closest("label") ?? node).title = node.dataset.ownTitle;
   }
 }
 let due = false;

@@ -54,6 +54,7 @@ def test_a_built_wheel_carries_engine_window_assets_and_generator(tmp_path: Path
     assert {
         "dnd_engine/engine.py",
         "ui/build.py",
+        "ui/locale/de/LC_MESSAGES/messages.po",
         "dnd_engine/assets/canvas.js",
         f"{generator}/model.safetensors",
         f"{generator}/config.json",

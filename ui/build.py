@@ -3,23 +3,29 @@
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.blocks import Block
+from gradio.components import Component
 from gradio.utils import get_upload_folder
 
 from dnd_engine.config import PromptLimits
 from dnd_engine.library import Library
 from dnd_engine.training.watch import RunFolder
 from ui.api import Endpoints, add_endpoints
+from ui.canvas import Arrangement
 from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers, Updates
+from ui.handlers.export import Target
+from ui.handlers.language import SAID_AGAIN
+from ui.language import SpokenBlocks, said_of, say_again
 from ui.panels.adapter_bar import AdapterBar, adapter_bar
 from ui.panels.checks import ChecksPanel, checks_panel
-from ui.panels.compare import NUM_SUGGESTIONS, ComparePanel, compare_panel
+from ui.panels.compare import NUM_SUGGESTIONS, VOTES, ComparePanel, compare_panel
 from ui.panels.header import Header, header_panel
 from ui.panels.keys import keys_panel
 from ui.panels.library import LibraryPanel, library_panel
@@ -31,7 +37,7 @@ from ui.panels.take import TakePanel, take_panel
 from ui.panels.watch import WatchPanel, watch_panel
 from ui.stages import stages_panel
 from ui.state import Place, Session, SessionFiles
-from ui.text import ENGLISH, LANGUAGES, Text
+from ui.text import _, drawn, language, languages, speaking
 
 __all__ = ["QUEUE_SIZE", "build_ui"]
 
@@ -82,10 +88,9 @@ def build_ui(
     own: Library | None = None,
     runs: Sequence[RunFolder] = (),
 ) -> gr.Blocks:
-    """Build the page, once for each language. Nothing is loaded and nothing is started.
+    """Build the page. Nothing is loaded and nothing is started.
 
-    English is at `/`, another at its code; `ui.language` sends visitors to theirs. One Blocks holds
-    them all, with one queue and so one engine at a time, whatever its visitors read.
+    It is built once, for all languages; see `ui.language`.
 
     Args:
         handle: Of the engine; start it when the server starts.
@@ -98,22 +103,28 @@ def build_ui(
     files = SessionFiles(cache)
 
     demo: gr.Blocks
-    with gr.Blocks(
-        title=ENGLISH.TITLE,
+    with SpokenBlocks(
+        title=_("Drag-and-Drop LLMs"),
         analytics_enabled=False,
         delete_cache=(_SWEEP_SECONDS, _UPLOAD_SECONDS),
         fill_width=True,
     ) as demo:
-        add_endpoints(demo, Endpoints(ENGLISH, handle, limits, files, cache), _ENGINE)
-        on = Handlers(ENGLISH, handle, limits, files, cache, own, runs)
-        _page(demo, ENGLISH, on, limits, runs, shared=own is None)
-        # Files go when the visit ends, in whatever language.
-        demo.unload(on.leave)
-    for text in LANGUAGES.values():
-        if text is not ENGLISH:
-            with demo.route(text.NAME, text.CODE, show_in_navbar=False):
-                on = Handlers(text, handle, limits, files, cache, own, runs)
-                _page(demo, text, on, limits, runs, shared=own is None)
+        add_endpoints(demo, Endpoints(handle, limits, files, cache), _ENGINE)
+        on = Handlers(handle, limits, files, cache, own, runs)
+        page = _lay_out(demo, on, limits, runs, shared=own is None)
+        _wire_loading(page)
+        _wire_language(page)
+        _wire_report(page)
+        if runs:
+            _wire_watch(page)
+        shown = _wire_synthesis(page)
+        _wire_refine(page)
+        _wire_taking(page)
+        _wire_library(page)
+        _wire_measure(page)
+        _wire_strength(page)
+        _wire_chat(page, shown)
+        demo.unload(on.leave)  # files go when the visit ends
     demo.queue(max_size=QUEUE_SIZE, default_concurrency_limit=4)
     # Gradio looks for work a thousand times a second, and each look holds up the engine's thread:
     # a token took 9 % longer. Nothing here sends `gr.Progress`, the second of the two.
@@ -124,38 +135,16 @@ def build_ui(
     return demo
 
 
-def _page(
-    demo: gr.Blocks,
-    text: Text,
-    on: Handlers,
-    limits: PromptLimits,
-    runs: Sequence[RunFolder],
-    *,
-    shared: bool,
-) -> None:
-    """Lay out the page in one language, and wire its events."""
-    page = _lay_out(demo, text, on, limits, runs, shared=shared)
-    _wire_loading(page)
-    _wire_report(page)
-    if runs:
-        _wire_watch(page)
-    shown = _wire_synthesis(page)
-    _wire_refine(page)
-    _wire_taking(page)
-    _wire_library(page)
-    _wire_measure(page)
-    _wire_strength(page)
-    _wire_chat(page, shown)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Page:
-    """The page in one language, laid out."""
+    """The page, laid out."""
 
     demo: gr.Blocks
-    text: Text
     on: Handlers
     session: gr.State
+    language: gr.Textbox
+    """The language that the page came in; never shown."""
+    keys: gr.HTML
     slots: Mapping[str, Block]
     """What handlers update, by the names that they use."""
     tabs: gr.Tabs
@@ -176,10 +165,20 @@ class _Page:
     watch: WatchPanel | None
     """None without runs to watch."""
 
-    def does(self, handler: Callable[..., Any], names: str) -> dict[str, Any]:
-        """Return `fn` and `outputs` of an event, for a handler that updates these slots."""
+    def does(
+        self, handler: Callable[..., Any], names: str, inputs: Component | Sequence[Component] = ()
+    ) -> dict[str, Any]:
+        """Return `fn`, `inputs` and `outputs` of an event, for a handler that updates these slots.
+
+        It runs in the visit's language, so the visit is an input of every event.
+        """
         chosen = {name: self.slots[name] for name in names.split()}
-        return {"fn": _by_slot(handler, chosen), "outputs": list(chosen.values())}
+        taken = [inputs] if isinstance(inputs, Component) else inputs
+        return {
+            "fn": _by_slot(handler, chosen),
+            "inputs": [self.session, *taken],
+            "outputs": list(chosen.values()),
+        }
 
     def carry_out(self, order: Any, handler: Callable[..., Any], inputs: Any, **lane: Any) -> Any:
         """Do what was ordered, its stages drawn as it goes; then show what came of it.
@@ -188,67 +187,68 @@ class _Page:
             The last event.
         """
         work = order.then(
-            **self.does(handler, "stages adapter_box adapter_facts strength download"),
-            inputs=inputs,
+            **self.does(
+                handler, "stages adapter_box adapter_facts strength download", inputs=inputs
+            ),
             **lane,
             **_ORDERED,
         )
-        broke = self.does(self.on.run_broke, _OVER)
-        work.failure(**broke, inputs=self.session, **_AT_ONCE)
+        broke = self.does(self.on.run_broke, _OVER, inputs=self.session)
+        work.failure(**broke, **_AT_ONCE)
         return work.then(
-            **self.does(self.on.show_run, f"{_OVER} {_SHOWN} inbox"),
-            inputs=self.session,
+            **self.does(self.on.show_run, f"{_OVER} {_SHOWN} inbox", inputs=self.session),
             **_AFTERWARDS,
         )
 
     def check_and_zip(self, event: Any) -> None:
         """Check the adapter in the bar, if that is due, and write its zip."""
-        zipped = self.does(self.on.prepare_download, "download warning")
+        zipped = self.does(self.on.prepare_download, "download warning", inputs=self.session)
         event.then(
-            **self.does(self.on.check, _CHECKED), inputs=self.session, **_ENGINE, **_QUIET
-        ).then(**zipped, inputs=self.session, **_ENGINE, **_QUIET)
+            **self.does(self.on.check, _CHECKED, inputs=self.session), **_ENGINE, **_QUIET
+        ).then(**zipped, **_ENGINE, **_QUIET)
 
 
 def _lay_out(
     demo: gr.Blocks,
-    text: Text,
     on: Handlers,
     limits: PromptLimits,
     runs: Sequence[RunFolder],
     *,
     shared: bool,
 ) -> _Page:
-    """Lay out the page in one language."""
+    """Lay out the page."""
     session = gr.State(
         Session(), time_to_live=_SESSION_SECONDS, delete_callback=Session.delete_files
     )
-    header = header_panel(text)
-    keys_panel(text)
+    # What the page came in; the visit goes on in it.
+    came_in = gr.Textbox(drawn(lambda: language().code), visible=False)
+    header = header_panel()
+    keys = keys_panel()
     watch, watch_tab = None, None
     with gr.Tabs(elem_id="dnd-tabs") as tabs:
-        with gr.Tab(text.TAB_WORKBENCH, id="workbench"):
-            prompts = prompts_panel(text, limits)
-            bar = adapter_bar(text)
-            take = take_panel(text, shared=shared)
-            refine = refine_panel(text)
+        with gr.Tab(_("Workbench"), id="workbench"):
+            prompts = prompts_panel(limits)
+            bar = adapter_bar()
+            take = take_panel(shared=shared)
+            refine = refine_panel()
             stages = stages_panel()
             with gr.Row(elem_id="dnd-loop", equal_height=False):
                 with gr.Column(elem_id="dnd-left", min_width=0):
-                    compare = compare_panel(text)
+                    compare = compare_panel()
                     norms = gr.HTML("", elem_id="dnd-norms", padding=False)
                 with gr.Column(elem_id="dnd-right", min_width=0):
-                    checks = checks_panel(text)
+                    checks = checks_panel()
                     votes = gr.HTML("", elem_id="dnd-tally", padding=False, visible=False)
-        with gr.Tab(text.TAB_LIBRARY, id="library") as library_tab:
-            library = library_panel(text, shared=shared)
-        with gr.Tab(text.TAB_MEASURE, id="measure") as measure_tab:
-            measuring = measure_panel(text, shared=shared)
-        with gr.Tab(text.TAB_REPORT, id="report") as report_tab:
-            report = report_panel(text)
+        with gr.Tab(_("Library"), id="library") as library_tab:
+            library = library_panel(shared=shared)
+        with gr.Tab(_("Measure"), id="measure") as measure_tab:
+            measuring = measure_panel(shared=shared)
+        with gr.Tab(_("Report card"), id="report") as report_tab:
+            report = report_panel()
         if runs:
-            with gr.Tab(text.TAB_TRAINING, id="training") as watch_tab:
-                watch = watch_panel(text, [run.name for run in runs])
-    gr.HTML(f"<footer class='dnd-footer'>{text.FOOTER}</footer>", padding=False)
+            with gr.Tab(_("Training"), id="training") as watch_tab:
+                watch = watch_panel([run.name for run in runs])
+    gr.HTML(drawn(_footer_html), padding=False)
 
     slots: dict[str, Block] = {
         "tabs": tabs,
@@ -350,9 +350,10 @@ def _lay_out(
         }
     return _Page(
         demo=demo,
-        text=text,
         on=on,
         session=session,
+        language=came_in,
+        keys=keys,
         slots=slots,
         tabs=tabs,
         library_tab=library_tab,
@@ -373,13 +374,61 @@ def _lay_out(
     )
 
 
+def _footer_html() -> str:
+    words = _(
+        "Your files stay in this session and are deleted when it ends, except for what "
+        "you keep in a library on your own computer."
+    )
+    return f"<footer class='dnd-footer'>{words}</footer>"
+
+
 def _wire_loading(page: _Page) -> None:
     """The engine loads while the page is used already."""
     on = page.on
     load_slots = "header load_box load retry timer left_pane"
-    page.demo.load(**page.does(on.open_page, load_slots), **_AT_ONCE)
+    page.demo.load(
+        **page.does(on.open_page, load_slots, inputs=[page.session, page.language]), **_AT_ONCE
+    )
     page.header.timer.tick(**page.does(on.refresh_load, load_slots), **_AT_ONCE)
     page.header.retry.click(**page.does(on.retry_load, load_slots), **_AT_ONCE)
+
+
+def _wire_language(page: _Page) -> None:
+    """Another language: everything is said again, in the same visit."""
+    on, names = page.on, {block._id: name for name, block in page.slots.items()}
+    slots = {name: page.slots[name] for name in SAID_AGAIN}
+    for block in page.demo.blocks.values():
+        if said_of(block):
+            slots.setdefault(names.get(block._id, f"said_{block._id}"), block)
+
+    def speak(
+        session: Session,
+        arrangement: Arrangement,
+        kept: str | None,
+        target: Target,
+        group: str | None,
+        metric: str,
+        event: gr.EventData,
+        request: gr.Request,
+    ) -> Updates:
+        if event.code not in languages():
+            return {}
+        session.language = event.code
+        with speaking(session.language):
+            redrawn = on.say_again(session, arrangement, kept, target, group, metric, request)
+            return {name: say_again(block, redrawn.get(name)) for name, block in slots.items()}
+
+    spoken = page.keys.speak(
+        _by_slot(speak, slots),
+        [
+            *(page.session, page.session, page.prompts.canvas, page.library.kept),
+            *(page.take.format, page.report.group, page.report.metric),
+        ],
+        list(slots.values()),
+        **_AT_ONCE,
+    )
+    if page.watch is not None:
+        spoken.then(**page.does(on.draw_run, "watch", inputs=page.watch.run), **_AT_ONCE)
 
 
 def _wire_report(page: _Page) -> None:
@@ -387,12 +436,13 @@ def _wire_report(page: _Page) -> None:
     on = page.on
     chosen = [page.report.group, page.report.metric]
     page.report_tab.select(
-        **page.does(on.report, "report_controls report_group report report_all report_card"),
-        inputs=chosen,
+        **page.does(
+            on.report, "report_controls report_group report report_all report_card", inputs=chosen
+        ),
         **_AT_ONCE,
     )
     for choice in chosen:
-        choice.input(**page.does(on.draw_report, "report"), inputs=chosen, **_AT_ONCE)
+        choice.input(**page.does(on.draw_report, "report", inputs=chosen), **_AT_ONCE)
 
 
 def _wire_watch(page: _Page) -> None:
@@ -406,7 +456,7 @@ def _wire_watch(page: _Page) -> None:
         (page.watch.run.input, on.choose_run, "watch watch_timer watch_all_box"),
         (page.watch.all_box.expand, on.all_numbers, "watch_all"),
     ):
-        look(**page.does(watching, names), inputs=page.watch.run, **_AT_ONCE)
+        look(**page.does(watching, names, inputs=page.watch.run), **_AT_ONCE)
     tabs = [tab for tab in page.tabs.children if isinstance(tab, gr.Tab)]
     others = [tab.select for tab in tabs if tab is not page.watch_tab]
     gr.on(others, **page.does(on.rest, "watch_timer"), **_AT_ONCE)
@@ -421,8 +471,11 @@ def _wire_synthesis(page: _Page) -> Any:
     on, session = page.on, page.session
     # Prompts: read when dropped.
     page.prompts.canvas.change(
-        **page.does(on.update_prompts, "inbox synthesize hint adapter_facts"),
-        inputs=[page.prompts.canvas, session],
+        **page.does(
+            on.update_prompts,
+            "inbox synthesize hint adapter_facts",
+            inputs=[page.prompts.canvas, session],
+        ),
         trigger_mode="always_last",
         concurrency_id="read",
         concurrency_limit=4,
@@ -430,17 +483,17 @@ def _wire_synthesis(page: _Page) -> Any:
     )
     for example, button in page.prompts.examples:
         one = functools.partial(on.load_examples, [example], own_weights=False)
-        button.click(**page.does(one, "inbox"), inputs=session, **_AT_ONCE)
+        button.click(**page.does(one, "inbox", inputs=session), **_AT_ONCE)
     every = [example for example, _ in page.prompts.examples]
     all_of_them = functools.partial(on.load_examples, every, own_weights=True)
     show_first = functools.partial(on.show_me, every[0])
-    page.prompts.show.click(**page.does(show_first, "inbox"), inputs=session, **_AT_ONCE)
-    page.prompts.load_all.click(**page.does(all_of_them, "inbox"), inputs=session, **_AT_ONCE)
+    page.prompts.show.click(**page.does(show_first, "inbox", inputs=session), **_AT_ONCE)
+    page.prompts.load_all.click(**page.does(all_of_them, "inbox", inputs=session), **_AT_ONCE)
 
     remix = functools.partial(on.begin_synthesis, kind="remix")
     made = [
         page.carry_out(
-            order(**page.does(begin, _OVER), inputs=[page.prompts.canvas, session], **_AT_ONCE),
+            order(**page.does(begin, _OVER, inputs=[page.prompts.canvas, session]), **_AT_ONCE),
             on.synthesize,
             [session, page.prompts.mix, page.prompts.seed],
             **_ENGINE,
@@ -453,7 +506,7 @@ def _wire_synthesis(page: _Page) -> Any:
     ]
     for event in made[:2]:
         page.check_and_zip(event)
-    page.prompts.stop.click(**page.does(on.stop_run, _OVER), inputs=session, **_AT_ONCE)
+    page.prompts.stop.click(**page.does(on.stop_run, _OVER, inputs=session), **_AT_ONCE)
     return made[-1]
 
 
@@ -463,22 +516,22 @@ def _wire_refine(page: _Page) -> None:
     page.bar.refine.click(**page.does(on.open_refine, "refine_box"), **_AT_ONCE)
     page.refine.later.click(**page.does(on.close_refine, "refine_box"), **_AT_ONCE)
     ordered = page.refine.start.click(
-        **page.does(on.begin_refine, _OVER), inputs=[session, page.refine.labels], **_AT_ONCE
+        **page.does(on.begin_refine, _OVER, inputs=[session, page.refine.labels]), **_AT_ONCE
     )
     page.check_and_zip(page.carry_out(ordered, on.refine, session, **_REFINE))
-    page.refine.stop.click(**page.does(on.stop_run, _OVER), inputs=session, **_AT_ONCE)
+    page.refine.stop.click(**page.does(on.stop_run, _OVER, inputs=session), **_AT_ONCE)
     page.check_and_zip(
-        page.bar.undo.click(**page.does(on.undo, _SHOWN), inputs=session, **_AT_ONCE)
+        page.bar.undo.click(**page.does(on.undo, _SHOWN, inputs=session), **_AT_ONCE)
     )
     page.checks.prove.click(
-        **page.does(on.prove, "proof prove download"), inputs=session, **_ENGINE, **_QUIET
+        **page.does(on.prove, "proof prove download", inputs=session), **_ENGINE, **_QUIET
     ).then(
-        **page.does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET
+        **page.does(on.prepare_download, "download warning", inputs=session), **_ENGINE, **_QUIET
     )
 
     page.check_and_zip(
         page.bar.shelf.input(
-            **page.does(on.choose, _SHOWN), inputs=[session, page.bar.shelf], **_AT_ONCE
+            **page.does(on.choose, _SHOWN, inputs=[session, page.bar.shelf]), **_AT_ONCE
         )
     )
 
@@ -490,18 +543,21 @@ def _wire_taking(page: _Page) -> None:
     page.take.close.click(**page.does(on.close_take, "take_box"), **_AT_ONCE)
     for order in (page.take.keep.click, page.take.name.submit):
         order(
-            **page.does(on.keep, "keep_name keep_told"),
-            inputs=[session, page.take.name, page.take.texts],
+            **page.does(
+                on.keep, "keep_name keep_told", inputs=[session, page.take.name, page.take.texts]
+            ),
             **_AT_ONCE,
         )
     page.take.format.input(
-        **page.does(on.choose_format, f"hub export {_EXPORTED}"),
-        inputs=page.take.format,
+        **page.does(on.choose_format, f"hub export {_EXPORTED}", inputs=page.take.format),
         **_AT_ONCE,
     )
     taken = page.take.export.click(
-        **page.does(on.export, f"export hub_token {_EXPORTED}"),
-        inputs=[session, page.take.format, page.take.repo, page.take.private, page.take.token],
+        **page.does(
+            on.export,
+            f"export hub_token {_EXPORTED}",
+            inputs=[session, page.take.format, page.take.repo, page.take.private, page.take.token],
+        ),
         **_EXPORT,
         **_QUIET,
     )
@@ -516,27 +572,25 @@ def _wire_library(page: _Page) -> None:
     )
     listed = f"library_told library_kept library_empty library_undo {offered}"
     of_this = [session, page.library.kept]
-    page.library_tab.select(**page.does(on.open_library, listed), inputs=of_this, **_AT_ONCE)
-    page.library.kept.input(**page.does(on.choose_kept, offered), inputs=of_this, **_AT_ONCE)
+    page.library_tab.select(**page.does(on.open_library, listed, inputs=of_this), **_AT_ONCE)
+    page.library.kept.input(**page.does(on.choose_kept, offered, inputs=of_this), **_AT_ONCE)
     for order in (page.library.rename.click, page.library.name.submit):
-        order(**page.does(on.rename_kept, listed), inputs=[*of_this, page.library.name], **_AT_ONCE)
+        order(**page.does(on.rename_kept, listed, inputs=[*of_this, page.library.name]), **_AT_ONCE)
     for order, change in (
         (page.library.duplicate.click, on.duplicate_kept),
         (page.library.delete.click, on.delete_kept),
         (page.library.undo.click, on.undo_delete),
     ):
-        order(**page.does(change, listed), inputs=of_this, **_AT_ONCE)
+        order(**page.does(change, listed, inputs=of_this), **_AT_ONCE)
     loaded = page.library.load.click(
-        **page.does(on.load_kept, f"tabs {listed} {_SHOWN}"),
-        inputs=of_this,
+        **page.does(on.load_kept, f"tabs {listed} {_SHOWN}", inputs=of_this),
         **_ENGINE,
         **_QUIET,
     )
     loaded.failure(**page.does(on.load_broke, "library_load library_told"), **_AT_ONCE)
     page.check_and_zip(loaded)
     brought = page.library.bring.upload(
-        **page.does(on.import_file, f"tabs {listed} {_OVER}"),
-        inputs=[session, page.library.bring],
+        **page.does(on.import_file, f"tabs {listed} {_OVER}", inputs=[session, page.library.bring]),
         **_ENGINE,
         **_QUIET,
     )
@@ -555,15 +609,17 @@ def _wire_measure(page: _Page) -> None:
         f"measure_keep_{n}" for n in page.measuring.keep
     )
     page.measure_tab.select(
-        **page.does(on.open_measure, f"measure_empty measure_order measure_of {worth}"),
-        inputs=session,
+        **page.does(
+            on.open_measure, f"measure_empty measure_order measure_of {worth}", inputs=session
+        ),
         **_AT_ONCE,
     )
     # Not by `change`, which may also come when the tab is opened again.
     gr.on(
         [page.measuring.file.upload, page.measuring.file.clear],
-        **page.does(on.read_labelled, f"measure_told {ready}"),
-        inputs=[session, page.measuring.file],
+        **page.does(
+            on.read_labelled, f"measure_told {ready}", inputs=[session, page.measuring.file]
+        ),
         trigger_mode="always_last",
         **_AT_ONCE,
     )
@@ -575,23 +631,22 @@ def _wire_measure(page: _Page) -> None:
             [page.measuring.steps, page.measuring.warm],
         ),
     ):
-        event = order(**page.does(begin, worth), inputs=[session, *settings], **_AT_ONCE).then(
-            **page.does(on.measure, f"{found} shelf beside"),
-            inputs=session,
+        event = order(**page.does(begin, worth, inputs=[session, *settings]), **_AT_ONCE).then(
+            **page.does(on.measure, f"{found} shelf beside", inputs=session),
             **_MEASURE,
             **_ORDERED,
         )
-        event.failure(**page.does(on.measure_broke, ended), inputs=session, **_AT_ONCE)
-        event.then(**page.does(on.show_measured, ended), inputs=session, **_AFTERWARDS)
+        event.failure(**page.does(on.measure_broke, ended, inputs=session), **_AT_ONCE)
+        event.then(**page.does(on.show_measured, ended, inputs=session), **_AFTERWARDS)
     for stop in (page.measuring.stop, page.measuring.train_stop):
-        stop.click(**page.does(on.stop_measure, ended), inputs=session, **_AT_ONCE)
+        stop.click(**page.does(on.stop_measure, ended, inputs=session), **_AT_ONCE)
     for row, button in page.measuring.take.items():
         taken = button.click(
             **page.does(
                 functools.partial(on.take_trained, row),
                 f"tabs measure_take_told {_SHOWN}",
+                inputs=session,
             ),
-            inputs=session,
             **_ENGINE,
             **_QUIET,
         )
@@ -606,12 +661,15 @@ def _wire_strength(page: _Page) -> None:
     # `release` ends what is typed.
     gr.on(
         [page.bar.strength.input, page.bar.strength.release],
-        **page.does(on.set_strength, f"adapter_facts download {_EXPORTED}"),
-        inputs=[session, page.bar.strength],
+        **page.does(
+            on.set_strength,
+            f"adapter_facts download {_EXPORTED}",
+            inputs=[session, page.bar.strength],
+        ),
         trigger_mode="always_last",
         **_AT_ONCE,
     ).then(
-        **page.does(on.prepare_download, "download warning"), inputs=session, **_ENGINE, **_QUIET
+        **page.does(on.prepare_download, "download warning", inputs=session), **_ENGINE, **_QUIET
     )
 
 
@@ -622,17 +680,17 @@ def _wire_chat(page: _Page, shown: Any) -> None:
         page: Laid out.
         shown: The event after which the question of Show me is asked.
     """
-    on, session, text = page.on, page.session, page.text
+    on, session = page.on, page.session
     panes = "left_pane right_pane"
     buttons = "send stop_chat again vote_row"
     state = f"{buttons} {panes}"
     kept = "keep_row keep_markdown keep_json keep_votes"
     questions = [page.compare.box, page.compare.mode, session]
-    asked = [shown.success(**page.does(on.ask_shown, state), inputs=session, **_AT_ONCE)]
+    asked = [shown.success(**page.does(on.ask_shown, state, inputs=session), **_AT_ONCE)]
     # On a phone the answers are further down than one would look.
     asked[0].then(None, js=_SHOW_ANSWERS, **_QUIET)
     asked += [
-        ask(**page.does(on.ask, f"box {state}"), inputs=questions, **_AT_ONCE)
+        ask(**page.does(on.ask, f"box {state}", inputs=questions), **_AT_ONCE)
         for ask in (page.compare.send.click, page.compare.box.submit)
     ]
     places: tuple[tuple[Any, Place | None], ...] = (
@@ -642,39 +700,42 @@ def _wire_chat(page: _Page, shown: Any) -> None:
     )
     for again, place in places:
         ask_again = functools.partial(on.ask_again, place=place)
-        asked.append(again(**page.does(ask_again, state), inputs=session, **_AT_ONCE))
+        asked.append(again(**page.does(ask_again, state, inputs=session), **_AT_ONCE))
     for order in asked:
         answered = order.then(
-            **page.does(on.answer, panes),
-            inputs=[session, *page.compare.settings],
+            **page.does(on.answer, panes, inputs=[session, *page.compare.settings]),
             **_ENGINE,
             **_ORDERED,
         )
-        answered.failure(**page.does(on.chat_broke, state), inputs=session, **_AT_ONCE)
-        answered.then(**page.does(on.answered, f"{buttons} {kept}"), inputs=session, **_AFTERWARDS)
+        answered.failure(**page.does(on.chat_broke, state, inputs=session), **_AT_ONCE)
+        answered.then(**page.does(on.answered, f"{buttons} {kept}", inputs=session), **_AFTERWARDS)
         if order is asked[0]:
             page.check_and_zip(answered)
-    page.compare.stop.click(**page.does(on.stop_chat, state), inputs=session, **_AT_ONCE)
+    page.compare.stop.click(**page.does(on.stop_chat, state, inputs=session), **_AT_ONCE)
     page.compare.clear.click(
-        **page.does(on.clear_chat, f"{state} votes keep_row"), inputs=session, **_AT_ONCE
+        **page.does(on.clear_chat, f"{state} votes keep_row", inputs=session), **_AT_ONCE
     )
-    page.compare.left.edit(**page.does(on.edit, f"box mode {state}"), inputs=session, **_AT_ONCE)
+    page.compare.left.edit(**page.does(on.edit, f"box mode {state}", inputs=session), **_AT_ONCE)
     for control, handler, names in (
         (page.compare.beside, on.stand_beside, panes),
         (page.compare.differences, on.mark_differences, panes),
         (page.compare.blind, on.go_blind, f"{state} strength beside checks votes"),
     ):
-        control.input(**page.does(handler, names), inputs=[session, control], **_AT_ONCE)
-    for name, button in zip(text.VOTES, page.compare.votes, strict=True):
+        control.input(**page.does(handler, names, inputs=[session, control]), **_AT_ONCE)
+    for name, button in zip(VOTES, page.compare.votes, strict=True):
         vote = functools.partial(on.vote, name)
-        button.click(**page.does(vote, f"{state} votes {kept}"), inputs=session, **_AT_ONCE)
+        button.click(**page.does(vote, f"{state} votes {kept}", inputs=session), **_AT_ONCE)
     for index, button in enumerate(page.compare.suggestions):
         suggest = functools.partial(on.suggest, index)
-        button.click(**page.does(suggest, "box"), inputs=session, **_AT_ONCE)
+        button.click(**page.does(suggest, "box", inputs=session), **_AT_ONCE)
 
 
 def _by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callable[..., Any]:
-    """Adapt a handler that returns slot -> value to Gradio's list of outputs; the rest is kept."""
+    """Adapt a handler that returns slot -> value to Gradio's list of outputs; the rest is kept.
+
+    Returns:
+        A function that takes the visit before what the handler takes, and speaks its language.
+    """
     names = tuple(slots)
 
     def spread(updates: Updates) -> Any:
@@ -683,19 +744,29 @@ def _by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callabl
 
     # Gradio looks at the signature, to hand in the request.
     function = handler.func if isinstance(handler, functools.partial) else handler
+    signature = inspect.signature(handler)
+    visit = inspect.Parameter("visit", inspect.Parameter.POSITIONAL_ONLY)
+    signature = signature.replace(parameters=[visit, *signature.parameters.values()])
     if inspect.isgeneratorfunction(function):
 
         @functools.wraps(function)
-        def stream(*args: Any, **kwargs: Any) -> Iterator[Any]:
-            for updates in handler(*args, **kwargs):
-                yield spread(updates)
+        def stream(visit: Session, *args: Any, **kwargs: Any) -> Iterator[Any]:
+            with closing(handler(*args, **kwargs)) as steps:
+                while True:
+                    # At each step: it may have changed, and each may run in a context of its own.
+                    with speaking(visit.language):
+                        updates = next(steps, None)
+                    if updates is None:
+                        return
+                    yield spread(updates)
 
-        stream.__signature__ = inspect.signature(handler)  # type: ignore[attr-defined]
+        stream.__signature__ = signature  # type: ignore[attr-defined]
         return stream
 
     @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return spread(handler(*args, **kwargs))
+    def call(visit: Session, *args: Any, **kwargs: Any) -> Any:
+        with speaking(visit.language):
+            return spread(handler(*args, **kwargs))
 
-    call.__signature__ = inspect.signature(handler)  # type: ignore[attr-defined]
+    call.__signature__ = signature  # type: ignore[attr-defined]
     return call

@@ -5,7 +5,6 @@ visitor arranged, and answers travel back through the `Inbox`. So no answer can 
 """
 
 import math
-import re
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from pydantic import Field
 from dnd_engine.config import PromptLimits
 from dnd_engine.files import asset_path
 from dnd_engine.prompts.files import SUFFIXES, Split, one_line
-from ui.text import ENGLISH, Text
+from ui.text import _, script_words
 
 __all__ = ["Arrangement", "CanvasBucket", "CanvasCard", "CanvasData", "Inbox", "PromptCanvas"]
 
@@ -108,25 +107,35 @@ class PromptCanvas(gr.HTML, metaclass=_WithoutStub):
         self,
         value: Any = None,
         *,
-        text: Text = ENGLISH,
+        words: str | None = None,
         limits: PromptLimits | None = None,
         **kwargs: Any,
     ):
-        self._text = text
+        """Read the files that the canvas is made of.
+
+        Args:
+            value: Its first buckets, by the English names that `words` translates.
+            words: What the script says, from `script_words`; English by default.
+            limits: What the browser may refuse by itself.
+            kwargs: For `gr.HTML`.
+        """
+        # Gradio takes a name that the script quotes for an event, unless it is an attribute.
+        self.words = words or script_words()
         if limits is not None:
             kwargs["limits"] = {
                 "suffixes": list(SUFFIXES),
                 "max_file_bytes": limits.max_file_bytes,
                 "max_files": limits.max_files,
             }
-        # To the browser by name; it counts things and writes numbers as the page's language does.
-        words = {**text.CANVAS, "things": text.THINGS, "code": text.CODE}
+        scripts = (
+            asset_path(name).read_text(encoding="utf-8") for name in ("words.js", "canvas.js")
+        )
         sortable = asset_path("vendor", "Sortable-1.15.7.min.js").read_text(encoding="utf-8")
         super().__init__(
             value=value,
-            html_template=_in_words(asset_path("canvas.html").read_text(encoding="utf-8"), text),
-            words=words,
-            js_on_load=asset_path("canvas.js").read_text(encoding="utf-8"),
+            html_template=asset_path("canvas.html").read_text(encoding="utf-8"),
+            words=self.words,
+            js_on_load="\n".join(scripts),
             # Inline, so that the page asks nobody for it.
             head=f"<script>{sortable}</script>",
             apply_default_css=False,
@@ -142,7 +151,7 @@ class PromptCanvas(gr.HTML, metaclass=_WithoutStub):
         if payload is None:
             return Arrangement()
         if len(payload.buckets) > _MAX_PARTS or len(payload.cards) > _MAX_PARTS:
-            raise gr.Error(self._text.CANVAS_FULL)
+            raise gr.Error(_("This canvas holds more than it can. Reload the page."))
         cards = {
             card.id: CanvasCard(
                 id=card.id,
@@ -156,7 +165,7 @@ class PromptCanvas(gr.HTML, metaclass=_WithoutStub):
         return Arrangement(
             tuple(
                 CanvasBucket(
-                    name=one_line(bucket.name)[:60] or self._text.UNNAMED,
+                    name=one_line(bucket.name)[:60] or _("Unnamed"),
                     weight=bucket.weight if math.isfinite(bucket.weight) else 0.0,
                     # A card is in one bucket; `pop` keeps a made-up value from doubling it.
                     cards=tuple(cards.pop(key) for key in bucket.cards if key in cards),
@@ -184,11 +193,6 @@ class PromptCanvas(gr.HTML, metaclass=_WithoutStub):
         return CanvasData.model_json_schema()
 
 
-def _in_words(template: str, text: Text) -> str:
-    """Put the page's words where a template names them, as [[name]]."""
-    return re.sub(r"\[\[(\w+)\]\]", lambda name: text.CANVAS[name[1]], template)
-
-
 class ExampleFile(GradioModel):
     """A file of an example."""
 
@@ -201,6 +205,7 @@ class ExampleSet(GradioModel):
     """The files of an example, and the bucket they go to."""
 
     bucket: str
+    """In English; the canvas translates it."""
     weight: float
     files: list[ExampleFile]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, Self, TypeVar
 
 from ui.markup import esc
-from ui.text import Text
+from ui.text import number
 
 __all__ = ["Axis", "Curve", "Look", "apart", "curves_html", "short_number"]
 
@@ -66,12 +66,12 @@ class Axis:
         ticks = tuple(10.0**power for power in range(low, max(high, low + 1) + 1))
         return cls(ticks[0], ticks[-1], ticks, is_log=True)
 
-    def label(self, text: Text, tick: float) -> str:
+    def label(self, tick: float) -> str:
         """A tick as it is written: small powers by their exponent."""
         power = round(math.log10(tick)) if self.is_log else 0
         if power < _SMALLEST_WRITTEN_OUT:
             return f"10{str(power).translate(_SUPERSCRIPTS)}"
-        return short_number(text, tick)
+        return short_number(tick)
 
     def place(self, value: float) -> float:
         """From 0, the bottom, to 1."""
@@ -82,11 +82,10 @@ class Axis:
         return min(max((value - low) / (high - low), 0.0), 1.0)
 
 
-def curves_html(text: Text, curves: Sequence[Curve], axis: Axis, end: float, told: str) -> str:
+def curves_html(curves: Sequence[Curve], axis: Axis, end: float, told: str) -> str:
     """Draw curves over steps 0 to `end`.
 
     Args:
-        text: The words of the page.
         curves: Drawn in this order, labels at their ends.
         axis: Of the values.
         end: The last step that the axis shows; more than is done shows what is still to come.
@@ -110,7 +109,7 @@ def curves_html(text: Text, curves: Sequence[Curve], axis: Axis, end: float, tol
         f"<path d='M0 {_HEIGHT * (1 - axis.place(tick)):.2f}H{_WIDTH}'/>" for tick in axis.ticks
     )
     values = "".join(
-        f"<span style='top:{1 - axis.place(tick):.2%}'>{axis.label(text, tick)}</span>"
+        f"<span style='top:{1 - axis.place(tick):.2%}'>{axis.label(tick)}</span>"
         for tick in axis.ticks
     )
     labels = "".join(
@@ -118,7 +117,7 @@ def curves_html(text: Text, curves: Sequence[Curve], axis: Axis, end: float, tol
         for y, (label, look) in apart(ends, _LABEL_SHARE)
     )
     steps = "".join(
-        f"<span style='left:{share:.0%}'>{text.number(round(share * end))}</span>"
+        f"<span style='left:{share:.0%}'>{number(round(share * end))}</span>"
         for share in (0, 0.5, 1)
     )
     return (
@@ -131,9 +130,9 @@ def curves_html(text: Text, curves: Sequence[Curve], axis: Axis, end: float, tol
     )
 
 
-def short_number(text: Text, value: float) -> str:
+def short_number(value: float) -> str:
     """Three figures that matter, and .14 for 0.14, as the design has them."""
-    digits = text.number(value, ".0f") if abs(value) >= 1000 else text.number(value, ".3g")
+    digits = number(value, ".0f") if abs(value) >= 1000 else number(value, ".3g")
     sign = "-" if value < 0 else ""
     return sign + digits.removeprefix(sign).removeprefix("0") if 0 < abs(value) < 1 else digits
 

@@ -4,7 +4,7 @@ import difflib
 import re
 
 from ui.markup import esc
-from ui.text import Text
+from ui.text import _
 
 __all__ = ["marked"]
 
@@ -13,7 +13,7 @@ _LEAST_SHARED = 0.3
 """Share of words in common below which marks would cover everything and say nothing."""
 
 
-def marked(text: Text, mine: str, other: str) -> str:
+def marked(mine: str, other: str) -> str:
     """Escape an answer, with the words marked that the other lacks.
 
     Where hardly a word is shared, only the first one that differs is marked: the fork.
@@ -25,13 +25,13 @@ def marked(text: Text, mine: str, other: str) -> str:
         fork = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(words), len(theirs)))
         return (
             esc("".join(words[:fork]))
-            + _mark("".join(words[fork : fork + 1]), text.FORK)
+            + _mark("".join(words[fork : fork + 1]), _("from here on, almost no words in common"))
             + esc("".join(words[fork + 1 :]))
         )
     parts = []
-    for kind, start, end, _, _ in matcher.get_opcodes():
+    for kind, start, end, *_theirs in matcher.get_opcodes():
         piece = "".join(words[start:end])
-        parts.append(esc(piece) if kind == "equal" else _mark(piece, text.DIFFERS))
+        parts.append(esc(piece) if kind == "equal" else _mark(piece, _("not in the other answer")))
     return "".join(parts)
 
 

@@ -3,7 +3,25 @@
 import html
 import re
 
-__all__ = ["busy", "code_blocks", "cut", "esc", "faults", "icon", "notice", "sentence", "unfenced"]
+__all__ = [
+    "TIMES",
+    "busy",
+    "code_blocks",
+    "cut",
+    "esc",
+    "facts",
+    "faults",
+    "heading",
+    "icon",
+    "label_html",
+    "none_yet",
+    "notice",
+    "sentence",
+    "unfenced",
+]
+
+TIMES = "\u00d7"
+"""Between an adapter and its strength."""
 
 _PATHS = {
     "check": "M2 7.5l3.2 3.2L12 3.5",
@@ -29,6 +47,26 @@ def icon(name: str) -> str:
         f'<svg class="dnd-icon dnd-icon-{name}" viewBox="0 0 14 14" aria-hidden="true">'
         f'<path d="{_PATHS[name]}"/></svg>'
     )
+
+
+def heading(title: str, *more: str) -> str:
+    """Draw a heading with what is said about it; all are HTML."""
+    return f"<h2 class='dnd-heading'>{title}</h2><p class='dnd-sub'>{' '.join(more)}</p>"
+
+
+def facts(words: str) -> str:
+    """Draw words in small print; they are HTML."""
+    return f"<p class='dnd-facts'>{words}</p>"
+
+
+def label_html(words: str) -> str:
+    """Draw words in small print before the buttons that they are about; they are HTML."""
+    return f"<span class='dnd-facts'>{words}</span>"
+
+
+def none_yet(words: str) -> str:
+    """Draw what stands where nothing is yet; `words` are HTML."""
+    return f"<p class='dnd-none'>{words}</p>"
 
 
 def notice(words: str) -> str:

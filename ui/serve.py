@@ -48,7 +48,7 @@ def launch_options(limits: PromptLimits, *, mcp: bool = False) -> dict[str, Any]
         )
     from starlette.middleware import Middleware
 
-    from ui.language import LanguageSwitch
+    from ui.language import LanguageChoice
     from ui.theme import make_theme
 
     return {
@@ -64,7 +64,7 @@ def launch_options(limits: PromptLimits, *, mcp: bool = False) -> dict[str, Any]
         "ssr_mode": False,
         "mcp_server": mcp,
         "pwa": False,
-        "app_kwargs": {"middleware": [Middleware(LanguageSwitch)]},
+        "app_kwargs": {"middleware": [Middleware(LanguageChoice)]},
     }
 
 

@@ -2,14 +2,14 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 import gradio as gr
 
 from ui.markup import esc, icon
-from ui.text import Text
+from ui.text import N_, _, number, said
 
 __all__ = ["RunKind", "Stages", "StagesPanel", "stages_panel"]
 
@@ -21,6 +21,111 @@ _WORTH_TELLING = 0.3
 """Seconds in the queue below which it is not worth a row."""
 
 _Status = Literal["waiting", "running", "done", "failed", "stopped"]
+
+
+_STAGES: Mapping[str, tuple[str, str]] = {
+    "wait": (
+        N_("Queue"),
+        N_("Waiting for the engine"),
+    ),
+    "download": (
+        N_("Download"),
+        N_("Base model and text encoder, once"),
+    ),
+    "load": (
+        N_("Load"),
+        N_("Base model, encoder, generator"),
+    ),
+    "read": (
+        N_("Read prompts"),
+        "",
+    ),
+    "encode": (
+        N_("Encode"),
+        N_("Prompts through the text encoder"),
+    ),
+    "decode": (
+        N_("Decode"),
+        N_("Weight tokens to a LoRA"),
+    ),
+    "ask": (
+        N_("Ask"),
+        N_("The base answers your full prompts"),
+    ),
+    "refine": (
+        N_("Refine"),
+        N_("Training on your prompts"),
+    ),
+    "check": (
+        N_("Check"),
+        N_("Reload with stock PEFT, compare"),
+    ),
+    "base": (
+        N_("Base"),
+        N_("The frozen model answers"),
+    ),
+    "adapter": (
+        N_("This adapter"),
+        N_("Answers with the adapter"),
+    ),
+    "shared_lora": (
+        N_("Shared part"),
+        N_("Answers with what all adapters share"),
+    ),
+    "few_shot": (
+        N_("Few-shot"),
+        N_("The base answers after labelled rows"),
+    ),
+    "train": (
+        N_("Train"),
+        N_("AdamW on the labelled rows"),
+    ),
+}
+_STAGE_STATES: Mapping[_Status, str] = {
+    "waiting": N_("waiting"),
+    "running": N_("running"),
+    "done": N_("done"),
+    "failed": N_("failed"),
+    "stopped": N_("stopped"),
+}
+_RUNS: Mapping[RunKind, Mapping[str, str]] = {
+    "synthesis": {
+        "running": N_("Making the adapter"),
+        "done": N_("How it was made"),
+        "stopped": N_("Stopped. Nothing was made, and your prompts are unchanged."),
+        "failed": N_("No adapter was made."),
+    },
+    "remix": {
+        "running": N_("Remixing"),
+        "done": N_("How it was mixed"),
+        "stopped": N_("Stopped. The adapter is unchanged."),
+        "failed": N_("Remix failed; the adapter is unchanged."),
+    },
+    "remake": {
+        "running": N_("Making the adapter of the recipe"),
+        "done": N_("How it was made again"),
+        "stopped": N_("Stopped. The adapter is unchanged."),
+        "failed": N_("Not made again."),
+    },
+    "refinement": {
+        "running": N_("Refining the adapter"),
+        "done": N_("How it was refined"),
+        "stopped": N_("Stopped. The adapter is unchanged."),
+        "failed": N_("Refining failed; the adapter is unchanged."),
+    },
+    "measurement": {
+        "running": N_("Measuring the adapter"),
+        "done": N_("How it was measured"),
+        "stopped": N_("Stopped. Results so far are below."),
+        "failed": N_("Measuring did not finish."),
+    },
+    "training": {
+        "running": N_("Training a LoRA"),
+        "done": N_("How it was trained"),
+        "stopped": N_("Stopped. The last scored LoRA and its curve are below."),
+        "failed": N_("Training did not finish."),
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +153,6 @@ class _Row:
 class Stages:
     """The rows of one run and their times."""
 
-    text: Text
     keys: tuple[str, ...]
     kind: RunKind = "synthesis"
     clock: Callable[[], float] = time.perf_counter
@@ -62,7 +166,7 @@ class Stages:
     _end: float | None = None
 
     def __post_init__(self) -> None:
-        self._rows = {key: _Row(self.text.STAGES[key][1]) for key in self.keys}
+        self._rows = {key: _Row(_stage(key)[1]) for key in self.keys}
         self._start = self.clock()
 
     @property
@@ -83,7 +187,7 @@ class Stages:
             # no rows for one.
             place = list(self._rows).index("read") if "read" in self._rows else len(self._rows)
             rows = list(self._rows.items())
-            rows.insert(place, (key, _Row(self.text.STAGES.get(key, (key, ""))[1])))
+            rows.insert(place, (key, _Row(_stage(key)[1])))
             self._rows = dict(rows)
         row = self._rows[key]
         if row.status != "running":
@@ -110,7 +214,7 @@ class Stages:
 
     def html(self) -> str:
         """Draw the rows: large while running, folded to one line once done."""
-        words = self.text.RUNS[self.kind]
+        words = {state: _(message) for state, message in _RUNS[self.kind].items()}
         now = self.elapsed
         scale = _nice(now)
         rows = "".join(self._row_html(key, row, now, scale) for key, row in self._rows.items())
@@ -135,13 +239,13 @@ class Stages:
         if self.ended == "failed":
             notice = (
                 f"<div class='dnd-notice is-error' role='alert'>{icon('error')}<div>"
-                f"<b>{words['failed']}</b> <span class='dnd-pre'>{esc(self.message)}</span>"
+                f"<b>{words['failed']}</b> <span class='dnd-pre'>{esc(said(self.message))}</span>"
                 "</div></div>"
             )
         elif self.ended:
-            told = esc(self.message) or words["stopped"]
+            told = esc(said(self.message)) or words["stopped"]
             notice = f"<div class='dnd-notice' role='alert'>{icon('info')}{told}</div>"
-        left = f"<span class='dnd-facts'>{esc(self.left)}</span>" if not self.ended else ""
+        left = f"<span class='dnd-facts'>{esc(said(self.left))}</span>" if not self.ended else ""
         return (
             f"<section class='dnd-panel dnd-making'><div class='dnd-making-head'>"
             f"<h2 class='dnd-heading'>{words['running']}</h2><span>{left}{clock}</span></div>"
@@ -158,25 +262,31 @@ class Stages:
             "stopped": icon("info"),
         }[row.status]
         seconds = self._seconds(end - row.begin) if row.status != "waiting" else ""
-        state = self.text.STAGE_STATES[row.status]
+        state = _(_STAGE_STATES[row.status])
         share = "" if row.fraction is None else f" · {100 * row.fraction:.0f} %"
         bar = ""
         if row.status != "waiting":
             left, width = 100 * row.begin / scale, 100 * max(end - row.begin, 0) / scale
             bar = f"<i style='left:{left:.2f}%;width:max({width:.2f}%,3px)'></i>"
         return (
-            f"<li class='is-{row.status}'>{mark}<b>{self.text.STAGES.get(key, (key,))[0]}</b>"
-            f"<span class='dnd-stage-detail'>{esc(row.detail)}{share}</span>"
+            f"<li class='is-{row.status}'>{mark}<b>{_stage(key)[0]}</b>"
+            f"<span class='dnd-stage-detail'>{esc(said(row.detail))}{share}</span>"
             f"<span class='dnd-num'>{seconds}<span class='dnd-sr'> {state}</span></span>"
             f"<span class='dnd-track' aria-hidden='true'>{bar}</span></li>"
         )
 
     def _seconds(self, seconds: float) -> str:
-        return f"{self.text.number(seconds, '.2f')} s"
+        return f"{number(seconds, '.2f')} s"
 
     def _tick(self, scale: float, index: int) -> str:
-        number = self.text.number(scale * index / 5, "g")
-        return f"{number} s" if index == 5 else number
+        tick = number(scale * index / 5, "g")
+        return f"{tick} s" if index == 5 else tick
+
+
+def _stage(key: str) -> tuple[str, str]:
+    """Return the name of a stage, and what it says until it has more to say."""
+    title, detail = _STAGES.get(key, (key, ""))
+    return _(title), _(detail)
 
 
 def _nice(seconds: float) -> float:

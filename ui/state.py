@@ -18,6 +18,7 @@ from dnd_engine.lora.provenance import Recipe, taught_alike
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import PromptFile, Split
 from ui.stages import RunKind, Stages
+from ui.text import ENGLISH
 
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Conditioning, Inspection
@@ -107,6 +108,8 @@ class Made:
     """What it was refined from: where Undo goes."""
     norms: "Mapping[str, list[float]]" = field(default_factory=dict)
     inspection: "Inspection | None" = None
+    check_failed: str = ""
+    """Why it could not be inspected."""
     proof: "Conditioning | None" = None
     """How it stands beside adapters made from other prompts; None until somebody asks."""
     archive: Path | None = None
@@ -296,6 +299,8 @@ class Session:
     found: Found | None = None
     """The last that was measured, as far as it got."""
     stop_chat: threading.Event | None = None
+    language: str = ENGLISH
+    """What the page says, it says in this one."""
     folder: Path | None = None
     """Where its files are, once there are some."""
 

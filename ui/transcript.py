@@ -5,21 +5,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ui.panels.compare import label_words, mode_words
+from ui.panels.votes import VOTE_WORDS
 from ui.state import Answer, Turn
-from ui.text import Text
+from ui.text import _
 
 __all__ = ["NAMES", "write_transcript"]
 
 NAMES = ("conversation.md", "conversation.json", "votes.jsonl")
 
 
-def write_transcript(
-    text: Text, turns: Sequence[Turn], folder: Path
-) -> tuple[Path, Path, Path | None]:
+def write_transcript(turns: Sequence[Turn], folder: Path) -> tuple[Path, Path, Path | None]:
     """Write what was asked, answered and voted.
 
     Args:
-        text: The words of the page.
         turns: The conversation; those without an answer are left out.
         folder: Where the files go; they replace earlier ones.
 
@@ -28,7 +27,7 @@ def write_transcript(
     """
     kept = [turn for turn in turns if any(side.reply for side in turn.sides.values())]
     markdown, whole, votes = (folder / name for name in NAMES)
-    markdown.write_text("\n".join(_markdown(text, turn) for turn in kept), encoding="utf-8")
+    markdown.write_text("\n".join(_markdown(turn) for turn in kept), encoding="utf-8")
     rows = [_row(turn) for turn in kept]
     whole.write_text(json.dumps(rows, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     voted = [row for row in rows if row["vote"]]
@@ -64,17 +63,17 @@ def _side(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _markdown(text: Text, turn: Turn) -> str:
-    parts = [f"## {text.TRANSCRIPT_QUESTION}\n\n{_quoted(turn.question)}\n"]
+def _markdown(turn: Turn) -> str:
+    parts = [f"## {_('Question')}\n\n{_quoted(turn.question)}\n"]
     if turn.mode != "written":
-        parts.append(f"{text.ASK_MODE}: {text.ASK_MODES[turn.mode].lower()}.\n")
+        parts.append(f"{_('What is sent')}: {mode_words(turn.mode).lower()}.\n")
     for side in turn.sides.values():
         if side.reply is not None:
-            parts.append(f"### `{side.label}`\n\n{_quoted(side.reply.text)}\n")
+            parts.append(f"### `{label_words(side.label)}`\n\n{_quoted(side.reply.text)}\n")
     if turn.vote:
         better = {"left": turn.left, "right": turn.right}.get(turn.vote)
-        words = text.VOTE_TOLD[turn.vote] if better is None else f"`{better.label}`"
-        parts.append(f"{text.TRANSCRIPT_VOTE}: {words}.\n")
+        words = _(VOTE_WORDS[turn.vote]) if better is None else f"`{label_words(better.label)}`"
+        parts.append(f"{_('Better, judged blind')}: {words}.\n")
     return "\n".join(parts)
 
 

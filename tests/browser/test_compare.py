@@ -42,7 +42,7 @@ def test_one_side_can_be_asked_again_and_a_question_edited(
     visit.until(lambda: [len(rows) for rows in engine.asked[asked:]] == [1, 2])
     visit.idle()
     expect(visit.page.get_by_role("button", name="Ask Adapted again")).to_be_visible()
-    visit.page.get_by_role("button", name="Edit and send anew").click()
+    visit.page.get_by_role("button", name="Edit and resend").click()
     box = visit.page.locator("#dnd-box textarea")
     expect(box).to_have_value("First try")
     expect(visit.page.locator("#dnd-pane-left .dnd-asked")).to_have_count(0)

@@ -1,4 +1,4 @@
-"""Two languages: each visitor in their own, all the way through, and the choice is kept."""
+"""Two languages: each visitor in their own, all the way through; a switch keeps the visit."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +39,76 @@ def test_english_can_be_chosen_where_no_cookie_is_kept(visits: Visits) -> None:
     visit.page.context.clear_cookies()
     visit.reload()
     expect(visit.page.get_by_role("button", name="Browse files")).to_be_visible()
+
+
+def test_a_switch_says_everything_again_and_keeps_the_visit(visits: Visits, write: Write) -> None:
+    visit = visits()
+    page = visit.page
+    page.evaluate("window.sameDocument = true")
+    visit.drop([write("mine.txt", "one\ntwo\nthree\n")], "Tone of voice")
+    visit.ready("mine.txt")
+    page.locator(".dnd-range").nth(2).fill("1.5")
+    visit.synthesize()
+    expect(page.locator("#dnd-checks")).to_contain_text("Changes the model")
+    visit.ask("What is it?")
+    visit.idle()
+    answer = visit.answer("right").text_content()
+    page.get_by_text("Sampling", exact=True).click()
+    page.get_by_label("Seed").last.fill("7")
+    page.locator("#dnd-box textarea").fill("Half typed")
+
+    page.get_by_role("link", name="Deutsch").click()
+    expect(page.get_by_role("tab", name="Werkbank")).to_be_visible()
+    expect(page.locator("html")).to_have_attribute("lang", "de")
+    expect(page.get_by_role("link", name="Deutsch")).to_have_attribute("aria-current", "page")
+    expect(page.locator("#dnd-synthesize")).to_have_text("Adapter erzeugen")
+    expect(page.locator("#dnd-adapter")).to_contain_text("3 Prompts aus 1 Datei")
+    expect(page.locator("#dnd-download")).to_contain_text("PEFT-Zip herunterladen")
+    expect(page.locator("#dnd-checks")).to_contain_text("Ändert das Modell")
+    expect(page.locator("#dnd-stages")).to_contain_text("Wie er entstand")
+    expect(page.locator("#dnd-pane-right")).to_contain_text("Tok./s")
+    expect(page.locator("#dnd-mode")).to_contain_text("Wie geschrieben")
+    expect(page.locator(".dnd-strip")).to_contain_text("1 Gruppe, 1 Datei, 3 Prompts")
+    expect(page.locator("#dnd-take-open")).to_have_attribute("title", "Taste: K")
+    assert visit.answer("right").text_content() == answer
+    assert page.get_by_label("Startwert").last.input_value() == "7"
+    assert page.locator("#dnd-box textarea").input_value() == "Half typed"
+    page.get_by_role("button", name="Prompts bearbeiten").click()
+    # Nobody named the empty buckets, and the name of the full one is the adapter's.
+    titles = page.locator(".dnd-title")
+    assert [titles.nth(i).input_value() for i in range(3)] == ["SQL", "Verträge", "Tone of voice"]
+    expect(page.locator(".dnd-drop").first).to_have_text("Dateien hier ablegen")
+    expect(
+        page.get_by_role("spinbutton", name="Gewicht von Tone of voice, als Zahl")
+    ).to_have_value("1.5")
+    visit.check_accessible()
+
+    # What comes next is in the new language; so is what is told of what comes.
+    visit.ask("Und jetzt?")
+    visit.idle()
+    expect(page.locator("#dnd-pane-left .dnd-answer-facts").last).to_contain_text("Tok./s")
+    page.get_by_role("tab", name="Sammlung").click()
+    expect(page.locator("#dnd-library")).to_contain_text("Noch nichts behalten.")
+    page.get_by_role("link", name="English").click()
+    expect(page.locator("#dnd-library")).to_contain_text("Nothing kept yet.")
+    page.get_by_role("tab", name="Workbench").click()
+    expect(page.locator("#dnd-adapter")).to_contain_text("3 prompts from 1 file")
+    assert page.evaluate("window.sameDocument")
+
+
+def test_a_switch_in_the_middle_of_a_run_changes_what_the_run_says(
+    visits: Visits, write: Write
+) -> None:
+    visit = visits()
+    page = visit.page
+    visit.drop([write("mine.txt", "SLOW one\ntwo\nthree\n")], "SQL")
+    visit.ready("mine.txt")
+    page.locator("#dnd-synthesize").click()
+    expect(page.locator("#dnd-stages")).to_contain_text("Making the adapter")
+    page.get_by_role("link", name="Deutsch").click()
+    expect(page.locator("#dnd-stages")).to_contain_text("Der Adapter entsteht")
+    expect(page.locator("#dnd-adapter")).to_contain_text("3 Prompts aus 1 Datei")
+    expect(page.locator("#dnd-download")).to_contain_text("PEFT-Zip herunterladen")
 
 
 def test_two_visitors_read_two_languages_at_once(visits: Visits, write: Write) -> None:

@@ -95,7 +95,7 @@ def test_rows_are_scored_and_learnt_and_the_lora_is_taken_to_the_workbench(
     visit.ask("After")
     visit.idle()
     open_tab(visit)
-    expect(found).to_contain_text("in the bar now is sql-trained-from-scratch")
+    expect(found).to_contain_text("the bar now holds sql-trained-from-scratch")
 
 
 def test_a_training_from_the_adapter_stops_at_once_and_the_chat_goes_on(
@@ -113,7 +113,7 @@ def test_a_training_from_the_adapter_stops_at_once_and_the_chat_goes_on(
     expect(page.locator("#dnd-measured tr.is-base").first).to_be_visible(timeout=20_000)
     page.locator("#dnd-measure-stop").click()
     stages = page.locator("#dnd-measure-stages")
-    expect(stages).to_contain_text("What was found until then stands below.")
+    expect(stages).to_contain_text("Results so far are below.")
     expect(page.locator("#dnd-measured-json")).to_be_visible()
     expect(page.locator("#dnd-measure-start")).to_be_enabled()
 
@@ -130,7 +130,7 @@ def test_a_training_from_the_adapter_stops_at_once_and_the_chat_goes_on(
     open_tab(visit)
     expect(page.locator("#dnd-measured i.is-warm_lora").first).to_be_visible(timeout=40_000)
     page.keyboard.press("Escape")
-    expect(stages).to_contain_text("as it was last scored")
+    expect(stages).to_contain_text("The last scored LoRA")
     expect(page.locator("#dnd-train-start")).to_be_enabled()
     visit.until(lambda: engine.closed_measurements == 3)
 

@@ -94,7 +94,7 @@ def test_the_chat_goes_on_meanwhile_and_stop_keeps_the_adapter(
     expect(visit.answer("right")).to_contain_text("SELECT")
     expect(page.locator("#dnd-stages")).to_contain_text("Refining the adapter")
     page.locator("#dnd-refine-stop").click()
-    expect(page.locator("#dnd-stages")).to_contain_text("The adapter is as it was before.")
+    expect(page.locator("#dnd-stages")).to_contain_text("The adapter is unchanged.")
     expect(page.locator("#dnd-refine-start")).to_be_visible()
     expect(page.locator("#dnd-adapter code")).to_have_text(before)
     expect(page.locator("#dnd-refine-open")).to_be_enabled()
@@ -127,7 +127,7 @@ def test_too_few_prompts_are_told_and_nothing_is_lost(visit: Visit, write: Write
     page.locator("#dnd-refine-open").click()
     page.locator("#dnd-refine-start").click()
     stages = page.locator("#dnd-stages")
-    expect(stages).to_contain_text("Not refined; the adapter is as it was.")
+    expect(stages).to_contain_text("Refining failed; the adapter is unchanged.")
     expect(stages).to_contain_text("Put a blank line between instruction and input")
     expect(stages.locator("li.is-failed")).to_contain_text("Ask")
     expect(page.locator("#dnd-adapter code")).to_have_text(before)
@@ -177,7 +177,7 @@ def test_refine_can_be_done_from_the_keyboard(visit: Visit, write: Write) -> Non
     page.keyboard.press("Tab")
     expect(stop).to_be_focused()
     page.keyboard.press("Enter")
-    expect(page.locator("#dnd-stages")).to_contain_text("The adapter is as it was before.")
+    expect(page.locator("#dnd-stages")).to_contain_text("The adapter is unchanged.")
 
 
 def test_two_visitors_refine_their_own(visits: Visits, write: Write) -> None:

@@ -24,8 +24,8 @@ from tests.browser.test_refine import prompts
 from tests.dnd_engine.training.test_watch import lora, write_manifest
 from tests.ui.fake_engine import FakeEngine, slow_load
 from tests.ui.test_watch import RECIPE, write
+from ui import text
 from ui.engine_handle import EngineHandle
-from ui.text import LANGUAGES
 
 pytestmark = pytest.mark.browser
 Write = Callable[[str, str | bytes], Path]
@@ -71,8 +71,9 @@ class Sight:
         self.visit.check_accessible()
         self.visit.page.evaluate("window.scrollTo(0, 0)")
 
-    def stage(self, key: str) -> str:
-        return LANGUAGES[self.look.locale[:2]].STAGES[key][0]
+    def stage(self, name: str) -> str:
+        with text.speaking(self.look.locale[:2]):
+            return text._(name)
 
     def put(self, *paths: Path) -> None:
         """Choose files, for the first bucket or the one used last."""
@@ -141,7 +142,7 @@ def test_a_run_that_stops_and_one_that_fails(sights: Sights, write: Write) -> No
     sight.put(write("slow.txt", "SLOW one\ntwo\n"))
     sight.visit.ready("slow.txt")
     page.locator("#dnd-synthesize").click()
-    expect(page.locator("#dnd-stages li.is-running")).to_contain_text(sight.stage("encode"))
+    expect(page.locator("#dnd-stages li.is-running")).to_contain_text(sight.stage("Encode"))
     sight.glimpse("04-running")
     page.keyboard.press("Escape")
     expect(page.locator("#dnd-synthesize")).to_be_visible()
@@ -238,7 +239,7 @@ def test_doubt_refine_and_a_proof_that_fails(sights: Sights, write: Write) -> No
     sight.see("20-refine-offered")
     page.locator("#dnd-refine-start").click()
     expect(page.locator("#dnd-stages li.is-running")).to_contain_text(
-        sight.stage("refine"), timeout=20_000
+        sight.stage("Refine"), timeout=20_000
     )
     sight.glimpse("21-refining")
     expect(page.locator("#dnd-undo")).to_be_visible(timeout=30_000)

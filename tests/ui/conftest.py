@@ -14,7 +14,6 @@ from ui.canvas import Arrangement, CanvasBucket, CanvasCard
 from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers
 from ui.state import SessionFiles
-from ui.text import ENGLISH
 
 
 @pytest.fixture
@@ -37,7 +36,7 @@ def files(tmp_path: Path) -> SessionFiles:
 
 @pytest.fixture
 def on(handle: EngineHandle, files: SessionFiles, tmp_path: Path) -> Handlers:
-    return Handlers(ENGLISH, handle, PromptLimits(), files, tmp_path / "cache")
+    return Handlers(handle, PromptLimits(), files, tmp_path / "cache")
 
 
 @pytest.fixture

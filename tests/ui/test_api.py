@@ -19,7 +19,6 @@ from ui import api
 from ui.api import Endpoints
 from ui.engine_handle import EngineHandle
 from ui.state import SessionFiles
-from ui.text import ENGLISH
 
 PROMPTS = [{"name": "SQL", "prompts": ["Write SQL.\n\nHow many cars?", "Write SQL.\n\nWho won?"]}]
 Requests = Callable[[str], gr.Request]
@@ -56,7 +55,7 @@ def client(clients: Callable[[], Client]) -> Client:
 
 @pytest.fixture
 def endpoints(handle: EngineHandle, files: SessionFiles, tmp_path: Path) -> Endpoints:
-    return Endpoints(ENGLISH, handle, PromptLimits(), files, tmp_path / "cache")
+    return Endpoints(handle, PromptLimits(), files, tmp_path / "cache")
 
 
 def make(endpoints: Endpoints, request: gr.Request, **more: Any) -> dict[str, Any]:

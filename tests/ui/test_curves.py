@@ -3,7 +3,6 @@
 import pytest
 
 from ui.curves import apart, short_number
-from ui.text import ENGLISH
 
 
 def test_labels_stand_apart_and_within_the_picture() -> None:
@@ -12,5 +11,5 @@ def test_labels_stand_apart_and_within_the_picture() -> None:
 
 
 def test_numbers_below_one_have_no_leading_zero() -> None:
-    told = [short_number(ENGLISH, value) for value in (0.14, -0.003, 0, -2.5, 1234)]
+    told = [short_number(value) for value in (0.14, -0.003, 0, -2.5, 1234)]
     assert told == [".14", "-.003", "0", "-2.5", "1234"]

@@ -17,7 +17,6 @@ from ui.canvas import Arrangement
 from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers, Updates
 from ui.state import Session, SessionFiles
-from ui.text import ENGLISH
 
 Arrange = Callable[..., Arrangement]
 RequestOf = Callable[[str], gr.Request]
@@ -27,7 +26,7 @@ Export = Callable[..., list[Updates]]
 @pytest.fixture
 def at_home(handle: EngineHandle, files: SessionFiles, tmp_path: Path) -> Handlers:
     library = Library(tmp_path / "library")
-    return Handlers(ENGLISH, handle, PromptLimits(), files, tmp_path / "cache", library)
+    return Handlers(handle, PromptLimits(), files, tmp_path / "cache", library)
 
 
 @pytest.fixture

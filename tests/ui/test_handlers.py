@@ -29,7 +29,6 @@ from ui.panels.checks import checks_html, is_doubtful, norms_html, warning_html
 from ui.panels.report import Group, card_markdown, groups, report_html
 from ui.stages import Stages
 from ui.state import Session, SessionFiles
-from ui.text import ENGLISH
 
 Arrange = Callable[..., Arrangement]
 RequestOf = Callable[[str], gr.Request]
@@ -345,7 +344,7 @@ def test_a_failed_load_is_told_and_tried_again(files: SessionFiles, tmp_path: Pa
         return engine
 
     handle = EngineHandle(load)
-    on = Handlers(ENGLISH, handle, PromptLimits(), files, tmp_path)
+    on = Handlers(handle, PromptLimits(), files, tmp_path)
     handle.start()
     with pytest.raises(AssetError, match="No network"):
         handle.wait(5)
@@ -372,7 +371,7 @@ def test_synthesis_waits_for_the_engine_with_progress(
     files: SessionFiles, tmp_path: Path, arrange: Arrange, request_of: RequestOf
 ) -> None:
     handle = EngineHandle(slow_load(FakeEngine(stage_seconds=0), 0.6))
-    on = Handlers(ENGLISH, handle, PromptLimits(), files, tmp_path)
+    on = Handlers(handle, PromptLimits(), files, tmp_path)
     session = Session()
     arrangement = arrange(SQL={"a.txt": "one\n"})
     on.update_prompts(arrangement, session, request_of("s"))
@@ -399,7 +398,7 @@ def test_only_the_thread_of_the_handle_loads_the_engine() -> None:
 
 def test_stages_draw_real_times_on_one_clock() -> None:
     now = [0.0]
-    stages = Stages(ENGLISH, keys=("read", "encode"), clock=lambda: now[0])
+    stages = Stages(keys=("read", "encode"), clock=lambda: now[0])
     stages.enter("read")
     now[0] = 0.5
     stages.enter("encode")
@@ -417,9 +416,9 @@ def test_stages_draw_real_times_on_one_clock() -> None:
 
 
 def test_checks_never_tick_what_was_not_measured() -> None:
-    assert "dnd-icon-check" not in checks_html(ENGLISH, "failed", message="out of memory")
-    assert "Could not be measured" in checks_html(ENGLISH, "failed", message="out of memory")
-    assert norms_html(ENGLISH, {}) == ""
+    assert "dnd-icon-check" not in checks_html("failed", message="out of memory")
+    assert "Could not be measured" in checks_html("failed", message="out of memory")
+    assert norms_html({}) == ""
 
 
 @pytest.mark.parametrize(
@@ -438,28 +437,28 @@ def test_checks_tell_whether_the_instruction_is_carried_and_doubt_with_reason(
     agreement: Agreement, outlook: Outlook | None, title: str, doubt: bool
 ) -> None:
     found = Inspection(0.4, {}, (), 16, agreement, outlook)
-    html = checks_html(ENGLISH, "done", found)  # type: ignore[arg-type]
+    html = checks_html("done", found)  # type: ignore[arg-type]
     assert f"<b>{title}</b>" in html
     assert f"{agreement.same} of {agreement.num_prompts}" in html
     assert ("is-doubt" in html) == doubt
-    assert ("does not carry your instruction" in warning_html(ENGLISH, found)) == doubt  # type: ignore[arg-type]
+    assert ("does not carry your instruction" in warning_html(found)) == doubt  # type: ignore[arg-type]
 
 
 def test_few_prompts_earn_no_tick() -> None:
     found = Inspection(None, {}, (), 3, Agreement(3, 3))
-    assert "dnd-icon-check" not in checks_html(ENGLISH, "done", found)  # type: ignore[arg-type]
+    assert "dnd-icon-check" not in checks_html("done", found)  # type: ignore[arg-type]
 
 
 def test_checks_tell_what_agreement_was_worth_on_unseen_tasks_where_that_is_known() -> None:
     known = Inspection(0.4, {}, (), 16, Agreement(8, 8), GAINED)
-    html = checks_html(ENGLISH, "done", known)  # type: ignore[arg-type]
+    html = checks_html("done", known)  # type: ignore[arg-type]
     assert "On 12 unseen tasks with about as much agreement" in html
     assert "changed the score by +0.43 (+0.22 to +0.61) without the instruction" in html
     assert "Rank correlation of agreement and gain: +0.57." in html
-    unknown = checks_html(ENGLISH, "done", replace(known, outlook=None))  # type: ignore[arg-type]
+    unknown = checks_html("done", replace(known, outlook=None))  # type: ignore[arg-type]
     assert "unseen task" not in unknown
     unranked = replace(known, outlook=replace(GAINED, rank_correlation=None))
-    assert "Rank" not in checks_html(ENGLISH, "done", unranked)  # type: ignore[arg-type]
+    assert "Rank" not in checks_html("done", unranked)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -469,11 +468,11 @@ def test_an_adapter_is_called_too_strong_beside_examined_ones_or_a_plain_bound(
     effect: float, strongest: float | None, told: bool
 ) -> None:
     found = Inspection(effect, {}, (), 16, Agreement(8, 8), None, strongest)
-    assert ("unusually much" in checks_html(ENGLISH, "done", found)) == told  # type: ignore[arg-type]
-    warning = warning_html(ENGLISH, found)  # type: ignore[arg-type]
+    assert ("unusually much" in checks_html("done", found)) == told  # type: ignore[arg-type]
+    warning = warning_html(found)  # type: ignore[arg-type]
     assert ("may garble answers" in warning) == told
     assert "refine it" not in warning
-    assert not is_doubtful(ENGLISH, found)  # type: ignore[arg-type]
+    assert not is_doubtful(found)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("similarity", "unlike"), [(0.42, True), (0.43, False), (0.9, False)])
@@ -482,49 +481,49 @@ def test_prompts_farther_from_training_than_all_that_was_examined_are_warned_of(
 ) -> None:
     nearest = (NearestTask("wikisql", "Question to SQL", similarity),)
     found = Inspection(0.4, {}, nearest, 16, Agreement(8, 8), familiarity=familiarity(similarity))
-    html = checks_html(ENGLISH, "done", found)  # type: ignore[arg-type]
+    html = checks_html("done", found)  # type: ignore[arg-type]
     assert ("Unlike anything seen in training" in html) == unlike
-    assert "The 80 unseen tasks that the generator was examined on lay at 0.43 to 0.97." in html
+    assert "The generator was evaluated on 80 unseen tasks, at 0.43 to 0.97." in html
     assert "Rank correlation of that and the gain: -0.22 (-0.44 to +0.05)." in html
-    warning = warning_html(ENGLISH, found)  # type: ignore[arg-type]
+    warning = warning_html(found)  # type: ignore[arg-type]
     assert ("unlike anything" in warning) == ("refine it" in warning) == unlike
     assert "strength" not in warning
-    assert is_doubtful(ENGLISH, found) == unlike  # type: ignore[arg-type]
-    refined = checks_html(ENGLISH, "done", found, taught="refined")  # type: ignore[arg-type]
+    assert is_doubtful(found) == unlike  # type: ignore[arg-type]
+    refined = checks_html("done", found, taught="refined")  # type: ignore[arg-type]
     assert "Unlike anything" not in refined
-    unexamined = checks_html(ENGLISH, "done", replace(found, familiarity=None))  # type: ignore[arg-type]
+    unexamined = checks_html("done", replace(found, familiarity=None))  # type: ignore[arg-type]
     assert "unseen tasks" not in unexamined
 
 
 def test_more_strength_is_not_advised_where_it_is_too_strong() -> None:
     found = Inspection(13.0, {}, (), 16, Agreement(0, 8), IDLE, 12.0)
-    warning = warning_html(ENGLISH, found)  # type: ignore[arg-type]
+    warning = warning_html(found)  # type: ignore[arg-type]
     assert "try a lower strength" in warning
     assert "refine it" in warning
     assert "More strength" not in warning
     weak = replace(found, effect=0.5)
-    assert "More strength" in warning_html(ENGLISH, weak)  # type: ignore[arg-type]
+    assert "More strength" in warning_html(weak)  # type: ignore[arg-type]
 
 
 def test_what_speaks_twice_against_an_adapter_is_said_under_one_head() -> None:
     found = Inspection(0.001, {}, (), 16, Agreement(0, 8), IDLE)
-    warning = warning_html(ENGLISH, found)  # type: ignore[arg-type]
+    warning = warning_html(found)  # type: ignore[arg-type]
     assert warning.count("unlikely to help") == 1
     assert "as it was. It does not carry your instruction." in warning
 
 
 def test_prompts_without_an_instruction_are_told_so_and_cast_no_doubt() -> None:
     found = Inspection(0.4, {}, (), 16)
-    assert "No instruction to leave out" in checks_html(ENGLISH, "done", found)  # type: ignore[arg-type]
-    assert warning_html(ENGLISH, found) == ""  # type: ignore[arg-type]
+    assert "No instruction to leave out" in checks_html("done", found)  # type: ignore[arg-type]
+    assert warning_html(found) == ""  # type: ignore[arg-type]
 
 
 def test_a_refined_adapter_is_not_praised_for_what_it_was_taught() -> None:
     found = Inspection(0.4, {}, (), 16)
-    html = checks_html(ENGLISH, "done", found, taught="refined")  # type: ignore[arg-type]
+    html = checks_html("done", found, taught="refined")  # type: ignore[arg-type]
     assert "Refined on your prompts" in html
     assert "instruction to leave out" not in html
-    assert warning_html(ENGLISH, found, taught="refined") == ""  # type: ignore[arg-type]
+    assert warning_html(found, taught="refined") == ""  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("changes", [{}, {"failures": []}], ids=["some shown", "none shown"])
@@ -533,26 +532,29 @@ def test_wrong_answers_that_are_left_out_are_counted_and_not_called_none(
 ) -> None:
     def drawn(**more: Any) -> str:
         made = {**report("heldout"), **changes, **more}
-        return report_html(ENGLISH, made, Group("heldout", ""), "score", SHA)
+        return report_html(made, Group("heldout", ""), "score", SHA)
 
     told = "4 on data that is not ours left out"
     assert told not in drawn()
     assert told in drawn(failures_left_out=4)
-    assert (ENGLISH.REPORT_FAILURES_ELSEWHERE in drawn(failures_left_out=4)) == bool(changes)
-    assert ENGLISH.REPORT_NO_FAILURES not in drawn(failures_left_out=4)
+    assert (
+        "They are in the folder that `dnd evaluate` wrote its report to."
+        in drawn(failures_left_out=4)
+    ) == bool(changes)
+    assert "No wrong answer was recorded." not in drawn(failures_left_out=4)
 
 
 def test_the_shipped_report_draws_what_seconds_bring() -> None:
     path = asset_path("generators", "smollm2-135m-instruct", "reports", "refine.json")
     shipped = json.loads(path.read_text(encoding="utf-8"))
-    drawn = report_html(ENGLISH, shipped, Group("refine", ""), "score", shipped["generator_sha256"])
+    drawn = report_html(shipped, Group("refine", ""), "score", shipped["generator_sha256"])
     equal = shipped["equal_score"]
     assert f"scores as much as the adapter after {equal['shortest_steps']} steps" in drawn
     for name in ("Refined: 0 s", "From nothing: 0 s", "On labels: 0 s", "Teacher"):
         assert name in drawn
     bare = shipped | {"refine": None}
     assert "What more seconds bring" not in report_html(
-        ENGLISH, bare, Group("refine", ""), "score", shipped["generator_sha256"]
+        bare, Group("refine", ""), "score", shipped["generator_sha256"]
     )
 
 
@@ -574,14 +576,17 @@ def test_every_split_and_every_part_of_it_can_be_chosen_the_harder_first() -> No
         "train/family",
         "train/primitive",
     ]
-    labels = [g.label(ENGLISH) for g in found]
+    labels = [g.label() for g in found]
     assert labels[1:4] == ["New family", "New operation", "Unseen tasks, refined"]
     assert labels[-1] == "Seen in training: New operation"
 
 
 def test_a_report_is_drawn_with_every_row_and_its_words_escaped() -> None:
-    html = report_html(ENGLISH, report(), Group("heldout", ""), "score", SHA)
-    for words in (*list(ENGLISH.REPORT_ROWS.values())[:5], "Own LoRA, trained on labels"):
+    html = report_html(report(), Group("heldout", ""), "score", SHA)
+    for words in (
+        *("Base", "Base, few-shot prompt", "Mean of training LoRAs", "Nearest task's LoRA"),
+        *("Multi-task LoRA", "Own LoRA, trained on labels"),
+    ):
         assert esc(words) in html
     assert "17%</b> bare" in html
     assert "the prompts carry the task" in html
@@ -591,7 +596,7 @@ def test_a_report_is_drawn_with_every_row_and_its_words_escaped() -> None:
 
 
 def test_losses_are_drawn_on_an_axis_that_holds_them_all() -> None:
-    html = report_html(ENGLISH, report(), Group("heldout", "primitive"), "nll", SHA)
+    html = report_html(report(), Group("heldout", "primitive"), "nll", SHA)
     assert "left:100.0%" in html
     assert "the prompts carry" not in html
 
@@ -605,7 +610,7 @@ def test_losses_are_drawn_on_an_axis_that_holds_them_all() -> None:
     ],
 )
 def test_a_report_that_is_not_sound_says_so(change: dict[str, Any], words: str) -> None:
-    assert words in report_html(ENGLISH, report() | change, Group("heldout", ""), "score", SHA)
+    assert words in report_html(report() | change, Group("heldout", ""), "score", SHA)
 
 
 def test_a_proof_is_shown_and_goes_onto_the_card_of_a_new_zip(
@@ -622,7 +627,7 @@ def test_a_proof_is_shown_and_goes_onto_the_card_of_a_new_zip(
     *steps, last = on.prove(session)
     assert "shuffled prompts" in steps[0]["proof"]
     assert "Yes." in last["proof"]
-    assert "hardly matters" in last["proof"]
+    assert "Word order barely matters" in last["proof"]
     assert "+0.58" in last["proof"]
     assert "download" in on.prepare_download(session, request_of("s"))
     assert made.archive is not None
@@ -632,7 +637,7 @@ def test_a_proof_is_shown_and_goes_onto_the_card_of_a_new_zip(
 
 @pytest.mark.parametrize(
     ("bucket", "words"),
-    [("Doubt", "made from other prompts does about as well"), ("Few", "It takes two prompts")],
+    [("Doubt", "made from other prompts does about as well"), ("Few", "This needs two prompts")],
 )
 def test_what_could_not_be_proved_is_told(
     on: Handlers, arrange: Arrange, request_of: RequestOf, bucket: str, words: str

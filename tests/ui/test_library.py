@@ -20,7 +20,6 @@ from ui.panels.library import entry_words
 from ui.serve import own_library
 from ui.spaces import serves_others
 from ui.state import Session, SessionFiles
-from ui.text import ENGLISH
 
 Arrange = Callable[..., Arrangement]
 RequestOf = Callable[[str], gr.Request]
@@ -35,7 +34,7 @@ def library(tmp_path: Path) -> Library:
 def at_home(
     handle: EngineHandle, files: SessionFiles, tmp_path: Path, library: Library
 ) -> Handlers:
-    return Handlers(ENGLISH, handle, PromptLimits(), files, tmp_path / "cache", library)
+    return Handlers(handle, PromptLimits(), files, tmp_path / "cache", library)
 
 
 @pytest.fixture
@@ -66,7 +65,7 @@ def test_keeping_the_same_again_is_told_and_texts_are_kept_when_asked_for(
     at_home: Handlers, kept: tuple[Session, Entry], request_of: RequestOf, library: Library
 ) -> None:
     session, _ = kept
-    assert "already" in at_home.keep(session, "vault", False, request_of("s"))["keep_told"]
+    assert "Already" in at_home.keep(session, "vault", False, request_of("s"))["keep_told"]
     assert len(library.entries()) == 1
     at_home.keep(session, "with texts", True, request_of("s"))
     recipe = library.get("with texts").recipe
@@ -102,9 +101,11 @@ def test_a_visit_on_a_server_for_others_keeps_so_many(
     make(on, session, arrange(SQL={"a.txt": "one\n"}), request_of("s"))
     for number in range(20):
         on.keep(session, f"a{number}", False, request_of("s"))
-    assert "keeps 20 adapters" in on.keep(session, "more", False, request_of("s"))["keep_told"]
+    assert (
+        "keeps up to 20 adapters" in on.keep(session, "more", False, request_of("s"))["keep_told"]
+    )
     full = on.duplicate_kept(session, "a1", request_of("s"))
-    assert "keeps 20 adapters" in full["library_told"]
+    assert "keeps up to 20 adapters" in full["library_told"]
     key = on.open_library(session, None, request_of("s"))["library_kept"].value
     on.delete_kept(session, key, request_of("s"))
     on.keep(session, "more", False, request_of("s"))
@@ -169,7 +170,7 @@ def test_what_an_adapter_learnt_since_is_told_as_such(
     session, entry = kept
     assert session.made is not None
     found = session.made.inspection
-    trained = entry_words(ENGLISH, replace(entry, trained=True), found)
+    trained = entry_words(replace(entry, trained=True), found)
     assert "Trained on your rows" in trained
     assert "Refined" not in trained
     assert entry.recipe is not None
@@ -177,14 +178,10 @@ def test_what_an_adapter_learnt_since_is_told_as_such(
         RefineConfig(), from_sha256="0" * 64, num_prompts=2, folded=(), buckets=()
     )
     recipe = replace(entry.recipe, refined=refinement)
-    assert ENGLISH.VERDICTS["refined"][0] in entry_words(
-        ENGLISH, replace(entry, recipe=recipe), found
-    )
-    assert ENGLISH.VERDICTS["refined"][0] not in entry_words(ENGLISH, entry, found)
+    assert "Refined on your prompts" in entry_words(replace(entry, recipe=recipe), found)
+    assert "Refined on your prompts" not in entry_words(entry, found)
     alike = replace(recipe, refined=replace(refinement, commonest_share=1.0))
-    assert ENGLISH.VERDICTS["refined_alike"][0] in entry_words(
-        ENGLISH, replace(entry, recipe=alike), found
-    )
+    assert "Learnt one answer for all" in entry_words(replace(entry, recipe=alike), found)
 
 
 def test_damaged_checks_are_told_in_the_list(

@@ -20,7 +20,7 @@ from ui.canvas import Arrangement
 from ui.handlers import Handlers, Updates
 from ui.panels.measure import measured_html, score_words
 from ui.state import Session
-from ui.text import ENGLISH, LANGUAGES
+from ui.text import speaking
 
 Arrange = Callable[..., Arrangement]
 RequestOf = Callable[[str], gr.Request]
@@ -154,7 +154,7 @@ def test_rows_that_the_adapter_has_met_are_scored_only_when_allowed(
 ) -> None:
     path = rows(word="MET")
     failed = measure(on, session, path, request_of("s"))[-1]
-    assert "Not measured to the end." in failed["measure_stages"]
+    assert "Measuring did not finish." in failed["measure_stages"]
     assert "allow seen prompts" in failed["measure_stages"]
     assert failed["measure_start"].interactive is True
     assert "measure_found" not in failed
@@ -187,7 +187,7 @@ def test_stop_acts_at_once_and_keeps_what_was_found(
     steps = on.measure(session, request_of("s"))
     until(steps, "16 of 20")
     stopped = on.stop_measure(session, request_of("s"))
-    assert "What was found until then stands below." in stopped["measure_stages"]
+    assert "Results so far are below." in stopped["measure_stages"]
     assert "16 of 20" in stopped["measure_found"]
     assert stopped["measure_start"].interactive is True
     assert stopped["measure_keep_row"].visible is True
@@ -266,7 +266,7 @@ def test_a_trained_lora_takes_the_bar_and_is_kept_with_its_score(
     assert "weights in" not in shown["adapter_facts"]
     assert shown["keep_texts"].visible is False
     assert shown["undo"].visible is False
-    assert "in the bar now is" in on.open_measure(session)["measure_found"]
+    assert "the bar now holds" in on.open_measure(session)["measure_found"]
     assert "Trained on your rows" in on.check(session)["checks"]
     on.keep(session, "trained", False, request_of("s"))
     (scores,) = library.get("trained").scores.values()
@@ -299,9 +299,9 @@ def test_what_was_measured_says_of_which_adapter_it_is(
     on.set_strength(session, 0.5)
     drawn = measure(on, session, rows(), request_of("s"))[-1]["measure_found"]
     assert "strength 0.50" in drawn
-    assert "in the bar now is" not in drawn
+    assert "the bar now holds" not in drawn
     on.set_strength(session, 1.0)
-    assert "in the bar now is <b>sql</b>" in on.open_measure(session)["measure_found"]
+    assert "the bar now holds <b>sql</b>" in on.open_measure(session)["measure_found"]
 
 
 def test_train_waits_until_what_the_tab_shows_was_measured(
@@ -309,7 +309,7 @@ def test_train_waits_until_what_the_tab_shows_was_measured(
 ) -> None:
     path = rows()
     done = measure(on, session, path, request_of("s"))[-1]
-    assert "<b>rows.jsonl</b>, beside <b>sql</b>" in done["measure_train_of"]
+    assert "<b>rows.jsonl</b>, compared with <b>sql</b>" in done["measure_train_of"]
     other = on.read_labelled(session, rows(name="more.jsonl", word="bad"))
     assert other["measure_train"].interactive is False
     assert "Measure the adapter" in other["measure_train_of"]
@@ -407,9 +407,9 @@ def test_what_the_adapter_took_says_whether_labels_and_guesses_are_in_it(
     assert "took 0.43 s, without labels" in drawn
     found = session.found
     guessed = replace(found, measured=replace(found.measured, synthesis_estimated=True))
-    assert "takes about 0.43 s here" in measured_html(ENGLISH, guessed, session.made)
+    assert "takes about 0.43 s here" in measured_html(guessed, session.made)
     learnt = replace(found.adapter, provenance={"refined": {"labels": True}})
-    drawn = measured_html(ENGLISH, replace(found, adapter=learnt), session.made)
+    drawn = measured_html(replace(found, adapter=learnt), session.made)
     assert "what it learnt from labels included" in drawn
     assert "without labels" not in drawn
 
@@ -423,7 +423,7 @@ def test_everything_is_drawn_within_the_picture(
     late = replace(found.measured, synthesis_seconds=1.5)  # as long as the training
     high = [replace(s, items=tuple(replace(i, score=1.0) for i in s.items)) for s in late.sittings]
     best = replace(late, sittings=tuple(high))
-    drawn = measured_html(ENGLISH, replace(found, measured=best), session.made)
+    drawn = measured_html(replace(found, measured=best), session.made)
     marks = [float(x) for x in re.findall(r"<i class='is-warm_lora' style='left:([\d.]+)%", drawn)]
     assert marks
     assert max(marks) < 100
@@ -444,8 +444,9 @@ def test_an_unforeseen_error_puts_the_buttons_back(
 
 
 def test_scores_are_written_as_the_engine_writes_them() -> None:
-    told = [score_words(ENGLISH, value) for value in (0, 0.141, 1, 0.004, -0.03)]
+    told = [score_words(value) for value in (0, 0.141, 1, 0.004, -0.03)]
     assert told == ["0", ".14", "1.00", ".004", "-.03"]
-    signed = [score_words(ENGLISH, value, signed=True) for value in (0, 0.141, -0.03)]
+    signed = [score_words(value, signed=True) for value in (0, 0.141, -0.03)]
     assert signed == ["0", "+.14", "-.03"]
-    assert score_words(LANGUAGES["de"], 0.141) == ",14"
+    with speaking("de"):
+        assert score_words(0.141) == ",14"

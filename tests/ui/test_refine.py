@@ -139,7 +139,7 @@ def test_stop_keeps_the_adapter_and_closes_the_engine(
     while "Loss" not in next(steps)["stages"]:
         pass
     stopped = on.stop_run(session)
-    assert "The adapter is as it was before." in stopped["stages"]
+    assert "The adapter is unchanged." in stopped["stages"]
     assert stopped["refine_start"].visible is True
     assert stopped["refine_open"].interactive is True
     list(steps)
@@ -205,7 +205,7 @@ def test_too_few_prompts_are_told_and_the_adapter_stays(
     make(on, session, arrange(SQL={"a.txt": "one\ntwo\n"}), request_of("s"))
     before = session.made
     failed = refine(on, session, request_of("s"))[-1]
-    assert "Not refined; the adapter is as it was." in failed["stages"]
+    assert "Refining failed; the adapter is unchanged." in failed["stages"]
     assert "Refine needs 8 or more" in failed["stages"]
     assert "got 0 (2 without a blank line)" in failed["stages"]
     assert "is-failed" in failed["stages"]

@@ -1,96 +1,199 @@
-"""The words of the page: every language says the same things, and nobody else says anything."""
+"""Messages: English in the code, all in every catalogue, and English where one is missing."""
 
 import ast
+import copy
+import pickle
 import re
-import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
+from babel.messages.catalog import Catalog
 
 from dnd_engine.prompts.examples import load_examples
+from tests.ui.fake_engine import Progress
 from ui.language import preferred
 from ui.panels.keys import SHORTCUTS
-from ui.text import ENGLISH, LANGUAGES, Text
+from ui.panels.prompts import FIRST_BUCKETS
+from ui.progress import step_words
+from ui.text import (
+    ENGLISH,
+    Words,
+    _,
+    catalogue,
+    count_files,
+    count_prompts,
+    day,
+    drawn,
+    languages,
+    ngettext,
+    number,
+    said,
+    script_words,
+    size,
+    speaking,
+)
+from ui.text.__main__ import begun, faults, messages, updated, written
+from ui.text.extract import KEYWORDS
 
 ROOT = Path(__file__).parents[2]
-OTHERS = [text for text in LANGUAGES.values() if text is not ENGLISH]
+OTHERS = [code for code in languages() if code != ENGLISH]
 TAG = re.compile(r"<[^<>]*>|&\w+;")
 
 
-def words_of(text: Text) -> Mapping[str, Any]:
-    """A language's own words, not those it inherits."""
-    return {name: value for name, value in vars(type(text)).items() if name.isupper()}
+@pytest.fixture(scope="module")
+def template() -> Catalog:
+    return messages()
 
 
-def leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, str):
-        yield path, value
-    elif isinstance(value, Mapping):
-        for key, part in value.items():
-            yield from leaves(part, f"{path}.{key}")
-    else:
-        for index, part in enumerate(value):
-            yield from leaves(part, f"{path}[{index}]")
+@pytest.mark.parametrize("code", OTHERS)
+def test_a_catalogue_is_complete_and_up_to_date_with_the_code(code: str, template: Catalog) -> None:
+    found = updated(code, template)
+    assert list(faults(found)) == []
+    assert written(found) == written(catalogue.read_catalogue(code)), "run python -m ui.text"
 
 
-def placeholders(sentence: str) -> set[tuple[str, str]]:
-    parsed = string.Formatter().parse(sentence)
-    return {(name, spec or "") for _, name, spec, _ in parsed if name is not None}
+def test_what_a_catalogue_lacks_is_listed() -> None:
+    found = begun("de")
+    found.add("Missing")
+    found.add("Guessed", "Geraten", flags=["fuzzy"])
+    found.add("{low:.2f} to {high:.2f}", "{low:.2f} bis {hgih:.2f}")
+    found.add("Kept as <b>{name}</b>", "Liegt als <i>{name}</i>")
+    found.add(("{number} file", "{number} files"), ("eine Datei", "{number} Dateien"))
+    found.add("Gone", "Weg")
+    template = Catalog()
+    for message in list(found)[1:-1]:
+        template.add(message.id)
+    found.update(template)
+    assert list(faults(found)) == [
+        "missing: Missing",
+        "fuzzy: Guessed",
+        "other placeholders: {low:.2f} to {high:.2f}",
+        "unknown placeholders: {low:.2f} to {high:.2f}",
+        "other markup: Kept as <b>{name}</b>",
+        "obsolete: Gone",
+    ]
 
 
-@pytest.mark.parametrize("text", OTHERS, ids=lambda text: text.CODE)
-def test_every_language_says_the_same_things_with_the_same_values(text: Text) -> None:
-    source, other = dict(leaves(words_of(ENGLISH))), dict(leaves(words_of(text)))
-    assert source.keys() == other.keys()
-    for path, sentence in source.items():
-        assert bool(other[path]) == bool(sentence), path
-        assert placeholders(other[path]) == placeholders(sentence), path
-        assert TAG.findall(other[path].replace("Entf", "Del")) == TAG.findall(sentence), path
+def test_what_is_missing_or_fuzzy_is_said_in_english(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = begun("fr")
+    found.add("Library", "Bibliothèque")
+    found.add("Measure", "Mesures", flags=["fuzzy"])
+    found.add("Workbench")
+    found.add(("{number} file", "{number} files"), ("{number} fichier", "{number} fichiers"))
+    path = tmp_path / "fr" / "LC_MESSAGES" / "messages.po"
+    path.parent.mkdir(parents=True)
+    path.write_text(written(found), encoding="utf-8")
+    monkeypatch.setattr(catalogue, "LOCALES", tmp_path)
+    languages.cache_clear()
+    try:
+        assert list(languages()) == [ENGLISH, "fr"]
+        with speaking("fr"):
+            assert [_("Library"), _("Measure"), _("Workbench")] == [
+                "Bibliothèque",
+                "Measure",
+                "Workbench",
+            ]
+            assert _("Nobody has translated {name}, {share:.1f} %", name="this", share=0.5) == (
+                "Nobody has translated this, 0,5 %"
+            )
+            assert count_files(0) == "0 fichier"  # none is one, in French
+            assert count_prompts(2) == "2 prompts"
+    finally:
+        monkeypatch.undo()
+        languages.cache_clear()
+    with pytest.raises(KeyError), speaking("fr"):
+        pass
 
 
-@pytest.mark.parametrize("text", LANGUAGES.values(), ids=lambda text: text.CODE)
-def test_words_are_plain(text: Text) -> None:
-    for path, sentence in leaves(words_of(text)):
-        assert "!" not in sentence, path
-        # Words stand in attributes within single quotes, and in a template that JavaScript reads.
-        allowed = path.startswith((".CANVAS", ".OUTLOOK", ".REPORT", ".VERDICTS", ".WARN"))
-        assert not re.search(r"[<>&]", TAG.sub("", sentence)), path
-        assert "$" not in sentence, path
-        assert allowed or "'" not in sentence or path in IN_TEXT_ONLY, path
+def test_messages_are_plain(template: Catalog) -> None:
+    for found in (template, *map(catalogue.read_catalogue, OTHERS)):
+        for message in found:
+            if not message.id:
+                continue
+            for words in (message.id, message.string or ""):
+                for form in [words] if isinstance(words, str) else words:
+                    assert "!" not in form
+                    assert not re.search(r"[<>&]", TAG.sub("", form)), form
 
 
-IN_TEXT_ONLY = {".EMPTY_BASE", ".EMPTY_ADAPTED", ".REFINE_LABELS_INFO"}
+def test_every_example_has_words() -> None:
+    assert [example.bucket for example in load_examples()] == list(FIRST_BUCKETS)
 
 
-@pytest.mark.parametrize("text", LANGUAGES.values(), ids=lambda text: text.CODE)
-def test_every_example_has_words(text: Text) -> None:
-    for example in load_examples():
-        assert example.id in text.EXAMPLE_WORDS
-        assert example.bucket in text.BUCKETS
+def test_numbers_dates_and_counts_are_written_as_the_language_does() -> None:
+    moment = datetime(2026, 7, 1, 12, 30, tzinfo=UTC)
+
+    def told() -> list[str]:
+        return [
+            count_prompts(1),
+            count_files(1234),
+            size(2_442_240),
+            number(0.5, "+.2f"),
+            _("{low:+.2f} to {name}", low=0.5, name="1.5"),
+        ]
+
+    assert told() == ["1 prompt", "1,234 files", "2.4 MB", "+0.50", "+0.50 to 1.5"]
+    # Python 3.11's Babel may put a narrow space before PM.
+    assert re.fullmatch(r"Jul 1, 2026, 12:30\sPM", day(moment))
+    with speaking("de"):
+        assert told()[:4] == ["1 Prompt", "1.234 Dateien", "2,4 MB", "+0,50"]
+        assert day(moment) == "01.07.2026, 12:30"
 
 
-def test_numbers_and_counts_are_written_as_the_language_does() -> None:
-    german = LANGUAGES["de"]
-    assert ENGLISH.count(1, "prompt") == "1 prompt"
-    assert ENGLISH.count(1234, "file") == "1,234 files"
-    assert german.count(1, "file") == "1 Datei"
-    assert german.count(1234, "file") == "1.234 Dateien"
-    assert ENGLISH.size(2_442_240) == "2.4 MB"
-    assert german.size(2_442_240) == "2,4 MB"
-    assert german.fill("{low:+.2f} bis {name}", low=0.5, name="1.5") == "+0,50 bis 1.5"
+def test_words_can_be_said_again_in_another_language() -> None:
+    def page(title: str, *more: str) -> str:
+        return f"<h2>{title}</h2>{_('Library')}: {', '.join(more)}"
+
+    words = drawn(page, _("Checks"), ngettext("{number} file", "{number} files", 2))
+    assert words == "<h2>Checks</h2>Library: 2 files"
+    with speaking("de"):
+        assert said(words) == "<h2>Prüfung</h2>Sammlung: 2 Dateien"
+        assert said([(words, 1), "Library", {"x": _("Library")}]) == [
+            ("<h2>Prüfung</h2>Sammlung: 2 Dateien", 1),
+            "Library",
+            {"x": "Sammlung"},
+        ]
+        nested = _("Kept in the library as <b>{name}</b>.", name=_("Checks"))
+    assert said(nested) == "Kept in the library as <b>Checks</b>."
+    assert words == "<h2>Checks</h2>Library: 2 files"
+    plain = ["Library", ("x", 1), {"y": None}]
+    assert all(said(value) is value for value in plain)
+
+
+def test_words_survive_str_and_are_copied_as_plain_text() -> None:
+    words = _("Library")
+    assert isinstance(str(words), Words)
+    for copied in (copy.deepcopy(words), pickle.loads(pickle.dumps(words))):
+        assert (type(copied), copied) == (str, "Library")
+    assert _("") == ""
+
+
+def test_scripts_get_what_they_say_and_no_more() -> None:
+    assert script_words("Legal") == (
+        '{"code": "en", "plural": "(n != 1)", "messages": {"Legal": "Legal"}}'
+    )
+    with speaking("de"):
+        german = script_words("Legal")
+    assert '"Browse files": "Dateien w\\u00e4hlen"' in german
+    assert '"{number} file": ["{number} Datei", "{number} Dateien"]' in german
+    assert "Report card" not in german
 
 
 def test_steps_of_the_engine_are_translated_or_left_out() -> None:
-    german = LANGUAGES["de"]
-    assert ENGLISH.step("Loss 0.512, 8 s left") == "Loss 0.512, 8 s left"
-    assert german.step("Loss 0.512, 8 s left") == "Verlust 0,512, noch 8 s"
-    told = "“3.5 times” to 9 of 26 prompts"
-    assert german.step(told) == "„3.5 times“ auf 9 von 26 Prompts"
-    told += ", 3 different answers"
-    assert german.step(told) == "„3.5 times“ auf 9 von 26 Prompts, 3 verschiedene Antworten"
-    assert german.step("Reading SQL") == ""
+    told = {
+        "Loss 0.512, 8 s left": "Verlust 0,512, noch 8 s",
+        "“3.5 times” to 9 of 26 prompts": "„3.5 times“ auf 9 von 26 Prompts",
+        "Reading SQL": "",
+    }
+    for english, german in told.items():
+        step = Progress("refine", None, 0.0, english)
+        assert step_words(step) == english
+        with speaking("de"):
+            assert step_words(step) == german
 
 
 @pytest.mark.parametrize(
@@ -112,21 +215,23 @@ def test_a_visitor_gets_the_language_their_browser_likes_best(accepted: str, cod
     assert preferred(accepted) == code
 
 
-# Who draws takes words from the catalogue. What is left in a string of a module is names, slots and
-# markup; these are the signs of a sentence or a label of its own.
+# What is shown is marked for translation. What is left in a string of a module is names, slots and
+# markup; these are the signs of a sentence or a label that nobody can translate.
 SENTENCE = re.compile(r"[A-Z][a-z]+ [a-z]|[a-z]{2,} [a-z]{2,}[.:?]")
 SPOKEN_ATTRIBUTE = re.compile(r"(?:aria-label|title|alt|placeholder)=['\"][^'\"{]*[A-Za-z]{2}")
 LABELS = {"label", "info", "placeholder", "title"}
 NAMED_FIRST = {"Accordion", "Button", "DownloadButton", "Tab"}
 # One engine serves visitors of every language: what its thread tells and logs is English, and so is
 # what programs are told, and the command line.
-OF_THE_ENGINE = {"api.py", "engine_handle.py", "engine_thread.py", "serve.py"}
+OF_THE_ENGINE = {"progress.py", "api.py", "engine_handle.py", "engine_thread.py", "serve.py"}
 
 
 def strings(tree: ast.AST) -> Iterator[str]:
-    """Every string of a module but docstrings, with {} for the values of f-strings."""
+    """Every string of a module but docstrings and messages, with {} for the values of f-strings."""
     skipped: set[int] = set()
     for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", None) in KEYWORDS:
+            skipped.update(map(id, node.args))
         if isinstance(node, ast.Expr):
             skipped.add(id(node.value))
         elif isinstance(node, ast.JoinedStr):
@@ -164,12 +269,12 @@ def own_words(tree: ast.AST) -> list[str]:
     [path for path in sorted((ROOT / "ui").rglob("*.py")) if path.parent.name != "text"],
     ids=lambda path: str(path.relative_to(ROOT)),
 )
-def test_no_module_has_words_of_its_own(path: Path) -> None:
+def test_every_sentence_is_marked_for_translation(path: Path) -> None:
     found = own_words(ast.parse(path.read_text(encoding="utf-8")))
     assert found == [] or path.name in OF_THE_ENGINE
 
 
-def test_words_of_its_own_would_be_found() -> None:
+def test_a_sentence_that_is_not_marked_would_be_found() -> None:
     for source in (
         'f"<b>Only {number} left</b>"',
         '"Drop files first."',
@@ -178,35 +283,31 @@ def test_words_of_its_own_would_be_found() -> None:
         'gr.Slider(label="Weight")',
     ):
         assert own_words(ast.parse(f"x = {source}"))
+    assert not own_words(ast.parse('x = gr.Button(_("Drop files first."))'))
 
 
-def test_the_canvas_and_the_scripts_have_no_words_of_their_own() -> None:
+@pytest.mark.parametrize("path", sorted((ROOT / "ui").rglob("*.py")), ids=lambda path: path.name)
+def test_a_message_in_an_attribute_is_escaped(path: Path) -> None:
+    """A translation may hold a quotation mark where the English has none."""
+    assert not re.search(r"""[\w-]=['"]\{_\(""", path.read_text(encoding="utf-8"))
+
+
+def test_the_canvas_and_the_scripts_have_every_sentence_marked() -> None:
     html = (ROOT / "assets" / "canvas.html").read_text(encoding="utf-8")
-    assert set(re.findall(r"\[\[(\w+)\]\]", html)) <= ENGLISH.CANVAS.keys()
-    bare = re.sub(r"\[\[\w+\]\]", "", html)
-    assert not re.search("[A-Za-z]", TAG.sub("", bare))
-    assert not SPOKEN_ATTRIBUTE.search(bare)
-    for name in ("canvas.js", "transcript.js", "page.js"):
+    unmarked = re.sub(r"<(\w+)\b[^>]*\bdata-say(?!-)[^>]*>.*?</\1>", "", html, flags=re.DOTALL)
+    assert not re.search("[A-Za-z]", TAG.sub("", unmarked))
+    assert len(re.findall("aria-label=", html)) == len(re.findall("data-say-label", html))
+    for name in ("canvas.js", "transcript.js", "page.js", "words.js"):
         script = (ROOT / "assets" / name).read_text(encoding="utf-8")
         code = re.sub(r"(?m)(^|\s)//.*$|console\.warn.*$", "", script)
+        code = re.sub(r'\b_\("[^"]*"|ngettext\("[^"]*", "[^"]*"', "", code)
         for literal in re.findall(r'"[^"\n]*"|`[^`]*`', code):
             spoken = re.sub(r"\$\{[^}]*\}|\b(dnd|is)-[\w-]*", "", literal)
             assert not SENTENCE.search(spoken), literal
             assert not re.search(r"[a-z]{3,} [a-z]{3,}", spoken), literal
 
 
-def test_the_canvas_script_and_template_use_every_word_they_are_given() -> None:
-    script = (ROOT / "assets" / "canvas.js").read_text(encoding="utf-8")
-    html = (ROOT / "assets" / "canvas.html").read_text(encoding="utf-8")
-    used = set(re.findall(r"words\.(\w+)", script)) - {"code", "things"}
-    used |= set(re.findall(r"\[\[(\w+)\]\]", html))
-    assert used == ENGLISH.CANVAS.keys()
-
-
-def test_every_key_has_words_and_no_two_are_the_same() -> None:
+def test_no_two_keys_are_the_same() -> None:
     shortcuts = [shortcut for group in SHORTCUTS.values() for shortcut in group]
-    for text in LANGUAGES.values():
-        assert text.KEYS_GROUPS.keys() == SHORTCUTS.keys()
-        assert text.KEYS_DO.keys() == {shortcut.name for shortcut in shortcuts}
     keys = [key for shortcut in shortcuts for key in shortcut.keys]
     assert len(keys) == len(set(keys))

@@ -5,26 +5,12 @@ handlers can be tested as plain functions. Generators among them are generators 
 """
 
 from ui.handlers.base import Updates
-from ui.handlers.chat import ChatHandlers
-from ui.handlers.export import ExportHandlers
-from ui.handlers.library import LibraryHandlers
-from ui.handlers.measure import MeasureHandlers
-from ui.handlers.page import PageHandlers
-from ui.handlers.prompts import PromptHandlers
+from ui.handlers.language import LanguageHandlers
 from ui.handlers.refine import RefineHandlers
 from ui.handlers.watch import WatchHandlers
 
 __all__ = ["Handlers", "Updates"]
 
 
-class Handlers(
-    PageHandlers,
-    PromptHandlers,
-    LibraryHandlers,
-    RefineHandlers,
-    MeasureHandlers,
-    ExportHandlers,
-    ChatHandlers,
-    WatchHandlers,
-):
+class Handlers(LanguageHandlers, RefineHandlers, WatchHandlers):
     """The events of the page, one file for each part of it."""

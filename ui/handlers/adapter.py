@@ -2,7 +2,7 @@
 
 import functools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,18 +17,25 @@ from ui.handlers.base import HandlerBase, Updates, told
 from ui.markup import cut, esc, icon
 from ui.panels.checks import checks_html, is_doubtful, norms_html, proof_html, warning_html
 from ui.panels.compare import NUM_SUGGESTIONS, head_html
+from ui.progress import step_words
 from ui.spaces import gpu
 from ui.state import Made, Session
-from ui.text import Text
+from ui.text import N_, _
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
     from dnd_engine.models.encoder import PromptMemory
 
-__all__ = ["AdapterHandlers", "nothing_exported"]
+__all__ = ["AdapterHandlers", "checked", "download", "nothing_exported"]
 
 _LEAST_LABELS = RefineConfig().least_prompts
 """Labelled prompts from which refining can learn."""
+
+
+_PROOF_STEPS: Mapping[str, str] = {
+    "decode": N_("Making the others"),
+    "check": N_("Measuring"),
+}
 
 
 class AdapterHandlers(HandlerBase):
@@ -50,11 +57,12 @@ class AdapterHandlers(HandlerBase):
         try:
             made.inspection = self._inspect(made.original, made.buckets)
         except DndError as error:
-            updates: Updates = {"checks": checks_html(self._text, "failed", message=str(error))}
+            made.check_failed = str(error)
+            updates = checked(made)
         else:
             if made.buckets:
                 self._put_on_card(made)
-            updates = {**_checked(self._text, made), "download": _download(self._text, made)}
+            updates = {**checked(made), "download": download(made)}
         return updates if session.made is made else {}
 
     def prove(self, session: Session) -> Iterator[Updates]:
@@ -72,19 +80,19 @@ class AdapterHandlers(HandlerBase):
                     continue
                 kind, what = step
                 if kind == "progress":
-                    doing, detail = self._text.PROOF_STEPS[what.stage], self._text.step(what.detail)
+                    doing, detail = _(_PROOF_STEPS[what.stage]), step_words(what)
                     running = f"{doing}: {detail.lower()}" if detail else f"{doing} …"
-                    yield {"proof": proof_html(self._text, None, running=running)}
+                    yield {"proof": proof_html(None, running=running)}
                 else:
                     made.proof = what
         except DndError as error:
-            updates["proof"] = proof_html(self._text, None, failed=str(error))
+            updates["proof"] = proof_html(None, failed=str(error))
         else:
             self._put_on_card(made)
-            updates["proof"] = proof_html(self._text, made.proof, done=True)
-            updates["download"] = _download(self._text, made)
+            updates["proof"] = proof_html(made.proof, done=True)
+            updates["download"] = download(made)
         if session.made is made:
-            yield {**updates, "prove": gr.Button(self._text.PROOF_AGAIN)}
+            yield {**updates, "prove": gr.Button(_("Measure again"))}
 
     def _put_on_card(self, made: Made) -> None:
         """Put what was measured on the adapter's card; its zip is due to be written anew."""
@@ -115,7 +123,7 @@ class AdapterHandlers(HandlerBase):
         made.archive = None
         return {
             "adapter_facts": self._facts(session),
-            "download": _download(self._text, made),
+            "download": download(made),
             **nothing_exported(),
         }
 
@@ -130,13 +138,13 @@ class AdapterHandlers(HandlerBase):
             archive = self._save(wanted, self._archive_path(wanted, request.session_hash or ""))
         except DndError as error:
             return {
-                "download": gr.DownloadButton(self._text.DOWNLOAD_FAILED, interactive=False),
+                "download": gr.DownloadButton(_("No zip"), interactive=False),
                 "warning": _error_notice(str(error)),
             }
         if made.adapter is not wanted:
             return {}  # the slider moved on; its own event follows
         made.archive = archive
-        return {"download": _download(self._text, made)} if session.made is made else {}
+        return {"download": download(made)} if session.made is made else {}
 
     def _show(self, session: Session) -> Updates:
         """Draw the adapter of the visit with all that is known of it, and what follows from it."""
@@ -149,8 +157,8 @@ class AdapterHandlers(HandlerBase):
             "stages": made.stages.html() if made.stages else "",
             **self._bar(session),
             "undo": gr.Button(visible=made.before is not None, interactive=True),
-            "norms": norms_html(self._text, made.norms),
-            "compare_head": head_html(self._text, has_adapter=True),
+            "norms": norms_html(made.norms),
+            "compare_head": head_html(has_adapter=True),
             **self._choosers(session, made),
             "differences": gr.Checkbox(visible=True),
             "blind": gr.Checkbox(visible=True),
@@ -168,7 +176,7 @@ class AdapterHandlers(HandlerBase):
             **nothing_exported(),
             **_suggestion_buttons(session.suggestions),
             **self._panes(session),
-            **_checked(self._text, made),
+            **checked(made),
         }
 
     def _bar(self, session: Session) -> Updates:
@@ -179,16 +187,15 @@ class AdapterHandlers(HandlerBase):
             "adapter_box": gr.Row(visible=True),
             "adapter_facts": self._facts(session),
             "strength": made.adapter.strength,
-            "download": _download(self._text, made),
+            "download": download(made),
         }
 
     def _choosers(self, session: Session, made: Made) -> Updates:
         """List the adapters of the visit: for the bar, and for what stands beside it."""
         several = len(session.shelf) > 1
         return {
-            "shelf": _chooser(self._text, session.shelf, made.key, visible=several),
+            "shelf": _chooser(session.shelf, made.key, visible=several),
             "beside": _chooser(
-                self._text,
                 [one for one in session.shelf if one.key != made.key],
                 session.beside.key if session.beside else "",
                 visible=several,
@@ -220,32 +227,35 @@ class AdapterHandlers(HandlerBase):
 
 
 def _chooser(
-    text: Text, shelf: Sequence[Made], value: str, *, visible: bool, base: bool = False
+    shelf: Sequence[Made], value: str, *, visible: bool, base: bool = False
 ) -> gr.Dropdown:
     """Offer the adapters of a visit, the newest first."""
     choices = [(f"{made.adapter.name} {made.key[:8]}", made.key) for made in reversed(shelf)]
     if base:
-        choices.insert(0, (text.BASE, ""))
+        choices.insert(0, (_("Base"), ""))
     return gr.Dropdown(choices=choices, value=value, visible=visible)
 
 
-def _checked(text: Text, made: Made) -> Updates:
+def checked(made: Made) -> Updates:
     """Draw what was measured; a doubtful adapter comes with the offer to refine it."""
     provable = made.inspection is not None and bool(made.buckets) and not made.refined
     proof: Updates = {
         "proof_box": gr.Column(visible=provable),
-        "proof": proof_html(text, made.proof),
-        "prove": gr.Button(text.PROOF_RUN if made.proof is None else text.PROOF_AGAIN),
+        "proof": proof_html(made.proof),
+        "prove": gr.Button(_("Find out") if made.proof is None else _("Measure again")),
     }
     if made.inspection is None:
-        return {"checks": checks_html(text, "running"), "warning": "", **proof}
-    warning = warning_html(text, made.inspection, taught=made.taught)
+        state = checks_html("running")
+        if made.check_failed:
+            state = checks_html("failed", message=made.check_failed)
+        return {"checks": state, "warning": "", **proof}
+    warning = warning_html(made.inspection, taught=made.taught)
     updates: Updates = {
         **proof,
-        "checks": checks_html(text, "done", made.inspection, taught=made.taught),
+        "checks": checks_html("done", made.inspection, taught=made.taught),
         "warning": warning,
     }
-    if made.buckets and not made.refined and is_doubtful(text, made.inspection):
+    if made.buckets and not made.refined and is_doubtful(made.inspection):
         updates["refine_box"] = gr.Row(visible=True)
     return updates
 
@@ -292,12 +302,13 @@ def nothing_exported() -> Updates:
     }
 
 
-def _download(text: Text, made: Made) -> gr.DownloadButton:
+def download(made: Made) -> gr.DownloadButton:
+    """Offer the zip once it is written; of a doubtful adapter too, with less emphasis."""
     if made.archive is None:
-        return gr.DownloadButton(text.PREPARING, value=None, interactive=False)
-    doubtful = made.inspection and warning_html(text, made.inspection, taught=made.taught)
+        return gr.DownloadButton(_("Preparing the zip"), value=None, interactive=False)
+    doubtful = made.inspection and warning_html(made.inspection, taught=made.taught)
     return gr.DownloadButton(
-        text.DOWNLOAD_ANYWAY if doubtful else text.DOWNLOAD,
+        _("Download anyway") if doubtful else _("Download PEFT zip"),
         value=str(made.archive),
         interactive=True,
         variant="secondary" if doubtful else "primary",

@@ -16,13 +16,13 @@ from dnd_engine.training.watch import RunFolder
 from ui.canvas import Arrangement
 from ui.engine_handle import EngineHandle
 from ui.engine_thread import TICK_SECONDS
-from ui.markup import esc, sentence
+from ui.markup import TIMES, esc, sentence
 from ui.panels.adapter_bar import adapter_html
 from ui.panels.compare import View, pane_html
 from ui.panels.header import progress_words
 from ui.spaces import is_forwarded
 from ui.state import Made, Session, SessionFiles
-from ui.text import Text
+from ui.text import _, count_files, count_prompts
 
 if TYPE_CHECKING:
     from dnd_engine.engine import Engine
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "HandlerBase",
     "Updates",
+    "broke",
     "fingerprint",
     "told",
     "used_words",
@@ -44,7 +45,6 @@ class HandlerBase:
     """What handlers work with.
 
     Args:
-        text: The words of the page.
         handle: Of the engine, ready or not.
         limits: What files may amount to.
         files: Where visits keep their files.
@@ -56,7 +56,6 @@ class HandlerBase:
 
     def __init__(
         self,
-        text: Text,
         handle: EngineHandle,
         limits: PromptLimits,
         files: SessionFiles,
@@ -64,7 +63,6 @@ class HandlerBase:
         own: Library | None = None,
         runs: Sequence[RunFolder] = (),
     ) -> None:
-        self._text = text
         self._handle = handle
         self._limits = limits
         self._files = files
@@ -95,7 +93,7 @@ class HandlerBase:
             session.arrangement != made.made_from
         )
         num_files = sum(len(bucket.files) for bucket in made.buckets)
-        return adapter_html(self._text, made.adapter, made.norms, stale=stale, num_files=num_files)
+        return adapter_html(made.adapter, made.norms, stale=stale, num_files=num_files)
 
     def _panes(self, session: Session) -> Updates:
         engine = self._handle.engine
@@ -109,8 +107,8 @@ class HandlerBase:
             blind=session.blind,
         )
         return {
-            "left_pane": pane_html(self._text, session.turns, "left", view),
-            "right_pane": pane_html(self._text, session.turns, "right", view),
+            "left_pane": pane_html(session.turns, "left", view),
+            "right_pane": pane_html(session.turns, "right", view),
         }
 
     def _library(self, session: Session, request: gr.Request) -> Library:
@@ -136,12 +134,14 @@ class HandlerBase:
             gr.Warning(esc(error))
 
     def _label(self, made: Made | None) -> str:
-        """Name who answers: hash and strength of an adapter, or hash of the base."""
+        """Name who answers: hash and strength of an adapter, or hash of the base.
+
+        In English: what is shown comes from `panels.compare.label_words`.
+        """
         if made is not None:
-            return f"{made.adapter.sha256[:8]} {self._text.TIMES} {made.adapter.strength:.2f}"
+            return f"{made.adapter.sha256[:8]} {TIMES} {made.adapter.strength:.2f}"
         engine = self._handle.engine
-        name = self._text.BASE_LABEL
-        return f"{name} {engine.info.base_sha256[:6]}" if engine else name
+        return f"base {engine.info.base_sha256[:6]}" if engine else "base"
 
     def _until_ready(self) -> Iterator[str]:
         """Wait for the engine, telling how far it is.
@@ -151,12 +151,12 @@ class HandlerBase:
         """
         self._handle.start()
         while self._handle.wait(TICK_SECONDS) is None:
-            yield progress_words(self._text, self._handle.snapshot())
+            yield progress_words(self._handle.snapshot())
 
     def _ready_engine(self) -> "Engine":
         engine = self._handle.engine
         if engine is None:
-            raise DndError(self._text.NOT_LOADED)
+            raise DndError(_("The engine is not loaded."))
         return engine
 
 
@@ -173,13 +173,17 @@ def told(steps: Generator[Any, None, Any]) -> Iterator[tuple[str, Any]]:
         steps.close()
 
 
-def used_words(text: Text, buckets: Sequence[Bucket], num_unused: int) -> str:
+def broke() -> str:
+    """Tell of an error nobody foresaw."""
+    return _("Something broke that should not have. The app's log has the details; try again.")
+
+
+def used_words(buckets: Sequence[Bucket], num_unused: int) -> str:
     """Say what Synthesize would use, and that some files are left out."""
-    files = text.count(sum(len(bucket.files) for bucket in buckets), "file")
-    prompts = text.count(sum(bucket.num_prompts for bucket in buckets), "prompt")
-    used = text.fill(text.USED, files=files, prompts=prompts)
+    files = count_files(sum(len(bucket.files) for bucket in buckets))
+    used = f"{files}, {count_prompts(sum(bucket.num_prompts for bucket in buckets))}"
     if num_unused:
-        used = text.fill(text.USED_NOT, used=used, files=text.count(num_unused, "file"))
+        used = _("{used}; {files} not used", used=used, files=count_files(num_unused))
     return used
 
 

@@ -13,7 +13,7 @@ from dnd_engine.config import Sampling
 from dnd_engine.errors import DndError
 from dnd_engine.prompts.split import split_prompt
 from ui.engine_thread import TICK_SECONDS
-from ui.handlers.base import HandlerBase, Updates
+from ui.handlers.base import HandlerBase, Updates, broke
 from ui.panels.header import progress_words
 from ui.panels.votes import votes_html
 from ui.spaces import borrows_gpu, gpu
@@ -108,7 +108,7 @@ class ChatHandlers(HandlerBase):
                 if stop.is_set():
                     break
                 self._handle.start()
-                turn.waiting = progress_words(self._text, self._handle.snapshot())
+                turn.waiting = progress_words(self._handle.snapshot())
                 yield self._panes(session)
             if not stop.is_set():
                 times = max(turn.sides[place].times for place in places)
@@ -124,7 +124,9 @@ class ChatHandlers(HandlerBase):
                     side = turn.sides[place]
                     side.label = self._label(side.made)
                     side.seed = sampling.seed if sampling.temperature else None
-                for _ in self._stream(session.turns, places, system or "", context, sampling, stop):
+                for _step in self._stream(
+                    session.turns, places, system or "", context, sampling, stop
+                ):
                     yield self._panes(session)
         except DndError as error:
             turn.error = str(error)
@@ -165,14 +167,14 @@ class ChatHandlers(HandlerBase):
         return {
             **self._panes(session),
             **_idle(session),
-            "votes": votes_html(self._text, []),
+            "votes": votes_html([]),
             "keep_row": gr.Row(visible=False),
         }
 
     def chat_broke(self, session: Session) -> Updates:
         """Put the buttons back after an error nobody foresaw."""
         if session.turns and not session.turns[-1].finished:
-            session.turns[-1].error = self._text.BROKE
+            session.turns[-1].error = broke()
             session.turns[-1].running = frozenset()
         return {**self._panes(session), **_idle(session)}
 
@@ -201,7 +203,7 @@ class ChatHandlers(HandlerBase):
             "strength": gr.Slider(interactive=not on),
             "beside": gr.Dropdown(interactive=not on),
             "checks": gr.HTML(visible=not on),
-            "votes": gr.HTML(votes_html(self._text, session.turns), visible=on),
+            "votes": gr.HTML(votes_html(session.turns), visible=on),
         }
 
     def vote(self, chosen: str, session: Session, request: gr.Request) -> Updates:
@@ -219,7 +221,7 @@ class ChatHandlers(HandlerBase):
         return {
             **self._panes(session),
             **_idle(session),
-            "votes": votes_html(self._text, session.turns),
+            "votes": votes_html(session.turns),
             **self._keep(session, request.session_hash or ""),
         }
 
@@ -242,7 +244,7 @@ class ChatHandlers(HandlerBase):
     def _keep(self, session: Session, session_hash: str) -> Updates:
         """Write the conversation anew, for whoever wants to keep it."""
         folder = self._files.folder(session_hash)
-        markdown, whole, votes = write_transcript(self._text, session.turns, folder)
+        markdown, whole, votes = write_transcript(session.turns, folder)
         return {
             "keep_row": gr.Row(visible=True),
             "keep_markdown": gr.DownloadButton(value=str(markdown)),
@@ -281,7 +283,7 @@ class ChatHandlers(HandlerBase):
             return
         for side in asked:
             if (ended := self._label(side.made)) != side.label:
-                side.label = f"{side.label} {self._text.CHANGED_TO} {ended}"
+                side.label = f"{side.label} then {ended}"
 
     def _chat_steps_here(
         self,
@@ -290,7 +292,7 @@ class ChatHandlers(HandlerBase):
         strengths: Sequence[Callable[[], float] | None] | None,
     ) -> "Generator[list[Reply], None, None]":
         conversations = [messages for messages, _ in rows]
-        adapters = [adapter for _, adapter in rows]
+        adapters = [adapter for _messages, adapter in rows]
         yield from self._ready_engine().compare(
             conversations, adapters, sampling=sampling, strengths=strengths
         )

@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,11 +17,13 @@ import gradio as gr
 from dnd_engine.errors import DndError, ExportError, HubError
 from dnd_engine.lora.usage import gguf_usage, merged_usage
 from ui.handlers.adapter import nothing_exported
-from ui.handlers.base import Updates
+from ui.handlers.base import Updates, broke
 from ui.handlers.runs import RunHandlers
 from ui.markup import busy, esc, faults, notice
+from ui.panels.take import EXPORT_DO, no_merging
 from ui.spaces import gpu
 from ui.state import Session
+from ui.text import N_, _, number, size
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
@@ -29,6 +31,18 @@ if TYPE_CHECKING:
 __all__ = ["ExportHandlers"]
 
 Target = Literal["gguf", "merged", "hub"]
+
+
+_EXPORT_DOING: Mapping[Target, str] = {
+    "gguf": N_("Writing the GGUF file"),
+    "merged": N_("Merging, then comparing with the adapter"),
+    "hub": N_("Reloading with stock PEFT, then uploading"),
+}
+_EXPORT_FAILED: Mapping[Target, str] = {
+    "gguf": N_("No GGUF file was made."),
+    "merged": N_("No merged model was made."),
+    "hub": N_("Not pushed."),
+}
 
 
 class ExportHandlers(RunHandlers):
@@ -50,7 +64,7 @@ class ExportHandlers(RunHandlers):
         """Ask for what the format needs."""
         return {
             "hub": gr.Column(visible=target == "hub"),
-            "export": gr.Button(self._text.EXPORT_DO[target]),
+            "export": gr.Button(_(EXPORT_DO[target])),
             **nothing_exported(),
         }
 
@@ -64,30 +78,30 @@ class ExportHandlers(RunHandlers):
         request: gr.Request,
     ) -> Iterator[Updates]:
         """Write or push the adapter at its present strength, and tell how it is used."""
-        text, made = self._text, session.made
+        made = session.made
         cleared: Updates = {"hub_token": ""}
         if made is None:
             yield cleared
             return
         adapter, start = made.adapter, time.monotonic()
-        doing = text.EXPORT_DOING[target]
+        doing = _(_EXPORT_DOING[target])
         yield {**cleared, **nothing_exported(), "export": gr.Button(interactive=False)}
         done: Updates = {}
         try:
             steps = self._once(adapter, target, repo, private, token, request)
             for done in self._handle.thread.ticking(steps, threading.Event(), beside=True):
                 if done is None:
-                    clock = f"{text.number(time.monotonic() - start, '.0f')} s"
+                    clock = f"{number(time.monotonic() - start, '.0f')} s"
                     yield {"export_told": busy(f"{doing} <span class='dnd-num'>{clock}</span>")}
         except DndError as error:
-            done = {"export_told": faults(text.EXPORT_FAILED[target], str(error))}
+            done = {"export_told": faults(_(_EXPORT_FAILED[target]), str(error))}
         if session.made is not made or made.adapter is not adapter:
             done = nothing_exported()  # what is shown belongs to the adapter in the bar
         yield {**done, "export": gr.Button(interactive=True)}
 
     def export_broke(self) -> Updates:
         """Put the button back after an error nobody foresaw."""
-        told = faults(self._text.DOWNLOAD_FAILED, self._text.BROKE)
+        told = faults(_("No zip"), broke())
         return {"export": gr.Button(interactive=True), "export_told": told}
 
     def _once(
@@ -112,12 +126,12 @@ class ExportHandlers(RunHandlers):
         token = token.strip()
         # Never this machine's login for a visitor: the engine would take it for an empty token.
         if not own and not token:
-            raise HubError(self._text.HUB_TOKEN_NEEDED)
+            raise HubError(_("You need a token of your own here, with write access."))
         url, is_private, usage = self._push(adapter, repo.strip(), token or None, private)
-        words = self._text.PUSHED_PRIVATE if is_private else self._text.PUSHED_PUBLIC
+        words = N_("Pushed, private: {url}") if is_private else N_("Pushed, public: {url}")
         link = f"<a href='{esc(url)}' target='_blank' rel='noopener'>{esc(url)}</a>"
         return {
-            "export_told": notice(self._text.fill(words, url=link)),
+            "export_told": notice(_(words, url=link)),
             "export_usage": gr.Textbox(usage, visible=True),
         }
 
@@ -135,7 +149,7 @@ class ExportHandlers(RunHandlers):
         *,
         own: bool,
     ) -> Updates:
-        text, engine = self._text, self._ready_engine()
+        engine = self._ready_engine()
         usage: Callable[[str], str] = gguf_usage
         place = self._archive_path(adapter, session_hash)
         if target == "gguf":
@@ -143,18 +157,22 @@ class ExportHandlers(RunHandlers):
             used = file.name
         else:
             if not own:
-                raise ExportError(text.EXPORT_SHARED)
+                raise ExportError(no_merging())
             folder = place.with_name(f"{place.stem}-merged")
             file, used, usage = (
                 self._zipped(engine.export(adapter, target, folder).path),
                 folder.name,
                 merged_usage,
             )
-        words = text.fill(text.EXPORTED, name=esc(file.name), size=text.size(file.stat().st_size))
+        words = _(
+            "<b>{name}</b>, {size}, is ready.", name=esc(file.name), size=size(file.stat().st_size)
+        )
         return {
             "export_told": notice(words),
             "export_usage": gr.Textbox(
-                usage(used), info=text.GGUF_BASE if target == "gguf" else None, visible=True
+                usage(used),
+                info=_gguf_base() if target == "gguf" else None,
+                visible=True,
             ),
             "export_file": gr.DownloadButton(value=str(file), visible=True),
         }
@@ -169,7 +187,19 @@ class ExportHandlers(RunHandlers):
         except OSError as error:
             file.unlink(missing_ok=True)
             reason = error.strerror or str(error)
-            raise ExportError(self._text.fill(self._text.ZIP_FAILED, reason=reason)) from error
+            raise ExportError(
+                _(
+                    "The zip could not be written: {reason}. Free some space, and try again.",
+                    reason=reason,
+                )
+            ) from error
         finally:
             shutil.rmtree(folder)
         return file
+
+
+def _gguf_base() -> str:
+    return _(
+        "base.gguf is the base model as a GGUF file: download one, or make one with "
+        "convert_hf_to_gguf.py from llama.cpp."
+    )

@@ -11,7 +11,7 @@ from dnd_engine.errors import DndError, LibraryError, RecipeError
 from dnd_engine.library import DamagedEntry, Entry, Library
 from dnd_engine.lora.provenance import Recipe, read_recipe
 from dnd_engine.prompts.files import one_line
-from ui.handlers.base import Updates, told
+from ui.handlers.base import Updates, broke, told
 from ui.handlers.refine import GPU_SECONDS
 from ui.handlers.synthesis import SynthesisHandlers
 from ui.markup import busy, esc, faults, notice
@@ -19,6 +19,7 @@ from ui.panels.library import entry_words
 from ui.spaces import gpu
 from ui.stages import Stages
 from ui.state import Kept, Made, Run, Session
+from ui.text import _
 
 __all__ = ["LibraryHandlers"]
 
@@ -36,7 +37,7 @@ class LibraryHandlers(SynthesisHandlers):
 
     def keep(self, session: Session, name: str, texts: bool, request: gr.Request) -> Updates:
         """Keep the adapter in the bar, with what was measured and voted so far."""
-        text, made = self._text, session.made
+        made = session.made
         if made is None:
             return {}
         name = one_line(name) or made.adapter.name
@@ -44,7 +45,11 @@ class LibraryHandlers(SynthesisHandlers):
             library = self._library(session, request)
             entry = made.kept.entry if made.kept is not None else None
             if entry is not None and _says_the_same(entry, made, name, texts):
-                return {"keep_told": notice(text.fill(text.KEPT_ALREADY, name=esc(entry.name)))}
+                return {
+                    "keep_told": notice(
+                        _("Already in the library, as <b>{name}</b>.", name=esc(entry.name))
+                    )
+                }
             self._check_room(library, request)
             entry = library.add(
                 made.adapter,
@@ -52,7 +57,7 @@ class LibraryHandlers(SynthesisHandlers):
                 texts=[file for bucket in made.buckets for file in bucket.files] if texts else (),
             )
         except DndError as error:
-            return {"keep_told": faults(text.KEEP_FAILED, _without(session, error))}
+            return {"keep_told": faults(_("Not kept."), _without(session, error))}
         made.kept = Kept(library, entry.key)
         label = self._label(made)
         votes = Counter(o for turn in session.turns if (o := turn.outcome(label)))
@@ -60,7 +65,7 @@ class LibraryHandlers(SynthesisHandlers):
             self._note(made, votes=votes, scores=made.scores)
         return {
             "keep_name": gr.Textbox(entry.name),
-            "keep_told": notice(text.fill(text.KEPT, name=esc(entry.name))),
+            "keep_told": notice(_("Kept in the library as <b>{name}</b>.", name=esc(entry.name))),
         }
 
     def open_library(self, session: Session, chosen: str | None, request: gr.Request) -> Updates:
@@ -99,9 +104,8 @@ class LibraryHandlers(SynthesisHandlers):
 
     def load_kept(self, session: Session, key: str, request: gr.Request) -> Iterator[Updates]:
         """Put the adapter chosen in the bar, with what is known of it; its zip is verified."""
-        text = self._text
         yield {
-            "library_told": busy(text.LIBRARY_LOADING),
+            "library_told": busy(_("Reading and verifying the adapter")),
             "library_load": gr.Button(interactive=False),
         }
         updates: Updates = {"library_load": gr.Button(interactive=True)}
@@ -120,11 +124,11 @@ class LibraryHandlers(SynthesisHandlers):
                 scores=entry.scores,
             )
             made.inspection, made.proof = engine.recall(adapter.checks, adapter.nearest_tasks)
-            for _ in self._finish_check(made, request.session_hash or ""):
+            for _tick in self._finish_check(made, request.session_hash or ""):
                 pass
         except DndError as error:
             words = _without(session, error)
-            yield {**updates, "library_told": faults(text.LIBRARY_LOAD_FAILED, words)}
+            yield {**updates, "library_told": faults(_("Not loaded."), words)}
             return
         session.take(made)
         yield {
@@ -138,12 +142,12 @@ class LibraryHandlers(SynthesisHandlers):
         """Put the button back after an error nobody foresaw."""
         return {
             "library_load": gr.Button(interactive=True),
-            "library_told": faults(self._text.LIBRARY_LOAD_FAILED, self._text.BROKE),
+            "library_told": faults(_("Not loaded."), broke()),
         }
 
     def import_file(self, session: Session, path: str, request: gr.Request) -> Iterator[Updates]:
         """Keep an adapter that comes as a file; order what a recipe asks for."""
-        text, file = self._text, Path(path)
+        file = Path(path)
         try:
             if file.suffix.lower() == ".json":
                 yield self._order(session, read_recipe(file))
@@ -154,10 +158,10 @@ class LibraryHandlers(SynthesisHandlers):
             self._check_room(library, request)
             entry = library.add(self._ready_engine().read_adapter(file), imported=True)
         except DndError as error:
-            title = text.fill(text.IMPORT_FAILED, name=esc(file.name))
+            title = _("<b>{name}</b> was not imported.", name=esc(file.name))
             yield {"library_told": faults(title, str(error).replace(str(file), file.name))}
         else:
-            words = text.fill(text.KEPT, name=esc(entry.name))
+            words = _("Kept in the library as <b>{name}</b>.", name=esc(entry.name))
             yield {"library_told": notice(words), **self._listed(session, request, entry.key)}
 
     def remake(self, session: Session, request: gr.Request) -> Iterator[Updates]:
@@ -175,7 +179,7 @@ class LibraryHandlers(SynthesisHandlers):
         keys = ("wait", "read", "encode", "decode", *refining, "check")
         run = Run(
             "remake",
-            Stages(self._text, keys, "remake"),
+            Stages(keys, "remake"),
             tuple(source.bucket() for source in recipe.buckets),
             recipe=recipe,
         )
@@ -191,7 +195,12 @@ class LibraryHandlers(SynthesisHandlers):
         yield from self._wait_for_engine(run)
         adapter = yield from self._follow(run, self._remake_steps(recipe))
         same = recipe.sha256 in (None, adapter.sha256)
-        run.stages.enter("check", self._text.REMADE if same else self._text.REMADE_OTHERWISE)
+        run.stages.enter(
+            "check",
+            _("The weights are those of the recipe, to the last bit")
+            if same
+            else _("Remade; this machine rounds differently from the first one"),
+        )
         return Made(
             original=adapter.with_strength(1.0),
             adapter=adapter,
@@ -212,7 +221,7 @@ class LibraryHandlers(SynthesisHandlers):
             changed = change(self._library(session, request))
             key = changed.key if changed is not None else None
         except LibraryError as error:
-            told_of = faults(self._text.LIBRARY_FAILED, _without(session, error))
+            told_of = faults(_("The library is unchanged."), _without(session, error))
         return {"library_told": told_of, **self._listed(session, request, key)}
 
     def _check_room(self, library: Library, request: gr.Request) -> None:
@@ -222,7 +231,10 @@ class LibraryHandlers(SynthesisHandlers):
                 library.empty_trash()
             if kept >= _MOST_OF_A_VISIT:
                 raise LibraryError(
-                    self._text.fill(self._text.LIBRARY_FULL, number=_MOST_OF_A_VISIT)
+                    _(
+                        "A visit keeps up to {number} adapters here, including deleted ones.",
+                        number=_MOST_OF_A_VISIT,
+                    )
                 )
 
     def _listed(self, session: Session, request: gr.Request, chosen: str | None) -> Updates:
@@ -231,7 +243,9 @@ class LibraryHandlers(SynthesisHandlers):
             library = self._library(session, request)
             entries, deleted = library.entries(), library.deleted()
         except LibraryError as error:
-            return {"library_told": faults(self._text.LIBRARY_FAILED, _without(session, error))}
+            return {
+                "library_told": faults(_("The library is unchanged."), _without(session, error))
+            }
         entry = next((e for e in entries if e.key == chosen), entries[0] if entries else None)
         last = deleted[0] if deleted else None
         name = last.name if isinstance(last, Entry) else last.key if last else ""
@@ -243,7 +257,7 @@ class LibraryHandlers(SynthesisHandlers):
             ),
             "library_empty": gr.HTML(visible=not entries),
             "library_undo": gr.Button(
-                self._text.fill(self._text.UNDO_DELETE, name=name), visible=last is not None
+                _("Undo: bring back {name}", name=name), visible=last is not None
             ),
             **self._actions(session, request, entry),
         }
@@ -253,10 +267,10 @@ class LibraryHandlers(SynthesisHandlers):
         found = None
         if isinstance(entry, Entry) and engine is not None:
             try:
-                found, _ = engine.recall(entry.checks)
+                found, _proof = engine.recall(entry.checks)
             except DndError as error:
                 return f"{entry.name}\n{error}"
-        return entry_words(self._text, entry, found)
+        return entry_words(entry, found)
 
     def _actions(
         self, session: Session, request: gr.Request, entry: Entry | DamagedEntry | None

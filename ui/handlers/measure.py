@@ -13,7 +13,7 @@ from dnd_engine.errors import DndError
 from dnd_engine.files import written_aside
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import PromptFile, display_name, read_prompt_file, shorten
-from ui.handlers.base import Updates, without_name
+from ui.handlers.base import Updates, broke, without_name
 from ui.handlers.synthesis import SynthesisHandlers
 from ui.markup import busy, esc, faults, notice, sentence
 from ui.panels.measure import (
@@ -27,6 +27,7 @@ from ui.panels.measure import (
 from ui.spaces import gpu
 from ui.stages import Stages
 from ui.state import Found, Made, MeasureRun, Session
+from ui.text import _, count_prompts, duration
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
@@ -51,7 +52,7 @@ class MeasureHandlers(SynthesisHandlers):
         return {
             "measure_empty": gr.HTML(visible=made is None),
             "measure_order": gr.Row(visible=made is not None),
-            "measure_of": "" if made is None else of_html(self._text, made),
+            "measure_of": "" if made is None else of_html(made),
             **self._measure_buttons(session),
             **self._drawn(session),
         }
@@ -68,7 +69,7 @@ class MeasureHandlers(SynthesisHandlers):
         made, file = session.made, session.labelled
         if made is None or file is None:
             return {}
-        stages = Stages(self._text, ("wait", "base", "adapter", "shared_lora"), "measurement")
+        stages = Stages(("wait", "base", "adapter", "shared_lora"), "measurement")
         config = MeasureConfig(limit_items=self._at_most(limit), allow_seen=allow_seen)
         run = MeasureRun("measurement", stages, made, made.adapter, file, config)
         return self._begin_measuring(session, run)
@@ -80,7 +81,7 @@ class MeasureHandlers(SynthesisHandlers):
             return self._measure_buttons(session)
         run = MeasureRun(
             "training",
-            Stages(self._text, ("wait", "train"), "training"),
+            Stages(("wait", "train"), "training"),
             found.made,
             found.adapter,
             found.file,
@@ -138,7 +139,7 @@ class MeasureHandlers(SynthesisHandlers):
         run = session.measuring
         if run is None:
             return {}
-        run.stages.finish("failed", self._text.BROKE)
+        run.stages.finish("failed", broke())
         return self._measured(session, run, request)
 
     def take_trained(
@@ -148,15 +149,15 @@ class MeasureHandlers(SynthesisHandlers):
         found = session.found
         if found is None or row not in found.measured.trained:
             return
-        yield {"measure_take_told": busy(self._text.TRAIN_TAKING)}
+        yield {"measure_take_told": busy(_("Reloading the LoRA with stock PEFT"))}
         made = _made_of(found, row)
         # One taken before keeps its strength, and what is known of it.
         made = next((one for one in session.shelf if one.key == made.key), made)
         try:
-            for _ in self._finish_check(made, request.session_hash or ""):
+            for _tick in self._finish_check(made, request.session_hash or ""):
                 pass
         except DndError as error:
-            words = faults(self._text.TRAIN_NOT_TAKEN, str(error))
+            words = faults(_("Not put in the bar."), str(error))
             yield {"measure_take_told": words}
             return
         session.take(made)
@@ -168,28 +169,30 @@ class MeasureHandlers(SynthesisHandlers):
 
     def take_broke(self) -> Updates:
         """Tell of an error nobody foresaw."""
-        return {"measure_take_told": faults(self._text.TRAIN_NOT_TAKEN, self._text.BROKE)}
+        return {"measure_take_told": faults(_("Not put in the bar."), broke())}
 
     def _labelled(self, path: Path) -> tuple[PromptFile | None, str]:
         """Read a file, and say what it holds or what is wrong with it."""
-        # Imported here: it knows tokenizers, which take a while to load.
-        from dnd_engine.measure.sides import labelled_rows
-
-        text, name = self._text, display_name(path.name)
+        name = display_name(path.name)
         try:
             file = read_prompt_file(path, name=name, limits=self._limits)
-            labelled = len(labelled_rows(file))
+            return file, _rows_told(file)
         except DndError as error:
             return None, faults(
-                text.fill(text.MEASURE_REFUSED, name=esc(name)), without_name(str(error), name)
+                _("<b>{name}</b> cannot be measured on.", name=esc(name)),
+                without_name(str(error), name),
             )
-        words = text.fill(
-            text.MEASURE_ROWS,
-            name=esc(name),
-            prompts=text.count(len(file.prompts), "prompt"),
-            labelled=labelled,
-        )
-        return file, notice(words)
+
+    def _measure_again(self, session: Session) -> Updates:
+        """Draw the tab once more, in another language."""
+        made, run, file = session.made, session.measuring, session.labelled
+        return {
+            "measure_of": "" if made is None else of_html(made),
+            **({} if file is None else {"measure_told": _rows_told(file)}),
+            "measure_stages": "" if run is None else run.stages.html(),
+            "measure_train_of": train_of_html(_as_shown(session)),
+            **self._drawn(session),
+        }
 
     def _begin_measuring(self, session: Session, run: MeasureRun) -> Updates:
         """Show the stages and Stop at once, before the queue."""
@@ -210,44 +213,56 @@ class MeasureHandlers(SynthesisHandlers):
     def _finish(self, run: MeasureRun, how: Literal["done", "stopped"]) -> None:
         """End a run; one that was stopped early says that there is nothing new."""
         early = how == "stopped" and not run.scored
-        run.stages.finish(how, self._text.STOPPED_UNSCORED if early else "")
+        run.stages.finish(
+            how,
+            _("Stopped before anything was scored, so there is no new result.") if early else "",
+        )
 
     def _shelve_trained(self, session: Session, before: Found, request: gr.Request) -> Updates:
         """Keep LoRAs that a new run takes the place of among the adapters of the visit."""
         assert session.found is not None
         assert session.made is not None
-        text, now, names = self._text, session.found.measured.trained, []
+        now, names = session.found.measured.trained, []
         for row in TRAINED:
             lora = before.measured.trained.get(row)
             if lora is None or row in now or any(one.key == lora.sha256 for one in session.shelf):
                 continue
             made = _made_of(before, row)
             try:
-                for _ in self._finish_check(made, request.session_hash or ""):
+                for _tick in self._finish_check(made, request.session_hash or ""):
                     pass
             except DndError as error:
-                return {"measure_take_told": faults(text.TRAIN_NOT_TAKEN, str(error))}
+                return {"measure_take_told": faults(_("Not put in the bar."), str(error))}
             session.shelve(made)
             names.append(f"<b>{esc(lora.name)}</b> <code>{esc(lora.sha256[:8])}</code>")
         if not names:
             return {}
-        told = notice(text.fill(text.TRAIN_SHELVED, names=", ".join(names)))
+        told = notice(
+            _(
+                "Trained before, and still among the adapters of this visit: {names}.",
+                names=", ".join(names),
+            )
+        )
         return {"measure_take_told": told, **self._choosers(session, session.made)}
 
     def _tell_step(self, run: MeasureRun, step: "MeasureStep") -> None:
         """Say how far it is; scoring on the way of a training has no end of its own."""
-        text = self._text
         key, share = "train", step.done / step.total
         if run.kind == "measurement":
             key = step.row
-            words = text.fill(text.MEASURE_ANSWERS, done=step.done, total=step.total)
+            words = _("{done} of {total} answers", done=step.done, total=step.total)
         elif step.stage == "train":
-            words = text.fill(text.MEASURE_STEP, done=step.done, total=step.total, loss=step.loss)
+            words = _(
+                "step {done} of {total}, loss {loss:.3f}",
+                done=step.done,
+                total=step.total,
+                loss=step.loss,
+            )
         else:
-            words = text.fill(text.MEASURE_SCORING, steps=step.measured.sittings[-1].steps)
+            words = _("scoring after {steps} steps", steps=step.measured.sittings[-1].steps)
         if step.seconds_left is not None:
-            left = text.duration(step.seconds_left)
-            run.stages.left = text.fill(text.MEASURE_LEFT, duration=left)
+            left = duration(step.seconds_left)
+            run.stages.left = _("about {duration} left", duration=left)
         scoring = run.kind == "training" and step.stage == "score"
         run.stages.enter(key, words, None if scoring else share)
 
@@ -282,7 +297,7 @@ class MeasureHandlers(SynthesisHandlers):
             return {}
         trained = found.measured.trained
         return {
-            "measure_found": measured_html(self._text, found, session.made),
+            "measure_found": measured_html(found, session.made),
             "measure_take_row": gr.Row(visible=bool(trained)),
             **{f"measure_take_{row}": gr.Button(visible=row in trained) for row in TRAINED},
         }
@@ -302,7 +317,7 @@ class MeasureHandlers(SynthesisHandlers):
                 visible=running != "training", interactive=running is None and found is not None
             ),
             "measure_train_stop": gr.Button(visible=running == "training"),
-            "measure_train_of": train_of_html(self._text, found),
+            "measure_train_of": train_of_html(found),
         }
 
     def _measure_steps_here(
@@ -319,6 +334,24 @@ class MeasureHandlers(SynthesisHandlers):
         else:
             assert measured is not None
             yield from engine.train_lora(adapter, measured, config, warm_start=warm_start)
+
+
+def _rows_told(file: PromptFile) -> str:
+    """Say what a file of rows holds.
+
+    Raises:
+        DndError: It cannot be measured on.
+    """
+    # Imported here: it knows tokenizers, which take a while to load.
+    from dnd_engine.measure.sides import labelled_rows
+
+    words = _(
+        "<b>{name}</b>: {prompts}, {labelled} with a label.",
+        name=esc(file.name),
+        prompts=count_prompts(len(file.prompts)),
+        labelled=len(labelled_rows(file)),
+    )
+    return notice(words)
 
 
 def _as_shown(session: Session) -> Found | None:

@@ -19,7 +19,7 @@ from ui.handlers.base import HandlerBase, Updates, fingerprint, used_words, with
 from ui.markup import cut
 from ui.panels.prompts import hint_html
 from ui.state import Reading, Session
-from ui.text import Text
+from ui.text import _, languages, speaking
 
 __all__ = ["PromptHandlers"]
 
@@ -49,7 +49,7 @@ class PromptHandlers(HandlerBase):
         if told:
             updates["inbox"] = {
                 "op": "readings",
-                "readings": {key: _reading_info(self._text, session.readings[key]) for key in told},
+                "readings": {key: _reading_info(session.readings[key]) for key in told},
             }
         if session.made is not None:
             updates["adapter_facts"] = self._facts(session)
@@ -58,14 +58,20 @@ class PromptHandlers(HandlerBase):
     def _read(
         self, card: CanvasCard, before: Reading | None, session: Session, session_hash: str
     ) -> Reading:
-        text, name = self._text, display_name(card.name)
+        name = display_name(card.name)
         copy = before.copy if before else None
         try:
             if copy is None:
                 if len(session.readings) >= _MAX_READINGS:
-                    raise PromptFileError(text.fill(text.VISIT_FULL, number=_MAX_READINGS))
+                    raise PromptFileError(
+                        _(
+                            "This visit has read {number} files, which is the limit. "
+                            "Reload the page to start over.",
+                            number=_MAX_READINGS,
+                        )
+                    )
                 if card.upload is None or not card.upload.is_file():
-                    raise PromptFileError(text.UPLOAD_GONE)
+                    raise PromptFileError(_("The upload is gone. Drop the file again."))
                 # The visit's own copy: uploads are shared by content and swept by age.
                 copy = self._files.folder(session_hash) / f"prompts-{len(session.readings)}"
                 copy = copy.with_suffix(card.upload.suffix)
@@ -83,8 +89,10 @@ class PromptHandlers(HandlerBase):
         """Put the files of examples on the canvas."""
         sets = []
         for example in examples:
-            bucket = self._text.BUCKETS[example.bucket]
-            session.example_questions[bucket] = example.question
+            # In whatever language the bucket got its name, or gets it.
+            for code in languages():
+                with speaking(code):
+                    session.example_questions[_(example.bucket)] = example.question
             files = []
             for name in example.files:
                 source = asset_path("examples", example.id, name)
@@ -94,7 +102,7 @@ class PromptHandlers(HandlerBase):
                 data = {"path": cached, "orig_name": name, "size": size}
                 files.append({"name": name, "size": size, "file": data})
             weight = example.weight if own_weights else 1.0
-            sets.append({"bucket": bucket, "weight": weight, "files": files})
+            sets.append({"bucket": example.bucket, "weight": weight, "files": files})
         return {"inbox": {"op": "load", "sets": sets}}
 
     def show_me(self, example: Example, session: Session) -> Updates:
@@ -104,16 +112,16 @@ class PromptHandlers(HandlerBase):
         return {"inbox": {**inbox, "tell_when_read": True}}
 
     def _readiness(self, arrangement: Arrangement, session: Session) -> Updates:
-        text, cards = self._text, arrangement.cards
+        cards = arrangement.cards
         buckets = self._buckets(arrangement, session)
         files = [file for bucket in buckets for file in bucket.files]
         ready = False
         if not arrangement.buckets:
-            hint = text.HINT_NO_BUCKET
+            hint = _("Add a bucket first.")
         elif not cards:
-            hint = text.HINT_NO_PROMPTS
+            hint = _("Drop prompt files first.")
         elif not files:
-            hint = text.HINT_UNREADABLE
+            hint = _("No file can be read yet.")
         else:
             try:
                 used = check_buckets(buckets, self._limits)
@@ -121,11 +129,11 @@ class PromptHandlers(HandlerBase):
                 hint = str(error)
             else:
                 ready = True
-                hint = used_words(text, used, len(cards) - len(files))
+                hint = used_words(used, len(cards) - len(files))
         return {"synthesize": gr.Button(interactive=ready), "hint": hint_html(hint)}
 
 
-def _reading_info(text: Text, reading: Reading) -> dict[str, Any]:
+def _reading_info(reading: Reading) -> dict[str, Any]:
     """Describe a reading to the canvas."""
     file = reading.file
     if file is None:
@@ -136,7 +144,7 @@ def _reading_info(text: Text, reading: Reading) -> dict[str, Any]:
         "num_prompts": len(file.prompts),
         "notes": list(file.notes),
         "preview": _preview(file),
-        "question": _split_question(text, file, reading),
+        "asks_split": _asks_split(file, reading),
     }
 
 
@@ -145,10 +153,8 @@ def _preview(file: PromptFile) -> str:
     return cut(one_line(split_prompt(file.prompts[0].text).bare.replace("\n", " ")), 90)
 
 
-def _split_question(text: Text, file: PromptFile, reading: Reading) -> str:
-    """Ask, where a text file of several lines was read as one prompt."""
-    if reading.split != "auto" or len(file.prompts) != 1 or "\n" not in file.prompts[0].text:
-        return ""
-    if reading.copy.suffix.lower() not in (".txt", ".md"):
-        return ""
-    return text.SPLIT_QUESTION
+def _asks_split(file: PromptFile, reading: Reading) -> bool:
+    """Whether to ask about a text file of several lines that was read as one prompt."""
+    is_text = reading.copy.suffix.lower() in (".txt", ".md")
+    is_one = len(file.prompts) == 1 and "\n" in file.prompts[0].text
+    return is_text and is_one and reading.split == "auto"

@@ -43,7 +43,7 @@ class RefineHandlers(RunHandlers):
         if made is None:
             return {}
         keys = ("wait", "refine", "check") if labels else ("wait", "ask", "refine", "check")
-        stages = Stages(self._text, keys, "refinement")
+        stages = Stages(keys, "refinement")
         return self._begin(session, Run("refinement", stages, made.buckets, made, labels))
 
     def refine(self, session: Session, request: gr.Request) -> Iterator[Updates]:

@@ -9,10 +9,12 @@ import gradio as gr
 from dnd_engine.errors import DndError
 from ui.engine_thread import TICK_SECONDS
 from ui.handlers.adapter import AdapterHandlers
-from ui.handlers.base import Updates
+from ui.handlers.base import Updates, broke
 from ui.markup import sentence
+from ui.progress import step_words
 from ui.stages import RunKind
 from ui.state import Made, Run, Session
+from ui.text import drawn
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
@@ -57,7 +59,7 @@ class RunHandlers(AdapterHandlers):
         run = session.run
         if run is None:
             return {}
-        run.stages.finish("failed", self._text.BROKE)
+        run.stages.finish("failed", broke())
         return self._over(run)
 
     def _begin(self, session: Session, run: Run) -> Updates:
@@ -85,7 +87,7 @@ class RunHandlers(AdapterHandlers):
         try:
             made = yield from work
             stages.enter("check")
-            for _ in self._ticking(self._finish_check(made, session_hash), run.stop):
+            for _tick in self._ticking(self._finish_check(made, session_hash), run.stop):
                 yield {"stages": stages.html()}
             if run.stop.is_set():
                 raise Stopped
@@ -107,17 +109,17 @@ class RunHandlers(AdapterHandlers):
     ) -> Generator[Updates, None, "Adapter"]:
         """Draw the engine's progress as it comes; see `told`."""
         adapter: Adapter | None = None
-        drawn = 0.0
+        shown = 0.0
         for step in self._ticking(steps, run.stop):
             if step is not None:
                 kind, what = step
                 if kind == "result":
                     adapter = what
                 else:
-                    run.stages.enter(what.stage, self._text.step(what.detail), what.fraction)
+                    run.stages.enter(what.stage, drawn(step_words, what), what.fraction)
             # Drawing takes longer than a short stage, and the next would wait for it.
-            if (now := time.monotonic()) - drawn >= TICK_SECONDS:
-                drawn = now
+            if (now := time.monotonic()) - shown >= TICK_SECONDS:
+                shown = now
                 yield {"stages": run.stages.html()}
         if adapter is None or run.stop.is_set():
             raise Stopped

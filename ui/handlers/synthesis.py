@@ -11,9 +11,11 @@ from ui.canvas import Arrangement
 from ui.engine_thread import TICK_SECONDS
 from ui.handlers.base import Updates, fingerprint, told, used_words
 from ui.handlers.runs import RunHandlers, Stopped
+from ui.progress import step_words
 from ui.spaces import gpu
 from ui.stages import RunKind, Stages
 from ui.state import Made, Run, Session
+from ui.text import drawn
 
 if TYPE_CHECKING:
     from dnd_engine.models.encoder import PromptMemory
@@ -33,7 +35,7 @@ class SynthesisHandlers(RunHandlers):
         self, arrangement: Arrangement, session: Session, *, kind: RunKind = "synthesis"
     ) -> Updates:
         """Take the order for what lies on the canvas now; a remix has read it before."""
-        stages = Stages(self._text, ("wait", "read", "encode", "decode", "check"), kind)
+        stages = Stages(("wait", "read", "encode", "decode", "check"), kind)
         buckets = tuple(self._buckets(arrangement, session))
         return self._begin(session, Run(kind, stages, buckets))
 
@@ -54,7 +56,7 @@ class SynthesisHandlers(RunHandlers):
         yield from self._wait_for_engine(run)
         stages.enter("read")
         buckets = check_buckets(run.buckets, self._limits)
-        stages.enter("read", used_words(self._text, buckets, 0))
+        stages.enter("read", drawn(used_words, buckets, 0))
         if session.memory is None:
             session.memory = self._ready_engine().new_memory()
         steps = self._synthesis_steps(buckets, mix, seed, session.memory)
@@ -81,7 +83,7 @@ class SynthesisHandlers(RunHandlers):
             else:
                 stages.enter(
                     "download" if state.progress.stage == "download" else "load",
-                    self._text.step(state.progress.detail),
+                    drawn(step_words, state.progress),
                     state.progress.fraction,
                 )
             yield {"stages": stages.html()}

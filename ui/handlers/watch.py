@@ -6,6 +6,7 @@ from dnd_engine.errors import DndError
 from ui.handlers.base import HandlerBase, Updates
 from ui.markup import faults
 from ui.panels.watch import all_numbers_html, watch_html
+from ui.text import _
 
 __all__ = ["WatchHandlers"]
 
@@ -19,23 +20,28 @@ class WatchHandlers(HandlerBase):
 
     def watch_run(self, index: int) -> Updates:
         """Look at it again, and go on to do so while it is not finished."""
-        try:
-            seen = self._runs[index].look()
-        except DndError as error:
-            words = faults(self._text.WATCH_UNREADABLE, str(error))
-            return {"watch": words, "watch_timer": gr.Timer(active=True)}
-        return {
-            "watch": watch_html(self._text, seen),
-            "watch_timer": gr.Timer(active=seen.state != "finished"),
-        }
+        words, finished = self._look(index)
+        return {"watch": words, "watch_timer": gr.Timer(active=not finished)}
+
+    def draw_run(self, index: int) -> Updates:
+        """Draw it once."""
+        return {"watch": self._look(index)[0]}
 
     def all_numbers(self, index: int) -> Updates:
         """List all that was measured, when that is opened."""
         try:
-            return {"watch_all": all_numbers_html(self._text, self._runs[index].look())}
+            return {"watch_all": all_numbers_html(self._runs[index].look())}
         except DndError:
             return {"watch_all": ""}  # the view above says why
 
     def rest(self) -> Updates:
         """Look no more, once another tab is open."""
         return {"watch_timer": gr.Timer(active=False)}
+
+    def _look(self, index: int) -> tuple[str, bool]:
+        """Draw a run, and tell whether it is finished."""
+        try:
+            seen = self._runs[index].look()
+        except DndError as error:
+            return faults(_("The run cannot be read."), str(error)), False
+        return watch_html(seen), seen.state == "finished"

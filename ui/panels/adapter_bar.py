@@ -8,7 +8,7 @@ import gradio as gr
 
 from ui.markup import esc, icon
 from ui.panels.checks import heat_levels
-from ui.text import Text
+from ui.text import N_, _, count_files, count_prompts, ngettext, size
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
@@ -34,36 +34,42 @@ class AdapterBar:
     warning: gr.HTML
 
 
-def adapter_bar(text: Text) -> AdapterBar:
+def adapter_bar() -> AdapterBar:
     """Lay out the bar; hidden until there is an adapter."""
     with gr.Row(
         elem_id="dnd-adapter", elem_classes="dnd-panel", visible=False, equal_height=False
     ) as box:
         facts = gr.HTML(elem_id="dnd-adapter-facts", padding=False, min_width=0)
         shelf = gr.Dropdown(
-            label=text.SHELF, visible=False, scale=0, min_width=0, elem_id="dnd-shelf"
+            label=_("Adapters of this visit"),
+            visible=False,
+            scale=0,
+            min_width=0,
+            elem_id="dnd-shelf",
         )
         strength = gr.Slider(
             -0.5,
             2.0,
             value=1.0,
             step=0.05,
-            label=text.STRENGTH,
-            info=text.STRENGTH_INFO,
+            label=_("Strength"),
+            info=_("0 is base. Acts on the next word."),
             buttons=[],
             elem_id="dnd-strength",
         )
         with gr.Row(elem_classes="dnd-buttons"):
             download = gr.DownloadButton(
-                text.PREPARING,
+                _("Preparing the zip"),
                 interactive=False,
                 variant="primary",
                 size="md",
                 elem_id="dnd-download",
             )
-            take = gr.Button(text.TAKE, size="md", min_width=0, elem_id="dnd-take-open")
-            refine = gr.Button(text.REFINE, size="md", min_width=0, elem_id="dnd-refine-open")
-            undo = gr.Button(text.UNDO, size="md", min_width=0, visible=False, elem_id="dnd-undo")
+            take = gr.Button(_("Keep or export"), size="md", min_width=0, elem_id="dnd-take-open")
+            refine = gr.Button(_("Refine"), size="md", min_width=0, elem_id="dnd-refine-open")
+            undo = gr.Button(
+                _("Undo refine"), size="md", min_width=0, visible=False, elem_id="dnd-undo"
+            )
     warning = gr.HTML("", elem_id="dnd-warning", padding=False)
     return AdapterBar(
         box=box,
@@ -79,7 +85,6 @@ def adapter_bar(text: Text) -> AdapterBar:
 
 
 def adapter_html(
-    text: Text,
     adapter: "Adapter",
     norms: Mapping[str, Sequence[float]],
     *,
@@ -88,43 +93,51 @@ def adapter_html(
 ) -> str:
     """Draw what was made."""
     seconds = adapter.seconds.get("total", sum(adapter.seconds.values()))
-    made = text.fill(text.MADE_IN, seconds=seconds)
+    made = _("weights in {seconds:.2f} s", seconds=seconds)
     refined = adapter.provenance.get("refined")
     if refined and "refine" in adapter.seconds:
-        then = text.REFINED_ON_LABELS_IN if refined["labels"] else text.REFINED_IN
-        made += ", " + text.fill(then, seconds=adapter.seconds["refine"])
+        then = N_("then refined in {seconds:.0f} s")
+        if refined["labels"]:
+            then = N_("then refined on labels in {seconds:.0f} s")
+        made = f"{made}, {_(then, seconds=adapter.seconds['refine'])}"
     if "train" in adapter.seconds:
-        trained = text.fill(text.TRAINED_IN, seconds=adapter.seconds["train"])
+        trained = _("trained on labels in {seconds:.0f} s", seconds=adapter.seconds["train"])
         made = f"{made}, {trained}" if "total" in adapter.seconds else trained
-    prompts, files = text.count(adapter.num_prompts, "prompt"), text.count(num_files, "file")
+    prompts = count_prompts(adapter.num_prompts)
     if num_files:
-        prompts = text.fill(text.MADE_FROM, prompts=prompts, files=files)
+        prompts = _("{prompts} from {files}", prompts=prompts, files=count_files(num_files))
     facts = [
-        prompts if adapter.num_prompts else text.PROMPTS_UNKNOWN,
+        prompts if adapter.num_prompts else _("prompts unknown"),
         # A file from elsewhere does not say how long it took.
         *([made] if seconds else []),
-        text.fill(text.RANK, rank=adapter.r),
-        text.size(adapter.num_bytes),
-        text.count(adapter.num_parameters, "parameter"),
+        _("rank {rank}", rank=adapter.r),
+        size(adapter.num_bytes),
+        ngettext("{number} parameter", "{number} parameters", adapter.num_parameters),
     ]
     notes = []
     if adapter.kept_energy is not None:
-        notes.append(text.fill(text.CUT_BACK, rank=adapter.r, share=100 * adapter.kept_energy))
+        notes.append(
+            _(
+                "The sum was cut back to rank {rank} and keeps {share:.0f} % of the change.",
+                rank=adapter.r,
+                share=100 * adapter.kept_energy,
+            )
+        )
     if adapter.strength > 1.5:
-        notes.append(text.STRENGTH_STRONG)
+        notes.append(_("Strong: answers may turn to garble."))
     if stale:
-        notes.append(text.STALE)
+        notes.append(_("Made from earlier prompts."))
     lines = "".join(f"<p class='dnd-note'>{icon('info')}{esc(note)}</p>" for note in notes)
-    whole_hash = text.fill(text.HASH, sha256=esc(adapter.sha256))
+    whole_hash = _("SHA-256 {sha256}", sha256=esc(adapter.sha256))
     return (
-        f"<div class='dnd-adapter'>{fingerprint(text, norms)}<div>"
+        f"<div class='dnd-adapter'>{fingerprint(norms)}<div>"
         f"<h2 class='dnd-heading'>{esc(adapter.name)} "
         f"<code title='{whole_hash}'>{esc(adapter.sha256[:8])}</code></h2>"
         f"<p class='dnd-facts'>{' · '.join(facts)}</p>{lines}</div></div>"
     )
 
 
-def fingerprint(text: Text, norms: Mapping[str, Sequence[float]]) -> str:
+def fingerprint(norms: Mapping[str, Sequence[float]]) -> str:
     """Draw the weight-change map small: how to tell one adapter from another at a glance."""
     rows = heat_levels(norms)
     if not rows:
@@ -135,7 +148,8 @@ def fingerprint(text: Text, norms: Mapping[str, Sequence[float]]) -> str:
         for y, (_, levels) in enumerate(rows)
         for x, level in enumerate(levels)
     )
+    label = esc(_("Fingerprint of the weight change"))
     return (
         f'<svg class="dnd-fingerprint" viewBox="0 0 {4 * width} {4 * len(rows)}" '
-        f'preserveAspectRatio="none" role="img" aria-label="{text.FINGERPRINT}">{cells}</svg>'
+        f'preserveAspectRatio="none" role="img" aria-label="{label}">{cells}</svg>'
     )

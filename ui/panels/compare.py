@@ -10,17 +10,20 @@ from dnd_engine.config import Sampling
 from dnd_engine.files import asset_path
 from dnd_engine.prompts.split import split_prompt
 from ui.differences import marked
-from ui.markup import code_blocks, esc, icon, unfenced
-from ui.state import Answer, Made, Place, Turn
-from ui.text import Text
+from ui.markup import code_blocks, esc, icon, label_html, unfenced
+from ui.state import Answer, AskMode, Made, Place, Turn
+from ui.text import N_, _, drawn
 
 __all__ = [
     "MAX_ANSWER_TOKENS",
     "NUM_SUGGESTIONS",
+    "VOTES",
     "ComparePanel",
     "View",
     "compare_panel",
     "head_html",
+    "label_words",
+    "mode_words",
     "pane_html",
 ]
 
@@ -28,6 +31,26 @@ NUM_SUGGESTIONS = 3
 
 MAX_ANSWER_TOKENS = 512
 """As long as an answer may be asked to be: about half a minute on two CPU cores."""
+
+
+VOTES: Mapping[str, str] = {
+    "a": N_("A is better"),
+    "b": N_("B is better"),
+    "tie": N_("Tie"),
+    "bad": N_("Both bad"),
+}
+"""By what they are called in events."""
+
+_ASK_MODES: Mapping[str, str] = {
+    "written": N_("As written"),
+    "bare": N_("Without the instruction"),
+    "told": N_("Instruction to the left only"),
+}
+_KEEPS: Mapping[str, str] = {
+    "markdown": N_("Markdown"),
+    "json": N_("JSON"),
+    "votes": N_("Votes, JSONL"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +65,7 @@ class ComparePanel:
     right: gr.HTML
     vote_row: gr.Row
     votes: tuple[gr.Button, ...]
-    """One for each of `text.VOTES`."""
+    """One for each of `VOTES`."""
     box: gr.Textbox
     send: gr.Button
     stop: gr.Button
@@ -93,17 +116,17 @@ class View:
     blind: bool = False
 
 
-def compare_panel(text: Text) -> ComparePanel:
+def compare_panel() -> ComparePanel:
     """Lay out the chat."""
     with gr.Column(elem_id="dnd-compare", elem_classes="dnd-panel", min_width=0):
         with gr.Row(elem_id="dnd-compare-bar", equal_height=False):
             head = gr.HTML(
-                head_html(text, has_adapter=False), elem_id="dnd-compare-head", padding=False
+                drawn(head_html, has_adapter=False), elem_id="dnd-compare-head", padding=False
             )
             beside = gr.Dropdown(
-                [(text.BASE, "")],
+                [(_("Base"), "")],
                 value="",
-                label=text.BESIDE,
+                label=_("Compare with"),
                 visible=False,
                 scale=0,
                 min_width=0,
@@ -111,27 +134,27 @@ def compare_panel(text: Text) -> ComparePanel:
             )
             differences = gr.Checkbox(
                 False,
-                label=text.DIFFERENCES,
+                label=_("Differences"),
                 visible=False,
                 scale=0,
                 min_width=0,
                 elem_id="dnd-differences",
             )
             blind = gr.Checkbox(
-                False, label=text.BLIND, visible=False, scale=0, min_width=0, elem_id="dnd-blind"
+                False, label=_("Blind"), visible=False, scale=0, min_width=0, elem_id="dnd-blind"
             )
         with gr.Row(elem_id="dnd-panes", equal_height=True):
-            left = _pane(text, "left")
-            right = _pane(text, "right")
+            left = _pane("left")
+            right = _pane("right")
         with gr.Row(elem_id="dnd-votes", visible=False) as vote_row:
             votes = tuple(
-                gr.Button(words, size="md", min_width=0, elem_id=f"dnd-vote-{name}")
-                for name, words in text.VOTES.items()
+                gr.Button(_(words), size="md", min_width=0, elem_id=f"dnd-vote-{name}")
+                for name, words in VOTES.items()
             )
         with gr.Row(elem_id="dnd-ask", equal_height=True):
             box = gr.Textbox(
-                placeholder=text.ASK,
-                label=text.ASK,
+                placeholder=_("Ask both models"),
+                label=_("Ask both models"),
                 show_label=False,
                 lines=1,
                 max_lines=6,
@@ -142,36 +165,36 @@ def compare_panel(text: Text) -> ComparePanel:
                 elem_id="dnd-box",
             )
             send = gr.Button(
-                text.SEND, variant="primary", size="md", scale=0, min_width=72, elem_id="dnd-send"
+                _("Send"), variant="primary", size="md", scale=0, min_width=72, elem_id="dnd-send"
             )
             stop = gr.Button(
-                text.STOP, size="md", scale=0, min_width=72, visible=False, elem_id="dnd-stop-chat"
+                _("Stop"), size="md", scale=0, min_width=72, visible=False, elem_id="dnd-stop-chat"
             )
             again = gr.Button(
-                text.AGAIN, size="md", scale=0, min_width=72, visible=False, elem_id="dnd-again"
+                _("Ask again"), size="md", scale=0, min_width=72, visible=False, elem_id="dnd-again"
             )
             clear = gr.Button(
-                text.CLEAR, size="md", scale=0, min_width=72, elem_id="dnd-clear-chat"
+                _("Clear"), size="md", scale=0, min_width=72, elem_id="dnd-clear-chat"
             )
         with gr.Row(elem_id="dnd-suggestions", visible=False) as suggestions_row:
-            gr.HTML(f"<span class='dnd-facts'>{text.TRY}</span>", min_width=0)
+            gr.HTML(drawn(label_html, _("Try:")), min_width=0)
             suggestions = tuple(
                 gr.Button("", size="sm", min_width=0, visible=False, elem_classes="dnd-suggestion")
-                for _ in range(NUM_SUGGESTIONS)
+                for _number in range(NUM_SUGGESTIONS)
             )
         mode = gr.Radio(
-            [(words, name) for name, words in text.ASK_MODES.items()],
+            [(_(words), name) for name, words in _ASK_MODES.items()],
             value="written",
-            label=text.ASK_MODE,
-            info=text.ASK_MODE_INFO,
+            label=_("What is sent"),
+            info=_("The instruction is the text before the first blank line."),
             elem_id="dnd-mode",
         )
-        controls = _sampling(text)
+        controls = _sampling()
         with gr.Row(elem_id="dnd-keep", visible=False) as keep_row:
-            gr.HTML(f"<span class='dnd-facts'>{text.KEEP}</span>", min_width=0)
+            gr.HTML(drawn(label_html, _("Keep the conversation:")), min_width=0)
             keep = [
-                gr.DownloadButton(words, size="sm", min_width=0, elem_id=f"dnd-keep-{name}")
-                for name, words in text.KEEPS.items()
+                gr.DownloadButton(_(words), size="sm", min_width=0, elem_id=f"dnd-keep-{name}")
+                for name, words in _KEEPS.items()
             ]
     return ComparePanel(
         head=head,
@@ -198,9 +221,9 @@ def compare_panel(text: Text) -> ComparePanel:
     )
 
 
-def _pane(text: Text, place: Place) -> gr.HTML:
+def _pane(place: Place) -> gr.HTML:
     return gr.HTML(
-        pane_html(text, [], place, View()),
+        drawn(pane_html, [], place, View()),
         js_on_load=asset_path("transcript.js").read_text(encoding="utf-8"),
         apply_default_css=False,
         padding=False,
@@ -210,17 +233,28 @@ def _pane(text: Text, place: Place) -> gr.HTML:
     )
 
 
-def _sampling(text: Text) -> dict[str, Any]:
+def mode_words(mode: AskMode) -> str:
+    """Name what is sent."""
+    return _(_ASK_MODES[mode])
+
+
+def label_words(label: str) -> str:
+    """Say who answered. In the session labels are English: they tell the models apart."""
+    # Nothing else in a label is a word: the rest are hashes and strengths.
+    return label.replace("base", _("base")).replace("then", _("then"))
+
+
+def _sampling() -> dict[str, Any]:
     usual = Sampling()
-    with gr.Accordion(text.SAMPLING, open=False, elem_id="dnd-sampling"):
-        system = gr.Textbox(label=text.SYSTEM_PROMPT, lines=1, max_lines=4, max_length=8_000)
+    with gr.Accordion(_("Sampling"), open=False, elem_id="dnd-sampling"):
+        system = gr.Textbox(label=_("System prompt"), lines=1, max_lines=4, max_length=8_000)
         with gr.Row():
             max_tokens = gr.Slider(
                 8,
                 MAX_ANSWER_TOKENS,
                 value=usual.max_new_tokens,
                 step=8,
-                label=text.MAX_TOKENS,
+                label=_("Tokens at most"),
                 buttons=[],
             )
             temperature = gr.Slider(
@@ -228,20 +262,20 @@ def _sampling(text: Text) -> dict[str, Any]:
                 2,
                 value=usual.temperature,
                 step=0.05,
-                label=text.TEMPERATURE,
-                info=text.TEMPERATURE_INFO,
+                label=_("Temperature"),
+                info=_("0 is greedy."),
                 buttons=[],
             )
-            seed = gr.Number(usual.seed, label=text.SEED, precision=0, minimum=0, maximum=2**31 - 1)
+            seed = gr.Number(usual.seed, label=_("Seed"), precision=0, minimum=0, maximum=2**31 - 1)
         with gr.Row():
-            top_p = gr.Slider(0.05, 1, value=usual.top_p, step=0.05, label=text.TOP_P, buttons=[])
+            top_p = gr.Slider(0.05, 1, value=usual.top_p, step=0.05, label=_("Top p"), buttons=[])
             top_k = gr.Slider(
                 0,
                 200,
                 value=usual.top_k,
                 step=1,
-                label=text.TOP_K,
-                info=text.TOP_K_INFO,
+                label=_("Top k"),
+                info=_("0 keeps all."),
                 buttons=[],
             )
             penalty = gr.Slider(
@@ -249,10 +283,14 @@ def _sampling(text: Text) -> dict[str, Any]:
                 2,
                 value=usual.repetition_penalty,
                 step=0.05,
-                label=text.PENALTY,
+                label=_("Repetition penalty"),
                 buttons=[],
             )
-        context = gr.Checkbox(False, label=text.CONTEXT, info=text.CONTEXT_INFO)
+        context = gr.Checkbox(
+            False,
+            label=_("Send earlier turns as context"),
+            info=_("Off: each question is independent, as in the generator's training."),
+        )
     return {
         "system": system,
         "max_tokens": max_tokens,
@@ -265,69 +303,79 @@ def _sampling(text: Text) -> dict[str, Any]:
     }
 
 
-def head_html(text: Text, *, has_adapter: bool) -> str:
+def head_html(*, has_adapter: bool) -> str:
     """Draw the heading of the chat."""
-    more = text.COMPARE_MORE if has_adapter else text.COMPARE_BASE_ONLY
+    more = _("Both answers come from one batch, with the same seed.")
+    if not has_adapter:
+        more = _(
+            "You can chat with the base model now. The adapted answer appears beside it after "
+            "Synthesize."
+        )
     return (
-        f"<div class='dnd-row'><h2 class='dnd-heading'>{text.COMPARE}</h2>"
+        f"<div class='dnd-row'><h2 class='dnd-heading'>{_('Compare')}</h2>"
         f"<p class='dnd-sub'>{more}</p></div>"
     )
 
 
-def pane_html(text: Text, turns: Sequence[Turn], place: Place, view: View) -> str:
+def pane_html(turns: Sequence[Turn], place: Place, view: View) -> str:
     """Draw one side of the conversation.
 
     Args:
-        text: The words of the page.
         turns: The conversation.
         place: Which pane; while blind, a turn's sides may have changed places.
         view: How to look at it.
     """
-    kind, title, name = _title(text, place, view)
+    kind, title, name = _title(place, view)
     if turns:
-        body = _log_html(text, turns, place, view)
+        body = _log_html(turns, place, view)
     else:
-        words = text.EMPTY_BASE
+        words = _("The base model's answers appear here.")
         if place == "right":
-            words = text.EMPTY_ADAPTED_READY if view.made else text.EMPTY_ADAPTED
+            words = _("No adapter yet. Its answers will appear here, beside the base model's.")
+            if view.made:
+                words = _(
+                    "Ask without the instruction, as in your files: the adapter should carry it."
+                )
         body = f"<p class='dnd-empty'>{words}</p>"
     again = ""
     if turns and turns[-1].finished and not view.blind:
         again = (
-            f"<button type='button' class='dnd-tool' data-event='retry' title='{text.AGAIN}' "
-            f"aria-label='{text.fill(text.AGAIN_SIDE, side=title)}'>{icon('again')}</button>"
+            "<button type='button' class='dnd-tool' data-event='retry' "
+            f"title='{esc(_('Ask again'))}' "
+            f"aria-label='{esc(_('Ask {side} again', side=title))}'>{icon('again')}</button>"
         )
+    copy = esc(_("Copy the last answer of {side}", side=title))
     return (
-        f"<section class='dnd-side is-{kind}' aria-label='{title}'>"
+        f"<section class='dnd-side is-{kind}' aria-label='{esc(title)}'>"
         f"<div class='dnd-side-head'><i aria-hidden='true'></i><h3>{title}</h3>"
         f"<span class='dnd-facts'>{esc(name)}</span><span class='dnd-side-tools'>{again}"
-        f"<button type='button' class='dnd-tool dnd-copy' title='{text.COPY}' "
-        f"aria-label='{text.fill(text.COPY_SIDE, side=title)}'>{icon('copy')}</button></span></div>"
+        f"<button type='button' class='dnd-tool dnd-copy' title='{esc(_('Copy the last answer'))}' "
+        f"aria-label='{copy}'>{icon('copy')}</button></span></div>"
         "<div class='dnd-log' role='log' tabindex='0' "
-        f"aria-label='{text.fill(text.ANSWERS, side=title)}'>{body}</div></section>"
+        f"aria-label='{esc(_('{side}, answers', side=title))}'>{body}</div></section>"
     )
 
 
-def _title(text: Text, place: Place, view: View) -> tuple[str, str, str]:
+def _title(place: Place, view: View) -> tuple[str, str, str]:
     """Return the kind, the title and the model's name of a pane."""
     left = place == "left"
     if view.blind:
-        return "blind", text.BLIND_SIDES[0 if left else 1], ""
+        return "blind", "A" if left else "B", ""
     name = view.names[0 if left else 1]
     if not left:
-        return "adapted", text.ADAPTED, name
-    return ("other", text.OTHER, name) if view.beside else ("base", text.BASE, name)
+        return "adapted", _("Adapted"), name
+    return ("other", _("Other adapter"), name) if view.beside else ("base", _("Base"), name)
 
 
-def _log_html(text: Text, turns: Sequence[Turn], place: Place, view: View) -> str:
+def _log_html(turns: Sequence[Turn], place: Place, view: View) -> str:
     """Draw the turns, and a line wherever another model takes the place of the one before."""
     parts, before = [], _asked(turns[0])
     for turn in turns:
-        parts += [_line_html(text, before, _asked(turn), place, view)]
-        parts += [_turn_html(text, turn, place, view, turn is turns[-1])]
+        parts += [_line_html(before, _asked(turn), place, view)]
+        parts += [_turn_html(turn, place, view, turn is turns[-1])]
         before = _asked(turn)
     now: dict[Place, Made | None] = {"left": view.beside, "right": view.made}
-    return "".join([*parts, _line_html(text, before, now, place, view)])
+    return "".join([*parts, _line_html(before, now, place, view)])
 
 
 def _asked(turn: Turn) -> dict[Place, Made | None]:
@@ -335,7 +383,6 @@ def _asked(turn: Turn) -> dict[Place, Made | None]:
 
 
 def _line_html(
-    text: Text,
     before: Mapping[Place, Made | None],
     now: Mapping[Place, Made | None],
     place: Place,
@@ -349,21 +396,21 @@ def _line_html(
         and (was is None or new is None or was.key != new.key)
     ]
     if view.blind:
-        words = text.NOW_OTHERS if changed else ""
+        words = _("From here on: other models") if changed else ""
     elif place in changed:
         made = now[place]
-        name = text.BASE
+        name = _("Base")
         if made is not None:
             name = f"{esc(made.adapter.name)} <code>{esc(made.key[:8])}</code>"
-        words = text.fill(text.NOW_ASKED, name=name)
+        words = _("From here on: {name}", name=name)
     else:
         words = ""
     return f"<p class='dnd-from-here'><span>{words}</span></p>" if words else ""
 
 
-def _turn_html(text: Text, turn: Turn, place: Place, view: View, last: bool) -> str:
+def _turn_html(turn: Turn, place: Place, view: View, last: bool) -> str:
     editable = last and turn.finished and place == "left"
-    question = _question_html(text, turn, place, editable=editable)
+    question = _question_html(turn, place, editable=editable)
     if turn.error:
         told = (
             f"<div class='dnd-notice is-error' role='alert'>{icon('error')}"
@@ -375,33 +422,35 @@ def _turn_html(text: Text, turn: Turn, place: Place, view: View, last: bool) -> 
     mine: Place = place if not swapped else "right" if place == "left" else "left"
     answer = turn.sides.get(mine)
     if answer is None:
-        return f"{question}<p class='dnd-empty'>{text.ASKED_BEFORE}</p>"
+        return f"{question}<p class='dnd-empty'>{_('Asked before there was an adapter.')}</p>"
     if answer.reply is None:
-        words = turn.waiting if mine in turn.running else text.STOPPED_TURN
+        words: str = turn.waiting if mine in turn.running else _("stopped")
         return f"{question}<p class='dnd-empty'>{esc(words)}</p>"
     running = mine in turn.running and not answer.finished
     cursor = "<i class='dnd-cursor' aria-hidden='true'></i>" if running else ""
     other = turn.sides.get("right" if mine == "left" else "left")
     words = code_blocks(answer.reply.text)
     if view.differences and turn.complete and other is not None and other.reply is not None:
-        words = marked(text, unfenced(answer.reply.text), unfenced(other.reply.text))
+        words = marked(unfenced(answer.reply.text), unfenced(other.reply.text))
     return (
         f"{question}<div class='dnd-answer' data-testid='bot'>"
         f"<div class='dnd-answer-text'>{words}{cursor}</div>"
-        f"<p class='dnd-answer-facts'>{_footer(text, turn, mine, answer, view)}</p></div>"
+        f"<p class='dnd-answer-facts'>{_footer(turn, mine, answer, view)}</p></div>"
     )
 
 
-def _question_html(text: Text, turn: Turn, place: Place, *, editable: bool) -> str:
+def _question_html(turn: Turn, place: Place, *, editable: bool) -> str:
     """Draw what was asked; the instruction that was left out on this side is struck."""
     told = turn.mode == "written" or (turn.mode == "told" and place == "left")
     words = esc(turn.question)
     parts = split_prompt(turn.question)
     if not told and parts.input is not None:
-        words = f"<s title='{text.LEFT_OUT}'>{esc(parts.instruction)}</s>\n\n{esc(parts.input)}"
+        left_out = f"<s title='{esc(_('left out on this side'))}'>{esc(parts.instruction)}</s>"
+        words = f"{left_out}\n\n{esc(parts.input)}"
+    label = esc(_("Edit and resend"))
     edit = (
-        f"<button type='button' class='dnd-tool' data-event='edit' title='{text.EDIT}' "
-        f"aria-label='{text.EDIT}'>{icon('edit')}</button>"
+        f"<button type='button' class='dnd-tool' data-event='edit' title='{label}' "
+        f"aria-label='{label}'>{icon('edit')}</button>"
         if editable
         else ""
     )
@@ -411,27 +460,30 @@ def _question_html(text: Text, turn: Turn, place: Place, *, editable: bool) -> s
     )
 
 
-def _footer(text: Text, turn: Turn, place: Place, answer: Answer, view: View) -> str:
+def _footer(turn: Turn, place: Place, answer: Answer, view: View) -> str:
     reply = answer.reply
     assert reply is not None
     if view.blind and turn.vote is None:  # whatever stands here would give it away
-        return f"<span><b>{text.STOPPED_TURN}</b></span>" if answer.stopped else ""
-    parts = [f"<code>{esc(answer.label)}</code>", text.fill(text.TOKENS, number=reply.num_tokens)]
+        return f"<span><b>{_('stopped')}</b></span>" if answer.stopped else ""
+    parts = [
+        f"<code>{esc(label_words(answer.label))}</code>",
+        _("{number} tok", number=reply.num_tokens),
+    ]
     if view.blind:
-        who = text.ADAPTED if place == "right" else text.OTHER if view.beside else text.BASE
-        better = f" {text.VOTED_BETTER}" if turn.vote == place else ""
+        who = _("Adapted") if place == "right" else _("Other adapter") if view.beside else _("Base")
+        better = f" {_('better')}" if turn.vote == place else ""
         parts.insert(0, f"<b>{who}{better}</b>")
     if reply.tokens_per_second:
-        parts.append(text.fill(text.TOKENS_PER_SECOND, number=reply.tokens_per_second))
+        parts.append(_("{number:.0f} tok/s", number=reply.tokens_per_second))
     if reply.first_token_seconds is not None:
-        parts.append(text.fill(text.FIRST_TOKEN, seconds=reply.first_token_seconds))
+        parts.append(_("first token {seconds:.2f} s", seconds=reply.first_token_seconds))
     if answer.seed is not None:
-        parts.append(text.fill(text.SEED_USED, seed=answer.seed))
+        parts.append(_("seed {seed}", seed=answer.seed))
     if answer.stopped:
-        parts.append(f"<b>{text.STOPPED_TURN}</b>")
+        parts.append(f"<b>{_('stopped')}</b>")
     elif reply.stop_reason == "length":
-        parts.append(text.fill(text.CUT_AT, number=reply.num_tokens))
+        parts.append(_("cut at {number} tokens", number=reply.num_tokens))
     both = turn.right is not None and turn.left.finished and turn.right.finished
     if place == "right" and both and turn.left.reply and turn.left.reply.text == reply.text:
-        parts.append(f"<b class='is-doubt'>{text.SAME}</b>")
+        parts.append(f"<b class='is-doubt'>{_('same as base, token for token')}</b>")
     return " ".join(f"<span>{part}</span>" for part in parts)

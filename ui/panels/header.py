@@ -7,7 +7,8 @@ import gradio as gr
 
 from ui.engine_handle import LoadState
 from ui.markup import esc, icon
-from ui.text import LANGUAGES, Text
+from ui.progress import step_words
+from ui.text import _, drawn, language, languages
 
 if TYPE_CHECKING:
     from dnd_engine.generator.info import EngineInfo
@@ -36,89 +37,90 @@ class Header:
     timer: gr.Timer
 
 
-def header_panel(text: Text) -> Header:
+def header_panel() -> Header:
     """Lay out the header."""
-    title = gr.HTML(header_html(text, LoadState("idle"), None), elem_id="dnd-header", padding=False)
+    title = gr.HTML(
+        drawn(header_html, LoadState("idle"), None), elem_id="dnd-header", padding=False
+    )
     with gr.Row(elem_id="dnd-load", visible=False) as load_box:
         load = gr.HTML(padding=False, elem_id="dnd-load-text")
-        retry = gr.Button(text.RETRY, visible=False, size="sm", elem_id="dnd-retry")
+        retry = gr.Button(_("Retry"), visible=False, size="sm", elem_id="dnd-retry")
     # Ticks until the engine is ready; `refresh_load` then switches it off for good.
     timer = gr.Timer(0.7)
     return Header(title=title, load_box=load_box, load=load, retry=retry, timer=timer)
 
 
-def header_html(text: Text, state: LoadState, info: "EngineInfo | None") -> str:
+def header_html(state: LoadState, info: "EngineInfo | None") -> str:
     """Draw the title line with its chips."""
     chips: list[str] = []
     if info is not None:
         base = info.base_id.rpartition("/")[2]
-        chips.append(f"<span class='dnd-chip'>{text.CHIP_BASE} <b>{esc(base)}</b></span>")
+        chips.append(f"<span class='dnd-chip'>{_('Base')} <b>{esc(base)}</b></span>")
         chips.append(
-            f"<span class='dnd-chip'>{text.CHIP_GENERATOR} "
+            f"<span class='dnd-chip'>{_('Generator')} "
             f"<code title='{esc(info.generator_id)}'>{esc(info.generator_sha256[:6])}</code></span>"
         )
     device = esc(info.device.upper()) + " · " if info is not None else ""
-    words = {
-        "ready": text.DEVICE_READY,
-        "failed": text.DEVICE_FAILED,
-    }.get(state.status, text.DEVICE_LOADING)
+    words = {"ready": _("Ready"), "failed": _("Failed")}.get(state.status, _("Loading"))
     chips.append(
         f"<span class='dnd-chip dnd-chip-device is-{state.status}'>"
         f"<i aria-hidden='true'></i>{device}{words}</span>"
     )
     return (
-        f"<header class='dnd-header'>{_LOGO}<h1>{text.TITLE}</h1><p>{text.TAGLINE}</p>"
-        f"<div class='dnd-chips'>{''.join(chips)}</div>{_tools_html(text)}</header>"
+        f"<header class='dnd-header'>{_LOGO}<h1>{_('Drag-and-Drop LLMs')}</h1>"
+        f"<p>{_('Prompts in, LoRA adapter out.')}</p>"
+        f"<div class='dnd-chips'>{''.join(chips)}</div>{_tools_html()}</header>"
     )
 
 
-def _tools_html(text: Text) -> str:
+def _tools_html() -> str:
     """Draw the switch of languages, and what opens the list of keys."""
+    keys = esc(_("Keyboard shortcuts"))
     links = "".join(
-        f"<a href='./?lang={code}' lang='{code}' hreflang='{code}' title='{other.SWITCH_MORE}'"
-        f"{' aria-current=page' if other is text else ''} aria-label='{other.NAME}'>"
-        f"{other.SHORT}</a>"
-        for code, other in LANGUAGES.items()
+        f"<a href='./?lang={code}' lang='{code}' hreflang='{code}' data-lang='{code}'"
+        f"{' aria-current=page' if other is language() else ''} aria-label='{esc(other.name)}'>"
+        f"{code.upper()}</a>"
+        for code, other in languages().items()
     )
     return (
-        f"<div class='dnd-page-tools'><nav class='dnd-languages' aria-label='{text.SWITCH}'>{links}"
-        f"</nav><button type='button' class='dnd-button dnd-keys-open' aria-haspopup='dialog' "
-        f"title='{text.KEYS_OPEN}' aria-label='{text.KEYS_OPEN}'>?</button></div>"
+        f"<div class='dnd-page-tools'><nav class='dnd-languages' "
+        f"aria-label='{esc(_('Language'))}'>{links}</nav>"
+        f"<button type='button' class='dnd-button dnd-keys-open' aria-haspopup='dialog' "
+        f"title='{keys}' aria-label='{keys}'>?</button></div>"
     )
 
 
-def progress_words(text: Text, state: LoadState) -> str:
+def progress_words(state: LoadState) -> str:
     """Say how far loading is, in one line."""
     progress = state.progress
-    words = text.LOADING
+    words = _("Loading the base model")
     if progress is None:
         return f"{words} …"
     if progress.stage == "download":
-        words = text.DOWNLOADING
+        words = _("Downloading the base model")
     share = "" if progress.fraction is None else f" {progress.fraction:.0%}".replace("%", " %")
-    detail = text.step(progress.detail)
+    detail = step_words(progress)
     return f"{words} …{share}, {detail}" if detail else f"{words} …{share}"
 
 
-def load_html(text: Text, state: LoadState) -> str:
+def load_html(state: LoadState) -> str:
     """Draw the line about loading; empty once the engine is ready."""
     if state.status == "ready":
         return ""
     if state.status == "failed":
         return (
             f"<div class='dnd-notice is-error' role='alert'>{icon('error')}<div>"
-            f"<b>{text.LOAD_FAILED}</b> <span class='dnd-pre'>{esc(state.message)}</span>"
-            "</div></div>"
+            f"<b>{_('The base model did not load.')}</b> "
+            f"<span class='dnd-pre'>{esc(state.message)}</span></div></div>"
         )
     fraction = state.progress.fraction if state.progress else None
-    bar = (
-        f"<progress max='1' value='{fraction:.3f}' aria-label='{text.LOADING}'></progress>"
-        if fraction is not None
-        else ""
-    )
+    bar, label = "", esc(_("Loading the base model"))
+    if fraction is not None:
+        bar = f"<progress max='1' value='{fraction:.3f}' aria-label='{label}'></progress>"
     seconds = f"{state.progress.elapsed_seconds:.0f} s" if state.progress else ""
     return (
         "<div class='dnd-notice'><span class='dnd-ring' aria-hidden='true'></span>"
-        f"<div><b>{esc(progress_words(text, state))}</b> <span>{text.LOAD_HINT}</span></div>"
+        f"<div><b>{esc(progress_words(state))}</b> "
+        f"<span>{_('You can drop and arrange prompt files meanwhile.')}</span></div>"
         f"{bar}<span class='dnd-num'>{seconds}</span></div>"
     )

@@ -12,7 +12,8 @@ from typing import Any
 import gradio as gr
 
 from dnd_engine.files import asset_path
-from ui.text import Text
+from ui.markup import esc
+from ui.text import N_, _, drawn, language
 
 __all__ = ["SHORTCUTS", "Shortcut", "keys_panel"]
 
@@ -77,12 +78,51 @@ SHORTCUTS: Mapping[str, tuple[Shortcut, ...]] = {
 """By group of the list."""
 
 
-def keys_panel(text: Text) -> None:
-    """Lay out the list, closed, and start to listen; no event of it concerns Python."""
+_KEYS_GROUPS: Mapping[str, str] = {
+    "make": N_("Make an adapter"),
+    "card": N_("On a card of the canvas"),
+    "ask": N_("Ask and compare"),
+    "page": N_("Anywhere"),
+}
+_KEYS_DO: Mapping[str, str] = {
+    "help": N_("Show this list"),
+    "stop": N_("Stop what is running, or leave the question box"),
+    "canvas": N_("Go to the prompts"),
+    "synthesize": N_("Synthesize"),
+    "take": N_("Open or close Keep or export"),
+    "refine": N_("Open or close Refine"),
+    "question": N_("Go to the question"),
+    "send": N_("Send the question, in its box"),
+    "newline": N_("New line in the question"),
+    "again": N_("Ask again"),
+    "edit": N_("Edit the last question"),
+    "differences": N_("Mark differences"),
+    "blind": N_("Blind on or off"),
+    "vote_a": N_("A is better"),
+    "vote_b": N_("B is better"),
+    "vote_tie": N_("Tie"),
+    "vote_bad": N_("Both bad"),
+    "card_sides": N_("Move it to the next bucket"),
+    "card_order": N_("Move it up or down"),
+    "card_remove": N_("Remove it"),
+}
+_KEY_NAMES: Mapping[str, str] = {
+    "Escape": N_("Esc"),
+    "Enter": N_("Enter"),
+    "Shift+Enter": N_("Shift Enter"),
+    "Delete": N_("Del"),
+}
+
+
+def keys_panel() -> gr.HTML:
+    """Lay out the list, closed, and start to listen.
+
+    Returns:
+        What sends the event `speak`, when the visitor chooses another language.
+    """
     pressed: list[dict[str, Any]] = [
         {
             "key": shortcut.keys[0],
-            "shown": _shown(text, shortcut.keys[0]),
             "targets": shortcut.targets,
             "focus": shortcut.focus,
         }
@@ -90,39 +130,38 @@ def keys_panel(text: Text) -> None:
         for shortcut in group
         if shortcut.targets
     ]
-    gr.HTML(
-        html_template=_dialog_html(text),
+    return gr.HTML(
+        drawn(_dialog_html),
         js_on_load=asset_path("page.js").read_text(encoding="utf-8"),
         apply_default_css=False,
         shortcuts=pressed,
-        title_words=text.KEYS_TITLE,
-        lang=text.CODE,
         elem_id="dnd-page",
         padding=False,
     )
 
 
-def _dialog_html(text: Text) -> str:
+def _dialog_html() -> str:
+    title = esc(_("Keyboard shortcuts"))
     groups = "".join(
-        f"<section><h3>{text.KEYS_GROUPS[group]}</h3><ul>"
-        + "".join(_line_html(text, shortcut) for shortcut in shortcuts)
+        f"<section><h3>{_(_KEYS_GROUPS[group])}</h3><ul>"
+        + "".join(_line_html(shortcut) for shortcut in shortcuts)
         + "</ul></section>"
         for group, shortcuts in SHORTCUTS.items()
     )
     return (
-        f"<dialog class='dnd-keys-list' aria-label='{text.KEYS_OPEN}'><div class='dnd-row'>"
-        f"<h2 class='dnd-heading'>{text.KEYS_OPEN}</h2>"
-        f"<button type='button' class='dnd-button dnd-keys-close'>{text.KEYS_CLOSE}</button></div>"
+        f"<dialog class='dnd-keys-list' lang='{language().code}' aria-label='{title}' "
+        f"data-key-title='{esc(_('Key: {key}'))}'><div class='dnd-row'>"
+        f"<h2 class='dnd-heading'>{title}</h2>"
+        f"<button type='button' class='dnd-button dnd-keys-close'>{_('Close')}</button></div>"
         f"<div class='dnd-keys-groups'>{groups}</div>"
-        f"<label class='dnd-keys-on'><input type='checkbox' checked> {text.KEYS_ON} "
-        f"<span class='dnd-facts'>{text.KEYS_ON_MORE}</span></label></dialog>"
+        f"<label class='dnd-keys-on'><input type='checkbox' checked> {_('Single keys are on')} "
+        f"<span class='dnd-facts'>{_('They wait while you type. Esc works always.')}</span>"
+        "</label></dialog>"
     )
 
 
-def _line_html(text: Text, shortcut: Shortcut) -> str:
-    keys = " ".join(f"<kbd>{_shown(text, key)}</kbd>" for key in shortcut.keys)
-    return f"<li><span>{text.KEYS_DO[shortcut.name]}</span><span>{keys}</span></li>"
-
-
-def _shown(text: Text, key: str) -> str:
-    return text.KEY_NAMES.get(key, key)
+def _line_html(shortcut: Shortcut) -> str:
+    keys = " ".join(
+        f"<kbd data-key='{key}'>{_(_KEY_NAMES.get(key, key))}</kbd>" for key in shortcut.keys
+    )
+    return f"<li><span>{_(_KEYS_DO[shortcut.name])}</span><span>{keys}</span></li>"

@@ -14,8 +14,8 @@ import gradio as gr
 
 from dnd_engine.lora.seen import Seen
 from ui.curves import apart
-from ui.markup import cut, esc, icon
-from ui.text import Text
+from ui.markup import TIMES, cut, esc, facts, icon, label_html, none_yet
+from ui.text import N_, _, drawn, localized, number
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
@@ -30,6 +30,7 @@ __all__ = [
     "TrainedRow",
     "measure_panel",
     "measured_html",
+    "mode_words",
     "most_measured",
     "of_html",
     "score_words",
@@ -48,6 +49,63 @@ _TICKS = [factor * 10.0**power for power in range(-3, 5) for factor in (1, 3)]
 """Seconds that an axis may name."""
 _LINE = 0.085
 """Of the picture's height: what a line of text takes."""
+
+
+_MEASURE_MODES: Mapping[str, str] = {
+    "bare": N_("Bare inputs"),
+    "full": N_("Full prompts"),
+}
+_MEASURE_LABELS: Mapping[str, str] = {
+    "base": N_("Base"),
+    "few_shot": N_("Base, few-shot prompt"),
+    "shared_lora": N_("What all adapters share"),
+    "adapter": N_("This adapter"),
+    "trained_lora": N_("LoRA trained from scratch"),
+    "warm_lora": N_("LoRA trained from this adapter"),
+}
+_MEASURE_LINES: Mapping[str, str] = {
+    "base": N_("Base"),
+    "adapter": N_("Adapter"),
+    "trained_lora": N_("From scratch"),
+    "warm_lora": N_("From adapter"),
+}
+_MEASURE_METRICS: Mapping[str, str] = {
+    "choice": N_("share of answers that begin with the right label"),
+    "exact": N_("share of answers that are the label"),
+    "rouge": N_("ROUGE-L of answer and label"),
+}
+_MEASURE_VERDICTS: Mapping[str, str] = {
+    "gain": N_("A clear gain over: {rows}."),
+    "loss": N_("Clearly worse than: {rows}."),
+    "no clear difference": N_("No clear difference from: {rows}."),
+    "too few items": N_("Too few rows to compare it with: {rows}."),
+}
+_MEASURE_TOOK: Mapping[str, str] = {
+    "plain": N_("Making the adapter took {seconds:.2f} s, without labels."),
+    "labels": N_("Making the adapter took {seconds:.2f} s, what it learnt from labels included."),
+    "estimated": N_(
+        "Making an adapter from as many prompts takes about {seconds:.2f} s here, without labels."
+    ),
+}
+_MEASURE_HEAD: Mapping[str, str] = {
+    "row": N_("Who answers"),
+    "score": N_("Score"),
+    "interval": N_("95 % interval"),
+    "choice": N_("Option accuracy"),
+    "nll": N_("Nats a token (less is better)"),
+    "lead": N_("Lead of this adapter"),
+    "items": N_("Rows answered"),
+    "train": N_("Trained for"),
+}
+_MEASURE_KEEPS: Mapping[str, str] = {
+    "items": N_("Answers, CSV"),
+    "json": N_("JSON"),
+    "markdown": N_("Markdown"),
+}
+_TRAIN_TAKE: Mapping[str, str] = {
+    "trained_lora": N_("Put the LoRA from scratch in the bar"),
+    "warm_lora": N_("Put the LoRA from this adapter in the bar"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,47 +146,49 @@ def most_measured(*, shared: bool) -> int:
     return _MOST_SHARED if shared else _MOST
 
 
-def measure_panel(text: Text, *, shared: bool) -> MeasurePanel:
+def measure_panel(*, shared: bool) -> MeasurePanel:
     """Lay out the tab.
 
     Args:
-        text: The words of the page.
         shared: Whether others are served.
     """
-    gr.HTML(
-        f"<header class='dnd-report-head'><h2>{text.MEASURE}</h2>"
-        f"<p class='dnd-sub'>{text.MEASURE_MORE}</p></header>",
-        padding=False,
+    nothing = _(
+        "No adapter yet. Make one on the Workbench, or load one from the Library. Then "
+        "drop rows with labels here, and compare it with the base and with a LoRA trained"
+        " on them."
     )
-    empty = gr.HTML(
-        f"<p class='dnd-none'>{text.MEASURE_EMPTY}</p>", padding=False, elem_id="dnd-measure-empty"
+    rows = _(
+        "A csv, tsv, jsonl, json or parquet file of prompts, each with its label in a "
+        "column named label, answer or response."
     )
+    gr.HTML(drawn(_about_html), padding=False)
+    empty = gr.HTML(drawn(none_yet, nothing), padding=False, elem_id="dnd-measure-empty")
     with gr.Row(
         elem_id="dnd-measure", elem_classes="dnd-panel", visible=False, equal_height=False
     ) as order:
         with gr.Column(elem_id="dnd-measure-rows", min_width=0):
             of = gr.HTML("", padding=False, elem_id="dnd-measure-of")
-            file = gr.File(label=text.MEASURE_FILE, height=116, elem_id="dnd-measure-file")
-            gr.HTML(f"<p class='dnd-facts'>{text.MEASURE_FILE_INFO}</p>", padding=False)
+            file = gr.File(label=_("Rows with labels"), height=116, elem_id="dnd-measure-file")
+            gr.HTML(drawn(facts, rows), padding=False)
             told = gr.HTML("", padding=False, elem_id="dnd-measure-told")
             limit = gr.Slider(
                 1,
                 most_measured(shared=shared),
                 value=_DEFAULT_ROWS,
                 step=1,
-                label=text.MEASURE_LIMIT,
-                info=text.MEASURE_LIMIT_INFO,
+                label=_("Rows to score, at most"),
+                info=_("Never more than half of all: the others are left to learn from."),
                 buttons=[],
                 elem_id="dnd-measure-limit",
             )
             seen = gr.Checkbox(
                 False,
-                label=text.MEASURE_SEEN,
-                info=text.MEASURE_SEEN_INFO,
+                label=_("Score prompts it was made from too"),
+                info=_("It has not read their labels, but may do better on them than on new ones."),
                 elem_id="dnd-measure-seen",
             )
             start = gr.Button(
-                text.MEASURE_START,
+                _("Measure"),
                 variant="primary",
                 size="md",
                 min_width=0,
@@ -136,53 +196,51 @@ def measure_panel(text: Text, *, shared: bool) -> MeasurePanel:
                 elem_id="dnd-measure-start",
             )
             stop = gr.Button(
-                text.STOP, size="md", min_width=0, visible=False, elem_id="dnd-measure-stop"
+                _("Stop"), size="md", min_width=0, visible=False, elem_id="dnd-measure-stop"
             )
         with gr.Column(elem_id="dnd-measure-train", min_width=0):
-            gr.HTML(
-                f"<h3 class='dnd-heading'>{text.TRAIN}</h3>"
-                f"<p class='dnd-sub'>{text.TRAIN_MORE}</p>",
-                padding=False,
-                min_width=0,
-            )
+            gr.HTML(drawn(_training_html), padding=False, min_width=0)
             steps = gr.Slider(
                 1,
                 most_measured(shared=shared),
                 value=_DEFAULT_STEPS,
                 step=1,
-                label=text.TRAIN_STEPS,
-                info=text.TRAIN_STEPS_INFO,
+                label=_("Steps"),
+                info=_("Each learns from eight rows."),
                 buttons=[],
                 elem_id="dnd-train-steps",
             )
             warm = gr.Checkbox(
-                False, label=text.TRAIN_WARM, info=text.TRAIN_WARM_INFO, elem_id="dnd-train-warm"
+                False,
+                label=_("Start from this adapter"),
+                info=_("Off, it starts from scratch."),
+                elem_id="dnd-train-warm",
             )
-            train_of = gr.HTML(train_of_html(text, None), padding=False, elem_id="dnd-train-of")
+            train_of = gr.HTML(drawn(train_of_html, None), padding=False, elem_id="dnd-train-of")
             train = gr.Button(
-                text.TRAIN_START,
+                _("Train"),
                 size="md",
                 min_width=0,
                 interactive=False,
                 elem_id="dnd-train-start",
             )
             train_stop = gr.Button(
-                text.STOP, size="md", min_width=0, visible=False, elem_id="dnd-train-stop"
+                _("Stop"), size="md", min_width=0, visible=False, elem_id="dnd-train-stop"
             )
     stages = gr.HTML("", padding=False, elem_id="dnd-measure-stages")
     with gr.Row(visible=False, elem_id="dnd-measure-take") as take_row:
-        gr.HTML(f"<span class='dnd-facts'>{text.TRAINED_HERE}</span>", padding=False, min_width=0)
+        gr.HTML(drawn(label_html, _("Trained here:")), padding=False, min_width=0)
         take = {
-            row: gr.Button(text.TRAIN_TAKE[row], size="md", min_width=0, elem_id=f"dnd-take-{row}")
+            row: gr.Button(_(_TRAIN_TAKE[row]), size="md", min_width=0, elem_id=f"dnd-take-{row}")
             for row in TRAINED
         }
     take_told = gr.HTML("", padding=False, elem_id="dnd-measure-take-told")
     found = gr.HTML("", padding=False, elem_id="dnd-measured")
     with gr.Row(visible=False, elem_id="dnd-measure-keep") as keep_row:
-        gr.HTML(f"<span class='dnd-facts'>{text.MEASURE_KEEP}</span>", padding=False, min_width=0)
+        gr.HTML(drawn(label_html, _("Keep the result:")), padding=False, min_width=0)
         keep = {
-            name: gr.DownloadButton(words, size="sm", elem_id=f"dnd-measured-{name}")
-            for name, words in text.MEASURE_KEEPS.items()
+            name: gr.DownloadButton(_(words), size="sm", elem_id=f"dnd-measured-{name}")
+            for name, words in _MEASURE_KEEPS.items()
         }
     return MeasurePanel(
         empty=empty,
@@ -209,68 +267,104 @@ def measure_panel(text: Text, *, shared: bool) -> MeasurePanel:
     )
 
 
-def of_html(text: Text, made: "Made") -> str:
+def _about_html() -> str:
+    more = _(
+        "Some rows are answered by the base, by a few-shot prompt, by what all adapters share and "
+        "by the adapter on the Workbench, and scored. The others can be learnt by a LoRA, as usual."
+    )
+    return (
+        f"<header class='dnd-report-head'><h2>{_('What is it worth on your own rows?')}</h2>"
+        f"<p class='dnd-sub'>{more}</p></header>"
+    )
+
+
+def _training_html() -> str:
+    more = _(
+        "It uses the labels that the adapter does without. It is scored after 5, 10, 20, "
+        "40 steps and so on, so you see how long training takes to get as far."
+    )
+    return (
+        f"<h3 class='dnd-heading'>{_('Train a real LoRA on the other rows')}</h3>"
+        f"<p class='dnd-sub'>{more}</p>"
+    )
+
+
+def of_html(made: "Made") -> str:
     """Name the adapter that would be measured."""
-    return f"<p class='dnd-facts'>{text.MEASURE_OF}: {_named(text, made.adapter)}</p>"
+    return facts(f"{_('Adapter in the bar')}: {_named(made.adapter)}")
 
 
-def train_of_html(text: Text, found: "Found | None") -> str:
+def train_of_html(found: "Found | None") -> str:
     """Name the adapter and the rows that Train would work on; None has to be measured first."""
-    words = text.TRAIN_FIRST
+    words = _("Measure the adapter in the bar on these rows first.")
     if found is not None:
         file = f"<b>{esc(found.file.name)}</b>"
-        words = text.fill(text.TRAIN_OF, file=file, adapter=_named(text, found.adapter))
-    return f"<p class='dnd-facts'>{words}</p>"
+        words = _(
+            "On the other rows of {file}, compared with {adapter}.",
+            file=file,
+            adapter=_named(found.adapter),
+        )
+    return facts(words)
 
 
-def measured_html(text: Text, found: "Found", now: "Made | None") -> str:
+def measured_html(found: "Found", now: "Made | None") -> str:
     """Draw everything found so far.
 
     Args:
-        text: The words of the page.
         found: As far as it is.
         now: The adapter in the bar.
     """
     measured = found.measured
     sides = measured.sides
-    title = text.fill(text.MEASURE_TITLE, adapter=esc(measured.adapter), file=esc(sides.file))
-    facts = [
-        text.fill(
-            text.MEASURE_FACTS,
+    title = _("{adapter} on {file}", adapter=esc(measured.adapter), file=esc(sides.file))
+    about = [
+        _(
+            "{scored} of {rows} rows scored, {left} left to learn from",
             scored=len(sides.test),
             rows=sides.num_rows,
             left=len(sides.train),
         ),
-        text.MEASURE_METRICS[sides.metric],
-        text.fill(text.STRENGTH_OF, strength=measured.strength),
+        _(_MEASURE_METRICS[sides.metric]),
+        _("strength {strength:.2f}", strength=measured.strength),
     ]
     other = ""
     if now is not None and now.adapter.sha256 != measured.adapter_sha256:
-        names = {"measured": _named(text, found.adapter), "now": _named(text, now.adapter)}
-        words = text.fill(text.MEASURE_OTHER, **names)
+        names = {"measured": _named(found.adapter), "now": _named(now.adapter)}
+        words = _(
+            "This result is for {measured}; the bar now holds {now}. Measure again to see"
+            " what that is worth.",
+            **names,
+        )
         other = f"<div class='dnd-notice'>{icon('info')}<div>{words}</div></div>"
     whole = [row for row in measured.rows if measured.is_whole(row)]
     modes = [mode for mode in sides.modes if any(r.mode == mode for r in measured.rows)]
     notes = "".join(f"<li>{esc(note)}</li>" for note in measured.notes)
     curves = "".join(
-        _curve_html(text, measured, [r for r in whole if r.mode == mode], mode) for mode in modes
+        _curve_html(measured, [r for r in whole if r.mode == mode], mode) for mode in modes
     )
     return (
         f"<section class='dnd-panel dnd-measured'><div class='dnd-row'>"
         f"<h3 class='dnd-heading'>{title} <code>{esc(measured.adapter_sha256[:8])}</code></h3>"
-        f"<span class='dnd-facts'>{'; '.join(facts)}</span></div>{other}"
-        f"<div aria-live='polite'>{_verdicts_html(text, found, whole)}</div>"
-        f"{_table_html(text, measured, modes)}</section>"
+        f"<span class='dnd-facts'>{'; '.join(about)}</span></div>{other}"
+        f"<div aria-live='polite'>{_verdicts_html(found, whole)}</div>"
+        f"{_table_html(measured, modes)}</section>"
         f"<section class='dnd-panel dnd-race'><div class='dnd-row'>"
-        f"<h3 class='dnd-heading'>{text.MEASURE_CURVE}</h3>"
-        f"<span class='dnd-facts'>{text.MEASURE_AXIS}</span></div>"
+        f"<h3 class='dnd-heading'>{_('Score over the time it takes to get there')}</h3>"
+        f"<span class='dnd-facts'>{_('seconds to make it, scoring left out, log scale')}</span>"
+        "</div>"
         f"<div class='dnd-race-modes'>{curves}</div></section>"
-        f"<details class='dnd-panel dnd-made'><summary>{text.MEASURE_NOTES}</summary>"
+        "<details class='dnd-panel dnd-made'>"
+        f"<summary>{_('How it was measured, in detail')}</summary>"
         f"<ul class='dnd-faults' lang='en'>{notes}</ul></details>"
     )
 
 
-def score_words(text: Text, value: float, *, signed: bool = False) -> str:
+def mode_words(mode: str) -> str:
+    """Name what is sent of each row."""
+    return _(_MEASURE_MODES.get(mode, mode))
+
+
+def score_words(value: float, *, signed: bool = False) -> str:
     """Write a score or a difference as the engine does: .14, -.03, and no zero that is none."""
     kept = round(value, 4)
     sign = "+" if signed else ""
@@ -278,17 +372,15 @@ def score_words(text: Text, value: float, *, signed: bool = False) -> str:
     if float(digits) == 0:
         return "0"
     digits = digits.replace("0.", ".", 1) if abs(float(digits)) < 1 else digits
-    return digits.replace(".", text.NUMBER_SIGNS[1])
+    return localized(digits)
 
 
-def _named(text: Text, adapter: "Adapter") -> str:
-    strength = text.number(adapter.strength, ".2f")
-    return (
-        f"<b>{esc(adapter.name)}</b> <code>{esc(adapter.sha256[:8])}</code> {text.TIMES} {strength}"
-    )
+def _named(adapter: "Adapter") -> str:
+    strength = number(adapter.strength, ".2f")
+    return f"<b>{esc(adapter.name)}</b> <code>{esc(adapter.sha256[:8])}</code> {TIMES} {strength}"
 
 
-def _verdicts_html(text: Text, found: "Found", whole: Sequence["RowResult"]) -> str:
+def _verdicts_html(found: "Found", whole: Sequence["RowResult"]) -> str:
     """Say how the adapter stands beside the others, mode by mode."""
     measured = found.measured
     lines = []
@@ -296,50 +388,58 @@ def _verdicts_html(text: Text, found: "Found", whole: Sequence["RowResult"]) -> 
         rows = _last([r for r in whole if r.mode == mode])
         if (own := rows.pop("adapter", None)) is None:
             continue
-        score = text.fill(
-            text.MEASURE_SCORE, mode=text.MEASURE_MODES[mode], **_interval(text, own.score)
+        score = _(
+            "{mode}: this adapter scores <b>{score}</b> ({low} to {high}).",
+            mode=mode_words(mode),
+            **_interval(own.score),
         )
         beside: dict[str, list[str]] = {}
         for name, row in rows.items():
             untrained = name in TRAINED and not row.steps  # still the base, or the adapter
             if row.lead is not None and row.verdict is not None and not untrained:
                 lead = {
-                    **_interval(text, row.lead),
-                    "lead": score_words(text, row.lead.mean, signed=True),
+                    **_interval(row.lead),
+                    "lead": score_words(row.lead.mean, signed=True),
                 }
-                words = text.fill(text.MEASURE_LEAD, label=_label(text, name, row.steps), **lead)
+                words = _(
+                    "{label} ({lead}, {low} to {high})", label=_label(name, row.steps), **lead
+                )
                 beside.setdefault(row.verdict, []).append(words)
         told = "".join(
             f"<span class='is-{_MARKS.get(verdict, 'info')}'>{icon(_MARKS.get(verdict, 'info'))}"
-            f"<span>{text.fill(text.MEASURE_VERDICTS[verdict], rows='; '.join(leads))}</span>"
+            f"<span>{_(_MEASURE_VERDICTS[verdict], rows='; '.join(leads))}</span>"
             "</span>"
             for verdict, leads in beside.items()
         )
-        told += _doubts_html(text, measured, mode)
-        raced = _race(text, own, [r for r in whole if (r.row, r.mode) == ("trained_lora", mode)])
+        told += _doubts_html(measured, mode)
+        raced = _race(own, [r for r in whole if (r.row, r.mode) == ("trained_lora", mode)])
         lines.append(f"<li><p>{score}</p>{told}{raced}</li>")
     if not lines:
         return ""
     took, note = measured.synthesis_seconds, ""
     if took is not None:
         how = "labels" if _knows_labels(found.adapter) else "plain"
-        words = text.MEASURE_TOOK["estimated" if measured.synthesis_estimated else how]
-        note = f"<p class='dnd-facts'>{text.fill(words, seconds=took)}</p>"
+        words = _MEASURE_TOOK["estimated" if measured.synthesis_estimated else how]
+        note = facts(_(words, seconds=took))
     return f"<ul class='dnd-worth'>{''.join(lines)}</ul>{note}"
 
 
-def _doubts_html(text: Text, measured: "Measurement", mode: "Mode") -> str:
+def _doubts_html(measured: "Measurement", mode: "Mode") -> str:
     """Say what the score may owe to one answer that is right by chance."""
     told = []
     if measured.commonest is not None and not measured.beats_commonest(mode):
         label, share = measured.commonest
         told.append(
-            text.fill(
-                text.MEASURE_COMMONEST, label=esc(cut(label, 60)), score=score_words(text, share)
+            _(
+                "Always answering “{label}” would score {score}.",
+                label=esc(cut(label, 60)),
+                score=score_words(share),
             )
         )
     if (always := measured.always_answers(mode)) is not None:
-        told.append(text.fill(text.MEASURE_ALWAYS, answer=esc(cut(always, 60))))
+        told.append(
+            _("It gives every row the same answer: “{answer}”.", answer=esc(cut(always, 60)))
+        )
     return "".join(
         f"<span class='is-warn'>{icon('warn')}<span>{words}</span></span>" for words in told
     )
@@ -352,65 +452,70 @@ def _knows_labels(adapter: "Adapter") -> bool:
     return bool(Seen.by(adapter.provenance).learnt or (refined and refined["labels"]))
 
 
-def _race(text: Text, own: "RowResult", points: Sequence["RowResult"]) -> str:
+def _race(own: "RowResult", points: Sequence["RowResult"]) -> str:
     """Say when training had got as far as the adapter, if it did."""
     points = [p for p in points if p.steps]
     if not points:
         return ""
     passed = next((p for p in points if p.score.mean >= own.score.mean), None)
-    words, at = (text.MEASURE_PASSED, passed) if passed else (text.MEASURE_NOT_PASSED, points[-1])
-    told = text.fill(words, seconds=at.train_seconds, steps=at.steps)
+    at = passed or points[-1]
+    words = N_("Training from scratch did not score as much in {seconds:.1f} s, in {steps} steps.")
+    if passed:
+        words = N_(
+            "Training from scratch scored as much after {seconds:.1f} s of training, in {steps} "
+            "steps."
+        )
+    told = _(words, seconds=at.train_seconds, steps=at.steps)
     return f"<span>{icon('info')}<span>{told}</span></span>"
 
 
-def _table_html(text: Text, measured: "Measurement", modes: Sequence[str]) -> str:
+def _table_html(measured: "Measurement", modes: Sequence[str]) -> str:
     """Lay out the rows, trained ones at their last point, numbers to the right."""
     options = bool(measured.sides.options)
-    columns = [c for c in text.MEASURE_HEAD if c != "choice" or options]
-    head = "".join(f"<th scope='col'>{text.MEASURE_HEAD[c]}</th>" for c in columns)
+    columns = [c for c in _MEASURE_HEAD if c != "choice" or options]
+    head = "".join(f"<th scope='col'>{_(_MEASURE_HEAD[c])}</th>" for c in columns)
     bodies = []
     for mode in modes:
         rows = _last([r for r in measured.rows if r.mode == mode])
         lines = "".join(
-            _row_html(text, measured, rows[name], columns)
-            for name in text.MEASURE_LABELS
-            if name in rows
+            _row_html(measured, rows[name], columns) for name in _MEASURE_LABELS if name in rows
         )
         bodies.append(
             f"<tbody><tr><th class='dnd-mode' scope='rowgroup' colspan='{len(columns)}'>"
-            f"{text.MEASURE_MODES[mode]}</th></tr>{lines}</tbody>"
+            f"{mode_words(mode)}</th></tr>{lines}</tbody>"
         )
+    title = esc(_("What is it worth on your own rows?"))
     # It may be wider than a phone, and what scrolls must be reached by the keyboard.
     return (
-        f"<div class='dnd-table' role='region' tabindex='0' aria-label='{text.MEASURE}'>"
+        f"<div class='dnd-table' role='region' tabindex='0' aria-label='{title}'>"
         f"<table><thead><tr>{head}</tr></thead>{''.join(bodies)}</table></div>"
     )
 
 
-def _row_html(text: Text, measured: "Measurement", row: "RowResult", columns: Sequence[str]) -> str:
+def _row_html(measured: "Measurement", row: "RowResult", columns: Sequence[str]) -> str:
     total = len(measured.sides.asked(row.mode))
-    items = text.number(row.num_items)
+    items = number(row.num_items)
     if not measured.is_whole(row):
-        items = text.fill(text.MEASURE_SO_FAR, done=row.num_items, total=total)
-    lead = ""
+        items = _("{done} of {total}", done=row.num_items, total=total)
+    lead: str = ""
     if row.lead is not None:
-        of = {**_interval(text, row.lead), "lead": score_words(text, row.lead.mean, signed=True)}
-        lead = text.fill(text.MEASURE_LEAD_OF, **of)
+        of = {**_interval(row.lead), "lead": score_words(row.lead.mean, signed=True)}
+        lead = _("{lead} ({low} to {high})", **of)
     cells = {
-        "score": f"<b>{score_words(text, row.score.mean)}</b>",
-        "interval": text.fill(text.MEASURE_INTERVAL, **_interval(text, row.score)),
-        "choice": "" if row.choice is None else score_words(text, row.choice),
-        "nll": text.number(row.nll, ".2f"),
+        "score": f"<b>{score_words(row.score.mean)}</b>",
+        "interval": _("{low} to {high}", **_interval(row.score)),
+        "choice": "" if row.choice is None else score_words(row.choice),
+        "nll": number(row.nll, ".2f"),
         "lead": lead,
         "items": items,
-        "train": f"{text.number(row.train_seconds, '.1f')} s" if row.train_seconds else "",
+        "train": f"{number(row.train_seconds, '.1f')} s" if row.train_seconds else "",
     }
     told = "".join(f"<td>{cells[c]}</td>" for c in columns if c != "row")
-    label = _label(text, row.row, row.steps)
+    label = _label(row.row, row.steps)
     return f"<tr class='is-{row.row}'><th scope='row'>{label}</th>{told}</tr>"
 
 
-def _curve_html(text: Text, measured: "Measurement", rows: Sequence["RowResult"], mode: str) -> str:
+def _curve_html(measured: "Measurement", rows: Sequence["RowResult"], mode: str) -> str:
     """Draw the base as a line, the adapter where it stands, trainings as curves."""
     took = measured.synthesis_seconds
     # A warm start costs what its adapter did, too.
@@ -431,50 +536,51 @@ def _curve_html(text: Text, measured: "Measurement", rows: Sequence["RowResult"]
         height = 100 * (base.score.high - base.score.low)
         lines.append(f"<rect class='is-base' x='0' width='100' y='{y:.2f}' height='{height:.2f}'/>")
         lines.append(_path("base", [(0, base.score.mean), (100, base.score.mean)]))
-        ends["base"] = (base.score.mean, score_words(text, base.score.mean))
-        told.append(f"{text.MEASURE_LINES['base']} {ends['base'][1]}")
+        ends["base"] = (base.score.mean, score_words(base.score.mean))
+        told.append(f"{_(_MEASURE_LINES['base'])} {ends['base'][1]}")
     if own := last.get("adapter"):
-        score = score_words(text, own.score.mean)
+        score = score_words(own.score.mean)
         lines.append(_path("adapter", [(0, own.score.mean), (100, own.score.mean)]))
         if took:
             whiskers = [(at(took), own.score.low), (at(took), own.score.high)]
             lines.append(_path("adapter-bar", whiskers))
             marks.append(_mark("adapter", at(took), own.score.mean))
-            score = text.fill(text.MEASURE_POINT, score=score, seconds=took)
-        ends["adapter"] = (own.score.mean, score_words(text, own.score.mean))
-        told.append(f"{text.MEASURE_LINES['adapter']} {score}")
+            score = _("{score} after {seconds:.1f} s", score=score, seconds=took)
+        ends["adapter"] = (own.score.mean, score_words(own.score.mean))
+        told.append(f"{_(_MEASURE_LINES['adapter'])} {score}")
     for name in TRAINED:
         points = [r for r in rows if r.row == name and r.train_seconds > 0]
         if not points:
             continue
         seconds = [before.get(name, 0.0) + p.train_seconds for p in points]
         places = [(at(s), p.score.mean) for s, p in zip(seconds, points, strict=True)]
-        for point, (x, _) in zip(points, places, strict=True):
+        for point, (x, _height) in zip(points, places, strict=True):
             lines.append(_path(f"{name}-bar", [(x, point.score.low), (x, point.score.high)]))
         lines.append(_path(name, places))
         marks += [_mark(name, x, y) for x, y in places]
-        ends[name] = (places[-1][1], score_words(text, places[-1][1]))
+        ends[name] = (places[-1][1], score_words(places[-1][1]))
         steps = [
-            text.fill(text.MEASURE_POINT, score=score_words(text, p.score.mean), seconds=s)
+            _("{score} after {seconds:.1f} s", score=score_words(p.score.mean), seconds=s)
             for s, p in zip(seconds, points, strict=True)
         ]
-        told.append(f"{text.MEASURE_LINES[name]} {', '.join(steps)}")
+        told.append(f"{_(_MEASURE_LINES[name])} {', '.join(steps)}")
     ticks = "".join(
-        f"<span style='left:{at(tick):.1f}%'>{text.number(tick, 'g')}</span>"
+        f"<span style='left:{at(tick):.1f}%'>{number(tick, 'g')}</span>"
         for tick in _TICKS
         if low <= math.log(tick) <= high
     )
     scale = "".join(
-        f"<span style='bottom:{100 * share:.0f}%'>{text.number(share, 'g')}</span>"
+        f"<span style='bottom:{100 * share:.0f}%'>{number(share, 'g')}</span>"
         for share in (0, 0.25, 0.5, 0.75, 1)
     )
-    summary = f"{text.MEASURE_CURVE}. {text.MEASURE_MODES[mode]}: {'; '.join(told)}."
+    title = _("Score over the time it takes to get there")
+    summary = f"{title}. {mode_words(mode)}: {'; '.join(told)}."
     return (
         f"<figure class='dnd-race-mode' role='img' aria-label='{esc(summary)}'>"
-        f"<figcaption aria-hidden='true'>{text.MEASURE_MODES[mode]}</figcaption>"
+        f"<figcaption aria-hidden='true'>{mode_words(mode)}</figcaption>"
         f"<div class='dnd-race-box' aria-hidden='true'><div class='dnd-race-scale'>{scale}</div>"
         f"<svg viewBox='0 0 100 100' preserveAspectRatio='none'>{''.join(lines)}</svg>"
-        f"{''.join(marks)}{_names(text, ends)}<div class='dnd-race-ticks'>{ticks}</div>"
+        f"{''.join(marks)}{_names(ends)}<div class='dnd-race-ticks'>{ticks}</div>"
         "</div></figure>"
     )
 
@@ -489,11 +595,11 @@ def _mark(kind: str, x: float, y: float) -> str:
     return f"<i class='is-{kind}' style='left:{x:.1f}%;bottom:{100 * y:.1f}%'></i>"
 
 
-def _names(text: Text, ends: Mapping[str, tuple[float, str]]) -> str:
+def _names(ends: Mapping[str, tuple[float, str]]) -> str:
     """Name lines where they end, one above the other where ends are close."""
     return "".join(
         f"<span class='dnd-race-name is-{name}' style='bottom:{100 * y:.1f}%'>"
-        f"{text.MEASURE_LINES[name]} <b>{ends[name][1]}</b></span>"
+        f"{_(_MEASURE_LINES[name])} <b>{ends[name][1]}</b></span>"
         for y, name in apart([(y, name) for name, (y, _) in ends.items()], _LINE)
     )
 
@@ -503,14 +609,14 @@ def _last(rows: Sequence["RowResult"]) -> dict[str, "RowResult"]:
     return {row.row: row for row in rows}
 
 
-def _label(text: Text, row: str, steps: int) -> str:
-    label = text.MEASURE_LABELS[row]
-    return text.fill(text.MEASURE_STEPS, label=label, steps=steps) if row in TRAINED else label
+def _label(row: str, steps: int) -> str:
+    label = _(_MEASURE_LABELS[row])
+    return _("{label}, {steps} steps", label=label, steps=steps) if row in TRAINED else label
 
 
-def _interval(text: Text, of: "Interval") -> dict[str, str]:
+def _interval(of: "Interval") -> dict[str, str]:
     return {
-        "score": score_words(text, of.mean),
-        "low": score_words(text, of.low),
-        "high": score_words(text, of.high),
+        "score": score_words(of.mean),
+        "low": score_words(of.low),
+        "high": score_words(of.high),
     }

@@ -1,5 +1,6 @@
 """The canvas, the examples beside it, and the action bar below."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import gradio as gr
@@ -7,10 +8,29 @@ import gradio as gr
 from dnd_engine.config import PromptLimits
 from dnd_engine.prompts.examples import Example, load_examples
 from ui.canvas import Inbox, PromptCanvas
-from ui.markup import esc
-from ui.text import Text
+from ui.markup import esc, heading
+from ui.text import N_, _, count_files, count_prompts, drawn, script_words
 
-__all__ = ["PromptsPanel", "hint_html", "prompts_panel"]
+__all__ = ["FIRST_BUCKETS", "PromptsPanel", "hint_html", "prompts_panel"]
+
+
+FIRST_BUCKETS = (N_("SQL"), N_("Legal"), N_("Tone of voice"))
+"""Buckets of a new canvas: those of the examples, by the name they have in the engine."""
+
+_EXAMPLE_WORDS: Mapping[str, tuple[str, str]] = {
+    "sql": (
+        N_("Questions to SQL"),
+        N_("Questions about a table, asked in plain English."),
+    ),
+    "legal": (
+        N_("Contract clauses"),
+        N_("Short clauses, each with a yes-or-no or a naming question."),
+    ),
+    "tone": (
+        N_("A kinder tone"),
+        N_("Blunt replies and sour reviews, to be made friendly."),
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,50 +50,55 @@ class PromptsPanel:
     hint: gr.HTML
 
 
-def prompts_panel(text: Text, limits: PromptLimits) -> PromptsPanel:
+def prompts_panel(limits: PromptLimits) -> PromptsPanel:
     """Lay out canvas, examples and action bar."""
-    gr.HTML(
-        f"<section class='dnd-hero'><h2>{text.HERO}</h2><p>{text.HERO_MORE}</p></section>",
-        elem_id="dnd-hero",
-    )
+    gr.HTML(drawn(_hero_html), elem_id="dnd-hero")
     first = load_examples()[0]
     with gr.Row(elem_id="dnd-show"):
-        show = gr.Button(text.SHOW, variant="primary", size="lg", elem_id="dnd-show-me")
-        gr.HTML(_show_html(text, first), padding=False, min_width=0)
+        show = gr.Button(_("Show me"), variant="primary", size="lg", elem_id="dnd-show-me")
+        gr.HTML(drawn(_show_html, first), padding=False, min_width=0)
     inbox = Inbox(elem_id="dnd-inbox")
     with gr.Row(elem_id="dnd-bench", equal_height=False):
         with gr.Column(elem_id="dnd-canvas-box", elem_classes="dnd-panel", min_width=0):
             buckets = [
-                {"id": f"first-{number}", "name": name, "weight": 1.0, "cards": []}
-                for number, name in enumerate(text.BUCKETS.values())
+                {"id": f"first-{place}", "name": name, "weight": 1.0, "cards": []}
+                for place, name in enumerate(FIRST_BUCKETS)
             ]
             canvas = PromptCanvas(
-                {"buckets": buckets}, text=text, limits=limits, elem_id="dnd-canvas"
+                {"buckets": buckets},
+                words=drawn(script_words, *FIRST_BUCKETS),
+                limits=limits,
+                elem_id="dnd-canvas",
             )
         with gr.Column(elem_id="dnd-examples", elem_classes="dnd-panel", min_width=0):
-            examples, load_all = _examples(text)
+            examples, load_all = _examples()
     with gr.Row(elem_id="dnd-action", elem_classes="dnd-panel"):
         mix = gr.Radio(
-            [(text.MIX_POOL, "pool"), (text.MIX_SUM, "sum")],
+            [(_("Pool prompts"), "pool"), (_("Sum adapters"), "sum")],
             value="pool",
-            label=text.MIX,
+            label=_("Mix"),
             elem_id="dnd-mix",
         )
-        with gr.Accordion(text.ADVANCED, open=False, elem_id="dnd-advanced"):
-            gr.HTML(f"<p class='dnd-info'>{text.MIX_INFO}</p>")
+        with gr.Accordion(_("Advanced"), open=False, elem_id="dnd-advanced"):
+            gr.HTML(drawn(_mix_html))
             seed = gr.Number(
-                0, label=text.SEED, info=text.SEED_INFO, precision=0, minimum=0, maximum=2**31 - 1
+                0,
+                label=_("Seed"),
+                info=_("Seed of the prompt draw. The same prompts and seed give the same adapter."),
+                precision=0,
+                minimum=0,
+                maximum=2**31 - 1,
             )
         with gr.Column(elem_id="dnd-go", min_width=0):
             synthesize = gr.Button(
-                text.SYNTHESIZE,
+                _("Synthesize"),
                 variant="primary",
                 size="lg",
                 interactive=False,
                 elem_id="dnd-synthesize",
             )
-            stop = gr.Button(text.STOP, size="lg", visible=False, elem_id="dnd-stop-synthesis")
-            hint = gr.HTML(hint_html(text.HINT_NO_PROMPTS), elem_id="dnd-hint")
+            stop = gr.Button(_("Stop"), size="lg", visible=False, elem_id="dnd-stop-synthesis")
+            hint = gr.HTML(drawn(hint_html, _("Drop prompt files first.")), elem_id="dnd-hint")
     return PromptsPanel(
         canvas=canvas,
         inbox=inbox,
@@ -88,36 +113,54 @@ def prompts_panel(text: Text, limits: PromptLimits) -> PromptsPanel:
     )
 
 
-def _show_html(text: Text, example: Example) -> str:
+def _show_html(example: Example) -> str:
     """Say what Show me will do, in full: the question is asked of both as it stands here."""
-    prompts = text.count(example.num_prompts, "prompt")
-    question = f"<q>{esc(example.question)}</q>"
-    return f"<p class='dnd-sub'>{text.fill(text.SHOW_MORE, prompts=prompts, question=question)}</p>"
-
-
-def _examples(text: Text) -> tuple[tuple[tuple[Example, gr.Button], ...], gr.Button]:
-    gr.HTML(
-        f"<h2 class='dnd-heading'>{text.EXAMPLES}</h2><p class='dnd-sub'>{text.EXAMPLES_MORE}</p>",
-        elem_classes="dnd-examples-head",
+    words = _(
+        "Makes an adapter from {prompts} about tables and asks both models, without "
+        "asking for SQL: {question}",
+        prompts=count_prompts(example.num_prompts),
+        question=f"<q>{esc(example.question)}</q>",
     )
+    return f"<p class='dnd-sub'>{words}</p>"
+
+
+def _examples() -> tuple[tuple[tuple[Example, gr.Button], ...], gr.Button]:
+    more = _("Each example puts its files in a bucket. We wrote them for this page.")
+    gr.HTML(drawn(heading, _("No files at hand?"), more), elem_classes="dnd-examples-head")
     buttons: list[tuple[Example, gr.Button]] = []
     for example in load_examples():
         with gr.Row(elem_classes="dnd-example"):
-            facts = (
-                f"{text.count(len(example.files), 'file')}, "
-                f"{text.count(example.num_prompts, 'prompt')}"
-            )
-            title, about = text.EXAMPLE_WORDS[example.id]
-            gr.HTML(
-                f"<b>{title}</b><span class='dnd-facts'>{facts}</span><span>{about}</span>",
-                min_width=0,
-            )
+            gr.HTML(drawn(_example_html, example), min_width=0)
             button = gr.Button(
-                text.EXAMPLE_LOAD, size="sm", min_width=0, elem_id=f"dnd-example-{example.id}"
+                _("Load"), size="sm", min_width=0, elem_id=f"dnd-example-{example.id}"
             )
             buttons.append((example, button))
-    load_all = gr.Button(text.EXAMPLE_LOAD_ALL, size="md", elem_id="dnd-example-all")
+    load_all = gr.Button(_("Load all three"), size="md", elem_id="dnd-example-all")
     return tuple(buttons), load_all
+
+
+def _hero_html() -> str:
+    more = _(
+        "A generator reads your unlabeled prompts and writes a LoRA adapter for a small language "
+        "model, with no training run. Then you compare base and adapted answers and see how far to "
+        "trust the result."
+    )
+    title = _("Drop prompts. Get an adapter. See if it works.")
+    return f"<section class='dnd-hero'><h2>{title}</h2><p>{more}</p></section>"
+
+
+def _mix_html() -> str:
+    words = _(
+        "Pool: one adapter from all prompts, drawn in proportion to the weights. Sum: one adapter "
+        "a bucket, added by weight and cut back to one rank."
+    )
+    return f"<p class='dnd-info'>{words}</p>"
+
+
+def _example_html(example: Example) -> str:
+    title, about = map(_, _EXAMPLE_WORDS[example.id])
+    facts = f"{count_files(len(example.files))}, {count_prompts(example.num_prompts)}"
+    return f"<b>{title}</b><span class='dnd-facts'>{facts}</span><span>{about}</span>"
 
 
 def hint_html(words: str) -> str:

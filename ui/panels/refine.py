@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from ui.text import Text
+from ui.markup import facts, heading
+from ui.text import _, drawn
 
 __all__ = ["RefinePanel", "refine_panel"]
 
@@ -20,36 +21,45 @@ class RefinePanel:
     later: gr.Button
 
 
-def refine_panel(text: Text) -> RefinePanel:
+def refine_panel() -> RefinePanel:
     """Lay out the offer; hidden until it is asked for, or a warning makes it."""
     with gr.Row(
         elem_id="dnd-refine", elem_classes="dnd-panel", visible=False, equal_height=False
     ) as box:
         gr.HTML(
-            f"<h2 class='dnd-heading'>{text.REFINE}</h2>"
-            f"<p class='dnd-sub'>{text.REFINE_MORE}</p>"
-            f"<p class='dnd-facts'>{text.REFINE_NEEDS}</p>",
+            drawn(_offer_html),
             elem_id="dnd-refine-words",
             padding=False,
             min_width=0,
         )
         labels = gr.Checkbox(
             False,
-            label=text.REFINE_LABELS,
-            info=text.REFINE_LABELS_INFO,
+            label=_("Learn from the labels"),
+            info=_("Your files have some. Off, the base's own answers are learnt."),
             visible=False,
             elem_id="dnd-refine-labels",
         )
         with gr.Row(elem_classes="dnd-buttons"):
             start = gr.Button(
-                text.REFINE_START,
+                _("Start refining"),
                 variant="primary",
                 size="md",
                 min_width=0,
                 elem_id="dnd-refine-start",
             )
             stop = gr.Button(
-                text.STOP, size="md", min_width=0, visible=False, elem_id="dnd-refine-stop"
+                _("Stop"), size="md", min_width=0, visible=False, elem_id="dnd-refine-stop"
             )
-            later = gr.Button(text.REFINE_LATER, size="md", min_width=0, elem_id="dnd-refine-later")
+            later = gr.Button(_("Not now"), size="md", min_width=0, elem_id="dnd-refine-later")
     return RefinePanel(box=box, labels=labels, start=start, stop=stop, later=later)
+
+
+def _offer_html() -> str:
+    does = _(
+        "Trains this adapter for a minute or two on your own prompts, without labels: the"
+        " base model reads each full prompt and teaches the adapter to answer without the"
+        " instruction. Where the base is wrong even with the instruction, it teaches that"
+        " mistake."
+    )
+    needs = _("It needs a blank line between instruction and input, in 8 prompts or more.")
+    return heading(_("Refine"), does) + facts(needs)

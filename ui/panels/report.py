@@ -14,7 +14,7 @@ import gradio as gr
 
 from ui.curves import Axis, Curve, Look, curves_html
 from ui.markup import esc, icon
-from ui.text import Text
+from ui.text import N_, _, ngettext, number
 
 __all__ = ["Group", "ReportPanel", "card_markdown", "groups", "report_html", "report_panel"]
 
@@ -22,6 +22,76 @@ _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 _CONTROLS = ("generator_wrong", "generator_shuffled", "generator_constant")
 _VERDICTS_SHOWN = 6
 _FAILURES_SHOWN = 8
+
+
+_REPORT_TITLES: Mapping[str, str] = {
+    "heldout": N_("How good is this generator on unseen tasks?"),
+    "refine": N_("How good is it once refined on the prompts of unseen tasks?"),
+    "train": N_("How good is it on tasks it was trained on?"),
+}
+_REPORT_SPLITS: Mapping[str, str] = {
+    "heldout": N_("Unseen tasks"),
+    "refine": N_("Unseen tasks, refined"),
+    "train": N_("Seen in training"),
+}
+_REPORT_HOLDOUTS: Mapping[str, str] = {
+    "family": N_("New family"),
+    "primitive": N_("New operation"),
+    "composition": N_("New composition"),
+    "pair": N_("New pair of known task and format"),
+    "format": N_("Unseen format"),
+}
+_REPORT_METRICS: Mapping[str, str] = {
+    "score": N_("Score"),
+    "format_share": N_("Right format"),
+    "nll": N_("Loss"),
+}
+_REPORT_METRIC_NOTES: Mapping[str, str] = {
+    "score": N_(
+        "The task's own metric, 0 to 1. Marks are means, bars 95 % intervals over families."
+    ),
+    "format_share": N_("Share of answers in the format asked for, of tasks that have one."),
+    "nll": N_("Nats per token of the reference answer. Lower is better."),
+}
+_REPORT_ROWS: Mapping[str, str] = {
+    "base": N_("Base"),
+    "few_shot": N_("Base, few-shot prompt"),
+    "mean_lora": N_("Mean of training LoRAs"),
+    "nearest_lora": N_("Nearest task's LoRA"),
+    "multi_task_lora": N_("Multi-task LoRA"),
+    "shared_lora": N_("Generator's shared part"),
+    "generator_constant": N_("Generator, constant prompt"),
+    "generator_wrong": N_("Generator, wrong prompts"),
+    "generator_shuffled": N_("Generator, shuffled words"),
+    "generator": N_("Generator, right prompts"),
+    "generator_refined_15": N_("Refined, 15 steps"),
+    "generator_refined_30": N_("Refined, 30 steps"),
+    "generator_refined": N_("Generator, refined"),
+    "scratch_refined_15": N_("From scratch, 15 steps"),
+    "scratch_refined_30": N_("From scratch, 30 steps"),
+    "scratch_refined": N_("Refined from scratch"),
+    "labelled_5": N_("Own LoRA, 5 steps"),
+    "labelled_10": N_("Own LoRA, 10 steps"),
+    "labelled_20": N_("Own LoRA, 20 steps"),
+    "labelled_40": N_("Own LoRA, 40 steps"),
+    "oracle_lora": N_("Own LoRA, trained on labels"),
+}
+_REPORT_MODES: Mapping[str, tuple[str, str]] = {
+    "bare": (
+        N_("Bare"),
+        N_("only the input is sent: “The film was a delight.”"),
+    ),
+    "full": (
+        N_("Full"),
+        N_("the instruction is sent too"),
+    ),
+}
+_REPORT_SECONDS_WAYS: Mapping[str, str] = {
+    "generator": N_("Refined"),
+    "scratch": N_("From nothing"),
+    "labels": N_("On labels"),
+    "teacher": N_("Teacher"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,31 +119,33 @@ class Group:
         """As the chooser holds it."""
         return f"{self.split}/{self.holdout}"
 
-    def label(self, text: Text) -> str:
+    def label(self) -> str:
         """As the chooser shows it."""
-        split = text.REPORT_SPLITS.get(self.split, self.split)
+        split = _(_REPORT_SPLITS.get(self.split, self.split))
         if not self.holdout:
             return split
-        part = text.REPORT_HOLDOUTS.get(self.holdout, self.holdout)
-        return (
-            part if self.split == "heldout" else text.fill(text.REPORT_PART, split=split, part=part)
-        )
+        part = _(_REPORT_HOLDOUTS.get(self.holdout, self.holdout))
+        return part if self.split == "heldout" else f"{split}: {part}"
 
 
-def report_panel(text: Text) -> ReportPanel:
+def report_panel() -> ReportPanel:
     """Lay out the tab."""
     with gr.Row(elem_id="dnd-report-controls", visible=False) as controls:
-        group = gr.Radio(label=text.REPORT_GROUP, choices=[], elem_id="dnd-report-group")
+        group = gr.Radio(label=_("Tasks"), choices=[], elem_id="dnd-report-group")
         metric = gr.Radio(
-            label=text.REPORT_METRIC,
-            choices=[(label, name) for name, label in text.REPORT_METRICS.items()],
+            label=_("Metric"),
+            choices=[(_(label), name) for name, label in _REPORT_METRICS.items()],
             value="score",
             elem_id="dnd-report-metric",
         )
     view = gr.HTML("", elem_id="dnd-report", padding=False)
     # Open until there are pictures to look at first.
-    with gr.Accordion(text.REPORT_ALL, elem_id="dnd-report-all") as all_numbers:
-        card = gr.Markdown(text.REPORT_LOADING, elem_id="dnd-report-card", padding=False)
+    with gr.Accordion(_("All numbers"), elem_id="dnd-report-all") as all_numbers:
+        card = gr.Markdown(
+            _("### Not loaded yet\nThe report card appears when the generator is loaded."),
+            elem_id="dnd-report-card",
+            padding=False,
+        )
     return ReportPanel(controls, group, metric, view, all_numbers, card)
 
 
@@ -92,67 +164,65 @@ def groups(reports: Mapping[str, Mapping[str, Any]]) -> list[Group]:
     return found
 
 
-def report_html(
-    text: Text, report: Mapping[str, Any], group: Group, metric: str, sha256: str
-) -> str:
+def report_html(report: Mapping[str, Any], group: Group, metric: str, sha256: str) -> str:
     """Draw one report.
 
     Args:
-        text: The words of the page.
         report: As `report.json` holds it.
         group: Whose rows to draw.
         metric: `score`, `format_share` or `nll`.
         sha256: Of the generator in use.
     """
     try:
-        return _report_html(text, report, group, metric, sha256)
+        return _report_html(report, group, metric, sha256)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        words = text.fill(text.REPORT_UNREADABLE, reason=repr(error))
+        words = _("A report of this generator cannot be read: {reason}", reason=repr(error))
         return f"<div class='dnd-notice is-error'>{icon('error')}<div>{esc(words)}</div></div>"
 
 
-def _report_html(
-    text: Text, report: Mapping[str, Any], group: Group, metric: str, sha256: str
-) -> str:
+def _report_html(report: Mapping[str, Any], group: Group, metric: str, sha256: str) -> str:
     if report["generator_sha256"] != sha256:
-        return (
-            f"<div class='dnd-notice is-warn'>{icon('warn')}<div>{esc(text.REPORT_OTHER)}"
-            "</div></div>"
+        other = _(
+            "This report is for another generator. Run `dnd evaluate --card` to examine the one in "
+            "use."
         )
+        return f"<div class='dnd-notice is-warn'>{icon('warn')}<div>{esc(other)}</div></div>"
     rows = [r for r in _objects(report["rows"]) if str(r.get("holdout") or "") == group.holdout]
     whole = not group.holdout
     parts = [
-        _head_html(text, group, rows, sha256),
+        _head_html(group, rows, sha256),
         _verdicts_html(_objects(report.get("verdicts"))) if whole else "",
-        _plot_html(text, report if whole else {}, rows, metric),
+        _plot_html(report if whole else {}, rows, metric),
     ]
     if whole:
-        parts.append(_seconds_html(text, report))
-    low = [_categories_html(text, rows), _failures_html(text, report)]
+        parts.append(_seconds_html(report))
+    low = [_categories_html(rows), _failures_html(report)]
     if whole:
         parts.append(f"<div class='dnd-report-pair'>{''.join(low)}</div>")
-    parts.append(_foot_html(text, report))
+    parts.append(_foot_html(report))
     return "".join(parts)
 
 
 def _head_html(
-    text: Text,
     group: Group,
     rows: Sequence[Mapping[str, Any]],
     sha256: str,
 ) -> str:
     mine = [r for r in rows if r["row"] == "generator"] or rows
-    facts = [f"{text.CHIP_GENERATOR} <code>{esc(sha256[:6])}</code>"]
+    facts = [f"{_('Generator')} <code>{esc(sha256[:6])}</code>"]
     if mine:
-        facts.append(text.count(max(int(r["n_tasks"]) for r in mine), "task"))
-        facts.append(text.count(max(int(r["n_items"]) for r in mine), "item"))
-        facts.append(text.count(max(int(r.get("draws") or 1) for r in mine), "draw"))
-    title = text.REPORT_TITLES.get(group.split, group.label(text))
+        tasks, items = (max(int(r[key]) for r in mine) for key in ("n_tasks", "n_items"))
+        draws = max(int(r.get("draws") or 1) for r in mine)
+        facts.append(ngettext("{number} task", "{number} tasks", tasks))
+        facts.append(ngettext("{number} item", "{number} items", items))
+        facts.append(ngettext("{number} prompt draw", "{number} prompt draws", draws))
+    title = _(_REPORT_TITLES.get(group.split, group.label()))
     if group.holdout:
-        title = f"{title} {group.label(text)}"
+        title = f"{title} {group.label()}"
+    about = _("This report is about the generator; the Workbench checks your own prompts.")
     return (
         f"<header class='dnd-report-head'><h2>{esc(title)}</h2>"
-        f"<p class='dnd-sub'>{', '.join(facts)}. {text.REPORT_ABOUT}</p></header>"
+        f"<p class='dnd-sub'>{', '.join(facts)}. {about}</p></header>"
     )
 
 
@@ -161,7 +231,7 @@ def _verdicts_html(verdicts: Sequence[Mapping[str, Any]]) -> str:
     known = [v for v in verdicts if v["holds"] is not None][:_VERDICTS_SHOWN]
     cards = []
     for verdict in known:
-        title, _, rest = str(verdict["words"]).partition(". ")
+        title, _dot, rest = str(verdict["words"]).partition(". ")
         mark = icon("check" if verdict["good"] else "error")
         cards.append(
             f"<div class='dnd-panel dnd-verdict-card' lang='en'>{mark}"
@@ -170,42 +240,42 @@ def _verdicts_html(verdicts: Sequence[Mapping[str, Any]]) -> str:
     return f"<div class='dnd-verdict-cards'>{''.join(cards)}</div>" if cards else ""
 
 
-def _plot_html(
-    text: Text, report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], metric: str
-) -> str:
-    modes = [m for m in text.REPORT_MODES if any(r["mode"] == m for r in rows)]
+def _plot_html(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], metric: str) -> str:
+    modes = [m for m in _REPORT_MODES if any(r["mode"] == m for r in rows)]
     # Losses have no upper end; scores and shares always show the whole axis.
     end = max([1.0, *(float(r["nll"]) for r in rows)]) if metric == "nll" else 1.0
     columns = "".join(
-        _mode_html(text, [r for r in rows if r["mode"] == m], m, metric, end) for m in modes
+        _mode_html([r for r in rows if r["mode"] == m], m, metric, end) for m in modes
     )
     gap = report.get("gap_closed") or {}
     closed = ", ".join(
-        f"<b>{float(share):.0%}</b> {esc(_mode(text, mode))}"
+        f"<b>{float(share):.0%}</b> {esc(_mode(mode))}"
         for mode, share in gap.items()
         if share is not None
     )
-    head = f"<span class='dnd-facts'>{text.REPORT_GAP}: {closed}</span>" if closed else ""
+    head = (
+        f"<span class='dnd-facts'>{_('Gap from base to own LoRA closed')}: {closed}</span>"
+        if closed
+        else ""
+    )
     return (
         f"<section class='dnd-panel dnd-forest'><div class='dnd-row'>"
-        f"<h3 class='dnd-heading'>{text.REPORT_PLOT}</h3>{head}</div>"
+        f"<h3 class='dnd-heading'>{_('Baselines, controls and a ceiling')}</h3>{head}</div>"
         f"<div class='dnd-forest-modes'>{columns}</div>"
-        f"<p class='dnd-facts'>{text.REPORT_METRIC_NOTES[metric]}</p></section>"
+        f"<p class='dnd-facts'>{_(_REPORT_METRIC_NOTES[metric])}</p></section>"
     )
 
 
-def _mode_html(
-    text: Text, rows: Sequence[Mapping[str, Any]], mode: str, metric: str, end: float
-) -> str:
+def _mode_html(rows: Sequence[Mapping[str, Any]], mode: str, metric: str, end: float) -> str:
     by_name = {str(row["row"]): row for row in rows}
-    title, example = text.REPORT_MODES[mode]
+    title, example = map(_, _REPORT_MODES[mode])
     lines = [
-        _line_html(text, name, label, by_name[name], metric, end)
-        for name, label in text.REPORT_ROWS.items()
+        _line_html(name, _(label), by_name[name], metric, end)
+        for name, label in _REPORT_ROWS.items()
         if name in by_name and by_name[name].get(metric) is not None
     ]
     ticks = "".join(
-        f"<span style='left:{share:.0%}'>{_number(text, share * end)}</span>"
+        f"<span style='left:{share:.0%}'>{_number(share * end)}</span>"
         for share in (0, 0.25, 0.5, 0.75, 1)
     )
     return (
@@ -215,27 +285,25 @@ def _mode_html(
     )
 
 
-def _line_html(
-    text: Text, name: str, label: str, row: Mapping[str, Any], metric: str, end: float
-) -> str:
+def _line_html(name: str, label: str, row: Mapping[str, Any], metric: str, end: float) -> str:
     value = float(row[metric])
     kind = "generator" if name.startswith("generator") else "baseline"
     kind = "control" if name in _CONTROLS else "ceiling" if name == "oracle_lora" else kind
     bar = ""
-    told = f"{label}: {_number(text, value)}"
+    told = f"{label}: {_number(value)}"
     if metric == "score":
         low, high = float(row["low"]), float(row["high"])
         bar = f"<i style='left:{_place(low, end)};right:{_place(end - high, end)}'></i>"
-        numbers = {k: _number(text, v) for k, v in (("value", value), ("low", low), ("high", high))}
-        told = text.fill(text.REPORT_INTERVAL, label=label, **numbers)
+        numbers = {k: _number(v) for k, v in (("value", value), ("low", low), ("high", high))}
+        told = _("{label}: {value}, 95 % interval {low} to {high}", label=label, **numbers)
     return (
         f"<li class='is-{kind}' title='{esc(told)}'><span>{esc(label)}</span>"
         f"<span class='dnd-rail'>{bar}<u style='left:{_place(value, end)}'></u></span>"
-        f"<span class='dnd-num'>{_number(text, value)}</span></li>"
+        f"<span class='dnd-num'>{_number(value)}</span></li>"
     )
 
 
-def _seconds_html(text: Text, report: Mapping[str, Any]) -> str:
+def _seconds_html(report: Mapping[str, Any]) -> str:
     """Score over seconds of training: refined from the adapter, from nothing, and on labels."""
     refined = report.get("refine") or {}
     if not refined:
@@ -250,31 +318,38 @@ def _seconds_html(text: Text, report: Mapping[str, Any]) -> str:
         places = sorted((float(p["seconds"]), float(p["score"])) for p in points)
         if len(places) < 2:
             continue
-        label = text.REPORT_SECONDS_WAYS[way]
+        label = _(_REPORT_SECONDS_WAYS[way])
         curves.append(Curve(label, places, looks[way], "marked"))
-        values = (text.fill("{x:.0f} s {y}", x=x, y=_number(text, y)) for x, y in places)
+        values = (f"{number(x, '.0f')} s {_number(y)}" for x, y in places)
         told.append(f"{label}: {', '.join(values)}")
     end = max(x for curve in curves for x, _ in curve.points)
     if teacher := refined.get("teacher"):
         height = float(teacher["score"])
-        label = text.REPORT_SECONDS_WAYS["teacher"]
+        label = _(_REPORT_SECONDS_WAYS["teacher"])
         curves.append(Curve(label, [(0, height), (end, height)], "limit", "thin"))
-        told.append(f"{label}: {_number(text, height)}")
-    drawn = curves_html(text, curves, Axis.from_zero(1.0, 1.0), end, "; ".join(told))
-    short = ""
+        told.append(f"{label}: {_number(height)}")
+    drawn = curves_html(curves, Axis.from_zero(1.0, 1.0), end, "; ".join(told))
+    short: str = ""
     if equal.get("shortest_steps") and equal.get("over_synthesis"):
-        short = text.fill(
-            text.REPORT_SECONDS_EQUAL,
+        short = _(
+            "A LoRA on the labels of the same prompts scores as much as the adapter "
+            "after {steps:d} steps, which take {times:.0f} times as long as making it.",
             steps=int(equal["shortest_steps"]),
             times=float(equal["over_synthesis"]),
         )
+    more = _(
+        "Score on bare inputs over seconds of training, on one core. Refine uses the "
+        "adapter's own prompts and no labels; it spends its first seconds asking the "
+        "teacher, which is the base with the instruction. From nothing, it starts from an"
+        " empty LoRA."
+    )
     return (
-        f"<section class='dnd-panel'><h3 class='dnd-heading'>{text.REPORT_SECONDS}</h3>"
-        f"<p class='dnd-sub'>{text.REPORT_SECONDS_MORE} {short}</p>{drawn}</section>"
+        f"<section class='dnd-panel'><h3 class='dnd-heading'>{_('What more seconds bring')}</h3>"
+        f"<p class='dnd-sub'>{more} {short}</p>{drawn}</section>"
     )
 
 
-def _categories_html(text: Text, rows: Sequence[Mapping[str, Any]]) -> str:
+def _categories_html(rows: Sequence[Mapping[str, Any]]) -> str:
     """Bare if it was measured: there the prompts must carry the task."""
     mode = "bare" if any(r["mode"] == "bare" for r in rows) else "full"
     by_name = {str(r["row"]): r for r in rows if r["mode"] == mode}
@@ -286,72 +361,80 @@ def _categories_html(text: Text, rows: Sequence[Mapping[str, Any]]) -> str:
     for category, value in sorted(mine.items(), key=lambda item: -float(item[1])):
         own, top = float(value), ceiling.get(category)
         marks = f"<u style='left:{_place(own, 1)}'></u>"
-        told = _number(text, own)
+        told = _number(own)
         if top is not None:
             low, high = sorted((own, float(top)))
             marks = (
                 f"<i style='left:{_place(low, 1)};right:{_place(1 - high, 1)}'></i>{marks}"
                 f"<s style='left:{_place(float(top), 1)}'></s>"
             )
-            told = text.fill(
-                text.REPORT_CATEGORIES_OF, value=told, ceiling=_number(text, float(top))
-            )
+            told = _("{value}, LoRA {ceiling}", value=told, ceiling=_number(float(top)))
         lines.append(
             f"<li class='is-generator'><span>{esc(category)}</span>"
             f"<span class='dnd-rail'>{marks}</span><span class='dnd-num'>{told}</span></li>"
         )
-    note = f"{_mode(text, mode)}, {text.REPORT_CATEGORIES_MORE}"
+    note = f"{_mode(mode)}, {_('score')}"
     if ceiling:
-        note += f"; {text.REPORT_CATEGORIES_DIAMOND}"
+        note += f"; {_('diamond: own LoRA')}"
     return (
         f"<section class='dnd-panel dnd-forest'><div class='dnd-row'><h3 class='dnd-heading'>"
-        f"{text.REPORT_CATEGORIES}</h3><span class='dnd-facts'>{note}</span></div>"
+        f"{_('By kind of task')}</h3><span class='dnd-facts'>{note}</span></div>"
         f"<ul>{''.join(lines)}</ul></section>"
     )
 
 
-def _failures_html(text: Text, report: Mapping[str, Any]) -> str:
+def _failures_html(report: Mapping[str, Any]) -> str:
     failures, left_out = _objects(report.get("failures")), int(report.get("failures_left_out") or 0)
     lines = "".join(
         f"<tr><td>{esc(f.get('description') or f['slug'])}</td>"
         f"<td><code>{esc(f['wanted'])}</code></td><td><code>{esc(f['got'])}</code></td></tr>"
         for f in failures[:_FAILURES_SHOWN]
     )
-    note = text.REPORT_FAILURES_MORE
+    note = _("picked at random, not chosen")
     if left_out:
-        note += text.fill(text.REPORT_FAILURES_LEFT_OUT, number=left_out)
-    nothing = text.REPORT_FAILURES_ELSEWHERE if left_out else text.REPORT_NO_FAILURES
+        note += _("; {number} on data that is not ours left out", number=left_out)
+    nothing = (
+        _("They are in the folder that `dnd evaluate` wrote its report to.")
+        if left_out
+        else _("No wrong answer was recorded.")
+    )
     body = f"<p class='dnd-sub'>{nothing}</p>"
     if lines:
-        head = (text.REPORT_ASKED, text.REPORT_WANTED, text.REPORT_GOT)
+        head = (_("Asked for"), _("Wanted"), _("Got"))
         cells = "".join(f"<th scope='col'>{word}</th>" for word in head)
         body = f"<table><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table>"
     return (
         f"<section class='dnd-panel dnd-failures'><div class='dnd-row'><h3 class='dnd-heading'>"
-        f"{text.REPORT_FAILURES}</h3><span class='dnd-facts'>{note}</span>"
+        f"{_('Where it goes wrong')}</h3><span class='dnd-facts'>{note}</span>"
         f"</div>{body}</section>"
     )
 
 
-def _foot_html(text: Text, report: Mapping[str, Any]) -> str:
+def _foot_html(report: Mapping[str, Any]) -> str:
     facts = []
+    saved = _("Operation gain: nats per token that the right prompts save over others")
     for mode, gain in (report.get("operation_gain") or {}).items():
         if gain:
             facts.append(
-                f"{text.REPORT_GAIN}, {esc(_mode(text, mode))}: "
-                f"<b>{text.number(float(gain['mean']), '+.2f')}</b> "
-                + text.fill(
-                    text.REPORT_GAIN_INTERVAL, low=float(gain["low"]), high=float(gain["high"])
-                )
+                f"{saved}, {esc(_mode(mode))}: "
+                f"<b>{number(float(gain['mean']), '+.2f')}</b> "
+                + _("({low:+.2f} to {high:+.2f})", low=float(gain["low"]), high=float(gain["high"]))
             )
     cosine = report.get("cosine") or {}
     if cosine.get("same_task") is not None and cosine.get("different_task") is not None:
         same, different = float(cosine["same_task"]), float(cosine["different_task"])
-        facts.append(text.fill(text.REPORT_COSINE, same=same, different=different))
+        facts.append(
+            _(
+                "Cosine of weight changes: same task <b>{same:.3f}</b>, different tasks "
+                "<b>{different:.3f}</b>",
+                same=same,
+                different=different,
+            )
+        )
     lines = "".join(f"<p class='dnd-facts'>{fact}</p>" for fact in facts)
     return (
         f"<section class='dnd-panel dnd-report-foot'>{lines}<p class='dnd-facts'>"
-        f"{text.REPORT_COMMAND} <code>{esc(report.get('command', ''))}</code></p></section>"
+        f"{_('Made by')} <code>{esc(report.get('command', ''))}</code></p></section>"
     )
 
 
@@ -364,12 +447,12 @@ def _place(value: float, end: float) -> str:
     return f"{min(max(value / end, 0.0), 1.0):.1%}"
 
 
-def _mode(text: Text, mode: str) -> str:
+def _mode(mode: str) -> str:
     """Name what is sent, within a sentence."""
-    return text.REPORT_MODES[mode][0].lower() if mode in text.REPORT_MODES else mode
+    return _(_REPORT_MODES[mode][0]).lower() if mode in _REPORT_MODES else mode
 
 
-def _number(text: Text, value: float) -> str:
+def _number(value: float) -> str:
     """Scores as .14, as the design has them."""
-    digits = text.number(value, ".2f")
+    digits = number(value, ".2f")
     return digits.removeprefix("0") if 0 < value < 1 else digits.rstrip("0").rstrip(",.")

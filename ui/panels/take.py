@@ -1,12 +1,27 @@
 """What to do with the adapter in the bar: keep it, write it for another tool, or push it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import gradio as gr
 
-from ui.text import Text
+from ui.markup import heading
+from ui.text import N_, _, drawn
 
-__all__ = ["TakePanel", "take_panel"]
+__all__ = ["EXPORT_DO", "TakePanel", "no_merging", "take_panel", "where_words"]
+
+
+_EXPORT_FORMATS: Mapping[str, str] = {
+    "gguf": N_("GGUF for llama.cpp"),
+    "merged": N_("Merged model"),
+    "hub": N_("Hugging Face Hub"),
+}
+EXPORT_DO: Mapping[str, str] = {
+    "gguf": N_("Make the GGUF file"),
+    "merged": N_("Make the merged model"),
+    "hub": N_("Push to the Hub"),
+}
+"""What the button says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,66 +46,72 @@ class TakePanel:
     close: gr.Button
 
 
-def take_panel(text: Text, *, shared: bool) -> TakePanel:
+def take_panel(*, shared: bool) -> TakePanel:
     """Lay out the panel; hidden until it is asked for.
 
     Args:
-        text: The words of the page.
         shared: Whether others are served: no file of a whole model is made for them, and nobody
             pushes with this machine's login.
     """
-    formats = [(words, name) for name, words in text.EXPORT_FORMATS.items()]
-    if shared:
-        formats = [(words, name) for words, name in formats if name != "merged"]
+    formats = [
+        (_(words), name)
+        for name, words in _EXPORT_FORMATS.items()
+        if not (shared and name == "merged")
+    ]
     with gr.Row(
         elem_id="dnd-take", elem_classes="dnd-panel", visible=False, equal_height=False
     ) as box:
         with gr.Column(elem_id="dnd-take-keep", min_width=0):
-            _words(text.KEEP_IT, text.KEEP_IT_VISIT if shared else text.KEEP_IT_HERE)
-            name = gr.Textbox(
-                label=text.ADAPTER_NAME, max_lines=1, max_length=60, elem_id="dnd-keep-name"
-            )
+            _heading(_("Keep"), where_words(shared=shared))
+            name = gr.Textbox(label=_("Name"), max_lines=1, max_length=60, elem_id="dnd-keep-name")
             texts = gr.Checkbox(
-                False, label=text.KEEP_TEXTS, info=text.KEEP_TEXTS_INFO, elem_id="dnd-keep-texts"
+                False,
+                label=_("Keep the prompt texts too"),
+                info=_("Off, only names, counts and hashes of the files are kept."),
+                elem_id="dnd-keep-texts",
             )
-            keep = gr.Button(text.KEEP_NOW, size="md", min_width=0, elem_id="dnd-keep-now")
+            keep = gr.Button(_("Keep this adapter"), size="md", min_width=0, elem_id="dnd-keep-now")
             keep_told = gr.HTML("", padding=False, elem_id="dnd-keep-told")
         with gr.Column(elem_id="dnd-take-export", min_width=0):
-            _words(text.EXPORT, text.EXPORT_SHARED if shared else text.EXPORT_MORE)
-            chosen = gr.Radio(
-                formats, value="gguf", label=text.EXPORT_FORMAT, elem_id="dnd-export-format"
-            )
+            more = [_("For other tools, at the strength that is set now.")]
+            _heading(_("Export"), *more, *([no_merging()] if shared else []))
+            chosen = gr.Radio(formats, value="gguf", label=_("Format"), elem_id="dnd-export-format")
             with gr.Column(visible=False, elem_id="dnd-hub", min_width=0) as hub:
                 repo = gr.Textbox(
-                    label=text.HUB_REPO,
-                    placeholder=text.HUB_REPO_LIKE,
+                    label=_("Repository"),
+                    placeholder=_("user/name"),
                     max_lines=1,
                     elem_id="dnd-hub-repo",
                 )
                 private = gr.Checkbox(
                     True,
-                    label=text.HUB_PRIVATE,
-                    info=text.HUB_PRIVATE_INFO,
+                    label=_("Private"),
+                    info=_("The upload contains names, counts and hashes, never prompt text."),
                     elem_id="dnd-hub-private",
                 )
                 token = gr.Textbox(
-                    label=text.HUB_TOKEN,
-                    info=text.HUB_TOKEN_VISITOR if shared else text.HUB_TOKEN_OWN,
+                    label=_("Token"),
+                    info=_("Your own, with write access. Used once and not kept.")
+                    if shared
+                    else _(
+                        "With write access. Used once and not kept. Left empty, the login of this "
+                        "computer is used."
+                    ),
                     type="password",
                     html_attributes=gr.InputHTMLAttributes(autocomplete="off"),
                     elem_id="dnd-hub-token",
                 )
-            export = gr.Button(text.EXPORT_DO["gguf"], size="md", min_width=0, elem_id="dnd-export")
+            export = gr.Button(_(EXPORT_DO["gguf"]), size="md", min_width=0, elem_id="dnd-export")
             export_told = gr.HTML("", padding=False, elem_id="dnd-export-told")
             file = gr.DownloadButton(
-                text.EXPORT_DOWNLOAD,
+                _("Download the file"),
                 visible=False,
                 variant="primary",
                 size="md",
                 elem_id="dnd-export-file",
             )
             usage = gr.Textbox(
-                label=text.EXPORT_USAGE,
+                label=_("How to use it"),
                 visible=False,
                 interactive=False,
                 lines=1,
@@ -98,7 +119,7 @@ def take_panel(text: Text, *, shared: bool) -> TakePanel:
                 buttons=["copy"],
                 elem_id="dnd-export-usage",
             )
-        close = gr.Button(text.TAKE_CLOSE, size="md", min_width=0, elem_id="dnd-take-close")
+        close = gr.Button(_("Close"), size="md", min_width=0, elem_id="dnd-take-close")
     return TakePanel(
         box=box,
         name=name,
@@ -118,9 +139,23 @@ def take_panel(text: Text, *, shared: bool) -> TakePanel:
     )
 
 
-def _words(title: str, more: str) -> None:
-    gr.HTML(
-        f"<h2 class='dnd-heading'>{title}</h2><p class='dnd-sub'>{more}</p>",
-        padding=False,
-        min_width=0,
+def where_words(*, shared: bool) -> str:
+    """Say how long what is kept is kept."""
+    if shared:
+        return _(
+            "Adapters are kept for this visit only and deleted when it ends. Download "
+            "what you want to keep."
+        )
+    return _("Adapters are kept in the library on this computer, until they are deleted.")
+
+
+def no_merging() -> str:
+    """Say why there are no merged models."""
+    return _(
+        "A merged model is as large as its base, so it is made only where the app runs on your own "
+        "computer."
     )
+
+
+def _heading(title: str, *more: str) -> None:
+    gr.HTML(drawn(heading, title, *more), padding=False, min_width=0)

@@ -1,15 +1,24 @@
 """Votes of a blind comparison: how often which side was better, and whether that says anything."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from scipy.stats import binomtest  # type: ignore[import-untyped,unused-ignore]
 
 from ui.markup import esc
 from ui.state import Turn, Vote
-from ui.text import Text
+from ui.text import N_, _
 
-__all__ = ["votes_html", "win_rate"]
+__all__ = ["VOTE_WORDS", "votes_html", "win_rate"]
+
+
+VOTE_WORDS: Mapping[Vote, str] = {
+    "right": N_("won"),
+    "left": N_("lost"),
+    "tie": N_("equally good"),
+    "bad": N_("both bad"),
+}
+"""What became of the right side."""
 
 
 def win_rate(votes: Sequence[Vote]) -> tuple[float, float, float] | None:
@@ -24,36 +33,46 @@ def win_rate(votes: Sequence[Vote]) -> tuple[float, float, float] | None:
     return won / (won + lost), float(interval.low), float(interval.high)
 
 
-def votes_html(text: Text, turns: Sequence[Turn]) -> str:
+def votes_html(turns: Sequence[Turn]) -> str:
     """Draw the tally, for each pair that was compared."""
     pairs: dict[tuple[str, str], list[Vote]] = {}
     for turn in turns:
         if turn.vote is not None and turn.right is not None:
             pairs.setdefault((turn.left.label, turn.right.label), []).append(turn.vote)
-    body = "".join(_pair_html(text, *pair, votes) for pair, votes in pairs.items())
+    body = "".join(_pair_html(*pair, votes) for pair, votes in pairs.items())
+    more = _(
+        "The two switch sides at random, and each vote reveals which is which. Until then"
+        " the strength is fixed."
+    )
     return (
         f"<section class='dnd-panel dnd-tally' aria-live='polite'><div class='dnd-row'>"
-        f"<h2 class='dnd-heading'>{text.VOTES_TITLE}</h2></div>"
-        f"<p class='dnd-sub'>{text.VOTES_MORE}</p>{body}</section>"
+        f"<h2 class='dnd-heading'>{_('Votes')}</h2></div>"
+        f"<p class='dnd-sub'>{more}</p>{body}</section>"
     )
 
 
-def _pair_html(text: Text, left: str, right: str, votes: Sequence[Vote]) -> str:
+def _pair_html(left: str, right: str, votes: Sequence[Vote]) -> str:
     counts = Counter(votes)
     told_of: tuple[Vote, ...] = ("right", "left", "tie", "bad")
     cells = "".join(
-        f"<li><b class='dnd-num'>{counts[vote]}</b> {text.VOTE_TOLD[vote]}</li>" for vote in told_of
+        f"<li><b class='dnd-num'>{counts[vote]}</b> {_(VOTE_WORDS[vote])}</li>" for vote in told_of
     )
     rate = win_rate(votes)
     if rate is None:
-        told = text.VOTES_NONE
+        told = _("No vote for either yet.")
     else:
         share, low, high = rate
-        told = text.fill(text.WIN_RATE, share=100 * share, low=100 * low, high=100 * high)
+        told = _(
+            "Won {share:.0f} % of the votes that chose one (95 % interval {low:.0f} to "
+            "{high:.0f}).",
+            share=100 * share,
+            low=100 * low,
+            high=100 * high,
+        )
         if low <= 0.5 <= high:
-            told += f" {text.VOTES_FEW}"
+            told += f" {_('Too few votes to tell.')}"
     return (
-        f"<div class='dnd-evidence'><h3><code>{esc(right)}</code> {text.VERSUS} "
+        f"<div class='dnd-evidence'><h3><code>{esc(right)}</code> {_('against')} "
         f"<code>{esc(left)}</code></h3><ul class='dnd-counts'>{cells}</ul>"
         f"<p class='dnd-sub'>{told}</p></div>"
     )

@@ -5,7 +5,7 @@ by a program and may be damaged, so every word of them is escaped.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +17,7 @@ from dnd_engine.training.run_log import COLLAPSED_SHARE
 from dnd_engine.training.watch import Collecting, Training, Watched
 from ui.curves import Axis, Curve, Look, curves_html, short_number
 from ui.markup import esc, icon
-from ui.text import Text
+from ui.text import N_, _, day, duration, number
 
 __all__ = ["WatchPanel", "all_numbers_html", "watch_html", "watch_panel"]
 
@@ -32,6 +32,136 @@ _BASICS = ("base", "head", "objective", "r", "tasks_per_step", "batch_size", "se
 """Of a recipe."""
 
 
+_WATCH_KINDS: Mapping[str, str] = {
+    "generator": N_("Training of a generator"),
+    "multi_task_lora": N_("Training of a multi-task LoRA"),
+    "collection": N_("Collection of LoRA checkpoints"),
+    "unknown": N_("Training"),
+}
+_WATCH_STATES: Mapping[str, tuple[str, str]] = {
+    "starting": (
+        N_("Starting"),
+        N_(
+            "It has not written a step yet; loading the models and reading the prompts may "
+            "take minutes. Last change {ago} ago."
+        ),
+    ),
+    "running": (
+        N_("Running"),
+        N_("Last change {ago} ago."),
+    ),
+    "still": (
+        N_("Not moving"),
+        N_(
+            "Nothing has changed for {ago}. Either it was stopped, and --resume continues it,"
+            " or this step takes unusually long."
+        ),
+    ),
+    "finished": (
+        N_("Finished"),
+        N_("Last change {day}."),
+    ),
+}
+_WATCH_FACTS: Mapping[str, str] = {
+    "left": N_("Time left"),
+    "pace": N_("A step, validations included"),
+    "tokens": N_("Tokens a second"),
+}
+_WATCH_PLOTS: Mapping[str, tuple[str, str]] = {
+    "loss": (
+        N_("Training loss"),
+        N_("nats per answer token; single steps in grey"),
+    ),
+    "seen": (
+        N_("Validation, tasks in training"),
+        N_("nats per answer token"),
+    ),
+    "families": (
+        N_("Validation, unseen families"),
+        N_("nats per answer token"),
+    ),
+    "exact": (
+        N_("Answers exactly right"),
+        N_("share of held-back answers"),
+    ),
+    "share": (
+        N_("Between-task share"),
+        N_("of the size of adapters, log scale"),
+    ),
+    "loras": (
+        N_("In training now"),
+        N_("loss of each step, nats per answer token"),
+    ),
+}
+_WATCH_LINES: Mapping[str, str] = {
+    "smooth": N_("smoothed"),
+    "right": N_("right prompts"),
+    "wrong": N_("wrong prompts"),
+    "seen": N_("in training"),
+    "families": N_("unseen families"),
+    "limit": N_("collapsed below"),
+}
+_WATCH_NUMBERS: Mapping[str, tuple[str, str]] = {
+    "smooth_loss": (
+        N_("Training loss, smoothed"),
+        N_(
+            "Falls fast at first, then slowly. It falls as smoothly where prompts make no "
+            "difference, so read on."
+        ),
+    ),
+    "validation_loss": (
+        N_("Validation loss, right prompts"),
+        N_(
+            "Held-back examples of the tasks in training. Falls with the training loss; if it"
+            " rises, the run learns by heart."
+        ),
+    ),
+    "validation_loss_wrong_prompts": (
+        N_("Validation loss, wrong prompts"),
+        N_(
+            "The same examples with adapters made from the prompts of another family. Stays "
+            "well above the line before."
+        ),
+    ),
+    "validation_wrong_prompt_gap": (
+        N_("Saved by the right prompts"),
+        N_("Nats per token. Above 0 and growing; near 0 the prompts make no difference."),
+    ),
+    "probe_wrong_prompt_gap": (
+        N_("Saved by the right prompts, a few tasks"),
+        N_("The same on a few tasks that are measured more often, so it shows there first."),
+    ),
+    "validation_exact": (
+        N_("Answers exactly right"),
+        N_("Share that is right in every token. Rises late, from 0."),
+    ),
+    "between_task_share": (
+        N_("Between-task share"),
+        N_(
+            "How much of the adapters differs from task to task. Above {least} after the "
+            "warm-up, and above {late} at the end of a long run; below {least} the run has "
+            "collapsed."
+        ),
+    ),
+    "delta_norm": (
+        N_("Size of the weight change, ‖ΔW‖"),
+        N_("Grows, then levels off. If it shoots up, the learning rates are too high."),
+    ),
+    "families_loss": (
+        N_("Unseen families, right prompts"),
+        N_("Tasks of families that training never sees. Falls later and less."),
+    ),
+    "families_wrong_prompt_gap": (
+        N_("Unseen families, saved by the right prompts"),
+        N_("Above 0: it has learned to read prompts, and not its tasks alone."),
+    ),
+    "families_exact": (
+        N_("Unseen families, exactly right"),
+        N_("Near 0 for long; the hardest number here."),
+    ),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class WatchPanel:
     """Components of the tab."""
@@ -43,15 +173,14 @@ class WatchPanel:
     timer: gr.Timer
 
 
-def watch_panel(text: Text, names: Sequence[str]) -> WatchPanel:
+def watch_panel(names: Sequence[str]) -> WatchPanel:
     """Lay out the tab.
 
     Args:
-        text: The words of the page.
         names: Of the runs; which of them is shown can be chosen if there are several.
     """
     run = gr.Radio(
-        label=text.WATCH_RUN,
+        label=_("Run"),
         choices=[(name, index) for index, name in enumerate(names)],
         value=0,
         visible=len(names) > 1,
@@ -59,72 +188,74 @@ def watch_panel(text: Text, names: Sequence[str]) -> WatchPanel:
     )
     view = gr.HTML("", elem_id="dnd-watch", padding=False)
     # A component of its own, drawn when it is opened: many numbers, and not all are looked at.
-    with gr.Accordion(text.WATCH_ALL, open=False, elem_id="dnd-watch-all") as all_box:
+    with gr.Accordion(_("All numbers"), open=False, elem_id="dnd-watch-all") as all_box:
         all_numbers = gr.HTML("", padding=False)
     # Ticks only while the tab is open.
     timer = gr.Timer(_REFRESH_SECONDS, active=False)
     return WatchPanel(run, view, all_box, all_numbers, timer)
 
 
-def watch_html(text: Text, seen: Training | Collecting) -> str:
+def watch_html(seen: Training | Collecting) -> str:
     """Draw what a folder tells now."""
-    parts = [_head_html(text, seen), _state_html(text, seen)]
+    parts = [_head_html(seen), _state_html(seen)]
     if isinstance(seen, Training):
-        parts += [_collapse_html(text, seen), _plots_html(text, seen), _numbers_html(text, seen)]
+        parts += [_collapse_html(seen), _plots_html(seen), _numbers_html(seen)]
     else:
-        parts += [_in_watch_html(text, seen), _loras_html(text, seen), _left_out(text, seen)]
+        parts += [_in_watch_html(seen), _loras_html(seen), _left_out(seen)]
     return "".join(parts)
 
 
-def all_numbers_html(text: Text, seen: Training | Collecting) -> str:
+def all_numbers_html(seen: Training | Collecting) -> str:
     """Draw the table of everything, named as the files name it."""
     rows = _log_rows(seen) if isinstance(seen, Training) else _run_rows(seen.runs)
     if not rows:
-        return f"<p class='dnd-sub'>{text.WATCH_NOTHING}</p>"
+        return f"<p class='dnd-sub'>{_('Nothing was measured yet.')}</p>"
     names = list(dict.fromkeys(name for row in rows for name in row))
     head = "".join(f"<th scope='col'>{esc(name)}</th>" for name in names)
     body = "".join(
-        f"<tr>{''.join(f'<td>{_cell(text, row.get(name))}</td>' for name in names)}</tr>"
-        for row in rows
+        f"<tr>{''.join(f'<td>{_cell(row.get(name))}</td>' for name in names)}</tr>" for row in rows
     )
+    title = esc(_("All numbers"))
     return (
-        f"<div class='dnd-table' tabindex='0' role='region' aria-label='{text.WATCH_ALL}'>"
+        f"<div class='dnd-table' tabindex='0' role='region' aria-label='{title}'>"
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
-def _head_html(text: Text, seen: Watched) -> str:
+def _head_html(seen: Watched) -> str:
     basics = [
         f"{esc(name)} <b>{esc(seen.recipe[name])}</b>" for name in _BASICS if name in seen.recipe
     ]
-    facts = [text.WATCH_KINDS[seen.kind], *basics]
+    facts = [_(_WATCH_KINDS[seen.kind]), *basics]
     if seen.kind != "collection" and not seen.recipe:
-        facts.append(text.WATCH_NO_RECIPE)
+        facts.append(_("there is no recipe.json in its folder, so its settings are not known"))
     return (
         f"<header class='dnd-report-head'><h2>{esc(seen.name)}</h2>"
         f"<p class='dnd-sub'>{' · '.join(facts)}</p></header>"
     )
 
 
-def _state_html(text: Text, seen: Training | Collecting) -> str:
-    title, sentence = text.WATCH_STATES[seen.state]
-    words = text.fill(
+def _state_html(seen: Training | Collecting) -> str:
+    title, sentence = _WATCH_STATES[seen.state]
+    words = _(
         sentence,
-        ago=text.duration(seen.idle_seconds),
-        day=text.day(datetime.fromtimestamp(seen.moved, UTC).astimezone()),
+        ago=duration(seen.idle_seconds),
+        day=day(datetime.fromtimestamp(seen.moved, UTC).astimezone()),
     )
-    facts = {"done": _of_all(text, seen)}
+    facts = {"done": _of_all(seen)}
     if seen.seconds_left is not None:
-        left = text.duration(seen.seconds_left)
-        facts["left"] = text.fill(text.WATCH_ABOUT, duration=left)
+        left = duration(seen.seconds_left)
+        facts["left"] = _("about {duration}", duration=left)
     if isinstance(seen, Training):
         if seen.stopped_early:
-            words = f"{words} {text.WATCH_EARLY}"
+            early = _("It stopped early: validations brought nothing better.")
+            words = f"{words} {early}"
         if seen.seconds_per_step is not None:
-            facts["pace"] = f"{text.number(seen.seconds_per_step, '.2g')} s"
+            facts["pace"] = f"{number(seen.seconds_per_step, '.2g')} s"
         if seen.tokens_per_second is not None:
-            facts["tokens"] = text.number(seen.tokens_per_second, ",.0f")
-    names = {**text.WATCH_FACTS, "done": text.WATCH_DONE[isinstance(seen, Collecting)]}
+            facts["tokens"] = number(seen.tokens_per_second, ",.0f")
+    names = {key: _(name) for key, name in _WATCH_FACTS.items()}
+    names["done"] = _("LoRAs") if isinstance(seen, Collecting) else _("Steps")
     shown = "".join(f"<div><dt>{names[k]}</dt><dd>{v}</dd></div>" for k, v in facts.items())
     mark = {
         "starting": icon("dot"),
@@ -135,70 +266,83 @@ def _state_html(text: Text, seen: Training | Collecting) -> str:
     bar = ""
     if seen.total is not None:
         share = min(seen.done / seen.total, 1)
-        bar = f"<progress max='1' value='{share:.4f}' aria-label='{names['done']}'></progress>"
+        bar = f"<progress max='1' value='{share:.4f}' aria-label='{esc(names['done'])}'></progress>"
     return (
         f"<section class='dnd-panel dnd-run is-{seen.state}'><p class='dnd-run-state'>{mark}"
-        f"<b>{title}</b> <span>{words}</span></p>{bar}<dl>{shown}</dl></section>"
+        f"<b>{_(title)}</b> <span>{words}</span></p>{bar}<dl>{shown}</dl></section>"
     )
 
 
-def _of_all(text: Text, seen: Watched) -> str:
+def _of_all(seen: Watched) -> str:
     if seen.total is None:
-        return text.number(seen.done)
-    return text.fill(text.WATCH_OF, done=text.number(seen.done), total=text.number(seen.total))
+        return number(seen.done)
+    return _("{done} of {total}", done=number(seen.done), total=number(seen.total))
 
 
-def _collapse_html(text: Text, seen: Training) -> str:
+def _collapse_html(seen: Training) -> str:
     if seen.collapsed_at is None:
         return ""
-    words = text.fill(text.WATCH_COLLAPSED, step=seen.collapsed_at)
+    words = _(
+        "At step {step}, adapters of different tasks are nearly identical, so the prompts"
+        " make no difference. Stop the run. Check the condition first, that is, what the "
+        "encoder makes of the prompts, then the learning rates.",
+        step=seen.collapsed_at,
+    )
     return (
         f"<div class='dnd-notice is-warn' role='alert'>{icon('warn')}<div><b>"
-        f"{text.WATCH_COLLAPSED_TITLE}</b> {words}</div></div>"
+        f"{_('Collapsed.')}</b> {words}</div></div>"
     )
 
 
 # Curves of a training
 
 
-def _plots_html(text: Text, seen: Training) -> str:
+def _plots_html(seen: Training) -> str:
     if not seen.rows:
         return ""
-    lines, end = text.WATCH_LINES, max(seen.total or 0, seen.done)
+    lines = {key: _(line) for key, line in _WATCH_LINES.items()}
+    end = max(seen.total or 0, seen.done)
     loss, smooth = seen.curve("loss"), seen.smooth_loss()
     # Single steps may jump far out; the axis is that of their mean, and they are cut at its top.
     top = max(value for _, value in smooth)
     plots = [
         _plot(
-            text,
             "loss",
             [Curve("", loss, "noise", "thin"), Curve(lines["smooth"], smooth, "own")],
             Axis.from_zero(top),
             end,
         )
     ]
-    plots += [_validation_plot(text, seen, key, end) for key in ("seen", "families")]
+    plots += [_validation_plot(seen, key, end) for key in ("seen", "families")]
     exact = [
         Curve(lines["families"], seen.curve("families_exact"), "also", "marked"),
         Curve(lines["seen"], seen.curve("validation_exact"), "own", "marked"),
     ]
-    plots.append(_plot(text, "exact", exact, Axis.from_zero(1, end=1), end))
+    plots.append(_plot("exact", exact, Axis.from_zero(1, end=1), end))
     share = [(step, value) for step, value in seen.curve("between_task_share") if value > 0]
     if share:
         bound = Curve(lines["limit"], [(0, COLLAPSED_SHARE), (end, COLLAPSED_SHARE)], "limit")
         values = [COLLAPSED_SHARE, *(value for _, value in share)]
         axis = Axis.log(min(values) * 0.99, 1)
-        plots.append(_plot(text, "share", [bound, Curve("", share, "own", "marked")], axis, end))
-    notes = [text.WATCH_MARKS] if seen.curve("probe_loss") else []
+        plots.append(_plot("share", [bound, Curve("", share, "own", "marked")], axis, end))
+    notes = (
+        [_("Thin lines without marks: a few tasks that are measured between validations.")]
+        if seen.curve("probe_loss")
+        else []
+    )
     if not seen.curve("validation_loss"):
         every = seen.recipe.get("validate_every")
         known = type(every) is int
-        notes.append(text.fill(text.WATCH_LATER, step=every) if known else text.WATCH_LATER_UNKNOWN)
+        notes.append(
+            _("The first validation comes at step {step}.", step=every)
+            if known
+            else _("No validation yet.")
+        )
     note = f"<p class='dnd-facts'>{' '.join(notes)}</p>" if notes else ""
     return f"<div class='dnd-plots'>{''.join(plots)}</div>{note}"
 
 
-def _validation_plot(text: Text, seen: Training, key: str, end: float) -> str:
+def _validation_plot(seen: Training, key: str, end: float) -> str:
     """Right against wrong prompts: whole validations, and thin the few tasks between them."""
     whole, few = {
         "seen": ("validation_loss", "probe_loss"),
@@ -211,64 +355,65 @@ def _validation_plot(text: Text, seen: Training, key: str, end: float) -> str:
     )
     for suffix, word, look in kinds:
         points, between = seen.curve(whole + suffix), seen.curve(few + suffix)
-        label = text.WATCH_LINES[word] if seen.kind != "multi_task_lora" else ""
+        label = _(_WATCH_LINES[word]) if seen.kind != "multi_task_lora" else ""
         curves += [
             Curve("" if points else label, between, look, "thin"),
             Curve(label, points, look, "marked"),
         ]
-    return _plot(text, key, curves, None, end)
+    return _plot(key, curves, None, end)
 
 
-def _plot(text: Text, key: str, curves: Sequence[Curve], axis: Axis | None, end: float) -> str:
+def _plot(key: str, curves: Sequence[Curve], axis: Axis | None, end: float) -> str:
     """One picture with its title; empty if nothing of it was measured."""
     curves = [curve for curve in curves if curve.points]
     if not curves:
         return ""
     axis = axis or Axis.from_zero(max(value for curve in curves for _, value in curve.points))
-    title, unit = text.WATCH_PLOTS[key]
+    title, unit = map(_, _WATCH_PLOTS[key])
     told = [
-        text.fill(
-            text.WATCH_TOLD,
+        _(
+            "{label}: {first} at step {begin}, {last} at step {end}",
             label=curve.label or title,
-            first=short_number(text, curve.points[0][1]),
+            first=short_number(curve.points[0][1]),
             begin=int(curve.points[0][0]),
-            last=short_number(text, curve.points[-1][1]),
+            last=short_number(curve.points[-1][1]),
             end=int(curve.points[-1][0]),
         )
         for curve in curves
         if curve.look not in ("noise", "limit") and (curve.label or len(curves) <= 2)
     ]
-    drawn = curves_html(text, curves, axis, end, f"{title}, {unit}: {'; '.join(told)}")
+    drawn = curves_html(curves, axis, end, f"{title}, {unit}: {'; '.join(told)}")
     return (
         f"<section class='dnd-panel dnd-plot'><div class='dnd-row'><h3 class='dnd-heading'>{title}"
         f"</h3><span class='dnd-facts'>{unit}</span></div>{drawn}</section>"
     )
 
 
-def _numbers_html(text: Text, seen: Training) -> str:
+def _numbers_html(seen: Training) -> str:
     """The last of each number, with what a healthy run looks like."""
     latest = seen.latest()
     bounds = {
-        "least": short_number(text, COLLAPSED_SHARE),
-        "late": short_number(text, _LONG_RUN_SHARE),
+        "least": short_number(COLLAPSED_SHARE),
+        "late": short_number(_LONG_RUN_SHARE),
     }
     if seen.rows:
         latest["smooth_loss"] = seen.smooth_loss()[-1]
     lines = []
-    for name, (label, healthy) in text.WATCH_NUMBERS.items():
+    for name, (label, healthy) in _WATCH_NUMBERS.items():
         if name in latest:
             step, value = latest[name]
-            words = text.fill(healthy, **bounds)
             lines.append(
-                f"<tr><th scope='row'>{label}<small>{words}</small></th>"
-                f"<td class='dnd-num'>{short_number(text, value)}</td>"
-                f"<td class='dnd-num'>{text.number(step)}</td></tr>"
+                f"<tr><th scope='row'>{_(label)}<small>{_(healthy, **bounds)}</small></th>"
+                f"<td class='dnd-num'>{short_number(value)}</td>"
+                f"<td class='dnd-num'>{number(step)}</td></tr>"
             )
     if not lines:
         return ""
-    head = "".join(f"<th scope='col'>{word}</th>" for word in text.WATCH_COLUMNS)
+    columns = (_("What, and how it looks in a healthy run"), _("Now"), _("Step"))
+    head = "".join(f"<th scope='col'>{word}</th>" for word in columns)
     return (
-        f"<section class='dnd-panel dnd-numbers'><h3 class='dnd-heading'>{text.WATCH_NOW}</h3>"
+        "<section class='dnd-panel dnd-numbers'>"
+        f"<h3 class='dnd-heading'>{_('Current values')}</h3>"
         f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></section>"
     )
 
@@ -282,7 +427,7 @@ def _log_rows(seen: Training) -> list[dict[str, Any]]:
 # A collection
 
 
-def _in_watch_html(text: Text, seen: Collecting) -> str:
+def _in_watch_html(seen: Collecting) -> str:
     drawn = [
         Curve(_short(slug), points, "own")
         for (slug, _), rows in seen.curves.items()
@@ -292,37 +437,41 @@ def _in_watch_html(text: Text, seen: Collecting) -> str:
         return ""
     last = max(curve.points[-1][0] for curve in drawn)
     steps = seen.recipe.get("steps")
-    return _plot(text, "loras", drawn, None, max(last, steps if type(steps) is int else 0))
+    return _plot("loras", drawn, None, max(last, steps if type(steps) is int else 0))
 
 
-def _loras_html(text: Text, seen: Collecting) -> str:
+def _loras_html(seen: Collecting) -> str:
     if not seen.runs:
         return ""
     shown = seen.runs[:_LORAS_SHOWN]
     end = max(max(r.first_validation_loss, r.last_validation_loss) for r in shown)
     axis = Axis.from_zero(end)
-    lines = "".join(_lora_html(text, run, axis) for run in shown)
+    lines = "".join(_lora_html(run, axis) for run in shown)
     ticks = "".join(
-        f"<span style='left:{axis.place(tick):.2%}'>{axis.label(text, tick)}</span>"
+        f"<span style='left:{axis.place(tick):.2%}'>{axis.label(tick)}</span>"
         for tick in axis.ticks
     )
     more = ""
     if len(seen.runs) > len(shown):
-        words = text.fill(text.WATCH_MORE, number=len(seen.runs) - len(shown))
+        words = _("{number} more under All numbers.", number=len(seen.runs) - len(shown))
         more = f"<p class='dnd-facts'>{words}</p>"
-    title, unit = text.WATCH_LORAS
+    title, unit = _("Loss before and after"), _("nats per answer token, held-back examples")
+    healthy = _(
+        "Ring: the base. Disc: with the LoRA of the task, after its last step. A disc that stays "
+        "at its ring has learned nothing: too few steps, or labels that cannot be learned."
+    )
     return (
         f"<section class='dnd-panel dnd-forest dnd-loras'><div class='dnd-row'><h3 "
         f"class='dnd-heading'>{title}</h3><span class='dnd-facts'>{unit}</span></div>"
-        f"<p class='dnd-sub'>{text.WATCH_LORAS_HEALTHY}</p><ul>{lines}</ul>"
+        f"<p class='dnd-sub'>{healthy}</p><ul>{lines}</ul>"
         f"<div class='dnd-rail-axis' aria-hidden='true'>{ticks}</div>{more}</section>"
     )
 
 
-def _lora_html(text: Text, run: Run, axis: Axis) -> str:
+def _lora_html(run: Run, axis: Axis) -> str:
     before, after = run.first_validation_loss, run.last_validation_loss
     low, high = sorted((axis.place(before), axis.place(after)))
-    told = text.fill(text.WATCH_FELL, after=after, before=before)
+    told = _("{after:.2f}, was {before:.2f}", after=after, before=before)
     return (
         f"<li class='is-generator' title='{esc(run.slug)}'><span>{esc(run.slug)}</span>"
         f"<span class='dnd-rail'><i style='left:{low:.2%};right:{1 - high:.2%}'></i>"
@@ -332,7 +481,7 @@ def _lora_html(text: Text, run: Run, axis: Axis) -> str:
     )
 
 
-def _left_out(text: Text, seen: Collecting) -> str:
+def _left_out(seen: Collecting) -> str:
     if not seen.left_out:
         return ""
     lines = "".join(
@@ -340,7 +489,7 @@ def _left_out(text: Text, seen: Collecting) -> str:
         for slug, why in seen.left_out.items()
     )
     return (
-        f"<section class='dnd-panel'><h3 class='dnd-heading'>{text.WATCH_LEFT_OUT}</h3>"
+        f"<section class='dnd-panel'><h3 class='dnd-heading'>{_('Left out')}</h3>"
         f"<ul class='dnd-faults'>{lines}</ul></section>"
     )
 
@@ -357,9 +506,9 @@ def _short(slug: str) -> str:
     return slug if len(slug) <= _LABEL_LENGTH else f"{slug[: _LABEL_LENGTH - 1]}…"
 
 
-def _cell(text: Text, value: Any) -> str:
+def _cell(value: Any) -> str:
     if type(value) is int:
-        return text.number(value)
+        return number(value)
     if isinstance(value, float):
-        return text.number(value, ".4g")
+        return number(value, ".4g")
     return "" if value is None else esc(value)

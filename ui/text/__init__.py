@@ -1,19 +1,35 @@
-"""Every sentence the page shows, one file a language. Short, true, no exclamation marks.
+"""What the page says, in the visitor's language. Short, true, no exclamation marks.
 
-A page is built in one language, so whoever draws takes a `Text` as its first argument. What the
-engine says (faults of files, errors, notes on what was read) and what stands in a generator's
-report stays English: it is one process for all visitors, and its command line reads the same.
+Sentences are English, in the code, where they are used: `_("Drop files first.")`. Each other
+language is a gettext catalogue in `ui/locale`. `python -m ui.text` brings the catalogues up to date
+with the code, and lists what they lack; what is missing is said in English.
+
+What the engine says (faults of files, errors, notes on what was read) and what a generator's report
+says stays English: it is one process for all visitors, and its command line reads the same.
 """
 
-from collections.abc import Mapping
+from ui.text.catalogue import ENGLISH, language, languages, speaking
+from ui.text.counts import count_files, count_prompts
+from ui.text.numbers import day, duration, localized, number, size
+from ui.text.words import N_, Words, _, drawn, ngettext, said, script_words
 
-from ui.text.english import English as Text
-from ui.text.german import German
-
-__all__ = ["ENGLISH", "LANGUAGES", "Text"]
-
-ENGLISH = Text()
-"""The source, and what a visitor gets who reads none of the others."""
-
-LANGUAGES: Mapping[str, Text] = {text.CODE: text for text in (ENGLISH, German())}
-"""By code, in the order in which the switch offers them."""
+__all__ = [
+    "ENGLISH",
+    "N_",
+    "Words",
+    "_",
+    "count_files",
+    "count_prompts",
+    "day",
+    "drawn",
+    "duration",
+    "language",
+    "languages",
+    "localized",
+    "ngettext",
+    "number",
+    "said",
+    "script_words",
+    "size",
+    "speaking",
+]

@@ -1,0 +1,157 @@
+"""One page for all languages: built once, answered in the visitor's, said again at a switch."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+import httpx
+import pytest
+
+from dnd_engine.config import PromptLimits
+from tests.serving import serving
+from tests.ui.fake_engine import FakeEngine
+from tests.ui.orders import chat, make
+from ui.build import build_ui
+from ui.canvas import Arrangement
+from ui.engine_handle import EngineHandle
+from ui.handlers import Handlers
+from ui.language import said_of, say_again
+from ui.state import Session
+from ui.text import _, drawn, speaking
+
+Arrange = Callable[..., Arrangement]
+RequestOf = Callable[[str], gr.Request]
+
+
+@pytest.fixture(scope="module")
+def demo() -> gr.Blocks:
+    return build_ui(EngineHandle(lambda on_progress: FakeEngine()), PromptLimits())
+
+
+def props(demo: gr.Blocks) -> dict[int, dict[str, Any]]:
+    return {component["id"]: component["props"] for component in demo.config["components"]}
+
+
+def test_the_page_is_served_in_the_language_spoken_and_is_the_same_in_all_else(
+    demo: gr.Blocks,
+) -> None:
+    english = props(demo)
+    with speaking("de"):
+        german = props(demo)
+    assert english.keys() == german.keys()
+    by_id = {block["elem_id"]: number for number, block in english.items() if block.get("elem_id")}
+    button, canvas = by_id["dnd-synthesize"], by_id["dnd-canvas"]
+    assert (english[button]["value"], german[button]["value"]) == ("Synthesize", "Adapter erzeugen")
+    assert "Dateien hier ablegen" in german[canvas]["props"]["words"]
+    assert "Dateien hier ablegen" not in english[canvas]["props"]["words"]
+    assert german[by_id["dnd-mode"]]["choices"][0] == ("Wie geschrieben", "written")
+    same = ("elem_id", "visible", "interactive", "name", "html_template", "js_on_load")
+    for number in english:
+        assert [english[number].get(key) for key in same] == [
+            german[number].get(key) for key in same
+        ]
+
+
+def test_the_switch_says_all_that_the_page_says(demo: gr.Blocks) -> None:
+    """Whatever differs between the pages of two languages is an output of the one event."""
+    english = props(demo)
+    with speaking("de"):
+        german = props(demo)
+    came_in = {
+        block._id
+        for block in demo.blocks.values()
+        if isinstance(block, gr.Textbox)
+        and not block.visible
+        and english[block._id].get("value") == "en"
+    }
+    differ = {number for number in english if english[number] != german[number]} - came_in
+    assert len(differ) > 80
+    (speak,) = [fn for fn in demo.fns.values() if fn.name == "speak"]
+    assert differ <= {block._id for block in speak.outputs}
+
+
+def test_what_a_handler_draws_counts_where_the_layout_says_something_too() -> None:
+    button = gr.Button(_("Find out"), visible=False, render=False)
+    view = gr.HTML(drawn(lambda: f"<p>{_('Checks')}</p>"), elem_id="x", render=False)
+    with speaking("de"):
+        assert said_of(button) == {"value": "Herausfinden"}
+        assert said_of(view) == {"value": "<p>Prüfung</p>"}
+        assert say_again(button) == gr.update(value="Herausfinden")
+        assert say_again(button, gr.Button(visible=True)) == gr.update(
+            value="Herausfinden", visible=True
+        )
+        assert say_again(button, gr.Button(_("Measure again"))) == gr.update(value="Neu messen")
+        assert say_again(view, "<b>drawn</b>") == gr.update(value="<b>drawn</b>")
+
+
+def test_a_visit_is_drawn_again_as_it_is_and_nothing_of_it_changes(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session, request = Session(), request_of("s")
+    arrangement = arrange(SQL={"a.txt": "one\ntwo"})
+    make(on, session, arrangement, request)
+    on.check(session)
+    chat(on, session, "What?")
+    made, turns = session.made, list(session.turns)
+    with speaking("de"):
+        drawn_again = on.say_again(session, arrangement, None, "gguf", None, "score", request)
+    assert session.made is made
+    assert session.turns == turns
+    assert "2 Prompts aus 1 Datei" in drawn_again["adapter_facts"]
+    assert "Ändert das Modell" in drawn_again["checks"]
+    assert "Tok./s" in drawn_again["right_pane"]
+    assert "Wie er entstand" in drawn_again["stages"]
+    assert "1 Datei, 2 Prompts" in drawn_again["hint"]
+    assert drawn_again["export"].value == "GGUF-Datei schreiben"
+    for shown in ("adapter_box", "refine_box", "strength", "take_box"):
+        assert shown not in drawn_again
+
+
+def test_a_failed_check_stays_failed_in_another_language(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, request = Session(), request_of("s")
+    arrangement = arrange(SQL={"a.txt": "one\ntwo"})
+    make(on, session, arrangement, request)
+    assert session.made is not None
+    session.made.check_failed = "out of memory"
+    with speaking("de"):
+        drawn_again = on.say_again(session, arrangement, None, "gguf", None, "score", request)
+    assert "Ließ sich nicht messen." in drawn_again["checks"]
+    assert "out of memory" in drawn_again["checks"]
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serving(EngineHandle(lambda on_progress: FakeEngine()), start=False) as url:
+        yield url
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "words"),
+    [
+        ("/", {}, "Synthesize"),
+        ("/", {"accept-language": "de-DE,de;q=0.9"}, "Adapter erzeugen"),
+        ("/?lang=en", {"accept-language": "de"}, "Synthesize"),
+        ("/?lang=de", {}, "Adapter erzeugen"),
+        ("/?lang=xx", {"accept-language": "de"}, "Adapter erzeugen"),
+        ("/", {"accept-language": "en", "cookie": "dnd-language=de"}, "Adapter erzeugen"),
+        ("/?lang=en", {"cookie": "dnd-language=de"}, "Synthesize"),
+    ],
+)
+def test_a_request_is_answered_in_the_language_chosen_kept_or_preferred(
+    url: str, path: str, headers: dict[str, str], words: str
+) -> None:
+    response = httpx.get(url + path, headers=headers)
+    assert f'"value":"{words}"' in response.text
+    assert "Accept-Language" in response.headers["vary"]
+    kept = response.headers.get("set-cookie", "")
+    assert ("dnd-language=" in kept) == (path in ("/?lang=en", "/?lang=de"))
+
+
+def test_a_visit_begins_in_the_language_its_page_came_in(on: Handlers) -> None:
+    for code, began in (("de", "de"), ("en", "en"), ("../de", "en"), ("", "en")):
+        session = Session()
+        header = on.open_page(session, code)["header"]
+        assert session.language == began
+        assert ("Bereit" in header) == (began == "de")

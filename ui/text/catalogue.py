@@ -1,0 +1,114 @@
+"""The languages of the page: one gettext catalogue each, and the language that is spoken now.
+
+English is the source and has no catalogue: its sentences are in the code, where they are used. A
+new language is a new folder in `ui/locale`.
+
+Catalogues are read as `.po` files when they are first needed, which takes some ten milliseconds.
+Compiled `.mo` files would save those, but they can be out of date, and an editable install and a
+Space would each need a step that compiles them.
+"""
+
+import gettext
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from babel import Locale
+from babel.messages.catalog import Catalog
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+
+__all__ = ["ENGLISH", "LOCALES", "Language", "language", "languages", "read_catalogue", "speaking"]
+
+ENGLISH = "en"
+"""The language of the code, and what a visitor gets who reads none of the others."""
+
+LOCALES = Path(__file__).parents[1] / "locale"
+_FILE = Path("LC_MESSAGES", "messages.po")
+_SCRIPTS = "assets/"
+"""Where the scripts and templates are whose messages the browser needs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Language:
+    """A language of the page."""
+
+    code: str
+    locale: Locale
+    """How it writes numbers and dates."""
+    messages: gettext.NullTranslations = field(default_factory=gettext.NullTranslations)
+    scripts: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    """Messages of the page's scripts, translated; the forms of a plural as a tuple."""
+    plural: str = "(n != 1)"
+    """Which of those forms `n` things take, as a C expression; JavaScript reads the same."""
+
+    @property
+    def name(self) -> str:
+        """What its speakers call it."""
+        return self.locale.display_name or self.code
+
+
+@cache
+def languages() -> Mapping[str, Language]:
+    """Return all languages by code, in the order in which the switch offers them."""
+    english = Language(code=ENGLISH, locale=Locale.parse(ENGLISH))
+    others = (_load(path.parents[1].name) for path in sorted(LOCALES.glob(f"*/{_FILE}")))
+    return {one.code: one for one in (english, *others)}
+
+
+def read_catalogue(code: str) -> Catalog:
+    """Read a language's `.po` file."""
+    with (LOCALES / code / _FILE).open("rb") as file:
+        return read_po(file, locale=code)
+
+
+# Gettext's own way: who draws asks for words, and the request says in which language. It is a
+# variable of the context, so that two visitors at once get two languages, and it follows work into
+# the engine's threads.
+_spoken: ContextVar[str] = ContextVar("language", default=ENGLISH)
+
+
+def language() -> Language:
+    """Return the language that is spoken now: English, unless `speaking` says otherwise."""
+    return languages()[_spoken.get()]
+
+
+@contextmanager
+def speaking(code: str) -> Iterator[None]:
+    """Speak a language for a while.
+
+    Raises:
+        KeyError: If there is no such language.
+    """
+    before = _spoken.set(languages()[code].code)
+    try:
+        yield
+    finally:
+        _spoken.reset(before)
+
+
+def _load(code: str) -> Language:
+    catalogue = read_catalogue(code)
+    compiled = io.BytesIO()
+    write_mo(compiled, catalogue)  # leaves out what is fuzzy or untranslated: English stands in
+    compiled.seek(0)
+    scripts: dict[str, str | tuple[str, ...]] = {
+        message.id if isinstance(message.id, str) else message.id[0]: (
+            message.string if isinstance(message.string, str) else tuple(message.string)
+        )
+        for message in catalogue
+        if any(path.startswith(_SCRIPTS) for path, _ in message.locations)
+        and message.string
+        and not message.fuzzy
+    }
+    return Language(
+        code=code,
+        locale=Locale.parse(code),
+        messages=gettext.GNUTranslations(compiled),
+        scripts=scripts,
+        plural=catalogue.plural_expr,
+    )

@@ -1,0 +1,37 @@
+"""Numbers, sizes and dates, as the language writes them that is spoken now."""
+
+from datetime import datetime
+
+from babel.dates import format_date, format_time
+from babel.numbers import get_decimal_symbol, get_group_symbol
+
+from dnd_engine.progress import duration
+from ui.text.catalogue import language
+
+__all__ = ["day", "duration", "localized", "number", "size"]
+
+
+def number(value: float, spec: str = ",") -> str:
+    """Write a number; `spec` is that of `format`, which Babel's own patterns cannot say."""
+    return localized(format(value, spec))
+
+
+def localized(digits: str) -> str:
+    """Exchange the signs of a number that Python wrote."""
+    locale = language().locale
+    signs = str.maketrans({",": get_group_symbol(locale), ".": get_decimal_symbol(locale)})
+    return digits.translate(signs)
+
+
+def day(moment: datetime) -> str:
+    """Write a date and the time of day."""
+    locale = language().locale
+    date = format_date(moment, "medium", locale=locale)
+    return f"{date}, {format_time(moment, 'short', tzinfo=moment.tzinfo, locale=locale)}"
+
+
+def size(num_bytes: int) -> str:
+    """Write the size of a file."""
+    if num_bytes >= 1e6:
+        return f"{number(num_bytes / 1e6, '.1f')} MB"
+    return f"{number(num_bytes / 1e3, '.0f')} kB"

@@ -1,0 +1,114 @@
+"""Messages: English in the code, another language on the page.
+
+`_("Drop files first.")` is all that a new sentence needs; `python -m ui.text` then says what the
+catalogues lack. A message may hold named placeholders, with a format for numbers, and HTML. The
+values put into it are escaped by the caller.
+
+What these functions return can be said again in another language, which is how a page is built
+once and yet switches: see `Words`.
+"""
+
+import json
+import string
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ui.text.catalogue import language
+from ui.text.numbers import number
+
+__all__ = ["N_", "Words", "_", "drawn", "ngettext", "said", "script_words"]
+
+
+class Words(str):
+    """A text that remembers how it was made, so that it can be made in another language."""
+
+    __slots__ = ("_make",)
+    _make: Callable[[], str]
+
+    def __new__(cls, make: Callable[[], str]) -> "Words":
+        """Make the text in the language that is spoken now."""
+        words = super().__new__(cls, make())
+        words._make = make
+        return words
+
+    def again(self) -> str:
+        """Make it again, in the language that is spoken now."""
+        return self._make()
+
+    def __str__(self) -> str:
+        return self  # Gradio calls `str` on labels, which would forget how they were made
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, ("".join(self),)  # copied and pickled as a plain string
+
+
+def _(message: str, /, **values: Any) -> str:
+    """Translate a message, and put values into it; numbers come out as the language writes them."""
+    return Words(lambda: _fill(_translated(message), values))
+
+
+def ngettext(one: str, other: str, count: int, /, **values: Any) -> str:
+    """Translate a message about `count` things, which it calls `{number}`."""
+
+    def make() -> str:
+        words = language().messages.ngettext(one, other, count)
+        return _fill(words, {"number": number(count), **values})
+
+    return Words(make)
+
+
+def N_(message: str) -> str:
+    """Mark a message of a table for the catalogues; `_` translates it where it is drawn."""
+    return message
+
+
+def drawn(draw: Callable[..., str], *args: Any, **kwargs: Any) -> str:
+    """Draw something that holds messages, so that it can be drawn again in another language."""
+    return Words(lambda: draw(*said(args), **said(kwargs)))
+
+
+def said(value: Any) -> Any:
+    """Return a value with all words in it in the language that is spoken now.
+
+    Returns:
+        A copy of lists, tuples and mappings, or the value itself if there are no words in it.
+    """
+    if isinstance(value, Words):
+        return value.again()
+    if isinstance(value, list | tuple):
+        found = [said(part) for part in value]
+        changed = any(new is not old for new, old in zip(found, value, strict=True))
+        return type(value)(found) if changed else value
+    if isinstance(value, Mapping):
+        found_by_key = {key: said(part) for key, part in value.items()}
+        return found_by_key if any(found_by_key[k] is not value[k] for k in value) else value
+    return value
+
+
+def script_words(*more: str) -> str:
+    """Return what the page's scripts say, as JSON for `assets/words.js`.
+
+    Args:
+        more: Messages of the code that scripts say too.
+    """
+    now = language()
+    messages = {**now.scripts, **{message: _translated(message) for message in more}}
+    return json.dumps({"code": now.code, "plural": now.plural, "messages": messages})
+
+
+def _translated(message: str) -> str:
+    # To gettext the empty message is the catalogue's header.
+    return language().messages.gettext(message) if message else ""
+
+
+def _fill(words: str, values: Mapping[str, Any]) -> str:
+    return _Filler().vformat(words, (), values) if values else words
+
+
+class _Filler(string.Formatter):
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if isinstance(value, Words):
+            return value.again()
+        if isinstance(value, int | float):
+            return number(value, format_spec)
+        return str(value)
