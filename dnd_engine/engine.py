@@ -97,7 +97,7 @@ from dnd_engine.models.encoder import (
 from dnd_engine.models.replies import ChatStep, Message, Reply
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import BASES, ENCODERS, ResolvedWeights, cache_folder, resolve
-from dnd_engine.progress import Progress, finish
+from dnd_engine.progress import AnswerCounts, Doing, Progress, finish
 from dnd_engine.prompts.buckets import Bucket, check_buckets, draw_prompt_batch, measured_prompts
 from dnd_engine.prompts.examples import load_examples
 from dnd_engine.prompts.files import PromptFile
@@ -253,9 +253,11 @@ class Engine:
         started = time.monotonic()
         seconds: dict[str, float] = {}
 
-        def report(detail: str, fraction: float | None = None, stage: str = "load") -> None:
+        def report(
+            doing: Doing, fraction: float | None, name: str = "", stage: str = "load"
+        ) -> None:
             if on_progress is not None:
-                on_progress(Progress(stage, fraction, time.monotonic() - started, detail))
+                on_progress(Progress(stage, fraction, time.monotonic() - started, doing, name))
 
         def lap(name: str) -> None:
             seconds[name] = round(time.monotonic() - started - sum(seconds.values()), 3)
@@ -268,24 +270,24 @@ class Engine:
             config.base,
             BASES,
             config.cache_dir,
-            lambda detail, fraction: report(detail, fraction, "download"),
+            lambda doing, name, fraction: report(doing, fraction, name, "download"),
         )
         lap("fetch")
-        report("Loading the base model", 0.1)
+        report("load_base", 0.1)
         base = load_base(weights, device, dtype)
         check_base(folder.config, weights.hub_id, fingerprint(base))
         lap("base")
-        report("Loading the text encoder", 0.6)
+        report("load_encoder", 0.6)
         encoder_weights = resolve(config.encoder, ENCODERS, config.cache_dir)
         encoder = PromptEncoder(encoder_weights.path, device, dtype)
         check_encoder(folder.config, encoder.width, encoder_weights.sha256, folder.tasks)
         lap("encoder")
-        report("Loading the generator", 0.9)
+        report("load_generator", 0.9)
         generator = folder.load(device, dtype)
         lap("generator")
         engine = cls(config, base, encoder, encoder_weights, folder, generator, seconds)
         lap("rest")
-        report("Ready", 1.0)
+        report("ready", 1.0)
         return engine
 
     def warm_up(self) -> None:
@@ -369,9 +371,12 @@ class Engine:
         encoded: list[EncodedPrompts] = []
         read: set[str] = set()
         for number, group in enumerate(groups):
-            what = "all prompts" if mix == "pool" else group[0].name
             yield Progress(
-                "encode", number / len(groups), time.monotonic() - started, f"Reading {what}"
+                "encode",
+                number / len(groups),
+                time.monotonic() - started,
+                "read",
+                "" if mix == "pool" else group[0].name,
             )
             texts = self._drawn(group, seed)
             read |= set(texts)
@@ -379,9 +384,7 @@ class Engine:
         encode_seconds = time.monotonic() - started
         decoded: list[Tensor] = []
         for number, prompts in enumerate(encoded):
-            yield Progress(
-                "decode", number / len(groups), time.monotonic() - started, "Writing weights"
-            )
+            yield Progress("decode", number / len(groups), time.monotonic() - started, "write")
             decoded.append(self._decode(prompts))
         tokens, kept = decoded[0], None
         layout = self._folder.config.layout
@@ -389,7 +392,7 @@ class Engine:
             parts = [Adapter("part", part, layout, self.info.base_id) for part in decoded]
             tokens, kept = sum_adapters(parts, [b.weight for b in counting])
         decode_seconds = time.monotonic() - started - encode_seconds
-        yield Progress("check", None, time.monotonic() - started, "Comparing with training tasks")
+        yield Progress("check", None, time.monotonic() - started, "compare_tasks")
         pooled = torch.cat([prompts.pooled for prompts in encoded])
         num_prompts = len({p.text for b in counting for p in b.prompts})
         nearest = nearest_tasks(pooled, self._folder.tasks)
@@ -472,12 +475,14 @@ class Engine:
             except StopIteration as stop:
                 made: Imprinted = stop.value
                 break
-            detail = (
-                f"Asking with the instruction: {step.done} of {step.total} prompts"
-                if step.stage == "ask"
-                else f"Layer {step.done} of {step.total}"
+            yield Progress(
+                step.stage,
+                step.done / step.total,
+                time.monotonic() - started,
+                "ask_with_instruction" if step.stage == "ask" else "fit_layer",
+                done=step.done,
+                total=step.total,
             )
-            yield Progress(step.stage, step.done / step.total, time.monotonic() - started, detail)
         found = Imprinting.of(
             config,
             from_sha256=adapter.with_strength(1).sha256,
@@ -613,13 +618,16 @@ class Engine:
             except StopIteration as stop:
                 made: Refined = stop.value
                 break
-            if step.answers:
-                detail = _answers_told(step.answers)
-            elif step.stage == "ask":
-                detail = "Asking the teacher"
-            else:
-                detail = f"Loss {step.loss:.3f}, {step.seconds_left:.0f} s left"
-            yield Progress(step.stage, step.done / step.total, time.monotonic() - started, detail)
+            asking: Doing = "answered" if step.answers else "ask"
+            yield Progress(
+                step.stage,
+                step.done / step.total,
+                time.monotonic() - started,
+                asking if step.stage == "ask" else "train",
+                loss=step.loss,
+                seconds_left=step.seconds_left,
+                answers=_counted(step.answers) if step.answers else None,
+            )
         refined = Refinement.of(
             config,
             from_sha256=adapter.sha256,
@@ -787,8 +795,8 @@ class Engine:
             ("base", None, everyone),
         ]
 
-        def report(what: str, done: int) -> Progress:
-            return Progress("decode", done / (len(pairs) + 1), time.monotonic() - started, what)
+        def report(doing: Doing, done: int) -> Progress:
+            return Progress("decode", done / (len(pairs) + 1), time.monotonic() - started, doing)
 
         def make(source: Sequence[Bucket]) -> FittedLoRA:
             made = self.generate(
@@ -801,12 +809,18 @@ class Engine:
             )
             return self._fit_one(made)
 
-        yield report("Shuffled prompts", 0)
+        yield report("shuffled", 0)
         wearers.append(("shuffled", make(shuffled(counting, seed)), everyone))
         for number, ((_, wrong), part, end) in enumerate(zip(pairs, measured, ends, strict=True)):
-            yield report("Wrong prompts", number + 1)
+            yield report("wrong", number + 1)
             wearers.append(("wrong", make(wrong), range(end - len(part), end)))
-        yield Progress("check", None, time.monotonic() - started, f"On {len(prompts)} prompts")
+        yield Progress(
+            "check",
+            None,
+            time.monotonic() - started,
+            "compare_adapters",
+            num_prompts=len(prompts),
+        )
         return compare_conditions(
             self._runtime,
             self._fit_shared(),
@@ -1275,14 +1289,12 @@ def _generator_path(config: EngineConfig) -> Path:
     )
 
 
-def _answers_told(answers: Sequence[str]) -> str:
-    """Say what a teacher answered: whether it is worth learning, a person sees at a glance."""
+def _counted(answers: Sequence[str]) -> AnswerCounts:
     counts = Counter(answers)
     ((answer, times),) = counts.most_common(1)
     if len(answer) > _TOLD_CHARACTERS:
         answer = answer[:_TOLD_CHARACTERS].rstrip() + "…"
-    others = f", {len(counts)} different answers" if len(counts) > 1 else ""
-    return f"“{answer}” to {times} of {len(answers)} prompts{others}"
+    return AnswerCounts(answer, times, len(answers), len(counts))
 
 
 def _condition_source(

@@ -1,37 +1,50 @@
 """The steps of the engine, in the visitor's language."""
 
-import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
-from ui.text import ENGLISH, N_, _, language, localized
-
-if TYPE_CHECKING:
-    from dnd_engine.progress import Progress
+from dnd_engine.progress import Doing, Progress
+from ui.text import N_, _, number
 
 __all__ = ["step_words"]
 
-_STEPS = {
-    r"“(?P<answer>.*)” to (?P<same>\d+) of (?P<number>\d+) prompts": N_(
-        "“{answer}” to {same} of {number} prompts"
-    ),
-    r"“(?P<answer>.*)” to (?P<same>\d+) of (?P<number>\d+) prompts, (?P<different>\d+) different "
-    r"answers": N_("“{answer}” to {same} of {number} prompts, {different} different answers"),
-    r"Loss (?P<loss>[\d.]+)": N_("Loss {loss}"),
-    r"Loss (?P<loss>[\d.]+), (?P<seconds>\d+) s left": N_("Loss {loss}, {seconds} s left"),
-    r"On (?P<number>\d+) prompts": N_("On {number} prompts"),
-    r"(?P<done>[\d.]+) of (?P<total>[\d.]+) MB": N_("{done} of {total} MB"),
+_DOING: Mapping[Doing, str] = {
+    "fetch": "{name}",
+    "download": "{name}",
+    "convert": N_("Converting the base model"),
+    "load_base": N_("Base model"),
+    "load_encoder": N_("Text encoder"),
+    "load_generator": N_("Generator"),
+    "ready": "",
+    "read": N_("Reading {name}"),
+    "write": N_("Writing weights"),
+    "compare_tasks": N_("Comparing with training tasks"),
+    "shuffled": N_("shuffled prompts"),
+    "wrong": N_("wrong prompts"),
+    "compare_adapters": N_("on {num_prompts} prompts"),
+    "ask": N_("Asking the teacher"),
+    "train": N_("Loss {loss}, {seconds} s left"),
+    "answered": N_("“{answer}” to {same} of {total} prompts"),
+    "ask_with_instruction": N_("Asking with the instruction: {done} of {total} prompts"),
+    "fit_layer": N_("Layer {done} of {total}"),
 }
 
 
-def step_words(progress: "Progress") -> str:
-    """Say how far a step is; what is not known here is left out in another language."""
-    if language().code == ENGLISH:
-        return progress.detail
-    for pattern, words in _STEPS.items():
-        if found := re.fullmatch(pattern, progress.detail):
-            values = {
-                name: value if name == "answer" else localized(value)
-                for name, value in found.groupdict().items()
-            }
-            return _(words, **values)
-    return ""
+def step_words(progress: Progress) -> str:
+    """Say what is being done, beside the name of the stage."""
+    words, values = _DOING[progress.doing], {"name": progress.name}
+    if progress.doing == "read" and not progress.name:
+        words = N_("Reading all prompts")
+    if progress.done is not None and progress.total is not None:
+        values |= {"done": number(progress.done), "total": number(progress.total)}
+    if progress.num_prompts is not None:
+        values["num_prompts"] = number(progress.num_prompts)
+    if progress.loss is not None:
+        values["loss"] = number(progress.loss, ".3f")
+        values["seconds"] = number(progress.seconds_left or 0, ".0f")
+    if (told := progress.answers) is not None:
+        counts = {"same": told.count, "total": told.total, "different": told.distinct}
+        values |= {name: number(count) for name, count in counts.items()}
+        values["answer"] = told.commonest
+        if told.distinct > 1:
+            words = N_("“{answer}” to {same} of {total} prompts, {different} different answers")
+    return _(words, **values)

@@ -23,7 +23,7 @@ from dnd_engine.cli.common import (
 from dnd_engine.config import MIXES, EngineConfig, Mix, Sampling
 from dnd_engine.errors import BucketError, ConfigError, PromptFileError
 from dnd_engine.lora.provenance import Imprinting
-from dnd_engine.progress import finish
+from dnd_engine.progress import finish, in_english
 from dnd_engine.prompts.buckets import Bucket, check_buckets, parse_bucket_option
 from dnd_engine.prompts.files import PromptFile, read_prompt_file
 
@@ -187,7 +187,7 @@ def _imprint_words(adapter: "Adapter") -> str:
 
 
 def _tell(progress: "Progress") -> None:
-    typer.echo(f"Proof: {progress.detail}", err=True)
+    typer.echo(f"Proof: {in_english(progress)}", err=True)
 
 
 def _proof_words(proof: "Conditioning | None") -> str:

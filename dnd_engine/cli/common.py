@@ -15,6 +15,7 @@ import typer
 
 from dnd_engine.config import EngineConfig
 from dnd_engine.errors import AdapterError, DndError, LibraryError
+from dnd_engine.progress import in_english
 
 if TYPE_CHECKING:
     from dnd_engine.engine import Engine
@@ -128,11 +129,12 @@ def load_engine(config: EngineConfig) -> "Engine":
     shown: set[str] = set()
 
     def report(progress: "Progress") -> None:
+        words = in_english(progress)
         if progress.fraction is not None and progress.stage == "download":
-            typer.echo(f"\r{progress.detail} {progress.fraction:4.0%}", err=True, nl=False)
-        elif progress.detail not in shown:
-            shown.add(progress.detail)
-            typer.echo(f"\r{progress.detail}", err=True)
+            typer.echo(f"\r{words} {progress.fraction:4.0%}", err=True, nl=False)
+        elif words not in shown:
+            shown.add(words)
+            typer.echo(f"\r{words}", err=True)
 
     return Engine.load(config, on_progress=report)
 

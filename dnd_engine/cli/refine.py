@@ -18,7 +18,7 @@ from dnd_engine.cli.common import (
 )
 from dnd_engine.config import EngineConfig, RefineConfig
 from dnd_engine.lora.provenance import taught_alike
-from dnd_engine.progress import finish
+from dnd_engine.progress import finish, in_english
 
 if TYPE_CHECKING:
     from dnd_engine.progress import Progress
@@ -67,7 +67,7 @@ def refine(
 
         def show_progress(progress: "Progress") -> None:
             bar.set_description("Ask the teacher" if progress.stage == "ask" else "Refine")
-            bar.set_postfix_str(progress.detail)
+            bar.set_postfix_str(in_english(progress))
             bar.n = progress.fraction or 0.0
             bar.refresh()
 

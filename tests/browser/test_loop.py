@@ -327,7 +327,7 @@ def test_the_page_is_usable_while_the_engine_loads(
     fetched = threading.Event()
 
     def load(on_progress: Callable[[Progress], None]) -> FakeEngine:
-        on_progress(Progress("download", 0.4, 1.0, "40 of 98 MB"))
+        on_progress(Progress("download", 0.4, 1.0, "download", "a-base==1"))
         fetched.wait(120)
         return FakeEngine()
 

@@ -159,7 +159,7 @@ def test_loading_and_failing_to(sights: Sights, serve: Serve, write: Write) -> N
     fetched = threading.Event()
 
     def load(on_progress: Callable[[Progress], None]) -> FakeEngine:
-        on_progress(Progress("download", 0.4, 1.0, "40 of 98 MB"))
+        on_progress(Progress("download", 0.4, 1.0, "download", "a-base==1"))
         fetched.wait(120)
         raise AssetError("The wheel of the base model could not be fetched: no network.")
 

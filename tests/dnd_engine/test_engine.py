@@ -46,7 +46,7 @@ from dnd_engine.models.base import fingerprint
 from dnd_engine.models.encoder import POOLED_LENGTH, EncodedPrompts, PromptEncoder, PromptMemory
 from dnd_engine.models.replies import Reply
 from dnd_engine.models.sources import ENCODERS, resolve
-from dnd_engine.progress import Progress, finish
+from dnd_engine.progress import Progress, finish, in_english
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.examples import load_examples
 from dnd_engine.prompts.files import read_prompt_file
@@ -143,7 +143,7 @@ def quiet_engine(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def test_loading_tells_its_stages_and_what_is_loaded(config: EngineConfig) -> None:
     seen: list[Progress] = []
     info = Engine.load(config, seen.append).info
-    assert [p.detail for p in seen] == [
+    assert [in_english(p) for p in seen] == [
         "Loading the base model",
         "Loading the text encoder",
         "Loading the generator",
@@ -333,7 +333,8 @@ def test_progress_goes_through_its_stages(engine: Engine) -> None:
     assert [step.stage for step in steps] == ["encode", "encode", "decode", "decode", "check"]
     elapsed = [step.elapsed_seconds for step in steps]
     assert elapsed == sorted(elapsed)
-    assert steps[0].detail == "Reading a"
+    assert (steps[0].doing, steps[0].name) == ("read", "a")
+    assert in_english(steps[0]) == "Reading a"
 
 
 def test_a_sum_of_one_bucket_is_the_pool(engine: Engine) -> None:
@@ -792,7 +793,9 @@ def test_refining_trains_a_copy_and_says_so_in_its_provenance(engine: Engine) ->
             break
     assert [p.stage for p in seen] == ["refine"] * 4
     assert [p.fraction for p in seen] == [0.25, 0.5, 0.75, 1]
-    assert "s left" in seen[0].detail
+    assert seen[0].loss is not None
+    assert seen[0].seconds_left is not None
+    assert in_english(seen[0]).endswith(" s left")
     assert start.sha256 == before
     assert made.sha256 != before
     assert made.strength == 1
@@ -823,7 +826,7 @@ def test_what_the_teacher_answers_is_told(
     asked = RefineStep("ask", 3, 3, answers=tuple(answers))
     monkeypatch.setattr("dnd_engine.engine.refine", lambda *_: iter([asked]))
     start = engine.generate([bucket("letters", WORDS)])
-    assert next(engine.refine(start, [bucket("letters", WORDS)])).detail == told
+    assert in_english(next(engine.refine(start, [bucket("letters", WORDS)]))) == told
 
 
 def test_a_refined_adapter_remembers_all_that_it_met(engine: Engine) -> None:

@@ -37,7 +37,7 @@ from dnd_engine.export.results import Exported, Pushed
 from dnd_engine.generator.info import EngineInfo
 from dnd_engine.lora.provenance import BucketSource, NearestTask, Recipe
 from dnd_engine.models.replies import Reply
-from dnd_engine.progress import Progress
+from dnd_engine.progress import AnswerCounts, Doing, Progress
 from dnd_engine.prompts.buckets import Bucket, check_buckets, measured_prompts
 from dnd_engine.prompts.split import split_prompt
 from tests.ui import reports
@@ -131,7 +131,7 @@ INFO = EngineInfo(
 
 
 _GREEDY = Sampling()
-ANSWERS_TOLD = "“yes.” to 4 of 9 prompts, 3 different answers"
+ANSWERS = AnswerCounts("yes.", 4, 9, 3)
 
 
 def _sha(text: str) -> str:
@@ -186,12 +186,12 @@ class FakeEngine(FakeMeasuring):
         slow = 20 if any("SLOW" in text for text in texts) else 1
         for stage, steps in (("encode", 3), ("decode", 1)):
             for step in range(steps):
-                detail = {"encode": f"{len(texts)} prompts through MiniLM"}.get(stage, "rank 4")
-                yield Progress(stage, step / steps, time.perf_counter() - start, detail)
+                doing: Doing = "read" if stage == "encode" else "write"
+                yield Progress(stage, step / steps, time.perf_counter() - start, doing)
                 time.sleep(self.stage_seconds * slow / steps)
                 if any("FAIL" in text for text in texts):
                     raise DndError("The encoder ran out of memory at prompt 3. Use fewer prompts.")
-        yield Progress("check", None, time.perf_counter() - start, "all values finite")
+        yield Progress("check", None, time.perf_counter() - start, "compare_tasks")
         root = _sha(repr((texts, weights, mix, seed)))
         name = "-".join(bucket.name.lower().split()[0] for bucket in buckets)
         useless = any("NOTHING" in text for text in texts)
@@ -261,15 +261,22 @@ class FakeEngine(FakeMeasuring):
         try:
             if not config.labels:
                 for done in (0.0, 0.5):
-                    yield Progress("ask", done, time.perf_counter() - start, "Asking the teacher")
+                    yield Progress("ask", done, time.perf_counter() - start, "ask")
                     time.sleep(pause)
-                yield Progress("ask", 1.0, time.perf_counter() - start, ANSWERS_TOLD)
+                asked = time.perf_counter() - start
+                yield Progress("ask", 1.0, asked, "answered", answers=ANSWERS)
             for step in range(1, 11):
                 with self.lock:
                     time.sleep(pause)
                 self.refinements[-1]["steps"] = step
-                detail = f"Loss {1 / step:.3f}, {pause * (10 - step):.0f} s left"
-                yield Progress("refine", step / 10, time.perf_counter() - start, detail)
+                yield Progress(
+                    "refine",
+                    step / 10,
+                    time.perf_counter() - start,
+                    "train",
+                    loss=1 / step,
+                    seconds_left=pause * (10 - step),
+                )
         finally:
             self.closed_refinements += 1
         root = _sha(f"{adapter.sha256} refined {config.labels} {texts}")
@@ -374,9 +381,9 @@ class FakeEngine(FakeMeasuring):
     ) -> Generator[Progress, None, Conditioning | None]:
         """A bucket named "Doubt" depends on nothing, "Few" has nothing to tell, "Broken" fails."""
         self.threads.add(threading.get_ident())
-        yield Progress("decode", 0.0, 0.0, "Shuffled prompts")
+        yield Progress("decode", 0.0, 0.0, "shuffled")
         time.sleep(self.stage_seconds)
-        yield Progress("check", None, self.stage_seconds, "On 16 prompts")
+        yield Progress("check", None, self.stage_seconds, "compare_adapters", num_prompts=16)
         time.sleep(self.stage_seconds)
         names = {bucket.name for bucket in buckets}
         if "Broken" in names:
@@ -491,7 +498,7 @@ def slow_load(
 
     def load(on_progress: Callable[[Progress], None]) -> FakeEngine:
         for step in range(5):
-            on_progress(Progress("download", step / 5, seconds * step / 5, f"{20 * step} of 98 MB"))
+            on_progress(Progress("download", step / 5, seconds * step / 5, "download", "a-base==1"))
             time.sleep(seconds / 5)
         if error is not None:
             raise error

@@ -155,7 +155,7 @@ def test_a_load_ends_with_the_process() -> None:
 
     def load(on_progress: Callable[[Progress], None]) -> FakeEngine:
         for share in (0.1, 0.2):
-            on_progress(Progress("download", share, 1.0, ""))
+            on_progress(Progress("download", share, 1.0, "download"))
             told.append(share)
             handle.thread.ending.set()
         return FakeEngine()

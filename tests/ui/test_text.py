@@ -4,15 +4,16 @@ import ast
 import copy
 import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 from babel.messages.catalog import Catalog
 
+from dnd_engine.progress import AnswerCounts, Doing, Progress, in_english
 from dnd_engine.prompts.examples import load_examples
-from tests.ui.fake_engine import Progress
 from ui.language import preferred
 from ui.panels.keys import SHORTCUTS
 from ui.panels.prompts import FIRST_BUCKETS
@@ -183,17 +184,45 @@ def test_scripts_get_what_they_say_and_no_more() -> None:
     assert "Report card" not in german
 
 
-def test_steps_of_the_engine_are_translated_or_left_out() -> None:
-    told = {
-        "Loss 0.512, 8 s left": "Verlust 0,512, noch 8 s",
-        "“3.5 times” to 9 of 26 prompts": "„3.5 times“ auf 9 von 26 Prompts",
-        "Reading SQL": "",
-    }
-    for english, german in told.items():
-        step = Progress("refine", None, 0.0, english)
-        assert step_words(step) == english
-        with speaking("de"):
-            assert step_words(step) == german
+STEPS: Mapping[Doing, tuple[dict[str, Any], str, str]] = {
+    "download": ({"name": "base==1"}, "base==1", "base==1"),
+    "load_encoder": ({}, "Text encoder", "Text-Encoder"),
+    "read": ({"name": "SQL"}, "Reading SQL", "SQL wird gelesen"),
+    "ask_with_instruction": (
+        {"done": 3, "total": 16},
+        "Asking with the instruction: 3 of 16 prompts",
+        "Fragen mit der Anweisung: 3 von 16 Prompts",
+    ),
+    "fit_layer": ({"done": 2, "total": 30}, "Layer 2 of 30", "Schicht 2 von 30"),
+    "compare_adapters": ({"num_prompts": 16}, "on 16 prompts", "an 16 Prompts"),
+    "train": (
+        {"loss": 0.5117, "seconds_left": 8.2},
+        "Loss 0.512, 8 s left",
+        "Verlust 0,512, noch 8 s",
+    ),
+    "answered": (
+        {"answers": AnswerCounts("3.5 times", 9, 26, 3)},
+        "“3.5 times” to 9 of 26 prompts, 3 different answers",
+        "„3.5 times“ auf 9 von 26 Prompts, 3 verschiedene Antworten",
+    ),
+}
+
+
+@pytest.mark.parametrize("doing", get_args(Doing))
+def test_every_step_of_the_engine_has_words(doing: Doing) -> None:
+    values, english, german = STEPS.get(doing, ({}, "", ""))
+    step = Progress("check", None, 0.0, doing, **values)
+    assert bool(step_words(step)) == (doing not in ("ready", "fetch"))
+    assert not english or step_words(step) == english
+    with speaking("de"):
+        assert not german or step_words(step) == german
+    assert in_english(step)
+
+
+def test_one_answer_to_all_and_all_buckets_have_words_of_their_own() -> None:
+    alike = Progress("ask", 1.0, 0.0, "answered", answers=AnswerCounts("no", 3, 3, 1))
+    assert step_words(alike) == "“no” to 3 of 3 prompts"
+    assert step_words(Progress("encode", 0.0, 0.0, "read")) == "Reading all prompts"
 
 
 @pytest.mark.parametrize(
@@ -223,7 +252,7 @@ LABELS = {"label", "info", "placeholder", "title"}
 NAMED_FIRST = {"Accordion", "Button", "DownloadButton", "Tab"}
 # One engine serves visitors of every language: what its thread tells and logs is English, and so is
 # what programs are told, and the command line.
-OF_THE_ENGINE = {"progress.py", "api.py", "engine_handle.py", "engine_thread.py", "serve.py"}
+OF_THE_ENGINE = {"api.py", "engine_handle.py", "engine_thread.py", "serve.py"}
 
 
 def strings(tree: ast.AST) -> Iterator[str]:

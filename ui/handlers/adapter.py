@@ -81,7 +81,7 @@ class AdapterHandlers(HandlerBase):
                 kind, what = step
                 if kind == "progress":
                     doing, detail = _(_PROOF_STEPS[what.stage]), step_words(what)
-                    running = f"{doing}: {detail.lower()}" if detail else f"{doing} …"
+                    running = f"{doing}: {detail}" if detail else f"{doing} …"
                     yield {"proof": proof_html(None, running=running)}
                 else:
                     made.proof = what

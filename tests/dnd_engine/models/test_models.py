@@ -35,6 +35,7 @@ from dnd_engine.models.sources import (
     WheelGGUF,
     resolve,
 )
+from dnd_engine.progress import Doing
 from tests.dnd_engine.tiny import CONFIG, CPU, byte_tokenizer, ids_of, save_tiny, tiny_llama
 
 GGUF = b"GGUF, as far as this test goes"
@@ -50,7 +51,7 @@ ODD: dict[str, Any] = CONFIG | {"pad_token_id": 0, "bos_token_id": 1, "eos_token
 """Sizes for bases of other kinds."""
 
 
-def quiet(detail: str, fraction: float | None) -> None:
+def quiet(doing: Doing, name: str, fraction: float | None) -> None:
     """Not what these tests are about."""
 
 
