@@ -768,6 +768,7 @@ window.dndReceive && window.removeEventListener("dnd-inbox", window.dndReceive);
 window.dndReceive = (event) => receive(event.detail);
 window.addEventListener("dnd-inbox", window.dndReceive);
 sayTemplate(element);
+root.classList.remove("is-unsaid");
 render();
 watch("words", () => {
   speak(props.words);

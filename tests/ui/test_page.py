@@ -51,7 +51,7 @@ def test_a_launch_keeps_visits_private() -> None:
 
 
 def test_looks_come_from_this_machine_alone() -> None:
-    names = ("app.css", "canvas.js", "canvas.html", "transcript.js")
+    names = ("app.css", "canvas.js", "canvas.html", "page.js", "transcript.js", "words.js")
     for name in names:
         source = (ROOT / "assets" / name).read_text(encoding="utf-8")
         source = source.replace("http://www.w3.org/2000/svg", "")
