@@ -35,7 +35,7 @@ from ui.panels.refine import RefinePanel, refine_panel
 from ui.panels.report import ReportPanel, report_panel
 from ui.panels.take import TakePanel, take_panel
 from ui.panels.watch import WatchPanel, watch_panel
-from ui.stages import stages_panel
+from ui.stages import StagesPanel, stages_panel
 from ui.state import Place, Session, SessionFiles
 from ui.text import _, drawn, language, languages, speaking
 
@@ -54,6 +54,8 @@ _ENGINE: dict[str, Any] = {"concurrency_id": "engine", "concurrency_limit": 1}
 _REFINE: dict[str, Any] = {"concurrency_id": "refine", "concurrency_limit": 1}
 """One at a time too, but in a lane of its own: it takes most of a minute, and lets others use the
 engine between its steps."""
+_IMPRINT: dict[str, Any] = {"concurrency_id": "imprint", "concurrency_limit": 1}
+"""Likewise; its seconds do not wait for the minutes of a refinement."""
 _MEASURE: dict[str, Any] = {"concurrency_id": "measure", "concurrency_limit": 1}
 """Likewise; a training takes minutes where cores are few."""
 _EXPORT: dict[str, Any] = {"concurrency_id": "export", "concurrency_limit": 2}
@@ -68,7 +70,7 @@ _AFTERWARDS: dict[str, Any] = {**_AT_ONCE, "trigger_mode": "multiple"}
 
 # Slots that several events update.
 _OVER = (
-    "stages synthesize stop_synthesis refine_open undo refine_box refine_labels "
+    "stages synthesize stop_synthesis stop_imprint refine_open undo refine_box refine_labels "
     "refine_start refine_stop refine_later"
 )
 _EXPORTED = "export_told export_usage export_file"
@@ -157,6 +159,7 @@ class _Page:
     bar: AdapterBar
     take: TakePanel
     refine: RefinePanel
+    stages: StagesPanel
     compare: ComparePanel
     checks: ChecksPanel
     library: LibraryPanel
@@ -262,6 +265,7 @@ def _lay_out(
         "stop_synthesis": prompts.stop,
         "hint": prompts.hint,
         "stages": stages.view,
+        "stop_imprint": stages.stop,
         "adapter_box": bar.box,
         "adapter_facts": bar.facts,
         "shelf": bar.shelf,
@@ -365,6 +369,7 @@ def _lay_out(
         bar=bar,
         take=take,
         refine=refine,
+        stages=stages,
         compare=compare,
         checks=checks,
         library=library,
@@ -463,7 +468,7 @@ def _wire_watch(page: _Page) -> None:
 
 
 def _wire_synthesis(page: _Page) -> Any:
-    """Read prompts, synthesize, then measure.
+    """Read prompts, synthesize, imprint, then measure.
 
     Returns:
         The event of the one that Show me orders: its question is to be asked.
@@ -501,11 +506,18 @@ def _wire_synthesis(page: _Page) -> Any:
         for order, begin in (
             (page.prompts.synthesize.click, on.begin_synthesis),
             (page.prompts.canvas.remix, remix),
-            (page.prompts.canvas.read, on.begin_synthesis),  # Show me; it asks before it measures
+            (page.prompts.canvas.read, on.begin_synthesis),  # Show me
         )
     ]
-    for event in made[:2]:
-        page.check_and_zip(event)
+    for event in made:
+        ordered = event.then(
+            **page.does(
+                on.begin_imprint, f"{_OVER} checks", inputs=[session, page.prompts.imprint]
+            ),
+            **_AFTERWARDS,
+        )
+        page.check_and_zip(page.carry_out(ordered, on.imprint, session, **_IMPRINT))
+    page.stages.stop.click(**page.does(on.stop_run, _OVER, inputs=session), **_AT_ONCE)
     page.prompts.stop.click(**page.does(on.stop_run, _OVER, inputs=session), **_AT_ONCE)
     return made[-1]
 
@@ -709,8 +721,6 @@ def _wire_chat(page: _Page, shown: Any) -> None:
         )
         answered.failure(**page.does(on.chat_broke, state, inputs=session), **_AT_ONCE)
         answered.then(**page.does(on.answered, f"{buttons} {kept}", inputs=session), **_AFTERWARDS)
-        if order is asked[0]:
-            page.check_and_zip(answered)
     page.compare.stop.click(**page.does(on.stop_chat, state, inputs=session), **_AT_ONCE)
     page.compare.clear.click(
         **page.does(on.clear_chat, f"{state} votes keep_row", inputs=session), **_AT_ONCE

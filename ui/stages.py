@@ -1,4 +1,4 @@
-"""A synthesis or refinement as it runs: what it does and did, on one clock. Nothing invented."""
+"""A run that makes an adapter, as it goes: what it does and did, on one clock. Nothing invented."""
 
 import math
 import time
@@ -13,7 +13,9 @@ from ui.text import N_, _, number, said
 
 __all__ = ["RunKind", "Stages", "StagesPanel", "stages_panel"]
 
-RunKind = Literal["synthesis", "remix", "remake", "refinement", "measurement", "training"]
+RunKind = Literal[
+    "synthesis", "remix", "imprint", "remake", "refinement", "measurement", "training"
+]
 """A remix is a synthesis of what lay on the canvas before, with other weights; a remake carries out
 a recipe; a training learns labelled rows beside a measurement."""
 
@@ -51,6 +53,10 @@ _STAGES: Mapping[str, tuple[str, str]] = {
     "ask": (
         N_("Ask"),
         N_("The base answers your full prompts"),
+    ),
+    "imprint": (
+        N_("Imprint"),
+        N_("The instruction into the weights, layer by layer"),
     ),
     "refine": (
         N_("Refine"),
@@ -101,6 +107,12 @@ _RUNS: Mapping[RunKind, Mapping[str, str]] = {
         "stopped": N_("Stopped. The adapter is unchanged."),
         "failed": N_("Remix failed; the adapter is unchanged."),
     },
+    "imprint": {
+        "running": N_("Imprinting the instruction"),
+        "done": N_("How it was imprinted"),
+        "stopped": N_("Stopped. The adapter is unchanged."),
+        "failed": N_("Imprinting failed; the adapter is unchanged."),
+    },
     "remake": {
         "running": N_("Making the adapter of the recipe"),
         "done": N_("How it was made again"),
@@ -133,11 +145,15 @@ class StagesPanel:
     """Components of the stages panel."""
 
     view: gr.HTML
+    stop: gr.Button
+    """Of the imprint, which has no panel of its own."""
 
 
 def stages_panel() -> StagesPanel:
     """Lay out the panel; it shows nothing before the first synthesis."""
-    return StagesPanel(view=gr.HTML("", elem_id="dnd-stages", padding=False))
+    view = gr.HTML("", elem_id="dnd-stages", padding=False)
+    stop = gr.Button(_("Stop"), size="md", visible=False, elem_id="dnd-imprint-stop")
+    return StagesPanel(view=view, stop=stop)
 
 
 @dataclass(slots=True)

@@ -45,9 +45,9 @@ __all__ = [
     "Vote",
 ]
 
-Taught = Literal["", "refined", "refined_alike", "trained"]
-"""What was learnt since the generator wrote an adapter: its own prompts, those with one answer for
-all of them, or labelled rows."""
+Taught = Literal["", "imprinted", "refined", "refined_alike", "trained"]
+"""What became of an adapter since the generator wrote it: its instruction imprinted, or trained on
+its own prompts, on those with one answer for all of them, or on labelled rows."""
 
 AskMode = Literal["written", "bare", "told"]
 """What is sent: the question as written, its input alone, or the instruction to the left only."""
@@ -105,7 +105,7 @@ class Made:
     stages: Stages | None = None
     """How it came about; None if it came from the library."""
     before: "Made | None" = None
-    """What it was refined from: where Undo goes."""
+    """What it was imprinted on or refined from: where Undo goes."""
     norms: "Mapping[str, list[float]]" = field(default_factory=dict)
     inspection: "Inspection | None" = None
     check_failed: str = ""
@@ -127,11 +127,11 @@ class Made:
 
     @property
     def taught(self) -> Taught:
-        """What it learnt since, if it did; labels count for more."""
+        """What became of it since, if anything did; labels count for most."""
         if "trained" in self.adapter.provenance:
             return "trained"
         if not self.refined:
-            return ""
+            return "imprinted" if self.adapter.is_imprinted else ""
         return "refined_alike" if taught_alike(self.adapter.provenance["refined"]) else "refined"
 
     @property
@@ -142,20 +142,22 @@ class Made:
 
 @dataclass(slots=True)
 class Run:
-    """A synthesis or a refinement, from its order to its end."""
+    """A synthesis, an imprint or a refinement, from its order to its end."""
 
     kind: RunKind
     stages: Stages
     buckets: tuple[Bucket, ...]
     """What it was ordered from."""
     start: Made | None = None
-    """The adapter to refine."""
+    """The adapter to imprint on, or to refine."""
     labels: bool = False
     """Whether a refinement learns the labels."""
     recipe: Recipe | None = None
     """What a remake carries out; it holds its prompts."""
     stop: threading.Event = field(default_factory=threading.Event)
     """Set to end it at its next step."""
+    shown: bool = False
+    """Whether the page has shown what came of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +293,7 @@ class Session:
     memory: "PromptMemory | None" = None
     """What the text encoder made of this visit's prompts: mixing anew reads none again."""
     run: Run | None = None
-    """The last synthesis or refinement that was ordered."""
+    """The last synthesis, imprint or refinement that was ordered."""
     labelled: PromptFile | None = None
     """The rows to measure on."""
     measuring: MeasureRun | None = None

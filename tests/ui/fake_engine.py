@@ -24,18 +24,26 @@ from dnd_engine.checks.results import (
     Inspection,
     Outlook,
 )
-from dnd_engine.config import EngineConfig, ExportFormat, PromptLimits, RefineConfig, Sampling
+from dnd_engine.config import (
+    EngineConfig,
+    ExportFormat,
+    ImprintConfig,
+    PromptLimits,
+    RefineConfig,
+    Sampling,
+)
 from dnd_engine.errors import (
     AdapterError,
     DndError,
     HubError,
+    ImprintError,
     RecipeError,
     TrainingError,
     VerificationError,
 )
 from dnd_engine.export.results import Exported, Pushed
 from dnd_engine.generator.info import EngineInfo
-from dnd_engine.lora.provenance import BucketSource, NearestTask, Recipe
+from dnd_engine.lora.provenance import BucketSource, Imprinting, NearestTask, Recipe
 from dnd_engine.models.replies import Reply
 from dnd_engine.progress import AnswerCounts, Doing, Progress
 from dnd_engine.prompts.buckets import Bucket, check_buckets, measured_prompts
@@ -81,6 +89,11 @@ class FakeAdapter:
     nearest_tasks: tuple[NearestTask, ...] = ()
     kept_energy: float | None = None
     checks: Mapping[str, Any] = field(default_factory=dict)
+    not_imprinted: str = ""
+
+    @property
+    def is_imprinted(self) -> bool:
+        return "imprint" in self.provenance
 
     @property
     def was_trained(self) -> bool:
@@ -154,6 +167,7 @@ class FakeEngine(FakeMeasuring):
         self.card = "---\nlicense: mit\n---\n# A generator of no models\n"
         self.reports = {split: reports.report(split) for split in ("heldout", "train")}
         self.calls: list[dict[str, Any]] = []
+        self.imprints: list[dict[str, Any]] = []
         self.refinements: list[dict[str, Any]] = []
         self.exports: list[tuple[str, str]] = []
         self.pushes: list[tuple[str, str | None, bool]] = []
@@ -162,6 +176,7 @@ class FakeEngine(FakeMeasuring):
         self.threads: set[int] = set()
         """Those that computed."""
         self.closed_chats = 0
+        self.closed_imprints = 0
         self.closed_refinements = 0
         self.closed_measurements = 0
 
@@ -234,6 +249,58 @@ class FakeEngine(FakeMeasuring):
     @staticmethod
     def new_memory() -> Any:
         return object()
+
+    def imprint(
+        self,
+        adapter: FakeAdapter,
+        buckets: Sequence[Bucket],
+        config: ImprintConfig | None = None,
+        *,
+        memory: Any = None,
+    ) -> Generator[Progress, None, FakeAdapter]:
+        """A prompt with IMPRINT in it can be imprinted, OOM breaks it; each step takes a stage."""
+        start = time.perf_counter()
+        texts = sorted({p.text for bucket in buckets for p in bucket.prompts})
+        seed = config.seed if config else 0
+        self.imprints.append({"from": adapter.sha256, "seed": seed, "memory": memory, "steps": 0})
+        if not any("IMPRINT" in text for text in texts):
+            raise ImprintError(
+                "no prompt has an instruction and an input. Write the instruction, a blank line, "
+                "then the input."
+            )
+        asked, layers = len(texts), 30
+        steps: list[tuple[str, Doing, int, int]] = [
+            *(("ask", "ask_with_instruction", n, asked) for n in range(0, asked + 1, 4)),
+            *(("imprint", "fit_layer", n, layers) for n in range(12, layers + 1, 3)),
+        ]
+        try:
+            for number, (stage, doing, done, total) in enumerate(steps):
+                self.imprints[-1]["steps"] = number + 1
+                elapsed = time.perf_counter() - start
+                yield Progress(stage, done / total, elapsed, doing, done=done, total=total)
+                with self.lock:
+                    time.sleep(self.stage_seconds)
+                if any("OOM" in text for text in texts):
+                    raise DndError("The base ran out of memory at prompt 3. Use fewer prompts.")
+        finally:
+            self.closed_imprints += 1
+        root = _sha(f"{adapter.provenance['root']} imprinted {texts} {seed}")
+        found = Imprinting.of(
+            config or ImprintConfig(),
+            from_sha256=adapter.with_strength(1).sha256,
+            num_prompts=asked,
+            num_answers=asked,
+            commonest_share=1 / asked,
+            unfinished=0,
+            layers=(0.0,) * 12 + (0.6,) * 18,
+        )
+        return replace(
+            adapter,
+            sha256=root,
+            provenance={**adapter.provenance, "root": root, "imprint": found.to_json()},
+            seconds={**adapter.seconds, "imprint": 3.2},
+            kept_energy=None,
+        ).with_strength(adapter.strength)
 
     def refine(
         self, adapter: FakeAdapter, buckets: Sequence[Bucket], config: RefineConfig | None = None

@@ -5,6 +5,7 @@ handlers can be tested as plain functions. Generators among them are generators 
 """
 
 from ui.handlers.base import Updates
+from ui.handlers.imprint import ImprintHandlers
 from ui.handlers.language import LanguageHandlers
 from ui.handlers.refine import RefineHandlers
 from ui.handlers.watch import WatchHandlers
@@ -12,5 +13,5 @@ from ui.handlers.watch import WatchHandlers
 __all__ = ["Handlers", "Updates"]
 
 
-class Handlers(LanguageHandlers, RefineHandlers, WatchHandlers):
+class Handlers(LanguageHandlers, ImprintHandlers, RefineHandlers, WatchHandlers):
     """The events of the page, one file for each part of it."""

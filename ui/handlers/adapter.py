@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
     from dnd_engine.models.encoder import PromptMemory
 
-__all__ = ["AdapterHandlers", "checked", "download", "nothing_exported"]
+__all__ = ["AdapterHandlers", "checked", "download", "nothing_exported", "undo_words"]
 
 _LEAST_LABELS = RefineConfig().least_prompts
 """Labelled prompts from which refining can learn."""
@@ -156,7 +156,7 @@ class AdapterHandlers(HandlerBase):
         return {
             "stages": made.stages.html() if made.stages else "",
             **self._bar(session),
-            "undo": gr.Button(visible=made.before is not None, interactive=True),
+            "undo": gr.Button(undo_words(made), visible=made.before is not None, interactive=True),
             "norms": norms_html(made.norms),
             "compare_head": head_html(has_adapter=True),
             **self._choosers(session, made),
@@ -230,10 +230,21 @@ def _chooser(
     shelf: Sequence[Made], value: str, *, visible: bool, base: bool = False
 ) -> gr.Dropdown:
     """Offer the adapters of a visit, the newest first."""
-    choices = [(f"{made.adapter.name} {made.key[:8]}", made.key) for made in reversed(shelf)]
+    choices = [(_one_of_several(made), made.key) for made in reversed(shelf)]
     if base:
         choices.insert(0, (_("Base"), ""))
     return gr.Dropdown(choices=choices, value=value, visible=visible)
+
+
+def _one_of_several(made: Made) -> str:
+    """Tell an adapter from the others of a visit; an imprinted one has its name from before."""
+    name = f"{made.adapter.name} {made.key[:8]}"
+    return _("{name}, imprinted", name=name) if made.taught == "imprinted" else name
+
+
+def undo_words(made: Made) -> str:
+    """Say what Undo goes back behind."""
+    return _("Undo imprint") if made.taught == "imprinted" else _("Undo refine")
 
 
 def checked(made: Made) -> Updates:

@@ -62,7 +62,8 @@ class ChatHandlers(HandlerBase):
         """Ask what Show me promised; nothing, if no adapter came of it."""
         question, session.to_show = session.to_show, ""
         run = session.run
-        if not question or run is None or run.stages.ended != "done":
+        # An imprint goes on beside the chat; it was ordered because the adapter was made.
+        if not question or run is None or (run.kind != "imprint" and run.stages.ended != "done"):
             return {}
         return self.ask(question, "written", session)
 

@@ -3,7 +3,7 @@
 import gradio as gr
 
 from ui.canvas import Arrangement
-from ui.handlers.adapter import checked, download
+from ui.handlers.adapter import checked, download, undo_words
 from ui.handlers.base import Updates
 from ui.handlers.chat import ChatHandlers
 from ui.handlers.export import ExportHandlers, Target
@@ -22,7 +22,7 @@ __all__ = ["SAID_AGAIN", "LanguageHandlers"]
 
 SAID_AGAIN = (
     *("header", "load", "stages", "synthesize", "hint", "left_pane", "right_pane", "votes"),
-    *("adapter_facts", "download", "norms", "compare_head", "shelf", "beside"),
+    *("adapter_facts", "download", "norms", "compare_head", "shelf", "beside", "undo"),
     *("checks", "warning", "proof", "prove", "export", "keep_told"),
     *("library_told", "library_kept", "library_undo"),
     *("report_group", "report", "report_card"),
@@ -81,6 +81,7 @@ class LanguageHandlers(
             updates |= {
                 "adapter_facts": self._facts(session),
                 "download": download(made),
+                "undo": gr.Button(undo_words(made)),
                 "norms": norms_html(made.norms),
                 "compare_head": head_html(has_adapter=True),
                 **self._choosers(session, made),

@@ -175,8 +175,10 @@ class LibraryHandlers(SynthesisHandlers):
         """Begin a remake; its prompt files are those this visit has read, or in the recipe."""
         read = [reading.file for reading in session.readings.values() if reading.file is not None]
         recipe = recipe.with_texts(read)
-        refining = ("ask", "refine") if recipe.refinements else ()
-        keys = ("wait", "read", "encode", "decode", *refining, "check")
+        imprinting = ("imprint",) if recipe.imprint is not None else ()
+        refining = ("refine",) if recipe.refinements else ()
+        asking = ("ask",) if imprinting or refining else ()
+        keys = ("wait", "read", "encode", "decode", *asking, *imprinting, *refining, "check")
         run = Run(
             "remake",
             Stages(keys, "remake"),

@@ -1,4 +1,4 @@
-"""What synthesis and refinement share: order, stages, Stop, failure, and the adapter at the end."""
+"""What runs share: order, stages, Stop, failure, and the adapter at the end."""
 
 import time
 from collections.abc import Generator, Iterator
@@ -8,7 +8,7 @@ import gradio as gr
 
 from dnd_engine.errors import DndError
 from ui.engine_thread import TICK_SECONDS
-from ui.handlers.adapter import AdapterHandlers
+from ui.handlers.adapter import AdapterHandlers, checked
 from ui.handlers.base import Updates, broke
 from ui.markup import sentence
 from ui.progress import step_words
@@ -45,11 +45,14 @@ class RunHandlers(AdapterHandlers):
         these are many.
         """
         run, made = session.run, session.made
-        if run is None or not run.stages.ended:
+        if run is None or run.shown or not run.stages.ended:
             return {}  # another was ordered meanwhile, and shows this in its turn
+        run.shown = True
         updates = self._over(run)
         if made is not None and made is not session.drawn:
             updates = {**updates, **self._show(session), "stages": run.stages.html()}
+        elif made is not None and run.kind == "imprint":
+            updates = {**updates, **checked(made)}  # the checks have waited for it
         if run.kind in ("synthesis", "remix") and run.stages.ended == "done":
             updates["inbox"] = {"op": "fold"}
         return updates
@@ -97,6 +100,8 @@ class RunHandlers(AdapterHandlers):
             stages.finish("failed", sentence(str(error)))
         else:
             stages.finish("done")
+            if run.kind == "imprint":
+                _keep_strength(made, run.start)
             session.take(made)
             # What one waits for comes at once, the rest a round trip later.
             yield {"stages": stages.html(), **self._bar(session)}
@@ -130,12 +135,21 @@ class RunHandlers(AdapterHandlers):
         return {"stages": run.stages.html(), **_buttons(None)}
 
 
+def _keep_strength(made: Made, before: Made | None) -> None:
+    """Take on the strength of the adapter before, should it have changed during the check."""
+    assert before is not None
+    if made.adapter.strength != before.adapter.strength:
+        made.adapter = made.original.with_strength(before.adapter.strength)
+        made.archive = None
+
+
 def _buttons(running: RunKind | None) -> Updates:
     """Offer what may be pressed now."""
     making, refining = running in ("synthesis", "remix", "remake"), running == "refinement"
     return {
         "synthesize": gr.Button(visible=not making),
         "stop_synthesis": gr.Button(visible=making),
+        "stop_imprint": gr.Button(visible=running == "imprint"),
         "refine_open": gr.Button(interactive=running is None),
         "undo": gr.Button(interactive=running is None),
         "refine_labels": gr.Checkbox(interactive=running is None),

@@ -94,6 +94,9 @@ def adapter_html(
     """Draw what was made."""
     seconds = adapter.seconds.get("total", sum(adapter.seconds.values()))
     made = _("weights in {seconds:.2f} s", seconds=seconds)
+    if "imprint" in adapter.seconds:
+        imprinted = _("then imprinted in {seconds:.1f} s", seconds=adapter.seconds["imprint"])
+        made = f"{made}, {imprinted}"
     refined = adapter.provenance.get("refined")
     if refined and "refine" in adapter.seconds:
         then = N_("then refined in {seconds:.0f} s")
@@ -123,6 +126,8 @@ def adapter_html(
                 share=100 * adapter.kept_energy,
             )
         )
+    if adapter.not_imprinted:
+        notes.append(_("Not imprinted: {why}", why=adapter.not_imprinted))
     if adapter.strength > 1.5:
         notes.append(_("Strong: answers may turn to garble."))
     if stale:

@@ -76,6 +76,10 @@ _VERDICTS: Mapping[str, tuple[str, str]] = {
         N_("Unlike anything seen in training"),
         N_("Every task the generator was evaluated on was closer to its training data."),
     ),
+    "imprinted": (
+        N_("Imprinted with your instruction"),
+        N_("Fitted to how the model answers your prompts with the instruction. Try others."),
+    ),
     "refined": (
         N_("Refined on your prompts"),
         N_("It was taught to answer them without the instruction. Try others."),
@@ -183,14 +187,16 @@ def verdicts(inspection: "Inspection", *, taught: Taught = "") -> list[Verdict]:
             found.append(Verdict("strongest", value, "warn"))
         else:
             found.append(Verdict("changes", value, "check"))
+    trained = taught not in ("", "imprinted")
     if taught:
         found.append(Verdict(taught, "", "warn" if taught == "refined_alike" else "info"))
-    elif inspection.agreement is not None:
+    # Agreement is what training is for; an imprint is judged by it as the generator's work is.
+    if not trained and inspection.agreement is not None:
         found.append(_carrying(inspection.agreement, inspection.outlook))
-    elif inspection.num_prompts:
+    elif not trained and inspection.num_prompts:
         found.append(Verdict("untold", "", "info"))
     near = inspection.familiarity
-    if not taught and near is not None and near.is_unlike:
+    if not trained and near is not None and near.is_unlike:
         cosine = _("cosine {similarity:.2f}", similarity=near.similarity)
         found.append(Verdict("unlike", cosine, "warn"))
     return found
@@ -212,7 +218,7 @@ def _carrying(agreement: "Agreement", outlook: "Outlook | None") -> Verdict:
 
 
 def checks_html(
-    state: Literal["none", "running", "failed", "done"],
+    state: Literal["none", "waiting", "running", "failed", "done"],
     inspection: "Inspection | None" = None,
     message: str = "",
     *,
@@ -226,6 +232,9 @@ def checks_html(
             "your instruction, and where the weights changed."
         )
         body = f"<p class='dnd-sub'>{none}</p>"
+    elif state == "waiting":
+        soon = _("Measured as soon as the instruction is imprinted. You can chat meanwhile.")
+        body = f"<p class='dnd-sub'>{soon}</p>"
     elif state == "running":
         body = (
             "<p class='dnd-sub'><span class='dnd-ring' aria-hidden='true'></span> "
@@ -268,7 +277,7 @@ def warning_html(inspection: "Inspection", *, taught: Taught = "") -> str:
     if doubts & CURED_BY_PROMPTS:
         warnings.append(
             _("You can undo, or add prompts (16 or more work best). Your files are fine.")
-            if taught
+            if taught not in ("", "imprinted")
             else _(
                 "You can refine it below, or add prompts (16 or more work best). Your files"
                 " are fine."

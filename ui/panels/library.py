@@ -129,6 +129,8 @@ def entry_words(entry: Entry | DamagedEntry, found: "Inspection | None" = None) 
     taught: Taught = "trained" if entry.trained else ""
     if not taught and entry.recipe is not None and (refined := entry.recipe.refined) is not None:
         taught = "refined_alike" if taught_alike(refined.to_json()) else "refined"
+    if not taught and entry.recipe is not None and entry.recipe.imprint is not None:
+        taught = "imprinted"
     facts = [
         kept,
         _("strength {strength:.2f}", strength=entry.strength),

@@ -45,6 +45,7 @@ class PromptsPanel:
     load_all: gr.Button
     mix: gr.Radio
     seed: gr.Number
+    imprint: gr.Checkbox
     synthesize: gr.Button
     stop: gr.Button
     hint: gr.HTML
@@ -89,6 +90,15 @@ def prompts_panel(limits: PromptLimits) -> PromptsPanel:
                 minimum=0,
                 maximum=2**31 - 1,
             )
+            imprint = gr.Checkbox(
+                True,
+                label=_("Imprint the instruction"),
+                info=_(
+                    "After synthesis, also writes your instruction into the weights, so that the "
+                    "adapter follows it when you send the input alone."
+                ),
+                elem_id="dnd-imprint",
+            )
         with gr.Column(elem_id="dnd-go", min_width=0):
             synthesize = gr.Button(
                 _("Synthesize"),
@@ -107,6 +117,7 @@ def prompts_panel(limits: PromptLimits) -> PromptsPanel:
         load_all=load_all,
         mix=mix,
         seed=seed,
+        imprint=imprint,
         synthesize=synthesize,
         stop=stop,
         hint=hint,

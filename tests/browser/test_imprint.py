@@ -1,0 +1,82 @@
+"""Imprint in a real browser: it follows Synthesize by itself, is stopped, undone, switched off."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Visit
+from tests.browser.test_refine import prompts
+from tests.ui.fake_engine import FakeEngine
+
+Write = Callable[[str, str | bytes], Path]
+
+
+def test_it_follows_synthesize_while_one_chats_and_can_be_undone_stopped_and_switched_off(
+    visit: Visit, write: Write, engine: FakeEngine
+) -> None:
+    page = visit.page
+    bar, stages, stop = (
+        page.locator(f"#dnd-{name}") for name in ("adapter", "stages", "imprint-stop")
+    )
+    code = page.locator("#dnd-adapter code")
+    path = write("a.jsonl", prompts(9, "IMPRINT"))
+    visit.drop([path], "SQL")
+    visit.ready(path.name)
+    visit.synthesize()
+    expect(bar).to_contain_text("then imprinted in 3.2 s")
+    expect(stages.locator("summary")).to_contain_text("How it was imprinted")
+    expect(stop).to_be_hidden()
+    expect(page.locator("#dnd-checks")).to_contain_text("Imprinted with your instruction")
+    imprinted = code.inner_text()
+    visit.ask("After")
+    visit.idle()
+    expect(visit.answer("right")).to_contain_text(imprinted)
+    page.get_by_role("button", name="Undo imprint").click()
+    expect(code).not_to_have_text(imprinted)
+    expect(bar).not_to_contain_text("imprinted")
+    expect(page.locator("#dnd-checks")).to_contain_text("Carries the instruction")
+    generated = code.inner_text()
+
+    # The page's own button again, with an engine that takes its time.
+    engine.stage_seconds, before = 1.5, engine.stage_seconds
+    try:
+        page.get_by_role("button", name="Edit prompts").click()
+        page.locator("#dnd-synthesize").click()
+        expect(stages).to_contain_text(re.compile(r"Asking with the instruction: \d of 9 prompts"))
+        expect(page.locator("#dnd-checks")).to_contain_text("Measured as soon as")
+        visit.ask("Meanwhile")
+        expect(visit.answer("right")).to_contain_text("SELECT")
+        visit.shot("imprinting")
+        stop.click()
+        expect(stages).to_contain_text("Stopped. The adapter is unchanged.")
+        expect(stop).to_be_hidden()
+    finally:
+        engine.stage_seconds = before
+    expect(code).to_have_text(generated)
+    expect(page.locator("#dnd-checks")).to_contain_text("Carries the instruction")
+
+    count = len(engine.imprints)
+    page.get_by_role("button", name="Edit prompts").click()
+    page.locator("#dnd-advanced").get_by_text("Advanced").click()
+    page.get_by_label("Imprint the instruction").uncheck()
+    page.locator("#dnd-synthesize").click()
+    expect(stages.locator("summary")).to_contain_text("How it was made")
+    expect(page.locator("#dnd-checks")).to_contain_text("Carries the instruction")
+    expect(code).to_have_text(generated)
+    assert len(engine.imprints) == count
+    visit.check_accessible()
+
+
+def test_what_cannot_be_imprinted_is_told_in_one_calm_line(visit: Visit, write: Write) -> None:
+    page = visit.page
+    path = write("plain.txt", "one\ntwo\n")
+    visit.drop([path], "SQL")
+    visit.ready(path.name)
+    visit.synthesize()
+    note = page.locator("#dnd-adapter .dnd-note")
+    expect(note).to_contain_text("Not imprinted: no prompt has an instruction and an input.")
+    expect(page.locator("#dnd-stages summary")).to_contain_text("How it was made")
+    expect(page.locator(".dnd-notice.is-error")).to_have_count(0)
+    visit.check_accessible()

@@ -1,0 +1,327 @@
+"""Imprint as plain functions, with an engine without models."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import gradio as gr
+
+from dnd_engine.library import Entry, Library
+from dnd_engine.prompts.examples import load_examples
+from tests.ui.fake_engine import FakeEngine
+from tests.ui.orders import make
+from tests.ui.test_refine import prompts, refine, wait_for
+from ui.canvas import Arrangement
+from ui.handlers import Handlers, Updates
+from ui.panels.library import entry_words
+from ui.state import Made, Session
+from ui.text import speaking
+
+Arrange = Callable[..., Arrangement]
+RequestOf = Callable[[str], gr.Request]
+
+
+def follow(on: Handlers, session: Session, request: gr.Request) -> list[Updates]:
+    """What the page does by itself after a synthesis."""
+    begun = on.begin_imprint(session, True)
+    return [begun, *on.imprint(session, request), on.show_run(session)]
+
+
+def synthesized(
+    on: Handlers, session: Session, arrangement: Arrangement, request: gr.Request
+) -> Made:
+    make(on, session, arrangement, request)
+    assert session.made is not None
+    return session.made
+
+
+def test_it_follows_a_synthesis_and_its_adapter_takes_the_place_of_the_generators(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    before = synthesized(
+        on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")}), request_of("s")
+    )
+    begun, *steps, done = follow(on, session, request_of("s"))
+    assert begun["stop_imprint"].visible is True
+    assert begun["synthesize"].visible is True
+    assert "Imprinting the instruction" in begun["stages"]
+    assert "Measured as soon as" in begun["checks"]
+    assert "weights in" in steps[-1]["adapter_facts"]
+    made = session.made
+    assert made is not None
+    assert made.before is before
+    assert made.adapter.is_imprinted
+    assert made.norms != before.norms
+    assert made.archive not in (None, before.archive)
+    assert engine.imprints[-1]["from"] == before.original.sha256
+    assert engine.imprints[-1]["memory"] is session.memory
+    assert "then imprinted in 3.2 s" in done["adapter_facts"]
+    assert "Layer 30 of 30" in done["stages"]
+    assert "Asking with the instruction: 8 of 9 prompts" in done["stages"]
+    assert "How it was imprinted" in done["stages"]
+    assert done["stop_imprint"].visible is False
+    assert done["undo"].visible is True
+    assert done["undo"].value == "Undo imprint"
+    assert done["strength"] == 1.0
+    assert f"{made.adapter.name} {made.key[:8]}, imprinted" in dict(done["shelf"].choices)
+    assert "Imprinted with your instruction" in on.check(session)["checks"]
+    assert before.inspection is None  # measured once, at the end
+
+
+def test_the_seed_is_the_one_of_the_synthesis(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    arrangement = arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")})
+    on.update_prompts(arrangement, session, request_of("s"))
+    on.begin_synthesis(arrangement, session)
+    list(on.synthesize(session, "pool", 7, request_of("s")))
+    follow(on, session, request_of("s"))
+    assert engine.imprints[-1]["seed"] == 7
+
+
+def test_a_remix_is_imprinted_too(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    arrangement = arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")})
+    synthesized(on, session, arrangement, request_of("s"))
+    follow(on, session, request_of("s"))
+    on.begin_synthesis(arrangement, session, kind="remix")
+    list(on.synthesize(session, "pool", 0, request_of("s")))
+    follow(on, session, request_of("s"))
+    assert len(engine.imprints) == 2
+    assert session.made is not None
+    assert session.made.adapter.is_imprinted
+
+
+def test_switched_off_the_generators_adapter_stays_as_it_is(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    before = synthesized(
+        on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")}), request_of("s")
+    )
+    assert on.begin_imprint(session, False) == {}
+    assert list(on.imprint(session, request_of("s"))) == []
+    assert on.show_run(session) == {}, "what is shown already would fold the canvas again"
+    assert session.made is before
+    assert engine.imprints == []
+    assert "Carries the instruction" in on.check(session)["checks"]
+
+
+def test_nothing_is_imprinted_unless_a_synthesis_made_an_adapter(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    assert on.begin_imprint(session, True) == {}
+    arrangement = arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")})
+    synthesized(on, session, arrangement, request_of("s"))
+    on.begin_synthesis(arrangement, session)
+    assert on.begin_imprint(session, True) == {}, "another was ordered meanwhile"
+    on.stop_run(session)
+    assert on.begin_imprint(session, True) == {}, "it was stopped"
+    make(on, session, arrangement, request_of("s"))
+    refine(on, session, request_of("s"))
+    assert on.begin_imprint(session, True) == {}, "refined, not synthesized"
+    assert engine.imprints == []
+
+
+def test_prompts_that_leave_nothing_to_imprint_are_no_failure(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    before = synthesized(on, session, arrange(SQL={"a.txt": "one\ntwo\n"}), request_of("s"))
+    on.set_strength(session, 0.5)
+    *_, refused, ended, shown = follow(on, session, request_of("s"))
+    words = "Not imprinted: no prompt has an instruction and an input."
+    assert words in refused["adapter_facts"]
+    assert "How it was made" in ended["stages"]
+    assert "is-error" not in ended["stages"] + refused["adapter_facts"]
+    assert shown["stop_imprint"].visible is False
+    assert "Measuring on your prompts" in shown["checks"]
+    assert session.made is before
+    assert before.adapter.strength == 0.5
+    on.check(session)
+    assert words in on.set_strength(session, 0.8)["adapter_facts"]
+    with speaking("de"):
+        assert "Nicht eingeprägt: no prompt" in on._facts(session)
+
+
+def test_another_error_is_shown_as_one(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    before = synthesized(
+        on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT OOM")}), request_of("s")
+    )
+    shown = follow(on, session, request_of("s"))[-1]
+    assert "Imprinting failed; the adapter is unchanged." in shown["stages"]
+    assert "ran out of memory" in shown["stages"]
+    assert session.made is before
+
+
+def test_undo_goes_back_to_the_generators_adapter(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    before = synthesized(
+        on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")}), request_of("s")
+    )
+    follow(on, session, request_of("s"))
+    imprinted = session.made
+    refined = refine(on, session, request_of("s"))[-1]
+    assert refined["undo"].value == "Undo refine"
+    assert on.undo(session)["undo"].value == "Undo imprint"
+    assert session.made is imprinted
+    undone = on.undo(session)
+    assert session.made is before
+    assert undone["undo"].visible is False
+    assert "imprinted" not in undone["adapter_facts"]
+    assert "How it was made" in undone["stages"]
+    assert "Carries the instruction" in on.check(session)["checks"]
+    assert (len(engine.calls), len(engine.imprints)) == (1, 1)
+
+
+def test_stop_keeps_the_generators_adapter_and_closes_the_engine(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    before = synthesized(
+        on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")}), request_of("s")
+    )
+    engine.stage_seconds = 0.5
+    steps = started(on, session, request_of("s"))
+    stopped = on.stop_run(session)
+    assert "The adapter is unchanged." in stopped["stages"]
+    assert stopped["stop_imprint"].visible is False
+    list(steps)
+    assert "Measuring on your prompts" in on.show_run(session)["checks"]
+    assert session.made is before
+    wait_for(lambda: engine.closed_imprints == 1)
+    assert engine.imprints[-1]["steps"] < 5
+
+
+def started(on: Handlers, session: Session, request: gr.Request) -> Iterator[Updates]:
+    """Order an imprint and follow it until it asks."""
+    on.begin_imprint(session, True)
+    steps = on.imprint(session, request)
+    while "Asking with" not in next(steps)["stages"]:
+        pass
+    return steps
+
+
+def test_a_synthesis_ordered_meanwhile_stops_it(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    arrangement = arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")})
+    before = synthesized(on, session, arrangement, request_of("s"))
+    engine.stage_seconds = 0.1
+    steps = started(on, session, request_of("s"))
+    assert on.begin_synthesis(arrangement, session)["stop_imprint"].visible is False
+    assert "Imprint" not in list(steps)[-1]["stages"]
+    assert on.show_run(session) == {}
+    assert session.made is before
+
+
+def test_the_strength_that_was_chosen_meanwhile_is_kept(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    before = synthesized(
+        on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")}), request_of("s")
+    )
+    engine.stage_seconds = 0.02
+    steps = started(on, session, request_of("s"))
+    on.set_strength(session, 0.5)
+    assert list(steps)[-1]["strength"] == 0.5
+    made = session.made
+    assert made is not None
+    assert made is not before
+    assert (made.original.strength, made.adapter.strength) == (1.0, 0.5)
+    assert made.archive is not None
+
+
+def test_a_strength_chosen_during_the_last_check_is_kept_and_its_zip_is_due(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    before = synthesized(
+        on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")}), request_of("s")
+    )
+    on.begin_imprint(session, True)
+    save = on._save
+
+    def save_and_drag(*args: object) -> object:
+        before.adapter = before.original.with_strength(0.5)
+        return save(*args)
+
+    on._save = save_and_drag  # type: ignore[assignment]
+    list(on.imprint(session, request_of("s")))
+    made = session.made
+    assert made is not None
+    assert made is not before
+    assert made.adapter.strength == 0.5
+    assert made.archive is None
+
+
+def test_show_me_asks_while_the_instruction_is_being_imprinted(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    (example, *_) = load_examples()
+    session = Session()
+    on.show_me(example, session)
+    before = synthesized(
+        on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")}), request_of("s")
+    )
+    on.begin_imprint(session, True)
+    assert "send" in on.ask_shown(session)
+    right = session.turns[-1].right
+    assert right is not None
+    assert right.made is before
+    list(on.imprint(session, request_of("s")))
+    assert session.made is not before
+
+
+def test_the_library_names_an_imprinted_adapter_and_a_recipe_announces_its_stages(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    synthesized(on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")}), request_of("s"))
+    follow(on, session, request_of("s"))
+    on.check(session)
+    on.keep(session, "mine", False, request_of("s"))
+    library: Library = on._library(session, request_of("s"))
+    (entry,) = library.entries()
+    assert isinstance(entry, Entry)
+    found, _proof = engine.recall(entry.checks)
+    assert "Imprinted with your instruction" in entry_words(entry, found)  # type: ignore[arg-type]
+    assert entry.recipe is not None
+    ordered = on._order(session, entry.recipe)
+    ask, imprint = (ordered["stages"].index(f"<b>{name}</b>") for name in ("Ask", "Imprint"))
+    assert ordered["stages"].index("<b>Decode</b>") < ask < imprint
+    assert "<b>Refine</b>" not in ordered["stages"]
+
+
+def test_a_doubtful_imprint_can_still_be_refined(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    synthesized(
+        on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT NOTHING")}), request_of("s")
+    )
+    follow(on, session, request_of("s"))
+    doubtful = on.check(session)
+    assert "You can refine it below" in doubtful["warning"]
+    assert doubtful["refine_box"].visible is True
+    assert doubtful["proof_box"].visible is True
+
+
+def test_an_adapter_that_was_loaded_meanwhile_is_left_alone(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    made = synthesized(on, session, arrange(SQL={"a.txt": "one\n"}), request_of("s"))
+    session.made = replace(made, stages=None)  # as the library gives it
+    assert on.begin_imprint(session, True) == {}
