@@ -15,7 +15,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,10 +26,18 @@ from pydantic import BeforeValidator, ConfigDict, ValidationError, validate_call
 from typing_extensions import TypedDict
 
 from dnd_engine.config import Mix, Sampling
-from dnd_engine.errors import AdapterError, BucketError, ChatError, ConfigError, DndError
+from dnd_engine.errors import (
+    AdapterError,
+    BucketError,
+    ChatError,
+    ConfigError,
+    DndError,
+    ImprintError,
+)
 from dnd_engine.prompts.buckets import Bucket, check_buckets
 from dnd_engine.prompts.files import PromptFile, display_name, from_texts, read_prompt_file
 from ui.handlers.chat import ChatHandlers
+from ui.handlers.imprint import ImprintHandlers
 from ui.handlers.synthesis import SynthesisHandlers
 from ui.panels.compare import MAX_ANSWER_TOKENS
 
@@ -184,7 +192,7 @@ def _session(request: gr.Request) -> str:
     return "" if _over_mcp(request) else request.session_hash or ""
 
 
-class Endpoints(SynthesisHandlers, ChatHandlers):
+class Endpoints(SynthesisHandlers, ImprintHandlers, ChatHandlers):
     """What `add_endpoints` puts on the app. Gradio shows these docstrings to callers."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -200,10 +208,11 @@ class Endpoints(SynthesisHandlers, ChatHandlers):
         mix: Mix = "pool",
         strength: float = 1.0,
         seed: int = 0,
+        imprint: bool = True,
     ) -> dict[str, Any]:
         """Make a LoRA adapter for the app's small language model from unlabeled example prompts.
 
-        No training: a hypernetwork reads the prompts and writes the weights, in a second or two.
+        No training: a hypernetwork writes the weights, then the instruction is imprinted into them.
         Give a dozen prompts or more of one task, each the instruction, a blank line and an input.
         The adapter is verified and measured before its id is returned. Keep the id to yourself.
 
@@ -213,6 +222,7 @@ class Endpoints(SynthesisHandlers, ChatHandlers):
             mix: `pool` reads all prompts together; `sum` adds one adapter per bucket by weight, -2 to 2.
             strength: Factor on the adapter's effect, -10 to 10.
             seed: Of the draw of prompts; equal input gives an equal adapter.
+            imprint: Also imprint the instruction, in some seconds; `not_imprinted` says why where that cannot be done.
 
         Returns:
             `adapter_id`, which the other tools take; its facts; `checks`, what was measured; `notes` on the prompts.
@@ -220,7 +230,13 @@ class Endpoints(SynthesisHandlers, ChatHandlers):
         engine = self._loaded()
         read = self._read_buckets(buckets)
         counting = check_buckets(read, self._limits)
-        _, made = self._last(self._synthesis_steps(counting, mix, seed, engine.new_memory()))
+        memory = engine.new_memory()
+        _, made = self._last(self._synthesis_steps(counting, mix, seed, memory))
+        if imprint:
+            try:
+                _, made = self._last(self._imprint_steps(made, counting, seed, memory))
+            except ImprintError as error:
+                made = replace(made, not_imprinted=str(error))
         found = self._inspect(made, counting)
         adapter = engine.with_checks(made, found).with_strength(strength)
         key = secrets.token_hex(16)
@@ -417,6 +433,8 @@ def _facts(kept: _Kept) -> dict[str, Any]:
         "r": adapter.r,
         "num_parameters": adapter.num_parameters,
         "num_bytes": adapter.num_bytes,
+        "imprinted": adapter.is_imprinted,
+        "not_imprinted": adapter.not_imprinted,
         "seconds": dict(adapter.seconds),
         "kept_energy": adapter.kept_energy,
         "checks": dict(adapter.checks),

@@ -96,6 +96,20 @@ def test_files_become_an_adapter_that_answers_and_comes_as_a_zip(
         assert "adapter_model.safetensors" in archive.namelist()
 
 
+def test_the_instruction_is_imprinted_unless_that_cannot_be_or_is_not_wanted(
+    client: Client,
+) -> None:
+    prompts = [f"Write SQL.\n\nIMPRINT {i}" for i in range(9)]
+    made = client.predict([{"prompts": prompts}], seed=3, api_name="/make_adapter")
+    assert (made["imprinted"], made["not_imprinted"]) == (True, "")
+    assert made["seconds"]["imprint"] == 3.2
+    plain = client.predict([{"prompts": prompts}], imprint=False, api_name="/make_adapter")
+    assert (plain["imprinted"], plain["not_imprinted"]) == (False, "")
+    refused = client.predict([{"prompts": ["one", "two"]}], api_name="/make_adapter")
+    assert refused["imprinted"] is False
+    assert refused["not_imprinted"].startswith("no prompt has an instruction and an input.")
+
+
 def test_inspect_tells_norms_and_on_demand_the_proof(client: Client) -> None:
     made = client.predict(PROMPTS, api_name="/make_adapter")
     found = client.predict(made["adapter_id"], api_name="/inspect")
