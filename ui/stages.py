@@ -56,7 +56,7 @@ _STAGES: Mapping[str, tuple[str, str]] = {
     ),
     "imprint": (
         N_("Imprint"),
-        N_("The instruction into the weights, layer by layer"),
+        N_("Into the weights, layer by layer"),
     ),
     "refine": (
         N_("Refine"),

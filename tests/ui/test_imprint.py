@@ -64,7 +64,10 @@ def test_it_follows_a_synthesis_and_its_adapter_takes_the_place_of_the_generator
     assert done["undo"].value == "Undo imprint"
     assert done["strength"] == 1.0
     assert f"{made.adapter.name} {made.key[:8]}, imprinted" in dict(done["shelf"].choices)
-    assert "Imprinted with your instruction" in on.check(session)["checks"]
+    checks = on.check(session)["checks"]
+    assert "Imprinted with your instruction" in checks
+    assert "Carries the instruction" in checks
+    assert "adapters changed the score" not in checks, "those were not imprinted"
     assert before.inspection is None  # measured once, at the end
 
 

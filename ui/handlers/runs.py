@@ -121,7 +121,9 @@ class RunHandlers(AdapterHandlers):
                 if kind == "result":
                     adapter = what
                 else:
-                    run.stages.enter(what.stage, drawn(step_words, what), what.fraction)
+                    # Words that count need no share beside them.
+                    share = what.fraction if what.done is None else None
+                    run.stages.enter(what.stage, drawn(step_words, what), share)
             # Drawing takes longer than a short stage, and the next would wait for it.
             if (now := time.monotonic()) - shown >= TICK_SECONDS:
                 shown = now

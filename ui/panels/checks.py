@@ -192,7 +192,8 @@ def verdicts(inspection: "Inspection", *, taught: Taught = "") -> list[Verdict]:
         found.append(Verdict(taught, "", "warn" if taught == "refined_alike" else "info"))
     # Agreement is what training is for; an imprint is judged by it as the generator's work is.
     if not trained and inspection.agreement is not None:
-        found.append(_carrying(inspection.agreement, inspection.outlook))
+        # The outlook was examined on adapters that were not imprinted.
+        found.append(_carrying(inspection.agreement, None if taught else inspection.outlook))
     elif not trained and inspection.num_prompts:
         found.append(Verdict("untold", "", "info"))
     near = inspection.familiarity
@@ -300,7 +301,7 @@ def _verdicts_html(inspection: "Inspection", taught: Taught) -> str:
     lines = []
     for verdict in verdicts(inspection, taught=taught):
         more = _(_VERDICTS[verdict.name][1])
-        if verdict.name.startswith("carries"):
+        if verdict.name.startswith("carries") and not taught:
             more = f"{more} {_outlook(inspection)}".strip()
         kind = " class='is-doubt'" if verdict.doubt else ""
         lines.append(
