@@ -127,7 +127,8 @@ def _ready_in_engine(engine: Engine, path: Path) -> tuple[float, Adapter]:
     file = read_prompt_file(path)
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        adapter = engine.generate([Bucket("SQL", 1.0, (file,))], memory=engine.new_memory())
+        sql = Bucket("SQL", 1.0, (file,))
+        adapter = engine.generate([sql], imprinted=False, memory=engine.new_memory())
         engine.save(adapter, Path(folder) / "adapter.zip")
         engine.inspect(adapter)
         return time.perf_counter() - began, adapter

@@ -129,7 +129,7 @@ def test_show_me_leads_a_newcomer_to_a_true_difference(
     assert engine is not None
     told = [prompt.text for prompt in example.read().prompts]
     assert not any(example.question in prompt for prompt in told)
-    made = engine.generate([example.read()])
+    made = engine.generate([example.read()], imprinted=False)  # asked before the imprint is done
     *_, last = engine.chat([{"role": "user", "content": example.question}], adapter=made)
     assert (last.base.text, last.adapted.text) == (base, adapted)
     expect(visit.page.locator("#dnd-checks")).to_contain_text(
