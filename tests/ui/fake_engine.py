@@ -428,6 +428,8 @@ class FakeEngine(FakeMeasuring):
             )
             for row, matrix in enumerate(MATRICES)
         }
+        if adapter.is_imprinted:
+            norms = {"down_proj": (0.0,) * 12 + norms["down_proj"][12:]}
         nearest = (
             NearestTask("wikisql", "Question to SQL over one table", 0.19 if unlike else 0.71),
             NearestTask("cuad-exclusivity", "Does the clause commit to one party", 0.18),
