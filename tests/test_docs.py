@@ -192,4 +192,4 @@ def assert_it_serves(arguments: list[str]) -> None:
         assert "Drag-and-Drop LLMs" in fetch_page(f"http://127.0.0.1:{port}/", served)
     finally:
         served.terminate()
-        served.wait(timeout=20)
+        served.wait(timeout=60)

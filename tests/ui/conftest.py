@@ -25,7 +25,7 @@ def engine() -> FakeEngine:
 def handle(engine: FakeEngine) -> EngineHandle:
     handle = EngineHandle(lambda on_progress: engine)
     handle.start()
-    assert handle.wait(5) is engine
+    assert handle.wait(60) is engine
     return handle
 
 

@@ -44,10 +44,10 @@ def hold(thread: EngineThread, go: threading.Event) -> None:
 
     def work() -> None:
         begun.set()
-        go.wait(10)
+        go.wait(60)
 
     thread.start(work)
-    assert begun.wait(10)
+    assert begun.wait(60)
 
 
 def here() -> int:
@@ -78,10 +78,10 @@ def test_while_it_is_busy_others_compute_and_end_with_their_work(
     hold(thread, go)
     beside = thread.run(threading.current_thread)
     assert beside.ident != stays
-    beside.join(10)
+    beside.join(60)
     assert not beside.is_alive()
     go.set()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while thread.run(here) != stays:
         assert time.monotonic() < deadline
 
@@ -98,7 +98,7 @@ def test_a_failure_comes_back_and_the_thread_stays(thread: EngineThread) -> None
     with pytest.raises(ZeroDivisionError):
         next(thread.ticking((1 / 0 for _ in "a"), threading.Event()))
     thread.start(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while thread.run(here) != stays:
         assert time.monotonic() < deadline
 
@@ -114,19 +114,24 @@ ENDS = """
 import threading, time
 from ui.engine_thread import EngineThread
 thread = EngineThread()
+begun, ended = threading.Event(), threading.Event()
 def steps():
+    begun.set()
+    ended.wait()
     for step in range(1000):
         time.sleep(0.2)
         print("step", step, flush=True)
         yield step
 def work():
+    ended.wait()
     time.sleep(0.4)
     print("whole", flush=True)
 stop = threading.Event()
 threading.Thread(target=lambda: list(thread.ticking(steps(), stop)), daemon=True).start()
-time.sleep(0.1)
+begun.wait()
 thread.start(work)
 print("end", flush=True)
+ended.set()
 """
 
 
@@ -163,7 +168,7 @@ def test_a_load_ends_with_the_process() -> None:
     handle = EngineHandle(load)
     handle.start()
     with pytest.raises(DndError, match="The process ends"):
-        handle.wait(10)
+        handle.wait(60)
     assert told == [0.1]
 
 
@@ -179,7 +184,7 @@ def test_the_engine_is_warmed_up_in_its_thread_before_it_is_ready() -> None:
     engine.warm_up = lambda: warmed.append(here())  # type: ignore[method-assign]
     handle = EngineHandle(lambda on_progress: engine)
     handle.start()
-    assert handle.wait(10) is engine
+    assert handle.wait(60) is engine
     assert warmed == [handle.thread.run(here)]
 
 
@@ -188,7 +193,7 @@ def test_an_engine_that_does_not_warm_up_is_used_all_the_same() -> None:
     engine.warm_up = lambda: 1 / 0  # type: ignore[method-assign, assign, return-value]
     handle = EngineHandle(lambda on_progress: engine)
     handle.start()
-    assert handle.wait(10) is engine
+    assert handle.wait(60) is engine
 
 
 def test_all_that_a_visit_orders_is_computed_in_one_thread(
