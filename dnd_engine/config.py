@@ -19,6 +19,7 @@ __all__ = [
     "PromptLimits",
     "RefineConfig",
     "Sampling",
+    "Teacher",
     "check_between",
     "check_least",
     "check_positive",
@@ -26,6 +27,9 @@ __all__ = [
 
 Mix = Literal["pool", "sum"]
 """How buckets are combined: one condition of all prompts, or a weighted sum of adapters."""
+
+Teacher = Literal["generator", "base"]
+"""What answers whole prompts for an imprint: the base with the generator's adapters, or alone."""
 
 ExportFormat = Literal["peft", "merged", "gguf"]
 """How an adapter is written: for PEFT, merged into its base for transformers, for llama.cpp."""

@@ -44,6 +44,7 @@ from dnd_engine.config import (
     Mix,
     RefineConfig,
     Sampling,
+    Teacher,
 )
 from dnd_engine.errors import (
     AdapterError,
@@ -307,6 +308,7 @@ class Engine:
         strength: float = 1.0,
         seed: int = 0,
         imprinted: bool = True,
+        teacher: Teacher = "generator",
         memory: PromptMemory | None = None,
     ) -> Adapter:
         """Make an adapter from buckets of prompts; see `synthesize` for the other arguments.
@@ -318,6 +320,7 @@ class Engine:
             seed: Of the draw of prompts.
             imprinted: Imprint the instructions too. Where that cannot be done, the adapter is the
                 generator's, and its `not_imprinted` says why.
+            teacher: Who answers the whole prompts for the imprint (see `imprint`).
             memory: What was read before.
         """
         memory = PromptMemory() if memory is None else memory
@@ -327,7 +330,8 @@ class Engine:
         if not imprinted:
             return made
         try:
-            return finish(self.imprint(made, buckets, ImprintConfig(seed=seed), memory=memory))
+            config = ImprintConfig(seed=seed)
+            return finish(self.imprint(made, buckets, config, teacher=teacher, memory=memory))
         except ImprintError as error:
             return replace(made, not_imprinted=str(error))
 
@@ -420,6 +424,7 @@ class Engine:
         buckets: Sequence[Bucket],
         config: ImprintConfig | None = None,
         *,
+        teacher: Teacher = "generator",
         memory: PromptMemory | None = None,
     ) -> Steps[Progress, None, Adapter]:
         """Write the instructions of prompts into an adapter in closed form, step by step.
@@ -434,6 +439,8 @@ class Engine:
             buckets: Groups of prompt files. Prompts without a blank line between instruction and
                 input take no part.
             config: Rank, limits and seed.
+            teacher: `generator` answers with the generator's adapters active, `base` with none.
+                Then nothing of the generator is in the result.
             memory: As for `synthesize`.
 
         Yields:
@@ -463,7 +470,7 @@ class Engine:
         sources = [
             Source(
                 prompts=tuple(_imprintable(bucket)),
-                teacher=self._teacher(bucket, config.seed, memory),
+                teacher=None if teacher == "base" else self._teacher(bucket, config.seed, memory),
                 weight=bucket.weight,
             )
             for bucket in counting
@@ -485,6 +492,7 @@ class Engine:
             )
         found = Imprinting.of(
             config,
+            teacher=teacher,
             from_sha256=adapter.with_strength(1).sha256,
             num_prompts=made.num_prompts,
             num_answers=made.num_answers,
@@ -557,7 +565,8 @@ class Engine:
         buckets = [source.bucket() for source in recipe.buckets]
         made = yield from self.synthesize(buckets, mix=recipe.mix, seed=recipe.seed)
         if recipe.imprint is not None:
-            made = yield from self.imprint(made, buckets, recipe.imprint.config)
+            found = recipe.imprint
+            made = yield from self.imprint(made, buckets, found.config, teacher=found.teacher)
         for step in recipe.refinements:
             for strength in step.folded:
                 made = made.with_strength(strength).fold()
@@ -782,6 +791,8 @@ class Engine:
         started = time.monotonic()
         counting = check_buckets(buckets, self.config.limits)
         seed, mix = adapter.provenance.get("seed", 0), adapter.provenance.get("mix", "pool")
+        imprint = adapter.recipe.imprint if adapter.is_imprinted else None
+        teacher: Teacher = imprint.teacher if imprint else "generator"
         memory = PromptMemory() if memory is None else memory
         elsewhere = () if len(counting) > 1 else (self._unlike(counting[0], seed, memory),)
         pairs = others(counting, elsewhere)
@@ -805,6 +816,7 @@ class Engine:
                 strength=adapter.strength,
                 seed=seed,
                 imprinted=adapter.is_imprinted,
+                teacher=teacher,
                 memory=memory,
             )
             return self._fit_one(made)

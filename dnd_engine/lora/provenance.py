@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from dnd_engine.config import ImprintConfig, Mix, PromptLimits, RefineConfig
+from dnd_engine.config import ImprintConfig, Mix, PromptLimits, RefineConfig, Teacher
 from dnd_engine.errors import PromptFileError, RecipeError
 from dnd_engine.files import written_aside
 from dnd_engine.prompts.buckets import MAX_WEIGHT, Bucket
@@ -156,8 +156,10 @@ class BucketSource:
 class Imprinting(ImprintConfig):
     """How an instruction was imprinted, and how well that fitted."""
 
+    teacher: Teacher = "generator"
+    """Who answered the whole prompts."""
     from_sha256: str
-    """The generated adapter whose answers were imprinted."""
+    """The generated adapter that the imprint replaced."""
     num_prompts: int
     """Prompts that were fitted."""
     num_answers: int

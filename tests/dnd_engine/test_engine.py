@@ -730,6 +730,21 @@ def test_a_recipe_imprints_again(quiet_engine: Engine, tmp_path: Path) -> None:
     assert finish(quiet_engine.regenerate(recipe)).sha256 == made.sha256
 
 
+def test_the_base_can_teach_instead_of_the_generator(quiet_engine: Engine, tmp_path: Path) -> None:
+    """Then the generator decides nothing of the weights, and the recipe remembers who taught."""
+    letters = bucket("letters", LETTERS)
+    made = quiet_engine.generate([letters], teacher="base")
+    ours = quiet_engine.generate([letters])
+    assert made.sha256 != ours.sha256
+    start = quiet_engine.generate([bucket("other", SQL)], imprinted=False)
+    assert finish(quiet_engine.imprint(start, [letters], teacher="base")).sha256 == made.sha256
+    made.recipe.with_texts(letters.files).save(tmp_path / "recipe.json")
+    recipe = read_recipe(tmp_path / "recipe.json")
+    assert recipe.imprint is not None
+    assert recipe.imprint.teacher == "base"
+    assert finish(quiet_engine.regenerate(recipe)).sha256 == made.sha256
+
+
 def test_where_nothing_can_be_imprinted_the_adapter_says_why(quiet_engine: Engine) -> None:
     made = quiet_engine.generate([bucket("sql", SQL)])
     assert not made.is_imprinted
