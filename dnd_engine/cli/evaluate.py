@@ -46,7 +46,10 @@ def evaluate(
     ] = None,
     limit_items: Annotated[int, typer.Option(min=1, help="Test items per task.")] = 10,
     draws: Annotated[
-        int, typer.Option(min=1, help="Prompt draws of the row generator; other rows have one.")
+        int,
+        typer.Option(
+            min=1, help="Prompt draws of generator and generator_imprint; others have one."
+        ),
     ] = 3,
     adapters: Annotated[
         Path | None, typer.Option(help="Collection of trained LoRAs, for the rows that wear one.")

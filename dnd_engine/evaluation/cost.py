@@ -34,11 +34,11 @@ def cost_of(
     cost: dict[str, Any] = {"row_seconds": dict(ledger.seconds)}
     if ledger.synthesis_seconds:
         cost["synthesis_seconds"] = round(statistics.median(ledger.synthesis_seconds), 3)
-    if ledger.refine_seconds:
-        cost["refine_seconds"] = {
-            row: round(statistics.median(seconds), 2)
-            for row, seconds in ledger.refine_seconds.items()
-        }
+    for name in ("imprint_seconds", "refine_seconds"):
+        if taken := getattr(ledger, name):
+            cost[name] = {
+                row: round(statistics.median(seconds), 2) for row, seconds in taken.items()
+            }
     per_token = 4 * engine.info.base_parameters
     estimates: dict[str, float] = {}
     if steps is not None:

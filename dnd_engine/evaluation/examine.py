@@ -61,7 +61,7 @@ class ExaminationConfig:
     limit_items: int = 10
     """Test items per task, drawn by seed."""
     draws: int = 3
-    """Prompt draws of the row `generator`."""
+    """Prompt draws of the rows in `DRAWN`."""
     condition_prompts: int = 64
     """Prompts of the train side that a condition is drawn from."""
     adapters: Path | None = None
@@ -372,6 +372,8 @@ class _Session:
     def _outfit(self, row: str, task: Task, draw: int) -> Outfit | None:
         outfit = self.wardrobe.outfit(row, task, draw)
         slug = task.info.slug
+        if outfit is not None and outfit.imprint_seconds is not None:
+            self.ledger.imprint_seconds.setdefault(row, []).append(outfit.imprint_seconds)
         if outfit is not None and outfit.refine_seconds is not None:
             self.ledger.refine_seconds.setdefault(row, []).append(outfit.refine_seconds)
         if outfit is not None and row == "generator":

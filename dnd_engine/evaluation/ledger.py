@@ -9,7 +9,7 @@ from pathlib import Path
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.papers import Paper
 from dnd_engine.files import write_whole
-from dnd_engine.scoring.scores import MODES, REFINED, ItemScore
+from dnd_engine.scoring.scores import IMPRINTED, MODES, REFINED, ItemScore
 from dnd_engine.tasks.folder import Mode
 
 __all__ = ["Ledger"]
@@ -17,6 +17,7 @@ __all__ = ["Ledger"]
 _LORAS = ("other LoRAs", "or name the collection used before")
 _SOURCES = {
     "multi_task_lora": ("another multi-task LoRA", "or name the one used before"),
+    **dict.fromkeys(IMPRINTED, ("other settings of the imprint", "or leave the row out")),
     **dict.fromkeys(REFINED, ("other settings of refining", "or leave the row out")),
 }
 """Row to what differs if its source does, and the other way out; `_LORAS` for all others."""
@@ -40,6 +41,8 @@ class Ledger:
     seconds: dict[str, float] = field(default_factory=dict)
     """Row to what measuring it took."""
     synthesis_seconds: list[float] = field(default_factory=list)
+    imprint_seconds: dict[str, list[float]] = field(default_factory=dict)
+    """Imprinted row to what imprinting took beside the synthesis, task by task."""
     refine_seconds: dict[str, list[float]] = field(default_factory=dict)
     """Refined row to what refining took, task by task."""
     similarities: dict[str, float] = field(default_factory=dict)
@@ -80,6 +83,7 @@ class Ledger:
             sources = dict(head["sources"])
             ledger.seconds = dict(head["seconds"])
             ledger.synthesis_seconds = list(head["synthesis_seconds"])
+            ledger.imprint_seconds = dict(head.get("imprint_seconds", {}))
             ledger.refine_seconds = dict(head["refine_seconds"])
             ledger.similarities = dict(head["similarities"])
             ledger.checks = dict(head.get("checks", {}))
@@ -164,8 +168,9 @@ class Ledger:
         return self.out / "scores.jsonl"
 
     def _write_head(self) -> None:
-        names = ("settings", "sources", "seconds", "synthesis_seconds", "refine_seconds")
-        values = {name: getattr(self, name) for name in (*names, "similarities", "checks")}
+        kept = ("settings", "sources", "seconds", "synthesis_seconds", "imprint_seconds")
+        names = (*kept, "refine_seconds", "similarities", "checks")
+        values = {name: getattr(self, name) for name in names}
         write_whole(self._head, json.dumps(values, indent=1) + "\n")
 
     def _other(self) -> ConfigError:

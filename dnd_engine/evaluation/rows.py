@@ -12,6 +12,9 @@
 | generator_wrong | made from prompts of another family, in the same answer format if one has it |
 | generator_shuffled | made from the task's own prompts, the words of each shuffled |
 | generator_constant | made from one neutral sentence, the same for every task |
+| imprint | what the base does with the instruction, imprinted; nothing of the generator |
+| generator_imprint | as `imprint`, of what the base does with the generator's adapter |
+| generator_imprint_wrong | as `generator_imprint`, from the prompts of `generator_wrong` |
 | generator_refined | the generator's, refined on these prompts; `_15` and `_30` stop early |
 | scratch_refined | as these, but from a LoRA that changes nothing yet |
 | labelled_N | a LoRA trained for N steps on the same prompts and their labels |
@@ -35,7 +38,7 @@ from tqdm import tqdm
 
 from dnd_engine.checks.ablation import shuffle_words
 from dnd_engine.checks.results import Inspection
-from dnd_engine.config import RefineConfig
+from dnd_engine.config import ImprintConfig, RefineConfig, Teacher
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError, TrainingError
 from dnd_engine.generator.folder import GeneratorFolder, check_base
@@ -46,7 +49,7 @@ from dnd_engine.progress import finish
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import from_texts
 from dnd_engine.scoring.questions import choose_shots
-from dnd_engine.scoring.scores import REFINED, Refining
+from dnd_engine.scoring.scores import DRAWN, IMPRINTED, REFINED, Refining
 from dnd_engine.tasks.audit import check_conditions, unscored
 from dnd_engine.tasks.folder import Example, Task
 from dnd_engine.training.collection import Collection
@@ -72,6 +75,8 @@ class Outfit:
     """Examples that stand before every item."""
     synthesis_seconds: float | None = None
     """What making it took, where a generator made it."""
+    imprint_seconds: float | None = None
+    """What imprinting it took besides."""
     refine_seconds: float | None = None
     """What refining it took besides."""
 
@@ -88,7 +93,7 @@ class Wardrobe:
         tasks: All that are examined; wrong prompts are those of another one.
         seed: Of all draws.
         condition_prompts: Prompts of a train side that one condition is drawn from.
-        draws: Prompt draws of the row `generator`; the other rows have one.
+        draws: Prompt draws of the rows in `DRAWN`; the other rows have one.
         adapters: Folder of a collection, for the rows that wear trained LoRAs.
         multi_task_lora: Generator folder of that kind.
         trained: Tasks that the generator was trained on, to say how near to theirs its adapters
@@ -139,6 +144,9 @@ class Wardrobe:
             "generator_wrong": self._wrong,
             "generator_shuffled": self._shuffled,
             "generator_constant": lambda task, draw: self._constant(),
+            "imprint": lambda task, draw: self._imprinted(task, task, draw, "base"),
+            "generator_imprint": lambda task, draw: self._imprinted(task, task, draw),
+            "generator_imprint_wrong": self._wrong_imprinted,
             "shared_lora": lambda task, draw: self._shared(),
             **{row: partial(self._refined, how) for row, how in REFINED.items()},
             "oracle_lora": lambda task, draw: self._trained(task.info.slug),
@@ -157,7 +165,7 @@ class Wardrobe:
 
     def draws(self, row: str) -> int:
         """How often a row is measured, with other prompts each time."""
-        return self.num_draws if row == "generator" else 1
+        return self.num_draws if row in DRAWN else 1
 
     def is_common(self, row: str) -> bool:
         """Whether all tasks wear the same under a row and are shown nothing."""
@@ -172,6 +180,8 @@ class Wardrobe:
             return self.collection.sha256
         if row == "multi_task_lora" and self.multi is not None:
             return self.multi.sha256
+        if row in IMPRINTED:
+            return repr(ImprintConfig())
         if row in REFINED:
             return repr(self._refine_config(REFINED[row], 0))
         return ""
@@ -309,10 +319,30 @@ class Wardrobe:
         return _worn(self._generate(task, self._conditions(task, task, draw), draw))
 
     def _wrong(self, task: Task, draw: int) -> Outfit:
+        source = self._other_family(task)
+        return _worn(self._generate(task, self._conditions(source, task, draw), draw))
+
+    def _imprinted(
+        self, source: Task, task: Task, draw: int, teacher: Teacher = "generator"
+    ) -> Outfit:
+        """What `Engine.generate` gives of a source's prompts, if it could imprint them."""
+        texts = self._conditions(source, task, draw)
+        check_conditions(texts, task.test)
+        made = self.engine.generate(
+            [_bucket("examined", texts)], seed=self.seed + draw, imprinted=True, teacher=teacher
+        )
+        if not made.is_imprinted:
+            raise _Missing(made.not_imprinted)
+        return _worn(made)
+
+    def _wrong_imprinted(self, task: Task, draw: int) -> Outfit:
+        return self._imprinted(self._other_family(task), task, draw)
+
+    def _other_family(self, task: Task) -> Task:
         source = self.wrong_source(task)
         if source is None:
             raise _Missing("all tasks examined are of one family")
-        return _worn(self._generate(task, self._conditions(source, task, draw), draw))
+        return source
 
     def _shuffled(self, task: Task, draw: int) -> Outfit:
         rng = random.Random(f"{self.seed}:shuffle:{task.info.slug}:{draw}")
@@ -404,6 +434,7 @@ def _worn(adapter: Adapter) -> Outfit:
         adapter.worn_tokens,
         adapter.layout,
         synthesis_seconds=adapter.seconds.get("total"),
+        imprint_seconds=adapter.seconds.get("imprint"),
     )
 
 

@@ -11,6 +11,8 @@ from dnd_engine.tasks.folder import Mode
 
 __all__ = [
     "DEFAULT_ROWS",
+    "DRAWN",
+    "IMPRINTED",
     "MODES",
     "REFINED",
     "ROWS",
@@ -31,6 +33,9 @@ ROWS = (
     "generator_wrong",
     "generator_shuffled",
     "generator_constant",
+    "imprint",
+    "generator_imprint",
+    "generator_imprint_wrong",
     "generator_refined_15",
     "generator_refined_30",
     "generator_refined",
@@ -44,6 +49,13 @@ ROWS = (
     "oracle_lora",
 )
 """Every row an examination knows, in the order of a report. What each wears is told in `rows`."""
+
+
+IMPRINTED = ("imprint", "generator_imprint", "generator_imprint_wrong")
+"""Rows whose instruction is imprinted in closed form."""
+
+DRAWN = ("generator", "generator_imprint")
+"""Rows measured with several prompt draws; the others have one."""
 
 
 @dataclass(frozen=True, slots=True)

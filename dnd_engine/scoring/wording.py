@@ -38,6 +38,9 @@ _ROWS = {
     "generator_wrong": "Generator, wrong prompts",
     "generator_shuffled": "Generator, shuffled words",
     "generator_constant": "Generator, one fixed sentence",
+    "imprint": "Imprint, without the generator",
+    "generator_imprint": "Generator, imprinted",
+    "generator_imprint_wrong": "Imprinted, wrong prompts",
     "oracle_lora": "Own LoRA, trained on labels",
 }
 

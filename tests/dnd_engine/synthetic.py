@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dnd_engine.scoring.scores import MODES, ROWS, ItemScore, ReportMeta
+from dnd_engine.scoring.scores import DRAWN, MODES, ROWS, ItemScore, ReportMeta
 from dnd_engine.tasks.folder import Example, Mode, Task, TaskInfo
 
 CHANCES: dict[Mode, dict[str, float]] = {
@@ -18,6 +18,9 @@ CHANCES: dict[Mode, dict[str, float]] = {
         "generator_wrong": 0.02,
         "generator_shuffled": 0.12,
         "generator_constant": 0.02,
+        "imprint": 0.04,
+        "generator_imprint": 0.4,
+        "generator_imprint_wrong": 0.02,
         "shared_lora": 0.02,
         "generator_refined_15": 0.4,
         "generator_refined_30": 0.46,
@@ -41,6 +44,9 @@ CHANCES: dict[Mode, dict[str, float]] = {
         "generator_wrong": 0.3,
         "generator_shuffled": 0.36,
         "generator_constant": 0.33,
+        "imprint": 0.06,
+        "generator_imprint": 0.44,
+        "generator_imprint_wrong": 0.2,
         "shared_lora": 0.55,
         "generator_refined_15": 0.48,
         "generator_refined_30": 0.5,
@@ -127,7 +133,7 @@ def scores(
     Args:
         chances: Mode to row to chance.
         of: The tasks.
-        draws: Prompt draws of the generator's row.
+        draws: Prompt draws of the rows in `DRAWN`.
         copies: Row to the row whose every score and text it repeats.
     """
     copies = copies or {}
@@ -136,7 +142,7 @@ def scores(
         for row in rows:
             source = copies.get(row, row)
             for task in tasks() if of is None else of:
-                for draw in range(draws if row == "generator" else 1):
+                for draw in range(draws if row in DRAWN else 1):
                     # A copy repeats its source's first draw, whatever its own number.
                     rng = random.Random(f"{mode}:{source}:{draw if source == row else 0}")
                     found += _task_scores(rng, row, mode, draw, task, rows[source])

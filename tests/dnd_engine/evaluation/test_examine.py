@@ -24,11 +24,12 @@ from typer.testing import CliRunner, Result
 from dnd_engine.checks import agreement as agreement_module
 from dnd_engine.checks.results import Agreement, Inspection
 from dnd_engine.cli import app
-from dnd_engine.config import EngineConfig, Mix, RefineConfig
+from dnd_engine.config import EngineConfig, ImprintConfig, RefineConfig, Teacher
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError, TrainingError
 from dnd_engine.evaluation import examine as examine_module
 from dnd_engine.evaluation import report as report_module
+from dnd_engine.evaluation import rows as rows_module
 from dnd_engine.evaluation.examine import ExaminationConfig, examine
 from dnd_engine.evaluation.ledger import Ledger
 from dnd_engine.evaluation.papers import Paper
@@ -39,7 +40,7 @@ from dnd_engine.generator.folder import Generator, TaskCentroid, save_generator
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.models.base import fingerprint
-from dnd_engine.models.encoder import PromptEncoder
+from dnd_engine.models.encoder import PromptEncoder, PromptMemory
 from dnd_engine.models.sources import ENCODERS, resolve
 from dnd_engine.progress import Progress
 from dnd_engine.prompts.buckets import Bucket
@@ -53,7 +54,7 @@ from dnd_engine.training.finetune.collect import collect
 from dnd_engine.training.finetune.collect_recipe import CollectRecipe
 from dnd_engine.training.recipe import TrainRecipe
 from dnd_engine.training.trainer import train
-from tests.dnd_engine.tiny import CPU, LAYOUT, random_tokens, tiny_base
+from tests.dnd_engine.tiny import CPU, LAYOUT, make_adapter, random_tokens, tiny_base
 
 ANSWERS = {
     "sea": ("train", "Name the fish", "cod"),
@@ -185,19 +186,24 @@ class PlantedEngine(Engine):
 
     plant: Plant | None = None
 
-    def generate(
-        self, buckets: Sequence[Bucket], *, mix: Mix = "pool", strength: float = 1.0, seed: int = 0
-    ) -> Adapter:
+    def synthesize(self, buckets: Sequence[Bucket], **how: Any) -> Steps[Progress, None, Adapter]:
         """As an engine does, but for the tokens."""
-        made = super().generate(buckets, mix=mix, strength=strength, seed=seed)
+        made = yield from super().synthesize(buckets, **how)
         if self.plant is None:
             return made
         return replace(made, tokens=self.plant(buckets, made).to(torch.bfloat16))
 
 
 @pytest.fixture(scope="session")
-def loaded(generator: Path, tiny_folder: Path) -> PlantedEngine:
-    config = EngineConfig(base=str(tiny_folder), generator=generator, device="cpu")
+def loaded(
+    generator: Path, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> PlantedEngine:
+    config = EngineConfig(
+        base=str(tiny_folder),
+        generator=generator,
+        device="cpu",
+        cache_dir=tmp_path_factory.mktemp("cache"),
+    )
     engine = PlantedEngine.load(config)
     assert isinstance(engine, PlantedEngine)
     return engine
@@ -856,6 +862,79 @@ def test_what_an_inspection_says_of_each_task_reaches_the_report_and_outlives_a_
     assert {t["agreement"] for t in found["tasks"]} == {0.25}
     assert [b["n_tasks"] for b in found["bands"]] == [len(unseen)]
     assert report["strongest_effect"] == len(asked)
+
+
+IMPRINTS = ("imprint", "generator_imprint", "generator_imprint_wrong")
+
+
+def test_imprinted_rows_are_what_the_engine_makes_of_the_same_prompts(
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each with its teacher; draws for the row of the generator, and their time is a cost."""
+    asked: list[tuple[str, str]] = []
+
+    def imprint(
+        adapter: Adapter,
+        buckets: Sequence[Bucket],
+        settings: ImprintConfig,
+        *,
+        teacher: Teacher,
+        memory: PromptMemory,
+    ) -> Steps[Progress, None, Adapter]:
+        yield Progress("ask", 0.0, 0.0, "ask_with_instruction")
+        asked.append((teacher, buckets[0].prompts[0].text.partition(".")[0]))
+        return replace(
+            adapter,
+            tokens=-adapter.tokens,
+            provenance={**adapter.provenance, "imprint": {}},
+            seconds={**adapter.seconds, "imprint": 1.5},
+        )
+
+    monkeypatch.setattr(engine, "imprint", imprint)
+    report = examine(engine, unseen, replace(config, rows=IMPRINTS, draws=2))
+    own = [instruction for _, instruction, _ in ANSWERS.values()][len(TRAINED) :]
+    count = len(UNSEEN)
+    assert Counter(asked[:count]) == {("base", name): 1 for name in own}
+    assert Counter(asked[count : 3 * count]) == {("generator", name): 2 for name in own}
+    assert len(asked) == 4 * count
+    right = asked[count : 2 * count]
+    assert all(a != b for a, b in zip(right, asked[3 * count :], strict=True))
+    draws = {row["row"]: row["draws"] for row in report["rows"]}
+    assert draws == {"imprint": 1, "generator_imprint": 2, "generator_imprint_wrong": 1}
+    assert report["cost"]["imprint_seconds"] == dict.fromkeys(IMPRINTS, 1.5)
+
+
+def test_a_task_that_cannot_be_imprinted_is_missing_with_the_reason(
+    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
+) -> None:
+    """Not scored with the generator's own adapter, which is what the engine falls back to."""
+    bare = replace(
+        unseen[0],
+        train=tuple(replace(e, prompt=e.prompt.replace("\n\n", " ")) for e in unseen[0].train),
+    )
+    rows = ("base", "generator_imprint")
+    report = examine(engine, (bare,), replace(config, rows=rows))
+    assert report["not_measured"]["generator_imprint"].startswith(
+        f"`{bare.info.slug}`: no prompt has an instruction and an input"
+    )
+
+
+def test_imprints_with_other_settings_are_refused(
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = replace(config, rows=("imprint",))
+    made = make_adapter(provenance={"imprint": {}})
+    monkeypatch.setattr(engine, "generate", lambda *_, **__: made)
+    examine(engine, unseen[:1], config)
+    monkeypatch.setattr(rows_module, "ImprintConfig", lambda: ImprintConfig(r=4))
+    with pytest.raises(ConfigError, match=r"row imprint made with other settings of the imprint"):
+        examine(engine, unseen[:1], config)
 
 
 def test_one_family_alone_has_no_wrong_prompts(
