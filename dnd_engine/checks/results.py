@@ -24,6 +24,7 @@ __all__ = [
     "ControlName",
     "Familiarity",
     "Inspection",
+    "Ordinary",
     "Outlook",
     "as_checks",
     "recall",
@@ -50,6 +51,22 @@ class Agreement:
     def share(self) -> float:
         """Of the prompts."""
         return self.same / self.num_prompts
+
+
+@dataclass(frozen=True, slots=True)
+class Ordinary:
+    """How often ordinary messages are answered as the base answers them."""
+
+    same: int
+    """Messages whose answer by the base is at most `limit` less likely."""
+    num_messages: int
+    limit: float
+    """Nats per token."""
+
+    @property
+    def share(self) -> float:
+        """Of the messages."""
+        return self.same / self.num_messages
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,90 @@
+"""Whether an adapter leaves ordinary messages alone: does the model still answer them as the base?
+
+The base answers messages that have nothing to do with any task, greedily. Base and adapted model
+then read these answers, and a message counts as answered as before where the adapted model finds
+the base's answer about as likely as the base does. The shipped messages
+(`assets/ordinary-check.txt`, ours) are none of those that an imprint is fitted to leave alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from dnd_engine.checks.results import Ordinary
+from dnd_engine.files import asset_path
+from dnd_engine.lora.apply import FittedLoRA
+from dnd_engine.models.runtime import Runtime
+from dnd_engine.scoring.answers import answer, batches
+from dnd_engine.scoring.questions import Answer, Question
+
+__all__ = ["LIMIT", "BaseAnswers", "base_answers", "check_messages", "ordinary_share"]
+
+_ANSWER_TOKENS = 16
+"""Of the base's answer: its beginning tells whose manner it is."""
+
+LIMIT = 0.5
+"""Nats per token by which the base's answer may become less likely."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseAnswers:
+    """What the base answers to messages, as questions whose reference it is."""
+
+    questions: tuple[Question, ...]
+    nlls: tuple[float, ...]
+    """The base's own loss on each answer, nats per token."""
+
+
+def check_messages() -> tuple[str, ...]:
+    """Return the shipped messages."""
+    text = asset_path("ordinary-check.txt").read_text(encoding="utf-8")
+    return tuple(text.splitlines())
+
+
+def base_answers(runtime: Runtime, messages: Sequence[str]) -> BaseAnswers:
+    """Let the base answer messages; the same for every adapter that is checked.
+
+    Args:
+        runtime: Of the base; its lock is held for one batch at a time.
+        messages: Each is one chat turn.
+    """
+    base = runtime.base
+    end = base.tokenizer.eos_token_id
+    assert isinstance(end, int)
+    asked = [Question(base.chat_ids(text), (end,), (), _ANSWER_TOKENS) for text in messages]
+    questions = tuple(
+        replace(
+            question,
+            max_new_tokens=0,
+            # An answer that was cut off has no end to be scored.
+            reference=one.ids if len(one.ids) == _ANSWER_TOKENS else (*one.ids, end),
+        )
+        for question, one in zip(asked, _answers(runtime, asked, None), strict=True)
+    )
+    nlls = tuple(one.nll for one in _answers(runtime, questions, None))
+    return BaseAnswers(questions, nlls)
+
+
+def ordinary_share(runtime: Runtime, fitted: FittedLoRA, expected: BaseAnswers) -> Ordinary:
+    """Count messages that the adapted model answers as the base does.
+
+    Args:
+        runtime: Of the base; its lock is held for one batch at a time.
+        fitted: One adapter.
+        expected: By `base_answers`, of this base.
+    """
+    found = _answers(runtime, expected.questions, fitted)
+    same = sum(one.nll <= nll + LIMIT for one, nll in zip(found, expected.nlls, strict=True))
+    return Ordinary(same, len(found), LIMIT)
+
+
+def _answers(
+    runtime: Runtime, questions: Sequence[Question], fitted: FittedLoRA | None
+) -> list[Answer]:
+    """Answer questions in batches, in their order."""
+    found: dict[int, Answer] = {}
+    for batch in batches([questions], shared=True):
+        numbers = [number for _, number in batch[0]]
+        with runtime.lock:
+            (answers,) = answer(runtime, [[questions[n] for n in numbers]], fitted)
+        found |= dict(zip(numbers, answers, strict=True))
+    return [found[number] for number in range(len(questions))]

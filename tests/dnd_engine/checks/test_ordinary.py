@@ -1,0 +1,71 @@
+"""Ordinary messages are answered as before where the base's own answers stay as likely."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from dnd_engine.checks.ordinary import LIMIT, base_answers, check_messages, ordinary_share
+from dnd_engine.imprint.ordinary import ordinary_messages
+from dnd_engine.lora.apply import FittedLoRA
+from dnd_engine.models.base import BaseModel
+from dnd_engine.models.runtime import Runtime
+from tests.dnd_engine.tiny import LAYOUT, random_tokens
+
+MESSAGES = ("What is a good book?", "Hi", "Tell me a joke about a racing pigeon.")
+
+
+@pytest.fixture
+def runtime(base: BaseModel) -> Runtime:
+    return Runtime.of(base, LAYOUT)
+
+
+def fitted(runtime: Runtime, tokens: Tensor) -> FittedLoRA:
+    return runtime.host.fit(tokens[None], LAYOUT)
+
+
+def losses(
+    runtime: Runtime, prompts: Sequence[tuple[int, ...]], worn: FittedLoRA | None
+) -> list[float]:
+    """By transformers: the base's greedy answer of 16 tokens, and its loss under an adapter."""
+    found = []
+    for prompt in prompts:
+        ids = torch.tensor([prompt])
+        with torch.inference_mode():
+            full = runtime.base.model.generate(
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=16, do_sample=False
+            )
+            with runtime.host.wearing(worn):
+                logits = runtime.base.model(input_ids=full).logits
+        start = len(prompt)
+        predicted = logits[0, start - 1 : -1].float()
+        found.append(float(torch.nn.functional.cross_entropy(predicted, full[0, start:])))
+    return found
+
+
+def test_it_counts_messages_whose_answer_stays_as_likely(runtime: Runtime) -> None:
+    expected = base_answers(runtime, MESSAGES)
+    prompts = [runtime.base.chat_ids(text) for text in MESSAGES]
+    assert expected.nlls == pytest.approx(losses(runtime, prompts, None), abs=1e-4)
+    counts = set()
+    for size in (0.01, 0.05, 0.1, 0.3):
+        worn = fitted(runtime, random_tokens(seed=1, size=size))
+        worse = [
+            after - before
+            for after, before in zip(
+                losses(runtime, prompts, worn), losses(runtime, prompts, None), strict=True
+            )
+        ]
+        found = ordinary_share(runtime, worn, expected)
+        assert found.same == sum(value <= LIMIT for value in worse)
+        assert (found.num_messages, found.limit) == (len(MESSAGES), LIMIT)
+        counts.add(found.share)
+    assert {0.0, 1.0} <= counts
+
+
+def test_the_messages_are_none_that_imprints_are_fitted_to() -> None:
+    messages = check_messages()
+    assert len(messages) == len(set(messages)) == 64
+    assert all(messages)
+    assert not set(messages) & set(ordinary_messages())
