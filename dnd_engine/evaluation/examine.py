@@ -17,6 +17,12 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from dnd_engine.checks.ordinary import (
+    BaseAnswers,
+    base_answers,
+    check_messages,
+    ordinary_share,
+)
 from dnd_engine.config import check_least
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError
@@ -32,6 +38,7 @@ from dnd_engine.scoring.metrics import Grader, TrainedOperations
 from dnd_engine.scoring.questions import Answer, Question, ask
 from dnd_engine.scoring.scores import (
     DEFAULT_ROWS,
+    DRAWN,
     MODES,
     ROWS,
     SHOWN_CHARACTERS,
@@ -166,6 +173,7 @@ def examine(
     ledger.agree({row: wardrobe.source(row) for row in rows})
     session = _Session(engine, wardrobe, ledger, papers)
     session.measure(rows, config.modes)
+    session.check_ordinary(rows)
     if "generator" in rows:
         session.inspect()
     wanted = [
@@ -202,6 +210,7 @@ def examine(
         tasks=tasks,
         similarities=ledger.similarities,
         checks=ledger.checks,
+        ordinary=ledger.ordinary,
         other_format=[
             task.info.slug
             for task in tasks
@@ -232,6 +241,8 @@ class _Session:
         self.compared = frozenset(order[:_COMPARED_TASKS])
         self.generated: dict[str, dict[int, Outfit]] = defaultdict(dict)
         """Task to its adapters by draw, of the compared tasks."""
+        self._ordinary: BaseAnswers | None = None
+        """What the base answers to ordinary messages, once it is asked for."""
 
     def measure(self, rows: Sequence[str], modes: Sequence[Mode]) -> None:
         """Fill the ledger."""
@@ -253,6 +264,29 @@ class _Session:
                 papers = [paper for paper in self.papers if paper.task.info.slug in wanted]
                 for chunk in _chunks(papers):
                     self._chunk(row, draw, chunk, wanted, bar)
+
+    def check_ordinary(self, rows: Sequence[str]) -> None:
+        """Check the adapters that a killed run scored and did not check; they are made again."""
+        for row in [row for row in rows if row in DRAWN]:
+            known = self.ledger.ordinary.get(row, {})
+            lacking = [paper.task for paper in self.papers if paper.task.info.slug not in known]
+            for task in lacking:
+                self._check_ordinary(row, {task.info.slug: self.wardrobe.outfit(row, task, 0)})
+
+    def _check_ordinary(self, row: str, outfits: Mapping[str, Outfit | None]) -> None:
+        """Count the ordinary messages that the first adapters of a row leave alone."""
+        if row not in DRAWN:
+            return
+        runtime, known, shares = self.engine.runtime, self.ledger.ordinary.get(row, {}), {}
+        for slug, outfit in outfits.items():
+            if slug in known or outfit is None:
+                continue
+            if self._ordinary is None:
+                self._ordinary = base_answers(runtime, check_messages())
+            assert outfit.tokens is not None
+            fitted = runtime.host.fit(outfit.tokens[None], outfit.layout)
+            shares[slug] = ordinary_share(runtime, fitted, self._ordinary).share
+        self.ledger.leaves_alone(row, shares)
 
     def inspect(self) -> None:
         """Inspect an adapter of each task that the ledger lacks, off the clock of its row."""
@@ -289,6 +323,8 @@ class _Session:
                     groups.append((paper, outfit, items))
             scores += self._answer(row, draw, mode, groups, bar)
         self.ledger.add(scores, row, time.monotonic() - started)
+        if draw == 0:
+            self._check_ordinary(row, outfits)
 
     def _answer(
         self,

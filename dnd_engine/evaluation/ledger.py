@@ -49,6 +49,8 @@ class Ledger:
     """Task to the similarity of its prompts to those of the nearest training task."""
     checks: dict[str, dict[str, float | None]] = field(default_factory=dict)
     """Task to `agreement` and `effect` of its first adapter, on the prompts it was made from."""
+    ordinary: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Row to task to the share of ordinary messages that its first adapter leaves alone."""
     agreed: dict[str, str] = field(default_factory=dict)
     """As `sources`, of the rows that this call measures; written with their first scores."""
     scores: list[ItemScore] = field(default_factory=list)
@@ -87,6 +89,7 @@ class Ledger:
             ledger.refine_seconds = dict(head["refine_seconds"])
             ledger.similarities = dict(head["similarities"])
             ledger.checks = dict(head.get("checks", {}))
+            ledger.ordinary = dict(head.get("ordinary", {}))
             text = ledger._lines.read_text(encoding="utf-8") if ledger._lines.exists() else ""
             whole, _, _ = text.rpartition("\n")
             found = [ItemScore(**json.loads(line)) for line in whole.splitlines()]
@@ -159,6 +162,11 @@ class Ledger:
             self.similarities[slug] = similarity
         self._write_head()
 
+    def leaves_alone(self, row: str, shares: Mapping[str, float]) -> None:
+        """Keep by task which share of ordinary messages a row's first adapters leave alone."""
+        self.ordinary[row] = {**self.ordinary.get(row, {}), **shares}
+        self._write_head()
+
     @property
     def _head(self) -> Path:
         return self.out / "examination.json"
@@ -169,7 +177,7 @@ class Ledger:
 
     def _write_head(self) -> None:
         kept = ("settings", "sources", "seconds", "synthesis_seconds", "imprint_seconds")
-        names = (*kept, "refine_seconds", "similarities", "checks")
+        names = (*kept, "refine_seconds", "similarities", "checks", "ordinary")
         values = {name: getattr(self, name) for name in names}
         write_whole(self._head, json.dumps(values, indent=1) + "\n")
 

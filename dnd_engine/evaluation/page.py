@@ -340,12 +340,17 @@ def _facts(report: Mapping[str, Any]) -> list[str]:
             f"{percent(found['share'])} ({percent(found['low'])} to {percent(found['high'])}) of "
             f"{found['n_items']} items of procedural tasks."
         )
-    if (kept := report["retention"]) is not None:
-        told = _share_words(kept) or "not known: the latter scores nothing to retain"
+    for kept in report["retention"].values():
+        told = _share_words(kept) or "not known: the latter has too little that is clear to retain"
         lines.append(
-            "- Retention, bare generator as a share of the multi-task LoRA that is told the "
-            f"instruction ({_maybe(kept['bare_generator'])} of "
-            f"{_maybe(kept['full_multi_task_lora'])}): {told}."
+            f"- Retention, {row_label(kept['row'])} on bare inputs as a share of "
+            f"{row_label(kept['teacher'])} on full prompts ({_maybe(kept['bare'])} of "
+            f"{_maybe(kept['full'])}) over {_count(kept['n_tasks'], 'task')}: {told}."
+        )
+    for row, found in report["ordinary"].items():
+        lines.append(
+            f"- Ordinary messages answered as the base does, {row_label(row)}: "
+            f"{_share_words(found)} over {_count(found['n_tasks'], 'task')}."
         )
     cosine = report["cosine"]
     if cosine["different_task"] is not None:

@@ -20,7 +20,7 @@ from dnd_engine.evaluation.page import full_page, report_markdown
 from dnd_engine.evaluation.pictures import draw_pictures
 from dnd_engine.evaluation.verdicts import judge
 from dnd_engine.files import write_whole, written_aside
-from dnd_engine.scoring.scores import REFINED, ROWS, ItemScore, ReportMeta
+from dnd_engine.scoring.scores import DRAWN, REFINED, ROWS, ItemScore, ReportMeta
 from dnd_engine.scoring.statistics import (
     Cell,
     Interval,
@@ -50,6 +50,13 @@ _ORDER: tuple[Mode, ...] = ("bare", "full")
 
 _TERCILES = ("least similar", "middle", "most similar")
 
+_RETENTIONS = {
+    "generator": ("generator", "multi_task_lora"),
+    "imprint": ("imprint", "base"),
+    "generator_imprint": ("generator_imprint", "generator"),
+}
+"""Rows on bare inputs, and what they are to retain: their teachers on full prompts."""
+
 Value = Callable[[ItemScore], float | None]
 
 _VALUES: Mapping[str, Value] = {
@@ -71,6 +78,7 @@ def build_report(
     tasks: Sequence[Task] = (),
     similarities: Mapping[str, float] | None = None,
     checks: Mapping[str, Mapping[str, float | None]] | None = None,
+    ordinary: Mapping[str, Mapping[str, float]] | None = None,
     other_format: Collection[str] = (),
 ) -> dict[str, Any]:
     """Turn item scores into what `report.json` holds.
@@ -84,6 +92,7 @@ def build_report(
         tasks: The examined tasks; without them, failures do not say what was asked and wanted.
         similarities: Task to the similarity of its prompts to the nearest training task's.
         checks: Task to what an inspection of its adapter says: `agreement` and `effect`.
+        ordinary: Row to task to the share of ordinary messages that its adapter leaves alone.
         other_format: Tasks whose wrong prompts ask for another answer format than the task's own;
             the gain of right over wrong prompts leaves them out.
 
@@ -135,7 +144,12 @@ def build_report(
         "substitution": {
             mode: found for mode in meta.modes if (found := _substitution(table, mode)) is not None
         },
-        "retention": _retention(table),
+        "retention": {
+            name: found
+            for name, (row, teacher) in _RETENTIONS.items()
+            if (found := _retention(table, row, teacher)) is not None
+        },
+        "ordinary": _ordinary(table, ordinary or {}),
         "refine": _refine(table),
         "equal_score": _equal_score(table),
         "similarity": _similarity(table, similarities),
@@ -321,14 +335,49 @@ def _substitution(table: _Measured, mode: Mode) -> dict[str, Any] | None:
     }
 
 
-def _retention(table: _Measured) -> dict[str, Any] | None:
-    """Generator on bare inputs as a share of the multi-task LoRA that is told the instruction."""
-    ours = table.cells("generator", "bare")
-    teacher = table.cells("multi_task_lora", "full")
-    if not ours or not teacher:
+def _retention(table: _Measured, row: str, teacher: str) -> dict[str, Any] | None:
+    """A row on bare inputs as a share of its teacher, which reads the instruction too."""
+    sides = table.cells(row, "bare"), table.cells(teacher, "full")
+    common = set.intersection(*({cell.task for cell in of} for of in sides))
+    ours, theirs = ([cell for cell in of if cell.task in common] for of in sides)
+    if not common:
         return None
-    found = share_of_gap(ours, teacher, seed=table.meta.seed)
-    return {**_share(found), "bare_generator": _mean(ours), "full_multi_task_lora": _mean(teacher)}
+    return {
+        **_share(share_of_gap(ours, theirs, seed=table.meta.seed)),
+        "row": row,
+        "bare": _mean(ours),
+        "teacher": teacher,
+        "full": _mean(theirs),
+        "n_tasks": len(common),
+    }
+
+
+def _ordinary(
+    table: _Measured, ordinary: Mapping[str, Mapping[str, float]]
+) -> dict[str, dict[str, Any]]:
+    """Share of ordinary messages that a row's adapters leave alone, over the examined tasks."""
+    families = {score.slug: score.family for score in table.scores}
+    measured = {
+        row: [
+            Cell(families[slug], slug, 0, share)
+            for slug, share in ordinary.get(row, {}).items()
+            if slug in families
+        ]
+        for row in DRAWN
+        if row in table.meta.rows
+    }
+    found = {}
+    for row, of in measured.items():
+        if of:
+            level = interval(of, seed=table.meta.seed)
+            found[row] = {
+                "share": _round(level.mean),
+                "low": _round(level.low),
+                "high": _round(level.high),
+                "n_tasks": len(of),
+                "per_task": {cell.task: _round(cell.value) for cell in sorted(of)},
+            }
+    return found
 
 
 def _refine(table: _Measured) -> dict[str, Any] | None:

@@ -22,7 +22,8 @@ from torch import Tensor
 from typer.testing import CliRunner, Result
 
 from dnd_engine.checks import agreement as agreement_module
-from dnd_engine.checks.results import Agreement, Inspection
+from dnd_engine.checks.ordinary import BaseAnswers, ordinary_share
+from dnd_engine.checks.results import Agreement, Inspection, Ordinary
 from dnd_engine.cli import app
 from dnd_engine.config import EngineConfig, ImprintConfig, RefineConfig, Teacher
 from dnd_engine.engine import Engine
@@ -38,14 +39,16 @@ from dnd_engine.evaluation.selection import choose_tasks, refuse_trained
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import Generator, TaskCentroid, save_generator
 from dnd_engine.lora.adapter import Adapter
+from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.models.base import fingerprint
 from dnd_engine.models.encoder import PromptEncoder, PromptMemory
+from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import ENCODERS, resolve
 from dnd_engine.progress import Progress
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.scoring.questions import ask
-from dnd_engine.scoring.scores import DEFAULT_ROWS, MODES, ItemScore
+from dnd_engine.scoring.scores import DEFAULT_ROWS, IMPRINTED, MODES, ItemScore
 from dnd_engine.tasks.folder import Task, load_tasks
 from dnd_engine.tasks.formats import FORMATS, formatted
 from dnd_engine.training.collection import Collection
@@ -291,12 +294,14 @@ def test_a_planted_generator_is_called_by_its_name(
     """And by no other; a random generator, which does none of these, is called by none."""
     if plant is not None:
         engine.plant = plant(Collection.open(collection))
-    config = replace(config, rows=DEFAULT_ROWS, draws=2, adapters=collection, multi_task_lora=multi)
+    # A plant changes nothing of an imprint, and imprints take time: once is enough.
+    rows = tuple(row for row in DEFAULT_ROWS if plant is None or row not in IMPRINTED)
+    config = replace(config, rows=rows, draws=2, adapters=collection, multi_task_lora=multi)
     report = examine(engine, unseen, config)
     verdicts = {v["name"]: v["holds"] for v in report["verdicts"]}
     planted = ("ignores_prompts", "retrieves_nearest", "matches_oracle")
     assert {n: verdicts[n] for n in planted} == {n: n == name for n in planted}
-    assert {row["row"] for row in report["rows"]} == set(DEFAULT_ROWS)
+    assert {row["row"] for row in report["rows"]} == set(rows)
     scores = {row["row"]: row["score"] for row in report["rows"] if not row["holdout"]}
     assert (scores["oracle_lora"], scores["base"], scores["mean_lora"]) == (1, 0, 0)
 
@@ -864,9 +869,6 @@ def test_what_an_inspection_says_of_each_task_reaches_the_report_and_outlives_a_
     assert report["strongest_effect"] == len(asked)
 
 
-IMPRINTS = ("imprint", "generator_imprint", "generator_imprint_wrong")
-
-
 def test_imprinted_rows_are_what_the_engine_makes_of_the_same_prompts(
     engine: PlantedEngine,
     unseen: tuple[Task, ...],
@@ -894,7 +896,7 @@ def test_imprinted_rows_are_what_the_engine_makes_of_the_same_prompts(
         )
 
     monkeypatch.setattr(engine, "imprint", imprint)
-    report = examine(engine, unseen, replace(config, rows=IMPRINTS, draws=2))
+    report = examine(engine, unseen, replace(config, rows=IMPRINTED, draws=2))
     own = [instruction for _, instruction, _ in ANSWERS.values()][len(TRAINED) :]
     count = len(UNSEEN)
     assert Counter(asked[:count]) == {("base", name): 1 for name in own}
@@ -904,7 +906,7 @@ def test_imprinted_rows_are_what_the_engine_makes_of_the_same_prompts(
     assert all(a != b for a, b in zip(right, asked[3 * count :], strict=True))
     draws = {row["row"]: row["draws"] for row in report["rows"]}
     assert draws == {"imprint": 1, "generator_imprint": 2, "generator_imprint_wrong": 1}
-    assert report["cost"]["imprint_seconds"] == dict.fromkeys(IMPRINTS, 1.5)
+    assert report["cost"]["imprint_seconds"] == dict.fromkeys(IMPRINTED, 1.5)
 
 
 def test_a_task_that_cannot_be_imprinted_is_missing_with_the_reason(
@@ -935,6 +937,36 @@ def test_imprints_with_other_settings_are_refused(
     monkeypatch.setattr(rows_module, "ImprintConfig", lambda: ImprintConfig(r=4))
     with pytest.raises(ConfigError, match=r"row imprint made with other settings of the imprint"):
         examine(engine, unseen[:1], config)
+
+
+def test_ordinary_messages_are_asked_of_the_first_adapters_and_after_a_kill(
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The base is asked once, and a task that was checked is not checked again."""
+    monkeypatch.setattr(examine_module, "check_messages", lambda: ("Hi", "A good book?"))
+    asked: list[int] = []
+
+    def share(runtime: Runtime, fitted: FittedLoRA, expected: BaseAnswers) -> Ordinary:
+        asked.append(len(expected.questions))
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return ordinary_share(runtime, fitted, expected)
+
+    monkeypatch.setattr(examine_module, "ordinary_share", share)
+    config = replace(config, draws=2)
+    zeros = torch.zeros(LAYOUT.num_tokens, LAYOUT.spec.r, LAYOUT.width)
+    engine.plant = lambda buckets, made: zeros
+    with pytest.raises(KeyboardInterrupt):
+        examine(engine, unseen, config)
+    found = examine(engine, unseen, config)["ordinary"]["generator"]
+    assert set(asked) == {2}
+    assert found["per_task"] == {task.info.slug: 1.0 for task in unseen}, "zeros change nothing"
+    count = len(asked)
+    assert examine(engine, unseen, config)["ordinary"]["generator"] == found
+    assert len(asked) == count
 
 
 def test_one_family_alone_has_no_wrong_prompts(

@@ -12,7 +12,7 @@ import pytest
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.page import full_page
 from dnd_engine.evaluation.report import build_report, report_markdown, write_report
-from dnd_engine.scoring.scores import ROWS, ItemScore
+from dnd_engine.scoring.scores import DRAWN, ROWS, ItemScore
 from tests.dnd_engine.synthetic import DISTANCES, checks, meta, scores, similarities, tasks
 
 TASKS = tasks(items=4)
@@ -117,7 +117,8 @@ def test_numbers_that_were_not_measured_are_none_never_zero() -> None:
     assert line["format_share"] is line["content_given_format"] is line["choice"] is None
     assert made["gap_closed"] == {"bare": None}
     assert made["operation_gain"] == made["substitution"] == {}
-    assert made["retention"] is made["similarity"] is None
+    assert made["similarity"] is None
+    assert made["retention"] == made["ordinary"] == {}
     assert set(made["cosine"].values()) == {None}
     assert line["unit"] == "items"
 
@@ -185,12 +186,40 @@ def test_the_gain_is_the_loss_under_wrong_prompts_minus_the_loss_under_right_one
     assert left["left_out"] == ["b"]
 
 
-def test_retention_is_the_bare_generator_over_the_instructed_teacher(
-    report: dict[str, Any],
+@pytest.mark.parametrize(
+    ("name", "teacher"),
+    [("generator", "multi_task_lora"), ("imprint", "base"), ("generator_imprint", "generator")],
+)
+def test_retention_is_a_bare_row_over_its_instructed_teacher(
+    name: str, teacher: str, report: dict[str, Any]
 ) -> None:
-    mine = row(report, "generator")["score"]
-    teacher = row(report, "multi_task_lora", "full")["score"]
-    assert report["retention"]["share"] == pytest.approx(mine / teacher, abs=1e-3)
+    found = report["retention"][name]
+    mine, theirs = row(report, name)["score"], row(report, teacher, "full")["score"]
+    assert (found["bare"], found["full"], found["n_tasks"]) == (mine, theirs, 40)
+    assert found["share"] == pytest.approx(mine / theirs, abs=1e-3)
+    assert found["low"] < found["share"] < found["high"]
+
+
+def test_retention_is_over_the_tasks_that_both_have() -> None:
+    told = [("generator", f"t{n}", 0, 0, 1.0) for n in range(8)]
+    bare = [("generator_imprint", f"t{n}", 0, 0, 0.5) for n in range(1, 8)]
+    full = [replace(s, mode="full") for s in handmade(*told)]
+    found = build_report([*full, *handmade(*bare)], meta())["retention"]["generator_imprint"]
+    assert (found["share"], found["n_tasks"], found["full"]) == (0.5, 7, 1.0)
+
+
+def test_ordinary_messages_are_told_by_row_over_the_examined_tasks() -> None:
+    found = handmade(*((name, f"t{n}", 0, 0, 1.0) for n in range(8) for name in DRAWN))
+    shares = {
+        "generator": {f"t{n}": 0.25 for n in range(8)},
+        "generator_imprint": {"t0": 1.0, "t1": 0.5, "elsewhere": 0.0},
+    }
+    report = build_report(found, meta(modes=("bare",)), ordinary=shares)
+    ours, imprinted = (report["ordinary"][name] for name in DRAWN)
+    assert (ours["share"], ours["low"], ours["high"], ours["n_tasks"]) == (0.25, 0.25, 0.25, 8)
+    assert imprinted["per_task"] == {"t0": 1.0, "t1": 0.5}
+    told = report_markdown(report)
+    assert "answered as the base does, Generator, right prompts: 25 % (25 % to 25 %) over 8" in told
 
 
 def test_refining_is_told_by_seconds_from_both_starts_beside_its_teacher(
