@@ -325,7 +325,7 @@ def test_the_refined_row_starts_from_the_generated_adapter_and_its_unlabeled_pro
         assert not settings.labels
         assert {p.label for p in prompts} == {None}
         given.append((adapter.sha256, tuple(p.text for p in prompts)))
-        yield Progress("ask", 0.0, 0.0)
+        yield Progress("ask", 0.0, 0.0, "ask")
         if len(given) == 1:
             raise TrainingError("refine needs 8 or more different prompts.")
         seconds = {**adapter.seconds, "refine": 2.5}
@@ -366,7 +366,7 @@ def test_rows_that_train_from_nothing_start_there_and_see_labels_only_where_they
             for m in made
         )
         asked[settings.labels, settings.steps] |= {p.text: p.label for p in buckets[0].prompts}
-        yield Progress("ask", 0.0, 0.0)
+        yield Progress("ask", 0.0, 0.0, "ask")
         return replace(adapter, seconds={**adapter.seconds, "refine": 1.0})
 
     monkeypatch.setattr(engine, "refine", refine)
