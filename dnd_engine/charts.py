@@ -112,7 +112,8 @@ def clock(seconds: float) -> str:
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.2g} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
+    is_short = 0 < seconds < 1
+    return f"{seconds * 1000:.3g} ms" if is_short else f"{seconds:.2g} s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ class Scale:
 
     def label(self, tick: float) -> str:
         """A tick as it is written: small powers by their exponent."""
-        power = round(math.log10(tick)) if self.is_log and self.write is not clock else 0
+        power = round(math.log10(tick)) if self.is_log else 0
         if power < _MIN_WRITTEN_POWER:
             return f"10{str(power).translate(_SUPERSCRIPTS)}"
         return self.write(tick)
@@ -161,10 +162,10 @@ class Scale:
         return min(max((value - low) / (high - low), 0.0), 1.0)
 
 
-def clock_scale(low: float, high: float) -> Scale:
+def clock_scale(low: float, high: float, write: Callable[[float], str] = clock) -> Scale:
     """Seconds on a logarithmic axis, whose ticks are the round numbers of a clock."""
     ticks = tuple(tick for tick in _SECONDS if low <= tick <= high)
-    return Scale(low, high, ticks, clock, is_log=True)
+    return Scale(low, high, ticks, write, is_log=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +212,7 @@ class Row:
 class Chart:
     """A drawn chart, without a place yet."""
 
+    kind: Literal["rows", "lines"]
     body: str = field(repr=False)
     height: int
     """Pixels, without the axis below."""
@@ -219,6 +221,8 @@ class Chart:
     right: int
     summary: str
     """What it shows, for those who cannot see it."""
+    axis: str
+    """What the horizontal scale measures."""
     title: str = ""
     note: str = ""
 
@@ -228,11 +232,11 @@ class Chart:
 
     def html(self) -> str:
         """As an element that is as wide as its place on the page."""
-        box = f"padding:8px {self.right}px 0 {self.left}px"
+        axis = _AXIS if self.axis else _AXIS // 2
         return (
-            f"<div class='dnd-chart' style='{box}'><svg role='img' width='100%' "
-            f"height='{self.height + _AXIS}' overflow='visible' "
-            f"aria-label='{escape(self.summary)}'>{self.body}</svg></div>"
+            f"<div class='dnd-chart is-{self.kind}' style='--left:{self.left}px;"
+            f"--right:{self.right}px'><svg role='img' width='100%' height='{self.height + axis}' "
+            f"overflow='visible' aria-label='{escape(self.summary)}'>{self.body}</svg></div>"
         )
 
 
@@ -246,15 +250,15 @@ def row_chart(rows: Sequence[Row], scale: Scale, summary: str, axis: str = "") -
         axis: What the scale measures.
     """
     height = _ROW * len(rows)
-    left = 12 + round(_CHARACTER * max(len(row.label) for row in rows))
-    right = 12 + round(_CHARACTER * max(len(row.value) for row in rows))
+    left = 12 + round(_CHARACTER * max((len(row.label) for row in rows), default=0))
+    right = 12 + round(_CHARACTER * max((len(row.value) for row in rows), default=0))
     parts = [_vertical_grid(scale, height)]
     for number, row in enumerate(rows):
         middle = _ROW * number + _ROW // 2
         strong = " strong" if row.strong else ""
         told = f"<title>{escape(row.told)}</title>" if row.told else ""
         marks = [
-            f"<rect class='own-row' x='-{left}' y='{middle - _ROW // 2}' width='{left}' "
+            f"<rect class='own-row label' x='-{left}' y='{middle - _ROW // 2}' width='{left}' "
             f"height='{_ROW}'/><rect class='own-row' x='0' y='{middle - _ROW // 2}' width='100%' "
             f"height='{_ROW}'/>"
             if row.strong and row.look == "own"
@@ -275,7 +279,7 @@ def row_chart(rows: Sequence[Row], scale: Scale, summary: str, axis: str = "") -
             "</text></g>"
         )
     parts.append(_below(scale, height, axis))
-    return Chart("".join(parts), height, left, right, summary)
+    return Chart("rows", "".join(parts), height, left, right, summary, axis)
 
 
 def line_chart(
@@ -349,7 +353,7 @@ def line_chart(
             f"{escape(line.label)}</text>"
         )
     parts.append(_below(x, _HEIGHT, axis))
-    return Chart("".join(parts), _HEIGHT, left, right, summary)
+    return Chart("lines", "".join(parts), _HEIGHT, left, right, summary, axis)
 
 
 def svg_file(charts: Sequence[Chart], heading: str = "", columns: int = 2) -> str:

@@ -17,15 +17,14 @@ from dnd_engine.charts import (
     row_chart,
     svg_file,
 )
-from dnd_engine.files import written_aside
+from dnd_engine.files import write_whole
 from dnd_engine.scoring.wording import CONTROLS, mode_label, number, percent, row_label, signed
 
-__all__ = ["draw_pictures", "look_of"]
+__all__ = ["category_rows", "draw_pictures", "refine_chart", "score_row"]
 
 Picture = tuple[str, Sequence[Chart]]
 """A heading, which may be empty, and charts side by side."""
 
-_STRONG = ("generator", "oracle_lora")
 _MODES = ("bare", "full")
 _COSINES = {
     "same_task": "Same task, other prompts",
@@ -49,19 +48,106 @@ def draw_pictures(report: Mapping[str, Any], folder: Path) -> dict[str, str]:
     for name, draw in _PICTURES.items():
         if (made := draw(report)) is not None:
             heading, charts = made
-            with written_aside(folder / f"{name}.svg") as aside:
-                aside.write_text(svg_file(charts, heading), encoding="utf-8", newline="")
+            write_whole(folder / f"{name}.svg", svg_file(charts, heading))
             drawn[name] = " ".join([f"{heading}."] * bool(heading) + [c.summary for c in charts])
     return drawn
 
 
-def look_of(row: str) -> Look:
-    """Where a row's score comes from."""
-    if row in CONTROLS:
-        return "other"
-    if row.startswith("generator"):
-        return "own"
-    return "labels" if row == "oracle_lora" else "base"
+def score_row(
+    row: Mapping[str, Any],
+    label: str,
+    *,
+    metric: str = "score",
+    write: Callable[[float], str] = number,
+    told: str = "",
+) -> Row:
+    """Draw a row of a report: only scores have intervals.
+
+    Args:
+        row: Of `report["rows"]`.
+        label: Its name.
+        metric: What to show of it.
+        write: Writes a number.
+        told: The row in words.
+    """
+    name, value = str(row["row"]), float(row[metric])
+    look: Look = "own" if name.startswith("generator") else "base"
+    look = "other" if name in CONTROLS else "labels" if name == "oracle_lora" else look
+    bar = (float(row["low"]), float(row["high"])) if metric == "score" else None
+    strong = name in ("generator", "oracle_lora")
+    return Row(label, write(value), look, bar, marks=[(value, look)], strong=strong, told=told)
+
+
+def category_rows(
+    rows: Sequence[Mapping[str, Any]], write: Callable[[float, float | None], str]
+) -> tuple[str, list[Row]]:
+    """Draw the generator and a LoRA trained on labels for each kind of task.
+
+    Bare inputs if they were measured: there the prompts must carry the task.
+
+    Args:
+        rows: Of a report.
+        write: Writes the generator's score, and the other if there is one.
+
+    Returns:
+        The mode, and the rows, the best first; none if there is nothing to draw.
+    """
+    mode = "bare" if any(r["mode"] == "bare" for r in rows) else "full"
+    found = {str(r["row"]): r.get("per_category") or {} for r in rows if r["mode"] == mode}
+    top = {name: float(score) for name, score in found.get("oracle_lora", {}).items()}
+    drawn = []
+    for category, score in sorted(
+        found.get("generator", {}).items(), key=lambda pair: (-float(pair[1]), pair[0])
+    ):
+        own, ceiling = float(score), top.get(category)
+        marks: list[tuple[float, Look]] = [(own, "own")]
+        bar = None
+        if ceiling is not None:
+            marks, bar = [(ceiling, "labels"), *marks], (own, ceiling)
+        drawn.append(Row(str(category), write(own, ceiling), "base", bar, marks=marks))
+    return mode, drawn
+
+
+def refine_chart(
+    report: Mapping[str, Any],
+    names: Mapping[str, str],
+    write: Callable[[float], str] = number,
+    time: Callable[[float], str] = clock,
+    axis: str = "",
+) -> Chart | None:
+    """Draw scores on bare inputs over seconds: refined from both starts, on labels, the teacher.
+
+    Args:
+        report: As built.
+        names: Of `scratch`, `generator`, `labels` and `teacher`.
+        write: Writes a score.
+        time: Writes seconds.
+        axis: What these are.
+    """
+    found = report.get("refine")
+    if not found or any(p["seconds"] is None for p in found["points"]):
+        return None
+    ways: dict[str, list[Mapping[str, Any]]] = {
+        way: [p for p in found["points"] if p["start"] == way] for way in ("scratch", "generator")
+    }
+    learnt = (report.get("equal_score") or {}).get("points") or ()
+    ways["labels"] = [*ways["scratch"][:1], *learnt] if learnt else []
+    longest = max(float(p["seconds"]) for points in ways.values() for p in points)
+    lines, bands, told = [], [], []
+    looks: Mapping[str, Look] = {"scratch": "other", "generator": "own", "labels": "labels"}
+    for way, points in ways.items():
+        places = sorted((float(p["seconds"]), float(p["score"])) for p in points)
+        if places:
+            lines.append(Line(places, looks[way], names[way], "marked"))
+            steps = ", ".join(f"{write(score)} ({time(seconds)})" for seconds, score in places)
+            told.append(f"{names[way]}: {steps}")
+    if teacher := found["teacher"]:
+        score, ends = float(teacher["score"]), (0.0, longest)
+        bands.append(Band(float(teacher["low"]), float(teacher["high"]), "base"))
+        lines.insert(0, Line([(x, score) for x in ends], "base", names["teacher"], "thin"))
+        told.append(f"{names['teacher']}: {write(score)}")
+    x, y = Scale.nice(0, longest), Scale.share(lambda tick: _without_zeros(write(tick)))
+    return line_chart(lines, x, y, "; ".join(told), bands=bands, axis=axis)
 
 
 def _rows(report: Mapping[str, Any]) -> Picture | None:
@@ -72,15 +158,11 @@ def _rows(report: Mapping[str, Any]) -> Picture | None:
     charts: list[Chart] = []
     for mode in _modes(rows):
         found = {r["row"]: r for r in rows if r["mode"] == mode}
+        labels = {name: row_label(name) if not charts else "" for name in names}
         lines = [
-            Row(
-                row_label(name) if not charts else "",
-                number(found[name]["score"]) if name in found else "-",
-                look_of(name),
-                bar=(found[name]["low"], found[name]["high"]) if name in found else None,
-                marks=[(found[name]["score"], look_of(name))] if name in found else (),
-                strong=name in _STRONG,
-            )
+            score_row(found[name], labels[name])
+            if name in found
+            else Row(labels[name], "-", "base")
             for name in names
         ]
         told = "; ".join(f"{row_label(n)} {number(r['score'])}" for n, r in found.items())
@@ -91,29 +173,18 @@ def _rows(report: Mapping[str, Any]) -> Picture | None:
 
 
 def _categories(report: Mapping[str, Any]) -> Picture | None:
-    """Generator to own LoRA, for each kind of task; bare if measured: prompts carry the task."""
-    rows = [r for r in report["rows"] if not r["holdout"]]
-    mode = _modes(rows)[0]
-    found = {r["row"]: r["per_category"] or {} for r in rows if r["mode"] == mode}
-    mine, top = found.get("generator"), found.get("oracle_lora", {})
-    if not mine:
-        return None
-    lines = [
-        Row(
-            category,
-            number(own) + (f" of {number(top[category])}" if category in top else ""),
-            "base",
-            bar=(own, top[category]) if category in top else None,
-            marks=[*_ceiling(top, category), (own, "own")],
-        )
-        for category, own in sorted(mine.items(), key=lambda pair: (-pair[1], pair[0]))
-    ]
-    told = "; ".join(f"{row.label} {row.value}" for row in lines)
-    key = "disc: generator, diamond: own LoRA" if top else "generator"
-    chart = row_chart(
-        lines, Scale.share(), f"Score of the generator, and of a LoRA on labels: {told}.", "score"
+    """Generator to own LoRA, for each kind of task."""
+    mode, lines = category_rows(
+        [r for r in report["rows"] if not r["holdout"]],
+        lambda own, top: number(own) + ("" if top is None else f" of {number(top)}"),
     )
-    return "", [chart.titled("By kind of task", f"{mode_label(mode).lower()} inputs; {key}")]
+    if not lines:
+        return None
+    told = "; ".join(f"{row.label} {row.value}" for row in lines)
+    summary = f"Score of the generator, and of a LoRA on labels: {told}."
+    chart = row_chart(lines, Scale.share(), summary, "score")
+    note = f"{mode_label(mode).lower()} inputs; disc: generator, diamond: own LoRA"
+    return "", [chart.titled("By kind of task", note)]
 
 
 def _gain(report: Mapping[str, Any]) -> Picture | None:
@@ -238,39 +309,15 @@ def _agreement(report: Mapping[str, Any]) -> Picture | None:
 
 def _refine(report: Mapping[str, Any]) -> Picture | None:
     """Score on bare inputs against seconds of refining, from both starts, and the teacher."""
-    found = report["refine"]
-    if found is None or any(p["seconds"] is None for p in found["points"]):
-        return None
-    longest = max(p["seconds"] for p in found["points"])
-    lines, bands, told = [], [], []
-    if teacher := found["teacher"]:
-        bands.append(Band(teacher["low"], teacher["high"], "base"))
-        level = [(0.0, teacher["score"]), (longest, teacher["score"])]
-        lines.append(Line(level, "base", "Teacher, full prompts", "thin"))
-        told.append(f"the teacher, on full prompts, {number(teacher['score'])}")
-    starts: tuple[tuple[str, str, Look], ...] = (
-        ("scratch", "From nothing", "other"),
-        ("generator", "From the adapter", "own"),
-    )
-    for start, label, look in starts:
-        points = sorted(
-            (p for p in found["points"] if p["start"] == start), key=lambda p: p["seconds"]
-        )
-        if points:
-            places = [(p["seconds"], p["score"]) for p in points]
-            whiskers = [(p["low"], p["high"]) for p in points]
-            lines.append(Line(places, look, label, "marked", whiskers))
-            steps = ", ".join(f"{number(v)} after {clock(s)}" for s, v in places)
-            told.append(f"{label.lower()} {steps}")
-    chart = line_chart(
-        lines,
-        Scale.nice(0, longest),
-        Scale.share(),
-        f"Score on bare inputs against seconds of refining: {'; '.join(told)}.",
-        bands=bands,
-        axis="seconds of refining, medians",
-    )
-    return "", [chart.titled("What Refine reaches", "bare inputs, means and 95 % intervals")]
+    names = {
+        "scratch": "From nothing",
+        "generator": "From the adapter",
+        "labels": "On labels",
+        "teacher": "Teacher, full prompts",
+    }
+    chart = refine_chart(report, names, axis="seconds of training, medians")
+    title = "What Refine reaches"
+    return None if chart is None else ("", [chart.titled(title, "bare inputs, means")])
 
 
 def _cost(report: Mapping[str, Any]) -> Picture | None:
@@ -295,11 +342,6 @@ _PICTURES: Mapping[str, Callable[[Mapping[str, Any]], Picture | None]] = {
     "refine": _refine,
     "cost": _cost,
 }
-
-
-def _ceiling(top: Mapping[str, float], category: str) -> list[tuple[float, Look]]:
-    """The mark of a LoRA trained on labels, where there is one."""
-    return [(top[category], "labels")] if category in top else []
 
 
 def _modes(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -1,12 +1,16 @@
 """A measurement as charts: scores over the seconds that it takes to get there."""
 
+from collections.abc import Callable, Mapping
+
 from dnd_engine.charts import Band, Chart, Line, Look, Scale, clock, clock_scale, line_chart
-from dnd_engine.measure.results import TRAINED, Measurement, RowResult
+from dnd_engine.measure.results import Measurement, Row, RowResult
 from dnd_engine.scoring.wording import mode_label, number
 from dnd_engine.tasks.folder import Mode
 
 __all__ = ["race_charts"]
 
+_LEVELS: Mapping[Row, Look] = {"base": "base", "adapter": "own"}
+_TRAININGS: Mapping[Row, Look] = {"trained_lora": "labels", "warm_lora": "also"}
 _NAMES = {
     "base": "Base",
     "adapter": "This adapter",
@@ -15,59 +19,60 @@ _NAMES = {
 }
 
 
-def race_charts(measured: Measurement) -> list[Chart]:
+def race_charts(
+    measured: Measurement,
+    *,
+    names: Mapping[str, str] = _NAMES,
+    mode_words: Callable[[Mode], str] = mode_label,
+    write: Callable[[float], str] = number,
+    time: Callable[[float], str] = clock,
+    axis: str = "time to make it, scoring left out",
+) -> list[Chart]:
     """Draw a chart for each mode: the base as a band, the adapter, trainings as lines.
 
     Args:
         measured: However much is measured so far.
+        names: Of the rows that are drawn.
+        mode_words: The name of a mode.
+        write: Writes a score.
+        time: Writes seconds.
+        axis: What the time is.
     """
     took = measured.synthesis_seconds
     # Short items are scored first: a row that is not through yet would flatter itself.
     whole = [row for row in measured.rows if measured.is_whole(row)]
     spent = [_spent(row, took) for row in whole if row.train_seconds > 0]
     known = [*spent, *([took] if took else [])] or [1.0]
-    x = clock_scale(0.5 * min(known), 2 * max(known))
+    x = clock_scale(0.5 * min(known), 2 * max(known), time)
     charts = []
     for mode in measured.sides.modes:
-        if rows := [row for row in whole if row.mode == mode]:
-            charts.append(_race(rows, mode, x, took))
+        last = {row.row: row for row in whole if row.mode == mode}
+        lines, bands, told = [], [], []
+        for name, look in _LEVELS.items():
+            if row := last.get(name):
+                label = f"{names[name]} {write(row.score.mean)}"
+                level = [(x.low, row.score.mean), (x.high, row.score.mean)]
+                lines.append(Line(level, look, label, "thin"))
+                told.append(f"{label} ({time(took)})" if look == "own" and took else label)
+        if base := last.get("base"):
+            bands.append(Band(base.score.low, base.score.high, "base"))
+        if (own := last.get("adapter")) and took:
+            points = [(took, own.score.mean)]
+            lines.append(Line(points, "own", whiskers=[(own.score.low, own.score.high)]))
+        for name, look in _TRAININGS.items():
+            rows = [r for r in whole if (r.row, r.mode) == (name, mode) and r.train_seconds > 0]
+            if rows:
+                points = [(_spent(row, took), row.score.mean) for row in rows]
+                whiskers = [(row.score.low, row.score.high) for row in rows]
+                label = f"{names[name]} {write(points[-1][1])}"
+                lines.append(Line(points, look, label, "marked", whiskers))
+                steps = ", ".join(f"{write(score)} ({time(at)})" for at, score in points)
+                told.append(f"{label}: {steps}")
+        if lines:
+            summary = f"{mode_words(mode)}: {'; '.join(told)}"
+            chart = line_chart(lines, x, Scale.share(write), summary, bands=bands, axis=axis)
+            charts.append(chart.titled(mode_words(mode)))
     return charts
-
-
-def _race(rows: list[RowResult], mode: Mode, x: Scale, took: float | None) -> Chart:
-    lines, bands, told = [], [], []
-    last = {row.row: row for row in rows}  # of a training its last point
-    if base := last.get("base"):
-        bands.append(Band(base.score.low, base.score.high, "base"))
-        lines.append(_level(x, base, "base"))
-        told.append(f"base {number(base.score.mean)}")
-    if own := last.get("adapter"):
-        lines.append(_level(x, own, "own"))
-        score = number(own.score.mean)
-        if took:
-            whiskers = [(own.score.low, own.score.high)]
-            lines.append(Line([(took, own.score.mean)], "own", whiskers=whiskers))
-            score += f" after {clock(took)}"
-        told.append(f"this adapter {score}")
-    for name in TRAINED:
-        points = [row for row in rows if row.row == name and row.train_seconds > 0]
-        if points:
-            look: Look = "labels" if name == "trained_lora" else "also"
-            places = [(_spent(row, took), row.score.mean) for row in points]
-            whiskers = [(row.score.low, row.score.high) for row in points]
-            label = f"{_NAMES[name]} {number(places[-1][1])}"
-            lines.append(Line(places, look, label, "marked", whiskers))
-            steps = ", ".join(f"{number(score)} after {clock(s)}" for s, score in places)
-            told.append(f"{_NAMES[name]} {steps}")
-    summary = f"{mode_label(mode)} inputs, score over the time it takes: {'; '.join(told)}."
-    axis = "time to make it, scoring left out"
-    chart = line_chart(lines, x, Scale.share(), summary, bands=bands, axis=axis)
-    return chart.titled(f"{mode_label(mode)} inputs", "score and 95 % interval")
-
-
-def _level(x: Scale, row: RowResult, look: Look) -> Line:
-    label = f"{_NAMES[row.row]} {number(row.score.mean)}"
-    return Line([(x.low, row.score.mean), (x.high, row.score.mean)], look, label, "thin")
 
 
 def _spent(row: RowResult, took: float | None) -> float:

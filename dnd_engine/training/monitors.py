@@ -6,21 +6,16 @@ steps. Everything is kept in `log.jsonl`, one line a step, and drawn into `monit
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 
 from jaxtyping import Float
 from torch import Tensor
 
-from dnd_engine.charts import Chart, Line, Look, Scale, line_chart, short, svg_file
-from dnd_engine.errors import TrainingError
-from dnd_engine.files import written_aside
 from dnd_engine.lora.delta import delta_gram
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.training.batches import Role, TaskPool
-from dnd_engine.training.run_log import COLLAPSED_SHARE, LOG, LogReader, smoothed
 
 __all__ = [
     "GroupNLL",
@@ -28,7 +23,6 @@ __all__ = [
     "WeightStatistics",
     "choose_probe",
     "measure_probe",
-    "plot_log",
     "weight_statistics",
 ]
 
@@ -156,80 +150,6 @@ def weight_statistics(
     cosines = gram / norms[:, None] / norms
     between = (float(cosines.sum()) - count) / (count * (count - 1))
     return WeightStatistics(mean_square**0.5, max(0.0, share), between)
-
-
-def plot_log(out: Path) -> None:
-    """Draw `monitors.svg` from a run's log.
-
-    Raises:
-        TrainingError: If the log cannot be read or the picture cannot be written.
-    """
-    rows = LogReader(out / LOG).read()
-    if not rows:
-        raise TrainingError(f"`{out}` holds no readable `{LOG}` of a run.")
-    steps = [int(row["step"]) for row in rows]
-    loss = [row["loss"] for row in rows]
-    smooth = list(zip(steps, smoothed(loss), strict=True))
-    lines = {
-        "Training loss": [
-            Line(list(zip(steps, loss, strict=True)), "noise", style="thin"),
-            Line(smooth, "own", "smoothed"),
-        ]
-    }
-    for title, names in _MONITORS.items():
-        found = [
-            Line(points, look, label, "marked")
-            for name, (label, look) in names.items()
-            if (points := [(int(row["step"]), row[name]) for row in rows if name in row])
-        ]
-        if found:
-            lines[title] = found
-    charts = [_monitor(title, found, max(steps)) for title, found in lines.items()]
-    path = out / "monitors.svg"
-    try:
-        with written_aside(path) as aside:
-            aside.write_text(svg_file(charts, columns=3), encoding="utf-8", newline="")
-    except OSError as error:
-        raise TrainingError(f"`{path}` cannot be written: {error}") from error
-
-
-_SEEN: tuple[str, Look] = ("seen tasks", "own")
-_UNSEEN: tuple[str, Look] = ("unseen families", "also")
-_SHARE = "Between-task share of ‖ΔW‖²"
-_MONITORS: Mapping[str, Mapping[str, tuple[str, Look]]] = {
-    "Validation loss, nats per answer token": {
-        "validation_loss": _SEEN,
-        "validation_loss_wrong_prompts": ("seen, wrong prompts", "other"),
-        "families_loss": _UNSEEN,
-        "families_loss_wrong_prompts": ("unseen, wrong prompts", "base"),
-    },
-    "‖ΔW‖": {"delta_norm": ("mean of tasks", "own")},
-    _SHARE: {"between_task_share": ("probe tasks", "own")},
-    "Wrong-prompt gap, nats": {
-        "probe_wrong_prompt_gap": _SEEN,
-        "families_probe_wrong_prompt_gap": _UNSEEN,
-    },
-    "Operation gain, nats": {
-        "probe_operation_gain": _SEEN,
-        "families_probe_operation_gain": _UNSEEN,
-    },
-}
-
-
-def _monitor(title: str, lines: Sequence[Line], end: int) -> Chart:
-    values = [value for line in lines for _, value in line.points]
-    y = Scale.nice(min(0.0, *values), max(values))
-    if title == _SHARE and (above := [value for value in values if value > 0]):
-        bound = [(1.0, COLLAPSED_SHARE), (float(end), COLLAPSED_SHARE)]
-        lines = [*lines, Line(bound, "limit", "collapsed below", "thin")]
-        y = Scale.log(min(COLLAPSED_SHARE, *above), 1)
-    x = Scale.nice(0, end)
-    told = "; ".join(
-        f"{line.label} {short(line.points[-1][1])} at step {line.points[-1][0]:g}"
-        for line in lines
-        if line.label
-    )
-    return line_chart(lines, x, y, f"{title}: {told}.", axis="step").titled(title)
 
 
 def _paired(tasks: Sequence[int], sources: Sequence[int | None]) -> list[tuple[int, int]]:

@@ -44,9 +44,9 @@ from dnd_engine.training.monitors import (
     GroupNLL,
     choose_probe,
     measure_probe,
-    plot_log,
     weight_statistics,
 )
+from dnd_engine.training.pictures import draw_monitors
 from dnd_engine.training.recipe import TrainRecipe
 from dnd_engine.training.run_log import COLLAPSED_SHARE, LOG
 from dnd_engine.training.setup import prepare
@@ -165,7 +165,7 @@ class _Run:
                 if validates or interrupt.asked or self.done % recipe.checkpoint_every == 0:
                     self._save()
                 if validates:
-                    plot_log(recipe.out)
+                    draw_monitors(recipe.out)
                 if interrupt.asked:
                     raise KeyboardInterrupt(
                         f"Stopped after step {self.done} of {recipe.steps}. A checkpoint is in "

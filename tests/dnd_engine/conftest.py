@@ -70,7 +70,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, encoder: PromptEncoder) -> None:
     monkeypatch.setattr(setup, "PromptEncoder", lambda *given: encoder)
     monkeypatch.setattr(setup, "best_device", lambda: CPU)
     monkeypatch.setattr(setup, "best_dtype", lambda device: torch.float32)
-    monkeypatch.setattr(trainer, "plot_log", lambda out: None)
+    monkeypatch.setattr(trainer, "draw_monitors", lambda out: None)
 
 
 @pytest.fixture

@@ -1,10 +1,6 @@
 """Monitors show what a falling loss hides, and the log and pictures hold what was measured."""
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -18,7 +14,6 @@ from dnd_engine.training.monitors import (
     Probe,
     choose_probe,
     measure_probe,
-    plot_log,
     weight_statistics,
 )
 from tests.dnd_engine.tiny import LAYOUT, delta, random_tokens
@@ -124,46 +119,3 @@ def test_equal_adapters_have_no_variance_between_tasks() -> None:
     assert weight_statistics(same, LAYOUT).cosine == pytest.approx(1, abs=1e-5)
     nothing = weight_statistics(torch.zeros_like(same), LAYOUT)
     assert (nothing.norm, nothing.between_share) == (0, 0)
-
-
-# Log and pictures
-
-
-def write_log(out: Path, rows: list[dict[str, Any]]) -> None:
-    out.mkdir(exist_ok=True)
-    (out / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-ROWS: list[dict[str, Any]] = [
-    {"step": 1, "loss": 3.0, "seconds": 0.1},
-    {
-        "step": 2,
-        "loss": 2.0,
-        "delta_norm": 0.1,
-        "between_task_share": 0.2,
-        "probe_wrong_prompt_gap": 0.1,
-        "probe_operation_gain": 0.05,
-        "families_probe_operation_gain": 0.0,
-        "validation_loss": 2.5,
-        "families_loss": 3.5,
-    },
-]
-
-
-@pytest.mark.parametrize(
-    ("rows", "charts"), [(ROWS, 6), (ROWS[:1], 1)], ids=["monitored", "first step"]
-)
-def test_pictures_show_every_monitor(
-    tmp_path: Path, rows: list[dict[str, Any]], charts: int
-) -> None:
-    """Also while there is little to show; the SVG is sound XML."""
-    write_log(tmp_path, rows)
-    plot_log(tmp_path)
-    svg = (tmp_path / "monitors.svg").read_text(encoding="utf-8")
-    assert ElementTree.fromstring(svg).tag.endswith("svg")
-    assert svg.count("<g><text class='strong'") == charts
-    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".jsonl"] == ["monitors.svg"]
-    before = svg
-    write_log(tmp_path, [*rows, {"step": 3, "loss": 9.0}])
-    plot_log(tmp_path)
-    assert (tmp_path / "monitors.svg").read_text(encoding="utf-8") != before

@@ -43,7 +43,8 @@ from dnd_engine.training.batches import (
 )
 from dnd_engine.training.checkpoint import write_tensors
 from dnd_engine.training.examples import EncodedExample, encode_example, pack, response_losses
-from dnd_engine.training.monitors import GroupNLL, plot_log
+from dnd_engine.training.monitors import GroupNLL
+from dnd_engine.training.pictures import draw_monitors
 from dnd_engine.training.recipe import TrainRecipe
 from dnd_engine.training.trainer import train
 from dnd_engine.training.watch import RunFolder
@@ -473,7 +474,7 @@ def test_the_first_loss_is_exactly_the_bases(recipe: TrainRecipe, head: str) -> 
 def test_a_run_learns_and_leaves_a_generator_for_its_base(
     recipe: TrainRecipe, base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer, "plot_log", plot_log)
+    monkeypatch.setattr(trainer, "draw_monitors", draw_monitors)
     recipe = replace(
         recipe, steps=16, checkpoint_every=8, validate_every=8, monitor_every=4, threads=1
     )
