@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dnd_engine.charts import STYLE
 from dnd_engine.cli.common import (
     engine_options,
     quiet_libraries,
@@ -53,6 +54,7 @@ def launch_options(limits: PromptLimits, *, mcp: bool = False) -> dict[str, Any]
 
     return {
         "theme": make_theme(),
+        "css": STYLE,
         "css_paths": [asset_path("app.css")],
         "max_file_size": max(limits.max_file_bytes, _UPLOAD_BYTES),
         "show_error": True,

@@ -77,11 +77,11 @@ def test_rows_are_scored_and_learnt_and_the_lora_is_taken_to_the_workbench(
 
     page.locator("#dnd-train-start").click()
     expect(page.locator("#dnd-measure-stages li.is-running")).to_contain_text("of 40, loss")
-    expect(found.locator("i.is-trained_lora")).not_to_have_count(0)  # drawn while it trains
+    expect(found.locator(".mark.is-labels")).not_to_have_count(0)  # drawn while it trains
     expect(page.locator("#dnd-measure-stages summary")).to_contain_text(
         "How it was trained", timeout=30_000
     )
-    expect(found.locator("i.is-trained_lora")).to_have_count(8)
+    expect(found.locator(".mark.is-labels")).to_have_count(8)
     expect(found).to_contain_text("scored as much after 3.0 s of training, in 10 steps")
     page.locator("#dnd-take-trained_lora").click()
     bar = page.locator("#dnd-adapter")
@@ -128,7 +128,7 @@ def test_a_training_from_the_adapter_stops_at_once_and_the_chat_goes_on(
     visit.ask("Meanwhile")
     expect(visit.answer("right")).to_contain_text("SELECT", timeout=20_000)
     open_tab(visit)
-    expect(page.locator("#dnd-measured i.is-warm_lora").first).to_be_visible(timeout=40_000)
+    expect(page.locator("#dnd-measured .mark.is-also").first).to_be_visible(timeout=40_000)
     page.keyboard.press("Escape")
     expect(stages).to_contain_text("The last scored LoRA")
     expect(page.locator("#dnd-train-start")).to_be_enabled()

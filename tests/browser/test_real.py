@@ -172,7 +172,7 @@ def test_an_adapter_is_measured_beside_a_lora_that_is_trained_now(
     expect(stages).to_contain_text("How it was trained", timeout=300_000)
     found = page.locator("#dnd-measured")
     expect(found.locator(".dnd-worth")).to_contain_text("this adapter scores")
-    expect(found.locator("i.is-trained_lora")).not_to_have_count(0)
+    expect(found.locator(".mark.is-labels")).not_to_have_count(0)
     visit.picture("docs/pictures/measure.png", 1500)
     page.locator("#dnd-take-trained_lora").click()
     expect(page.locator("#dnd-adapter")).to_contain_text("trained-from-scratch", timeout=300_000)

@@ -352,7 +352,7 @@ def test_measuring_training_and_what_was_found(sights: Sights, serve: Serve, wri
     sight.see("38-measured")
     engine.stage_seconds = 0.5
     page.locator("#dnd-train-start").click()
-    expect(page.locator("#dnd-measured i.is-trained_lora").first).to_be_visible(timeout=30_000)
+    expect(page.locator("#dnd-measured .mark.is-labels").first).to_be_visible(timeout=30_000)
     sight.glimpse("39-training")
     engine.stage_seconds = 0.05
     expect(page.locator("#dnd-measure-stages details")).to_be_visible(timeout=30_000)

@@ -48,7 +48,7 @@ def test_a_growing_log_is_seen_while_its_tab_is_open_and_not_read_otherwise(
     add(tmp_path, 1, 60)
     expect(run).to_contain_text("60 of 400")
     expect(run).to_contain_text("about 6 min")
-    plots = page.locator("#dnd-watch .dnd-curves")
+    plots = page.locator("#dnd-watch .dnd-chart")
     expect(plots).to_have_count(3)
     page.locator("#dnd-watch-all > button").click()
     table = page.locator("#dnd-watch-all table")

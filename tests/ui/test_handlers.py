@@ -550,7 +550,12 @@ def test_the_shipped_report_draws_what_seconds_bring() -> None:
     drawn = report_html(shipped, Group("refine", ""), "score", shipped["generator_sha256"])
     equal = shipped["equal_score"]
     assert f"scores as much as the adapter after {equal['shortest_steps']} steps" in drawn
-    for name in ("Refined: 0 s", "From nothing: 0 s", "On labels: 0 s", "Teacher"):
+    for name in (
+        "Refined: .12 (0 s)",
+        "From nothing: .03 (0 s)",
+        "On labels: .03 (0 s)",
+        "Teacher: .25",
+    ):
         assert name in drawn
     bare = shipped | {"refine": None}
     assert "What more seconds bring" not in report_html(
@@ -592,12 +597,12 @@ def test_a_report_is_drawn_with_every_row_and_its_words_escaped() -> None:
     assert "the prompts carry the task" in html
     assert "&lt;b&gt;blue&lt;/b&gt;-door" in html
     assert "Not measured" not in html
-    assert "left:14.0%" in html
+    assert "cx='14.00%'" in html
 
 
 def test_losses_are_drawn_on_an_axis_that_holds_them_all() -> None:
     html = report_html(report(), Group("heldout", "primitive"), "nll", SHA)
-    assert "left:100.0%" in html
+    assert "cx='100.00%'" in html
     assert "the prompts carry" not in html
 
 

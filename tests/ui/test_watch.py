@@ -15,7 +15,6 @@ from dnd_engine.training.watch import RunFolder
 from tests.dnd_engine.training.test_watch import lora, write_manifest
 from tests.ui.fake_engine import FakeEngine
 from ui.build import build_ui
-from ui.curves import Axis, Curve, curves_html
 from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers
 from ui.panels.watch import all_numbers_html, watch_html
@@ -144,7 +143,7 @@ def test_a_collection_shows_its_loras_and_those_in_training(tmp_path: Path) -> N
     seen = RunFolder(tmp_path).look()
     drawn = watch_html(seen)
     assert "2 of 5" in drawn
-    assert drawn.count("<li class='is-generator'") == 2
+    assert drawn.count("<g class='row'") == 2
     assert ".50, was 2.50" in drawn
     assert "three: 2 at step 1, .25 at step 8" in drawn
     assert "<b>short</b> <span lang='en'>3 examples</span>" in drawn
@@ -169,44 +168,3 @@ def test_whatever_a_folder_holds_is_escaped(tmp_path: Path, code: str) -> None:
             drawn = watch_html(seen) + all_numbers_html(seen)
         assert "<img" not in drawn
         assert "&lt;img" in drawn
-
-
-def test_a_long_curve_keeps_its_extremes_and_its_end() -> None:
-    points = [(n, 5.0 if n == 4321 else 1.0) for n in range(10_000)]
-    drawn = curves_html([Curve("x", points, "own")], Axis.from_zero(5), 10_000, "told")
-    path = drawn.split("d='M")[-1].split("'")[0]
-    assert path.count("L") < 500
-    assert "432.1 16.67" in path  # 5 of 6 up, from the top
-    assert path.endswith("999.9 83.33")
-
-
-@pytest.mark.parametrize(
-    ("highest", "ticks"),
-    [(5.1, (0, 2, 4, 6)), (1.0, (0, 0.25, 0.5, 0.75, 1)), (0.0, (0, 0.0025, 0.005, 0.0075, 0.01))],
-)
-def test_an_axis_begins_at_zero_and_ends_at_a_round_number(
-    highest: float, ticks: tuple[float, ...]
-) -> None:
-    assert Axis.from_zero(highest).ticks == pytest.approx(ticks)
-
-
-def test_a_log_axis_shows_whole_powers() -> None:
-    axis = Axis.log(2e-5, 1)
-    assert [axis.label(tick) for tick in axis.ticks] == [
-        "10⁻⁵",
-        "10⁻⁴",
-        ".001",
-        ".01",
-        ".1",
-        "1",
-    ]
-    assert axis.place(1e-5) == 0
-    assert axis.place(1) == 1
-    assert axis.place(0.001) == pytest.approx(2 / 5)
-
-
-def test_labels_never_lie_on_one_another() -> None:
-    curves = [Curve(name, [(1, 0.0)], "own") for name in "abc"]
-    drawn = curves_html(curves, Axis.from_zero(1, end=1), 1, "told")
-    tops = [float(part.split("%")[0]) for part in drawn.split("<b class='is-own' style='top:")[1:]]
-    assert tops == pytest.approx([100, 88, 76])

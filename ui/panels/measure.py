@@ -5,7 +5,6 @@ follow dark mode and keep their text size on a phone. Rows that are not through 
 table alone: short items come first, so they would flatter themselves elsewhere.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -13,9 +12,9 @@ from typing import TYPE_CHECKING, Literal
 import gradio as gr
 
 from dnd_engine.lora.seen import Seen
-from ui.curves import apart
+from dnd_engine.measure.picture import race_charts
 from ui.markup import TIMES, cut, esc, facts, icon, label_html, none_yet
-from ui.text import N_, _, drawn, localized, number
+from ui.text import N_, _, clock_words, drawn, localized, number
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
@@ -45,10 +44,6 @@ TRAINED: tuple[TrainedRow, ...] = ("trained_lora", "warm_lora")
 _DEFAULT_STEPS, _DEFAULT_ROWS = 40, 40
 _MOST, _MOST_SHARED = 200, 60
 _MARKS = {"gain": "check", "loss": "warn"}
-_TICKS = [factor * 10.0**power for power in range(-3, 5) for factor in (1, 3)]
-"""Seconds that an axis may name."""
-_LINE = 0.085
-"""Of the picture's height: what a line of text takes."""
 
 
 _MEASURE_MODES: Mapping[str, str] = {
@@ -339,8 +334,18 @@ def measured_html(found: "Found", now: "Made | None") -> str:
     whole = [row for row in measured.rows if measured.is_whole(row)]
     modes = [mode for mode in sides.modes if any(r.mode == mode for r in measured.rows)]
     notes = "".join(f"<li>{esc(note)}</li>" for note in measured.notes)
+    charts = race_charts(
+        measured,
+        names={key: _(name) for key, name in _MEASURE_LINES.items()},
+        mode_words=mode_words,
+        write=score_words,
+        time=clock_words,
+        axis=_("seconds to make it, scoring left out, log scale"),
+    )
     curves = "".join(
-        _curve_html(measured, [r for r in whole if r.mode == mode], mode) for mode in modes
+        f"<figure class='dnd-race-mode'><figcaption aria-hidden='true'>{chart.title}</figcaption>"
+        f"{chart.html()}</figure>"
+        for chart in charts
     )
     return (
         f"<section class='dnd-panel dnd-measured'><div class='dnd-row'>"
@@ -350,7 +355,6 @@ def measured_html(found: "Found", now: "Made | None") -> str:
         f"{_table_html(measured, modes)}</section>"
         f"<section class='dnd-panel dnd-race'><div class='dnd-row'>"
         f"<h3 class='dnd-heading'>{_('Score over the time it takes to get there')}</h3>"
-        f"<span class='dnd-facts'>{_('seconds to make it, scoring left out, log scale')}</span>"
         "</div>"
         f"<div class='dnd-race-modes'>{curves}</div></section>"
         "<details class='dnd-panel dnd-made'>"
@@ -513,95 +517,6 @@ def _row_html(measured: "Measurement", row: "RowResult", columns: Sequence[str])
     told = "".join(f"<td>{cells[c]}</td>" for c in columns if c != "row")
     label = _label(row.row, row.steps)
     return f"<tr class='is-{row.row}'><th scope='row'>{label}</th>{told}</tr>"
-
-
-def _curve_html(measured: "Measurement", rows: Sequence["RowResult"], mode: str) -> str:
-    """Draw the base as a line, the adapter where it stands, trainings as curves."""
-    took = measured.synthesis_seconds
-    # A warm start costs what its adapter did, too.
-    before = {"warm_lora": took or 0.0}
-    spent = [before.get(r.row, 0.0) + r.train_seconds for r in measured.rows if r.train_seconds > 0]
-    known = [*spent, *([took] if took else [])] or [1.0]
-    low, high = math.log(0.5 * min(known)), math.log(1.6 * max(known))
-
-    def at(seconds: float) -> float:
-        return 100 * (math.log(seconds) - low) / (high - low)
-
-    lines, marks = [], []
-    ends: dict[str, tuple[float, str]] = {}
-    told = []
-    last = _last(rows)
-    if base := last.get("base"):
-        y = 100 * (1 - base.score.high)
-        height = 100 * (base.score.high - base.score.low)
-        lines.append(f"<rect class='is-base' x='0' width='100' y='{y:.2f}' height='{height:.2f}'/>")
-        lines.append(_path("base", [(0, base.score.mean), (100, base.score.mean)]))
-        ends["base"] = (base.score.mean, score_words(base.score.mean))
-        told.append(f"{_(_MEASURE_LINES['base'])} {ends['base'][1]}")
-    if own := last.get("adapter"):
-        score = score_words(own.score.mean)
-        lines.append(_path("adapter", [(0, own.score.mean), (100, own.score.mean)]))
-        if took:
-            whiskers = [(at(took), own.score.low), (at(took), own.score.high)]
-            lines.append(_path("adapter-bar", whiskers))
-            marks.append(_mark("adapter", at(took), own.score.mean))
-            score = _("{score} after {seconds:.1f} s", score=score, seconds=took)
-        ends["adapter"] = (own.score.mean, score_words(own.score.mean))
-        told.append(f"{_(_MEASURE_LINES['adapter'])} {score}")
-    for name in TRAINED:
-        points = [r for r in rows if r.row == name and r.train_seconds > 0]
-        if not points:
-            continue
-        seconds = [before.get(name, 0.0) + p.train_seconds for p in points]
-        places = [(at(s), p.score.mean) for s, p in zip(seconds, points, strict=True)]
-        for point, (x, _height) in zip(points, places, strict=True):
-            lines.append(_path(f"{name}-bar", [(x, point.score.low), (x, point.score.high)]))
-        lines.append(_path(name, places))
-        marks += [_mark(name, x, y) for x, y in places]
-        ends[name] = (places[-1][1], score_words(places[-1][1]))
-        steps = [
-            _("{score} after {seconds:.1f} s", score=score_words(p.score.mean), seconds=s)
-            for s, p in zip(seconds, points, strict=True)
-        ]
-        told.append(f"{_(_MEASURE_LINES[name])} {', '.join(steps)}")
-    ticks = "".join(
-        f"<span style='left:{at(tick):.1f}%'>{number(tick, 'g')}</span>"
-        for tick in _TICKS
-        if low <= math.log(tick) <= high
-    )
-    scale = "".join(
-        f"<span style='bottom:{100 * share:.0f}%'>{number(share, 'g')}</span>"
-        for share in (0, 0.25, 0.5, 0.75, 1)
-    )
-    title = _("Score over the time it takes to get there")
-    summary = f"{title}. {mode_words(mode)}: {'; '.join(told)}."
-    return (
-        f"<figure class='dnd-race-mode' role='img' aria-label='{esc(summary)}'>"
-        f"<figcaption aria-hidden='true'>{mode_words(mode)}</figcaption>"
-        f"<div class='dnd-race-box' aria-hidden='true'><div class='dnd-race-scale'>{scale}</div>"
-        f"<svg viewBox='0 0 100 100' preserveAspectRatio='none'>{''.join(lines)}</svg>"
-        f"{''.join(marks)}{_names(ends)}<div class='dnd-race-ticks'>{ticks}</div>"
-        "</div></figure>"
-    )
-
-
-def _path(kind: str, points: Sequence[tuple[float, float]]) -> str:
-    """Draw a line from point to point: shares of the width in per cent, and scores."""
-    told = " ".join(f"{x:.2f},{100 * (1 - y):.2f}" for x, y in points)
-    return f"<polyline class='is-{kind}' points='{told}'/>"
-
-
-def _mark(kind: str, x: float, y: float) -> str:
-    return f"<i class='is-{kind}' style='left:{x:.1f}%;bottom:{100 * y:.1f}%'></i>"
-
-
-def _names(ends: Mapping[str, tuple[float, str]]) -> str:
-    """Name lines where they end, one above the other where ends are close."""
-    return "".join(
-        f"<span class='dnd-race-name is-{name}' style='bottom:{100 * y:.1f}%'>"
-        f"{_(_MEASURE_LINES[name])} <b>{ends[name][1]}</b></span>"
-        for y, name in apart([(y, name) for name, (y, _) in ends.items()], _LINE)
-    )
 
 
 def _last(rows: Sequence["RowResult"]) -> dict[str, "RowResult"]:

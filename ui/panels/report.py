@@ -1,8 +1,7 @@
 """The report card: how good the generator is in general. About it, not about your adapter.
 
-Pictures first, drawn as CSS rows so that they stay sharp, follow dark mode and keep their text size
-on a phone; numbers second. A report is a file of the generator folder, so nothing in it is trusted
-to be whole, and every word of it is escaped.
+Pictures first, numbers second. A report is a file of the generator folder, so nothing in it is
+trusted to be whole, and every word of it is escaped.
 """
 
 import re
@@ -12,14 +11,14 @@ from typing import Any
 
 import gradio as gr
 
-from ui.curves import Axis, Curve, Look, curves_html
+from dnd_engine.charts import Scale, row_chart
+from dnd_engine.evaluation.pictures import category_rows, refine_chart, score_row
 from ui.markup import esc, icon
-from ui.text import N_, _, ngettext, number
+from ui.text import N_, _, clock_words, ngettext, number
 
 __all__ = ["Group", "ReportPanel", "card_markdown", "groups", "report_html", "report_panel"]
 
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
-_CONTROLS = ("generator_wrong", "generator_shuffled", "generator_constant")
 _VERDICTS_SHOWN = 6
 _FAILURES_SHOWN = 8
 
@@ -272,66 +271,36 @@ def _plot_html(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], met
 def _mode_html(rows: Sequence[Mapping[str, Any]], mode: str, metric: str, end: float) -> str:
     by_name = {str(row["row"]): row for row in rows}
     title, example = map(_, _REPORT_MODES[mode])
-    lines = [
-        _line_html(name, _(label), by_name[name], metric, end)
-        for name, label in _REPORT_ROWS.items()
-        if name in by_name and by_name[name].get(metric) is not None
-    ]
-    ticks = "".join(
-        f"<span style='left:{share:.0%}'>{_number(share * end)}</span>"
-        for share in (0, 0.25, 0.5, 0.75, 1)
-    )
+    drawn = []
+    for name, label in _REPORT_ROWS.items():
+        if name in by_name and by_name[name].get(metric) is not None:
+            row = by_name[name]
+            told = f"{_(label)}: {_number(float(row[metric]))}"
+            if metric == "score":
+                numbers = {k: _number(float(row[k])) for k in ("low", "high")}
+                value = _number(float(row["score"]))
+                told = _(
+                    "{label}: {value}, 95 % interval {low} to {high}",
+                    label=_(label),
+                    value=value,
+                    **numbers,
+                )
+            drawn.append(score_row(row, _(label), metric=metric, write=_number, told=told))
+    scale = Scale(0, end, tuple(end * share for share in (0, 0.25, 0.5, 0.75, 1)), _number)
+    summary = f"{title}: {'; '.join(row.told for row in drawn)}"
     return (
         f"<div class='dnd-forest-mode'><p><b>{title}</b> <span class='dnd-facts'>{example}</span>"
-        f"</p><ul>{''.join(lines)}</ul>"
-        f"<div class='dnd-rail-axis' aria-hidden='true'>{ticks}</div></div>"
-    )
-
-
-def _line_html(name: str, label: str, row: Mapping[str, Any], metric: str, end: float) -> str:
-    value = float(row[metric])
-    kind = "generator" if name.startswith("generator") else "baseline"
-    kind = "control" if name in _CONTROLS else "ceiling" if name == "oracle_lora" else kind
-    bar = ""
-    told = f"{label}: {_number(value)}"
-    if metric == "score":
-        low, high = float(row["low"]), float(row["high"])
-        bar = f"<i style='left:{_place(low, end)};right:{_place(end - high, end)}'></i>"
-        numbers = {k: _number(v) for k, v in (("value", value), ("low", low), ("high", high))}
-        told = _("{label}: {value}, 95 % interval {low} to {high}", label=label, **numbers)
-    return (
-        f"<li class='is-{kind}' title='{esc(told)}'><span>{esc(label)}</span>"
-        f"<span class='dnd-rail'>{bar}<u style='left:{_place(value, end)}'></u></span>"
-        f"<span class='dnd-num'>{_number(value)}</span></li>"
+        f"</p>{row_chart(drawn, scale, summary).html()}</div>"
     )
 
 
 def _seconds_html(report: Mapping[str, Any]) -> str:
     """Score over seconds of training: refined from the adapter, from nothing, and on labels."""
-    refined = report.get("refine") or {}
-    if not refined:
+    names = {way: _(name) for way, name in _REPORT_SECONDS_WAYS.items()}
+    chart = refine_chart(report, names, _number, clock_words)
+    if chart is None:
         return ""
-    ways = ("generator", "scratch")
-    found = {way: [p for p in _objects(refined["points"]) if p["start"] == way] for way in ways}
     equal = report.get("equal_score") or {}
-    found["labels"] = [*found["scratch"][:1], *_objects(equal.get("points"))]
-    looks: Mapping[str, Look] = {"generator": "own", "scratch": "also", "labels": "other"}
-    curves, told = [], []
-    for way, points in found.items():
-        places = sorted((float(p["seconds"]), float(p["score"])) for p in points)
-        if len(places) < 2:
-            continue
-        label = _(_REPORT_SECONDS_WAYS[way])
-        curves.append(Curve(label, places, looks[way], "marked"))
-        values = (f"{number(x, '.0f')} s {_number(y)}" for x, y in places)
-        told.append(f"{label}: {', '.join(values)}")
-    end = max(x for curve in curves for x, _ in curve.points)
-    if teacher := refined.get("teacher"):
-        height = float(teacher["score"])
-        label = _(_REPORT_SECONDS_WAYS["teacher"])
-        curves.append(Curve(label, [(0, height), (end, height)], "limit", "thin"))
-        told.append(f"{label}: {_number(height)}")
-    drawn = curves_html(curves, Axis.from_zero(1.0, 1.0), end, "; ".join(told))
     short: str = ""
     if equal.get("shortest_steps") and equal.get("over_synthesis"):
         short = _(
@@ -348,41 +317,29 @@ def _seconds_html(report: Mapping[str, Any]) -> str:
     )
     return (
         f"<section class='dnd-panel'><h3 class='dnd-heading'>{_('What more seconds bring')}</h3>"
-        f"<p class='dnd-sub'>{more} {short}</p>{drawn}</section>"
+        f"<p class='dnd-sub'>{more} {short}</p>{chart.html()}</section>"
     )
 
 
 def _categories_html(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Bare if it was measured: there the prompts must carry the task."""
-    mode = "bare" if any(r["mode"] == "bare" for r in rows) else "full"
-    by_name = {str(r["row"]): r for r in rows if r["mode"] == mode}
-    mine = by_name.get("generator", {}).get("per_category") or {}
-    ceiling = by_name.get("oracle_lora", {}).get("per_category") or {}
-    if not mine:
+    def write(own: float, top: float | None) -> str:
+        value = _number(own)
+        if top is None:
+            return value
+        return _("{value}, LoRA {ceiling}", value=value, ceiling=_number(top))
+
+    mode, drawn = category_rows(rows, write)
+    if not drawn:
         return ""
-    lines = []
-    for category, value in sorted(mine.items(), key=lambda item: -float(item[1])):
-        own, top = float(value), ceiling.get(category)
-        marks = f"<u style='left:{_place(own, 1)}'></u>"
-        told = _number(own)
-        if top is not None:
-            low, high = sorted((own, float(top)))
-            marks = (
-                f"<i style='left:{_place(low, 1)};right:{_place(1 - high, 1)}'></i>{marks}"
-                f"<s style='left:{_place(float(top), 1)}'></s>"
-            )
-            told = _("{value}, LoRA {ceiling}", value=told, ceiling=_number(float(top)))
-        lines.append(
-            f"<li class='is-generator'><span>{esc(category)}</span>"
-            f"<span class='dnd-rail'>{marks}</span><span class='dnd-num'>{told}</span></li>"
-        )
+    title = _("By kind of task")
+    told = "; ".join(f"{row.label} {row.value}" for row in drawn)
+    chart = row_chart(drawn, Scale.share(_number), f"{title}: {told}")
     note = f"{_mode(mode)}, {_('score')}"
-    if ceiling:
+    if any(row.bar for row in drawn):
         note += f"; {_('diamond: own LoRA')}"
     return (
         f"<section class='dnd-panel dnd-forest'><div class='dnd-row'><h3 class='dnd-heading'>"
-        f"{_('By kind of task')}</h3><span class='dnd-facts'>{note}</span></div>"
-        f"<ul>{''.join(lines)}</ul></section>"
+        f"{title}</h3><span class='dnd-facts'>{note}</span></div>{chart.html()}</section>"
     )
 
 
@@ -444,10 +401,6 @@ def _foot_html(report: Mapping[str, Any]) -> str:
 def _objects(value: Any) -> list[Mapping[str, Any]]:
     """Keep the objects of a JSON list; anything else is no list of objects."""
     return [v for v in value if isinstance(v, Mapping)] if isinstance(value, list) else []
-
-
-def _place(value: float, end: float) -> str:
-    return f"{min(max(value / end, 0.0), 1.0):.1%}"
 
 
 def _mode(mode: str) -> str:

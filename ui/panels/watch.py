@@ -12,12 +12,14 @@ from typing import Any
 
 import gradio as gr
 
+from dnd_engine.charts import Chart, Line, Look, Row, Scale, row_chart
 from dnd_engine.training.collection_files import Run
+from dnd_engine.training.pictures import Words as CurveWords
+from dnd_engine.training.pictures import curve_chart, training_charts
 from dnd_engine.training.run_log import COLLAPSED_SHARE
 from dnd_engine.training.watch import Collecting, Training, Watched
-from ui.curves import Axis, Curve, Look, curves_html, short_number
 from ui.markup import esc, icon
-from ui.text import N_, _, day, duration, number
+from ui.text import N_, _, day, duration, number, short_number
 
 __all__ = ["WatchPanel", "all_numbers_html", "watch_html", "watch_panel"]
 
@@ -300,31 +302,7 @@ def _collapse_html(seen: Training) -> str:
 def _plots_html(seen: Training) -> str:
     if not seen.rows:
         return ""
-    lines = {key: _(line) for key, line in _WATCH_LINES.items()}
-    end = max(seen.total or 0, seen.done)
-    loss, smooth = seen.curve("loss"), seen.smooth_loss()
-    # Single steps may jump far out; the axis is that of their mean, and they are cut at its top.
-    top = max(value for _, value in smooth)
-    plots = [
-        _plot(
-            "loss",
-            [Curve("", loss, "noise", "thin"), Curve(lines["smooth"], smooth, "own")],
-            Axis.from_zero(top),
-            end,
-        )
-    ]
-    plots += [_validation_plot(seen, key, end) for key in ("seen", "families")]
-    exact = [
-        Curve(lines["families"], seen.curve("families_exact"), "also", "marked"),
-        Curve(lines["seen"], seen.curve("validation_exact"), "own", "marked"),
-    ]
-    plots.append(_plot("exact", exact, Axis.from_zero(1, end=1), end))
-    share = [(step, value) for step, value in seen.curve("between_task_share") if value > 0]
-    if share:
-        bound = Curve(lines["limit"], [(0, COLLAPSED_SHARE), (end, COLLAPSED_SHARE)], "limit")
-        values = [COLLAPSED_SHARE, *(value for _, value in share)]
-        axis = Axis.log(min(values) * 0.99, 1)
-        plots.append(_plot("share", [bound, Curve("", share, "own", "marked")], axis, end))
+    plots = "".join(map(_plot_html, training_charts(seen, _words())))
     notes = (
         [_("Thin lines without marks: a few tasks that are measured between validations.")]
         if seen.curve("probe_loss")
@@ -339,53 +317,27 @@ def _plots_html(seen: Training) -> str:
             else _("No validation yet.")
         )
     note = f"<p class='dnd-facts'>{' '.join(notes)}</p>" if notes else ""
-    return f"<div class='dnd-plots'>{''.join(plots)}</div>{note}"
+    return f"<div class='dnd-plots'>{plots}</div>{note}"
 
 
-def _validation_plot(seen: Training, key: str, end: float) -> str:
-    """Right against wrong prompts: whole validations, and thin the few tasks between them."""
-    whole, few = {
-        "seen": ("validation_loss", "probe_loss"),
-        "families": ("families_loss", "families_probe_loss"),
-    }[key]
-    curves: list[Curve] = []
-    kinds: tuple[tuple[str, str, Look], ...] = (
-        ("_wrong_prompts", "wrong", "other"),
-        ("", "right", "own"),
-    )
-    for suffix, word, look in kinds:
-        points, between = seen.curve(whole + suffix), seen.curve(few + suffix)
-        label = _(_WATCH_LINES[word]) if seen.kind != "multi_task_lora" else ""
-        curves += [
-            Curve("" if points else label, between, look, "thin"),
-            Curve(label, points, look, "marked"),
-        ]
-    return _plot(key, curves, None, end)
-
-
-def _plot(key: str, curves: Sequence[Curve], axis: Axis | None, end: float) -> str:
-    """One picture with its title; empty if nothing of it was measured."""
-    curves = [curve for curve in curves if curve.points]
-    if not curves:
-        return ""
-    axis = axis or Axis.from_zero(max(value for curve in curves for _, value in curve.points))
-    title, unit = map(_, _WATCH_PLOTS[key])
-    told = [
-        _(
-            "{label}: {first} at step {begin}, {last} at step {end}",
-            label=curve.label or title,
-            first=short_number(curve.points[0][1]),
-            begin=int(curve.points[0][0]),
-            last=short_number(curve.points[-1][1]),
-            end=int(curve.points[-1][0]),
-        )
-        for curve in curves
-        if curve.look not in ("noise", "limit") and (curve.label or len(curves) <= 2)
-    ]
-    drawn = curves_html(curves, axis, end, f"{title}, {unit}: {'; '.join(told)}")
+def _plot_html(chart: Chart) -> str:
     return (
-        f"<section class='dnd-panel dnd-plot'><div class='dnd-row'><h3 class='dnd-heading'>{title}"
-        f"</h3><span class='dnd-facts'>{unit}</span></div>{drawn}</section>"
+        f"<section class='dnd-panel dnd-plot'><div class='dnd-row'><h3 class='dnd-heading'>"
+        f"{chart.title}</h3><span class='dnd-facts'>{chart.note}</span></div>{chart.html()}"
+        "</section>"
+    )
+
+
+def _words() -> CurveWords:
+    def tell(label: str, first: str, begin: int, last: str, end: int) -> str:
+        told = {"label": label, "first": first, "begin": begin, "last": last, "end": end}
+        return _("{label}: {first} at step {begin}, {last} at step {end}", **told)
+
+    return CurveWords(
+        titles={key: (_(title), _(unit)) for key, (title, unit) in _WATCH_PLOTS.items()},
+        lines={key: _(line) for key, line in _WATCH_LINES.items()},
+        tell=tell,
+        write=short_number,
     )
 
 
@@ -429,56 +381,48 @@ def _log_rows(seen: Training) -> list[dict[str, Any]]:
 
 def _in_watch_html(seen: Collecting) -> str:
     drawn = [
-        Curve(_short(slug), points, "own")
-        for (slug, _), rows in seen.curves.items()
+        Line(points, "own", _short(slug))
+        for (slug, _seed), rows in seen.curves.items()
         if (points := [(r.step, r.loss) for r in rows if r.loss and math.isfinite(r.loss)])
     ][:_CURVES_SHOWN]
     if seen.state == "finished" or not drawn:
         return ""
-    last = max(curve.points[-1][0] for curve in drawn)
+    last = max(line.points[-1][0] for line in drawn)
     steps = seen.recipe.get("steps")
-    return _plot("loras", drawn, None, max(last, steps if type(steps) is int else 0))
+    end = max(last, steps if type(steps) is int else 0)
+    chart = curve_chart("loras", drawn, end, _words())
+    return "" if chart is None else _plot_html(chart)
 
 
 def _loras_html(seen: Collecting) -> str:
     if not seen.runs:
         return ""
-    shown = seen.runs[:_LORAS_SHOWN]
-    end = max(max(r.first_validation_loss, r.last_validation_loss) for r in shown)
-    axis = Axis.from_zero(end)
-    lines = "".join(_lora_html(run, axis) for run in shown)
-    ticks = "".join(
-        f"<span style='left:{axis.place(tick):.2%}'>{axis.label(tick)}</span>"
-        for tick in axis.ticks
-    )
-    more = ""
-    if len(seen.runs) > len(shown):
-        words = _("{number} more under All numbers.", number=len(seen.runs) - len(shown))
-        more = f"<p class='dnd-facts'>{words}</p>"
+    rows = [_lora_row(run) for run in seen.runs[:_LORAS_SHOWN]]
+    top = max(value for row in rows for value, _look in row.marks)
     title, unit = _("Loss before and after"), _("nats per answer token, held-back examples")
+    told = "; ".join(row.told for row in rows)
+    chart = row_chart(rows, Scale.nice(0, top, short_number), f"{title}. {told}")
+    more = ""
+    if len(seen.runs) > len(rows):
+        words = _("{number} more under All numbers.", number=len(seen.runs) - len(rows))
+        more = f"<p class='dnd-facts'>{words}</p>"
     healthy = _(
         "Ring: the base. Disc: with the LoRA of the task, after its last step. A disc that stays "
         "at its ring has learned nothing: too few steps, or labels that cannot be learned."
     )
     return (
-        f"<section class='dnd-panel dnd-forest dnd-loras'><div class='dnd-row'><h3 "
-        f"class='dnd-heading'>{title}</h3><span class='dnd-facts'>{unit}</span></div>"
-        f"<p class='dnd-sub'>{healthy}</p><ul>{lines}</ul>"
-        f"<div class='dnd-rail-axis' aria-hidden='true'>{ticks}</div>{more}</section>"
+        f"<section class='dnd-panel dnd-loras'><div class='dnd-row'><h3 class='dnd-heading'>"
+        f"{title}</h3><span class='dnd-facts'>{unit}</span></div>"
+        f"<p class='dnd-sub'>{healthy}</p>{chart.html()}{more}</section>"
     )
 
 
-def _lora_html(run: Run, axis: Axis) -> str:
+def _lora_row(run: Run) -> Row:
     before, after = run.first_validation_loss, run.last_validation_loss
-    low, high = sorted((axis.place(before), axis.place(after)))
-    told = _("{after:.2f}, was {before:.2f}", after=after, before=before)
-    return (
-        f"<li class='is-generator' title='{esc(run.slug)}'><span>{esc(run.slug)}</span>"
-        f"<span class='dnd-rail'><i style='left:{low:.2%};right:{1 - high:.2%}'></i>"
-        f"<s style='left:{axis.place(before):.2%}'></s>"
-        f"<u style='left:{axis.place(after):.2%}'></u></span>"
-        f"<span class='dnd-num'>{told}</span></li>"
-    )
+    value: str = _("{after:.2f}, was {before:.2f}", after=after, before=before)
+    marks: list[tuple[float, Look]] = [(before, "base"), (after, "own")]
+    told = f"{run.slug}: {value}"
+    return Row(run.slug, value, "own", (after, before), marks=marks, told=told)
 
 
 def _left_out(seen: Collecting) -> str:

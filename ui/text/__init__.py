@@ -10,7 +10,7 @@ says stays English: it is one process for all visitors, and its command line rea
 
 from ui.text.catalogue import ENGLISH, language, languages, speaking
 from ui.text.counts import count_files, count_prompts
-from ui.text.numbers import day, duration, localized, number, size
+from ui.text.numbers import clock_words, day, duration, localized, number, short_number, size
 from ui.text.words import N_, Words, _, drawn, ngettext, said, script_words
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "N_",
     "Words",
     "_",
+    "clock_words",
     "count_files",
     "count_prompts",
     "day",
@@ -30,6 +31,7 @@ __all__ = [
     "number",
     "said",
     "script_words",
+    "short_number",
     "size",
     "speaking",
 ]

@@ -5,10 +5,11 @@ from datetime import datetime
 from babel.dates import format_date, format_time
 from babel.numbers import get_decimal_symbol, get_group_symbol
 
+from dnd_engine.charts import clock, short
 from dnd_engine.progress import duration
 from ui.text.catalogue import language
 
-__all__ = ["day", "duration", "localized", "number", "size"]
+__all__ = ["clock_words", "day", "duration", "localized", "number", "short_number", "size"]
 
 
 def number(value: float, spec: str = ",") -> str:
@@ -35,3 +36,13 @@ def size(num_bytes: int) -> str:
     if num_bytes >= 1e6:
         return f"{number(num_bytes / 1e6, '.1f')} MB"
     return f"{number(num_bytes / 1e3, '.0f')} kB"
+
+
+def short_number(value: float) -> str:
+    """Three figures that matter, and .14 for 0.14, as the design has them."""
+    return localized(short(value))
+
+
+def clock_words(seconds: float) -> str:
+    """Write seconds in the unit that a clock would show."""
+    return localized(clock(seconds))
