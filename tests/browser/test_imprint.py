@@ -4,11 +4,14 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Visit
 from tests.browser.test_refine import prompts
 from tests.ui.fake_engine import FakeEngine
+
+pytestmark = pytest.mark.browser
 
 Write = Callable[[str, str | bytes], Path]
 
