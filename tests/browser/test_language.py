@@ -22,19 +22,19 @@ def test_the_browser_s_language_is_the_page_s_until_another_is_chosen(visits: Vi
     expect(page.get_by_role("heading", name="Drop prompts. Get an adapter.")).to_be_visible()
     expect(page.locator("html")).to_have_attribute("lang", "en")
     expect(page.get_by_role("link", name="English")).to_have_attribute("aria-current", "page")
-    page.goto(visit.url)
+    visit.revisit()
     expect(page.get_by_role("button", name="Browse files")).to_be_visible()
     page.get_by_role("link", name="Deutsch").focus()
     page.keyboard.press("Enter")
     expect(german).to_be_visible()
-    page.goto(visit.url)
+    visit.revisit()
     expect(german).to_be_visible()
 
 
 def test_english_can_be_chosen_where_no_cookie_is_kept(visits: Visits) -> None:
     """As in a frame of another site: the choice is in the address then."""
     visit = visits(locale="de-DE")
-    visit.page.goto(f"{visit.url}/?lang=en")
+    visit.revisit("?lang=en")
     expect(visit.page.get_by_role("button", name="Browse files")).to_be_visible()
     visit.page.context.clear_cookies()
     visit.reload()
