@@ -41,7 +41,8 @@ def test_an_adapter_is_kept_for_other_days_and_taken_to_other_tools(
     page.locator("#dnd-example-sql").click()
     expect(page.locator("#dnd-synthesize")).to_be_enabled()
     page.locator("#dnd-synthesize").click()
-    expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible(timeout=120_000)
+    # The first imprint on a machine also measures what ordinary messages look like.
+    expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible(timeout=300_000)
     expect(page.locator("#dnd-download")).to_be_enabled(timeout=60_000)
 
     page.locator("#dnd-take-open").click()
@@ -62,7 +63,7 @@ def test_an_adapter_is_kept_for_other_days_and_taken_to_other_tools(
     file = tmp_path / "adapter.gguf"
     download.value.save_as(file)
     tensors = gguf.GGUFReader(file).tensors
-    assert len(tensors) == 2 * 7 * 30
+    assert len(tensors) == 2 * 30  # an imprint changes `down_proj` alone
     visit.shot("real-exported")
 
     page.get_by_role("tab", name="Library").click()
