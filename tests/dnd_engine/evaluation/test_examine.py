@@ -939,6 +939,7 @@ def test_imprints_with_other_settings_are_refused(
         examine(engine, unseen[:1], config)
 
 
+@pytest.mark.slow
 def test_ordinary_messages_are_asked_of_the_first_adapters_and_after_a_kill(
     engine: PlantedEngine,
     unseen: tuple[Task, ...],
