@@ -1,6 +1,7 @@
 // One side of the twin chat. Gradio replaces the markup at every step of a stream; this keeps the
 // newest words in view unless the reader has scrolled up, lets the other side scroll along, copies
-// the last answer, and tells Python which of its buttons was pressed.
+// the last answer, and tells Python which of its buttons was pressed. The right side also keeps the
+// answers on the screen.
 let follow = true;
 let leadsUntil = 0;
 
@@ -38,10 +39,41 @@ function lead(box) {
   }
 }
 
+const numAsked = () => element.querySelectorAll(".dnd-asked").length;
+let asked = numAsked();
 watch("value", () => {
   const box = log();
   if (box && follow) box.scrollTop = box.scrollHeight;
+  const before = asked;
+  asked = numAsked();
+  if (asked > before) keepInView();
 });
+
+// ---------------------------------------------------------------- on the screen
+
+// What is drawn above the chat after a question was asked, the stages of an imprint say, pushes the
+// answers down, on a phone off the screen. So the page follows them until its reader does anything.
+let keeps = false;
+
+function keepInView() {
+  if (!element.closest("#dnd-pane-right")) return; // one of the two is enough
+  keeps = true;
+  showAnswers();
+}
+
+function showAnswers() {
+  if (!keeps) return;
+  const panes = document.querySelector("#dnd-panes");
+  // Where both do not fit, the newest answer comes first: the right one, if there is one.
+  const newest = element.querySelector(".dnd-answer") ? element : panes;
+  for (const node of [panes, newest]) node.scrollIntoView({ block: "nearest" });
+}
+
+for (const input of ["wheel", "touchmove", "pointerdown", "keydown"])
+  document.addEventListener(input, () => { keeps = false; }, { capture: true, passive: true });
+const sizes = new ResizeObserver(showAnswers);
+sizes.observe(document.body);
+sizes.observe(element);
 
 element.addEventListener("click", async (event) => {
   const button = event.target.closest(".dnd-tool");

@@ -60,7 +60,6 @@ _MEASURE: dict[str, Any] = {"concurrency_id": "measure", "concurrency_limit": 1}
 """Likewise; a training takes minutes where cores are few."""
 _EXPORT: dict[str, Any] = {"concurrency_id": "export", "concurrency_limit": 2}
 """Files are written and uploads run beside the engine, which they need for a moment only."""
-_SHOW_ANSWERS = "() => document.querySelector('#dnd-panes').scrollIntoView({ block: 'nearest' })"
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _AT_ONCE: dict[str, Any] = {**_QUIET, "queue": False}
 _ORDERED: dict[str, Any] = {**_QUIET, "trigger_mode": "always_last"}
@@ -699,8 +698,6 @@ def _wire_chat(page: _Page, shown: Any) -> None:
     kept = "keep_row keep_markdown keep_json keep_votes"
     questions = [page.compare.box, page.compare.mode, session]
     asked = [shown.success(**page.does(on.ask_shown, state, inputs=session), **_AT_ONCE)]
-    # On a phone the answers are further down than one would look.
-    asked[0].then(None, js=_SHOW_ANSWERS, **_QUIET)
     asked += [
         ask(**page.does(on.ask, f"box {state}", inputs=questions), **_AT_ONCE)
         for ask in (page.compare.send.click, page.compare.box.submit)

@@ -73,6 +73,32 @@ def test_the_panes_scroll_together_question_by_question(visit: Visit) -> None:
     visit.until(lambda: visit.page.evaluate(below) < 2)
 
 
+def test_a_newcomers_answer_stays_on_a_phones_screen_until_they_scroll_away(
+    visits: Visits,
+) -> None:
+    visit = visits(size=PHONE)
+    page = visit.page
+    page.locator("#dnd-show-me").click()
+    expect(visit.answer("right")).to_be_in_viewport()
+    visit.idle()
+    expect(page.locator("#dnd-download")).to_be_enabled()
+    grow = """() => {
+        const more = document.createElement('div');
+        more.style.height = '1000px';
+        document.querySelector('#dnd-compare').before(more);
+    }"""
+    page.evaluate(grow)
+    expect(visit.answer("right")).to_be_in_viewport()
+    expect(visit.answer("left")).to_be_in_viewport()
+
+    page.mouse.move(PHONE["width"] / 2, 60)
+    page.mouse.wheel(0, -5000)
+    expect(visit.answer("right")).not_to_be_in_viewport()
+    page.evaluate(grow)
+    page.wait_for_timeout(300)
+    expect(visit.answer("right")).not_to_be_in_viewport()
+
+
 def test_what_is_left_out_is_struck_and_not_sent(visit: Visit, engine: FakeEngine) -> None:
     with_adapter(visit)
     visit.page.get_by_label("Instruction to the left only").check()
