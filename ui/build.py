@@ -758,14 +758,18 @@ def _by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callabl
 
         @functools.wraps(function)
         def stream(visit: Session, *args: Any, **kwargs: Any) -> Iterator[Any]:
+            silent = True
             with closing(handler(*args, **kwargs)) as steps:
                 while True:
                     # At each step: it may have changed, and each may run in a context of its own.
                     with speaking(visit.language):
                         updates = next(steps, None)
                     if updates is None:
-                        return
+                        break
+                    silent = False
                     yield spread(updates)
+            if silent:
+                yield spread({})  # Gradio empties every output of a generator without a step
 
         stream.__signature__ = signature  # type: ignore[attr-defined]
         return stream

@@ -68,6 +68,10 @@ def test_it_follows_synthesize_while_one_chats_and_can_be_undone_stopped_and_swi
     expect(stages.locator("summary")).to_contain_text("How it was made")
     expect(page.locator("#dnd-checks")).to_contain_text("Carries the instruction")
     expect(code).to_have_text(generated)
+    expect(page.locator("#dnd-download")).to_be_enabled()
+    # The event of the imprint that was not wanted has ended by now, and has changed nothing.
+    expect(stages.locator("summary")).to_contain_text("How it was made")
+    expect(page.locator("#dnd-strength input[type=number]")).to_have_value("1")
     assert len(engine.imprints) == count
     visit.check_accessible()
 

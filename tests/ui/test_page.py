@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from dnd_engine.config import PromptLimits
@@ -12,6 +13,7 @@ from tests.ui.fake_engine import FakeEngine
 from ui.build import QUEUE_SIZE, build_ui
 from ui.engine_handle import EngineHandle
 from ui.serve import launch_options
+from ui.state import Session
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,6 +41,15 @@ def test_events_are_private_and_the_engine_takes_one_at_a_time() -> None:
     assert len(engine_events) >= 7
     assert {fn.concurrency_limit for fn in engine_events} == {1}
     assert demo._queue.max_size == QUEUE_SIZE
+
+
+def test_a_stream_without_a_step_leaves_the_page_as_it_is() -> None:
+    demo = build_ui(EngineHandle(lambda on_progress: FakeEngine()), PromptLimits())
+    streams = [fn for fn in demo.fns.values() if fn.name == "imprint"]
+    assert len(streams) == 3
+    for stream in streams:
+        visit = Session()  # nothing was ordered
+        assert list(stream.fn(visit, visit, gr.Request())) == [[gr.skip()] * len(stream.outputs)]
 
 
 def test_a_launch_keeps_visits_private() -> None:
