@@ -328,3 +328,26 @@ def test_an_adapter_that_was_loaded_meanwhile_is_left_alone(
     made = synthesized(on, session, arrange(SQL={"a.txt": "one\n"}), request_of("s"))
     session.made = replace(made, stages=None)  # as the library gives it
     assert on.begin_imprint(session, True) == {}
+
+
+def test_an_adapter_that_was_chosen_meanwhile_stays_in_the_bar(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    other = synthesized(on, session, arrange(Tone={"b.txt": "two\n"}), request_of("s"))
+    before = synthesized(
+        on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")}), request_of("s")
+    )
+    steps = started(on, session, request_of("s"))
+    on.choose(session, other.key)
+    *_, last = steps
+    assert other.key[:8] in last["adapter_facts"]
+    assert "How it was made" in last["stages"]
+    done = on.show_run(session)
+    assert session.made is other
+    imprinted = session.shelf[-1]
+    assert imprinted.before is before
+    assert imprinted.taught == "imprinted"
+    assert f"{before.adapter.name} {imprinted.key[:8]}, imprinted" in dict(done["shelf"].choices)
+    assert "How it was made" in done["stages"]
+    assert "How it was imprinted" in on.choose(session, imprinted.key)["stages"]

@@ -11,6 +11,7 @@ from ui.handlers.library import LibraryHandlers
 from ui.handlers.measure import MeasureHandlers
 from ui.handlers.page import PageHandlers
 from ui.handlers.prompts import PromptHandlers
+from ui.handlers.runs import shown_stages
 from ui.panels.checks import norms_html
 from ui.panels.compare import head_html
 from ui.panels.take import EXPORT_DO
@@ -63,7 +64,7 @@ class LanguageHandlers(
         updates: Updates = {
             **self.refresh_load(),
             **self._panes(session),
-            "stages": _stages(session),
+            "stages": shown_stages(session),
             **self._readiness(arrangement, session),
             "votes": votes_html(session.turns),
             "export": gr.Button(_(EXPORT_DO[target])),
@@ -88,11 +89,3 @@ class LanguageHandlers(
                 **checked(made),
             }
         return {name: updates[name] for name in SAID_AGAIN if name in updates}
-
-
-def _stages(session: Session) -> str:
-    """The stages that the page shows: of the run, unless it has become the adapter in the bar."""
-    run, made = session.run, session.made
-    if run is not None and run.stages.ended != "done":
-        return run.stages.html()
-    return made.stages.html() if made is not None and made.stages is not None else ""

@@ -19,7 +19,7 @@ from ui.text import drawn
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
 
-__all__ = ["RunHandlers", "Stopped"]
+__all__ = ["RunHandlers", "Stopped", "shown_stages"]
 
 
 class Stopped(Exception):
@@ -50,9 +50,12 @@ class RunHandlers(AdapterHandlers):
         run.shown = True
         updates = self._over(run)
         if made is not None and made is not session.drawn:
-            updates = {**updates, **self._show(session), "stages": run.stages.html()}
+            updates = {**updates, **self._show(session), "stages": shown_stages(session)}
         elif made is not None and run.kind == "imprint":
-            updates = {**updates, **checked(made)}  # the checks have waited for it
+            # The checks have waited for it. Where another adapter was chosen meanwhile, the
+            # imprinted one is on the shelf.
+            updates |= {**checked(made), **self._choosers(session, made)}
+            updates["stages"] = shown_stages(session)
         if run.kind in ("synthesis", "remix") and run.stages.ended == "done":
             updates["inbox"] = {"op": "fold"}
         return updates
@@ -102,9 +105,13 @@ class RunHandlers(AdapterHandlers):
             stages.finish("done")
             if run.kind == "imprint":
                 _keep_strength(made, run.start)
-            session.take(made)
+            if run.kind == "imprint" and session.made is not run.start:
+                # Nobody ordered it, so it does not push out what the visitor has chosen meanwhile.
+                session.shelve(made)
+            else:
+                session.take(made)
             # What one waits for comes at once, the rest a round trip later.
-            yield {"stages": stages.html(), **self._bar(session)}
+            yield {"stages": shown_stages(session), **self._bar(session)}
             return
         # Gradio sends the last of a stream again when it ends: it must be what counts now.
         yield {"stages": (session.run or run).stages.html()}
@@ -135,6 +142,14 @@ class RunHandlers(AdapterHandlers):
     def _over(self, run: Run) -> Updates:
         """Put the buttons back."""
         return {"stages": run.stages.html(), **_buttons(None)}
+
+
+def shown_stages(session: Session) -> str:
+    """The stages that the page shows: of the run, unless it is done; then of the adapter's own."""
+    run, made = session.run, session.made
+    if run is not None and run.stages.ended != "done":
+        return run.stages.html()
+    return made.stages.html() if made is not None and made.stages is not None else ""
 
 
 def _keep_strength(made: Made, before: Made | None) -> None:
