@@ -29,15 +29,15 @@ from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
 from dnd_engine.lora.weight_tokens import tokenize
 from dnd_engine.models.base import BaseModel, end_tokens
-from dnd_engine.models.blocks import BlockPass
+from dnd_engine.models.blocks import BlockPass, cut_rows
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.scoring.answers import answer, batches
 from dnd_engine.scoring.questions import Question
 
 __all__ = ["Imprinted", "Source", "first_layer", "imprint"]
 
-_ROW_TOKENS = 2048
-"""Tokens of one block's batch: larger ones are no faster on a CPU, and take more memory."""
+_BATCH_TOKENS = 1024
+"""Tokens of one block's batch: attention and its mask grow with their square."""
 
 _MAX_ROWS = 1536
 """Matched tokens that are fitted. Solving takes time with the cube of their number, and more told
@@ -252,20 +252,16 @@ class _Walk:
     ) -> None:
         self._runtime, self._config = runtime, config
         base = runtime.base
-        self._taught: list[tuple[_Batch, FittedLoRA | None]] = []
-        for number, source in enumerate(sources):
-            own = [(n, row) for n, row in enumerate(rows) if row.source == number]
-            for chunk in _chunks(own, lambda row: row.full):
-                self._taught.append((_Batch(base, chunk, lambda row: row.full), source.teacher))
         numbered = list(enumerate(rows))
-        self._bare = [
-            _Batch(base, chunk, lambda row: row.bare)
-            for chunk in _chunks(numbered, lambda row: row.bare)
+        self._taught = [
+            (batch, source.teacher)
+            for number, source in enumerate(sources)
+            for batch in _batches(
+                base, [(n, row) for n, row in numbered if row.source == number], _full
+            )
         ]
-        self._full = [
-            _Batch(base, chunk, lambda row: row.full)
-            for chunk in _chunks(numbered, lambda row: row.full)
-        ]
+        self._bare = _batches(base, numbered, _bare)
+        self._full = _batches(base, numbered, _full)
         per_source = Counter(row.source for row in rows)
         counts = torch.tensor([len(row.offsets) for row in rows])
         owners = torch.arange(len(rows)).repeat_interleave(counts)
@@ -322,37 +318,43 @@ class _Batch:
     def __init__(
         self, base: BaseModel, rows: Sequence[tuple[int, _Row]], prompt: "_Reading"
     ) -> None:
-        self.blocks = BlockPass(base, [prompt(row) + row.answered[:-1] for _, row in rows])
+        self.blocks = BlockPass(base, [_tokens(row, prompt) for _, row in rows])
         at = [
-            (number, place, len(prompt(row)) - 1 + offset)
-            for place, (number, row) in enumerate(rows)
+            (number, places[len(prompt(row)) - 1 + offset])
+            for (number, row), places in zip(rows, self.blocks.places, strict=True)
             for offset in row.offsets
         ]
-        self._numbers = [number for number, _, _ in at]
-        self._places = torch.tensor([place for _, place, _ in at], device=base.device)
-        self._positions = torch.tensor([position for _, _, position in at], device=base.device)
+        self._numbers = [number for number, _ in at]
+        self._places = torch.tensor([place for _, place in at], device=base.device)
 
     def states(self) -> tuple[list[int], Tensor]:
-        return self._numbers, self.blocks.states[self._places, self._positions].float()
+        return self._numbers, self.blocks.states[self._places].float()
 
     def inputs(self) -> tuple[list[int], Tensor]:
         assert self.blocks.inputs is not None
-        return self._numbers, self.blocks.inputs[self._places, self._positions].float()
+        return self._numbers, self.blocks.inputs[self._places].float()
 
 
 _Reading = Callable[[_Row], tuple[int, ...]]
 """Which prompt of a row is read."""
 
 
-def _chunks(rows: Sequence[tuple[int, _Row]], prompt: _Reading) -> list[list[tuple[int, _Row]]]:
-    """Cut rows into batches of similar length, so that there is little padding."""
-    chunks: list[list[tuple[int, _Row]]] = []
-    for numbered in sorted(rows, key=lambda one: len(prompt(one[1])) + len(one[1].answered)):
-        length = len(prompt(numbered[1])) + len(numbered[1].answered)
-        if not chunks or (len(chunks[-1]) + 1) * length > _ROW_TOKENS:
-            chunks.append([])
-        chunks[-1].append(numbered)
-    return chunks
+def _full(row: _Row) -> tuple[int, ...]:
+    return row.full
+
+
+def _bare(row: _Row) -> tuple[int, ...]:
+    return row.bare
+
+
+def _tokens(row: _Row, prompt: _Reading) -> tuple[int, ...]:
+    """Return what is read of a row: the last token of its answer predicts nothing."""
+    return prompt(row) + row.answered[:-1]
+
+
+def _batches(base: BaseModel, rows: Sequence[tuple[int, _Row]], prompt: _Reading) -> list[_Batch]:
+    cut = cut_rows([_tokens(row, prompt) for _, row in rows], _BATCH_TOKENS)
+    return [_Batch(base, [rows[n] for n in numbers], prompt) for numbers in cut]
 
 
 def _joined(parts: Sequence[tuple[list[int], Tensor]]) -> Tensor:

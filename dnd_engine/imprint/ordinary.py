@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dnd_engine.files import asset_path, written_aside
 from dnd_engine.imprint.solve import Metric
-from dnd_engine.models.blocks import BlockPass
+from dnd_engine.models.blocks import BlockPass, cut_rows
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.scoring.answers import answer, batches
 from dnd_engine.scoring.questions import Question
@@ -35,7 +35,8 @@ _FLOOR = 0.1
 """Share of the mean variance added to every direction. From .01 to 1 it made no difference."""
 _DIRECTIONS = 512
 """Directions kept of each layer, a third of the embedded base's; the rest is at the floor."""
-_ROWS_AT_ONCE = 32
+_BATCH_TOKENS = 1024
+"""Tokens of one block's batch, as in `fit`."""
 
 
 def ordinary_messages() -> tuple[str, ...]:
@@ -87,23 +88,26 @@ def measure_ordinary(
         with runtime.lock:
             (found,) = answer(runtime, [[questions[number] for number in numbers]], None)
         answers |= {number: one.ids for number, one in zip(numbers, found, strict=True)}
-    order = sorted(answers, key=lambda n: len(questions[n].prompt) + len(answers[n]))
-    chunks = [order[at : at + _ROWS_AT_ONCE] for at in range(0, len(order), _ROWS_AT_ONCE)]
-    passes = [
-        BlockPass(base, [questions[n].prompt + answers[n] for n in chunk]) for chunk in chunks
-    ]
-    weights = [
-        torch.cat([_weights(questions[n].prompt, answers[n]) for n in chunk]) for chunk in chunks
-    ]
-    lengths = [[len(questions[n].prompt) + len(answers[n]) for n in chunk] for chunk in chunks]
+    rows = {n: questions[n].prompt + answers[n] for n in sorted(answers)}
+    numbered = list(rows)
+    passes, weights = [], []
+    for cut in cut_rows(list(rows.values()), _BATCH_TOKENS):
+        chunk = [numbered[place] for place in cut]
+        one = BlockPass(base, [rows[n] for n in chunk])
+        passes.append(one)
+        weights.append(torch.zeros(len(one.states)))
+        for n, places in zip(chunk, one.places, strict=True):
+            # Tokens that several rows share count as often as there are rows.
+            own = _weights(questions[n].prompt, answers[n])
+            weights[-1].index_add_(0, torch.tensor(places), own)
     metrics = {}
     for layer in range(base.num_layers):
         inputs = []
-        for one, sizes in zip(passes, lengths, strict=True):
+        for one in passes:
             with runtime.lock:
                 one.advance(layer)
             assert one.inputs is not None
-            inputs += [row[:size].float() for row, size in zip(one.inputs, sizes, strict=True)]
+            inputs.append(one.inputs.float())
         if layer >= first_layer:
             metrics[layer] = Metric.of(
                 torch.cat(inputs),

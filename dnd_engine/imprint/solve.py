@@ -114,9 +114,7 @@ def solve(
     fitted = e - ridge * float(weights.sum()) * dual
     # The best rank r is that of the fitted outputs plus the penalty, which is EᵀHE: Izenman's
     # reduced-rank regression, for a penalised fit.
-    outer = e.T @ fitted
-    values, vectors = torch.linalg.eigh((outer + outer.T) / 2)
-    top = vectors[:, -r:]
+    values, top = _leading(e, fitted, r)
     total = float(values.clamp(min=0).sum())
     return Update(
         a=(dual @ top).T @ divided,
@@ -124,6 +122,28 @@ def solve(
         explained=_explained(e, dual, factor, groups),
         kept=float(values[-r:].clamp(min=0).sum()) / total if total > 0 else 1.0,
     )
+
+
+def _leading(
+    wanted: Float[Tensor, "rows outputs"], fitted: Float[Tensor, "rows outputs"], r: int
+) -> tuple[Float[Tensor, " values"], Float[Tensor, "outputs r"]]:
+    """Return the eigenvalues of EᵀHE, ascending, and its last r eigenvectors.
+
+    Args:
+        wanted: E.
+        fitted: HE, with H symmetric.
+        r: How many vectors.
+    """
+    rows, outputs = wanted.shape
+    if r <= rows < outputs:
+        # All directions are among the rows of E, so a matrix as small as their number will do.
+        basis, triangle = torch.linalg.qr(wanted.T)
+        inner = triangle @ (fitted @ basis)
+        values, vectors = torch.linalg.eigh((inner + inner.T) / 2)
+        return values, basis @ vectors[:, -r:]
+    outer = wanted.T @ fitted
+    values, vectors = torch.linalg.eigh((outer + outer.T) / 2)
+    return values, vectors[:, -r:]
 
 
 def _explained(

@@ -2,6 +2,10 @@
 
 A forward pass that stops after every block, so that a caller can look at the states and change
 them before the next block reads them. Knows tokens and states; knows no prompts and no adapters.
+
+Rows of one batch form a tree: a beginning that several share, such as a system prompt or an
+instruction, is computed once. Each token attends to those before it on its own row only. There is
+no padding. Source: the tree attention of SpecInfer, Miao et al. 2023, arXiv:2305.09781.
 """
 
 from collections.abc import Sequence
@@ -12,14 +16,41 @@ from torch import Tensor, nn
 
 from dnd_engine.models.base import BaseModel, block
 
-__all__ = ["BlockPass"]
+__all__ = ["BlockPass", "cut_rows"]
+
+
+def cut_rows(rows: Sequence[Sequence[int]], max_tokens: int) -> list[list[int]]:
+    """Cut rows into batches for `BlockPass`, those with a common beginning side by side.
+
+    Args:
+        rows: Token ids.
+        max_tokens: Most tokens of a batch, shared ones counted once. A longer row is a batch of
+            its own.
+
+    Returns:
+        Numbers of the rows in each batch.
+    """
+    cut: list[list[int]] = []
+    size, before = 0, rows[0] if rows else ()
+    for number in sorted(range(len(rows)), key=lambda n: tuple(rows[n])):
+        row = rows[number]
+        size += len(row) - _common(before, row)
+        if not cut or size > max_tokens:
+            cut.append([])
+            size = len(row)
+        cut[-1].append(number)
+        before = row
+    return cut
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return how many tokens two rows begin with alike."""
+    pairs = zip(one, other, strict=False)
+    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 class BlockPass:
-    """Some rows of one batch between two blocks of a base.
-
-    Rows are padded on the right. A block is causal, so no token sees the padding after it, and
-    there is nothing to mask.
+    """Some rows between two blocks of a base.
 
     Args:
         base: The frozen base; guard it while `advance` runs.
@@ -28,17 +59,33 @@ class BlockPass:
 
     def __init__(self, base: BaseModel, rows: Sequence[Sequence[int]]) -> None:
         self._model = base.model
-        lengths = [len(row) for row in rows]
-        ids = torch.zeros(len(rows), max(lengths), dtype=torch.long)
-        for number, row in enumerate(rows):
-            ids[number, : len(row)] = torch.tensor(row)
-        ids = ids.to(base.device)
+        self.places: list[list[int]] = []
+        """Where the states of each row's tokens are."""
+        known: dict[tuple[int, int], int] = {}
+        ids, depths = [], []
+        for row in rows:
+            places: list[int] = []
+            for depth, token in enumerate(row):
+                step = (places[-1] if places else -1, token)
+                if step not in known:
+                    known[step] = len(ids)
+                    ids.append(token)
+                    depths.append(depth)
+                places.append(known[step])
+            self.places.append(places)
+        sees = torch.zeros(len(ids), len(ids), dtype=torch.bool)
+        for places in self.places:
+            path = torch.tensor(places)
+            sees[path[:, None], path] |= torch.ones(len(path), len(path), dtype=torch.bool).tril()
+        self._mask = sees.to(base.device)[None, None]
+        self._positions = torch.tensor([depths], device=base.device)
         embeddings: nn.Module = self._model.get_input_embeddings()  # type: ignore[operator]
-        self.states: Float[Tensor, "rows length width"] = embeddings(ids)
+        self.states: Float[Tensor, "tokens width"] = embeddings(
+            torch.tensor(ids, device=base.device)
+        )
         """What the next block reads."""
-        self.inputs: Float[Tensor, "rows length inputs"] | None = None
+        self.inputs: Float[Tensor, "tokens inputs"] | None = None
         """What the `down_proj` of the last block read; None before the first."""
-        self._positions = torch.arange(ids.shape[1], device=base.device)[None]
         rotary: nn.Module = self._model.model.rotary_emb  # type: ignore[union-attr,assignment]
         self._rotary = rotary(self.states, self._positions)
 
@@ -47,16 +94,16 @@ class BlockPass:
         layer = block(self._model, index)
 
         def keep(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            self.inputs = args[0]
+            self.inputs = args[0][0]
 
         hook = layer.get_submodule("mlp.down_proj").register_forward_pre_hook(keep)
         try:
             self.states = layer(
-                self.states,
-                attention_mask=None,
+                self.states[None],
+                attention_mask=self._mask,
                 position_ids=self._positions,
                 position_embeddings=self._rotary,
-            )
+            )[0]
         finally:
             hook.remove()
 

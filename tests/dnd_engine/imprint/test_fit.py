@@ -15,7 +15,7 @@ from dnd_engine.imprint.ordinary import measure_ordinary, ordinary_messages, ord
 from dnd_engine.imprint.results import ImprintStep
 from dnd_engine.imprint.solve import Metric
 from dnd_engine.models.base import block, last_hidden
-from dnd_engine.models.blocks import BlockPass
+from dnd_engine.models.blocks import BlockPass, cut_rows
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.progress import finish
 from tests.dnd_engine.tiny import LAYOUT, random_tokens, tiny_base
@@ -48,9 +48,9 @@ def hidden(runtime: Runtime, text: str, made: Imprinted | None = None) -> Tensor
 
 
 def test_blocks_one_by_one_are_the_forward_pass(runtime: Runtime) -> None:
-    """Shorter rows are padded, which must not change them."""
+    """Rows share their beginnings and see nothing of one another."""
     base = runtime.base
-    rows = [base.chat_ids(text) for text in ("a", "a much longer message", "two words")]
+    rows = [base.chat_ids(text) for text in ("a", "a much longer message", "two words", "a")]
     seen: list[Tensor] = []
     last = block(base.model, base.num_layers - 1)
     handle = last.register_forward_hook(lambda _m, _a, out: seen.append(out))
@@ -59,10 +59,23 @@ def test_blocks_one_by_one_are_the_forward_pass(runtime: Runtime) -> None:
         for layer in range(base.num_layers):
             walk.advance(layer)
         seen.clear()
-        for row, states in zip(rows, walk.states, strict=True):
+        for row, places in zip(rows, walk.places, strict=True):
             last_hidden(base.model, input_ids=torch.tensor([row]))
-            torch.testing.assert_close(states[: len(row)], seen[-1][0], rtol=1e-3, atol=1e-3)
+            torch.testing.assert_close(walk.states[places], seen[-1][0], rtol=1e-3, atol=1e-3)
     handle.remove()
+    assert walk.places[0] == walk.places[3]
+    assert len(walk.states) < sum(map(len, rows[:3]))
+
+
+def test_rows_are_cut_where_their_tree_would_grow_too_large() -> None:
+    rows = [[1, 2, 3, 4], [9, 9], [1, 2, 3, 5, 6], [1, 2, 7], list(range(20))]
+    cut = cut_rows(rows, 7)
+    assert sorted(n for part in cut for n in part) == [0, 1, 2, 3, 4]
+    assert [4] in cut
+    for part in cut:
+        tokens = {tuple(rows[n][:size]) for n in part for size in range(1, len(rows[n]) + 1)}
+        assert len(tokens) <= 7 or len(part) == 1
+    assert cut_rows([], 7) == []
 
 
 def test_what_is_added_to_a_block_is_what_a_lora_adds(runtime: Runtime) -> None:

@@ -100,6 +100,24 @@ def test_a_lower_rank_is_the_best_one_by_the_fitted_criterion() -> None:
             assert loss(b @ a) >= best
 
 
+@pytest.mark.parametrize("rows", [2, 4, 6])
+def test_fewer_rows_than_outputs_give_the_same_update(rows: int) -> None:
+    """Copies of rows, weighing as much together, are the same problem with many rows."""
+    inputs, wanted, groups, weights = (part[:rows] for part in problem())
+    few = solve(inputs, wanted, groups, weights, ordinary(), ridge=RIDGE, r=2)
+    many = solve(
+        inputs.repeat(6, 1),
+        wanted.repeat(6, 1),
+        groups.repeat(6),
+        weights.repeat(6) / 6,
+        ordinary(),
+        ridge=RIDGE,
+        r=2,
+    )
+    torch.testing.assert_close(few.b @ few.a, many.b @ many.a)
+    assert few.kept == pytest.approx(many.kept)
+
+
 def test_one_prompt_explains_nothing_since_there_is_nothing_to_leave_out() -> None:
     inputs, wanted, groups, weights = problem()
     update = solve(inputs, wanted, torch.zeros_like(groups), weights, ordinary(), ridge=RIDGE, r=2)
