@@ -62,7 +62,8 @@ class BlockPass:
         self.places: list[list[int]] = []
         """Where the states of each row's tokens are."""
         known: dict[tuple[int, int], int] = {}
-        ids, depths = [], []
+        ids: list[int] = []
+        depths: list[int] = []
         for row in rows:
             places: list[int] = []
             for depth, token in enumerate(row):
