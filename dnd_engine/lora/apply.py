@@ -117,6 +117,11 @@ class FittedLoRA:
     num_bare: int = 0
     """Groups of rows that stand before those of `factors` and wear nothing."""
 
+    @property
+    def num_groups(self) -> int:
+        """Groups of rows that `factors` are for; 0 if there are none."""
+        return next((down.shape[0] for down, _ in self.factors.values()), 0)
+
     @classmethod
     def stack(cls, fitted: "Sequence[FittedLoRA | None]") -> "FittedLoRA":
         """One group for each adapter, whatever ranks and layers they have; None wears nothing.

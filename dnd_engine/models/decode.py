@@ -6,12 +6,12 @@ with its own generator of the same seed. Knows messages and logits; knows no pro
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 from transformers import (
-    DynamicCache,
     LogitsProcessorList,
     PreTrainedTokenizerBase,
     RepetitionPenaltyLogitsProcessor,
@@ -23,13 +23,9 @@ from transformers import (
 from dnd_engine.config import Sampling
 from dnd_engine.errors import ChatError
 from dnd_engine.lora.apply import FittedLoRA
-from dnd_engine.models.base import (
-    BaseModel,
-    end_tokens,
-    last_hidden,
-    next_token_logits,
-    output_layer,
-)
+from dnd_engine.models.base import BaseModel, end_tokens
+from dnd_engine.models.forward import Forward
+from dnd_engine.models.key_values import KeyValues
 from dnd_engine.models.replies import Message, Reply, StopReason
 from dnd_engine.models.runtime import Runtime
 
@@ -68,48 +64,56 @@ def decode(
         )
     rows = [_Row(base, prompt, sampling) for prompt in prompts]
     ids, mask = _left_pad(prompts, base.tokenizer.pad_token_id or 0, base.device)
-    cache = DynamicCache()
     started = time.monotonic()
+    with runtime.lock:
+        forward = runtime.forward
+    past = forward.new_cache(len(rows))
+    fitted: FittedLoRA | None = None
+    prepared: Any = None
     while True:
-        wearing = worn()
-        with runtime.lock, runtime.host.wearing(wearing):
-            logits = _next_logits(base.model, ids, mask, cache)
+        if (now := worn()) is not fitted:
+            fitted, prepared = now, forward.prepare(now)
+        with runtime.lock:
+            logits = _next_logits(forward, ids, mask, past, prepared)
         for row, row_logits in zip(rows, logits, strict=True):
             row.take(row_logits, started)
         yield [row.reply() for row in rows]
         if all(row.stop_reason for row in rows):
             return
-        if mask is None:
-            mask = torch.ones_like(ids)
         ids = torch.tensor([[row.ids[-1]] for row in rows], device=base.device)
-        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+        if mask is not None:
+            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
 
 
 @torch.inference_mode()
 def _next_logits(
-    model: nn.Module,
-    ids: Int[Tensor, "rows length"],
-    mask: Int[Tensor, "rows all_length"] | None,
-    cache: DynamicCache,
+    forward: Forward,
+    ids: Int[Tensor, "rows new"],
+    mask: Bool[Tensor, "rows all_length"] | None,
+    past: KeyValues,
+    prepared: Any,
 ) -> Float[Tensor, "rows vocabulary"]:
-    """Read the prompts, or the one token that each row has written since.
+    """Read the prompts, or the one token that each row has written since; logits of the last.
 
-    For one token the mask is always given, and in its final shape: without one, attention runs each
-    query head on its own, which on a CPU takes three to six times as long.
+    Args:
+        forward: Runs the base.
+        ids: New tokens, padded on the left.
+        mask: True for real tokens, past ones included; None if there is no padding.
+        past: Keys and values of past tokens, extended in place.
+        prepared: The rows' adapters.
     """
-    if not cache.get_seq_length():
-        return next_token_logits(model, ids, mask, cache)
-    assert mask is not None
-    hidden = last_hidden(
-        model,
-        input_ids=ids,
-        attention_mask=mask.bool()[:, None, None],
-        position_ids=mask.sum(dim=1, keepdim=True) - 1,
-        cache=cache,
-        use_cache=True,
-    )
-    logits: Tensor = output_layer(model)(hidden[:, -1])
-    return logits
+    length, new = past.length + ids.shape[1], ids.shape[1]
+    if mask is None:
+        visible = None
+        positions = torch.arange(past.length, length, device=ids.device).expand(len(ids), -1)
+    else:
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -new:]
+        # Padding looks at itself: a position that may look at nothing would become NaN.
+        itself = torch.eye(length, dtype=torch.bool, device=ids.device)[-new:]
+        causal = torch.ones(new, length, dtype=torch.bool, device=ids.device).tril(length - new)
+        visible = ((mask[:, None] & causal) | itself)[:, None]
+    hidden = forward.hidden(ids, positions, visible, past, prepared)
+    return forward.logits(hidden[:, -1])
 
 
 class _Row:
@@ -185,14 +189,14 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> 
 
 def _left_pad(
     prompts: Sequence[list[int]], fill: int, device: torch.device
-) -> tuple[Int[Tensor, "rows length"], Int[Tensor, "rows length"] | None]:
+) -> tuple[Int[Tensor, "rows length"], Bool[Tensor, "rows length"] | None]:
     """Pad on the left; no mask when there is nothing to mask."""
     length = max(map(len, prompts))
     ids = torch.tensor([[fill] * (length - len(p)) + p for p in prompts], device=device)
     if all(len(p) == length for p in prompts):
         return ids, None
-    mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in prompts], device=device)
-    return ids, mask
+    pads = torch.tensor([[length - len(p)] for p in prompts], device=device)
+    return ids, torch.arange(length, device=device) >= pads
 
 
 def _processors(sampling: Sampling) -> LogitsProcessorList:

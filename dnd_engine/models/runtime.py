@@ -4,14 +4,18 @@ The three belong together: an adapter that is active while another thread runs t
 that thread's answers. Knows no prompts and no files.
 """
 
+import logging
 import threading
 from dataclasses import dataclass, field
 
 from dnd_engine.lora.apply import LoRAHost
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.models.base import BaseModel
+from dnd_engine.models.forward import Forward, HookedForward, choose_forward
 
 __all__ = ["Runtime"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,21 @@ class Runtime:
     lock: threading.Lock = field(default_factory=threading.Lock)
     """Guards the two. Hold it for one batch, one token or one training step at a time, never while
     you wait for something else. A process with one thread needs not take it."""
+
+    _forward: list[Forward] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    @property
+    def forward(self) -> Forward:
+        """How the base writes and answers without gradients; chosen, and packed, on first use.
+
+        Hold the lock.
+        """
+        if not self._forward:
+            chosen = choose_forward(self.base, self.host.wearing)
+            self._forward.append(chosen)
+            if isinstance(chosen, HookedForward):
+                _log.info("The base runs through transformers' modules: %s.", chosen.reason)
+        return self._forward[0]
 
     def __post_init__(self) -> None:
         # A host of another model would change that one, and the base would answer unadapted.

@@ -13,11 +13,10 @@ from itertools import pairwise, takewhile
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
 
 from dnd_engine.lora.apply import FittedLoRA
-from dnd_engine.models.base import end_tokens, last_hidden, output_layer
+from dnd_engine.models.base import end_tokens
+from dnd_engine.models.key_values import KeyValues
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.scoring.questions import Answer, Question
 
@@ -163,10 +162,17 @@ def answer(
 class _Rows:
     """Rows of tokens being read: what is cached of them, and what each equal run of them wears."""
 
-    def __init__(self, runtime: Runtime, worn: FittedLoRA | None, num_rows: int) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        worn: FittedLoRA | None,
+        num_rows: int,
+        cache: KeyValues | None = None,
+    ) -> None:
         self.runtime = runtime
-        self.worn = worn
-        self.cache = DynamicCache()
+        self.forward = runtime.forward
+        self.wear(worn)
+        self.cache = cache or self.forward.new_cache(num_rows)
         self.seen: Bool[Tensor, "rows keys"] = torch.zeros(
             num_rows, 0, dtype=torch.bool, device=runtime.base.device
         )
@@ -176,13 +182,15 @@ class _Rows:
         )
         """Tokens that each row has read, which is the position of its next one."""
 
+    def wear(self, worn: FittedLoRA | None) -> None:
+        """Give each equal run of rows an adapter."""
+        self.worn = worn
+        self._prepared = self.forward.prepare(worn)
+
     def copies(self, row: int, count: int) -> "_Rows":
         """Some rows that begin as one of these, with the adapter of that group."""
         worn = None if self.worn is None else _choose(self.worn, [row])
-        rows = _Rows(self.runtime, worn, count)
-        for layer, (keys, values) in enumerate(_tensors(self.cache)):
-            shape = (count, *keys.shape[1:])
-            rows.cache.update(keys[row].expand(shape), values[row].expand(shape), layer)
+        rows = _Rows(self.runtime, worn, count, self.cache.copies(row, count))
         rows.seen = self.seen[row].expand(count, -1)
         rows.positions = self.positions[row].expand(count)
         return rows
@@ -192,19 +200,9 @@ class _Rows:
         cls, parts: Sequence["_Rows"], index: Sequence[int], worn: FittedLoRA | None
     ) -> "_Rows":
         """Rows of several parts below each other; `index` says which one stands at each place."""
-        rows = cls(parts[0].runtime, worn, len(index))
-        gaps = [max(part.seen.shape[1] for part in parts) - part.seen.shape[1] for part in parts]
-        for layer, tensors in enumerate(zip(*(_tensors(p.cache) for p in parts), strict=True)):
-            keys, values = (
-                torch.cat(
-                    [
-                        nn.functional.pad(pair[side], (0, 0, 0, gap))
-                        for pair, gap in zip(tensors, gaps, strict=True)
-                    ]
-                )[index]
-                for side in (0, 1)
-            )
-            rows.cache.update(keys, values, layer)
+        cache = KeyValues.joined([part.cache for part in parts], index)
+        rows = cls(parts[0].runtime, worn, len(index), cache)
+        gaps = [cache.length - part.seen.shape[1] for part in parts]
         padded = [
             nn.functional.pad(part.seen, (0, gap)) for part, gap in zip(parts, gaps, strict=True)
         ]
@@ -272,7 +270,7 @@ class _Rows:
         for (row, ids), nll in zip(owned, total.tolist(), strict=True):
             found[row][ids] = nll / len(ids)
         kept = max(map(len, prompts))
-        self.cache.crop(kept - length)
+        self.cache.crop(self.cache.length - length + kept)
         self.seen = torch.cat([self.seen, owner[:, :kept] == 0], dim=1)
         self.positions = self.positions + ends
         return first, found
@@ -288,7 +286,7 @@ class _Rows:
         written: list[list[int]] = [[] for _ in limits]
         ended = {row for row, limit in enumerate(limits) if limit == 0}
         # Which row stands at each place of the batch, group by group.
-        groups = 1 if self.worn is None else _num_groups(self.worn)
+        groups = 1 if self.worn is None else self.worn.num_groups
         places = torch.arange(len(limits)).view(groups, -1).tolist()
         hidden = first
         while True:
@@ -314,10 +312,10 @@ class _Rows:
             return places
         where = {row: place for place, row in enumerate(_flat(places))}
         index = torch.tensor([where[row] for row in _flat(kept)], device=self.runtime.base.device)
-        self.cache.batch_select_indices(index)
+        self.cache.select(index)
         self.seen, self.positions = self.seen[index], self.positions[index]
         if self.worn is not None and len(kept) < len(places):
-            self.worn = _choose(self.worn, [g for g, count in enumerate(alive) if count])
+            self.wear(_choose(self.worn, [g for g, count in enumerate(alive) if count]))
         return kept
 
     def _forward(
@@ -338,20 +336,11 @@ class _Rows:
         # what looks past it with weight zero.
         itself = torch.eye(keys, dtype=torch.bool, device=ids.device)[keys - new :]
         past = self.seen[:, None, :].expand(rows, new, -1)
-        with self.runtime.host.wearing(self.worn):
-            hidden = last_hidden(
-                self.runtime.base.model,
-                input_ids=ids,
-                position_ids=positions,
-                attention_mask=torch.cat([past, visible | itself], dim=2)[:, None],
-                cache=self.cache,
-                use_cache=True,
-            )
-        return hidden
+        mask = torch.cat([past, visible | itself], dim=2)[:, None]
+        return self.forward.hidden(ids, positions, mask, self.cache, self._prepared)
 
     def _logits(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocabulary"]:
-        logits: Tensor = output_layer(self.runtime.base.model)(hidden.contiguous())
-        return logits
+        return self.forward.logits(hidden)
 
 
 def _runs(sizes: Sequence[int]) -> list[list[int]]:
@@ -367,17 +356,6 @@ def _runs(sizes: Sequence[int]) -> list[list[int]]:
             runs.append([])
         runs[-1].append(row)
     return runs
-
-
-def _tensors(cache: DynamicCache) -> list[tuple[Tensor, Tensor]]:
-    """Keys and values of every layer, (rows, heads, positions, width) each."""
-    found = []
-    for layer in cache.layers:
-        assert isinstance(layer, DynamicLayer)
-        assert layer.keys is not None
-        assert layer.values is not None
-        found.append((layer.keys, layer.values))
-    return found
 
 
 def _choose(worn: FittedLoRA, groups: list[int]) -> FittedLoRA:
@@ -404,7 +382,3 @@ def _flat(places: Sequence[Sequence[int]]) -> list[int]:
 def _shared_length(rows: Sequence[tuple[int, ...]]) -> int:
     """Tokens that all rows begin with."""
     return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False)))
-
-
-def _num_groups(worn: FittedLoRA) -> int:
-    return next(iter(worn.factors.values()))[0].shape[0]

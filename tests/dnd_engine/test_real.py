@@ -1,5 +1,6 @@
 """The embedded default, with its real weights: what the engine promises, not how good it is."""
 
+import copy
 import hashlib
 import json
 import shutil
@@ -20,7 +21,9 @@ from dnd_engine.engine import Engine
 from dnd_engine.errors import BaseMismatchError, VerificationError
 from dnd_engine.files import asset_path
 from dnd_engine.lora.adapter import Adapter
+from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import next_token_logits
+from dnd_engine.models.forward import Forward, HookedForward
 from dnd_engine.models.replies import Message
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import read_prompt_file
@@ -136,6 +139,34 @@ def test_the_base_row_is_exactly_an_untouched_model(real_engine: Engine, made: A
         assert torch.equal(found[0], expected[0])
         assert not torch.equal(found[1], expected[1])
     assert torch.equal(next_token_logits(real_engine.base.model, ids), expected)
+
+
+@torch.inference_mode()
+def test_chat_rounds_no_worse_than_the_model_itself(real_engine: Engine, made: Adapter) -> None:
+    """Beside float32, packed logits are off by no more than transformers' own in the same dtype.
+
+    And the twin's base row is, bit by bit, what the same kernels give without an adapter.
+    """
+    runtime, tokens = real_engine.runtime, loud(made, seed=1).tokens
+    ids = ids_of(real_engine, QUESTION).repeat(2, 1)
+    exact = copy.deepcopy(plain_base(real_engine)).float()
+    worn = runtime.host.fit(torch.stack([torch.zeros_like(tokens), tokens]), made.layout)
+
+    def logits(forward: Forward, fitted: FittedLoRA | None) -> Tensor:
+        past, prepared = forward.new_cache(2), forward.prepare(fitted)
+        last = ids.shape[1] - 1
+        positions = torch.arange(last).expand(2, -1)
+        forward.hidden(ids[:, :last], positions, None, past, prepared)
+        at = torch.full((2, 1), last)
+        return forward.logits(forward.hidden(ids[:, last:], at, None, past, prepared)[:, -1])
+
+    ours = runtime.forward
+    modules = HookedForward(runtime.base, runtime.host.wearing, "the yardstick")
+    expected = exact(input_ids=ids[:1]).logits[0, -1]
+    packed, theirs = logits(ours, worn), logits(modules, worn)
+    assert (packed[0] - expected).abs().mean() < 1.2 * (theirs[0] - expected).abs().mean() + 1e-5
+    assert (packed[1] - expected).abs().mean() > 4 * (packed[0] - expected).abs().mean()
+    assert torch.equal(packed[0], logits(ours, None)[0])
 
 
 def test_a_damaged_adapter_is_not_saved(

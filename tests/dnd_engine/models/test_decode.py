@@ -8,7 +8,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders
 from tokenizers.models import BPE
-from transformers import DynamicCache, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from dnd_engine.config import Sampling
 from dnd_engine.errors import ChatError
@@ -145,19 +145,23 @@ def test_a_finished_row_stays_as_it_is_while_the_other_goes_on(
     assert steps[-1][1].text == runtime.base.tokenizer.decode(second, skip_special_tokens=True)
 
 
-def test_a_token_read_alone_is_read_as_in_one_pass(base: BaseModel) -> None:
-    """Each step gives the logits of reading everything at once, with padding and without."""
+@pytest.mark.parametrize("padded", [0, 3])
+def test_a_token_read_alone_is_read_as_in_one_pass(runtime: Runtime, padded: int) -> None:
+    """Each step gives the logits of reading everything at once."""
     torch.manual_seed(0)
     whole = torch.randint(3, 260, (2, 9))
-    for padded in (0, 3):
-        mask = torch.ones_like(whole)
-        mask[0, :padded] = 0
-        cache = DynamicCache()
-        chat._next_logits(base.model, whole[:, :6], mask[:, :6] if padded else None, cache)
-        for end in (7, 8, 9):
-            found = chat._next_logits(base.model, whole[:, end - 1 : end], mask[:, :end], cache)
-            expected = next_token_logits(base.model, whole[:, :end], mask[:, :end])
-            torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    mask = torch.ones_like(whole)
+    mask[0, :padded] = 0
+    past = runtime.forward.new_cache(2)
+
+    def logits(start: int, end: int) -> torch.Tensor:
+        seen = mask[:, :end].bool() if padded else None
+        return chat._next_logits(runtime.forward, whole[:, start:end], seen, past, None)
+
+    logits(0, 6)
+    for end in (7, 8, 9):
+        expected = next_token_logits(runtime.base.model, whole[:, :end], mask[:, :end])
+        torch.testing.assert_close(logits(end - 1, end), expected, atol=1e-4, rtol=0)
 
 
 # The stream

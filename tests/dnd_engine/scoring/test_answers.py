@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -135,15 +136,29 @@ def test_what_is_written_is_what_generate_writes(runtime: Runtime) -> None:
         assert reply.ids == tuple(i for i in out[len(asked.prompt) :].tolist() if i != END)
 
 
-def test_rows_that_have_ended_leave_the_batch(runtime: Runtime) -> None:
+def watch(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, torch.Tensor]]:
+    """Rows and mask of every forward pass from now on."""
+    seen: list[tuple[int, torch.Tensor]] = []
+    hidden = runtime.forward.hidden
+
+    def look(
+        ids: torch.Tensor, positions: torch.Tensor, visible: torch.Tensor, *rest: Any
+    ) -> torch.Tensor:
+        seen.append((len(ids), visible))
+        return hidden(ids, positions, visible, *rest)
+
+    monkeypatch.setattr(runtime.forward, "hidden", look)
+    return seen
+
+
+def test_rows_that_have_ended_leave_the_batch(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With limits of 1 to 12 tokens, most steps must read few rows."""
     group = [replace(q, max_new_tokens=n + 1) for n, q in enumerate(random_questions(6, 12))]
-    sizes: list[int] = []
-    handle = runtime.base.model.model.register_forward_pre_hook(  # type: ignore[union-attr,operator]
-        lambda module, args, kwargs: sizes.append(kwargs["input_ids"].shape[0]), with_kwargs=True
-    )
+    seen = watch(runtime, monkeypatch)
     answer(runtime, [group], None)
-    handle.remove()
+    sizes = [rows for rows, _ in seen]
     assert sizes[0] == 1
     steps = sizes[-11:]
     assert steps == sorted(steps, reverse=True)
@@ -159,20 +174,16 @@ def test_a_group_that_has_ended_takes_its_adapter_along(runtime: Runtime) -> Non
         assert_same(found[1], [plain_loop(runtime.base, asked) for asked in groups[1]])
 
 
-def test_no_position_is_left_without_anything_to_look_at(runtime: Runtime) -> None:
+def test_no_position_is_left_without_anything_to_look_at(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Attention over nothing is NaN in some kernels, and padding would carry it on."""
-    blind: list[bool] = []
-
-    def look(module: object, args: object, kwargs: dict[str, torch.Tensor]) -> None:
-        blind.append(not bool(kwargs["attention_mask"].any(dim=-1).all()))
-
-    handle = runtime.base.model.model.register_forward_pre_hook(look, with_kwargs=True)  # type: ignore[union-attr,operator]
+    seen = watch(runtime, monkeypatch)
     answer(
         runtime, GROUPS, runtime.host.fit(torch.stack([random_tokens(seed=n) for n in range(3)]))
     )
-    handle.remove()
-    assert blind
-    assert not any(blind)
+    assert seen
+    assert all(bool(visible.any(dim=-1).all()) for _, visible in seen)
 
 
 def test_the_base_wears_nothing_afterwards(runtime: Runtime) -> None:
