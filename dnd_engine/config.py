@@ -1,6 +1,6 @@
-"""Frozen settings, made at the edge (app, CLI, test) and passed down as arguments.
+"""Frozen settings. The app, the CLI or a test creates them and passes them down as arguments.
 
-Knows no torch and reads no environment. Every default carries its reason.
+Imports no torch and reads no environment variables. Each default states its reason.
 """
 
 from dataclasses import dataclass, field
@@ -26,17 +26,19 @@ __all__ = [
 ]
 
 Mix = Literal["pool", "sum"]
-"""How buckets are combined: one condition of all prompts, or a weighted sum of adapters."""
+"""How buckets are combined: one condition from all prompts, or a weighted sum of adapters."""
 
 Teacher = Literal["generator", "base"]
-"""What answers whole prompts for an imprint: the base with the generator's adapters, or alone."""
+"""What answers full prompts for an imprint: the base with the generated adapters, or the base."""
 
 ExportFormat = Literal["peft", "merged", "gguf"]
-"""How an adapter is written: for PEFT, merged into its base for transformers, for llama.cpp."""
+"""Export formats: for PEFT, merged into the base for transformers, or for llama.cpp."""
 
 AGREEMENT_BANDS = ((0.0, 0.12), (0.12, 0.49), (0.49, 1.0))
-"""Shares of prompts answered as the instructed model does, by which reports tell gains and windows
-judge: of eight prompts none, one to three, four or more."""
+"""Bands of agreement: the share of prompts that the adapter answers as the instructed model does.
+
+Reports group gains by band, and the page chooses its verdict by band. With eight prompts the bands
+are none, one to three, and four or more."""
 
 MIXES: tuple[Mix, ...] = ("pool", "sum")
 EXPORT_FORMATS: tuple[ExportFormat, ...] = ("peft", "merged", "gguf")
@@ -47,21 +49,21 @@ METRICS: tuple[AnyMetric, ...] = ("auto", "choice", "exact", "rouge")
 
 
 def check_least(settings: object, least: float, *names: str) -> None:
-    """Refuse settings that are less than `least`, or no number."""
+    """Raise if a setting is less than `least` or NaN."""
     for name in names:
-        if not (value := getattr(settings, name)) >= least:
+        if not (value := getattr(settings, name)) >= least:  # `<` would let NaN pass
             raise ConfigError(f"`{name}` must be at least {least}, got {value}.")
 
 
 def check_between(settings: object, least: float, most: float, *names: str) -> None:
-    """Refuse settings outside of `least` to `most`."""
+    """Raise if a setting is outside the range from `least` to `most`."""
     for name in names:
         if not least <= (value := getattr(settings, name)) <= most:
-            raise ConfigError(f"`{name}` must lie between {least} and {most}, got {value}.")
+            raise ConfigError(f"`{name}` must be between {least} and {most}, got {value}.")
 
 
 def check_positive(settings: object, *names: str) -> None:
-    """Refuse settings that are zero or less."""
+    """Raise if a setting is zero, negative or NaN."""
     for name in names:
         if not (value := getattr(settings, name)) > 0:
             raise ConfigError(f"`{name}` must be above 0, got {value}.")
@@ -69,18 +71,18 @@ def check_positive(settings: object, *names: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptLimits:
-    """What a set of prompt files may amount to."""
+    """Limits on uploaded prompt files."""
 
     max_files: int = 60
-    """Files in all buckets together."""
+    """Number of files in all buckets."""
     max_file_bytes: int = 5_000_000
-    """Bytes of one file; a prompt list of this size holds tens of thousands of prompts."""
+    """Size of one file. A prompt list of this size holds tens of thousands of prompts."""
     max_total_bytes: int = 25_000_000
-    """Bytes of all files together."""
+    """Size of all files together."""
     max_prompts: int = 20_000
-    """Prompts of one file after cleaning. More than a condition can ever sample."""
+    """Prompts per file, after cleaning. A condition never samples this many."""
     max_prompt_chars: int = 8_000
-    """Characters of one prompt; the encoder reads only the first few hundred."""
+    """Characters per prompt. The encoder reads only the first few hundred."""
 
     def __post_init__(self) -> None:
         check_least(self, 1, *self.__slots__)
@@ -88,20 +90,20 @@ class PromptLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How the twin chat picks its next token; the same settings and seed hold for both rows."""
+    """Sampling settings for chat, shared by the base row and the adapted row."""
 
     max_new_tokens: int = 128
-    """Tokens per answer, at most."""
+    """Maximum number of tokens per answer."""
     temperature: float = 0.0
-    """0 is greedy."""
+    """0 means greedy decoding."""
     top_p: float = 1.0
-    """Probability mass kept; 1 keeps all."""
+    """Probability mass to keep; 1 keeps all tokens."""
     top_k: int = 0
-    """Candidates kept; 0 keeps all."""
+    """Number of candidates to keep; 0 keeps all."""
     repetition_penalty: float = 1.0
-    """Divides the logits of tokens already present (Keskar et al. 2019); 1 is off."""
+    """Divides the logits of tokens already present (Keskar et al. 2019); 1 turns it off."""
     seed: int = 0
-    """Seeds each row's own generator, so both rows draw the same random numbers."""
+    """Seeds a random generator per row, so both rows draw the same numbers."""
 
     def __post_init__(self) -> None:
         check_between(self, 1, 4096, "max_new_tokens")
@@ -117,24 +119,24 @@ class ImprintConfig:
     """How instructions are imprinted in closed form (see `imprint.fit`)."""
 
     r: int = 16
-    """Rank of the update, on `down_proj` alone. Serving engines take 16 by default."""
+    """Rank of the update, which changes only `down_proj`. Serving engines accept 16 by default."""
     first_layer_share: float = 0.4
-    """Layers below this share of the depth stay as they are: 0 to 11 of the embedded base's 30."""
+    """Layers below this share of the depth are not changed: 0 to 11 of the embedded base's 30."""
     ridge: float = 0.03
-    """Weight of the penalty (see `imprint.solve`). From .003 to .3 results were the same."""
+    """Weight of the penalty (see `imprint.solve`). Results did not differ from .003 to .3."""
     full_weight: float = 0.5
-    """Weight of the prompts read with their instruction, beside 1 for their bare inputs."""
+    """Weight of prompts with their instruction. Bare inputs have weight 1."""
     max_prompts: int = 128
-    """Prompts that are fitted, drawn by seed, shared among the buckets."""
+    """Number of prompts to fit, sampled by seed and divided among the buckets."""
     max_tokens: int = 384
-    """Longer prompts are left out."""
+    """Longer prompts are skipped."""
     max_answer_tokens: int = 24
-    """Longer answers are cut: their beginnings carry the instruction."""
+    """Longer answers are cut, because the beginning of an answer carries the instruction."""
     seed: int = 0
-    """Of the choice of prompts and of the tokens matched in long answers."""
+    """Seed for sampling prompts and for choosing the tokens to match in long answers."""
 
     def __post_init__(self) -> None:
-        # Bounded above too: a stranger's recipe may hold these.
+        # Upper bounds matter: these values may come from a stranger's recipe.
         check_between(self, 1, 64, "r")
         check_between(self, 0, 0.99, "first_layer_share")
         check_between(self, 1e-6, 1e3, "ridge")
@@ -152,28 +154,28 @@ class RefineConfig:
     steps: int = 60
     """About .7 s each on two CPU cores."""
     batch_size: int = 8
-    """Prompts in one step."""
+    """Prompts per step."""
     learning_rate: float = 1e-3
     warmup_steps: int = 5
     clip_norm: float = 1.0
     full_share: float = 0.2
-    """Share of the lessons that show the student the full prompt, so that it keeps working."""
+    """Share of examples that keep the instruction, so that full prompts keep working."""
     max_prompts: int = 64
-    """Prompts that are learnt from, drawn by seed."""
+    """Number of prompts to train on, sampled by seed."""
     least_prompts: int = 8
-    """Fewer would be learnt by heart."""
+    """With fewer prompts the adapter would memorise them."""
     max_tokens: int = 192
-    """Longer prompts are left out: they would make every step of theirs slow."""
+    """Longer prompts are skipped, because one of them slows down its whole batch."""
     max_answer_tokens: int = 48
-    """The teacher's answers that do not end within these are left out."""
+    """Prompts are skipped if the teacher's answer does not end within this length."""
     labels: bool = False
-    """Learn the prompts' own labels instead of the teacher's answers."""
+    """Train on the prompts' labels instead of the teacher's answers."""
     seed: int = 0
-    """Of the choice of prompts and of their order."""
+    """Seed for sampling and ordering the prompts."""
 
     def __post_init__(self) -> None:
         counts = ("steps", "batch_size", "warmup_steps", "max_prompts", "least_prompts")
-        # Bounded above too: a stranger's recipe may hold these.
+        # Upper bounds matter: these values may come from a stranger's recipe.
         check_between(self, 1, 1000, *counts, "max_tokens", "max_answer_tokens")
         check_between(self, 1e-7, 100, "learning_rate", "clip_norm")
         check_between(self, 0, 1, "full_share")
@@ -185,37 +187,37 @@ class MeasureConfig:
     """How an adapter is measured on labelled rows (see `measure`)."""
 
     limit_items: int = 40
-    """Rows that are scored; at most half of all, so that others are left to show and to train on.
-    Forty tell a gain of .3 from none."""
+    """Number of rows to score, at most half of all rows. The rest serve as few-shot examples and
+    training data. Forty rows are enough to detect a gain of .3."""
     metric: AnyMetric = "auto"
     """`auto` is `choice` for few distinct labels, `rouge` for long answers, else `exact`."""
     modes: tuple[Literal["full", "bare"], ...] = ("bare", "full")
-    """What the model is sent: the whole prompt, or its input without the instruction."""
+    """What the model gets: the full prompt, or its input without the instruction."""
     max_tokens: int = 384
-    """Rows whose prompt and answer are longer are left out: they would make every batch slow."""
+    """Rows with more tokens are skipped, because one of them slows down its whole batch."""
     max_new_tokens: int = 96
-    """Of a written answer, at most."""
+    """Maximum length of a generated answer."""
     allow_seen: bool = False
-    """Score also prompts that the adapter was made from; it has never read their labels. Rows whose
-    labels it learnt are not scored in any case."""
+    """Also score prompts the adapter was made from. It has not seen their labels. Rows whose labels
+    it was trained on are never scored."""
     seed: int = 0
-    """Of the two sides, of the examples shown, and of the intervals."""
+    """Seed for the split, the few-shot examples and the intervals."""
 
     def __post_init__(self) -> None:
         check_least(self, 1, "limit_items", "max_tokens", "max_new_tokens")
         if not self.modes or len(set(self.modes)) < len(self.modes):
             raise ConfigError(
-                "`modes` must be of bare and full, each once; got "
+                "`modes` must be `bare`, `full` or both, each at most once; got "
                 f"{', '.join(self.modes) or 'none'}."
             )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledConfig:
-    """How a LoRA is trained on labels, the plain way (see `training.finetune.lessons`).
+    """How a LoRA is trained on labels (see `training.finetune.lessons`).
 
-    The recipe of the LoRAs that `dnd collect` trains for reports. Its learning rate is held, so
-    every step is the end of a run of that length.
+    `dnd collect` uses the same recipe for the LoRAs in reports. The learning rate stays constant
+    after warm-up, so the weights at each step equal those of a run that ends there.
     """
 
     steps: int = 80
@@ -224,13 +226,14 @@ class LabelledConfig:
     warmup_steps: int = 5
     clip_norm: float = 1.0
     full_share: float = 0.3
-    """Share of the examples that show the whole prompt; those without a blank line always do."""
+    """Share of examples that keep the instruction. Prompts without a blank line are always kept
+    whole."""
     max_tokens: int = 256
-    """Longer examples are left out."""
+    """Longer examples are skipped."""
     least_examples: int = 8
-    """Fewer would be learnt by heart."""
+    """With fewer examples the LoRA would memorise them."""
     seed: int = 0
-    """Of the first A and of the order of examples."""
+    """Seed for the initial A and the order of examples."""
 
     def __post_init__(self) -> None:
         counts = ("steps", "batch_size", "warmup_steps", "max_tokens", "least_examples")
@@ -241,16 +244,16 @@ class LabelledConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
-    """Which base, encoder and generator an `Engine` keeps resident, and where."""
+    """Which base, encoder and generator an `Engine` loads, and on which device."""
 
     base: str = "smollm2-135m-instruct"
-    """A name of the embedded registry, a Hub id, or a local folder (see `models.sources`)."""
+    """The name of an embedded model, a Hub id or a local folder (see `models.sources`)."""
     encoder: str = "all-minilm-l6-v2"
-    """Likewise. The generator states which encoder it was trained with."""
+    """The same for the encoder. It must be the one the generator was trained with."""
     generator: Path | None = None
-    """Generator folder; None takes the one shipped for `base`."""
+    """Generator folder. None selects the one shipped for `base`."""
     device: str | None = None
-    """`cpu`, `cuda`, `mps`; None picks the best one present."""
+    """`cpu`, `cuda` or `mps`. None selects the best available device."""
     cache_dir: Path | None = None
-    """Where dequantised weights are kept; None takes the user's cache folder."""
+    """Where dequantised weights are cached. None selects the user's cache folder."""
     limits: PromptLimits = field(default_factory=PromptLimits)

@@ -1,7 +1,7 @@
-"""Every failure this project raises on purpose, and nothing else.
+"""The exceptions this project raises on purpose.
 
-Each error is also a fitting builtin, so callers that know only Python can catch it. Messages name
-the thing, what was expected, what came, where, and the way out. Knows no torch and no Gradio.
+Each one also inherits from a builtin, so you can catch it without importing this module. A message
+names the object, what was expected, what was found, where, and how to fix it.
 """
 
 __all__ = [
@@ -28,31 +28,31 @@ __all__ = [
 
 
 class DndError(Exception):
-    """Base class: a failure with a message that a person can act on."""
+    """Base class. The message is written for the user and says what to do next."""
 
 
 class ConfigError(DndError, ValueError):
-    """A setting lies outside what it may be."""
+    """A setting has an invalid value."""
 
 
 class PromptFileError(DndError, ValueError):
-    """A prompt file cannot be read; all its faults are in one message."""
+    """A prompt file cannot be read. The message lists all its faults."""
 
 
 class BucketError(DndError, ValueError):
-    """The buckets as a whole cannot be turned into a condition."""
+    """The buckets, taken together, cannot be turned into a condition."""
 
 
 class AssetError(DndError, OSError):
-    """Weights or other assets are missing, damaged, or could not be fetched."""
+    """Weights or other assets are missing, damaged or could not be downloaded."""
 
 
 class LayoutError(DndError, ValueError):
-    """A base model's config cannot be laid out as LoRA weight tokens."""
+    """No weight token layout can be derived from a base model's config."""
 
 
 class LayoutMismatchError(DndError, ValueError):
-    """Tensors do not have the shapes that their layout states."""
+    """Tensors do not have the shapes their layout specifies."""
 
 
 class GeneratorError(DndError, ValueError):
@@ -68,27 +68,27 @@ class AdapterError(DndError, ValueError):
 
 
 class ExportError(DndError, ValueError):
-    """An adapter cannot be written in the format that was asked for."""
+    """An adapter cannot be written in the requested format."""
 
 
 class HubError(DndError, OSError):
-    """The model hub cannot be reached, or refuses an upload."""
+    """The Hugging Face Hub cannot be reached, or it refused an upload."""
 
 
 class RecipeError(DndError, ValueError):
-    """A recipe is not one, or what it asks for is not here."""
+    """A recipe is invalid, or something it refers to is missing."""
 
 
 class LibraryError(DndError, ValueError):
-    """The library cannot do what it was asked, or one of its adapters is damaged."""
+    """A library operation failed, or an adapter in the library is damaged."""
 
 
 class ChatError(DndError, ValueError):
-    """A conversation cannot be answered as it stands."""
+    """A conversation cannot be answered in its current form."""
 
 
 class VerificationError(DndError, RuntimeError):
-    """An adapter did not come back from stock PEFT as it was written."""
+    """Stock PEFT did not read an adapter back as it was written."""
 
 
 class TaskError(DndError, ValueError):
@@ -96,7 +96,7 @@ class TaskError(DndError, ValueError):
 
 
 class MeasureError(DndError, ValueError):
-    """Labelled rows cannot be measured on as they stand."""
+    """Labelled rows are not usable for a measurement."""
 
 
 class TrainingError(DndError, RuntimeError):

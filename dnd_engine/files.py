@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and where the files shipped with the project are."""
+"""Atomic writes, and the location of the files shipped with the project."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ _PLACES = (Path(__file__).parent / "assets", Path(__file__).parents[1] / "assets
 
 
 def asset_path(*parts: str) -> Path:
-    """Path of a shipped file or folder.
+    """Return the path of a shipped file or folder.
 
     Raises:
         AssetError: If it is missing, which means a broken installation.
@@ -34,28 +34,29 @@ def asset_path(*parts: str) -> Path:
 
 @contextmanager
 def written_aside(path: Path, *, inside: Path | None = None) -> Iterator[Path]:
-    """Give a place beside `path` to write to, and move what is there once the `with` block ends.
+    """Write a file or folder atomically.
 
-    What was at `path` is replaced. If the block raises, it stays and nothing else does. Two writers
-    of one path do not disturb each other: the last to end wins. A process that is killed leaves its
-    place behind (see `remove_leftovers`).
+    Write to the yielded path. When the `with` block ends, the result replaces `path`. If the block
+    raises, `path` is unchanged. Several writers of one path do not interfere: the last one to
+    finish wins. A killed process leaves a temporary folder behind (see `remove_leftovers`).
 
     Args:
-        path: What is written, a file or a folder.
-        inside: A folder of the same disk to write in meanwhile; the one `path` is in, if None.
+        path: The file or folder to write.
+        inside: Where to put the temporary folder, on the same disk. Defaults to the parent of
+            `path`.
 
     Yields:
-        A path that does not exist yet, for a file or a folder.
+        A path that does not exist yet.
 
     Raises:
-        OSError: If the disk refuses.
+        OSError: If the disk refuses a write.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=inside or path.parent, prefix=_ASIDE) as parent:
         aside, old = Path(parent) / path.name, Path(parent) / f"{path.name}.old"
         yield aside
-        # A folder cannot replace a filled one in one move: a failing second move undoes the first.
-        # So does an interrupt, or the old folder would go with the place beside.
+        # A folder that is not empty cannot be replaced in one move. If the second move fails or is
+        # interrupted, undo the first, or the old folder would be deleted with the temporary one.
         try:
             if path.is_dir():
                 os.replace(path, old)
@@ -67,21 +68,21 @@ def written_aside(path: Path, *, inside: Path | None = None) -> Iterator[Path]:
 
 
 def write_whole(path: Path, data: str | bytes) -> None:
-    """Write a file that appears whole or not at all; text becomes UTF-8.
+    """Write a file atomically. Text is encoded as UTF-8.
 
     Raises:
-        OSError: If the disk refuses; what was there before stays.
+        OSError: If the disk refuses a write. The old file is unchanged.
     """
     with written_aside(path) as aside:
         aside.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a path is what `written_aside` writes to, now or until its process was killed."""
+    """Whether a path is a temporary folder of `written_aside`, current or left by a killed run."""
     return path.name.startswith(_ASIDE)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes were writing; only where no other process writes now."""
+    """Remove what killed processes left. Call it only if no other process is writing there."""
     for path in folder.glob(f"{_ASIDE}*"):
         shutil.rmtree(path)

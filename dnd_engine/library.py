@@ -351,7 +351,7 @@ class Library:
             LibraryError: If there is none, or the strength is out of bounds.
         """
         if strength is not None and not -10 <= strength <= 10:
-            raise LibraryError(f"`strength` must lie between -10 and 10, got {strength}.")
+            raise LibraryError(f"`strength` must be between -10 and 10, got {strength}.")
         with self._changing():
             entry = self.get(name)
             counts = Counter(entry.votes)

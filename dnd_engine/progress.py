@@ -1,4 +1,4 @@
-"""Operations that are generators: they yield how far they are, and return what they made."""
+"""Progress of long operations, which are generators: they yield steps and return a result."""
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
@@ -35,45 +35,45 @@ Doing = Literal[
     "ask_with_instruction",
     "fit_layer",
 ]
-"""What an operation does at the moment."""
+"""What an operation is currently doing."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerCounts:
-    """What a teacher answered: whether it is worth learning, a person sees at a glance."""
+    """A summary of the teacher's answers, so that the user can judge if they are worth learning."""
 
     commonest: str
-    """On one line, its end cut off if it is long."""
+    """The most common answer on one line, truncated if long."""
     count: int
-    """Of the commonest answer."""
+    """How often the most common answer occurs."""
     total: int
     distinct: int
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an operation is, in values. The command line and the page each put them in words."""
+    """The progress of an operation, as values. The CLI and the page each turn them into words."""
 
     stage: str
     """`download`, `load`, `encode`, `decode`, `check`, `ask`, `refine` or `imprint`."""
     fraction: float | None
-    """Of the stage, 0 to 1; None if it cannot be known."""
+    """Share of the stage that is done, 0 to 1; None if unknown."""
     elapsed_seconds: float
-    """Since the operation began."""
+    """Seconds since the operation began."""
     doing: Doing
     name: str = ""
-    """Of what is fetched, or of the bucket that is read; empty for all buckets."""
+    """The file being downloaded or the bucket being read; empty for all buckets."""
     done: int | None = None
-    """Prompts asked, or layers fitted, of `total`."""
+    """Number of prompts answered or layers fitted, out of `total`."""
     total: int | None = None
     num_prompts: int | None = None
-    """That adapters are compared on."""
+    """Number of prompts that adapters are compared on."""
     loss: float | None = None
-    """Of a training step, nats per answer token."""
+    """Loss of a training step, in nats per answer token."""
     seconds_left: float | None = None
-    """Of the training, estimated."""
+    """Estimated time left in training."""
     answers: AnswerCounts | None = None
-    """The teacher's, once all are given."""
+    """Summary of the teacher's answers, once all are there."""
 
 
 _ENGLISH: Mapping[Doing, str] = {
@@ -97,11 +97,11 @@ _ENGLISH: Mapping[Doing, str] = {
 
 
 def in_english(progress: Progress) -> str:
-    """Say what is being done, in one line for the command line."""
+    """Describe a step in one line, for the command line."""
     if progress.answers is not None:
-        told = progress.answers
-        more = f", {told.distinct} different answers" if told.distinct > 1 else ""
-        return f"“{told.commonest}” to {told.count} of {told.total} prompts{more}"
+        counts = progress.answers
+        more = f", {counts.distinct} different answers" if counts.distinct > 1 else ""
+        return f"“{counts.commonest}” to {counts.count} of {counts.total} prompts{more}"
     if progress.loss is not None:
         return f"Loss {progress.loss:.3f}, {progress.seconds_left or 0:.0f} s left"
     return _ENGLISH[progress.doing].format(
@@ -113,7 +113,7 @@ def in_english(progress: Progress) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it: 42 s, 7 min, 2 h 10 min."""
+    """Format a time for people: 42 s, 7 min, 2 h 10 min."""
     minutes = round(seconds / 60)
     if minutes < 1:
         return f"{seconds:.0f} s"
@@ -123,14 +123,11 @@ def duration(seconds: float) -> str:
 def finish(
     steps: Generator[Step, None, Made], on_step: Callable[[Step], object] | None = None
 ) -> Made:
-    """Run an operation to its end.
+    """Run an operation to its end and return its result.
 
     Args:
-        steps: The operation, not yet ended.
-        on_step: Told of every step.
-
-    Returns:
-        What it made.
+        steps: The operation.
+        on_step: Called with each step.
     """
     while True:
         try:

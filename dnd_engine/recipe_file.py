@@ -1,4 +1,4 @@
-"""A run's settings in one YAML file, checked field by field against a frozen dataclass."""
+"""Reads the settings of a run from YAML and checks each field against a frozen dataclass."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,14 +22,14 @@ def read_recipe(
     """Read a recipe.
 
     Args:
-        kind: A dataclass whose fields are the settings; it may refuse values with a `ConfigError`.
-        path: The YAML file, a mapping.
-        overrides: Win over the file where they are not None.
-        required: Fields that file and overrides together must give; blank is not given.
+        kind: A dataclass whose fields are the settings. It may reject values with a `ConfigError`.
+        path: A YAML file that contains a mapping.
+        overrides: Values that replace those in the file, unless they are None.
+        required: Fields that the file or the overrides must set.
 
     Raises:
-        ConfigError: If the file is not a mapping of known fields with fitting values; all faults
-            of the kinds at once.
+        ConfigError: If the file is not a mapping of known fields to values of the right type. All
+            values of a wrong type are listed in one message.
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -43,7 +43,7 @@ def read_recipe(
     if unknown:
         raise ConfigError(
             f"recipe `{path}`: unknown setting(s) {', '.join(unknown)}. "
-            f"Known are {', '.join(known)}."
+            f"Use any of {', '.join(known)}."
         )
     missing = [name for name in required if values.get(name) is None]
     if missing:
@@ -63,13 +63,16 @@ def read_recipe(
 
 
 def without_folders(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Settings whose models, where they are folders of this machine, are told by the last part."""
+    """Return the settings with local model folders reduced to their names.
+
+    Reports and cards leave this machine, so they must not contain its paths.
+    """
     folders = {n: Path(values[n]).expanduser() for n in names}
     return {**values, **{n: folder.name for n, folder in folders.items() if folder.is_dir()}}
 
 
 def _coerce(kind: Any, value: Any) -> Any:  # noqa: C901 - one branch a kind, each simple
-    """YAML's words to the field's type, refusing what does not convert exactly."""
+    """Convert a YAML value to the field's type, and reject anything that does not fit exactly."""
     if isinstance(kind, UnionType):
         return _coerce_to_one_of(get_args(kind), value)
     if kind == tuple[Path, ...]:
@@ -86,7 +89,7 @@ def _coerce(kind: Any, value: Any) -> Any:  # noqa: C901 - one branch a kind, ea
     if kind is int and (isinstance(value, bool) or not isinstance(value, int)):
         raise ValueError(f"expected a whole number, got {value!r}")
     if kind is float:
-        # YAML takes 5e-4 for a string.
+        # YAML parses 5e-4 as a string.
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise ValueError(f"expected a number, got {value!r}")
         number = float(value)
@@ -119,7 +122,7 @@ def _coerce(kind: Any, value: Any) -> Any:  # noqa: C901 - one branch a kind, ea
 
 
 def _coerce_to_one_of(kinds: Sequence[Any], value: Any) -> Any:
-    """The first kind that fits; None only where it is one of them."""
+    """Convert a value to the first type that fits. None is accepted only if it is listed."""
     if value is None and NoneType in kinds:
         return None
     faults = []

@@ -62,7 +62,7 @@ class Adapter:
 
     def __post_init__(self) -> None:
         if not -10 <= self.strength <= 10:
-            raise ConfigError(f"`strength` must lie between -10 and 10, got {self.strength}.")
+            raise ConfigError(f"`strength` must be between -10 and 10, got {self.strength}.")
 
     @property
     def r(self) -> int:

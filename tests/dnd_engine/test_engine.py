@@ -414,7 +414,7 @@ def test_the_limits_are_the_engines(engine: Engine, config: EngineConfig) -> Non
 
 @pytest.mark.parametrize("strength", [11.0, float("nan")])
 def test_a_strength_out_of_bounds_is_refused(engine: Engine, strength: float) -> None:
-    with pytest.raises(ConfigError, match=r"`strength` must lie between -10 and 10"):
+    with pytest.raises(ConfigError, match=r"`strength` must be between -10 and 10"):
         engine.generate([bucket("a", SQL)], strength=strength)
 
 

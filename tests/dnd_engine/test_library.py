@@ -256,7 +256,7 @@ def test_a_strength_out_of_bounds_is_refused(
     shelf: Library, prompts: PromptFile, strength: float
 ) -> None:
     shelf.add(made(prompts))
-    with pytest.raises(LibraryError, match=r"`strength` must lie between -10 and 10, got "):
+    with pytest.raises(LibraryError, match=r"`strength` must be between -10 and 10, got "):
         shelf.update("vault", strength=strength)
 
 

@@ -287,7 +287,7 @@ def test_drawing_holds_up_no_token(on: Handlers, engine: FakeEngine) -> None:
 def test_bad_settings_and_engine_errors_end_in_words(on: Handlers) -> None:
     session = Session()
     updates = chat(on, session, "Hi", "", 64, 99.0, 1.0, 0, 1.0, 0, False)
-    assert "`temperature` must lie between" in updates["left_pane"]
+    assert "`temperature` must be between" in updates["left_pane"]
     assert "longer than the model can read" in chat(on, session, "BREAK")["left_pane"]
     assert updates["send"].visible is True
 

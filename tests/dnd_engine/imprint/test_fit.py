@@ -222,7 +222,7 @@ def test_prompts_that_are_all_too_long_are_refused_in_words(
 
 @pytest.mark.parametrize("field", ["r", "ridge", "max_prompts", "max_answer_tokens"])
 def test_settings_out_of_bounds_are_refused_by_name(field: str) -> None:
-    with pytest.raises(ConfigError, match=f"`{field}` must lie between"):
+    with pytest.raises(ConfigError, match=f"`{field}` must be between"):
         ImprintConfig(**{field: 0})
 
 

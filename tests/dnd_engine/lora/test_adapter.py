@@ -166,7 +166,7 @@ def test_strength_is_set_not_multiplied() -> None:
 
 @pytest.mark.parametrize("strength", [10.5, -11, float("nan"), float("inf")])
 def test_a_strength_out_of_bounds_is_refused(strength: float) -> None:
-    with pytest.raises(ConfigError, match=r"`strength` must lie between -10 and 10, got "):
+    with pytest.raises(ConfigError, match=r"`strength` must be between -10 and 10, got "):
         make_adapter().with_strength(strength)
 
 

@@ -219,8 +219,8 @@ def test_an_adapter_that_has_met_everything_is_told_with_the_way_out() -> None:
     ("wrong", "message"),
     [
         ({"limit_items": 0}, "`limit_items` must be at least 1"),
-        ({"modes": ()}, "`modes` must be of bare and full, .* got none"),
-        ({"modes": ("full", "full")}, "`modes` must be of bare and full, each once"),
+        ({"modes": ()}, "`modes` must be `bare`, `full` or both, .* got none"),
+        ({"modes": ("full", "full")}, "`modes` must be `bare`, `full` or both, each at most once"),
     ],
 )
 def test_settings_out_of_bounds_are_refused(wrong: dict[str, Any], message: str) -> None:

@@ -1173,7 +1173,10 @@ def test_the_arms_differ_in_what_is_compared_and_nothing_else(tmp_path: Path) ->
         ("steps: 5\n", r"r\.yaml` needs tasks and out\."),
         ("tasks: t\n", r"r\.yaml` needs out\."),
         ("tasks: []\nout: o\n", r"`tasks` must name at least one task folder\."),
-        ("tasks: t\nout: o\nsteps_: 5\n", r"unknown setting\(s\) steps_\. Known are tasks, out, c"),
+        (
+            "tasks: t\nout: o\nsteps_: 5\n",
+            r"unknown setting\(s\) steps_\. Use any of tasks, out, c",
+        ),
         ("tasks: t\nout: o\n7: 5\n", r"unknown setting\(s\) 7\."),
         ("tasks: t\nout: o\nsteps: many\n", r"`steps`: expected a whole number, got 'many'"),
         ("tasks: t\nout: o\nsteps: 1.5\n", r"`steps`: expected a whole number, got 1\.5"),
@@ -1186,7 +1189,7 @@ def test_the_arms_differ_in_what_is_compared_and_nothing_else(tmp_path: Path) ->
             "tasks: t\nout: o\ndecoder_lr: .nan\n",
             r"`decoder_lr`: expected a finite number, got nan",
         ),
-        ("tasks: t\nout: o\nbare_share: 1.5\n", r"`bare_share` must lie between 0 and 1, got 1\.5"),
+        ("tasks: t\nout: o\nbare_share: 1.5\n", r"`bare_share` must be between 0 and 1, got 1\.5"),
         ("tasks: t\nout: o\nkind: lora\n", r"`kind`: expected generator or multi_task_lora, got"),
         (
             "tasks: t\nout: o\nobjective: luck\n",

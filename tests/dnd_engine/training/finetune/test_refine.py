@@ -217,9 +217,9 @@ def test_every_prompt_is_learnt_in_every_epoch_however_few_there_are() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"steps": 0}, "`steps` must lie between 1 and 1000, got 0"),
-        ({"full_share": 1.5}, "`full_share` must lie between 0 and 1, got 1.5"),
-        ({"learning_rate": 0}, "`learning_rate` must lie between"),
+        ({"steps": 0}, "`steps` must be between 1 and 1000, got 0"),
+        ({"full_share": 1.5}, "`full_share` must be between 0 and 1, got 1.5"),
+        ({"learning_rate": 0}, "`learning_rate` must be between"),
         ({"max_prompts": 4}, "`max_prompts` must be at least 8, got 4"),
     ],
 )
