@@ -36,6 +36,7 @@ from dnd_engine.engine import Engine
 from dnd_engine.errors import ChatError, ConfigError
 from dnd_engine.generator.config import GeneratorConfig, trained_steps
 from dnd_engine.generator.folder import Generator, GeneratorFolder
+from dnd_engine.generator.report import Report
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.models.base import BaseModel, best_dtype, last_hidden, load_base, output_layer
 from dnd_engine.prompts.buckets import Bucket
@@ -625,13 +626,12 @@ class _Training(_Measurement):
         return {"train_step": spent[0]}
 
 
-def _equal_steps(reports: Mapping[str, Mapping[str, Any]]) -> int | None:
-    """Steps of the shortest LoRA run that scores alike on unseen tasks, as a report says."""
+def _equal_steps(reports: Mapping[str, Report]) -> int | None:
+    """Steps of the shortest LoRA run that scores as much on unseen tasks, as a report says."""
     for name in ("heldout", "refine"):
-        found = reports.get(name, {}).get("equal_score")
-        steps = found.get("shortest_steps") if isinstance(found, dict) else None
-        if type(steps) is int and steps > 0:
-            return steps
+        report = reports.get(name)
+        if report and report.equal_score and report.equal_score.shortest_steps:
+            return report.equal_score.shortest_steps
     return None
 
 

@@ -30,7 +30,7 @@ from dnd_engine.checks.ablation import (
 )
 from dnd_engine.checks.agreement import agreement
 from dnd_engine.checks.effect import kl_to_base
-from dnd_engine.checks.familiarity import familiarity, nearest_tasks, outlook, strongest_effect
+from dnd_engine.checks.familiarity import familiarity, nearest_tasks, outlook
 from dnd_engine.checks.norms import base_norms, relative_norms
 from dnd_engine.checks.results import Agreement, Conditioning, Inspection, as_checks, recall
 from dnd_engine.config import (
@@ -67,6 +67,7 @@ from dnd_engine.files import asset_path
 from dnd_engine.generator.config import OBJECTIVES_ON_WEIGHTS, trained_steps
 from dnd_engine.generator.folder import Generator, GeneratorFolder, check_base, check_encoder
 from dnd_engine.generator.info import EngineInfo
+from dnd_engine.generator.report import Report
 from dnd_engine.imprint.fit import Imprinted, Source, first_layer, imprint
 from dnd_engine.imprint.ordinary import ordinary_metrics
 from dnd_engine.imprint.solve import Metric
@@ -230,8 +231,8 @@ class Engine:
         return self._folder.card()
 
     @property
-    def reports(self) -> dict[str, dict[str, Any]]:
-        """Examinations of the generator, by split, as they now lie in its folder."""
+    def reports(self) -> dict[str, Report]:
+        """Examinations of the generator, by split, as its folder holds them now."""
         return self._folder.reports()
 
     @classmethod
@@ -755,7 +756,7 @@ class Engine:
             num_prompts=len(chosen),
             agreement=agrees,
             outlook=outlook(agrees, report),
-            strongest=strongest_effect(report),
+            strongest=report.strongest_effect if report else None,
             familiarity=familiarity(nearest, adapter.num_prompts, report),
         )
 
@@ -953,7 +954,8 @@ class Engine:
         Raises:
             AdapterError: If they are damaged.
         """
-        return recall(checks, nearest, strongest_effect(self.reports.get("heldout")))
+        report = self.reports.get("heldout")
+        return recall(checks, nearest, report.strongest_effect if report else None)
 
     def _unlike(self, bucket: Bucket, seed: int, memory: PromptMemory) -> Bucket:
         """The shipped example whose prompts are least like those of a bucket."""

@@ -4,22 +4,22 @@ Nearness to training tasks is a cosine of mean embeddings. What to expect comes 
 report on unseen tasks, if it has one.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from dnd_engine.checks.results import Agreement, Familiarity, Outlook
-from dnd_engine.errors import GeneratorError
 from dnd_engine.generator.folder import TaskCentroid
+from dnd_engine.generator.report import Report
 from dnd_engine.lora.provenance import NearestTask
+from dnd_engine.tasks.folder import Mode
 
-__all__ = ["familiarity", "nearest_tasks", "outlook", "strongest_effect"]
+__all__ = ["familiarity", "nearest_tasks", "outlook"]
 
-_MODE = "bare"
-"""Inputs that gains are told of: without the instruction, the adapter alone must carry it."""
+_MODE: Mode = "bare"
+"""Gains are those on bare inputs: without the instruction, the adapter alone must carry it."""
 
 
 def nearest_tasks(
@@ -37,88 +37,51 @@ def nearest_tasks(
     )
 
 
-def outlook(found: Agreement | None, report: Mapping[str, Any] | None) -> Outlook | None:
+def outlook(found: Agreement | None, report: Report | None) -> Outlook | None:
     """Place an adapter among those of the unseen tasks that its generator was examined on.
 
     Args:
-        found: How often it agrees with the model that is told the instruction.
-        report: The generator's report on held-out tasks, as it lies in its folder.
-
-    Raises:
-        GeneratorError: If the report is not one of ours.
+        found: How often it agrees with the model whose prompt has the instruction.
+        report: Of the generator, on held-out tasks.
     """
-    gauge = (report or {}).get("agreement")
+    gauge = report and report.agreement
     if found is None or not gauge:
         return None
-    try:
-        bands = (
-            band
-            for band in gauge["bands"]
-            if band["mode"] == _MODE and band["from"] <= found.share <= band["to"]
-        )
-        if (band := next(bands, None)) is None:
-            return None
-        correlation = gauge["predicts_gain"].get(_MODE)
-        return Outlook(
-            n_tasks=int(band["n_tasks"]),
-            gain=float(band["gain"]),
-            low=float(band["low"]),
-            high=float(band["high"]),
-            rank_correlation=correlation and float(correlation["rank_correlation"]),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _damaged(repr(error)) from error
+    bands = (b for b in gauge.bands if b.mode == _MODE and b.begin <= found.share <= b.end)
+    if (band := next(bands, None)) is None:
+        return None
+    ranked = gauge.predicts_gain.get(_MODE)
+    return Outlook(
+        n_tasks=band.n_tasks,
+        gain=band.gain,
+        low=band.low,
+        high=band.high,
+        rank_correlation=ranked.rank_correlation if ranked else None,
+    )
 
 
 def familiarity(
-    nearest: Sequence[NearestTask], num_prompts: int, report: Mapping[str, Any] | None
+    nearest: Sequence[NearestTask], num_prompts: int, report: Report | None
 ) -> Familiarity | None:
     """Place prompts among those of the unseen tasks that the generator was examined on.
 
     Args:
         nearest: Training tasks whose prompts are most like them.
         num_prompts: How many there are.
-        report: The generator's report on held-out tasks, as it lies in its folder.
-
-    Raises:
-        GeneratorError: If the report is not one of ours.
+        report: Of the generator, on held-out tasks.
     """
-    gauge = (report or {}).get("similarity")
+    gauge = report and report.similarity
     if not nearest or not gauge:
         return None
-    try:
-        places = [float(task["similarity"]) for task in gauge["tasks"]]
-        ranked = gauge["predicts_gain"].get(_MODE)
-        return Familiarity(
-            similarity=max(task.similarity for task in nearest),
-            num_prompts=num_prompts,
-            lowest=min(places),
-            highest=max(places),
-            n_tasks=len(places),
-            rank_correlation=ranked and float(ranked["rank_correlation"]),
-            low=ranked and float(ranked["low"]),
-            high=ranked and float(ranked["high"]),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _damaged(repr(error)) from error
-
-
-def strongest_effect(report: Mapping[str, Any] | None) -> float | None:
-    """Largest effect that an examined adapter had on its own prompts; None if it is not known.
-
-    Raises:
-        GeneratorError: If the report is not one of ours.
-    """
-    value = (report or {}).get("strongest_effect")
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _damaged(f"`strongest_effect` is {value!r}")
-    return float(value)
-
-
-def _damaged(fault: str) -> GeneratorError:
-    return GeneratorError(
-        f"the generator's report on held-out tasks is damaged: {fault}. Write it anew with "
-        "`dnd evaluate --card`."
+    places = [task.similarity for task in gauge.tasks]
+    ranked = gauge.predicts_gain.get(_MODE)
+    return Familiarity(
+        similarity=max(task.similarity for task in nearest),
+        num_prompts=num_prompts,
+        lowest=min(places),
+        highest=max(places),
+        n_tasks=len(places),
+        rank_correlation=ranked.rank_correlation if ranked else None,
+        low=ranked.low if ranked else None,
+        high=ranked.high if ranked else None,
     )

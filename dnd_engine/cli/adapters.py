@@ -26,6 +26,7 @@ from dnd_engine.lora.provenance import Imprinting
 from dnd_engine.progress import finish, in_english
 from dnd_engine.prompts.buckets import Bucket, check_buckets, parse_bucket_option
 from dnd_engine.prompts.files import PromptFile, read_prompt_file
+from dnd_engine.wording import CONTROLS
 
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Conditioning, Inspection
@@ -194,17 +195,14 @@ def _proof_words(proof: "Conditioning | None") -> str:
     """Whether the adapter depends on its prompts, a line for each it was put beside."""
     if proof is None:
         return "\nProof: it takes two short prompts with a blank line before the input."
-    beside = {
-        "wrong": f"made from other prompts ({', '.join(proof.wrong_from)})",
-        "mean": "what all adapters share",
-        "shuffled": "made from shuffled words",
-        "base": "no adapter",
-    }
+    names = ", ".join(proof.wrong_from)
     verdict = "It depends on its prompts." if proof.depends else "No evidence that it reads them."
-    return f"\nProof on {proof.num_prompts} prompts: {verdict} Nats a token saved over" + "".join(
-        f"\n  {beside[c.name]}: {c.saved:+.2f} ({c.low:+.2f} to {c.high:+.2f})"
+    head = f"\nProof on {proof.num_prompts} prompts: {verdict} Nats a token saved over"
+    lines = (
+        f"{CONTROLS[c.name].format(names=names)}: {c.saved:+.2f} ({c.low:+.2f} to {c.high:+.2f})"
         for c in proof.controls
     )
+    return "\n  ".join([head, *lines])
 
 
 @plain_errors

@@ -131,7 +131,7 @@ def evaluate(
     if card:
         update_card(engine.info.generator_path, section or split, report_markdown(report))
         save_report(engine.info.generator_path, section or split, report)
-    show(report, as_json, report_markdown(report))
+    show(report.to_json(), as_json, report_markdown(report))
 
 
 def _known(name: str, value: str, allowed: Sequence[str]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.ledger import Ledger
+from dnd_engine.generator.report import Cost
 from dnd_engine.training.collection import Collection
 
 __all__ = ["cost_of", "read_log"]
@@ -20,7 +21,7 @@ def cost_of(
     collection: Collection | None,
     ledger: Ledger,
     steps: Sequence[Mapping[str, Any]] | None,
-) -> dict[str, Any]:
+) -> Cost:
     """What things took; training and LoRAs as their own folders say, on whatever machine that was.
 
     Collecting cost a generator that was trained on checkpoints the runs of train tasks, of all
@@ -31,39 +32,46 @@ def cost_of(
     Estimates count 2 floating point operations per parameter and token of a forward pass, and as
     many again for a backward pass through frozen weights.
     """
-    cost: dict[str, Any] = {"row_seconds": dict(ledger.seconds)}
+    training_seconds = collection_seconds = lora_seconds = None
+    synthesis_seconds = break_even = None
     if ledger.synthesis_seconds:
-        cost["synthesis_seconds"] = round(statistics.median(ledger.synthesis_seconds), 3)
-    for name in ("imprint_seconds", "refine_seconds"):
-        if taken := getattr(ledger, name):
-            cost[name] = {
-                row: round(statistics.median(seconds), 2) for row, seconds in taken.items()
-            }
+        synthesis_seconds = round(statistics.median(ledger.synthesis_seconds), 3)
     per_token = 4 * engine.info.base_parameters
     estimates: dict[str, float] = {}
     if steps is not None:
-        cost["training_seconds"] = round(
+        training_seconds = round(
             sum(float(s["seconds"]) + float(s.get("watch_seconds", 0)) for s in steps), 1
         )
-        cost["training_leaves_out"] = "encoding prompts"
         estimates["training_flops"] = float(per_token * sum(int(s["tokens"]) for s in steps))
     if collection is not None:
         runs, recipe = collection.runs, collection.manifest["recipe"]
-        trained = [run.seconds for run in runs if run.split == "train"]
         if engine.learnt_from_checkpoints:
-            cost["collection_seconds"] = round(sum(trained), 1)
-        cost["lora_seconds"] = round(statistics.mean(run.seconds for run in runs), 2)
+            collection_seconds = round(sum(r.seconds for r in runs if r.split == "train"), 1)
+        lora_seconds = round(statistics.mean(run.seconds for run in runs), 2)
         tokens = recipe["batch_size"] * recipe["max_tokens"]
         estimates["lora_flops_at_most"] = float(
             per_token * tokens * statistics.mean(run.steps for run in runs)
         )
-    if {"synthesis_seconds", "training_seconds", "lora_seconds"} <= cost.keys():
-        saved = cost["lora_seconds"] - cost["synthesis_seconds"]
-        spent = cost["training_seconds"] + cost.get("collection_seconds", 0.0)
-        cost["break_even_tasks"] = math.ceil(spent / saved) if saved > 0 else None
-    if estimates:
-        cost["estimates_not_measured"] = estimates
-    return cost
+    if synthesis_seconds is not None and training_seconds is not None and lora_seconds is not None:
+        saved = lora_seconds - synthesis_seconds
+        if saved > 0:
+            break_even = math.ceil((training_seconds + (collection_seconds or 0.0)) / saved)
+    return Cost(
+        row_seconds=dict(ledger.seconds),
+        synthesis_seconds=synthesis_seconds,
+        imprint_seconds=_medians(ledger.imprint_seconds),
+        refine_seconds=_medians(ledger.refine_seconds),
+        training_seconds=training_seconds,
+        training_leaves_out="" if steps is None else "encoding prompts",
+        collection_seconds=collection_seconds,
+        lora_seconds=lora_seconds,
+        break_even_tasks=break_even,
+        estimates_not_measured=estimates,
+    )
+
+
+def _medians(taken: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    return {row: round(statistics.median(seconds), 2) for row, seconds in taken.items()}
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:

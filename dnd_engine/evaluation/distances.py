@@ -9,7 +9,8 @@ high for any pair; *centred* ones are taken after subtracting the mean ΔW, each
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dnd_engine.errors import ConfigError
+from dnd_engine.generator.report import Closeness, Cosine, Distances, Distribution
 from dnd_engine.lora.delta import delta_gram
 from dnd_engine.lora.layout import LoRALayout
 
@@ -40,27 +42,19 @@ def measure(
     generated: Mapping[str, Sequence[Float[Tensor, "tokens rows cols"]]],
     training: Mapping[str, Float[Tensor, "tokens rows cols"]] | None,
     layout: LoRALayout,
-) -> dict[str, Any]:
+    source: Literal["", "generated", "collected"] = "",
+) -> tuple[Cosine, Distances]:
     """Compare generated adapters with each other and with training adapters.
 
     Args:
         generated: Task to its adapters, one per prompt draw.
         training: Training task to its adapter; None to leave those comparisons out.
         layout: Of all of them.
+        source: Where the training adapters come from.
 
     Returns:
-        `n_tasks`, `n_adapters` (generated), `n_training`; and
-        `cosine`: means over pairs, `same_task` (two prompt draws of one task) and
-        `different_task`, raw and `_centred`; None where there is no such pair, or nothing is left
-        after centring.
-        `distributions`: of the same four, each `n` and the `values` at `QUANTILES`.
-        `nearest`: distance to the nearest training ΔW, in units of the root mean square norm of
-        the centred training ΔWs; with `nearest_task` (task to training task).
-        `outside_span`: share, 0 to 1, of the norm that no combination of training ΔWs gives,
-        after subtracting their mean.
-        The last two hold `generated` (task to number), its `distribution`, `leave_one_out` (the
-        distribution of the same number for each training task against the others) and the `ratio`
-        of both medians. They are None without at least two training adapters that differ.
+        Mean cosines over pairs, of two prompt draws of one task and of two tasks, and the rest.
+        Comparisons with training need at least two training adapters that differ.
 
     Raises:
         ConfigError: If no adapter was generated.
@@ -78,27 +72,29 @@ def measure(
     mine = products[: len(owners), : len(owners)]
     weights = np.repeat([1 / (len(tasks) * count) for count in draws], draws)
     floor = _ROUNDING * float(np.diag(mine).max())
-    found = {
+    pairs = {
         **_pairs(_cosines(mine, floor), owners, ""),
         **_pairs(_cosines(_centre(mine, weights), floor), owners, "_centred"),
     }
-    report: dict[str, Any] = {
-        "n_tasks": len(tasks),
-        "n_adapters": len(owners),
-        "n_training": len(names),
-        "cosine": {name: _mean(values) for name, values in found.items()},
-        "distributions": {name: _distribution(values) for name, values in found.items()},
-        "nearest": None,
-        "outside_span": None,
-    }
+    nearest = outside_span = None
     if len(names) > 1:
         weights = np.concatenate([np.zeros(len(owners)), np.full(len(names), 1 / len(names))])
         centred = _centre(products, weights)
         norms = np.diag(centred)[len(owners) :]
         if norms.mean() > _ROUNDING * np.abs(products).max():
-            report["nearest"] = _nearest(centred, owners, tasks, names)
-            report["outside_span"] = _outside_span(centred, owners, tasks, len(names))
-    return report
+            nearest = _nearest(centred, owners, tasks, names)
+            outside_span = _outside_span(centred, owners, tasks, len(names))
+    return Cosine(
+        **{name: _round(of.mean()) if len(of) else None for name, of in pairs.items()}
+    ), Distances(
+        n_tasks=len(tasks),
+        n_adapters=len(owners),
+        n_training=len(names),
+        distributions={name: _distribution(of) for name, of in pairs.items()},
+        nearest=nearest,
+        outside_span=outside_span,
+        training=source,
+    )
 
 
 def _centre(products: Array, weights: Array) -> Array:
@@ -127,7 +123,7 @@ def _pairs(cosines: Array, owners: Indices, suffix: str) -> dict[str, Array]:
 
 def _nearest(
     centred: Array, owners: Indices, tasks: Sequence[str], names: Sequence[str]
-) -> dict[str, Any]:
+) -> Closeness:
     count = len(owners)
     squared = np.diag(centred)
     unit = float(np.sqrt(squared[count:].mean()))
@@ -136,17 +132,15 @@ def _nearest(
     between = distances[count:, count:] + np.diag(np.full(len(names), np.inf))
     nearest = to_training.argmin(axis=1)
     firsts = np.searchsorted(owners, np.arange(len(tasks)))
-    return {
-        **_against(to_training.min(axis=1), owners, tasks, between.min(axis=1)),
-        "nearest_task": {
-            slug: names[int(nearest[i])] for slug, i in zip(tasks, firsts, strict=True)
-        },
-    }
+    return replace(
+        _against(to_training.min(axis=1), owners, tasks, between.min(axis=1)),
+        nearest_task={slug: names[int(nearest[i])] for slug, i in zip(tasks, firsts, strict=True)},
+    )
 
 
 def _outside_span(
     centred: Array, owners: Indices, tasks: Sequence[str], training: int
-) -> dict[str, Any]:
+) -> Closeness:
     count = len(owners)
     inner, side = centred[count:, count:], centred[count:, :count]
     ridge = _RIDGE * float(np.trace(inner)) / training
@@ -169,25 +163,19 @@ def _outside(squared: Any, inside: Any) -> Any:
     return np.sqrt(np.clip(1 - inside / whole, 0, 1))
 
 
-def _against(
-    values: Array, owners: Indices, tasks: Sequence[str], left_out: Array
-) -> dict[str, Any]:
+def _against(values: Array, owners: Indices, tasks: Sequence[str], left_out: Array) -> Closeness:
     middle = float(np.median(left_out))
-    return {
-        "generated": {slug: _round(values[owners == i].mean()) for i, slug in enumerate(tasks)},
-        "distribution": _distribution(values),
-        "leave_one_out": _distribution(left_out),
-        "ratio": _round(float(np.median(values)) / middle) if middle > 0 else None,
-    }
+    return Closeness(
+        generated={slug: _round(values[owners == i].mean()) for i, slug in enumerate(tasks)},
+        distribution=_distribution(values),
+        leave_one_out=_distribution(left_out),
+        ratio=_round(float(np.median(values)) / middle) if middle > 0 else None,
+    )
 
 
-def _distribution(values: Array) -> dict[str, Any]:
+def _distribution(values: Array) -> Distribution:
     ends = np.quantile(values, QUANTILES).tolist() if len(values) else []
-    return {"n": len(values), "values": [_round(v) for v in ends]}
-
-
-def _mean(values: Array) -> float | None:
-    return _round(values.mean()) if len(values) else None
+    return Distribution(n=len(values), values=tuple(_round(v) for v in ends))
 
 
 def _round(value: Any) -> float:

@@ -10,9 +10,9 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tqdm import tqdm
@@ -33,6 +33,7 @@ from dnd_engine.evaluation.papers import MAX_TOKENS, Paper
 from dnd_engine.evaluation.report import build_report, write_report
 from dnd_engine.evaluation.rows import Outfit, Wardrobe
 from dnd_engine.evaluation.selection import refuse_trained
+from dnd_engine.generator.report import Cosine, Distances, Report
 from dnd_engine.scoring.answers import answer, batches
 from dnd_engine.scoring.metrics import Grader, TrainedOperations
 from dnd_engine.scoring.questions import Answer, Question, ask
@@ -105,7 +106,7 @@ def examine(
     trained: Sequence[Task] = (),
     command: str = "",
     data: str = "",
-) -> dict[str, Any]:
+) -> Report:
     """Measure every row on every task; write and return the report.
 
     Args:
@@ -116,9 +117,6 @@ def examine(
             without them, the collection's LoRAs of training tasks are.
         command: Printed in the report, so that a reader can repeat it.
         data: The tasks in words, likewise.
-
-    Returns:
-        What `report.json` holds.
 
     Raises:
         ConfigError: If there is nothing to measure, `out` holds scores of other settings, or a task
@@ -189,6 +187,7 @@ def examine(
         )
     found = {score.row for score in wanted}
     reasons |= {row: why for row, why in wardrobe.reasons().items() if row not in found}
+    cosine, between = session.distances() if "generator" in rows else (Cosine(), Distances())
     meta = ReportMeta(
         command=command,
         seed=config.seed,
@@ -200,7 +199,8 @@ def examine(
         modes=config.modes,
         data=" ".join([*told, *wardrobe.gaps(len(papers))]),
         left_out=reasons,
-        distances=session.distances() if "generator" in rows else {},
+        cosine=cosine,
+        distances=between,
         cost=cost_of(engine, wardrobe.collection, ledger, steps),
         trained_families=tuple(sorted({row["family"] for row in engine.training_data})),
     )
@@ -218,7 +218,7 @@ def examine(
             and source.info.answer_format != task.info.answer_format
         ],
     )
-    report["seconds"] = round(time.monotonic() - started, 1)
+    report = replace(report, seconds=round(time.monotonic() - started, 1))
     write_report(report, wanted, config.out)
     return report
 
@@ -419,7 +419,7 @@ class _Session:
                 self.generated[slug][draw] = outfit
         return outfit
 
-    def distances(self) -> dict[str, Any]:
+    def distances(self) -> tuple[Cosine, Distances]:
         """Compare generated adapters; those that an earlier call scored are made again."""
         generated: dict[str, list[torch.Tensor]] = {}
         layout = None
@@ -432,12 +432,12 @@ class _Session:
                     generated.setdefault(slug, []).append(outfit.tokens)
                     layout = outfit.layout
         if layout is None:
-            return {}
+            return Cosine(), Distances()
         training = self.wardrobe.training_adapters(layout)
-        found = distances.measure(generated, training, layout)
-        if training is None:
-            return found
-        return found | {"training": "generated" if self.wardrobe.trained else "collected"}
+        source: Literal["", "generated", "collected"] = ""
+        if training is not None:
+            source = "generated" if self.wardrobe.trained else "collected"
+        return distances.measure(generated, training, layout, source)
 
 
 def _chunks(papers: Sequence[Paper]) -> Iterator[list[Paper]]:

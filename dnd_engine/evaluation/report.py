@@ -1,7 +1,7 @@
-"""The report of an examination: one mapping made from item scores, and the files that tell it.
+"""The report of an examination: a `Report` made from item scores, and the files that show it.
 
-Every row that was measured stands in every table, whatever it says; rows that were not are named
-with the reason; wrong answers are drawn by seed, never chosen. Knows no models, measures nothing.
+Every table holds every row that was measured, whatever it says; rows that were not are named with
+the reason; wrong answers are drawn by seed, never chosen. Knows no models and measures nothing.
 """
 
 import csv
@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from dnd_engine.config import AGREEMENT_BANDS
 from dnd_engine.errors import ConfigError
@@ -20,6 +20,31 @@ from dnd_engine.evaluation.page import full_page, report_markdown
 from dnd_engine.evaluation.pictures import draw_pictures
 from dnd_engine.evaluation.verdicts import judge
 from dnd_engine.files import write_whole, written_aside
+from dnd_engine.generator.report import (
+    Agreeing,
+    AgreementGauge,
+    Contrast,
+    EqualRun,
+    EqualScore,
+    Failure,
+    Gain,
+    Gap,
+    OperationGain,
+    OrdinaryShare,
+    Prediction,
+    RefineCurve,
+    RefinePoint,
+    Report,
+    ReportRow,
+    Retention,
+    Share,
+    Similar,
+    SimilarityGauge,
+    Substitution,
+    Teacher,
+    TercileGain,
+    TercileScore,
+)
 from dnd_engine.scoring.scores import DRAWN, REFINED, ROWS, ItemScore, ReportMeta
 from dnd_engine.scoring.statistics import (
     Cell,
@@ -36,6 +61,9 @@ from dnd_engine.scoring.statistics import (
 from dnd_engine.tasks.folder import Mode, Task
 
 __all__ = ["build_report", "report_markdown", "write_report"]
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 FAILURES = 20
 """Wrong items shown."""
@@ -80,11 +108,11 @@ def build_report(
     checks: Mapping[str, Mapping[str, float | None]] | None = None,
     ordinary: Mapping[str, Mapping[str, float]] | None = None,
     other_format: Collection[str] = (),
-) -> dict[str, Any]:
-    """Turn item scores into what `report.json` holds.
+) -> Report:
+    """Turn item scores into a report.
 
     Means are over tasks, with items and prompt draws averaged within; intervals are 95 %, by a
-    bootstrap over families. Numbers that were not measured are None.
+    bootstrap over families.
 
     Args:
         scores: Of all rows and modes.
@@ -105,72 +133,50 @@ def build_report(
     meta = replace(meta, modes=tuple(mode for mode in _ORDER if mode in meta.modes))
     table = _Measured(scores, meta)
     groups = _groups(scores)
-    distances = dict(meta.distances)
-    cosine = distances.pop("cosine", None) or {}
-    gaps = [_gap(table, mode, group) for group in groups for mode in meta.modes]
+    families = {s.family for s in scores}
     effects = [v for found in (checks or {}).values() if (v := found["effect"]) is not None]
-    verdicts = judge(scores, meta.distances, seed=meta.seed, other_format=other_format)
-    return {
-        "command": meta.command,
-        "seed": meta.seed,
-        "split": meta.split,
-        "data": meta.data,
-        "metric": "each task's own metric on greedily generated text, 0 to 1",
-        "generator": meta.generator,
-        "generator_sha256": meta.generator_sha256,
-        "base": meta.base,
-        "n_tasks": len({s.slug for s in scores}),
-        "n_families": len({s.family for s in scores}),
-        "trained_families_among_them": sorted(
-            {s.family for s in scores} & set(meta.trained_families)
+    return Report(
+        command=meta.command,
+        seed=meta.seed,
+        split=meta.split,
+        data=meta.data,
+        metric="each task's own metric on greedily generated text, 0 to 1",
+        generator=meta.generator,
+        generator_sha256=meta.generator_sha256,
+        base=meta.base,
+        n_tasks=len({s.slug for s in scores}),
+        n_families=len(families),
+        trained_families_among_them=tuple(sorted(families & set(meta.trained_families))),
+        verdicts=judge(
+            scores, meta.cosine, meta.distances, seed=meta.seed, other_format=other_format
         ),
-        "verdicts": [asdict(verdict) for verdict in verdicts],
-        "rows": [
+        rows=tuple(
             row
             for group in groups
             for mode in meta.modes
             for name in table.names(mode)
             if (row := _row(table, name, mode, group)) is not None
-        ],
-        "not_measured": _not_measured(table, meta),
-        "contrasts": [c for group in groups for c in _contrasts(table, group)],
-        "gap_closed": {g["mode"]: g["share"] for g in gaps if not g["holdout"]},
-        "gaps": gaps,
-        "operation_gain": {
-            mode: gain
-            for mode in meta.modes
-            if (gain := _operation_gain(table, mode, other_format)) is not None
-        },
-        "substitution": {
-            mode: found for mode in meta.modes if (found := _substitution(table, mode)) is not None
-        },
-        "retention": {
-            name: found
-            for name, (row, teacher) in _RETENTIONS.items()
-            if (found := _retention(table, row, teacher)) is not None
-        },
-        "ordinary": _ordinary(table, ordinary or {}),
-        "refine": _refine(table),
-        "equal_score": _equal_score(table),
-        "similarity": _similarity(table, similarities),
-        "agreement": _agreement(table, checks or {}),
-        "strongest_effect": max(effects, default=None),
-        "cosine": {
-            name: cosine.get(name)
-            for name in (
-                "same_task",
-                "different_task",
-                "same_task_centred",
-                "different_task_centred",
-            )
-        },
-        "distances": distances,
-        "cost": dict(meta.cost),
-        "failures": _failures(table, tasks),
-    }
+        ),
+        not_measured=_not_measured(table, meta),
+        contrasts=tuple(c for group in groups for c in _contrasts(table, group)),
+        gaps=tuple(_gap(table, mode, group) for group in groups for mode in meta.modes),
+        operation_gain=_known({m: _operation_gain(table, m, other_format) for m in meta.modes}),
+        substitution=_known({mode: _substitution(table, mode) for mode in meta.modes}),
+        retention=_known({name: _retention(table, *rows) for name, rows in _RETENTIONS.items()}),
+        ordinary=_ordinary(table, ordinary or {}),
+        refine=_refine(table),
+        equal_score=_equal_score(table),
+        similarity=_similarity(table, similarities or {}),
+        agreement=_agreement(table, checks or {}),
+        strongest_effect=max(effects, default=None),
+        cosine=meta.cosine,
+        distances=meta.distances,
+        cost=meta.cost,
+        failures=_failures(table, tasks),
+    )
 
 
-def write_report(report: Mapping[str, Any], scores: Sequence[ItemScore], out: Path) -> None:
+def write_report(report: Report, scores: Sequence[ItemScore], out: Path) -> None:
     """Write the report as JSON, tables, pictures and a page to read; each aside, then renamed.
 
     Args:
@@ -180,7 +186,8 @@ def write_report(report: Mapping[str, Any], scores: Sequence[ItemScore], out: Pa
             mode), `items.csv` (every item), `REPORT.md` and `plots/`.
     """
     pictures = draw_pictures(report, out / "plots")
-    write_whole(out / "report.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    values = report.to_json()
+    write_whole(out / "report.json", json.dumps(values, indent=1, ensure_ascii=False) + "\n")
     _write_csv(out / "report.csv", _task_rows(scores))
     _write_csv(out / "items.csv", [asdict(score) for score in scores])
     write_whole(out / "REPORT.md", full_page(report, pictures))
@@ -215,42 +222,48 @@ def _groups(scores: Sequence[ItemScore]) -> list[str]:
     return [""] if kinds == [""] else ["", *(kind or "seen" for kind in kinds)]
 
 
-def _row(table: _Measured, name: str, mode: Mode, group: str) -> dict[str, Any] | None:
+def _row(table: _Measured, name: str, mode: Mode, group: str) -> ReportRow | None:
     items = table.items(name, mode, group)
     if not items:
         return None
-    found = interval(cells(items, _VALUES["score"]), seed=table.meta.seed)
     draws = sorted({s.draw for s in items})
-    per_draw = [cells((s for s in items if s.draw == draw), _VALUES["score"]) for draw in draws]
-    categories = sorted({s.category for s in items})
-    return {
-        "row": name,
-        "mode": mode,
-        "split": table.meta.split,
-        "holdout": group,
-        "score": _round(found.mean),
-        "low": _round(found.low),
-        "high": _round(found.high),
-        "unit": found.unit,
-        "n_tasks": len({s.slug for s in items}),
-        "n_families": len({s.family for s in items}),
-        "n_items": len({(s.slug, s.item) for s in items}),
-        "draws": len(draws),
-        "per_draw": [_mean(of) for of in per_draw],
-        **{
-            what: _mean(cells(items, _VALUES[what]))
-            for what in ("exact", "format_share", "content_given_format", "choice", "nll")
+
+    def mean(what: str) -> float | None:
+        found = cells(items, _VALUES[what])
+        return _mean(found) if found else None
+
+    def score(of: Iterable[ItemScore]) -> float:
+        return _mean(cells(of, _VALUES["score"]))
+
+    found = interval(cells(items, _VALUES["score"]), seed=table.meta.seed)
+    return ReportRow(
+        row=name,
+        mode=mode,
+        split=table.meta.split,
+        holdout=group,
+        score=_round(found.mean),
+        **_ends(found),
+        unit=found.unit,
+        n_tasks=len({s.slug for s in items}),
+        n_families=len({s.family for s in items}),
+        n_items=len({(s.slug, s.item) for s in items}),
+        draws=len(draws),
+        per_draw=tuple(score(s for s in items if s.draw == draw) for draw in draws),
+        exact=mean("exact"),
+        format_share=mean("format_share"),
+        content_given_format=mean("content_given_format"),
+        choice=mean("choice"),
+        nll=mean("nll"),
+        per_category={
+            category: score(s for s in items if s.category == category)
+            for category in sorted({s.category for s in items})
         },
-        "per_category": {
-            c: _mean(cells((s for s in items if s.category == c), _VALUES["score"]))
-            for c in categories
-        },
-    }
+    )
 
 
-def _contrasts(table: _Measured, group: str) -> list[dict[str, Any]]:
+def _contrasts(table: _Measured, group: str) -> list[Contrast]:
     """The generator minus every other row; sign tests are corrected over the group's contrasts."""
-    found: list[dict[str, Any]] = []
+    found: list[Contrast] = []
     for mode in table.meta.modes:
         ours = table.cells("generator", mode, group)
         losses = table.cells("generator", mode, group, "nll")
@@ -262,40 +275,41 @@ def _contrasts(table: _Measured, group: str) -> list[dict[str, Any]]:
             loss = interval(
                 paired(losses, table.cells(name, mode, group, "nll")), seed=table.meta.seed
             )
-            means = [m for tasks in task_means(pairs).values() for m in tasks.values()]
+            means = [*_per_task(pairs, exact=True).values()]
+            surprise = sign_test(means)
             found.append(
-                {
-                    "mode": mode,
-                    "holdout": group,
-                    "minus": name,
-                    "difference": _round(score.mean),
-                    "low": _round(score.low),
-                    "high": _round(score.high),
-                    "n_tasks": len(means),
-                    "better": sum(m > 0 for m in means),
-                    "worse": sum(m < 0 for m in means),
-                    "sign_test_p": sign_test(means),
-                    "nll_difference": _round(loss.mean),
-                    "nll_low": _round(loss.low),
-                    "nll_high": _round(loss.high),
-                }
+                Contrast(
+                    mode=mode,
+                    holdout=group,
+                    minus=name,
+                    difference=_round(score.mean),
+                    **_ends(score),
+                    n_tasks=len(means),
+                    better=sum(m > 0 for m in means),
+                    worse=sum(m < 0 for m in means),
+                    sign_test_p=surprise,
+                    sign_test_p_holm=surprise,
+                    nll_difference=_round(loss.mean),
+                    nll_low=_round(loss.low),
+                    nll_high=_round(loss.high),
+                )
             )
-    corrected = holm([c["sign_test_p"] for c in found])
-    return [c | {"sign_test_p_holm": p} for c, p in zip(found, corrected, strict=True)]
+    corrected = holm([c.sign_test_p for c in found])
+    return [replace(c, sign_test_p_holm=p) for c, p in zip(found, corrected, strict=True)]
 
 
-def _gap(table: _Measured, mode: Mode, group: str) -> dict[str, Any]:
+def _gap(table: _Measured, mode: Mode, group: str) -> Gap:
     base = table.cells("base", mode, group)
     gained = paired(table.cells("generator", mode, group), base)
     whole = paired(table.cells("oracle_lora", mode, group), base)
-    found = share_of_gap(gained, whole, seed=table.meta.seed)
     tasks = {cell.task for cell in gained} & {cell.task for cell in whole}
-    return {"mode": mode, "holdout": group, "n_tasks": len(tasks), **_share(found)}
+    found = share_of_gap(gained, whole, seed=table.meta.seed)
+    return Gap(mode=mode, holdout=group, n_tasks=len(tasks), **_share(found))
 
 
 def _operation_gain(
     table: _Measured, mode: Mode, other_format: Collection[str]
-) -> dict[str, Any] | None:
+) -> OperationGain | None:
     """Loss under another task's prompts minus loss under the right ones, per task."""
     pairs = [
         cell
@@ -308,222 +322,221 @@ def _operation_gain(
     if not pairs:
         return None
     found = interval(pairs, seed=table.meta.seed)
-    per_task = {t: _round(v) for tasks in task_means(pairs).values() for t, v in tasks.items()}
-    return {
-        "mean": _round(found.mean),
-        "low": _round(found.low),
-        "high": _round(found.high),
-        "share_positive": _round(sum(v > 0 for v in per_task.values()) / len(per_task)),
-        "n_tasks": len(per_task),
-        "left_out": sorted(set(other_format) & {s.slug for s in table.scores}),
-        "per_task": per_task,
-    }
+    per_task = _per_task(pairs)
+    return OperationGain(
+        mean=_round(found.mean),
+        **_ends(found),
+        share_positive=_round(sum(v > 0 for v in per_task.values()) / len(per_task)),
+        n_tasks=len(per_task),
+        left_out=tuple(sorted(set(other_format) & {s.slug for s in table.scores})),
+        per_task=per_task,
+    )
 
 
-def _substitution(table: _Measured, mode: Mode) -> dict[str, Any] | None:
+def _substitution(table: _Measured, mode: Mode) -> Substitution | None:
     """How often the generator's answer is what a trained operation gives instead."""
     known = table.cells("generator", mode, what="substituted")
     if not known:
         return None
     found = interval(known, seed=table.meta.seed)
-    return {
-        "share": _round(found.mean),
-        "low": _round(found.low),
-        "high": _round(found.high),
-        "n_tasks": len({c.task for c in known}),
-        "n_items": len(known),
-    }
+    tasks = {c.task for c in known}
+    return Substitution(
+        share=_round(found.mean), **_ends(found), n_tasks=len(tasks), n_items=len(known)
+    )
 
 
-def _retention(table: _Measured, row: str, teacher: str) -> dict[str, Any] | None:
+def _retention(table: _Measured, row: str, teacher: str) -> Retention | None:
     """A row on bare inputs as a share of its teacher, which reads the instruction too."""
-    sides = table.cells(row, "bare"), table.cells(teacher, "full")
-    common = set.intersection(*({cell.task for cell in of} for of in sides))
-    ours, theirs = ([cell for cell in of if cell.task in common] for of in sides)
-    if not common:
+    both = _common(table.cells(row, "bare"), table.cells(teacher, "full"))
+    if both is None:
         return None
-    return {
+    ours, theirs = both
+    return Retention(
         **_share(share_of_gap(ours, theirs, seed=table.meta.seed)),
-        "row": row,
-        "bare": _mean(ours),
-        "teacher": teacher,
-        "full": _mean(theirs),
-        "n_tasks": len(common),
-    }
+        row=row,
+        bare=_mean(ours),
+        teacher=teacher,
+        full=_mean(theirs),
+        n_tasks=_count(ours),
+    )
 
 
 def _ordinary(
     table: _Measured, ordinary: Mapping[str, Mapping[str, float]]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, OrdinaryShare]:
     """Share of ordinary messages that a row's adapters leave alone, over the examined tasks."""
     families = {score.slug: score.family for score in table.scores}
-    measured = {
-        row: [
-            Cell(families[slug], slug, 0, share)
-            for slug, share in ordinary.get(row, {}).items()
-            if slug in families
-        ]
-        for row in DRAWN
-        if row in table.meta.rows
-    }
     found = {}
-    for row, of in measured.items():
-        if of:
-            level = interval(of, seed=table.meta.seed)
-            found[row] = {
-                "share": _round(level.mean),
-                "low": _round(level.low),
-                "high": _round(level.high),
-                "n_tasks": len(of),
-                "per_task": {cell.task: _round(cell.value) for cell in sorted(of)},
-            }
+    for row in [row for row in DRAWN if row in table.meta.rows]:
+        shares = {slug: v for slug, v in ordinary.get(row, {}).items() if slug in families}
+        if not shares:
+            continue
+        level = interval(
+            [Cell(families[slug], slug, 0, share) for slug, share in shares.items()],
+            seed=table.meta.seed,
+        )
+        found[row] = OrdinaryShare(
+            share=_round(level.mean),
+            **_ends(level),
+            n_tasks=len(shares),
+            per_task={slug: _round(shares[slug]) for slug in sorted(shares)},
+        )
     return found
 
 
-def _refine(table: _Measured) -> dict[str, Any] | None:
+def _refine(table: _Measured) -> RefineCurve | None:
     """What refining reaches on bare inputs against what it takes, beside its teacher.
 
-    The teacher is the generator's shared part, told the instruction. Only tasks that every point
-    has been measured on count, so that two points differ in nothing else.
+    The teacher is the generator's shared part with the instruction in its prompt. Only tasks that
+    every point has been measured on count, so that two points differ in nothing else.
     """
-    starts = {"generator": "generator", "scratch": "base"}
+    starts: Mapping[Literal["generator", "scratch"], str] = {
+        "generator": "generator",
+        "scratch": "base",
+    }
     unlabelled = [row for row, how in REFINED.items() if not how.labels]
     found = {row: table.cells(row, "bare") for row in (*starts.values(), *unlabelled)}
     found = {row: mine for row, mine in found.items() if mine}
     if not found.keys() & REFINED.keys():
         return None
     teacher = table.cells("shared_lora", "full")
-    sets = [{cell.task for cell in mine} for mine in (*found.values(), teacher) if mine]
-    common = set.intersection(*sets)
-
-    def among(of: Sequence[Cell]) -> list[Cell]:
-        return [cell for cell in of if cell.task in common]
-
-    def point(row: str, start: str, steps: int | None, seconds: float | None) -> dict[str, Any]:
-        level = interval(among(found[row]), seed=table.meta.seed)
-        numbers = {"score": level.mean, "low": level.low, "high": level.high}
-        numbers = {name: _round(value) for name, value in numbers.items()}
-        return {"row": row, "start": start, "steps": steps, "seconds": seconds, **numbers}
-
-    if not common:
+    both = _common(*found.values(), *([teacher] if teacher else []))
+    if both is None:
         return None
-    spent = table.meta.cost.get("refine_seconds") or {}
-    points = [point(row, start, 0, 0.0) for start, row in starts.items() if row in found]
-    points += [
-        point(row, how.start, how.steps, spent.get(row))
-        for row, how in REFINED.items()
-        if row in found
+    among = dict(zip(found, both, strict=False))
+    seconds = table.meta.cost.refine_seconds
+    planned: list[tuple[str, Literal["generator", "scratch"], int | None, float | None]]
+    planned = [(row, start, 0, 0.0) for start, row in starts.items()]
+    planned += [
+        (row, REFINED[row].start, REFINED[row].steps, seconds.get(row)) for row in unlabelled
+    ]
+    points = [
+        RefinePoint(
+            row=row, start=start, steps=steps, seconds=spent, **_level(among[row], table.meta.seed)
+        )
+        for row, start, steps, spent in planned
+        if row in among
     ]
     kept = None
-    if teacher and "generator_refined" in found:
-        refined = among(found["generator_refined"])
-        kept = share_of_gap(refined, among(teacher), seed=table.meta.seed)
-    level = interval(among(teacher), seed=table.meta.seed) if teacher else None
-    return {
-        "n_tasks": len(common),
-        "points": points,
-        "teacher": level
-        and {"score": _round(level.mean), "low": _round(level.low), "high": _round(level.high)},
-        "share_of_teacher": _share(kept),
-    }
+    if teacher and "generator_refined" in among:
+        kept = share_of_gap(among["generator_refined"], both[-1], seed=table.meta.seed)
+    return RefineCurve(
+        n_tasks=_count(both[0]),
+        points=tuple(points),
+        teacher=Teacher(**_level(both[-1], table.meta.seed)) if teacher else None,
+        share_of_teacher=Share(**_share(kept)),
+    )
 
 
-def _equal_score(table: _Measured) -> dict[str, Any] | None:
+def _equal_score(table: _Measured) -> EqualScore | None:
     """The shortest LoRA run on labels that scores as the generator does on bare inputs.
 
     A run reaches the generator if its mean does; it is level if it is not clearly below, which a
     shorter run may be by luck.
     """
-    ours = table.cells("generator", "bare")
-    runs = {row: table.cells(row, "bare") for row, how in REFINED.items() if how.labels}
-    runs = {row: mine for row, mine in runs.items() if mine}
-    if not ours or not runs:
-        return None
-    common = {c.task for c in ours}.intersection(*({c.task for c in run} for run in runs.values()))
-    if not common:
-        return None
-
-    def among(of: Sequence[Cell]) -> list[Cell]:
-        return [cell for cell in of if cell.task in common]
-
-    spent = table.meta.cost.get("refine_seconds") or {}
-    points = []
-    for row, run in runs.items():
-        lead = interval(paired(among(run), among(ours)), seed=table.meta.seed)
-        points.append(
-            {
-                "steps": REFINED[row].steps,
-                "seconds": spent.get(row),
-                "score": _mean(among(run)),
-                "difference": _round(lead.mean),
-                "low": _round(lead.low),
-                "high": _round(lead.high),
-                "reaches": lead.mean >= 0,
-                "level": not lead.below_zero,
-            }
-        )
-    shortest = next((point for point in points if point["reaches"]), None)
-    level = next((point for point in points if point["level"]), None)
-    seconds = shortest and shortest["seconds"]
-    synthesis = table.meta.cost.get("synthesis_seconds")
-    training = table.meta.cost.get("training_seconds")
-    saved = seconds - synthesis if seconds and synthesis else 0
-    return {
-        "n_tasks": len(common),
-        "generator": _mean(among(ours)),
-        "points": points,
-        "shortest_steps": shortest and shortest["steps"],
-        "level_steps": level and level["steps"],
-        "over_synthesis": _round(seconds / synthesis) if seconds and synthesis else None,
-        "break_even_tasks": math.ceil(training / saved) if training and saved > 0 else None,
+    runs = {
+        row: mine
+        for row, how in REFINED.items()
+        if how.labels and (mine := table.cells(row, "bare"))
     }
+    both = _common(table.cells("generator", "bare"), *runs.values())
+    if not runs or both is None:
+        return None
+    ours, *theirs = both
+    cost = table.meta.cost
+    points = []
+    for row, run in zip(runs, theirs, strict=True):
+        lead = interval(paired(run, ours), seed=table.meta.seed)
+        steps = REFINED[row].steps
+        assert steps is not None, "a run on labels says how long it is"
+        points.append(
+            EqualRun(
+                steps=steps,
+                seconds=cost.refine_seconds.get(row),
+                score=_mean(run),
+                difference=_round(lead.mean),
+                **_ends(lead),
+                reaches=lead.mean >= 0,
+                level=not lead.below_zero,
+            )
+        )
+    shortest = next((point for point in points if point.reaches), None)
+    ratio = pays_back = None
+    if shortest and shortest.seconds and cost.synthesis_seconds:
+        ratio = _round(shortest.seconds / cost.synthesis_seconds)
+        saved = shortest.seconds - cost.synthesis_seconds
+        if cost.training_seconds and saved > 0:
+            pays_back = math.ceil(cost.training_seconds / saved)
+    return EqualScore(
+        n_tasks=_count(ours),
+        generator=_mean(ours),
+        points=tuple(points),
+        shortest_steps=shortest.steps if shortest else None,
+        level_steps=next((point.steps for point in points if point.level), None),
+        over_synthesis=ratio,
+        break_even_tasks=pays_back,
+    )
 
 
-def _similarity(
-    table: _Measured, similarities: Mapping[str, float] | None
-) -> dict[str, Any] | None:
+def _similarity(table: _Measured, similarities: Mapping[str, float]) -> SimilarityGauge | None:
     """Results by how near a task's prompts are to the nearest training task's."""
     slugs = {s.slug for s in table.scores}
-    known = {slug: value for slug, value in (similarities or {}).items() if slug in slugs}
+    known = {slug: value for slug, value in similarities.items() if slug in slugs}
     order = sorted(known, key=lambda slug: (known[slug], slug))
     if len(order) < len(_TERCILES):
         return None
     cuts = [round(len(order) * i / 3) for i in range(4)]
-    thirds = [(label, order[a:b]) for label, (a, b) in zip(_TERCILES, pairwise(cuts), strict=True)]
+    thirds = {label: order[a:b] for label, (a, b) in zip(_TERCILES, pairwise(cuts), strict=True)}
+    ends = {
+        label: {"begin": _round(known[third[0]]), "end": _round(known[third[-1]])}
+        for label, third in thirds.items()
+    }
+    gains = {mode: _gains(table, mode) for mode in table.meta.modes}
     per_mode = {mode: _per_task(table.cells("generator", mode)) for mode in table.meta.modes}
-    return {
-        "terciles": [
-            {**_third(third, known), "mode": mode, "row": name, **found}
-            for third in thirds
+    return SimilarityGauge(
+        terciles=tuple(
+            TercileScore(
+                tercile=label,
+                **ends[label],
+                mode=mode,
+                row=name,
+                n_tasks=_count(mine),
+                **_level(mine, table.meta.seed),
+            )
+            for label, third in thirds.items()
             for mode in table.meta.modes
             for name in table.names(mode)
-            if (found := _mean_of(table.cells(name, mode), third[1], "score", table.meta.seed))
-        ],
-        "gains": [
-            {**_third(third, known), "mode": mode, **found}
-            for third in thirds
+            if (mine := _of_tasks(table.cells(name, mode), third))
+        ),
+        gains=tuple(
+            TercileGain(
+                tercile=label,
+                **ends[label],
+                mode=mode,
+                n_tasks=_count(mine),
+                **_level(mine, table.meta.seed, "gain"),
+            )
+            for label, third in thirds.items()
             for mode in table.meta.modes
-            if (found := _mean_of(_gains(table, mode), third[1], "gain", table.meta.seed))
-        ],
-        "predicts_gain": {
-            mode: found
-            for mode in table.meta.modes
-            if (found := _prediction(_gains(table, mode), known, table.meta.seed)) is not None
-        },
-        "tasks": [
-            {
-                "slug": slug,
-                "similarity": _round(known[slug]),
-                "score": {mode: scores.get(slug) for mode, scores in per_mode.items()},
-            }
+            if (mine := _of_tasks(gains[mode], third))
+        ),
+        predicts_gain=_known(
+            {mode: _prediction(of, known, table.meta.seed) for mode, of in gains.items()}
+        ),
+        tasks=tuple(
+            Similar(
+                slug=slug,
+                similarity=_round(known[slug]),
+                score={mode: scores.get(slug) for mode, scores in per_mode.items()},
+            )
             for slug in order
-        ],
-    }
+        ),
+    )
 
 
 def _agreement(
     table: _Measured, checks: Mapping[str, Mapping[str, float | None]]
-) -> dict[str, Any] | None:
+) -> AgreementGauge | None:
     """What adapters gain by how often they agree, without labels, with the instructed model."""
     slugs = {s.slug for s in table.scores}
     mine = {slug: found for slug, found in checks.items() if slug in slugs}
@@ -531,32 +544,32 @@ def _agreement(
     if not known:
         return None
     gains = {mode: _gains(table, mode) for mode in table.meta.modes}
-    bands = {
-        (low, high): [slug for slug, share in known.items() if low <= share <= high]
-        for low, high in AGREEMENT_BANDS
-    }
     per_mode = {mode: _per_task(of) for mode, of in gains.items()}
-    return {
-        "bands": [
-            {"mode": mode, "from": low, "to": high, **found}
-            for (low, high), tasks in bands.items()
+    return AgreementGauge(
+        bands=tuple(
+            Gain(
+                mode=mode,
+                begin=low,
+                end=high,
+                n_tasks=_count(found),
+                **_level(found, table.meta.seed, "gain"),
+            )
+            for low, high in AGREEMENT_BANDS
             for mode in table.meta.modes
-            if (found := _mean_of(gains[mode], tasks, "gain", table.meta.seed))
-        ],
-        "predicts_gain": {
-            mode: found
-            for mode in table.meta.modes
-            if (found := _prediction(gains[mode], known, table.meta.seed)) is not None
-        },
-        "tasks": [
-            {
-                "slug": slug,
-                "agreement": _round(share),
-                "gain": {mode: found.get(slug) for mode, found in per_mode.items()},
-            }
+            if (found := _of_tasks(gains[mode], [s for s, v in known.items() if low <= v <= high]))
+        ),
+        predicts_gain=_known(
+            {mode: _prediction(of, known, table.meta.seed) for mode, of in gains.items()}
+        ),
+        tasks=tuple(
+            Agreeing(
+                slug=slug,
+                agreement=_round(share),
+                gain={mode: found.get(slug) for mode, found in per_mode.items()},
+            )
             for slug, share in sorted(known.items(), key=lambda pair: (pair[1], pair[0]))
-        ],
-    }
+        ),
+    )
 
 
 def _gains(table: _Measured, mode: Mode) -> tuple[Cell, ...]:
@@ -564,36 +577,7 @@ def _gains(table: _Measured, mode: Mode) -> tuple[Cell, ...]:
     return paired(table.cells("generator", mode), table.cells("base", mode))
 
 
-def _per_task(of: Iterable[Cell]) -> dict[str, float]:
-    return {
-        task: _round(value) for tasks in task_means(of).values() for task, value in tasks.items()
-    }
-
-
-def _third(third: tuple[str, Sequence[str]], known: Mapping[str, float]) -> dict[str, Any]:
-    label, slugs = third
-    return {"tercile": label, "from": _round(known[slugs[0]]), "to": _round(known[slugs[-1]])}
-
-
-def _mean_of(
-    of: Sequence[Cell], slugs: Sequence[str], name: str, seed: int
-) -> dict[str, Any] | None:
-    """Mean and interval over some tasks; None if none of them was measured."""
-    mine = [c for c in of if c.task in slugs]
-    if not mine:
-        return None
-    found = interval(mine, seed=seed)
-    return {
-        name: _round(found.mean),
-        "low": _round(found.low),
-        "high": _round(found.high),
-        "n_tasks": len({c.task for c in mine}),
-    }
-
-
-def _prediction(
-    gains: Sequence[Cell], known: Mapping[str, float], seed: int
-) -> dict[str, Any] | None:
+def _prediction(gains: Sequence[Cell], known: Mapping[str, float], seed: int) -> Prediction | None:
     """How well a gauge orders tasks by what their adapters gain: rank correlation."""
     pairs = {
         family: [(known[task], value) for task, value in tasks.items() if task in known]
@@ -602,15 +586,11 @@ def _prediction(
     found = rank_correlation(pairs, seed=seed)
     if found is None:
         return None
-    return {
-        "rank_correlation": _round(found.mean),
-        "low": _round(found.low),
-        "high": _round(found.high),
-        "n_tasks": sum(map(len, pairs.values())),
-    }
+    count = sum(map(len, pairs.values()))
+    return Prediction(rank_correlation=_round(found.mean), **_ends(found), n_tasks=count)
 
 
-def _failures(table: _Measured, tasks: Sequence[Task]) -> list[dict[str, Any]]:
+def _failures(table: _Measured, tasks: Sequence[Task]) -> tuple[Failure, ...]:
     """Draw wrong items of the generator by seed, over all tasks and modes alike."""
     by_slug = {task.info.slug: task for task in tasks}
     wrong = sorted(
@@ -626,18 +606,18 @@ def _failures(table: _Measured, tasks: Sequence[Task]) -> list[dict[str, Any]]:
         if example and score.mode == "bare":
             asked = example.bare or example.prompt
         found.append(
-            {
-                "mode": score.mode,
-                "slug": score.slug,
-                "item": score.item,
-                "description": task.info.description if task else score.slug,
-                "asked": asked[:_SHOWN],
-                "wanted": example.response[:_SHOWN] if example else "",
-                "got": score.text,
-                "score": _round(score.score),
-            }
+            Failure(
+                mode=score.mode,
+                slug=score.slug,
+                item=score.item,
+                description=task.info.description if task else score.slug,
+                asked=asked[:_SHOWN],
+                wanted=example.response[:_SHOWN] if example else "",
+                got=score.text,
+                score=_round(score.score),
+            )
         )
-    return found
+    return tuple(found)
 
 
 def _not_measured(table: _Measured, meta: ReportMeta) -> dict[str, str]:
@@ -647,16 +627,54 @@ def _not_measured(table: _Measured, meta: ReportMeta) -> dict[str, str]:
     return {row: reason for row, reason in reasons.items() if row not in measured}
 
 
+def _known(found: Mapping[K, V | None]) -> dict[K, V]:
+    """Leave out what could not be measured."""
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _of_tasks(of: Iterable[Cell], slugs: Collection[str]) -> tuple[Cell, ...]:
+    return tuple(cell for cell in of if cell.task in slugs)
+
+
+def _common(*rows: Sequence[Cell]) -> list[tuple[Cell, ...]] | None:
+    """Cells of the tasks that all rows have; None if there is no such task."""
+    tasks = set.intersection(*({cell.task for cell in of} for of in rows))
+    return [_of_tasks(of, tasks) for of in rows] if tasks else None
+
+
+def _count(of: Iterable[Cell]) -> int:
+    """Tasks."""
+    return len({cell.task for cell in of})
+
+
+def _level(of: Sequence[Cell], seed: int, name: str = "score") -> dict[str, float]:
+    """Mean over tasks with its interval."""
+    found = interval(of, seed=seed)
+    return {name: _round(found.mean), **_ends(found)}
+
+
+def _ends(found: Interval) -> dict[str, float]:
+    return {"low": _round(found.low), "high": _round(found.high)}
+
+
 def _share(found: Interval | None) -> dict[str, float | None]:
     if found is None:
         return {"share": None, "low": None, "high": None}
-    return {"share": _round(found.mean), "low": _round(found.low), "high": _round(found.high)}
+    return {"share": _round(found.mean), **_ends(found)}
 
 
-def _mean(of: Iterable[Cell]) -> float | None:
-    """Over tasks."""
-    means = [value for tasks in task_means(of).values() for value in tasks.values()]
-    return _round(sum(means) / len(means)) if means else None
+def _per_task(of: Iterable[Cell], *, exact: bool = False) -> dict[str, float]:
+    return {
+        task: value if exact else _round(value)
+        for tasks in task_means(of).values()
+        for task, value in tasks.items()
+    }
+
+
+def _mean(of: Iterable[Cell]) -> float:
+    """Over tasks, of which there is one at least."""
+    means = _per_task(of, exact=True).values()
+    return _round(sum(means) / len(means))
 
 
 def _round(value: float) -> float:
@@ -677,7 +695,10 @@ def _task_rows(scores: Sequence[ItemScore]) -> list[dict[str, Any]]:
             "holdout": items[0].holdout,
             "n_items": len({s.item for s in items}),
             "draws": len({s.draw for s in items}),
-            **{what: _mean(cells(items, value)) for what, value in _VALUES.items()},
+            **{
+                what: _mean(found) if (found := cells(items, value)) else None
+                for what, value in _VALUES.items()
+            },
         }
         for (row, mode, slug), items in groups.items()
     ]

@@ -10,10 +10,10 @@ Bare inputs are judged first where they were measured: only there must the promp
 Verdicts on full prompts then have names that end in `_full`.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 
+from dnd_engine.generator.report import Cosine, Distances, Verdict
 from dnd_engine.scoring.scores import ItemScore
 from dnd_engine.scoring.statistics import (
     MIN_UNITS,
@@ -25,7 +25,8 @@ from dnd_engine.scoring.statistics import (
     share_of_gap,
     task_means,
 )
-from dnd_engine.scoring.wording import (
+from dnd_engine.tasks.folder import Mode
+from dnd_engine.wording import (
     holdout_label,
     listed,
     mode_label,
@@ -35,9 +36,8 @@ from dnd_engine.scoring.wording import (
     signed,
     span,
 )
-from dnd_engine.tasks.folder import Mode
 
-__all__ = ["Verdict", "judge"]
+__all__ = ["judge"]
 
 SAME_ITEM = 1e-3
 """Two rows are identical if every item's loss is this near (nats) and every item's score equal."""
@@ -65,23 +65,10 @@ _NEW = {"family": "new families", "primitive": "new operations"}
 """Holdouts in which nothing about the operation was seen, in words."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """One statement about the generator."""
-
-    name: str
-    holds: bool | None
-    """None where it is open."""
-    good: bool | None
-    """Whether the finding speaks for the generator: ignoring prompts does not. None if open."""
-    mode: Mode
-    words: str
-    """The finding as one short sentence, then the numbers behind it."""
-
-
 def judge(
     scores: Sequence[ItemScore],
-    distances: Mapping[str, Any],
+    cosine: Cosine,
+    distances: Distances,
     *,
     seed: int,
     other_format: Collection[str] = (),
@@ -90,7 +77,8 @@ def judge(
 
     Args:
         scores: Of all rows and modes.
-        distances: What `distances.measure` returned; empty if nothing was measured.
+        cosine: Of generated adapters, as `distances.measure` found it.
+        distances: What else it found.
         seed: Of the intervals.
         other_format: Tasks whose wrong prompts ask for another answer format; `gain_on_unseen`
             leaves them out, since there a format could be told apart instead of a task.
@@ -102,7 +90,7 @@ def judge(
     modes: list[Mode] = [mode for mode in ("bare", "full") if mode in found]
     verdicts: list[list[Verdict]] = []
     for mode in modes:
-        evidence = _Evidence(scores, mode, distances, seed, frozenset(other_format))
+        evidence = _Evidence(scores, mode, cosine, distances, seed, frozenset(other_format))
         suffix = "" if mode == modes[0] else "_full"
         verdicts.append(
             [
@@ -132,7 +120,8 @@ class _Evidence:
 
     scores: Sequence[ItemScore]
     mode: Mode
-    distances: Mapping[str, Any]
+    cosine: Cosine
+    distances: Distances
     seed: int
     other_format: frozenset[str]
     known: dict[tuple[str, str], tuple[Cell, ...]] = field(default_factory=dict)
@@ -310,7 +299,7 @@ def _solves_unseen(e: _Evidence) -> _Finding:
     new = [s for s in e.scores if s.holdout in _NEW]
     if not new:
         return _open(question, [holdout_label(h).lower() for h in _NEW])
-    part = _Evidence(new, e.mode, e.distances, e.seed, e.other_format)
+    part = replace(e, scores=new, known={})
     if missing := part.missing("base", "generator", "oracle_lora"):
         return _open(question, missing)
     base = part.cells("base")
@@ -394,7 +383,7 @@ def _ignores_prompts(e: _Evidence) -> _Finding:
         return few
     if not e.equal("generator", "generator_wrong"):
         return _Finding(False, "the prompts are not ignored", numbers)
-    alike, told = _alike(e.distances)
+    alike, told = _alike(e.cosine)
     if alike is None:
         return _Finding(None, f"not known whether {question}", f"{numbers} {told}")
     if alike:
@@ -403,17 +392,15 @@ def _ignores_prompts(e: _Evidence) -> _Finding:
     return _Finding(False, title, f"{numbers} {told}")
 
 
-def _alike(distances: Mapping[str, Any]) -> tuple[bool | None, str]:
-    """Whether adapters of two tasks are as alike as two of one task."""
-    cosine = distances.get("cosine") or {}
-    different = cosine.get("different_task")
-    if different is None:
+def _alike(cosine: Cosine) -> tuple[bool | None, str]:
+    """Whether adapters of two tasks are as similar as two of one task."""
+    if cosine.different_task is None:
         return None, "The cosine of ΔW was not measured."
-    if cosine.get("different_task_centred") is None:
+    if cosine.different_task_centred is None:
         return True, "All tasks get one and the same adapter."
-    if cosine.get("same_task_centred") is None:
+    if cosine.same_task_centred is None:
         return None, "One prompt draw per task: nothing to compare the cosine of ΔW with."
-    same, other = cosine["same_task_centred"], cosine["different_task_centred"]
+    same, other = cosine.same_task_centred, cosine.different_task_centred
     told = f"Centred cosine of ΔW: same task {number(same)}, different tasks {number(other)}."
     return same - other <= ALIKE_COSINE, told
 
@@ -440,18 +427,18 @@ def _retrieves_nearest(e: _Evidence) -> _Finding:
         return few
     if not e.equal("generator", "nearest_lora"):
         return _Finding(False, "it does not merely retrieve", numbers)
-    ratio = (e.distances.get("nearest") or {}).get("ratio")
-    if ratio is None:
+    nearest = e.distances.nearest
+    if nearest is None or nearest.ratio is None:
         return _Finding(
             None,
             f"not known whether {question}",
             f"{numbers} The distance of ΔW to training was not measured.",
         )
     numbers += (
-        f" ΔW lies {number(ratio)} times as far from its nearest training adapter as training "
-        "tasks lie from each other."
+        f" ΔW is {number(nearest.ratio)} times as far from its nearest training adapter as "
+        "training tasks are from each other."
     )
-    if ratio < NEAR_TRAINING:
+    if nearest.ratio < NEAR_TRAINING:
         return _Finding(True, "it retrieves the nearest training adapter", numbers)
     return _Finding(False, "as good as the nearest training LoRA, but not a copy of it", numbers)
 

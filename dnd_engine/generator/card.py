@@ -4,6 +4,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,13 @@ from dnd_engine.errors import GeneratorError
 from dnd_engine.files import write_whole
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import Generator
+from dnd_engine.generator.report import Report
 from dnd_engine.tasks.families.registry import all_operations
+from dnd_engine.wording import section_label
 
 __all__ = ["new_card", "save_report", "update_card"]
 
 _NOT_EXAMINED = "Not examined yet: run `dnd evaluate`."
-
-_TITLES = {
-    "train": "Seen tasks, new items",
-    "heldout": "Unseen tasks",
-    "refine": "Refined on the prompts of unseen tasks",
-}
 
 _OBJECTIVES = {
     "task_loss": "task loss, end to end through the frozen base",
@@ -77,12 +74,11 @@ def update_card(folder: Path, section: str, report: str) -> None:
     text = path.read_text(encoding="utf-8").replace(_NOT_EXAMINED + "\n", "")
     begin, end = f"<!-- examination: {section} -->", f"<!-- end of {section} -->"
     text = re.sub(f"\n*{re.escape(begin)}.*?{re.escape(end)}\n", "", text, flags=re.DOTALL)
-    title = _TITLES.get(section, section.replace("-", " ").capitalize())
-    written = f"{begin}\n\n## {title}\n\n{report.strip()}\n\n{end}\n"
+    written = f"{begin}\n\n## {section_label(section)}\n\n{report.strip()}\n\n{end}\n"
     write_whole(path, f"{text.rstrip()}\n\n{written}")
 
 
-def save_report(folder: Path, section: str, report: Mapping[str, Any]) -> Path:
+def save_report(folder: Path, section: str, report: Report) -> Path:
     """Keep the report of one examination beside the generator, as `reports/<section>.json`.
 
     A generator is passed on, and its report with it. So wrong answers are quoted for the tasks that
@@ -92,7 +88,7 @@ def save_report(folder: Path, section: str, report: Mapping[str, Any]) -> Path:
     Args:
         folder: A generator folder.
         section: As the card calls it.
-        report: What `report.json` holds.
+        report: With all failures.
 
     Returns:
         The file.
@@ -100,12 +96,12 @@ def save_report(folder: Path, section: str, report: Mapping[str, Any]) -> Path:
     Raises:
         GeneratorError: If the folder cannot be written to.
     """
-    failures = report.get("failures", [])
-    ours = [f for f in failures if f["slug"].partition("~")[0] in all_operations()]
-    kept = {**report, "failures": ours, "failures_left_out": len(failures) - len(ours)}
+    operations = all_operations()
+    ours = tuple(f for f in report.failures if f.slug.partition("~")[0] in operations)
+    kept = replace(report, failures=ours, failures_left_out=len(report.failures) - len(ours))
     path = folder / "reports" / f"{section}.json"
     try:
-        write_whole(path, json.dumps(kept, indent=1) + "\n")
+        write_whole(path, json.dumps(kept.to_json(), indent=1) + "\n")
     except OSError as error:
         raise GeneratorError(
             f"the report cannot be kept as `{path}`: {error.strerror or error}. "

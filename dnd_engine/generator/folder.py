@@ -21,6 +21,7 @@ from dnd_engine.errors import BaseMismatchError, GeneratorError, LayoutMismatchE
 from dnd_engine.files import written_aside
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.heads import build_head
+from dnd_engine.generator.report import Report
 from dnd_engine.models.base import fingerprint_difference
 
 __all__ = [
@@ -158,19 +159,22 @@ class GeneratorFolder:
         path = self.path / "README.md"
         return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
-    def reports(self) -> dict[str, dict[str, Any]]:
+    def reports(self) -> dict[str, Report]:
         """Examinations kept with the generator, by split; none if it was never examined.
 
         Raises:
-            GeneratorError: If a report is no JSON object.
+            GeneratorError: If one of them is damaged.
         """
-        try:
-            return {
-                file.stem: _read_object(file)
-                for file in sorted((self.path / "reports").glob("*.json"))
-            }
-        except GeneratorError as error:
-            raise GeneratorError(f"`{self.path / 'reports'}`: {error}") from error
+        found = {}
+        for file in sorted((self.path / "reports").glob("*.json")):
+            try:
+                found[file.stem] = Report.from_json(_read_object(file))
+            except GeneratorError as error:
+                raise GeneratorError(
+                    f"the report `{file}` is damaged: {error} Write it again with "
+                    "`dnd evaluate --card`, or remove it."
+                ) from error
+        return found
 
     def load(self, device: torch.device, dtype: torch.dtype) -> Generator:
         """Build the resident module, strictly.

@@ -4,25 +4,19 @@ from collections.abc import Callable, Mapping
 
 from dnd_engine.charts import Band, Chart, Line, Look, Scale, clock, clock_scale, line_chart
 from dnd_engine.measure.results import Measurement, Row, RowResult
-from dnd_engine.scoring.wording import mode_label, number
 from dnd_engine.tasks.folder import Mode
+from dnd_engine.wording import LINES, mode_label, number
 
 __all__ = ["race_charts"]
 
 _LEVELS: Mapping[Row, Look] = {"base": "base", "adapter": "own"}
 _TRAININGS: Mapping[Row, Look] = {"trained_lora": "labels", "warm_lora": "also"}
-_NAMES = {
-    "base": "Base",
-    "adapter": "This adapter",
-    "trained_lora": "LoRA from scratch",
-    "warm_lora": "LoRA from this adapter",
-}
 
 
 def race_charts(
     measured: Measurement,
     *,
-    names: Mapping[str, str] = _NAMES,
+    names: Mapping[str, str] = LINES,
     mode_words: Callable[[Mode], str] = mode_label,
     write: Callable[[float], str] = number,
     time: Callable[[float], str] = clock,

@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from dnd_engine.measure.kept import RowScore, Scores
 from dnd_engine.measure.sides import Sides
 from dnd_engine.scoring.statistics import Cell, Interval, interval, paired
-from dnd_engine.scoring.wording import listed, mode_label, number, signed, span
 from dnd_engine.tasks.folder import Mode
+from dnd_engine.wording import inputs_label, listed, mode_label, number, row_label, signed, span
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
@@ -34,15 +34,8 @@ __all__ = [
 ]
 
 Row = Literal["base", "few_shot", "shared_lora", "adapter", "trained_lora", "warm_lora"]
-ROWS: Mapping[Row, str] = {
-    "base": "Base",
-    "few_shot": "Base, few-shot prompt",
-    "shared_lora": "What all adapters share",
-    "adapter": "This adapter",
-    "trained_lora": "LoRA trained from scratch",
-    "warm_lora": "LoRA trained from this adapter",
-}
-"""Rows in the order of a table, in words."""
+ROWS: tuple[Row, ...] = get_args(Row)
+"""In the order of a table."""
 
 TRAINED: tuple[Row, ...] = ("trained_lora", "warm_lora")
 
@@ -108,7 +101,8 @@ class RowResult:
     @property
     def label(self) -> str:
         """In words."""
-        return f"{ROWS[self.row]}, {self.steps} steps" if self.row in TRAINED else ROWS[self.row]
+        label = row_label(self.row)
+        return f"{label}, {self.steps} steps" if self.row in TRAINED else label
 
     @property
     def verdict(self) -> Verdict | None:
@@ -150,11 +144,10 @@ class Measurement:
     @cached_property
     def rows(self) -> tuple[RowResult, ...]:
         """In the order of a table: mode by mode, then row by row, then by steps."""
-        order = list(ROWS)
         modes = self.sides.modes
         sat = sorted(
             (s for s in self.sittings if s.items),
-            key=lambda s: (modes.index(s.mode), order.index(s.row), s.steps),
+            key=lambda s: (modes.index(s.mode), ROWS.index(s.row), s.steps),
         )
         return tuple(self._row(sitting) for sitting in sat)
 
@@ -264,7 +257,7 @@ class Measurement:
                 words = [f"{_WORDS[verdict]} {listed(rows)}." for verdict, rows in beside.items()]
                 words += self._doubts(mode)
                 told.append(
-                    f"{mode_label(mode)} inputs: this adapter scores {number(own.score.mean)} "
+                    f"{inputs_label(mode)}: this adapter scores {number(own.score.mean)} "
                     f"({span(own.score)}). {' '.join(words)}"
                 )
         return tuple(told)
@@ -283,10 +276,10 @@ class Measurement:
     def notes(self) -> tuple[str, ...]:
         """Sentences to show under a table."""
         told = [*self.sides.notes]
-        told += [f"{ROWS[row]} was not measured: {why}" for row, why in self.left_out.items()]
+        told += [f"{row_label(row)} was not measured: {why}" for row, why in self.left_out.items()]
         for row, recipe in self.recipes.items():
             told.append(
-                f"{ROWS[row]}: AdamW, learning rate {recipe['learning_rate']:g} held after "
+                f"{row_label(row)}: AdamW, learning rate {recipe['learning_rate']:g} held after "
                 f"{recipe['warmup_steps']} steps, batches of {recipe['batch_size']} of "
                 f"{recipe['num_examples']} labelled rows, the adapter's own layout."
             )
@@ -386,7 +379,7 @@ class MeasureStep:
     @property
     def detail(self) -> str:
         """In words."""
-        told = ROWS[self.row] if self.loss is None else f"{ROWS[self.row]}, loss {self.loss:.3f}"
+        told = row_label(self.row) + ("" if self.loss is None else f", loss {self.loss:.3f}")
         left = "" if self.seconds_left is None else f", {self.seconds_left:.0f} s left"
         return f"{told}{left}"
 

@@ -5,8 +5,9 @@ One `ItemScore` is one line of `scores.jsonl`. Knows no models: reports are made
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
+from dnd_engine.generator.report import Cosine, Cost, Distances
 from dnd_engine.tasks.folder import Mode
 
 __all__ = [
@@ -146,9 +147,8 @@ class ReportMeta:
     """The tasks in words: how many, of which folders, with which filters."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Row that was asked for and could not be measured, to the reason."""
-    cost: Mapping[str, Any] = field(default_factory=dict)
-    """Seconds and estimates, as `examine` measured them."""
-    distances: Mapping[str, Any] = field(default_factory=dict)
-    """What `distances.measure` found of the generated adapters, its `cosine` included."""
+    cost: Cost = field(default_factory=Cost)
+    cosine: Cosine = field(default_factory=Cosine)
+    distances: Distances = field(default_factory=Distances)
     trained_families: tuple[str, ...] = ()
     """Families of the tasks that the generator was trained on."""

@@ -4,6 +4,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dnd_engine.generator.report import Closeness, Cosine, Cost, Distances, Distribution
 from dnd_engine.scoring.scores import DRAWN, MODES, ROWS, ItemScore, ReportMeta
 from dnd_engine.tasks.folder import Example, Mode, Task, TaskInfo
 
@@ -63,36 +64,41 @@ CHANCES: dict[Mode, dict[str, float]] = {
 }
 """A generator that reads its prompts."""
 
-DISTANCES: dict[str, Any] = {
-    "n_tasks": 40,
-    "n_adapters": 120,
-    "n_training": 60,
-    "cosine": {
-        "same_task": 0.9991,
-        "different_task": 0.79,
-        "same_task_centred": 0.97,
-        "different_task_centred": -0.02,
+COSINE = Cosine(
+    same_task=0.9991,
+    different_task=0.79,
+    same_task_centred=0.97,
+    different_task_centred=-0.02,
+)
+
+
+def _spread(n: int, low: float, step: float) -> Distribution:
+    return Distribution(n=n, values=tuple(low + step * i for i in range(21)))
+
+
+def _close(mine: float, theirs: float, step: float, ratio: float) -> Closeness:
+    return Closeness(
+        generated={},
+        distribution=_spread(120, mine, step),
+        leave_one_out=_spread(60, theirs, step),
+        ratio=ratio,
+    )
+
+
+DISTANCES = Distances(
+    n_tasks=40,
+    n_adapters=120,
+    n_training=60,
+    distributions={
+        "same_task": _spread(120, 0.997, 0.00014),
+        "different_task": _spread(7020, 0.6, 0.018),
+        "same_task_centred": _spread(120, 0.9, 0.0049),
+        "different_task_centred": _spread(7020, -0.4, 0.045),
     },
-    "distributions": {
-        "same_task": {"n": 120, "values": [0.997 + 0.00014 * i for i in range(21)]},
-        "different_task": {"n": 7020, "values": [0.6 + 0.018 * i for i in range(21)]},
-        "same_task_centred": {"n": 120, "values": [0.9 + 0.0049 * i for i in range(21)]},
-        "different_task_centred": {"n": 7020, "values": [-0.4 + 0.045 * i for i in range(21)]},
-    },
-    "nearest": {
-        "generated": {},
-        "distribution": {"n": 120, "values": [0.4 + 0.03 * i for i in range(21)]},
-        "leave_one_out": {"n": 60, "values": [0.5 + 0.03 * i for i in range(21)]},
-        "ratio": 0.9,
-        "nearest_task": {},
-    },
-    "outside_span": {
-        "generated": {},
-        "distribution": {"n": 120, "values": [0.5 + 0.02 * i for i in range(21)]},
-        "leave_one_out": {"n": 60, "values": [0.6 + 0.02 * i for i in range(21)]},
-        "ratio": 0.85,
-    },
-}
+    nearest=_close(0.4, 0.5, 0.03, 0.9),
+    outside_span=_close(0.5, 0.6, 0.02, 0.85),
+    training="collected",
+)
 
 _CATEGORIES = ("classify", "transform", "lexical", "dates", "sql")
 _HOLDOUTS = ("primitive", "composition", "family")
@@ -197,13 +203,12 @@ def meta(**fields: Any) -> ReportMeta:
         "rows": ROWS,
         "modes": MODES,
         "data": "40 invented tasks of 20 families, 8 items each.",
-        "cost": {
-            "examination_seconds": 5400.0,
-            "synthesis_seconds": 0.32,
-            "training_seconds": 18000.0,
-            "oracle_lora": {"seconds_per_task": 24.0},
-            "tasks_to_pay_off": 760,
-            "refine_seconds": {
+        "cost": Cost(
+            synthesis_seconds=0.32,
+            training_seconds=18000.0,
+            lora_seconds=24.0,
+            break_even_tasks=760,
+            refine_seconds={
                 "generator_refined_15": 16.0,
                 "generator_refined_30": 26.0,
                 "generator_refined": 45.0,
@@ -215,7 +220,8 @@ def meta(**fields: Any) -> ReportMeta:
                 "labelled_20": 16.0,
                 "labelled_40": 32.0,
             },
-        },
+        ),
+        "cosine": COSINE,
         "distances": DISTANCES,
     }
     return ReportMeta(**(values | fields))

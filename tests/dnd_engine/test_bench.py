@@ -29,9 +29,11 @@ from dnd_engine.engine import Engine
 from dnd_engine.errors import ChatError, ConfigError
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import Generator, save_generator
+from dnd_engine.generator.report import EqualScore
 from dnd_engine.models.base import fingerprint
 from dnd_engine.training.recipe import TrainRecipe
 from tests.dnd_engine.tiny import LAYOUT, tiny_base, tiny_llama
+from tests.reports import report
 
 SMALL = BenchConfig(
     rounds=2,
@@ -217,11 +219,20 @@ def test_what_a_folder_says_of_its_steps_is_not_believed_blindly(recipe: object)
     assert BenchConfig().of({"recipe": recipe}).row_tokens == 320
 
 
-@pytest.mark.parametrize("found", [None, [], {}, {"shortest_steps": "10"}, {"shortest_steps": 0}])
-def test_nor_what_its_report_says_of_equal_runs(found: object) -> None:
-    assert _equal_steps({"heldout": {"equal_score": found}}) is None
-    told = {"equal_score": {"shortest_steps": 10}}
-    assert _equal_steps({"heldout": {"equal_score": found}, "refine": told}) == 10
+def test_steps_that_score_as_much_come_from_the_first_report_that_has_them() -> None:
+    some = EqualScore(
+        n_tasks=1,
+        generator=0.1,
+        points=(),
+        shortest_steps=10,
+        level_steps=None,
+        over_synthesis=None,
+        break_even_tasks=None,
+    )
+    with_steps = replace(report(), equal_score=some)
+    for without in (report(), replace(report(), equal_score=replace(some, shortest_steps=None))):
+        assert _equal_steps({"heldout": without}) is None
+        assert _equal_steps({"heldout": without, "refine": with_steps}) == 10
 
 
 def test_a_token_reads_all_weights_but_an_embedding_of_its_own() -> None:

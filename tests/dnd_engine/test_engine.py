@@ -35,6 +35,7 @@ from dnd_engine.errors import (
     TrainingError,
     VerificationError,
 )
+from dnd_engine.generator.card import save_report
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import Generator, GeneratorFolder, TaskCentroid, save_generator
 from dnd_engine.lora.adapter import write_files
@@ -62,6 +63,7 @@ from tests.dnd_engine.tiny import (
     tiny_base,
     user,
 )
+from tests.reports import report
 
 SQL = [f"List the orders of customer {i}." for i in range(6)]
 TONE = [f"Please reply kindly to complaint {i}" for i in range(3)]
@@ -199,9 +201,8 @@ def test_card_and_reports_are_those_of_the_generators_folder(
     """Read when asked for, so that an examination made meanwhile is there."""
     assert engine.card == "# Card"
     assert engine.reports == {}
-    (generator_folder / "reports").mkdir()
-    (generator_folder / "reports" / "heldout.json").write_text('{"rows": []}')
-    assert engine.reports == {"heldout": {"rows": []}}
+    save_report(generator_folder, "heldout", report())
+    assert engine.reports["heldout"].rows == report().rows
 
 
 # Synthesis

@@ -24,6 +24,7 @@ ORDER = [
     "progress",
     "files",
     "charts",
+    "wording",
     "recipe_file",
     "prompts",
     "tasks",
@@ -141,8 +142,14 @@ def test_task_data_and_results_do_not_load_torch() -> None:
     assert len(names) > 15
     names |= {"models.replies", "generator.config", "generator.info", "export.results"}
     names |= {"training.recipe", "training.watch", "scoring.questions", "scoring.statistics"}
-    names |= {"scoring.scores", "scoring.wording", "checks.results", "measure.kept"}
-    names |= {"measure.sides", "measure.results", "evaluation.verdicts", "evaluation.report"}
+    names |= {"scoring.scores", "generator.report", "checks.results", "measure.kept"}
+    names |= {
+        "measure.sides",
+        "measure.results",
+        "evaluation.verdicts",
+        "evaluation.report",
+        "wording",
+    }
     assert loaded_by(imports(names), "torch", "peft", "gradio") == "set()"
 
 

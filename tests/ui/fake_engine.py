@@ -48,7 +48,7 @@ from dnd_engine.models.replies import Reply
 from dnd_engine.progress import AnswerCounts, Doing, Progress
 from dnd_engine.prompts.buckets import Bucket, check_buckets, measured_prompts
 from dnd_engine.prompts.split import split_prompt
-from tests.ui import reports
+from tests import reports
 from tests.ui.fake_measure import FakeMeasuring
 
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"

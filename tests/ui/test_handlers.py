@@ -14,13 +14,15 @@ import pytest
 
 from dnd_engine.checks.results import Agreement, Inspection, Outlook
 from dnd_engine.config import PromptLimits
-from dnd_engine.errors import AssetError
+from dnd_engine.errors import AssetError, GeneratorError
+from dnd_engine.evaluation.pictures import Metric
 from dnd_engine.files import asset_path
+from dnd_engine.generator.report import Report
 from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.prompts.examples import load_examples
+from tests.reports import SHA, report
 from tests.ui.fake_engine import GAINED, IDLE, FakeEngine, familiarity, slow_load
 from tests.ui.orders import SAMPLING, answered, chat, last, make, visitor
-from tests.ui.reports import SHA, report
 from ui.canvas import Arrangement, CanvasBucket
 from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers
@@ -526,12 +528,12 @@ def test_a_refined_adapter_is_not_praised_for_what_it_was_taught() -> None:
     assert warning_html(found, taught="refined") == ""  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("changes", [{}, {"failures": []}], ids=["some shown", "none shown"])
+@pytest.mark.parametrize("changes", [{}, {"failures": ()}], ids=["some shown", "none shown"])
 def test_wrong_answers_that_are_left_out_are_counted_and_not_called_none(
     changes: dict[str, Any],
 ) -> None:
     def drawn(**more: Any) -> str:
-        made = {**report("heldout"), **changes, **more}
+        made = replace(report(), **changes, **more)
         return report_html(made, Group("heldout", ""), "score", SHA)
 
     told = "4 on data that is not ours left out"
@@ -544,12 +546,16 @@ def test_wrong_answers_that_are_left_out_are_counted_and_not_called_none(
     assert "No wrong answer was recorded." not in drawn(failures_left_out=4)
 
 
+def shipped(name: str) -> Report:
+    path = asset_path("generators", "smollm2-135m-instruct", "reports", f"{name}.json")
+    return Report.from_json(json.loads(path.read_text(encoding="utf-8")))
+
+
 def test_the_shipped_report_draws_what_seconds_bring() -> None:
-    path = asset_path("generators", "smollm2-135m-instruct", "reports", "refine.json")
-    shipped = json.loads(path.read_text(encoding="utf-8"))
-    drawn = report_html(shipped, Group("refine", ""), "score", shipped["generator_sha256"])
-    equal = shipped["equal_score"]
-    assert f"scores as much as the adapter after {equal['shortest_steps']} steps" in drawn
+    found = shipped("refine")
+    drawn = report_html(found, Group("refine", ""), "score", found.generator_sha256)
+    assert found.equal_score is not None
+    assert f"as much as the adapter after {found.equal_score.shortest_steps} steps" in drawn
     for name in (
         "Refined: .12 (0 s)",
         "From nothing: .03 (0 s)",
@@ -557,10 +563,21 @@ def test_the_shipped_report_draws_what_seconds_bring() -> None:
         "Teacher: .25",
     ):
         assert name in drawn
-    bare = shipped | {"refine": None}
+    bare = replace(found, refine=None)
     assert "What more seconds bring" not in report_html(
-        bare, Group("refine", ""), "score", shipped["generator_sha256"]
+        bare, Group("refine", ""), "score", found.generator_sha256
     )
+
+
+@pytest.mark.parametrize("metric", ["score", "format_share", "nll"])
+@pytest.mark.parametrize("name", ["heldout", "refine", "train"])
+def test_every_part_of_the_shipped_reports_is_drawn(name: str, metric: Metric) -> None:
+    found = shipped(name)
+    for group in groups({name: found}):
+        drawn = report_html(found, group, metric, found.generator_sha256)
+        assert esc(found.command) in drawn
+        # Of some splits no task asks for a format.
+        assert ("<circle" in drawn) or metric == "format_share"
 
 
 def test_the_report_card_has_its_front_matter_cut_off() -> None:
@@ -570,7 +587,7 @@ def test_the_report_card_has_its_front_matter_cut_off() -> None:
 def test_every_split_and_every_part_of_it_can_be_chosen_the_harder_first() -> None:
     """A part that is the whole does not stand apart."""
     whole = report()
-    one_part = whole | {"rows": [r for r in whole["rows"] if r["holdout"] != "family"]}
+    one_part = replace(whole, rows=tuple(r for r in whole.rows if r.holdout != "family"))
     found = groups({"train": report("train"), "heldout": whole, "refine": one_part})
     assert [g.key for g in found] == [
         "heldout/",
@@ -582,8 +599,8 @@ def test_every_split_and_every_part_of_it_can_be_chosen_the_harder_first() -> No
         "train/primitive",
     ]
     labels = [g.label() for g in found]
-    assert labels[1:4] == ["New family", "New operation", "Unseen tasks, refined"]
-    assert labels[-1] == "Seen in training: New operation"
+    assert labels[1:4] == ["New families", "New operations", "Unseen tasks, refined"]
+    assert labels[-1] == "Seen tasks, new items: New operations"
 
 
 def test_a_report_is_drawn_with_every_row_and_its_words_escaped() -> None:
@@ -606,16 +623,23 @@ def test_losses_are_drawn_on_an_axis_that_holds_them_all() -> None:
     assert "the prompts carry" not in html
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"generator_sha256": "f" * 64}, "This report is for another generator"),
-        ({"rows": [{"row": "base", "mode": "bare", "n_tasks": "many"}]}, "cannot be read"),
-        ({"verdicts": [{"words": "no name"}]}, "cannot be read"),
-    ],
-)
-def test_a_report_that_is_not_sound_says_so(change: dict[str, Any], words: str) -> None:
-    assert words in report_html(report() | change, Group("heldout", ""), "score", SHA)
+def test_a_report_of_another_generator_is_not_drawn() -> None:
+    drawn = report_html(report(generator_sha256="f" * 64), Group("heldout", ""), "score", SHA)
+    assert "This report is for another generator" in drawn
+    assert "dnd-forest" not in drawn
+
+
+def test_a_damaged_report_says_so_beside_the_card(
+    on: Handlers, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(self: FakeEngine) -> Any:
+        raise GeneratorError("`heldout.json`: this is <no> sound report.")
+
+    monkeypatch.setattr(FakeEngine, "reports", property(damaged), raising=False)
+    drawn = on.report(None, "score")
+    assert "cannot be read: `heldout.json`: this is &lt;no&gt; sound report." in drawn["report"]
+    assert drawn["report_card"]
+    assert drawn["report_all"].open
 
 
 def test_a_proof_is_shown_and_goes_onto_the_card_of_a_new_zip(

@@ -2,6 +2,7 @@
 
 import gradio as gr
 
+from dnd_engine.evaluation.pictures import Metric
 from ui.canvas import Arrangement
 from ui.handlers.adapter import checked, download, undo_words
 from ui.handlers.base import Updates
@@ -44,7 +45,7 @@ class LanguageHandlers(
         kept: str | None,
         target: Target,
         group: str | None,
-        metric: str,
+        metric: Metric,
         request: gr.Request,
     ) -> Updates:
         """Draw all that depends on the visit, in the language that is spoken now.

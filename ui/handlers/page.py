@@ -2,9 +2,11 @@
 
 import gradio as gr
 
+from dnd_engine.errors import GeneratorError
+from dnd_engine.evaluation.pictures import Metric
 from ui.handlers.base import HandlerBase, Updates
 from ui.panels.header import header_html, load_html
-from ui.panels.report import card_markdown, groups, report_html
+from ui.panels.report import card_markdown, groups, report_html, unreadable_html
 from ui.state import Session
 from ui.text import ENGLISH, _, languages, speaking
 
@@ -38,31 +40,40 @@ class PageHandlers(HandlerBase):
         self._handle.start()
         return self.refresh_load()
 
-    def report(self, group: str | None, metric: str) -> Updates:
+    def report(self, group: str | None, metric: Metric) -> Updates:
         """Show the generator's report card, when its tab opens."""
         engine = self._handle.engine
         if engine is None:
             return {"report_controls": gr.Row(visible=False), "report_card": self._report_card()}
-        found = groups(engine.reports)
-        keys = [g.key for g in found]
+        card = {"report_card": self._report_card()}
+        try:
+            reports = engine.reports
+        except GeneratorError as error:
+            return {
+                "report_controls": gr.Row(visible=False),
+                "report": unreadable_html(str(error)),
+                "report_all": gr.Accordion(open=True),
+                **card,
+            }
+        keys = [g.key for g in groups(reports)]
         group = group if group in keys else next(iter(keys), None)
         return {
-            "report_controls": gr.Row(visible=bool(found)),
+            "report_controls": gr.Row(visible=bool(keys)),
             "report_group": self._report_groups(group),
-            "report_all": gr.Accordion(open=not found),
-            "report_card": self._report_card(),
+            "report_all": gr.Accordion(open=not keys),
+            **card,
             **self.draw_report(group, metric),
         }
 
-    def draw_report(self, group: str | None, metric: str) -> Updates:
+    def draw_report(self, group: str | None, metric: Metric) -> Updates:
         """Draw the chosen part of the report."""
         engine = self._handle.engine
-        chosen = [g for g in groups(engine.reports) if g.key == group] if engine else []
-        if engine is None or not chosen:
+        reports = engine.reports if engine else {}
+        chosen = next((g for g in groups(reports) if g.key == group), None)
+        if engine is None or chosen is None:
             return {"report": ""}
-        report = engine.reports[chosen[0].split]
         sha256 = engine.info.generator_sha256
-        return {"report": report_html(report, chosen[0], metric, sha256)}
+        return {"report": report_html(reports[chosen.split], chosen, metric, sha256)}
 
     def _report_groups(self, chosen: str | None) -> gr.Radio:
         found = groups(self._ready_engine().reports)

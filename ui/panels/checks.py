@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import gradio as gr
 
 from dnd_engine.config import AGREEMENT_BANDS
+from dnd_engine.wording import CONTROLS
 from ui.markup import esc, icon
 from ui.state import Taught
 from ui.text import N_, _, count_prompts, drawn, ngettext, number
@@ -437,12 +438,6 @@ def proof_html(
     return f"<h2 class='dnd-heading'>{_('Does it read your prompts?')}</h2>{body}"
 
 
-_PROOF_CONTROLS: Mapping[str, str] = {
-    "wrong": N_("Made from other prompts ({names})"),
-    "mean": N_("What all adapters share"),
-    "shuffled": N_("Made from shuffled words"),
-    "base": N_("No adapter"),
-}
 _PROOF_NO: Mapping[str, str] = {
     "wrong": N_("No evidence of it: one made from other prompts does about as well."),
     "mean": N_("No evidence of it: what all adapters of this generator share does about as well."),
@@ -466,7 +461,7 @@ def _controls_html(proof: "Conditioning") -> str:
         return 100 * (value - low) / (high - low)
 
     rows = "".join(
-        f"<li><span>{esc(_(_PROOF_CONTROLS[name], names=names))}</span>"
+        f"<li><span>{esc(_(CONTROLS[name], names=names))}</span>"
         f"<span class='dnd-num'>{number(control.saved, '+.2f')} <small>"
         f"{_('({low:+.2f} to {high:+.2f})', low=control.low, high=control.high)}"
         "</small></span><span class='dnd-saved' aria-hidden='true'>"

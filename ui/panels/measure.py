@@ -13,6 +13,8 @@ import gradio as gr
 
 from dnd_engine.lora.seen import Seen
 from dnd_engine.measure.picture import race_charts
+from dnd_engine.measure.results import ROWS
+from dnd_engine.wording import LINES, inputs_label, row_label
 from ui.markup import TIMES, cut, esc, facts, icon, label_html, none_yet
 from ui.text import N_, _, clock_words, drawn, localized, number
 
@@ -46,24 +48,6 @@ _MOST, _MOST_SHARED = 200, 60
 _MARKS = {"gain": "check", "loss": "warn"}
 
 
-_MEASURE_MODES: Mapping[str, str] = {
-    "bare": N_("Bare inputs"),
-    "full": N_("Full prompts"),
-}
-_MEASURE_LABELS: Mapping[str, str] = {
-    "base": N_("Base"),
-    "few_shot": N_("Base, few-shot prompt"),
-    "shared_lora": N_("What all adapters share"),
-    "adapter": N_("This adapter"),
-    "trained_lora": N_("LoRA trained from scratch"),
-    "warm_lora": N_("LoRA trained from this adapter"),
-}
-_MEASURE_LINES: Mapping[str, str] = {
-    "base": N_("Base"),
-    "adapter": N_("Adapter"),
-    "trained_lora": N_("From scratch"),
-    "warm_lora": N_("From adapter"),
-}
 _MEASURE_METRICS: Mapping[str, str] = {
     "choice": N_("share of answers that begin with the right label"),
     "exact": N_("share of answers that are the label"),
@@ -336,7 +320,7 @@ def measured_html(found: "Found", now: "Made | None") -> str:
     notes = "".join(f"<li>{esc(note)}</li>" for note in measured.notes)
     charts = race_charts(
         measured,
-        names={key: _(name) for key, name in _MEASURE_LINES.items()},
+        names={key: _(name) for key, name in LINES.items()},
         mode_words=mode_words,
         write=score_words,
         time=clock_words,
@@ -365,7 +349,7 @@ def measured_html(found: "Found", now: "Made | None") -> str:
 
 def mode_words(mode: str) -> str:
     """Name what is sent of each row."""
-    return _(_MEASURE_MODES.get(mode, mode))
+    return _(inputs_label(mode))
 
 
 def score_words(value: float, *, signed: bool = False) -> str:
@@ -481,9 +465,7 @@ def _table_html(measured: "Measurement", modes: Sequence[str]) -> str:
     bodies = []
     for mode in modes:
         rows = _last([r for r in measured.rows if r.mode == mode])
-        lines = "".join(
-            _row_html(measured, rows[name], columns) for name in _MEASURE_LABELS if name in rows
-        )
+        lines = "".join(_row_html(measured, rows[name], columns) for name in ROWS if name in rows)
         bodies.append(
             f"<tbody><tr><th class='dnd-mode' scope='rowgroup' colspan='{len(columns)}'>"
             f"{mode_words(mode)}</th></tr>{lines}</tbody>"
@@ -525,7 +507,7 @@ def _last(rows: Sequence["RowResult"]) -> dict[str, "RowResult"]:
 
 
 def _label(row: str, steps: int) -> str:
-    label = _(_MEASURE_LABELS[row])
+    label = _(row_label(row))
     return _("{label}, {steps} steps", label=label, steps=steps) if row in TRAINED else label
 
 

@@ -26,6 +26,7 @@ __all__ = ["begun", "faults", "main", "messages", "updated", "written"]
 
 ROOT = Path(__file__).parents[2]
 _METHODS = [
+    ("dnd_engine/wording.py", "ui.text.extract:python"),
     ("ui/**.py", "ui.text.extract:python"),
     ("assets/*.js", "javascript"),
     ("assets/*.html", "ui.text.extract:template"),
@@ -36,7 +37,7 @@ _TAG = re.compile(r"<[^<>]*>|&\w+;")
 def messages() -> Catalog:
     """Return all messages of the code."""
     template = Catalog()
-    for folder in ("assets", "ui"):
+    for folder in ("assets", "dnd_engine", "ui"):
         for path, line, message, comments, context in extract_from_dir(
             ROOT / folder,
             [(p.removeprefix(f"{folder}/"), m) for p, m in _METHODS if p.startswith(folder)],

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dnd_engine.checks.effect import kl_to_base
-from dnd_engine.checks.familiarity import familiarity, nearest_tasks, outlook, strongest_effect
+from dnd_engine.checks.familiarity import familiarity, nearest_tasks, outlook
 from dnd_engine.checks.norms import base_norms, relative_norms
 from dnd_engine.checks.results import (
     Agreement,
@@ -20,11 +20,21 @@ from dnd_engine.checks.results import (
     as_checks,
     recall,
 )
-from dnd_engine.errors import AdapterError, GeneratorError
+from dnd_engine.errors import AdapterError
 from dnd_engine.generator.folder import TaskCentroid
+from dnd_engine.generator.report import (
+    AgreementGauge,
+    Gain,
+    Prediction,
+    Report,
+    Similar,
+    SimilarityGauge,
+)
 from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.models.base import BaseModel
+from dnd_engine.tasks.folder import Mode
 from tests.dnd_engine.tiny import LAYOUT, delta, make_adapter
+from tests.reports import report
 
 
 def test_the_effect_is_the_divergence_from_the_base() -> None:
@@ -64,22 +74,28 @@ def test_nearest_tasks_come_by_cosine_of_the_mean() -> None:
     assert nearest_tasks(prompts, []) == ()
 
 
-def examined(**changes: Any) -> dict[str, Any]:
+def examined(**changes: Any) -> Report:
     """Three bands of agreement, in both modes."""
-    told = ((0.0, 0.12, 0.0, 30), (0.12, 0.49, 0.1, 9), (0.49, 1.0, 0.5, 5))
-    bands = [
-        {
-            **{"mode": mode, "from": low, "to": high, "n_tasks": tasks},
-            **{"gain": gain + shift, "low": gain + shift - 0.1, "high": gain + shift + 0.1},
-        }
-        for mode, shift in (("full", 0.5), ("bare", 0.0))
-        for low, high, gain, tasks in told
-    ]
-    gauge = {
-        "bands": bands,
-        "predicts_gain": {"bare": {"rank_correlation": 0.7, "low": 0.5, "high": 0.8}},
-    }
-    return {"agreement": gauge | changes}
+    found = ((0.0, 0.12, 0.0, 30), (0.12, 0.49, 0.1, 9), (0.49, 1.0, 0.5, 5))
+    bands = tuple(
+        Gain(
+            mode=mode,
+            begin=begin,
+            end=end,
+            n_tasks=tasks,
+            gain=gain + shift,
+            low=gain + shift - 0.1,
+            high=gain + shift + 0.1,
+        )
+        for mode, shift in SHIFTS.items()
+        for begin, end, gain, tasks in found
+    )
+    ranked = {"bare": Prediction(rank_correlation=0.7, low=0.5, high=0.8, n_tasks=44)}
+    gauge = AgreementGauge(bands=bands, predicts_gain=ranked, tasks=())
+    return replace(report(), agreement=replace(gauge, **changes))
+
+
+SHIFTS: dict[Mode, float] = {"full": 0.5, "bare": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -94,33 +110,30 @@ def test_the_outlook_is_told_by_the_unseen_tasks_that_agreed_about_as_often(
 
 def test_without_an_examination_or_prompts_nothing_is_said_of_the_outlook() -> None:
     assert outlook(Agreement(4, 8), None) is None
-    assert outlook(Agreement(4, 8), {"agreement": None}) is None
-    assert outlook(Agreement(4, 8), {}) is None
+    assert outlook(Agreement(4, 8), report()) is None
     assert outlook(None, examined()) is None
-    assert outlook(Agreement(4, 8), examined(bands=[])) is None
-    lower = examined()["agreement"]["bands"][:-1]
-    assert outlook(Agreement(4, 8), examined(bands=lower)) is None, "nothing agreed as often"
+    assert outlook(Agreement(4, 8), examined(bands=())) is None
+    whole = examined().agreement
+    assert whole is not None
+    lower = examined(bands=whole.bands[:-1])
+    assert outlook(Agreement(4, 8), lower) is None, "nothing agreed as often"
     found = outlook(Agreement(4, 8), examined(predicts_gain={}))
     assert found is not None
     assert found.rank_correlation is None
 
 
-@pytest.mark.parametrize("damage", [{"bands": 3}, {"bands": [{}]}, {"predicts_gain": []}])
-def test_a_damaged_report_is_named_and_not_taken_for_none(damage: dict[str, Any]) -> None:
-    with pytest.raises(GeneratorError, match="report on held-out tasks is damaged"):
-        outlook(Agreement(4, 8), examined(**damage))
-
-
 NEAREST = (NearestTask("a", "", 0.3), NearestTask("b", "", 0.6))
 
 
-def compared(**changes: Any) -> dict[str, Any]:
+def compared(**changes: Any) -> Report:
     """Three unseen tasks, by how near their prompts are to training."""
-    gauge = {
-        "tasks": [{"slug": str(place), "similarity": place} for place in (0.5, 0.4, 0.9)],
-        "predicts_gain": {"bare": {"rank_correlation": -0.2, "low": -0.4, "high": 0.1}},
-    }
-    return {"similarity": gauge | changes}
+    gauge = SimilarityGauge(
+        terciles=(),
+        gains=(),
+        predicts_gain={"bare": Prediction(rank_correlation=-0.2, low=-0.4, high=0.1, n_tasks=3)},
+        tasks=tuple(Similar(slug=str(at), similarity=at, score={}) for at in (0.5, 0.4, 0.9)),
+    )
+    return replace(report(), similarity=replace(gauge, **changes))
 
 
 def test_prompts_are_placed_among_the_examined_tasks_by_their_nearest_one() -> None:
@@ -135,16 +148,7 @@ def test_prompts_are_placed_among_the_examined_tasks_by_their_nearest_one() -> N
 
 def test_without_an_examination_or_training_tasks_nothing_is_said_of_nearness() -> None:
     assert familiarity((), 16, compared()) is None
-    assert familiarity(NEAREST, 16, None) is familiarity(NEAREST, 16, {"similarity": None}) is None
-    with pytest.raises(GeneratorError, match="report on held-out tasks is damaged"):
-        familiarity(NEAREST, 16, compared(tasks=[]))
-
-
-def test_the_strongest_examined_effect_is_a_number_or_unknown() -> None:
-    assert strongest_effect({"strongest_effect": 9.5}) == 9.5
-    assert strongest_effect({}) is strongest_effect(None) is None
-    with pytest.raises(GeneratorError, match="`strongest_effect` is 'much'"):
-        strongest_effect({"strongest_effect": "much"})
+    assert familiarity(NEAREST, 16, None) is familiarity(NEAREST, 16, report()) is None
 
 
 def test_what_was_measured_comes_back_from_the_checks_of_a_kept_adapter() -> None:

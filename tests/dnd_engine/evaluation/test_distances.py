@@ -49,8 +49,8 @@ def test_other_factors_of_the_same_weight_change_are_the_same_point() -> None:
     turned = {
         key: turn @ value if "lora_A" in key else value @ turn.T for key, value in state.items()
     }
-    found = measure({"a": [tokens, tokenize(turned, LAYOUT)]}, None, LAYOUT)
-    assert found["cosine"]["same_task"] == pytest.approx(1)
+    cosine, _ = measure({"a": [tokens, tokenize(turned, LAYOUT)]}, None, LAYOUT)
+    assert cosine.same_task == pytest.approx(1)
 
 
 def test_cosines_are_those_of_the_weight_changes_raw_and_centred() -> None:
@@ -60,24 +60,24 @@ def test_cosines_are_those_of_the_weight_changes_raw_and_centred() -> None:
     }
     flat = [(slug, explicit(t)) for slug, draws in generated.items() for t in draws]
     mean = torch.stack([v for _, v in flat]).mean(dim=0)
-    found = measure(generated, None, LAYOUT)
+    means, found = measure(generated, None, LAYOUT)
     for suffix, centre in (("", torch.zeros_like(mean)), ("_centred", mean)):
         same, different = [], []
         for (a, x), (b, y) in itertools.combinations(flat, 2):
             (same if a == b else different).append(cosine(x - centre, y - centre))
-        assert found["cosine"][f"same_task{suffix}"] == pytest.approx(np.mean(same), abs=1e-6)
-        assert found["cosine"][f"different_task{suffix}"] == pytest.approx(
+        assert getattr(means, f"same_task{suffix}") == pytest.approx(np.mean(same), abs=1e-6)
+        assert getattr(means, f"different_task{suffix}") == pytest.approx(
             np.mean(different), abs=1e-6
         )
-        distribution = found["distributions"][f"different_task{suffix}"]
-        assert distribution["n"] == len(different) == 12
-        assert distribution["values"] == pytest.approx(np.quantile(different, QUANTILES), abs=1e-6)
+        distribution = found.distributions[f"different_task{suffix}"]
+        assert distribution.n == len(different) == 12
+        assert distribution.values == pytest.approx(np.quantile(different, QUANTILES), abs=1e-6)
 
 
 def test_every_task_counts_alike_in_the_mean_however_many_draws_it_has() -> None:
     a, b = (random_tokens(seed=s).double() for s in (1, 2))
-    found = measure({"a": [a, a, a], "b": [b]}, None, LAYOUT)
-    assert found["cosine"]["different_task_centred"] == pytest.approx(-1)
+    cosine, _ = measure({"a": [a, a, a], "b": [b]}, None, LAYOUT)
+    assert cosine.different_task_centred == pytest.approx(-1)
 
 
 def test_distances_to_training_are_those_of_the_weight_changes() -> None:
@@ -87,22 +87,22 @@ def test_distances_to_training_are_those_of_the_weight_changes() -> None:
     mean = torch.stack(list(flat.values())).mean(dim=0)
     unit = np.sqrt(np.mean([float((v - mean).square().sum()) for v in flat.values()]))
     to_each = {name: float((explicit(mine) - v).norm()) / unit for name, v in flat.items()}
-    found = measure({"a": [mine]}, training, LAYOUT)["nearest"]
-    assert found["generated"]["a"] == pytest.approx(min(to_each.values()), rel=1e-5)
-    assert found["nearest_task"]["a"] == min(to_each, key=lambda name: to_each[name])
+    found = measure({"a": [mine]}, training, LAYOUT)[1].nearest
+    assert found.generated["a"] == pytest.approx(min(to_each.values()), rel=1e-5)
+    assert found.nearest_task["a"] == min(to_each, key=lambda name: to_each[name])
     between = [
         min(float((v - w).norm()) / unit for w in flat.values() if w is not v)
         for v in flat.values()
     ]
-    assert found["leave_one_out"]["values"][10] == pytest.approx(np.median(between), rel=1e-5)
+    assert found.leave_one_out.values[10] == pytest.approx(np.median(between), rel=1e-5)
 
 
 def test_a_copy_of_a_training_adapter_has_no_distance_and_is_named() -> None:
     training = {f"t{s}": random_tokens(seed=s) for s in range(4)}
-    found = measure({"a": [training["t2"]]}, training, LAYOUT)
-    assert found["nearest"]["nearest_task"] == {"a": "t2"}
-    assert found["nearest"]["ratio"] < 0.01
-    assert found["outside_span"]["generated"]["a"] < 0.01
+    _, found = measure({"a": [training["t2"]]}, training, LAYOUT)
+    assert found.nearest.nearest_task == {"a": "t2"}
+    assert found.nearest.ratio < 0.01
+    assert found.outside_span.generated["a"] < 0.01
 
 
 def test_a_combination_of_training_adapters_lies_in_their_span_and_a_new_one_does_not() -> None:
@@ -116,41 +116,41 @@ def test_a_combination_of_training_adapters_lies_in_their_span_and_a_new_one_doe
     parts = [random_tokens(seed=s).double() for s in range(5)]
     training = {f"t{s}": with_b(p) for s, p in enumerate(parts)}
     inside = with_b(0.7 * parts[0] + 0.5 * parts[1] - 0.2 * parts[3])  # weights sum to one
-    found = measure(
+    _, found = measure(
         {"in": [inside], "out": [with_b(random_tokens(seed=77).double())]}, training, LAYOUT
     )
-    shares = found["outside_span"]["generated"]
+    shares = found.outside_span.generated
     assert shares["in"] < 1e-3
     assert shares["out"] > 0.8
-    assert found["nearest"]["generated"]["in"] > 0.1
+    assert found.nearest.generated["in"] > 0.1
 
 
 def test_linearly_dependent_training_adapters_are_no_obstacle() -> None:
     a, b = random_tokens(seed=1).double(), random_tokens(seed=2).double()
     training = {"a": a, "again": a.clone(), "b": b, "more": b.clone()}
-    found = measure({"x": [a], "y": [random_tokens(seed=3).double()]}, training, LAYOUT)
-    assert found["outside_span"]["generated"]["x"] < 0.01
-    assert 0.5 < found["outside_span"]["generated"]["y"] <= 1
+    _, found = measure({"x": [a], "y": [random_tokens(seed=3).double()]}, training, LAYOUT)
+    assert found.outside_span.generated["x"] < 0.01
+    assert 0.5 < found.outside_span.generated["y"] <= 1
 
 
 def test_a_generator_that_gives_one_adapter_for_all_has_nothing_left_when_centred() -> None:
     one = random_tokens(seed=1)
-    found = measure({"a": [one, one], "b": [one, one]}, None, LAYOUT)["cosine"]
-    assert found["same_task"] == found["different_task"] == pytest.approx(1, abs=1e-5)
-    assert found["same_task_centred"] is found["different_task_centred"] is None
+    found, _ = measure({"a": [one, one], "b": [one, one]}, None, LAYOUT)
+    assert found.same_task == found.different_task == pytest.approx(1, abs=1e-5)
+    assert found.same_task_centred is found.different_task_centred is None
 
 
 def test_without_training_adapters_those_comparisons_are_left_out() -> None:
-    found = measure({"a": [random_tokens(seed=1)]}, None, LAYOUT)
-    assert found["nearest"] is found["outside_span"] is None
-    assert found["cosine"]["same_task"] is None
-    assert found["n_training"] == 0
+    cosine, found = measure({"a": [random_tokens(seed=1)]}, None, LAYOUT)
+    assert found.nearest is found.outside_span is None
+    assert cosine.same_task is None
+    assert found.n_training == 0
 
 
 def test_training_adapters_that_are_all_alike_give_no_distances() -> None:
     one = random_tokens(seed=1)
-    found = measure({"a": [random_tokens(seed=2)]}, {"t": one, "u": one.clone()}, LAYOUT)
-    assert found["nearest"] is found["outside_span"] is None
+    _, found = measure({"a": [random_tokens(seed=2)]}, {"t": one, "u": one.clone()}, LAYOUT)
+    assert found.nearest is found.outside_span is None
 
 
 def test_faults_say_what_is_wrong() -> None:

@@ -38,6 +38,7 @@ from dnd_engine.evaluation.rows import NEUTRAL_PROMPT, Wardrobe
 from dnd_engine.evaluation.selection import choose_tasks, refuse_trained
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import Generator, TaskCentroid, save_generator
+from dnd_engine.generator.report import Report
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.provenance import NearestTask
@@ -298,11 +299,11 @@ def test_a_planted_generator_is_called_by_its_name(
     rows = tuple(row for row in DEFAULT_ROWS if plant is None or row not in IMPRINTED)
     config = replace(config, rows=rows, draws=2, adapters=collection, multi_task_lora=multi)
     report = examine(engine, unseen, config)
-    verdicts = {v["name"]: v["holds"] for v in report["verdicts"]}
+    verdicts = {v.name: v.holds for v in report.verdicts}
     planted = ("ignores_prompts", "retrieves_nearest", "matches_oracle")
     assert {n: verdicts[n] for n in planted} == {n: n == name for n in planted}
-    assert {row["row"] for row in report["rows"]} == set(rows)
-    scores = {row["row"]: row["score"] for row in report["rows"] if not row["holdout"]}
+    assert {row.row for row in report.rows} == set(rows)
+    scores = {row.row: row.score for row in report.rows if not row.holdout}
     assert (scores["oracle_lora"], scores["base"], scores["mean_lora"]) == (1, 0, 0)
 
 
@@ -335,14 +336,14 @@ def test_the_refined_row_starts_from_the_generated_adapter_and_its_unlabeled_pro
     monkeypatch.setattr(engine, "refine", refine)
     config = replace(config, rows=("generator", "generator_refined"))
     report = examine(engine, unseen, config)
-    scores = {row["row"]: row["score"] for row in report["rows"] if not row["holdout"]}
+    scores = {row.row: row.score for row in report.rows if not row.holdout}
     assert scores["generator_refined"] == 1 > scores["generator"]
     assert len(given) == len(UNSEEN) == len(set(given))
     sides = [{e.prompt for e in task.train} for task in unseen]
     assert all(any(set(texts) <= side for side in sides) for _, texts in given)
-    assert report["cost"]["refine_seconds"] == {"generator_refined": 2.5}
-    assert f"generator_refined lacks 1 of {len(UNSEEN)} tasks" in report["data"]
-    assert "refine needs 8 or more" in report["data"]
+    assert report.cost.refine_seconds == {"generator_refined": 2.5}
+    assert f"generator_refined lacks 1 of {len(UNSEEN)} tasks" in report.data
+    assert "refine needs 8 or more" in report.data
 
 
 @pytest.mark.slow
@@ -375,7 +376,7 @@ def test_rows_that_train_from_nothing_start_there_and_see_labels_only_where_they
     assert set(asked) == {(False, 15), (True, 5), (True, 40)}
     assert set(asked[False, 15].values()) == {None}
     assert asked[True, 5] == {text: responses[text] for text in asked[True, 5]} != {}
-    scores = {row["row"]: row["score"] for row in report["rows"] if not row["holdout"]}
+    scores = {row.row: row.score for row in report.rows if not row.holdout}
     assert scores["labelled_5"] == scores["scratch_refined_15"] == scores["base"]
     assert set(scores) == set(rows)
 
@@ -390,12 +391,12 @@ def test_a_second_call_continues_and_rows_modes_and_draws_may_grow(
     first = examine(engine, unseen, replace(config, rows=("base",)))
     before = (config.out / "scores.jsonl").read_text()
     assert len(keys(config.out)) == len(UNSEEN) * 2
-    assert {(r["row"], r["mode"]) for r in first["rows"]} == {("base", "bare")}
+    assert {(r.row, r.mode) for r in first.rows} == {("base", "bare")}
     second = examine(engine, unseen, replace(config, modes=("full", "bare"), draws=2))
     found = keys(config.out)
     assert (config.out / "scores.jsonl").read_text().startswith(before)
     assert len(found) == len(set(found)) == len(UNSEEN) * 2 * 2 * 3
-    assert {(r["row"], r["mode"], r["draws"]) for r in second["rows"]} == {
+    assert {(r.row, r.mode, r.draws) for r in second.rows} == {
         ("base", "full", 1),
         ("base", "bare", 1),
         ("generator", "full", 2),
@@ -403,11 +404,11 @@ def test_a_second_call_continues_and_rows_modes_and_draws_may_grow(
     }
     again = examine(engine, unseen, config)
     assert keys(config.out) == found
-    assert {(r["row"], r["mode"], r["draws"]) for r in again["rows"]} == {
+    assert {(r.row, r.mode, r.draws) for r in again.rows} == {
         ("base", "bare", 1),
         ("generator", "bare", 1),
     }
-    assert again["cosine"]["different_task"] is not None
+    assert again.cosine.different_task is not None
 
 
 @pytest.mark.slow
@@ -437,7 +438,7 @@ def test_a_killed_examination_ends_as_an_unbroken_one(
     assert len(lines(config.out)) == 8
     found = examine(engine, unseen, config)
     assert lines(config.out) == lines(whole.out)
-    assert [r["score"] for r in found["rows"]] == [r["score"] for r in expected["rows"]]
+    assert [r.score for r in found.rows] == [r.score for r in expected.rows]
 
 
 @pytest.mark.slow
@@ -597,7 +598,7 @@ def test_a_kill_between_scores_and_what_is_said_of_them_loses_nothing(
         with pytest.raises(KeyboardInterrupt):
             examine(engine, unseen, config)
     again = examine(engine, unseen, config)
-    assert again["similarity"] == whole["similarity"]
+    assert again.similarity == whole.similarity
     head = json.loads((config.out / "examination.json").read_text())
     assert set(head["similarities"]) == set(UNSEEN)
 
@@ -614,8 +615,8 @@ def test_a_trained_task_is_not_examined_as_held_out(
         examine(engine, load_tasks(folder), config)
     seen = choose_tasks([folder], TRAINED, split="train")
     report = examine(engine, seen, replace(config, split="train"))
-    assert report["split"] == "train"
-    assert report["trained_families_among_them"] == sorted(TRAINED)
+    assert report.split == "train"
+    assert report.trained_families_among_them == tuple(sorted(TRAINED))
 
 
 @pytest.mark.slow
@@ -707,10 +708,10 @@ def test_rows_without_a_source_are_left_out_with_the_reason(
 ) -> None:
     rows = ("base", "mean_lora", "oracle_lora", "multi_task_lora")
     report = examine(engine, unseen, replace(config, rows=rows))
-    assert {row["row"] for row in report["rows"]} == {"base"}
-    assert "--adapters" in report["not_measured"]["mean_lora"]
-    assert "--adapters" in report["not_measured"]["oracle_lora"]
-    assert "--multi-task-lora" in report["not_measured"]["multi_task_lora"]
+    assert {row.row for row in report.rows} == {"base"}
+    assert "--adapters" in report.not_measured["mean_lora"]
+    assert "--adapters" in report.not_measured["oracle_lora"]
+    assert "--multi-task-lora" in report.not_measured["multi_task_lora"]
     with pytest.raises(
         ConfigError, match=r"no row can be measured: mean_lora needs trained LoRAs: "
     ):
@@ -723,12 +724,12 @@ def test_a_row_that_lacks_tasks_says_so(
     renamed = replace(unseen[0], info=replace(unseen[0].info, slug="new"))
     config = replace(config, rows=("base", "oracle_lora"), adapters=collection)
     report = examine(engine, (renamed, *unseen[1:]), config)
-    counts = {row["row"]: row["n_tasks"] for row in report["rows"] if not row["holdout"]}
+    counts = {row.row: row.n_tasks for row in report.rows if not row.holdout}
     assert counts == {"base": len(UNSEEN), "oracle_lora": len(UNSEEN) - 1}
-    assert f"oracle_lora lacks 1 of {len(UNSEEN)} tasks; `new`: not in the co" in report["data"]
+    assert f"oracle_lora lacks 1 of {len(UNSEEN)} tasks; `new`: not in the co" in report.data
     alone = replace(config, out=config.out / "alone")
     report = examine(engine, (renamed,), alone)
-    assert report["not_measured"]["oracle_lora"] == "`new`: not in the collection"
+    assert report.not_measured["oracle_lora"] == "`new`: not in the collection"
 
 
 def prompts_given(
@@ -816,7 +817,7 @@ def test_wrong_prompts_keep_the_answer_format_where_one_can(
     assert source.info.answer_format == ""
     rows = ("generator", "generator_wrong")
     report = examine(engine, tasks, replace(config, rows=rows))
-    assert report["operation_gain"]["bare"]["left_out"] == [other.info.slug]
+    assert report.operation_gain["bare"].left_out == (other.info.slug,)
 
 
 @pytest.mark.slow
@@ -830,16 +831,16 @@ def test_adapters_lie_beside_those_made_for_trained_tasks(
     """By the same generator, of their train prompts; else beside a collection's; else nothing."""
     trained = choose_tasks([folder], TRAINED, split="train")
     rows = ("generator",)
-    found = examine(engine, unseen, replace(config, rows=rows), trained=trained)["distances"]
-    assert (found["training"], found["n_training"]) == ("generated", len(TRAINED))
-    assert set(found["nearest"]["nearest_task"].values()) <= set(TRAINED)
+    found = examine(engine, unseen, replace(config, rows=rows), trained=trained).distances
+    assert (found.training, found.n_training) == ("generated", len(TRAINED))
+    assert set(found.nearest.nearest_task.values()) <= set(TRAINED)
     page = (config.out / "REPORT.md").read_text()
     assert f"({len(TRAINED)} generated for training tasks)" in page
     both = replace(config, rows=rows, adapters=collection)
-    assert examine(engine, unseen, both, trained=trained)["distances"]["training"] == "generated"
-    assert examine(engine, unseen, both)["distances"]["training"] == "collected"
-    alone = examine(engine, unseen, replace(config, rows=rows))["distances"]
-    assert (alone["n_training"], alone["nearest"]) == (0, None)
+    assert examine(engine, unseen, both, trained=trained).distances.training == "generated"
+    assert examine(engine, unseen, both).distances.training == "collected"
+    alone = examine(engine, unseen, replace(config, rows=rows)).distances
+    assert (alone.n_training, alone.nearest) == (0, None)
 
 
 @pytest.mark.slow
@@ -862,11 +863,11 @@ def test_what_an_inspection_says_of_each_task_reaches_the_report_and_outlives_a_
         examine(engine, unseen, config)
     report = examine(engine, unseen, config)
     assert len(asked) == len(unseen) + 1, "the first is not asked again"
-    found = report["agreement"]
-    assert {t["slug"] for t in found["tasks"]} == {task.info.slug for task in unseen}
-    assert {t["agreement"] for t in found["tasks"]} == {0.25}
-    assert [b["n_tasks"] for b in found["bands"]] == [len(unseen)]
-    assert report["strongest_effect"] == len(asked)
+    found = report.agreement
+    assert {t.slug for t in found.tasks} == {task.info.slug for task in unseen}
+    assert {t.agreement for t in found.tasks} == {0.25}
+    assert [b.n_tasks for b in found.bands] == [len(unseen)]
+    assert report.strongest_effect == len(asked)
 
 
 def test_imprinted_rows_are_what_the_engine_makes_of_the_same_prompts(
@@ -904,9 +905,9 @@ def test_imprinted_rows_are_what_the_engine_makes_of_the_same_prompts(
     assert len(asked) == 4 * count
     right = asked[count : 2 * count]
     assert all(a != b for a, b in zip(right, asked[3 * count :], strict=True))
-    draws = {row["row"]: row["draws"] for row in report["rows"]}
+    draws = {row.row: row.draws for row in report.rows}
     assert draws == {"imprint": 1, "generator_imprint": 2, "generator_imprint_wrong": 1}
-    assert report["cost"]["imprint_seconds"] == dict.fromkeys(IMPRINTED, 1.5)
+    assert report.cost.imprint_seconds == dict.fromkeys(IMPRINTED, 1.5)
 
 
 def test_a_task_that_cannot_be_imprinted_is_missing_with_the_reason(
@@ -919,7 +920,7 @@ def test_a_task_that_cannot_be_imprinted_is_missing_with_the_reason(
     )
     rows = ("base", "generator_imprint")
     report = examine(engine, (bare,), replace(config, rows=rows))
-    assert report["not_measured"]["generator_imprint"].startswith(
+    assert report.not_measured["generator_imprint"].startswith(
         f"`{bare.info.slug}`: no prompt has an instruction and an input"
     )
 
@@ -962,11 +963,11 @@ def test_ordinary_messages_are_asked_of_the_first_adapters_and_after_a_kill(
     engine.plant = lambda buckets, made: zeros
     with pytest.raises(KeyboardInterrupt):
         examine(engine, unseen, config)
-    found = examine(engine, unseen, config)["ordinary"]["generator"]
+    found = examine(engine, unseen, config).ordinary["generator"]
     assert set(asked) == {2}
-    assert found["per_task"] == {task.info.slug: 1.0 for task in unseen}, "zeros change nothing"
+    assert found.per_task == {task.info.slug: 1.0 for task in unseen}, "zeros change nothing"
     count = len(asked)
-    assert examine(engine, unseen, config)["ordinary"]["generator"] == found
+    assert examine(engine, unseen, config).ordinary["generator"] == found
     assert len(asked) == count
 
 
@@ -974,7 +975,7 @@ def test_one_family_alone_has_no_wrong_prompts(
     engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
 ) -> None:
     report = examine(engine, unseen[:1], replace(config, rows=("base", "generator_wrong")))
-    assert "all tasks examined are of one family" in report["not_measured"]["generator_wrong"]
+    assert "all tasks examined are of one family" in report.not_measured["generator_wrong"]
 
 
 def test_the_shots_are_train_examples_with_their_answers(
@@ -1088,12 +1089,12 @@ def test_a_lora_of_another_version_of_a_task_is_not_worn(
     rows = ("base", "nearest_lora", "mean_lora", "oracle_lora")
     config = replace(config, split="train", rows=rows, adapters=collection)
     report = examine(engine, changed, config)
-    counts = {row["row"]: row["n_tasks"] for row in report["rows"] if not row["holdout"]}
+    counts = {row.row: row.n_tasks for row in report.rows if not row.holdout}
     assert counts["oracle_lora"] == len(seen) - 1
     assert "mean_lora" not in counts
     slug = seen[0].info.slug
-    assert f"LoRA of `{slug}` was trained on other examples" in report["data"]
-    assert f"LoRA of `{slug}` was tr" in report["not_measured"]["mean_lora"]
+    assert f"LoRA of `{slug}` was trained on other examples" in report.data
+    assert f"LoRA of `{slug}` was tr" in report.not_measured["mean_lora"]
     worn = Wardrobe(
         engine,
         changed,
@@ -1324,17 +1325,17 @@ def test_the_cost_says_when_a_generator_has_paid_for_itself(
     manifest["runs"] = [r.to_json() for r in runs]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     report = examine(engine, unseen, replace(config, adapters=folder, runs=(run,)))
-    cost = report["cost"]
-    assert cost["training_seconds"] == 60
+    cost = report.cost
+    assert cost.training_seconds == 60
     # Held-out oracles cost it nothing.
     collected = len(TRAINED) * 3600 if from_checkpoints else None
-    assert cost.get("collection_seconds") == collected
-    saved = cost["lora_seconds"] - cost["synthesis_seconds"]
-    assert cost["break_even_tasks"] == math.ceil((60 + (collected or 0)) / saved)
-    assert cost["break_even_tasks"] == (2 if from_checkpoints else 1)
+    assert cost.collection_seconds == collected
+    saved = cost.lora_seconds - cost.synthesis_seconds
+    assert cost.break_even_tasks == math.ceil((60 + (collected or 0)) / saved)
+    assert cost.break_even_tasks == (2 if from_checkpoints else 1)
     assert "encoding prompts" in (config.out / "REPORT.md").read_text()
-    assert set(cost["row_seconds"]) == {"base", "generator"}
-    estimates = cost["estimates_not_measured"]
+    assert set(cost.row_seconds) == {"base", "generator"}
+    estimates = cost.estimates_not_measured
     assert estimates["training_flops"] == 4 * engine.info.base_parameters * 200
 
 
@@ -1372,12 +1373,12 @@ def test_evaluate_writes_a_report_continues_it_and_keeps_it_with_the_generator(
     arguments += ["--rows", "base,generator", "--draws", 1, "--json"]
     first = dnd(*arguments, "--modes", "bare")
     assert first.exit_code == 0, first.stderr
-    report = json.loads(first.stdout)
-    assert {(r["row"], r["mode"]) for r in report["rows"]} == {
+    report = Report.from_json(json.loads(first.stdout))
+    assert {(r.row, r.mode) for r in report.rows} == {
         ("base", "bare"),
         ("generator", "bare"),
     }
-    assert "3 held-out tasks of words, up to 2 items each." in report["data"]
+    assert "3 held-out tasks of words, up to 2 items each." in report.data
     before = (tmp_path / "report" / "scores.jsonl").read_text()
     second = dnd(*arguments, "--card")
     assert second.exit_code == 0, second.stderr
@@ -1385,7 +1386,7 @@ def test_evaluate_writes_a_report_continues_it_and_keeps_it_with_the_generator(
     assert (tmp_path / "report" / "scores.jsonl").read_text().startswith(before)
     assert "3 held-out tasks" in (mine / "README.md").read_text()
     kept = json.loads((mine / "reports" / "heldout.json").read_text())
-    assert kept["generator_sha256"] == report["generator_sha256"]
+    assert kept["generator_sha256"] == report.generator_sha256
     named = dnd(*arguments, "--card", "--section", "my-own")
     assert named.exit_code == 0, named.stderr
     assert {p.stem for p in (mine / "reports").iterdir()} == {"heldout", "my-own"}
@@ -1433,8 +1434,8 @@ def test_the_shipped_generator_is_examined(folder: Path, tmp_path: Path) -> None
     ]
     result = dnd(*arguments, "--draws", 1, "--json")
     assert result.exit_code == 0, result.stderr
-    report = json.loads(result.stdout)
-    assert {(r["row"], r["n_items"]) for r in report["rows"] if not r["holdout"]} == {
+    report = Report.from_json(json.loads(result.stdout))
+    assert {(r.row, r.n_items) for r in report.rows if not r.holdout} == {
         ("base", 4),
         ("generator", 4),
         ("generator_wrong", 4),

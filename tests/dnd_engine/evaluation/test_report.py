@@ -12,25 +12,24 @@ import pytest
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.page import full_page
 from dnd_engine.evaluation.report import build_report, report_markdown, write_report
+from dnd_engine.generator.report import Cosine, Cost, Distances, Distribution, Report, ReportRow
 from dnd_engine.scoring.scores import DRAWN, ROWS, ItemScore
-from tests.dnd_engine.synthetic import DISTANCES, checks, meta, scores, similarities, tasks
+from tests.dnd_engine.synthetic import COSINE, DISTANCES, checks, meta, scores, similarities, tasks
 
 TASKS = tasks(items=4)
 SCORES = scores(of=TASKS, draws=2)
 
 
 @pytest.fixture(scope="session")
-def report() -> dict[str, Any]:
+def report() -> Report:
     return build_report(
         SCORES, meta(), tasks=TASKS, similarities=similarities(TASKS), checks=checks(TASKS)
     )
 
 
-def row(report: dict[str, Any], name: str, mode: str = "bare", holdout: str = "") -> dict[str, Any]:
-    (found,) = [
-        r for r in report["rows"] if (r["row"], r["mode"], r["holdout"]) == (name, mode, holdout)
-    ]
-    return found  # type: ignore[no-any-return]
+def row(report: Report, name: str, mode: str = "bare", holdout: str = "") -> ReportRow:
+    (found,) = [r for r in report.rows if (r.row, r.mode, r.holdout) == (name, mode, holdout)]
+    return found
 
 
 def handmade(*parts: tuple[str, str, int, int, float], **fields: Any) -> list[ItemScore]:
@@ -59,8 +58,8 @@ def handmade(*parts: tuple[str, str, int, int, float], **fields: Any) -> list[It
     ]
 
 
-def test_every_row_mode_and_holdout_has_its_line(report: dict[str, Any]) -> None:
-    keys = {(r["row"], r["mode"], r["holdout"]) for r in report["rows"]}
+def test_every_row_mode_and_holdout_has_its_line(report: Report) -> None:
+    keys = {(r.row, r.mode, r.holdout) for r in report.rows}
     assert keys == {
         (name, mode, holdout)
         for name in ROWS
@@ -68,13 +67,13 @@ def test_every_row_mode_and_holdout_has_its_line(report: dict[str, Any]) -> None
         for holdout in ("", "family", "primitive", "composition")
     }
     mine = row(report, "generator")
-    assert mine["n_tasks"] == 40
-    assert mine["n_families"] == 20
-    assert mine["n_items"] == 160
-    assert mine["draws"] == len(mine["per_draw"]) == 2
-    assert mine["low"] < mine["score"] < mine["high"]
-    assert set(mine["per_category"]) == {"classify", "transform", "lexical", "dates", "sql"}
-    assert row(report, "base")["draws"] == 1
+    assert mine.n_tasks == 40
+    assert mine.n_families == 20
+    assert mine.n_items == 160
+    assert mine.draws == len(mine.per_draw) == 2
+    assert mine.low < mine.score < mine.high
+    assert set(mine.per_category) == {"classify", "transform", "lexical", "dates", "sql"}
+    assert row(report, "base").draws == 1
 
 
 def test_means_are_over_tasks_with_draws_and_items_averaged_within() -> None:
@@ -87,9 +86,9 @@ def test_means_are_over_tasks_with_draws_and_items_averaged_within() -> None:
         ("generator", "b", 0, 1, 1.0),
     )
     line = row(build_report(found, meta(modes=("bare",))), "generator")
-    assert line["score"] == pytest.approx((0.25 + 1) / 2)
-    assert line["exact"] == pytest.approx(line["score"])
-    assert line["per_draw"] == [0.75, 0.5]
+    assert line.score == pytest.approx((0.25 + 1) / 2)
+    assert line.exact == pytest.approx(line.score)
+    assert line.per_draw == (0.75, 0.5)
 
 
 def test_content_counts_only_where_the_format_was_right() -> None:
@@ -100,8 +99,8 @@ def test_content_counts_only_where_the_format_was_right() -> None:
         *handmade(("generator", "c", 0, 0, 0.0), format_ok=None, content_ok=None, choice=None),
     ]
     line = row(build_report(found, meta(modes=("bare",))), "generator")
-    assert line["format_share"] == pytest.approx(0.5)
-    assert line["content_given_format"] == pytest.approx(0.5)
+    assert line.format_share == pytest.approx(0.5)
+    assert line.content_given_format == pytest.approx(0.5)
 
 
 def test_numbers_that_were_not_measured_are_none_never_zero() -> None:
@@ -112,45 +111,47 @@ def test_numbers_that_were_not_measured_are_none_never_zero() -> None:
         choice=None,
         substituted=None,
     )
-    made = build_report(found, meta(modes=("bare",), distances={}, cost={}))
+    made = build_report(
+        found, meta(modes=("bare",), cosine=Cosine(), distances=Distances(), cost=Cost())
+    )
     line = row(made, "generator")
-    assert line["format_share"] is line["content_given_format"] is line["choice"] is None
-    assert made["gap_closed"] == {"bare": None}
-    assert made["operation_gain"] == made["substitution"] == {}
-    assert made["similarity"] is None
-    assert made["retention"] == made["ordinary"] == {}
-    assert set(made["cosine"].values()) == {None}
-    assert line["unit"] == "items"
+    assert line.format_share is line.content_given_format is line.choice is None
+    assert made.gap_closed == {"bare": None}
+    assert made.operation_gain == made.substitution == {}
+    assert made.similarity is None
+    assert made.retention == made.ordinary == {}
+    assert made.cosine == Cosine()
+    assert line.unit == "items"
 
 
 def test_seen_tasks_stand_apart_only_beside_unseen_ones() -> None:
     seen = handmade(("generator", "a", 0, 0, 1.0), ("generator", "b", 0, 0, 1.0), holdout="")
     pair = handmade(("generator", "c", 0, 0, 0.0), ("generator", "d", 0, 0, 0.0), holdout="pair")
     frame = meta(modes=("bare",), split="train")
-    assert {r["holdout"] for r in build_report(seen, frame)["rows"]} == {""}
+    assert {r.holdout for r in build_report(seen, frame).rows} == {""}
     both = build_report([*seen, *pair], frame)
-    assert row(both, "generator", holdout="seen")["score"] == 1
-    assert row(both, "generator", holdout="pair")["score"] == 0
-    assert row(both, "generator")["score"] == 0.5
+    assert row(both, "generator", holdout="seen").score == 1
+    assert row(both, "generator", holdout="pair").score == 0
+    assert row(both, "generator").score == 0.5
 
 
-def test_contrasts_are_the_generator_minus_every_other_row(report: dict[str, Any]) -> None:
-    overall = [c for c in report["contrasts"] if not c["holdout"]]
-    assert {(c["mode"], c["minus"]) for c in overall} == {
+def test_contrasts_are_the_generator_minus_every_other_row(report: Report) -> None:
+    overall = [c for c in report.contrasts if not c.holdout]
+    assert {(c.mode, c.minus) for c in overall} == {
         (mode, name) for mode in ("bare", "full") for name in ROWS if name != "generator"
     }
     for c in overall:
-        ours, theirs = row(report, "generator", c["mode"]), row(report, c["minus"], c["mode"])
-        assert c["difference"] == pytest.approx(ours["score"] - theirs["score"], abs=2e-4)
-        assert c["sign_test_p"] <= c["sign_test_p_holm"] <= 1
-    assert any(c["sign_test_p"] < c["sign_test_p_holm"] for c in overall)
+        ours, theirs = row(report, "generator", c.mode), row(report, c.minus, c.mode)
+        assert c.difference == pytest.approx(ours.score - theirs.score, abs=2e-4)
+        assert c.sign_test_p <= c.sign_test_p_holm <= 1
+    assert any(c.sign_test_p < c.sign_test_p_holm for c in overall)
 
 
-def test_the_share_of_the_gap_is_of_sums_and_has_an_interval(report: dict[str, Any]) -> None:
-    base, mine, top = (row(report, name)["score"] for name in ("base", "generator", "oracle_lora"))
-    assert report["gap_closed"]["bare"] == pytest.approx((mine - base) / (top - base), abs=1e-3)
-    (gap,) = [g for g in report["gaps"] if g["mode"] == "bare" and not g["holdout"]]
-    assert gap["low"] < gap["share"] < gap["high"]
+def test_the_share_of_the_gap_is_of_sums_and_has_an_interval(report: Report) -> None:
+    base, mine, top = (row(report, name).score for name in ("base", "generator", "oracle_lora"))
+    assert report.gap_closed["bare"] == pytest.approx((mine - base) / (top - base), abs=1e-3)
+    (gap,) = [g for g in report.gaps if g.mode == "bare" and not g.holdout]
+    assert gap.low < gap.share < gap.high
 
 
 def test_a_gap_says_how_many_tasks_and_which_kinds_it_is_over() -> None:
@@ -177,13 +178,13 @@ def test_the_gain_is_the_loss_under_wrong_prompts_minus_the_loss_under_right_one
         *handmade(("generator_wrong", "b", 0, 0, 0.0), nll=0.9),
     ]
     frame = meta(modes=("bare",))
-    gain = build_report([*right, *wrong], frame)["operation_gain"]["bare"]
-    assert gain["per_task"] == {"a": 0.5, "b": -0.1}
-    assert gain["mean"] == pytest.approx(0.2)
-    assert gain["share_positive"] == 0.5
-    left = build_report([*right, *wrong], frame, other_format={"b"})["operation_gain"]["bare"]
-    assert left["per_task"] == {"a": 0.5}
-    assert left["left_out"] == ["b"]
+    gain = build_report([*right, *wrong], frame).operation_gain["bare"]
+    assert gain.per_task == {"a": 0.5, "b": -0.1}
+    assert gain.mean == pytest.approx(0.2)
+    assert gain.share_positive == 0.5
+    left = build_report([*right, *wrong], frame, other_format={"b"}).operation_gain["bare"]
+    assert left.per_task == {"a": 0.5}
+    assert left.left_out == ("b",)
 
 
 @pytest.mark.parametrize(
@@ -191,21 +192,21 @@ def test_the_gain_is_the_loss_under_wrong_prompts_minus_the_loss_under_right_one
     [("generator", "multi_task_lora"), ("imprint", "base"), ("generator_imprint", "generator")],
 )
 def test_retention_is_a_bare_row_over_its_instructed_teacher(
-    name: str, teacher: str, report: dict[str, Any]
+    name: str, teacher: str, report: Report
 ) -> None:
-    found = report["retention"][name]
-    mine, theirs = row(report, name)["score"], row(report, teacher, "full")["score"]
-    assert (found["bare"], found["full"], found["n_tasks"]) == (mine, theirs, 40)
-    assert found["share"] == pytest.approx(mine / theirs, abs=1e-3)
-    assert found["low"] < found["share"] < found["high"]
+    found = report.retention[name]
+    mine, theirs = row(report, name).score, row(report, teacher, "full").score
+    assert (found.bare, found.full, found.n_tasks) == (mine, theirs, 40)
+    assert found.share == pytest.approx(mine / theirs, abs=1e-3)
+    assert found.low < found.share < found.high
 
 
 def test_retention_is_over_the_tasks_that_both_have() -> None:
     told = [("generator", f"t{n}", 0, 0, 1.0) for n in range(8)]
     bare = [("generator_imprint", f"t{n}", 0, 0, 0.5) for n in range(1, 8)]
     full = [replace(s, mode="full") for s in handmade(*told)]
-    found = build_report([*full, *handmade(*bare)], meta())["retention"]["generator_imprint"]
-    assert (found["share"], found["n_tasks"], found["full"]) == (0.5, 7, 1.0)
+    found = build_report([*full, *handmade(*bare)], meta()).retention["generator_imprint"]
+    assert (found.share, found.n_tasks, found.full) == (0.5, 7, 1.0)
 
 
 def test_ordinary_messages_are_told_by_row_over_the_examined_tasks() -> None:
@@ -215,18 +216,18 @@ def test_ordinary_messages_are_told_by_row_over_the_examined_tasks() -> None:
         "generator_imprint": {"t0": 1.0, "t1": 0.5, "elsewhere": 0.0},
     }
     report = build_report(found, meta(modes=("bare",)), ordinary=shares)
-    ours, imprinted = (report["ordinary"][name] for name in DRAWN)
-    assert (ours["share"], ours["low"], ours["high"], ours["n_tasks"]) == (0.25, 0.25, 0.25, 8)
-    assert imprinted["per_task"] == {"t0": 1.0, "t1": 0.5}
+    ours, imprinted = (report.ordinary[name] for name in DRAWN)
+    assert (ours.share, ours.low, ours.high, ours.n_tasks) == (0.25, 0.25, 0.25, 8)
+    assert imprinted.per_task == {"t0": 1.0, "t1": 0.5}
     told = report_markdown(report)
     assert "answered as the base does, Generator, right prompts: 25 % (25 % to 25 %) over 8" in told
 
 
 def test_refining_is_told_by_seconds_from_both_starts_beside_its_teacher(
-    report: dict[str, Any],
+    report: Report,
 ) -> None:
-    found = report["refine"]
-    assert [(p["start"], p["steps"], p["seconds"]) for p in found["points"]] == [
+    found = report.refine
+    assert [(p.start, p.steps, p.seconds) for p in found.points] == [
         ("generator", 0, 0.0),
         ("scratch", 0, 0.0),
         ("generator", 15, 16.0),
@@ -236,114 +237,112 @@ def test_refining_is_told_by_seconds_from_both_starts_beside_its_teacher(
         ("scratch", 30, 26.5),
         ("scratch", None, 45.5),
     ]
-    assert [p["score"] for p in found["points"]] == [
-        row(report, p["row"])["score"] for p in found["points"]
-    ]
-    teacher = row(report, "shared_lora", "full")["score"]
-    assert found["teacher"]["score"] == teacher
-    mine = row(report, "generator_refined")["score"]
-    assert found["share_of_teacher"]["share"] == pytest.approx(mine / teacher, abs=1e-3)
+    assert [p.score for p in found.points] == [row(report, p.row).score for p in found.points]
+    teacher = row(report, "shared_lora", "full").score
+    assert found.teacher.score == teacher
+    mine = row(report, "generator_refined").score
+    assert found.share_of_teacher.share == pytest.approx(mine / teacher, abs=1e-3)
     assert "## Refine" in full_page(report, {})
 
 
-def test_the_shortest_run_on_labels_that_scores_alike_is_told(report: dict[str, Any]) -> None:
-    found = report["equal_score"]
-    assert [(p["steps"], p["seconds"]) for p in found["points"]] == [
+def test_the_shortest_run_on_labels_that_scores_alike_is_told(report: Report) -> None:
+    found = report.equal_score
+    assert [(p.steps, p.seconds) for p in found.points] == [
         (5, 4),
         (10, 8),
         (20, 16),
         (40, 32),
     ]
-    assert [p["reaches"] for p in found["points"]] == [False, False, True, True]
-    assert (found["shortest_steps"], found["over_synthesis"]) == (20, 16 / 0.32)
-    assert found["break_even_tasks"] == math.ceil(18000 / (16 - 0.32))
+    assert [p.reaches for p in found.points] == [False, False, True, True]
+    assert (found.shortest_steps, found.over_synthesis) == (20, 16 / 0.32)
+    assert found.break_even_tasks == math.ceil(18000 / (16 - 0.32))
     assert "paid back after 1,148 tasks" in full_page(report, {})
     assert "has 20 steps and takes 50.00 times as long as a synthesis" in full_page(report, {})
     better = scores({"bare": {"generator": 0.9, "labelled_5": 0.1}})
-    none = build_report(better, meta(distances={}))
-    assert none["equal_score"]["shortest_steps"] is None
+    none = build_report(better, meta(cosine=Cosine(), distances=Distances()))
+    assert none.equal_score.shortest_steps is None
     assert "None of these runs reaches the generator." in full_page(none, {})
 
 
 def test_points_of_refining_are_compared_on_the_tasks_that_all_of_them_have() -> None:
-    frame = meta(distances={}, cost={})
+    frame = meta(cosine=Cosine(), distances=Distances(), cost=Cost())
     whole = scores({"bare": {"base": 0.1, "generator": 0.3}})
     part = scores({"bare": {"generator_refined": 0.6}}, of=tasks(12))
-    found = build_report([*whole, *part], frame)["refine"]
-    assert found["n_tasks"] == 12
-    assert [p["row"] for p in found["points"]] == ["generator", "base", "generator_refined"]
+    found = build_report([*whole, *part], frame).refine
+    assert found.n_tasks == 12
+    assert [p.row for p in found.points] == ["generator", "base", "generator_refined"]
     slugs = {s.slug for s in part}
     fewer = build_report([*(s for s in whole if s.slug in slugs), *part], frame)
-    assert found == fewer["refine"]
-    assert found["teacher"] is None
-    assert {p["seconds"] for p in found["points"]} == {0.0, None}
-    assert build_report(whole, frame)["refine"] is None
+    assert found == fewer.refine
+    assert found.teacher is None
+    assert {p.seconds for p in found.points} == {0.0, None}
+    assert build_report(whole, frame).refine is None
 
 
-def test_thirds_by_similarity_hold_every_row_and_every_task_once(report: dict[str, Any]) -> None:
-    thirds = report["similarity"]["terciles"]
-    assert {t["row"] for t in thirds} == set(ROWS)
-    sizes = [t["n_tasks"] for t in thirds if (t["row"], t["mode"]) == ("generator", "bare")]
+def test_thirds_by_similarity_hold_every_row_and_every_task_once(report: Report) -> None:
+    thirds = report.similarity.terciles
+    assert {t.row for t in thirds} == set(ROWS)
+    sizes = [t.n_tasks for t in thirds if (t.row, t.mode) == ("generator", "bare")]
     assert sorted(sizes) == [13, 13, 14]
-    ends = [t["from"] for t in thirds if (t["row"], t["mode"]) == ("generator", "bare")]
+    ends = [t.begin for t in thirds if (t.row, t.mode) == ("generator", "bare")]
     assert ends == sorted(ends)
 
 
 def test_the_papers_ratio_stands_beside_measured_costs_with_what_it_leaves_out(
-    report: dict[str, Any],
+    report: Report,
 ) -> None:
     told = "Neither counts collecting checkpoints or training the generator."
     assert told in full_page(report, {})
-    assert told not in full_page(report | {"cost": {}}, {})
+    assert told not in full_page(replace(report, cost=Cost()), {})
 
 
-def test_gains_over_the_base_are_told_by_similarity_too(report: dict[str, Any]) -> None:
-    found = report["similarity"]
-    bare = [g for g in found["gains"] if g["mode"] == "bare"]
-    assert sorted(g["n_tasks"] for g in bare) == [13, 13, 14]
+def test_gains_over_the_base_are_told_by_similarity_too(report: Report) -> None:
+    found = report.similarity
+    bare = [g for g in found.gains if g.mode == "bare"]
+    assert sorted(g.n_tasks for g in bare) == [13, 13, 14]
     rows = {
-        name: [t for t in found["terciles"] if (t["row"], t["mode"]) == (name, "bare")]
+        name: [t for t in found.terciles if (t.row, t.mode) == (name, "bare")]
         for name in ("generator", "base")
     }
     for gain, ours, base in zip(bare, rows["generator"], rows["base"], strict=True):
-        assert gain["gain"] == pytest.approx(ours["score"] - base["score"], abs=1e-3)
-        assert (gain["from"], gain["to"]) == (ours["from"], ours["to"])
-    predicted = found["predicts_gain"]["bare"]
-    assert predicted["n_tasks"] == 40
-    assert -1 <= predicted["low"] <= predicted["rank_correlation"] <= predicted["high"] <= 1
+        assert gain.gain == pytest.approx(ours.score - base.score, abs=1e-3)
+        assert (gain.begin, gain.end) == (ours.begin, ours.end)
+    predicted = found.predicts_gain["bare"]
+    assert predicted.n_tasks == 40
+    assert -1 <= predicted.low <= predicted.rank_correlation <= predicted.high <= 1
     assert "have a rank correlation of" in full_page(report, {})
 
 
-def test_gains_are_told_by_agreement_with_the_instructed_model(report: dict[str, Any]) -> None:
-    found = report["agreement"]
-    bare = [b for b in found["bands"] if b["mode"] == "bare"]
-    assert [(b["from"], b["to"]) for b in bare] == [(0.0, 0.12), (0.12, 0.49), (0.49, 1.0)]
-    assert sum(b["n_tasks"] for b in bare) == len(found["tasks"]) == 39, "one cannot be asked"
-    per_task = {t["slug"]: t["gain"]["bare"] for t in found["tasks"]}
-    top = [per_task[t["slug"]] for t in found["tasks"] if t["agreement"] >= 0.5]
-    assert bare[2]["gain"] == pytest.approx(sum(top) / len(top), abs=1e-3)
-    assert report["strongest_effect"] == 11.0
-    assert -1 <= found["predicts_gain"]["bare"]["rank_correlation"] <= 1
+def test_gains_are_told_by_agreement_with_the_instructed_model(report: Report) -> None:
+    found = report.agreement
+    bare = [b for b in found.bands if b.mode == "bare"]
+    assert [(b.begin, b.end) for b in bare] == [(0.0, 0.12), (0.12, 0.49), (0.49, 1.0)]
+    assert sum(b.n_tasks for b in bare) == len(found.tasks) == 39, "one cannot be asked"
+    per_task = {t.slug: t.gain["bare"] for t in found.tasks}
+    top = [per_task[t.slug] for t in found.tasks if t.agreement >= 0.5]
+    assert bare[2].gain == pytest.approx(sum(top) / len(top), abs=1e-3)
+    assert report.strongest_effect == 11.0
+    assert -1 <= found.predicts_gain["bare"].rank_correlation <= 1
     assert "agreement and gain over the base have a rank correlation of" in full_page(report, {})
     unknown = build_report(SCORES, meta())
-    assert unknown["agreement"] is unknown["strongest_effect"] is None
+    assert unknown.agreement is unknown.strongest_effect is None
 
 
-def test_failures_are_wrong_items_drawn_by_seed(report: dict[str, Any]) -> None:
-    assert len(report["failures"]) == 20
+def test_failures_are_wrong_items_drawn_by_seed(report: Report) -> None:
+    assert len(report.failures) == 20
     by_key = {(s.mode, s.slug, s.item): s for s in SCORES if s.row == "generator" and not s.draw}
-    for failure in report["failures"]:
-        source = by_key[failure["mode"], failure["slug"], failure["item"]]
+    for failure in report.failures:
+        source = by_key[failure.mode, failure.slug, failure.item]
         assert source.score == 0
-        assert failure["got"] == source.text
-        assert failure["wanted"].startswith("answer")
-        asked = f"input {failure['item']}"
-        assert failure["asked"] == asked or failure["mode"] == "full"
-        assert failure["description"].startswith("Invented task")
+        assert failure.got == source.text
+        assert failure.wanted.startswith("answer")
+        asked = f"input {failure.item}"
+        assert failure.asked == asked or failure.mode == "full"
+        assert failure.description.startswith("Invented task")
     alone = [s for s in SCORES if s.row == "generator"]
     again = build_report(alone[::-1], meta(), tasks=TASKS)
     other = build_report(alone, meta(seed=1), tasks=TASKS)
-    assert again["failures"] == report["failures"] != other["failures"]
+    assert again.failures == report.failures != other.failures
 
 
 def test_a_report_without_rows_names_them_with_the_reason(tmp_path: Path) -> None:
@@ -351,20 +350,21 @@ def test_a_report_without_rows_names_them_with_the_reason(tmp_path: Path) -> Non
     frame = meta(
         rows=("base", "generator"),
         left_out={"nearest_lora": "no collection of training LoRAs was given"},
-        distances={},
-        cost={},
+        cosine=Cosine(),
+        distances=Distances(),
+        cost=Cost(),
     )
     made = build_report(some, frame)
-    assert set(made["not_measured"]) == set(ROWS) - {"base", "generator"}
-    assert made["not_measured"]["nearest_lora"] == "no collection of training LoRAs was given"
-    assert made["not_measured"]["oracle_lora"] == "not asked for"
+    assert set(made.not_measured) == set(ROWS) - {"base", "generator"}
+    assert made.not_measured["nearest_lora"] == "no collection of training LoRAs was given"
+    assert made.not_measured["oracle_lora"] == "not asked for"
     write_report(made, some, tmp_path)
     for text in (report_markdown(made), (tmp_path / "REPORT.md").read_text(encoding="utf-8")):
         assert "Nearest task's LoRA: no collection of training LoRAs was given." in text
         assert "Own LoRA, trained on labels: not asked for." in text
         assert "Cosine of ΔW: not measured." in text
     assert {p.stem for p in (tmp_path / "plots").iterdir()} == {"rows", "categories"}
-    assert {v["name"] for v in made["verdicts"] if v["holds"] is not None} == {
+    assert {v.name for v in made.verdicts if v.holds is not None} == {
         "beats_base",
         "beats_base_full",
     }
@@ -378,39 +378,39 @@ def test_a_report_of_nothing_is_refused() -> None:
 def test_families_that_training_saw_are_named() -> None:
     alone = [s for s in SCORES if s.row == "base"]
     made = build_report(alone, meta(trained_families=("family-03", "elsewhere")))
-    assert made["trained_families_among_them"] == ["family-03"]
+    assert made.trained_families_among_them == ("family-03",)
 
 
 @pytest.fixture(scope="session")
-def written(report: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def written(report: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("written")
     write_report(report, SCORES, out)
     return out
 
 
-def test_files_are_whole_and_agree(written: Path, report: dict[str, Any]) -> None:
-    assert json.loads((written / "report.json").read_text(encoding="utf-8")) == report
+def test_files_are_whole_and_agree(written: Path, report: Report) -> None:
+    assert json.loads((written / "report.json").read_text(encoding="utf-8")) == report.to_json()
     with (written / "report.csv").open(encoding="utf-8", newline="") as stream:
         means = list(csv.DictReader(stream))
     assert len(means) == 40 * len(ROWS) * 2
     mine = [float(m["score"]) for m in means if (m["row"], m["mode"]) == ("generator", "bare")]
-    assert sum(mine) / 40 == pytest.approx(row(report, "generator")["score"], abs=1e-3)
+    assert sum(mine) / 40 == pytest.approx(row(report, "generator").score, abs=1e-3)
     with (written / "items.csv").open(encoding="utf-8", newline="") as stream:
         assert len(list(csv.DictReader(stream))) == len(SCORES)
     assert not list(written.rglob(".aside-*"))
 
 
 def test_the_page_holds_every_arm_the_failures_and_how_to_repeat_it(
-    written: Path, report: dict[str, Any]
+    written: Path, report: Report
 ) -> None:
     page = (written / "REPORT.md").read_text(encoding="utf-8")
     for heading in ("What was asked", "The answer", "Every row", "Cost", "How to repeat it"):
         assert f"## {heading}" in page
-    assert page.index(report["verdicts"][0]["words"][:30]) < page.index("## Every row")
+    assert page.index(report.verdicts[0].words[:30]) < page.index("## Every row")
     for label in ("Generator, wrong prompts", "Own LoRA, trained on labels", "New operations"):
         assert label in page
-    assert report["command"] in page
-    assert report["generator_sha256"] in page
+    assert report.command in page
+    assert report.generator_sha256 in page
     for name in ("rows", "categories", "gain", "cosines", "similarity", "cost"):
         assert f"(plots/{name}.svg)" in page
 
@@ -424,7 +424,7 @@ def test_text_of_models_cannot_break_a_table(written: Path) -> None:
 
 
 def test_pictures_keep_text_as_text_and_are_the_same_every_time(
-    written: Path, report: dict[str, Any], tmp_path: Path
+    written: Path, report: Report, tmp_path: Path
 ) -> None:
     write_report(report, SCORES, tmp_path)
     for path in (written / "plots").iterdir():
@@ -435,7 +435,7 @@ def test_pictures_keep_text_as_text_and_are_the_same_every_time(
     assert "var(" not in svg, "viewers of files need not know the page's colours"
 
 
-def test_the_card_is_shorter_has_no_heading_and_holds_every_row(report: dict[str, Any]) -> None:
+def test_the_card_is_shorter_has_no_heading_and_holds_every_row(report: Report) -> None:
     card = report_markdown(report)
     assert not [line for line in card.splitlines() if line.startswith("#")]
     assert card.count("Generator, shuffled words") >= 2
@@ -444,7 +444,7 @@ def test_the_card_is_shorter_has_no_heading_and_holds_every_row(report: dict[str
 
 
 def test_the_card_and_the_page_say_what_few_families_do_to_intervals(
-    report: dict[str, Any], written: Path
+    report: Report, written: Path
 ) -> None:
     caution = "with fewer than about eight families intervals hold the truth less often"
     open_words = "With fewer than 6, luck alone can put one clear of zero"
@@ -454,7 +454,7 @@ def test_the_card_and_the_page_say_what_few_families_do_to_intervals(
         assert open_words not in text
     few = tasks(count=6, items=4)
     made = build_report(scores(of=few), meta(), tasks=few)
-    assert made["n_families"] == 3
+    assert made.n_families == 3
     for text in (report_markdown(made), full_page(made, {})):
         assert caution in text
         assert open_words in text
@@ -464,15 +464,14 @@ def test_the_card_and_the_page_say_what_few_families_do_to_intervals(
 
 def test_distances_with_gaps_can_be_told_and_drawn(tmp_path: Path) -> None:
     """One adapter for all tasks leaves nothing to centre, one draw no pair of a task."""
-    nothing = {"n": 0, "values": []}
-    distances = DISTANCES | {
-        "cosine": DISTANCES["cosine"] | {"same_task_centred": None},
-        "distributions": DISTANCES["distributions"] | {"same_task_centred": nothing},
-        "nearest": None,
-    }
+    distances = replace(
+        DISTANCES,
+        distributions=DISTANCES.distributions | {"same_task_centred": Distribution(n=0, values=())},
+        nearest=None,
+    )
+    cosine = replace(COSINE, same_task_centred=None)
     alone = [s for s in SCORES if s.row == "generator"]
-    made = build_report(alone, meta(distances=distances, cost={"examined_rows": 3, "x": None}))
+    made = build_report(alone, meta(cosine=cosine, distances=distances, cost=Cost()))
     write_report(made, alone, tmp_path)
     assert "cost" not in {p.stem for p in (tmp_path / "plots").iterdir()}
-    assert "| x | - |" in (tmp_path / "REPORT.md").read_text(encoding="utf-8")
     assert "Distance of ΔW to the nearest training adapter: not measured." in report_markdown(made)

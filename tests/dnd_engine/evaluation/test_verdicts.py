@@ -6,19 +6,23 @@ from typing import Any
 
 import pytest
 
-from dnd_engine.evaluation.verdicts import Verdict, judge
+from dnd_engine.evaluation.verdicts import judge
+from dnd_engine.generator.report import Cosine, Distances, Verdict
 from dnd_engine.scoring.scores import ItemScore
-from dnd_engine.scoring.wording import number, signed
 from dnd_engine.tasks.folder import Mode
-from tests.dnd_engine.synthetic import CHANCES, DISTANCES, scores, tasks
+from dnd_engine.wording import number, signed
+from tests.dnd_engine.synthetic import CHANCES, COSINE, DISTANCES, scores, tasks
 
 TASKS = tasks(items=4)
 
 
 def named(
-    found: list[ItemScore], distances: Mapping[str, Any] = DISTANCES, **more: Any
+    found: list[ItemScore],
+    cosine: Cosine = COSINE,
+    distances: Distances = DISTANCES,
+    **more: Any,
 ) -> dict[str, Verdict]:
-    return {v.name: v for v in judge(found, distances, seed=0, **more)}
+    return {v.name: v for v in judge(found, cosine, distances, seed=0, **more)}
 
 
 def bare(**chances: float) -> dict[Mode, dict[str, float]]:
@@ -29,15 +33,13 @@ def held(verdicts: Mapping[str, Verdict]) -> set[str]:
     return {name for name, verdict in verdicts.items() if verdict.holds}
 
 
-def cosines(same: float | None, different: float | None) -> dict[str, Any]:
-    return {
-        "cosine": {
-            "same_task": 0.999,
-            "different_task": 0.99,
-            "same_task_centred": same,
-            "different_task_centred": different,
-        }
-    }
+def cosines(same: float | None, different: float | None) -> Cosine:
+    return Cosine(
+        same_task=0.999,
+        different_task=0.99,
+        same_task_centred=same,
+        different_task_centred=different,
+    )
 
 
 def test_a_generator_that_reads_its_prompts_is_called_one() -> None:
@@ -58,7 +60,7 @@ def test_a_generator_that_gives_the_same_for_any_prompt_ignores_them() -> None:
     same = {"generator_wrong": "generator", "generator_constant": "generator"}
     # Two draws of one adapter are the same adapter.
     planted = scores(bare(), of=TASKS, copies=same, draws=1)
-    found = named(planted, {})
+    found = named(planted, Cosine(), Distances())
     assert found["ignores_prompts"].holds
     assert found["ignores_prompts"].good is False
     assert found["depends_on_prompts"].holds is False
@@ -72,12 +74,12 @@ def test_a_generator_whose_adapters_differ_by_noise_alone_ignores_its_prompts() 
     changed = named(planted, cosines(0.95, -0.02))["ignores_prompts"]
     assert changed.holds is False
     assert "change the adapter, not what it does" in changed.words
-    assert named(planted, {})["ignores_prompts"].holds is None
+    assert named(planted, Cosine(), Distances())["ignores_prompts"].holds is None
 
 
 def test_a_generator_that_returns_the_nearest_training_adapter_retrieves() -> None:
     planted = scores(bare(), of=TASKS, copies={"generator": "nearest_lora"}, draws=1)
-    found = named(planted, {})
+    found = named(planted, Cosine(), Distances())
     assert found["retrieves_nearest"].holds
     assert found["better_than_nearest"].holds is False
 
@@ -87,8 +89,10 @@ def test_equal_scores_are_retrieval_only_near_a_training_adapter(
     ratio: float | None, holds: bool | None
 ) -> None:
     planted = scores(bare(generator=0.2, nearest_lora=0.2), of=TASKS)
-    distances = {"nearest": None if ratio is None else {"ratio": ratio}}
-    assert named(planted, distances)["retrieves_nearest"].holds is holds
+    assert DISTANCES.nearest is not None
+    nearest = None if ratio is None else replace(DISTANCES.nearest, ratio=ratio)
+    distances = replace(DISTANCES, nearest=nearest)
+    assert named(planted, distances=distances)["retrieves_nearest"].holds is holds
 
 
 def test_a_generator_as_good_as_the_oracle_matches_it() -> None:
@@ -167,8 +171,8 @@ def test_a_verdict_is_open_where_its_row_is_missing(row: str, open_verdicts: set
 
 def test_without_a_generator_everything_is_open() -> None:
     rest = [s for s in scores(bare(), of=TASKS) if s.row != "generator"]
-    assert {v.holds for v in judge(rest, DISTANCES, seed=0)} == {None}
-    assert judge([], DISTANCES, seed=0) == ()
+    assert {v.holds for v in judge(rest, COSINE, DISTANCES, seed=0)} == {None}
+    assert judge([], COSINE, DISTANCES, seed=0) == ()
 
 
 def test_a_control_that_was_not_measured_is_named() -> None:
@@ -194,7 +198,7 @@ def test_there_is_no_gain_on_unseen_tasks_among_seen_ones() -> None:
 
 
 def test_full_prompts_are_judged_apart_and_after_bare_ones() -> None:
-    found = judge(scores(CHANCES, of=TASKS, draws=1), DISTANCES, seed=0)
+    found = judge(scores(CHANCES, of=TASKS, draws=1), COSINE, DISTANCES, seed=0)
     names = [v.name for v in found]
     assert len(set(names)) == len(names) == 18
     assert [v.mode for v in found if not v.name.endswith("_full")] == ["bare"] * 9

@@ -1,6 +1,7 @@
 """The card says what a generator is made of and made from; reports are kept beside it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 from dnd_engine.errors import GeneratorError
 from dnd_engine.generator.card import new_card, save_report, update_card
 from dnd_engine.generator.config import GeneratorConfig
+from dnd_engine.generator.report import Report
 from dnd_engine.tasks.families import operation_names
 from tests.dnd_engine.tiny import BASE_ID, LAYOUT
+from tests.reports import report
 
 RECIPE: dict[str, Any] = {
     "objective": "task_loss",
@@ -147,31 +150,27 @@ def test_a_section_is_replaced_and_others_stay(tmp_path: Path) -> None:
 
 
 def test_reports_are_kept_by_split(tmp_path: Path) -> None:
-    assert save_report(tmp_path, "heldout", {"rows": [1]}) == tmp_path / "reports" / "heldout.json"
-    save_report(tmp_path, "train", {"rows": [2]})
-    save_report(tmp_path, "heldout", {"rows": [3]})
+    first, second, third = (replace(report(), seed=seed) for seed in (1, 2, 3))
+    assert save_report(tmp_path, "heldout", first) == tmp_path / "reports" / "heldout.json"
+    save_report(tmp_path, "train", second)
+    save_report(tmp_path, "heldout", third)
     found = {p.stem: json.loads(p.read_text()) for p in (tmp_path / "reports").iterdir()}
-    assert {split: values["rows"] for split, values in found.items()} == {
-        "heldout": [3],
-        "train": [2],
-    }
+    assert {split: values["seed"] for split, values in found.items()} == {"heldout": 3, "train": 2}
 
 
 def test_a_kept_report_quotes_this_projects_own_tasks_only(tmp_path: Path) -> None:
     """A generator is passed on with its report; other people's test data are not ours to give."""
     ours = operation_names("heldout")[0]
-    failures = [
-        {"slug": slug, "asked": f"text of {slug}"}
+    like = report().failures[0]
+    failures = tuple(
+        replace(like, slug=slug, asked=f"text of {slug}")
         for slug in ("some-dataset", ours, f"{ours}~json", "some-dataset~json")
-    ]
-    report = {"rows": [1], "failures": failures}
-    path = save_report(tmp_path, "heldout", report)
-    kept = json.loads(path.read_text())
-    assert [f["slug"] for f in kept["failures"]] == [ours, f"{ours}~json"]
-    assert kept["failures_left_out"] == 2
+    )
+    path = save_report(tmp_path, "heldout", replace(report(), failures=failures))
+    kept = Report.from_json(json.loads(path.read_text()))
+    assert [f.slug for f in kept.failures] == [ours, f"{ours}~json"]
+    assert kept.failures_left_out == 2
     assert "some-dataset" not in path.read_text()
-    assert report["failures"] is failures
-    assert len(failures) == 4
 
 
 def test_a_report_that_cannot_be_kept_says_so(tmp_path: Path) -> None:
@@ -179,4 +178,4 @@ def test_a_report_that_cannot_be_kept_says_so(tmp_path: Path) -> None:
     with pytest.raises(
         GeneratorError, match=r"the report cannot be kept as `.*heldout\.json`: .*leave --card out"
     ):
-        save_report(tmp_path, "heldout", {})
+        save_report(tmp_path, "heldout", report())

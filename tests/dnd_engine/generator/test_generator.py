@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from dnd_engine.errors import BaseMismatchError, ConfigError, GeneratorError, LayoutMismatchError
 from dnd_engine.files import asset_path
+from dnd_engine.generator.card import save_report
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import (
     Generator,
@@ -26,6 +27,7 @@ from dnd_engine.generator.hyperconv import HyperConvDecoder
 from dnd_engine.lora.apply import LoRAHost
 from dnd_engine.models.base import BaseModel, fingerprint
 from tests.dnd_engine.tiny import CPU, LAYOUT, ids_of, save_tiny, tiny_base
+from tests.reports import report
 
 STAGES = ((4, 6, 8), (16, 5, 8), (64, 4, 32))
 CONFIG = GeneratorConfig(
@@ -386,12 +388,14 @@ def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(
 
 def test_reports_are_read_by_split_and_a_new_generator_has_none(folder: Path) -> None:
     assert GeneratorFolder.open(folder).reports() == {}
-    (folder / "reports").mkdir()
-    (folder / "reports" / "train.json").write_text('{"rows": []}')
-    (folder / "reports" / "heldout.json").write_text('{"seed": 1}')
+    save_report(folder, "train", report("train"))
+    save_report(folder, "heldout", report())
     (folder / "reports" / "notes.txt").write_text("no report")
     opened = GeneratorFolder.open(folder)
-    assert opened.reports() == {"heldout": {"seed": 1}, "train": {"rows": []}}
+    assert {name: found.split for name, found in opened.reports().items()} == {
+        "heldout": "heldout",
+        "train": "train",
+    }
     save_generator(trained(), folder, TASKS, "# Card")
     assert opened.reports() == {}
 
@@ -399,12 +403,18 @@ def test_reports_are_read_by_split_and_a_new_generator_has_none(folder: Path) ->
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[]", r"reports`: `heldout\.json` must hold an object, found a list\."),
-        ('{"score": NaN}', r"reports`: `heldout\.json` is not JSON: it holds NaN\."),
-        ("{", r"reports`: `heldout\.json` is not JSON: "),
+        (
+            "[]",
+            r"reports/heldout\.json` is damaged: `heldout\.json` must hold an object, found a list",
+        ),
+        ('{"score": NaN}', r"damaged: `heldout\.json` is not JSON: it holds NaN\."),
+        ("{", r"damaged: `heldout\.json` is not JSON: "),
+        ("{}", r"damaged: faults in a report's JSON: `command`: .*Write it again with `dnd ev"),
     ],
 )
-def test_a_report_that_is_no_object_is_refused(folder: Path, content: str, message: str) -> None:
+def test_a_report_that_is_damaged_is_refused_with_its_name(
+    folder: Path, content: str, message: str
+) -> None:
     (folder / "reports").mkdir()
     (folder / "reports" / "heldout.json").write_text(content)
     with pytest.raises(GeneratorError, match=message):

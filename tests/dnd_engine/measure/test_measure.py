@@ -590,7 +590,7 @@ def test_a_warm_start_begins_where_the_adapter_is(base: BaseModel) -> None:
         "hypernetwork from unlabeled prompts, then trained on labels"
         in made.files()["README.md"].decode()
     )
-    assert "LoRA from this adapter" in race_charts(found)[0].summary
+    assert "From adapter" in race_charts(found)[0].summary
 
 
 def test_stopping_a_training_keeps_its_points_and_its_lora(base: BaseModel) -> None:
@@ -651,5 +651,5 @@ def test_the_picture_names_what_it_shows(base: BaseModel) -> None:
     _, _, steps = training(base, make_adapter(), replace(TRAINING, steps=5))
     bare, _ = race_charts(finish(steps))
     assert bare.summary.startswith("Bare: Base ")
-    assert "; This adapter " in bare.summary
-    assert re.search(r"; LoRA from scratch [.\d]+: [.\d]+ \(\d+ ms\)", bare.summary)
+    assert "; Adapter " in bare.summary
+    assert re.search(r"; From scratch [.\d]+: [.\d]+ \(\d+ ms\)", bare.summary)
