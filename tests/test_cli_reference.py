@@ -17,12 +17,12 @@ PAGE = Path(__file__).parents[1] / "docs" / "cli.md"
 INTRODUCTION = """\
 # The command line
 
-Written from the code by `python -m tests.test_cli_reference`; a test keeps it so. Every command
-prints words, or with `--json` one JSON object on stdout; progress goes to stderr. The exit code is
-0, or 1 for a failure with a message, or 2 for wrong usage.
+`python -m tests.test_cli_reference` generates this page from the code, and a test keeps it up to
+date. Every command prints text, or with `--json` one JSON object on stdout. Progress goes to
+stderr. The exit code is 0 on success, 1 on a failure with a message and 2 on wrong usage.
 
-`dnd --install-completion` makes the shell complete commands and options with Tab, from its next
-start on; `dnd --show-completion` prints the script instead.
+`dnd --install-completion` sets up your shell to complete commands and options with Tab.
+`dnd --show-completion` prints the script instead.
 """
 
 

@@ -1,8 +1,8 @@
-"""`dnd`, the command line: everything the app does, and the pipeline behind it.
+"""The `dnd` command: everything the app does, and the training pipeline behind it.
 
-Human output by default, one JSON object on stdout with --json; progress goes to stderr. Exit code
-0, or 1 for a failure with a message, or 2 for wrong usage. Heavy modules load inside the commands,
-so that `dnd --help` answers at once.
+Commands print text, or one JSON object on stdout with --json. Progress goes to stderr. The
+exit code is 0 on success, 1 on a failure with a message and 2 on wrong usage. Commands import
+heavy modules inside their functions, so that `dnd --help` stays fast.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ from dnd_engine.cli.grouped import GroupedCommands
 __all__ = ["add_commands", "app", "main"]
 
 MAKE, USE, KEEP, BUILD, LOOK = "Make", "Use", "Keep", "Build a generator", "Look"
-"""What commands are for: the sections of the help."""
+"""Sections of the help."""
 
 app = typer.Typer(
     name="dnd",
@@ -65,13 +65,13 @@ app.add_typer(tasks.app, name="tasks", rich_help_panel=BUILD)
 
 
 def add_commands() -> None:
-    """Add the commands of other packages of this project."""
+    """Add the commands that other packages register, such as `serve` of the page."""
     for found in entry_points(group="dnd.commands"):
         app.command(name=found.name, rich_help_panel=LOOK)(plain_errors(found.load()))
 
 
 def main() -> None:
-    """Entry point: the commands above, and those that other packages of this project add."""
+    """Run the command line, including the commands that other packages add."""
     add_commands()
-    # However it was started: shells complete the name `dnd`.
+    # Shell completion is installed for `dnd`, however this process was started.
     app(prog_name="dnd")

@@ -1,4 +1,4 @@
-"""`python -m dnd_engine.cli`."""
+"""Runs the command line as `python -m dnd_engine.cli`."""
 
 from dnd_engine.cli import main
 

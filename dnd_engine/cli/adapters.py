@@ -12,6 +12,7 @@ import typer
 
 from dnd_engine.cli.common import (
     AdapterArgument,
+    BucketOption,
     Json,
     LibraryOption,
     engine_options,
@@ -40,9 +41,9 @@ __all__ = ["chat", "generate", "info", "inspect", "read_buckets"]
 _SAME = {
     None: "",
     True: ", as the recipe says",
-    False: ", not as the recipe says: another device or version rounds otherwise",
+    False: ", which differs from the recipe: another device or version rounds differently",
 }
-"""What is said of an adapter that was made again."""
+"""What the output says about the digest of an adapter made from a recipe."""
 
 
 @plain_errors
@@ -52,38 +53,34 @@ def generate(
     files: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Prompt files of one bucket; with --recipe, where to look for its own."
+            help="Prompt files of one bucket; with --recipe, where to look for its files."
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="A .zip or folder to write. Default: adapter.zip, if it is not kept."),
+        typer.Option(help="A .zip or folder to write. Default: adapter.zip, unless you keep it."),
     ] = None,
-    bucket: Annotated[
-        list[str] | None, typer.Option(help="NAME=WEIGHT:FILE,FILE; may be repeated.")
-    ] = None,
+    bucket: BucketOption = None,
     mix: Annotated[str, typer.Option(help="pool or sum.")] = "pool",
-    strength: Annotated[float, typer.Option(help="Factor on the adapter.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of the draw of prompts.")] = 0,
+    strength: Annotated[float, typer.Option(help="Factor by which to scale the adapter.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed for sampling prompts.")] = 0,
     imprint: Annotated[
-        bool, typer.Option(help="Imprint the instructions of the prompts, in closed form.")
+        bool, typer.Option(help="Imprint the instruction of the prompts in closed form.")
     ] = True,
     prove: Annotated[
-        bool, typer.Option(help="Compare with adapters made from other prompts; some seconds.")
+        bool, typer.Option(help="Compare with adapters made from other prompts; takes seconds.")
     ] = False,
     recipe: Annotated[
-        Path | None, typer.Option(help="Make an adapter again, from its recipe.")
+        Path | None, typer.Option(help="Recreate an adapter from this recipe.")
     ] = None,
     save_recipe: Annotated[
-        Path | None, typer.Option(help="Write how to make it again, as JSON.")
+        Path | None, typer.Option(help="Write a recipe to recreate the adapter, as JSON.")
     ] = None,
     include_texts: Annotated[
-        bool, typer.Option("--include-texts", help="Keep prompt texts in recipe and library.")
+        bool, typer.Option("--include-texts", help="Store prompt texts in the recipe and library.")
     ] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep it in the library.")] = False,
-    name: Annotated[
-        str | None, typer.Option(help="Name in the library, which implies --keep.")
-    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Store the adapter in the library.")] = False,
+    name: Annotated[str | None, typer.Option(help="Name in the library; implies --keep.")] = None,
     library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
@@ -98,7 +95,7 @@ def generate(
     if recipe is None:
         buckets = read_buckets(files or [], bucket or [], config)
     elif bucket or (mix, strength, seed, imprint) != ("pool", 1.0, 0, True):
-        raise typer.BadParameter("a --recipe says buckets, mix, strength and so on itself.")
+        raise typer.BadParameter("the --recipe already sets buckets, mix, strength and the rest.")
     else:
         wanted = _read_recipe(recipe, files or [], config)
         buckets, seed = [source.bucket() for source in wanted.buckets], wanted.seed
@@ -113,7 +110,7 @@ def generate(
     else:
         adapter = finish(engine.regenerate(wanted))
     inspection = engine.inspect(adapter, counting)
-    proof = finish(engine.prove(adapter, buckets), _tell) if prove else None
+    proof = finish(engine.prove(adapter, buckets), _show_proof) if prove else None
     adapter = engine.with_checks(adapter, inspection, proof)
     started = time.monotonic()
     keep = keep or name is not None
@@ -126,7 +123,7 @@ def generate(
     texts: list[PromptFile] = []
     if include_texts:
         texts = [file for one in buckets for file in one.files]
-        # What it was refined on may be other prompts.
+        # It may have been refined on other prompts than those it was made from.
         texts += [source.file() for source in (wanted.sources() if wanted else ())]
     if save_recipe is not None:
         (adapter.recipe.with_texts(texts) if texts else adapter.recipe).save(save_recipe)
@@ -174,7 +171,7 @@ def generate(
 
 
 def _imprint_words(adapter: "Adapter") -> str:
-    """Whether the instructions were imprinted, and how well that predicts other prompts."""
+    """Say whether the instructions were imprinted, and how well the fit predicts other prompts."""
     if adapter.not_imprinted:
         return f" Not imprinted: {adapter.not_imprinted}"
     if (found := adapter.provenance.get("imprint")) is None:
@@ -187,14 +184,14 @@ def _imprint_words(adapter: "Adapter") -> str:
     )
 
 
-def _tell(progress: "Progress") -> None:
+def _show_proof(progress: "Progress") -> None:
     typer.echo(f"Proof: {in_english(progress)}", err=True)
 
 
 def _proof_words(proof: "Conditioning | None") -> str:
-    """Whether the adapter depends on its prompts, a line for each it was put beside."""
+    """Say whether the adapter depends on its prompts, with a line for each control."""
     if proof is None:
-        return "\nProof: it takes two short prompts with a blank line before the input."
+        return "\nProof: needs at least two short prompts with a blank line before the input."
     names = ", ".join(proof.wrong_from)
     verdict = "It depends on its prompts." if proof.depends else "No evidence that it reads them."
     head = f"\nProof on {proof.num_prompts} prompts: {verdict} Nats a token saved over"
@@ -209,36 +206,38 @@ def _proof_words(proof: "Conditioning | None") -> str:
 @engine_options
 def chat(
     config: EngineConfig,
-    prompt: Annotated[str, typer.Argument(help="Message to both models; - reads stdin.")],
+    prompt: Annotated[str, typer.Argument(help="Message to both models; - reads it from stdin.")],
     adapter: Annotated[
-        str | None, typer.Option(help="PEFT folder or zip, or a name of the library.")
+        str | None, typer.Option(help="PEFT folder or zip, or a name in the library.")
     ] = None,
-    base_only: Annotated[bool, typer.Option(help="Ask the base alone.")] = False,
-    system: Annotated[str | None, typer.Option(help="System prompt; default: the base's.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Answer length, at most.")] = 128,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of the sampling, the same for both.")] = 0,
+    base_only: Annotated[bool, typer.Option(help="Ask only the base.")] = False,
+    system: Annotated[
+        str | None, typer.Option(help="System prompt; default: that of the base.")
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Maximum length of an answer.")] = 128,
+    temperature: Annotated[float, typer.Option(help="0 means greedy decoding.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Sampling seed, shared by both models.")] = 0,
     library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
-    """Answer as the base and as the adapted model, side by side."""
+    """Show the answers of the base and the adapted model side by side."""
     if adapter is None and not base_only:
         raise typer.BadParameter("name an --adapter, or choose --base-only.")
     read = None if adapter is None or base_only else find_adapter(adapter, library)
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     engine = load_engine(config)
-    worn = None if read is None else read(engine)
+    active = None if read is None else read(engine)
     text = sys.stdin.read() if prompt == "-" else prompt
     messages = [{"role": "user", "content": text}]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
-    *_, step = engine.chat(messages, adapter=worn, sampling=sampling)
+    *_, step = engine.chat(messages, adapter=active, sampling=sampling)
     adapted = step.adapted
     show(
         {
             "base": asdict(step.base),
             "adapted": None if adapted is None else asdict(adapted),
-            "adapter_sha256": None if worn is None else worn.sha256,
+            "adapter_sha256": None if active is None else active.sha256,
         },
         as_json,
         f"Base:\n{step.base.text}"
@@ -247,7 +246,7 @@ def chat(
 
 
 def _agreement_words(found: "Inspection") -> list[str]:
-    """How often the adapter needs no instruction, and what that was worth; nothing if unknown."""
+    """Say how often the adapter works without the instruction, and what that predicts."""
     if found.agreement is None:
         return []
     words = (
@@ -263,13 +262,13 @@ def _agreement_words(found: "Inspection") -> list[str]:
 
 
 def _familiarity_words(found: "Inspection") -> list[str]:
-    """How near its prompts were to training, beside what was examined; nothing if unknown."""
+    """Say how close its prompts are to the training tasks, compared with the evaluated tasks."""
     if (near := found.familiarity) is None:
         return []
-    far = " What was found there may not hold here." if near.is_unlike else ""
+    far = " Those results may not hold here." if near.is_unlike else ""
     return [
         f"The nearest training task is at cosine {near.similarity:.2f}; the {near.n_tasks} unseen "
-        "tasks that the generator was examined on lay at "
+        "tasks in the generator's evaluation were at "
         f"{near.lowest:.2f} to {near.highest:.2f}.{far}"
     ]
 
@@ -279,11 +278,13 @@ def _familiarity_words(found: "Inspection") -> list[str]:
 def inspect(
     config: EngineConfig,
     adapter: AdapterArgument,
-    prompts: Annotated[Path | None, typer.Option(help="Prompt file to measure on.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="Prompt file to measure the effect on.")
+    ] = None,
     library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
-    """Measure an adapter: effect on the base, size by layer, origin."""
+    """Inspect an adapter: effect on the base, size by layer, origin."""
     find = find_adapter(adapter, library)
     file = None if prompts is None else read_prompt_file(prompts)
     measured_on = () if file is None else (Bucket("prompts", 1.0, (file,)),)
@@ -328,7 +329,7 @@ def info(
     config: EngineConfig,
     as_json: Json = False,
 ) -> None:
-    """Show versions, device, caches and what is loaded."""
+    """Show versions, device, caches and loaded models."""
     engine = load_engine(config)
     known = engine.info
     packages = ("drag-and-drop-llms", "torch", "transformers", "peft", "gradio")
@@ -363,7 +364,7 @@ def info(
 
 
 def _read_recipe(path: Path, files: list[Path], config: EngineConfig) -> "Recipe":
-    """Read a recipe and, from wherever they are now, its prompts."""
+    """Read a recipe and find its prompts, which may have moved since."""
     from dnd_engine.lora.provenance import read_recipe
 
     recipe = read_recipe(path)
@@ -373,7 +374,7 @@ def _read_recipe(path: Path, files: list[Path], config: EngineConfig) -> "Recipe
 
 
 def read_buckets(files: list[Path], options: list[str], config: EngineConfig) -> list[Bucket]:
-    """Read every file of every bucket, and report all unreadable ones together."""
+    """Read all files of all buckets, and report every unreadable file in one error."""
     wanted = [("prompts", 1.0, files)] if files else []
     wanted += [parse_bucket_option(option) for option in options]
     if not wanted:

@@ -1,4 +1,4 @@
-"""The command that measures what things cost on this machine."""
+"""The `dnd bench` command: measures speed and memory on this machine."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,15 +20,15 @@ __all__ = ["bench"]
 
 _MEANINGS = {
     "lora_over_synthesis": "a short LoRA run takes this many times as long as synthesis",
-    "lora_over_synthesis_flops": "and does this many times as many operations",
-    "lora_equal_over_synthesis": "the shortest LoRA run that scores alike: as many times as long",
-    "tasks_to_pay_off_lora_run": "tasks after which short LoRA runs would have cost its training",
-    "tasks_to_pay_off_lora_equal": "the same, of the shortest runs that score alike",
-    "twin_over_single": "two answers at once take this many times as long as one, per token",
-    "turned_over_twin": "and this many times as long again if the strength changes at each token",
-    "remix_over_synthesis": "mixing anew takes this share of the time of a first synthesis",
-    "bandwidth_share": "of memory bandwidth used by one chat",
-    "train_over_lora_throughput": "of a plain LoRA's training speed reached by a generator's",
+    "lora_over_synthesis_flops": "and needs this many times as many operations",
+    "lora_equal_over_synthesis": "the same for the shortest LoRA run with an equal score",
+    "tasks_to_pay_off_lora_run": "short LoRA runs that together cost as much as its training",
+    "tasks_to_pay_off_lora_equal": "the same for the shortest LoRA runs with an equal score",
+    "twin_over_single": "two answers at once take this many times as long per token as one",
+    "turned_over_twin": "and this many times as long again if the strength changes at every token",
+    "remix_over_synthesis": "remixing takes this share of the time of the first synthesis",
+    "bandwidth_share": "share of memory bandwidth used by one chat",
+    "train_over_lora_throughput": "training speed of the generator, as a share of a plain LoRA's",
 }
 
 
@@ -37,14 +37,15 @@ _MEANINGS = {
 def bench(
     models: EngineConfig,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Fewer rounds; the LoRA run is scaled up.")
+        bool,
+        typer.Option("--quick", help="Fewer rounds; the time of the LoRA run is extrapolated."),
     ] = False,
     only: Annotated[
-        str | None, typer.Option(help="Some of synthesis,chat,training; default: all.")
+        str | None, typer.Option(help="Any of synthesis,chat,training; default: all.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure synthesis, chat and training beside their alternatives."""
+    """Measure the speed of synthesis, chat and training."""
     from dnd_engine.bench import SECTIONS, BenchConfig
     from dnd_engine.bench import bench as measure
 
@@ -56,7 +57,7 @@ def bench(
 
 
 def _words(result: "BenchResult") -> str:
-    """Ratios with their meanings, then everything else, a line each."""
+    """Format the ratios with their meanings, then everything else, one line each."""
     machine = dict(result.machine)
     versions = ", ".join(f"{name} {number}" for name, number in machine.pop("versions").items())
     lines = [f"{v:8.3f}  {name}: {_MEANINGS[name]}" for name, v in result.ratios.items()]

@@ -1,4 +1,4 @@
-"""The command that collects LoRA checkpoints."""
+"""The `dnd collect` command: trains LoRAs and keeps their checkpoints."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -8,6 +8,9 @@ import typer
 
 from dnd_engine.cli.common import (
     Json,
+    RecipeArgument,
+    TasksOption,
+    ThreadsOption,
     plain_errors,
     show,
 )
@@ -20,24 +23,26 @@ __all__ = ["collect"]
 
 @plain_errors
 def collect(
-    recipe: Annotated[Path, typer.Argument(help="YAML recipe; flags override it.")],
-    tasks: Annotated[list[Path] | None, typer.Option(help="Task folder; may be repeated.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the collection.")] = None,
+    recipe: RecipeArgument,
+    tasks: TasksOption = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the collection.")] = None,
     holdout: Annotated[
         str | None,
-        typer.Option(help="Kinds of held-out tasks, with commas, as `dnd evaluate` has them."),
+        typer.Option(help="Kinds of held-out tasks, comma-separated, as in `dnd evaluate`."),
     ] = None,
     report: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Report folder of `dnd evaluate`: only the tasks that it examined, as far as they "
-            "are in --tasks; may be repeated."
+            help="Report folder of `dnd evaluate`: collect only the tasks it evaluated that are "
+            "also in --tasks; may be repeated."
         ),
     ] = None,
-    limit_tasks: Annotated[int | None, typer.Option(help="Tasks, drawn by seed.")] = None,
+    limit_tasks: Annotated[
+        int | None, typer.Option(help="Number of tasks, sampled by seed.")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="train, heldout or both.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Runs of each task.")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Runs per task.")] = None,
+    threads: ThreadsOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue or extend the collection in --out.")
     ] = False,
@@ -76,8 +81,8 @@ def collect(
 
 
 def _words(result: "CollectResult") -> str:
-    """A line per run, then how alike the checkpoints are."""
-    lines = [f"{'task':36} seed  steps  snapshots from       loss          held back: loss, exact"]
+    """Format a line per run, then the similarity of the checkpoints."""
+    lines = [f"{'task':36} seed  steps  snapshots from       loss          validation: loss, exact"]
     lines += [
         f"{r.slug:36} {r.seed:4} {r.steps:6}  {r.start:4} ({r.start_reason:7})  "
         f"{r.first_loss:6.3f} -> {r.last_loss:6.3f}  "

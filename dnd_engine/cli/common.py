@@ -1,4 +1,4 @@
-"""What the commands share: options, errors in words, loading with progress, output."""
+"""What the commands share: options, error handling, loading models with progress, output."""
 
 import inspect
 import json
@@ -27,9 +27,13 @@ __all__ = [
     "DEFAULT_BASE",
     "AdapterArgument",
     "BaseOption",
+    "BucketOption",
     "CacheOption",
     "Json",
     "LibraryOption",
+    "RecipeArgument",
+    "TasksOption",
+    "ThreadsOption",
     "check_exists",
     "engine_options",
     "find_adapter",
@@ -48,34 +52,40 @@ DEFAULT_BASE = EngineConfig().base
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 BaseOption = Annotated[str, typer.Option(help="Base model: embedded name, Hub id or folder.")]
-CacheOption = Annotated[Path | None, typer.Option(help="Where converted weights are kept.")]
+CacheOption = Annotated[Path | None, typer.Option(help="Cache folder for converted weights.")]
 LibraryOption = Annotated[
-    Path | None, typer.Option("--library", help="Library folder; default: the user's own.")
+    Path | None, typer.Option("--library", help="Library folder; default: your own.")
 ]
-
-
+BucketOption = Annotated[
+    list[str] | None, typer.Option(help="NAME=WEIGHT:FILE,FILE; may be repeated.")
+]
 AdapterArgument = Annotated[
-    str, typer.Argument(help="PEFT folder or zip, or a name of the library.")
+    str, typer.Argument(help="PEFT folder or zip, or a name in the library.")
 ]
+
+# `dnd train` and `dnd collect` both run a recipe.
+RecipeArgument = Annotated[Path, typer.Argument(help="YAML recipe; options override it.")]
+TasksOption = Annotated[list[Path] | None, typer.Option(help="Task folder; may be repeated.")]
+ThreadsOption = Annotated[int | None, typer.Option(help="Number of CPU threads.")]
 
 _GENERATOR = typer.Option(help="Generator folder; default: the one shipped for the base.")
 _ENGINE: dict[str, tuple[Any, Any]] = {
     "base": (BaseOption, DEFAULT_BASE),
     "generator": (Annotated[Path | None, _GENERATOR], None),
     "device": (
-        Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: the best.")],
+        Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: the best available.")],
         None,
     ),
     "cache_dir": (CacheOption, None),
 }
-"""Options that make an `EngineConfig`, with their defaults."""
+"""Options that become an `EngineConfig`, with their defaults."""
 
 _LAST = ("library", "run_folders", "as_json")
-"""Options that the help names after those of the engine."""
+"""Options that the help lists after those of the engine."""
 
 
 def engine_options(command: Callable[..., T]) -> Callable[..., T]:
-    """Give a command the options of the engine, and from these its first parameter, `config`."""
+    """Add the engine's options to a command and pass them as its first parameter, a config."""
     signature = inspect.signature(command)
     _, *own = signature.parameters.values()
     kind = inspect.Parameter.KEYWORD_ONLY
@@ -100,7 +110,7 @@ def engine_options(command: Callable[..., T]) -> Callable[..., T]:
 
 
 def plain_errors(command: Callable[P, T]) -> Callable[P, T]:
-    """Turn a `DndError` into its message and exit code 1; anything else is a bug and shows."""
+    """Turn a `DndError` into its message and exit code 1. Other exceptions are bugs and pass."""
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -114,7 +124,7 @@ def plain_errors(command: Callable[P, T]) -> Callable[P, T]:
 
 
 def quiet_libraries() -> None:
-    """Leave out a warning that users can do nothing about: PEFT uses an old name."""
+    """Hide a warning that users cannot act on: PEFT uses a deprecated name."""
     warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
 
 
@@ -140,19 +150,19 @@ def load_engine(config: EngineConfig) -> "Engine":
 
 
 def check_exists(path: Path) -> None:
-    """Refuse a path without anything before models load."""
+    """Raise if nothing exists at a path, before any model loads."""
     if not os.path.lexists(path):
         raise AdapterError(f"no adapter at `{path}`. Expected a PEFT folder or zip.")
 
 
 def find_adapter(named: str, library: Path | None = None) -> "Callable[[Engine], Adapter]":
-    """Find an adapter by path or by its name in the library, before any model loads.
+    """Find an adapter by its path or its name in the library, before any model loads.
 
     Returns:
-        What reads and checks it, once there is an engine.
+        A function that reads and checks the adapter with a loaded engine.
 
     Raises:
-        AdapterError: If there is neither.
+        AdapterError: If there is neither such a path nor such a name.
     """
     kept = find_kept(named, library)
     if kept is None:
@@ -162,10 +172,13 @@ def find_adapter(named: str, library: Path | None = None) -> "Callable[[Engine],
 
 
 def find_kept(named: str, library: Path | None = None) -> "tuple[Library, str] | None":
-    """Find an adapter in the library: which, and its key there; None if it is named by a path.
+    """Find an adapter in the library.
+
+    Returns:
+        The library and the adapter's key in it; None if `named` is a path.
 
     Raises:
-        AdapterError: If there is neither.
+        AdapterError: If there is neither such a path nor such a name.
     """
     from dnd_engine.library import Library
 
@@ -176,16 +189,19 @@ def find_kept(named: str, library: Path | None = None) -> "tuple[Library, str] |
         return shelf, shelf.get(named).key
     except LibraryError as error:
         raise AdapterError(
-            f"no adapter at `{named}`. Expected a PEFT folder or zip, or a name that `dnd library "
-            f"list` shows: {error}"
+            f"no adapter at `{named}`. Expected a PEFT folder or zip, or a name from `dnd library "
+            f"list`: {error}"
         ) from error
 
 
 def show(values: dict[str, Any], as_json: bool, words: str) -> None:
-    """Print one JSON object, or the same in words."""
+    """Print the values as one JSON object, or print the text."""
     typer.echo(json.dumps(values, default=str) if as_json else words)
 
 
 def typed_arguments() -> list[str]:
-    """The command as typed, paths cut to their last part: reports leave this machine."""
+    """Return the command as typed, with paths cut to their last part.
+
+    Reports are shared, so they must not show the folders of this machine.
+    """
     return [re.sub(r"[^\s=]*/(?=[^/\s])", "", a.rstrip("/")) for a in sys.argv[1:]]

@@ -1,4 +1,4 @@
-"""The command that examines a generator."""
+"""The `dnd evaluate` command: evaluates a generator on unseen tasks."""
 
 import re
 import shlex
@@ -25,55 +25,56 @@ __all__ = ["evaluate"]
 @engine_options
 def evaluate(
     models: EngineConfig,
-    tasks: Annotated[list[Path], typer.Option(help="Task folder; may be given several times.")],
-    out: Annotated[Path, typer.Option(help="Report folder; a second call continues in it.")],
+    tasks: Annotated[list[Path], typer.Option(help="Task folder; may be repeated.")],
+    out: Annotated[Path, typer.Option(help="Report folder; a second call resumes it.")],
     split: Annotated[
-        str, typer.Option(help="heldout, or train for new items of tasks that training saw.")
+        str, typer.Option(help="heldout, or train: new items of training tasks.")
     ] = "heldout",
     holdout: Annotated[
         str | None,
         typer.Option(
-            help="Kinds of held-out tasks, of family, primitive, composition, pair and format, "
-            "with commas; default: what the folders hold. Pairs and formats are made on the spot."
+            help="Kinds of held-out tasks, comma-separated: family, primitive, composition, pair, "
+            "format; default: those in the folders. Pairs and formats are made on the fly."
         ),
     ] = None,
     rows: Annotated[
-        str | None, typer.Option(help="With commas; default: all but the refined ones.")
+        str | None, typer.Option(help="Comma-separated; default: all except the refined ones.")
     ] = None,
-    modes: Annotated[str, typer.Option(help="full, bare, or both with a comma.")] = "full,bare",
+    modes: Annotated[str, typer.Option(help="full, bare or full,bare.")] = "full,bare",
     limit_tasks: Annotated[
-        int | None, typer.Option(min=1, help="Tasks, drawn by seed, as many of each kind.")
+        int | None,
+        typer.Option(min=1, help="Number of tasks, sampled by seed, the same for each kind."),
     ] = None,
     limit_items: Annotated[int, typer.Option(min=1, help="Test items per task.")] = 10,
     draws: Annotated[
         int,
         typer.Option(
-            min=1, help="Prompt draws of generator and generator_imprint; others have one."
+            min=1, help="Prompt draws for generator and generator_imprint; other rows use one."
         ),
     ] = 3,
     adapters: Annotated[
-        Path | None, typer.Option(help="Collection of trained LoRAs, for the rows that wear one.")
+        Path | None, typer.Option(help="Collection of trained LoRAs, for the rows that use one.")
     ] = None,
     multi_task_lora: Annotated[
-        Path | None, typer.Option(help="Its folder, for the row of that name.")
+        Path | None, typer.Option(help="Folder of the multi-task LoRA, for the row of that name.")
     ] = None,
     run: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Run folder of the generator, for what training cost; again for its warm start's."
+            help="Run folder of the generator, for the cost of training; repeat for its warm start."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of items, conditions and intervals.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for items, conditions and intervals.")] = 0,
     card: Annotated[
-        bool, typer.Option("--card", help="Also write the result into the generator's folder.")
+        bool, typer.Option("--card", help="Also write the report into the generator's folder.")
     ] = False,
     section: Annotated[
         str | None,
-        typer.Option(help="With --card: the section of the card to write; default: the split."),
+        typer.Option(help="With --card: which section of the card to write; default: the split."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Examine a generator against its base, controls and wrong prompts."""
+    """Compare a generator with its base, controls and wrong prompts."""
     from dnd_engine.evaluation.examine import ExaminationConfig, examine
     from dnd_engine.evaluation.report import report_markdown
     from dnd_engine.evaluation.selection import choose_tasks
@@ -86,10 +87,10 @@ def evaluate(
         raise typer.BadParameter(f"expected one of {', '.join(SPLITS)}.", param_hint="'--split'")
     holdouts = () if holdout is None else _known("holdout", holdout, HOLDOUTS)
     if holdouts and split == "train":
-        raise typer.BadParameter("is for --split heldout.", param_hint="'--holdout'")
+        raise typer.BadParameter("only works with --split heldout.", param_hint="'--holdout'")
     if section is not None and not (card and re.fullmatch(r"[a-z][a-z0-9-]*", section)):
         raise typer.BadParameter(
-            f"is a name of small letters, digits and dashes, and needs --card; got {section!r}.",
+            f"must be lowercase letters, digits and dashes, and needs --card; got {section!r}.",
             param_hint="'--section'",
         )
     config = ExaminationConfig(
@@ -105,7 +106,7 @@ def evaluate(
         seed=seed,
     )
     for folder in tasks:
-        read_index(folder)  # a wrong folder is told before models load
+        read_index(folder)  # reject a wrong folder before models load
     engine = load_engine(models)
     chosen = choose_tasks(
         tasks,
@@ -116,7 +117,7 @@ def evaluate(
         limit=limit_tasks,
         seed=seed,
     )
-    what = "tasks that training saw" if split == "train" else "held-out tasks"
+    what = "training tasks" if split == "train" else "held-out tasks"
     kinds = f" ({', '.join(holdouts)})" if holdouts else ""
     data = (
         f"{len(chosen)} {what}{kinds} of {', '.join(folder.name for folder in tasks)}, "
@@ -135,7 +136,7 @@ def evaluate(
 
 
 def _known(name: str, value: str, allowed: Sequence[str]) -> tuple[str, ...]:
-    """Names with commas; a stray one is wrong usage."""
+    """Split comma-separated names, and reject unknown ones as wrong usage."""
     found = tuple(dict.fromkeys(part.strip() for part in value.split(",")))
     strays = [part for part in found if part not in allowed]
     if strays:

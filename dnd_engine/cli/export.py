@@ -1,4 +1,4 @@
-"""Commands that take an adapter elsewhere: export, push."""
+"""The `dnd export` and `dnd push` commands."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -33,16 +33,16 @@ def export(
     config: EngineConfig,
     adapter: AdapterArgument,
     out: Annotated[
-        Path, typer.Option(help="What to write: .zip or folder, folder, .gguf, by format.")
+        Path, typer.Option(help="What to write: .zip or folder (peft), folder (merged), .gguf.")
     ],
     format: Annotated[str, typer.Option(help="peft, merged or gguf.")] = "peft",
     strength: Annotated[
-        float | None, typer.Option(help="Factor on the adapter, written too; default: its own.")
+        float | None, typer.Option(help="Strength to write the adapter at; default: its own.")
     ] = None,
     library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
-    """Write an adapter for PEFT or llama.cpp, or merged into its base."""
+    """Export an adapter for PEFT or llama.cpp, or merged into its base."""
     chosen = _format(format)
     find = find_adapter(adapter, library)
     engine = load_engine(config)
@@ -62,28 +62,28 @@ def push(
     adapter: AdapterArgument,
     repo: Annotated[str, typer.Argument(help="USER/NAME on the Hugging Face Hub.")],
     private: Annotated[
-        bool, typer.Option("--private/--public", help="Of a new repository.")
+        bool, typer.Option("--private/--public", help="Visibility of a new repository.")
     ] = True,
     token: Annotated[
         str | None,
-        typer.Option(help="With write access; default: HF_TOKEN or the login of `hf auth login`."),
+        typer.Option(help="Token with write access; default: HF_TOKEN or your `hf auth login`."),
     ] = None,
     prompts: Annotated[
-        Path | None, typer.Option(help="Prompt file to measure on, for the card.")
+        Path | None, typer.Option(help="Prompt file for the checks on the card.")
     ] = None,
     strength: Annotated[
-        float | None, typer.Option(help="Factor on the adapter; default: its own.")
+        float | None, typer.Option(help="Strength to upload the adapter at; default: its own.")
     ] = None,
     library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
-    """Upload an adapter with its card to the Hugging Face Hub.
+    """Upload an adapter and its card to the Hugging Face Hub.
 
-    No prompt's text goes with it.
+    The upload contains names, counts and hashes, never prompt text.
     """
     from dnd_engine.export.hub import check_repo_id, find_token
 
-    # What would be refused in the end is refused before anything loads.
+    # A wrong name or a missing token fails here, before models take time to load.
     check_repo_id(repo)
     find_token(token)
     find = find_adapter(adapter, library)

@@ -1,4 +1,4 @@
-"""Help that lists commands by what they are for, in plain text, one line each."""
+"""Plain-text help that lists the commands in sections, one line each."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ __all__ = ["GroupedCommands"]
 
 
 class GroupedCommands(TyperGroup):
-    """Commands under the `rich_help_panel` they were given, panels in order of appearance.
+    """Lists commands under their `rich_help_panel`, panels in order of appearance.
 
-    Typer draws panels with Rich alone, which takes longer to load than everything else.
+    Typer itself draws panels only with Rich, which takes longer to load than everything else.
     """
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -22,7 +22,7 @@ class GroupedCommands(TyperGroup):
         width = max(len(name) for rows in panels.values() for name, _ in rows)
         for panel, commands in panels.items():
             with formatter.section(panel):
-                # Two columns, with two spaces before each.
+                # There are two columns with two spaces before each.
                 short = formatter.width - width - 4
                 formatter.write_dl(
                     [(name.ljust(width), one.get_short_help_str(short)) for name, one in commands]

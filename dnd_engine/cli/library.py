@@ -1,4 +1,4 @@
-"""Commands of the library: adapters kept on disk, and those that come from elsewhere."""
+"""The `dnd library` and `dnd import` commands: adapters stored on disk."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,19 +24,21 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "import_adapter"]
 
-app = typer.Typer(help="Adapters that are kept.", no_args_is_help=True)
+app = typer.Typer(help="Manage the adapters in your library.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(help="Name or key of an adapter of the library.")]
+Name = Annotated[str, typer.Argument(help="Name or key of an adapter in the library.")]
 
 
 @app.command("list")
 @plain_errors
 def list_adapters(
-    deleted: Annotated[bool, typer.Option("--deleted", help="What undo can bring back.")] = False,
+    deleted: Annotated[
+        bool, typer.Option("--deleted", help="List deleted adapters, which undo can restore.")
+    ] = False,
     library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
-    """List the adapters, the newest first; damaged ones with the reason."""
+    """List adapters, newest first; damaged ones with the reason."""
     from dnd_engine.library import Library
 
     shelf = Library(library)
@@ -52,11 +54,13 @@ def list_adapters(
 @plain_errors
 def show_adapter(
     name: Name,
-    save_recipe: Annotated[Path | None, typer.Option(help="Write its recipe, as JSON.")] = None,
+    save_recipe: Annotated[
+        Path | None, typer.Option(help="Write the adapter's recipe, as JSON.")
+    ] = None,
     library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
-    """Show all that is known of an adapter."""
+    """Show everything known about an adapter."""
     from dnd_engine.library import Library
 
     shelf = Library(library)
@@ -64,7 +68,7 @@ def show_adapter(
     if save_recipe is not None:
         if entry.recipe is None:
             raise LibraryError(
-                f"`{entry.name}` has no recipe: another tool made it, or an earlier version did."
+                f"`{entry.name}` has no recipe: it was made by another tool or an earlier version."
             )
         entry.recipe.save(save_recipe)
     show(
@@ -78,11 +82,11 @@ def show_adapter(
 @plain_errors
 def rename(
     name: Name,
-    new_name: Annotated[str, typer.Argument(help="What to call it.")],
+    new_name: Annotated[str, typer.Argument(help="New name.")],
     library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
-    """Give an adapter another name."""
+    """Rename an adapter."""
     from dnd_engine.library import Library
 
     entry = Library(library).rename(name, new_name)
@@ -93,51 +97,53 @@ def rename(
 @plain_errors
 def duplicate(
     name: Name,
-    new_name: Annotated[str | None, typer.Argument(help="Default: the name, numbered.")] = None,
+    new_name: Annotated[
+        str | None, typer.Argument(help="Name of the copy; default: the name with a number.")
+    ] = None,
     library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
-    """Keep a copy of an adapter."""
+    """Copy an adapter."""
     from dnd_engine.library import Library
 
     entry = Library(library).duplicate(name, new_name)
-    show(entry.to_json(), as_json, f"Kept a copy as {entry.name}.")
+    show(entry.to_json(), as_json, f"Copied to {entry.name}.")
 
 
 @app.command()
 @plain_errors
 def delete(name: Name, library: LibraryOption = None, as_json: Json = False) -> None:
-    """Put an adapter away; undo brings it back."""
+    """Delete an adapter; undo restores it."""
     from dnd_engine.library import Library
 
     entry = Library(library).delete(name)
-    show(
-        entry.to_json(), as_json, f"Deleted {name}. `dnd library undo {entry.key}` brings it back."
-    )
+    show(entry.to_json(), as_json, f"Deleted {name}. `dnd library undo {entry.key}` restores it.")
 
 
 @app.command()
 @plain_errors
 def undo(
-    key: Annotated[str | None, typer.Argument(help="Default: what was deleted last.")] = None,
+    key: Annotated[
+        str | None, typer.Argument(help="Key of a deleted adapter; default: the last one deleted.")
+    ] = None,
     library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
-    """Bring back a deleted adapter."""
+    """Restore a deleted adapter."""
     from dnd_engine.library import Library
 
     entry = Library(library).undo(key)
-    show(entry.to_json(), as_json, f"Brought back {getattr(entry, 'name', entry.key)}.")
+    show(entry.to_json(), as_json, f"Restored {getattr(entry, 'name', entry.key)}.")
 
 
 @app.command("empty-trash")
 @plain_errors
 def empty_trash(library: LibraryOption = None, as_json: Json = False) -> None:
-    """Remove all deleted adapters for good."""
+    """Remove all deleted adapters permanently."""
     from dnd_engine.library import Library
 
     count = Library(library).empty_trash()
-    show({"removed": count}, as_json, f"Removed for good: {count}.")
+    show({"removed": count}, as_json, f"Removed permanently: {count}.")
 
 
 @app.command()
@@ -145,13 +151,13 @@ def empty_trash(library: LibraryOption = None, as_json: Json = False) -> None:
 def export(
     name: Name,
     out: Annotated[
-        Path | None, typer.Option(help="A .zip, or a folder. Default: the name, as a .zip.")
+        Path | None, typer.Option(help="A .zip or folder to write; default: NAME.zip.")
     ] = None,
     cache_dir: CacheOption = None,
     library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
-    """Write an adapter as a PEFT zip or folder, its strength folded in."""
+    """Write an adapter as a PEFT zip or folder at its strength."""
     from dnd_engine.library import Library
 
     shelf = Library(library)
@@ -167,14 +173,16 @@ def export(
 
 @plain_errors
 def import_adapter(
-    path: Annotated[Path, typer.Argument(help="PEFT zip or folder, made here or elsewhere.")],
-    name: Annotated[str | None, typer.Option(help="Default: the file's.")] = None,
+    path: Annotated[Path, typer.Argument(help="PEFT zip or folder from any tool.")],
+    name: Annotated[
+        str | None, typer.Option(help="Name in the library; default: that of the file.")
+    ] = None,
     base: BaseOption = DEFAULT_BASE,
     cache_dir: CacheOption = None,
     library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
-    """Check an adapter that comes as a file, and keep it in the library."""
+    """Check an adapter file and add it to the library."""
     from dnd_engine.library import Library
 
     check_exists(path)
@@ -183,16 +191,16 @@ def import_adapter(
         shelf.check_free(name)
     adapter = _reader(base, cache_dir)(path)
     entry = shelf.add(adapter, name, imported=True)
-    show(entry.to_json(), as_json, f"Kept as {entry.name}: {_line(entry)}")
+    show(entry.to_json(), as_json, f"Added as {entry.name}: {_line(entry)}")
 
 
 def _reader(base: str, cache_dir: Path | None) -> "Callable[[Path], Adapter]":
-    """Check files against a base whose weights need not be loaded."""
+    """Return a reader that checks files against the base's config, without loading its weights."""
     from dnd_engine.lora.reader import read_adapter
     from dnd_engine.models.base import read_config
     from dnd_engine.models.sources import BASES, resolve
 
-    # Adapters name the embedded base by its Hub id.
+    # Adapters refer to the embedded base by its Hub id, not by its name here.
     known = {source.hub_id: name for name, source in BASES.items()}
     weights = resolve(known.get(base, base), BASES, cache_dir)
     config = read_config(weights)
@@ -214,10 +222,10 @@ def _line(entry: "Entry | DamagedEntry") -> str:
 
 
 def _scored(entry: "Entry") -> list[str]:
-    """What it scores on each file of labelled rows, and the base's score there."""
+    """Format its scores on each file of labelled rows, beside the base's."""
     return [
         name
-        # Scores of another strength say nothing of this one.
+        # A score at another strength does not apply to the current one, so say which it was.
         + ("" if scores.strength == entry.strength else f" at strength {scores.strength:g}")
         + ": "
         + ", ".join(
@@ -241,7 +249,7 @@ def _facts(entry: "Entry") -> list[str]:
         _line(entry),
         f"Key: {entry.key}",
         f"Base: {entry.base}",
-        f"Came from a file: {'yes' if entry.imported else 'no'}",
+        f"Imported from a file: {'yes' if entry.imported else 'no'}",
         *(
             [
                 f"Generator: {recipe.generator} ({recipe.generator_sha256[:12]})",

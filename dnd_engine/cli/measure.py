@@ -1,4 +1,4 @@
-"""The command that measures an adapter on labelled rows, and trains LoRAs beside it."""
+"""The `dnd measure` command: compares an adapter with trained LoRAs on labelled rows."""
 
 from collections.abc import Generator as Steps
 from collections.abc import Sequence
@@ -44,35 +44,34 @@ _TRAINING = LabelledConfig()
 def measure(
     config: EngineConfig,
     adapter: AdapterArgument,
-    data: Annotated[Path, typer.Argument(help="Prompts with labels: csv, jsonl, parquet.")],
+    data: Annotated[Path, typer.Argument(help="File of prompts with labels: csv, jsonl, parquet.")],
     train: Annotated[
-        bool, typer.Option("--train", help="Also train a LoRA on the other rows, from scratch.")
+        bool, typer.Option("--train", help="Also train a LoRA from scratch on the remaining rows.")
     ] = False,
     warm_start: Annotated[
-        bool, typer.Option("--warm-start", help="Also train one that begins from the adapter.")
+        bool, typer.Option("--warm-start", help="Also train a LoRA that starts from the adapter.")
     ] = False,
     steps: Annotated[int, typer.Option(help="Training steps.")] = _TRAINING.steps,
     learning_rate: Annotated[
-        float, typer.Option(help="Of AdamW, in training.")
+        float, typer.Option(help="Learning rate of AdamW.")
     ] = _TRAINING.learning_rate,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the result, items, picture and LoRAs.")
+        Path | None, typer.Option(help="Folder for the results, answers, picture and LoRAs.")
     ] = None,
     limit_items: Annotated[
-        int, typer.Option(help="Rows that are scored; at most half of all.")
+        int, typer.Option(help="Number of rows to score, at most half of all.")
     ] = _DEFAULT.limit_items,
-    modes: Annotated[str, typer.Option(help="bare, full, or both with a comma.")] = ",".join(
-        _DEFAULT.modes
-    ),
+    modes: Annotated[str, typer.Option(help="bare, full or bare,full.")] = ",".join(_DEFAULT.modes),
     metric: Annotated[str, typer.Option(help="auto, choice, exact or rouge.")] = _DEFAULT.metric,
     allow_seen: Annotated[
-        bool, typer.Option("--allow-seen", help="Score also prompts that the adapter has read.")
+        bool,
+        typer.Option("--allow-seen", help="Also score prompts that the adapter was made from."),
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of the two sides, and of training.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for the split and for training.")] = 0,
     library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
-    """Score an adapter on labelled rows, beside base and trained LoRA."""
+    """Compare an adapter with base and trained LoRA on labelled rows."""
     from dnd_engine.measure.sides import labelled_rows
 
     (chosen_metric,) = _known("metric", (metric,), METRICS)
@@ -85,19 +84,19 @@ def measure(
     )
     training = LabelledConfig(steps=steps, learning_rate=learning_rate, seed=seed)
     labelled = read_prompt_file(data, limits=config.limits)
-    labelled_rows(labelled)  # a file without labels is refused before models load
+    labelled_rows(labelled)  # reject a file without labels before models load
     if out is not None and out.exists() and not out.is_dir():
         raise MeasureError(f"`{out}` is a file. Name a folder for the result.")
     find, kept = find_adapter(adapter, library), find_kept(adapter, library)
     engine = load_engine(config)
-    worn = find(engine)
-    measured = _watch(engine.measure(worn, labelled, settings))
-    # Written on the way too: a training that fails must not take the scores with it.
+    loaded = find(engine)
+    measured = _watch(engine.measure(loaded, labelled, settings))
+    # Write now as well as at the end: if training fails, the scores must not be lost.
     files = [] if out is None else _write(engine, measured, out)
     _keep_scores(kept, measured)
     for wanted, warm in ((train, False), (warm_start, True)):
         if wanted:
-            measured = _watch(engine.train_lora(worn, measured, training, warm_start=warm))
+            measured = _watch(engine.train_lora(loaded, measured, training, warm_start=warm))
             files = [] if out is None else _write(engine, measured, out)
             _keep_scores(kept, measured)
     values = measured.to_json() | {"files": files}
@@ -105,20 +104,20 @@ def measure(
 
 
 def _known(name: str, values: Sequence[str], known: tuple[T, ...]) -> tuple[T, ...]:
-    """Those of `known` that were asked for.
+    """Return the requested values in the order of `known`.
 
     Raises:
-        ConfigError: If others were.
+        ConfigError: If a value is not in `known`.
     """
     if strays := [value for value in values if value not in known]:
         raise ConfigError(
-            f"`{name}` must be of {', '.join(map(str, known))}; got {', '.join(strays)}."
+            f"`{name}` must be any of {', '.join(map(str, known))}; got {', '.join(strays)}."
         )
     return tuple(value for value in known if value in values)
 
 
 def _watch(steps: "Steps[MeasureStep, None, Measurement]") -> "Measurement":
-    """Run an operation to its end, with a bar on stderr."""
+    """Run an operation to its end, with a progress bar on stderr."""
     from tqdm import tqdm
 
     with tqdm(total=1.0, bar_format="{desc} {percentage:3.0f}%|{bar}|") as bar:
@@ -133,18 +132,18 @@ def _watch(steps: "Steps[MeasureStep, None, Measurement]") -> "Measurement":
 
 
 def _keep_scores(kept: "tuple[Library, str] | None", measured: "Measurement") -> None:
-    """Note the scores with an adapter of the library; one that is gone by now stops nothing."""
+    """Store the scores with the adapter in the library, if it is still there."""
     if kept is None:
         return
     library, key = kept
     try:
         library.update(key, scores=measured.scores())
     except LibraryError as error:
-        typer.echo(f"The scores were not kept: {error}", err=True)
+        typer.echo(f"The scores could not be stored in the library: {error}", err=True)
 
 
 def _write(engine: "Engine", measured: "Measurement", out: Path) -> list[str]:
-    """Write everything that is to be kept; each file appears whole or not at all."""
+    """Write all result files, each atomically."""
     import json
 
     from dnd_engine.charts import svg_file
@@ -163,8 +162,8 @@ def _write(engine: "Engine", measured: "Measurement", out: Path) -> list[str]:
                 aside.write_text(text, encoding="utf-8", newline="")
     except OSError as error:
         raise MeasureError(
-            f"`{out}` cannot be written to: {error.strerror or error}. Make room, or name another "
-            "folder with --out."
+            f"cannot write to `{out}`: {error.strerror or error}. Free some space, or choose "
+            "another folder with --out."
         ) from error
     names = [*texts]
     for row, lora in measured.trained.items():

@@ -1,4 +1,4 @@
-"""The command that refines an adapter on prompts of its own task."""
+"""The `dnd refine` command: trains an adapter further on prompts of its own task."""
 
 import time
 from pathlib import Path
@@ -8,6 +8,7 @@ import typer
 
 from dnd_engine.cli.adapters import read_buckets
 from dnd_engine.cli.common import (
+    BucketOption,
     Json,
     LibraryOption,
     engine_options,
@@ -33,27 +34,32 @@ _DEFAULT = RefineConfig()
 def refine(
     config: EngineConfig,
     adapter: Annotated[
-        str, typer.Argument(help="Where to start: PEFT folder or zip, or a name of the library.")
+        str,
+        typer.Argument(help="Adapter to start from: PEFT folder or zip, or a name in the library."),
     ],
     files: Annotated[
-        list[Path] | None, typer.Argument(help="Prompt files: instruction, blank line, input.")
+        list[Path] | None,
+        typer.Argument(
+            help="Prompt files; each prompt is an instruction, a blank line and an input."
+        ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Adapter to write: a .zip, or a folder.")] = Path(
-        "refined.zip"
-    ),
-    bucket: Annotated[
-        list[str] | None, typer.Option(help="NAME=WEIGHT:FILE,FILE; may be repeated.")
-    ] = None,
+    out: Annotated[Path, typer.Option(help="A .zip or folder to write.")] = Path("refined.zip"),
+    bucket: BucketOption = None,
     steps: Annotated[int, typer.Option(help="Training steps.")] = _DEFAULT.steps,
-    learning_rate: Annotated[float, typer.Option(help="Of AdamW.")] = _DEFAULT.learning_rate,
+    learning_rate: Annotated[
+        float, typer.Option(help="Learning rate of AdamW.")
+    ] = _DEFAULT.learning_rate,
     labels: Annotated[
-        bool, typer.Option("--labels", help="Learn the label column, not the teacher's answers.")
+        bool,
+        typer.Option(
+            "--labels", help="Train on the label column instead of the teacher's answers."
+        ),
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of the choice and order of prompts.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for sampling and ordering prompts.")] = 0,
     library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
-    """Train an adapter a little on prompts of its own task."""
+    """Train an adapter briefly on prompts of its own task."""
     from tqdm import tqdm
 
     settings = RefineConfig(steps=steps, learning_rate=learning_rate, labels=labels, seed=seed)
@@ -85,9 +91,8 @@ def refine(
     num_prompts, commonest_share = refined["num_prompts"], refined["commonest_share"]
     if taught_alike(refined):
         typer.echo(
-            f"The base gave one and the same answer to {commonest_share:.0%} of the prompts, and "
-            "that is what was taught. Where it is wrong the base does not know the task: use "
-            "--labels.",
+            f"The base gave the same answer to {commonest_share:.0%} of the prompts, and the "
+            "adapter learnt it. If it is wrong, the base cannot do the task: use --labels.",
             err=True,
         )
     show(

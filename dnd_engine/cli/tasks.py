@@ -1,4 +1,4 @@
-"""Commands about task folders."""
+"""The `dnd tasks` commands: list, check, make and fetch task folders."""
 
 from collections import defaultdict
 from dataclasses import asdict
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="List, check and make task folders.", no_args_is_help=True)
+app = typer.Typer(help="List, check, make and fetch task folders.", no_args_is_help=True)
 
-Folders = Annotated[list[Path], typer.Argument(help="Each holds tasks.csv and tasks/.")]
+Folders = Annotated[list[Path], typer.Argument(help="Folders that contain tasks.csv and tasks/.")]
 
 
 @app.command("list")
 @plain_errors
 def list_tasks(folders: Folders, as_json: Json = False) -> None:
-    """List the tasks of some folders."""
+    """List the tasks in folders."""
     from dnd_engine.tasks.folder import read_index
 
     index = [info for folder in folders for info in read_index(folder)]
@@ -42,7 +42,7 @@ def list_tasks(folders: Folders, as_json: Json = False) -> None:
 @app.command("check")
 @plain_errors
 def check_tasks(folders: Folders, as_json: Json = False) -> None:
-    """Check schema, sizes and labels; exit code 1 if a task has an error."""
+    """Check schema, sizes and labels; the exit code is 1 if a task has errors."""
     from dnd_engine.tasks.audit import audit_tasks
     from dnd_engine.tasks.folder import load_tasks
 
@@ -73,16 +73,18 @@ def check_tasks(folders: Folders, as_json: Json = False) -> None:
 @plain_errors
 def make_tasks(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
-    seed: Annotated[int, typer.Option(help="Of inputs and wordings.")] = 0,
-    train: Annotated[int, typer.Option(min=1, help="Train examples of a task.")] = 200,
-    test: Annotated[int, typer.Option(min=1, help="Test examples of a task.")] = 40,
+    seed: Annotated[int, typer.Option(help="Seed for inputs and wordings.")] = 0,
+    train: Annotated[int, typer.Option(min=1, help="Training examples per task.")] = 200,
+    test: Annotated[int, typer.Option(min=1, help="Test examples per task.")] = 40,
     operations: Annotated[
         int | None,
-        typer.Option(help="Tasks, drawn by seed with every kind of holdout; default: all."),
+        typer.Option(
+            help="Number of tasks, sampled by seed, with every kind of holdout; default: all."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a folder of procedural tasks, whose answers are right by construction."""
+    """Make a folder of procedural tasks with answers that are correct by construction."""
     from dnd_engine.tasks.families import write_families
 
     count = write_families(
@@ -102,9 +104,13 @@ def fetch(
         list[Path], typer.Argument(metavar="RECIPE...", help="YAML recipes, or folders of them.")
     ],
     out: Annotated[Path, typer.Option(help="Folder to make.")],
-    seed: Annotated[int | None, typer.Option(help="Of which rows are drawn.")] = None,
-    train: Annotated[int | None, typer.Option(help="Most train examples of a task.")] = None,
-    test: Annotated[int | None, typer.Option(help="Most test examples of a task.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed for sampling rows.")] = None,
+    train: Annotated[
+        int | None, typer.Option(help="Maximum number of training examples per task.")
+    ] = None,
+    test: Annotated[
+        int | None, typer.Option(help="Maximum number of test examples per task.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a folder of tasks from Hugging Face datasets or local files, one recipe each."""
@@ -131,7 +137,7 @@ def fetch(
 
 
 def _grouped(faults: "Iterable[Fault]") -> dict[str, list[str]]:
-    """Slug to what is said of it."""
+    """Group the messages by task slug."""
     groups: dict[str, list[str]] = defaultdict(list)
     for fault in faults:
         groups[fault.task].append(fault.words)

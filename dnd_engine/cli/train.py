@@ -1,4 +1,4 @@
-"""The command that trains a generator."""
+"""The `dnd train` command: trains a generator."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -8,6 +8,9 @@ import typer
 
 from dnd_engine.cli.common import (
     Json,
+    RecipeArgument,
+    TasksOption,
+    ThreadsOption,
     plain_errors,
     show,
 )
@@ -15,30 +18,29 @@ from dnd_engine.cli.common import (
 __all__ = ["train"]
 
 _INTERRUPTED = 130
-"""Exit code of a program that Ctrl-C ended."""
+"""Exit code of a program stopped with Ctrl-C (128 + SIGINT)."""
 
 
 @plain_errors
 def train(
-    recipe: Annotated[Path, typer.Argument(help="YAML recipe; flags override it.")],
-    tasks: Annotated[
-        list[Path] | None, typer.Option(help="Task folder; may be given several times.")
-    ] = None,
+    recipe: RecipeArgument,
+    tasks: TasksOption = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.")] = None,
     cache: Annotated[
-        Path | None, typer.Option(help="Encoded prompts; runs on the same data may share it.")
+        Path | None,
+        typer.Option(help="Cache for encoded prompts; runs on the same data can share it."),
     ] = None,
     kind: Annotated[str | None, typer.Option(help="generator or multi_task_lora.")] = None,
     objective: Annotated[str | None, typer.Option(help="task_loss or reconstruction.")] = None,
     collection: Annotated[
-        Path | None, typer.Option(help="LoRA checkpoints of `dnd collect`, for reconstruction.")
+        Path | None, typer.Option(help="LoRA checkpoints from `dnd collect`, for reconstruction.")
     ] = None,
     warm_start: Annotated[
-        Path | None, typer.Option(help="Generator folder whose weights to start from.")
+        Path | None, typer.Option(help="Generator folder to take the initial weights from.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything.")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed for the whole run.")] = None,
+    threads: ThreadsOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -62,7 +64,7 @@ def train(
     try:
         result = run(settings, resume=resume)
     except KeyboardInterrupt as stop:
-        typer.echo(str(stop) or "Stopped at once; the last checkpoint stays.", err=True)
+        typer.echo(str(stop) or "Stopped at once. The last checkpoint is kept.", err=True)
         raise typer.Exit(_INTERRUPTED) from stop
     wrong = result.validation.get("validation_loss_wrong_prompts")
     compared = "" if wrong is None else f", {wrong:.3f} with prompts of another family"

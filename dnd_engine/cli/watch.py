@@ -1,4 +1,4 @@
-"""The command that tells how a run of `dnd train` or `dnd collect` goes."""
+"""The `dnd watch` command: shows the progress of a `dnd train` or `dnd collect` run."""
 
 import time
 from dataclasses import asdict, fields
@@ -22,27 +22,27 @@ _FOLLOW_SECONDS = 5.0
 def watch(
     run: Annotated[Path, typer.Argument(help="The --out folder of `dnd train` or `dnd collect`.")],
     follow: Annotated[
-        bool, typer.Option("--follow", help="Tell again whenever it has moved, until it is done.")
+        bool, typer.Option("--follow", help="Print again after each change, until the run ends.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Tell how far a run is; with --json every number."""
+    """Show the progress of a run; with --json every number."""
     from dnd_engine.training.watch import RunFolder
 
     folder = RunFolder(run)
-    told = None
+    printed = None
     while True:
         seen = folder.look()
-        if told != (seen.state, seen.moved):
+        if printed != (seen.state, seen.moved):
             show(_values(seen), as_json, _words(seen))
-            told = (seen.state, seen.moved)
+            printed = (seen.state, seen.moved)
         if not follow or seen.state == "finished":
             return
         time.sleep(_FOLLOW_SECONDS)
 
 
 def _values(seen: "Training | Collecting") -> dict[str, Any]:
-    """All but the curves, which are in the folder."""
+    """Return all values except the training curves, which are files in the run folder."""
     from dnd_engine.training.watch import Training
 
     values = {f.name: getattr(seen, f.name) for f in fields(seen)}
@@ -66,8 +66,8 @@ def _words(seen: "Training | Collecting") -> str:
     idle = duration(seen.idle_seconds)
     state = {
         "starting": f"has not written a step yet; its folder last changed {idle} ago",
-        "running": f"running, last moved {idle} ago",
-        "still": f"has not moved for {idle}",
+        "running": f"running, last change {idle} ago",
+        "still": f"no change for {idle}",
         "finished": "finished",
     }[seen.state]
     things = "steps" if isinstance(seen, Training) else "LoRAs"
@@ -79,8 +79,8 @@ def _words(seen: "Training | Collecting") -> str:
         if seen.tokens_per_second is not None:
             facts.append(f"{seen.tokens_per_second:.0f} tokens a second")
         if seen.stopped_early:
-            facts.append("stopped early, since validations brought nothing better")
+            facts.append("stopped early, because validation did not improve")
         if seen.collapsed_at is not None:
-            facts.append("collapsed: adapters of different tasks are alike")
+            facts.append("collapsed: adapters of different tasks are nearly the same")
     head = f"{seen.name} ({seen.kind.replace('_', ' ')}): {state}"
     return f"{head}\n{', '.join(facts)}"

@@ -195,7 +195,7 @@ def test_library_commands_do_what_they_say(tmp_path: Path) -> None:
         listed = json.loads(dnd("library", "list", "--json", *place).stdout)
         return [entry["name"] for entry in listed["adapters"]]
 
-    assert dnd("library", "duplicate", "one", *place).stdout == "Kept a copy as one-2.\n"
+    assert dnd("library", "duplicate", "one", *place).stdout == "Copied to one-2.\n"
     assert dnd("library", "rename", "one", "first", *place).stdout == "Renamed to first.\n"
     assert names() == ["one-2", "first"]
     shown = json.loads(dnd("library", "show", "first", "--json", *place).stdout)
@@ -203,15 +203,15 @@ def test_library_commands_do_what_they_say(tmp_path: Path) -> None:
     assert Path(shown["path"], "adapter_config.json").is_file()
     assert "Recipe: unknown" in dnd("library", "show", "first", *place).stdout
     deleted = dnd("library", "delete", "first", *place).stdout
-    assert f"`dnd library undo {shown['key']}` brings it back" in deleted
+    assert f"`dnd library undo {shown['key']}` restores it" in deleted
     assert names() == ["one-2"]
     assert "first" in dnd("library", "list", "--deleted", *place).stdout
-    assert dnd("library", "undo", *place).stdout == "Brought back first.\n"
+    assert dnd("library", "undo", *place).stdout == "Restored first.\n"
     assert names() == ["one-2", "first"]
     (shelf.path("one-2") / "entry.json").unlink()
     assert "damaged: `entry.json`: No such file" in dnd("library", "list", *place).stdout
     dnd("library", "delete", "first", *place)
-    assert dnd("library", "empty-trash", *place).stdout == "Removed for good: 1.\n"
+    assert dnd("library", "empty-trash", *place).stdout == "Removed permanently: 1.\n"
     assert (
         json.loads(dnd("library", "list", "--deleted", "--json", *place).stdout)["adapters"] == []
     )
@@ -280,7 +280,11 @@ def test_a_refused_import_prints_every_fault_and_keeps_nothing(
     ("arguments", "code", "message"),
     [
         (["--recipe", "none.json"], 1, "recipe `none.json` cannot be read"),
-        (["--recipe", "none.json", "--seed", "3"], 2, "--recipe says buckets, mix, strength and"),
+        (
+            ["--recipe", "none.json", "--seed", "3"],
+            2,
+            "--recipe already sets buckets, mix, strength and",
+        ),
         (["--name", "a/b"], 1, "is no name for an adapter"),
     ],
 )
@@ -338,7 +342,7 @@ def test_refine_trains_an_adapter_on_its_prompts_and_writes_another(tmp_path: Pa
     assert result.exit_code == 0, result.stderr
     values = json.loads(result.stdout)
     assert (values["num_prompts"], values["commonest_share"]) == (12, 1.0)
-    assert "one and the same answer" not in result.stderr, "labels are as they are"
+    assert "The base gave the same answer" not in result.stderr, "labels have no teacher"
     assert values["effect"] != values["effect_before"]
     seen = json.loads(dnd("inspect", out, "--json").stdout)
     assert seen["sha256"] == values["sha256"] != values["from_sha256"]
@@ -352,8 +356,16 @@ def test_refine_trains_an_adapter_on_its_prompts_and_writes_another(tmp_path: Pa
     [
         (None, [], "rows.csv: expected a file, found nothing there"),
         ("prompt,label\na,\n", [], "rows.csv: expected a label beside each prompt, got none for 1"),
-        ("prompt,label\na,b\n", ["--metric", "bleu"], "`metric` must be of auto, choice, exact, "),
-        ("prompt,label\na,b\n", ["--modes", "bare,odd"], "`modes` must be of bare, full; got odd."),
+        (
+            "prompt,label\na,b\n",
+            ["--metric", "bleu"],
+            "`metric` must be any of auto, choice, exact, ",
+        ),
+        (
+            "prompt,label\na,b\n",
+            ["--modes", "bare,odd"],
+            "`modes` must be any of bare, full; got odd.",
+        ),
         ("prompt,label\na,b\n", ["--steps", 0], "`steps` must be at least 1, got 0"),
         ("prompt,label\na,b\n", ["--out", "taken"], "is a file. Name a folder"),
     ],

@@ -501,7 +501,7 @@ def test_the_command_keeps_scores_with_an_adapter_of_the_library(
     monkeypatch.setattr(Library, "load", lambda *_: library.delete("vault") and make_adapter())
     result = CliRunner().invoke(app, ["measure", "vault", str(data), *place])
     assert result.exit_code == 0, "an entry that is gone by now costs no measurement"
-    assert "The scores were not kept: no adapter" in result.stderr
+    assert "The scores could not be stored in the library: no adapter" in result.stderr
 
 
 def test_only_rows_that_are_through_are_kept_as_scores(

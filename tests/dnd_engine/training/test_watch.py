@@ -321,7 +321,7 @@ def test_the_command_tells_a_collection(tmp_path: Path) -> None:
     write_manifest(tmp_path, 4, lora("one"))
     write_losses(tmp_path / "two" / "seed-0", [LossRow(0), LossRow(1, 3.0, seconds=1.0)])
     told = CliRunner().invoke(app, ["watch", str(tmp_path)]).stdout
-    assert "(collection): running, last moved" in told
+    assert "(collection): running, last change" in told
     assert "1 of 4 LoRAs" in told
     values = json.loads(CliRunner().invoke(app, ["watch", str(tmp_path), "--json"]).stdout)
     assert values["curves"][0]["slug"] == "two"
