@@ -4,6 +4,9 @@ import os
 
 # Before Gradio is imported: it reads this once. No telemetry.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+# Before torch is imported: OpenMP reads this once. Threads that wait awake take the core from the
+# one they wait for when other processes compute too.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from dnd_engine.config import EngineConfig
 from ui.build import build_ui

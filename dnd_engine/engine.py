@@ -99,6 +99,7 @@ from dnd_engine.models.encoder import (
 from dnd_engine.models.replies import ChatStep, Message, Reply
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import BASES, ENCODERS, ResolvedWeights, cache_folder, resolve
+from dnd_engine.models.threads import keep_within_limits
 from dnd_engine.progress import AnswerCounts, Doing, Progress, finish
 from dnd_engine.prompts.buckets import Bucket, check_buckets, draw_prompt_batch, measured_prompts
 from dnd_engine.prompts.examples import load_examples
@@ -266,6 +267,7 @@ class Engine:
 
         # The generator's small files first: a wrong folder is refused before any weights are read.
         folder = GeneratorFolder.open(_generator_path(config))
+        keep_within_limits()
         device = best_device(config.device)
         dtype = best_dtype(device)
         weights = resolve(
@@ -293,13 +295,16 @@ class Engine:
         return engine
 
     def warm_up(self) -> None:
-        """Make and verify an adapter of a shipped example, for nothing but its side effects.
+        """Make, verify and ask an adapter of a shipped example, for nothing but its side effects.
 
         What is made once, the base wrapped by PEFT above all, takes longer than a synthesis; the
-        first order need not wait for it.
+        first order need not wait for it, nor the first answer for weights to be packed.
         """
         adapter = self.generate([load_examples()[0].read()], imprinted=False)
         self.verify(adapter, adapter.files())
+        hello: Message = {"role": "user", "content": "Hello"}
+        for _ in self.compare([[hello]] * 2, [None, adapter], sampling=Sampling(max_new_tokens=3)):
+            pass
 
     def generate(
         self,

@@ -73,7 +73,7 @@ def decode(
     while True:
         if (now := worn()) is not fitted:
             fitted, prepared = now, forward.prepare(now)
-        with runtime.lock:
+        with runtime.lock, runtime.threads.that_pay():
             logits = _next_logits(forward, ids, mask, past, prepared)
         for row, row_logits in zip(rows, logits, strict=True):
             row.take(row_logits, started)

@@ -6,12 +6,15 @@ that thread's answers. Knows no prompts and no files.
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from dnd_engine.lora.apply import LoRAHost
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.forward import Forward, HookedForward, choose_forward
+from dnd_engine.models.threads import Threads
 
 __all__ = ["Runtime"]
 
@@ -29,6 +32,8 @@ class Runtime:
     """Guards the two. Hold it for one batch, one token or one training step at a time, never while
     you wait for something else. A process with one thread needs not take it."""
 
+    threads: Threads = field(default_factory=Threads, compare=False)
+    """How many threads chat has while other processes compute."""
     _forward: list[Forward] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
@@ -43,6 +48,16 @@ class Runtime:
             if isinstance(chosen, HookedForward):
                 _log.info("The base runs through transformers' modules: %s.", chosen.reason)
         return self._forward[0]
+
+    @contextmanager
+    def through(self, forward: Forward) -> Iterator[None]:
+        """Run the base another way inside the `with` block, for a comparison."""
+        before = list(self._forward)
+        self._forward[:] = [forward]
+        try:
+            yield
+        finally:
+            self._forward[:] = before
 
     def __post_init__(self) -> None:
         # A host of another model would change that one, and the base would answer unadapted.
