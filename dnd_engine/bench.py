@@ -11,6 +11,7 @@ import math
 import os
 import platform
 import random
+import subprocess
 import sys
 import tempfile
 import time
@@ -39,6 +40,7 @@ from dnd_engine.generator.folder import Generator, GeneratorFolder
 from dnd_engine.generator.report import Report
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.models.base import BaseModel, best_dtype, last_hidden, load_base, output_layer
+from dnd_engine.models.forward import HookedForward, PackedForward
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import from_texts
 from dnd_engine.training.examples import EncodedExample, PackedExamples, pack, response_losses
@@ -54,13 +56,16 @@ __all__ = [
     "summarise",
 ]
 
-SECTIONS = ("synthesis", "chat", "training")
+SECTIONS = ("synthesis", "chat", "training", "contended")
 
 _LORA_STEPS = 40
 """Steps of the LoRA run that synthesis is compared with. Source: procedural tasks are learnt in 40
 steps of 8 examples (feasibility runs)."""
 
 _RECIPE: Mapping[str, Any] = {f.name: f.default for f in fields(TrainRecipe)}
+
+_BUSY = 2
+"""Processes that contend for the cores."""
 
 _STEP = ("tasks_per_step", "examples_per_task", "row_tokens")
 """Sizes of a training step."""
@@ -106,6 +111,8 @@ class BenchConfig:
     """Tokens of an answer, the only ones with a loss."""
     copy_megabytes: int = 256
     """Size of the copy that memory bandwidth is measured with, far beyond any cache."""
+    settle_seconds: float = 1.0
+    """How long busy processes run before something is measured beside them."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -202,6 +209,8 @@ def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
         resident.append(_Synthesis(engine, config))
     if "chat" in config.only:
         resident += [_Chat(engine, config), _Copy(base, config)]
+    if "contended" in config.only:
+        resident.append(_Contended(engine, config))
     for measurement in resident:
         measurement(-1)
     if resident:
@@ -321,6 +330,21 @@ def summarise(
             f"{token_bytes / 1e6:.0f} MB of weights; bandwidth is "
             f"that of a {config.copy_megabytes} MB copy, read and write counted."
         )
+        if "chat_modules" in rounds[0]:
+            ratios["twin_over_modules"] = median(r["chat_twin"] / r["chat_modules"] for r in rounds)
+            notes.append(
+                "`chat_modules` is the same twin through transformers' own modules, as bases run "
+                "whose weights cannot be packed."
+            )
+    if "contended" in config.only:
+        for name in ("twin", "synthesis"):
+            ratios[f"contended_over_alone_{name}"] = median(
+                r[f"{name}_contended"] / r[f"{name}_alone"] for r in rounds
+            )
+        notes.append(
+            f"Contended is beside {_BUSY} processes that do nothing but compute, in turn with the "
+            "same without them."
+        )
     if "training" in config.only:
         sides = ("train", "lora_packed", "lora_rows")
         rates = [{s: r[f"{s}.tokens"] / r[f"{s}_step"] for s in sides} for r in rounds]
@@ -424,11 +448,21 @@ class _Chat(_Measurement):
         )
 
     def __call__(self, number: int) -> dict[str, float]:
-        return {
+        runtime = self._engine.runtime
+        found = {
             "chat_single": self._per_token([None], number),
-            "chat_twin": self._per_token([None, self._adapter], number),
+            "chat_twin": self.twin(number),
             "chat_turned": self._per_token([None, self._adapter], number, turned=True),
         }
+        if isinstance(runtime.forward, PackedForward):
+            modules = HookedForward(runtime.base, runtime.host.wearing, "the bench compares both")
+            with runtime.through(modules):
+                found["chat_modules"] = self.twin(number)
+        return found
+
+    def twin(self, number: int) -> float:
+        """Seconds per token of a base and an adapter at once."""
+        return self._per_token([None, self._adapter], number)
 
     def _per_token(
         self, adapters: list[Adapter | None], number: int, *, turned: bool = False
@@ -451,6 +485,42 @@ class _Chat(_Measurement):
             "the base ended ten answers after one token, so chat cannot be timed. Leave it out: "
             "--only synthesis,training."
         )
+
+
+class _Contended(_Measurement):
+    """A twin's token and a synthesis, alone and beside processes that keep the cores busy."""
+
+    def __init__(self, engine: Engine, config: BenchConfig) -> None:
+        self._engine = engine
+        self._chat = _Chat(engine, config)
+        self._bucket = _prompt_bucket(config.num_prompts, config.seed)
+        self._device = torch.device(engine.info.device)
+        self._settle_seconds = config.settle_seconds
+
+    def __call__(self, number: int) -> dict[str, float]:
+        found = {f"{name}_alone": value for name, value in self._measured(number).items()}
+        with _busy_loops(_BUSY, self._settle_seconds):
+            found |= {f"{name}_contended": value for name, value in self._measured(number).items()}
+        return found
+
+    def _measured(self, number: int) -> dict[str, float]:
+        with _timed(self._device) as spent:
+            self._engine.generate([self._bucket], seed=number + 1, imprinted=False)
+        return {"twin": self._chat.twin(number), "synthesis": spent[0]}
+
+
+@contextmanager
+def _busy_loops(count: int, settle_seconds: float) -> Iterator[None]:
+    """Processes that compute without end, for the time of the `with` block."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        # Until they have started, and their use of the cores can be seen.
+        time.sleep(settle_seconds)
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
 
 
 class _Copy(_Measurement):

@@ -25,6 +25,9 @@ _MEANINGS = {
     "tasks_to_pay_off_lora_run": "short LoRA runs that together cost as much as its training",
     "tasks_to_pay_off_lora_equal": "the same for the shortest LoRA runs with an equal score",
     "twin_over_single": "two answers at once take this many times as long per token as one",
+    "twin_over_modules": "and this share of the time that transformers' own modules take",
+    "contended_over_alone_twin": "a twin token takes this many times as long beside busy processes",
+    "contended_over_alone_synthesis": "and so does a synthesis",
     "turned_over_twin": "and this many times as long again if the strength changes at every token",
     "remix_over_synthesis": "remixing takes this share of the time of the first synthesis",
     "bandwidth_share": "share of memory bandwidth used by one chat",
@@ -41,7 +44,7 @@ def bench(
         typer.Option("--quick", help="Fewer rounds; the time of the LoRA run is extrapolated."),
     ] = False,
     only: Annotated[
-        str | None, typer.Option(help="Any of synthesis,chat,training; default: all.")
+        str | None, typer.Option(help="Any of synthesis,chat,training,contended; default: all.")
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 import typer
@@ -48,6 +49,7 @@ SMALL = BenchConfig(
     prefix_tokens=3,
     answer_tokens=2,
     copy_megabytes=1,
+    settle_seconds=0.0,
 )
 
 
@@ -81,6 +83,9 @@ def test_everything_is_measured_and_is_json(result: BenchResult) -> None:
         "remix_over_synthesis",
         "turned_over_twin",
         "twin_over_single",
+        "twin_over_modules",
+        "contended_over_alone_twin",
+        "contended_over_alone_synthesis",
         "bandwidth_share",
         "train_over_lora_throughput",
     }
@@ -104,14 +109,29 @@ def test_ready_is_synthesis_and_what_the_page_does_besides(engine: Engine) -> No
     ("only", "seconds"),
     [
         ("synthesis", {"synthesis", "remix", "ready", "lora_step", "lora_run"}),
-        ("chat", {"chat_single", "chat_twin", "chat_turned", "copy"}),
+        ("chat", {"chat_single", "chat_twin", "chat_turned", "chat_modules", "copy"}),
+        (
+            "contended",
+            {"twin_alone", "twin_contended", "synthesis_alone", "synthesis_contended"},
+        ),
         ("training", {"train_step", "lora_packed_step", "lora_rows_step"}),
     ],
 )
 def test_a_section_can_be_measured_alone(engine: Engine, only: str, seconds: set[str]) -> None:
     found = bench(engine, replace(SMALL, rounds=1, only=(only,)))
     assert set(found.seconds) == seconds
-    assert len(found.notes) == 1
+    assert len(found.notes) == (2 if only == "chat" else 1)
+
+
+def test_processes_that_contend_end_with_the_measurement(engine: Engine) -> None:
+    bench(engine, replace(SMALL, rounds=1, only=("contended",)))
+    assert psutil.Process().children() == []
+
+
+def test_the_base_is_packed_again_after_its_modules_were_measured(engine: Engine) -> None:
+    before = engine.runtime.forward
+    bench(engine, replace(SMALL, rounds=1, only=("chat",)))
+    assert engine.runtime.forward is before
 
 
 def test_the_engines_base_and_generator_are_left_as_they_were(engine: Engine) -> None:
@@ -138,6 +158,11 @@ def rounds(**changes: float) -> list[dict[str, float]]:
         "chat_single": 0.1,
         "chat_twin": 0.12,
         "chat_turned": 0.15,
+        "chat_modules": 0.3,
+        "twin_alone": 0.12,
+        "twin_contended": 0.18,
+        "synthesis_alone": 0.5,
+        "synthesis_contended": 1.0,
         "copy": 0.02,
         "train_step": 4.0,
         "lora_packed_step": 3.0,
@@ -156,6 +181,9 @@ def summary(found: list[dict[str, float]], **fields: Any) -> BenchResult:
 def test_ratios_compare_within_a_round() -> None:
     found = summary(rounds())
     assert found.ratios["twin_over_single"] == pytest.approx(1.2)
+    assert found.ratios["twin_over_modules"] == pytest.approx(0.4)
+    assert found.ratios["contended_over_alone_twin"] == pytest.approx(1.5)
+    assert found.ratios["contended_over_alone_synthesis"] == pytest.approx(2)
     # 300 MB in 0.1 s, against 2 x 100 MB in 0.02 s.
     assert found.ratios["bandwidth_share"] == pytest.approx(3 / 10)
     # 250 tokens/s, against 480 on rows: the faster of the two baselines counts.
@@ -249,7 +277,7 @@ def test_a_token_reads_all_weights_but_an_embedding_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"only": ()}, r"`only` must be some of synthesis, chat, training, got none\."),
+        ({"only": ()}, r"`only` must be some of synthesis, chat, training, contended, got none\."),
         ({"only": ("speed",)}, r"`only` must be some of .*, got speed\."),
         ({"rounds": 0}, r"`rounds` must be at least 1, got 0\."),
         ({"chat_tokens": 1}, r"`chat_tokens` must be at least 2, got 1\."),
@@ -288,6 +316,7 @@ def test_the_command_prints_one_json_object(run: tuple[CliRunner, typer.Typer]) 
     assert shown.exit_code == 0
     assert set(json.loads(shown.stdout)["ratios"]) == {
         "twin_over_single",
+        "twin_over_modules",
         "turned_over_twin",
         "bandwidth_share",
     }
