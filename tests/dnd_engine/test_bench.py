@@ -329,7 +329,7 @@ def test_the_command_says_in_words_what_each_ratio_means(
     for words in (
         "lora_over_synthesis: a short LoRA run takes",
         "twin_over_single: two answers at once",
-        "of a plain LoRA's training speed",
+        "as a share of a plain LoRA's",
         "peak_training",
         "torch ",
     ):
