@@ -1,6 +1,6 @@
 """The app from code: named endpoints for `gradio_client`, the same as tools for MCP.
 
-They ask the engine by the handlers' own ways, in the queue's lane of the buttons. An adapter made
+They ask the engine as handlers do, in the queue's lane of the buttons. An adapter made
 here is known by an id that nobody can guess. A Gradio session cannot hold it: over MCP all visitors
 share one, which is Gradio's own client that calls the app on their behalf, and has no state of its
 own between calls. So whoever has the id has the adapter, until the session ends, if there is one,
@@ -13,8 +13,8 @@ import json
 import secrets
 import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,7 +25,7 @@ from gradio.events import api
 from pydantic import BeforeValidator, ConfigDict, ValidationError, validate_call
 from typing_extensions import TypedDict
 
-from dnd_engine.config import Mix, Sampling
+from dnd_engine.config import Mix, PromptLimits, Sampling
 from dnd_engine.errors import (
     AdapterError,
     BucketError,
@@ -36,10 +36,9 @@ from dnd_engine.errors import (
 )
 from dnd_engine.prompts.buckets import Bucket, check_buckets
 from dnd_engine.prompts.files import PromptFile, display_name, from_texts, read_prompt_file
-from ui.handlers.chat import ChatHandlers
-from ui.handlers.imprint import ImprintHandlers
-from ui.handlers.synthesis import SynthesisHandlers
+from ui.engine_calls import LANES, EngineCalls
 from ui.panels.compare import MAX_ANSWER_TOKENS
+from ui.state import SessionFiles
 
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Inspection
@@ -192,13 +191,24 @@ def _session(request: gr.Request) -> str:
     return "" if _over_mcp(request) else request.session_hash or ""
 
 
-class Endpoints(SynthesisHandlers, ImprintHandlers, ChatHandlers):
-    """What `add_endpoints` puts on the app. Gradio shows these docstrings to callers."""
+class Endpoints:
+    """What `add_endpoints` puts on the app. Gradio shows these docstrings to callers.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # Each adapter has a folder of its own, for its zip.
-        self._shelf = _Shelf(self._files.remove)
+    Args:
+        calls: Asks the engine.
+        limits: What prompts may amount to.
+        files: Has a folder for the zip of each adapter.
+        cache: Gradio's cache, where uploads are.
+    """
+
+    def __init__(
+        self, calls: EngineCalls, limits: PromptLimits, files: SessionFiles, cache: Path
+    ) -> None:
+        self._calls = calls
+        self._limits = limits
+        self._files = files
+        self._cache = cache
+        self._shelf = _Shelf(files.remove)
 
     @_endpoint
     def make_adapter(
@@ -227,20 +237,20 @@ class Endpoints(SynthesisHandlers, ImprintHandlers, ChatHandlers):
         Returns:
             `adapter_id`, which the other tools take; its facts; `checks`, what was measured; `notes` on the prompts.
         """  # noqa: E501 - Gradio reads one line an argument
-        engine = self._loaded()
+        engine = self._calls.loaded(_LOAD_SECONDS)
         read = self._read_buckets(buckets)
         counting = check_buckets(read, self._limits)
         memory = engine.new_memory()
-        _, made = self._last(self._synthesis_steps(counting, mix, seed, memory))
+        _, made = self._calls.last(self._calls.synthesize(counting, mix, seed, memory))
         if imprint:
             try:
-                _, made = self._last(self._imprint_steps(made, counting, seed, memory))
+                _, made = self._calls.last(self._calls.imprint(made, counting, seed, memory))
             except ImprintError as error:
                 made = replace(made, not_imprinted=str(error))
-        found = self._inspect(made, counting)
+        found = self._calls.inspect(made, counting)
         adapter = engine.with_checks(made, found).with_strength(strength)
         key = secrets.token_hex(16)
-        archive = self._save(adapter, self._archive_path(adapter, key))
+        archive = self._calls.save(adapter, self._files.archive(adapter, key))
         kept = _Kept(adapter, counting, found, archive, _session(request), key)
         self._shelf.add(kept)
         notes = [
@@ -294,12 +304,12 @@ class Endpoints(SynthesisHandlers, ImprintHandlers, ChatHandlers):
             repetition_penalty=repetition_penalty,
             seed=seed,
         )
-        self._loaded()
+        self._calls.loaded(_LOAD_SECONDS)
         messages = [{"role": "system", "content": system}] if system.strip() else []
         messages.append({"role": "user", "content": message})
         models = [None] if worn is None else [None, worn]
-        steps = self._chat_steps([(messages, one) for one in models], sampling, None)
-        base, *adapted = map(asdict, self._last(steps))
+        steps = self._calls.compare([(messages, one) for one in models], sampling)
+        base, *adapted = map(asdict, self._calls.last(steps))
         return {"base": base, "adapted": adapted[0] if adapted else None}
 
     @_endpoint
@@ -317,8 +327,9 @@ class Endpoints(SynthesisHandlers, ImprintHandlers, ChatHandlers):
         kept = self._shelf.get(adapter_id)
         proof = None
         if prove:
-            original, engine = kept.adapter.with_strength(1.0), self._loaded()
-            _, proof = self._last(self._prove(original, kept.buckets, engine.new_memory()))
+            original, engine = kept.adapter.with_strength(1.0), self._calls.loaded(_LOAD_SECONDS)
+            steps = self._calls.prove(original, kept.buckets, engine.new_memory())
+            _, proof = self._calls.last(steps)
         return {
             **_facts(kept),
             "relative_norms": kept.inspection.relative_norms,
@@ -367,18 +378,6 @@ class Endpoints(SynthesisHandlers, ImprintHandlers, ChatHandlers):
     def end_session(self, request: gr.Request) -> None:
         """Forget what a session made that ended."""
         self._shelf.end(request.session_hash or "")
-
-    def _last(self, steps: Iterator[Any]) -> Any:
-        """Take all steps of the engine, and return what the last one yields."""
-        never = threading.Event()
-        told = (step for step in self._handle.thread.ticking(steps, never) if step is not None)
-        return deque(told, maxlen=1).pop()
-
-    def _loaded(self) -> Any:
-        """Return the engine, as soon as it is loaded."""
-        self._handle.start()
-        self._handle.wait(_LOAD_SECONDS)
-        return self._ready_engine()
 
     def _read_buckets(self, specs: Sequence[BucketSpec]) -> list[Bucket]:
         """Read all prompts, and tell the faults of all files together."""
@@ -441,10 +440,10 @@ def _facts(kept: _Kept) -> dict[str, Any]:
     }
 
 
-def add_endpoints(demo: gr.Blocks, endpoints: Endpoints, engine_lane: dict[str, Any]) -> None:
+def add_endpoints(demo: gr.Blocks, endpoints: Endpoints) -> None:
     """Put the endpoints on the app; call it before other events, so that they keep their names."""
     for function in (endpoints.make_adapter, endpoints.chat, endpoints.inspect):
-        api(function, **engine_lane)
+        api(function, **LANES["engine"])
     for function in (endpoints.list_adapters, endpoints.download):
         api(function)
     demo.unload(endpoints.end_session)

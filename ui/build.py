@@ -18,8 +18,9 @@ from dnd_engine.library import Library
 from dnd_engine.training.watch import RunFolder
 from ui.api import Endpoints, add_endpoints
 from ui.canvas import Arrangement
+from ui.engine_calls import LANES, EngineCalls
 from ui.engine_handle import EngineHandle
-from ui.handlers import Handlers, Updates
+from ui.handlers import App, Handlers, Updates
 from ui.handlers.export import Target
 from ui.handlers.language import SAID_AGAIN
 from ui.language import SpokenBlocks, said_of, say_again
@@ -49,17 +50,6 @@ _SWEEP_SECONDS = 300
 _UPLOAD_SECONDS = 900
 """Uploads are copied to the visit's folder when they are read, so what Gradio keeps may go soon."""
 
-_ENGINE: dict[str, Any] = {"concurrency_id": "engine", "concurrency_limit": 1}
-"""One engine, one at a time."""
-_REFINE: dict[str, Any] = {"concurrency_id": "refine", "concurrency_limit": 1}
-"""One at a time too, but in a lane of its own: it takes most of a minute, and lets others use the
-engine between its steps."""
-_IMPRINT: dict[str, Any] = {"concurrency_id": "imprint", "concurrency_limit": 1}
-"""Likewise; its seconds do not wait for the minutes of a refinement."""
-_MEASURE: dict[str, Any] = {"concurrency_id": "measure", "concurrency_limit": 1}
-"""Likewise; a training takes minutes where cores are few."""
-_EXPORT: dict[str, Any] = {"concurrency_id": "export", "concurrency_limit": 2}
-"""Files are written and uploads run beside the engine, which they need for a moment only."""
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _AT_ONCE: dict[str, Any] = {**_QUIET, "queue": False}
 _ORDERED: dict[str, Any] = {**_QUIET, "trigger_mode": "always_last"}
@@ -110,8 +100,9 @@ def build_ui(
         delete_cache=(_SWEEP_SECONDS, _UPLOAD_SECONDS),
         fill_width=True,
     ) as demo:
-        add_endpoints(demo, Endpoints(handle, limits, files, cache), _ENGINE)
-        on = Handlers(handle, limits, files, cache, own, runs)
+        calls = EngineCalls(handle)
+        add_endpoints(demo, Endpoints(calls, limits, files, cache))
+        on = Handlers(App(calls, limits, files, cache, own, runs))
         page = _lay_out(demo, on, limits, runs, shared=own is None)
         _wire_loading(page)
         _wire_language(page)
@@ -125,7 +116,7 @@ def build_ui(
         _wire_measure(page)
         _wire_strength(page)
         _wire_chat(page, shown)
-        demo.unload(on.leave)  # files go when the visit ends
+        demo.unload(on.page.leave)  # files go when the visit ends
     demo.queue(max_size=QUEUE_SIZE, default_concurrency_limit=4)
     # Gradio looks for work a thousand times a second, and each look holds up the engine's thread:
     # a token took 9 % longer. Nothing here sends `gr.Progress`, the second of the two.
@@ -195,19 +186,23 @@ class _Page:
             **lane,
             **_ORDERED,
         )
-        broke = self.does(self.on.run_broke, _OVER, inputs=self.session)
+        broke = self.does(self.on.runs.run_broke, _OVER, inputs=self.session)
         work.failure(**broke, **_AT_ONCE)
         return work.then(
-            **self.does(self.on.show_run, f"{_OVER} {_SHOWN} inbox", inputs=self.session),
+            **self.does(self.on.runs.show_run, f"{_OVER} {_SHOWN} inbox", inputs=self.session),
             **_AFTERWARDS,
         )
 
     def check_and_zip(self, event: Any) -> None:
         """Check the adapter in the bar, if that is due, and write its zip."""
-        zipped = self.does(self.on.prepare_download, "download warning", inputs=self.session)
+        zipped = self.does(
+            self.on.adapter.prepare_download, "download warning", inputs=self.session
+        )
         event.then(
-            **self.does(self.on.check, _CHECKED, inputs=self.session), **_ENGINE, **_QUIET
-        ).then(**zipped, **_ENGINE, **_QUIET)
+            **self.does(self.on.adapter.check, _CHECKED, inputs=self.session),
+            **LANES["engine"],
+            **_QUIET,
+        ).then(**zipped, **LANES["engine"], **_QUIET)
 
 
 def _lay_out(
@@ -391,10 +386,10 @@ def _wire_loading(page: _Page) -> None:
     on = page.on
     load_slots = "header load_box load retry timer left_pane"
     page.demo.load(
-        **page.does(on.open_page, load_slots, inputs=[page.session, page.language]), **_AT_ONCE
+        **page.does(on.page.open_page, load_slots, inputs=[page.session, page.language]), **_AT_ONCE
     )
-    page.header.timer.tick(**page.does(on.refresh_load, load_slots), **_AT_ONCE)
-    page.header.retry.click(**page.does(on.retry_load, load_slots), **_AT_ONCE)
+    page.header.timer.tick(**page.does(on.page.refresh_load, load_slots), **_AT_ONCE)
+    page.header.retry.click(**page.does(on.page.retry_load, load_slots), **_AT_ONCE)
 
 
 def _wire_language(page: _Page) -> None:
@@ -419,7 +414,9 @@ def _wire_language(page: _Page) -> None:
             return {}
         session.language = event.code
         with speaking(session.language):
-            redrawn = on.say_again(session, arrangement, kept, target, group, metric, request)
+            redrawn = on.language.say_again(
+                session, arrangement, kept, target, group, metric, request
+            )
             return {name: say_again(block, redrawn.get(name)) for name, block in slots.items()}
 
     spoken = page.keys.speak(
@@ -432,7 +429,7 @@ def _wire_language(page: _Page) -> None:
         **_AT_ONCE,
     )
     if page.watch is not None:
-        spoken.then(**page.does(on.draw_run, "watch", inputs=page.watch.run), **_AT_ONCE)
+        spoken.then(**page.does(on.watch.draw_run, "watch", inputs=page.watch.run), **_AT_ONCE)
 
 
 def _wire_report(page: _Page) -> None:
@@ -441,12 +438,14 @@ def _wire_report(page: _Page) -> None:
     chosen = [page.report.group, page.report.metric]
     page.report_tab.select(
         **page.does(
-            on.report, "report_controls report_group report report_all report_card", inputs=chosen
+            on.report.report,
+            "report_controls report_group report report_all report_card",
+            inputs=chosen,
         ),
         **_AT_ONCE,
     )
     for choice in chosen:
-        choice.input(**page.does(on.draw_report, "report", inputs=chosen), **_AT_ONCE)
+        choice.input(**page.does(on.report.draw_report, "report", inputs=chosen), **_AT_ONCE)
 
 
 def _wire_watch(page: _Page) -> None:
@@ -455,15 +454,15 @@ def _wire_watch(page: _Page) -> None:
     assert page.watch is not None
     assert page.watch_tab is not None
     for look, watching, names in (
-        (page.watch_tab.select, on.watch_run, "watch watch_timer"),
-        (page.watch.timer.tick, on.watch_run, "watch watch_timer"),
-        (page.watch.run.input, on.choose_run, "watch watch_timer watch_all_box"),
-        (page.watch.all_box.expand, on.all_numbers, "watch_all"),
+        (page.watch_tab.select, on.watch.watch_run, "watch watch_timer"),
+        (page.watch.timer.tick, on.watch.watch_run, "watch watch_timer"),
+        (page.watch.run.input, on.watch.choose_run, "watch watch_timer watch_all_box"),
+        (page.watch.all_box.expand, on.watch.all_numbers, "watch_all"),
     ):
         look(**page.does(watching, names, inputs=page.watch.run), **_AT_ONCE)
     tabs = [tab for tab in page.tabs.children if isinstance(tab, gr.Tab)]
     others = [tab.select for tab in tabs if tab is not page.watch_tab]
-    gr.on(others, **page.does(on.rest, "watch_timer"), **_AT_ONCE)
+    gr.on(others, **page.does(on.watch.rest, "watch_timer"), **_AT_ONCE)
 
 
 def _wire_synthesis(page: _Page) -> Any:
@@ -476,73 +475,76 @@ def _wire_synthesis(page: _Page) -> Any:
     # Prompts: read when dropped.
     page.prompts.canvas.change(
         **page.does(
-            on.update_prompts,
+            on.prompts.update_prompts,
             "inbox synthesize hint adapter_facts",
             inputs=[page.prompts.canvas, session],
         ),
         trigger_mode="always_last",
-        concurrency_id="read",
-        concurrency_limit=4,
+        **LANES["read"],
         **_QUIET,
     )
     for example, button in page.prompts.examples:
-        one = functools.partial(on.load_examples, [example], own_weights=False)
+        one = functools.partial(on.prompts.load_examples, [example], own_weights=False)
         button.click(**page.does(one, "inbox", inputs=session), **_AT_ONCE)
     every = [example for example, _ in page.prompts.examples]
-    all_of_them = functools.partial(on.load_examples, every, own_weights=True)
-    show_first = functools.partial(on.show_me, every[0])
+    all_of_them = functools.partial(on.prompts.load_examples, every, own_weights=True)
+    show_first = functools.partial(on.prompts.show_me, every[0])
     page.prompts.show.click(**page.does(show_first, "inbox", inputs=session), **_AT_ONCE)
     page.prompts.load_all.click(**page.does(all_of_them, "inbox", inputs=session), **_AT_ONCE)
 
-    remix = functools.partial(on.begin_synthesis, kind="remix")
+    remix = functools.partial(on.synthesis.begin_synthesis, kind="remix")
     made = [
         page.carry_out(
             order(**page.does(begin, _OVER, inputs=[page.prompts.canvas, session]), **_AT_ONCE),
-            on.synthesize,
+            on.synthesis.synthesize,
             [session, page.prompts.mix, page.prompts.seed],
-            **_ENGINE,
+            **LANES["engine"],
         )
         for order, begin in (
-            (page.prompts.synthesize.click, on.begin_synthesis),
+            (page.prompts.synthesize.click, on.synthesis.begin_synthesis),
             (page.prompts.canvas.remix, remix),
-            (page.prompts.canvas.read, on.begin_synthesis),  # Show me
+            (page.prompts.canvas.read, on.synthesis.begin_synthesis),  # Show me
         )
     ]
     for event in made:
         ordered = event.then(
             **page.does(
-                on.begin_imprint, f"{_OVER} checks", inputs=[session, page.prompts.imprint]
+                on.imprint.begin_imprint, f"{_OVER} checks", inputs=[session, page.prompts.imprint]
             ),
             **_AFTERWARDS,
         )
-        page.check_and_zip(page.carry_out(ordered, on.imprint, session, **_IMPRINT))
-    page.stages.stop.click(**page.does(on.stop_run, _OVER, inputs=session), **_AT_ONCE)
-    page.prompts.stop.click(**page.does(on.stop_run, _OVER, inputs=session), **_AT_ONCE)
+        page.check_and_zip(page.carry_out(ordered, on.imprint.imprint, session, **LANES["imprint"]))
+    page.stages.stop.click(**page.does(on.runs.stop_run, _OVER, inputs=session), **_AT_ONCE)
+    page.prompts.stop.click(**page.does(on.runs.stop_run, _OVER, inputs=session), **_AT_ONCE)
     return made[-1]
 
 
 def _wire_refine(page: _Page) -> None:
     """Refine on the same prompts, then measure again; Undo goes back."""
     on, session = page.on, page.session
-    page.bar.refine.click(**page.does(on.open_refine, "refine_box"), **_AT_ONCE)
-    page.refine.later.click(**page.does(on.close_refine, "refine_box"), **_AT_ONCE)
+    page.bar.refine.click(**page.does(on.refine.open_refine, "refine_box"), **_AT_ONCE)
+    page.refine.later.click(**page.does(on.refine.close_refine, "refine_box"), **_AT_ONCE)
     ordered = page.refine.start.click(
-        **page.does(on.begin_refine, _OVER, inputs=[session, page.refine.labels]), **_AT_ONCE
+        **page.does(on.refine.begin_refine, _OVER, inputs=[session, page.refine.labels]), **_AT_ONCE
     )
-    page.check_and_zip(page.carry_out(ordered, on.refine, session, **_REFINE))
-    page.refine.stop.click(**page.does(on.stop_run, _OVER, inputs=session), **_AT_ONCE)
+    page.check_and_zip(page.carry_out(ordered, on.refine.refine, session, **LANES["refine"]))
+    page.refine.stop.click(**page.does(on.runs.stop_run, _OVER, inputs=session), **_AT_ONCE)
     page.check_and_zip(
-        page.bar.undo.click(**page.does(on.undo, _SHOWN, inputs=session), **_AT_ONCE)
+        page.bar.undo.click(**page.does(on.refine.undo, _SHOWN, inputs=session), **_AT_ONCE)
     )
     page.checks.prove.click(
-        **page.does(on.prove, "proof prove download", inputs=session), **_ENGINE, **_QUIET
+        **page.does(on.adapter.prove, "proof prove download", inputs=session),
+        **LANES["engine"],
+        **_QUIET,
     ).then(
-        **page.does(on.prepare_download, "download warning", inputs=session), **_ENGINE, **_QUIET
+        **page.does(on.adapter.prepare_download, "download warning", inputs=session),
+        **LANES["engine"],
+        **_QUIET,
     )
 
     page.check_and_zip(
         page.bar.shelf.input(
-            **page.does(on.choose, _SHOWN, inputs=[session, page.bar.shelf]), **_AT_ONCE
+            **page.does(on.adapter.choose, _SHOWN, inputs=[session, page.bar.shelf]), **_AT_ONCE
         )
     )
 
@@ -550,29 +552,31 @@ def _wire_refine(page: _Page) -> None:
 def _wire_taking(page: _Page) -> None:
     """Keep the adapter, or take it elsewhere."""
     on, session = page.on, page.session
-    page.bar.take.click(**page.does(on.open_take, "take_box"), **_AT_ONCE)
-    page.take.close.click(**page.does(on.close_take, "take_box"), **_AT_ONCE)
+    page.bar.take.click(**page.does(on.export.open_take, "take_box"), **_AT_ONCE)
+    page.take.close.click(**page.does(on.export.close_take, "take_box"), **_AT_ONCE)
     for order in (page.take.keep.click, page.take.name.submit):
         order(
             **page.does(
-                on.keep, "keep_name keep_told", inputs=[session, page.take.name, page.take.texts]
+                on.library.keep,
+                "keep_name keep_told",
+                inputs=[session, page.take.name, page.take.texts],
             ),
             **_AT_ONCE,
         )
     page.take.format.input(
-        **page.does(on.choose_format, f"hub export {_EXPORTED}", inputs=page.take.format),
+        **page.does(on.export.choose_format, f"hub export {_EXPORTED}", inputs=page.take.format),
         **_AT_ONCE,
     )
     taken = page.take.export.click(
         **page.does(
-            on.export,
+            on.export.export,
             f"export hub_token {_EXPORTED}",
             inputs=[session, page.take.format, page.take.repo, page.take.private, page.take.token],
         ),
-        **_EXPORT,
+        **LANES["export"],
         **_QUIET,
     )
-    taken.failure(**page.does(on.export_broke, "export export_told"), **_AT_ONCE)
+    taken.failure(**page.does(on.export.export_broke, "export export_told"), **_AT_ONCE)
 
 
 def _wire_library(page: _Page) -> None:
@@ -583,29 +587,38 @@ def _wire_library(page: _Page) -> None:
     )
     listed = f"library_told library_kept library_empty library_undo {offered}"
     of_this = [session, page.library.kept]
-    page.library_tab.select(**page.does(on.open_library, listed, inputs=of_this), **_AT_ONCE)
-    page.library.kept.input(**page.does(on.choose_kept, offered, inputs=of_this), **_AT_ONCE)
+    page.library_tab.select(
+        **page.does(on.library.open_library, listed, inputs=of_this), **_AT_ONCE
+    )
+    page.library.kept.input(
+        **page.does(on.library.choose_kept, offered, inputs=of_this), **_AT_ONCE
+    )
     for order in (page.library.rename.click, page.library.name.submit):
-        order(**page.does(on.rename_kept, listed, inputs=[*of_this, page.library.name]), **_AT_ONCE)
+        order(
+            **page.does(on.library.rename_kept, listed, inputs=[*of_this, page.library.name]),
+            **_AT_ONCE,
+        )
     for order, change in (
-        (page.library.duplicate.click, on.duplicate_kept),
-        (page.library.delete.click, on.delete_kept),
-        (page.library.undo.click, on.undo_delete),
+        (page.library.duplicate.click, on.library.duplicate_kept),
+        (page.library.delete.click, on.library.delete_kept),
+        (page.library.undo.click, on.library.undo_delete),
     ):
         order(**page.does(change, listed, inputs=of_this), **_AT_ONCE)
     loaded = page.library.load.click(
-        **page.does(on.load_kept, f"tabs {listed} {_SHOWN}", inputs=of_this),
-        **_ENGINE,
+        **page.does(on.library.load_kept, f"tabs {listed} {_SHOWN}", inputs=of_this),
+        **LANES["engine"],
         **_QUIET,
     )
-    loaded.failure(**page.does(on.load_broke, "library_load library_told"), **_AT_ONCE)
+    loaded.failure(**page.does(on.library.load_broke, "library_load library_told"), **_AT_ONCE)
     page.check_and_zip(loaded)
     brought = page.library.bring.upload(
-        **page.does(on.import_file, f"tabs {listed} {_OVER}", inputs=[session, page.library.bring]),
-        **_ENGINE,
+        **page.does(
+            on.library.import_file, f"tabs {listed} {_OVER}", inputs=[session, page.library.bring]
+        ),
+        **LANES["engine"],
         **_QUIET,
     )
-    page.check_and_zip(page.carry_out(brought, on.remake, session, **_REFINE))
+    page.check_and_zip(page.carry_out(brought, on.library.remake, session, **LANES["refine"]))
 
 
 def _wire_measure(page: _Page) -> None:
@@ -621,7 +634,9 @@ def _wire_measure(page: _Page) -> None:
     )
     page.measure_tab.select(
         **page.does(
-            on.open_measure, f"measure_empty measure_order measure_of {worth}", inputs=session
+            on.measure.open_measure,
+            f"measure_empty measure_order measure_of {worth}",
+            inputs=session,
         ),
         **_AT_ONCE,
     )
@@ -629,39 +644,43 @@ def _wire_measure(page: _Page) -> None:
     gr.on(
         [page.measuring.file.upload, page.measuring.file.clear],
         **page.does(
-            on.read_labelled, f"measure_told {ready}", inputs=[session, page.measuring.file]
+            on.measure.read_labelled, f"measure_told {ready}", inputs=[session, page.measuring.file]
         ),
         trigger_mode="always_last",
         **_AT_ONCE,
     )
     for order, begin, settings in (
-        (page.measuring.start.click, on.begin_measure, [page.measuring.limit, page.measuring.seen]),
+        (
+            page.measuring.start.click,
+            on.measure.begin_measure,
+            [page.measuring.limit, page.measuring.seen],
+        ),
         (
             page.measuring.train.click,
-            on.begin_training,
+            on.measure.begin_training,
             [page.measuring.steps, page.measuring.warm],
         ),
     ):
         event = order(**page.does(begin, worth, inputs=[session, *settings]), **_AT_ONCE).then(
-            **page.does(on.measure, f"{found} shelf beside", inputs=session),
-            **_MEASURE,
+            **page.does(on.measure.measure, f"{found} shelf beside", inputs=session),
+            **LANES["measure"],
             **_ORDERED,
         )
-        event.failure(**page.does(on.measure_broke, ended, inputs=session), **_AT_ONCE)
-        event.then(**page.does(on.show_measured, ended, inputs=session), **_AFTERWARDS)
+        event.failure(**page.does(on.measure.measure_broke, ended, inputs=session), **_AT_ONCE)
+        event.then(**page.does(on.measure.show_measured, ended, inputs=session), **_AFTERWARDS)
     for stop in (page.measuring.stop, page.measuring.train_stop):
-        stop.click(**page.does(on.stop_measure, ended, inputs=session), **_AT_ONCE)
+        stop.click(**page.does(on.measure.stop_measure, ended, inputs=session), **_AT_ONCE)
     for row, button in page.measuring.take.items():
         taken = button.click(
             **page.does(
-                functools.partial(on.take_trained, row),
+                functools.partial(on.measure.take_trained, row),
                 f"tabs measure_take_told {_SHOWN}",
                 inputs=session,
             ),
-            **_ENGINE,
+            **LANES["engine"],
             **_QUIET,
         )
-        taken.failure(**page.does(on.take_broke, "measure_take_told"), **_AT_ONCE)
+        taken.failure(**page.does(on.measure.take_broke, "measure_take_told"), **_AT_ONCE)
         page.check_and_zip(taken)
 
 
@@ -673,14 +692,16 @@ def _wire_strength(page: _Page) -> None:
     gr.on(
         [page.bar.strength.input, page.bar.strength.release],
         **page.does(
-            on.set_strength,
+            on.adapter.set_strength,
             f"adapter_facts download {_EXPORTED}",
             inputs=[session, page.bar.strength],
         ),
         trigger_mode="always_last",
         **_AT_ONCE,
     ).then(
-        **page.does(on.prepare_download, "download warning", inputs=session), **_ENGINE, **_QUIET
+        **page.does(on.adapter.prepare_download, "download warning", inputs=session),
+        **LANES["engine"],
+        **_QUIET,
     )
 
 
@@ -697,9 +718,9 @@ def _wire_chat(page: _Page, shown: Any) -> None:
     state = f"{buttons} {panes}"
     kept = "keep_row keep_markdown keep_json keep_votes"
     questions = [page.compare.box, page.compare.mode, session]
-    asked = [shown.success(**page.does(on.ask_shown, state, inputs=session), **_AT_ONCE)]
+    asked = [shown.success(**page.does(on.compare.ask_shown, state, inputs=session), **_AT_ONCE)]
     asked += [
-        ask(**page.does(on.ask, f"box {state}", inputs=questions), **_AT_ONCE)
+        ask(**page.does(on.compare.ask, f"box {state}", inputs=questions), **_AT_ONCE)
         for ask in (page.compare.send.click, page.compare.box.submit)
     ]
     places: tuple[tuple[Any, Place | None], ...] = (
@@ -708,32 +729,36 @@ def _wire_chat(page: _Page, shown: Any) -> None:
         (page.compare.right.retry, "right"),
     )
     for again, place in places:
-        ask_again = functools.partial(on.ask_again, place=place)
+        ask_again = functools.partial(on.compare.ask_again, place=place)
         asked.append(again(**page.does(ask_again, state, inputs=session), **_AT_ONCE))
     for order in asked:
         answered = order.then(
-            **page.does(on.answer, panes, inputs=[session, *page.compare.settings]),
-            **_ENGINE,
+            **page.does(on.compare.answer, panes, inputs=[session, *page.compare.settings]),
+            **LANES["engine"],
             **_ORDERED,
         )
-        answered.failure(**page.does(on.chat_broke, state, inputs=session), **_AT_ONCE)
-        answered.then(**page.does(on.answered, f"{buttons} {kept}", inputs=session), **_AFTERWARDS)
-    page.compare.stop.click(**page.does(on.stop_chat, state, inputs=session), **_AT_ONCE)
+        answered.failure(**page.does(on.compare.chat_broke, state, inputs=session), **_AT_ONCE)
+        answered.then(
+            **page.does(on.compare.answered, f"{buttons} {kept}", inputs=session), **_AFTERWARDS
+        )
+    page.compare.stop.click(**page.does(on.compare.stop_chat, state, inputs=session), **_AT_ONCE)
     page.compare.clear.click(
-        **page.does(on.clear_chat, f"{state} votes keep_row", inputs=session), **_AT_ONCE
+        **page.does(on.compare.clear_chat, f"{state} votes keep_row", inputs=session), **_AT_ONCE
     )
-    page.compare.left.edit(**page.does(on.edit, f"box mode {state}", inputs=session), **_AT_ONCE)
+    page.compare.left.edit(
+        **page.does(on.compare.edit, f"box mode {state}", inputs=session), **_AT_ONCE
+    )
     for control, handler, names in (
-        (page.compare.beside, on.stand_beside, panes),
-        (page.compare.differences, on.mark_differences, panes),
-        (page.compare.blind, on.go_blind, f"{state} strength beside checks votes"),
+        (page.compare.beside, on.compare.stand_beside, panes),
+        (page.compare.differences, on.compare.mark_differences, panes),
+        (page.compare.blind, on.compare.go_blind, f"{state} strength beside checks votes"),
     ):
         control.input(**page.does(handler, names, inputs=[session, control]), **_AT_ONCE)
     for name, button in zip(VOTES, page.compare.votes, strict=True):
-        vote = functools.partial(on.vote, name)
+        vote = functools.partial(on.compare.vote, name)
         button.click(**page.does(vote, f"{state} votes {kept}", inputs=session), **_AT_ONCE)
     for index, button in enumerate(page.compare.suggestions):
-        suggest = functools.partial(on.suggest, index)
+        suggest = functools.partial(on.compare.suggest, index)
         button.click(**page.does(suggest, "box", inputs=session), **_AT_ONCE)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-__all__ = ["TICK_SECONDS", "EngineThread"]
+__all__ = ["TICK_SECONDS", "EngineThread", "Stop"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,10 @@ _END_SECONDS = 60.0
 
 _Result = TypeVar("_Result")
 _Work = Callable[[], None]
+
+
+class Stop(threading.Event):
+    """Ends what is being computed at its next step, once it is set."""
 
 
 class EngineThread:
@@ -99,9 +103,7 @@ class EngineThread:
         self.start(work)
         return future.result()
 
-    def ticking(
-        self, steps: Iterator[Any], stop: threading.Event, *, beside: bool = False
-    ) -> Iterator[Any]:
+    def ticking(self, steps: Iterator[Any], stop: Stop, *, beside: bool = False) -> Iterator[Any]:
         """Run an iterator here; yield its items as they come, and None while it is silent.
 
         Ends early when `stop` is set. The step that is running then ends unseen, and is the last;

@@ -6,8 +6,7 @@ A session holds prompts, an adapter and a conversation, never a model or a tenso
 import hashlib
 import secrets
 import shutil
-import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -17,6 +16,7 @@ from dnd_engine.library import Entry, Library
 from dnd_engine.lora.provenance import Recipe, taught_alike
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import PromptFile, Split
+from ui.engine_calls import Stop
 from ui.stages import RunKind, Stages
 from ui.text import ENGLISH
 
@@ -106,7 +106,7 @@ class Made:
     """How it came about; None if it came from the library."""
     before: "Made | None" = None
     """What it was imprinted on or refined from: where Undo goes."""
-    norms: "Mapping[str, list[float]]" = field(default_factory=dict)
+    norms: "Mapping[str, Sequence[float]]" = field(default_factory=dict)
     inspection: "Inspection | None" = None
     check_failed: str = ""
     """Why it could not be inspected."""
@@ -154,7 +154,7 @@ class Run:
     """Whether a refinement learns the labels."""
     recipe: Recipe | None = None
     """What a remake carries out; it holds its prompts."""
-    stop: threading.Event = field(default_factory=threading.Event)
+    stop: Stop = field(default_factory=Stop)
     """Set to end it at its next step."""
     shown: bool = False
     """Whether the page has shown what came of it."""
@@ -188,7 +188,7 @@ class MeasureRun:
     """Whether a training begins from the adapter."""
     scored: bool = False
     """Whether anything was scored since it began."""
-    stop: threading.Event = field(default_factory=threading.Event)
+    stop: Stop = field(default_factory=Stop)
     """Set to end it at its next step."""
 
 
@@ -300,7 +300,7 @@ class Session:
     """The last measurement or training that was ordered; it goes on beside `run`."""
     found: Found | None = None
     """The last that was measured, as far as it got."""
-    stop_chat: threading.Event | None = None
+    stop_chat: Stop | None = None
     language: str = ENGLISH
     """What the page says, it says in this one."""
     folder: Path | None = None
@@ -345,6 +345,12 @@ class SessionFiles:
         folder = self._path(session_hash)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def archive(self, adapter: "Adapter", session_hash: str) -> Path:
+        """Return where the zip of an adapter is written."""
+        safe = "".join(c if c.isalnum() and c.isascii() else "-" for c in adapter.name).strip("-")
+        name = f"{safe[:40] or 'adapter'}-{adapter.sha256[:8]}.zip"
+        return self.folder(session_hash) / name
 
     def remove(self, session_hash: str) -> None:
         """Remove whatever the visit left."""

@@ -11,8 +11,9 @@ import gradio as gr
 from dnd_engine.config import PromptLimits
 from tests.ui.fake_engine import FakeEngine
 from ui.canvas import Arrangement, CanvasBucket, CanvasCard
+from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
-from ui.handlers import Handlers
+from ui.handlers import App, Handlers
 from ui.state import SessionFiles
 
 
@@ -36,7 +37,7 @@ def files(tmp_path: Path) -> SessionFiles:
 
 @pytest.fixture
 def on(handle: EngineHandle, files: SessionFiles, tmp_path: Path) -> Handlers:
-    return Handlers(handle, PromptLimits(), files, tmp_path / "cache")
+    return Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path / "cache"))
 
 
 @pytest.fixture

@@ -23,15 +23,15 @@ def make(
     on: Handlers, session: Session, arrangement: Arrangement, request: gr.Request, mix: Any = "pool"
 ) -> Updates:
     """Lay files on the canvas and make an adapter of them."""
-    on.update_prompts(arrangement, session, request)
-    on.begin_synthesis(arrangement, session)
+    on.prompts.update_prompts(arrangement, session, request)
+    on.synthesis.begin_synthesis(arrangement, session)
     return synthesized(on, session, request, mix)
 
 
 def synthesized(on: Handlers, session: Session, request: gr.Request, mix: Any = "pool") -> Updates:
     """Carry out the synthesis that was ordered."""
-    list(on.synthesize(session, mix, 0, request))
-    return on.show_run(session)
+    list(on.synthesis.synthesize(session, mix, 0, request))
+    return on.runs.show_run(session)
 
 
 def visitor(session_hash: str = "chat") -> gr.Request:
@@ -42,7 +42,7 @@ def visitor(session_hash: str = "chat") -> gr.Request:
 
 def chat(on: Handlers, session: Session, question: str, *settings: Any) -> Updates:
     """Ask and answer."""
-    on.ask(question, "written", session)
+    on.compare.ask(question, "written", session)
     return answered(on, session, visitor(), settings or SAMPLING)
 
 
@@ -50,4 +50,4 @@ def answered(
     on: Handlers, session: Session, request: gr.Request, settings: Any = SAMPLING
 ) -> Updates:
     """Answer what was asked."""
-    return {**last(on.answer(session, *settings)), **on.answered(session, request)}
+    return {**last(on.compare.answer(session, *settings)), **on.compare.answered(session, request)}

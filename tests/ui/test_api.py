@@ -17,6 +17,7 @@ from tests.serving import serving
 from tests.ui.fake_engine import FakeEngine
 from ui import api
 from ui.api import Endpoints
+from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
 from ui.state import SessionFiles
 
@@ -55,7 +56,7 @@ def client(clients: Callable[[], Client]) -> Client:
 
 @pytest.fixture
 def endpoints(handle: EngineHandle, files: SessionFiles, tmp_path: Path) -> Endpoints:
-    return Endpoints(handle, PromptLimits(), files, tmp_path / "cache")
+    return Endpoints(EngineCalls(handle), PromptLimits(), files, tmp_path / "cache")
 
 
 def make(endpoints: Endpoints, request: gr.Request, **more: Any) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def chat(on: Handlers, request_here: gr.Request) -> Callable[..., Updates]:
     def ask(
         session: Session, question: str, mode: AskMode = "written", settings: Any = SAMPLING
     ) -> Updates:
-        on.ask(question, mode, session)
+        on.compare.ask(question, mode, session)
         return answered(on, session, request_here, settings)
 
     return ask
@@ -64,7 +64,7 @@ def test_asked_again_both_sides_answer_anew_with_other_words_drawn(
     first = chat(session, "Hi", settings=DRAWN)
     assert first["again"].visible is True
     assert "seed 7" in first["left_pane"]
-    on.ask_again(session)
+    on.compare.ask_again(session)
     second = answered(on, session, request_here, DRAWN)
     assert "seed 8" in second["left_pane"]
     assert "seed 8" in second["right_pane"]
@@ -79,7 +79,7 @@ def test_one_side_alone_is_asked_again_and_the_other_stays(
     make(session)
     chat(session, "Hi", settings=DRAWN)
     kept = session.turns[0].left.reply
-    started = on.ask_again(session, "right")
+    started = on.compare.ask_again(session, "right")
     assert "…" in started["right_pane"]
     assert "…" not in started["left_pane"]
     updates = answered(on, session, request_here, DRAWN)
@@ -91,18 +91,18 @@ def test_one_side_alone_is_asked_again_and_the_other_stays(
 
 def test_nothing_is_asked_again_while_answers_come(on: Handlers, make: Make) -> None:
     session = Session()
-    assert on.ask_again(session) == {}
+    assert on.compare.ask_again(session) == {}
     make(session)
-    on.ask("Hi", "written", session)
-    assert on.ask_again(session) == {}
-    assert on.edit(session) == {}
+    on.compare.ask("Hi", "written", session)
+    assert on.compare.ask_again(session) == {}
+    assert on.compare.edit(session) == {}
 
 
 def test_a_question_is_taken_back_to_be_edited(on: Handlers, chat: Chat) -> None:
     session = Session()
     chat(session, "First")
     chat(session, "Secnod", "bare")
-    updates = on.edit(session)
+    updates = on.compare.edit(session)
     assert (updates["box"], updates["mode"]) == ("Secnod", "bare")
     assert [turn.question for turn in session.turns] == ["First"]
     assert "Secnod" not in updates["left_pane"]
@@ -155,13 +155,13 @@ def test_any_two_adapters_of_a_visit_stand_beside_each_other(
     assert one is not None
     both = make(session, "two")
     assert [key for _, key in both["beside"].choices] == ["", one.key]
-    on.stand_beside(session, one.key)
+    on.compare.stand_beside(session, one.key)
     updates = chat(session, "Which?")
     assert "is-other" in updates["left_pane"]
     assert f"under {one.adapter.sha256[:8]}" in updates["left_pane"]
     assert session.made is not None
     assert f"under {session.made.adapter.sha256[:8]}" in updates["right_pane"]
-    on.stand_beside(session, "")
+    on.compare.stand_beside(session, "")
     assert "base 9c41e0" in chat(session, "And the base?")["left_pane"].rpartition("And")[2]
 
 
@@ -173,13 +173,13 @@ def test_an_earlier_adapter_is_taken_from_the_shelf(on: Handlers, make: Make) ->
     two = session.made
     assert one is not None
     assert two is not None
-    on.stand_beside(session, one.key)
-    updates = on.choose(session, one.key)
+    on.compare.stand_beside(session, one.key)
+    updates = on.adapter.choose(session, one.key)
     assert session.made is one
     assert session.beside is None, "nothing is compared with itself"
     assert updates["shelf"].value == one.key
     assert [key for _, key in updates["beside"].choices] == ["", two.key]
-    assert on.choose(session, "of another visit") == {}
+    assert on.adapter.choose(session, "of another visit") == {}
 
 
 def test_a_line_tells_where_another_adapter_takes_over(
@@ -201,13 +201,16 @@ def test_a_line_tells_where_another_adapter_takes_over(
     assert "From here on" not in updates["left_pane"]
     panes = chat(session, "Second")
     assert panes["right_pane"].index("From here on") < panes["right_pane"].index("Second")
-    left = on.stand_beside(session, one.key)["left_pane"]
+    left = on.compare.stand_beside(session, one.key)["left_pane"]
     assert one.key[:8] in left.partition("From here on: ")[2]
-    blind = on.go_blind(session, True)
+    blind = on.compare.go_blind(session, True)
     for pane in (blind["left_pane"], blind["right_pane"]):
         assert pane.count("From here on: other models") == 2
         assert f"<code>{one.key[:8]}" not in pane
-    for pane in on.choose(session, one.key)["left_pane"], on.choose(session, two.key)["left_pane"]:
+    for pane in (
+        on.adapter.choose(session, one.key)["left_pane"],
+        on.adapter.choose(session, two.key)["left_pane"],
+    ):
         assert f"<code>{two.key[:8]}" not in pane
 
 
@@ -228,10 +231,10 @@ def test_the_slider_acts_on_the_next_word(
     engine.word_seconds = 0.07
     session = Session()
     make(session)
-    on.ask("Hi", "written", session)
-    stream = on.answer(session, *SAMPLING)
+    on.compare.ask("Hi", "written", session)
+    stream = on.compare.answer(session, *SAMPLING)
     next(stream)
-    on.set_strength(session, 0.5)
+    on.adapter.set_strength(session, 0.5)
     updates = last(stream)
     assert [engine.strengths[0], engine.strengths[-1]] == [[1.0], [0.5]]
     assert session.made is not None
@@ -259,13 +262,13 @@ def test_where_all_differs_only_the_fork_is_marked() -> None:
 def test_marks_come_when_both_have_ended(on: Handlers, make: Make, chat: Chat) -> None:
     session = Session()
     make(session)
-    on.mark_differences(session, True)
-    on.ask("Hi", "written", session)
+    on.compare.mark_differences(session, True)
+    on.compare.ask("Hi", "written", session)
     session.turns[-1].left.reply = None
     updates = chat(session, "ignored while the first runs")
     assert "<mark" in updates["left_pane"]
     assert "<mark" in updates["right_pane"]
-    assert "<mark" not in on.mark_differences(session, False)["left_pane"]
+    assert "<mark" not in on.compare.mark_differences(session, False)["left_pane"]
 
 
 # Blind
@@ -274,7 +277,7 @@ def test_marks_come_when_both_have_ended(on: Handlers, make: Make, chat: Chat) -
 def blind_session(on: Handlers, make: Make) -> Session:
     session = Session()
     make(session)
-    updates = on.go_blind(session, True)
+    updates = on.compare.go_blind(session, True)
     assert updates["strength"].interactive is False
     assert updates["checks"].visible is False
     assert updates["votes"].visible is True
@@ -287,7 +290,7 @@ def test_a_blind_answer_gives_nothing_away_before_the_vote(
 ) -> None:
     session = blind_session(on, make)
     assert session.made is not None
-    on.ask("Hi", "written", session)
+    on.compare.ask("Hi", "written", session)
     session.turns[-1].swapped = swapped
     updates = answered(on, session, request_here)
     shown = updates["left_pane"] + updates["right_pane"]
@@ -304,20 +307,20 @@ def test_a_blind_answer_gives_nothing_away_before_the_vote(
     adapted, base = ("left_pane", "right_pane") if swapped else ("right_pane", "left_pane")
     assert "SELECT" in updates[adapted]
     assert "in general" in updates[base]
-    told = on.vote("a", session, request_here)
+    told = on.compare.vote("a", session, request_here)
     assert session.turns[-1].vote == ("right" if swapped else "left")
     assert told["vote_row"].visible is False
     assert "Adapted" in told[adapted]
     assert "Base" in told[base]
     assert "Base better" in told["left_pane"] or swapped
-    assert on.vote("b", session, request_here) == {}, "one vote a question"
+    assert on.compare.vote("b", session, request_here) == {}, "one vote a question"
 
 
 def test_seen_again_both_stand_in_their_places(on: Handlers, make: Make, chat: Chat) -> None:
     session = blind_session(on, make)
     chat(session, "Hi")
     session.turns[-1].swapped = True
-    updates = on.go_blind(session, False)
+    updates = on.compare.go_blind(session, False)
     assert "in general" in updates["left_pane"]
     assert "SELECT" in updates["right_pane"]
     assert updates["strength"].interactive is True
@@ -328,7 +331,7 @@ def test_an_answer_that_failed_is_not_voted_on(
 ) -> None:
     session = blind_session(on, make)
     assert chat(session, "BREAK it")["vote_row"].visible is False
-    assert on.vote("a", session, request_here) == {}
+    assert on.compare.vote("a", session, request_here) == {}
 
 
 def test_who_stands_first_is_drawn(on: Handlers, make: Make, chat: Chat) -> None:
@@ -370,7 +373,7 @@ def test_conversation_and_votes_are_kept_as_files_of_the_visit(
     session = blind_session(on, make)
     first = chat(session, "# Not a heading\n\nHi", "told")
     assert first["keep_votes"].visible is False
-    on.vote("tie", session, request_here)
+    on.compare.vote("tie", session, request_here)
     updates = chat(session, "And now?")
     markdown, whole, votes = (
         Path(updates[f"keep_{name}"].value["path"]) for name in ("markdown", "json", "votes")
@@ -385,5 +388,5 @@ def test_conversation_and_votes_are_kept_as_files_of_the_visit(
     assert rows[0]["left"]["adapter_sha256"] is None
     voted = [json.loads(line) for line in votes.read_text().splitlines()]
     assert [row["vote"] for row in voted] == ["tie"]
-    cleared = on.clear_chat(session)
+    cleared = on.compare.clear_chat(session)
     assert cleared["keep_row"].visible is False

@@ -201,9 +201,9 @@ def test_all_that_a_visit_orders_is_computed_in_one_thread(
 ) -> None:
     session = Session()
     make(on, session, arrange(SQL={"a.txt": "one\n"}), request_of("s"))
-    on.check(session)
-    list(on.prove(session))
-    on.prepare_download(session, request_of("s"))
+    on.adapter.check(session)
+    list(on.adapter.prove(session))
+    on.adapter.prepare_download(session, request_of("s"))
     chat(on, session, "What?")
     assert len(engine.threads) == 1
 

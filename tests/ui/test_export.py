@@ -14,8 +14,9 @@ from dnd_engine.library import Library
 from tests.ui.fake_engine import FakeEngine
 from tests.ui.orders import make
 from ui.canvas import Arrangement
+from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
-from ui.handlers import Handlers, Updates
+from ui.handlers import App, Handlers, Updates
 from ui.state import Session, SessionFiles
 
 Arrange = Callable[..., Arrangement]
@@ -26,7 +27,7 @@ Export = Callable[..., list[Updates]]
 @pytest.fixture
 def at_home(handle: EngineHandle, files: SessionFiles, tmp_path: Path) -> Handlers:
     library = Library(tmp_path / "library")
-    return Handlers(handle, PromptLimits(), files, tmp_path / "cache", library)
+    return Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path / "cache", library))
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def session(on: Handlers, arrange: Arrange, request_of: RequestOf) -> Session:
 @pytest.fixture
 def export(session: Session, request_of: RequestOf) -> Export:
     def run(on: Handlers, target: Any, repo: str = "", token: str = "") -> list[Updates]:
-        return list(on.export(session, target, repo, True, token, request_of("s")))
+        return list(on.export.export(session, target, repo, True, token, request_of("s")))
 
     return run
 
@@ -56,8 +57,8 @@ def test_a_gguf_is_offered_with_its_command_line(on: Handlers, export: Export) -
 
 def test_an_error_nobody_foresaw_gives_the_buttons_back(at_home: Handlers) -> None:
     for name, updates in (
-        ("export", at_home.export_broke()),
-        ("library_load", at_home.load_broke()),
+        ("export", at_home.export.export_broke()),
+        ("library_load", at_home.library.load_broke()),
     ):
         assert updates[name].interactive is True
         assert any("Something broke" in told for told in updates.values() if isinstance(told, str))
@@ -80,7 +81,7 @@ def test_a_merged_model_is_a_zip_and_for_the_own_computer_alone(
 
 
 def test_an_export_that_fails_says_why(on: Handlers, session: Session, export: Export) -> None:
-    on.set_strength(session, 2.0)
+    on.adapter.set_strength(session, 2.0)
     done = export(on, "gguf")[-1]
     assert "No GGUF file was made" in done["export_told"]
     assert "logits differ" in done["export_told"]
@@ -91,15 +92,15 @@ def test_what_was_exported_goes_when_the_strength_changes(
     on: Handlers, session: Session, export: Export
 ) -> None:
     assert export(on, "gguf")[-1]["export_file"].visible is True
-    updates = on.set_strength(session, 0.5)
+    updates = on.adapter.set_strength(session, 0.5)
     assert updates["export_file"].visible is False
     assert updates["export_usage"].visible is False
 
 
 def test_the_format_asks_for_what_it_needs(on: Handlers) -> None:
-    assert on.choose_format("hub")["hub"].visible is True
-    assert on.choose_format("hub")["export"].value == "Push to the Hub"
-    assert on.choose_format("gguf")["hub"].visible is False
+    assert on.export.choose_format("hub")["hub"].visible is True
+    assert on.export.choose_format("hub")["export"].value == "Push to the Hub"
+    assert on.export.choose_format("gguf")["hub"].visible is False
 
 
 def test_a_token_is_passed_on_cleared_at_once_and_kept_nowhere(

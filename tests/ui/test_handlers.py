@@ -24,8 +24,9 @@ from tests.reports import SHA, report
 from tests.ui.fake_engine import GAINED, IDLE, FakeEngine, familiarity, slow_load
 from tests.ui.orders import SAMPLING, answered, chat, last, make, visitor
 from ui.canvas import Arrangement, CanvasBucket
+from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
-from ui.handlers import Handlers
+from ui.handlers import App, Handlers
 from ui.markup import esc
 from ui.panels.checks import checks_html, is_doubtful, norms_html, warning_html
 from ui.panels.report import Group, card_markdown, groups, report_html
@@ -51,7 +52,7 @@ def test_files_are_read_once_and_each_card_gets_its_answer(
 ) -> None:
     session = Session()
     arrangement = arrange(SQL={"a.txt": "one\ntwo\n", "bad.jsonl": '{"prompt": 1}\n'})
-    updates = on.update_prompts(arrangement, session, request_of("s"))
+    updates = on.prompts.update_prompts(arrangement, session, request_of("s"))
     readings = updates["inbox"]["readings"]
     assert readings["SQL/a.txt"]["num_prompts"] == 2
     assert readings["SQL/bad.jsonl"]["error"].startswith("Line 1: ")
@@ -60,7 +61,7 @@ def test_files_are_read_once_and_each_card_gets_its_answer(
     for card in arrangement.cards:
         assert card.upload is not None
         card.upload.unlink()
-    again = on.update_prompts(arrangement, session, request_of("s"))
+    again = on.prompts.update_prompts(arrangement, session, request_of("s"))
     assert again["inbox"]["readings"]["SQL/a.txt"]["num_prompts"] == 2
 
 
@@ -70,7 +71,7 @@ def test_a_lost_upload_is_told_on_its_card(
     arrangement = arrange(SQL={"a.txt": "one\n"})
     assert arrangement.cards[0].upload is not None
     arrangement.cards[0].upload.unlink()
-    updates = on.update_prompts(arrangement, Session(), request_of("s"))
+    updates = on.prompts.update_prompts(arrangement, Session(), request_of("s"))
     assert "upload is gone" in updates["inbox"]["readings"]["SQL/a.txt"]["error"]
     assert updates["synthesize"].interactive is False
 
@@ -85,7 +86,7 @@ def test_a_lost_upload_is_told_on_its_card(
 def test_synthesize_is_off_and_says_why(
     on: Handlers, request_of: RequestOf, arrangement: Arrangement, hint: str
 ) -> None:
-    updates = on.update_prompts(arrangement, Session(), request_of("s"))
+    updates = on.prompts.update_prompts(arrangement, Session(), request_of("s"))
     assert hint in updates["hint"]
     assert updates["synthesize"].interactive is False
 
@@ -94,7 +95,7 @@ def test_weights_all_zero_switch_synthesize_off(
     on: Handlers, arrange: Arrange, request_of: RequestOf
 ) -> None:
     arrangement = arrange({"SQL": 0.0}, SQL={"a.txt": "one\n"})
-    updates = on.update_prompts(arrangement, Session(), request_of("s"))
+    updates = on.prompts.update_prompts(arrangement, Session(), request_of("s"))
     assert "has weight 0" in updates["hint"]
     assert updates["synthesize"].interactive is False
 
@@ -115,7 +116,7 @@ def test_synthesis_goes_through_its_stages_and_leaves_a_verified_zip(
     assert (call["mix"], call["seed"], call["texts"]) == ("sum", 0, ["one", "three", "two"])
     for stage in ("Read prompts", "Encode", "Decode", "Check"):
         assert stage in updates["stages"]
-    checks = on.check(session)
+    checks = on.adapter.check(session)
     assert "Changes the model" in checks["checks"]
     assert checks["warning"] == ""
 
@@ -125,10 +126,10 @@ def test_a_stopped_synthesis_makes_nothing_even_from_the_queue(
 ) -> None:
     session = Session()
     arrangement = arrange(SQL={"a.txt": "one\n"})
-    on.update_prompts(arrangement, session, request_of("s"))
-    on.begin_synthesis(arrangement, session)
-    assert "Nothing was made" in on.stop_run(session)["stages"]
-    assert list(on.synthesize(session, "pool", 0, request_of("s"))) == []
+    on.prompts.update_prompts(arrangement, session, request_of("s"))
+    on.synthesis.begin_synthesis(arrangement, session)
+    assert "Nothing was made" in on.runs.stop_run(session)["stages"]
+    assert list(on.synthesis.synthesize(session, "pool", 0, request_of("s"))) == []
     assert engine.calls == []
     assert session.made is None
 
@@ -138,22 +139,22 @@ def test_show_me_asks_its_question_once_an_adapter_came_of_it_and_only_then(
 ) -> None:
     (example, *_) = load_examples()
     session = Session()
-    message = on.show_me(example, session)["inbox"]
+    message = on.prompts.show_me(example, session)["inbox"]
     assert message["tell_when_read"] is True
     assert [file["name"] for file in message["sets"][0]["files"]] == list(example.files)
     arrangement = arrange(SQL={"a.txt": "one\n"})
-    on.update_prompts(arrangement, session, request_of("s"))
-    on.begin_synthesis(arrangement, session)
-    on.stop_run(session)
-    assert on.ask_shown(session) == {}
+    on.prompts.update_prompts(arrangement, session, request_of("s"))
+    on.synthesis.begin_synthesis(arrangement, session)
+    on.runs.stop_run(session)
+    assert on.compare.ask_shown(session) == {}
     make(on, session, arrangement, request_of("s"))
-    assert on.ask_shown(session) == {}
-    on.show_me(example, session)
+    assert on.compare.ask_shown(session) == {}
+    on.prompts.show_me(example, session)
     make(on, session, arrangement, request_of("s"))
-    assert "send" in on.ask_shown(session)
+    assert "send" in on.compare.ask_shown(session)
     assert session.turns[-1].question == example.question
     assert session.turns[-1].right is not None
-    assert on.ask_shown(session) == {}
+    assert on.compare.ask_shown(session) == {}
 
 
 def test_a_failure_is_shown_where_it_happened(
@@ -174,13 +175,13 @@ def test_strength_scales_without_synthesis_and_asks_for_a_new_zip(
     make(on, session, arrange(SQL={"a.txt": "one\n"}), request_of("s"))
     assert session.made is not None
     before = session.made.adapter.sha256
-    assert on.set_strength(session, 1.0) == {}
-    updates = on.set_strength(session, 0.5)
+    assert on.adapter.set_strength(session, 1.0) == {}
+    updates = on.adapter.set_strength(session, 0.5)
     assert session.made.adapter.sha256 != before
     assert updates["download"].interactive is False
-    assert on.prepare_download(session, request_of("s"))["download"].interactive is True
-    on.set_strength(session, 2.0)
-    refused = on.prepare_download(session, request_of("s"))
+    assert on.adapter.prepare_download(session, request_of("s"))["download"].interactive is True
+    on.adapter.set_strength(session, 2.0)
+    refused = on.adapter.prepare_download(session, request_of("s"))
     assert "3 keys missing" in refused["warning"]
     assert session.made.archive is None
     assert len(engine.calls) == 1
@@ -191,7 +192,7 @@ def test_a_useless_adapter_is_offered_with_a_warning(
 ) -> None:
     session = Session()
     make(on, session, arrange(SQL={"a.txt": "NOTHING\n"}), request_of("s"))
-    updates = on.check(session)
+    updates = on.adapter.check(session)
     assert "unlikely to help" in updates["warning"]
     assert updates["download"].label == "Download anyway"
     assert updates["download"].variant == "secondary"
@@ -227,13 +228,13 @@ def test_words_of_people_and_models_are_escaped(
 def test_stop_ends_the_stream_and_keeps_the_words(on: Handlers, engine: FakeEngine) -> None:
     engine.word_seconds = 0.07
     session = Session()
-    on.ask("LONG please", "written", session)
-    stream = on.answer(session, *SAMPLING)
+    on.compare.ask("LONG please", "written", session)
+    stream = on.compare.answer(session, *SAMPLING)
     next(stream)
-    stopped = on.stop_chat(session)
+    stopped = on.compare.stop_chat(session)
     assert "stopped" in stopped["left_pane"]
     list(stream)
-    assert on.answered(session, visitor())["send"].visible is True
+    assert on.compare.answered(session, visitor())["send"].visible is True
     reply = session.turns[0].left.reply
     assert reply is not None
     assert 0 < reply.num_tokens < 10
@@ -242,8 +243,8 @@ def test_stop_ends_the_stream_and_keeps_the_words(on: Handlers, engine: FakeEngi
 
 def test_a_closed_stream_closes_the_engine(on: Handlers, engine: FakeEngine) -> None:
     session = Session()
-    on.ask("LONG please", "written", session)
-    stream = on.answer(session, *SAMPLING)
+    on.compare.ask("LONG please", "written", session)
+    stream = on.compare.answer(session, *SAMPLING)
     next(stream)
     stream.close()  # type: ignore[attr-defined]
     until(lambda: engine.closed_chats == 1)
@@ -254,11 +255,11 @@ def test_what_was_stopped_takes_nothing_from_what_is_asked_after(
 ) -> None:
     engine.word_seconds = 0.02
     session = Session()
-    on.ask("LONG please", "written", session)
-    stopped = on.answer(session, *SAMPLING)
+    on.compare.ask("LONG please", "written", session)
+    stopped = on.compare.answer(session, *SAMPLING)
     next(stopped)
-    on.stop_chat(session)
-    on.ask_again(session)
+    on.compare.stop_chat(session)
+    on.compare.ask_again(session)
     # It ends only now, and the page shows the new order already.
     assert "…" in last(stopped)["left_pane"]
     final = answered(on, session, visitor())
@@ -266,20 +267,20 @@ def test_what_was_stopped_takes_nothing_from_what_is_asked_after(
     assert session.turns[0].left.finished
     assert not session.turns[0].left.stopped
 
-    on.ask("LONG again", "written", session)
-    cleared = on.answer(session, *SAMPLING)
+    on.compare.ask("LONG again", "written", session)
+    cleared = on.compare.answer(session, *SAMPLING)
     next(cleared)
-    on.clear_chat(session)
+    on.compare.clear_chat(session)
     # Gradio sends the last of a stream again when it ends.
     assert "LONG" not in last(cleared)["left_pane"]
-    assert on.answered(session, visitor()) == {}
+    assert on.compare.answered(session, visitor()) == {}
 
 
 def test_drawing_holds_up_no_token(on: Handlers, engine: FakeEngine) -> None:
     engine.word_seconds = 0.001
     session = Session()
-    on.ask("Who?", "written", session)
-    stream = on.answer(session, *SAMPLING)
+    on.compare.ask("Who?", "written", session)
+    stream = on.compare.answer(session, *SAMPLING)
     next(stream)
     # The page asks for nothing more, and the answers are written to their end all the same.
     until(lambda: engine.closed_chats == 1)
@@ -306,9 +307,9 @@ def test_earlier_turns_go_along_only_when_asked(on: Handlers, engine: FakeEngine
 
 def test_an_empty_or_second_question_changes_nothing(on: Handlers) -> None:
     session = Session()
-    assert on.ask("   ", "written", session) == {}
-    on.ask("First", "written", session)
-    assert on.ask("Second", "written", session) == {}
+    assert on.compare.ask("   ", "written", session) == {}
+    on.compare.ask("First", "written", session)
+    assert on.compare.ask("Second", "written", session) == {}
     assert len(session.turns) == 1
 
 
@@ -324,7 +325,7 @@ def test_sessions_share_nothing(
     assert one.made.adapter.sha256 != two.made.adapter.sha256
     assert two.turns == []
     assert files.folder("one") != files.folder("two")
-    on.leave(request_of("one"))
+    on.page.leave(request_of("one"))
     assert one.made.archive is not None
     assert two.made.archive is not None
     assert not one.made.archive.exists()
@@ -346,17 +347,17 @@ def test_a_failed_load_is_told_and_tried_again(files: SessionFiles, tmp_path: Pa
         return engine
 
     handle = EngineHandle(load)
-    on = Handlers(handle, PromptLimits(), files, tmp_path)
+    on = Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path))
     handle.start()
     with pytest.raises(AssetError, match="No network"):
         handle.wait(60)
-    updates = on.refresh_load()
+    updates = on.page.refresh_load()
     assert "No network" in updates["load"]
     assert updates["retry"].visible is True
     assert updates["timer"].active is False
-    on.retry_load()
+    on.page.retry_load()
     assert handle.wait(60) is engine
-    assert on.refresh_load()["load"] == ""
+    assert on.page.refresh_load()["load"] == ""
 
 
 def test_an_unforeseen_error_while_loading_is_told_too() -> None:
@@ -373,12 +374,12 @@ def test_synthesis_waits_for_the_engine_with_progress(
     files: SessionFiles, tmp_path: Path, arrange: Arrange, request_of: RequestOf
 ) -> None:
     handle = EngineHandle(slow_load(FakeEngine(stage_seconds=0), 0.6))
-    on = Handlers(handle, PromptLimits(), files, tmp_path)
+    on = Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path))
     session = Session()
     arrangement = arrange(SQL={"a.txt": "one\n"})
-    on.update_prompts(arrangement, session, request_of("s"))
-    on.begin_synthesis(arrangement, session)
-    seen = [u["stages"] for u in on.synthesize(session, "pool", 0, request_of("s"))]
+    on.prompts.update_prompts(arrangement, session, request_of("s"))
+    on.synthesis.begin_synthesis(arrangement, session)
+    seen = [u["stages"] for u in on.synthesis.synthesize(session, "pool", 0, request_of("s"))]
     assert any("Download" in html and "a-base==1" in html for html in seen)
     assert session.made is not None
 
@@ -647,18 +648,18 @@ def test_a_proof_is_shown_and_goes_onto_the_card_of_a_new_zip(
 ) -> None:
     session = Session()
     make(on, session, arrange(SQL={"a.txt": "one\ntwo\n"}), request_of("s"))
-    assert list(on.prove(session)) == []  # not before the first checks
-    on.check(session)
+    assert list(on.adapter.prove(session)) == []  # not before the first checks
+    on.adapter.check(session)
     made = session.made
     assert made is not None
-    assert "download" in on.prepare_download(session, request_of("s"))
-    assert on.prepare_download(session, request_of("s")) == {}
-    *steps, last = on.prove(session)
+    assert "download" in on.adapter.prepare_download(session, request_of("s"))
+    assert on.adapter.prepare_download(session, request_of("s")) == {}
+    *steps, last = on.adapter.prove(session)
     assert "shuffled prompts" in steps[0]["proof"]
     assert "Yes." in last["proof"]
     assert "Word order barely matters" in last["proof"]
     assert "+0.58" in last["proof"]
-    assert "download" in on.prepare_download(session, request_of("s"))
+    assert "download" in on.adapter.prepare_download(session, request_of("s"))
     assert made.archive is not None
     with zipfile.ZipFile(made.archive) as archive:
         assert "'proved': True" in archive.read("README.md").decode()
@@ -673,7 +674,7 @@ def test_what_could_not_be_proved_is_told(
 ) -> None:
     session = Session()
     make(on, session, arrange(**{bucket: {"a.txt": "one\n"}}), request_of("s"))
-    on.check(session)
-    *_, last = on.prove(session)
+    on.adapter.check(session)
+    *_, last = on.adapter.prove(session)
     assert words in last["proof"]
     assert "Yes." not in last["proof"]

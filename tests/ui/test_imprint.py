@@ -12,6 +12,7 @@ from tests.ui.orders import make
 from tests.ui.test_refine import prompts, refine, wait_for
 from ui.canvas import Arrangement
 from ui.handlers import Handlers, Updates
+from ui.handlers.adapter import facts_of
 from ui.panels.library import entry_words
 from ui.state import Made, Session
 from ui.text import speaking
@@ -22,8 +23,8 @@ RequestOf = Callable[[str], gr.Request]
 
 def follow(on: Handlers, session: Session, request: gr.Request) -> list[Updates]:
     """What the page does by itself after a synthesis."""
-    begun = on.begin_imprint(session, True)
-    return [begun, *on.imprint(session, request), on.show_run(session)]
+    begun = on.imprint.begin_imprint(session, True)
+    return [begun, *on.imprint.imprint(session, request), on.runs.show_run(session)]
 
 
 def synthesized(
@@ -64,7 +65,7 @@ def test_it_follows_a_synthesis_and_its_adapter_takes_the_place_of_the_generator
     assert done["undo"].value == "Undo imprint"
     assert done["strength"] == 1.0
     assert f"{made.adapter.name} {made.key[:8]}, imprinted" in dict(done["shelf"].choices)
-    checks = on.check(session)["checks"]
+    checks = on.adapter.check(session)["checks"]
     assert "Imprinted with your instruction" in checks
     assert "Carries the instruction" in checks
     assert "adapters changed the score" not in checks, "those were not imprinted"
@@ -76,9 +77,9 @@ def test_the_seed_is_the_one_of_the_synthesis(
 ) -> None:
     session = Session()
     arrangement = arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")})
-    on.update_prompts(arrangement, session, request_of("s"))
-    on.begin_synthesis(arrangement, session)
-    list(on.synthesize(session, "pool", 7, request_of("s")))
+    on.prompts.update_prompts(arrangement, session, request_of("s"))
+    on.synthesis.begin_synthesis(arrangement, session)
+    list(on.synthesis.synthesize(session, "pool", 7, request_of("s")))
     follow(on, session, request_of("s"))
     assert engine.imprints[-1]["seed"] == 7
 
@@ -90,8 +91,8 @@ def test_a_remix_is_imprinted_too(
     arrangement = arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")})
     synthesized(on, session, arrangement, request_of("s"))
     follow(on, session, request_of("s"))
-    on.begin_synthesis(arrangement, session, kind="remix")
-    list(on.synthesize(session, "pool", 0, request_of("s")))
+    on.synthesis.begin_synthesis(arrangement, session, kind="remix")
+    list(on.synthesis.synthesize(session, "pool", 0, request_of("s")))
     follow(on, session, request_of("s"))
     assert len(engine.imprints) == 2
     assert session.made is not None
@@ -105,28 +106,28 @@ def test_switched_off_the_generators_adapter_stays_as_it_is(
     before = synthesized(
         on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")}), request_of("s")
     )
-    assert on.begin_imprint(session, False) == {}
-    assert list(on.imprint(session, request_of("s"))) == []
-    assert on.show_run(session) == {}, "what is shown already would fold the canvas again"
+    assert on.imprint.begin_imprint(session, False) == {}
+    assert list(on.imprint.imprint(session, request_of("s"))) == []
+    assert on.runs.show_run(session) == {}, "what is shown already would fold the canvas again"
     assert session.made is before
     assert engine.imprints == []
-    assert "Carries the instruction" in on.check(session)["checks"]
+    assert "Carries the instruction" in on.adapter.check(session)["checks"]
 
 
 def test_nothing_is_imprinted_unless_a_synthesis_made_an_adapter(
     on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
 ) -> None:
     session = Session()
-    assert on.begin_imprint(session, True) == {}
+    assert on.imprint.begin_imprint(session, True) == {}
     arrangement = arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")})
     synthesized(on, session, arrangement, request_of("s"))
-    on.begin_synthesis(arrangement, session)
-    assert on.begin_imprint(session, True) == {}, "another was ordered meanwhile"
-    on.stop_run(session)
-    assert on.begin_imprint(session, True) == {}, "it was stopped"
+    on.synthesis.begin_synthesis(arrangement, session)
+    assert on.imprint.begin_imprint(session, True) == {}, "another was ordered meanwhile"
+    on.runs.stop_run(session)
+    assert on.imprint.begin_imprint(session, True) == {}, "it was stopped"
     make(on, session, arrangement, request_of("s"))
     refine(on, session, request_of("s"))
-    assert on.begin_imprint(session, True) == {}, "refined, not synthesized"
+    assert on.imprint.begin_imprint(session, True) == {}, "refined, not synthesized"
     assert engine.imprints == []
 
 
@@ -135,7 +136,7 @@ def test_prompts_that_leave_nothing_to_imprint_are_no_failure(
 ) -> None:
     session = Session()
     before = synthesized(on, session, arrange(SQL={"a.txt": "one\ntwo\n"}), request_of("s"))
-    on.set_strength(session, 0.5)
+    on.adapter.set_strength(session, 0.5)
     *_, refused, ended, shown = follow(on, session, request_of("s"))
     words = "Not imprinted: no prompt has an instruction and an input."
     assert words in refused["adapter_facts"]
@@ -145,10 +146,10 @@ def test_prompts_that_leave_nothing_to_imprint_are_no_failure(
     assert "Measuring on your prompts" in shown["checks"]
     assert session.made is before
     assert before.adapter.strength == 0.5
-    on.check(session)
-    assert words in on.set_strength(session, 0.8)["adapter_facts"]
+    on.adapter.check(session)
+    assert words in on.adapter.set_strength(session, 0.8)["adapter_facts"]
     with speaking("de"):
-        assert "Nicht eingeprägt: no prompt" in on._facts(session)
+        assert "Nicht eingeprägt: no prompt" in facts_of(session)
 
 
 def test_another_error_is_shown_as_one(
@@ -175,14 +176,14 @@ def test_undo_goes_back_to_the_generators_adapter(
     imprinted = session.made
     refined = refine(on, session, request_of("s"))[-1]
     assert refined["undo"].value == "Undo refine"
-    assert on.undo(session)["undo"].value == "Undo imprint"
+    assert on.refine.undo(session)["undo"].value == "Undo imprint"
     assert session.made is imprinted
-    undone = on.undo(session)
+    undone = on.refine.undo(session)
     assert session.made is before
     assert undone["undo"].visible is False
     assert "imprinted" not in undone["adapter_facts"]
     assert "How it was made" in undone["stages"]
-    assert "Carries the instruction" in on.check(session)["checks"]
+    assert "Carries the instruction" in on.adapter.check(session)["checks"]
     assert (len(engine.calls), len(engine.imprints)) == (1, 1)
 
 
@@ -195,11 +196,11 @@ def test_stop_keeps_the_generators_adapter_and_closes_the_engine(
     )
     engine.stage_seconds = 0.5
     steps = started(on, session, request_of("s"))
-    stopped = on.stop_run(session)
+    stopped = on.runs.stop_run(session)
     assert "The adapter is unchanged." in stopped["stages"]
     assert stopped["stop_imprint"].visible is False
     list(steps)
-    assert "Measuring on your prompts" in on.show_run(session)["checks"]
+    assert "Measuring on your prompts" in on.runs.show_run(session)["checks"]
     assert session.made is before
     wait_for(lambda: engine.closed_imprints == 1)
     assert engine.imprints[-1]["steps"] < 5
@@ -207,8 +208,8 @@ def test_stop_keeps_the_generators_adapter_and_closes_the_engine(
 
 def started(on: Handlers, session: Session, request: gr.Request) -> Iterator[Updates]:
     """Order an imprint and follow it until it asks."""
-    on.begin_imprint(session, True)
-    steps = on.imprint(session, request)
+    on.imprint.begin_imprint(session, True)
+    steps = on.imprint.imprint(session, request)
     while "Asking with" not in next(steps)["stages"]:
         pass
     return steps
@@ -222,9 +223,9 @@ def test_a_synthesis_ordered_meanwhile_stops_it(
     before = synthesized(on, session, arrangement, request_of("s"))
     engine.stage_seconds = 0.1
     steps = started(on, session, request_of("s"))
-    assert on.begin_synthesis(arrangement, session)["stop_imprint"].visible is False
+    assert on.synthesis.begin_synthesis(arrangement, session)["stop_imprint"].visible is False
     assert "Imprint" not in list(steps)[-1]["stages"]
-    assert on.show_run(session) == {}
+    assert on.runs.show_run(session) == {}
     assert session.made is before
 
 
@@ -237,7 +238,7 @@ def test_the_strength_that_was_chosen_meanwhile_is_kept(
     )
     engine.stage_seconds = 0.02
     steps = started(on, session, request_of("s"))
-    on.set_strength(session, 0.5)
+    on.adapter.set_strength(session, 0.5)
     assert list(steps)[-1]["strength"] == 0.5
     made = session.made
     assert made is not None
@@ -253,15 +254,15 @@ def test_a_strength_chosen_during_the_last_check_is_kept_and_its_zip_is_due(
     before = synthesized(
         on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")}), request_of("s")
     )
-    on.begin_imprint(session, True)
-    save = on._save
+    on.imprint.begin_imprint(session, True)
+    save = on.app.calls.save
 
     def save_and_drag(*args: object) -> object:
         before.adapter = before.original.with_strength(0.5)
         return save(*args)
 
-    on._save = save_and_drag  # type: ignore[assignment]
-    list(on.imprint(session, request_of("s")))
+    on.app.calls.save = save_and_drag  # type: ignore[assignment]
+    list(on.imprint.imprint(session, request_of("s")))
     made = session.made
     assert made is not None
     assert made is not before
@@ -274,16 +275,16 @@ def test_show_me_asks_while_the_instruction_is_being_imprinted(
 ) -> None:
     (example, *_) = load_examples()
     session = Session()
-    on.show_me(example, session)
+    on.prompts.show_me(example, session)
     before = synthesized(
         on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")}), request_of("s")
     )
-    on.begin_imprint(session, True)
-    assert "send" in on.ask_shown(session)
+    on.imprint.begin_imprint(session, True)
+    assert "send" in on.compare.ask_shown(session)
     right = session.turns[-1].right
     assert right is not None
     assert right.made is before
-    list(on.imprint(session, request_of("s")))
+    list(on.imprint.imprint(session, request_of("s")))
     assert session.made is not before
 
 
@@ -293,15 +294,15 @@ def test_the_library_names_an_imprinted_adapter_and_a_recipe_announces_its_stage
     session = Session()
     synthesized(on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")}), request_of("s"))
     follow(on, session, request_of("s"))
-    on.check(session)
-    on.keep(session, "mine", False, request_of("s"))
-    library: Library = on._library(session, request_of("s"))
+    on.adapter.check(session)
+    on.library.keep(session, "mine", False, request_of("s"))
+    library: Library = on.app.library(session, request_of("s"))
     (entry,) = library.entries()
     assert isinstance(entry, Entry)
     found, _proof = engine.recall(entry.checks)
     assert "Imprinted with your instruction" in entry_words(entry, found)  # type: ignore[arg-type]
     assert entry.recipe is not None
-    ordered = on._order(session, entry.recipe)
+    ordered = on.library.order(session, entry.recipe)
     ask, imprint = (ordered["stages"].index(f"<b>{name}</b>") for name in ("Ask", "Imprint"))
     assert ordered["stages"].index("<b>Decode</b>") < ask < imprint
     assert "<b>Refine</b>" not in ordered["stages"]
@@ -315,7 +316,7 @@ def test_a_doubtful_imprint_can_still_be_refined(
         on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT NOTHING")}), request_of("s")
     )
     follow(on, session, request_of("s"))
-    doubtful = on.check(session)
+    doubtful = on.adapter.check(session)
     assert "You can refine it below" in doubtful["warning"]
     assert doubtful["refine_box"].visible is True
     assert doubtful["proof_box"].visible is True
@@ -327,7 +328,7 @@ def test_an_adapter_that_was_loaded_meanwhile_is_left_alone(
     session = Session()
     made = synthesized(on, session, arrange(SQL={"a.txt": "one\n"}), request_of("s"))
     session.made = replace(made, stages=None)  # as the library gives it
-    assert on.begin_imprint(session, True) == {}
+    assert on.imprint.begin_imprint(session, True) == {}
 
 
 def test_an_adapter_that_was_chosen_meanwhile_stays_in_the_bar(
@@ -339,15 +340,15 @@ def test_an_adapter_that_was_chosen_meanwhile_stays_in_the_bar(
         on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")}), request_of("s")
     )
     steps = started(on, session, request_of("s"))
-    on.choose(session, other.key)
+    on.adapter.choose(session, other.key)
     *_, last = steps
     assert other.key[:8] in last["adapter_facts"]
     assert "How it was made" in last["stages"]
-    done = on.show_run(session)
+    done = on.runs.show_run(session)
     assert session.made is other
     imprinted = session.shelf[-1]
     assert imprinted.before is before
     assert imprinted.taught == "imprinted"
     assert f"{before.adapter.name} {imprinted.key[:8]}, imprinted" in dict(done["shelf"].choices)
     assert "How it was made" in done["stages"]
-    assert "How it was imprinted" in on.choose(session, imprinted.key)["stages"]
+    assert "How it was imprinted" in on.adapter.choose(session, imprinted.key)["stages"]

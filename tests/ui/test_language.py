@@ -90,11 +90,13 @@ def test_a_visit_is_drawn_again_as_it_is_and_nothing_of_it_changes(
     session, request = Session(), request_of("s")
     arrangement = arrange(SQL={"a.txt": "one\ntwo"})
     make(on, session, arrangement, request)
-    on.check(session)
+    on.adapter.check(session)
     chat(on, session, "What?")
     made, turns = session.made, list(session.turns)
     with speaking("de"):
-        drawn_again = on.say_again(session, arrangement, None, "gguf", None, "score", request)
+        drawn_again = on.language.say_again(
+            session, arrangement, None, "gguf", None, "score", request
+        )
     assert session.made is made
     assert session.turns == turns
     assert "2 Prompts aus 1 Datei" in drawn_again["adapter_facts"]
@@ -116,7 +118,9 @@ def test_a_failed_check_stays_failed_in_another_language(
     assert session.made is not None
     session.made.check_failed = "out of memory"
     with speaking("de"):
-        drawn_again = on.say_again(session, arrangement, None, "gguf", None, "score", request)
+        drawn_again = on.language.say_again(
+            session, arrangement, None, "gguf", None, "score", request
+        )
     assert "Ließ sich nicht messen." in drawn_again["checks"]
     assert "out of memory" in drawn_again["checks"]
 
@@ -152,6 +156,6 @@ def test_a_request_is_answered_in_the_language_chosen_kept_or_preferred(
 def test_a_visit_begins_in_the_language_its_page_came_in(on: Handlers) -> None:
     for code, began in (("de", "de"), ("en", "en"), ("../de", "en"), ("", "en")):
         session = Session()
-        header = on.open_page(session, code)["header"]
+        header = on.page.open_page(session, code)["header"]
         assert session.language == began
         assert ("Bereit" in header) == (began == "de")

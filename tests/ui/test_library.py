@@ -14,8 +14,9 @@ from dnd_engine.lora.provenance import Refinement
 from tests.ui.fake_engine import FakeEngine
 from tests.ui.orders import chat, last, make
 from ui.canvas import Arrangement
+from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
-from ui.handlers import Handlers
+from ui.handlers import App, Handlers
 from ui.panels.library import entry_words
 from ui.serve import own_library
 from ui.spaces import serves_others
@@ -34,7 +35,7 @@ def library(tmp_path: Path) -> Library:
 def at_home(
     handle: EngineHandle, files: SessionFiles, tmp_path: Path, library: Library
 ) -> Handlers:
-    return Handlers(handle, PromptLimits(), files, tmp_path / "cache", library)
+    return Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path / "cache", library))
 
 
 @pytest.fixture
@@ -44,8 +45,8 @@ def kept(
     """A visit whose adapter was measured and kept."""
     session = Session()
     make(at_home, session, arrange(SQL={"a.txt": "one\ntwo\n"}), request_of("s"))
-    at_home.check(session)
-    at_home.keep(session, "vault", False, request_of("s"))
+    at_home.adapter.check(session)
+    at_home.library.keep(session, "vault", False, request_of("s"))
     return session, library.get("vault")
 
 
@@ -65,14 +66,14 @@ def test_keeping_the_same_again_is_told_and_texts_are_kept_when_asked_for(
     at_home: Handlers, kept: tuple[Session, Entry], request_of: RequestOf, library: Library
 ) -> None:
     session, _ = kept
-    assert "Already" in at_home.keep(session, "vault", False, request_of("s"))["keep_told"]
+    assert "Already" in at_home.library.keep(session, "vault", False, request_of("s"))["keep_told"]
     assert len(library.entries()) == 1
-    at_home.keep(session, "with texts", True, request_of("s"))
+    at_home.library.keep(session, "with texts", True, request_of("s"))
     recipe = library.get("with texts").recipe
     assert recipe is not None
     assert recipe.has_texts is True
-    at_home.set_strength(session, 0.5)
-    taken = at_home.keep(session, "vault", False, request_of("s"))["keep_told"]
+    at_home.adapter.set_strength(session, 0.5)
+    taken = at_home.library.keep(session, "vault", False, request_of("s"))["keep_told"]
     assert "is-error" in taken
     assert "Choose another name" in taken
 
@@ -82,15 +83,15 @@ def test_on_a_server_for_others_a_library_is_the_visits_own_and_goes_with_it(
 ) -> None:
     session, stranger = Session(), Session()
     make(on, session, arrange(SQL={"a.txt": "one\n"}), request_of("s"))
-    on.keep(session, "mine", False, request_of("s"))
-    mine = on.open_library(session, None, request_of("s"))
+    on.library.keep(session, "mine", False, request_of("s"))
+    mine = on.library.open_library(session, None, request_of("s"))
     assert "mine" in mine["library_kept"].choices[0][0]
-    theirs = on.open_library(stranger, None, request_of("t"))
+    theirs = on.library.open_library(stranger, None, request_of("t"))
     assert theirs["library_kept"].choices == []
     assert theirs["library_empty"].visible is True
     folder = files.folder("s") / "library"
     assert folder.is_dir()
-    on.leave(request_of("s"))
+    on.page.leave(request_of("s"))
     assert not folder.exists()
 
 
@@ -100,16 +101,17 @@ def test_a_visit_on_a_server_for_others_keeps_so_many(
     session = Session()
     make(on, session, arrange(SQL={"a.txt": "one\n"}), request_of("s"))
     for number in range(20):
-        on.keep(session, f"a{number}", False, request_of("s"))
+        on.library.keep(session, f"a{number}", False, request_of("s"))
     assert (
-        "keeps up to 20 adapters" in on.keep(session, "more", False, request_of("s"))["keep_told"]
+        "keeps up to 20 adapters"
+        in on.library.keep(session, "more", False, request_of("s"))["keep_told"]
     )
-    full = on.duplicate_kept(session, "a1", request_of("s"))
+    full = on.library.duplicate_kept(session, "a1", request_of("s"))
     assert "keeps up to 20 adapters" in full["library_told"]
-    key = on.open_library(session, None, request_of("s"))["library_kept"].value
-    on.delete_kept(session, key, request_of("s"))
-    on.keep(session, "more", False, request_of("s"))
-    listed = on.open_library(session, None, request_of("s"))
+    key = on.library.open_library(session, None, request_of("s"))["library_kept"].value
+    on.library.delete_kept(session, key, request_of("s"))
+    on.library.keep(session, "more", False, request_of("s"))
+    listed = on.library.open_library(session, None, request_of("s"))
     assert len(listed["library_kept"].choices) == 20
     assert listed["library_undo"].visible is False, "what was deleted has made room"
 
@@ -124,11 +126,11 @@ def test_who_comes_through_a_proxy_is_not_this_computers_user(
     ):
         request = request_of("t")
         request.headers = headers
-        assert at_home.open_library(Session(), None, request)["library_kept"].choices == []
+        assert at_home.library.open_library(Session(), None, request)["library_kept"].choices == []
     for host in ("localhost:7860", "127.0.0.1", "[::1]:7860"):
         request = request_of("s")
         request.headers = {"host": host}
-        found = at_home.open_library(Session(), None, request)["library_kept"].choices
+        found = at_home.library.open_library(Session(), None, request)["library_kept"].choices
         assert [key for _, key in found] == [entry.key]
 
 
@@ -136,7 +138,7 @@ def test_a_fault_of_a_visits_library_does_not_tell_where_it_is(
     on: Handlers, request_of: RequestOf, files: SessionFiles
 ) -> None:
     (files.folder("s") / "library").write_text("in the way")
-    told = on.delete_kept(Session(), "0" * 32, request_of("s"))["library_told"]
+    told = on.library.delete_kept(Session(), "0" * 32, request_of("s"))["library_told"]
     assert "is-error" in told
     assert str(files.folder("s")) not in told
 
@@ -147,7 +149,7 @@ def test_the_list_tells_what_is_known_and_damaged_ones_can_only_be_deleted(
     session, entry = kept
     broken = library.duplicate("vault", "broken")
     (library.path("broken") / "entry.json").write_text("{")
-    updates = at_home.open_library(session, entry.key, request_of("s"))
+    updates = at_home.library.open_library(session, entry.key, request_of("s"))
     words = {key: label for label, key in updates["library_kept"].choices}
     name, facts, judged = words[entry.key].split("\n")
     assert name == "vault"
@@ -158,7 +160,7 @@ def test_the_list_tells_what_is_known_and_damaged_ones_can_only_be_deleted(
     assert "entry.json" in words[broken.key]
     assert updates["library_load"].visible is True
     assert updates["library_recipe"].visible is True
-    chosen = at_home.choose_kept(session, broken.key, request_of("s"))
+    chosen = at_home.library.choose_kept(session, broken.key, request_of("s"))
     assert chosen["library_actions"].visible is True
     assert chosen["library_load"].visible is False
     assert chosen["library_recipe"].visible is False
@@ -188,7 +190,7 @@ def test_damaged_checks_are_told_in_the_list(
     at_home: Handlers, kept: tuple[Session, Entry], request_of: RequestOf, library: Library
 ) -> None:
     library.update("vault", checks={"effect": "much"})
-    updates = at_home.open_library(kept[0], None, request_of("s"))
+    updates = at_home.library.open_library(kept[0], None, request_of("s"))
     assert "damaged" in updates["library_kept"].choices[0][0]
 
 
@@ -197,21 +199,23 @@ def test_adapters_are_renamed_copied_deleted_and_brought_back(
 ) -> None:
     session, entry = kept
     here = request_of("s")
-    renamed = at_home.rename_kept(session, entry.key, "<img src=x>", here)
+    renamed = at_home.library.rename_kept(session, entry.key, "<img src=x>", here)
     assert renamed["library_kept"].value == entry.key
-    refused = at_home.rename_kept(session, entry.key, "../etc", here)
+    refused = at_home.library.rename_kept(session, entry.key, "../etc", here)
     assert "is no name" in refused["library_told"]
     assert refused["library_kept"].value == entry.key
-    copied = at_home.duplicate_kept(session, entry.key, here)
+    copied = at_home.library.duplicate_kept(session, entry.key, here)
     assert copied["library_kept"].value != entry.key
     assert len(copied["library_kept"].choices) == 2
-    deleted = at_home.delete_kept(session, entry.key, here)
+    deleted = at_home.library.delete_kept(session, entry.key, here)
     assert len(deleted["library_kept"].choices) == 1
     assert deleted["library_undo"].visible is True
-    back = at_home.undo_delete(session, None, here)
+    back = at_home.library.undo_delete(session, None, here)
     assert back["library_kept"].value == entry.key
     assert back["library_undo"].visible is False
-    assert "Nothing to bring back" in at_home.undo_delete(session, None, here)["library_told"]
+    assert (
+        "Nothing to bring back" in at_home.library.undo_delete(session, None, here)["library_told"]
+    )
     assert len(library.entries()) == 2
 
 
@@ -219,7 +223,7 @@ def test_the_recipe_of_an_entry_is_a_file_of_the_visit(
     at_home: Handlers, kept: tuple[Session, Entry], request_of: RequestOf, files: SessionFiles
 ) -> None:
     session, entry = kept
-    at_home.choose_kept(session, entry.key, request_of("s"))
+    at_home.library.choose_kept(session, entry.key, request_of("s"))
     (path,) = files.folder("s").glob("recipe-*.json")
     assert json.loads(path.read_text())["buckets"][0]["name"] == "SQL"
 
@@ -229,7 +233,7 @@ def test_a_kept_adapter_is_loaded_with_its_checks_and_can_be_compared(
 ) -> None:
     library.update("vault", strength=0.5)
     session = Session()
-    updates = last(at_home.load_kept(session, kept[1].key, request_of("t")))
+    updates = last(at_home.library.load_kept(session, kept[1].key, request_of("t")))
     made = session.made
     assert made is not None
     assert updates["tabs"].selected == "workbench"
@@ -240,7 +244,7 @@ def test_a_kept_adapter_is_loaded_with_its_checks_and_can_be_compared(
     assert "2 prompts" in updates["adapter_facts"]
     assert updates["refine_open"].visible is False
     assert updates["keep_texts"].visible is False
-    assert at_home.check(session) == {}
+    assert at_home.adapter.check(session) == {}
     chat(at_home, session, "What?")
     assert session.turns[-1].right is not None
     # Beside one of another visit's making.
@@ -251,8 +255,8 @@ def test_a_loaded_adapter_has_its_prompts_if_its_recipe_or_the_canvas_has(
     at_home: Handlers, kept: tuple[Session, Entry], arrange: Arrange, request_of: RequestOf
 ) -> None:
     session = Session()
-    at_home.update_prompts(arrange(Any={"b.txt": "one\ntwo\n"}), session, request_of("t"))
-    updates = last(at_home.load_kept(session, kept[1].key, request_of("t")))
+    at_home.prompts.update_prompts(arrange(Any={"b.txt": "one\ntwo\n"}), session, request_of("t"))
+    updates = last(at_home.library.load_kept(session, kept[1].key, request_of("t")))
     assert session.made is not None
     assert session.made.buckets[0].name == "SQL"
     assert updates["refine_open"].visible is True
@@ -265,7 +269,7 @@ def test_loading_what_was_damaged_is_refused(
     weights = library.path("vault") / "adapter_model.safetensors"
     weights.write_bytes(b"0" * 64)
     session = Session()
-    updates = last(at_home.load_kept(session, kept[1].key, request_of("t")))
+    updates = last(at_home.library.load_kept(session, kept[1].key, request_of("t")))
     assert "were changed" in updates["library_told"]
     assert updates["library_load"].interactive is True
     assert session.made is None
@@ -281,26 +285,26 @@ def test_votes_and_checks_of_a_kept_adapter_are_written_to_its_entry(
     def vote(which: str) -> None:
         chat(at_home, session, "What?")
         session.turns[-1].swapped = False
-        at_home.vote(which, session, request_of("s"))
+        at_home.compare.vote(which, session, request_of("s"))
 
     vote("b")  # for the adapter, before it is kept
-    at_home.keep(session, "vault", False, request_of("s"))
+    at_home.library.keep(session, "vault", False, request_of("s"))
     assert library.get("vault").votes == {"won": 1}
     assert library.get("vault").checks == {}
-    at_home.check(session)
+    at_home.adapter.check(session)
     assert library.get("vault").checks["effect"] == 0.42
     vote("a")
     vote("tie")
     vote("bad")
     assert library.get("vault").votes == {"won": 1, "lost": 1, "tie": 1, "bad": 1}
     assert "1 won · 1 lost · 1 tied · 1 both bad" in str(
-        at_home.open_library(session, None, request_of("s"))["library_kept"].choices
+        at_home.library.open_library(session, None, request_of("s"))["library_kept"].choices
     )
-    at_home.set_strength(session, 0.5)  # another adapter than the one that is kept
+    at_home.adapter.set_strength(session, 0.5)  # another adapter than the one that is kept
     vote("b")
     assert library.get("vault").votes["won"] == 1
     library.delete("vault")
-    at_home.set_strength(session, 1.0)
+    at_home.adapter.set_strength(session, 1.0)
     vote("b")  # nobody minds
 
 
@@ -313,12 +317,12 @@ def test_a_zip_is_imported_and_a_hostile_one_shows_all_its_faults(
 ) -> None:
     session, _ = kept
     assert session.made is not None
-    updates = last(at_home.import_file(session, str(session.made.archive), request_of("s")))
+    updates = last(at_home.library.import_file(session, str(session.made.archive), request_of("s")))
     assert library.entries()[0].imported is True  # type: ignore[union-attr]
     assert "imported" in updates["library_kept"].choices[0][0]
     evil = tmp_path / "evil.zip"
     evil.write_bytes(b"no zip")
-    refused = last(at_home.import_file(session, str(evil), request_of("s")))["library_told"]
+    refused = last(at_home.library.import_file(session, str(evil), request_of("s")))["library_told"]
     assert refused.count("<li>") == 2
     assert "role='alert'" in refused
     assert str(tmp_path) not in refused
@@ -333,30 +337,30 @@ def test_an_adapter_of_another_tool_is_loaded_with_nothing_to_measure_on(
     (library.path("vault") / "provenance.json").write_text("{}")
     entry = library.update("vault", checks={})
     session = Session()
-    updates = last(at_home.load_kept(session, entry.key, request_of("t")))
+    updates = last(at_home.library.load_kept(session, entry.key, request_of("t")))
     assert "Measuring" in updates["checks"]
-    checked = at_home.check(session)
+    checked = at_home.adapter.check(session)
     assert "came without its prompts" in checked["checks"]
     assert library.get("vault").checks == {}
-    assert last(iter([*at_home.prove(session), {}])) == {}
+    assert last(iter([*at_home.adapter.prove(session), {}])) == {}
 
 
 def test_a_recipe_makes_the_same_adapter_of_the_files_on_the_canvas(
     at_home: Handlers, kept: tuple[Session, Entry], arrange: Arrange, request_of: RequestOf
 ) -> None:
     session, entry = kept
-    updates = at_home.choose_kept(session, entry.key, request_of("s"))
+    updates = at_home.library.choose_kept(session, entry.key, request_of("s"))
     path = updates["library_recipe"].value["path"]
     stranger = Session()
-    refused = last(at_home.import_file(stranger, path, request_of("t")))["library_told"]
+    refused = last(at_home.library.import_file(stranger, path, request_of("t")))["library_told"]
     assert "1 prompt file(s) that the adapter was made from are missing" in refused
     assert "`a.txt` (2 prompts" in refused
-    at_home.update_prompts(arrange(Any={"b.txt": "one\ntwo\n"}), stranger, request_of("t"))
-    ordered = last(at_home.import_file(stranger, path, request_of("t")))
+    at_home.prompts.update_prompts(arrange(Any={"b.txt": "one\ntwo\n"}), stranger, request_of("t"))
+    ordered = last(at_home.library.import_file(stranger, path, request_of("t")))
     assert ordered["tabs"].selected == "workbench"
     assert ordered["stop_synthesis"].visible is True
-    list(at_home.remake(stranger, request_of("t")))
-    updates = at_home.show_run(stranger)
+    list(at_home.library.remake(stranger, request_of("t")))
+    updates = at_home.runs.show_run(stranger)
     assert stranger.made is not None
     assert stranger.made.key == entry.sha256
     assert "to the last bit" in updates["stages"]
@@ -375,16 +379,16 @@ def test_a_recipe_of_another_generator_fails_in_its_stages(
     values = {**entry.recipe.to_json(), "generator_sha256": "0" * 64}
     path = tmp_path / "other.json"
     path.write_text(json.dumps(values))
-    last(at_home.import_file(session, str(path), request_of("s")))
+    last(at_home.library.import_file(session, str(path), request_of("s")))
     made = session.made
-    list(at_home.remake(session, request_of("s")))
-    updates = at_home.show_run(session)
+    list(at_home.library.remake(session, request_of("s")))
+    updates = at_home.runs.show_run(session)
     assert "The recipe needs another generator" in updates["stages"]
     assert session.made is made
     path.write_text("[]")
     assert (
         "must be an object"
-        in last(at_home.import_file(session, str(path), request_of("s")))["library_told"]
+        in last(at_home.library.import_file(session, str(path), request_of("s")))["library_told"]
     )
 
 

@@ -55,40 +55,48 @@ Rows = Callable[..., str]
 def measure(
     on: Handlers, session: Session, path: str, request: gr.Request, **options: Any
 ) -> list[Updates]:
-    on.read_labelled(session, path)
-    begun = on.begin_measure(session, options.get("limit", 20), options.get("seen", False))
-    return [begun, *on.measure(session, request), on.show_measured(session, request)]
+    on.measure.read_labelled(session, path)
+    begun = on.measure.begin_measure(session, options.get("limit", 20), options.get("seen", False))
+    return [
+        begun,
+        *on.measure.measure(session, request),
+        on.measure.show_measured(session, request),
+    ]
 
 
 def train(
     on: Handlers, session: Session, request: gr.Request, steps: int = 20, *, warm: bool = False
 ) -> list[Updates]:
-    begun = on.begin_training(session, steps, warm)
-    return [begun, *on.measure(session, request), on.show_measured(session, request)]
+    begun = on.measure.begin_training(session, steps, warm)
+    return [
+        begun,
+        *on.measure.measure(session, request),
+        on.measure.show_measured(session, request),
+    ]
 
 
 def test_without_an_adapter_the_tab_says_what_to_do(on: Handlers) -> None:
-    updates = on.open_measure(Session())
+    updates = on.measure.open_measure(Session())
     assert updates["measure_empty"].visible is True
     assert updates["measure_order"].visible is False
-    assert on.begin_measure(Session(), 20, False) == {}
-    assert on.begin_training(Session(), 20, False)["measure_train"].interactive is False
-    assert on.stop_measure(Session(), gr.Request()) == {}
-    assert on.measure_broke(Session(), gr.Request()) == {}
+    assert on.measure.begin_measure(Session(), 20, False) == {}
+    assert on.measure.begin_training(Session(), 20, False)["measure_train"].interactive is False
+    assert on.measure.stop_measure(Session(), gr.Request()) == {}
+    assert on.measure.measure_broke(Session(), gr.Request()) == {}
 
 
 def test_the_adapter_in_the_bar_is_named_and_rows_are_counted(
     on: Handlers, session: Session, rows: Rows
 ) -> None:
     assert session.made is not None
-    opened = on.open_measure(session)
+    opened = on.measure.open_measure(session)
     assert opened["measure_order"].visible is True
     assert session.made.adapter.sha256[:8] in opened["measure_of"]
     assert opened["measure_start"].interactive is False
-    read = on.read_labelled(session, rows(12))
+    read = on.measure.read_labelled(session, rows(12))
     assert "12 prompts, 12 with a label" in read["measure_told"]
     assert read["measure_start"].interactive is True
-    assert on.read_labelled(session, None)["measure_start"].interactive is False
+    assert on.measure.read_labelled(session, None)["measure_start"].interactive is False
 
 
 @pytest.mark.parametrize(
@@ -105,7 +113,7 @@ def test_files_that_cannot_be_measured_on_are_refused_in_plain_words(
 ) -> None:
     path = tmp_path / name
     path.write_text(text)
-    told = on.read_labelled(session, str(path))
+    told = on.measure.read_labelled(session, str(path))
     assert words.lower() in told["measure_told"].lower()
     assert str(tmp_path) not in told["measure_told"]
     assert "<b>.csv" not in told["measure_told"]
@@ -115,7 +123,7 @@ def test_files_that_cannot_be_measured_on_are_refused_in_plain_words(
 def test_a_file_that_is_gone_is_told_without_its_place(
     on: Handlers, session: Session, tmp_path: Path
 ) -> None:
-    told = on.read_labelled(session, str(tmp_path / "gone.csv"))["measure_told"]
+    told = on.measure.read_labelled(session, str(tmp_path / "gone.csv"))["measure_told"]
     assert "is-error" in told
     assert str(tmp_path) not in told
 
@@ -182,11 +190,11 @@ def test_stop_acts_at_once_and_keeps_what_was_found(
     on: Handlers, session: Session, rows: Rows, request_of: RequestOf, engine: FakeEngine
 ) -> None:
     engine.stage_seconds = 0.5
-    on.read_labelled(session, rows())
-    on.begin_measure(session, 20, False)
-    steps = on.measure(session, request_of("s"))
+    on.measure.read_labelled(session, rows())
+    on.measure.begin_measure(session, 20, False)
+    steps = on.measure.measure(session, request_of("s"))
     until(steps, "16 of 20")
-    stopped = on.stop_measure(session, request_of("s"))
+    stopped = on.measure.stop_measure(session, request_of("s"))
     assert "Results so far are below." in stopped["measure_stages"]
     assert "16 of 20" in stopped["measure_found"]
     assert stopped["measure_start"].interactive is True
@@ -196,24 +204,24 @@ def test_stop_acts_at_once_and_keeps_what_was_found(
     engine.stage_seconds = 0
     measure(on, session, rows(), request_of("s"))
     engine.stage_seconds = 0.5
-    on.begin_training(session, 20, False)
-    steps = on.measure(session, request_of("s"))
+    on.measure.begin_training(session, 20, False)
+    steps = on.measure.measure(session, request_of("s"))
     while "loss" not in next(steps)["measure_stages"]:
         pass
-    early = on.stop_measure(session, request_of("s"))["measure_stages"]
+    early = on.measure.stop_measure(session, request_of("s"))["measure_stages"]
     assert "Stopped before anything was scored" in early
     assert "stand below" not in early
     list(steps)
-    assert on.stop_measure(session, request_of("s")) == {}
+    assert on.measure.stop_measure(session, request_of("s")) == {}
 
 
 def test_one_that_waits_in_the_queue_never_starts_once_stopped(
     on: Handlers, session: Session, rows: Rows, request_of: RequestOf, engine: FakeEngine
 ) -> None:
-    on.read_labelled(session, rows())
-    on.begin_measure(session, 20, False)
-    on.stop_measure(session, request_of("s"))
-    assert list(on.measure(session, request_of("s"))) == []
+    on.measure.read_labelled(session, rows())
+    on.measure.begin_measure(session, 20, False)
+    on.measure.stop_measure(session, request_of("s"))
+    assert list(on.measure.measure(session, request_of("s"))) == []
     assert engine.closed_measurements == 0
 
 
@@ -251,10 +259,10 @@ def test_a_trained_lora_takes_the_bar_and_is_kept_with_its_score(
     request_of: RequestOf,
 ) -> None:
     on, before = at_home, session.made
-    assert list(on.take_trained("trained_lora", session, request_of("s"))) == []
+    assert list(on.measure.take_trained("trained_lora", session, request_of("s"))) == []
     measure(on, session, rows(), request_of("s"))
     train(on, session, request_of("s"))
-    shown = list(on.take_trained("trained_lora", session, request_of("s")))[-1]
+    shown = list(on.measure.take_trained("trained_lora", session, request_of("s")))[-1]
     made = session.made
     assert made is not None
     assert made is not before
@@ -266,9 +274,9 @@ def test_a_trained_lora_takes_the_bar_and_is_kept_with_its_score(
     assert "weights in" not in shown["adapter_facts"]
     assert shown["keep_texts"].visible is False
     assert shown["undo"].visible is False
-    assert "the bar now holds" in on.open_measure(session)["measure_found"]
-    assert "Trained on your rows" in on.check(session)["checks"]
-    on.keep(session, "trained", False, request_of("s"))
+    assert "the bar now holds" in on.measure.open_measure(session)["measure_found"]
+    assert "Trained on your rows" in on.adapter.check(session)["checks"]
+    on.library.keep(session, "trained", False, request_of("s"))
     (scores,) = library.get("trained").scores.values()
     assert (scores.own, scores.brief[0]) == ("trained_lora", ("bare", 0.8, 0.1))
 
@@ -282,26 +290,26 @@ def test_scores_go_to_the_entry_of_an_adapter_kept_before_or_after(
 ) -> None:
     on = at_home
     measure(on, session, rows(), request_of("s"))
-    on.keep(session, "vault", False, request_of("s"))
+    on.library.keep(session, "vault", False, request_of("s"))
     assert library.get("vault").scores["rows.jsonl"].brief[0] == ("bare", 0.6, 0.1)
     measure(on, session, rows(name="more.jsonl"), request_of("s"))
     assert set(library.get("vault").scores) == {"rows.jsonl", "more.jsonl"}
-    ((words, _),) = on.open_library(session, None, request_of("s"))["library_kept"].choices
+    ((words, _),) = on.library.open_library(session, None, request_of("s"))["library_kept"].choices
     assert "rows.jsonl: Bare inputs .60 (base .10), Full prompts .60 (base .10)" in words
     library.update("vault", strength=0.5)
-    ((words, _),) = on.open_library(session, None, request_of("s"))["library_kept"].choices
+    ((words, _),) = on.library.open_library(session, None, request_of("s"))["library_kept"].choices
     assert "rows.jsonl, at strength 1.00: Bare inputs .60" in words
 
 
 def test_what_was_measured_says_of_which_adapter_it_is(
     on: Handlers, session: Session, rows: Rows, request_of: RequestOf
 ) -> None:
-    on.set_strength(session, 0.5)
+    on.adapter.set_strength(session, 0.5)
     drawn = measure(on, session, rows(), request_of("s"))[-1]["measure_found"]
     assert "strength 0.50" in drawn
     assert "the bar now holds" not in drawn
-    on.set_strength(session, 1.0)
-    assert "the bar now holds <b>sql</b>" in on.open_measure(session)["measure_found"]
+    on.adapter.set_strength(session, 1.0)
+    assert "the bar now holds <b>sql</b>" in on.measure.open_measure(session)["measure_found"]
 
 
 def test_train_waits_until_what_the_tab_shows_was_measured(
@@ -310,15 +318,15 @@ def test_train_waits_until_what_the_tab_shows_was_measured(
     path = rows()
     done = measure(on, session, path, request_of("s"))[-1]
     assert "<b>rows.jsonl</b>, compared with <b>sql</b>" in done["measure_train_of"]
-    other = on.read_labelled(session, rows(name="more.jsonl", word="bad"))
+    other = on.measure.read_labelled(session, rows(name="more.jsonl", word="bad"))
     assert other["measure_train"].interactive is False
     assert "Measure the adapter" in other["measure_train_of"]
     run = session.measuring
-    on.begin_training(session, 20, False)
+    on.measure.begin_training(session, 20, False)
     assert session.measuring is run
-    assert on.read_labelled(session, path)["measure_train"].interactive is True
-    on.set_strength(session, 0.5)
-    assert on.open_measure(session)["measure_train"].interactive is False
+    assert on.measure.read_labelled(session, path)["measure_train"].interactive is True
+    on.adapter.set_strength(session, 0.5)
+    assert on.measure.open_measure(session)["measure_train"].interactive is False
 
 
 def test_a_trained_lora_stays_with_the_visit_when_a_new_run_takes_its_place(
@@ -354,12 +362,12 @@ def test_taking_a_lora_twice_forgets_nothing_of_it(
 ) -> None:
     measure(on, session, rows(), request_of("s"))
     train(on, session, request_of("s"))
-    list(on.take_trained("trained_lora", session, request_of("s")))
+    list(on.measure.take_trained("trained_lora", session, request_of("s")))
     once = session.made
-    on.check(session)
-    on.set_strength(session, 0.5)
-    on.choose(session, session.shelf[0].key)
-    list(on.take_trained("trained_lora", session, request_of("s")))
+    on.adapter.check(session)
+    on.adapter.set_strength(session, 0.5)
+    on.adapter.choose(session, session.shelf[0].key)
+    list(on.measure.take_trained("trained_lora", session, request_of("s")))
     assert session.made is once
     assert once.inspection is not None
     assert once.adapter.strength == 0.5
@@ -370,7 +378,7 @@ def test_a_trained_lora_is_refined_on_rows_that_are_not_scored(
 ) -> None:
     measure(on, session, rows(), request_of("s"))
     train(on, session, request_of("s"))
-    list(on.take_trained("trained_lora", session, request_of("s")))
+    list(on.measure.take_trained("trained_lora", session, request_of("s")))
     ((file,),) = (bucket.files for bucket in session.made.buckets)
     sides = session.found.measured.sides
     assert {p.text for p in file.prompts} == {e.prompt for e in sides.train}
@@ -394,8 +402,8 @@ def test_where_others_are_served_runs_are_shorter(
     rows: Rows,
 ) -> None:
     for handlers, most in ((on, 60), (at_home, 200)):
-        handlers.read_labelled(session, rows())
-        handlers.begin_measure(session, 200, False)
+        handlers.measure.read_labelled(session, rows())
+        handlers.measure.begin_measure(session, 200, False)
         assert session.measuring.config.limit_items == most
         session.measuring.stages.finish("done")
 
@@ -435,12 +443,12 @@ def test_everything_is_drawn_within_the_picture(
 def test_an_unforeseen_error_puts_the_buttons_back(
     on: Handlers, session: Session, rows: Rows, request_of: RequestOf
 ) -> None:
-    on.read_labelled(session, rows())
-    on.begin_measure(session, 20, False)
-    broke = on.measure_broke(session, request_of("s"))
+    on.measure.read_labelled(session, rows())
+    on.measure.begin_measure(session, 20, False)
+    broke = on.measure.measure_broke(session, request_of("s"))
     assert "Something broke" in broke["measure_stages"]
     assert broke["measure_start"].visible is True
-    assert "Something broke" in on.take_broke()["measure_take_told"]
+    assert "Something broke" in on.measure.take_broke()["measure_take_told"]
 
 
 def test_scores_are_written_as_the_engine_writes_them() -> None:

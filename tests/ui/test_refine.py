@@ -26,7 +26,11 @@ def prompts(count: int, word: str = "good", **more: str) -> str:
 def refine(
     on: Handlers, session: Session, request: gr.Request, *, labels: bool = False
 ) -> list[Updates]:
-    return [on.begin_refine(session, labels), *on.refine(session, request), on.show_run(session)]
+    return [
+        on.refine.begin_refine(session, labels),
+        *on.refine.refine(session, request),
+        on.runs.show_run(session),
+    ]
 
 
 def test_a_refined_adapter_takes_the_place_of_the_one_before(
@@ -36,7 +40,7 @@ def test_a_refined_adapter_takes_the_place_of_the_one_before(
     make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
     before = session.made
     assert before is not None
-    on.set_strength(session, 1.5)
+    on.adapter.set_strength(session, 1.5)
     started, *steps, done = refine(on, session, request_of("s"))
     assert started["refine_stop"].visible is True
     assert started["refine_box"].visible is True
@@ -58,7 +62,7 @@ def test_a_refined_adapter_takes_the_place_of_the_one_before(
     assert done["refine_open"].visible is True
     assert done["refine_open"].interactive is True
     assert "Measuring" in done["checks"]
-    assert "Changes the model" in on.check(session)["checks"]
+    assert "Changes the model" in on.adapter.check(session)["checks"]
 
 
 def test_one_answer_for_all_is_a_reason_to_doubt(
@@ -67,7 +71,7 @@ def test_one_answer_for_all_is_a_reason_to_doubt(
     session = Session()
     make(on, session, arrange(SQL={"a.jsonl": prompts(9, "ALIKE")}), request_of("s"))
     refine(on, session, request_of("s"))
-    checked = on.check(session)
+    checked = on.adapter.check(session)
     assert "Learnt one answer for all" in checked["checks"]
     assert "one and the same answer for nearly all" in checked["warning"]
     assert "unlikely to help" not in checked["warning"]
@@ -84,15 +88,15 @@ def test_undo_goes_back_at_once_with_all_that_was_known(
 ) -> None:
     session = Session()
     make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
-    on.check(session)
-    on.set_strength(session, 0.5)
-    on.prepare_download(session, request_of("s"))
+    on.adapter.check(session)
+    on.adapter.set_strength(session, 0.5)
+    on.adapter.prepare_download(session, request_of("s"))
     before = session.made
     assert before is not None
     refine(on, session, request_of("s"))
     refine(on, session, request_of("s"))
-    on.undo(session)
-    undone = on.undo(session)
+    on.refine.undo(session)
+    undone = on.refine.undo(session)
     assert session.made is before
     assert undone["strength"] == 0.5
     assert undone["undo"].visible is False
@@ -101,9 +105,9 @@ def test_undo_goes_back_at_once_with_all_that_was_known(
     assert "Changes the model" in undone["checks"]
     assert "How it was made" in undone["stages"]
     assert "refined" not in undone["adapter_facts"]
-    assert on.check(session) == {}
-    assert on.prepare_download(session, request_of("s")) == {}
-    assert on.undo(session) == {}
+    assert on.adapter.check(session) == {}
+    assert on.adapter.prepare_download(session, request_of("s")) == {}
+    assert on.refine.undo(session) == {}
     assert len(engine.calls) == 1
 
 
@@ -113,7 +117,7 @@ def test_a_new_synthesis_clears_undo(on: Handlers, arrange: Arrange, request_of:
     make(on, session, arrangement, request_of("s"))
     refine(on, session, request_of("s"))
     assert make(on, session, arrangement, request_of("s"))["undo"].visible is False
-    assert on.undo(session) == {}
+    assert on.refine.undo(session) == {}
 
 
 def test_it_learns_from_what_the_adapter_was_made_from_not_from_the_canvas(
@@ -121,7 +125,7 @@ def test_it_learns_from_what_the_adapter_was_made_from_not_from_the_canvas(
 ) -> None:
     session = Session()
     make(on, session, arrange(SQL={"a.jsonl": prompts(9, "old")}), request_of("s"))
-    on.update_prompts(arrange(SQL={"b.jsonl": prompts(9, "new")}), session, request_of("s"))
+    on.prompts.update_prompts(arrange(SQL={"b.jsonl": prompts(9, "new")}), session, request_of("s"))
     done = refine(on, session, request_of("s"))[-1]
     assert all("old" in text for text in engine.refinements[-1]["texts"])
     assert "Made from earlier prompts." in done["adapter_facts"]
@@ -134,11 +138,11 @@ def test_stop_keeps_the_adapter_and_closes_the_engine(
     make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
     before = session.made
     engine.stage_seconds = 0.5
-    on.begin_refine(session, False)
-    steps = on.refine(session, request_of("s"))
+    on.refine.begin_refine(session, False)
+    steps = on.refine.refine(session, request_of("s"))
     while "Loss" not in next(steps)["stages"]:
         pass
-    stopped = on.stop_run(session)
+    stopped = on.runs.stop_run(session)
     assert "The adapter is unchanged." in stopped["stages"]
     assert stopped["refine_start"].visible is True
     assert stopped["refine_open"].interactive is True
@@ -154,8 +158,8 @@ def test_a_page_that_is_closed_ends_the_refinement(
     session = Session()
     make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
     engine.stage_seconds = 0.5
-    on.begin_refine(session, False)
-    steps = on.refine(session, request_of("s"))
+    on.refine.begin_refine(session, False)
+    steps = on.refine.refine(session, request_of("s"))
     while "Loss" not in next(steps)["stages"]:
         pass
     steps.close()  # type: ignore[attr-defined]
@@ -170,15 +174,15 @@ def test_a_synthesis_ordered_meanwhile_stops_the_refinement_without_a_word_of_it
     arrangement = arrange(SQL={"a.jsonl": prompts(9)})
     make(on, session, arrangement, request_of("s"))
     engine.stage_seconds = 0.1
-    on.begin_refine(session, False)
-    steps = on.refine(session, request_of("s"))
+    on.refine.begin_refine(session, False)
+    steps = on.refine.refine(session, request_of("s"))
     next(steps)
-    ordered = on.begin_synthesis(arrangement, session)
+    ordered = on.synthesis.begin_synthesis(arrangement, session)
     assert ordered["refine_box"].visible is False
     assert ordered["refine_open"].interactive is False
     (update,) = steps
     assert "Refin" not in update["stages"]
-    assert on.show_run(session) == {}
+    assert on.runs.show_run(session) == {}
     done = synthesized(on, session, request_of("s"))
     assert done["refine_open"].interactive is True
     assert session.made is not None
@@ -189,12 +193,12 @@ def test_one_that_waits_in_the_queue_never_starts_once_stopped(
     on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
 ) -> None:
     session = Session()
-    assert on.begin_refine(session, False) == {}
-    assert on.stop_run(session) == {}
+    assert on.refine.begin_refine(session, False) == {}
+    assert on.runs.stop_run(session) == {}
     make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
-    on.begin_refine(session, False)
-    on.stop_run(session)
-    assert list(on.refine(session, request_of("s"))) == []
+    on.refine.begin_refine(session, False)
+    on.runs.stop_run(session)
+    assert list(on.refine.refine(session, request_of("s"))) == []
     assert engine.refinements == []
 
 
@@ -218,11 +222,11 @@ def test_an_unforeseen_error_puts_the_buttons_back(
 ) -> None:
     session = Session()
     make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
-    on.begin_refine(session, False)
-    broke = on.run_broke(session)
+    on.refine.begin_refine(session, False)
+    broke = on.runs.run_broke(session)
     assert "Something broke" in broke["stages"]
     assert broke["refine_stop"].visible is False
-    assert on.run_broke(Session()) == {}
+    assert on.runs.run_broke(Session()) == {}
 
 
 def test_labels_are_offered_only_where_enough_prompts_have_one(
@@ -250,16 +254,16 @@ def test_a_doubtful_adapter_comes_with_the_offer_and_a_refined_one_without(
 ) -> None:
     session = Session()
     make(on, session, arrange(SQL={"a.jsonl": prompts(9, "NOTHING")}), request_of("s"))
-    doubtful = on.check(session)
+    doubtful = on.adapter.check(session)
     assert doubtful["refine_box"].visible is True
     assert "refine it below" in doubtful["warning"]
     refine(on, session, request_of("s"))
-    updates = on.check(session)
+    updates = on.adapter.check(session)
     assert updates["warning"] == ""
     assert "refine_box" not in updates
     assert updates["download"].variant == "primary"
     assert "Refined on your prompts" in updates["checks"]
-    assert on.undo(session)["refine_box"].visible is True
+    assert on.refine.undo(session)["refine_box"].visible is True
 
 
 def test_visits_refine_their_own(
@@ -273,7 +277,7 @@ def test_visits_refine_their_own(
     assert all("mine" in text for text in engine.refinements[-1]["texts"])
     assert two.made is kept
     assert two.run is not one.run
-    assert on.undo(two) == {}
+    assert on.refine.undo(two) == {}
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

@@ -15,8 +15,9 @@ from dnd_engine.training.watch import RunFolder
 from tests.dnd_engine.training.test_watch import lora, write_manifest
 from tests.ui.fake_engine import FakeEngine
 from ui.build import build_ui
+from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
-from ui.handlers import Handlers
+from ui.handlers import App, Handlers
 from ui.panels.watch import all_numbers_html, watch_html
 from ui.serve import serve
 from ui.state import SessionFiles
@@ -48,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def watching(handle: EngineHandle, files: SessionFiles, folder: Path) -> Handlers:
     runs = [RunFolder(folder)]
-    return Handlers(handle, PromptLimits(), files, folder.parent, None, runs)
+    return Handlers(App(EngineCalls(handle), PromptLimits(), files, folder.parent, None, runs))
 
 
 def write(folder: Path, steps: int, **more: float) -> None:
@@ -82,19 +83,19 @@ def test_serving_another_folder_is_refused_at_the_start(tmp_path: Path) -> None:
 def test_a_run_is_followed_from_before_its_first_step_to_its_end(
     watching: Handlers, folder: Path
 ) -> None:
-    updates = watching.watch_run(0)
+    updates = watching.watch.watch_run(0)
     assert "It has not written a step yet" in updates["watch"]
     assert "0 of 400" in updates["watch"]
-    assert "Nothing was measured yet." in watching.all_numbers(0)["watch_all"]
+    assert "Nothing was measured yet." in watching.watch.all_numbers(0)["watch_all"]
     assert updates["watch_timer"].active is True
     write(folder, 40)
-    drawn = watching.watch_run(0)["watch"]
+    drawn = watching.watch.watch_run(0)["watch"]
     assert "40 of 400" in drawn
     assert "<dd>about 6 min</dd>" in drawn
     assert "<dd>500</dd>" in drawn  # tokens a second
     assert "The first validation comes at step 100." in drawn
     write(folder, 400)
-    drawn = watching.watch_run(0)["watch"]
+    drawn = watching.watch.watch_run(0)["watch"]
     assert "right prompts: 1.25 at step 100, 1.25 at step 400" in drawn
     assert "wrong prompts: 2.75 at step 100, 2.75 at step 400" in drawn
     assert "Nats per token. Above 0 and growing" in drawn
@@ -103,18 +104,18 @@ def test_a_run_is_followed_from_before_its_first_step_to_its_end(
     (folder / "generator").mkdir()
     config = {"training": {"result": {"steps": 400}}}
     (folder / "generator" / "config.json").write_text(json.dumps(config))
-    updates = watching.watch_run(0)
+    updates = watching.watch.watch_run(0)
     assert "Finished" in updates["watch"]
     assert updates["watch_timer"].active is False
-    assert watching.rest()["watch_timer"].active is False
-    assert watching.choose_run(0)["watch_all_box"].open is False
+    assert watching.watch.rest()["watch_timer"].active is False
+    assert watching.watch.choose_run(0)["watch_all_box"].open is False
 
 
 def test_a_run_that_stopped_moving_or_collapsed_says_so(watching: Handlers, folder: Path) -> None:
     write(folder, 60, between_task_share=1e-5)
     for path in folder.iterdir():
         os.utime(path, (1_000_000_000, 1_000_000_000))
-    drawn = watching.watch_run(0)["watch"]
+    drawn = watching.watch.watch_run(0)["watch"]
     assert "<b>Not moving</b>" in drawn
     assert "<b>Collapsed.</b> At step 60, adapters of different tasks are nearly identical" in drawn
     assert "role='alert'" in drawn
@@ -122,16 +123,16 @@ def test_a_run_that_stopped_moving_or_collapsed_says_so(watching: Handlers, fold
 
 def test_a_damaged_folder_says_why_and_is_looked_at_again(watching: Handlers, folder: Path) -> None:
     (folder / "recipe.json").write_text("{")
-    updates = watching.watch_run(0)
+    updates = watching.watch.watch_run(0)
     assert "`recipe.json` cannot be read" in updates["watch"]
     assert str(folder.parent) not in updates["watch"]
     assert updates["watch_timer"].active is True
-    assert watching.all_numbers(0) == {"watch_all": ""}
+    assert watching.watch.all_numbers(0) == {"watch_all": ""}
 
 
 def test_all_numbers_are_those_of_the_log(watching: Handlers, folder: Path) -> None:
     write(folder, 120)
-    table = watching.all_numbers(0)["watch_all"]
+    table = watching.watch.all_numbers(0)["watch_all"]
     assert table.count("<tr>") == 1 + 2  # steps 50 and 100
     assert "<th scope='col'>validation_wrong_prompt_gap</th>" in table
     assert table.index("<td>100</td>") < table.index("<td>50</td>")

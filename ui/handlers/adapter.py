@@ -1,10 +1,6 @@
 """The adapter in the bar: shown, checked, scaled and zipped."""
 
-import functools
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -13,20 +9,26 @@ from dnd_engine.errors import DndError
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import one_line
 from dnd_engine.prompts.split import split_prompt
-from ui.handlers.base import HandlerBase, Updates, told
+from ui.handlers.base import App, Updates, note
+from ui.handlers.compare import CompareEvents
 from ui.markup import cut, esc, icon
+from ui.panels.adapter_bar import adapter_html
 from ui.panels.checks import checks_html, is_doubtful, norms_html, proof_html, warning_html
 from ui.panels.compare import NUM_SUGGESTIONS, head_html
 from ui.progress import step_words
-from ui.spaces import gpu
 from ui.state import Made, Session
 from ui.text import N_, _
 
-if TYPE_CHECKING:
-    from dnd_engine.lora.adapter import Adapter
-    from dnd_engine.models.encoder import PromptMemory
-
-__all__ = ["AdapterHandlers", "checked", "download", "nothing_exported", "undo_words"]
+__all__ = [
+    "AdapterEvents",
+    "bar",
+    "checked",
+    "choosers",
+    "download",
+    "facts_of",
+    "nothing_exported",
+    "undo_words",
+]
 
 _LEAST_LABELS = RefineConfig().least_prompts
 """Labelled prompts from which refining can learn."""
@@ -38,16 +40,12 @@ _PROOF_STEPS: Mapping[str, str] = {
 }
 
 
-class AdapterHandlers(HandlerBase):
+class AdapterEvents:
     """Events of the adapter bar, and what follows when an adapter enters it."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # On ZeroGPU these run in a worker, which has the engine by fork: never as an argument.
-        run = self._handle.thread.run
-        self._inspect = functools.partial(run, gpu(self._inspect_here))
-        self._save = functools.partial(run, gpu(self._save_here))
-        self._prove = gpu(self._prove_here)
+    def __init__(self, app: App, compare: CompareEvents) -> None:
+        self._app = app
+        self._compare = compare
 
     def check(self, session: Session) -> Updates:
         """Measure the adapter on some of the visit's own prompts."""
@@ -55,7 +53,7 @@ class AdapterHandlers(HandlerBase):
         if made is None or made.inspection is not None:
             return {}
         try:
-            made.inspection = self._inspect(made.original, made.buckets)
+            made.inspection = self._app.calls.inspect(made.original, made.buckets)
         except DndError as error:
             made.check_failed = str(error)
             updates = checked(made)
@@ -72,8 +70,7 @@ class AdapterHandlers(HandlerBase):
             return
         updates: Updates = {}
         try:
-            steps = self._prove(made.original, made.buckets, session.memory)
-            for step in self._ticking(steps, threading.Event()):
+            for step in self._app.calls.prove(made.original, made.buckets, session.memory):
                 if session.made is not made:
                     return
                 if step is None:
@@ -98,11 +95,11 @@ class AdapterHandlers(HandlerBase):
         """Put what was measured on the adapter's card; its zip is due to be written anew."""
         assert made.inspection is not None
         strength = made.adapter.strength
-        engine = self._ready_engine()
+        engine = self._app.calls.ready()
         made.original = engine.with_checks(made.original, made.inspection, made.proof)
         made.adapter = made.original.with_strength(strength)
         made.card_due = True
-        self._note(made, checks=made.original.checks)
+        note(made, checks=made.original.checks)
 
     def choose(self, session: Session, key: str) -> Updates:
         """Put another adapter of this visit in the bar, as it was."""
@@ -112,7 +109,7 @@ class AdapterHandlers(HandlerBase):
         session.made = chosen
         if session.beside is chosen:
             session.beside = None
-        return self._show(session)
+        return self.show(session)
 
     def set_strength(self, session: Session, strength: float) -> Updates:
         """Scale the adapter; the next message uses it. Nothing is synthesized again."""
@@ -122,7 +119,7 @@ class AdapterHandlers(HandlerBase):
         made.adapter = made.original.with_strength(float(strength))
         made.archive = None
         return {
-            "adapter_facts": self._facts(session),
+            "adapter_facts": facts_of(session),
             "download": download(made),
             **nothing_exported(),
         }
@@ -135,7 +132,9 @@ class AdapterHandlers(HandlerBase):
         wanted = made.adapter
         made.card_due = False
         try:
-            archive = self._save(wanted, self._archive_path(wanted, request.session_hash or ""))
+            archive = self._app.calls.save(
+                wanted, self._app.files.archive(wanted, request.session_hash or "")
+            )
         except DndError as error:
             return {
                 "download": gr.DownloadButton(_("No zip"), interactive=False),
@@ -146,7 +145,7 @@ class AdapterHandlers(HandlerBase):
         made.archive = archive
         return {"download": download(made)} if session.made is made else {}
 
-    def _show(self, session: Session) -> Updates:
+    def show(self, session: Session) -> Updates:
         """Draw the adapter of the visit with all that is known of it, and what follows from it."""
         made = session.made
         assert made is not None
@@ -155,11 +154,11 @@ class AdapterHandlers(HandlerBase):
         idle = session.run is None or bool(session.run.stages.ended)
         return {
             "stages": made.stages.html() if made.stages else "",
-            **self._bar(session),
+            **bar(session),
             "undo": gr.Button(undo_words(made), visible=made.before is not None, interactive=True),
             "norms": norms_html(made.norms),
             "compare_head": head_html(has_adapter=True),
-            **self._choosers(session, made),
+            **choosers(session, made),
             "differences": gr.Checkbox(visible=True),
             "blind": gr.Checkbox(visible=True),
             "refine_box": gr.Row(visible=False),
@@ -175,55 +174,51 @@ class AdapterHandlers(HandlerBase):
             "keep_told": "",
             **nothing_exported(),
             **_suggestion_buttons(session.suggestions),
-            **self._panes(session),
+            **self._compare.panes(session),
             **checked(made),
         }
 
-    def _bar(self, session: Session) -> Updates:
-        """Name the adapter of the visit, with its zip and strength."""
-        made = session.made
-        assert made is not None
-        return {
-            "adapter_box": gr.Row(visible=True),
-            "adapter_facts": self._facts(session),
-            "strength": made.adapter.strength,
-            "download": download(made),
-        }
-
-    def _choosers(self, session: Session, made: Made) -> Updates:
-        """List the adapters of the visit: for the bar, and for what stands beside it."""
-        several = len(session.shelf) > 1
-        return {
-            "shelf": _chooser(session.shelf, made.key, visible=several),
-            "beside": _chooser(
-                [one for one in session.shelf if one.key != made.key],
-                session.beside.key if session.beside else "",
-                visible=several,
-                base=True,
-            ),
-        }
-
-    def _finish_check(self, made: Made, session_hash: str) -> Iterator[None]:
+    def finish_check(self, made: Made, session_hash: str) -> Iterator[None]:
         """Verify the zip and read the norms: nothing is shown before it can be trusted."""
-        made.archive = self._save(made.adapter, self._archive_path(made.adapter, session_hash))
+        archive = self._app.files.archive(made.adapter, session_hash)
+        made.archive = self._app.calls.save(made.adapter, archive)
         yield None
-        made.norms = self._inspect(made.original, ()).relative_norms
+        made.norms = self._app.calls.inspect(made.original, ()).relative_norms
 
-    def _inspect_here(self, adapter: "Adapter", buckets: Sequence[Bucket]) -> Any:
-        return self._ready_engine().inspect(adapter, buckets)
 
-    def _prove_here(
-        self, adapter: "Adapter", buckets: Sequence[Bucket], memory: "PromptMemory | None"
-    ) -> Iterator[tuple[str, Any]]:
-        yield from told(self._ready_engine().prove(adapter, buckets, memory=memory))
+def facts_of(session: Session) -> str:
+    """Draw the facts of the adapter in the bar."""
+    made = session.made
+    assert made is not None
+    stale = bool(session.arrangement and made.made_from) and session.arrangement != made.made_from
+    num_files = sum(len(bucket.files) for bucket in made.buckets)
+    return adapter_html(made.adapter, made.norms, stale=stale, num_files=num_files)
 
-    def _save_here(self, adapter: "Adapter", path: Path) -> Path:
-        return self._ready_engine().save(adapter, path)
 
-    def _archive_path(self, adapter: "Adapter", session_hash: str) -> Path:
-        safe = "".join(c if c.isalnum() and c.isascii() else "-" for c in adapter.name).strip("-")
-        name = f"{safe[:40] or 'adapter'}-{adapter.sha256[:8]}.zip"
-        return self._files.folder(session_hash) / name
+def bar(session: Session) -> Updates:
+    """Name the adapter of the visit, with its zip and strength."""
+    made = session.made
+    assert made is not None
+    return {
+        "adapter_box": gr.Row(visible=True),
+        "adapter_facts": facts_of(session),
+        "strength": made.adapter.strength,
+        "download": download(made),
+    }
+
+
+def choosers(session: Session, made: Made) -> Updates:
+    """List the adapters of the visit: for the bar, and for what stands beside it."""
+    several = len(session.shelf) > 1
+    return {
+        "shelf": _chooser(session.shelf, made.key, visible=several),
+        "beside": _chooser(
+            [one for one in session.shelf if one.key != made.key],
+            session.beside.key if session.beside else "",
+            visible=several,
+            base=True,
+        ),
+    }
 
 
 def _chooser(

@@ -5,30 +5,27 @@ no state.
 """
 
 import shutil
-import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import gradio as gr
 
 from dnd_engine.errors import DndError, ExportError, HubError
 from dnd_engine.lora.usage import gguf_usage, merged_usage
 from ui.handlers.adapter import nothing_exported
-from ui.handlers.base import Updates, broke
-from ui.handlers.runs import RunHandlers
+from ui.handlers.base import App, Updates, broke
 from ui.markup import busy, esc, faults, notice
 from ui.panels.take import EXPORT_DO, no_merging
-from ui.spaces import gpu
 from ui.state import Session
 from ui.text import N_, _, number, size
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
 
-__all__ = ["ExportHandlers"]
+__all__ = ["ExportEvents", "Target"]
 
 Target = Literal["gguf", "merged", "hub"]
 
@@ -45,12 +42,11 @@ _EXPORT_FAILED: Mapping[Target, str] = {
 }
 
 
-class ExportHandlers(RunHandlers):
+class ExportEvents:
     """Events of the panel that an adapter is taken away with."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._push = gpu(self._push_here)
+    def __init__(self, app: App) -> None:
+        self._app = app
 
     def open_take(self) -> Updates:
         """Show the panel."""
@@ -89,7 +85,7 @@ class ExportHandlers(RunHandlers):
         done: Updates = {}
         try:
             steps = self._once(adapter, target, repo, private, token, request)
-            for done in self._handle.thread.ticking(steps, threading.Event(), beside=True):
+            for done in self._app.calls.beside(steps):
                 if done is None:
                     clock = f"{number(time.monotonic() - start, '.0f')} s"
                     yield {"export_told": busy(f"{doing} <span class='dnd-num'>{clock}</span>")}
@@ -115,10 +111,10 @@ class ExportHandlers(RunHandlers):
     ) -> Iterator[Updates]:
         """Do it, as the one step of an iterator."""
         if target == "hub":
-            yield self._pushed(adapter, repo, private, token, own=self._is_own(request))
+            yield self._pushed(adapter, repo, private, token, own=self._app.is_own(request))
         else:
             session_hash = request.session_hash or ""
-            yield self._written(adapter, target, session_hash, own=self._is_own(request))
+            yield self._written(adapter, target, session_hash, own=self._app.is_own(request))
 
     def _pushed(
         self, adapter: "Adapter", repo: str, private: bool, token: str, *, own: bool
@@ -127,19 +123,13 @@ class ExportHandlers(RunHandlers):
         # Never this machine's login for a visitor: the engine would take it for an empty token.
         if not own and not token:
             raise HubError(_("You need a token of your own here, with write access."))
-        url, is_private, usage = self._push(adapter, repo.strip(), token or None, private)
+        url, is_private, usage = self._app.calls.push(adapter, repo.strip(), token or None, private)
         words = N_("Pushed, private: {url}") if is_private else N_("Pushed, public: {url}")
         link = f"<a href='{esc(url)}' target='_blank' rel='noopener'>{esc(url)}</a>"
         return {
             "export_told": notice(_(words, url=link)),
             "export_usage": gr.Textbox(usage, visible=True),
         }
-
-    def _push_here(
-        self, adapter: "Adapter", repo: str, token: str | None, private: bool
-    ) -> tuple[str, bool, str]:
-        pushed = self._ready_engine().push(adapter, repo, token=token, private=private)
-        return pushed.url, pushed.private, pushed.usage
 
     def _written(
         self,
@@ -149,9 +139,9 @@ class ExportHandlers(RunHandlers):
         *,
         own: bool,
     ) -> Updates:
-        engine = self._ready_engine()
+        engine = self._app.calls.ready()
         usage: Callable[[str], str] = gguf_usage
-        place = self._archive_path(adapter, session_hash)
+        place = self._app.files.archive(adapter, session_hash)
         if target == "gguf":
             file = engine.export(adapter, target, place.with_suffix(".gguf")).path
             used = file.name

@@ -1,34 +1,27 @@
 """Imprint: follows each synthesis by itself, and replaces the adapter that the generator wrote."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from dnd_engine.config import ImprintConfig
 from dnd_engine.errors import ImprintError
-from dnd_engine.prompts.buckets import Bucket
-from ui.handlers.base import Updates, told
-from ui.handlers.runs import RunHandlers, Stopped
+from ui.handlers.adapter import facts_of
+from ui.handlers.base import App, Updates
+from ui.handlers.runs import RunEvents, Stopped
 from ui.panels.checks import checks_html
-from ui.spaces import gpu
 from ui.stages import Stages
 from ui.state import Made, Run, Session
 
-if TYPE_CHECKING:
-    from dnd_engine.lora.adapter import Adapter
-    from dnd_engine.models.encoder import PromptMemory
-
-__all__ = ["ImprintHandlers"]
+__all__ = ["ImprintEvents"]
 
 
-class ImprintHandlers(RunHandlers):
+class ImprintEvents:
     """What follows when a synthesis is done."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._imprint_steps = gpu(self._imprint_steps_here)
+    def __init__(self, app: App, runs: RunEvents) -> None:
+        self._app = app
+        self._runs = runs
 
     def begin_imprint(self, session: Session, wanted: bool) -> Updates:
         """Order it for what was just synthesized; nothing, if no adapter came of that."""
@@ -38,17 +31,17 @@ class ImprintHandlers(RunHandlers):
         if run.kind not in ("synthesis", "remix") or made.stages is not run.stages:
             return {}  # stopped, failed, or another was ordered meanwhile
         stages = Stages(("wait", "ask", "imprint", "check"), "imprint")
-        updates = self._begin(session, Run("imprint", stages, made.buckets, made))
+        updates = self._runs.begin(session, Run("imprint", stages, made.buckets, made))
         # Measured once, when it is known which adapter it will be.
         return {**updates, "checks": checks_html("waiting")}
 
     def imprint(self, session: Session, request: gr.Request) -> Iterator[Updates]:
         """Imprint step by step; the generator's adapter stays until all is done."""
-        run = self._ordered(session, "imprint")
+        run = self._runs.ordered(session, "imprint")
         if run is None:
             return
         work = self._imprinting(session, run)
-        yield from self._carry_out(session, run, work, request.session_hash or "")
+        yield from self._runs.carry_out(session, run, work, request.session_hash or "")
 
     def _imprinting(self, session: Session, run: Run) -> Generator[Updates, None, Made]:
         before = run.start
@@ -56,9 +49,11 @@ class ImprintHandlers(RunHandlers):
         run.stages.enter("ask")
         yield {"stages": run.stages.html()}
         seed = before.original.provenance["seed"]
-        steps = self._imprint_steps(before.original, run.buckets, seed, session.memory)
+        steps = self._app.calls.imprint(
+            before.original, run.buckets, seed, session.memory, run.stop
+        )
         try:
-            adapter = yield from self._follow(run, steps)
+            adapter = yield from self._runs.follow(run, steps)
         except ImprintError as error:
             # Not a failure: these prompts leave nothing to imprint. The adapter says why.
             before.original = replace(before.original, not_imprinted=str(error))
@@ -66,7 +61,7 @@ class ImprintHandlers(RunHandlers):
             assert before.stages is not None
             run.stages = before.stages
             if session.made is before:
-                yield {"adapter_facts": self._facts(session)}
+                yield {"adapter_facts": facts_of(session)}
             raise Stopped from error
         return Made(
             original=adapter,
@@ -76,13 +71,3 @@ class ImprintHandlers(RunHandlers):
             stages=run.stages,
             before=before,
         )
-
-    def _imprint_steps_here(
-        self,
-        adapter: "Adapter",
-        buckets: Sequence[Bucket],
-        seed: int,
-        memory: "PromptMemory | None",
-    ) -> Iterator[tuple[str, Any]]:
-        config = ImprintConfig(seed=seed)
-        yield from told(self._ready_engine().imprint(adapter, buckets, config, memory=memory))

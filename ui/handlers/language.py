@@ -1,17 +1,20 @@
 """Another language in the middle of a visit: what handlers have drawn is drawn again."""
 
+from dataclasses import dataclass
+
 import gradio as gr
 
 from dnd_engine.evaluation.pictures import Metric
 from ui.canvas import Arrangement
-from ui.handlers.adapter import checked, download, undo_words
+from ui.handlers.adapter import checked, choosers, download, facts_of, undo_words
 from ui.handlers.base import Updates
-from ui.handlers.chat import ChatHandlers
-from ui.handlers.export import ExportHandlers, Target
-from ui.handlers.library import LibraryHandlers
-from ui.handlers.measure import MeasureHandlers
-from ui.handlers.page import PageHandlers
-from ui.handlers.prompts import PromptHandlers
+from ui.handlers.compare import CompareEvents
+from ui.handlers.export import Target
+from ui.handlers.library import LibraryEvents
+from ui.handlers.measure import MeasureEvents
+from ui.handlers.page import PageEvents
+from ui.handlers.prompts import PromptEvents
+from ui.handlers.report import ReportEvents
 from ui.handlers.runs import shown_stages
 from ui.panels.checks import norms_html
 from ui.panels.compare import head_html
@@ -20,7 +23,7 @@ from ui.panels.votes import votes_html
 from ui.state import Session
 from ui.text import _
 
-__all__ = ["SAID_AGAIN", "LanguageHandlers"]
+__all__ = ["SAID_AGAIN", "LanguageEvents"]
 
 SAID_AGAIN = (
     *("header", "load", "stages", "synthesize", "hint", "left_pane", "right_pane", "votes"),
@@ -33,10 +36,16 @@ SAID_AGAIN = (
 """Slots whose words depend on the visit."""
 
 
-class LanguageHandlers(
-    PageHandlers, PromptHandlers, LibraryHandlers, MeasureHandlers, ExportHandlers, ChatHandlers
-):
-    """The event of the switch."""
+@dataclass(frozen=True, slots=True)
+class LanguageEvents:
+    """The event of the switch, which draws what the events of other parts have drawn."""
+
+    page: PageEvents
+    prompts: PromptEvents
+    compare: CompareEvents
+    library: LibraryEvents
+    measure: MeasureEvents
+    report: ReportEvents
 
     def say_again(
         self,
@@ -61,32 +70,32 @@ class LanguageHandlers(
             metric: Likewise.
             request: Whose visit it is.
         """
-        listed = self._listed(session, request, kept)
+        listed = self.library.listed(session, request, kept)
         updates: Updates = {
-            **self.refresh_load(),
-            **self._panes(session),
+            **self.page.refresh_load(),
+            **self.compare.panes(session),
             "stages": shown_stages(session),
-            **self._readiness(arrangement, session),
+            **self.prompts.readiness(arrangement, session),
             "votes": votes_html(session.turns),
             "export": gr.Button(_(EXPORT_DO[target])),
             "keep_told": "",
             "library_told": "",
             **{name: listed[name] for name in ("library_kept", "library_undo") if name in listed},
-            "report_card": self._report_card(),
-            **self._measure_again(session),
+            "report_card": self.report.card(),
+            **self.measure.again(session),
         }
         if group is not None:
-            updates |= {"report_group": self._report_groups(group)}
-            updates |= self.draw_report(group, metric)
+            updates |= {"report_group": self.report.choices(group)}
+            updates |= self.report.draw_report(group, metric)
         made = session.made
         if made is not None:
             updates |= {
-                "adapter_facts": self._facts(session),
+                "adapter_facts": facts_of(session),
                 "download": download(made),
                 "undo": gr.Button(undo_words(made)),
                 "norms": norms_html(made.norms),
                 "compare_head": head_html(has_adapter=True),
-                **self._choosers(session, made),
+                **choosers(session, made),
                 **checked(made),
             }
         return {name: updates[name] for name in SAID_AGAIN if name in updates}

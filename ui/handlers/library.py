@@ -11,29 +11,30 @@ from dnd_engine.errors import DndError, LibraryError, RecipeError
 from dnd_engine.library import DamagedEntry, Entry, Library
 from dnd_engine.lora.provenance import Recipe, read_recipe
 from dnd_engine.prompts.files import one_line
-from ui.handlers.base import Updates, broke, told
-from ui.handlers.refine import GPU_SECONDS
-from ui.handlers.synthesis import SynthesisHandlers
+from ui.handlers.adapter import AdapterEvents
+from ui.handlers.base import App, Updates, broke, note
+from ui.handlers.runs import RunEvents
 from ui.markup import busy, esc, faults, notice
+from ui.panels.header import progress_words
 from ui.panels.library import entry_words
-from ui.spaces import gpu
 from ui.stages import Stages
 from ui.state import Kept, Made, Run, Session
 from ui.text import _
 
-__all__ = ["LibraryHandlers"]
+__all__ = ["LibraryEvents"]
 
 _MOST_OF_A_VISIT = 20
 """Adapters that a visit may keep on a server for others. Deleted ones go when there is no room for
 them beside."""
 
 
-class LibraryHandlers(SynthesisHandlers):
+class LibraryEvents:
     """Events of the library, and of Keep."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._remake_steps = gpu(self._remake_steps_here, GPU_SECONDS)
+    def __init__(self, app: App, adapter: AdapterEvents, runs: RunEvents) -> None:
+        self._app = app
+        self._adapter = adapter
+        self._runs = runs
 
     def keep(self, session: Session, name: str, texts: bool, request: gr.Request) -> Updates:
         """Keep the adapter in the bar, with what was measured and voted so far."""
@@ -42,7 +43,7 @@ class LibraryHandlers(SynthesisHandlers):
             return {}
         name = one_line(name) or made.adapter.name
         try:
-            library = self._library(session, request)
+            library = self._app.library(session, request)
             entry = made.kept.entry if made.kept is not None else None
             if entry is not None and _says_the_same(entry, made, name, texts):
                 return {
@@ -59,10 +60,10 @@ class LibraryHandlers(SynthesisHandlers):
         except DndError as error:
             return {"keep_told": faults(_("Not kept."), _without(session, error))}
         made.kept = Kept(library, entry.key)
-        label = self._label(made)
+        label = self._app.label(made)
         votes = Counter(o for turn in session.turns if (o := turn.outcome(label)))
         if votes or made.scores:
-            self._note(made, votes=votes, scores=made.scores)
+            note(made, votes=votes, scores=made.scores)
         return {
             "keep_name": gr.Textbox(entry.name),
             "keep_told": notice(_("Kept in the library as <b>{name}</b>.", name=esc(entry.name))),
@@ -70,11 +71,11 @@ class LibraryHandlers(SynthesisHandlers):
 
     def open_library(self, session: Session, chosen: str | None, request: gr.Request) -> Updates:
         """List what is kept, as it is now: another process may have changed it."""
-        return {"library_told": "", **self._listed(session, request, chosen)}
+        return {"library_told": "", **self.listed(session, request, chosen)}
 
     def choose_kept(self, session: Session, key: str | None, request: gr.Request) -> Updates:
         """Offer what can be done with the adapter chosen."""
-        found = self._library(session, request).entries()
+        found = self._app.library(session, request).entries()
         return self._actions(session, request, next((e for e in found if e.key == key), None))
 
     def rename_kept(self, session: Session, key: str, name: str, request: gr.Request) -> Updates:
@@ -110,9 +111,10 @@ class LibraryHandlers(SynthesisHandlers):
         }
         updates: Updates = {"library_load": gr.Button(interactive=True)}
         try:
-            for words in self._until_ready():
-                yield {"library_told": busy(esc(words))}
-            library, engine = self._library(session, request), self._ready_engine()
+            self._app.calls.start()
+            for state in self._app.calls.until_ready():
+                yield {"library_told": busy(esc(progress_words(state)))}
+            library, engine = self._app.library(session, request), self._app.calls.ready()
             adapter = library.load(key, engine.read_adapter)
             entry = library.get(key)
             made = Made(
@@ -124,7 +126,7 @@ class LibraryHandlers(SynthesisHandlers):
                 scores=entry.scores,
             )
             made.inspection, made.proof = engine.recall(adapter.checks, adapter.nearest_tasks)
-            for _tick in self._finish_check(made, request.session_hash or ""):
+            for _tick in self._adapter.finish_check(made, request.session_hash or ""):
                 pass
         except DndError as error:
             words = _without(session, error)
@@ -135,7 +137,7 @@ class LibraryHandlers(SynthesisHandlers):
             **updates,
             "library_told": "",
             "tabs": gr.Tabs(selected="workbench"),
-            **self._show(session),
+            **self._adapter.show(session),
         }
 
     def load_broke(self) -> Updates:
@@ -150,28 +152,31 @@ class LibraryHandlers(SynthesisHandlers):
         file = Path(path)
         try:
             if file.suffix.lower() == ".json":
-                yield self._order(session, read_recipe(file))
+                yield self.order(session, read_recipe(file))
                 return
-            for words in self._until_ready():
-                yield {"library_told": busy(esc(words))}
-            library = self._library(session, request)
+            self._app.calls.start()
+            for state in self._app.calls.until_ready():
+                yield {"library_told": busy(esc(progress_words(state)))}
+            library = self._app.library(session, request)
             self._check_room(library, request)
-            entry = library.add(self._ready_engine().read_adapter(file), imported=True)
+            entry = library.add(self._app.calls.ready().read_adapter(file), imported=True)
         except DndError as error:
             title = _("<b>{name}</b> was not imported.", name=esc(file.name))
             yield {"library_told": faults(title, str(error).replace(str(file), file.name))}
         else:
             words = _("Kept in the library as <b>{name}</b>.", name=esc(entry.name))
-            yield {"library_told": notice(words), **self._listed(session, request, entry.key)}
+            yield {"library_told": notice(words), **self.listed(session, request, entry.key)}
 
     def remake(self, session: Session, request: gr.Request) -> Iterator[Updates]:
         """Carry out the recipe that was ordered."""
-        run = self._ordered(session, "remake")
+        run = self._runs.ordered(session, "remake")
         if run is None:
             return
-        yield from self._carry_out(session, run, self._remaking(run), request.session_hash or "")
+        yield from self._runs.carry_out(
+            session, run, self._remaking(run), request.session_hash or ""
+        )
 
-    def _order(self, session: Session, recipe: Recipe) -> Updates:
+    def order(self, session: Session, recipe: Recipe) -> Updates:
         """Begin a remake; its prompt files are those this visit has read, or in the recipe."""
         read = [reading.file for reading in session.readings.values() if reading.file is not None]
         recipe = recipe.with_texts(read)
@@ -188,14 +193,14 @@ class LibraryHandlers(SynthesisHandlers):
         return {
             "library_told": "",
             "tabs": gr.Tabs(selected="workbench"),
-            **self._begin(session, run),
+            **self._runs.begin(session, run),
         }
 
     def _remaking(self, run: Run) -> Generator[Updates, None, Made]:
         recipe = run.recipe
         assert recipe is not None
-        yield from self._wait_for_engine(run)
-        adapter = yield from self._follow(run, self._remake_steps(recipe))
+        yield from self._runs.until_ready(run)
+        adapter = yield from self._runs.follow(run, self._app.calls.remake(recipe, run.stop))
         same = recipe.sha256 in (None, adapter.sha256)
         run.stages.enter(
             "check",
@@ -211,23 +216,20 @@ class LibraryHandlers(SynthesisHandlers):
             stages=run.stages,
         )
 
-    def _remake_steps_here(self, recipe: Recipe) -> Iterator[tuple[str, Any]]:
-        yield from told(self._ready_engine().regenerate(recipe))
-
     def _change(
         self, session: Session, request: gr.Request, key: str | None, change: Any
     ) -> Updates:
         """Change the library, and list it anew; the entry that comes back is chosen."""
         told_of = ""
         try:
-            changed = change(self._library(session, request))
+            changed = change(self._app.library(session, request))
             key = changed.key if changed is not None else None
         except LibraryError as error:
             told_of = faults(_("The library is unchanged."), _without(session, error))
-        return {"library_told": told_of, **self._listed(session, request, key)}
+        return {"library_told": told_of, **self.listed(session, request, key)}
 
     def _check_room(self, library: Library, request: gr.Request) -> None:
-        if not self._is_own(request):
+        if not self._app.is_own(request):
             kept = len(library.entries())
             if kept < _MOST_OF_A_VISIT <= kept + len(library.deleted()):
                 library.empty_trash()
@@ -239,10 +241,10 @@ class LibraryHandlers(SynthesisHandlers):
                     )
                 )
 
-    def _listed(self, session: Session, request: gr.Request, chosen: str | None) -> Updates:
+    def listed(self, session: Session, request: gr.Request, chosen: str | None) -> Updates:
         """Draw the list; without a choice the newest is chosen."""
         try:
-            library = self._library(session, request)
+            library = self._app.library(session, request)
             entries, deleted = library.entries(), library.deleted()
         except LibraryError as error:
             return {
@@ -265,7 +267,7 @@ class LibraryHandlers(SynthesisHandlers):
         }
 
     def _words(self, entry: Entry | DamagedEntry) -> str:
-        engine = self._handle.engine
+        engine = self._app.calls.engine
         found = None
         if isinstance(entry, Entry) and engine is not None:
             try:
@@ -281,7 +283,7 @@ class LibraryHandlers(SynthesisHandlers):
         whole = isinstance(entry, Entry)
         recipe = None
         if isinstance(entry, Entry) and entry.recipe is not None:
-            folder = self._files.folder(request.session_hash or "")
+            folder = self._app.files.folder(request.session_hash or "")
             session.folder = folder
             recipe = entry.recipe.save(folder / f"recipe-{entry.key}.json")
         return {

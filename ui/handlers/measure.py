@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import gradio as gr
 
@@ -13,8 +13,8 @@ from dnd_engine.errors import DndError
 from dnd_engine.files import written_aside
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import PromptFile, display_name, read_prompt_file, shorten
-from ui.handlers.base import Updates, broke, without_name
-from ui.handlers.synthesis import SynthesisHandlers
+from ui.handlers.adapter import AdapterEvents, choosers
+from ui.handlers.base import App, Updates, broke, note, without_name
 from ui.markup import busy, esc, faults, notice, sentence
 from ui.panels.measure import (
     TRAINED,
@@ -24,27 +24,22 @@ from ui.panels.measure import (
     of_html,
     train_of_html,
 )
-from ui.spaces import gpu
 from ui.stages import Stages
 from ui.state import Found, Made, MeasureRun, Session
 from ui.text import _, count_prompts, duration
 
 if TYPE_CHECKING:
-    from dnd_engine.lora.adapter import Adapter
     from dnd_engine.measure.results import Measurement, MeasureStep
 
-__all__ = ["MeasureHandlers"]
-
-_GPU_SECONDS = 180
-"""Of a borrowed GPU, at most; see `spaces`."""
+__all__ = ["MeasureEvents"]
 
 
-class MeasureHandlers(SynthesisHandlers):
+class MeasureEvents:
     """Events of the tab. Its runs and those of the Workbench do not stop each other."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._measure_steps = gpu(self._measure_steps_here, _GPU_SECONDS)
+    def __init__(self, app: App, adapter: AdapterEvents) -> None:
+        self._app = app
+        self._adapter = adapter
 
     def open_measure(self, session: Session) -> Updates:
         """Draw the tab as things are now: the adapter in the bar may be another."""
@@ -97,10 +92,10 @@ class MeasureHandlers(SynthesisHandlers):
         if run is None or run.stages.ended:
             return
         try:
-            steps = self._measure_steps(
-                run.adapter, run.file, run.config, run.measured, run.warm_start
+            steps = self._app.calls.measure(
+                run.adapter, run.file, run.config, run.measured, run.warm_start, run.stop
             )
-            for step in self._ticking(steps, run.stop):
+            for step in steps:
                 updates: Updates = {}
                 if step is not None and not run.stop.is_set():
                     self._tell_step(run, step)
@@ -154,7 +149,7 @@ class MeasureHandlers(SynthesisHandlers):
         # One taken before keeps its strength, and what is known of it.
         made = next((one for one in session.shelf if one.key == made.key), made)
         try:
-            for _tick in self._finish_check(made, request.session_hash or ""):
+            for _tick in self._adapter.finish_check(made, request.session_hash or ""):
                 pass
         except DndError as error:
             words = faults(_("Not put in the bar."), str(error))
@@ -164,7 +159,7 @@ class MeasureHandlers(SynthesisHandlers):
         yield {
             "measure_take_told": "",
             "tabs": gr.Tabs(selected="workbench"),
-            **self._show(session),
+            **self._adapter.show(session),
         }
 
     def take_broke(self) -> Updates:
@@ -175,7 +170,7 @@ class MeasureHandlers(SynthesisHandlers):
         """Read a file, and say what it holds or what is wrong with it."""
         name = display_name(path.name)
         try:
-            file = read_prompt_file(path, name=name, limits=self._limits)
+            file = read_prompt_file(path, name=name, limits=self._app.limits)
             return file, _rows_told(file)
         except DndError as error:
             return None, faults(
@@ -183,7 +178,7 @@ class MeasureHandlers(SynthesisHandlers):
                 without_name(str(error), name),
             )
 
-    def _measure_again(self, session: Session) -> Updates:
+    def again(self, session: Session) -> Updates:
         """Draw the tab once more, in another language."""
         made, run, file = session.made, session.measuring, session.labelled
         return {
@@ -208,7 +203,7 @@ class MeasureHandlers(SynthesisHandlers):
 
     def _at_most(self, wanted: float) -> int:
         """Steps or rows, as many as a visitor may order."""
-        return min(int(wanted), most_measured(shared=self._own is None))
+        return min(int(wanted), most_measured(shared=self._app.own is None))
 
     def _finish(self, run: MeasureRun, how: Literal["done", "stopped"]) -> None:
         """End a run; one that was stopped early says that there is nothing new."""
@@ -229,7 +224,7 @@ class MeasureHandlers(SynthesisHandlers):
                 continue
             made = _made_of(before, row)
             try:
-                for _tick in self._finish_check(made, request.session_hash or ""):
+                for _tick in self._adapter.finish_check(made, request.session_hash or ""):
                     pass
             except DndError as error:
                 return {"measure_take_told": faults(_("Not put in the bar."), str(error))}
@@ -243,7 +238,7 @@ class MeasureHandlers(SynthesisHandlers):
                 names=", ".join(names),
             )
         )
-        return {"measure_take_told": told, **self._choosers(session, session.made)}
+        return {"measure_take_told": told, **choosers(session, session.made)}
 
     def _tell_step(self, run: MeasureRun, step: "MeasureStep") -> None:
         """Say how far it is; scoring on the way of a training has no end of its own."""
@@ -276,7 +271,7 @@ class MeasureHandlers(SynthesisHandlers):
         self._note_scores(session)
         found = session.found
         if found is not None:
-            session.folder = self._files.folder(request.session_hash or "")
+            session.folder = self._app.files.folder(request.session_hash or "")
             files = _write(found.measured, session.folder)
             updates["measure_keep_row"] = gr.Row(visible=True)
             for name, file in files.items():
@@ -288,7 +283,7 @@ class MeasureHandlers(SynthesisHandlers):
         found = session.found
         if found is not None and (scores := found.measured.scores()):
             found.made.scores = {**found.made.scores, **scores}
-            self._note(found.made, scores=scores)
+            note(found.made, scores=scores)
 
     def _drawn(self, session: Session) -> Updates:
         """Draw what was found, if anything was."""
@@ -319,21 +314,6 @@ class MeasureHandlers(SynthesisHandlers):
             "measure_train_stop": gr.Button(visible=running == "training"),
             "measure_train_of": train_of_html(found),
         }
-
-    def _measure_steps_here(
-        self,
-        adapter: "Adapter",
-        file: PromptFile,
-        config: MeasureConfig | LabelledConfig,
-        measured: "Measurement | None",
-        warm_start: bool,
-    ) -> "Iterator[MeasureStep]":
-        engine = self._ready_engine()
-        if isinstance(config, MeasureConfig):
-            yield from engine.measure(adapter, file, config)
-        else:
-            assert measured is not None
-            yield from engine.train_lora(adapter, measured, config, warm_start=warm_start)
 
 
 def _rows_told(file: PromptFile) -> str:

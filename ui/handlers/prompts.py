@@ -10,25 +10,29 @@ from gradio.processing_utils import save_file_to_cache
 
 from dnd_engine.errors import BucketError, PromptFileError
 from dnd_engine.files import asset_path
-from dnd_engine.prompts.buckets import check_buckets
+from dnd_engine.prompts.buckets import Bucket, check_buckets
 from dnd_engine.prompts.examples import Example
 from dnd_engine.prompts.files import PromptFile, display_name, one_line, read_prompt_file
 from dnd_engine.prompts.split import split_prompt
 from ui.canvas import Arrangement, CanvasCard
-from ui.handlers.base import HandlerBase, Updates, fingerprint, used_words, without_name
+from ui.handlers.adapter import facts_of
+from ui.handlers.base import App, Updates, fingerprint, used_words, without_name
 from ui.markup import cut
 from ui.panels.prompts import hint_html
 from ui.state import Reading, Session
 from ui.text import _, languages, speaking
 
-__all__ = ["PromptHandlers"]
+__all__ = ["PromptEvents", "buckets_on"]
 
 _MAX_READINGS = 400
 """Files one visit may have read and kept for Undo."""
 
 
-class PromptHandlers(HandlerBase):
+class PromptEvents:
     """Events of the canvas and the examples."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
 
     def update_prompts(
         self, arrangement: Arrangement, session: Session, request: gr.Request
@@ -36,14 +40,14 @@ class PromptHandlers(HandlerBase):
         """Read what is new on the canvas, and say what Synthesize would use."""
         fresh: dict[str, Reading] = {}
         if arrangement.cards and session.folder is None:
-            session.folder = self._files.folder(request.session_hash or "")
+            session.folder = self._app.files.folder(request.session_hash or "")
         for card in arrangement.cards:
             reading = session.readings.get(card.id)
             if reading is None or reading.split != card.split:
                 fresh[card.id] = self._read(card, reading, session, request.session_hash or "")
         session.readings.update(fresh)
-        session.arrangement = fingerprint(self._buckets(arrangement, session))
-        updates = self._readiness(arrangement, session)
+        session.arrangement = fingerprint(buckets_on(arrangement, session))
+        updates = self.readiness(arrangement, session)
         # Cards still waiting are told again: their answer may have been lost on the way.
         told = {card.id for card in arrangement.cards if card.waiting} | fresh.keys()
         if told:
@@ -52,7 +56,7 @@ class PromptHandlers(HandlerBase):
                 "readings": {key: _reading_info(session.readings[key]) for key in told},
             }
         if session.made is not None:
-            updates["adapter_facts"] = self._facts(session)
+            updates["adapter_facts"] = facts_of(session)
         return updates
 
     def _read(
@@ -73,10 +77,10 @@ class PromptHandlers(HandlerBase):
                 if card.upload is None or not card.upload.is_file():
                     raise PromptFileError(_("The upload is gone. Drop the file again."))
                 # The visit's own copy: uploads are shared by content and swept by age.
-                copy = self._files.folder(session_hash) / f"prompts-{len(session.readings)}"
+                copy = self._app.files.folder(session_hash) / f"prompts-{len(session.readings)}"
                 copy = copy.with_suffix(card.upload.suffix)
                 shutil.copyfile(card.upload, copy)
-            file = read_prompt_file(copy, name=name, split=card.split, limits=self._limits)
+            file = read_prompt_file(copy, name=name, split=card.split, limits=self._app.limits)
         except PromptFileError as error:
             return Reading(
                 split=card.split, copy=copy or Path(), error=without_name(str(error), name)
@@ -97,7 +101,7 @@ class PromptHandlers(HandlerBase):
             for name in example.files:
                 source = asset_path("examples", example.id, name)
                 # The canvas may name files of the cache only.
-                cached = save_file_to_cache(source, cache_dir=str(self._cache))
+                cached = save_file_to_cache(source, cache_dir=str(self._app.cache))
                 size = source.stat().st_size
                 data = {"path": cached, "orig_name": name, "size": size}
                 files.append({"name": name, "size": size, "file": data})
@@ -111,9 +115,10 @@ class PromptHandlers(HandlerBase):
         inbox = self.load_examples([example], session, own_weights=False)["inbox"]
         return {"inbox": {**inbox, "tell_when_read": True}}
 
-    def _readiness(self, arrangement: Arrangement, session: Session) -> Updates:
+    def readiness(self, arrangement: Arrangement, session: Session) -> Updates:
+        """Say what Synthesize would use, or what is missing."""
         cards = arrangement.cards
-        buckets = self._buckets(arrangement, session)
+        buckets = buckets_on(arrangement, session)
         files = [file for bucket in buckets for file in bucket.files]
         ready = False
         if not arrangement.buckets:
@@ -124,13 +129,29 @@ class PromptHandlers(HandlerBase):
             hint = _("No file can be read yet.")
         else:
             try:
-                used = check_buckets(buckets, self._limits)
+                used = check_buckets(buckets, self._app.limits)
             except BucketError as error:
                 hint = str(error)
             else:
                 ready = True
                 hint = used_words(used, len(cards) - len(files))
         return {"synthesize": gr.Button(interactive=ready), "hint": hint_html(hint)}
+
+
+def buckets_on(arrangement: Arrangement, session: Session) -> list[Bucket]:
+    """Return the buckets on a canvas, with the files that could be read."""
+    return [
+        Bucket(
+            bucket.name,
+            bucket.weight,
+            tuple(
+                reading.file
+                for card in bucket.cards
+                if (reading := session.readings.get(card.id)) and reading.file is not None
+            ),
+        )
+        for bucket in arrangement.buckets
+    ]
 
 
 def _reading_info(reading: Reading) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from dnd_engine.errors import DndError
-from ui.engine_thread import TICK_SECONDS
-from ui.handlers.adapter import AdapterHandlers, checked
-from ui.handlers.base import Updates, broke
+from ui.engine_calls import TICK_SECONDS
+from ui.handlers.adapter import AdapterEvents, bar, checked, choosers
+from ui.handlers.base import App, Updates, broke
 from ui.markup import sentence
 from ui.progress import step_words
 from ui.stages import RunKind
@@ -19,15 +19,19 @@ from ui.text import drawn
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
 
-__all__ = ["RunHandlers", "Stopped", "shown_stages"]
+__all__ = ["RunEvents", "Stopped", "shown_stages"]
 
 
 class Stopped(Exception):
     """The visitor pressed Stop, or ordered something else."""
 
 
-class RunHandlers(AdapterHandlers):
+class RunEvents:
     """A visit has one run at a time: a later order stops the one before."""
+
+    def __init__(self, app: App, adapter: AdapterEvents) -> None:
+        self._app = app
+        self._adapter = adapter
 
     def stop_run(self, session: Session) -> Updates:
         """Stop at the next step; one that still waits in the queue never starts."""
@@ -36,7 +40,7 @@ class RunHandlers(AdapterHandlers):
             return {}
         run.stop.set()
         run.stages.finish("stopped")
-        return self._over(run)
+        return over(run)
 
     def show_run(self, session: Session) -> Updates:
         """Show what a run has come to: its adapter, and the buttons put back.
@@ -48,13 +52,13 @@ class RunHandlers(AdapterHandlers):
         if run is None or run.shown or not run.stages.ended:
             return {}  # another was ordered meanwhile, and shows this in its turn
         run.shown = True
-        updates = self._over(run)
+        updates = over(run)
         if made is not None and made is not session.drawn:
-            updates = {**updates, **self._show(session), "stages": shown_stages(session)}
+            updates = {**updates, **self._adapter.show(session), "stages": shown_stages(session)}
         elif made is not None and run.kind == "imprint":
             # The checks have waited for it. Where another adapter was chosen meanwhile, the
             # imprinted one is on the shelf.
-            updates |= {**checked(made), **self._choosers(session, made)}
+            updates |= {**checked(made), **choosers(session, made)}
             updates["stages"] = shown_stages(session)
         if run.kind in ("synthesis", "remix") and run.stages.ended == "done":
             updates["inbox"] = {"op": "fold"}
@@ -66,9 +70,9 @@ class RunHandlers(AdapterHandlers):
         if run is None:
             return {}
         run.stages.finish("failed", broke())
-        return self._over(run)
+        return over(run)
 
-    def _begin(self, session: Session, run: Run) -> Updates:
+    def begin(self, session: Session, run: Run) -> Updates:
         """Take the order: show the stages and Stop at once, before the queue."""
         if session.run is not None:
             session.run.stop.set()
@@ -80,12 +84,12 @@ class RunHandlers(AdapterHandlers):
             **_buttons(run.kind),
         }
 
-    def _ordered(self, session: Session, *kinds: RunKind) -> Run | None:
+    def ordered(self, session: Session, *kinds: RunKind) -> Run | None:
         """Return the run that waits to be carried out, if it is of such a kind."""
         run = session.run
         return run if run is not None and run.kind in kinds and not run.stages.ended else None
 
-    def _carry_out(
+    def carry_out(
         self, session: Session, run: Run, work: Generator[Updates, None, Made], session_hash: str
     ) -> Iterator[Updates]:
         """Do the work of a run and check what it made, which is then the adapter of the visit."""
@@ -93,7 +97,9 @@ class RunHandlers(AdapterHandlers):
         try:
             made = yield from work
             stages.enter("check")
-            for _tick in self._ticking(self._finish_check(made, session_hash), run.stop):
+            for _tick in self._app.calls.ticking(
+                self._adapter.finish_check(made, session_hash), run.stop
+            ):
                 yield {"stages": stages.html()}
             if run.stop.is_set():
                 raise Stopped
@@ -111,18 +117,18 @@ class RunHandlers(AdapterHandlers):
             else:
                 session.take(made)
             # What one waits for comes at once, the rest a round trip later.
-            yield {"stages": shown_stages(session), **self._bar(session)}
+            yield {"stages": shown_stages(session), **bar(session)}
             return
         # Gradio sends the last of a stream again when it ends: it must be what counts now.
         yield {"stages": (session.run or run).stages.html()}
 
-    def _follow(
-        self, run: Run, steps: Iterator[tuple[str, Any]]
+    def follow(
+        self, run: Run, steps: Iterator[tuple[str, Any] | None]
     ) -> Generator[Updates, None, "Adapter"]:
-        """Draw the engine's progress as it comes; see `told`."""
+        """Draw the engine's progress as it comes; see `EngineCalls`."""
         adapter: Adapter | None = None
         shown = 0.0
-        for step in self._ticking(steps, run.stop):
+        for step in steps:
             if step is not None:
                 kind, what = step
                 if kind == "result":
@@ -139,9 +145,26 @@ class RunHandlers(AdapterHandlers):
             raise Stopped
         return adapter
 
-    def _over(self, run: Run) -> Updates:
-        """Put the buttons back."""
-        return {"stages": run.stages.html(), **_buttons(None)}
+    def until_ready(self, run: Run) -> Iterator[Updates]:
+        """Wait for the engine, which may still have to be downloaded; the stages say how far."""
+        self._app.calls.start()
+        for state in self._app.calls.until_ready(run.stop):
+            if state.progress is None:
+                run.stages.enter("load")
+            else:
+                run.stages.enter(
+                    "download" if state.progress.stage == "download" else "load",
+                    drawn(step_words, state.progress),
+                    state.progress.fraction,
+                )
+            yield {"stages": run.stages.html()}
+        if run.stop.is_set():
+            raise Stopped
+
+
+def over(run: Run) -> Updates:
+    """Put the buttons back."""
+    return {"stages": run.stages.html(), **_buttons(None)}
 
 
 def shown_stages(session: Session) -> str:

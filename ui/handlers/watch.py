@@ -3,16 +3,19 @@
 import gradio as gr
 
 from dnd_engine.errors import DndError
-from ui.handlers.base import HandlerBase, Updates
+from ui.handlers.base import App, Updates
 from ui.markup import faults
 from ui.panels.watch import all_numbers_html, watch_html
 from ui.text import _
 
-__all__ = ["WatchHandlers"]
+__all__ = ["WatchEvents"]
 
 
-class WatchHandlers(HandlerBase):
+class WatchEvents:
     """Events of the Training tab, which looks anew while it is open and the run moves."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
 
     def choose_run(self, index: int) -> Updates:
         """Look at another of the run folders."""
@@ -30,7 +33,7 @@ class WatchHandlers(HandlerBase):
     def all_numbers(self, index: int) -> Updates:
         """List all that was measured, when that is opened."""
         try:
-            return {"watch_all": all_numbers_html(self._runs[index].look())}
+            return {"watch_all": all_numbers_html(self._app.runs[index].look())}
         except DndError:
             return {"watch_all": ""}  # the view above says why
 
@@ -41,7 +44,7 @@ class WatchHandlers(HandlerBase):
     def _look(self, index: int) -> tuple[str, bool]:
         """Draw a run, and tell whether it is finished."""
         try:
-            seen = self._runs[index].look()
+            seen = self._app.runs[index].look()
         except DndError as error:
             return faults(_("The run cannot be read."), str(error)), False
         return watch_html(seen), seen.state == "finished"

@@ -1,44 +1,53 @@
 """The twin chat: one question, one batch, two answers; asked again, marked, voted on and kept."""
 
 import secrets
-import threading
-import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from dnd_engine.config import Sampling
 from dnd_engine.errors import DndError
 from dnd_engine.prompts.split import split_prompt
-from ui.engine_thread import TICK_SECONDS
-from ui.handlers.base import HandlerBase, Updates, broke
+from ui.engine_calls import Stop
+from ui.handlers.base import App, Updates, broke, note
+from ui.panels.compare import View, pane_html
 from ui.panels.header import progress_words
 from ui.panels.votes import votes_html
-from ui.spaces import borrows_gpu, gpu
 from ui.state import Answer, AskMode, Made, Place, Session, Turn, Vote
 from ui.transcript import write_transcript
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
-    from dnd_engine.models.replies import Message, Reply
+    from dnd_engine.models.replies import Message
 
     Row = tuple[list[Message], Adapter | None]
 
-__all__ = ["ChatHandlers"]
-
-_STREAM_SECONDS = 0.3
-"""Least time between two redraws of a stream: where the browser shares two cores with the engine,
-each costs half a token's time."""
+__all__ = ["CompareEvents"]
 
 
-class ChatHandlers(HandlerBase):
+class CompareEvents:
     """Events of the chat."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._chat_steps = gpu(self._chat_steps_here)
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def panes(self, session: Session) -> Updates:
+        """Draw both sides of the conversation."""
+        engine = self._app.calls.engine
+        base_name = engine.info.base_id.rpartition("/")[2] if engine else ""
+        made, beside = session.made, session.beside
+        view = View(
+            names=(beside.adapter.name if beside else base_name, made.adapter.name if made else ""),
+            beside=beside,
+            made=made,
+            differences=session.differences,
+            blind=session.blind,
+        )
+        return {
+            "left_pane": pane_html(session.turns, "left", view),
+            "right_pane": pane_html(session.turns, "right", view),
+        }
 
     def ask(self, question: str, mode: AskMode, session: Session) -> Updates:
         """Take a question: show it on both sides at once, before the queue."""
@@ -50,8 +59,8 @@ class ChatHandlers(HandlerBase):
         beside, made = session.beside, session.made
         turn = Turn(
             question,
-            left=Answer(self._label(beside), beside),
-            right=None if made is None else Answer(self._label(made), made),
+            left=Answer(self._app.label(beside), beside),
+            right=None if made is None else Answer(self._app.label(made), made),
             mode=mode,
             swapped=bool(secrets.randbits(1)),
         )
@@ -75,7 +84,7 @@ class ChatHandlers(HandlerBase):
         turn.error, turn.vote = "", None
         for side in (place,) if place else tuple(turn.sides):
             before = turn.sides[side]
-            again = Answer(self._label(before.made), before.made, times=before.times + 1)
+            again = Answer(self._app.label(before.made), before.made, times=before.times + 1)
             setattr(turn, side, again)
         return self._start(session, (place,) if place else turn.sides)
 
@@ -84,7 +93,7 @@ class ChatHandlers(HandlerBase):
         if not session.turns or not session.turns[-1].finished:
             return {}
         turn = session.turns.pop()
-        return {"box": turn.question, "mode": turn.mode, **self._panes(session), **_idle(session)}
+        return {"box": turn.question, "mode": turn.mode, **self.panes(session), **_idle(session)}
 
     def answer(
         self,
@@ -105,12 +114,9 @@ class ChatHandlers(HandlerBase):
             return
         places = tuple(place for place in turn.sides if place in turn.running)
         try:
-            while self._handle.wait(2 * TICK_SECONDS) is None:
-                if stop.is_set():
-                    break
-                self._handle.start()
-                turn.waiting = progress_words(self._handle.snapshot())
-                yield self._panes(session)
+            for state in self._app.calls.until_ready(stop, ticks=2):
+                turn.waiting = progress_words(state)
+                yield self.panes(session)
             if not stop.is_set():
                 times = max(turn.sides[place].times for place in places)
                 sampling = Sampling(
@@ -123,12 +129,12 @@ class ChatHandlers(HandlerBase):
                 )
                 for place in places:
                     side = turn.sides[place]
-                    side.label = self._label(side.made)
+                    side.label = self._app.label(side.made)
                     side.seed = sampling.seed if sampling.temperature else None
                 for _step in self._stream(
                     session.turns, places, system or "", context, sampling, stop
                 ):
-                    yield self._panes(session)
+                    yield self.panes(session)
         except DndError as error:
             turn.error = str(error)
         if session.stop_chat is stop:
@@ -137,7 +143,7 @@ class ChatHandlers(HandlerBase):
             turn.running = frozenset()
         # Gradio sends the last of a stream again when it ends. It must not be what Clear, or
         # another order, has taken the place of.
-        yield self._panes(session)
+        yield self.panes(session)
 
     def answered(self, session: Session, request: gr.Request) -> Updates:
         """Put the buttons back and write the conversation, once the answers are there.
@@ -157,7 +163,7 @@ class ChatHandlers(HandlerBase):
             for place in turn.running:
                 turn.sides[place].stopped = not turn.sides[place].finished
             turn.running = frozenset()
-        return {**self._panes(session), **_idle(session)}
+        return {**self.panes(session), **_idle(session)}
 
     def clear_chat(self, session: Session) -> Updates:
         """Forget the conversation, its votes with it."""
@@ -166,7 +172,7 @@ class ChatHandlers(HandlerBase):
         session.stop_chat = None
         session.turns = []
         return {
-            **self._panes(session),
+            **self.panes(session),
             **_idle(session),
             "votes": votes_html([]),
             "keep_row": gr.Row(visible=False),
@@ -177,7 +183,7 @@ class ChatHandlers(HandlerBase):
         if session.turns and not session.turns[-1].finished:
             session.turns[-1].error = broke()
             session.turns[-1].running = frozenset()
-        return {**self._panes(session), **_idle(session)}
+        return {**self.panes(session), **_idle(session)}
 
     def suggest(self, index: int, session: Session) -> Updates:
         """Put a suggested question in the box."""
@@ -188,18 +194,18 @@ class ChatHandlers(HandlerBase):
     def stand_beside(self, session: Session, key: str) -> Updates:
         """Put the base, or another adapter of this visit, left; the next question goes there."""
         session.beside = next((m for m in session.shelf if m.key == key), None)
-        return self._panes(session)
+        return self.panes(session)
 
     def mark_differences(self, session: Session, on: bool) -> Updates:
         """Mark the words that differ, or leave the answers as they are."""
         session.differences = on
-        return self._panes(session)
+        return self.panes(session)
 
     def go_blind(self, session: Session, on: bool) -> Updates:
         """Hide who answers, or tell it again; votes take the place of the checks meanwhile."""
         session.blind = on
         return {
-            **self._panes(session),
+            **self.panes(session),
             **_idle(session),
             "strength": gr.Slider(interactive=not on),
             "beside": gr.Dropdown(interactive=not on),
@@ -218,9 +224,9 @@ class ChatHandlers(HandlerBase):
         turn.vote = votes[chosen]
         for side in turn.sides.values():
             if side.made is not None:
-                self._note_vote(turn, side.made)
+                self._write_vote(turn, side.made)
         return {
-            **self._panes(session),
+            **self.panes(session),
             **_idle(session),
             "votes": votes_html(session.turns),
             **self._keep(session, request.session_hash or ""),
@@ -229,22 +235,22 @@ class ChatHandlers(HandlerBase):
     def _start(self, session: Session, places: Sequence[Place] | dict[Place, Answer]) -> Updates:
         turn = session.turns[-1]
         turn.running, turn.waiting = frozenset(places), "…"
-        session.stop_chat = threading.Event()
-        return {**self._panes(session), **_running()}
+        session.stop_chat = Stop()
+        return {**self.panes(session), **_running()}
 
-    def _note_vote(self, turn: Turn, made: Made) -> None:
+    def _write_vote(self, turn: Turn, made: Made) -> None:
         """Write a vote to the entry of a kept adapter.
 
         What is kept is the adapter at its strength; at another strength it is another one.
         """
         entry = made.kept.entry if made.kept is not None else None
-        outcome = turn.outcome(self._label(made))
+        outcome = turn.outcome(self._app.label(made))
         if outcome and entry is not None and entry.strength == made.adapter.strength:
-            self._note(made, votes={outcome: 1})
+            note(made, votes={outcome: 1})
 
     def _keep(self, session: Session, session_hash: str) -> Updates:
         """Write the conversation anew, for whoever wants to keep it."""
-        folder = self._files.folder(session_hash)
+        folder = self._app.files.folder(session_hash)
         markdown, whole, votes = write_transcript(session.turns, folder)
         return {
             "keep_row": gr.Row(visible=True),
@@ -262,7 +268,7 @@ class ChatHandlers(HandlerBase):
         system: str,
         context: bool,
         sampling: Sampling,
-        stop: threading.Event,
+        stop: Stop,
     ) -> Iterator[None]:
         turn = turns[-1]
         asked = [turn.sides[place] for place in places]
@@ -271,11 +277,8 @@ class ChatHandlers(HandlerBase):
             (_messages(turns, place, system, context), None if one is None else one.adapter)
             for place, one in zip(places, made, strict=True)
         ]
-        # A worker on a borrowed GPU sees nothing of the slider.
-        strengths = None if borrows_gpu() else [_strength(one) for one in made]
-        # The engine's thread does not wait for the page: drawing holds up no token.
-        steps = _some(self._chat_steps(rows, sampling, strengths), stop)
-        for replies in self._ticking(steps, stop):
+        strengths = [_strength(one) for one in made]
+        for replies in self._app.calls.compare(rows, sampling, strengths, stop):
             if replies is not None:
                 for side, reply in zip(asked, replies, strict=True):
                     side.reply = reply
@@ -283,37 +286,8 @@ class ChatHandlers(HandlerBase):
         if stop.is_set():
             return
         for side in asked:
-            if (ended := self._label(side.made)) != side.label:
+            if (ended := self._app.label(side.made)) != side.label:
                 side.label = f"{side.label} then {ended}"
-
-    def _chat_steps_here(
-        self,
-        rows: "Sequence[Row]",
-        sampling: Sampling,
-        strengths: Sequence[Callable[[], float] | None] | None,
-    ) -> "Generator[list[Reply], None, None]":
-        conversations = [messages for messages, _ in rows]
-        adapters = [adapter for _messages, adapter in rows]
-        yield from self._ready_engine().compare(
-            conversations, adapters, sampling=sampling, strengths=strengths
-        )
-
-
-def _some(
-    steps: "Generator[list[Reply], None, None]", stop: threading.Event
-) -> "Iterator[list[Reply]]":
-    """Pass on the first step, the last, and some between."""
-    due, replies = 0.0, None
-    with closing(steps):
-        for replies in steps:
-            if stop.is_set():
-                return
-            if (now := time.monotonic()) >= due:
-                due = now + _STREAM_SECONDS
-                yield replies
-                replies = None
-    if replies is not None:
-        yield replies
 
 
 def _strength(made: Made | None) -> Callable[[], float] | None:

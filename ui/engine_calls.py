@@ -1,0 +1,352 @@
+"""Everything the page and the API ask of the engine: in which thread, which lane and which steps.
+
+Handlers take an `EngineCalls` and know nothing of threads. With `ui.engine_thread` and
+`ui.engine_handle`, which it is built on, this is the only module of the window that does, and the
+only one that marks what needs a GPU on ZeroGPU.
+"""
+
+import functools
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dnd_engine.config import (
+    ImprintConfig,
+    LabelledConfig,
+    MeasureConfig,
+    Mix,
+    RefineConfig,
+    Sampling,
+)
+from dnd_engine.errors import DndError
+from dnd_engine.lora.provenance import Recipe
+from dnd_engine.prompts.buckets import Bucket
+from dnd_engine.prompts.files import PromptFile
+from ui.engine_handle import EngineHandle, LoadState
+from ui.engine_thread import TICK_SECONDS, Stop
+from ui.spaces import borrows_gpu, gpu
+from ui.text import _
+
+if TYPE_CHECKING:
+    from dnd_engine.checks.results import Inspection
+    from dnd_engine.engine import Engine
+    from dnd_engine.lora.adapter import Adapter
+    from dnd_engine.measure.results import Measurement, MeasureStep
+    from dnd_engine.models.encoder import PromptMemory
+    from dnd_engine.models.replies import Message, Reply
+
+    Row = tuple[list[Message], Adapter | None]
+
+__all__ = ["LANES", "TICK_SECONDS", "EngineCalls", "Stop"]
+
+LANES: Mapping[str, Mapping[str, Any]] = {
+    # One engine, one at a time.
+    "engine": {"concurrency_id": "engine", "concurrency_limit": 1},
+    # One at a time too, but in a lane of its own: it takes most of a minute, and lets others use
+    # the engine between its steps.
+    "refine": {"concurrency_id": "refine", "concurrency_limit": 1},
+    # Likewise; its seconds do not wait for the minutes of a refinement.
+    "imprint": {"concurrency_id": "imprint", "concurrency_limit": 1},
+    # Likewise; a training takes minutes where cores are few.
+    "measure": {"concurrency_id": "measure", "concurrency_limit": 1},
+    # Files are written and uploads run beside the engine, which they need for a moment only.
+    "export": {"concurrency_id": "export", "concurrency_limit": 2},
+    # Prompt files are read without the engine.
+    "read": {"concurrency_id": "read", "concurrency_limit": 4},
+}
+"""The lanes of Gradio's queue, as arguments of an event."""
+
+_REFINE_GPU_SECONDS = 90
+_MEASURE_GPU_SECONDS = 180
+"""How long a GPU is borrowed at most, where the default is too short; see `spaces.gpu`."""
+_STREAM_SECONDS = 0.3
+"""Least time between two redraws of a stream: where the browser shares two cores with the engine,
+each costs half a token's time."""
+
+_Tagged = Iterator[tuple[str, Any]]
+"""Pairs of `progress` and a step, and at the end one of `result` and the result."""
+_Ticking = Iterator[tuple[str, Any] | None]
+"""The same with None wherever nothing came for a tick, so that a clock can be redrawn."""
+
+
+class EngineCalls:
+    """Asks the engine on behalf of handlers, whichever thread they run in.
+
+    Calls of a moment return their result. Longer ones are iterators that end early when a `Stop`
+    is set. All of them raise `DndError` where the engine does, or if it is not loaded.
+
+    Args:
+        handle: Holds the engine, ready or not.
+    """
+
+    def __init__(self, handle: EngineHandle) -> None:
+        self._handle = handle
+        self.ticking = handle.thread.ticking
+        # On ZeroGPU these run in a worker, which has the engine by fork: never as an argument.
+        run = handle.thread.run
+        self._inspect = functools.partial(run, gpu(self._inspect_here))
+        self._save = functools.partial(run, gpu(self._save_here))
+        self._push = gpu(self._push_here)
+        self._synthesize = gpu(self._synthesize_here)
+        self._imprint = gpu(self._imprint_here)
+        self._refine = gpu(self._refine_here, _REFINE_GPU_SECONDS)
+        self._remake = gpu(self._remake_here, _REFINE_GPU_SECONDS)
+        self._prove = gpu(self._prove_here)
+        self._compare = gpu(self._compare_here)
+        self._measure = gpu(self._measure_here, _MEASURE_GPU_SECONDS)
+
+    # ------------------------------------------------------------------ the engine itself
+
+    @property
+    def engine(self) -> "Engine | None":
+        """The engine, if it is ready."""
+        return self._handle.engine
+
+    def ready(self) -> "Engine":
+        """Return the engine.
+
+        Raises:
+            DndError: It is not loaded.
+        """
+        engine = self._handle.engine
+        if engine is None:
+            raise DndError(_("The engine is not loaded."))
+        return engine
+
+    def start(self) -> None:
+        """Begin to load the engine, or try again after a failure."""
+        self._handle.start()
+
+    def load_state(self) -> LoadState:
+        """Return where the load stands now."""
+        return self._handle.snapshot()
+
+    def until_ready(self, stop: Stop | None = None, *, ticks: int = 1) -> Iterator[LoadState]:
+        """Yield where the load stands until the engine is ready, or until `stop` is set.
+
+        Raises:
+            DndError: What the load failed with.
+        """
+        while stop is None or not stop.is_set():
+            if self._handle.wait(ticks * TICK_SECONDS) is not None:
+                return
+            self._handle.start()
+            yield self._handle.snapshot()
+
+    def loaded(self, seconds: float) -> "Engine":
+        """Return the engine once it is loaded, waiting so long at most.
+
+        Raises:
+            DndError: What the load failed with, or that it takes longer.
+        """
+        self._handle.start()
+        self._handle.wait(seconds)
+        return self.ready()
+
+    # ------------------------------------------------------------------ of a moment
+
+    def inspect(self, adapter: "Adapter", buckets: Sequence[Bucket]) -> "Inspection":
+        """Measure an adapter on prompts; without prompts, only the sizes of its weights."""
+        found: Inspection = self._inspect(adapter, buckets)
+        return found
+
+    def save(self, adapter: "Adapter", path: Path) -> Path:
+        """Write an adapter as a zip that stock PEFT has opened."""
+        saved: Path = self._save(adapter, path)
+        return saved
+
+    def push(
+        self, adapter: "Adapter", repo: str, token: str | None, private: bool
+    ) -> tuple[str, bool, str]:
+        """Push an adapter to the Hub.
+
+        Returns:
+            Address, whether it is private, and how it is used.
+        """
+        return self._push(adapter, repo, token, private)
+
+    # ------------------------------------------------------------------ step by step
+
+    def synthesize(
+        self,
+        buckets: tuple[Bucket, ...],
+        mix: Mix,
+        seed: int,
+        memory: "PromptMemory",
+        stop: Stop | None = None,
+    ) -> _Ticking:
+        """Make an adapter of prompts."""
+        return self._in_ticks(self._synthesize(buckets, mix, seed, memory), stop)
+
+    def imprint(
+        self,
+        adapter: "Adapter",
+        buckets: Sequence[Bucket],
+        seed: int,
+        memory: "PromptMemory | None",
+        stop: Stop | None = None,
+    ) -> _Ticking:
+        """Imprint the instruction of prompts into an adapter."""
+        return self._in_ticks(self._imprint(adapter, buckets, seed, memory), stop)
+
+    def refine(
+        self, adapter: "Adapter", buckets: Sequence[Bucket], labels: bool, stop: Stop
+    ) -> _Ticking:
+        """Train an adapter a little on prompts, with or without their labels."""
+        return self._in_ticks(self._refine(adapter, buckets, labels), stop)
+
+    def remake(self, recipe: Recipe, stop: Stop) -> _Ticking:
+        """Carry out a recipe."""
+        return self._in_ticks(self._remake(recipe), stop)
+
+    def prove(
+        self, adapter: "Adapter", buckets: Sequence[Bucket], memory: "PromptMemory | None"
+    ) -> _Ticking:
+        """Compare an adapter with others, made from other prompts than its own."""
+        return self._in_ticks(self._prove(adapter, buckets, memory), None)
+
+    def compare(
+        self,
+        rows: "Sequence[Row]",
+        sampling: Sampling,
+        strengths: Sequence[Callable[[], float] | None] | None = None,
+        stop: Stop | None = None,
+    ) -> "Iterator[list[Reply] | None]":
+        """Answer conversations in one batch, each with its adapter.
+
+        Args:
+            rows: Conversations and adapters; None for the base.
+            sampling: Shared by all.
+            strengths: Asked for the strength of each adapter at every token.
+            stop: Ends the answers.
+
+        Yields:
+            Some of the replies on the way, and the last ones.
+        """
+        # A worker on a borrowed GPU sees nothing of the slider.
+        seen = None if borrows_gpu() else strengths
+        stop = stop or Stop()
+        # The engine's thread does not wait for the page: drawing holds up no token.
+        return self.ticking(_some(self._compare(rows, sampling, seen), stop), stop)
+
+    def measure(
+        self,
+        adapter: "Adapter",
+        file: PromptFile,
+        config: MeasureConfig | LabelledConfig,
+        measured: "Measurement | None",
+        warm_start: bool,
+        stop: Stop,
+    ) -> "Iterator[MeasureStep | None]":
+        """Measure an adapter on labelled rows, or train a LoRA beside what was measured."""
+        steps = self._measure(adapter, file, config, measured, warm_start)
+        return self.ticking(steps, stop)
+
+    def beside(self, steps: Iterator[Any]) -> Iterator[Any]:
+        """Run steps in a thread of their own: they take long and need the engine for moments."""
+        return self.ticking(steps, Stop(), beside=True)
+
+    def last(self, steps: Iterator[Any]) -> Any:
+        """Take all steps, and return the last one."""
+        return deque((step for step in steps if step is not None), maxlen=1).pop()
+
+    def _in_ticks(self, steps: _Tagged, stop: Stop | None) -> _Ticking:
+        return self.ticking(steps, stop or Stop())
+
+    # ------------------------------------------------------------------ where the engine is
+
+    def _inspect_here(self, adapter: "Adapter", buckets: Sequence[Bucket]) -> "Inspection":
+        return self.ready().inspect(adapter, buckets)
+
+    def _save_here(self, adapter: "Adapter", path: Path) -> Path:
+        return self.ready().save(adapter, path)
+
+    def _push_here(
+        self, adapter: "Adapter", repo: str, token: str | None, private: bool
+    ) -> tuple[str, bool, str]:
+        pushed = self.ready().push(adapter, repo, token=token, private=private)
+        return pushed.url, pushed.private, pushed.usage
+
+    def _synthesize_here(
+        self, buckets: tuple[Bucket, ...], mix: Mix, seed: int, memory: "PromptMemory"
+    ) -> _Tagged:
+        yield from _tagged(self.ready().synthesize(buckets, mix=mix, seed=seed, memory=memory))
+
+    def _imprint_here(
+        self,
+        adapter: "Adapter",
+        buckets: Sequence[Bucket],
+        seed: int,
+        memory: "PromptMemory | None",
+    ) -> _Tagged:
+        config = ImprintConfig(seed=seed)
+        yield from _tagged(self.ready().imprint(adapter, buckets, config, memory=memory))
+
+    def _refine_here(self, adapter: "Adapter", buckets: Sequence[Bucket], labels: bool) -> _Tagged:
+        yield from _tagged(self.ready().refine(adapter, buckets, RefineConfig(labels=labels)))
+
+    def _remake_here(self, recipe: Recipe) -> _Tagged:
+        yield from _tagged(self.ready().regenerate(recipe))
+
+    def _prove_here(
+        self, adapter: "Adapter", buckets: Sequence[Bucket], memory: "PromptMemory | None"
+    ) -> _Tagged:
+        yield from _tagged(self.ready().prove(adapter, buckets, memory=memory))
+
+    def _compare_here(
+        self,
+        rows: "Sequence[Row]",
+        sampling: Sampling,
+        strengths: Sequence[Callable[[], float] | None] | None,
+    ) -> "Generator[list[Reply], None, None]":
+        conversations = [messages for messages, _adapter in rows]
+        adapters = [adapter for _messages, adapter in rows]
+        yield from self.ready().compare(
+            conversations, adapters, sampling=sampling, strengths=strengths
+        )
+
+    def _measure_here(
+        self,
+        adapter: "Adapter",
+        file: PromptFile,
+        config: MeasureConfig | LabelledConfig,
+        measured: "Measurement | None",
+        warm_start: bool,
+    ) -> "Iterator[MeasureStep]":
+        engine = self.ready()
+        if isinstance(config, MeasureConfig):
+            yield from engine.measure(adapter, file, config)
+        else:
+            assert measured is not None
+            yield from engine.train_lora(adapter, measured, config, warm_start=warm_start)
+
+
+def _tagged(steps: Generator[Any, None, Any]) -> _Tagged:
+    """Yield what a generator of the engine yields and returns, as pairs that can be pickled."""
+    try:
+        while True:
+            try:
+                yield "progress", next(steps)
+            except StopIteration as done:
+                yield "result", done.value
+                return
+    finally:
+        steps.close()
+
+
+def _some(steps: "Generator[list[Reply], None, None]", stop: Stop) -> "Iterator[list[Reply]]":
+    """Pass on the first step, the last, and some between."""
+    due, replies = 0.0, None
+    with closing(steps):
+        for replies in steps:
+            if stop.is_set():
+                return
+            if (now := time.monotonic()) >= due:
+                due = now + _STREAM_SECONDS
+                yield replies
+                replies = None
+    if replies is not None:
+        yield replies
