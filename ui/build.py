@@ -14,12 +14,14 @@ from gradio.components import Component
 from gradio.utils import get_upload_folder
 
 from dnd_engine.config import PromptLimits
+from dnd_engine.evaluation.pictures import Metric
 from dnd_engine.library import Library
 from dnd_engine.training.watch import RunFolder
 from ui.api import Endpoints, add_endpoints
 from ui.canvas import Arrangement
 from ui.engine_calls import LANES, EngineCalls
 from ui.engine_handle import EngineHandle
+from ui.gradio_private import calm_queue
 from ui.handlers import App, Handlers, Updates
 from ui.handlers.export import Target
 from ui.handlers.language import SAID_AGAIN
@@ -40,11 +42,9 @@ from ui.stages import StagesPanel, stages_panel
 from ui.state import Place, Session, SessionFiles
 from ui.text import _, drawn, language, languages, speaking
 
-__all__ = ["QUEUE_SIZE", "build_ui"]
+__all__ = ["QUEUE_SIZE", "UnlistedSlotError", "build_ui"]
 
 QUEUE_SIZE = 20
-_LOOK_SECONDS = 0.01
-"""How often the queue looks for work."""
 _SESSION_SECONDS = 24 * 3600
 _SWEEP_SECONDS = 300
 _UPLOAD_SECONDS = 900
@@ -118,13 +118,12 @@ def build_ui(
         _wire_chat(page, shown)
         demo.unload(on.page.leave)  # files go when the visit ends
     demo.queue(max_size=QUEUE_SIZE, default_concurrency_limit=4)
-    # Gradio looks for work a thousand times a second, and each look holds up the engine's thread:
-    # a token took 9 % longer. Nothing here sends `gr.Progress`, the second of the two.
-    demo._queue.sleep_when_free = _LOOK_SECONDS
-    demo._queue.progress_update_sleep_when_free = 1.0
-    # After every event it sums all of them up with pandas, for a page that is not served here.
-    demo._queue.ANAYLTICS_CACHE_FREQUENCY = 1_000_000  # as Gradio spells it
+    calm_queue(demo)
     return demo
+
+
+class UnlistedSlotError(Exception):
+    """A handler has updated a slot that its event does not list; a mistake in the code."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -394,11 +393,11 @@ def _wire_loading(page: _Page) -> None:
 
 def _wire_language(page: _Page) -> None:
     """Another language: everything is said again, in the same visit."""
-    on, names = page.on, {block._id: name for name, block in page.slots.items()}
+    on, names = page.on, {block: name for name, block in page.slots.items()}
     slots = {name: page.slots[name] for name in SAID_AGAIN}
-    for block in page.demo.blocks.values():
+    for number, block in page.demo.blocks.items():
         if said_of(block):
-            slots.setdefault(names.get(block._id, f"said_{block._id}"), block)
+            slots.setdefault(names.get(block, f"said_{number}"), block)
 
     def speak(
         session: Session,
@@ -406,7 +405,7 @@ def _wire_language(page: _Page) -> None:
         kept: str | None,
         target: Target,
         group: str | None,
-        metric: str,
+        metric: Metric,
         event: gr.EventData,
         request: gr.Request,
     ) -> Updates:
@@ -766,11 +765,17 @@ def _by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callabl
     """Adapt a handler that returns slot -> value to Gradio's list of outputs; the rest is kept.
 
     Returns:
-        A function that takes the visit before what the handler takes, and speaks its language.
+        A function that takes the visit before what the handler takes, and speaks its language. It
+        raises `UnlistedSlotError` if the handler updates a slot that is none of these.
     """
     names = tuple(slots)
 
     def spread(updates: Updates) -> Any:
+        if unlisted := updates.keys() - slots.keys():
+            raise UnlistedSlotError(
+                f"`{function.__qualname__}` updates {', '.join(sorted(unlisted))}, which its event "
+                f"does not list. Add it to the event, or leave it out. Listed: {', '.join(names)}."
+            )
         values = [updates.get(name, gr.skip()) for name in names]
         return values[0] if len(values) == 1 else values
 
@@ -797,6 +802,7 @@ def _by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callabl
                 yield spread({})  # Gradio empties every output of a generator without a step
 
         stream.__signature__ = signature  # type: ignore[attr-defined]
+        stream.slots = names  # type: ignore[attr-defined]
         return stream
 
     @functools.wraps(function)
@@ -805,4 +811,5 @@ def _by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callabl
             return spread(handler(*args, **kwargs))
 
     call.__signature__ = signature  # type: ignore[attr-defined]
+    call.slots = names  # type: ignore[attr-defined]
     return call

@@ -10,6 +10,7 @@ import gradio as gr
 
 from dnd_engine.config import PromptLimits
 from tests.ui.fake_engine import FakeEngine
+from tests.ui.listed import listed
 from ui.canvas import Arrangement, CanvasBucket, CanvasCard
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
@@ -37,7 +38,7 @@ def files(tmp_path: Path) -> SessionFiles:
 
 @pytest.fixture
 def on(handle: EngineHandle, files: SessionFiles, tmp_path: Path) -> Handlers:
-    return Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path / "cache"))
+    return listed(Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path / "cache")))
 
 
 @pytest.fixture

@@ -10,12 +10,10 @@ from collections.abc import Callable, Iterator
 import gradio as gr
 import pytest
 
-from dnd_engine.config import PromptLimits
 from dnd_engine.errors import DndError
 from dnd_engine.progress import Progress
 from tests.ui.fake_engine import FakeEngine
 from tests.ui.orders import chat, make
-from ui.build import build_ui
 from ui.canvas import Arrangement
 from ui.engine_handle import EngineHandle
 from ui.engine_thread import EngineThread
@@ -206,15 +204,3 @@ def test_all_that_a_visit_orders_is_computed_in_one_thread(
     on.adapter.prepare_download(session, request_of("s"))
     chat(on, session, "What?")
     assert len(engine.threads) == 1
-
-
-def test_gradio_knows_the_settings_of_its_queue_that_are_changed() -> None:
-    usual = vars(gr.Blocks().queue()._queue)
-    built = vars(build_ui(EngineHandle(lambda _: FakeEngine()), PromptLimits())._queue)
-    assert built.keys() == usual.keys()
-    for setting in (
-        "sleep_when_free",
-        "progress_update_sleep_when_free",
-        "ANAYLTICS_CACHE_FREQUENCY",
-    ):
-        assert built[setting] > usual[setting]

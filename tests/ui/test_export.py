@@ -12,6 +12,7 @@ import pytest
 from dnd_engine.config import PromptLimits
 from dnd_engine.library import Library
 from tests.ui.fake_engine import FakeEngine
+from tests.ui.listed import listed
 from tests.ui.orders import make
 from ui.canvas import Arrangement
 from ui.engine_calls import EngineCalls
@@ -27,7 +28,8 @@ Export = Callable[..., list[Updates]]
 @pytest.fixture
 def at_home(handle: EngineHandle, files: SessionFiles, tmp_path: Path) -> Handlers:
     library = Library(tmp_path / "library")
-    return Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path / "cache", library))
+    app = App(EngineCalls(handle), PromptLimits(), files, tmp_path / "cache", library)
+    return listed(Handlers(app))
 
 
 @pytest.fixture

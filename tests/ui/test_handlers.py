@@ -637,7 +637,7 @@ def test_a_damaged_report_says_so_beside_the_card(
         raise GeneratorError("`heldout.json`: this is <no> sound report.")
 
     monkeypatch.setattr(FakeEngine, "reports", property(damaged), raising=False)
-    drawn = on.report(None, "score")
+    drawn = on.report.report(None, "score")
     assert "cannot be read: `heldout.json`: this is &lt;no&gt; sound report." in drawn["report"]
     assert drawn["report_card"]
     assert drawn["report_all"].open

@@ -12,6 +12,7 @@ from dnd_engine.config import PromptLimits, RefineConfig
 from dnd_engine.library import Entry, Library
 from dnd_engine.lora.provenance import Refinement
 from tests.ui.fake_engine import FakeEngine
+from tests.ui.listed import listed
 from tests.ui.orders import chat, last, make
 from ui.canvas import Arrangement
 from ui.engine_calls import EngineCalls
@@ -35,7 +36,8 @@ def library(tmp_path: Path) -> Library:
 def at_home(
     handle: EngineHandle, files: SessionFiles, tmp_path: Path, library: Library
 ) -> Handlers:
-    return Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path / "cache", library))
+    app = App(EngineCalls(handle), PromptLimits(), files, tmp_path / "cache", library)
+    return listed(Handlers(app))
 
 
 @pytest.fixture

@@ -10,8 +10,10 @@ import pytest
 
 from dnd_engine.config import PromptLimits
 from tests.ui.fake_engine import FakeEngine
-from ui.build import QUEUE_SIZE, build_ui
+from ui.build import QUEUE_SIZE, UnlistedSlotError, build_ui
 from ui.engine_handle import EngineHandle
+from ui.handlers import Updates
+from ui.handlers.refine import RefineEvents
 from ui.serve import launch_options
 from ui.state import Session
 
@@ -50,6 +52,20 @@ def test_a_stream_without_a_step_leaves_the_page_as_it_is() -> None:
     for stream in streams:
         visit = Session()  # nothing was ordered
         assert list(stream.fn(visit, visit, gr.Request())) == [[gr.skip()] * len(stream.outputs)]
+
+
+def test_a_handler_that_updates_a_slot_its_event_does_not_list_raises(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(RefineEvents, "open_refine", open_too_much)
+    demo = build_ui(EngineHandle(lambda on_progress: FakeEngine()), PromptLimits())
+    (event,) = (fn for fn in demo.fns.values() if fn.name == "open_too_much")
+    with pytest.raises(UnlistedSlotError, match="`open_too_much` updates take_box, which"):
+        event.fn(Session())
+
+
+def open_too_much(self: RefineEvents) -> Updates:
+    return {"refine_box": gr.Row(visible=True), "take_box": gr.Row(visible=True)}
 
 
 def test_a_launch_keeps_visits_private() -> None:

@@ -51,6 +51,10 @@ class CompareEvents:
 
     def ask(self, question: str, mode: AskMode, session: Session) -> Updates:
         """Take a question: show it on both sides at once, before the queue."""
+        asked = self._ask(question, mode, session)
+        return {"box": "", **asked} if asked else {}
+
+    def _ask(self, question: str, mode: AskMode, session: Session) -> Updates:
         question = question.strip()
         if not question:
             return {}
@@ -65,7 +69,7 @@ class CompareEvents:
             swapped=bool(secrets.randbits(1)),
         )
         session.turns.append(turn)
-        return {"box": "", **self._start(session, turn.sides)}
+        return self._start(session, turn.sides)
 
     def ask_shown(self, session: Session) -> Updates:
         """Ask what Show me promised; nothing, if no adapter came of it."""
@@ -74,7 +78,7 @@ class CompareEvents:
         # An imprint goes on beside the chat; it was ordered because the adapter was made.
         if not question or run is None or (run.kind != "imprint" and run.stages.ended != "done"):
             return {}
-        return self.ask(question, "written", session)
+        return self._ask(question, "written", session)  # what is being typed stays in the box
 
     def ask_again(self, session: Session, place: Place | None = None) -> Updates:
         """Ask the last question again, of both sides or of one, as they are now."""

@@ -1,0 +1,47 @@
+"""`ui.gradio_private` is needed for as long as these pass."""
+
+import ast
+import inspect
+from pathlib import Path
+
+import gradio as gr
+import pytest
+
+from dnd_engine.config import PromptLimits
+from tests.ui.fake_engine import FakeEngine
+from ui.build import build_ui
+from ui.engine_handle import EngineHandle
+from ui.gradio_private import QUEUE_SETTINGS
+
+UI = Path(__file__).parents[2] / "ui"
+
+
+def test_the_settings_that_are_changed_still_exist_and_still_matter() -> None:
+    usual = vars(gr.Blocks().queue()._queue)
+    built = vars(build_ui(EngineHandle(lambda _: FakeEngine()), PromptLimits())._queue)
+    for name, value in QUEUE_SETTINGS.items():
+        assert name in usual, f"Gradio's queue has no `{name}` any more: remove it"
+        assert usual[name] < value, f"Gradio's own `{name}` is calm enough: remove it"
+        assert built[name] == value
+
+
+def test_gradio_has_no_public_name_for_them_yet() -> None:
+    known = {
+        *("self", "status_update_rate", "api_open", "max_size"),
+        "default_concurrency_limit",
+    }
+    new = set(inspect.signature(gr.Blocks.queue).parameters) - known
+    assert not new, f"See whether {new} can take the place of `ui.gradio_private`."
+
+
+@pytest.mark.parametrize("path", sorted(UI.rglob("*.py")), ids=lambda p: str(p.relative_to(UI)))
+def test_private_parts_of_others_are_touched_in_that_module_alone(path: Path) -> None:
+    tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    used = [node for node in tree if isinstance(node, ast.Attribute) and is_private(node.attr)]
+    own = {node.attr for node in used if ast.unparse(node.value) in ("self", "cls")}
+    touched = [f"line {node.lineno}: {ast.unparse(node)}" for node in used if node.attr not in own]
+    assert path.name == "gradio_private.py" or not touched
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
