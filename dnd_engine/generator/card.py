@@ -12,6 +12,7 @@ from dnd_engine.errors import GeneratorError
 from dnd_engine.files import write_whole
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import Generator
+from dnd_engine.generator.heads import HEADS
 from dnd_engine.generator.report import Report
 from dnd_engine.tasks.families.registry import all_operations
 from dnd_engine.wording import section_label
@@ -123,7 +124,7 @@ def _structure(config: GeneratorConfig) -> list[str]:
         condition = f"text encoder {config.encoder['id']}"
     prompts, length, width = config.features[0]
     options = ", ".join(f"{name} {value}" for name, value in config.head_options.items())
-    if config.head == "hyperconv":
+    if HEADS[config.head].has_stages:
         stages = " > ".join(str(stage) for stage in config.features)
         options = f"stages {stages}, kernel {config.kernel_size}"
     return [

@@ -10,38 +10,23 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from dnd_engine.errors import ConfigError, GeneratorError
+from dnd_engine.generator.heads import head_named
+from dnd_engine.generator.stage import Stage
 from dnd_engine.lora.layout import LoRALayout, whole_number
 
 __all__ = [
-    "HEAD_OPTIONS",
     "OBJECTIVES_ON_WEIGHTS",
     "Condition",
     "GeneratorConfig",
-    "Head",
-    "Stage",
     "complete_options",
     "trained_steps",
 ]
-
-Stage = tuple[int, int, int]
-"""(channels, height, width) of one decoder stage: at first (prompts, length, width of the
-encoder), at last (weight tokens, rows, columns)."""
-
-Head = Literal["hyperconv", "mlp"]
-"""Kind of decoder (see `heads`)."""
 
 Condition = Literal["encoder", "base"]
 """What reads the prompts: the text encoder (see `encoder`) or the base (see `activations`)."""
 
 OBJECTIVES_ON_WEIGHTS = ("reconstruction",)
 """Objectives that learn the weights of LoRA checkpoints instead of answers."""
-
-HEAD_OPTIONS: Mapping[str, Mapping[str, int]] = {
-    "hyperconv": {},
-    "mlp": {"hidden": 512},
-}
-"""Options of each head with their defaults, which give every head about 6 to 7 M parameters on
-SmolLM2-135M, so that heads are compared at one size. `hidden` is the width of the trunk."""
 
 FORMAT = 2
 """Version of the folder's format; a newer one is refused. Format 1 knew one head and one condition
@@ -54,14 +39,13 @@ _MAX_OPTION = 8_192
 """Largest value of a head's option that is believed."""
 
 
-def complete_options(head: str, options: Mapping[str, Any]) -> dict[str, int]:
+def complete_options(head: object, options: Mapping[str, Any]) -> dict[str, int]:
     """Check a head's options and fill in its defaults.
 
     Raises:
         ConfigError: If there is no such head, it has no such option, or a value is out of bounds.
     """
-    _one_of("head", head, tuple(HEAD_OPTIONS))
-    known = HEAD_OPTIONS[head]
+    known = head_named(head).options
     if strays := sorted(set(options) - set(known)):
         raise ConfigError(
             f"the head {head} has no option {', '.join(strays)}; "
@@ -86,9 +70,10 @@ class GeneratorConfig:
     kernel_size: int
     """Of the hyper-convolutional decoder."""
     layout: LoRALayout
-    head: Head = "hyperconv"
+    head: str = "hyperconv"
+    """One of `heads.HEADS`."""
     head_options: Mapping[str, int] = field(default_factory=dict)
-    """Those of `HEAD_OPTIONS`; what is left out is filled in here, so that a later version with
+    """What is left out is filled in here, so that a later version with
     other defaults rebuilds the same head."""
     condition: Condition = "encoder"
     condition_layers: tuple[int, ...] = ()
@@ -212,7 +197,6 @@ def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("base", "encoder", "training"):
         fields[name] = _object(values, name)
     if found > 1:
-        _one_of("head", values["head"], tuple(HEAD_OPTIONS))
         fields["head"] = values["head"]
         fields["head_options"] = complete_options(values["head"], _object(values, "head_options"))
         _one_of("condition", values["condition"], get_args(Condition))

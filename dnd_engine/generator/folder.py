@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from dnd_engine.errors import BaseMismatchError, GeneratorError, LayoutMismatchError
 from dnd_engine.files import written_aside
 from dnd_engine.generator.config import GeneratorConfig
-from dnd_engine.generator.heads import build_head
+from dnd_engine.generator.heads import head_named
 from dnd_engine.generator.report import Report
 from dnd_engine.models.base import fingerprint_difference
 
@@ -59,7 +59,7 @@ class Generator(nn.Module):
         super().__init__()
         self.config = config
         layout = config.layout
-        self.decoder = build_head(config)
+        self.decoder = head_named(config.head).build(config)
         shared = torch.zeros(layout.num_tokens, layout.spec.r, layout.width)
         for m in layout.matrices():
             if m.side == "A":

@@ -1,161 +1,93 @@
-"""Decoders of a generator behind one interface: a condition in, weight tokens out.
+"""The registry of decoder heads: networks that turn a condition into weight tokens.
 
-`hyperconv` is the paper's; `mlp` is compared with it at the same size. Both start so that an
-untrained generator is exactly the base. They know layouts and conditions; they know neither the
-base nor where a condition comes from.
+`hyperconv` is the paper's; `mlp` is compared with it at the same size. Imports no torch until a
+head is built, so that settings can be checked without it.
 
 Sources: hyperconv, Liang et al. 2025, arXiv:2506.16406; mlp, after Charakorn et al. 2025
 (Text-to-LoRA), arXiv:2506.06105.
 """
 
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from dnd_engine.errors import LayoutMismatchError
-from dnd_engine.generator.config import GeneratorConfig, Stage
-from dnd_engine.generator.hyperconv import HyperConvDecoder
+from dnd_engine.errors import ConfigError
+from dnd_engine.generator.stage import Stage
 from dnd_engine.lora.layout import LoRALayout
 
-__all__ = ["MLPHead", "build_head", "pool_condition"]
+if TYPE_CHECKING:
+    from torch import nn
 
-_EMBEDDING_STD = 0.5
-"""Of layer, module and side embeddings: their sum is then about as large as the condition's
-part, which is normalised, so that neither drowns the other at the start."""
+__all__ = ["HEADS", "Head", "HeadSettings", "head_named"]
 
 
-def build_head(config: GeneratorConfig) -> nn.Module:
-    """Make the decoder that a config names, at its start.
+@runtime_checkable
+class HeadSettings(Protocol):
+    """What a head is built from: the part of a `GeneratorConfig` that heads read."""
 
-    Returns:
-        A module from a standardised condition (batch, prompts, length, width) to weight tokens
-        (batch, tokens, rows, cols), to be scaled by `delta_scale` and added to shared tokens. It
-        adds nothing at the start.
+    @property
+    def layout(self) -> LoRALayout:
+        """The LoRA to write."""
+
+    @property
+    def features(self) -> tuple[Stage, ...]:
+        """The stages; the first is the shape of a condition, the last the grid of tokens."""
+
+    @property
+    def kernel_size(self) -> int:
+        """Of a head that has stages."""
+
+    @property
+    def head_options(self) -> Mapping[str, int]:
+        """All of the head's options."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """One kind of decoder."""
+
+    build: "Callable[[HeadSettings], nn.Module]"
+    """Makes the decoder: a module that maps a standardised condition (batch, prompts, length,
+    width) to weight tokens (batch, tokens, rows, cols). It starts with zero tokens, so that an
+    untrained generator is exactly the base."""
+    options: Mapping[str, int] = field(default_factory=dict)
+    """Names and defaults. The defaults give every head about 6 to 7 M parameters on SmolLM2-135M,
+    so that heads are compared at one size."""
+    learning_rate: float = 5e-4
+    """Peak of the decoder's learning rate where a recipe names none. Source: feasibility runs of
+    `hyperconv`, untuned."""
+    has_stages: bool = False
+    """Whether it uses the stages between the first and the last, and the kernel size."""
+
+
+def head_named(name: object) -> Head:
+    """Look up a head.
+
+    Raises:
+        ConfigError: If there is none of this name.
     """
-    if config.head == "mlp":
-        return MLPHead(config.layout, config.features[0], config.head_options["hidden"])
-    decoder = HyperConvDecoder(config.features, config.kernel_size)
-    last = decoder.last_convolution
-    nn.init.zeros_(last.weight)
-    assert last.bias is not None
-    nn.init.zeros_(last.bias)
+    if not isinstance(name, str) or name not in HEADS:
+        raise ConfigError(f"`head` must be one of {', '.join(HEADS)}, got {name!r}.")
+    return HEADS[name]
+
+
+def _hyperconv(settings: HeadSettings) -> "nn.Module":
+    from dnd_engine.generator.hyperconv import HyperConvDecoder
+
+    decoder = HyperConvDecoder(settings.features, settings.kernel_size)
+    for parameter in decoder.last_convolution.parameters():
+        parameter.data.zero_()
     return decoder
 
 
-def pool_condition(
-    condition: Float[Tensor, "batch prompts length width"],
-) -> Float[Tensor, "batch width"]:
-    """Mean over all real tokens of all prompts, in float32.
+def _mlp(settings: HeadSettings) -> "nn.Module":
+    from dnd_engine.generator.mlp import MLPHead
 
-    Padding is exactly zero after `Generator.standardise`, and counts for nothing.
-    """
-    num_tokens = (condition != 0).any(dim=-1).sum(dim=(1, 2))
-    total = condition.float().sum(dim=(1, 2))
-    return total / num_tokens.clamp(min=1)[:, None]
+    return MLPHead(settings.layout, settings.features[0], settings.head_options["hidden"])
 
 
-class _ResidualBlock(nn.Module):
-    """Two linear layers beside a skip connection."""
-
-    def __init__(self, hidden: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(hidden)
-        self.first = nn.Linear(hidden, hidden)
-        self.second = nn.Linear(hidden, hidden)
-
-    def forward(
-        self, x: Float[Tensor, "batch matrices hidden"]
-    ) -> Float[Tensor, "batch matrices hidden"]:
-        y: Tensor = x + self.second(nn.functional.silu(self.first(self.norm(x))))
-        return y
-
-
-class _Trunk(nn.Module):
-    """The pooled condition, told apart for every LoRA matrix by its layer, module and side."""
-
-    layer_of: Tensor
-    module_of: Tensor
-    side_of: Tensor
-
-    def __init__(self, layout: LoRALayout, condition: Stage, hidden: int) -> None:
-        super().__init__()
-        self.condition = condition
-        matrices = tuple(layout.matrices())
-        names = list(dict.fromkeys(m.target.module for m in matrices))
-        # Indices follow from the layout and are not part of the weights.
-        for name, numbers in (
-            ("layer_of", [m.target.layer for m in matrices]),
-            ("module_of", [names.index(m.target.module) for m in matrices]),
-            ("side_of", ["AB".index(m.side) for m in matrices]),
-        ):
-            self.register_buffer(name, torch.tensor(numbers), persistent=False)
-        self.read = nn.Linear(condition[2], hidden)
-        self.read_norm = nn.LayerNorm(hidden)
-        self.layer = nn.Embedding(int(self.layer_of.max()) + 1, hidden)
-        self.module = nn.Embedding(len(names), hidden)
-        self.side = nn.Embedding(2, hidden)
-        for embedding in (self.layer, self.module, self.side):
-            nn.init.normal_(embedding.weight, std=_EMBEDDING_STD)
-        self.blocks = nn.Sequential(_ResidualBlock(hidden), _ResidualBlock(hidden))
-        self.norm = nn.LayerNorm(hidden)
-
-    def forward(
-        self, condition: Float[Tensor, "batch prompts length width"]
-    ) -> Float[Tensor, "batch matrices hidden"]:
-        if tuple(condition.shape[1:]) != self.condition:
-            raise LayoutMismatchError(
-                f"expected a condition of (prompts, length, width) {self.condition}, "
-                f"got {tuple(condition.shape[1:])}."
-            )
-        pooled = pool_condition(condition).to(self.read.weight.dtype)
-        task = self.read_norm(self.read(pooled))
-        place = self.layer(self.layer_of) + self.module(self.module_of) + self.side(self.side_of)
-        features: Tensor = self.norm(self.blocks(task[:, None] + place))
-        return features
-
-
-class MLPHead(nn.Module):
-    """The pooled condition through a trunk, and one output layer per size of a LoRA matrix.
-
-    Args:
-        layout: The LoRA to write.
-        condition: (prompts, length, width) of a condition.
-        hidden: Width of the trunk.
-    """
-
-    order: Tensor
-
-    def __init__(self, layout: LoRALayout, condition: Stage, hidden: int) -> None:
-        super().__init__()
-        self.trunk = _Trunk(layout, condition, hidden)
-        self.cell = (layout.spec.r, layout.width)
-        self.members: dict[int, list[int]] = {}
-        tokens: dict[int, list[int]] = {}
-        for number, m in enumerate(layout.matrices()):
-            self.members.setdefault(m.num_tokens, []).append(number)
-            own = range(m.first_token, m.first_token + m.num_tokens)
-            tokens.setdefault(m.num_tokens, []).extend(own)
-        self.outputs = nn.ModuleDict(
-            {str(size): nn.Linear(hidden, size * self.cell[0] * self.cell[1]) for size in tokens}
-        )
-        for output in self.outputs.values():
-            assert isinstance(output, nn.Linear)
-            nn.init.zeros_(output.weight)
-            nn.init.zeros_(output.bias)
-        written = torch.tensor([token for group in tokens.values() for token in group])
-        self.register_buffer("order", written.argsort(), persistent=False)
-
-    def forward(
-        self, condition: Float[Tensor, "batch prompts length width"]
-    ) -> Float[Tensor, "batch tokens rows cols"]:
-        """Decode; see `build_head`.
-
-        Raises:
-            LayoutMismatchError: If the condition has another shape than the config says.
-        """
-        features = self.trunk(condition)
-        parts = [
-            self.outputs[str(size)](features[:, numbers]).reshape(len(features), -1, *self.cell)
-            for size, numbers in self.members.items()
-        ]
-        return torch.cat(parts, dim=1)[:, self.order]
+HEADS: dict[str, Head] = {
+    "hyperconv": Head(build=_hyperconv, has_stages=True),
+    "mlp": Head(build=_mlp, options={"hidden": 512}),  # the width of the trunk
+}
+"""By the name that recipes and `config.json` use."""

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dnd_engine.errors import ConfigError, LayoutMismatchError
-from dnd_engine.generator.config import Stage
+from dnd_engine.generator.stage import Stage
 
 __all__ = ["HyperConvBlock", "HyperConvDecoder", "HyperConvLayer"]
 

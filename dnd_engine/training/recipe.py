@@ -7,7 +7,8 @@ from typing import Any, Literal, get_args
 
 from dnd_engine.config import check_between, check_least, check_positive
 from dnd_engine.errors import ConfigError
-from dnd_engine.generator.config import OBJECTIVES_ON_WEIGHTS, Condition, Head
+from dnd_engine.generator.config import OBJECTIVES_ON_WEIGHTS, Condition
+from dnd_engine.generator.heads import head_named
 from dnd_engine.recipe_file import read_recipe, without_folders
 
 __all__ = ["Objective", "TrainRecipe"]
@@ -65,9 +66,9 @@ class TrainRecipe:
     """What reads the prompts: the text encoder, or the base itself (see `condition_layers`)."""
     condition_layers: tuple[int, ...] = ()
     """Layers of the base whose activations make the condition."""
-    head: Head = "hyperconv"
+    head: str = "hyperconv"
     head_options: Mapping[str, int] = field(default_factory=dict)
-    """Of the head (see `generator_config.HEAD_OPTIONS`)."""
+    """Of the head (see `generator.heads`)."""
     without_licence_classes: tuple[str, ...] = ("nc-or-research",)
     format_variants: int = 0
     """Answer formats that each short-answer task is shown in, besides its own; 0 is none."""
@@ -112,7 +113,8 @@ class TrainRecipe:
     """Taken from the end of each task's train side, never trained on."""
     validation_tasks: int = 64
     """Most tasks that a validation looks at, of the trained and of the validation families each."""
-    decoder_lr: float = 5e-4
+    decoder_lr: float | None = None
+    """Peak of the cosine; None takes the head's."""
     shared_lr: float = 1e-3
     weight_decay: float = 0.01
     """On the decoder only. Source for the three: feasibility runs, untuned."""
@@ -134,6 +136,9 @@ class TrainRecipe:
     def __post_init__(self) -> None:
         if not self.tasks:
             raise ConfigError("`tasks` must name at least one task folder.")
+        head = head_named(self.head)
+        if self.decoder_lr is None:
+            object.__setattr__(self, "decoder_lr", head.learning_rate)
         variants = ("format_variants", "label_variants")
         check_least(self, 1, *_COUNTS)
         check_least(self, 0, "threads", "patience", "warmup_steps", *variants)

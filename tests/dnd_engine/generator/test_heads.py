@@ -9,15 +9,15 @@ from torch import Tensor
 from dnd_engine.errors import ConfigError, LayoutMismatchError
 from dnd_engine.generator.config import GeneratorConfig, complete_options
 from dnd_engine.generator.folder import Generator, GeneratorFolder, save_generator
-from dnd_engine.generator.heads import MLPHead, build_head, pool_condition
+from dnd_engine.generator.heads import HEADS
 from dnd_engine.generator.hyperconv import HyperConvDecoder
+from dnd_engine.generator.mlp import MLPHead, pool_condition
 from dnd_engine.lora.apply import LoRAHost
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
 from dnd_engine.models.base import BaseModel
 from tests.dnd_engine import tiny
 from tests.dnd_engine.tiny import CPU, LAYOUT, ids_of
 
-HEADS = ("hyperconv", "mlp")
 CONDITION = (3, 4, 8)
 SMALL = {"hyperconv": {}, "mlp": {"hidden": 16}}
 FIVE_LAYERS = LoRALayout.from_config(tiny.CONFIG | {"num_hidden_layers": 5}, LoRASpec(r=2))
@@ -41,6 +41,12 @@ def config(head: str, layout: LoRALayout = LAYOUT, **options: int) -> GeneratorC
         head=head,
         head_options=SMALL[head] | options,
     )
+
+
+def decoder_of(config: GeneratorConfig) -> torch.nn.Module:
+    decoder = Generator(config).decoder
+    assert isinstance(decoder, torch.nn.Module)
+    return decoder
 
 
 def full_size(head: str) -> GeneratorConfig:
@@ -77,7 +83,7 @@ def test_an_untrained_generator_is_exactly_the_base(base: BaseModel, head: str) 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_heads_write_nothing_at_the_start(head: str) -> None:
-    assert not build_head(config(head))(torch.randn(2, *CONDITION)).any()
+    assert not decoder_of(config(head))(torch.randn(2, *CONDITION)).any()
 
 
 # Sizes
@@ -98,7 +104,7 @@ def test_all_heads_are_of_one_size_on_the_embedded_base() -> None:
     expected = {
         "mlp": trunk(512) + (512 + 1) * sum(sizes) * cells,
     }
-    found = {head: count(build_head(full_size(head))) for head in HEADS}
+    found = {head: count(decoder_of(full_size(head))) for head in HEADS}
     assert found == expected | {"hyperconv": found["hyperconv"]}
     assert found["hyperconv"] == count(HyperConvDecoder(full_size("hyperconv").features, 3))
     assert all(5.9e6 < number < 7e6 for number in found.values()), found
@@ -109,7 +115,7 @@ def test_all_heads_are_of_one_size_on_the_embedded_base() -> None:
 
 @pytest.mark.parametrize("layout", [LAYOUT, FIVE_LAYERS], ids=["two layers", "five"])
 def test_the_mlp_writes_each_matrix_into_its_own_tokens(layout: LoRALayout) -> None:
-    head = shaken(build_head(config("mlp", layout)))
+    head = shaken(decoder_of(config("mlp", layout)))
     assert isinstance(head, MLPHead)
     condition = torch.randn(2, *CONDITION)
     tokens, features = head(condition), head.trunk(condition)
@@ -121,14 +127,14 @@ def test_the_mlp_writes_each_matrix_into_its_own_tokens(layout: LoRALayout) -> N
 
 @pytest.mark.parametrize("head", HEADS)
 def test_other_prompts_give_other_weights(head: str) -> None:
-    decoder = shaken(build_head(config(head)))
+    decoder = shaken(decoder_of(config(head)))
     tokens = decoder(torch.randn(2, *CONDITION))
     assert (tokens[0] - tokens[1]).abs().max().item() > 1e-4
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_tasks_of_a_batch_do_not_see_each_other(head: str) -> None:
-    decoder = shaken(build_head(config(head)))
+    decoder = shaken(decoder_of(config(head)))
     condition = torch.randn(3, *CONDITION)
     together = decoder(condition)
     for row in range(3):
@@ -141,7 +147,7 @@ def test_a_condition_of_another_shape_is_refused(head: str) -> None:
     with pytest.raises(
         LayoutMismatchError, match=r"\(prompts, length, width\) \(3, 4, 8\), got \(3, 5, 8\)\."
     ):
-        build_head(config(head))(torch.zeros(1, 3, 5, 8))
+        decoder_of(config(head))(torch.zeros(1, 3, 5, 8))
 
 
 # Pooling
