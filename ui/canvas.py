@@ -18,7 +18,7 @@ from pydantic import Field
 
 from dnd_engine.config import PromptLimits
 from dnd_engine.files import asset_path
-from dnd_engine.prompts.files import SUFFIXES, Split, one_line
+from dnd_engine.prompts.files import FORMATS, Split, one_line
 from ui.text import _, script_words
 
 __all__ = ["Arrangement", "CanvasBucket", "CanvasCard", "CanvasData", "Inbox", "PromptCanvas"]
@@ -123,7 +123,7 @@ class PromptCanvas(gr.HTML, metaclass=_WithoutStub):
         self.words = words or script_words()
         if limits is not None:
             kwargs["limits"] = {
-                "suffixes": list(SUFFIXES),
+                "suffixes": list(FORMATS),
                 "max_file_bytes": limits.max_file_bytes,
                 "max_files": limits.max_files,
             }

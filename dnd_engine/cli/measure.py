@@ -22,7 +22,7 @@ from dnd_engine.config import METRICS, EngineConfig, LabelledConfig, MeasureConf
 from dnd_engine.errors import ConfigError, LibraryError, MeasureError
 from dnd_engine.files import written_aside
 from dnd_engine.progress import finish
-from dnd_engine.prompts.files import read_prompt_file
+from dnd_engine.prompts.files import labelled_suffixes, read_prompt_file
 
 if TYPE_CHECKING:
     from dnd_engine.engine import Engine
@@ -44,7 +44,9 @@ _TRAINING = LabelledConfig()
 def measure(
     config: EngineConfig,
     adapter: AdapterArgument,
-    data: Annotated[Path, typer.Argument(help="File of prompts with labels: csv, jsonl, parquet.")],
+    data: Annotated[
+        Path, typer.Argument(help=f"File of prompts with labels: {', '.join(labelled_suffixes())}.")
+    ],
     train: Annotated[
         bool, typer.Option("--train", help="Also train a LoRA from scratch on the remaining rows.")
     ] = False,

@@ -17,7 +17,7 @@ import re
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -26,19 +26,22 @@ from dnd_engine.config import PromptLimits
 from dnd_engine.errors import PromptFileError
 
 __all__ = [
+    "FORMATS",
     "LABEL_KEYS",
     "PROMPT_KEYS",
-    "SUFFIXES",
+    "Asked",
+    "Format",
     "Prompt",
     "PromptFile",
+    "Reading",
     "Split",
     "SplitMode",
     "display_name",
     "from_texts",
+    "labelled_suffixes",
     "read_prompt_file",
 ]
 
-SUFFIXES = (".txt", ".md", ".csv", ".tsv", ".jsonl", ".json", ".parquet")
 PROMPT_KEYS = ("prompt", "text", "question", "instruction", "input")
 """Columns and keys that hold the prompt, the first one present winning. Where there is no `prompt`,
 `instruction` and `input` together come before the rest: in Alpaca files `text` holds the answer."""
@@ -51,7 +54,6 @@ Split = Literal["auto", "separator", "lines", "paragraphs"]
 SplitMode = Literal["separator", "lines", "paragraphs", "pairs", "rows", "objects"]
 """How a file was cut into prompts."""
 
-_ACCEPTED = f"Use {', '.join(s[1:] for s in SUFFIXES[:-1])} or {SUFFIXES[-1][1:]}."
 _SEPARATOR = "---"
 _TOLD_FAULTS = 5
 _DEFAULT_LIMITS = PromptLimits()
@@ -104,14 +106,36 @@ class PromptFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Reading:
-    """What a reader found: place, raw text and raw label of each prompt, before cleaning."""
+class Asked:
+    """What a reader is told besides the bytes of its file."""
+
+    name: str
+    """Display name, for errors."""
+    split: Split
+    limits: PromptLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What a reader found."""
 
     entries: list[tuple[int, str, str | None]]
+    """Place, raw text and raw label of each prompt, before cleaning."""
     split: SplitMode
     unit: str
+    """What a place counts: `line`, `item` or `row`."""
     column: str | None = None
     notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """How files of one suffix are read."""
+
+    read: Callable[[bytes, Asked], Reading]
+    """Raises `PromptFileError` with every fault. Never gets an empty file."""
+    has_labels: bool = True
+    """Whether it has a place for labels, so that rows for measuring can be in it."""
 
 
 class _Finding(Exception):
@@ -163,28 +187,17 @@ def read_prompt_file(
     """
     shown = display_name(path.name if name is None else name)
     suffix = PurePosixPath(shown).suffix.lower()
-    if suffix not in SUFFIXES:
+    if suffix not in FORMATS:
         kind = suffix[1:].upper() or "a name without a suffix"
         # Unlike `Path.is_dir`, this does not raise where the path cannot be looked at.
         kind = "a folder" if os.path.isdir(path) else kind  # noqa: PTH112
-        raise PromptFileError(f"{shown}: {kind} is not a prompt file. {_ACCEPTED}")
+        raise PromptFileError(f"{shown}: {kind} is not a prompt file. {_accepted()}")
     data = _read_bytes(path, shown, limits)
-    if suffix == ".parquet" and data:
-        reading = _read_parquet(data, shown, limits)
-    else:
-        text, notes = _decode(data, shown)
-        if not text.strip():
-            finding = "only white space" if data else "an empty file"
-            raise PromptFileError(
-                f"{shown}: expected at least one prompt, got {finding}. Write one prompt per line."
-            )
-        if suffix in (".txt", ".md"):
-            reading = _read_text(text, split)
-        elif suffix in (".csv", ".tsv"):
-            reading = _read_csv(text, shown, "\t" if suffix == ".tsv" else _delimiter(text))
-        else:
-            reading = _read_json(text, shown, by_line=suffix == ".jsonl")
-        reading.notes.extend(notes)
+    if not data:
+        raise PromptFileError(
+            f"{shown}: expected at least one prompt, got an empty file. Write one prompt per line."
+        )
+    reading = FORMATS[suffix].read(data, Asked(name=shown, split=split, limits=limits))
     return PromptFile(
         name=shown,
         prompts=_clean(reading, shown, limits),
@@ -225,7 +238,7 @@ def from_texts(
     data = "".join(f"{json.dumps(item)}\n" for item in items).encode()
     _check_size(len(data), shown, limits)
     entries = [(place, text, label) for place, (text, label) in enumerate(pairs, 1)]
-    reading = _Reading(entries=entries, split="objects", unit="text")
+    reading = Reading(entries=entries, split="objects", unit="text")
     return PromptFile(
         name=shown,
         prompts=_clean(reading, shown, limits),
@@ -298,7 +311,9 @@ def _decode(data: bytes, name: str) -> tuple[str, list[str]]:
     """Return the text with plain newlines, and a note if it was not UTF-8."""
     for magic, kind in _MAGIC.items():
         if data.startswith(magic):
-            raise PromptFileError(f"{name}: expected text, got what looks like {kind}. {_ACCEPTED}")
+            raise PromptFileError(
+                f"{name}: expected text, got what looks like {kind}. {_accepted()}"
+            )
     utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     encoding, shown = ("utf-16", "UTF-16") if utf16 else ("utf-8-sig", "UTF-8")
     try:
@@ -319,7 +334,25 @@ def _decode(data: bytes, name: str) -> tuple[str, list[str]]:
     return text, ["Decoded from UTF-16."] if utf16 else []
 
 
-def _read_text(text: str, split: Split) -> _Reading:
+def _of_text(read: Callable[[str, Asked], Reading]) -> Callable[[bytes, Asked], Reading]:
+    """Make a reader of bytes from one of text."""
+
+    def decode_and_read(data: bytes, asked: Asked) -> Reading:
+        text, notes = _decode(data, asked.name)
+        if not text.strip():
+            raise PromptFileError(
+                f"{asked.name}: expected at least one prompt, got only white space. Write one "
+                "prompt per line."
+            )
+        reading = read(text, asked)
+        reading.notes.extend(notes)
+        return reading
+
+    return decode_and_read
+
+
+def _read_text(text: str, asked: Asked) -> Reading:
+    split = asked.split
     lines = text.split("\n")
     bare = [line.strip() for line in lines]
     mode: SplitMode
@@ -352,7 +385,7 @@ def _read_text(text: str, split: Split) -> _Reading:
         )
         pairs = zip(entries[::2], entries[1::2], strict=True)
         entries = [(place, f"{head}\n\n{rest}", None) for (place, head, _), (_, rest, _) in pairs]
-    return _Reading(entries=entries, split=mode, unit="line", notes=[note])
+    return Reading(entries=entries, split=mode, unit="line", notes=[note])
 
 
 def _takes_turns(paragraphs: Sequence[str]) -> bool:
@@ -371,8 +404,16 @@ def _delimiter(text: str) -> str:
     return found if found in header else "\0"
 
 
-def _read_csv(text: str, name: str, delimiter: str) -> _Reading:
-    faults = _Faults(name, "line")
+def _read_csv(text: str, asked: Asked) -> Reading:
+    return _read_delimited(text, asked, _delimiter(text))
+
+
+def _read_tsv(text: str, asked: Asked) -> Reading:
+    return _read_delimited(text, asked, "\t")
+
+
+def _read_delimited(text: str, asked: Asked, delimiter: str) -> Reading:
+    faults = _Faults(asked.name, "line")
     records: list[tuple[int, list[str]]] = []
     # Strict: an unclosed quote would otherwise swallow the rest of the file into one prompt.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -390,12 +431,12 @@ def _read_csv(text: str, name: str, delimiter: str) -> _Reading:
     faults.raise_any(
         'Put fields that hold delimiters or quotes in "quotes", and double the quotes within.'
     )
-    return _read_table(name, "line", records[0][1] if records else [], records[1:])
+    return _read_table(asked.name, "line", records[0][1] if records else [], records[1:])
 
 
 def _read_table(
     name: str, unit: str, header: Sequence[str], rows: list[tuple[int, list[str]]]
-) -> _Reading:
+) -> Reading:
     """Choose the prompt column: by name, else the text column that is longest on average."""
     chars: Counter[int] = Counter()
     filled: Counter[int] = Counter()
@@ -437,10 +478,18 @@ def _read_table(
         for place, row in rows
     ]
     column = " + ".join(shorten(one_line(header[index]), 60) for index in chosen) or None
-    return _Reading(entries=entries, split="rows", unit=unit, column=column, notes=notes)
+    return Reading(entries=entries, split="rows", unit=unit, column=column, notes=notes)
 
 
-def _read_json(text: str, name: str, *, by_line: bool) -> _Reading:
+def _read_json(text: str, asked: Asked) -> Reading:
+    return _read_items(text, asked.name, by_line=False)
+
+
+def _read_jsonl(text: str, asked: Asked) -> Reading:
+    return _read_items(text, asked.name, by_line=True)
+
+
+def _read_items(text: str, name: str, *, by_line: bool) -> Reading:
     items: Iterable[tuple[int, Any]]
     if by_line:
         faults, way_out = _Faults(name, "line"), "Write one JSON object per line."
@@ -474,7 +523,7 @@ def _read_json(text: str, name: str, *, by_line: bool) -> _Reading:
     if labels:
         notes.append(_label_note("key", sorted(labels)))
     same = len(found) == len(keys) == 1
-    return _Reading(
+    return Reading(
         entries=entries,
         split="objects",
         unit=faults.unit,
@@ -543,7 +592,8 @@ def _item_text(item: object) -> tuple[str, str, dict[str, str]]:
     raise _Finding(f"an object with {_named('key', list(item))}")
 
 
-def _read_parquet(data: bytes, name: str, limits: PromptLimits) -> _Reading:
+def _read_parquet(data: bytes, asked: Asked) -> Reading:
+    name, limits = asked.name, asked.limits
     # Imported here: only this format needs it. It has no type stubs.
     import pyarrow as pa  # type: ignore[import-untyped]
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
@@ -593,7 +643,7 @@ def _cells(column: Any, max_chars: int) -> list[str]:
     return cells
 
 
-def _clean(reading: _Reading, name: str, limits: PromptLimits) -> tuple[Prompt, ...]:
+def _clean(reading: Reading, name: str, limits: PromptLimits) -> tuple[Prompt, ...]:
     """Return the distinct prompts, adding what was skipped, dropped or cut to the notes."""
     prompts: dict[str, Prompt] = {}
     empty = duplicates = cut = 0
@@ -675,3 +725,25 @@ def _quoted(names: Sequence[str]) -> str:
 
 def _named(thing: str, names: Sequence[str]) -> str:
     return f"{thing}{'' if len(names) == 1 else 's'} {_quoted(names) or '(none)'}"
+
+
+FORMATS: dict[str, Format] = {
+    ".txt": Format(read=_of_text(_read_text), has_labels=False),
+    ".md": Format(read=_of_text(_read_text), has_labels=False),
+    ".csv": Format(read=_of_text(_read_csv)),
+    ".tsv": Format(read=_of_text(_read_tsv)),
+    ".jsonl": Format(read=_of_text(_read_jsonl)),
+    ".json": Format(read=_of_text(_read_json)),
+    ".parquet": Format(read=_read_parquet),
+}
+"""By suffix. At the end of the file, since readers are named in it."""
+
+
+def labelled_suffixes() -> list[str]:
+    """Return the formats that have a place for labels, without dots."""
+    return [suffix[1:] for suffix, format in FORMATS.items() if format.has_labels]
+
+
+def _accepted() -> str:
+    *others, last = (suffix[1:] for suffix in FORMATS)
+    return f"Use {', '.join(others)} or {last}."

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from dnd_engine.config import PromptLimits
 from dnd_engine.files import asset_path
 from dnd_engine.prompts.examples import load_examples
-from dnd_engine.prompts.files import SUFFIXES, read_prompt_file
+from dnd_engine.prompts.files import FORMATS, read_prompt_file
 from ui.canvas import CanvasData, Inbox, PromptCanvas
 
 META = {"_type": "gradio.FileData"}
@@ -106,7 +106,12 @@ def test_no_text_of_a_stranger_can_reach_a_template() -> None:
 def test_the_browser_is_told_the_limits() -> None:
     canvas = PromptCanvas(limits=PromptLimits())
     told = canvas.props["limits"]
-    assert told == {"suffixes": list(SUFFIXES), "max_file_bytes": 5_000_000, "max_files": 60}
+    assert told == {"suffixes": list(FORMATS), "max_file_bytes": 5_000_000, "max_files": 60}
+
+
+def test_the_browser_is_told_of_a_registered_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FORMATS, ".docx", FORMATS[".txt"])
+    assert ".docx" in PromptCanvas(limits=PromptLimits()).props["limits"]["suffixes"]
 
 
 def test_equal_messages_differ_so_that_both_arrive() -> None:

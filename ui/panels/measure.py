@@ -14,6 +14,7 @@ import gradio as gr
 from dnd_engine.lora.seen import Seen
 from dnd_engine.measure.picture import race_charts
 from dnd_engine.measure.results import ROWS
+from dnd_engine.prompts.files import labelled_suffixes
 from dnd_engine.wording import LINES, inputs_label, row_label
 from ui.markup import TIMES, cut, esc, facts, icon, label_html, none_yet
 from ui.text import N_, _, clock_words, drawn, localized, number
@@ -137,8 +138,9 @@ def measure_panel(*, shared: bool) -> MeasurePanel:
         " on them."
     )
     rows = _(
-        "A csv, tsv, jsonl, json or parquet file of prompts, each with its label in a "
-        "column named label, answer or response."
+        "A file of prompts ({formats}), each with its label in a column named label, answer or "
+        "response.",
+        formats=", ".join(labelled_suffixes()),
     )
     gr.HTML(drawn(_about_html), padding=False)
     empty = gr.HTML(drawn(none_yet, nothing), padding=False, elem_id="dnd-measure-empty")

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from dnd_engine.config import PromptLimits
 from dnd_engine.errors import PromptFileError
 from dnd_engine.prompts.files import (
-    SUFFIXES,
+    FORMATS,
     PromptFile,
     Split,
     display_name,
@@ -450,7 +450,7 @@ def test_what_is_not_text_is_refused(write, content: bytes, message: str) -> Non
         read_prompt_file(write("a.txt", content))
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", FORMATS)
 def test_an_empty_file_is_refused(write, suffix: str) -> None:
     with pytest.raises(
         PromptFileError, match=r"expected at least one prompt, got an empty file\. "
@@ -458,7 +458,7 @@ def test_an_empty_file_is_refused(write, suffix: str) -> None:
         read_prompt_file(write(f"a{suffix}", b""))
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES[:-1])
+@pytest.mark.parametrize("suffix", [*FORMATS][:-1])
 def test_a_file_of_white_space_is_refused(write, suffix: str) -> None:
     with pytest.raises(PromptFileError, match=r"at least one prompt, got only white space\. Write"):
         read_prompt_file(write(f"a{suffix}", b"\xef\xbb\xbf \r\n\t\n"))
@@ -599,7 +599,7 @@ _PIECES = st.one_of(
 )
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", FORMATS)
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.one_of(st.binary(max_size=60), st.lists(_PIECES).map("".join)))
 def test_any_bytes_give_clean_prompts_or_a_prompt_file_error(write, suffix: str, content) -> None:

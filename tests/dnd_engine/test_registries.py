@@ -1,0 +1,119 @@
+"""A new kind of head, export, check, prompt format or base is one entry in a registry.
+
+Each test registers a double, as a new module would, and uses it where a person would.
+"""
+
+import json
+import re
+import zipfile
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from dnd_engine.cli import app
+from dnd_engine.errors import PromptFileError
+from dnd_engine.generator.folder import GeneratorFolder
+from dnd_engine.generator.heads import HEADS, Head, HeadSettings
+from dnd_engine.prompts.files import FORMATS, Asked, Format, Reading, read_prompt_file
+from dnd_engine.training.recipe import TrainRecipe
+from dnd_engine.training.trainer import train
+from tests.dnd_engine.test_engine import write_generator
+from tests.dnd_engine.tiny import CPU
+
+
+@pytest.fixture(scope="module")
+def generator_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_generator(tiny_folder, tmp_path_factory.mktemp("generators") / "tiny")
+
+
+def dnd(*arguments: object) -> Any:
+    """Run a command that prints JSON."""
+    found = CliRunner().invoke(app, [*map(str, arguments), "--json"])
+    assert found.exit_code == 0, found.output
+    return json.loads(found.stdout)
+
+
+# A prompt format
+
+
+def read_docx(data: bytes, asked: Asked) -> Reading:
+    """Read each paragraph of a Word document as one prompt."""
+    xml = zipfile.ZipFile(BytesIO(data)).read("word/document.xml").decode()
+    texts = re.findall(r"<w:t>(.*?)</w:t>", xml)
+    return Reading(
+        entries=[(place, text, None) for place, text in enumerate(texts, 1)],
+        split="paragraphs",
+        unit="paragraph",
+        notes=[f"Read {asked.name} as Word."],
+    )
+
+
+def test_a_registered_prompt_format_makes_adapters_at_the_command_line(
+    tiny_folder: Path, generator_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FORMATS, ".docx", Format(read=read_docx, has_labels=False))
+    path = tmp_path / "prompts.docx"
+    texts = "".join(f"<w:p><w:t>Name {n} colours.</w:t></w:p>" for n in range(5))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("word/document.xml", texts)
+    file = read_prompt_file(path)
+    assert (file.prompts[4].text, file.prompts[4].line) == ("Name 4 colours.", 5)
+    assert file.notes == ("Read prompts.docx as Word.",)
+    models = ("--base", tiny_folder, "--generator", generator_folder, "--device", "cpu")
+    made = dnd("generate", path, *models, "--no-imprint", "--out", tmp_path / "a.zip")
+    assert made["num_prompts"] == 5
+    with pytest.raises(PromptFileError, match=r"PDF is not a prompt file.* parquet or docx\."):
+        read_prompt_file(tmp_path / "prompts.pdf")
+
+
+# A decoder head
+
+
+class LinearHead(nn.Module):
+    """One linear layer on the mean of the condition."""
+
+    def __init__(self, settings: HeadSettings) -> None:
+        super().__init__()
+        self.grid = settings.features[-1]
+        count = self.grid[0] * self.grid[1] * self.grid[2]
+        self.down = nn.Linear(settings.features[0][2], settings.head_options["rank"])
+        self.up = nn.Linear(settings.head_options["rank"], count)
+        for parameter in self.up.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(
+        self, condition: Float[Tensor, "batch prompts length width"]
+    ) -> Float[Tensor, "batch tokens rows cols"]:
+        """Write one adapter per condition."""
+        tokens: Tensor = self.up(self.down(condition.mean(dim=(1, 2))))
+        return tokens.reshape(-1, *self.grid)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_registered_head_is_trained_from_a_recipe_and_opens_again(
+    recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(
+        HEADS, "linear", Head(build=LinearHead, options={"rank": 4}, learning_rate=2e-2)
+    )
+    file = tmp_path / "recipe.yaml"
+    file.write_text(
+        f"tasks: {recipe.tasks[0]}\nout: {recipe.out}\nbase: {recipe.base}\nhead: linear\n"
+        "stages: [[4, 8, 384]]\nsteps: 3\nmax_tokens: 120\nrow_tokens: 200\n"
+    )
+    asked = TrainRecipe.read(file)
+    assert asked.decoder_lr == 2e-2
+    made = train(replace(asked, tasks_per_step=2, examples_per_task=2, pool_prompts=8))
+    folder = GeneratorFolder.open(made.generator)
+    assert "- Head: linear, " in folder.card()
+    assert "; rank 4" in folder.card()
+    generator = folder.load(CPU, torch.float32)
+    assert isinstance(generator.decoder, LinearHead)
+    assert generator.decoder.up.weight.any()
