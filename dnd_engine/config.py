@@ -11,7 +11,6 @@ from dnd_engine.errors import ConfigError
 
 __all__ = [
     "EngineConfig",
-    "ExportFormat",
     "ImprintConfig",
     "LabelledConfig",
     "MeasureConfig",
@@ -31,9 +30,6 @@ Mix = Literal["pool", "sum"]
 Teacher = Literal["generator", "base"]
 """What answers full prompts for an imprint: the base with the generated adapters, or the base."""
 
-ExportFormat = Literal["peft", "merged", "gguf"]
-"""Export formats: for PEFT, merged into the base for transformers, or for llama.cpp."""
-
 AGREEMENT_BANDS = ((0.0, 0.12), (0.12, 0.49), (0.49, 1.0))
 """Bands of agreement: the share of prompts that the adapter answers as the instructed model does.
 
@@ -41,7 +37,6 @@ Reports group gains by band, and the page chooses its verdict by band. With eigh
 are none, one to three, and four or more."""
 
 MIXES: tuple[Mix, ...] = ("pool", "sum")
-EXPORT_FORMATS: tuple[ExportFormat, ...] = ("peft", "merged", "gguf")
 
 AnyMetric = Literal["auto", "choice", "exact", "rouge"]
 METRICS: tuple[AnyMetric, ...] = ("auto", "choice", "exact", "rouge")

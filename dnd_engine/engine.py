@@ -5,7 +5,6 @@ reloads the base, and a change of strength never synthesizes again.
 """
 
 import itertools
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -34,10 +33,8 @@ from dnd_engine.checks.familiarity import familiarity, nearest_tasks, outlook
 from dnd_engine.checks.norms import base_norms, relative_norms
 from dnd_engine.checks.results import Agreement, Conditioning, Inspection, as_checks, recall
 from dnd_engine.config import (
-    EXPORT_FORMATS,
     MIXES,
     EngineConfig,
-    ExportFormat,
     ImprintConfig,
     LabelledConfig,
     MeasureConfig,
@@ -55,14 +52,12 @@ from dnd_engine.errors import (
     ImprintError,
     LayoutMismatchError,
     RecipeError,
-    VerificationError,
 )
-from dnd_engine.export.gguf import write_gguf
 from dnd_engine.export.hub import push_files
-from dnd_engine.export.merged import write_merged
 from dnd_engine.export.place import exported_aside
+from dnd_engine.export.registry import export_target
 from dnd_engine.export.results import Exported, Pushed
-from dnd_engine.export.stock_peft import StockPEFT
+from dnd_engine.export.verify import Verifier
 from dnd_engine.files import asset_path
 from dnd_engine.generator.config import OBJECTIVES_ON_WEIGHTS, trained_steps
 from dnd_engine.generator.folder import Generator, GeneratorFolder, check_base, check_encoder
@@ -71,12 +66,12 @@ from dnd_engine.generator.report import Report
 from dnd_engine.imprint.fit import Imprinted, Source, first_layer, imprint
 from dnd_engine.imprint.ordinary import ordinary_metrics
 from dnd_engine.imprint.solve import Metric
-from dnd_engine.lora.adapter import Adapter, adapter_name, sum_adapters, write_files
+from dnd_engine.lora.adapter import Adapter, adapter_name, sum_adapters
 from dnd_engine.lora.apply import FittedLoRA, LoRAHost
 from dnd_engine.lora.provenance import BucketSource, Imprinting, NearestTask, Recipe, Refinement
 from dnd_engine.lora.reader import read_adapter
 from dnd_engine.lora.seen import Seen, with_met
-from dnd_engine.lora.usage import gguf_usage, merged_usage, peft_usage
+from dnd_engine.lora.usage import peft_usage
 from dnd_engine.measure.results import Measurement, MeasureStep
 from dnd_engine.measure.sides import split
 from dnd_engine.models.activations import BaseActivations
@@ -122,12 +117,6 @@ _TOLD_CHARACTERS = 40
 _EFFECT_TOKENS = 256
 """Tokens of a prompt that its effect is measured on."""
 
-_VERIFY_TOLERANCE = 0.25
-"""Largest difference allowed between stock PEFT's logits and ours, relative to the largest logit:
-bfloat16 carries 8 bits through 30 layers, and PEFT rounds at other places than a fused update.
-Sound adapters were measured at .02 to .15, strong ones highest, wrong ones from .4. The tensors
-themselves must come back bit by bit."""
-
 
 class Engine:
     """Resident models and the operations on them; safe to share between threads.
@@ -151,7 +140,7 @@ class Engine:
         self._generator = generator
         self._source = _condition_source(folder, base, encoder)
         self._runtime = Runtime.of(base)
-        self._stock_peft = StockPEFT(self._runtime)
+        self._verifier = Verifier(self._runtime)
         self._metrics: Mapping[int, Metric] | None = None
         self._metrics_lock = threading.Lock()
         self._norms = base_norms(base.model, self._runtime.host.layout)
@@ -991,13 +980,8 @@ class Engine:
 
     @torch.inference_mode()
     def _effect(self, adapter: Adapter, prompts: Sequence[str]) -> float:
-        tokenizer = self.base.tokenizer
-        rows = [
-            tokenizer(self._chat_text(prompt), add_special_tokens=False)["input_ids"]
-            for prompt in prompts
-        ]
         # The end of a prompt decides the answer; a very long one is cut at its beginning.
-        rows = [ids[-_EFFECT_TOKENS:] for ids in rows]
+        rows = [self.base.chat_ids(prompt)[-_EFFECT_TOKENS:] for prompt in prompts]
         length = max(map(len, rows))
         ids = torch.zeros(len(rows), length, dtype=torch.long)
         mask = torch.zeros_like(ids)
@@ -1040,17 +1024,16 @@ class Engine:
         Raises:
             VerificationError: If keys are missing or unexpected after reloading, or the reloaded
                 model's logits are not the in-memory adapter's. Nothing is written then.
-            AdapterError: If `path` cannot be written to.
+            ExportError: If `path` is neither a zip nor a folder, is taken or cannot be written to.
         """
         return self.export(adapter, "peft", path).path
 
-    def export(self, adapter: Adapter, format: ExportFormat, path: Path | str) -> Exported:
+    def export(self, adapter: Adapter, format: str, path: Path | str) -> Exported:
         """Write an adapter for another tool; it appears whole or not at all.
 
         Args:
             adapter: Its strength is written too.
-            format: `peft`: a zip or a folder, as `save` writes it. `merged`: a transformers folder
-                with the whole model. `gguf`: a file for llama.cpp's `--lora`.
+            format: One of `export.registry.EXPORTS`.
             path: Where to.
 
         Raises:
@@ -1058,32 +1041,19 @@ class Engine:
                 runs the base in a way that is not known here.
             VerificationError: If what was written does not compute what the adapter does. Nothing
                 is kept then.
-            AdapterError: If `path` cannot be written to, for `peft`.
         """
-        path = Path(path)
-        if format not in EXPORT_FORMATS:
-            raise ConfigError(f"`format` must be {', '.join(EXPORT_FORMATS)}, got {format!r}.")
+        path, target = Path(path), export_target(format)
         difference: float | None = None
-        if format == "peft":
-            files = adapter.files()
-            difference = self.verify(adapter, files)
-            write_files(files, path)
-            usage = peft_usage(adapter.base_id, str(path))
-        elif format == "merged":
-            with exported_aside(path, suffix="") as aside:
-                write_merged(adapter, self.base.weights.path, aside)
-                difference = self._verify_merged(adapter, aside)
-            usage = merged_usage(str(path))
-        else:
-            with exported_aside(path, suffix=".gguf") as aside:
-                write_gguf(adapter, self.base.config, aside)
-            usage = gguf_usage(str(path))
+        with exported_aside(path, target) as aside:
+            target.write(adapter, self.base, aside)
+            if target.verify is not None:
+                difference = target.verify(self._verifier, adapter, aside)
         parts = [path] if path.is_file() else [*path.iterdir()]
         return Exported(
             path=path,
             format=format,
             num_bytes=sum(part.stat().st_size for part in parts),
-            usage=usage,
+            usage=target.usage(adapter, str(path)),
             difference=difference,
         )
 
@@ -1125,58 +1095,7 @@ class Engine:
         Raises:
             VerificationError: If they do not come back as they were written.
         """
-        with tempfile.TemporaryDirectory(prefix="dnd-verify-") as name:
-            folder = write_files(files, Path(name) / "adapter")
-            with self._stock_peft.reading(folder) as (model, loaded):
-                strays = [*loaded.missing_keys, *loaded.unexpected_keys]
-                strays = [key for key in strays if "lora_" in key]
-                if strays:
-                    raise VerificationError(
-                        f"verify failed: {len(strays)} keys missing or unexpected after reload "
-                        f"({', '.join(strays[:3])}). Nothing was saved."
-                    )
-                read = {k.replace(".default.", "."): v for k, v in model.named_parameters()}
-                changed = [
-                    k
-                    for k, v in adapter.state.items()
-                    if not read[k].cpu().float().equal(v.float())
-                ]
-                if changed:
-                    raise VerificationError(
-                        f"verify failed: {len(changed)} tensors differ after reload "
-                        f"({', '.join(changed[:3])}). Nothing was saved."
-                    )
-                return self._compare(adapter, model)
-
-    def _verify_merged(self, adapter: Adapter, folder: Path) -> float:
-        weights = ResolvedWeights(adapter.base_id, folder, "")
-        dtype = next(self.base.model.parameters()).dtype
-        return self._compare(adapter, load_base(weights, self.base.device, dtype).model)
-
-    @torch.inference_mode()
-    def _compare(self, adapter: Adapter, model: nn.Module) -> float:
-        """Compare another model's logits with those of the resident base wearing the adapter.
-
-        Returns:
-            Largest difference, relative to the largest logit.
-
-        Raises:
-            VerificationError: If it is too large.
-        """
-        text = self._chat_text("Say hello, then count to five.")
-        ids = self.base.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
-        ids = ids.to(self.base.device)
-        worn = self._fit_one(adapter)
-        with self._runtime.lock, self._runtime.host.wearing(worn):
-            ours = self.base.model(input_ids=ids, use_cache=False).logits.float()
-        theirs = model(input_ids=ids, use_cache=False).logits.float()
-        difference = float((ours - theirs).abs().max() / ours.abs().max())
-        if not difference <= _VERIFY_TOLERANCE:
-            raise VerificationError(
-                f"verify failed: the reloaded model's logits differ by {difference:.1%} of the "
-                f"largest, allowed {_VERIFY_TOLERANCE:.0%}. Nothing was saved."
-            )
-        return difference
+        return self._verifier.peft_files(adapter, files)
 
     def _drawn(self, group: Sequence[Bucket], seed: int) -> list[str]:
         """The prompts of one condition: whole prompt batches, 128 prompts at most."""
@@ -1248,13 +1167,6 @@ class Engine:
             for adapter, strength in zip(adapters, strengths, strict=True)
         ]
         return FittedLoRA.stack(fitted).without_bare()
-
-    def _chat_text(self, prompt: str) -> str:
-        return str(
-            self.base.tokenizer.apply_chat_template(
-                [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
-            )
-        )
 
     def _provenance(
         self,

@@ -16,8 +16,8 @@ from dnd_engine.cli.common import (
     plain_errors,
     show,
 )
-from dnd_engine.config import EXPORT_FORMATS, EngineConfig, ExportFormat
-from dnd_engine.errors import ConfigError
+from dnd_engine.config import EngineConfig
+from dnd_engine.export.registry import EXPORTS, export_target
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import read_prompt_file
 
@@ -27,15 +27,21 @@ if TYPE_CHECKING:
 __all__ = ["export", "push"]
 
 
+def _suffixes() -> str:
+    """List what each target writes."""
+    return "; ".join(
+        f"{name}: {' or '.join(suffix or 'a folder' for suffix in target.suffixes)}"
+        for name, target in EXPORTS.items()
+    )
+
+
 @plain_errors
 @engine_options
 def export(
     config: EngineConfig,
     adapter: AdapterArgument,
-    out: Annotated[
-        Path, typer.Option(help="What to write: .zip or folder (peft), folder (merged), .gguf.")
-    ],
-    format: Annotated[str, typer.Option(help="peft, merged or gguf.")] = "peft",
+    out: Annotated[Path, typer.Option(help=f"What to write, by format: {_suffixes()}.")],
+    format: Annotated[str, typer.Option(help=f"One of {', '.join(EXPORTS)}.")] = "peft",
     strength: Annotated[
         float | None, typer.Option(help="Strength to write the adapter at; default: its own.")
     ] = None,
@@ -43,15 +49,16 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Export an adapter for PEFT or llama.cpp, or merged into its base."""
-    chosen = _format(format)
+    target = export_target(format)
     find = find_adapter(adapter, library)
     engine = load_engine(config)
     read = _at(strength, find(engine))
-    made = engine.export(read, chosen, out)
+    made = engine.export(read, format, out)
     show(
         {**asdict(made), "sha256": read.sha256, "strength": read.strength},
         as_json,
-        f"{made.path}: {made.num_bytes / 1e6:.1f} MB. To use it:\n\n{made.usage}",
+        f"{made.path}: {made.num_bytes / 1e6:.1f} MB. To use it:\n\n{made.usage}"
+        + (f"\n\n{target.note}" if target.note else ""),
     )
 
 
@@ -103,10 +110,3 @@ def push(
 
 def _at(strength: float | None, adapter: "Adapter") -> "Adapter":
     return adapter if strength is None else adapter.with_strength(strength)
-
-
-def _format(value: str) -> ExportFormat:
-    for format in EXPORT_FORMATS:
-        if value == format:
-            return format
-    raise ConfigError(f"`format` must be {', '.join(EXPORT_FORMATS)}, got {value!r}.")

@@ -1,4 +1,4 @@
-"""Adapters for other tools: merged into their base, as GGUF for llama.cpp, on the Hugging Face Hub.
+"""Adapters for other tools: PEFT, merged into the base, GGUF for llama.cpp, the Hugging Face Hub.
 
-The PEFT folder or zip, from which all of them start, is the `lora.adapter` module's.
+`registry` lists the targets; the Hub, a place rather than a format, is not among them.
 """

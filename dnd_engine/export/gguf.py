@@ -15,9 +15,9 @@ from torch import Tensor
 from dnd_engine.errors import ExportError
 from dnd_engine.lora.adapter import Adapter
 
-__all__ = ["write_gguf"]
+__all__ = ["ARCHITECTURES", "write_gguf"]
 
-_ARCHITECTURES = {
+ARCHITECTURES: dict[str, gguf.MODEL_ARCH] = {
     "llama": gguf.MODEL_ARCH.LLAMA,
     "mistral": gguf.MODEL_ARCH.LLAMA,
     "qwen2": gguf.MODEL_ARCH.QWEN2,
@@ -38,13 +38,13 @@ def write_gguf(adapter: Adapter, config: Mapping[str, Any], path: Path) -> None:
         ExportError: If llama.cpp runs models of this type in a way that is not known here.
     """
     model_type = config.get("model_type")
-    if model_type not in _ARCHITECTURES:
+    if model_type not in ARCHITECTURES:
         raise ExportError(
-            f"GGUF adapters can be written for {', '.join(_ARCHITECTURES)} bases; "
+            f"GGUF adapters can be written for {', '.join(ARCHITECTURES)} bases; "
             f"{adapter.base_id} is {model_type!r}. Export `merged` instead, and convert that with "
             "llama.cpp's convert_hf_to_gguf.py."
         )
-    architecture = _ARCHITECTURES[model_type]
+    architecture = ARCHITECTURES[model_type]
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture])
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")

@@ -7,36 +7,37 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from dnd_engine.errors import DndError, ExportError
+from dnd_engine.export.registry import EXPORTS, ExportTarget
 from dnd_engine.files import written_aside
 
 __all__ = ["exported_aside"]
 
 
 @contextmanager
-def exported_aside(path: Path, suffix: str) -> Iterator[Path]:
+def exported_aside(path: Path, target: ExportTarget) -> Iterator[Path]:
     """Check a place, and give another to write to until all is written.
 
     Args:
-        path: Where the export goes. A file there is replaced; a folder only if it is empty.
-        suffix: The file's; empty for a folder.
+        path: Where the export goes. A file there is replaced; a folder only if it is empty or
+            holds nothing but an earlier export's files.
+        target: What is written.
 
     Yields:
         A path that does not exist yet.
 
     Raises:
-        ExportError: If `path` is not what the format needs, is taken, or cannot be written to.
+        ExportError: If `path` is not what the target needs, is taken, or cannot be written to.
     """
-    if suffix and path.suffix != suffix:
-        raise ExportError(f"`{path}` must end in {suffix}. Choose another name.")
-    if not suffix and path.suffix in (".zip", ".gguf"):
-        raise ExportError(
-            f"`{path}` is a file's name, and a merged model is a folder. Drop the end."
-        )
+    suffix = path.suffix if path.suffix in target.suffixes else ""
+    if suffix not in target.suffixes:
+        raise ExportError(f"`{path}` must end in {target.suffixes[0]}. Choose another name.")
+    if not suffix and path.suffix in {s for t in EXPORTS.values() for s in t.suffixes if s}:
+        raise ExportError(f"`{path}` is a file's name, and this format is a folder. Drop the end.")
     if path.exists() and path.is_dir() == bool(suffix):
         kind = "a folder" if path.is_dir() else "a file"
         raise ExportError(f"`{path}` is {kind}. Choose another name, or remove it.")
-    if path.is_dir() and any(path.iterdir()):
-        raise ExportError(f"`{path}` holds files. Choose a new or an empty folder.")
+    if path.is_dir() and {file.name for file in path.iterdir()} - target.own_files:
+        raise ExportError(f"`{path}` holds other files. Choose a new or an empty folder.")
     try:
         with written_aside(path) as aside:
             yield aside

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from dnd_engine.config import ExportFormat
-
 __all__ = ["Exported", "Pushed"]
 
 
@@ -13,7 +11,8 @@ class Exported:
     """An adapter on the disk, in the format of another tool."""
 
     path: Path
-    format: ExportFormat
+    format: str
+    """One of `export.registry.EXPORTS`."""
     num_bytes: int
     usage: str
     """Python, or a command line, to copy."""

@@ -24,13 +24,12 @@ from torch import Tensor
 from dnd_engine.errors import AdapterError, ConfigError
 from dnd_engine.files import written_aside
 from dnd_engine.lora.layout import LoRALayout
-from dnd_engine.lora.provenance import NearestTask, Recipe, taught_alike
+from dnd_engine.lora.provenance import FILES, NearestTask, Recipe, taught_alike
 from dnd_engine.lora.usage import peft_usage
 from dnd_engine.lora.weight_tokens import LoRAState, detokenize, tokenize
 
-__all__ = ["FILES", "Adapter", "model_card", "sum_adapters", "write_files"]
+__all__ = ["Adapter", "model_card", "put_files", "sum_adapters", "write_files"]
 
-FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md", "provenance.json")
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 """Zip entries carry a time; a fixed one keeps equal adapters equal bytes."""
 
@@ -252,13 +251,22 @@ def _write_files(files: Mapping[str, bytes], path: Path) -> Path:
     if not as_zip and path.exists() and {f.name for f in path.iterdir()} - set(FILES):
         raise AdapterError(f"`{path}` holds other files. Choose a new or an empty folder.")
     with written_aside(path) as aside:
-        if as_zip:
-            aside.write_bytes(zip_bytes(files))
-        else:
-            aside.mkdir()
-            for name, data in files.items():
-                (aside / name).write_bytes(data)
+        put_files(files, aside)
     return path
+
+
+def put_files(files: Mapping[str, bytes], path: Path) -> None:
+    """Write a new folder, or a zip if `path` ends in .zip.
+
+    Raises:
+        OSError: If the disk refuses.
+    """
+    if path.suffix == ".zip":
+        path.write_bytes(zip_bytes(files))
+        return
+    path.mkdir()
+    for name, data in files.items():
+        (path / name).write_bytes(data)
 
 
 def zip_bytes(files: Mapping[str, bytes]) -> bytes:

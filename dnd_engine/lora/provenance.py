@@ -30,6 +30,7 @@ from dnd_engine.prompts.files import (
 )
 
 __all__ = [
+    "FILES",
     "BucketSource",
     "Imprinting",
     "NearestTask",
@@ -40,6 +41,9 @@ __all__ = [
     "taught_alike",
     "validation_words",
 ]
+
+FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md", "provenance.json")
+"""What a PEFT folder or zip of ours holds."""
 
 FORMAT: Final = 1
 """Of recipes. A new number where an older engine could not make the same adapter of one."""

@@ -28,9 +28,9 @@ from dnd_engine.errors import (
     LayoutMismatchError,
     RecipeError,
 )
-from dnd_engine.lora.adapter import FILES, Adapter
+from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.layout import TARGET_MODULES, LoRALayout, LoRASpec
-from dnd_engine.lora.provenance import Recipe
+from dnd_engine.lora.provenance import FILES, Recipe
 from dnd_engine.lora.weight_tokens import check_state, tokenize
 from dnd_engine.prompts.files import one_line, shorten
 

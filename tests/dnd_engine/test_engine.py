@@ -614,11 +614,11 @@ def test_verifying_leaves_the_base_as_it_was(engine: Engine) -> None:
 def test_warming_up_spares_the_first_order_what_is_made_once(config: EngineConfig) -> None:
     fresh = Engine.load(config)
     fresh.warm_up()
-    wrapped = fresh._stock_peft._model
+    wrapped = fresh._verifier._stock_peft._model
     assert wrapped is not None
     adapter = fresh.generate([bucket("sql", SQL)])
     fresh.verify(adapter, adapter.files())
-    assert fresh._stock_peft._model is wrapped
+    assert fresh._verifier._stock_peft._model is wrapped
 
 
 def without_a_key(weights: bytes) -> bytes:

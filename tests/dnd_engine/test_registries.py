@@ -14,18 +14,23 @@ from typing import Any
 import pytest
 import torch
 from jaxtyping import Float
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from dnd_engine.cli import app
 from dnd_engine.errors import PromptFileError
+from dnd_engine.export.registry import EXPORTS, ExportTarget
+from dnd_engine.export.verify import Verifier
 from dnd_engine.generator.folder import GeneratorFolder
 from dnd_engine.generator.heads import HEADS, Head, HeadSettings
+from dnd_engine.lora.adapter import Adapter, write_files
+from dnd_engine.models.base import BaseModel
 from dnd_engine.prompts.files import FORMATS, Asked, Format, Reading, read_prompt_file
 from dnd_engine.training.recipe import TrainRecipe
 from dnd_engine.training.trainer import train
 from tests.dnd_engine.test_engine import write_generator
-from tests.dnd_engine.tiny import CPU
+from tests.dnd_engine.tiny import CPU, make_adapter
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +122,46 @@ def test_a_registered_head_is_trained_from_a_recipe_and_opens_again(
     generator = folder.load(CPU, torch.float32)
     assert isinstance(generator.decoder, LinearHead)
     assert generator.decoder.up.weight.any()
+
+
+# An export target
+
+
+def write_plain(adapter: Adapter, base: BaseModel, path: Path) -> None:
+    """Write the weights alone."""
+    path.write_bytes(adapter.weights)
+
+
+def verify_plain(verifier: Verifier, adapter: Adapter, path: Path) -> float:
+    """Read the weights again, in place of the adapter's own."""
+    return verifier.peft_files(
+        adapter, adapter.files() | {"adapter_model.safetensors": path.read_bytes()}
+    )
+
+
+PLAIN = ExportTarget(
+    title="Plain weights",
+    suffixes=(".safetensors",),
+    write=write_plain,
+    verify=verify_plain,
+    usage=lambda adapter, place: f"load_file({place!r})",
+    note="Load it yourself.",
+)
+
+
+def test_a_registered_export_is_written_checked_and_explained_at_the_command_line(
+    tiny_folder: Path, generator_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EXPORTS, "plain", PLAIN)
+    adapter = tmp_path / "a.zip"
+    write_files(make_adapter(base_id=str(tiny_folder)).files(), adapter)
+    models = ("--base", tiny_folder, "--generator", generator_folder, "--device", "cpu")
+    out = tmp_path / "a.safetensors"
+    made = dnd("export", adapter, *models, "--format", "plain", "--out", out)
+    assert made["usage"] == f"load_file('{out}')"
+    assert made["difference"] is not None
+    assert load_file(out).keys() == make_adapter().state.keys()
+    refused = CliRunner().invoke(
+        app, ["export", str(adapter), *map(str, models), "--format", "plain", "--out", "a.zip"]
+    )
+    assert "`a.zip` must end in .safetensors" in refused.output

@@ -26,7 +26,6 @@ from dnd_engine.checks.results import (
 )
 from dnd_engine.config import (
     EngineConfig,
-    ExportFormat,
     ImprintConfig,
     PromptLimits,
     RefineConfig,
@@ -516,7 +515,7 @@ class FakeEngine(FakeMeasuring):
         origin = {"useless": False, "unlike": False, **origin, "root": sha256}
         return FakeAdapter(path.stem, sha256, 0, seconds={}, provenance=origin)
 
-    def export(self, adapter: FakeAdapter, format: ExportFormat, path: Path) -> Exported:
+    def export(self, adapter: FakeAdapter, format: str, path: Path) -> Exported:
         """At strength 2 it fails, as `save` does."""
         self.exports.append((adapter.sha256, format))
         time.sleep(self.stage_seconds)

@@ -2,7 +2,7 @@
 
 import zipfile
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import gradio as gr
 import pytest
 
 from dnd_engine.config import PromptLimits
+from dnd_engine.export.registry import EXPORTS
 from dnd_engine.library import Library
 from tests.ui.fake_engine import FakeEngine
 from tests.ui.listed import listed
@@ -18,6 +19,7 @@ from ui.canvas import Arrangement
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
 from ui.handlers import App, Handlers, Updates
+from ui.panels.take import take_panel
 from ui.state import Session, SessionFiles
 
 Arrange = Callable[..., Arrangement]
@@ -85,7 +87,7 @@ def test_a_merged_model_is_a_zip_and_for_the_own_computer_alone(
 def test_an_export_that_fails_says_why(on: Handlers, session: Session, export: Export) -> None:
     on.adapter.set_strength(session, 2.0)
     done = export(on, "gguf")[-1]
-    assert "No GGUF file was made" in done["export_told"]
+    assert "Not exported." in done["export_told"]
     assert "logits differ" in done["export_told"]
     assert done["export"].interactive is True
 
@@ -128,3 +130,17 @@ def test_a_visitor_never_pushes_with_the_login_of_the_machine(
     assert engine.pushes == []
     export(at_home, "hub", "me/it", token)
     assert engine.pushes == [("me/it", None, True)]
+
+
+def test_a_registered_export_is_on_the_page(
+    at_home: Handlers, export: Export, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EXPORTS, "other", replace(EXPORTS["gguf"], title="Other", note="Mind it."))
+    with gr.Blocks():
+        choices = take_panel(shared=True).format.choices
+    assert ("Other", "other") in choices
+    assert "merged" not in [name for _title, name in choices]
+    done = export(at_home, "other")[-1]
+    assert engine.exports[-1][1] == "other"
+    assert done["export_usage"].info == "Mind it."
+    assert Path(done["export_file"].value["path"]).suffix == ".gguf"

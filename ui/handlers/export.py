@@ -7,39 +7,25 @@ no state.
 import shutil
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from dnd_engine.errors import DndError, ExportError, HubError
-from dnd_engine.lora.usage import gguf_usage, merged_usage
+from dnd_engine.export.registry import export_target
 from ui.handlers.adapter import nothing_exported
 from ui.handlers.base import App, Updates, broke
 from ui.markup import busy, esc, faults, notice
-from ui.panels.take import EXPORT_DO, no_merging
+from ui.panels.take import HUB, export_do, no_merging
 from ui.state import Session
 from ui.text import N_, _, number, size
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
 
-__all__ = ["ExportEvents", "Target"]
-
-Target = Literal["gguf", "merged", "hub"]
-
-
-_EXPORT_DOING: Mapping[Target, str] = {
-    "gguf": N_("Writing the GGUF file"),
-    "merged": N_("Merging, then comparing with the adapter"),
-    "hub": N_("Reloading with stock PEFT, then uploading"),
-}
-_EXPORT_FAILED: Mapping[Target, str] = {
-    "gguf": N_("No GGUF file was made."),
-    "merged": N_("No merged model was made."),
-    "hub": N_("Not pushed."),
-}
+__all__ = ["ExportEvents"]
 
 
 class ExportEvents:
@@ -56,18 +42,18 @@ class ExportEvents:
         """Put the panel away."""
         return {"take_box": gr.Row(visible=False)}
 
-    def choose_format(self, target: Target) -> Updates:
+    def choose_format(self, target: str) -> Updates:
         """Ask for what the format needs."""
         return {
-            "hub": gr.Column(visible=target == "hub"),
-            "export": gr.Button(_(EXPORT_DO[target])),
+            "hub": gr.Column(visible=target == HUB),
+            "export": gr.Button(export_do(target)),
             **nothing_exported(),
         }
 
     def export(
         self,
         session: Session,
-        target: Target,
+        target: str,
         repo: str,
         private: bool,
         token: str,
@@ -80,7 +66,9 @@ class ExportEvents:
             yield cleared
             return
         adapter, start = made.adapter, time.monotonic()
-        doing = _(_EXPORT_DOING[target])
+        doing, failed = _("Writing and checking the file"), _("Not exported.")
+        if target == HUB:
+            doing, failed = _("Reloading with stock PEFT, then uploading"), _("Not pushed.")
         yield {**cleared, **nothing_exported(), "export": gr.Button(interactive=False)}
         done: Updates = {}
         try:
@@ -90,7 +78,7 @@ class ExportEvents:
                     clock = f"{number(time.monotonic() - start, '.0f')} s"
                     yield {"export_told": busy(f"{doing} <span class='dnd-num'>{clock}</span>")}
         except DndError as error:
-            done = {"export_told": faults(_(_EXPORT_FAILED[target]), str(error))}
+            done = {"export_told": faults(failed, str(error))}
         if session.made is not made or made.adapter is not adapter:
             done = nothing_exported()  # what is shown belongs to the adapter in the bar
         yield {**done, "export": gr.Button(interactive=True)}
@@ -103,14 +91,14 @@ class ExportEvents:
     def _once(
         self,
         adapter: "Adapter",
-        target: Target,
+        target: str,
         repo: str,
         private: bool,
         token: str,
         request: gr.Request,
     ) -> Iterator[Updates]:
         """Do it, as the one step of an iterator."""
-        if target == "hub":
+        if target == HUB:
             yield self._pushed(adapter, repo, private, token, own=self._app.is_own(request))
         else:
             session_hash = request.session_hash or ""
@@ -131,38 +119,25 @@ class ExportEvents:
             "export_usage": gr.Textbox(usage, visible=True),
         }
 
-    def _written(
-        self,
-        adapter: "Adapter",
-        target: Literal["gguf", "merged"],
-        session_hash: str,
-        *,
-        own: bool,
-    ) -> Updates:
-        engine = self._app.calls.ready()
-        usage: Callable[[str], str] = gguf_usage
+    def _written(self, adapter: "Adapter", format: str, session_hash: str, *, own: bool) -> Updates:
+        engine, target = self._app.calls.ready(), export_target(format)
+        if target.whole_model and not own:
+            raise ExportError(no_merging())
         place = self._app.files.archive(adapter, session_hash)
-        if target == "gguf":
-            file = engine.export(adapter, target, place.with_suffix(".gguf")).path
+        if suffix := target.suffixes[0]:
+            file = engine.export(adapter, format, place.with_suffix(suffix)).path
             used = file.name
         else:
-            if not own:
-                raise ExportError(no_merging())
-            folder = place.with_name(f"{place.stem}-merged")
-            file, used, usage = (
-                self._zipped(engine.export(adapter, target, folder).path),
-                folder.name,
-                merged_usage,
-            )
+            folder = place.with_name(f"{place.stem}-{format}")
+            file = self._zipped(engine.export(adapter, format, folder).path)
+            used = folder.name
         words = _(
             "<b>{name}</b>, {size}, is ready.", name=esc(file.name), size=size(file.stat().st_size)
         )
         return {
             "export_told": notice(words),
             "export_usage": gr.Textbox(
-                usage(used),
-                info=_gguf_base() if target == "gguf" else None,
-                visible=True,
+                target.usage(adapter, used), info=_(target.note) or None, visible=True
             ),
             "export_file": gr.DownloadButton(value=str(file), visible=True),
         }
@@ -186,10 +161,3 @@ class ExportEvents:
         finally:
             shutil.rmtree(folder)
         return file
-
-
-def _gguf_base() -> str:
-    return _(
-        "base.gguf is the base model as a GGUF file: download one, or make one with "
-        "convert_hf_to_gguf.py from llama.cpp."
-    )

@@ -9,7 +9,6 @@ from ui.canvas import Arrangement
 from ui.handlers.adapter import checked, choosers, download, facts_of, undo_words
 from ui.handlers.base import Updates
 from ui.handlers.compare import CompareEvents
-from ui.handlers.export import Target
 from ui.handlers.library import LibraryEvents
 from ui.handlers.measure import MeasureEvents
 from ui.handlers.page import PageEvents
@@ -18,10 +17,9 @@ from ui.handlers.report import ReportEvents
 from ui.handlers.runs import shown_stages
 from ui.panels.checks import norms_html
 from ui.panels.compare import head_html
-from ui.panels.take import EXPORT_DO
+from ui.panels.take import export_do
 from ui.panels.votes import votes_html
 from ui.state import Session
-from ui.text import _
 
 __all__ = ["SAID_AGAIN", "LanguageEvents"]
 
@@ -52,7 +50,7 @@ class LanguageEvents:
         session: Session,
         arrangement: Arrangement,
         kept: str | None,
-        target: Target,
+        target: str,
         group: str | None,
         metric: Metric,
         request: gr.Request,
@@ -77,7 +75,7 @@ class LanguageEvents:
             "stages": shown_stages(session),
             **self.prompts.readiness(arrangement, session),
             "votes": votes_html(session.turns),
-            "export": gr.Button(_(EXPORT_DO[target])),
+            "export": gr.Button(export_do(target)),
             "keep_told": "",
             "library_told": "",
             **{name: listed[name] for name in ("library_kept", "library_undo") if name in listed},

@@ -1,27 +1,18 @@
 """What to do with the adapter in the bar: keep it, write it for another tool, or push it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import gradio as gr
 
+from dnd_engine.export.registry import EXPORTS
 from ui.markup import heading
-from ui.text import N_, _, drawn
+from ui.text import _, drawn
 
-__all__ = ["EXPORT_DO", "TakePanel", "no_merging", "take_panel", "where_words"]
+__all__ = ["HUB", "TakePanel", "export_do", "no_merging", "take_panel", "where_words"]
 
 
-_EXPORT_FORMATS: Mapping[str, str] = {
-    "gguf": N_("GGUF for llama.cpp"),
-    "merged": N_("Merged model"),
-    "hub": N_("Hugging Face Hub"),
-}
-EXPORT_DO: Mapping[str, str] = {
-    "gguf": N_("Make the GGUF file"),
-    "merged": N_("Make the merged model"),
-    "hub": N_("Push to the Hub"),
-}
-"""What the button says."""
+HUB = "hub"
+"""Chosen among the export targets of the engine: a push of the PEFT files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +44,13 @@ def take_panel(*, shared: bool) -> TakePanel:
         shared: Whether others are served: no file of a whole model is made for them, and nobody
             pushes with this machine's login.
     """
+    # The PEFT zip has a button of its own in the bar.
     formats = [
-        (_(words), name)
-        for name, words in _EXPORT_FORMATS.items()
-        if not (shared and name == "merged")
+        (_(target.title), name)
+        for name, target in EXPORTS.items()
+        if name != "peft" and not (shared and target.whole_model)
     ]
+    formats.append((_("Hugging Face Hub"), HUB))
     with gr.Row(
         elem_id="dnd-take", elem_classes="dnd-panel", visible=False, equal_height=False
     ) as box:
@@ -75,7 +68,9 @@ def take_panel(*, shared: bool) -> TakePanel:
         with gr.Column(elem_id="dnd-take-export", min_width=0):
             more = [_("For other tools, at the strength that is set now.")]
             _heading(_("Export"), *more, *([no_merging()] if shared else []))
-            chosen = gr.Radio(formats, value="gguf", label=_("Format"), elem_id="dnd-export-format")
+            chosen = gr.Radio(
+                formats, value=formats[0][1], label=_("Format"), elem_id="dnd-export-format"
+            )
             with gr.Column(visible=False, elem_id="dnd-hub", min_width=0) as hub:
                 repo = gr.Textbox(
                     label=_("Repository"),
@@ -101,7 +96,9 @@ def take_panel(*, shared: bool) -> TakePanel:
                     html_attributes=gr.InputHTMLAttributes(autocomplete="off"),
                     elem_id="dnd-hub-token",
                 )
-            export = gr.Button(_(EXPORT_DO["gguf"]), size="md", min_width=0, elem_id="dnd-export")
+            export = gr.Button(
+                export_do(formats[0][1]), size="md", min_width=0, elem_id="dnd-export"
+            )
             export_told = gr.HTML("", padding=False, elem_id="dnd-export-told")
             file = gr.DownloadButton(
                 _("Download the file"),
@@ -137,6 +134,11 @@ def take_panel(*, shared: bool) -> TakePanel:
         file=file,
         close=close,
     )
+
+
+def export_do(target: str) -> str:
+    """Say on the button what it does."""
+    return _("Push to the Hub") if target == HUB else _("Export")
 
 
 def where_words(*, shared: bool) -> str:

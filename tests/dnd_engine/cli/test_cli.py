@@ -82,7 +82,7 @@ def test_help_names_every_command() -> None:
         (["generate", "missing.txt"], "missing.txt"),
         (["generate", "--bucket", "nonsense"], "expected NAME=WEIGHT:FILE,FILE"),
         (["train", "no-recipe.yaml"], "recipe `no-recipe.yaml` cannot be read"),
-        (["export", "a.zip", "--out", "a", "--format", "onnx"], "`format` must be peft, merged"),
+        (["export", "a.zip", "--out", "a", "--format", "onnx"], "`format` must be peft, gguf"),
         (["push", "a.zip", "some one/sql"], "`some one/sql` cannot be a repository: expected"),
         (["watch", "nowhere"], "no folder `nowhere`. Expected the --out folder of `dnd train`"),
         (["tasks", "list", "nowhere"], "no `tasks.csv` in `nowhere`"),

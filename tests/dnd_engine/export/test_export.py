@@ -119,10 +119,11 @@ def test_a_merged_model_that_computes_something_else_is_not_kept(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adapter = make_adapter(base_id=engine.info.base_id)
+    write_merged = merged.write_merged
     # As if the merge lost the sign of the strength.
     monkeypatch.setattr(
-        "dnd_engine.engine.write_merged",
-        lambda given, *places: merged.write_merged(given.with_strength(-1), *places),
+        "dnd_engine.export.merged.write_merged",
+        lambda given, *places: write_merged(given.with_strength(-1), *places),
     )
     with pytest.raises(VerificationError, match=r"logits differ by .* Nothing was saved"):
         engine.export(adapter, "merged", tmp_path / "whole")
@@ -205,9 +206,9 @@ def test_a_base_that_llama_cpp_runs_in_an_unknown_way_is_refused(tmp_path: Path)
     [
         ("gguf", "sql.zip", r"`.*sql\.zip` must end in \.gguf"),
         ("gguf", "folder.gguf", r"`.*folder\.gguf` is a folder"),
-        ("merged", "sql.zip", r"`.*sql\.zip` is a file's name, and a merged model is a folder"),
+        ("merged", "sql.zip", r"`.*sql\.zip` is a file's name, and this format is a folder"),
         ("merged", "file", r"`.*file` is a file\. Choose another name"),
-        ("merged", "full", r"`.*full` holds files\. Choose a new or an empty folder"),
+        ("merged", "full", r"`.*full` holds other files\. Choose a new or an empty folder"),
         ("merged", "file/below", r"`.*below` cannot be written: .*Nothing was kept"),
         ("gguf", "file/below.gguf", r"`.*below\.gguf` cannot be written: .*Nothing was kept"),
     ],
@@ -251,7 +252,7 @@ def test_a_failure_halfway_leaves_nothing_and_keeps_its_words(
         (folder / "config.json").write_text("{}")
         raise error
 
-    monkeypatch.setattr("dnd_engine.engine.write_merged", half)
+    monkeypatch.setattr("dnd_engine.export.merged.write_merged", half)
     with pytest.raises(raised, match=message):
         engine.export(make_adapter(), "merged", tmp_path / "whole")
     assert list(tmp_path.iterdir()) == []

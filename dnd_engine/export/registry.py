@@ -1,0 +1,109 @@
+"""The registry of export targets: what other tools an adapter can be written for.
+
+Imports no torch until something is written, so that a page or a command can list the targets.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dnd_engine.errors import ConfigError
+from dnd_engine.lora.provenance import FILES
+from dnd_engine.lora.usage import gguf_usage, merged_usage, peft_usage
+
+if TYPE_CHECKING:
+    from dnd_engine.export.verify import Verifier
+    from dnd_engine.lora.adapter import Adapter
+    from dnd_engine.models.base import BaseModel
+
+__all__ = ["EXPORTS", "ExportTarget", "export_target"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportTarget:
+    """One way to write an adapter."""
+
+    title: str
+    """What a person calls it. Pages translate it: titles and notes are in the catalogues."""
+    suffixes: tuple[str, ...]
+    """What a path may end in; the empty string stands for a folder."""
+    write: "Callable[[Adapter, BaseModel, Path], None]"
+    """Writes to a path that does not exist yet. The strength of the adapter is written too."""
+    usage: "Callable[[Adapter, str], str]"
+    """Returns code or a command line that uses what was written to a place."""
+    verify: "Callable[[Verifier, Adapter, Path], float] | None" = None
+    """Lets the other tool read what was written, and returns the largest difference of logits;
+    raises `VerificationError`. None where no such tool is at hand."""
+    own_files: frozenset[str] = frozenset()
+    """A folder that holds some of these and nothing else may be replaced."""
+    whole_model: bool = False
+    """Whether it is as large as the base; a page makes such files for its own computer only."""
+    note: str = ""
+    """What a person must know beside the usage."""
+
+
+def export_target(name: str) -> ExportTarget:
+    """Look up a target.
+
+    Raises:
+        ConfigError: If there is none of this name.
+    """
+    if name not in EXPORTS:
+        raise ConfigError(f"`format` must be {', '.join(EXPORTS)}, got {name!r}.")
+    return EXPORTS[name]
+
+
+def _write_peft(adapter: "Adapter", base: "BaseModel", path: Path) -> None:  # noqa: ARG001
+    from dnd_engine.lora.adapter import put_files
+
+    put_files(adapter.files(), path)
+
+
+def _verify_peft(verifier: "Verifier", adapter: "Adapter", path: Path) -> float:
+    return verifier.peft(adapter, path)
+
+
+def _write_merged(adapter: "Adapter", base: "BaseModel", path: Path) -> None:
+    from dnd_engine.export.merged import write_merged
+
+    write_merged(adapter, base.weights.path, path)
+
+
+def _verify_merged(verifier: "Verifier", adapter: "Adapter", path: Path) -> float:
+    return verifier.transformers(adapter, path)
+
+
+def _write_gguf(adapter: "Adapter", base: "BaseModel", path: Path) -> None:
+    from dnd_engine.export.gguf import write_gguf
+
+    write_gguf(adapter, base.config, path)
+
+
+EXPORTS: dict[str, ExportTarget] = {
+    "peft": ExportTarget(
+        title="PEFT adapter",
+        suffixes=(".zip", ""),
+        write=_write_peft,
+        verify=_verify_peft,
+        usage=lambda adapter, place: peft_usage(adapter.base_id, place),
+        own_files=frozenset(FILES),
+    ),
+    "gguf": ExportTarget(
+        title="GGUF for llama.cpp",
+        suffixes=(".gguf",),
+        write=_write_gguf,
+        usage=lambda adapter, place: gguf_usage(place),
+        note="base.gguf is the base model as a GGUF file: download one, or make one with "
+        "convert_hf_to_gguf.py from llama.cpp.",
+    ),
+    "merged": ExportTarget(
+        title="Merged model",
+        suffixes=("",),
+        write=_write_merged,
+        verify=_verify_merged,
+        usage=lambda adapter, place: merged_usage(place),
+        whole_model=True,
+    ),
+}
+"""By the name that `dnd export --format` takes."""
