@@ -14,6 +14,7 @@ __all__ = [
     "METRICS",
     "MODES",
     "MODE_NOTES",
+    "N_",
     "ROWS",
     "SECTIONS",
     "WAYS",

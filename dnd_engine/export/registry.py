@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from dnd_engine.errors import ConfigError
 from dnd_engine.lora.provenance import FILES
 from dnd_engine.lora.usage import gguf_usage, merged_usage, peft_usage
+from dnd_engine.wording import N_
 
 if TYPE_CHECKING:
     from dnd_engine.export.verify import Verifier
@@ -25,7 +26,7 @@ class ExportTarget:
     """One way to write an adapter."""
 
     title: str
-    """What a person calls it. Pages translate it: titles and notes are in the catalogues."""
+    """What a person calls it. `N_` marks titles and notes, which the page translates."""
     suffixes: tuple[str, ...]
     """What a path may end in; the empty string stands for a folder."""
     write: "Callable[[Adapter, BaseModel, Path], None]"
@@ -82,7 +83,7 @@ def _write_gguf(adapter: "Adapter", base: "BaseModel", path: Path) -> None:
 
 EXPORTS: dict[str, ExportTarget] = {
     "peft": ExportTarget(
-        title="PEFT adapter",
+        title=N_("PEFT adapter"),
         suffixes=(".zip", ""),
         write=_write_peft,
         verify=_verify_peft,
@@ -90,15 +91,17 @@ EXPORTS: dict[str, ExportTarget] = {
         own_files=frozenset(FILES),
     ),
     "gguf": ExportTarget(
-        title="GGUF for llama.cpp",
+        title=N_("GGUF for llama.cpp"),
         suffixes=(".gguf",),
         write=_write_gguf,
         usage=lambda adapter, place: gguf_usage(place),
-        note="base.gguf is the base model as a GGUF file: download one, or make one with "
-        "convert_hf_to_gguf.py from llama.cpp.",
+        note=N_(
+            "base.gguf is the base model as a GGUF file: download one, or make one with "
+            "convert_hf_to_gguf.py from llama.cpp."
+        ),
     ),
     "merged": ExportTarget(
-        title="Merged model",
+        title=N_("Merged model"),
         suffixes=("",),
         write=_write_merged,
         verify=_verify_merged,

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 _METHODS = [
     ("dnd_engine/wording.py", "ui.text.extract:python"),
     ("ui/**.py", "ui.text.extract:python"),
-    ("dnd_engine/*/registry.py", "ui.text.extract:registry"),
+    ("dnd_engine/export/registry.py", "ui.text.extract:python"),
     ("assets/*.js", "javascript"),
     ("assets/*.html", "ui.text.extract:template"),
 ]

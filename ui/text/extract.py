@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import IO, Any
 
-__all__ = ["KEYWORDS", "Found", "python", "registry", "template"]
+__all__ = ["KEYWORDS", "Found", "python", "template"]
 
 KEYWORDS: Mapping[str, tuple[int, ...] | None] = {"_": None, "N_": None, "ngettext": (1, 2)}
 """The functions that take messages, as Babel lists them."""
@@ -48,17 +48,6 @@ def template(
             assert label is not None, f"no label to say: {found[0]}"
             message = html.unescape(label[1])
         yield source.count("\n", 0, found.start()) + 1, "_", message, []
-
-
-def registry(
-    file: IO[bytes], keywords: Collection[str], comment_tags: Collection[str], options: Any
-) -> Iterator[Found]:
-    """Find what a registry of the engine calls its entries: their `title` and `note`."""
-    for node in ast.walk(ast.parse(file.read())):
-        if isinstance(node, ast.keyword) and node.arg in ("title", "note"):
-            words = node.value
-            if isinstance(words, ast.Constant) and isinstance(words.value, str) and words.value:
-                yield words.lineno, "_", words.value, []
 
 
 def _literals(call: ast.Call) -> tuple[str, ...]:
