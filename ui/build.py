@@ -23,7 +23,6 @@ from ui.engine_calls import LANES, EngineCalls
 from ui.engine_handle import EngineHandle
 from ui.gradio_private import calm_queue
 from ui.handlers import App, Handlers, Updates
-from ui.handlers.export import Target
 from ui.handlers.language import SAID_AGAIN
 from ui.language import SpokenBlocks, said_of, say_again
 from ui.panels.adapter_bar import AdapterBar, adapter_bar
@@ -403,7 +402,7 @@ def _wire_language(page: _Page) -> None:
         session: Session,
         arrangement: Arrangement,
         kept: str | None,
-        target: Target,
+        target: str,
         group: str | None,
         metric: Metric,
         event: gr.EventData,
