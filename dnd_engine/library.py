@@ -1,9 +1,9 @@
-"""The library: adapters kept on disk, each with its name, recipe, measurements, votes and scores.
+"""The library: adapters stored on disk with name, recipe, checks, votes and scores.
 
-One folder per adapter under a key of the library's own, so that no name ever becomes a path: the
-PEFT files at strength 1, and `entry.json` with the rest. Changes are written aside and renamed,
-under a lock that other processes heed; a damaged entry is listed with the reason, and hides no
-other. Knows files; loads no model, and imports no torch.
+Each adapter has a folder named by a random key, so that a user's name never becomes a path. The
+folder holds the PEFT files at strength 1, and `entry.json` with the rest. Changes are atomic and
+hold a lock that all processes share. A damaged entry is listed with the reason and does not hide
+the others. This module loads no model and imports no torch.
 """
 
 import json
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 __all__ = ["DamagedEntry", "Entry", "Library", "check_name", "library_folder"]
 
 FORMAT: Final = 1
-"""Of `entry.json`."""
+"""Format version of `entry.json`."""
 KEEP_DAYS = 30
-"""Days that a deleted adapter can be brought back."""
+"""Days for which a deleted adapter can be restored."""
 _PATIENCE = 30.0
-"""Seconds to wait for another process; no change takes as much as one."""
+"""Seconds to wait for another process. No change takes even one second."""
 _MAX_NAME_CHARS = 60
 _KEY = re.compile(r"[0-9a-f]{12}")
 _ENTRY, _TEXTS = "entry.json", "recipe.json"
@@ -53,7 +53,7 @@ _CONFIG, _WEIGHTS, _PROVENANCE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Record:
-    """What `entry.json` holds: all of an adapter that its PEFT files do not."""
+    """The contents of `entry.json`: what the PEFT files of an adapter do not contain."""
 
     format: Literal[1] = FORMAT
     name: str
@@ -75,42 +75,42 @@ _RECORD = TypeAdapter(_Record)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """An adapter of the library, without its weights."""
+    """An adapter in the library, without its weights."""
 
     key: str
-    """Never changes; names its folder."""
+    """The name of its folder. It never changes."""
     name: str
     created: datetime
     imported: bool
-    """Whether it came as a file from elsewhere."""
+    """Whether it was imported from a file."""
     base: str
     r: int
     num_bytes: int
-    """Of its weights."""
+    """Size of its weights."""
     sha256: str
-    """Of its weights at strength 1."""
+    """SHA-256 of its weights at strength 1."""
     strength: float
     num_prompts: int
     recipe: Recipe | None
-    """How to make it again, at its strength; None if that is not known. It holds texts only if they
-    were kept."""
+    """How to recreate it at its strength; None if unknown. It contains prompt texts only if the
+    user chose to keep them."""
     trained: bool
-    """Whether it learnt labelled rows; it has no recipe then."""
+    """Whether it was trained on labelled rows. If so, it has no recipe."""
     checks: Mapping[str, Any]
-    """What was measured here; see `checks.results.as_checks`."""
+    """Results of its checks; see `checks.results.as_checks`."""
     votes: Mapping[str, int]
     scores: Mapping[str, Scores]
-    """By the name of the file of labelled rows."""
+    """Scores by the name of the file of labelled rows."""
 
     @property
     def buckets(self) -> list[tuple[str, float, int]]:
-        """Name, weight and number of prompts of each bucket it was made from."""
+        """Name, weight and number of prompts of each bucket in its recipe."""
         return (
             [(b.name, b.weight, b.num_prompts) for b in self.recipe.buckets] if self.recipe else []
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for JSON, prompt texts left out."""
+        """Return plain values for JSON, without prompt texts."""
         recipe = self.recipe and self.recipe.without_texts()
         values: dict[str, Any] = _LISTED.dump_python(replace(self, recipe=recipe), mode="json")
         return values
@@ -121,7 +121,7 @@ _LISTED = TypeAdapter(Entry)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DamagedEntry:
-    """A folder of the library that cannot be read; it can be deleted by its key."""
+    """A library folder that cannot be read. You can delete it by its key."""
 
     key: str
     reason: str
@@ -129,20 +129,20 @@ class DamagedEntry:
     """When the folder last changed."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {"key": self.key, "damaged": self.reason, "created": self.created.isoformat()}
 
 
 def library_folder() -> Path:
-    """The user's own library."""
+    """Return the folder of the user's own library."""
     return user_data_path("drag-and-drop-llms", appauthor=False) / "library"
 
 
 def check_name(name: str) -> str:
-    """Return a name cleaned to one line.
+    """Clean a name to one line and return it.
 
     Raises:
-        LibraryError: If it is empty or long, or reads like a path or an option.
+        LibraryError: If it is empty, too long, or looks like a path or an option.
     """
     cleaned = one_line(name)
     if (
@@ -151,20 +151,21 @@ def check_name(name: str) -> str:
         or any(char in "/\\:" for char in cleaned)
     ):
         raise LibraryError(
-            f"`{shorten(cleaned, 80)}` is no name for an adapter: expected 1 to {_MAX_NAME_CHARS} "
-            "characters without `/`, `\\` and `:`, not beginning with `.`, `-` or `~`."
+            f"`{shorten(cleaned, 80)}` is not a valid name for an adapter: expected 1 to "
+            f"{_MAX_NAME_CHARS} characters without `/`, `\\` and `:`, "
+            "not beginning with `.`, `-` or `~`."
         )
     return cleaned
 
 
 class Library:
-    """Adapters in a folder. Any number of objects and processes may use one folder.
+    """A folder of adapters. Any number of objects and processes may share it.
 
-    Adapters are named by their name, whatever its case, or by their key.
+    Methods identify an adapter by its name, ignoring case, or by its key.
 
     Args:
-        root: The folder, made when it is first written to; the user's own if None.
-        keep_days: How long deleted adapters can be brought back.
+        root: The folder, created on the first write. None selects the user's own library.
+        keep_days: How long deleted adapters can be restored.
     """
 
     def __init__(self, root: Path | None = None, keep_days: float = KEEP_DAYS) -> None:
@@ -173,11 +174,11 @@ class Library:
         self._kept, self._trash = self.root / "entries", self.root / "trash"
 
     def entries(self) -> "list[Entry | DamagedEntry]":
-        """All adapters, the newest first."""
+        """Return all adapters, newest first."""
         return _read_all(self._kept)
 
     def deleted(self) -> "list[Entry | DamagedEntry]":
-        """What `undo` can bring back, the last deleted first."""
+        """Return the adapters that `undo` can restore, last deleted first."""
         found = _read_all(self._trash)
         return sorted(found, key=lambda e: _deleted_at(self._trash / e.key), reverse=True)
 
@@ -190,13 +191,13 @@ class Library:
         found = self._find(name)
         if isinstance(found, DamagedEntry):
             raise LibraryError(
-                f"the adapter `{found.key}` of the library is damaged: {found.reason} "
-                f"`dnd library delete {found.key}` puts it away."
+                f"the adapter `{found.key}` in the library is damaged: {found.reason} "
+                f"Remove it with `dnd library delete {found.key}`."
             )
         return found
 
     def path(self, name: str) -> Path:
-        """The PEFT folder of an adapter, at strength 1; read it only.
+        """Return the PEFT folder of an adapter at strength 1. Do not write to it.
 
         Raises:
             LibraryError: If there is none of that name or key, or it is damaged.
@@ -204,11 +205,11 @@ class Library:
         return self._kept / self.get(name).key
 
     def load(self, name: str, read: "Callable[[Path], Adapter]") -> "Adapter":
-        """Read an adapter, at the strength it is kept with.
+        """Load an adapter at its stored strength.
 
         Args:
-            name: Or key.
-            read: `Engine.read_adapter`, which checks it against the base that is loaded.
+            name: Name or key.
+            read: `Engine.read_adapter`, which checks the files against the loaded base.
 
         Raises:
             LibraryError: If there is none of that name or key, or it is damaged.
@@ -221,7 +222,7 @@ class Library:
         if adapter.sha256 != record.sha256:
             raise LibraryError(
                 f"the weights of `{record.name}` in the library were changed: SHA-256 "
-                f"{adapter.sha256[:12]}…, kept was {record.sha256[:12]}…. Import it anew, or "
+                f"{adapter.sha256[:12]}…, expected {record.sha256[:12]}…. Import it again, or "
                 "delete it."
             )
         try:
@@ -247,20 +248,20 @@ class Library:
         texts: Iterable[PromptFile] = (),
         imported: bool = False,
     ) -> Entry:
-        """Keep an adapter.
+        """Add an adapter.
 
         Args:
-            adapter: Made here, or read from a file.
-            name: None takes the adapter's own, with a number if there is such a one.
-            texts: The prompt files it was made from, to keep their texts with it; without them
-                only names, hashes and counts are kept.
-            imported: Whether it came as a file from elsewhere.
+            adapter: A generated adapter, or one read from a file.
+            name: None uses the adapter's own name, with a number if it is taken.
+            texts: The prompt files it was made from, to store their texts as well. Without them,
+                only names, hashes and counts are stored.
+            imported: Whether it was imported from a file.
 
         Raises:
-            LibraryError: If the name is taken or no name, or the folder cannot be written to.
-            RecipeError: If `texts` are not those it was made from.
+            LibraryError: If the name is taken or invalid, or the folder cannot be written to.
+            RecipeError: If the adapter was not made from `texts`.
         """
-        # At strength 1, so that another strength is not a rounding of this one's.
+        # Store it at strength 1: scaling folded weights again would add rounding errors.
         plain = adapter.with_strength(1.0)
         files = plain.files()
         if texts := tuple(texts):
@@ -291,20 +292,20 @@ class Library:
             return self._enter(record, write)
 
     def check_free(self, name: str) -> str:
-        """Return a new name cleaned to one line, before anything is made for it.
+        """Clean a new name and return it. Call this before making an adapter for it.
 
         Raises:
-            LibraryError: If it is taken, or no name.
+            LibraryError: If the name is taken or invalid.
         """
         name = check_name(name)
         self._refuse_taken(name)
         return name
 
     def rename(self, name: str, new_name: str) -> Entry:
-        """Give an adapter another name.
+        """Rename an adapter.
 
         Raises:
-            LibraryError: If there is none, or the new name is taken or no name.
+            LibraryError: If it does not exist, or the new name is taken or invalid.
         """
         new_name = check_name(new_name)
         with self._changing():
@@ -313,10 +314,10 @@ class Library:
             return self._change(entry.key, name=new_name)
 
     def duplicate(self, name: str, new_name: str | None = None) -> Entry:
-        """Keep a copy, with its measurements, votes and scores.
+        """Copy an adapter with its checks, votes and scores.
 
         Raises:
-            LibraryError: If there is none, or the new name is taken or no name.
+            LibraryError: If it does not exist, or the new name is taken or invalid.
         """
         chosen = None if new_name is None else check_name(new_name)
         with self._changing():
@@ -336,19 +337,19 @@ class Library:
         votes: Mapping[str, int] | None = None,
         scores: Mapping[str, Scores] | None = None,
     ) -> Entry:
-        """Note what became of an adapter.
+        """Update what the library knows about an adapter.
 
         Args:
-            name: Or key.
-            strength: In place of its own.
-            checks: In place of its own.
-            votes: Counts that are added to its own, so that no process undoes another's; negative
-                ones take back.
-            scores: By file of labelled rows, added to its own; those of a file of the same name
-                are replaced.
+            name: Name or key.
+            strength: Replaces its strength.
+            checks: Replace its checks.
+            votes: Counts to add, so that processes do not overwrite each other's votes. Negative
+                counts take votes back.
+            scores: Scores to add, by file of labelled rows. They replace those of a file with the
+                same name.
 
         Raises:
-            LibraryError: If there is none, or the strength is out of bounds.
+            LibraryError: If it does not exist, or the strength is out of bounds.
         """
         if strength is not None and not -10 <= strength <= 10:
             raise LibraryError(f"`strength` must be between -10 and 10, got {strength}.")
@@ -365,9 +366,9 @@ class Library:
             )
 
     def delete(self, name: str) -> "Entry | DamagedEntry":
-        """Put an adapter, even a damaged one, into the trash; `undo` brings it back.
+        """Move an adapter to the trash, even a damaged one; `undo` restores it.
 
-        Those deleted longer ago than `keep_days` are then gone for good.
+        This also removes adapters that were deleted more than `keep_days` ago.
 
         Raises:
             LibraryError: If there is none of that name or key.
@@ -375,7 +376,8 @@ class Library:
         with self._changing():
             found = self._find(name)
             self._trash.mkdir(exist_ok=True)
-            # Before the move: killed between the two, it must not look long deleted.
+            # Set the time before the move: if the process is killed in between, the adapter must
+            # not look as if it was deleted long ago.
             os.utime(self._kept / found.key, follow_symlinks=False)
             os.replace(self._kept / found.key, self._trash / found.key)
             oldest = time.time() - self._keep_days * 86_400
@@ -385,18 +387,18 @@ class Library:
             return found
 
     def undo(self, key: str | None = None) -> "Entry | DamagedEntry":
-        """Bring back what was deleted last, or the adapter of a key.
+        """Restore the adapter that was deleted last, or the one with a key.
 
-        Its name gets a number if it was taken meanwhile.
+        Its name gets a number if it has been taken since.
 
         Raises:
-            LibraryError: If there is nothing to bring back.
+            LibraryError: If there is nothing to restore.
         """
         with self._changing():
             found = [e for e in self.deleted() if key in (None, e.key)]
             if not found:
                 raise LibraryError(
-                    "nothing to bring back: no adapter was deleted in the last "
+                    "nothing to restore: no adapter was deleted in the last "
                     f"{self._keep_days:g} days{f' with the key `{key}`' if key else ''}."
                 )
             back = found[0]
@@ -410,7 +412,7 @@ class Library:
             return back
 
     def empty_trash(self) -> int:
-        """Remove all that was deleted, for good; return how many adapters that were."""
+        """Remove all deleted adapters permanently and return their number."""
         with self._changing():
             found = self.deleted()
             if self._trash.exists():
@@ -419,7 +421,7 @@ class Library:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """Hold the lock; what fails on the disk becomes a message."""
+        """Hold the lock and turn disk errors into messages."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with FileLock(self.root / ".lock", timeout=_PATIENCE):
@@ -432,7 +434,7 @@ class Library:
         except OSError as error:
             raise LibraryError(
                 f"the library `{self.root}` cannot be changed: {error.strerror or error}. Nothing "
-                "was lost; free some space, or name another folder."
+                "was lost. Free some space, or choose another folder."
             ) from error
 
     def _find(self, name: str) -> "Entry | DamagedEntry":
@@ -452,7 +454,7 @@ class Library:
         )
 
     def _names(self) -> dict[str, str]:
-        """Name without case to key."""
+        """Map names in lower case to keys."""
         return {e.name.casefold(): e.key for e in self.entries() if isinstance(e, Entry)}
 
     def _refuse_taken(self, name: str, but: str | None = None) -> None:
@@ -462,7 +464,7 @@ class Library:
             )
 
     def _free_name(self, name: str) -> str:
-        """The name itself, or with the first number that is free."""
+        """Return the name, with the first free number if it is taken."""
         taken = self._names()
         if name.casefold() not in taken:
             return name
@@ -471,10 +473,10 @@ class Library:
         return next(numbered for numbered in numbers if numbered.casefold() not in taken)
 
     def _enter(self, record: _Record, write: Callable[[Path], object]) -> Entry:
-        """Write a new entry aside, then let it appear."""
+        """Write a new entry atomically."""
         self._kept.mkdir(exist_ok=True)
         key = secrets.token_hex(6)
-        remove_leftovers(self.root)  # we have the lock
+        remove_leftovers(self.root)  # safe, because we hold the lock
         with written_aside(self._kept / key, inside=self.root) as folder:
             write(folder)
             _write_record(folder, record)
@@ -496,24 +498,24 @@ def _read_all(place: Path) -> "list[Entry | DamagedEntry]":
         ) from error
     for folder in folders:
         if not _KEY.fullmatch(folder.name):
-            continue  # not ours
+            continue  # not an adapter of the library
         try:
             found.append(_read(folder))
         except LibraryError as error:
-            if folder.is_dir():  # else another process has just deleted it
+            if folder.is_dir():  # otherwise another process has just deleted it
                 changed = datetime.fromtimestamp(_deleted_at(folder), UTC)
                 found.append(DamagedEntry(key=folder.name, reason=str(error), created=changed))
     return sorted(found, key=lambda entry: (entry.created, entry.key), reverse=True)
 
 
 def _read(folder: Path) -> Entry:
-    """Read all of an entry but its weights.
+    """Read an entry without its weights.
 
     Raises:
         LibraryError: If it is damaged.
     """
     if folder.is_symlink():
-        raise LibraryError("it is a link, which is not followed.")
+        raise LibraryError("it is a link, which the library does not follow.")
     record = _read_record(folder)
     config = _read_object(folder / _CONFIG)
     base, r = config.get("base_model_name_or_path"), config.get("r")
@@ -547,19 +549,19 @@ def _read_recipe(folder: Path, record: _Record, origin: Mapping[str, Any]) -> Re
     with_texts = (folder / _TEXTS).exists()
     try:
         if "trained" in origin or (not with_texts and "format" not in origin):
-            return None  # learnt labels, or of another tool
+            return None  # trained on labels, or made by another tool
         recipe = read_recipe(folder / (_TEXTS if with_texts else _PROVENANCE))
     except RecipeError as error:
         raise LibraryError(str(error)) from error
     if recipe.sha256 != record.sha256:
-        raise LibraryError("its recipe is that of another adapter.")
+        raise LibraryError("its recipe belongs to another adapter.")
     if record.strength == 1:
         return recipe
     return replace(recipe, strength=record.strength, sha256=None)
 
 
 def _remove(path: Path) -> None:
-    """Remove a folder, or whatever else lies there; a link, not what it leads to."""
+    """Remove a file, folder or link, but never the target of a link."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -597,7 +599,7 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def _deleted_at(folder: Path) -> float:
-    """When a folder was touched last; 0 if it is gone."""
+    """Return when a folder was last touched; 0 if it is gone."""
     try:
         return folder.lstat().st_mtime
     except OSError:
@@ -605,6 +607,6 @@ def _deleted_at(folder: Path) -> float:
 
 
 def _own_name(name: str) -> str:
-    """An adapter's own name, made one that can be kept: files from elsewhere have any."""
+    """Turn an adapter's own name, which may be anything, into a valid one."""
     cleaned = re.sub(r"[/\\:]+", "-", one_line(name)).lstrip(".-~ ")[:_MAX_NAME_CHARS].strip()
     return cleaned or "adapter"

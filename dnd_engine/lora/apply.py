@@ -1,8 +1,8 @@
-"""Applies generated LoRA adapters to a frozen base, a different one for each row of a batch.
+"""Applies LoRA adapters to a frozen base, a different adapter for each row of a batch.
 
-The base is never changed: forward hooks on its linear layers add the low-rank term while a context
-manager is open, and add nothing otherwise. Training uses one adapter per task of a batch, twin chat
-one zero and one real adapter. Knows weight tokens and modules; knows no prompts and no files.
+The base never changes. Forward hooks on its linear layers add the low-rank term while a context
+manager is open, and nothing otherwise. Training applies one adapter per task in the batch; twin
+chat applies a zero adapter and a real one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,11 +20,11 @@ __all__ = ["FittedLoRA", "LoRAHost"]
 
 
 class LoRAHost:
-    """A frozen base that can wear one adapter per group of batch rows.
+    """A frozen base to which you can apply one adapter per group of batch rows.
 
     Args:
-        model: A causal language model whose module paths are the layout's.
-        layout: Which linear layers are adapted.
+        model: A causal language model with the module paths of the layout.
+        layout: The linear layers to adapt.
 
     Raises:
         LayoutMismatchError: If a target layer is missing or has other sizes.
@@ -33,7 +33,7 @@ class LoRAHost:
     def __init__(self, model: nn.Module, layout: LoRALayout) -> None:
         self.model = model
         self.layout = layout
-        self._worn = FittedLoRA({})
+        self._active = FittedLoRA({})
         modules = dict(model.named_modules())
         for target in layout.targets:
             module = modules.get(target.path)
@@ -49,18 +49,18 @@ class LoRAHost:
 
     def _hook(self, path: str):  # type: ignore[no-untyped-def]  # torch types hooks as Callable[..., Any]
         def add_low_rank(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            factors = self._worn.factors.get(path)
+            factors = self._active.factors.get(path)
             if factors is None:
                 return output
             down, up = factors
-            groups, bare = down.shape[0], self._worn.num_bare
+            groups, bare = down.shape[0], self._active.num_bare
             x, y = args[0], output
             if bare:
                 rows = x.shape[0] * bare // (bare + groups)
                 x, y = x[rows:], y[rows:]
             if x.shape[0] != groups:
                 x, y = x.reshape(groups, -1, x.shape[-1]), y.view(groups, -1, y.shape[-1])
-            # In place: a linear layer keeps its input for the gradient, never its output.
+            # In place is safe: for its gradient, a linear layer saves its input, never its output.
             y.baddbmm_(torch.bmm(x, down), up)
             return output
 
@@ -68,34 +68,35 @@ class LoRAHost:
 
     @contextmanager
     def wearing(self, fitted: "FittedLoRA | None") -> Iterator[None]:
-        """Add adapters to every forward pass inside the `with` block.
+        """Apply adapters to every forward pass inside the `with` block.
 
-        Not reentrant and not thread-safe: callers that share a base hold a lock around it.
+        It is not reentrant and not thread-safe, so callers that share a base must hold a lock.
 
         Args:
-            fitted: One adapter per group; the batch's rows are split into that many equal
-                consecutive groups. None leaves the base bare.
+            fitted: One adapter per group. The rows of the batch are split into that many equal,
+                consecutive groups. None applies nothing.
         """
-        self._worn = fitted or FittedLoRA({})
+        self._active = fitted or FittedLoRA({})
         try:
             yield
         finally:
-            self._worn = FittedLoRA({})
+            self._active = FittedLoRA({})
 
     def fit(
         self, tokens: Float[Tensor, "groups tokens rows cols"], layout: LoRALayout | None = None
     ) -> "FittedLoRA":
-        """Cut weight tokens into the factors each layer adds; differentiable.
+        """Cut weight tokens into the factors that each layer adds. This is differentiable.
 
         Args:
-            tokens: Plain weight tokens of one adapter per group; zeros for the bare base.
-            layout: Theirs, if it is not the host's (another rank, or fewer target modules).
+            tokens: Plain weight tokens of one adapter per group; zeros leave the base unchanged.
+            layout: The layout of the tokens, if it differs from the host's (another rank, or fewer
+                target modules).
         """
         layout = layout or self.layout
         weight = next(self.model.parameters())
         groups, _, r, _ = tokens.shape
         matrices = tuple(layout.matrices())
-        # One split, not a slice per matrix: the gradient of each slice would be a full-size tensor.
+        # Split once: with a slice per matrix, the gradient of each slice is a full-size tensor.
         cuts = torch.split(tokens.to(weight), [m.num_tokens for m in matrices], dim=1)
         downs: dict[str, Tensor] = {}
         factors: dict[str, tuple[Tensor, Tensor]] = {}
@@ -110,12 +111,12 @@ class LoRAHost:
 
 @dataclass(frozen=True, slots=True)
 class FittedLoRA:
-    """Adapters as a host adds them."""
+    """Adapters in the form that a host applies."""
 
     factors: Mapping[str, tuple[Tensor, Tensor]]
-    """Layer path to A^T (groups, in, r) and scaled B^T (groups, r, out)."""
+    """Maps a layer path to A^T (groups, in, r) and scaled B^T (groups, r, out)."""
     num_bare: int = 0
-    """Groups of rows that stand before those of `factors` and wear nothing."""
+    """Number of groups before those of `factors`, to which no adapter is applied."""
 
     @property
     def num_groups(self) -> int:
@@ -124,12 +125,12 @@ class FittedLoRA:
 
     @classmethod
     def stack(cls, fitted: "Sequence[FittedLoRA | None]") -> "FittedLoRA":
-        """One group for each adapter, whatever ranks and layers they have; None wears nothing.
+        """Make one group for each adapter; their ranks and layers may differ.
 
-        Lower ranks are filled up with zeros, which add nothing.
+        Lower ranks are padded with zeros, which add nothing.
 
         Args:
-            fitted: Of one group each.
+            fitted: Adapters of one group each. None makes a group without an adapter.
         """
         found: dict[str, dict[int, tuple[Tensor, Tensor]]] = {}
         for group, one in enumerate(fitted):
@@ -149,16 +150,16 @@ class FittedLoRA:
         return cls(stacked)
 
     def without_bare(self) -> "FittedLoRA":
-        """The same, leading groups whose B is zero no longer computed: their rows stay the base's.
+        """Skip the computation for leading groups whose B is zero; their rows stay the base's.
 
-        Of two rows this halves the arithmetic, and lets small products skip the setting-up of large
-        ones.
+        For twin chat this halves the arithmetic, and small matrix products avoid the set-up cost of
+        large ones.
         """
         if not self.factors:
             return self
         ups = [up for _, up in self.factors.values()]
         groups = len(ups[0])
-        worn = [any(bool(up[group].any()) for up in ups) for group in range(groups)]
-        first = worn.index(True) if any(worn) else groups
+        changes = [any(bool(up[group].any()) for up in ups) for group in range(groups)]
+        first = changes.index(True) if any(changes) else groups
         kept = {path: (down[first:], up[first:]) for path, (down, up) in self.factors.items()}
         return FittedLoRA(kept if first < groups else {}, self.num_bare + first)

@@ -1,8 +1,7 @@
-"""Weight changes ΔW = B·A, compared without ever making one.
+"""Compares weight changes ΔW = B·A without computing them.
 
-With scaling s, <s B A, s B' A'> = s² Σ (BᵀB') ∘ (A A'ᵀ): products of r by r matrices. The
-monitors and the examination compare adapters by it. Knows weight tokens and
-layouts only.
+With scaling s, <s B A, s B' A'> = s² Σ (BᵀB') ∘ (A A'ᵀ), which needs only r by r matrices. The
+training monitors and the evaluation compare adapters this way.
 """
 
 from collections.abc import Sequence
@@ -20,17 +19,16 @@ __all__ = ["delta_gram"]
 def delta_gram(
     adapters: Sequence[Float[Tensor, "tokens rows cols"]], layout: LoRALayout
 ) -> Float[Tensor, "adapters adapters"]:
-    """Inner products of the ΔWs of all pairs, scaling included, on the CPU in float64.
+    """Return the inner products of all pairs of ΔW, scaling included, on the CPU in float64.
 
-    Products are taken in float32, or in float64 if the first adapter has it, and are summed over
-    layers in float64.
+    Products use float32, or float64 if the first adapter does. The sum over layers uses float64.
 
     Args:
-        adapters: Plain weight tokens, at least one adapter.
-        layout: Of all of them.
+        adapters: Plain weight tokens of at least one adapter.
+        layout: The layout of all adapters.
 
     Raises:
-        LayoutMismatchError: If a grid is not the layout's.
+        LayoutMismatchError: If the tokens of an adapter do not fit the layout.
     """
     expected = (layout.num_tokens, layout.spec.r, layout.width)
     for number, tokens in enumerate(adapters):

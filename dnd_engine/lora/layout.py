@@ -1,7 +1,7 @@
-"""Where every LoRA matrix of a base model sits in the grid of weight tokens.
+"""Maps every LoRA matrix of a base model to its place in the grid of weight tokens.
 
-Derived from a Hugging Face config alone, no weights needed, or read from a file of ours. Knows
-shapes and names; knows neither torch nor how tokens are scaled.
+A layout comes from a Hugging Face config, without weights, or from a file of ours. This module
+knows shapes and names. It imports no torch and does not know how tokens are scaled.
 """
 
 import math
@@ -16,15 +16,15 @@ __all__ = ["LoRALayout", "LoRASpec", "Matrix", "Target", "whole_number"]
 TARGET_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "gate_proj", "down_proj")
 """The seven linear layers of a Llama-style block, in the authors' token order."""
 
-_MOST = 65_536
-"""Largest size in a file that is believed; the authors' longest decoder axis has 26,624."""
+_MAX_SIZE = 65_536
+"""Largest size accepted from a file. The authors' longest decoder axis has 26,624."""
 
 _PARENTS = {name: "self_attn" if name[0] in "qkvo" else "mlp" for name in TARGET_MODULES}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoRASpec:
-    """The LoRA to generate: rank, alpha and target modules, in PEFT's words."""
+    """The LoRA to generate: rank, alpha and target modules, named as in PEFT."""
 
     r: int = 4
     """Rank. 4 on all linear layers is what feasibility runs trained; the paper uses 8 and 16."""
@@ -65,7 +65,7 @@ class Target:
         return f"model.layers.{self.layer}.{_PARENTS[self.module]}.{self.module}"
 
     def key(self, side: str) -> str:
-        """PEFT's state-dict key of its matrix `A` or `B`, without an adapter name."""
+        """Return PEFT's state-dict key of matrix `A` or `B`, without an adapter name."""
         return f"base_model.model.{self.path}.lora_{side}.weight"
 
 
@@ -95,8 +95,8 @@ class Matrix:
 class LoRALayout:
     """All targets of one base model and the token grid (tokens, r, width) they fill exactly.
 
-    The width is the greatest common divisor of all long axes, so there is never any padding. It
-    yields the authors' widths (128 for Qwen2.5-0.5B, 256 for 1.5B, 512 for 7B) without a table.
+    The width is the greatest common divisor of all long axes, so nothing is ever padded. This gives
+    the authors' widths (128 for Qwen2.5-0.5B, 256 for 1.5B, 512 for 7B) without a table.
     """
 
     spec: LoRASpec
@@ -148,12 +148,12 @@ class LoRALayout:
         """Undo `to_json`.
 
         Args:
-            values: Holds `lora` and `layout`, beside whatever else the file is for.
+            values: A mapping with `lora` and `layout`; other keys are ignored.
 
         Raises:
-            ConfigError: If a number is not whole or out of bounds, or targets and `target_modules`
-                do not belong together.
-            KeyError, TypeError, ValueError: If a field is missing or of another kind.
+            ConfigError: If a number is not whole or out of bounds, or if targets and
+                `target_modules` disagree.
+            KeyError, TypeError, ValueError: If a field is missing or of the wrong type.
         """
         lora = values["lora"]
         spec = LoRASpec(
@@ -174,11 +174,11 @@ class LoRALayout:
                 )
             )
         if not targets or len({t.path for t in targets}) != len(targets):
-            raise ConfigError("`layout` must name each adapted layer once, and one at least.")
+            raise ConfigError("`layout` must list at least one adapted layer, and each only once.")
         return cls(spec=spec, targets=tuple(targets))
 
     def to_json(self) -> dict[str, Any]:
-        """The fields `lora` and `layout` of our files."""
+        """Return the fields `lora` and `layout` of our files."""
         return {
             "lora": {**asdict(self.spec), "target_modules": list(self.spec.target_modules)},
             "layout": [[t.layer, t.module, t.in_features, t.out_features] for t in self.targets],
@@ -191,16 +191,16 @@ class LoRALayout:
 
     @property
     def num_tokens(self) -> int:
-        """Weight tokens of a whole adapter."""
+        """Number of weight tokens in an adapter."""
         return sum(t.in_features + t.out_features for t in self.targets) // self.width
 
     @property
     def num_parameters(self) -> int:
-        """Entries of all A and B."""
+        """Number of entries in all A and B matrices."""
         return self.num_tokens * self.spec.r * self.width
 
     def matrices(self) -> Iterator[Matrix]:
-        """Every A and B in token order: layer by layer, A before B (the authors' order)."""
+        """Yield every A and B in token order: layer by layer, A before B (the authors' order)."""
         width, first = self.width, 0
         for target in self.targets:
             for side, long in (("A", target.in_features), ("B", target.out_features)):
@@ -208,11 +208,11 @@ class LoRALayout:
                 first += long // width
 
 
-def whole_number(value: Any, name: str, most: int = _MOST, least: int = 1) -> int:
-    """Check a number that a file holds.
+def whole_number(value: Any, name: str, most: int = _MAX_SIZE, least: int = 1) -> int:
+    """Check a number from a file.
 
     Raises:
-        ConfigError: If it is not whole, as JSON's 4.0, "4" and true are not, or out of bounds.
+        ConfigError: If it is out of bounds or not an integer; JSON's 4.0, "4" and true are not.
     """
     if type(value) is not int or not least <= value <= most:
         raise ConfigError(
@@ -228,6 +228,6 @@ def _size(config: Mapping[str, Any], name: str, default: int | None = None) -> i
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise LayoutError(
             f"the base's config needs a positive integer `{name}`, got {value!r}. "
-            "Only Llama- and Qwen-style models are laid out."
+            "Only Llama- and Qwen-style models are supported."
         )
     return value

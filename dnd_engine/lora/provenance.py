@@ -48,7 +48,7 @@ FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md", "prove
 FORMAT: Final = 1
 """Of recipes. A new number where an older engine could not make the same adapter of one."""
 
-_MOST_REFINEMENTS = 16
+_MAX_REFINEMENTS = 16
 """Each takes most of a minute, and a recipe may be a stranger's."""
 
 _ALIKE = 0.9
@@ -291,9 +291,9 @@ class Recipe:
             recipe = _RECIPE.validate_json(json.dumps(values), strict=True)
         except ValidationError as error:
             raise RecipeError(validation_words(error)) from error
-        if len(recipe.refinements) > _MOST_REFINEMENTS:
+        if len(recipe.refinements) > _MAX_REFINEMENTS:
             raise RecipeError(
-                f"expected at most {_MOST_REFINEMENTS} refinements, got {len(recipe.refinements)}. "
+                f"expected at most {_MAX_REFINEMENTS} refinements, got {len(recipe.refinements)}. "
                 "Keep the adapter itself."
             )
         changed = [

@@ -1,7 +1,7 @@
-"""Which prompts an adapter has met, told by short digests in its provenance: texts never leave.
+"""Records which prompts an adapter has seen, as short digests in its provenance, never as text.
 
-A digest is 32 bits of SHA-256. That suffices to keep met prompts from being scored: among thousands
-of rows one may be taken for met by chance, which costs nothing. Knows no models.
+A digest is 32 bits of SHA-256. That is enough to keep seen prompts out of a score. Among thousands
+of rows, one may be excluded by a chance collision, which does no harm.
 """
 
 import hashlib
@@ -12,22 +12,22 @@ from typing import Any
 __all__ = ["Seen", "digests", "with_met"]
 
 _READ, _LEARNT = "prompts_read", "labels_learnt"
-"""Entries of a provenance, digests in a row: prompts that the adapter was made from or refined on,
-and those whose labels it was trained on."""
+"""Provenance entries with space-separated digests: the prompts that the adapter was made from or
+refined on, and the prompts whose labels it was trained on."""
 
 _UNTOLD = "met_untold"
-"""Present if it began as an adapter that did not say what it was made from."""
+"""Set if the adapter started from one whose prompts are unknown."""
 
 _HEX = 8
 
 
 def digest(text: str) -> str:
-    """Of a prompt, up to white space."""
+    """Return the digest of a prompt. White space does not matter."""
     return hashlib.sha256(" ".join(text.split()).encode()).hexdigest()[:_HEX]
 
 
 def digests(texts: Iterable[str]) -> frozenset[str]:
-    """Of several prompts."""
+    """Return the digests of several prompts."""
     return frozenset(digest(text) for text in texts)
 
 
@@ -38,41 +38,41 @@ def with_met(
     labels: bool,
     after: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A provenance that also tells of these prompts.
+    """Return a provenance that also lists these prompts.
 
     Args:
-        provenance: Of what was generated, refined or trained.
-        texts: Prompts met in doing so.
-        labels: Whether their labels were learnt.
-        after: Provenance of the adapter that it began as, if it began as one.
+        provenance: Provenance of the new adapter.
+        texts: Prompts that it was made from, refined on or trained on.
+        labels: Whether it was trained on their labels.
+        after: Provenance of the adapter it started from, if any.
     """
     entry = _LEARNT if labels else _READ
-    # In an order that tells nothing.
-    told = " ".join(sorted(_found(provenance, entry) | digests(texts)))
+    # Sorted, so that the order reveals nothing about the file.
+    listed = " ".join(sorted(_found(provenance, entry) | digests(texts)))
     untold = {} if after is None or Seen.by(after).known else {_UNTOLD: True}
-    return {**provenance, **untold, entry: told}
+    return {**provenance, **untold, entry: listed}
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The prompts that an adapter has met."""
+    """The prompts that an adapter has seen."""
 
     read: frozenset[str]
-    """Digests of those it was made from, without their labels."""
+    """Digests of the prompts it was made from, without their labels."""
     learnt: frozenset[str]
-    """Of those whose labels it was trained on."""
+    """Digests of the prompts whose labels it was trained on."""
     known: bool
-    """Whether the adapter says what it was made from; those of other tools, and of earlier
-    versions, do not."""
+    """Whether the adapter lists its prompts. Adapters from other tools and earlier versions do
+    not."""
 
     @classmethod
     def by(cls, provenance: Mapping[str, Any]) -> "Seen":
-        """Read a provenance, which may be a stranger's."""
+        """Read a provenance, which may come from an untrusted file."""
         generated = "generator_sha256" in provenance
         known = (_READ if generated else _LEARNT) in provenance and _UNTOLD not in provenance
         return cls(_found(provenance, _READ), _found(provenance, _LEARNT), known)
 
 
 def _found(provenance: Mapping[str, Any], entry: str) -> frozenset[str]:
-    told = provenance.get(entry)
-    return frozenset(told.split()) if isinstance(told, str) else frozenset()
+    listed = provenance.get(entry)
+    return frozenset(listed.split()) if isinstance(listed, str) else frozenset()

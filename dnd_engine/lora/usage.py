@@ -1,4 +1,4 @@
-"""How an adapter is used outside of this project: short code to copy, for cards and for screens."""
+"""Code snippets that show how to use an adapter outside this project, for cards and the page."""
 
 import json
 import shlex
@@ -6,7 +6,7 @@ import shlex
 __all__ = ["GGUF_BASE", "gguf_usage", "merged_usage", "peft_usage"]
 
 GGUF_BASE = "base.gguf"
-"""Stands for the user's own GGUF file of the base."""
+"""Placeholder for the user's own GGUF file of the base."""
 
 _ASK = """\
 messages = [{"role": "user", "content": "Say hello."}]
@@ -18,11 +18,11 @@ print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_t
 
 
 def peft_usage(base_id: str, place: str) -> str:
-    """Python with stock PEFT.
+    """Return Python code for stock PEFT.
 
     Args:
         base_id: Hub id or folder of the base.
-        place: Folder or Hub id of the adapter; a zip is unpacked first.
+        place: Folder, zip or Hub id of the adapter. The code unpacks a zip first.
     """
     unpack = ""
     if place.endswith(".zip"):
@@ -40,7 +40,7 @@ model = PeftModel.from_pretrained(base, {_string(place)})
 
 
 def merged_usage(place: str) -> str:
-    """Python with transformers alone.
+    """Return Python code that needs only transformers.
 
     Args:
         place: Folder or Hub id of the merged model.
@@ -54,9 +54,9 @@ model = AutoModelForCausalLM.from_pretrained({_string(place)})
 
 
 def gguf_usage(place: str) -> str:
-    """A llama.cpp command line that opens a chat.
+    """Return a llama.cpp command that opens a chat.
 
-    `GGUF_BASE` in it stands for a GGUF file of the base; any quantisation will do.
+    Replace `GGUF_BASE` in it with a GGUF file of the base, in any quantisation.
 
     Args:
         place: The adapter's GGUF file.
@@ -65,5 +65,5 @@ def gguf_usage(place: str) -> str:
 
 
 def _string(text: str) -> str:
-    """A Python string literal in double quotes, whatever a path holds."""
+    """Quote a path as a Python string literal, whatever characters it contains."""
     return json.dumps(text, ensure_ascii=False)

@@ -1,8 +1,9 @@
-"""Weight tokens: a LoRA state as a grid of equal tokens, and back, exactly.
+"""Weight tokens: converts a LoRA state to a grid of equal tokens and back, exactly.
 
-Two schemes. *Plain*: (tokens, r, width), the numbers themselves. *Standardised*, the authors':
-(tokens, r + 2, width + 2), each token at zero mean and unit variance, its scale written into two
-border rows and columns, so that a decoder trained by reconstruction must predict it.
+There are two schemes. *Plain* tokens (tokens, r, width) are the numbers themselves. *Standardised*
+tokens (tokens, r + 2, width + 2) are the authors' scheme: each token has zero mean and unit
+variance, and two border rows and columns hold its scale, so that a decoder trained by
+reconstruction must predict it.
 
 Source of the second: Liang et al. 2025, arXiv:2506.16406, and the numbers of their release.
 """
@@ -19,13 +20,13 @@ from dnd_engine.lora.layout import LoRALayout, Matrix
 __all__ = ["LoRAState", "destandardise", "detokenize", "standardise", "tokenize"]
 
 LoRAState = dict[str, Tensor]
-"""PEFT keys (no adapter name) to A (r, in) and B (out, r)."""
+"""Maps PEFT keys, without an adapter name, to A (r, in) and B (out, r)."""
 
 BORDER = 2
 """Rows and columns of the standardised scheme that carry the scale."""
 
-# The authors' scale code. Nearly flat for small deviations: an error of 0.01 in the code can turn a
-# deviation of 0.001 negative, which is one reason why our own generators use the plain scheme.
+# The authors' code for the scale. It is nearly flat for small deviations: an error of 0.01 in the
+# code can make a deviation of 0.001 negative. So our own generators use the plain scheme.
 _MEAN_FACTOR, _STD_FACTOR, _STD_OFFSET, _STD_SHIFT = 8.0, 0.9, 0.1, 1.6
 
 
@@ -40,7 +41,7 @@ def tokenize(state: Mapping[str, Tensor], layout: LoRALayout) -> Float[Tensor, "
 
 
 def detokenize(tokens: Float[Tensor, "tokens rows cols"], layout: LoRALayout) -> LoRAState:
-    """Undo `tokenize`; B comes back contiguous.
+    """Undo `tokenize`. B is contiguous in the result.
 
     Raises:
         LayoutMismatchError: If the grid is not the layout's.
@@ -57,7 +58,7 @@ def detokenize(tokens: Float[Tensor, "tokens rows cols"], layout: LoRALayout) ->
 
 
 def check_state(state: Mapping[str, Tensor], layout: LoRALayout) -> None:
-    """Refuse a state that does not fit, naming all its faults at once.
+    """Raise if a state does not fit the layout, with all its faults in one message.
 
     Raises:
         LayoutMismatchError: If keys or shapes differ from the layout's.
@@ -78,7 +79,7 @@ def check_state(state: Mapping[str, Tensor], layout: LoRALayout) -> None:
 def standardise(
     tokens: Float[Tensor, "tokens rows cols"],
 ) -> Float[Tensor, "tokens bordered_rows bordered_cols"]:
-    """Plain to standardised tokens: unit variance inside, the scale in the border.
+    """Convert plain to standardised tokens: unit variance inside, the scale in the border.
 
     Border cells in even columns hold 8·mean, in odd columns log(0.9·std + 0.1) + 1.6.
     """
@@ -97,9 +98,9 @@ def destandardise(
 ) -> Float[Tensor, "tokens rows cols"]:
     """Undo `standardise`.
 
-    A scale code is read as the mean over its cells in the border rows, averaged with the mean over
-    its border column; the corner counts in both. As in the authors' code, the even and the odd
-    cells of the column give two codes, and it is the decoded scales that are averaged.
+    A scale code is the mean over its cells in the border rows, averaged with the mean over its
+    border column; the corner counts in both. As in the authors' code, the even and the odd cells
+    of the column give two codes, and the function averages the decoded scales, not the codes.
     """
     rows, cols = tokens.shape[1] - BORDER, tokens.shape[2] - BORDER
 

@@ -13,11 +13,11 @@ class RowScore:
     """As in `results.ROWS`."""
     mode: str
     steps: int
-    """Of training; 0 where there is none."""
+    """Training steps; 0 for rows without training."""
     score: float
     low: float
     high: float
-    """Of the 95 % interval, as `low`."""
+    """Upper end of the 95 % interval; `low` is the lower end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class Scores:
     metric: str
     num_scored: int
     strength: float
-    """Of the adapter, when it was measured."""
+    """Strength of the adapter when it was measured."""
     own: str
     """The row that the adapter is."""
     rows: tuple[RowScore, ...]

@@ -26,12 +26,12 @@ __all__ = ["Metric", "Sides", "labelled_rows", "split"]
 
 Metric = Literal["choice", "exact", "rouge"]
 
-_MOST_OPTIONS = 12
+_MAX_OPTIONS = 12
 """Distinct labels that count as few; each is weighed for every item."""
 _ROWS_PER_OPTION = 3
-"""Labels that hardly repeat are answers, not options."""
+"""Minimum rows per option: labels that rarely repeat are answers, not options."""
 _LONG_WORDS = 12
-"""An answer of more words, in the median, is hardly ever given exactly."""
+"""Answers with a longer median are almost never matched exactly, so ROUGE scores them."""
 _MARGIN = 8
 """Tokens that an answer may be longer than the longest label."""
 
@@ -57,7 +57,7 @@ class Sides:
     """Those that can be asked."""
     test: tuple[Example, ...]
     lines: tuple[int, ...]
-    """Where each item of `test` stands in its file."""
+    """Line of each item of `test` in its file."""
     train: tuple[Example, ...]
     max_new_tokens: int
     num_rows: int
@@ -69,7 +69,7 @@ class Sides:
     num_seen: int
     """Rows that the adapter has met, among those that are left."""
     num_seen_scored: int
-    """Of these, such as are scored nevertheless."""
+    """Those of them that are scored anyway."""
     seen_known: bool
     """Whether the adapter says what it was made from."""
 
@@ -210,7 +210,7 @@ def _sizes(
 
 def _options(labels: Sequence[str]) -> tuple[str, ...]:
     distinct = sorted(set(labels))
-    few = 2 <= len(distinct) <= min(_MOST_OPTIONS, len(labels) / _ROWS_PER_OPTION)
+    few = 2 <= len(distinct) <= min(_MAX_OPTIONS, len(labels) / _ROWS_PER_OPTION)
     return tuple(distinct) if few else ()
 
 
@@ -219,7 +219,7 @@ def _metric(
 ) -> Metric:
     if config.metric == "choice" and not options:
         raise MeasureError(
-            f"{file.name}: the metric `choice` needs 2 to {_MOST_OPTIONS} distinct labels that "
+            f"{file.name}: the metric `choice` needs 2 to {_MAX_OPTIONS} distinct labels that "
             f"repeat, got {len(Counter(labels))} among {len(labels)} rows. Take `exact` or `rouge`."
         )
     if config.metric != "auto":

@@ -1,7 +1,6 @@
-"""Buckets: named, weighted groups of prompt files, and the prompt batch that is drawn from them.
+"""Buckets: named, weighted groups of prompt files, and the prompt batches sampled from them.
 
-Knows which buckets count and how their weights share a condition. Knows no file format and no
-model, and imports no torch.
+This module decides which buckets count and how their weights share a condition. Imports no torch.
 """
 
 import hashlib
@@ -28,10 +27,10 @@ __all__ = [
 ]
 
 MAX_WEIGHT = 2.0
-"""Weights lie between minus this and this; negative ones ("less of this") need the sum mix."""
+"""Largest absolute weight. Negative weights ("less of this") need the sum mix."""
 _MAX_NAME_CHARS = 60
 _MAX_MEASURED = 16
-"""Enough to place an adapter by its effect, and about a second."""
+"""Enough to judge an adapter by its effect. Takes about a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +42,9 @@ class Bucket:
     """
 
     name: str
-    """Cleaned to one line. A stranger's words: escape it where it is shown."""
+    """Cleaned to one line. It is untrusted text: escape it wherever you show it."""
     weight: float = 1.0
-    """Checked by `check_buckets`, since a slider may pass through anything. JSON sends ints."""
+    """Checked by `check_buckets`, because a slider may pass invalid values. JSON sends ints."""
     files: tuple[PromptFile, ...] = ()
 
     def __post_init__(self) -> None:
@@ -60,7 +59,7 @@ class Bucket:
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:
-        """The prompts of all files, in their order; of equal texts, the first."""
+        """The distinct prompts of all files, in order."""
         distinct: dict[str, Prompt] = {}
         for file in self.files:
             for prompt in file.prompts:
@@ -69,7 +68,7 @@ class Bucket:
 
     @property
     def num_prompts(self) -> int:
-        """How many distinct prompts the bucket holds."""
+        """Number of distinct prompts in the bucket."""
         return len({prompt.text for file in self.files for prompt in file.prompts})
 
 
@@ -78,7 +77,7 @@ def check_buckets(buckets: Sequence[Bucket], limits: PromptLimits) -> tuple[Buck
 
     Args:
         buckets: All buckets of a canvas or command, in order.
-        limits: Files and bytes allowed in all of them together.
+        limits: Maximum number and size of files in all buckets together.
 
     Raises:
         BucketError: With every fault of the buckets; also if none counts.
@@ -124,8 +123,8 @@ def check_buckets(buckets: Sequence[Bucket], limits: PromptLimits) -> tuple[Buck
 def parse_bucket_option(option: str) -> tuple[str, float, list[Path]]:
     """Read `NAME=WEIGHT:FILE,FILE` from a command line.
 
-    The name ends at the first `=` and the weight at the first `:` after it, so file names may hold
-    both; a comma they may not.
+    The name ends at the first `=` and the weight at the first `:` after it. So file names may
+    contain both, but no comma.
 
     Raises:
         BucketError: If a part is missing or the weight is no number.
@@ -146,16 +145,16 @@ def parse_bucket_option(option: str) -> tuple[str, float, list[Path]]:
 
 
 def draw_prompt_batch(buckets: Sequence[Bucket], num_prompts: int, seed: int) -> tuple[Prompt, ...]:
-    """Draw the prompt batch of a pooled condition.
+    """Sample the prompt batch of a pooled condition.
 
-    Each bucket gives prompts in proportion to its weight (largest remainder). A bucket that holds
-    fewer than its share gives all of them, evenly repeated; otherwise no prompt comes twice. A text
-    in several buckets belongs to the first.
+    Each bucket contributes prompts in proportion to its weight (largest remainder). A bucket with
+    fewer prompts than its share repeats them evenly; otherwise no prompt occurs twice. A text in
+    several buckets belongs to the first one.
 
     Args:
-        buckets: In the order in which their prompts shall stand; those of weight 0 take no part.
+        buckets: Buckets in the order of the result. Those of weight 0 are ignored.
         num_prompts: Length of the batch.
-        seed: Of the draw. Neither the order of files nor that of prompts within them matters.
+        seed: Sampling seed. The order of files and of prompts within them does not matter.
 
     Returns:
         `num_prompts` prompts, bucket by bucket, sorted by text within each.
@@ -204,15 +203,15 @@ def draw_prompt_batch(buckets: Sequence[Bucket], num_prompts: int, seed: int) ->
 def measured_prompts(buckets: Sequence[Bucket]) -> tuple[str, ...]:
     """Choose the prompts that an adapter's effect and agreement are measured on.
 
-    One rule for the command line, the page and the API, so that an adapter's card says the same
-    wherever it was made. The choice depends on names and texts alone: neither the order of buckets,
-    files and prompts nor the weights matter.
+    The command line, the page and the API share this rule, so that an adapter's card does not
+    depend on where it was made. The choice depends only on names and texts, not on the weights or
+    the order of buckets, files and prompts.
 
     Args:
-        buckets: Those of weight 0 take no part.
+        buckets: Buckets of weight 0 are ignored.
 
     Returns:
-        16 distinct prompts at most, of each bucket in turn; all of them where there are fewer.
+        At most 16 distinct prompts, from each bucket in turn.
     """
     taken: set[str] = set()
     pools: list[list[str]] = []
@@ -220,7 +219,7 @@ def measured_prompts(buckets: Sequence[Bucket]) -> tuple[str, ...]:
         if bucket.weight != 0:
             texts = {prompt.text for prompt in bucket.prompts} - taken
             taken |= texts
-            # Files are often sorted by something, so that their first prompts resemble each other.
+            # Files are often sorted, so their first prompts would resemble each other.
             pools.append(sorted(texts, key=_hash))
     in_turn = chain.from_iterable(zip_longest(*pools))
     return tuple(islice((text for text in in_turn if text is not None), _MAX_MEASURED))
@@ -235,7 +234,7 @@ def _canonical(prompt: Prompt) -> tuple[str, str, int]:
 
 
 def _quotas(weights: Sequence[Fraction], total: int) -> list[int]:
-    """Share `total` by weight, largest remainders first; fractions, so no rounding tips a share."""
+    """Divide `total` by weight, largest remainders first. Fractions avoid rounding errors."""
     shares = [total * weight / sum(weights) for weight in weights]
     quotas = [math.floor(share) for share in shares]
     by_remainder = sorted(range(len(shares)), key=lambda index: quotas[index] - shares[index])

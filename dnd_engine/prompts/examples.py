@@ -1,4 +1,4 @@
-"""Prompt files that come with the app: to try it with, and to make wrong adapters from."""
+"""The example prompt files shipped with the app. The checks also use them as wrong prompts."""
 
 import json
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Example:
     weight: float
     """Its share when all examples are loaded together."""
     question: str
-    """Worth asking once an adapter is made."""
+    """A question to try with the adapter."""
 
     def read(self) -> Bucket:
         """Read its files."""

@@ -1,7 +1,7 @@
-"""Where a prompt's instruction ends and its input begins: the only place that decides it.
+"""Splits a prompt into instruction and input. This is the only place that decides where.
 
-Training, chat, Refine, Measure and the checks all leave the instruction out in the same way, so an
-adapter is asked for what it was trained on. Knows texts only, and imports no torch.
+Training, chat, Refine, Measure and the checks all remove the instruction in the same way, so an
+adapter is used on the inputs it was trained for. Imports no torch.
 """
 
 import re
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 __all__ = ["PromptParts", "split_prompt"]
 
 _GAP = re.compile(r"\n(?:[^\S\n]*\n)+")
-"""One blank line or more; spaces and tabs do not make a line less blank."""
+"""One or more blank lines. A line of spaces and tabs counts as blank."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +18,9 @@ class PromptParts:
     """A prompt, cut at its first blank line."""
 
     instruction: str
-    """What stands above the blank line; the whole prompt if there is none."""
+    """The text above the blank line; the whole prompt if there is none."""
     input: str | None
-    """What stands below it, indentation and further blank lines included; None if there is none."""
+    """The text below it, with its indentation and further blank lines; None if there is none."""
 
     @property
     def bare(self) -> str:
@@ -36,11 +36,11 @@ class PromptParts:
 def split_prompt(prompt: str) -> PromptParts:
     r"""Cut a prompt into instruction and input.
 
-    Line ends of Windows (`\r\n`) and of old Macs (`\r`) count as `\n`. White space around the
-    prompt is dropped first, so a prompt that ends with a blank line has no input.
+    `\r\n` and `\r` count as `\n`. White space around the prompt is stripped first, so a prompt
+    that ends with a blank line has no input.
 
     Args:
-        prompt: As a file, a chat or an API call has it.
+        prompt: Text from a file, a chat or an API call.
     """
     text = prompt.replace("\r\n", "\n").replace("\r", "\n").strip()
     if (gap := _GAP.search(text)) is None:

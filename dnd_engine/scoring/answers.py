@@ -1,7 +1,7 @@
 """Batched answers of a base to test items, under one adapter for each group of items.
 
-For every item: the loss of its reference and of its options, and what the base writes by itself.
-A prompt is read once for all of these. What the prompts of a group begin with alike (the chat
+For every item: the loss of its reference and options, and the answer that the model generates.
+Each prompt is read once for all of these. The common beginning of a group's prompts (the chat
 prefix, the instruction, the examples shown first) is read once per group, and the cache of it
 shared out; rows that have ended leave the batch. Knows token ids and adapters; knows no tasks and
 no metrics.
@@ -23,24 +23,23 @@ from dnd_engine.scoring.questions import Answer, Question
 __all__ = ["answer", "batches"]
 
 _FORWARD_TOKENS = 1024
-"""Positions of one forward pass while reading, padding included. From 256 to 2,048 the time per
-token is the same on a CPU."""
+"""Positions per forward pass while reading, including padding. On a CPU the time per token is the
+same from 256 to 2,048."""
 
 _SPREAD = 1.25
-"""Rows read together differ in length by no more than this, or padding would cost more than
-another pass."""
+"""Maximum ratio of lengths in one pass. Beyond it, padding costs more than another pass."""
 
 _MAX_ROWS = 64
-"""Rows written at once: a step costs little more for 64 than for 16."""
+"""Rows generated at once. A step for 64 rows costs little more than one for 16."""
 
 _MAX_CACHED = 12_288
-"""Positions kept in a cache, about 300 MB for the embedded base, and twice that for a moment."""
+"""Positions in a cache: about 300 MB for the embedded base, and briefly twice that."""
 
 _SIMILAR_NEW_TOKENS = 32
-"""Answers are put together with others of about as many tokens."""
+"""Answers are batched with others of a similar maximum length."""
 
 _WORTH_DROPPING = 0.9
-"""Ended rows leave a batch once it gets this much smaller: leaving copies the cache once."""
+"""Finished rows are dropped once the batch shrinks to this share, because that copies the cache."""
 
 
 def batches(
@@ -50,7 +49,7 @@ def batches(
 
     Args:
         groups: One group for each adapter.
-        shared: All groups wear the same, so that their questions may stand side by side in any
+        shared: All groups have the same adapter, so their questions may be combined in any
             number.
 
     Yields:
@@ -98,7 +97,7 @@ def _cut(
 
 
 def _size(question: Question) -> tuple[int, int]:
-    """Roughly by how much is written, then by length: reading pads, rows that end early leave."""
+    """Sort by answer length first, then by prompt length, to reduce padding."""
     return question.max_new_tokens // _SIMILAR_NEW_TOKENS, question.length
 
 
@@ -112,8 +111,8 @@ def answer(
 
     Args:
         runtime: The frozen model. Hold its lock where other threads use it.
-        groups: Questions, one group per adapter; none empty.
-        worn: As many adapters as there are groups, or None for the bare base.
+        groups: Questions, one non-empty group per adapter.
+        worn: One adapter per group, or None for the bare base.
 
     Returns:
         Answers in the order of the questions.
@@ -160,7 +159,7 @@ def answer(
 
 
 class _Rows:
-    """Rows of tokens being read: what is cached of them, and what each equal run of them wears."""
+    """Rows of tokens with their cache, and the adapter of each equal run of rows."""
 
     def __init__(
         self,
@@ -176,19 +175,19 @@ class _Rows:
         self.seen: Bool[Tensor, "rows keys"] = torch.zeros(
             num_rows, 0, dtype=torch.bool, device=runtime.base.device
         )
-        """Which cached positions a row may look at; the others are of no use to it."""
+        """The cached positions that each row may attend to."""
         self.positions: Int[Tensor, " rows"] = torch.zeros(
             num_rows, dtype=torch.long, device=runtime.base.device
         )
-        """Tokens that each row has read, which is the position of its next one."""
+        """Number of tokens each row has read, which is the position of its next token."""
 
     def wear(self, worn: FittedLoRA | None) -> None:
-        """Give each equal run of rows an adapter."""
+        """Apply one adapter to each equal run of rows."""
         self.worn = worn
         self._prepared = self.forward.prepare(worn)
 
     def copies(self, row: int, count: int) -> "_Rows":
-        """Some rows that begin as one of these, with the adapter of that group."""
+        """Return copies of one row, with the adapter of its group."""
         worn = None if self.worn is None else _choose(self.worn, [row])
         rows = _Rows(self.runtime, worn, count, self.cache.copies(row, count))
         rows.seen = self.seen[row].expand(count, -1)
@@ -211,7 +210,7 @@ class _Rows:
         return rows
 
     def read(self, rows: Sequence[tuple[int, ...]]) -> Float[Tensor, "rows width"]:
-        """Read on, one run of tokens a row; returns the state at each row's last token."""
+        """Read more tokens in each row and return the state at each row's last token."""
         device, length = self.runtime.base.device, max(map(len, rows))
         pads = [length - len(row) for row in rows]
         ids = torch.tensor([[0] * n + list(row) for n, row in zip(pads, rows, strict=True)])
@@ -230,9 +229,9 @@ class _Rows:
         prompts: Sequence[tuple[int, ...]],
         offered: Sequence[Sequence[tuple[int, ...]]],
     ) -> tuple[Float[Tensor, "rows width"], list[dict[tuple[int, ...], float]]]:
-        """Read the rest of each row's prompt, and weigh the answers offered to it.
+        """Read the rest of each row's prompt and score the offered answers.
 
-        The answers stand behind the prompt, one after the other; each sees the prompt and itself.
+        The answers follow the prompt one after another. Each attends to the prompt and itself only.
 
         Returns:
             The state at each prompt's last token, and each answer's mean loss per token.
@@ -278,9 +277,9 @@ class _Rows:
     def write(
         self, first: Float[Tensor, "rows width"], limits: Sequence[int]
     ) -> list[tuple[int, ...]]:
-        """Write every row's answer greedily, to its end of turn or limit; uses up the cache.
+        """Generate every row's answer greedily, to its end of turn or limit. Consumes the cache.
 
-        Rows with limit 0 are there for the adapters' sake only.
+        Rows with limit 0 only keep the groups equal in size.
         """
         ends = end_tokens(self.runtime.base)
         written: list[list[int]] = [[] for _ in limits]
@@ -302,8 +301,8 @@ class _Rows:
             hidden = self.read([tuple(written[row][-1:]) or (0,) for row in _flat(places)])
 
     def _drop(self, places: list[list[int]], ended: set[int]) -> list[list[int]]:
-        """Take ended rows out of the batch, as far as groups stay equal in size."""
-        # Rows still being written come first; ended ones fill a group up.
+        """Drop finished rows from the batch, as far as groups stay equal in size."""
+        # Unfinished rows come first; finished ones pad a group to the common size.
         ordered = [sorted(group, key=lambda row: row in ended) for group in places]
         alive = [sum(row not in ended for row in group) for group in places]
         width = max(alive)
@@ -324,16 +323,16 @@ class _Rows:
         positions: Int[Tensor, "rows new"],
         visible: Bool[Tensor, "rows new keys"],
     ) -> Float[Tensor, "rows new width"]:
-        """One pass over new positions.
+        """Run one forward pass over new positions.
 
         Args:
-            ids: Their tokens; what is padding does not matter.
-            positions: Of the tokens in their rows.
+            ids: Tokens of the new positions. The values of padding do not matter.
+            positions: Positions of the tokens in their rows.
             visible: Which positions since `seen` a new one may look at, itself the last ones.
         """
         rows, new, keys = visible.shape
-        # Padding looks at itself: a position that may look at nothing would become NaN, and spoil
-        # what looks past it with weight zero.
+        # Padding attends to itself. A position that attends to nothing becomes NaN, which would
+        # spread to positions that give it weight zero.
         itself = torch.eye(keys, dtype=torch.bool, device=ids.device)[keys - new :]
         past = self.seen[:, None, :].expand(rows, new, -1)
         mask = torch.cat([past, visible | itself], dim=2)[:, None]
@@ -344,7 +343,7 @@ class _Rows:
 
 
 def _runs(sizes: Sequence[int]) -> list[list[int]]:
-    """Cut rows, by size, into runs that are read in one forward pass with little padding."""
+    """Group rows by size into runs that one forward pass reads with little padding."""
     runs: list[list[int]] = []
     for row in sorted(range(len(sizes)), key=lambda row: sizes[row]):
         size = sizes[row]

@@ -13,7 +13,7 @@ from dnd_engine.tasks.folder import Example, Mode
 
 __all__ = ["Answer", "Question", "ask", "choose_shots"]
 
-_MOST_SHOTS, _SHOT_TOKENS = 8, 768
+_MAX_SHOTS, _SHOT_TOKENS = 8, 768
 """Examples shown at most, and their tokens: as many as the shipped generator reads of one prompt
 batch, 48 of each of 16 prompts. What is shown holds answers too, which no condition does."""
 
@@ -42,9 +42,9 @@ class Answer:
     """What the base made of one question."""
 
     nll: float
-    """Of the reference, nats per token, end of turn included."""
+    """Loss of the reference in nats per token, including the end of turn."""
     option_nlls: tuple[float, ...]
-    """Of each option likewise: dividing by the number of tokens is the length normalisation."""
+    """The same for each option. Dividing by the number of tokens normalises the length."""
     ids: tuple[int, ...]
     """Greedily generated, the end of turn left out."""
 
@@ -65,10 +65,10 @@ def choose_shots(
     """
     left = min(_SHOT_TOKENS, room // 4)
     shots: list[Example] = []
-    for example in rng.sample(pool, min(4 * _MOST_SHOTS, len(pool))):
+    for example in rng.sample(pool, min(4 * _MAX_SHOTS, len(pool))):
         text = f"{example.prompt}\n{example.response}"
         size = len(tokenizer(text, add_special_tokens=False)["input_ids"])
-        if size <= left and len(shots) < _MOST_SHOTS:
+        if size <= left and len(shots) < _MAX_SHOTS:
             shots.append(example)
             left -= size
     return tuple(shots)

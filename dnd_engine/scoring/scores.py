@@ -1,4 +1,4 @@
-"""What an examination finds, item by item, and what a report must know besides.
+"""The results of an evaluation per item, and what else a report needs.
 
 One `ItemScore` is one line of `scores.jsonl`. Knows no models: reports are made from these alone.
 """
@@ -49,7 +49,7 @@ ROWS = (
     "labelled_40",
     "oracle_lora",
 )
-"""Every row an examination knows, in the order of a report. What each wears is told in `rows`."""
+"""Every row of an evaluation, in report order. `evaluation.rows` defines their adapters."""
 
 
 IMPRINTED = ("imprint", "generator_imprint", "generator_imprint_wrong")
@@ -114,13 +114,13 @@ class ItemScore:
     exact: bool
     """Normalised exact match of the generated text."""
     format_ok: bool | None
-    """Whether the answer stands in the asked format; None where no format is asked."""
+    """Whether the answer has the requested format; None if none was requested."""
     content_ok: bool | None
     """Whether the payload is right once the format is stripped; None unless `format_ok`."""
     choice: bool | None
     """Whether the length-normalised log-likelihood picks the reference; None without options."""
     nll: float
-    """Of the reference, nats per token, teacher-forced."""
+    """Loss of the reference in nats per token, teacher-forced."""
     substituted: bool | None
     """Whether the text is what a trained operation gives on this input, and not the reference;
     None where the task is not procedural."""
@@ -130,7 +130,7 @@ class ItemScore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportMeta:
-    """What a report says besides its scores."""
+    """What a report contains besides scores."""
 
     command: str
     """As typed, so that a reader can repeat it."""

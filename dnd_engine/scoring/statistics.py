@@ -1,7 +1,7 @@
 """Intervals, differences and tests for scores of many tasks: their unit is the family.
 
-Prompt draws are averaged within an item, items within a task, and tasks count alike. The bootstrap
-draws families only. The mean of a drawn family already carries the noise of its tasks and of its
+Prompt draws are averaged within an item and items within a task; tasks have equal weight. The
+bootstrap draws families only. The mean of a drawn family already carries the noise of its tasks and
 items, so drawing items as well would count that noise twice: with k items a task and no difference
 between families, the variance comes out doubled. Where there is one family alone, nothing can be
 said about others; then items are drawn, and the interval says so in `unit`.
@@ -68,7 +68,7 @@ class Interval:
     low: float
     high: float
     units: int
-    """How many families the bootstrap had to draw from, or items of the task with the fewest."""
+    """Number of families the bootstrap samples from, or items of the task with the fewest."""
     unit: Literal["families", "items"] = "families"
     """What the bootstrap drew; items only where all tasks are of one family."""
 

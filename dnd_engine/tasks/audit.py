@@ -4,8 +4,8 @@ Knows tasks and their texts, and no model. The released data of the paper hold a
 every answer is `[A]`, a train side with inverted labels, answers that no scorer can match, one
 data set under two names, and conditions made of the test questions; each of these is found here.
 
-Not found, as nothing in a task's own texts shows it: labels that are wrong on both sides alike,
-and inverted labels where words do not tell the answers apart.
+Not found, because nothing in a task's texts shows it: labels that are wrong on both sides in the
+same way, and inverted labels where words do not tell the answers apart.
 """
 
 import re
@@ -36,15 +36,15 @@ _MAJORITY_SHARE = 0.8
 """Above it, always giving one answer looks like skill."""
 
 _REPEATED_SHARE = 0.5
-"""Of bare inputs that are not the only ones of their text: past it they carry no input."""
+"""Share of duplicate bare inputs above which the bare inputs carry no information."""
 
 _SAME_SHARE = 0.9
-"""Of one task's examples that another has too: past it they are one data set."""
+"""Share of one task's examples found in another above which both are one dataset."""
 
-_FEWEST = 10
+_MIN_COUNT = 10
 """Shares of fewer examples say little."""
 
-_MOST_LABELS = 10
+_MAX_LABELS = 10
 """Tasks with more distinct answers are not treated as classification."""
 
 _CLEAR_Z = 3.0
@@ -179,7 +179,7 @@ class _View:
     def is_closed(self) -> bool:
         """Whether every answer is one of a few, given again and again."""
         distinct = set().union(*self.golds.values())
-        return len(distinct) <= min(_MOST_LABELS, len(self.all) // 5)
+        return len(distinct) <= min(_MAX_LABELS, len(self.all) // 5)
 
     @cached_property
     def bare_identifies(self) -> bool:
@@ -222,7 +222,7 @@ def _constant(view: _View) -> Iterator[Fault]:
     """One answer, or one place in the list of options, that is nearly always right."""
     for side, golds in view.golds.items():
         total = golds.total()
-        if total < _FEWEST:
+        if total < _MIN_COUNT:
             continue
         answer, count = golds.most_common(1)[0]
         if count / total >= _CONSTANT_SHARE:
@@ -234,7 +234,7 @@ def _constant(view: _View) -> Iterator[Fault]:
             )
         places = Counter(p for e in view.sides[side] if (p := _place(e)) is not None)
         known = places.total()
-        if known >= max(_FEWEST, total / 2) and len({e.options for e in view.sides[side]}) > 1:
+        if known >= max(_MIN_COUNT, total / 2) and len({e.options for e in view.sides[side]}) > 1:
             place, count = places.most_common(1)[0]
             if count / known >= _CONSTANT_SHARE:
                 yield view.error(
@@ -245,7 +245,7 @@ def _constant(view: _View) -> Iterator[Fault]:
 
 
 def _place(example: Example) -> int | None:
-    """Where the answer stands among the options that the prompt lists in order; else None."""
+    """Return the answer's place among the options that the prompt lists in order, or None."""
     places = [example.prompt.rfind(option) for option in example.options]
     listed = len(places) > 1 and places[0] >= 0 and places == sorted(places)
     if not listed or example.response not in example.options:
@@ -256,7 +256,7 @@ def _place(example: Example) -> int | None:
 def _flipped_majority(view: _View) -> Iterator[Fault]:
     """Two labels of which one leads in train and the other in test."""
     train, test = view.golds["train"], view.golds["test"]
-    if len(train.keys() | test.keys()) != 2 or min(train.total(), test.total()) < _FEWEST:
+    if len(train.keys() | test.keys()) != 2 or min(train.total(), test.total()) < _MIN_COUNT:
         return
     (top, _), (other, count) = train.most_common(1)[0], test.most_common(1)[0]
     before, after = train[other] / train.total(), count / test.total()
@@ -383,7 +383,7 @@ def _bare(view: _View) -> Iterator[Fault]:
             f"{missing / len(view.all):.0%} of the prompts have no blank line, so no bare input",
         )
     repeated = sum(count for count in texts.values() if count > 1)
-    enough = texts.total() >= _FEWEST and not view.bare_identifies
+    enough = texts.total() >= _MIN_COUNT and not view.bare_identifies
     if enough and repeated > _REPEATED_SHARE * texts.total():
         yield view.warning(
             "repeated_bare_input",
@@ -522,7 +522,7 @@ def _label_trial(view: _View) -> _Trial | None:
     from sklearn.metrics import confusion_matrix  # type: ignore[import-untyped]
     from sklearn.model_selection import StratifiedKFold, cross_val_predict  # type: ignore[import-untyped]
 
-    labels = sorted(gold for gold, count in view.golds["train"].items() if count >= _FEWEST)
+    labels = sorted(gold for gold, count in view.golds["train"].items() if count >= _MIN_COUNT)
     texts, golds = {}, {}
     for side, examples in view.sides.items():
         kept = [e for e in examples if e.response in labels]
@@ -552,14 +552,14 @@ def _option_trial(view: _View, side: str, other: str) -> _Trial | None:
         name: [c for c in choices if c and c.gold in c.options and len(c.options) > 1]
         for name, choices in view.choices.items()
     }
-    if len({c.options for c in chain(*found.values())}) <= _MOST_LABELS:
+    if len({c.options for c in chain(*found.values())}) <= _MAX_LABELS:
         return None
     # Lists of one length: of a longer one, guess and answer both stand further back.
     ((number, _),) = Counter(len(c.options) for c in chain(*found.values())).most_common(1)
     found = {
         name: [c for c in choices if len(c.options) == number] for name, choices in found.items()
     }
-    if min(map(len, found.values())) < _FEWEST:
+    if min(map(len, found.values())) < _MIN_COUNT:
         return None
     own = found[side]
     texts = [text for c in own for text in c.options]
@@ -645,7 +645,7 @@ def _duplicates(views: Sequence[_View]) -> Iterator[Fault]:
         shared = Counter(pair for found in owners.values() for pair in combinations(found, 2))
         for (one, other), count in sorted(shared.items()):
             least = min(len(items[one]), len(items[other]))
-            if least < _FEWEST or count / least < _SAME_SHARE or (one, other) in same:
+            if least < _MIN_COUNT or count / least < _SAME_SHARE or (one, other) in same:
                 continue
             same.add((one, other))
             under = "" if exact else " under another instruction"
@@ -676,7 +676,7 @@ def _disagreements(views: Sequence[_View]) -> Iterator[Fault]:
                 "differently there",
             )
     for (one, other), (count, differ) in sorted(_compared(given.values()).items()):
-        if count >= _FEWEST and differ >= _SAME_SHARE * count:
+        if count >= _MIN_COUNT and differ >= _SAME_SHARE * count:
             yield views[other].warning(
                 "opposed",
                 f"{differ} of the {count} inputs that it shares with `{views[one].slug}` have "

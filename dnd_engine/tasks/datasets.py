@@ -81,7 +81,7 @@ class DatasetRecipe:
     """At most; drawn at random, as are those of the test side."""
     test_examples: int = 150
     max_characters: int = 1200
-    """Of prompt and response together; longer rows are left out. About 300 tokens of English."""
+    """Limit on prompt and response together, about 300 tokens. Longer rows are skipped."""
     skip_unlabelled: bool = False
     """Leaves out rows without a label, as SNLI has some, instead of refusing the split. A split
     without any label is refused either way."""
@@ -134,7 +134,7 @@ class FetchedTasks:
     folder: Path
     tasks: tuple[Task, ...]
     warnings: tuple[Fault, ...]
-    """Of the label audit; errors keep the folder from being written."""
+    """Warnings of the label audit. With errors, the folder is not written."""
 
 
 def read_dataset_recipes(paths: Sequence[Path], **overrides: Any) -> tuple[DatasetRecipe, ...]:
@@ -346,7 +346,7 @@ def _is_hidden(value: Any) -> bool:
 
 
 def _first(value: Any) -> Any:
-    """Of several references the first; None if there is none."""
+    """Return the first of several references; None if there is none."""
     return (value[0] if value else None) if isinstance(value, list) else value
 
 

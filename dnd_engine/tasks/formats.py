@@ -1,6 +1,6 @@
 """Answer formats: any short-answer task, asked for and answered in brackets, JSON, a tag and so on.
 
-A format and an operation are told apart only if each comes with many of the other. So formats are
+A model can separate format and operation only if each occurs with many of the other. So formats are
 put on tasks when these are used, not when they are stored. One pair in five of task and format is
 never trained, and two formats are not trained at all.
 """

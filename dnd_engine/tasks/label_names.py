@@ -18,11 +18,11 @@ from dnd_engine.tasks.formats import asking
 
 __all__ = ["label_set", "relabelled", "relabelled_tasks"]
 
-_MOST_LABELS = 6
-_MOST_CHARS = 20
+_MAX_LABELS = 6
+_MAX_CHARS = 20
 """Longest label; longer ones are answers."""
-_LEAST_SHARE = 0.02
-"""Of the train answers, for the rarest label."""
+_MIN_SHARE = 0.02
+"""Minimum share of the training answers that the rarest label must have."""
 
 _SCHEMES = (
     "yes no",
@@ -126,12 +126,12 @@ def label_set(task: Task) -> tuple[str, ...]:
     counts: dict[str, int] = {}
     for example in task.train:
         counts[example.response] = counts.get(example.response, 0) + 1
-        if len(counts) > _MOST_LABELS:
+        if len(counts) > _MAX_LABELS:
             return ()
     named = {option for example in (*task.train, *task.test) for option in example.options}
     labels = sorted(named | {e.response for e in task.test} | set(counts))
-    short = all(len(label) <= _MOST_CHARS and "\n" not in label for label in labels)
-    often = all(counts.get(label, 0) >= _LEAST_SHARE * len(task.train) for label in labels)
+    short = all(len(label) <= _MAX_CHARS and "\n" not in label for label in labels)
+    often = all(counts.get(label, 0) >= _MIN_SHARE * len(task.train) for label in labels)
     return tuple(labels) if len(labels) > 1 and short and often else ()
 
 
@@ -149,7 +149,7 @@ def relabelled(task: Task, number: int, seed: int) -> Task:
     labels = label_set(task)
     if not labels:
         raise ConfigError(
-            f"task `{task.info.slug}`: expected a classification task with 2 to {_MOST_LABELS} "
+            f"task `{task.info.slug}`: expected a classification task with 2 to {_MAX_LABELS} "
             "labels, to rename them. Ask `label_set` first."
         )
     rng = random.Random(f"{seed}:labels:{task.info.slug}:{number}")

@@ -19,7 +19,7 @@ from dnd_engine.tasks.formats import FORMATS
 
 __all__ = ["SharedInputs", "Shown"]
 
-_LEAST_SHARE = 0.5
+_MIN_SHARE = 0.5
 """Share of the inputs that a task must have answers for."""
 
 
@@ -86,7 +86,7 @@ class SharedInputs:
                 if i in rows or (base in bases and not again):
                     continue
                 row = self._show(i, texts, rng)
-                enough = len(row) >= max(1, _LEAST_SHARE * len(texts))
+                enough = len(row) >= max(1, _MIN_SHARE * len(texts))
                 if enough and not any(_agree(row, other) for other in rows.values()):
                     rows[i] = row
                     bases.add(base)
@@ -127,7 +127,7 @@ class SharedInputs:
 
 
 def _agree(one: dict[str, Shown], other: dict[str, Shown]) -> bool:
-    """Whether two tasks answer all their common inputs alike."""
+    """Whether two tasks give the same answers to all their common inputs."""
     common = one.keys() & other.keys()
     return all(one[text].example.response == other[text].example.response for text in common)
 

@@ -25,7 +25,7 @@ _NAME = "dnd_blocks"
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """Where the tokens of packed rows stand when each block has a row of its own.
+    """The positions of the tokens in packed rows, as if each block had its own row.
 
     Block 0 of a row is its prefix, the others are its examples; `size` is the longest one's length.
     """
@@ -184,7 +184,7 @@ def attending_in_blocks(
         prefix: Likewise.
 
     Yields:
-        What to pass to the model's forward pass besides ids and positions.
+        Arguments for the model's forward pass in addition to ids and positions.
     """
     config: Any = model.config
     heads, key_heads = config.num_attention_heads, config.num_key_value_heads

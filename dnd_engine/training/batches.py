@@ -47,9 +47,9 @@ Role = Literal["train", "validation"]
 """Whether a task is trained on, or belongs to a family that only validates."""
 
 _LENGTH_BUCKETS = 4
-"""Tasks of one step come from one quarter of the lengths, so that their rows fill alike."""
+"""Tasks of one step come from one quarter of the lengths, so that rows have similar lengths."""
 
-_LEAST_EXAMPLES = 16
+_MIN_EXAMPLES = 16
 """Tasks with fewer examples would be learnt by heart."""
 
 _PROBED_EXAMPLES = 16
@@ -202,7 +202,7 @@ def build_pools(
     pools, validating = [], set(validation_families)
     for task in tqdm(list(tasks), desc="Look through tasks", leave=False):
         examples = task.train[: -recipe.validation_examples]
-        if len(examples) < _LEAST_EXAMPLES:
+        if len(examples) < _MIN_EXAMPLES:
             continue
         rng = random.Random(f"{recipe.seed}:probe:{task.info.slug}")
         probed = rng.sample(examples, _PROBED_EXAMPLES)
@@ -275,7 +275,7 @@ class Sampler:
     """Draws the batches of a run.
 
     Args:
-        pools: The tasks, trained and validating alike; batches name them by position.
+        pools: The tasks, for training and validation; batches refer to them by position.
         conditions: Their encoded prompts.
         tokenizer: The base's.
         recipe: How many of what.
@@ -357,7 +357,7 @@ class Sampler:
     ) -> tuple[tuple[int, ...], Mapping[int, Sequence[Shown]]]:
         """Tasks on the same inputs, and their examples on them.
 
-        Where too few tasks share inputs, tasks of the same category, which at least look alike,
+        Where too few tasks share inputs, tasks of the same category, which at least look similar,
         join with inputs of their own.
         """
         count = self._recipe.tasks_per_step

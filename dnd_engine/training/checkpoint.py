@@ -1,6 +1,6 @@
 """Training state on disk: parameters and AdamW moments in one safetensors file.
 
-Randomness is derived from (seed, step), so a step number is all that a resumed run needs besides.
+Randomness is derived from (seed, step), so a resumed run needs only the step number in addition.
 """
 
 import json

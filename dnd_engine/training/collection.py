@@ -52,7 +52,7 @@ class Cosines:
     """Mean centred cosines of weight tokens: how far apart checkpoints of one and of two tasks lie.
 
     Centred on the mean of the final checkpoints: without that, the A that all share would make
-    everything look alike. With n unrelated tasks the mean between tasks is about -1 / (n - 1).
+    everything look the same. With n unrelated tasks the mean between tasks is about -1 / (n - 1).
     """
 
     within_run: float | None
@@ -176,7 +176,7 @@ class Collection:
         return self.read(run, run.snapshots[-1])
 
     def mean(self) -> Float[Tensor, "tokens rows cols"]:
-        """Mean of the final checkpoints of all `train` tasks; every task and seed counts alike.
+        """Mean of the final checkpoints of all `train` tasks; every task and seed has equal weight.
 
         Raises:
             TrainingError: If the collection has no task of the `train` split.
@@ -295,7 +295,7 @@ class Collection:
     def _inner_products(
         self, chosen: Sequence[tuple[Run, Snapshot]]
     ) -> Float[Tensor, "vectors vectors"]:
-        """Of the weights of every two snapshots, in double precision."""
+        """Return the inner products of all pairs of snapshots, in double precision."""
         total = torch.zeros(len(chosen), len(chosen), dtype=torch.float64)
         paths = [self.path / run.folder / file_name(s.step) for run, s in chosen]
         for layer in sorted({t.layer for t in self.layout.targets}):

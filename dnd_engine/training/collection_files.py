@@ -39,7 +39,7 @@ class LossRow:
     loss: float | None = None
     """Nats per answer token on the step's batch, before the step's update."""
     grad_norm: float | None = None
-    """Of this run's parameters, before clipping."""
+    """Gradient norm of this run's parameters, before clipping."""
     validation_loss: float | None = None
     """Nats per answer token on held-back train examples, after the step's update."""
     validation_exact: float | None = None
@@ -55,7 +55,7 @@ class Snapshot:
     step: int
     """Updates done."""
     sha256: str
-    """Of the file."""
+    """SHA-256 of the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,13 +64,13 @@ class Run:
 
     slug: str
     seed: int
-    """Of the order of the data; the initialisation is everyone's."""
+    """Seed of the data order. All runs share one initialisation."""
     split: str
     family: str
     category: str
     licence: str
     train_sha256: str
-    """Of the train side that the run drew from."""
+    """Digest of the training examples that the run sampled from."""
     num_examples: int
     """Examples of it that were short enough, validation left out."""
     start: int
@@ -136,7 +136,7 @@ def run_folder(slug: str, seed: int) -> Path:
 
 
 def file_name(step: int) -> str:
-    """Of the snapshot after `step` updates."""
+    """Return the file name of the snapshot after `step` updates."""
     return f"step-{step:04}.safetensors"
 
 

@@ -1,6 +1,6 @@
 """Examples as the base reads them: chat-formatted token ids, and their loss under an adapter.
 
-Used by training and by evaluation alike, so both see the same prompt format: the base's own chat
+Training and evaluation both use it, so both see the same prompt format: the base's own chat
 template with its default system prompt, because that is what adapters meet where they are used.
 """
 
@@ -145,7 +145,7 @@ def answer_logits(
 
 
 def response_losses(model: nn.Module, batch: PackedExamples) -> ResponseLosses:
-    """Score the reference answers of a batch under whatever adapters the model wears."""
+    """Score the reference answers of a batch under the adapters that are currently applied."""
     hidden, targets = _answer_states(model, batch)
     token_nll, hits = token_losses(hidden, output_layer(model).weight, targets)
     owner = batch.owner[batch.predicts]

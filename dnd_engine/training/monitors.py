@@ -1,7 +1,7 @@
 """Watches a run: do the prompts matter, do adapters of different tasks differ, does it generalise?
 
-A falling loss does not show a generator that ignores its prompts: a run with all adapters alike
-has been seen to train as smoothly as a sound one. These numbers do show it, from the first hundred
+A falling loss does not reveal a generator that ignores its prompts: a run in which all adapters are
+the same trained as smoothly as a sound one. These numbers do show it, from the first hundred
 steps. Everything is kept in `log.jsonl`, one line a step, and drawn into `monitors.svg`.
 """
 
@@ -101,7 +101,7 @@ def measure_probe(
         `<prefix>_loss_wrong_prompts`, `<prefix>_wrong_prompt_gap` and `<prefix>_operation_gain`:
         the loss under prompts of another family, that minus the right prompts' on the same tasks,
         and the latter again with prompts of the same answer format, so that only the operation is
-        wrong. Nats per answer token, each task counting alike. Empty for a probe without tasks.
+        wrong. Nats per answer token; tasks have equal weight. Empty for a probe without tasks.
     """
     if not probe.tasks:
         return {}

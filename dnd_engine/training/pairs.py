@@ -107,7 +107,7 @@ def open_pairs(collection: Collection, slugs: Sequence[str], cache: Path, identi
         std += per_token.mean(dim=0)
         mean += collection.final(slug, collection.seeds(slug)[0])
     if not criterion.any():
-        # One snapshot a task: nothing moves, so no token can be told from another.
+        # One snapshot a task: nothing moves, so no token can be weighted above another.
         criterion = torch.ones(count)
     tensors = {
         "criterion": criterion / criterion.mean(),

@@ -68,12 +68,12 @@ class TrainRecipe:
     """Layers of the base whose activations make the condition."""
     head: str = "hyperconv"
     head_options: Mapping[str, int] = field(default_factory=dict)
-    """Of the head (see `generator.heads`)."""
+    """Options of the head (see `generator.heads`)."""
     without_licence_classes: tuple[str, ...] = ("nc-or-research",)
     format_variants: int = 0
-    """Answer formats that each short-answer task is shown in, besides its own; 0 is none."""
+    """Additional answer formats for each short-answer task; 0 adds none."""
     label_variants: int = 0
-    """Label sets that each classification task is shown with, besides its own; 0 is none."""
+    """Additional label sets for each classification task; 0 adds none."""
     validation_families: tuple[str, ...] | float = ()
     """Families taken out of training whole, for early stopping: their names, or a share."""
     r: int = 4

@@ -33,7 +33,8 @@ Row = Mapping[str, float]
 class LogReader:
     """Reads a log again and again, each time only what was added.
 
-    A resumed run replaces the file by one without the steps it does again; that one is read anew.
+    A resumed run replaces the file by one without the steps it repeats. Then the whole file is read
+    again.
 
     Args:
         path: The log; it need not be there yet.

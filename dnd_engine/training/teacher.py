@@ -76,7 +76,7 @@ def _rows(examples: Sequence[EncodedExample]) -> Iterator[Sequence[EncodedExampl
 
 
 def listen(examples: Sequence[Example], base: BaseModel) -> TeacherAnswers:
-    """What the model, as it stands, says at the answer tokens of full prompts.
+    """Return what the model, in its current state, predicts at the answer tokens of full prompts.
 
     Nobody else may use the base meanwhile; call it in inference mode.
     """

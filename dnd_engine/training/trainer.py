@@ -1,8 +1,8 @@
 """The training loop: from a recipe to a generator folder, resumable at every step.
 
 Each step draws tasks, turns prompts of each into a LoRA, and lowers the recipe's objective (see
-`objectives`); for the task loss, the base wears the LoRAs on examples of the same tasks, and the
-gradient of the answers' loss goes back into the generator.
+`objectives`). For the task loss, the base answers examples of the same tasks with the LoRAs
+applied, and the gradient of that loss flows back into the generator.
 
 Source: Liang et al. 2025 for the decoder and for redrawing prompts at every step.
 """
@@ -77,11 +77,11 @@ class TrainResult:
     stopped_early: bool
     """Whether `patience` ran out."""
     seconds: float
-    """Of this call."""
+    """Duration of this call."""
     validation_loss: float
     """Nats per answer token on held-back examples of the training tasks, after that step."""
     validation: Mapping[str, float]
-    """All that was measured there, by name; of validation families too, if there are any."""
+    """All measurements of that step by name, including those of validation families."""
 
 
 def train(recipe: TrainRecipe, *, resume: bool = False) -> TrainResult:
@@ -186,7 +186,7 @@ class _Run:
         if not math.isfinite(value + norm):
             raise TrainingError(
                 f"step {step}: loss {value}, gradient norm {norm}. The last checkpoint in "
-                f"`{recipe.out}` is still sound; lower the learning rates and start anew."
+                f"`{recipe.out}` is still sound; lower the learning rates and start again."
             )
         self.optimizer.step()
         return {
@@ -316,7 +316,11 @@ class _Run:
         kept = read_notes(self.best_file)["step"] if self.best_file.exists() else "0"
         if int(kept) != best.step:
             # Killed between writing the one and the other.
-            logger.warning("`%s` is not of step %d; the best starts anew", BEST, best.step)
+            logger.warning(
+                "`%s` is not from step %d; looking for the best weights again",
+                BEST,
+                best.step,
+            )
             best = _Best()
         return done, best
 
@@ -371,7 +375,7 @@ class _Run:
         )
 
     def _centroids(self) -> list[TaskCentroid]:
-        """Of trained tasks in their own format: variants would only repeat them."""
+        """Only training tasks in their own format, because variants would repeat them."""
         return [
             TaskCentroid(
                 pool.task.info.slug,

@@ -40,7 +40,7 @@ RunState = Literal["starting", "running", "still", "finished"]
 
 _RECENT_STEPS = 50
 """Steps that the pace is measured on."""
-_LEAST_PATIENCE_SECONDS = 120.0
+_MIN_PATIENCE_SECONDS = 120.0
 """No run is called still before that: a validation, or a plot, may take longer than any step."""
 _FEW_NAMES = 6
 _CONFIG = Path("generator") / "config.json"
@@ -49,10 +49,10 @@ _CONFIG = Path("generator") / "config.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """What is told of any run."""
+    """Facts about any run."""
 
     name: str
-    """Of its folder."""
+    """Name of its folder."""
     kind: RunKind
     state: RunState
     recipe: Mapping[str, Any]
@@ -79,11 +79,11 @@ class Training(Watched):
     """Whether it is finished because validations brought nothing better."""
     seconds_per_step: float | None
     tokens_per_second: float | None
-    """Of the text it trains on."""
+    """Tokens of training text per second."""
 
     @property
     def collapsed_at(self) -> int | None:
-        """The last step looked at, if adapters of different tasks were alike there."""
+        """The last monitored step, if adapters of different tasks were nearly the same there."""
         looks = self.curve("between_task_share")
         warmup = _count(self.recipe.get("warmup_steps")) or 0
         if looks and looks[-1][0] > warmup and looks[-1][1] < COLLAPSED_SHARE:
@@ -248,7 +248,7 @@ class RunFolder:
         )
 
     def _curves(self, finished: set[Path]) -> dict[tuple[str, int], tuple[LossRow, ...]]:
-        """Of the LoRAs in training, which the manifest does not name yet."""
+        """Curves of LoRAs still in training, which the manifest does not list yet."""
         curves = {}
         for path in sorted(self._path.glob("*/seed-*/losses.csv")):
             slug, seed = path.parts[-3], path.parts[-2].removeprefix("seed-")
@@ -264,7 +264,7 @@ class RunFolder:
         return curves
 
     def _json(self, name: Path) -> Any:
-        """A file's contents, read anew when it has changed; None if it is not there."""
+        """Return a file's contents, read again if it has changed; None if it is missing."""
         path = self._path / name
         try:
             status = path.stat()
@@ -289,7 +289,7 @@ def _state(has_begun: bool, finished: bool, idle: float, patience: float) -> Run
         return "finished"
     if not has_begun:
         return "starting"
-    return "still" if idle > max(_LEAST_PATIENCE_SECONDS, patience) else "running"
+    return "still" if idle > max(_MIN_PATIENCE_SECONDS, patience) else "running"
 
 
 def _seconds(row: Row) -> float:

@@ -170,9 +170,9 @@ def test_a_name_that_is_taken_gets_a_number_unless_it_was_chosen(
 def test_names_that_could_be_paths_or_options_are_refused(
     shelf: Library, prompts: PromptFile, name: str
 ) -> None:
-    with pytest.raises(LibraryError, match=r"is no name for an adapter: expected 1 to 60 char"):
+    with pytest.raises(LibraryError, match=r"is not a valid name for an adapter: expected 1 to 60"):
         shelf.add(made(prompts), name)
-    with pytest.raises(LibraryError, match=r"is no name for an adapter"):
+    with pytest.raises(LibraryError, match=r"is not a valid name for an adapter"):
         shelf.check_free(name)
     assert shelf.entries() == []
 
@@ -273,7 +273,7 @@ def test_what_is_deleted_comes_back_the_last_first(shelf: Library, prompts: Prom
     assert shelf.undo() == kept[1]
     assert shelf.undo(kept[0].key) == kept[0]
     assert shelf.entries() == kept[::-1]
-    with pytest.raises(LibraryError, match=r"nothing to bring back: no adapter was deleted in th"):
+    with pytest.raises(LibraryError, match=r"nothing to restore: no adapter was deleted in"):
         shelf.undo()
 
 
@@ -364,10 +364,10 @@ def damage(folder: Path, kind: str) -> None:
         ("broken record", r"`entry\.json`: .*Invalid JSON"),
         ("wrong values", r"`name`: Input should be a valid string.*; `created`: .*`strength`"),
         ("another format", r"`format`: Input should be 1"),
-        ("a name that climbs", r"is no name for an adapter"),
+        ("a name that climbs", r"is not a valid name for an adapter"),
         ("no weights", r"`adapter_model\.safetensors`: No such file"),
         ("broken config", r"`adapter_config\.json` is not JSON"),
-        ("another recipe", r"its recipe is that of another adapter"),
+        ("another recipe", r"its recipe belongs to another adapter"),
     ],
 )
 def test_a_damaged_adapter_is_listed_with_the_reason_and_hides_no_other(
@@ -378,7 +378,7 @@ def test_a_damaged_adapter_is_listed_with_the_reason_and_hides_no_other(
     (found,) = (e for e in shelf.entries() if isinstance(e, DamagedEntry))
     assert [e for e in shelf.entries() if isinstance(e, Entry)] == [good]
     assert found.key == bad.key
-    with pytest.raises(LibraryError, match=rf"`{bad.key}` of the library is damaged: .*{reason}"):
+    with pytest.raises(LibraryError, match=rf"`{bad.key}` in the library is damaged: .*{reason}"):
         shelf.get(bad.key)
     assert found.to_json()["damaged"] == found.reason
     assert shelf.load("good", read).name == "good"

@@ -204,7 +204,7 @@ def test_adapters_are_renamed_copied_deleted_and_brought_back(
     renamed = at_home.library.rename_kept(session, entry.key, "<img src=x>", here)
     assert renamed["library_kept"].value == entry.key
     refused = at_home.library.rename_kept(session, entry.key, "../etc", here)
-    assert "is no name" in refused["library_told"]
+    assert "is not a valid name" in refused["library_told"]
     assert refused["library_kept"].value == entry.key
     copied = at_home.library.duplicate_kept(session, entry.key, here)
     assert copied["library_kept"].value != entry.key
@@ -215,9 +215,7 @@ def test_adapters_are_renamed_copied_deleted_and_brought_back(
     back = at_home.library.undo_delete(session, None, here)
     assert back["library_kept"].value == entry.key
     assert back["library_undo"].visible is False
-    assert (
-        "Nothing to bring back" in at_home.library.undo_delete(session, None, here)["library_told"]
-    )
+    assert "Nothing to restore" in at_home.library.undo_delete(session, None, here)["library_told"]
     assert len(library.entries()) == 2
 
 

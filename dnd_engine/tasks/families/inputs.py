@@ -1,4 +1,4 @@
-"""Input kinds: what the texts look like that operations work on.
+"""Input kinds: the texts that operations work on.
 
 Many operations share a kind, and the writer gives all of them the same pool of texts. So a text
 does not tell which operation is asked for; only the instruction does (mutually exclusive tasks).

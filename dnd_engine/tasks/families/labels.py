@@ -1,4 +1,4 @@
-"""How instructions speak of labels."""
+"""Phrases that instructions use for labels."""
 
 from collections.abc import Mapping, Sequence
 

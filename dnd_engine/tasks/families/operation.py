@@ -1,4 +1,4 @@
-"""What an operation is, and how a primitive and its scopes become operations."""
+"""Defines operations, and how a primitive and its scopes become operations."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 Holdout = Literal["", "primitive", "composition", "family"]
-"""What is new about a held-out operation; empty for training ones."""
+"""What is new about a held-out operation; empty for training operations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""All operations by name, made once when first asked for."""
+"""All operations by name, created on first use."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -51,7 +51,7 @@ def operation_names(split: str) -> tuple[str, ...]:
 
 
 def apply_operation(name: str, text: str) -> str | None:
-    """What an operation makes of a text.
+    """Apply an operation to a text.
 
     Args:
         name: As in the column `operation` of `tasks.csv`.

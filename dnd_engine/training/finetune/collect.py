@@ -63,7 +63,7 @@ from dnd_engine.training.finetune.steps import shared_start
 
 __all__ = ["CollectResult", "collect"]
 
-_MOST_NAMED = 8
+_MAX_NAMED = 8
 """Curves that a picture can tell apart by colour."""
 
 
@@ -78,7 +78,7 @@ class CollectResult:
     """Task to the reason why it was not trained."""
     cosines: Cosines
     seconds: float
-    """Of this call, loading the base included."""
+    """Duration of this call, including loading the base."""
 
 
 def collect(recipe: CollectRecipe, *, resume: bool = False) -> CollectResult:
@@ -136,7 +136,7 @@ class _Training:
 
     @property
     def losses(self) -> list[float]:
-        """Of the updates done."""
+        """Losses of the updates done so far."""
         return [row.loss for row in self.rows if row.loss is not None]
 
     @property
@@ -261,7 +261,7 @@ class _Collector:
         }
 
     def _take_over(self, path: Path) -> None:
-        """Keep the runs of an earlier call, if this one would have made them alike."""
+        """Keep the runs of an earlier call, if this call would make the same ones."""
         out = self.recipe.out
         try:
             old = json.loads(path.read_text(encoding="utf-8"))
@@ -288,7 +288,8 @@ class _Collector:
         if init["sha256"] != self.manifest["init"]["sha256"]:
             raise TrainingError(
                 f"`{out}` started from another A: seed {init['seed']} gives other numbers with "
-                f"torch {torch.__version__}. Use the torch it was begun with, or collect anew."
+                f"torch {torch.__version__}. Use the torch it began with, or "
+                "start a new collection."
             )
         hashes = {task.info.slug: hash_train(task) for task in self.tasks}
         changed = [r.slug for r in runs if hashes.get(r.slug, r.train_sha256) != r.train_sha256]
@@ -525,7 +526,7 @@ def _typical_length(task: Task) -> float:
 
 def _draw_losses(collection: Collection) -> None:
     """Draw all training curves in one picture, with a mark where snapshots start."""
-    few = len(collection.runs) <= _MOST_NAMED
+    few = len(collection.runs) <= _MAX_NAMED
     lines = []
     for run in collection.runs:
         rows = collection.losses(run.slug, run.seed)

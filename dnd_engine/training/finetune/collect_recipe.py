@@ -50,7 +50,7 @@ class CollectRecipe:
     split: Literal["train", "heldout", "both"] = "train"
     """Held-out tasks yield oracles; training reads the train split only."""
     holdouts: tuple[str, ...] = ()
-    """Of held-out tasks, only those that are new in one of these ways; none takes all."""
+    """Only held-out tasks of these kinds; empty for all."""
     reports: tuple[Path, ...] = ()
     """Report folders of examinations: only the tasks that they examined. Those that an examination
     made itself, pairs and formats, have no folder and are not among them."""
@@ -60,7 +60,7 @@ class CollectRecipe:
     r: int = 4
     lora_alpha: int = 8
     init_seed: int = 0
-    """Of the A that all runs start from."""
+    """Seed of the initial A, which all runs share."""
     seeds: int = 1
     """Runs of each task, seeds 0, 1 and so on; a seed changes the order of the data alone."""
     steps: int = 40
@@ -74,7 +74,7 @@ class CollectRecipe:
     warmup_steps: int = 5
     weight_decay: float = 0.0
     clip_norm: float = 1.0
-    """Of each run's own gradient."""
+    """Maximum gradient norm of each run."""
     max_tokens: int = 160
     """Longer examples are left out."""
     validation_examples: int = 8

@@ -122,7 +122,7 @@ def train_on_lessons(
 
     Args:
         runtime: The frozen base; its lock is held during each step, not between them.
-        start: Weight tokens to start from; not changed. Layers at zero, A and B alike, get an A.
+        start: Weight tokens to start from, left unchanged. Layers with zero A and B get a new A.
         layout: Theirs.
         lessons: What is learnt.
         config: Steps, batches, the share of whole prompts, and the seed of the order.

@@ -54,7 +54,7 @@ class RefineStep:
     """Prompts asked, or steps trained."""
     total: int
     loss: float | None = None
-    """Of the step, nats per answer token; None while the teacher is asked."""
+    """Loss of the step in nats per answer token; None while the teacher answers."""
     seconds_left: float | None = None
     """Estimated from the steps so far; None before the first."""
     answers: tuple[str, ...] = ()
@@ -70,7 +70,7 @@ class Refined:
     prompts: tuple[str, ...]
     """Those that were learnt from."""
     commonest_share: float
-    """Of them, those with the commonest answer: 1 where one answer was learnt for all."""
+    """Share of prompts with the most common answer; 1 if all answers are the same."""
 
 
 def refine(
@@ -89,7 +89,7 @@ def refine(
         layout: Theirs.
         examples: Prompts; those without a bare input are left out. Responses count only if
             `config.labels`, and then those without one are left out.
-        teacher: What the base wears to answer full prompts; not used with labels.
+        teacher: The adapter applied while the base answers full prompts; unused with labels.
         config: How long and how fast.
 
     Yields:
@@ -178,7 +178,7 @@ def _choose(examples: Sequence[Example], base: BaseModel, config: RefineConfig) 
 def _ask(
     examples: Sequence[Example], base: BaseModel, config: RefineConfig
 ) -> list[tuple[Lesson, _Said]]:
-    """What the model, as it stands, answers to full prompts, where it ends its answer."""
+    """Return the answers to full prompts that end within the limit, with predictions."""
     texts = greedy_answers(examples, base, config.max_answer_tokens)
     answered = [replace(e, response=t) for e, t in zip(examples, texts, strict=True) if t]
     heard = listen(answered, base)

@@ -39,7 +39,8 @@ class Descent:
 def shared_start(layout: LoRALayout, seed: int) -> Float[Tensor, "tokens rows cols"]:
     """The weight tokens that every run starts from: A ~ N(0, 1 / in_features), B zero.
 
-    As in a fresh `Generator`, so that both start alike. Drawn on the CPU, whatever the device.
+    As in a fresh `Generator`, so that both have the same start. Sampled on the CPU, so that the
+    device does not matter.
     """
     rng = torch.Generator().manual_seed(seed)
     tokens = torch.zeros(layout.num_tokens, layout.spec.r, layout.width)
@@ -55,7 +56,7 @@ def trainable_start(
 ) -> Float[Tensor, "tokens rows cols"]:
     """Return the same adapter with a gradient everywhere.
 
-    An imprint leaves the lower layers at zero, A and B alike, and from there no step leads away.
+    An imprint leaves A and B of the lower layers at zero, where both gradients are zero too.
     Their A is drawn as for a fresh LoRA; B stays zero, so nothing that the adapter does changes.
     """
     drawn, start = shared_start(layout, seed), tokens.clone()

@@ -220,10 +220,10 @@ def test_library_commands_do_what_they_say(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["rename", "one", "a/b"], 1, "is no name for an adapter"),
+        (["rename", "one", "a/b"], 1, "is not a valid name for an adapter"),
         (["rename", "two", "x"], 1, "no adapter `two` in the library"),
         (["show", "one", "--save-recipe", "r.json"], 1, "`one` has no recipe"),
-        (["undo"], 1, "nothing to bring back"),
+        (["undo"], 1, "nothing to restore"),
         (["rename", "one"], 2, "Missing argument"),
         (["list", "--no-such-flag"], 2, "No such option"),
     ],
@@ -285,7 +285,7 @@ def test_a_refused_import_prints_every_fault_and_keeps_nothing(
             2,
             "--recipe already sets buckets, mix, strength and",
         ),
-        (["--name", "a/b"], 1, "is no name for an adapter"),
+        (["--name", "a/b"], 1, "is not a valid name for an adapter"),
     ],
 )
 def test_a_wrong_recipe_or_name_is_refused_before_models_load(

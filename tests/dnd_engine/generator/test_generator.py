@@ -233,8 +233,11 @@ def edit_task(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]
             r"`config\.json` is not JSON: .*recursion",
         ),
         (edit(lambda v: v.pop("layout")), r"not a generator's `config\.json`: 'layout' is missing"),
-        (edit(lambda v: v.update(layout=[])), r"`layout` must name each adapted layer once"),
-        (edit(lambda v: v["layout"].append(v["layout"][0])), r"`layout` must name each adapted"),
+        (edit(lambda v: v.update(layout=[])), r"`layout` must list at least one adapted layer"),
+        (
+            edit(lambda v: v["layout"].append(v["layout"][0])),
+            r"`layout` must list at least one adapted",
+        ),
         (edit(lambda v: v["layout"][0].pop()), r"not a generator's `config\.json`: ValueError"),
         (edit(lambda v: v["layout"][0].__setitem__(0, -1)), r"`layout` must hold .* got -1\."),
         (edit(lambda v: v["layout"][0].__setitem__(1, "norm")), r"`layout` names 'norm', which `t"),

@@ -725,7 +725,7 @@ def test_an_unfinished_collection_opens_with_what_it_has(
     [
         (lambda m: m.update(format=2), r"`format` is 2; this version reads format 1\."),
         (lambda m: m.pop("layout"), r"`manifest\.json` is damaged: KeyError\('layout'\)"),
-        (lambda m: m.update(layout=[]), r"damaged: ConfigError\('`layout` must name each"),
+        (lambda m: m.update(layout=[]), r"damaged: ConfigError\('`layout` must list at least one"),
         (lambda m: m["lora"].update(r=0), r"damaged: ConfigError\('`r` must hold whole numb"),
         (lambda m: m.update(runs=[]), r"holds no finished run yet\. Continue it with `dnd coll"),
         (lambda m: m["runs"][0].pop("family"), r"damaged: KeyError\('family'\)"),
