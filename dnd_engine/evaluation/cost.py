@@ -9,7 +9,7 @@ from typing import Any
 
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError
-from dnd_engine.evaluation.ledger import Ledger
+from dnd_engine.evaluation.result_store import ResultStore
 from dnd_engine.generator.report import Cost
 from dnd_engine.training.collection import Collection
 
@@ -19,7 +19,7 @@ __all__ = ["cost_of", "read_log"]
 def cost_of(
     engine: Engine,
     collection: Collection | None,
-    ledger: Ledger,
+    store: ResultStore,
     steps: Sequence[Mapping[str, Any]] | None,
 ) -> Cost:
     """What things took; training and LoRAs as their own folders say, on whatever machine that was.
@@ -34,8 +34,8 @@ def cost_of(
     """
     training_seconds = collection_seconds = lora_seconds = None
     synthesis_seconds = break_even = None
-    if ledger.synthesis_seconds:
-        synthesis_seconds = round(statistics.median(ledger.synthesis_seconds), 3)
+    if store.synthesis_seconds:
+        synthesis_seconds = round(statistics.median(store.synthesis_seconds), 3)
     per_token = 4 * engine.info.base_parameters
     estimates: dict[str, float] = {}
     if steps is not None:
@@ -57,10 +57,10 @@ def cost_of(
         if saved > 0:
             break_even = math.ceil((training_seconds + (collection_seconds or 0.0)) / saved)
     return Cost(
-        row_seconds=dict(ledger.seconds),
+        row_seconds=dict(store.seconds),
         synthesis_seconds=synthesis_seconds,
-        imprint_seconds=_medians(ledger.imprint_seconds),
-        refine_seconds=_medians(ledger.refine_seconds),
+        imprint_seconds=_medians(store.imprint_seconds),
+        refine_seconds=_medians(store.refine_seconds),
         training_seconds=training_seconds,
         training_leaves_out="" if steps is None else "encoding prompts",
         collection_seconds=collection_seconds,

@@ -1,8 +1,8 @@
 """The examination: a generator against its base and its controls, on new items of given tasks.
 
 Conditions are prompts of a task's train side, scores are of its test side. Every item is answered
-under every row (see `rows`), graded (see `metrics`), and appended to `scores.jsonl` as it comes; a
-second call with the same settings continues, and rows, modes and draws may grow between calls.
+under every row (see `baselines`), graded (see `metrics`) and appended to `scores.jsonl` at once. A
+second call with the same settings continues; rows, modes and draws may grow between calls.
 """
 
 import hashlib
@@ -27,11 +27,11 @@ from dnd_engine.config import check_least
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation import distances
+from dnd_engine.evaluation.baselines import Baselines, Setup
 from dnd_engine.evaluation.cost import cost_of, read_log
-from dnd_engine.evaluation.ledger import Ledger
-from dnd_engine.evaluation.papers import MAX_TOKENS, Paper
+from dnd_engine.evaluation.items import MAX_TOKENS, EvalItems
 from dnd_engine.evaluation.report import build_report, write_report
-from dnd_engine.evaluation.rows import Outfit, Wardrobe
+from dnd_engine.evaluation.result_store import ResultStore
 from dnd_engine.evaluation.selection import refuse_trained
 from dnd_engine.generator.report import Cosine, Distances, Report
 from dnd_engine.scoring.answers import answer, batches
@@ -139,7 +139,7 @@ def examine(
             f"The runs named hold {len(steps)} of the generator's {engine.training_steps} steps; "
             "the cost is of those alone."
         )
-    wardrobe = Wardrobe(
+    baselines = Baselines(
         engine,
         tasks,
         seed=config.seed,
@@ -149,44 +149,44 @@ def examine(
         multi_task_lora=config.multi_task_lora,
         trained=trained,
     )
-    reasons = {row: why for row in config.rows if (why := wardrobe.why_not(row)) is not None}
+    reasons = {row: why for row in config.rows if (why := baselines.why_not(row)) is not None}
     rows = tuple(row for row in ROWS if row in config.rows and row not in reasons)
     if not rows:
         words = "; ".join(f"{row} {why}" for row, why in reasons.items())
         raise ConfigError(f"no row can be measured: {words}.")
-    papers = [
-        Paper.of(task, wardrobe.tokenizer, limit=config.limit_items, seed=config.seed)
+    all_items = [
+        EvalItems.of(task, baselines.tokenizer, limit=config.limit_items, seed=config.seed)
         for task in tasks
     ]
-    papers = [paper for paper in papers if paper.items]
-    if len(papers) < len(tasks):
+    all_items = [of_task for of_task in all_items if of_task.items]
+    if len(all_items) < len(tasks):
         told.append(
-            f"{len(tasks) - len(papers)} of them have no item of at most {MAX_TOKENS} tokens."
+            f"{len(tasks) - len(all_items)} of them have no item of at most {MAX_TOKENS} tokens."
         )
-    if not papers:
+    if not all_items:
         raise ConfigError(
             f"none of the {len(tasks)} tasks has an item of at most {MAX_TOKENS} tokens."
         )
-    ledger = Ledger.open(config.out, _hash(engine, config, papers), papers)
-    ledger.agree({row: wardrobe.source(row) for row in rows})
-    session = _Session(engine, wardrobe, ledger, papers)
+    store = ResultStore.open(config.out, _hash(engine, config, all_items), all_items)
+    store.agree({row: baselines.source(row) for row in rows})
+    session = _Session(engine, baselines, store, all_items)
     session.measure(rows, config.modes)
     session.check_ordinary(rows)
     if "generator" in rows:
         session.inspect()
     wanted = [
         score
-        for score in ledger.scores
+        for score in store.scores
         if score.row in rows
         and score.mode in config.modes
-        and score.draw < wardrobe.draws(score.row)
+        and score.draw < baselines.draws(score.row)
     ]
     if not wanted:
         raise ConfigError(
             f"no item could be scored in mode {', '.join(config.modes)} under {', '.join(rows)}."
         )
     found = {score.row for score in wanted}
-    reasons |= {row: why for row, why in wardrobe.reasons().items() if row not in found}
+    reasons |= {row: why for row, why in baselines.reasons().items() if row not in found}
     cosine, between = session.distances() if "generator" in rows else (Cosine(), Distances())
     meta = ReportMeta(
         command=command,
@@ -197,24 +197,24 @@ def examine(
         base=engine.info.base_id,
         rows=rows,
         modes=config.modes,
-        data=" ".join([*told, *wardrobe.gaps(len(papers))]),
+        data=" ".join([*told, *baselines.gaps(len(all_items))]),
         left_out=reasons,
         cosine=cosine,
         distances=between,
-        cost=cost_of(engine, wardrobe.collection, ledger, steps),
+        cost=cost_of(engine, baselines.collection, store, steps),
         trained_families=tuple(sorted({row["family"] for row in engine.training_data})),
     )
     report = build_report(
         wanted,
         meta,
         tasks=tasks,
-        similarities=ledger.similarities,
-        checks=ledger.checks,
-        ordinary=ledger.ordinary,
+        similarities=store.similarities,
+        checks=store.checks,
+        ordinary=store.ordinary,
         other_format=[
             task.info.slug
             for task in tasks
-            if (source := wardrobe.wrong_source(task)) is not None
+            if (source := baselines.wrong_source(task)) is not None
             and source.info.answer_format != task.info.answer_format
         ],
     )
@@ -224,152 +224,158 @@ def examine(
 
 
 class _Session:
-    """Answers what the ledger lacks, chunk by chunk."""
+    """Answers what the store lacks, chunk by chunk."""
 
     def __init__(
-        self, engine: Engine, wardrobe: Wardrobe, ledger: "Ledger", papers: Sequence[Paper]
+        self,
+        engine: Engine,
+        baselines: Baselines,
+        store: ResultStore,
+        all_items: Sequence[EvalItems],
     ) -> None:
         self.engine = engine
-        self.wardrobe = wardrobe
-        self.ledger = ledger
-        # Tasks with answers of one length stand side by side, so that their batches end together.
-        self.papers = sorted(papers, key=lambda paper: (paper.max_new_tokens, paper.task.info.slug))
-        self.graders = {paper.task.info.slug: Grader(paper.task) for paper in papers}
+        self.baselines = baselines
+        self.store = store
+        # Tasks with answers of one length are neighbours, so that their batches end together.
+        self.all_items = sorted(
+            all_items, key=lambda of_task: (of_task.max_new_tokens, of_task.slug)
+        )
+        self.graders = {of_task.slug: Grader(of_task.task) for of_task in all_items}
         self.operations = TrainedOperations()
         order = sorted(self.graders)
         random.Random("compared").shuffle(order)
         self.compared = frozenset(order[:_COMPARED_TASKS])
-        self.generated: dict[str, dict[int, Outfit]] = defaultdict(dict)
+        self.generated: dict[str, dict[int, Setup]] = defaultdict(dict)
         """Task to its adapters by draw, of the compared tasks."""
         self._ordinary: BaseAnswers | None = None
         """What the base answers to ordinary messages, once it is asked for."""
 
     def measure(self, rows: Sequence[str], modes: Sequence[Mode]) -> None:
-        """Fill the ledger."""
+        """Fill the store."""
         todo = [
-            (row, draw, mode, paper)
+            (row, draw, mode, of_task)
             for row in rows
-            for draw in range(self.wardrobe.draws(row))
+            for draw in range(self.baselines.draws(row))
             for mode in modes
-            for paper in self.papers
-            if not self.ledger.has(row, mode, draw, paper.task.info.slug)
+            for of_task in self.all_items
+            if not self.store.has(row, mode, draw, of_task.slug)
         ]
-        total = sum(len(paper.asked(mode)) for _, _, mode, paper in todo)
+        total = sum(len(of_task.asked(mode)) for _, _, mode, of_task in todo)
         jobs: dict[tuple[str, int], dict[str, list[Mode]]] = defaultdict(lambda: defaultdict(list))
-        for row, draw, mode, paper in todo:
-            jobs[row, draw][paper.task.info.slug].append(mode)
+        for row, draw, mode, of_task in todo:
+            jobs[row, draw][of_task.slug].append(mode)
         with tqdm(total=total, desc="Examine", unit="item", smoothing=0.05) as bar:
             for (row, draw), wanted in jobs.items():
                 bar.set_postfix_str(row, refresh=False)
-                papers = [paper for paper in self.papers if paper.task.info.slug in wanted]
-                for chunk in _chunks(papers):
+                all_items = [of_task for of_task in self.all_items if of_task.slug in wanted]
+                for chunk in _chunks(all_items):
                     self._chunk(row, draw, chunk, wanted, bar)
 
     def check_ordinary(self, rows: Sequence[str]) -> None:
         """Check the adapters that a killed run scored and did not check; they are made again."""
         for row in [row for row in rows if row in DRAWN]:
-            known = self.ledger.ordinary.get(row, {})
-            lacking = [paper.task for paper in self.papers if paper.task.info.slug not in known]
+            known = self.store.ordinary.get(row, {})
+            lacking = [of_task.task for of_task in self.all_items if of_task.slug not in known]
             for task in lacking:
-                self._check_ordinary(row, {task.info.slug: self.wardrobe.outfit(row, task, 0)})
+                self._check_ordinary(row, {task.info.slug: self.baselines.setup(row, task, 0)})
 
-    def _check_ordinary(self, row: str, outfits: Mapping[str, Outfit | None]) -> None:
+    def _check_ordinary(self, row: str, setups: Mapping[str, Setup | None]) -> None:
         """Count the ordinary messages that the first adapters of a row leave alone."""
         if row not in DRAWN:
             return
-        runtime, known, shares = self.engine.runtime, self.ledger.ordinary.get(row, {}), {}
-        for slug, outfit in outfits.items():
-            if slug in known or outfit is None:
+        runtime, known, shares = self.engine.runtime, self.store.ordinary.get(row, {}), {}
+        for slug, setup in setups.items():
+            if slug in known or setup is None:
                 continue
             if self._ordinary is None:
                 self._ordinary = base_answers(runtime, check_messages())
-            assert outfit.tokens is not None
-            fitted = runtime.host.fit(outfit.tokens[None], outfit.layout)
+            assert setup.tokens is not None
+            fitted = runtime.host.fit(setup.tokens[None], setup.layout)
             shares[slug] = ordinary_share(runtime, fitted, self._ordinary).share
-        self.ledger.leaves_alone(row, shares)
+        self.store.leaves_alone(row, shares)
 
     def inspect(self) -> None:
-        """Inspect an adapter of each task that the ledger lacks, off the clock of its row."""
-        lacking = [p.task for p in self.papers if p.task.info.slug not in self.ledger.checks]
+        """Inspect an adapter of each task that the store lacks, off the clock of its row."""
+        lacking = [p.task for p in self.all_items if p.slug not in self.store.checks]
         for task in tqdm(lacking, desc="Inspect", unit="task", leave=False):
-            found = self.wardrobe.inspect(task)
+            found = self.baselines.inspect(task)
             if found is None:
                 continue
             agrees = None if found.agreement is None else found.agreement.share
             similarity = max((near.similarity for near in found.nearest_tasks), default=None)
-            self.ledger.check(task.info.slug, agrees, found.effect, similarity)
+            self.store.check(task.info.slug, agrees, found.effect, similarity)
 
     def _chunk(
         self,
         row: str,
         draw: int,
-        chunk: Sequence[Paper],
+        chunk: Sequence[EvalItems],
         wanted: Mapping[str, Sequence[Mode]],
         bar: "tqdm[Any]",
     ) -> None:
         """Answer some tasks under one row and draw, in the modes that each still wants."""
         started = time.monotonic()
-        outfits = {paper.task.info.slug: self._outfit(row, paper.task, draw) for paper in chunk}
+        setups = {of_task.slug: self._setup(row, of_task.task, draw) for of_task in chunk}
         scores: list[ItemScore] = []
         for mode in dict.fromkeys(mode for modes in wanted.values() for mode in modes):
             groups = []
-            for paper in chunk:
-                slug = paper.task.info.slug
-                outfit = outfits[slug]
-                items = paper.asked(mode) if mode in wanted[slug] else []
-                if outfit is None:
+            for of_task in chunk:
+                slug = of_task.slug
+                setup = setups[slug]
+                items = of_task.asked(mode) if mode in wanted[slug] else []
+                if setup is None:
                     bar.update(len(items))
                 elif items:
-                    groups.append((paper, outfit, items))
+                    groups.append((of_task, setup, items))
             scores += self._answer(row, draw, mode, groups, bar)
-        self.ledger.add(scores, row, time.monotonic() - started)
+        self.store.add(scores, row, time.monotonic() - started)
         if draw == 0:
-            self._check_ordinary(row, outfits)
+            self._check_ordinary(row, setups)
 
     def _answer(
         self,
         row: str,
         draw: int,
         mode: Mode,
-        groups: Sequence[tuple[Paper, Outfit, Sequence[tuple[int, Example]]]],
+        groups: Sequence[tuple[EvalItems, Setup, Sequence[tuple[int, Example]]]],
         bar: "tqdm[Any]",
     ) -> Iterator[ItemScore]:
-        """Answer and grade; one group is one task with what it wears."""
-        tokenizer = self.wardrobe.tokenizer
+        """Answer and grade; one group is one task and its setup."""
+        tokenizer = self.baselines.tokenizer
         asked = [
             [
                 ask(
                     tokenizer,
                     example,
                     mode,
-                    shots=outfit.shots,
-                    max_new_tokens=paper.max_new_tokens,
+                    shots=setup.shots,
+                    max_new_tokens=of_task.max_new_tokens,
                 )
                 for _, example in items
             ]
-            for paper, outfit, items in groups
+            for of_task, setup, items in groups
         ]
-        for batch in batches(asked, shared=self.wardrobe.is_common(row)):
-            worn = [groups[part[0][0]][1] for part in batch]
+        for batch in batches(asked, shared=self.baselines.is_common(row)):
+            setups = [groups[part[0][0]][1] for part in batch]
             questions = [[asked[g][q] for g, q in part] for part in batch]
-            answers = self._wearing(worn, questions)
+            answers = self._answer_as(setups, questions)
             for part, replies in zip(batch, answers, strict=True):
                 for (g, q), reply in zip(part, replies, strict=True):
-                    paper, _, items = groups[g]
-                    yield self._grade(row, draw, mode, paper, items[q], reply)
+                    of_task, _, items = groups[g]
+                    yield self._grade(row, draw, mode, of_task, items[q], reply)
             bar.update(sum(map(len, batch)))
 
-    def _wearing(
-        self, worn: Sequence[Outfit], questions: Sequence[Sequence[Question]]
+    def _answer_as(
+        self, setups: Sequence[Setup], questions: Sequence[Sequence[Question]]
     ) -> list[list[Answer]]:
         runtime = self.engine.runtime
         with runtime.lock:
             fitted = None
-            if worn[0].tokens is not None:
-                tokens = [outfit.tokens.float() for outfit in worn if outfit.tokens is not None]
+            if setups[0].tokens is not None:
+                tokens = [setup.tokens.float() for setup in setups if setup.tokens is not None]
                 stacked = torch.stack(tokens).to(runtime.base.device)
                 with torch.inference_mode():
-                    fitted = runtime.host.fit(stacked, worn[0].layout)
+                    fitted = runtime.host.fit(stacked, setups[0].layout)
             return answer(runtime, questions, fitted)
 
     def _grade(
@@ -377,12 +383,12 @@ class _Session:
         row: str,
         draw: int,
         mode: Mode,
-        paper: Paper,
+        of_task: EvalItems,
         item: tuple[int, Example],
         reply: Answer,
     ) -> ItemScore:
-        info, (index, example) = paper.task.info, item
-        text = str(self.wardrobe.tokenizer.decode(list(reply.ids), skip_special_tokens=True))
+        info, (index, example) = of_task.task.info, item
+        text = str(self.baselines.tokenizer.decode(list(reply.ids), skip_special_tokens=True))
         grader = self.graders[info.slug]
         grade = grader.grade(example, text)
         likeliest = min(zip(reply.option_nlls, example.options, strict=True), default=None)
@@ -405,46 +411,46 @@ class _Session:
             text=text[:SHOWN_CHARACTERS],
         )
 
-    def _outfit(self, row: str, task: Task, draw: int) -> Outfit | None:
-        outfit = self.wardrobe.outfit(row, task, draw)
+    def _setup(self, row: str, task: Task, draw: int) -> Setup | None:
+        setup = self.baselines.setup(row, task, draw)
         slug = task.info.slug
-        if outfit is not None and outfit.imprint_seconds is not None:
-            self.ledger.imprint_seconds.setdefault(row, []).append(outfit.imprint_seconds)
-        if outfit is not None and outfit.refine_seconds is not None:
-            self.ledger.refine_seconds.setdefault(row, []).append(outfit.refine_seconds)
-        if outfit is not None and row == "generator":
-            if outfit.synthesis_seconds is not None:
-                self.ledger.synthesis_seconds.append(outfit.synthesis_seconds)
+        if setup is not None and setup.imprint_seconds is not None:
+            self.store.imprint_seconds.setdefault(row, []).append(setup.imprint_seconds)
+        if setup is not None and setup.refine_seconds is not None:
+            self.store.refine_seconds.setdefault(row, []).append(setup.refine_seconds)
+        if setup is not None and row == "generator":
+            if setup.synthesis_seconds is not None:
+                self.store.synthesis_seconds.append(setup.synthesis_seconds)
             if slug in self.compared:
-                self.generated[slug][draw] = outfit
-        return outfit
+                self.generated[slug][draw] = setup
+        return setup
 
     def distances(self) -> tuple[Cosine, Distances]:
         """Compare generated adapters; those that an earlier call scored are made again."""
         generated: dict[str, list[torch.Tensor]] = {}
         layout = None
-        for paper in self.papers:
-            slug = paper.task.info.slug
-            for draw in range(self.wardrobe.draws("generator")) if slug in self.compared else ():
-                outfit = self.generated[slug].get(draw)
-                outfit = outfit or self.wardrobe.outfit("generator", paper.task, draw)
-                if outfit is not None and outfit.tokens is not None:
-                    generated.setdefault(slug, []).append(outfit.tokens)
-                    layout = outfit.layout
+        for of_task in self.all_items:
+            slug = of_task.slug
+            for draw in range(self.baselines.draws("generator")) if slug in self.compared else ():
+                setup = self.generated[slug].get(draw)
+                setup = setup or self.baselines.setup("generator", of_task.task, draw)
+                if setup is not None and setup.tokens is not None:
+                    generated.setdefault(slug, []).append(setup.tokens)
+                    layout = setup.layout
         if layout is None:
             return Cosine(), Distances()
-        training = self.wardrobe.training_adapters(layout)
+        training = self.baselines.training_adapters(layout)
         source: Literal["", "generated", "collected"] = ""
         if training is not None:
-            source = "generated" if self.wardrobe.trained else "collected"
+            source = "generated" if self.baselines.trained else "collected"
         return distances.measure(generated, training, layout, source)
 
 
-def _chunks(papers: Sequence[Paper]) -> Iterator[list[Paper]]:
+def _chunks(all_items: Sequence[EvalItems]) -> Iterator[list[EvalItems]]:
     """Runs of tasks with about `_CHUNK_ITEMS` items."""
-    chunk: list[Paper] = []
-    for paper in papers:
-        chunk.append(paper)
+    chunk: list[EvalItems] = []
+    for of_task in all_items:
+        chunk.append(of_task)
         if sum(len(p.items) for p in chunk) >= _CHUNK_ITEMS:
             yield chunk
             chunk = []
@@ -452,7 +458,7 @@ def _chunks(papers: Sequence[Paper]) -> Iterator[list[Paper]]:
         yield chunk
 
 
-def _hash(engine: Engine, config: ExaminationConfig, papers: Sequence[Paper]) -> str:
+def _hash(engine: Engine, config: ExaminationConfig, all_items: Sequence[EvalItems]) -> str:
     """What stored scores belong to: the generator, the items, and what conditions are drawn from.
 
     Rows, modes and draws may grow between calls; nothing else may.
@@ -465,7 +471,7 @@ def _hash(engine: Engine, config: ExaminationConfig, papers: Sequence[Paper]) ->
         config.seed,
     )
     digest.update(repr(values).encode())
-    for paper in papers:
-        digest.update(repr((paper.items, paper.max_new_tokens)).encode())
-        digest.update(repr(paper.task).encode())
+    for of_task in all_items:
+        digest.update(repr((of_task.items, of_task.max_new_tokens)).encode())
+        digest.update(repr(of_task.task).encode())
     return digest.hexdigest()

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 __all__ = [
     "ROWS",
     "TRAINED",
+    "EvalPass",
     "ItemResult",
     "MeasureStep",
     "Measurement",
     "Row",
     "RowResult",
-    "Sitting",
     "Verdict",
 ]
 
@@ -60,7 +60,7 @@ class ItemResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sitting:
+class EvalPass:
     """The items that a row has answered so far in one mode."""
 
     row: Row
@@ -133,7 +133,7 @@ class Measurement:
     synthesis_estimated: bool = False
     """Whether it was not timed, but is what as many prompts take now."""
     seed: int
-    sittings: tuple[Sitting, ...] = field(default=(), repr=False)
+    passes: tuple[EvalPass, ...] = field(default=(), repr=False)
     trained: "Mapping[Row, Adapter]" = field(default_factory=dict, repr=False)
     """LoRAs trained here, as they were at their last point."""
     recipes: Mapping[Row, Mapping[str, Any]] = field(default_factory=dict, repr=False)
@@ -145,29 +145,29 @@ class Measurement:
     def rows(self) -> tuple[RowResult, ...]:
         """In the order of a table: mode by mode, then row by row, then by steps."""
         modes = self.sides.modes
-        sat = sorted(
-            (s for s in self.sittings if s.items),
+        answered = sorted(
+            (s for s in self.passes if s.items),
             key=lambda s: (modes.index(s.mode), ROWS.index(s.row), s.steps),
         )
-        return tuple(self._row(sitting) for sitting in sat)
+        return tuple(self._row(eval_pass) for eval_pass in answered)
 
     def row(self, row: Row, mode: Mode) -> RowResult | None:
         """One of them, a trained one at its last point; None if it was not measured."""
         found = [r for r in self.rows if (r.row, r.mode) == (row, mode)]
         return found[-1] if found else None
 
-    def _row(self, sitting: Sitting) -> RowResult:
-        items, own = sitting.items, self._cells_of_adapter(sitting.mode)
-        through = len(own) == len(self.sides.asked(sitting.mode))
-        pairs = paired(own, sitting.cells) if through and sitting.row != "adapter" else ()
+    def _row(self, eval_pass: EvalPass) -> RowResult:
+        items, own = eval_pass.items, self._cells_of_adapter(eval_pass.mode)
+        through = len(own) == len(self.sides.asked(eval_pass.mode))
+        pairs = paired(own, eval_pass.cells) if through and eval_pass.row != "adapter" else ()
         return RowResult(
-            row=sitting.row,
-            mode=sitting.mode,
-            steps=sitting.steps,
-            train_seconds=sitting.train_seconds,
-            seconds=sitting.seconds,
+            row=eval_pass.row,
+            mode=eval_pass.mode,
+            steps=eval_pass.steps,
+            train_seconds=eval_pass.train_seconds,
+            seconds=eval_pass.seconds,
             num_items=len(items),
-            score=interval(sitting.cells, seed=self.seed),
+            score=interval(eval_pass.cells, seed=self.seed),
             choice=_mean([item.choice for item in items]) if self.sides.options else None,
             nll=_mean([item.nll for item in items]),
             lead=interval(pairs, seed=self.seed) if pairs else None,
@@ -192,13 +192,13 @@ class Measurement:
 
     def always_answers(self, mode: Mode) -> str | None:
         """What the adapter wrote for every row, if that is one and the same."""
-        sat = (s for s in self.sittings if (s.row, s.mode) == ("adapter", mode))
-        texts = {item.text.strip() for sitting in sat for item in sitting.items}
+        known = (s for s in self.passes if (s.row, s.mode) == ("adapter", mode))
+        texts = {item.text.strip() for eval_pass in known for item in eval_pass.items}
         return texts.pop() if len(texts) == 1 and len(self.sides.asked(mode)) > 1 else None
 
     def _cells_of_adapter(self, mode: Mode) -> tuple[Cell, ...]:
-        sat = (s for s in self.sittings if (s.row, s.mode) == ("adapter", mode))
-        return next((s.cells for s in sat), ())
+        known = (s for s in self.passes if (s.row, s.mode) == ("adapter", mode))
+        return next((s.cells for s in known), ())
 
     def is_whole(self, row: RowResult) -> bool:
         """Whether a row has answered all its items.
@@ -325,13 +325,13 @@ class Measurement:
         writer = csv.writer(out, lineterminator="\n")
         head = ("row", "mode", "steps", "line", "score", "choice", "nll")
         writer.writerow((*head, "prompt", "label", "answer"))
-        for sitting in self.sittings:
-            for item in sitting.items:
+        for eval_pass in self.passes:
+            for item in eval_pass.items:
                 example = known[item.line]
                 choice = "" if item.choice is None else int(item.choice)
                 writer.writerow(
                     (
-                        *(sitting.row, sitting.mode, sitting.steps, item.line),
+                        *(eval_pass.row, eval_pass.mode, eval_pass.steps, item.line),
                         *(round(item.score, 4), choice, round(item.nll, 4)),
                         *(example.prompt, example.response, item.text),
                     )

@@ -18,7 +18,7 @@ from dnd_engine.errors import MeasureError
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.seen import with_met
-from dnd_engine.measure.results import ItemResult, Measurement, MeasureStep, Row, Sitting
+from dnd_engine.measure.results import EvalPass, ItemResult, Measurement, MeasureStep, Row
 from dnd_engine.measure.sides import Sides
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.scoring.answers import answer, batches
@@ -49,7 +49,7 @@ def measure(
         runtime: The frozen base; its lock is held for one batch at a time.
         adapter: The one to be measured.
         shared: What all adapters of its generator share.
-        measured: Holds the two sides, and no sitting yet.
+        measured: Holds the two sides, and no pass yet.
 
     Yields:
         After every batch.
@@ -59,25 +59,25 @@ def measure(
     room = int(base.config["max_position_embeddings"])
     shots = choose_shots(base.tokenizer, sides.train, room, Random(f"{measured.seed}:shots"))
     # The order of interest: a visitor who stops early has seen what matters most.
-    outfits: list[tuple[Row, FittedLoRA | None, tuple[Example, ...]]] = [
+    setups: list[tuple[Row, FittedLoRA | None, tuple[Example, ...]]] = [
         ("base", None, ()),
         ("adapter", adapter, ()),
         ("shared_lora", shared, ()),
         ("few_shot", None, shots),
     ]
     if not shots:
-        outfits.pop()
+        setups.pop()
         reason = "no row is left that is short enough to be shown."
         measured = replace(measured, left_out={"few_shot": reason})
-    total = len(outfits) * sum(len(sides.asked(mode)) for mode in sides.modes)
+    total = len(setups) * sum(len(sides.asked(mode)) for mode in sides.modes)
     done, spent = 0, 0.0
-    for row, worn, shown in outfits:
+    for row, worn, shown in setups:
         for mode in sides.modes:
-            before = measured.sittings
-            for sitting in _sit(runtime, sides, Sitting(row=row, mode=mode), worn, shown):
-                measured = replace(measured, sittings=(*before, sitting))
-                answered = done + len(sitting.items)
-                left = (spent + sitting.seconds) / answered * (total - answered)
+            before = measured.passes
+            for eval_pass in _evaluate(runtime, sides, EvalPass(row=row, mode=mode), worn, shown):
+                measured = replace(measured, passes=(*before, eval_pass))
+                answered = done + len(eval_pass.items)
+                left = (spent + eval_pass.seconds) / answered * (total - answered)
                 yield MeasureStep(
                     stage="score",
                     row=row,
@@ -86,7 +86,7 @@ def measure(
                     measured=measured,
                     seconds_left=left,
                 )
-            done, spent = answered, spent + sitting.seconds
+            done, spent = answered, spent + eval_pass.seconds
     return measured
 
 
@@ -145,17 +145,17 @@ def train(
     same = "adapter" if warm_start else "base"
     measured = replace(
         measured,
-        sittings=(
-            *(s for s in measured.sittings if s.row != row),
+        passes=(
+            *(s for s in measured.passes if s.row != row),
             # Before the first step it is the adapter, or the base: B is zero.
-            *(replace(s, row=row, seconds=0.0) for s in measured.sittings if s.row == same),
+            *(replace(s, row=row, seconds=0.0) for s in measured.passes if s.row == same),
         ),
         recipes={**measured.recipes, row: recipe},
         # With its curve goes the LoRA of an earlier training: these scores are not its own.
         trained={r: made for r, made in measured.trained.items() if r != row},
     )
     points = check_points(config.steps)
-    scoring = [s.seconds for s in measured.sittings if s.row == "adapter"]
+    scoring = [s.seconds for s in measured.passes if s.row == "adapter"]
     cost = sum(scoring)  # of a point, as far as is known
     seconds = 0.0
     for done, learnt in train_on_lessons(
@@ -188,37 +188,37 @@ def train(
         total = sum(len(sides.asked(mode)) for mode in sides.modes)
         answered, spent = 0, 0.0
         for mode in sides.modes:
-            before = measured.sittings
-            fresh = Sitting(row=row, mode=mode, steps=done.step, train_seconds=seconds)
-            for sitting in _sit(runtime, sides, fresh, worn, ()):
-                measured = replace(measured, sittings=(*before, sitting))
-                now = answered + len(sitting.items)
+            before = measured.passes
+            fresh = EvalPass(row=row, mode=mode, steps=done.step, train_seconds=seconds)
+            for eval_pass in _evaluate(runtime, sides, fresh, worn, ()):
+                measured = replace(measured, passes=(*before, eval_pass))
+                now = answered + len(eval_pass.items)
                 yield MeasureStep(
                     stage="score",
                     row=row,
                     done=now,
                     total=total,
                     measured=measured,
-                    seconds_left=max(0.0, left - spent - sitting.seconds),
+                    seconds_left=max(0.0, left - spent - eval_pass.seconds),
                 )
-            answered, spent = now, spent + sitting.seconds
+            answered, spent = now, spent + eval_pass.seconds
         cost = spent
     return measured
 
 
-def _sit(
+def _evaluate(
     runtime: Runtime,
     sides: Sides,
-    sitting: Sitting,
+    eval_pass: EvalPass,
     worn: FittedLoRA | None,
     shots: Sequence[Example],
-) -> Iterator[Sitting]:
+) -> Iterator[EvalPass]:
     """Answer all items of a mode, batch by batch."""
     tokenizer = runtime.base.tokenizer
     grader = Grader(_task(sides))
-    items = sides.asked(sitting.mode)
+    items = sides.asked(eval_pass.mode)
     questions = [
-        ask(tokenizer, e, sitting.mode, shots=shots, max_new_tokens=sides.max_new_tokens)
+        ask(tokenizer, e, eval_pass.mode, shots=shots, max_new_tokens=sides.max_new_tokens)
         for _, e in items
     ]
     order = [at for batch in batches([questions], shared=True) for _, at in batch[0]]
@@ -233,10 +233,10 @@ def _sit(
             line, example = items[q]
             text = str(tokenizer.decode(list(reply.ids), skip_special_tokens=True))
             graded.append(_result(grader, line, example, reply, text))
-        sitting = replace(
-            sitting, seconds=sitting.seconds + seconds, items=(*sitting.items, *graded)
+        eval_pass = replace(
+            eval_pass, seconds=eval_pass.seconds + seconds, items=(*eval_pass.items, *graded)
         )
-        yield sitting
+        yield eval_pass
 
 
 def _result(grader: Grader, line: int, example: Example, reply: Answer, text: str) -> ItemResult:

@@ -10,7 +10,7 @@ from typing import Any
 from dnd_engine.config import LabelledConfig, MeasureConfig
 from dnd_engine.errors import MeasureError, TrainingError
 from dnd_engine.lora.seen import with_met
-from dnd_engine.measure.results import ItemResult, Measurement, MeasureStep, Row, Sitting
+from dnd_engine.measure.results import EvalPass, ItemResult, Measurement, MeasureStep, Row
 from dnd_engine.measure.sides import Sides, labelled_rows
 from dnd_engine.prompts.files import PromptFile
 from dnd_engine.tasks.folder import Example
@@ -77,9 +77,9 @@ class FakeMeasuring:
         total, done = 2 * len(worth) * len(test), 0
         try:
             for row, quality in worth.items():
-                for after in self._sit(measured, Sitting(row=row, mode="bare"), quality):
+                for after in self._evaluate(measured, EvalPass(row=row, mode="bare"), quality):
                     measured = after
-                    done += len(measured.sittings[-1].items) % 16 or 16
+                    done += len(measured.passes[-1].items) % 16 or 16
                     left = self._pause(sides) * (total - done) / 16
                     yield MeasureStep(
                         stage="score",
@@ -113,9 +113,9 @@ class FakeMeasuring:
         measured = replace(
             measured, trained={r: made for r, made in measured.trained.items() if r != row}
         )
-        kept = tuple(s for s in measured.sittings if s.row != row)
+        kept = tuple(s for s in measured.passes if s.row != row)
         kept += tuple(replace(s, row=row) for s in kept if s.row == same)
-        measured = replace(measured, sittings=kept, recipes={**measured.recipes, row: _RECIPE})
+        measured = replace(measured, passes=kept, recipes={**measured.recipes, row: _RECIPE})
         points = {5, 10, 20, 40, 80, 160, config.steps}
         try:
             for step in range(1, config.steps + 1):
@@ -136,10 +136,10 @@ class FakeMeasuring:
                     measured,
                     trained={**measured.trained, row: self._trained(adapter, measured, row, step)},
                 )
-                sitting = Sitting(row=row, mode="bare", steps=step, train_seconds=0.3 * step)
-                for after in self._sit(measured, sitting, min(0.9, 0.4 + step / 50)):
+                eval_pass = EvalPass(row=row, mode="bare", steps=step, train_seconds=0.3 * step)
+                for after in self._evaluate(measured, eval_pass, min(0.9, 0.4 + step / 50)):
                     measured = after
-                    answered = len(measured.sittings[-1].items)
+                    answered = len(measured.passes[-1].items)
                     yield MeasureStep(
                         stage="score",
                         row=row,
@@ -152,9 +152,11 @@ class FakeMeasuring:
             self.closed_measurements += 1
         return measured
 
-    def _sit(self, measured: Measured, sitting: Sitting, quality: float) -> Iterator[Measured]:
+    def _evaluate(
+        self, measured: Measured, eval_pass: EvalPass, quality: float
+    ) -> Iterator[Measured]:
         """Answer sixteen at a time, so many of ten rightly; full prompts as bare ones."""
-        sides, before = measured.sides, measured.sittings
+        sides, before = measured.sides, measured.passes
         known = list(zip(sides.lines, sides.test, strict=True))
         for first in range(0, len(known), 16):
             with self.lock:
@@ -168,8 +170,8 @@ class FakeMeasuring:
                     nll=1 - quality / 2,
                     text=example.response if right else "<i>no</i>",
                 )
-                sitting = replace(sitting, items=(*sitting.items, item), seconds=0.1)
-            yield replace(measured, sittings=(*before, replace(sitting, mode="full"), sitting))
+                eval_pass = replace(eval_pass, items=(*eval_pass.items, item), seconds=0.1)
+            yield replace(measured, passes=(*before, replace(eval_pass, mode="full"), eval_pass))
 
     def _pause(self, sides: Sides) -> float:
         return self.stage_seconds * (10 if any("SLOW" in e.prompt for e in sides.test) else 0.3)

@@ -429,8 +429,8 @@ def test_everything_is_drawn_within_the_picture(
     train(on, session, request_of("s"), 5, warm=True)
     found = session.found
     late = replace(found.measured, synthesis_seconds=1.5)  # as long as the training
-    high = [replace(s, items=tuple(replace(i, score=1.0) for i in s.items)) for s in late.sittings]
-    best = replace(late, sittings=tuple(high))
+    high = [replace(s, items=tuple(replace(i, score=1.0) for i in s.items)) for s in late.passes]
+    best = replace(late, passes=tuple(high))
     drawn = measured_html(replace(found, measured=best), session.made)
     marks = [float(x) for x in re.findall(r"class='mark is-also' cx='([\d.]+)%", drawn)]
     assert marks

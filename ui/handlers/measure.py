@@ -254,7 +254,7 @@ class MeasureEvents:
                 loss=step.loss,
             )
         else:
-            words = _("scoring after {steps} steps", steps=step.measured.sittings[-1].steps)
+            words = _("scoring after {steps} steps", steps=step.measured.passes[-1].steps)
         if step.seconds_left is not None:
             left = duration(step.seconds_left)
             run.stages.left = _("about {duration} left", duration=left)

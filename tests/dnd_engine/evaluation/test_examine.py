@@ -28,13 +28,13 @@ from dnd_engine.cli import app
 from dnd_engine.config import EngineConfig, ImprintConfig, RefineConfig, Teacher
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError, TrainingError
+from dnd_engine.evaluation import baselines as baselines_module
 from dnd_engine.evaluation import examine as examine_module
 from dnd_engine.evaluation import report as report_module
-from dnd_engine.evaluation import rows as rows_module
+from dnd_engine.evaluation.baselines import NEUTRAL_PROMPT, Baselines
 from dnd_engine.evaluation.examine import ExaminationConfig, examine
-from dnd_engine.evaluation.ledger import Ledger
-from dnd_engine.evaluation.papers import Paper
-from dnd_engine.evaluation.rows import NEUTRAL_PROMPT, Wardrobe
+from dnd_engine.evaluation.items import EvalItems
+from dnd_engine.evaluation.result_store import ResultStore
 from dnd_engine.evaluation.selection import choose_tasks, refuse_trained
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import Generator, TaskCentroid, save_generator
@@ -550,24 +550,24 @@ def test_a_rows_source_counts_from_its_first_score_and_is_told_by_what_the_row_i
 ) -> None:
     """A row that was asked for and never scored binds nobody."""
     examine(engine, unseen, replace(config, rows=("base",)))
-    papers = [
-        Paper.of(task, engine.base.tokenizer, limit=config.limit_items, seed=config.seed)
+    all_items = [
+        EvalItems.of(task, engine.base.tokenizer, limit=config.limit_items, seed=config.seed)
         for task in unseen
     ]
-    digest = examine_module._hash(engine, config, papers)
+    digest = examine_module._hash(engine, config, all_items)
 
     def opened() -> Any:
-        return Ledger.open(config.out, digest, papers)
+        return ResultStore.open(config.out, digest, all_items)
 
     rows = ("mean_lora", "generator_refined")
     opened().agree(dict.fromkeys(rows, "one"))
-    ledger = opened()
-    ledger.agree(dict.fromkeys(rows, "two"))
+    store = opened()
+    store.agree(dict.fromkeys(rows, "two"))
     (line, *_) = lines(config.out)
     slug = line["slug"]
     scored = [ItemScore(**v) for v in lines(config.out) if v["slug"] == slug]
     for row in rows:
-        ledger.add([replace(score, row=row) for score in scored], row, 1.0)
+        store.add([replace(score, row=row) for score in scored], row, 1.0)
     with pytest.raises(ConfigError, match=r"generator_refined made with other settings of ref"):
         opened().agree({"generator_refined": "one"})
     with pytest.raises(ConfigError, match=r"mean_lora made with other LoRAs\. .*name the collect"):
@@ -584,17 +584,17 @@ def test_a_kill_between_scores_and_what_is_said_of_them_loses_nothing(
 ) -> None:
     """Similarities are found with the scores alone, so they may not be lost after these."""
     whole = examine(engine, unseen, replace(config, out=config.out / "whole"))
-    write = Ledger._write_head
+    write = ResultStore._write_head
     calls = []
 
-    def dying(ledger: Any) -> None:
-        calls.append(ledger)
-        if len(calls) == 3:  # of the empty ledger, the base's, the generator's
+    def dying(store: Any) -> None:
+        calls.append(store)
+        if len(calls) == 3:  # of the empty store, the base's, the generator's
             raise KeyboardInterrupt
-        write(ledger)
+        write(store)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "_write_head", dying)
+        patch.setattr(ResultStore, "_write_head", dying)
         with pytest.raises(KeyboardInterrupt):
             examine(engine, unseen, config)
     again = examine(engine, unseen, config)
@@ -666,8 +666,8 @@ def test_a_task_trained_in_a_format_alone_is_not_unseen(unseen: tuple[Task, ...]
         refuse_trained(unseen, set(), {"city~square"}, set())
 
 
-def nearest_of(wardrobe: Wardrobe, task: Task) -> tuple[NearestTask, ...]:
-    found = wardrobe.inspect(task)
+def nearest_of(baselines: Baselines, task: Task) -> tuple[NearestTask, ...]:
+    found = baselines.inspect(task)
     assert found is not None
     return found.nearest_tasks
 
@@ -801,7 +801,7 @@ def test_wrong_prompts_keep_the_answer_format_where_one_can(
     first, second = (formatted(task, "square", 0) for task in plain[:2])
     other = formatted(plain[2], "bold", 0)
     tasks = (first, second, other, *plain[3:])
-    wardrobe = Wardrobe(
+    baselines = Baselines(
         engine,
         tasks,
         seed=0,
@@ -810,9 +810,9 @@ def test_wrong_prompts_keep_the_answer_format_where_one_can(
         adapters=None,
         multi_task_lora=None,
     )
-    assert wardrobe.wrong_source(first) == second
-    assert wardrobe.wrong_source(second) == first
-    source = wardrobe.wrong_source(plain[3])
+    assert baselines.wrong_source(first) == second
+    assert baselines.wrong_source(second) == first
+    source = baselines.wrong_source(plain[3])
     assert source is not None
     assert source.info.answer_format == ""
     rows = ("generator", "generator_wrong")
@@ -935,7 +935,7 @@ def test_imprints_with_other_settings_are_refused(
     made = make_adapter(provenance={"imprint": {}})
     monkeypatch.setattr(engine, "generate", lambda *_, **__: made)
     examine(engine, unseen[:1], config)
-    monkeypatch.setattr(rows_module, "ImprintConfig", lambda: ImprintConfig(r=4))
+    monkeypatch.setattr(baselines_module, "ImprintConfig", lambda: ImprintConfig(r=4))
     with pytest.raises(ConfigError, match=r"row imprint made with other settings of the imprint"):
         examine(engine, unseen[:1], config)
 
@@ -982,7 +982,7 @@ def test_the_shots_are_train_examples_with_their_answers(
     engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
 ) -> None:
     """As chat turns, in the words of the mode; they fit their share of what the base reads."""
-    wardrobe = Wardrobe(
+    baselines = Baselines(
         engine,
         unseen,
         seed=0,
@@ -992,20 +992,20 @@ def test_the_shots_are_train_examples_with_their_answers(
         multi_task_lora=None,
     )
     task = unseen[0]
-    outfit = wardrobe.outfit("few_shot", task, 0)
-    assert outfit is not None
-    assert outfit.tokens is None
-    assert 2 <= len(outfit.shots) <= 8
-    assert set(outfit.shots) <= set(task.train)
+    setup = baselines.setup("few_shot", task, 0)
+    assert setup is not None
+    assert setup.tokens is None
+    assert 2 <= len(setup.shots) <= 8
+    assert set(setup.shots) <= set(task.train)
     item = task.test[0]
     for mode in MODES:
-        asked = ask(wardrobe.tokenizer, item, mode, shots=outfit.shots, max_new_tokens=5)
-        alone = ask(wardrobe.tokenizer, item, mode, max_new_tokens=5)
-        text = str(wardrobe.tokenizer.decode(list(asked.prompt)))
-        for shot in outfit.shots:
+        asked = ask(baselines.tokenizer, item, mode, shots=setup.shots, max_new_tokens=5)
+        alone = ask(baselines.tokenizer, item, mode, max_new_tokens=5)
+        text = str(baselines.tokenizer.decode(list(asked.prompt)))
+        for shot in setup.shots:
             content = shot.prompt if mode == "full" else shot.bare
             assert f"user\n{content}<|im_end|>\n<|im_start|>assistant\n{shot.response}<" in text
-        assert text.endswith(str(wardrobe.tokenizer.decode(list(alone.prompt))))
+        assert text.endswith(str(baselines.tokenizer.decode(list(alone.prompt))))
         assert len(asked.prompt) - len(alone.prompt) < 512 - len(alone.prompt)
 
 
@@ -1013,7 +1013,7 @@ def test_the_nearest_lora_is_the_nearest_training_tasks(
     engine: PlantedEngine, unseen: tuple[Task, ...], collection: Path
 ) -> None:
     opened = Collection.open(collection)
-    wardrobe = Wardrobe(
+    baselines = Baselines(
         engine,
         unseen,
         seed=0,
@@ -1022,16 +1022,16 @@ def test_the_nearest_lora_is_the_nearest_training_tasks(
         adapters=collection,
         multi_task_lora=None,
     )
-    outfit = wardrobe.outfit("nearest_lora", unseen[0], 0)
-    assert outfit is not None
-    assert outfit.tokens is not None
-    assert wardrobe.outfit("generator", unseen[0], 0) is not None
-    nearest = nearest_of(wardrobe, unseen[0])
+    setup = baselines.setup("nearest_lora", unseen[0], 0)
+    assert setup is not None
+    assert setup.tokens is not None
+    assert baselines.setup("generator", unseen[0], 0) is not None
+    nearest = nearest_of(baselines, unseen[0])
     assert [near.similarity for near in nearest] == sorted(
         (near.similarity for near in nearest), reverse=True
     )
     assert nearest[0].slug in TRAINED
-    assert torch.equal(outfit.tokens, opened.final(nearest[0].slug))
+    assert torch.equal(setup.tokens, opened.final(nearest[0].slug))
 
 
 def test_the_nearest_lora_is_never_the_tasks_own(
@@ -1040,7 +1040,7 @@ def test_the_nearest_lora_is_never_the_tasks_own(
     """A seen task is nearest to itself; its own LoRA is another row."""
     opened = Collection.open(collection)
     seen = choose_tasks([folder], TRAINED, split="train")
-    wardrobe = Wardrobe(
+    baselines = Baselines(
         engine,
         seen,
         seed=0,
@@ -1051,19 +1051,19 @@ def test_the_nearest_lora_is_never_the_tasks_own(
     )
     for task in seen:
         slug = task.info.slug
-        outfit = wardrobe.outfit("nearest_lora", task, 0)
-        assert outfit is not None
-        assert outfit.tokens is not None
-        first, second, *_ = nearest_of(wardrobe, task)
+        setup = baselines.setup("nearest_lora", task, 0)
+        assert setup is not None
+        assert setup.tokens is not None
+        first, second, *_ = nearest_of(baselines, task)
         assert first.slug == slug
-        assert torch.equal(outfit.tokens, opened.final(second.slug))
+        assert torch.equal(setup.tokens, opened.final(second.slug))
 
 
 def test_the_nearest_lora_of_a_task_in_a_format_is_not_that_of_the_task_without(
     engine: PlantedEngine, folder: Path, collection: Path
 ) -> None:
     task = formatted(choose_tasks([folder], TRAINED, split="train")[0], "square", 0)
-    wardrobe = Wardrobe(
+    baselines = Baselines(
         engine,
         [task],
         seed=0,
@@ -1072,15 +1072,15 @@ def test_the_nearest_lora_of_a_task_in_a_format_is_not_that_of_the_task_without(
         adapters=collection,
         multi_task_lora=None,
     )
-    nearest, second, *_ = nearest_of(wardrobe, task)
+    nearest, second, *_ = nearest_of(baselines, task)
     assert f"{nearest.slug}~square" == task.info.slug
-    outfit = wardrobe.outfit("nearest_lora", task, 0)
-    assert outfit is not None
-    assert outfit.tokens is not None
-    assert torch.equal(outfit.tokens, Collection.open(collection).final(second.slug))
+    setup = baselines.setup("nearest_lora", task, 0)
+    assert setup is not None
+    assert setup.tokens is not None
+    assert torch.equal(setup.tokens, Collection.open(collection).final(second.slug))
 
 
-def test_a_lora_of_another_version_of_a_task_is_not_worn(
+def test_a_lora_of_another_version_of_a_task_is_not_used(
     engine: PlantedEngine, folder: Path, collection: Path, config: ExaminationConfig
 ) -> None:
     """It may have been trained on what are test items now."""
@@ -1095,7 +1095,7 @@ def test_a_lora_of_another_version_of_a_task_is_not_worn(
     slug = seen[0].info.slug
     assert f"LoRA of `{slug}` was trained on other examples" in report.data
     assert f"LoRA of `{slug}` was tr" in report.not_measured["mean_lora"]
-    worn = Wardrobe(
+    known = Baselines(
         engine,
         changed,
         seed=0,
@@ -1104,7 +1104,7 @@ def test_a_lora_of_another_version_of_a_task_is_not_worn(
         adapters=collection,
         multi_task_lora=None,
     )
-    nearest = {task.info.slug: worn.outfit("nearest_lora", task, 0) for task in changed}
+    nearest = {task.info.slug: known.setup("nearest_lora", task, 0) for task in changed}
     assert None in nearest.values(), "the changed task is another's nearest"
 
 
@@ -1117,7 +1117,7 @@ def test_the_nearest_lora_is_found_behind_nearer_tasks_that_have_none(
     """An adapter names five training tasks; here six without a LoRA lie nearer than any with."""
     opened = Collection.open(collection)
     task = unseen[0]
-    wardrobe = Wardrobe(
+    baselines = Baselines(
         engine,
         unseen,
         seed=0,
@@ -1132,14 +1132,14 @@ def test_the_nearest_lora_is_found_behind_nearer_tasks_that_have_none(
         seen.append((buckets, made))
         return made.tokens
 
-    def worn_is_of(slug: str) -> bool:
-        outfit = wardrobe.outfit("nearest_lora", task, 0)
-        assert outfit is not None
-        assert outfit.tokens is not None
-        return torch.equal(outfit.tokens, opened.final(slug))
+    def is_setup_of(slug: str) -> bool:
+        setup = baselines.setup("nearest_lora", task, 0)
+        assert setup is not None
+        assert setup.tokens is not None
+        return torch.equal(setup.tokens, opened.final(slug))
 
     engine.plant = listen
-    wardrobe.outfit("generator", task, 0)
+    baselines.setup("generator", task, 0)
     buckets, before = seen[0]
     first, _, last = (near.slug for near in before.nearest_tasks)
     assert engine.rank_tasks(buckets) == before.nearest_tasks
@@ -1148,17 +1148,17 @@ def test_the_nearest_lora_is_found_behind_nearer_tasks_that_have_none(
     trained = engine._folder
     monkeypatch.setattr(engine, "_folder", replace(trained, tasks=(*nearer, *trained.tasks)))
 
-    wardrobe.outfit("generator", task, 0)
+    baselines.setup("generator", task, 0)
     _, after = seen[1]
     assert len(after.nearest_tasks) == len(after.provenance["nearest_tasks"]) == 5
     assert not {near.slug for near in after.nearest_tasks} & set(TRAINED)
     assert engine.rank_tasks(buckets)[6:] == before.nearest_tasks
-    assert worn_is_of(first)
-    wardrobe.collection = replace(opened, runs=tuple(r for r in opened.runs if r.slug == last))
-    assert worn_is_of(last)
+    assert is_setup_of(first)
+    baselines.collection = replace(opened, runs=tuple(r for r in opened.runs if r.slug == last))
+    assert is_setup_of(last)
     monkeypatch.setattr(engine, "_folder", replace(trained, tasks=nearer))
-    assert wardrobe.outfit("nearest_lora", task, 0) is None
-    assert wardrobe.missing["nearest_lora"][task.info.slug].startswith("no other training task")
+    assert baselines.setup("nearest_lora", task, 0) is None
+    assert baselines.missing["nearest_lora"][task.info.slug].startswith("no other training task")
 
 
 def test_a_generator_is_no_multi_task_lora(

@@ -26,7 +26,7 @@ from dnd_engine.lora.reader import read_adapter
 from dnd_engine.lora.seen import Seen, digests, with_met
 from dnd_engine.measure import run
 from dnd_engine.measure.picture import race_charts
-from dnd_engine.measure.results import ItemResult, Measurement, MeasureStep, Sitting
+from dnd_engine.measure.results import EvalPass, ItemResult, Measurement, MeasureStep
 from dnd_engine.measure.sides import Sides, split
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
@@ -333,9 +333,9 @@ def test_one_answer_for_all_rows_is_told_beside_what_the_commonest_label_scores(
     never = tuple(replace(item, score=0.0, text="well") for item in always)
     found = replace(
         start(make_adapter(), few),
-        sittings=(
-            Sitting(row="base", mode="bare", items=never),
-            Sitting(row="adapter", mode="bare", items=always),
+        passes=(
+            EvalPass(row="base", mode="bare", items=never),
+            EvalPass(row="adapter", mode="bare", items=always),
         ),
     )
     assert found.commonest == ("no", 0.75)
@@ -652,4 +652,4 @@ def test_the_picture_names_what_it_shows(base: BaseModel) -> None:
     bare, _ = race_charts(finish(steps))
     assert bare.summary.startswith("Bare: Base ")
     assert "; Adapter " in bare.summary
-    assert re.search(r"; From scratch [.\d]+: [.\d]+ \(\d+ ms\)", bare.summary)
+    assert re.search(r"; From scratch [.\d]+: [.\d]+ \([.\d]+ m?s\)", bare.summary)

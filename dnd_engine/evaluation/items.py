@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 from dnd_engine.scoring.questions import ask
 from dnd_engine.tasks.folder import Example, Mode, Task
 
-__all__ = ["MAX_TOKENS", "Paper"]
+__all__ = ["MAX_TOKENS", "EvalItems"]
 
 MAX_TOKENS = 256
 """Items whose full prompt and reference are longer are left out, for every row and mode alike."""
@@ -21,7 +21,7 @@ _MAX_NEW_TOKENS = 96
 
 
 @dataclass(frozen=True, slots=True)
-class Paper:
+class EvalItems:
     """One task's items, the same for every row."""
 
     task: Task
@@ -32,7 +32,7 @@ class Paper:
     @classmethod
     def of(
         cls, task: Task, tokenizer: PreTrainedTokenizerBase, *, limit: int, seed: int
-    ) -> "Paper":
+    ) -> "EvalItems":
         """Draw up to `limit` items by `seed`, short ones only."""
         order = list(range(len(task.test)))
         random.Random(f"{seed}:items:{task.info.slug}").shuffle(order)
@@ -46,6 +46,11 @@ class Paper:
             if len(items) == limit:
                 break
         return cls(task, tuple(items), min(longest + _MARGIN, _MAX_NEW_TOKENS))
+
+    @property
+    def slug(self) -> str:
+        """Of the task."""
+        return self.task.info.slug
 
     def asked(self, mode: Mode) -> list[tuple[int, Example]]:
         """The items that can be asked in a mode: bare mode needs a bare input."""

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from dnd_engine.errors import ConfigError
-from dnd_engine.evaluation.papers import Paper
+from dnd_engine.evaluation.items import EvalItems
 from dnd_engine.files import write_whole
 from dnd_engine.scoring.scores import IMPRINTED, MODES, REFINED, ItemScore
 from dnd_engine.tasks.folder import Mode
 
-__all__ = ["Ledger"]
+__all__ = ["ResultStore"]
 
 _LORAS = ("other LoRAs", "or name the collection used before")
 _SOURCES = {
@@ -27,7 +27,7 @@ _Key = tuple[str, str, int, str]
 
 
 @dataclass(slots=True)
-class Ledger:
+class ResultStore:
     """Scores on disk, for exactly one set of settings.
 
     `scores.jsonl` holds one item score a line and only ever grows; `examination.json` says what the
@@ -57,7 +57,7 @@ class Ledger:
     _done: Counter[_Key] = field(default_factory=Counter)
 
     @classmethod
-    def open(cls, out: Path, settings: str, papers: Sequence[Paper]) -> "Ledger":
+    def open(cls, out: Path, settings: str, all_items: Sequence[EvalItems]) -> "ResultStore":
         """Start in an empty folder, or continue.
 
         What a killed run left of a task is forgotten: half a line, or some of its items.
@@ -72,25 +72,25 @@ class Ledger:
                 f"`{out}` cannot be a report folder: {error.strerror or error}. Choose another "
                 "--out."
             ) from error
-        ledger = cls(out, settings)
-        if not ledger._head.exists():
-            if ledger._lines.exists():
-                raise ledger._other()
-            ledger._write_head()
-            return ledger
+        store = cls(out, settings)
+        if not store._head.exists():
+            if store._lines.exists():
+                raise store._other()
+            store._write_head()
+            return store
         try:
-            head = json.loads(ledger._head.read_text(encoding="utf-8"))
+            head = json.loads(store._head.read_text(encoding="utf-8"))
             if head["settings"] != settings:
-                raise ledger._other()
+                raise store._other()
             sources = dict(head["sources"])
-            ledger.seconds = dict(head["seconds"])
-            ledger.synthesis_seconds = list(head["synthesis_seconds"])
-            ledger.imprint_seconds = dict(head.get("imprint_seconds", {}))
-            ledger.refine_seconds = dict(head["refine_seconds"])
-            ledger.similarities = dict(head["similarities"])
-            ledger.checks = dict(head.get("checks", {}))
-            ledger.ordinary = dict(head.get("ordinary", {}))
-            text = ledger._lines.read_text(encoding="utf-8") if ledger._lines.exists() else ""
+            store.seconds = dict(head["seconds"])
+            store.synthesis_seconds = list(head["synthesis_seconds"])
+            store.imprint_seconds = dict(head.get("imprint_seconds", {}))
+            store.refine_seconds = dict(head["refine_seconds"])
+            store.similarities = dict(head["similarities"])
+            store.checks = dict(head.get("checks", {}))
+            store.ordinary = dict(head.get("ordinary", {}))
+            text = store._lines.read_text(encoding="utf-8") if store._lines.exists() else ""
             whole, _, _ = text.rpartition("\n")
             found = [ItemScore(**json.loads(line)) for line in whole.splitlines()]
         except (KeyError, TypeError, ValueError) as error:
@@ -102,22 +102,22 @@ class Ledger:
             ) from error
         counts = Counter(_key(score) for score in found)
         expected = {
-            (mode, paper.task.info.slug): len(paper.asked(mode))
-            for paper in papers
+            (mode, of_task.slug): len(of_task.asked(mode))
+            for of_task in all_items
             for mode in MODES
         }
-        ledger.scores = [
+        store.scores = [
             score
             for score in found
             if counts[_key(score)] == expected.get((score.mode, score.slug))
         ]
-        ledger._done = Counter(_key(score) for score in ledger.scores)
-        scored = {score.row for score in ledger.scores}
-        ledger.sources = {row: source for row, source in sources.items() if row in scored}
-        kept = "".join(_line(score) for score in ledger.scores)
+        store._done = Counter(_key(score) for score in store.scores)
+        scored = {score.row for score in store.scores}
+        store.sources = {row: source for row, source in sources.items() if row in scored}
+        kept = "".join(_line(score) for score in store.scores)
         if kept != text:
-            write_whole(ledger._lines, kept)
-        return ledger
+            write_whole(store._lines, kept)
+        return store
 
     def agree(self, sources: Mapping[str, str]) -> None:
         """Check what rows are made of; a row measured with another source is refused.

@@ -1,4 +1,4 @@
-"""What the base wears, or is shown first, under every row of an examination.
+"""The adapter, or the examples, that the base answers with under every row of an examination.
 
 | row | what |
 | --- | --- |
@@ -22,7 +22,7 @@
 
 Prompts come from train sides only, and what the scored side repeats is taken out. A row whose
 source is not given is left out with the reason; nothing is filled in. To add a row, name it in
-`scores.ROWS` and write its method in `Wardrobe`.
+`scores.ROWS` and write its method in `Baselines`.
 """
 
 import random
@@ -55,7 +55,7 @@ from dnd_engine.tasks.folder import Example, Task
 from dnd_engine.training.collection import Collection
 from dnd_engine.training.finetune.steps import shared_start
 
-__all__ = ["NEUTRAL_PROMPT", "Outfit", "Wardrobe"]
+__all__ = ["NEUTRAL_PROMPT", "Baselines", "Setup"]
 
 NEUTRAL_PROMPT = "Please answer."
 """The only prompt of `generator_constant`: says nothing of any task."""
@@ -65,8 +65,8 @@ _MOST_TRAINED = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Outfit:
-    """What the base wears and is shown for one task."""
+class Setup:
+    """What the base answers one task with: an adapter, examples shown first, or neither."""
 
     tokens: Float[Tensor, "tokens rows cols"] | None = None
     """Plain weight tokens; None for the bare base."""
@@ -76,17 +76,17 @@ class Outfit:
     synthesis_seconds: float | None = None
     """What making it took, where a generator made it."""
     imprint_seconds: float | None = None
-    """What imprinting it took besides."""
+    """What imprinting it took on top."""
     refine_seconds: float | None = None
-    """What refining it took besides."""
+    """What refining it took on top."""
 
 
 class _Missing(Exception):
     """Why a row cannot be measured on one task; never leaves this module."""
 
 
-class Wardrobe:
-    """Makes outfits.
+class Baselines:
+    """Makes the setup of every row and task.
 
     Args:
         engine: With the generator to examine.
@@ -94,7 +94,7 @@ class Wardrobe:
         seed: Of all draws.
         condition_prompts: Prompts of a train side that one condition is drawn from.
         draws: Prompt draws of the rows in `DRAWN`; the other rows have one.
-        adapters: Folder of a collection, for the rows that wear trained LoRAs.
+        adapters: Folder of a collection, for the rows that use trained LoRAs.
         multi_task_lora: Generator folder of that kind.
         trained: Tasks that the generator was trained on, to say how near to theirs its adapters
             for other tasks lie.
@@ -133,10 +133,10 @@ class Wardrobe:
         self.multi = None if multi_task_lora is None else self._open_multi(multi_task_lora)
         self.missing: dict[str, dict[str, str]] = {}
         """Row to the tasks it lacks, and why."""
-        self._common: dict[str, Outfit] = {}
-        self._makers: Mapping[str, Callable[[Task, int], Outfit]] = {
-            "base": lambda task, draw: Outfit(),
-            "few_shot": lambda task, draw: Outfit(shots=self._shots(task)),
+        self._common: dict[str, Setup] = {}
+        self._makers: Mapping[str, Callable[[Task, int], Setup]] = {
+            "base": lambda task, draw: Setup(),
+            "few_shot": lambda task, draw: Setup(shots=self._shots(task)),
             "mean_lora": lambda task, draw: self._mean(),
             "multi_task_lora": lambda task, draw: self._multi_task(),
             "nearest_lora": lambda task, draw: self._nearest(task),
@@ -168,7 +168,7 @@ class Wardrobe:
         return self.num_draws if row in DRAWN else 1
 
     def is_common(self, row: str) -> bool:
-        """Whether all tasks wear the same under a row and are shown nothing."""
+        """Whether all tasks have the same adapter under a row, and no examples."""
         common = ("base", "mean_lora", "multi_task_lora", "shared_lora", "generator_constant")
         return row in common
 
@@ -186,8 +186,8 @@ class Wardrobe:
             return repr(self._refine_config(REFINED[row], 0))
         return ""
 
-    def outfit(self, row: str, task: Task, draw: int) -> Outfit | None:
-        """Make what a task wears under a row; None, with the reason noted, if it cannot be had."""
+    def setup(self, row: str, task: Task, draw: int) -> Setup | None:
+        """Make the setup of a task under a row; None, with the reason noted, if there is none."""
         if self.is_common(row) and row in self._common:
             return self._common[row]
         try:
@@ -268,24 +268,24 @@ class Wardrobe:
 
     # Trained LoRAs
 
-    def _mean(self) -> Outfit:
+    def _mean(self) -> Setup:
         assert self.collection is not None
         for slug in self.collection.train_slugs:
             self._check_examples(slug)
-        return Outfit(self.collection.mean(), self.collection.layout)
+        return Setup(self.collection.mean(), self.collection.layout)
 
-    def _multi_task(self) -> Outfit:
+    def _multi_task(self) -> Setup:
         assert self.multi is not None
         generator = self.multi.load(torch.device("cpu"), torch.float32)
-        return Outfit(generator.shared.detach(), self.multi.config.layout)
+        return Setup(generator.shared.detach(), self.multi.config.layout)
 
-    def _trained(self, slug: str) -> Outfit:
+    def _trained(self, slug: str) -> Setup:
         assert self.collection is not None
         if slug not in self.collection.slugs:
             raise _Missing("not in the collection")
         self._check_examples(slug)
         seed = self.collection.seeds(slug)[0]
-        return Outfit(self.collection.final(slug, seed), self.collection.layout)
+        return Setup(self.collection.final(slug, seed), self.collection.layout)
 
     def _check_examples(self, slug: str) -> None:
         """Refuse a LoRA of an examined task that another version of it was trained on.
@@ -298,7 +298,7 @@ class Wardrobe:
                 "folder holds now; collect it again"
             )
 
-    def _nearest(self, task: Task) -> Outfit:
+    def _nearest(self, task: Task) -> Setup:
         """The most similar task that the collection has, itself never; formats count as one.
 
         Of all training tasks: none of the few that an adapter names need have a LoRA.
@@ -315,16 +315,16 @@ class Wardrobe:
 
     # Generated adapters
 
-    def _right(self, task: Task, draw: int) -> Outfit:
-        return _worn(self._generate(task, self._conditions(task, task, draw), draw))
+    def _right(self, task: Task, draw: int) -> Setup:
+        return _setup_of(self._generate(task, self._conditions(task, task, draw), draw))
 
-    def _wrong(self, task: Task, draw: int) -> Outfit:
+    def _wrong(self, task: Task, draw: int) -> Setup:
         source = self._other_family(task)
-        return _worn(self._generate(task, self._conditions(source, task, draw), draw))
+        return _setup_of(self._generate(task, self._conditions(source, task, draw), draw))
 
     def _imprinted(
         self, source: Task, task: Task, draw: int, teacher: Teacher = "generator"
-    ) -> Outfit:
+    ) -> Setup:
         """What `Engine.generate` gives of a source's prompts, if it could imprint them."""
         texts = self._conditions(source, task, draw)
         check_conditions(texts, task.test)
@@ -333,9 +333,9 @@ class Wardrobe:
         )
         if not made.is_imprinted:
             raise _Missing(made.not_imprinted)
-        return _worn(made)
+        return _setup_of(made)
 
-    def _wrong_imprinted(self, task: Task, draw: int) -> Outfit:
+    def _wrong_imprinted(self, task: Task, draw: int) -> Setup:
         return self._imprinted(self._other_family(task), task, draw)
 
     def _other_family(self, task: Task) -> Task:
@@ -344,24 +344,24 @@ class Wardrobe:
             raise _Missing("all tasks examined are of one family")
         return source
 
-    def _shuffled(self, task: Task, draw: int) -> Outfit:
+    def _shuffled(self, task: Task, draw: int) -> Setup:
         rng = random.Random(f"{self.seed}:shuffle:{task.info.slug}:{draw}")
         texts = [shuffle_words(text, rng) for text in self._conditions(task, task, draw)]
-        return _worn(self._generate(task, texts, draw))
+        return _setup_of(self._generate(task, texts, draw))
 
-    def _constant(self) -> Outfit:
-        return _worn(
+    def _constant(self) -> Setup:
+        return _setup_of(
             self.engine.generate(
                 [_bucket("constant", [NEUTRAL_PROMPT])], seed=self.seed, imprinted=False
             )
         )
 
-    def _shared(self) -> Outfit:
+    def _shared(self) -> Setup:
         folder = GeneratorFolder.open(self.engine.info.generator_path)
         generator = folder.load(torch.device("cpu"), torch.float32)
-        return Outfit(generator.shared.detach(), folder.config.layout)
+        return Setup(generator.shared.detach(), folder.config.layout)
 
-    def _refined(self, how: Refining, task: Task, draw: int) -> Outfit:
+    def _refined(self, how: Refining, task: Task, draw: int) -> Setup:
         """Trained on the very prompts that the adapter was made from."""
         texts = self._conditions(task, task, draw)
         labels = {e.prompt: e.response for e in task.train} if how.labels else {}
@@ -376,7 +376,7 @@ class Wardrobe:
             refined = finish(steps)
         except TrainingError as error:
             raise _Missing(str(error)) from error
-        return Outfit(refined.worn_tokens, refined.layout, refine_seconds=refined.seconds["refine"])
+        return Setup(refined.worn_tokens, refined.layout, refine_seconds=refined.seconds["refine"])
 
     def _refine_config(self, how: Refining, draw: int) -> RefineConfig:
         usual = RefineConfig()
@@ -429,8 +429,8 @@ class Wardrobe:
         return folder
 
 
-def _worn(adapter: Adapter) -> Outfit:
-    return Outfit(
+def _setup_of(adapter: Adapter) -> Setup:
+    return Setup(
         adapter.worn_tokens,
         adapter.layout,
         synthesis_seconds=adapter.seconds.get("total"),
