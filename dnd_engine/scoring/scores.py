@@ -49,7 +49,7 @@ ROWS = (
     "labelled_40",
     "oracle_lora",
 )
-"""Every row of an evaluation, in report order. `evaluation.rows` defines their adapters."""
+"""Every row of an evaluation, in report order. `evaluation.baselines` defines their adapters."""
 
 
 IMPRINTED = ("imprint", "generator_imprint", "generator_imprint_wrong")
