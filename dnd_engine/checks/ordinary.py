@@ -3,20 +3,36 @@
 The base answers messages that have nothing to do with any task, greedily. Base and adapted model
 then read these answers, and a message counts as answered as before where the adapted model finds
 the base's answer about as likely as the base does. The shipped messages
-(`assets/ordinary-check.txt`, ours) are none of those that an imprint is fitted to leave alone.
+(`assets/ordinary-check.txt`, ours) are none of those that an imprint is fitted to leave alone. The
+base's answers to them are found once for a base and kept on disk.
 """
 
+import hashlib
+import json
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
 
 from dnd_engine.checks.results import Ordinary
-from dnd_engine.files import asset_path
+from dnd_engine.files import asset_path, written_aside
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.scoring.answers import answer, batches
 from dnd_engine.scoring.questions import Answer, Question
 
-__all__ = ["LIMIT", "BaseAnswers", "base_answers", "check_messages", "ordinary_share"]
+__all__ = [
+    "LIMIT",
+    "BaseAnswers",
+    "base_answers",
+    "check_messages",
+    "kept_base_answers",
+    "ordinary_share",
+]
+
+logger = logging.getLogger(__name__)
 
 _ANSWER_TOKENS = 16
 """Of the base's answer: its beginning tells whose manner it is."""
@@ -32,6 +48,9 @@ class BaseAnswers:
     questions: tuple[Question, ...]
     nlls: tuple[float, ...]
     """The base's own loss on each answer, nats per token."""
+
+
+_BASE_ANSWERS = TypeAdapter(BaseAnswers)
 
 
 def check_messages() -> tuple[str, ...]:
@@ -62,6 +81,33 @@ def base_answers(runtime: Runtime, messages: Sequence[str]) -> BaseAnswers:
     )
     nlls = tuple(one.nll for one in _answers(runtime, questions, None))
     return BaseAnswers(questions, nlls)
+
+
+def kept_base_answers(runtime: Runtime, cache: Path) -> BaseAnswers:
+    """Return the base's answers to the shipped messages, from the cache if they are there.
+
+    Args:
+        runtime: Of the base.
+        cache: Folder to keep them in.
+    """
+    messages = check_messages()
+    # A GPU and a CPU round differently, so that an answer may differ by a word.
+    device, dtype = runtime.base.device.type, str(next(runtime.base.model.parameters()).dtype)
+    key = repr((runtime.base.weights.sha256, device, dtype, _ANSWER_TOKENS, messages))
+    path = cache / f"answers-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    if path.is_file():
+        try:
+            return _BASE_ANSWERS.validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            logger.warning("Asking ordinary messages again: `%s` is damaged (%s).", path, error)
+    found = base_answers(runtime, messages)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_aside(path) as aside:
+            aside.write_text(json.dumps(asdict(found)), encoding="utf-8")
+    except OSError as error:
+        logger.warning("Answers to ordinary messages are not kept in `%s`: %s.", cache, error)
+    return found
 
 
 def ordinary_share(runtime: Runtime, fitted: FittedLoRA, expected: BaseAnswers) -> Ordinary:

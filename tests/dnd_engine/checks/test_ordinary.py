@@ -1,12 +1,19 @@
 """Ordinary messages are answered as before where the base's own answers stay as likely."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from dnd_engine.checks.ordinary import LIMIT, base_answers, check_messages, ordinary_share
+from dnd_engine.checks.ordinary import (
+    LIMIT,
+    base_answers,
+    check_messages,
+    kept_base_answers,
+    ordinary_share,
+)
 from dnd_engine.imprint.ordinary import ordinary_messages
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel
@@ -69,3 +76,27 @@ def test_the_messages_are_none_that_imprints_are_fitted_to() -> None:
     assert len(messages) == len(set(messages)) == 64
     assert all(messages)
     assert not set(messages) & set(ordinary_messages())
+
+
+def test_the_bases_answers_are_kept_and_damaged_ones_found_again(
+    runtime: Runtime, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = kept_base_answers(runtime, tmp_path / "cache")
+    assert len(found.questions) == 64
+    assert found == base_answers(runtime, check_messages())
+    (path,) = (tmp_path / "cache").iterdir()
+    assert kept_base_answers(runtime, tmp_path / "cache") == found
+    assert "damaged" not in caplog.text
+    path.write_text('{"questions": 3}')
+    assert kept_base_answers(runtime, tmp_path / "cache") == found
+    assert "damaged" in caplog.text
+    path.write_text(path.read_text().replace(str(found.nlls[0]), "7.5"))
+    assert kept_base_answers(runtime, tmp_path / "cache").nlls[0] == 7.5, "read, not asked again"
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(
+    runtime: Runtime, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "cache").write_text("a file")
+    assert len(kept_base_answers(runtime, tmp_path / "cache").nlls) == 64
+    assert "are not kept" in caplog.text
