@@ -415,7 +415,7 @@ class _Synthesis(_Measurement):
         with tempfile.TemporaryDirectory() as folder, _timed(self._device) as saved:
             engine.save(made, Path(folder) / "bench.zip")
         with _timed(self._device) as sized:
-            engine.inspect(made)
+            engine.relative_norms(made)
         parts = {
             "encode": made.seconds["encode"],
             "decode": made.seconds["decode"],

@@ -127,6 +127,9 @@ class ImprintConfig:
     """Longer prompts are skipped."""
     max_answer_tokens: int = 24
     """Longer answers are cut, because the beginning of an answer carries the instruction."""
+    left_out_share: float = 0.25
+    """Share of a bucket's prompts that are not fitted, so that they can show whether the imprint
+    works: 2 to 8 prompts, and none if the bucket has fewer than 8."""
     seed: int = 0
     """Seed for sampling prompts and for choosing the tokens to match in long answers."""
 
@@ -139,6 +142,7 @@ class ImprintConfig:
         check_between(self, 1, 1024, "max_prompts")
         check_between(self, 8, 4096, "max_tokens")
         check_between(self, 1, 256, "max_answer_tokens")
+        check_between(self, 0, 0.5, "left_out_share")
         check_between(self, 0, 2**31 - 1, "seed")
 
 

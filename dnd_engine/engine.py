@@ -31,7 +31,9 @@ from dnd_engine.checks.agreement import agreement
 from dnd_engine.checks.effect import kl_to_base
 from dnd_engine.checks.familiarity import familiarity, nearest_tasks, outlook
 from dnd_engine.checks.norms import base_norms, relative_norms
+from dnd_engine.checks.ordinary import BaseAnswers, kept_base_answers, ordinary_share
 from dnd_engine.checks.results import Agreement, Conditioning, Inspection, as_checks, recall
+from dnd_engine.checks.verdict import AdapterVerdict, Teaching, judge
 from dnd_engine.config import (
     MIXES,
     EngineConfig,
@@ -64,13 +66,14 @@ from dnd_engine.generator.folder import Generator, GeneratorFolder, check_base, 
 from dnd_engine.generator.info import EngineInfo
 from dnd_engine.generator.report import Report
 from dnd_engine.imprint.fit import Imprinted, Source, first_layer, imprint
+from dnd_engine.imprint.left_out import leave_out
 from dnd_engine.imprint.ordinary import ordinary_metrics
 from dnd_engine.imprint.solve import Metric
 from dnd_engine.lora.adapter import Adapter, adapter_name, sum_adapters
 from dnd_engine.lora.apply import FittedLoRA, LoRAHost
 from dnd_engine.lora.provenance import BucketSource, Imprinting, NearestTask, Recipe, Refinement
 from dnd_engine.lora.reader import read_adapter
-from dnd_engine.lora.seen import Seen, with_met
+from dnd_engine.lora.seen import Seen, digests, with_met
 from dnd_engine.lora.usage import peft_usage
 from dnd_engine.measure.results import Measurement, MeasureStep
 from dnd_engine.measure.sides import split
@@ -143,6 +146,8 @@ class Engine:
         self._verifier = Verifier(self._runtime)
         self._metrics: Mapping[int, Metric] | None = None
         self._metrics_lock = threading.Lock()
+        self._base_answers: BaseAnswers | None = None
+        self._base_answers_lock = threading.Lock()
         self._norms = base_norms(base.model, self._runtime.host.layout)
         self.info = EngineInfo(
             base_id=base.weights.hub_id,
@@ -286,14 +291,16 @@ class Engine:
     def warm_up(self) -> None:
         """Make, verify and ask an adapter of a shipped example, for nothing but its side effects.
 
-        What is made once, the base wrapped by PEFT above all, takes longer than a synthesis; the
-        first order need not wait for it, nor the first answer for weights to be packed.
+        What is made once takes longer than a synthesis: the base wrapped by PEFT, and its answers
+        to ordinary messages. The first order need not wait for it, nor the first answer for weights
+        to be packed.
         """
         adapter = self.generate([load_examples()[0].read()], imprinted=False)
         self.verify(adapter, adapter.files())
         hello: Message = {"role": "user", "content": "Hello"}
         for _ in self.compare([[hello]] * 2, [None, adapter], sampling=Sampling(max_new_tokens=3)):
             pass
+        self._ordinary_answers()
 
     def generate(
         self,
@@ -462,14 +469,16 @@ class Engine:
                 "no prompt has an instruction and an input. Write the instruction, a blank line, "
                 "then the input."
             )
+        parts = [leave_out(_imprintable(b), config, len(counting)) for b in counting]
         sources = [
             Source(
-                prompts=tuple(_imprintable(bucket)),
+                prompts=tuple(fitted),
                 teacher=None if teacher == "base" else self._teacher(bucket, config.seed, memory),
                 weight=bucket.weight,
             )
-            for bucket in counting
+            for bucket, (fitted, _) in zip(counting, parts, strict=True)
         ]
+        left_out = {text for _, others in parts for text, _ in others}
         steps = imprint(self._runtime, sources, self._ordinary(config), config)
         while True:
             try:
@@ -488,6 +497,7 @@ class Engine:
         found = Imprinting.of(
             config,
             teacher=teacher,
+            left_out=tuple(sorted(digests(left_out))),
             from_sha256=adapter.with_strength(1).sha256,
             num_prompts=made.num_prompts,
             num_answers=made.num_answers,
@@ -495,7 +505,8 @@ class Engine:
             unfinished=made.unfinished,
             layers=made.layers,
         )
-        read = {text for source in sources for text, _ in source.prompts}
+        # Prompts left out were read too: by the generator, and later by the checks.
+        read = {text for source in sources for text, _ in source.prompts} | left_out
         return replace(
             adapter,
             tokens=made.tokens,
@@ -512,6 +523,14 @@ class Engine:
         texts = self._drawn([replace(bucket, weight=1.0)], seed)
         tokens = self._decode(self._encode(texts, memory))
         return self._runtime.host.fit(tokens[None], self._folder.config.layout)
+
+    def _ordinary_answers(self) -> BaseAnswers:
+        """Return the base's answers to ordinary messages, found once or read from the cache."""
+        with self._base_answers_lock:
+            if self._base_answers is None:
+                cache = cache_folder(self.config.cache_dir) / "ordinary"
+                self._base_answers = kept_base_answers(self._runtime, cache)
+            return self._base_answers
 
     def _ordinary(self, config: ImprintConfig) -> Mapping[int, Metric]:
         """Return the penalty of each layer, measured once or read from the cache."""
@@ -729,9 +748,10 @@ class Engine:
         yield from decode(self._runtime, conversations, wear, sampling or Sampling())
 
     def inspect(self, adapter: Adapter, buckets: Sequence[Bucket] = ()) -> Inspection:
-        """Measure an adapter; effect and agreement need prompts.
+        """Measure an adapter; effect, agreement and verdict need prompts.
 
-        A trained adapter was taught what agreement asks, so nothing is said of it.
+        A trained adapter was taught what agreement asks, so nothing is said of it. An imprinted one
+        is asked for prompts that it was not fitted to, where there are some.
 
         Args:
             adapter: Any that fits the base.
@@ -742,7 +762,7 @@ class Engine:
         report = self.reports.get("heldout")
         agrees = None
         if chosen and not adapter.was_trained:
-            agrees = self._agreement(adapter, chosen)
+            agrees = self._agreement(adapter, buckets)
         return Inspection(
             effect=self._effect(adapter, chosen) if chosen else None,
             relative_norms=relative_norms(adapter, self._norms),
@@ -752,7 +772,15 @@ class Engine:
             outlook=outlook(agrees, report),
             strongest=report.strongest_effect if report else None,
             familiarity=familiarity(nearest, adapter.num_prompts, report),
+            ordinary=ordinary_share(
+                self._runtime, self._fit_one(adapter), self._ordinary_answers()
+            ),
+            verdict=None if agrees is None else _verdict(agrees, _imprinting(adapter)),
         )
+
+    def relative_norms(self, adapter: Adapter) -> Mapping[str, tuple[float, ...]]:
+        """Measure how large its update is; part of `inspect`, and a moment's work alone."""
+        return relative_norms(adapter, self._norms)
 
     def prove(
         self, adapter: Adapter, buckets: Sequence[Bucket], *, memory: PromptMemory | None = None
@@ -1138,9 +1166,37 @@ class Engine:
             tokens: Tensor = self._generator(dealt.to(dtype))
         return tokens.float().mean(dim=0).to(torch.bfloat16).cpu()
 
-    def _agreement(self, adapter: Adapter, prompts: Sequence[str]) -> Agreement | None:
+    def _agreement(self, adapter: Adapter, buckets: Sequence[Bucket]) -> Agreement | None:
+        """Compare the adapter on bare inputs with what taught it, or would teach it."""
         worn = self._fit_one(adapter)
-        return agreement(self._runtime, worn, self._fit_shared(), prompts)
+        if (found := _imprinting(adapter)) is None:
+            lesson = (self._fit_shared(), measured_prompts(buckets))
+            return agreement(self._runtime, worn, [lesson])
+        counting = [bucket for bucket in buckets if _imprintable(bucket)]
+        teachers: dict[str, FittedLoRA | None] = {}
+        for bucket in counting:
+            base_taught = found.teacher == "base"
+            memory = PromptMemory()
+            teachers[bucket.name] = (
+                None if base_taught else self._teacher(bucket, found.seed, memory)
+            )
+        fitted = Seen.by(adapter.provenance).read - frozenset(found.left_out)
+        for left_out in (True, False):
+            lessons = [
+                (teachers[bucket.name], texts)
+                for bucket in counting
+                if (
+                    texts := [
+                        text
+                        for text in measured_prompts([replace(bucket, weight=1.0)], most=None)
+                        if not (left_out and digests([text]) <= fitted)
+                    ]
+                )
+            ]
+            agrees = agreement(self._runtime, worn, lessons, left_out=left_out)
+            if agrees is not None:
+                return agrees
+        return None
 
     def _fit_one(self, adapter: Adapter) -> FittedLoRA:
         return self._runtime.host.fit(adapter.worn_tokens[None], adapter.layout)
@@ -1206,6 +1262,30 @@ def _imprintable(bucket: Bucket) -> list[tuple[str, str]]:
         return []
     split = ((p.text, split_prompt(p.text).input) for p in bucket.prompts)
     return sorted((text, given) for text, given in split if given is not None)
+
+
+def _imprinting(adapter: Adapter) -> Imprinting | None:
+    """Return how an adapter was imprinted; None if it was not, or was trained since."""
+    if not adapter.is_imprinted or adapter.was_trained:
+        return None
+    return Imprinting.from_json(adapter.provenance["imprint"])
+
+
+def _verdict(agrees: Agreement, found: Imprinting | None) -> AdapterVerdict:
+    return judge(
+        same=agrees.same,
+        num_prompts=agrees.num_prompts,
+        left_out=agrees.left_out,
+        wavering=agrees.wavering,
+        teaching=None
+        if found is None
+        else Teaching(
+            num_prompts=found.num_prompts,
+            commonest_share=found.commonest_share,
+            unfinished=found.unfinished,
+            explained=found.explained,
+        ),
+    )
 
 
 def _generator_path(config: EngineConfig) -> Path:

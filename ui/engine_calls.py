@@ -88,6 +88,7 @@ class EngineCalls:
         # On ZeroGPU these run in a worker, which has the engine by fork: never as an argument.
         run = handle.thread.run
         self._inspect = functools.partial(run, gpu(self._inspect_here))
+        self._norms = functools.partial(run, self._norms_here)  # on the CPU, where adapters are
         self._save = functools.partial(run, gpu(self._save_here))
         self._push = gpu(self._push_here)
         self._synthesize = gpu(self._synthesize_here)
@@ -149,8 +150,13 @@ class EngineCalls:
     # ------------------------------------------------------------------ of a moment
 
     def inspect(self, adapter: "Adapter", buckets: Sequence[Bucket]) -> "Inspection":
-        """Measure an adapter on prompts; without prompts, only the sizes of its weights."""
+        """Measure an adapter on prompts."""
         found: Inspection = self._inspect(adapter, buckets)
+        return found
+
+    def norms(self, adapter: "Adapter") -> "Mapping[str, tuple[float, ...]]":
+        """Measure the sizes of an adapter's weights."""
+        found: Mapping[str, tuple[float, ...]] = self._norms(adapter)
         return found
 
     def save(self, adapter: "Adapter", path: Path) -> Path:
@@ -260,6 +266,9 @@ class EngineCalls:
 
     def _inspect_here(self, adapter: "Adapter", buckets: Sequence[Bucket]) -> "Inspection":
         return self.ready().inspect(adapter, buckets)
+
+    def _norms_here(self, adapter: "Adapter") -> "Mapping[str, tuple[float, ...]]":
+        return self.ready().relative_norms(adapter)
 
     def _save_here(self, adapter: "Adapter", path: Path) -> Path:
         return self.ready().save(adapter, path)

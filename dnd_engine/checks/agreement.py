@@ -1,9 +1,9 @@
 """Whether an adapter carries its instruction: answers without it beside the model's with it.
 
-The model wears what all of a generator's adapters share, reads the whole prompt and answers; the
-adapter answers the bare input alone. Where both say the same, the adapter needs no instruction.
-This takes no labels, and over unseen tasks it foretells what an adapter gains (a report says how
-well). Knows token ids and adapters; judges nothing.
+A teacher reads the whole prompt and answers: what taught an imprint, else the model with what all
+of a generator's adapters share. The adapter answers the bare input alone. Where both say the same,
+the adapter needs no instruction. This takes no labels, and over unseen tasks it foretells what an
+adapter gains (a report says how well). Knows token ids and adapters; judges nothing.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from dnd_engine.scoring.questions import Answer, Question
 from dnd_engine.tasks.folder import Example, Mode
 from dnd_engine.training.examples import encode_example
 
-__all__ = ["agreement", "answers_when_told", "bare_questions"]
+__all__ = ["agreement", "answers_when_told", "bare_questions", "full_questions"]
 
 _MOST_PROMPTS = 8
 """Two batches of so many answers take one to two seconds on two CPU cores."""
@@ -27,38 +27,50 @@ _MOST_TOKENS = 256
 """Longer prompts are left out."""
 _MOST_NEW_TOKENS = 24
 """What is compared: the beginnings of long answers."""
+_UNSURE = 0.7
+"""Nats a token of an answer's own loss, above which the model wavers."""
 
 
 def agreement(
     runtime: Runtime,
     adapter: FittedLoRA,
-    teacher: FittedLoRA,
-    prompts: Sequence[str],
+    lessons: Sequence[tuple[FittedLoRA | None, Sequence[str]]],
+    *,
+    left_out: bool = False,
 ) -> Agreement | None:
     """Compare greedy answers to the first few prompts that can be asked without instruction.
 
     Args:
         runtime: The frozen base; its lock is held for one batch at a time.
         adapter: Answers bare inputs.
-        teacher: Answers whole prompts.
-        prompts: Instruction, blank line and input.
+        lessons: Teachers with their prompts, instruction, blank line and input each. The teacher
+            answers the whole prompts; None is the base. All share the prompts that are asked.
+        left_out: Whether an imprint was fitted to other prompts.
 
     Returns:
         None if no prompt is short enough and has a blank line.
     """
-    told = answers_when_told(runtime, teacher, prompts, most=_MOST_PROMPTS)
-    if not told:
-        return None
-    questions = bare_questions(runtime.base, [prompts[number] for number in told])
-    with runtime.lock:
-        (answers,) = answer(runtime, [questions], adapter)
-    same = sum(one.ids == other.ids for one, other in zip(answers, told.values(), strict=True))
-    return Agreement(same, len(told))
+    same = wavering = num_prompts = 0
+    for teacher, prompts in lessons:
+        most = _MOST_PROMPTS // len(lessons) or 1
+        told = answers_when_told(runtime, teacher, prompts, most=most)
+        if not told:
+            continue
+        asked = [prompts[number] for number in told]
+        with runtime.lock:
+            (answers,) = answer(runtime, [bare_questions(runtime.base, asked)], adapter)
+        again = full_questions(runtime.base, asked, [*told.values()])
+        with runtime.lock:
+            (sure,) = answer(runtime, [again], teacher)
+        same += sum(one.ids == other.ids for one, other in zip(answers, told.values(), strict=True))
+        wavering += sum(one.nll > _UNSURE for one in sure)
+        num_prompts += len(told)
+    return Agreement(same, num_prompts, left_out, wavering) if num_prompts else None
 
 
 def answers_when_told(
     runtime: Runtime,
-    teacher: FittedLoRA,
+    teacher: FittedLoRA | None,
     prompts: Sequence[str],
     most: int | None = None,
 ) -> dict[int, Answer]:
@@ -95,8 +107,19 @@ def bare_questions(
             the loss says nothing.
     """
     questions = [_question(base, Example(prompt, ""), "bare") for prompt in prompts]
-    if references is None:
-        return questions
+    return questions if references is None else _weighing(questions, references)
+
+
+def full_questions(
+    base: BaseModel, prompts: Sequence[str], references: Sequence[Answer]
+) -> list[Question]:
+    """Ask whole prompts for the loss of answers to them; nothing is written."""
+    return _weighing(
+        [_question(base, Example(prompt, ""), "full") for prompt in prompts], references
+    )
+
+
+def _weighing(questions: Sequence[Question], references: Sequence[Answer]) -> list[Question]:
     return [
         replace(
             question,

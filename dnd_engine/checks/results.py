@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
+from dnd_engine.checks.verdict import AdapterVerdict
+from dnd_engine.checks.wording import Sentence
 from dnd_engine.errors import AdapterError
 from dnd_engine.lora.provenance import NearestTask, validation_words
+from dnd_engine.wording import N_
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
@@ -34,6 +37,9 @@ _ENOUGH_PROMPTS = 4
 """The mean of fewer lies farther from everything: of 60 examined tasks one prompt put 8 below all
 that was examined, two prompts 2, and four to 32 prompts 1 or 2, that lowest task among them."""
 
+_ENOUGH_ORDINARY = 0.8
+"""Share of ordinary messages that an adapter should leave alone."""
+
 ControlName = Literal["wrong", "mean", "shuffled", "base"]
 CONTROLS: tuple[ControlName, ...] = get_args(ControlName)
 
@@ -46,6 +52,10 @@ class Agreement:
     """Prompts with the same greedy answer, as far as answers are compared."""
     num_prompts: int
     """Prompts that were asked; only those with a blank line between instruction and input can."""
+    left_out: bool = False
+    """Whether these prompts took no part in the fit of an imprint."""
+    wavering: int = 0
+    """Of the prompts, those whose answer the instructed model itself finds unlikely."""
 
     @property
     def share(self) -> float:
@@ -67,6 +77,19 @@ class Ordinary:
     def share(self) -> float:
         """Of the messages."""
         return self.same / self.num_messages
+
+    @property
+    def enough(self) -> bool:
+        """Whether the adapter leaves the rest alone."""
+        return self.share >= _ENOUGH_ORDINARY
+
+    @property
+    def sentence(self) -> Sentence:
+        """What was found, in words."""
+        return Sentence(
+            N_("It answers {same} of {number} ordinary messages as the base does."),
+            {"same": self.same, "number": self.num_messages},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +191,16 @@ class Inspection:
     """Largest effect of an adapter in the generator's examination, in nats; None without one."""
     familiarity: Familiarity | None = None
     """None if the nearest tasks are unknown, or without an examination."""
+    ordinary: Ordinary | None = None
+    """Whether ordinary messages are answered as before; None where it was not measured."""
+    verdict: AdapterVerdict | None = None
+    """Whether it works without the instruction; None where `agreement` is."""
+
+    @property
+    def sentences(self) -> tuple[Sentence, ...]:
+        """What cards and the command line say: the verdict, its reasons, the side effects."""
+        verdict = () if self.verdict is None else (self.verdict.head, *self.verdict.reasons)
+        return (*verdict, *(() if self.ordinary is None else (self.ordinary.sentence,)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +212,8 @@ class _Checks:
     outlook: Outlook | None = None
     familiarity: Familiarity | None = None
     conditioning: Conditioning | None = None
+    ordinary: Ordinary | None = None
+    verdict: AdapterVerdict | None = None
 
 
 _CHECKS = TypeAdapter(_Checks)
@@ -195,8 +230,12 @@ def as_checks(
         "outlook": found.outlook and asdict(found.outlook),
         "familiarity": found.familiarity and asdict(found.familiarity),
         "conditioning": proof and asdict(proof),
+        "ordinary": found.ordinary and asdict(found.ordinary),
+        "verdict": found.verdict and asdict(found.verdict),
+        # In words too, for the adapter's card: it is written where no check is known.
+        "words": [str(sentence) for sentence in found.sentences],
     }
-    return {name: value for name, value in measured.items() if value is not None}
+    return {name: value for name, value in measured.items() if value is not None and value != []}
 
 
 def recall(
@@ -234,5 +273,7 @@ def recall(
         outlook=kept.outlook,
         strongest=strongest,
         familiarity=kept.familiarity,
+        ordinary=kept.ordinary,
+        verdict=kept.verdict,
     )
     return found, kept.conditioning

@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -154,6 +154,7 @@ def generate(
             "outlook": inspection.outlook and asdict(inspection.outlook),
             "familiarity": inspection.familiarity and asdict(inspection.familiarity),
             "conditioning": proof and asdict(proof),
+            **_verdict_json(inspection),
             "imprint": adapter.provenance.get("imprint"),
             "not_imprinted": adapter.not_imprinted or None,
             "r": adapter.r,
@@ -166,12 +167,12 @@ def generate(
         f"{load_seconds:.1f} s).{_imprint_words(adapter)} "
         f"Effect {inspection.effect or 0:.3f} nats. SHA-256 "
         f"{adapter.sha256[:12]}{_SAME[same]}.{_proof_words(proof) if prove else ''}"
-        + "".join(f"\n{line}" for line in _familiarity_words(inspection)),
+        + "".join(f"\n{line}" for line in _found_words(inspection)),
     )
 
 
 def _imprint_words(adapter: "Adapter") -> str:
-    """Say whether the instructions were imprinted, and how well the fit predicts other prompts."""
+    """Say whether the instructions were imprinted, and from how many prompts."""
     if adapter.not_imprinted:
         return f" Not imprinted: {adapter.not_imprinted}"
     if (found := adapter.provenance.get("imprint")) is None:
@@ -179,8 +180,7 @@ def _imprint_words(adapter: "Adapter") -> str:
     imprinting = Imprinting.from_json(found)
     return (
         f" Imprinted in {adapter.seconds.get('imprint', 0):.1f} s: {imprinting.num_answers} "
-        f"different answers to {imprinting.num_prompts} prompts; the fit predicts "
-        f"{imprinting.explained:.0%} of the change for prompts left out of it."
+        f"different answers to {imprinting.num_prompts} prompts."
     )
 
 
@@ -245,32 +245,33 @@ def chat(
     )
 
 
-def _agreement_words(found: "Inspection") -> list[str]:
-    """Say how often the adapter works without the instruction, and what that predicts."""
-    if found.agreement is None:
-        return []
-    words = (
-        f"Without the instruction it answers {found.agreement.same} of "
-        f"{found.agreement.num_prompts} prompts as the model does with it."
-    )
+def _found_words(found: "Inspection") -> list[str]:
+    """Say what the checks found, the verdict first; skip what was not measured."""
+    words = []
+    if found.verdict is not None:
+        words.append(" ".join(map(str, (found.verdict.head, *found.verdict.reasons))))
     if (worth := found.outlook) is not None:
-        words += (
-            f" On {worth.n_tasks} unseen tasks with about as much agreement, adapters changed the "
+        words.append(
+            f"On {worth.n_tasks} unseen tasks with about as much agreement, adapters changed the "
             f"score by {worth.gain:+.2f} ({worth.low:+.2f} to {worth.high:+.2f})."
         )
-    return [words]
+    if found.ordinary is not None:
+        words.append(str(found.ordinary.sentence))
+    if (near := found.familiarity) is not None:
+        far = " Those results may not hold here." if near.is_unlike else ""
+        words.append(
+            f"The nearest training task is at cosine {near.similarity:.2f}; the {near.n_tasks} "
+            "unseen tasks in the generator's evaluation were at "
+            f"{near.lowest:.2f} to {near.highest:.2f}.{far}"
+        )
+    return words
 
 
-def _familiarity_words(found: "Inspection") -> list[str]:
-    """Say how close its prompts are to the training tasks, compared with the evaluated tasks."""
-    if (near := found.familiarity) is None:
-        return []
-    far = " Those results may not hold here." if near.is_unlike else ""
-    return [
-        f"The nearest training task is at cosine {near.similarity:.2f}; the {near.n_tasks} unseen "
-        "tasks in the generator's evaluation were at "
-        f"{near.lowest:.2f} to {near.highest:.2f}.{far}"
-    ]
+def _verdict_json(found: "Inspection") -> dict[str, Any]:
+    return {
+        "verdict": found.verdict and asdict(found.verdict),
+        "ordinary": found.ordinary and asdict(found.ordinary),
+    }
 
 
 @plain_errors
@@ -304,6 +305,7 @@ def inspect(
             "agreement": found.agreement and asdict(found.agreement),
             "outlook": found.outlook and asdict(found.outlook),
             "familiarity": found.familiarity and asdict(found.familiarity),
+            **_verdict_json(found),
             "relative_norms": found.relative_norms,
             "nearest_tasks": read.provenance.get("nearest_tasks", []),
             "provenance": read.provenance,
@@ -314,8 +316,7 @@ def inspect(
                 f"{adapter}: rank {read.r}, {read.num_parameters:,} parameters, SHA-256 "
                 f"{read.sha256[:12]}",
                 f"Effect: {effect}",
-                *_agreement_words(found),
-                *_familiarity_words(found),
+                *_found_words(found),
                 "Mean relative weight change:",
                 *(f"  {name:10} {value:.2%}" for name, value in means.items()),
             ]

@@ -360,11 +360,7 @@ def _checks(checks: Mapping[str, Any]) -> list[str]:
     told = []
     if (effect := checks.get("effect")) is not None:
         told.append(f"Effect: {effect:.3g} nats (KL from the base, first token of the answer).")
-    if agreement := checks.get("agreement"):
-        told.append(
-            f"Without the instruction it answers {agreement['same']} of "
-            f"{agreement['num_prompts']} prompts as the model does with it."
-        )
+    told += map(_plain, checks.get("words", ()))
     if worth := checks.get("outlook"):
         told.append(
             f"On {worth['n_tasks']} unseen tasks with about as much agreement, adapters of this "

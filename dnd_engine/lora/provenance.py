@@ -160,6 +160,10 @@ class BucketSource:
 class Imprinting(ImprintConfig):
     """How an instruction was imprinted, and how well that fitted."""
 
+    left_out_share: float = 0.0
+    """As in the settings; recipes of earlier versions left no prompt out."""
+    left_out: tuple[str, ...] = ()
+    """Digests of the prompts that were not fitted (see `lora.seen`)."""
     teacher: Teacher = "generator"
     """Who answered the whole prompts."""
     from_sha256: str

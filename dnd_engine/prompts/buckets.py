@@ -200,7 +200,9 @@ def draw_prompt_batch(buckets: Sequence[Bucket], num_prompts: int, seed: int) ->
     return tuple(drawn)
 
 
-def measured_prompts(buckets: Sequence[Bucket]) -> tuple[str, ...]:
+def measured_prompts(
+    buckets: Sequence[Bucket], most: int | None = _MAX_MEASURED
+) -> tuple[str, ...]:
     """Choose the prompts that an adapter's effect and agreement are measured on.
 
     The command line, the page and the API share this rule, so that an adapter's card does not
@@ -209,6 +211,7 @@ def measured_prompts(buckets: Sequence[Bucket]) -> tuple[str, ...]:
 
     Args:
         buckets: Buckets of weight 0 are ignored.
+        most: Number of prompts; None returns all, in the same order.
 
     Returns:
         At most 16 distinct prompts, from each bucket in turn.
@@ -222,7 +225,7 @@ def measured_prompts(buckets: Sequence[Bucket]) -> tuple[str, ...]:
             # Files are often sorted, so their first prompts would resemble each other.
             pools.append(sorted(texts, key=_hash))
     in_turn = chain.from_iterable(zip_longest(*pools))
-    return tuple(islice((text for text in in_turn if text is not None), _MAX_MEASURED))
+    return tuple(islice((text for text in in_turn if text is not None), most))
 
 
 def _hash(text: str) -> bytes:

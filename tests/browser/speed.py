@@ -130,7 +130,7 @@ def _ready_in_engine(engine: Engine, path: Path) -> tuple[float, Adapter]:
         sql = Bucket("SQL", 1.0, (file,))
         adapter = engine.generate([sql], imprinted=False, memory=engine.new_memory())
         engine.save(adapter, Path(folder) / "adapter.zip")
-        engine.inspect(adapter)
+        engine.relative_norms(adapter)
         return time.perf_counter() - began, adapter
 
 

@@ -40,7 +40,7 @@ from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import Generator, GeneratorFolder, TaskCentroid, save_generator
 from dnd_engine.lora.adapter import write_files
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
-from dnd_engine.lora.provenance import Imprinting, read_recipe
+from dnd_engine.lora.provenance import Imprinting, Recipe, read_recipe
 from dnd_engine.lora.seen import Seen, digests
 from dnd_engine.models.activations import BaseActivations
 from dnd_engine.models.base import fingerprint
@@ -684,7 +684,7 @@ def test_what_answers_differently_is_not_saved(
 
 # Imprinting
 
-LETTERS = [f"Name the letter.\n\n{a}{b}" for a in "abcd" for b in "wxyz"]
+LETTERS = [f"Name the letter.\n\n{a}{b}" for a in "abcdef" for b in "wxyz"]
 """Inputs so much alike that a fit to some predicts the others, even on a random base."""
 
 
@@ -702,12 +702,66 @@ def test_what_is_generated_is_imprinted_where_prompts_have_an_instruction(
     found = Imprinting.from_json(made.provenance["imprint"])
     assert found.config == ImprintConfig()
     assert found.from_sha256 == plain.sha256
-    assert found.num_prompts == len(LETTERS)
+    assert (found.num_prompts, len(found.left_out)) == (18, 6)
+    assert set(found.left_out) < digests(LETTERS) <= Seen.by(made.provenance).read
     assert found.explained > 0
     assert made.seconds["imprint"] > 0
     assert quiet_engine.generate([bucket("letters", LETTERS[::-1])], strength=0.5).sha256 == (
         made.sha256
     )
+
+
+def test_an_imprint_is_judged_by_prompts_it_was_not_fitted_to(quiet_engine: Engine) -> None:
+    """By those left out, by others that it never read, and by its own where there are no others."""
+    made = quiet_engine.generate([bucket("letters", LETTERS)])
+    found = quiet_engine.inspect(made, [bucket("letters", LETTERS)])
+    assert found.agreement is not None
+    assert (found.agreement.num_prompts, found.agreement.left_out) == (6, True)
+    assert found.verdict is not None
+    assert found.verdict.same == found.agreement.same
+    assert found.verdict.teaching is not None
+    assert found.verdict.teaching.num_prompts == 18
+    new = [bucket("new", ["Name the letter.\n\nzz", "Name the letter.\n\nyy"])]
+    other = quiet_engine.inspect(made, new).agreement
+    assert other is not None
+    assert (other.num_prompts, other.left_out) == (2, True)
+    left_out = Imprinting.from_json(made.provenance["imprint"]).left_out
+    fitted = [text for text in LETTERS if not digests([text]) <= set(left_out)]
+    own = quiet_engine.inspect(made, [bucket("letters", fitted)]).agreement
+    assert own is not None
+    assert (own.num_prompts, own.left_out) == (8, False)
+    assert quiet_engine.inspect(made, [bucket("sql", SQL)]).verdict is None
+
+
+def test_a_few_prompts_are_all_fitted(quiet_engine: Engine) -> None:
+    one = bucket("letters", LETTERS[:1])
+    made = quiet_engine.generate([one])
+    found = Imprinting.from_json(made.provenance["imprint"])
+    assert (found.num_prompts, found.left_out) == (1, ())
+    agreement = quiet_engine.inspect(made, [one]).agreement
+    assert agreement is not None
+    assert (agreement.num_prompts, agreement.left_out) == (1, False)
+
+
+def test_a_recipe_from_before_prompts_were_left_out_fits_them_all(quiet_engine: Engine) -> None:
+    letters = bucket("letters", LETTERS)
+    start = quiet_engine.generate([letters], imprinted=False)
+    made = finish(quiet_engine.imprint(start, [letters], ImprintConfig(left_out_share=0)))
+    written = made.recipe.to_json()
+    for name in ("left_out_share", "left_out"):
+        del written["imprint"][name]
+    recipe = Recipe.from_json(written).with_texts(letters.files)
+    assert finish(quiet_engine.regenerate(recipe)).sha256 == made.sha256
+
+
+def test_an_adapter_is_checked_for_what_it_does_to_ordinary_messages(engine: Engine) -> None:
+    made = engine.generate([bucket("sql", SQL)])
+    found = engine.inspect(made).ordinary
+    assert found is not None
+    assert found.num_messages == 64
+    silent = engine.inspect(made.with_strength(0)).ordinary
+    assert silent is not None
+    assert silent.share == 1
 
 
 def test_an_imprinted_adapter_is_saved_and_read_back_like_any_other(

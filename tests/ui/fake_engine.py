@@ -22,8 +22,10 @@ from dnd_engine.checks.results import (
     Control,
     Familiarity,
     Inspection,
+    Ordinary,
     Outlook,
 )
+from dnd_engine.checks.verdict import judge
 from dnd_engine.config import (
     EngineConfig,
     ImprintConfig,
@@ -438,11 +440,22 @@ class FakeEngine(FakeMeasuring):
         agrees = Agreement(0 if useless else 6, 8)
         worth = IDLE if useless else GAINED
         near = familiarity(nearest[0].similarity, adapter.num_prompts)
+        found = Inspection(
+            effect,
+            norms,
+            nearest,
+            len(prompts),
+            strongest=12.0,
+            familiarity=near,
+            ordinary=Ordinary(60, 64, 0.5),
+        )
         if "refined" in adapter.provenance:
-            return Inspection(
-                effect, norms, nearest, len(prompts), strongest=12.0, familiarity=near
-            )
-        return Inspection(effect, norms, nearest, len(prompts), agrees, worth, 12.0, near)
+            return found
+        verdict = judge(same=agrees.same, num_prompts=8, left_out=False, wavering=0)
+        return replace(found, agreement=agrees, outlook=worth, verdict=verdict)
+
+    def relative_norms(self, adapter: FakeAdapter) -> Mapping[str, tuple[float, ...]]:
+        return self.inspect(adapter).relative_norms
 
     def prove(
         self, adapter: FakeAdapter, buckets: Sequence[Bucket], *, memory: Any = None

@@ -12,7 +12,8 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from dnd_engine.checks.results import Agreement, Inspection, Outlook
+from dnd_engine.checks.results import Agreement, Inspection, Ordinary, Outlook
+from dnd_engine.checks.verdict import judge
 from dnd_engine.config import PromptLimits
 from dnd_engine.errors import AssetError, GeneratorError
 from dnd_engine.evaluation.pictures import Metric
@@ -28,10 +29,11 @@ from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
 from ui.handlers import App, Handlers
 from ui.markup import esc
-from ui.panels.checks import checks_html, is_doubtful, norms_html, warning_html
+from ui.panels.checks import checks_html, is_doubtful, norms_html, verdict_html, warning_html
 from ui.panels.report import Group, card_markdown, groups, report_html
 from ui.stages import Stages
 from ui.state import Session, SessionFiles
+from ui.text import speaking
 
 Arrange = Callable[..., Arrangement]
 RequestOf = Callable[[str], gr.Request]
@@ -118,7 +120,8 @@ def test_synthesis_goes_through_its_stages_and_leaves_a_verified_zip(
         assert stage in updates["stages"]
     checks = on.adapter.check(session)
     assert "Changes the model" in checks["checks"]
-    assert checks["warning"] == ""
+    assert "It works without the instruction." in checks["warning"]
+    assert "is-warn" not in checks["warning"]
 
 
 def test_a_stopped_synthesis_makes_nothing_even_from_the_queue(
@@ -432,8 +435,8 @@ def test_checks_never_tick_what_was_not_measured() -> None:
         (Agreement(3, 8), GAINED, "Carries the instruction in part", False),
         (Agreement(0, 8), IDLE, "Does not carry the instruction", True),
         (Agreement(0, 8), None, "Does not carry the instruction", True),
-        (Agreement(0, 8), GAINED, "Does not carry the instruction", False),
-        (Agreement(0, 3), IDLE, "Does not carry the instruction", False),
+        (Agreement(0, 8), GAINED, "Does not carry the instruction", True),
+        (Agreement(0, 3), IDLE, "Does not carry the instruction", True),
     ],
 )
 def test_checks_tell_whether_the_instruction_is_carried_and_doubt_with_reason(
@@ -445,6 +448,50 @@ def test_checks_tell_whether_the_instruction_is_carried_and_doubt_with_reason(
     assert f"{agreement.same} of {agreement.num_prompts}" in html
     assert ("is-doubt" in html) == doubt
     assert ("does not carry your instruction" in warning_html(found)) == doubt  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("same", "wavering", "head", "mark", "doubt"),
+    [
+        (8, 0, "It works without the instruction.", "check", False),
+        (1, 0, "It works only with the instruction.", "info", False),
+        (0, 0, "It works only with the instruction.", "warn", False),
+        (8, 5, "It does not work: teach it.", "warn", True),
+    ],
+)
+def test_the_verdict_comes_in_one_sentence_with_its_reasons(
+    same: int, wavering: int, head: str, mark: str, doubt: bool
+) -> None:
+    verdict = judge(same=same, num_prompts=8, left_out=True, wavering=wavering)
+    html = verdict_html(verdict)
+    assert f"<b>{head}</b>" in html
+    assert f"it answers {same} of 8 prompts that it was not fitted to" in html
+    assert f"dnd-icon-{mark}" in html
+    found = Inspection(0.4, {}, (), 16, Agreement(same, 8), verdict=verdict)
+    assert ("does not know the task" in warning_html(found)) == doubt  # type: ignore[arg-type]
+    assert is_doubtful(found) == (mark == "warn")  # type: ignore[arg-type]
+    with speaking("de"):
+        assert head not in verdict_html(verdict)
+        assert "Ohne die Anweisung" in verdict_html(verdict)
+    assert verdict_html(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("same", "title", "doubt"),
+    [
+        (52, "Leaves other questions alone", False),
+        (51, "Changes answers to other questions", True),
+    ],
+)
+def test_checks_tell_whether_other_questions_are_left_alone(
+    same: int, title: str, doubt: bool
+) -> None:
+    found = Inspection(0.4, {}, (), 16, Agreement(8, 8), ordinary=Ordinary(same, 64, 0.5))
+    html = checks_html("done", found)  # type: ignore[arg-type]
+    assert f"<b>{title}</b>" in html
+    assert f"{same} of 64" in html
+    assert ("is-doubt" in html) == doubt
+    assert warning_html(found) == ""  # type: ignore[arg-type]
 
 
 def test_few_prompts_earn_no_tick() -> None:

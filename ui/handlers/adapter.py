@@ -13,7 +13,14 @@ from ui.handlers.base import App, Updates, note
 from ui.handlers.compare import CompareEvents
 from ui.markup import cut, esc, icon
 from ui.panels.adapter_bar import adapter_html
-from ui.panels.checks import checks_html, is_doubtful, norms_html, proof_html, warning_html
+from ui.panels.checks import (
+    checks_html,
+    is_doubtful,
+    norms_html,
+    proof_html,
+    verdict_html,
+    warning_html,
+)
 from ui.panels.compare import NUM_SUGGESTIONS, head_html
 from ui.progress import step_words
 from ui.state import Made, Session
@@ -183,7 +190,7 @@ class AdapterEvents:
         archive = self._app.files.archive(made.adapter, session_hash)
         made.archive = self._app.calls.save(made.adapter, archive)
         yield None
-        made.norms = self._app.calls.inspect(made.original, ()).relative_norms
+        made.norms = self._app.calls.norms(made.original)
 
 
 def facts_of(session: Session) -> str:
@@ -259,7 +266,7 @@ def checked(made: Made) -> Updates:
     updates: Updates = {
         **proof,
         "checks": checks_html("done", made.inspection, taught=made.taught),
-        "warning": warning,
+        "warning": verdict_html(made.inspection.verdict) + warning,
     }
     if made.buckets and not made.refined and is_doubtful(made.inspection):
         updates["refine_box"] = gr.Row(visible=True)

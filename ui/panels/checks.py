@@ -14,7 +14,9 @@ from ui.state import Taught
 from ui.text import N_, _, count_prompts, drawn, ngettext, number
 
 if TYPE_CHECKING:
-    from dnd_engine.checks.results import Agreement, Conditioning, Control, Inspection, Outlook
+    from dnd_engine.checks.results import Agreement, Conditioning, Control, Inspection
+    from dnd_engine.checks.verdict import AdapterVerdict
+    from dnd_engine.checks.wording import Sentence
 
 __all__ = [
     "ChecksPanel",
@@ -25,6 +27,7 @@ __all__ = [
     "is_doubtful",
     "norms_html",
     "proof_html",
+    "verdict_html",
     "verdicts",
     "warning_html",
 ]
@@ -35,12 +38,12 @@ STRONG = 20.0
 """Nats above which answers tend to fall apart, where no examination says how strong adapters of a
 generator are. Adapters of the shipped one reach twelve."""
 _NEVER, CARRIES_SOME, CARRIES = (low for low, _words in AGREEMENT_BANDS)
-CURED_BY_PROMPTS = {"nothing", "carries_none", "unlike"}
+CURED_BY_PROMPTS = {"nothing", "carries_none", "fails", "unlike"}
 """Verdicts that more prompts, or refining on them, may change."""
 CURED_BY_STRENGTH = {"nothing", "carries_none"}
 """Likewise, by more strength."""
 ENOUGH_PROMPTS = 4
-"""Fewer say nothing of how often an adapter agrees."""
+"""Fewer say little in favour of an adapter."""
 
 _RAMP_STEPS = 5
 
@@ -72,6 +75,18 @@ _VERDICTS: Mapping[str, tuple[str, str]] = {
             "Without the instruction, it answers your prompts differently from the "
             "instructed model."
         ),
+    ),
+    "fails": (
+        N_("The model does not know the task"),
+        N_("Its answers are poor even with the instruction, and those are what was imprinted."),
+    ),
+    "leaves_alone": (
+        N_("Leaves other questions alone"),
+        N_("Messages that have nothing to do with your task are answered as before."),
+    ),
+    "changes_others": (
+        N_("Changes answers to other questions"),
+        N_("Messages that have nothing to do with your task are answered in its manner."),
     ),
     "unlike": (
         N_("Unlike anything seen in training"),
@@ -112,6 +127,10 @@ _WARNINGS: Mapping[str, tuple[str, str]] = {
     "carries_none": (
         N_("This adapter is unlikely to help."),
         N_("It does not carry your instruction."),
+    ),
+    "fails": (
+        N_("This adapter is unlikely to help."),
+        N_("Even with your instruction, the model does not know the task."),
     ),
     "unlike": (
         N_("Your prompts are unlike anything the generator has seen."),
@@ -193,10 +212,17 @@ def verdicts(inspection: "Inspection", *, taught: Taught = "") -> list[Verdict]:
         found.append(Verdict(taught, "", "warn" if taught == "refined_alike" else "info"))
     # Agreement is what training is for; an imprint is judged by it as the generator's work is.
     if not trained and inspection.agreement is not None:
-        # The outlook was examined on adapters that were not imprinted.
-        found.append(_carrying(inspection.agreement, None if taught else inspection.outlook))
+        found.append(_carrying(inspection.agreement))
     elif not trained and inspection.num_prompts:
         found.append(Verdict("untold", "", "info"))
+    if (verdict := inspection.verdict) is not None and verdict.outcome == "fails":
+        found.append(Verdict("fails", "", "warn"))
+    if (ordinary := inspection.ordinary) is not None:
+        value = _("{same} of {number}", same=ordinary.same, number=ordinary.num_messages)
+        if ordinary.enough:
+            found.append(Verdict("leaves_alone", value, "check"))
+        else:
+            found.append(Verdict("changes_others", value, "warn"))
     near = inspection.familiarity
     if not trained and near is not None and near.is_unlike:
         cosine = _("cosine {similarity:.2f}", similarity=near.similarity)
@@ -204,19 +230,15 @@ def verdicts(inspection: "Inspection", *, taught: Taught = "") -> list[Verdict]:
     return found
 
 
-def _carrying(agreement: "Agreement", outlook: "Outlook | None") -> Verdict:
-    """Judge how often the instruction is not needed: doubt only where there is a reason."""
+def _carrying(agreement: "Agreement") -> Verdict:
+    """Judge how often the instruction is not needed."""
     told = _("{same} of {number}", same=agreement.same, number=agreement.num_prompts)
-    name = "carries_none"
-    mark: Literal["check", "info", "warn"] = "warn"
     if agreement.share >= CARRIES:
-        name, mark = "carries", "check"
-    elif agreement.share >= CARRIES_SOME:
-        name, mark = "carries_some", "info"
-    gained = outlook is not None and outlook.low > 0
-    if agreement.num_prompts < ENOUGH_PROMPTS or (mark == "warn" and gained):
-        mark = "info"
-    return Verdict(name, told, mark)
+        enough = agreement.num_prompts >= ENOUGH_PROMPTS
+        return Verdict("carries", told, "check" if enough else "info")
+    if agreement.share >= CARRIES_SOME:
+        return Verdict("carries_some", told, "info")
+    return Verdict("carries_none", told, "warn")
 
 
 def checks_html(
@@ -264,6 +286,26 @@ def checks_html(
         f"<section class='dnd-panel dnd-checks' aria-live='polite'><div class='dnd-row'>"
         f"<h2 class='dnd-heading'>{_('Checks')}</h2>{head}</div>{body}</section>"
     )
+
+
+def verdict_html(verdict: "AdapterVerdict | None") -> str:
+    """Draw the verdict, with the numbers behind it folded away; empty if there is none."""
+    if verdict is None:
+        return ""
+    mark = "info" if verdict.outcome == "with_instruction" else "check"
+    if verdict.warns:
+        mark = "warn"
+    reasons = " ".join(map(_spoken, verdict.reasons))
+    return (
+        f"<div class='dnd-notice dnd-verdict' role='status'>{icon(mark)}<div>"
+        f"<b>{_spoken(verdict.head)}</b> <details><summary>{_('Why?')}</summary>{reasons}</details>"
+        "</div></div>"
+    )
+
+
+def _spoken(sentence: "Sentence") -> str:
+    """Say what the engine found in the page's language."""
+    return _(sentence.message, **sentence.values)
 
 
 def warning_html(inspection: "Inspection", *, taught: Taught = "") -> str:

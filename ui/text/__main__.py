@@ -29,6 +29,8 @@ _METHODS = [
     ("dnd_engine/wording.py", "ui.text.extract:python"),
     ("ui/**.py", "ui.text.extract:python"),
     ("dnd_engine/export/registry.py", "ui.text.extract:python"),
+    # The engine says in one place what its checks found.
+    ("dnd_engine/checks/**.py", "ui.text.extract:python"),
     ("assets/*.js", "javascript"),
     ("assets/*.html", "ui.text.extract:template"),
 ]

@@ -84,7 +84,7 @@ def test_what_was_measured_is_on_the_card() -> None:
     checks = {
         "strength": 1.0,
         "effect": 0.4242,
-        "agreement": {"same": 6, "num_prompts": 8},
+        "words": ["It works, 6 of 8 *times*."],
         "outlook": {"n_tasks": 12, "gain": 0.43, "low": 0.22, "high": 0.61},
         "familiarity": {"similarity": 0.71, "n_tasks": 80, "lowest": 0.43, "highest": 0.97},
         "conditioning": {
@@ -95,7 +95,13 @@ def test_what_was_measured_is_on_the_card() -> None:
         },
     }
     card = replace(adapter, checks=checks).files()["README.md"].decode()
-    for words in ("at strength 1", "0.424 nats", "6 of 8", "+0.43 (+0.22 to +0.61)", r"(Tone\*)"):
+    for words in (
+        "at strength 1",
+        "0.424 nats",
+        r"6 of 8 \*times\*",
+        "+0.43 (+0.22 to +0.61)",
+        r"(Tone\*)",
+    ):
         assert words in card
     assert "at cosine 0.71; the 80 unseen tasks" in card
     assert "lay at 0.43 to 0.97." in card

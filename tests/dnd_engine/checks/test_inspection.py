@@ -16,10 +16,12 @@ from dnd_engine.checks.results import (
     Control,
     Familiarity,
     Inspection,
+    Ordinary,
     Outlook,
     as_checks,
     recall,
 )
+from dnd_engine.checks.verdict import Teaching, judge
 from dnd_engine.errors import AdapterError
 from dnd_engine.generator.folder import TaskCentroid
 from dnd_engine.generator.report import (
@@ -154,12 +156,24 @@ def test_without_an_examination_or_training_tasks_nothing_is_said_of_nearness() 
 def test_what_was_measured_comes_back_from_the_checks_of_a_kept_adapter() -> None:
     worth = Outlook(12, 0.4, 0.2, 0.6, None)
     near = Familiarity(0.5, 9, 0.4, 0.9, 80, -0.2, -0.4, 0.1)
-    found = Inspection(0.5, {}, (), 0, Agreement(3, 8), worth, 7.0, near)
+    agrees, ordinary = Agreement(3, 8, True, 1), Ordinary(60, 64, 0.5)
+    verdict = judge(
+        same=3,
+        num_prompts=8,
+        left_out=True,
+        wavering=1,
+        teaching=Teaching(num_prompts=24, commonest_share=0.5, unfinished=0, explained=0.6),
+    )
+    found = Inspection(0.5, {}, (), 0, agrees, worth, 7.0, near, ordinary, verdict)
     proof = Conditioning(1.2, 9, (Control("wrong", 1.5, 0.3, 0.1, 0.5),), ("legal",))
     checks = json.loads(json.dumps(as_checks(make_adapter(), found, proof)))
     assert recall(checks, (), 7.0) == (found, proof)
     assert recall({"effect": 0.5}, (), None) == (Inspection(0.5, {}, (), 0), None)
     assert recall({}, (), 7.0) == (None, None)
+    card = replace(make_adapter(), checks=checks).files()["README.md"].decode()
+    for words in found.sentences:
+        assert f"- {words}" in card
+    assert len(found.sentences) == 4
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,175 @@
+"""Whether an adapter works without the instruction, in one sentence and the numbers behind it.
+
+Takes no labels: the instructed model's own answers are the measure, best on prompts that an imprint
+was not fitted to. So a verdict cannot be better than the instructed model, and says so where that
+model's answers are poor by themselves. Imports no torch.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dnd_engine.checks.wording import Sentence
+from dnd_engine.config import AGREEMENT_BANDS
+from dnd_engine.wording import N_
+
+__all__ = ["AdapterVerdict", "Outcome", "Teaching", "judge"]
+
+Outcome = Literal["works", "with_instruction", "fails"]
+"""Works without the instruction; only with it; or does not even work with it."""
+
+_CARRIES = AGREEMENT_BANDS[-1][0]
+"""Share of prompts answered as the instructed model does, from which on an adapter works."""
+
+_POOR = 0.5
+"""Share of the instructed model's answers, above which their faults decide."""
+
+_ALIKE = 0.9
+"""Share of the instructed model's answers that are one and the same, from which on they say nothing
+of the inputs."""
+
+_ENOUGH = 4
+"""Fewer answers may be the same by chance."""
+
+_HEADS: dict[Outcome, str] = {
+    "works": N_("It works without the instruction."),
+    "with_instruction": N_("It works only with the instruction."),
+    "fails": N_("It does not work: teach it."),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Teaching:
+    """The instructed model's answers to the prompts that an imprint was fitted to."""
+
+    num_prompts: int
+    commonest_share: float
+    """Of the prompts, those with the commonest answer."""
+    unfinished: int
+    """Answers that were cut off."""
+    explained: float
+    """Share of the wanted change that the lowest fitted layer predicts for left-out prompts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterVerdict:
+    """Whether an adapter works, and why."""
+
+    outcome: Outcome
+    same: int
+    """Prompts that it answers without the instruction as the instructed model does."""
+    num_prompts: int
+    left_out: bool
+    """Whether an imprint was not fitted to these prompts."""
+    wavering: int
+    """Of these prompts, those whose answer the instructed model itself finds unlikely."""
+    teaching: Teaching | None = None
+    """None for an adapter that is not imprinted."""
+
+    @property
+    def warns(self) -> bool:
+        """Whether to warn before it is used: always where it follows the instruction nowhere."""
+        return self.outcome == "fails" or self.same == 0
+
+    @property
+    def head(self) -> Sentence:
+        """The verdict itself."""
+        return Sentence(_HEADS[self.outcome])
+
+    @property
+    def reasons(self) -> tuple[Sentence, ...]:
+        """The numbers behind it."""
+        counts = {"same": self.same, "number": self.num_prompts}
+        if self.left_out:
+            told = N_(
+                "Without the instruction it answers {same} of {number} prompts that it was not "
+                "fitted to as the model does with it."
+            )
+        elif self.teaching is not None:
+            told = N_(
+                "Without the instruction it answers {same} of {number} prompts as the model does "
+                "with it. It was fitted to these prompts: 8 or more leave some out for this check."
+            )
+        else:
+            told = N_(
+                "Without the instruction it answers {same} of {number} prompts as the model does "
+                "with it."
+            )
+        found = [Sentence(told, counts)]
+        if self._wavers:
+            found.append(
+                Sentence(
+                    N_(
+                        "Even with the instruction, the model is unsure of its answer to "
+                        "{wavering} of {number} prompts."
+                    ),
+                    {"wavering": self.wavering, "number": self.num_prompts},
+                )
+            )
+        if (teaching := self.teaching) is not None:
+            if _one_answer(teaching):
+                found.append(
+                    Sentence(
+                        N_(
+                            "Even with the instruction, the model gives one and the same answer to "
+                            "{share:.0%} of the prompts."
+                        ),
+                        {"share": teaching.commonest_share},
+                    )
+                )
+            if teaching.unfinished:
+                found.append(
+                    Sentence(
+                        N_(
+                            "With the instruction, {unfinished} of {number} answers were cut off "
+                            "before their end."
+                        ),
+                        {"unfinished": teaching.unfinished, "number": teaching.num_prompts},
+                    )
+                )
+            if teaching.explained > 0:
+                found.append(
+                    Sentence(
+                        N_(
+                            "The fit predicts {share:.0%} of the change for prompts left out of it."
+                        ),
+                        {"share": teaching.explained},
+                    )
+                )
+        return tuple(found)
+
+    @property
+    def _wavers(self) -> bool:
+        return self.wavering > _POOR * self.num_prompts
+
+
+def judge(
+    *,
+    same: int,
+    num_prompts: int,
+    left_out: bool,
+    wavering: int,
+    teaching: Teaching | None = None,
+) -> AdapterVerdict:
+    """Reach the verdict; see `AdapterVerdict` for the arguments."""
+    outcome: Outcome = "works" if same >= _CARRIES * num_prompts else "with_instruction"
+    poor = wavering > _POOR * num_prompts
+    if teaching is not None:
+        poor = poor or _one_answer(teaching) or _runs_away(teaching)
+    if poor:
+        outcome = "fails"
+    return AdapterVerdict(
+        outcome=outcome,
+        same=same,
+        num_prompts=num_prompts,
+        left_out=left_out,
+        wavering=wavering,
+        teaching=teaching,
+    )
+
+
+def _one_answer(teaching: Teaching) -> bool:
+    return teaching.num_prompts >= _ENOUGH and teaching.commonest_share >= _ALIKE
+
+
+def _runs_away(teaching: Teaching) -> bool:
+    return teaching.unfinished > _POOR * teaching.num_prompts

@@ -1,0 +1,41 @@
+"""Prompts that an imprint is not fitted to, so that they can tell whether it works.
+
+Knows texts only, and imports no torch.
+"""
+
+import random
+from collections.abc import Sequence
+
+from dnd_engine.config import ImprintConfig
+
+__all__ = ["leave_out"]
+
+_LEAST_PROMPTS = 8
+"""With fewer, the fit needs them all."""
+
+_LEAST, _MOST = 2, 8
+"""Prompts left out of a bucket, and of all buckets together: one batch of answers."""
+
+
+def leave_out(
+    prompts: Sequence[tuple[str, str]], config: ImprintConfig, num_sources: int
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Divide the prompts of a bucket into those that are fitted and those that are not.
+
+    Args:
+        prompts: Whole prompts with their inputs, in an order that files do not decide.
+        config: Share that is left out, and the seed of the draw.
+        num_sources: Buckets that are fitted together.
+
+    Returns:
+        Both parts, in the order of the prompts.
+    """
+    if len(prompts) < _LEAST_PROMPTS or config.left_out_share == 0:
+        return list(prompts), []
+    most = max(_LEAST, _MOST // num_sources)
+    count = min(max(int(len(prompts) * config.left_out_share), _LEAST), most)
+    chosen = set(random.Random(f"{config.seed}:left out").sample(range(len(prompts)), count))
+    return (
+        [pair for number, pair in enumerate(prompts) if number not in chosen],
+        [pair for number, pair in enumerate(prompts) if number in chosen],
+    )

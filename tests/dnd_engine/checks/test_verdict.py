@@ -1,0 +1,72 @@
+"""The verdict follows from the checks, and says the numbers behind it."""
+
+from typing import Any
+
+import pytest
+
+from dnd_engine.checks.verdict import AdapterVerdict, Teaching, judge
+from dnd_engine.config import ImprintConfig
+from dnd_engine.imprint.left_out import leave_out
+
+
+def teaching(**changes: Any) -> Teaching:
+    values = {"num_prompts": 12, "commonest_share": 0.5, "unfinished": 0, "explained": 0.6}
+    return Teaching(**{**values, **changes})
+
+
+def verdict(same: int, num_prompts: int = 8, **changes: Any) -> AdapterVerdict:
+    values: dict[str, Any] = {"left_out": True, "wavering": 0, "teaching": teaching()}
+    return judge(same=same, num_prompts=num_prompts, **{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("found", "outcome", "warns"),
+    [
+        (verdict(8), "works", False),
+        (verdict(4), "works", False),
+        (verdict(3), "with_instruction", False),
+        (verdict(0), "with_instruction", True),
+        (verdict(0, 2), "with_instruction", True),
+        (verdict(8, wavering=4), "works", False),
+        (verdict(8, wavering=5), "fails", True),
+        (verdict(8, teaching=teaching(commonest_share=0.89)), "works", False),
+        (verdict(8, teaching=teaching(commonest_share=0.9)), "fails", True),
+        (verdict(3, 3, teaching=teaching(num_prompts=3, commonest_share=1.0)), "works", False),
+        (verdict(8, teaching=None), "works", False),
+    ],
+)
+def test_an_adapter_works_alone_or_with_the_instruction_or_not(
+    found: AdapterVerdict, outcome: str, warns: bool
+) -> None:
+    assert (found.outcome, found.warns) == (outcome, warns)
+
+
+def test_the_numbers_behind_it_are_told_in_words() -> None:
+    found = verdict(3, wavering=6, teaching=teaching(commonest_share=0.95, unfinished=7))
+    assert [str(words) for words in (found.head, *found.reasons)] == [
+        "It does not work: teach it.",
+        "Without the instruction it answers 3 of 8 prompts that it was not fitted to as the model "
+        "does with it.",
+        "Even with the instruction, the model is unsure of its answer to 6 of 8 prompts.",
+        "Even with the instruction, the model gives one and the same answer to 95% of the prompts.",
+        "With the instruction, 7 of 12 answers were cut off before their end.",
+        "The fit predicts 60% of the change for prompts left out of it.",
+    ]
+    assert "It was fitted to these prompts" in str(verdict(3, left_out=False).reasons[0])
+    (plain,) = verdict(3, left_out=False, teaching=None).reasons
+    assert str(plain).endswith("3 of 8 prompts as the model does with it.")
+
+
+@pytest.mark.parametrize(
+    ("num_prompts", "num_sources", "expected"),
+    [(7, 1, 0), (8, 1, 2), (16, 1, 4), (32, 1, 8), (400, 1, 8), (32, 4, 2), (32, 8, 2)],
+)
+def test_a_quarter_of_the_prompts_is_left_out_and_none_of_a_few(
+    num_prompts: int, num_sources: int, expected: int
+) -> None:
+    prompts = [(f"Say.\n\n{n}", str(n)) for n in range(num_prompts)]
+    fitted, left_out = leave_out(prompts, ImprintConfig(), num_sources)
+    assert len(left_out) == expected
+    assert sorted([*fitted, *left_out]) == sorted(prompts)
+    assert leave_out(prompts, ImprintConfig(), num_sources) == (fitted, left_out)
+    assert leave_out(prompts, ImprintConfig(left_out_share=0), num_sources) == (prompts, [])
