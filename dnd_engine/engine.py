@@ -373,7 +373,7 @@ class Engine:
         groups = [counting]
         if mix == "sum":
             # A bucket's weight scales its adapter, not its share of a condition.
-            groups = [(Bucket(b.name, 1.0, b.files),) for b in counting]
+            groups = [(replace(b, weight=1.0),) for b in counting]
         encoded: list[EncodedPrompts] = []
         read: set[str] = set()
         for number, group in enumerate(groups):
@@ -386,6 +386,9 @@ class Engine:
             )
             texts = self._drawn(group, seed)
             read |= set(texts)
+            if any(bucket.instruction for bucket in group):
+                # The files hold the inputs alone, so these are what labelled rows may repeat.
+                read |= {split_prompt(text).bare for text in texts}
             encoded.append(self._encode(texts, memory))
         encode_seconds = time.monotonic() - started
         decoded: list[Tensor] = []
@@ -467,7 +470,7 @@ class Engine:
         if not counting:
             raise ImprintError(
                 "no prompt has an instruction and an input. Write the instruction, a blank line, "
-                "then the input."
+                "then the input; or give the bucket one instruction for all its prompts."
             )
         parts = [leave_out(_imprintable(b), config, len(counting)) for b in counting]
         sources = [
@@ -507,6 +510,9 @@ class Engine:
         )
         # Prompts left out were read too: by the generator, and later by the checks.
         read = {text for source in sources for text, _ in source.prompts} | left_out
+        for bucket in counting:
+            if bucket.instruction:
+                read |= {given for _, given in _imprintable(bucket)}
         return replace(
             adapter,
             tokens=made.tokens,

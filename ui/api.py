@@ -70,6 +70,7 @@ class BucketSpec(TypedDict, total=False):
     weight: float
     files: list[Annotated[FileData, BeforeValidator(_as_file)]]
     prompts: list[str]
+    instruction: str
 
 
 @dataclass(slots=True)
@@ -228,7 +229,7 @@ class Endpoints:
 
         Args:
             request: Of the caller; from Gradio.
-            buckets: Groups of prompts; each has `prompts` (texts) or uploaded `files`, and may have `name`, `weight`.
+            buckets: Groups of prompts; each has `prompts` (texts) or uploaded `files`, and may have `name`, `weight`, and `instruction` to put above prompts that have none.
             mix: `pool` reads all prompts together; `sum` adds one adapter per bucket by weight, -2 to 2.
             strength: Factor on the adapter's effect, -10 to 10.
             seed: Of the draw of prompts; equal input gives an equal adapter.
@@ -403,7 +404,11 @@ class Endpoints:
                     files.append(from_texts(spec["prompts"], name=shown, limits=self._limits))
                 except DndError as error:
                     faults.append(str(error))
-            buckets.append(Bucket(name, spec.get("weight", 1.0), tuple(files)))
+            weight, instruction = spec.get("weight", 1.0), spec.get("instruction", "")
+            try:
+                buckets.append(Bucket(name, weight, tuple(files), instruction))
+            except BucketError as error:
+                faults.append(str(error))
         if faults:
             raise BucketError("\n".join(faults))
         return buckets

@@ -481,6 +481,15 @@ def _wire_synthesis(page: _Page) -> Any:
         **LANES["read"],
         **_QUIET,
     )
+    page.prompts.instruction.change(
+        **page.does(
+            on.prompts.set_instruction,
+            "synthesize hint adapter_facts",
+            inputs=[page.prompts.instruction, page.prompts.canvas, session],
+        ),
+        trigger_mode="always_last",
+        **_QUIET,
+    )
     for example, button in page.prompts.examples:
         one = functools.partial(on.prompts.load_examples, [example], own_weights=False)
         button.click(**page.does(one, "inbox", inputs=session), **_AT_ONCE)

@@ -288,6 +288,8 @@ class Session:
     """By bucket name: what to ask after an example."""
     to_show: str = ""
     """What to ask once the adapter is made that Show me ordered."""
+    instruction: str = ""
+    """Typed for buckets whose prompts have none."""
     arrangement: str = ""
     """Fingerprint of what lies on the canvas now."""
     memory: "PromptMemory | None" = None

@@ -100,11 +100,14 @@ def shuffled(buckets: Sequence[Bucket], seed: int) -> tuple[Bucket, ...]:
     """The same buckets, with the words of every prompt in another order."""
     chance = random.Random(f"{seed}:shuffled")
 
-    def turn(file: PromptFile) -> PromptFile:
-        prompts = (replace(p, text=shuffle_words(p.text, chance)) for p in file.prompts)
+    def turn(bucket: Bucket, file: PromptFile) -> PromptFile:
+        whole = map(bucket.whole, file.prompts)
+        prompts = (replace(p, text=shuffle_words(p.text, chance)) for p in whole)
         return replace(file, prompts=tuple(prompts))
 
-    return tuple(replace(b, files=tuple(turn(file) for file in b.files)) for b in buckets)
+    return tuple(
+        replace(b, files=tuple(turn(b, file) for file in b.files), instruction="") for b in buckets
+    )
 
 
 def shuffle_words(text: str, chance: random.Random) -> str:

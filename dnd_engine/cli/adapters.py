@@ -25,7 +25,12 @@ from dnd_engine.config import MIXES, EngineConfig, Mix, Sampling
 from dnd_engine.errors import BucketError, ConfigError, PromptFileError
 from dnd_engine.lora.provenance import Imprinting
 from dnd_engine.progress import finish, in_english
-from dnd_engine.prompts.buckets import Bucket, check_buckets, parse_bucket_option
+from dnd_engine.prompts.buckets import (
+    Bucket,
+    check_buckets,
+    parse_bucket_option,
+    with_instruction,
+)
 from dnd_engine.prompts.files import PromptFile, read_prompt_file
 from dnd_engine.wording import CONTROLS
 
@@ -37,6 +42,10 @@ if TYPE_CHECKING:
 
 __all__ = ["chat", "generate", "info", "inspect", "read_buckets"]
 
+
+InstructionOption = Annotated[
+    str, typer.Option(help="Put above all prompts of each bucket in which none has one.")
+]
 
 _SAME = {
     None: "",
@@ -61,6 +70,7 @@ def generate(
         typer.Option(help="A .zip or folder to write. Default: adapter.zip, unless you keep it."),
     ] = None,
     bucket: BucketOption = None,
+    instruction: InstructionOption = "",
     mix: Annotated[str, typer.Option(help="pool or sum.")] = "pool",
     strength: Annotated[float, typer.Option(help="Factor by which to scale the adapter.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed for sampling prompts.")] = 0,
@@ -93,8 +103,8 @@ def generate(
         shelf.check_free(name)
     wanted = None
     if recipe is None:
-        buckets = read_buckets(files or [], bucket or [], config)
-    elif bucket or (mix, strength, seed, imprint) != ("pool", 1.0, 0, True):
+        buckets = _instructed(read_buckets(files or [], bucket or [], config), instruction)
+    elif bucket or (mix, strength, seed, imprint, instruction) != ("pool", 1.0, 0, True, ""):
         raise typer.BadParameter("the --recipe already sets buckets, mix, strength and the rest.")
     else:
         wanted = _read_recipe(recipe, files or [], config)
@@ -282,13 +292,15 @@ def inspect(
     prompts: Annotated[
         Path | None, typer.Option(help="Prompt file to measure the effect on.")
     ] = None,
+    instruction: InstructionOption = "",
     library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
     """Inspect an adapter: effect on the base, size by layer, origin."""
     find = find_adapter(adapter, library)
     file = None if prompts is None else read_prompt_file(prompts)
-    measured_on = () if file is None else (Bucket("prompts", 1.0, (file,)),)
+    measured_on = [] if file is None else [Bucket("prompts", 1.0, (file,))]
+    measured_on = _instructed(measured_on, instruction)
     engine = load_engine(config)
     read = find(engine)
     found = engine.inspect(read, measured_on)
@@ -372,6 +384,16 @@ def _read_recipe(path: Path, files: list[Path], config: EngineConfig) -> "Recipe
     if recipe.has_texts:
         return recipe
     return recipe.with_texts(recipe.find_files(files, config.limits))
+
+
+def _instructed(buckets: list[Bucket], instruction: str) -> list[Bucket]:
+    """Give an instruction to the buckets that lack one; somebody typed it, so one must."""
+    if instruction and all(bucket.has_instructions for bucket in buckets):
+        raise BucketError(
+            "no bucket takes --instruction: expected one in which no prompt has an instruction, a "
+            "blank line and an input. Leave it out, or change the files."
+        )
+    return with_instruction(buckets, instruction)
 
 
 def read_buckets(files: list[Path], options: list[str], config: EngineConfig) -> list[Bucket]:

@@ -140,20 +140,24 @@ class BucketSource:
     weight: Weight
     num_prompts: int
     files: tuple[PromptSource, ...]
+    instruction: str | None = None
+    """What was typed for prompts that had none; kept, because no file holds it."""
 
     @classmethod
     def of(cls, bucket: Bucket) -> "BucketSource":
-        """Describe a bucket without texts."""
+        """Describe a bucket without the texts of its prompts."""
         return cls(
             name=bucket.name,
             weight=bucket.weight,
             num_prompts=bucket.num_prompts,
             files=tuple(map(PromptSource.of, bucket.files)),
+            instruction=bucket.instruction or None,
         )
 
     def bucket(self) -> Bucket:
         """The bucket, from the texts that are kept here."""
-        return Bucket(self.name, self.weight, tuple(source.file() for source in self.files))
+        files = tuple(source.file() for source in self.files)
+        return Bucket(self.name, self.weight, files, self.instruction or "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

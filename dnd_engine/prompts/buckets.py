@@ -8,7 +8,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain, islice, zip_longest
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 from dnd_engine.config import PromptLimits
 from dnd_engine.errors import BucketError, ConfigError
 from dnd_engine.prompts.files import Prompt, PromptFile, megabytes, one_line, shorten
+from dnd_engine.prompts.split import split_prompt
 
 __all__ = [
     "MAX_WEIGHT",
@@ -24,11 +25,13 @@ __all__ = [
     "draw_prompt_batch",
     "measured_prompts",
     "parse_bucket_option",
+    "with_instruction",
 ]
 
 MAX_WEIGHT = 2.0
 """Largest absolute weight. Negative weights ("less of this") need the sum mix."""
 _MAX_NAME_CHARS = 60
+_MAX_INSTRUCTION_CHARS = 2_000
 _MAX_MEASURED = 16
 """Enough to judge an adapter by its effect. Takes about a second."""
 
@@ -46,6 +49,8 @@ class Bucket:
     weight: float = 1.0
     """Checked by `check_buckets`, because a slider may pass invalid values. JSON sends ints."""
     files: tuple[PromptFile, ...] = ()
+    instruction: str = ""
+    """Put above every prompt, for files whose prompts have none; its own blank lines are closed."""
 
     def __post_init__(self) -> None:
         name = one_line(self.name)
@@ -56,20 +61,51 @@ class Bucket:
                 "Give the bucket a short name."
             )
         object.__setattr__(self, "name", name)
+        # A blank line would end the instruction there.
+        lines = (line.rstrip() for line in self.instruction.splitlines())
+        instruction = "\n".join(line for line in lines if line).strip()
+        if len(instruction) > _MAX_INSTRUCTION_CHARS:
+            raise BucketError(
+                f"Bucket `{name}`: expected an instruction of at most {_MAX_INSTRUCTION_CHARS:,} "
+                f"characters, got {len(instruction):,}. Shorten it."
+            )
+        object.__setattr__(self, "instruction", instruction)
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:
-        """The distinct prompts of all files, in order."""
+        """The distinct whole prompts of all files, in order."""
         distinct: dict[str, Prompt] = {}
         for file in self.files:
             for prompt in file.prompts:
-                distinct.setdefault(prompt.text, prompt)
+                whole = self.whole(prompt)
+                distinct.setdefault(whole.text, whole)
         return tuple(distinct.values())
 
     @property
     def num_prompts(self) -> int:
         """Number of distinct prompts in the bucket."""
         return len({prompt.text for file in self.files for prompt in file.prompts})
+
+    @property
+    def has_instructions(self) -> bool:
+        """Whether some prompt has an instruction and an input."""
+        return any(split_prompt(prompt.text).input is not None for prompt in self.prompts)
+
+    def whole(self, prompt: Prompt) -> Prompt:
+        """Return a prompt of a file below the bucket's instruction."""
+        if not self.instruction:
+            return prompt
+        return replace(prompt, text=f"{self.instruction}\n\n{prompt.text}")
+
+
+def with_instruction(buckets: Sequence[Bucket], instruction: str) -> list[Bucket]:
+    """Give an instruction to each bucket in which no prompt has one."""
+    if not instruction.strip():
+        return list(buckets)
+    return [
+        bucket if bucket.has_instructions else replace(bucket, instruction=instruction)
+        for bucket in buckets
+    ]
 
 
 def check_buckets(buckets: Sequence[Bucket], limits: PromptLimits) -> tuple[Bucket, ...]:
@@ -178,7 +214,7 @@ def draw_prompt_batch(buckets: Sequence[Bucket], num_prompts: int, seed: int) ->
             )
         pool: list[Prompt] = []
         if bucket.weight > 0:
-            found = (prompt for file in bucket.files for prompt in file.prompts)
+            found = (bucket.whole(prompt) for file in bucket.files for prompt in file.prompts)
             for prompt in sorted(found, key=_canonical):
                 if prompt.text not in taken:
                     taken.add(prompt.text)

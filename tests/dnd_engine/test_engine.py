@@ -51,6 +51,7 @@ from dnd_engine.progress import Progress, finish, in_english
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.examples import load_examples
 from dnd_engine.prompts.files import read_prompt_file
+from dnd_engine.prompts.split import split_prompt
 from dnd_engine.training.finetune.refine import RefineStep
 from tests.dnd_engine.tiny import (
     CONFIG,
@@ -709,6 +710,22 @@ def test_what_is_generated_is_imprinted_where_prompts_have_an_instruction(
     assert quiet_engine.generate([bucket("letters", LETTERS[::-1])], strength=0.5).sha256 == (
         made.sha256
     )
+
+
+def test_an_instruction_typed_once_is_imprinted_like_one_in_every_prompt(
+    quiet_engine: Engine, tmp_path: Path
+) -> None:
+    inputs = [split_prompt(text).bare for text in LETTERS]
+    plain = replace(bucket("letters", inputs), instruction="Name the letter.")
+    made = quiet_engine.generate([plain])
+    assert made.sha256 == quiet_engine.generate([bucket("letters", LETTERS)]).sha256
+    assert Seen.by(made.provenance).read >= digests(inputs)
+    found = quiet_engine.inspect(made, [plain])
+    assert found.agreement is not None
+    assert found.agreement.num_prompts == 6
+    made.recipe.save(tmp_path / "recipe.json")
+    recipe = read_recipe(tmp_path / "recipe.json").with_texts(plain.files)
+    assert finish(quiet_engine.regenerate(recipe)).sha256 == made.sha256
 
 
 def test_an_imprint_is_judged_by_prompts_it_was_not_fitted_to(quiet_engine: Engine) -> None:

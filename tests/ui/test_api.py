@@ -109,6 +109,12 @@ def test_the_instruction_is_imprinted_unless_that_cannot_be_or_is_not_wanted(
     refused = client.predict([{"prompts": ["one", "two"]}], api_name="/make_adapter")
     assert refused["imprinted"] is False
     assert refused["not_imprinted"].startswith("no prompt has an instruction and an input.")
+    inputs = [f"IMPRINT {i}" for i in range(9)]
+    spec = {"prompts": inputs, "instruction": "Write SQL."}
+    typed = client.predict([spec], seed=3, api_name="/make_adapter")
+    assert typed["sha256"] == made["sha256"]
+    with pytest.raises(AppError, match="an instruction of at most 2,000 characters"):
+        client.predict([{**spec, "instruction": "x" * 2001}], api_name="/make_adapter")
 
 
 def test_inspect_tells_norms_and_on_demand_the_proof(client: Client) -> None:

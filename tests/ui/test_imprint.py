@@ -72,6 +72,25 @@ def test_it_follows_a_synthesis_and_its_adapter_takes_the_place_of_the_generator
     assert before.inspection is None  # measured once, at the end
 
 
+def test_an_instruction_typed_on_the_page_is_put_above_prompts_that_have_none(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    arrangement = arrange(
+        Plain={"a.txt": "IMPRINT one\nIMPRINT two\n"}, SQL={"b.jsonl": prompts(2, "IMPRINT")}
+    )
+    before = synthesized(on, session, arrangement, request_of("s"))
+    updates = on.prompts.set_instruction("Shout.", arrangement, session)
+    assert "Made from earlier prompts." in updates["adapter_facts"]
+    assert updates["synthesize"].interactive is True
+    after = synthesized(on, session, arrangement, request_of("s"))
+    assert after.key != before.key
+    texts = engine.calls[-1]["texts"]
+    assert {"Shout.\n\nIMPRINT one", "Shout.\n\nIMPRINT two"} < set(texts)
+    assert sum(text.startswith("Shout.") for text in texts) == 2
+    assert "IMPRINT two" in session.suggestions, "asked without the instruction"
+
+
 def test_the_seed_is_the_one_of_the_synthesis(
     on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
 ) -> None:

@@ -102,7 +102,12 @@ def used_words(buckets: Sequence[Bucket], num_unused: int) -> str:
 def fingerprint(buckets: Sequence[Bucket]) -> str:
     """Name what lies on a canvas, to see whether it changed; order within a bucket is nothing."""
     what = [
-        (bucket.name, bucket.weight, sorted((f.sha256, f.split) for f in bucket.files))
+        (
+            bucket.name,
+            bucket.weight,
+            sorted((f.sha256, f.split) for f in bucket.files),
+            bucket.instruction,
+        )
         for bucket in buckets
         if bucket.files and bucket.weight != 0
     ]

@@ -10,7 +10,7 @@ from gradio.processing_utils import save_file_to_cache
 
 from dnd_engine.errors import BucketError, PromptFileError
 from dnd_engine.files import asset_path
-from dnd_engine.prompts.buckets import Bucket, check_buckets
+from dnd_engine.prompts.buckets import Bucket, check_buckets, with_instruction
 from dnd_engine.prompts.examples import Example
 from dnd_engine.prompts.files import PromptFile, display_name, one_line, read_prompt_file
 from dnd_engine.prompts.split import split_prompt
@@ -55,6 +55,17 @@ class PromptEvents:
                 "op": "readings",
                 "readings": {key: _reading_info(session.readings[key]) for key in told},
             }
+        if session.made is not None:
+            updates["adapter_facts"] = facts_of(session)
+        return updates
+
+    def set_instruction(
+        self, instruction: str, arrangement: Arrangement, session: Session
+    ) -> Updates:
+        """Take the instruction for buckets whose prompts have none."""
+        session.instruction = instruction
+        session.arrangement = fingerprint(buckets_on(arrangement, session))
+        updates = self.readiness(arrangement, session)
         if session.made is not None:
             updates["adapter_facts"] = facts_of(session)
         return updates
@@ -139,8 +150,8 @@ class PromptEvents:
 
 
 def buckets_on(arrangement: Arrangement, session: Session) -> list[Bucket]:
-    """Return the buckets on a canvas, with the files that could be read."""
-    return [
+    """Return the buckets on a canvas: the files that could be read, the instruction they lack."""
+    buckets = [
         Bucket(
             bucket.name,
             bucket.weight,
@@ -152,6 +163,7 @@ def buckets_on(arrangement: Arrangement, session: Session) -> list[Bucket]:
         )
         for bucket in arrangement.buckets
     ]
+    return with_instruction(buckets, session.instruction)
 
 
 def _reading_info(reading: Reading) -> dict[str, Any]:

@@ -45,6 +45,7 @@ class PromptsPanel:
     load_all: gr.Button
     mix: gr.Radio
     seed: gr.Number
+    instruction: gr.Textbox
     imprint: gr.Checkbox
     synthesize: gr.Button
     stop: gr.Button
@@ -90,6 +91,15 @@ def prompts_panel(limits: PromptLimits) -> PromptsPanel:
                 minimum=0,
                 maximum=2**31 - 1,
             )
+            instruction = gr.Textbox(
+                label=_("Instruction for prompts that have none"),
+                info=_(
+                    "Put above every prompt of a bucket whose prompts have no instruction of their "
+                    "own. Kept in the adapter's recipe."
+                ),
+                max_length=2000,
+                elem_id="dnd-instruction",
+            )
             imprint = gr.Checkbox(
                 True,
                 label=_("Imprint the instruction"),
@@ -117,6 +127,7 @@ def prompts_panel(limits: PromptLimits) -> PromptsPanel:
         load_all=load_all,
         mix=mix,
         seed=seed,
+        instruction=instruction,
         imprint=imprint,
         synthesize=synthesize,
         stop=stop,

@@ -296,6 +296,46 @@ def test_a_wrong_recipe_or_name_is_refused_before_models_load(
     assert message in " ".join(result.stderr.split())
 
 
+@pytest.mark.parametrize("command", [("generate",), ("inspect", "{adapter}", "--prompts")])
+def test_an_instruction_that_no_bucket_takes_is_refused_before_models_load(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    own = tmp_path / "own.jsonl"
+    own.write_text(json.dumps({"prompt": "Write capitals.\n\nitem"}), encoding="utf-8")
+    adapter = write_files(make_adapter().files(), tmp_path / "adapter")
+    arguments = [word.format(adapter=adapter) for word in command]
+    result = dnd(*arguments, own, "--instruction", "Write it backwards.")
+    assert result.exit_code == 1
+    assert "no bucket takes --instruction" in result.stderr
+
+
+@pytest.mark.real
+def test_an_instruction_typed_for_plain_inputs_is_imprinted_and_judged(tmp_path: Path) -> None:
+    """Words of either sort; the model itself knows which, once it is asked."""
+    names = ["dog", "cat", "horse", "cow", "apple", "pizza", "bread", "cheese"]
+    inputs = [f"I saw a {name} {where}." for name in names for where in ("today", "in town")]
+    file, out, recipe = tmp_path / "plain.txt", tmp_path / "a.zip", tmp_path / "recipe.json"
+    file.write_text("\n".join(inputs), encoding="utf-8")
+    asked = "Does the sentence name an animal or a food? Answer animal or food."
+    made = dnd(
+        *("generate", file, "--instruction", asked, "--out", out, "--save-recipe", recipe, "--json")
+    )
+    assert made.exit_code == 0, made.stderr
+    values = json.loads(made.stdout)
+    assert values["not_imprinted"] is None
+    assert values["imprint"]["num_prompts"] == 12
+    assert values["verdict"]["left_out"] is True
+    assert values["verdict"]["num_prompts"] == 4
+    assert values["ordinary"]["num_messages"] == 64
+    again = dnd("generate", "--recipe", recipe, file, "--out", tmp_path / "b.zip", "--json")
+    assert json.loads(again.stdout)["matches_recipe"] is True
+    words = dnd("inspect", out, "--prompts", file, "--instruction", asked).stdout
+    card = zipfile.ZipFile(out).read("README.md").decode()
+    for text in (words, card):
+        assert f"answers {values['verdict']['same']} of 4 prompts that it was not fitted" in text
+        assert f"answers {values['ordinary']['same']} of 64 ordinary messages" in text
+
+
 @pytest.mark.real
 def test_a_recipe_makes_the_same_adapter_again_and_the_library_keeps_it(
     tmp_path: Path, prompts: Path

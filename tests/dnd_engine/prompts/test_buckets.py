@@ -18,6 +18,7 @@ from dnd_engine.prompts.buckets import (
     draw_prompt_batch,
     measured_prompts,
     parse_bucket_option,
+    with_instruction,
 )
 from dnd_engine.prompts.files import Prompt, PromptFile
 
@@ -303,3 +304,24 @@ def test_few_prompts_are_all_measured_once_and_those_of_weight_zero_never() -> N
 def test_the_first_prompts_of_a_sorted_file_are_not_all_that_is_measured() -> None:
     chosen = measured_prompts([bucket("a", 1.0, 400)])
     assert max(int(text.split()[1]) for text in chosen) > 200
+
+
+def test_an_instruction_goes_above_every_prompt_of_a_bucket_that_has_none() -> None:
+    plain = Bucket("plain", 1.0, (prompt_file("one", "two", "one"),))
+    own = Bucket("own", 1.0, (prompt_file("Say it.\n\nthree", "four"),))
+    given, kept = with_instruction([plain, own], "  Shout.\n\n Twice.  \n")
+    assert kept is own
+    assert given.instruction == "Shout.\n Twice."
+    assert [p.text for p in given.prompts] == [f"Shout.\n Twice.\n\n{n}" for n in ("one", "two")]
+    assert given.num_prompts == 2
+    assert given.has_instructions
+    assert not plain.has_instructions
+    drawn = draw_prompt_batch([given], 2, 0)
+    assert {p.text for p in drawn} == {p.text for p in given.prompts}
+    assert with_instruction([plain], " \n") == [plain]
+
+
+def test_an_instruction_has_a_bounded_length() -> None:
+    assert Bucket("a", instruction="x" * 2000).instruction == "x" * 2000
+    with pytest.raises(BucketError, match="`a`: expected an instruction of at most 2,000 char"):
+        Bucket("a", instruction="x" * 2001)
