@@ -37,8 +37,8 @@ from dnd_engine.errors import (
 from dnd_engine.prompts.buckets import Bucket, check_buckets
 from dnd_engine.prompts.files import PromptFile, display_name, from_texts, read_prompt_file
 from ui.engine_calls import LANES, EngineCalls
-from ui.panels.compare import MAX_ANSWER_TOKENS
 from ui.state import SessionFiles
+from ui.tabs.workbench.compare.view import MAX_ANSWER_TOKENS
 
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Inspection

@@ -21,24 +21,24 @@ from ui.api import Endpoints, add_endpoints
 from ui.canvas import Arrangement
 from ui.engine_calls import LANES, EngineCalls
 from ui.engine_handle import EngineHandle
+from ui.frame.keys_view import keys_panel
+from ui.frame.language_events import SAID_AGAIN
+from ui.frame.view import Header, header_panel
 from ui.gradio_private import calm_queue
 from ui.handlers import App, Handlers, Updates
-from ui.handlers.language import SAID_AGAIN
 from ui.language import SpokenBlocks, said_of, say_again
-from ui.panels.adapter_bar import AdapterBar, adapter_bar
-from ui.panels.checks import ChecksPanel, checks_panel
-from ui.panels.compare import NUM_SUGGESTIONS, VOTES, ComparePanel, compare_panel
-from ui.panels.header import Header, header_panel
-from ui.panels.keys import keys_panel
-from ui.panels.library import LibraryPanel, library_panel
-from ui.panels.measure import MeasurePanel, measure_panel
-from ui.panels.prompts import PromptsPanel, prompts_panel
-from ui.panels.refine import RefinePanel, refine_panel
-from ui.panels.report import ReportPanel, report_panel
-from ui.panels.take import TakePanel, take_panel
-from ui.panels.watch import WatchPanel, watch_panel
 from ui.stages import StagesPanel, stages_panel
 from ui.state import Place, Session, SessionFiles
+from ui.tabs.library.view import LibraryPanel, library_panel
+from ui.tabs.measure.view import MeasurePanel, measure_panel
+from ui.tabs.report.view import ReportPanel, report_panel
+from ui.tabs.training.view import WatchPanel, watch_panel
+from ui.tabs.workbench.adapter.checks_view import ChecksPanel, checks_panel
+from ui.tabs.workbench.adapter.view import AdapterBar, adapter_bar
+from ui.tabs.workbench.compare.view import NUM_SUGGESTIONS, VOTES, ComparePanel, compare_panel
+from ui.tabs.workbench.prompts.view import PromptsPanel, prompts_panel
+from ui.tabs.workbench.refine.view import RefinePanel, refine_panel
+from ui.tabs.workbench.take.view import TakePanel, take_panel
 from ui.text import _, drawn, language, languages, speaking
 
 __all__ = ["QUEUE_SIZE", "UnlistedSlotError", "build_ui"]

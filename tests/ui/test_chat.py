@@ -14,11 +14,11 @@ from tests.ui.fake_engine import FakeEngine
 from tests.ui.orders import SAMPLING, answered, last
 from tests.ui.orders import make as make_of
 from ui.canvas import Arrangement
-from ui.differences import marked
 from ui.handlers import Handlers, Updates
 from ui.markup import TIMES
-from ui.panels.votes import votes_html, win_rate
 from ui.state import Answer, AskMode, Session, Turn
+from ui.tabs.workbench.compare.differences import marked
+from ui.tabs.workbench.compare.votes_view import votes_html, win_rate
 
 Arrange = Callable[..., Arrangement]
 RequestOf = Callable[[str], gr.Request]

@@ -19,8 +19,8 @@ from ui.canvas import Arrangement
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
 from ui.handlers import App, Handlers, Updates
-from ui.panels.take import take_panel
 from ui.state import Session, SessionFiles
+from ui.tabs.workbench.take.view import take_panel
 
 Arrange = Callable[..., Arrangement]
 RequestOf = Callable[[str], gr.Request]

@@ -29,10 +29,16 @@ from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
 from ui.handlers import App, Handlers
 from ui.markup import esc
-from ui.panels.checks import checks_html, is_doubtful, norms_html, verdict_html, warning_html
-from ui.panels.report import Group, card_markdown, groups, report_html
 from ui.stages import Stages
 from ui.state import Session, SessionFiles
+from ui.tabs.report.view import Group, card_markdown, groups, report_html
+from ui.tabs.workbench.adapter.checks_view import (
+    checks_html,
+    is_doubtful,
+    norms_html,
+    verdict_html,
+    warning_html,
+)
 from ui.text import speaking
 
 Arrange = Callable[..., Arrangement]

@@ -12,9 +12,9 @@ from tests.ui.orders import make
 from tests.ui.test_refine import prompts, refine, wait_for
 from ui.canvas import Arrangement
 from ui.handlers import Handlers, Updates
-from ui.handlers.adapter import facts_of
-from ui.panels.library import entry_words
 from ui.state import Made, Session
+from ui.tabs.library.view import entry_words
+from ui.tabs.workbench.adapter.events import facts_of
 from ui.text import speaking
 
 Arrange = Callable[..., Arrangement]

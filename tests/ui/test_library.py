@@ -18,10 +18,10 @@ from ui.canvas import Arrangement
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
 from ui.handlers import App, Handlers
-from ui.panels.library import entry_words
 from ui.serve import own_library
 from ui.spaces import serves_others
 from ui.state import Session, SessionFiles
+from ui.tabs.library.view import entry_words
 
 Arrange = Callable[..., Arrangement]
 RequestOf = Callable[[str], gr.Request]

@@ -18,8 +18,8 @@ from tests.ui.test_library import at_home, library  # noqa: F401 - fixtures
 from tests.ui.test_refine import wait_for
 from ui.canvas import Arrangement
 from ui.handlers import Handlers, Updates
-from ui.panels.measure import measured_html, score_words
 from ui.state import Session
+from ui.tabs.measure.view import measured_html, score_words
 from ui.text import speaking
 
 Arrange = Callable[..., Arrangement]

@@ -13,9 +13,9 @@ from tests.ui.fake_engine import FakeEngine
 from ui.build import QUEUE_SIZE, UnlistedSlotError, build_ui
 from ui.engine_handle import EngineHandle
 from ui.handlers import Updates
-from ui.handlers.refine import RefineEvents
 from ui.serve import launch_options
 from ui.state import Session
+from ui.tabs.workbench.refine.events import RefineEvents
 
 ROOT = Path(__file__).parents[2]
 

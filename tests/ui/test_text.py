@@ -14,10 +14,10 @@ from babel.messages.catalog import Catalog
 
 from dnd_engine.progress import AnswerCounts, Doing, Progress, in_english
 from dnd_engine.prompts.examples import load_examples
+from ui.frame.keys_view import SHORTCUTS
 from ui.language import preferred
-from ui.panels.keys import SHORTCUTS
-from ui.panels.prompts import FIRST_BUCKETS
 from ui.progress import step_words
+from ui.tabs.workbench.prompts.view import FIRST_BUCKETS
 from ui.text import (
     ENGLISH,
     Words,

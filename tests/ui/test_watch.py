@@ -18,9 +18,9 @@ from ui.build import build_ui
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
 from ui.handlers import App, Handlers
-from ui.panels.watch import all_numbers_html, watch_html
 from ui.serve import serve
 from ui.state import SessionFiles
+from ui.tabs.training.view import all_numbers_html, watch_html
 from ui.text import languages, speaking
 
 EVIL = "<img src=x onerror=alert(1)>"

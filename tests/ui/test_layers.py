@@ -1,0 +1,59 @@
+"""The laws of the window: what may import what, and who knows threads."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.dnd_engine.test_layers import imported
+
+ROOT = Path(__file__).parents[2]
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+    for path in sorted((ROOT / "ui").rglob("*.py"))
+}
+VIEWS = [name for name in MODULES if name.endswith("view")]
+EVENTS = [name for name in MODULES if name.endswith("events")]
+AT_THE_ENGINE = {"ui.engine_calls", "ui.engine_thread", "ui.engine_handle"}
+"""The one module that handlers call, and the two it is built on."""
+
+
+def test_every_tab_has_a_view_and_events() -> None:
+    parts = [path for path in (ROOT / "ui" / "tabs").iterdir() if (path / "__init__.py").exists()]
+    parts += [path for path in (ROOT / "ui/tabs/workbench").iterdir() if path.is_dir()]
+    parts = [path for path in parts if path.name not in ("workbench", "__pycache__")]
+    assert len(parts) >= 10
+    for part in parts:
+        assert list(part.glob("*events.py")), part
+        # What runs draw is part of what they are: `ui.stages`.
+        assert (part / "view.py").exists() or part.name == "runs", part
+
+
+@pytest.mark.parametrize("name", [*VIEWS, "ui.stages", "ui.canvas"])
+def test_a_view_imports_no_events(name: str) -> None:
+    assert not imported(MODULES[name]) & {*EVENTS, "ui.handlers", "ui.build"}
+
+
+def test_the_state_imports_neither_views_nor_events() -> None:
+    assert not imported(MODULES["ui.state"]) & {*VIEWS, *EVENTS, "ui.handlers", "ui.build"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_only_the_calls_of_the_engine_know_threads_and_gpu_marks(name: str) -> None:
+    if name in AT_THE_ENGINE:
+        return
+    known = {"threading", "concurrent.futures", "queue", "ui.engine_thread", "spaces"}
+    known |= {"ui.spaces.gpu", "ui.spaces.borrows_gpu"}
+    if name == "ui.api":
+        known -= {"threading"}  # its shelf, which requests share, has a lock
+    if name == "ui.spaces":
+        known -= {"spaces"}  # it makes the mark
+    assert not imported(MODULES[name]) & known
+
+
+@pytest.mark.parametrize("name", [*EVENTS, "ui.handlers", "ui.api"])
+def test_handlers_are_composed_and_inherit_nothing(name: str) -> None:
+    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ClassDef):
+            bases = {ast.unparse(base) for base in node.bases}
+            assert bases <= {"TypedDict", "Exception"}, node.name

@@ -1,0 +1,49 @@
+"""The page as a whole: loading the engine, and the end of a visit."""
+
+import gradio as gr
+
+from ui.frame.view import header_html, load_html
+from ui.shared import App, Updates
+from ui.state import Session
+from ui.tabs.workbench.compare.events import CompareEvents
+from ui.text import ENGLISH, languages, speaking
+
+__all__ = ["PageEvents"]
+
+
+class PageEvents:
+    """Events of the page and its header."""
+
+    def __init__(self, app: App, compare: CompareEvents) -> None:
+        self._app = app
+        self._compare = compare
+
+    def open_page(self, session: Session, code: str) -> Updates:
+        """Begin a visit in its page's language; draw what depends on the engine."""
+        session.language = code if code in languages() else ENGLISH
+        with speaking(session.language):
+            return self.refresh_load()
+
+    def refresh_load(self) -> Updates:
+        """Redraw the load state; switch the timer off once there is nothing to wait for."""
+        state = self._app.calls.load_state()
+        engine = self._app.calls.engine
+        return {
+            "header": header_html(state, engine.info if engine else None),
+            "load_box": gr.Row(visible=state.status != "ready"),
+            "load": load_html(state),
+            "retry": gr.Button(visible=state.status == "failed"),
+            "timer": gr.Timer(active=state.status in ("idle", "loading")),
+            "left_pane": gr.skip()
+            if engine is None
+            else self._compare.panes(Session())["left_pane"],
+        }
+
+    def retry_load(self) -> Updates:
+        """Load again after a failure."""
+        self._app.calls.start()
+        return self.refresh_load()
+
+    def leave(self, request: gr.Request) -> None:
+        """Remove the files of a visit that ended."""
+        self._app.files.remove(request.session_hash or "")

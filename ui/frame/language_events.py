@@ -1,0 +1,99 @@
+"""Another language in the middle of a visit: what handlers have drawn is drawn again."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from dnd_engine.evaluation.pictures import Metric
+from ui.canvas import Arrangement
+from ui.frame.events import PageEvents
+from ui.shared import Updates
+from ui.state import Session
+from ui.tabs.library.events import LibraryEvents
+from ui.tabs.measure.events import MeasureEvents
+from ui.tabs.report.events import ReportEvents
+from ui.tabs.workbench.adapter.checks_view import norms_html
+from ui.tabs.workbench.adapter.events import checked, choosers, download, facts_of, undo_words
+from ui.tabs.workbench.compare.events import CompareEvents
+from ui.tabs.workbench.compare.view import head_html
+from ui.tabs.workbench.compare.votes_view import votes_html
+from ui.tabs.workbench.prompts.events import PromptEvents
+from ui.tabs.workbench.runs.events import shown_stages
+from ui.tabs.workbench.take.view import export_do
+
+__all__ = ["SAID_AGAIN", "LanguageEvents"]
+
+SAID_AGAIN = (
+    *("header", "load", "stages", "synthesize", "hint", "left_pane", "right_pane", "votes"),
+    *("adapter_facts", "download", "norms", "compare_head", "shelf", "beside", "undo"),
+    *("checks", "warning", "proof", "prove", "export", "keep_told"),
+    *("library_told", "library_kept", "library_undo"),
+    *("report_group", "report", "report_card"),
+    *("measure_told", "measure_of", "measure_stages", "measure_found", "measure_train_of"),
+)
+"""Slots whose words depend on the visit."""
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageEvents:
+    """The event of the switch, which draws what the events of other parts have drawn."""
+
+    page: PageEvents
+    prompts: PromptEvents
+    compare: CompareEvents
+    library: LibraryEvents
+    measure: MeasureEvents
+    report: ReportEvents
+
+    def say_again(
+        self,
+        session: Session,
+        arrangement: Arrangement,
+        kept: str | None,
+        target: str,
+        group: str | None,
+        metric: Metric,
+        request: gr.Request,
+    ) -> Updates:
+        """Draw all that depends on the visit, in the language that is spoken now.
+
+        Nothing is opened, closed, chosen or typed by this. Lines that tell of something done go.
+
+        Args:
+            session: The visit.
+            arrangement: What lies on the canvas.
+            kept: The adapter chosen in the library.
+            target: The export format chosen.
+            group: What is chosen of the report card; None until its tab was opened.
+            metric: Likewise.
+            request: Whose visit it is.
+        """
+        listed = self.library.listed(session, request, kept)
+        updates: Updates = {
+            **self.page.refresh_load(),
+            **self.compare.panes(session),
+            "stages": shown_stages(session),
+            **self.prompts.readiness(arrangement, session),
+            "votes": votes_html(session.turns),
+            "export": gr.Button(export_do(target)),
+            "keep_told": "",
+            "library_told": "",
+            **{name: listed[name] for name in ("library_kept", "library_undo") if name in listed},
+            "report_card": self.report.card(),
+            **self.measure.again(session),
+        }
+        if group is not None:
+            updates |= {"report_group": self.report.choices(group)}
+            updates |= self.report.draw_report(group, metric)
+        made = session.made
+        if made is not None:
+            updates |= {
+                "adapter_facts": facts_of(session),
+                "download": download(made),
+                "undo": gr.Button(undo_words(made)),
+                "norms": norms_html(made.norms),
+                "compare_head": head_html(has_adapter=True),
+                **choosers(session, made),
+                **checked(made),
+            }
+        return {name: updates[name] for name in SAID_AGAIN if name in updates}

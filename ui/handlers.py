@@ -1,0 +1,46 @@
+"""What happens on each event. Handlers take plain values and a `Session`, and return what changed.
+
+A handler returns a dict of slot name -> new value; `build` knows which component a slot is. So
+handlers can be tested as plain functions. Generators among them are generators over the engine's.
+"""
+
+from ui.frame.events import PageEvents
+from ui.frame.language_events import LanguageEvents
+from ui.shared import App, Updates
+from ui.tabs.library.events import LibraryEvents
+from ui.tabs.measure.events import MeasureEvents
+from ui.tabs.report.events import ReportEvents
+from ui.tabs.training.events import WatchEvents
+from ui.tabs.workbench.adapter.events import AdapterEvents
+from ui.tabs.workbench.compare.events import CompareEvents
+from ui.tabs.workbench.prompts.events import PromptEvents
+from ui.tabs.workbench.refine.events import RefineEvents
+from ui.tabs.workbench.runs.events import RunEvents
+from ui.tabs.workbench.runs.imprint_events import ImprintEvents
+from ui.tabs.workbench.runs.synthesis_events import SynthesisEvents
+from ui.tabs.workbench.take.events import ExportEvents
+
+__all__ = ["App", "Handlers", "Updates"]
+
+
+class Handlers:
+    """The events of all parts of the page, each made of those it needs."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.prompts = PromptEvents(app)
+        self.compare = CompareEvents(app)
+        self.adapter = AdapterEvents(app, self.compare)
+        self.runs = RunEvents(app, self.adapter)
+        self.synthesis = SynthesisEvents(app, self.runs)
+        self.imprint = ImprintEvents(app, self.runs)
+        self.refine = RefineEvents(app, self.adapter, self.runs)
+        self.export = ExportEvents(app)
+        self.library = LibraryEvents(app, self.adapter, self.runs)
+        self.measure = MeasureEvents(app, self.adapter)
+        self.report = ReportEvents(app)
+        self.watch = WatchEvents(app)
+        self.page = PageEvents(app, self.compare)
+        self.language = LanguageEvents(
+            self.page, self.prompts, self.compare, self.library, self.measure, self.report
+        )

@@ -1,0 +1,1 @@
+"""The library: adapters kept on disk."""

@@ -1,0 +1,321 @@
+"""The library: adapters are kept, listed, named, deleted and brought back, loaded and imported."""
+
+from collections import Counter
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from dnd_engine.errors import DndError, LibraryError, RecipeError
+from dnd_engine.library import DamagedEntry, Entry, Library
+from dnd_engine.lora.provenance import Recipe, read_recipe
+from dnd_engine.prompts.files import one_line
+from ui.frame.view import progress_words
+from ui.markup import busy, esc, faults, notice
+from ui.shared import App, Updates, broke, note
+from ui.stages import Stages
+from ui.state import Kept, Made, Run, Session
+from ui.tabs.library.view import entry_words
+from ui.tabs.workbench.adapter.events import AdapterEvents
+from ui.tabs.workbench.runs.events import RunEvents
+from ui.text import _
+
+__all__ = ["LibraryEvents"]
+
+_MOST_OF_A_VISIT = 20
+"""Adapters that a visit may keep on a server for others. Deleted ones go when there is no room for
+them beside."""
+
+
+class LibraryEvents:
+    """Events of the library, and of Keep."""
+
+    def __init__(self, app: App, adapter: AdapterEvents, runs: RunEvents) -> None:
+        self._app = app
+        self._adapter = adapter
+        self._runs = runs
+
+    def keep(self, session: Session, name: str, texts: bool, request: gr.Request) -> Updates:
+        """Keep the adapter in the bar, with what was measured and voted so far."""
+        made = session.made
+        if made is None:
+            return {}
+        name = one_line(name) or made.adapter.name
+        try:
+            library = self._app.library(session, request)
+            entry = made.kept.entry if made.kept is not None else None
+            if entry is not None and _says_the_same(entry, made, name, texts):
+                return {
+                    "keep_told": notice(
+                        _("Already in the library, as <b>{name}</b>.", name=esc(entry.name))
+                    )
+                }
+            self._check_room(library, request)
+            entry = library.add(
+                made.adapter,
+                None if name == made.adapter.name else name,
+                texts=[file for bucket in made.buckets for file in bucket.files] if texts else (),
+            )
+        except DndError as error:
+            return {"keep_told": faults(_("Not kept."), _without(session, error))}
+        made.kept = Kept(library, entry.key)
+        label = self._app.label(made)
+        votes = Counter(o for turn in session.turns if (o := turn.outcome(label)))
+        if votes or made.scores:
+            note(made, votes=votes, scores=made.scores)
+        return {
+            "keep_name": gr.Textbox(entry.name),
+            "keep_told": notice(_("Kept in the library as <b>{name}</b>.", name=esc(entry.name))),
+        }
+
+    def open_library(self, session: Session, chosen: str | None, request: gr.Request) -> Updates:
+        """List what is kept, as it is now: another process may have changed it."""
+        return {"library_told": "", **self.listed(session, request, chosen)}
+
+    def choose_kept(self, session: Session, key: str | None, request: gr.Request) -> Updates:
+        """Offer what can be done with the adapter chosen."""
+        found = self._app.library(session, request).entries()
+        return self._actions(session, request, next((e for e in found if e.key == key), None))
+
+    def rename_kept(self, session: Session, key: str, name: str, request: gr.Request) -> Updates:
+        """Give the adapter chosen another name."""
+        return self._change(session, request, key, lambda library: library.rename(key, name))
+
+    def duplicate_kept(self, session: Session, key: str, request: gr.Request) -> Updates:
+        """Keep a copy of the adapter chosen."""
+
+        def copy(library: Library) -> Entry:
+            self._check_room(library, request)
+            return library.duplicate(key)
+
+        return self._change(session, request, key, copy)
+
+    def delete_kept(self, session: Session, key: str, request: gr.Request) -> Updates:
+        """Put the adapter chosen away; the next one is chosen."""
+
+        def delete(library: Library) -> None:
+            library.delete(key)
+
+        return self._change(session, request, key, delete)
+
+    def undo_delete(self, session: Session, key: str | None, request: gr.Request) -> Updates:
+        """Bring back what was deleted last."""
+        return self._change(session, request, key, lambda library: library.undo())
+
+    def load_kept(self, session: Session, key: str, request: gr.Request) -> Iterator[Updates]:
+        """Put the adapter chosen in the bar, with what is known of it; its zip is verified."""
+        yield {
+            "library_told": busy(_("Reading and verifying the adapter")),
+            "library_load": gr.Button(interactive=False),
+        }
+        updates: Updates = {"library_load": gr.Button(interactive=True)}
+        try:
+            self._app.calls.start()
+            for state in self._app.calls.until_ready():
+                yield {"library_told": busy(esc(progress_words(state)))}
+            library, engine = self._app.library(session, request), self._app.calls.ready()
+            adapter = library.load(key, engine.read_adapter)
+            entry = library.get(key)
+            made = Made(
+                original=adapter.with_strength(1.0),
+                adapter=adapter,
+                made_from="",
+                buckets=_buckets(entry.recipe, session),
+                kept=Kept(library, key),
+                scores=entry.scores,
+            )
+            made.inspection, made.proof = engine.recall(adapter.checks, adapter.nearest_tasks)
+            for _tick in self._adapter.finish_check(made, request.session_hash or ""):
+                pass
+        except DndError as error:
+            words = _without(session, error)
+            yield {**updates, "library_told": faults(_("Not loaded."), words)}
+            return
+        session.take(made)
+        yield {
+            **updates,
+            "library_told": "",
+            "tabs": gr.Tabs(selected="workbench"),
+            **self._adapter.show(session),
+        }
+
+    def load_broke(self) -> Updates:
+        """Put the button back after an error nobody foresaw."""
+        return {
+            "library_load": gr.Button(interactive=True),
+            "library_told": faults(_("Not loaded."), broke()),
+        }
+
+    def import_file(self, session: Session, path: str, request: gr.Request) -> Iterator[Updates]:
+        """Keep an adapter that comes as a file; order what a recipe asks for."""
+        file = Path(path)
+        try:
+            if file.suffix.lower() == ".json":
+                yield self.order(session, read_recipe(file))
+                return
+            self._app.calls.start()
+            for state in self._app.calls.until_ready():
+                yield {"library_told": busy(esc(progress_words(state)))}
+            library = self._app.library(session, request)
+            self._check_room(library, request)
+            entry = library.add(self._app.calls.ready().read_adapter(file), imported=True)
+        except DndError as error:
+            title = _("<b>{name}</b> was not imported.", name=esc(file.name))
+            yield {"library_told": faults(title, str(error).replace(str(file), file.name))}
+        else:
+            words = _("Kept in the library as <b>{name}</b>.", name=esc(entry.name))
+            yield {"library_told": notice(words), **self.listed(session, request, entry.key)}
+
+    def remake(self, session: Session, request: gr.Request) -> Iterator[Updates]:
+        """Carry out the recipe that was ordered."""
+        run = self._runs.ordered(session, "remake")
+        if run is None:
+            return
+        yield from self._runs.carry_out(
+            session, run, self._remaking(run), request.session_hash or ""
+        )
+
+    def order(self, session: Session, recipe: Recipe) -> Updates:
+        """Begin a remake; its prompt files are those this visit has read, or in the recipe."""
+        read = [reading.file for reading in session.readings.values() if reading.file is not None]
+        recipe = recipe.with_texts(read)
+        imprinting = ("imprint",) if recipe.imprint is not None else ()
+        refining = ("refine",) if recipe.refinements else ()
+        asking = ("ask",) if imprinting or refining else ()
+        keys = ("wait", "read", "encode", "decode", *asking, *imprinting, *refining, "check")
+        run = Run(
+            "remake",
+            Stages(keys, "remake"),
+            tuple(source.bucket() for source in recipe.buckets),
+            recipe=recipe,
+        )
+        return {
+            "library_told": "",
+            "tabs": gr.Tabs(selected="workbench"),
+            **self._runs.begin(session, run),
+        }
+
+    def _remaking(self, run: Run) -> Generator[Updates, None, Made]:
+        recipe = run.recipe
+        assert recipe is not None
+        yield from self._runs.until_ready(run)
+        adapter = yield from self._runs.follow(run, self._app.calls.remake(recipe, run.stop))
+        same = recipe.sha256 in (None, adapter.sha256)
+        run.stages.enter(
+            "check",
+            _("The weights are those of the recipe, to the last bit")
+            if same
+            else _("Remade; this machine rounds differently from the first one"),
+        )
+        return Made(
+            original=adapter.with_strength(1.0),
+            adapter=adapter,
+            made_from="",
+            buckets=run.buckets,
+            stages=run.stages,
+        )
+
+    def _change(
+        self, session: Session, request: gr.Request, key: str | None, change: Any
+    ) -> Updates:
+        """Change the library, and list it anew; the entry that comes back is chosen."""
+        told_of = ""
+        try:
+            changed = change(self._app.library(session, request))
+            key = changed.key if changed is not None else None
+        except LibraryError as error:
+            told_of = faults(_("The library is unchanged."), _without(session, error))
+        return {"library_told": told_of, **self.listed(session, request, key)}
+
+    def _check_room(self, library: Library, request: gr.Request) -> None:
+        if not self._app.is_own(request):
+            kept = len(library.entries())
+            if kept < _MOST_OF_A_VISIT <= kept + len(library.deleted()):
+                library.empty_trash()
+            if kept >= _MOST_OF_A_VISIT:
+                raise LibraryError(
+                    _(
+                        "A visit keeps up to {number} adapters here, including deleted ones.",
+                        number=_MOST_OF_A_VISIT,
+                    )
+                )
+
+    def listed(self, session: Session, request: gr.Request, chosen: str | None) -> Updates:
+        """Draw the list; without a choice the newest is chosen."""
+        try:
+            library = self._app.library(session, request)
+            entries, deleted = library.entries(), library.deleted()
+        except LibraryError as error:
+            return {
+                "library_told": faults(_("The library is unchanged."), _without(session, error))
+            }
+        entry = next((e for e in entries if e.key == chosen), entries[0] if entries else None)
+        last = deleted[0] if deleted else None
+        name = last.name if isinstance(last, Entry) else last.key if last else ""
+        return {
+            "library_kept": gr.Radio(
+                choices=[(self._words(e), e.key) for e in entries],
+                value=entry.key if entry else None,
+                visible=bool(entries),
+            ),
+            "library_empty": gr.HTML(visible=not entries),
+            "library_undo": gr.Button(
+                _("Undo: bring back {name}", name=name), visible=last is not None
+            ),
+            **self._actions(session, request, entry),
+        }
+
+    def _words(self, entry: Entry | DamagedEntry) -> str:
+        engine = self._app.calls.engine
+        found = None
+        if isinstance(entry, Entry) and engine is not None:
+            try:
+                found, _proof = engine.recall(entry.checks)
+            except DndError as error:
+                return f"{entry.name}\n{error}"
+        return entry_words(entry, found)
+
+    def _actions(
+        self, session: Session, request: gr.Request, entry: Entry | DamagedEntry | None
+    ) -> Updates:
+        """Offer what can be done with an entry; a damaged one can only be deleted."""
+        whole = isinstance(entry, Entry)
+        recipe = None
+        if isinstance(entry, Entry) and entry.recipe is not None:
+            folder = self._app.files.folder(request.session_hash or "")
+            session.folder = folder
+            recipe = entry.recipe.save(folder / f"recipe-{entry.key}.json")
+        return {
+            "library_actions": gr.Row(visible=entry is not None),
+            "library_load": gr.Button(visible=whole, interactive=True),
+            "library_name": gr.Textbox(
+                entry.name if isinstance(entry, Entry) else "", visible=whole
+            ),
+            "library_rename": gr.Button(visible=whole),
+            "library_duplicate": gr.Button(visible=whole),
+            "library_recipe": gr.DownloadButton(
+                value=str(recipe) if recipe else None, visible=recipe is not None
+            ),
+        }
+
+
+def _without(session: Session, error: DndError) -> str:
+    """What went wrong, without the visit's folder: its name is a secret of the server."""
+    return str(error) if session.folder is None else str(error).replace(f"{session.folder}/", "")
+
+
+def _says_the_same(entry: Entry, made: Made, name: str, texts: bool) -> bool:
+    """Whether keeping an adapter would add nothing to its entry."""
+    has_texts = entry.recipe is not None and entry.recipe.has_texts
+    named = name in (entry.name, made.adapter.name)
+    return named and entry.strength == made.adapter.strength and (has_texts or not texts)
+
+
+def _buckets(recipe: Recipe | None, session: Session) -> Any:
+    """What an adapter was made from, if its recipe has the texts or this visit read the files."""
+    read = [reading.file for reading in session.readings.values() if reading.file is not None]
+    try:
+        return tuple(s.bucket() for s in recipe.with_texts(read).buckets) if recipe else ()
+    except RecipeError:
+        return ()

@@ -1,0 +1,178 @@
+"""The library: what was kept, and what to do with it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from dnd_engine.library import DamagedEntry, Entry
+from dnd_engine.lora.provenance import taught_alike
+from dnd_engine.measure.kept import Scores
+from ui.markup import heading, none_yet
+from ui.state import Taught
+from ui.tabs.measure.view import mode_words, score_words
+from ui.tabs.workbench.adapter.checks_view import verdicts
+from ui.tabs.workbench.take.view import where_words
+from ui.text import N_, _, count_prompts, day, drawn, size
+
+if TYPE_CHECKING:
+    from dnd_engine.checks.results import Inspection
+
+__all__ = ["LibraryPanel", "entry_words", "library_panel"]
+
+_BUCKETS_TOLD = 4
+
+
+_VOTE_OUTCOMES: Mapping[str, str] = {
+    "won": N_("won"),
+    "lost": N_("lost"),
+    "tie": N_("tied"),
+    "bad": N_("both bad"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryPanel:
+    """Components of the tab."""
+
+    bring: gr.UploadButton
+    told: gr.HTML
+    empty: gr.HTML
+    kept: gr.Radio
+    """The adapters, one chosen; what is done is done to that one."""
+    actions: gr.Row
+    load: gr.Button
+    name: gr.Textbox
+    rename: gr.Button
+    duplicate: gr.Button
+    recipe: gr.DownloadButton
+    delete: gr.Button
+    undo: gr.Button
+
+
+def library_panel(*, shared: bool) -> LibraryPanel:
+    """Lay out the tab.
+
+    Args:
+        shared: Whether the library ends with the visit.
+    """
+    importing = _(
+        "Import takes a PEFT zip or a recipe. The recipe's prompt files must be on the "
+        "canvas unless it contains their text."
+    )
+    nothing = _("Nothing kept yet. Make an adapter on the Workbench and press Keep or export.")
+    with gr.Column(elem_id="dnd-library", elem_classes="dnd-panel", min_width=0):
+        with gr.Row(elem_id="dnd-library-head"):
+            gr.HTML(
+                drawn(heading, _("Library"), where_words(shared=shared), importing),
+                padding=False,
+                min_width=0,
+            )
+            bring = gr.UploadButton(
+                _("Import"),
+                file_types=[".zip", ".json"],
+                size="md",
+                min_width=0,
+                elem_id="dnd-import",
+            )
+        told = gr.HTML("", padding=False, elem_id="dnd-library-told")
+        empty = gr.HTML(
+            drawn(none_yet, nothing),
+            padding=False,
+            visible=False,
+            elem_id="dnd-library-empty",
+        )
+        kept = gr.Radio(
+            [], label=_("Adapters kept"), visible=False, elem_id="dnd-kept", show_label=False
+        )
+        with gr.Row(visible=False, elem_id="dnd-library-actions") as actions:
+            load = gr.Button(
+                _("Load into the workbench"),
+                variant="primary",
+                size="md",
+                min_width=0,
+                elem_id="dnd-kept-load",
+            )
+            name = gr.Textbox(label=_("Name"), max_lines=1, max_length=60, elem_id="dnd-kept-name")
+            rename = gr.Button(_("Rename"), size="md", min_width=0, elem_id="dnd-kept-rename")
+            duplicate = gr.Button(_("Duplicate"), size="md", min_width=0, elem_id="dnd-kept-copy")
+            recipe = gr.DownloadButton(_("Recipe, JSON"), size="md", elem_id="dnd-kept-recipe")
+            delete = gr.Button(_("Delete"), size="md", min_width=0, elem_id="dnd-kept-delete")
+        undo = gr.Button("", visible=False, size="md", min_width=0, elem_id="dnd-kept-undo")
+    return LibraryPanel(
+        bring=bring,
+        told=told,
+        empty=empty,
+        kept=kept,
+        actions=actions,
+        load=load,
+        name=name,
+        rename=rename,
+        duplicate=duplicate,
+        recipe=recipe,
+        delete=delete,
+        undo=undo,
+    )
+
+
+def entry_words(entry: Entry | DamagedEntry, found: "Inspection | None" = None) -> str:
+    """Tell of an adapter in a few lines, the first of them its name; no markup.
+
+    Args:
+        entry: Of the library.
+        found: What was measured of it.
+    """
+    kept = day(entry.created.astimezone())
+    if isinstance(entry, DamagedEntry):
+        return "\n".join([_("Damaged: {key}", key=entry.key), f"{kept}, {entry.reason}"])
+    taught: Taught = "trained" if entry.trained else ""
+    if not taught and entry.recipe is not None and (refined := entry.recipe.refined) is not None:
+        taught = "refined_alike" if taught_alike(refined.to_json()) else "refined"
+    if not taught and entry.recipe is not None and entry.recipe.imprint is not None:
+        taught = "imprinted"
+    facts = [
+        kept,
+        _("strength {strength:.2f}", strength=entry.strength),
+        _("rank {rank}", rank=entry.r),
+        size(entry.num_bytes),
+        *([_("imported")] if entry.imported else []),
+    ]
+    judged = [
+        f"{v.title} {v.value}".strip() for v in (verdicts(found, taught=taught) if found else [])
+    ]
+    votes = [
+        f"{entry.votes[name]} {_(words)}"
+        for name, words in _VOTE_OUTCOMES.items()
+        if entry.votes.get(name)
+    ]
+    return "\n".join(
+        [
+            entry.name,
+            " · ".join([_prompts(entry), *facts]),
+            " · ".join([*(judged or [_("Not measured")]), *votes]),
+            *(_scored(entry, file, scores) for file, scores in entry.scores.items()),
+        ]
+    )
+
+
+def _scored(entry: Entry, file: str, scores: Scores) -> str:
+    """Say what it is worth on labelled rows, beside the base; and at which strength, if another."""
+    told = []
+    for mode, own, base in scores.brief:
+        score = f"{mode_words(mode)} {score_words(own)}"
+        if base is not None:
+            score = _("{score} (base {base})", score=score, base=score_words(base))
+        told.append(score)
+    if scores.strength != entry.strength:
+        file = _("{file}, at strength {strength:.2f}", file=file, strength=scores.strength)
+    return f"{file}: {', '.join(told)}"
+
+
+def _prompts(entry: Entry) -> str:
+    buckets: Sequence[tuple[str, float, int]] = entry.buckets
+    if not buckets:
+        return count_prompts(entry.num_prompts) if entry.num_prompts else _("prompts unknown")
+    told = [f"{name} {count}" for name, _weight, count in buckets[:_BUCKETS_TOLD]]
+    more = ["…"] if len(buckets) > _BUCKETS_TOLD else []
+    return f"{count_prompts(entry.num_prompts)} ({', '.join([*told, *more])})"

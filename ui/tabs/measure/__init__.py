@@ -1,0 +1,1 @@
+"""Measure: an adapter on labelled rows."""

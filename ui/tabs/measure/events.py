@@ -1,0 +1,376 @@
+"""Measure: the adapter in the bar on labelled rows, and LoRAs trained on the others beside it."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import gradio as gr
+
+from dnd_engine.config import LabelledConfig, MeasureConfig
+from dnd_engine.errors import DndError
+from dnd_engine.files import written_aside
+from dnd_engine.prompts.buckets import Bucket
+from dnd_engine.prompts.files import PromptFile, display_name, read_prompt_file, shorten
+from ui.markup import busy, esc, faults, notice, sentence
+from ui.shared import App, Updates, broke, note, without_name
+from ui.stages import Stages
+from ui.state import Found, Made, MeasureRun, Session
+from ui.tabs.measure.view import (
+    TRAINED,
+    TrainedRow,
+    measured_html,
+    most_measured,
+    of_html,
+    train_of_html,
+)
+from ui.tabs.workbench.adapter.events import AdapterEvents, choosers
+from ui.text import _, count_prompts, duration
+
+if TYPE_CHECKING:
+    from dnd_engine.measure.results import Measurement, MeasureStep
+
+__all__ = ["MeasureEvents"]
+
+
+class MeasureEvents:
+    """Events of the tab. Its runs and those of the Workbench do not stop each other."""
+
+    def __init__(self, app: App, adapter: AdapterEvents) -> None:
+        self._app = app
+        self._adapter = adapter
+
+    def open_measure(self, session: Session) -> Updates:
+        """Draw the tab as things are now: the adapter in the bar may be another."""
+        made = session.made
+        return {
+            "measure_empty": gr.HTML(visible=made is None),
+            "measure_order": gr.Row(visible=made is not None),
+            "measure_of": "" if made is None else of_html(made),
+            **self._measure_buttons(session),
+            **self._drawn(session),
+        }
+
+    def read_labelled(self, session: Session, path: str | None) -> Updates:
+        """Read the rows that were dropped; refuse those without labels before anything runs."""
+        session.labelled, words = None, ""
+        if path is not None:
+            session.labelled, words = self._labelled(Path(path))
+        return {"measure_told": words, **self._measure_buttons(session)}
+
+    def begin_measure(self, session: Session, limit: float, allow_seen: bool) -> Updates:
+        """Take the order for the adapter that is in the bar now."""
+        made, file = session.made, session.labelled
+        if made is None or file is None:
+            return {}
+        stages = Stages(("wait", "base", "adapter", "shared_lora"), "measurement")
+        config = MeasureConfig(limit_items=self._at_most(limit), allow_seen=allow_seen)
+        run = MeasureRun("measurement", stages, made, made.adapter, file, config)
+        return self._begin_measuring(session, run)
+
+    def begin_training(self, session: Session, steps: float, warm_start: bool) -> Updates:
+        """Take the order for a LoRA beside what was measured, if that is what the tab shows."""
+        found = _as_shown(session)
+        if found is None:
+            return self._measure_buttons(session)
+        run = MeasureRun(
+            "training",
+            Stages(("wait", "train"), "training"),
+            found.made,
+            found.adapter,
+            found.file,
+            LabelledConfig(steps=self._at_most(steps)),
+            found.measured,
+            warm_start,
+        )
+        return self._begin_measuring(session, run)
+
+    def measure(self, session: Session, request: gr.Request) -> Iterator[Updates]:
+        """Carry out what was ordered, step by step; what is found is drawn, and its scores kept."""
+        run = session.measuring
+        if run is None or run.stages.ended:
+            return
+        try:
+            steps = self._app.calls.measure(
+                run.adapter, run.file, run.config, run.measured, run.warm_start, run.stop
+            )
+            for step in steps:
+                updates: Updates = {}
+                if step is not None and not run.stop.is_set():
+                    self._tell_step(run, step)
+                    before = session.found
+                    if before is None or before.measured is not step.measured:
+                        session.found = Found(run.made, run.adapter, run.file, step.measured)
+                        if before is not None and not run.scored:
+                            updates.update(self._shelve_trained(session, before, request))
+                        updates.update(self._drawn(session))
+                    run.scored |= step.stage == "score"
+                yield {"measure_stages": run.stages.html(), **updates}
+        except DndError as error:
+            run.stages.finish("failed", sentence(str(error)))
+        self._finish(run, "stopped" if run.stop.is_set() else "done")
+        self._note_scores(session)
+        yield {"measure_stages": (session.measuring or run).stages.html(), **self._drawn(session)}
+
+    def show_measured(self, session: Session, request: gr.Request) -> Updates:
+        """Draw what a run has come to, write it to files, put the buttons back; see `show_run`."""
+        run = session.measuring
+        if run is None or not run.stages.ended:
+            return {}
+        return self._measured(session, run, request)
+
+    def stop_measure(self, session: Session, request: gr.Request) -> Updates:
+        """Stop at the next step; what was found until now stays."""
+        run = session.measuring
+        if run is None or run.stages.ended:
+            return {}
+        run.stop.set()
+        self._finish(run, "stopped")
+        return self._measured(session, run, request)
+
+    def measure_broke(self, session: Session, request: gr.Request) -> Updates:
+        """Put the buttons back after an error nobody foresaw."""
+        run = session.measuring
+        if run is None:
+            return {}
+        run.stages.finish("failed", broke())
+        return self._measured(session, run, request)
+
+    def take_trained(
+        self, row: TrainedRow, session: Session, request: gr.Request
+    ) -> Iterator[Updates]:
+        """Put a LoRA that was trained here in the bar and on the shelf; its zip is verified."""
+        found = session.found
+        if found is None or row not in found.measured.trained:
+            return
+        yield {"measure_take_told": busy(_("Reloading the LoRA with stock PEFT"))}
+        made = _made_of(found, row)
+        # One taken before keeps its strength, and what is known of it.
+        made = next((one for one in session.shelf if one.key == made.key), made)
+        try:
+            for _tick in self._adapter.finish_check(made, request.session_hash or ""):
+                pass
+        except DndError as error:
+            words = faults(_("Not put in the bar."), str(error))
+            yield {"measure_take_told": words}
+            return
+        session.take(made)
+        yield {
+            "measure_take_told": "",
+            "tabs": gr.Tabs(selected="workbench"),
+            **self._adapter.show(session),
+        }
+
+    def take_broke(self) -> Updates:
+        """Tell of an error nobody foresaw."""
+        return {"measure_take_told": faults(_("Not put in the bar."), broke())}
+
+    def _labelled(self, path: Path) -> tuple[PromptFile | None, str]:
+        """Read a file, and say what it holds or what is wrong with it."""
+        name = display_name(path.name)
+        try:
+            file = read_prompt_file(path, name=name, limits=self._app.limits)
+            return file, _rows_told(file)
+        except DndError as error:
+            return None, faults(
+                _("<b>{name}</b> cannot be measured on.", name=esc(name)),
+                without_name(str(error), name),
+            )
+
+    def again(self, session: Session) -> Updates:
+        """Draw the tab once more, in another language."""
+        made, run, file = session.made, session.measuring, session.labelled
+        return {
+            "measure_of": "" if made is None else of_html(made),
+            **({} if file is None else {"measure_told": _rows_told(file)}),
+            "measure_stages": "" if run is None else run.stages.html(),
+            "measure_train_of": train_of_html(_as_shown(session)),
+            **self._drawn(session),
+        }
+
+    def _begin_measuring(self, session: Session, run: MeasureRun) -> Updates:
+        """Show the stages and Stop at once, before the queue."""
+        if session.measuring is not None:
+            session.measuring.stop.set()
+        session.measuring = run
+        run.stages.enter("wait")
+        return {
+            "measure_stages": run.stages.html(),
+            "measure_take_told": "",
+            **self._measure_buttons(session),
+        }
+
+    def _at_most(self, wanted: float) -> int:
+        """Steps or rows, as many as a visitor may order."""
+        return min(int(wanted), most_measured(shared=self._app.own is None))
+
+    def _finish(self, run: MeasureRun, how: Literal["done", "stopped"]) -> None:
+        """End a run; one that was stopped early says that there is nothing new."""
+        early = how == "stopped" and not run.scored
+        run.stages.finish(
+            how,
+            _("Stopped before anything was scored, so there is no new result.") if early else "",
+        )
+
+    def _shelve_trained(self, session: Session, before: Found, request: gr.Request) -> Updates:
+        """Keep LoRAs that a new run takes the place of among the adapters of the visit."""
+        assert session.found is not None
+        assert session.made is not None
+        now, names = session.found.measured.trained, []
+        for row in TRAINED:
+            lora = before.measured.trained.get(row)
+            if lora is None or row in now or any(one.key == lora.sha256 for one in session.shelf):
+                continue
+            made = _made_of(before, row)
+            try:
+                for _tick in self._adapter.finish_check(made, request.session_hash or ""):
+                    pass
+            except DndError as error:
+                return {"measure_take_told": faults(_("Not put in the bar."), str(error))}
+            session.shelve(made)
+            names.append(f"<b>{esc(lora.name)}</b> <code>{esc(lora.sha256[:8])}</code>")
+        if not names:
+            return {}
+        told = notice(
+            _(
+                "Trained before, and still among the adapters of this visit: {names}.",
+                names=", ".join(names),
+            )
+        )
+        return {"measure_take_told": told, **choosers(session, session.made)}
+
+    def _tell_step(self, run: MeasureRun, step: "MeasureStep") -> None:
+        """Say how far it is; scoring on the way of a training has no end of its own."""
+        key, share = "train", step.done / step.total
+        if run.kind == "measurement":
+            key = step.row
+            words = _("{done} of {total} answers", done=step.done, total=step.total)
+        elif step.stage == "train":
+            words = _(
+                "step {done} of {total}, loss {loss:.3f}",
+                done=step.done,
+                total=step.total,
+                loss=step.loss,
+            )
+        else:
+            words = _("scoring after {steps} steps", steps=step.measured.passes[-1].steps)
+        if step.seconds_left is not None:
+            left = duration(step.seconds_left)
+            run.stages.left = _("about {duration} left", duration=left)
+        scoring = run.kind == "training" and step.stage == "score"
+        run.stages.enter(key, words, None if scoring else share)
+
+    def _measured(self, session: Session, run: MeasureRun, request: gr.Request) -> Updates:
+        """Draw what a run has come to, and write it to files."""
+        updates = {
+            "measure_stages": run.stages.html(),
+            **self._measure_buttons(session),
+            **self._drawn(session),
+        }
+        self._note_scores(session)
+        found = session.found
+        if found is not None:
+            session.folder = self._app.files.folder(request.session_hash or "")
+            files = _write(found.measured, session.folder)
+            updates["measure_keep_row"] = gr.Row(visible=True)
+            for name, file in files.items():
+                updates[f"measure_keep_{name}"] = gr.DownloadButton(value=str(file))
+        return updates
+
+    def _note_scores(self, session: Session) -> None:
+        """Keep what was found with the adapter, whether or not the page is still open."""
+        found = session.found
+        if found is not None and (scores := found.measured.scores()):
+            found.made.scores = {**found.made.scores, **scores}
+            note(found.made, scores=scores)
+
+    def _drawn(self, session: Session) -> Updates:
+        """Draw what was found, if anything was."""
+        found = session.found
+        if found is None:
+            return {}
+        trained = found.measured.trained
+        return {
+            "measure_found": measured_html(found, session.made),
+            "measure_take_row": gr.Row(visible=bool(trained)),
+            **{f"measure_take_{row}": gr.Button(visible=row in trained) for row in TRAINED},
+        }
+
+    def _measure_buttons(self, session: Session) -> Updates:
+        """Offer what may be pressed now."""
+        run = session.measuring
+        running = run.kind if run is not None and not run.stages.ended else None
+        found = _as_shown(session)
+        return {
+            "measure_start": gr.Button(
+                visible=running != "measurement",
+                interactive=running is None and session.labelled is not None,
+            ),
+            "measure_stop": gr.Button(visible=running == "measurement"),
+            "measure_train": gr.Button(
+                visible=running != "training", interactive=running is None and found is not None
+            ),
+            "measure_train_stop": gr.Button(visible=running == "training"),
+            "measure_train_of": train_of_html(found),
+        }
+
+
+def _rows_told(file: PromptFile) -> str:
+    """Say what a file of rows holds.
+
+    Raises:
+        DndError: It cannot be measured on.
+    """
+    # Imported here: it knows tokenizers, which take a while to load.
+    from dnd_engine.measure.sides import labelled_rows
+
+    words = _(
+        "<b>{name}</b>: {prompts}, {labelled} with a label.",
+        name=esc(file.name),
+        prompts=count_prompts(len(file.prompts)),
+        labelled=len(labelled_rows(file)),
+    )
+    return notice(words)
+
+
+def _as_shown(session: Session) -> Found | None:
+    """What was measured, if it is of the adapter in the bar and of the rows that were dropped."""
+    found, made, file = session.found, session.made, session.labelled
+    if found is None or made is None or file is None:
+        return None
+    same = found.adapter.sha256 == made.adapter.sha256 and found.file.sha256 == file.sha256
+    return found if same else None
+
+
+def _made_of(found: Found, row: TrainedRow) -> Made:
+    """A LoRA that was trained here, as an adapter of the visit."""
+    lora = found.measured.trained[row]
+    # Refining must not learn what is scored.
+    left = {example.prompt for example in found.measured.sides.train}
+    file = replace(found.file, prompts=tuple(p for p in found.file.prompts if p.text in left))
+    learnt = (Bucket(shorten(file.name, 60), 1.0, (file,)),)
+    return Made(
+        original=lora,
+        adapter=lora,
+        made_from="",
+        buckets=found.made.buckets if row == "warm_lora" else learnt,
+        scores=found.measured.scores(row),
+    )
+
+
+def _write(measured: "Measurement", folder: Path) -> dict[str, Path]:
+    """Write the result as files to take away."""
+    stem = f"measured-{measured.adapter_sha256[:8]}-{measured.sides.file_sha256[:8]}"
+    whole = json.dumps(measured.to_json(), indent=1, ensure_ascii=False) + "\n"
+    texts = {
+        "items": (f"{stem}.csv", measured.items_csv()),
+        "json": (f"{stem}.json", whole),
+        "markdown": (f"{stem}.md", measured.markdown()),
+    }
+    files = {}
+    for key, (name, words) in texts.items():
+        files[key] = folder / name
+        with written_aside(files[key]) as aside:  # Stop may write at the same time as the run
+            aside.write_text(words, encoding="utf-8", newline="")
+    return files

@@ -1,0 +1,68 @@
+"""The report card: how the generator does on unseen tasks."""
+
+import gradio as gr
+
+from dnd_engine.errors import GeneratorError
+from dnd_engine.evaluation.pictures import Metric
+from ui.shared import App, Updates
+from ui.tabs.report.view import card_markdown, groups, report_html, unreadable_html
+from ui.text import _
+
+__all__ = ["ReportEvents"]
+
+
+class ReportEvents:
+    """Events of the tab."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def report(self, group: str | None, metric: Metric) -> Updates:
+        """Show the generator's report card, when its tab opens."""
+        engine = self._app.calls.engine
+        if engine is None:
+            return {"report_controls": gr.Row(visible=False), "report_card": self.card()}
+        card = {"report_card": self.card()}
+        try:
+            reports = engine.reports
+        except GeneratorError as error:
+            return {
+                "report_controls": gr.Row(visible=False),
+                "report": unreadable_html(str(error)),
+                "report_all": gr.Accordion(open=True),
+                **card,
+            }
+        keys = [g.key for g in groups(reports)]
+        group = group if group in keys else next(iter(keys), None)
+        return {
+            "report_controls": gr.Row(visible=bool(keys)),
+            "report_group": self.choices(group),
+            "report_all": gr.Accordion(open=not keys),
+            **card,
+            **self.draw_report(group, metric),
+        }
+
+    def draw_report(self, group: str | None, metric: Metric) -> Updates:
+        """Draw the chosen part of the report."""
+        engine = self._app.calls.engine
+        reports = engine.reports if engine else {}
+        chosen = next((g for g in groups(reports) if g.key == group), None)
+        if engine is None or chosen is None:
+            return {"report": ""}
+        sha256 = engine.info.generator_sha256
+        return {"report": report_html(reports[chosen.split], chosen, metric, sha256)}
+
+    def choices(self, chosen: str | None) -> gr.Radio:
+        """Offer the parts of the report."""
+        found = groups(self._app.calls.ready().reports)
+        return gr.Radio(choices=[(group.label(), group.key) for group in found], value=chosen)
+
+    def card(self) -> str:
+        """Return what the generator's model card says, or why there is none."""
+        engine = self._app.calls.engine
+        if engine is None:
+            return _("### Not loaded yet\nThe report card appears when the generator is loaded.")
+        return card_markdown(engine.card) or _(
+            "### No report yet\nThis generator came without a report card. Run `dnd evaluate` to "
+            "examine it on unseen tasks; the result appears here."
+        )

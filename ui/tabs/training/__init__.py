@@ -1,0 +1,1 @@
+"""Trainings and collections, watched while they run."""

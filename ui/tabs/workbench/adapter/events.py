@@ -1,0 +1,335 @@
+"""The adapter in the bar: shown, checked, scaled and zipped."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import gradio as gr
+
+from dnd_engine.config import RefineConfig
+from dnd_engine.errors import DndError
+from dnd_engine.prompts.buckets import Bucket
+from dnd_engine.prompts.files import one_line
+from dnd_engine.prompts.split import split_prompt
+from ui.markup import cut, esc, icon
+from ui.progress import step_words
+from ui.shared import App, Updates, note
+from ui.state import Made, Session
+from ui.tabs.workbench.adapter.checks_view import (
+    checks_html,
+    is_doubtful,
+    norms_html,
+    proof_html,
+    verdict_html,
+    warning_html,
+)
+from ui.tabs.workbench.adapter.view import adapter_html
+from ui.tabs.workbench.compare.events import CompareEvents
+from ui.tabs.workbench.compare.view import NUM_SUGGESTIONS, head_html
+from ui.text import N_, _
+
+__all__ = [
+    "AdapterEvents",
+    "bar",
+    "checked",
+    "choosers",
+    "download",
+    "facts_of",
+    "nothing_exported",
+    "undo_words",
+]
+
+_LEAST_LABELS = RefineConfig().least_prompts
+"""Labelled prompts from which refining can learn."""
+
+
+_PROOF_STEPS: Mapping[str, str] = {
+    "decode": N_("Making the others"),
+    "check": N_("Measuring"),
+}
+
+
+class AdapterEvents:
+    """Events of the adapter bar, and what follows when an adapter enters it."""
+
+    def __init__(self, app: App, compare: CompareEvents) -> None:
+        self._app = app
+        self._compare = compare
+
+    def check(self, session: Session) -> Updates:
+        """Measure the adapter on some of the visit's own prompts."""
+        made = session.made
+        if made is None or made.inspection is not None:
+            return {}
+        try:
+            made.inspection = self._app.calls.inspect(made.original, made.buckets)
+        except DndError as error:
+            made.check_failed = str(error)
+            updates = checked(made)
+        else:
+            if made.buckets:
+                self._put_on_card(made)
+            updates = {**checked(made), "download": download(made)}
+        return updates if session.made is made else {}
+
+    def prove(self, session: Session) -> Iterator[Updates]:
+        """Put the adapter beside others, made from other prompts than its own."""
+        made = session.made
+        if made is None or made.refined or made.inspection is None or not made.buckets:
+            return
+        updates: Updates = {}
+        try:
+            for step in self._app.calls.prove(made.original, made.buckets, session.memory):
+                if session.made is not made:
+                    return
+                if step is None:
+                    continue
+                kind, what = step
+                if kind == "progress":
+                    doing, detail = _(_PROOF_STEPS[what.stage]), step_words(what)
+                    running = f"{doing}: {detail}" if detail else f"{doing} …"
+                    yield {"proof": proof_html(None, running=running)}
+                else:
+                    made.proof = what
+        except DndError as error:
+            updates["proof"] = proof_html(None, failed=str(error))
+        else:
+            self._put_on_card(made)
+            updates["proof"] = proof_html(made.proof, done=True)
+            updates["download"] = download(made)
+        if session.made is made:
+            yield {**updates, "prove": gr.Button(_("Measure again"))}
+
+    def _put_on_card(self, made: Made) -> None:
+        """Put what was measured on the adapter's card; its zip is due to be written anew."""
+        assert made.inspection is not None
+        strength = made.adapter.strength
+        engine = self._app.calls.ready()
+        made.original = engine.with_checks(made.original, made.inspection, made.proof)
+        made.adapter = made.original.with_strength(strength)
+        made.card_due = True
+        note(made, checks=made.original.checks)
+
+    def choose(self, session: Session, key: str) -> Updates:
+        """Put another adapter of this visit in the bar, as it was."""
+        chosen = next((one for one in session.shelf if one.key == key), None)
+        if chosen is None or chosen is session.made:
+            return {}
+        session.made = chosen
+        if session.beside is chosen:
+            session.beside = None
+        return self.show(session)
+
+    def set_strength(self, session: Session, strength: float) -> Updates:
+        """Scale the adapter; the next message uses it. Nothing is synthesized again."""
+        made = session.made
+        if made is None or abs(made.adapter.strength - strength) < 1e-9:
+            return {}
+        made.adapter = made.original.with_strength(float(strength))
+        made.archive = None
+        return {
+            "adapter_facts": facts_of(session),
+            "download": download(made),
+            **nothing_exported(),
+        }
+
+    def prepare_download(self, session: Session, request: gr.Request) -> Updates:
+        """Write and verify the zip of the adapter at its present strength."""
+        made = session.made
+        if made is None or (made.archive is not None and not made.card_due):
+            return {}
+        wanted = made.adapter
+        made.card_due = False
+        try:
+            archive = self._app.calls.save(
+                wanted, self._app.files.archive(wanted, request.session_hash or "")
+            )
+        except DndError as error:
+            return {
+                "download": gr.DownloadButton(_("No zip"), interactive=False),
+                "warning": _error_notice(str(error)),
+            }
+        if made.adapter is not wanted:
+            return {}  # the slider moved on; its own event follows
+        made.archive = archive
+        return {"download": download(made)} if session.made is made else {}
+
+    def show(self, session: Session) -> Updates:
+        """Draw the adapter of the visit with all that is known of it, and what follows from it."""
+        made = session.made
+        assert made is not None
+        session.drawn = made
+        session.suggestions = _suggestions(made.buckets, session.example_questions)
+        idle = session.run is None or bool(session.run.stages.ended)
+        return {
+            "stages": made.stages.html() if made.stages else "",
+            **bar(session),
+            "undo": gr.Button(undo_words(made), visible=made.before is not None, interactive=True),
+            "norms": norms_html(made.norms),
+            "compare_head": head_html(has_adapter=True),
+            **choosers(session, made),
+            "differences": gr.Checkbox(visible=True),
+            "blind": gr.Checkbox(visible=True),
+            "refine_box": gr.Row(visible=False),
+            "refine_open": gr.Button(visible=bool(made.buckets), interactive=idle),
+            "refine_labels": gr.Checkbox(
+                value=False, visible=_labelled(made.buckets), interactive=idle
+            ),
+            "keep_name": gr.Textbox(made.adapter.name),
+            # Texts are kept to make an adapter again, and no recipe makes what learnt labels.
+            "keep_texts": gr.Checkbox(
+                value=False, visible=bool(made.buckets) and "trained" not in made.adapter.provenance
+            ),
+            "keep_told": "",
+            **nothing_exported(),
+            **_suggestion_buttons(session.suggestions),
+            **self._compare.panes(session),
+            **checked(made),
+        }
+
+    def finish_check(self, made: Made, session_hash: str) -> Iterator[None]:
+        """Verify the zip and read the norms: nothing is shown before it can be trusted."""
+        archive = self._app.files.archive(made.adapter, session_hash)
+        made.archive = self._app.calls.save(made.adapter, archive)
+        yield None
+        made.norms = self._app.calls.norms(made.original)
+
+
+def facts_of(session: Session) -> str:
+    """Draw the facts of the adapter in the bar."""
+    made = session.made
+    assert made is not None
+    stale = bool(session.arrangement and made.made_from) and session.arrangement != made.made_from
+    num_files = sum(len(bucket.files) for bucket in made.buckets)
+    return adapter_html(made.adapter, made.norms, stale=stale, num_files=num_files)
+
+
+def bar(session: Session) -> Updates:
+    """Name the adapter of the visit, with its zip and strength."""
+    made = session.made
+    assert made is not None
+    return {
+        "adapter_box": gr.Row(visible=True),
+        "adapter_facts": facts_of(session),
+        "strength": made.adapter.strength,
+        "download": download(made),
+    }
+
+
+def choosers(session: Session, made: Made) -> Updates:
+    """List the adapters of the visit: for the bar, and for what stands beside it."""
+    several = len(session.shelf) > 1
+    return {
+        "shelf": _chooser(session.shelf, made.key, visible=several),
+        "beside": _chooser(
+            [one for one in session.shelf if one.key != made.key],
+            session.beside.key if session.beside else "",
+            visible=several,
+            base=True,
+        ),
+    }
+
+
+def _chooser(
+    shelf: Sequence[Made], value: str, *, visible: bool, base: bool = False
+) -> gr.Dropdown:
+    """Offer the adapters of a visit, the newest first."""
+    choices = [(_one_of_several(made), made.key) for made in reversed(shelf)]
+    if base:
+        choices.insert(0, (_("Base"), ""))
+    return gr.Dropdown(choices=choices, value=value, visible=visible)
+
+
+def _one_of_several(made: Made) -> str:
+    """Tell an adapter from the others of a visit; an imprinted one has its name from before."""
+    name = f"{made.adapter.name} {made.key[:8]}"
+    return _("{name}, imprinted", name=name) if made.taught == "imprinted" else name
+
+
+def undo_words(made: Made) -> str:
+    """Say what Undo goes back behind."""
+    return _("Undo imprint") if made.taught == "imprinted" else _("Undo refine")
+
+
+def checked(made: Made) -> Updates:
+    """Draw what was measured; a doubtful adapter comes with the offer to refine it."""
+    provable = made.inspection is not None and bool(made.buckets) and not made.refined
+    proof: Updates = {
+        "proof_box": gr.Column(visible=provable),
+        "proof": proof_html(made.proof),
+        "prove": gr.Button(_("Find out") if made.proof is None else _("Measure again")),
+    }
+    if made.inspection is None:
+        state = checks_html("running")
+        if made.check_failed:
+            state = checks_html("failed", message=made.check_failed)
+        return {"checks": state, "warning": "", **proof}
+    warning = warning_html(made.inspection, taught=made.taught)
+    updates: Updates = {
+        **proof,
+        "checks": checks_html("done", made.inspection, taught=made.taught),
+        "warning": verdict_html(made.inspection.verdict) + warning,
+    }
+    if made.buckets and not made.refined and is_doubtful(made.inspection):
+        updates["refine_box"] = gr.Row(visible=True)
+    return updates
+
+
+def _labelled(buckets: Sequence[Bucket]) -> bool:
+    """Whether enough prompts have a label to learn from."""
+    labelled = {
+        prompt.text
+        for bucket in buckets
+        if bucket.weight > 0
+        for prompt in bucket.prompts
+        if prompt.label is not None
+    }
+    return len(labelled) >= _LEAST_LABELS
+
+
+def _suggestions(buckets: Sequence[Bucket], questions: dict[str, str]) -> list[str]:
+    """Return questions worth asking: an example's own, or an input, of each bucket; then more."""
+    found = [
+        questions.get(bucket.name) or split_prompt(bucket.prompts[-1].text).bare
+        for bucket in buckets
+    ]
+    found += [
+        split_prompt(prompt.text).bare for bucket in buckets for prompt in reversed(bucket.prompts)
+    ]
+    return list(dict.fromkeys(found))[:NUM_SUGGESTIONS]
+
+
+def _suggestion_buttons(suggestions: Sequence[str]) -> Updates:
+    updates: Updates = {"suggestions_row": gr.Row(visible=bool(suggestions))}
+    for index in range(NUM_SUGGESTIONS):
+        words = suggestions[index] if index < len(suggestions) else ""
+        label = cut(one_line(words.replace("\n", " ")), 60)
+        updates[f"suggestion_{index}"] = gr.Button(label, visible=bool(words))
+    return updates
+
+
+def nothing_exported() -> Updates:
+    """Put away what was exported of another adapter, or of another strength."""
+    return {
+        "export_told": "",
+        "export_usage": gr.Textbox(visible=False),
+        "export_file": gr.DownloadButton(visible=False),
+    }
+
+
+def download(made: Made) -> gr.DownloadButton:
+    """Offer the zip once it is written; of a doubtful adapter too, with less emphasis."""
+    if made.archive is None:
+        return gr.DownloadButton(_("Preparing the zip"), value=None, interactive=False)
+    doubtful = made.inspection and warning_html(made.inspection, taught=made.taught)
+    return gr.DownloadButton(
+        _("Download anyway") if doubtful else _("Download PEFT zip"),
+        value=str(made.archive),
+        interactive=True,
+        variant="secondary" if doubtful else "primary",
+    )
+
+
+def _error_notice(message: str) -> str:
+    return (
+        f"<div class='dnd-notice is-error' role='alert'>{icon('error')}"
+        f"<span class='dnd-pre'>{esc(message)}</span></div>"
+    )

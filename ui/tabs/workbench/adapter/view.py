@@ -1,0 +1,160 @@
+"""The adapter of this visit: its fingerprint, facts, strength and zip, and the way to refine it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from ui.markup import esc, icon
+from ui.tabs.workbench.adapter.checks_view import heat_levels
+from ui.text import N_, _, count_files, count_prompts, ngettext, size
+
+if TYPE_CHECKING:
+    from dnd_engine.lora.adapter import Adapter
+
+__all__ = ["AdapterBar", "adapter_bar", "adapter_html", "fingerprint"]
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterBar:
+    """Components of the adapter bar."""
+
+    box: gr.Row
+    facts: gr.HTML
+    shelf: gr.Dropdown
+    """The adapters of this visit, once there are two."""
+    strength: gr.Slider
+    download: gr.DownloadButton
+    take: gr.Button
+    """Opens the panel of `workbench.take`."""
+    refine: gr.Button
+    """Opens the offer of `workbench.refine`."""
+    undo: gr.Button
+    warning: gr.HTML
+
+
+def adapter_bar() -> AdapterBar:
+    """Lay out the bar; hidden until there is an adapter."""
+    with gr.Row(
+        elem_id="dnd-adapter", elem_classes="dnd-panel", visible=False, equal_height=False
+    ) as box:
+        facts = gr.HTML(elem_id="dnd-adapter-facts", padding=False, min_width=0)
+        shelf = gr.Dropdown(
+            label=_("Adapters of this visit"),
+            visible=False,
+            scale=0,
+            min_width=0,
+            elem_id="dnd-shelf",
+        )
+        strength = gr.Slider(
+            -0.5,
+            2.0,
+            value=1.0,
+            step=0.05,
+            label=_("Strength"),
+            info=_("0 is base. Acts on the next word."),
+            buttons=[],
+            elem_id="dnd-strength",
+        )
+        with gr.Row(elem_classes="dnd-buttons"):
+            download = gr.DownloadButton(
+                _("Preparing the zip"),
+                interactive=False,
+                variant="primary",
+                size="md",
+                elem_id="dnd-download",
+            )
+            take = gr.Button(_("Keep or export"), size="md", min_width=0, elem_id="dnd-take-open")
+            refine = gr.Button(_("Refine"), size="md", min_width=0, elem_id="dnd-refine-open")
+            undo = gr.Button(
+                _("Undo refine"), size="md", min_width=0, visible=False, elem_id="dnd-undo"
+            )
+    warning = gr.HTML("", elem_id="dnd-warning", padding=False)
+    return AdapterBar(
+        box=box,
+        facts=facts,
+        shelf=shelf,
+        strength=strength,
+        download=download,
+        take=take,
+        refine=refine,
+        undo=undo,
+        warning=warning,
+    )
+
+
+def adapter_html(
+    adapter: "Adapter",
+    norms: Mapping[str, Sequence[float]],
+    *,
+    stale: bool,
+    num_files: int,
+) -> str:
+    """Draw what was made."""
+    seconds = adapter.seconds.get("total", sum(adapter.seconds.values()))
+    made = _("weights in {seconds:.2f} s", seconds=seconds)
+    if "imprint" in adapter.seconds:
+        imprinted = _("then imprinted in {seconds:.1f} s", seconds=adapter.seconds["imprint"])
+        made = f"{made}, {imprinted}"
+    refined = adapter.provenance.get("refined")
+    if refined and "refine" in adapter.seconds:
+        then = N_("then refined in {seconds:.0f} s")
+        if refined["labels"]:
+            then = N_("then refined on labels in {seconds:.0f} s")
+        made = f"{made}, {_(then, seconds=adapter.seconds['refine'])}"
+    if "train" in adapter.seconds:
+        trained = _("trained on labels in {seconds:.0f} s", seconds=adapter.seconds["train"])
+        made = f"{made}, {trained}" if "total" in adapter.seconds else trained
+    prompts = count_prompts(adapter.num_prompts)
+    if num_files:
+        prompts = _("{prompts} from {files}", prompts=prompts, files=count_files(num_files))
+    facts = [
+        prompts if adapter.num_prompts else _("prompts unknown"),
+        # A file from elsewhere does not say how long it took.
+        *([made] if seconds else []),
+        _("rank {rank}", rank=adapter.r),
+        size(adapter.num_bytes),
+        ngettext("{number} parameter", "{number} parameters", adapter.num_parameters),
+    ]
+    notes = []
+    if adapter.kept_energy is not None:
+        notes.append(
+            _(
+                "The sum was cut back to rank {rank} and keeps {share:.0f} % of the change.",
+                rank=adapter.r,
+                share=100 * adapter.kept_energy,
+            )
+        )
+    if adapter.not_imprinted:
+        notes.append(_("Not imprinted: {why}", why=adapter.not_imprinted))
+    if adapter.strength > 1.5:
+        notes.append(_("Strong: answers may turn to garble."))
+    if stale:
+        notes.append(_("Made from earlier prompts."))
+    lines = "".join(f"<p class='dnd-note'>{icon('info')}{esc(note)}</p>" for note in notes)
+    whole_hash = _("SHA-256 {sha256}", sha256=esc(adapter.sha256))
+    return (
+        f"<div class='dnd-adapter'>{fingerprint(norms)}<div>"
+        f"<h2 class='dnd-heading'>{esc(adapter.name)} "
+        f"<code title='{whole_hash}'>{esc(adapter.sha256[:8])}</code></h2>"
+        f"<p class='dnd-facts'>{' · '.join(facts)}</p>{lines}</div></div>"
+    )
+
+
+def fingerprint(norms: Mapping[str, Sequence[float]]) -> str:
+    """Draw the weight-change map small: how to tell one adapter from another at a glance."""
+    rows = heat_levels(norms)
+    if not rows:
+        return ""
+    width = max(len(levels) for _, levels in rows)
+    cells = "".join(
+        f'<rect x="{4 * x}" y="{4 * y}" width="3.4" height="3.4" class="h{level}"/>'
+        for y, (_, levels) in enumerate(rows)
+        for x, level in enumerate(levels)
+    )
+    label = esc(_("Fingerprint of the weight change"))
+    return (
+        f'<svg class="dnd-fingerprint" viewBox="0 0 {4 * width} {4 * len(rows)}" '
+        f'preserveAspectRatio="none" role="img" aria-label="{label}">{cells}</svg>'
+    )

@@ -1,0 +1,336 @@
+"""The twin chat: one question, one batch, two answers; asked again, marked, voted on and kept."""
+
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from dnd_engine.config import Sampling
+from dnd_engine.errors import DndError
+from dnd_engine.prompts.split import split_prompt
+from ui.engine_calls import Stop
+from ui.frame.view import progress_words
+from ui.shared import App, Updates, broke, note
+from ui.state import Answer, AskMode, Made, Place, Session, Turn, Vote
+from ui.tabs.workbench.compare.transcript import write_transcript
+from ui.tabs.workbench.compare.view import View, pane_html
+from ui.tabs.workbench.compare.votes_view import votes_html
+
+if TYPE_CHECKING:
+    from dnd_engine.lora.adapter import Adapter
+    from dnd_engine.models.replies import Message
+
+    Row = tuple[list[Message], Adapter | None]
+
+__all__ = ["CompareEvents"]
+
+
+class CompareEvents:
+    """Events of the chat."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def panes(self, session: Session) -> Updates:
+        """Draw both sides of the conversation."""
+        engine = self._app.calls.engine
+        base_name = engine.info.base_id.rpartition("/")[2] if engine else ""
+        made, beside = session.made, session.beside
+        view = View(
+            names=(beside.adapter.name if beside else base_name, made.adapter.name if made else ""),
+            beside=beside,
+            made=made,
+            differences=session.differences,
+            blind=session.blind,
+        )
+        return {
+            "left_pane": pane_html(session.turns, "left", view),
+            "right_pane": pane_html(session.turns, "right", view),
+        }
+
+    def ask(self, question: str, mode: AskMode, session: Session) -> Updates:
+        """Take a question: show it on both sides at once, before the queue."""
+        asked = self._ask(question, mode, session)
+        return {"box": "", **asked} if asked else {}
+
+    def _ask(self, question: str, mode: AskMode, session: Session) -> Updates:
+        question = question.strip()
+        if not question:
+            return {}
+        if session.turns and not session.turns[-1].finished:
+            return {}  # one at a time; the words stay in the box
+        beside, made = session.beside, session.made
+        turn = Turn(
+            question,
+            left=Answer(self._app.label(beside), beside),
+            right=None if made is None else Answer(self._app.label(made), made),
+            mode=mode,
+            swapped=bool(secrets.randbits(1)),
+        )
+        session.turns.append(turn)
+        return self._start(session, turn.sides)
+
+    def ask_shown(self, session: Session) -> Updates:
+        """Ask what Show me promised; nothing, if no adapter came of it."""
+        question, session.to_show = session.to_show, ""
+        run = session.run
+        # An imprint goes on beside the chat; it was ordered because the adapter was made.
+        if not question or run is None or (run.kind != "imprint" and run.stages.ended != "done"):
+            return {}
+        return self._ask(question, "written", session)  # what is being typed stays in the box
+
+    def ask_again(self, session: Session, place: Place | None = None) -> Updates:
+        """Ask the last question again, of both sides or of one, as they are now."""
+        turn = session.turns[-1] if session.turns else None
+        if turn is None or not turn.finished or (place and place not in turn.sides):
+            return {}
+        turn.error, turn.vote = "", None
+        for side in (place,) if place else tuple(turn.sides):
+            before = turn.sides[side]
+            again = Answer(self._app.label(before.made), before.made, times=before.times + 1)
+            setattr(turn, side, again)
+        return self._start(session, (place,) if place else turn.sides)
+
+    def edit(self, session: Session) -> Updates:
+        """Take the last question back into the box, to be changed and sent anew."""
+        if not session.turns or not session.turns[-1].finished:
+            return {}
+        turn = session.turns.pop()
+        return {"box": turn.question, "mode": turn.mode, **self.panes(session), **_idle(session)}
+
+    def answer(
+        self,
+        session: Session,
+        system: str | None,
+        max_tokens: float,
+        temperature: float,
+        top_p: float,
+        top_k: float,
+        penalty: float,
+        seed: float,
+        context: bool,
+    ) -> Iterator[Updates]:
+        """Stream the answers to the last question, from the sides that were asked."""
+        stop = session.stop_chat
+        turn = session.turns[-1] if session.turns else None
+        if turn is None or stop is None or turn.finished:
+            return
+        places = tuple(place for place in turn.sides if place in turn.running)
+        try:
+            for state in self._app.calls.until_ready(stop, ticks=2):
+                turn.waiting = progress_words(state)
+                yield self.panes(session)
+            if not stop.is_set():
+                times = max(turn.sides[place].times for place in places)
+                sampling = Sampling(
+                    max_new_tokens=int(max_tokens),
+                    temperature=float(temperature),
+                    top_p=float(top_p),
+                    top_k=int(top_k),
+                    repetition_penalty=float(penalty),
+                    seed=(int(seed or 0) + times) % 2**31,
+                )
+                for place in places:
+                    side = turn.sides[place]
+                    side.label = self._app.label(side.made)
+                    side.seed = sampling.seed if sampling.temperature else None
+                for _step in self._stream(
+                    session.turns, places, system or "", context, sampling, stop
+                ):
+                    yield self.panes(session)
+        except DndError as error:
+            turn.error = str(error)
+        if session.stop_chat is stop:
+            for place in places:
+                turn.sides[place].stopped = not turn.sides[place].finished
+            turn.running = frozenset()
+        # Gradio sends the last of a stream again when it ends. It must not be what Clear, or
+        # another order, has taken the place of.
+        yield self.panes(session)
+
+    def answered(self, session: Session, request: gr.Request) -> Updates:
+        """Put the buttons back and write the conversation, once the answers are there.
+
+        An event of its own: while words come, each redraw costs as much as it has outputs.
+        """
+        if not session.turns or not session.turns[-1].finished:
+            return {}  # cleared, or the next was asked already
+        return {**_idle(session), **self._keep(session, request.session_hash or "")}
+
+    def stop_chat(self, session: Session) -> Updates:
+        """Stop at the next token; the words so far stay."""
+        if session.stop_chat is not None:
+            session.stop_chat.set()
+        if session.turns and not session.turns[-1].finished:
+            turn = session.turns[-1]
+            for place in turn.running:
+                turn.sides[place].stopped = not turn.sides[place].finished
+            turn.running = frozenset()
+        return {**self.panes(session), **_idle(session)}
+
+    def clear_chat(self, session: Session) -> Updates:
+        """Forget the conversation, its votes with it."""
+        if session.stop_chat is not None:
+            session.stop_chat.set()
+        session.stop_chat = None
+        session.turns = []
+        return {
+            **self.panes(session),
+            **_idle(session),
+            "votes": votes_html([]),
+            "keep_row": gr.Row(visible=False),
+        }
+
+    def chat_broke(self, session: Session) -> Updates:
+        """Put the buttons back after an error nobody foresaw."""
+        if session.turns and not session.turns[-1].finished:
+            session.turns[-1].error = broke()
+            session.turns[-1].running = frozenset()
+        return {**self.panes(session), **_idle(session)}
+
+    def suggest(self, index: int, session: Session) -> Updates:
+        """Put a suggested question in the box."""
+        if index >= len(session.suggestions):
+            return {}
+        return {"box": session.suggestions[index]}
+
+    def stand_beside(self, session: Session, key: str) -> Updates:
+        """Put the base, or another adapter of this visit, left; the next question goes there."""
+        session.beside = next((m for m in session.shelf if m.key == key), None)
+        return self.panes(session)
+
+    def mark_differences(self, session: Session, on: bool) -> Updates:
+        """Mark the words that differ, or leave the answers as they are."""
+        session.differences = on
+        return self.panes(session)
+
+    def go_blind(self, session: Session, on: bool) -> Updates:
+        """Hide who answers, or tell it again; votes take the place of the checks meanwhile."""
+        session.blind = on
+        return {
+            **self.panes(session),
+            **_idle(session),
+            "strength": gr.Slider(interactive=not on),
+            "beside": gr.Dropdown(interactive=not on),
+            "checks": gr.HTML(visible=not on),
+            "votes": gr.HTML(votes_html(session.turns), visible=on),
+        }
+
+    def vote(self, chosen: str, session: Session, request: gr.Request) -> Updates:
+        """Take a vote on the last turn, as its answers stand on the page: a, b, tie or bad."""
+        turn = session.turns[-1] if session.turns else None
+        if turn is None or not turn.complete or turn.vote is not None or not session.blind:
+            return {}
+        votes: dict[str, Vote] = {"a": "left", "b": "right", "tie": "tie", "bad": "bad"}
+        if turn.swapped:
+            votes |= {"a": "right", "b": "left"}
+        turn.vote = votes[chosen]
+        for side in turn.sides.values():
+            if side.made is not None:
+                self._write_vote(turn, side.made)
+        return {
+            **self.panes(session),
+            **_idle(session),
+            "votes": votes_html(session.turns),
+            **self._keep(session, request.session_hash or ""),
+        }
+
+    def _start(self, session: Session, places: Sequence[Place] | dict[Place, Answer]) -> Updates:
+        turn = session.turns[-1]
+        turn.running, turn.waiting = frozenset(places), "…"
+        session.stop_chat = Stop()
+        return {**self.panes(session), **_running()}
+
+    def _write_vote(self, turn: Turn, made: Made) -> None:
+        """Write a vote to the entry of a kept adapter.
+
+        What is kept is the adapter at its strength; at another strength it is another one.
+        """
+        entry = made.kept.entry if made.kept is not None else None
+        outcome = turn.outcome(self._app.label(made))
+        if outcome and entry is not None and entry.strength == made.adapter.strength:
+            note(made, votes={outcome: 1})
+
+    def _keep(self, session: Session, session_hash: str) -> Updates:
+        """Write the conversation anew, for whoever wants to keep it."""
+        folder = self._app.files.folder(session_hash)
+        markdown, whole, votes = write_transcript(session.turns, folder)
+        return {
+            "keep_row": gr.Row(visible=True),
+            "keep_markdown": gr.DownloadButton(value=str(markdown)),
+            "keep_json": gr.DownloadButton(value=str(whole)),
+            "keep_votes": gr.DownloadButton(
+                value=None if votes is None else str(votes), visible=votes is not None
+            ),
+        }
+
+    def _stream(
+        self,
+        turns: Sequence[Turn],
+        places: Sequence[Place],
+        system: str,
+        context: bool,
+        sampling: Sampling,
+        stop: Stop,
+    ) -> Iterator[None]:
+        turn = turns[-1]
+        asked = [turn.sides[place] for place in places]
+        made = [side.made for side in asked]
+        rows: list[Row] = [
+            (_messages(turns, place, system, context), None if one is None else one.adapter)
+            for place, one in zip(places, made, strict=True)
+        ]
+        strengths = [_strength(one) for one in made]
+        for replies in self._app.calls.compare(rows, sampling, strengths, stop):
+            if replies is not None:
+                for side, reply in zip(asked, replies, strict=True):
+                    side.reply = reply
+                yield None
+        if stop.is_set():
+            return
+        for side in asked:
+            if (ended := self._app.label(side.made)) != side.label:
+                side.label = f"{side.label} then {ended}"
+
+
+def _strength(made: Made | None) -> Callable[[], float] | None:
+    """What the slider says of an adapter, whenever it is asked."""
+    return None if made is None else lambda: made.adapter.strength
+
+
+def _messages(turns: Sequence[Turn], place: Place, system: str, context: bool) -> "list[Message]":
+    """Build what one side is sent: with context, its own earlier answers."""
+    messages = [{"role": "system", "content": system.strip()}] if system.strip() else []
+    for turn in turns[:-1] if context else ():
+        answer = turn.sides.get(place)
+        if answer is not None and answer.reply is not None and answer.reply.text:
+            messages.append({"role": "user", "content": _sent(turn, place)})
+            messages.append({"role": "assistant", "content": answer.reply.text})
+    return [*messages, {"role": "user", "content": _sent(turns[-1], place)}]
+
+
+def _sent(turn: Turn, place: Place) -> str:
+    """Return the question as this side reads it."""
+    told = turn.mode == "written" or (turn.mode == "told" and place == "left")
+    return turn.question if told else split_prompt(turn.question).bare
+
+
+def _running() -> Updates:
+    return {
+        "send": gr.Button(visible=False),
+        "stop_chat": gr.Button(visible=True),
+        "again": gr.Button(visible=False),
+        "vote_row": gr.Row(visible=False),
+    }
+
+
+def _idle(session: Session) -> Updates:
+    turn = session.turns[-1] if session.turns else None
+    due = session.blind and turn is not None and turn.complete and turn.vote is None
+    return {
+        "send": gr.Button(visible=True),
+        "stop_chat": gr.Button(visible=False),
+        "again": gr.Button(visible=turn is not None),
+        "vote_row": gr.Row(visible=due),
+    }

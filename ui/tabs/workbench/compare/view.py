@@ -1,0 +1,489 @@
+"""The twin chat: the same question to two models, answers side by side; blind, if one likes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from dnd_engine.config import Sampling
+from dnd_engine.files import asset_path
+from dnd_engine.prompts.split import split_prompt
+from ui.markup import code_blocks, esc, icon, label_html, unfenced
+from ui.state import Answer, AskMode, Made, Place, Turn
+from ui.tabs.workbench.compare.differences import marked
+from ui.text import N_, _, drawn
+
+__all__ = [
+    "MAX_ANSWER_TOKENS",
+    "NUM_SUGGESTIONS",
+    "VOTES",
+    "ComparePanel",
+    "View",
+    "compare_panel",
+    "head_html",
+    "label_words",
+    "mode_words",
+    "pane_html",
+]
+
+NUM_SUGGESTIONS = 3
+
+MAX_ANSWER_TOKENS = 512
+"""As long as an answer may be asked to be: about half a minute on two CPU cores."""
+
+
+VOTES: Mapping[str, str] = {
+    "a": N_("A is better"),
+    "b": N_("B is better"),
+    "tie": N_("Tie"),
+    "bad": N_("Both bad"),
+}
+"""By what they are called in events."""
+
+_ASK_MODES: Mapping[str, str] = {
+    "written": N_("As written"),
+    "bare": N_("Without the instruction"),
+    "told": N_("Instruction to the left only"),
+}
+_KEEPS: Mapping[str, str] = {
+    "markdown": N_("Markdown"),
+    "json": N_("JSON"),
+    "votes": N_("Votes, JSONL"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ComparePanel:
+    """Components of the chat."""
+
+    head: gr.HTML
+    beside: gr.Dropdown
+    differences: gr.Checkbox
+    blind: gr.Checkbox
+    left: gr.HTML
+    right: gr.HTML
+    vote_row: gr.Row
+    votes: tuple[gr.Button, ...]
+    """One for each of `VOTES`."""
+    box: gr.Textbox
+    send: gr.Button
+    stop: gr.Button
+    again: gr.Button
+    clear: gr.Button
+    mode: gr.Radio
+    suggestions: tuple[gr.Button, ...]
+    suggestions_row: gr.Row
+    system: gr.Textbox
+    max_tokens: gr.Slider
+    temperature: gr.Slider
+    top_p: gr.Slider
+    top_k: gr.Slider
+    penalty: gr.Slider
+    seed: gr.Number
+    context: gr.Checkbox
+    keep_row: gr.Row
+    keep_markdown: gr.DownloadButton
+    keep_json: gr.DownloadButton
+    keep_votes: gr.DownloadButton
+
+    @property
+    def settings(self) -> list[gr.components.Component]:
+        """The sampling controls, in the order in which handlers take them."""
+        return [
+            self.system,
+            self.max_tokens,
+            self.temperature,
+            self.top_p,
+            self.top_k,
+            self.penalty,
+            self.seed,
+            self.context,
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How a conversation is looked at."""
+
+    names: tuple[str, str] = ("", "")
+    """Of the models left and right, as they stand beside the titles."""
+    beside: Made | None = None
+    """The adapter that stands left; None for the base."""
+    made: Made | None = None
+    """The one that stands right."""
+    differences: bool = False
+    blind: bool = False
+
+
+def compare_panel() -> ComparePanel:
+    """Lay out the chat."""
+    with gr.Column(elem_id="dnd-compare", elem_classes="dnd-panel", min_width=0):
+        with gr.Row(elem_id="dnd-compare-bar", equal_height=False):
+            head = gr.HTML(
+                drawn(head_html, has_adapter=False), elem_id="dnd-compare-head", padding=False
+            )
+            beside = gr.Dropdown(
+                [(_("Base"), "")],
+                value="",
+                label=_("Compare with"),
+                visible=False,
+                scale=0,
+                min_width=0,
+                elem_id="dnd-beside",
+            )
+            differences = gr.Checkbox(
+                False,
+                label=_("Differences"),
+                visible=False,
+                scale=0,
+                min_width=0,
+                elem_id="dnd-differences",
+            )
+            blind = gr.Checkbox(
+                False, label=_("Blind"), visible=False, scale=0, min_width=0, elem_id="dnd-blind"
+            )
+        with gr.Row(elem_id="dnd-panes", equal_height=True):
+            left = _pane("left")
+            right = _pane("right")
+        with gr.Row(elem_id="dnd-votes", visible=False) as vote_row:
+            votes = tuple(
+                gr.Button(_(words), size="md", min_width=0, elem_id=f"dnd-vote-{name}")
+                for name, words in VOTES.items()
+            )
+        with gr.Row(elem_id="dnd-ask", equal_height=True):
+            box = gr.Textbox(
+                placeholder=_("Ask both models"),
+                label=_("Ask both models"),
+                show_label=False,
+                lines=1,
+                max_lines=6,
+                max_length=20_000,
+                submit_btn=False,
+                scale=1,
+                min_width=0,
+                elem_id="dnd-box",
+            )
+            send = gr.Button(
+                _("Send"), variant="primary", size="md", scale=0, min_width=72, elem_id="dnd-send"
+            )
+            stop = gr.Button(
+                _("Stop"), size="md", scale=0, min_width=72, visible=False, elem_id="dnd-stop-chat"
+            )
+            again = gr.Button(
+                _("Ask again"), size="md", scale=0, min_width=72, visible=False, elem_id="dnd-again"
+            )
+            clear = gr.Button(
+                _("Clear"), size="md", scale=0, min_width=72, elem_id="dnd-clear-chat"
+            )
+        with gr.Row(elem_id="dnd-suggestions", visible=False) as suggestions_row:
+            gr.HTML(drawn(label_html, _("Try:")), min_width=0)
+            suggestions = tuple(
+                gr.Button("", size="sm", min_width=0, visible=False, elem_classes="dnd-suggestion")
+                for _number in range(NUM_SUGGESTIONS)
+            )
+        mode = gr.Radio(
+            [(_(words), name) for name, words in _ASK_MODES.items()],
+            value="written",
+            label=_("What is sent"),
+            info=_("The instruction is the text before the first blank line."),
+            elem_id="dnd-mode",
+        )
+        controls = _sampling()
+        with gr.Row(elem_id="dnd-keep", visible=False) as keep_row:
+            gr.HTML(drawn(label_html, _("Keep the conversation:")), min_width=0)
+            keep = [
+                gr.DownloadButton(_(words), size="sm", min_width=0, elem_id=f"dnd-keep-{name}")
+                for name, words in _KEEPS.items()
+            ]
+    return ComparePanel(
+        head=head,
+        beside=beside,
+        differences=differences,
+        blind=blind,
+        left=left,
+        right=right,
+        vote_row=vote_row,
+        votes=votes,
+        box=box,
+        send=send,
+        stop=stop,
+        again=again,
+        clear=clear,
+        mode=mode,
+        suggestions=suggestions,
+        suggestions_row=suggestions_row,
+        keep_row=keep_row,
+        keep_markdown=keep[0],
+        keep_json=keep[1],
+        keep_votes=keep[2],
+        **controls,
+    )
+
+
+def _pane(place: Place) -> gr.HTML:
+    return gr.HTML(
+        drawn(pane_html, [], place, View()),
+        js_on_load=asset_path("transcript.js").read_text(encoding="utf-8"),
+        apply_default_css=False,
+        padding=False,
+        min_width=0,
+        elem_id=f"dnd-pane-{place}",
+        elem_classes="dnd-pane",
+    )
+
+
+def mode_words(mode: AskMode) -> str:
+    """Name what is sent."""
+    return _(_ASK_MODES[mode])
+
+
+def label_words(label: str) -> str:
+    """Say who answered. In the session labels are English: they tell the models apart."""
+    # Nothing else in a label is a word: the rest are hashes and strengths.
+    return label.replace("base", _("base")).replace("then", _("then"))
+
+
+def _sampling() -> dict[str, Any]:
+    usual = Sampling()
+    with gr.Accordion(_("Sampling"), open=False, elem_id="dnd-sampling"):
+        system = gr.Textbox(label=_("System prompt"), lines=1, max_lines=4, max_length=8_000)
+        with gr.Row():
+            max_tokens = gr.Slider(
+                8,
+                MAX_ANSWER_TOKENS,
+                value=usual.max_new_tokens,
+                step=8,
+                label=_("Tokens at most"),
+                buttons=[],
+            )
+            temperature = gr.Slider(
+                0,
+                2,
+                value=usual.temperature,
+                step=0.05,
+                label=_("Temperature"),
+                info=_("0 is greedy."),
+                buttons=[],
+            )
+            seed = gr.Number(usual.seed, label=_("Seed"), precision=0, minimum=0, maximum=2**31 - 1)
+        with gr.Row():
+            top_p = gr.Slider(0.05, 1, value=usual.top_p, step=0.05, label=_("Top p"), buttons=[])
+            top_k = gr.Slider(
+                0,
+                200,
+                value=usual.top_k,
+                step=1,
+                label=_("Top k"),
+                info=_("0 keeps all."),
+                buttons=[],
+            )
+            penalty = gr.Slider(
+                0.8,
+                2,
+                value=usual.repetition_penalty,
+                step=0.05,
+                label=_("Repetition penalty"),
+                buttons=[],
+            )
+        context = gr.Checkbox(
+            False,
+            label=_("Send earlier turns as context"),
+            info=_("Off: each question is independent, as in the generator's training."),
+        )
+    return {
+        "system": system,
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "top_p": top_p,
+        "top_k": top_k,
+        "penalty": penalty,
+        "seed": seed,
+        "context": context,
+    }
+
+
+def head_html(*, has_adapter: bool) -> str:
+    """Draw the heading of the chat."""
+    more = _("Both answers come from one batch, with the same seed.")
+    if not has_adapter:
+        more = _(
+            "You can chat with the base model now. The adapted answer appears beside it after "
+            "Synthesize."
+        )
+    return (
+        f"<div class='dnd-row'><h2 class='dnd-heading'>{_('Compare')}</h2>"
+        f"<p class='dnd-sub'>{more}</p></div>"
+    )
+
+
+def pane_html(turns: Sequence[Turn], place: Place, view: View) -> str:
+    """Draw one side of the conversation.
+
+    Args:
+        turns: The conversation.
+        place: Which pane; while blind, a turn's sides may have changed places.
+        view: How to look at it.
+    """
+    kind, title, name = _title(place, view)
+    if turns:
+        body = _log_html(turns, place, view)
+    else:
+        words = _("The base model's answers appear here.")
+        if place == "right":
+            words = _("No adapter yet. Its answers will appear here, beside the base model's.")
+            if view.made:
+                words = _(
+                    "Ask without the instruction, as in your files: the adapter should carry it."
+                )
+        body = f"<p class='dnd-empty'>{words}</p>"
+    again = ""
+    if turns and turns[-1].finished and not view.blind:
+        again = (
+            "<button type='button' class='dnd-tool' data-event='retry' "
+            f"title='{esc(_('Ask again'))}' "
+            f"aria-label='{esc(_('Ask {side} again', side=title))}'>{icon('again')}</button>"
+        )
+    copy = esc(_("Copy the last answer of {side}", side=title))
+    return (
+        f"<section class='dnd-side is-{kind}' aria-label='{esc(title)}'>"
+        f"<div class='dnd-side-head'><i aria-hidden='true'></i><h3>{title}</h3>"
+        f"<span class='dnd-facts'>{esc(name)}</span><span class='dnd-side-tools'>{again}"
+        f"<button type='button' class='dnd-tool dnd-copy' title='{esc(_('Copy the last answer'))}' "
+        f"aria-label='{copy}'>{icon('copy')}</button></span></div>"
+        "<div class='dnd-log' role='log' tabindex='0' "
+        f"aria-label='{esc(_('{side}, answers', side=title))}'>{body}</div></section>"
+    )
+
+
+def _title(place: Place, view: View) -> tuple[str, str, str]:
+    """Return the kind, the title and the model's name of a pane."""
+    left = place == "left"
+    if view.blind:
+        return "blind", "A" if left else "B", ""
+    name = view.names[0 if left else 1]
+    if not left:
+        return "adapted", _("Adapted"), name
+    return ("other", _("Other adapter"), name) if view.beside else ("base", _("Base"), name)
+
+
+def _log_html(turns: Sequence[Turn], place: Place, view: View) -> str:
+    """Draw the turns, and a line wherever another model takes the place of the one before."""
+    parts, before = [], _asked(turns[0])
+    for turn in turns:
+        parts += [_line_html(before, _asked(turn), place, view)]
+        parts += [_turn_html(turn, place, view, turn is turns[-1])]
+        before = _asked(turn)
+    now: dict[Place, Made | None] = {"left": view.beside, "right": view.made}
+    return "".join([*parts, _line_html(before, now, place, view)])
+
+
+def _asked(turn: Turn) -> dict[Place, Made | None]:
+    return {place: side.made for place, side in turn.sides.items()}
+
+
+def _line_html(
+    before: Mapping[Place, Made | None],
+    now: Mapping[Place, Made | None],
+    place: Place,
+    view: View,
+) -> str:
+    """Draw the line between two turns, if there is one; while blind it names nobody."""
+    changed = [
+        side
+        for side in before.keys() & now.keys()
+        if (was := before[side]) is not (new := now[side])
+        and (was is None or new is None or was.key != new.key)
+    ]
+    if view.blind:
+        words = _("From here on: other models") if changed else ""
+    elif place in changed:
+        made = now[place]
+        name = _("Base")
+        if made is not None:
+            name = f"{esc(made.adapter.name)} <code>{esc(made.key[:8])}</code>"
+        words = _("From here on: {name}", name=name)
+    else:
+        words = ""
+    return f"<p class='dnd-from-here'><span>{words}</span></p>" if words else ""
+
+
+def _turn_html(turn: Turn, place: Place, view: View, last: bool) -> str:
+    editable = last and turn.finished and place == "left"
+    question = _question_html(turn, place, editable=editable)
+    if turn.error:
+        told = (
+            f"<div class='dnd-notice is-error' role='alert'>{icon('error')}"
+            f"<span class='dnd-pre'>{esc(turn.error)}</span></div>"
+        )
+        return question + (told if place == "left" else "")
+    # While blind, whoever answers may stand on either side.
+    swapped = view.blind and turn.swapped
+    mine: Place = place if not swapped else "right" if place == "left" else "left"
+    answer = turn.sides.get(mine)
+    if answer is None:
+        return f"{question}<p class='dnd-empty'>{_('Asked before there was an adapter.')}</p>"
+    if answer.reply is None:
+        words: str = turn.waiting if mine in turn.running else _("stopped")
+        return f"{question}<p class='dnd-empty'>{esc(words)}</p>"
+    running = mine in turn.running and not answer.finished
+    cursor = "<i class='dnd-cursor' aria-hidden='true'></i>" if running else ""
+    other = turn.sides.get("right" if mine == "left" else "left")
+    words = code_blocks(answer.reply.text)
+    if view.differences and turn.complete and other is not None and other.reply is not None:
+        words = marked(unfenced(answer.reply.text), unfenced(other.reply.text))
+    return (
+        f"{question}<div class='dnd-answer' data-testid='bot'>"
+        f"<div class='dnd-answer-text'>{words}{cursor}</div>"
+        f"<p class='dnd-answer-facts'>{_footer(turn, mine, answer, view)}</p></div>"
+    )
+
+
+def _question_html(turn: Turn, place: Place, *, editable: bool) -> str:
+    """Draw what was asked; the instruction that was left out on this side is struck."""
+    told = turn.mode == "written" or (turn.mode == "told" and place == "left")
+    words = esc(turn.question)
+    parts = split_prompt(turn.question)
+    if not told and parts.input is not None:
+        left_out = f"<s title='{esc(_('left out on this side'))}'>{esc(parts.instruction)}</s>"
+        words = f"{left_out}\n\n{esc(parts.input)}"
+    label = esc(_("Edit and resend"))
+    edit = (
+        f"<button type='button' class='dnd-tool' data-event='edit' title='{label}' "
+        f"aria-label='{label}'>{icon('edit')}</button>"
+        if editable
+        else ""
+    )
+    return (
+        f"<div class='dnd-asked-row'>{edit}"
+        f"<p class='dnd-asked' data-testid='user'>{words}</p></div>"
+    )
+
+
+def _footer(turn: Turn, place: Place, answer: Answer, view: View) -> str:
+    reply = answer.reply
+    assert reply is not None
+    if view.blind and turn.vote is None:  # whatever stands here would give it away
+        return f"<span><b>{_('stopped')}</b></span>" if answer.stopped else ""
+    parts = [
+        f"<code>{esc(label_words(answer.label))}</code>",
+        _("{number} tok", number=reply.num_tokens),
+    ]
+    if view.blind:
+        who = _("Adapted") if place == "right" else _("Other adapter") if view.beside else _("Base")
+        better = f" {_('better')}" if turn.vote == place else ""
+        parts.insert(0, f"<b>{who}{better}</b>")
+    if reply.tokens_per_second:
+        parts.append(_("{number:.0f} tok/s", number=reply.tokens_per_second))
+    if reply.first_token_seconds is not None:
+        parts.append(_("first token {seconds:.2f} s", seconds=reply.first_token_seconds))
+    if answer.seed is not None:
+        parts.append(_("seed {seed}", seed=answer.seed))
+    if answer.stopped:
+        parts.append(f"<b>{_('stopped')}</b>")
+    elif reply.stop_reason == "length":
+        parts.append(_("cut at {number} tokens", number=reply.num_tokens))
+    both = turn.right is not None and turn.left.finished and turn.right.finished
+    if place == "right" and both and turn.left.reply and turn.left.reply.text == reply.text:
+        parts.append(f"<b class='is-doubt'>{_('same as base, token for token')}</b>")
+    return " ".join(f"<span>{part}</span>" for part in parts)

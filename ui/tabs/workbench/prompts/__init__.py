@@ -1,0 +1,1 @@
+"""The canvas: prompt files in buckets."""

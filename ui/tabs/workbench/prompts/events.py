@@ -1,0 +1,193 @@
+"""Prompt files: read when they are dropped, so that every fault is told at once."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.processing_utils import save_file_to_cache
+
+from dnd_engine.errors import BucketError, PromptFileError
+from dnd_engine.files import asset_path
+from dnd_engine.prompts.buckets import Bucket, check_buckets, with_instruction
+from dnd_engine.prompts.examples import Example
+from dnd_engine.prompts.files import PromptFile, display_name, one_line, read_prompt_file
+from dnd_engine.prompts.split import split_prompt
+from ui.canvas import Arrangement, CanvasCard
+from ui.markup import cut
+from ui.shared import App, Updates, fingerprint, used_words, without_name
+from ui.state import Reading, Session
+from ui.tabs.workbench.adapter.events import facts_of
+from ui.tabs.workbench.prompts.view import hint_html
+from ui.text import _, languages, speaking
+
+__all__ = ["PromptEvents", "buckets_on"]
+
+_MAX_READINGS = 400
+"""Files one visit may have read and kept for Undo."""
+
+
+class PromptEvents:
+    """Events of the canvas and the examples."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def update_prompts(
+        self, arrangement: Arrangement, session: Session, request: gr.Request
+    ) -> Updates:
+        """Read what is new on the canvas, and say what Synthesize would use."""
+        fresh: dict[str, Reading] = {}
+        if arrangement.cards and session.folder is None:
+            session.folder = self._app.files.folder(request.session_hash or "")
+        for card in arrangement.cards:
+            reading = session.readings.get(card.id)
+            if reading is None or reading.split != card.split:
+                fresh[card.id] = self._read(card, reading, session, request.session_hash or "")
+        session.readings.update(fresh)
+        session.arrangement = fingerprint(buckets_on(arrangement, session))
+        updates = self.readiness(arrangement, session)
+        # Cards still waiting are told again: their answer may have been lost on the way.
+        told = {card.id for card in arrangement.cards if card.waiting} | fresh.keys()
+        if told:
+            updates["inbox"] = {
+                "op": "readings",
+                "readings": {key: _reading_info(session.readings[key]) for key in told},
+            }
+        if session.made is not None:
+            updates["adapter_facts"] = facts_of(session)
+        return updates
+
+    def set_instruction(
+        self, instruction: str, arrangement: Arrangement, session: Session
+    ) -> Updates:
+        """Take the instruction for buckets whose prompts have none."""
+        session.instruction = instruction
+        session.arrangement = fingerprint(buckets_on(arrangement, session))
+        updates = self.readiness(arrangement, session)
+        if session.made is not None:
+            updates["adapter_facts"] = facts_of(session)
+        return updates
+
+    def _read(
+        self, card: CanvasCard, before: Reading | None, session: Session, session_hash: str
+    ) -> Reading:
+        name = display_name(card.name)
+        copy = before.copy if before else None
+        try:
+            if copy is None:
+                if len(session.readings) >= _MAX_READINGS:
+                    raise PromptFileError(
+                        _(
+                            "This visit has read {number} files, which is the limit. "
+                            "Reload the page to start over.",
+                            number=_MAX_READINGS,
+                        )
+                    )
+                if card.upload is None or not card.upload.is_file():
+                    raise PromptFileError(_("The upload is gone. Drop the file again."))
+                # The visit's own copy: uploads are shared by content and swept by age.
+                copy = self._app.files.folder(session_hash) / f"prompts-{len(session.readings)}"
+                copy = copy.with_suffix(card.upload.suffix)
+                shutil.copyfile(card.upload, copy)
+            file = read_prompt_file(copy, name=name, split=card.split, limits=self._app.limits)
+        except PromptFileError as error:
+            return Reading(
+                split=card.split, copy=copy or Path(), error=without_name(str(error), name)
+            )
+        return Reading(split=card.split, copy=copy, file=file)
+
+    def load_examples(
+        self, examples: Sequence[Example], session: Session, *, own_weights: bool
+    ) -> Updates:
+        """Put the files of examples on the canvas."""
+        sets = []
+        for example in examples:
+            # In whatever language the bucket got its name, or gets it.
+            for code in languages():
+                with speaking(code):
+                    session.example_questions[_(example.bucket)] = example.question
+            files = []
+            for name in example.files:
+                source = asset_path("examples", example.id, name)
+                # The canvas may name files of the cache only.
+                cached = save_file_to_cache(source, cache_dir=str(self._app.cache))
+                size = source.stat().st_size
+                data = {"path": cached, "orig_name": name, "size": size}
+                files.append({"name": name, "size": size, "file": data})
+            weight = example.weight if own_weights else 1.0
+            sets.append({"bucket": example.bucket, "weight": weight, "files": files})
+        return {"inbox": {"op": "load", "sets": sets}}
+
+    def show_me(self, example: Example, session: Session) -> Updates:
+        """Load an example; when it is read the canvas orders the rest, as a visitor would."""
+        session.to_show = example.question
+        inbox = self.load_examples([example], session, own_weights=False)["inbox"]
+        return {"inbox": {**inbox, "tell_when_read": True}}
+
+    def readiness(self, arrangement: Arrangement, session: Session) -> Updates:
+        """Say what Synthesize would use, or what is missing."""
+        cards = arrangement.cards
+        buckets = buckets_on(arrangement, session)
+        files = [file for bucket in buckets for file in bucket.files]
+        ready = False
+        if not arrangement.buckets:
+            hint = _("Add a bucket first.")
+        elif not cards:
+            hint = _("Drop prompt files first.")
+        elif not files:
+            hint = _("No file can be read yet.")
+        else:
+            try:
+                used = check_buckets(buckets, self._app.limits)
+            except BucketError as error:
+                hint = str(error)
+            else:
+                ready = True
+                hint = used_words(used, len(cards) - len(files))
+        return {"synthesize": gr.Button(interactive=ready), "hint": hint_html(hint)}
+
+
+def buckets_on(arrangement: Arrangement, session: Session) -> list[Bucket]:
+    """Return the buckets on a canvas: the files that could be read, the instruction they lack."""
+    buckets = [
+        Bucket(
+            bucket.name,
+            bucket.weight,
+            tuple(
+                reading.file
+                for card in bucket.cards
+                if (reading := session.readings.get(card.id)) and reading.file is not None
+            ),
+        )
+        for bucket in arrangement.buckets
+    ]
+    return with_instruction(buckets, session.instruction)
+
+
+def _reading_info(reading: Reading) -> dict[str, Any]:
+    """Describe a reading to the canvas."""
+    file = reading.file
+    if file is None:
+        return {"split": reading.split, "error": reading.error, "num_prompts": 0, "notes": []}
+    return {
+        "split": reading.split,
+        "error": "",
+        "num_prompts": len(file.prompts),
+        "notes": list(file.notes),
+        "preview": _preview(file),
+        "asks_split": _asks_split(file, reading),
+    }
+
+
+def _preview(file: PromptFile) -> str:
+    """Return the beginning of the first prompt: what follows the instruction tells files apart."""
+    return cut(one_line(split_prompt(file.prompts[0].text).bare.replace("\n", " ")), 90)
+
+
+def _asks_split(file: PromptFile, reading: Reading) -> bool:
+    """Whether to ask about a text file of several lines that was read as one prompt."""
+    is_text = reading.copy.suffix.lower() in (".txt", ".md")
+    is_one = len(file.prompts) == 1 and "\n" in file.prompts[0].text
+    return is_text and is_one and reading.split == "auto"

@@ -1,0 +1,199 @@
+"""What runs share: order, stages, Stop, failure, and the adapter at the end."""
+
+import time
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from dnd_engine.errors import DndError
+from ui.engine_calls import TICK_SECONDS
+from ui.tabs.workbench.adapter.events import AdapterEvents, bar, checked, choosers
+from ui.shared import App, Updates, broke
+from ui.markup import sentence
+from ui.progress import step_words
+from ui.stages import RunKind
+from ui.state import Made, Run, Session
+from ui.text import drawn
+
+if TYPE_CHECKING:
+    from dnd_engine.lora.adapter import Adapter
+
+__all__ = ["RunEvents", "Stopped", "shown_stages"]
+
+
+class Stopped(Exception):
+    """The visitor pressed Stop, or ordered something else."""
+
+
+class RunEvents:
+    """A visit has one run at a time: a later order stops the one before."""
+
+    def __init__(self, app: App, adapter: AdapterEvents) -> None:
+        self._app = app
+        self._adapter = adapter
+
+    def stop_run(self, session: Session) -> Updates:
+        """Stop at the next step; one that still waits in the queue never starts."""
+        run = session.run
+        if run is None or run.stages.ended:
+            return {}
+        run.stop.set()
+        run.stages.finish("stopped")
+        return over(run)
+
+    def show_run(self, session: Session) -> Updates:
+        """Show what a run has come to: its adapter, and the buttons put back.
+
+        An event of its own: while a run goes on each redraw costs as much as it has outputs, and
+        these are many.
+        """
+        run, made = session.run, session.made
+        if run is None or run.shown or not run.stages.ended:
+            return {}  # another was ordered meanwhile, and shows this in its turn
+        run.shown = True
+        updates = over(run)
+        if made is not None and made is not session.drawn:
+            updates = {**updates, **self._adapter.show(session), "stages": shown_stages(session)}
+        elif made is not None and run.kind == "imprint":
+            # The checks have waited for it. Where another adapter was chosen meanwhile, the
+            # imprinted one is on the shelf.
+            updates |= {**checked(made), **choosers(session, made)}
+            updates["stages"] = shown_stages(session)
+        if run.kind in ("synthesis", "remix") and run.stages.ended == "done":
+            updates["inbox"] = {"op": "fold"}
+        return updates
+
+    def run_broke(self, session: Session) -> Updates:
+        """Put the buttons back after an error nobody foresaw."""
+        run = session.run
+        if run is None:
+            return {}
+        run.stages.finish("failed", broke())
+        return over(run)
+
+    def begin(self, session: Session, run: Run) -> Updates:
+        """Take the order: show the stages and Stop at once, before the queue."""
+        if session.run is not None:
+            session.run.stop.set()
+        session.run = run
+        run.stages.enter("wait")
+        return {
+            "stages": run.stages.html(),
+            "refine_box": gr.Row(visible=run.kind == "refinement"),
+            **_buttons(run.kind),
+        }
+
+    def ordered(self, session: Session, *kinds: RunKind) -> Run | None:
+        """Return the run that waits to be carried out, if it is of such a kind."""
+        run = session.run
+        return run if run is not None and run.kind in kinds and not run.stages.ended else None
+
+    def carry_out(
+        self, session: Session, run: Run, work: Generator[Updates, None, Made], session_hash: str
+    ) -> Iterator[Updates]:
+        """Do the work of a run and check what it made, which is then the adapter of the visit."""
+        stages = run.stages
+        try:
+            made = yield from work
+            stages.enter("check")
+            for _tick in self._app.calls.ticking(
+                self._adapter.finish_check(made, session_hash), run.stop
+            ):
+                yield {"stages": stages.html()}
+            if run.stop.is_set():
+                raise Stopped
+        except Stopped:
+            stages.finish("stopped")
+        except DndError as error:
+            stages.finish("failed", sentence(str(error)))
+        else:
+            stages.finish("done")
+            if run.kind == "imprint":
+                _keep_strength(made, run.start)
+            if run.kind == "imprint" and session.made is not run.start:
+                # Nobody ordered it, so it does not push out what the visitor has chosen meanwhile.
+                session.shelve(made)
+            else:
+                session.take(made)
+            # What one waits for comes at once, the rest a round trip later.
+            yield {"stages": shown_stages(session), **bar(session)}
+            return
+        # Gradio sends the last of a stream again when it ends: it must be what counts now.
+        yield {"stages": (session.run or run).stages.html()}
+
+    def follow(
+        self, run: Run, steps: Iterator[tuple[str, Any] | None]
+    ) -> Generator[Updates, None, "Adapter"]:
+        """Draw the engine's progress as it comes; see `EngineCalls`."""
+        adapter: Adapter | None = None
+        shown = 0.0
+        for step in steps:
+            if step is not None:
+                kind, what = step
+                if kind == "result":
+                    adapter = what
+                else:
+                    # Words that count need no share beside them.
+                    share = what.fraction if what.done is None else None
+                    run.stages.enter(what.stage, drawn(step_words, what), share)
+            # Drawing takes longer than a short stage, and the next would wait for it.
+            if (now := time.monotonic()) - shown >= TICK_SECONDS:
+                shown = now
+                yield {"stages": run.stages.html()}
+        if adapter is None or run.stop.is_set():
+            raise Stopped
+        return adapter
+
+    def until_ready(self, run: Run) -> Iterator[Updates]:
+        """Wait for the engine, which may still have to be downloaded; the stages say how far."""
+        self._app.calls.start()
+        for state in self._app.calls.until_ready(run.stop):
+            if state.progress is None:
+                run.stages.enter("load")
+            else:
+                run.stages.enter(
+                    "download" if state.progress.stage == "download" else "load",
+                    drawn(step_words, state.progress),
+                    state.progress.fraction,
+                )
+            yield {"stages": run.stages.html()}
+        if run.stop.is_set():
+            raise Stopped
+
+
+def over(run: Run) -> Updates:
+    """Put the buttons back."""
+    return {"stages": run.stages.html(), **_buttons(None)}
+
+
+def shown_stages(session: Session) -> str:
+    """The stages that the page shows: of the run, unless it is done; then of the adapter's own."""
+    run, made = session.run, session.made
+    if run is not None and run.stages.ended != "done":
+        return run.stages.html()
+    return made.stages.html() if made is not None and made.stages is not None else ""
+
+
+def _keep_strength(made: Made, before: Made | None) -> None:
+    """Take on the strength of the adapter before, should it have changed during the check."""
+    assert before is not None
+    if made.adapter.strength != before.adapter.strength:
+        made.adapter = made.original.with_strength(before.adapter.strength)
+        made.archive = None
+
+
+def _buttons(running: RunKind | None) -> Updates:
+    """Offer what may be pressed now."""
+    making, refining = running in ("synthesis", "remix", "remake"), running == "refinement"
+    return {
+        "synthesize": gr.Button(visible=not making),
+        "stop_synthesis": gr.Button(visible=making),
+        "stop_imprint": gr.Button(visible=running == "imprint"),
+        "refine_open": gr.Button(interactive=running is None),
+        "undo": gr.Button(interactive=running is None),
+        "refine_labels": gr.Checkbox(interactive=running is None),
+        "refine_start": gr.Button(visible=not refining),
+        "refine_later": gr.Button(visible=not refining),
+        "refine_stop": gr.Button(visible=refining),
+    }

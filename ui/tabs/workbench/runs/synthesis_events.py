@@ -1,0 +1,63 @@
+"""Synthesis: prompts in, adapter out."""
+
+from collections.abc import Generator, Iterator
+
+import gradio as gr
+
+from dnd_engine.config import Mix
+from dnd_engine.prompts.buckets import check_buckets
+from ui.canvas import Arrangement
+from ui.shared import App, Updates, fingerprint, used_words
+from ui.tabs.workbench.prompts.events import buckets_on
+from ui.tabs.workbench.runs.events import RunEvents
+from ui.stages import RunKind, Stages
+from ui.state import Made, Run, Session
+from ui.text import drawn
+
+__all__ = ["SynthesisEvents"]
+
+
+class SynthesisEvents:
+    """Events of the action bar."""
+
+    def __init__(self, app: App, runs: RunEvents) -> None:
+        self._app = app
+        self._runs = runs
+
+    def begin_synthesis(
+        self, arrangement: Arrangement, session: Session, *, kind: RunKind = "synthesis"
+    ) -> Updates:
+        """Take the order for what lies on the canvas now; a remix has read it before."""
+        stages = Stages(("wait", "read", "encode", "decode", "check"), kind)
+        buckets = tuple(buckets_on(arrangement, session))
+        return self._runs.begin(session, Run(kind, stages, buckets))
+
+    def synthesize(
+        self, session: Session, mix: Mix, seed: float, request: gr.Request
+    ) -> Iterator[Updates]:
+        """Make the adapter, stage by stage."""
+        run = self._runs.ordered(session, "synthesis", "remix")
+        if run is None:
+            return
+        work = self._synthesis(session, run, mix, int(seed or 0))
+        yield from self._runs.carry_out(session, run, work, request.session_hash or "")
+
+    def _synthesis(
+        self, session: Session, run: Run, mix: Mix, seed: int
+    ) -> Generator[Updates, None, Made]:
+        stages = run.stages
+        yield from self._runs.until_ready(run)
+        stages.enter("read")
+        buckets = check_buckets(run.buckets, self._app.limits)
+        stages.enter("read", drawn(used_words, buckets, 0))
+        if session.memory is None:
+            session.memory = self._app.calls.ready().new_memory()
+        steps = self._app.calls.synthesize(buckets, mix, seed, session.memory, run.stop)
+        adapter = yield from self._runs.follow(run, steps)
+        return Made(
+            original=adapter,
+            adapter=adapter,
+            made_from=fingerprint(run.buckets),
+            buckets=buckets,
+            stages=stages,
+        )

@@ -1,0 +1,1 @@
+"""Keep the adapter, or take it elsewhere."""

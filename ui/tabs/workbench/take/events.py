@@ -1,0 +1,163 @@
+"""The adapter in the bar for other tools: as GGUF, merged into its base, or on the Hub.
+
+A visitor's token is passed on and forgotten: it leaves the page when the push begins, and stands in
+no state.
+"""
+
+import shutil
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from dnd_engine.errors import DndError, ExportError, HubError
+from dnd_engine.export.registry import export_target
+from ui.markup import busy, esc, faults, notice
+from ui.shared import App, Updates, broke
+from ui.state import Session
+from ui.tabs.workbench.adapter.events import nothing_exported
+from ui.tabs.workbench.take.view import HUB, export_do, no_merging
+from ui.text import N_, _, number, size
+
+if TYPE_CHECKING:
+    from dnd_engine.lora.adapter import Adapter
+
+__all__ = ["ExportEvents"]
+
+
+class ExportEvents:
+    """Events of the panel that an adapter is taken away with."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def open_take(self) -> Updates:
+        """Show the panel."""
+        return {"take_box": gr.Row(visible=True)}
+
+    def close_take(self) -> Updates:
+        """Put the panel away."""
+        return {"take_box": gr.Row(visible=False)}
+
+    def choose_format(self, target: str) -> Updates:
+        """Ask for what the format needs."""
+        return {
+            "hub": gr.Column(visible=target == HUB),
+            "export": gr.Button(export_do(target)),
+            **nothing_exported(),
+        }
+
+    def export(
+        self,
+        session: Session,
+        target: str,
+        repo: str,
+        private: bool,
+        token: str,
+        request: gr.Request,
+    ) -> Iterator[Updates]:
+        """Write or push the adapter at its present strength, and tell how it is used."""
+        made = session.made
+        cleared: Updates = {"hub_token": ""}
+        if made is None:
+            yield cleared
+            return
+        adapter, start = made.adapter, time.monotonic()
+        doing, failed = _("Writing and checking the file"), _("Not exported.")
+        if target == HUB:
+            doing, failed = _("Reloading with stock PEFT, then uploading"), _("Not pushed.")
+        yield {**cleared, **nothing_exported(), "export": gr.Button(interactive=False)}
+        done: Updates = {}
+        try:
+            steps = self._once(adapter, target, repo, private, token, request)
+            for done in self._app.calls.beside(steps):
+                if done is None:
+                    clock = f"{number(time.monotonic() - start, '.0f')} s"
+                    yield {"export_told": busy(f"{doing} <span class='dnd-num'>{clock}</span>")}
+        except DndError as error:
+            done = {"export_told": faults(failed, str(error))}
+        if session.made is not made or made.adapter is not adapter:
+            done = nothing_exported()  # what is shown belongs to the adapter in the bar
+        yield {**done, "export": gr.Button(interactive=True)}
+
+    def export_broke(self) -> Updates:
+        """Put the button back after an error nobody foresaw."""
+        told = faults(_("No zip"), broke())
+        return {"export": gr.Button(interactive=True), "export_told": told}
+
+    def _once(
+        self,
+        adapter: "Adapter",
+        target: str,
+        repo: str,
+        private: bool,
+        token: str,
+        request: gr.Request,
+    ) -> Iterator[Updates]:
+        """Do it, as the one step of an iterator."""
+        if target == HUB:
+            yield self._pushed(adapter, repo, private, token, own=self._app.is_own(request))
+        else:
+            session_hash = request.session_hash or ""
+            yield self._written(adapter, target, session_hash, own=self._app.is_own(request))
+
+    def _pushed(
+        self, adapter: "Adapter", repo: str, private: bool, token: str, *, own: bool
+    ) -> Updates:
+        token = token.strip()
+        # Never this machine's login for a visitor: the engine would take it for an empty token.
+        if not own and not token:
+            raise HubError(_("You need a token of your own here, with write access."))
+        url, is_private, usage = self._app.calls.push(adapter, repo.strip(), token or None, private)
+        words = N_("Pushed, private: {url}") if is_private else N_("Pushed, public: {url}")
+        link = f"<a href='{esc(url)}' target='_blank' rel='noopener'>{esc(url)}</a>"
+        return {
+            "export_told": notice(_(words, url=link)),
+            "export_usage": gr.Textbox(usage, visible=True),
+        }
+
+    def _written(self, adapter: "Adapter", format: str, session_hash: str, *, own: bool) -> Updates:
+        engine, target = self._app.calls.ready(), export_target(format)
+        if target.whole_model and not own:
+            raise ExportError(no_merging())
+        place = self._app.files.archive(adapter, session_hash)
+        if suffix := target.suffixes[0]:
+            file = engine.export(adapter, format, place.with_suffix(suffix)).path
+            used = file.name
+        else:
+            folder = place.with_name(f"{place.stem}-{format}")
+            file = self._zipped(engine.export(adapter, format, folder).path)
+            used = folder.name
+        words = _(
+            "<b>{name}</b>, {size}, is ready.", name=esc(file.name), size=size(file.stat().st_size)
+        )
+        return {
+            "export_told": notice(words),
+            "export_usage": gr.Textbox(
+                target.usage(adapter, used), info=_(target.note) or None, visible=True
+            ),
+            "export_file": gr.DownloadButton(value=str(file), visible=True),
+        }
+
+    def _zipped(self, folder: Path) -> Path:
+        """A folder as a zip in its place; stored, since weights hardly compress."""
+        file = folder.with_name(f"{folder.name}.zip")
+        try:
+            with zipfile.ZipFile(file, "w") as archive:
+                for part in sorted(folder.iterdir()):
+                    archive.write(part, f"{folder.name}/{part.name}")
+        except OSError as error:
+            file.unlink(missing_ok=True)
+            reason = error.strerror or str(error)
+            raise ExportError(
+                _(
+                    "The zip could not be written: {reason}. Free some space, and try again.",
+                    reason=reason,
+                )
+            ) from error
+        finally:
+            shutil.rmtree(folder)
+        return file
