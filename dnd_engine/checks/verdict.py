@@ -154,7 +154,7 @@ def judge(
     outcome: Outcome = "works" if same >= _CARRIES * num_prompts else "with_instruction"
     poor = wavering > _POOR * num_prompts
     if teaching is not None:
-        poor = poor or _one_answer(teaching) or _runs_away(teaching)
+        poor = poor or _one_answer(teaching)
     if poor:
         outcome = "fails"
     return AdapterVerdict(
@@ -169,7 +169,3 @@ def judge(
 
 def _one_answer(teaching: Teaching) -> bool:
     return teaching.num_prompts >= _ENOUGH and teaching.commonest_share >= _ALIKE
-
-
-def _runs_away(teaching: Teaching) -> bool:
-    return teaching.unfinished > _POOR * teaching.num_prompts

@@ -31,6 +31,7 @@ def verdict(same: int, num_prompts: int = 8, **changes: Any) -> AdapterVerdict:
         (verdict(8, wavering=5), "fails", True),
         (verdict(8, teaching=teaching(commonest_share=0.89)), "works", False),
         (verdict(8, teaching=teaching(commonest_share=0.9)), "fails", True),
+        (verdict(8, teaching=teaching(unfinished=12)), "works", False),
         (verdict(3, 3, teaching=teaching(num_prompts=3, commonest_share=1.0)), "works", False),
         (verdict(8, teaching=None), "works", False),
     ],
