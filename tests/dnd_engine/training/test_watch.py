@@ -314,7 +314,7 @@ def test_the_command_tells_a_training_in_words_and_as_json(
     assert "rows" not in values
     train_folder(lines(*rows, step(1200, between_task_share=2e-5)), idle=0)
     told = CliRunner().invoke(app, ["watch", str(folder)]).stdout.splitlines()
-    assert told[1].endswith(", collapsed: adapters of different tasks are alike")
+    assert told[1].endswith(", collapsed: adapters of different tasks are nearly the same")
 
 
 def test_the_command_tells_a_collection(tmp_path: Path) -> None:
