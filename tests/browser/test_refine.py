@@ -168,6 +168,8 @@ def test_refine_can_be_done_from_the_keyboard(visit: Visit, write: Write) -> Non
     labels, start = page.get_by_label("Learn from the labels"), page.locator("#dnd-refine-start")
     expect(start).to_be_visible()
     page.keyboard.press("Tab")
+    expect(page.locator("#dnd-warning summary")).to_be_focused()
+    page.keyboard.press("Tab")
     expect(labels).to_be_focused()
     page.keyboard.press("Tab")
     expect(start).to_be_focused()
