@@ -106,7 +106,7 @@ class BenchConfig:
     own_tokens: tuple[int, int] = (30, 70)
     """Least and most tokens of a training example after the prefix that all share."""
     prefix_tokens: int = 24
-    """Of that prefix, the chat template's system prompt."""
+    """How much of that prefix is the chat template's system prompt."""
     answer_tokens: int = 8
     """Tokens of an answer, the only ones with a loss."""
     copy_megabytes: int = 256

@@ -115,7 +115,7 @@ MAX_ENCODED_PROMPTS = 128
 """Prompts of a bucket that are read at most. Source: the paper's largest prompt batch."""
 
 _TOLD_CHARACTERS = 40
-"""Of an answer of the teacher, in a line about its work."""
+"""Most characters of a teacher's answer in a line about its work."""
 
 _EFFECT_TOKENS = 256
 """Tokens of a prompt that its effect is measured on."""

@@ -35,7 +35,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _ANSWER_TOKENS = 16
-"""Of the base's answer: its beginning tells whose manner it is."""
+"""How much of the base's answer is compared: its beginning shows whose manner it has."""
 
 LIMIT = 0.5
 """Nats per token by which the base's answer may become less likely."""

@@ -55,11 +55,11 @@ class Agreement:
     left_out: bool = False
     """Whether these prompts took no part in the fit of an imprint."""
     wavering: int = 0
-    """Of the prompts, those whose answer the instructed model itself finds unlikely."""
+    """Prompts whose answer the instructed model itself finds unlikely."""
 
     @property
     def share(self) -> float:
-        """Of the prompts."""
+        """Share of the prompts."""
         return self.same / self.num_prompts
 
 
@@ -75,7 +75,7 @@ class Ordinary:
 
     @property
     def share(self) -> float:
-        """Of the messages."""
+        """Share of the messages."""
         return self.same / self.num_messages
 
     @property
@@ -98,7 +98,7 @@ class Control:
 
     name: ControlName
     nll: float
-    """Of the answers given when told, nats per token."""
+    """Loss on the instructed model's answers, nats per token."""
     saved: float
     """Nats per token by which the adapter itself is better: mean over the prompts."""
     low: float
@@ -138,8 +138,8 @@ class Outlook:
     high: float
     """95 % interval of `gain`."""
     rank_correlation: float | None
-    """Of agreement and gain over all examined tasks: about 0 where the one says nothing of the
-    other. None if it could not be measured."""
+    """Correlation of agreement with gain over all examined tasks: about 0 where agreement says
+    nothing about gain. None if it could not be measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +154,12 @@ class Familiarity:
     """Prompts that it is the mean of."""
     lowest: float
     highest: float
-    """Of the examined tasks: how near the least and the most familiar were."""
+    """How near the least and the most familiar examined tasks were."""
     n_tasks: int
     """Tasks that were examined."""
     rank_correlation: float | None
-    """Of nearness and gain, over them: about 0 where the one says nothing of the other. None if it
-    could not be measured."""
+    """Correlation of nearness with gain over them: about 0 where nearness says nothing about gain.
+    None if it could not be measured."""
     low: float | None
     high: float | None
     """95 % interval of `rank_correlation`."""

@@ -43,7 +43,7 @@ class Teaching:
 
     num_prompts: int
     commonest_share: float
-    """Of the prompts, those with the commonest answer."""
+    """Share of the prompts that have the commonest answer."""
     unfinished: int
     """Answers that were cut off."""
     explained: float
@@ -61,7 +61,7 @@ class AdapterVerdict:
     left_out: bool
     """Whether an imprint was not fitted to these prompts."""
     wavering: int
-    """Of these prompts, those whose answer the instructed model itself finds unlikely."""
+    """Prompts whose answer the instructed model itself finds unlikely."""
     teaching: Teaching | None = None
     """None for an adapter that is not imprinted."""
 

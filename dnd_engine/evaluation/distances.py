@@ -28,7 +28,7 @@ QUANTILES = tuple(round(0.05 * i, 2) for i in range(21))
 """Where whole distributions are read: 0, .05, … 1."""
 
 _RIDGE = 1e-8
-"""Of the mean squared norm. Training ΔWs may be linearly dependent, or nearly so."""
+"""Share of the mean squared norm. Training ΔWs may be linearly dependent, or nearly so."""
 
 _ROUNDING = 1e-6
 """Squared norms below this share of the largest are rounding errors of float32: where all adapters

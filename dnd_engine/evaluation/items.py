@@ -49,7 +49,7 @@ class EvalItems:
 
     @property
     def slug(self) -> str:
-        """Of the task."""
+        """Slug of the task."""
         return self.task.info.slug
 
     def asked(self, mode: Mode) -> list[tuple[int, Example]]:

@@ -68,7 +68,7 @@ class GeneratorConfig:
     """Decoder stages; the first is (prompts, length, width), the last the token grid. Those between
     are the hyper-convolutional decoder's; other heads have none and ignore them."""
     kernel_size: int
-    """Of the hyper-convolutional decoder."""
+    """Kernel size of the hyper-convolutional decoder."""
     layout: LoRALayout
     head: str = "hyperconv"
     """One of `heads.HEADS`."""

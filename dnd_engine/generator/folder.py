@@ -129,7 +129,7 @@ class GeneratorFolder:
     config: GeneratorConfig
     tasks: tuple[TaskCentroid, ...]
     sha256: str
-    """Of `model.safetensors`."""
+    """Hash of `model.safetensors`."""
 
     @classmethod
     def open(cls, path: Path) -> "GeneratorFolder":

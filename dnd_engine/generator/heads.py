@@ -35,7 +35,7 @@ class HeadSettings(Protocol):
 
     @property
     def kernel_size(self) -> int:
-        """Of a head that has stages."""
+        """Kernel size, for a head that has stages."""
 
     @property
     def head_options(self) -> Mapping[str, int]:

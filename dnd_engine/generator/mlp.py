@@ -16,7 +16,7 @@ from dnd_engine.lora.layout import LoRALayout
 __all__ = ["MLPHead", "pool_condition"]
 
 _EMBEDDING_STD = 0.5
-"""Of layer, module and side embeddings: their sum is then about as large as the condition's
+"""Initial spread of the embeddings: their sum is then about as large as the condition's
 part, which is normalised, so that neither drowns the other at the start."""
 
 

@@ -350,9 +350,9 @@ class Closeness:
     """Task to number."""
     distribution: Distribution
     leave_one_out: Distribution
-    """Of training tasks against the other training tasks."""
+    """Distance of training tasks from the other training tasks."""
     ratio: Maybe
-    """Of both medians."""
+    """Ratio of both medians."""
     nearest_task: dict[str, str] = field(default_factory=dict)
     """Task to nearest training task, where the number is a distance."""
 
@@ -365,7 +365,7 @@ class Distances:
     n_adapters: Count = 0
     n_training: Count = 0
     distributions: dict[str, Distribution] = field(default_factory=dict)
-    """Of the four cosines, by the names of `Cosine`."""
+    """The four cosines, by the names of `Cosine`."""
     nearest: Closeness | None = None
     """Distance to the nearest training ΔW, in units of the root mean square norm of these."""
     outside_span: Closeness | None = None

@@ -69,7 +69,7 @@ class Imprinted:
     num_answers: int
     """Different answers among theirs."""
     commonest_share: float
-    """Of the prompts, those with the commonest answer."""
+    """Share of the prompts that have the commonest answer."""
     unfinished: int
     """Answers that were cut off."""
     layers: tuple[float, ...]

@@ -107,7 +107,7 @@ class Adapter:
 
     @cached_property
     def sha256(self) -> str:
-        """Of `adapter_model.safetensors`, in hexadecimal."""
+        """Hash of `adapter_model.safetensors`, in hexadecimal."""
         return hashlib.sha256(self.weights).hexdigest()
 
     @property

@@ -177,7 +177,7 @@ class Imprinting(ImprintConfig):
     num_answers: int
     """Different answers that the model gave them with the instruction."""
     commonest_share: Share
-    """Of the prompts, those with the commonest answer."""
+    """Share of the prompts that have the commonest answer."""
     unfinished: int
     """Answers that were cut off."""
     layers: tuple[float, ...]
@@ -226,7 +226,7 @@ class Refinement(RefineConfig):
     num_prompts: int
     """Prompts that were learnt from."""
     commonest_share: Share | None = None
-    """Of them, those with the commonest answer; None where an earlier version did not count."""
+    """Share of them that have the commonest answer; None where an earlier version did not count."""
     folded: tuple[Strength, ...] = ()
     """Strengths folded into the weights before, one after another."""
     buckets: tuple[BucketSource, ...] = ()
