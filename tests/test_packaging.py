@@ -59,6 +59,12 @@ def test_a_built_wheel_carries_engine_window_assets_and_generator(tmp_path: Path
         f"{generator}/model.safetensors",
         f"{generator}/config.json",
     } <= names
+    modules = {
+        path.relative_to(ROOT).as_posix()
+        for package in ("dnd_engine", "ui")
+        for path in (ROOT / package).rglob("*.py")
+    }
+    assert modules <= names, "a pattern of .gitignore hides them from the build"
     assert not any(name.startswith(("tests/", "runs/")) for name in names)
 
 

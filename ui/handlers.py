@@ -1,6 +1,6 @@
 """What happens on each event. Handlers take plain values and a `Session`, and return what changed.
 
-A handler returns a dict of slot name -> new value; `build` knows which component a slot is. So
+A handler returns a dict of slot name -> new value; `ui.page` knows which component a slot is. So
 handlers can be tested as plain functions. Generators among them are generators over the engine's.
 """
 

@@ -144,8 +144,8 @@ _RUNS: Mapping[RunKind, Mapping[str, str]] = {
 class StagesPanel:
     """Components of the stages panel."""
 
-    view: gr.HTML
-    stop: gr.Button
+    stages: gr.HTML
+    stop_imprint: gr.Button
     """Of the imprint, which has no panel of its own."""
 
 
@@ -153,7 +153,7 @@ def stages_panel() -> StagesPanel:
     """Lay out the panel; it shows nothing before the first synthesis."""
     view = gr.HTML("", elem_id="dnd-stages", padding=False)
     stop = gr.Button(_("Stop"), size="md", visible=False, elem_id="dnd-imprint-stop")
-    return StagesPanel(view=view, stop=stop)
+    return StagesPanel(stages=view, stop_imprint=stop)
 
 
 @dataclass(slots=True)

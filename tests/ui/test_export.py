@@ -137,7 +137,7 @@ def test_a_registered_export_is_on_the_page(
 ) -> None:
     monkeypatch.setitem(EXPORTS, "other", replace(EXPORTS["gguf"], title="Other", note="Mind it."))
     with gr.Blocks():
-        choices = take_panel(shared=True).format.choices
+        choices = take_panel(shared=True).export_format.choices
     assert ("Other", "other") in choices
     assert "merged" not in [name for _title, name in choices]
     done = export(at_home, "other")[-1]

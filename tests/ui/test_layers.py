@@ -14,28 +14,41 @@ MODULES = {
 }
 VIEWS = [name for name in MODULES if name.endswith("view")]
 EVENTS = [name for name in MODULES if name.endswith("events")]
+WIRING = [name for name in MODULES if name.endswith("wiring")]
+ABOVE = {*EVENTS, *WIRING, "ui.handlers", "ui.page", "ui.build"}
+"""What no view knows."""
 AT_THE_ENGINE = {"ui.engine_calls", "ui.engine_thread", "ui.engine_handle"}
 """The one module that handlers call, and the two it is built on."""
 
 
-def test_every_tab_has_a_view_and_events() -> None:
+def test_every_tab_has_a_view_and_events_and_wires_itself() -> None:
     parts = [path for path in (ROOT / "ui" / "tabs").iterdir() if (path / "__init__.py").exists()]
     parts += [path for path in (ROOT / "ui/tabs/workbench").iterdir() if path.is_dir()]
     parts = [path for path in parts if path.name not in ("workbench", "__pycache__")]
     assert len(parts) >= 10
     for part in parts:
         assert list(part.glob("*events.py")), part
+        assert (part / "wiring.py").exists(), part
         # What runs draw is part of what they are: `ui.stages`.
         assert (part / "view.py").exists() or part.name == "runs", part
 
 
 @pytest.mark.parametrize("name", [*VIEWS, "ui.stages", "ui.canvas"])
 def test_a_view_imports_no_events(name: str) -> None:
-    assert not imported(MODULES[name]) & {*EVENTS, "ui.handlers", "ui.build"}
+    assert not imported(MODULES[name]) & ABOVE
+
+
+@pytest.mark.parametrize("name", [*EVENTS, "ui.handlers"])
+def test_events_do_not_know_which_component_a_slot_is(name: str) -> None:
+    assert not imported(MODULES[name]) & {*WIRING, "ui.page", "ui.build"}
+
+
+def test_the_page_is_a_table_of_contents() -> None:
+    assert len(MODULES["ui.build"].read_text(encoding="utf-8").splitlines()) < 200
 
 
 def test_the_state_imports_neither_views_nor_events() -> None:
-    assert not imported(MODULES["ui.state"]) & {*VIEWS, *EVENTS, "ui.handlers", "ui.build"}
+    assert not imported(MODULES["ui.state"]) & {*VIEWS, *ABOVE}
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -3,16 +3,20 @@
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import gradio as gr
 import pytest
 
 from dnd_engine.config import PromptLimits
 from tests.ui.fake_engine import FakeEngine
-from ui.build import QUEUE_SIZE, UnlistedSlotError, build_ui
+from ui.build import QUEUE_SIZE, build_ui
 from ui.engine_handle import EngineHandle
 from ui.handlers import Updates
+from ui.page import SlotError, UnlistedSlotError, slots_of
 from ui.serve import launch_options
 from ui.state import Session
 from ui.tabs.workbench.refine.events import RefineEvents
@@ -66,6 +70,45 @@ def test_a_handler_that_updates_a_slot_its_event_does_not_list_raises(
 
 def open_too_much(self: RefineEvents) -> Updates:
     return {"refine_box": gr.Row(visible=True), "take_box": gr.Row(visible=True)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Inner:
+    PREFIX: ClassVar[str] = "inner_"
+
+    start: gr.Button
+    keep: Mapping[str, gr.Button]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Outer:
+    start: gr.Button
+    tries: tuple[gr.Button, ...]
+    inner: _Inner
+
+
+def test_slots_are_named_by_the_fields_of_panels() -> None:
+    with gr.Blocks():
+        inner = _Inner(start=gr.Button("b"), keep={"json": gr.Button("c")})
+        outer = _Outer(start=gr.Button("a"), tries=(gr.Button("d"), gr.Button("e")), inner=inner)
+    assert {name: slot.value for name, slot in slots_of(outer).items()} == {
+        **{"start": "a", "tries_0": "d", "tries_1": "e"},
+        **{"inner_start": "b", "inner_keep_json": "c"},
+    }
+
+
+def test_two_components_of_one_name_are_refused() -> None:
+    with gr.Blocks():
+        inner = _Inner(start=gr.Button(), keep={})
+    with pytest.raises(SlotError, match="Two components are named `inner_start`"):
+        slots_of(inner, inner)
+
+
+def test_a_field_of_a_panel_that_is_no_component_is_refused() -> None:
+    with gr.Blocks():
+        inner = _Inner(start="no component", keep={})  # type: ignore[arg-type]
+    with pytest.raises(SlotError, match=r"`_Inner.start`: expected a component, .* got str"):
+        slots_of(inner)
 
 
 def test_a_launch_keeps_visits_private() -> None:

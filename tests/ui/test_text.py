@@ -250,7 +250,7 @@ SENTENCE = re.compile(r"[A-Z][a-z]+ [a-z]|[a-z]{2,} [a-z]{2,}[.:?]")
 SPOKEN_ATTRIBUTE = re.compile(r"(?:aria-label|title|alt|placeholder)=['\"][^'\"{]*[A-Za-z]{2}")
 LABELS = {"label", "info", "placeholder", "title"}
 NAMED_FIRST = {"Accordion", "Button", "DownloadButton", "Tab"}
-OF_DEVELOPERS = "UnlistedSlotError"
+OF_DEVELOPERS = {"SlotError", "UnlistedSlotError"}
 """Raised for a mistake in the code, so no visitor reads it."""
 # One engine serves visitors of every language: what its thread tells and logs is English, and so is
 # what programs are told, and the command line.
@@ -263,7 +263,7 @@ def strings(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and getattr(node.func, "id", None) in KEYWORDS:
             skipped.update(map(id, node.args))
-        if isinstance(node, ast.Call) and getattr(node.func, "id", None) == OF_DEVELOPERS:
+        if isinstance(node, ast.Call) and getattr(node.func, "id", None) in OF_DEVELOPERS:
             skipped.update(map(id, ast.walk(node)))
         if isinstance(node, ast.Expr):
             skipped.add(id(node.value))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from ui.engine_handle import LoadState
+from ui.frame.keys_view import keys_panel
 from ui.markup import esc, icon
 from ui.progress import step_words
 from ui.text import _, drawn, language, languages
@@ -13,7 +14,7 @@ from ui.text import _, drawn, language, languages
 if TYPE_CHECKING:
     from dnd_engine.generator.info import EngineInfo
 
-__all__ = ["Header", "header_html", "header_panel", "load_html", "progress_words"]
+__all__ = ["Frame", "footer", "frame_panel", "header_html", "load_html", "progress_words"]
 
 _LOGO = (
     '<svg class="dnd-logo" viewBox="0 0 22 22" aria-hidden="true">'
@@ -27,18 +28,23 @@ _LOGO = (
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
-    """Components of the header."""
+class Frame:
+    """Components of the header, and those of the page that nobody sees."""
 
-    title: gr.HTML
+    language: gr.Textbox
+    """The language that the page came in; the visit goes on in it."""
+    header: gr.HTML
     load_box: gr.Row
     load: gr.HTML
     retry: gr.Button
     timer: gr.Timer
+    keys: gr.HTML
+    """Shortcuts, and the event of the language switch."""
 
 
-def header_panel() -> Header:
-    """Lay out the header."""
+def frame_panel() -> Frame:
+    """Lay out the header; it stands above the tabs."""
+    came_in = gr.Textbox(drawn(lambda: language().code), visible=False)
     title = gr.HTML(
         drawn(header_html, LoadState("idle"), None), elem_id="dnd-header", padding=False
     )
@@ -47,7 +53,28 @@ def header_panel() -> Header:
         retry = gr.Button(_("Retry"), visible=False, size="sm", elem_id="dnd-retry")
     # Ticks until the engine is ready; `refresh_load` then switches it off for good.
     timer = gr.Timer(0.7)
-    return Header(title=title, load_box=load_box, load=load, retry=retry, timer=timer)
+    return Frame(
+        language=came_in,
+        header=title,
+        load_box=load_box,
+        load=load,
+        retry=retry,
+        timer=timer,
+        keys=keys_panel(),
+    )
+
+
+def footer() -> None:
+    """Lay out the line below the tabs."""
+    gr.HTML(drawn(_footer_html), padding=False)
+
+
+def _footer_html() -> str:
+    words = _(
+        "Your files stay in this session and are deleted when it ends, except for what "
+        "you keep in a library on your own computer."
+    )
+    return f"<footer class='dnd-footer'>{words}</footer>"
 
 
 def header_html(state: LoadState, info: "EngineInfo | None") -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import gradio as gr
 
@@ -35,6 +35,8 @@ _VOTE_OUTCOMES: Mapping[str, str] = {
 @dataclass(frozen=True, slots=True)
 class LibraryPanel:
     """Components of the tab."""
+
+    PREFIX: ClassVar[str] = "library_"
 
     bring: gr.UploadButton
     told: gr.HTML

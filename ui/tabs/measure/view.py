@@ -7,7 +7,7 @@ table alone: short items come first, so they would flatter themselves elsewhere.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import gradio as gr
 
@@ -91,6 +91,8 @@ _TRAIN_TAKE: Mapping[str, str] = {
 @dataclass(frozen=True, slots=True)
 class MeasurePanel:
     """Components of the tab."""
+
+    PREFIX: ClassVar[str] = "measure_"
 
     empty: gr.HTML
     order: gr.Row

@@ -62,12 +62,12 @@ _METRIC_NOTES: Mapping[str, str] = {
 class ReportPanel:
     """Components of the report card."""
 
-    controls: gr.Row
-    group: gr.Radio
-    metric: gr.Radio
-    view: gr.HTML
-    all_numbers: gr.Accordion
-    card: gr.Markdown
+    report_controls: gr.Row
+    report_group: gr.Radio
+    report_metric: gr.Radio
+    report: gr.HTML
+    report_all: gr.Accordion
+    report_card: gr.Markdown
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,11 +168,11 @@ _WATCH_NUMBERS: Mapping[str, tuple[str, str]] = {
 class WatchPanel:
     """Components of the tab."""
 
-    run: gr.Radio
-    view: gr.HTML
-    all_box: gr.Accordion
-    all_numbers: gr.HTML
-    timer: gr.Timer
+    watch_run: gr.Radio
+    watch: gr.HTML
+    watch_all_box: gr.Accordion
+    watch_all: gr.HTML
+    watch_timer: gr.Timer
 
 
 def watch_panel(names: Sequence[str]) -> WatchPanel:

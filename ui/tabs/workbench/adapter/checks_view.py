@@ -177,7 +177,7 @@ class Verdict:
 class ChecksPanel:
     """Components of the checks panel."""
 
-    view: gr.HTML
+    checks: gr.HTML
     proof_box: gr.Column
     """Hidden until there is an adapter to ask about."""
     proof: gr.HTML
@@ -192,7 +192,7 @@ def checks_panel() -> ChecksPanel:
     ) as proof_box:
         proof = gr.HTML(drawn(proof_html, None), padding=False, min_width=0)
         prove = gr.Button(_("Find out"), size="md", min_width=0, elem_id="dnd-prove")
-    return ChecksPanel(view=view, proof_box=proof_box, proof=proof, prove=prove)
+    return ChecksPanel(checks=view, proof_box=proof_box, proof=proof, prove=prove)
 
 
 def verdicts(inspection: "Inspection", *, taught: Taught = "") -> list[Verdict]:

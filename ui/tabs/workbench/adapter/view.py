@@ -20,15 +20,15 @@ __all__ = ["AdapterBar", "adapter_bar", "adapter_html", "fingerprint"]
 class AdapterBar:
     """Components of the adapter bar."""
 
-    box: gr.Row
-    facts: gr.HTML
+    adapter_box: gr.Row
+    adapter_facts: gr.HTML
     shelf: gr.Dropdown
     """The adapters of this visit, once there are two."""
     strength: gr.Slider
     download: gr.DownloadButton
-    take: gr.Button
+    take_open: gr.Button
     """Opens the panel of `workbench.take`."""
-    refine: gr.Button
+    refine_open: gr.Button
     """Opens the offer of `workbench.refine`."""
     undo: gr.Button
     warning: gr.HTML
@@ -72,13 +72,13 @@ def adapter_bar() -> AdapterBar:
             )
     warning = gr.HTML("", elem_id="dnd-warning", padding=False)
     return AdapterBar(
-        box=box,
-        facts=facts,
+        adapter_box=box,
+        adapter_facts=facts,
         shelf=shelf,
         strength=strength,
         download=download,
-        take=take,
-        refine=refine,
+        take_open=take,
+        refine_open=refine,
         undo=undo,
         warning=warning,
     )

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from dnd_engine.config import Sampling
 from dnd_engine.files import asset_path
@@ -57,49 +57,27 @@ _KEEPS: Mapping[str, str] = {
 class ComparePanel:
     """Components of the chat."""
 
-    head: gr.HTML
+    compare_head: gr.HTML
     beside: gr.Dropdown
     differences: gr.Checkbox
     blind: gr.Checkbox
-    left: gr.HTML
-    right: gr.HTML
+    left_pane: gr.HTML
+    right_pane: gr.HTML
     vote_row: gr.Row
-    votes: tuple[gr.Button, ...]
+    vote: Mapping[str, gr.Button]
     """One for each of `VOTES`."""
     box: gr.Textbox
     send: gr.Button
-    stop: gr.Button
+    stop_chat: gr.Button
     again: gr.Button
     clear: gr.Button
     mode: gr.Radio
-    suggestions: tuple[gr.Button, ...]
+    suggestion: tuple[gr.Button, ...]
     suggestions_row: gr.Row
-    system: gr.Textbox
-    max_tokens: gr.Slider
-    temperature: gr.Slider
-    top_p: gr.Slider
-    top_k: gr.Slider
-    penalty: gr.Slider
-    seed: gr.Number
-    context: gr.Checkbox
+    settings: Mapping[str, Component]
+    """The sampling controls, in the order in which handlers take them."""
     keep_row: gr.Row
-    keep_markdown: gr.DownloadButton
-    keep_json: gr.DownloadButton
-    keep_votes: gr.DownloadButton
-
-    @property
-    def settings(self) -> list[gr.components.Component]:
-        """The sampling controls, in the order in which handlers take them."""
-        return [
-            self.system,
-            self.max_tokens,
-            self.temperature,
-            self.top_p,
-            self.top_k,
-            self.penalty,
-            self.seed,
-            self.context,
-        ]
+    keep: Mapping[str, gr.DownloadButton]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +125,10 @@ def compare_panel() -> ComparePanel:
             left = _pane("left")
             right = _pane("right")
         with gr.Row(elem_id="dnd-votes", visible=False) as vote_row:
-            votes = tuple(
-                gr.Button(_(words), size="md", min_width=0, elem_id=f"dnd-vote-{name}")
+            vote = {
+                name: gr.Button(_(words), size="md", min_width=0, elem_id=f"dnd-vote-{name}")
                 for name, words in VOTES.items()
-            )
+            }
         with gr.Row(elem_id="dnd-ask", equal_height=True):
             box = gr.Textbox(
                 placeholder=_("Ask both models"),
@@ -189,35 +167,35 @@ def compare_panel() -> ComparePanel:
             info=_("The instruction is the text before the first blank line."),
             elem_id="dnd-mode",
         )
-        controls = _sampling()
+        settings = _sampling()
         with gr.Row(elem_id="dnd-keep", visible=False) as keep_row:
             gr.HTML(drawn(label_html, _("Keep the conversation:")), min_width=0)
-            keep = [
-                gr.DownloadButton(_(words), size="sm", min_width=0, elem_id=f"dnd-keep-{name}")
+            keep = {
+                name: gr.DownloadButton(
+                    _(words), size="sm", min_width=0, elem_id=f"dnd-keep-{name}"
+                )
                 for name, words in _KEEPS.items()
-            ]
+            }
     return ComparePanel(
-        head=head,
+        compare_head=head,
         beside=beside,
         differences=differences,
         blind=blind,
-        left=left,
-        right=right,
+        left_pane=left,
+        right_pane=right,
         vote_row=vote_row,
-        votes=votes,
+        vote=vote,
         box=box,
         send=send,
-        stop=stop,
+        stop_chat=stop,
         again=again,
         clear=clear,
         mode=mode,
-        suggestions=suggestions,
+        suggestion=suggestions,
         suggestions_row=suggestions_row,
+        settings=settings,
         keep_row=keep_row,
-        keep_markdown=keep[0],
-        keep_json=keep[1],
-        keep_votes=keep[2],
-        **controls,
+        keep=keep,
     )
 
 
@@ -244,7 +222,7 @@ def label_words(label: str) -> str:
     return label.replace("base", _("base")).replace("then", _("then"))
 
 
-def _sampling() -> dict[str, Any]:
+def _sampling() -> dict[str, Component]:
     usual = Sampling()
     with gr.Accordion(_("Sampling"), open=False, elem_id="dnd-sampling"):
         system = gr.Textbox(label=_("System prompt"), lines=1, max_lines=4, max_length=8_000)

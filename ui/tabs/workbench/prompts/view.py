@@ -41,14 +41,15 @@ class PromptsPanel:
     inbox: Inbox
     show: gr.Button
     """The shortest way: makes an adapter of the first example and asks both models its question."""
-    examples: tuple[tuple[Example, gr.Button], ...]
+    examples: Mapping[str, gr.Button]
+    """By the identifier of the example that each loads."""
     load_all: gr.Button
     mix: gr.Radio
     seed: gr.Number
     instruction: gr.Textbox
     imprint: gr.Checkbox
     synthesize: gr.Button
-    stop: gr.Button
+    stop_synthesis: gr.Button
     hint: gr.HTML
 
 
@@ -130,7 +131,7 @@ def prompts_panel(limits: PromptLimits) -> PromptsPanel:
         instruction=instruction,
         imprint=imprint,
         synthesize=synthesize,
-        stop=stop,
+        stop_synthesis=stop,
         hint=hint,
     )
 
@@ -146,19 +147,18 @@ def _show_html(example: Example) -> str:
     return f"<p class='dnd-sub'>{words}</p>"
 
 
-def _examples() -> tuple[tuple[tuple[Example, gr.Button], ...], gr.Button]:
+def _examples() -> tuple[dict[str, gr.Button], gr.Button]:
     more = _("Each example puts its files in a bucket. We wrote them for this page.")
     gr.HTML(drawn(heading, _("No files at hand?"), more), elem_classes="dnd-examples-head")
-    buttons: list[tuple[Example, gr.Button]] = []
+    buttons: dict[str, gr.Button] = {}
     for example in load_examples():
         with gr.Row(elem_classes="dnd-example"):
             gr.HTML(drawn(_example_html, example), min_width=0)
-            button = gr.Button(
+            buttons[example.id] = gr.Button(
                 _("Load"), size="sm", min_width=0, elem_id=f"dnd-example-{example.id}"
             )
-            buttons.append((example, button))
     load_all = gr.Button(_("Load all three"), size="md", elem_id="dnd-example-all")
-    return tuple(buttons), load_all
+    return buttons, load_all
 
 
 def _hero_html() -> str:

@@ -1,6 +1,7 @@
 """The offer to refine: what it does in plain words, labels if there are some, start and stop."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import gradio as gr
 
@@ -13,6 +14,8 @@ __all__ = ["RefinePanel", "refine_panel"]
 @dataclass(frozen=True, slots=True)
 class RefinePanel:
     """Components of the offer."""
+
+    PREFIX: ClassVar[str] = "refine_"
 
     box: gr.Row
     labels: gr.Checkbox

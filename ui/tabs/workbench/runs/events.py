@@ -8,12 +8,12 @@ import gradio as gr
 
 from dnd_engine.errors import DndError
 from ui.engine_calls import TICK_SECONDS
-from ui.tabs.workbench.adapter.events import AdapterEvents, bar, checked, choosers
-from ui.shared import App, Updates, broke
 from ui.markup import sentence
 from ui.progress import step_words
+from ui.shared import App, Updates, broke
 from ui.stages import RunKind
 from ui.state import Made, Run, Session
+from ui.tabs.workbench.adapter.events import AdapterEvents, bar, checked, choosers
 from ui.text import drawn
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ from dataclasses import replace
 import gradio as gr
 
 from dnd_engine.errors import ImprintError
-from ui.tabs.workbench.adapter.events import facts_of
 from ui.shared import App, Updates
-from ui.tabs.workbench.runs.events import RunEvents, Stopped
-from ui.tabs.workbench.adapter.checks_view import checks_html
 from ui.stages import Stages
 from ui.state import Made, Run, Session
+from ui.tabs.workbench.adapter.checks_view import checks_html
+from ui.tabs.workbench.adapter.events import facts_of
+from ui.tabs.workbench.runs.events import RunEvents, Stopped
 
 __all__ = ["ImprintEvents"]
 

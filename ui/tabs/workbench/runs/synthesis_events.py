@@ -8,10 +8,10 @@ from dnd_engine.config import Mix
 from dnd_engine.prompts.buckets import check_buckets
 from ui.canvas import Arrangement
 from ui.shared import App, Updates, fingerprint, used_words
-from ui.tabs.workbench.prompts.events import buckets_on
-from ui.tabs.workbench.runs.events import RunEvents
 from ui.stages import RunKind, Stages
 from ui.state import Made, Run, Session
+from ui.tabs.workbench.prompts.events import buckets_on
+from ui.tabs.workbench.runs.events import RunEvents
 from ui.text import drawn
 
 __all__ = ["SynthesisEvents"]

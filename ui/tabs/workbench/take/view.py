@@ -19,22 +19,22 @@ HUB = "hub"
 class TakePanel:
     """Components of the panel."""
 
-    box: gr.Row
-    name: gr.Textbox
-    texts: gr.Checkbox
+    take_box: gr.Row
+    keep_name: gr.Textbox
+    keep_texts: gr.Checkbox
     keep: gr.Button
     keep_told: gr.HTML
-    format: gr.Radio
+    export_format: gr.Radio
     hub: gr.Column
     """What a push needs besides."""
-    repo: gr.Textbox
-    private: gr.Checkbox
-    token: gr.Textbox
+    hub_repo: gr.Textbox
+    hub_private: gr.Checkbox
+    hub_token: gr.Textbox
     export: gr.Button
     export_told: gr.HTML
-    usage: gr.Textbox
-    file: gr.DownloadButton
-    close: gr.Button
+    export_usage: gr.Textbox
+    export_file: gr.DownloadButton
+    take_close: gr.Button
 
 
 def take_panel(*, shared: bool) -> TakePanel:
@@ -118,21 +118,21 @@ def take_panel(*, shared: bool) -> TakePanel:
             )
         close = gr.Button(_("Close"), size="md", min_width=0, elem_id="dnd-take-close")
     return TakePanel(
-        box=box,
-        name=name,
-        texts=texts,
+        take_box=box,
+        keep_name=name,
+        keep_texts=texts,
         keep=keep,
         keep_told=keep_told,
-        format=chosen,
+        export_format=chosen,
         hub=hub,
-        repo=repo,
-        private=private,
-        token=token,
+        hub_repo=repo,
+        hub_private=private,
+        hub_token=token,
         export=export,
         export_told=export_told,
-        usage=usage,
-        file=file,
-        close=close,
+        export_usage=usage,
+        export_file=file,
+        take_close=close,
     )
 
 

@@ -1,0 +1,78 @@
+"""Wires the page around the tabs: the engine that loads, and the switch of languages."""
+
+import gradio as gr
+
+from dnd_engine.evaluation.pictures import Metric
+from ui.canvas import Arrangement
+from ui.frame.language_events import SAID_AGAIN
+from ui.frame.view import Frame
+from ui.handlers import Updates
+from ui.language import said_of, say_again
+from ui.page import AT_ONCE, Page, by_slot
+from ui.state import Session
+from ui.tabs.library.view import LibraryPanel
+from ui.tabs.report.view import ReportPanel
+from ui.tabs.training.view import WatchPanel
+from ui.tabs.workbench.view import Workbench
+from ui.text import languages, speaking
+
+__all__ = ["wire_language", "wire_loading"]
+
+
+def wire_loading(page: Page, frame: Frame) -> None:
+    """Let the engine load while the page is already in use, and files go when the visit ends."""
+    on, slots = page.on.page, "header load_box load retry timer left_pane"
+    page.demo.load(
+        **page.does(on.open_page, slots, inputs=[page.session, frame.language]), **AT_ONCE
+    )
+    frame.timer.tick(**page.does(on.refresh_load, slots), **AT_ONCE)
+    frame.retry.click(**page.does(on.retry_load, slots), **AT_ONCE)
+    page.demo.unload(on.leave)
+
+
+def wire_language(
+    page: Page,
+    frame: Frame,
+    workbench: Workbench,
+    library: LibraryPanel,
+    report: ReportPanel,
+    training: WatchPanel | None,
+) -> None:
+    """Say every text of the page again, in the same visit, when its language is switched."""
+    on, names = page.on, {block: name for name, block in page.slots.items()}
+    slots = {name: page.slots[name] for name in SAID_AGAIN}
+    for number, block in page.demo.blocks.items():
+        if said_of(block):
+            slots.setdefault(names.get(block, f"said_{number}"), block)
+
+    def speak(
+        session: Session,
+        arrangement: Arrangement,
+        kept: str | None,
+        target: str,
+        group: str | None,
+        metric: Metric,
+        event: gr.EventData,
+        request: gr.Request,
+    ) -> Updates:
+        if event.code not in languages():
+            return {}
+        session.language = event.code
+        with speaking(session.language):
+            redrawn = on.language.say_again(
+                session, arrangement, kept, target, group, metric, request
+            )
+            return {name: say_again(block, redrawn.get(name)) for name, block in slots.items()}
+
+    spoken = frame.keys.speak(
+        by_slot(speak, slots),
+        [
+            *(page.session, page.session, workbench.prompts.canvas, library.kept),
+            *(workbench.take.export_format, report.report_group, report.report_metric),
+        ],
+        list(slots.values()),
+        **AT_ONCE,
+    )
+    if training is not None:
+        redraw = page.does(on.watch.draw_run, "watch", inputs=training.watch_run)
+        spoken.then(**redraw, **AT_ONCE)

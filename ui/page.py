@@ -1,0 +1,165 @@
+"""What wires components to handlers: slots by the names of fields, and events made of both.
+
+A panel is a frozen dataclass of components. The names of its fields are the names of its slots, by
+which handlers update them, so that a component is named once.
+"""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.blocks import Block
+from gradio.components import Component
+
+from ui.handlers import Handlers, Updates
+from ui.state import Session
+from ui.text import speaking
+
+__all__ = [
+    "AFTERWARDS",
+    "AT_ONCE",
+    "ORDERED",
+    "QUIET",
+    "Page",
+    "SlotError",
+    "UnlistedSlotError",
+    "by_slot",
+    "slots_of",
+]
+
+QUIET: Mapping[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+AT_ONCE: Mapping[str, Any] = {**QUIET, "queue": False}
+ORDERED: Mapping[str, Any] = {**QUIET, "trigger_mode": "always_last"}
+"""An order given right after Stop waits until the earlier work ends, and is not dropped."""
+AFTERWARDS: Mapping[str, Any] = {**AT_ONCE, "trigger_mode": "multiple"}
+"""Drawn each time that work has ended."""
+
+
+class SlotError(Exception):
+    """The names of components are wrong; a mistake in the code."""
+
+
+class UnlistedSlotError(SlotError):
+    """A handler updated a slot that its event does not list."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """The page, laid out, for what wires its parts."""
+
+    demo: gr.Blocks
+    on: Handlers
+    session: gr.State
+    slots: Mapping[str, Block]
+    """What handlers can update, by name."""
+
+    def does(
+        self, handler: Callable[..., Any], names: str, inputs: Component | Sequence[Component] = ()
+    ) -> dict[str, Any]:
+        """Return `fn`, `inputs` and `outputs` of an event, for a handler that updates these slots.
+
+        It runs in the visit's language, so the visit is an input of every event.
+        """
+        chosen = {name: self.slots[name] for name in names.split()}
+        taken = [inputs] if isinstance(inputs, Component) else inputs
+        return {
+            "fn": by_slot(handler, chosen),
+            "inputs": [self.session, *taken],
+            "outputs": list(chosen.values()),
+        }
+
+
+def slots_of(*panels: Any) -> dict[str, Block]:
+    """Return the components of panels by the names of their fields.
+
+    A field that holds several gives one slot each: `take` with the keys `a` and `b` gives `take_a`
+    and `take_b`, a sequence `take_0` and `take_1`. Panels inside a panel give their own slots. A
+    class variable `PREFIX` stands before the names of its panel.
+
+    Raises:
+        SlotError: If two components would have the same name, or a field holds something else.
+    """
+    slots: dict[str, Block] = {}
+    for name, block in (named for panel in panels for named in _named(panel)):
+        if name in slots:
+            raise SlotError(f"Two components are named `{name}`: rename a field of their panels.")
+        slots[name] = block
+    return slots
+
+
+def _named(panel: Any) -> Iterator[tuple[str, Block]]:
+    prefix = getattr(panel, "PREFIX", "")
+    for field in dataclasses.fields(panel):
+        name, value = f"{prefix}{field.name}", getattr(panel, field.name)
+        if isinstance(value, Block):
+            yield name, value
+        elif dataclasses.is_dataclass(value):
+            yield from _named(value)
+        elif isinstance(value, Mapping):
+            yield from ((f"{name}_{key}", block) for key, block in value.items())
+        elif isinstance(value, tuple):
+            yield from ((f"{name}_{index}", block) for index, block in enumerate(value))
+        else:
+            raise SlotError(
+                f"`{type(panel).__name__}.{field.name}`: expected a component, a mapping or tuple "
+                f"of components, or a panel, got {type(value).__name__}."
+            )
+
+
+def by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callable[..., Any]:
+    """Adapt a handler that returns slot -> value to Gradio's list of outputs; the rest is kept.
+
+    Returns:
+        A function that takes the visit before what the handler takes, and speaks its language. It
+        raises `UnlistedSlotError` if the handler updates a slot that is none of these.
+    """
+    names = tuple(slots)
+
+    def spread(updates: Updates) -> Any:
+        if unlisted := updates.keys() - slots.keys():
+            raise UnlistedSlotError(
+                f"`{function.__qualname__}` updates {', '.join(sorted(unlisted))}, which its event "
+                f"does not list. Add it to the event, or leave it out. Listed: {', '.join(names)}."
+            )
+        values = [updates.get(name, gr.skip()) for name in names]
+        return values[0] if len(values) == 1 else values
+
+    # Gradio looks at the signature, to hand in the request.
+    function = handler.func if isinstance(handler, functools.partial) else handler
+    signature = inspect.signature(handler)
+    visit = inspect.Parameter("visit", inspect.Parameter.POSITIONAL_ONLY)
+    signature = signature.replace(parameters=[visit, *signature.parameters.values()])
+    if inspect.isgeneratorfunction(function):
+
+        @functools.wraps(function)
+        def stream(visit: Session, *args: Any, **kwargs: Any) -> Iterator[Any]:
+            silent = True
+            with closing(handler(*args, **kwargs)) as steps:
+                while True:
+                    # At each step: it may have changed, and each may run in a context of its own.
+                    with speaking(visit.language):
+                        updates = next(steps, None)
+                    if updates is None:
+                        break
+                    silent = False
+                    yield spread(updates)
+            if silent:
+                yield spread({})  # Gradio empties every output of a generator without a step
+
+        stream.__signature__ = signature  # type: ignore[attr-defined]
+        stream.slots = names  # type: ignore[attr-defined]
+        return stream
+
+    @functools.wraps(function)
+    def call(visit: Session, *args: Any, **kwargs: Any) -> Any:
+        with speaking(visit.language):
+            return spread(handler(*args, **kwargs))
+
+    call.__signature__ = signature  # type: ignore[attr-defined]
+    call.slots = names  # type: ignore[attr-defined]
+    return call

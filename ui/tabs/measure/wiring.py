@@ -1,0 +1,58 @@
+"""Wires Measure: an adapter on labelled rows, beside a LoRA trained on the others."""
+
+import functools
+
+import gradio as gr
+
+from ui.engine_calls import LANES
+from ui.page import AFTERWARDS, AT_ONCE, ORDERED, QUIET, Page
+from ui.tabs.measure.view import MeasurePanel
+from ui.tabs.workbench.adapter.wiring import SHOWN, check_and_zip
+
+__all__ = ["wire_measure"]
+
+_READY = "measure_start measure_stop measure_train measure_train_stop measure_train_of"
+
+
+def wire_measure(page: Page, panel: MeasurePanel, tab: gr.Tab) -> None:
+    """Read the rows, measure or train, then offer what came of it."""
+    on, session = page.on.measure, page.session
+    found = " ".join(
+        [
+            "measure_stages measure_found measure_take_told measure_take_row",
+            *(f"measure_take_{row}" for row in panel.take),
+        ]
+    )
+    worth = f"{_READY} {found}"
+    ended = " ".join([worth, "measure_keep_row", *(f"measure_keep_{name}" for name in panel.keep)])
+    opened = f"measure_empty measure_order measure_of {worth}"
+    tab.select(**page.does(on.open_measure, opened, inputs=session), **AT_ONCE)
+    # Not `change`, which can also come when the tab is opened again.
+    gr.on(
+        [panel.file.upload, panel.file.clear],
+        **page.does(on.read_labelled, f"measure_told {_READY}", inputs=[session, panel.file]),
+        trigger_mode="always_last",
+        **AT_ONCE,
+    )
+    for order, begin, settings in (
+        (panel.start.click, on.begin_measure, [panel.limit, panel.seen]),
+        (panel.train.click, on.begin_training, [panel.steps, panel.warm]),
+    ):
+        event = order(**page.does(begin, worth, inputs=[session, *settings]), **AT_ONCE).then(
+            **page.does(on.measure, f"{found} shelf beside", inputs=session),
+            **LANES["measure"],
+            **ORDERED,
+        )
+        event.failure(**page.does(on.measure_broke, ended, inputs=session), **AT_ONCE)
+        event.then(**page.does(on.show_measured, ended, inputs=session), **AFTERWARDS)
+    for stop in (panel.stop, panel.train_stop):
+        stop.click(**page.does(on.stop_measure, ended, inputs=session), **AT_ONCE)
+    for row, button in panel.take.items():
+        take = functools.partial(on.take_trained, row)
+        taken = button.click(
+            **page.does(take, f"tabs measure_take_told {SHOWN}", inputs=session),
+            **LANES["engine"],
+            **QUIET,
+        )
+        taken.failure(**page.does(on.take_broke, "measure_take_told"), **AT_ONCE)
+        check_and_zip(page, taken)

@@ -1,0 +1,64 @@
+"""Wires the adapter's bar and its checks."""
+
+from typing import Any
+
+import gradio as gr
+
+from ui.engine_calls import LANES
+from ui.page import AT_ONCE, QUIET, Page
+from ui.tabs.workbench.adapter.checks_view import ChecksPanel
+from ui.tabs.workbench.adapter.view import AdapterBar
+from ui.tabs.workbench.compare.view import NUM_SUGGESTIONS
+
+__all__ = ["EXPORTED", "SHOWN", "check_and_zip", "wire_adapter"]
+
+EXPORTED = "export_told export_usage export_file"
+"""Slots that hold an exported file, which goes when the adapter or its strength changes."""
+SHOWN = (
+    f"{EXPORTED} refine_open keep_name keep_texts keep_told "
+    "stages adapter_box adapter_facts shelf strength download undo warning refine_box "
+    "checks proof_box proof prove norms compare_head beside differences blind "
+    "left_pane right_pane refine_labels suggestions_row "
+    + " ".join(f"suggestion_{index}" for index in range(NUM_SUGGESTIONS))
+)
+"""Slots that change when another adapter is shown."""
+_CHECKED = "checks proof_box proof prove warning refine_box download"
+
+
+def wire_adapter(page: Page, bar: AdapterBar, checks: ChecksPanel) -> None:
+    """Choose, scale and examine the adapter of this visit."""
+    on, session = page.on.adapter, page.session
+    chosen = page.does(on.choose, SHOWN, inputs=[session, bar.shelf])
+    check_and_zip(page, bar.shelf.input(**chosen, **AT_ONCE))
+    # Not `change`, which a slider also sends, without a value, when its tab opens again;
+    # `release` comes after typing.
+    scaled = gr.on(
+        [bar.strength.input, bar.strength.release],
+        **page.does(
+            on.set_strength,
+            f"adapter_facts download {EXPORTED}",
+            inputs=[session, bar.strength],
+        ),
+        trigger_mode="always_last",
+        **AT_ONCE,
+    )
+    proved = checks.prove.click(
+        **page.does(on.prove, "proof prove download", inputs=session), **LANES["engine"], **QUIET
+    )
+    for event in (scaled, proved):
+        _zip(page, event)
+
+
+def check_and_zip(page: Page, event: Any) -> None:
+    """Check the adapter in the bar, if that is due, and write its zip."""
+    checked = event.then(
+        **page.does(page.on.adapter.check, _CHECKED, inputs=page.session),
+        **LANES["engine"],
+        **QUIET,
+    )
+    _zip(page, checked)
+
+
+def _zip(page: Page, event: Any) -> None:
+    written = page.does(page.on.adapter.prepare_download, "download warning", inputs=page.session)
+    event.then(**written, **LANES["engine"], **QUIET)

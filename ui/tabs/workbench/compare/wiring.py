@@ -1,0 +1,77 @@
+"""Wires the chat: one batch, two panes."""
+
+import functools
+from typing import Any
+
+from ui.engine_calls import LANES
+from ui.page import AFTERWARDS, AT_ONCE, ORDERED, Page
+from ui.state import Place
+from ui.tabs.workbench.compare.view import ComparePanel
+
+__all__ = ["wire_chat"]
+
+_PANES = "left_pane right_pane"
+_BUTTONS = "send stop_chat again vote_row"
+_STATE = f"{_BUTTONS} {_PANES}"
+_KEPT = "keep_row keep_markdown keep_json keep_votes"
+
+
+def wire_chat(page: Page, panel: ComparePanel, shown: Any) -> None:
+    """Ask both models, look at their answers and vote.
+
+    Args:
+        page: Laid out.
+        panel: Of the chat.
+        shown: The event after which the question of Show me is asked.
+    """
+    for order in _orders(page, panel, shown):
+        _answer(page, panel, order)
+    on, session = page.on.compare, page.session
+    panel.stop_chat.click(**page.does(on.stop_chat, _STATE, inputs=session), **AT_ONCE)
+    cleared = page.does(on.clear_chat, f"{_STATE} votes keep_row", inputs=session)
+    panel.clear.click(**cleared, **AT_ONCE)
+    panel.left_pane.edit(**page.does(on.edit, f"box mode {_STATE}", inputs=session), **AT_ONCE)
+    for control, handler, names in (
+        (panel.beside, on.stand_beside, _PANES),
+        (panel.differences, on.mark_differences, _PANES),
+        (panel.blind, on.go_blind, f"{_STATE} strength beside checks votes"),
+    ):
+        control.input(**page.does(handler, names, inputs=[session, control]), **AT_ONCE)
+    for name, button in panel.vote.items():
+        vote = functools.partial(on.vote, name)
+        button.click(**page.does(vote, f"{_STATE} votes {_KEPT}", inputs=session), **AT_ONCE)
+    for index, button in enumerate(panel.suggestion):
+        suggest = functools.partial(on.suggest, index)
+        button.click(**page.does(suggest, "box", inputs=session), **AT_ONCE)
+
+
+def _orders(page: Page, panel: ComparePanel, shown: Any) -> list[Any]:
+    """Return the events that put a question."""
+    on, session = page.on.compare, page.session
+    orders = [shown.success(**page.does(on.ask_shown, _STATE, inputs=session), **AT_ONCE)]
+    questions = [panel.box, panel.mode, session]
+    orders += [
+        ask(**page.does(on.ask, f"box {_STATE}", inputs=questions), **AT_ONCE)
+        for ask in (panel.send.click, panel.box.submit)
+    ]
+    places: tuple[tuple[Any, Place | None], ...] = (
+        (panel.again.click, None),
+        (panel.left_pane.retry, "left"),
+        (panel.right_pane.retry, "right"),
+    )
+    for again, place in places:
+        ask_again = functools.partial(on.ask_again, place=place)
+        orders.append(again(**page.does(ask_again, _STATE, inputs=session), **AT_ONCE))
+    return orders
+
+
+def _answer(page: Page, panel: ComparePanel, order: Any) -> None:
+    """Answer the question that an event has put."""
+    on, session = page.on.compare, page.session
+    answered = order.then(
+        **page.does(on.answer, _PANES, inputs=[session, *panel.settings.values()]),
+        **LANES["engine"],
+        **ORDERED,
+    )
+    answered.failure(**page.does(on.chat_broke, _STATE, inputs=session), **AT_ONCE)
+    answered.then(**page.does(on.answered, f"{_BUTTONS} {_KEPT}", inputs=session), **AFTERWARDS)

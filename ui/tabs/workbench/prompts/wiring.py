@@ -1,0 +1,41 @@
+"""Wires the canvas and the examples."""
+
+import functools
+
+from dnd_engine.prompts.examples import load_examples
+from ui.engine_calls import LANES
+from ui.page import AT_ONCE, QUIET, Page
+from ui.tabs.workbench.prompts.view import PromptsPanel
+
+__all__ = ["wire_prompts"]
+
+
+def wire_prompts(page: Page, panel: PromptsPanel) -> None:
+    """Read prompt files when they are dropped; load examples."""
+    on, session, examples = page.on.prompts, page.session, load_examples()
+    panel.canvas.change(
+        **page.does(
+            on.update_prompts,
+            "inbox synthesize hint adapter_facts",
+            inputs=[panel.canvas, session],
+        ),
+        trigger_mode="always_last",
+        **LANES["read"],
+        **QUIET,
+    )
+    panel.instruction.change(
+        **page.does(
+            on.set_instruction,
+            "synthesize hint adapter_facts",
+            inputs=[panel.instruction, panel.canvas, session],
+        ),
+        trigger_mode="always_last",
+        **QUIET,
+    )
+    for example in examples:
+        load = functools.partial(on.load_examples, [example], own_weights=False)
+        panel.examples[example.id].click(**page.does(load, "inbox", inputs=session), **AT_ONCE)
+    load_all = functools.partial(on.load_examples, examples, own_weights=True)
+    panel.load_all.click(**page.does(load_all, "inbox", inputs=session), **AT_ONCE)
+    show_first = functools.partial(on.show_me, examples[0])
+    panel.show.click(**page.does(show_first, "inbox", inputs=session), **AT_ONCE)

@@ -1,0 +1,74 @@
+"""Wires the runs: synthesis, the imprint that follows it, and what every run ends with."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from ui.engine_calls import LANES
+from ui.page import AFTERWARDS, AT_ONCE, ORDERED, Page
+from ui.stages import StagesPanel
+from ui.tabs.workbench.adapter.wiring import SHOWN, check_and_zip
+from ui.tabs.workbench.prompts.view import PromptsPanel
+
+__all__ = ["OVER", "carry_out", "wire_synthesis"]
+
+OVER = (
+    "stages synthesize stop_synthesis stop_imprint refine_open undo refine_box refine_labels "
+    "refine_start refine_stop refine_later"
+)
+"""Slots that change when a run begins or ends."""
+
+
+def wire_synthesis(page: Page, prompts: PromptsPanel, stages: StagesPanel) -> Any:
+    """Synthesize, then imprint, then measure.
+
+    Returns:
+        The event of the synthesis that Show me orders: its question is to be asked afterwards.
+    """
+    on, session = page.on, page.session
+    remix = functools.partial(on.synthesis.begin_synthesis, kind="remix")
+    made = [
+        carry_out(
+            page,
+            order(**page.does(begin, OVER, inputs=[prompts.canvas, session]), **AT_ONCE),
+            on.synthesis.synthesize,
+            [session, prompts.mix, prompts.seed],
+            **LANES["engine"],
+        )
+        for order, begin in (
+            (prompts.synthesize.click, on.synthesis.begin_synthesis),
+            (prompts.canvas.remix, remix),
+            (prompts.canvas.read, on.synthesis.begin_synthesis),  # Show me
+        )
+    ]
+    for event in made:
+        ordered = event.then(
+            **page.does(
+                on.imprint.begin_imprint, f"{OVER} checks", inputs=[session, prompts.imprint]
+            ),
+            **AFTERWARDS,
+        )
+        imprinted = carry_out(page, ordered, on.imprint.imprint, session, **LANES["imprint"])
+        check_and_zip(page, imprinted)
+    for stop in (stages.stop_imprint, prompts.stop_synthesis):
+        stop.click(**page.does(on.runs.stop_run, OVER, inputs=session), **AT_ONCE)
+    return made[-1]
+
+
+def carry_out(page: Page, order: Any, handler: Callable[..., Any], inputs: Any, **lane: Any) -> Any:
+    """Do what was ordered and draw its stages meanwhile; then show the adapter that came of it.
+
+    Returns:
+        The last event.
+    """
+    on, session = page.on.runs, page.session
+    work = order.then(
+        **page.does(handler, "stages adapter_box adapter_facts strength download", inputs=inputs),
+        **lane,
+        **ORDERED,
+    )
+    work.failure(**page.does(on.run_broke, OVER, inputs=session), **AT_ONCE)
+    # An event of its own: see `RunEvents.show_run`.
+    return work.then(
+        **page.does(on.show_run, f"{OVER} {SHOWN} inbox", inputs=session), **AFTERWARDS
+    )

@@ -1,0 +1,64 @@
+"""The workbench, laid out: prompts above, the adapter's bar, then chat and checks side by side."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from dnd_engine.config import PromptLimits
+from ui.stages import StagesPanel, stages_panel
+from ui.tabs.workbench.adapter.checks_view import ChecksPanel, checks_panel
+from ui.tabs.workbench.adapter.view import AdapterBar, adapter_bar
+from ui.tabs.workbench.compare.view import ComparePanel, compare_panel
+from ui.tabs.workbench.prompts.view import PromptsPanel, prompts_panel
+from ui.tabs.workbench.refine.view import RefinePanel, refine_panel
+from ui.tabs.workbench.take.view import TakePanel, take_panel
+
+__all__ = ["Workbench", "workbench_panel"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workbench:
+    """The panels of the tab."""
+
+    prompts: PromptsPanel
+    bar: AdapterBar
+    take: TakePanel
+    refine: RefinePanel
+    stages: StagesPanel
+    compare: ComparePanel
+    norms: gr.HTML
+    checks: ChecksPanel
+    votes: gr.HTML
+    """Counted while the chat is blind; the checks, which would tell who answers, are hidden."""
+
+
+def workbench_panel(limits: PromptLimits, *, shared: bool) -> Workbench:
+    """Lay out the tab.
+
+    Args:
+        limits: What prompt files may amount to.
+        shared: Whether others are served.
+    """
+    prompts = prompts_panel(limits)
+    bar = adapter_bar()
+    take = take_panel(shared=shared)
+    refine = refine_panel()
+    stages = stages_panel()
+    with gr.Row(elem_id="dnd-loop", equal_height=False):
+        with gr.Column(elem_id="dnd-left", min_width=0):
+            compare = compare_panel()
+            norms = gr.HTML("", elem_id="dnd-norms", padding=False)
+        with gr.Column(elem_id="dnd-right", min_width=0):
+            checks = checks_panel()
+            votes = gr.HTML("", elem_id="dnd-tally", padding=False, visible=False)
+    return Workbench(
+        prompts=prompts,
+        bar=bar,
+        take=take,
+        refine=refine,
+        stages=stages,
+        compare=compare,
+        norms=norms,
+        checks=checks,
+        votes=votes,
+    )
