@@ -39,6 +39,7 @@ SMALLER: dict[str, dict[str, str]] = {
         "refine": "--steps 1",
         "export": "",
     },
+    "docs/cost-at-scale.md": {"plan": ""},
     "docs/measure.md": {"generate": "", "measure": "--limit-items 3 --steps 1"},
     "docs/pipeline.md": {
         "tasks make": "--operations 12 --train 40 --test 2",
@@ -143,6 +144,15 @@ def test_the_commands_of_the_readme_run_as_printed(
 def weights(archive: Path) -> bytes:
     with zipfile.ZipFile(archive) as files:
         return files.read("adapter_model.safetensors")
+
+
+def test_the_commands_of_the_cost_page_run_as_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("assets").symlink_to(ROOT / "assets")
+    run("docs/cost-at-scale.md")
+    assert Path("plan.svg").read_text(encoding="utf-8").startswith("<svg")
 
 
 @pytest.mark.real

@@ -19,6 +19,7 @@ from dnd_engine.cli import (
     export,
     library,
     measure,
+    plan,
     refine,
     tasks,
     train,
@@ -51,6 +52,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     },
     KEEP: {"import": library.import_adapter},
     BUILD: {
+        "plan": plan.plan,
         "collect": collect.collect,
         "train": train.train,
         "watch": watch.watch,

@@ -41,6 +41,7 @@ ORDER = [
     "engine",
     "bench",
     "evaluation",
+    "plan",
     "cli",
 ]
 """The engine's packages and single modules, from the ground up (see docs/architecture.md)."""
@@ -142,6 +143,7 @@ def test_task_data_and_results_do_not_load_torch() -> None:
     assert len(names) > 15
     names |= {"models.replies", "generator.config", "generator.info"}
     names |= {"export.registry", "export.results"}
+    names |= {f"plan.{path.stem}" for path in (ROOT / "dnd_engine/plan").glob("[!_]*.py")}
     names |= {"training.recipe", "training.watch", "scoring.questions", "scoring.statistics"}
     names |= {"scoring.scores", "generator.report", "checks.results", "measure.kept"}
     names |= {

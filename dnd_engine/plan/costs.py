@@ -1,0 +1,384 @@
+"""Operations, memory, time and money of every phase, for a base, a workload and a machine.
+
+Formulas only. Operations are the multiplications and additions of matrix products, as torch counts
+them; tests compare them with torch's count of real runs.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from dnd_engine.config import ImprintConfig, check_least
+from dnd_engine.lora.layout import LoRASpec
+from dnd_engine.plan.decoders import our_decoder, papers_decoder, papers_spec
+from dnd_engine.plan.hardware import Hardware
+from dnd_engine.plan.shapes import BaseShape, read_shape
+from dnd_engine.training.recipe import TrainRecipe
+
+__all__ = ["Figure", "Plan", "Workload", "make_plan", "saved_bytes", "training_step_flops"]
+
+_ENCODER_PARAMETERS = 10_646_784
+"""Linear layers of all-MiniLM-L6-v2; its embeddings are looked up."""
+_BF16, _FP32 = 2, 4
+_STATES = 16
+"""Bytes of a trained number: itself, its gradient and AdamW's two moments in float32."""
+_USABLE = 0.9
+"""Share of a card's memory that a run may fill."""
+_EIGEN = 9
+"""Operations of a symmetric eigendecomposition over the cube of its size (Golub & Van Loan)."""
+
+_ENCODER_LAYERS, _DECODER_STAGES, _ENCODER_BATCH = 6, 5, 16
+_ROW_FILL = 0.87
+"""Measured: rows of up to 256 tokens are 222 long, since no other example fits."""
+
+_RECIPE: Mapping[str, Any] = {f.name: f.default for f in fields(TrainRecipe)}
+_IMPRINT = ImprintConfig()
+_ANSWER = _IMPRINT.max_answer_tokens // 3
+"""Tokens of an answer that is imprinted: most end long before the limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """How much is trained, written and imprinted."""
+
+    tasks: int = 700
+    """Tasks with a LoRA each, where checkpoints are collected; end-to-end training needs none."""
+    lora_steps: int = 40
+    lora_examples: int = 8
+    example_tokens: int = 64
+    steps: int = 2300
+    """Steps of generator training; the shipped generator's."""
+    tasks_per_step: int = 8
+    row_tokens: int = 256
+    """Tokens of each task in a step."""
+    answer_tokens: int = 8
+    """Tokens of an answer: only they go through the output layer and have a loss."""
+    paper_steps: int = 5000
+    paper_batch: int = 48
+    """Prompt batches in a step of the paper's training."""
+    prompts: int = 128
+    """Prompts of one synthesis."""
+    imprint_prompts: int = 16
+    imprint_tokens: int = 64
+    """Tokens of a prompt with its instruction, chat template included."""
+    ordinary_tokens: int = 5000
+    """Tokens of the shipped ordinary messages and their answers, read once for a base."""
+
+    def __post_init__(self) -> None:
+        check_least(self, 1, *self.__slots__)
+
+
+Mark = Literal["derived", "measured"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One number of a plan."""
+
+    key: str
+    title: str
+    value: float | None
+    """None where there is no such number: training that never pays off."""
+    unit: str
+    mark: Mark = "derived"
+    """`derived` by a formula from the config and the tables, or `measured` in a run."""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a generator for one base takes on one machine."""
+
+    shape: BaseShape
+    hardware: Hardware
+    workload: Workload
+    figures: tuple[Figure, ...]
+
+    def __getitem__(self, key: str) -> float | None:
+        return next(f.value for f in self.figures if f.key == key and f.mark == "derived")
+
+    def to_json(self) -> dict[str, Any]:
+        """As `dnd plan --json` prints it."""
+        return {
+            "base": self.shape.name,
+            "r": self.shape.layout.spec.r,
+            "hardware": asdict(self.hardware),
+            "workload": asdict(self.workload),
+            "figures": [asdict(figure) for figure in self.figures],
+        }
+
+
+def make_plan(
+    base: str,
+    spec: LoRASpec,
+    hardware: Hardware,
+    workload: Workload,
+    measured: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Plan:
+    """Plan for one base.
+
+    Args:
+        base: See `shapes.read_shape`.
+        spec: The LoRA to generate.
+        hardware: What it runs on.
+        workload: How much is done.
+        measured: Measured `value` and `source` by figure, shown after the derived ones.
+
+    Raises:
+        ConfigError, LayoutError: If there is no such base, or it is not supported.
+    """
+    shape, papers = read_shape(base, spec), read_shape(base, LoRASpec())
+    papers = read_shape(base, papers_spec(papers))
+    figures = [*_sizes(shape, papers), *_Costs(shape, papers, hardware, workload).figures()]
+    by_key = {figure.key: figure for figure in figures}
+    for key, run in (measured or {}).items():
+        figure = by_key[key]
+        figures.insert(
+            figures.index(figure) + 1,
+            Figure(
+                key=key,
+                title=f"{figure.title}, measured",
+                value=float(run["value"]),
+                unit=figure.unit,
+                mark="measured",
+                note=str(run["source"]),
+            ),
+        )
+    return Plan(shape=shape, hardware=hardware, workload=workload, figures=tuple(figures))
+
+
+def _sizes(shape: BaseShape, papers: BaseShape) -> Iterator[Figure]:
+    layout = shape.layout
+    paper, released = papers_decoder(papers)
+    ours = our_decoder(layout)
+    note = "the authors' stages" if released else "the authors' stages for the next size"
+    adapter = layout.num_parameters * _BF16
+    yield Figure(key="parameters", title="Base", value=shape.parameters, unit="parameters")
+    yield Figure(
+        key="matrices", title="LoRA matrices", value=2 * len(layout.targets), unit="matrices"
+    )
+    yield Figure(
+        key="lora_parameters", title="LoRA", value=layout.num_parameters, unit="parameters"
+    )
+    yield Figure(key="weight_tokens", title="Weight tokens", value=layout.num_tokens, unit="tokens")
+    yield Figure(key="adapter_bytes", title="Adapter file", value=adapter, unit="bytes")
+    yield Figure(key="decoder", title="Our decoder", value=ours.parameters, unit="parameters")
+    yield Figure(
+        key="generator_bytes",
+        title="Our generator's file",
+        value=(ours.parameters + layout.num_parameters) * _FP32,
+        unit="bytes",
+    )
+    yield Figure(
+        key="paper_lora_parameters",
+        title=f"The paper's LoRA, r {papers.layout.spec.r}",
+        value=papers.layout.num_parameters,
+        unit="parameters",
+    )
+    yield Figure(
+        key="paper_decoder",
+        title="The paper's decoder",
+        value=paper.parameters,
+        unit="parameters",
+        note=note,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Costs:
+    """Phases of one base, from collection to imprint."""
+
+    shape: BaseShape
+    papers: BaseShape
+    hardware: Hardware
+    work: Workload
+
+    def figures(self) -> Iterator[Figure]:
+        """Yield operations, memory, seconds and dollars of each phase, then what they add up to."""
+        work = self.work
+        lora_tokens = work.lora_examples * work.example_tokens
+        lora_flops = work.lora_steps * _backed_flops(
+            self.shape, lora_tokens, work.lora_examples * work.answer_tokens
+        )
+        layers = self.shape.num_layers
+        lora_seconds = self.hardware.seconds(lora_flops, work.lora_steps * layers, trains=True)
+        step_flops = training_step_flops(self.shape, work)
+        ours = our_decoder(self.shape.layout)
+        paper, _ = papers_decoder(self.papers)
+        training = self.hardware.seconds(work.steps * step_flops, work.steps * layers, trains=True)
+        trained = self.shape.layout.num_parameters + ours.parameters
+        memory = {
+            "lora": self._memory(lora_tokens, self.shape.layout.num_parameters),
+            "training": self._memory(_step_tokens(work), trained),
+        }
+        yield from self._phase("lora", "One LoRA run", lora_flops, lora_seconds, memory["lora"])
+        yield from self._phase(
+            "collection",
+            f"Collecting {work.tasks} LoRAs",
+            lora_flops * work.tasks,
+            lora_seconds * work.tasks,
+            memory["lora"],
+        )
+        yield from self._phase(
+            "training",
+            "Training our generator",
+            work.steps * step_flops,
+            training,
+            memory["training"],
+        )
+        paper_flops = 3.0 * paper.forward_flops * work.paper_batch * work.paper_steps
+        paper_seconds = self.hardware.seconds(paper_flops, 0, trains=True)
+        # The gradient of one prompt batch's activations is small beside the decoder's states.
+        yield from self._phase(
+            "paper_training",
+            "Training the paper's decoder",
+            paper_flops,
+            paper_seconds,
+            paper.parameters * _STATES / 1e9,
+        )
+        synthesis_flops = self._synthesis_flops()
+        synthesis = self._synthesis_seconds()
+        yield from self._phase(
+            "synthesis",
+            f"Synthesis, {work.prompts} prompts",
+            synthesis_flops,
+            synthesis,
+            (self.shape.parameters + trained + 22_700_000) * _BF16 / 1e9,
+        )
+        imprint_flops = self._imprint_flops()
+        passes = layers * (_ANSWER + 3)
+        yield from self._phase(
+            "imprint",
+            f"Imprint, {work.imprint_prompts} prompts",
+            imprint_flops,
+            self.hardware.seconds(imprint_flops, passes, trains=False),
+            (self.shape.parameters * _BF16 + self._kept_bytes()) / 1e9,
+        )
+        once = self._ordinary_flops()
+        yield from self._phase(
+            "ordinary",
+            "Measuring ordinary activity, once",
+            once,
+            self.hardware.seconds(once, passes, trains=False),
+            (self.shape.parameters * _BF16 + self._kept_bytes()) / 1e9,
+        )
+        yield self._pays("break_even", "Tasks until our training pays", training, lora_seconds)
+        yield self._pays(
+            "paper_break_even",
+            "Tasks until the paper's pays",
+            paper_seconds + lora_seconds * work.tasks,
+            lora_seconds,
+        )
+
+    def _phase(
+        self, key: str, title: str, flops: float, seconds: float, memory_gb: float
+    ) -> Iterator[Figure]:
+        cards = max(1, math.ceil(memory_gb / (_USABLE * self.hardware.memory_gb)))
+        note = "" if cards == 1 else f"over {cards} of them, all at work"
+        values = (
+            ("flops", "operations", flops, "FLOP", ""),
+            ("memory_gb", "memory", memory_gb, "GB", ""),
+            ("cards", "machines that hold it", cards, "machines", ""),
+            ("seconds", "wall time", seconds / cards, "s", note),
+            ("dollars", "money", seconds / 3600 * self.hardware.dollars_per_hour, "$", ""),
+        )
+        for name, words, value, unit, more in values:
+            yield Figure(
+                key=f"{key}_{name}", title=f"{title}: {words}", value=value, unit=unit, note=more
+            )
+
+    def _pays(self, key: str, title: str, invested: float, lora_seconds: float) -> Figure:
+        saved = lora_seconds - self._synthesis_seconds()
+        tasks = math.ceil(invested / saved) if saved > 0 else None
+        return Figure(key=key, title=title, value=tasks, unit="tasks")
+
+    def _synthesis_seconds(self) -> float:
+        batches = -(-self.work.prompts // _ENCODER_BATCH)
+        passes = batches * _ENCODER_LAYERS + _DECODER_STAGES
+        return self.hardware.seconds(self._synthesis_flops(), passes, trains=False)
+
+    def _memory(self, tokens: int, trained: int) -> float:
+        """Gigabytes of a training step, without what torch itself takes."""
+        activations = saved_bytes(self.shape, tokens)
+        return (self.shape.parameters * _BF16 + trained * _STATES + activations) / 1e9
+
+    def _synthesis_flops(self) -> float:
+        prompts, length, _ = _RECIPE["stages"][0]
+        batches = -(-self.work.prompts // prompts)
+        read = 2 * _ENCODER_PARAMETERS * length * min(self.work.prompts, batches * prompts)
+        return float(read + batches * our_decoder(self.shape.layout).forward_flops)
+
+    def _imprint_flops(self) -> float:
+        """Asking, reading every prompt three ways, and the regressions of the layers."""
+        shape, count = self.shape, self.work.imprint_prompts
+        asked = count * (
+            2 * shape.block_parameters * (self.work.imprint_tokens + _ANSWER)
+            + 2 * shape.head_parameters * _ANSWER
+        )
+        read = count * 3 * (self.work.imprint_tokens + _ANSWER) * 2 * shape.block_parameters
+        rows, wide, out = 2 * count * _ANSWER, shape.intermediate_size, shape.hidden_size
+        least = min(rows, out)
+        regression = (
+            4 * rows * wide * 512
+            + 2 * rows**2 * wide
+            + 2 * rows**2 * out
+            + 2 * rows**3
+            + 4 * rows * least * out
+            + _EIGEN * least**3
+        )
+        return float(asked + read + self._fitted_layers() * regression)
+
+    def _ordinary_flops(self) -> float:
+        wide, tokens = self.shape.intermediate_size, self.work.ordinary_tokens
+        read = 2 * self.shape.block_parameters * tokens * 2
+        return float(read + self._fitted_layers() * (2 * tokens * wide**2 + _EIGEN * wide**3))
+
+    def _fitted_layers(self) -> int:
+        first = int(self.shape.num_layers * _IMPRINT.first_layer_share)
+        return self.shape.num_layers - first
+
+    def _kept_bytes(self) -> float:
+        """What ordinary activity leaves: the leading directions of every fitted layer."""
+        kept = self._fitted_layers() * 512 * self.shape.intermediate_size * _FP32
+        return kept + 3 * self.shape.intermediate_size**2 * _FP32
+
+
+def _backed_flops(shape: BaseShape, tokens: int, answers: int) -> float:
+    """Operations of a forward and backward pass through frozen weights with one LoRA per row.
+
+    A frozen weight is multiplied with twice, forward and for the gradient of its inputs; a LoRA's
+    three times.
+    """
+    return float(
+        4 * shape.block_parameters * tokens
+        + 4 * shape.head_parameters * answers
+        + 6 * shape.layout.num_parameters * tokens
+    )
+
+
+def training_step_flops(shape: BaseShape, work: Workload) -> float:
+    """Operations of one end-to-end step: base and LoRAs, and the decoder for every task."""
+    tokens = _step_tokens(work)
+    answers = tokens * work.answer_tokens // work.example_tokens
+    decoder = 3 * our_decoder(shape.layout).forward_flops * work.tasks_per_step
+    return _backed_flops(shape, tokens, answers) + decoder
+
+
+def _step_tokens(work: Workload) -> int:
+    return round(work.tasks_per_step * work.row_tokens * _ROW_FILL)
+
+
+def saved_bytes(shape: BaseShape, tokens: int) -> int:
+    """Bytes that a forward pass in bfloat16 keeps for its gradient.
+
+    Per token and layer 8 hidden and 4 intermediate widths, 2 of keys or values and 7 ranks: fitted
+    to what PyTorch keeps for Llama-style blocks with fused attention, and exact there.
+    """
+    units = (
+        8 * shape.hidden_size
+        + 4 * shape.intermediate_size
+        + 2 * shape.key_value_size
+        + len(shape.layout.spec.target_modules) * shape.layout.spec.r
+    )
+    return units * _BF16 * tokens * shape.num_layers

@@ -1,0 +1,104 @@
+"""Sizes of hyper-convolutional decoders, ours and the paper's, by arithmetic on their stages."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import Any
+
+from dnd_engine.generator.stage import Stage
+from dnd_engine.lora.layout import LoRALayout, LoRASpec
+from dnd_engine.plan.shapes import BaseShape
+from dnd_engine.training.recipe import TrainRecipe
+
+__all__ = ["DecoderSize", "our_decoder", "papers_decoder", "papers_spec", "size_of"]
+
+_RECIPE: Mapping[str, Any] = {f.name: f.default for f in fields(TrainRecipe)}
+_OURS: Sequence[Stage] = _RECIPE["stages"]
+_OUR_KERNEL: int = _RECIPE["kernel_size"]
+
+_BORDER = 2
+"""Rows and columns of the paper's tokens that carry their scale (see `lora.weight_tokens`)."""
+
+_SMALL: Sequence[Stage] = (
+    (128, 384, 384),
+    (128, 200, 300),
+    (128, 100, 256),
+    (256, 50, 200),
+    (512, 50, 200),
+    (1024, 25, 200),
+    (1024, 10, 200),
+    (2048, 10, 200),
+)
+_MIDDLE: Sequence[Stage] = (
+    (16, 1000, 384),
+    (64, 500, 300),
+    (256, 125, 300),
+    (512, 64, 300),
+    (1024, 64, 256),
+    (2048, 32, 256),
+)
+_LARGE: Sequence[Stage] = (
+    (16, 1000, 384),
+    (64, 500, 384),
+    (256, 125, 400),
+    (512, 64, 400),
+    (1024, 64, 400),
+    (2048, 32, 400),
+)
+"""The authors' released stages for Qwen2.5-0.5B, 1.5B (coding) and 7B, without the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderSize:
+    """A decoder's parameters, and its work for one prompt batch."""
+
+    parameters: int
+    forward_flops: int
+    """Two per multiplication in a convolution; the rest does not count."""
+
+
+def size_of(features: Sequence[Stage], kernel_size: int) -> DecoderSize:
+    """Count a `HyperConvDecoder` of these stages."""
+    parameters = flops = 0
+    square = kernel_size**2
+    for (n, h, w), (new_n, new_h, new_w) in pairwise(features):
+        mixers = 2 * square * (w * new_w + h * new_h)
+        last = square * n * new_n
+        parameters += mixers + last + new_n + new_h * new_w + 2 * h * w
+        flops += 2 * square * w * new_w * n * (h + new_h) + 2 * square * h * new_h * n * (w + new_w)
+        flops += 2 * last * new_h * new_w
+    return DecoderSize(parameters, flops)
+
+
+def our_decoder(layout: LoRALayout) -> DecoderSize:
+    """Count the default decoder of `dnd train` for a layout, without the shared tokens."""
+    return size_of((*_OURS, (layout.num_tokens, layout.spec.r, layout.width)), _OUR_KERNEL)
+
+
+def papers_spec(shape: BaseShape) -> LoRASpec:
+    """Return the LoRA that the paper trains on a base of this size."""
+    return LoRASpec(r=8, lora_alpha=16) if _is_small(shape) else LoRASpec(r=16, lora_alpha=32)
+
+
+def papers_decoder(shape: BaseShape) -> tuple[DecoderSize, bool]:
+    """Count the authors' decoder for a base.
+
+    Args:
+        shape: Its layout must be of `papers_spec`.
+
+    Returns:
+        The size, and whether the authors released these very stages. For other bases, theirs for
+        the next size are taken, with the last stage that the base's LoRA needs.
+    """
+    layout = shape.layout
+    if _is_small(shape):
+        stages, kernel = _SMALL, 9
+    else:
+        stages, kernel = (_MIDDLE if shape.parameters < 4e9 else _LARGE), 11
+    grid = (layout.num_tokens, layout.spec.r + _BORDER, layout.width + _BORDER)
+    released = grid in {(4296, 10, 130), (4508, 18, 258), (4928, 18, 514)}
+    return size_of((*stages, grid), kernel), released
+
+
+def _is_small(shape: BaseShape) -> bool:
+    return shape.parameters < 1e9

@@ -1,0 +1,74 @@
+"""Machines and their prices: a shipped table, or the user's own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+
+from dnd_engine.errors import ConfigError
+from dnd_engine.files import asset_path
+from dnd_engine.lora.provenance import validation_words
+
+__all__ = ["Hardware", "read_hardware"]
+
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Share = Annotated[float, Field(gt=0, le=1)]
+_NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """One machine or card."""
+
+    title: str
+    tflops: _Positive
+    """Peak in dense bfloat16, 10¹² operations a second."""
+    reached_training: _Share
+    """Share of the peak that steps with a gradient reach."""
+    reached_forward: _Share
+    """Share of the peak that synthesis and imprint reach."""
+    layer_milliseconds: _NotNegative = 0.0
+    """Least time of one layer forward and backward: small layers wait for their kernels' start."""
+    memory_gb: _Positive
+    dollars_per_hour: _NotNegative
+
+    def seconds(self, flops: float, layer_passes: float, *, trains: bool) -> float:
+        """Return the time of some work on this machine alone.
+
+        Args:
+            flops: Its operations.
+            layer_passes: How often a layer is run, for the least time that takes.
+            trains: Whether there is a backward pass, which takes twice as long as a forward one.
+        """
+        speed = self.tflops * 1e12 * (self.reached_training if trains else self.reached_forward)
+        least = layer_passes * self.layer_milliseconds / 1000 * (1 if trains else 1 / 3)
+        return max(flops / speed, least)
+
+
+_TABLE = TypeAdapter(dict[str, Hardware])
+
+
+def read_hardware(path: Path | None = None) -> Mapping[str, Hardware]:
+    """Read a table of machines by name.
+
+    Args:
+        path: YAML, as `assets/plan/hardware.yaml`; None reads that one.
+
+    Raises:
+        ConfigError: If the file cannot be read or an entry is wrong, with all faults.
+    """
+    path = path or asset_path("plan", "hardware.yaml")
+    try:
+        return _TABLE.validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"hardware table `{path}` cannot be read: {error}") from error
+    except ValidationError as error:
+        raise ConfigError(
+            f"hardware table `{path}`: {validation_words(error)}. Expected machine names, each "
+            "with title, tflops, reached_training, reached_forward, memory_gb and "
+            "dollars_per_hour."
+        ) from error

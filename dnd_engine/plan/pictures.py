@@ -1,0 +1,82 @@
+"""Plans of several bases as charts over the size of the base."""
+
+from collections.abc import Callable, Sequence
+
+from dnd_engine.charts import Chart, Line, Look, Scale, clock, line_chart, svg_file
+from dnd_engine.plan.costs import Plan
+from dnd_engine.plan.words import amount, money
+
+__all__ = ["draw"]
+
+_Series = tuple[str, str, Look]
+"""A figure's key, its label, and how it looks."""
+
+_CHARTS: tuple[tuple[str, str, Callable[[float], str], tuple[_Series, ...]], ...] = (
+    (
+        "Sizes",
+        "parameters",
+        amount,
+        (
+            ("parameters", "the base", "base"),
+            ("paper_decoder", "the paper's decoder", "other"),
+            ("decoder", "our decoder", "own"),
+            ("lora_parameters", "one LoRA", "labels"),
+        ),
+    ),
+    (
+        "Wall time",
+        "all machines that hold it at work",
+        clock,
+        (
+            ("paper_training_seconds", "the paper's training", "other"),
+            ("training_seconds", "our training", "own"),
+            ("lora_seconds", "one LoRA run", "labels"),
+            ("imprint_seconds", "one imprint", "also"),
+        ),
+    ),
+    (
+        "Money",
+        "dollars, at the table's prices",
+        money,
+        (
+            ("paper_training_dollars", "the paper's training", "other"),
+            ("collection_dollars", "collecting LoRAs", "base"),
+            ("training_dollars", "our training", "own"),
+        ),
+    ),
+)
+
+
+def draw(plans: Sequence[Plan]) -> str:
+    """Draw sizes, time and money over the base's parameters, both axes logarithmic.
+
+    Args:
+        plans: One or more, on the same machine.
+    """
+    plans = sorted(plans, key=lambda plan: plan.shape.parameters)
+    charts = [_chart(plans, *chart) for chart in _CHARTS]
+    return svg_file(charts, f"What a generator costs on {plans[0].hardware.title}, derived")
+
+
+def _chart(
+    plans: Sequence[Plan],
+    title: str,
+    unit: str,
+    write: Callable[[float], str],
+    series: Sequence[_Series],
+) -> Chart:
+    lines = []
+    for key, label, look in series:
+        points = [(float(plan.shape.parameters), plan[key]) for plan in plans]
+        known = [(x, y) for x, y in points if y]
+        lines.append(Line(known, look, label, "marked"))
+    values = [y for line in lines for _, y in line.points]
+    sizes = [plan.shape.parameters for plan in plans]
+    ends = "; ".join(f"{line.label} up to {write(line.points[-1][1])}" for line in lines)
+    return line_chart(
+        lines,
+        Scale.log(0.99 * min(sizes), 1.01 * max(sizes), amount),
+        Scale.log(0.99 * min(values), 1.01 * max(values), write),
+        f"{title}, {unit}: {ends}",
+        axis="parameters of the base",
+    ).titled(title, unit)

@@ -1,0 +1,171 @@
+"""The sizes of a base model, from its `config.json`: shipped ones, a file, or the Hub's.
+
+Counts parameters; reads no weights.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dnd_engine.errors import ConfigError, LayoutError
+from dnd_engine.files import asset_path
+from dnd_engine.lora.layout import LoRALayout, LoRASpec
+
+__all__ = ["BaseShape", "read_shape", "shipped_shapes"]
+
+_CONFIG = "config.json"
+_ALIASES = {"smollm2-135m-instruct": "HuggingFaceTB/SmolLM2-135M-Instruct"}
+"""Embedded names, as `--base` of the other commands takes them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseShape:
+    """A base, as far as costs depend on it."""
+
+    name: str
+    layout: LoRALayout
+    """Of the LoRA to generate."""
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    key_value_size: int
+    """Outputs of `k_proj`."""
+    vocabulary: int
+    block_parameters: int
+    """Weights of the linear layers in all blocks: what a token's forward pass multiplies with."""
+    head_parameters: int
+    """Weights of the output layer, which only tokens that are predicted go through."""
+    parameters: int
+    """All of them, as the model's card counts: tied embeddings once."""
+
+    @classmethod
+    def from_config(cls, name: str, config: Mapping[str, Any], spec: LoRASpec) -> "BaseShape":
+        """Take a config's sizes.
+
+        Raises:
+            LayoutError: If a needed size is missing, or the architecture is not supported.
+        """
+        layout = LoRALayout.from_config(config, spec)
+        everything = LoRALayout.from_config(config)
+        vocabulary = config.get("vocab_size")
+        if isinstance(vocabulary, bool) or not isinstance(vocabulary, int) or vocabulary < 1:
+            raise LayoutError(f"the config needs a positive integer `vocab_size`: {vocabulary!r}.")
+        hidden = int(config["hidden_size"])
+        blocks = sum(t.in_features * t.out_features for t in everything.targets)
+        head = vocabulary * hidden
+        # transformers ties them unless the config says otherwise for these two families.
+        tied = config.get("tie_word_embeddings", config.get("model_type") in ("gemma2", "gemma3"))
+        num_layers = int(config["num_hidden_layers"])
+        return cls(
+            name=name,
+            layout=layout,
+            hidden_size=hidden,
+            intermediate_size=int(config["intermediate_size"]),
+            num_layers=num_layers,
+            key_value_size=_key_value_size(config),
+            vocabulary=vocabulary,
+            block_parameters=blocks,
+            head_parameters=head,
+            parameters=blocks
+            + head * (1 if tied else 2)
+            + num_layers * _norms_and_biases(config)
+            + hidden,
+        )
+
+
+def _key_value_size(config: Mapping[str, Any]) -> int:
+    heads = int(config["num_attention_heads"])
+    head_dim = config.get("head_dim") or int(config["hidden_size"]) // heads
+    return int(head_dim) * int(config.get("num_key_value_heads") or heads)
+
+
+def _norms_and_biases(config: Mapping[str, Any]) -> int:
+    """Count the rest of a block, a thousandth of its weights, for the usual families."""
+    hidden, model_type = int(config["hidden_size"]), config.get("model_type")
+    heads = int(config["num_attention_heads"])
+    head_dim = int(config.get("head_dim") or hidden // heads)
+    found = 2 * hidden
+    if model_type == "qwen2" or config.get("attention_bias"):
+        found += head_dim * heads + 2 * _key_value_size(config)
+    if model_type == "qwen3":
+        found += 2 * head_dim
+    return found
+
+
+@cache
+def shipped_shapes() -> Mapping[str, Mapping[str, Any]]:
+    """Return the shipped configs by Hub id, smallest first."""
+    found = yaml.safe_load(asset_path("plan", "bases.yaml").read_text(encoding="utf-8"))
+    assert isinstance(found, dict)
+    return found
+
+
+def read_shape(base: str, spec: LoRASpec) -> BaseShape:
+    """Find a base's sizes.
+
+    Args:
+        base: A shipped Hub id or its last part, an embedded name, a `config.json` or a folder that
+            holds one, or another Hub id, whose config is downloaded.
+        spec: The LoRA to generate.
+
+    Raises:
+        ConfigError: If there is no such config, or it is not a model's.
+        LayoutError: If it does not describe a supported architecture.
+    """
+    shipped = shipped_shapes()
+    by_name = {name.lower(): name for name in shipped}
+    by_name |= {name.split("/")[1].lower(): name for name in shipped}
+    known = _ALIASES.get(base.lower()) or by_name.get(base.lower())
+    if known:
+        return BaseShape.from_config(known, shipped[known], spec)
+    path = Path(base).expanduser()
+    path = path / _CONFIG if path.is_dir() else path
+    if not path.is_file():
+        path = _from_hub(base)
+    return BaseShape.from_config(base, _read(path, base), spec)
+
+
+def _read(path: Path, base: str) -> Mapping[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"the config of base `{base}` cannot be read as JSON: {error}. Expected a model's "
+            "`config.json`."
+        ) from error
+    # Multimodal models keep the language model's sizes one level down.
+    inner = config.get("text_config") if isinstance(config, dict) else None
+    config = inner if isinstance(inner, dict) else config
+    if not isinstance(config, dict) or "hidden_size" not in config:
+        raise ConfigError(
+            f"the config of base `{base}` holds no `hidden_size`, so it describes no language "
+            "model. Name a model's `config.json`."
+        )
+    return config
+
+
+def _from_hub(base: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    known = ", ".join(name.split("/")[1] for name in shipped_shapes())
+    advice = f"Known without a download: {known}. Or name a local `config.json`."
+    try:
+        if "/" not in base:
+            raise HFValidationError("no user")
+        return Path(hf_hub_download(base, _CONFIG))
+    except HFValidationError as error:
+        raise ConfigError(
+            f"there is no base `{base}`: no shipped config, no file or folder, and no Hub id. "
+            f"{advice}"
+        ) from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ConfigError(
+            f"the config of base `{base}` cannot be fetched from the Hub "
+            f"({type(error).__name__}). {advice}"
+        ) from error

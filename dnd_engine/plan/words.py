@@ -1,0 +1,110 @@
+"""A plan as text: everything about one base, or a line for each of several."""
+
+from collections.abc import Callable, Sequence
+
+from dnd_engine.charts import clock, short
+from dnd_engine.plan.costs import Figure, Plan
+
+__all__ = ["amount", "listing", "markdown", "money", "table"]
+
+_UNITS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+ASSUMPTIONS = (
+    "Assumed: the shares of peak speed that GPUs reach, prices, the same recipe for every size "
+    "(whether a large base needs more steps is not known), and machines that share work without "
+    "loss. Not counted: encoding prompts, failed runs, people."
+)
+
+
+def amount(value: float) -> str:
+    """Write a count with three figures and a prefix: 1.11 G."""
+    for size, prefix in _UNITS:
+        if value >= size:
+            return f"{value / size:.3g} {prefix}"
+    return f"{value:.0f} "
+
+
+def money(dollars: float) -> str:
+    """Write dollars; small sums to the figure that matters."""
+    if dollars >= 100:
+        return f"${dollars:,.0f}"
+    return f"${dollars:.2f}" if dollars >= 0.01 else f"${dollars:.1g}"
+
+
+def _value(figure: Figure) -> str:
+    value = figure.value
+    if value is None:
+        return "never"
+    match figure.unit:
+        case "s":
+            return clock(value)
+        case "$":
+            return money(value)
+        case "GB":
+            return f"{short(value)} GB"
+        case "FLOP" | "bytes" | "parameters":
+            unit = {"FLOP": "FLOP", "bytes": "B", "parameters": ""}[figure.unit]
+            return f"{amount(value)}{unit}".rstrip()
+        case _:
+            return f"{value:,.0f}"
+
+
+def listing(plan: Plan) -> str:
+    """List every figure of one plan, and where it comes from."""
+    rows = [(f.title, _value(f), f.mark, f.note) for f in plan.figures]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    lines = [f"{plan.shape.name} on {plan.hardware.title}, r {plan.shape.layout.spec.r}", ""]
+    lines += [
+        f"{title:{widths[0]}}  {value:>{widths[1]}}  {mark:{widths[2]}}  {note}".rstrip()
+        for title, value, mark, note in rows
+    ]
+    return "\n".join([*lines, "", ASSUMPTIONS])
+
+
+def _known(key: str, write: Callable[[float], str]) -> Callable[[Plan], str]:
+    def cell(plan: Plan) -> str:
+        value = plan[key]
+        return "never" if value is None else write(value).rstrip()
+
+    return cell
+
+
+_COLUMNS: tuple[tuple[str, Callable[[Plan], str]], ...] = (
+    ("base", lambda plan: plan.shape.name.split("/")[-1].removesuffix("-Instruct")),
+    ("LoRA", _known("lora_parameters", amount)),
+    ("our decoder", _known("decoder", amount)),
+    ("the paper's", _known("paper_decoder", amount)),
+    ("machines", _known("training_cards", lambda value: f"{value:.0f}")),
+    ("LoRA run", _known("lora_seconds", clock)),
+    ("imprint", _known("imprint_seconds", clock)),
+    ("training", _known("training_seconds", clock)),
+    ("cost", _known("training_dollars", money)),
+    ("the paper's training", _known("paper_training_dollars", money)),
+    ("pays after", _known("break_even", lambda value: f"{value:,.0f} tasks")),
+)
+
+
+def _rows(plans: Sequence[Plan]) -> list[list[str]]:
+    head = [title for title, _ in _COLUMNS]
+    return [head, *([write(plan) for _, write in _COLUMNS] for plan in plans)]
+
+
+def table(plans: Sequence[Plan]) -> str:
+    """Compare bases, a line each; everything in it is derived."""
+    rows = _rows(plans)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
+    lines = [
+        "  ".join(
+            f"{cell:<{width}}" if i == 0 else f"{cell:>{width}}"
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    head = f"On {plans[0].hardware.title}, r {plans[0].shape.layout.spec.r}; all derived"
+    return "\n".join([head, "", *lines, "", ASSUMPTIONS])
+
+
+def markdown(plans: Sequence[Plan]) -> str:
+    """Return the same table for a page."""
+    head, *rows = (f"| {' | '.join(row)} |" for row in _rows(plans))
+    return "\n".join([head, f"| --- |{' ---: |' * (len(_COLUMNS) - 1)}", *rows])

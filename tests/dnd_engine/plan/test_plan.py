@@ -1,0 +1,322 @@
+"""A plan's counts are those of the real modules, and its formulas those of real runs."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import torch
+import yaml
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoConfig, AutoModelForCausalLM
+from typer.testing import CliRunner
+
+from dnd_engine.cli import app
+from dnd_engine.errors import ConfigError, LayoutError
+from dnd_engine.files import asset_path
+from dnd_engine.generator.config import GeneratorConfig
+from dnd_engine.generator.hyperconv import HyperConvDecoder
+from dnd_engine.lora.layout import LoRALayout, LoRASpec
+from dnd_engine.models.base import last_hidden, output_layer
+from dnd_engine.plan.costs import Plan, Workload, make_plan, saved_bytes, training_step_flops
+from dnd_engine.plan.decoders import our_decoder, papers_decoder, papers_spec, size_of
+from dnd_engine.plan.hardware import read_hardware
+from dnd_engine.plan.shapes import BaseShape, read_shape, shipped_shapes
+from dnd_engine.plan.words import markdown
+from dnd_engine.training.recipe import TrainRecipe
+from tests.dnd_engine.tiny import CONFIG, random_tokens, tiny_llama
+
+HERE = "cpu-2-cores"
+SMOLLM = "smollm2-135m-instruct"
+QWEN = "Qwen/Qwen2.5-0.5B-Instruct"
+PAGE = Path(__file__).parents[3] / "docs" / "cost-at-scale.md"
+
+
+def planned(base: str = SMOLLM, hardware: str = HERE, **work: int) -> Plan:
+    return make_plan(base, LoRASpec(), read_hardware()[hardware], Workload(**work))
+
+
+@pytest.mark.parametrize("name", shipped_shapes())
+def test_parameters_are_those_of_the_model_that_transformers_builds(name: str) -> None:
+    """And within 2 % of what the model's card states, so the shipped sizes are the model's."""
+    values = dict(shipped_shapes()[name])
+    stated = values.pop("parameters")
+    config = AutoConfig.for_model(**values)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    counted = read_shape(name, LoRASpec()).parameters
+    assert counted == sum(p.numel() for p in model.parameters())
+    assert counted == pytest.approx(stated * 1e9, rel=0.02)
+
+
+@pytest.mark.parametrize("name", [SMOLLM, QWEN, "Qwen2.5-7B-Instruct", "Llama-3.3-70B-Instruct"])
+def test_our_decoder_is_the_module_that_training_builds(name: str) -> None:
+    layout = read_shape(name, LoRASpec()).layout
+    recipe = TrainRecipe(tasks=(Path(),), out=Path())
+    grid = (layout.num_tokens, layout.spec.r, layout.width)
+    config = GeneratorConfig(
+        features=(*recipe.stages, grid), kernel_size=recipe.kernel_size, layout=layout
+    )
+    with torch.device("meta"):
+        decoder = HyperConvDecoder(config.features, config.kernel_size)
+    assert our_decoder(layout).parameters == sum(p.numel() for p in decoder.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "billions", "teraflops", "tokens"),
+    [(QWEN, 1.113, 8.3, 4296), ("Qwen2.5-1.5B-Instruct", 1.715, 27, 4508),
+     ("Qwen2.5-7B-Instruct", 1.937, 53, 4928)],
+)  # fmt: skip
+def test_the_papers_decoders_have_the_released_sizes(
+    name: str, billions: float, teraflops: float, tokens: int
+) -> None:
+    """Source: the authors' released configurations and checkpoint sizes (1.113 B is 4.46 GB)."""
+    shape = read_shape(name, papers_spec(read_shape(name, LoRASpec())))
+    size, released = papers_decoder(shape)
+    assert released
+    assert shape.layout.num_tokens == tokens
+    assert size.parameters / 1e9 == pytest.approx(billions, abs=5e-4)
+    assert size.forward_flops / 1e12 == pytest.approx(teraflops, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("features", "kernel"), [(((4, 6, 5), (3, 7, 8)), 3), (((2, 9, 4), (5, 3, 6), (7, 2, 8)), 5)]
+)
+def test_a_decoder_is_counted_as_torch_counts_it(
+    features: tuple[tuple[int, int, int], ...], kernel: int
+) -> None:
+    decoder = HyperConvDecoder(features, kernel)
+    with FlopCounterMode(display=False) as counter:
+        decoder(torch.randn(1, *features[0]))
+    size = size_of(features, kernel)
+    assert size.forward_flops == counter.get_total_flops()
+    assert size.parameters == sum(p.numel() for p in decoder.parameters())
+
+
+def test_an_adapter_has_the_planned_tokens_and_bytes() -> None:
+    layout = LoRALayout.from_config(CONFIG, LoRASpec())
+    shape = BaseShape.from_config("tiny", CONFIG, LoRASpec())
+    tokens = random_tokens(layout).to(torch.bfloat16)
+    assert shape.layout.num_tokens == len(tokens)
+    assert shape.layout.num_parameters * 2 == tokens.nbytes
+
+
+def lora_step(shape: BaseShape, model: nn.Module, rows: int, length: int) -> Callable[[], Tensor]:
+    """A forward and backward pass of stock PEFT, with a loss on the last eight tokens of a row."""
+    spec = shape.layout.spec
+    peft: Any = get_peft_model(
+        model,  # type: ignore[arg-type]
+        LoraConfig(r=spec.r, target_modules=list(spec.target_modules)),
+        autocast_adapter_dtype=False,
+    )
+    ids = torch.randint(0, shape.vocabulary, (rows, length))
+
+    def run() -> Tensor:
+        hidden = last_hidden(peft.get_base_model(), input_ids=ids, use_cache=False)
+        logits = output_layer(peft.get_base_model())(hidden[:, -8:])
+        return logits.float().square().mean()
+
+    return run
+
+
+SIZES: list[dict[str, int]] = [
+    {},
+    {"hidden_size": 128, "num_key_value_heads": 4},
+    {"intermediate_size": 384, "vocab_size": 1000},
+    {"num_hidden_layers": 5},
+]
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_operations_of_a_lora_step_are_those_that_torch_counts(sizes: dict[str, int]) -> None:
+    shape = BaseShape.from_config("tiny", CONFIG | sizes, LoRASpec())
+    run = lora_step(shape, tiny_llama(**sizes), rows=8, length=64)
+    with FlopCounterMode(display=False) as counter:
+        run().backward()  # type: ignore[no-untyped-call]
+    work = Workload(lora_steps=1)
+    made = [f for f in _figures(shape, work) if f.key == "lora_flops"]
+    assert made[0].value == pytest.approx(counter.get_total_flops(), rel=0.2)
+
+
+def _figures(shape: BaseShape, work: Workload) -> Any:
+    from dnd_engine.plan.costs import _Costs
+
+    return _Costs(shape, shape, read_hardware()[HERE], work).figures()
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_memory_of_a_step_is_what_torch_keeps_for_the_gradient(sizes: dict[str, int]) -> None:
+    shape = BaseShape.from_config("tiny", CONFIG | sizes, LoRASpec())
+    model = tiny_llama(**sizes).to(torch.bfloat16)
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, tuple[int, Tensor]] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if not tensor.is_leaf and storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = (storage.nbytes(), tensor)
+        return tensor
+
+    run = lora_step(shape, model, rows=4, length=64)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        run()
+    found = sum(size for size, _ in kept.values())
+    assert saved_bytes(shape, 4 * 64) == pytest.approx(found, rel=0.2)
+
+
+def test_measured_runs_are_within_a_fifth_of_what_is_derived() -> None:
+    """Operations of a training step: torch's count for the shipped recipe, 1,776 positions."""
+    runs = yaml.safe_load(asset_path("plan", "measured.yaml").read_text(encoding="utf-8"))
+    (base,) = runs
+    compared = 0
+    for hardware, figures in runs[base].items():
+        plan = planned(base, hardware)
+        for key, run in figures.items():
+            if key != "break_even":  # a difference of two times, where their errors add up
+                assert plan[key] == pytest.approx(run["value"], rel=0.2), key
+                compared += 1
+    assert compared >= 3
+    step = training_step_flops(read_shape(SMOLLM, LoRASpec()), Workload())
+    assert step == pytest.approx(1.031e12, rel=0.2)
+    assert planned()["synthesis_flops"] == pytest.approx(1.9295e11, rel=0.01)
+
+
+def test_cost_grows_with_the_base_and_no_faster() -> None:
+    """The answer to "exponentially expensive": 520 times the base, not many times that."""
+    small, large = planned(SMOLLM, "h100"), planned("Llama-3.3-70B-Instruct", "h100")
+    grown = {
+        key: float(large[key] or 0) / float(small[key] or 1)
+        for key in ("parameters", "training_flops", "lora_parameters", "decoder")
+    }
+    assert grown["training_flops"] < 1.25 * grown["parameters"]
+    assert grown["decoder"] < grown["lora_parameters"] < grown["parameters"] / 10
+
+
+def test_what_does_not_fit_one_card_is_spread_over_several() -> None:
+    plan = planned("Llama-3.3-70B-Instruct", "h100")
+    assert plan["training_cards"] == 3
+    alone = planned("Qwen2.5-7B-Instruct", "h100")
+    assert alone["training_cards"] == 1
+
+
+def test_training_that_saves_nothing_never_pays() -> None:
+    slow = replace(read_hardware()[HERE], reached_forward=1e-6)
+    plan = make_plan(SMOLLM, LoRASpec(), slow, Workload())
+    assert plan["break_even"] is None
+
+
+def test_steps_and_tasks_scale_their_phases() -> None:
+    usual, more = planned(), planned(steps=4600, tasks=1400)
+    for key in ("training_flops", "collection_flops", "collection_dollars"):
+        assert more[key] == pytest.approx(2 * float(usual[key] or 0))
+    assert more["lora_seconds"] == usual["lora_seconds"]
+
+
+def test_a_local_config_serves_as_a_base(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    for place in (tmp_path, tmp_path / "config.json"):
+        assert read_shape(str(place), LoRASpec()).vocabulary == CONFIG["vocab_size"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "no `hidden_size`"),
+        ("{", "cannot be read as JSON"),
+        (json.dumps({**CONFIG, "vocab_size": None}), "`vocab_size`"),
+        (json.dumps({**CONFIG, "num_hidden_layers": -1}), "`num_hidden_layers`"),
+    ],
+)
+def test_a_wrong_config_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(content)
+    with pytest.raises((ConfigError, LayoutError), match=message):
+        read_shape(str(path), LoRASpec())
+
+
+def test_an_unknown_base_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"no base `Bert`.*SmolLM2-135M-Instruct"):
+        read_shape("Bert", LoRASpec())
+
+
+def test_a_hub_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ConfigError, match="cannot be fetched from the Hub"):
+        read_shape("someone/some-model", LoRASpec())
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"tflops": -1}, "tflops"),
+        ({"reached_forward": 2}, "reached_forward"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_a_wrong_table_of_machines_is_refused(
+    tmp_path: Path, entry: dict[str, Any], message: str
+) -> None:
+    shipped = yaml.safe_load(asset_path("plan", "hardware.yaml").read_text(encoding="utf-8"))
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"mine": shipped["h100"] | entry}))
+    with pytest.raises(ConfigError, match=message):
+        read_hardware(path)
+
+
+def invoke(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["plan", *map(str, arguments)])
+
+
+def test_the_command_prints_tables_and_json_and_draws(tmp_path: Path) -> None:
+    path = tmp_path / "plan.svg"
+    made = invoke("--base", SMOLLM, "--base", QWEN, "--hardware", HERE, "--plot", path, "--json")
+    assert made.exit_code == 0, made.output
+    plans = json.loads(made.stdout)["plans"]
+    assert [one["base"].split("/")[1] for one in plans] == [
+        "SmolLM2-135M-Instruct",
+        "Qwen2.5-0.5B-Instruct",
+    ]
+    marks = {f["mark"] for one in plans for f in one["figures"]}
+    assert marks == {"derived", "measured"}
+    # Only one of the two bases was measured.
+    assert not [f for f in plans[1]["figures"] if f["mark"] == "measured"]
+    root = ElementTree.parse(path).getroot()
+    words = " ".join(root.itertext())
+    assert "the paper's decoder" in words
+    assert "parameters of the base" in words
+    listed = invoke("--base", SMOLLM, "--hardware", HERE)
+    assert "Synthesis, 128 prompts: wall time, measured" in listed.stdout
+    assert "Llama-3.3-70B" in invoke().stdout
+
+
+def test_measured_runs_are_not_shown_beside_another_recipe() -> None:
+    made = invoke("--base", SMOLLM, "--hardware", HERE, "--steps", 10, "--json")
+    figures = json.loads(made.stdout)["plans"][0]["figures"]
+    assert {f["mark"] for f in figures} == {"derived"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--hardware", "abacus"), "must be cpu-2-cores"),
+        (("--base", "Bert"), "no base `Bert`"),
+        (("--plot", "a.png"), "must end in .svg"),
+        (("--rank", "0"), "`r` must be at least 1"),
+        (("--steps", "0"), "`steps` must be at least 1"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments: tuple[str, ...], message: str) -> None:
+    made = invoke(*arguments)
+    assert made.exit_code == 1
+    assert message in made.output
+
+
+def test_the_page_shows_the_table_that_the_command_computes() -> None:
+    machine = read_hardware()["h100"]
+    made = [make_plan(name, LoRASpec(), machine, Workload()) for name in shipped_shapes()]
+    assert markdown(made) in PAGE.read_text(encoding="utf-8"), markdown(made)
