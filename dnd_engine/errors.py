@@ -20,6 +20,7 @@ __all__ = [
     "LibraryError",
     "MeasureError",
     "PromptFileError",
+    "PublishError",
     "RecipeError",
     "TaskError",
     "TrainingError",
@@ -73,6 +74,10 @@ class ExportError(DndError, ValueError):
 
 class HubError(DndError, OSError):
     """The Hugging Face Hub cannot be reached, or it refused an upload."""
+
+
+class PublishError(DndError, OSError):
+    """A serving engine cannot be reached, refuses an adapter, or does not answer with it."""
 
 
 class RecipeError(DndError, ValueError):

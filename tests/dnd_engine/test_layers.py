@@ -32,6 +32,7 @@ ORDER = [
     "models",
     "generator",
     "export",
+    "serving",
     "training",
     "scoring",
     "imprint",

@@ -1,0 +1,156 @@
+"""The `dnd publish` command: hands an adapter to a serving engine."""
+
+import json
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dnd_engine.cli.common import (
+    AdapterArgument,
+    Json,
+    LibraryOption,
+    engine_options,
+    find_adapter,
+    load_engine,
+    plain_errors,
+    show,
+)
+from dnd_engine.config import EngineConfig
+from dnd_engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dnd_engine.lora.adapter import Adapter
+    from dnd_engine.serving.contract import Contract
+    from dnd_engine.serving.engines import Published
+
+__all__ = ["publish"]
+
+
+@plain_errors
+@engine_options
+def publish(
+    config: EngineConfig,
+    adapter: AdapterArgument,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            help="DIR/NAME: a folder in DIR, which vLLM's resolver reads; NAME.gguf for "
+            "llama-server. Default: your data folder."
+        ),
+    ] = None,
+    engine: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="ENGINE URL",
+            help="vllm, sglang or llama-server, and where it runs: load the adapter there.",
+        ),
+    ] = None,
+    served: Annotated[
+        str | None,
+        typer.Option(help="What the server calls the base; default: the adapter's base."),
+    ] = None,
+    ask: Annotated[
+        str | None, typer.Option(help="Question that proves the adapter is at work.")
+    ] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="Strength to publish the adapter at; default: its own.")
+    ] = None,
+    library: LibraryOption = None,
+    as_json: Json = False,
+) -> None:
+    """Publish an adapter to vLLM, SGLang, Ray Serve or llama-server.
+
+    The folder appears whole or not at all. With --engine, the server loads it, lists it, and must
+    answer with it otherwise than its base does.
+    """
+    from dnd_engine.serving.engines import QUESTION, Offer, engine_target
+    from dnd_engine.serving.server import Server
+
+    if to is None and engine is None:
+        raise ConfigError("say where to: --to DIR/NAME, --engine ENGINE URL, or both.")
+    target = None if engine is None else engine_target(engine[0])
+    server = None if engine is None else Server(engine[1])
+    if to is not None and target is not None and to.suffix != target.suffix:
+        wanted = "a folder" if not target.suffix else f"a {target.suffix} file"
+        raise ConfigError(f"{target.title} reads {wanted}, and `{to}` is none. Change --to.")
+    find = find_adapter(adapter, library)
+    loaded = load_engine(config)
+    read = find(loaded)
+    read = read if strength is None else read.with_strength(strength)
+    read = read if served is None else replace(read, base_id=served)
+    place = to or _data_folder() / f"{_file_name(read.name)}{target.suffix if target else ''}"
+    checked = _contract(read)
+    checked.demand(read.name)
+    format = "gguf" if place.suffix == ".gguf" else "peft"
+    exported = loaded.export(read, format, place)
+    published = None
+    if target is not None and server is not None:
+        offer = Offer(
+            place=exported.path,
+            name=place.stem,
+            base_id=read.base_id,
+            question=ask or QUESTION,
+        )
+        published = target.publish(server, offer)
+    show(
+        {
+            "path": str(exported.path),
+            "name": place.stem,
+            "base": read.base_id,
+            "sha256": read.sha256,
+            "warnings": list(checked.warnings),
+            "published": published and asdict(published),
+        },
+        as_json,
+        "\n".join(_words(exported.path, read, checked, published)),
+    )
+
+
+def _data_folder() -> Path:
+    from platformdirs import user_data_path
+
+    return user_data_path("drag-and-drop-llms", appauthor=False) / "published"
+
+
+def _contract(adapter: "Adapter") -> "Contract":
+    """Hold what will be written against the engines' rules."""
+    from safetensors.torch import load
+
+    from dnd_engine.lora.provenance import FILES
+    from dnd_engine.serving.contract import check_contract
+
+    files = adapter.files()
+    shapes = {key: tuple(tensor.shape) for key, tensor in load(files[FILES[1]]).items()}
+    return check_contract(json.loads(files[FILES[0]]), shapes)
+
+
+def _file_name(name: str) -> str:
+    """Reduce an adapter's name to what every file system and URL takes."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "adapter"
+
+
+def _words(
+    path: Path, adapter: "Adapter", checked: "Contract", published: "Published | None"
+) -> list[str]:
+    lines = [f"{path}: for `{adapter.base_id}`, rank {adapter.r}"]
+    lines += [f"Warning: {warning}." for warning in checked.warnings]
+    if published is None:
+        if path.suffix == ".gguf":
+            return [*lines, f"Start `llama-server -m base.gguf --lora {path}`."]
+        return [
+            *lines,
+            "vLLM finds it by itself when started with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True "
+            "VLLM_PLUGINS=lora_filesystem_resolver "
+            f"VLLM_LORA_RESOLVER_CACHE_DIR={path.resolve().parent}",
+            f'and --enable-lora; then ask for "model": "{path.name}".',
+        ]
+    return [
+        *lines,
+        f"{published.url} answers with it: put {json.dumps(dict(published.request))} into a "
+        "request.",
+        f"Base:    {published.base_answer}",
+        f"Adapter: {published.adapted_answer}",
+    ]

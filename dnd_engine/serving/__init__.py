@@ -1,0 +1,1 @@
+"""Adapters for the engines that people serve with: what they demand, and handing one over."""

@@ -1,0 +1,116 @@
+"""What vLLM, SGLang, Ray Serve and llama-server demand of an adapter.
+
+All of them read a plain PEFT LoRA; llama-server reads the same as GGUF. Sources: vLLM's
+`lora/peft_helper.py`, `lora/lora_model.py`, its filesystem resolver and `config/lora.py`; SGLang's
+documentation of LoRA serving, whose default rank is set to vLLM's in its examples.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dnd_engine.errors import PublishError
+
+__all__ = ["DEFAULT_MAX_RANK", "Contract", "check_contract"]
+
+DEFAULT_MAX_RANK = 16
+"""vLLM's `--max-lora-rank`, unless the server was started with another."""
+_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM's `--max-lora-rank` may be."""
+_KEY = re.compile(r"base_model\.model\..+\.lora_([AB])\.weight")
+_OFF: Mapping[str, Sequence[Any]] = {
+    "bias": ("none", None),
+    "use_dora": (False, None),
+    "modules_to_save": (None, []),
+    "rank_pattern": (None, {}),
+    "alpha_pattern": (None, {}),
+    "trainable_token_indices": (None, [], {}),
+}
+"""Settings that these engines refuse or ignore, and what they must be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """What stands between an adapter and the engines."""
+
+    faults: tuple[str, ...]
+    warnings: tuple[str, ...]
+    """What the server must be started with."""
+
+    def demand(self, name: str) -> None:
+        """Raise if an engine would refuse the adapter, or ignore a part of it.
+
+        Raises:
+            PublishError: With every fault.
+        """
+        if self.faults:
+            raise PublishError(f"`{name}` cannot be served: {'; '.join(self.faults)}.")
+
+
+def check_contract(
+    config: Mapping[str, Any],
+    shapes: Mapping[str, Sequence[int]],
+    served: str | None = None,
+    max_rank: int = DEFAULT_MAX_RANK,
+) -> Contract:
+    """Hold an adapter against the rules of all engines.
+
+    Args:
+        config: Its `adapter_config.json`.
+        shapes: Tensors of its `adapter_model.safetensors`, by key.
+        served: What the server calls the base; None if it is not known yet.
+        max_rank: What the server was started with.
+    """
+    faults, warnings = [], []
+    if config.get("peft_type") != "LORA":
+        faults.append(f"`peft_type` must be LORA, it is {config.get('peft_type')!r}")
+    base = config.get("base_model_name_or_path")
+    if not base:
+        faults.append("`base_model_name_or_path` is empty, so no engine can match it to a base")
+    elif served is not None and base != served:
+        faults.append(
+            f"it was made for `{base}`, and the server calls its base `{served}`. Start the server "
+            f"with `--served-model-name {base}`, or publish with `--served {served}` if that is "
+            "the same model"
+        )
+    for name, allowed in _OFF.items():
+        if name in config and config[name] not in allowed:
+            faults.append(f"`{name}` is set to {config[name]!r}, which engines do not apply")
+    r = config.get("r")
+    if isinstance(r, bool) or not isinstance(r, int) or r < 1:
+        faults.append(f"`r` must be a whole number above 0, it is {r!r}")
+    else:
+        faults += _tensor_faults(shapes, r)
+        if r > _RANKS[-1]:
+            faults.append(f"rank {r} is above {_RANKS[-1]}, the most that vLLM serves")
+        elif r > max_rank:
+            wanted = next(rank for rank in _RANKS if rank >= r)
+            warnings.append(
+                f"rank {r} is above the servers' default of {max_rank}: start the server with "
+                f"--max-lora-rank {wanted}"
+            )
+    return Contract(tuple(faults), tuple(warnings))
+
+
+def _tensor_faults(shapes: Mapping[str, Sequence[int]], r: int) -> list[str]:
+    """Say which tensors are no LoRA matrices of this rank, or lack their other half."""
+    strays = [key for key in shapes if not _KEY.fullmatch(key)]
+    faults = []
+    if strays:
+        faults.append(f"{len(strays)} tensors are no LoRA matrices ({', '.join(strays[:3])})")
+    pairs = {re.sub(r"lora_[AB]", "lora_*", key) for key in shapes if key not in strays}
+    halves = [
+        key for pair in pairs for side in "AB" if (key := pair.replace("*", side)) not in shapes
+    ]
+    if halves:
+        faults.append(f"{len(halves)} matrices are missing ({', '.join(sorted(halves)[:3])})")
+    if not pairs:
+        faults.append("it holds no LoRA matrices")
+    for key in sorted(set(shapes) - set(strays)):
+        shape = list(shapes[key])
+        rank = shape[0] if "lora_A" in key else shape[-1]
+        if len(shape) != 2 or rank != r:
+            faults.append(f"`{key}` has shape {shape}, expected rank {r}")
+            break
+    return faults

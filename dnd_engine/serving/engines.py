@@ -1,0 +1,252 @@
+"""Hands an adapter to a running vLLM, SGLang or llama-server, and proves that it is at work.
+
+Each engine is an entry of `ENGINES`. A server that lists an adapter may still ignore it, so the
+base and the adapter are asked the same question, and the answers must differ by more than the base
+differs from itself.
+"""
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dnd_engine.errors import ConfigError, PublishError
+from dnd_engine.serving.server import Server, difference
+
+__all__ = ["ENGINES", "QUESTION", "EngineTarget", "Offer", "Published", "engine_target"]
+
+QUESTION = "Summarize in one word: The delivery was late, and the box was broken."
+"""Asked unless the user gives a better one."""
+
+_LEAST = 1e-3
+"""Least difference of log-probabilities that is believed: servers round to bfloat16."""
+_NOISE = 3
+"""How many times as far apart as two answers of the base."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """An exported adapter, and what a server is to make of it."""
+
+    place: Path
+    """Folder or GGUF file."""
+    name: str
+    """What requests will call it."""
+    base_id: str
+    """What the server calls the base."""
+    question: str = QUESTION
+
+    @property
+    def path(self) -> str:
+        """The place as a server on this machine finds it."""
+        return str(self.place.resolve())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """An adapter that a server answers with."""
+
+    engine: str
+    url: str
+    model: str
+    """What to name as `model` in a request."""
+    request: Mapping[str, Any]
+    """What a request needs beside messages."""
+    base_answer: str
+    adapted_answer: str
+    difference: float
+    """1 for other words, else the largest difference of the first token's log-probabilities."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineTarget:
+    """One kind of server."""
+
+    title: str
+    format: str
+    """Name of the export that the server reads, in `export.registry.EXPORTS`."""
+    suffix: str
+    """End of that export's path; empty for a folder."""
+    publish: Callable[[Server, Offer], Published]
+    """Raises `PublishError` if the server does not answer with the adapter."""
+
+
+def engine_target(name: str) -> EngineTarget:
+    """Look up an engine.
+
+    Raises:
+        ConfigError: If there is none of this name.
+    """
+    if name not in ENGINES:
+        raise ConfigError(f"`engine` must be {', '.join(ENGINES)}, got {name!r}.")
+    return ENGINES[name]
+
+
+def _vllm(server: Server, offer: Offer) -> Published:
+    listed = _serves(server, offer.base_id, f"vllm serve {offer.base_id} --enable-lora")
+    name, base_id, path = offer.name, offer.base_id, offer.path
+    if name in listed:
+        _refused(server.post("/v1/unload_lora_adapter", {"lora_name": name}), server, "unload")
+    reply = server.post("/v1/load_lora_adapter", {"lora_name": name, "lora_path": path})
+    if reply.status == 404 and "lora" not in reply.message.lower():
+        raise PublishError(
+            f"`{server.url}` has no /v1/load_lora_adapter (404). Start vLLM with --enable-lora and "
+            "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, or let it read the folder by itself: "
+            "VLLM_PLUGINS=lora_filesystem_resolver "
+            f"VLLM_LORA_RESOLVER_CACHE_DIR={shlex.quote(str(offer.place.resolve().parent))}."
+        )
+    _refused(reply, server, "load", path)
+    found = next((model for model in server.models() if model["id"] == name), None)
+    _check_listed(server, name, found is not None)
+    assert found is not None
+    root = found.get("root")
+    if root is not None and Path(str(root)) != offer.place.resolve():
+        raise PublishError(
+            f"`{server.url}` answers `{name}` with another adapter: it lists `{root}`, not "
+            f"`{path}`. Choose another name with --name, or unload that one."
+        )
+    return _proven(server, "vllm", base_id, name, {"model": name}, offer.question)
+
+
+def _sglang(server: Server, offer: Offer) -> Published:
+    start = f"python -m sglang.launch_server --model-path {offer.base_id} --enable-lora"
+    _serves(server, offer.base_id, start)
+    name, base_id, path = offer.name, offer.base_id, offer.path
+    values = {"lora_name": name, "lora_path": path}
+    reply = server.post("/load_lora_adapter", values)
+    loaded = _loaded(reply.body)
+    if name in loaded and loaded[name] != path:
+        # SGLang keeps the first adapter of a name, and says which one that is.
+        _refused(server.post("/unload_lora_adapter", {"lora_name": name}), server, "unload")
+        reply = server.post("/load_lora_adapter", values)
+        loaded = _loaded(reply.body)
+    if reply.status == 404:
+        raise PublishError(
+            f"`{server.url}` has no /load_lora_adapter (404). Start SGLang with --enable-lora "
+            "--max-lora-rank 16 --lora-target-modules all."
+        )
+    success = reply.body.get("success", True) if isinstance(reply.body, dict) else True
+    if not (name in loaded and loaded[name] == path):
+        _refused(reply, server, "load", path)
+        if not success:
+            raise PublishError(f"`{server.url}` did not load `{path}`: {reply.message}.")
+    if name in loaded and loaded[name] != path:
+        raise PublishError(
+            f"`{server.url}` answers `{name}` with another adapter: `{loaded[name]}`, not `{path}`."
+            " Choose another name with --name, or unload that one."
+        )
+    listed = {str(model["id"]) for model in server.models()}
+    model = f"{base_id}:{name}"
+    _check_listed(server, name, bool({name, model} & listed) or name in loaded)
+    return _proven(server, "sglang", base_id, model, {"model": model}, offer.question)
+
+
+def _llama_server(server: Server, offer: Offer) -> Published:
+    file = shlex.quote(str(offer.place))
+    start = f"llama-server -m base.gguf --lora {file} --lora-init-without-apply"
+    reply = server.get("/lora-adapters")
+    if reply.status != 200 or not isinstance(reply.body, list):
+        raise PublishError(
+            f"`{server.url}/lora-adapters` answered {reply.status}: {reply.message}. Expected a "
+            f"llama-server; start it with `{start}`."
+        )
+    paths = {int(one["id"]): str(one.get("path", "")) for one in reply.body}
+    # The server may run in another folder or a container: only the file's name is comparable.
+    found = [number for number, path in paths.items() if Path(path).name == offer.place.name]
+    if not found:
+        others = ", ".join(Path(path).name for path in paths.values()) or "none"
+        raise PublishError(
+            f"`{server.url}` has not loaded `{offer.place.name}` (loaded: {others}). "
+            f"llama-server loads adapters when it starts: start it with `{start}`."
+        )
+    model = str((server.models() or [{"id": offer.base_id}])[0]["id"])
+    every = [{"id": number, "scale": 0.0} for number in paths]
+    ours = [{"id": number, "scale": float(number == found[0])} for number in paths]
+    return _proven(
+        server,
+        "llama-server",
+        model,
+        model,
+        {"lora": ours},
+        offer.question,
+        base_extra={"lora": every},
+    )
+
+
+def _serves(server: Server, base_id: str, start: str) -> set[str]:
+    """Check that a server has the adapter's base, and return all it lists."""
+    listed = {str(model["id"]) for model in server.models()}
+    if base_id not in listed:
+        raise PublishError(
+            f"`{server.url}` serves {', '.join(sorted(listed)) or 'nothing'}, and the adapter was "
+            f"made for `{base_id}`. Start `{start}`, or publish with --served NAME if the server "
+            "calls the same model by another name."
+        )
+    return listed
+
+
+def _loaded(body: Any) -> dict[str, str]:
+    """Return SGLang's names and paths of loaded adapters."""
+    found = body.get("loaded_adapters") if isinstance(body, dict) else None
+    return {str(name): str(path) for name, path in found.items()} if isinstance(found, dict) else {}
+
+
+def _refused(reply: Any, server: Server, what: str, path: str = "") -> None:
+    if reply.status != 200:
+        of = f" `{path}`. The server must see that folder" if path else ""
+        raise PublishError(
+            f"`{server.url}` did not {what} the adapter ({reply.status}: {reply.message}){of}."
+        )
+
+
+def _check_listed(server: Server, name: str, listed: bool) -> None:
+    if not listed:
+        raise PublishError(
+            f"`{server.url}` said that it loaded `{name}`, but /v1/models does not list it. Look "
+            "into the server's log."
+        )
+
+
+def _proven(
+    server: Server,
+    engine: str,
+    base: str,
+    model: str,
+    request: Mapping[str, Any],
+    question: str,
+    base_extra: Mapping[str, Any] | None = None,
+) -> Published:
+    """Ask the base twice and the adapter once.
+
+    Raises:
+        PublishError: If the adapter's answer is the base's.
+    """
+    first, again = (server.ask(base, question, base_extra) for _ in range(2))
+    adapted = server.ask(model, question, request)
+    found, noise = difference(first, adapted), difference(first, again)
+    if found <= max(_LEAST, _NOISE * noise):
+        raise PublishError(
+            f"`{server.url}` answers {question!r} as `{model}` exactly as its base does, so the "
+            "adapter is loaded but not at work, or it leaves this question alone. Ask something "
+            "that it should change with --ask."
+        )
+    return Published(
+        engine=engine,
+        url=server.url,
+        model=model,
+        request=request,
+        base_answer=first.text,
+        adapted_answer=adapted.text,
+        difference=found,
+    )
+
+
+ENGINES: Mapping[str, EngineTarget] = {
+    "vllm": EngineTarget(title="vLLM", format="peft", suffix="", publish=_vllm),
+    "sglang": EngineTarget(title="SGLang", format="peft", suffix="", publish=_sglang),
+    "llama-server": EngineTarget(
+        title="llama-server", format="gguf", suffix=".gguf", publish=_llama_server
+    ),
+}
+"""By the name that `dnd publish --engine` takes."""

@@ -1,0 +1,243 @@
+"""A published adapter is on the disk whole, and a server is shown to answer with it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from dnd_engine.cli import app
+from dnd_engine.config import EngineConfig
+from dnd_engine.engine import Engine
+from dnd_engine.lora.adapter import put_files
+from dnd_engine.serving.server import Said, difference
+from tests.dnd_engine.serving.engine_server import running_engine
+from tests.dnd_engine.test_engine import write_generator
+from tests.dnd_engine.tiny import make_adapter
+from tests.serving import free_port
+
+FOLDERS = ("vllm", "sglang")
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    folder = write_generator(tiny_folder, tmp_path_factory.mktemp("generators") / "tiny")
+    return Engine.load(EngineConfig(base=str(tiny_folder), generator=folder, device="cpu"))
+
+
+@pytest.fixture
+def adapter(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PEFT folder of the tiny base, which the commands find loaded."""
+    monkeypatch.setattr(Engine, "load", lambda config=None, on_progress=None: engine)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    made = make_adapter(base_id=engine.info.base_id)
+    put_files(made.files(), tmp_path / "made")
+    return tmp_path / "made"
+
+
+@pytest.fixture
+def base_id(engine: Engine) -> str:
+    return engine.info.base_id
+
+
+def publish(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["publish", *map(str, arguments)])
+
+
+def test_a_folder_for_a_resolver_appears_whole(adapter: Path, tmp_path: Path) -> None:
+    place = tmp_path / "adapters" / "sql"
+    made = publish(adapter, "--to", place, "--served", "served/base", "--json")
+    assert made.exit_code == 0, made.output
+    config = json.loads((place / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "served/base"
+    assert json.loads(made.stdout)["name"] == "sql"
+    assert [path.name for path in place.parent.iterdir()] == ["sql"], "nothing is left beside it"
+    again = publish(adapter, "--to", place, "--strength", "0.5")
+    assert again.exit_code == 0, again.output
+    assert f"VLLM_LORA_RESOLVER_CACHE_DIR={place.parent}" in again.output
+
+
+def test_a_folder_with_other_files_is_not_replaced(adapter: Path, tmp_path: Path) -> None:
+    place = tmp_path / "precious"
+    place.mkdir()
+    (place / "diary.txt").write_text("mine")
+    made = publish(adapter, "--to", place)
+    assert made.exit_code == 1
+    assert "holds other files" in made.output
+    assert [path.name for path in place.iterdir()] == ["diary.txt"]
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_a_server_loads_it_and_answers_with_it(
+    kind: str, adapter: Path, base_id: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "adapters" / "sql"
+    with running_engine(kind, base_id) as server:
+        made = publish(adapter, "--to", place, "--engine", kind, server.url, "--json")
+        assert made.exit_code == 0, made.output
+        found = json.loads(made.stdout)["published"]
+        assert found["model"] == ("sql" if kind == "vllm" else f"{base_id}:sql")
+        assert (found["base_answer"], found["adapted_answer"]) == ("Late.", "Sorry!")
+        assert server.adapters == {"sql": str(place)}
+        # A better adapter of the same name replaces it.
+        again = publish(adapter, "--to", place, "--strength", "2", "--engine", kind, server.url)
+        assert again.exit_code == 0, again.output
+        other = publish(
+            adapter, "--to", tmp_path / "elsewhere" / "sql", "--engine", kind, server.url
+        )
+        assert other.exit_code == 0, other.output
+        assert server.adapters == {"sql": str(tmp_path / "elsewhere" / "sql")}
+
+
+def test_without_a_place_it_goes_to_the_data_folder(
+    adapter: Path, base_id: str, tmp_path: Path
+) -> None:
+    with running_engine("vllm", base_id) as server:
+        made = publish(adapter, "--engine", "vllm", server.url)
+    assert made.exit_code == 0, made.output
+    kept = tmp_path / "data" / "drag-and-drop-llms" / "published" / "made"
+    assert (kept / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_the_same_words_with_other_probabilities_are_proof(
+    kind: str, adapter: Path, base_id: str
+) -> None:
+    with running_engine(kind, base_id, "same words") as server:
+        made = publish(adapter, "--engine", kind, server.url, "--json")
+    assert made.exit_code == 0, made.output
+    assert 0.1 <= json.loads(made.stdout)["published"]["difference"] < 2
+
+
+FAULTS = [
+    ("vllm", "no route", "VLLM_ALLOW_RUNTIME_LORA_UPDATING"),
+    ("vllm", "another", "with another adapter: it lists `/elsewhere/old`"),
+    ("sglang", "no route", "Start SGLang with --enable-lora"),
+    ("sglang", "another", "with another adapter: `/elsewhere/old`"),
+    *((kind, "ignores", "exactly as its base does") for kind in FOLDERS),
+    *((kind, "not listed", "/v1/models does not list it") for kind in FOLDERS),
+    *((kind, "no list", "/v1/models` answered 404") for kind in FOLDERS),
+    *((kind, "no chat", "out of memory") for kind in FOLDERS),
+]
+
+
+@pytest.mark.parametrize(("kind", "fault", "message"), FAULTS)
+def test_a_server_that_fails_is_described(
+    kind: str, fault: str, message: str, adapter: Path, base_id: str
+) -> None:
+    with running_engine(kind, base_id, fault) as server:
+        made = publish(adapter, "--engine", kind, server.url)
+    assert made.exit_code == 1
+    assert message in made.output
+    assert not isinstance(made.exception, AssertionError)
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_a_server_that_cannot_see_the_folder_says_so(
+    kind: str, adapter: Path, base_id: str, tmp_path: Path
+) -> None:
+    """As a container does, which has other folders."""
+    with running_engine(kind, base_id) as server:
+        place = tmp_path / "adapters" / "sql"
+        loaded = Path.is_file
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                "tests.dnd_engine.serving.engine_server.Path.is_file",
+                lambda path: path.parent != place and loaded(path),
+            )
+            made = publish(adapter, "--to", place, "--engine", kind, server.url)
+    assert made.exit_code == 1
+    assert "The server must see that folder" in made.output
+
+
+def test_no_server_at_all_is_said_with_its_address(adapter: Path) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    made = publish(adapter, "--engine", "vllm", url)
+    assert made.exit_code == 1
+    assert f"no server answers at `{url}`" in made.output
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_a_server_of_another_base_is_refused(kind: str, adapter: Path) -> None:
+    with running_engine(kind, "another/base") as server:
+        made = publish(adapter, "--engine", kind, server.url)
+        assert made.exit_code == 1
+        assert "serves another/base" in made.output
+        assert [what for what, _ in server.asked] == ["GET /v1/models"], "nothing was loaded"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "say where to"),
+        (("--engine", "tgi", "http://localhost"), "`engine` must be vllm, sglang, llama-server"),
+        (("--engine", "vllm", "localhost:8000"), "is no address"),
+        (("--engine", "vllm", "http://localhost:1", "--to", "a.gguf"), "vLLM reads a folder"),
+        (("--engine", "llama-server", "http://localhost:1", "--to", "a"), "reads a .gguf file"),
+    ],
+)
+def test_wrong_arguments_are_refused(
+    arguments: tuple[str, ...],
+    message: str,
+    adapter: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = publish(adapter, *arguments)
+    assert made.exit_code == 1
+    assert message in made.output
+    assert not (tmp_path / "a").exists()
+    assert not (tmp_path / "a.gguf").exists()
+
+
+# llama-server
+
+
+def test_llama_server_is_asked_with_and_without_the_file(
+    adapter: Path, base_id: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "sql.gguf"
+    with running_engine("llama-server", base_id) as server:
+        server.adapters = {"0": "/models/other.gguf", "1": "/models/sql.gguf"}
+        made = publish(adapter, "--to", place, "--engine", "llama-server", server.url, "--json")
+    assert made.exit_code == 0, made.output
+    assert place.is_file()
+    request = json.loads(made.stdout)["published"]["request"]
+    assert request == {"lora": [{"id": 0, "scale": 0.0}, {"id": 1, "scale": 1.0}]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "loaded", "fault", "message"),
+    [
+        ("llama-server", {}, "", "has not loaded `sql.gguf` (loaded: none)"),
+        ("llama-server", {"0": "x/b.gguf"}, "", "(loaded: b.gguf)"),
+        ("llama-server", {"0": "x/sql.gguf"}, "ignores", "exactly as its base does"),
+        ("vllm", {}, "", "/lora-adapters` answered 404"),
+    ],
+)
+def test_a_llama_server_without_the_file_says_how_to_start_it(
+    kind: str,
+    loaded: dict[str, str],
+    fault: str,
+    message: str,
+    adapter: Path,
+    base_id: str,
+    tmp_path: Path,
+) -> None:
+    with running_engine(kind, base_id, fault) as server:
+        server.adapters = loaded
+        made = publish(
+            adapter, "--to", tmp_path / "sql.gguf", "--engine", "llama-server", server.url
+        )
+    assert made.exit_code == 1
+    assert message in made.output
+
+
+def test_answers_are_compared_by_words_then_by_probabilities() -> None:
+    said = Said("a", {"x": -1.0, "y": -2.0})
+    assert difference(said, Said("b", {})) == 1
+    assert difference(said, Said("a", {"x": -1.5, "z": -2.0})) == pytest.approx(0.5)
+    assert difference(said, Said("a", {"z": -2.0})) == 1
+    assert difference(Said("a", {}), Said("a", {})) == 0
