@@ -35,9 +35,8 @@ from ui.tabs.report.view import Group, card_markdown, groups, report_html
 from ui.tabs.workbench.adapter.checks_view import (
     checks_html,
     is_doubtful,
+    judgement_html,
     norms_html,
-    verdict_html,
-    warning_html,
 )
 from ui.text import speaking
 
@@ -453,7 +452,7 @@ def test_checks_tell_whether_the_instruction_is_carried_and_doubt_with_reason(
     assert f"<b>{title}</b>" in html
     assert f"{agreement.same} of {agreement.num_prompts}" in html
     assert ("is-doubt" in html) == doubt
-    assert ("does not carry your instruction" in warning_html(found)) == doubt  # type: ignore[arg-type]
+    assert ("does not carry your instruction" in judgement_html(found)) == doubt  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -469,17 +468,20 @@ def test_the_verdict_comes_in_one_sentence_with_its_reasons(
     same: int, wavering: int, head: str, mark: str, doubt: bool
 ) -> None:
     verdict = judge(same=same, num_prompts=8, left_out=True, wavering=wavering)
-    html = verdict_html(verdict)
+    found = Inspection(0.4, {}, (), 16, Agreement(same, 8), verdict=verdict)
+    html = judgement_html(found)  # type: ignore[arg-type]
     assert f"<b>{head}</b>" in html
+    assert html.count("<b>") == 1
     assert f"it answers {same} of 8 prompts that it was not fitted to" in html
     assert f"dnd-icon-{mark}" in html
-    found = Inspection(0.4, {}, (), 16, Agreement(same, 8), verdict=verdict)
-    assert ("does not know the task" in warning_html(found)) == doubt  # type: ignore[arg-type]
+    assert ("is-warn" in html) == (mark == "warn")
+    assert ("refine it below" in html) == (mark == "warn")
+    assert ("The model does not know" in checks_html("done", found)) == doubt  # type: ignore[arg-type]
     assert is_doubtful(found) == (mark == "warn")  # type: ignore[arg-type]
     with speaking("de"):
-        assert head not in verdict_html(verdict)
-        assert "Ohne die Anweisung" in verdict_html(verdict)
-    assert verdict_html(None) == ""
+        german = judgement_html(found)  # type: ignore[arg-type]
+        assert head not in german
+        assert "Ohne die Anweisung" in german
 
 
 @pytest.mark.parametrize(
@@ -497,7 +499,7 @@ def test_checks_tell_whether_other_questions_are_left_alone(
     assert f"<b>{title}</b>" in html
     assert f"{same} of 64" in html
     assert ("is-doubt" in html) == doubt
-    assert warning_html(found) == ""  # type: ignore[arg-type]
+    assert judgement_html(found) == ""  # type: ignore[arg-type]
 
 
 def test_few_prompts_earn_no_tick() -> None:
@@ -525,7 +527,7 @@ def test_an_adapter_is_called_too_strong_beside_examined_ones_or_a_plain_bound(
 ) -> None:
     found = Inspection(effect, {}, (), 16, Agreement(8, 8), None, strongest)
     assert ("unusually much" in checks_html("done", found)) == told  # type: ignore[arg-type]
-    warning = warning_html(found)  # type: ignore[arg-type]
+    warning = judgement_html(found)  # type: ignore[arg-type]
     assert ("may garble answers" in warning) == told
     assert "refine it" not in warning
     assert not is_doubtful(found)  # type: ignore[arg-type]
@@ -541,7 +543,7 @@ def test_prompts_farther_from_training_than_all_that_was_examined_are_warned_of(
     assert ("Unlike anything seen in training" in html) == unlike
     assert "The generator was evaluated on 80 unseen tasks, at 0.43 to 0.97." in html
     assert "Rank correlation of that and the gain: -0.22 (-0.44 to +0.05)." in html
-    warning = warning_html(found)  # type: ignore[arg-type]
+    warning = judgement_html(found)  # type: ignore[arg-type]
     assert ("unlike anything" in warning) == ("refine it" in warning) == unlike
     assert "strength" not in warning
     assert is_doubtful(found) == unlike  # type: ignore[arg-type]
@@ -553,17 +555,17 @@ def test_prompts_farther_from_training_than_all_that_was_examined_are_warned_of(
 
 def test_more_strength_is_not_advised_where_it_is_too_strong() -> None:
     found = Inspection(13.0, {}, (), 16, Agreement(0, 8), IDLE, 12.0)
-    warning = warning_html(found)  # type: ignore[arg-type]
+    warning = judgement_html(found)  # type: ignore[arg-type]
     assert "try a lower strength" in warning
     assert "refine it" in warning
     assert "More strength" not in warning
     weak = replace(found, effect=0.5)
-    assert "More strength" in warning_html(weak)  # type: ignore[arg-type]
+    assert "More strength" in judgement_html(weak)  # type: ignore[arg-type]
 
 
 def test_what_speaks_twice_against_an_adapter_is_said_under_one_head() -> None:
     found = Inspection(0.001, {}, (), 16, Agreement(0, 8), IDLE)
-    warning = warning_html(found)  # type: ignore[arg-type]
+    warning = judgement_html(found)  # type: ignore[arg-type]
     assert warning.count("unlikely to help") == 1
     assert "as it was. It does not carry your instruction." in warning
 
@@ -571,7 +573,7 @@ def test_what_speaks_twice_against_an_adapter_is_said_under_one_head() -> None:
 def test_prompts_without_an_instruction_are_told_so_and_cast_no_doubt() -> None:
     found = Inspection(0.4, {}, (), 16)
     assert "No instruction to leave out" in checks_html("done", found)  # type: ignore[arg-type]
-    assert warning_html(found) == ""  # type: ignore[arg-type]
+    assert judgement_html(found) == ""  # type: ignore[arg-type]
 
 
 def test_a_refined_adapter_is_not_praised_for_what_it_was_taught() -> None:
@@ -579,7 +581,7 @@ def test_a_refined_adapter_is_not_praised_for_what_it_was_taught() -> None:
     html = checks_html("done", found, taught="refined")  # type: ignore[arg-type]
     assert "Refined on your prompts" in html
     assert "instruction to leave out" not in html
-    assert warning_html(found, taught="refined") == ""  # type: ignore[arg-type]
+    assert judgement_html(found, taught="refined") == ""  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("changes", [{}, {"failures": ()}], ids=["some shown", "none shown"])

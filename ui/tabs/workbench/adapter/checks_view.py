@@ -15,7 +15,6 @@ from ui.text import N_, _, count_prompts, drawn, ngettext, number
 
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Agreement, Conditioning, Control, Inspection
-    from dnd_engine.checks.verdict import AdapterVerdict
     from dnd_engine.checks.wording import Sentence
 
 __all__ = [
@@ -25,11 +24,11 @@ __all__ = [
     "checks_panel",
     "heat_levels",
     "is_doubtful",
+    "is_warned",
+    "judgement_html",
     "norms_html",
     "proof_html",
-    "verdict_html",
     "verdicts",
-    "warning_html",
 ]
 
 NO_EFFECT = 0.01
@@ -42,6 +41,8 @@ CURED_BY_PROMPTS = {"nothing", "carries_none", "fails", "unlike"}
 """Verdicts that more prompts, or refining on them, may change."""
 CURED_BY_STRENGTH = {"nothing", "carries_none"}
 """Likewise, by more strength."""
+_OF_THE_VERDICT = {"carries_none", "fails"}
+"""Doubts that a verdict's own sentence covers, so that people read one head and not two."""
 ENOUGH_PROMPTS = 4
 """Fewer say little in favour of an adapter."""
 
@@ -226,7 +227,9 @@ def verdicts(inspection: "Inspection", *, taught: Taught = "") -> list[Verdict]:
     near = inspection.familiarity
     if not trained and near is not None and near.is_unlike:
         cosine = _("cosine {similarity:.2f}", similarity=near.similarity)
-        found.append(Verdict("unlike", cosine, "warn"))
+        # What was seen to work outweighs a forecast from similarity.
+        seen = verdict is not None and verdict.outcome == "works" and verdict.left_out
+        found.append(Verdict("unlike", cosine, "info" if seen else "warn"))
     return found
 
 
@@ -288,38 +291,61 @@ def checks_html(
     )
 
 
-def verdict_html(verdict: "AdapterVerdict | None") -> str:
-    """Draw the verdict, with the numbers behind it folded away; empty if there is none."""
-    if verdict is None:
-        return ""
-    mark = "info" if verdict.outcome == "with_instruction" else "check"
-    if verdict.warns:
-        mark = "warn"
-    reasons = " ".join(map(_spoken, verdict.reasons))
-    return (
-        f"<div class='dnd-notice dnd-verdict' role='status'>{icon(mark)}<div>"
-        f"<b>{_spoken(verdict.head)}</b> <details><summary>{_('Why?')}</summary>{reasons}</details>"
-        "</div></div>"
-    )
-
-
 def _spoken(sentence: "Sentence") -> str:
     """Say what the engine found in the page's language."""
     return _(sentence.message, **sentence.values)
 
 
-def warning_html(inspection: "Inspection", *, taught: Taught = "") -> str:
-    """Draw the warning about an adapter that may not help; empty if none is due."""
-    doubts = {v.name for v in verdicts(inspection, taught=taught) if v.doubt}
+def judgement_html(inspection: "Inspection", *, taught: Taught = "") -> str:
+    """Draw the verdict and what speaks against the adapter as one notice.
+
+    What to do comes right after the verdict; the numbers behind it are folded away.
+
+    Returns:
+        Empty if there is neither a verdict nor a doubt.
+    """
+    verdict = inspection.verdict
+    doubts = _doubts(inspection, taught)
+    said = []
+    if verdict is not None and "nothing" not in doubts:
+        said.append(f"<b>{_spoken(verdict.head)}</b>")
+    why = [] if verdict is None else [_spoken(reason) for reason in verdict.reasons]
     reasons: dict[str, list[str]] = {}
     for name, (head, reason) in _WARNINGS.items():
-        if name in doubts:
+        if name in doubts and (verdict is None or name not in _OF_THE_VERDICT):
             reasons.setdefault(_(head), []).append(_(reason))
-    if not reasons:
+    said += [f"<b>{head}</b> {' '.join(told)}" for head, told in reasons.items()]
+    said += _ways_out(doubts, taught)
+    if not said:
         return ""
-    warnings = [f"<b>{head}</b> {' '.join(why)}" for head, why in reasons.items()]
+    warns = is_warned(inspection, taught=taught)
+    mark = "warn" if warns else "info"
+    if not warns and verdict is not None and verdict.outcome == "works":
+        mark = "check"
+    folded = f" <details><summary>{_('Why?')}</summary>{' '.join(why)}</details>" if why else ""
+    return (
+        f"<div class='dnd-notice dnd-verdict{' is-warn' if warns else ''}' "
+        f"role='{'alert' if warns else 'status'}'>{icon(mark)}"
+        f"<div>{' '.join(said)}{folded}</div></div>"
+    )
+
+
+def is_warned(inspection: "Inspection", *, taught: Taught = "") -> bool:
+    """Whether to warn before the adapter is used."""
+    verdict = inspection.verdict
+    return (verdict is not None and verdict.warns) or bool(_doubts(inspection, taught))
+
+
+def _doubts(inspection: "Inspection", taught: Taught) -> set[str]:
+    """Return the names of the verdicts that are worth a warning above the chat."""
+    return {v.name for v in verdicts(inspection, taught=taught) if v.doubt} & _WARNINGS.keys()
+
+
+def _ways_out(doubts: set[str], taught: Taught) -> list[str]:
+    """Say what people can do about an adapter that may not help."""
+    ways = []
     if doubts & CURED_BY_PROMPTS:
-        warnings.append(
+        ways.append(
             _("You can undo, or add prompts (16 or more work best). Your files are fine.")
             if taught not in ("", "imprinted")
             else _(
@@ -328,11 +354,8 @@ def warning_html(inspection: "Inspection", *, taught: Taught = "") -> str:
             )
         )
     if doubts & CURED_BY_STRENGTH and "strongest" not in doubts:
-        warnings.append(_("More strength may help too."))
-    return (
-        f"<div class='dnd-notice is-warn' role='alert'>{icon('warn')}<div>"
-        f"{' '.join(warnings)}</div></div>"
-    )
+        ways.append(_("More strength may help too."))
+    return ways
 
 
 def is_doubtful(inspection: "Inspection") -> bool:

@@ -16,10 +16,10 @@ from ui.state import Made, Session
 from ui.tabs.workbench.adapter.checks_view import (
     checks_html,
     is_doubtful,
+    is_warned,
+    judgement_html,
     norms_html,
     proof_html,
-    verdict_html,
-    warning_html,
 )
 from ui.tabs.workbench.adapter.view import adapter_html
 from ui.tabs.workbench.compare.events import CompareEvents
@@ -262,11 +262,10 @@ def checked(made: Made) -> Updates:
         if made.check_failed:
             state = checks_html("failed", message=made.check_failed)
         return {"checks": state, "warning": "", **proof}
-    warning = warning_html(made.inspection, taught=made.taught)
     updates: Updates = {
         **proof,
         "checks": checks_html("done", made.inspection, taught=made.taught),
-        "warning": verdict_html(made.inspection.verdict) + warning,
+        "warning": judgement_html(made.inspection, taught=made.taught),
     }
     if made.buckets and not made.refined and is_doubtful(made.inspection):
         updates["refine_box"] = gr.Row(visible=True)
@@ -319,7 +318,7 @@ def download(made: Made) -> gr.DownloadButton:
     """Offer the zip once it is written; of a doubtful adapter too, with less emphasis."""
     if made.archive is None:
         return gr.DownloadButton(_("Preparing the zip"), value=None, interactive=False)
-    doubtful = made.inspection and warning_html(made.inspection, taught=made.taught)
+    doubtful = made.inspection and is_warned(made.inspection, taught=made.taught)
     return gr.DownloadButton(
         _("Download anyway") if doubtful else _("Download PEFT zip"),
         value=str(made.archive),
