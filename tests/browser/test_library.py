@@ -89,7 +89,7 @@ def test_an_adapter_is_kept_for_other_days_and_taken_to_other_tools(
     expect(bar).to_contain_text("queries", timeout=120_000)
     expect(bar).to_contain_text(entry.sha256[:8])
     expect(page.locator("#dnd-checks")).to_contain_text("Changes the model")
-    visit.ask("Question: Who wrote the book called The Sea?")
+    visit.ask("Who directed The Sea?")
     expect(page.locator("#dnd-panes .dnd-answer-facts")).to_have_count(2, timeout=120_000)
     expect(page.locator("#dnd-send")).to_be_visible(timeout=120_000)
     assert "SELECT" in visit.answer("right").inner_text()

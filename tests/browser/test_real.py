@@ -33,11 +33,11 @@ def test_prompts_become_an_adapter_that_peft_opens(
     visits: Visits, real_handle: EngineHandle, real_url: str, tmp_path: Path
 ) -> None:
     visit = visits(real_url)
-    for name, bucket in (("tables.jsonl", "SQL"), ("more-tables.csv", "SQL")):
+    for name, bucket in (("films.jsonl", "SQL"), ("more-films.csv", "SQL")):
         visit.drop([asset_path("examples", "sql", name)], bucket)
         visit.ready(name)
-    visit.drop([asset_path("examples", "legal", "assignment.md")], "Legal")
-    visit.ready("assignment.md")
+    visit.drop([asset_path("examples", "legal", "clauses.md")], "Legal")
+    visit.ready("clauses.md")
     visit.picture("docs/pictures/canvas.png")
     # Not ready yet, most likely: Synthesize waits with progress.
     visit.page.locator("#dnd-synthesize").click()
@@ -49,7 +49,7 @@ def test_prompts_become_an_adapter_that_peft_opens(
     )
     visit.shot("real-made")
 
-    visit.ask("Question: Which city has the largest population?")
+    visit.ask("Who directed The Sea?")
     # A short answer is there before anyone could see its cursor.
     expect(visit.page.locator("#dnd-panes .dnd-answer-facts")).to_have_count(2, timeout=300_000)
     expect(visit.page.locator("#dnd-panes .dnd-cursor")).to_have_count(0, timeout=300_000)
