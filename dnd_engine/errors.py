@@ -8,6 +8,7 @@ __all__ = [
     "AdapterError",
     "AssetError",
     "BaseMismatchError",
+    "BrokenItemsError",
     "BucketError",
     "ChatError",
     "ConfigError",
@@ -38,6 +39,15 @@ class ConfigError(DndError, ValueError):
 
 class PromptFileError(DndError, ValueError):
     """A prompt file cannot be read. The message lists all its faults."""
+
+
+class BrokenItemsError(PromptFileError):
+    """Some lines, rows or files cannot be read, and the others can."""
+
+    def __init__(self, message: str, num_good: int) -> None:
+        super().__init__(message)
+        self.num_good = num_good
+        """Prompts that can be used if the broken ones are left out."""
 
 
 class BucketError(DndError, ValueError):

@@ -28,7 +28,8 @@ from dnd_engine.errors import LibraryError, RecipeError
 from dnd_engine.files import remove_leftovers, write_whole, written_aside
 from dnd_engine.lora.provenance import NearestTask, Recipe, read_recipe, validation_words
 from dnd_engine.measure.kept import Scores
-from dnd_engine.prompts.files import PromptFile, one_line, shorten
+from dnd_engine.prompts.files import PromptFile
+from dnd_engine.prompts.words import one_line, shorten
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter

@@ -35,7 +35,8 @@ from dnd_engine.errors import (
     ImprintError,
 )
 from dnd_engine.prompts.buckets import Bucket, check_buckets
-from dnd_engine.prompts.files import PromptFile, display_name, from_texts, read_prompt_file
+from dnd_engine.prompts.files import PromptFile, from_texts, read_prompt_file
+from dnd_engine.prompts.words import display_name
 from ui.engine_calls import LANES, EngineCalls
 from ui.state import SessionFiles
 from ui.tabs.workbench.compare.view import MAX_ANSWER_TOKENS

@@ -18,7 +18,9 @@ from pydantic import Field
 
 from dnd_engine.config import PromptLimits
 from dnd_engine.files import asset_path
-from dnd_engine.prompts.files import FORMATS, Split, one_line
+from dnd_engine.prompts.files import FORMATS
+from dnd_engine.prompts.reading import Split
+from dnd_engine.prompts.words import one_line
 from ui.text import _, script_words
 
 __all__ = ["Arrangement", "CanvasBucket", "CanvasCard", "CanvasData", "Inbox", "PromptCanvas"]

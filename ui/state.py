@@ -15,7 +15,8 @@ from dnd_engine.config import LabelledConfig, MeasureConfig
 from dnd_engine.library import Entry, Library
 from dnd_engine.lora.provenance import Recipe, taught_alike
 from dnd_engine.prompts.buckets import Bucket
-from dnd_engine.prompts.files import PromptFile, Split
+from dnd_engine.prompts.files import PromptFile
+from dnd_engine.prompts.reading import Split
 from ui.engine_calls import Stop
 from ui.stages import RunKind, Stages
 from ui.text import ENGLISH

@@ -20,14 +20,9 @@ from dnd_engine.config import ImprintConfig, Mix, PromptLimits, RefineConfig, Te
 from dnd_engine.errors import PromptFileError, RecipeError
 from dnd_engine.files import written_aside
 from dnd_engine.prompts.buckets import MAX_WEIGHT, Bucket
-from dnd_engine.prompts.files import (
-    Prompt,
-    PromptFile,
-    Split,
-    SplitMode,
-    display_name,
-    read_prompt_file,
-)
+from dnd_engine.prompts.files import Prompt, PromptFile, read_prompt_file
+from dnd_engine.prompts.reading import Choices, Split, SplitMode
+from dnd_engine.prompts.words import display_name
 
 __all__ = [
     "FILES",
@@ -85,6 +80,8 @@ class PromptSource:
     """Of its bytes."""
     split: SplitMode
     column: str | None = None
+    choices: Choices | None = None
+    """What a person chose for it; None if nothing."""
     num_prompts: int
     prompts_sha256: str
     """Of what was read from it, labels included: whether it still reads alike."""
@@ -99,6 +96,7 @@ class PromptSource:
             sha256=file.sha256,
             split=file.split,
             column=file.column,
+            choices=None if file.choices == Choices() else file.choices,
             num_prompts=len(file.prompts),
             prompts_sha256=_digest(file.prompts),
         )
@@ -111,7 +109,8 @@ class PromptSource:
         """
         # Pairs, rows and objects cannot be asked for: what the file holds decides on them.
         split: Split = next((s for s in get_args(Split) if s == self.split), "auto")
-        return read_prompt_file(path, name=self.name, split=split, limits=limits)
+        choices = self.choices or Choices()
+        return read_prompt_file(path, name=self.name, split=split, choices=choices, limits=limits)
 
     def file(self) -> PromptFile:
         """The prompt file, from the texts that are kept here."""
@@ -364,7 +363,7 @@ class Recipe:
                 continue  # not ours to read; if it was needed, it is told as missing
         # One file may have been read two ways, in two buckets.
         readings = {
-            (source.sha256, source.split, display_name(source.name)): source
+            (source.sha256, source.split, source.choices, display_name(source.name)): source
             for source in self.sources()
             if source.sha256 in at
         }

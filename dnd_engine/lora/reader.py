@@ -32,7 +32,7 @@ from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.layout import TARGET_MODULES, LoRALayout, LoRASpec
 from dnd_engine.lora.provenance import FILES, Recipe
 from dnd_engine.lora.weight_tokens import check_state, tokenize
-from dnd_engine.prompts.files import one_line, shorten
+from dnd_engine.prompts.words import one_line, shorten
 
 __all__ = ["read_adapter"]
 

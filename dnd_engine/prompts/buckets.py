@@ -15,8 +15,9 @@ from pathlib import Path
 
 from dnd_engine.config import PromptLimits
 from dnd_engine.errors import BucketError, ConfigError
-from dnd_engine.prompts.files import Prompt, PromptFile, megabytes, one_line, shorten
-from dnd_engine.prompts.split import split_prompt
+from dnd_engine.prompts.files import Prompt, PromptFile
+from dnd_engine.prompts.split import close_blank_lines, split_prompt
+from dnd_engine.prompts.words import megabytes, one_line, shorten
 
 __all__ = [
     "MAX_WEIGHT",
@@ -61,9 +62,7 @@ class Bucket:
                 "Give the bucket a short name."
             )
         object.__setattr__(self, "name", name)
-        # A blank line would end the instruction there.
-        lines = (line.rstrip() for line in self.instruction.splitlines())
-        instruction = "\n".join(line for line in lines if line).strip()
+        instruction = close_blank_lines(self.instruction)
         if len(instruction) > _MAX_INSTRUCTION_CHARS:
             raise BucketError(
                 f"Bucket `{name}`: expected an instruction of at most {_MAX_INSTRUCTION_CHARS:,} "

@@ -7,7 +7,7 @@ adapter is used on the inputs it was trained for. Imports no torch.
 import re
 from dataclasses import dataclass
 
-__all__ = ["PromptParts", "split_prompt"]
+__all__ = ["PromptParts", "close_blank_lines", "split_prompt"]
 
 _GAP = re.compile(r"\n(?:[^\S\n]*\n)+")
 """One or more blank lines. A line of spaces and tabs counts as blank."""
@@ -46,3 +46,9 @@ def split_prompt(prompt: str) -> PromptParts:
     if (gap := _GAP.search(text)) is None:
         return PromptParts(text, None)
     return PromptParts(text[: gap.start()], text[gap.end() :])
+
+
+def close_blank_lines(instruction: str) -> str:
+    """Return an instruction without blank lines, each of which would end it there."""
+    lines = (line.rstrip() for line in instruction.splitlines())
+    return "\n".join(line for line in lines if line).strip()

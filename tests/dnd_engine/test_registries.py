@@ -26,7 +26,8 @@ from dnd_engine.generator.folder import GeneratorFolder
 from dnd_engine.generator.heads import HEADS, Head, HeadSettings
 from dnd_engine.lora.adapter import Adapter, write_files
 from dnd_engine.models.base import BaseModel
-from dnd_engine.prompts.files import FORMATS, Asked, Format, Reading, read_prompt_file
+from dnd_engine.prompts.files import FORMATS, read_prompt_file
+from dnd_engine.prompts.reading import Asked, Entry, Format, Reading
 from dnd_engine.training.recipe import TrainRecipe
 from dnd_engine.training.trainer import train
 from tests.dnd_engine.test_engine import write_generator
@@ -48,33 +49,33 @@ def dnd(*arguments: object) -> Any:
 # A prompt format
 
 
-def read_docx(data: bytes, asked: Asked) -> Reading:
+def read_odt(data: bytes, asked: Asked) -> Reading:
     """Read each paragraph of a Word document as one prompt."""
     xml = zipfile.ZipFile(BytesIO(data)).read("word/document.xml").decode()
     texts = re.findall(r"<w:t>(.*?)</w:t>", xml)
     return Reading(
-        entries=[(place, text, None) for place, text in enumerate(texts, 1)],
+        entries=[Entry(place, text, None) for place, text in enumerate(texts, 1)],
         split="paragraphs",
         unit="paragraph",
-        notes=[f"Read {asked.name} as Word."],
+        notes=[f"Read {asked.name} as ODT."],
     )
 
 
 def test_a_registered_prompt_format_makes_adapters_at_the_command_line(
     tiny_folder: Path, generator_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(FORMATS, ".docx", Format(read=read_docx, has_labels=False))
-    path = tmp_path / "prompts.docx"
+    monkeypatch.setitem(FORMATS, ".odt", Format(read=read_odt, has_labels=False))
+    path = tmp_path / "prompts.odt"
     texts = "".join(f"<w:p><w:t>Name {n} colours.</w:t></w:p>" for n in range(5))
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("word/document.xml", texts)
     file = read_prompt_file(path)
     assert (file.prompts[4].text, file.prompts[4].line) == ("Name 4 colours.", 5)
-    assert file.notes == ("Read prompts.docx as Word.",)
+    assert file.notes == ("Read prompts.odt as ODT.",)
     models = ("--base", tiny_folder, "--generator", generator_folder, "--device", "cpu")
     made = dnd("generate", path, *models, "--no-imprint", "--out", tmp_path / "a.zip")
     assert made["num_prompts"] == 5
-    with pytest.raises(PromptFileError, match=r"PDF is not a prompt file.* parquet or docx\."):
+    with pytest.raises(PromptFileError, match=r"PDF is not a prompt file.* zip or odt\."):
         read_prompt_file(tmp_path / "prompts.pdf")
 
 

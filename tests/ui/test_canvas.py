@@ -110,8 +110,8 @@ def test_the_browser_is_told_the_limits() -> None:
 
 
 def test_the_browser_is_told_of_a_registered_format(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(FORMATS, ".docx", FORMATS[".txt"])
-    assert ".docx" in PromptCanvas(limits=PromptLimits()).props["limits"]["suffixes"]
+    monkeypatch.setitem(FORMATS, ".odt", FORMATS[".txt"])
+    assert ".odt" in PromptCanvas(limits=PromptLimits()).props["limits"]["suffixes"]
 
 
 def test_equal_messages_differ_so_that_both_arrive() -> None:

@@ -17,15 +17,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dnd_engine.config import PromptLimits
-from dnd_engine.errors import PromptFileError
+from dnd_engine.errors import BrokenItemsError, PromptFileError
 from dnd_engine.prompts.files import (
     FORMATS,
     PromptFile,
-    Split,
-    display_name,
     from_texts,
     read_prompt_file,
 )
+from dnd_engine.prompts.reading import Choices, Split
+from dnd_engine.prompts.words import display_name
 
 
 @pytest.fixture
@@ -326,7 +326,8 @@ def test_json_lines_may_be_strings_objects_and_chats(write) -> None:
     assert (file.split, file.column) == ("objects", None)
     assert file.notes == (
         "Read keys `instruction`, `instruction + input`, `messages`, `prompt`.",
-        "Of each chat, the last user turn was read.",
+        "From each chat, the last user turn was read below its system message; the reply to it is "
+        "its label.",
         "Label keys `output`, `response` ignored; refining can learn from it.",
     )
 
@@ -380,10 +381,40 @@ def test_each_kind_of_broken_item_is_named(write, line: str, finding: str) -> No
         read_prompt_file(write("a.jsonl", line))
 
 
-def test_all_broken_lines_are_counted_and_five_told(write) -> None:
-    with pytest.raises(PromptFileError, match=r"line 6: .*\nAnd 1,995 more\. Write one") as error:
+def test_equal_faults_are_told_once_with_their_places(write) -> None:
+    with pytest.raises(BrokenItemsError) as error:
         read_prompt_file(write("a.jsonl", '"fine"\n' + "1\n" * 2000))
+    assert str(error.value) == (
+        'a.jsonl, lines 2, 3, 4, 5 and 1,996 more: expected an object with a string "prompt", got '
+        "a number. Write one JSON object per line."
+    )
+    assert error.value.num_good == 1
+
+
+def test_five_kinds_of_fault_are_told_and_the_others_counted(write) -> None:
+    lines = [*(f'{{"x{n}": 1}}' for n in range(7)), "1"]
+    with pytest.raises(
+        PromptFileError, match=r"line 5: .*\nAnd 3 more kinds of fault\. W"
+    ) as error:
+        read_prompt_file(write("a.jsonl", "\n".join(lines)))
+    assert "line 1" in str(error.value).split("\n")[0]
+    assert not isinstance(error.value, BrokenItemsError)
     assert str(error.value).count("\n") == 5
+
+
+def test_good_lines_are_used_without_the_broken_ones_on_request(write) -> None:
+    skip = Choices(skip_broken=True)
+    path = write("a.jsonl", '{"prompt": "a"}\n{"prompt": \n{"prompt": "b"}\n[]\n')
+    with pytest.raises(BrokenItemsError, match=r"line 2: .*broken JSON") as error:
+        read_prompt_file(path)
+    assert error.value.num_good == 2
+    file = read_prompt_file(path, choices=skip)
+    assert found(file) == [(1, "a"), (3, "b")]
+    assert "Skipped lines 2 and 4, which cannot be read." in file.notes
+    table = write("a.csv", "id,prompt\n1,a\n2,b,c\n3,d\n")
+    assert [p.text for p in read_prompt_file(table, choices=skip).prompts] == ["a", "d"]
+    with pytest.raises(PromptFileError, match="line 1: expected an object"):
+        read_prompt_file(write("b.jsonl", "[]"), choices=skip)
 
 
 @pytest.mark.parametrize(
@@ -440,7 +471,8 @@ def test_utf8_and_utf16_are_told_apart_by_their_mark(write, name: str, encoding,
         (b"PK\x03\x04...", r"looks like a zip archive, or a docx or xlsx"),
         (b"PAR1...", r"looks like a parquet table"),
         (b"a\nb\0c", r"a\.txt, line 2: expected UTF-8 text, got a NUL byte\. .* save it as UTF-8"),
-        (b"a\r\nb\nna\xefve", r"a\.txt, line 3: expected UTF-8 text, got the byte 0xEF"),
+        (b"a\r\n\xc3\xaf\nna\xefve", r"a\.txt, line 3: expected UTF-8 text, got the byte 0xEF"),
+        (b"a\nb\x01\xef", r"a\.txt, line 2: expected UTF-8 text, got the byte 0xEF"),
         ("a".encode("utf-16-le"), r"line 1: expected UTF-8 text, got a NUL byte"),
         ("a\nb".encode("utf-16") + b"x", r"line 2: expected UTF-16 text, got the byte 0x78"),
     ],
@@ -458,7 +490,9 @@ def test_an_empty_file_is_refused(write, suffix: str) -> None:
         read_prompt_file(write(f"a{suffix}", b""))
 
 
-@pytest.mark.parametrize("suffix", [*FORMATS][:-1])
+@pytest.mark.parametrize(
+    "suffix", [s for s, f in FORMATS.items() if s != ".parquet" and not f.packed]
+)
 def test_a_file_of_white_space_is_refused(write, suffix: str) -> None:
     with pytest.raises(PromptFileError, match=r"at least one prompt, got only white space\. Write"):
         read_prompt_file(write(f"a{suffix}", b"\xef\xbb\xbf \r\n\t\n"))
@@ -547,7 +581,7 @@ def test_a_name_that_vanishes_is_replaced(name: str) -> None:
     [
         (
             "report.pdf",
-            r"report\.pdf: PDF is not a prompt file\. Use txt, md, csv, tsv, jsonl, json or",
+            r"report\.pdf: PDF is not a prompt file\. Use txt, md, csv, tsv, jsonl, json, parq",
         ),
         ("../../etc/passwd", r"^passwd: a name without a suffix is not a prompt file\. Use txt"),
         (".txt", r"a name without a suffix is not a prompt file"),
@@ -645,7 +679,7 @@ def test_texts_read_as_the_jsonl_file_that_holds_them(
         items = [{"prompt": t, "label": label} for t, label in zip(texts, labels, strict=True)]
     file = read_prompt_file(write("a.jsonl", "".join(f"{json.dumps(i)}\n" for i in items)))
     made = from_texts(texts, name="a.jsonl", labels=labels)
-    assert made == replace(file, notes=())
+    assert made == replace(file, notes=(), columns=())
 
 
 def test_texts_are_cleaned_and_limited_as_a_file_is() -> None:

@@ -10,7 +10,7 @@ import gradio as gr
 from dnd_engine.errors import DndError, LibraryError, RecipeError
 from dnd_engine.library import DamagedEntry, Entry, Library
 from dnd_engine.lora.provenance import Recipe, read_recipe
-from dnd_engine.prompts.files import one_line
+from dnd_engine.prompts.words import one_line
 from ui.frame.view import progress_words
 from ui.markup import busy, esc, faults, notice
 from ui.shared import App, Updates, broke, note

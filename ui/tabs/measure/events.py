@@ -12,7 +12,8 @@ from dnd_engine.config import LabelledConfig, MeasureConfig
 from dnd_engine.errors import DndError
 from dnd_engine.files import written_aside
 from dnd_engine.prompts.buckets import Bucket
-from dnd_engine.prompts.files import PromptFile, display_name, read_prompt_file, shorten
+from dnd_engine.prompts.files import PromptFile, read_prompt_file
+from dnd_engine.prompts.words import display_name, shorten
 from ui.markup import busy, esc, faults, notice, sentence
 from ui.shared import App, Updates, broke, note, without_name
 from ui.stages import Stages

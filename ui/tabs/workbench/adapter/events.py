@@ -7,8 +7,8 @@ import gradio as gr
 from dnd_engine.config import RefineConfig
 from dnd_engine.errors import DndError
 from dnd_engine.prompts.buckets import Bucket
-from dnd_engine.prompts.files import one_line
 from dnd_engine.prompts.split import split_prompt
+from dnd_engine.prompts.words import one_line
 from ui.markup import cut, esc, icon
 from ui.progress import step_words
 from ui.shared import App, Updates, note

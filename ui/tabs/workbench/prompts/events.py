@@ -12,8 +12,9 @@ from dnd_engine.errors import BucketError, PromptFileError
 from dnd_engine.files import asset_path
 from dnd_engine.prompts.buckets import Bucket, check_buckets, with_instruction
 from dnd_engine.prompts.examples import Example
-from dnd_engine.prompts.files import PromptFile, display_name, one_line, read_prompt_file
+from dnd_engine.prompts.files import PromptFile, read_prompt_file
 from dnd_engine.prompts.split import split_prompt
+from dnd_engine.prompts.words import display_name, one_line
 from ui.canvas import Arrangement, CanvasCard
 from ui.markup import cut
 from ui.shared import App, Updates, fingerprint, used_words, without_name

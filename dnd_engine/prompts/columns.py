@@ -1,0 +1,228 @@
+"""Which columns of a table, or keys of its objects, are prompt, instruction and label."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from dnd_engine.errors import PromptFileError
+from dnd_engine.prompts.reading import (
+    LABEL_KEYS,
+    PROMPT_KEYS,
+    Asked,
+    Column,
+    Entry,
+    Reading,
+    Role,
+    SplitMode,
+)
+from dnd_engine.prompts.split import close_blank_lines
+from dnd_engine.prompts.words import cut, named, one_line, quoted, shown_column
+
+__all__ = [
+    "MAX_COLUMNS",
+    "Row",
+    "Table",
+    "describe",
+    "label_note",
+    "prompt_keys",
+    "read_table",
+]
+
+MAX_COLUMNS = 100
+"""Columns that a person can choose from."""
+_SAMPLE_ROWS = 3
+_SAMPLE_CHARS = 60
+
+Row = Sequence[str] | Mapping[int, str]
+"""Cells in the order of the header, or, where most are missing, by their place in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Named columns of text cells."""
+
+    header: Sequence[str]
+    rows: list[tuple[int, Row]]
+    """Place in the file, and cells."""
+    unit: str
+    """What a place counts."""
+    thing: str = "column"
+    """What a column is called there."""
+    split: SplitMode = "rows"
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    text: list[int]
+    """One column, or the instruction and the input of an Alpaca table."""
+    instruction: int | None
+    labels: list[int]
+
+    @property
+    def roles(self) -> dict[int, Role]:
+        """What each column in use is used for."""
+        roles: dict[int, Role] = dict.fromkeys(self.labels[:1], "label")
+        roles |= dict.fromkeys(self.text, "text")
+        above = self.instruction if len(self.text) < 2 else self.text[0]
+        return roles if above is None else roles | {above: "instruction"}
+
+
+def prompt_keys(present: Collection[str]) -> list[str]:
+    """Return which of the keys make up the prompt: one, or instruction and input, or none."""
+    if "prompt" not in present and "instruction" in present and "input" in present:
+        return ["instruction", "input"]
+    return [key for key in PROMPT_KEYS if key in present][:1]
+
+
+def label_note(thing: str, names: Sequence[str]) -> str:
+    """Say that labels are not part of the prompts."""
+    return f"Label {named(thing, names)} ignored; refining can learn from it."
+
+
+def read_table(table: Table, asked: Asked) -> Reading:
+    """Choose the columns, by a person's choice, by name, or by the longest text; read the rows.
+
+    Raises:
+        PromptFileError: If a chosen column is not there, or none holds text.
+    """
+    notes: list[str] = []
+    chosen = _choose(table, asked, notes)
+    header, thing = table.header, table.thing
+    if chosen.labels:
+        notes.append(label_note(thing, [header[index] for index in chosen.labels]))
+    used = [*([] if chosen.instruction is None else [chosen.instruction]), *chosen.text]
+    entries = [
+        Entry(place, _text(row, chosen), next(filter(str.strip, _cells(row, chosen.labels)), None))
+        for place, row in table.rows
+    ]
+    return Reading(
+        entries=entries,
+        split=table.split,
+        unit=table.unit,
+        column=" + ".join(shown_column(header[index]) for index in used) or None,
+        columns=describe(table, chosen.roles),
+        notes=notes,
+    )
+
+
+def _choose(table: Table, asked: Asked, notes: list[str]) -> _Chosen:
+    choices = asked.choices
+    keys = [column.strip().casefold() for column in table.header]
+    if choices.label is None:
+        labels = [index for index, key in enumerate(keys) if key in LABEL_KEYS]
+    else:
+        labels = [_find(table, choices.label, asked.name)] if choices.label else []
+    instruction = None
+    if choices.instruction:
+        instruction = _find(table, choices.instruction, asked.name)
+    if choices.text:
+        text = [_find(table, choices.text, asked.name)]
+    else:
+        text = _by_content(table, {instruction, *labels}, asked, notes)
+    labels = [index for index in labels if index not in {*text, instruction}]
+    if choices.text or choices.instruction:
+        notes.append(_read_note(table, text, instruction))
+    return _Chosen(text, instruction, labels)
+
+
+def _find(table: Table, wanted: str, name: str) -> int:
+    """Return the place of a column that a person named, as the file or as the page has it."""
+    for same in (str, shown_column, lambda column: one_line(column).casefold()):
+        for index, column in enumerate(table.header):
+            if same(column) == same(wanted):
+                return index
+    raise PromptFileError(
+        f"{name}: expected a {table.thing} {quoted([wanted])}, found "
+        f"{named(table.thing, table.header)}. Choose one of these."
+    )
+
+
+def _by_content(table: Table, taken: set[int | None], asked: Asked, notes: list[str]) -> list[int]:
+    """Choose the prompt column by name, else the text column that is longest on average."""
+    chars: Counter[int] = Counter()
+    filled: Counter[int] = Counter()
+    textual: set[int] = set()
+    for _, row in table.rows:
+        for index, cell in row.items() if isinstance(row, Mapping) else enumerate(row):
+            if cell.strip():
+                chars[index] += len(cell)
+                filled[index] += 1
+                if index not in textual and not _is_number(cell):
+                    textual.add(index)
+    header = table.header
+    named_keys = {
+        header[index].strip().casefold(): index
+        for index in sorted(filled, reverse=True)
+        if index not in taken
+    }
+    if chosen := [named_keys[key] for key in prompt_keys(named_keys)]:
+        if not asked.choices.instruction:
+            notes.append(f"Read {named(table.thing, [header[index] for index in chosen])}.")
+        return chosen
+    if free := textual.difference(taken):
+        best = max(sorted(free), key=lambda index: chars[index] / filled[index])
+        if not asked.choices.instruction:
+            notes.append(
+                f"No {table.thing} is named {', '.join(PROMPT_KEYS[:-1])} or {PROMPT_KEYS[-1]}; "
+                f"read {quoted([header[best]])}, the longest text {table.thing}."
+            )
+            if table.unit == "line" and table.split == "rows":
+                notes.append("The first row was taken as column names.")
+        return [best]
+    if table.rows:
+        raise PromptFileError(
+            f"{asked.name}: expected a {table.thing} of text, found only "
+            f"{named(table.thing, header)}, which hold numbers, labels or nothing. Name the "
+            f"{table.thing} of prompts `prompt`."
+        )
+    return []
+
+
+def _read_note(table: Table, text: Sequence[int], instruction: int | None) -> str:
+    names = quoted([table.header[index] for index in text])
+    if instruction is None:
+        return f"Read {table.thing} {names}, as chosen."
+    above = quoted([table.header[instruction]])
+    return f"Read {table.thing} {names} below the instruction in {above}, as chosen."
+
+
+def _text(row: Row, chosen: _Chosen) -> str:
+    text = "\n\n".join(cell for cell in _cells(row, chosen.text) if cell.strip())
+    if chosen.instruction is None or not text.strip():
+        return text
+    # A blank line would end the instruction there.
+    above = close_blank_lines(next(_cells(row, [chosen.instruction]), ""))
+    return f"{above}\n\n{text}" if above else text
+
+
+def _cells(row: Row, places: Iterable[int]) -> Iterator[str]:
+    for place in places:
+        if isinstance(row, Mapping):
+            yield row.get(place, "")
+        elif place < len(row):
+            yield row[place]
+
+
+def describe(table: Table, roles: Mapping[int, Role]) -> tuple[Column, ...]:
+    """Describe the columns to choose from: those with a role, and the first ones beside them."""
+    rest = [index for index in range(len(table.header)) if index not in roles]
+    shown = sorted([*roles, *rest[: max(0, MAX_COLUMNS - len(roles))]])[:MAX_COLUMNS]
+    first = [row for _, row in table.rows[:_SAMPLE_ROWS]]
+    return tuple(
+        Column(
+            name=shown_column(table.header[index]),
+            role=roles.get(index, ""),
+            samples=tuple(
+                cut(one_line(next(_cells(row, [index]), "")[:1000]), _SAMPLE_CHARS) for row in first
+            ),
+        )
+        for index in shown
+    )
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

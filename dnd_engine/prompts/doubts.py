@@ -1,0 +1,104 @@
+"""Tells texts that are hardly prompts: mail, minutes, letters, documentation, logs and code.
+
+A list of prompts may quote any of these. So only a file that nobody separated with `---` lines is
+looked at, and only signs that a list of prompts does not have count.
+"""
+
+import re
+from collections.abc import Callable
+
+__all__ = ["doubt"]
+
+_LOOKED_AT = 20_000
+"""Characters: what a text is shows at its beginning."""
+
+_MAIL = re.compile(
+    r"(from|to|cc|bcc|subject|date|sent|reply-to|message-id|received|return-path"
+    r"|von|an|betreff|datum|gesendet|de|para|asunto|objet|à)\s?:\s*\S",
+    re.IGNORECASE,
+)
+_MINUTES = re.compile(
+    r"[#*\s]*(minutes\b|meeting notes|attendees|participants|present|apologies|absent|agenda"
+    r"|action items?|next meeting|adjourn"
+    r"|protokoll|teilnehmer(?:innen)?|anwesend|tagesordnung|beschlüsse)\b",
+    re.IGNORECASE,
+)
+_HEADING = re.compile(r"#{1,6} \S")
+_DOCUMENTATION = re.compile(
+    r"```|~~~|!?\[[^\]]*\]\([^)]+\)|[#\s]*(installation|usage|license|getting started|contributing"
+    r"|table of contents|requirements|changelog)\s*$",
+    re.IGNORECASE,
+)
+_GREETING = re.compile(
+    r"(dear|hi|hello|sehr geehrte|liebe[rs]?|hallo|cher|chère|estimad[oa])\b[^?!.]{0,60}[,!]?$",
+    re.IGNORECASE,
+)
+_FAREWELL = re.compile(
+    r"(kind regards|best regards|regards|best wishes|yours \w+|sincerely|cheers"
+    r"|mit freundlichen grüßen|viele grüße|beste grüße|cordialement|atentamente)\b[,.]?$",
+    re.IGNORECASE,
+)
+_LOG = re.compile(r"\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d|\[?\w{3} +\d+ \d\d:\d\d:\d\d|\d\d:\d\d:\d\d")
+_CODE = re.compile(
+    r"(#!/|import \w|from \w+ import|def \w+\(|class \w+[(:{]|function \w+\(|#include\s*<"
+    r"|public \w+|const \w+ =|let \w+ =|package \w+;?$|using \w+;|return\b.*;$|[{}]\s*;?$)"
+)
+
+
+def doubt(text: str) -> str:
+    """Say what a text looks like, if that is no list of prompts.
+
+    Args:
+        text: A text that no line `---` separates.
+
+    Returns:
+        A sentence, or nothing if the text may well be prompts.
+    """
+    lines = [line.strip() for line in text[:_LOOKED_AT].splitlines() if line.strip()]
+    for kind, looks_so in _KINDS.items():
+        if looks_so(lines):
+            return f"This looks like {kind}, not like a list of prompts."
+    return ""
+
+
+def _matches(pattern: re.Pattern[str], lines: list[str]) -> int:
+    return sum(pattern.match(line) is not None for line in lines)
+
+
+def _is_mail(lines: list[str]) -> bool:
+    heads = {found[1].lower() for line in lines[:12] if (found := _MAIL.match(line))}
+    return _MAIL.match(lines[0]) is not None and len(heads) >= 3
+
+
+def _is_minutes(lines: list[str]) -> bool:
+    return len({found[1].lower() for line in lines if (found := _MINUTES.match(line))}) >= 3
+
+
+def _is_documentation(lines: list[str]) -> bool:
+    headed = _HEADING.match(lines[0]) is not None and _matches(_HEADING, lines) >= 2
+    return headed and sum(_DOCUMENTATION.search(line) is not None for line in lines) >= 2
+
+
+def _is_letter(lines: list[str]) -> bool:
+    greets = any(_GREETING.match(line) for line in lines[:8])
+    return greets and any(_FAREWELL.match(line) for line in lines[-6:])
+
+
+def _is_log(lines: list[str]) -> bool:
+    return len(lines) >= 3 and _matches(_LOG, lines) > 0.6 * len(lines)
+
+
+def _is_code(lines: list[str]) -> bool:
+    return lines[0].startswith("#!/") or (
+        len(lines) >= 5 and _matches(_CODE, lines) > 0.3 * len(lines)
+    )
+
+
+_KINDS: dict[str, Callable[[list[str]], bool]] = {
+    "an e-mail": _is_mail,
+    "the minutes of a meeting": _is_minutes,
+    "a README or other documentation": _is_documentation,
+    "a letter": _is_letter,
+    "a log": _is_log,
+    "program code": _is_code,
+}

@@ -1,0 +1,124 @@
+"""Archives: the prompt files in a zip, as one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+
+from dnd_engine.errors import BrokenItemsError, PromptFileError
+from dnd_engine.prompts.readers.zips import Members, open_zip
+from dnd_engine.prompts.reading import Asked, Choices, Entry, Reading
+from dnd_engine.prompts.words import count, display_name, quoted
+
+__all__ = ["read_zip"]
+
+_ZIP = ".zip"
+_NOTED_FILES = 3
+"""The notes of more files than these would bury the card."""
+
+
+@dataclass(slots=True)
+class _Found:
+    """What the files of an archive gave."""
+
+    read: dict[str, Reading] = field(default_factory=dict)
+    doubtful: dict[str, Reading] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+    num_salvable: int = 0
+    """Good prompts in files that have broken ones."""
+
+
+def read_zip(data: bytes, asked: Asked) -> Reading:
+    """Read every prompt file in an archive; other files, and archives, are left out and named."""
+    members = open_zip(data, asked, "a zip archive")
+    visible = [name for name in members.names if not _hidden(name)]
+    known = asked.formats.keys() - {_ZIP}
+    wanted = [name for name in visible if _suffix(name) in known]
+    strange = [name for name in visible if _suffix(name) not in known]
+    if not wanted:
+        *others, last = (suffix[1:] for suffix in asked.formats if suffix != _ZIP)
+        raise PromptFileError(
+            f"{asked.name}: expected prompt files in it, found {_listed(strange) or 'none'}. "
+            f"Use {', '.join(others)} or {last}."
+        )
+    if len(wanted) > asked.limits.max_files:
+        raise PromptFileError(
+            f"{asked.name}: expected at most {asked.limits.max_files:,} prompt files in it, got "
+            f"{len(wanted):,}. Split it."
+        )
+    found = _read_members(members, wanted, asked)
+    notes = _settle_faults(found, asked)
+    doubt = _settle_doubts(found, notes)
+    if strange:
+        notes.append(f"Left out {_listed(strange)}: no prompt files.")
+    notes.insert(0, f"Read {count(len(found.read), 'file')}: {_listed([*found.read])}.")
+    if len(found.read) <= _NOTED_FILES:
+        notes += [f"{display_name(name)}: {n}" for name, r in found.read.items() for n in r.notes]
+    entries = [
+        Entry(entry.place, entry.text, entry.label, display_name(name))
+        for name, reading in found.read.items()
+        for entry in reading.entries
+    ]
+    return Reading(entries=entries, split="files", unit="prompt", notes=notes, doubt=doubt)
+
+
+def _read_members(members: Members, wanted: Sequence[str], asked: Asked) -> _Found:
+    found = _Found()
+    # Office files unpack once more; together they may take no more than one archive may.
+    num_packed = sum(asked.formats[_suffix(name)].packed for name in wanted)
+    share = asked.limits.max_total_bytes // max(1, num_packed)
+    for name in wanted:
+        format = asked.formats[_suffix(name)]
+        inner = replace(
+            asked,
+            name=f"{asked.name}, {display_name(name)}",
+            choices=Choices(skip_broken=asked.choices.skip_broken),
+            limits=replace(asked.limits, max_total_bytes=share) if format.packed else asked.limits,
+        )
+        try:
+            if not (content := members.read(name)):
+                raise PromptFileError(f"{inner.name}: the file is empty. Remove it.")
+            reading = format.read(content, inner)
+        except PromptFileError as error:
+            found.faults[name] = str(error)
+            if isinstance(error, BrokenItemsError):
+                found.num_salvable += error.num_good
+        else:
+            (found.doubtful if reading.doubt else found.read)[name] = reading
+    return found
+
+
+def _settle_faults(found: _Found, asked: Asked) -> list[str]:
+    """Raise the faults of all files together, or say which files were left out."""
+    if not found.faults:
+        return []
+    num_good = found.num_salvable + sum(len(r.entries) for r in found.read.values())
+    if asked.choices.skip_broken and num_good:
+        return [f"Left out {_listed([*found.faults])}, which cannot be read."]
+    message = "\n".join(found.faults.values())
+    raise BrokenItemsError(message, num_good) if num_good else PromptFileError(message)
+
+
+def _settle_doubts(found: _Found, notes: list[str]) -> str:
+    """Leave out files that are hardly prompts; if there are only such, use them and say so."""
+    if not found.doubtful:
+        return ""
+    if found.read:
+        notes.append(f"Left out {_listed([*found.doubtful])}: hardly prompts.")
+        return ""
+    found.read = found.doubtful
+    name, reading = next(iter(found.doubtful.items()))
+    return f"{display_name(name)}: {reading.doubt}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return quoted([display_name(name) for name in names]) if names else ""
+
+
+def _suffix(name: str) -> str:
+    return PurePosixPath(name.replace("\\", "/")).suffix.lower()
+
+
+def _hidden(name: str) -> bool:
+    """Whether it is something that an operating system put there."""
+    parts = name.replace("\\", "/").split("/")
+    return "__MACOSX" in parts or any(part.startswith(".") for part in parts)

@@ -1,0 +1,70 @@
+"""Chats: OpenAI's `messages` and ShareGPT's `conversations`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dnd_engine.prompts.reading import Finding
+from dnd_engine.prompts.split import close_blank_lines
+
+__all__ = ["CHAT_KEYS", "Chat", "read_chat"]
+
+CHAT_KEYS = ("messages", "conversations", "conversation", "prompt")
+"""Keys that hold a list of turns, the first one present winning."""
+
+_ROLES: Mapping[str, str] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "model": "assistant",
+    "bot": "assistant",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """What a chat gives."""
+
+    prompt: str
+    """The last user turn, below the system message if there is one."""
+    reply: str
+    """The answer to it; empty if there is none."""
+
+
+def read_chat(turns: Sequence[object], system: str = "") -> Chat:
+    """Read a list of turns.
+
+    Args:
+        turns: Objects with `role` and `content`, or `from` and `value`.
+        system: A system message that stands beside them.
+
+    Raises:
+        Finding: If no user turn holds text.
+    """
+    said = [turn for turn in map(_turn, turns) if turn is not None]
+    users = [place for place, (role, text) in enumerate(said) if role == "user" and text.strip()]
+    if not users:
+        raise Finding("no user turn of text")
+    last = users[-1]
+    told = [text for role, text in said[:last] if role == "system" and text.strip()]
+    instruction = close_blank_lines(told[-1] if told else system)
+    question = said[last][1]
+    replies = [text for role, text in said[last + 1 :] if role == "assistant"]
+    prompt = f"{instruction}\n\n{question}" if instruction else question
+    return Chat(prompt, replies[0] if replies else "")
+
+
+def _turn(turn: object) -> tuple[str, str] | None:
+    """Return role and text of a turn; None if it has neither."""
+    if not isinstance(turn, dict):
+        return None
+    role = turn.get("role", turn.get("from"))
+    text = turn.get("content", turn.get("value"))
+    if isinstance(text, list):  # parts, of which images have no text
+        parts = [part.get("text") for part in text if isinstance(part, dict)]
+        text = "\n".join(part for part in parts if isinstance(part, str))
+    if not isinstance(role, str) or not isinstance(text, str):
+        return None
+    return _ROLES.get(role.strip().casefold(), ""), text

@@ -1,0 +1,120 @@
+"""Bytes to text: UTF-8, UTF-16 with a mark, and what older programs wrote."""
+
+import codecs
+import re
+from collections.abc import Callable
+
+from charset_normalizer import from_bytes
+
+from dnd_engine.errors import PromptFileError
+from dnd_engine.prompts.reading import Asked, Reading
+
+__all__ = ["decode", "of_text"]
+
+_MAGIC = {
+    b"%PDF-": "a PDF",
+    b"PK\x03\x04": "a zip archive, or a docx or xlsx",
+    b"\xd0\xcf\x11\xe0": "an old Office document",
+    b"{\\rtf": "an RTF document",
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"GIF87a": "a GIF image",
+    b"GIF89a": "a GIF image",
+    b"\x1f\x8b": "a gzip archive",
+    b"PAR1": "a parquet table",
+    b"SQLite format 3": "an SQLite database",
+}
+_LEGACY = {
+    "cp1252": "Windows-1252 (Western European)",
+    "cp1250": "Windows-1250 (Central European)",
+    "cp1251": "Windows-1251 (Cyrillic)",
+    "cp1253": "Windows-1253 (Greek)",
+    "cp1254": "Windows-1254 (Turkish)",
+    "cp1255": "Windows-1255 (Hebrew)",
+    "cp1256": "Windows-1256 (Arabic)",
+    "koi8_r": "KOI8-R (Cyrillic)",
+    "cp932": "Shift JIS (Japanese)",
+    "euc_jp": "EUC-JP (Japanese)",
+    "gb18030": "GB 18030 (Chinese)",
+    "big5": "Big5 (Chinese)",
+    "cp949": "EUC-KR (Korean)",
+}
+"""Encodings of plain text that programs without Unicode wrote, the commonest first."""
+_NO_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+"""Bytes that no text of any of these encodings holds."""
+
+
+def of_text(read: Callable[[str, Asked], Reading]) -> Callable[[bytes, Asked], Reading]:
+    """Make a reader of bytes from one of text."""
+
+    def decode_and_read(data: bytes, asked: Asked) -> Reading:
+        text, notes = decode(data, asked)
+        if not text.strip():
+            raise PromptFileError(
+                f"{asked.name}: expected at least one prompt, got only white space. Write one "
+                "prompt per line."
+            )
+        reading = read(text, asked)
+        reading.notes.extend(notes)
+        return reading
+
+    return decode_and_read
+
+
+def decode(data: bytes, asked: Asked) -> tuple[str, list[str]]:
+    """Return the text with plain newlines, and a note if it was not UTF-8.
+
+    Raises:
+        PromptFileError: If it is no text, or damaged.
+    """
+    for magic, kind in _MAGIC.items():
+        if data.startswith(magic):
+            *others, last = (suffix[1:] for suffix in asked.formats)
+            raise PromptFileError(
+                f"{asked.name}: expected text, got what looks like {kind}. "
+                f"Use {', '.join(others)} or {last}."
+            )
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encoding, shown = ("utf-16", "UTF-16") if utf16 else ("utf-8-sig", "UTF-8")
+    notes = ["Decoded from UTF-16."] if utf16 else []
+    try:
+        text = data.decode(encoding)
+        fault = text.find("\0")
+        finding = "a NUL byte"
+    except UnicodeDecodeError as error:
+        legacy = None if utf16 else _decode_legacy(data, error.start)
+        if legacy is not None:
+            text, notes, fault, finding = *legacy, -1, ""
+        else:
+            text = data[: error.start].decode(encoding, "replace")
+            fault = len(text)
+            finding = f"the byte 0x{data[error.start]:02X}"
+    if fault >= 0:
+        line = text.count("\n", 0, fault) + 1
+        raise PromptFileError(
+            f"{asked.name}, line {line}: expected {shown} text, got {finding}. "
+            "If it is text, save it as UTF-8."
+        )
+    return text.replace("\r\n", "\n").replace("\r", "\n"), notes
+
+
+def _decode_legacy(data: bytes, start: int) -> tuple[str, list[str]] | None:
+    """Decode text of an older encoding; None where it is binary, or UTF-8 that was damaged."""
+    if not data[:start].isascii() or _NO_TEXT.search(data):
+        return None
+    found = from_bytes(data, cp_isolation=[*_LEGACY])
+    if (best := found.best()) is None:
+        return None
+    # Short texts suit several encodings equally well; then the commonest is right most often.
+    as_good = {
+        name
+        for match in found
+        if (match.chaos, match.coherence) == (best.chaos, best.coherence)
+        for name in match.could_be_from_charset
+    }
+    encoding = next((name for name in _LEGACY if name in as_good), best.encoding)
+    note = (
+        f"Not UTF-8, so decoded as {_LEGACY.get(encoding, encoding)}. If letters look wrong, save "
+        "the file as UTF-8."
+    )
+    return data.decode(encoding), [note]

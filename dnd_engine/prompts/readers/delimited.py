@@ -1,0 +1,61 @@
+"""Tables as text: csv and tsv."""
+
+import csv
+import io
+import re
+
+from dnd_engine.errors import PromptFileError
+from dnd_engine.prompts.columns import Row, Table, read_table
+from dnd_engine.prompts.reading import Asked, Faults, Reading
+from dnd_engine.prompts.words import count, one_line
+
+__all__ = ["read_csv", "read_tsv"]
+
+_WAY_OUT = 'Put fields that hold delimiters or quotes in "quotes", and double the quotes within.'
+
+
+def read_csv(text: str, asked: Asked) -> Reading:
+    """Read a table with commas, semicolons or tabs between its fields."""
+    return _read(text, asked, _delimiter(text))
+
+
+def read_tsv(text: str, asked: Asked) -> Reading:
+    """Read a table with tabs between its fields."""
+    return _read(text, asked, "\t")
+
+
+def _delimiter(text: str) -> str:
+    """Return the delimiter that stands most often in the header line, or one that cannot occur."""
+    unquoted = re.sub(r'"[^"]*"', "quoted", text)
+    header = next(line for line in unquoted.split("\n") if line.strip())
+    found = max(",;\t", key=header.count)
+    # One column has no delimiter, so its commas are text. NUL was refused on decoding.
+    return found if found in header else "\0"
+
+
+def _read(text: str, asked: Asked, delimiter: str) -> Reading:
+    faults = Faults(asked.name, "line")
+    header: list[str] | None = None
+    rows: list[tuple[int, Row]] = []
+    # Strict: an unclosed quote would otherwise swallow the rest of the file into one prompt.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    start = 1
+    try:
+        for record in reader:
+            place, start = start, reader.line_num + 1
+            if header is None:
+                header = record if any(cell.strip() for cell in record) else None
+            elif any(cell.strip() for cell in record[len(header) :]):
+                faults.add(place, f"expected {count(len(header), 'field')}, got {len(record):,}")
+            elif any(cell.strip() for cell in record):
+                rows.append((place, record))
+    except csv.Error as error:
+        # Where the next record begins is unknown, so the rows so far are all that would be used.
+        raise PromptFileError(
+            f"{asked.name}, line {start}: expected a CSV record, got an error "
+            f"({one_line(str(error))}). {_WAY_OUT}"
+        ) from None
+    notes = faults.settle(_WAY_OUT, num_good=len(rows), skip=asked.choices.skip_broken)
+    reading = read_table(Table(header=header or [], rows=rows, unit="line"), asked)
+    reading.notes.extend(notes)
+    return reading

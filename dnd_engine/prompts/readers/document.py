@@ -1,0 +1,71 @@
+"""Word documents: their paragraphs, read as a text file's lines are."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from dnd_engine.errors import PromptFileError
+from dnd_engine.prompts.readers.text import read_text
+from dnd_engine.prompts.readers.zips import open_zip
+from dnd_engine.prompts.reading import Asked, Reading
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+__all__ = ["read_docx"]
+
+_BODY = "word/document.xml"
+_WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
+_STRICT = "{http://purl.oclc.org/ooxml/wordprocessingml/main}"
+_WHITE = {"tab": "\t", "br": "\n", "cr": "\n"}
+
+
+def read_docx(data: bytes, asked: Asked) -> Reading:
+    """Read the text of a document; headers, footnotes, comments and what was deleted stay out."""
+    # Imported here: only this format needs it. It has no type stubs.
+    from defusedxml.common import DefusedXmlException  # type: ignore[import-untyped]
+    from defusedxml.ElementTree import ParseError, fromstring  # type: ignore[import-untyped]
+
+    members = open_zip(data, asked, "a Word document")
+    if _BODY not in members.names:
+        raise PromptFileError(
+            f"{asked.name}: expected a Word document, got an archive without `{_BODY}`. Save it "
+            "as docx again."
+        )
+    try:
+        # Strict: no document of Word declares entities, which could unpack to gigabytes.
+        body: Element = fromstring(members.read(_BODY), forbid_dtd=True)
+        text = "\n".join(_paragraphs(body))
+    except (ParseError, DefusedXmlException, RecursionError, ValueError) as error:
+        raise PromptFileError(
+            f"{asked.name}: expected a Word document, got XML that does not read. Save it as "
+            "docx again."
+        ) from error
+    if not text.strip():
+        raise PromptFileError(
+            f"{asked.name}: expected at least one prompt, got a document without text. Pictures "
+            "are not read."
+        )
+    return read_text(text, asked)
+
+
+def _paragraphs(body: "Element") -> Iterator[str]:
+    for paragraph in body.iter():
+        if _name(paragraph) == "p":
+            yield "".join(_runs(paragraph))
+
+
+def _runs(paragraph: "Element") -> Iterator[str]:
+    for node in paragraph.iter():
+        name = _name(node)
+        # A text box nests paragraphs, which come by themselves.
+        if name == "t":
+            yield node.text or ""
+        else:
+            yield _WHITE.get(name, "")
+
+
+def _name(node: "Element") -> str:
+    for space in (_WORD, _STRICT):
+        if isinstance(node.tag, str) and node.tag.startswith(space):
+            return node.tag.removeprefix(space)
+    return ""

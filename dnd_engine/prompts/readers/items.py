@@ -1,0 +1,251 @@
+"""JSON: strings, objects with a prompt, and chats."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from dnd_engine.errors import PromptFileError
+from dnd_engine.prompts.columns import (
+    Row,
+    Table,
+    describe,
+    label_note,
+    prompt_keys,
+    read_table,
+)
+from dnd_engine.prompts.readers.chats import CHAT_KEYS, read_chat
+from dnd_engine.prompts.reading import (
+    LABEL_KEYS,
+    PROMPT_KEYS,
+    Asked,
+    Column,
+    Entry,
+    Faults,
+    Finding,
+    Reading,
+    Role,
+)
+from dnd_engine.prompts.words import count, named
+
+__all__ = ["parse_json", "read_json", "read_jsonl"]
+
+_DESCRIBED = 50
+"""Items whose keys can be chosen."""
+
+_REPLY = "(reply)"
+"""Stands for the answer in a chat, which is under no key of its own."""
+
+Item = tuple[int, object]
+"""Place in the file, and what stands there."""
+
+
+class _NoKey(Finding):
+    """An object without any key that is known to hold a prompt."""
+
+
+def read_json(text: str, asked: Asked) -> Reading:
+    """Read an array of prompts, an object with one array, or one prompt."""
+    try:
+        items = list(enumerate(_array(parse_json(text)), 1))
+    except Finding as finding:
+        raise PromptFileError(
+            f"{asked.name}: expected an array of prompts, or an object with one array, "
+            f"got {finding}. Name the file .jsonl if it holds one JSON object per line."
+        ) from None
+    faults = Faults(asked.name, "item")
+    return _read_items(items, faults, asked, 'Write strings, or objects with a "prompt".')
+
+
+def read_jsonl(text: str, asked: Asked) -> Reading:
+    """Read one prompt per line."""
+    faults = Faults(asked.name, "line")
+    items: list[Item] = []
+    for place, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                items.append((place, parse_json(line)))
+            except Finding as finding:
+                faults.add(place, _expected(finding))
+    return _read_items(items, faults, asked, "Write one JSON object per line.")
+
+
+def parse_json(text: str) -> object:
+    """Parse JSON.
+
+    Raises:
+        Finding: What is wrong with it.
+    """
+    try:
+        parsed: object = json.loads(text)
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}, " if "\n" in text else ""
+        raise Finding(f"broken JSON ({error.msg}, {line}column {error.colno})") from None
+    except RecursionError:
+        raise Finding("JSON that is nested too deeply") from None
+    except ValueError:  # Python refuses integers of more than 4,300 digits
+        raise Finding("a number with too many digits") from None
+    return parsed
+
+
+def _array(document: object) -> list[object]:
+    """Return the items of a JSON file: its array, its object's only array, or its one prompt."""
+    if isinstance(document, list):
+        return document
+    if not isinstance(document, dict):
+        raise Finding(_kind(document))
+    try:
+        _item_text(document)
+    except Finding:
+        arrays = [value for value in document.values() if isinstance(value, list)]
+        if len(arrays) != 1:
+            raise Finding(f"an object with {count(len(arrays), 'array')}") from None
+        return arrays[0]
+    return [document]
+
+
+def _read_items(items: list[Item], faults: Faults, asked: Asked, way_out: str) -> Reading:
+    choices = asked.choices
+    known = None if choices.text or choices.instruction or choices.label else _known(items, faults)
+    if known is None:
+        return _as_table(items, faults, asked, way_out)
+    entries, found, labels = known
+    notes = faults.settle(way_out, num_good=len(entries), skip=choices.skip_broken)
+    keys = sorted(found - {""})
+    notes.insert(0, f"Read {named('key', keys)}." if keys else "Read as plain strings.")
+    if found.intersection(CHAT_KEYS):
+        notes.insert(
+            1,
+            "From each chat, the last user turn was read below its system message; the reply to it "
+            "is its label.",
+        )
+    if labels:
+        notes.append(label_note("key", sorted(labels)))
+    used = keys[0] if len(found) == len(keys) == 1 else None
+    return Reading(
+        entries=entries,
+        split="objects",
+        unit=faults.unit,
+        column=used,
+        columns=_columns(items, used or "", labels),
+        notes=notes,
+    )
+
+
+def _known(items: list[Item], faults: Faults) -> tuple[list[Entry], set[str], set[str]] | None:
+    """Read items by the keys they are known to have; None if all are objects without one."""
+    entries: list[Entry] = []
+    found: set[str] = set()
+    labels: set[str] = set()
+    strange: list[tuple[int, str]] = []
+    for place, item in items:
+        try:
+            prompt, key, given = _item_text(item)
+        except _NoKey as finding:
+            strange.append((place, _expected(finding)))
+        except Finding as finding:
+            faults.add(place, _expected(finding))
+        else:
+            entries.append(Entry(place, prompt, next(filter(None, given.values()), None)))
+            found.add(key)
+            labels |= given.keys() - {_REPLY}
+    objects = [item for _, item in items if isinstance(item, dict)]
+    if len(strange) == len(objects) > 0 and not entries and _hold_text(objects):
+        return None
+    for place, fault in strange:
+        faults.add(place, fault)
+    return entries, found, labels
+
+
+def _hold_text(objects: list[dict[str, Any]]) -> bool:
+    """Whether a key that is no label holds words."""
+    return any(
+        isinstance(value, str) and not value.strip().isnumeric() and value.strip()
+        for item in objects
+        for key, value in item.items()
+        if key.strip().casefold() not in LABEL_KEYS
+    )
+
+
+def _as_table(items: list[Item], faults: Faults, asked: Asked, way_out: str) -> Reading:
+    """Read objects as rows, their keys as columns."""
+    header, rows = _rows(items)
+    for place, item in items:
+        if not isinstance(item, dict):
+            faults.add(place, f"expected an object, got {_kind(item)}")
+    notes = faults.settle(way_out, num_good=len(rows), skip=asked.choices.skip_broken)
+    table = Table(header=header, rows=rows, unit=faults.unit, thing="key", split="objects")
+    reading = read_table(table, asked)
+    reading.notes.extend(notes)
+    return reading
+
+
+def _rows(items: Iterable[Item]) -> tuple[list[str], list[tuple[int, Row]]]:
+    places: dict[str, int] = {}
+    rows: list[tuple[int, Row]] = []
+    for place, item in items:
+        if isinstance(item, dict):
+            rows.append(
+                (place, {places.setdefault(key, len(places)): _cell(item[key]) for key in item})
+            )
+    return [*places], rows
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if value is None or isinstance(value, dict | list) else json.dumps(value)
+
+
+def _columns(items: list[Item], used: str, labels: set[str]) -> tuple[Column, ...]:
+    """Describe the keys to choose from, with what the reader chose by itself."""
+    header, rows = _rows(items[:_DESCRIBED])
+    keys = {key.strip().casefold(): index for index, key in reversed([*enumerate(header)])}
+    roles: dict[int, Role] = {keys[key]: "label" for key in labels if key in keys}
+    *above, text = used.split(" + ")
+    roles |= {keys[key]: "instruction" for key in above if key in keys}
+    roles |= {keys[key]: "text" for key in [text] if key in keys}
+    return describe(Table(header=header, rows=rows, unit=""), roles)
+
+
+def _item_text(item: object) -> tuple[str, str, dict[str, str]]:
+    """Return a JSON item's prompt, the key it stood under ("" for a string), and its labels.
+
+    Labels are by key, in the item's order; what is no text, number or truth value is empty.
+    """
+    if isinstance(item, str):
+        return item, "", {}
+    if not isinstance(item, dict):
+        raise Finding(_kind(item))
+    fields = {key.strip().casefold(): value for key, value in item.items()}
+    labels = {
+        key: _cell(value) if isinstance(value, str | int | float) else ""
+        for key, value in fields.items()
+        if key in LABEL_KEYS
+    }
+    texts = {key: value for key, value in fields.items() if isinstance(value, str)}
+    if chosen := prompt_keys(texts):
+        text = "\n\n".join(texts[key] for key in chosen if texts[key].strip())
+        return text, " + ".join(chosen), labels
+    for key in CHAT_KEYS:
+        if isinstance(turns := fields.get(key), list):
+            system = fields.get("system")
+            try:
+                chat = read_chat(turns, system if isinstance(system, str) else "")
+            except Finding as finding:
+                if key in PROMPT_KEYS:  # a list of anything
+                    break
+                raise Finding(f"`{key}` without a user turn of text") from finding
+            return chat.prompt, key, labels or {_REPLY: chat.reply}
+    for key in PROMPT_KEYS:
+        if key in fields:
+            raise Finding(f"{_kind(fields[key])} under `{key}`")
+    raise _NoKey(f"an object with {named('key', list(item))}")
+
+
+def _expected(finding: Finding) -> str:
+    return f'expected an object with a string "prompt", got {finding}'
+
+
+def _kind(value: object) -> str:
+    kinds = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
+    return "null" if value is None else kinds.get(type(value), "a number")

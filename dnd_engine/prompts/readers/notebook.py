@@ -1,0 +1,39 @@
+"""Jupyter notebooks: each Markdown cell is a prompt."""
+
+from dnd_engine.errors import PromptFileError
+from dnd_engine.prompts.readers.items import parse_json
+from dnd_engine.prompts.reading import Asked, Entry, Finding, Reading
+from dnd_engine.prompts.words import count
+
+__all__ = ["read_notebook"]
+
+
+def read_notebook(text: str, asked: Asked) -> Reading:
+    """Read the Markdown cells of a notebook of format 4."""
+    try:
+        document = parse_json(text)
+        cells = document.get("cells") if isinstance(document, dict) else None
+        if not isinstance(cells, list):
+            raise Finding("JSON without a list of cells")
+    except Finding as finding:
+        raise PromptFileError(
+            f"{asked.name}: expected a Jupyter notebook, got {finding}. Save it again in Jupyter."
+        ) from None
+    entries = []
+    for place, cell in enumerate(cells, 1):
+        if isinstance(cell, dict) and cell.get("cell_type") == "markdown":
+            source = cell.get("source")
+            lines = source if isinstance(source, list) else [source]
+            entries.append(
+                Entry(place, "".join(line for line in lines if isinstance(line, str)), None)
+            )
+    if not entries:
+        raise PromptFileError(
+            f"{asked.name}: expected Markdown cells, found {count(len(cells), 'cell')} of other "
+            "kinds. Write the prompts in Markdown cells."
+        )
+    others = len(cells) - len(entries)
+    notes = ["Read each Markdown cell as a prompt."]
+    if others:
+        notes.append(f"{count(others, 'other cell')} ignored.")
+    return Reading(entries=entries, split="cells", unit="cell", notes=notes)

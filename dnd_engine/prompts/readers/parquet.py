@@ -1,0 +1,75 @@
+"""Parquet tables."""
+
+import io
+import json
+from typing import Any
+
+from dnd_engine.errors import PromptFileError
+from dnd_engine.prompts.columns import MAX_COLUMNS, Row, Table, read_table
+from dnd_engine.prompts.reading import Asked, Reading
+from dnd_engine.prompts.words import megabytes
+
+__all__ = ["read_parquet"]
+
+
+def read_parquet(data: bytes, asked: Asked) -> Reading:
+    """Read the columns of text and of numbers; nested ones are left out."""
+    name, limits = asked.name, asked.limits
+    # Imported here: only this format needs it. It has no type stubs.
+    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+    try:
+        file = pq.ParquetFile(io.BytesIO(data))
+        groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]
+        num_rows = sum(group.num_rows for group in groups)
+        unpacked = sum(group.total_byte_size for group in groups)
+        kinds = {column.name: column.type for column in file.schema_arrow}
+        is_text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_dictionary)
+        is_number = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
+        text = [column for column, kind in kinds.items() if any(test(kind) for test in is_text)]
+        numbers = [c for c, kind in kinds.items() if any(test(kind) for test in is_number)]
+        # Compression and dictionaries can pack gigabytes into a small file: so bytes and rows are
+        # bounded before anything is unpacked, and repeated cells stay references to one string.
+        if num_rows > limits.max_prompts:
+            raise PromptFileError(
+                f"{name}: expected at most {limits.max_prompts:,} rows, got {num_rows:,}. "
+                "Split the file, or keep a sample of it."
+            )
+        if unpacked > limits.max_total_bytes:
+            raise PromptFileError(
+                f"{name}: {megabytes(unpacked)} when unpacked; the limit is "
+                f"{limits.max_total_bytes / 1e6:g} MB. Split it, or keep a sample of it."
+            )
+        wanted = [*text, *numbers][:MAX_COLUMNS]
+        wanted = [column for column in kinds if column in set(wanted)]
+        table = pq.ParquetFile(io.BytesIO(data), read_dictionary=text).read(columns=wanted)
+        table.validate(full=True)  # a damaged file may hold indices outside its dictionary
+        if table.num_rows != num_rows:
+            raise pa.ArrowInvalid("rows are missing")
+        cells = [_cells(column, 2 * limits.max_prompt_chars) for column in table.columns]
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise PromptFileError(
+            f"{name}: expected a parquet table, got something that does not read as one. "
+            "Write it again, or save it as jsonl."
+        ) from error
+    header = [*table.column_names, *(c for c in kinds if c not in set(table.column_names))]
+    rows: list[tuple[int, Row]] = [
+        (row + 1, [column[row] for column in cells]) for row in range(num_rows)
+    ]
+    return read_table(Table(header=header, rows=rows, unit="row"), asked)
+
+
+def _cells(column: Any, max_chars: int) -> list[str]:
+    """Return a column's cells; cut here too, since one long text may stand in every row."""
+    cells: list[str] = []
+    for chunk in column.dictionary_encode().chunks:
+        words = [_word(word, max_chars) for word in chunk.dictionary.to_pylist()]
+        cells.extend("" if index is None else words[index] for index in chunk.indices.to_pylist())
+    return cells
+
+
+def _word(value: object, max_chars: int) -> str:
+    if isinstance(value, str):
+        return value[:max_chars]
+    return json.dumps(value) if isinstance(value, int | float) else ""

@@ -1,0 +1,103 @@
+"""Excel workbooks: the first sheet that holds something, as a table."""
+
+import datetime
+import io
+import warnings
+from typing import Any
+
+from dnd_engine.errors import PromptFileError
+from dnd_engine.prompts.columns import MAX_COLUMNS, Row, Table, read_table
+from dnd_engine.prompts.readers.zips import open_zip
+from dnd_engine.prompts.reading import Asked, Reading
+from dnd_engine.prompts.words import one_line, quoted
+
+__all__ = ["read_xlsx"]
+
+_MAX_ROWS = 1_048_576
+"""As many as Excel has, here for all sheets together: a file can state any number of empty ones."""
+
+
+def read_xlsx(data: bytes, asked: Asked) -> Reading:
+    """Read a workbook: values, not formulas; the first row names the columns."""
+    # Imported here: only this format needs it. It has no type stubs.
+    import openpyxl  # type: ignore[import-untyped]
+
+    name = asked.name
+    if "xl/workbook.xml" not in open_zip(data, asked, "an Excel workbook").names:
+        raise PromptFileError(
+            f"{name}: expected an Excel workbook, got another archive. Save it as xlsx again."
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of styles and extensions that do not matter here
+            book = openpyxl.load_workbook(
+                io.BytesIO(data), read_only=True, data_only=True, keep_links=False
+            )
+            titles, records = _first_filled(book, asked)
+    except PromptFileError:
+        raise
+    # Hostile XML makes openpyxl fail in any way: with its own errors, lxml's, or none of its own.
+    except Exception as error:
+        raise PromptFileError(
+            f"{name}: expected an Excel workbook, got something that does not read as one. Save "
+            "it again, or save the sheet as csv."
+        ) from error
+    (_, header), *rows = records
+    cells: list[tuple[int, Row]] = [(place, row) for place, row in rows]
+    reading = read_table(Table(header=header, rows=cells, unit="row"), asked)
+    if len(titles) > 1:
+        others = quoted(titles[1:])
+        reading.notes.append(f"Read the sheet `{one_line(titles[0])}`; {others} ignored.")
+    return reading
+
+
+def _first_filled(book: Any, asked: Asked) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Return the titles of the sheet that is read and of those after it, and its rows."""
+    sheets = book.worksheets
+    left = _MAX_ROWS
+    for index, sheet in enumerate(sheets):
+        records, seen = _records(sheet, asked, left)
+        left -= seen
+        if records:
+            return [sheet.title for sheet in sheets[index:]], records
+        if left <= 0:
+            break
+    raise PromptFileError(
+        f"{asked.name}: expected at least one prompt, got a workbook without text. Write one "
+        "prompt per row."
+    )
+
+
+def _records(sheet: Any, asked: Asked, most: int) -> tuple[list[tuple[int, list[str]]], int]:
+    """Return the rows that hold something, with their place, and how many there were in all."""
+    records: list[tuple[int, list[str]]] = []
+    longest = 2 * asked.limits.max_prompt_chars
+    # A sheet states its own size, which may be a lie or a leftover.
+    sheet.reset_dimensions()
+    place = 0
+    for place, row in enumerate(
+        sheet.iter_rows(max_col=MAX_COLUMNS, max_row=most, values_only=True), 1
+    ):
+        if row.count(None) == len(row):  # as fast as a million empty rows need it
+            continue
+        # Cut here too, since one long text may stand in every cell.
+        cells = [_cell(value)[:longest] for value in row]
+        while cells and not cells[-1].strip():
+            cells.pop()
+        if not cells:
+            continue
+        if len(records) > asked.limits.max_prompts:
+            raise PromptFileError(
+                f"{asked.name}, row {place:,}: expected at most {asked.limits.max_prompts:,} rows, "
+                "got one more. Split the file, or keep a sample of it."
+            )
+        records.append((place, cells))
+    return records, place
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime.datetime) and value.time() == datetime.time():
+        return value.date().isoformat()
+    return str(value)

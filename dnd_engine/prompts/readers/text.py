@@ -1,0 +1,69 @@
+"""Plain text: separated by `---` lines, by blank lines, or one prompt a line."""
+
+import itertools
+from collections.abc import Sequence
+
+from dnd_engine.prompts.doubts import doubt
+from dnd_engine.prompts.reading import Asked, Entry, Reading, SplitMode
+
+__all__ = ["read_text"]
+
+_SEPARATOR = "---"
+
+
+def read_text(text: str, asked: Asked) -> Reading:
+    """Cut a text into prompts."""
+    split = asked.split
+    lines = text.split("\n")
+    bare = [line.strip() for line in lines]
+    mode: SplitMode
+    if split != "auto":
+        mode = split
+    elif _SEPARATOR in bare:
+        mode = "separator"
+    else:
+        mode = "paragraphs" if "\n\n" in "\n".join(bare).strip() else "lines"
+    note = {
+        "separator": f"Read as prompts separated by lines of `{_SEPARATOR}`.",
+        "paragraphs": "Read as one prompt per paragraph: blank lines separate prompts.",
+        "lines": "Read as one prompt per line.",
+    }[mode]
+    if split == "auto" and mode == "paragraphs":
+        note += f" If prompts hold blank lines themselves, put a line `{_SEPARATOR}` between them."
+    entries = _cut(lines, bare, mode)
+    if split == "auto" and mode == "paragraphs" and _takes_turns([e.text for e in entries]):
+        mode = "pairs"
+        note = (
+            "Every other paragraph is the same, so each was read together with the one below it, "
+            "as one prompt."
+        )
+        pairs = zip(entries[::2], entries[1::2], strict=True)
+        entries = [Entry(head.place, f"{head.text}\n\n{rest.text}", None) for head, rest in pairs]
+    # Whoever chose a way to split, or wrote separators, has seen the text as prompts.
+    unsure = split == "auto" and mode in ("lines", "paragraphs")
+    return Reading(
+        entries=entries,
+        split=mode,
+        unit="line",
+        notes=[note],
+        doubt=doubt(text) if unsure else "",
+    )
+
+
+def _cut(lines: Sequence[str], bare: Sequence[str], mode: SplitMode) -> list[Entry]:
+    gap = _SEPARATOR if mode == "separator" else ""
+    entries: list[Entry] = []
+    for is_gap, group in itertools.groupby(range(len(lines)), key=lambda i: bare[i] == gap):
+        block = list(itertools.dropwhile(lambda i: not bare[i], group))
+        if mode == "lines":
+            entries.extend(Entry(i + 1, lines[i], None) for i in block)
+        elif block and not is_gap:
+            entries.append(Entry(block[0] + 1, "\n".join(lines[i] for i in block), None))
+    return entries
+
+
+def _takes_turns(paragraphs: Sequence[str]) -> bool:
+    """Whether one instruction stands above every input: A, x, A, y, A, z."""
+    heads = {text.strip() for text in paragraphs[::2]}
+    rests = {text.strip() for text in paragraphs[1::2]}
+    return len(heads) == 1 and len(paragraphs) % 2 == 0 and len(rests) >= 2 and not heads & rests

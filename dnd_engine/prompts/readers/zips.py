@@ -1,0 +1,118 @@
+"""Zip archives from strangers: bounded before anything is unpacked, and never written to disk."""
+
+import io
+import zipfile
+import zlib
+from pathlib import PurePosixPath
+
+from dnd_engine.errors import PromptFileError
+from dnd_engine.prompts.reading import Asked
+from dnd_engine.prompts.words import display_name, megabytes
+
+__all__ = ["Members", "open_zip"]
+
+_MAX_MEMBERS = 2_000
+_MAX_RATIO = 200
+"""Packed text takes a tenth of its size, the dullest table a hundredth."""
+_SMALL_BYTES = 1_000_000
+"""Below this size a ratio says nothing."""
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""LZMA and bzip2 members could ask for gigabytes of memory, and nobody writes them here."""
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    UnicodeError,
+    KeyError,
+)
+
+
+class Members:
+    """The files of an archive, unpacked when asked for."""
+
+    def __init__(self, archive: zipfile.ZipFile, infos: list[zipfile.ZipInfo], name: str) -> None:
+        self._archive, self._name = archive, name
+        self._infos = {info.filename: info for info in infos}
+
+    @property
+    def names(self) -> list[str]:
+        """Their paths within it, in its order."""
+        return [*self._infos]
+
+    def read(self, member: str) -> bytes:
+        """Unpack one.
+
+        Raises:
+            PromptFileError: If it is damaged.
+        """
+        info = self._infos[member]
+        try:
+            with self._archive.open(info) as file:
+                # The size it states bounds what it may unpack to; more would be a lie.
+                data = file.read(info.file_size + 1)
+        except _DAMAGED as error:
+            raise PromptFileError(
+                f"{self._name}: `{display_name(member)}` in it is damaged. Pack it again."
+            ) from error
+        return data
+
+
+def open_zip(data: bytes, asked: Asked, what: str) -> Members:
+    """List the files of an archive.
+
+    Args:
+        data: Bytes of the archive.
+        asked: Its name and limits.
+        what: What the file should be, for errors.
+
+    Raises:
+        PromptFileError: If it is none, is encrypted, holds too much, or a path leads out of it.
+    """
+    name, limits = asked.name, asked.limits
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(data))
+    except _DAMAGED as error:
+        raise PromptFileError(
+            f"{name}: expected {what}, got something that does not read as one. Save it again."
+        ) from error
+    infos = [info for info in archive.infolist() if not info.is_dir()]
+    if len(infos) > _MAX_MEMBERS:
+        raise PromptFileError(
+            f"{name}: expected at most {_MAX_MEMBERS:,} files in it, got {len(infos):,}. Split it."
+        )
+    unpacked = sum(info.file_size for info in infos)
+    if unpacked > limits.max_total_bytes:
+        raise PromptFileError(
+            f"{name}: {megabytes(unpacked)} when unpacked; the limit is "
+            f"{limits.max_total_bytes / 1e6:g} MB. Split it, or keep a sample of it."
+        )
+    for info in infos:
+        _check(info, name)
+    if len({info.filename for info in infos}) < len(infos):
+        raise PromptFileError(f"{name}: two files in it have the same name. Pack it again.")
+    return Members(archive, infos, name)
+
+
+def _check(info: zipfile.ZipInfo, name: str) -> None:
+    inside = display_name(info.filename)
+    path = PurePosixPath(info.filename.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+        raise PromptFileError(
+            f"{name}: the path of `{inside}` leads out of the archive. Pack it again with plain "
+            "names."
+        )
+    if info.flag_bits & 0x1:
+        raise PromptFileError(f"{name}: `{inside}` in it is encrypted. Pack it without a password.")
+    if info.compress_type not in _METHODS:
+        raise PromptFileError(
+            f"{name}: `{inside}` in it is compressed in a way that is not read. Pack it with "
+            "Deflate, which is the default of most programs."
+        )
+    if info.file_size > _SMALL_BYTES and info.file_size > _MAX_RATIO * info.compress_size:
+        raise PromptFileError(
+            f"{name}: `{inside}` unpacks to more than {_MAX_RATIO} times its size. Leave it out."
+        )

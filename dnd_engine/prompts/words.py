@@ -1,0 +1,66 @@
+"""Words for messages about files: names and texts come from strangers, so cleaned and cut."""
+
+import math
+import unicodedata
+from collections.abc import Sequence
+
+__all__ = [
+    "count",
+    "cut",
+    "display_name",
+    "megabytes",
+    "named",
+    "one_line",
+    "quoted",
+    "shorten",
+    "shown_column",
+]
+
+
+def display_name(name: str) -> str:
+    """Return the last part of a path on one line of at most 120 characters, suffix kept."""
+    return shorten(one_line(name.replace("\\", "/").rpartition("/")[2]) or "unnamed", 120)
+
+
+def one_line(text: str) -> str:
+    """Strip what does not print, such as control and direction characters, and outer spaces."""
+    # A space of another width counts as a space: macOS writes such ones into file names.
+    spaced = (" " if unicodedata.category(char) == "Zs" else char for char in text)
+    return "".join(char for char in spaced if char.isprintable()).strip()
+
+
+def shorten(text: str, limit: int) -> str:
+    """Cut the middle out of a text that is longer than `limit` characters."""
+    head = limit // 2
+    return text if len(text) <= limit else f"{text[:head]}…{text[head + 1 - limit :]}"
+
+
+def cut(text: str, limit: int) -> str:
+    """Cut the end off a text that is longer than `limit` characters."""
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def megabytes(num_bytes: int) -> str:
+    """Return a size in MB, rounded up, so that a file over the limit never reads as the limit."""
+    return f"{math.ceil(num_bytes / 1e5) / 10:,g} MB"
+
+
+def count(number: int, thing: str) -> str:
+    """Return "1 file" or "2 files"."""
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
+
+
+def quoted(names: Sequence[str]) -> str:
+    """List the first eight names, each on one line and at most 40 characters long."""
+    shown = [f"`{shorten(one_line(name), 40)}`" for name in names[:8]]
+    return ", ".join(shown) + (f" and {len(names) - 8:,} more" if len(names) > 8 else "")
+
+
+def named(thing: str, names: Sequence[str]) -> str:
+    """Return "column `a`" or "columns `a`, `b`"."""
+    return f"{thing}{'' if len(names) == 1 else 's'} {quoted(names) or '(none)'}"
+
+
+def shown_column(name: str) -> str:
+    """Return the name of a column as pages show it and choices name it."""
+    return shorten(one_line(name), 60)

@@ -1,0 +1,570 @@
+"""Files as people have them: chats, tables, spreadsheets, documents, notebooks, archives."""
+
+import io
+import json
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import pandas as pd
+import pytest
+
+from dnd_engine.config import PromptLimits
+from dnd_engine.errors import BrokenItemsError, PromptFileError
+from dnd_engine.files import asset_path
+from dnd_engine.prompts.files import PromptFile, read_prompt_file, without
+from dnd_engine.prompts.reading import Choices
+from dnd_engine.prompts.split import split_prompt
+
+Write = Callable[[str, str | bytes], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write(name: str, content: str | bytes) -> Path:
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return write
+
+
+def texts(file: PromptFile) -> list[str]:
+    return [prompt.text for prompt in file.prompts]
+
+
+def roles(file: PromptFile) -> dict[str, str]:
+    return {column.name: column.role for column in file.columns}
+
+
+def zipped(members: dict[str, str | bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return data.getvalue()
+
+
+# Columns
+
+
+ROWS = [
+    {"id": 1, "ticket": "My screen is black.", "team": "hardware", "ask": "Name the team."},
+    {"id": 2, "ticket": "I forgot my password.", "team": "accounts", "ask": "Name the team."},
+]
+
+
+def as_table(kind: str, tmp_path: Path) -> Path:
+    path, table = tmp_path / f"rows.{kind}", pd.DataFrame(ROWS)
+    if kind == "csv":
+        table.to_csv(path, index=False)
+    elif kind == "tsv":
+        table.to_csv(path, index=False, sep="\t")
+    elif kind == "json":
+        table.to_json(path, orient="records")
+    elif kind == "jsonl":
+        table.to_json(path, orient="records", lines=True)
+    elif kind == "parquet":
+        table.to_parquet(path)
+    else:
+        table.to_excel(path, index=False)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "json", "jsonl", "parquet", "xlsx"])
+def test_every_table_finds_its_longest_text_and_takes_other_columns_on_request(
+    kind: str, tmp_path: Path
+) -> None:
+    path = as_table(kind, tmp_path)
+    file = read_prompt_file(path)
+    assert texts(file) == [str(row["ticket"]) for row in ROWS]
+    assert roles(file) == {"id": "", "ticket": "text", "team": "", "ask": ""}
+    assert file.columns[0].samples == ("1", "2")
+    assert "read `ticket`, the longest text" in file.notes[0]
+
+    choices = Choices(text="ticket", instruction="ask", label="team")
+    chosen = read_prompt_file(path, choices=choices)
+    assert texts(chosen)[0] == "Name the team.\n\nMy screen is black."
+    assert [prompt.label for prompt in chosen.prompts] == ["hardware", "accounts"]
+    assert roles(chosen) == {"id": "", "ticket": "text", "team": "label", "ask": "instruction"}
+    assert chosen.choices == choices
+
+
+def test_a_chosen_column_that_is_not_there_is_refused_with_those_that_are(write: Write) -> None:
+    with pytest.raises(
+        PromptFileError,
+        match=r"^a\.csv: expected a column `body`, found columns `id`, `text`\. Choose one of",
+    ):
+        read_prompt_file(write("a.csv", "id,text\n1,x\n"), choices=Choices(text="body"))
+    with pytest.raises(PromptFileError, match=r"expected a key `body`, found key `text`"):
+        read_prompt_file(write("a.jsonl", '{"text": "x"}'), choices=Choices(text="body"))
+
+
+def test_columns_are_named_as_the_page_shows_them_and_in_any_case(write: Write) -> None:
+    name = "x" * 100
+    path = write("a.csv", f"id,{name},Body\n1,long,short\n")
+    shown = read_prompt_file(path).columns[1].name
+    assert len(shown) == 60
+    assert texts(read_prompt_file(path, choices=Choices(text=shown))) == ["long"]
+    assert texts(read_prompt_file(path, choices=Choices(text="body"))) == ["short"]
+
+
+def test_no_label_is_a_choice_too(write: Write) -> None:
+    path = write("a.csv", "prompt,label\na,yes\n")
+    assert read_prompt_file(path).prompts[0].label == "yes"
+    file = read_prompt_file(path, choices=Choices(label=""))
+    assert file.prompts[0].label is None
+    assert roles(file) == {"prompt": "text", "label": ""}
+
+
+def test_an_instruction_column_with_blank_lines_stays_one_instruction(write: Write) -> None:
+    path = write("a.jsonl", json.dumps({"say": "Be kind.\n\nBe short.", "body": "No."}))
+    file = read_prompt_file(path, choices=Choices(text="body", instruction="say"))
+    assert split_prompt(file.prompts[0].text).instruction == "Be kind.\nBe short."
+
+
+def test_a_thousand_columns_are_read_and_a_hundred_offered(write: Write) -> None:
+    header = ",".join(f"c{n}" for n in range(1000))
+    file = read_prompt_file(write("a.csv", f"{header}\n{',' * 998}last,prompt\n"))
+    assert texts(file) == ["prompt"] or texts(file) == ["last"]
+    assert len(file.columns) == 100
+    assert "text" in roles(file).values()
+
+
+def test_objects_that_share_no_key_are_read_without_growing(write: Write) -> None:
+    lines = "\n".join(json.dumps({f"k{n}": "word"}) for n in range(20_000))
+    file = read_prompt_file(write("a.jsonl", lines))
+    assert texts(file) == ["word"]
+
+
+# Chats
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {
+            "messages": [
+                {"role": "system", "content": "Be kind.\n\nBe short."},
+                {"role": "user", "content": "Hi"},
+                {"role": "assistant", "content": "Hello"},
+                {"role": "user", "content": "Why?"},
+                {"role": "assistant", "content": "Because."},
+            ]
+        },
+        {
+            "conversations": [
+                {"from": "system", "value": "Be kind.\n\nBe short."},
+                {"from": "human", "value": "Why?"},
+                {"from": "gpt", "value": "Because."},
+            ]
+        },
+        {
+            "system": "Be kind.\n\nBe short.",
+            "conversations": [
+                {"from": "human", "value": "Why?"},
+                {"from": "gpt", "value": "Because."},
+            ],
+        },
+        {
+            "messages": [
+                {"role": "developer", "content": [{"type": "text", "text": "Be kind.\nBe short."}]},
+                {
+                    "role": "user",
+                    "content": [{"type": "image_url", "image_url": "x"}, {"text": "Why?"}],
+                },
+                {"role": "assistant", "content": "Because."},
+            ]
+        },
+    ],
+    ids=["messages", "sharegpt", "system-beside", "parts"],
+)
+def test_a_chat_keeps_its_system_message_as_instruction(write: Write, item: Any) -> None:
+    [prompt] = read_prompt_file(write("a.jsonl", json.dumps(item))).prompts
+    parts = split_prompt(prompt.text)
+    assert (parts.instruction, parts.input) == ("Be kind.\nBe short.", "Why?")
+    assert prompt.label == "Because."
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [],
+        [1, None, "x", []],
+        [{"from": "gpt", "value": "only an answer"}],
+        [{"from": "human", "value": {"deep": 1}}],
+        [{"from": ["human"], "value": "x"}],
+        [{"from": "human", "value": "  "}],
+    ],
+)
+def test_a_chat_without_a_question_is_a_fault(write: Write, turns: Any) -> None:
+    with pytest.raises(PromptFileError, match="`conversations` without a user turn of text"):
+        read_prompt_file(write("a.json", json.dumps([{"conversations": turns}])))
+
+
+# Encodings
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text", "said"),
+    [
+        ("cp1252", "Größe und Maß\nnaïve", "Windows-1252"),
+        ("cp1252", "Translate: “Schöne Grüße” – 5 €\n", "Windows-1252"),
+        ("cp1251", "Переведи на английский: Привет, мир\nЧто такое любовь?", "Windows-1251"),
+        ("cp932", "次の文を英語に訳してください。\nこんにちは、世界", "Shift JIS"),
+        ("gb18030", "请把下面的句子翻译成英文。\n你好，世界", "GB 18030"),
+        ("cp1253", "Μετάφρασε στα αγγλικά: Γεια σου κόσμε", "Windows-1253"),
+    ],
+)
+def test_older_encodings_are_guessed_and_said(
+    write: Write, encoding: str, text: str, said: str
+) -> None:
+    file = read_prompt_file(write("a.txt", text.encode(encoding)))
+    assert texts(file) == text.splitlines()
+    assert file.notes[-1].startswith(f"Not UTF-8, so decoded as {said}")
+    assert "save the file as UTF-8" in file.notes[-1]
+
+
+def test_damaged_utf8_is_not_taken_for_an_older_encoding(write: Write) -> None:
+    with pytest.raises(PromptFileError, match=r"line 2: expected UTF-8 text, got the byte 0xFF"):
+        read_prompt_file(write("a.txt", "größe\n".encode() + b"\xff"))
+
+
+# Doubts
+
+
+NOT_PROMPTS = {
+    "an e-mail": "From: Ann <ann@example.org>\nTo: Bob\nSubject: Lunch\n\nShall we?\n\nAnn",
+    "the minutes of a meeting": (
+        "Team meeting, 3 May\n\nAttendees: Ann, Bob\n\nAgenda\n\n1. Budget\n\nAction items: Bob"
+    ),
+    "a README or other documentation": (
+        "# Tool\n\nIt does things.\n\n## Installation\n\n```sh\npip install tool\n```\n\n"
+        "See [the docs](https://example.org)."
+    ),
+    "a letter": "Dear Ms Smith,\n\nThank you for your order.\n\nKind regards,\nBob",
+    "a log": "\n".join(f"2024-05-0{n} 10:00:00 INFO started" for n in range(1, 9)),
+    "program code": "import os\n\ndef main():\n    return os.name\n\nclass A:\n    pass\n",
+}
+
+
+@pytest.mark.parametrize("kind", NOT_PROMPTS)
+def test_a_text_that_is_hardly_prompts_is_said_to_be_so(write: Write, kind: str) -> None:
+    path = write("a.txt", NOT_PROMPTS[kind])
+    assert read_prompt_file(path).doubt == f"This looks like {kind}, not like a list of prompts."
+    assert read_prompt_file(path, split="paragraphs").doubt == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "From which city does the mayor come?\nTo whom was it sold?\nSubject to what?",
+        "Dear reader, who are you?\nHi there, how is the weather?",
+        "Write a letter.\n\nDear Ann, thank you.\n\nWrite a letter.\n\nDear Bob, no.",
+        f"Sort this mail.\n\n{NOT_PROMPTS['an e-mail']}\n---\nSort this mail.\n\nSubject: x",
+        "# One\n\nSay hello.\n\n# Two\n\nSay goodbye.",
+        "Return the capital of France.\nImport duties: what are they?\nClass: what is it?",
+    ],
+)
+def test_prompts_that_quote_such_texts_are_not_doubted(write: Write, text: str) -> None:
+    assert read_prompt_file(write("a.md", text)).doubt == ""
+
+
+def test_no_example_that_comes_with_the_app_is_doubted() -> None:
+    files = [p for p in asset_path("examples").rglob("*") if p.suffix in (".txt", ".md", ".csv")]
+    assert len(files) >= 3
+    assert [read_prompt_file(path).doubt for path in files] == [""] * len(files)
+
+
+# Excel
+
+
+def workbook(sheets: dict[str, list[list[object]]], path: Path) -> Path:
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for title, rows in sheets.items():
+        sheet = book.create_sheet(title)
+        for row in rows:
+            sheet.append(row)
+    book.save(path)
+    return path
+
+
+def test_the_first_sheet_that_holds_something_is_read(tmp_path: Path) -> None:
+    path = workbook(
+        {
+            "Cover": [],
+            "Tickets": [["prompt", "label", "when"], ["a", 1, None], [None, None], ["b", True]],
+            "More": [["x"], ["y"]],
+        },
+        tmp_path / "a.xlsx",
+    )
+    file = read_prompt_file(path)
+    assert [(p.text, p.line, p.label) for p in file.prompts] == [("a", 2, "1"), ("b", 4, "True")]
+    assert file.notes[-1] == "Read the sheet `Tickets`; `More` ignored."
+
+
+def test_a_workbook_without_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PromptFileError, match="got a workbook without text"):
+        read_prompt_file(workbook({"A": [], "B": []}, tmp_path / "a.xlsx"))
+
+
+def test_the_last_row_of_excel_costs_no_memory(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    book.active["A1"], book.active["A1048576"] = "prompt", "far away"
+    book.active["XFD2"] = "too far right"
+    book.save(tmp_path / "a.xlsx")
+    assert texts(read_prompt_file(tmp_path / "a.xlsx")) == ["far away"]
+
+
+def test_too_many_rows_are_refused(tmp_path: Path) -> None:
+    path = workbook({"A": [["prompt"], *([f"p{n}"] for n in range(5))]}, tmp_path / "a.xlsx")
+    assert len(read_prompt_file(path, limits=PromptLimits(max_prompts=5)).prompts) == 5
+    with pytest.raises(PromptFileError, match=r"a\.xlsx, row 6: expected at most 4 rows"):
+        read_prompt_file(path, limits=PromptLimits(max_prompts=4))
+
+
+BOMB = (
+    '<?xml version="1.0"?><!DOCTYPE b [<!ENTITY a "aaaaaaaaaa">'
+    + "".join(f'<!ENTITY a{n} "{f"&a{n - 1 if n else str()};" * 10}">' for n in range(9))
+    + "]>"
+)
+
+
+def rewritten(path: Path, member: str, change: Callable[[str], str]) -> bytes:
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members[member] = change(members[member].decode()).encode()
+    return zipped(members)
+
+
+@pytest.mark.parametrize("member", ["xl/worksheets/sheet1.xml", "xl/workbook.xml"])
+def test_entities_in_a_workbook_are_refused(tmp_path: Path, write: Write, member: str) -> None:
+    path = workbook({"A": [["prompt"], ["a"]]}, tmp_path / "a.xlsx")
+    data = rewritten(
+        path, member, lambda xml: BOMB + xml.partition("?>")[2].replace(">a<", ">&a8;<")
+    )
+    with pytest.raises(PromptFileError, match=r"b\.xlsx: expected an Excel workbook"):
+        read_prompt_file(write("b.xlsx", data))
+
+
+@pytest.mark.parametrize("cut", [0.2, 0.6, 0.9])
+def test_a_damaged_workbook_or_document_is_refused(
+    tmp_path: Path, write: Write, cut: float
+) -> None:
+    data = workbook({"A": [["prompt"], ["a"]]}, tmp_path / "a.xlsx").read_bytes()
+    for name in ("b.xlsx", "b.docx", "b.zip"):
+        with pytest.raises(PromptFileError, match="does not read as one"):
+            read_prompt_file(write(name, data[: int(len(data) * cut)]))
+
+
+def test_another_archive_is_no_workbook_and_no_document(write: Write) -> None:
+    for name, kind in {"a.xlsx": "an Excel workbook", "a.docx": "a Word document"}.items():
+        with pytest.raises(PromptFileError, match=f"expected {kind}, got an"):
+            read_prompt_file(write(name, zipped({"a.txt": "x"})))
+
+
+# Word
+
+
+NAMESPACE = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+
+
+def document(body: str, head: str = "") -> bytes:
+    xml = f"{head}<w:document {NAMESPACE}><w:body>{body}</w:body></w:document>"
+    return zipped({"word/document.xml": xml})
+
+
+def paragraph(text: str) -> str:
+    return f"<w:p><w:r><w:t>{text}</w:t></w:r></w:p>"
+
+
+def test_a_word_document_is_read_as_its_lines(write: Write) -> None:
+    lines = ["Name the city.", "", "Paris is big.", "---", "Name the city.", "", "I like Rome."]
+    body = "".join(map(paragraph, lines))
+    file = read_prompt_file(write("a.docx", document(body)))
+    assert texts(file) == ["Name the city.\n\nParis is big.", "Name the city.\n\nI like Rome."]
+    assert file.split == "separator"
+    by_line = read_prompt_file(write("a.docx", document(body)), split="lines")
+    assert len(by_line.prompts) == 4
+
+
+def test_breaks_tabs_and_tables_are_read_and_deleted_text_is_not(write: Write) -> None:
+    body = (
+        "<w:p><w:r><w:t>one</w:t><w:br/><w:t>more</w:t><w:tab/><w:t>x</w:t></w:r>"
+        "<w:del><w:r><w:delText>gone</w:delText></w:r></w:del></w:p>"
+        f"<w:tbl><w:tr><w:tc>{paragraph('cell')}</w:tc></w:tr></w:tbl>"
+    )
+    assert texts(read_prompt_file(write("a.docx", document(body)))) == ["one", "more\tx", "cell"]
+
+
+def test_a_document_of_pictures_is_refused(write: Write) -> None:
+    with pytest.raises(PromptFileError, match=r"a document without text\. Pictures"):
+        read_prompt_file(write("a.docx", document("<w:p/>")))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        document(paragraph("&a8;"), BOMB),
+        document(paragraph("&x;"), '<!DOCTYPE d [<!ENTITY x SYSTEM "file:///etc/passwd">]>'),
+        zipped({"word/document.xml": "<w:document>"}),
+        zipped({"word/document.xml": b"\xff\xfe\x00"}),
+    ],
+    ids=["bomb", "outside", "broken", "binary"],
+)
+def test_hostile_xml_in_a_document_is_refused(write: Write, data: bytes) -> None:
+    with pytest.raises(PromptFileError, match=r"a\.docx: expected a Word document, got XML"):
+        read_prompt_file(write("a.docx", data))
+
+
+def test_deeply_nested_xml_does_not_crash(write: Write) -> None:
+    body = "<w:x>" * 5_000 + paragraph("deep") + "</w:x>" * 5_000
+    assert texts(read_prompt_file(write("a.docx", document(body)))) == ["deep"]
+
+
+# Notebooks
+
+
+def notebook(*cells: tuple[str, object]) -> str:
+    return json.dumps({"cells": [{"cell_type": kind, "source": s} for kind, s in cells]})
+
+
+def test_markdown_cells_are_prompts(write: Write) -> None:
+    cells = [("markdown", ["# A\n", "Say it."]), ("code", "print()"), ("markdown", "B")]
+    file = read_prompt_file(write("a.ipynb", notebook(*cells)))
+    assert [(p.line, p.text) for p in file.prompts] == [(1, "# A\nSay it."), (3, "B")]
+    assert file.notes == ("Read each Markdown cell as a prompt.", "1 other cell ignored.")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "broken JSON"),
+        ("[]", "JSON without a list of cells"),
+        ('{"cells": {}}', "JSON without a list of cells"),
+        ('{"cells": [1, {"cell_type": "code"}]}', "found 2 cells of other kinds"),
+        ('{"cells": [{"cell_type": "markdown", "source": [1, {}]}]}', "none that holds text"),
+    ],
+)
+def test_what_is_no_notebook_of_prompts_is_refused(write: Write, text: str, message: str) -> None:
+    with pytest.raises(PromptFileError, match=message):
+        read_prompt_file(write("a.ipynb", text))
+
+
+# Archives
+
+
+def test_the_prompt_files_of_an_archive_are_read_as_one(write: Write, tmp_path: Path) -> None:
+    sheet = workbook({"A": [["prompt"], ["from excel"]]}, tmp_path / "s.xlsx").read_bytes()
+    members: dict[str, str | bytes] = {
+        "set/a.txt": "one\ntwo\n",
+        "set/b.jsonl": '{"prompt": "three", "label": "x"}\n{"prompt": "one"}',
+        "set/c.xlsx": sheet,
+        "set/inner.zip": zipped({"d.txt": "hidden"}),
+        "set/photo.png": b"\x89PNG",
+        "README.md": NOT_PROMPTS["a README or other documentation"],
+        "__MACOSX/set/._a.txt": b"\0\0",
+        ".DS_Store": b"\0",
+    }
+    file = read_prompt_file(write("a.zip", zipped(members)))
+    assert texts(file) == ["one", "two", "three", "from excel"]
+    assert file.prompts[2].label == "x"
+    assert file.prompts[0].file == "a.zip/a.txt"
+    assert file.split == "files"
+    assert file.notes[0] == "Read 3 files: `a.txt`, `b.jsonl`, `c.xlsx`."
+    assert "Left out `README.md`: hardly prompts." in file.notes
+    assert "Left out `inner.zip`, `photo.png`: no prompt files." in file.notes
+
+
+def test_a_broken_file_in_an_archive_is_told_or_left_out(write: Write) -> None:
+    members: dict[str, str | bytes] = {
+        "a.txt": "one\ntwo",
+        "b.jsonl": '"three"\n[1]',
+        "c.csv": "a,b\n1,2\n",
+        "d.txt": "",
+    }
+    path = write("a.zip", zipped(members))
+    with pytest.raises(BrokenItemsError, match=r"a\.zip, b\.jsonl, line 2: .* got a list") as error:
+        read_prompt_file(path)
+    assert "a.zip, c.csv: expected a column of text" in str(error.value)
+    assert error.value.num_good == 3
+    file = read_prompt_file(path, choices=Choices(skip_broken=True))
+    assert texts(file) == ["one", "two", "three"]
+    assert "Left out `c.csv`, `d.txt`, which cannot be read." in file.notes
+
+
+def test_an_archive_of_doubtful_files_alone_is_doubted(write: Write) -> None:
+    data = zipped({"mail.txt": NOT_PROMPTS["an e-mail"]})
+    assert read_prompt_file(write("a.zip", data)).doubt.startswith("mail.txt: This looks like")
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"../a.txt": "x"}, "the path of `a.txt` leads out of the archive"),
+        ({"/etc/a.txt": "x"}, "leads out of the archive"),
+        ({"..\\a.txt": "x"}, "leads out of the archive"),
+        ({"C:\\a.txt": "x"}, "leads out of the archive"),
+        ({"a/../../b.txt": "x"}, "leads out of the archive"),
+        ({"a.png": "x", "b.zip": "y"}, "expected prompt files in it, found `a.png`, `b.zip`"),
+        ({}, "expected prompt files in it, found none"),
+        ({f"{n}.txt": "x" for n in range(61)}, "at most 60 prompt files in it, got 61"),
+        ({f"{n}.bin": "" for n in range(2001)}, "at most 2,000 files in it, got 2,001"),
+        ({"a.txt": "a" * 2_000_000}, "unpacks to more than 200 times its size"),
+        ({f"{n}.txt": "a" * 900_000 for n in range(28)}, "25.2 MB when unpacked; the limit is"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_a_hostile_archive_is_refused(write: Write, members: dict[str, str], message: str) -> None:
+    with pytest.raises(PromptFileError, match=message):
+        read_prompt_file(write("a.zip", zipped({**members})))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_other_ways_to_compress_are_refused(write: Write, method: int) -> None:
+    with pytest.raises(PromptFileError, match="compressed in a way that is not read"):
+        read_prompt_file(write("a.zip", zipped({"a.txt": "x"}, method)))
+
+
+def test_an_encrypted_file_is_refused(write: Write) -> None:
+    data = bytearray(zipped({"a.txt": "x"}))
+    at = data.index(b"PK\x01\x02")
+    data[at + 8] |= 1
+    with pytest.raises(PromptFileError, match=r"is encrypted\. Pack it without a password"):
+        read_prompt_file(write("a.zip", bytes(data)))
+
+
+def test_a_size_that_lies_unpacks_no_more_than_it_states(write: Write) -> None:
+    data = bytearray(zipped({"a.txt": "x" * 20_000_000}))
+    at = data.index(b"PK\x01\x02")
+    data[at + 24 : at + 28] = struct.pack("<I", 100)
+    with pytest.raises(PromptFileError, match=r"`a\.txt` in it is damaged"):
+        read_prompt_file(write("a.zip", bytes(data)))
+
+
+def test_two_files_of_one_name_are_refused(write: Write) -> None:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr("a.txt", "x")
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("a.txt", "y")
+    with pytest.raises(PromptFileError, match="two files in it have the same name"):
+        read_prompt_file(write("a.zip", data.getvalue()))
+
+
+# Prompts removed by hand
+
+
+def test_prompts_are_left_out_by_their_place(write: Write) -> None:
+    path = write("a.txt", "one\ntwo\nthree\n")
+    file = read_prompt_file(path, choices=Choices(without=(1, 7, -1)))
+    assert texts(file) == ["one", "three"]
+    assert file.choices.without == (1,)
+    assert file.notes[-1] == "1 prompt removed by hand."
+    assert without(read_prompt_file(path), [1]) == file
+    with pytest.raises(PromptFileError, match="got none, since all were removed"):
+        read_prompt_file(path, choices=Choices(without=(0, 1, 2)))
