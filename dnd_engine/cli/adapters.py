@@ -22,7 +22,7 @@ from dnd_engine.cli.common import (
     show,
 )
 from dnd_engine.config import MIXES, EngineConfig, Mix, Sampling
-from dnd_engine.errors import BucketError, ConfigError, PromptFileError
+from dnd_engine.errors import BrokenItemsError, BucketError, ConfigError, PromptFileError
 from dnd_engine.lora.provenance import Imprinting
 from dnd_engine.progress import finish, in_english
 from dnd_engine.prompts.buckets import (
@@ -32,6 +32,8 @@ from dnd_engine.prompts.buckets import (
     with_instruction,
 )
 from dnd_engine.prompts.files import PromptFile, read_prompt_file
+from dnd_engine.prompts.reading import Choices
+from dnd_engine.prompts.words import count
 from dnd_engine.wording import CONTROLS
 
 if TYPE_CHECKING:
@@ -71,6 +73,18 @@ def generate(
     ] = None,
     bucket: BucketOption = None,
     instruction: InstructionOption = "",
+    column: Annotated[
+        str | None, typer.Option(help="Column or key of the prompts in tables and JSON.")
+    ] = None,
+    instruction_column: Annotated[
+        str | None, typer.Option(help="Column or key to put above each prompt.")
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column or key of the labels, for refining later.")
+    ] = None,
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="Leave out what cannot be read of a file.")
+    ] = False,
     mix: Annotated[str, typer.Option(help="pool or sum.")] = "pool",
     strength: Annotated[float, typer.Option(help="Factor by which to scale the adapter.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed for sampling prompts.")] = 0,
@@ -102,9 +116,17 @@ def generate(
     if name is not None:
         shelf.check_free(name)
     wanted = None
+    choices = Choices(
+        text=column, instruction=instruction_column, label=label_column, skip_broken=skip_broken
+    )
     if recipe is None:
-        buckets = _instructed(read_buckets(files or [], bucket or [], config), instruction)
-    elif bucket or (mix, strength, seed, imprint, instruction) != ("pool", 1.0, 0, True, ""):
+        read = read_buckets(files or [], bucket or [], config, choices)
+        buckets = _instructed(read, instruction)
+    elif (
+        bucket
+        or choices != Choices()
+        or (mix, strength, seed, imprint, instruction) != ("pool", 1.0, 0, True, "")
+    ):
         raise typer.BadParameter("the --recipe already sets buckets, mix, strength and the rest.")
     else:
         wanted = _read_recipe(recipe, files or [], config)
@@ -396,7 +418,12 @@ def _instructed(buckets: list[Bucket], instruction: str) -> list[Bucket]:
     return with_instruction(buckets, instruction)
 
 
-def read_buckets(files: list[Path], options: list[str], config: EngineConfig) -> list[Bucket]:
+def read_buckets(
+    files: list[Path],
+    options: list[str],
+    config: EngineConfig,
+    choices: Choices = Choices(),  # noqa: B008
+) -> list[Bucket]:
     """Read all files of all buckets, and report every unreadable file in one error."""
     wanted = [("prompts", 1.0, files)] if files else []
     wanted += [parse_bucket_option(option) for option in options]
@@ -408,13 +435,18 @@ def read_buckets(files: list[Path], options: list[str], config: EngineConfig) ->
         read: list[PromptFile] = []
         for path in paths:
             try:
-                read.append(read_prompt_file(path, limits=config.limits))
+                read.append(read_prompt_file(path, choices=choices, limits=config.limits))
+            except BrokenItemsError as error:
+                good = count(error.num_good, "good prompt")
+                faults.append(f"{error} Or use the {good} with --skip-broken.")
             except PromptFileError as error:
                 faults.append(str(error))
         buckets.append(Bucket(name, weight, tuple(read)))
     if faults:
         raise PromptFileError("\n".join(faults))
     for prompt_file in (f for b in buckets for f in b.files):
+        if prompt_file.doubt:
+            typer.echo(f"{prompt_file.name}: {prompt_file.doubt} Used all the same.", err=True)
         for note in prompt_file.notes:
             typer.echo(f"{prompt_file.name}: {note}", err=True)
     return buckets

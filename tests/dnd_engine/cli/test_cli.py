@@ -11,8 +11,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from dnd_engine.cli import app
+from dnd_engine.cli.adapters import read_buckets
+from dnd_engine.config import EngineConfig
 from dnd_engine.library import Library
 from dnd_engine.lora.adapter import write_files
+from dnd_engine.prompts.reading import Choices
 from tests.dnd_engine.hub_server import TOKEN, Hub
 from tests.dnd_engine.tiny import make_adapter
 
@@ -524,3 +527,34 @@ def test_export_and_push_take_what_generate_writes(tmp_path: Path, prompts: Path
     said = hub.sent + b"".join(hub.files["someone/sql"].values())
     assert b"capitals.txt" in said
     assert b"Write the phrase" not in said
+
+
+# Prompt files as people have them
+
+
+def test_columns_are_chosen_and_broken_lines_skipped_at_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, lines, mail = (tmp_path / name for name in ("a.csv", "b.jsonl", "c.txt"))
+    table.write_text("id,ask,body\n1,Name it.,a dog\n2,Name it.,a cat\n", encoding="utf-8")
+    lines.write_text('{"body": "a cow"}\n{"body": \n', encoding="utf-8")
+    mail.write_text("From: Ann\nTo: Bob\nSubject: Lunch\n\nShall we?\n", encoding="utf-8")
+    choices = Choices(text="body", instruction="ask")
+    (bucket,) = read_buckets([table], [], EngineConfig(), choices)
+    assert [p.text for p in bucket.prompts] == ["Name it.\n\na dog", "Name it.\n\na cat"]
+
+    refused = dnd("generate", lines, "--column", "body")
+    assert refused.exit_code == 1
+    assert "Or use the 1 good prompt with --skip-broken." in refused.stderr
+    skipping = Choices(text="body", skip_broken=True)
+    (bucket,) = read_buckets([lines, mail], [], EngineConfig(), skipping)
+    assert bucket.prompts[0].text == "a cow"
+    assert (
+        "c.txt: This looks like an e-mail, not like a list of prompts." in capsys.readouterr().err
+    )
+
+    missing = dnd("generate", table, "--column", "text")
+    assert missing.exit_code == 1
+    assert "expected a column `text`, found columns `id`, `ask`, `body`" in missing.stderr
+    with_recipe = dnd("generate", "--recipe", tmp_path / "r.json", "--column", "body")
+    assert with_recipe.exit_code == 2
