@@ -11,11 +11,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from dnd_engine.config import EngineConfig
 from ui.build import build_ui
 from ui.engine_handle import EngineHandle
-from ui.serve import listening_host, own_library, run
+from ui.serve import launch_options, listening_host, own_library, run
 
 config = EngineConfig()
 handle = EngineHandle.of(config)
-demo = build_ui(handle, config.limits, own_library(listening_host()))
+owner = own_library(listening_host())
+demo = build_ui(handle, config.limits, owner)
 
 if __name__ == "__main__":
-    run(demo, handle, config.limits)
+    run(demo, handle, launch_options(config.limits, owner), owner)

@@ -7,15 +7,17 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 # Before Gradio is imported: it reads this once.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 from dnd_engine.config import PromptLimits
-from dnd_engine.library import Library
 from dnd_engine.training.watch import RunFolder
 from ui.build import build_ui
 from ui.engine_handle import EngineHandle
+from ui.limits import ServerLimits
+from ui.owner import Owner
 from ui.serve import launch_options
 
 __all__ = ["fetch_page", "free_port", "serving"]
@@ -27,15 +29,17 @@ def serving(
     *,
     start: bool = True,
     mcp: bool = False,
-    library: Library | None = None,
+    owner: Owner | None = None,
     runs: Sequence[RunFolder] = (),
+    server: ServerLimits | None = None,
+    **launch: Any,
 ) -> Iterator[str]:
     """Serve the app at the address that comes back."""
     limits = PromptLimits()
-    demo = build_ui(handle, limits, library, runs)
+    demo = build_ui(handle, limits, owner, runs)
     if start:
         handle.start()
-    options = launch_options(limits, mcp=mcp)
+    options = {**launch_options(limits, owner, server=server, mcp=mcp), **launch}
     _, url, _ = demo.launch(
         server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **options
     )

@@ -13,7 +13,7 @@ import json
 import secrets
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -38,6 +38,8 @@ from dnd_engine.prompts.buckets import Bucket, check_buckets
 from dnd_engine.prompts.files import PromptFile, from_texts, read_prompt_file
 from dnd_engine.prompts.words import display_name
 from ui.engine_calls import LANES, EngineCalls
+from ui.gradio_private import caller_left
+from ui.limits import ServerLimits
 from ui.state import SessionFiles
 from ui.tabs.workbench.compare.view import MAX_ANSWER_TOKENS
 
@@ -49,12 +51,6 @@ __all__ = ["BucketSpec", "Endpoints", "add_endpoints"]
 
 _LOAD_SECONDS = 300
 """How long a call waits for the engine: the first start fetches a base model."""
-_UNUSED_SECONDS = 3600
-"""Ids that were not used for so long are forgotten."""
-_MOST_OF_SESSION = 20
-"""Adapters that a session keeps, as many as a visit's shelf."""
-_MOST = 64
-"""Adapters kept in all, of some megabytes each; the one longest unused goes first."""
 
 
 def _as_file(value: Any) -> Any:
@@ -92,10 +88,12 @@ class _Shelf:
     """Adapters by id, bounded in number and in time.
 
     Args:
+        limits: How many, and how long.
         forget: Told the id of each adapter that goes.
     """
 
-    def __init__(self, forget: Callable[[str], None]) -> None:
+    def __init__(self, limits: ServerLimits, forget: Callable[[str], None]) -> None:
+        self._limits = limits
         self._forget = forget
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
@@ -105,9 +103,14 @@ class _Shelf:
         with self._lock:
             self._drop_unused()
             self._kept[kept.key] = kept
-            mine = [one.key for one in self._kept.values() if one.session == kept.session]
-            too_many = mine[:-_MOST_OF_SESSION] if kept.session else []
-            self._drop([*too_many, *list(self._kept)[:-_MOST]])
+            if kept.session:
+                mine = [one.key for one in self._kept.values() if one.session == kept.session]
+                self._drop(mine[: -self._limits.adapters_per_session])
+            while len(self._kept) > self._limits.adapters:
+                # From whoever has the most, so that nobody pushes out what others made.
+                sessions = Counter(one.session for one in self._kept.values())
+                (most, _count), *_others = sessions.most_common()
+                self._drop([next(k for k, one in self._kept.items() if one.session == most)])
 
     def get(self, key: str) -> _Kept:
         """Return an adapter, which counts as using it.
@@ -122,8 +125,8 @@ class _Shelf:
                 raise AdapterError(
                     f"Adapter id {key[:40]!r}: expected one that `make_adapter` gave, got one that "
                     f"is not known. Ids are forgotten when their session ends, after "
-                    f"{_UNUSED_SECONDS // 60} minutes unused, or when newer ones need the room. "
-                    "Make the adapter again."
+                    f"{self._limits.adapter_seconds // 60} minutes unused, or when newer ones need "
+                    "the room. Make the adapter again."
                 )
             kept.used = time.monotonic()
             self._kept.move_to_end(key)
@@ -141,7 +144,7 @@ class _Shelf:
             self._drop([k.key for k in self._kept.values() if session and k.session == session])
 
     def _drop_unused(self) -> None:
-        since = time.monotonic() - _UNUSED_SECONDS
+        since = time.monotonic() - self._limits.adapter_seconds
         self._drop([kept.key for kept in self._kept.values() if kept.used < since])
 
     def _drop(self, keys: Sequence[str]) -> None:
@@ -201,16 +204,23 @@ class Endpoints:
         limits: What prompts may amount to.
         files: Has a folder for the zip of each adapter.
         cache: Gradio's cache, where uploads are.
+        server: How many adapters are kept, and how long.
     """
 
     def __init__(
-        self, calls: EngineCalls, limits: PromptLimits, files: SessionFiles, cache: Path
+        self,
+        calls: EngineCalls,
+        limits: PromptLimits,
+        files: SessionFiles,
+        cache: Path,
+        server: ServerLimits | None = None,
     ) -> None:
+        self._server = server or ServerLimits()
         self._calls = calls
         self._limits = limits
         self._files = files
         self._cache = cache
-        self._shelf = _Shelf(files.remove)
+        self._shelf = _Shelf(self._server, files.remove)
 
     @_endpoint
     def make_adapter(
@@ -243,10 +253,12 @@ class Endpoints:
         read = self._read_buckets(buckets)
         counting = check_buckets(read, self._limits)
         memory = engine.new_memory()
-        _, made = self._calls.last(self._calls.synthesize(counting, mix, seed, memory))
+        left = caller_left()
+        _, made = self._calls.last(self._calls.synthesize(counting, mix, seed, memory), left)
         if imprint:
             try:
-                _, made = self._calls.last(self._calls.imprint(made, counting, seed, memory))
+                steps = self._calls.imprint(made, counting, seed, memory)
+                _, made = self._calls.last(steps, left)
             except ImprintError as error:
                 made = replace(made, not_imprinted=str(error))
         found = self._calls.inspect(made, counting)
@@ -311,7 +323,7 @@ class Endpoints:
         messages.append({"role": "user", "content": message})
         models = [None] if worn is None else [None, worn]
         steps = self._calls.compare([(messages, one) for one in models], sampling)
-        base, *adapted = map(asdict, self._calls.last(steps))
+        base, *adapted = map(asdict, self._calls.last(steps, caller_left()))
         return {"base": base, "adapted": adapted[0] if adapted else None}
 
     @_endpoint
@@ -331,7 +343,7 @@ class Endpoints:
         if prove:
             original, engine = kept.adapter.with_strength(1.0), self._calls.loaded(_LOAD_SECONDS)
             steps = self._calls.prove(original, kept.buckets, engine.new_memory())
-            _, proof = self._calls.last(steps)
+            _, proof = self._calls.last(steps, caller_left())
         return {
             **_facts(kept),
             "relative_norms": kept.inspection.relative_norms,
@@ -360,7 +372,7 @@ class Endpoints:
                 "Name those that `make_adapter` gave."
             )
         if adapter_ids is not None:
-            return [_facts(self._shelf.get(key)) for key in adapter_ids[:_MOST]]
+            return [_facts(self._shelf.get(key)) for key in adapter_ids[: self._server.adapters]]
         return [_facts(kept) for kept in self._shelf.of(session)]
 
     @_endpoint

@@ -7,7 +7,6 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from dnd_engine.config import PromptLimits
-from dnd_engine.library import Library
 from dnd_engine.training.watch import RunFolder
 from ui.api import Endpoints, add_endpoints
 from ui.engine_calls import EngineCalls
@@ -17,6 +16,7 @@ from ui.frame.wiring import wire_language, wire_loading
 from ui.gradio_private import calm_queue
 from ui.handlers import App, Handlers
 from ui.language import SpokenBlocks
+from ui.owner import Owner
 from ui.page import Page, slots_of
 from ui.state import Session, SessionFiles
 from ui.tabs.library.view import library_panel
@@ -31,9 +31,8 @@ from ui.tabs.workbench.view import workbench_panel
 from ui.tabs.workbench.wiring import wire_workbench
 from ui.text import _
 
-__all__ = ["QUEUE_SIZE", "build_ui"]
+__all__ = ["build_ui"]
 
-QUEUE_SIZE = 20
 _SESSION_SECONDS = 24 * 3600
 _SWEEP_SECONDS = 300
 _UPLOAD_SECONDS = 900
@@ -43,7 +42,7 @@ _UPLOAD_SECONDS = 900
 def build_ui(
     handle: EngineHandle,
     limits: PromptLimits,
-    own: Library | None = None,
+    own: Owner | None = None,
     runs: Sequence[RunFolder] = (),
 ) -> gr.Blocks:
     """Build the page. Nothing is loaded and nothing is started.
@@ -53,8 +52,8 @@ def build_ui(
     Args:
         handle: Holds the engine; start it when the server starts.
         limits: What prompt files may amount to.
-        own: The library of this computer's user, if only they can open the page; None where others
-            are served: each visit then has a library that ends with it.
+        own: This computer's user, whose library opens with their key; None where others are served:
+            each visit then has a library that ends with it.
         runs: Folders of trainings and collections that visitors may watch; none, no tab for them.
     """
     cache = Path(get_upload_folder())
@@ -105,6 +104,6 @@ def build_ui(
         if training is not None:
             wire_training(page, training, training_tab, tabs)
         wire_language(page, frame, workbench, library, report, training)
-    demo.queue(max_size=QUEUE_SIZE, default_concurrency_limit=4)
+    demo.queue(default_concurrency_limit=4)
     calm_queue(demo)
     return demo

@@ -7,7 +7,6 @@ only one that marks what needs a GPU on ZeroGPU.
 
 import functools
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -68,7 +67,7 @@ each costs half a token's time."""
 
 _Tagged = Iterator[tuple[str, Any]]
 """Pairs of `progress` and a step, and at the end one of `result` and the result."""
-_Ticking = Iterator[tuple[str, Any] | None]
+_Ticking = Generator[tuple[str, Any] | None, None, None]
 """The same with None wherever nothing came for a tick, so that a clock can be redrawn."""
 
 
@@ -220,7 +219,7 @@ class EngineCalls:
         sampling: Sampling,
         strengths: Sequence[Callable[[], float] | None] | None = None,
         stop: Stop | None = None,
-    ) -> "Iterator[list[Reply] | None]":
+    ) -> "Generator[list[Reply] | None, None, None]":
         """Answer conversations in one batch, each with its adapter.
 
         Args:
@@ -255,9 +254,24 @@ class EngineCalls:
         """Run steps in a thread of their own: they take long and need the engine for moments."""
         return self.ticking(steps, Stop(), beside=True)
 
-    def last(self, steps: Iterator[Any]) -> Any:
-        """Take all steps, and return the last one."""
-        return deque((step for step in steps if step is not None), maxlen=1).pop()
+    def last(self, steps: Generator[Any, None, None], left: Callable[[], bool]) -> Any:
+        """Take all steps, and return the last one.
+
+        Args:
+            steps: Steps of this class; None stands for a tick.
+            left: Whether whoever ordered them has gone away.
+
+        Raises:
+            DndError: They have, and the steps were ended early.
+        """
+        found = None
+        # Closing the ticks ends the computation at its next step.
+        with closing(steps):
+            for step in steps:
+                if left():
+                    raise DndError(_("Ended early: the caller left."))
+                found = found if step is None else step
+        return found
 
     def _in_ticks(self, steps: _Tagged, stop: Stop | None) -> _Ticking:
         return self.ticking(steps, stop or Stop())

@@ -11,7 +11,7 @@ import contextvars
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -103,7 +103,9 @@ class EngineThread:
         self.start(work)
         return future.result()
 
-    def ticking(self, steps: Iterator[Any], stop: Stop, *, beside: bool = False) -> Iterator[Any]:
+    def ticking(
+        self, steps: Iterator[Any], stop: Stop, *, beside: bool = False
+    ) -> Generator[Any, None, None]:
         """Run an iterator here; yield its items as they come, and None while it is silent.
 
         Ends early when `stop` is set. The step that is running then ends unseen, and is the last;

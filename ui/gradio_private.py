@@ -1,10 +1,22 @@
-"""Settings of Gradio's queue that have no public name. Nothing else touches its private parts."""
+"""What has no public name in Gradio's queue and sessions; nothing else touches private parts."""
 
+import time
+from collections import Counter
+from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import gradio as gr
+from fastapi import HTTPException
+from gradio.context import LocalContext
+from gradio.state_holder import SessionState, StateHolder
 
-__all__ = ["QUEUE_SETTINGS", "calm_queue"]
+from ui.language import language_of
+from ui.limits import ServerLimits
+from ui.text import _, speaking
+from ui.traffic import visitor_of
+
+__all__ = ["QUEUE_SETTINGS", "Pages", "bound_queue", "caller_left", "calm_queue"]
 
 QUEUE_SETTINGS: dict[str, Any] = {
     # Gradio looks for work a thousand times a second, and each look holds up the engine's thread:
@@ -27,3 +39,163 @@ def calm_queue(demo: gr.Blocks) -> None:
     for name, value in QUEUE_SETTINGS.items():
         if hasattr(queue, name):
             setattr(queue, name, value)
+
+
+def bound_queue(demo: gr.Blocks, limits: ServerLimits) -> None:
+    """Have the queue hold so many calls of one address, and tell those it cannot hold what to do.
+
+    Without it one client fills the queue with calls that it never listens to.
+    """
+    queue = demo._queue
+    queue.max_size = None  # counted here, with words of our own
+    push = queue.push
+
+    async def push_within_limits(body: Any, request: Any, username: str | None) -> Any:
+        with speaking(language_of(request)):
+            refuse_beyond_limits(body, request)
+        return await push(body=body, request=request, username=username)
+
+    def refuse_beyond_limits(body: Any, request: Any) -> None:
+        if body.fn_index not in demo.fns:
+            words = _("There is no event of that number. Reload the page.")
+            raise HTTPException(HTTPStatus.NOT_FOUND, words)
+        waiting = [e for lane in queue.event_queue_per_concurrency_id.values() for e in lane.queue]
+        if len(waiting) >= limits.queued_calls:
+            words = _(
+                "The app is busy: {number} calls wait already. Try again in a minute, or run the "
+                "app on your own computer.",
+                number=len(waiting),
+            )
+            raise HTTPException(
+                HTTPStatus.SERVICE_UNAVAILABLE, words, headers={"Retry-After": "60"}
+            )
+        running = [event for job in queue.active_jobs if job for event in job if event.alive]
+        visitor = _address(request)
+        mine = sum(_address(event.request) == visitor for event in (*waiting, *running))
+        if mine >= limits.queued_calls_per_visitor:
+            raise HTTPException(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                _(
+                    "{number} calls from your address wait or run already, which is the limit. "
+                    "Wait for their answers first.",
+                    number=mine,
+                ),
+                headers={"Retry-After": "10"},
+            )
+
+    queue.push = push_within_limits  # type: ignore[method-assign]
+
+
+def _address(request: Any) -> str:
+    return visitor_of(request.client.host if request.client else "", request.headers)
+
+
+def caller_left() -> Callable[[], bool]:
+    """Return what tells whether the caller of the event that runs here has gone away.
+
+    Gradio stops the steps of a generator whose page was closed, but lets a plain function go on.
+    """
+    blocks, event_id = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
+    if blocks is None or event_id is None:
+        return lambda: False  # called directly: nobody waits in the queue
+    events = blocks._queue.event_ids_to_events
+
+    def left() -> bool:
+        event = events.get(event_id)
+        return event is None or not event.alive
+
+    return left
+
+
+class Page(SessionState):
+    """What the server holds of one open page: the state of its components."""
+
+    def __init__(self, blocks: gr.Blocks, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.used = clock()
+        self.closed: float | None = None
+        super().__init__(blocks)
+        # A copy of the whole page's configuration, .7 MB for each visitor, from which Gradio makes
+        # links that restore a page. The gate closes those.
+        self.config_values = _Nothing()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether its browser tab was closed, and nothing came from it since."""
+        return self.closed is not None and self.used <= self.closed
+
+    @is_closed.setter
+    def is_closed(self, closed: bool) -> None:  # Gradio sets it
+        self.closed = self._clock() if closed else None
+
+
+class _Nothing(dict[Any, Any]):
+    """A dict that keeps nothing and has an empty dict for everything."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def __missing__(self, key: Any) -> dict[Any, Any]:
+        return {}
+
+
+class Pages(StateHolder):
+    """The open pages: so many, and none for long after its tab was closed.
+
+    Gradio's own holder keeps 10,000 pages, open or closed, until others need their place.
+
+    Args:
+        blocks: What the pages show.
+        limits: How many, and how long.
+        clock: Tells the time in seconds.
+    """
+
+    def __init__(
+        self,
+        blocks: gr.Blocks,
+        limits: ServerLimits,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.set_blocks(blocks)
+        self._limits, self._clock = limits, clock
+        self._attended: Counter[str] = Counter()
+
+    def __getitem__(self, session_id: str) -> SessionState:
+        """Return the page of a session; a new one takes the place of the one missed least."""
+        page = self.session_data.get(session_id)
+        if page is None:
+            while len(self.session_data) >= self._limits.sessions:
+                self._drop(min(self.session_data, key=self._missed))
+            page = self.session_data[session_id] = Page(self.blocks, self._clock)
+        assert isinstance(page, Page)
+        page.used = self._clock()
+        return page
+
+    def attend(self, session_id: str) -> None:
+        """Note that a page is open in a browser that stays connected."""
+        self._attended[session_id] += 1
+
+    def abandon(self, session_id: str) -> None:
+        """Note that one of its connections ended."""
+        self._attended[session_id] -= 1
+        self._attended += Counter()  # without those at 0
+
+    def delete_all_expired_state(self) -> None:
+        """Drop pages that were closed or unused for long. Gradio calls this each second."""
+        now = self._clock()
+        for session_id, page in list(self.session_data.items()):
+            assert isinstance(page, Page)
+            closed = page.is_closed and now - page.used > self._limits.closed_seconds
+            if closed or now - page.used > self._limits.session_seconds:
+                self._drop(session_id)
+
+    def _missed(self, session_id: str) -> tuple[bool, float]:
+        """Order pages: those nobody looks at go first, those used longest ago before others."""
+        page = self.session_data[session_id]
+        assert isinstance(page, Page)
+        return self._attended[session_id] > 0 and not page.is_closed, page.used
+
+    def _drop(self, session_id: str) -> None:
+        self.delete_state(session_id)  # what it held on disk goes too
+        del self.session_data[session_id]

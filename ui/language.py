@@ -18,9 +18,10 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ui.faults import GuardedBlocks
 from ui.text import ENGLISH, language, languages, said, speaking
 
-__all__ = ["LanguageChoice", "SpokenBlocks", "preferred", "said_of", "say_again"]
+__all__ = ["LanguageChoice", "SpokenBlocks", "language_of", "preferred", "said_of", "say_again"]
 
 _COOKIE = "dnd-language"
 _YEAR = 365 * 24 * 3600
@@ -44,7 +45,7 @@ def say_again(block: Block, drawn: Any = None) -> Any:
     return gr.update(**said_of(block) if drawn is None else {**said_of(block), "value": drawn})
 
 
-class SpokenBlocks(gr.Blocks):
+class SpokenBlocks(GuardedBlocks):
     """Blocks whose configuration, which is what a page starts from, comes in the language spoken.
 
     Without this a page would start in English and change to the visitor's language a moment later.
@@ -88,6 +89,13 @@ def preferred(accepted: str) -> str:
     return min(liked, key=lambda entry: entry[0])[1] if liked else ENGLISH
 
 
+def language_of(request: Request) -> str:
+    """Return the code of the language in which to answer a request."""
+    chosen = request.query_params.get("lang", "")
+    code = chosen if chosen in languages() else request.cookies.get(_COOKIE, "")
+    return code if code in languages() else preferred(request.headers.get("accept-language", ""))
+
+
 class LanguageChoice:
     """Middleware that answers a request for the page in the visitor's language.
 
@@ -104,9 +112,6 @@ class LanguageChoice:
             await self._app(scope, receive, send)
             return
         chosen = request.query_params.get("lang", "")
-        code = chosen if chosen in languages() else request.cookies.get(_COOKIE, "")
-        if code not in languages():
-            code = preferred(request.headers.get("accept-language", ""))
 
         async def send_and_keep(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -116,7 +121,7 @@ class LanguageChoice:
                     headers.append("set-cookie", _cookie(chosen, request))
             await send(message)
 
-        with speaking(code):
+        with speaking(language_of(request)):
             await self._app(scope, receive, send_and_keep)
 
 

@@ -4,6 +4,7 @@ Gradio loads inside the functions: the command line reads this for its help and 
 """
 
 import os
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,27 +22,39 @@ from dnd_engine.files import asset_path
 from dnd_engine.library import Library
 from dnd_engine.training.watch import RunFolder
 from ui.engine_handle import EngineHandle
+from ui.limits import ServerLimits
+from ui.owner import Owner
 from ui.spaces import on_space, serves_others
 
 if TYPE_CHECKING:
     import gradio as gr
 
-__all__ = ["launch_options", "listening_host", "own_library", "run", "serve"]
+__all__ = ["launch_options", "listening_host", "login", "own_library", "run", "serve"]
 
-_UPLOAD_BYTES = 64_000_000
-"""Of an adapter, of r 32 for a base of 0.5 B parameters. Prompt files have a smaller limit."""
+_LEAST_PASSWORD = 8
 
 
-def launch_options(limits: PromptLimits, *, mcp: bool = False) -> dict[str, Any]:
+def launch_options(
+    limits: PromptLimits,
+    owner: Owner | None = None,
+    *,
+    server: ServerLimits | None = None,
+    mcp: bool = False,
+    schema: bool = False,
+) -> dict[str, Any]:
     """Return what every launch of this page shares: looks, limits and privacy.
 
     Args:
-        limits: Of uploads.
+        limits: Limits on prompt files.
+        owner: Whose library opens with a key; None where others are served.
+        server: Limits on what visitors may take.
         mcp: Whether the endpoints are tools for MCP clients too.
+        schema: Whether `/openapi.json` is served.
 
     Raises:
         ConfigError: If MCP is wanted and its packages are not installed.
     """
+    server = server or ServerLimits()
     if mcp and find_spec("mcp") is None:
         raise ConfigError(
             "MCP needs the package `mcp`, which is not installed. Install the extra: "
@@ -49,6 +62,7 @@ def launch_options(limits: PromptLimits, *, mcp: bool = False) -> dict[str, Any]
         )
     from starlette.middleware import Middleware
 
+    from ui.gate import gated
     from ui.language import LanguageChoice
     from ui.theme import make_theme
 
@@ -56,8 +70,8 @@ def launch_options(limits: PromptLimits, *, mcp: bool = False) -> dict[str, Any]
         "theme": make_theme(),
         "css": STYLE,
         "css_paths": [asset_path("app.css")],
-        "max_file_size": max(limits.max_file_bytes, _UPLOAD_BYTES),
-        "show_error": True,
+        "max_file_size": max(limits.max_file_bytes, server.upload_bytes),
+        "show_error": False,  # an unforeseen error may quote a path or a visitor's text
         "footer_links": ["api"],
         "share": False,
         # Nobody's prompts are kept in the browser or shown on a page for others.
@@ -66,7 +80,10 @@ def launch_options(limits: PromptLimits, *, mcp: bool = False) -> dict[str, Any]
         "ssr_mode": False,
         "mcp_server": mcp,
         "pwa": False,
-        "app_kwargs": {"middleware": [Middleware(LanguageChoice)]},
+        "app_kwargs": {
+            "middleware": [Middleware(LanguageChoice)],
+            "lifespan": gated(server, owner, schema=schema),
+        },
     }
 
 
@@ -76,9 +93,25 @@ def listening_host(host: str | None = None) -> str:
     return host or os.environ.get("GRADIO_SERVER_NAME") or default
 
 
-def own_library(host: str) -> Library | None:
-    """Return the user's library for a page that only they can open, and None for any other."""
-    return None if serves_others(host) else Library()
+def own_library(host: str) -> Owner | None:
+    """Return this computer's user for a page that serves this computer, and None for any other."""
+    return None if serves_others(host) else Owner(Library())
+
+
+def login(account: str) -> tuple[str, str]:
+    """Read the account that a page asks for.
+
+    Raises:
+        ConfigError: If it is no user and password.
+    """
+    user, _colon, password = account.partition(":")
+    if not user or len(password) < _LEAST_PASSWORD:
+        # Never what was given: it may hold the password.
+        raise ConfigError(
+            f"`--auth`: expected USER:PASSWORD with a password of {_LEAST_PASSWORD} characters or "
+            "more, got something else. Choose a longer password, or leave `--auth` out."
+        )
+    return user, password
 
 
 @engine_options
@@ -92,6 +125,17 @@ def serve(
     mcp: Annotated[
         bool, typer.Option("--mcp", help="Offer the endpoints as tools to MCP clients too.")
     ] = False,
+    auth: Annotated[
+        str | None,
+        typer.Option(
+            envvar="DND_AUTH",
+            metavar="USER:PASSWORD",
+            help="Ask everyone for this login. Set DND_AUTH to keep it out of the process list.",
+        ),
+    ] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Serve the schema of all routes at /openapi.json too.")
+    ] = False,
     run_folders: Annotated[
         list[Path] | None,
         typer.Option(
@@ -102,28 +146,39 @@ def serve(
     ] = None,
 ) -> None:
     """Open the app in a browser."""
+    account = login(auth) if auth else None
     runs = [RunFolder(folder) for folder in run_folders or ()]
     from ui.build import build_ui
 
     handle = EngineHandle.of(config)
     host = listening_host(host)
-    demo = build_ui(handle, config.limits, own_library(host), runs)
-    run(demo, handle, config.limits, host=host, port=port, mcp=mcp)
+    owner = own_library(host)
+    demo = build_ui(handle, config.limits, owner, runs)
+    options = launch_options(config.limits, owner, mcp=mcp, schema=schema)
+    run(demo, handle, {**options, "auth": account}, owner, host=host, port=port)
 
 
 def run(
     demo: "gr.Blocks",
     handle: EngineHandle,
-    limits: PromptLimits,
+    options: Mapping[str, Any],
+    owner: Owner | None,
     *,
     host: str | None = None,
     port: int | None = None,
-    mcp: bool = False,
 ) -> None:
-    """Start to load the engine, and serve until interrupted."""
+    """Start to load the engine, and serve until interrupted.
+
+    Args:
+        demo: The page.
+        handle: Holds the engine.
+        options: Arguments of the launch; see `launch_options`.
+        owner: Whose library opens with the address that is printed.
+        host: Address to listen on.
+        port: Port to listen on.
+    """
     host = listening_host(host)
     port = port or int(os.environ.get("GRADIO_SERVER_PORT") or 7860)
-    options = launch_options(limits, mcp=mcp)
     quiet_libraries()
     handle.start()
     # Gradio would announce the address together with how to make the page public.
@@ -132,5 +187,18 @@ def run(
     )
     if demo.mcp_error:
         typer.echo(demo.mcp_error, err=True)
-    typer.echo(f"Serving {url} Ctrl+C ends it.")
+    if owner is not None:
+        typer.echo(
+            f"Serving {owner.address(url)}\n"
+            "This address opens your library and your Hub login: share it with nobody. "
+            f"{url} alone opens a page without them. Ctrl+C ends the app."
+        )
+        return demo.block_thread()
+    typer.echo(f"Serving {url} Ctrl+C ends the app.")
+    if not on_space() and not options.get("auth"):
+        typer.echo(
+            "Everyone who can reach this address can use the page, and no login is asked for: "
+            "nothing of yours is on it. `dnd serve --auth USER:PASSWORD` asks for one.",
+            err=True,
+        )
     demo.block_thread()

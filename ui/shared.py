@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from dnd_engine.library import Library
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.training.watch import RunFolder
 from ui.engine_calls import EngineCalls
+from ui.limits import ServerLimits
 from ui.markup import TIMES, esc, sentence
-from ui.spaces import is_forwarded
+from ui.owner import Owner
 from ui.state import Made, Session, SessionFiles
 from ui.text import _, count_files, count_prompts
 
@@ -25,6 +26,7 @@ __all__ = [
     "Updates",
     "broke",
     "fingerprint",
+    "locked_words",
     "note",
     "used_words",
     "without_name",
@@ -45,21 +47,26 @@ class App:
     """Where visits keep their files."""
     cache: Path
     """Gradio's cache, whose files a canvas may name."""
-    own: Library | None = None
-    """The library of this computer's user; None on a server for others, where each visit has one of
-    its own."""
+    own: Owner | None = None
+    """This computer's user, with their library; None on a server for others, where each visit has a
+    library of its own."""
     runs: Sequence[RunFolder] = ()
     """Folders of runs to watch."""
+    server: ServerLimits = field(default_factory=ServerLimits)
+    """What visitors may take."""
 
     def is_own(self, request: gr.Request) -> bool:
         """Whether the visitor is this computer's user, whose library and login are theirs."""
-        return self.own is not None and not is_forwarded(request.headers)
+        return self.own is not None and self.own.owns(request.headers)
+
+    def is_locked_out(self, request: gr.Request) -> bool:
+        """Whether there is an owner's library that this visitor did not open with its key."""
+        return self.own is not None and not self.own.owns(request.headers)
 
     def library(self, session: Session, request: gr.Request) -> Library:
         """Return the user's own library, or the one that ends with the visit."""
-        if self.is_own(request):
-            assert self.own is not None
-            return self.own
+        if self.own is not None and self.own.owns(request.headers):
+            return self.own.library
         session.folder = self.files.folder(request.session_hash or "")
         return Library(session.folder / "library")
 
@@ -83,6 +90,15 @@ def note(made: Made, **found: Any) -> None:
             made.kept.library.update(made.kept.key, **found)
     except LibraryError as error:
         gr.Warning(esc(error))
+
+
+def locked_words() -> str:
+    """Say why the owner's library and login are closed, and what opens them."""
+    return _(
+        "Opened without its key, this page has a library that ends with the visit. "
+        "The owner of this computer opens theirs with the address that the app printed when it "
+        "started."
+    )
 
 
 def broke() -> str:

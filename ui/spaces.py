@@ -2,13 +2,10 @@
 
 import ipaddress
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["borrows_gpu", "gpu", "is_forwarded", "on_space", "serves_others"]
-
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
-"""Headers that proxies add."""
+__all__ = ["borrows_gpu", "gpu", "on_space", "public_address", "serves_others"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -18,20 +15,10 @@ def on_space() -> bool:
     return bool(os.environ.get("SPACE_ID"))
 
 
-def is_forwarded(headers: Mapping[str, str]) -> bool:
-    """Whether a request came through a proxy, so that its visitor may be anybody.
-
-    A page that only this computer can open may stand behind a server that all can. Proxies that
-    leave no trace in the headers are not noticed: they need GRADIO_ROOT_PATH.
-
-    Args:
-        headers: Of the request, by names in small letters.
-    """
-    if any(name in headers for name in _FORWARDED):
-        return True
-    host = headers.get("host", "localhost")
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-    return serves_others(name.strip("[]"))
+def public_address() -> str:
+    """Return the address at which a proxy offers this page; empty if none was told."""
+    address = os.environ.get("GRADIO_ROOT_PATH", "")
+    return address if address.startswith(("http://", "https://")) else ""
 
 
 def serves_others(host: str) -> bool:

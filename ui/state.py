@@ -60,6 +60,8 @@ Vote = Literal["left", "right", "tie", "bad"]
 """Which answer is better; both bad is not a tie."""
 
 
+PROMPTS = "prompts-"
+"""Beginning of the names of a visit's own copies of prompt files."""
 _SHELF_SIZE = 20
 """Adapters that a visit keeps; each takes a few megabytes."""
 
@@ -332,6 +334,13 @@ class Session:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0  # its visit ended meanwhile
+
+
 class SessionFiles:
     """A folder for each visit, inside Gradio's cache, removed when the visit ends.
 
@@ -354,6 +363,12 @@ class SessionFiles:
         safe = "".join(c if c.isalnum() and c.isascii() else "-" for c in adapter.name).strip("-")
         name = f"{safe[:40] or 'adapter'}-{adapter.sha256[:8]}.zip"
         return self.folder(session_hash) / name
+
+    def reading_bytes(self, session_hash: str | None = None) -> int:
+        """Return the size of the prompt files that a visit has read, or that all visits have."""
+        folders = self._root.glob("visit-*") if session_hash is None else [self._path(session_hash)]
+        files = (file for folder in folders for file in folder.glob(f"{PROMPTS}*"))
+        return sum(_size(file) for file in files)
 
     def remove(self, session_hash: str) -> None:
         """Remove whatever the visit left."""

@@ -22,6 +22,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from tests.serving import serving
 from tests.ui.fake_engine import FakeEngine, slow_load
 from ui.engine_handle import EngineHandle
+from ui.owner import Owner
 
 ROOT = Path(__file__).parents[2]
 ARTIFACTS = ROOT / "test-artifacts"
@@ -239,7 +240,12 @@ def visits(browser: Browser, app_url: str, serve: Serve) -> Iterator[Visits]:
     opened: list[Visit] = []
 
     def visit(
-        url: str = app_url, *, dark: bool = False, size: dict[str, int] = DESK, **context: Any
+        url: str = app_url,
+        owner: Owner | None = None,
+        *,
+        dark: bool = False,
+        size: dict[str, int] = DESK,
+        **context: Any,
     ) -> Visit:
         page = browser.new_context(viewport=size, **context).new_page()
         seen = Visit(page, url)
@@ -254,6 +260,8 @@ def visits(browser: Browser, app_url: str, serve: Serve) -> Iterator[Visits]:
             "console",
             lambda message: seen.console.append(message.text) if message.type == "error" else None,
         )
+        if owner is not None:
+            page.goto(owner.address(url))
         page.goto(url + ("/?__theme=dark" if dark else "/"))
         expect(page.locator(".dnd-bucket").first).to_be_visible(timeout=20_000)
         opened.append(seen)

@@ -12,6 +12,7 @@ from dnd_engine.config import EngineConfig
 from dnd_engine.library import Entry, Library
 from tests.browser.conftest import Visits, serving
 from ui.engine_handle import EngineHandle
+from ui.owner import Owner
 
 pytestmark = [pytest.mark.browser, pytest.mark.real]
 
@@ -22,11 +23,11 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
 
 
 @pytest.fixture(scope="module")
-def own_url(library: Library) -> Iterator[str]:
-    handle = EngineHandle.of(EngineConfig())
-    with serving(handle, library=library) as url:
+def own(library: Library) -> Iterator[tuple[str, Owner]]:
+    handle, owner = EngineHandle.of(EngineConfig()), Owner(library)
+    with serving(handle, owner=owner) as url:
         assert handle.wait(300) is not None
-        yield url
+        yield url, owner
 
 
 def names(library: Library) -> list[str]:
@@ -34,9 +35,9 @@ def names(library: Library) -> list[str]:
 
 
 def test_an_adapter_is_kept_for_other_days_and_taken_to_other_tools(
-    visits: Visits, own_url: str, library: Library, tmp_path: Path
+    visits: Visits, own: tuple[str, Owner], library: Library, tmp_path: Path
 ) -> None:
-    visit = visits(own_url)
+    visit = visits(*own)
     page = visit.page
     page.locator("#dnd-example-sql").click()
     expect(page.locator("#dnd-synthesize")).to_be_enabled()
@@ -98,7 +99,7 @@ def test_an_adapter_is_kept_for_other_days_and_taken_to_other_tools(
 
 
 def test_a_hostile_zip_shows_all_its_faults_and_enters_nothing(
-    visits: Visits, own_url: str, library: Library, tmp_path: Path
+    visits: Visits, own: tuple[str, Owner], library: Library, tmp_path: Path
 ) -> None:
     before = len(library.entries())
     path = tmp_path / "hostile.zip"
@@ -106,7 +107,7 @@ def test_a_hostile_zip_shows_all_its_faults_and_enters_nothing(
         archive.writestr("../../evil.txt", "out")
         archive.writestr("adapter_config.json", '{"peft_type": "LORA", "use_dora": true}')
         archive.writestr("adapter_model.bin", "pickle")
-    visit = visits(own_url)
+    visit = visits(*own)
     visit.page.get_by_role("tab", name="Library").click()
     expect(visit.page.locator("#dnd-import")).to_be_visible()
     visit.bring(path)

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import expect
@@ -26,6 +27,7 @@ from tests.ui.fake_engine import FakeEngine, slow_load
 from tests.ui.test_watch import RECIPE, write
 from ui import text
 from ui.engine_handle import EngineHandle
+from ui.owner import Owner
 
 pytestmark = pytest.mark.browser
 Write = Callable[[str, str | bytes], Path]
@@ -110,8 +112,8 @@ Sights = Callable[..., Sight]
 def sights(visits: Visits, request: pytest.FixtureRequest) -> Sights:
     look: Look = request.param
 
-    def open_page(*url: str) -> Sight:
-        return Sight(visits(*url, dark=look.dark, size=look.size, locale=look.locale), look)
+    def open_page(*where: Any) -> Sight:
+        return Sight(visits(*where, dark=look.dark, size=look.size, locale=look.locale), look)
 
     return open_page
 
@@ -251,7 +253,8 @@ def test_keep_export_and_the_library(
     sights: Sights, serve: Serve, write: Write, tmp_path: Path
 ) -> None:
     engine, library = FakeEngine(), Library(tmp_path / "library")
-    sight = sights(serve(EngineHandle(slow_load(engine, 0.01)), library=library))
+    owner = Owner(library)
+    sight = sights(serve(EngineHandle(slow_load(engine, 0.01)), owner=owner), owner)
     page = sight.visit.page
     page.get_by_role("tab").nth(1).click()
     expect(page.locator("#dnd-library-empty")).to_be_visible()

@@ -17,6 +17,8 @@ from ui.engine_handle import EngineHandle
 from ui.handlers import App, Handlers
 from ui.state import SessionFiles
 
+OWNERS_KEY = "the-key-of-this-start"
+
 
 @pytest.fixture
 def engine() -> FakeEngine:
@@ -46,7 +48,8 @@ def request_of() -> Callable[[str], gr.Request]:
     def make(session_hash: str) -> gr.Request:
         request = gr.Request()
         request.session_hash = session_hash
-        request.headers = {"host": "127.0.0.1:7860"}
+        # What the owner's browser sends; where there is no owner it means nothing.
+        request.headers = {"host": "127.0.0.1:7860", "cookie": f"dnd-owner-7860={OWNERS_KEY}"}
         return request
 
     return make

@@ -15,10 +15,10 @@ from gradio_client.exceptions import AppError
 from dnd_engine.config import PromptLimits
 from tests.serving import serving
 from tests.ui.fake_engine import FakeEngine
-from ui import api
 from ui.api import Endpoints
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
+from ui.limits import ServerLimits
 from ui.state import SessionFiles
 
 PROMPTS = [{"name": "SQL", "prompts": ["Write SQL.\n\nHow many cars?", "Write SQL.\n\nWho won?"]}]
@@ -202,18 +202,22 @@ def test_a_prompt_file_is_as_large_as_on_the_page_at_most(client: Client, tmp_pa
 
 
 def test_a_session_keeps_a_bounded_number_and_files_go_with_adapters(
-    endpoints: Endpoints, request_of: Requests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    handle: EngineHandle, files: SessionFiles, request_of: Requests, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(api, "_MOST_OF_SESSION", 2)
-    monkeypatch.setattr(api, "_MOST", 3)
-    one, two = request_of("one"), request_of("two")
-    keys = [make(endpoints, one, seed=seed)["adapter_id"] for seed in range(3)]
+    few = ServerLimits(adapters_per_session=3, adapters=4)
+    calls, cache = EngineCalls(handle), tmp_path / "cache"
+    endpoints = Endpoints(calls, PromptLimits(), files, cache, few)
+    one, two, three = (request_of(name) for name in ("one", "two", "three"))
+    keys = [make(endpoints, one, seed=seed)["adapter_id"] for seed in range(4)]
     assert [a["adapter_id"] for a in endpoints.list_adapters(one)] == keys[1:]
-    endpoints.download(one, keys[1])  # so that the other one was unused for longer
-    for seed in range(2):
-        make(endpoints, two, seed=seed)
-    assert [a["adapter_id"] for a in endpoints.list_adapters(one)] == [keys[1]]
-    assert len(list((tmp_path / "cache").glob("*/*.zip"))) == 3
+    endpoints.download(one, keys[1])  # so that another one was unused for longer
+    for session in (two, three):
+        make(endpoints, session)
+    # Whoever has the most makes room, and nobody else loses what they made.
+    assert [a["adapter_id"] for a in endpoints.list_adapters(one)] == [keys[3], keys[1]]
+    make(endpoints, two, seed=1)
+    assert [len(endpoints.list_adapters(s)) for s in (one, two, three)] in ([1, 2, 1], [2, 1, 1])
+    assert len(list(cache.glob("*/*.zip"))) == 4
 
 
 def test_an_id_is_forgotten_when_it_was_not_used_for_an_hour(

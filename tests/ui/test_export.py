@@ -12,6 +12,7 @@ import pytest
 from dnd_engine.config import PromptLimits
 from dnd_engine.export.registry import EXPORTS
 from dnd_engine.library import Library
+from tests.ui.conftest import OWNERS_KEY
 from tests.ui.fake_engine import FakeEngine
 from tests.ui.listed import listed
 from tests.ui.orders import make
@@ -19,6 +20,7 @@ from ui.canvas import Arrangement
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
 from ui.handlers import App, Handlers, Updates
+from ui.owner import Owner
 from ui.state import Session, SessionFiles
 from ui.tabs.workbench.take.view import take_panel
 
@@ -30,7 +32,9 @@ Export = Callable[..., list[Updates]]
 @pytest.fixture
 def at_home(handle: EngineHandle, files: SessionFiles, tmp_path: Path) -> Handlers:
     library = Library(tmp_path / "library")
-    app = App(EngineCalls(handle), PromptLimits(), files, tmp_path / "cache", library)
+    app = App(
+        EngineCalls(handle), PromptLimits(), files, tmp_path / "cache", Owner(library, OWNERS_KEY)
+    )
     return listed(Handlers(app))
 
 

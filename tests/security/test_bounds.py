@@ -1,0 +1,225 @@
+"""What visitors can take of the server's memory, disk and time, and what the others keep."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import httpx
+import psutil
+import pytest
+
+from dnd_engine.config import PromptLimits
+from tests.security.conftest import SMALL
+from tests.serving import serving
+from tests.ui.fake_engine import FakeEngine
+from ui.build import build_ui
+from ui.engine_handle import EngineHandle
+from ui.gradio_private import Page, Pages
+from ui.limits import ServerLimits
+from ui.state import Session
+
+
+def join(client: httpx.Client, event: int, session: str, *data: Any) -> httpx.Response:
+    body = {"data": [*data], "fn_index": event, "session_hash": session}
+    return client.post("/gradio_api/queue/join", json=body)
+
+
+def event_named(client: httpx.Client, name: str) -> int:
+    events = client.get("/config").json()["dependencies"]
+    return next(event["id"] for event in events if event["api_name"] == name)
+
+
+# ------------------------------------------------------------------------------ the queue
+
+
+@pytest.fixture(scope="module")
+def slow_url() -> Iterator[str]:
+    engine = FakeEngine(word_seconds=0.2, stage_seconds=0)
+    with serving(EngineHandle(lambda on_progress: engine), server=SMALL) as url:
+        yield url
+
+
+def test_one_address_cannot_shut_out_the_others(slow_url: str) -> None:
+    ask = "/gradio_api/call/chat"
+    body = {"data": ["What?", "", "", 512, 0.0, 1.0, 0, 1.0, 0]}
+    # Behind a proxy on this computer, as uvicorn takes the address from it.
+    here = [{"x-forwarded-for": f"203.0.113.{n}"} for n in range(2)]
+    with httpx.Client(base_url=slow_url, timeout=30) as client:
+        answers = [client.post(ask, json=body, headers=here[0]) for _ in range(6)]
+        most = SMALL.queued_calls_per_visitor
+        assert [a.status_code for a in answers] == [200] * most + [429] * (6 - most)
+        assert "calls from your address" in answers[-1].json()["detail"]
+        assert answers[-1].headers["retry-after"]
+        assert client.post(ask, json=body, headers=here[1]).status_code == 200
+
+
+def test_a_full_queue_says_what_to_do() -> None:
+    full = ServerLimits(queued_calls=2, queued_calls_per_visitor=10)
+    engine = FakeEngine(word_seconds=0.2, stage_seconds=0)
+    with (
+        serving(EngineHandle(lambda on_progress: engine), server=full) as url,
+        httpx.Client(base_url=url) as client,
+    ):
+        body = {"data": ["What?", "", "", 512, 0.0, 1.0, 0, 1.0, 0]}
+        answers = []
+        for _ in range(4):
+            answers.append(client.post("/gradio_api/call/chat", json=body))
+            time.sleep(0.3)  # the first one begins, so that it waits no more
+        assert [a.status_code for a in answers] == [200, 200, 200, 503]
+        assert "Try again in a minute" in answers[-1].json()["detail"]
+
+
+def test_an_event_that_does_not_exist_is_no_crash(
+    client: httpx.Client, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for number in (-1, 10**6):
+        assert join(client, number, "hash").status_code == 404
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_a_call_whose_caller_left_ends_soon_and_the_next_one_is_answered() -> None:
+    engine = FakeEngine(word_seconds=0.5, stage_seconds=0)
+    with (
+        serving(EngineHandle(lambda on_progress: engine)) as url,
+        httpx.Client(base_url=url, timeout=60) as client,
+    ):
+        chat = event_named(client, "chat")
+        long = join(client, chat, "gone", "LONG", "", "", 512, 0, 1, 0, 1, 0)
+        assert long.status_code == 200
+        with client.stream("GET", "/gradio_api/queue/data?session_hash=gone") as stream:
+            next(line for line in stream.iter_lines() if "process_starts" in line)
+        assert engine.closed_chats == 0
+        deadline = time.monotonic() + 30  # the whole answer takes minutes
+        while engine.closed_chats == 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert join(client, chat, "next", "What?", "", "", 8, 0, 1, 0, 1, 0).status_code == 200
+        with client.stream("GET", "/gradio_api/queue/data?session_hash=next") as stream:
+            last = next(line for line in stream.iter_lines() if "process_completed" in line)
+        assert json.loads(last.removeprefix("data:"))["success"] is True
+
+
+# ------------------------------------------------------------------------------ pages
+
+
+class Clock:
+    """Time that passes when a test says so."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        self.now += 0.001
+        return self.now
+
+
+@pytest.fixture
+def demo() -> gr.Blocks:
+    return build_ui(EngineHandle(lambda on_progress: FakeEngine()), PromptLimits())
+
+
+def test_pages_are_few_and_those_in_use_stay(demo: gr.Blocks) -> None:
+    pages = Pages(demo, ServerLimits(sessions=4), Clock())
+    pages.attend("visitor")
+    pages["visitor"], pages["closed"], pages["old"]
+    pages["closed"].is_closed = True
+    for number in range(20):  # a flood of sessions without a browser
+        pages[f"flood-{number}"]
+        assert len(pages.session_data) <= 4
+    assert "visitor" in pages
+    assert "closed" not in pages
+    pages.abandon("visitor")
+    for number in range(4):
+        pages[f"more-{number}"]
+    assert "visitor" not in pages
+
+
+def test_a_page_goes_soon_after_its_tab_and_takes_its_files_along(
+    demo: gr.Blocks, tmp_path: Path
+) -> None:
+    clock = Clock()
+    pages = Pages(demo, ServerLimits(closed_seconds=60, session_seconds=600), clock)
+    (state,) = (b for b in demo.blocks.values() if isinstance(b, gr.State))
+    folder = tmp_path / "visit"
+    folder.mkdir()
+    pages["a"][state._id] = Session(folder=folder)
+    pages["a"].is_closed = True
+    pages["b"]
+    pages.delete_all_expired_state()
+    assert "a" in pages
+    clock.now += 61
+    pages.delete_all_expired_state()
+    assert "a" not in pages
+    assert not folder.exists()
+    assert "b" in pages
+    pages["b"].is_closed = True
+    pages["b"]  # it came back
+    clock.now += 61
+    pages.delete_all_expired_state()
+    assert "b" in pages
+    clock.now += 600
+    pages.delete_all_expired_state()
+    assert not pages.session_data
+
+
+def test_a_page_holds_no_copy_of_the_whole_configuration(demo: gr.Blocks) -> None:
+    page = Page(demo, Clock())
+    textbox = next(b for b in demo.blocks.values() if isinstance(b, gr.Textbox))
+    page[textbox._id] = gr.Textbox("new", render=False)
+    page._update_value_in_config(textbox._id, "newer")
+    assert not page.config_values
+    assert page[textbox._id].value == "new"
+
+
+def test_an_address_keeps_so_many_pages_connected() -> None:
+    few = ServerLimits(sessions_per_visitor=2)
+    with (
+        serving(EngineHandle(lambda on_progress: FakeEngine()), server=few) as url,
+        httpx.Client(base_url=url, timeout=30) as client,
+    ):
+        beat = "/gradio_api/heartbeat/"
+        with client.stream("GET", f"{beat}a") as one, client.stream("GET", f"{beat}b") as two:
+            assert one.status_code == two.status_code == 200
+            refused = client.get(f"{beat}c")
+            assert refused.status_code == 429
+            assert "Close some" in refused.json()["detail"]
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            with client.stream("GET", f"{beat}c") as again:
+                if again.status_code == 200:
+                    break
+            time.sleep(0.2)
+        else:
+            raise AssertionError("places were not given back")
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_visits() -> None:
+    """Each visit had cost 1 MB that was never given back."""
+    server = ServerLimits(sessions=20, closed_seconds=1)
+    process = psutil.Process()
+    with (
+        serving(EngineHandle(lambda on_progress: FakeEngine()), server=server) as url,
+        httpx.Client(base_url=url, timeout=30) as client,
+    ):
+        events = client.get("/config").json()["dependencies"]
+        opened = next(e for e in events if "load" in [target[1] for target in e["targets"]])
+        nothing = [None] * len(opened["inputs"])
+        sizes = []
+        for number in range(360):
+            hashed = f"visit-{number}"
+            body = {"data": nothing, "fn_index": opened["id"], "session_hash": hashed}
+            assert client.post("/gradio_api/run/predict", json=body).status_code == 200
+            with client.stream("GET", f"/gradio_api/heartbeat/{hashed}"):
+                pass
+            if number % 60 == 59:
+                sizes.append(process.memory_info().rss / 1e6)
+                open_files, threads = process.num_fds(), process.num_threads()
+        # From the second measurement on: by then everything was loaded.
+        slope = (sizes[-1] - sizes[1]) / (60 * (len(sizes) - 2))
+        assert slope <= 0.05, f"{sizes} MB"
+        assert open_files < 200
+        assert threads < 100

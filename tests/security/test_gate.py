@@ -1,0 +1,294 @@
+"""Who may do what over HTTP: the owner's key, other sites, headers, sizes and rates."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.cookies import SimpleCookie
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dnd_engine.library import Library
+from tests.security.conftest import SMALL
+from tests.serving import free_port, serving
+from tests.ui.fake_engine import FakeEngine
+from ui.engine_handle import EngineHandle
+from ui.owner import Owner
+from ui.traffic import SlidingSum
+
+EVIL = "https://evil.example"
+UPLOAD = "/gradio_api/upload"
+WRITING = [
+    UPLOAD,
+    "/gradio_api/queue/join",
+    "/gradio_api/call/chat",
+    "/gradio_api/call/v2/chat",
+    "/gradio_api/run/predict",
+    "/gradio_api/cancel",
+    "/gradio_api/reset",
+    "/gradio_api/component_server",
+    "/gradio_api/stream/0",
+    "/login",
+]
+
+
+def file_of(size: int) -> dict[str, tuple[str, bytes]]:
+    return {"files": ("a.txt", b"x" * size)}
+
+
+# ------------------------------------------------------------------------------ the owner's key
+
+
+def test_the_printed_address_sets_a_cookie_and_leaves_the_address_bar(
+    url: str, owner: Owner
+) -> None:
+    answer = httpx.get(f"{owner.address(url)}&lang=de")
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "./?lang=de"
+    assert answer.headers["cache-control"] == "no-store"
+    cookie = SimpleCookie(answer.headers["set-cookie"])[f"dnd-owner-{urlsplit(url).port}"]
+    assert cookie["httponly"] is True
+    assert cookie["samesite"] == "Strict"
+    assert cookie["expires"] == cookie["max-age"] == "", "it ends with the browser"
+    assert owner.owns({"host": urlsplit(url).netloc, "cookie": f"{cookie.key}={cookie.value}"})
+
+
+def test_another_key_sets_no_cookie(client: httpx.Client) -> None:
+    answer = client.get("/", params={"token": "guess"})
+    assert answer.status_code == 303
+    assert "set-cookie" not in answer.headers
+
+
+def test_each_start_has_a_key_of_its_own(tmp_path: Path) -> None:
+    one, two = (Owner(Library(tmp_path)) for _ in range(2))
+    assert one.key != two.key
+    assert len(one.key) >= 32
+    assert one.key not in repr(one)
+
+
+@given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=20))
+def test_the_redirect_never_leads_to_another_site(query: str, lang: str, key: str) -> None:
+    owner = Owner(Library(Path("unused")), "key")
+    for value in (f"token={key}&{query}", f"{query}&token=key&lang={lang}", f"token=key;{query}"):
+        taken = owner.admit({"host": "127.0.0.1:7860"}, value)
+        if taken is not None:
+            place = urlsplit(urljoin("http://127.0.0.1:7860/", taken[0]))
+            assert (place.scheme, place.netloc, place.path) == ("http", "127.0.0.1:7860", "/")
+            assert "\n" not in taken[0]
+
+
+@pytest.mark.parametrize("path", ["////evil.example/..", "//evil.example", "/%2f%2fevil.example"])
+def test_no_path_redirects_to_another_site(client: httpx.Client, owner: Owner, path: str) -> None:
+    for query in ("", f"?token={owner.key}"):
+        answer = httpx.get(f"{client.base_url}".rstrip("/") + path + query)
+        place = urljoin(str(client.base_url), answer.headers.get("location", ""))
+        assert urlsplit(place).hostname == "127.0.0.1"
+
+
+# ------------------------------------------------------------------------------ other sites
+
+
+@pytest.mark.parametrize("path", WRITING)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": EVIL},
+        {"origin": "null"},
+        {"origin": "http://localhost:1"},
+        {"origin": "http://127.0.0.1:1", "sec-fetch-site": "same-site"},
+        {"origin": EVIL, "sec-fetch-site": "cross-site"},
+    ],
+    ids=str,
+)
+def test_no_other_site_may_write(client: httpx.Client, path: str, headers: dict[str, str]) -> None:
+    for body in ({"json": {"data": []}}, {"files": file_of(10)}, {"content": b"{}"}):
+        answer = client.post(path, headers=headers, **body)  # type: ignore[arg-type]
+        assert answer.status_code == 403
+        assert "Another site sent this" in answer.json()["detail"]
+
+
+def test_the_page_itself_and_programs_may_write(client: httpx.Client, url: str) -> None:
+    page = {"origin": url, "sec-fetch-site": "same-origin"}
+    for headers in (page, {"origin": url}, {}):
+        answer = client.post(UPLOAD, files=file_of(10), headers=headers)
+        assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize("origin", [EVIL, "http://localhost:1", "http://127.0.0.1:1", "null"])
+def test_no_other_site_may_read_an_answer(client: httpx.Client, origin: str) -> None:
+    asked = {"origin": origin, "access-control-request-method": "POST"}
+    for answer in (
+        client.options("/gradio_api/queue/join", headers=asked),
+        client.get("/config", headers={"origin": origin}),
+    ):
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+# ------------------------------------------------------------------------------ headers, routes
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/config", "/theme.css", "/nothing", "/gradio_api/info", "/openapi.json"]
+)
+def test_every_answer_has_the_headers(client: httpx.Client, path: str) -> None:
+    headers = client.get(path).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "same-origin"
+    assert headers["x-frame-options"] == "SAMEORIGIN"
+    policy = headers["content-security-policy"]
+    assert "frame-ancestors 'self';" in f"{policy};"
+    assert "connect-src 'self';" in policy
+    assert "object-src 'none'" in policy
+    assert "http" not in policy
+
+
+def test_the_hub_alone_may_show_a_space_in_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPACE_ID", "user/space")
+    with serving(EngineHandle(lambda on_progress: FakeEngine())) as address:
+        headers = httpx.get(f"{address}/config").headers
+    assert "frame-ancestors 'self' https://huggingface.co" in headers["content-security-policy"]
+    assert "x-frame-options" not in headers
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/openapi.json",
+        "/gradio_api/openapi.json",
+        "/gradio_api/deep_link?session_hash=a",
+        "/gradio_api/proxy=https://evil.example/",
+        "/gradio_api/run-history/buckets",
+        "/monitoring",
+        "/docs",
+        "/redoc",
+    ],
+)
+def test_what_the_page_does_not_use_is_closed(client: httpx.Client, path: str) -> None:
+    assert client.get(path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "file=http://169.254.169.254/latest/meta-data",
+        "file=http://127.0.0.1:1/",
+        "file=https://evil.example/a",
+        "file=/etc/passwd",
+        "file=../../../../etc/passwd",
+        "file=C:/windows/win.ini",
+        "file=/windows/win.ini",
+        "file=\\\\evil.example\\share",
+        "file/etc/passwd",
+        "file=%2e%2e/%2e%2e/etc/passwd",
+    ],
+)
+def test_gradios_own_advisories_stay_mended(client: httpx.Client, path: str) -> None:
+    answer = client.get(f"/gradio_api/{path}")
+    assert answer.status_code in (403, 404)
+    assert "location" not in answer.headers
+
+
+def test_a_token_of_the_hub_is_in_no_answer(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret_of_this_computer")
+    for path in ("/", "/config", "/gradio_api/info", "/gradio_api/token", "/gradio_api/user"):
+        assert "hf_secret" not in client.get(path).text
+
+
+# ------------------------------------------------------------------------------ sizes and rates
+
+
+def test_a_request_has_a_largest_size_stated_or_not(client: httpx.Client) -> None:
+    many = b'"' + b"x" * (SMALL.request_bytes + 1) + b'"'
+    assert client.post("/gradio_api/queue/join", content=many).status_code == 413
+
+    def chunks() -> Iterator[bytes]:
+        yield from (many[start : start + 50_000] for start in range(0, len(many), 50_000))
+
+    answer = client.post("/gradio_api/queue/join", content=chunks())
+    assert answer.status_code in (400, 413)
+    assert client.get("/config").status_code == 200
+    assert client.post(UPLOAD, files=file_of(SMALL.upload_bytes + 200_000)).status_code == 413
+    assert client.post(UPLOAD, content=chunks()).status_code == 411
+
+
+def test_an_oversized_multipart_header_is_refused_and_the_app_lives(client: httpx.Client) -> None:
+    name = "x" * 60_000
+    body = f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n1\r\n--b--\r\n'
+    kind = {"content-type": "multipart/form-data; boundary=b"}
+    assert client.post(UPLOAD, content=body, headers=kind).status_code in (400, 413)
+    assert client.get("/config").status_code == 200
+
+
+def test_one_address_may_upload_so_much_and_others_still_may() -> None:
+    now = [0.0]
+    uploads = SlidingSum(60, most_each=100, most=150, clock=lambda: now[0])
+    assert uploads.take("a", 60)
+    assert not uploads.take("a", 60)
+    assert uploads.take("b", 60)
+    assert not uploads.take("c", 60), "the server is full"
+    now[0] = 61
+    assert uploads.take("c", 60)
+    assert not uploads._by_visitor.keys() - {"c"}, "what counts no longer is forgotten"
+
+
+def test_a_flood_of_uploads_is_told_when_to_go_on(owner: Owner) -> None:
+    with (
+        serving(EngineHandle(lambda on_progress: FakeEngine()), server=SMALL) as address,
+        httpx.Client(base_url=address) as client,
+    ):
+        answers = [client.post(UPLOAD, files=file_of(290_000)) for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+        assert "Wait 20 minutes" in answers[-1].json()["detail"]
+
+
+def test_a_login_is_asked_for_and_cannot_be_guessed_fast() -> None:
+    handle = EngineHandle(lambda on_progress: FakeEngine())
+    with (
+        serving(handle, server=SMALL, auth=("user", "long-password")) as address,
+        httpx.Client(base_url=address) as client,
+    ):
+        assert client.get("/config").status_code == 401
+        assert client.post(UPLOAD, files=file_of(10)).status_code == 401
+        tries = [
+            client.post("/login", data={"username": "user", "password": f"guess-{n}"})
+            for n in range(4)
+        ]
+        assert [answer.status_code for answer in tries] == [400, 400, 400, 429]
+
+
+# ------------------------------------------------------------------------------ the command
+
+
+@pytest.mark.slow
+def test_the_app_prints_the_address_with_the_key_and_others_print_no_key() -> None:
+    for host, expected in (
+        ("127.0.0.1", r"Serving http://127\.0\.0\.1:\d+/\?token=[\w-]{32}\n"),
+        ("0.0.0.0", r"Everyone who can reach this address"),
+    ):
+        environment = {**os.environ, "GRADIO_SERVER_PORT": str(free_port())}
+        app = subprocess.Popen(
+            [sys.executable, "-u", "-m", "dnd_engine.cli", "serve", "--host", host],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+        )
+        told = ""
+        try:
+            assert app.stdout is not None
+            while not re.search(expected, told):
+                line = app.stdout.readline()
+                assert line, told
+                told += line
+            assert ("token=" in told) is (host == "127.0.0.1")
+        finally:
+            app.terminate()
+            app.wait(timeout=60)

@@ -1,0 +1,41 @@
+"""`SECURITY.md` says what the code does."""
+
+import re
+from dataclasses import asdict
+
+import pytest
+
+from dnd_engine.config import PromptLimits
+from dnd_engine.errors import ConfigError
+from tests.test_docs import ROOT
+from ui.limits import ServerLimits
+from ui.serve import login
+
+PAGE = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+
+
+def test_the_page_quotes_every_limit_and_no_other() -> None:
+    quoted = {
+        name: int(value.replace(",", ""))
+        for name, value in re.findall(r"^\| `(\w+)` \| ([\d,]+) \|", PAGE, re.MULTILINE)
+    }
+    assert quoted == {**asdict(ServerLimits()), **asdict(PromptLimits())}
+
+
+def test_every_test_that_the_page_names_is_there() -> None:
+    named = set(re.findall(r"`(tests/[\w/]+(?:\.py)?)`", PAGE))
+    assert len(named) >= 5
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_a_limit_of_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match="`sessions` must be at least 1, got 0"):
+        ServerLimits(sessions=0)
+
+
+@pytest.mark.parametrize("account", ["", "user", "user:", "user:short", ":long-password"])
+def test_a_login_needs_a_name_and_a_password_and_is_not_quoted(account: str) -> None:
+    with pytest.raises(ConfigError, match="expected USER:PASSWORD") as raised:
+        login(account)
+    assert "short" not in str(raised.value)
+    assert login("user:pass:word")[1] == "pass:word"

@@ -1,0 +1,98 @@
+"""Errors that nobody foresaw: a sentence and a reference for people, the rest for the log.
+
+What went wrong inside may quote a path, a visitor's text or nothing at all, so no visitor reads it.
+A reference number on the page and in the log says which is which.
+"""
+
+import asyncio
+import errno
+import logging
+import secrets
+from typing import Any
+
+import gradio as gr
+
+from ui.text import _
+
+__all__ = ["GuardedBlocks", "fault_words", "report_fault"]
+
+logger = logging.getLogger(__name__)
+
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_MEMORY = ("out of memory", "not enough memory", "cannot allocate memory", "can't allocate")
+_DEVICE_LOST = ("cuda error", "device-side", "mps backend", "no longer available")
+
+
+def fault_words(error: BaseException) -> str:
+    """Say in a sentence what happened, as far as the kind of an error tells."""
+    said = str(error).lower()
+    if isinstance(error, MemoryError) or any(words in said for words in _NO_MEMORY):
+        return _("The memory of the server is full. Use fewer or shorter prompts, or try later.")
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        return _("The disk of the server is full. Try again once there is space.")
+    if any(words in said for words in _DEVICE_LOST):
+        return _("The graphics card of the server failed. The app must be started again.")
+    return _("Something broke that should not have. The app's log has the details; try again.")
+
+
+def report_fault(error: BaseException, doing: str) -> str:
+    """Log an unforeseen error, and return what people read instead.
+
+    Args:
+        error: What was raised.
+        doing: Name of the handler it came from.
+    """
+    reference = secrets.token_hex(4)
+    # The message stays out of the log: it may quote what a visitor typed or dropped.
+    frames = _frames(error)
+    logger.error("fault %s in %s: %s at %s", reference, doing, type(error).__name__, frames)
+    return f"{fault_words(error)} {_('Reference: {number}.', number=reference)}"
+
+
+def _frames(error: BaseException, most: int = 12) -> str:
+    """Return where an error came from, the innermost place first, without any values."""
+    places, trace = [], error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        module = trace.tb_frame.f_globals.get("__name__", "?")
+        places.append(f"{module}:{trace.tb_lineno} {code.co_name}")
+        trace = trace.tb_next
+    return " < ".join(places[::-1][:most]) or "an unknown place"
+
+
+class GuardedBlocks(gr.Blocks):
+    """Blocks whose events never show an unforeseen error as it is, and never print one."""
+
+    def validate_inputs(self, block_fn: Any, inputs: list[Any]) -> None:
+        """Refuse a call with too few values, without Gradio's quotation of them.
+
+        Raises:
+            gr.Error: There are too few.
+        """
+        wanted = len(block_fn.inputs)
+        if len(inputs) < wanted:
+            name = block_fn.api_name or block_fn.name
+            words = _(
+                "`{name}`: expected {wanted} values, got {got}. docs/api.md shows calls that work.",
+                name=name,
+                wanted=wanted,
+                got=len(inputs),
+            )
+            raise gr.Error(words, print_exception=False)
+
+    async def process_api(self, block_fn: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Run an event; see `gr.Blocks.process_api`.
+
+        Raises:
+            gr.Error: The event failed; the message is for people.
+        """
+        try:
+            return await super().process_api(block_fn, *args, **kwargs)
+        except gr.Error as error:
+            error.print_exception = False  # Gradio quotes the value that it could not take
+            raise
+        except (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - told and logged; a SystemExit would end the queue
+            name = getattr(block_fn, "name", None) or "an event"
+            raise gr.Error(report_fault(error, str(name)), print_exception=False) from None

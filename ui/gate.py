@@ -1,0 +1,322 @@
+"""What every request passes first: headers, foreign sites, sizes, and the owner's key.
+
+It stands outside of everything that Gradio serves (see `gated`). Gradio lets any web page on
+this computer, whatever its port, call the app with the visitor's cookies; here no other site may
+write, and none may read an answer.
+"""
+
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ui.gradio_private import Pages, bound_queue
+from ui.language import language_of
+from ui.limits import ServerLimits
+from ui.owner import Owner
+from ui.spaces import on_space, public_address
+from ui.text import _, speaking
+from ui.traffic import SlidingSum, visitor_of
+
+__all__ = ["Gate", "gated"]
+
+_READING = frozenset({"GET", "HEAD"})
+_API = "/gradio_api"
+_HEARTBEAT = f"{_API}/heartbeat/"
+_LEAST_CHARGED = 64_000
+"""Bytes that each upload counts at least: small files cost the disk more than their size."""
+
+_CLOSED = (
+    "/openapi.json",
+    f"{_API}/openapi.json",
+    f"{_API}/deep_link",
+    f"{_API}/proxy=",
+    f"{_API}/process_recording",
+    f"{_API}/run-history",
+    f"{_API}/vibe-",
+    f"{_API}/undo-vibe-edit",
+    f"{_API}/dev/",
+    "/monitoring",
+)
+"""Beginnings of Gradio's routes that this page does not use."""
+_SCHEMAS = _CLOSED[:2]
+
+_POLICY = {
+    "default-src": "'self'",
+    # Gradio writes its configuration into the page as a script, and runs the canvas's text as a
+    # function body.
+    "script-src": "'self' 'unsafe-inline' 'unsafe-eval'",
+    "style-src": "'self' 'unsafe-inline'",
+    "img-src": "'self' data: blob:",
+    "font-src": "'self' data:",
+    "media-src": "'self' data: blob:",
+    "worker-src": "'self' blob:",
+    "connect-src": "'self'",
+    "object-src": "'none'",
+    "base-uri": "'self'",
+    "form-action": "'self'",
+}
+
+
+class Gate:
+    """Middleware that stands outside of all others.
+
+    Args:
+        app: What it lets requests through to.
+        limits: Sizes and rates.
+        owner: Who has the key; None where there is no owner's library.
+        pages: Told which pages stay connected.
+        schema: Whether the machine-readable schema of all routes is served.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        limits: ServerLimits,
+        owner: Owner | None = None,
+        *,
+        pages: Pages | None = None,
+        schema: bool = False,
+    ) -> None:
+        self._app = app
+        self._pages = pages
+        self._connected: Counter[str] = Counter()
+        self._limits = limits
+        self._owner = owner
+        self._closed = tuple(path for path in _CLOSED if not (schema and path in _SCHEMAS))
+        self._headers = _safe_headers()
+        self._uploads = SlidingSum(
+            limits.upload_seconds, limits.uploads_per_visitor_bytes, limits.uploads_bytes
+        )
+        self._logins = SlidingSum(60, limits.logins_per_minute)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse a request, answer it, or pass it on."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})  # nothing here speaks it
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_safely(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    headers[name] = value
+            await send(message)
+
+        request = Request(scope)
+        with speaking(language_of(request)):
+            answer = self._answer(request)
+        if answer is not None:
+            await answer(scope, receive, send_safely)
+            return
+        async with self._attending(request) as welcome:
+            if not welcome:
+                with speaking(language_of(request)):
+                    words = _(
+                        "Your address has too many pages open. Close some, and reload this one."
+                    )
+                refusal = _refuse(HTTPStatus.TOO_MANY_REQUESTS, words)
+                await refusal(scope, receive, send_safely)
+                return
+            await self._pass_on(request, receive, send_safely)
+
+    async def _pass_on(self, request: Request, receive: Receive, send: Send) -> None:
+        scope = request.scope
+        # Without its Origin, Gradio adds no header that would let another site read the answer.
+        inner = [(name, value) for name, value in scope["headers"] if name.lower() != b"origin"]
+        body = _Bounded(receive, self._most_bytes(_path(request)))
+        await self._app({**scope, "headers": inner}, body.receive, body.watch(send))
+        if body.exceeded and not body.answered:
+            await _too_large(body.most)(scope, receive, send)
+
+    @asynccontextmanager
+    async def _attending(self, request: Request) -> AsyncIterator[bool]:
+        """Note while a page stays connected; False if its address has too many."""
+        path = _path(request)
+        if not path.startswith(_HEARTBEAT):
+            yield True
+            return
+        page, visitor = path.removeprefix(_HEARTBEAT), _visitor(request)
+        if self._connected[visitor] >= self._limits.sessions_per_visitor:
+            yield False
+            return
+        self._connected[visitor] += 1
+        if self._pages is not None:
+            self._pages.attend(page)
+        try:
+            yield True
+        finally:
+            self._connected[visitor] -= 1
+            self._connected += Counter()  # without those at 0
+            if self._pages is not None:
+                self._pages.abandon(page)
+
+    def _answer(self, request: Request) -> Response | None:
+        """Return what the request gets here; None lets it through."""
+        path = _path(request)
+        if path.startswith(self._closed):
+            return _refuse(HTTPStatus.NOT_FOUND, _("This page does not serve that."))
+        if request.method not in _READING:
+            return self._may_write(request, path)
+        if self._owner is not None and path in ("", "/"):
+            taken = self._owner.admit(request.headers, request.url.query)
+            if taken is not None:
+                place, cookie = taken
+                answer = RedirectResponse(place, HTTPStatus.SEE_OTHER)
+                answer.headers["cache-control"] = "no-store"
+                if cookie is not None:
+                    answer.headers["set-cookie"] = cookie
+                return answer
+        return None
+
+    def _may_write(self, request: Request, path: str) -> Response | None:
+        if _is_foreign(request):
+            return _refuse(
+                HTTPStatus.FORBIDDEN,
+                _(
+                    "Another site sent this. Call the app from its own page, or from a program, "
+                    "which sends no Origin. Behind a proxy, forward the Host header or set "
+                    "GRADIO_ROOT_PATH to the public address."
+                ),
+            )
+        try:
+            length = int(request.headers.get("content-length", "0"))
+        except ValueError:
+            length = -1
+        if length < 0:
+            return _refuse(HTTPStatus.BAD_REQUEST, _("Content-Length: expected a number of bytes."))
+        most = self._most_bytes(path)
+        if length > most:
+            return _too_large(most)
+        visitor = _visitor(request)
+        if path.startswith(f"{_API}/upload"):
+            if "content-length" not in request.headers:
+                return _refuse(HTTPStatus.LENGTH_REQUIRED, _("Uploads must state their length."))
+            if not self._uploads.take(visitor, max(length, _LEAST_CHARGED)):
+                return _refuse(
+                    HTTPStatus.TOO_MANY_REQUESTS,
+                    _(
+                        "Too much was uploaded lately. Wait {number} minutes, and upload again.",
+                        number=self._limits.upload_seconds // 60,
+                    ),
+                )
+        if path.startswith("/login") and not self._logins.take(visitor):
+            return _refuse(
+                HTTPStatus.TOO_MANY_REQUESTS, _("Too many attempts to log in. Wait a minute.")
+            )
+        return None
+
+    def _most_bytes(self, path: str) -> int:
+        upload = path.startswith(f"{_API}/upload")
+        # Beside the file itself a form holds its name.
+        return self._limits.upload_bytes + 100_000 if upload else self._limits.request_bytes
+
+
+class _Bounded:
+    """A request's body that ends where it becomes too large, as if the sender had left."""
+
+    def __init__(self, receive: Receive, most: int) -> None:
+        self._receive = receive
+        self._taken = 0
+        self.most = most
+        self.exceeded = False
+        self.answered = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._taken += len(message.get("body", b""))
+        if self._taken > self.most:
+            self.exceeded = True
+            return {"type": "http.disconnect"}
+        return message
+
+    def watch(self, send: Send) -> Send:
+        async def watched(message: Message) -> None:
+            self.answered = self.answered or message["type"] == "http.response.start"
+            await send(message)
+
+        return watched
+
+
+def gated(
+    limits: ServerLimits, owner: Owner | None = None, *, schema: bool = False
+) -> Callable[[Any], AbstractAsyncContextManager[None]]:
+    """Return a lifespan that puts the gate before an app, and bounds its queue and its pages.
+
+    Gradio adds its own middleware outside of what it is given, so the gate goes around the finished
+    stack, before the first request.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[None]:
+        demo = app.get_blocks()
+        bound_queue(demo, limits)
+        app.state_holder = pages = Pages(demo, limits)
+        app.middleware_stack = Gate(app.middleware_stack, limits, owner, pages=pages, schema=schema)
+        yield
+
+    return lifespan
+
+
+def _visitor(request: Request) -> str:
+    return visitor_of(request.client.host if request.client else "", request.headers)
+
+
+def _path(request: Request) -> str:
+    path: str = request.scope["path"]
+    return path.removeprefix(request.scope.get("root_path", ""))
+
+
+def _is_foreign(request: Request) -> bool:
+    """Whether a page of another site sent a request."""
+    # Browsers say so themselves, and no script can change it, wherever the page is encrypted or on
+    # this computer.
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    origin = request.headers.get("origin")
+    if origin is None:
+        return False  # no browser
+    public = public_address()
+    hosts = {request.headers.get("host"), request.headers.get("x-forwarded-host")}
+    return urlsplit(origin).netloc not in hosts | ({urlsplit(public).netloc} if public else set())
+
+
+def _safe_headers() -> dict[str, str]:
+    # The Hub shows a Space in a frame of its own page.
+    frames = "'self' https://huggingface.co" if on_space() else "'self'"
+    policy = "; ".join(
+        f"{name} {value}" for name, value in {**_POLICY, "frame-ancestors": frames}.items()
+    )
+    safe = {
+        "content-security-policy": policy,
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "same-origin",
+        "cross-origin-resource-policy": "same-origin",
+    }
+    # It knows no list of sites, so it cannot say what a Space needs.
+    return safe if on_space() else {**safe, "x-frame-options": "SAMEORIGIN"}
+
+
+def _refuse(status: HTTPStatus, words: str) -> Response:
+    # As Gradio's page and clients expect it: they show the detail.
+    detail = json.dumps({"detail": words})
+    return PlainTextResponse(detail, status, media_type="application/json")
+
+
+def _too_large(most: int) -> Response:
+    return _refuse(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        _("The request is too large: expected at most {number} MB.", number=most // 1_000_000),
+    )

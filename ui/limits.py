@@ -1,0 +1,54 @@
+"""Every limit of a server that others use, in one place. `SECURITY.md` quotes these numbers."""
+
+from dataclasses import dataclass
+
+from dnd_engine.config import check_least
+
+__all__ = ["ServerLimits"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerLimits:
+    """What visitors of one server may take, alone and together. Sizes are in bytes."""
+
+    sessions: int = 200
+    """Open pages held at once. Beyond, the one unused for longest ends, closed tabs first."""
+    sessions_per_visitor: int = 40
+    """Pages of one address that stay connected."""
+    session_seconds: int = 24 * 3600
+    """How long an unused page is held."""
+    closed_seconds: int = 300
+    """How long a page is held after its tab was closed."""
+    queued_calls: int = 40
+    """Calls that wait for the engine, of all visitors together."""
+    queued_calls_per_visitor: int = 10
+    """The same for one address. It leaves room for others, and for a page with all its steps."""
+    request_bytes: int = 32_000_000
+    """Body of one request that is no upload. A call may carry as many prompts as files may hold."""
+    upload_bytes: int = 64_000_000
+    """One uploaded file: an adapter of r 32 for a base of 0.5 B parameters. Prompt files have a
+    smaller limit."""
+    uploads_per_visitor_bytes: int = 500_000_000
+    """Uploads of one address within `upload_seconds`."""
+    uploads_bytes: int = 4_000_000_000
+    """Uploads of all visitors within `upload_seconds`."""
+    upload_seconds: int = 1200
+    """How long uploads count: 900 s until they are old enough to go, and up to 300 s until the next
+    sweep."""
+    readings_per_visit: int = 400
+    """Prompt files that a visit may have read, those kept for Undo included."""
+    readings_per_visit_bytes: int = 50_000_000
+    """The same as bytes of files. In memory they take up to twice as much."""
+    readings_bytes: int = 1_000_000_000
+    """Prompt files read by all visits together."""
+    adapters_per_session: int = 20
+    """Adapters that a visit, or a session of the API, keeps."""
+    adapters: int = 64
+    """Adapters of all sessions of the API, of some megabytes each."""
+    adapter_seconds: int = 3600
+    """How long an adapter of the API is kept unused."""
+    logins_per_minute: int = 10
+    """Attempts to log in from one address."""
+
+    def __post_init__(self) -> None:
+        check_least(self, 1, *self.__slots__)

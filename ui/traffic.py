@@ -1,0 +1,79 @@
+"""What each visitor took lately: sums over a sliding window, by address."""
+
+import ipaddress
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from ui.spaces import on_space
+
+__all__ = ["SlidingSum", "visitor_of"]
+
+
+def visitor_of(address: str, headers: Mapping[str, str]) -> str:
+    """Name the visitor whose share a request takes: the address it came from.
+
+    On a Space every request comes from the Hub's proxy, which appends the address it saw to
+    X-Forwarded-For. Elsewhere that header is only what the sender claims, so it counts only if the
+    server took it from a proxy on this computer.
+
+    Args:
+        address: Where the connection comes from.
+        headers: Headers of the request, by lower-case name.
+    """
+    if on_space():
+        for entry in reversed(headers.get("x-forwarded-for", "").split(",")):
+            try:
+                if (seen := ipaddress.ip_address(entry.strip())).is_global:
+                    return str(seen)
+            except ValueError:
+                continue
+    return address
+
+
+class SlidingSum:
+    """Amounts by visitor that count for a while. For one thread: that of the server's event loop.
+
+    Args:
+        seconds: How long each amount counts.
+        most_each: What one visitor may take meanwhile.
+        most: What all of them may take; None for no limit.
+        clock: Tells the time in seconds.
+    """
+
+    def __init__(
+        self,
+        seconds: float,
+        most_each: int,
+        most: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._seconds, self._most_each, self._most = seconds, most_each, most
+        self._clock = clock
+        self._taken: deque[tuple[float, str, int]] = deque()
+        self._by_visitor: dict[str, int] = {}
+        self._total = 0
+
+    def take(self, visitor: str, amount: int = 1) -> bool:
+        """Count an amount, or refuse it and count nothing."""
+        self._forget()
+        mine = self._by_visitor.get(visitor, 0) + amount
+        if mine > self._most_each:
+            return False
+        if self._most is not None and self._total + amount > self._most:
+            return False
+        self._taken.append((self._clock(), visitor, amount))
+        self._by_visitor[visitor] = mine
+        self._total += amount
+        return True
+
+    def _forget(self) -> None:
+        since = self._clock() - self._seconds
+        while self._taken and self._taken[0][0] <= since:
+            _, visitor, amount = self._taken.popleft()
+            self._total -= amount
+            left = self._by_visitor[visitor] - amount
+            if left:
+                self._by_visitor[visitor] = left
+            else:
+                del self._by_visitor[visitor]
