@@ -36,7 +36,7 @@ from dnd_engine.config import Sampling, check_least
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ChatError, ConfigError
 from dnd_engine.generator.config import GeneratorConfig, trained_steps
-from dnd_engine.generator.folder import Generator, GeneratorFolder
+from dnd_engine.generator.folder import Generator
 from dnd_engine.generator.report import Report
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.models.base import BaseModel, best_dtype, last_hidden, load_base, output_layer
@@ -735,7 +735,7 @@ def _synchronise(device: torch.device) -> None:
 
 
 def _generator_config(engine: Engine) -> GeneratorConfig:
-    return GeneratorFolder.open(engine.info.generator_path).config
+    return engine.generator.config
 
 
 def _prompt_bucket(num_prompts: int, seed: int) -> Bucket:

@@ -10,6 +10,7 @@ from typing import Literal
 from dnd_engine.errors import ConfigError
 
 __all__ = [
+    "NO_GENERATOR",
     "EngineConfig",
     "ImprintConfig",
     "LabelledConfig",
@@ -29,6 +30,9 @@ Mix = Literal["pool", "sum"]
 
 Teacher = Literal["generator", "base"]
 """What answers full prompts for an imprint: the base with the generated adapters, or the base."""
+
+NO_GENERATOR = Path("none")
+"""In place of a generator folder: make adapters by imprint alone."""
 
 AGREEMENT_BANDS = ((0.0, 0.12), (0.12, 0.49), (0.49, 1.0))
 """Bands of agreement: the share of prompts that the adapter answers as the instructed model does.
@@ -250,7 +254,8 @@ class EngineConfig:
     encoder: str = "all-minilm-l6-v2"
     """The same for the encoder. It must be the one the generator was trained with."""
     generator: Path | None = None
-    """Generator folder. None selects the one shipped for `base`."""
+    """Generator folder. None selects the one shipped for `base`; a base without one works by
+    imprint alone. `NO_GENERATOR` does so with any base."""
     device: str | None = None
     """`cpu`, `cuda` or `mps`. None selects the best available device."""
     cache_dir: Path | None = None

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from dnd_engine.checks.ablation import (
@@ -32,10 +31,18 @@ from dnd_engine.checks.effect import kl_to_base
 from dnd_engine.checks.familiarity import familiarity, nearest_tasks, outlook
 from dnd_engine.checks.norms import base_norms, relative_norms
 from dnd_engine.checks.ordinary import BaseAnswers, kept_base_answers, ordinary_share
-from dnd_engine.checks.results import Agreement, Conditioning, Inspection, as_checks, recall
+from dnd_engine.checks.results import (
+    Agreement,
+    Conditioning,
+    ControlName,
+    Inspection,
+    as_checks,
+    recall,
+)
 from dnd_engine.checks.verdict import AdapterVerdict, Teaching, judge
 from dnd_engine.config import (
     MIXES,
+    NO_GENERATOR,
     EngineConfig,
     ImprintConfig,
     LabelledConfig,
@@ -52,7 +59,6 @@ from dnd_engine.errors import (
     GeneratorError,
     HubError,
     ImprintError,
-    LayoutMismatchError,
     RecipeError,
 )
 from dnd_engine.export.hub import push_files
@@ -62,10 +68,11 @@ from dnd_engine.export.results import Exported, Pushed
 from dnd_engine.export.verify import Verifier
 from dnd_engine.files import asset_path
 from dnd_engine.generator.config import OBJECTIVES_ON_WEIGHTS, trained_steps
-from dnd_engine.generator.folder import Generator, GeneratorFolder, check_base, check_encoder
+from dnd_engine.generator.folder import GeneratorFolder, check_base, check_encoder
 from dnd_engine.generator.info import EngineInfo
 from dnd_engine.generator.report import Report
-from dnd_engine.imprint.fit import Imprinted, Source, first_layer, imprint
+from dnd_engine.generator.resident import ResidentGenerator
+from dnd_engine.imprint.fit import Imprinted, Source, first_layer, imprint, imprint_layout
 from dnd_engine.imprint.left_out import leave_out
 from dnd_engine.imprint.ordinary import ordinary_metrics
 from dnd_engine.imprint.solve import Metric
@@ -77,7 +84,6 @@ from dnd_engine.lora.seen import Seen, digests, with_met
 from dnd_engine.lora.usage import peft_usage
 from dnd_engine.measure.results import Measurement, MeasureStep
 from dnd_engine.measure.sides import split
-from dnd_engine.models.activations import BaseActivations
 from dnd_engine.models.base import (
     BaseModel,
     best_device,
@@ -89,7 +95,6 @@ from dnd_engine.models.base import (
 from dnd_engine.models.decode import decode
 from dnd_engine.models.encoder import (
     POOLED_LENGTH,
-    ConditionSource,
     EncodedPrompts,
     PromptEncoder,
     PromptMemory,
@@ -133,42 +138,25 @@ class Engine:
         base: BaseModel,
         encoder: PromptEncoder,
         encoder_weights: ResolvedWeights,
-        folder: GeneratorFolder,
-        generator: Generator,
+        folder: GeneratorFolder | None,
         seconds: dict[str, float],
     ) -> None:
         self.config = config
         self._encoder = encoder
-        self._folder = folder
-        self._generator = generator
-        self._source = _condition_source(folder, base, encoder)
         self._runtime = Runtime.of(base)
+        self._generator: ResidentGenerator | None = None
+        if folder is not None:
+            dtype = next(base.model.parameters()).dtype
+            self._generator = ResidentGenerator.of(
+                folder, folder.load(base.device, dtype), encoder, self._runtime
+            )
         self._verifier = Verifier(self._runtime)
         self._metrics: Mapping[int, Metric] | None = None
         self._metrics_lock = threading.Lock()
         self._base_answers: BaseAnswers | None = None
         self._base_answers_lock = threading.Lock()
         self._norms = base_norms(base.model, self._runtime.host.layout)
-        self.info = EngineInfo(
-            base_id=base.weights.hub_id,
-            base_path=str(base.weights.path),
-            base_sha256=base.weights.sha256,
-            base_parameters=sum(p.numel() for p in base.model.parameters()),
-            encoder_id=encoder_weights.hub_id,
-            encoder_path=str(encoder_weights.path),
-            encoder_sha256=encoder_weights.sha256,
-            generator_id=folder.path.name,
-            generator_path=folder.path,
-            generator_sha256=folder.sha256,
-            generator_parameters=sum(p.numel() for p in generator.parameters()),
-            head=folder.config.head,
-            condition=folder.config.condition,
-            device=str(base.device),
-            r=folder.config.layout.spec.r,
-            num_training_tasks=len(folder.tasks),
-            prompt_batch_size=folder.config.num_prompts,
-            seconds=seconds,
-        )
+        self.info = EngineInfo.of(base, encoder_weights, self._generator, seconds)
 
     @property
     def base(self) -> BaseModel:
@@ -191,9 +179,18 @@ class Engine:
             yield self.base, self._runtime.host
 
     @property
+    def generator(self) -> GeneratorFolder:
+        """The generator that is loaded, as it lies on disk: what it was trained on, its card.
+
+        Raises:
+            GeneratorError: If there is none, so that adapters are imprinted alone.
+        """
+        return self._resident().folder
+
+    @property
     def training_data(self) -> list[dict[str, str]]:
         """Tasks the generator was trained on: `task`, `family`, `licence`, `category`."""
-        return list(self._folder.config.training.get("data", []))
+        return list(self.generator.config.training.get("data", []))
 
     @property
     def training_variants(self) -> list[str]:
@@ -202,33 +199,33 @@ class Engine:
         They are called `slug~format` and `slug~labels-1`. Empty too where a generator of an
         earlier version does not say.
         """
-        return list(self._folder.config.training.get("variants", []))
+        return list(self.generator.config.training.get("variants", []))
 
     @property
     def training_steps(self) -> int:
         """Steps that it was trained, those of what it started from included; 0 if unknown."""
-        return trained_steps(self._folder.config.training)
+        return trained_steps(self.generator.config.training)
 
     @property
     def learnt_from_checkpoints(self) -> bool:
         """Whether its objective was the weights of LoRA checkpoints, as the paper's is."""
-        objective = self._folder.config.training.get("recipe", {}).get("objective")
+        objective = self.generator.config.training.get("recipe", {}).get("objective")
         return objective in OBJECTIVES_ON_WEIGHTS
 
     @property
     def validation_data(self) -> list[dict[str, str]]:
         """Tasks that chose the step whose weights these are, as `training_data` names them."""
-        return list(self._folder.config.training.get("validation_data", []))
+        return list(self.generator.config.training.get("validation_data", []))
 
     @property
     def card(self) -> str:
-        """The generator's card, Markdown with a front matter; empty if its folder has none."""
-        return self._folder.card()
+        """The generator's card, Markdown with a front matter; empty if there is none."""
+        return self._generator.folder.card() if self._generator else ""
 
     @property
     def reports(self) -> dict[str, Report]:
-        """Examinations of the generator, by split, as its folder holds them now."""
-        return self._folder.reports()
+        """Evaluations of the generator, by split, as its folder holds them now."""
+        return self._generator.folder.reports() if self._generator else {}
 
     @classmethod
     def load(
@@ -238,13 +235,16 @@ class Engine:
     ) -> "Engine":
         """Load base, encoder and generator, fetching the embedded base at first use.
 
+        A base without a generator works too: its adapters are imprinted alone (see `synthesize`).
+
         Args:
             config: What to load; the embedded default if None.
             on_progress: Told of every stage.
 
         Raises:
             AssetError: If weights cannot be had or are damaged.
-            GeneratorError: If there is no generator, or it is for another base.
+            GeneratorError: If the generator is missing or damaged.
+            BaseMismatchError: If it is for another base.
         """
         config = config or EngineConfig()
         started = time.monotonic()
@@ -260,7 +260,8 @@ class Engine:
             seconds[name] = round(time.monotonic() - started - sum(seconds.values()), 3)
 
         # The generator's small files first: a wrong folder is refused before any weights are read.
-        folder = GeneratorFolder.open(_generator_path(config))
+        path = _generator_path(config)
+        folder = GeneratorFolder.open(path) if path else None
         keep_within_limits()
         device = best_device(config.device)
         dtype = best_dtype(device)
@@ -273,34 +274,39 @@ class Engine:
         lap("fetch")
         report("load_base", 0.1)
         base = load_base(weights, device, dtype)
-        check_base(folder.config, weights.hub_id, fingerprint(base))
+        if folder:
+            check_base(folder.config, weights.hub_id, fingerprint(base))
         lap("base")
         report("load_encoder", 0.6)
         encoder_weights = resolve(config.encoder, ENCODERS, config.cache_dir)
         encoder = PromptEncoder(encoder_weights.path, device, dtype)
-        check_encoder(folder.config, encoder.width, encoder_weights.sha256, folder.tasks)
+        if folder:
+            check_encoder(folder.config, encoder.width, encoder_weights.sha256, folder.tasks)
         lap("encoder")
-        report("load_generator", 0.9)
-        generator = folder.load(device, dtype)
+        if folder:
+            report("load_generator", 0.9)
+        engine = cls(config, base, encoder, encoder_weights, folder, seconds)
         lap("generator")
-        engine = cls(config, base, encoder, encoder_weights, folder, generator, seconds)
-        lap("rest")
         report("ready", 1.0)
         return engine
 
     def warm_up(self) -> None:
-        """Make, verify and ask an adapter of a shipped example, for nothing but its side effects.
+        """Make, verify and ask an adapter, for nothing but its side effects.
 
         What is made once takes longer than a synthesis: the base wrapped by PEFT, and its answers
         to ordinary messages. The first order need not wait for it, nor the first answer for weights
         to be packed.
         """
-        adapter = self.generate([load_examples()[0].read()], imprinted=False)
+        example = [load_examples()[0].read()]
+        adapter = self._blank(example) if self._generator is None else finish(self._write(example))
         self.verify(adapter, adapter.files())
         hello: Message = {"role": "user", "content": "Hello"}
         for _ in self.compare([[hello]] * 2, [None, adapter], sampling=Sampling(max_new_tokens=3)):
             pass
         self._ordinary_answers()
+        if self._generator is None:
+            # Every adapter will be imprinted, and would wait for this.
+            self._ordinary(ImprintConfig())
 
     def generate(
         self,
@@ -321,15 +327,23 @@ class Engine:
             strength: Factor on the result.
             seed: Of the draw of prompts.
             imprinted: Imprint the instructions too. Where that cannot be done, the adapter is the
-                generator's, and its `not_imprinted` says why.
+                generator's, and its `not_imprinted` says why. Without a generator, an adapter is
+                imprinted or not made at all.
             teacher: Who answers the whole prompts for the imprint (see `imprint`).
             memory: What was read before.
+
+        Raises:
+            BucketError: If no bucket counts, or weights or sizes are out of bounds.
+            GeneratorError: If there is no generator and `imprinted` is off.
+            ImprintError: If there is no generator and nothing can be imprinted.
         """
+        if not imprinted:
+            self._resident()
         memory = PromptMemory() if memory is None else memory
         made = finish(
             self.synthesize(buckets, mix=mix, strength=strength, seed=seed, memory=memory)
         )
-        if not imprinted:
+        if not imprinted or made.is_imprinted:
             return made
         try:
             config = ImprintConfig(seed=seed)
@@ -346,7 +360,10 @@ class Engine:
         seed: int = 0,
         memory: PromptMemory | None = None,
     ) -> Steps[Progress, None, Adapter]:
-        """Make an adapter step by step.
+        """Make an adapter step by step: the generator writes it, and `imprint` may follow.
+
+        Without a generator the instructions are imprinted at once: they are all that makes the
+        adapter. Then buckets of positive weight count alone, whatever the mix.
 
         Args:
             buckets: Named, weighted groups of prompt files.
@@ -358,16 +375,76 @@ class Engine:
                 the condition; the adapter is the same, to the last bit.
 
         Yields:
-            Progress through the stages encode, decode and check.
+            Progress through the stages encode, decode and check; without a generator, ask and
+            imprint.
 
         Returns:
             The adapter, by `yield from` or `StopIteration.value`.
 
         Raises:
             BucketError: If no bucket counts, or weights or sizes are out of bounds.
+            ImprintError: If there is no generator and nothing can be imprinted.
         """
         if mix not in MIXES:
             raise ConfigError(f"`mix` must be {' or '.join(MIXES)}, got {mix!r}.")
+        if self._generator is None:
+            config = ImprintConfig(seed=seed)
+            return (yield from self._imprint_alone(buckets, config, mix=mix, strength=strength))
+        return (
+            yield from self._write(buckets, mix=mix, strength=strength, seed=seed, memory=memory)
+        )
+
+    def _imprint_alone(
+        self,
+        buckets: Sequence[Bucket],
+        config: ImprintConfig,
+        *,
+        mix: Mix = "pool",
+        strength: float = 1.0,
+    ) -> Steps[Progress, None, Adapter]:
+        """Make an adapter of the base's own answers, without any generator."""
+        blank = self._blank(buckets, config, mix)
+        made = yield from self.imprint(blank, buckets, config, teacher="base")
+        seconds = {"imprint": made.seconds["imprint"], "total": made.seconds["imprint"]}
+        return replace(made, seconds=seconds).with_strength(strength)
+
+    def _blank(
+        self, buckets: Sequence[Bucket], config: ImprintConfig | None = None, mix: Mix = "pool"
+    ) -> Adapter:
+        """Make an adapter that changes nothing, with the recipe of one that is imprinted."""
+        config = config or ImprintConfig()
+        counting = check_buckets(buckets, self.config.limits)
+        layout = imprint_layout(self.base.config, config)
+        recipe = Recipe(
+            base=self.info.base_id,
+            base_sha256=self.info.base_sha256,
+            mix=mix,
+            seed=config.seed,
+            buckets=tuple(map(BucketSource.of, counting)),
+        )
+        num_prompts = len({p.text for b in counting for p in b.prompts})
+        return Adapter(
+            name=adapter_name([b.name for b in counting]),
+            tokens=torch.zeros(
+                layout.num_tokens, layout.spec.r, layout.width, dtype=torch.bfloat16
+            ),
+            layout=layout,
+            base_id=self.info.base_id,
+            provenance={**recipe.to_json(), "num_prompts": num_prompts},
+            num_prompts=num_prompts,
+        )
+
+    def _write(
+        self,
+        buckets: Sequence[Bucket],
+        *,
+        mix: Mix = "pool",
+        strength: float = 1.0,
+        seed: int = 0,
+        memory: PromptMemory | None = None,
+    ) -> Steps[Progress, None, Adapter]:
+        """Let the generator write an adapter; see `synthesize`."""
+        generator = self._resident()
         started = time.monotonic()
         counting = check_buckets(buckets, self.config.limits)
         groups = [counting]
@@ -394,9 +471,9 @@ class Engine:
         decoded: list[Tensor] = []
         for number, prompts in enumerate(encoded):
             yield Progress("decode", number / len(groups), time.monotonic() - started, "write")
-            decoded.append(self._decode(prompts))
+            decoded.append(generator.decode(prompts))
         tokens, kept = decoded[0], None
-        layout = self._folder.config.layout
+        layout = generator.layout
         if mix == "sum":
             parts = [Adapter("part", part, layout, self.info.base_id) for part in decoded]
             tokens, kept = sum_adapters(parts, [b.weight for b in counting])
@@ -404,7 +481,7 @@ class Engine:
         yield Progress("check", None, time.monotonic() - started, "compare_tasks")
         pooled = torch.cat([prompts.pooled for prompts in encoded])
         num_prompts = len({p.text for b in counting for p in b.prompts})
-        nearest = nearest_tasks(pooled, self._folder.tasks)
+        nearest = nearest_tasks(pooled, generator.folder.tasks)
         origin = self._provenance(counting, mix, seed, num_prompts, len(pooled), nearest)
         return Adapter(
             name=adapter_name([b.name for b in counting]),
@@ -445,7 +522,7 @@ class Engine:
                 input take no part.
             config: Rank, limits and seed.
             teacher: `generator` answers with the generator's adapters active, `base` with none.
-                Then nothing of the generator is in the result.
+                Then nothing of the generator is in the result. Without a generator it is `base`.
             memory: As for `synthesize`.
 
         Yields:
@@ -459,6 +536,8 @@ class Engine:
             ImprintError: If nothing can be imprinted, or the adapter was trained.
         """
         config = config or ImprintConfig()
+        if self._generator is None:
+            teacher = "base"
         if adapter.was_trained:
             raise ImprintError(
                 f"`{adapter.name}` was trained after it was generated, and an imprint would "
@@ -526,9 +605,9 @@ class Engine:
 
     def _teacher(self, bucket: Bucket, seed: int, memory: PromptMemory) -> FittedLoRA:
         """Return what answers a bucket's whole prompts: the generator's adapter of it alone."""
+        generator = self._resident()
         texts = self._drawn([replace(bucket, weight=1.0)], seed)
-        tokens = self._decode(self._encode(texts, memory))
-        return self._runtime.host.fit(tokens[None], self._folder.config.layout)
+        return generator.fit(generator.decode(self._encode(texts, memory)))
 
     def _ordinary_answers(self) -> BaseAnswers:
         """Return the base's answers to ordinary messages, found once or read from the cache."""
@@ -569,24 +648,22 @@ class Engine:
         Raises:
             RecipeError: If another base, encoder or generator is loaded, or prompts are missing.
         """
+        parts = ("base", "encoder", "generator") if recipe.generator else ("base",)
         faults = []
-        for part in ("base", "encoder", "generator"):
+        for part in parts:
             wanted, loaded = getattr(recipe, f"{part}_sha256"), getattr(self.info, f"{part}_sha256")
             if wanted != loaded:
+                found = f"{getattr(self.info, f'{part}_id')} ({loaded[:12]}…)" if loaded else "none"
                 faults.append(
                     f"the recipe needs the {part} {getattr(recipe, part)} (SHA-256 {wanted[:12]}…),"
-                    f" loaded is {getattr(self.info, f'{part}_id')} ({loaded[:12]}…). Load the one "
-                    "it names."
+                    f" loaded is {found}. Load the one it names."
                 )
         if faults:
             raise RecipeError("\n".join(faults))
         if not recipe.has_texts:
             recipe = recipe.with_texts(recipe.find_files(paths, self.config.limits))
         buckets = [source.bucket() for source in recipe.buckets]
-        made = yield from self.synthesize(buckets, mix=recipe.mix, seed=recipe.seed)
-        if recipe.imprint is not None:
-            found = recipe.imprint
-            made = yield from self.imprint(made, buckets, found.config, teacher=found.teacher)
+        made = yield from self._begin_again(recipe, buckets)
         for step in recipe.refinements:
             for strength in step.folded:
                 made = made.with_strength(strength).fold()
@@ -595,6 +672,19 @@ class Engine:
         for strength in recipe.folded:
             made = made.with_strength(strength).fold()
         return made.with_strength(recipe.strength)
+
+    def _begin_again(
+        self, recipe: Recipe, buckets: Sequence[Bucket]
+    ) -> Steps[Progress, None, Adapter]:
+        """Make what a recipe begins with: a synthesis, an imprint, or both."""
+        found = recipe.imprint
+        if recipe.generator is None:
+            assert found is not None, "`Recipe` refuses one without generator and imprint"
+            return (yield from self._imprint_alone(buckets, found.config, mix=recipe.mix))
+        made = yield from self._write(buckets, mix=recipe.mix, seed=recipe.seed)
+        if found is not None:
+            made = yield from self.imprint(made, buckets, found.config, teacher=found.teacher)
+        return made
 
     @staticmethod
     def new_memory() -> PromptMemory:
@@ -822,6 +912,7 @@ class Engine:
         seed, mix = adapter.provenance.get("seed", 0), adapter.provenance.get("mix", "pool")
         imprint = adapter.recipe.imprint if adapter.is_imprinted else None
         teacher: Teacher = imprint.teacher if imprint else "generator"
+        shared = self._fit_shared()
         memory = PromptMemory() if memory is None else memory
         elsewhere = () if len(counting) > 1 else (self._unlike(counting[0], seed, memory),)
         pairs = others(counting, elsewhere)
@@ -829,32 +920,36 @@ class Engine:
         prompts = [prompt for part in measured for prompt in part]
         ends = list(itertools.accumulate(map(len, measured)))
         everyone = range(len(prompts))
-        wearers: list[Wearer] = [
-            ("adapter", self._fit_one(adapter), everyone),
-            ("mean", self._fit_shared(), everyone),
-            ("base", None, everyone),
-        ]
+        wearers: list[Wearer] = [("adapter", self._fit_one(adapter), everyone)]
+        if shared is not None:
+            wearers.append(("mean", shared, everyone))
+        wearers.append(("base", None, everyone))
 
         def report(doing: Doing, done: int) -> Progress:
             return Progress("decode", done / (len(pairs) + 1), time.monotonic() - started, doing)
 
-        def make(source: Sequence[Bucket]) -> FittedLoRA:
-            made = self.generate(
-                source,
-                mix=mix,
-                strength=adapter.strength,
-                seed=seed,
-                imprinted=adapter.is_imprinted,
-                teacher=teacher,
-                memory=memory,
-            )
-            return self._fit_one(made)
+        def put(name: ControlName, source: Sequence[Bucket], numbers: Sequence[int]) -> None:
+            try:
+                made = self.generate(
+                    source,
+                    mix=mix,
+                    strength=adapter.strength,
+                    seed=seed,
+                    imprinted=adapter.is_imprinted,
+                    teacher=teacher,
+                    memory=memory,
+                )
+            except ImprintError:
+                # Without a generator, prompts that nothing can be imprinted of make no adapter.
+                return
+            wearers.append((name, self._fit_one(made), numbers))
 
-        yield report("shuffled", 0)
-        wearers.append(("shuffled", make(shuffled(counting, seed)), everyone))
+        if self._generator is not None:  # shuffled prompts have no instruction to imprint
+            yield report("shuffled", 0)
+            put("shuffled", shuffled(counting, seed), everyone)
         for number, ((_, wrong), part, end) in enumerate(zip(pairs, measured, ends, strict=True)):
             yield report("wrong", number + 1)
-            wearers.append(("wrong", make(wrong), range(end - len(part), end)))
+            put("wrong", wrong, range(end - len(part), end))
         yield Progress(
             "check",
             None,
@@ -864,10 +959,12 @@ class Engine:
         )
         return compare_conditions(
             self._runtime,
-            self._fit_shared(),
+            shared,
             wearers,
             prompts,
-            list(dict.fromkeys(b.name for _, wrong in pairs for b in wrong)),
+            list(dict.fromkeys(b.name for _, wrong in pairs for b in wrong))
+            if any(name == "wrong" for name, _, _ in wearers)
+            else [],
         )
 
     def measure(
@@ -949,7 +1046,8 @@ class Engine:
 
     def _wrote(self, adapter: Adapter) -> bool:
         """Whether it is, or was before it learnt more, the work of the generator that is loaded."""
-        return adapter.provenance.get("generator_sha256") == self.info.generator_sha256
+        known = adapter.provenance.get("generator_sha256")
+        return known is not None and known == self.info.generator_sha256
 
     def _synthesis_seconds(self, adapter: Adapter, labelled: PromptFile) -> float | None:
         """What making an adapter took; for one read from a file, what as many prompts take now.
@@ -1038,10 +1136,11 @@ class Engine:
 
         Raises:
             BucketError: If no bucket counts, or weights or sizes are out of bounds.
+            GeneratorError: If there is no generator.
         """
+        tasks = self._resident().folder.tasks
         texts = self._drawn(check_buckets(buckets, self.config.limits), seed)
-        pooled = self._encode(texts).pooled
-        return nearest_tasks(pooled, self._folder.tasks, count=len(self._folder.tasks))
+        return nearest_tasks(self._encode(texts).pooled, tasks, count=len(tasks))
 
     def read_adapter(self, path: Path | str) -> Adapter:
         """Read a PEFT LoRA folder or zip made for this base, with all checks.
@@ -1131,46 +1230,34 @@ class Engine:
         """
         return self._verifier.peft_files(adapter, files)
 
+    def _resident(self) -> ResidentGenerator:
+        """Return the generator.
+
+        Raises:
+            GeneratorError: If there is none.
+        """
+        if self._generator is None:
+            raise GeneratorError(
+                f"no generator is loaded for {self.info.base_id}, so adapters can only be "
+                "imprinted. Leave imprint on, name a generator with --generator, or train one with "
+                "`dnd train`."
+            )
+        return self._generator
+
     def _drawn(self, group: Sequence[Bucket], seed: int) -> list[str]:
         """The prompts of one condition: whole prompt batches, 128 prompts at most."""
-        size = self._folder.config.num_prompts
-        held = len({p.text for b in group for p in b.prompts})
-        batches = -(-min(held, MAX_ENCODED_PROMPTS) // size)
-        return [prompt.text for prompt in draw_prompt_batch(group, batches * size, seed)]
+        held = min(len({p.text for b in group for p in b.prompts}), MAX_ENCODED_PROMPTS)
+        size = self._generator.num_prompts if self._generator else held
+        return [prompt.text for prompt in draw_prompt_batch(group, -(-held // size) * size, seed)]
 
     def _encode(self, texts: Sequence[str], memory: PromptMemory | None = None) -> EncodedPrompts:
         """Encode the prompts of one condition."""
         distinct = list(dict.fromkeys(texts))
-        length = self._folder.config.length
+        if self._generator is not None:
+            memory = PromptMemory() if memory is None else memory
+            return self._generator.encode(texts, distinct, memory)
         with self._runtime.lock:
-            if self._source is self._encoder:
-                memory = PromptMemory() if memory is None else memory
-                encoded = memory.encode(self._encoder, distinct, length)
-                pooled = encoded.pooled
-            else:
-                encoded = self._source.encode(distinct, length)
-                # Training tasks are compared in the encoder's space, whatever reads the prompts.
-                pooled = self._encoder.encode(distinct, POOLED_LENGTH).pooled
-        rows = torch.tensor([distinct.index(text) for text in texts])
-        return EncodedPrompts(encoded.tokens[rows], encoded.mask[rows], pooled[rows])
-
-    @torch.inference_mode()
-    def _decode(self, prompts: EncodedPrompts) -> Float[Tensor, "tokens rows cols"]:
-        """Decode prompt batches and average their weight tokens.
-
-        The drawn prompts stand bucket by bucket; dealing them out in turn gives every batch the
-        same shares.
-        """
-        size, device = self._folder.config.num_prompts, self.base.device
-        batches = len(prompts.tokens) // size
-        with self._runtime.lock:
-            condition = self._generator.standardise(
-                prompts.tokens.to(device), prompts.mask.to(device)
-            )
-            dealt = condition.reshape(size, batches, *condition.shape[1:]).transpose(0, 1)
-            dtype = next(self._generator.decoder.parameters()).dtype
-            tokens: Tensor = self._generator(dealt.to(dtype))
-        return tokens.float().mean(dim=0).to(torch.bfloat16).cpu()
+            return self._encoder.encode(distinct, POOLED_LENGTH)
 
     def _agreement(self, adapter: Adapter, buckets: Sequence[Bucket]) -> Agreement | None:
         """Compare the adapter on bare inputs with what taught it, or would teach it."""
@@ -1207,10 +1294,12 @@ class Engine:
     def _fit_one(self, adapter: Adapter) -> FittedLoRA:
         return self._runtime.host.fit(adapter.worn_tokens[None], adapter.layout)
 
-    def _fit_shared(self) -> FittedLoRA:
-        """What all of the generator's adapters share: it reads instructions well."""
-        shared = self._generator.shared.detach().to(torch.bfloat16)
-        return self._runtime.host.fit(shared[None], self._folder.config.layout)
+    def _fit_shared(self) -> FittedLoRA | None:
+        """What all of the generator's adapters share: it reads instructions well. None is the base.
+
+        Without a generator the base is the one that is told the instruction.
+        """
+        return self._generator.fit_shared() if self._generator else None
 
     def _fit_twin(self, adapter: Adapter) -> FittedLoRA:
         """Nothing for the first half of the rows, the adapter for the second."""
@@ -1294,16 +1383,14 @@ def _verdict(agrees: Agreement, found: Imprinting | None) -> AdapterVerdict:
     )
 
 
-def _generator_path(config: EngineConfig) -> Path:
+def _generator_path(config: EngineConfig) -> Path | None:
+    """Return the generator's folder; None for a base that has none, or if told to go without."""
     if config.generator is not None:
-        return config.generator
+        return None if config.generator == NO_GENERATOR else config.generator
     for name, source in BASES.items():
         if config.base in (name, source.hub_id):
             return asset_path("generators", name)
-    raise GeneratorError(
-        f"no generator is shipped for the base `{config.base}`. Name one with --generator, or "
-        "train one with `dnd train`."
-    )
+    return None
 
 
 def _counted(answers: Sequence[str]) -> AnswerCounts:
@@ -1312,24 +1399,3 @@ def _counted(answers: Sequence[str]) -> AnswerCounts:
     if len(answer) > _TOLD_CHARACTERS:
         answer = answer[:_TOLD_CHARACTERS].rstrip() + "…"
     return AnswerCounts(answer, times, len(answers), len(counts))
-
-
-def _condition_source(
-    folder: GeneratorFolder, base: BaseModel, encoder: PromptEncoder
-) -> ConditionSource:
-    """What reads the prompts for a generator.
-
-    Raises:
-        LayoutMismatchError: If the base's activations are not what the decoder takes.
-    """
-    config = folder.config
-    if config.condition == "encoder":
-        return encoder
-    source = BaseActivations(base, config.condition_layers)
-    if source.width != config.width:
-        raise LayoutMismatchError(
-            f"generator folder `{folder.path}`: the generator reads activations {config.width} "
-            f"wide, {base.weights.hub_id}'s are {source.width} wide. Train it again with "
-            "`dnd train`."
-        )
-    return source

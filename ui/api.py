@@ -32,6 +32,7 @@ from dnd_engine.errors import (
     ChatError,
     ConfigError,
     DndError,
+    GeneratorError,
     ImprintError,
 )
 from dnd_engine.prompts.buckets import Bucket, check_buckets
@@ -256,6 +257,13 @@ class Endpoints:
         left = caller_left()
         _, made = self._calls.last(self._calls.synthesize(counting, mix, seed, memory), left)
         if imprint:
+        if not (imprint or engine.info.has_generator):
+            raise GeneratorError(
+                f"{engine.info.base_id} has no generator, so an adapter can only be imprinted. "
+                "Leave `imprint` on."
+            )
+        _, made = self._calls.last(self._calls.synthesize(counting, mix, seed, memory))
+        if imprint and not made.is_imprinted:
             try:
                 steps = self._calls.imprint(made, counting, seed, memory)
                 _, made = self._calls.last(steps, left)

@@ -190,6 +190,11 @@ class Stages:
         """Seconds since the start, or what it took."""
         return (self._end if self._end is not None else self.clock()) - self._start
 
+    def announce(self, *keys: str) -> None:
+        """Let these stages come next, in place of those that wait."""
+        begun = {key: row for key, row in self._rows.items() if row.status != "waiting"}
+        self._rows = begun | {key: _Row(_stage(key)[1]) for key in keys}
+
     def enter(self, key: str, detail: str = "", fraction: float | None = None) -> None:
         """Begin a stage, ending the one before; or tell how far the running one is.
 

@@ -46,7 +46,7 @@ their own."""
 
 def compare_conditions(
     runtime: Runtime,
-    teacher: FittedLoRA,
+    teacher: FittedLoRA | None,
     wearers: Sequence[Wearer],
     prompts: Sequence[str],
     wrong_from: Sequence[str],

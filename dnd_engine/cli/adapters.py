@@ -165,11 +165,10 @@ def generate(
     where = " and ".join(
         [*([str(out)] if out else []), *([f"`{entry.name}` of the library"] if entry else [])]
     )
+    stages = ("encode", "decode", "imprint")
     seconds = {
         "load": load_seconds,
-        "encode": adapter.seconds["encode"],
-        "decode": adapter.seconds["decode"],
-        **{stage: adapter.seconds[stage] for stage in ("imprint",) if stage in adapter.seconds},
+        **{stage: adapter.seconds[stage] for stage in stages if stage in adapter.seconds},
         "write": write_seconds,
     }
     show(
@@ -178,6 +177,8 @@ def generate(
             "kept_as": entry and entry.name,
             "sha256": adapter.sha256,
             "matches_recipe": same,
+            "base": engine.info.base_id,
+            "generator": engine.info.generator_id,
             "num_prompts": adapter.num_prompts,
             "seconds": {name: round(value, 4) for name, value in seconds.items()},
             "effect": inspection.effect,
@@ -195,7 +196,7 @@ def generate(
         },
         as_json,
         f"{where}: rank {adapter.r}, {adapter.num_bytes / 1e6:.1f} MB, from {adapter.num_prompts} "
-        f"prompts in {adapter.seconds['encode'] + adapter.seconds['decode']:.2f} s (loading took "
+        f"prompts in {adapter.seconds['total']:.2f} s (loading took "
         f"{load_seconds:.1f} s).{_imprint_words(adapter)} "
         f"Effect {inspection.effect or 0:.3f} nats. SHA-256 "
         f"{adapter.sha256[:12]}{_SAME[same]}.{_proof_words(proof) if prove else ''}"
@@ -210,8 +211,9 @@ def _imprint_words(adapter: "Adapter") -> str:
     if (found := adapter.provenance.get("imprint")) is None:
         return ""
     imprinting = Imprinting.from_json(found)
+    alone = "" if "generator" in adapter.provenance else " without a generator"
     return (
-        f" Imprinted in {adapter.seconds.get('imprint', 0):.1f} s: {imprinting.num_answers} "
+        f" Imprinted{alone} in {adapter.seconds.get('imprint', 0):.1f} s: {imprinting.num_answers} "
         f"different answers to {imprinting.num_prompts} prompts."
     )
 
@@ -369,15 +371,18 @@ def info(
     known = engine.info
     packages = ("drag-and-drop-llms", "torch", "transformers", "peft", "gradio")
     versions = {"python": platform.python_version(), **{p: version(p) for p in packages}}
-    parts = {
+    parts: dict[str, tuple[str | None, str, str | None]] = {
         "base": (known.base_id, known.base_path, known.base_sha256),
         "encoder": (known.encoder_id, known.encoder_path, known.encoder_sha256),
-        "generator": (known.generator_id, str(known.generator_path), known.generator_sha256),
     }
+    if known.has_generator:
+        path = str(known.generator_path)
+        parts["generator"] = (known.generator_id, path, known.generator_sha256)
     show(
         {
             "versions": versions,
             "device": known.device,
+            "generator": None,
             **{
                 part: {"id": name, "path": path, "sha256": digest}
                 for part, (name, path, digest) in parts.items()
@@ -393,6 +398,7 @@ def info(
                     f"{part}: {name}\n  {path}\n  SHA-256 {digest}"
                     for part, (name, path, digest) in parts.items()
                 ),
+                *([] if known.has_generator else ["generator: none, adapters are imprinted alone"]),
             ]
         ),
     )

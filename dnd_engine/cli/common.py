@@ -68,7 +68,9 @@ RecipeArgument = Annotated[Path, typer.Argument(help="YAML recipe; options overr
 TasksOption = Annotated[list[Path] | None, typer.Option(help="Task folder; may be repeated.")]
 ThreadsOption = Annotated[int | None, typer.Option(help="Number of CPU threads.")]
 
-_GENERATOR = typer.Option(help="Generator folder; default: the one shipped for the base.")
+_GENERATOR = typer.Option(
+    help="Generator folder, or none to imprint alone; default: the one shipped for the base."
+)
 _ENGINE: dict[str, tuple[Any, Any]] = {
     "base": (BaseOption, DEFAULT_BASE),
     "generator": (Annotated[Path | None, _GENERATOR], None),

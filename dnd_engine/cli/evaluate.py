@@ -130,8 +130,8 @@ def evaluate(
         trained = [task for task in load_tasks(tasks) if task.info.slug in known]
     report = examine(engine, chosen, config, trained=trained, command=command, data=data)
     if card:
-        update_card(engine.info.generator_path, section or split, report_markdown(report))
-        save_report(engine.info.generator_path, section or split, report)
+        update_card(engine.generator.path, section or split, report_markdown(report))
+        save_report(engine.generator.path, section or split, report)
     show(report.to_json(), as_json, report_markdown(report))
 
 

@@ -252,7 +252,9 @@ def _facts(entry: "Entry") -> list[str]:
         f"Imported from a file: {'yes' if entry.imported else 'no'}",
         *(
             [
-                f"Generator: {recipe.generator} ({recipe.generator_sha256[:12]})",
+                f"Generator: {recipe.generator} ({recipe.generator_sha256[:12]})"
+                if recipe.generator and recipe.generator_sha256
+                else "Generator: none, imprint alone",
                 f"Mix: {recipe.mix}, seed {recipe.seed}, refined {len(recipe.refinements)} times",
                 f"Prompts ({'with' if recipe.has_texts else 'without'} their texts):",
                 *buckets,

@@ -357,7 +357,7 @@ class Baselines:
         )
 
     def _shared(self) -> Setup:
-        folder = GeneratorFolder.open(self.engine.info.generator_path)
+        folder = self.engine.generator
         generator = folder.load(torch.device("cpu"), torch.float32)
         return Setup(generator.shared.detach(), folder.config.layout)
 

@@ -192,8 +192,8 @@ def examine(
         command=command,
         seed=config.seed,
         split=config.split,
-        generator=engine.info.generator_id,
-        generator_sha256=engine.info.generator_sha256,
+        generator=engine.generator.path.name,
+        generator_sha256=engine.generator.sha256,
         base=engine.info.base_id,
         rows=rows,
         modes=config.modes,
@@ -465,7 +465,7 @@ def _hash(engine: Engine, config: ExaminationConfig, all_items: Sequence[EvalIte
     """
     digest = hashlib.sha256()
     values = (
-        engine.info.generator_sha256,
+        engine.generator.sha256,
         engine.info.base_sha256,
         config.condition_prompts,
         config.seed,

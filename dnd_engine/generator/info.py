@@ -2,13 +2,22 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dnd_engine.generator.resident import ResidentGenerator
+    from dnd_engine.models.base import BaseModel
+    from dnd_engine.models.sources import ResolvedWeights
 
 __all__ = ["EngineInfo"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInfo:
-    """What is loaded, for people and for `dnd info`."""
+    """What is loaded, for people and for `dnd info`.
+
+    A base without a generator has None, 0 or an empty text in the fields about generators.
+    """
 
     base_id: str
     base_path: str
@@ -17,16 +26,44 @@ class EngineInfo:
     encoder_id: str
     encoder_path: str
     encoder_sha256: str
-    generator_id: str
-    generator_path: Path
-    generator_sha256: str
-    generator_parameters: int
-    head: str
+    generator_id: str | None = None
+    generator_path: Path | None = None
+    generator_sha256: str | None = None
+    generator_parameters: int = 0
+    head: str = ""
     """Kind of decoder (see `heads`)."""
-    condition: str
+    condition: str = ""
     """What reads the prompts: `encoder` or `base`."""
     device: str
-    r: int
-    num_training_tasks: int
-    prompt_batch_size: int
+    r: int | None = None
+    num_training_tasks: int = 0
+    prompt_batch_size: int = 0
     seconds: dict[str, float]
+
+    @property
+    def has_generator(self) -> bool:
+        """Whether a generator writes adapters; if not, they are imprinted alone."""
+        return self.generator_id is not None
+
+    @classmethod
+    def of(
+        cls,
+        base: "BaseModel",
+        encoder: "ResolvedWeights",
+        generator: "ResidentGenerator | None",
+        seconds: dict[str, float],
+    ) -> "EngineInfo":
+        """Describe what an engine has loaded."""
+        about = {} if generator is None else generator.info
+        return cls(
+            base_id=base.weights.hub_id,
+            base_path=str(base.weights.path),
+            base_sha256=base.weights.sha256,
+            base_parameters=sum(p.numel() for p in base.model.parameters()),
+            encoder_id=encoder.hub_id,
+            encoder_path=str(encoder.path),
+            encoder_sha256=encoder.sha256,
+            device=str(base.device),
+            seconds=seconds,
+            **about,
+        )

@@ -16,6 +16,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -34,7 +35,7 @@ from dnd_engine.models.runtime import Runtime
 from dnd_engine.scoring.answers import answer, batches
 from dnd_engine.scoring.questions import Question
 
-__all__ = ["Imprinted", "Source", "first_layer", "imprint"]
+__all__ = ["Imprinted", "Source", "first_layer", "imprint", "imprint_layout"]
 
 _BATCH_TOKENS = 1024
 """Tokens of one block's batch: attention and its mask grow with their square."""
@@ -95,6 +96,17 @@ def first_layer(num_layers: int, config: ImprintConfig) -> int:
     return int(num_layers * config.first_layer_share)
 
 
+def imprint_layout(base: Mapping[str, Any], config: ImprintConfig) -> LoRALayout:
+    """Return the layout of an imprint: `down_proj` of every layer.
+
+    Args:
+        base: The base's config.
+        config: For the rank.
+    """
+    spec = LoRASpec(r=config.r, lora_alpha=config.r, target_modules=("down_proj",))
+    return LoRALayout.from_config(base, spec)
+
+
 def imprint(
     runtime: Runtime,
     sources: Sequence[Source],
@@ -122,8 +134,7 @@ def imprint(
     rows = yield from _ask(runtime, sources, config)
     explained: list[float] = []
     first = first_layer(base.num_layers, config)
-    spec = LoRASpec(r=config.r, lora_alpha=config.r, target_modules=("down_proj",))
-    layout = LoRALayout.from_config(base.config, spec)
+    layout = imprint_layout(base.config, config)
     state: dict[str, Tensor] = {}
     walk = _Walk(runtime, sources, rows, config)
     matrices = tuple(layout.matrices())

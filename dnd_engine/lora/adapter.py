@@ -298,7 +298,7 @@ def model_card(adapter: Adapter, library: Literal["peft", "transformers"], usage
     """
     origin = adapter.provenance
     merged = library == "transformers"
-    only_trained = "trained" in origin and "generator_sha256" not in origin
+    only_trained = "trained" in origin and not _from_prompts(origin)
     return "\n".join(
         [
             "---",
@@ -339,7 +339,9 @@ def _generated(adapter: Adapter) -> list[str]:
     ]
     nearest = [f"- {t.slug}: {t.similarity:.2f} ({t.description})" for t in adapter.nearest_tasks]
     return [
-        f"- Generator: {_word(origin.get('generator_sha256'))}",
+        f"- Generator: {_word(origin.get('generator_sha256'))}"
+        if "generator_sha256" in origin
+        else "- Generator: none; the base's own answers were imprinted",
         f"- Mix: {_word(origin.get('mix'))}, seed {_word(origin.get('seed'))}",
         "",
         "## Prompts",
@@ -349,9 +351,15 @@ def _generated(adapter: Adapter) -> list[str]:
         "Their texts are not part of this file.",
         "",
         *_checks(adapter.checks),
-        "## Nearest training tasks (cosine of prompt embeddings)",
-        "",
-        *(nearest or ["Unknown."]),
+        *(
+            [
+                "## Nearest training tasks (cosine of prompt embeddings)",
+                "",
+                *(nearest or ["Unknown."]),
+            ]
+            if "generator_sha256" in origin
+            else []
+        ),
     ]
 
 
@@ -398,6 +406,8 @@ def _how_made(origin: Mapping[str, Any]) -> str:
     What a stranger's file says may be anything.
     """
     written = "A LoRA adapter written by a hypernetwork from unlabeled prompts"
+    if "generator_sha256" not in origin:
+        written = "A LoRA adapter from unlabeled prompts"
     refined, trained = origin.get("refined"), origin.get("trained")
     if trained:
         known = trained if isinstance(trained, dict) else {}
@@ -405,10 +415,10 @@ def _how_made(origin: Mapping[str, Any]) -> str:
             f"trained on labels: {_whole(known.get('num_examples'))} examples, "
             f"{_whole(known.get('steps'))} steps. Test it before you rely on it."
         )
-        if known.get("start") == "adapter" and "generator_sha256" in origin:
+        if known.get("start") == "adapter" and _from_prompts(origin):
             return f"{written}, then {how}"
         return f"A LoRA adapter {how} It was not generated."
-    if "generator_sha256" not in origin:
+    if not _from_prompts(origin):
         return "A LoRA adapter of unknown origin. Test it before you rely on it."
     if "imprint" in origin:
         written += ", with their instruction imprinted in closed form"
@@ -422,6 +432,11 @@ def _how_made(origin: Mapping[str, Any]) -> str:
     if taught_alike(refined):
         taught += ", nearly all of them one and the same"
     return f"{written}, then trained a little on {taught}. Test it before you rely on it."
+
+
+def _from_prompts(origin: Mapping[str, Any]) -> bool:
+    """Whether a generator wrote it, or an imprint made it."""
+    return "generator_sha256" in origin or "imprint" in origin
 
 
 def _word(value: Any) -> str:

@@ -257,10 +257,11 @@ class Recipe:
     format: Literal[1] = FORMAT
     base: str
     base_sha256: str
-    encoder: str
-    encoder_sha256: str
-    generator: str
-    generator_sha256: str
+    encoder: str | None = None
+    """Not part of an adapter that was imprinted alone, nor is the generator."""
+    encoder_sha256: str | None = None
+    generator: str | None = None
+    generator_sha256: str | None = None
     mix: Mix
     seed: int
     buckets: tuple[BucketSource, ...]
@@ -298,6 +299,18 @@ class Recipe:
             recipe = _RECIPE.validate_json(json.dumps(values), strict=True)
         except ValidationError as error:
             raise RecipeError(validation_words(error)) from error
+        if recipe.generator is None and recipe.imprint is None:
+            raise RecipeError(
+                "it names neither a generator nor an imprint, and one of them must make the "
+                "adapter. Use the recipe as it was saved."
+            )
+        if (recipe.generator is None) != (recipe.generator_sha256 is None) or (
+            recipe.generator and not (recipe.encoder and recipe.encoder_sha256)
+        ):
+            raise RecipeError(
+                "a recipe with a generator names generator and encoder, each with its SHA-256. Use "
+                "the recipe as it was saved."
+            )
         if len(recipe.refinements) > _MAX_REFINEMENTS:
             raise RecipeError(
                 f"expected at most {_MAX_REFINEMENTS} refinements, got {len(recipe.refinements)}. "

@@ -68,7 +68,7 @@ class Seen:
     @classmethod
     def by(cls, provenance: Mapping[str, Any]) -> "Seen":
         """Read a provenance, which may come from an untrusted file."""
-        generated = "generator_sha256" in provenance
+        generated = "generator_sha256" in provenance or "imprint" in provenance
         known = (_READ if generated else _LEARNT) in provenance and _UNTOLD not in provenance
         return cls(_found(provenance, _READ), _found(provenance, _LEARNT), known)
 

@@ -40,7 +40,7 @@ _FIRST_POINT = 5
 def measure(
     runtime: Runtime,
     adapter: FittedLoRA,
-    shared: FittedLoRA,
+    shared: FittedLoRA | None,
     measured: Measurement,
 ) -> Steps[MeasureStep, None, Measurement]:
     """Score the base, the adapter, what all adapters share, and few-shot prompts.
@@ -48,7 +48,7 @@ def measure(
     Args:
         runtime: The frozen base; its lock is held for one batch at a time.
         adapter: The one to be measured.
-        shared: What all adapters of its generator share.
+        shared: What all adapters of its generator share; None without a generator.
         measured: Holds the two sides, and no pass yet.
 
     Yields:
@@ -65,10 +65,13 @@ def measure(
         ("shared_lora", shared, ()),
         ("few_shot", None, shots),
     ]
+    left_out: dict[Row, str] = {}
+    if shared is None:
+        left_out["shared_lora"] = "the base has no generator, whose adapters could share a part."
     if not shots:
-        setups.pop()
-        reason = "no row is left that is short enough to be shown."
-        measured = replace(measured, left_out={"few_shot": reason})
+        left_out["few_shot"] = "no row is left that is short enough to be shown."
+    setups = [setup for setup in setups if setup[0] not in left_out]
+    measured = replace(measured, left_out=left_out)
     total = len(setups) * sum(len(sides.asked(mode)) for mode in sides.modes)
     done, spent = 0, 0.0
     for row, worn, shown in setups:

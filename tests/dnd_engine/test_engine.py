@@ -169,14 +169,6 @@ def test_a_wrong_generator_folder_is_refused_before_any_weights_are_read(tmp_pat
         Engine.load(config)
 
 
-def test_a_base_without_a_shipped_generator_is_told(tiny_folder: Path) -> None:
-    with pytest.raises(
-        GeneratorError,
-        match=r"no generator is shipped for the base `.*`\. Name one with --generator",
-    ):
-        Engine.load(EngineConfig(base=str(tiny_folder)))
-
-
 def test_a_generator_that_reads_activations_of_another_width_is_refused(
     tiny_folder: Path, tmp_path: Path
 ) -> None:

@@ -144,6 +144,9 @@ INFO = EngineInfo(
 )
 
 
+ALONE = replace(INFO, generator_id=None, generator_path=None, generator_sha256=None)
+"""Of a base without a generator."""
+
 _GREEDY = Sampling()
 ANSWERS = AnswerCounts("yes.", 4, 9, 3)
 
@@ -199,6 +202,18 @@ class FakeEngine(FakeMeasuring):
         self.calls.append(
             {"mix": mix, "seed": seed, "texts": texts, "weights": weights, "memory": memory}
         )
+        if not self.info.has_generator:
+            blank = FakeAdapter(
+                "alone",
+                _sha("blank"),
+                len(texts),
+                provenance={
+                    **self._recipe(buckets, mix, seed).to_json(),
+                    **{"root": _sha("blank"), "useless": False, "unlike": False},
+                },
+            )
+            made = yield from self.imprint(blank, buckets, ImprintConfig(seed=seed))
+            return replace(made, seconds={"imprint": 3.2, "total": 3.2})
         slow = 20 if any("SLOW" in text for text in texts) else 1
         for stage, steps in (("encode", 3), ("decode", 1)):
             for step in range(steps):
@@ -227,8 +242,8 @@ class FakeEngine(FakeMeasuring):
         return Recipe(
             base=self.info.base_id,
             base_sha256=self.info.base_sha256,
-            encoder="fake",
-            encoder_sha256="e" * 64,
+            encoder="fake" if self.info.has_generator else None,
+            encoder_sha256="e" * 64 if self.info.has_generator else None,
             generator=self.info.generator_id,
             generator_sha256=self.info.generator_sha256,
             mix=mix,

@@ -7,10 +7,12 @@ import gradio as gr
 
 from dnd_engine.library import Entry, Library
 from dnd_engine.prompts.examples import load_examples
-from tests.ui.fake_engine import FakeEngine
+from tests.ui.fake_engine import ALONE, FakeEngine
 from tests.ui.orders import make
 from tests.ui.test_refine import prompts, refine, wait_for
 from ui.canvas import Arrangement
+from ui.engine_handle import LoadState
+from ui.frame.view import header_html
 from ui.handlers import Handlers, Updates
 from ui.state import Made, Session
 from ui.tabs.library.view import entry_words
@@ -371,3 +373,45 @@ def test_an_adapter_that_was_chosen_meanwhile_stays_in_the_bar(
     assert f"{before.adapter.name} {imprinted.key[:8]}, imprinted" in dict(done["shelf"].choices)
     assert "How it was made" in done["stages"]
     assert "How it was imprinted" in on.adapter.choose(session, imprinted.key)["stages"]
+
+
+def test_without_a_generator_the_synthesis_is_the_imprint(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    """Its stages are told as they are, and no second imprint follows."""
+    engine.info, engine.reports, engine.card = ALONE, {}, ""
+    session = Session()
+    arrangement = arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")})
+    made = synthesized(on, session, arrangement, request_of("s"))
+    assert made.adapter.is_imprinted
+    assert made.stages is not None
+    told = made.stages.html()
+    assert "Layer 30 of 30" in told
+    assert "Decode" not in told
+    assert "imprinted in 3.2 s, without a generator" in str(facts_of(session))
+    assert on.imprint.begin_imprint(session, True) == {}
+    assert len(engine.imprints) == 1
+    assert "Carries the instruction" in on.adapter.check(session)["checks"]
+
+
+def test_the_page_says_that_adapters_are_imprinted_alone(on: Handlers, engine: FakeEngine) -> None:
+    chips = header_html(LoadState("ready"), ALONE)
+    assert "Imprint alone" in chips
+    assert "Generator <code" not in chips
+    engine.info, engine.reports, engine.card = ALONE, {}, ""
+    shown = on.report.report(None, "score")
+    assert "### No generator" in shown["report_card"]
+    assert shown["report_controls"].visible is False
+    with speaking("de"):
+        assert "Nur eingeprägt" in header_html(LoadState("ready"), ALONE)
+
+
+def test_without_a_generator_a_prompt_without_an_instruction_makes_nothing(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    engine.info = ALONE
+    session = Session()
+    make(on, session, arrange(SQL={"a.txt": "one\ntwo\n"}), request_of("s"))
+    assert session.made is None
+    assert session.run is not None
+    assert "no prompt has an instruction and an input" in session.run.stages.html().lower()

@@ -83,10 +83,7 @@ def header_html(state: LoadState, info: "EngineInfo | None") -> str:
     if info is not None:
         base = info.base_id.rpartition("/")[2]
         chips.append(f"<span class='dnd-chip'>{_('Base')} <b>{esc(base)}</b></span>")
-        chips.append(
-            f"<span class='dnd-chip'>{_('Generator')} "
-            f"<code title='{esc(info.generator_id)}'>{esc(info.generator_sha256[:6])}</code></span>"
-        )
+        chips.append(_generator_chip(info))
     device = esc(info.device.upper()) + " · " if info is not None else ""
     words = {"ready": _("Ready"), "failed": _("Failed")}.get(state.status, _("Loading"))
     chips.append(
@@ -97,6 +94,22 @@ def header_html(state: LoadState, info: "EngineInfo | None") -> str:
         f"<header class='dnd-header'>{_LOGO}<h1>{_('Drag-and-Drop LLMs')}</h1>"
         f"<p>{_('Prompts in, LoRA adapter out.')}</p>"
         f"<div class='dnd-chips'>{''.join(chips)}</div>{_tools_html()}</header>"
+    )
+
+
+def _generator_chip(info: "EngineInfo") -> str:
+    """Say which generator writes adapters, or that none does."""
+    if info.generator_id is None or info.generator_sha256 is None:
+        why = esc(
+            _(
+                "This base has no generator. Adapters are made from its own answers to your "
+                "prompts, in closed form."
+            )
+        )
+        return f"<span class='dnd-chip' title='{why}'>{_('Imprint alone')}</span>"
+    return (
+        f"<span class='dnd-chip'>{_('Generator')} "
+        f"<code title='{esc(info.generator_id)}'>{esc(info.generator_sha256[:6])}</code></span>"
     )
 
 

@@ -37,7 +37,12 @@ from dnd_engine.evaluation.items import EvalItems
 from dnd_engine.evaluation.result_store import ResultStore
 from dnd_engine.evaluation.selection import choose_tasks, refuse_trained
 from dnd_engine.generator.config import GeneratorConfig
-from dnd_engine.generator.folder import Generator, TaskCentroid, save_generator
+from dnd_engine.generator.folder import (
+    Generator,
+    GeneratorFolder,
+    TaskCentroid,
+    save_generator,
+)
 from dnd_engine.generator.report import Report
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.apply import FittedLoRA
@@ -196,6 +201,12 @@ class PlantedEngine(Engine):
         if self.plant is None:
             return made
         return replace(made, tokens=self.plant(buckets, made).to(torch.bfloat16))
+
+
+def refolder(monkeypatch: pytest.MonkeyPatch, engine: Engine, folder: GeneratorFolder) -> None:
+    """Let an engine's generator say something else of itself."""
+    assert engine._generator is not None
+    monkeypatch.setattr(engine, "_generator", replace(engine._generator, folder=folder))
 
 
 @pytest.fixture(scope="session")
@@ -1145,8 +1156,8 @@ def test_the_nearest_lora_is_found_behind_nearer_tasks_that_have_none(
     assert engine.rank_tasks(buckets) == before.nearest_tasks
     mine = tuple(engine._encode(engine._drawn(buckets, 0)).pooled.mean(dim=0).tolist())
     nearer = tuple(TaskCentroid(f"near-{i}", "Without a LoRA", mine) for i in range(6))
-    trained = engine._folder
-    monkeypatch.setattr(engine, "_folder", replace(trained, tasks=(*nearer, *trained.tasks)))
+    trained = engine.generator
+    refolder(monkeypatch, engine, replace(trained, tasks=(*nearer, *trained.tasks)))
 
     baselines.setup("generator", task, 0)
     _, after = seen[1]
@@ -1308,9 +1319,9 @@ def test_the_cost_says_when_a_generator_has_paid_for_itself(
     """Collecting is a cost of a generator that was trained on the checkpoints, and of no other."""
     from_checkpoints = objective == "reconstruction"
     recipe = {"objective": objective, "collection": "loras" if from_checkpoints else None}
-    trained = engine._folder.config
+    trained = engine.generator.config
     altered = replace(trained, training={**trained.training, "recipe": recipe})
-    monkeypatch.setattr(engine, "_folder", replace(engine._folder, config=altered))
+    refolder(monkeypatch, engine, replace(engine.generator, config=altered))
     run = tmp_path / "run"
     run.mkdir()
     steps = [{"step": n, "seconds": 25.0, "watch_seconds": 5.0, "tokens": 100} for n in (1, 2)]

@@ -49,7 +49,7 @@ class ReportEvents:
         chosen = next((g for g in groups(reports) if g.key == group), None)
         if engine is None or chosen is None:
             return {"report": ""}
-        sha256 = engine.info.generator_sha256
+        sha256 = engine.info.generator_sha256 or ""
         return {"report": report_html(reports[chosen.split], chosen, metric, sha256)}
 
     def choices(self, chosen: str | None) -> gr.Radio:
@@ -62,6 +62,11 @@ class ReportEvents:
         engine = self._app.calls.engine
         if engine is None:
             return _("### Not loaded yet\nThe report card appears when the generator is loaded.")
+        if not engine.info.has_generator:
+            return _(
+                "### No generator\nThis base has none, so there is nothing to report on. Adapters "
+                "are made by imprint alone: measure yours in the Measure tab."
+            )
         return card_markdown(engine.card) or _(
             "### No report yet\nThis generator came without a report card. Run `dnd evaluate` to "
             "examine it on unseen tasks; the result appears here."

@@ -94,7 +94,9 @@ def adapter_html(
     """Draw what was made."""
     seconds = adapter.seconds.get("total", sum(adapter.seconds.values()))
     made = _("weights in {seconds:.2f} s", seconds=seconds)
-    if "imprint" in adapter.seconds:
+    if "imprint" in adapter.seconds and "decode" not in adapter.seconds:
+        made = _("imprinted in {seconds:.1f} s, without a generator", seconds=seconds)
+    elif "imprint" in adapter.seconds:
         imprinted = _("then imprinted in {seconds:.1f} s", seconds=adapter.seconds["imprint"])
         made = f"{made}, {imprinted}"
     refined = adapter.provenance.get("refined")

@@ -28,6 +28,8 @@ class ImprintEvents:
         run, made = session.run, session.made
         if not wanted or run is None or made is None:
             return {}
+        if made.original.is_imprinted:
+            return {}  # without a generator, the synthesis was an imprint
         if run.kind not in ("synthesis", "remix") or made.stages is not run.stages:
             return {}  # stopped, failed, or another was ordered meanwhile
         stages = Stages(("wait", "ask", "imprint", "check"), "imprint")

@@ -47,6 +47,8 @@ class SynthesisEvents:
     ) -> Generator[Updates, None, Made]:
         stages = run.stages
         yield from self._runs.until_ready(run)
+        if not self._app.calls.ready().info.has_generator:
+            stages.announce("read", "ask", "imprint", "check")
         stages.enter("read")
         buckets = check_buckets(run.buckets, self._app.limits)
         stages.enter("read", drawn(used_words, buckets, 0))

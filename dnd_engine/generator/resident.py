@@ -1,0 +1,143 @@
+"""A generator in memory with what reads prompts for it: prompts in, weight tokens out.
+
+Knows conditions and prompt batches; knows no adapters and no checks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dnd_engine.errors import LayoutMismatchError
+from dnd_engine.generator.folder import Generator, GeneratorFolder
+from dnd_engine.lora.apply import FittedLoRA
+from dnd_engine.lora.layout import LoRALayout
+from dnd_engine.models.activations import BaseActivations
+from dnd_engine.models.base import BaseModel
+from dnd_engine.models.encoder import (
+    POOLED_LENGTH,
+    ConditionSource,
+    EncodedPrompts,
+    PromptEncoder,
+    PromptMemory,
+)
+from dnd_engine.models.runtime import Runtime
+
+__all__ = ["ResidentGenerator"]
+
+
+@dataclass(frozen=True, slots=True)
+class ResidentGenerator:
+    """One generator, loaded for one base."""
+
+    folder: GeneratorFolder
+    generator: Generator
+    encoder: PromptEncoder
+    source: ConditionSource
+    """What reads the prompts: the encoder, or the base."""
+    runtime: Runtime
+
+    @classmethod
+    def of(
+        cls, folder: GeneratorFolder, generator: Generator, encoder: PromptEncoder, runtime: Runtime
+    ) -> "ResidentGenerator":
+        """Join a loaded generator with its reader.
+
+        Raises:
+            LayoutMismatchError: If the base's activations are not what the decoder takes.
+        """
+        source = _condition_source(folder, runtime.base, encoder)
+        return cls(folder, generator, encoder, source, runtime)
+
+    @property
+    def layout(self) -> LoRALayout:
+        """The layout of its weight tokens."""
+        return self.folder.config.layout
+
+    @property
+    def num_prompts(self) -> int:
+        """Prompts in one condition."""
+        return self.folder.config.num_prompts
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """Its fields of `EngineInfo`."""
+        config = self.folder.config
+        return {
+            "generator_id": self.folder.path.name,
+            "generator_path": self.folder.path,
+            "generator_sha256": self.folder.sha256,
+            "generator_parameters": sum(p.numel() for p in self.generator.parameters()),
+            "head": config.head,
+            "condition": config.condition,
+            "r": self.layout.spec.r,
+            "num_training_tasks": len(self.folder.tasks),
+            "prompt_batch_size": self.num_prompts,
+        }
+
+    def encode(
+        self, texts: Sequence[str], distinct: Sequence[str], memory: PromptMemory
+    ) -> EncodedPrompts:
+        """Encode the prompts of one condition.
+
+        Args:
+            texts: Prompts in the order of the condition; one may come again.
+            distinct: The same, each once.
+            memory: What the encoder has read before.
+        """
+        length = self.folder.config.length
+        with self.runtime.lock:
+            if self.source is self.encoder:
+                encoded = memory.encode(self.encoder, distinct, length)
+                pooled = encoded.pooled
+            else:
+                encoded = self.source.encode(distinct, length)
+                # Training tasks are compared in the encoder's space, whatever reads the prompts.
+                pooled = self.encoder.encode(distinct, POOLED_LENGTH).pooled
+        rows = torch.tensor([distinct.index(text) for text in texts])
+        return EncodedPrompts(encoded.tokens[rows], encoded.mask[rows], pooled[rows])
+
+    @torch.inference_mode()
+    def decode(self, prompts: EncodedPrompts) -> Float[Tensor, "tokens rows cols"]:
+        """Decode prompt batches and average their weight tokens.
+
+        The drawn prompts stand bucket by bucket; dealing them out in turn gives every batch the
+        same shares.
+        """
+        size, device = self.num_prompts, self.runtime.base.device
+        batches = len(prompts.tokens) // size
+        with self.runtime.lock:
+            condition = self.generator.standardise(
+                prompts.tokens.to(device), prompts.mask.to(device)
+            )
+            dealt = condition.reshape(size, batches, *condition.shape[1:]).transpose(0, 1)
+            dtype = next(self.generator.decoder.parameters()).dtype
+            tokens: Tensor = self.generator(dealt.to(dtype))
+        return tokens.float().mean(dim=0).to(torch.bfloat16).cpu()
+
+    def fit(self, tokens: Float[Tensor, "tokens rows cols"]) -> FittedLoRA:
+        """Bring weight tokens into the form that the base's host applies."""
+        return self.runtime.host.fit(tokens[None], self.layout)
+
+    def fit_shared(self) -> FittedLoRA:
+        """What all of its adapters share: it reads instructions well."""
+        return self.fit(self.generator.shared.detach().to(torch.bfloat16))
+
+
+def _condition_source(
+    folder: GeneratorFolder, base: BaseModel, encoder: PromptEncoder
+) -> ConditionSource:
+    config = folder.config
+    if config.condition == "encoder":
+        return encoder
+    source = BaseActivations(base, config.condition_layers)
+    if source.width != config.width:
+        raise LayoutMismatchError(
+            f"generator folder `{folder.path}`: the generator reads activations {config.width} "
+            f"wide, {base.weights.hub_id}'s are {source.width} wide. Train it again with "
+            "`dnd train`."
+        )
+    return source

@@ -1,0 +1,177 @@
+"""A base without a generator makes adapters by imprint alone, and everything after works."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from dnd_engine.cli import app
+from dnd_engine.config import NO_GENERATOR, EngineConfig, ImprintConfig, MeasureConfig, Sampling
+from dnd_engine.engine import Engine
+from dnd_engine.errors import GeneratorError, ImprintError, RecipeError
+from dnd_engine.lora.provenance import Imprinting, Recipe, read_recipe
+from dnd_engine.lora.seen import Seen, digests
+from dnd_engine.progress import Progress, finish
+from dnd_engine.prompts.files import from_texts
+from tests.dnd_engine.test_engine import LETTERS, write_generator
+from tests.dnd_engine.tiny import bucket, user
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    cache = tmp_path_factory.mktemp("cache")
+    return Engine.load(EngineConfig(base=str(tiny_folder), device="cpu", cache_dir=cache))
+
+
+def test_nothing_is_said_of_a_generator_where_there_is_none(alone: Engine) -> None:
+    assert not alone.info.has_generator
+    assert (alone.info.generator_id, alone.info.generator_sha256) == (None, None)
+    assert (alone.card, alone.reports) == ("", {})
+    for ask in (lambda: alone.generator, lambda: alone.training_data):
+        with pytest.raises(GeneratorError, match=r"no generator is loaded for .*can only be impr"):
+            ask()
+
+
+def test_an_adapter_is_the_imprint_of_the_bases_own_answers(
+    alone: Engine, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """The same weights as an engine with a generator gives that lets the base teach."""
+    letters = bucket("letters", LETTERS)
+    made = alone.generate([letters], seed=2)
+    found = Imprinting.from_json(made.provenance["imprint"])
+    assert (found.teacher, found.num_prompts) == ("base", 18)
+    assert made.layout.spec.target_modules == ("down_proj",)
+    assert not {"generator", "generator_sha256", "encoder"} & set(made.provenance)
+    assert set(made.seconds) == {"imprint", "total"}
+    folder = write_generator(tiny_folder, tmp_path / "generator", size=0.1)
+    other = Engine.load(replace(alone.config, generator=folder))
+    assert other.generate([letters], seed=2, teacher="base").sha256 == made.sha256
+
+
+def test_a_generator_can_be_left_out(tiny_folder: Path) -> None:
+    config = EngineConfig(base=str(tiny_folder), generator=NO_GENERATOR, device="cpu")
+    assert not Engine.load(config).info.has_generator
+
+
+def test_its_stages_are_those_of_an_imprint(alone: Engine) -> None:
+    seen: list[Progress] = []
+    made = finish(alone.synthesize([bucket("letters", LETTERS)], strength=0.5), seen.append)
+    assert {step.stage for step in seen} == {"ask", "imprint"}
+    assert made.strength == 0.5
+    assert made.is_imprinted
+
+
+def test_where_nothing_can_be_imprinted_nothing_is_made(alone: Engine) -> None:
+    with pytest.raises(ImprintError, match="no prompt has an instruction and an input"):
+        alone.generate([bucket("sql", ["List the orders."])])
+    with pytest.raises(GeneratorError, match="Leave imprint on, name a generator"):
+        alone.generate([bucket("letters", LETTERS)], imprinted=False)
+
+
+def test_chat_checks_download_and_recipe_work(alone: Engine, tmp_path: Path) -> None:
+    letters = bucket("letters", LETTERS)
+    made = alone.generate([letters])
+    *_, step = alone.chat(user("ab"), adapter=made, sampling=Sampling(max_new_tokens=4))
+    assert step.adapted is not None
+    found = alone.inspect(made, [letters])
+    assert found.agreement is not None
+    assert (found.agreement.num_prompts, found.agreement.left_out) == (6, True)
+    assert found.verdict is not None
+    assert found.familiarity is None
+    proof = finish(alone.prove(made, [letters]))
+    assert proof is not None
+    assert {control.name for control in proof.controls} <= {"wrong", "base"}
+    alone.save(made, tmp_path / "made.zip")
+    again = alone.read_adapter(tmp_path / "made.zip")
+    assert again.sha256 == made.sha256
+    card = again.files()["README.md"].decode()
+    assert "instruction imprinted in closed form" in card
+    assert "Generator: none" in card
+    assert "hypernetwork" not in card
+    made.recipe.with_texts(letters.files).save(tmp_path / "recipe.json")
+    recipe = read_recipe(tmp_path / "recipe.json")
+    assert finish(alone.regenerate(recipe)).sha256 == made.sha256
+    assert Seen.by(made.provenance).read == digests(LETTERS)
+    assert Seen.by(made.provenance).known
+
+
+def test_a_recipe_of_imprint_alone_is_carried_out_beside_a_generator_too(
+    alone: Engine, tiny_folder: Path, tmp_path: Path
+) -> None:
+    letters = bucket("letters", LETTERS)
+    made = alone.generate([letters], seed=1)
+    recipe = made.recipe.with_texts(letters.files)
+    folder = write_generator(tiny_folder, tmp_path / "generator", size=0.1)
+    other = Engine.load(replace(alone.config, generator=folder))
+    assert finish(other.regenerate(recipe)).sha256 == made.sha256
+    theirs = other.generate([letters], imprinted=False).recipe.with_texts(letters.files)
+    with pytest.raises(
+        RecipeError, match=r"the recipe needs the generator .*, loaded is none\. Lo"
+    ):
+        finish(alone.regenerate(theirs))
+
+
+@pytest.mark.parametrize("part", ["imprint", "generator_sha256"])
+def test_a_recipe_that_names_nothing_that_makes_it_is_refused(
+    alone: Engine, tiny_folder: Path, part: str
+) -> None:
+    values = alone.generate([bucket("letters", LETTERS)]).recipe.to_json()
+    if part == "imprint":
+        del values["imprint"]
+    else:
+        values["generator"] = "some"
+    with pytest.raises(RecipeError, match=r"neither a generator nor an imprint|each with its SHA"):
+        Recipe.from_json(values)
+
+
+def test_refining_and_measuring_work_without_a_generator(alone: Engine) -> None:
+    made = alone.generate([bucket("letters", LETTERS)])
+    rows = from_texts(
+        [f"Name the letter.\n\n{chr(100 + i)}q" for i in range(12)],
+        labels=[str(i % 2) for i in range(12)],
+        name="rows.csv",
+    )
+    measured = finish(alone.measure(made, rows, MeasureConfig(limit_items=4, modes=("bare",))))
+    assert "shared_lora" not in {row.row for row in measured.rows}
+    assert "has no generator" in measured.left_out["shared_lora"]
+
+
+def test_warming_up_needs_no_generator(alone: Engine) -> None:
+    alone.warm_up()
+    assert alone._metrics is not None
+
+
+def test_an_imprint_may_have_its_own_rank(alone: Engine) -> None:
+    letters = [bucket("letters", LETTERS)]
+    start = alone.generate(letters)
+    made = finish(alone.imprint(start, letters, ImprintConfig(r=3)))
+    assert made.r == 3
+    recipe = made.recipe.with_texts(letters[0].files)
+    assert finish(alone.regenerate(recipe)).sha256 == made.sha256
+
+
+def test_the_command_line_needs_a_base_only(tiny_folder: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.md"
+    prompts.write_text("\n---\n".join(LETTERS))
+    cache = ["--base", str(tiny_folder), "--cache-dir", str(tmp_path), "--device", "cpu"]
+    out = str(tmp_path / "made.zip")
+    ran = CliRunner().invoke(app, ["generate", str(prompts), "--out", out, *cache, "--json"])
+    assert ran.exit_code == 0, ran.output
+    told = json.loads(ran.stdout)
+    assert told["generator"] is None
+    assert told["imprint"]["teacher"] == "base"
+    assert told["verdict"] is not None
+    assert "decode" not in told["seconds"]
+    ran = CliRunner().invoke(app, ["generate", str(prompts), "--out", out, *cache])
+    assert "Imprinted without a generator in" in ran.stdout
+    ran = CliRunner().invoke(app, ["info", *cache])
+    assert "generator: none, adapters are imprinted alone" in ran.stdout
+    ran = CliRunner().invoke(app, ["generate", str(prompts), "--no-imprint", *cache])
+    assert ran.exit_code == 1
+    assert "adapters can only be imprinted" in ran.stderr
+    ran = CliRunner().invoke(app, ["chat", "ab", "--adapter", out, "--max-new-tokens", "2", *cache])
+    assert ran.exit_code == 0, ran.output
+    assert torch.isfinite(torch.tensor(told["effect"]))
