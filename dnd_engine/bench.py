@@ -39,7 +39,8 @@ from dnd_engine.generator.config import GeneratorConfig, trained_steps
 from dnd_engine.generator.folder import Generator
 from dnd_engine.generator.report import Report
 from dnd_engine.lora.adapter import Adapter
-from dnd_engine.models.base import BaseModel, best_dtype, last_hidden, load_base, output_layer
+from dnd_engine.models.attention import as_argument, masks_for
+from dnd_engine.models.base import BaseModel, best_dtype, last_hidden, load_base, logits_of
 from dnd_engine.models.forward import HookedForward, PackedForward
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import from_texts
@@ -588,6 +589,10 @@ class _StockLoRA:
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._optimizer = torch.optim.AdamW(self._parameters)
 
+    def _mask(self, batch: _PlainRows, visible: Tensor) -> Tensor | dict[str, Tensor]:
+        model = self.base.model
+        return as_argument(model, masks_for(model, visible, batch.positions, batch.positions))
+
     def step(self, batch: _PlainRows) -> float:
         """Seconds of one training step; logits and loss at answer positions only, as ours."""
         with _timed(self.device) as spent:
@@ -595,10 +600,10 @@ class _StockLoRA:
                 self._model,
                 input_ids=batch.ids,
                 position_ids=batch.positions,
-                attention_mask=batch.visible,
+                attention_mask=None if batch.visible is None else self._mask(batch, batch.visible),
                 use_cache=False,
             )
-            logits = output_layer(self._model)(hidden[batch.predicts]).float()
+            logits = logits_of(self._model, hidden[batch.predicts]).float()
             targets = batch.ids.roll(-1, dims=1)[batch.predicts]
             loss = nn.functional.cross_entropy(logits, targets)
             self._optimizer.zero_grad(set_to_none=True)

@@ -254,15 +254,13 @@ class Endpoints:
         read = self._read_buckets(buckets)
         counting = check_buckets(read, self._limits)
         memory = engine.new_memory()
-        left = caller_left()
-        _, made = self._calls.last(self._calls.synthesize(counting, mix, seed, memory), left)
-        if imprint:
         if not (imprint or engine.info.has_generator):
             raise GeneratorError(
                 f"{engine.info.base_id} has no generator, so an adapter can only be imprinted. "
                 "Leave `imprint` on."
             )
-        _, made = self._calls.last(self._calls.synthesize(counting, mix, seed, memory))
+        left = caller_left()
+        _, made = self._calls.last(self._calls.synthesize(counting, mix, seed, memory), left)
         if imprint and not made.is_imprinted:
             try:
                 steps = self._calls.imprint(made, counting, seed, memory)

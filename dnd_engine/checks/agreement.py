@@ -140,6 +140,4 @@ def _prompt(base: BaseModel, example: Example, mode: Mode) -> tuple[int, ...]:
 
 
 def _question(base: BaseModel, example: Example, mode: Mode) -> Question:
-    end = base.tokenizer.eos_token_id
-    assert isinstance(end, int)
-    return Question(_prompt(base, example, mode), (end,), (), _MOST_NEW_TOKENS)
+    return Question(_prompt(base, example, mode), (base.turn_end,), (), _MOST_NEW_TOKENS)

@@ -67,8 +67,7 @@ def base_answers(runtime: Runtime, messages: Sequence[str]) -> BaseAnswers:
         messages: Each is one chat turn.
     """
     base = runtime.base
-    end = base.tokenizer.eos_token_id
-    assert isinstance(end, int)
+    end = base.turn_end
     asked = [Question(base.chat_ids(text), (end,), (), _ANSWER_TOKENS) for text in messages]
     questions = tuple(
         replace(

@@ -14,16 +14,11 @@ from torch import Tensor
 
 from dnd_engine.errors import ExportError
 from dnd_engine.lora.adapter import Adapter
+from dnd_engine.lora.layout import ARCHITECTURES
 
-__all__ = ["ARCHITECTURES", "write_gguf"]
+__all__ = ["write_gguf"]
 
-ARCHITECTURES: dict[str, gguf.MODEL_ARCH] = {
-    "llama": gguf.MODEL_ARCH.LLAMA,
-    "mistral": gguf.MODEL_ARCH.LLAMA,
-    "qwen2": gguf.MODEL_ARCH.QWEN2,
-    "qwen3": gguf.MODEL_ARCH.QWEN3,
-}
-"""`model_type` to what llama.cpp runs it as."""
+_BY_NAME = {name: architecture for architecture, name in gguf.MODEL_ARCH_NAMES.items()}
 
 
 def write_gguf(adapter: Adapter, config: Mapping[str, Any], path: Path) -> None:
@@ -37,14 +32,15 @@ def write_gguf(adapter: Adapter, config: Mapping[str, Any], path: Path) -> None:
     Raises:
         ExportError: If llama.cpp runs models of this type in a way that is not known here.
     """
-    model_type = config.get("model_type")
-    if model_type not in ARCHITECTURES:
+    known = ARCHITECTURES.get(str(config.get("model_type")))
+    if known is None or known.gguf is None:
+        can = ", ".join(name for name, one in ARCHITECTURES.items() if one.gguf)
         raise ExportError(
-            f"GGUF adapters can be written for {', '.join(ARCHITECTURES)} bases; "
-            f"{adapter.base_id} is {model_type!r}. Export `merged` instead, and convert that with "
-            "llama.cpp's convert_hf_to_gguf.py."
+            f"GGUF adapters can be written for {can} bases; "
+            f"{adapter.base_id} is {config.get('model_type')!r}. Export `merged` instead, and "
+            "convert that with llama.cpp's convert_hf_to_gguf.py."
         )
-    architecture = ARCHITECTURES[model_type]
+    architecture = _BY_NAME[known.gguf]
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture])
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
@@ -56,7 +52,7 @@ def write_gguf(adapter: Adapter, config: Mapping[str, Any], path: Path) -> None:
     state = adapter.state
     for m in adapter.layout.matrices():
         tensor = state[m.key].float()
-        if m.side == "B" and m.target.module in heads_of and architecture == gguf.MODEL_ARCH.LLAMA:
+        if m.side == "B" and m.target.module in heads_of and known.gguf_pairs:
             tensor = _interleave(tensor, heads_of[m.target.module])
         name = names.get_name(m.target.path)
         assert name is not None, f"gguf does not name {m.target.path}"

@@ -15,7 +15,7 @@ messages, whose activity is the penalty, keep the base's answers.
 import random
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -46,6 +46,10 @@ nothing new: 16 prompts with short answers are 32 to 400."""
 
 _LEAST_EXPLAINED = 0.02
 """Layers that predict less of what a left-out prompt needs are left alone."""
+
+
+_LEAST_GAIN = 1e-3
+"""Of the largest gain of a norm: outputs that it scales down further are not divided by less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +185,7 @@ def _ask(
 ) -> Generator[ImprintStep, None, list[_Row]]:
     """Let each source's teacher answer its whole prompts, greedily and in batches."""
     base = runtime.base
-    end = base.tokenizer.eos_token_id
-    assert isinstance(end, int)
+    end = base.turn_end
     asked = [_chosen(base, source, config, len(sources)) for source in sources]
     total = sum(map(len, asked))
     if not total:
@@ -299,22 +302,43 @@ class _Walk:
 
     @torch.inference_mode()
     def solve(self, metric: Metric) -> Update:
-        """Fit the last block's `down_proj` to what the matched states lack, in float32."""
+        """Fit the last block's `down_proj` to what the matched states lack, in float32.
+
+        Where a norm follows `down_proj`, a change of its output reaches the states divided by that
+        output's size and times the norm's gains. So wanted changes are brought to where the sizes
+        are divided out, each row weighs as much as before, and the gains go into B. A norm also
+        turns the part of a change that lies along the output into nothing; that part is lost.
+        """
         taught = _joined([batch.states() for batch, _ in self._taught])
         wanted = [
             taught - _joined([batch.states() for batch in part])
             for part in (self._bare, self._full)
         ]
         inputs = [_joined([batch.inputs() for batch in part]) for part in (self._bare, self._full)]
-        return solve(
+        changes, weights = torch.cat(wanted), self.weights
+        gains = self._bare[0].blocks.gains
+        if gains is not None:
+            parts = [
+                _joined([batch.sizes() for batch in part]) for part in (self._bare, self._full)
+            ]
+            sizes = torch.cat(parts)
+            changes = changes * sizes[:, None]
+            weights = weights / sizes.square() * sizes.square().mean()
+        update = solve(
             torch.cat(inputs),
-            torch.cat(wanted),
+            changes,
             self.groups,
-            self.weights,
+            weights,
             metric,
             ridge=self._config.ridge,
             r=self._config.r,
         )
+        if gains is None:
+            return update
+        least = _LEAST_GAIN * float(gains.abs().max())
+        small = gains.abs() < least
+        gains = torch.where(small, torch.full_like(gains, least).copysign(gains), gains)
+        return replace(update, b=update.b / gains[:, None])
 
     @torch.inference_mode()
     def apply(self, a: Float[Tensor, "r inputs"], b: Float[Tensor, "outputs r"]) -> None:
@@ -340,6 +364,11 @@ class _Batch:
 
     def states(self) -> tuple[list[int], Tensor]:
         return self._numbers, self.blocks.states[self._places].float()
+
+    def sizes(self) -> tuple[list[int], Tensor]:
+        sizes = self.blocks.sizes
+        assert sizes is not None
+        return self._numbers, sizes[self._places].clamp(min=1e-6)
 
     def inputs(self) -> tuple[list[int], Tensor]:
         assert self.blocks.inputs is not None

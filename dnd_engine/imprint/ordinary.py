@@ -79,8 +79,7 @@ def measure_ordinary(
         first_layer: The lowest layer that is measured.
     """
     base = runtime.base
-    end = base.tokenizer.eos_token_id
-    assert isinstance(end, int)
+    end = base.turn_end
     questions = [Question(base.chat_ids(text), (end,), (), _ANSWER_TOKENS) for text in messages]
     answers: dict[int, tuple[int, ...]] = {}
     for batch in batches([questions], shared=True):

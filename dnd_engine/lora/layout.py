@@ -1,17 +1,27 @@
 """Maps every LoRA matrix of a base model to its place in the grid of weight tokens.
 
 A layout comes from a Hugging Face config, without weights, or from a file of ours. This module
-knows shapes and names. It imports no torch and does not know how tokens are scaled.
+knows shapes and names, and `ARCHITECTURES`, the kinds of base that are supported. It imports no
+torch and does not know how tokens are scaled.
 """
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dnd_engine.errors import ConfigError, LayoutError
 
-__all__ = ["LoRALayout", "LoRASpec", "Matrix", "Target", "whole_number"]
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "LoRALayout",
+    "LoRASpec",
+    "Matrix",
+    "Target",
+    "architecture_of",
+    "whole_number",
+]
 
 TARGET_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "gate_proj", "down_proj")
 """The seven linear layers of a Llama-style block, in the authors' token order."""
@@ -19,7 +29,66 @@ TARGET_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "gate_proj"
 _MAX_SIZE = 65_536
 """Largest size accepted from a file. The authors' longest decoder axis has 26,624."""
 
-_PARENTS = {name: "self_attn" if name[0] in "qkvo" else "mlp" for name in TARGET_MODULES}
+FUSED_MODULES = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
+"""Those of a block with fused projections: q, k and v are one layer, and so are gate and up."""
+
+_MODULES = tuple(dict.fromkeys((*TARGET_MODULES, *FUSED_MODULES)))
+_PARENTS = {name: "self_attn" if name[0] in "qkvo" else "mlp" for name in _MODULES}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """One kind of base: what must be known beyond the sizes and settings in its config.
+
+    Grouped heads, biases, tied embeddings, norms of queries and keys, capped logits and sliding
+    windows are read from the config or the model; they need no entry here.
+    """
+
+    modules: tuple[str, ...] = TARGET_MODULES
+    """The linear layers of a block, in token order."""
+    gguf: str | None = None
+    """What llama.cpp calls it; None if it does not run it."""
+    gguf_pairs: bool = False
+    """Whether llama.cpp's converter reorders the rows of queries and keys, which its rotary
+    embedding then takes in pairs."""
+    mlp_norm: str = ""
+    """The norm that a block applies to the output of `down_proj`; empty if there is none."""
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "llama": Architecture(gguf="llama", gguf_pairs=True),
+    "mistral": Architecture(gguf="llama", gguf_pairs=True),
+    "qwen2": Architecture(gguf="qwen2"),
+    "qwen3": Architecture(gguf="qwen3"),
+    "gemma2": Architecture(gguf="gemma2", mlp_norm="post_feedforward_layernorm"),
+    "gemma3_text": Architecture(gguf="gemma3", mlp_norm="post_feedforward_layernorm"),
+    "smollm3": Architecture(gguf="smollm3", gguf_pairs=True),
+    "phi3": Architecture(gguf="phi3", modules=FUSED_MODULES),
+}
+"""By the `model_type` of a Hugging Face config. Another base that transformers runs, whose blocks
+are `model.layers` and hold `self_attn` and `mlp`, is supported by an entry here."""
+
+
+def architecture_of(config: Mapping[str, Any]) -> Architecture:
+    """Return what is known of a base's architecture.
+
+    Args:
+        config: The base's. Without a `model_type` it is taken for Llama.
+
+    Raises:
+        LayoutError: If the architecture is not supported.
+    """
+    model_type = config.get("model_type", "llama")
+    if isinstance(model_type, str) and model_type in ARCHITECTURES:
+        return ARCHITECTURES[model_type]
+    more = ""
+    if model_type in ("gemma3", "mllama", "qwen2_vl", "qwen2_5_vl", "mistral3"):
+        more = " It also reads images; take the text-only model."
+    raise LayoutError(
+        f"the architecture {model_type!r} is not supported; {', '.join(ARCHITECTURES)} are.{more} "
+        "To add one, describe its blocks in `ARCHITECTURES` of `dnd_engine/lora/layout.py`; "
+        "docs/own-base.md says what else may be needed."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,16 +100,17 @@ class LoRASpec:
     lora_alpha: int = 8
     """Scaling is `lora_alpha / r`; the paper's ratio of 2."""
     target_modules: tuple[str, ...] = TARGET_MODULES
+    """All seven stand for all layers of a block, also where some are fused."""
 
     def __post_init__(self) -> None:
         if self.r < 1:
             raise ConfigError(f"`r` must be at least 1, got {self.r}.")
         if self.lora_alpha < 1:
             raise ConfigError(f"`lora_alpha` must be at least 1, got {self.lora_alpha}.")
-        unknown = [name for name in self.target_modules if name not in TARGET_MODULES]
+        unknown = [name for name in self.target_modules if name not in _MODULES]
         if unknown or not self.target_modules:
             raise ConfigError(
-                f"`target_modules` must be some of {', '.join(TARGET_MODULES)}, "
+                f"`target_modules` must be some of {', '.join(_MODULES)}, "
                 f"got {', '.join(self.target_modules) or 'none'}."
             )
 
@@ -104,16 +174,17 @@ class LoRALayout:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], spec: LoRASpec | None = None) -> "LoRALayout":
-        """Lay out any Llama- or Qwen-style base.
+        """Lay out a base.
 
         Args:
             config: The base's `config.json`, as a mapping.
             spec: The LoRA to generate.
 
         Raises:
-            LayoutError: If a needed size is missing or inconsistent.
+            LayoutError: If the architecture is not supported, a needed size is missing or
+                inconsistent, or the spec names layers that this architecture does not have.
         """
-        spec = spec or LoRASpec()
+        spec = _adapted(spec or LoRASpec(), config)
         hidden = _size(config, "hidden_size")
         heads = _size(config, "num_attention_heads")
         kv_heads = _size(config, "num_key_value_heads", default=heads)
@@ -132,13 +203,15 @@ class LoRALayout:
             "up_proj": (hidden, intermediate),
             "gate_proj": (hidden, intermediate),
             "down_proj": (intermediate, hidden),
+            "qkv_proj": (hidden, (heads + 2 * kv_heads) * head_dim),
+            "gate_up_proj": (hidden, 2 * intermediate),
         }
         return cls(
             spec=spec,
             targets=tuple(
                 Target(layer, module, *shapes[module])
                 for layer in range(_size(config, "num_hidden_layers"))
-                for module in TARGET_MODULES
+                for module in architecture_of(config).modules
                 if module in spec.target_modules
             ),
         )
@@ -163,7 +236,7 @@ class LoRALayout:
         )
         targets = []
         for layer, module, inputs, outputs in values["layout"]:
-            if module not in TARGET_MODULES or module not in spec.target_modules:
+            if module not in _MODULES or module not in spec.target_modules:
                 raise ConfigError(f"`layout` names {module!r}, which `target_modules` does not.")
             targets.append(
                 Target(
@@ -208,6 +281,19 @@ class LoRALayout:
                 first += long // width
 
 
+def _adapted(spec: LoRASpec, config: Mapping[str, Any]) -> LoRASpec:
+    """Name the layers that an architecture has where the spec says all."""
+    modules = architecture_of(config).modules
+    if spec.target_modules == TARGET_MODULES:
+        return spec if modules == TARGET_MODULES else replace(spec, target_modules=modules)
+    if strays := [name for name in spec.target_modules if name not in modules]:
+        raise LayoutError(
+            f"a {config.get('model_type', 'llama')} base has no layer {', '.join(strays)}; its "
+            f"layers are {', '.join(modules)}."
+        )
+    return spec
+
+
 def whole_number(value: Any, name: str, most: int = _MAX_SIZE, least: int = 1) -> int:
     """Check a number from a file.
 
@@ -228,6 +314,6 @@ def _size(config: Mapping[str, Any], name: str, default: int | None = None) -> i
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise LayoutError(
             f"the base's config needs a positive integer `{name}`, got {value!r}. "
-            "Only Llama- and Qwen-style models are supported."
+            f"Supported are {', '.join(ARCHITECTURES)} models."
         )
     return value

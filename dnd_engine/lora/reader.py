@@ -29,7 +29,7 @@ from dnd_engine.errors import (
     RecipeError,
 )
 from dnd_engine.lora.adapter import Adapter
-from dnd_engine.lora.layout import TARGET_MODULES, LoRALayout, LoRASpec
+from dnd_engine.lora.layout import LoRALayout, LoRASpec, architecture_of
 from dnd_engine.lora.provenance import FILES, Recipe
 from dnd_engine.lora.weight_tokens import check_state, tokenize
 from dnd_engine.prompts.words import one_line, shorten
@@ -108,7 +108,7 @@ def read_adapter(path: Path, base_config: Mapping[str, Any], base_id: str) -> Ad
     if _CONFIG in files:
         config = _parse(files[_CONFIG], _CONFIG, faults)
         if config is not None:
-            spec = _plain_spec(config, faults)
+            spec = _plain_spec(config, architecture_of(base_config).modules, faults)
             _check_base(config, base_id, faults)
     layout = None if spec is None else LoRALayout.from_config(base_config, spec)
     tokens = _read_tokens(files[_WEIGHTS], layout, base_id, faults) if _WEIGHTS in files else None
@@ -265,7 +265,7 @@ def _parse(data: bytes, name: str, faults: _Faults) -> Any:
         return None
 
 
-def _plain_spec(config: Any, faults: _Faults) -> LoRASpec | None:
+def _plain_spec(config: Any, modules: Sequence[str], faults: _Faults) -> LoRASpec | None:
     """The LoRA that a config describes, or None with every setting that is not plain."""
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         faults.add("is no LoRA: `peft_type` must be LORA.")
@@ -287,10 +287,10 @@ def _plain_spec(config: Any, faults: _Faults) -> LoRASpec | None:
         faults.add(
             f"lists no layers: `target_modules` must be a list of names, got {_short(targets)}."
         )
-    elif not targets or not all(isinstance(t, str) and t in TARGET_MODULES for t in targets):
+    elif not targets or not all(isinstance(t, str) and t in modules for t in targets):
         names = ", ".join(shorten(one_line(str(target)), 40) for target in targets[:10])
         faults.add(
-            f"adapts other layers: `target_modules` must be some of {', '.join(TARGET_MODULES)}, "
+            f"adapts other layers: `target_modules` must be some of {', '.join(modules)}, "
             f"got {names or 'none'}."
         )
     for name, most in (("r", _MAX_R), ("lora_alpha", _MAX_ALPHA)):

@@ -31,6 +31,7 @@ from transformers import DynamicCache
 
 from dnd_engine.errors import ConfigError, LayoutMismatchError
 from dnd_engine.models.base import BaseModel, block, last_hidden
+from dnd_engine.models.chat_format import chat_text
 from dnd_engine.models.encoder import EncodedPrompts
 from dnd_engine.prompts.split import split_prompt
 
@@ -230,10 +231,8 @@ def check_prompts_differ(condition: Float[Tensor, "prompts length width"]) -> No
 def _chat_turn(base: BaseModel) -> tuple[list[int], list[int]]:
     """Tokens of a chat turn before and after the message."""
     tokenizer = base.tokenizer
-    turn = tokenizer.apply_chat_template(
-        [{"role": "user", "content": _PLACEHOLDER}], add_generation_prompt=True, tokenize=False
-    )
-    before, found, after = str(turn).rpartition(_PLACEHOLDER)
+    turn = chat_text(tokenizer, [{"role": "user", "content": _PLACEHOLDER}])
+    before, found, after = turn.rpartition(_PLACEHOLDER)
     if not found or not before or not after:
         raise ConfigError(
             f"the chat template of {base.weights.hub_id} does not show the message between a "

@@ -4,6 +4,7 @@ Any causal language model of transformers will do whose logits are its output la
 its files come from is for `sources` to know.
 """
 
+import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +24,9 @@ from transformers import (
 )
 
 from dnd_engine.errors import AssetError, ConfigError
-from dnd_engine.lora.layout import LoRALayout
+from dnd_engine.lora.layout import LoRALayout, architecture_of
+from dnd_engine.models.attention import layer_kinds, needs_eager
+from dnd_engine.models.chat_format import chat_ids, turn_end
 from dnd_engine.models.sources import ResolvedWeights, first_line
 
 __all__ = [
@@ -36,20 +39,21 @@ __all__ = [
     "fingerprint_difference",
     "last_hidden",
     "load_base",
+    "logit_cap",
+    "logits_of",
+    "mlp_norm",
     "next_token_logits",
     "output_layer",
     "read_config",
+    "rotary",
 ]
 
 _ODD_LOGITS: Mapping[str, float | None] = {
-    "final_logit_softcapping": None,
-    "attn_logit_softcapping": None,
     "logits_scaling": 1,
     "logit_scale": 1,
     "lm_head_multiplier": 1,
 }
-"""Settings that change logits or attention scores, and the values that do not: of Gemma-2 (the two
-caps), Granite, Cohere and Falcon-H1."""
+"""Settings that change logits, and the values that do not: of Granite, Cohere and Falcon-H1."""
 
 
 _FINGERPRINT_TOLERANCE = 0.02
@@ -79,11 +83,12 @@ class BaseModel:
 
     def chat_ids(self, content: str) -> tuple[int, ...]:
         """Encode one user turn, up to where the answer begins."""
-        text = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-        )
-        ids: list[int] = self.tokenizer(str(text), add_special_tokens=False)["input_ids"]
-        return tuple(ids)
+        return tuple(chat_ids(self.tokenizer, [{"role": "user", "content": content}]))
+
+    @property
+    def turn_end(self) -> int:
+        """The token that ends an answer."""
+        return turn_end(self.tokenizer)
 
 
 def best_device(wanted: str | None = None) -> torch.device:
@@ -137,20 +142,25 @@ def load_base(weights: ResolvedWeights, device: torch.device, dtype: torch.dtype
     Raises:
         AssetError: If the folder does not hold a causal language model with safetensors weights,
             or one whose logits are not simply the output layer's.
+        LayoutError: If its architecture is not supported.
     """
+    try:
+        config: Any = AutoConfig.from_pretrained(weights.path, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise _unloadable(weights, error) from error
+    architecture_of(config.to_dict())
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             weights.path,
             dtype=dtype,
+            attn_implementation="eager" if needs_eager(config) else None,
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(weights.path, local_files_only=True)
     except (OSError, ValueError, SafetensorError, KeyError) as error:
-        raise AssetError(
-            f"`{weights.path}` is no causal language model that can be loaded: {first_line(error)}"
-        ) from error
+        raise _unloadable(weights, error) from error
     model, report = loaded
     if missing := sorted(report["missing_keys"]):
         # transformers would fill them with random numbers, and warn.
@@ -169,6 +179,12 @@ def load_base(weights: ResolvedWeights, device: torch.device, dtype: torch.dtype
     return BaseModel(weights, module.to(device), tokenizer, device)
 
 
+def _unloadable(weights: ResolvedWeights, error: Exception) -> AssetError:
+    return AssetError(
+        f"`{weights.path}` is no causal language model that can be loaded: {first_line(error)}"
+    )
+
+
 def _check_logits(model: Any, path: Path) -> None:
     """Refuse a base whose logits are not those that training and chat compute."""
     config = model.config.get_text_config()
@@ -182,8 +198,8 @@ def _check_logits(model: Any, path: Path) -> None:
     if odd:
         raise AssetError(
             f"`{path}` ({config.model_type}) has {' and '.join(odd)}, which training and chat do "
-            "not compute. Use a base whose logits are its output layer's alone and whose attention "
-            "is not capped, such as SmolLM2, Llama, Qwen2.5 or Qwen3."
+            "not compute. Use a base whose logits are its output layer's alone, such as SmolLM2, "
+            "Llama, Qwen2.5 or Qwen3."
         )
 
 
@@ -229,10 +245,10 @@ def fingerprint_difference(wanted: Mapping[str, Any], found: Mapping[str, Any]) 
 
 
 def end_tokens(base: BaseModel) -> set[int]:
-    """Tokens that end an answer: the tokenizer's, and those of the base's generation config."""
+    """Tokens that end an answer: the template's, the tokenizer's, the generation config's."""
     ends: Any = base.model.generation_config.eos_token_id  # type: ignore[union-attr]
     known = ends if isinstance(ends, list) else [ends]
-    return {int(e) for e in (*known, base.tokenizer.eos_token_id) if e is not None}
+    return {int(e) for e in (*known, base.turn_end, base.tokenizer.eos_token_id) if e is not None}
 
 
 # Functions of a module, not methods of `BaseModel`: `bench` asks stock PEFT's copy of a base too.
@@ -248,10 +264,47 @@ def last_hidden(model: nn.Module, **inputs: Any) -> Float[Tensor, "rows length w
 
 
 def output_layer(model: nn.Module) -> nn.Linear:
-    """Return the layer that turns hidden states into logits."""
+    """Return the layer that turns hidden states into logits; see `logits_of`."""
     head = model.lm_head
     assert isinstance(head, nn.Linear)
     return head
+
+
+def logit_cap(model: nn.Module) -> float | None:
+    """Return the size that logits cannot exceed, as Gemma 2 has one; None without a cap."""
+    config: Any = model.config
+    cap = getattr(config, "final_logit_softcapping", None)
+    return None if cap is None else float(cap)
+
+
+def logits_of(
+    model: nn.Module, hidden: Float[Tensor, "*batch width"]
+) -> Float[Tensor, "*batch vocabulary"]:
+    """Turn hidden states into logits, capped where the base caps them."""
+    logits: Tensor = output_layer(model)(hidden)
+    cap = logit_cap(model)
+    return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
+def rotary(
+    model: nn.Module,
+    states: Float[Tensor, "tokens width"],
+    positions: Int[Tensor, "one tokens"],
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return the rotary embedding of positions for each kind of layer."""
+    embed: Any = model.get_submodule("model.rotary_emb")
+    kinds = set(layer_kinds(model.config))
+    if "layer_type" in inspect.signature(type(embed).forward).parameters:
+        return {kind: embed(states, positions, kind) for kind in kinds}  # Gemma 3 has two
+    found = embed(states, positions)
+    return dict.fromkeys(kinds, found)
+
+
+def mlp_norm(model: nn.Module, index: int) -> nn.Module | None:
+    """Return the norm of a block that the output of its `down_proj` goes through, if any."""
+    config: Any = model.config
+    name = architecture_of(config.to_dict()).mlp_norm
+    return block(model, index).get_submodule(name) if name else None
 
 
 def block(model: nn.Module, index: int) -> nn.Module:
@@ -288,5 +341,4 @@ def next_token_logits(
         cache=cache,
         use_cache=cache is not None,
     )
-    logits: Tensor = output_layer(model)(hidden[:, -1].contiguous())
-    return logits
+    return logits_of(model, hidden[:, -1].contiguous())

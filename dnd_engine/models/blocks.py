@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dnd_engine.models.base import BaseModel, block
+from dnd_engine.models.attention import layer_kinds, masks_for
+from dnd_engine.models.base import BaseModel, block, mlp_norm, rotary
 
 __all__ = ["BlockPass", "cut_rows"]
 
@@ -78,8 +79,11 @@ class BlockPass:
         for places in self.places:
             path = torch.tensor(places)
             sees[path[:, None], path] |= torch.ones(len(path), len(path), dtype=torch.bool).tril()
-        self._mask = sees.to(base.device)[None, None]
         self._positions = torch.tensor([depths], device=base.device)
+        self._masks = masks_for(
+            base.model, sees.to(base.device)[None, None], self._positions, self._positions
+        )
+        self._kinds = layer_kinds(base.model.config)
         embeddings: nn.Module = self._model.get_input_embeddings()  # type: ignore[operator]
         self.states: Float[Tensor, "tokens width"] = embeddings(
             torch.tensor(ids, device=base.device)
@@ -87,23 +91,28 @@ class BlockPass:
         """What the next block reads."""
         self.inputs: Float[Tensor, "tokens inputs"] | None = None
         """What the `down_proj` of the last block read; None before the first."""
-        rotary: nn.Module = self._model.model.rotary_emb  # type: ignore[union-attr,assignment]
-        self._rotary = rotary(self.states, self._positions)
+        self._outputs: Float[Tensor, "tokens width"] | None = None
+        """What it wrote, where a norm follows; the block adds that to its input otherwise."""
+        self._norm: nn.Module | None = None
+        self._rotary = rotary(self._model, self.states, self._positions)
 
     def advance(self, index: int) -> None:
         """Run one block; call it for 0, 1, 2 and so on."""
         layer = block(self._model, index)
 
-        def keep(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        def keep(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
             self.inputs = args[0][0]
+            self._outputs = output[0] if self._norm is not None else None
 
-        hook = layer.get_submodule("mlp.down_proj").register_forward_pre_hook(keep)
+        self._norm = mlp_norm(self._model, index)
+        kind = self._kinds[index]
+        hook = layer.get_submodule("mlp.down_proj").register_forward_hook(keep)
         try:
             self.states = layer(
                 self.states[None],
-                attention_mask=self._mask,
+                attention_mask=self._masks[kind],
                 position_ids=self._positions,
-                position_embeddings=self._rotary,
+                position_embeddings=self._rotary[kind],
             )[0]
         finally:
             hook.remove()
@@ -111,4 +120,27 @@ class BlockPass:
     def add(self, a: Float[Tensor, "r inputs"], b: Float[Tensor, "width r"]) -> None:
         """Change the last block's output as a LoRA on its `down_proj` would."""
         assert self.inputs is not None
-        self.states = self.states + (self.inputs @ a.T) @ b.T
+        change = (self.inputs @ a.T) @ b.T
+        if self._norm is None or self._outputs is None:
+            self.states = self.states + change
+            return
+        before, self._outputs = self._outputs, self._outputs + change
+        self.states = self.states + self._norm(self._outputs) - self._norm(before)
+
+    @property
+    def gains(self) -> Float[Tensor, " width"] | None:
+        """How much the last block scales each output of `down_proj` before it adds it.
+
+        None where it adds them as they are.
+        """
+        if self._norm is None:
+            return None
+        # Gemma's norms keep how far their scale is from 1.
+        return 1 + self._norm.get_parameter("weight").float()
+
+    @property
+    def sizes(self) -> Float[Tensor, " tokens"] | None:
+        """RMS of each output of the last `down_proj`, which a norm divides it by; None likewise."""
+        if self._outputs is None:
+            return None
+        return self._outputs.float().square().mean(dim=1).sqrt()

@@ -24,6 +24,7 @@ from dnd_engine.config import Sampling
 from dnd_engine.errors import ChatError
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel, end_tokens
+from dnd_engine.models.chat_format import chat_ids
 from dnd_engine.models.forward import Forward
 from dnd_engine.models.key_values import KeyValues
 from dnd_engine.models.replies import Message, Reply, StopReason
@@ -182,9 +183,7 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> 
             )
     if not messages[-1].get("content", "").strip():
         raise ChatError("the message is empty. Write one first.")
-    text = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
-    ids: list[int] = tokenizer(str(text), add_special_tokens=False)["input_ids"]
-    return ids
+    return chat_ids(tokenizer, messages)
 
 
 def _left_pad(

@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dnd_engine.lora.apply import FittedLoRA
-from dnd_engine.models.base import BaseModel, last_hidden, output_layer
+from dnd_engine.models.attention import as_argument, masks_for
+from dnd_engine.models.base import BaseModel, last_hidden, logits_of
 from dnd_engine.models.key_values import KeyValues
 from dnd_engine.models.packed import PackedLlama, refusal
 
@@ -121,11 +122,16 @@ class HookedForward(Forward):
             # to six times as long.
             shape = (len(ids), 1, 1, past.length + 1)
             visible = torch.ones(shape, dtype=torch.bool, device=ids.device)
+        model = self._base.model
+        key_positions = past.place(positions)
+        mask = None
+        if visible is not None:
+            mask = as_argument(model, masks_for(model, visible, positions, key_positions))
         with self._wearing(prepared):
             return last_hidden(
-                self._base.model,
+                model,
                 input_ids=ids,
-                attention_mask=visible,
+                attention_mask=mask,
                 position_ids=positions,
                 cache=past,
                 use_cache=True,
@@ -135,8 +141,7 @@ class HookedForward(Forward):
     def logits(self, hidden: Tensor) -> Tensor:
         """Run the output layer."""
         # A state cut out of a longer tensor would have the whole vocabulary matrix copied.
-        logits: Tensor = output_layer(self._base.model)(hidden.contiguous())
-        return logits
+        return logits_of(self._base.model, hidden.contiguous())
 
 
 def choose_forward(base: BaseModel, wearing: Wearing) -> Forward:

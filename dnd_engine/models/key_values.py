@@ -2,14 +2,15 @@
 
 One tensor holds every layer, so a new token copies none of the past, and rows are chosen, copied or
 joined in one operation. Serves transformers' models (`update`) and the packed forward pass
-(`extend`). Knows sizes; knows no tokens and no masks.
+(`extend`). Knows sizes and positions; knows no tokens and no masks.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxtyping import Float
-from torch import Tensor
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 __all__ = ["KeyValues"]
 
@@ -27,6 +28,7 @@ class KeyValues:
 
     def __init__(self, held: Float[Tensor, "layers rows heads room width"], length: int) -> None:
         self._held = held
+        self._at = held.new_zeros(held.shape[1], held.shape[3], dtype=torch.long)
         self.length = length
         """Positions that are filled."""
 
@@ -73,6 +75,17 @@ class KeyValues:
         new_ones = self._held[:, :, :, start:end]
         return list(new_ones.unbind()), list(keys.unbind()), list(values.unbind())
 
+    def place(self, positions: Int[Tensor, "rows new"]) -> Int[Tensor, "rows keys"]:
+        """Note the positions of new tokens in their texts, before they are read.
+
+        Returns:
+            The positions of all, the new ones last.
+        """
+        end = self.length + positions.shape[1]
+        self._make_room(end)
+        self._at[:, self.length : end] = positions
+        return self._at[:, :end]
+
     def update(
         self, keys: Tensor, values: Tensor, layer: int, **_options: object
     ) -> tuple[Tensor, Tensor]:
@@ -93,6 +106,7 @@ class KeyValues:
         larger = self._held.new_empty(layers, rows, heads, -(-length // _GROWTH) * _GROWTH, width)
         larger[:, :, :, : self.length] = self._filled
         self._held = larger
+        self._at = nn.functional.pad(self._at, (0, larger.shape[3] - room))
 
     @property
     def _filled(self) -> Tensor:
@@ -106,11 +120,14 @@ class KeyValues:
     def copies(self, row: int, count: int) -> "KeyValues":
         """Make rows that have all read what one of these has."""
         held = self._filled[:, row : row + 1]
-        return KeyValues(held.repeat(1, count, 1, 1, 1), self.length)
+        copies = KeyValues(held.repeat(1, count, 1, 1, 1), self.length)
+        copies._at[:] = self._at[row, : self.length]
+        return copies
 
     def select(self, rows: Tensor) -> None:
         """Keep some rows, by their numbers."""
         self._held = self._held.index_select(1, rows)
+        self._at = self._at.index_select(0, rows)
 
     @classmethod
     def joined(cls, parts: Sequence["KeyValues"], index: Sequence[int]) -> "KeyValues":
@@ -125,7 +142,9 @@ class KeyValues:
         room = -(-length // _GROWTH) * _GROWTH
         held = parts[0]._held.new_zeros(layers, len(index), heads, room, width)
         owners = [(part, row) for part in parts for row in range(part._held.shape[1])]
+        joined = cls(held, length)
         for place, number in enumerate(index):
             part, row = owners[number]
             held[:, place, :, : part.length] = part._filled[:, row]
-        return cls(held, length)
+            joined._at[place, : part.length] = part._at[row, : part.length]
+        return joined

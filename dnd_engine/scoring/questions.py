@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from dnd_engine.models.chat_format import chat_text, turn_end
 from dnd_engine.tasks.folder import Example, Mode
 
 __all__ = ["Answer", "Question", "ask", "choose_shots"]
@@ -100,10 +101,8 @@ def ask(
     content = _content(example, mode)
     assert content is not None
     turns.append({"role": "user", "content": content})
-    prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-    assert isinstance(prompt, str)
-    end = tokenizer.eos_token_id
-    assert isinstance(end, int)
+    prompt = chat_text(tokenizer, turns)
+    end = turn_end(tokenizer)
 
     def ids(text: str) -> tuple[int, ...]:
         return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])

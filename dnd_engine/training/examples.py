@@ -15,7 +15,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from dnd_engine.models.base import last_hidden, output_layer
+from dnd_engine.models.attention import as_argument, attends_plainly, masks_for
+from dnd_engine.models.base import last_hidden, logit_cap, logits_of, output_layer
+from dnd_engine.models.chat_format import chat_ids, turn_end
 from dnd_engine.tasks.folder import Example, Mode
 from dnd_engine.training.attention import attending_in_blocks
 from dnd_engine.training.token_loss import token_losses
@@ -58,14 +60,9 @@ def encode_example(
     content = example.prompt if mode == "full" else example.bare
     if content is None:
         return None
-    prompt = tokenizer.apply_chat_template(
-        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-    )
-    assert isinstance(prompt, str)
-    ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    ids = chat_ids(tokenizer, [{"role": "user", "content": content}])
     answer = tokenizer(example.response, add_special_tokens=False)["input_ids"]
-    assert tokenizer.eos_token_id is not None
-    return EncodedExample((*ids, *answer, tokenizer.eos_token_id), len(ids))
+    return EncodedExample((*ids, *answer, turn_end(tokenizer)), len(ids))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +138,13 @@ def answer_logits(
     is example by example, as in the batch.
     """
     hidden, targets = _answer_states(model, batch)
-    return output_layer(model)(hidden).float(), targets
+    return logits_of(model, hidden).float(), targets
 
 
 def response_losses(model: nn.Module, batch: PackedExamples) -> ResponseLosses:
     """Score the reference answers of a batch under the adapters that are currently applied."""
     hidden, targets = _answer_states(model, batch)
-    token_nll, hits = token_losses(hidden, output_layer(model).weight, targets)
+    token_nll, hits = token_losses(hidden, output_layer(model).weight, targets, logit_cap(model))
     owner = batch.owner[batch.predicts]
     zeros = token_nll.new_zeros(batch.num_examples)
     counts = zeros.index_add(0, owner, torch.ones_like(token_nll))
@@ -168,7 +165,8 @@ def _answer_states(
 
 def _attention(model: nn.Module, batch: PackedExamples) -> AbstractContextManager[dict[str, Any]]:
     """The model's own attention; where a CPU computes a gradient, the faster one in blocks."""
-    if batch.ids.device.type == "cpu" and torch.is_grad_enabled():
+    if batch.ids.device.type == "cpu" and torch.is_grad_enabled() and attends_plainly(model):
         shared = int((batch.owner[0] == batch.num_examples).sum())
         return attending_in_blocks(model, batch.owner, shared)
-    return nullcontext({"attention_mask": batch.visible})
+    masks = masks_for(model, batch.visible, batch.positions, batch.positions)
+    return nullcontext({"attention_mask": as_argument(model, masks)})

@@ -22,6 +22,7 @@ def token_losses(
     hidden: Float[Tensor, "tokens width"],
     head: Float[Tensor, "vocabulary width"],
     targets: Int[Tensor, " tokens"],
+    cap: float | None = None,
 ) -> tuple[Float[Tensor, " tokens"], Bool[Tensor, " tokens"]]:
     """Negative log-likelihood of each target in float32, and whether it is the likeliest word.
 
@@ -29,9 +30,10 @@ def token_losses(
         hidden: Last hidden states; the loss is differentiable in them.
         head: Weights of the output layer, which must be frozen.
         targets: The words to be predicted.
+        cap: Logits are `cap * tanh(logits / cap)`; None leaves them.
     """
     assert not head.requires_grad, "the gradient of the output layer is not computed"
-    nll, hits = _TokenLosses.apply(hidden, head, targets)  # type: ignore[no-untyped-call]
+    nll, hits = _TokenLosses.apply(hidden, head, targets, cap)  # type: ignore[no-untyped-call]
     return nll, hits
 
 
@@ -39,7 +41,9 @@ class _TokenLosses(torch.autograd.Function):
     """The gradient of a token's loss is (softmax - one-hot) · head, whatever comes after it."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, cap: float | None
+    ) -> tuple[Tensor, Tensor]:
         nll = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         hits = torch.empty(len(hidden), dtype=torch.bool, device=hidden.device)
         needed = ctx.needs_input_grad[0]
@@ -47,19 +51,26 @@ class _TokenLosses(torch.autograd.Function):
         for start in range(0, len(hidden), _CHUNK):
             here = slice(start, start + _CHUNK)
             asked = targets[here, None]
-            logits = torch.log_softmax(hidden[here] @ head.T, dim=-1, dtype=torch.float32)
+            raw = hidden[here] @ head.T
+            slope = None
+            if cap is not None:
+                bent = torch.tanh(raw.float() / cap)
+                raw, slope = cap * bent, 1 - bent.square()
+            logits = torch.log_softmax(raw, dim=-1, dtype=torch.float32)
             hits[here] = logits.argmax(dim=-1) == asked[:, 0]
             nll[here] = -logits.gather(1, asked)[:, 0]
             if grads is not None:
                 wrong = logits.exp_().scatter_add_(
                     1, asked, -torch.ones_like(asked, dtype=logits.dtype)
                 )
+                if slope is not None:
+                    wrong *= slope
                 torch.mm(wrong.to(head.dtype), head, out=grads[here])
         ctx.save_for_backward(grads)
         ctx.mark_non_differentiable(hits)
         return nll, hits
 
     @staticmethod
-    def backward(ctx: Any, nll_grad: Tensor, _hits_grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, nll_grad: Tensor, _hits_grad: Tensor) -> tuple[Tensor, None, None, None]:
         (grads,) = ctx.saved_tensors
-        return (grads * nll_grad[:, None]).to(grads.dtype), None, None
+        return (grads * nll_grad[:, None]).to(grads.dtype), None, None, None

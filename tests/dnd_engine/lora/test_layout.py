@@ -92,7 +92,7 @@ def test_without_kv_heads_every_head_has_its_own() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"hidden_size": None}, r"needs a positive integer `hidden_size`, got None\. Only Llama-"),
+        ({"hidden_size": None}, r"needs a positive integer `hidden_size`, got None\. Supported a"),
         ({"intermediate_size": "1536"}, r"positive integer `intermediate_size`, got '1536'"),
         ({"num_hidden_layers": 0}, r"positive integer `num_hidden_layers`, got 0"),
         ({"num_attention_heads": True}, r"positive integer `num_attention_heads`, got True"),

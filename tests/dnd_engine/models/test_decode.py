@@ -18,7 +18,7 @@ from dnd_engine.models.base import BaseModel, next_token_logits
 from dnd_engine.models.decode import decode
 from dnd_engine.models.replies import Message, Reply
 from dnd_engine.models.runtime import Runtime
-from tests.dnd_engine.tiny import LAYOUT, random_tokens, user
+from tests.dnd_engine.tiny import LAYOUT, byte_tokenizer, random_tokens, user
 
 GREEDY = Sampling(max_new_tokens=24)
 SAMPLED = Sampling(max_new_tokens=24, temperature=1.0, top_p=0.95, top_k=50, seed=3)
@@ -273,7 +273,9 @@ def fallback_tokenizer() -> PreTrainedTokenizerFast:
     pieces = ["<pad>", "<|im_start|>", "<|im_end|>", *(f"<0x{b:02X}>" for b in range(256))]
     tokenizer = Tokenizer(BPE(vocab={p: i for i, p in enumerate(pieces)}, merges=[]))
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>")
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>")
+    fast.chat_template = byte_tokenizer().chat_template
+    return fast
 
 
 def test_unfinished_characters_of_byte_fallback_are_held_back(

@@ -1,0 +1,72 @@
+"""What tokens may look at, in the form that a base's own modules take.
+
+Callers say what is visible as truth values. Some bases also have layers that see only a window of
+the last tokens, some need numbers to add to the scores, and some want one mask for each kind of
+layer. Knows configs and masks; knows no weights.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+
+__all__ = ["FULL", "attends_plainly", "layer_kinds", "masks_for", "needs_eager"]
+
+FULL, _WINDOW = "full_attention", "sliding_attention"
+"""As transformers calls the two kinds of layers."""
+
+
+def needs_eager(config: Any) -> bool:
+    """Whether attention scores are capped, which only transformers' eager attention computes."""
+    return getattr(config, "attn_logit_softcapping", None) is not None
+
+
+def layer_kinds(config: Any) -> tuple[str, ...]:
+    """Return the kind of attention of each layer."""
+    if kinds := getattr(config, "layer_types", None):
+        return tuple(kinds)
+    kind = FULL if getattr(config, "sliding_window", None) is None else _WINDOW
+    return (kind,) * int(config.num_hidden_layers)
+
+
+def attends_plainly(model: nn.Module) -> bool:
+    """Whether every layer sees all that is visible, with scores that are not capped."""
+    config: Any = model.config
+    return set(layer_kinds(config)) == {FULL} and not needs_eager(config)
+
+
+def masks_for(
+    model: nn.Module,
+    visible: Bool[Tensor, "rows 1 new keys"],
+    positions: Int[Tensor, "rows new"],
+    key_positions: Int[Tensor, "rows keys"],
+) -> dict[str, Tensor]:
+    """Return a mask for each kind of layer.
+
+    Args:
+        model: A causal language model.
+        visible: Which keys each new token may look at.
+        positions: Of the new tokens in their texts.
+        key_positions: Of all tokens, the new ones last. A window is counted in positions, so that
+            padding, and what lies between in a cache, does not matter.
+    """
+    config: Any = model.config
+    found = {}
+    for kind in dict.fromkeys(layer_kinds(config)):
+        mask = visible
+        if kind == _WINDOW:
+            distance = positions[:, None, :, None] - key_positions[:, None, None, :]
+            mask = visible & (distance < config.sliding_window)
+        if config._attn_implementation == "eager":
+            dtype = next(model.parameters()).dtype
+            zeros = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
+            mask = zeros.masked_fill_(~mask, torch.finfo(dtype).min)
+        found[kind] = mask
+    return found
+
+
+def as_argument(model: nn.Module, masks: dict[str, Tensor]) -> Tensor | dict[str, Tensor]:
+    """Return what the model's forward pass takes as `attention_mask`."""
+    config: Any = model.config
+    return masks if getattr(config, "layer_types", None) else next(iter(masks.values()))

@@ -1,0 +1,85 @@
+"""Conversations as a base reads them: its chat template, filled in the same way everywhere.
+
+Two things that some templates do by themselves would make an adapter differ from day to day or
+answer nothing but thoughts: they write today's date, and they let the model think aloud first.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from dnd_engine.errors import ChatError
+
+__all__ = ["chat_ids", "chat_text", "turn_end"]
+
+_DATE = "26 Jul 2024"
+"""For templates that tell the model what day it is: Llama 3.2's own default."""
+
+_TODAY = re.compile(r"""strftime_now\(\s*(['"]).*?\1\s*\)""")
+
+_PLACEHOLDER = "ANSWER"
+
+
+def _template(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the base's template, with one date for every day."""
+    return _TODAY.sub(f"'{_DATE}'", tokenizer.get_chat_template())
+
+
+def chat_text(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]]) -> str:
+    """Write a conversation up to where the next answer begins.
+
+    Raises:
+        ChatError: If the base's template refuses it, as Gemma's does with a system message.
+    """
+    try:
+        text = tokenizer.apply_chat_template(
+            [dict(message) for message in messages],
+            add_generation_prompt=True,
+            tokenize=False,
+            enable_thinking=False,
+            chat_template=_template(tokenizer),
+        )
+    except TemplateError as error:
+        raise ChatError(
+            f"the base's chat template refuses this conversation: {error}. Send it without a "
+            "system prompt, and let user and assistant take turns."
+        ) from error
+    return str(text)
+
+
+def chat_ids(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]]
+) -> list[int]:
+    """Tokenise a conversation up to where the next answer begins; see `chat_text`."""
+    ids: list[int] = tokenizer(chat_text(tokenizer, messages), add_special_tokens=False)[
+        "input_ids"
+    ]
+    return ids
+
+
+@lru_cache(maxsize=8)
+def turn_end(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the token that ends an answer: what the chat template puts behind one.
+
+    That is not always the tokenizer's own end of text: Gemma's and Phi-3's turns end otherwise.
+    """
+    text = str(
+        tokenizer.apply_chat_template(
+            [
+                {"role": "user", "content": "Hello"},
+                {"role": "assistant", "content": _PLACEHOLDER},
+            ],
+            tokenize=False,
+            enable_thinking=False,
+            chat_template=_template(tokenizer),
+        )
+    )
+    after = text.rpartition(_PLACEHOLDER)[2].strip()
+    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    ids: list[int] = tokenizer(after, add_special_tokens=False)["input_ids"]
+    end = next((token for token in ids if token in special), tokenizer.eos_token_id)
+    assert isinstance(end, int)
+    return end
