@@ -16,7 +16,7 @@ from dnd_engine.errors import ExportError
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.layout import ARCHITECTURES
 
-__all__ = ["write_gguf"]
+__all__ = ["interleave", "write_gguf"]
 
 _BY_NAME = {name: architecture for architecture, name in gguf.MODEL_ARCH_NAMES.items()}
 
@@ -53,7 +53,7 @@ def write_gguf(adapter: Adapter, config: Mapping[str, Any], path: Path) -> None:
     for m in adapter.layout.matrices():
         tensor = state[m.key].float()
         if m.side == "B" and m.target.module in heads_of and known.gguf_pairs:
-            tensor = _interleave(tensor, heads_of[m.target.module])
+            tensor = interleave(tensor, heads_of[m.target.module])
         name = names.get_name(m.target.path)
         assert name is not None, f"gguf does not name {m.target.path}"
         writer.add_tensor(f"{name}.weight.lora_{m.side.lower()}", tensor.contiguous().numpy())
@@ -63,7 +63,7 @@ def write_gguf(adapter: Adapter, config: Mapping[str, Any], path: Path) -> None:
     writer.close()
 
 
-def _interleave(up: Float[Tensor, "out r"], heads: int) -> Float[Tensor, "out r"]:
+def interleave(up: Float[Tensor, "out r"], heads: int) -> Float[Tensor, "out r"]:
     """Reorder a head's rows from two halves to pairs.
 
     A rotary embedding turns two numbers together. Hugging Face keeps them half a head apart,

@@ -5,6 +5,7 @@ Knows folders and PEFT; whether the result computes what the adapter does, the e
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -13,28 +14,40 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from dnd_engine.lora.adapter import Adapter, model_card
 from dnd_engine.lora.usage import merged_usage
 
-__all__ = ["write_merged"]
+__all__ = ["load", "merge", "write_merged"]
+
+
+def merge(adapter: Adapter, base_path: Path) -> Any:
+    """Add ΔW to the base's own weights as they lie on the disk, rounded to their dtype.
+
+    Args:
+        adapter: Its strength is merged too.
+        base_path: The base's folder.
+    """
+    base = load(base_path)
+    with tempfile.TemporaryDirectory(prefix="dnd-merge-") as name:
+        place = adapter.save(Path(name) / "adapter")
+        model = PeftModel.from_pretrained(base, str(place), autocast_adapter_dtype=False)
+        with torch.inference_mode():
+            return model.merge_and_unload()
+
+
+def load(base_path: Path) -> Any:
+    """Load a base as it lies on the disk."""
+    return AutoModelForCausalLM.from_pretrained(
+        base_path, dtype="auto", local_files_only=True, use_safetensors=True
+    )
 
 
 def write_merged(adapter: Adapter, base_path: Path, folder: Path) -> None:
     """Write the base with ΔW added: weights, tokenizer, generation config, card, provenance.
-
-    ΔW is added to the base's own weights as they lie on the disk, and rounded to their dtype.
 
     Args:
         adapter: Its strength is merged too.
         base_path: The base's folder.
         folder: Does not exist yet.
     """
-    base = AutoModelForCausalLM.from_pretrained(
-        base_path, dtype="auto", local_files_only=True, use_safetensors=True
-    )
-    with tempfile.TemporaryDirectory(prefix="dnd-merge-") as name:
-        place = adapter.save(Path(name) / "adapter")
-        model = PeftModel.from_pretrained(base, str(place), autocast_adapter_dtype=False)
-        with torch.inference_mode():
-            merged = model.merge_and_unload()
-    merged.save_pretrained(folder)
+    merge(adapter, base_path).save_pretrained(folder)
     AutoTokenizer.from_pretrained(base_path, local_files_only=True).save_pretrained(folder)
     card = model_card(adapter, "transformers", merged_usage("path/to/this/folder"))
     (folder / "README.md").write_text(card, encoding="utf-8")

@@ -10,10 +10,17 @@ from typing import TYPE_CHECKING
 
 from dnd_engine.errors import ConfigError
 from dnd_engine.lora.provenance import FILES
-from dnd_engine.lora.usage import gguf_usage, merged_usage, peft_usage
+from dnd_engine.lora.usage import (
+    gguf_model_usage,
+    gguf_usage,
+    merged_usage,
+    ollama_usage,
+    peft_usage,
+)
 from dnd_engine.wording import N_
 
 if TYPE_CHECKING:
+    from dnd_engine.export.gguf_model import Precision
     from dnd_engine.export.verify import Verifier
     from dnd_engine.lora.adapter import Adapter
     from dnd_engine.models.base import BaseModel
@@ -81,6 +88,44 @@ def _write_gguf(adapter: "Adapter", base: "BaseModel", path: Path) -> None:
     write_gguf(adapter, base.config, path)
 
 
+def _gguf_model(precision: "Precision") -> "Callable[[Adapter, BaseModel, Path], None]":
+    def write(adapter: "Adapter", base: "BaseModel", path: Path) -> None:
+        from dnd_engine.export.gguf_model import write_model
+        from dnd_engine.export.merged import merge
+
+        model = merge(adapter, base.weights.path)
+        write_model(model, base.tokenizer, adapter.name, path, precision)
+
+    return write
+
+
+def _write_base(adapter: "Adapter", base: "BaseModel", path: Path) -> None:
+    from dnd_engine.export.gguf_model import write_model
+    from dnd_engine.export.merged import load
+
+    write_model(load(base.weights.path), base.tokenizer, adapter.base_id, path, "f16")
+
+
+def _write_ollama(adapter: "Adapter", base: "BaseModel", path: Path) -> None:
+    from dnd_engine.export.ollama import MODEL, write_modelfile
+
+    path.mkdir()
+    _gguf_model("q8_0")(adapter, base, path / MODEL)
+    write_modelfile(base.tokenizer, path)
+
+
+def _verify_model(verifier: "Verifier", adapter: "Adapter", path: Path) -> float:
+    return verifier.gguf_model(adapter, path)
+
+
+def _verify_base(verifier: "Verifier", adapter: "Adapter", path: Path) -> float:
+    return verifier.gguf_model(adapter.with_strength(0.0), path)
+
+
+def _verify_ollama(verifier: "Verifier", adapter: "Adapter", path: Path) -> float:
+    return verifier.gguf_model(adapter, path / "model.gguf")
+
+
 EXPORTS: dict[str, ExportTarget] = {
     "peft": ExportTarget(
         title=N_("PEFT adapter"),
@@ -96,8 +141,8 @@ EXPORTS: dict[str, ExportTarget] = {
         write=_write_gguf,
         usage=lambda adapter, place: gguf_usage(place),
         note=N_(
-            "base.gguf is the base model as a GGUF file: download one, or make one with "
-            "convert_hf_to_gguf.py from llama.cpp."
+            "base.gguf is the base model as a GGUF file: download one, or export it as the format "
+            "`base-gguf`."
         ),
     ),
     "merged": ExportTarget(
@@ -106,6 +151,41 @@ EXPORTS: dict[str, ExportTarget] = {
         write=_write_merged,
         verify=_verify_merged,
         usage=lambda adapter, place: merged_usage(place),
+        whole_model=True,
+    ),
+    "base-gguf": ExportTarget(
+        title=N_("Base model as GGUF"),
+        suffixes=(".gguf",),
+        write=_write_base,
+        verify=_verify_base,
+        usage=lambda adapter, place: gguf_model_usage(place),
+        whole_model=True,
+        note=N_("Load adapters onto it with --lora."),
+    ),
+    "merged-gguf": ExportTarget(
+        title=N_("Merged model as GGUF, 16 bits"),
+        suffixes=(".gguf",),
+        write=_gguf_model("f16"),
+        verify=_verify_model,
+        usage=lambda adapter, place: gguf_model_usage(place),
+        whole_model=True,
+        note=N_("For four bits: llama-quantize FILE.gguf SMALL.gguf Q4_K_M, from llama.cpp."),
+    ),
+    "merged-gguf-q8": ExportTarget(
+        title=N_("Merged model as GGUF, 8 bits"),
+        suffixes=(".gguf",),
+        write=_gguf_model("q8_0"),
+        verify=_verify_model,
+        usage=lambda adapter, place: gguf_model_usage(place),
+        whole_model=True,
+    ),
+    "ollama": ExportTarget(
+        title=N_("Merged model for Ollama"),
+        suffixes=("",),
+        write=_write_ollama,
+        verify=_verify_ollama,
+        usage=lambda adapter, place: ollama_usage(adapter.name, place),
+        own_files=frozenset({"Modelfile", "model.gguf"}),
         whole_model=True,
     ),
 }

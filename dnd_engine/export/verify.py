@@ -4,9 +4,11 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
+from transformers import AutoModelForCausalLM, GgufConfig
 
 from dnd_engine.errors import VerificationError
 from dnd_engine.export.stock_peft import StockPEFT
@@ -80,6 +82,17 @@ class Verifier:
         dtype = next(base.model.parameters()).dtype
         weights = ResolvedWeights(adapter.base_id, folder, "")
         return self.compare(adapter, load_base(weights, base.device, dtype).model)
+
+    def gguf_model(self, adapter: Adapter, path: Path) -> float:
+        """Let transformers read a whole model from GGUF and compare; see `peft`."""
+        base = self._runtime.base
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            path.parent,
+            gguf_file=path.name,
+            dtype=next(base.model.parameters()).dtype,
+            quantization_config=GgufConfig(gguf_file=path.name, dequantize=True),
+        )
+        return self.compare(adapter, model.to(base.device).eval())
 
     @torch.inference_mode()
     def compare(self, adapter: Adapter, model: nn.Module) -> float:

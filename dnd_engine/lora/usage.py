@@ -1,9 +1,17 @@
 """Code snippets that show how to use an adapter outside this project, for cards and the page."""
 
 import json
+import re
 import shlex
 
-__all__ = ["GGUF_BASE", "gguf_usage", "merged_usage", "peft_usage"]
+__all__ = [
+    "GGUF_BASE",
+    "gguf_model_usage",
+    "gguf_usage",
+    "merged_usage",
+    "ollama_usage",
+    "peft_usage",
+]
 
 GGUF_BASE = "base.gguf"
 """Placeholder for the user's own GGUF file of the base."""
@@ -62,6 +70,26 @@ def gguf_usage(place: str) -> str:
         place: The adapter's GGUF file.
     """
     return f"llama-cli -m {GGUF_BASE} --lora {shlex.quote(place)}"
+
+
+def gguf_model_usage(place: str) -> str:
+    """Return a llama.cpp command that opens a chat with a whole model.
+
+    Args:
+        place: The model's GGUF file.
+    """
+    return f"llama-cli -m {shlex.quote(place)}"
+
+
+def ollama_usage(name: str, place: str) -> str:
+    """Return the commands that make a model of a folder and chat with it.
+
+    Args:
+        name: The adapter's.
+        place: Folder with a Modelfile.
+    """
+    model = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-.") or "adapter"
+    return f"ollama create {model} -f {shlex.quote(f'{place}/Modelfile')}\nollama run {model}"
 
 
 def _string(text: str) -> str:

@@ -94,6 +94,15 @@ class LlamaCpp:
         lib, *_ = _bindings()
         self._num_tokens = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
 
+    def tokenize(self, text: str) -> list[int]:
+        """The text as llama.cpp cuts it, special tokens by their names."""
+        lib, ffi, _ = _bindings()
+        vocabulary, data = lib.llama_model_get_vocab(self._model), text.encode()
+        found = ffi.new("llama_token[]", len(data) + 1)
+        count = lib.llama_tokenize(vocabulary, data, len(data), found, len(data) + 1, False, True)
+        assert count >= 0
+        return list(found[0:count])
+
     def logits(self, ids: Sequence[int], answer: Sequence[int] = ()) -> Tensor:
         """(1 + answer, vocabulary): what follows `ids`, and each token of `answer` after them."""
         lib, ffi, _ = _bindings()

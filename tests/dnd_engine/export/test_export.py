@@ -162,7 +162,7 @@ def test_an_adapter_that_keeps_the_order_of_rows_is_wrong_on_a_llama(
         gguf.write_gguf(make_adapter(), model.config.to_dict(), tmp_path / f"{name}.gguf")
         with llama_cpp(base, tmp_path / f"{name}.gguf") as llama:
             found.append(llama.logits(PROMPT, ANSWER))
-        monkeypatch.setattr(gguf, "_interleave", lambda up, heads: up)
+        monkeypatch.setattr(gguf, "interleave", lambda up, heads: up)
     assert (found[0] - found[1]).abs().max() > 1
 
 

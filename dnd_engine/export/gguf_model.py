@@ -1,0 +1,193 @@
+"""A whole model as one GGUF file: the base, or the base with an adapter merged in.
+
+llama.cpp and Ollama read it. Weights are float16 or Q8_0; 4-bit files are made from the float16 one
+by llama.cpp's own `llama-quantize`. Knows tensors, names and tokenizers; knows no adapter.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import gguf
+import numpy as np
+from gguf import GGMLQuantizationType
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from dnd_engine.errors import ExportError
+from dnd_engine.export.gguf import interleave
+from dnd_engine.lora.layout import ARCHITECTURES
+
+__all__ = ["Precision", "write_model"]
+
+Precision = Literal["f16", "q8_0"]
+
+_TYPES = {
+    "f16": (GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
+    "q8_0": (GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
+}
+_WHOLE = {
+    "llama": gguf.MODEL_ARCH.LLAMA,
+    "qwen2": gguf.MODEL_ARCH.QWEN2,
+    "qwen3": gguf.MODEL_ARCH.QWEN3,
+}
+"""What llama.cpp runs without more settings than are written here, by its own names."""
+_CONVERTER = "Export `merged` instead, and convert that with llama.cpp's convert_hf_to_gguf.py."
+_NUMBER = r"\p{N}"
+"""How a pre-tokenizer's pattern writes a digit."""
+
+
+def write_model(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    name: str,
+    path: Path,
+    precision: Precision,
+) -> None:
+    """Write a model with its tokenizer and chat template.
+
+    Args:
+        model: Of transformers, on the CPU.
+        tokenizer: Its own.
+        name: What tools show.
+        path: File to write.
+        precision: Of the matrices; vectors stay float32.
+
+    Raises:
+        ExportError: If llama.cpp runs models of this type, or cuts texts into tokens, in a way that
+            is not known here.
+    """
+    config: Mapping[str, Any] = model.config.to_dict()  # type: ignore[operator, union-attr]
+    architecture = _architecture(config, name)
+    matrices, file_type = _TYPES[precision]
+    writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture])
+    writer.add_type(gguf.GGUFType.MODEL)
+    writer.add_name(name)
+    writer.add_file_type(file_type)
+    _write_sizes(writer, config)
+    _write_tokenizer(writer, tokenizer, int(config["vocab_size"]), name)
+    names = gguf.get_tensor_name_map(architecture, config["num_hidden_layers"])
+    heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
+    tied = config.get("tie_word_embeddings", False)
+    for key, tensor in model.state_dict().items():
+        place, _, kind = key.rpartition(".")
+        found = names.get_name(place)
+        if found == "output" and tied:
+            continue  # llama.cpp takes the embeddings for it
+        if found is None:
+            raise ExportError(f"llama.cpp has no tensor for `{key}` of {name}. {_CONVERTER}")
+        module, value = place.rpartition(".")[2], tensor.float()
+        if ARCHITECTURES[str(config["model_type"])].gguf_pairs and module in heads:
+            value = interleave(value.reshape(len(value), -1), heads[module]).reshape(value.shape)
+        _add(writer, f"{found}.{kind}", value.contiguous().numpy(), matrices)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _architecture(config: Mapping[str, Any], name: str) -> gguf.MODEL_ARCH:
+    known = ARCHITECTURES.get(str(config.get("model_type")))
+    if known is None or known.gguf not in _WHOLE:
+        can = ", ".join(key for key, one in ARCHITECTURES.items() if one.gguf in _WHOLE)
+        raise ExportError(
+            f"whole models can be written as GGUF for {can} bases; {name} is "
+            f"{config.get('model_type')!r}. {_CONVERTER}"
+        )
+    rope = config.get("rope_parameters") or {}
+    if rope.get("rope_type", "default") != "default":
+        raise ExportError(
+            f"{name} stretches its positions ({rope['rope_type']}), which cannot be written as "
+            f"GGUF here. {_CONVERTER}"
+        )
+    return _WHOLE[known.gguf]
+
+
+def _write_sizes(writer: gguf.GGUFWriter, config: Mapping[str, Any]) -> None:
+    heads = config["num_attention_heads"]
+    head_dim = config.get("head_dim") or config["hidden_size"] // heads
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_key_length(head_dim)
+    writer.add_value_length(head_dim)
+    writer.add_rope_dimension_count(head_dim)
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
+    writer.add_vocab_size(config["vocab_size"])
+
+
+def _write_tokenizer(
+    writer: gguf.GGUFWriter, tokenizer: PreTrainedTokenizerBase, size: int, name: str
+) -> None:
+    """Write a byte-level BPE tokenizer as llama.cpp reads it."""
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+    saved = json.loads(backend.to_str()) if backend is not None else {}
+    model = saved.get("model", {})
+    split = _split_name(saved.get("pre_tokenizer"))
+    if model.get("type") != "BPE" or split is None:
+        raise ExportError(
+            f"{name} cuts texts into tokens in a way that is not known here, so its tokenizer "
+            f"cannot be written as GGUF. {_CONVERTER}"
+        )
+    tokens = [f"[PAD{number}]" for number in range(size)]
+    types = [gguf.TokenType.UNUSED] * size
+    for token, number in model["vocab"].items():
+        tokens[number], types[number] = token, gguf.TokenType.NORMAL
+    for added in saved["added_tokens"]:
+        kind = gguf.TokenType.CONTROL if added["special"] else gguf.TokenType.USER_DEFINED
+        tokens[added["id"]], types[added["id"]] = added["content"], kind
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(split)
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    merges = [one if isinstance(one, str) else " ".join(one) for one in model["merges"]]
+    if merges:
+        writer.add_token_merges(merges)
+    else:
+        # An empty array has no type in GGUF, and llama.cpp asks for one; this merges nothing.
+        writer.add_token_merges([f"{tokens[0]} {tokens[0]}"])
+    for number, add in (
+        (tokenizer.bos_token_id, writer.add_bos_token_id),
+        (tokenizer.eos_token_id, writer.add_eos_token_id),
+        (tokenizer.pad_token_id, writer.add_pad_token_id),
+    ):
+        if isinstance(number, int):
+            add(number)
+    # The chat template writes what begins a text.
+    writer.add_add_bos_token(False)
+    if isinstance(tokenizer.chat_template, str):
+        writer.add_chat_template(tokenizer.chat_template)
+
+
+def _split_name(pre_tokenizer: Any) -> str | None:
+    """Return llama.cpp's name for how texts are split before merging; None if it is not known."""
+    if not isinstance(pre_tokenizer, dict):
+        return None
+    steps = pre_tokenizer.get("pretokenizers", [pre_tokenizer])
+    kinds = [step["type"] for step in steps]
+    if kinds == ["ByteLevel"]:
+        return "gpt-2"
+    if kinds == ["Digits", "ByteLevel"] and steps[0].get("individual_digits"):
+        return "smollm"
+    if kinds == ["Split", "ByteLevel"]:
+        pattern = str(steps[0].get("pattern", {}).get("Regex", ""))
+        if f"{_NUMBER}{{1,3}}" in pattern:
+            return "llama-bpe"
+        return "qwen2" if f"|{_NUMBER}|" in pattern else None
+    return None
+
+
+def _add(
+    writer: gguf.GGUFWriter, name: str, value: np.ndarray, matrices: GGMLQuantizationType
+) -> None:
+    if value.ndim < 2:
+        writer.add_tensor(name, value)
+        return
+    block = gguf.GGML_QUANT_SIZES[matrices][0]
+    kind = matrices if value.shape[-1] % block == 0 else GGMLQuantizationType.F16
+    writer.add_tensor(name, gguf.quantize(value, kind), raw_dtype=kind)

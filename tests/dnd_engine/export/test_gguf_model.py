@@ -1,0 +1,220 @@
+"""Whole models as GGUF: llama.cpp loads them, cuts texts alike, and computes what the base does."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from gguf import GGMLQuantizationType, GGUFReader
+from tokenizers import pre_tokenizers
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from dnd_engine.config import EngineConfig
+from dnd_engine.engine import Engine
+from dnd_engine.errors import ExportError, VerificationError
+from dnd_engine.export import gguf_model
+from dnd_engine.export.gguf_model import write_model
+from dnd_engine.export.ollama import modelfile
+from dnd_engine.lora.layout import LoRALayout, LoRASpec
+from tests.dnd_engine.export.test_export import ANSWER, PROMPT, following, tiny_qwen
+from tests.dnd_engine.llama_cpp import llama_cpp
+from tests.dnd_engine.test_engine import write_generator
+from tests.dnd_engine.tiny import CONFIG, byte_tokenizer, make_adapter, tiny_llama
+
+TEXTS = ("hello there", "<|im_start|>user\nIt's 2026, naïve…<|im_end|>\n", "  two  spaces\t\n\n")
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    folder = write_generator(tiny_folder, tmp_path_factory.mktemp("generators") / "tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dnd_engine.engine.best_dtype", lambda device: torch.float32)
+        return Engine.load(EngineConfig(base=str(tiny_folder), generator=folder, device="cpu"))
+
+
+def tiny_qwen3() -> Qwen3ForCausalLM:
+    """Random; heads wider than the hidden size is divided into, norms on queries and keys."""
+    torch.manual_seed(0)
+    config = Qwen3Config(**CONFIG, head_dim=32, initializer_range=0.3)
+    return Qwen3ForCausalLM(config).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("make", [tiny_llama, tiny_qwen, tiny_qwen3])
+@pytest.mark.parametrize(("precision", "tolerance"), [("f16", 0.05), ("q8_0", 0.8)])
+def test_llama_cpp_computes_what_the_model_does(
+    make: Any, precision: Any, tolerance: float, tmp_path: Path
+) -> None:
+    """Of logits up to 30: float16 rounds to 3 decimal figures, Q8_0 to 2."""
+    model = make()
+    write_model(model, byte_tokenizer(), "tiny", tmp_path / "model.gguf", precision)
+    expected = following(model, PROMPT, ANSWER)
+    with llama_cpp(tmp_path / "model.gguf") as llama:
+        found = llama.logits(PROMPT, ANSWER)
+        assert [llama.tokenize(text) for text in TEXTS] == [
+            byte_tokenizer()(text)["input_ids"] for text in TEXTS
+        ]
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
+
+
+def test_quantised_files_are_smaller_and_say_what_they_are(tmp_path: Path) -> None:
+    sizes = []
+    for precision in ("f16", "q8_0"):
+        path = tmp_path / f"{precision}.gguf"
+        write_model(tiny_llama(), byte_tokenizer(), "tiny", path, precision)  # type: ignore[arg-type]
+        sizes.append(path.stat().st_size)
+    assert sizes[1] < 0.7 * sizes[0]
+    reader = GGUFReader(tmp_path / "q8_0.gguf")
+    kinds = {tensor.name: tensor.tensor_type for tensor in reader.tensors}
+    assert kinds["blk.0.attn_q.weight"] == GGMLQuantizationType.Q8_0
+    assert kinds["blk.0.attn_norm.weight"] == GGMLQuantizationType.F32
+    assert reader.fields["tokenizer.chat_template"].contents() == byte_tokenizer().chat_template
+
+
+@pytest.mark.parametrize("format", ["merged-gguf", "merged-gguf-q8", "ollama"])
+def test_a_merged_file_holds_base_and_adapter(format: str, engine: Engine, tmp_path: Path) -> None:
+    adapter = make_adapter(base_id=engine.info.base_id, strength=1.5)
+    place = tmp_path / ("model" if format == "ollama" else "model.gguf")
+    exported = engine.export(adapter, format, place)
+    assert exported.difference is not None
+    # Eight bits of random weights: .115 of the largest logit; sixteen: under .01.
+    assert exported.difference < (0.02 if format == "merged-gguf" else 0.2)
+    file = place / "model.gguf" if format == "ollama" else place
+    worn = engine.runtime.host.fit(adapter.worn_tokens[None], adapter.layout)
+    with engine.runtime.host.wearing(worn):
+        expected = following(engine.base.model, PROMPT, ANSWER)
+    plain = following(engine.base.model, PROMPT, ANSWER)
+    with llama_cpp(file) as llama:
+        found = llama.logits(PROMPT, ANSWER)
+    assert (found - expected).abs().max() < 0.3 * (plain - expected).abs().max()
+
+
+def test_the_base_file_takes_the_adapter_file(engine: Engine, tmp_path: Path) -> None:
+    adapter = make_adapter(base_id=engine.info.base_id)
+    base = engine.export(adapter, "base-gguf", tmp_path / "base.gguf").path
+    lora = engine.export(adapter, "gguf", tmp_path / "lora.gguf").path
+    worn = engine.runtime.host.fit(adapter.worn_tokens[None], adapter.layout)
+    plain = following(engine.base.model, PROMPT, ANSWER)
+    with engine.runtime.host.wearing(worn):
+        adapted = following(engine.base.model, PROMPT, ANSWER)
+    for file, expected in ((None, plain), (lora, adapted)):
+        with llama_cpp(base, file) as llama:
+            found = llama.logits(PROMPT, ANSWER)
+        torch.testing.assert_close(found, expected, rtol=0, atol=0.1)
+
+
+def test_a_wrong_file_is_not_kept(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gguf_model, "interleave", lambda rows, heads: rows)
+    with pytest.raises(VerificationError, match="verify failed"):
+        engine.export(make_adapter(), "merged-gguf", tmp_path / "model.gguf")
+    assert not (tmp_path / "model.gguf").exists()
+
+
+def stretched() -> LlamaForCausalLM:
+    model = tiny_llama()
+    model.config.rope_parameters = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}
+    return model
+
+
+def other_type() -> GPT2LMHeadModel:
+    return GPT2LMHeadModel(GPT2Config(vocab_size=260, n_embd=8, n_layer=1, n_head=2))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"), [(stretched, "stretches its positions"), (other_type, "'gpt2'")]
+)
+def test_a_base_that_cannot_be_written_is_refused(make: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=message):
+        write_model(make(), byte_tokenizer(), "tiny", tmp_path / "a.gguf", "f16")
+
+
+def test_a_tokenizer_of_another_kind_is_refused(tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    with pytest.raises(ExportError, match="cuts texts into tokens"):
+        write_model(tiny_llama(), tokenizer, "tiny", tmp_path / "a.gguf", "f16")
+
+
+SPLITS = [
+    ({"type": "ByteLevel"}, "gpt-2"),
+    (
+        {"pretokenizers": [{"type": "Digits", "individual_digits": True}, {"type": "ByteLevel"}]},
+        "smollm",
+    ),
+    ({"pretokenizers": [{"type": "Digits"}, {"type": "ByteLevel"}]}, None),
+    (
+        {
+            "pretokenizers": [
+                {"type": "Split", "pattern": {"Regex": r"\p{L}+|\p{N}{1,3}| ?[^\s]+"}},
+                {"type": "ByteLevel"},
+            ]
+        },
+        "llama-bpe",
+    ),
+    (
+        {
+            "pretokenizers": [
+                {"type": "Split", "pattern": {"Regex": r"\p{L}+|\p{N}| ?[^\s]+"}},
+                {"type": "ByteLevel"},
+            ]
+        },
+        "qwen2",
+    ),
+    ({"type": "Metaspace"}, None),
+    (None, None),
+]
+
+
+@pytest.mark.parametrize(("pre_tokenizer", "name"), SPLITS, ids=str)
+def test_the_way_of_splitting_texts_is_recognised(pre_tokenizer: Any, name: str | None) -> None:
+    assert gguf_model._split_name(pre_tokenizer) == name
+
+
+def test_a_modelfile_writes_turns_as_the_base_does() -> None:
+    """Ollama is not at hand, so its template is filled in here by hand, turn by turn."""
+    tokenizer = byte_tokenizer()
+    assert isinstance(tokenizer.chat_template, str)
+    tokenizer.chat_template = (
+        "{% if messages[0].role != 'system' %}<|im_start|>system\nBe brief.<|im_end|>\n{% endif %}"
+        + tokenizer.chat_template
+    )
+    text = modelfile(tokenizer)
+    template = re.search(r'TEMPLATE """(.*?)"""', text, flags=re.DOTALL)
+    system = re.search(r'SYSTEM """(.*?)"""', text, flags=re.DOTALL)
+    assert template is not None
+    assert system is not None
+    turns = [("system", system[1]), ("user", "Hello")]
+    opening, each, closing = re.split(r"\{\{- range .Messages \}\}|\{\{ end \}\}", template[1])
+    filled = opening + "".join(
+        each.replace("{{ .Role }}", role).replace("{{ .Content }}", said) for role, said in turns
+    )
+    assert filled + closing == tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Hello"}], add_generation_prompt=True, tokenize=False
+    )
+    assert text.startswith("FROM ./model.gguf\n")
+    assert "PARAMETER stop <|im_end|>" in text
+
+
+def test_a_modelfile_leaves_other_templates_to_ollama() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
+    assert modelfile(tokenizer) == "FROM ./model.gguf\nPARAMETER temperature 0\n"
+
+
+def test_the_layout_of_a_wide_head_is_written_too(tmp_path: Path) -> None:
+    """Qwen3's queries are wider than its hidden size."""
+    layout = LoRALayout.from_config({**CONFIG, "head_dim": 32}, LoRASpec())
+    assert layout.targets[0].out_features == 4 * 32
+    write_model(tiny_qwen3(), byte_tokenizer(), "tiny", tmp_path / "model.gguf", "f16")
+    fields = GGUFReader(tmp_path / "model.gguf").fields
+    assert fields["qwen3.attention.key_length"].contents() == 32
+    assert json.dumps(fields["tokenizer.ggml.pre"].contents()) == '"gpt-2"'
