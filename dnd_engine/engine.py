@@ -26,20 +26,14 @@ from dnd_engine.checks.ablation import (
     shuffled,
     some_prompts,
 )
-from dnd_engine.checks.agreement import agreement
-from dnd_engine.checks.effect import kl_to_base
-from dnd_engine.checks.familiarity import familiarity, nearest_tasks, outlook
+from dnd_engine.checks.effect import effect
+from dnd_engine.checks.familiarity import nearest_tasks
 from dnd_engine.checks.norms import base_norms, relative_norms
-from dnd_engine.checks.ordinary import BaseAnswers, kept_base_answers, ordinary_share
-from dnd_engine.checks.results import (
-    Agreement,
-    Conditioning,
-    ControlName,
-    Inspection,
-    as_checks,
-    recall,
-)
-from dnd_engine.checks.verdict import AdapterVerdict, Teaching, judge
+from dnd_engine.checks.ordinary import BaseAnswers, kept_base_answers
+from dnd_engine.checks.registry import as_checks, recall, run_checks
+from dnd_engine.checks.results import Conditioning, ControlName, Inspection
+from dnd_engine.checks.subject import Lessons, Subject
+from dnd_engine.checks.verdict import imprinting_of
 from dnd_engine.config import (
     MIXES,
     NO_GENERATOR,
@@ -90,7 +84,6 @@ from dnd_engine.models.base import (
     best_dtype,
     fingerprint,
     load_base,
-    next_token_logits,
 )
 from dnd_engine.models.decode import decode
 from dnd_engine.models.encoder import (
@@ -121,9 +114,6 @@ MAX_ENCODED_PROMPTS = 128
 
 _TOLD_CHARACTERS = 40
 """Most characters of a teacher's answer in a line about its work."""
-
-_EFFECT_TOKENS = 256
-"""Tokens of a prompt that its effect is measured on."""
 
 
 class Engine:
@@ -844,34 +834,30 @@ class Engine:
         yield from decode(self._runtime, conversations, wear, sampling or Sampling())
 
     def inspect(self, adapter: Adapter, buckets: Sequence[Bucket] = ()) -> Inspection:
-        """Measure an adapter; effect, agreement and verdict need prompts.
-
-        A trained adapter was taught what agreement asks, so nothing is said of it. An imprinted one
-        is asked for prompts that it was not fitted to, where there are some.
+        """Run the registered checks; effect, agreement and verdict need prompts.
 
         Args:
             adapter: Any that fits the base.
             buckets: Whose prompts it is measured on: 16 of them, chosen by `measured_prompts`.
         """
         chosen = measured_prompts(buckets)
-        nearest = adapter.nearest_tasks if self._wrote(adapter) else ()
         report = self.reports.get("heldout")
-        agrees = None
-        if chosen and not adapter.was_trained:
-            agrees = self._agreement(adapter, buckets)
-        return Inspection(
-            effect=self._effect(adapter, chosen) if chosen else None,
+        subject = Subject(
+            adapter=adapter,
+            runtime=self._runtime,
+            fitted=self._fit_one(adapter),
+            prompts=chosen,
+            nearest=adapter.nearest_tasks if self._wrote(adapter) else (),
+            report=report,
+            lessons=lambda: self._lessons(adapter, buckets),
+            base_answers=self._ordinary_answers,
+        )
+        return Inspection.of(
+            run_checks(subject),
             relative_norms=relative_norms(adapter, self._norms),
             nearest_tasks=adapter.nearest_tasks,
             num_prompts=len(chosen),
-            agreement=agrees,
-            outlook=outlook(agrees, report),
             strongest=report.strongest_effect if report else None,
-            familiarity=familiarity(nearest, adapter.num_prompts, report),
-            ordinary=ordinary_share(
-                self._runtime, self._fit_one(adapter), self._ordinary_answers()
-            ),
-            verdict=None if agrees is None else _verdict(agrees, _imprinting(adapter)),
         )
 
     def relative_norms(self, adapter: Adapter) -> Mapping[str, tuple[float, ...]]:
@@ -1108,26 +1094,7 @@ class Engine:
                 "an effect is measured on prompts: expected a bucket with prompts and a weight "
                 "other than 0, got none."
             )
-        return self._effect(adapter, chosen)
-
-    @torch.inference_mode()
-    def _effect(self, adapter: Adapter, prompts: Sequence[str]) -> float:
-        # The end of a prompt decides the answer; a very long one is cut at its beginning.
-        rows = [self.base.chat_ids(prompt)[-_EFFECT_TOKENS:] for prompt in prompts]
-        length = max(map(len, rows))
-        ids = torch.zeros(len(rows), length, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, row_ids in enumerate(rows):
-            ids[row, length - len(row_ids) :] = torch.tensor(row_ids)
-            mask[row, length - len(row_ids) :] = 1
-        twice = (
-            ids.repeat(2, 1).to(self.base.device),
-            mask.repeat(2, 1).to(self.base.device),
-        )
-        worn = self._fit_twin(adapter)
-        with self._runtime.lock, self._runtime.host.wearing(worn):
-            base, adapted = next_token_logits(self.base.model, *twice).chunk(2)
-        return float(kl_to_base(base, adapted).mean())
+        return effect(self._runtime, self._fit_one(adapter), adapter.strength, chosen)
 
     def rank_tasks(self, buckets: Sequence[Bucket], *, seed: int = 0) -> tuple[NearestTask, ...]:
         """All training tasks, those first whose prompts are most like these.
@@ -1259,12 +1226,13 @@ class Engine:
         with self._runtime.lock:
             return self._encoder.encode(distinct, POOLED_LENGTH)
 
-    def _agreement(self, adapter: Adapter, buckets: Sequence[Bucket]) -> Agreement | None:
-        """Compare the adapter on bare inputs with what taught it, or would teach it."""
-        worn = self._fit_one(adapter)
-        if (found := _imprinting(adapter)) is None:
-            lesson = (self._fit_shared(), measured_prompts(buckets))
-            return agreement(self._runtime, worn, [lesson])
+    def _lessons(
+        self, adapter: Adapter, buckets: Sequence[Bucket]
+    ) -> Iterator[tuple[bool, Lessons]]:
+        """Return what taught an adapter, or would: first on prompts it was not fitted to."""
+        if (found := imprinting_of(adapter)) is None:
+            yield False, [(self._fit_shared(), measured_prompts(buckets))]
+            return
         counting = [bucket for bucket in buckets if _imprintable(bucket)]
         teachers: dict[str, FittedLoRA | None] = {}
         for bucket in counting:
@@ -1275,21 +1243,20 @@ class Engine:
             )
         fitted = Seen.by(adapter.provenance).read - frozenset(found.left_out)
         for left_out in (True, False):
-            lessons = [
-                (teachers[bucket.name], texts)
-                for bucket in counting
-                if (
-                    texts := [
-                        text
-                        for text in measured_prompts([replace(bucket, weight=1.0)], most=None)
-                        if not (left_out and digests([text]) <= fitted)
-                    ]
-                )
-            ]
-            agrees = agreement(self._runtime, worn, lessons, left_out=left_out)
-            if agrees is not None:
-                return agrees
-        return None
+            yield (
+                left_out,
+                [
+                    (teachers[bucket.name], texts)
+                    for bucket in counting
+                    if (
+                        texts := [
+                            text
+                            for text in measured_prompts([replace(bucket, weight=1.0)], most=None)
+                            if not (left_out and digests([text]) <= fitted)
+                        ]
+                    )
+                ],
+            )
 
     def _fit_one(self, adapter: Adapter) -> FittedLoRA:
         return self._runtime.host.fit(adapter.worn_tokens[None], adapter.layout)
@@ -1300,10 +1267,6 @@ class Engine:
         Without a generator the base is the one that is told the instruction.
         """
         return self._generator.fit_shared() if self._generator else None
-
-    def _fit_twin(self, adapter: Adapter) -> FittedLoRA:
-        """Nothing for the first half of the rows, the adapter for the second."""
-        return self._fit_sides([None, adapter], [None, adapter.strength])
 
     def _fit_sides(
         self, adapters: Sequence[Adapter | None], strengths: Sequence[float | None]
@@ -1357,30 +1320,6 @@ def _imprintable(bucket: Bucket) -> list[tuple[str, str]]:
         return []
     split = ((p.text, split_prompt(p.text).input) for p in bucket.prompts)
     return sorted((text, given) for text, given in split if given is not None)
-
-
-def _imprinting(adapter: Adapter) -> Imprinting | None:
-    """Return how an adapter was imprinted; None if it was not, or was trained since."""
-    if not adapter.is_imprinted or adapter.was_trained:
-        return None
-    return Imprinting.from_json(adapter.provenance["imprint"])
-
-
-def _verdict(agrees: Agreement, found: Imprinting | None) -> AdapterVerdict:
-    return judge(
-        same=agrees.same,
-        num_prompts=agrees.num_prompts,
-        left_out=agrees.left_out,
-        wavering=agrees.wavering,
-        teaching=None
-        if found is None
-        else Teaching(
-            num_prompts=found.num_prompts,
-            commonest_share=found.commonest_share,
-            unfinished=found.unfinished,
-            explained=found.explained,
-        ),
-    )
 
 
 def _generator_path(config: EngineConfig) -> Path | None:

@@ -98,7 +98,7 @@ class Entry:
     trained: bool
     """Whether it was trained on labelled rows. If so, it has no recipe."""
     checks: Mapping[str, Any]
-    """Results of its checks; see `checks.results.as_checks`."""
+    """Results of its checks; see `checks.registry.as_checks`."""
     votes: Mapping[str, int]
     scores: Mapping[str, Scores]
     """Scores by the name of the file of labelled rows."""

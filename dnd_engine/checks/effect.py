@@ -1,9 +1,48 @@
 """How far an adapter moves the base's next token."""
 
+from collections.abc import Sequence
+
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["kl_to_base"]
+from dnd_engine.lora.apply import FittedLoRA
+from dnd_engine.models.base import next_token_logits
+from dnd_engine.models.runtime import Runtime
+
+__all__ = ["effect", "kl_to_base"]
+
+_MAX_TOKENS = 256
+
+
+@torch.inference_mode()
+def effect(runtime: Runtime, fitted: FittedLoRA, strength: float, prompts: Sequence[str]) -> float:
+    """Measure how far an adapter moves the base's first answer token.
+
+    Args:
+        runtime: Holds the base; its lock is held for one forward pass.
+        fitted: The adapter, alone.
+        strength: What it was fitted at; at 0 it is the base.
+        prompts: One or more.
+
+    Returns:
+        Mean KL(adapted ‖ base) over the prompts, in nats.
+    """
+    base = runtime.base
+    # The end of a prompt decides the answer, so a long one loses its beginning.
+    rows = [base.chat_ids(prompt)[-_MAX_TOKENS:] for prompt in prompts]
+    length = max(map(len, rows))
+    ids = torch.zeros(len(rows), length, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, row_ids in enumerate(rows):
+        ids[row, length - len(row_ids) :] = torch.tensor(row_ids)
+        mask[row, length - len(row_ids) :] = 1
+    twice = (ids.repeat(2, 1).to(base.device), mask.repeat(2, 1).to(base.device))
+    # One pass for both: the first half of the rows is the base's, the second the adapter's.
+    pair = FittedLoRA.stack([None, fitted if strength else None]).without_bare()
+    with runtime.lock, runtime.host.wearing(pair):
+        plain, adapted = next_token_logits(base.model, *twice).chunk(2)
+    return float(kl_to_base(plain, adapted).mean())
 
 
 def kl_to_base(

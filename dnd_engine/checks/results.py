@@ -1,23 +1,17 @@
-"""What the checks of an adapter found, in plain values, written to JSON and read back.
+"""What the checks of an adapter found, in plain values, and what that says in words.
 
-Numbers only; what is much or little is for the reader, or the window, to say. Imports no torch, so
-that whatever only shows results does not wait for it.
+`checks.registry` writes them to JSON and reads them back. Imports no torch, so that whatever only
+shows results does not wait for it.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
-
-from pydantic import TypeAdapter, ValidationError
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
 from dnd_engine.checks.verdict import AdapterVerdict
 from dnd_engine.checks.wording import Sentence
-from dnd_engine.errors import AdapterError
-from dnd_engine.lora.provenance import NearestTask, validation_words
+from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.wording import N_
-
-if TYPE_CHECKING:
-    from dnd_engine.lora.adapter import Adapter
 
 __all__ = [
     "CONTROLS",
@@ -29,8 +23,6 @@ __all__ = [
     "Inspection",
     "Ordinary",
     "Outlook",
-    "as_checks",
-    "recall",
 ]
 
 _ENOUGH_PROMPTS = 4
@@ -125,6 +117,47 @@ class Conditioning:
         """
         return all(c.low > 0 for c in self.controls if c.name in ("wrong", "mean"))
 
+    @property
+    def sentences(self) -> tuple[Sentence, ...]:
+        """What was found, with one sentence for each control."""
+        head = N_("It depends on the {number} prompts that it was compared on.")
+        if not self.depends:
+            head = N_("No evidence, on {number} prompts, that it depends on them.")
+        names = ", ".join(self.wrong_from)
+        return (
+            Sentence(head, {"number": self.num_prompts}),
+            *(
+                Sentence(
+                    _BESIDE[control.name],
+                    {
+                        **{"saved": control.saved, "low": control.low, "high": control.high},
+                        **({"names": names} if control.name == "wrong" else {}),
+                    },
+                )
+                for control in self.controls
+            ),
+        )
+
+
+_BESIDE: Mapping[ControlName, str] = {
+    "wrong": N_(
+        "It saves {saved:+.2f} nats per token ({low:+.2f} to {high:+.2f}) over an adapter made "
+        "from other prompts ({names})."
+    ),
+    "mean": N_(
+        "It saves {saved:+.2f} nats per token ({low:+.2f} to {high:+.2f}) over what all adapters "
+        "of its generator share."
+    ),
+    "shuffled": N_(
+        "It saves {saved:+.2f} nats per token ({low:+.2f} to {high:+.2f}) over an adapter made "
+        "from the same prompts with their words shuffled."
+    ),
+    "base": N_(
+        "It saves {saved:+.2f} nats per token ({low:+.2f} to {high:+.2f}) over the base alone."
+    ),
+}
+"""Losses are those of the model's own answers with the instruction."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
@@ -140,6 +173,16 @@ class Outlook:
     rank_correlation: float | None
     """Correlation of agreement with gain over all examined tasks: about 0 where agreement says
     nothing about gain. None if it could not be measured."""
+
+    @property
+    def sentence(self) -> Sentence:
+        """What to expect, in words."""
+        message = N_(
+            "On {n_tasks} unseen tasks with about as much agreement, adapters of this generator "
+            "changed the score by {gain:+.2f} ({low:+.2f} to {high:+.2f}) without the instruction."
+        )
+        values = {"gain": self.gain, "low": self.low, "high": self.high}
+        return Sentence(message, {"n_tasks": self.n_tasks, **values})
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +212,27 @@ class Familiarity:
         """Whether enough prompts are farther from training than all that was ever examined."""
         return self.num_prompts >= _ENOUGH_PROMPTS and self.similarity < self.lowest
 
+    @property
+    def sentence(self) -> Sentence:
+        """Where the prompts are, in words."""
+        message = N_(
+            "The nearest training task is at cosine {similarity:.2f}; the {n_tasks} unseen tasks "
+            "of the generator's evaluation were at {lowest:.2f} to {highest:.2f}."
+        )
+        if self.is_unlike:
+            message = N_(
+                "The nearest training task is at cosine {similarity:.2f}; the {n_tasks} unseen "
+                "tasks of the generator's evaluation were at {lowest:.2f} to {highest:.2f}, so "
+                "their results may not hold here."
+            )
+        return Sentence(
+            message,
+            {
+                **{"similarity": self.similarity, "n_tasks": self.n_tasks},
+                **{"lowest": self.lowest, "highest": self.highest},
+            },
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
@@ -195,85 +259,34 @@ class Inspection:
     """Whether ordinary messages are answered as before; None where it was not measured."""
     verdict: AdapterVerdict | None = None
     """Whether it works without the instruction; None where `agreement` is."""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """What checks found that have no field of their own, by their names in the registry."""
 
-    @property
-    def sentences(self) -> tuple[Sentence, ...]:
-        """What cards and the command line say: the verdict, its reasons, the side effects."""
-        verdict = () if self.verdict is None else (self.verdict.head, *self.verdict.reasons)
-        return (*verdict, *(() if self.ordinary is None else (self.ordinary.sentence,)))
+    @classmethod
+    def of(
+        cls,
+        results: Mapping[str, Any],
+        *,
+        relative_norms: Mapping[str, tuple[float, ...]] | None = None,
+        nearest_tasks: tuple[NearestTask, ...] = (),
+        num_prompts: int = 0,
+        strongest: float | None = None,
+    ) -> "Inspection":
+        """Put together what the checks of the registry found."""
+        own = {name: results.get(name) for name in _OWN}
+        return cls(
+            **own,
+            relative_norms=relative_norms or {},
+            nearest_tasks=nearest_tasks,
+            num_prompts=num_prompts,
+            strongest=strongest,
+            more={name: result for name, result in results.items() if name not in own},
+        )
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Checks:
-    """As `as_checks` writes it, for what reads it back."""
-
-    effect: float | None = None
-    agreement: Agreement | None = None
-    outlook: Outlook | None = None
-    familiarity: Familiarity | None = None
-    conditioning: Conditioning | None = None
-    ordinary: Ordinary | None = None
-    verdict: AdapterVerdict | None = None
-
-
-_CHECKS = TypeAdapter(_Checks)
-
-
-def as_checks(
-    adapter: "Adapter", found: Inspection, proof: Conditioning | None = None
-) -> dict[str, Any]:
-    """Put what was measured of an adapter into plain values, for `Adapter.checks`."""
-    measured = {
-        "strength": adapter.strength,
-        "effect": found.effect,
-        "agreement": found.agreement and asdict(found.agreement),
-        "outlook": found.outlook and asdict(found.outlook),
-        "familiarity": found.familiarity and asdict(found.familiarity),
-        "conditioning": proof and asdict(proof),
-        "ordinary": found.ordinary and asdict(found.ordinary),
-        "verdict": found.verdict and asdict(found.verdict),
-        # In words too, for the adapter's card: it is written where no check is known.
-        "words": [str(sentence) for sentence in found.sentences],
-    }
-    return {name: value for name, value in measured.items() if value is not None and value != []}
+    def result(self, name: str) -> Any:
+        """Return what a check of the registry found; None if it said nothing."""
+        return getattr(self, name) if name in _OWN else self.more.get(name)
 
 
-def recall(
-    checks: Mapping[str, Any], nearest: Sequence[NearestTask], strongest: float | None
-) -> tuple[Inspection | None, Conditioning | None]:
-    """Read what was measured before, the reverse of `as_checks`.
-
-    Args:
-        checks: Of an adapter that was kept.
-        nearest: Its nearest tasks.
-        strongest: Of the generator's examination.
-
-    Returns:
-        What `as_checks` was given, as far as it is in there; None for what was not measured. How
-        many prompts the effect was measured on is not known any more.
-
-    Raises:
-        AdapterError: If they are not what `as_checks` writes.
-    """
-    try:
-        kept = _CHECKS.validate_python(checks)
-    except ValidationError as error:
-        raise AdapterError(
-            f"the checks that are kept with the adapter are damaged: {validation_words(error)}. "
-            "Measure it anew."
-        ) from error
-    if kept.effect is None:
-        return None, None
-    found = Inspection(
-        effect=kept.effect,
-        relative_norms={},
-        nearest_tasks=tuple(nearest),
-        num_prompts=0,
-        agreement=kept.agreement,
-        outlook=kept.outlook,
-        strongest=strongest,
-        familiarity=kept.familiarity,
-        ordinary=kept.ordinary,
-        verdict=kept.verdict,
-    )
-    return found, kept.conditioning
+_OWN = ("effect", "agreement", "outlook", "familiarity", "ordinary", "verdict")
+"""Checks whose results have a field, for what draws them."""

@@ -6,13 +6,17 @@ model's answers are poor by themselves. Imports no torch.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from dnd_engine.checks.wording import Sentence
 from dnd_engine.config import AGREEMENT_BANDS
+from dnd_engine.lora.provenance import Imprinting
 from dnd_engine.wording import N_
 
-__all__ = ["AdapterVerdict", "Outcome", "Teaching", "judge"]
+if TYPE_CHECKING:
+    from dnd_engine.lora.adapter import Adapter
+
+__all__ = ["AdapterVerdict", "Outcome", "Teaching", "imprinting_of", "judge"]
 
 Outcome = Literal["works", "with_instruction", "fails"]
 """Works without the instruction; only with it; or does not even work with it."""
@@ -165,6 +169,13 @@ def judge(
         wavering=wavering,
         teaching=teaching,
     )
+
+
+def imprinting_of(adapter: "Adapter") -> Imprinting | None:
+    """Return how an adapter was imprinted; None if it was not, or was trained since."""
+    if not adapter.is_imprinted or adapter.was_trained:
+        return None
+    return Imprinting.from_json(adapter.provenance["imprint"])
 
 
 def _one_answer(teaching: Teaching) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dnd_engine.checks.registry import CHECKS, inspected, words
 from dnd_engine.cli.common import (
     AdapterArgument,
     BucketOption,
@@ -34,7 +35,6 @@ from dnd_engine.prompts.buckets import (
 from dnd_engine.prompts.files import PromptFile, read_prompt_file
 from dnd_engine.prompts.reading import Choices
 from dnd_engine.prompts.words import count
-from dnd_engine.wording import CONTROLS
 
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Conditioning, Inspection
@@ -49,6 +49,7 @@ InstructionOption = Annotated[
     str, typer.Option(help="Put above all prompts of each bucket in which none has one.")
 ]
 
+_NO_PROOF = "\nProof: needs at least two short prompts with a blank line before the input."
 _SAME = {
     None: "",
     True: ", as the recipe says",
@@ -181,13 +182,8 @@ def generate(
             "generator": engine.info.generator_id,
             "num_prompts": adapter.num_prompts,
             "seconds": {name: round(value, 4) for name, value in seconds.items()},
-            "effect": inspection.effect,
             "nearest_tasks": [asdict(task) for task in adapter.nearest_tasks],
-            "agreement": inspection.agreement and asdict(inspection.agreement),
-            "outlook": inspection.outlook and asdict(inspection.outlook),
-            "familiarity": inspection.familiarity and asdict(inspection.familiarity),
-            "conditioning": proof and asdict(proof),
-            **_verdict_json(inspection),
+            **_checks_json(inspection, proof),
             "imprint": adapter.provenance.get("imprint"),
             "not_imprinted": adapter.not_imprinted or None,
             "r": adapter.r,
@@ -198,10 +194,15 @@ def generate(
         f"{where}: rank {adapter.r}, {adapter.num_bytes / 1e6:.1f} MB, from {adapter.num_prompts} "
         f"prompts in {adapter.seconds['total']:.2f} s (loading took "
         f"{load_seconds:.1f} s).{_imprint_words(adapter)} "
-        f"Effect {inspection.effect or 0:.3f} nats. SHA-256 "
-        f"{adapter.sha256[:12]}{_SAME[same]}.{_proof_words(proof) if prove else ''}"
-        + "".join(f"\n{line}" for line in _found_words(inspection)),
+        f"SHA-256 {adapter.sha256[:12]}{_SAME[same]}."
+        + "".join(f"\n{sentence}" for sentence in words(inspection, proof))
+        + (_NO_PROOF if prove and proof is None else ""),
     )
+
+
+def _checks_json(found: "Inspection", proof: "Conditioning | None" = None) -> dict[str, Any]:
+    """Return what every check found, by its name; null where it said nothing."""
+    return {**dict.fromkeys(CHECKS), **inspected(found, proof)}
 
 
 def _imprint_words(adapter: "Adapter") -> str:
@@ -220,20 +221,6 @@ def _imprint_words(adapter: "Adapter") -> str:
 
 def _show_proof(progress: "Progress") -> None:
     typer.echo(f"Proof: {in_english(progress)}", err=True)
-
-
-def _proof_words(proof: "Conditioning | None") -> str:
-    """Say whether the adapter depends on its prompts, with a line for each control."""
-    if proof is None:
-        return "\nProof: needs at least two short prompts with a blank line before the input."
-    names = ", ".join(proof.wrong_from)
-    verdict = "It depends on its prompts." if proof.depends else "No evidence that it reads them."
-    head = f"\nProof on {proof.num_prompts} prompts: {verdict} Nats a token saved over"
-    lines = (
-        f"{CONTROLS[c.name].format(names=names)}: {c.saved:+.2f} ({c.low:+.2f} to {c.high:+.2f})"
-        for c in proof.controls
-    )
-    return "\n  ".join([head, *lines])
 
 
 @plain_errors
@@ -279,35 +266,6 @@ def chat(
     )
 
 
-def _found_words(found: "Inspection") -> list[str]:
-    """Say what the checks found, the verdict first; skip what was not measured."""
-    words = []
-    if found.verdict is not None:
-        words.append(" ".join(map(str, (found.verdict.head, *found.verdict.reasons))))
-    if (worth := found.outlook) is not None:
-        words.append(
-            f"On {worth.n_tasks} unseen tasks with about as much agreement, adapters changed the "
-            f"score by {worth.gain:+.2f} ({worth.low:+.2f} to {worth.high:+.2f})."
-        )
-    if found.ordinary is not None:
-        words.append(str(found.ordinary.sentence))
-    if (near := found.familiarity) is not None:
-        far = " Those results may not hold here." if near.is_unlike else ""
-        words.append(
-            f"The nearest training task is at cosine {near.similarity:.2f}; the {near.n_tasks} "
-            "unseen tasks in the generator's evaluation were at "
-            f"{near.lowest:.2f} to {near.highest:.2f}.{far}"
-        )
-    return words
-
-
-def _verdict_json(found: "Inspection") -> dict[str, Any]:
-    return {
-        "verdict": found.verdict and asdict(found.verdict),
-        "ordinary": found.ordinary and asdict(found.ordinary),
-    }
-
-
 @plain_errors
 @engine_options
 def inspect(
@@ -329,19 +287,14 @@ def inspect(
     read = find(engine)
     found = engine.inspect(read, measured_on)
     means = {name: sum(v) / len(v) for name, v in found.relative_norms.items()}
-    effect = "not measured (no --prompts)" if found.effect is None else f"{found.effect:.4f} nats"
     show(
         {
             "adapter": str(adapter),
             "sha256": read.sha256,
             "r": read.r,
             "num_parameters": read.num_parameters,
-            "effect": found.effect,
             "num_prompts": found.num_prompts,
-            "agreement": found.agreement and asdict(found.agreement),
-            "outlook": found.outlook and asdict(found.outlook),
-            "familiarity": found.familiarity and asdict(found.familiarity),
-            **_verdict_json(found),
+            **_checks_json(found),
             "relative_norms": found.relative_norms,
             "nearest_tasks": read.provenance.get("nearest_tasks", []),
             "provenance": read.provenance,
@@ -351,8 +304,8 @@ def inspect(
             [
                 f"{adapter}: rank {read.r}, {read.num_parameters:,} parameters, SHA-256 "
                 f"{read.sha256[:12]}",
-                f"Effect: {effect}",
-                *_found_words(found),
+                *([] if found.num_prompts else ["Effect: not measured (no --prompts)"]),
+                *map(str, words(found)),
                 "Mean relative weight change:",
                 *(f"  {name:10} {value:.2%}" for name, value in means.items()),
             ]

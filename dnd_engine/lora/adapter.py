@@ -53,7 +53,7 @@ class Adapter:
     seconds: Mapping[str, float] = field(default_factory=dict)
     nearest_tasks: tuple[NearestTask, ...] = ()
     checks: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """What was measured on it, for its card; see `checks.results.as_checks`."""
+    """What was measured on it, for its card; see `checks.registry.as_checks`."""
     not_imprinted: str = ""
     """Why nothing was imprinted where an imprint was asked for; empty otherwise."""
     kept_energy: float | None = None
@@ -364,40 +364,11 @@ def _generated(adapter: Adapter) -> list[str]:
 
 
 def _checks(checks: Mapping[str, Any]) -> list[str]:
-    """What was measured, in words; nothing if nothing was."""
-    told = []
-    if (effect := checks.get("effect")) is not None:
-        told.append(f"Effect: {effect:.3g} nats (KL from the base, first token of the answer).")
-    told += map(_plain, checks.get("words", ()))
-    if worth := checks.get("outlook"):
-        told.append(
-            f"On {worth['n_tasks']} unseen tasks with about as much agreement, adapters of this "
-            f"generator changed the score by {worth['gain']:+.2f} ({worth['low']:+.2f} to "
-            f"{worth['high']:+.2f})."
-        )
-    if near := checks.get("familiarity"):
-        told.append(
-            f"The nearest training task is at cosine {near['similarity']:.2f}; the "
-            f"{near['n_tasks']} unseen tasks that the generator was examined on lay at "
-            f"{near['lowest']:.2f} to {near['highest']:.2f}."
-        )
-    if proof := checks.get("conditioning"):
-        beside = {
-            "wrong": f"one made from other prompts ({_plain(', '.join(proof['wrong_from']))})",
-            "mean": "what all adapters of this generator share",
-            "shuffled": "one made from the same prompts with their words shuffled",
-            "base": "no adapter",
-        }
-        told += [
-            f"Beside {beside[control['name']]} it saves {control['saved']:+.2f} nats per token "
-            f"({control['low']:+.2f} to {control['high']:+.2f}, {proof['num_prompts']} prompts) of "
-            "what the model answers when it is told the instruction."
-            for control in proof["controls"]
-        ]
-    if not told:
+    """What was measured, in the words of the checks; nothing if nothing was."""
+    if not (words := checks.get("words")):
         return []
     head = f"## Checks on prompts it was made from, at strength {checks['strength']:g}"
-    return [head, "", *(f"- {line}" for line in told), ""]
+    return [head, "", *(f"- {_plain(line)}" for line in words), ""]
 
 
 def _how_made(origin: Mapping[str, Any]) -> str:

@@ -6,7 +6,8 @@ Each test registers a double, as a new module would, and uses it where a person 
 import json
 import re
 import zipfile
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
+from dnd_engine.checks.registry import CHECKS, Check, inspected, recall
+from dnd_engine.checks.results import Inspection
+from dnd_engine.checks.subject import Subject
+from dnd_engine.checks.wording import Sentence
 from dnd_engine.cli import app
 from dnd_engine.errors import PromptFileError
 from dnd_engine.export.registry import EXPORTS, ExportTarget
@@ -32,6 +37,7 @@ from dnd_engine.training.recipe import TrainRecipe
 from dnd_engine.training.trainer import train
 from tests.dnd_engine.test_engine import write_generator
 from tests.dnd_engine.tiny import CPU, make_adapter
+from ui.tabs.workbench.adapter.checks_view import checks_html
 
 
 @pytest.fixture(scope="module")
@@ -166,3 +172,56 @@ def test_a_registered_export_is_written_checked_and_explained_at_the_command_lin
         app, ["export", str(adapter), *map(str, models), "--format", "plain", "--out", "a.zip"]
     )
     assert "`a.zip` must end in .safetensors" in refused.output
+
+
+# A check
+
+
+@dataclass(frozen=True)
+class Longest:
+    """The longest prompt, and whether it was found after the effect."""
+
+    characters: int
+    after_effect: bool
+
+
+def run_longest(subject: Subject, found: Mapping[str, Any]) -> Longest | None:
+    """Say nothing without prompts."""
+    if not subject.prompts:
+        return None
+    return Longest(max(map(len, subject.prompts)), "effect" in found)
+
+
+LONGEST = Check(
+    result=Longest,
+    run=run_longest,
+    words=lambda found: [
+        Sentence("Its longest prompt has {n} characters.", {"n": found.characters})
+    ],
+)
+
+
+def test_a_registered_check_runs_and_is_told_at_the_command_line_on_the_card_and_on_the_page(
+    tiny_folder: Path, generator_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CHECKS, "longest", LONGEST)
+    prompts, adapter = tmp_path / "prompts.txt", tmp_path / "a.zip"
+    prompts.write_text("Name a colour.\nName a colour of the sky.\n")
+    models = ("--base", tiny_folder, "--generator", generator_folder, "--device", "cpu")
+    said, measured = (
+        "Its longest prompt has 25 characters.",
+        {"characters": 25, "after_effect": True},
+    )
+    made = dnd("generate", prompts, *models, "--no-imprint", "--out", adapter)
+    assert made["longest"] == measured
+    asked = ["inspect", str(adapter), "--prompts", str(prompts), *map(str, models)]
+    assert said in CliRunner().invoke(app, asked).stdout
+    assert dnd("inspect", adapter, *models)["longest"] is None
+    with zipfile.ZipFile(adapter) as archive:
+        assert f"- {said}" in archive.read("README.md").decode()
+        kept = json.loads(archive.read("provenance.json"))["checks"]
+    found, _proof = recall(kept, (), None)
+    assert isinstance(found, Inspection)
+    assert found.result("longest") == Longest(25, after_effect=True)
+    assert inspected(found)["longest"] == measured
+    assert said in checks_html("done", found)

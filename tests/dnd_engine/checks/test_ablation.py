@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 
 from dnd_engine.checks.ablation import Wearer, compare_conditions, others, shuffled, some_prompts
+from dnd_engine.checks.registry import as_checks
+from dnd_engine.checks.results import Conditioning, Control, Familiarity, Inspection, Outlook
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
@@ -81,28 +83,25 @@ def test_only_prompts_with_something_to_leave_out_are_measured_on() -> None:
 def test_what_was_measured_is_on_the_card() -> None:
     adapter = make_adapter()
     assert "## Checks" not in adapter.files()["README.md"].decode()
-    checks = {
-        "strength": 1.0,
-        "effect": 0.4242,
-        "words": ["It works, 6 of 8 *times*."],
-        "outlook": {"n_tasks": 12, "gain": 0.43, "low": 0.22, "high": 0.61},
-        "familiarity": {"similarity": 0.71, "n_tasks": 80, "lowest": 0.43, "highest": 0.97},
-        "conditioning": {
-            "nll": 1.2,
-            "num_prompts": 16,
-            "wrong_from": ["Tone*"],
-            "controls": [{"name": "wrong", "nll": 2, "saved": 0.58, "low": 0.45, "high": 0.72}],
-        },
-    }
+    found = Inspection(
+        effect=0.4242,
+        relative_norms={},
+        nearest_tasks=(),
+        num_prompts=16,
+        outlook=Outlook(12, 0.43, 0.22, 0.61, None),
+        familiarity=Familiarity(0.71, 16, 0.43, 0.97, 80, None, None, None),
+    )
+    proof = Conditioning(1.2, 16, (Control("wrong", 2, 0.58, 0.45, 0.72),), ("Tone*",))
+    checks = as_checks(adapter, found, proof)
     card = replace(adapter, checks=checks).files()["README.md"].decode()
     for words in (
         "at strength 1",
         "0.424 nats",
-        r"6 of 8 \*times\*",
         "+0.43 (+0.22 to +0.61)",
         r"(Tone\*)",
     ):
         assert words in card
     assert "at cosine 0.71; the 80 unseen tasks" in card
-    assert "lay at 0.43 to 0.97." in card
-    assert "+0.58 nats per token (+0.45 to +0.72, 16 prompts)" in card
+    assert "were at 0.43 to 0.97." in card
+    assert "It depends on the 16 prompts that it was compared on." in card
+    assert "saves +0.58 nats per token (+0.45 to +0.72)" in card

@@ -10,6 +10,7 @@ import torch
 from dnd_engine.checks.effect import kl_to_base
 from dnd_engine.checks.familiarity import familiarity, nearest_tasks, outlook
 from dnd_engine.checks.norms import base_norms, relative_norms
+from dnd_engine.checks.registry import as_checks, recall, words
 from dnd_engine.checks.results import (
     Agreement,
     Conditioning,
@@ -18,8 +19,6 @@ from dnd_engine.checks.results import (
     Inspection,
     Ordinary,
     Outlook,
-    as_checks,
-    recall,
 )
 from dnd_engine.checks.verdict import Teaching, judge
 from dnd_engine.errors import AdapterError
@@ -171,9 +170,9 @@ def test_what_was_measured_comes_back_from_the_checks_of_a_kept_adapter() -> Non
     assert recall({"effect": 0.5}, (), None) == (Inspection(0.5, {}, (), 0), None)
     assert recall({}, (), 7.0) == (None, None)
     card = replace(make_adapter(), checks=checks).files()["README.md"].decode()
-    for words in found.sentences:
-        assert f"- {words}" in card
-    assert len(found.sentences) == 4
+    said = [str(sentence) for sentence in words(found, proof)]
+    assert len(said) == 9
+    assert [line[2:] for line in card.splitlines() if line.startswith("- ")][-len(said) :] == said
 
 
 @pytest.mark.parametrize(

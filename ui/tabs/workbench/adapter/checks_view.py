@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import gradio as gr
 
+from dnd_engine.checks.registry import CHECKS
 from dnd_engine.config import AGREEMENT_BANDS
 from dnd_engine.wording import CONTROLS
 from ui.markup import esc, icon
@@ -374,6 +375,9 @@ def _verdicts_html(inspection: "Inspection", taught: Taught) -> str:
             f"<li{kind}>{icon(verdict.mark)}<div><b>{verdict.title}</b><span>{more}</span></div>"
             f"<b class='dnd-num'>{verdict.value}</b></li>"
         )
+    for name, result in inspection.more.items():
+        said = " ".join(_spoken(sentence) for sentence in CHECKS[name].words(result))
+        lines.append(f"<li>{icon('info')}<div><b>{esc(said)}</b></div></li>")
     return f"<ul class='dnd-verdicts'>{''.join(lines)}</ul>"
 
 

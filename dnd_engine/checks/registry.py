@@ -1,0 +1,204 @@
+"""The registry of checks: what can be learnt about an adapter without labels.
+
+A check runs, becomes JSON and becomes words, each in one place. `Engine.inspect`, cards, the
+command line, the API and the page go through `CHECKS`. Imports no torch until a check runs.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from dnd_engine.checks.results import (
+    Agreement,
+    Conditioning,
+    Familiarity,
+    Inspection,
+    Ordinary,
+    Outlook,
+)
+from dnd_engine.checks.verdict import AdapterVerdict, Teaching, imprinting_of, judge
+from dnd_engine.checks.wording import Sentence
+from dnd_engine.errors import AdapterError
+from dnd_engine.lora.provenance import NearestTask, validation_words
+from dnd_engine.wording import N_
+
+if TYPE_CHECKING:
+    from dnd_engine.checks.subject import Subject
+    from dnd_engine.lora.adapter import Adapter
+
+__all__ = ["CHECKS", "Check", "as_checks", "inspected", "recall", "run_checks", "words"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One question about an adapter."""
+
+    result: Any
+    """Type of what it finds: a number, or a frozen dataclass of plain values. It is written to JSON
+    and read back."""
+    run: "Callable[[Subject, Mapping[str, Any]], Any] | None"
+    """Measures it, given what the checks before it found; returns None where it has nothing to say.
+    None for a check that takes long and runs only when it is asked for."""
+    words: Callable[[Any], Sequence[Sentence]]
+    """Says what it found, for cards, the command line and the page."""
+
+
+def run_checks(subject: "Subject") -> dict[str, Any]:
+    """Run all checks; those that have nothing to say are left out."""
+    found: dict[str, Any] = {}
+    for name, check in CHECKS.items():
+        if check.run is not None and (result := check.run(subject, found)) is not None:
+            found[name] = result
+    return found
+
+
+def inspected(found: Inspection, proof: Conditioning | None = None) -> dict[str, Any]:
+    """Return everything that was found, by the names of the checks, in plain values for JSON."""
+    return {
+        name: TypeAdapter(check.result).dump_python(result, mode="json")
+        for name, check, result in _results(found, proof)
+    }
+
+
+def words(found: Inspection, proof: Conditioning | None = None) -> list[Sentence]:
+    """Say everything that was found, check by check."""
+    return [said for _, check, result in _results(found, proof) for said in check.words(result)]
+
+
+def _results(found: Inspection, proof: Conditioning | None) -> list[tuple[str, Check, Any]]:
+    pairs = ((name, proof if name == "conditioning" else found.result(name)) for name in CHECKS)
+    return [(name, CHECKS[name], result) for name, result in pairs if result is not None]
+
+
+def as_checks(
+    adapter: "Adapter", found: Inspection, proof: Conditioning | None = None
+) -> dict[str, Any]:
+    """Put what was measured of an adapter into plain values, for `Adapter.checks`."""
+    measured = {"strength": adapter.strength, **inspected(found, proof)}
+    # In words too, for the adapter's card: it is written where no check is known.
+    if said := [str(sentence) for sentence in words(found, proof)]:
+        measured["words"] = said
+    return measured
+
+
+def recall(
+    checks: Mapping[str, Any], nearest: Sequence[NearestTask], strongest: float | None
+) -> tuple[Inspection | None, Conditioning | None]:
+    """Read what was measured before, the reverse of `as_checks`.
+
+    Args:
+        checks: From an adapter that was kept.
+        nearest: Its nearest tasks.
+        strongest: Largest effect in the generator's evaluation.
+
+    Returns:
+        What `as_checks` was given, as far as it is in there; None for what was not measured. How
+        many prompts the effect was measured on is not known any more.
+
+    Raises:
+        AdapterError: If they are not what `as_checks` writes.
+    """
+    kept = {
+        name: _read(name, check, checks[name])
+        for name, check in CHECKS.items()
+        if checks.get(name) is not None
+    }
+    if "effect" not in kept:
+        return None, None
+    proof = kept.pop("conditioning", None)
+    return Inspection.of(kept, nearest_tasks=tuple(nearest), strongest=strongest), proof
+
+
+def _read(name: str, check: Check, value: Any) -> Any:
+    try:
+        return TypeAdapter(check.result).validate_python(value)
+    except ValidationError as error:
+        raise AdapterError(
+            f"the checks that are kept with the adapter are damaged: `{name}`: "
+            f"{validation_words(error)}. Measure it again."
+        ) from error
+
+
+def _effect(subject: "Subject", found: Mapping[str, Any]) -> float | None:  # noqa: ARG001
+    from dnd_engine.checks.effect import effect
+
+    if not subject.prompts:
+        return None
+    return effect(subject.runtime, subject.fitted, subject.adapter.strength, subject.prompts)
+
+
+def _effect_words(effect: float) -> list[Sentence]:
+    message = N_("Effect: {effect:.3g} nats (KL from the base, first token of the answer).")
+    return [Sentence(message, {"effect": effect})]
+
+
+def _agreement(subject: "Subject", found: Mapping[str, Any]) -> Agreement | None:  # noqa: ARG001
+    from dnd_engine.checks.agreement import agreement
+
+    # A trained adapter was taught what is asked here, so its answers would say nothing.
+    if not subject.prompts or subject.adapter.was_trained:
+        return None
+    for left_out, lessons in subject.lessons():
+        agrees = agreement(subject.runtime, subject.fitted, lessons, left_out=left_out)
+        if agrees is not None:
+            return agrees
+    return None
+
+
+def _verdict(subject: "Subject", found: Mapping[str, Any]) -> AdapterVerdict | None:
+    agrees: Agreement | None = found.get("agreement")
+    if agrees is None:
+        return None
+    imprinting = imprinting_of(subject.adapter)
+    return judge(
+        same=agrees.same,
+        num_prompts=agrees.num_prompts,
+        left_out=agrees.left_out,
+        wavering=agrees.wavering,
+        teaching=None
+        if imprinting is None
+        else Teaching(
+            num_prompts=imprinting.num_prompts,
+            commonest_share=imprinting.commonest_share,
+            unfinished=imprinting.unfinished,
+            explained=imprinting.explained,
+        ),
+    )
+
+
+def _outlook(subject: "Subject", found: Mapping[str, Any]) -> Outlook | None:
+    from dnd_engine.checks.familiarity import outlook
+
+    return outlook(found.get("agreement"), subject.report)
+
+
+def _ordinary(subject: "Subject", found: Mapping[str, Any]) -> Ordinary:  # noqa: ARG001
+    from dnd_engine.checks.ordinary import ordinary_share
+
+    return ordinary_share(subject.runtime, subject.fitted, subject.base_answers())
+
+
+def _familiarity(subject: "Subject", found: Mapping[str, Any]) -> Familiarity | None:  # noqa: ARG001
+    from dnd_engine.checks.familiarity import familiarity
+
+    return familiarity(subject.nearest, subject.adapter.num_prompts, subject.report)
+
+
+CHECKS: dict[str, Check] = {
+    "effect": Check(result=float, run=_effect, words=_effect_words),
+    # The verdict says how often they agree.
+    "agreement": Check(result=Agreement, run=_agreement, words=lambda found: ()),
+    "verdict": Check(
+        result=AdapterVerdict, run=_verdict, words=lambda found: (found.head, *found.reasons)
+    ),
+    "outlook": Check(result=Outlook, run=_outlook, words=lambda found: (found.sentence,)),
+    "ordinary": Check(result=Ordinary, run=_ordinary, words=lambda found: (found.sentence,)),
+    "familiarity": Check(
+        result=Familiarity, run=_familiarity, words=lambda found: (found.sentence,)
+    ),
+    # It makes other adapters to compare with; see `Engine.prove`.
+    "conditioning": Check(result=Conditioning, run=None, words=lambda found: found.sentences),
+}
+"""By their names in JSON, in the order in which they run and are said."""
