@@ -11,8 +11,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from dnd_engine.config import EngineConfig
 from ui.build import build_ui
 from ui.engine_handle import EngineHandle
-from ui.serve import launch_options, listening_host, own_library, run
+from ui.serve import launch_options, listening_host, own_cache, own_library, run
 
+own_cache()
 config = EngineConfig()
 handle = EngineHandle.of(config)
 owner = own_library(listening_host())

@@ -1,17 +1,45 @@
-"""Atomic writes, and the location of the files shipped with the project."""
+"""Atomic writes that last, and the location of the files shipped with the project.
 
+What is written here appears whole or not at all, and is on the disk when the call returns: files
+and folders are flushed before the rename, their parent after it. Where a folder is replaced, the
+old and the new one change places in one step if the system can do that. Otherwise there is a
+moment with neither in place; `recover` undoes it if a process is killed then.
+"""
+
+import atexit
+import errno
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from dnd_engine.errors import AssetError
+from filelock import FileLock, Timeout
 
-__all__ = ["asset_path", "is_leftover", "remove_leftovers", "write_whole", "written_aside"]
+from dnd_engine.errors import AssetError
+from dnd_engine.exchange import exchange
+
+__all__ = [
+    "asset_path",
+    "is_leftover",
+    "process_folder",
+    "recover",
+    "remove_leftovers",
+    "scratch_folder",
+    "sync",
+    "write_whole",
+    "written_aside",
+]
 
 _ASIDE = ".aside-"
+_BEGUN = "dnd-begun-"
+_LOCK, _OLD = "lock", "old"
+_OLD_SECONDS = 24 * 3600
+"""Age from which a folder without a lock is abandoned: nobody is about to lock it."""
+_NO_SYNC = frozenset({errno.EINVAL, errno.EBADF, errno.EACCES, errno.ENOTSUP})
+"""What a system answers that cannot flush a folder."""
 
 # A wheel carries `assets/` inside the package; a checkout has it beside the package.
 _PLACES = (Path(__file__).parent / "assets", Path(__file__).parents[1] / "assets")
@@ -34,11 +62,11 @@ def asset_path(*parts: str) -> Path:
 
 @contextmanager
 def written_aside(path: Path, *, inside: Path | None = None) -> Iterator[Path]:
-    """Write a file or folder atomically.
+    """Write a file or folder atomically and durably.
 
     Write to the yielded path. When the `with` block ends, the result replaces `path`. If the block
     raises, `path` is unchanged. Several writers of one path do not interfere: the last one to
-    finish wins. A killed process leaves a temporary folder behind (see `remove_leftovers`).
+    finish wins. What killed processes left beside it is removed.
 
     Args:
         path: The file or folder to write.
@@ -52,23 +80,48 @@ def written_aside(path: Path, *, inside: Path | None = None) -> Iterator[Path]:
         OSError: If the disk refuses a write.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=inside or path.parent, prefix=_ASIDE) as parent:
-        aside, old = Path(parent) / path.name, Path(parent) / f"{path.name}.old"
+    recover(path)
+    place = inside or path.parent
+    remove_leftovers(place)
+    with _own_folder(place, _ASIDE) as parent:
+        aside = parent / path.name
         yield aside
+        sync(aside)
+        _replace(aside, path, parent / f"{path.name}.{_OLD}")
+        _sync_folder(path.parent)
+
+
+def _replace(new: Path, path: Path, old: Path) -> None:
+    if not path.is_dir():
+        os.replace(new, path)
+    elif not exchange(new, path):
         # A folder that is not empty cannot be replaced in one move. If the second move fails or is
         # interrupted, undo the first, or the old folder would be deleted with the temporary one.
         try:
-            if path.is_dir():
-                os.replace(path, old)
-            os.replace(aside, path)
+            os.replace(path, old)
+            os.replace(new, path)
         except BaseException:
             if old.exists() and not path.exists():
                 os.replace(old, path)
             raise
 
 
+def recover(path: Path) -> None:
+    """Bring back a folder whose writer was killed while it replaced it.
+
+    Raises:
+        OSError: If the disk refuses.
+    """
+    if path.exists():
+        return
+    for old in path.parent.glob(f"{_ASIDE}*/{path.name}.{_OLD}"):
+        if _is_abandoned(old.parent):
+            os.replace(old, path)
+            return
+
+
 def write_whole(path: Path, data: str | bytes) -> None:
-    """Write a file atomically. Text is encoded as UTF-8.
+    """Write a file atomically and durably. Text is encoded as UTF-8.
 
     Raises:
         OSError: If the disk refuses a write. The old file is unchanged.
@@ -83,6 +136,108 @@ def is_leftover(path: Path) -> bool:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes left. Call it only if no other process is writing there."""
-    for path in folder.glob(f"{_ASIDE}*"):
-        shutil.rmtree(path)
+    """Remove what killed processes left in a folder, and nothing that a living one writes."""
+    _remove_abandoned(folder, _ASIDE)
+
+
+@contextmanager
+def scratch_folder(prefix: str = "dnd-scratch-") -> Iterator[Path]:
+    """Yield a temporary folder, and remove those of that prefix that killed processes left.
+
+    Raises:
+        OSError: If the disk refuses.
+    """
+    place = Path(tempfile.gettempdir())
+    _remove_abandoned(place, prefix)
+    with _own_folder(place, prefix) as folder:
+        yield folder
+
+
+def process_folder(prefix: str) -> Path:
+    """Return a temporary folder that lasts as long as this process.
+
+    Raises:
+        OSError: If the disk refuses.
+    """
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(scratch_folder(prefix))
+
+
+def sync(path: Path) -> None:
+    """Have the disk keep a file, or a folder with all that is in it, through a power cut.
+
+    Raises:
+        OSError: If the disk refuses, for example because it is full.
+    """
+    if not path.is_dir():
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+        return
+    for child in path.iterdir():
+        if not child.is_symlink():
+            sync(child)
+    _sync_folder(path)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the disk keep which names a folder holds, where the system can."""
+    with suppress(PermissionError):  # Windows opens no folders
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        except OSError as error:
+            if error.errno not in _NO_SYNC:
+                raise
+        finally:
+            os.close(number)
+
+
+@contextmanager
+def _own_folder(place: Path, prefix: str) -> Iterator[Path]:
+    """Yield a folder that others see is in use for as long as this process lives."""
+    # Locked under another name first: between making a folder and locking it, others would take it
+    # for abandoned.
+    begun = Path(tempfile.mkdtemp(dir=place, prefix=f".{_BEGUN}"))
+    folder = begun.with_name(prefix + begun.name.removeprefix(f".{_BEGUN}"))
+    lock = FileLock(begun / _LOCK)
+    try:
+        with lock:
+            begun.rename(folder)
+            yield folder
+    finally:
+        for left in (folder, begun):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _remove_abandoned(place: Path, prefix: str) -> None:
+    for folder in place.glob(f"{prefix}*"):
+        if _is_abandoned(folder):
+            for old in folder.glob(f"*.{_OLD}"):
+                recover(place / old.name.removesuffix(f".{_OLD}"))
+            shutil.rmtree(folder, ignore_errors=True)
+    for begun in place.glob(f".{_BEGUN}*"):
+        if _is_old(begun):
+            shutil.rmtree(begun, ignore_errors=True)
+
+
+def _is_abandoned(folder: Path) -> bool:
+    """Whether no living process holds a temporary folder: the system frees a dead one's locks."""
+    if (folder / _LOCK).exists():
+        return not _is_in_use(folder)
+    return _is_old(folder)  # an earlier version made no lock
+
+
+def _is_old(folder: Path) -> bool:
+    try:
+        return time.time() - folder.stat().st_mtime > _OLD_SECONDS
+    except OSError:
+        return False  # gone meanwhile
+
+
+def _is_in_use(folder: Path) -> bool:
+    try:
+        with FileLock(folder / _LOCK, timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True

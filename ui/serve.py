@@ -18,7 +18,7 @@ from dnd_engine.cli.common import (
 )
 from dnd_engine.config import EngineConfig, PromptLimits
 from dnd_engine.errors import ConfigError
-from dnd_engine.files import asset_path
+from dnd_engine.files import asset_path, process_folder
 from dnd_engine.library import Library
 from dnd_engine.training.watch import RunFolder
 from ui.engine_handle import EngineHandle
@@ -29,7 +29,7 @@ from ui.spaces import on_space, serves_others
 if TYPE_CHECKING:
     import gradio as gr
 
-__all__ = ["launch_options", "listening_host", "login", "own_library", "run", "serve"]
+__all__ = ["launch_options", "listening_host", "login", "own_cache", "own_library", "run", "serve"]
 
 _LEAST_PASSWORD = 8
 
@@ -85,6 +85,15 @@ def launch_options(
             "lifespan": gated(server, owner, schema=schema),
         },
     }
+
+
+def own_cache() -> None:
+    """Have Gradio keep uploads and visits in a folder that goes with this process.
+
+    If it is killed the next start removes the folder. Call it before the page is built.
+    """
+    if not os.environ.get("GRADIO_TEMP_DIR"):
+        os.environ["GRADIO_TEMP_DIR"] = str(process_folder("dnd-server-"))
 
 
 def listening_host(host: str | None = None) -> str:
@@ -150,6 +159,7 @@ def serve(
     runs = [RunFolder(folder) for folder in run_folders or ()]
     from ui.build import build_ui
 
+    own_cache()
     handle = EngineHandle.of(config)
     host = listening_host(host)
     owner = own_library(host)

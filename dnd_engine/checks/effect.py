@@ -1,11 +1,13 @@
 """How far an adapter moves the base's next token."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dnd_engine.errors import AdapterError
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import next_token_logits
 from dnd_engine.models.runtime import Runtime
@@ -27,6 +29,9 @@ def effect(runtime: Runtime, fitted: FittedLoRA, strength: float, prompts: Seque
 
     Returns:
         Mean KL(adapted ‖ base) over the prompts, in nats.
+
+    Raises:
+        AdapterError: The adapter makes the scores overflow.
     """
     base = runtime.base
     # The end of a prompt decides the answer, so a long one loses its beginning.
@@ -42,7 +47,13 @@ def effect(runtime: Runtime, fitted: FittedLoRA, strength: float, prompts: Seque
     pair = FittedLoRA.stack([None, fitted if strength else None]).without_bare()
     with runtime.lock, runtime.host.wearing(pair):
         plain, adapted = next_token_logits(base.model, *twice).chunk(2)
-    return float(kl_to_base(plain, adapted).mean())
+    found = float(kl_to_base(plain, adapted).mean())
+    if not math.isfinite(found):
+        raise AdapterError(
+            f"the adapter makes the model's scores NaN or infinite at strength {strength:g}. Lower "
+            "the strength, or use another adapter."
+        )
+    return found
 
 
 def kl_to_base(

@@ -3,7 +3,6 @@
 Knows folders and PEFT; whether the result computes what the adapter does, the engine asks.
 """
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from dnd_engine.files import scratch_folder
 from dnd_engine.lora.adapter import Adapter, model_card
 from dnd_engine.lora.usage import merged_usage
 
@@ -25,8 +25,8 @@ def merge(adapter: Adapter, base_path: Path) -> Any:
         base_path: The base's folder.
     """
     base = load(base_path)
-    with tempfile.TemporaryDirectory(prefix="dnd-merge-") as name:
-        place = adapter.save(Path(name) / "adapter")
+    with scratch_folder() as scratch:
+        place = adapter.save(scratch / "adapter")
         model = PeftModel.from_pretrained(base, str(place), autocast_adapter_dtype=False)
         with torch.inference_mode():
             return model.merge_and_unload()

@@ -1,7 +1,6 @@
 """Other tools read what was written, and must compute what the resident adapter does."""
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from transformers import AutoModelForCausalLM, GgufConfig
 
 from dnd_engine.errors import VerificationError
 from dnd_engine.export.stock_peft import StockPEFT
+from dnd_engine.files import scratch_folder
 from dnd_engine.lora.adapter import Adapter, put_files
 from dnd_engine.models.base import load_base
 from dnd_engine.models.runtime import Runtime
@@ -39,8 +39,8 @@ class Verifier:
 
     def peft_files(self, adapter: Adapter, files: Mapping[str, bytes]) -> float:
         """Write files to a folder for a moment; see `peft`."""
-        with tempfile.TemporaryDirectory(prefix="dnd-verify-") as name:
-            folder = Path(name) / "adapter"
+        with scratch_folder() as scratch:
+            folder = scratch / "adapter"
             put_files(files, folder)
             return self.peft(adapter, folder)
 
@@ -54,9 +54,10 @@ class Verifier:
             VerificationError: If it does not come back as it was written.
         """
         if path.suffix == ".zip":
-            with tempfile.TemporaryDirectory(prefix="dnd-verify-") as name:
-                shutil.unpack_archive(path, name)
-                return self.peft(adapter, Path(name))
+            with scratch_folder() as scratch:
+                folder = scratch / "adapter"
+                shutil.unpack_archive(path, folder)
+                return self.peft(adapter, folder)
         with self._stock_peft.reading(path) as (model, loaded):
             strays = [*loaded.missing_keys, *loaded.unexpected_keys]
             strays = [key for key in strays if "lora_" in key]

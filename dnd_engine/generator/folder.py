@@ -7,18 +7,19 @@ It turns a condition into weight tokens; it knows no prompts and no PEFT.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from jaxtyping import Bool, Float
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dnd_engine.errors import BaseMismatchError, GeneratorError, LayoutMismatchError
-from dnd_engine.files import written_aside
+from dnd_engine.files import recover, written_aside
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.heads import head_named
 from dnd_engine.generator.report import Report
@@ -138,6 +139,8 @@ class GeneratorFolder:
         Raises:
             GeneratorError: If the folder or one of its files is missing or malformed.
         """
+        with suppress(OSError):
+            recover(path)
         if not path.is_dir():
             raise GeneratorError(
                 f"no generator folder at `{path}`. Expected a folder with `config.json`, "
@@ -182,17 +185,44 @@ class GeneratorFolder:
         Raises:
             GeneratorError: If the weights are damaged or not those of `config.json`.
         """
+        weights = self.path / "model.safetensors"
         try:
+            _check_shapes(weights, self.config)
             generator = Generator(self.config)
-            state = load_file(self.path / "model.safetensors")
+            state = load_file(weights)
             generator.load_state_dict({k: v.float() for k, v in state.items()})
         except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
+            raise GeneratorError(f"`{weights}` does not fit its `config.json`: {error}") from error
+        broken = [key for key, value in state.items() if not value.isfinite().all()]
+        if broken:
             raise GeneratorError(
-                f"`{self.path / 'model.safetensors'}` does not fit its `config.json`: {error}"
-            ) from error
+                f"`{weights}` holds weights that are NaN or infinite, in {len(broken)} tensor(s), "
+                f"first `{broken[0]}`. It is damaged, or its training diverged. Use another "
+                "generator, or train it again from a sound checkpoint."
+            )
         generator.eval().requires_grad_(False)
         generator.decoder.to(dtype)
         return generator.to(device)
+
+
+def _check_shapes(weights: Path, config: GeneratorConfig) -> None:
+    """Compare a file's header with a config, before either takes any memory.
+
+    Raises:
+        ValueError: A shape differs. The config of a stranger may ask for gigabytes.
+    """
+    with torch.device("meta"):
+        wanted = {k: tuple(v.shape) for k, v in Generator(config).state_dict().items()}
+    with safe_open(weights, framework="pt") as file:
+        found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no dict
+    differing = [
+        f"`{key}` is {found.get(key, 'missing')}, expected {wanted.get(key, 'none')}"
+        for key in sorted(wanted.keys() | found.keys())
+        if wanted.get(key) != found.get(key)
+    ]
+    if differing:
+        more = f", and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise ValueError(f"{'; '.join(differing[:3])}{more}.")
 
 
 def save_generator(

@@ -69,7 +69,7 @@ class _Trunk(nn.Module):
             self.register_buffer(name, torch.tensor(numbers), persistent=False)
         self.read = nn.Linear(condition[2], hidden)
         self.read_norm = nn.LayerNorm(hidden)
-        self.layer = nn.Embedding(int(self.layer_of.max()) + 1, hidden)
+        self.layer = nn.Embedding(max(m.target.layer for m in matrices) + 1, hidden)
         self.module = nn.Embedding(len(names), hidden)
         self.side = nn.Embedding(2, hidden)
         for embedding in (self.layer, self.module, self.side):

@@ -7,6 +7,7 @@ base by its Hub id, the same bytes for the same input. `reader` reads it back.
 import hashlib
 import io
 import json
+import math
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,11 @@ from dnd_engine.lora.provenance import FILES, NearestTask, Recipe, taught_alike
 from dnd_engine.lora.usage import peft_usage
 from dnd_engine.lora.weight_tokens import LoRAState, detokenize, tokenize
 
-__all__ = ["Adapter", "model_card", "put_files", "sum_adapters", "write_files"]
+__all__ = ["Adapter", "exploded", "model_card", "put_files", "sum_adapters", "write_files"]
+
+_MOST_WEIGHT = 1e4
+"""Size of a weight that no sound LoRA reaches: theirs stay below 10. Beyond, the forward pass
+overflows, and answers are empty or cannot be sampled."""
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 """Zip entries carry a time; a fixed one keeps equal adapters equal bytes."""
@@ -62,6 +67,11 @@ class Adapter:
     def __post_init__(self) -> None:
         if not -10 <= self.strength <= 10:
             raise ConfigError(f"`strength` must be between -10 and 10, got {self.strength}.")
+        if fault := exploded(self.tokens):
+            raise AdapterError(
+                f"adapter `{self.name}` {fault} Whatever made it is broken: a damaged file or "
+                "generator, or a training that diverged. Make it again, or use another one."
+            )
 
     @property
     def r(self) -> int:
@@ -185,6 +195,19 @@ class Adapter:
     def provenance_json(self) -> bytes:
         """`provenance.json`: what it was made from, and as what it was written."""
         return _json(self._origin | ({"checks": self.checks} if self.checks else {}))
+
+
+def exploded(weights: Tensor) -> str:
+    """Say what is wrong with the numbers of weights; empty if nothing is."""
+    if weights.numel() == 0:
+        return ""
+    largest = float(weights.abs().max())  # NaN if any is
+    if largest <= _MOST_WEIGHT:
+        return ""
+    if math.isfinite(largest):
+        return f"has weights as large as {largest:.3g}; those of a LoRA stay far below 10,000."
+    broken = int((~weights.isfinite()).sum())
+    return f"has {broken:,} of {weights.numel():,} weights that are NaN or infinite."
 
 
 def sum_adapters(

@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -28,7 +29,8 @@ from dnd_engine.errors import (
     LayoutMismatchError,
     RecipeError,
 )
-from dnd_engine.lora.adapter import Adapter
+from dnd_engine.files import recover
+from dnd_engine.lora.adapter import Adapter, exploded
 from dnd_engine.lora.layout import LoRALayout, LoRASpec, architecture_of
 from dnd_engine.lora.provenance import FILES, Recipe
 from dnd_engine.lora.weight_tokens import check_state, tokenize
@@ -41,6 +43,8 @@ _LIMITS = {_CONFIG: 1_000_000, _WEIGHTS: 512_000_000, "provenance.json": 1_000_0
 """Bytes of each file that is read; the README of a stranger's adapter is not."""
 _MAX_ENTRIES = 1_000
 """Of a zip. A checkpoint of a trainer has about twenty."""
+_MAX_TENSORS = 10_000
+"""A LoRA of all seven modules has 14 for each block: enough for 700 blocks."""
 _MAX_RATIO, _SMALL = 100, 1_000_000
 """How much smaller packed weights may be: a fresh LoRA, its B all zeros, is half; and the size up
 to which it does not matter."""
@@ -100,6 +104,8 @@ def read_adapter(path: Path, base_config: Mapping[str, Any], base_id: str) -> Ad
             settings that are not plain LoRA, weights that are not finite floats.
         BaseMismatchError: If it only was made for another base or does not fit its shapes.
     """
+    with suppress(OSError):
+        recover(path)
     faults = _Faults(path)
     files = _read_files(path, faults)
     if not files:
@@ -259,10 +265,20 @@ def _parse(data: bytes, name: str, faults: _Faults) -> Any:
     """JSON, or None with a fault; its null says no more than an empty object."""
     try:
         value = json.loads(data)
-        return {} if value is None else value
+        return {} if value is None else _encodable(value)
     except (ValueError, RecursionError) as error:
         faults.add(f"is damaged: {_short(error)} (`{name}`)")
         return None
+
+
+def _encodable(value: Any) -> Any:
+    """Replace half characters, which JSON may escape but no file or page can hold."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.loads(text.encode(errors="replace"))
+    return value
 
 
 def _plain_spec(config: Any, modules: Sequence[str], faults: _Faults) -> LoRASpec | None:
@@ -323,6 +339,12 @@ def _read_tokens(
     data: bytes, layout: LoRALayout | None, base_id: str, faults: _Faults
 ) -> Float[Tensor, "tokens rows cols"] | None:
     """Weight tokens in bfloat16, or None with what is wrong with the weights."""
+    if (number := _num_tensors(data)) > _MAX_TENSORS:
+        faults.add(
+            f"holds {number:,} tensors in `{_WEIGHTS}`, allowed {_MAX_TENSORS:,}. A LoRA has two "
+            "for each layer that it adapts; export it alone."
+        )
+        return None
     try:
         state = load(data)
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
@@ -341,6 +363,10 @@ def _read_tokens(
         faults.add(
             f"holds weights that are not finite numbers, in {_told(sorted(bad))}. Export it again."
         )
+    for key, value in state.items():
+        if value.dtype in _FLOATS and key not in bad and (fault := exploded(value)):
+            faults.add(f"{fault} The first is `{shorten(key, 80)}`. Export a sound checkpoint.")
+            break
     if layout is None:
         return None
     try:
@@ -350,6 +376,13 @@ def _read_tokens(
     except LayoutMismatchError as error:
         faults.misfit(f"does not fit {base_id}: {error}")
         return None
+
+
+def _num_tensors(data: bytes) -> int:
+    """Return how many tensors the header of a safetensors file lists; 0 if it cannot be read."""
+    length = int.from_bytes(data[:8], "little")
+    # Each entry has one of these, and the header is far smaller than what `load` would make of it.
+    return data[8 : 8 + length].count(b'"data_offsets"') if length <= len(data) else 0
 
 
 def _trusted(provenance: Any, sha256: str) -> dict[str, Any]:

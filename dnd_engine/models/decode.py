@@ -52,7 +52,8 @@ def decode(
         sampling: The same for all rows.
 
     Raises:
-        ChatError: If a conversation is empty, malformed, or too long for the base.
+        ChatError: If a conversation is empty, malformed, or too long for the base, or if an adapter
+            makes the model's scores overflow.
     """
     base = runtime.base
     prompts = [_render(base.tokenizer, messages) for messages in conversations]
@@ -137,6 +138,12 @@ class _Row:
         if self.stop_reason:
             return
         scores = logits[None].float().cpu()
+        if not scores.isfinite().all():
+            raise ChatError(
+                "the answer cannot go on: the scores of the next token are NaN or infinite. The "
+                "adapter's weights or its strength are too large for this base. Lower the "
+                "strength, or use another adapter."
+            )
         if self.processors:
             scores = self.processors(torch.tensor([self.ids]), scores)  # type: ignore[arg-type]
         if self.sampling.temperature == 0:

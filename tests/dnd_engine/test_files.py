@@ -2,13 +2,27 @@
 
 import ast
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import dnd_engine
-from dnd_engine.files import is_leftover, remove_leftovers, write_whole, written_aside
+from dnd_engine import files
+from dnd_engine.exchange import exchange
+from dnd_engine.files import (
+    is_leftover,
+    recover,
+    remove_leftovers,
+    scratch_folder,
+    write_whole,
+    written_aside,
+)
+
+ROOT = Path(__file__).parents[2]
 
 
 def write_folder(place: Path, text: str, name: str = "new") -> None:
@@ -21,7 +35,8 @@ def write_folder(place: Path, text: str, name: str = "new") -> None:
 def test_a_failing_move_leaves_the_old_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException
 ) -> None:
-    """An interrupt between the two moves counts too."""
+    """Where two folders cannot change places at once; an interrupt between two moves counts too."""
+    monkeypatch.setattr(files, "exchange", lambda *_: False)
     place = tmp_path / "place"
     place.mkdir()
     (place / "old").write_text("kept")
@@ -64,16 +79,149 @@ def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> No
     assert (tmp_path / "place").read_text() == "one", "the last to end"
 
 
-def test_what_a_killed_process_was_writing_is_known_and_removed(tmp_path: Path) -> None:
+def test_what_a_killed_process_was_writing_is_removed_by_the_next_writer(tmp_path: Path) -> None:
     write_whole(tmp_path / "place", "kept")
-    with written_aside(tmp_path / "place", inside=tmp_path) as aside:
+    killed = in_another_process(
+        "with written_aside(place) as aside:\n"
+        "    aside.write_text('half')\n"
+        "    os._exit(9)  # as a kill ends it",
+        tmp_path / "place",
+    )
+    assert killed == 9
+    (left,) = (path for path in tmp_path.iterdir() if is_leftover(path))
+    assert (left / "place").read_text() == "half"
+    write_whole(tmp_path / "other", "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "place"]
+    assert (tmp_path / "place").read_text() == "kept"
+
+
+def test_what_a_living_writer_writes_stays(tmp_path: Path) -> None:
+    with written_aside(tmp_path / "place") as aside:
         assert is_leftover(aside.parent)
-        aside.write_text("half")
-        remove_leftovers(tmp_path)
-        assert [path.name for path in tmp_path.iterdir()] == ["place"]
-        aside.parent.mkdir()
         aside.write_text("whole")
-    assert (tmp_path / "place").read_text() == "whole"
+        remove_leftovers(tmp_path)
+        removed = in_another_process("remove_leftovers(place)", tmp_path)
+        assert removed == 0
+        assert aside.read_text() == "whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["place"]
+
+
+def test_a_scratch_folder_of_a_killed_process_goes_and_one_in_use_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    killed = "with scratch_folder() as folder:\n    (folder / 'large').write_text('x')\n"
+    assert in_another_process(f"{killed}    os._exit(9)", tmp_path) == 9
+    assert len(list(tmp_path.glob("*/large"))) == 1
+    with scratch_folder() as one, scratch_folder() as other:
+        assert {path for path in tmp_path.iterdir() if path.is_dir()} == {one, other}
+    assert in_another_process("process_folder('server-')", tmp_path) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_folder_is_replaced_without_a_moment_in_which_both_are_lost(
+    tmp_path: Path, can_exchange: bool
+) -> None:
+    """The process is killed at each call that moves something."""
+    for number in range(3):
+        place = tmp_path / str(number) / "place"
+        place.mkdir(parents=True)
+        (place / "version").write_text("old")
+        in_another_process(
+            f"""
+count = 0
+def dying(function):
+    def call(*args, **kwargs):
+        global count
+        count += 1
+        if count == {number} + 1:
+            os._exit(9)
+        return function(*args, **kwargs)
+    return call
+os.replace = dying(os.replace)
+files.exchange = dying(files.exchange) if {can_exchange} else lambda *_: False
+with written_aside(place) as aside:
+    aside.mkdir()
+    (aside / "version").write_text("new")
+""",
+            place,
+        )
+        recover(place)
+        assert (place / "version").read_text() in ("old", "new")
+        remove_leftovers(place.parent)
+        assert [path.name for path in place.parent.iterdir()] == ["place"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems may not be able to")
+def test_here_both_change_places_at_once(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    (one / "a").touch()
+    other.mkdir()
+    assert exchange(one, other)
+    assert (other / "a").exists()
+    with pytest.raises(FileNotFoundError):
+        exchange(one, tmp_path / "none")
+
+
+class PowerCut:
+    """A disk that forgets what was not flushed: each call that lasts is noted in order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.flushed: set[int] = set()
+        self.moves: list[tuple[set[int], set[int]]] = []
+        flush, move = os.fsync, os.replace
+
+        def fsync(number: int) -> None:
+            self.flushed.add(os.fstat(number).st_ino)
+            flush(number)
+
+        def noting(source: Any, target: Any) -> None:
+            self.note(Path(source))
+            move(source, target)
+
+        def noting_exchange(source: Path, target: Path) -> bool:
+            self.note(source)
+            return exchange(source, target)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        monkeypatch.setattr(os, "replace", noting)
+        monkeypatch.setattr(files, "exchange", noting_exchange)
+
+    def note(self, moved: Path) -> None:
+        """Note what moves, and what the disk had by then."""
+        inodes = {path.stat().st_ino for path in [moved, *moved.rglob("*")]}
+        self.moves.append((inodes, set(self.flushed)))
+
+
+def test_nothing_is_renamed_into_place_before_the_disk_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rename may outlive a power cut that the bytes behind it do not."""
+    disk = PowerCut(monkeypatch)
+    for text in ("old", "new"):
+        write_whole(tmp_path / "file", text)
+        with written_aside(tmp_path / "folder") as aside:
+            (aside / "inner").mkdir(parents=True)
+            (aside / "inner" / "part").write_text(text)
+            (aside / "part").write_text(text)
+    assert len(disk.moves) == 4
+    assert all(moved <= flushed for moved, flushed in disk.moves)
+    disk.flushed.clear()
+    write_whole(tmp_path / "file", "newest")
+    assert tmp_path.stat().st_ino in disk.flushed, "the name lasts too"
+
+
+def in_another_process(code: str, place: Path) -> int:
+    """Run a script that knows a place, and return its exit code."""
+    script = (
+        "import os, sys\nfrom pathlib import Path\nfrom dnd_engine import files\n"
+        "from dnd_engine.files import *\nplace = Path(sys.argv[1])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script + code, place], cwd=ROOT, check=False)
+    return done.returncode
 
 
 def test_no_other_module_writes_aside_by_hand() -> None:

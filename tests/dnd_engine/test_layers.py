@@ -22,6 +22,7 @@ ORDER = [
     "errors",
     "config",
     "progress",
+    "exchange",
     "files",
     "charts",
     "wording",

@@ -464,6 +464,7 @@ def test_an_interrupted_keeping_leaves_nothing(
 def test_what_a_killed_process_left_is_cleared_away(shelf: Library, prompts: PromptFile) -> None:
     left = shelf.root / ".aside-dead" / "0123456789ab"
     left.mkdir(parents=True)
+    (left.parent / "lock").touch()
     shelf.add(made(prompts))
     assert not left.parent.exists()
     assert len(shelf.entries()) == 1

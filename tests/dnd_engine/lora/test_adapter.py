@@ -11,6 +11,7 @@ import pytest
 import torch
 from peft import PeftModel
 
+from dnd_engine import files
 from dnd_engine.errors import AdapterError, ConfigError
 from dnd_engine.lora import adapter as adapter_module
 from dnd_engine.lora.adapter import FILES, adapter_name, sum_adapters, zip_bytes
@@ -173,6 +174,25 @@ def test_a_strength_out_of_bounds_is_refused(strength: float) -> None:
 # Sums
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (float("nan"), "1 of .* weights that are NaN or infinite"),
+        (float("-inf"), "1 of .* weights that are NaN or infinite"),
+        (-1e30, r"weights as large as 1e\+30; those of a LoRA"),
+    ],
+)
+def test_whatever_makes_an_adapter_must_make_finite_weights(value: float, words: str) -> None:
+    tokens = make_adapter().tokens.clone()
+    tokens[1, 2, 3] = value
+    with pytest.raises(AdapterError, match=f"adapter `tiny` has {words}"):
+        make_adapter(tokens=tokens)
+    large = make_adapter(tokens=torch.full_like(tokens, 9e3))
+    summed, _kept = sum_adapters([large, large], [2.0, 2.0])
+    with pytest.raises(AdapterError, match="has weights as large as"):
+        make_adapter(tokens=summed)
+
+
 def of_rank(rank: int, seed: int) -> adapter_module.Adapter:
     """An adapter of r 4 whose ΔW have at most `rank`: its last rows of A and columns of B are 0."""
     tokens = random_tokens(seed=seed)
@@ -287,6 +307,7 @@ def test_an_interrupted_write_leaves_the_old_or_nothing(
     if existing:
         make_adapter(seed=1).save(path)
     before = tree(tmp_path)
+    monkeypatch.setattr(files, "exchange", lambda *_: False)
     replace, moves = os.replace, []
 
     def failing(source: Any, target: Any) -> None:

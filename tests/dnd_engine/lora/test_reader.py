@@ -70,6 +70,38 @@ def test_an_adapter_of_other_tools_without_provenance_is_read(tmp_path: Path) ->
     assert (back.provenance, back.num_prompts) == ({}, 0)
 
 
+@pytest.mark.parametrize("size", [3e38, 1e30, 2e4])
+def test_exploding_weights_are_named_as_such(tmp_path: Path, size: float) -> None:
+    """They are finite, but answers with them are empty or cannot be sampled."""
+    state = load(make_adapter().weights)
+    state["base_model.model.model.layers.1.mlp.up_proj.lora_B.weight"][3, 1] = -size
+    files = parts() | {"adapter_model.safetensors": save(state)}
+    path = write_files(files, tmp_path / "a.zip")
+    with pytest.raises(AdapterError, match=r"has weights as large as .*1\.mlp\.up_proj\.lora_B"):
+        read(path)
+
+
+def test_more_tensors_than_any_lora_has_are_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter_reader, "load", lambda data: pytest.fail("it was read"))
+    many = save({f"t{number}": torch.zeros(0) for number in range(10_001)})
+    path = write_files(parts() | {"adapter_model.safetensors": many}, tmp_path / "a")
+    with pytest.raises(AdapterError, match=r"holds 10,001 tensors in .*, allowed 10,000\."):
+        read(path)
+
+
+@pytest.mark.parametrize("note", ["\ud800", "a\udfffb", "\ud83d \ude00"])
+def test_half_characters_of_a_strangers_file_become_whole_ones(tmp_path: Path, note: str) -> None:
+    """JSON may escape them, but no file, page or terminal can hold them."""
+    origin = json.dumps({**ORIGIN, "note": note, "buckets": [{"name": note}]}).encode()
+    path = write_files(parts() | {"provenance.json": origin}, tmp_path / "a.zip")
+    back = read(path)
+    again = read(back.save(tmp_path / "b.zip"))
+    assert again.provenance == back.provenance
+    assert "?" in json.dumps(back.provenance)
+
+
 def parts(**config: Any) -> dict[str, bytes]:
     """The files of a good adapter, with changes in its config; None removes a field."""
     files = make_adapter().files()

@@ -72,6 +72,21 @@ def greedy_ids(base: BaseModel, conversation: list[Message], **options: float) -
     return out[0, ids.shape[1] :].tolist()
 
 
+@pytest.mark.parametrize("sampling", [GREEDY, Sampling(max_new_tokens=8, temperature=1.0)])
+@pytest.mark.parametrize("size", [1e4, float("nan")])
+def test_scores_that_overflow_are_told_before_the_first_token(
+    runtime: Runtime, sampling: Sampling, size: float
+) -> None:
+    """Greedy decoding answered nothing without a word; sampling raised an error of torch's own."""
+    tokens = torch.full_like(random_tokens(), 1.0) * size
+    worn = runtime.host.fit(torch.stack([torch.zeros_like(tokens), tokens * 1e30]))
+    steps = decode(runtime, [user("What?")] * 2, lambda: worn, sampling)
+    with pytest.raises(ChatError, match="scores of the next token are NaN or infinite"):
+        next(steps)
+    assert runtime.lock.acquire(blocking=False)
+    runtime.lock.release()
+
+
 # The same each time
 
 
