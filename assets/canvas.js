@@ -20,7 +20,7 @@ const MAX_NAME = 60; // characters of a bucket name, as the engine has it
 let buckets = []; // [{id, name, preset, weight, cards: [card id]}]; a preset name nobody chose
 let cards = new Map(); // card id -> {id, name, size, split, file, reading, state}
 const muted = new Map(); // bucket id -> its weight before
-const removed = []; // snapshots for Undo, newest last
+const undoable = []; // what Undo takes back, newest last: {told, back}
 const sortables = new Map(); // bucket id -> Sortable
 let dragging = false;
 let folded = false;
@@ -90,8 +90,8 @@ function commit() {
     cards: bucket.cards.filter((id) => cards.get(id).state !== "uploading"),
   }));
   const sent = present.flatMap((bucket) => bucket.cards).map((id) => {
-    const { name, size, split, file, state } = cards.get(id);
-    return { id, name, size, split, file, waiting: state === "reading" };
+    const { name, size, split, file, state, example, pasted } = cards.get(id);
+    return { id, name, size, split, file, waiting: state === "reading", example: example ?? "", pasted: pasted ?? false };
   });
   props.value = { buckets: present, cards: sent, attempt };
   // A message can be lost, while the page starts or the server is restarted: ask again.
@@ -111,14 +111,29 @@ function move(cardId, bucketId, index) {
   const from = bucketOf(cardId);
   const to = bucketById(bucketId);
   if (!from || !to) return;
+  const { name } = cards.get(cardId);
+  const told = () => _("{name} moved to {bucket}.", { name, bucket: to.name });
+  if (from !== to) remember({ told, back: () => putBack(cardId, from.id) });
   from.cards = from.cards.filter((id) => id !== cardId);
   to.cards.splice(index ?? to.cards.length, 0, cardId);
-  changed(_("{name} moved to {bucket}.", { name: cards.get(cardId).name, bucket: to.name }));
+  changed(told());
+}
+
+function putBack(cardId, bucketId) {
+  const to = bucketById(bucketId);
+  if (!bucketOf(cardId) || !to) return;
+  bucketOf(cardId).cards = bucketOf(cardId).cards.filter((id) => id !== cardId);
+  to.cards.push(cardId);
+}
+
+function remember(step) {
+  undoable.push(step);
+  if (undoable.length > 20) undoable.shift();
 }
 
 function snapshot(told) {
-  removed.push({ told, buckets: structuredClone(buckets), cards: new Map(cards) });
-  if (removed.length > 20) removed.shift();
+  const was = { buckets: structuredClone(buckets), cards: new Map(cards) };
+  remember({ told, back: () => bringBack(was) });
 }
 
 function removeCard(cardId) {
@@ -142,8 +157,13 @@ function removeBucket(bucketId) {
 }
 
 function undo() {
-  const last = removed.pop();
+  const last = undoable.pop();
   if (!last) return;
+  last.back();
+  changed(_("Brought back."));
+}
+
+function bringBack(last) {
   // Put back what is gone and leave what came since: a file dropped after the removal stays.
   for (const [index, was] of last.buckets.entries()) {
     const now = bucketById(was.id) ?? { ...was, cards: [] };
@@ -157,7 +177,6 @@ function undo() {
       now.cards.splice(place, 0, id);
     }
   }
-  changed(_("Brought back."));
 }
 
 const nameTaken = (name, exceptId) => buckets.some((bucket) => bucket.id !== exceptId && bucket.name === name);
@@ -190,9 +209,12 @@ function renameBucket(bucketId, input) {
 }
 
 function rename(bucket, name) {
+  const { name: before, preset } = bucket;
+  const told = () => _("Bucket renamed to {name}.", { name });
+  remember({ told, back: () => { if (!nameTaken(before, bucket.id)) Object.assign(bucket, { name: before, preset }); } });
   bucket.name = name;
   bucket.preset = null;
-  changed(_("Bucket renamed to {name}.", { name }));
+  changed(told());
 }
 
 // A visitor's own files seldom are what the first buckets are called, and the adapter is called so.
@@ -281,8 +303,7 @@ async function addFiles(files, bucketId, { folders = [], pasted = false } = {}) 
   }));
   if (faults.length) showErrors(faults, total);
   const added = total - faults.length;
-  const where = bucketById(bucketId)?.name ?? _("the canvas");
-  changed(added ? _("{files} added to {bucket}.", { files: countFiles(added), bucket: where }) : undefined);
+  changed(); // what came of them is said once they are read
   trigger("files_added", { count: added });
 }
 
@@ -322,17 +343,54 @@ function showErrors(faults, total) {
 
 // ---------------------------------------------------------------- Python -> canvas
 
+function take(readings) {
+  const fresh = [];
+  for (const [id, reading] of Object.entries(readings)) {
+    const card = cards.get(id);
+    if (!card || reading.split !== card.split) continue; // an answer to an older choice
+    if (card.state === "reading") fresh.push(card);
+    card.reading = reading;
+    card.state = reading.error ? "error" : "ready";
+    card.file = null; // the server keeps what it read; the upload is not needed again
+  }
+  return fresh;
+}
+
+function sayRead(fresh) {
+  const good = fresh.filter(({ state }) => state === "ready");
+  const where = [...new Set(good.map(({ id }) => bucketOf(id)?.name))];
+  const parts = fresh.filter(({ state }) => state === "error").map(({ name, reading }) => _("{name} is not used: {why}", { name, why: reading.error }));
+  if (good.length) parts.unshift(_("{files} added to {bucket}.", { files: countFiles(good.length), bucket: where.join(", ") }));
+  if (parts.length) say(parts.join(" "));
+}
+
+// What lay here when the page was left; what was dropped since stays.
+function restore(message) {
+  const kept = new Map(message.cards.map((card) => [card.id, card]));
+  const first = new Map(buckets.map((bucket) => [bucket.id, bucket]));
+  const since = buckets.filter(({ cards: ids }) => ids.length);
+  buckets = message.buckets.map((was) => {
+    const preset = first.get(was.id)?.preset;
+    return { ...was, preset: preset && _(preset) === was.name ? preset : null };
+  });
+  for (const bucket of since) {
+    const same = bucketById(bucket.id);
+    if (same) same.cards.push(...bucket.cards);
+    else buckets.push(bucket);
+  }
+  for (const [id, card] of kept) if (!cards.has(id)) cards.set(id, { ...card, file: null, reading: null, state: "reading" });
+  for (const bucket of buckets) bucket.cards = bucket.cards.filter((id) => cards.has(id));
+  take(message.readings);
+  setFolded(message.folded);
+  changed();
+}
+
 function receive(message) {
   if (message.op === "readings") {
-    for (const [id, reading] of Object.entries(message.readings)) {
-      const card = cards.get(id);
-      if (!card || reading.split !== card.split) continue; // an answer to an older choice
-      card.reading = reading;
-      card.state = reading.error ? "error" : "ready";
-      card.file = null; // the server keeps what it read; the upload is not needed again
-    }
+    const fresh = take(message.readings);
     commit();
     render();
+    sayRead(fresh);
     const states = [...cards.values()].map(({ state }) => state);
     if (tellWhenRead && !states.includes("reading") && !states.includes("uploading")) {
       tellWhenRead = false;
@@ -356,7 +414,8 @@ function receive(message) {
     setFolded(false);
     tellWhenRead = message.tell_when_read;
     changed(_("Example files loaded."));
-  } else if (message.op === "fold") setFolded(true);
+  } else if (message.op === "restore") restore(message);
+  else if (message.op === "fold") setFolded(true);
 }
 
 function setFolded(value) {
@@ -646,8 +705,7 @@ function drawFoot() {
   $(".dnd-none").hidden = buckets.length > 0;
   $(".dnd-keys").hidden = states.length === 0;
   $(".dnd-clear").hidden = states.length === 0;
-  for (const selector of [".dnd-browse", ".dnd-paste"]) $(selector).disabled = buckets.length === 0;
-  const last = removed.at(-1);
+  const last = undoable.at(-1);
   $(".dnd-toast").hidden = !last;
   $(".dnd-toast-text").textContent = last?.told() ?? "";
   stage.toggleAttribute("data-dnd-cards", states.length > 0);
@@ -663,12 +721,12 @@ function markTarget(box) {
   target = box;
   target?.classList.add("is-target");
 }
-const bucketAt = (event) => event.target.closest?.(".dnd-bucket") ?? board.firstElementChild;
+const bucketAt = (event) => event.target.closest?.(".dnd-bucket") ?? board.firstElementChild ?? root;
 
 root.addEventListener("dragover", (event) => {
   if (!carriesFiles(event)) return;
   event.preventDefault();
-  event.dataTransfer.dropEffect = folded || !buckets.length ? "none" : "copy";
+  event.dataTransfer.dropEffect = folded ? "none" : "copy";
   markTarget(bucketAt(event));
 });
 root.addEventListener("dragleave", (event) => { if (!root.contains(event.relatedTarget)) markTarget(null); });
@@ -677,11 +735,11 @@ root.addEventListener("drop", (event) => {
   event.preventDefault();
   const box = bucketAt(event);
   markTarget(null);
-  if (!box || folded) return;
+  if (folded) return;
   const items = [...event.dataTransfer.items].filter((item) => item.kind === "file");
   const isFolder = items.map((item) => item.webkitGetAsEntry?.()?.isDirectory ?? false);
   const dropped = [...event.dataTransfer.files];
-  addFiles(dropped.filter((_, i) => !isFolder[i]), box.dataset.bucket, { folders: dropped.filter((_, i) => isFolder[i]).map(({ name }) => name) });
+  addFiles(dropped.filter((_, i) => !isFolder[i]), box.dataset.bucket ?? someBucket().id, { folders: dropped.filter((_, i) => isFolder[i]).map(({ name }) => name) });
 });
 // A near miss must not make the browser open the file and lose the page.
 if (!window.dndNearMissGuard) {
@@ -695,6 +753,15 @@ if (!window.dndNearMissGuard) {
   }
 }
 
+// Files need a bucket; where none is left they get a new one.
+function someBucket() {
+  if (!buckets.length) {
+    buckets.push({ id: newId(), name: freeName(_("New bucket")), weight: 1, cards: [] });
+    render();
+  }
+  return buckets[0];
+}
+
 function browse(bucketId) {
   lastBucket = bucketId;
   $(".dnd-picker").click();
@@ -703,9 +770,9 @@ $(".dnd-picker").accept = suffixes.join(",");
 $(".dnd-picker").addEventListener("change", (event) => {
   const files = [...event.target.files];
   event.target.value = ""; // so that the same file can be chosen again
-  if (files.length) addFiles(files, bucketById(lastBucket) ? lastBucket : buckets[0]?.id);
+  if (files.length) addFiles(files, (bucketById(lastBucket) ?? someBucket()).id);
 });
-$(".dnd-browse").addEventListener("click", () => browse(bucketById(lastBucket) ? lastBucket : buckets[0].id));
+$(".dnd-browse").addEventListener("click", () => browse((bucketById(lastBucket) ?? someBucket()).id));
 
 // ---------------------------------------------------------------- paste
 
@@ -713,6 +780,7 @@ $(".dnd-paste").addEventListener("click", () => {
   const form = $(".dnd-pasteboard");
   form.hidden = !form.hidden;
   if (form.hidden) return;
+  someBucket();
   $(".dnd-paste-bucket").replaceChildren(...select("", "", buckets.map(({ id, name }) => [id, name]), lastBucket, () => {}).children);
   $("textarea", form).focus();
 });
@@ -733,7 +801,7 @@ $(".dnd-pasteboard").addEventListener("submit", (event) => {
 
 $(".dnd-add").addEventListener("click", addBucket);
 $(".dnd-clear").addEventListener("click", () => { clearAll(); $(".dnd-undo").focus(); });
-$(".dnd-undo").addEventListener("click", () => { undo(); if (!removed.length) $(".dnd-add").focus(); });
+$(".dnd-undo").addEventListener("click", () => { undo(); if (!undoable.length) $(".dnd-add").focus(); });
 $(".dnd-edit").addEventListener("click", () => { setFolded(false); $(".dnd-browse").focus(); });
 
 board.addEventListener("keydown", (event) => {
@@ -759,6 +827,18 @@ board.addEventListener("keydown", (event) => {
   event.preventDefault();
   focusCard(id);
 });
+
+// Ctrl+Z where nothing is typed: a field has its own.
+function onUndoKey(event) {
+  if (event.key.toLowerCase() !== "z" || !(event.ctrlKey || event.metaKey) || event.shiftKey || event.altKey) return;
+  if (!undoable.length || folded || !root.offsetParent) return;
+  if (event.target.closest?.("textarea, select, dialog, [contenteditable=true], input:not([type=checkbox], [type=radio], [type=range])")) return;
+  event.preventDefault();
+  undo();
+}
+window.dndUndoKey && document.removeEventListener("keydown", window.dndUndoKey);
+window.dndUndoKey = onUndoKey;
+document.addEventListener("keydown", onUndoKey);
 
 // ---------------------------------------------------------------- start
 

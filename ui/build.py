@@ -11,8 +11,9 @@ from dnd_engine.training.watch import RunFolder
 from ui.api import Endpoints, add_endpoints
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
-from ui.frame.view import footer, frame_panel
-from ui.frame.wiring import wire_language, wire_loading
+from ui.frame.view import frame_panel
+from ui.frame.visit_view import visit_panel
+from ui.frame.wiring import wire_language, wire_loading, wire_visit
 from ui.gradio_private import calm_queue
 from ui.handlers import App, Handlers
 from ui.language import SpokenBlocks
@@ -33,7 +34,6 @@ from ui.text import _
 
 __all__ = ["build_ui"]
 
-_SESSION_SECONDS = 24 * 3600
 _SWEEP_SECONDS = 300
 _UPLOAD_SECONDS = 900
 """Uploads are copied to the visit's folder when they are read, so what Gradio keeps may go soon."""
@@ -69,10 +69,7 @@ def build_ui(
     ) as demo:
         calls = EngineCalls(handle)
         add_endpoints(demo, Endpoints(calls, limits, files, cache))
-        session = gr.State(
-            Session(), time_to_live=_SESSION_SECONDS, delete_callback=Session.delete_files
-        )
-
+        session = gr.State(Session())  # `ui.visits` says how long it stays
         frame = frame_panel()
         with gr.Tabs(elem_id="dnd-tabs") as tabs:
             with gr.Tab(_("Workbench"), id="workbench"):
@@ -87,16 +84,25 @@ def build_ui(
             if runs:
                 with gr.Tab(_("Training"), id="training") as training_tab:
                     training = watch_panel([run.name for run in runs])
-        footer()
+        foot = visit_panel()
 
-        panels = (frame, workbench, library, measure, report, *([training] if training else []))
+        panels = (
+            frame,
+            foot,
+            workbench,
+            library,
+            measure,
+            report,
+            *([training] if training else []),
+        )
         page = Page(
             demo=demo,
             on=Handlers(App(calls, limits, files, cache, own, runs)),
             session=session,
-            slots={"tabs": tabs, **slots_of(*panels)},
+            slots={"tabs": tabs, "session": session, **slots_of(*panels)},
         )
         wire_loading(page, frame)
+        wire_visit(page, frame, foot, workbench, measure)
         wire_workbench(page, workbench)
         wire_library(page, library, library_tab)
         wire_measure(page, measure, measure_tab)

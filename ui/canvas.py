@@ -9,10 +9,8 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from unittest import mock
 
 import gradio as gr
-from gradio import component_meta
 from gradio.data_classes import FileData, GradioModel
 from pydantic import Field
 
@@ -22,6 +20,7 @@ from dnd_engine.prompts.files import FORMATS
 from dnd_engine.prompts.reading import Split
 from dnd_engine.prompts.words import one_line
 from ui.text import _, script_words
+from ui.without_stub import WithoutStub
 
 __all__ = ["Arrangement", "CanvasBucket", "CanvasCard", "CanvasData", "Inbox", "PromptCanvas"]
 
@@ -40,6 +39,9 @@ class CardData(GradioModel):
     """Until the server has read it. Gradio checks that it was uploaded."""
     waiting: bool = False
     """Whether the card still has no answer."""
+    example: str = ""
+    """Which file of an example it is, if any."""
+    pasted: bool = False
 
 
 class BucketData(GradioModel):
@@ -69,6 +71,9 @@ class CanvasCard:
     split: Split
     upload: Path | None
     waiting: bool = False
+    size: int = 0
+    example: str = ""
+    pasted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,8 @@ class CanvasBucket:
     name: str
     weight: float
     cards: tuple[CanvasCard, ...]
+    id: str = ""
+    """The browser's own; it tells the first buckets, which have a name in each language."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +98,27 @@ class Arrangement:
         """All cards, bucket by bucket."""
         return tuple(card for bucket in self.buckets for card in bucket.cards)
 
+    def to_message(self) -> dict[str, Any]:
+        """Return buckets and cards as the canvas takes them back."""
+        buckets = [
+            {"id": b.id, "name": b.name, "weight": b.weight, "cards": [card.id for card in b.cards]}
+            for b in self.buckets
+        ]
+        cards = [
+            {
+                "id": card.id,
+                "name": card.name,
+                "size": card.size,
+                "split": card.split,
+                "example": card.example,
+                "pasted": card.pasted,
+            }
+            for card in self.cards
+        ]
+        return {"buckets": buckets, "cards": cards}
 
-class _WithoutStub(component_meta.ComponentMeta):
-    """Keeps Gradio from writing a `.pyi` beside this file, where type checkers would find it."""
 
-    def __new__(cls, name: str, bases: tuple[type, ...], attrs: dict[str, Any]) -> Any:
-        with mock.patch.object(component_meta, "create_or_modify_pyi"):
-            return super().__new__(cls, name, bases, attrs)  # type: ignore[no-untyped-call]
-
-
-class PromptCanvas(gr.HTML, metaclass=_WithoutStub):
+class PromptCanvas(gr.HTML, metaclass=WithoutStub):
     """Buckets of prompt files that people drag and drop."""
 
     data_model = CanvasData
@@ -161,6 +179,9 @@ class PromptCanvas(gr.HTML, metaclass=_WithoutStub):
                 split=card.split,
                 upload=Path(card.file.path) if card.file else None,
                 waiting=card.waiting,
+                size=card.size,
+                example=card.example,
+                pasted=card.pasted,
             )
             for card in payload.cards
         }
@@ -171,6 +192,7 @@ class PromptCanvas(gr.HTML, metaclass=_WithoutStub):
                     weight=bucket.weight if math.isfinite(bucket.weight) else 0.0,
                     # A card is in one bucket; `pop` keeps a made-up value from doubling it.
                     cards=tuple(cards.pop(key) for key in bucket.cards if key in cards),
+                    id=bucket.id,
                 )
                 for bucket in payload.buckets
             )
@@ -215,16 +237,20 @@ class ExampleSet(GradioModel):
 class Message(GradioModel):
     """One answer to the canvas."""
 
-    op: Literal["none", "readings", "load", "fold"] = "none"
+    op: Literal["none", "readings", "load", "fold", "restore"] = "none"
     readings: dict[str, dict[str, Any]] = Field(default_factory=dict)
     sets: list[ExampleSet] = Field(default_factory=list)
+    buckets: list[BucketData] = Field(default_factory=list)
+    cards: list[CardData] = Field(default_factory=list)
+    """With `readings`, what lay on the canvas when the page was left."""
+    folded: bool = False
     tell_when_read: bool = False
     """Whether the canvas says so, as its event `read`, once these are read."""
     nonce: str = ""
     """Makes equal messages differ, since Gradio sends changes only."""
 
 
-class Inbox(gr.HTML, metaclass=_WithoutStub):
+class Inbox(gr.HTML, metaclass=WithoutStub):
     """Carries answers from Python to the canvas, and shows nothing itself."""
 
     data_model = Message

@@ -6,6 +6,7 @@ handlers can be tested as plain functions. Generators among them are generators 
 
 from ui.frame.events import PageEvents
 from ui.frame.language_events import LanguageEvents
+from ui.frame.visit_events import VisitEvents
 from ui.shared import App, Updates
 from ui.tabs.library.events import LibraryEvents
 from ui.tabs.measure.events import MeasureEvents
@@ -41,6 +42,9 @@ class Handlers:
         self.report = ReportEvents(app)
         self.watch = WatchEvents(app)
         self.page = PageEvents(app, self.compare)
+        self.visit = VisitEvents(
+            app, self.page, self.prompts, self.adapter, self.compare, self.measure
+        )
         self.language = LanguageEvents(
             self.page, self.prompts, self.compare, self.library, self.measure, self.report
         )

@@ -21,7 +21,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ui.faults import GuardedBlocks
 from ui.text import ENGLISH, language, languages, said, speaking
 
-__all__ = ["LanguageChoice", "SpokenBlocks", "language_of", "preferred", "said_of", "say_again"]
+__all__ = [
+    "LanguageChoice",
+    "SpokenBlocks",
+    "is_front_page",
+    "language_of",
+    "preferred",
+    "said_of",
+    "say_again",
+]
 
 _COOKIE = "dnd-language"
 _YEAR = 365 * 24 * 3600
@@ -108,7 +116,7 @@ class LanguageChoice:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, with the language set in which to answer."""
         request = Request(scope) if scope["type"] == "http" else None
-        if request is None or not _is_front_page(request):
+        if request is None or not is_front_page(request):
             await self._app(scope, receive, send)
             return
         chosen = request.query_params.get("lang", "")
@@ -125,7 +133,8 @@ class LanguageChoice:
             await self._app(scope, receive, send_and_keep)
 
 
-def _is_front_page(request: Request) -> bool:
+def is_front_page(request: Request) -> bool:
+    """Whether a request is for the page itself."""
     path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
     return request.method == "GET" and path in ("", "/")
 

@@ -41,6 +41,12 @@ class ServerLimits:
     """The same as bytes of files. In memory they take up to twice as much."""
     readings_bytes: int = 1_000_000_000
     """Prompt files read by all visits together."""
+    left_visits: int = 200
+    """Visits that are kept though their page was closed, so that it can bring them back."""
+    left_visits_bytes: int = 500_000_000
+    """Weights of their adapters together, in memory. Beyond either limit the oldest go."""
+    visit_seconds: int = 24 * 3600
+    """How long an unused visit is kept."""
     adapters_per_session: int = 20
     """Adapters that a visit, or a session of the API, keeps."""
     adapters: int = 64

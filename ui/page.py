@@ -7,6 +7,7 @@ which handlers update them, so that a component is named once.
 import dataclasses
 import functools
 import inspect
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from gradio.components import Component
 
 from ui.handlers import Handlers, Updates
 from ui.state import Session
-from ui.text import speaking
+from ui.text import _, speaking
 
 __all__ = [
     "AFTERWARDS",
@@ -65,7 +66,7 @@ class Page:
 
         It runs in the visit's language, so the visit is an input of every event.
         """
-        chosen = {name: self.slots[name] for name in names.split()}
+        chosen = {name: self.slots[name] for name in names.split()}  # each once
         taken = [inputs] if isinstance(inputs, Component) else inputs
         return {
             "fn": by_slot(handler, chosen),
@@ -139,6 +140,9 @@ def by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callable
         @functools.wraps(function)
         def stream(visit: Session, *args: Any, **kwargs: Any) -> Iterator[Any]:
             silent = True
+            if not _may_go_on(visit, args):
+                yield spread({})
+                return
             with closing(handler(*args, **kwargs)) as steps:
                 while True:
                     # At each step: it may have changed, and each may run in a context of its own.
@@ -157,9 +161,27 @@ def by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callable
 
     @functools.wraps(function)
     def call(visit: Session, *args: Any, **kwargs: Any) -> Any:
+        if not _may_go_on(visit, args):
+            return spread({})
         with speaking(visit.language):
             return spread(handler(*args, **kwargs))
 
     call.__signature__ = signature  # type: ignore[attr-defined]
     call.slots = names  # type: ignore[attr-defined]
     return call
+
+
+def _may_go_on(visit: Session, args: Sequence[Any]) -> bool:
+    """Whether a page may still change its visit; handlers that take none may always run.
+
+    Raises:
+        gr.Error: If the visit was deleted. One that moved to another tab is silent: its page says
+            so all over.
+    """
+    visit.used = time.monotonic()
+    if not visit.over or not any(arg is visit for arg in args):
+        return True
+    if visit.over == "ended":
+        with speaking(visit.language):
+            raise gr.Error(_("This visit has ended. Reload the page to begin a new one."))
+    return False

@@ -62,6 +62,7 @@ def launch_options(
         )
     from starlette.middleware import Middleware
 
+    from ui.first_script import FirstScript
     from ui.gate import gated
     from ui.language import LanguageChoice
     from ui.theme import make_theme
@@ -81,7 +82,7 @@ def launch_options(
         "mcp_server": mcp,
         "pwa": False,
         "app_kwargs": {
-            "middleware": [Middleware(LanguageChoice)],
+            "middleware": [Middleware(LanguageChoice), Middleware(FirstScript)],
             "lifespan": gated(server, owner, schema=schema),
         },
     }

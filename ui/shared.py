@@ -20,6 +20,7 @@ from ui.markup import TIMES, esc, sentence
 from ui.owner import Owner
 from ui.state import Made, Session, SessionFiles
 from ui.text import _, count_files, count_prompts
+from ui.visits import Visits
 
 __all__ = [
     "App",
@@ -54,6 +55,11 @@ class App:
     """Folders of runs to watch."""
     server: ServerLimits = field(default_factory=ServerLimits)
     """What visitors may take."""
+    visits: Visits = field(init=False)
+    """The visits, by the keys that their browsers hold."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "visits", Visits(self.files, self.server))
 
     def is_own(self, request: gr.Request) -> bool:
         """Whether the visitor is this computer's user, whose library and login are theirs."""

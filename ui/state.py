@@ -1,25 +1,29 @@
-"""What one visit holds. Each browser tab has its own `Session` in a `gr.State`; nothing is shared.
+"""What one visit holds: a `Session`, in the `gr.State` of the page that shows it.
 
-A session holds prompts, an adapter and a conversation, never a model or a tensor on a device.
+A session holds prompts, an adapter and a conversation, never a model or a tensor on a device. It
+outlives its page; `ui.visits` finds it again.
 """
 
 import hashlib
 import secrets
 import shutil
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from dnd_engine.config import LabelledConfig, MeasureConfig
+from dnd_engine.config import LabelledConfig, MeasureConfig, Sampling
 from dnd_engine.library import Entry, Library
 from dnd_engine.lora.provenance import Recipe, taught_alike
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import PromptFile
 from dnd_engine.prompts.reading import Split
+from ui.canvas import Arrangement
 from ui.engine_calls import Stop
 from ui.stages import RunKind, Stages
-from ui.text import ENGLISH
+from ui.text import ENGLISH, _
 
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Conditioning, Inspection
@@ -43,6 +47,7 @@ __all__ = [
     "SessionFiles",
     "Taught",
     "Turn",
+    "Typed",
     "Vote",
 ]
 
@@ -205,6 +210,8 @@ class Answer:
     """Whose adapter answers; None for the base."""
     reply: "Reply | None" = None
     stopped: bool = False
+    strength: float | None = None
+    """Of the adapter when it was asked; None for the base."""
     seed: int | None = None
     """Of the words drawn; None if none were, at temperature 0."""
     times: int = 0
@@ -225,6 +232,14 @@ class Turn:
     right: Answer | None = None
     """None if it was asked before there was an adapter."""
     mode: AskMode = "written"
+    asked: datetime = field(default_factory=lambda: datetime.now(UTC))
+    """When it was asked, last."""
+    system: str = ""
+    """The system prompt that was sent."""
+    sampling: Sampling | None = None
+    """How words were chosen; None until the engine was asked."""
+    context: bool = False
+    """Whether earlier turns were sent along."""
     running: frozenset[Place] = frozenset()
     """Sides that words still come from."""
     waiting: str = ""
@@ -247,6 +262,12 @@ class Turn:
             sides["right"] = self.right
         return sides
 
+    def stop(self) -> None:
+        """End it with the words it has."""
+        for place in self.running:
+            self.sides[place].stopped = not self.sides[place].finished
+        self.running = frozenset()
+
     def outcome(self, label: str) -> str:
         """What the vote says of whoever answered under a label: won, lost, tie or bad.
 
@@ -267,10 +288,30 @@ class Turn:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """What stood in the question box, and what was to be sent of it."""
+
+    text: str
+    mode: AskMode
+
+
 @dataclass(slots=True)
 class Session:
     """One visit."""
 
+    key: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
+    """What its browser brings it back with. A secret: it is never logged or shown."""
+    over: Literal["", "moved", "ended"] = ""
+    """Why its page may not change it any more: a newer page took it over, or it was deleted."""
+    used: float = field(default_factory=time.monotonic)
+    """When its page last asked for anything."""
+    left: float | None = None
+    """When its page was closed; of the last time, if it was opened again."""
+    canvas: Arrangement = field(default_factory=Arrangement)
+    """What lies on the canvas now."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What the visitor has set, by slot: mix, seed, sampling and the like."""
     readings: dict[str, Reading] = field(default_factory=dict)
     """By card. Kept when a card is removed, since Undo may bring it back."""
     made: Made | None = None
@@ -286,6 +327,8 @@ class Session:
     blind: bool = False
     """Whether it is hidden who answers."""
     turns: list[Turn] = field(default_factory=list)
+    editing: "Typed | None" = None
+    """What stood in the box before the last question was taken back into it; None if it was not."""
     suggestions: list[str] = field(default_factory=list)
     example_questions: dict[str, str] = field(default_factory=dict)
     """By bucket name: what to ask after an example."""
@@ -328,10 +371,63 @@ class Session:
         gone = set(spare[: max(0, len(others) - _SHELF_SIZE + 1)])
         self.shelf = [one for n, one in enumerate(others) if n not in gone] + [made]
 
+    @property
+    def is_parked(self) -> bool:
+        """Whether its page was closed, and none has asked for anything since."""
+        return self.left is not None and self.used <= self.left
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to bring back."""
+        return not (self.canvas.cards or self.shelf or self.turns or self.labelled or self.folder)
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the weights that it holds."""
+        held: dict[int, int] = {}
+        for made in (*self.shelf, self.made, self.beside):
+            while made is not None:
+                for one in (made.original, made.adapter):
+                    held[id(one)] = one.num_bytes
+                made = made.before
+        return sum(held.values())
+
+    def hand_over(self) -> "Session":
+        """Return the visit for another page; the page that shows this one may not go on with it."""
+        successor = replace(self)
+        successor.interrupt()
+        self.end("moved")
+        return successor
+
+    def end(self, how: Literal["moved", "ended"]) -> None:
+        """Let go of all it holds. Its page keeps the object for a while, and must not keep that."""
+        empty = Session()
+        for one in fields(self):
+            setattr(self, one.name, getattr(empty, one.name))
+        self.over = how
+
     def delete_files(self) -> None:
-        """Remove what is left when the state expires, should the end of the visit go unnoticed."""
+        """Remove its folder, if it has one."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+    def interrupt(self) -> None:
+        """End what ran for the page before: nobody would see it end."""
+        for run in (self.run, self.measuring):
+            if run is not None and not run.stages.ended:
+                run.stop.set()
+                run.stages.finish(
+                    "stopped", _("Interrupted when the page was left. Start it again.")
+                )
+        if self.stop_chat is not None:
+            self.stop_chat.set()
+        for turn in self.turns:
+            turn.stop()
+        self.to_show, self.editing = "", None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Session":
+        """Return a new visit: Gradio copies the first value of a state for each page."""
+        return Session()
 
 
 def _size(file: Path) -> int:
@@ -345,15 +441,24 @@ class SessionFiles:
     """A folder for each visit, inside Gradio's cache, removed when the visit ends.
 
     Gradio serves files of its cache to whoever knows their path, so the folder's name is a secret:
-    the session's hash is known to the browser alone, and a key of this process is mixed in.
+    what it is made of is known to the browser alone, and a key of this process is mixed in.
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self.root = root
         self._key = secrets.token_bytes(16)
+        self._visits: dict[str, str] = {}
+
+    def attach(self, session_hash: str, visit: str) -> None:
+        """Give a page the folder of the visit with a key."""
+        self._visits[session_hash] = visit
+
+    def detach(self, session_hash: str) -> None:
+        """Forget which visit a page showed."""
+        self._visits.pop(session_hash, None)
 
     def folder(self, session_hash: str) -> Path:
-        """Return the folder of a visit, made on first use."""
+        """Return the folder of the visit that a page shows, made on first use."""
         folder = self._path(session_hash)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -366,7 +471,7 @@ class SessionFiles:
 
     def reading_bytes(self, session_hash: str | None = None) -> int:
         """Return the size of the prompt files that a visit has read, or that all visits have."""
-        folders = self._root.glob("visit-*") if session_hash is None else [self._path(session_hash)]
+        folders = self.root.glob("visit-*") if session_hash is None else [self._path(session_hash)]
         files = (file for folder in folders for file in folder.glob(f"{PROMPTS}*"))
         return sum(_size(file) for file in files)
 
@@ -375,5 +480,6 @@ class SessionFiles:
         shutil.rmtree(self._path(session_hash), ignore_errors=True)
 
     def _path(self, session_hash: str) -> Path:
-        digest = hashlib.blake2b(session_hash.encode(), key=self._key, digest_size=16)
-        return self._root / f"visit-{digest.hexdigest()}"
+        name = self._visits.get(session_hash, session_hash)
+        digest = hashlib.blake2b(name.encode(), key=self._key, digest_size=16)
+        return self.root / f"visit-{digest.hexdigest()}"

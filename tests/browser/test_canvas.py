@@ -136,7 +136,7 @@ def test_names_of_examples_and_of_ones_own_choice_stand(visit: Visit, write: Wri
     visit.drop([write("a.txt", LINES)], "SQL")
     call = visit.bucket("SQL").locator(".dnd-call")
     expect(call).to_have_text("Call it “a”")
-    visit.page.get_by_role("button", name="Load", exact=True).first.click()
+    visit.page.locator("#dnd-example-sql").click()
     expect(visit.bucket("SQL").locator(".dnd-card.is-ready")).to_have_count(3)
     expect(call).to_be_hidden()
     visit.drop([write("b.txt", LINES)], "Legal")
@@ -187,20 +187,57 @@ def test_buckets_are_renamed_added_weighted_removed_and_brought_back(
     expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()
 
 
-def test_without_a_bucket_the_page_says_what_to_do(visit: Visit) -> None:
-    for name in ("SQL", "Legal", "Tone of voice"):
-        visit.page.get_by_role("button", name=f"Remove bucket {name}").click()
+def test_files_get_a_bucket_where_none_is_left(visit: Visit, write: Write) -> None:
+    for button in visit.page.locator(".dnd-remove-bucket").all()[::-1]:
+        button.click()
     expect(visit.page.locator(".dnd-none")).to_be_visible()
-    expect(visit.page.locator("#dnd-hint")).to_have_text("Add a bucket first.")
     expect(visit.page.locator("#dnd-synthesize")).to_be_disabled()
     visit.shot("canvas-no-bucket")
+    with visit.page.expect_file_chooser() as chooser:
+        visit.page.get_by_role("button", name="Browse files").click()
+    chooser.value.set_files(write("a.txt", LINES))
+    expect(visit.card("a.txt", within="New bucket")).to_contain_text("3 prompts")
+
+
+def test_ctrl_z_takes_back_what_was_done_on_the_canvas(visit: Visit, write: Write) -> None:
+    keyboard = visit.page.keyboard
+    first, other = (visit.page.locator(".dnd-title").nth(i).input_value() for i in range(2))
+    visit.drop([write("a.txt", LINES)], first)
+    visit.ready("a.txt")
+    visit.card("a.txt").get_by_label("Bucket of a.txt").select_option(other)
+    expect(visit.card("a.txt", within=other)).to_be_visible()
+    visit.card("a.txt").focus()
+    keyboard.press("Delete")
+    expect(visit.card("a.txt")).to_have_count(0)
+    keyboard.press("Control+z")
+    expect(visit.card("a.txt", within=other)).to_be_visible()
+    keyboard.press("Control+z")
+    expect(visit.card("a.txt", within=first)).to_be_visible()
+    # A field has an undo of its own.
+    visit.page.locator("#dnd-box textarea").fill("typed")
+    visit.card("a.txt").focus()
+    keyboard.press("Delete")
+    visit.page.locator("#dnd-box textarea").focus()
+    keyboard.press("Control+z")
+    expect(visit.card("a.txt")).to_have_count(0)
+
+
+def test_the_live_region_says_added_of_files_that_were_read_alone(
+    visit: Visit, write: Write
+) -> None:
+    live = visit.page.locator(".dnd-live")
+    bucket = visit.page.locator(".dnd-title").first.input_value()
+    visit.drop([write("bad.jsonl", '["no"]\n')], bucket)
+    expect(live).to_contain_text("bad.jsonl is not used:")
+    expect(live).not_to_contain_text("added")
+    visit.drop([write("good.txt", LINES)], bucket)
+    expect(live).to_have_text(f"1 file added to {bucket}.")
 
 
 BAD = {
     "empty.txt": (b"", "empty file"),
     "photo.txt": (b"\x89PNG\r\n" + bytes(200), "PNG image"),
     "binary.txt": (bytes(range(256)), "expected UTF-8"),
-    "latin.txt": ("Größe und Maß\n".encode("latin-1"), "save it as UTF-8"),
     "broken.jsonl": (b'{"prompt": "fine"}\n{"prompt": \n', "Line 2"),
     "list.jsonl": (b'{"prompt": "fine"}\n["no"]\n', "got a list"),
     "numbers.csv": (b"a,b\n1,2\n", "expected a column of text"),

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -95,17 +96,37 @@ def test_nothing_is_asked_again_while_answers_come(on: Handlers, make: Make) -> 
     make(session)
     on.compare.ask("Hi", "written", session)
     assert on.compare.ask_again(session) == {}
-    assert on.compare.edit(session) == {}
+    assert on.compare.edit(session, "", "written") == {}
 
 
-def test_a_question_is_taken_back_to_be_edited(on: Handlers, chat: Chat) -> None:
+def test_an_edited_question_takes_the_place_of_the_old_one_once_it_is_sent(
+    on: Handlers, chat: Chat
+) -> None:
     session = Session()
     chat(session, "First")
     chat(session, "Secnod", "bare")
-    updates = on.compare.edit(session)
+    updates = on.compare.edit(session, "", "written")
     assert (updates["box"], updates["mode"]) == ("Secnod", "bare")
-    assert [turn.question for turn in session.turns] == ["First"]
-    assert "Secnod" not in updates["left_pane"]
+    assert [turn.question for turn in session.turns] == ["First", "Secnod"]
+    assert "Secnod" in updates["left_pane"]
+    assert on.compare.ask("  ", "bare", session) == {}
+    assert [turn.question for turn in session.turns] == ["First", "Secnod"]
+    chat(session, "Second", "bare")
+    assert [turn.question for turn in session.turns] == ["First", "Second"]
+    chat(session, "Third")
+    assert [turn.question for turn in session.turns] == ["First", "Second", "Third"]
+
+
+def test_an_edit_that_is_cancelled_changes_nothing(on: Handlers, chat: Chat) -> None:
+    session = Session()
+    chat(session, "First")
+    before = session.turns[0]
+    on.compare.edit(session, "half typed", "told")
+    on.compare.edit(session, "First", "written")  # pressed again
+    updates = on.compare.cancel_edit(session)
+    assert (updates["box"], updates["mode"]) == ("half typed", "told")
+    assert session.turns == [before]
+    assert on.compare.cancel_edit(session) == {}
 
 
 @pytest.mark.parametrize(
@@ -380,7 +401,13 @@ def test_conversation_and_votes_are_kept_as_files_of_the_visit(
     )
     assert "\n# Not" not in markdown.read_text()
     assert "> # Not a heading" in markdown.read_text()
-    rows = json.loads(whole.read_text())
+    kept = json.loads(whole.read_text())
+    rows = kept["turns"]
+    assert datetime.fromisoformat(kept["written"]) >= datetime.fromisoformat(rows[1]["asked"])
+    assert rows[0]["sampling"]["temperature"] == 0
+    assert rows[0]["system_prompt"] == ""
+    assert rows[0]["right"]["strength"] == 1
+    assert rows[0]["left"]["strength"] is None
     assert session.made is not None
     assert [row["question"] for row in rows] == ["# Not a heading\n\nHi", "And now?"]
     assert rows[0]["sent"] == "told"

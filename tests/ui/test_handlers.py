@@ -86,7 +86,7 @@ def test_a_lost_upload_is_told_on_its_card(
 @pytest.mark.parametrize(
     ("arrangement", "hint"),
     [
-        (Arrangement(), "Add a bucket first."),
+        (Arrangement(), "Drop prompt files first."),
         (Arrangement((CanvasBucket("SQL", 1.0, ()),)), "Drop prompt files first."),
     ],
 )
@@ -325,6 +325,7 @@ def test_sessions_share_nothing(
     on: Handlers, files: SessionFiles, arrange: Arrange, request_of: RequestOf
 ) -> None:
     one, two = Session(), Session()
+    on.visit.open(one, "en", "", request_of("one"))
     make(on, one, arrange(SQL={"a.txt": "one\n"}), request_of("one"))
     make(on, two, arrange(SQL={"a.txt": "one\n", "b.txt": "two\n"}), request_of("two"))
     chat(on, one, "from one")
@@ -333,11 +334,13 @@ def test_sessions_share_nothing(
     assert one.made.adapter.sha256 != two.made.adapter.sha256
     assert two.turns == []
     assert files.folder("one") != files.folder("two")
-    on.page.leave(request_of("one"))
-    assert one.made.archive is not None
-    assert two.made.archive is not None
-    assert not one.made.archive.exists()
-    assert two.made.archive.exists()
+    gone, stays = one.made.archive, two.made.archive
+    assert gone is not None
+    assert stays is not None
+    on.visit.forget(request_of("one"))
+    assert one.made is None
+    assert not gone.exists()
+    assert stays.exists()
 
 
 def test_the_folder_of_a_visit_cannot_be_guessed(tmp_path: Path) -> None:
@@ -359,13 +362,13 @@ def test_a_failed_load_is_told_and_tried_again(files: SessionFiles, tmp_path: Pa
     handle.start()
     with pytest.raises(AssetError, match="No network"):
         handle.wait(60)
-    updates = on.page.refresh_load()
+    updates = on.page.refresh_load(Session())
     assert "No network" in updates["load"]
     assert updates["retry"].visible is True
     assert updates["timer"].active is False
-    on.page.retry_load()
+    on.page.retry_load(Session())
     assert handle.wait(60) is engine
-    assert on.page.refresh_load()["load"] == ""
+    assert on.page.refresh_load(Session())["load"] == ""
 
 
 def test_an_unforeseen_error_while_loading_is_told_too() -> None:

@@ -153,9 +153,11 @@ def test_a_request_is_answered_in_the_language_chosen_kept_or_preferred(
     assert ("dnd-language=" in kept) == (path in ("/?lang=en", "/?lang=de"))
 
 
-def test_a_visit_begins_in_the_language_its_page_came_in(on: Handlers) -> None:
+def test_a_visit_begins_in_the_language_its_page_came_in(
+    on: Handlers, request_of: Callable[[str], gr.Request]
+) -> None:
     for code, began in (("de", "de"), ("en", "en"), ("../de", "en"), ("", "en")):
         session = Session()
-        header = on.page.open_page(session, code)["header"]
+        header = on.visit.open(session, code, "", request_of(code))["header"]
         assert session.language == began
         assert ("Bereit" in header) == (began == "de")

@@ -88,6 +88,7 @@ def test_on_a_server_for_others_a_library_is_the_visits_own_and_goes_with_it(
     on: Handlers, arrange: Arrange, request_of: RequestOf, files: SessionFiles
 ) -> None:
     session, stranger = Session(), Session()
+    on.visit.open(session, "en", "", request_of("s"))
     make(on, session, arrange(SQL={"a.txt": "one\n"}), request_of("s"))
     on.library.keep(session, "mine", False, request_of("s"))
     mine = on.library.open_library(session, None, request_of("s"))
@@ -97,7 +98,9 @@ def test_on_a_server_for_others_a_library_is_the_visits_own_and_goes_with_it(
     assert theirs["library_empty"].visible is True
     folder = files.folder("s") / "library"
     assert folder.is_dir()
-    on.page.leave(request_of("s"))
+    on.visit.leave(request_of("s"))
+    assert folder.is_dir()
+    on.visit.forget(request_of("s"))
     assert not folder.exists()
 
 

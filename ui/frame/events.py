@@ -1,4 +1,4 @@
-"""The page as a whole: loading the engine, and the end of a visit."""
+"""The page as a whole: how far the engine is."""
 
 import gradio as gr
 
@@ -6,7 +6,6 @@ from ui.frame.view import header_html, load_html
 from ui.shared import App, Updates
 from ui.state import Session
 from ui.tabs.workbench.compare.events import CompareEvents
-from ui.text import ENGLISH, languages, speaking
 
 __all__ = ["PageEvents"]
 
@@ -18,13 +17,7 @@ class PageEvents:
         self._app = app
         self._compare = compare
 
-    def open_page(self, session: Session, code: str) -> Updates:
-        """Begin a visit in its page's language; draw what depends on the engine."""
-        session.language = code if code in languages() else ENGLISH
-        with speaking(session.language):
-            return self.refresh_load()
-
-    def refresh_load(self) -> Updates:
+    def refresh_load(self, session: Session) -> Updates:
         """Redraw the load state; switch the timer off once there is nothing to wait for."""
         state = self._app.calls.load_state()
         engine = self._app.calls.engine
@@ -34,16 +27,10 @@ class PageEvents:
             "load": load_html(state),
             "retry": gr.Button(visible=state.status == "failed"),
             "timer": gr.Timer(active=state.status in ("idle", "loading")),
-            "left_pane": gr.skip()
-            if engine is None
-            else self._compare.panes(Session())["left_pane"],
+            "left_pane": gr.skip() if engine is None else self._compare.panes(session)["left_pane"],
         }
 
-    def retry_load(self) -> Updates:
+    def retry_load(self, session: Session) -> Updates:
         """Load again after a failure."""
         self._app.calls.start()
-        return self.refresh_load()
-
-    def leave(self, request: gr.Request) -> None:
-        """Remove the files of a visit that ended."""
-        self._app.files.remove(request.session_hash or "")
+        return self.refresh_load(session)

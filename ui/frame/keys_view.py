@@ -40,7 +40,7 @@ SHORTCUTS: Mapping[str, tuple[Shortcut, ...]] = {
             name="stop",
             keys=("Escape",),
             targets=(
-                *("#dnd-stop-chat", "#dnd-refine-stop", "#dnd-stop-synthesis"),
+                *("#dnd-cancel-edit", "#dnd-stop-chat", "#dnd-refine-stop", "#dnd-stop-synthesis"),
                 *("#dnd-measure-stop", "#dnd-train-stop"),
             ),
         ),
@@ -53,6 +53,7 @@ SHORTCUTS: Mapping[str, tuple[Shortcut, ...]] = {
             focus=True,
         ),
         Shortcut(name="synthesize", keys=("S",), targets=("#dnd-synthesize",)),
+        Shortcut(name="undo", keys=("Ctrl+Z",)),
         Shortcut(name="take", keys=("K",), targets=("#dnd-take-close", "#dnd-take-open")),
         Shortcut(name="refine", keys=("R",), targets=("#dnd-refine-later", "#dnd-refine-open")),
     ),
@@ -86,9 +87,10 @@ _KEYS_GROUPS: Mapping[str, str] = {
 }
 _KEYS_DO: Mapping[str, str] = {
     "help": N_("Show this list"),
-    "stop": N_("Stop what is running, or leave the question box"),
+    "stop": N_("Stop what is running, cancel an edit, or leave the question box"),
     "canvas": N_("Go to the prompts"),
     "synthesize": N_("Synthesize"),
+    "undo": N_("Undo the last change of the canvas"),
     "take": N_("Open or close Keep or export"),
     "refine": N_("Open or close Refine"),
     "question": N_("Go to the question"),
@@ -111,6 +113,7 @@ _KEY_NAMES: Mapping[str, str] = {
     "Enter": N_("Enter"),
     "Shift+Enter": N_("Shift Enter"),
     "Delete": N_("Del"),
+    "Ctrl+Z": N_("Ctrl Z"),
 }
 
 

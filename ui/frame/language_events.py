@@ -70,7 +70,7 @@ class LanguageEvents:
         """
         listed = self.library.listed(session, request, kept)
         updates: Updates = {
-            **self.page.refresh_load(),
+            **self.page.refresh_load(session),
             **self.compare.panes(session),
             "stages": shown_stages(session),
             **self.prompts.readiness(arrangement, session),

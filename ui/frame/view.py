@@ -14,7 +14,7 @@ from ui.text import _, drawn, language, languages
 if TYPE_CHECKING:
     from dnd_engine.generator.info import EngineInfo
 
-__all__ = ["Frame", "footer", "frame_panel", "header_html", "load_html", "progress_words"]
+__all__ = ["Frame", "frame_panel", "header_html", "load_html", "progress_words"]
 
 _LOGO = (
     '<svg class="dnd-logo" viewBox="0 0 22 22" aria-hidden="true">'
@@ -64,19 +64,6 @@ def frame_panel() -> Frame:
     )
 
 
-def footer() -> None:
-    """Lay out the line below the tabs."""
-    gr.HTML(drawn(_footer_html), padding=False)
-
-
-def _footer_html() -> str:
-    words = _(
-        "Your files stay in this session and are deleted when it ends, except for what "
-        "you keep in a library on your own computer."
-    )
-    return f"<footer class='dnd-footer'>{words}</footer>"
-
-
 def header_html(state: LoadState, info: "EngineInfo | None") -> str:
     """Draw the title line with its chips."""
     chips: list[str] = []
@@ -118,7 +105,8 @@ def _tools_html() -> str:
     keys = esc(_("Keyboard shortcuts"))
     links = "".join(
         f"<a href='./?lang={code}' lang='{code}' hreflang='{code}' data-lang='{code}'"
-        f"{' aria-current=page' if other is language() else ''} aria-label='{esc(other.name)}'>"
+        f"{' aria-current=page' if other is language() else ''} "
+        f"aria-label='{esc(other.name)} ({code.upper()})'>"
         f"{code.upper()}</a>"
         for code, other in languages().items()
     )

@@ -1,32 +1,79 @@
 """Wires the page around the tabs: the engine that loads, and the switch of languages."""
 
+import functools
+
 import gradio as gr
+from gradio.components import Component
 
 from dnd_engine.evaluation.pictures import Metric
 from ui.canvas import Arrangement
 from ui.frame.language_events import SAID_AGAIN
 from ui.frame.view import Frame
+from ui.frame.visit_view import BRING_KEY, VisitPanel
 from ui.handlers import Updates
 from ui.language import said_of, say_again
 from ui.page import AT_ONCE, Page, by_slot
 from ui.state import Session
 from ui.tabs.library.view import LibraryPanel
+from ui.tabs.measure.view import MeasurePanel
+from ui.tabs.measure.wiring import measured
 from ui.tabs.report.view import ReportPanel
 from ui.tabs.training.view import WatchPanel
+from ui.tabs.workbench.adapter.wiring import SHOWN, check_and_zip
+from ui.tabs.workbench.compare.wiring import BLIND, OPENED
 from ui.tabs.workbench.view import Workbench
 from ui.text import languages, speaking
 
-__all__ = ["wire_language", "wire_loading"]
+__all__ = ["wire_language", "wire_loading", "wire_visit"]
+
+_LOAD = "header load_box load retry timer left_pane"
 
 
 def wire_loading(page: Page, frame: Frame) -> None:
-    """Let the engine load while the page is already in use, and files go when the visit ends."""
-    on, slots = page.on.page, "header load_box load retry timer left_pane"
-    page.demo.load(
-        **page.does(on.open_page, slots, inputs=[page.session, frame.language]), **AT_ONCE
+    """Let the engine load while the page is already in use."""
+    on = page.on.page
+    frame.timer.tick(**page.does(on.refresh_load, _LOAD, inputs=page.session), **AT_ONCE)
+    frame.retry.click(**page.does(on.retry_load, _LOAD, inputs=page.session), **AT_ONCE)
+
+
+def wire_visit(
+    page: Page, frame: Frame, foot: VisitPanel, workbench: Workbench, measure: MeasurePanel
+) -> None:
+    """Bring the visit back when its page opens, and keep what is set for the next time."""
+    on, session = page.on.visit, page.session
+    prompts, compare = workbench.prompts, workbench.compare
+    controls: dict[str, Component] = {
+        "mix": prompts.mix,
+        "seed": prompts.seed,
+        "imprint": prompts.imprint,
+        "mode": compare.mode,
+        **{f"settings_{name}": control for name, control in compare.settings.items()},
+    }
+    opened = page.demo.load(
+        **page.does(
+            on.open,
+            f"session visit instruction inbox strength measure_told {_LOAD} {OPENED} {SHOWN} "
+            f"{measured(measure)} {' '.join(controls)}",
+            inputs=[session, frame.language, foot.brought],
+        ),
+        js=BRING_KEY,
+        **AT_ONCE,
     )
-    frame.timer.tick(**page.does(on.refresh_load, slots), **AT_ONCE)
-    frame.retry.click(**page.does(on.retry_load, slots), **AT_ONCE)
+    check_and_zip(page, opened)
+    blind = page.does(page.on.compare.stay_blind, BLIND, inputs=session)
+    opened.then(**blind, **AT_ONCE)
+    gr.on(
+        # A text is told once it is typed, everything else at once.
+        [getattr(c, "blur" if isinstance(c, gr.Textbox) else "input") for c in controls.values()],
+        **page.does(
+            functools.partial(on.remember, tuple(controls)),
+            "visit",
+            inputs=[session, *controls.values()],
+        ),
+        trigger_mode="always_last",
+        **AT_ONCE,
+    )
+    foot.visit.forget(**page.does(on.forget, "visit"), **AT_ONCE)
     page.demo.unload(on.leave)
 
 

@@ -53,6 +53,15 @@ class MeasureEvents:
             **self._drawn(session),
         }
 
+    def put_back(self, session: Session, request: gr.Request) -> Updates:
+        """Draw rows that were dropped, and what was measured, before the page was left."""
+        file = session.labelled
+        return {
+            **({} if file is None else {"measure_told": _rows_told(file)}),
+            **self._measure_buttons(session),
+            **self.show_measured(session, request),
+        }
+
     def read_labelled(self, session: Session, path: str | None) -> Updates:
         """Read the rows that were dropped; refuse those without labels before anything runs."""
         session.labelled, words = None, ""

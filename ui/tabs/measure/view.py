@@ -16,6 +16,7 @@ from dnd_engine.measure.picture import race_charts
 from dnd_engine.measure.results import ROWS
 from dnd_engine.prompts.files import labelled_suffixes
 from dnd_engine.wording import LINES, inputs_label, row_label
+from ui.fields import Slider
 from ui.markup import TIMES, cut, esc, facts, icon, label_html, none_yet
 from ui.text import N_, _, clock_words, drawn, localized, number
 
@@ -154,7 +155,7 @@ def measure_panel(*, shared: bool) -> MeasurePanel:
             file = gr.File(label=_("Rows with labels"), height=116, elem_id="dnd-measure-file")
             gr.HTML(drawn(facts, rows), padding=False)
             told = gr.HTML("", padding=False, elem_id="dnd-measure-told")
-            limit = gr.Slider(
+            limit = Slider(
                 1,
                 most_measured(shared=shared),
                 value=_DEFAULT_ROWS,
@@ -183,7 +184,7 @@ def measure_panel(*, shared: bool) -> MeasurePanel:
             )
         with gr.Column(elem_id="dnd-measure-train", min_width=0):
             gr.HTML(drawn(_training_html), padding=False, min_width=0)
-            steps = gr.Slider(
+            steps = Slider(
                 1,
                 most_measured(shared=shared),
                 value=_DEFAULT_STEPS,

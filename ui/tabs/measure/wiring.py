@@ -9,7 +9,7 @@ from ui.page import AFTERWARDS, AT_ONCE, ORDERED, QUIET, Page
 from ui.tabs.measure.view import MeasurePanel
 from ui.tabs.workbench.adapter.wiring import SHOWN, check_and_zip
 
-__all__ = ["wire_measure"]
+__all__ = ["measured", "wire_measure"]
 
 _READY = "measure_start measure_stop measure_train measure_train_stop measure_train_of"
 
@@ -17,14 +17,9 @@ _READY = "measure_start measure_stop measure_train measure_train_stop measure_tr
 def wire_measure(page: Page, panel: MeasurePanel, tab: gr.Tab) -> None:
     """Read the rows, measure or train, then offer what came of it."""
     on, session = page.on.measure, page.session
-    found = " ".join(
-        [
-            "measure_stages measure_found measure_take_told measure_take_row",
-            *(f"measure_take_{row}" for row in panel.take),
-        ]
-    )
+    found = _found(panel)
     worth = f"{_READY} {found}"
-    ended = " ".join([worth, "measure_keep_row", *(f"measure_keep_{name}" for name in panel.keep)])
+    ended = measured(panel)
     opened = f"measure_empty measure_order measure_of {worth}"
     tab.select(**page.does(on.open_measure, opened, inputs=session), **AT_ONCE)
     # Not `change`, which can also come when the tab is opened again.
@@ -56,3 +51,14 @@ def wire_measure(page: Page, panel: MeasurePanel, tab: gr.Tab) -> None:
         )
         taken.failure(**page.does(on.take_broke, "measure_take_told"), **AT_ONCE)
         check_and_zip(page, taken)
+
+
+def measured(panel: MeasurePanel) -> str:
+    """Name the slots that change when a run ends."""
+    kept = " ".join(f"measure_keep_{name}" for name in panel.keep)
+    return f"{_READY} {_found(panel)} measure_keep_row {kept}"
+
+
+def _found(panel: MeasurePanel) -> str:
+    taken = " ".join(f"measure_take_{row}" for row in panel.take)
+    return f"measure_stages measure_found measure_take_told measure_take_row {taken}"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from ui.fields import Slider
 from ui.markup import esc, icon
 from ui.tabs.workbench.adapter.checks_view import heat_levels
 from ui.text import N_, _, count_files, count_prompts, ngettext, size
@@ -47,7 +48,7 @@ def adapter_bar() -> AdapterBar:
             min_width=0,
             elem_id="dnd-shelf",
         )
-        strength = gr.Slider(
+        strength = Slider(
             -0.5,
             2.0,
             value=1.0,

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import gradio as gr
@@ -12,7 +13,7 @@ from dnd_engine.prompts.split import split_prompt
 from ui.engine_calls import Stop
 from ui.frame.view import progress_words
 from ui.shared import App, Updates, broke, note
-from ui.state import Answer, AskMode, Made, Place, Session, Turn, Vote
+from ui.state import Answer, AskMode, Made, Place, Session, Turn, Typed, Vote
 from ui.tabs.workbench.compare.transcript import write_transcript
 from ui.tabs.workbench.compare.view import View, pane_html
 from ui.tabs.workbench.compare.votes_view import votes_html
@@ -51,25 +52,35 @@ class CompareEvents:
 
     def ask(self, question: str, mode: AskMode, session: Session) -> Updates:
         """Take a question: show it on both sides at once, before the queue."""
-        asked = self._ask(question, mode, session)
+        asked = self._ask(question, mode, session, edited=session.editing is not None)
         return {"box": "", **asked} if asked else {}
 
-    def _ask(self, question: str, mode: AskMode, session: Session) -> Updates:
+    def _ask(
+        self, question: str, mode: AskMode, session: Session, *, edited: bool = False
+    ) -> Updates:
         question = question.strip()
         if not question:
             return {}
         if session.turns and not session.turns[-1].finished:
             return {}  # one at a time; the words stay in the box
         beside, made = session.beside, session.made
+        if edited:
+            session.turns.pop()  # this one takes its place
+        session.editing = None
         turn = Turn(
             question,
-            left=Answer(self._app.label(beside), beside),
-            right=None if made is None else Answer(self._app.label(made), made),
+            left=self._asked(beside),
+            right=None if made is None else self._asked(made),
             mode=mode,
             swapped=bool(secrets.randbits(1)),
         )
         session.turns.append(turn)
         return self._start(session, turn.sides)
+
+    def _asked(self, made: Made | None, times: int = 0) -> Answer:
+        """Begin an answer, of the adapter as it is now; of the base without one."""
+        strength = None if made is None else made.adapter.strength
+        return Answer(self._app.label(made), made, strength=strength, times=times)
 
     def ask_shown(self, session: Session) -> Updates:
         """Ask what Show me promised; nothing, if no adapter came of it."""
@@ -86,18 +97,54 @@ class CompareEvents:
         if turn is None or not turn.finished or (place and place not in turn.sides):
             return {}
         turn.error, turn.vote = "", None
+        session.editing = None
         for side in (place,) if place else tuple(turn.sides):
             before = turn.sides[side]
-            again = Answer(self._app.label(before.made), before.made, times=before.times + 1)
-            setattr(turn, side, again)
+            setattr(turn, side, self._asked(before.made, before.times + 1))
         return self._start(session, (place,) if place else turn.sides)
 
-    def edit(self, session: Session) -> Updates:
-        """Take the last question back into the box, to be changed and sent anew."""
+    def edit(self, session: Session, typed: str, mode: AskMode) -> Updates:
+        """Take the last question back into the box; its turn stays until the new one is sent."""
         if not session.turns or not session.turns[-1].finished:
             return {}
-        turn = session.turns.pop()
-        return {"box": turn.question, "mode": turn.mode, **self.panes(session), **_idle(session)}
+        if session.editing is None:
+            session.editing = Typed(typed, mode)
+        turn = session.turns[-1]
+        return {
+            "box": turn.question,
+            "mode": turn.mode,
+            "edit_row": gr.Row(visible=True),
+            **self.panes(session),
+        }
+
+    def cancel_edit(self, session: Session) -> Updates:
+        """Leave the turn as it was, and put back what stood in the box before."""
+        before, session.editing = session.editing, None
+        if before is None:
+            return {}
+        return {
+            "box": before.text,
+            "mode": before.mode,
+            "edit_row": gr.Row(visible=False),
+            **self.panes(session),
+        }
+
+    def put_back(self, session: Session, request: gr.Request) -> Updates:
+        """Draw a conversation that was left, with its files."""
+        kept = self._keep(session, request.session_hash or "") if session.turns else {}
+        return {**self.panes(session), **_idle(session), **kept}
+
+    def switches(self, session: Session) -> Updates:
+        """Set the switches as the visitor left them."""
+        there = session.made is not None
+        return {
+            "differences": gr.Checkbox(session.differences, visible=there),
+            "blind": gr.Checkbox(session.blind, visible=there),
+        }
+
+    def stay_blind(self, session: Session) -> Updates:
+        """Hide who answers, if the conversation that was brought back is blind."""
+        return self.go_blind(session, True) if session.blind else {}
 
     def answer(
         self,
@@ -131,6 +178,8 @@ class CompareEvents:
                     repetition_penalty=float(penalty),
                     seed=(int(seed or 0) + times) % 2**31,
                 )
+                turn.asked, turn.sampling = datetime.now(UTC), sampling
+                turn.system, turn.context = (system or "").strip(), context
                 for place in places:
                     side = turn.sides[place]
                     side.label = self._app.label(side.made)
@@ -142,9 +191,7 @@ class CompareEvents:
         except DndError as error:
             turn.error = str(error)
         if session.stop_chat is stop:
-            for place in places:
-                turn.sides[place].stopped = not turn.sides[place].finished
-            turn.running = frozenset()
+            turn.stop()
         # Gradio sends the last of a stream again when it ends. It must not be what Clear, or
         # another order, has taken the place of.
         yield self.panes(session)
@@ -163,17 +210,14 @@ class CompareEvents:
         if session.stop_chat is not None:
             session.stop_chat.set()
         if session.turns and not session.turns[-1].finished:
-            turn = session.turns[-1]
-            for place in turn.running:
-                turn.sides[place].stopped = not turn.sides[place].finished
-            turn.running = frozenset()
+            session.turns[-1].stop()
         return {**self.panes(session), **_idle(session)}
 
     def clear_chat(self, session: Session) -> Updates:
         """Forget the conversation, its votes with it."""
         if session.stop_chat is not None:
             session.stop_chat.set()
-        session.stop_chat = None
+        session.stop_chat = session.editing = None
         session.turns = []
         return {
             **self.panes(session),
@@ -322,6 +366,7 @@ def _running() -> Updates:
         "stop_chat": gr.Button(visible=True),
         "again": gr.Button(visible=False),
         "vote_row": gr.Row(visible=False),
+        "edit_row": gr.Row(visible=False),
     }
 
 
@@ -333,4 +378,5 @@ def _idle(session: Session) -> Updates:
         "stop_chat": gr.Button(visible=False),
         "again": gr.Button(visible=turn is not None),
         "vote_row": gr.Row(visible=due),
+        "edit_row": gr.Row(visible=session.editing is not None),
     }

@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ui.state import Answer, Turn
 from ui.tabs.workbench.compare.view import label_words, mode_words
 from ui.tabs.workbench.compare.votes_view import VOTE_WORDS
-from ui.text import _
+from ui.text import _, number
 
 __all__ = ["NAMES", "write_transcript"]
 
@@ -27,9 +29,12 @@ def write_transcript(turns: Sequence[Turn], folder: Path) -> tuple[Path, Path, P
     """
     kept = [turn for turn in turns if any(side.reply for side in turn.sides.values())]
     markdown, whole, votes = (folder / name for name in NAMES)
-    markdown.write_text("\n".join(_markdown(turn) for turn in kept), encoding="utf-8")
+    now = datetime.now(UTC)
+    head = f"# {_('Conversation')}\n\n{_('Written on {day}.', day=_moment(now))}\n"
+    markdown.write_text("\n".join([head, *map(_markdown, kept)]), encoding="utf-8")
     rows = [_row(turn) for turn in kept]
-    whole.write_text(json.dumps(rows, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    written = {"written": _iso(now), "turns": rows}
+    whole.write_text(json.dumps(written, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     voted = [row for row in rows if row["vote"]]
     if not voted:
         votes.unlink(missing_ok=True)
@@ -41,8 +46,12 @@ def write_transcript(turns: Sequence[Turn], folder: Path) -> tuple[Path, Path, P
 
 def _row(turn: Turn) -> dict[str, Any]:
     return {
+        "asked": _iso(turn.asked),
         "question": turn.question,
         "sent": turn.mode,
+        "system_prompt": turn.system,
+        "sampling": None if turn.sampling is None else asdict(turn.sampling),
+        "earlier_turns_sent": turn.context,
         "left": _side(turn.left),
         "right": None if turn.right is None else _side(turn.right),
         "vote": turn.vote,
@@ -53,7 +62,9 @@ def _side(answer: Answer) -> dict[str, Any]:
     reply, made = answer.reply, answer.made
     return {
         "model": answer.label,
+        "adapter": None if made is None else made.adapter.name,
         "adapter_sha256": None if made is None else made.adapter.sha256,
+        "strength": answer.strength,
         "text": "" if reply is None else reply.text,
         "num_tokens": 0 if reply is None else reply.num_tokens,
         "tokens_per_second": None if reply is None else reply.tokens_per_second,
@@ -64,17 +75,48 @@ def _side(answer: Answer) -> dict[str, Any]:
 
 
 def _markdown(turn: Turn) -> str:
-    parts = [f"## {_('Question')}\n\n{_quoted(turn.question)}\n"]
+    parts = [f"## {_('Question')}\n\n{_quoted(turn.question)}\n", _settings(turn)]
+    if turn.system:
+        parts.append(f"{_('System prompt')}:\n\n{_quoted(turn.system)}\n")
     if turn.mode != "written":
         parts.append(f"{_('What is sent')}: {mode_words(turn.mode).lower()}.\n")
     for side in turn.sides.values():
         if side.reply is not None:
             parts.append(f"### `{label_words(side.label)}`\n\n{_quoted(side.reply.text)}\n")
+            if side.strength is not None:
+                parts.append(f"{_('Strength')}: {number(side.strength, '.2f')}.\n")
     if turn.vote:
         better = {"left": turn.left, "right": turn.right}.get(turn.vote)
         words = _(VOTE_WORDS[turn.vote]) if better is None else f"`{label_words(better.label)}`"
         parts.append(f"{_('Better, judged blind')}: {words}.\n")
     return "\n".join(parts)
+
+
+def _settings(turn: Turn) -> str:
+    """Say when it was asked, and how words were chosen."""
+    parts = [_moment(turn.asked)]
+    if turn.sampling is not None:
+        how = turn.sampling
+        named = (
+            (_("Tokens at most"), number(how.max_new_tokens)),
+            (_("Temperature"), number(how.temperature, "g")),
+            (_("Top p"), number(how.top_p, "g")),
+            (_("Top k"), number(how.top_k)),
+            (_("Repetition penalty"), number(how.repetition_penalty, "g")),
+            (_("Seed"), str(how.seed)),
+        )
+        parts += [f"{name}: {value}" for name, value in named]
+    if turn.context:
+        parts.append(_("Send earlier turns as context"))
+    return "; ".join(parts) + ".\n"
+
+
+def _moment(when: datetime) -> str:
+    return when.strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _iso(when: datetime) -> str:
+    return when.isoformat(timespec="seconds")
 
 
 def _quoted(words: str) -> str:

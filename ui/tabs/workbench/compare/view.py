@@ -9,10 +9,11 @@ from gradio.components import Component
 from dnd_engine.config import Sampling
 from dnd_engine.files import asset_path
 from dnd_engine.prompts.split import split_prompt
+from ui.fields import NumberField, Slider
 from ui.markup import code_blocks, esc, icon, label_html, unfenced
 from ui.state import Answer, AskMode, Made, Place, Turn
 from ui.tabs.workbench.compare.differences import marked
-from ui.text import N_, _, drawn
+from ui.text import N_, _, drawn, number
 
 __all__ = [
     "MAX_ANSWER_TOKENS",
@@ -25,6 +26,7 @@ __all__ = [
     "label_words",
     "mode_words",
     "pane_html",
+    "speed",
 ]
 
 NUM_SUGGESTIONS = 3
@@ -66,6 +68,9 @@ class ComparePanel:
     vote_row: gr.Row
     vote: Mapping[str, gr.Button]
     """One for each of `VOTES`."""
+    edit_row: gr.Row
+    """Says that the last question stands in the box, and how to leave it as it was."""
+    cancel_edit: gr.Button
     box: gr.Textbox
     send: gr.Button
     stop_chat: gr.Button
@@ -129,6 +134,15 @@ def compare_panel() -> ComparePanel:
                 name: gr.Button(_(words), size="md", min_width=0, elem_id=f"dnd-vote-{name}")
                 for name, words in VOTES.items()
             }
+        with gr.Row(elem_id="dnd-editing", visible=False) as edit_row:
+            gr.HTML(
+                drawn(label_html, _("Editing the last question. Its answers stay until you send.")),
+                min_width=0,
+                padding=False,
+            )
+            cancel_edit = gr.Button(
+                _("Cancel edit"), size="sm", scale=0, min_width=0, elem_id="dnd-cancel-edit"
+            )
         with gr.Row(elem_id="dnd-ask", equal_height=True):
             box = gr.Textbox(
                 placeholder=_("Ask both models"),
@@ -185,6 +199,8 @@ def compare_panel() -> ComparePanel:
         right_pane=right,
         vote_row=vote_row,
         vote=vote,
+        edit_row=edit_row,
+        cancel_edit=cancel_edit,
         box=box,
         send=send,
         stop_chat=stop,
@@ -216,6 +232,11 @@ def mode_words(mode: AskMode) -> str:
     return _(_ASK_MODES[mode])
 
 
+def speed(per_second: float) -> str:
+    """Write tokens per second: below ten, a tenth is worth telling."""
+    return number(per_second, ".0f" if per_second >= 9.95 else ".1f")
+
+
 def label_words(label: str) -> str:
     """Say who answered. In the session labels are English: they tell the models apart."""
     # Nothing else in a label is a word: the rest are hashes and strengths.
@@ -227,7 +248,7 @@ def _sampling() -> dict[str, Component]:
     with gr.Accordion(_("Sampling"), open=False, elem_id="dnd-sampling"):
         system = gr.Textbox(label=_("System prompt"), lines=1, max_lines=4, max_length=8_000)
         with gr.Row():
-            max_tokens = gr.Slider(
+            max_tokens = Slider(
                 8,
                 MAX_ANSWER_TOKENS,
                 value=usual.max_new_tokens,
@@ -235,7 +256,7 @@ def _sampling() -> dict[str, Component]:
                 label=_("Tokens at most"),
                 buttons=[],
             )
-            temperature = gr.Slider(
+            temperature = Slider(
                 0,
                 2,
                 value=usual.temperature,
@@ -244,10 +265,12 @@ def _sampling() -> dict[str, Component]:
                 info=_("0 is greedy."),
                 buttons=[],
             )
-            seed = gr.Number(usual.seed, label=_("Seed"), precision=0, minimum=0, maximum=2**31 - 1)
+            seed = NumberField(
+                usual.seed, label=_("Seed"), precision=0, minimum=0, maximum=2**31 - 1
+            )
         with gr.Row():
-            top_p = gr.Slider(0.05, 1, value=usual.top_p, step=0.05, label=_("Top p"), buttons=[])
-            top_k = gr.Slider(
+            top_p = Slider(0.05, 1, value=usual.top_p, step=0.05, label=_("Top p"), buttons=[])
+            top_k = Slider(
                 0,
                 200,
                 value=usual.top_k,
@@ -256,7 +279,7 @@ def _sampling() -> dict[str, Component]:
                 info=_("0 keeps all."),
                 buttons=[],
             )
-            penalty = gr.Slider(
+            penalty = Slider(
                 0.8,
                 2,
                 value=usual.repetition_penalty,
@@ -452,7 +475,7 @@ def _footer(turn: Turn, place: Place, answer: Answer, view: View) -> str:
         better = f" {_('better')}" if turn.vote == place else ""
         parts.insert(0, f"<b>{who}{better}</b>")
     if reply.tokens_per_second:
-        parts.append(_("{number:.0f} tok/s", number=reply.tokens_per_second))
+        parts.append(_("{number} tok/s", number=speed(reply.tokens_per_second)))
     if reply.first_token_seconds is not None:
         parts.append(_("first token {seconds:.2f} s", seconds=reply.first_token_seconds))
     if answer.seed is not None:

@@ -8,12 +8,16 @@ from ui.page import AFTERWARDS, AT_ONCE, ORDERED, Page
 from ui.state import Place
 from ui.tabs.workbench.compare.view import ComparePanel
 
-__all__ = ["wire_chat"]
+__all__ = ["BLIND", "OPENED", "wire_chat"]
 
 _PANES = "left_pane right_pane"
-_BUTTONS = "send stop_chat again vote_row"
+_BUTTONS = "send stop_chat again vote_row edit_row"
 _STATE = f"{_BUTTONS} {_PANES}"
 _KEPT = "keep_row keep_markdown keep_json keep_votes"
+BLIND = f"{_STATE} strength beside checks votes"
+"""Slots that change when it is hidden, or told again, who answers."""
+OPENED = f"{_STATE} {_KEPT} votes"
+"""Slots of a conversation that is brought back."""
 
 
 def wire_chat(page: Page, panel: ComparePanel, shown: Any) -> None:
@@ -30,11 +34,14 @@ def wire_chat(page: Page, panel: ComparePanel, shown: Any) -> None:
     panel.stop_chat.click(**page.does(on.stop_chat, _STATE, inputs=session), **AT_ONCE)
     cleared = page.does(on.clear_chat, f"{_STATE} votes keep_row", inputs=session)
     panel.clear.click(**cleared, **AT_ONCE)
-    panel.left_pane.edit(**page.does(on.edit, f"box mode {_STATE}", inputs=session), **AT_ONCE)
+    edited = page.does(on.edit, f"box mode {_STATE}", inputs=[session, panel.box, panel.mode])
+    panel.left_pane.edit(**edited, **AT_ONCE)
+    cancelled = page.does(on.cancel_edit, f"box mode {_STATE}", inputs=session)
+    panel.cancel_edit.click(**cancelled, **AT_ONCE)
     for control, handler, names in (
         (panel.beside, on.stand_beside, _PANES),
         (panel.differences, on.mark_differences, _PANES),
-        (panel.blind, on.go_blind, f"{_STATE} strength beside checks votes"),
+        (panel.blind, on.go_blind, BLIND),
     ):
         control.input(**page.does(handler, names, inputs=[session, control]), **AT_ONCE)
     for name, button in panel.vote.items():

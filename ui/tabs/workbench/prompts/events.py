@@ -44,6 +44,7 @@ class PromptEvents:
             if reading is None or reading.split != card.split:
                 fresh[card.id] = self._read(card, reading, session, request.session_hash or "")
         session.readings.update(fresh)
+        session.canvas = arrangement
         session.arrangement = fingerprint(buckets_on(arrangement, session))
         updates = self.readiness(arrangement, session)
         # Cards still waiting are told again: their answer may have been lost on the way.
@@ -96,7 +97,7 @@ class PromptEvents:
             raise PromptFileError(
                 _(
                     "This visit has read {number} files, which is the limit. "
-                    "Reload the page to start over.",
+                    "Delete this visit, at the foot of the page, to start over.",
                     number=server.readings_per_visit,
                 )
             )
@@ -104,11 +105,12 @@ class PromptEvents:
             raise PromptFileError(
                 _(
                     "This visit has read {number} MB of files, which is the limit; removed ones "
-                    "count, since Undo brings them back. Reload the page to start over.",
+                    "count, since Undo brings them back. Delete this visit, at the foot of the "
+                    "page, to start over.",
                     number=server.readings_per_visit_bytes // 1_000_000,
                 )
             )
-        if size + files.reading_bytes() > server.readings_bytes:
+        if not self._app.visits.make_room(size):
             raise PromptFileError(
                 _("The server holds too many files of other visits. Try again later.")
             )
@@ -141,15 +143,30 @@ class PromptEvents:
         inbox = self.load_examples([example], session, own_weights=False)["inbox"]
         return {"inbox": {**inbox, "tell_when_read": True}}
 
+    def put_back(self, session: Session) -> Updates:
+        """Lay out again what lay on the canvas; its files were read before."""
+        if not session.canvas.buckets:
+            return {}  # the page was left before it told
+        return {
+            "inbox": {
+                "op": "restore",
+                **session.canvas.to_message(),
+                "readings": {
+                    card.id: _reading_info(session.readings[card.id])
+                    for card in session.canvas.cards
+                    if card.id in session.readings
+                },
+                "folded": session.made is not None,
+            }
+        }
+
     def readiness(self, arrangement: Arrangement, session: Session) -> Updates:
         """Say what Synthesize would use, or what is missing."""
         cards = arrangement.cards
         buckets = buckets_on(arrangement, session)
         files = [file for bucket in buckets for file in bucket.files]
         ready = False
-        if not arrangement.buckets:
-            hint = _("Add a bucket first.")
-        elif not cards:
+        if not cards:
             hint = _("Drop prompt files first.")
         elif not files:
             hint = _("No file can be read yet.")

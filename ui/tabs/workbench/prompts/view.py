@@ -8,6 +8,7 @@ import gradio as gr
 from dnd_engine.config import PromptLimits
 from dnd_engine.prompts.examples import Example, load_examples
 from ui.canvas import Inbox, PromptCanvas
+from ui.fields import NumberField
 from ui.markup import esc, heading
 from ui.text import N_, _, count_files, count_prompts, drawn, script_words
 
@@ -84,7 +85,7 @@ def prompts_panel(limits: PromptLimits) -> PromptsPanel:
         )
         with gr.Accordion(_("Advanced"), open=False, elem_id="dnd-advanced"):
             gr.HTML(drawn(_mix_html))
-            seed = gr.Number(
+            seed = NumberField(
                 0,
                 label=_("Seed"),
                 info=_("Seed of the prompt draw. The same prompts and seed give the same adapter."),
@@ -155,7 +156,10 @@ def _examples() -> tuple[dict[str, gr.Button], gr.Button]:
         with gr.Row(elem_classes="dnd-example"):
             gr.HTML(drawn(_example_html, example), min_width=0)
             buttons[example.id] = gr.Button(
-                _("Load"), size="sm", min_width=0, elem_id=f"dnd-example-{example.id}"
+                _("Load {bucket}", bucket=_(example.bucket)),
+                size="sm",
+                min_width=0,
+                elem_id=f"dnd-example-{example.id}",
             )
     load_all = gr.Button(_("Load all three"), size="md", elem_id="dnd-example-all")
     return buttons, load_all

@@ -1,0 +1,77 @@
+// A visit's way back: this browser keeps its key, other tabs of it hear who shows the visit, and
+// leaving asks only where it would lose something. Gradio runs this text as a function body with
+// `element`, `props`, `trigger` and `watch` in scope.
+
+const KEY = "dnd-visit";
+const SHOWN = "dnd-visit-shown"; // changes whenever a tab begins to show the visit
+const EMPTY = "dnd-visit-empty"; // set when a page was left with nothing on it
+const $ = (selector) => element.querySelector(selector);
+
+// A page in a frame may be denied its storage; then the visit ends with the page.
+function kept(name, value) {
+  try {
+    if (value === undefined) return localStorage.getItem(name);
+    if (value === null) localStorage.removeItem(name);
+    else localStorage.setItem(name, value);
+  } catch { /* see above */ }
+  return null;
+}
+
+let mine = "";
+let letGo = false; // the visitor has decided to leave
+
+function claim() {
+  if (!props.visit_key || props.visit_key === mine) return;
+  mine = props.visit_key;
+  $(".dnd-lost").hidden = props.outcome !== "lost" || kept(EMPTY) !== null;
+  kept(KEY, mine);
+  kept(SHOWN, String(crypto.getRandomValues(new Uint32Array(1))[0]));
+  kept(EMPTY, null);
+}
+watch("visit_key", claim);
+claim();
+
+// Comes from other tabs only.
+window.addEventListener("storage", ({ key }) => {
+  if (key === SHOWN && mine && kept(KEY) === mine) moved();
+});
+
+function moved() {
+  letGo = true;
+  const dialog = $(".dnd-moved");
+  if (!dialog.open) dialog.showModal();
+}
+
+// ---------------------------------------------------------------- leaving
+
+const RUNNING = ["#dnd-stop-synthesis", "#dnd-imprint-stop", "#dnd-refine-stop", "#dnd-stop-chat", "#dnd-measure-stop", "#dnd-train-stop"];
+const TYPED = ["#dnd-box textarea", ".dnd-pasteboard:not([hidden]) textarea"];
+
+function losesSomething() {
+  const runs = RUNNING.some((one) => document.querySelector(one));
+  const typed = TYPED.some((one) => document.querySelector(one)?.value.trim());
+  return runs || typed || document.querySelector(".dnd-card.is-uploading") !== null;
+}
+
+window.dndLeavingLoses = () => !letGo && losesSomething(); // asked by assets/first.js
+window.addEventListener("pagehide", () => {
+  const nothing = !document.querySelector(".dnd-card, .dnd-asked, #dnd-adapter");
+  if (nothing && kept(KEY) === mine) kept(EMPTY, "1");
+});
+
+// ---------------------------------------------------------------- buttons
+
+// Delegated: another language draws them again.
+const PRESSED = {
+  ".dnd-forget": () => $(".dnd-forget-sure").showModal(),
+  ".dnd-forget-no": () => $(".dnd-forget-sure").close(),
+  ".dnd-forget-yes": () => { letGo = true; kept(KEY, null); trigger("forget"); },
+  ".dnd-take-over": () => location.reload(),
+  ".dnd-lost-close": () => { $(".dnd-lost").hidden = true; },
+};
+element.addEventListener("click", ({ target }) => {
+  for (const [selector, press] of Object.entries(PRESSED)) if (target.closest(selector)) press();
+});
+// The visit of this tab is in another one, whatever is pressed.
+element.addEventListener("cancel", (event) => { if (event.target.matches(".dnd-moved")) event.preventDefault(); }, true);
+watch("outcome", () => { if (props.outcome === "forgotten") location.reload(); });

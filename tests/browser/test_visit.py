@@ -1,0 +1,225 @@
+"""A visit outlives its page: reload, crash, a closed browser; and no other visitor finds it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Visit, Visits
+
+pytestmark = pytest.mark.browser
+Write = Callable[[str, str | bytes], Path]
+LINES = "one\ntwo\nthree\n"
+
+
+def fill(visit: Visit, write: Write) -> None:
+    """Do a bit of everything that is to come back."""
+    page = visit.page
+    title = visit.bucket("Legal").locator(".dnd-title")
+    title.fill("Leases")
+    title.press("Enter")
+    visit.drop([write("a.txt", LINES)], "SQL")
+    visit.drop([write("b.txt", LINES + "four\n")], "Leases")
+    visit.ready("a.txt")
+    visit.ready("b.txt")
+    visit.bucket("Leases").locator(".dnd-number").fill("1.5")
+    visit.bucket("Leases").locator(".dnd-number").press("Enter")
+    page.get_by_text("Advanced", exact=True).click()
+    visit.enter(page.locator("#dnd-instruction textarea"), "Say it as a pirate.")
+    visit.synthesize()
+    page.locator("#dnd-strength input[type=number]").fill("1.5")
+    page.locator("#dnd-strength input[type=number]").press("Tab")
+    expect(page.locator("#dnd-download")).to_contain_text("Download")
+    page.get_by_text("Sampling", exact=True).click()
+    visit.enter(page.get_by_label("System prompt"), "Be brief.")
+    page.locator("#dnd-blind input").click()
+    visit.ask("What is a lease?")
+    visit.idle()
+    page.locator("#dnd-vote-a").click()
+    expect(page.locator("#dnd-tally")).to_contain_text("1")
+    expect(page.locator("#dnd-pane-left")).to_contain_text("better")
+
+
+def check_all_is_back(visit: Visit) -> None:
+    page = visit.page
+    expect(page.locator("#dnd-pane-left .dnd-asked")).to_have_text("What is a lease?")
+    expect(page.locator("#dnd-pane-right .dnd-answer-text")).to_have_count(1)
+    expect(page.locator("#dnd-panes")).to_contain_text("1.50")
+    expect(page.locator("#dnd-tally")).to_be_visible()
+    expect(page.locator("#dnd-blind input")).to_be_checked()
+    expect(page.locator("#dnd-adapter")).to_contain_text("prompts from 2 files")
+    expect(page.locator("#dnd-strength input[type=number]")).to_have_value("1.5")
+    expect(page.locator("#dnd-download")).to_contain_text("Download")
+    expect(page.locator(".dnd-strip")).to_contain_text("2 buckets, 2 files, 7 prompts")
+    page.get_by_role("button", name="Edit prompts").click()
+    expect(visit.card("a.txt", within="SQL")).to_contain_text("3 prompts")
+    expect(visit.card("b.txt", within="Leases")).to_contain_text("4 prompts")
+    expect(visit.bucket("Leases").locator(".dnd-number")).to_have_value("1.5")
+    expect(page.locator("#dnd-synthesize")).to_be_enabled()
+    page.get_by_text("Advanced", exact=True).click()
+    expect(page.locator("#dnd-instruction textarea")).to_have_value("Say it as a pirate.")
+    page.get_by_text("Sampling", exact=True).click()
+    expect(page.get_by_label("System prompt")).to_have_value("Be brief.")
+
+
+def test_a_visit_comes_back_after_a_reload_and_goes_on(visit: Visit, write: Write) -> None:
+    fill(visit, write)
+    visit.reload()
+    check_all_is_back(visit)
+    visit.shot("visit-back")
+    visit.ask("And now?")
+    visit.idle()
+    expect(visit.page.locator("#dnd-pane-right .dnd-answer-text")).to_have_count(2)
+    with visit.page.expect_download() as saved:
+        visit.page.locator("#dnd-download").click()
+    assert Path(saved.value.path()).stat().st_size > 100
+
+
+def test_it_comes_back_when_the_browser_was_closed_or_its_tab_crashed(
+    visits: Visits, write: Write
+) -> None:
+    visit = visits()
+    fill(visit, write)
+    state = visit.page.context.storage_state()
+    crashed = visit.page
+    again = visits(storage_state=state)
+    check_all_is_back(again)
+    # The crashed tab never said that it goes; here it has not gone at all.
+    expect(crashed.locator("#dnd-adapter")).to_be_visible()
+
+
+def test_the_newest_tab_takes_the_visit_over_and_the_one_before_says_so(
+    visit: Visit, write: Write
+) -> None:
+    first = visit.page
+    visit.drop([write("a.txt", LINES)], "SQL")
+    visit.ready("a.txt")
+    second = Visit(first.context.new_page(), visit.url)
+    second.page.goto(visit.url)
+    second.ready("a.txt")
+    expect(first.get_by_role("dialog", name="Open in another tab")).to_be_visible()
+    visit.shot("visit-moved")
+    # Whatever the first tab still sends changes nothing.
+    first.keyboard.press("Escape")
+    first.evaluate("document.querySelector('.dnd-moved').close()")
+    first.get_by_role("button", name="Remove a.txt").click()
+    first.wait_for_timeout(500)
+    second.synthesize()
+    expect(second.page.locator("#dnd-adapter")).to_contain_text("from 1 file")
+    first.evaluate("document.querySelector('.dnd-moved').showModal()")
+    first.get_by_role("button", name="Continue here").click()
+    expect(first.locator("#dnd-adapter")).to_contain_text("from 1 file")
+    expect(second.page.get_by_role("dialog", name="Open in another tab")).to_be_visible()
+
+
+def test_a_private_window_and_a_guessed_key_find_nothing(visits: Visits, write: Write) -> None:
+    visit = visits()
+    visit.drop([write("a.txt", LINES)], "SQL")
+    visit.ready("a.txt")
+    key = visit.page.evaluate("localStorage.getItem('dnd-visit')")
+    assert len(key) >= 43
+    private = visits()
+    expect(private.page.locator(".dnd-card")).to_have_count(0)
+    assert private.page.evaluate("localStorage.getItem('dnd-visit')") != key
+    near = key[:-1] + ("A" if key[-1] != "A" else "B")
+    private.page.evaluate("key => localStorage.setItem('dnd-visit', key)", near)
+    private.reload()
+    expect(private.page.locator(".dnd-card")).to_have_count(0)
+    visit.reload()
+    visit.ready("a.txt")
+
+
+def test_a_visit_that_is_gone_is_said_to_be_gone(visits: Visits) -> None:
+    visit = visits()
+    visit.page.evaluate("localStorage.setItem('dnd-visit', 'of-another-day')")
+    visit.page.evaluate(
+        "window.addEventListener('pagehide', () => localStorage.removeItem('dnd-visit-empty'))"
+    )
+    visit.reload()
+    lost = visit.page.locator(".dnd-lost")
+    expect(lost).to_contain_text("Your last visit is no longer here")
+    visit.shot("visit-lost")
+    lost.get_by_role("button", name="Close").click()
+    expect(lost).to_be_hidden()
+    visit.reload()
+    expect(visit.page.locator(".dnd-canvas")).to_be_visible()
+    expect(lost).to_be_hidden()
+
+
+def test_a_visit_can_be_deleted_at_once(visit: Visit, write: Write) -> None:
+    page = visit.page
+    visit.drop([write("a.txt", LINES)], "SQL")
+    visit.ready("a.txt")
+    key = page.evaluate("localStorage.getItem('dnd-visit')")
+    page.get_by_role("button", name="Delete this visit").click()
+    dialog = page.get_by_role("dialog", name="Delete this visit?")
+    visit.shot("visit-delete")
+    with page.expect_navigation():
+        dialog.get_by_role("button", name="Delete", exact=True).click()
+    expect(page.locator(".dnd-bucket").first).to_be_visible()
+    expect(page.locator(".dnd-card")).to_have_count(0)
+    page.evaluate("key => localStorage.setItem('dnd-visit', key)", key)
+    visit.reload()
+    expect(page.locator(".dnd-bucket").first).to_be_visible()
+    expect(page.locator(".dnd-card")).to_have_count(0)
+
+
+def asks_before_leaving(page: Page) -> bool:
+    """Whether leaving would ask; finding out by leaving would end the page where it does not."""
+    return bool(page.evaluate("dndLeavingLoses()"))
+
+
+def test_leaving_asks_only_where_something_would_be_lost(visit: Visit, write: Write) -> None:
+    page, box = visit.page, visit.page.locator("#dnd-box textarea")
+    assert not asks_before_leaving(page)
+    visit.drop([write("a.txt", f"SLOW {LINES}")], "SQL")
+    visit.ready("a.txt")
+    assert not asks_before_leaving(page)
+    page.locator("#dnd-synthesize").click()
+    expect(page.locator("#dnd-stop-synthesis")).to_be_visible()
+    assert asks_before_leaving(page)
+    page.locator("#dnd-stop-synthesis").click()
+    expect(page.locator("#dnd-synthesize")).to_be_visible()
+    assert not asks_before_leaving(page)
+    box.click()
+    box.press_sequentially("Half a question")
+    with page.expect_event("dialog") as asked:
+        page.evaluate("setTimeout(() => location.reload())")
+    assert asked.value.type == "beforeunload"
+    asked.value.dismiss()
+    # Whoever stays can go on.
+    expect(box).to_have_value("Half a question")
+    page.locator("#dnd-send").click()
+    expect(page.locator("#dnd-keep")).to_be_visible()  # answered
+    assert not asks_before_leaving(page)
+
+
+def test_an_edit_keeps_the_old_turn_until_the_new_one_is_sent(visit: Visit) -> None:
+    page, box = visit.page, visit.page.locator("#dnd-box textarea")
+    asked = page.locator("#dnd-pane-left .dnd-asked")
+    visit.ask("First try")
+    visit.idle()
+    answer = visit.answer("left").text_content()
+    box.fill("Half typed")
+    page.get_by_role("button", name="Edit and resend").click()
+    expect(box).to_have_value("First try")
+    expect(page.locator("#dnd-editing")).to_be_visible()
+    visit.shot("chat-editing")
+    expect(asked).to_have_text("First try")
+    assert visit.answer("left").text_content() == answer
+    box.press("Escape")
+    expect(box).to_have_value("Half typed")
+    expect(page.locator("#dnd-editing")).to_be_hidden()
+    expect(asked).to_have_text("First try")
+    page.get_by_role("button", name="Edit and resend").click()
+    expect(box).to_have_value("First try")
+    page.get_by_role("button", name="Cancel edit").click()
+    expect(box).to_have_value("Half typed")
+    page.get_by_role("button", name="Edit and resend").click()
+    expect(box).to_have_value("First try")
+    box.fill("Second try")
+    page.locator("#dnd-send").click()
+    expect(asked).to_have_text("Second try")
+    visit.idle()
+    expect(page.locator("#dnd-editing")).to_be_hidden()

@@ -1,0 +1,252 @@
+"""Visits that outlive their page: found by their key alone, taken over, expired, bounded."""
+
+import os
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from tests.ui.orders import chat, make
+from ui.canvas import Arrangement
+from ui.fields import NumberField, Slider
+from ui.handlers import Handlers
+from ui.limits import ServerLimits
+from ui.page import by_slot
+from ui.state import Session, SessionFiles
+from ui.visits import Visits
+
+RequestOf = Callable[[str], gr.Request]
+
+
+@dataclass
+class Clock:
+    """A clock that tests set."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def visits(files: SessionFiles, clock: Clock) -> Visits:
+    return Visits(files, ServerLimits(visit_seconds=100, left_visits_bytes=5_000_000), clock)
+
+
+def begun(visits: Visits, files: SessionFiles, page: str) -> Session:
+    """Begin a visit with a file."""
+    visit, outcome = visits.open("", page, Session())
+    assert outcome == "new"
+    (files.folder(page) / "prompts-0.txt").write_text("one")
+    visit.folder = files.folder(page)
+    return visit
+
+
+def test_a_key_finds_its_own_visit_and_no_other(visits: Visits, files: SessionFiles) -> None:
+    mine, theirs = begun(visits, files, "a"), begun(visits, files, "b")
+    mine.instruction, theirs.instruction = "mine", "theirs"
+    visits.leave("a")
+    found, outcome = visits.open(mine.key, "c", Session())
+    assert (found.instruction, outcome) == ("mine", "back")
+    assert (files.folder("c") / "prompts-0.txt").is_file()
+    for wrong in (theirs.key[:-1], theirs.key + "x", theirs.key * 9, "\ud800", "é"):
+        other, outcome = visits.open(wrong, "d", Session())
+        assert (other.instruction, outcome) == ("", "lost")
+        assert not list(files.folder("d").iterdir())
+
+
+def test_keys_are_long_differ_and_are_not_shown(files: SessionFiles) -> None:
+    keys = {Session().key for _ in range(100)}
+    assert len(keys) == 100
+    assert min(map(len, keys)) >= 43  # 32 random bytes
+    session = Session()
+    assert session.key not in repr(session)
+    files.attach("page", session.key)
+    assert session.key not in str(files.folder("page"))
+
+
+def test_gradio_gives_every_page_a_visit_of_its_own() -> None:
+    state = gr.State(Session())
+    assert deepcopy(state.value).key != deepcopy(state.value).key
+
+
+def test_the_newest_page_takes_a_visit_over(visits: Visits, files: SessionFiles) -> None:
+    old = begun(visits, files, "old")
+    key, old.instruction = old.key, "kept"
+    new, _ = visits.open(key, "new", Session())
+    assert (new.key, new.instruction, new.over) == (key, "kept", "")
+    assert (old.over, old.instruction, old.folder) == ("moved", "", None)
+    visits.leave("old")  # after the new one has come, as in a reload
+    again, outcome = visits.open(key, "newer", Session())
+    assert (again.instruction, outcome) == ("kept", "back")
+    assert (files.folder("newer") / "prompts-0.txt").is_file()
+
+
+def test_a_page_that_lost_its_visit_changes_nothing_any_more(
+    visits: Visits, files: SessionFiles
+) -> None:
+    old = begun(visits, files, "old")
+    called: list[Any] = []
+    slots = {"box": gr.Textbox()}
+    order = by_slot(lambda session: called.append(session) or {}, slots)
+    tick = by_slot(lambda: called.append("tick") or {}, slots)
+    order(old, old)
+    visits.open(old.key, "new", Session())
+    order(old, old)
+    tick(old)
+    assert called == [old, "tick"]
+    new, _ = visits.open("", "other", Session())
+    visits.end("other")
+    with pytest.raises(gr.Error, match="has ended"):
+        order(new, new)
+
+
+def test_a_visit_ends_with_its_files_a_while_after_its_last_use(
+    visits: Visits, files: SessionFiles, clock: Clock
+) -> None:
+    visit = begun(visits, files, "a")
+    folder, key = files.folder("a"), visit.key
+    visits.leave("a")
+    clock.now += 99
+    found, outcome = visits.open(key, "b", Session())
+    assert outcome == "back"
+    clock.now += 99
+    visits.leave("b")  # leaving is no use
+    clock.now += 2
+    _, outcome = visits.open(key, "c", Session())
+    assert outcome == "lost"
+    assert not folder.exists()
+    assert found.over == "ended"
+
+
+def test_one_that_is_open_and_used_does_not_end(
+    visits: Visits, files: SessionFiles, clock: Clock
+) -> None:
+    visit = begun(visits, files, "a")
+    for _ in range(5):
+        clock.now += 60
+        visit.used = clock.now
+        visits.open("", "other", Session())
+    assert visit.over == ""
+
+
+def test_weights_of_visits_without_a_page_are_bounded_the_oldest_go_first(
+    on: Handlers,
+    visits: Visits,
+    files: SessionFiles,
+    clock: Clock,
+    arrange: Callable[..., Arrangement],
+    request_of: RequestOf,
+) -> None:
+    made = []
+    for number in range(4):
+        page = f"page-{number}"
+        visit, _ = visits.open("", page, Session())
+        make(on, visit, arrange(SQL={"a.txt": f"{number}\n"}), request_of(page))
+        assert 2_000_000 < visit.num_bytes < 3_000_000
+        clock.now += 1
+        visit.used = clock.now
+        visits.leave(page)
+        made.append(visit)
+    assert [visit.over for visit in made] == ["ended", "ended", "", ""]
+    # One that is open counts for nothing, however much it holds.
+    opened, _ = visits.open(made[2].key, "again", Session())
+    make(on, opened, arrange(SQL={"a.txt": "more\n"}), request_of("again"))
+    visits.open("", "other", Session())
+    assert opened.over == ""
+
+
+def test_visits_without_a_page_are_counted_and_make_room_for_new_files(
+    files: SessionFiles, clock: Clock
+) -> None:
+    visits = Visits(files, ServerLimits(left_visits=2, readings_bytes=7), clock)
+    left = []
+    for page in "abc":
+        left.append(begun(visits, files, page))  # three bytes each
+        clock.now += 1
+        left[-1].used = clock.now
+        visits.leave(page)
+    assert [visit.over for visit in left] == ["ended", "", ""]
+    opened = begun(visits, files, "d")
+    assert not visits.make_room(5)
+    assert [visit.over for visit in (*left, opened)] == ["ended", "ended", "ended", ""]
+    assert visits.make_room(4)
+
+
+def test_an_empty_visit_is_forgotten_with_its_page(visits: Visits) -> None:
+    visit, _ = visits.open("", "a", Session())
+    visits.leave("a")
+    _, outcome = visits.open(visit.key, "b", Session())
+    assert outcome == "lost"
+
+
+def test_folders_of_killed_servers_are_removed_when_they_are_old(
+    files: SessionFiles, clock: Clock
+) -> None:
+    old, young = files.root / "visit-old", files.root / "visit-young"
+    for folder in (old, young):
+        folder.mkdir(parents=True)
+    os.utime(old, (time.time() - 300,) * 2)
+    Visits(files, ServerLimits(visit_seconds=100), clock).open("", "a", Session())
+    assert not old.exists()
+    assert young.exists()
+
+
+def test_all_of_a_visit_is_drawn_again(
+    on: Handlers, arrange: Callable[..., Arrangement], request_of: RequestOf
+) -> None:
+    visit = on.visit.open(Session(), "en", "", request_of("a"))["session"]
+    make(on, visit, arrange({"SQL": 1.5}, SQL={"a.txt": "one\n"}), request_of("a"))
+    chat(on, visit, "Hi")
+    on.adapter.set_strength(visit, 0.5)
+    on.visit.remember(("seed", "mode"), visit, 7, "bare")
+    on.visit.leave(request_of("a"))
+    key = visit.key
+    back = on.visit.open(Session(), "de", key, request_of("b"))
+    assert back["session"].key == key
+    assert (back["seed"], back["mode"]) == (7, "bare")
+    inbox = back["inbox"]
+    assert (inbox["op"], inbox["folded"]) == ("restore", True)
+    assert [(b["name"], b["weight"]) for b in inbox["buckets"]] == [("SQL", 1.5)]
+    (card,) = inbox["cards"]
+    assert inbox["readings"][card["id"]]["num_prompts"] == 1
+    assert "Hi" in back["left_pane"]
+    assert back["strength"] == 0.5
+    assert back["stages"]
+
+
+def test_what_ran_when_the_page_was_left_is_said_to_be_interrupted(
+    on: Handlers, arrange: Callable[..., Arrangement], request_of: RequestOf
+) -> None:
+    visit = on.visit.open(Session(), "en", "", request_of("a"))["session"]
+    arrangement = arrange(SQL={"a.txt": "one\n"})
+    on.prompts.update_prompts(arrangement, visit, request_of("a"))
+    on.synthesis.begin_synthesis(arrangement, visit)
+    on.compare.ask("Hi", "written", visit)
+    run, key = visit.run, visit.key
+    back = on.visit.open(Session(), "en", key, request_of("b"))
+    assert run is not None
+    assert run.stop.is_set()
+    assert "Interrupted when the page was left" in back["stages"]
+    assert back["session"].turns[0].finished
+    assert "stopped" in back["left_pane"]
+    assert back["send"].visible
+
+
+def test_a_number_beyond_its_limits_becomes_the_nearest_one() -> None:
+    assert Slider(-0.5, 2.0).preprocess(99) == 2
+    assert Slider(-0.5, 2.0).preprocess(-7) == -0.5
+    assert Slider(-0.5, 2.0).preprocess(None) == -0.5
+    assert NumberField(minimum=0, maximum=9).preprocess(-1) == 0
+    assert NumberField(minimum=0).preprocess(10**6) == 10**6
+    assert NumberField().preprocess(None) is None

@@ -1,0 +1,50 @@
+"""A script of ours that runs before Gradio's own.
+
+Gradio closes its connections as soon as the browser asks whether the page may be left, so a visitor
+who then stays has a page that answers no more. Only a listener that comes first can prevent that,
+and Gradio offers no place for a script that comes first.
+"""
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dnd_engine.files import asset_path
+from ui.language import is_front_page
+
+__all__ = ["FirstScript"]
+
+_HEAD = b"<head>"
+
+
+class FirstScript:
+    """Middleware that puts `assets/first.js` at the top of the page."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        script = asset_path("first.js").read_bytes()
+        self._insert = _HEAD + b"<script>" + script + b"</script>"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and put the script in what comes back."""
+        if scope["type"] != "http" or not is_front_page(Request(scope)):
+            await self._app(scope, receive, send)
+            return
+        # Compressed, it could not be found in it.
+        asked = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
+        started: list[Message] = []
+        body = bytearray()
+
+        async def collect(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                started.append(message)
+                return
+            body.extend(message.get("body", b""))
+            if message.get("more_body"):
+                return
+            page = bytes(body).replace(_HEAD, self._insert, 1)
+            MutableHeaders(scope=started[0])["content-length"] = str(len(page))
+            await send(started[0])
+            await send({"type": "http.response.body", "body": page})
+
+        await self._app({**scope, "headers": asked}, receive, collect)

@@ -1,0 +1,96 @@
+"""The foot of the page: what becomes of a visit's files; and the script that brings it back."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from dnd_engine.files import asset_path
+from ui.markup import esc
+from ui.text import _, drawn
+
+__all__ = ["BRING_KEY", "VisitPanel", "visit_panel"]
+
+BRING_KEY = """(...inputs) => {
+  let key = "";
+  try { key = localStorage.getItem("dnd-visit") ?? ""; } catch { /* a frame may be denied it */ }
+  return [...inputs.slice(0, -1), key];
+}"""
+"""Puts the key that this browser kept in the last input of the event that opens the page."""
+
+
+@dataclass(frozen=True, slots=True)
+class VisitPanel:
+    """Components of a visit's way back."""
+
+    brought: gr.Textbox
+    """The key that the browser kept, as the page opens; never shown."""
+    visit: gr.HTML
+    """Keeps the key; sends `forget` when the visitor deletes the visit."""
+
+
+def visit_panel() -> VisitPanel:
+    """Lay out the foot of the page."""
+    brought = gr.Textbox(visible=False)
+    visit = gr.HTML(
+        drawn(_html),
+        visit_key="",
+        outcome="",
+        js_on_load=asset_path("visit.js").read_text(encoding="utf-8"),
+        apply_default_css=False,
+        elem_id="dnd-visit",
+        padding=False,
+    )
+    return VisitPanel(brought=brought, visit=visit)
+
+
+def _html() -> str:
+    words = _(
+        "Files, adapters and chat of this visit come back when you open this page again in this "
+        "browser. The server deletes them 24 hours after you last used them, sooner if it restarts "
+        "or runs out of room. A library on your own computer stays."
+    )
+    sure = _("Deletes the files, adapters and chat of this visit now.")
+    return (
+        f"<footer class='dnd-footer'><p>{words}</p>"
+        f"<button type='button' class='dnd-link dnd-forget'>{_('Delete this visit')}</button>"
+        f"</footer>{_dialog('dnd-forget-sure', _('Delete this visit?'), sure, _forget_buttons())}"
+        f"{_dialog('dnd-moved', _('Open in another tab'), _moved(), _moved_buttons())}"
+        f"<div class='dnd-notice dnd-lost' role='status' hidden><p>{_lost()}</p>"
+        f"<button type='button' class='dnd-button dnd-lost-close'>{_('Close')}</button></div>"
+    )
+
+
+def _lost() -> str:
+    return _(
+        "Your last visit is no longer here: the app was restarted, or you were away for more than "
+        "24 hours. This is a new visit."
+    )
+
+
+def _moved() -> str:
+    return _(
+        "This visit went on in a newer tab, with all its files. Two tabs would overwrite each "
+        "other."
+    )
+
+
+def _moved_buttons() -> str:
+    return (
+        f"<button type='button' class='dnd-button dnd-primary dnd-take-over'>{_('Continue here')}"
+        "</button>"
+    )
+
+
+def _forget_buttons() -> str:
+    return (
+        f"<button type='button' class='dnd-button dnd-forget-yes'>{_('Delete')}</button>"
+        f"<button type='button' class='dnd-button dnd-forget-no' autofocus>{_('Keep')}</button>"
+    )
+
+
+def _dialog(name: str, title: str, words: str, buttons: str) -> str:
+    return (
+        f"<dialog class='dnd-dialog {name}' aria-label='{esc(title)}'>"
+        f"<h2 class='dnd-heading'>{title}</h2><p>{words}</p>"
+        f"<div class='dnd-row'>{buttons}</div></dialog>"
+    )

@@ -1,0 +1,175 @@
+"""Visits outlive their page: after a reload, a crash or a closed browser the same one comes back.
+
+The browser keeps a random key in its own storage, this process keeps the visit. A key finds its own
+visit and no other. A visit that is open in two tabs would overwrite itself, so the newest tab takes
+it over, and the one before may not change it any more. Visits end some time after their last use,
+those that nobody looks at earlier if there are too many, and all of them with the server.
+"""
+
+import hashlib
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from ui.limits import ServerLimits
+from ui.state import Session, SessionFiles
+
+__all__ = ["Outcome", "Visits"]
+
+_SWEEP_SECONDS = 600.0
+_MAX_KEY_CHARS = 100
+
+Outcome = Literal["new", "back", "lost"]
+"""What came of opening a page: a visit began, one came back, or the one asked for is gone."""
+
+
+class Visits:
+    """The visits of this process, by their keys.
+
+    Args:
+        files: Holds a folder for each.
+        limits: How many, and how long.
+        clock: Seconds since any moment; also the clock of `Session.used`.
+    """
+
+    def __init__(
+        self,
+        files: SessionFiles,
+        limits: ServerLimits,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._files = files
+        self._limits = limits
+        self._clock = clock
+        self._secret = secrets.token_bytes(16)
+        self._visits: dict[bytes, Session] = {}
+        self._pages: dict[str, bytes] = {}
+        """Which visit each page shows, or showed until it was closed."""
+        self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
+        self._cleared = False
+
+    def open(self, key: str, page: str, fresh: Session) -> tuple[Session, Outcome]:
+        """Return the visit of a key for a page that opens, or begin one.
+
+        Args:
+            key: What the browser kept; empty if it kept none.
+            page: Gradio's hash of the page's session.
+            fresh: The visit that the page would begin.
+        """
+        with self._lock:
+            self._sweep()
+            found = self._visits.get(self._digest(key))
+            outcome: Outcome = "lost" if key else "new"
+            # Which digest was found tells nothing of a key, so nothing can be learnt from the time
+            # that takes; this last comparison takes the same time for every key.
+            if found is not None and secrets.compare_digest(
+                found.key.encode(), key.encode(errors="replace")
+            ):
+                if fresh is not found:
+                    fresh.delete_files()
+                fresh, outcome = found.hand_over(), "back"
+            fresh.used = self._clock()
+            digest = self._digest(fresh.key)
+            self._visits[digest] = fresh
+            self._pages.pop(page, None)  # the newest stands last
+            self._pages[page] = digest
+            self._files.attach(page, fresh.key)
+            return fresh, outcome
+
+    def leave(self, page: str) -> None:
+        """Keep the visit of a page that was closed, for the page that may come."""
+        with self._lock:
+            digest = self._pages.get(page, b"")
+            visit = self._visits.get(digest)
+            newest = next((p for p in reversed(self._pages) if self._pages[p] == digest), page)
+            if visit is not None and newest == page:
+                visit.left = self._clock()
+                visit.memory = None  # made again when it is needed
+                if visit.is_empty:
+                    self._forget(digest)
+            elif digest:
+                del self._pages[page]
+                self._files.detach(page)
+            self._sweep()
+
+    def end(self, page: str) -> None:
+        """Delete the visit of a page at once, with all its files."""
+        with self._lock:
+            self._drop(self._pages.get(page, b""))
+
+    def make_room(self, num_bytes: int) -> bool:
+        """Return whether so many bytes of prompt files more may be read.
+
+        Visits without a page go for it, the oldest first.
+        """
+        with self._lock:
+            for digest in [*self._left(), None]:
+                if num_bytes + self._files.reading_bytes() <= self._limits.readings_bytes:
+                    return True
+                if digest is not None:
+                    self._drop(digest)
+            return False
+
+    def _left(self) -> list[bytes]:
+        """Return the visits without a page, the oldest first."""
+        left = [digest for digest, visit in self._visits.items() if visit.is_parked]
+        return sorted(left, key=lambda digest: self._visits[digest].used)
+
+    def _sweep(self) -> None:
+        """Drop what is due, and look again later for as long as there is anything."""
+        self._clear_leftovers()
+        now = self._clock()
+        for digest, visit in list(self._visits.items()):
+            if now - visit.used > self._limits.visit_seconds:
+                self._drop(digest)
+        held = {digest: self._visits[digest].num_bytes for digest in self._left()}
+        for digest in self._left():
+            fits = sum(held.values()) <= self._limits.left_visits_bytes
+            if fits and len(held) <= self._limits.left_visits:
+                break
+            del held[digest]
+            self._drop(digest)
+        if self._visits and (self._timer is None or not self._timer.is_alive()):
+            self._timer = threading.Timer(_SWEEP_SECONDS, self._sweep_again)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _sweep_again(self) -> None:
+        with self._lock:
+            self._timer = None
+            self._sweep()
+
+    def _drop(self, digest: bytes) -> None:
+        """End a visit and remove its files."""
+        visit = self._visits.get(digest)
+        if visit is not None:
+            visit.delete_files()
+            self._files.remove(visit.key)
+            visit.end("ended")
+        self._forget(digest)
+
+    def _forget(self, digest: bytes) -> None:
+        """Leave a visit to its page, if that is still open."""
+        self._visits.pop(digest, None)
+        for page in [page for page, shown in self._pages.items() if shown == digest]:
+            del self._pages[page]
+            self._files.detach(page)
+
+    def _clear_leftovers(self) -> None:
+        """Remove folders of servers that were killed; another that runs may own younger ones."""
+        if self._cleared:
+            return
+        self._cleared = True
+        oldest = time.time() - 2 * self._limits.visit_seconds
+        for folder in self._files.root.glob("visit-*"):
+            if folder.stat().st_mtime < oldest:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _digest(self, key: str) -> bytes:
+        """Return what a key is looked up by: keyed, so that nobody can make one that is near."""
+        short = key[:_MAX_KEY_CHARS].encode(errors="replace")
+        return hashlib.blake2b(short, key=self._secret, digest_size=16).digest()
