@@ -314,7 +314,7 @@ def summarise(
         notes.append(
             f"The LoRA run is {_LORA_STEPS} steps of {config.lora_examples} examples of "
             f"{config.example_tokens} tokens with stock PEFT, {how}; synthesis reads "
-            f"{config.num_prompts} prompts, and a remix draws anew from those it has read. `ready` "
+            f"{config.num_prompts} prompts, and a remix draws again from those it read. `ready` "
             "is all that the page does between the click and an adapter to use: synthesis, the zip "
             "read back by stock PEFT, norms by layer."
         )
@@ -614,7 +614,7 @@ class _StockLoRA:
 
 
 class _LoRARun(_Measurement):
-    """Some steps of the LoRA that synthesis stands in for."""
+    """Some steps of the LoRA that synthesis replaces."""
 
     def __init__(self, stock: _StockLoRA, config: BenchConfig) -> None:
         self._stock = stock

@@ -170,7 +170,7 @@ class Engine:
 
     @property
     def generator(self) -> GeneratorFolder:
-        """The generator that is loaded, as it lies on disk: what it was trained on, its card.
+        """The generator that is loaded, as it is on disk: what it was trained on, its card.
 
         Raises:
             GeneratorError: If there is none, so that adapters are imprinted alone.
@@ -184,7 +184,7 @@ class Engine:
 
     @property
     def training_variants(self) -> list[str]:
-        """Tasks in an answer format or with other labels that it was trained on besides.
+        """Tasks in an answer format or with other labels that it was trained on too.
 
         They are called `slug~format` and `slug~labels-1`. Empty too where a generator of an
         earlier version does not say.
@@ -815,7 +815,7 @@ class Engine:
 
         Raises:
             ChatError: If a conversation is malformed or too long.
-            ConfigError: If a strength lies out of bounds.
+            ConfigError: If a strength is out of bounds.
         """
         current: list[float | None] | None = None
         worn: FittedLoRA | None = None

@@ -70,7 +70,7 @@ def named(param: Any) -> str:
 
 def test_the_page_is_what_the_code_says() -> None:
     written = PAGE.read_text(encoding="utf-8")
-    assert written == rendered(), "write it anew: python -m tests.test_cli_reference"
+    assert written == rendered(), "write it again: python -m tests.test_cli_reference"
 
 
 def dnd(*arguments: str, **environment: str) -> str:

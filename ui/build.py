@@ -1,4 +1,4 @@
-"""Assembles the page: what stands where. Each part lays itself out and wires itself."""
+"""Assembles the page: what is where. Each part lays itself out and wires itself."""
 
 from collections.abc import Sequence
 from pathlib import Path

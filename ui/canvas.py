@@ -64,7 +64,7 @@ class CanvasData(GradioModel):
 
 @dataclass(frozen=True, slots=True)
 class CanvasCard:
-    """A card, checked: its path, if any, lies among the uploads."""
+    """A card, checked: its path, if any, is among the uploads."""
 
     id: str
     name: str

@@ -121,11 +121,11 @@ class EngineCalls:
         self._handle.start()
 
     def load_state(self) -> LoadState:
-        """Return where the load stands now."""
+        """Return how far the load is."""
         return self._handle.snapshot()
 
     def until_ready(self, stop: Stop | None = None, *, ticks: int = 1) -> Iterator[LoadState]:
-        """Yield where the load stands until the engine is ready, or until `stop` is set.
+        """Yield how far the load is until the engine is ready, or until `stop` is set.
 
         Raises:
             DndError: What the load failed with.
@@ -258,7 +258,7 @@ class EngineCalls:
         """Take all steps, and return the last one.
 
         Args:
-            steps: Steps of this class; None stands for a tick.
+            steps: Steps of this class; None is a tick.
             left: Whether whoever ordered them has gone away.
 
         Raises:

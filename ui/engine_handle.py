@@ -73,7 +73,7 @@ class EngineHandle:
         self.thread.start(self._run)
 
     def snapshot(self) -> LoadState:
-        """Return where the load stands now."""
+        """Return how far the load is."""
         with self._changed:
             return self._state
 

@@ -65,7 +65,7 @@ def label_html(words: str) -> str:
 
 
 def none_yet(words: str) -> str:
-    """Draw what stands where nothing is yet; `words` are HTML."""
+    """Draw what is shown where nothing is yet; `words` are HTML."""
     return f"<p class='dnd-none'>{words}</p>"
 
 

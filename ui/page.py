@@ -80,7 +80,7 @@ def slots_of(*panels: Any) -> dict[str, Block]:
 
     A field that holds several gives one slot each: `take` with the keys `a` and `b` gives `take_a`
     and `take_b`, a sequence `take_0` and `take_1`. Panels inside a panel give their own slots. A
-    class variable `PREFIX` stands before the names of its panel.
+    class variable `PREFIX` comes before the names of its panel.
 
     Raises:
         SlotError: If two components would have the same name, or a field holds something else.

@@ -122,7 +122,7 @@ def used_words(buckets: Sequence[Bucket], num_unused: int) -> str:
 
 
 def fingerprint(buckets: Sequence[Bucket]) -> str:
-    """Name what lies on a canvas, to see whether it changed; order within a bucket is nothing."""
+    """Name what is on a canvas, to see whether it changed; order within a bucket is nothing."""
     what = [
         (
             bucket.name,

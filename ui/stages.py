@@ -16,7 +16,7 @@ __all__ = ["RunKind", "Stages", "StagesPanel", "stages_panel"]
 RunKind = Literal[
     "synthesis", "remix", "imprint", "remake", "refinement", "measurement", "training"
 ]
-"""A remix is a synthesis of what lay on the canvas before, with other weights; a remake carries out
+"""A remix is a synthesis of what was on the canvas before, with other weights; a remake carries out
 a recipe; a training learns labelled rows beside a measurement."""
 
 _WORTH_TELLING = 0.3
@@ -146,7 +146,7 @@ class StagesPanel:
 
     stages: gr.HTML
     stop_imprint: gr.Button
-    """Of the imprint, which has no panel of its own."""
+    """Stops the imprint, which has no panel of its own."""
 
 
 def stages_panel() -> StagesPanel:

@@ -59,7 +59,7 @@ AskMode = Literal["written", "bare", "told"]
 """What is sent: the question as written, its input alone, or the instruction to the left only."""
 
 Place = Literal["left", "right"]
-"""The base, or what is compared in its place, stands left; the adapter in the bar right."""
+"""The base, or what is compared in its place, is left; the adapter in the bar is right."""
 
 Vote = Literal["left", "right", "tie", "bad"]
 """Which answer is better; both bad is not a tie."""
@@ -119,7 +119,7 @@ class Made:
     check_failed: str = ""
     """Why it could not be inspected."""
     proof: "Conditioning | None" = None
-    """How it stands beside adapters made from other prompts; None until somebody asks."""
+    """How it compares with adapters made from other prompts; None until somebody asks."""
     archive: Path | None = None
     """The verified zip of `adapter`; None until it is written."""
     card_due: bool = False
@@ -213,7 +213,7 @@ class Answer:
     strength: float | None = None
     """Of the adapter when it was asked; None for the base."""
     seed: int | None = None
-    """Of the words drawn; None if none were, at temperature 0."""
+    """Seed of the words drawn; None if none were, at temperature 0."""
     times: int = 0
     """How often it was asked again; each time draws other words."""
 
@@ -321,7 +321,7 @@ class Session:
     shelf: list[Made] = field(default_factory=list)
     """All adapters of this visit, the newest last."""
     beside: Made | None = None
-    """What stands left in the comparison; None for the base."""
+    """What is on the left of the comparison; None for the base."""
     differences: bool = False
     """Whether words that differ are marked."""
     blind: bool = False
@@ -337,9 +337,9 @@ class Session:
     instruction: str = ""
     """Typed for buckets whose prompts have none."""
     arrangement: str = ""
-    """Fingerprint of what lies on the canvas now."""
+    """Fingerprint of what is on the canvas now."""
     memory: "PromptMemory | None" = None
-    """What the text encoder made of this visit's prompts: mixing anew reads none again."""
+    """What the text encoder made of this visit's prompts: mixing again reads none of them."""
     run: Run | None = None
     """The last synthesis, imprint or refinement that was ordered."""
     labelled: PromptFile | None = None

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 _ENOUGH_PROMPTS = 4
-"""The mean of fewer lies farther from everything: of 60 examined tasks one prompt put 8 below all
+"""The mean of fewer is farther from everything: of 60 examined tasks one prompt put 8 below all
 that was examined, two prompts 2, and four to 32 prompts 1 or 2, that lowest task among them."""
 
 _ENOUGH_ORDINARY = 0.8

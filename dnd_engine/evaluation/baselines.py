@@ -173,7 +173,7 @@ class Baselines:
         return row in common
 
     def source(self, row: str) -> str:
-        """What a row is made of besides the generator, as a hash or in words; empty for none."""
+        """What a row is made of apart from the generator, as a hash or in words; empty for none."""
         if row in ("mean_lora", "nearest_lora") and self.collection is not None:
             return self.collection.train_runs_sha256
         if row == "oracle_lora" and self.collection is not None:
@@ -290,7 +290,7 @@ class Baselines:
     def _check_examples(self, slug: str) -> None:
         """Refuse a LoRA of an examined task that another version of it was trained on.
 
-        What lies on the task's test side now may have been among its examples then.
+        What is on the task's test side now may have been among its examples then.
         """
         if slug in self._made_otherwise:
             raise _Missing(

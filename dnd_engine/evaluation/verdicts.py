@@ -43,7 +43,7 @@ SAME_ITEM = 1e-3
 """Two rows are identical if every item's loss is this near (nats) and every item's score equal."""
 
 SAME_SCORE, SAME_NLL = 0.02, 0.05
-"""Two rows are equal if their difference is not clear of zero, or its interval lies within this
+"""Two rows are equal if their difference is not clear of zero, or its interval is within this
 margin: a steady difference that nobody would notice is none."""
 
 ALIKE_COSINE = 0.1
@@ -55,7 +55,7 @@ NEAR_TRAINING = 0.25
 distance between a training task and its nearest other one (medians)."""
 
 ORACLE_SHORTFALL = 0.05
-"""A generator matches the oracle if its whole interval lies above this far below it; an interval
+"""A generator matches the oracle if its whole interval is above this far below it; an interval
 that is only too wide to tell is no match."""
 
 SOLVED_SHARE = 0.5
@@ -357,7 +357,7 @@ def _matches_oracle(e: _Evidence) -> _Finding:
     return _Finding(
         None,
         f"not known whether {question}",
-        f"{numbers} A match lies above {signed(-ORACLE_SHORTFALL)} with its whole interval.",
+        f"{numbers} A match has its whole interval above {signed(-ORACLE_SHORTFALL)}.",
     )
 
 

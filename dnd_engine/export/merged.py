@@ -33,7 +33,7 @@ def merge(adapter: Adapter, base_path: Path) -> Any:
 
 
 def load(base_path: Path) -> Any:
-    """Load a base as it lies on the disk."""
+    """Load a base as it is on disk."""
     return AutoModelForCausalLM.from_pretrained(
         base_path, dtype="auto", local_files_only=True, use_safetensors=True
     )

@@ -21,7 +21,7 @@ _TEMPLATE = (
 
 
 def modelfile(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the Modelfile of a model that lies beside it.
+    """Return the Modelfile of a model in the same folder.
 
     For ChatML it names the turns, where an answer stops and the default system prompt, as the
     base's own template writes them. For others Ollama reads the template inside the GGUF file.

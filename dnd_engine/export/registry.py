@@ -35,7 +35,7 @@ class ExportTarget:
     title: str
     """What a person calls it. `N_` marks titles and notes, which the page translates."""
     suffixes: tuple[str, ...]
-    """What a path may end in; the empty string stands for a folder."""
+    """What a path may end in; the empty string means a folder."""
     write: "Callable[[Adapter, BaseModel, Path], None]"
     """Writes to a path that does not exist yet. The strength of the adapter is written too."""
     usage: "Callable[[Adapter, str], str]"

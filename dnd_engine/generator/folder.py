@@ -112,7 +112,7 @@ class Generator(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class TaskCentroid:
-    """Where one training task lies in the encoder's space."""
+    """Where one training task is in the encoder's space."""
 
     slug: str
     description: str
@@ -121,7 +121,7 @@ class TaskCentroid:
 
 @dataclass(frozen=True, slots=True)
 class GeneratorFolder:
-    """A generator as it lies on disk: `config.json`, `model.safetensors`, `tasks.json`, card.
+    """A generator as it is on disk: `config.json`, `model.safetensors`, `tasks.json`, card.
 
     Examinations may add `reports/<split>.json`.
     """

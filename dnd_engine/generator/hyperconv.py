@@ -28,7 +28,7 @@ def _conv(inputs: int, outputs: int, kernel_size: int, *, bias: bool = False) ->
 class _AxisMixer(nn.Module):
     """Map (H, W) to (H', W'), convolving once with W and once with H as the channel axis.
 
-    Two branches take the two orders; the second is squashed, the only non-linearity besides the
+    Two branches take the two orders; the second is squashed, the only non-linearity apart from the
     norm. They are averaged with a bias per output cell:
     `y = (conv1h(conv1w(x)) + tanh(conv2w(conv2h(x))) + bias) / 3`.
     """

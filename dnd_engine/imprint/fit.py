@@ -49,7 +49,7 @@ _LEAST_EXPLAINED = 0.02
 
 
 _LEAST_GAIN = 1e-3
-"""Of the largest gain of a norm: outputs that it scales down further are not divided by less."""
+"""Share of the largest gain of a norm: smaller gains count as this, so that no output explodes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -293,7 +293,7 @@ def put_files(files: Mapping[str, bytes], path: Path) -> None:
 
 
 def zip_bytes(files: Mapping[str, bytes]) -> bytes:
-    """A zip of the files, equal bytes for equal files; stored, as weights hardly compress."""
+    """A zip of the files, equal bytes for equal files; stored, as weights barely compress."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, data in files.items():

@@ -41,7 +41,7 @@ FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md", "prove
 """What a PEFT folder or zip of ours holds."""
 
 FORMAT: Final = 1
-"""Of recipes. A new number where an older engine could not make the same adapter of one."""
+"""Version of recipes. It rises when an older engine could not make the same adapter from one."""
 
 _MAX_REFINEMENTS = 16
 """Each takes most of a minute, and a recipe may be a stranger's."""
@@ -50,7 +50,7 @@ _ALIKE = 0.9
 """Share of prompts with one and the same answer from which on that is what was taught."""
 
 _MAX_BYTES = 50_000_000
-"""Of a recipe file. Without texts it has a few kilobytes; with them, about as many as its files."""
+"""Size limit of a recipe: a few kilobytes without texts, else about the size of its files."""
 
 _MAX_TOLD = 10
 """Faults or missing files that a message names."""
@@ -77,14 +77,14 @@ class PromptSource:
     name: str
     """As it was called then; its suffix tells the format."""
     sha256: str
-    """Of its bytes."""
+    """Hash of its bytes."""
     split: SplitMode
     column: str | None = None
     choices: Choices | None = None
     """What a person chose for it; None if nothing."""
     num_prompts: int
     prompts_sha256: str
-    """Of what was read from it, labels included: whether it still reads alike."""
+    """Hash of what was read from it, labels included: shows whether it still reads the same."""
     prompts: tuple[Prompt, ...] | None = None
     """The texts themselves, if somebody asked to keep them."""
 
@@ -276,7 +276,7 @@ class Recipe:
     do: each folding rounds to bfloat16."""
     strength: Strength = 1.0
     sha256: str | None = None
-    """Of the adapter's weights: whether what is made again is the same."""
+    """Hash of the adapter's weights: shows whether an adapter made again is the same."""
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Recipe":

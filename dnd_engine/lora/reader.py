@@ -42,7 +42,7 @@ _CONFIG, _WEIGHTS = FILES[:2]
 _LIMITS = {_CONFIG: 1_000_000, _WEIGHTS: 512_000_000, "provenance.json": 1_000_000}
 """Bytes of each file that is read; the README of a stranger's adapter is not."""
 _MAX_ENTRIES = 1_000
-"""Of a zip. A checkpoint of a trainer has about twenty."""
+"""Entries of a zip. A trainer's checkpoint has about twenty."""
 _MAX_TENSORS = 10_000
 """A LoRA of all seven modules has 14 for each block: enough for 700 blocks."""
 _MAX_RATIO, _SMALL = 100, 1_000_000
@@ -66,8 +66,8 @@ _WRITTEN_LAST = ("strength", "sha256", "checks")
 """Entries of provenance.json that describe the adapter as it was written."""
 _FLOATS = {torch.float32, torch.float16, torch.bfloat16}
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
-"""What a broken zip may raise, besides OSError (bzip2), RuntimeError (encrypted), ValueError (odd
-names and places) and EOFError."""
+"""What a broken zip may raise, apart from OSError (bzip2), RuntimeError (encrypted), ValueError
+(odd names and places) and EOFError."""
 
 
 class _Faults:
@@ -77,7 +77,7 @@ class _Faults:
         self.path = path
         self.own: list[str] = []
         self.base: list[str] = []
-        """Of the adapter with this base; another may fit."""
+        """Faults of the adapter with this base; another base may fit."""
 
     def add(self, fault: str) -> None:
         self.own.append(f"`{self.path}` {fault}")
@@ -190,7 +190,7 @@ def _read_folder(path: Path, faults: _Faults) -> _Found:
 
 
 def _read_zip(path: Path, faults: _Faults) -> _Found:
-    """Read what lies at its top, or in its one folder."""
+    """Read what is at its top, or in its one folder."""
     found: dict[str, bytes | None] = {}
     if path.stat().st_size > sum(_LIMITS.values()):
         faults.add(f"is over {sum(_LIMITS.values()) // 1_000_000} MB, too large for an adapter.")
@@ -206,7 +206,7 @@ def _read_zip(path: Path, faults: _Faults) -> _Found:
         if strays := [name for name in names if _climbs(name)]:
             faults.add(
                 f"holds entries that would land outside of its folder ({_told(strays)}). Nothing "
-                "was extracted. Do not trust it, or pack the folder anew."
+                "was extracted. Do not trust it, or pack the folder again."
             )
         folder = _only_folder(names, faults)
         known = {folder + name: (name, limit) for name, limit in _LIMITS.items()}
@@ -225,7 +225,7 @@ def _read_zip(path: Path, faults: _Faults) -> _Found:
             ):
                 faults.add(
                     f"holds `{name}` packed to less than 1 % of its size, as a zip bomb is; "
-                    "weights hardly pack at all. It was not unpacked."
+                    "weights barely compress. It was not unpacked."
                 )
             elif _fits(name, entry.file_size, limit, faults):
                 found[name] = archive.read(entry)

@@ -40,7 +40,7 @@ ROWS: tuple[Row, ...] = get_args(Row)
 TRAINED: tuple[Row, ...] = ("trained_lora", "warm_lora")
 
 Verdict = Literal["gain", "loss", "no clear difference", "too few items"]
-"""How this adapter stands beside a row."""
+"""How this adapter compares with a row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +48,13 @@ class ItemResult:
     """One item, answered once."""
 
     line: int
-    """Where it stands in its file."""
+    """Its place in its file."""
     score: float
     """By the metric, 0 to 1."""
     choice: bool | None
     """Whether the right label is the likeliest; None without options."""
     nll: float
-    """Of the label, nats per token, teacher-forced."""
+    """Loss of the label, nats per token, teacher-forced."""
     text: str
     """What was written."""
 
@@ -66,11 +66,11 @@ class EvalPass:
     row: Row
     mode: Mode
     steps: int = 0
-    """Of training; 0 where there is none."""
+    """Training steps; 0 where there are none."""
     train_seconds: float = 0.0
     """What these took, scoring left out."""
     seconds: float = 0.0
-    """Of scoring, waiting for others left out."""
+    """Time that scoring took, without waiting for others."""
     items: tuple[ItemResult, ...] = ()
 
     @property
@@ -125,7 +125,7 @@ class Measurement:
     """Its name."""
     adapter_sha256: str
     strength: float
-    """Of the adapter."""
+    """The adapter's strength."""
     base: str
     """Hub id."""
     synthesis_seconds: float | None
@@ -239,7 +239,7 @@ class Measurement:
 
     @property
     def verdicts(self) -> tuple[str, ...]:
-        """A sentence for each mode: how the adapter stands beside the rows that are through."""
+        """A sentence for each mode: how the adapter compares with the rows that are done."""
         told = []
         for mode in self.sides.modes:
             own = self.row("adapter", mode)
@@ -372,9 +372,9 @@ class MeasureStep:
     measured: Measurement
     """Everything found so far: keep the last one, and closing the iterator loses nothing."""
     loss: float | None = None
-    """Of a training step, nats per token."""
+    """Loss of a training step, nats per token."""
     seconds_left: float | None = None
-    """Of the whole operation, estimated; None while nothing is known."""
+    """Estimate for the whole operation; None while nothing is known."""
 
     @property
     def detail(self) -> str:

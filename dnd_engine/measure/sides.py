@@ -1,6 +1,6 @@
 """Labelled rows -> a side that is scored and a side that may be shown and learnt, without a leak.
 
-A row is on the train side, or nowhere, if the adapter has met its prompt, or if its prompt or bare
+A row is on the train side, or nowhere, if the adapter has seen its prompt, or if its prompt or bare
 input is scored. Knows tokenizers; knows no models.
 """
 
@@ -67,7 +67,7 @@ class Sides:
     num_repeated: int
     """Rows that repeat another up to white space, or hold a scored input."""
     num_seen: int
-    """Rows that the adapter has met, among those that are left."""
+    """Rows that the adapter has seen, among those that are left."""
     num_seen_scored: int
     """Those of them that are scored anyway."""
     seen_known: bool
@@ -104,7 +104,7 @@ class Sides:
                 "not read their labels, but other prompts of the task may do worse."
             )
         elif self.num_seen:
-            told.append(f"{self.num_seen} rows are not scored, as the adapter has met them.")
+            told.append(f"{self.num_seen} rows are not scored, as the adapter has seen them.")
         if not self.seen_known:
             told.append(
                 "The adapter does not say which prompts it was made from: scored rows may be among "
@@ -136,7 +136,7 @@ def split(
     Args:
         file: With labels.
         tokenizer: The base's.
-        seen: What the adapter has met.
+        seen: What the adapter has seen.
         config: How many are scored, and by what.
 
     Raises:
@@ -170,7 +170,7 @@ def split(
             "can be asked without its instruction. Ask in mode `full`."
         )
     longest = max(sizes[text][1] for text in short)
-    met = seen.read | seen.learnt
+    known = seen.read | seen.learnt
     return Sides(
         file=file.name,
         file_sha256=file.sha256,
@@ -185,8 +185,8 @@ def split(
         num_unlabelled=len(file.prompts) - len(labelled),
         num_too_long=len(distinct) - len(short),
         num_repeated=len(labelled) - len(distinct) + len(others) - len(train),
-        num_seen=sum(digest(text) in met for text in short),
-        num_seen_scored=sum(digest(text) in met for text in drawn),
+        num_seen=sum(digest(text) in known for text in short),
+        num_seen_scored=sum(digest(text) in known for text in drawn),
         seen_known=seen.known,
     )
 
@@ -240,7 +240,7 @@ def _nothing_left(
             f"tokens, got {short} of {labelled}. Add rows, or shorten them."
         )
     assert fresh == 0
-    way_out = "Give rows that it has not met, or make an adapter from part of them"
+    way_out = "Give rows that it has not seen, or make an adapter from part of them"
     if not config.allow_seen:
         way_out += ", or allow seen prompts, whose labels it has not read"
     return (

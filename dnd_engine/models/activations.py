@@ -43,7 +43,7 @@ _MAX_TOKENS = 96
 _BATCH_PROMPTS = 16
 
 _LEAST_VARIANCE = 0.2
-"""Of conditions that differ from prompt to prompt. Measured on 600 prompts of 100 tasks: 1.0 when
+"""Variance of conditions between prompts. Measured on 600 prompts of 100 tasks: 1.0 when
 standardised at each position, .37 with one mean and deviation per channel; .14 for the states of a
 bare text's last 48 tokens, and .07 for the mean over a bare text at unit RMS."""
 
@@ -81,7 +81,7 @@ class BaseActivations:
         """Read prompts.
 
         Args:
-            texts: The instruction of each is what stands before its first blank line, or all of it.
+            texts: The instruction of each is what comes before its first blank line, or all of it.
             length: Must be this reader's.
 
         Returns:
@@ -104,7 +104,7 @@ class BaseActivations:
         for first in range(0, len(order), _BATCH_PROMPTS):
             chunk = order[first : first + _BATCH_PROMPTS]
             lengths = torch.tensor([len(rows[i]) for i in chunk])
-            # Padding stands on the right, where no earlier token sees it.
+            # Padding is on the right, where no earlier token sees it.
             padded = torch.zeros(len(chunk), int(lengths.max()), dtype=torch.long)
             for row, i in enumerate(chunk):
                 padded[row, : len(rows[i])] = torch.tensor(rows[i])
@@ -216,7 +216,7 @@ def check_prompts_differ(condition: Float[Tensor, "prompts length width"]) -> No
         condition: Standardised conditions of prompts of many tasks, without padding.
 
     Raises:
-        ConfigError: If they hardly vary.
+        ConfigError: If they barely vary.
     """
     variance = prompt_variance(condition)
     # Asked this way round, a NaN is refused too.

@@ -32,7 +32,7 @@ _REMEMBERED_PROMPTS = 512
 """Prompts a memory holds: 38 MB of 48 tokens."""
 
 _CHARACTERS_PER_TOKEN = 16
-"""Of a long prompt so much is tokenised at first; words are shorter than that."""
+"""Only so much of a long prompt is tokenised at first; words are shorter than that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,7 +113,7 @@ class KeyValues:
         return self._held[:, :, :, : self.length]
 
     def crop(self, length: int) -> None:
-        """Forget what lies beyond a length."""
+        """Forget what is beyond a length."""
         assert length <= self.length
         self.length = length
 

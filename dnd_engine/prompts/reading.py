@@ -61,14 +61,14 @@ class Choices:
 
 
 class Entry(NamedTuple):
-    """One prompt as it stands in its file, before cleaning."""
+    """One prompt as it is in its file, before cleaning."""
 
     place: int
     """What the reading's `unit` counts, from 1."""
     text: str
     label: str | None
     part: str = ""
-    """File of an archive that it stands in."""
+    """File of an archive that it is in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a reader is told besides the bytes of its file."""
+    """What a reader gets with the bytes of its file."""
 
     name: str
     """Display name, for errors."""

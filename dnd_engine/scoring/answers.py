@@ -198,7 +198,7 @@ class _Rows:
     def joined(
         cls, parts: Sequence["_Rows"], index: Sequence[int], worn: FittedLoRA | None
     ) -> "_Rows":
-        """Rows of several parts below each other; `index` says which one stands at each place."""
+        """Rows of several parts below each other; `index` says which one is at each place."""
         cache = KeyValues.joined([part.cache for part in parts], index)
         rows = cls(parts[0].runtime, worn, len(index), cache)
         gaps = [cache.length - part.seen.shape[1] for part in parts]
@@ -284,7 +284,7 @@ class _Rows:
         ends = end_tokens(self.runtime.base)
         written: list[list[int]] = [[] for _ in limits]
         ended = {row for row, limit in enumerate(limits) if limit == 0}
-        # Which row stands at each place of the batch, group by group.
+        # Which row is at each place of the batch, group by group.
         groups = 1 if self.worn is None else self.worn.num_groups
         places = torch.arange(len(limits)).view(groups, -1).tolist()
         hidden = first

@@ -127,7 +127,7 @@ def exact_match(text: str, reference: str, bare: str | None = None, *, literal: 
         text: As generated.
         reference: The right answer.
         bare: The input, to tell lists from orderings of the input.
-        literal: Compare but for blanks as it stands.
+        literal: Compare as it is, apart from blanks.
     """
     found, wanted = _plain(text), _plain(reference)
     if found == wanted:

@@ -130,7 +130,7 @@ class ItemScore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportMeta:
-    """What a report contains besides scores."""
+    """What a report contains apart from scores."""
 
     command: str
     """As typed, so that a reader can repeat it."""

@@ -32,7 +32,7 @@ _OFF: Mapping[str, Sequence[Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """What stands between an adapter and the engines."""
+    """What keeps the engines from serving an adapter."""
 
     faults: tuple[str, ...]
     warnings: tuple[str, ...]

@@ -86,7 +86,7 @@ def audit_tasks(tasks: Sequence[Task]) -> list[Fault]:
     """Find the defects of each task, and those that show only beside other tasks.
 
     A missing bare input is a warning at any share, even when no example has one: such a task is
-    left out where only bare inputs are shown, and every score on its full prompts stands.
+    left out where only bare inputs are shown, and every score on its full prompts counts.
 
     Args:
         tasks: All that will be used together; overlap is looked for among these.
@@ -142,7 +142,7 @@ def unscored(conditions: Iterable[str], scored: Sequence[Example]) -> list[str]:
 
     That is, its whole prompt or, under whatever instruction, its bare input, up to white space. A
     bare input counts only where it identifies an item: where nearly every item has an instruction
-    of its own, part of the input stands before the blank line.
+    of its own, part of the input is before the blank line.
     """
     items = {_spaced(example.prompt) for example in scored}
     if _bare_identifies(scored):
@@ -388,7 +388,7 @@ def _bare(view: _View) -> Iterator[Fault]:
         yield view.warning(
             "repeated_bare_input",
             f"{repeated} of {texts.total()} bare inputs repeat, such as "
-            f"{_short(texts.most_common(1)[0][0])}: the input stands before the blank line",
+            f"{_short(texts.most_common(1)[0][0])}: the input is before the blank line",
         )
 
 
@@ -512,7 +512,7 @@ class _Trial:
     side: str
     """The one fitted to."""
     other: _Guesses
-    """Of the other side."""
+    """Guesses on the other side."""
     within: Callable[[], _Guesses]
     """Over five folds of its own side; computed only if the rest calls for it."""
 

@@ -36,7 +36,7 @@ class DatasetRecipe:
     """How a dataset becomes a task.
 
     A *column* may reach into a nested one by dots: `answers.text`. Of a list of answers the first
-    is the reference; a list of options in a template stands one a line, each after a dash.
+    is the reference; a list of options in a template has one a line, each after a dash.
     """
 
     slug: str

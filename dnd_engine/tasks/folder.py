@@ -140,7 +140,7 @@ def load_tasks(
         without_licence_classes: Values of `licence_class` to leave out.
 
     Raises:
-        TaskError: If an index or an example file is malformed, a slug stands in two folders, or
+        TaskError: If an index or an example file is malformed, a slug is in two folders, or
             nothing is left.
     """
     folders = (folders,) if isinstance(folders, Path) else tuple(folders)
@@ -173,7 +173,7 @@ def write_tasks(out: Path, tasks: Sequence[Task]) -> None:
     """Write a task folder that `load_tasks` reads back, aside first, then renamed.
 
     Raises:
-        TaskError: If something stands at `out`, or an index of these tasks would be refused.
+        TaskError: If something exists at `out`, or an index of these tasks would be refused.
     """
     if out.exists():
         raise TaskError(f"`{out}` is there already. Choose another folder, or remove it.")
@@ -225,7 +225,7 @@ def _faults(row: dict[str, Any]) -> list[str]:
 
 def _repeated(slugs: Sequence[str]) -> list[str]:
     counts = Counter(slugs)
-    return [f"slug `{slug}` stands twice" for slug, count in counts.items() if count > 1]
+    return [f"slug `{slug}` is there twice" for slug, count in counts.items() if count > 1]
 
 
 def _read_examples(path: Path) -> tuple[Example, ...]:

@@ -242,7 +242,7 @@ def encode_conditions(
     Args:
         pools: The tasks.
         reader: What reads the prompts.
-        encoder: Says where a task lies among others; the base's activations do not (between any
+        encoder: Says where a task is among others; the base's activations do not (between any
             two tasks their means have a cosine of about .96).
         identity: Names both and their weights.
         recipe: For the length of a prompt and the cache.

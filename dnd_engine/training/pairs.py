@@ -1,4 +1,4 @@
-"""Prompt-checkpoint pairs: which LoRA checkpoint stands against a task's prompts at each step.
+"""Prompt-checkpoint pairs: which LoRA checkpoint is paired with a task's prompts at each step.
 
 The paper pairs a prompt batch, redrawn at every access, with one snapshot of the same task's run.
 Knows weight tokens and collections; knows no prompts and no losses.
@@ -28,7 +28,7 @@ __all__ = ["Pairs", "open_pairs", "token_scales"]
 
 _STD_FLOOR_SHARE = 0.1
 """A token's deviation is taken as at least this share of its mean over all tasks, and that as at
-least the same share of all tokens' mean: a token that a task hardly trained would otherwise
+least the same share of all tokens' mean: a token that a task barely trained would otherwise
 outweigh the rest."""
 
 

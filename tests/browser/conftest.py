@@ -157,7 +157,7 @@ class Visit:
         raise AssertionError("the server did not get to it")
 
     def reload(self) -> None:
-        """Load the page anew.
+        """Load the page again.
 
         The old one complains of streams that this breaks off, which is no fault.
         """

@@ -66,7 +66,7 @@ def _round(visit: Visit, handle: EngineHandle, folder: Path, number: int) -> dic
     path, engine = _prompts(folder, number), handle.engine
     assert engine is not None
     page = _ready_on_page(visit, path)
-    time.sleep(_SETTLED)  # the zip is written anew, with what the checks found on its card
+    time.sleep(_SETTLED)  # the zip is written again, with what the checks found on its card
     # In the same thread as the page's work: teams of OpenMP in two would slow both.
     alone, adapter = handle.thread.run(_ready_in_engine, engine, path)
     for attempt in range(10):

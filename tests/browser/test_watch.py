@@ -53,7 +53,7 @@ def test_a_growing_log_is_seen_while_its_tab_is_open_and_not_read_otherwise(
     page.locator("#dnd-watch-all > button").click()
     table = page.locator("#dnd-watch-all table")
     expect(table.locator("tbody tr")).to_have_count(1)
-    # Half a line waits; and what is unfolded stays so while the view is drawn anew.
+    # Half a line waits; and what is unfolded stays so while the view is drawn again.
     with (tmp_path / "log.jsonl").open("a") as log:
         log.write(json.dumps(logged(61))[:25])
     looks = folder.looks

@@ -58,7 +58,7 @@ CONFIGS: dict[str, PretrainedConfig] = {
     "phi3": Phi3Config(**_SIZES, sliding_window=WINDOW),
 }
 HELIUM = HeliumConfig(**_SIZES, head_dim=16)
-"""Of an architecture that nobody registered."""
+"""An architecture that nobody registered."""
 
 
 def save_base(config: PretrainedConfig, folder: Path) -> Path:

@@ -66,7 +66,7 @@ def ids_of(engine: Engine, messages: Sequence[Message]) -> Tensor:
 
 
 def plain_base(engine: Engine) -> torch.nn.Module:
-    """A model that has never met the engine."""
+    """A model that has never seen the engine."""
     dtype = next(engine.base.model.parameters()).dtype
     model = AutoModelForCausalLM.from_pretrained(engine.info.base_path, dtype=dtype)
     return model.eval().to(engine.base.device)

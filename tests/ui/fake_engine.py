@@ -145,7 +145,7 @@ INFO = EngineInfo(
 
 
 ALONE = replace(INFO, generator_id=None, generator_path=None, generator_sha256=None)
-"""Of a base without a generator."""
+"""What the engine says of a base without a generator."""
 
 _GREEDY = Sampling()
 ANSWERS = AnswerCounts("yes.", 4, 9, 3)

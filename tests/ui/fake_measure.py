@@ -35,14 +35,14 @@ class FakeMeasuring:
     def measure(
         self, adapter: Any, labelled: PromptFile, config: MeasureConfig | None = None
     ) -> Generator[MeasureStep, None, Measured]:
-        """Prompts with MET in them were met by the adapter; SLOW ones take their time."""
+        """The adapter has seen prompts with MET in them; SLOW ones take their time."""
         config = config or MeasureConfig()
         rows = labelled_rows(labelled)
         fresh = [row for row in rows if config.allow_seen or "MET" not in row.text]
         if not fresh:
             raise MeasureError(
                 f"{labelled.name}: the adapter was made from all {len(rows)} labelled prompts, so "
-                "none is left to score. Give rows that it has not met, or allow seen prompts."
+                "none is left to score. Give rows that it has not seen, or allow seen prompts."
             )
         test = fresh[: min(config.limit_items, len(rows) // 2)]
         train = [row for row in rows if row not in test]

@@ -1,6 +1,6 @@
 """The keyboard: which key does what, and the list of them that opens with `?`.
 
-`assets/page.js` presses what a key stands for; the words are the catalogue's. Single keys wait
+`assets/page.js` presses what a key is for; the words are the catalogue's. Single keys wait
 while somebody types, none has a modifier that browsers or screen readers use, and all but Escape
 can be switched off (WCAG 2.1.4).
 """

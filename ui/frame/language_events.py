@@ -61,7 +61,7 @@ class LanguageEvents:
 
         Args:
             session: The visit.
-            arrangement: What lies on the canvas.
+            arrangement: What is on the canvas.
             kept: The adapter chosen in the library.
             target: The export format chosen.
             group: What is chosen of the report card; None until its tab was opened.

@@ -43,7 +43,7 @@ class Frame:
 
 
 def frame_panel() -> Frame:
-    """Lay out the header; it stands above the tabs."""
+    """Lay out the header above the tabs."""
     came_in = gr.Textbox(drawn(lambda: language().code), visible=False)
     title = gr.HTML(
         drawn(header_html, LoadState("idle"), None), elem_id="dnd-header", padding=False

@@ -94,7 +94,7 @@ def speaking(code: str) -> Iterator[None]:
 def _load(code: str) -> Language:
     catalogue = read_catalogue(code)
     compiled = io.BytesIO()
-    write_mo(compiled, catalogue)  # leaves out what is fuzzy or untranslated: English stands in
+    write_mo(compiled, catalogue)  # leaves out what is fuzzy or untranslated: English is used
     compiled.seek(0)
     scripts: dict[str, str | tuple[str, ...]] = {
         message.id if isinstance(message.id, str) else message.id[0]: (

@@ -99,7 +99,7 @@ def _settle_faults(found: _Found, asked: Asked) -> list[str]:
 
 
 def _settle_doubts(found: _Found, notes: list[str]) -> str:
-    """Leave out files that are hardly prompts; if there are only such, use them and say so."""
+    """Leave out files that look like no prompts; if there are only such, use them and say so."""
     if not found.doubtful:
         return ""
     if found.read:

@@ -25,7 +25,7 @@ def read_tsv(text: str, asked: Asked) -> Reading:
 
 
 def _delimiter(text: str) -> str:
-    """Return the delimiter that stands most often in the header line, or one that cannot occur."""
+    """Return the commonest delimiter of the header line, or one that cannot occur."""
     unquoted = re.sub(r'"[^"]*"', "quoted", text)
     header = next(line for line in unquoted.split("\n") if line.strip())
     found = max(",;\t", key=header.count)

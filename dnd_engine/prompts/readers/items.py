@@ -36,7 +36,7 @@ _REPLY = "(reply)"
 """Stands for the answer in a chat, which is under no key of its own."""
 
 Item = tuple[int, object]
-"""Place in the file, and what stands there."""
+"""Place in the file, and what is there."""
 
 
 class _NoKey(Finding):

@@ -63,7 +63,7 @@ def _cut(lines: Sequence[str], bare: Sequence[str], mode: SplitMode) -> list[Ent
 
 
 def _takes_turns(paragraphs: Sequence[str]) -> bool:
-    """Whether one instruction stands above every input: A, x, A, y, A, z."""
+    """Whether one instruction is above every input: A, x, A, y, A, z."""
     heads = {text.strip() for text in paragraphs[::2]}
     rests = {text.strip() for text in paragraphs[1::2]}
     return len(heads) == 1 and len(paragraphs) % 2 == 0 and len(rests) >= 2 and not heads & rests

@@ -169,7 +169,7 @@ def _choose(examples: Sequence[Example], base: BaseModel, config: RefineConfig) 
         raise TrainingError(
             f"refine needs {config.least_prompts} or more different prompts that are an "
             f"instruction, a blank line and an input{', labelled' if config.labels else ''}; got "
-            f"{len(chosen)} of {len(distinct)}{f' ({told})' if told else ''}. Add prompts, or mend "
+            f"{len(chosen)} of {len(distinct)}{f' ({told})' if told else ''}. Add prompts, or fix "
             "those that do not fit."
         )
     return chosen
@@ -181,9 +181,9 @@ def _ask(
     """Return the answers to full prompts that end within the limit, with predictions."""
     texts = greedy_answers(examples, base, config.max_answer_tokens)
     answered = [replace(e, response=t) for e, t in zip(examples, texts, strict=True) if t]
-    heard = listen(answered, base)
-    places = map(heard.of, range(len(answered)))
-    said = [(heard.tokens[at], heard.log_probs[at], heard.rest[at]) for at in places]
+    known = listen(answered, base)
+    places = map(known.of, range(len(answered)))
+    said = [(known.tokens[at], known.log_probs[at], known.rest[at]) for at in places]
     return [(Lesson.of(base, e), s) for e, s in zip(answered, said, strict=True)]
 
 

@@ -65,7 +65,7 @@ def test_teachers_share_the_prompts_and_the_base_can_be_one(runtime: Runtime) ->
 
 
 def test_an_answer_that_the_teacher_itself_finds_unlikely_wavers(runtime: Runtime) -> None:
-    """Of a random base every answer is unlikely; a strong adapter is sure of a word."""
+    """Every answer of a random base is unlikely; a strong adapter is sure of a word."""
     unsure = agreement(runtime, fitted(runtime, 1), [(None, PROMPTS)])
     sure = agreement(runtime, fitted(runtime, 1), [(fitted(runtime, 3, 3.0), PROMPTS)])
     assert unsure is not None

@@ -113,7 +113,7 @@ def test_a_difference_too_wide_to_tell_is_no_match_with_the_oracle() -> None:
     assert found.good is None
     assert found.words.startswith("Bare: not known whether it matches a LoRA trained on labels. ")
     assert "difference 0 (-.1" in found.words
-    assert found.words.endswith("A match lies above -.05 with its whole interval.")
+    assert found.words.endswith("A match has its whole interval above -.05.")
 
 
 def test_a_small_shortfall_is_a_match_and_a_clear_large_one_is_none() -> None:
@@ -246,7 +246,7 @@ def test_what_luck_alone_could_do_to_a_few_families_is_left_open(
 
 
 def test_new_operations_are_judged_over_enough_families_of_their_own() -> None:
-    """Of 8 families 5 have new operations, and other families say nothing about those."""
+    """Five of eight families have new operations, and other families say nothing about those."""
     found = named(scores(bare(generator=1.0), of=tasks(count=16, items=8)))["solves_unseen"]
     assert found.holds is None
     assert "It takes 6 families to rule out luck, and " in found.words

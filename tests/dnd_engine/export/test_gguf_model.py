@@ -52,7 +52,7 @@ def tiny_qwen3() -> Qwen3ForCausalLM:
 def test_llama_cpp_computes_what_the_model_does(
     make: Any, precision: Any, tolerance: float, tmp_path: Path
 ) -> None:
-    """Of logits up to 30: float16 rounds to 3 decimal figures, Q8_0 to 2."""
+    """Logits reach 30: float16 rounds to 3 decimal figures, Q8_0 to 2."""
     model = make()
     write_model(model, byte_tokenizer(), "tiny", tmp_path / "model.gguf", precision)
     expected = following(model, PROMPT, ANSWER)

@@ -204,7 +204,7 @@ def edit(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
 
 
 def edit_task(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
-    """Of the second task."""
+    """Change the second task."""
 
     def apply(folder: Path) -> None:
         path = folder / "tasks.json"

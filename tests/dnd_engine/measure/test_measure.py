@@ -149,7 +149,7 @@ def test_rows_that_cannot_be_scored_are_counted() -> None:
 def test_a_reader_is_told_what_the_adapter_has_met() -> None:
     read = digests(text for text, _ in ROWS[:30])
     found = sides(seen=Seen(read, frozenset(), known=True), limit_items=4)
-    assert "30 rows are not scored, as the adapter has met them." in found.notes
+    assert "30 rows are not scored, as the adapter has seen them." in found.notes
     assert any("does not say which prompts" in note for note in sides().notes)
     found = sides(seen=Seen(read, frozenset(), known=True), allow_seen=True)
     assert any("has not read their labels" in note for note in found.notes)
@@ -206,13 +206,13 @@ def test_rows_that_cannot_be_measured_on_are_refused(
 
 
 def test_an_adapter_that_has_met_everything_is_told_with_the_way_out() -> None:
-    met = digests(text for text, _ in ROWS)
+    every = digests(text for text, _ in ROWS)
     told = r"made from all 36 labelled prompts, so none is left.*or allow seen prompts"
     with pytest.raises(MeasureError, match=told):
-        sides(seen=Seen(met, frozenset(), known=True))
-    assert sides(seen=Seen(met, frozenset(), known=True), allow_seen=True).num_seen_scored == 18
+        sides(seen=Seen(every, frozenset(), known=True))
+    assert sides(seen=Seen(every, frozenset(), known=True), allow_seen=True).num_seen_scored == 18
     with pytest.raises(MeasureError, match=r"make an adapter from part of them\.$"):
-        sides(seen=Seen(frozenset(), met, known=True), allow_seen=True)
+        sides(seen=Seen(frozenset(), every, known=True), allow_seen=True)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_settings_out_of_bounds_are_refused(wrong: dict[str, Any], message: str)
         MeasureConfig(**wrong)
 
 
-# What an adapter has met
+# What an adapter has seen
 
 
 def test_what_an_adapter_met_adds_up_in_its_provenance() -> None:

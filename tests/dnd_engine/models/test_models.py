@@ -51,7 +51,7 @@ def resolved(cache: Path, source: WheelGGUF = SOURCE) -> ResolvedWeights:
 
 
 def leftovers(cache: Path) -> list[str]:
-    """What is kept besides the lock."""
+    """What is kept, apart from the lock."""
     return sorted(path.name for path in cache.iterdir() if path.suffix != ".lock")
 
 

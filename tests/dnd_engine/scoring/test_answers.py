@@ -41,7 +41,7 @@ def question(
 
 
 def random_questions(seed: int, count: int) -> list[Question]:
-    """Of very different lengths, with and without options."""
+    """Make questions of very different lengths, with and without options."""
     rng = random.Random(seed)
 
     def text(most: int) -> str:

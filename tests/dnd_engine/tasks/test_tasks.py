@@ -105,7 +105,7 @@ def test_nothing_is_written_over_or_half_written(tmp_path: Path) -> None:
         write_tasks(tmp_path / "tasks", [letters("two")])
     with pytest.raises(TaskError, match=r"task `\.\./x`: `slug` '\.\./x' is not a plain folder"):
         write_tasks(tmp_path / "other", [letters("../x")])
-    with pytest.raises(TaskError, match="slug `one` stands twice"):
+    with pytest.raises(TaskError, match="slug `one` is there twice"):
         write_tasks(tmp_path / "other", [letters("one"), letters("one")])
     assert [path.name for path in tmp_path.iterdir()] == ["tasks"]
 
@@ -122,7 +122,7 @@ def test_several_folders_are_one_collection(tmp_path: Path) -> None:
 def test_a_slug_in_two_folders_is_refused(tmp_path: Path) -> None:
     write_tasks(tmp_path / "a", [letters("one")])
     write_tasks(tmp_path / "b", [letters("one")])
-    with pytest.raises(TaskError, match=r"`.*a`, `.*b`: slug `one` stands twice\."):
+    with pytest.raises(TaskError, match=r"`.*a`, `.*b`: slug `one` is there twice\."):
         load_tasks((tmp_path / "a", tmp_path / "b"))
 
 
@@ -174,7 +174,7 @@ def test_what_is_held_out_is_the_family_unless_the_index_says_more(tmp_path: Pat
             r"line 2: `split` is 'test', expected train or heldout; line 2: `metric` is 'luck'",
         ),
         (HEADER + "a,f,c,exact\n", r"line 2: `split` is None"),
-        (HEADER + "a,f,c,exact,MIT,d,train\n" * 2, r"slug `a` stands twice\."),
+        (HEADER + "a,f,c,exact,MIT,d,train\n" * 2, r"slug `a` is there twice\."),
         (HEADER + "a,f,c,x,MIT,d,train\n" * 9, r"; and 5 more\."),
     ],
 )
@@ -374,7 +374,7 @@ def test_an_input_split_by_the_blank_line_does_not_identify_an_item() -> None:
     test = [replace(e, response=str(i % 3)) for i, e in enumerate(scored)]
     assert found(task(test, train), severity="warning") == [
         "repeated_bare_input: 30 of 30 bare inputs repeat, such as 'How many stars?': the input "
-        "stands before the blank line"
+        "is before the blank line"
     ]
 
 
@@ -579,7 +579,7 @@ def dealt(answers: Sequence[int], guesses: Sequence[int]) -> Iterator[list[list[
 
 
 def probability(table: Sequence[Sequence[int]]) -> Fraction:
-    """Of a table, when guesses are dealt to items at random (Fisher 1935)."""
+    """Return that of a table, when guesses are dealt to items at random (Fisher 1935)."""
     margins = (*map(sum, table), *map(sum, zip(*table, strict=True)))
     cells = [*chain.from_iterable(table)]
     ways = prod(map(factorial, margins))

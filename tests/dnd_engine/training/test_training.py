@@ -360,7 +360,7 @@ def test_prompts_repeat_only_when_a_task_has_too_few() -> None:
 
 
 def test_channel_statistics_are_those_of_all_real_tokens() -> None:
-    """Of the tasks asked for, and not of padding; per position where the base is what reads."""
+    """They count the tasks asked for, and no padding; per position where the base is what reads."""
     generator = torch.Generator().manual_seed(0)
     tasks = []
     for size in (5, 3, 4):
@@ -383,7 +383,7 @@ def test_channel_statistics_are_those_of_all_real_tokens() -> None:
 def test_prompts_are_encoded_once_and_read_from_the_cache(
     recipe: TrainRecipe, encoder: PromptEncoder, tmp_path: Path
 ) -> None:
-    """By any run on the same tasks; other prompts, lengths or readers are encoded anew."""
+    """By any run on the same tasks; other prompts, lengths or readers are encoded again."""
     recipe = replace(recipe, cache=tmp_path / "cache")
     pools, asked = pools_of(recipe), []
 
@@ -412,7 +412,7 @@ def test_prompts_are_encoded_once_and_read_from_the_cache(
     for path in (tmp_path / "cache" / "conditions").iterdir():
         path.write_bytes(path.read_bytes()[:100])
     encode(pools, "a", recipe)
-    assert len(asked) == 20, "damaged files are made anew"
+    assert len(asked) == 20, "damaged files are made again"
 
 
 def test_long_examples_and_tasks_that_lack_short_ones_are_left_out(recipe: TrainRecipe) -> None:

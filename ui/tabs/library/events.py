@@ -220,7 +220,7 @@ class LibraryEvents:
     def _change(
         self, session: Session, request: gr.Request, key: str | None, change: Any
     ) -> Updates:
-        """Change the library, and list it anew; the entry that comes back is chosen."""
+        """Change the library, and list it again; the entry that comes back is chosen."""
         told_of = ""
         try:
             changed = change(self._app.library(session, request))

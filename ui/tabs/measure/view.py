@@ -374,7 +374,7 @@ def _named(adapter: "Adapter") -> str:
 
 
 def _verdicts_html(found: "Found", whole: Sequence["RowResult"]) -> str:
-    """Say how the adapter stands beside the others, mode by mode."""
+    """Say how the adapter compares with the others, mode by mode."""
     measured = found.measured
     lines = []
     for mode in measured.sides.modes:

@@ -12,7 +12,7 @@ __all__ = ["WatchEvents"]
 
 
 class WatchEvents:
-    """Events of the Training tab, which looks anew while it is open and the run moves."""
+    """Events of the Training tab, which refreshes while it is open and the run moves."""
 
     def __init__(self, app: App) -> None:
         self._app = app

@@ -31,7 +31,7 @@ _LABEL_LENGTH = 16
 _LONG_RUN_SHARE = 0.1
 """Source: see `COLLAPSED_SHARE`."""
 _BASICS = ("base", "head", "objective", "r", "tasks_per_step", "batch_size", "seed")
-"""Of a recipe."""
+"""Settings of a recipe that the page shows first."""
 
 
 _WATCH_KINDS: Mapping[str, str] = {

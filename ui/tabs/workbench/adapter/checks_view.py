@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 NO_EFFECT = 0.01
-"""Nats of KL on the next token below which answers hardly ever differ."""
+"""Nats of KL on the next token below which answers almost never differ."""
 STRONG = 20.0
 """Nats above which answers tend to fall apart, where no examination says how strong adapters of a
 generator are. Adapters of the shipped one reach twelve."""
@@ -360,7 +360,7 @@ def _ways_out(doubts: set[str], taught: Taught) -> list[str]:
 
 
 def is_doubtful(inspection: "Inspection") -> bool:
-    """Whether refining, or more prompts, may mend what speaks against a generated adapter."""
+    """Whether refining, or more prompts, may fix what speaks against a generated adapter."""
     return any(v.doubt and v.name in CURED_BY_PROMPTS for v in verdicts(inspection))
 
 
@@ -475,7 +475,7 @@ def proof_html(
     failed: str = "",
     done: bool = False,
 ) -> str:
-    """Draw how an adapter stands beside its controls.
+    """Draw how an adapter compares with its controls.
 
     Args:
         proof: None before it was asked for, or where it cannot be told.

@@ -99,7 +99,7 @@ class AdapterEvents:
             yield {**updates, "prove": gr.Button(_("Measure again"))}
 
     def _put_on_card(self, made: Made) -> None:
-        """Put what was measured on the adapter's card; its zip is due to be written anew."""
+        """Put what was measured on the adapter's card; its zip is due to be written again."""
         assert made.inspection is not None
         strength = made.adapter.strength
         engine = self._app.calls.ready()
@@ -215,7 +215,7 @@ def bar(session: Session) -> Updates:
 
 
 def choosers(session: Session, made: Made) -> Updates:
-    """List the adapters of the visit: for the bar, and for what stands beside it."""
+    """List the adapters of the visit: for the bar, and for the left pane."""
     several = len(session.shelf) > 1
     return {
         "shelf": _chooser(session.shelf, made.key, visible=several),

@@ -16,7 +16,7 @@ _LEAST_SHARED = 0.3
 def marked(mine: str, other: str) -> str:
     """Escape an answer, with the words marked that the other lacks.
 
-    Where hardly a word is shared, only the first one that differs is marked: the fork.
+    Where almost no word is shared, only the first one that differs is marked: the fork.
     """
     words, theirs = _WORDS.findall(mine), _WORDS.findall(other)
     matcher = difflib.SequenceMatcher(None, words, theirs, autojunk=False)

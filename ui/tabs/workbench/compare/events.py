@@ -297,7 +297,7 @@ class CompareEvents:
             note(made, votes={outcome: 1})
 
     def _keep(self, session: Session, session_hash: str) -> Updates:
-        """Write the conversation anew, for whoever wants to keep it."""
+        """Write the conversation again, for whoever wants to keep it."""
         folder = self._app.files.folder(session_hash)
         markdown, whole, votes = write_transcript(session.turns, folder)
         return {

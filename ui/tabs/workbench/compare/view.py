@@ -90,11 +90,11 @@ class View:
     """How a conversation is looked at."""
 
     names: tuple[str, str] = ("", "")
-    """Of the models left and right, as they stand beside the titles."""
+    """Names of the models left and right, shown beside the titles."""
     beside: Made | None = None
-    """The adapter that stands left; None for the base."""
+    """The adapter on the left; None for the base."""
     made: Made | None = None
-    """The one that stands right."""
+    """The one on the right."""
     differences: bool = False
     blind: bool = False
 
@@ -464,7 +464,7 @@ def _question_html(turn: Turn, place: Place, *, editable: bool) -> str:
 def _footer(turn: Turn, place: Place, answer: Answer, view: View) -> str:
     reply = answer.reply
     assert reply is not None
-    if view.blind and turn.vote is None:  # whatever stands here would give it away
+    if view.blind and turn.vote is None:  # any text here would give it away
         return f"<span><b>{_('stopped')}</b></span>" if answer.stopped else ""
     parts = [
         f"<code>{esc(label_words(answer.label))}</code>",

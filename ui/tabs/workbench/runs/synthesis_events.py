@@ -27,7 +27,7 @@ class SynthesisEvents:
     def begin_synthesis(
         self, arrangement: Arrangement, session: Session, *, kind: RunKind = "synthesis"
     ) -> Updates:
-        """Take the order for what lies on the canvas now; a remix has read it before."""
+        """Take the order for what is on the canvas now; a remix has read it before."""
         stages = Stages(("wait", "read", "encode", "decode", "check"), kind)
         buckets = tuple(buckets_on(arrangement, session))
         return self._runs.begin(session, Run(kind, stages, buckets))

@@ -145,7 +145,7 @@ class ExportEvents:
         }
 
     def _zipped(self, folder: Path) -> Path:
-        """A folder as a zip in its place; stored, since weights hardly compress."""
+        """A folder as a zip in its place; stored, since weights barely compress."""
         file = folder.with_name(f"{folder.name}.zip")
         try:
             with zipfile.ZipFile(file, "w") as archive:

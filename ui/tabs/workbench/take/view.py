@@ -26,7 +26,7 @@ class TakePanel:
     keep_told: gr.HTML
     export_format: gr.Radio
     hub: gr.Column
-    """What a push needs besides."""
+    """What a push needs, too."""
     hub_repo: gr.Textbox
     hub_private: gr.Checkbox
     hub_token: gr.Textbox
