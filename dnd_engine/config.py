@@ -250,7 +250,8 @@ class EngineConfig:
     """Which base, encoder and generator an `Engine` loads, and on which device."""
 
     base: str = "smollm2-135m-instruct"
-    """The name of an embedded model, a Hub id or a local folder (see `models.sources`)."""
+    """The name of an embedded model, a Hub id, a local folder or a GGUF file (see
+    `models.sources`)."""
     encoder: str = "all-minilm-l6-v2"
     """The same for the encoder. It must be the one the generator was trained with."""
     generator: Path | None = None

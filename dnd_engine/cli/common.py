@@ -51,7 +51,9 @@ T = TypeVar("T")
 DEFAULT_BASE = EngineConfig().base
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-BaseOption = Annotated[str, typer.Option(help="Base model: embedded name, Hub id or folder.")]
+BaseOption = Annotated[
+    str, typer.Option(help="Base model: embedded name, Hub id, folder or GGUF file.")
+]
 CacheOption = Annotated[Path | None, typer.Option(help="Cache folder for converted weights.")]
 LibraryOption = Annotated[
     Path | None, typer.Option("--library", help="Library folder; default: your own.")

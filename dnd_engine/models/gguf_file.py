@@ -1,0 +1,125 @@
+"""GGUF files as bases: checked by their header, then dequantised into a transformers folder.
+
+Knows llama.cpp's format and transformers' reader of it; does not know where files come from.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gguf
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
+
+from dnd_engine.errors import AssetError
+from dnd_engine.lora.layout import ARCHITECTURES
+from dnd_engine.models.memory import check_memory
+
+__all__ = ["GGUFHeader", "convert", "read_header"]
+
+_MAGIC = b"GGUF"
+
+_COPIES = 2
+"""Dequantised copies in memory while a file is converted: what is read, and what is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class GGUFHeader:
+    """What a GGUF file says of itself."""
+
+    architecture: str
+    num_parameters: int
+    hub_id: str | None
+    """The Hub id of the model that it was made from, if it says so."""
+
+
+def read_header(path: Path) -> GGUFHeader:
+    """Read and check a GGUF file's header; its weights stay on the disk.
+
+    Raises:
+        AssetError: If it is not a whole GGUF file, no language model with a tokenizer, or of an
+            architecture that is not supported.
+    """
+    with path.open("rb") as stream:
+        if (found := stream.read(4)) != _MAGIC:
+            raise AssetError(
+                f"`{path}` is no GGUF file: expected it to begin with {_MAGIC!r}, got {found!r}. "
+                "Download it again, or name a model folder."
+            )
+    try:
+        reader: Any = gguf.GGUFReader(path)
+    except (ValueError, IndexError, KeyError, OSError) as error:
+        raise AssetError(
+            f"`{path}` is a damaged GGUF file ({error}). Download it again."
+        ) from error
+    size = path.stat().st_size
+    if any(tensor.data_offset + tensor.n_bytes > size for tensor in reader.tensors):
+        raise AssetError(f"`{path}` ends before its weights do. Download it again.")
+    told = {name: field.contents() for name, field in reader.fields.items()}
+    _check_kind(path, told)
+    hub_id = told.get("general.source.huggingface.repository")
+    return GGUFHeader(
+        architecture=str(told["general.architecture"]),
+        num_parameters=sum(int(tensor.n_elements) for tensor in reader.tensors),
+        hub_id=hub_id if isinstance(hub_id, str) else None,
+    )
+
+
+def _check_kind(path: Path, told: dict[str, Any]) -> None:
+    """Refuse what is no single-file language model that transformers reads and we support."""
+    if (kind := told.get("general.type", "model")) != "model":
+        raise AssetError(
+            f"`{path}` holds a GGUF of the type {kind!r}, expected a model. Name the base's file."
+        )
+    if (parts := told.get("split.count", 1)) > 1:
+        raise AssetError(
+            f"`{path}` is one of {parts} parts. Join them with llama.cpp's "
+            "`llama-gguf-split --merge`, and name the result."
+        )
+    ours = {known.gguf for known in ARCHITECTURES.values() if known.gguf}
+    can = sorted(ours & set(GGUF_CONFIG_MAPPING))
+    if (architecture := told.get("general.architecture")) not in can:
+        raise AssetError(
+            f"`{path}` is a GGUF of the architecture {architecture!r}; those that can be read are "
+            f"{', '.join(can)}. Name the model's Hub id or folder instead."
+        )
+    if told.get("tokenizer.ggml.model", "none") == "none":
+        raise AssetError(f"`{path}` holds no tokenizer. Take a file that llama.cpp can chat with.")
+
+
+def convert(path: Path, folder: Path, num_parameters: int) -> None:
+    """Write a GGUF file as a transformers folder in bfloat16, with its tokenizer.
+
+    Args:
+        path: The file.
+        folder: To be made.
+        num_parameters: As its header says.
+
+    Raises:
+        AssetError: If there is too little memory, or transformers cannot read it.
+    """
+    needed = _COPIES * num_parameters * torch.bfloat16.itemsize
+    check_memory(needed, f"converting `{path.name}`")
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path.parent,
+            gguf_file=path.name,
+            dtype=torch.bfloat16,
+            quantization_config=GgufConfig(gguf_file=path.name, dequantize=True),
+        )
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    except Exception as error:  # tokenizers raises no narrower one
+        raise AssetError(
+            f"transformers cannot read `{path}`: {error}. Name the model's Hub id or folder "
+            "instead."
+        ) from error
+    # A model loaded from GGUF refuses `save_pretrained`; a plain one with its weights does not.
+    config = model.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    plain = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)  # type: ignore[no-untyped-call]
+    plain.load_state_dict(model.state_dict())
+    plain.generation_config = model.generation_config
+    plain.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,67 @@
+"""Whether a base fits, said before anything is loaded."""
+
+from pathlib import Path
+
+import psutil
+import torch
+from safetensors import SafetensorError, safe_open
+
+from dnd_engine.errors import AssetError
+
+__all__ = ["check_memory", "free_bytes", "weight_bytes"]
+
+_GROUP = Path("/sys/fs/cgroup")
+"""Where Linux says what a container may use; psutil tells of the whole machine."""
+
+_ROOM = 1.1
+"""Beside the weights: states, caches, the text encoder."""
+
+
+def free_bytes(device: torch.device | None = None) -> int:
+    """Return the memory that a device has left; None is the CPU's."""
+    if device is not None and device.type == "cuda":
+        free: int = torch.cuda.mem_get_info(device)[0]
+        return free
+    available = int(psutil.virtual_memory().available)
+    try:
+        most = int((_GROUP / "memory.max").read_text())
+        return min(available, most - int((_GROUP / "memory.current").read_text()))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return available
+
+
+def check_memory(needed: int, what: str, device: torch.device | None = None) -> None:
+    """Refuse what does not fit.
+
+    Args:
+        needed: Bytes of weights.
+        what: What needs them, for the message.
+        device: Where; None is the CPU.
+
+    Raises:
+        AssetError: With the numbers.
+    """
+    needed, free = int(_ROOM * needed), free_bytes(device)
+    if needed > free:
+        raise AssetError(
+            f"{what} needs about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free "
+            f"on {device or 'this machine'}. Choose a smaller base, close other programs, or use a "
+            "larger machine."
+        )
+
+
+def weight_bytes(folder: Path, dtype: torch.dtype) -> int:
+    """Return the bytes of a model folder's weights in a dtype, from their headers alone.
+
+    Files that cannot be read count nothing: whoever loads them says what is wrong.
+    """
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        try:
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118  # no mapping
+                    shape = torch.Size(file.get_slice(name).get_shape())
+                    total += shape.numel() * dtype.itemsize
+        except (OSError, SafetensorError):
+            continue
+    return total

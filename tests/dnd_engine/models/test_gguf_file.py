@@ -1,0 +1,275 @@
+"""A GGUF file as a base: weights as the gguf library reads them, one conversion, faults told."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from gguf.quants import dequantize, quantize
+
+from dnd_engine.config import EngineConfig, Sampling
+from dnd_engine.engine import Engine
+from dnd_engine.errors import AssetError
+from dnd_engine.lora.layout import LoRALayout
+from dnd_engine.models import gguf_file, memory, sources
+from dnd_engine.models.base import load_base
+from dnd_engine.models.gguf_file import read_header
+from dnd_engine.models.sources import BASES, resolve
+from tests.dnd_engine.tiny import CPU, byte_tokenizer, make_adapter, save_tiny, user
+
+WIDTH, LAYERS = 256, 2
+"""A block of k-quants holds 256 weights."""
+
+Q = gguf.GGMLQuantizationType
+MIXES: dict[str, dict[str, Q]] = {
+    "Q4_K_M": {"ffn_down": Q.Q6_K, "attn_v": Q.Q6_K, "": Q.Q4_K},
+    "Q6_K": {"": Q.Q6_K},
+    "Q8_0": {"": Q.Q8_0},
+}
+"""Which tensors a file of that name keeps in which type; the empty name is all others."""
+
+
+def random_blocks(shape: tuple[int, int], kind: Q, random: np.random.Generator) -> Any:
+    """Quantised weights of about the size of real ones.
+
+    The gguf library reads k-quants and writes none, so their blocks are drawn bit by bit, with
+    scales that are no NaN.
+    """
+    if kind == Q.Q8_0:
+        return quantize(random.normal(0, 0.1, shape).astype(np.float32), kind)
+    per_block, num_bytes = gguf.GGML_QUANT_SIZES[kind]
+    blocks = random.integers(0, 256, (shape[0] * shape[1] // per_block, num_bytes), dtype=np.uint8)
+    scale = np.frombuffer(np.float16(0.001).tobytes(), dtype=np.uint8)
+    if kind == Q.Q4_K:  # d, dmin, 12 bytes of scales, 128 of weights
+        blocks[:, 0:2] = blocks[:, 2:4] = scale
+    else:  # Q6_K ends with d
+        blocks[:, -2:] = scale
+    return blocks.reshape(shape[0], -1)
+
+
+def write_model(path: Path, mix: str = "Q8_0", **fields: Any) -> Path:
+    """A tiny Qwen2 with a byte tokenizer, as llama.cpp writes models."""
+    writer = gguf.GGUFWriter(path, str(fields.pop("architecture", "qwen2")))
+    writer.add_type(str(fields.pop("type", "model")))
+    writer.add_block_count(LAYERS)
+    writer.add_context_length(512)
+    writer.add_embedding_length(WIDTH)
+    writer.add_feed_forward_length(WIDTH)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_rope_freq_base(10000.0)
+    tokenizer = byte_tokenizer()
+    pieces = [*tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))), "ab"]
+    writer.add_vocab_size(len(pieces))
+    writer.add_tokenizer_model(str(fields.pop("tokenizer", "gpt2")))
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list(pieces)
+    special = [gguf.TokenType.CONTROL] * 3
+    writer.add_token_types([*special, *[gguf.TokenType.NORMAL] * (len(pieces) - 3)])
+    writer.add_token_merges(["a b"])
+    writer.add_eos_token_id(2)
+    writer.add_bos_token_id(1)
+    writer.add_pad_token_id(0)
+    writer.add_chat_template(str(tokenizer.chat_template))
+    if "hub_id" in fields:
+        writer.add_string("general.source.huggingface.repository", str(fields.pop("hub_id")))
+    if "parts" in fields:
+        writer.add_uint16("split.count", int(fields.pop("parts")))
+    assert not fields
+    random = np.random.default_rng(0)
+    shapes = {"token_embd": (len(pieces), WIDTH), "output": (len(pieces), WIDTH)}
+    norms = ["output_norm"]
+    for layer in range(LAYERS):
+        at = f"blk.{layer}"
+        shapes |= {f"{at}.attn_{n}": (WIDTH // d, WIDTH) for n, d in (("q", 1), ("k", 2), ("v", 2))}
+        shapes |= {
+            f"{at}.{n}": (WIDTH, WIDTH) for n in ("attn_output", "ffn_gate", "ffn_up", "ffn_down")
+        }
+        norms += [f"{at}.attn_norm", f"{at}.ffn_norm"]
+        for n, size in (("q", WIDTH), ("k", WIDTH // 2), ("v", WIDTH // 2)):
+            writer.add_tensor(f"{at}.attn_{n}.bias", np.full(size, 0.1, dtype=np.float32))
+    for name in norms:
+        values = random.uniform(0.5, 1.5, WIDTH).astype(np.float32)
+        writer.add_tensor(f"{name}.weight", values)
+    for name, shape in shapes.items():
+        kinds = MIXES[mix]
+        kind = next((k for part, k in kinds.items() if part and part in name), kinds[""])
+        writer.add_tensor(f"{name}.weight", random_blocks(shape, kind, random), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_dequantised_weights_are_those_of_the_gguf_library(tmp_path: Path, mix: str) -> None:
+    path = write_model(tmp_path / "tiny.gguf", mix)
+    weights = resolve(str(path), BASES, tmp_path / "cache")
+    state = load_base(weights, CPU, torch.bfloat16).model.state_dict()
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, LAYERS)
+    ours = {names.get_name(key, try_suffixes=(".weight", ".bias")): key for key in state}
+    tensors = gguf.GGUFReader(path).tensors
+    assert {str(kind.name) for kind in (t.tensor_type for t in tensors)} > {
+        kind.name for kind in MIXES[mix].values()
+    }
+    assert {tensor.name for tensor in tensors} == set(ours)
+    for tensor in tensors:
+        expected = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy())
+        found = state[ours[tensor.name]]
+        assert torch.equal(found, expected.to(torch.bfloat16)), tensor.name
+        assert expected.std() > 0.001 or tensor.name.endswith("bias")
+
+
+def test_a_file_is_converted_once_and_known_by_its_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    converted: list[Path] = []
+    real = gguf_file.convert
+
+    def convert(path: Path, folder: Path, num_parameters: int) -> None:
+        converted.append(path)
+        real(path, folder, num_parameters)
+
+    monkeypatch.setattr(sources, "convert", convert)
+    path = write_model(tmp_path / "tiny.gguf")
+    first = resolve(str(path), BASES, tmp_path / "cache")
+    moved = path.rename(tmp_path / "renamed.GGUF")
+    assert resolve(str(moved), BASES, tmp_path / "cache") == first
+    assert first.path.name == f"gguf-{first.sha256[:16]}"
+    assert first.hub_id == str(first.path)
+    other = resolve(
+        str(write_model(tmp_path / "b.gguf", "Q6_K", hub_id="example/model")),
+        BASES,
+        tmp_path / "cache",
+    )
+    assert other.hub_id == "example/model"
+    assert other.path != first.path
+    assert len(converted) == 2
+    (first.path / "config.json").write_text("{}")
+    resolve(str(moved), BASES, tmp_path / "cache")
+    assert len(converted) == 3
+
+
+def test_a_gguf_file_is_a_base_like_any_other(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "tiny.gguf")
+    engine = Engine.load(EngineConfig(base=str(path), device="cpu", cache_dir=tmp_path / "cache"))
+    assert engine.info.base_path == str(tmp_path / "cache" / engine.base.weights.path.name)
+    layout = LoRALayout.from_config(engine.base.config)
+    made = make_adapter(layout=layout, base_id=engine.info.base_id)
+    *_, step = engine.chat(user("Hi"), adapter=made, sampling=Sampling(max_new_tokens=4))
+    assert step.adapted is not None
+    assert step.adapted.text != step.base.text
+    engine.save(made, tmp_path / "made.zip")
+    assert engine.read_adapter(tmp_path / "made.zip").sha256 == made.sha256
+
+
+# Files that are no base
+
+
+def not_gguf(path: Path) -> None:
+    path.write_bytes(b"PK\x03\x04 a zip")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(write_model(path).read_bytes()[:-2000])
+
+
+def cut_header(path: Path) -> None:
+    path.write_bytes(write_model(path).read_bytes()[:300])
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (
+            not_gguf,
+            r"is no GGUF file: expected it to begin with b'GGUF', got b'PK\\x03\\x04'\. Dow",
+        ),
+        (cut, r"is a damaged GGUF file|ends before its weights do\. Download it again"),
+        (cut_header, r"is a damaged GGUF file \(.*\)\. Download it again"),
+        (
+            lambda path: write_model(path, architecture="mamba"),
+            r"a GGUF of the architecture 'mamba'; those that can be read are gemma2, gemma3, ",
+        ),
+        (
+            lambda path: write_model(path, type="adapter"),
+            r"a GGUF of the type 'adapter', expected a model\. Name the base's file",
+        ),
+        (
+            lambda path: write_model(path, parts=3),
+            r"is one of 3 parts\. Join them with llama\.cpp's `llama-gguf-split --merge`",
+        ),
+        (lambda path: write_model(path, tokenizer="none"), r"holds no tokenizer\. Take a file"),
+    ],
+    ids=["zip", "cut", "cut header", "architecture", "adapter", "part", "no tokenizer"],
+)
+def test_a_wrong_file_is_refused_and_nothing_kept(
+    make: Callable[[Path], Any], told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.gguf"
+    make(path)
+    with pytest.raises(AssetError, match=told) as caught:
+        resolve(str(path), BASES, tmp_path / "cache")
+    assert str(path) in str(caught.value)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(AssetError, match=r"no GGUF file at `no/such\.gguf`\."):
+        resolve("no/such.gguf", BASES)
+
+
+# Memory
+
+
+def little(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    class Memory:
+        available = free
+
+    monkeypatch.setattr(memory.psutil, "virtual_memory", Memory)
+
+
+def test_a_base_that_does_not_fit_is_refused_with_the_numbers_before_it_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_tiny(tmp_path / "base", hidden_size=512, vocab_size=1000)
+    little(monkeypatch, 3_000_000)
+    numbers = r"needs about 0\.0 GB of memory, and 0\.0 GB are free on cpu\. Choose a smaller base"
+    with pytest.raises(AssetError, match=numbers):
+        load_base(resolve(str(folder), BASES), CPU, torch.float32)
+    needed = memory.weight_bytes(folder, torch.float32)
+    assert needed == sum(p.numel() * 4 for p in load_large(folder))
+    little(monkeypatch, 2 * needed)
+    load_base(resolve(str(folder), BASES), CPU, torch.float32)
+
+
+def load_large(folder: Path) -> list[torch.nn.Parameter]:
+    from transformers import AutoModelForCausalLM
+
+    return list(AutoModelForCausalLM.from_pretrained(folder).parameters())
+
+
+def test_a_gguf_that_does_not_fit_is_refused_before_it_is_dequantised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_model(tmp_path / "tiny.gguf")
+    little(monkeypatch, 1000)
+    with pytest.raises(AssetError, match=r"converting `tiny\.gguf` needs about .* GB of memory"):
+        resolve(str(path), BASES, tmp_path / "cache")
+    assert read_header(path).num_parameters > 500_000
+
+
+def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_GROUP", tmp_path)
+    little(monkeypatch, 10_000)
+    assert memory.free_bytes() == 10_000
+    (tmp_path / "memory.max").write_text("7000\n")
+    (tmp_path / "memory.current").write_text("2000\n")
+    assert memory.free_bytes() == 5_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.free_bytes() == 10_000
