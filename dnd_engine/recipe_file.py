@@ -33,13 +33,15 @@ def read_recipe(
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except RecursionError as error:
+        raise ConfigError(f"recipe `{path}` is nested too deep to be read.") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:  # dates and numbers out of range too
         raise ConfigError(f"recipe `{path}` cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"recipe `{path}` must be a mapping of settings.")
     values |= {name: value for name, value in overrides.items() if value is not None}
     known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]  # a dataclass
-    unknown = sorted(str(name) for name in values if name not in known)
+    unknown = sorted(_shown(name) for name in values if name not in known)
     if unknown:
         raise ConfigError(
             f"recipe `{path}`: unknown setting(s) {', '.join(unknown)}. "
@@ -52,7 +54,7 @@ def read_recipe(
     for name, value in values.items():
         try:
             fitting[name] = _coerce(known[name].type, value)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:
             faults.append(f"`{name}`: {error}")
     if faults:
         raise ConfigError(f"recipe `{path}`: {'; '.join(faults)}.")
@@ -60,6 +62,14 @@ def read_recipe(
         return kind(**fitting)
     except ConfigError as error:
         raise ConfigError(f"recipe `{path}`: {error}") from error
+
+
+def _shown(name: Any, most: int = 40) -> str:
+    try:
+        words = str(name)
+    except ValueError:  # Python writes no numbers of thousands of digits
+        words = f"a {type(name).__name__}"
+    return words if len(words) <= most else f"{words[:most]}…"
 
 
 def without_folders(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -130,6 +140,6 @@ def _coerce_to_one_of(kinds: Sequence[Any], value: Any) -> Any:
         if kind is not NoneType:
             try:
                 return _coerce(kind, value)
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, OverflowError, RuntimeError) as error:
                 faults.append(str(error))
     raise ValueError("; or ".join(faults))

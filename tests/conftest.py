@@ -43,6 +43,7 @@ shape_checks._JaxtypingLoader.exec_module = SourceFileLoader.exec_module
 settings.register_profile("full", deadline=None, derandomize=True)
 settings.register_profile("quick", deadline=None, derandomize=True, max_examples=20)
 settings.register_profile("explore", deadline=None, max_examples=1000)
+settings.register_profile("fuzz", deadline=None, max_examples=100_000)
 settings.load_profile("full")
 
 SLOW_SECONDS = 8.0

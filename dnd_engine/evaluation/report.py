@@ -58,6 +58,7 @@ from dnd_engine.scoring.statistics import (
     sign_test,
     task_means,
 )
+from dnd_engine.tables import cell
 from dnd_engine.tasks.folder import Mode, Task
 
 __all__ = ["build_report", "report_markdown", "write_report"]
@@ -708,4 +709,4 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     with written_aside(path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from dnd_engine.measure.kept import RowScore, Scores
 from dnd_engine.measure.sides import Sides
 from dnd_engine.scoring.statistics import Cell, Interval, interval, paired
+from dnd_engine.tables import cell
 from dnd_engine.tasks.folder import Mode
 from dnd_engine.wording import inputs_label, listed, mode_label, number, row_label, signed, span
 
@@ -319,7 +320,7 @@ class Measurement:
         }
 
     def items_csv(self) -> str:
-        """Every answer, one a line."""
+        """Every answer, one a line. Texts that a spreadsheet would run are marked as text."""
         known = dict(zip(self.sides.lines, self.sides.test, strict=True))
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
@@ -333,7 +334,7 @@ class Measurement:
                     (
                         *(eval_pass.row, eval_pass.mode, eval_pass.steps, item.line),
                         *(round(item.score, 4), choice, round(item.nll, 4)),
-                        *(example.prompt, example.response, item.text),
+                        *map(cell, (example.prompt, example.response, item.text)),
                     )
                 )
         return out.getvalue()

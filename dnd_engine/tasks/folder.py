@@ -38,6 +38,8 @@ OPTIONAL_COLUMNS = ("licence_class", "holdout", "operation")
 
 SPLITS = ("train", "heldout")
 METRICS = ("choice", "exact", "rouge", "bleu")
+_MOST_SLUG = 200
+"""Bytes of a slug; file systems take 255 for a name."""
 HOLDOUTS = ("family", "primitive", "composition", "pair", "format")
 
 Mode = Literal["full", "bare"]
@@ -210,8 +212,9 @@ def _faults(row: dict[str, Any]) -> list[str]:
     slug, split, metric = row["slug"] or "", row["split"], row["metric"]
     holdout = row.get("holdout") or ""
     faults = []
-    if not slug or Path(slug).name != slug or slug.startswith("."):
-        faults.append(f"`slug` {slug!r} is not a plain folder name")
+    plain = slug.isprintable() and Path(slug).name == slug and not slug.startswith(".")
+    if not slug or not plain or len(slug.encode()) > _MOST_SLUG:
+        faults.append(f"`slug` {slug[:80]!r} is not a plain folder name")
     if split not in SPLITS:
         faults.append(f"`split` is {split!r}, expected {' or '.join(SPLITS)}")
     if metric not in METRICS:
@@ -251,6 +254,8 @@ def _read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise TaskError(f"`{path}` is not UTF-8: {error}.") from error
+    except OSError as error:
+        raise TaskError(f"`{path}` cannot be read: {error.strerror or error}.") from error
 
 
 def _example(value: Any) -> Example:
@@ -259,6 +264,10 @@ def _example(value: Any) -> Example:
     for name in ("prompt", "response"):
         if not isinstance(value.get(name), str) or not value[name].strip():
             raise ValueError(f"expected a non-empty string `{name}`")
+        try:
+            value[name].encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"`{name}` holds half a character, which no file can hold") from None
     options = value.get("options") or []
     if not isinstance(options, list) or not all(isinstance(o, str) for o in options):
         raise ValueError("expected `options` to be a list of strings")

@@ -24,6 +24,7 @@ ORDER = [
     "progress",
     "exchange",
     "files",
+    "tables",
     "charts",
     "wording",
     "recipe_file",

@@ -1,0 +1,19 @@
+"""Cells of CSV tables that people open in a spreadsheet."""
+
+import re
+from typing import Any
+
+__all__ = ["cell"]
+
+_BEGINS_FORMULA = re.compile(r"\s*[=+\-@]|[\t\r\n]")
+_NUMBER = re.compile(r"[+-]?[\d.,]+(?:[eE][+-]?\d+)?%?")
+
+
+def cell(value: Any) -> Any:
+    """Return a value that no spreadsheet takes for a formula; an apostrophe marks it as text.
+
+    Prompts and answers are anybody's, and a formula may start a program where it is opened.
+    """
+    if not isinstance(value, str) or not _BEGINS_FORMULA.match(value) or _NUMBER.fullmatch(value):
+        return value
+    return f"'{value}"
