@@ -36,6 +36,7 @@ class _AxisMixer(nn.Module):
     def __init__(self, source: Stage, target: Stage, kernel_size: int) -> None:
         super().__init__()
         (_, height, width), (_, new_height, new_width) = source, target
+        # Names are the authors' parameter names, so that their checkpoints load.
         self.bias = nn.Parameter(torch.zeros(new_height, new_width))
         self.norm = nn.LayerNorm((height, width))
         self.conv1w = _conv(width, new_width, kernel_size)

@@ -109,6 +109,7 @@ class MLPHead(nn.Module):
         self.cell = (layout.spec.r, layout.width)
         self.members: dict[int, list[int]] = {}
         tokens: dict[int, list[int]] = {}
+        # Matrices of one size share an output layer: one for each matrix would hold most weights.
         for number, m in enumerate(layout.matrices()):
             self.members.setdefault(m.num_tokens, []).append(number)
             own = range(m.first_token, m.first_token + m.num_tokens)
@@ -118,9 +119,11 @@ class MLPHead(nn.Module):
         )
         for output in self.outputs.values():
             assert isinstance(output, nn.Linear)
+            # Training starts from what all adapters share, exactly.
             nn.init.zeros_(output.weight)
             nn.init.zeros_(output.bias)
         written = torch.tensor([token for group in tokens.values() for token in group])
+        # Outputs come size by size; this puts their tokens back into the layout's order.
         self.register_buffer("order", written.argsort(), persistent=False)
 
     def forward(

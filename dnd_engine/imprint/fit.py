@@ -144,11 +144,15 @@ def imprint(
     matrices = tuple(layout.matrices())
     for down, up in zip(matrices[0::2], matrices[1::2], strict=True):
         layer = down.target.layer
+        # Layer by layer, each fitted to what the layers below have not brought yet: fitted all at
+        # once, they would each make the whole change.
         walk.advance(layer)
         a, b = torch.zeros(config.r, down.long), torch.zeros(up.long, config.r)
         share = 0.0
         if layer >= first:
             update = walk.solve(metrics[layer])
+            # A layer that predicts nothing for left-out prompts would only learn these by heart.
+            # With one prompt nothing can be left out.
             if update.explained > _LEAST_EXPLAINED or len(rows) == 1:
                 share = update.explained
                 # Both sides of equal size, so that bfloat16 rounds them alike.
@@ -224,6 +228,7 @@ def _chosen(
     """Token ids of the prompts that are fitted, whole and bare; a seeded draw where too many."""
     ids = [(base.chat_ids(full), base.chat_ids(bare)) for full, bare in source.prompts]
     short = [pair for pair in ids if len(pair[0]) <= config.max_tokens]
+    # Buckets share the limit evenly, so that a large one cannot crowd out the others.
     share = max(1, config.max_prompts // num_sources)
     if len(short) > share:
         short = random.Random(config.seed).sample(short, share)
@@ -275,6 +280,8 @@ class _Walk:
             )
         ]
         self._bare = _batches(base, numbered, _bare)
+        # Whole prompts are matched too: with the instruction, the adapter should still answer as
+        # the teacher does.
         self._full = _batches(base, numbered, _full)
         per_source = Counter(row.source for row in rows)
         counts = torch.tensor([len(row.offsets) for row in rows])
@@ -310,6 +317,7 @@ class _Walk:
         turns the part of a change that lies along the output into nothing; that part is lost.
         """
         taught = _joined([batch.states() for batch, _ in self._taught])
+        # Against the states as they are now, with the changes of lower layers in them.
         wanted = [
             taught - _joined([batch.states() for batch in part])
             for part in (self._bare, self._full)

@@ -55,6 +55,7 @@ class Metric:
             most: Directions that are kept.
         """
         covariance = (inputs * (weights / weights.sum())[:, None]).T @ inputs
+        # Rounding can leave eigenvalues just below zero; they count as zero.
         values, vectors = torch.linalg.eigh(covariance)
         base = floor * float(values.clamp(min=0).mean())
         kept = min(most, len(values))
@@ -66,6 +67,7 @@ class Metric:
 
     def divide(self, rows: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows inputs"]:
         """Return rows · C⁻¹."""
+        # Woodbury: C is a multiple of the identity plus a few directions, so its inverse is too.
         along = rows @ self.directions
         return (rows - (along * (self.gains / (1 + self.gains))) @ self.directions.T) / self.floor
 
@@ -104,6 +106,7 @@ def solve(
         ridge: λ, relative to the fit.
         r: Rank of the update.
     """
+    # Roots, as both sides of the squared error are scaled.
     scale = weights.sqrt()[:, None]
     u, e = inputs * scale, wanted * scale
     divided = metric.divide(u)
@@ -111,6 +114,7 @@ def solve(
     gram.diagonal().add_(ridge * float(weights.sum()))
     factor = torch.linalg.cholesky(gram)
     dual = torch.cholesky_solve(e, factor)
+    # HE without forming H: what is not fitted is the ridge times the dual.
     fitted = e - ridge * float(weights.sum()) * dual
     # The best rank r is that of the fitted outputs plus the penalty, which is EᵀHE: Izenman's
     # reduced-rank regression, for a penalised fit.
@@ -139,6 +143,7 @@ def _leading(
         # All directions are among the rows of E, so a matrix as small as their number will do.
         basis, triangle = torch.linalg.qr(wanted.T)
         inner = triangle @ (fitted @ basis)
+        # Symmetric but for rounding, and `eigh` reads one triangle only.
         values, vectors = torch.linalg.eigh((inner + inner.T) / 2)
         return values, basis @ vectors[:, -r:]
     outer = wanted.T @ fitted

@@ -73,8 +73,11 @@ def decode(
     fitted: FittedLoRA | None = None
     prepared: Any = None
     while True:
+        # A strength may change while an answer is written; preparing costs more than a token, so it
+        # is done only when the adapter is another.
         if (now := worn()) is not fitted:
             fitted, prepared = now, forward.prepare(now)
+        # The lock goes back after every token, so that others can work between two of them.
         with runtime.lock, runtime.threads.that_pay():
             logits = _next_logits(forward, ids, mask, past, prepared)
         for row, row_logits in zip(rows, logits, strict=True):
@@ -82,6 +85,8 @@ def decode(
         yield [row.reply() for row in rows]
         if all(row.stop_reason for row in rows):
             return
+        # A finished row reads its last token again and again: its logits are ignored, and the batch
+        # keeps its shape.
         ids = torch.tensor([[row.ids[-1]] for row in rows], device=base.device)
         if mask is not None:
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
@@ -130,6 +135,8 @@ class _Row:
         self.first_token_seconds = 0.0
         self.last_token_seconds = 0.0
         self.ends = end_tokens(base)
+        # One generator for each row, with the same seed: both models draw the same numbers, so
+        # differences between their answers come from the adapter.
         self.random = torch.Generator().manual_seed(sampling.seed)
         self.processors = _processors(sampling)
 
@@ -137,6 +144,7 @@ class _Row:
         """Pick the next token from the row's logits; a finished row ignores them."""
         if self.stop_reason:
             return
+        # Drawn on the CPU, where a seed gives the same answer whatever the device.
         scores = logits[None].float().cpu()
         if not scores.isfinite().all():
             raise ChatError(

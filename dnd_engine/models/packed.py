@@ -99,6 +99,7 @@ class PackedLlama:
         self._sizes = [[layer.out_features for layer in layers] for layers in merged[0]]
         self._weights = [[_packed(layers) for layers in block] for block in merged]
         self._biases = [[_bias(layers) for layers in block] for block in merged]
+        # Twice, because `_rms_norm` runs on a vector and its negative.
         norms = ("input_layernorm.weight", "post_attention_layernorm.weight")
         self._norms = [
             [
@@ -161,6 +162,8 @@ class PackedLlama:
             # Added in every layer as it is; a mask of truth values would be converted each time.
             mask = x.new_zeros(visible.shape).masked_fill_(~visible, float("-inf"))
         cos, sin = self._rotary(x, positions)
+        # The rotation subtracts in its first half: with the sign in the sines, it is one fused
+        # multiply-add of the swapped halves (see `_attend`).
         half = sin.shape[-1] // 2
         sin = torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
         y: Tensor = _compiled()(
@@ -218,6 +221,8 @@ def _joined(
     given = [pair for pair in factors if pair is not None]
     if not given:
         return torch.empty(0), torch.empty(0)
+    # Side by side in A and on a block diagonal in B: one product serves all merged layers, and
+    # none of them sees another's adapter.
     down = torch.cat([down for down, _ in given], dim=2)
     up = torch.zeros(len(down), sum(sizes), down.shape[2])
     row = column = 0
@@ -290,6 +295,7 @@ def _run_blocks(
             all_values[number],
             scale,
         )
+        # The residual is added inside the product, which saves one pass over memory.
         x = torch.ops.mkldnn._linear_pointwise(y, x, weight[1], bias[1], "add")
         if len(factors) > 0:
             _add_low_rank(y, x, factors[number][2], factors[number][3], bare, few)
@@ -317,6 +323,7 @@ def _rms_norm(x: Tensor, twice: Tensor, eps: float) -> Tensor:
 def _add_low_rank(x: Tensor, y: Tensor, down: Tensor, up: Tensor, bare: int, few: int) -> None:
     if down.numel() == 0:
         return
+    # One adapted token, as in every step of a chat: a vector product needs no batched kernel.
     if x.shape[0] == bare + 1:
         low = torch.mv(down[0], x[bare].float())
         y[bare].add_(torch.mv(up[0], low).to(y.dtype))
@@ -350,6 +357,7 @@ def _attend(
     new = qkv.shape[0] // rows
     every = qkv.view(qkv.shape[0], -1, width)
     turned = every[:, : heads + kv_heads]
+    # Queries and keys are turned together, in place: both come from the one merged product.
     if head_norm is not None:
         turned.copy_(torch.rms_norm(turned, (width,), None, eps) * head_norm)
     first, second = turned.chunk(2, dim=-1)

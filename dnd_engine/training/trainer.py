@@ -182,6 +182,7 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self._parameters(), recipe.clip_norm).item()
+        # Before the step: after it, the weights would hold NaN, and the checkpoint too.
         value = loss.item()
         if not math.isfinite(value + norm):
             raise TrainingError(
@@ -287,6 +288,7 @@ class _Run:
     def _optimizer(self) -> torch.optim.AdamW:
         recipe, generator = self.recipe, self.generator
         groups: list[dict[str, Any]] = [
+            # No decay: it would pull what all adapters share back to the base.
             {"params": [generator.shared], "peak_lr": recipe.shared_lr, "weight_decay": 0.0}
         ]
         if recipe.kind == "generator":
@@ -335,6 +337,7 @@ class _Run:
                 f"`{self.best_file}` cannot be read. Lower `steps` by one and train into another "
                 "folder, or take the checkpoint's weights."
             )
+        # The best weights, which need not be the last.
         self.generator.load_state_dict(state)
         trained = [pool.task.info for pool in self.pools if pool.role == "train"]
         validating = [pool.task.info for pool in self.pools if pool.role == "validation"]
