@@ -22,6 +22,7 @@ from dnd_engine.cli.common import (
     plain_errors,
     show,
 )
+from dnd_engine.cli.structure import inspect_files, is_foreign
 from dnd_engine.config import MIXES, EngineConfig, Mix, Sampling
 from dnd_engine.errors import BrokenItemsError, BucketError, ConfigError, PromptFileError
 from dnd_engine.lora.provenance import Imprinting
@@ -275,10 +276,22 @@ def inspect(
         Path | None, typer.Option(help="Prompt file to measure the effect on.")
     ] = None,
     instruction: InstructionOption = "",
+    files: Annotated[
+        bool,
+        typer.Option(
+            "--files", help="Check the files alone; no model is loaded, any base will do."
+        ),
+    ] = False,
     library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
-    """Inspect an adapter: effect on the base, size by layer, origin."""
+    """Inspect an adapter: effect on the base, size by layer, origin.
+
+    An adapter of another base is checked by its files: keys, shapes, and what silently does
+    nothing, with exit code 1 if anything does.
+    """
+    if files or is_foreign(Path(adapter), config.base):
+        return inspect_files(Path(adapter), as_json)
     find = find_adapter(adapter, library)
     file = None if prompts is None else read_prompt_file(prompts)
     measured_on = [] if file is None else [Bucket("prompts", 1.0, (file,))]

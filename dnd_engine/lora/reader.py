@@ -36,7 +36,7 @@ from dnd_engine.lora.provenance import FILES, Recipe
 from dnd_engine.lora.weight_tokens import check_state, tokenize
 from dnd_engine.prompts.words import one_line, shorten
 
-__all__ = ["read_adapter"]
+__all__ = ["read_adapter", "read_files"]
 
 _CONFIG, _WEIGHTS = FILES[:2]
 _LIMITS = {_CONFIG: 1_000_000, _WEIGHTS: 512_000_000, "provenance.json": 1_000_000}
@@ -132,6 +132,18 @@ def read_adapter(path: Path, base_config: Mapping[str, Any], base_id: str) -> Ad
         provenance=origin,
         num_prompts=num_prompts if isinstance(num_prompts, int) else 0,
     )
+
+
+def read_files(path: Path) -> dict[str, bytes]:
+    """Read config and weights of any PEFT folder or zip, with the same care, and check no more.
+
+    Raises:
+        AdapterError: If one is missing, too large, a pickle or a link, with all faults.
+    """
+    faults = _Faults(path)
+    files = _read_files(path, faults)
+    faults.raise_any()
+    return files
 
 
 def _read_files(path: Path, faults: _Faults) -> dict[str, bytes]:

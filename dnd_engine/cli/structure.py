@@ -1,0 +1,75 @@
+"""What `dnd inspect` says of an adapter by its files alone: of other bases, or other tools."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from dnd_engine.cli.common import check_exists, show
+
+if TYPE_CHECKING:
+    from dnd_engine.lora.layout import LoRALayout
+    from dnd_engine.lora.structure import AdapterStructure
+
+__all__ = ["inspect_files", "is_foreign"]
+
+
+def is_foreign(path: Path, base: str) -> bool:
+    """Whether a folder's config names another base than the one that would be loaded.
+
+    Zips and what cannot be read are left to the reader, whose messages say more.
+    """
+    from dnd_engine.models.sources import BASES
+
+    try:
+        config = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
+        named = config["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    known = {base, BASES[base].hub_id} if base in BASES else {base}
+    return bool(named) and named not in known
+
+
+def inspect_files(path: Path, as_json: bool) -> None:
+    """Print what the files hold and what of it does nothing; exit code 1 if anything is wrong."""
+    from dnd_engine.lora.structure import read_structure
+
+    check_exists(path)
+    found = read_structure(path)
+    if (layout := _layout(found.base)) is not None:
+        found = read_structure(path, layout)
+    show(
+        {"adapter": str(path), **asdict(found), "works": found.works},
+        as_json,
+        "\n".join(_words(path, found)),
+    )
+    if not found.works:
+        raise typer.Exit(1)
+
+
+def _layout(base: str) -> "LoRALayout | None":
+    """Return all layers of a base whose config is shipped; None for others."""
+    from dnd_engine.lora.layout import LoRASpec
+    from dnd_engine.plan.shapes import read_shape, shipped_shapes
+
+    return read_shape(base, LoRASpec()).layout if base in shipped_shapes() else None
+
+
+def _words(path: Path, found: "AdapterStructure") -> list[str]:
+    modules = ", ".join(f"{name} {count}" for name, count in sorted(found.modules.items()))
+    against = (
+        f"compared with the layers of {found.checked_against}"
+        if found.checked_against
+        else "not compared with its base, whose sizes are not known here"
+    )
+    return [
+        f"{path}: LoRA for `{found.base or 'no base named'}`, r {found.r}, alpha "
+        f"{found.lora_alpha}; {against}",
+        f"{found.num_keys} keys, {found.num_parameters:,} parameters ({', '.join(found.dtypes)})",
+        f"{found.num_layers} adapted layers: {modules or 'none'}",
+        *(f"Wrong: {fault}." for fault in found.faults),
+        *(f"Does nothing: {idle}." for idle in found.does_nothing),
+        *(["Everything in it can take effect."] if found.works else []),
+    ]

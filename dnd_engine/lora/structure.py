@@ -1,0 +1,204 @@
+"""What any PEFT LoRA on the disk consists of, and which of it does nothing.
+
+Loaders drop what they do not expect without a word: keys of another spelling, layers that the
+config does not name, an A without its B. This module reads the files as `reader` does, checks them
+against themselves and against a base's layout where one is known, and needs no model.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from dnd_engine.errors import AdapterError
+from dnd_engine.lora.layout import LoRALayout
+from dnd_engine.lora.provenance import FILES
+from dnd_engine.lora.reader import read_files
+
+__all__ = ["AdapterStructure", "read_structure"]
+
+_KEY = re.compile(r"base_model\.model\.(?P<path>.+)\.lora_(?P<side>[AB])\.weight")
+_SHOWN = 3
+_CONFIG, _WEIGHTS = FILES[:2]
+_LAYER = re.compile(r"model\.layers\.(\d+)\.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterStructure:
+    """The parts of an adapter, and what is wrong with them."""
+
+    base: str
+    """As its config names it; empty if it does not."""
+    r: int | None
+    lora_alpha: float | None
+    num_keys: int
+    num_parameters: int
+    num_layers: int
+    """Adapted linear layers: those with A and B."""
+    modules: Mapping[str, int]
+    """Adapted layers by the last part of their path."""
+    dtypes: tuple[str, ...]
+    faults: tuple[str, ...]
+    """What a loader refuses, or computes wrongly."""
+    does_nothing: tuple[str, ...]
+    """What a loader accepts and ignores, or what cannot change an answer."""
+    checked_against: str
+    """The base whose layers were compared; empty if its sizes are not known here."""
+
+    @property
+    def works(self) -> bool:
+        """Whether all of it can take effect."""
+        return not self.faults and not self.does_nothing
+
+
+def read_structure(path: Path, layout: LoRALayout | None = None) -> AdapterStructure:
+    """Read an adapter's files.
+
+    Args:
+        path: A PEFT folder or zip, of any base.
+        layout: All layers of its base that a LoRA may adapt, whatever the rank; None if they are
+            not known.
+
+    Raises:
+        AdapterError: If the files are missing, damaged, too large or pickles.
+    """
+    files = read_files(path)
+    try:
+        config = json.loads(files[_CONFIG])
+        state = load(files[_WEIGHTS])
+    except (ValueError, SafetensorError) as error:
+        raise AdapterError(
+            f"`{path}` is damaged: {error}. Copy it again, or save it again with PEFT."
+        ) from error
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        kind = config.get("peft_type") if isinstance(config, dict) else config
+        raise AdapterError(f"`{path}` is no LoRA: its `peft_type` is {kind!r}.")
+    pairs = _pairs(state)
+    whole = {place: pair for place, pair in pairs.items() if set(pair) == {"A", "B"}}
+    modules: dict[str, int] = {}
+    for place in whole:
+        name = place.rpartition(".")[2]
+        modules[name] = modules.get(name, 0) + 1
+    return AdapterStructure(
+        base=str(config.get("base_model_name_or_path") or ""),
+        r=config.get("r"),
+        lora_alpha=config.get("lora_alpha"),
+        num_keys=len(state),
+        num_parameters=sum(tensor.numel() for tensor in state.values()),
+        num_layers=len(whole),
+        modules=modules,
+        dtypes=tuple(sorted({str(t.dtype).removeprefix("torch.") for t in state.values()})),
+        faults=tuple(_faults(config, whole, layout)),
+        does_nothing=tuple(_idle(config, state, pairs, whole, layout)),
+        checked_against="" if layout is None else str(config.get("base_model_name_or_path")),
+    )
+
+
+def _pairs(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Group A and B by the layer that they adapt."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in state.items():
+        if match := _KEY.fullmatch(key):
+            found.setdefault(match["path"], {})[match["side"]] = tensor
+    return found
+
+
+def _faults(
+    config: Mapping[str, Any], whole: Mapping[str, Mapping[str, Tensor]], layout: LoRALayout | None
+) -> Iterator[str]:
+    r = config.get("r")
+    ranks = config.get("rank_pattern") or {}
+    other = [
+        place
+        for place, pair in whole.items()
+        if pair["A"].dim() == 2
+        and pair["B"].dim() == 2
+        and len({pair["A"].shape[0], pair["B"].shape[1], *([] if ranks else [r])}) > 1
+    ]
+    yield from _said(other, f"of another rank than `r` {r}")
+    yield from _said(
+        [
+            p
+            for p, pair in whole.items()
+            if not all(bool(t.isfinite().all()) for t in pair.values())
+        ],
+        "with values that are not finite",
+    )
+    sizes = (
+        {} if layout is None else {t.path: (t.in_features, t.out_features) for t in layout.targets}
+    )
+    yield from _said(
+        [
+            place
+            for place, pair in whole.items()
+            if place in sizes and (pair["A"].shape[-1], pair["B"].shape[0]) != sizes[place]
+        ],
+        "of another size than the base's",
+    )
+    if not whole:
+        yield "it adapts no layer at all"
+
+
+def _idle(
+    config: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    pairs: Mapping[str, Mapping[str, Tensor]],
+    whole: Mapping[str, Mapping[str, Tensor]],
+    layout: LoRALayout | None,
+) -> Iterator[str]:
+    """Yield what is accepted and changes nothing."""
+    saved = config.get("modules_to_save") or []
+    strays = [
+        key
+        for key in state
+        if not _KEY.fullmatch(key) and not any(f".{name}." in key for name in saved)
+    ]
+    yield from _said(strays, "that no loader expects", "key")
+    yield from _said([p for p in pairs if p not in whole], "with only A or only B")
+    targets = config.get("target_modules")
+    yield from _said(
+        [place for place in whole if not _is_target(place, targets)],
+        "that `target_modules` does not name",
+    )
+    if isinstance(targets, list):
+        unused = [t for t in targets if not any(_is_target(place, [t]) for place in whole)]
+        yield from _said(unused, "named in `target_modules` without weights", "module")
+    if config.get("lora_alpha") == 0:
+        yield "`lora_alpha` is 0, which multiplies everything by 0"
+    zero = [p for p, pair in whole.items() if any(not bool(t.any()) for t in pair.values())]
+    yield from _said(zero, "whose A or B is all zeros")
+    if layout is not None:
+        layers = 1 + max(target.layer for target in layout.targets)
+        missing = [
+            place for place in whole if (match := _LAYER.match(place)) and int(match[1]) >= layers
+        ]
+        yield from _said(missing, f"beyond the base's {layers} layers")
+
+
+def _is_target(place: str, targets: Any) -> bool:
+    """Whether PEFT adapts a layer: by the end of its path, or by a pattern for all of it."""
+    if isinstance(targets, str):
+        if targets == "all-linear":
+            return True
+        try:
+            return re.fullmatch(targets, place) is not None
+        except re.error:
+            return False
+    return isinstance(targets, Sequence) and any(
+        isinstance(target, str) and (place == target or place.endswith(f".{target}"))
+        for target in targets
+    )
+
+
+def _said(places: Sequence[str], what: str, kind: str = "layer") -> Iterator[str]:
+    """Describe some places in one sentence; nothing if there are none."""
+    if places:
+        shown = ", ".join(sorted(places)[:_SHOWN])
+        more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
+        yield f"{len(places)} {kind}{'s' if len(places) > 1 else ''} {what} ({shown}{more})"

@@ -1,0 +1,195 @@
+"""Adapters of any tool: what they hold, and what of it a loader drops without a word."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import GPT2Config, GPT2LMHeadModel
+from typer.testing import CliRunner
+
+from dnd_engine.cli import app
+from dnd_engine.errors import AdapterError
+from dnd_engine.lora.layout import LoRALayout
+from dnd_engine.lora.structure import AdapterStructure, read_structure
+from tests.dnd_engine.tiny import CONFIG, make_adapter, tiny_llama
+
+LAYOUT = LoRALayout.from_config(CONFIG)
+PLACE = "base_model.model.model.layers.0.self_attn.q_proj"
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    """A LoRA as stock PEFT writes it, with B drawn at random."""
+    torch.manual_seed(0)
+    config = LoraConfig(
+        r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], init_lora_weights=False
+    )
+    model = get_peft_model(tiny_llama(), config)
+    model.peft_config["default"].base_model_name_or_path = "someone/llama"
+    model.save_pretrained(tmp_path / "theirs")
+    return tmp_path / "theirs"
+
+
+def test_a_sound_adapter_of_stock_peft_works(foreign: Path) -> None:
+    found = read_structure(foreign, LAYOUT)
+    assert found.works, (found.faults, found.does_nothing)
+    assert (found.num_keys, found.num_layers) == (8, 4)
+    assert found.modules == {"q_proj": 2, "v_proj": 2}
+    assert (found.r, found.lora_alpha, found.dtypes) == (4, 8, ("float32",))
+
+
+def test_another_architecture_is_read_too(tmp_path: Path) -> None:
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=20, n_embd=8, n_layer=2, n_head=2))
+    config = LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True)
+    get_peft_model(model, config).save_pretrained(tmp_path / "fresh")
+    found = read_structure(tmp_path / "fresh")
+    assert found.modules == {"c_attn": 2}
+    # Nobody trained it, so its B is zero.
+    assert "2 layers whose A or B is all zeros" in found.does_nothing[0]
+
+
+def change(
+    folder: Path,
+    tensors: Callable[[dict[str, Tensor]], None] = lambda state: None,
+    settings: Mapping[str, Any] | None = None,
+) -> AdapterStructure:
+    state = load_file(folder / "adapter_model.safetensors")
+    tensors(state)
+    save_file(state, folder / "adapter_model.safetensors")
+    config = json.loads((folder / "adapter_config.json").read_text()) | dict(settings or {})
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return read_structure(folder, LAYOUT)
+
+
+def rename(old: str, new: str) -> Callable[[dict[str, Tensor]], None]:
+    def run(state: dict[str, Tensor]) -> None:
+        for key in [key for key in state if old in key]:
+            state[key.replace(old, new)] = state.pop(key)
+
+    return run
+
+
+def put(key: str, value: Callable[[Tensor], Tensor]) -> Callable[[dict[str, Tensor]], None]:
+    def run(state: dict[str, Tensor]) -> None:
+        state[key] = value(state[key])
+
+    return run
+
+
+A, B = f"{PLACE}.lora_A.weight", f"{PLACE}.lora_B.weight"
+
+IDLE: list[tuple[Callable[[dict[str, Tensor]], None], dict[str, Any], str]] = [
+    (rename("base_model.model.", ""), {}, "8 keys that no loader expects"),
+    (rename(".weight", ".default.weight"), {}, "8 keys that no loader expects"),
+    (lambda state: state.pop(B), {}, "1 layer with only A or only B"),
+    (lambda state: None, {"target_modules": ["q_proj"]}, "2 layers that `target_modules` does not"),
+    (lambda state: None, {"target_modules": ".*q_proj"}, "2 layers that `target_modules` does not"),
+    (
+        lambda state: None,
+        {"target_modules": ["q_proj", "v_proj", "qkv"]},
+        "1 module named in `target_modules` without weights (qkv)",
+    ),
+    (lambda state: None, {"lora_alpha": 0}, "`lora_alpha` is 0"),
+    (put(B, torch.zeros_like), {}, "1 layer whose A or B is all zeros"),
+    (rename("layers.1.", "layers.9."), {}, "2 layers beyond the base's 2 layers"),
+]
+
+
+@pytest.mark.parametrize(("tensors", "settings", "message"), IDLE)
+def test_what_silently_does_nothing_is_said(
+    tensors: Callable[[dict[str, Tensor]], None],
+    settings: dict[str, Any],
+    message: str,
+    foreign: Path,
+) -> None:
+    found = change(foreign, tensors, settings)
+    assert message in "; ".join(found.does_nothing)
+    assert not found.works
+
+
+FAULTS: list[tuple[Callable[[dict[str, Tensor]], None], dict[str, Any], str]] = [
+    (lambda state: None, {"r": 8}, "4 layers of another rank than `r` 8"),
+    (put(A, lambda t: t * float("nan")), {}, "1 layer with values that are not finite"),
+    (put(A, lambda t: t[:, :32].clone()), {}, "1 layer of another size than the base's"),
+    (lambda state: state.clear(), {}, "adapts no layer at all"),
+]
+
+
+@pytest.mark.parametrize(("tensors", "settings", "message"), FAULTS)
+def test_what_a_loader_would_refuse_is_said(
+    tensors: Callable[[dict[str, Tensor]], None],
+    settings: dict[str, Any],
+    message: str,
+    foreign: Path,
+) -> None:
+    assert message in "; ".join(change(foreign, tensors, settings).faults)
+
+
+def test_a_pattern_of_ranks_is_no_fault(foreign: Path) -> None:
+    assert change(foreign, settings={"r": 8, "rank_pattern": {"q_proj": 4}}).faults == ()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("adapter_model.safetensors", b"\0" * 20, "is damaged"),
+        ("adapter_config.json", b"{", "is damaged"),
+        ("adapter_config.json", b'{"peft_type": "IA3"}', "its `peft_type` is 'IA3'"),
+        ("adapter_config.json", b"[]", "is no LoRA"),
+    ],
+)
+def test_damaged_files_are_refused(file: str, content: bytes, message: str, foreign: Path) -> None:
+    (foreign / file).write_bytes(content)
+    with pytest.raises(AdapterError, match=message):
+        read_structure(foreign)
+
+
+def test_a_pickle_is_not_opened(foreign: Path) -> None:
+    (foreign / "adapter_model.safetensors").rename(foreign / "adapter_model.bin")
+    with pytest.raises(AdapterError, match="which can run code"):
+        read_structure(foreign)
+
+
+def inspect(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["inspect", *map(str, arguments)])
+
+
+def test_inspect_takes_an_adapter_of_another_base_without_loading_a_model(
+    foreign: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dnd_engine.cli.adapters.load_engine", None)
+    shown = inspect(foreign)
+    assert shown.exit_code == 0, shown.output
+    assert "4 adapted layers: q_proj 2, v_proj 2" in shown.output
+    assert "not compared with its base" in shown.output
+    assert "Everything in it can take effect." in shown.output
+    change(foreign, put(B, torch.zeros_like))
+    idle = inspect(foreign, "--json")
+    assert idle.exit_code == 1
+    assert json.loads(idle.stdout)["works"] is False
+
+
+def test_inspect_compares_with_a_base_whose_sizes_are_shipped(foreign: Path) -> None:
+    change(foreign, settings={"base_model_name_or_path": "Qwen/Qwen2.5-0.5B-Instruct"})
+    shown = inspect(foreign)
+    assert shown.exit_code == 1
+    assert "compared with the layers of Qwen/Qwen2.5-0.5B-Instruct" in shown.output
+    assert "Wrong: 4 layers of another size than the base's" in shown.output
+
+
+def test_files_of_a_zip_can_be_checked_alone(tmp_path: Path) -> None:
+    path = make_adapter().save(tmp_path / "ours.zip")
+    shown = inspect(path, "--files")
+    assert shown.exit_code == 0, shown.output
+    missing = inspect(tmp_path / "nothing", "--files")
+    assert missing.exit_code == 1
+    assert "no adapter at" in missing.output
+    shutil.unpack_archive(path, tmp_path / "ours")
+    assert inspect(tmp_path / "ours", "--files").exit_code == 0
