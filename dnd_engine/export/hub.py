@@ -15,7 +15,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public, but
 
 from dnd_engine.errors import HubError
 
-__all__ = ["check_repo_id", "find_token", "push_files"]
+__all__ = ["check_repo_id", "find_token", "in_words", "push_files"]
 
 _TOKENS = "https://huggingface.co/settings/tokens"
 _TOKEN_LETTERS = {chr(code) for code in range(33, 127)}
@@ -82,7 +82,7 @@ def push_files(
     """
     check_repo_id(repo_id)
     api = HfApi(token=find_token(token), library_name="drag-and-drop-llms")
-    with _in_words(repo_id, api.endpoint):
+    with in_words(repo_id, api.endpoint):
         url = api.create_repo(repo_id, private=private, exist_ok=True)
         is_private = bool(api.model_info(url.repo_id).private)
     if private and not is_private:
@@ -90,7 +90,7 @@ def push_files(
             f"`{url.repo_id}` exists and is public, so nothing was uploaded. Choose another name, "
             "or push it as public."
         )
-    with _in_words(repo_id, api.endpoint):
+    with in_words(repo_id, api.endpoint):
         api.create_commit(
             url.repo_id,
             [CommitOperationAdd(name, data) for name, data in files.items()],
@@ -100,7 +100,7 @@ def push_files(
 
 
 @contextmanager
-def _in_words(repo_id: str, endpoint: str) -> Iterator[None]:
+def in_words(repo_id: str, endpoint: str) -> Iterator[None]:
     """Turn what huggingface_hub raises into a `HubError`."""
     try:
         yield

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import threading
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +22,7 @@ class Hub(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.private: dict[str, bool] = {}
         self.files: dict[str, dict[str, bytes]] = {}
+        self.kinds: defaultdict[str, str] = defaultdict(lambda: "models")
         self.blobs: dict[str, bytes] = {}
         """Large files, by SHA-256, before a commit names them."""
         self.asked: list[str] = []
@@ -72,10 +74,14 @@ class _Handler(BaseHTTPRequestHandler):
             if not known:
                 hub.private[name] = asked["visibility"] == "private"
                 hub.files[name] = {}
-            return (409 if known else 200), {"url": f"{hub.url}/{name}"}
+                hub.kinds[name] = f"{asked.get('type', 'model')}s"
+                hub.asked.append(f"sdk {asked.get('sdk')}")
+            folder = "spaces/" if hub.kinds[name] == "spaces" else ""
+            return (409 if known else 200), {"url": f"{hub.url}/{folder}{name}"}
         if path == "/api/validate-yaml":
-            text = json.loads(body)["content"]
-            if text.startswith("---\n") and "base_model: " in text:
+            asked = json.loads(body)
+            needed = "sdk: " if asked["repoType"] == "space" else "base_model: "
+            if asked["content"].startswith("---\n") and needed in asked["content"]:
                 return 200, {"warnings": [], "errors": []}
             return 400, {"errors": [{"message": "no metadata"}]}
         if path.endswith("/info/lfs/objects/batch"):
@@ -84,12 +90,19 @@ class _Handler(BaseHTTPRequestHandler):
                 for wanted in json.loads(body)["objects"]
             ]
             return 200, {"transfer": "basic", "objects": objects}
+        return self._in_repository(method, body)
+
+    def _in_repository(self, method: str, body: bytes) -> tuple[int, dict[str, Any]]:
+        hub, path = self.server, self.path
         name = "/".join(path.split("/")[3:5])
         if name not in hub.private:
             return 404, {"error": "Repository not found"}
-        if method == "GET" and path == f"/api/models/{name}":
+        kind = path.split("/")[2]
+        if kind != hub.kinds[name]:
+            return 404, {"error": f"{name} is not one of the {kind}"}
+        if method == "GET" and path == f"/api/{kind}/{name}":
             return 200, {"id": name, "private": hub.private[name], "tags": [], "siblings": []}
-        if path == f"/api/models/{name}/preupload/main":
+        if path == f"/api/{kind}/{name}/preupload/main":
             modes = [
                 {
                     "path": file["path"],
@@ -99,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
                 for file in json.loads(body)["files"]
             ]
             return 200, {"files": modes}
-        if path == f"/api/models/{name}/commit/main":
+        if path == f"/api/{kind}/{name}/commit/main":
             for line in map(json.loads, body.splitlines()):
                 value = line["value"]
                 if line["key"] == "file":

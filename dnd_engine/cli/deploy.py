@@ -1,0 +1,55 @@
+"""The `dnd deploy` command: the app as a Hugging Face Space."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dnd_engine.cli.common import Json, plain_errors, show
+
+__all__ = ["deploy"]
+
+
+@plain_errors
+def deploy(
+    space: Annotated[str, typer.Option(help="OWNER/NAME of the Space.")],
+    root: Annotated[Path, typer.Option(help="Checkout of this project.")] = Path(),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the files and their sizes; upload nothing.")
+    ] = False,
+    private: Annotated[
+        bool, typer.Option("--private/--public", help="Visibility of a new Space.")
+    ] = True,
+    token: Annotated[
+        str | None,
+        typer.Option(help="Token with write access; default: HF_TOKEN or your `hf auth login`."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Deploy the app as a Hugging Face Space.
+
+    Uploads what the app needs to run, after checking that it would start there.
+    """
+    from dnd_engine.export.hub import check_repo_id
+    from dnd_engine.export.space import check_space, deploy_space, space_files
+
+    check_repo_id(space)
+    files = space_files(root)
+    check_space(root)
+    total = sum(file.num_bytes for file in files)
+    values = {
+        "space": space,
+        "num_bytes": total,
+        "files": [{"name": file.name, "num_bytes": file.num_bytes} for file in files],
+    }
+    summary = f"{len(files)} files, {total / 1e6:.1f} MB"
+    if dry_run:
+        listed = "\n".join(f"{file.num_bytes:>12,}  {file.name}" for file in files)
+        show({**values, "url": None}, as_json, f"{listed}\n{summary} for {space}; none uploaded")
+        return
+    url, is_private = deploy_space(root, space, token=token, private=private)
+    show(
+        {**values, "url": url, "private": is_private},
+        as_json,
+        f"{url} ({'private' if is_private else 'public'}): {summary}. The Hub builds it now.",
+    )

@@ -1,0 +1,134 @@
+"""The app as a Hugging Face Space: which files it needs, whether they fit together, the upload.
+
+Works on a checkout: an installed package lacks `app.py`, which a Space runs.
+"""
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from huggingface_hub import CommitOperationAdd, HfApi
+
+from dnd_engine.errors import HubError
+from dnd_engine.export.hub import check_repo_id, find_token, in_words
+
+__all__ = ["SpaceFile", "check_space", "deploy_space", "space_files"]
+
+_FILES = ("README.md", "LICENSE", "NOTICE.md", "app.py", "pyproject.toml", "requirements.txt")
+_FOLDERS = ("assets", "dnd_engine", "ui")
+_LEFT_OUT = ("assets/tasks", "assets/screenshot.png")
+"""Needed to train and to read, not to run."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceFile:
+    """One file of the upload."""
+
+    name: str
+    """Path in the Space."""
+    path: Path
+    num_bytes: int
+
+
+def space_files(root: Path) -> tuple[SpaceFile, ...]:
+    """List what a Space needs, in the order of names.
+
+    Args:
+        root: A checkout of this repository.
+
+    Raises:
+        HubError: If it is none.
+    """
+    missing = [name for name in (*_FILES, *_FOLDERS) if not (root / name).exists()]
+    if missing:
+        raise HubError(
+            f"`{root}` is no checkout of this project: {', '.join(missing)} missing. Clone the "
+            "repository, and run the command there or name it with --root."
+        )
+    found = [root / name for name in _FILES] + [*_walk(root)]
+    names = {path.relative_to(root).as_posix(): path for path in found}
+    return tuple(
+        SpaceFile(name, path, path.stat().st_size)
+        for name, path in sorted(names.items())
+        if not name.startswith(_LEFT_OUT)
+    )
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    for folder in _FOLDERS:
+        for path in sorted((root / folder).rglob("*")):
+            hidden = any(part.startswith((".", "__pycache__")) for part in path.parts)
+            if path.is_file() and not path.is_symlink() and not hidden:
+                yield path
+
+
+def check_space(root: Path) -> None:
+    """Refuse to upload what would not start.
+
+    Raises:
+        HubError: With every fault: a README that starts no Gradio app, or requirements that are
+            not those of pyproject.toml.
+    """
+    faults = []
+    front = (root / "README.md").read_text(encoding="utf-8").split("---\n")
+    settings = yaml.safe_load(front[1]) if len(front) > 2 and not front[0] else {}
+    if settings.get("sdk") != "gradio":
+        faults.append("README.md must begin with settings whose `sdk` is gradio")
+    elif not (root / str(settings.get("app_file"))).is_file():
+        faults.append(
+            f"README.md names the app file `{settings.get('app_file')}`, which is missing"
+        )
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = (root / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    listed = {line for line in lines if line and not line.startswith("#")}
+    if apart := listed ^ set(project["dependencies"]):
+        faults.append(
+            f"requirements.txt and pyproject.toml differ in {', '.join(sorted(apart))}; write it "
+            "again: python tests/test_packaging.py"
+        )
+    if faults:
+        raise HubError(f"the Space would not start: {'; '.join(faults)}.")
+
+
+def deploy_space(
+    root: Path, space: str, *, token: str | None = None, private: bool = True
+) -> tuple[str, bool]:
+    """Upload the app in one commit; the Space is made if it does not exist.
+
+    Args:
+        root: A checkout of this repository.
+        space: OWNER/NAME.
+        token: None takes this machine's login to the Hub.
+        private: Of a new Space.
+
+    Returns:
+        The Space's URL, and whether it is private.
+
+    Raises:
+        HubError: If the app would not start there, there is no token, the name is wrong, or the
+            Hub refuses or cannot be reached.
+    """
+    check_repo_id(space)
+    files = space_files(root)
+    check_space(root)
+    api = HfApi(token=find_token(token), library_name="drag-and-drop-llms")
+    with in_words(space, api.endpoint):
+        url = api.create_repo(
+            space, repo_type="space", space_sdk="gradio", private=private, exist_ok=True
+        )
+        is_private = bool(api.space_info(url.repo_id).private)
+    if private and not is_private:
+        raise HubError(
+            f"`{url.repo_id}` exists and is public, so nothing was uploaded. Choose another name, "
+            "or deploy it with --public."
+        )
+    with in_words(space, api.endpoint):
+        api.create_commit(
+            url.repo_id,
+            [CommitOperationAdd(file.name, str(file.path)) for file in files],
+            commit_message="Deploy the app",
+            repo_type="space",
+        )
+    return str(url), is_private

@@ -1,0 +1,109 @@
+"""A Space: what is uploaded starts there, and a dry run says what that is."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from dnd_engine.cli import app
+from dnd_engine.errors import HubError
+from dnd_engine.export.space import check_space, deploy_space, space_files
+from tests.dnd_engine.hub_server import READ_TOKEN, TOKEN, Hub
+
+ROOT = Path(__file__).parents[3]
+SPACE = "someone/drag-and-drop"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """What a Space needs, without the weights of the generator."""
+    for file in space_files(ROOT):
+        target = tmp_path / "checkout" / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if file.num_bytes < 1_000_000:
+            shutil.copy(file.path, target)
+        else:
+            target.write_bytes(b"large")
+    return tmp_path / "checkout"
+
+
+def deploy(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["deploy", "--space", SPACE, *map(str, arguments)])
+
+
+def test_everything_the_app_needs_is_uploaded_and_nothing_else() -> None:
+    names = {file.name for file in space_files(ROOT)}
+    assert {"app.py", "requirements.txt", "README.md", "ui/build.py", "assets/app.css"} <= names
+    assert "assets/generators/smollm2-135m-instruct/model.safetensors" in names
+    assert not [name for name in names if name.startswith(("tests/", "docs/", "assets/tasks/"))]
+    assert not [name for name in names if "__pycache__" in name or "/." in name]
+
+
+def test_the_space_arrives_as_it_is_here(checkout: Path, hub: Hub) -> None:
+    made = deploy("--root", checkout, "--token", TOKEN, "--json")
+    assert made.exit_code == 0, made.output
+    assert json.loads(made.stdout)["url"] == f"{hub.url}/spaces/{SPACE}"
+    assert hub.kinds[SPACE] == "spaces"
+    assert "sdk gradio" in hub.asked
+    arrived = hub.files[SPACE]
+    assert arrived == {file.name: file.path.read_bytes() for file in space_files(checkout)}
+    assert hub.private[SPACE]
+
+
+def test_a_dry_run_lists_files_and_sizes_and_asks_the_hub_nothing(checkout: Path, hub: Hub) -> None:
+    shown = deploy("--root", checkout, "--dry-run")
+    assert shown.exit_code == 0, shown.output
+    size = (checkout / "app.py").stat().st_size
+    assert f"{size:>12,}  app.py\n" in shown.stdout
+    assert "none uploaded" in shown.stdout
+    assert hub.asked == []
+
+
+def test_nothing_private_goes_into_a_public_space(checkout: Path, hub: Hub) -> None:
+    deploy_space(checkout, SPACE, token=TOKEN, private=False)
+    with pytest.raises(HubError, match="is public, so nothing was uploaded"):
+        deploy_space(checkout, SPACE, token=TOKEN, private=True)
+
+
+@pytest.mark.parametrize(
+    ("token", "message"), [(READ_TOKEN, "may not write there"), ("hf_wrong", "is not valid")]
+)
+def test_a_refusal_says_why(token: str, message: str, checkout: Path, hub: Hub) -> None:
+    made = deploy("--root", checkout, "--token", token)
+    assert made.exit_code == 1
+    assert message in made.output
+
+
+def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path) -> None:
+    made = deploy("--root", tmp_path, "--dry-run")
+    assert made.exit_code == 1
+    assert "is no checkout of this project: README.md" in made.output
+
+
+def test_a_wrong_name_is_refused_first(tmp_path: Path) -> None:
+    made = CliRunner().invoke(app, ["deploy", "--space", "nobody", "--dry-run"])
+    assert made.exit_code == 1
+    assert "`nobody` cannot be a repository" in made.output
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("README.md", "sdk: gradio", "sdk: docker", "`sdk` is gradio"),
+        ("README.md", "---\n", "", "`sdk` is gradio"),
+        ("README.md", "app_file: app.py", "app_file: main.py", "`main.py`, which is missing"),
+        ("requirements.txt", "typer>=0.16\n", "", "differ in typer>=0.16"),
+    ],
+)
+def test_what_would_not_start_is_not_uploaded(
+    file: str, old: str, new: str, message: str, checkout: Path, hub: Hub
+) -> None:
+    path = checkout / file
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(HubError, match=message):
+        check_space(checkout)
+    assert deploy("--root", checkout, "--token", TOKEN).exit_code == 1
+    assert hub.asked == []

@@ -1,0 +1,67 @@
+"""The container's files fit the repository: what they copy, start and publish exists."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dnd_engine.export.space import space_files
+
+ROOT = Path(__file__).parents[1]
+
+
+def instructions() -> list[tuple[str, str]]:
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return [(line.split()[0], line.partition(" ")[2]) for line in lines]
+
+
+def test_the_image_holds_what_a_space_holds() -> None:
+    """Both run the same app, so a folder that one needs the other needs too."""
+    copied = {
+        source
+        for name, rest in instructions()
+        if name == "COPY"
+        for source in shlex.split(rest)[:-1]
+    }
+    assert {file.name.split("/")[0] for file in space_files(ROOT)} == copied
+    allowed = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), flags=re.MULTILINE)
+    assert set(allowed) == copied
+
+
+def test_the_image_is_linted() -> None:
+    """The rules of hadolint that matter here, since no linter for Dockerfiles is on PyPI."""
+    found = instructions()
+    names = [name for name, _ in found]
+    assert names[0] == "FROM"
+    assert set(names) <= {
+        *("FROM", "RUN", "WORKDIR", "COPY", "USER", "VOLUME", "ENV", "EXPOSE"),
+        *("HEALTHCHECK", "CMD"),
+    }
+    image, _, tag = found[0][1].partition(":")
+    assert (image, tag != "", tag != "latest") == ("python", True, True)
+    assert [rest for name, rest in found if name == "USER"] == ["app"], "it does not run as root"
+    for name, rest in found:
+        if name == "RUN" and "pip install" in rest:
+            assert rest.count("pip install") == rest.count("--no-cache-dir")
+        if name in ("CMD", "VOLUME"):
+            assert rest.startswith("["), f"{name} needs no shell"
+    # Packages come before the code, so that a change of the code does not install them again.
+    order = [rest for name, rest in found if name == "COPY"]
+    assert order[0].startswith("requirements.txt")
+    assert names.index("USER") < names.index("CMD")
+
+
+def test_compose_publishes_the_port_that_the_app_listens_on_to_this_machine_alone() -> None:
+    compose: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+    service = compose["services"]["app"]
+    environment = " ".join(rest for name, rest in instructions() if name == "ENV")
+    assert "GRADIO_SERVER_PORT=7860" in environment
+    assert service["ports"] == ["127.0.0.1:7860:7860"]
+    assert ("EXPOSE", "7860") in instructions()
+    volumes = {one.partition(":")[2] for one in service["volumes"]}
+    declared = next(rest for name, rest in instructions() if name == "VOLUME")
+    assert volumes == set(yaml.safe_load(declared))
+    assert {one.partition(":")[0] for one in service["volumes"]} == set(compose["volumes"])
