@@ -25,6 +25,7 @@ const sortables = new Map(); // bucket id -> Sortable
 let dragging = false;
 let folded = false;
 let tellWhenRead = false; // an example was loaded to be shown: go on once its files are read
+let remixing = false;
 let attempt = 0; // differs when the same arrangement is sent again
 let retry = null;
 let lastBucket = null; // where "Browse files" adds to
@@ -93,7 +94,7 @@ function commit() {
     const { name, size, split, file, state, example, pasted } = cards.get(id);
     return { id, name, size, split, file, waiting: state === "reading", example: example ?? "", pasted: pasted ?? false };
   });
-  props.value = { buckets: present, cards: sent, attempt };
+  props.value = { buckets: present, cards: sent, attempt, remixing };
   // A message can be lost, while the page starts or the server is restarted: ask again.
   clearTimeout(retry);
   if (sent.some((card) => card.waiting) && attempt < 20) retry = setTimeout(() => { attempt += 1; commit(); }, 3000);
@@ -235,7 +236,9 @@ function setWeight(bucketId, value) {
 
 // On the folded canvas a weight acts at once: the adapter is remixed.
 function remix(bucketId, value) {
+  remixing = true; // so nobody says meanwhile that the adapter is of earlier prompts
   setWeight(bucketId, value);
+  remixing = false;
   setTimeout(() => trigger("remix"));
 }
 

@@ -60,6 +60,8 @@ class CanvasData(GradioModel):
     cards: list[CardData] = Field(default_factory=list)
     attempt: int = 0
     """Counts up when the same arrangement is sent again."""
+    remixing: bool = False
+    """Whether a remix of it is ordered right away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,8 @@ class Arrangement:
     """What handlers get: the buckets on the canvas, in order."""
 
     buckets: tuple[CanvasBucket, ...] = ()
+    remixing: bool = False
+    """Whether a remix of these is ordered right away."""
 
     @property
     def cards(self) -> tuple[CanvasCard, ...]:
@@ -195,7 +199,8 @@ class PromptCanvas(gr.HTML, metaclass=WithoutStub):
                     id=bucket.id,
                 )
                 for bucket in payload.buckets
-            )
+            ),
+            payload.remixing,
         )
 
     def postprocess(self, value: CanvasData | dict[str, Any] | None) -> CanvasData:  # type: ignore[override]

@@ -8,7 +8,6 @@ those that nobody looks at earlier if there are too many, and all of them with t
 
 import hashlib
 import secrets
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -50,7 +49,6 @@ class Visits:
         """Which visit each page shows, or showed until it was closed."""
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
-        self._cleared = False
 
     def open(self, key: str, page: str, fresh: Session) -> tuple[Session, Outcome]:
         """Return the visit of a key for a page that opens, or begin one.
@@ -121,7 +119,6 @@ class Visits:
 
     def _sweep(self) -> None:
         """Drop what is due, and look again later for as long as there is anything."""
-        self._clear_leftovers()
         now = self._clock()
         for digest, visit in list(self._visits.items()):
             if now - visit.used > self._limits.visit_seconds:
@@ -158,16 +155,6 @@ class Visits:
         for page in [page for page, shown in self._pages.items() if shown == digest]:
             del self._pages[page]
             self._files.detach(page)
-
-    def _clear_leftovers(self) -> None:
-        """Remove folders of servers that were killed; another that runs may own younger ones."""
-        if self._cleared:
-            return
-        self._cleared = True
-        oldest = time.time() - 2 * self._limits.visit_seconds
-        for folder in self._files.root.glob("visit-*"):
-            if folder.stat().st_mtime < oldest:
-                shutil.rmtree(folder, ignore_errors=True)
 
     def _digest(self, key: str) -> bytes:
         """Return what a key is looked up by: keyed, so that nobody can make one that is near."""

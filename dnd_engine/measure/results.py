@@ -342,7 +342,7 @@ class Measurement:
     def markdown(self) -> str:
         """A table with its verdicts and notes."""
         options = bool(self.sides.options)
-        head = ["input", "row", "score", "95 %", *(["option accuracy"] if options else [])]
+        head = ["input", "row", "score", "95 %", *(["right label likeliest"] if options else [])]
         head += ["nats a token", "this adapter's lead", "items", "train s", "score s"]
         lines = [head, [":--", ":--", *(["--:"] * (len(head) - 2))]]
         for r in self.rows:

@@ -88,8 +88,9 @@ class Sides:
         ]
         if self.options:
             told.append(
-                f"Option accuracy is how often the right one of {len(self.options)} labels is the "
-                "likeliest, per token."
+                f"`Right label likeliest` is how often the right one of {len(self.options)} labels "
+                "is the likeliest, per token, before anything is written. The score counts what is "
+                "written, so the two can differ."
             )
         left_out = (
             (self.num_unlabelled, "without a label"),

@@ -736,3 +736,16 @@ def test_what_could_not_be_proved_is_told(
     *_, last = on.adapter.prove(session)
     assert words in last["proof"]
     assert "Yes." not in last["proof"]
+
+
+def test_nobody_calls_an_adapter_stale_that_is_about_to_be_remixed(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    files = {"SQL": {"a.txt": "one\n"}, "Legal": {"b.txt": "two\n"}}
+    make(on, session, arrange(**files), request_of("s"))
+    lighter = arrange({"SQL": 0.5}, **files)
+    told = on.prompts.update_prompts(replace(lighter, remixing=True), session, request_of("s"))
+    assert "adapter_facts" not in told
+    told = on.prompts.update_prompts(lighter, session, request_of("s"))
+    assert "Made from earlier prompts" in told["adapter_facts"]

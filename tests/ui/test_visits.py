@@ -1,7 +1,5 @@
 """Visits that outlive their page: found by their key alone, taken over, expired, bounded."""
 
-import os
-import time
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -188,18 +186,6 @@ def test_an_empty_visit_is_forgotten_with_its_page(visits: Visits) -> None:
     visits.leave("a")
     _, outcome = visits.open(visit.key, "b", Session())
     assert outcome == "lost"
-
-
-def test_folders_of_killed_servers_are_removed_when_they_are_old(
-    files: SessionFiles, clock: Clock
-) -> None:
-    old, young = files.root / "visit-old", files.root / "visit-young"
-    for folder in (old, young):
-        folder.mkdir(parents=True)
-    os.utime(old, (time.time() - 300,) * 2)
-    Visits(files, ServerLimits(visit_seconds=100), clock).open("", "a", Session())
-    assert not old.exists()
-    assert young.exists()
 
 
 def test_all_of_a_visit_is_drawn_again(

@@ -439,7 +439,7 @@ def test_options_are_weighed_where_labels_are_few(base: BaseModel) -> None:
     _, _, steps = measuring(base, sides(rows, limit_items=8))
     found = finish(steps)
     assert all(r.choice is not None for r in found.rows)
-    assert "option accuracy" in found.markdown()
+    assert "right label likeliest" in found.markdown()
 
 
 def test_items_and_tables_hold_what_was_found(

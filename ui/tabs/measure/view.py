@@ -72,7 +72,7 @@ _MEASURE_HEAD: Mapping[str, str] = {
     "row": N_("Who answers"),
     "score": N_("Score"),
     "interval": N_("95 % interval"),
-    "choice": N_("Option accuracy"),
+    "choice": N_("Right label likeliest"),
     "nll": N_("Nats a token (less is better)"),
     "lead": N_("Lead of this adapter"),
     "items": N_("Rows answered"),

@@ -54,7 +54,7 @@ class PromptEvents:
                 "op": "readings",
                 "readings": {key: _reading_info(session.readings[key]) for key in told},
             }
-        if session.made is not None:
+        if session.made is not None and not arrangement.remixing:
             updates["adapter_facts"] = facts_of(session)
         return updates
 

@@ -1,0 +1,32 @@
+"""What a finger presses on a phone is large enough to hit."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import PHONE, Visits
+
+pytestmark = pytest.mark.browser
+
+SMALL = """() => [...document.querySelectorAll("button, a, input, select, textarea, summary")]
+  .map((node) => node.matches("[type=radio], [type=checkbox]") ? node.closest("label") : node)
+  .filter((node) => node.getClientRects().length && node.checkVisibility())
+  .map((node) => [node.getBoundingClientRect(), node])
+  .filter(([box]) => box.width > 1 && box.height > 1 && box.height < 40)
+  .map(([box, node]) => `${node.tagName} ${node.id || node.className}: ${box.height}`)"""
+
+
+def test_nothing_to_press_is_lower_than_40_px_on_a_phone(visits: Visits) -> None:
+    visit = visits(size=PHONE, has_touch=True)
+    page = visit.page
+    page.locator("#dnd-example-sql").click()
+    expect(page.locator(".dnd-card.is-ready").first).to_be_visible()
+    assert page.evaluate(SMALL) == []
+    visit.synthesize()
+    expect(page.locator("#dnd-checks")).to_contain_text("Changes the model")
+    visit.ask("Hi")
+    visit.idle()
+    page.get_by_text("Sampling", exact=True).click()
+    page.get_by_label("System prompt").wait_for()
+    assert page.evaluate(SMALL) == []
+    visit.shot("touch")
+    visit.check_accessible()
