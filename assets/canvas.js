@@ -17,8 +17,8 @@ const board = $(".dnd-buckets");
 const stage = document.getElementById("dnd-tabs") ?? document.body;
 const MAX_NAME = 60; // characters of a bucket name, as the engine has it
 
-let buckets = []; // [{id, name, preset, weight, cards: [card id]}]; a preset name nobody chose
-let cards = new Map(); // card id -> {id, name, size, split, file, reading, state}
+let buckets = []; // [{id, name, preset, auto, weight, cards: [card id]}]; an example's name, or a file's
+let cards = new Map(); // card id -> {id, name, size, split, choices, accepted, version, file, reading, state}
 const muted = new Map(); // bucket id -> its weight before
 const undoable = []; // what Undo takes back, newest last: {told, back}
 const sortables = new Map(); // bucket id -> Sortable
@@ -28,7 +28,7 @@ let tellWhenRead = false; // an example was loaded to be shown: go on once its f
 let remixing = false;
 let attempt = 0; // differs when the same arrangement is sent again
 let retry = null;
-let lastBucket = null; // where "Browse files" adds to
+let lastBucket = null; // the bucket in use: where files and pasted prompts go
 
 // ---------------------------------------------------------------- small helpers
 
@@ -77,6 +77,13 @@ const usable = (id) => cards.get(id)?.state === "ready";
 const promptsIn = (bucket) => bucket.cards.reduce((sum, id) => sum + (usable(id) ? cards.get(id).reading.num_prompts : 0), 0);
 const suffixList = () => suffixes.map((suffix) => suffix.slice(1)).join(", ").replace(/, (?=[^,]*$)/, ` ${_("or")} `);
 
+// What the engine quotes in backticks, set as code.
+function prose(node, text) {
+  for (const [index, part] of text.split(/\x60([^\x60\n]+)\x60/).entries()) node.append(index % 2 ? make("code", "", part) : part);
+  return node;
+}
+const proseNode = (tag, className, text) => prose(make(tag, className), text);
+
 function say(text) {
   const live = $(".dnd-live");
   live.textContent = "";
@@ -91,10 +98,10 @@ function commit() {
     cards: bucket.cards.filter((id) => cards.get(id).state !== "uploading"),
   }));
   const sent = present.flatMap((bucket) => bucket.cards).map((id) => {
-    const { name, size, split, file, state, example, pasted } = cards.get(id);
-    return { id, name, size, split, file, waiting: state === "reading", example: example ?? "", pasted: pasted ?? false };
+    const { name, size, split, choices, accepted, version, file, state, example, pasted } = cards.get(id);
+    return { id, name, size, split, choices, accepted, version, file, waiting: state === "reading", example: example ?? "", pasted: pasted ?? false };
   });
-  props.value = { buckets: present, cards: sent, attempt, remixing };
+  props.value = { buckets: present, cards: sent, attempt, remixing, looking };
   // A message can be lost, while the page starts or the server is restarted: ask again.
   clearTimeout(retry);
   if (sent.some((card) => card.waiting) && attempt < 20) retry = setTimeout(() => { attempt += 1; commit(); }, 3000);
@@ -117,6 +124,7 @@ function move(cardId, bucketId, index) {
   if (from !== to) remember({ told, back: () => putBack(cardId, from.id) });
   from.cards = from.cards.filter((id) => id !== cardId);
   to.cards.splice(index ?? to.cards.length, 0, cardId);
+  lastBucket = to.id;
   changed(told());
 }
 
@@ -143,6 +151,8 @@ function removeCard(cardId) {
   const told = () => _("{name} removed from {bucket}.", { name, bucket: bucket.name });
   snapshot(told);
   bucket.cards = bucket.cards.filter((id) => id !== cardId);
+  // A bucket that a file made and named goes with its last file.
+  if (bucket.auto && !bucket.cards.length) buckets = buckets.filter(({ id }) => id !== bucket.id);
   forgetErrors();
   changed(`${told()} ${_("Undo brings it back.")}`);
 }
@@ -190,9 +200,15 @@ function freeName(base) {
   }
 }
 
-function addBucket() {
-  const bucket = { id: newId(), name: freeName(_("New bucket")), weight: 1, cards: [] };
+function newBucket(name, more = {}) {
+  const bucket = { id: newId(), name: freeName(name), weight: 1, cards: [], ...more };
   buckets.push(bucket);
+  return bucket;
+}
+
+function addBucket() {
+  const bucket = newBucket(_("New bucket"));
+  lastBucket = bucket.id;
   changed(_("{bucket} added.", { bucket: bucket.name }));
   const input = $(`[data-bucket="${bucket.id}"] .dnd-title`);
   input.focus();
@@ -215,16 +231,20 @@ function rename(bucket, name) {
   remember({ told, back: () => { if (!nameTaken(before, bucket.id)) Object.assign(bucket, { name: before, preset }); } });
   bucket.name = name;
   bucket.preset = null;
+  bucket.auto = false;
   changed(told());
 }
 
-// A visitor's own files seldom are what the first buckets are called, and the adapter is called so.
-function betterName({ preset, cards: ids }) {
-  const held = ids.map((id) => cards.get(id));
-  const first = held.find(({ state, pasted }) => state === "ready" && !pasted);
-  if (!preset || !first || held.some(({ example }) => example)) return null;
-  const stem = first.name.replace(/\.[^.]*$/, "").replace(/[\s_-]+/g, " ").trim().slice(0, MAX_NAME);
-  return stem && !nameTaken(stem) ? stem : null;
+// The first file makes a bucket and names it; the adapter is called so.
+function stemOf(fileName) {
+  return fileName.replace(/\.[^.]*$/, "").replace(/[\s_-]+/g, " ").trim().slice(0, MAX_NAME) || _("Prompts");
+}
+
+// The bucket in use, or a new one where there is none.
+function bucketInUse(name) {
+  const found = bucketById(lastBucket) ?? buckets.at(-1) ?? newBucket(name, { auto: true });
+  lastBucket = found.id;
+  return found;
 }
 
 function setWeight(bucketId, value) {
@@ -254,7 +274,7 @@ function clearAll() {
   if (!buckets.some((bucket) => bucket.cards.length)) return;
   const told = () => _("All files removed.");
   snapshot(told);
-  for (const bucket of buckets) bucket.cards = [];
+  buckets = [];
   forgetErrors();
   changed(`${told()} ${_("Undo brings it back.")}`);
 }
@@ -277,20 +297,20 @@ function refusal(file) {
   return null;
 }
 
+// Without a bucket, they go to the one in use.
 async function addFiles(files, bucketId, { folders = [], pasted = false } = {}) {
-  if (!bucketById(bucketId)) return;
   const faults = folders.map((name) => ({ name, text: _("This is a folder. Drop the files in it instead.") }));
   const uploads = [];
   for (const file of files) {
     const why = refusal(file);
     if (why) { faults.push({ name: file.name, text: why }); continue; }
-    const card = { id: newId(), name: file.name, size: file.size, split: "auto", file: null, reading: null, state: "uploading", pasted };
-    cards.set(card.id, card);
-    bucketById(bucketId).cards.push(card.id);
+    const card = newCard({ name: file.name, size: file.size, state: "uploading", pasted });
+    const bucket = bucketById(bucketId) ?? bucketInUse(pasted ? _("My prompts") : stemOf(file.name));
+    lastBucket = bucket.id;
+    bucket.cards.push(card.id);
     uploads.push([card, file]);
   }
   const total = files.length + folders.length;
-  lastBucket = bucketId;
   showErrors(faults, total);
   render();
   await Promise.all(uploads.map(async ([card, file]) => {
@@ -308,6 +328,12 @@ async function addFiles(files, bucketId, { folders = [], pasted = false } = {}) 
   const added = total - faults.length;
   changed(); // what came of them is said once they are read
   trigger("files_added", { count: added });
+}
+
+function newCard(known) {
+  const card = { id: newId(), split: "auto", choices: {}, accepted: false, version: 0, file: null, reading: null, ...known };
+  cards.set(card.id, card);
+  return card;
 }
 
 function drop(cardId) {
@@ -334,10 +360,12 @@ function showErrors(faults, total) {
   const close = button("dnd-x", undefined, _("Close the error list"), () => { box.hidden = true; box.replaceChildren(); });
   close.append(icon("close"));
   const list = make("ul");
-  for (const fault of faults) {
+  // One message for one fault, however many files have it.
+  for (const text of new Set(faults.map((fault) => fault.text))) {
+    const same = faults.filter((fault) => fault.text === text);
     const item = make("li");
     const lines = make("div");
-    lines.append(make("span", "dnd-error-name", fault.name), make("span", "", fault.text));
+    lines.append(make("span", "dnd-error-name", same.map(({ name }) => name).join(", ")), make("span", "", text));
     item.append(icon("error"), lines);
     list.append(item);
   }
@@ -350,10 +378,10 @@ function take(readings) {
   const fresh = [];
   for (const [id, reading] of Object.entries(readings)) {
     const card = cards.get(id);
-    if (!card || reading.split !== card.split) continue; // an answer to an older choice
+    if (!card || reading.version !== card.version) continue; // an answer to an older choice
     if (card.state === "reading") fresh.push(card);
     card.reading = reading;
-    card.state = reading.error ? "error" : "ready";
+    card.state = reading.error ? "error" : reading.doubt ? "doubt" : "ready";
     card.file = null; // the server keeps what it read; the upload is not needed again
   }
   return fresh;
@@ -362,7 +390,7 @@ function take(readings) {
 function sayRead(fresh) {
   const good = fresh.filter(({ state }) => state === "ready");
   const where = [...new Set(good.map(({ id }) => bucketOf(id)?.name))];
-  const parts = fresh.filter(({ state }) => state === "error").map(({ name, reading }) => _("{name} is not used: {why}", { name, why: reading.error }));
+  const parts = fresh.filter(({ state }) => state !== "ready").map(({ name, reading }) => _("{name} is not used: {why}", { name, why: reading.error || reading.doubt }));
   if (good.length) parts.unshift(_("{files} added to {bucket}.", { files: countFiles(good.length), bucket: where.join(", ") }));
   if (parts.length) say(parts.join(" "));
 }
@@ -370,12 +398,8 @@ function sayRead(fresh) {
 // What lay here when the page was left; what was dropped since stays.
 function restore(message) {
   const kept = new Map(message.cards.map((card) => [card.id, card]));
-  const first = new Map(buckets.map((bucket) => [bucket.id, bucket]));
   const since = buckets.filter(({ cards: ids }) => ids.length);
-  buckets = message.buckets.map((was) => {
-    const preset = first.get(was.id)?.preset;
-    return { ...was, preset: preset && _(preset) === was.name ? preset : null };
-  });
+  buckets = message.buckets;
   for (const bucket of since) {
     const same = bucketById(bucket.id);
     if (same) same.cards.push(...bucket.cards);
@@ -394,6 +418,8 @@ function receive(message) {
     commit();
     render();
     sayRead(fresh);
+    if (message.looked) drawLook(message.looked);
+    else if (message.readings[looking?.card]?.error) drawLookFault(cards.get(looking.card));
     const states = [...cards.values()].map(({ state }) => state);
     if (tellWhenRead && !states.includes("reading") && !states.includes("uploading")) {
       tellWhenRead = false;
@@ -403,15 +429,13 @@ function receive(message) {
     for (const set of message.sets) {
       let bucket = buckets.find(({ name, preset }) => preset === set.bucket || name === _(set.bucket));
       if (!bucket) {
-        bucket = { id: newId(), name: freeName(_(set.bucket)), weight: 1, cards: [] };
-        buckets.push(bucket);
+        bucket = newBucket(_(set.bucket), { preset: set.bucket, auto: true });
       }
+      lastBucket = bucket.id;
       bucket.weight = set.weight;
       for (const file of set.files) {
         if (bucket.cards.some((id) => cards.get(id).example === file.file.path)) continue; // loaded before
-        const card = { id: newId(), name: file.name, size: file.size, split: "auto", file: file.file, reading: null, state: "reading", example: file.file.path };
-        cards.set(card.id, card);
-        bucket.cards.push(card.id);
+        bucket.cards.push(newCard({ name: file.name, size: file.size, file: file.file, state: "reading", example: file.file.path }).id);
       }
     }
     setFolded(false);
@@ -464,6 +488,7 @@ function bucketNode(bucket) {
   title.maxLength = MAX_NAME;
   title.spellcheck = false;
   title.autocomplete = "off";
+  title.addEventListener("focus", () => { lastBucket = bucket.id; });
   title.addEventListener("change", () => renameBucket(bucket.id, title));
   title.addEventListener("keydown", (event) => {
     if (event.key === "Enter") title.blur();
@@ -485,10 +510,7 @@ function bucketNode(bucket) {
   range.addEventListener("change", () => setWeight(bucket.id, range.value));
   number.addEventListener("change", () => setWeight(bucket.id, number.value));
   weight.append(make("span", "dnd-weight-name"), range, number);
-  const call = button("dnd-link dnd-call", "", "", () => { rename(bucketById(bucket.id), call.dataset.name); title.focus(); });
-  const facts = make("div", "dnd-row");
-  facts.append(make("p", "dnd-share"), call);
-  header.append(line, weight, facts);
+  header.append(line, weight, make("p", "dnd-share"));
   const list = make("ul", "dnd-list");
   const dropHere = button("dnd-drop", "", "", () => browse(bucket.id));
   box.append(header, list, dropHere);
@@ -501,10 +523,11 @@ function bucketNode(bucket) {
     delay: 150, delayOnTouchOnly: true, touchStartThreshold: 6,
     animation: matchMedia("(prefers-reduced-motion: reduce)").matches ? 0 : 160,
     ghostClass: "dnd-ghost", dragClass: "dnd-lifted",
-    onStart: () => { dragging = true; root.classList.add("is-dragging"); },
+    onStart: () => { dragging = true; closeLook(); root.classList.add("is-dragging"); },
     onMove: (event) => { markTarget(event.to.closest(".dnd-bucket")); },
     onEnd: (event) => {
       dragging = false;
+      droppedAt = Date.now();
       root.classList.remove("is-dragging");
       markTarget(null);
       move(event.item.dataset.card, event.to.closest(".dnd-bucket").dataset.bucket, event.newDraggableIndex);
@@ -537,11 +560,10 @@ function drawBucket(box, bucket) {
     : bucket.weight === 0 ? _("Kept, not used.")
     : share === null ? _("Takes part once it holds prompts.")
     : _("{share} % of the batch", { share: Math.round(share * 100) });
-  const better = betterName(bucket);
-  const call = $(".dnd-call", box);
-  call.hidden = better === null;
-  call.dataset.name = better ?? "";
-  call.textContent = _("Call it “{name}”", { name: better ?? "" });
+  // One bucket needs no weight, unless it has one already.
+  const weighs = buckets.length > 1 || bucket.weight !== 1;
+  $(".dnd-weight", box).hidden = !weighs;
+  $(".dnd-share", box).hidden = !weighs;
   box.classList.toggle("is-off", bucket.weight === 0);
 }
 
@@ -579,19 +601,26 @@ function cardNode(card, bucket) {
   const body = make("div", "dnd-card-body");
   const { reading } = card;
   if (card.state === "error") {
-    body.append(make("p", "dnd-fault", reading.error), make("p", "dnd-facts", _("Not used. Fix the file and drop it again, or remove it.")));
+    body.append(proseNode("p", "dnd-fault", reading.error));
+    const good = reading.num_good;
+    if (good) body.append(button("dnd-link dnd-use-good", ngettext("Use the {number} good prompt", "Use the {number} good prompts", good), _("Use the good prompts of {name}", { name: card.name }), () => choose(card, { choices: { ...card.choices, skip_broken: true } })));
+    body.append(make("p", "dnd-facts", good ? _("Not used until you choose, or fix the file and drop it again.") : _("Not used. Fix the file and drop it again, or remove it.")));
+  } else if (card.state === "doubt") {
+    body.append(doubtQuestion(card));
   } else if (card.state === "ready") {
     body.append(make("p", "dnd-preview", _("“{words}”", { words: reading.preview })));
     if (reading.asks_split) body.append(splitQuestion(card));
-    if (reading.notes.length) body.append(make("p", "dnd-notes", reading.notes.join(" ")));
+    if (reading.notes.length) body.append(proseNode("p", "dnd-notes", reading.notes.join(" ")));
   }
   const bottom = make("div", "dnd-card-bottom");
   const facts = {
-    uploading: _("uploading"), reading: _("reading"), error: kilobytes(card.size),
+    uploading: _("uploading"), reading: _("reading"), error: kilobytes(card.size), doubt: _("not used yet"),
     ready: reading && (bucket.weight === 0 ? _("{prompts}, not used", { prompts: countPrompts(reading.num_prompts) }) : countPrompts(reading.num_prompts)),
   }[card.state];
+  const see = ["ready", "doubt"].includes(card.state) && button("dnd-link dnd-see", _("See prompts"), _("See prompts of {name}", { name: card.name }), () => openLook(card));
   bottom.append(make("span", "dnd-facts", facts));
-  if (/\.(txt|md)$/i.test(card.name) && card.state === "ready") bottom.append(splitSelect(card));
+  if (see) bottom.append(see);
+  if (reading?.splits) bottom.append(splitSelect(card));
   bottom.append(bucketSelect(card, bucket));
   node.append(top, body, bottom);
   return node;
@@ -606,11 +635,23 @@ function splitQuestion(card) {
   return line;
 }
 
-function chooseSplit(card, split) {
-  card.split = split;
+function doubtQuestion(card) {
+  const line = make("p", "dnd-question");
+  const yes = button("dnd-link dnd-accept", _("Use as prompts"), _("Use {name} as prompts", { name: card.name }), () => choose(card, { accepted: true }));
+  const counted = _("Read as it is, it would give {prompts}.", { prompts: countPrompts(card.reading.num_prompts) });
+  line.append(icon("warn"), make("span", "", `${card.reading.doubt} ${counted}`), yes);
+  return line;
+}
+
+// A choice has the file read again; the answer names the choice it belongs to.
+function choose(card, choice) {
+  Object.assign(card, choice);
+  card.version += 1;
   card.state = "reading";
   changed(_("Reading {name} again.", { name: card.name }));
 }
+// Other prompts have other places.
+const chooseSplit = (card, split) => choose(card, { split, choices: { ...card.choices, without: [] } });
 
 function select(className, label, options, chosen, onChange) {
   const node = make("select", className);
@@ -699,13 +740,17 @@ function drawFoot() {
   if (states.length) parts.push(countFiles(count("ready")), countPrompts(prompts));
   if (count("uploading")) parts.push(_("{number} uploading", { number: count("uploading") }));
   if (count("reading")) parts.push(_("{number} reading", { number: count("reading") }));
-  const faulty = count("error") ? _("; {files} not used", { files: countFiles(count("error")) }) : "";
+  const unused = count("error") + count("doubt");
+  const faulty = unused ? _("; {files} not used", { files: countFiles(unused) }) : "";
   const summary = parts.join(", ") + faulty;
   $(".dnd-status").textContent = summary;
   $(".dnd-strip-text").textContent = `${countBuckets(buckets.filter(promptsIn).length)}, ${summary}`;
   drawStrip();
   $(".dnd-batch").hidden = drawShares() < 2;
-  $(".dnd-none").hidden = buckets.length > 0;
+  $(".dnd-zone").hidden = buckets.length > 0;
+  $(".dnd-zone-kinds").textContent = _("{kinds}. Or paste them.", { kinds: suffixList() });
+  $(".dnd-add").hidden = buckets.length === 0;
+  stage.toggleAttribute("data-dnd-mixing", buckets.length > 1);
   $(".dnd-keys").hidden = states.length === 0;
   $(".dnd-clear").hidden = states.length === 0;
   const last = undoable.at(-1);
@@ -724,45 +769,47 @@ function markTarget(box) {
   target = box;
   target?.classList.add("is-target");
 }
-const bucketAt = (event) => event.target.closest?.(".dnd-bucket") ?? board.firstElementChild ?? root;
+// Files may be let go anywhere on the page: on a bucket they go there, elsewhere to the one in use. A
+// part of the page that takes files itself has said so by then.
+const bucketAt = (event) => (root.contains(event.target) ? event.target.closest(".dnd-bucket") : null);
+const inUse = () => (buckets.length ? $(`[data-bucket="${(bucketById(lastBucket) ?? buckets.at(-1)).id}"]`, board) : root);
 
-root.addEventListener("dragover", (event) => {
-  if (!carriesFiles(event)) return;
+function onDragOver(event) {
+  if (!carriesFiles(event) || event.defaultPrevented) return;
   event.preventDefault();
-  event.dataTransfer.dropEffect = folded ? "none" : "copy";
-  markTarget(bucketAt(event));
-});
-root.addEventListener("dragleave", (event) => { if (!root.contains(event.relatedTarget)) markTarget(null); });
-root.addEventListener("drop", (event) => {
-  if (!carriesFiles(event)) return;
+  event.dataTransfer.dropEffect = "copy";
+  markTarget(bucketAt(event) ?? (folded ? root : inUse()));
+}
+
+function onDrop(event) {
+  markTarget(null);
+  if (!carriesFiles(event) || event.defaultPrevented) return;
   event.preventDefault();
   const box = bucketAt(event);
-  markTarget(null);
-  if (folded) return;
   const items = [...event.dataTransfer.items].filter((item) => item.kind === "file");
   const isFolder = items.map((item) => item.webkitGetAsEntry?.()?.isDirectory ?? false);
   const dropped = [...event.dataTransfer.files];
-  addFiles(dropped.filter((_, i) => !isFolder[i]), box.dataset.bucket ?? someBucket().id, { folders: dropped.filter((_, i) => isFolder[i]).map(({ name }) => name) });
-});
-// A near miss must not make the browser open the file and lose the page.
-if (!window.dndNearMissGuard) {
-  window.dndNearMissGuard = true;
-  for (const type of ["dragover", "drop"]) {
-    window.addEventListener(type, (event) => {
-      if (!carriesFiles(event) || event.defaultPrevented) return;
-      event.preventDefault();
-      if (type === "dragover") event.dataTransfer.dropEffect = "none";
-    });
-  }
+  closeLook();
+  showCanvas();
+  addFiles(dropped.filter((_, i) => !isFolder[i]), box?.dataset.bucket, { folders: dropped.filter((_, i) => isFolder[i]).map(({ name }) => name) });
 }
 
-// Files need a bucket; where none is left they get a new one.
-function someBucket() {
-  if (!buckets.length) {
-    buckets.push({ id: newId(), name: freeName(_("New bucket")), weight: 1, cards: [] });
-    render();
-  }
-  return buckets[0];
+function onDragLeave(event) {
+  if (!event.relatedTarget) markTarget(null); // left the window
+}
+
+// The canvas may be folded, or on a tab that is not open.
+function showCanvas() {
+  if (folded) setFolded(false);
+  if (!root.offsetParent) stage.querySelector("[role=tab]")?.click();
+}
+
+for (const type of ["dragover", "drop", "dragleave"]) {
+  const listener = { dragover: onDragOver, drop: onDrop, dragleave: onDragLeave }[type];
+  const key = `dndOn${type}`;
+  window[key] && window.removeEventListener(type, window[key]);
+  window[key] = listener;
+  window.addEventListener(type, listener);
 }
 
 function browse(bucketId) {
@@ -773,9 +820,9 @@ $(".dnd-picker").accept = suffixes.join(",");
 $(".dnd-picker").addEventListener("change", (event) => {
   const files = [...event.target.files];
   event.target.value = ""; // so that the same file can be chosen again
-  if (files.length) addFiles(files, (bucketById(lastBucket) ?? someBucket()).id);
+  if (files.length) addFiles(files, lastBucket);
 });
-$(".dnd-browse").addEventListener("click", () => browse((bucketById(lastBucket) ?? someBucket()).id));
+for (const selector of [".dnd-browse", ".dnd-zone"]) $(selector).addEventListener("click", () => browse(lastBucket));
 
 // ---------------------------------------------------------------- paste
 
@@ -783,8 +830,9 @@ $(".dnd-paste").addEventListener("click", () => {
   const form = $(".dnd-pasteboard");
   form.hidden = !form.hidden;
   if (form.hidden) return;
-  someBucket();
-  $(".dnd-paste-bucket").replaceChildren(...select("", "", buckets.map(({ id, name }) => [id, name]), lastBucket, () => {}).children);
+  const used = (bucketById(lastBucket) ?? buckets.at(-1))?.id;
+  $(".dnd-paste-bucket").replaceChildren(...select("", "", buckets.map(({ id, name }) => [id, name]), used, () => {}).children);
+  $(".dnd-paste-where").hidden = buckets.length < 2;
   $("textarea", form).focus();
 });
 $(".dnd-paste-cancel").addEventListener("click", () => { $(".dnd-pasteboard").hidden = true; $(".dnd-paste").focus(); });
@@ -800,11 +848,149 @@ $(".dnd-pasteboard").addEventListener("submit", (event) => {
   $(".dnd-paste").focus();
 });
 
+// ---------------------------------------------------------------- the prompts of a file
+
+let looking = null; // {card, query, most}: whose prompts are shown
+let looked = null; // what Python found
+let droppedAt = 0; // a card that was dragged is not clicked
+const dialog = $(".dnd-look");
+$(".dnd-look-close").append(icon("close"));
+
+function openLook(card) {
+  if (!["ready", "doubt"].includes(card.state)) return;
+  looking = { card: card.id, query: "", most: 50 };
+  looked = null;
+  $("#dnd-look-name").textContent = card.name;
+  $(".dnd-look-query").value = "";
+  $(".dnd-look-count").textContent = _("Reading the prompts.");
+  for (const selector of [".dnd-look-list", ".dnd-look-notes"]) $(selector).replaceChildren();
+  for (const selector of [".dnd-columns", ".dnd-look-more", ".dnd-look-fault"]) $(selector).hidden = true;
+  dialog.showModal();
+  commit();
+}
+
+function closeLook() {
+  if (dialog.open) dialog.close();
+}
+
+function lookAgain(more) {
+  if (!looking) return;
+  looking = { ...looking, ...more };
+  commit();
+}
+
+function drawLook(found) {
+  if (!looking || found.card !== looking.card || found.query !== looking.query) return;
+  looked = found;
+  const card = cards.get(found.card);
+  if (!card) { closeLook(); return; }
+  drawLookFault(card);
+  $(".dnd-look-notes").replaceChildren();
+  prose($(".dnd-look-notes"), found.notes.join(" "));
+  drawColumns(card, found);
+  const gone = new Set(card.choices.without ?? []);
+  const focused = dialog.contains(document.activeElement) && document.activeElement.dataset.place;
+  $(".dnd-look-list").replaceChildren(...found.prompts.map((prompt) => promptNode(card, prompt, gone.has(prompt.place))));
+  if (focused !== undefined) $(`[data-place="${focused}"]`, dialog)?.focus();
+  const all = countPrompts(found.num_prompts);
+  const removed = gone.size ? `, ${ngettext("{number} removed", "{number} removed", gone.size)}` : "";
+  $(".dnd-look-count").textContent = (found.query ? _("{number} of {prompts} found", { number: write(found.num_found), prompts: all }) : all) + removed;
+  $(".dnd-look-more").hidden = found.prompts.length >= found.num_found || looking.most >= 1000;
+}
+
+function drawLookFault(card) {
+  const fault = $(".dnd-look-fault");
+  fault.hidden = card.state !== "error";
+  fault.replaceChildren();
+  if (card.state === "error") prose(fault, card.reading.error);
+}
+
+function promptNode(card, prompt, gone) {
+  const node = make("li", gone ? "is-gone" : "");
+  const words = make("div", "dnd-look-words");
+  if (prompt.instruction) words.append(make("p", "dnd-look-instruction", prompt.instruction));
+  words.append(make("p", "dnd-look-input", prompt.input));
+  if (prompt.label) words.append(make("p", "dnd-facts", _("Label: {label}", { label: prompt.label })));
+  const number = prompt.place + 1;
+  const name = gone ? _("Bring prompt {number} back", { number }) : _("Remove prompt {number}", { number });
+  const toggle = button("dnd-link dnd-toggle-prompt", gone ? _("Bring back") : _("Remove"), name, () => {
+    const without = new Set(card.choices.without ?? []);
+    if (!without.delete(prompt.place)) without.add(prompt.place);
+    choose(card, { choices: { ...card.choices, without: [...without] } });
+  });
+  toggle.dataset.place = prompt.place;
+  node.append(words, toggle);
+  return node;
+}
+
+function drawColumns(card, { columns }) {
+  const section = $(".dnd-columns");
+  section.hidden = columns.length < 2;
+  if (section.hidden) return;
+  const names = columns.map(({ name }) => [name, name]);
+  const of = (role) => columns.find((column) => column.role === role)?.name ?? "";
+  const choosing = document.activeElement?.dataset?.role;
+  const field = (role, text, options) => {
+    const label = make("label", "", `${text} `);
+    const menu = select("dnd-column", text, options, of(role), (value) => {
+      const roles = { text: of("text"), instruction: of("instruction"), label: of("label"), [role]: value };
+      // A column has one role: what had it before gives it up.
+      for (const other of ["instruction", "label"]) if (other !== role && roles[other] === value) roles[other] = "";
+      choose(card, { choices: { ...card.choices, ...roles, without: [] } });
+    });
+    menu.removeAttribute("aria-label");
+    menu.dataset.role = role;
+    label.append(menu);
+    return label;
+  };
+  const none = [["", _("none")]];
+  $(".dnd-column-choices").replaceChildren(
+    field("text", _("Prompt or input"), of("text") ? names : [...none, ...names]),
+    field("instruction", _("Instruction"), [...none, ...names.filter(([name]) => name !== of("text"))]),
+    field("label", _("Label"), [...none, ...names.filter(([name]) => name !== of("text"))]),
+  );
+  if (choosing) $(`[data-role="${choosing}"]`, section)?.focus();
+  const head = make("tr");
+  const said = { text: _("Prompt"), instruction: _("Instruction"), label: _("Label") };
+  for (const { name, role } of columns) {
+    const cell = make("th", role ? "is-used" : "", name);
+    cell.scope = "col";
+    if (role) cell.append(make("span", "dnd-role", said[role]));
+    head.append(cell);
+  }
+  const rows = columns[0].samples.map((_, row) => {
+    const line = make("tr");
+    line.append(...columns.map(({ samples, role }) => make("td", role ? "is-used" : "", samples[row])));
+    return line;
+  });
+  $(".dnd-column-scroll table").replaceChildren(head, ...rows);
+}
+
+let typing = null;
+$(".dnd-look-query").addEventListener("input", (event) => {
+  clearTimeout(typing);
+  typing = setTimeout(() => lookAgain({ query: event.target.value, most: 50 }), 200);
+});
+$(".dnd-look-more").addEventListener("click", () => lookAgain({ most: Math.min(1000, looking.most * 4) }));
+$(".dnd-look-close").addEventListener("click", closeLook);
+dialog.addEventListener("click", (event) => { if (event.target === dialog) closeLook(); }); // beside it
+dialog.addEventListener("close", () => {
+  const card = looking?.card;
+  looking = null;
+  commit();
+  if (card) focusCard(card);
+});
+board.addEventListener("click", (event) => {
+  const card = event.target.closest(".dnd-card");
+  if (!card || event.target.closest("button, select, a") || Date.now() - droppedAt < 300) return;
+  openLook(cards.get(card.dataset.card));
+});
+
 // ---------------------------------------------------------------- buttons and keys
 
 $(".dnd-add").addEventListener("click", addBucket);
 $(".dnd-clear").addEventListener("click", () => { clearAll(); $(".dnd-undo").focus(); });
-$(".dnd-undo").addEventListener("click", () => { undo(); if (!undoable.length) $(".dnd-add").focus(); });
+$(".dnd-undo").addEventListener("click", () => { undo(); if (!undoable.length) $(".dnd-browse").focus(); });
 $(".dnd-edit").addEventListener("click", () => { setFolded(false); $(".dnd-browse").focus(); });
 
 board.addEventListener("keydown", (event) => {
@@ -826,6 +1012,10 @@ board.addEventListener("keydown", (event) => {
     else $(".dnd-undo").focus();
     event.preventDefault();
     return;
+  } else if (event.key === "Enter") {
+    event.preventDefault();
+    openLook(cards.get(id));
+    return;
   } else if (!event.key.startsWith("Arrow")) return;
   event.preventDefault();
   focusCard(id);
@@ -845,7 +1035,6 @@ document.addEventListener("keydown", onUndoKey);
 
 // ---------------------------------------------------------------- start
 
-buckets = (props.value?.buckets ?? []).map((bucket) => ({ ...bucket, name: _(bucket.name), preset: bucket.name, cards: [] }));
 // Should the component be made anew, the old listener must not answer for a canvas that is gone.
 window.dndReceive && window.removeEventListener("dnd-inbox", window.dndReceive);
 window.dndReceive = (event) => receive(event.detail);

@@ -6,7 +6,7 @@ visitor arranged, and answers travel back through the `Inbox`. So no answer can 
 
 import math
 import secrets
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,15 +17,35 @@ from pydantic import Field
 from dnd_engine.config import PromptLimits
 from dnd_engine.files import asset_path
 from dnd_engine.prompts.files import FORMATS
-from dnd_engine.prompts.reading import Split
+from dnd_engine.prompts.reading import Choices, Split
 from dnd_engine.prompts.words import one_line
 from ui.text import _, script_words
 from ui.without_stub import WithoutStub
 
 __all__ = ["Arrangement", "CanvasBucket", "CanvasCard", "CanvasData", "Inbox", "PromptCanvas"]
 
+_NAME = Field(default=None, max_length=200)
 _MAX_PARTS = 1_000
 """Buckets or cards a canvas may send; a visitor's browser sends a few dozen."""
+
+
+class CardChoices(GradioModel):
+    """What was chosen for a file, as the browser sends it; see `Choices`."""
+
+    text: str | None = _NAME
+    instruction: str | None = _NAME
+    label: str | None = _NAME
+    skip_broken: bool = False
+    without: list[int] = Field(default_factory=list, max_length=20_000)
+
+
+class Looking(GradioModel):
+    """Which prompts somebody looks at."""
+
+    card: str
+    query: str = Field(default="", max_length=200)
+    most: int = Field(default=50, ge=1, le=1_000)
+    """Prompts to show."""
 
 
 class CardData(GradioModel):
@@ -42,6 +62,11 @@ class CardData(GradioModel):
     example: str = ""
     """Which file of an example it is, if any."""
     pasted: bool = False
+    choices: CardChoices = Field(default_factory=CardChoices)
+    accepted: bool = False
+    """Whether somebody said that these are prompts, however they look."""
+    version: int = 0
+    """Counts up with each choice; an answer names the one it belongs to."""
 
 
 class BucketData(GradioModel):
@@ -62,6 +87,7 @@ class CanvasData(GradioModel):
     """Counts up when the same arrangement is sent again."""
     remixing: bool = False
     """Whether a remix of it is ordered right away."""
+    looking: Looking | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +102,9 @@ class CanvasCard:
     size: int = 0
     example: str = ""
     pasted: bool = False
+    choices: Choices = field(default_factory=Choices)
+    accepted: bool = False
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +125,8 @@ class Arrangement:
     buckets: tuple[CanvasBucket, ...] = ()
     remixing: bool = False
     """Whether a remix of these is ordered right away."""
+    looking: Looking | None = None
+    """Which prompts to show, if somebody looks at a file."""
 
     @property
     def cards(self) -> tuple[CanvasCard, ...]:
@@ -116,6 +147,9 @@ class Arrangement:
                 "split": card.split,
                 "example": card.example,
                 "pasted": card.pasted,
+                "choices": asdict(card.choices),
+                "accepted": card.accepted,
+                "version": card.version,
             }
             for card in self.cards
         ]
@@ -186,6 +220,11 @@ class PromptCanvas(gr.HTML, metaclass=WithoutStub):
                 size=card.size,
                 example=card.example,
                 pasted=card.pasted,
+                choices=Choices(
+                    **{**card.choices.model_dump(), "without": tuple(card.choices.without)}
+                ),
+                accepted=card.accepted,
+                version=card.version,
             )
             for card in payload.cards
         }
@@ -201,6 +240,7 @@ class PromptCanvas(gr.HTML, metaclass=WithoutStub):
                 for bucket in payload.buckets
             ),
             payload.remixing,
+            payload.looking,
         )
 
     def postprocess(self, value: CanvasData | dict[str, Any] | None) -> CanvasData:  # type: ignore[override]
@@ -244,6 +284,8 @@ class Message(GradioModel):
 
     op: Literal["none", "readings", "load", "fold", "restore"] = "none"
     readings: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    looked: dict[str, Any] | None = None
+    """The prompts of a file that somebody looks at."""
     sets: list[ExampleSet] = Field(default_factory=list)
     buckets: list[BucketData] = Field(default_factory=list)
     cards: list[CardData] = Field(default_factory=list)

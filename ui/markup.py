@@ -16,6 +16,7 @@ __all__ = [
     "label_html",
     "none_yet",
     "notice",
+    "prose",
     "sentence",
     "unfenced",
 ]
@@ -33,12 +34,18 @@ _PATHS = {
     "edit": "M2.5 11.5l.5-2.4 6.2-6.2 1.9 1.9-6.2 6.2zM8 4l1.9 1.9",
     "copy": "M4.5 4.5V2.2h7.3v7.3H9.5M2.2 4.5h7.3v7.3H2.2z",
 }
+_QUOTED = re.compile(r"`([^`\n]+)`")
 _FENCE = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
 
 
 def esc(text: object) -> str:
     """Escape for use as HTML text or within a quoted attribute."""
     return html.escape(str(text), quote=True)
+
+
+def prose(text: object) -> str:
+    """Escape a message of the engine, and set what it quotes in backticks as code."""
+    return _QUOTED.sub(r"<code>\1</code>", esc(text))
 
 
 def icon(name: str) -> str:
@@ -82,7 +89,7 @@ def busy(words: str) -> str:
 
 def faults(title: str, message: str) -> str:
     """Draw a refusal with all its faults, one a line of the message; `title` is HTML."""
-    lines = [esc(line.strip()) for line in message.splitlines() if line.strip()]
+    lines = [prose(line.strip()) for line in message.splitlines() if line.strip()]
     told = "".join(f"<li>{line[:1].upper()}{line[1:]}</li>" for line in lines)
     return (
         f"<div class='dnd-notice is-error' role='alert'>{icon('error')}<div><b>{title}</b>"

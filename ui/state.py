@@ -19,7 +19,7 @@ from dnd_engine.library import Entry, Library
 from dnd_engine.lora.provenance import Recipe, taught_alike
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import PromptFile
-from dnd_engine.prompts.reading import Split
+from dnd_engine.prompts.reading import Choices, Split
 from ui.canvas import Arrangement
 from ui.engine_calls import Stop
 from ui.stages import RunKind, Stages
@@ -79,7 +79,15 @@ class Reading:
     copy: Path
     """The visit's own copy, so that another way of splitting can be tried."""
     file: PromptFile | None = None
+    """What is used; None if it cannot be read, or is hardly prompts and nobody said otherwise."""
     error: str = ""
+    choices: Choices = field(default_factory=Choices)
+    accepted: bool = False
+    """Whether somebody said that these are prompts."""
+    whole: PromptFile | None = None
+    """The file with the prompts that were removed by hand."""
+    num_good: int = 0
+    """Prompts that can be used without the broken ones."""
 
 
 @dataclass(frozen=True, slots=True)

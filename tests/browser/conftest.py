@@ -90,12 +90,39 @@ class Visit:
         return self.bucket(bucket).locator(".dnd-name").all_text_contents()
 
     def drop(self, paths: list[Path], bucket: str) -> None:
+        """Drop files on a bucket; it is made first if there is none of this name."""
+        if self.bucket(bucket).count():
+            self.drop_on(self.bucket(bucket), paths)
+        elif self.page.locator(".dnd-zone").is_visible():
+            self.drop_on(
+                self.page.locator(".dnd-zone"), paths, mark=self.page.locator(".dnd-canvas")
+            )
+            self.rename(self.page.locator(".dnd-title"), bucket)
+        else:
+            self.add_bucket(bucket)
+            self.drop_on(self.bucket(bucket), paths)
+
+    def add_first(self, path: Path) -> None:
+        """Drop a file on the empty canvas."""
+        self.drop_on(self.page.locator(".dnd-zone"), [path], self.page.locator(".dnd-canvas"))
+        self.ready(path.name)
+
+    def add_bucket(self, name: str) -> None:
+        self.page.get_by_role("button", name="Add bucket").click()
+        self.rename(self.page.locator(".dnd-title").last, name)
+
+    def rename(self, title: Locator, name: str) -> None:
+        title.fill(name)
+        title.press("Enter")
+        expect(self.bucket(name)).to_be_visible()
+
+    def drop_on(self, target: Locator, paths: list[Path], mark: Locator | None = None) -> None:
         """Drop files as the operating system delivers them.
 
-        Like a person: over the bucket until it is marked, wherever the page has moved it by then,
-        and only then let go.
+        Like a person: over a place until what will take them is marked, wherever the page has
+        moved it by then, and only then let go.
         """
-        target = self.bucket(bucket)
+        marked = mark or target
         target.scroll_into_view_if_needed()
         data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
         session = self.page.context.new_cdp_session(self.page)
@@ -109,11 +136,11 @@ class Visit:
         drag("dragEnter")
         for _ in range(100):
             drag("dragOver")
-            if "is-target" in (target.get_attribute("class") or "").split():
+            if "is-target" in (marked.get_attribute("class") or "").split():
                 break
             self.page.wait_for_timeout(100)
         else:
-            raise AssertionError(f"the bucket {bucket!r} was never marked under the files")
+            raise AssertionError(f"{marked} was never marked under the files")
         drag("drop")
         session.detach()
 
@@ -170,7 +197,7 @@ class Visit:
         self._forgive_what_broke_off()
 
     def _forgive_what_broke_off(self) -> None:
-        expect(self.page.locator(".dnd-bucket").first).to_be_attached(timeout=20_000)
+        expect(self.page.locator(".dnd-canvas:not(.is-unsaid)")).to_be_attached(timeout=20_000)
         broken = ("AbortError", "Connection errored out")
         self.console = [said for said in self.console if not any(word in said for word in broken)]
 
@@ -263,7 +290,7 @@ def visits(browser: Browser, app_url: str, serve: Serve) -> Iterator[Visits]:
         if owner is not None:
             page.goto(owner.address(url))
         page.goto(url + ("/?__theme=dark" if dark else "/"))
-        expect(page.locator(".dnd-bucket").first).to_be_visible(timeout=20_000)
+        expect(page.locator(".dnd-canvas:not(.is-unsaid)")).to_be_visible(timeout=20_000)
         opened.append(seen)
         return seen
 

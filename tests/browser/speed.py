@@ -108,7 +108,7 @@ def _prompts(folder: Path, number: int) -> Path:
 def _open(browser: Browser, url: str) -> Visit:
     page: Page = browser.new_context(viewport=DESK).new_page()
     page.goto(url)
-    expect(page.locator(".dnd-bucket").first).to_be_visible(timeout=20_000)
+    expect(page.locator(".dnd-canvas:not(.is-unsaid)")).to_be_visible(timeout=20_000)
     return Visit(page, url)
 
 

@@ -22,12 +22,82 @@ def test_files_from_the_desktop_land_in_the_bucket_they_are_dropped_on(
     expect(visit.ready("b.csv")).to_contain_text("2 prompts")
     assert visit.names("Legal") == ["a.txt", "b.csv"]
     expect(visit.bucket("Legal").locator(".dnd-count")).to_have_text("2 files, 5 prompts")
-    expect(visit.card("b.csv")).to_contain_text("Label column `label` ignored")
+    expect(visit.card("b.csv")).to_contain_text("Label column label ignored")
     expect(visit.page.locator("#dnd-hint")).to_have_text("2 files, 5 prompts")
     visit.shot("canvas-dropped")
 
 
-def test_browse_files_adds_to_the_first_bucket(visit: Visit, write: Write) -> None:
+def test_the_first_file_makes_and_names_the_bucket(visit: Visit, write: Write) -> None:
+    zone = visit.page.get_by_role("button", name="Drop prompt files here, or click to choose")
+    expect(zone).to_contain_text("Answer yes or no.")
+    expect(visit.page.locator(".dnd-bucket")).to_have_count(0)
+    expect(visit.page.locator("#dnd-mix")).to_be_hidden()
+    visit.shot("canvas-empty")
+    visit.drop_on(zone, [write("disk_errors-2024.txt", LINES)], visit.page.locator(".dnd-canvas"))
+    visit.ready("disk_errors-2024.txt")
+    assert visit.names("disk errors 2024") == ["disk_errors-2024.txt"]
+    expect(zone).to_be_hidden()
+    expect(visit.page.locator(".dnd-weight")).to_be_hidden()
+    expect(visit.page.locator("#dnd-mix")).to_be_hidden()
+    visit.drop([write("b.txt", LINES)], "Legal")
+    visit.ready("b.txt")
+    expect(visit.page.locator("#dnd-mix")).to_be_visible()
+    for name in ("disk errors 2024", "Legal"):
+        expect(visit.bucket(name).locator(".dnd-weight")).to_be_visible()
+
+
+def test_the_bucket_of_a_file_goes_with_its_last_file(visit: Visit, write: Write) -> None:
+    zone = visit.page.locator(".dnd-zone")
+    visit.drop_on(zone, [write("a.txt", LINES)], visit.page.locator(".dnd-canvas"))
+    visit.ready("a.txt").get_by_role("button", name="Remove a.txt").click()
+    expect(zone).to_be_visible()
+    visit.page.get_by_role("button", name="Undo").click()
+    expect(visit.card("a.txt", within="a")).to_be_visible()
+
+
+def test_the_empty_zone_is_used_with_the_keyboard(visit: Visit, write: Write) -> None:
+    visit.page.locator(".dnd-zone").focus()
+    with visit.page.expect_file_chooser() as chooser:
+        visit.page.keyboard.press("Enter")
+    chooser.value.set_files(write("a.txt", LINES))
+    visit.ready("a.txt")
+
+
+@pytest.mark.parametrize("place", ["#dnd-box textarea", "footer", ".dnd-strip", "#dnd-show-me"])
+def test_a_file_dropped_anywhere_lands_in_the_bucket_in_use(
+    visit: Visit, write: Write, place: str
+) -> None:
+    if place == "#dnd-show-me":
+        mark = visit.page.locator(".dnd-canvas")
+    else:
+        visit.drop([write("a.txt", LINES)], "SQL")
+        visit.drop([write("b.txt", LINES)], "Legal")
+        visit.ready("b.txt")
+        mark = visit.bucket("Legal")
+    if place == ".dnd-strip":
+        visit.synthesize()
+        mark = visit.page.locator(".dnd-canvas")
+    visit.drop_on(visit.page.locator(place).first, [write("late.txt", LINES)], mark)
+    visit.ready("late.txt")
+    bucket = "late" if place == "#dnd-show-me" else "Legal"
+    assert "late.txt" in visit.names(bucket)
+    expect(visit.card("late.txt")).to_be_visible()
+
+
+def test_a_file_dropped_on_another_tab_opens_the_workbench(visit: Visit, write: Write) -> None:
+    visit.page.get_by_role("tab", name="Library").click()
+    expect(visit.page.locator(".dnd-zone")).to_be_hidden()
+    visit.drop_on(
+        visit.page.get_by_role("tab", name="Library"),
+        [write("a.txt", LINES)],
+        visit.page.locator(".dnd-canvas"),
+    )
+    expect(visit.ready("a.txt")).to_be_visible()
+
+
+def test_browse_files_adds_to_the_bucket_in_use(visit: Visit, write: Write) -> None:
+    visit.add_first(write("first.txt", LINES))
+    visit.add_bucket("SQL")
     with visit.page.expect_file_chooser() as chooser:
         visit.page.get_by_role("button", name="Browse files").click()
     chooser.value.set_files(write("a.txt", LINES))
@@ -37,16 +107,29 @@ def test_browse_files_adds_to_the_first_bucket(visit: Visit, write: Write) -> No
 
 def test_pasted_prompts_become_a_card(visit: Visit) -> None:
     visit.page.get_by_role("button", name="Paste prompts").click()
+    expect(visit.page.locator(".dnd-paste-bucket")).to_be_hidden()
     visit.page.locator(".dnd-pasteboard textarea").fill("first\nsecond")
-    visit.page.locator(".dnd-paste-bucket").select_option(label="Tone of voice")
     visit.page.get_by_role("button", name="Add prompts").click()
     expect(visit.ready("pasted-1.txt")).to_contain_text("2 prompts")
-    assert visit.names("Tone of voice") == ["pasted-1.txt"]
+    assert visit.names("My prompts") == ["pasted-1.txt"]
+    visit.add_bucket("Tone of voice")
+    visit.page.get_by_role("button", name="Paste prompts").click()
+    visit.page.locator(".dnd-pasteboard textarea").fill("third")
+    visit.page.get_by_role("button", name="Add prompts").click()
+    visit.ready("pasted-2.txt")
+    assert visit.names("Tone of voice") == ["pasted-2.txt"]
+    visit.page.get_by_role("button", name="Paste prompts").click()
+    visit.page.locator(".dnd-pasteboard textarea").fill("fourth")
+    visit.page.locator(".dnd-paste-bucket").select_option(label="My prompts")
+    visit.page.get_by_role("button", name="Add prompts").click()
+    visit.ready("pasted-3.txt")
+    assert visit.names("My prompts") == ["pasted-1.txt", "pasted-3.txt"]
 
 
 @pytest.mark.parametrize("hold_ms", [0, 300])
 def test_a_card_is_dragged_with_the_mouse(visit: Visit, write: Write, hold_ms: int) -> None:
     visit.drop([write("a.txt", LINES)], "SQL")
+    visit.add_bucket("Legal")
     card = visit.ready("a.txt")
     start = card.locator(".dnd-name").bounding_box()
     end = visit.bucket("Legal").locator(".dnd-list").bounding_box()
@@ -70,6 +153,7 @@ def test_a_card_is_dragged_with_the_mouse(visit: Visit, write: Write, hold_ms: i
 def test_a_card_is_dragged_with_a_finger(visits: Visits, write: Write) -> None:
     visit = visits(size=PHONE, has_touch=True, is_mobile=True)
     visit.drop([write("a.txt", LINES)], "SQL")
+    visit.add_bucket("Legal")
     card = visit.ready("a.txt")
     card.evaluate("node => window.scrollBy(0, node.getBoundingClientRect().top - 100)")
     box = card.locator(".dnd-name").bounding_box()
@@ -94,6 +178,7 @@ def test_a_card_is_dragged_with_a_finger(visits: Visits, write: Write) -> None:
 
 def test_a_card_is_moved_and_removed_with_the_keyboard(visit: Visit, write: Write) -> None:
     visit.drop([write("a.txt", LINES)], "SQL")
+    visit.add_bucket("Legal")
     visit.drop([write("b.txt", LINES)], "SQL")
     visit.ready("a.txt")
     visit.ready("b.txt").focus()
@@ -113,44 +198,9 @@ def test_a_card_is_moved_and_removed_with_the_keyboard(visit: Visit, write: Writ
 
 def test_a_card_is_moved_with_its_select(visit: Visit, write: Write) -> None:
     visit.drop([write("a.txt", LINES)], "SQL")
+    visit.add_bucket("Tone of voice")
     visit.ready("a.txt").locator(".dnd-where").select_option(label="Tone of voice")
     assert visit.names("Tone of voice") == ["a.txt"]
-
-
-def test_a_bucket_takes_the_name_of_a_file_that_it_is_not_called_for(
-    visit: Visit, write: Write
-) -> None:
-    own = write("disk_errors-2024.txt", LINES)
-    visit.drop([own], "SQL")
-    visit.ready(own.name)
-    visit.bucket("SQL").get_by_role("button", name="Call it “disk errors 2024”").click()
-    named = visit.bucket("disk errors 2024")
-    expect(named.locator(".dnd-card")).to_have_count(1)
-    expect(named.locator(".dnd-call")).to_be_hidden()
-    expect(named.locator(".dnd-title")).to_be_focused()
-    visit.synthesize()
-    expect(visit.page.locator("#dnd-adapter")).to_contain_text("disk")
-
-
-def test_names_of_examples_and_of_ones_own_choice_stand(visit: Visit, write: Write) -> None:
-    visit.drop([write("a.txt", LINES)], "SQL")
-    call = visit.bucket("SQL").locator(".dnd-call")
-    expect(call).to_have_text("Call it “a”")
-    visit.page.locator("#dnd-example-sql").click()
-    expect(visit.bucket("SQL").locator(".dnd-card.is-ready")).to_have_count(3)
-    expect(call).to_be_hidden()
-    visit.drop([write("b.txt", LINES)], "Legal")
-    visit.ready("b.txt")
-    title = visit.bucket("Legal").locator(".dnd-title")
-    title.fill("Contracts")
-    title.press("Enter")
-    expect(visit.bucket("Contracts").locator(".dnd-call")).to_be_hidden()
-    visit.page.get_by_role("button", name="Paste prompts").click()
-    visit.page.locator(".dnd-paste-bucket").select_option(label="Tone of voice")
-    visit.page.locator(".dnd-pasteboard textarea").fill("one\ntwo")
-    visit.page.get_by_role("button", name="Add prompts").click()
-    visit.ready("pasted-1.txt")
-    expect(visit.bucket("Tone of voice").locator(".dnd-call")).to_be_hidden()
 
 
 def test_buckets_are_renamed_added_weighted_removed_and_brought_back(
@@ -158,6 +208,7 @@ def test_buckets_are_renamed_added_weighted_removed_and_brought_back(
 ) -> None:
     visit.drop([write("a.txt", LINES)], "SQL")
     visit.ready("a.txt")
+    visit.add_bucket("Legal")
     title = visit.bucket("SQL").locator(".dnd-title")
     title.fill("Analyst")
     title.press("Enter")
@@ -187,23 +238,12 @@ def test_buckets_are_renamed_added_weighted_removed_and_brought_back(
     expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()
 
 
-def test_files_get_a_bucket_where_none_is_left(visit: Visit, write: Write) -> None:
-    for button in visit.page.locator(".dnd-remove-bucket").all()[::-1]:
-        button.click()
-    expect(visit.page.locator(".dnd-none")).to_be_visible()
-    expect(visit.page.locator("#dnd-synthesize")).to_be_disabled()
-    visit.shot("canvas-no-bucket")
-    with visit.page.expect_file_chooser() as chooser:
-        visit.page.get_by_role("button", name="Browse files").click()
-    chooser.value.set_files(write("a.txt", LINES))
-    expect(visit.card("a.txt", within="New bucket")).to_contain_text("3 prompts")
-
-
 def test_ctrl_z_takes_back_what_was_done_on_the_canvas(visit: Visit, write: Write) -> None:
     keyboard = visit.page.keyboard
-    first, other = (visit.page.locator(".dnd-title").nth(i).input_value() for i in range(2))
+    first, other = "SQL", "Legal"
     visit.drop([write("a.txt", LINES)], first)
     visit.ready("a.txt")
+    visit.add_bucket(other)
     visit.card("a.txt").get_by_label("Bucket of a.txt").select_option(other)
     expect(visit.card("a.txt", within=other)).to_be_visible()
     visit.card("a.txt").focus()
@@ -226,7 +266,8 @@ def test_the_live_region_says_added_of_files_that_were_read_alone(
     visit: Visit, write: Write
 ) -> None:
     live = visit.page.locator(".dnd-live")
-    bucket = visit.page.locator(".dnd-title").first.input_value()
+    visit.add_first(write("first.txt", LINES))
+    bucket = "first"
     visit.drop([write("bad.jsonl", '["no"]\n')], bucket)
     expect(live).to_contain_text("bad.jsonl is not used:")
     expect(live).not_to_contain_text("added")
@@ -234,10 +275,22 @@ def test_the_live_region_says_added_of_files_that_were_read_alone(
     expect(live).to_have_text(f"1 file added to {bucket}.")
 
 
+def test_clear_brings_the_empty_zone_back_and_undo_the_files(visit: Visit, write: Write) -> None:
+    visit.drop([write("a.txt", LINES)], "SQL")
+    visit.ready("a.txt")
+    visit.page.locator(".dnd-clear").click()
+    expect(visit.page.locator(".dnd-zone")).to_be_visible()
+    expect(visit.page.locator("#dnd-hint")).to_have_text("Drop prompt files first.")
+    expect(visit.page.locator("#dnd-synthesize")).to_be_disabled()
+    visit.page.get_by_role("button", name="Undo").click()
+    expect(visit.card("a.txt", within="SQL")).to_be_visible()
+
+
 BAD = {
     "empty.txt": (b"", "empty file"),
     "photo.txt": (b"\x89PNG\r\n" + bytes(200), "PNG image"),
     "binary.txt": (bytes(range(256)), "expected UTF-8"),
+    "damaged.txt": ("Größe\n".encode() + b"\xff", "save it as UTF-8"),
     "broken.jsonl": (b'{"prompt": "fine"}\n{"prompt": \n', "Line 2"),
     "list.jsonl": (b'{"prompt": "fine"}\n["no"]\n', "got a list"),
     "numbers.csv": (b"a,b\n1,2\n", "expected a column of text"),
@@ -255,6 +308,7 @@ def test_every_bad_file_has_its_own_message_and_nothing_else_is_lost(
         card = visit.card(name)
         expect(card).to_have_class(has_class("is-error"))
         expect(card.locator(".dnd-fault")).to_contain_text(words, ignore_case=True)
+    expect(visit.page.locator(".dnd-card")).not_to_contain_text(["`"])
     visit.drop([write("scan.pdf", b"%PDF-"), write("huge.csv", b"p\n" + b"x" * 50_000_000)], "SQL")
     errors = visit.page.locator(".dnd-errors")
     expect(errors).to_contain_text("2 of 2 files were not added.")
@@ -280,6 +334,7 @@ def test_names_of_files_and_buckets_are_only_ever_text(visit: Visit, write: Writ
     visit.drop([write(name, f"{name}\nsecond\n") for name in names], "SQL")
     for name in names:
         expect(visit.card(name)).to_have_class(has_class("is-ready"))
+    visit.add_bucket("Legal")
     title = visit.bucket("Legal").locator(".dnd-title")
     title.fill("<b onmouseover=window.pwned=1>${window.pwned=1}")
     title.press("Enter")
@@ -329,3 +384,86 @@ def test_examples_are_ordinary_cards(visit: Visit) -> None:
     visit.card("replies.txt").locator(".dnd-where").select_option(label="SQL")
     assert "replies.txt" in visit.names("SQL")
     visit.shot("canvas-examples")
+
+
+# The prompts of a file
+
+
+def test_a_card_opens_its_prompts_which_are_searched_and_removed(
+    visit: Visit, write: Write
+) -> None:
+    text = "\n---\n".join(f"Name the colour.\n\nthing number {n}" for n in range(1, 61))
+    visit.drop([write("things.txt", text)], "SQL")
+    visit.ready("things.txt").locator(".dnd-preview").click()
+    dialog = visit.page.get_by_role("dialog", name="things.txt")
+    items = dialog.locator(".dnd-look-list li")
+    expect(items).to_have_count(50)
+    expect(items.first.locator(".dnd-look-instruction")).to_have_text("Name the colour.")
+    expect(items.first.locator(".dnd-look-input")).to_have_text("thing number 1")
+    dialog.get_by_role("button", name="Show more").click()
+    expect(items).to_have_count(60)
+    dialog.get_by_label("Search").fill("number 42")
+    expect(items).to_have_count(1)
+    expect(dialog.get_by_role("status")).to_have_text("1 of 60 prompts found")
+    dialog.get_by_role("button", name="Remove prompt 42").click()
+    expect(dialog.get_by_role("button", name="Bring prompt 42 back")).to_be_focused()
+    expect(visit.page.locator("#dnd-hint")).to_have_text("1 file, 59 prompts")
+    visit.shot("canvas-prompts", full=False)
+    visit.check_accessible()
+    dialog.get_by_role("button", name="Bring prompt 42 back").click()
+    expect(visit.page.locator("#dnd-hint")).to_have_text("1 file, 60 prompts")
+    visit.page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(visit.card("things.txt")).to_be_focused()
+    visit.page.keyboard.press("Enter")
+    expect(dialog).to_be_visible()
+
+
+def test_columns_are_chosen_beside_their_first_rows(visit: Visit, write: Write) -> None:
+    rows = "id,ticket,team,ask\n1,My screen is black.,hardware,Name the team.\n"
+    visit.drop([write("t.csv", rows + "2,I forgot my word.,accounts,Name the team.\n")], "SQL")
+    visit.ready("t.csv").get_by_role("button", name="See prompts of t.csv").click()
+    dialog = visit.page.get_by_role("dialog", name="t.csv")
+    expect(dialog.get_by_label("Prompt or input")).to_have_value("ticket")
+    expect(dialog.locator("td").nth(1)).to_have_text("My screen is black.")
+    dialog.get_by_label("Instruction").focus()
+    dialog.get_by_label("Instruction").select_option("ask")
+    expect(dialog.locator(".dnd-look-instruction").first).to_have_text("Name the team.")
+    expect(dialog.get_by_label("Instruction")).to_be_focused()
+    dialog.get_by_label("Label").select_option("team")
+    expect(dialog.locator(".dnd-look-list li").first).to_contain_text("Label: hardware")
+    visit.shot("canvas-columns", full=False)
+    dialog.get_by_role("button", name="Close the prompts").click()
+    expect(visit.card("t.csv")).to_contain_text("below the instruction in ask, as chosen")
+
+
+def test_a_text_that_is_hardly_prompts_waits_until_somebody_says_so(
+    visit: Visit, write: Write
+) -> None:
+    mail = "From: Ann\nTo: Bob\nSubject: Lunch\n\nShall we?\n\nAnn"
+    zone = visit.page.locator(".dnd-zone")
+    visit.drop_on(zone, [write("lunch.txt", mail)], visit.page.locator(".dnd-canvas"))
+    card = visit.card("lunch.txt")
+    expect(card).to_contain_text("This looks like an e-mail, not like a list of prompts.")
+    expect(visit.page.locator("#dnd-synthesize")).to_be_disabled()
+    expect(visit.page.locator(".dnd-live")).to_contain_text("lunch.txt is not used")
+    card.get_by_role("button", name="Use lunch.txt as prompts").click()
+    visit.ready("lunch.txt")
+    expect(visit.page.locator("#dnd-hint")).to_have_text("1 file, 3 prompts")
+
+
+def test_the_good_lines_of_a_broken_file_are_used_on_request(visit: Visit, write: Write) -> None:
+    lines = '{"prompt": "one"}\n{"prompt": \n{"prompt": "two"}\n'
+    visit.drop([write("a.jsonl", lines)], "SQL")
+    card = visit.card("a.jsonl")
+    card.get_by_role("button", name="Use the good prompts of a.jsonl").click()
+    expect(visit.ready("a.jsonl")).to_contain_text("Skipped line 2, which cannot be read.")
+    expect(visit.page.locator("#dnd-hint")).to_have_text("1 file, 2 prompts")
+
+
+def test_equal_faults_of_several_files_are_one_message(visit: Visit, write: Write) -> None:
+    scans = [write(f"{n}.pdf", b"%PDF-") for n in range(3)]
+    visit.drop_on(visit.page.locator(".dnd-zone"), scans, visit.page.locator(".dnd-canvas"))
+    errors = visit.page.locator(".dnd-errors")
+    expect(errors.locator("li")).to_have_count(1)
+    expect(errors).to_contain_text("0.pdf, 1.pdf, 2.pdf")

@@ -111,7 +111,7 @@ def test_the_list_of_keys_opens_tells_and_can_switch_them_off(
     expect(page.locator("#dnd-box textarea")).not_to_be_focused()
     expect(page.locator(".dnd-keys-open")).not_to_have_attribute("aria-keyshortcuts", "?")
     visit.reload()
-    expect(page.locator(".dnd-bucket").first).to_be_visible()
+    expect(page.locator(".dnd-zone")).to_be_visible()
     page.locator(".dnd-keys-open").click()
     expect(switch).not_to_be_checked()
     switch.check()

@@ -45,9 +45,14 @@ def test_a_switch_says_everything_again_and_keeps_the_visit(visits: Visits, writ
     visit = visits()
     page = visit.page
     page.evaluate("window.sameDocument = true")
+    visit.page.locator("#dnd-example-legal").click()
+    expect(visit.bucket("Legal").locator(".dnd-card.is-ready")).to_have_count(3)
     visit.drop([write("mine.txt", "one\ntwo\nthree\n")], "Tone of voice")
     visit.ready("mine.txt")
-    page.locator(".dnd-range").nth(2).fill("1.5")
+    for name in ("clause-types.csv", "clauses.md", "more-clauses.jsonl"):
+        visit.card(name).locator(".dnd-where").select_option(label="Tone of voice")
+        visit.card(name).get_by_role("button", name=f"Remove {name}").click()
+    page.locator(".dnd-range").nth(1).fill("1.5")
     visit.synthesize()
     expect(page.locator("#dnd-checks")).to_contain_text("Changes the model")
     visit.ask("What is it?")
@@ -74,9 +79,9 @@ def test_a_switch_says_everything_again_and_keeps_the_visit(visits: Visits, writ
     assert page.get_by_label("Startwert").last.input_value() == "7"
     assert page.locator("#dnd-box textarea").input_value() == "Half typed"
     page.get_by_role("button", name="Prompts bearbeiten").click()
-    # Nobody named the empty buckets, and the name of the full one is the adapter's.
+    # Nobody named the empty bucket, and the name of the full one is the adapter's.
     titles = page.locator(".dnd-title")
-    assert [titles.nth(i).input_value() for i in range(3)] == ["SQL", "Verträge", "Tone of voice"]
+    assert [titles.nth(i).input_value() for i in range(2)] == ["Verträge", "Tone of voice"]
     expect(page.locator(".dnd-drop").first).to_have_text("Dateien hier ablegen")
     expect(
         page.get_by_role("spinbutton", name="Gewicht von Tone of voice, als Zahl")

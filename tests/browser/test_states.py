@@ -127,13 +127,19 @@ def test_prompts_and_their_faults(sights: Sights, write: Write) -> None:
     sight.visit.ready("one.txt")
     sight.put(write("empty.txt", ""), write("bad.jsonl", '{"prompt": 1}\n[]\n'), write("b.pdf", ""))
     expect(page.locator(".dnd-card.is-error")).to_have_count(2)
+    page.locator(".dnd-add").click()  # weights appear with the second bucket
+    page.locator(".dnd-title").first.focus()
     sight.visit.card("empty.txt").locator(".dnd-x").click()
     page.locator(".dnd-number").first.fill("-1")
     page.locator(".dnd-number").first.press("Tab")
     page.locator(".dnd-paste").click()
     sight.see("02-faults")
     page.locator(".dnd-paste-cancel").click()
-    for _ in range(3):
+    sight.visit.card("one.txt").locator(".dnd-see").click()
+    expect(page.locator(".dnd-look-list li")).to_have_count(1)
+    sight.see("03-prompts")
+    page.keyboard.press("Escape")
+    for _ in range(2):
         page.locator(".dnd-remove-bucket").first.click()
     sight.see("03-no-bucket")
 

@@ -70,7 +70,7 @@ def test_another_site_can_neither_frame_the_page_nor_call_it(visits: Visits, ser
         there,
     )
     framed = page.frames[1]
-    assert framed.locator(".dnd-bucket").count() == 0
+    assert framed.locator(".dnd-canvas").count() == 0
     answers = page.evaluate(
         """async url => {
             const body = new FormData();

@@ -16,9 +16,6 @@ LINES = "one\ntwo\nthree\n"
 def fill(visit: Visit, write: Write) -> None:
     """Do a bit of everything that is to come back."""
     page = visit.page
-    title = visit.bucket("Legal").locator(".dnd-title")
-    title.fill("Leases")
-    title.press("Enter")
     visit.drop([write("a.txt", LINES)], "SQL")
     visit.drop([write("b.txt", LINES + "four\n")], "Leases")
     visit.ready("a.txt")
@@ -157,11 +154,11 @@ def test_a_visit_can_be_deleted_at_once(visit: Visit, write: Write) -> None:
     visit.shot("visit-delete")
     with page.expect_navigation():
         dialog.get_by_role("button", name="Delete", exact=True).click()
-    expect(page.locator(".dnd-bucket").first).to_be_visible()
+    expect(page.locator(".dnd-zone")).to_be_visible()
     expect(page.locator(".dnd-card")).to_have_count(0)
     page.evaluate("key => localStorage.setItem('dnd-visit', key)", key)
     visit.reload()
-    expect(page.locator(".dnd-bucket").first).to_be_visible()
+    expect(page.locator(".dnd-zone")).to_be_visible()
     expect(page.locator(".dnd-card")).to_have_count(0)
 
 

@@ -17,7 +17,7 @@ from dnd_engine.prompts.examples import load_examples
 from ui.frame.keys_view import SHORTCUTS
 from ui.language import preferred
 from ui.progress import step_words
-from ui.tabs.workbench.prompts.view import FIRST_BUCKETS
+from ui.tabs.workbench.prompts.view import EXAMPLE_BUCKETS
 from ui.text import (
     ENGLISH,
     Words,
@@ -122,7 +122,7 @@ def test_messages_are_plain(template: Catalog) -> None:
 
 
 def test_every_example_has_words() -> None:
-    assert [example.bucket for example in load_examples()] == list(FIRST_BUCKETS)
+    assert [example.bucket for example in load_examples()] == list(EXAMPLE_BUCKETS)
 
 
 def test_numbers_dates_and_counts_are_written_as_the_language_does() -> None:

@@ -126,7 +126,7 @@ def _read_items(items: list[Item], faults: Faults, asked: Asked, way_out: str) -
         split="objects",
         unit=faults.unit,
         column=used,
-        columns=_columns(items, used or "", labels),
+        columns=() if found.intersection(CHAT_KEYS) else _columns(items, used or "", labels),
         notes=notes,
     )
 

@@ -2,24 +2,24 @@
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 from gradio.processing_utils import save_file_to_cache
 
-from dnd_engine.errors import BucketError, PromptFileError
+from dnd_engine.errors import BrokenItemsError, BucketError, PromptFileError
 from dnd_engine.files import asset_path
 from dnd_engine.prompts.buckets import Bucket, check_buckets, with_instruction
 from dnd_engine.prompts.examples import Example
-from dnd_engine.prompts.files import PromptFile, read_prompt_file
-from dnd_engine.prompts.split import split_prompt
-from dnd_engine.prompts.words import display_name, one_line
+from dnd_engine.prompts.files import read_prompt_file, without
+from dnd_engine.prompts.reading import Choices, Split
+from dnd_engine.prompts.words import display_name
 from ui.canvas import Arrangement, CanvasCard
-from ui.markup import cut
 from ui.shared import App, Updates, fingerprint, used_words, without_name
 from ui.state import PROMPTS, Reading, Session
 from ui.tabs.workbench.adapter.events import facts_of
+from ui.tabs.workbench.prompts.file_info import look, reading_info
 from ui.tabs.workbench.prompts.view import hint_html
 from ui.text import _, languages, speaking
 
@@ -41,19 +41,18 @@ class PromptEvents:
             session.folder = self._app.files.folder(request.session_hash or "")
         for card in arrangement.cards:
             reading = session.readings.get(card.id)
-            if reading is None or reading.split != card.split:
+            if reading is None or _asked(reading) != _asked(card):
                 fresh[card.id] = self._read(card, reading, session, request.session_hash or "")
         session.readings.update(fresh)
         session.canvas = arrangement
         session.arrangement = fingerprint(buckets_on(arrangement, session))
         updates = self.readiness(arrangement, session)
         # Cards still waiting are told again: their answer may have been lost on the way.
-        told = {card.id for card in arrangement.cards if card.waiting} | fresh.keys()
-        if told:
-            updates["inbox"] = {
-                "op": "readings",
-                "readings": {key: _reading_info(session.readings[key]) for key in told},
-            }
+        told = {card.id: card for card in arrangement.cards if card.waiting or card.id in fresh}
+        looked = look(arrangement, session)
+        if told or looked:
+            readings = {key: reading_info(session.readings[key], told[key]) for key in told}
+            updates["inbox"] = {"op": "readings", "readings": readings, "looked": looked}
         if session.made is not None and not arrangement.remixing:
             updates["adapter_facts"] = facts_of(session)
         return updates
@@ -74,6 +73,7 @@ class PromptEvents:
     ) -> Reading:
         name = display_name(card.name)
         copy = before.copy if before else None
+        read = Reading(split=card.split, copy=Path(), choices=card.choices, accepted=card.accepted)
         try:
             if copy is None:
                 if card.upload is None or not card.upload.is_file():
@@ -83,12 +83,21 @@ class PromptEvents:
                 copy = self._app.files.folder(session_hash) / f"{PROMPTS}{len(session.readings)}"
                 copy = copy.with_suffix(card.upload.suffix)
                 shutil.copyfile(card.upload, copy)
-            file = read_prompt_file(copy, name=name, split=card.split, limits=self._app.limits)
-        except PromptFileError as error:
-            return Reading(
-                split=card.split, copy=copy or Path(), error=without_name(str(error), name)
+            whole = read_prompt_file(
+                copy,
+                name=name,
+                split=card.split,
+                choices=replace(card.choices, without=()),
+                limits=self._app.limits,
             )
-        return Reading(split=card.split, copy=copy, file=file)
+            read = replace(read, copy=copy, whole=whole)
+            used = without(whole, card.choices.without)
+        except BrokenItemsError as error:
+            told = without_name(str(error), name)
+            return replace(read, copy=copy or Path(), error=told, num_good=error.num_good)
+        except PromptFileError as error:
+            return replace(read, copy=copy or Path(), error=without_name(str(error), name))
+        return read if whole.doubt and not card.accepted else replace(read, file=used)
 
     def _check_room(self, session: Session, session_hash: str, size: int) -> None:
         """Raise if this visit, or all of them, have read as much as they may."""
@@ -152,7 +161,7 @@ class PromptEvents:
                 "op": "restore",
                 **session.canvas.to_message(),
                 "readings": {
-                    card.id: _reading_info(session.readings[card.id])
+                    card.id: reading_info(session.readings[card.id], card)
                     for card in session.canvas.cards
                     if card.id in session.readings
                 },
@@ -198,28 +207,6 @@ def buckets_on(arrangement: Arrangement, session: Session) -> list[Bucket]:
     return with_instruction(buckets, session.instruction)
 
 
-def _reading_info(reading: Reading) -> dict[str, Any]:
-    """Describe a reading to the canvas."""
-    file = reading.file
-    if file is None:
-        return {"split": reading.split, "error": reading.error, "num_prompts": 0, "notes": []}
-    return {
-        "split": reading.split,
-        "error": "",
-        "num_prompts": len(file.prompts),
-        "notes": list(file.notes),
-        "preview": _preview(file),
-        "asks_split": _asks_split(file, reading),
-    }
-
-
-def _preview(file: PromptFile) -> str:
-    """Return the beginning of the first prompt: what follows the instruction tells files apart."""
-    return cut(one_line(split_prompt(file.prompts[0].text).bare.replace("\n", " ")), 90)
-
-
-def _asks_split(file: PromptFile, reading: Reading) -> bool:
-    """Whether to ask about a text file of several lines that was read as one prompt."""
-    is_text = reading.copy.suffix.lower() in (".txt", ".md")
-    is_one = len(file.prompts) == 1 and "\n" in file.prompts[0].text
-    return is_text and is_one and reading.split == "auto"
+def _asked(about: Reading | CanvasCard) -> tuple[Split, Choices, bool]:
+    """Return how a file is to be read; where it differs, the file is read again."""
+    return about.split, about.choices, about.accepted

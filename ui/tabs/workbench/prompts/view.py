@@ -9,14 +9,14 @@ from dnd_engine.config import PromptLimits
 from dnd_engine.prompts.examples import Example, load_examples
 from ui.canvas import Inbox, PromptCanvas
 from ui.fields import NumberField
-from ui.markup import esc, heading
+from ui.markup import esc, heading, prose
 from ui.text import N_, _, count_files, count_prompts, drawn, script_words
 
-__all__ = ["FIRST_BUCKETS", "PromptsPanel", "hint_html", "prompts_panel"]
+__all__ = ["EXAMPLE_BUCKETS", "PromptsPanel", "hint_html", "prompts_panel"]
 
 
-FIRST_BUCKETS = (N_("SQL"), N_("Legal"), N_("Tone of voice"))
-"""Buckets of a new canvas: those of the examples, by the name they have in the engine."""
+EXAMPLE_BUCKETS = (N_("SQL"), N_("Legal"), N_("Tone of voice"))
+"""Buckets of the examples, which the canvas says in the page's language."""
 
 _EXAMPLE_WORDS: Mapping[str, tuple[str, str]] = {
     "sql": (
@@ -64,13 +64,8 @@ def prompts_panel(limits: PromptLimits) -> PromptsPanel:
     inbox = Inbox(elem_id="dnd-inbox")
     with gr.Row(elem_id="dnd-bench", equal_height=False):
         with gr.Column(elem_id="dnd-canvas-box", elem_classes="dnd-panel", min_width=0):
-            buckets = [
-                {"id": f"first-{place}", "name": name, "weight": 1.0, "cards": []}
-                for place, name in enumerate(FIRST_BUCKETS)
-            ]
             canvas = PromptCanvas(
-                {"buckets": buckets},
-                words=drawn(script_words, *FIRST_BUCKETS),
+                words=drawn(script_words, *EXAMPLE_BUCKETS),
                 limits=limits,
                 elem_id="dnd-canvas",
             )
@@ -191,4 +186,4 @@ def _example_html(example: Example) -> str:
 
 def hint_html(words: str) -> str:
     """Draw the line under Synthesize that says why it is off, or what it will use."""
-    return f"<p class='dnd-hint'>{esc(words)}</p>"
+    return f"<p class='dnd-hint'>{prose(words)}</p>"

@@ -1,0 +1,144 @@
+"""What a visitor chooses for a file on the canvas, and what is told of it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+import pytest
+from pydantic import ValidationError
+
+from dnd_engine.prompts.reading import Choices
+from tests.ui.orders import make
+from ui.canvas import Arrangement, CanvasData, Looking
+from ui.handlers import Handlers
+from ui.markup import faults, prose
+from ui.state import Session
+from ui.tabs.workbench.prompts.events import buckets_on
+
+TABLE = "id,ask,body\n1,Name it.,a dog\n2,Name it.,a cat\n3,Name it.,a cow\n"
+MAIL = "From: Ann\nTo: Bob\nSubject: Lunch\n\nShall we?\n"
+
+Arrange = Callable[..., Arrangement]
+
+
+def chosen(arrangement: Arrangement, **card: Any) -> Arrangement:
+    """Return an arrangement whose only card was changed."""
+    (bucket,) = arrangement.buckets
+    (before,) = bucket.cards
+    after = replace(before, version=before.version + 1, **card)
+    return replace(arrangement, buckets=(replace(bucket, cards=(after,)),))
+
+
+def read(on: Handlers, arrangement: Arrangement, session: Session) -> dict[str, Any]:
+    """Return what the canvas is told of its only card."""
+    request = gr.Request()
+    request.session_hash = "files"
+    inbox = on.prompts.update_prompts(arrangement, session, request)["inbox"]
+    (told,) = inbox["readings"].values()
+    return {**told, "looked": inbox["looked"]}
+
+
+def texts(arrangement: Arrangement, session: Session) -> list[str]:
+    return [p.text for bucket in buckets_on(arrangement, session) for p in bucket.prompts]
+
+
+def test_columns_that_were_chosen_are_read_and_kept_in_the_recipe(
+    on: Handlers, arrange: Arrange, request_of: Callable[[str], gr.Request]
+) -> None:
+    session, laid = Session(), arrange(SQL={"t.csv": TABLE})
+    assert read(on, laid, session)["version"] == 0
+    assert texts(laid, session)[0] == "Name it."  # the longest
+    choices = Choices(text="body", instruction="ask")
+    laid = chosen(laid, choices=choices)
+    told = read(on, laid, session)
+    assert (told["version"], told["num_prompts"]) == (1, 3)
+    assert texts(laid, session)[0] == "Name it.\n\na dog"
+    make(on, session, laid, request_of("files"))
+    assert session.made is not None
+    (bucket,) = session.made.buckets
+    assert bucket.files[0].choices == choices
+
+
+def test_prompts_removed_by_hand_are_neither_used_nor_forgotten(
+    on: Handlers, arrange: Arrange
+) -> None:
+    session, laid = Session(), arrange(SQL={"a.txt": "one\ntwo\nthree"})
+    read(on, laid, session)
+    laid = chosen(laid, choices=Choices(without=(1,)))
+    laid = replace(laid, looking=Looking(card="SQL/a.txt"))
+    told = read(on, laid, session)
+    assert told["num_prompts"] == 2
+    assert texts(laid, session) == ["one", "three"]
+    assert [prompt["input"] for prompt in told["looked"]["prompts"]] == ["one", "two", "three"]
+    laid = chosen(laid, choices=Choices(without=(0, 1, 2)))
+    told = read(on, laid, session)
+    assert told["error"].startswith(
+        "Expected at least one prompt, got none, since all were removed"
+    )
+    assert told["looked"]["num_prompts"] == 3
+    assert texts(laid, session) == []
+
+
+def test_a_file_that_is_hardly_prompts_waits_until_it_is_accepted(
+    on: Handlers, arrange: Arrange
+) -> None:
+    session, laid = Session(), arrange(SQL={"mail.txt": MAIL})
+    told = read(on, laid, session)
+    assert told["doubt"] == "This looks like an e-mail, not like a list of prompts."
+    assert texts(laid, session) == []
+    laid = chosen(laid, accepted=True)
+    assert read(on, laid, session)["doubt"] == ""
+    assert len(texts(laid, session)) == 2
+
+
+def test_the_good_lines_of_a_broken_file_are_offered(on: Handlers, arrange: Arrange) -> None:
+    session, laid = Session(), arrange(SQL={"a.jsonl": '"one"\n[\n"two"\n'})
+    told = read(on, laid, session)
+    assert told["error"].startswith("Line 2: expected an object")
+    assert told["num_good"] == 2
+    laid = chosen(laid, choices=Choices(skip_broken=True))
+    assert read(on, laid, session)["num_good"] == 0
+    assert texts(laid, session) == ["one", "two"]
+
+
+def test_prompts_are_searched_in_instruction_and_input(on: Handlers, arrange: Arrange) -> None:
+    text = "\n---\n".join(f"Name the COLOUR.\n\nthing {n}" for n in range(30))
+    session, laid = Session(), arrange(SQL={"a.txt": text})
+    looking = Looking(card="SQL/a.txt", query="colour thing 7", most=5)
+    looked = read(on, replace(laid, looking=looking), session)["looked"]
+    assert [prompt["place"] for prompt in looked["prompts"]] == [7, 17, 27]
+    assert looked["prompts"][0] == {
+        "place": 7,
+        "line": 29,
+        "instruction": "Name the COLOUR.",
+        "input": "thing 7",
+        "label": "",
+    }
+    assert (looked["num_found"], looked["num_prompts"]) == (3, 30)
+    gone = replace(laid, looking=Looking(card="no such card"))
+    request = gr.Request()
+    request.session_hash = "files"
+    told = on.prompts.update_prompts(gone, session, request)
+    assert told["inbox"]["looked"] is None
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        {"choices": {"text": "x" * 300}},
+        {"choices": {"without": [0] * 30_000}},
+        {"choices": {"without": ["../etc"]}},
+        {"version": "x"},
+    ],
+)
+def test_absurd_choices_are_refused(card: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        CanvasData.model_validate({"cards": [{"id": "a", "name": "a.txt", **card}]})
+    with pytest.raises(ValidationError):
+        CanvasData.model_validate({"looking": {"card": "a", "most": 10**9}})
+
+
+def test_what_the_engine_quotes_is_code_and_still_escaped() -> None:
+    assert prose("Read `a<b`, not ``.") == "Read <code>a&lt;b</code>, not ``."
+    assert "<code>&lt;img&gt;</code>" in faults("Not read", "column `<img>` is missing")

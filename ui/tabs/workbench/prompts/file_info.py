@@ -1,0 +1,98 @@
+"""What the canvas is told about a file: on its card, and in the dialog of its prompts."""
+
+from dataclasses import asdict
+from pathlib import PurePosixPath
+from typing import Any
+
+from dnd_engine.prompts.files import FORMATS, Prompt, PromptFile
+from dnd_engine.prompts.split import split_prompt
+from dnd_engine.prompts.words import one_line
+from ui.canvas import Arrangement, CanvasCard
+from ui.markup import cut
+from ui.state import Reading, Session
+
+__all__ = ["look", "reading_info"]
+
+_MAX_SHOWN_CHARS = 2_000
+"""Characters of a prompt that the dialog shows."""
+
+
+def reading_info(reading: Reading, card: CanvasCard) -> dict[str, Any]:
+    """Describe a reading to its card."""
+    file = reading.file or reading.whole
+    info = {
+        "version": card.version,
+        "split": reading.split,
+        "error": reading.error,
+        "num_good": reading.num_good,
+        "num_prompts": 0,
+        "notes": [],
+    }
+    if file is None or reading.error:
+        return info
+    return {
+        **info,
+        "doubt": file.doubt if reading.file is None else "",
+        "num_prompts": len(file.prompts),
+        "notes": list(file.notes),
+        "preview": _preview(file),
+        "splits": _splits(file),
+        "asks_split": _asks_split(file, reading),
+    }
+
+
+def look(arrangement: Arrangement, session: Session) -> dict[str, Any] | None:
+    """Return the prompts that somebody looks at, those removed by hand among them.
+
+    Returns:
+        None if nobody looks, or the file is gone or was never read.
+    """
+    looking = arrangement.looking
+    reading = session.readings.get(looking.card) if looking else None
+    if looking is None or reading is None or reading.whole is None:
+        return None
+    words = looking.query.casefold().split()
+    prompts = list(enumerate(reading.whole.prompts))
+    found = [(place, prompt) for place, prompt in prompts if _holds(prompt, words)]
+    return {
+        "card": looking.card,
+        "query": looking.query,
+        "name": reading.whole.name,
+        "notes": list(reading.whole.notes),
+        "num_prompts": len(prompts),
+        "num_found": len(found),
+        "columns": [asdict(column) for column in reading.whole.columns],
+        "prompts": [_shown(place, prompt) for place, prompt in found[: looking.most]],
+    }
+
+
+def _holds(prompt: Prompt, words: list[str]) -> bool:
+    text = prompt.text.casefold()
+    return all(word in text for word in words)
+
+
+def _shown(place: int, prompt: Prompt) -> dict[str, Any]:
+    parts = split_prompt(prompt.text)
+    has_input = parts.input is not None
+    return {
+        "place": place,
+        "line": prompt.line,
+        "instruction": cut(parts.instruction, _MAX_SHOWN_CHARS) if has_input else "",
+        "input": cut(parts.bare, _MAX_SHOWN_CHARS),
+        "label": cut(prompt.label or "", 200),
+    }
+
+
+def _preview(file: PromptFile) -> str:
+    """Return the beginning of the first prompt: what follows the instruction tells files apart."""
+    return cut(one_line(split_prompt(file.prompts[0].text).bare.replace("\n", " ")), 90)
+
+
+def _asks_split(file: PromptFile, reading: Reading) -> bool:
+    """Whether to ask about a text file of several lines that was read as one prompt."""
+    is_one = len(file.prompts) == 1 and "\n" in file.prompts[0].text
+    return _splits(file) and is_one and reading.split == "auto"
+
+
+def _splits(file: PromptFile) -> bool:
+    return FORMATS[PurePosixPath(file.name).suffix.lower()].splits
