@@ -8,7 +8,7 @@ from typing import Literal
 
 import gradio as gr
 
-from ui.markup import esc, icon
+from ui.markup import esc, icon, prose
 from ui.text import N_, _, number, said
 
 __all__ = ["RunKind", "Stages", "StagesPanel", "stages_panel"]
@@ -260,11 +260,11 @@ class Stages:
         if self.ended == "failed":
             notice = (
                 f"<div class='dnd-notice is-error' role='alert'>{icon('error')}<div>"
-                f"<b>{words['failed']}</b> <span class='dnd-pre'>{esc(said(self.message))}</span>"
+                f"<b>{words['failed']}</b> <span class='dnd-pre'>{prose(said(self.message))}</span>"
                 "</div></div>"
             )
         elif self.ended:
-            told = esc(said(self.message)) or words["stopped"]
+            told = prose(said(self.message)) or words["stopped"]
             notice = f"<div class='dnd-notice' role='alert'>{icon('info')}{told}</div>"
         left = f"<span class='dnd-facts'>{esc(said(self.left))}</span>" if not self.ended else ""
         return (

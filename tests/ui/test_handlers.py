@@ -298,7 +298,7 @@ def test_drawing_holds_up_no_token(on: Handlers, engine: FakeEngine) -> None:
 def test_bad_settings_and_engine_errors_end_in_words(on: Handlers) -> None:
     session = Session()
     updates = chat(on, session, "Hi", "", 64, 99.0, 1.0, 0, 1.0, 0, False)
-    assert "`temperature` must be between" in updates["left_pane"]
+    assert "<code>temperature</code> must be between" in updates["left_pane"]
     assert "longer than the model can read" in chat(on, session, "BREAK")["left_pane"]
     assert updates["send"].visible is True
 
@@ -599,7 +599,7 @@ def test_wrong_answers_that_are_left_out_are_counted_and_not_called_none(
     assert told not in drawn()
     assert told in drawn(failures_left_out=4)
     assert (
-        "They are in the folder that `dnd evaluate` wrote its report to."
+        "They are in the folder that <code>dnd evaluate</code> wrote its report to."
         in drawn(failures_left_out=4)
     ) == bool(changes)
     assert "No wrong answer was recorded." not in drawn(failures_left_out=4)
@@ -696,7 +696,10 @@ def test_a_damaged_report_says_so_beside_the_card(
 
     monkeypatch.setattr(FakeEngine, "reports", property(damaged), raising=False)
     drawn = on.report.report(None, "score")
-    assert "cannot be read: `heldout.json`: this is &lt;no&gt; sound report." in drawn["report"]
+    assert (
+        "cannot be read: <code>heldout.json</code>: this is &lt;no&gt; sound report."
+        in drawn["report"]
+    )
     assert drawn["report_card"]
     assert drawn["report_all"].open
 

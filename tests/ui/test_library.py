@@ -344,7 +344,7 @@ def test_a_zip_is_imported_and_a_hostile_one_shows_all_its_faults(
     assert refused.count("<li>") == 2
     assert "role='alert'" in refused
     assert str(tmp_path) not in refused
-    assert "`evil.zip` is no PEFT adapter" in refused
+    assert "<code>evil.zip</code> is no PEFT adapter" in refused
     assert "<b>evil</b>" not in refused
 
 
@@ -372,7 +372,7 @@ def test_a_recipe_makes_the_same_adapter_of_the_files_on_the_canvas(
     stranger = Session()
     refused = last(at_home.library.import_file(stranger, path, request_of("t")))["library_told"]
     assert "1 prompt file(s) that the adapter was made from are missing" in refused
-    assert "`a.txt` (2 prompts" in refused
+    assert "<code>a.txt</code> (2 prompts" in refused
     at_home.prompts.update_prompts(arrange(Any={"b.txt": "one\ntwo\n"}), stranger, request_of("t"))
     ordered = last(at_home.library.import_file(stranger, path, request_of("t")))
     assert ordered["tabs"].selected == "workbench"

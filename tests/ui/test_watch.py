@@ -124,7 +124,7 @@ def test_a_run_that_stopped_moving_or_collapsed_says_so(watching: Handlers, fold
 def test_a_damaged_folder_says_why_and_is_looked_at_again(watching: Handlers, folder: Path) -> None:
     (folder / "recipe.json").write_text("{")
     updates = watching.watch.watch_run(0)
-    assert "`recipe.json` cannot be read" in updates["watch"]
+    assert "<code>recipe.json</code> cannot be read" in updates["watch"]
     assert str(folder.parent) not in updates["watch"]
     assert updates["watch_timer"].active is True
     assert watching.watch.all_numbers(0) == {"watch_all": ""}

@@ -7,7 +7,7 @@ import gradio as gr
 
 from ui.engine_handle import LoadState
 from ui.frame.keys_view import keys_panel
-from ui.markup import esc, icon
+from ui.markup import esc, icon, prose
 from ui.progress import step_words
 from ui.text import _, drawn, language, languages
 
@@ -139,7 +139,7 @@ def load_html(state: LoadState) -> str:
         return (
             f"<div class='dnd-notice is-error' role='alert'>{icon('error')}<div>"
             f"<b>{_('The base model did not load.')}</b> "
-            f"<span class='dnd-pre'>{esc(state.message)}</span></div></div>"
+            f"<span class='dnd-pre'>{prose(state.message)}</span></div></div>"
         )
     fraction = state.progress.fraction if state.progress else None
     bar, label = "", esc(_("Loading the base model"))

@@ -17,7 +17,7 @@ from dnd_engine.measure.results import ROWS
 from dnd_engine.prompts.files import labelled_suffixes
 from dnd_engine.wording import LINES, inputs_label, row_label
 from ui.fields import Slider
-from ui.markup import TIMES, cut, esc, facts, icon, label_html, none_yet
+from ui.markup import TIMES, cut, esc, facts, icon, label_html, none_yet, prose
 from ui.text import N_, _, clock_words, drawn, localized, number
 
 if TYPE_CHECKING:
@@ -322,7 +322,7 @@ def measured_html(found: "Found", now: "Made | None") -> str:
         other = f"<div class='dnd-notice'>{icon('info')}<div>{words}</div></div>"
     whole = [row for row in measured.rows if measured.is_whole(row)]
     modes = [mode for mode in sides.modes if any(r.mode == mode for r in measured.rows)]
-    notes = "".join(f"<li>{esc(note)}</li>" for note in measured.notes)
+    notes = "".join(f"<li>{prose(note)}</li>" for note in measured.notes)
     charts = race_charts(
         measured,
         names={key: _(name) for key, name in LINES.items()},

@@ -26,7 +26,7 @@ from dnd_engine.wording import (
     row_label,
     section_label,
 )
-from ui.markup import esc, icon
+from ui.markup import esc, icon, prose
 from ui.text import N_, _, clock_words, ngettext, number
 
 __all__ = [
@@ -130,7 +130,7 @@ def groups(reports: Mapping[str, Report]) -> list[Group]:
 def unreadable_html(reason: str) -> str:
     """Say why no report can be drawn."""
     words = _("A report of this generator cannot be read: {reason}", reason=reason)
-    return f"<div class='dnd-notice is-error'>{icon('error')}<div>{esc(words)}</div></div>"
+    return f"<div class='dnd-notice is-error'>{icon('error')}<div>{prose(words)}</div></div>"
 
 
 def report_html(report: Report, group: Group, metric: Metric, sha256: str) -> str:
@@ -147,7 +147,7 @@ def report_html(report: Report, group: Group, metric: Metric, sha256: str) -> st
             "This report is for another generator. Run `dnd evaluate --card` to examine the one in "
             "use."
         )
-        return f"<div class='dnd-notice is-warn'>{icon('warn')}<div>{esc(other)}</div></div>"
+        return f"<div class='dnd-notice is-warn'>{icon('warn')}<div>{prose(other)}</div></div>"
     rows = report.rows_of(group.holdout)
     if group.holdout:
         parts = [_head_html(group, rows, sha256), _plot_html({}, rows, metric)]
@@ -312,7 +312,7 @@ def _failures_html(report: Report) -> str:
         if left_out
         else _("No wrong answer was recorded.")
     )
-    body = f"<p class='dnd-sub'>{nothing}</p>"
+    body = f"<p class='dnd-sub'>{prose(nothing)}</p>"
     if lines:
         head = (_("Asked for"), _("Wanted"), _("Got"))
         cells = "".join(f"<th scope='col'>{word}</th>" for word in head)

@@ -18,7 +18,7 @@ from dnd_engine.training.pictures import Words as CurveWords
 from dnd_engine.training.pictures import curve_chart, training_charts
 from dnd_engine.training.run_log import COLLAPSED_SHARE
 from dnd_engine.training.watch import Collecting, Training, Watched
-from ui.markup import esc, icon
+from ui.markup import esc, icon, prose
 from ui.text import N_, _, day, duration, number, short_number
 
 __all__ = ["WatchPanel", "all_numbers_html", "watch_html", "watch_panel"]
@@ -429,7 +429,7 @@ def _left_out(seen: Collecting) -> str:
     if not seen.left_out:
         return ""
     lines = "".join(
-        f"<li><b>{esc(slug)}</b> <span lang='en'>{esc(why)}</span></li>"
+        f"<li><b>{esc(slug)}</b> <span lang='en'>{prose(why)}</span></li>"
         for slug, why in seen.left_out.items()
     )
     return (

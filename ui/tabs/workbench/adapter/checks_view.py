@@ -10,7 +10,7 @@ import gradio as gr
 from dnd_engine.checks.registry import CHECKS
 from dnd_engine.config import AGREEMENT_BANDS
 from dnd_engine.wording import CONTROLS
-from ui.markup import esc, icon
+from ui.markup import esc, icon, prose
 from ui.state import Taught
 from ui.text import N_, _, count_prompts, drawn, ngettext, number
 
@@ -272,7 +272,7 @@ def checks_html(
         body = (
             f"<div class='dnd-notice is-error'>{icon('error')}<div>"
             f"<b>{_('Could not be measured.')}</b> "
-            f"<span class='dnd-pre'>{esc(message)}</span></div></div>"
+            f"<span class='dnd-pre'>{prose(message)}</span></div></div>"
         )
     elif inspection is not None:
         on = _("on {prompts} of yours", prompts=count_prompts(inspection.num_prompts))

@@ -9,7 +9,7 @@ from dnd_engine.errors import DndError
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.prompts.words import one_line
-from ui.markup import cut, esc, icon
+from ui.markup import cut, icon, prose
 from ui.progress import step_words
 from ui.shared import App, Updates, note
 from ui.state import Made, Session
@@ -330,5 +330,5 @@ def download(made: Made) -> gr.DownloadButton:
 def _error_notice(message: str) -> str:
     return (
         f"<div class='dnd-notice is-error' role='alert'>{icon('error')}"
-        f"<span class='dnd-pre'>{esc(message)}</span></div>"
+        f"<span class='dnd-pre'>{prose(message)}</span></div>"
     )

@@ -10,7 +10,7 @@ from dnd_engine.config import Sampling
 from dnd_engine.files import asset_path
 from dnd_engine.prompts.split import split_prompt
 from ui.fields import NumberField, Slider
-from ui.markup import code_blocks, esc, icon, label_html, unfenced
+from ui.markup import code_blocks, esc, icon, label_html, prose, unfenced
 from ui.state import Answer, AskMode, Made, Place, Turn
 from ui.tabs.workbench.compare.differences import marked
 from ui.text import N_, _, drawn, number
@@ -415,7 +415,7 @@ def _turn_html(turn: Turn, place: Place, view: View, last: bool) -> str:
     if turn.error:
         told = (
             f"<div class='dnd-notice is-error' role='alert'>{icon('error')}"
-            f"<span class='dnd-pre'>{esc(turn.error)}</span></div>"
+            f"<span class='dnd-pre'>{prose(turn.error)}</span></div>"
         )
         return question + (told if place == "left" else "")
     # While blind, whoever answers may stand on either side.

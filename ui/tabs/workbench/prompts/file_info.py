@@ -20,7 +20,7 @@ _MAX_SHOWN_CHARS = 2_000
 def reading_info(reading: Reading, card: CanvasCard) -> dict[str, Any]:
     """Describe a reading to its card."""
     file = reading.file or reading.whole
-    info = {
+    info: dict[str, Any] = {
         "version": card.version,
         "split": reading.split,
         "error": reading.error,
