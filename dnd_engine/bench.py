@@ -456,7 +456,7 @@ class _Chat(_Measurement):
             "chat_turned": self._per_token([None, self._adapter], number, turned=True),
         }
         if isinstance(runtime.forward, PackedForward):
-            modules = HookedForward(runtime.base, runtime.host.wearing, "the bench compares both")
+            modules = HookedForward(runtime.base, runtime.host.applying, "the bench compares both")
             with runtime.through(modules):
                 found["chat_modules"] = self.twin(number)
         return found
@@ -692,7 +692,7 @@ class _Training(_Measurement):
         with _timed(self._device) as spent:
             with mixed:
                 tokens = generator(generator.standardise(prompts, mask))
-            with self._engine.exclusive() as (base, host), host.wearing(host.fit(tokens)):
+            with self._engine.exclusive() as (base, host), host.applying(host.fit(tokens)):
                 loss = response_losses(base.model, batch).nll.mean()
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from dnd_engine.checks.ablation import (
     MOST_PROMPTS,
-    Wearer,
+    Candidate,
     compare_conditions,
     others,
     shuffled,
@@ -689,7 +689,7 @@ class Engine:
     ) -> Steps[Progress, None, Adapter]:
         """Train an adapter on prompts of its own task, step by step; closing the iterator cancels.
 
-        Without labels the base, wearing what all of the generator's adapters share, answers the
+        Without labels the base, with what all of the generator's adapters share, answers the
         full prompts, and the adapter learns to answer the bare inputs alike.
 
         Args:
@@ -715,7 +715,7 @@ class Engine:
         examples = [Example(p.text, p.label or "") for p in prompts]
         steps = refine(
             self._runtime,
-            adapter.worn_tokens,
+            adapter.scaled_tokens,
             adapter.layout,
             examples,
             self._fit_shared(),
@@ -805,7 +805,7 @@ class Engine:
 
         Args:
             conversations: One for each model, ending with the user's message.
-            adapters: What each wears; None is the base.
+            adapters: What is active for each; None is the base.
             sampling: The same for all; each draws the same random numbers.
             strengths: Asked before every token, so that a strength can change while an answer is
                 written; None keeps the adapter's own.
@@ -818,20 +818,20 @@ class Engine:
             ConfigError: If a strength is out of bounds.
         """
         current: list[float | None] | None = None
-        worn: FittedLoRA | None = None
+        active: FittedLoRA | None = None
         asked = strengths or [None] * len(adapters)
 
-        def wear() -> FittedLoRA | None:
-            nonlocal current, worn
+        def now_active() -> FittedLoRA | None:
+            nonlocal current, active
             now = [
                 None if adapter is None else strength() if strength else adapter.strength
                 for adapter, strength in zip(adapters, asked, strict=True)
             ]
             if now != current:
-                worn, current = self._fit_sides(adapters, now), now
-            return worn
+                active, current = self._fit_sides(adapters, now), now
+            return active
 
-        yield from decode(self._runtime, conversations, wear, sampling or Sampling())
+        yield from decode(self._runtime, conversations, now_active, sampling or Sampling())
 
     def inspect(self, adapter: Adapter, buckets: Sequence[Bucket] = ()) -> Inspection:
         """Run the registered checks; effect, agreement and verdict need prompts.
@@ -906,10 +906,10 @@ class Engine:
         prompts = [prompt for part in measured for prompt in part]
         ends = list(itertools.accumulate(map(len, measured)))
         everyone = range(len(prompts))
-        wearers: list[Wearer] = [("adapter", self._fit_one(adapter), everyone)]
+        candidates: list[Candidate] = [("adapter", self._fit_one(adapter), everyone)]
         if shared is not None:
-            wearers.append(("mean", shared, everyone))
-        wearers.append(("base", None, everyone))
+            candidates.append(("mean", shared, everyone))
+        candidates.append(("base", None, everyone))
 
         def report(doing: Doing, done: int) -> Progress:
             return Progress("decode", done / (len(pairs) + 1), time.monotonic() - started, doing)
@@ -928,7 +928,7 @@ class Engine:
             except ImprintError:
                 # Without a generator, prompts that nothing can be imprinted of make no adapter.
                 return
-            wearers.append((name, self._fit_one(made), numbers))
+            candidates.append((name, self._fit_one(made), numbers))
 
         if self._generator is not None:  # shuffled prompts have no instruction to imprint
             yield report("shuffled", 0)
@@ -946,10 +946,10 @@ class Engine:
         return compare_conditions(
             self._runtime,
             shared,
-            wearers,
+            candidates,
             prompts,
             list(dict.fromkeys(b.name for _, wrong in pairs for b in wrong))
-            if any(name == "wrong" for name, _, _ in wearers)
+            if any(name == "wrong" for name, _, _ in candidates)
             else [],
         )
 
@@ -988,8 +988,8 @@ class Engine:
             synthesis_estimated=took is not None and "total" not in adapter.seconds,
             seed=config.seed,
         )
-        worn, shared = self._fit_one(adapter), self._fit_shared()
-        return (yield from measure(self._runtime, worn, shared, measured))
+        active, shared = self._fit_one(adapter), self._fit_shared()
+        return (yield from measure(self._runtime, active, shared, measured))
 
     def train_lora(
         self,
@@ -1259,7 +1259,7 @@ class Engine:
             )
 
     def _fit_one(self, adapter: Adapter) -> FittedLoRA:
-        return self._runtime.host.fit(adapter.worn_tokens[None], adapter.layout)
+        return self._runtime.host.fit(adapter.scaled_tokens[None], adapter.layout)
 
     def _fit_shared(self) -> FittedLoRA | None:
         """What all of the generator's adapters share: it reads instructions well. None is the base.
@@ -1274,7 +1274,7 @@ class Engine:
         """One group of rows for each adapter; None stays the base, and so does strength 0."""
         fitted = [
             self._runtime.host.fit(
-                adapter.with_strength(strength).worn_tokens[None], adapter.layout
+                adapter.with_strength(strength).scaled_tokens[None], adapter.layout
             )
             if adapter is not None and strength
             else None

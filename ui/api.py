@@ -309,7 +309,7 @@ class Endpoints:
         Returns:
             `base` and `adapted` (null without an adapter), each with `text`, `num_tokens` and `stop_reason`.
         """  # noqa: E501 - Gradio reads one line an argument
-        worn = self._shelf.get(adapter_id).adapter if adapter_id else None
+        active = self._shelf.get(adapter_id).adapter if adapter_id else None
         if not message.strip():
             raise ChatError("`message`: expected a question, got nothing. Write one.")
         if max_new_tokens > MAX_ANSWER_TOKENS:
@@ -327,7 +327,7 @@ class Endpoints:
         self._calls.loaded(_LOAD_SECONDS)
         messages = [{"role": "system", "content": system}] if system.strip() else []
         messages.append({"role": "user", "content": message})
-        models = [None] if worn is None else [None, worn]
+        models = [None] if active is None else [None, active]
         steps = self._calls.compare([(messages, one) for one in models], sampling)
         base, *adapted = map(asdict, self._calls.last(steps, caller_left()))
         return {"base": base, "adapted": adapted[0] if adapted else None}

@@ -26,7 +26,7 @@ from dnd_engine.scoring.answers import answer
 
 __all__ = [
     "MOST_PROMPTS",
-    "Wearer",
+    "Candidate",
     "compare_conditions",
     "others",
     "shuffle_words",
@@ -39,24 +39,24 @@ MOST_PROMPTS = 16
 """Answered once, and read by five models: a few seconds on two CPU cores."""
 
 
-Wearer = tuple[ControlName | Literal["adapter"], FittedLoRA | None, Sequence[int]]
-"""Who answers, what is worn, and which of the prompts: those of a bucket have a wrong adapter of
+Candidate = tuple[ControlName | Literal["adapter"], FittedLoRA | None, Sequence[int]]
+"""Who answers, what is active, and which of the prompts: those of a bucket have a wrong adapter of
 their own."""
 
 
 def compare_conditions(
     runtime: Runtime,
     teacher: FittedLoRA | None,
-    wearers: Sequence[Wearer],
+    candidates: Sequence[Candidate],
     prompts: Sequence[str],
     wrong_from: Sequence[str],
 ) -> Conditioning | None:
-    """Ask all wearers for what the teacher answers when it is told the instruction.
+    """Ask all candidates for what the teacher answers when it is told the instruction.
 
     Args:
         runtime: The frozen base; its lock is held for one batch at a time.
         teacher: Answers whole prompts.
-        wearers: Among them `adapter`; each name's prompts together are all of `prompts`.
+        candidates: Among them `adapter`; each name's prompts together are all of `prompts`.
         prompts: Instruction, blank line and input.
         wrong_from: For the record.
 
@@ -67,7 +67,7 @@ def compare_conditions(
     if len(told) < 2:
         return None
     found: dict[str, dict[int, float]] = {}
-    for name, worn, numbers in wearers:
+    for name, active, numbers in candidates:
         mine = [number for number in numbers if number in told]
         if not mine:
             continue
@@ -75,7 +75,7 @@ def compare_conditions(
             runtime.base, [prompts[n] for n in mine], [told[n] for n in mine]
         )
         with runtime.lock:
-            (answers,) = answer(runtime, [questions], worn)
+            (answers,) = answer(runtime, [questions], active)
         found.setdefault(name, {}).update((n, a.nll) for n, a in zip(mine, answers, strict=True))
     nlls = {name: np.array([losses[n] for n in told]) for name, losses in found.items()}
     own = nlls["adapter"]

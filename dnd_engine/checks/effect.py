@@ -45,7 +45,7 @@ def effect(runtime: Runtime, fitted: FittedLoRA, strength: float, prompts: Seque
     twice = (ids.repeat(2, 1).to(base.device), mask.repeat(2, 1).to(base.device))
     # One pass for both: the first half of the rows is the base's, the second the adapter's.
     pair = FittedLoRA.stack([None, fitted if strength else None]).without_bare()
-    with runtime.lock, runtime.host.wearing(pair):
+    with runtime.lock, runtime.host.applying(pair):
         plain, adapted = next_token_logits(base.model, *twice).chunk(2)
     found = float(kl_to_base(plain, adapted).mean())
     if not math.isfinite(found):

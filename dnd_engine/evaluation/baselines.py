@@ -245,7 +245,7 @@ class Baselines:
             adapter = self.engine.generate(
                 [_bucket("trained", texts)], seed=self.seed, imprinted=False
             )
-            made[task.info.slug] = adapter.worn_tokens.to(torch.bfloat16)
+            made[task.info.slug] = adapter.scaled_tokens.to(torch.bfloat16)
         return made
 
     def inspect(self, task: Task) -> Inspection | None:
@@ -376,7 +376,9 @@ class Baselines:
             refined = finish(steps)
         except TrainingError as error:
             raise _Missing(str(error)) from error
-        return Setup(refined.worn_tokens, refined.layout, refine_seconds=refined.seconds["refine"])
+        return Setup(
+            refined.scaled_tokens, refined.layout, refine_seconds=refined.seconds["refine"]
+        )
 
     def _refine_config(self, how: Refining, draw: int) -> RefineConfig:
         usual = RefineConfig()
@@ -431,7 +433,7 @@ class Baselines:
 
 def _setup_of(adapter: Adapter) -> Setup:
     return Setup(
-        adapter.worn_tokens,
+        adapter.scaled_tokens,
         adapter.layout,
         synthesis_seconds=adapter.seconds.get("total"),
         imprint_seconds=adapter.seconds.get("imprint"),

@@ -107,8 +107,8 @@ class Verifier:
         """
         base, host = self._runtime.base, self._runtime.host
         ids = torch.tensor([base.chat_ids("Say hello, then count to five.")], device=base.device)
-        active = host.fit(adapter.worn_tokens[None], adapter.layout)
-        with self._runtime.lock, host.wearing(active):
+        active = host.fit(adapter.scaled_tokens[None], adapter.layout)
+        with self._runtime.lock, host.applying(active):
             ours = base.model(input_ids=ids, use_cache=False).logits.float()
         theirs = model(input_ids=ids, use_cache=False).logits.float()
         difference = float((ours - theirs).abs().max() / ours.abs().max())

@@ -301,7 +301,7 @@ class _Walk:
     def advance(self, layer: int) -> None:
         """Run one block of all readings, each with what is active in it."""
         for batch, teacher in self._taught:
-            with self._runtime.lock, self._runtime.host.wearing(teacher):
+            with self._runtime.lock, self._runtime.host.applying(teacher):
                 batch.blocks.advance(layer)
         for batch in (*self._bare, *self._full):
             with self._runtime.lock:

@@ -94,20 +94,20 @@ class Adapter:
         return "imprint" in self.provenance
 
     @property
-    def worn_tokens(self) -> Float[Tensor, "tokens rows cols"]:
+    def scaled_tokens(self) -> Float[Tensor, "tokens rows cols"]:
         """Tokens with the strength folded into B, exactly as saved."""
         if self.strength == 1:
             return self.tokens
-        worn = self.tokens.clone()
+        scaled = self.tokens.clone()
         for m in self.layout.matrices():
             if m.side == "B":
-                worn[m.first_token : m.first_token + m.num_tokens] *= self.strength
-        return worn
+                scaled[m.first_token : m.first_token + m.num_tokens] *= self.strength
+        return scaled
 
     @property
     def state(self) -> LoRAState:
         """PEFT's state dict, strength folded into B."""
-        return detokenize(self.worn_tokens, self.layout)
+        return detokenize(self.scaled_tokens, self.layout)
 
     @cached_property
     def weights(self) -> bytes:
@@ -136,7 +136,7 @@ class Adapter:
         folded = [*self.provenance.get("folded", ()), self.strength]
         return replace(
             self,
-            tokens=self.worn_tokens,
+            tokens=self.scaled_tokens,
             strength=1.0,
             provenance={**self.provenance, "folded": folded},
         )

@@ -67,7 +67,7 @@ class LoRAHost:
         return add_low_rank
 
     @contextmanager
-    def wearing(self, fitted: "FittedLoRA | None") -> Iterator[None]:
+    def applying(self, fitted: "FittedLoRA | None") -> Iterator[None]:
         """Apply adapters to every forward pass inside the `with` block.
 
         It is not reentrant and not thread-safe, so callers that share a base must hold a lock.

@@ -74,10 +74,10 @@ def measure(
     measured = replace(measured, left_out=left_out)
     total = len(setups) * sum(len(sides.asked(mode)) for mode in sides.modes)
     done, spent = 0, 0.0
-    for row, worn, shown in setups:
+    for row, active, shown in setups:
         for mode in sides.modes:
             before = measured.passes
-            for eval_pass in _evaluate(runtime, sides, EvalPass(row=row, mode=mode), worn, shown):
+            for eval_pass in _evaluate(runtime, sides, EvalPass(row=row, mode=mode), active, shown):
                 measured = replace(measured, passes=(*before, eval_pass))
                 answered = done + len(eval_pass.items)
                 left = (spent + eval_pass.seconds) / answered * (total - answered)
@@ -141,7 +141,7 @@ def train(
     sides = measured.sides
     row: Row = "warm_lora" if warm_start else "trained_lora"
     lessons = draw_labelled(base, sides.train, config)
-    start = adapter.worn_tokens.float()
+    start = adapter.scaled_tokens.float()
     if not warm_start:
         start = shared_start(adapter.layout, config.seed)
     recipe = asdict(config) | {"num_examples": len(lessons)}
@@ -186,14 +186,14 @@ def train(
             continue
         tokens = done.tokens.to("cpu", torch.bfloat16)
         made = _trained(adapter, tokens, learnt, done.step, seconds, recipe, warm_start, origin)
-        worn = runtime.host.fit(made.worn_tokens[None], made.layout)
+        active = runtime.host.fit(made.scaled_tokens[None], made.layout)
         measured = replace(measured, trained={**measured.trained, row: made})
         total = sum(len(sides.asked(mode)) for mode in sides.modes)
         answered, spent = 0, 0.0
         for mode in sides.modes:
             before = measured.passes
             fresh = EvalPass(row=row, mode=mode, steps=done.step, train_seconds=seconds)
-            for eval_pass in _evaluate(runtime, sides, fresh, worn, ()):
+            for eval_pass in _evaluate(runtime, sides, fresh, active, ()):
                 measured = replace(measured, passes=(*before, eval_pass))
                 now = answered + len(eval_pass.items)
                 yield MeasureStep(
@@ -213,7 +213,7 @@ def _evaluate(
     runtime: Runtime,
     sides: Sides,
     eval_pass: EvalPass,
-    worn: FittedLoRA | None,
+    active: FittedLoRA | None,
     shots: Sequence[Example],
 ) -> Iterator[EvalPass]:
     """Answer all items of a mode, batch by batch."""
@@ -229,7 +229,7 @@ def _evaluate(
         part = order[first : first + _ITEMS_AT_ONCE]
         with runtime.lock:
             started = time.monotonic()
-            (answers,) = answer(runtime, [[questions[q] for q in part]], worn)
+            (answers,) = answer(runtime, [[questions[q] for q in part]], active)
             seconds = time.monotonic() - started
         graded = []
         for q, reply in zip(part, answers, strict=True):

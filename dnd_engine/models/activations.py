@@ -11,7 +11,7 @@ that token and little else. Hence the choices here:
 - The prompt is read as a chat turn, up to where the answer begins. That is where the base has just
   worked out what to do, so the last token tells tasks apart; the last token of the bare text tells
   mostly its last word. (Variance between 100 tasks over that within them: 6.6 and 1.2.) It is also
-  how the base meets prompts when it wears an adapter. And the first token is then the template's,
+  how the base meets prompts when an adapter is active. And the first token is then the template's,
   which belongs to no mean.
 - Every token's vector is brought to unit RMS before means are taken, so that none outvotes others.
 - `check_prompts_differ` refuses conditions that are all the same after standardisation.
@@ -54,7 +54,7 @@ class BaseActivations:
     """The frozen base as a reader of prompts.
 
     Args:
-        base: The base; must wear no adapter while it reads.
+        base: The base; no adapter may be active while it reads.
         layers: Which states are taken, rising: k is the residual stream after k layers, from 1 to
             one less than the base has.
 

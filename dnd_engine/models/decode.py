@@ -1,6 +1,6 @@
 """Twin decoding: base and adapted answers from one batch, token by token.
 
-One forward pass per step serves both rows; row 0 wears nothing, row 1 the adapter. Each row samples
+One forward pass per step serves both rows; row 0 is the base, row 1 the adapter. Each row samples
 with its own generator of the same seed. Knows messages and logits; knows no prompts files.
 """
 
@@ -36,7 +36,7 @@ __all__ = ["decode"]
 def decode(
     runtime: Runtime,
     conversations: Sequence[Sequence[Message]],
-    worn: Callable[[], FittedLoRA | None],
+    active: Callable[[], FittedLoRA | None],
     sampling: Sampling,
 ) -> Iterator[list[Reply]]:
     """Answer one conversation per row, yielding all rows after every token.
@@ -47,7 +47,7 @@ def decode(
     Args:
         runtime: The frozen model.
         conversations: One per row, each ending with the user's message.
-        worn: Asked before every token for an adapter of each row, or None; what is read of the
+        active: Asked before every token for an adapter of each row, or None; what is read of the
             conversation keeps the keys and values of the adapter it was read with.
         sampling: The same for all rows.
 
@@ -75,7 +75,7 @@ def decode(
     while True:
         # A strength may change while an answer is written; preparing costs more than a token, so it
         # is done only when the adapter is another.
-        if (now := worn()) is not fitted:
+        if (now := active()) is not fitted:
             fitted, prepared = now, forward.prepare(now)
         # The lock goes back after every token, so that others can work between two of them.
         with runtime.lock, runtime.threads.that_pay():

@@ -22,7 +22,7 @@ from dnd_engine.models.packed import PackedLlama, refusal
 
 __all__ = ["Forward", "HookedForward", "PackedForward", "choose_forward"]
 
-Wearing = Callable[[FittedLoRA | None], AbstractContextManager[None]]
+Applying = Callable[[FittedLoRA | None], AbstractContextManager[None]]
 
 
 class Forward(ABC):
@@ -97,15 +97,15 @@ class HookedForward(Forward):
 
     Args:
         base: The base.
-        wearing: Applies adapters to it for a while; guard both while `hidden` runs.
+        applying: Applies adapters to it for a while; guard both while `hidden` runs.
         reason: Why it is not packed.
     """
 
     name = "hooked"
 
-    def __init__(self, base: BaseModel, wearing: Wearing, reason: str) -> None:
+    def __init__(self, base: BaseModel, applying: Applying, reason: str) -> None:
         super().__init__(base)
-        self._wearing = wearing
+        self._applying = applying
         self.reason = reason
 
     def prepare(self, fitted: FittedLoRA | None) -> Any:
@@ -127,7 +127,7 @@ class HookedForward(Forward):
         mask = None
         if visible is not None:
             mask = as_argument(model, masks_for(model, visible, positions, key_positions))
-        with self._wearing(prepared):
+        with self._applying(prepared):
             return last_hidden(
                 model,
                 input_ids=ids,
@@ -144,10 +144,10 @@ class HookedForward(Forward):
         return logits_of(self._base.model, hidden.contiguous())
 
 
-def choose_forward(base: BaseModel, wearing: Wearing) -> Forward:
+def choose_forward(base: BaseModel, applying: Applying) -> Forward:
     """Pack the base where that is possible and its memory is there."""
     reason = refusal(base.model) or _too_large(base.model)
-    return HookedForward(base, wearing, reason) if reason else PackedForward(base)
+    return HookedForward(base, applying, reason) if reason else PackedForward(base)
 
 
 def _too_large(model: nn.Module) -> str | None:

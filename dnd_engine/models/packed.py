@@ -142,7 +142,7 @@ class PackedLlama:
         positions: Int[Tensor, "rows new"],
         visible: Bool[Tensor, "rows 1 new keys"] | None,
         past: KeyValues,
-        worn: FusedLoRA | None = None,
+        active: FusedLoRA | None = None,
     ) -> Float[Tensor, "rows new width"]:
         """Run every block over new tokens.
 
@@ -151,7 +151,7 @@ class PackedLlama:
             positions: Of the tokens in their texts.
             visible: Which tokens each may look at, itself the last; None if all that precede it.
             past: Keys and values of past tokens, extended in place.
-            worn: Adapters for equal groups of the rows.
+            active: Adapters for equal groups of the rows.
         """
         rows, new = ids.shape
         # Without a mask, several new tokens are taken for the first ones.
@@ -171,8 +171,8 @@ class PackedLlama:
             self._weights,
             self._biases,
             self._norms,
-            worn.factors if worn else [],
-            rows * worn.num_bare // worn.num_groups * new if worn else 0,
+            active.factors if active else [],
+            rows * active.num_bare // active.num_groups * new if active else 0,
             _FEW_POSITIONS,
             cos.reshape(rows * new, 1, -1),
             sin.reshape(rows * new, 1, -1),

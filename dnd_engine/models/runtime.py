@@ -43,7 +43,7 @@ class Runtime:
         Hold the lock.
         """
         if not self._forward:
-            chosen = choose_forward(self.base, self.host.wearing)
+            chosen = choose_forward(self.base, self.host.applying)
             self._forward.append(chosen)
             if isinstance(chosen, HookedForward):
                 _log.info("The base runs through transformers' modules: %s.", chosen.reason)

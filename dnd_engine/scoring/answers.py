@@ -105,20 +105,20 @@ def _size(question: Question) -> tuple[int, int]:
 def answer(
     runtime: Runtime,
     groups: Sequence[Sequence[Question]],
-    worn: FittedLoRA | None,
+    active: FittedLoRA | None,
 ) -> list[list[Answer]]:
     """Answer every question of a batch.
 
     Args:
         runtime: The frozen model. Hold its lock where other threads use it.
         groups: Questions, one non-empty group per adapter.
-        worn: One adapter per group, or None for the bare base.
+        active: One adapter per group, or None for the bare base.
 
     Returns:
         Answers in the order of the questions.
     """
     shared = [_shared_length([q.prompt[:-1] for q in group]) for group in groups]
-    openings = _Rows(runtime, worn, len(groups))
+    openings = _Rows(runtime, active, len(groups))
     if any(shared):
         openings.read([group[0].prompt[:n] for group, n in zip(groups, shared, strict=True)])
     parts: list[_Rows] = []
@@ -140,7 +140,7 @@ def answer(
     index = [
         number[g, min(q, len(group) - 1)] for g, group in enumerate(groups) for q in range(width)
     ]
-    everyone = _Rows.joined(parts, index, worn)
+    everyone = _Rows.joined(parts, index, active)
     limits = [
         group[q].max_new_tokens if q < len(group) else 0 for group in groups for q in range(width)
     ]
@@ -164,13 +164,13 @@ class _Rows:
     def __init__(
         self,
         runtime: Runtime,
-        worn: FittedLoRA | None,
+        active: FittedLoRA | None,
         num_rows: int,
         cache: KeyValues | None = None,
     ) -> None:
         self.runtime = runtime
         self.forward = runtime.forward
-        self.wear(worn)
+        self.activate(active)
         self.cache = cache or self.forward.new_cache(num_rows)
         self.seen: Bool[Tensor, "rows keys"] = torch.zeros(
             num_rows, 0, dtype=torch.bool, device=runtime.base.device
@@ -181,26 +181,26 @@ class _Rows:
         )
         """Number of tokens each row has read, which is the position of its next token."""
 
-    def wear(self, worn: FittedLoRA | None) -> None:
+    def activate(self, active: FittedLoRA | None) -> None:
         """Apply one adapter to each equal run of rows."""
-        self.worn = worn
-        self._prepared = self.forward.prepare(worn)
+        self.active = active
+        self._prepared = self.forward.prepare(active)
 
     def copies(self, row: int, count: int) -> "_Rows":
         """Return copies of one row, with the adapter of its group."""
-        worn = None if self.worn is None else _choose(self.worn, [row])
-        rows = _Rows(self.runtime, worn, count, self.cache.copies(row, count))
+        active = None if self.active is None else _choose(self.active, [row])
+        rows = _Rows(self.runtime, active, count, self.cache.copies(row, count))
         rows.seen = self.seen[row].expand(count, -1)
         rows.positions = self.positions[row].expand(count)
         return rows
 
     @classmethod
     def joined(
-        cls, parts: Sequence["_Rows"], index: Sequence[int], worn: FittedLoRA | None
+        cls, parts: Sequence["_Rows"], index: Sequence[int], active: FittedLoRA | None
     ) -> "_Rows":
         """Rows of several parts below each other; `index` says which one is at each place."""
         cache = KeyValues.joined([part.cache for part in parts], index)
-        rows = cls(parts[0].runtime, worn, len(index), cache)
+        rows = cls(parts[0].runtime, active, len(index), cache)
         gaps = [cache.length - part.seen.shape[1] for part in parts]
         padded = [
             nn.functional.pad(part.seen, (0, gap)) for part, gap in zip(parts, gaps, strict=True)
@@ -285,7 +285,7 @@ class _Rows:
         written: list[list[int]] = [[] for _ in limits]
         ended = {row for row, limit in enumerate(limits) if limit == 0}
         # Which row is at each place of the batch, group by group.
-        groups = 1 if self.worn is None else self.worn.num_groups
+        groups = 1 if self.active is None else self.active.num_groups
         places = torch.arange(len(limits)).view(groups, -1).tolist()
         hidden = first
         while True:
@@ -313,8 +313,8 @@ class _Rows:
         index = torch.tensor([where[row] for row in _flat(kept)], device=self.runtime.base.device)
         self.cache.select(index)
         self.seen, self.positions = self.seen[index], self.positions[index]
-        if self.worn is not None and len(kept) < len(places):
-            self.wear(_choose(self.worn, [g for g, count in enumerate(alive) if count]))
+        if self.active is not None and len(kept) < len(places):
+            self.activate(_choose(self.active, [g for g, count in enumerate(alive) if count]))
         return kept
 
     def _forward(
@@ -357,8 +357,8 @@ def _runs(sizes: Sequence[int]) -> list[list[int]]:
     return runs
 
 
-def _choose(worn: FittedLoRA, groups: list[int]) -> FittedLoRA:
-    return FittedLoRA({path: (a[groups], b[groups]) for path, (a, b) in worn.factors.items()})
+def _choose(active: FittedLoRA, groups: list[int]) -> FittedLoRA:
+    return FittedLoRA({path: (a[groups], b[groups]) for path, (a, b) in active.factors.items()})
 
 
 def _slices(length: int, rows: int) -> Iterator[slice]:

@@ -175,7 +175,7 @@ def attending_in_blocks(
 ) -> Iterator[dict[str, Any]]:
     """Let a model attend in blocks.
 
-    Like wearing an adapter this changes the model while the `with` block lasts: callers that share
+    Like applying an adapter this changes the model while the `with` block lasts: callers that share
     a base hold a lock around it.
 
     Args:

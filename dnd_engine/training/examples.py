@@ -69,7 +69,7 @@ def encode_example(
 class PackedExamples:
     """Groups of examples as one row each, sharing the tokens they all begin with.
 
-    Every chat turn opens with the same system prompt, about half of a short example. A group wears
+    Every chat turn opens with the same system prompt, about half of a short example. A group has
     one adapter, so its examples can share that prefix: they follow it one after the other, each at
     the positions it would have alone, and see the prefix and themselves only.
     """

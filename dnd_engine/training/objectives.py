@@ -72,7 +72,7 @@ class TaskLoss:
         """Nats per answer token."""
         assert batch.examples is not None
         runtime = self._runtime
-        with runtime.host.wearing(runtime.host.fit(tokens)):
+        with runtime.host.applying(runtime.host.fit(tokens)):
             return response_losses(
                 runtime.base.model, batch.examples.to(runtime.base.device)
             ).nll.mean()

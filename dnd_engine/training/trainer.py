@@ -220,7 +220,7 @@ class _Run:
         found: dict[int, GroupNLL] = {}
         for batch in self.sampler.held_back(tasks, sources):
             assert batch.examples is not None
-            with self.runtime.host.wearing(
+            with self.runtime.host.applying(
                 self.runtime.host.fit(self._tokens(batch.prompts, batch.mask))
             ):
                 losses = response_losses(self.base.model, batch.examples.to(self.base.device))

@@ -86,7 +86,7 @@ def _bindings() -> tuple[Any, Any, Any]:
 
 
 class LlamaCpp:
-    """A model in llama.cpp, which may wear one adapter."""
+    """A model in llama.cpp, which may have one adapter active."""
 
     def __init__(self, model: Any, adapter: Any) -> None:
         self._model = model

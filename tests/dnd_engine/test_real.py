@@ -114,9 +114,9 @@ def test_a_saved_zip_loads_with_stock_peft_on_a_plain_base(
     assert lora.keys() == adapter.state.keys()
     assert all(torch.equal(value, adapter.state[key]) for key, value in lora.items())
     ids = ids_of(real_engine, QUESTION)
-    worn = real_engine.runtime.host.fit(adapter.worn_tokens[None], adapter.layout)
+    active = real_engine.runtime.host.fit(adapter.scaled_tokens[None], adapter.layout)
     with torch.inference_mode():
-        with real_engine.runtime.host.wearing(worn):
+        with real_engine.runtime.host.applying(active):
             ours = real_engine.base.model(input_ids=ids).logits
         base = real_engine.base.model(input_ids=ids).logits
         theirs = model(input_ids=ids).logits
@@ -133,8 +133,8 @@ def test_the_base_row_is_exactly_an_untouched_model(real_engine: Engine, made: A
         texts(real_engine, adapter)
         real_engine.verify(adapter, adapter.files())
         tokens = torch.stack([torch.zeros_like(adapter.tokens), adapter.tokens])
-        worn = real_engine.runtime.host.fit(tokens, adapter.layout)
-        with real_engine.runtime.host.wearing(worn):
+        active = real_engine.runtime.host.fit(tokens, adapter.layout)
+        with real_engine.runtime.host.applying(active):
             found = next_token_logits(real_engine.base.model, ids)
         assert torch.equal(found[0], expected[0])
         assert not torch.equal(found[1], expected[1])
@@ -150,7 +150,7 @@ def test_chat_rounds_no_worse_than_the_model_itself(real_engine: Engine, made: A
     runtime, tokens = real_engine.runtime, loud(made, seed=1).tokens
     ids = ids_of(real_engine, QUESTION).repeat(2, 1)
     exact = copy.deepcopy(plain_base(real_engine)).float()
-    worn = runtime.host.fit(torch.stack([torch.zeros_like(tokens), tokens]), made.layout)
+    active = runtime.host.fit(torch.stack([torch.zeros_like(tokens), tokens]), made.layout)
 
     def logits(forward: Forward, fitted: FittedLoRA | None) -> Tensor:
         past, prepared = forward.new_cache(2), forward.prepare(fitted)
@@ -161,9 +161,9 @@ def test_chat_rounds_no_worse_than_the_model_itself(real_engine: Engine, made: A
         return forward.logits(forward.hidden(ids[:, last:], at, None, past, prepared)[:, -1])
 
     ours = runtime.forward
-    modules = HookedForward(runtime.base, runtime.host.wearing, "the yardstick")
+    modules = HookedForward(runtime.base, runtime.host.applying, "the yardstick")
     expected = exact(input_ids=ids[:1]).logits[0, -1]
-    packed, theirs = logits(ours, worn), logits(modules, worn)
+    packed, theirs = logits(ours, active), logits(modules, active)
     assert (packed[0] - expected).abs().mean() < 1.2 * (theirs[0] - expected).abs().mean() + 1e-5
     assert (packed[1] - expected).abs().mean() > 4 * (packed[0] - expected).abs().mean()
     assert torch.equal(packed[0], logits(ours, None)[0])

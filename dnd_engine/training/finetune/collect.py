@@ -2,7 +2,7 @@
 
 The material of the paper's objective, weight reconstruction. Every run starts from the same A and
 from B zero, and keeps snapshots of consecutive steps. Several tasks train in one batch, each
-wearing its own LoRA; they share nothing but the time. Which runs there are says `collect_recipe`.
+applying its own LoRA; they share nothing but the time. Which runs there are says `collect_recipe`.
 
 Source: Liang et al. 2025, arXiv:2506.16406, checkpoint collection.
 """
@@ -457,7 +457,7 @@ class _Collector:
     ) -> list[tuple[Tensor, Tensor]]:
         """Per run: loss of each of its examples, and whether its answer is exact."""
         tokens = torch.stack([t.tokens for t in trainings])
-        with self.runtime.host.wearing(self.runtime.host.fit(tokens)):
+        with self.runtime.host.applying(self.runtime.host.fit(tokens)):
             found = response_losses(self.base.model, pack(batches).to(self.device))
         sizes = [len(batch) for batch in batches]
         return list(

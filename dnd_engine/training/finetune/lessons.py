@@ -153,7 +153,7 @@ def train_on_lessons(
             for at, mode in drawn
         ]
         batch = pack([rows]).to(base.device)
-        with runtime.host.wearing(runtime.host.fit(tokens[None], layout)):
+        with runtime.host.applying(runtime.host.fit(tokens[None], layout)):
             return loss(base.model, batch, [at for at, _ in drawn])
 
     for done in descend(

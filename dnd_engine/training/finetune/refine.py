@@ -117,7 +117,7 @@ def refine(
         for first in range(0, len(chosen), _ASKED_TOGETHER):
             yield RefineStep("ask", first, len(chosen))
             part = chosen[first : first + _ASKED_TOGETHER]
-            with runtime.lock, runtime.host.wearing(teacher), torch.inference_mode():
+            with runtime.lock, runtime.host.applying(teacher), torch.inference_mode():
                 taught += _ask(part, base, config)
         if len(taught) < config.least_prompts:
             raise TrainingError(

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from dnd_engine.checks.ablation import Wearer, compare_conditions, others, shuffled, some_prompts
+from dnd_engine.checks.ablation import Candidate, compare_conditions, others, shuffled, some_prompts
 from dnd_engine.checks.registry import as_checks
 from dnd_engine.checks.results import Conditioning, Control, Familiarity, Inspection, Outlook
 from dnd_engine.lora.apply import FittedLoRA
@@ -31,14 +31,14 @@ def fit(runtime: Runtime, seed: int) -> FittedLoRA:
 def test_who_answers_as_when_told_is_best_and_the_same_saves_nothing(runtime: Runtime) -> None:
     told, other = fit(runtime, 1), fit(runtime, 2)
     everyone = range(len(PROMPTS))
-    wearers: list[Wearer] = [
+    candidates: list[Candidate] = [
         ("adapter", other, everyone),
         ("mean", other, everyone),
         ("base", None, everyone),
         ("wrong", fit(runtime, 3), range(3)),
         ("wrong", other, range(3, 6)),
     ]
-    found = compare_conditions(runtime, told, wearers, PROMPTS, ["elsewhere"])
+    found = compare_conditions(runtime, told, candidates, PROMPTS, ["elsewhere"])
     assert found is not None
     assert found.num_prompts == len(PROMPTS)
     assert found.wrong_from == ("elsewhere",)
@@ -53,10 +53,10 @@ def test_who_answers_as_when_told_is_best_and_the_same_saves_nothing(runtime: Ru
 
 
 def test_too_few_prompts_with_an_instruction_say_nothing(runtime: Runtime) -> None:
-    worn = fit(runtime, 1)
+    active = fit(runtime, 1)
     prompts = [PROMPTS[0], "No blank line here.", "a\n\n" + "long " * 2_000]
-    wearers: list[Wearer] = [("adapter", worn, range(3)), ("mean", worn, range(3))]
-    assert compare_conditions(runtime, worn, wearers, prompts, []) is None
+    candidates: list[Candidate] = [("adapter", active, range(3)), ("mean", active, range(3))]
+    assert compare_conditions(runtime, active, candidates, prompts, []) is None
 
 
 def test_shuffling_keeps_the_words_and_loses_their_order() -> None:

@@ -21,13 +21,13 @@ def fitted(runtime: Runtime, seed: int, size: float = 0.1) -> FittedLoRA:
     return runtime.host.fit(random_tokens(seed=seed, size=size)[None], LAYOUT)
 
 
-def written(runtime: Runtime, worn: FittedLoRA, text: str) -> list[int]:
+def written(runtime: Runtime, active: FittedLoRA, text: str) -> list[int]:
     """By transformers' own generation."""
     prompt = runtime.base.tokenizer.apply_chat_template(
         [{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False
     )
     ids = torch.tensor([runtime.base.tokenizer(prompt, add_special_tokens=False)["input_ids"]])
-    with runtime.host.wearing(worn), torch.inference_mode():
+    with runtime.host.applying(active), torch.inference_mode():
         out = runtime.base.model.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False
         )
@@ -74,10 +74,10 @@ def test_an_answer_that_the_teacher_itself_finds_unlikely_wavers(runtime: Runtim
 
 
 def test_prompts_that_cannot_be_asked_without_instruction_are_left_out(runtime: Runtime) -> None:
-    worn = fitted(runtime, 1)
+    active = fitted(runtime, 1)
     others = ["No blank line", "Ends there\n\n", f"Too long\n\n{'x' * 300}"]
-    assert agreement(runtime, worn, [(worn, others)]) is None
-    found = agreement(runtime, worn, [(worn, [*others, *PROMPTS * 4])])
+    assert agreement(runtime, active, [(active, others)]) is None
+    found = agreement(runtime, active, [(active, [*others, *PROMPTS * 4])])
     assert found is not None
     assert found.num_prompts == 8
     assert not runtime.lock.locked()

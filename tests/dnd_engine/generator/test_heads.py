@@ -77,7 +77,7 @@ def test_an_untrained_generator_is_exactly_the_base(base: BaseModel, head: str) 
     before = base.model(input_ids=ids).logits
     host = LoRAHost(base.model, LAYOUT)
     tokens = Generator(config(head))(torch.randn(2, *CONDITION))
-    with host.wearing(host.fit(tokens)):
+    with host.applying(host.fit(tokens)):
         assert torch.equal(base.model(input_ids=ids).logits, before)
 
 

@@ -42,7 +42,7 @@ def source(instruction: str, inputs: list[str], weight: float = 1.0) -> Source:
 def hidden(runtime: Runtime, text: str, made: Imprinted | None = None) -> Tensor:
     """The state that the first token of an answer is predicted from."""
     fitted = None if made is None else runtime.host.fit(made.tokens[None], made.layout)
-    with torch.inference_mode(), runtime.host.wearing(fitted):
+    with torch.inference_mode(), runtime.host.applying(fitted):
         ids = torch.tensor([runtime.base.chat_ids(text)])
         return last_hidden(runtime.base.model, input_ids=ids)[0, -1]
 
@@ -155,7 +155,7 @@ def test_the_teacher_answers_with_its_adapter_and_the_imprint_starts_without(
     teacher = runtime.host.fit(random_tokens(size=0.03)[None], LAYOUT)
     plain = source("Say X.", INPUTS)
     made = finish(imprint(runtime, [Source(plain.prompts, teacher)], metrics, CONFIG))
-    with torch.inference_mode(), runtime.host.wearing(teacher):
+    with torch.inference_mode(), runtime.host.applying(teacher):
         ids = torch.tensor([runtime.base.chat_ids("Say X.\n\nab")])
         wanted = last_hidden(runtime.base.model, input_ids=ids)[0, -1]
     assert (hidden(runtime, "ab", made) - wanted).norm() < (hidden(runtime, "ab") - wanted).norm()

@@ -132,7 +132,7 @@ def test_stock_peft_loads_what_is_written_and_computes_the_same(
     folder = made.save(tmp_path / "a")
     ids = ids_of(["hello"])
     host = LoRAHost(base.model, LAYOUT)
-    with torch.no_grad(), host.wearing(host.fit(made.worn_tokens[None])):
+    with torch.no_grad(), host.applying(host.fit(made.scaled_tokens[None])):
         ours = base.model(input_ids=ids).logits
     model = PeftModel.from_pretrained(tiny_llama(), str(folder))
     stock = {k.replace(".default.", "."): v for k, v in model.state_dict().items() if "lora_" in k}

@@ -1,4 +1,4 @@
-"""A base wears adapters without being changed, a different one for each group of rows."""
+"""Adapters act on a base without changing it, a different one for each group of rows."""
 
 import pytest
 import torch
@@ -35,18 +35,18 @@ def merged(tokens: Tensor, layout: LoRALayout, ids: Tensor) -> Tensor:
 def test_zero_tokens_leave_the_logits_exactly_unchanged(base: BaseModel) -> None:
     before = logits(base.model)
     host = LoRAHost(base.model, LAYOUT)
-    with host.wearing(host.fit(torch.zeros(2, 64, 4, 32))):
+    with host.applying(host.fit(torch.zeros(2, 64, 4, 32))):
         assert torch.equal(logits(base.model), before)
 
 
-def test_wearing_is_adding_b_a_for_each_group_of_rows(base: BaseModel) -> None:
+def test_applying_is_adding_b_a_for_each_group_of_rows(base: BaseModel) -> None:
     host = LoRAHost(base.model, LAYOUT)
     tokens = torch.stack([random_tokens(seed=1), random_tokens(seed=2)])
-    with host.wearing(host.fit(tokens)):
-        worn = logits(base.model)
+    with host.applying(host.fit(tokens)):
+        adapted = logits(base.model)
     for group, rows in enumerate((slice(0, 2), slice(2, 4))):
         expected = merged(tokens[group], LAYOUT, IDS[rows])
-        assert_same(worn[rows], expected)
+        assert_same(adapted[rows], expected)
         assert (expected - logits(base.model)[rows]).abs().max() > 0.1
 
 
@@ -54,20 +54,20 @@ def test_a_group_is_blind_to_the_adapter_of_another(base: BaseModel) -> None:
     host = LoRAHost(base.model, LAYOUT)
     before = logits(base.model)
     tokens = torch.stack([torch.zeros(64, 4, 32), random_tokens()])
-    with host.wearing(host.fit(tokens)):
-        worn = logits(base.model)
-    assert torch.equal(worn[:2], before[:2])
-    assert not torch.isclose(worn[2:], before[2:]).all()
+    with host.applying(host.fit(tokens)):
+        adapted = logits(base.model)
+    assert torch.equal(adapted[:2], before[:2])
+    assert not torch.isclose(adapted[2:], before[2:]).all()
 
 
-def test_an_adapter_of_another_rank_and_fewer_modules_can_be_worn(base: BaseModel) -> None:
+def test_an_adapter_of_another_rank_and_fewer_modules_can_be_applied(base: BaseModel) -> None:
     spec = LoRASpec(r=2, lora_alpha=3, target_modules=("q_proj", "down_proj"))
     layout = LoRALayout.from_config(CONFIG, spec)
     host = LoRAHost(base.model, LAYOUT)
     tokens = random_tokens(layout)
-    with host.wearing(host.fit(tokens[None], layout)):
-        worn = logits(base.model)
-    assert_same(worn, merged(tokens, layout, IDS))
+    with host.applying(host.fit(tokens[None], layout)):
+        adapted = logits(base.model)
+    assert_same(adapted, merged(tokens, layout, IDS))
 
 
 def test_the_base_is_untouched_afterwards_even_after_an_error(base: BaseModel) -> None:
@@ -76,7 +76,7 @@ def test_the_base_is_untouched_afterwards_even_after_an_error(base: BaseModel) -
     host = LoRAHost(base.model, LAYOUT)
 
     def stopped_midway() -> None:
-        with host.wearing(host.fit(random_tokens()[None])):
+        with host.applying(host.fit(random_tokens()[None])):
             assert not torch.equal(logits(base.model), before)
             raise KeyboardInterrupt
 
@@ -89,7 +89,7 @@ def test_the_base_is_untouched_afterwards_even_after_an_error(base: BaseModel) -
 def test_gradients_reach_the_tokens_and_not_the_base(base: BaseModel) -> None:
     host = LoRAHost(base.model, LAYOUT)
     tokens = random_tokens()[None].requires_grad_()
-    with host.wearing(host.fit(tokens)):
+    with host.applying(host.fit(tokens)):
         base.model(input_ids=IDS).logits.square().mean().backward()
     assert tokens.grad is not None
     assert tokens.grad.flatten(1).any()
@@ -102,7 +102,7 @@ def test_gradients_are_those_of_separate_low_rank_terms(base: BaseModel, rows: i
     host = LoRAHost(base.model, LAYOUT)
     tokens = torch.stack([random_tokens(seed=1), random_tokens(seed=2)]).requires_grad_()
     ids = IDS[: 2 * rows]
-    with host.wearing(host.fit(tokens)):
+    with host.applying(host.fit(tokens)):
         base.model(input_ids=ids).logits.square().mean().backward()
     found, tokens.grad = tokens.grad, None
     fitted = host.fit(tokens)
@@ -131,13 +131,13 @@ def test_bare_rows_in_front_need_not_be_computed(base: BaseModel) -> None:
     lean = fitted.without_bare()
     assert lean.num_bare == 1
     assert {len(factor) for pair in lean.factors.values() for factor in pair} == {1}
-    with host.wearing(fitted):
+    with host.applying(fitted):
         full = logits(base.model)
-    with host.wearing(lean):
-        worn = logits(base.model)
-    assert torch.equal(worn[:2], before[:2])
-    assert_same(worn[2:], full[2:])
-    assert not torch.isclose(worn[2:], before[2:]).all()
+    with host.applying(lean):
+        adapted = logits(base.model)
+    assert torch.equal(adapted[:2], before[:2])
+    assert_same(adapted[2:], full[2:])
+    assert not torch.isclose(adapted[2:], before[2:]).all()
 
 
 def test_only_leading_groups_are_left_out(base: BaseModel) -> None:
@@ -146,9 +146,9 @@ def test_only_leading_groups_are_left_out(base: BaseModel) -> None:
     fitted = host.fit(torch.stack([nothing, random_tokens(), nothing, random_tokens(seed=1)]))
     lean = fitted.without_bare()
     assert lean.num_bare == 1
-    with host.wearing(fitted):
+    with host.applying(fitted):
         full = logits(base.model)
-    with host.wearing(lean):
+    with host.applying(lean):
         assert_same(logits(base.model), full)
 
 
@@ -163,10 +163,10 @@ def test_adapters_of_unlike_ranks_and_layers_stand_in_one_batch(base: BaseModel)
     before = logits(base.model)
     alone = []
     for one in fitted:
-        with host.wearing(one):
+        with host.applying(one):
             alone.append(logits(base.model))
     rows = len(before)
-    with host.wearing(FittedLoRA.stack(fitted)):
+    with host.applying(FittedLoRA.stack(fitted)):
         together = logits(base.model, IDS.repeat(3, 1))
     for group, expected in enumerate(alone):
         assert_same(together[group * rows : (group + 1) * rows], expected)
@@ -180,7 +180,7 @@ def test_adapters_that_add_nothing_are_not_computed_at_all(base: BaseModel) -> N
     lean = host.fit(torch.zeros(2, 64, 4, 32)).without_bare()
     assert (dict(lean.factors), lean.num_bare) == ({}, 2)
     assert lean.without_bare() == lean
-    with host.wearing(lean):
+    with host.applying(lean):
         assert torch.equal(logits(base.model), before)
 
 

@@ -636,7 +636,7 @@ def test_any_safetensors_header_is_a_message(fuzzed: Path, key: str, data: bytes
     read_or_refuse(fuzzed)
 
 
-def test_tokens_of_a_state_are_worn_as_they_were_read(tmp_path: Path) -> None:
+def test_tokens_of_a_state_are_applied_as_they_were_read(tmp_path: Path) -> None:
     """A stranger's float32 weights are kept as bfloat16, and the digest says so."""
     state = {k: v.float() + 1e-4 for k, v in make_adapter().state.items()}
     files = parts() | {"adapter_model.safetensors": save(state)}

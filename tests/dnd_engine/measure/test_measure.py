@@ -256,19 +256,19 @@ def test_a_strange_provenance_tells_nothing(strange: dict[str, Any]) -> None:
 
 
 def plant(monkeypatch: pytest.MonkeyPatch, right: Callable[[FittedLoRA | None, int], bool]) -> None:
-    """Whether an item is answered rightly depends on what is worn and the item's last letters."""
+    """Whether an item is answered rightly depends on what is active and the item's last letters."""
     end = TOKENIZER.eos_token_id
 
-    def reply(question: Question, worn: FittedLoRA | None) -> Answer:
+    def reply(question: Question, active: FittedLoRA | None) -> Answer:
         ids = tuple(t for t in question.reference if t != end)
         number = WORDS.index(TOKENIZER.decode(list(ids))[::-1])
-        good = right(worn, number)
+        good = right(active, number)
         return Answer(0.5 if good else 2.0, (), ids if good else ids[:1])
 
     def answer(
-        runtime: object, groups: Sequence[Sequence[Question]], worn: FittedLoRA | None
+        runtime: object, groups: Sequence[Sequence[Question]], active: FittedLoRA | None
     ) -> list[list[Answer]]:
-        return [[reply(question, worn) for question in group] for group in groups]
+        return [[reply(question, active) for question in group] for group in groups]
 
     monkeypatch.setattr(run, "answer", answer)
 
@@ -285,7 +285,7 @@ def test_an_adapter_that_is_right_gains_and_the_interval_says_so(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (adapter, _), _, steps = measuring(base)
-    plant(monkeypatch, lambda worn, n: worn is adapter and n % 6 > 0)
+    plant(monkeypatch, lambda active, n: active is adapter and n % 6 > 0)
     found = finish(steps)
     for mode in ("bare", "full"):
         own, beside = found.row("adapter", mode), found.row("base", mode)
@@ -305,7 +305,7 @@ def test_verdicts_tell_of_rows_that_are_through_alone(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (adapter, _), _, steps = measuring(base)
-    plant(monkeypatch, lambda worn, n: worn is adapter)
+    plant(monkeypatch, lambda active, n: active is adapter)
     short = next(s.measured for s in steps if s.row == "shared_lora")  # 16 of 18 bare items
     assert short.row("shared_lora", "bare").lead.units == 16  # paired by the items that both have
     (row,) = (r for r in short.to_json()["rows"] if r["row"] == "shared_lora")
@@ -351,7 +351,7 @@ def test_a_useless_adapter_is_told_as_no_gain(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (adapter, _), _, steps = measuring(base)
-    plant(monkeypatch, lambda worn, n: n % 2 == (worn is adapter))
+    plant(monkeypatch, lambda active, n: n % 2 == (active is adapter))
     found = finish(steps)
     beside = found.row("base", "bare")
     assert beside.lead.low < 0 < beside.lead.high
@@ -363,7 +363,7 @@ def test_a_harmful_adapter_is_told_as_worse(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (adapter, _), _, steps = measuring(base)
-    plant(monkeypatch, lambda worn, n: worn is not adapter)
+    plant(monkeypatch, lambda active, n: active is not adapter)
     found = finish(steps)
     assert found.row("base", "bare").verdict == "loss"
     assert "Clearly worse than base (-1.00, -1.00 to -1.00)" in found.verdicts[0]
@@ -371,7 +371,7 @@ def test_a_harmful_adapter_is_told_as_worse(
 
 def test_five_items_decide_nothing(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
     (adapter, _), _, steps = measuring(base, sides(limit_items=5))
-    plant(monkeypatch, lambda worn, n: worn is adapter)
+    plant(monkeypatch, lambda active, n: active is adapter)
     found = finish(steps)
     assert found.row("base", "bare").lead.mean == 1
     assert found.row("base", "bare").verdict == "too few items"
@@ -382,7 +382,7 @@ def test_steps_tell_how_far_it_is_and_stopping_keeps_what_was_found(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, lock, steps = measuring(base)
-    plant(monkeypatch, lambda worn, n: worn is not None)
+    plant(monkeypatch, lambda active, n: active is not None)
     seen: list[MeasureStep] = []
     for step in steps:
         assert not lock.locked()
@@ -414,7 +414,7 @@ def test_few_shots_come_from_the_train_side_and_their_lack_is_told(
     monkeypatch.setattr(
         run,
         "answer",
-        lambda runtime, groups, worn: [
+        lambda runtime, groups, active: [
             [asked.append(TOKENIZER.decode(list(q.prompt))) or Answer(1, (), ()) for q in group]  # type: ignore[func-returns-value]
             for group in groups
         ],
@@ -446,7 +446,7 @@ def test_items_and_tables_hold_what_was_found(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, _, steps = measuring(base)
-    plant(monkeypatch, lambda worn, n: worn is not None)
+    plant(monkeypatch, lambda active, n: active is not None)
     found = finish(steps)
     items = list(csv.DictReader(io.StringIO(found.items_csv())))
     assert len(items) == 4 * 2 * 18
@@ -476,8 +476,8 @@ def test_the_command_keeps_scores_with_an_adapter_of_the_library(
 
         @staticmethod
         def measure(adapter: Adapter, file: PromptFile, config: MeasureConfig) -> Any:
-            (worn, _), _, steps = measuring(base, split(file, TOKENIZER, UNKNOWN, config))
-            plant(monkeypatch, lambda wears, n: wears is worn)
+            (active, _), _, steps = measuring(base, split(file, TOKENIZER, UNKNOWN, config))
+            plant(monkeypatch, lambda chosen, n: chosen is active)
             return steps
 
     monkeypatch.setattr("dnd_engine.cli.measure.load_engine", lambda config: TinyEngine())
@@ -508,7 +508,7 @@ def test_only_rows_that_are_through_are_kept_as_scores(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, _, steps = measuring(base)
-    plant(monkeypatch, lambda worn, n: worn is not None)
+    plant(monkeypatch, lambda active, n: active is not None)
     seen = [step.measured.scores() for step in steps]
     assert seen[:5] == [{}] * 5, "the adapter has not answered all of a mode"
     first = seen[5]["rows.csv"]
@@ -566,8 +566,8 @@ def test_a_lora_is_scored_on_its_way_and_comes_back_as_an_adapter(base: BaseMode
     assert "It was not generated." in card
     assert "Nearest training tasks" not in card
     # What the last point says is what the returned adapter does.
-    worn = runtime.host.fit(made.worn_tokens[None], made.layout)
-    again = finish(run.measure(runtime, worn, worn, start(made, found.sides)))
+    active = runtime.host.fit(made.scaled_tokens[None], made.layout)
+    again = finish(run.measure(runtime, active, active, start(made, found.sides)))
     assert again.row("adapter", "bare").nll == pytest.approx(curve[-1].nll, abs=1e-4)
     learnt = [(e.prompt, e.response) for e in found.sides.train]
     with pytest.raises(MeasureError, match="none is left to score"):

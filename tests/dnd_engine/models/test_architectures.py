@@ -106,7 +106,7 @@ def test_an_adapter_computes_what_the_merged_weights_do(base_of: BaseOf, kind: s
     runtime = Runtime.of(base)
     layout = layout_of(base)
     tokens = random_tokens(layout)
-    with torch.inference_mode(), runtime.host.wearing(runtime.host.fit(tokens[None], layout)):
+    with torch.inference_mode(), runtime.host.applying(runtime.host.fit(tokens[None], layout)):
         found = base.model(input_ids=IDS).logits
     expected = merged(base, layout, tokens)(input_ids=IDS).logits
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
@@ -126,13 +126,13 @@ def test_a_training_step_has_the_loss_and_gradient_of_examples_alone(
     ]
     encoded = [example for example in examples if example is not None]
     tokens = random_tokens(layout).requires_grad_()
-    with runtime.host.wearing(runtime.host.fit(tokens[None], layout)):
+    with runtime.host.applying(runtime.host.fit(tokens[None], layout)):
         losses = response_losses(base.model, pack([encoded])).nll
         losses.sum().backward()
         logits, _ = answer_logits(base.model, pack([encoded]))
     alone = random_tokens(layout).requires_grad_()
     expected, theirs = [], []
-    with runtime.host.wearing(runtime.host.fit(alone[None], layout)):
+    with runtime.host.applying(runtime.host.fit(alone[None], layout)):
         for example in encoded:
             ids = torch.tensor([example.ids])
             whole = base.model(input_ids=ids).logits[0, example.start - 1 : -1]
@@ -152,10 +152,10 @@ def test_greedy_chat_is_transformers_own(base_of: BaseOf, kind: str) -> None:
     runtime = Runtime.of(base)
     layout = layout_of(base)
     tokens = random_tokens(layout)
-    worn = FittedLoRA.stack([None, runtime.host.fit(tokens[None], layout)])
+    active = FittedLoRA.stack([None, runtime.host.fit(tokens[None], layout)])
     chats = [user("Hi"), user("A longer question?")]
     models = [base.model, merged(base, layout, tokens)]
-    *_, last = decode(runtime, chats, lambda: worn, Sampling(max_new_tokens=24))
+    *_, last = decode(runtime, chats, lambda: active, Sampling(max_new_tokens=24))
     for reply, chat, model in zip(last, chats, models, strict=True):
         ids = torch.tensor([base.chat_ids(chat[0]["content"])])
         out = model.generate(  # type: ignore[operator]
@@ -206,7 +206,7 @@ def test_block_by_block_a_base_computes_what_it_does_at_once(base_of: BaseOf, ki
             target = layout.targets[layer]
             blocks.add(state[target.key("A")], state[target.key("B")])
         hook = block(base.model, 1).register_forward_hook(lambda *given: ahead.append(given[2]))
-        with runtime.host.wearing(runtime.host.fit(tokens[None], layout)):
+        with runtime.host.applying(runtime.host.fit(tokens[None], layout)):
             base.model(input_ids=torch.tensor(rows))
         hook.remove()
     for row, places in enumerate(blocks.places):

@@ -33,20 +33,20 @@ def runtime(base: BaseModel) -> Runtime:
 def answer(
     runtime: Runtime,
     conversations: Sequence[Sequence[Message]],
-    worn: FittedLoRA | None = None,
+    active: FittedLoRA | None = None,
     sampling: Sampling = GREEDY,
 ) -> list[Reply]:
     """The finished replies."""
-    *_, last = decode(runtime, conversations, lambda: worn, sampling)
+    *_, last = decode(runtime, conversations, lambda: active, sampling)
     return last
 
 
-def wearing(worn: FittedLoRA | None) -> Callable[[], FittedLoRA | None]:
+def applying(active: FittedLoRA | None) -> Callable[[], FittedLoRA | None]:
     """The same at every token."""
-    return lambda: worn
+    return lambda: active
 
 
-BARE = wearing(None)
+BARE = applying(None)
 
 
 def texts(replies: Sequence[Reply]) -> list[str]:
@@ -79,8 +79,8 @@ def test_scores_that_overflow_are_told_before_the_first_token(
 ) -> None:
     """Greedy decoding answered nothing without a word; sampling raised an error of torch's own."""
     tokens = torch.full_like(random_tokens(), 1.0) * size
-    worn = runtime.host.fit(torch.stack([torch.zeros_like(tokens), tokens * 1e30]))
-    steps = decode(runtime, [user("What?")] * 2, lambda: worn, sampling)
+    active = runtime.host.fit(torch.stack([torch.zeros_like(tokens), tokens * 1e30]))
+    steps = decode(runtime, [user("What?")] * 2, lambda: active, sampling)
     with pytest.raises(ChatError, match="scores of the next token are NaN or infinite"):
         next(steps)
     assert runtime.lock.acquire(blocking=False)
@@ -201,7 +201,7 @@ def test_the_answer_ends_at_the_limit(runtime: Runtime) -> None:
 
 def test_the_lock_is_free_between_tokens_and_after_closing(runtime: Runtime) -> None:
     """A visitor who stops reading must not stop the others."""
-    stream = decode(runtime, [SHORT, SHORT], wearing(twin(runtime)), GREEDY)
+    stream = decode(runtime, [SHORT, SHORT], applying(twin(runtime)), GREEDY)
     next(stream)
     assert not runtime.lock.locked()
     stream.close()  # type: ignore[attr-defined]  # a generator
@@ -218,7 +218,7 @@ def test_a_failing_step_frees_the_lock_and_takes_the_adapter_off(
     with monkeypatch.context() as patch:
         patch.setattr(chat, "_next_logits", fail)
         with pytest.raises(RuntimeError, match="out of memory"):
-            next(decode(runtime, [SHORT, SHORT], wearing(twin(runtime)), GREEDY))
+            next(decode(runtime, [SHORT, SHORT], applying(twin(runtime)), GREEDY))
     assert not runtime.lock.locked()
     assert answer(runtime, [SHORT])[0].text == before
 
@@ -226,24 +226,24 @@ def test_a_failing_step_frees_the_lock_and_takes_the_adapter_off(
 def test_two_chats_that_take_turns_do_not_disturb_each_other(runtime: Runtime) -> None:
     """Tokens of two visitors alternate on one base; the adapter is chosen at every step."""
     one, two = twin(runtime, seed=1), twin(runtime, seed=2)
-    alone = [texts(answer(runtime, [SHORT, SHORT], worn)) for worn in (one, two)]
+    alone = [texts(answer(runtime, [SHORT, SHORT], active)) for active in (one, two)]
     assert alone[0] != alone[1]
-    streams = [decode(runtime, [SHORT, SHORT], wearing(worn), GREEDY) for worn in (one, two)]
+    streams = [decode(runtime, [SHORT, SHORT], applying(active), GREEDY) for active in (one, two)]
     *_, last = zip(*streams, strict=True)
     assert [texts(replies) for replies in last] == alone
 
 
-def test_what_is_worn_may_change_while_an_answer_is_written(runtime: Runtime) -> None:
+def test_what_is_active_may_change_while_an_answer_is_written(runtime: Runtime) -> None:
     one, two = twin(runtime, seed=1), twin(runtime, seed=2)
     asked: list[FittedLoRA] = []
 
-    def wear() -> FittedLoRA:
+    def chosen() -> FittedLoRA:
         asked.append(one if len(asked) < 6 else two)
         return asked[-1]
 
-    *_, changed = decode(runtime, [SHORT, SHORT], wear, GREEDY)
+    *_, changed = decode(runtime, [SHORT, SHORT], chosen, GREEDY)
     assert len(asked) == 24
-    first, second = (answer(runtime, [SHORT, SHORT], worn) for worn in (one, two))
+    first, second = (answer(runtime, [SHORT, SHORT], active) for active in (one, two))
     assert changed[0].text == first[0].text
     assert changed[1].text[:4] == first[1].text[:4]
     assert changed[1].text not in (first[1].text, second[1].text)

@@ -50,12 +50,12 @@ def runtime_of(base: BaseModel, model: nn.Module) -> Runtime:
 
 
 def both(runtime: Runtime) -> tuple[Forward, Forward]:
-    return PackedForward(runtime.base), HookedForward(runtime.base, runtime.host.wearing, "test")
+    return PackedForward(runtime.base), HookedForward(runtime.base, runtime.host.applying, "test")
 
 
 @torch.inference_mode()
 def read(
-    forward: Forward, cuts: list[int], pads: list[int], worn: FittedLoRA | None
+    forward: Forward, cuts: list[int], pads: list[int], active: FittedLoRA | None
 ) -> list[Tensor]:
     """States after reading nine tokens in several passes, some rows padded on the left."""
     torch.manual_seed(1)
@@ -65,7 +65,7 @@ def read(
     positions = (real.cumsum(dim=1) - 1).clamp(min=0)
     visible = torch.ones(9, 9, dtype=torch.bool).tril() & real[:, None] | torch.eye(9).bool()
     past, found = forward.new_cache(rows), []
-    prepared = forward.prepare(worn)
+    prepared = forward.prepare(active)
     for start, end in pairwise(cuts):
         shown = visible[:, None, start:end, :end] if any(pads) else None
         new = slice(start, end)
@@ -79,12 +79,12 @@ def test_every_architecture_is_read_as_its_own_modules_read_it(base: BaseModel, 
     torch.manual_seed(0)
     runtime = runtime_of(base, KINDS[kind]())
     layout = LoRALayout.from_config(runtime.base.config, LoRASpec(r=4, lora_alpha=8))
-    worn = runtime.host.fit(random_tokens(layout)[None], layout)
+    active = runtime.host.fit(random_tokens(layout)[None], layout)
     ours, theirs = both(runtime)
     for pads in ([0, 0], [2, 0]):
         for found, expected in zip(
-            read(ours, [0, 6, 7, 8, 9], pads, worn),
-            read(theirs, [0, 6, 7, 8, 9], pads, worn),
+            read(ours, [0, 6, 7, 8, 9], pads, active),
+            read(theirs, [0, 6, 7, 8, 9], pads, active),
             strict=True,
         ):
             torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-4)
@@ -101,7 +101,7 @@ def test_adapters_reach_their_rows_alone(
     narrow = LoRALayout.from_config(
         CONFIG, LoRASpec(r=2, lora_alpha=4, target_modules=("k_proj", "up_proj", "o_proj"))
     )
-    worn = FittedLoRA.stack(
+    active = FittedLoRA.stack(
         [
             None,
             runtime.host.fit(random_tokens(narrow)[None], narrow),
@@ -110,7 +110,7 @@ def test_adapters_reach_their_rows_alone(
     ).without_bare()
     ours, theirs = both(runtime)
     cuts = [0, 7, 8, 9]
-    found, expected = (read(f, cuts, [0] * rows, worn)[-1] for f in (ours, theirs))
+    found, expected = (read(f, cuts, [0] * rows, active)[-1] for f in (ours, theirs))
     torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-4)
     assert torch.equal(found[: rows // 3], read(ours, cuts, [0] * rows, None)[-1][: rows // 3])
 
@@ -118,9 +118,9 @@ def test_adapters_reach_their_rows_alone(
 def test_layers_that_no_adapter_changes_are_left_alone(base: BaseModel) -> None:
     runtime = Runtime.of(base)
     one = LoRALayout.from_config(CONFIG, LoRASpec(r=2, lora_alpha=4, target_modules=("v_proj",)))
-    worn = runtime.host.fit(random_tokens(one)[None], one)
+    active = runtime.host.fit(random_tokens(one)[None], one)
     ours, theirs = both(runtime)
-    found, expected = (read(f, [0, 8, 9], [0], worn)[-1] for f in (ours, theirs))
+    found, expected = (read(f, [0, 8, 9], [0], active)[-1] for f in (ours, theirs))
     torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-4)
     assert not torch.allclose(found, read(ours, [0, 8, 9], [0], None)[-1], atol=1e-2)
 
@@ -130,12 +130,12 @@ def test_the_functions_run_alike_compiled_and_as_they_are(
 ) -> None:
     """TorchScript compiles them up to Python 3.13; later they run as Python."""
     runtime = Runtime.of(base, LAYOUT)
-    worn = runtime.host.fit(random_tokens()[None])
+    active = runtime.host.fit(random_tokens()[None])
     forward = PackedForward(runtime.base)
-    expected = read(forward, [0, 7, 8, 9], [0], worn)
+    expected = read(forward, [0, 7, 8, 9], [0], active)
     monkeypatch.setattr(packed, "_compiled", lambda: packed._run_blocks)
     assert inspect.isfunction(packed._compiled())
-    for found, wanted in zip(read(forward, [0, 7, 8, 9], [0], worn), expected, strict=True):
+    for found, wanted in zip(read(forward, [0, 7, 8, 9], [0], active), expected, strict=True):
         assert torch.equal(found, wanted)
 
 
@@ -144,9 +144,9 @@ def test_a_base_that_is_not_packed_answers_through_its_modules(
 ) -> None:
     def answers() -> list[str]:
         runtime = Runtime.of(base, LAYOUT)
-        worn = FittedLoRA.stack([None, runtime.host.fit(random_tokens(size=0.3)[None])])
+        active = FittedLoRA.stack([None, runtime.host.fit(random_tokens(size=0.3)[None])])
         chats = [user("Hi"), user("A longer question?")]
-        *_, last = decode(runtime, chats, lambda: worn, Sampling(max_new_tokens=12))
+        *_, last = decode(runtime, chats, lambda: active, Sampling(max_new_tokens=12))
         used.append(type(runtime.forward))
         return [reply.text for reply in last]
 

@@ -98,7 +98,7 @@ def test_every_group_answers_as_a_plain_loop_under_its_own_adapter(runtime: Runt
     tokens = torch.stack([random_tokens(seed=n) for n in range(3)])
     found = answer(runtime, GROUPS, runtime.host.fit(tokens))
     for number, group in enumerate(GROUPS):
-        with runtime.host.wearing(runtime.host.fit(tokens[number : number + 1])):
+        with runtime.host.applying(runtime.host.fit(tokens[number : number + 1])):
             assert_same(found[number], [plain_loop(runtime.base, asked) for asked in group])
         bare = [plain_loop(runtime.base, asked) for asked in group]
         assert [a.ids for a in bare] != [a.ids for a in found[number]]
@@ -116,10 +116,10 @@ def test_the_bare_base_answers_as_a_plain_loop(runtime: Runtime) -> None:
 
 def test_small_slices_change_nothing(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prompts and answers are read in slices, each of which sees the ones before."""
-    worn = runtime.host.fit(torch.stack([random_tokens(seed=n) for n in range(3)]))
-    whole = answer(runtime, GROUPS, worn)
+    active = runtime.host.fit(torch.stack([random_tokens(seed=n) for n in range(3)]))
+    whole = answer(runtime, GROUPS, active)
     monkeypatch.setattr(scoring, "_FORWARD_TOKENS", 40)
-    for found, expected in zip(answer(runtime, GROUPS, worn), whole, strict=True):
+    for found, expected in zip(answer(runtime, GROUPS, active), whole, strict=True):
         assert_same(found, expected)
 
 
@@ -129,7 +129,7 @@ def test_what_is_written_is_what_generate_writes(runtime: Runtime) -> None:
     group = random_questions(5, 6)
     (found,) = answer(runtime, [group], runtime.host.fit(tokens))
     for asked, reply in zip(group, found, strict=True):
-        with runtime.host.wearing(runtime.host.fit(tokens)):
+        with runtime.host.applying(runtime.host.fit(tokens)):
             out = runtime.base.model.generate(  # type: ignore[operator]
                 torch.tensor([asked.prompt]), max_new_tokens=asked.max_new_tokens, do_sample=False
             )[0]
@@ -170,7 +170,7 @@ def test_a_group_that_has_ended_takes_its_adapter_along(runtime: Runtime) -> Non
     groups = [short, GROUPS[2]]
     tokens = torch.stack([random_tokens(seed=n) for n in range(2)])
     found = answer(runtime, groups, runtime.host.fit(tokens))
-    with runtime.host.wearing(runtime.host.fit(tokens[1:])):
+    with runtime.host.applying(runtime.host.fit(tokens[1:])):
         assert_same(found[1], [plain_loop(runtime.base, asked) for asked in groups[1]])
 
 
@@ -229,11 +229,11 @@ def test_the_real_base_answers_as_generate_and_as_a_loss_of_its_own() -> None:
         ask(base.tokenizer, Example(text, "Paris", ("Paris", "Rome")), "full", max_new_tokens=6)
         for text in texts
     ]
-    for worn in (None, runtime.host.fit(random_tokens(layout, size=0.02)[None])):
-        (found,) = answer(runtime, [group], worn)
+    for active in (None, runtime.host.fit(random_tokens(layout, size=0.02)[None])):
+        (found,) = answer(runtime, [group], active)
         for asked, reply in zip(group, found, strict=True):
             packed = pack([[EncodedExample((*asked.prompt, *asked.reference), len(asked.prompt))]])
-            with torch.inference_mode(), runtime.host.wearing(worn):
+            with torch.inference_mode(), runtime.host.applying(active):
                 out = base.model.generate(  # type: ignore[operator]
                     torch.tensor([asked.prompt]), max_new_tokens=6, do_sample=False
                 )[0].tolist()

@@ -40,13 +40,13 @@ def own_attention(
 def scored(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[PackedExamples, bool], tuple[Tensor, Tensor]]:
-    """Losses of a batch and the gradient of their weighted sum in the worn tokens."""
+    """Losses of a batch and the gradient of their weighted sum in the active tokens."""
     host = LoRAHost(base.model, LAYOUT)
 
     def score(batch: PackedExamples, in_blocks: bool) -> tuple[Tensor, Tensor]:
         tokens = torch.stack([random_tokens(seed=n) for n in range(len(batch.ids))])
         tokens.requires_grad_()
-        with monkeypatch.context() as patch, host.wearing(host.fit(tokens)):
+        with monkeypatch.context() as patch, host.applying(host.fit(tokens)):
             if not in_blocks:
                 patch.setattr(examples, "_attention", own_attention)
             nll = response_losses(base.model, batch).nll

@@ -109,11 +109,11 @@ def test_packed_groups_wear_their_own_adapters(base: BaseModel) -> None:
     host = LoRAHost(base.model, LAYOUT)
     tokens = torch.stack([random_tokens(seed=1), random_tokens(seed=2)])
     full = encoded()
-    with host.wearing(host.fit(tokens)):
+    with host.applying(host.fit(tokens)):
         together = response_losses(base.model, pack([full[:2], full[2:4]])).nll
     apart = []
     for group, examples in enumerate((full[:2], full[2:4])):
-        with host.wearing(host.fit(tokens[group : group + 1])):
+        with host.applying(host.fit(tokens[group : group + 1])):
             apart += [response_losses(base.model, pack([[e]])).nll[0] for e in examples]
     torch.testing.assert_close(together, torch.stack(apart), atol=1e-4, rtol=0)
     bare = response_losses(base.model, pack([full[:2], full[2:4]])).nll

@@ -318,7 +318,7 @@ def test_validation_is_of_the_base_at_first_and_of_the_final_snapshot_at_last(
         batch = pack([[example for example in held if example is not None]])
         with torch.no_grad():
             before = response_losses(base.model, batch)
-            with host.wearing(host.fit(whole.final(slug)[None])):
+            with host.applying(host.fit(whole.final(slug)[None])):
                 after = response_losses(base.model, batch)
         rows = whole.losses(slug)
         for row, found in ((rows[0], before), (rows[-1], after)):
@@ -842,7 +842,7 @@ def test_an_exported_snapshot_is_the_same_model_in_stock_peft(
     host = LoRAHost(base.model, LAYOUT)
     ids = ids_of(["Say it twice: ab", "One two three, a"])
     tokens = whole.snapshots(run.slug)[-3].to(torch.bfloat16).float()
-    with torch.inference_mode(), host.wearing(host.fit(tokens[None])):
+    with torch.inference_mode(), host.applying(host.fit(tokens[None])):
         ours = base.model(ids).logits
     model = PeftModel.from_pretrained(tiny_base(tiny_folder).model, place)
     with torch.inference_mode():

@@ -60,7 +60,7 @@ def finish(steps: Steps[RefineStep, None, Refined]) -> tuple[list[RefineStep], R
 def bare_loss(base: BaseModel, tokens: Tensor) -> float:
     host = LoRAHost(base.model, LAYOUT)
     encoded = [encode_example(base.tokenizer, e, "bare") for e in EXAMPLES]
-    with torch.no_grad(), host.wearing(host.fit(tokens[None])):
+    with torch.no_grad(), host.applying(host.fit(tokens[None])):
         return float(response_losses(base.model, pack([[e for e in encoded if e]])).nll.mean())
 
 
