@@ -13,6 +13,7 @@ from ui.tabs.measure.events import MeasureEvents
 from ui.tabs.report.events import ReportEvents
 from ui.tabs.training.events import WatchEvents
 from ui.tabs.workbench.adapter.events import AdapterEvents
+from ui.tabs.workbench.batch.events import BatchEvents
 from ui.tabs.workbench.compare.events import CompareEvents
 from ui.tabs.workbench.prompts.events import PromptEvents
 from ui.tabs.workbench.refine.events import RefineEvents
@@ -31,6 +32,7 @@ class Handlers:
         self.app = app
         self.prompts = PromptEvents(app)
         self.compare = CompareEvents(app)
+        self.batch = BatchEvents(app)
         self.adapter = AdapterEvents(app, self.compare)
         self.runs = RunEvents(app, self.adapter)
         self.synthesis = SynthesisEvents(app, self.runs)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Answer",
     "AskMode",
+    "Batch",
     "Found",
     "Kept",
     "Made",
@@ -55,8 +56,9 @@ Taught = Literal["", "imprinted", "refined", "refined_alike", "trained"]
 """What became of an adapter since the generator wrote it: its instruction imprinted, or trained on
 its own prompts, on those with one answer for all of them, or on labelled rows."""
 
-AskMode = Literal["written", "bare", "told"]
-"""What is sent: the question as written, its input alone, or the instruction to the left only."""
+AskMode = Literal["told", "written", "bare"]
+"""What is sent: the instruction to the left side only, the question as written, or its input
+alone."""
 
 Place = Literal["left", "right"]
 """The base, or what is compared in its place, is left; the adapter in the bar is right."""
@@ -248,6 +250,8 @@ class Turn:
     """How words were chosen; None until the engine was asked."""
     context: bool = False
     """Whether earlier turns were sent along."""
+    instruction: str = ""
+    """What a side that is told read before a question without an instruction of its own."""
     running: frozenset[Place] = frozenset()
     """Sides that words still come from."""
     waiting: str = ""
@@ -305,6 +309,30 @@ class Typed:
 
 
 @dataclass(slots=True)
+class Batch:
+    """Many inputs that both sides of the comparison answer at once."""
+
+    inputs: tuple[str, ...] = ()
+    mode: AskMode = "written"
+    instruction: str = ""
+    """What a side that is told reads before each input."""
+    left: Made | None = None
+    """None for the base."""
+    right: Made | None = None
+    """None before there is an adapter."""
+    replies: "list[list[Reply | None]]" = field(default_factory=list)
+    """For each input, left and then right; None until words come."""
+    error: str = ""
+    running: bool = False
+    stop: Stop = field(default_factory=Stop)
+
+    @property
+    def compares(self) -> bool:
+        """Whether two models answer."""
+        return self.right is not None
+
+
+@dataclass(slots=True)
 class Session:
     """One visit."""
 
@@ -334,9 +362,15 @@ class Session:
     """Whether words that differ are marked."""
     blind: bool = False
     """Whether it is hidden who answers."""
+    mode: AskMode | None = None
+    """What the visitor chose to send; None until they choose."""
+    told_with: str = ""
+    """The instruction chosen for a side that is told."""
     turns: list[Turn] = field(default_factory=list)
     editing: "Typed | None" = None
     """What stood in the box before the last question was taken back into it; None if it was not."""
+    batch: Batch | None = None
+    """The last inputs that were asked together."""
     suggestions: list[str] = field(default_factory=list)
     example_questions: dict[str, str] = field(default_factory=dict)
     """By bucket name: what to ask after an example."""

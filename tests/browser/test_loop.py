@@ -426,3 +426,22 @@ def test_files_of_a_visit_go_when_it_is_deleted(visits: Visits, write: Write) ->
     visit.page.get_by_role("button", name="Delete this visit").click()
     visit.page.locator(".dnd-forget-yes").click()
     visit.until(lambda: not folders() & mine)
+
+
+def test_many_inputs_are_answered_in_a_table_that_can_be_kept(visit: Visit, write: Write) -> None:
+    page = visit.page
+    visit.drop([write("a.txt", "Say yes.\n\none\n---\nSay yes.\n\ntwo\n")], "SQL")
+    visit.ready("a.txt")
+    visit.synthesize()
+    expect(page.locator("#dnd-compare-head")).to_contain_text("Left reads the instruction")
+    page.locator("#dnd-batch button").first.click()
+    visit.enter(page.locator("#dnd-batch-inputs textarea"), "first\nsecond\nthird")
+    page.locator("#dnd-batch-start").click()
+    table = page.locator("#dnd-batch-table")
+    expect(table).to_contain_text("3 of 3 inputs answered.")
+    expect(table.locator("tbody tr")).to_have_count(3)
+    with page.expect_download() as download:
+        page.locator("#dnd-batch-file").click()
+    rows = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+    assert rows[0].startswith("input,")
+    visit.shot("batch")

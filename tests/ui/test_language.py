@@ -44,7 +44,7 @@ def test_the_page_is_served_in_the_language_spoken_and_is_the_same_in_all_else(
     assert (english[button]["value"], german[button]["value"]) == ("Synthesize", "Adapter erzeugen")
     assert "Dateien hier ablegen" in german[canvas]["props"]["words"]
     assert "Dateien hier ablegen" not in english[canvas]["props"]["words"]
-    assert german[by_id["dnd-mode"]]["choices"][0] == ("Wie geschrieben", "written")
+    assert german[by_id["dnd-mode"]]["choices"][1] == ("Wie geschrieben", "written")
     same = ("elem_id", "visible", "interactive", "name", "html_template", "js_on_load")
     for number in english:
         assert [english[number].get(key) for key in same] == [

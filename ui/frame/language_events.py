@@ -14,8 +14,8 @@ from ui.tabs.measure.events import MeasureEvents
 from ui.tabs.report.events import ReportEvents
 from ui.tabs.workbench.adapter.checks_view import norms_html
 from ui.tabs.workbench.adapter.events import checked, choosers, download, facts_of, undo_words
+from ui.tabs.workbench.batch.view import batch_html
 from ui.tabs.workbench.compare.events import CompareEvents
-from ui.tabs.workbench.compare.view import head_html
 from ui.tabs.workbench.compare.votes_view import votes_html
 from ui.tabs.workbench.prompts.events import PromptEvents
 from ui.tabs.workbench.runs.events import shown_stages
@@ -25,7 +25,8 @@ __all__ = ["SAID_AGAIN", "LanguageEvents"]
 
 SAID_AGAIN = (
     *("header", "load", "stages", "synthesize", "hint", "left_pane", "right_pane", "votes"),
-    *("adapter_facts", "download", "norms", "compare_head", "shelf", "beside", "undo"),
+    *("adapter_facts", "download", "norms", "shelf", "beside", "undo"),
+    *("compare_head", "told_with", "batch_table"),
     *("checks", "warning", "proof", "prove", "export", "keep_told"),
     *("library_told", "library_kept", "library_undo"),
     *("report_group", "report", "report_card"),
@@ -75,6 +76,7 @@ class LanguageEvents:
             "stages": shown_stages(session),
             **self.prompts.readiness(arrangement, session),
             "votes": votes_html(session.turns),
+            "batch_table": batch_html(session.batch),
             "export": gr.Button(export_do(target)),
             "keep_told": "",
             "library_told": "",
@@ -92,7 +94,7 @@ class LanguageEvents:
                 "download": download(made),
                 "undo": gr.Button(undo_words(made)),
                 "norms": norms_html(made.norms),
-                "compare_head": head_html(has_adapter=True),
+                **self.compare.compared(session),
                 **choosers(session, made),
                 **checked(made),
             }

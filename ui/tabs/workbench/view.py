@@ -8,6 +8,7 @@ from dnd_engine.config import PromptLimits
 from ui.stages import StagesPanel, stages_panel
 from ui.tabs.workbench.adapter.checks_view import ChecksPanel, checks_panel
 from ui.tabs.workbench.adapter.view import AdapterBar, adapter_bar
+from ui.tabs.workbench.batch.view import BatchPanel, batch_panel
 from ui.tabs.workbench.compare.view import ComparePanel, compare_panel
 from ui.tabs.workbench.prompts.view import PromptsPanel, prompts_panel
 from ui.tabs.workbench.refine.view import RefinePanel, refine_panel
@@ -26,6 +27,7 @@ class Workbench:
     refine: RefinePanel
     stages: StagesPanel
     compare: ComparePanel
+    batch: BatchPanel
     norms: gr.HTML
     checks: ChecksPanel
     votes: gr.HTML
@@ -47,6 +49,7 @@ def workbench_panel(limits: PromptLimits, *, shared: bool) -> Workbench:
     with gr.Row(elem_id="dnd-loop", equal_height=False):
         with gr.Column(elem_id="dnd-left", min_width=0):
             compare = compare_panel()
+            batch = batch_panel()
             norms = gr.HTML("", elem_id="dnd-norms", padding=False)
         with gr.Column(elem_id="dnd-right", min_width=0):
             checks = checks_panel()
@@ -58,6 +61,7 @@ def workbench_panel(limits: PromptLimits, *, shared: bool) -> Workbench:
         refine=refine,
         stages=stages,
         compare=compare,
+        batch=batch,
         norms=norms,
         checks=checks,
         votes=votes,

@@ -2,6 +2,7 @@
 
 from ui.page import Page
 from ui.tabs.workbench.adapter.wiring import wire_adapter
+from ui.tabs.workbench.batch.wiring import wire_batch
 from ui.tabs.workbench.compare.wiring import wire_chat
 from ui.tabs.workbench.prompts.wiring import wire_prompts
 from ui.tabs.workbench.refine.wiring import wire_refine
@@ -20,3 +21,4 @@ def wire_workbench(page: Page, bench: Workbench) -> None:
     wire_refine(page, bench.refine, bench.bar)
     wire_taking(page, bench.take, bench.bar)
     wire_chat(page, bench.compare, shown)
+    wire_batch(page, bench.batch, bench.compare)

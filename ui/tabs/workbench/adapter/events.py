@@ -23,7 +23,7 @@ from ui.tabs.workbench.adapter.checks_view import (
 )
 from ui.tabs.workbench.adapter.view import adapter_html
 from ui.tabs.workbench.compare.events import CompareEvents
-from ui.tabs.workbench.compare.view import NUM_SUGGESTIONS, head_html
+from ui.tabs.workbench.compare.view import NUM_SUGGESTIONS
 from ui.text import N_, _
 
 __all__ = [
@@ -164,7 +164,7 @@ class AdapterEvents:
             **bar(session),
             "undo": gr.Button(undo_words(made), visible=made.before is not None, interactive=True),
             "norms": norms_html(made.norms),
-            "compare_head": head_html(has_adapter=True),
+            **self._compare.compared(session),
             **choosers(session, made),
             "differences": gr.Checkbox(visible=True),
             "blind": gr.Checkbox(visible=True),

@@ -17,7 +17,7 @@ EXPORTED = "export_told export_usage export_file"
 SHOWN = (
     f"{EXPORTED} refine_open keep_name keep_texts keep_told "
     "stages adapter_box adapter_facts shelf strength download undo warning refine_box "
-    "checks proof_box proof prove norms compare_head beside differences blind "
+    "checks proof_box proof prove norms compare_head mode told_with beside differences blind "
     "left_pane right_pane refine_labels suggestions_row "
     + " ".join(f"suggestion_{index}" for index in range(NUM_SUGGESTIONS))
 )

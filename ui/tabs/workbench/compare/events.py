@@ -10,12 +10,15 @@ import gradio as gr
 from dnd_engine.config import Sampling
 from dnd_engine.errors import DndError
 from dnd_engine.prompts.split import split_prompt
+from dnd_engine.prompts.words import one_line
 from ui.engine_calls import Stop
 from ui.frame.view import progress_words
+from ui.markup import cut
 from ui.shared import App, Updates, broke, note
 from ui.state import Answer, AskMode, Made, Place, Session, Turn, Typed, Vote
+from ui.tabs.workbench.compare.sent import instructions_of, sent
 from ui.tabs.workbench.compare.transcript import write_transcript
-from ui.tabs.workbench.compare.view import View, pane_html
+from ui.tabs.workbench.compare.view import View, head_html, pane_html
 from ui.tabs.workbench.compare.votes_view import votes_html
 
 if TYPE_CHECKING:
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     Row = tuple[list[Message], Adapter | None]
 
 __all__ = ["CompareEvents"]
+
+_SHOWN_CHARACTERS = 80
+"""Of an instruction in the list."""
 
 
 class CompareEvents:
@@ -72,6 +78,7 @@ class CompareEvents:
             left=self._asked(beside),
             right=None if made is None else self._asked(made),
             mode=mode,
+            instruction=session.told_with if mode == "told" else "",
             swapped=bool(secrets.randbits(1)),
         )
         session.turns.append(turn)
@@ -82,6 +89,62 @@ class CompareEvents:
         strength = None if made is None else made.adapter.strength
         return Answer(self._app.label(made), made, strength=strength, times=times)
 
+    @staticmethod
+    def mode_of(session: Session) -> AskMode:
+        """Return what is sent: what was chosen, else the fair comparison.
+
+        Prompts with an instruction are there to show that the adapter does without it, so the base
+        is told and the adapter is not.
+        """
+        made = session.made
+        if session.mode is not None:
+            return session.mode
+        return "told" if made is not None and instructions_of(made.buckets) else "written"
+
+    def choose_mode(self, session: Session, mode: AskMode) -> Updates:
+        """Send something else from now on."""
+        session.mode = mode
+        return self.compared(session)
+
+    def choose_instruction(self, session: Session, instruction: str | None) -> Updates:
+        """Tell the left model something else from now on."""
+        session.told_with = instruction or ""
+        return {}
+
+    def compared(self, session: Session) -> Updates:
+        """Draw what is compared with the adapter in the bar."""
+        made, mode = session.made, self.mode_of(session)
+        listed = instructions_of(made.buckets) if made is not None else []
+        instructions = [instruction for _bucket, instruction in listed]
+        if session.told_with not in instructions:
+            session.told_with = instructions[0] if instructions else ""
+        choices = [
+            (f"{bucket}: {cut(one_line(instruction), _SHOWN_CHARACTERS)}", instruction)
+            for bucket, instruction in listed
+        ]
+        return {
+            "mode": mode,
+            "told_with": gr.Dropdown(
+                choices=choices,
+                value=session.told_with or None,
+                visible=mode == "told" and bool(choices),
+            ),
+            "compare_head": head_html(has_adapter=made is not None, mode=mode),
+        }
+
+    def _instruction_of(self, session: Session, question: str) -> str:
+        """Return the instruction that belongs to a suggested question; empty if there is none."""
+        buckets = session.made.buckets if session.made is not None else ()
+        of_examples = {text: name for name, text in session.example_questions.items()}
+        for name, instruction in instructions_of(buckets):
+            if of_examples.get(question) == name:
+                return instruction
+        for bucket in buckets:
+            for parts in (split_prompt(prompt.text) for prompt in bucket.prompts):
+                if parts.input == question:
+                    return parts.instruction
+        return ""
+
     def ask_shown(self, session: Session) -> Updates:
         """Ask what Show me promised; nothing, if no adapter came of it."""
         question, session.to_show = session.to_show, ""
@@ -89,7 +152,8 @@ class CompareEvents:
         # An imprint goes on beside the chat; it was ordered because the adapter was made.
         if not question or run is None or (run.kind != "imprint" and run.stages.ended != "done"):
             return {}
-        return self._ask(question, "written", session)  # what is being typed stays in the box
+        # What is being typed stays in the box.
+        return self._ask(question, self.mode_of(session), session)
 
     def ask_again(self, session: Session, place: Place | None = None) -> Updates:
         """Ask the last question again, of both sides or of one, as they are now."""
@@ -237,7 +301,12 @@ class CompareEvents:
         """Put a suggested question in the box."""
         if index >= len(session.suggestions):
             return {}
-        return {"box": session.suggestions[index]}
+        question = session.suggestions[index]
+        told_with = self._instruction_of(session, question)
+        if not told_with or told_with == session.told_with:
+            return {"box": question}
+        session.told_with = told_with
+        return {"box": question, "told_with": told_with}
 
     def stand_beside(self, session: Session, key: str) -> Updates:
         """Put the base, or another adapter of this visit, left; the next question goes there."""
@@ -356,8 +425,7 @@ def _messages(turns: Sequence[Turn], place: Place, system: str, context: bool) -
 
 def _sent(turn: Turn, place: Place) -> str:
     """Return the question as this side reads it."""
-    told = turn.mode == "written" or (turn.mode == "told" and place == "left")
-    return turn.question if told else split_prompt(turn.question).bare
+    return sent(turn.question, turn.mode, place, turn.instruction)
 
 
 def _running() -> Updates:

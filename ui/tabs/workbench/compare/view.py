@@ -13,6 +13,7 @@ from ui.fields import NumberField, Slider
 from ui.markup import code_blocks, esc, icon, label_html, prose, unfenced
 from ui.state import Answer, AskMode, Made, Place, Turn
 from ui.tabs.workbench.compare.differences import marked
+from ui.tabs.workbench.compare.sent import is_told, sent
 from ui.text import N_, _, drawn, number
 
 __all__ = [
@@ -43,11 +44,17 @@ VOTES: Mapping[str, str] = {
 }
 """By what they are called in events."""
 
-_ASK_MODES: Mapping[str, str] = {
+_ASK_MODES: Mapping[AskMode, str] = {
+    "told": N_("Tell only the left model"),
     "written": N_("As written"),
     "bare": N_("Without the instruction"),
-    "told": N_("Instruction to the left only"),
 }
+_COMPARED: Mapping[AskMode, str] = {
+    "told": N_("Left reads the instruction and your input. Right reads the input alone."),
+    "written": N_("Both read exactly what you write."),
+    "bare": N_("Both read the input alone: text above a blank line is left out."),
+}
+"""What is compared, in one line."""
 _KEEPS: Mapping[str, str] = {
     "markdown": N_("Markdown"),
     "json": N_("JSON"),
@@ -77,6 +84,8 @@ class ComparePanel:
     again: gr.Button
     clear: gr.Button
     mode: gr.Radio
+    told_with: gr.Dropdown
+    """The instruction for a side that is told."""
     suggestion: tuple[gr.Button, ...]
     suggestions_row: gr.Row
     settings: Mapping[str, Component]
@@ -181,6 +190,13 @@ def compare_panel() -> ComparePanel:
             info=_("The instruction is the text before the first blank line."),
             elem_id="dnd-mode",
         )
+        told_with = gr.Dropdown(
+            [],
+            label=_("Instruction for the left model"),
+            info=_("It comes before inputs that bring no instruction of their own."),
+            visible=False,
+            elem_id="dnd-told-with",
+        )
         settings = _sampling()
         with gr.Row(elem_id="dnd-keep", visible=False) as keep_row:
             gr.HTML(drawn(label_html, _("Keep the conversation:")), min_width=0)
@@ -207,6 +223,7 @@ def compare_panel() -> ComparePanel:
         again=again,
         clear=clear,
         mode=mode,
+        told_with=told_with,
         suggestion=suggestions,
         suggestions_row=suggestions_row,
         settings=settings,
@@ -304,9 +321,9 @@ def _sampling() -> dict[str, Component]:
     }
 
 
-def head_html(*, has_adapter: bool) -> str:
-    """Draw the heading of the chat."""
-    more = _("Both answers come from one batch, with the same seed.")
+def head_html(*, has_adapter: bool, mode: AskMode = "written") -> str:
+    """Draw the heading of the chat, with one line on what is compared."""
+    more = _(_COMPARED[mode])
     if not has_adapter:
         more = _(
             "You can chat with the base model now. The adapted answer appears beside it after "
@@ -442,10 +459,9 @@ def _turn_html(turn: Turn, place: Place, view: View, last: bool) -> str:
 
 def _question_html(turn: Turn, place: Place, *, editable: bool) -> str:
     """Draw what was asked; the instruction that was left out on this side is struck."""
-    told = turn.mode == "written" or (turn.mode == "told" and place == "left")
-    words = esc(turn.question)
+    words = esc(sent(turn.question, turn.mode, place, turn.instruction))
     parts = split_prompt(turn.question)
-    if not told and parts.input is not None:
+    if not is_told(turn.mode, place) and parts.input is not None:
         left_out = f"<s title='{esc(_('left out on this side'))}'>{esc(parts.instruction)}</s>"
         words = f"{left_out}\n\n{esc(parts.input)}"
     label = esc(_("Edit and resend"))

@@ -49,7 +49,13 @@ def wire_chat(page: Page, panel: ComparePanel, shown: Any) -> None:
         button.click(**page.does(vote, f"{_STATE} votes {_KEPT}", inputs=session), **AT_ONCE)
     for index, button in enumerate(panel.suggestion):
         suggest = functools.partial(on.suggest, index)
-        button.click(**page.does(suggest, "box", inputs=session), **AT_ONCE)
+        button.click(**page.does(suggest, "box told_with", inputs=session), **AT_ONCE)
+    compared = page.does(
+        on.choose_mode, "mode told_with compare_head", inputs=[session, panel.mode]
+    )
+    panel.mode.input(**compared, **AT_ONCE)
+    told = page.does(on.choose_instruction, "told_with", inputs=[session, panel.told_with])
+    panel.told_with.input(**told, **AT_ONCE)
 
 
 def _orders(page: Page, panel: ComparePanel, shown: Any) -> list[Any]:

@@ -1,0 +1,177 @@
+"""Many inputs at once, and what the comparison sends: handlers as plain functions."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from tests.ui.fake_engine import FakeEngine
+from tests.ui.orders import make as make_of
+from ui.canvas import Arrangement
+from ui.handlers import Handlers, Updates
+from ui.state import Session
+from ui.tabs.workbench.batch.view import MAX_INPUTS
+
+Arrange = Callable[..., Arrangement]
+RequestOf = Callable[[str], gr.Request]
+
+SAMPLING = ("", 16, 0.0, 1.0, 0, 1.0, 0, False)
+Ask = Callable[..., Updates]
+
+
+def texts(instruction: str, *inputs: str) -> str:
+    """Write a file of prompts that share an instruction."""
+    return "\n---\n".join(f"{instruction}\n\n{given}" for given in inputs)
+
+
+@pytest.fixture
+def request_here(request_of: RequestOf) -> gr.Request:
+    return request_of("batch")
+
+
+@pytest.fixture
+def made(on: Handlers, arrange: Arrange, request_here: gr.Request) -> Session:
+    """A visit with an adapter of prompts that have an instruction."""
+    session = Session()
+    file = texts("Say it in French.", "one", "two", "three")
+    make_of(on, session, arrange(French={"a.txt": file}), request_here)
+    return session
+
+
+@pytest.fixture
+def ask(on: Handlers, request_here: gr.Request) -> Ask:
+    """Ask many inputs, and return everything that was drawn last."""
+
+    def run(session: Session, text: str, mode: str = "written", told: str = "") -> Updates:
+        updates = dict(on.batch.begin(text, mode, told, session))  # type: ignore[arg-type]
+        for step in on.batch.answer(session, *SAMPLING):
+            updates |= step
+        return updates | on.batch.answered(session, request_here)
+
+    return run
+
+
+def test_every_input_is_answered_by_both_models_in_batches(
+    made: Session, ask: Ask, engine: FakeEngine
+) -> None:
+    updates = ask(made, "\n".join(f"word {n}" for n in range(10)))
+    table = updates["batch_table"]
+    assert table.count("<tr>") == 11
+    assert "10 of 10 inputs answered." in table
+    assert "word 9" in table
+    assert [len(rows) for rows in engine.asked] == [16, 4]
+    assert made.batch is not None
+    assert all(reply is not None for row in made.batch.replies for reply in row)
+
+
+def test_the_table_says_how_many_answers_are_the_same(made: Session, ask: Ask) -> None:
+    assert "Both give the same answer to 2." in ask(made, "SAME one\ntwo")["batch_table"]
+    assert "Both give the same answer to 0." in ask(made, "one\ntwo")["batch_table"]
+
+
+def test_before_an_adapter_the_base_answers_alone(ask: Ask, engine: FakeEngine) -> None:
+    table = ask(Session(), "a\nb")["batch_table"]
+    assert [len(rows) for rows in engine.asked] == [2]
+    assert table.count("<th scope='col'>") == 2
+    assert "same answer" not in table
+
+
+def test_only_the_left_model_reads_the_instruction_where_only_it_is_told(
+    made: Session, ask: Ask, engine: FakeEngine
+) -> None:
+    table = ask(made, "four", "told", "Say it in French.")["batch_table"]
+    left, right = ([m[-1]["content"] for m in engine.asked[-1]][n] for n in (0, 1))
+    assert (left, right) == ("Say it in French.\n\nfour", "four")
+    assert "with the instruction" in table
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (" \n\n", "Type or paste your inputs first"),
+        ("a\n" * (MAX_INPUTS + 1), f"21 inputs: at most {MAX_INPUTS}"),
+        ("a\n" + "b" * 2001, "Input 2 has 2,001 characters: at most 2,000"),
+        ("BREAK", "longer than the model can read"),
+    ],
+)
+def test_inputs_that_cannot_be_asked_are_named_and_the_next_ones_work(
+    made: Session, ask: Ask, text: str, told: str
+) -> None:
+    updates = ask(made, text)
+    assert told in updates["batch_table"]
+    assert updates["batch_start"].visible is True
+    assert "1 of 1 inputs answered." in ask(made, "fine")["batch_table"]
+
+
+def test_answers_are_kept_as_csv_that_no_spreadsheet_computes(made: Session, ask: Ask) -> None:
+    updates = ask(made, "=1+1\nplain")
+    with Path(updates["batch_file"].value["path"]).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert [row[0] for row in rows] == ["input", "'=1+1", "plain"]
+    assert all(len(row) == 3 and all(row) for row in rows)
+
+
+def test_stop_keeps_what_was_answered(
+    on: Handlers, made: Session, request_here: gr.Request, engine: FakeEngine
+) -> None:
+    on.batch.begin("\n".join("LONG" for _ in range(9)), "written", "", made)
+    steps = on.batch.answer(made, *SAMPLING)
+    next(steps)
+    on.batch.stop(made)
+    last: Updates = {}
+    for step in steps:
+        last = step
+    assert "Stopped." in last["batch_table"]
+    assert len(engine.asked) == 1
+    assert on.batch.answered(made, request_here)["batch_start"].visible is True
+
+
+def test_inputs_and_answers_are_shown_as_text(made: Session, ask: Ask) -> None:
+    table = ask(made, "<img src=x onerror=alert(1)>")["batch_table"]
+    assert "<img" not in table
+    assert "&lt;img" in table
+
+
+def test_prompts_with_an_instruction_tell_only_the_left_model_until_another_is_chosen(
+    on: Handlers, made: Session
+) -> None:
+    updates = on.compare.compared(made)
+    assert updates["mode"] == "told"
+    assert updates["told_with"].value == "Say it in French."
+    assert updates["told_with"].visible is True
+    assert "Left reads the instruction and your input" in updates["compare_head"]
+    chosen = on.compare.choose_mode(made, "bare")
+    assert chosen["told_with"].visible is False
+    assert "Both read the input alone" in chosen["compare_head"]
+    assert on.compare.compared(made)["mode"] == "bare"
+
+
+def test_prompts_without_an_instruction_are_sent_as_written(
+    on: Handlers, arrange: Arrange, request_here: gr.Request
+) -> None:
+    session = Session()
+    make_of(on, session, arrange(SQL={"a.txt": "one\n"}), request_here)
+    assert on.compare.compared(session)["mode"] == "written"
+
+
+def test_the_told_model_reads_the_instruction_of_the_bucket_that_a_suggestion_is_from(
+    on: Handlers, arrange: Arrange, request_here: gr.Request, engine: FakeEngine
+) -> None:
+    session = Session()
+    both: dict[str, Any] = {
+        "French": {"a.txt": texts("Say it in French.", "one", "two")},
+        "Law": {"b.txt": texts("Name the clause.", "Pay at once.", "Leave.")},
+    }
+    make_of(on, session, arrange(**both), request_here)
+    on.compare.compared(session)
+    assert session.told_with == "Say it in French."
+    index = session.suggestions.index("Leave.")
+    assert on.compare.suggest(index, session)["told_with"] == "Name the clause."
+    on.compare.ask("Leave.", "told", session)
+    for _step in on.compare.answer(session, *SAMPLING):
+        pass
+    contents = [messages[-1]["content"] for messages in engine.asked[-1]]
+    assert contents == ["Name the clause.\n\nLeave.", "Leave."]

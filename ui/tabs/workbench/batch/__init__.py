@@ -1,0 +1,1 @@
+"""Many inputs at once: a table of what both models answer."""

@@ -1,0 +1,174 @@
+"""Many inputs at once: asked in batches, drawn while they are answered, kept as CSV."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from dnd_engine.config import Sampling
+from dnd_engine.errors import DndError
+from ui.shared import App, Updates, broke
+from ui.state import AskMode, Batch, Made, Place, Session
+from ui.tabs.workbench.batch.view import MAX_INPUTS, batch_html, nothing_html, write_batch
+from ui.tabs.workbench.compare.sent import sent
+from ui.text import _, number
+
+if TYPE_CHECKING:
+    from ui.engine_calls import Row
+
+__all__ = ["BatchEvents"]
+
+_MAX_CHARACTERS = 2_000
+"""Of one input."""
+
+_TOGETHER = 8
+"""Inputs in one batch: fewer take less memory, and the first answers show sooner."""
+
+
+class BatchEvents:
+    """Events of the table."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def begin(self, text: str, mode: AskMode, instruction: str | None, session: Session) -> Updates:
+        """Take the inputs, or say what is wrong with them; what was typed stays.
+
+        Args:
+            text: One input per line.
+            mode: What is sent.
+            instruction: What a side that is told reads before each input.
+            session: The visit.
+        """
+        if session.batch is not None and session.batch.running:
+            return {}
+        inputs = tuple(line.strip() for line in text.splitlines() if line.strip())
+        session.batch = None
+        if not inputs:
+            return {"batch_table": nothing_html(), **_buttons(running=False)}
+        batch = Batch(
+            inputs,
+            mode,
+            instruction or "",
+            session.beside,
+            session.made,
+            [[None] * (1 + (session.made is not None)) for _number in inputs],
+            error=_fault(inputs),
+        )
+        batch.running = not batch.error
+        session.batch = batch
+        return {"batch_table": batch_html(batch), **_buttons(running=batch.running)}
+
+    def answer(
+        self,
+        session: Session,
+        system: str | None,
+        max_tokens: float,
+        temperature: float,
+        top_p: float,
+        top_k: float,
+        penalty: float,
+        seed: float,
+        _context: bool,
+    ) -> Iterator[Updates]:
+        """Answer the inputs, some at a time, and draw the table as it fills."""
+        batch = session.batch
+        if batch is None or not batch.running:
+            return
+        sampling = Sampling(
+            max_new_tokens=int(max_tokens),
+            temperature=float(temperature),
+            top_p=float(top_p),
+            top_k=int(top_k),
+            repetition_penalty=float(penalty),
+            seed=int(seed or 0),
+        )
+        try:
+            for _state in self._app.calls.until_ready(batch.stop, ticks=2):
+                yield {}
+            for first in range(0, len(batch.inputs), _TOGETHER):
+                if batch.stop.is_set():
+                    break
+                for _step in self._some(batch, first, system or "", sampling):
+                    yield {"batch_table": batch_html(batch)}
+        except DndError as error:
+            batch.error = str(error)
+        batch.running = False
+        yield {"batch_table": batch_html(batch)}
+
+    def answered(self, session: Session, request: gr.Request) -> Updates:
+        """Put the buttons back, and offer what was answered as a file."""
+        batch = session.batch
+        if batch is None or batch.running:
+            return {}
+        if batch.error or not any(reply for row in batch.replies for reply in row):
+            return _buttons(running=False)
+        folder = self._app.files.folder(request.session_hash or "")
+        path = write_batch(batch, folder / "answers.csv")
+        return {
+            **_buttons(running=False),
+            "batch_file": gr.DownloadButton(value=str(path), visible=True),
+        }
+
+    def stop(self, session: Session) -> Updates:
+        """Stop at the next token; what was answered stays."""
+        if session.batch is not None:
+            session.batch.stop.set()
+        return {}
+
+    def broke(self, session: Session) -> Updates:
+        """Put the buttons back after an error nobody foresaw."""
+        if session.batch is not None:
+            session.batch.error, session.batch.running = broke(), False
+        return {"batch_table": batch_html(session.batch), **_buttons(running=False)}
+
+    def _some(self, batch: Batch, first: int, system: str, sampling: Sampling) -> Iterator[None]:
+        """Answer one batch of inputs: all rows of the left model, then all of the right one."""
+        numbers = range(first, min(first + _TOGETHER, len(batch.inputs)))
+        sides: list[tuple[Place, Made | None]] = [("left", batch.left)]
+        if batch.right is not None:
+            sides.append(("right", batch.right))
+        asked = [(place, made, n) for place, made in sides for n in numbers]
+        rows: list[Row] = [
+            (_messages(batch, n, place, system), None if made is None else made.adapter)
+            for place, made, n in asked
+        ]
+        for replies in self._app.calls.compare(rows, sampling, None, batch.stop):
+            if replies is None:
+                continue
+            for (place, _made, n), reply in zip(asked, replies, strict=True):
+                batch.replies[n][place == "right"] = reply
+            yield None
+
+
+def _messages(batch: Batch, number: int, place: Place, system: str) -> list[dict[str, str]]:
+    words = sent(batch.inputs[number], batch.mode, place, batch.instruction)
+    messages = [{"role": "system", "content": system.strip()}] if system.strip() else []
+    return [*messages, {"role": "user", "content": words}]
+
+
+def _fault(inputs: tuple[str, ...]) -> str:
+    """Say why these inputs cannot be asked; empty if they can."""
+    if len(inputs) > MAX_INPUTS:
+        return _(
+            "{found} inputs: at most {most} can be asked at once. Remove some lines.",
+            found=number(len(inputs)),
+            most=MAX_INPUTS,
+        )
+    for index, given in enumerate(inputs, start=1):
+        if len(given) > _MAX_CHARACTERS:
+            return _(
+                "Input {index} has {found} characters: at most {most} are read. Shorten it.",
+                index=index,
+                found=number(len(given)),
+                most=number(_MAX_CHARACTERS),
+            )
+    return ""
+
+
+def _buttons(*, running: bool) -> Updates:
+    return {
+        "batch_start": gr.Button(visible=not running),
+        "batch_stop": gr.Button(visible=running),
+        "batch_file": gr.DownloadButton(visible=False),
+    }

@@ -1,0 +1,144 @@
+"""A table of many inputs with both answers, drawn while they come and written as CSV."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from dnd_engine.tables import cell
+from ui.markup import cut, esc, icon, notice
+from ui.state import Batch
+from ui.text import _, drawn, number
+
+if TYPE_CHECKING:
+    from dnd_engine.models.replies import Reply
+
+__all__ = ["MAX_INPUTS", "BatchPanel", "batch_html", "batch_panel", "nothing_html", "write_batch"]
+
+MAX_INPUTS = 20
+"""Two rows each: so many still answer together in one pass over the weights."""
+
+_SHOWN_CHARACTERS = 400
+"""An answer is cut in the table; the CSV has all of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPanel:
+    """Components of the table."""
+
+    batch_inputs: gr.Textbox
+    batch_start: gr.Button
+    batch_stop: gr.Button
+    batch_table: gr.HTML
+    batch_file: gr.DownloadButton
+
+
+def batch_panel() -> BatchPanel:
+    """Lay out the table, folded away."""
+    with gr.Accordion(_("Ask many at once"), open=False, elem_id="dnd-batch"):
+        inputs = gr.Textbox(
+            label=_("Inputs, one per line"),
+            info=_("Up to 20 new inputs. Both models answer each, sent as chosen above."),
+            lines=4,
+            max_lines=12,
+            max_length=40_000,
+            elem_id="dnd-batch-inputs",
+        )
+        with gr.Row():
+            start = gr.Button(
+                _("Answer all"), variant="primary", size="md", scale=0, elem_id="dnd-batch-start"
+            )
+            stop = gr.Button(_("Stop"), size="md", scale=0, visible=False, elem_id="dnd-batch-stop")
+            file = gr.DownloadButton(
+                _("Download as CSV"), size="md", scale=0, visible=False, elem_id="dnd-batch-file"
+            )
+        table = gr.HTML(drawn(batch_html, None), elem_id="dnd-batch-table", padding=False)
+    return BatchPanel(
+        batch_inputs=inputs,
+        batch_start=start,
+        batch_stop=stop,
+        batch_table=table,
+        batch_file=file,
+    )
+
+
+def batch_html(batch: Batch | None) -> str:
+    """Draw what was asked and answered so far; empty before anything was."""
+    if batch is None:
+        return ""
+    if batch.error:
+        return (
+            f"<div class='dnd-notice is-error' role='alert'>{icon('error')}"
+            f"<span class='dnd-pre'>{esc(batch.error)}</span></div>"
+        )
+    left, right = _names(batch)
+    heads = [_("Input"), left, *([right] if batch.compares else [])]
+    cells = "".join(f"<th scope='col'>{esc(head)}</th>" for head in heads)
+    rows = "".join(
+        f"<tr><th scope='row'>{esc(given)}</th>"
+        + "".join(f"<td>{_answer_html(reply)}</td>" for reply in replies)
+        + "</tr>"
+        for given, replies in zip(batch.inputs, batch.replies, strict=True)
+    )
+    return (
+        f"<p class='dnd-sub' role='status'>{_told(batch)}</p>"
+        f"<div class='dnd-table dnd-batch' tabindex='0' role='region' "
+        f"aria-label='{esc(_('Answers'))}'><table><thead><tr>{cells}</tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def nothing_html() -> str:
+    """Draw what to do where no input was given."""
+    return notice(_("Type or paste your inputs first, one per line."))
+
+
+def write_batch(batch: Batch, path: Path) -> Path:
+    """Write the table as CSV; spreadsheet programs take none of its cells for a formula.
+
+    Args:
+        batch: What was asked and answered.
+        path: Where it goes; it replaces an earlier file.
+    """
+    left, right = _names(batch)
+    heads = ["input", left, *([right] if batch.compares else [])]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([cell(head) for head in heads])
+        for given, replies in zip(batch.inputs, batch.replies, strict=True):
+            writer.writerow([cell(given), *(cell(r.text if r else "") for r in replies)])
+    return path
+
+
+def _names(batch: Batch) -> tuple[str, str]:
+    """Name the models, and say which of them read the instruction."""
+    left = batch.left.adapter.name if batch.left else _("Base")
+    right = batch.right.adapter.name if batch.right else ""
+    if batch.mode == "told" and batch.instruction:
+        left = _("{model}, with the instruction", model=left)
+    return left, right
+
+
+def _told(batch: Batch) -> str:
+    """Say how many answers there are, and how many of them differ."""
+    done = sum(all(r is not None and r.finished for r in row) for row in batch.replies)
+    words = _("{done} of {total} inputs answered.", done=done, total=len(batch.inputs))
+    if batch.compares and done:
+        pairs = [row for row in batch.replies if all(r is not None and r.finished for r in row)]
+        same = sum(_same(row) for row in pairs)
+        words += " " + _("Both give the same answer to {same}.", same=number(same))
+    if batch.stop.is_set() and done < len(batch.inputs):
+        words += " " + _("Stopped.")
+    return words
+
+
+def _same(row: "Sequence[Reply | None]") -> bool:
+    left, right = (reply.text if reply else "" for reply in row)
+    return left.strip() == right.strip()
+
+
+def _answer_html(reply: "Reply | None") -> str:
+    return "…" if reply is None else esc(cut(reply.text, _SHOWN_CHARACTERS))

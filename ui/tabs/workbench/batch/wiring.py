@@ -1,0 +1,32 @@
+"""Wires the table of many inputs."""
+
+from ui.engine_calls import LANES
+from ui.page import AFTERWARDS, AT_ONCE, ORDERED, Page
+from ui.tabs.workbench.batch.view import BatchPanel
+from ui.tabs.workbench.compare.view import ComparePanel
+
+__all__ = ["wire_batch"]
+
+_BUTTONS = "batch_start batch_stop batch_file"
+
+
+def wire_batch(page: Page, panel: BatchPanel, chat: ComparePanel) -> None:
+    """Answer all inputs with what the chat is set to: what is sent, and the sampling."""
+    on, session = page.on.batch, page.session
+    ordered = panel.batch_start.click(
+        **page.does(
+            on.begin,
+            f"batch_table {_BUTTONS}",
+            inputs=[panel.batch_inputs, chat.mode, chat.told_with, session],
+        ),
+        **AT_ONCE,
+    )
+    answered = ordered.then(
+        **page.does(on.answer, "batch_table", inputs=[session, *chat.settings.values()]),
+        **LANES["engine"],
+        **ORDERED,
+    )
+    broken = page.does(on.broke, f"batch_table {_BUTTONS}", inputs=session)
+    answered.failure(**broken, **AT_ONCE)
+    answered.then(**page.does(on.answered, _BUTTONS, inputs=session), **AFTERWARDS)
+    panel.batch_stop.click(**page.does(on.stop, "batch_table", inputs=session), **AT_ONCE)

@@ -1,0 +1,50 @@
+"""What each side of a comparison reads of a question. Imports no torch."""
+
+from collections.abc import Sequence
+
+from dnd_engine.prompts.buckets import Bucket
+from dnd_engine.prompts.split import split_prompt
+from ui.state import AskMode, Place
+
+__all__ = ["MAX_INSTRUCTIONS", "instructions_of", "is_told", "sent"]
+
+MAX_INSTRUCTIONS = 20
+"""More would not be read in a list."""
+
+
+def instructions_of(buckets: Sequence[Bucket]) -> list[tuple[str, str]]:
+    """List the instructions of prompts, with the names of their buckets.
+
+    Returns:
+        Bucket name and instruction, each pair once, in the order of the prompts.
+    """
+    found = (
+        (bucket.name, parts.instruction)
+        for bucket in buckets
+        for parts in (split_prompt(prompt.text) for prompt in bucket.prompts)
+        if parts.input is not None
+    )
+    return list(dict.fromkeys(found))[:MAX_INSTRUCTIONS]
+
+
+def is_told(mode: AskMode, place: Place) -> bool:
+    """Whether this side reads the instruction."""
+    return mode == "written" or (mode == "told" and place == "left")
+
+
+def sent(question: str, mode: AskMode, place: Place, instruction: str = "") -> str:
+    """Return the question as this side reads it.
+
+    Args:
+        question: As it was typed. With a blank line it brings its own instruction.
+        mode: What is sent.
+        place: The side.
+        instruction: Added for a side that is told, to a question without one of its own; only
+            where the sides differ, since *as written* means just that.
+    """
+    parts = split_prompt(question)
+    if not is_told(mode, place):
+        return parts.bare
+    if mode == "told" and parts.input is None and instruction:
+        return f"{instruction}\n\n{question}"
+    return question
