@@ -51,6 +51,8 @@ LANES: Mapping[str, Mapping[str, Any]] = {
     "imprint": {"concurrency_id": "imprint", "concurrency_limit": 1},
     # Likewise; a training takes minutes where cores are few.
     "measure": {"concurrency_id": "measure", "concurrency_limit": 1},
+    # Checks follow an adapter that can be used already: the next visitor's synthesis comes first.
+    "check": {"concurrency_id": "check", "concurrency_limit": 1},
     # Files are written and uploads run beside the engine, which they need for a moment only.
     "export": {"concurrency_id": "export", "concurrency_limit": 2},
     # Prompt files are read without the engine.

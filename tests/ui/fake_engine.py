@@ -392,7 +392,8 @@ class FakeEngine(FakeMeasuring):
         """LONG answers go on for a while, SAME ones are equal, BREAK breaks."""
         self.threads.add(threading.get_ident())
         self.asked.append([list(messages) for messages in conversations])
-        question = conversations[0][-1]["content"]
+        # What was typed, whether or not the page put an instruction before it.
+        question = conversations[0][-1]["content"].rpartition("\n\n")[2]
         if question.startswith("BREAK"):
             raise DndError("The question is longer than the model can read.")
         words = [self._words(question, adapter) for adapter in adapters]

@@ -48,6 +48,16 @@ def test_events_are_private_and_the_engine_takes_one_at_a_time() -> None:
     assert {fn.concurrency_limit for fn in engine_events} == {1}
 
 
+def test_checks_do_not_take_the_place_of_the_next_visitors_synthesis() -> None:
+    demo = build_ui(EngineHandle(lambda on_progress: FakeEngine()), PromptLimits())
+    lanes = {
+        name: {fn.concurrency_id for fn in demo.fns.values() if fn.name == name}
+        for name in ("synthesize", "answer", "check", "prepare_download")
+    }
+    assert lanes["synthesize"] == lanes["answer"] == {"engine"}
+    assert lanes["check"] == lanes["prepare_download"] == {"check"}
+
+
 def test_a_stream_without_a_step_leaves_the_page_as_it_is() -> None:
     demo = build_ui(EngineHandle(lambda on_progress: FakeEngine()), PromptLimits())
     streams = [fn for fn in demo.fns.values() if fn.name == "imprint"]

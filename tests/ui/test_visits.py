@@ -195,7 +195,8 @@ def test_all_of_a_visit_is_drawn_again(
     make(on, visit, arrange({"SQL": 1.5}, SQL={"a.txt": "one\n"}), request_of("a"))
     chat(on, visit, "Hi")
     on.adapter.set_strength(visit, 0.5)
-    on.visit.remember(("seed", "mode"), visit, 7, "bare")
+    on.visit.remember(("seed",), visit, 7)
+    on.compare.choose_mode(visit, "bare")
     on.visit.leave(request_of("a"))
     key = visit.key
     back = on.visit.open(Session(), "de", key, request_of("b"))

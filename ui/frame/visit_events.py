@@ -10,6 +10,7 @@ from ui.shared import App, Updates
 from ui.state import Session
 from ui.tabs.measure.events import MeasureEvents
 from ui.tabs.workbench.adapter.events import AdapterEvents
+from ui.tabs.workbench.batch.view import batch_html
 from ui.tabs.workbench.compare.events import CompareEvents
 from ui.tabs.workbench.prompts.events import PromptEvents
 from ui.tabs.workbench.runs.events import shown_stages
@@ -78,6 +79,7 @@ class VisitEvents:
             "instruction": visit.instruction,
             **self._prompts.put_back(visit),
             **self._compare.put_back(visit, request),
+            "batch_table": batch_html(visit.batch),
             **self._measure.put_back(visit, request),
             "stages": shown_stages(visit),
         }

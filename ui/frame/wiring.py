@@ -46,13 +46,13 @@ def wire_visit(
         "mix": prompts.mix,
         "seed": prompts.seed,
         "imprint": prompts.imprint,
-        "mode": compare.mode,
         **{f"settings_{name}": control for name, control in compare.settings.items()},
     }
     opened = page.demo.load(
         **page.does(
             on.open,
             f"session visit instruction inbox strength measure_told {_LOAD} {OPENED} {SHOWN} "
+            "batch_table "
             f"{measured(measure)} {' '.join(controls)}",
             inputs=[session, frame.language, foot.brought],
         ),

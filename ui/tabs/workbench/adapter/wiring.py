@@ -43,7 +43,7 @@ def wire_adapter(page: Page, bar: AdapterBar, checks: ChecksPanel) -> None:
         **AT_ONCE,
     )
     proved = checks.prove.click(
-        **page.does(on.prove, "proof prove download", inputs=session), **LANES["engine"], **QUIET
+        **page.does(on.prove, "proof prove download", inputs=session), **LANES["check"], **QUIET
     )
     for event in (scaled, proved):
         _zip(page, event)
@@ -53,7 +53,7 @@ def check_and_zip(page: Page, event: Any) -> None:
     """Check the adapter in the bar, if that is due, and write its zip."""
     checked = event.then(
         **page.does(page.on.adapter.check, _CHECKED, inputs=page.session),
-        **LANES["engine"],
+        **LANES["check"],
         **QUIET,
     )
     _zip(page, checked)
@@ -61,4 +61,4 @@ def check_and_zip(page: Page, event: Any) -> None:
 
 def _zip(page: Page, event: Any) -> None:
     written = page.does(page.on.adapter.prepare_download, "download warning", inputs=page.session)
-    event.then(**written, **LANES["engine"], **QUIET)
+    event.then(**written, **LANES["check"], **QUIET)

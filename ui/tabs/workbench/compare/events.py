@@ -196,7 +196,7 @@ class CompareEvents:
     def put_back(self, session: Session, request: gr.Request) -> Updates:
         """Draw a conversation that was left, with its files."""
         kept = self._keep(session, request.session_hash or "") if session.turns else {}
-        return {**self.panes(session), **_idle(session), **kept}
+        return {**self.panes(session), **self.compared(session), **_idle(session), **kept}
 
     def switches(self, session: Session) -> Updates:
         """Set the switches as the visitor left them."""

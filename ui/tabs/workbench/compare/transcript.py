@@ -49,6 +49,7 @@ def _row(turn: Turn) -> dict[str, Any]:
         "asked": _iso(turn.asked),
         "question": turn.question,
         "sent": turn.mode,
+        "instruction": turn.instruction,
         "system_prompt": turn.system,
         "sampling": None if turn.sampling is None else asdict(turn.sampling),
         "earlier_turns_sent": turn.context,
