@@ -160,7 +160,7 @@ class BenchResult:
 
     seconds: dict[str, float] = field(default_factory=dict)
     """Medians. Chat per token, training per step, `lora_run` for all its steps; `lora_equal` for as
-    many as the generator's report says it takes to score alike, `generator_training` for as many
+    many as the generator's report says it takes to score as much, `generator_training` for as many
     as the loaded generator was trained."""
     ratios: dict[str, float] = field(default_factory=dict)
     """Medians over the rounds of the ratio within a round; but `lora_over_synthesis` is the LoRA
@@ -242,7 +242,7 @@ def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
 def account(
     result: BenchResult, flops: Mapping[str, float], equal_steps: int | None, steps: int
 ) -> BenchResult:
-    """Add what follows from the times: operations, the run that scores alike, what training cost.
+    """Add what follows from the times: operations, the run that scores as much, what training cost.
 
     Args:
         result: With seconds measured.

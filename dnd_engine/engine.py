@@ -690,11 +690,11 @@ class Engine:
         """Train an adapter on prompts of its own task, step by step; closing the iterator cancels.
 
         Without labels the base, with what all of the generator's adapters share, answers the
-        full prompts, and the adapter learns to answer the bare inputs alike.
+        full prompts, and the adapter learns to answer the bare inputs the same way.
 
         Args:
             adapter: Where to start; it stays as it is.
-            buckets: Groups of prompt files; those of positive weight count, all alike. Prompts
+            buckets: Groups of prompt files; those of positive weight count, all equally. Prompts
                 must have a blank line between instruction and input.
             config: How long, how fast, and whether labels are learnt.
 
@@ -1264,7 +1264,7 @@ class Engine:
     def _fit_shared(self) -> FittedLoRA | None:
         """What all of the generator's adapters share: it reads instructions well. None is the base.
 
-        Without a generator the base is the one that is told the instruction.
+        Without a generator, the base itself reads the instruction.
         """
         return self._generator.fit_shared() if self._generator else None
 
@@ -1323,7 +1323,7 @@ def _imprintable(bucket: Bucket) -> list[tuple[str, str]]:
 
 
 def _generator_path(config: EngineConfig) -> Path | None:
-    """Return the generator's folder; None for a base that has none, or if told to go without."""
+    """Return the generator's folder; None for a base that has none, or if asked to go without."""
     if config.generator is not None:
         return None if config.generator == NO_GENERATOR else config.generator
     for name, source in BASES.items():

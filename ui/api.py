@@ -369,7 +369,7 @@ class Endpoints:
             adapter_ids: Which ones. Over MCP, where calls have no session of their own, always name them.
 
         Returns:
-            The facts of each, as `make_adapter` told them, the one used last at the end.
+            The facts of each, as `make_adapter` returned them, the one used last at the end.
         """  # noqa: E501 - Gradio reads one line an argument
         session = _session(request)
         if adapter_ids is None and not session:

@@ -119,7 +119,7 @@ class EngineHandle:
         try:
             engine.warm_up()
         except Exception:  # nobody ordered this, so nobody but the log can be told
-            # An order that fails alike tells whoever gave it, while an error that got out of here
+            # An order that fails the same way shows its error; an error that got out of here
             # would leave the page loading for ever.
             logger.exception("The engine did not warm up; the first order will take longer")
 

@@ -64,7 +64,7 @@ class EngineThread:
             RuntimeError: The process ends.
         """
         with self._idle:
-            # What has just been done is told a moment before the thread is free again.
+            # What has just been done is reported a moment before the thread is free again.
             free = not beside and self._idle.wait_for(
                 lambda: not self._busy, timeout=_GRACE_SECONDS
             )

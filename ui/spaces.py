@@ -16,7 +16,7 @@ def on_space() -> bool:
 
 
 def public_address() -> str:
-    """Return the address at which a proxy offers this page; empty if none was told."""
+    """Return the address at which a proxy offers this page; empty if none was given."""
     address = os.environ.get("GRADIO_ROOT_PATH", "")
     return address if address.startswith(("http://", "https://")) else ""
 

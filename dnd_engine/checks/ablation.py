@@ -51,7 +51,7 @@ def compare_conditions(
     prompts: Sequence[str],
     wrong_from: Sequence[str],
 ) -> Conditioning | None:
-    """Ask all candidates for what the teacher answers when it is told the instruction.
+    """Ask all candidates for what the teacher answers with the instruction.
 
     Args:
         runtime: The frozen base; its lock is held for one batch at a time.

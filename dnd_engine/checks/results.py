@@ -164,7 +164,7 @@ class Outlook:
     """What adapters like this one did on the unseen tasks that their generator was examined on."""
 
     n_tasks: int
-    """Tasks whose adapters agreed about as often with the model that is told the instruction."""
+    """Tasks whose adapters agreed about as often with the instructed model."""
     gain: float
     """Mean score that these adapters added to the base, on inputs without instruction."""
     low: float

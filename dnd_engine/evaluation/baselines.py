@@ -262,9 +262,9 @@ class Baselines:
         In the same answer format where possible, so that the operation makes the difference.
         """
         others = [other for other in self.tasks if other.info.family != task.info.family]
-        alike = [other for other in others if other.info.answer_format == task.info.answer_format]
+        similar = [other for other in others if other.info.answer_format == task.info.answer_format]
         rng = random.Random(f"{self.seed}:wrong:{task.info.slug}")
-        return rng.choice(alike or others) if others else None
+        return rng.choice(similar or others) if others else None
 
     # Trained LoRAs
 

@@ -5,7 +5,7 @@ the cost of r by r products. Knows weight tokens and layouts; knows no prompts, 
 
 ΔW is compared, never A and B themselves: the same ΔW has endlessly many factors. All adapters share
 much (the common part of a generator, the answer style of all training tasks), so raw cosines are
-high for any pair; *centred* ones are taken after subtracting the mean ΔW, each task counting alike.
+high for any pair; *centred* ones are taken after subtracting the mean ΔW over tasks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ _RIDGE = 1e-8
 
 _ROUNDING = 1e-6
 """Squared norms below this share of the largest are rounding errors of float32: where all adapters
-are alike, that is what centring leaves."""
+are the same, that is what centring leaves."""
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]

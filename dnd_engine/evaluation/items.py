@@ -11,7 +11,7 @@ from dnd_engine.tasks.folder import Example, Mode, Task
 __all__ = ["MAX_TOKENS", "EvalItems"]
 
 MAX_TOKENS = 256
-"""Items whose full prompt and reference are longer are left out, for every row and mode alike."""
+"""Items whose full prompt and reference are longer are left out, for every row and mode."""
 
 _MARGIN = 8
 """Tokens that an answer may be longer than its task's longest reference; one that runs on is wrong

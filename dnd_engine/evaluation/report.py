@@ -592,7 +592,7 @@ def _prediction(gains: Sequence[Cell], known: Mapping[str, float], seed: int) ->
 
 
 def _failures(table: _Measured, tasks: Sequence[Task]) -> tuple[Failure, ...]:
-    """Draw wrong items of the generator by seed, over all tasks and modes alike."""
+    """Draw wrong items of the generator by seed, over all tasks and modes."""
     by_slug = {task.info.slug: task for task in tasks}
     wrong = sorted(
         (s for s in table.scores if s.row == "generator" and s.score < WRONG_BELOW and s.draw == 0),

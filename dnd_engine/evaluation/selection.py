@@ -93,7 +93,7 @@ def choose_tasks(
 
 
 def _draw_tasks(tasks: Sequence[Task], limit: int, seed: int) -> list[Task]:
-    """Some tasks, as many of each kind of novelty as there are, or as fit alike."""
+    """Some tasks, as many of each kind of novelty, as far as there are enough."""
     kinds: dict[str, list[Task]] = defaultdict(list)
     for task in tasks:
         kinds[task.info.holdout].append(task)

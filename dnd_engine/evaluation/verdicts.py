@@ -102,7 +102,7 @@ def judge(
         return tuple(verdicts[0]) if verdicts else ()
     first, second = verdicts
     # Full prompts are where users would send the instruction anyway, so whether one shared LoRA
-    # does as well there is told early.
+    # does as well there is clear early.
     lift = [v for v in second if v.name == "beats_multi_task_lora_full"]
     return (*first[:2], *lift, *first[2:], *(v for v in second if v not in lift))
 
@@ -459,6 +459,6 @@ _RULES = {
     "ignores_prompts": _ignores_prompts,
     "retrieves_nearest": _retrieves_nearest,
 }
-"""In the order in which they are told."""
+"""In the order in which they are shown."""
 
 _BAD = ("ignores_prompts", "retrieves_nearest")

@@ -66,7 +66,7 @@ class Generator(nn.Module):
             if m.side == "A":
                 shared[m.first_token : m.first_token + m.num_tokens].normal_(std=m.long**-0.5)
         self.shared = nn.Parameter(shared)
-        # Tokens of a text are alike wherever they stand; the base's layers are not.
+        # Tokens of a text are alike at every position; the base's layers are not.
         channels = config.features[0][1 if config.condition == "base" else 2 :]
         self.register_buffer("condition_mean", torch.zeros(channels))
         self.register_buffer("condition_std", torch.ones(channels))

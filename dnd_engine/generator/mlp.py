@@ -49,7 +49,7 @@ class _ResidualBlock(nn.Module):
 
 
 class _Trunk(nn.Module):
-    """The pooled condition, told apart for every LoRA matrix by its layer, module and side."""
+    """The pooled condition, made distinct for every LoRA matrix by its layer, module and side."""
 
     layer_of: Tensor
     module_of: Tensor

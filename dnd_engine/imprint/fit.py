@@ -41,8 +41,8 @@ _BATCH_TOKENS = 1024
 """Tokens of one block's batch: attention and its mask grow with their square."""
 
 _MAX_ROWS = 1536
-"""Matched tokens that are fitted. Solving takes time with the cube of their number, and more told
-nothing new: 16 prompts with short answers are 32 to 400."""
+"""Matched tokens that are fitted. Solving takes time with the cube of their number, and more
+brought nothing new: 16 prompts with short answers are 32 to 400."""
 
 _LEAST_EXPLAINED = 0.02
 """Layers that predict less of what a left-out prompt needs are left alone."""
@@ -121,7 +121,7 @@ def imprint(
 
     Args:
         runtime: Of the base. The lock is taken for one batch or block at a time.
-        sources: What is to be imprinted. Their prompts weigh alike within a source.
+        sources: What is to be imprinted. Prompts of one source weigh the same.
         metrics: The penalty of each layer that is fitted (see `ordinary`).
         config: Rank, layers, limits.
 
@@ -155,7 +155,7 @@ def imprint(
             # With one prompt nothing can be left out.
             if update.explained > _LEAST_EXPLAINED or len(rows) == 1:
                 share = update.explained
-                # Both sides of equal size, so that bfloat16 rounds them alike.
+                # Both sides of equal size, so that bfloat16 rounds them equally.
                 root = update.a.norm(dim=1).clamp(min=1e-12).sqrt()
                 a, b = _stored(update.a / root[:, None]), _stored(update.b * root)
                 walk.apply(a, b)

@@ -373,7 +373,7 @@ class Recipe:
                 if path.stat().st_size <= limits.max_file_bytes:
                     at.setdefault(hashlib.sha256(path.read_bytes()).hexdigest(), path)
             except OSError:
-                continue  # not ours to read; if it was needed, it is told as missing
+                continue  # not ours to read; if it was needed, it is reported as missing
         # One file may have been read two ways, in two buckets.
         readings = {
             (source.sha256, source.split, source.choices, display_name(source.name)): source

@@ -270,7 +270,7 @@ class Measurement:
             label, share = self.commonest
             told.append(f"Answering always `{label}` would score {number(share)}.")
         if (always := self.always_answers(mode)) is not None:
-            told.append(f"It answers every row alike: `{always}`.")
+            told.append(f"It gives every row the same answer: `{always}`.")
         return told
 
     @property

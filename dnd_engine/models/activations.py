@@ -3,7 +3,7 @@
 Each prompt becomes two vectors a layer: the mean over its instruction, and the last token before
 the answer. Knows a base and text in, tensors out; knows nothing of LoRA.
 
-Taken as they are, a base's activations make all conditions look alike, and a generator trained on
+As they are, a base's activations make all conditions look the same, and a generator trained on
 them ignores its prompts: the first token of a text has states some twenty times as large as any
 other, nearly all of it in one channel, so means over tokens and deviations over prompts measure
 that token and little else. Hence the choices here:
@@ -208,7 +208,7 @@ def prompt_variance(condition: Float[Tensor, "prompts length width"]) -> float:
 
 
 def check_prompts_differ(condition: Float[Tensor, "prompts length width"]) -> None:
-    """Refuse conditions that are all alike: a generator trained on them ignores its prompts.
+    """Refuse conditions that are all the same: a generator trained on them ignores its prompts.
 
     A falling loss does not show it, as the shared tokens learn on.
 

@@ -45,7 +45,7 @@ def cut_rows(rows: Sequence[Sequence[int]], max_tokens: int) -> list[list[int]]:
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Return how many tokens two rows begin with alike."""
+    """Return how many tokens two rows share at their start."""
     pairs = zip(one, other, strict=False)
     return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 

@@ -120,7 +120,7 @@ class PromptEncoder:
 
         Batches hold prompts of about as many tokens, so little time goes into padding. All have
         as many rows, empty ones if need be: then sums are made in the same order whatever stands
-        in the other rows, and a prompt reads alike, to the last bit, in whichever company.
+        in the other rows, and a prompt is encoded the same, to the last bit, in any batch.
         """
         tokens = torch.zeros(len(texts), length, self.width)
         mask = torch.zeros(len(texts), length, dtype=torch.bool)

@@ -80,7 +80,7 @@ class Prompt:
     line: int
     """From 1: the line where it starts; in a JSON array the item, in parquet the row."""
     label: str | None = None
-    """What a label column or key says of it, cleaned alike; only refining with labels reads it."""
+    """What a label column or key says of it, cleaned too; only refining with labels reads it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -130,7 +130,7 @@ class Finding(Exception):
 
 
 class Faults:
-    """The faults of one file: all counted, equal ones told once with their places, raised once."""
+    """The faults of one file: all counted, equal ones listed once with their places, one error."""
 
     def __init__(self, name: str, unit: str) -> None:
         self.name, self.unit = name, unit

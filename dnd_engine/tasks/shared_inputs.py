@@ -74,9 +74,9 @@ class SharedInputs:
         anchor = rng.choice(self.anchors)
         inputs = self._own[anchor]
         texts = rng.sample(list(inputs), min(len(inputs), num_inputs))
-        alike = sorted({i for text in inputs for i in self._owners[text]} - {anchor})
+        same = sorted({i for text in inputs for i in self._owners[text]} - {anchor})
         rows = {anchor: self._show(anchor, texts, rng)}
-        waiting = rng.sample(alike, len(alike))
+        waiting = rng.sample(same, len(same))
         for again in (False, True):
             bases = {self._tasks[i][0].info.plain_slug for i in rows}
             for i in waiting:

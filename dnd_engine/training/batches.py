@@ -363,8 +363,8 @@ class Sampler:
         count = self._recipe.tasks_per_step
         rows = self._shared.draw(count, self._recipe.examples_per_task, rng)
         tasks = [*rows] or [rng.choice(self._trained)]
-        alike = [i for i in self._categories[self._category(tasks[0])] if i not in tasks]
-        more = rng.sample(alike, min(len(alike), count - len(tasks)))
+        similar = [i for i in self._categories[self._category(tasks[0])] if i not in tasks]
+        more = rng.sample(similar, min(len(similar), count - len(tasks)))
         return (*tasks, *more), rows
 
     def _category(self, pool: int) -> str:

@@ -73,9 +73,9 @@ def choose_probe(pools: Sequence[TaskPool], role: Role, limit: int, seed: int) -
             for i, p in enumerate(pools)
             if p.task.info.family != info.family and not _is_relabelled(p)
         ]
-        alike = [i for i in strangers if pools[i].task.info.answer_format == info.answer_format]
+        similar = [i for i in strangers if pools[i].task.info.answer_format == info.answer_format]
         wrong.append(rng.choice(strangers) if strangers else None)
-        other.append(rng.choice(alike) if alike else None)
+        other.append(rng.choice(similar) if similar else None)
     return Probe(tasks, tuple(wrong), tuple(other))
 
 

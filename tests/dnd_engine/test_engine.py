@@ -466,7 +466,7 @@ def test_a_strength_may_change_while_the_answer_is_written(engine: Engine) -> No
 
 
 def test_the_base_is_the_base_after_many_adapters(engine: Engine) -> None:
-    """Whoever stands beside it, whatever stood there before."""
+    """Whichever adapter is beside it, or was there before."""
     before = texts(engine, None)[0]
     for seed in range(8):
         assert texts(engine, make_adapter(seed=seed).with_strength(1 - seed / 4))[0] == before

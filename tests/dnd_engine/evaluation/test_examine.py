@@ -691,7 +691,7 @@ def test_other_labels_are_no_known_format(folder: Path) -> None:
 
 
 def test_without_known_formats_there_are_no_pairs(folder: Path) -> None:
-    """Nor with formats that only ever stood on other tasks than these: they are known."""
+    """A format that only other tasks had is not known."""
     pair = {"split": "heldout", "holdouts": ("pair",)}
     with pytest.raises(
         ConfigError, match=r"a `pair` is a known task in a known answer format, and"

@@ -344,7 +344,7 @@ def test_one_answer_for_all_rows_is_told_beside_what_the_commonest_label_scores(
     (told,) = found.verdicts
     assert "A clear gain over base" in told
     assert "Answering always `no` would score .75." in told
-    assert told.endswith("It answers every row alike: `no`.")
+    assert told.endswith("It gives every row the same answer: `no`.")
 
 
 def test_a_useless_adapter_is_told_as_no_gain(

@@ -365,7 +365,7 @@ def test_conditions_made_of_scored_items_are_refused() -> None:
 
 
 def test_an_input_split_by_the_blank_line_does_not_identify_an_item() -> None:
-    """Where the question stands last, many items share what follows the blank line."""
+    """Where the question comes last, many items share what follows the blank line."""
     scored = [Example(f"A story about {i}.\n\nHow many stars?", "5") for i in range(10)]
     check_conditions(["Another story.\n\nHow many stars?"], scored)
     with pytest.raises(TaskError, match="1 of 1 condition prompts"):
@@ -617,7 +617,7 @@ def test_luck_comes_no_more_often_than_it_says(
 
 
 def test_minimal_pairs_over_the_two_sides_are_no_inversion() -> None:
-    """A twin of every test item stands in train with the other answer, as in Winogrande."""
+    """A twin of every test item is in train with the other answer, as in Winogrande."""
     rng = random.Random(0)
     pairs = [[f"w{rng.randrange(1000)}" for _ in range(4)] for _ in range(80)]
     sides: tuple[list[Example], list[Example]] = ([], [])

@@ -1,4 +1,4 @@
-"""Prompt files: read when they are dropped, so that every fault is told at once."""
+"""Prompt files: read when they are dropped, so that every fault is shown at once."""
 
 import shutil
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ class PromptEvents:
         session.canvas = arrangement
         session.arrangement = fingerprint(buckets_on(arrangement, session))
         updates = self.readiness(arrangement, session)
-        # Cards still waiting are told again: their answer may have been lost on the way.
+        # Cards still waiting are answered again: their answer may have been lost on the way.
         told = {card.id: card for card in arrangement.cards if card.waiting or card.id in fresh}
         looked = look(arrangement, session)
         if told or looked:

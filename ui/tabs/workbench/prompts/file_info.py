@@ -1,4 +1,4 @@
-"""What the canvas is told about a file: on its card, and in the dialog of its prompts."""
+"""What the canvas learns about a file: on its card, and in the dialog of its prompts."""
 
 from dataclasses import asdict
 from pathlib import PurePosixPath
