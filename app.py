@@ -20,4 +20,4 @@ owner = own_library(listening_host())
 demo = build_ui(handle, config.limits, owner)
 
 if __name__ == "__main__":
-    run(demo, handle, launch_options(config.limits, owner), owner)
+    run(demo, handle, launch_options(config.limits, owner, handle=handle), owner)

@@ -105,7 +105,7 @@ def test_help_and_completion_load_neither_the_window_nor_a_model() -> None:
 
 @pytest.mark.parametrize(
     ("words", "expected"),
-    [("dnd ser", ["serve"]), ("dnd library re", ["rename"]), ("dnd serve --m", ["--mcp"])],
+    [("dnd ser", ["serve"]), ("dnd library re", ["rename"]), ("dnd serve --mc", ["--mcp"])],
 )
 def test_a_shell_completes_commands_and_options(words: str, expected: list[str]) -> None:
     last = str(len(words.split()) - 1)

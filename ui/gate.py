@@ -6,19 +6,23 @@ write, and none may read an answer.
 """
 
 import json
+import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ui.gradio_private import Pages, bound_queue
+from ui.counters import Counters, FaultCounter
+from ui.faults import report_fault
+from ui.gradio_private import Pages, bound_queue, queue_gauges
 from ui.language import language_of
 from ui.limits import ServerLimits
 from ui.owner import Owner
@@ -26,7 +30,7 @@ from ui.spaces import on_space, public_address
 from ui.text import _, speaking
 from ui.traffic import SlidingSum, visitor_of
 
-__all__ = ["Gate", "gated"]
+__all__ = ["Gate", "Watch", "gated"]
 
 _READING = frozenset({"GET", "HEAD"})
 _API = "/gradio_api"
@@ -74,6 +78,7 @@ class Gate:
         limits: Sizes and rates.
         owner: Who has the key; None where there is no owner's library.
         pages: Told which pages stay connected.
+        watch: Tells how the server is; None for no health and no metrics.
         schema: Whether the machine-readable schema of all routes is served.
     """
 
@@ -84,10 +89,12 @@ class Gate:
         owner: Owner | None = None,
         *,
         pages: Pages | None = None,
+        watch: "Watch | None" = None,
         schema: bool = False,
     ) -> None:
         self._app = app
         self._pages = pages
+        self._watch = watch
         self._connected: Counter[str] = Counter()
         self._limits = limits
         self._owner = owner
@@ -109,6 +116,8 @@ class Gate:
 
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
+                if self._watch is not None:
+                    self._watch.counters.answers[message["status"]] += 1
                 headers = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
                     headers[name] = value
@@ -136,7 +145,12 @@ class Gate:
         # Without its Origin, Gradio adds no header that would let another site read the answer.
         inner = [(name, value) for name, value in scope["headers"] if name.lower() != b"origin"]
         body = _Bounded(receive, self._most_bytes(_path(request)))
-        await self._app({**scope, "headers": inner}, body.receive, body.watch(send))
+        try:
+            await self._app({**scope, "headers": inner}, body.receive, body.watch(send))
+        except Exception as error:  # noqa: BLE001 - a server prints it, with the values in it
+            words = report_fault(error, _path(request))
+            if not body.answered:
+                await _refuse(HTTPStatus.INTERNAL_SERVER_ERROR, words)(scope, receive, send)
         if body.exceeded and not body.answered:
             await _too_large(body.most)(scope, receive, send)
 
@@ -169,6 +183,8 @@ class Gate:
             return _refuse(HTTPStatus.NOT_FOUND, _("This page does not serve that."))
         if request.method not in _READING:
             return self._may_write(request, path)
+        if self._watch is not None and (told := self._watch.answer(path)) is not None:
+            return told
         if self._owner is not None and path in ("", "/"):
             taken = self._owner.admit(request.headers, request.url.query)
             if taken is not None:
@@ -223,6 +239,34 @@ class Gate:
         return self._limits.upload_bytes + 100_000 if upload else self._limits.request_bytes
 
 
+@dataclass(frozen=True)
+class Watch:
+    """How the server is, for whoever keeps it running."""
+
+    status: Callable[[], str]
+    """Of the engine: idle, loading, ready or failed."""
+    gauges: Callable[[], Mapping[str, float]]
+    metrics: bool = False
+    """Whether `/metrics` answers too."""
+    counters: Counters = field(default_factory=Counters)
+
+    def answer(self, path: str) -> Response | None:
+        """Return what a path is answered with; None if it is none of these."""
+        if path == "/health/live":
+            return JSONResponse({"status": "live"})
+        if path == "/health/ready":
+            status = self.status()
+            ready = status == "ready"
+            return JSONResponse(
+                {"status": status}, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
+            )
+        if path == "/metrics" and self.metrics:
+            return PlainTextResponse(
+                self.counters.text(self.gauges()), media_type="text/plain; version=0.0.4"
+            )
+        return None
+
+
 class _Bounded:
     """A request's body that ends where it becomes too large, as if the sender had left."""
 
@@ -250,7 +294,12 @@ class _Bounded:
 
 
 def gated(
-    limits: ServerLimits, owner: Owner | None = None, *, schema: bool = False
+    limits: ServerLimits,
+    owner: Owner | None = None,
+    *,
+    status: Callable[[], str] = lambda: "ready",
+    metrics: bool = False,
+    schema: bool = False,
 ) -> Callable[[Any], AbstractAsyncContextManager[None]]:
     """Return a lifespan that puts the gate before an app, and bounds its queue and its pages.
 
@@ -263,8 +312,16 @@ def gated(
         demo = app.get_blocks()
         bound_queue(demo, limits)
         app.state_holder = pages = Pages(demo, limits)
-        app.middleware_stack = Gate(app.middleware_stack, limits, owner, pages=pages, schema=schema)
-        yield
+        watch = Watch(status, lambda: {**pages.gauges(), **queue_gauges(demo)}, metrics)
+        faults = FaultCounter(watch.counters)
+        logging.getLogger("ui.faults").addHandler(faults)
+        app.middleware_stack = Gate(
+            app.middleware_stack, limits, owner, pages=pages, watch=watch, schema=schema
+        )
+        try:
+            yield
+        finally:
+            logging.getLogger("ui.faults").removeHandler(faults)
 
     return lifespan
 

@@ -16,7 +16,7 @@ from ui.limits import ServerLimits
 from ui.text import _, speaking
 from ui.traffic import visitor_of
 
-__all__ = ["QUEUE_SETTINGS", "Pages", "bound_queue", "caller_left", "calm_queue"]
+__all__ = ["QUEUE_SETTINGS", "Pages", "bound_queue", "caller_left", "calm_queue", "queue_gauges"]
 
 QUEUE_SETTINGS: dict[str, Any] = {
     # Gradio looks for work a thousand times a second, and each look holds up the engine's thread:
@@ -84,6 +84,15 @@ def bound_queue(demo: gr.Blocks, limits: ServerLimits) -> None:
             )
 
     queue.push = push_within_limits  # type: ignore[method-assign]
+
+
+def queue_gauges(demo: gr.Blocks) -> dict[str, float]:
+    """Return how many calls wait and run."""
+    queue = demo._queue
+    return {
+        "calls_waiting": len(queue),
+        "calls_running": sum(len(job) for job in queue.active_jobs if job),
+    }
 
 
 def _address(request: Any) -> str:
@@ -171,6 +180,10 @@ class Pages(StateHolder):
         assert isinstance(page, Page)
         page.used = self._clock()
         return page
+
+    def gauges(self) -> dict[str, float]:
+        """Return how many pages there are, and how many stay connected."""
+        return {"pages": len(self.session_data), "pages_connected": len(self._attended)}
 
     def attend(self, session_id: str) -> None:
         """Note that a page is open in a browser that stays connected."""

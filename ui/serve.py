@@ -20,6 +20,7 @@ from dnd_engine.config import EngineConfig, PromptLimits
 from dnd_engine.errors import ConfigError
 from dnd_engine.files import asset_path, process_folder
 from dnd_engine.library import Library
+from dnd_engine.server_log import log_path, logging_to
 from dnd_engine.training.watch import RunFolder
 from ui.engine_handle import EngineHandle
 from ui.limits import ServerLimits
@@ -39,7 +40,9 @@ def launch_options(
     owner: Owner | None = None,
     *,
     server: ServerLimits | None = None,
+    handle: EngineHandle | None = None,
     mcp: bool = False,
+    metrics: bool = False,
     schema: bool = False,
 ) -> dict[str, Any]:
     """Return what every launch of this page shares: looks, limits and privacy.
@@ -48,7 +51,9 @@ def launch_options(
         limits: Limits on prompt files.
         owner: Whose library opens with a key; None where others are served.
         server: Limits on what visitors may take.
+        handle: Tells `/health/ready` how far the engine is; without it the server counts as ready.
         mcp: Whether the endpoints are tools for MCP clients too.
+        metrics: Whether `/metrics` is served.
         schema: Whether `/openapi.json` is served.
 
     Raises:
@@ -83,7 +88,13 @@ def launch_options(
         "pwa": False,
         "app_kwargs": {
             "middleware": [Middleware(LanguageChoice), Middleware(FirstScript)],
-            "lifespan": gated(server, owner, schema=schema),
+            "lifespan": gated(
+                server,
+                owner,
+                status=(lambda: handle.snapshot().status) if handle else (lambda: "ready"),
+                metrics=metrics,
+                schema=schema,
+            ),
         },
     }
 
@@ -146,6 +157,10 @@ def serve(
     schema: Annotated[
         bool, typer.Option("--schema", help="Serve the schema of all routes at /openapi.json too.")
     ] = False,
+    metrics: Annotated[
+        bool,
+        typer.Option("--metrics", help="Serve counters for Prometheus at /metrics."),
+    ] = False,
     run_folders: Annotated[
         list[Path] | None,
         typer.Option(
@@ -165,7 +180,9 @@ def serve(
     host = listening_host(host)
     owner = own_library(host)
     demo = build_ui(handle, config.limits, owner, runs)
-    options = launch_options(config.limits, owner, mcp=mcp, schema=schema)
+    options = launch_options(
+        config.limits, owner, handle=handle, mcp=mcp, metrics=metrics, schema=schema
+    )
     run(demo, handle, {**options, "auth": account}, owner, host=host, port=port)
 
 
@@ -191,6 +208,18 @@ def run(
     host = listening_host(host)
     port = port or int(os.environ.get("GRADIO_SERVER_PORT") or 7860)
     quiet_libraries()
+    with logging_to(None if on_space() else log_path()):
+        _serve(demo, handle, options, owner, host, port)
+
+
+def _serve(
+    demo: "gr.Blocks",
+    handle: EngineHandle,
+    options: Mapping[str, Any],
+    owner: Owner | None,
+    host: str,
+    port: int,
+) -> None:
     handle.start()
     # Gradio would announce the address together with how to make the page public.
     _, url, _ = demo.launch(

@@ -117,12 +117,21 @@ class Visits:
         left = [digest for digest, visit in self._visits.items() if visit.is_parked]
         return sorted(left, key=lambda digest: self._visits[digest].used)
 
+    def _missed(self, digest: bytes) -> tuple[bool, float]:
+        """Order visits: empty ones go first, those used longest ago before others."""
+        visit = self._visits[digest]
+        return not visit.is_empty, visit.used
+
     def _sweep(self) -> None:
         """Drop what is due, and look again later for as long as there is anything."""
         now = self._clock()
         for digest, visit in list(self._visits.items()):
             if now - visit.used > self._limits.visit_seconds:
                 self._drop(digest)
+        # A client that opens pages and never closes one would have each of them kept.
+        most = self._limits.sessions + self._limits.left_visits
+        for digest in sorted(self._visits, key=self._missed)[: max(0, len(self._visits) - most)]:
+            self._drop(digest)
         held = {digest: self._visits[digest].num_bytes for digest in self._left()}
         for digest in self._left():
             fits = sum(held.values()) <= self._limits.left_visits_bytes

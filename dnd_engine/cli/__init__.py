@@ -16,6 +16,7 @@ from dnd_engine.cli import (
     bench,
     collect,
     deploy,
+    doctor,
     evaluate,
     export,
     library,
@@ -62,7 +63,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "watch": watch.watch,
         "evaluate": evaluate.evaluate,
     },
-    LOOK: {"bench": bench.bench, "info": adapters.info},
+    LOOK: {"bench": bench.bench, "info": adapters.info, "doctor": doctor.doctor},
 }
 for panel, commands in _COMMANDS.items():
     for name, command in commands.items():

@@ -25,6 +25,7 @@ ORDER = [
     "exchange",
     "files",
     "tables",
+    "server_log",
     "charts",
     "wording",
     "recipe_file",

@@ -19,7 +19,8 @@ from ui.build import build_ui
 from ui.engine_handle import EngineHandle
 from ui.gradio_private import Page, Pages
 from ui.limits import ServerLimits
-from ui.state import Session
+from ui.state import Answer, Session, SessionFiles, Turn
+from ui.visits import Visits
 
 
 def join(client: httpx.Client, event: int, session: str, *data: Any) -> httpx.Response:
@@ -165,6 +166,17 @@ def test_a_page_goes_soon_after_its_tab_and_leaves_its_visit(
     assert not pages.session_data
 
 
+def test_visits_that_never_close_their_page_are_bounded_and_those_with_work_stay(
+    tmp_path: Path,
+) -> None:
+    visits = Visits(SessionFiles(tmp_path), ServerLimits(sessions=3, left_visits=2), Clock())
+    worked, _ = visits.open("", "worked", Session(turns=[Turn("What?", Answer(""))]))
+    for number in range(30):
+        visits.open("", f"flood-{number}", Session())
+        assert len(visits._visits) <= 6
+    assert visits.open(worked.key, "again", Session())[1] == "back"
+
+
 def test_a_page_holds_no_copy_of_the_whole_configuration(demo: gr.Blocks) -> None:
     page = Page(demo, Clock())
     textbox = next(b for b in demo.blocks.values() if isinstance(b, gr.Textbox))
@@ -207,7 +219,7 @@ def test_memory_does_not_grow_with_the_number_of_visits() -> None:
     ):
         events = client.get("/config").json()["dependencies"]
         opened = next(e for e in events if "load" in [target[1] for target in e["targets"]])
-        nothing = [None] * len(opened["inputs"])
+        nothing = [None, *[""] * (len(opened["inputs"]) - 1)]
         sizes = []
         for number in range(360):
             hashed = f"visit-{number}"

@@ -205,6 +205,16 @@ def test_a_token_of_the_hub_is_in_no_answer(
 # ------------------------------------------------------------------------------ sizes and rates
 
 
+def test_an_upload_without_a_name_is_no_crash(
+    client: httpx.Client, capfd: pytest.CaptureFixture[str]
+) -> None:
+    answer = client.post(UPLOAD, files={"files": ("", b"x")})
+    assert answer.status_code in (200, 400, 422, 500)
+    printed = "".join(capfd.readouterr())
+    assert "Traceback" not in printed
+    assert client.post(UPLOAD, files=file_of(1)).status_code == 200
+
+
 def test_a_request_has_a_largest_size_stated_or_not(client: httpx.Client) -> None:
     many = b'"' + b"x" * (SMALL.request_bytes + 1) + b'"'
     assert client.post("/gradio_api/queue/join", content=many).status_code == 413

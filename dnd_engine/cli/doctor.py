@@ -1,0 +1,107 @@
+"""`dnd doctor`: what somebody who helps must know of an installation, and nothing that is private.
+
+No names, no prompts, no paths beyond the standard folders.
+"""
+
+import os
+import platform
+import shutil
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from dnd_engine.cli.common import Json, plain_errors, show
+from dnd_engine.config import PromptLimits
+from dnd_engine.server_log import last_lines, log_path
+
+__all__ = ["doctor"]
+
+_PACKAGES = (
+    *("drag-and-drop-llms", "gradio", "torch", "transformers", "peft", "safetensors", "tokenizers"),
+    *("huggingface-hub", "numpy", "pydantic", "starlette", "uvicorn", "sentence-transformers"),
+)
+_SETTINGS = (
+    *("HF_HUB_OFFLINE", "SPACE_ID", "SPACES_ZERO_GPU", "GRADIO_ROOT_PATH", "GRADIO_SERVER_NAME"),
+    *("GRADIO_TEMP_DIR", "DND_AUTH", "HF_TOKEN", "OMP_NUM_THREADS", "OMP_WAIT_POLICY"),
+)
+"""Only whether they are set is told: some are secrets."""
+
+
+@plain_errors
+def doctor(as_json: Json = False) -> None:
+    """Tell versions, machine and last errors, to report a problem.
+
+    It holds no names, prompts or answers. Look through it before you post it all the same.
+    """
+    found = examination()
+    lines = []
+    for title, values in found.items():
+        rows = values.items() if isinstance(values, dict) else enumerate(values, 1)
+        lines += [f"{title}:", *(f"  {name}: {value}" for name, value in rows)]
+    show(found, as_json, "\n".join(lines))
+
+
+def examination() -> dict[str, Any]:
+    """Return what `dnd doctor` tells, by title."""
+    from dnd_engine.library import Library
+    from dnd_engine.models.sources import cache_folder
+
+    memory = psutil.virtual_memory()
+    places = {"cache": cache_folder(None), "library": Library().root, "log": log_path()}
+    return {
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "machine": {
+            "python": platform.python_version(),
+            "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+            "cores": os.cpu_count(),
+            "memory_bytes": memory.total,
+            "free_memory_bytes": memory.available,
+            "devices": _devices(),
+        },
+        "places": {
+            name: {"path": _short(path), "bytes": _size(path), "free_bytes": _free(path)}
+            for name, path in places.items()
+        },
+        "library": {"adapters": len(Library().entries())},
+        "set": {name: bool(os.environ.get(name)) for name in _SETTINGS},
+        "limits": asdict(PromptLimits()),
+        "last_errors": last_lines(log_path()),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _devices() -> list[str]:
+    import torch
+
+    found = ["cpu"]
+    if torch.cuda.is_available():
+        found += [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    return found
+
+
+def _short(path: Path) -> str:
+    """Return a path without the name of its user."""
+    home = str(Path.home())
+    return str(path).replace(home, "~", 1) if str(path).startswith(home) else str(path)
+
+
+def _size(path: Path) -> int:
+    files = [path] if path.is_file() else path.rglob("*") if path.is_dir() else []
+    return sum(file.stat().st_size for file in files if file.is_file() and not file.is_symlink())
+
+
+def _free(path: Path) -> int:
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return shutil.disk_usage(path).free if path.exists() else 0

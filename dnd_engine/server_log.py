@@ -1,0 +1,104 @@
+"""The server's log: one JSON object a line, bounded, without what visitors typed or dropped.
+
+A message of ours holds no visitor's text. An exception's message may, so only its kind and its
+place in the code are written.
+"""
+
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_log_path
+
+__all__ = ["JsonLines", "last_lines", "log_path", "logging_to"]
+
+_MOST_BYTES, _FILES = 2_000_000, 3
+"""Size of one file, and how many older ones are kept."""
+_PACKAGES = ("ui", "dnd_engine")
+
+
+def log_path() -> Path:
+    """Return where the server of this user logs."""
+    return user_log_path("drag-and-drop-llms", appauthor=False) / "serve.jsonl"
+
+
+class JsonLines(logging.Formatter):
+    """Writes a record as one JSON object."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
+        values: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "from": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info and record.exc_info[0] is not None:
+            frames = traceback.extract_tb(record.exc_info[2])[-8:]
+            places = [f"{Path(f.filename).stem}:{f.lineno} {f.name}" for f in reversed(frames)]
+            values |= {"error": record.exc_info[0].__name__, "at": places}
+        return json.dumps(values)
+
+
+@contextmanager
+def logging_to(path: Path | None) -> Iterator[None]:
+    """Log what this project says to a file, and warnings to stderr too, while the block runs.
+
+    Args:
+        path: The file; None logs to stderr alone, as it does where the file cannot be written.
+    """
+    shown = logging.StreamHandler(sys.stderr)
+    shown.setLevel(logging.WARNING)
+    handlers: list[logging.Handler] = [shown]
+    if path is not None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handlers.append(
+                RotatingFileHandler(
+                    path, maxBytes=_MOST_BYTES, backupCount=_FILES, encoding="utf-8"
+                )
+            )
+        except OSError as error:
+            reason = error.strerror or error
+            sys.stderr.write(f"No log at `{path}`: {reason}. Going on without it.\n")
+    for handler in handlers:
+        handler.setFormatter(JsonLines())
+    loggers = [logging.getLogger(name) for name in _PACKAGES]
+    for logger in loggers:
+        logger.setLevel(logging.INFO)
+        for handler in handlers:
+            logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            for handler in handlers:
+                logger.removeHandler(handler)
+        for handler in handlers:
+            handler.close()
+
+
+def last_lines(path: Path, most: int = 20) -> list[dict[str, Any]]:
+    """Return the last warnings and errors of a log; none if there is no log."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in reversed(lines):
+        try:
+            values = json.loads(line)
+        except ValueError:
+            continue  # cut off by a kill
+        if isinstance(values, dict) and values.get("level") in ("warning", "error", "critical"):
+            found.append(values)
+        if len(found) == most:
+            break
+    return found[::-1]

@@ -1,0 +1,120 @@
+"""What whoever keeps a server running can see of it, and that nothing of a visitor is in it."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from dnd_engine.server_log import last_lines, logging_to
+from tests.serving import serving
+from tests.ui.fake_engine import FakeEngine
+from ui.engine_handle import EngineHandle
+from ui.faults import report_fault
+from ui.limits import ServerLimits
+from ui.serve import launch_options
+
+SECRET = "a visitor's secret"
+
+
+def test_health_says_whether_the_engine_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    handle = EngineHandle(lambda on_progress: FakeEngine())
+    from dnd_engine.config import PromptLimits
+
+    lifespan = launch_options(PromptLimits(), handle=handle)["app_kwargs"]["lifespan"]
+    with serving(handle, start=False, app_kwargs={"lifespan": lifespan}) as url:
+        assert httpx.get(f"{url}/health/live").json() == {"status": "live"}
+        waiting = httpx.get(f"{url}/health/ready")
+        assert (waiting.status_code, waiting.json()) == (503, {"status": "idle"})
+        handle.start()
+        handle.wait(30)
+        ready = httpx.get(f"{url}/health/ready")
+        assert (ready.status_code, ready.json()) == (200, {"status": "ready"})
+        assert httpx.get(f"{url}/metrics").status_code == 404, "only if asked for"
+
+
+def test_metrics_count_answers_faults_and_pages() -> None:
+    from dnd_engine.config import PromptLimits
+
+    options = launch_options(PromptLimits(), server=ServerLimits(), metrics=True)
+    handle = EngineHandle(lambda on_progress: FakeEngine())
+    with serving(handle, app_kwargs=options["app_kwargs"]) as url:
+        httpx.post(f"{url}/gradio_api/upload", headers={"origin": "https://evil.example"})
+        report_fault(ValueError(SECRET), "a test")
+        told = httpx.get(f"{url}/metrics").text
+        lines = dict(line.rsplit(" ", 1) for line in told.splitlines() if line[0] != "#")
+        assert lines['dnd_answers_total{status="403"}'] == "1"
+        assert lines["dnd_faults_total"] == "1"
+        assert lines["dnd_pages"] == lines["dnd_calls_waiting"] == "0"
+        assert SECRET not in told
+
+
+def test_the_log_has_places_and_no_values_and_stays_small(tmp_path: Path) -> None:
+    path = tmp_path / "logs" / "serve.jsonl"
+    with logging_to(path):
+        try:
+            raise ValueError(SECRET)
+        except ValueError as error:
+            report_fault(error, "a test")
+            logging.getLogger("ui.engine_thread").exception("Work of the engine ended badly")
+        for _ in range(20):
+            logging.getLogger("dnd_engine").info("x" * 500_000)
+    written = list(path.parent.iterdir())
+    assert sum(file.stat().st_size for file in written) < 9_000_000
+    with logging_to(path):
+        report_fault(ValueError(SECRET), "another test")
+    (last,) = last_lines(path)
+    assert last["message"].startswith("fault ")
+    assert "another test: ValueError" in last["message"]
+    text = "".join(file.read_text() for file in written)
+    assert SECRET not in text
+    assert all(json.loads(line) for line in text.splitlines())
+    path.write_text('{"level": "error", "message": "a"}\n{"level": "err')
+    assert [line["message"] for line in last_lines(path)] == ["a"]
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    with logging_to(tmp_path / "file" / "serve.jsonl"):
+        report_fault(ValueError(SECRET), "a test")
+    said = capsys.readouterr().err
+    assert "Going on without it." in said
+    assert "fault " in said
+    assert SECRET not in said
+
+
+@pytest.mark.slow
+def test_the_doctor_tells_versions_limits_and_errors_and_nothing_private(tmp_path: Path) -> None:
+    home = tmp_path / "home-of-somebody"
+    environment = {
+        **os.environ,
+        "HOME": str(home),
+        "HF_TOKEN": "hf_secret",
+        "XDG_STATE_HOME": str(home / "state"),
+        "XDG_DATA_HOME": str(home / "data"),
+        "XDG_CACHE_HOME": str(home / "cache"),
+    }
+    log = home / "state" / "drag-and-drop-llms" / "log" / "serve.jsonl"
+    log.parent.mkdir(parents=True)
+    log.write_text('{"level": "error", "message": "fault 1234 in chat: ValueError"}\n')
+    done = subprocess.run(
+        [sys.executable, "-m", "dnd_engine.cli", "doctor", "--json"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert found["versions"]["gradio"].startswith("6.")
+    assert found["limits"]["max_files"] == 60
+    assert found["last_errors"][0]["message"].startswith("fault 1234")
+    assert found["set"]["HF_TOKEN"] is True
+    assert found["places"]["library"]["path"].startswith("~")
+    assert "hf_secret" not in done.stdout
+    assert str(home) not in done.stdout

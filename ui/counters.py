@@ -1,0 +1,44 @@
+"""What a server counts while it runs, as Prometheus reads it: numbers, nothing of a visitor."""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+
+__all__ = ["Counters", "FaultCounter"]
+
+
+class Counters:
+    """Totals since the start. For one thread: that of the server's event loop."""
+
+    def __init__(self) -> None:
+        self.answers: Counter[int] = Counter()
+        """By HTTP status."""
+        self.faults = 0
+
+    def text(self, gauges: Mapping[str, float]) -> str:
+        """Return all of them in Prometheus's text format.
+
+        Args:
+            gauges: What is measured now, by name.
+        """
+        lines = ["# TYPE dnd_answers_total counter"]
+        lines += [
+            f'dnd_answers_total{{status="{status}"}} {count}'
+            for status, count in sorted(self.answers.items())
+        ]
+        lines += ["# TYPE dnd_faults_total counter", f"dnd_faults_total {self.faults}"]
+        for name, value in gauges.items():
+            lines += [f"# TYPE dnd_{name} gauge", f"dnd_{name} {value:g}"]
+        return "\n".join(lines) + "\n"
+
+
+class FaultCounter(logging.Handler):
+    """Counts the errors that `ui.faults` logs."""
+
+    def __init__(self, counters: Counters) -> None:
+        super().__init__(logging.ERROR)
+        self._counters = counters
+
+    def emit(self, record: logging.LogRecord) -> None:  # noqa: ARG002 - one is like another
+        """Count one."""
+        self._counters.faults += 1
