@@ -274,7 +274,11 @@ class Endpoints:
         kept = _Kept(adapter, counting, found, archive, _session(request), key)
         self._shelf.add(kept)
         notes = [
-            f"{file.name}: {note}" for one in read for file in one.files for note in file.notes
+            f"{file.name}: {note}"
+            for one in read
+            for file in one.files
+            for note in (file.doubt, *file.notes)
+            if note
         ]
         return {**_facts(kept), "notes": notes}
 

@@ -73,6 +73,14 @@ def test_the_listing_shows_these_endpoints_and_no_event_of_any_page(client: Clie
         assert told["description"], f"{name} does not say what it does"
 
 
+def test_a_file_that_is_hardly_prompts_is_said_to_be_so(client: Client, tmp_path: Path) -> None:
+    file = tmp_path / "lunch.txt"
+    file.write_text("From: Ann\nTo: Bob\nSubject: Lunch\n\nShall we?\n")
+    buckets = [{"name": "Mail", "files": [handle_file(str(file))]}]
+    made = client.predict(buckets, api_name="/make_adapter")
+    assert made["notes"][0].startswith("lunch.txt: This looks like an e-mail, not like a list")
+
+
 def test_files_become_an_adapter_that_answers_and_comes_as_a_zip(
     client: Client, tmp_path: Path
 ) -> None:
