@@ -136,7 +136,7 @@ def test_prompts_and_their_faults(sights: Sights, write: Write) -> None:
     sight.see("02-faults")
     page.locator(".dnd-paste-cancel").click()
     sight.visit.card("one.txt").locator(".dnd-see").click()
-    expect(page.locator(".dnd-look-list li")).to_have_count(1)
+    expect(page.locator(".dnd-look-list li")).to_have_count(3)
     sight.see("03-prompts")
     page.keyboard.press("Escape")
     for _ in range(2):
