@@ -1,5 +1,6 @@
 """The `dnd train` command: trains a generator."""
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -66,6 +67,8 @@ def train(
     except KeyboardInterrupt as stop:
         typer.echo(str(stop) or "Stopped at once. The last checkpoint is kept.", err=True)
         raise typer.Exit(_INTERRUPTED) from stop
+    if int(os.environ.get("RANK", "0")) > 0:
+        return  # one of several processes; the first says what they did
     wrong = result.validation.get("validation_loss_wrong_prompts")
     compared = "" if wrong is None else f", {wrong:.3f} with prompts of another family"
     show(

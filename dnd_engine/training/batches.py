@@ -271,6 +271,23 @@ def encode_conditions(
     return ConditionPool(tuple(conditions))
 
 
+def _share(
+    whole: Batch, groups: Sequence[Sequence[EncodedExample]], rank: int, count: int
+) -> Batch:
+    """Every `count`-th task of a batch, with its examples."""
+    own = range(rank, len(whole.tasks), count)
+    sizes = [len(group) for group in groups]
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    return Batch(
+        whole.step,
+        tuple(whole.tasks[i] for i in own),
+        tuple(whole.drawn[starts[i] + n] for i in own for n in range(sizes[i])),
+        pack([groups[i] for i in own]),
+        whole.prompts[list(own)],
+        whole.mask[list(own)],
+    )
+
+
 class Sampler:
     """Draws the batches of a run.
 
@@ -306,8 +323,17 @@ class Sampler:
         # One of each task: examples of one task share its instruction too.
         self._prefix = _template_length([pools[i].examples[0] for i in trained[:8]], tokenizer)
 
-    def draw(self, step: int, *, with_examples: bool = True) -> Batch:
-        """The batch of one step."""
+    def draw(
+        self, step: int, *, with_examples: bool = True, share: tuple[int, int] = (0, 1)
+    ) -> Batch:
+        """The batch of one step, or one process's share of it.
+
+        Args:
+            step: Which step.
+            with_examples: Whether examples are drawn.
+            share: Which share of the tasks, and of how many. All are drawn, so that shares of one
+                step belong together.
+        """
         recipe, rng = self._recipe, random.Random(f"{self._recipe.seed}:{step}")
         shown: Mapping[int, Sequence[Shown]] = {}
         if rng.random() < recipe.shared_input_share:
@@ -323,7 +349,8 @@ class Sampler:
             row = self._fill_row(i, shown.get(i), rng)
             drawn += [d for d, _ in row]
             groups.append([example for _, example in row])
-        return Batch(step, tasks, tuple(drawn), pack(groups), *self.conditions(tasks, rng))
+        whole = Batch(step, tasks, tuple(drawn), pack(groups), *self.conditions(tasks, rng))
+        return whole if share[1] == 1 else _share(whole, groups, *share)
 
     def conditions(
         self, tasks: Sequence[int], rng: random.Random | None = None

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 import signal
 import threading
 import time
@@ -47,6 +48,7 @@ from dnd_engine.training.monitors import (
     weight_statistics,
 )
 from dnd_engine.training.pictures import draw_monitors
+from dnd_engine.training.processes import Processes
 from dnd_engine.training.recipe import TrainRecipe
 from dnd_engine.training.run_log import COLLAPSED_SHARE, LOG
 from dnd_engine.training.setup import prepare
@@ -124,7 +126,11 @@ class _Run:
                 f"`{recipe.out}` already holds a run. Continue it with --resume, "
                 "or train into another folder."
             )
-        self.prepared = prepare(recipe, self.checkpoint)
+        self.processes = Processes()
+        self.processes.check(recipe.objective, recipe.tasks_per_step)
+        # The first encodes prompts into the cache, and the others read them there.
+        with self.processes.first_goes_first():
+            self.prepared = prepare(recipe, self.checkpoint)
         self.runtime = self.prepared.runtime
         self.base = self.runtime.base
         self.generator, self.pools = self.prepared.generator, self.prepared.pools
@@ -133,8 +139,10 @@ class _Run:
         self.optimizer = self._optimizer()
         self.digest = _hash(self.prepared.identity)
         self.done, self.best = self._restore()
-        _cut_log(recipe.out / LOG, self.done)
-        remove_leftovers(recipe.out)
+        if self.processes.is_first:
+            _cut_log(recipe.out / LOG, self.done)
+            remove_leftovers(recipe.out)
+        self.processes.wait()
 
     # The loop
 
@@ -142,9 +150,18 @@ class _Run:
         """Train the remaining steps, validate, write the generator folder."""
         recipe, started = self.recipe, time.monotonic()
         steps = range(self.done, recipe.steps)
-        bar = tqdm(steps, initial=self.done, total=recipe.steps, desc="Train", unit="step")
+        first = self.processes.is_first
+        bar = tqdm(
+            steps,
+            initial=self.done,
+            total=recipe.steps,
+            desc="Train",
+            unit="step",
+            disable=not first,
+        )
         recipe.out.mkdir(parents=True, exist_ok=True)
-        with (recipe.out / LOG).open("a", encoding="utf-8") as log, _Interrupt() as interrupt:
+        log_path = recipe.out / LOG if first else Path(os.devnull)
+        with log_path.open("a", encoding="utf-8") as log, _Interrupt() as interrupt:
             for step in bar:
                 if self._is_stale():
                     bar.close()
@@ -154,19 +171,21 @@ class _Run:
                 last = step + 1 == recipe.steps
                 validates = last or (step + 1) % recipe.validate_every == 0
                 watched = time.monotonic()
-                if last or (step + 1) % recipe.monitor_every == 0:
+                if first and (last or (step + 1) % recipe.monitor_every == 0):
                     values |= self._monitor(step + 1)
+                # In every process: all must agree on the best step, and it takes no longer.
                 if validates:
                     values |= self._validate(step + 1)
                 values["watch_seconds"] = round(time.monotonic() - watched, 3)
                 log.write(json.dumps(values) + "\n")
                 log.flush()
                 self.done = step + 1
-                if validates or interrupt.asked or self.done % recipe.checkpoint_every == 0:
+                interrupted = self.processes.any(interrupt.asked)
+                if validates or interrupted or self.done % recipe.checkpoint_every == 0:
                     self._save()
-                if validates:
+                if first and validates:
                     draw_monitors(recipe.out)
-                if interrupt.asked:
+                if interrupted:
                     raise KeyboardInterrupt(
                         f"Stopped after step {self.done} of {recipe.steps}. A checkpoint is in "
                         f"`{recipe.out}`; continue with the same command and --resume."
@@ -177,13 +196,17 @@ class _Run:
         recipe, started = self.recipe, time.monotonic()
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * _schedule(step, recipe)
-        batch = self.sampler.draw(step, with_examples=self.objective.needs_examples)
-        loss = self._loss(batch)
+        share = (self.processes.rank, self.processes.count)
+        batch = self.sampler.draw(step, with_examples=self.objective.needs_examples, share=share)
+        # A process's mean counts as much as it has examples, so that the sum is the mean of all.
+        weight = len(batch.drawn) / self.processes.sum(len(batch.drawn)) if batch.drawn else 1.0
+        loss = self._loss(batch) * weight
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        self.processes.sum_gradients(self._parameters())
         norm = nn.utils.clip_grad_norm_(self._parameters(), recipe.clip_norm).item()
         # Before the step: after it, the weights would hold NaN, and the checkpoint too.
-        value = loss.item()
+        value = self.processes.sum(loss.item())
         if not math.isfinite(value + norm):
             raise TrainingError(
                 f"step {step}: loss {value}, gradient norm {norm}. The last checkpoint in "
@@ -194,7 +217,7 @@ class _Run:
             "step": step + 1,
             "loss": round(value, 5),
             "grad_norm": round(norm, 4),
-            "tokens": batch.num_tokens,
+            "tokens": int(self.processes.sum(batch.num_tokens)),
             "seconds": round(time.monotonic() - started, 3),
         }
 
@@ -273,7 +296,8 @@ class _Run:
         # Without early stopping nothing is chosen: the last weights are kept.
         if loss < self.best.loss or self.recipe.patience == 0:
             self.best = _Best(step, loss, 0, values)
-            write_tensors(self.best_file, self.generator.state_dict(), {"step": str(step)})
+            if self.processes.is_first:
+                write_tensors(self.best_file, self.generator.state_dict(), {"step": str(step)})
         else:
             self.best = replace(self.best, stale=self.best.stale + 1)
         logger.info("step %d: %s", step, values)
@@ -304,6 +328,8 @@ class _Run:
     # On disk
 
     def _save(self) -> None:
+        if not self.processes.is_first:
+            return
         identity = json.dumps(self.prepared.identity)
         notes = {"identity": identity, "best": json.dumps(asdict(self.best))}
         save_checkpoint(
@@ -331,6 +357,7 @@ class _Run:
         if not kept or (self.recipe.patience == 0 and kept != self.done):
             self._validate(self.done)
             self._save()
+        self.processes.wait()  # the first has written it
         state = read_cached(self.best_file)
         if state is None:
             raise TrainingError(
@@ -339,12 +366,27 @@ class _Run:
             )
         # The best weights, which need not be the last.
         self.generator.load_state_dict(state)
+        folder = self.recipe.out / "generator"
+        stopped_early = self.done < self.recipe.steps
+        if self.processes.is_first:
+            self._write_folder(folder, stopped_early)
+        self.processes.close()
+        return TrainResult(
+            folder,
+            self.done,
+            self.best.step,
+            stopped_early,
+            seconds,
+            self.best.values["validation_loss"],
+            self.best.values,
+        )
+
+    def _write_folder(self, folder: Path, stopped_early: bool) -> None:
         trained = [pool.task.info for pool in self.pools if pool.role == "train"]
         validating = [pool.task.info for pool in self.pools if pool.role == "validation"]
         before = self.prepared.inherited
         data = _joined(_data(trained), before.get("data", ()))
         variants = {info.slug for info in trained if info.variant}
-        stopped_early = self.done < self.recipe.steps
         result = {
             "steps": self.done,
             "kept_step": self.best.step,
@@ -364,18 +406,8 @@ class _Run:
             "steps_before": trained_steps(before),
         }
         self.generator.config = replace(self.generator.config, training=training)
-        folder = self.recipe.out / "generator"
         card = new_card(self.generator.config, result)
         save_generator(self.generator, folder, self._centroids(), card)
-        return TrainResult(
-            folder,
-            self.done,
-            self.best.step,
-            stopped_early,
-            seconds,
-            self.best.values["validation_loss"],
-            self.best.values,
-        )
 
     def _centroids(self) -> list[TaskCentroid]:
         """Only training tasks in their own format, because variants would repeat them."""

@@ -1,0 +1,112 @@
+"""Training in several processes at once, as `accelerate launch` or `torchrun` starts them.
+
+Every process draws the same batch, computes the gradient of its own tasks and adds it to those of
+the others, so each takes the same step that one process would take alone. Only the first watches,
+logs and writes. Knows processes and gradients; knows no model.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from dnd_engine.errors import TrainingError
+
+__all__ = ["Processes"]
+
+
+class Processes:
+    """The processes of this run; one alone unless a launcher says otherwise.
+
+    Args:
+        environment: Where launchers say how many there are.
+    """
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        self._state: Any = None
+        if int(environment.get("WORLD_SIZE", "1")) > 1:
+            from accelerate import PartialState  # type: ignore[import-untyped]  # has no stubs
+
+            self._state = PartialState(cpu=not torch.cuda.is_available())
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return 1 if self._state is None else int(self._state.num_processes)
+
+    @property
+    def rank(self) -> int:
+        """Which of them this is, from 0."""
+        return 0 if self._state is None else int(self._state.process_index)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this one watches, logs and writes."""
+        return self.rank == 0
+
+    def check(self, objective: str, tasks_per_step: int) -> None:
+        """Refuse what cannot be shared.
+
+        Raises:
+            TrainingError: If tasks would not go round, or the objective needs all of them at once.
+        """
+        if self.count == 1:
+            return
+        if objective != "task_loss":
+            raise TrainingError(
+                f"the objective {objective} trains in one process; {self.count} were started. Run "
+                "`dnd train` without a launcher, or use `objective: task_loss`."
+            )
+        if tasks_per_step < self.count:
+            raise TrainingError(
+                f"{self.count} processes share {tasks_per_step} tasks a step, so some would have "
+                f"none. Set `tasks_per_step` to {self.count} or more, best to a multiple of it."
+            )
+
+    @contextmanager
+    def first_goes_first(self) -> Iterator[None]:
+        """Let the first process do slow work whose result the others read from the disk."""
+        if self._state is None:
+            yield
+            return
+        with self._state.main_process_first():
+            yield
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        if self._state is not None:
+            self._state.wait_for_everyone()
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process; all get the same answer."""
+        if self._state is None:
+            return flag
+        total = torch.tensor(float(flag), device=self._state.device)
+        torch.distributed.all_reduce(total)
+        return bool(total.item())
+
+    def sum(self, value: float) -> float:
+        """Add a number over all processes."""
+        if self._state is None:
+            return value
+        total = torch.tensor(value, dtype=torch.float64, device=self._state.device)
+        torch.distributed.all_reduce(total)
+        return float(total.item())
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Add every gradient over all processes, in place."""
+        if self._state is None:
+            return
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            torch.distributed.all_reduce(parameter.grad)
+
+    def close(self) -> None:
+        """Part from the others at the end of a run."""
+        if self._state is not None:
+            self._state.wait_for_everyone()
+            self._state.destroy_process_group()

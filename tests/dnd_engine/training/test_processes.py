@@ -1,0 +1,111 @@
+"""Two processes train what one trains: the same batches, the same loss, the same weights."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from dnd_engine.errors import TrainingError
+from dnd_engine.training.processes import Processes
+from dnd_engine.training.recipe import TrainRecipe
+
+ROOT = Path(__file__).parents[3]
+LAUNCHERS = {
+    "torchrun": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
+    "accelerate": [
+        *("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"),
+        *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
+        *("--main_process_port", "0"),
+    ],
+}
+
+
+def run(recipe: TrainRecipe, out: Path, *launcher: str, **changes: Any) -> Path:
+    """Train in processes of their own, as a user would from a shell."""
+    names = ("steps", "tasks_per_step", "examples_per_task", "pool_prompts", "max_tokens")
+    names += ("row_tokens", "validation_examples", "warmup_steps", "validate_every")
+    names += ("checkpoint_every", "decoder_lr", "shared_lr", "base")
+    values: dict[str, Any] = {name: getattr(recipe, name) for name in names}
+    values |= {"stages": [list(stage) for stage in recipe.stages], "out": str(out)}
+    values |= {"tasks": [str(folder) for folder in recipe.tasks], "threads": 1, **changes}
+    file = out.with_suffix(".yaml")
+    file.write_text(yaml.safe_dump(values))
+    script = ["-m", "tests.dnd_engine.training.two_processes"]
+    if launcher:
+        script = [str(ROOT / "tests/dnd_engine/training/two_processes.py")]
+    done = subprocess.run(
+        [sys.executable, *launcher, *script, str(file)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return out
+
+
+def log(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_two_processes_train_what_one_trains(recipe: TrainRecipe, tmp_path: Path) -> None:
+    """In float32 only the order of additions differs: losses and weights to 1e-4."""
+    # Three tasks do not divide by two, so the shares differ in size and must be weighted.
+    alone = run(recipe, tmp_path / "alone", tasks_per_step=3)
+    one, first = log(alone), load_file(alone / "best.safetensors")
+    validated = [step["validation_loss"] for step in one if "validation_loss" in step]
+    assert abs(validated[-1] - validated[0]) > 1e-2, "it trains far more than what is tolerated"
+    for name, launcher in LAUNCHERS.items():
+        both = run(recipe, tmp_path / name, *launcher, tasks_per_step=3)
+        two, second = log(both), load_file(both / "best.safetensors")
+        assert [step["step"] for step in two] == [step["step"] for step in one]
+        for left, right in zip(one, two, strict=True):
+            assert right["loss"] == pytest.approx(left["loss"], abs=1e-4)
+            assert right["grad_norm"] == pytest.approx(left["grad_norm"], rel=1e-2, abs=2e-4)
+            assert right.get("validation_loss") == pytest.approx(
+                left.get("validation_loss"), abs=1e-4
+            )
+        for key, weight in first.items():
+            torch.testing.assert_close(second[key], weight, rtol=0, atol=1e-4)
+        assert (both / "generator" / "config.json").is_file()
+
+
+def test_a_run_without_a_launcher_is_alone() -> None:
+    alone = Processes({})
+    assert (alone.count, alone.rank, alone.is_first) == (1, 0, True)
+    assert (alone.any(True), alone.any(False), alone.sum(2.5)) == (True, False, 2.5)
+    parameter = torch.nn.Parameter(torch.ones(2))
+    alone.sum_gradients([parameter])
+    assert parameter.grad is None
+    alone.check("reconstruction", 1)
+
+
+class Several(Processes):
+    """Four, without starting them."""
+
+    count = 4  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("objective", "tasks", "message"),
+    [
+        ("reconstruction", 8, "trains in one process; 4 were started"),
+        ("task_loss", 3, "4 processes share 3 tasks a step"),
+    ],
+)
+def test_what_cannot_be_shared_is_refused(objective: str, tasks: int, message: str) -> None:
+    several = Several({})
+    several.check("task_loss", 4)
+    with pytest.raises(TrainingError, match=message):
+        several.check(objective, tasks)
