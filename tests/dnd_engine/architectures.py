@@ -57,6 +57,15 @@ CONFIGS: dict[str, PretrainedConfig] = {
     "smollm3": SmolLM3Config(**_SIZES, no_rope_layers=[1, 0]),
     "phi3": Phi3Config(**_SIZES, sliding_window=WINDOW),
 }
+LIKE_LLAMA_CPP: dict[str, dict[str, Any]] = {
+    "mistral": {"sliding_window": None},
+    "qwen2": {"use_sliding_window": False, "sliding_window": None, "layer_types": None},
+    "gemma2": {"sliding_window": 64},
+    "gemma3_text": {"sliding_window": 64, "layer_types": ["sliding_attention"] * 2},
+    "smollm3": {"no_rope_layers": [1, 1]},
+    "phi3": {"sliding_window": None},
+}
+"""What llama.cpp decides by itself for so few layers: which have a window, which turn positions."""
 HELIUM = HeliumConfig(**_SIZES, head_dim=16)
 """An architecture that nobody registered."""
 

@@ -17,8 +17,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-ARCHITECTURES = {"llama": gguf.MODEL_ARCH.LLAMA, "qwen2": gguf.MODEL_ARCH.QWEN2}
-
+ARCHITECTURES = {
+    "llama": gguf.MODEL_ARCH.LLAMA,
+    "mistral": gguf.MODEL_ARCH.LLAMA,
+    "qwen2": gguf.MODEL_ARCH.QWEN2,
+    "qwen3": gguf.MODEL_ARCH.QWEN3,
+    "gemma2": gguf.MODEL_ARCH.GEMMA2,
+    "gemma3_text": gguf.MODEL_ARCH.GEMMA3,
+    "smollm3": gguf.MODEL_ARCH.SMOLLM3,
+    "phi3": gguf.MODEL_ARCH.PHI3,
+}
+PAIRED = ("llama", "mistral", "smollm3")
+"""Whose converter reorders the rows of queries and keys."""
 
 _ERROR = 4
 """llama.cpp's level of log messages; below it, it tells of every layer."""
@@ -37,7 +47,20 @@ def write_base(model: nn.Module, path: Path) -> Path:
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    rope = config.rope_parameters
+    writer.add_rope_freq_base(rope.get("full_attention", rope)["rope_theta"])
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    writer.add_key_length(width)
+    writer.add_value_length(width)
+    writer.add_rope_dimension_count(width)
+    if window := getattr(config, "sliding_window", None):
+        writer.add_sliding_window(window)
+    if cap := getattr(config, "attn_logit_softcapping", None):
+        writer.add_attn_logit_softcapping(cap)
+    if cap := getattr(config, "final_logit_softcapping", None):
+        writer.add_final_logit_softcapping(cap)
+    if config.model_type == "phi3":
+        writer.add_rope_scaling_orig_ctx_len(config.max_position_embeddings)
     writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("none")
     names = gguf.get_tensor_name_map(architecture, config.num_hidden_layers)
@@ -47,7 +70,9 @@ def write_base(model: nn.Module, path: Path) -> Path:
             continue
         *_, module, kind = key.split(".")
         weight = value.float()
-        if config.model_type == "llama" and module in heads:
+        if "gemma" in config.model_type and "norm" in key:
+            weight = weight + 1
+        if config.model_type in PAIRED and module in heads:
             # Row i of a head's first half goes to 2i, row i of its second half to 2i + 1.
             half = len(weight) // heads[module] // 2
             order = [

@@ -24,11 +24,14 @@ from dnd_engine.export import gguf, merged
 from dnd_engine.lora import usage
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.apply import LoRAHost
-from dnd_engine.models.sources import BASES, _download_wheel
+from dnd_engine.lora.layout import LoRALayout, LoRASpec
+from dnd_engine.models.base import load_base
+from dnd_engine.models.sources import BASES, _download_wheel, resolve
 from dnd_engine.prompts.examples import load_examples
+from tests.dnd_engine.architectures import CONFIGS, LIKE_LLAMA_CPP, save_base
 from tests.dnd_engine.llama_cpp import llama_cpp, write_base
 from tests.dnd_engine.test_engine import write_generator
-from tests.dnd_engine.tiny import CONFIG, LAYOUT, bucket, make_adapter, tiny_llama
+from tests.dnd_engine.tiny import CONFIG, CPU, LAYOUT, bucket, make_adapter, tiny_llama
 
 PROMPTS = [f"List the orders of customer {i}." for i in range(6)]
 PROMPT, ANSWER = list(b"hello there"), list(b"general")
@@ -149,6 +152,29 @@ def test_llama_cpp_computes_what_the_adapter_does(make_base: Any, tmp_path: Path
         torch.testing.assert_close(llama.logits(PROMPT, ANSWER), plain, rtol=0, atol=0.01)
     with llama_cpp(base, tmp_path / "adapter.gguf") as llama:
         torch.testing.assert_close(llama.logits(PROMPT, ANSWER), adapted, rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_llama_cpp_computes_what_the_adapter_does_on_every_architecture(
+    kind: str, tmp_path: Path
+) -> None:
+    values = CONFIGS[kind].to_dict() | LIKE_LLAMA_CPP.get(kind, {})
+    folder = save_base(type(CONFIGS[kind])(**values), tmp_path / "base")
+    loaded = load_base(resolve(str(folder), {}), CPU, torch.float32)
+    model = loaded.model
+    base = write_base(model, tmp_path / "base.gguf")
+    layout = LoRALayout.from_config(loaded.config, LoRASpec(r=4, lora_alpha=8))
+    adapter = make_adapter(layout=layout, strength=0.8)
+    gguf.write_gguf(adapter, loaded.config, tmp_path / "adapter.gguf")
+    plain = following(model, PROMPT, ANSWER)
+    host = LoRAHost(model, layout)
+    with host.wearing(host.fit(adapter.worn_tokens[None], layout)):
+        adapted = following(model, PROMPT, ANSWER)
+    assert (adapted - plain).abs().max() > 0.3
+    with llama_cpp(base) as llama:
+        torch.testing.assert_close(llama.logits(PROMPT, ANSWER), plain, rtol=0, atol=0.02)
+    with llama_cpp(base, tmp_path / "adapter.gguf") as llama:
+        torch.testing.assert_close(llama.logits(PROMPT, ANSWER), adapted, rtol=0, atol=0.02)
 
 
 def test_an_adapter_that_keeps_the_order_of_rows_is_wrong_on_a_llama(
