@@ -142,3 +142,23 @@ def test_a_direction_that_ordinary_inputs_use_changes_less() -> None:
         )
         changed.append(float((update.b @ update.a @ direction).abs()))
     assert changed[0] < changed[1]
+
+
+def test_leading_directions_of_a_wide_layer_are_those_of_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Found without the rest, which would take minutes a layer in a base of .5 B."""
+    random = torch.Generator().manual_seed(3)
+    scales = 1 / torch.arange(1, 201, dtype=torch.float64)
+    inputs = torch.randn(500, 200, generator=random, dtype=torch.float64) * scales
+    weights = torch.rand(500, generator=random, dtype=torch.float64)
+    exact = Metric.of(inputs, weights, floor=0.1, most=12)
+    monkeypatch.setattr("dnd_engine.imprint.solve._EXACT_WIDTH", 100)
+    monkeypatch.setattr("dnd_engine.imprint.solve._SPARE", 20)
+    found = Metric.of(inputs, weights, floor=0.1, most=12)
+    assert found.floor == pytest.approx(exact.floor)
+    torch.testing.assert_close(found.gains, exact.gains, rtol=1e-3, atol=0)
+    overlap = found.directions.T @ exact.directions
+    torch.testing.assert_close(overlap.abs(), torch.eye(12, dtype=torch.float64), rtol=0, atol=0.02)
+    again = Metric.of(inputs, weights, floor=0.1, most=12)
+    assert torch.equal(again.directions, found.directions)
