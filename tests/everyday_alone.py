@@ -40,9 +40,6 @@ def measure(engine: Engine, folder: Path, items: int) -> dict[str, Any]:
             break
         for row in step.measured.rows:
             found[f"{row.row} {row.mode}"] = (row.score.mean, row.num_items)
-    inspection = engine.inspect(made, [Bucket(folder.name, 1.0, (prompts,))])
-    assert inspection.verdict is not None
-    found["verdict"] = inspection.verdict.outcome
     return found
 
 

@@ -18,6 +18,8 @@ from typer.testing import CliRunner
 
 from dnd_engine.cli import app
 from dnd_engine.engine import Engine
+from tests.dnd_engine.test_engine import LETTERS
+from tests.dnd_engine.tiny import save_tiny
 from tests.serving import fetch_page, free_port
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +43,13 @@ SMALLER: dict[str, dict[str, str]] = {
     },
     "docs/cost-at-scale.md": {"plan": ""},
     "docs/measure.md": {"generate": "", "measure": "--limit-items 3 --steps 1"},
+    "docs/own-base.md": {
+        "info": "",
+        "generate": "",
+        "chat": "--max-new-tokens 4",
+        "inspect": "",
+        "export": "",
+    },
     "docs/pipeline.md": {
         "tasks make": "--operations 12 --train 40 --test 2",
         "tasks check": "",
@@ -153,6 +162,22 @@ def test_the_commands_of_the_cost_page_run_as_printed(
     Path("assets").symlink_to(ROOT / "assets")
     run("docs/cost-at-scale.md")
     assert Path("plan.svg").read_text(encoding="utf-8").startswith("<svg")
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_on_bases_run_as_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    save_tiny(tmp_path / "my-base")
+    Path("prompts.md").write_text("\n---\n".join(LETTERS), encoding="utf-8")
+    run("docs/own-base.md")
+    assert Path("adapter.gguf").read_bytes().startswith(b"GGUF")
+    (code,) = blocks("docs/own-base.md", "python")
+    exec(code, {})  # the page's own lines
+    assert weights(Path("mine.zip"))
 
 
 @pytest.mark.real

@@ -29,6 +29,8 @@ from dnd_engine.lora.apply import LoRAHost
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
 from dnd_engine.models.base import BaseModel, fingerprint
 from dnd_engine.models.encoder import PromptEncoder
+from dnd_engine.plan.decoders import size_of
+from dnd_engine.plan.shapes import shipped_shapes
 from dnd_engine.tasks.folder import Example, load_tasks
 from dnd_engine.training import setup, trainer
 from dnd_engine.training.batches import (
@@ -1153,6 +1155,47 @@ def test_every_shipped_recipe_is_sound(tmp_path: Path, path: Path) -> None:
     )
     assert config.width == (576 if found.condition == "base" else 384)
     assert sum(p.numel() for p in Generator(config).parameters()) < 9_000_000
+
+
+SIZES: dict[str, dict[str, int]] = {
+    "google/gemma-3-270m-it": {
+        "hidden_size": 640,
+        "intermediate_size": 2048,
+        "num_hidden_layers": 18,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "head_dim": 256,
+    },
+    "google/gemma-3-1b-it": {
+        "hidden_size": 1152,
+        "intermediate_size": 6912,
+        "num_hidden_layers": 26,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "head_dim": 256,
+    },
+}
+"""Of bases that `dnd plan` does not ship."""
+
+
+@pytest.mark.parametrize(
+    "path", sorted((RECIPES / "bases").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_every_recipe_for_another_base_fits_its_sizes(tmp_path: Path, path: Path) -> None:
+    """Its generator is as large as its comment says; none is built, which would take gigabytes."""
+    found = TrainRecipe.read(path, tasks=tmp_path, out=tmp_path)
+    config = SIZES.get(found.base) or shipped_shapes()[found.base]
+    spec = LoRASpec(r=found.r, lora_alpha=found.lora_alpha)
+    layout = LoRALayout.from_config(config, spec)
+    features = (*found.stages, (layout.num_tokens, found.r, layout.width))
+    made = GeneratorConfig(features=features, kernel_size=found.kernel_size, layout=layout)
+    size = size_of(made.features, made.kernel_size).parameters
+    if path.stem.endswith("paper"):
+        assert (made.features[-1], found.lora_alpha) == ((4296, 8, 128), 16)
+        assert 1.0e9 < size < 1.2e9
+    else:
+        assert 4e6 < size < 4e7
+    assert "Nobody has trained it" in path.read_text(encoding="utf-8")
 
 
 def test_the_arms_differ_in_what_is_compared_and_nothing_else(tmp_path: Path) -> None:
