@@ -38,7 +38,9 @@ class BatchPanel:
 
 def batch_panel() -> BatchPanel:
     """Lay out the table, folded away."""
-    with gr.Accordion(_("Ask many at once"), open=False, elem_id="dnd-batch"):
+    with gr.Accordion(
+        _("Ask many at once"), open=False, elem_id="dnd-batch", elem_classes="dnd-panel"
+    ):
         inputs = gr.Textbox(
             label=_("Inputs, one per line"),
             info=_("Up to 20 new inputs. Both models answer each, sent as chosen above."),
@@ -53,7 +55,12 @@ def batch_panel() -> BatchPanel:
             )
             stop = gr.Button(_("Stop"), size="md", scale=0, visible=False, elem_id="dnd-batch-stop")
             file = gr.DownloadButton(
-                _("Download as CSV"), size="md", scale=0, visible=False, elem_id="dnd-batch-file"
+                _("Download as CSV"),
+                size="md",
+                scale=0,
+                min_width=170,
+                visible=False,
+                elem_id="dnd-batch-file",
             )
         table = gr.HTML(drawn(batch_html, None), elem_id="dnd-batch-table", padding=False)
     return BatchPanel(

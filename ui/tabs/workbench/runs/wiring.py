@@ -23,7 +23,8 @@ def wire_synthesis(page: Page, prompts: PromptsPanel, stages: StagesPanel) -> An
     """Synthesize, then imprint, then measure.
 
     Returns:
-        The event of the synthesis that Show me orders: its question is to be asked afterwards.
+        The last event of the synthesis that Show me orders, imprint included: its question is to be
+        asked of the adapter that people keep.
     """
     on, session = page.on, page.session
     remix = functools.partial(on.synthesis.begin_synthesis, kind="remix")
@@ -50,9 +51,10 @@ def wire_synthesis(page: Page, prompts: PromptsPanel, stages: StagesPanel) -> An
         )
         imprinted = carry_out(page, ordered, on.imprint.imprint, session, **LANES["imprint"])
         check_and_zip(page, imprinted)
+    shown = imprinted
     for stop in (stages.stop_imprint, prompts.stop_synthesis):
         stop.click(**page.does(on.runs.stop_run, OVER, inputs=session), **AT_ONCE)
-    return made[-1]
+    return shown
 
 
 def carry_out(page: Page, order: Any, handler: Callable[..., Any], inputs: Any, **lane: Any) -> Any:
