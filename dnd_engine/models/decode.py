@@ -32,6 +32,9 @@ from dnd_engine.models.runtime import Runtime
 
 __all__ = ["decode"]
 
+_MOST_CHARS_PER_TOKEN = 100
+"""More than any text has: English has about four, and the longest tokens are runs of blanks."""
+
 
 def decode(
     runtime: Runtime,
@@ -56,6 +59,7 @@ def decode(
             makes the model's scores overflow.
     """
     base = runtime.base
+    _check_length(conversations, int(base.config["max_position_embeddings"]))
     prompts = [_render(base.tokenizer, messages) for messages in conversations]
     room = int(base.config["max_position_embeddings"]) - sampling.max_new_tokens
     longest = max(map(len, prompts))
@@ -185,6 +189,17 @@ class _Row:
             stop_reason=self.stop_reason,
             first_token_seconds=self.first_token_seconds,
             tokens_per_second=(self.num_tokens - 1) / later if later > 0 else 0.0,
+        )
+
+
+def _check_length(conversations: Sequence[Sequence[Message]], positions: int) -> None:
+    """Refuse what cannot fit before it is tokenised, which takes seconds for megabytes."""
+    longest = max(sum(len(m.get("content", "")) for m in messages) for messages in conversations)
+    most = positions * _MOST_CHARS_PER_TOKEN
+    if longest > most:
+        raise ChatError(
+            f"the conversation is {longest:,} characters long; this base reads {positions:,} "
+            f"tokens, so at most {most:,} characters. Clear the chat, or shorten the message."
         )
 
 

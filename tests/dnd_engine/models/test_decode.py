@@ -340,6 +340,14 @@ def test_a_conversation_that_cannot_be_answered_is_refused(
         answer(runtime, [SHORT, conversation])
 
 
+def test_megabytes_are_refused_before_they_are_tokenised(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat, "_render", lambda *_: pytest.fail("it was tokenised"))
+    with pytest.raises(ChatError, match=r"is 8,000,000 characters long; this base reads"):
+        answer(runtime, [user("x" * 8_000_000)])
+
+
 def test_the_longest_conversation_that_fits_is_answered(runtime: Runtime) -> None:
     room = 512 - 24
     rendered = runtime.base.tokenizer.apply_chat_template(
