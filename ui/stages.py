@@ -8,10 +8,11 @@ from typing import Literal
 
 import gradio as gr
 
+from dnd_engine.files import asset_path
 from ui.markup import esc, icon, prose
-from ui.text import N_, _, number, said
+from ui.text import N_, _, drawn, number, said
 
-__all__ = ["RunKind", "Stages", "StagesPanel", "stages_panel"]
+__all__ = ["RunKind", "Stages", "StagesPanel", "stages_panel", "stages_view"]
 
 RunKind = Literal[
     "synthesis", "remix", "imprint", "remake", "refinement", "measurement", "training"
@@ -140,6 +141,12 @@ _RUNS: Mapping[RunKind, Mapping[str, str]] = {
 }
 
 
+_LONG: frozenset[RunKind] = frozenset(
+    {"imprint", "remake", "refinement", "measurement", "training"}
+)
+"""Runs that take long enough to look elsewhere meanwhile."""
+
+
 @dataclass(frozen=True, slots=True)
 class StagesPanel:
     """Components of the stages panel."""
@@ -151,9 +158,23 @@ class StagesPanel:
 
 def stages_panel() -> StagesPanel:
     """Lay out the panel; it shows nothing before the first synthesis."""
-    view = gr.HTML("", elem_id="dnd-stages", padding=False)
+    view = stages_view("dnd-stages")
     stop = gr.Button(_("Stop"), size="md", visible=False, elem_id="dnd-imprint-stop")
     return StagesPanel(stages=view, stop_imprint=stop)
+
+
+def stages_view(elem_id: str) -> gr.HTML:
+    """Lay out what draws the stages of a run, and tells of its end where nobody looks."""
+    script = asset_path("waiting.js").read_text(encoding="utf-8")
+    view = gr.HTML("", elem_id=elem_id, padding=False, js_on_load=script)
+    gr.HTML(
+        drawn(_notify_html),
+        elem_classes="dnd-notify-box",
+        padding=False,
+        apply_default_css=False,
+        js_on_load=asset_path("notify.js").read_text(encoding="utf-8"),
+    )
+    return view
 
 
 @dataclass(slots=True)
@@ -266,9 +287,10 @@ class Stages:
         elif self.ended:
             told = prose(said(self.message)) or words["stopped"]
             notice = f"<div class='dnd-notice' role='alert'>{icon('info')}{told}</div>"
+        long = " is-long" if self.kind in _LONG else ""
         left = f"<span class='dnd-facts'>{esc(said(self.left))}</span>" if not self.ended else ""
         return (
-            f"<section class='dnd-panel dnd-making'><div class='dnd-making-head'>"
+            f"<section class='dnd-panel dnd-making{long}'><div class='dnd-making-head'>"
             f"<h2 class='dnd-heading'>{words['running']}</h2><span>{left}{clock}</span></div>"
             f"{notice}{table}</section>"
         )
@@ -302,6 +324,15 @@ class Stages:
     def _tick(self, scale: float, index: int) -> str:
         tick = number(scale * index / 5, "g")
         return f"{tick} s" if index == 5 else tick
+
+
+def _notify_html() -> str:
+    """Offer to tell of the end; `assets/notify.js` says which of the two is shown."""
+    return (
+        "<button type='button' class='dnd-link dnd-notify'>"
+        f"<span class='dnd-notify-ask'>{_('Notify me when it ends')}</span>"
+        f"<span class='dnd-notify-on'>{_('You will be notified')}</span></button>"
+    )
 
 
 def _stage(key: str) -> tuple[str, str]:

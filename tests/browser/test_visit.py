@@ -25,8 +25,8 @@ def fill(visit: Visit, write: Write) -> None:
     page.get_by_text("Advanced", exact=True).click()
     visit.enter(page.locator("#dnd-instruction textarea"), "Say it as a pirate.")
     visit.synthesize()
-    page.locator("#dnd-strength input[type=number]").fill("1.5")
-    page.locator("#dnd-strength input[type=number]").press("Tab")
+    expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
+    visit.enter(page.locator("#dnd-strength input[type=number]"), "1.5")
     expect(page.locator("#dnd-download")).to_contain_text("Download")
     page.get_by_text("Sampling", exact=True).click()
     visit.enter(page.get_by_label("System prompt"), "Be brief.")
@@ -220,3 +220,39 @@ def test_an_edit_keeps_the_old_turn_until_the_new_one_is_sent(visit: Visit) -> N
     expect(asked).to_have_text("Second try")
     visit.idle()
     expect(page.locator("#dnd-editing")).to_be_hidden()
+
+
+ELSEWHERE = """() => {
+  Object.defineProperty(document, "hidden", { get: () => window.elsewhere ?? false });
+  window.notified = [];
+  window.Notification = class {
+    static permission = "default";
+    static async requestPermission() { return (this.permission = "granted"); }
+    constructor(title, { body }) { window.notified.push(body); }
+  };
+}"""
+
+
+def test_the_end_of_a_long_run_is_told_to_who_looks_elsewhere(visit: Visit, write: Write) -> None:
+    page = visit.page
+    page.add_init_script(f"({ELSEWHERE})()")
+    visit.reload()
+    usual = page.title()
+    many = "\n---\n".join(f"Say yes.\n\nSLOW {number}" for number in range(9))
+    visit.drop([write("many.txt", many)], "SQL")
+    visit.ready("many.txt")
+    visit.synthesize()
+    expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
+    page.locator("#dnd-refine-open").click()
+    page.locator("#dnd-refine-start").click()
+    expect(page).to_have_title(f"Refining the adapter · {usual}")
+    page.get_by_role("button", name="Notify me when it ends").click()
+    expect(page.get_by_text("You will be notified")).to_be_visible()
+    visit.shot("waiting")
+    page.evaluate("window.elsewhere = true")
+    visit.until(lambda: page.evaluate("notified.length") == 1)
+    assert page.evaluate("notified[0]") == "✓ How it was refined"
+    expect(page).to_have_title(f"✓ How it was refined · {usual}")
+    page.evaluate("window.elsewhere = false")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page).to_have_title(usual)

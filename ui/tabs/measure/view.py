@@ -18,6 +18,7 @@ from dnd_engine.prompts.files import labelled_suffixes
 from dnd_engine.wording import LINES, inputs_label, row_label
 from ui.fields import Slider
 from ui.markup import TIMES, cut, esc, facts, icon, label_html, none_yet, prose
+from ui.stages import stages_view
 from ui.text import N_, _, clock_words, drawn, localized, number
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from dnd_engine.measure.results import Measurement, RowResult
     from dnd_engine.scoring.statistics import Interval
     from dnd_engine.tasks.folder import Mode
-    from ui.state import Found, Made
+from ui.state import Found, Made
 
 __all__ = [
     "TRAINED",
@@ -211,7 +212,7 @@ def measure_panel(*, shared: bool) -> MeasurePanel:
             train_stop = gr.Button(
                 _("Stop"), size="md", min_width=0, visible=False, elem_id="dnd-train-stop"
             )
-    stages = gr.HTML("", padding=False, elem_id="dnd-measure-stages")
+    stages = stages_view("dnd-measure-stages")
     with gr.Row(visible=False, elem_id="dnd-measure-take") as take_row:
         gr.HTML(drawn(label_html, _("Trained here:")), padding=False, min_width=0)
         take = {
