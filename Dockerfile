@@ -15,9 +15,9 @@ COPY ui ./ui
 COPY assets ./assets
 
 USER app
-# The base model is downloaded on the first start, and kept with your library in these two folders.
-RUN mkdir -p /home/app/.cache /home/app/.local/share
-VOLUME ["/home/app/.cache", "/home/app/.local/share"]
+# The base model is downloaded on the first start, and kept here.
+RUN mkdir -p /home/app/.cache
+VOLUME ["/home/app/.cache"]
 
 ENV GRADIO_SERVER_NAME=0.0.0.0 \
     GRADIO_SERVER_PORT=7860 \

@@ -50,6 +50,15 @@ SMALLER: dict[str, dict[str, str]] = {
         "inspect": "",
         "export": "",
     },
+    "docs/serving.md": {"generate": "--no-imprint", "inspect": "", "publish": "", "export": ""},
+    "docs/deploy.md": {"deploy": ""},
+    "docs/own-tasks.md": {
+        "tasks list": "",
+        "tasks check": "",
+        "tasks make": "--operations 12 --train 40 --test 2",
+        "train": "--steps 1",
+        "evaluate": "--limit-items 1 --modes bare --draws 1",
+    },
     "docs/pipeline.md": {
         "tasks make": "--operations 12 --train 40 --test 2",
         "tasks check": "",
@@ -193,6 +202,68 @@ def test_the_commands_of_the_measure_page_run_as_printed(
     run("docs/measure.md")
     measured = json.loads(Path("measured/measurement.json").read_text(encoding="utf-8"))
     assert {"base", "adapter", "trained_lora", "warm_lora"} <= {r["row"] for r in measured["rows"]}
+
+
+def test_the_commands_of_the_deploy_page_run_as_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("code").symlink_to(ROOT)
+    run("docs/deploy.md")
+
+
+@pytest.mark.real
+def test_the_commands_of_the_serving_page_run_as_printed(
+    resident: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("assets").symlink_to(ROOT / "assets")
+    run("docs/serving.md")
+    assert Path("adapters/sql/adapter_config.json").is_file()
+    assert Path("sql-ollama/Modelfile").is_file()
+    assert Path("sql-q8.gguf").stat().st_size < 0.6 * Path("base.gguf").stat().st_size
+
+
+def own_tasks(folder: Path) -> None:
+    """The folder that the page describes, its rows and keys as printed there."""
+    index, example = blocks("docs/own-tasks.md", "")[0], blocks("docs/own-tasks.md", "json")[0]
+    folder.mkdir()
+    (folder / "tasks.csv").write_text(index, encoding="utf-8")
+    keys = json.loads(example)
+    makers: dict[str, Any] = {
+        "ticket-team": lambda n: (
+            (f"Parcel {n} is late.", "shipping") if n % 2 else (f"Bill {n} is wrong.", "billing")
+        ),
+        "ticket-urgent": lambda n: (
+            (f"Stop order {n} at once!", "urgent")
+            if n % 3
+            else (f"Say thanks to number {n}.", "normal")
+        ),
+        "invoice-total": lambda n: (f"Pens 2, ink {n}, total {n + 2}.", str(n + 2)),
+    }
+    for line in index.splitlines()[1:]:
+        slug, _, _, _, _, description, _ = line.split(",")
+        for side, numbers in (("train", range(30)), ("test", range(30, 36))):
+            path = folder / "tasks" / slug / f"{side}.jsonl"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("w", encoding="utf-8") as file:
+                for text, answer in map(makers[slug], numbers):
+                    row = dict(zip(keys, (f"{description}.\n\n{text}", answer), strict=True))
+                    file.write(json.dumps(row) + "\n")
+
+
+@pytest.mark.real
+def test_the_commands_of_the_own_tasks_page_run_as_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own_tasks(Path("mine"))
+    recipes = tmp_path / "assets" / "recipes"
+    recipes.mkdir(parents=True)
+    shipped = yaml.safe_load((ROOT / "assets/recipes/tiny.yaml").read_text(encoding="utf-8"))
+    (recipes / "tiny.yaml").write_text(yaml.safe_dump({**shipped, **RECIPES["tiny.yaml"]}))
+    run("docs/own-tasks.md")
+    assert Path("work/report/REPORT.md").is_file()
 
 
 @pytest.mark.real
