@@ -244,7 +244,7 @@ class Watch:
     """How the server is, for whoever keeps it running."""
 
     status: Callable[[], str]
-    """Of the engine: idle, loading, ready or failed."""
+    """The state of the engine: idle, loading, ready or failed."""
     gauges: Callable[[], Mapping[str, float]]
     metrics: bool = False
     """Whether `/metrics` answers too."""

@@ -221,7 +221,7 @@ class Answer:
     reply: "Reply | None" = None
     stopped: bool = False
     strength: float | None = None
-    """Of the adapter when it was asked; None for the base."""
+    """Strength of the adapter when it was asked; None for the base."""
     seed: int | None = None
     """Seed of the words drawn; None if none were, at temperature 0."""
     times: int = 0

@@ -28,7 +28,7 @@ _EXACT_WIDTH = 2048
 grows with the cube of the width. The leading ones alone take 4 s of one core at 4,864 (0.5 B)."""
 
 _SPARE, _ROUNDS = 64, 3
-"""Of the search for leading directions: more than are kept, and how often it is sharpened."""
+"""The search for leading directions: more than are kept, and how often it is sharpened."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,7 +168,7 @@ def test_llama_cpp_computes_what_the_adapter_does_on_every_architecture(
     gguf.write_gguf(adapter, loaded.config, tmp_path / "adapter.gguf")
     plain = following(model, PROMPT, ANSWER)
     host = LoRAHost(model, layout)
-    with host.wearing(host.fit(adapter.worn_tokens[None], layout)):
+    with host.applying(host.fit(adapter.scaled_tokens[None], layout)):
         adapted = following(model, PROMPT, ANSWER)
     assert (adapted - plain).abs().max() > 0.3
     with llama_cpp(base) as llama:

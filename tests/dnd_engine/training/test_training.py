@@ -1175,7 +1175,7 @@ SIZES: dict[str, dict[str, int]] = {
         "head_dim": 256,
     },
 }
-"""Of bases that `dnd plan` does not ship."""
+"""For bases that `dnd plan` does not ship."""
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["BatchEvents"]
 
 _MAX_CHARACTERS = 2_000
-"""Of one input."""
+"""Limit of one input."""
 
 _TOGETHER = 8
 """Inputs in one batch: fewer take less memory, and the first answers show sooner."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["CompareEvents"]
 
 _SHOWN_CHARACTERS = 80
-"""Of an instruction in the list."""
+"""Characters of an instruction in the list."""
 
 
 class CompareEvents:
