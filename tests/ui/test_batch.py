@@ -175,3 +175,16 @@ def test_the_told_model_reads_the_instruction_of_the_bucket_that_a_suggestion_is
         pass
     contents = [messages[-1]["content"] for messages in engine.asked[-1]]
     assert contents == ["Name the clause.\n\nLeave.", "Leave."]
+
+
+def test_while_blind_the_question_does_not_tell_which_side_reads_the_instruction(
+    on: Handlers, made: Session
+) -> None:
+    on.compare.compared(made)
+    asked = on.compare.ask("four", "told", made)
+    assert "Say it in French." in asked["left_pane"]
+    for _step in on.compare.answer(made, *SAMPLING):
+        pass
+    hidden = on.compare.go_blind(made, True)
+    for pane in ("left_pane", "right_pane"):
+        assert "Say it in French." not in hidden[pane].split("dnd-answer-text")[0]

@@ -428,7 +428,7 @@ def _line_html(
 
 def _turn_html(turn: Turn, place: Place, view: View, last: bool) -> str:
     editable = last and turn.finished and place == "left"
-    question = _question_html(turn, place, editable=editable)
+    question = _question_html(turn, place, blind=view.blind, editable=editable)
     if turn.error:
         told = (
             f"<div class='dnd-notice is-error' role='alert'>{icon('error')}"
@@ -457,11 +457,12 @@ def _turn_html(turn: Turn, place: Place, view: View, last: bool) -> str:
     )
 
 
-def _question_html(turn: Turn, place: Place, *, editable: bool) -> str:
+def _question_html(turn: Turn, place: Place, *, blind: bool, editable: bool) -> str:
     """Draw what was asked; the instruction that was left out on this side is struck."""
-    words = esc(sent(turn.question, turn.mode, place, turn.instruction))
+    # While blind, what only one side reads would tell who it is.
+    words = esc(turn.question if blind else sent(turn.question, turn.mode, place, turn.instruction))
     parts = split_prompt(turn.question)
-    if not is_told(turn.mode, place) and parts.input is not None:
+    if not blind and not is_told(turn.mode, place) and parts.input is not None:
         left_out = f"<s title='{esc(_('left out on this side'))}'>{esc(parts.instruction)}</s>"
         words = f"{left_out}\n\n{esc(parts.input)}"
     label = esc(_("Edit and resend"))
