@@ -47,9 +47,9 @@ def test_one_side_can_be_asked_again_and_a_question_edited(
     expect(box).to_have_value("First try")
     box.fill("Second try")
     box.press("Enter")
-    expect(visit.page.locator("#dnd-pane-left .dnd-asked")).to_have_text("Second try")
+    expect(visit.page.locator("#dnd-pane-right .dnd-asked")).to_have_text("Second try")
     visit.idle()
-    expect(visit.page.locator("#dnd-pane-left .dnd-asked")).to_have_text("Second try")
+    expect(visit.page.locator("#dnd-pane-right .dnd-asked")).to_have_text("Second try")
 
 
 def test_the_panes_scroll_together_question_by_question(visit: Visit) -> None:
@@ -103,7 +103,7 @@ def test_a_newcomers_answer_stays_on_a_phones_screen_until_they_scroll_away(
 
 def test_what_is_left_out_is_struck_and_not_sent(visit: Visit, engine: FakeEngine) -> None:
     with_adapter(visit)
-    visit.page.get_by_label("Instruction to the left only").check()
+    expect(visit.page.get_by_label("Tell only the left model")).to_be_checked()
     answered(visit, QUESTION)
     sent = [messages[-1]["content"] for messages in engine.asked[-1]]
     assert sent == [QUESTION, "Question: How many cars are red?"]
