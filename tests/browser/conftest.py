@@ -189,14 +189,14 @@ class Visit:
         The old one complains of streams that this breaks off, which is no fault.
         """
         self.page.reload()
-        self._forgive_what_broke_off()
+        self.forgive_what_broke_off()
 
     def revisit(self, address: str = "") -> None:
         """Open the page at an address once more, from the page that is open."""
         self.page.goto(f"{self.url}/{address}")
-        self._forgive_what_broke_off()
+        self.forgive_what_broke_off()
 
-    def _forgive_what_broke_off(self) -> None:
+    def forgive_what_broke_off(self) -> None:
         expect(self.page.locator(".dnd-canvas:not(.is-unsaid)")).to_be_attached(timeout=20_000)
         broken = ("AbortError", "Connection errored out")
         self.console = [said for said in self.console if not any(word in said for word in broken)]

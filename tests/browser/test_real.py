@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 from dnd_engine.config import EngineConfig
 from dnd_engine.files import asset_path
 from dnd_engine.prompts.examples import load_examples
+from dnd_engine.prompts.split import split_prompt
 from tests.browser.conftest import DESK, PHONE, TAKE_PICTURES, Visits, serving
 from tests.browser.test_measure import drop_rows
 from ui.engine_handle import EngineHandle
@@ -94,6 +95,7 @@ def test_strength_zero_answers_as_the_base_does(visits: Visits, real_url: str) -
     number.fill("0")
     number.press("Tab")
     expect(visit.page.locator("#dnd-download")).to_be_enabled(timeout=300_000)
+    visit.page.get_by_label("As written").check()  # both sides read the same
     visit.ask("the hotline kept me waiting for an hour.")
     expect(visit.page.locator("#dnd-send")).to_be_visible(timeout=300_000)
     expect(visit.page.locator("#dnd-pane-right")).to_contain_text("same as base, token for token")
@@ -120,17 +122,19 @@ def test_show_me_leads_a_newcomer_to_a_true_difference(
     if size is DESK:
         visit.picture("docs/pictures/show-me.png")
     base, adapted = (visit.answer(side).inner_text() for side in ("left", "right"))
-    # Prose about a novel from the base; the query that was hoped for from the adapter.
-    assert adapted == "SELECT author FROM books WHERE title = 'The Sea'"
-    assert "SELECT" not in base
-    assert len(base) > 2 * len(adapted)
+    # The query that was hoped for; the base, told the instruction, makes up a director.
+    assert adapted == "SELECT director FROM films WHERE title = 'The Sea'"
+    assert base != adapted
     # Not canned: the engine says the same when asked without the page, and its files do not.
     engine = real_handle.engine
     assert engine is not None
-    told = [prompt.text for prompt in example.read().prompts]
-    assert not any(example.question in prompt for prompt in told)
-    made = engine.generate([example.read()], imprinted=False)  # asked before the imprint is done
-    *_, last = engine.chat([{"role": "user", "content": example.question}], adapter=made)
+    prompts = [prompt.text for prompt in example.read().prompts]
+    assert not any(example.question in prompt for prompt in prompts)
+    instruction = split_prompt(prompts[0]).instruction
+    made = engine.generate([example.read()])
+    told = [{"role": "user", "content": f"{instruction}\n\n{example.question}"}]
+    bare = [{"role": "user", "content": example.question}]
+    *_, last = engine.chat(told, bare, adapter=made)
     assert (last.base.text, last.adapted.text) == (base, adapted)
     expect(visit.page.locator("#dnd-checks")).to_contain_text(
         "Effect on the model", timeout=300_000
