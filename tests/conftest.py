@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from collections.abc import Generator
 from functools import partial
 from importlib.machinery import SourceFileLoader
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 # No test may reach the model hub: what needs no hub must prove it, and what does fails fast.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# Each process has its own visits, as each server has: tests count the folders there.
+_VISITS = tempfile.TemporaryDirectory(prefix="dnd-test-visits-")
+os.environ["GRADIO_TEMP_DIR"] = _VISITS.name
 
 # Workers beside each other share the cores: threads of several would wait for one another. Torch
 # reads this when it is imported, which no test file has done yet.
