@@ -229,9 +229,9 @@ def test_an_adapter_its_checks_and_the_chat(sights: Sights, serve: Serve) -> Non
 def test_doubt_refine_and_a_proof_that_fails(sights: Sights, write: Write) -> None:
     sight = sights()
     page = sight.visit.page
-    sight.rename("Broken")
     sight.put(write("few.jsonl", prompts(7, "SLOW NOTHING", label="yes")))
     sight.visit.ready("few.jsonl")
+    sight.rename("Broken")
     sight.make()
     page.locator("#dnd-prove").click()
     expect(page.locator("#dnd-proof .is-error")).to_be_visible()
@@ -275,13 +275,13 @@ def test_keep_export_and_the_library(
     page.locator("#dnd-export").click()
     expect(page.locator("#dnd-export-file")).to_be_visible()
     sight.see("24-kept-and-exported")
-    page.locator("#dnd-export-format input").nth(2).check()
+    page.locator("#dnd-export-format input[value='hub']").check()
     expect(page.locator("#dnd-hub-token")).to_be_visible()
     page.locator("#dnd-export").click()
     expect(page.locator("#dnd-export-told .is-error")).to_be_visible()
     sight.see("25-push-refused")
     engine.stage_seconds = 2
-    page.locator("#dnd-export-format input").nth(1).check()
+    page.locator("#dnd-export-format input[value='merged']").check()
     page.locator("#dnd-export").click()
     expect(page.locator("#dnd-export-told .dnd-ring")).to_be_visible()
     sight.glimpse("26-merging")
