@@ -290,12 +290,17 @@ def inspect(
     An adapter of another base is checked by its files: keys, shapes, and what silently does
     nothing, with exit code 1 if anything does.
     """
-    if files or is_foreign(Path(adapter), config.base):
-        return inspect_files(Path(adapter), as_json)
-    find = find_adapter(adapter, library)
     file = None if prompts is None else read_prompt_file(prompts)
     measured_on = [] if file is None else [Bucket("prompts", 1.0, (file,))]
     measured_on = _instructed(measured_on, instruction)
+    if files or is_foreign(Path(adapter), config.base):
+        if measured_on:
+            raise ConfigError(
+                f"`{adapter}` is checked by its files alone, so nothing can be measured on "
+                f"`{prompts}`. Leave out --prompts, or name the adapter's base with --base."
+            )
+        return inspect_files(Path(adapter), as_json)
+    find = find_adapter(adapter, library)
     engine = load_engine(config)
     read = find(engine)
     found = engine.inspect(read, measured_on)

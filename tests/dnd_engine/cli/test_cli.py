@@ -312,6 +312,18 @@ def test_an_instruction_that_no_bucket_takes_is_refused_before_models_load(
     assert "no bucket takes --instruction" in result.stderr
 
 
+def test_prompts_are_not_ignored_for_an_adapter_that_is_checked_by_its_files(
+    tmp_path: Path,
+) -> None:
+    own = tmp_path / "own.jsonl"
+    own.write_text(json.dumps({"prompt": "Write capitals.\n\nitem"}), encoding="utf-8")
+    adapter = write_files(make_adapter().files(), tmp_path / "adapter")
+    result = dnd("inspect", adapter, "--prompts", own, "--files")
+    assert result.exit_code == 1
+    assert "Leave out --prompts" in result.stderr
+    assert dnd("inspect", adapter, "--files").exit_code == 0
+
+
 @pytest.mark.real
 def test_an_instruction_typed_for_plain_inputs_is_imprinted_and_judged(tmp_path: Path) -> None:
     """Words of either sort; the model itself knows which, once it is asked."""

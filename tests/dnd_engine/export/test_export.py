@@ -420,8 +420,8 @@ def test_a_real_merged_folder_answers_as_peft_does(
 ) -> None:
     """Rounded to bfloat16 once: measured .006 of the largest logit, compared in float32."""
     adapter = real_engine.read_adapter(exported / "sql")
-    exported = real_engine.export(adapter, "merged", tmp_path / "whole")
-    model = AutoModelForCausalLM.from_pretrained(exported.path, dtype=torch.float32).eval()
+    merged = real_engine.export(adapter, "merged", tmp_path / "whole")
+    model = AutoModelForCausalLM.from_pretrained(merged.path, dtype=torch.float32).eval()
     peft = PeftModel.from_pretrained(real_base(real_engine), str(exported / "sql"))
     for ids, answer, expected in answers(real_engine, peft):
         found = following(model, ids, answer[:-1])
