@@ -1167,7 +1167,7 @@ def test_the_nearest_lora_is_found_behind_nearer_tasks_that_have_none(
     assert is_setup_of(first)
     baselines.collection = replace(opened, runs=tuple(r for r in opened.runs if r.slug == last))
     assert is_setup_of(last)
-    monkeypatch.setattr(engine, "_folder", replace(trained, tasks=nearer))
+    refolder(monkeypatch, engine, replace(trained, tasks=nearer))
     assert baselines.setup("nearest_lora", task, 0) is None
     assert baselines.missing["nearest_lora"][task.info.slug].startswith("no other training task")
 
