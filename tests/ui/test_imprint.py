@@ -82,7 +82,7 @@ def test_an_instruction_typed_on_the_page_is_put_above_prompts_that_have_none(
         Plain={"a.txt": "IMPRINT one\nIMPRINT two\n"}, SQL={"b.jsonl": prompts(2, "IMPRINT")}
     )
     before = synthesized(on, session, arrangement, request_of("s"))
-    updates = on.prompts.set_instruction("Shout.", arrangement, session)
+    updates = on.prompts.set_instruction("Shout.", session)
     assert "Made from earlier prompts." in updates["adapter_facts"]
     assert updates["synthesize"].interactive is True
     after = synthesized(on, session, arrangement, request_of("s"))

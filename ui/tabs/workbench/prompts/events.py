@@ -57,11 +57,11 @@ class PromptEvents:
             updates["adapter_facts"] = facts_of(session)
         return updates
 
-    def set_instruction(
-        self, instruction: str, arrangement: Arrangement, session: Session
-    ) -> Updates:
+    def set_instruction(self, instruction: str, session: Session) -> Updates:
         """Take the instruction for buckets whose prompts have none."""
         session.instruction = instruction
+        # As the server knows it: a page that is being brought back sends an empty canvas still.
+        arrangement = session.canvas
         session.arrangement = fingerprint(buckets_on(arrangement, session))
         updates = self.readiness(arrangement, session)
         if session.made is not None:

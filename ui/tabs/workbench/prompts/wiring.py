@@ -27,7 +27,7 @@ def wire_prompts(page: Page, panel: PromptsPanel) -> None:
         **page.does(
             on.set_instruction,
             "synthesize hint adapter_facts",
-            inputs=[panel.instruction, panel.canvas, session],
+            inputs=[panel.instruction, session],
         ),
         trigger_mode="always_last",
         **QUIET,
