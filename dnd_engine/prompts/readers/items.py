@@ -112,7 +112,8 @@ def _read_items(items: list[Item], faults: Faults, asked: Asked, way_out: str) -
     notes = faults.settle(way_out, num_good=len(entries), skip=choices.skip_broken)
     keys = sorted(found - {""})
     notes.insert(0, f"Read {named('key', keys)}." if keys else "Read as plain strings.")
-    if found.intersection(CHAT_KEYS):
+    chats = _hold_chats(items, found)
+    if chats:
         notes.insert(
             1,
             "From each chat, the last user turn was read below its system message; the reply to it "
@@ -126,7 +127,7 @@ def _read_items(items: list[Item], faults: Faults, asked: Asked, way_out: str) -
         split="objects",
         unit=faults.unit,
         column=used,
-        columns=() if found.intersection(CHAT_KEYS) else _columns(items, used or "", labels),
+        columns=() if chats else _columns(items, used or "", labels),
         notes=notes,
     )
 
@@ -154,6 +155,16 @@ def _known(items: list[Item], faults: Faults) -> tuple[list[Entry], set[str], se
     for place, fault in strange:
         faults.add(place, fault)
     return entries, found, labels
+
+
+def _hold_chats(items: list[Item], found: set[str]) -> bool:
+    """Whether a key that was read holds turns: `prompt` may be a chat or plain text."""
+    return any(
+        isinstance(value, list) and key.strip().casefold() in found.intersection(CHAT_KEYS)
+        for _, item in items
+        if isinstance(item, dict)
+        for key, value in item.items()
+    )
 
 
 def _hold_text(objects: list[dict[str, Any]]) -> bool:

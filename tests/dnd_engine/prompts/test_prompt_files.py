@@ -699,3 +699,10 @@ def test_texts_are_cleaned_and_limited_as_a_file_is() -> None:
         from_texts(["a", "b"], name="a", limits=PromptLimits(max_prompts=1))
     with pytest.raises(PromptFileError, match=r"a: 0\.1 MB; the limit is"):
         from_texts(["a" * 50], name="a", limits=PromptLimits(max_file_bytes=50))
+
+
+def test_plain_prompts_are_not_said_to_be_chats(tmp_path: Path) -> None:
+    path = tmp_path / "plain.jsonl"
+    path.write_text('{"prompt": "Say it.\\n\\none"}\n', encoding="utf-8")
+    read = read_prompt_file(path)
+    assert not any("chat" in note for note in read.notes)
