@@ -4,9 +4,11 @@ FROM python:3.12-slim
 RUN useradd --create-home --uid 1000 app
 WORKDIR /home/app/code
 
-# Packages first: they change less often than the code. PyTorch without CUDA is a tenth of the size.
+# Packages first: they change less often than the code. PyTorch without CUDA is a tenth of the size:
+# name PyTorch's index of CPU builds with --build-arg TORCH_INDEX=URL.
+ARG TORCH_INDEX=""
 COPY requirements.txt ./
-RUN pip install --no-cache-dir torch --index-url https://download.pytorch.org/whl/cpu \
+RUN pip install --no-cache-dir torch ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} \
     && pip install --no-cache-dir -r requirements.txt
 
 COPY README.md LICENSE NOTICE.md app.py pyproject.toml ./

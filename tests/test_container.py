@@ -37,7 +37,7 @@ def test_the_image_is_linted() -> None:
     names = [name for name, _ in found]
     assert names[0] == "FROM"
     assert set(names) <= {
-        *("FROM", "RUN", "WORKDIR", "COPY", "USER", "VOLUME", "ENV", "EXPOSE"),
+        *("FROM", "ARG", "RUN", "WORKDIR", "COPY", "USER", "VOLUME", "ENV", "EXPOSE"),
         *("HEALTHCHECK", "CMD"),
     }
     image, _, tag = found[0][1].partition(":")
