@@ -81,7 +81,7 @@ class Reading:
     copy: Path
     """The visit's own copy, so that another way of splitting can be tried."""
     file: PromptFile | None = None
-    """What is used; None if it cannot be read, or is hardly prompts and nobody said otherwise."""
+    """What is used; None if it cannot be read, or looks unlike prompts and was not accepted."""
     error: str = ""
     choices: Choices = field(default_factory=Choices)
     accepted: bool = False

@@ -27,7 +27,7 @@ _SETTINGS = (
     *("HF_HUB_OFFLINE", "SPACE_ID", "SPACES_ZERO_GPU", "GRADIO_ROOT_PATH", "GRADIO_SERVER_NAME"),
     *("GRADIO_TEMP_DIR", "DND_AUTH", "HF_TOKEN", "OMP_NUM_THREADS", "OMP_WAIT_POLICY"),
 )
-"""Only whether they are set is told: some are secrets."""
+"""Reported only as set or not set: some are secrets."""
 
 
 @plain_errors

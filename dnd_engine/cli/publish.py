@@ -63,8 +63,8 @@ def publish(
 ) -> None:
     """Publish an adapter to vLLM, SGLang, Ray Serve or llama-server.
 
-    The folder appears whole or not at all. With --engine, the server loads it, lists it, and must
-    answer with it otherwise than its base does.
+    The folder appears whole or not at all. With --engine, the server loads the adapter and
+    must list it. One question then proves that it changes the base's answer.
     """
     from dnd_engine.serving.engines import QUESTION, Offer, engine_target
     from dnd_engine.serving.server import Server

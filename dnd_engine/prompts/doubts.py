@@ -1,4 +1,4 @@
-"""Tells texts that are hardly prompts: mail, minutes, letters, documentation, logs and code.
+"""Recognizes texts that are not likely prompts: mail, minutes, letters, documentation, logs, code.
 
 A list of prompts may quote any of these. So only a file that nobody separated with `---` lines is
 looked at, and only signs that a list of prompts does not have count.

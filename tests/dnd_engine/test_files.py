@@ -154,7 +154,10 @@ with written_aside(place) as aside:
         assert [path.name for path in place.parent.iterdir()] == ["place"]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems may not be able to")
+@pytest.mark.skipif(
+    sys.platform != "linux",
+    reason="only Linux has renameat2",
+)
 def test_here_both_change_places_at_once(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     one.mkdir()

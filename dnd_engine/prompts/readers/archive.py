@@ -103,7 +103,7 @@ def _settle_doubts(found: _Found, notes: list[str]) -> str:
     if not found.doubtful:
         return ""
     if found.read:
-        notes.append(f"Left out {_listed([*found.doubtful])}: hardly prompts.")
+        notes.append(f"Left out {_listed([*found.doubtful])}: not likely to be prompts.")
         return ""
     found.read = found.doubtful
     name, reading = next(iter(found.doubtful.items()))

@@ -61,7 +61,7 @@ def read_parquet(data: bytes, asked: Asked) -> Reading:
 
 
 def _cells(column: Any, max_chars: int) -> list[str]:
-    """Return a column's cells; cut here too, since one long text may stand in every row."""
+    """Return a column's cells; cut here too, since every row may hold the same long text."""
     cells: list[str] = []
     for chunk in column.dictionary_encode().chunks:
         words = [_word(word, max_chars) for word in chunk.dictionary.to_pylist()]

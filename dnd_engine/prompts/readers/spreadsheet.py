@@ -80,7 +80,7 @@ def _records(sheet: Any, asked: Asked, most: int) -> tuple[list[tuple[int, list[
     ):
         if row.count(None) == len(row):  # as fast as a million empty rows need it
             continue
-        # Cut here too, since one long text may stand in every cell.
+        # Cut here too, since every cell may hold the same long text.
         cells = [_cell(value)[:longest] for value in row]
         while cells and not cells[-1].strip():
             cells.pop()

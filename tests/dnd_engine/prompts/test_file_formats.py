@@ -476,7 +476,7 @@ def test_the_prompt_files_of_an_archive_are_read_as_one(write: Write, tmp_path: 
     assert file.prompts[0].file == "a.zip/a.txt"
     assert file.split == "files"
     assert file.notes[0] == "Read 3 files: `a.txt`, `b.jsonl`, `c.xlsx`."
-    assert "Left out `README.md`: hardly prompts." in file.notes
+    assert "Left out `README.md`: not likely to be prompts." in file.notes
     assert "Left out `inner.zip`, `photo.png`: no prompt files." in file.notes
 
 
