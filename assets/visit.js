@@ -44,7 +44,7 @@ function moved() {
 
 // ---------------------------------------------------------------- leaving
 
-const RUNNING = ["#dnd-stop-synthesis", "#dnd-imprint-stop", "#dnd-refine-stop", "#dnd-stop-chat", "#dnd-measure-stop", "#dnd-train-stop"];
+const RUNNING = ["#dnd-stop-synthesis", "#dnd-imprint-stop", "#dnd-teach-stop", "#dnd-stop-chat", "#dnd-measure-stop", "#dnd-train-stop"];
 const TYPED = ["#dnd-box textarea", ".dnd-pasteboard:not([hidden]) textarea"];
 
 function losesSomething() {

@@ -16,11 +16,11 @@ from ui.tabs.workbench.adapter.events import AdapterEvents
 from ui.tabs.workbench.batch.events import BatchEvents
 from ui.tabs.workbench.compare.events import CompareEvents
 from ui.tabs.workbench.prompts.events import PromptEvents
-from ui.tabs.workbench.refine.events import RefineEvents
 from ui.tabs.workbench.runs.events import RunEvents
 from ui.tabs.workbench.runs.imprint_events import ImprintEvents
 from ui.tabs.workbench.runs.synthesis_events import SynthesisEvents
 from ui.tabs.workbench.take.events import ExportEvents
+from ui.tabs.workbench.teach.events import TeachEvents
 
 __all__ = ["App", "Handlers", "Updates"]
 
@@ -37,7 +37,7 @@ class Handlers:
         self.runs = RunEvents(app, self.adapter)
         self.synthesis = SynthesisEvents(app, self.runs)
         self.imprint = ImprintEvents(app, self.runs)
-        self.refine = RefineEvents(app, self.adapter, self.runs)
+        self.teach = TeachEvents(app, self.adapter, self.runs)
         self.export = ExportEvents(app)
         self.library = LibraryEvents(app, self.adapter, self.runs)
         self.measure = MeasureEvents(app, self.adapter)

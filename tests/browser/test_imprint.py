@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Visit
-from tests.browser.test_refine import prompts
+from tests.browser.test_teach import prompts
 from tests.ui.fake_engine import FakeEngine
 
 pytestmark = pytest.mark.browser

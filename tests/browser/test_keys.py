@@ -63,9 +63,9 @@ def test_the_whole_loop_needs_no_mouse(visit: Visit, write: Write, engine: FakeE
     press("k")
     expect(page.locator("#dnd-keep-now")).to_be_hidden()
     press("r")
-    expect(page.locator("#dnd-refine-start")).to_be_visible()
+    expect(page.locator("#dnd-teach-start")).to_be_visible()
     press("r")
-    expect(page.locator("#dnd-refine-start")).to_be_hidden()
+    expect(page.locator("#dnd-teach-start")).to_be_hidden()
     press("p")
     expect(page.locator(".dnd-edit")).to_be_focused()
 

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import PHONE, Serve, Visit, Visits
-from tests.browser.test_refine import made, prompts
+from tests.browser.test_teach import made, prompts
 from tests.ui.fake_engine import FakeEngine, slow_load
 from ui.engine_handle import EngineHandle
 

@@ -21,7 +21,7 @@ from dnd_engine.library import Library
 from dnd_engine.progress import Progress
 from dnd_engine.training.watch import RunFolder
 from tests.browser.conftest import DESK, PHONE, Serve, Visit, Visits
-from tests.browser.test_refine import prompts
+from tests.browser.test_teach import prompts
 from tests.dnd_engine.training.test_watch import lora, write_manifest
 from tests.ui.fake_engine import FakeEngine, slow_load
 from tests.ui.test_watch import RECIPE, write
@@ -236,16 +236,16 @@ def test_doubt_refine_and_a_proof_that_fails(sights: Sights, write: Write) -> No
     page.locator("#dnd-prove").click()
     expect(page.locator("#dnd-proof .is-error")).to_be_visible()
     sight.see("18-warning-and-proof-failed")
-    page.locator("#dnd-refine-start").click()
+    page.locator("#dnd-teach-start").click()
     expect(page.locator("#dnd-stages li.is-failed")).to_be_visible()
     sight.see("19-refine-failed")
     sight.edit()
     sight.put(write("more.jsonl", prompts(9, "fine", label="yes")))
     sight.visit.ready("more.jsonl")
     page.locator("#dnd-synthesize").click()
-    expect(page.locator("#dnd-refine-labels")).to_be_visible(timeout=30_000)
+    expect(page.locator("#dnd-teach-labels")).to_be_visible(timeout=30_000)
     sight.see("20-refine-offered")
-    page.locator("#dnd-refine-start").click()
+    page.locator("#dnd-teach-start").click()
     expect(page.locator("#dnd-stages li.is-running")).to_contain_text(
         sight.stage("Refine"), timeout=20_000
     )

@@ -9,7 +9,7 @@ from dnd_engine.library import Entry, Library
 from dnd_engine.prompts.examples import load_examples
 from tests.ui.fake_engine import ALONE, FakeEngine
 from tests.ui.orders import make
-from tests.ui.test_refine import prompts, refine, wait_for
+from tests.ui.test_teach import prompts, refine, wait_for
 from ui.canvas import Arrangement
 from ui.engine_handle import LoadState
 from ui.frame.view import header_html
@@ -197,9 +197,9 @@ def test_undo_goes_back_to_the_generators_adapter(
     imprinted = session.made
     refined = refine(on, session, request_of("s"))[-1]
     assert refined["undo"].value == "Undo refine"
-    assert on.refine.undo(session)["undo"].value == "Undo imprint"
+    assert on.teach.undo(session)["undo"].value == "Undo imprint"
     assert session.made is imprinted
-    undone = on.refine.undo(session)
+    undone = on.teach.undo(session)
     assert session.made is before
     assert undone["undo"].visible is False
     assert "imprinted" not in undone["adapter_facts"]
@@ -339,7 +339,7 @@ def test_a_doubtful_imprint_can_still_be_refined(
     follow(on, session, request_of("s"))
     doubtful = on.adapter.check(session)
     assert "You can refine it below" in doubtful["warning"]
-    assert doubtful["refine_box"].visible is True
+    assert doubtful["teach_box"].visible is True
     assert doubtful["proof_box"].visible is True
 
 

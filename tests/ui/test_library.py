@@ -260,7 +260,7 @@ def test_a_kept_adapter_is_loaded_with_its_checks_and_can_be_compared(
     assert made.archive.is_file()
     assert "Changes the model" in updates["checks"]
     assert "2 prompts" in updates["adapter_facts"]
-    assert updates["refine_open"].visible is False
+    assert updates["teach_open"].visible is False
     assert updates["keep_texts"].visible is False
     assert at_home.adapter.check(session) == {}
     chat(at_home, session, "What?")
@@ -277,7 +277,7 @@ def test_a_loaded_adapter_has_its_prompts_if_its_recipe_or_the_canvas_has(
     updates = last(at_home.library.load_kept(session, kept[1].key, request_of("t")))
     assert session.made is not None
     assert session.made.buckets[0].name == "SQL"
-    assert updates["refine_open"].visible is True
+    assert updates["teach_open"].visible is True
     assert "earlier prompts" not in updates["adapter_facts"]
 
 

@@ -15,7 +15,7 @@ from dnd_engine.library import Library
 from tests.ui.fake_engine import FakeEngine
 from tests.ui.orders import make
 from tests.ui.test_library import at_home, library  # noqa: F401 - fixtures
-from tests.ui.test_refine import wait_for
+from tests.ui.test_teach import wait_for
 from ui.canvas import Arrangement
 from ui.handlers import Handlers, Updates
 from ui.state import Session

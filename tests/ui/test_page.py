@@ -19,7 +19,7 @@ from ui.handlers import Updates
 from ui.page import SlotError, UnlistedSlotError, slots_of
 from ui.serve import launch_options
 from ui.state import Session
-from ui.tabs.workbench.refine.events import RefineEvents
+from ui.tabs.workbench.teach.events import TeachEvents
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,15 +70,15 @@ def test_a_stream_without_a_step_leaves_the_page_as_it_is() -> None:
 def test_a_handler_that_updates_a_slot_its_event_does_not_list_raises(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(RefineEvents, "open_refine", open_too_much)
+    monkeypatch.setattr(TeachEvents, "open", open_too_much)
     demo = build_ui(EngineHandle(lambda on_progress: FakeEngine()), PromptLimits())
     (event,) = (fn for fn in demo.fns.values() if fn.name == "open_too_much")
     with pytest.raises(UnlistedSlotError, match="`open_too_much` updates take_box, which"):
         event.fn(Session())
 
 
-def open_too_much(self: RefineEvents) -> Updates:
-    return {"refine_box": gr.Row(visible=True), "take_box": gr.Row(visible=True)}
+def open_too_much(self: TeachEvents) -> Updates:
+    return {"teach_box": gr.Row(visible=True), "take_box": gr.Row(visible=True)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,7 @@ SHORTCUTS: Mapping[str, tuple[Shortcut, ...]] = {
             name="stop",
             keys=("Escape",),
             targets=(
-                *("#dnd-cancel-edit", "#dnd-stop-chat", "#dnd-refine-stop", "#dnd-stop-synthesis"),
+                *("#dnd-cancel-edit", "#dnd-stop-chat", "#dnd-teach-stop", "#dnd-stop-synthesis"),
                 *("#dnd-measure-stop", "#dnd-train-stop"),
             ),
         ),
@@ -55,7 +55,7 @@ SHORTCUTS: Mapping[str, tuple[Shortcut, ...]] = {
         Shortcut(name="synthesize", keys=("S",), targets=("#dnd-synthesize",)),
         Shortcut(name="undo", keys=("Ctrl+Z",)),
         Shortcut(name="take", keys=("K",), targets=("#dnd-take-close", "#dnd-take-open")),
-        Shortcut(name="refine", keys=("R",), targets=("#dnd-refine-later", "#dnd-refine-open")),
+        Shortcut(name="refine", keys=("R",), targets=("#dnd-teach-later", "#dnd-teach-open")),
     ),
     "card": (
         Shortcut(name="card_sides", keys=("←", "→")),

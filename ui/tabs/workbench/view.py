@@ -11,8 +11,8 @@ from ui.tabs.workbench.adapter.view import AdapterBar, adapter_bar
 from ui.tabs.workbench.batch.view import BatchPanel, batch_panel
 from ui.tabs.workbench.compare.view import ComparePanel, compare_panel
 from ui.tabs.workbench.prompts.view import PromptsPanel, prompts_panel
-from ui.tabs.workbench.refine.view import RefinePanel, refine_panel
 from ui.tabs.workbench.take.view import TakePanel, take_panel
+from ui.tabs.workbench.teach.view import TeachPanel, teach_panel
 
 __all__ = ["Workbench", "workbench_panel"]
 
@@ -24,7 +24,7 @@ class Workbench:
     prompts: PromptsPanel
     bar: AdapterBar
     take: TakePanel
-    refine: RefinePanel
+    teach: TeachPanel
     stages: StagesPanel
     compare: ComparePanel
     batch: BatchPanel
@@ -44,7 +44,7 @@ def workbench_panel(limits: PromptLimits, *, shared: bool) -> Workbench:
     prompts = prompts_panel(limits)
     bar = adapter_bar()
     take = take_panel(shared=shared)
-    refine = refine_panel()
+    teach = teach_panel()
     stages = stages_panel()
     with gr.Row(elem_id="dnd-loop", equal_height=False):
         with gr.Column(elem_id="dnd-left", min_width=0):
@@ -58,7 +58,7 @@ def workbench_panel(limits: PromptLimits, *, shared: bool) -> Workbench:
         prompts=prompts,
         bar=bar,
         take=take,
-        refine=refine,
+        teach=teach,
         stages=stages,
         compare=compare,
         batch=batch,

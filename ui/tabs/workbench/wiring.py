@@ -5,9 +5,9 @@ from ui.tabs.workbench.adapter.wiring import wire_adapter
 from ui.tabs.workbench.batch.wiring import wire_batch
 from ui.tabs.workbench.compare.wiring import wire_chat
 from ui.tabs.workbench.prompts.wiring import wire_prompts
-from ui.tabs.workbench.refine.wiring import wire_refine
 from ui.tabs.workbench.runs.wiring import wire_synthesis
 from ui.tabs.workbench.take.wiring import wire_taking
+from ui.tabs.workbench.teach.wiring import wire_teach
 from ui.tabs.workbench.view import Workbench
 
 __all__ = ["wire_workbench"]
@@ -18,7 +18,7 @@ def wire_workbench(page: Page, bench: Workbench) -> None:
     wire_prompts(page, bench.prompts)
     shown = wire_synthesis(page, bench.prompts, bench.stages)
     wire_adapter(page, bench.bar, bench.checks)
-    wire_refine(page, bench.refine, bench.bar)
+    wire_teach(page, bench.teach, bench.bar)
     wire_taking(page, bench.take, bench.bar)
     wire_chat(page, bench.compare, shown)
     wire_batch(page, bench.batch, bench.compare)

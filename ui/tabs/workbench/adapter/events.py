@@ -168,9 +168,9 @@ class AdapterEvents:
             **choosers(session, made),
             "differences": gr.Checkbox(visible=True),
             "blind": gr.Checkbox(visible=True),
-            "refine_box": gr.Row(visible=False),
-            "refine_open": gr.Button(visible=bool(made.buckets), interactive=idle),
-            "refine_labels": gr.Checkbox(
+            "teach_box": gr.Row(visible=False),
+            "teach_open": gr.Button(visible=bool(made.buckets), interactive=idle),
+            "teach_labels": gr.Checkbox(
                 value=False, visible=_labelled(made.buckets), interactive=idle
             ),
             "keep_name": gr.Textbox(made.adapter.name),
@@ -268,7 +268,7 @@ def checked(made: Made) -> Updates:
         "warning": judgement_html(made.inspection, taught=made.taught),
     }
     if made.buckets and not made.refined and is_doubtful(made.inspection):
-        updates["refine_box"] = gr.Row(visible=True)
+        updates["teach_box"] = gr.Row(visible=True)
     return updates
 
 

@@ -29,8 +29,8 @@ class AdapterBar:
     download: gr.DownloadButton
     take_open: gr.Button
     """Opens the panel of `workbench.take`."""
-    refine_open: gr.Button
-    """Opens the offer of `workbench.refine`."""
+    teach_open: gr.Button
+    """Opens the offer of `workbench.teach`."""
     undo: gr.Button
     warning: gr.HTML
 
@@ -67,7 +67,7 @@ def adapter_bar() -> AdapterBar:
                 elem_id="dnd-download",
             )
             take = gr.Button(_("Keep or export"), size="md", min_width=0, elem_id="dnd-take-open")
-            refine = gr.Button(_("Refine"), size="md", min_width=0, elem_id="dnd-refine-open")
+            teach = gr.Button(_("Refine"), size="md", min_width=0, elem_id="dnd-teach-open")
             undo = gr.Button(
                 _("Undo refine"), size="md", min_width=0, visible=False, elem_id="dnd-undo"
             )
@@ -79,7 +79,7 @@ def adapter_bar() -> AdapterBar:
         strength=strength,
         download=download,
         take_open=take,
-        refine_open=refine,
+        teach_open=teach,
         undo=undo,
         warning=warning,
     )

@@ -80,7 +80,7 @@ class RunEvents:
         run.stages.enter("wait")
         return {
             "stages": run.stages.html(),
-            "refine_box": gr.Row(visible=run.kind == "refinement"),
+            "teach_box": gr.Row(visible=run.kind == "refinement"),
             **_buttons(run.kind),
         }
 
@@ -190,10 +190,10 @@ def _buttons(running: RunKind | None) -> Updates:
         "synthesize": gr.Button(visible=not making),
         "stop_synthesis": gr.Button(visible=making),
         "stop_imprint": gr.Button(visible=running == "imprint"),
-        "refine_open": gr.Button(interactive=running is None),
+        "teach_open": gr.Button(interactive=running is None),
         "undo": gr.Button(interactive=running is None),
-        "refine_labels": gr.Checkbox(interactive=running is None),
-        "refine_start": gr.Button(visible=not refining),
-        "refine_later": gr.Button(visible=not refining),
-        "refine_stop": gr.Button(visible=refining),
+        "teach_labels": gr.Checkbox(interactive=running is None),
+        "teach_start": gr.Button(visible=not refining),
+        "teach_later": gr.Button(visible=not refining),
+        "teach_stop": gr.Button(visible=refining),
     }

@@ -13,8 +13,8 @@ from ui.tabs.workbench.prompts.view import PromptsPanel
 __all__ = ["OVER", "carry_out", "wire_synthesis"]
 
 OVER = (
-    "stages synthesize stop_synthesis stop_imprint refine_open undo refine_box refine_labels "
-    "refine_start refine_stop refine_later"
+    "stages synthesize stop_synthesis stop_imprint teach_open undo teach_box teach_labels "
+    "teach_start teach_stop teach_later"
 )
 """Slots that change when a run begins or ends."""
 

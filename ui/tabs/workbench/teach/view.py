@@ -8,14 +8,14 @@ import gradio as gr
 from ui.markup import facts, heading
 from ui.text import _, drawn
 
-__all__ = ["RefinePanel", "refine_panel"]
+__all__ = ["TeachPanel", "teach_panel"]
 
 
 @dataclass(frozen=True, slots=True)
-class RefinePanel:
+class TeachPanel:
     """Components of the offer."""
 
-    PREFIX: ClassVar[str] = "refine_"
+    PREFIX: ClassVar[str] = "teach_"
 
     box: gr.Row
     labels: gr.Checkbox
@@ -24,14 +24,14 @@ class RefinePanel:
     later: gr.Button
 
 
-def refine_panel() -> RefinePanel:
+def teach_panel() -> TeachPanel:
     """Lay out the offer; hidden until it is asked for, or a warning makes it."""
     with gr.Row(
-        elem_id="dnd-refine", elem_classes="dnd-panel", visible=False, equal_height=False
+        elem_id="dnd-teach", elem_classes="dnd-panel", visible=False, equal_height=False
     ) as box:
         gr.HTML(
             drawn(_offer_html),
-            elem_id="dnd-refine-words",
+            elem_id="dnd-teach-words",
             padding=False,
             min_width=0,
         )
@@ -40,7 +40,7 @@ def refine_panel() -> RefinePanel:
             label=_("Learn from the labels"),
             info=_("Your files have some. Off, the base's own answers are learnt."),
             visible=False,
-            elem_id="dnd-refine-labels",
+            elem_id="dnd-teach-labels",
         )
         with gr.Row(elem_classes="dnd-buttons"):
             start = gr.Button(
@@ -48,13 +48,13 @@ def refine_panel() -> RefinePanel:
                 variant="primary",
                 size="md",
                 min_width=0,
-                elem_id="dnd-refine-start",
+                elem_id="dnd-teach-start",
             )
             stop = gr.Button(
-                _("Stop"), size="md", min_width=0, visible=False, elem_id="dnd-refine-stop"
+                _("Stop"), size="md", min_width=0, visible=False, elem_id="dnd-teach-stop"
             )
-            later = gr.Button(_("Not now"), size="md", min_width=0, elem_id="dnd-refine-later")
-    return RefinePanel(box=box, labels=labels, start=start, stop=stop, later=later)
+            later = gr.Button(_("Not now"), size="md", min_width=0, elem_id="dnd-teach-later")
+    return TeachPanel(box=box, labels=labels, start=start, stop=stop, later=later)
 
 
 def _offer_html() -> str:

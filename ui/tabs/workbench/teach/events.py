@@ -10,10 +10,10 @@ from ui.state import Made, Run, Session
 from ui.tabs.workbench.adapter.events import AdapterEvents
 from ui.tabs.workbench.runs.events import RunEvents
 
-__all__ = ["RefineEvents"]
+__all__ = ["TeachEvents"]
 
 
-class RefineEvents:
+class TeachEvents:
     """Events of the offer to refine, and Undo."""
 
     def __init__(self, app: App, adapter: AdapterEvents, runs: RunEvents) -> None:
@@ -21,15 +21,15 @@ class RefineEvents:
         self._adapter = adapter
         self._runs = runs
 
-    def open_refine(self) -> Updates:
+    def open(self) -> Updates:
         """Show the offer."""
-        return {"refine_box": gr.Row(visible=True)}
+        return {"teach_box": gr.Row(visible=True)}
 
-    def close_refine(self) -> Updates:
+    def close(self) -> Updates:
         """Put the offer away."""
-        return {"refine_box": gr.Row(visible=False)}
+        return {"teach_box": gr.Row(visible=False)}
 
-    def begin_refine(self, session: Session, labels: bool) -> Updates:
+    def begin(self, session: Session, labels: bool) -> Updates:
         """Take the order for the adapter that is in the bar now."""
         made = session.made
         if made is None:
@@ -38,7 +38,7 @@ class RefineEvents:
         stages = Stages(keys, "refinement")
         return self._runs.begin(session, Run("refinement", stages, made.buckets, made, labels))
 
-    def refine(self, session: Session, request: gr.Request) -> Iterator[Updates]:
+    def teach(self, session: Session, request: gr.Request) -> Iterator[Updates]:
         """Train the adapter, step by step; the one before stays until all is done."""
         run = self._runs.ordered(session, "refinement")
         if run is None:

@@ -27,8 +27,8 @@ def refine(
     on: Handlers, session: Session, request: gr.Request, *, labels: bool = False
 ) -> list[Updates]:
     return [
-        on.refine.begin_refine(session, labels),
-        *on.refine.refine(session, request),
+        on.teach.begin(session, labels),
+        *on.teach.teach(session, request),
         on.runs.show_run(session),
     ]
 
@@ -42,8 +42,8 @@ def test_a_refined_adapter_takes_the_place_of_the_one_before(
     assert before is not None
     on.adapter.set_strength(session, 1.5)
     started, *steps, done = refine(on, session, request_of("s"))
-    assert started["refine_stop"].visible is True
-    assert started["refine_box"].visible is True
+    assert started["teach_stop"].visible is True
+    assert started["teach_box"].visible is True
     assert any("s left" in update["stages"] for update in steps)
     assert "“yes.” to 4 of 9 prompts, 3 different answers" in done["stages"]
     made = session.made
@@ -58,9 +58,9 @@ def test_a_refined_adapter_takes_the_place_of_the_one_before(
     assert made.adapter.sha256[:8] in done["adapter_facts"]
     assert "How it was refined" in done["stages"]
     assert done["undo"].visible is True
-    assert done["refine_box"].visible is False
-    assert done["refine_open"].visible is True
-    assert done["refine_open"].interactive is True
+    assert done["teach_box"].visible is False
+    assert done["teach_open"].visible is True
+    assert done["teach_open"].interactive is True
     assert "Measuring" in done["checks"]
     assert "Changes the model" in on.adapter.check(session)["checks"]
 
@@ -95,8 +95,8 @@ def test_undo_goes_back_at_once_with_all_that_was_known(
     assert before is not None
     refine(on, session, request_of("s"))
     refine(on, session, request_of("s"))
-    on.refine.undo(session)
-    undone = on.refine.undo(session)
+    on.teach.undo(session)
+    undone = on.teach.undo(session)
     assert session.made is before
     assert undone["strength"] == 0.5
     assert undone["undo"].visible is False
@@ -107,7 +107,7 @@ def test_undo_goes_back_at_once_with_all_that_was_known(
     assert "refined" not in undone["adapter_facts"]
     assert on.adapter.check(session) == {}
     assert on.adapter.prepare_download(session, request_of("s")) == {}
-    assert on.refine.undo(session) == {}
+    assert on.teach.undo(session) == {}
     assert len(engine.calls) == 1
 
 
@@ -117,7 +117,7 @@ def test_a_new_synthesis_clears_undo(on: Handlers, arrange: Arrange, request_of:
     make(on, session, arrangement, request_of("s"))
     refine(on, session, request_of("s"))
     assert make(on, session, arrangement, request_of("s"))["undo"].visible is False
-    assert on.refine.undo(session) == {}
+    assert on.teach.undo(session) == {}
 
 
 def test_it_learns_from_what_the_adapter_was_made_from_not_from_the_canvas(
@@ -138,14 +138,14 @@ def test_stop_keeps_the_adapter_and_closes_the_engine(
     make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
     before = session.made
     engine.stage_seconds = 0.5
-    on.refine.begin_refine(session, False)
-    steps = on.refine.refine(session, request_of("s"))
+    on.teach.begin(session, False)
+    steps = on.teach.teach(session, request_of("s"))
     while "Loss" not in next(steps)["stages"]:
         pass
     stopped = on.runs.stop_run(session)
     assert "The adapter is unchanged." in stopped["stages"]
-    assert stopped["refine_start"].visible is True
-    assert stopped["refine_open"].interactive is True
+    assert stopped["teach_start"].visible is True
+    assert stopped["teach_open"].interactive is True
     list(steps)
     assert session.made is before
     wait_for(lambda: engine.closed_refinements == 1)
@@ -158,8 +158,8 @@ def test_a_page_that_is_closed_ends_the_refinement(
     session = Session()
     make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
     engine.stage_seconds = 0.5
-    on.refine.begin_refine(session, False)
-    steps = on.refine.refine(session, request_of("s"))
+    on.teach.begin(session, False)
+    steps = on.teach.teach(session, request_of("s"))
     while "Loss" not in next(steps)["stages"]:
         pass
     steps.close()  # type: ignore[attr-defined]
@@ -174,17 +174,17 @@ def test_a_synthesis_ordered_meanwhile_stops_the_refinement_without_a_word_of_it
     arrangement = arrange(SQL={"a.jsonl": prompts(9)})
     make(on, session, arrangement, request_of("s"))
     engine.stage_seconds = 0.1
-    on.refine.begin_refine(session, False)
-    steps = on.refine.refine(session, request_of("s"))
+    on.teach.begin(session, False)
+    steps = on.teach.teach(session, request_of("s"))
     next(steps)
     ordered = on.synthesis.begin_synthesis(arrangement, session)
-    assert ordered["refine_box"].visible is False
-    assert ordered["refine_open"].interactive is False
+    assert ordered["teach_box"].visible is False
+    assert ordered["teach_open"].interactive is False
     (update,) = steps
     assert "Refin" not in update["stages"]
     assert on.runs.show_run(session) == {}
     done = synthesized(on, session, request_of("s"))
-    assert done["refine_open"].interactive is True
+    assert done["teach_open"].interactive is True
     assert session.made is not None
     assert not session.made.refined
 
@@ -193,12 +193,12 @@ def test_one_that_waits_in_the_queue_never_starts_once_stopped(
     on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
 ) -> None:
     session = Session()
-    assert on.refine.begin_refine(session, False) == {}
+    assert on.teach.begin(session, False) == {}
     assert on.runs.stop_run(session) == {}
     make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
-    on.refine.begin_refine(session, False)
+    on.teach.begin(session, False)
     on.runs.stop_run(session)
-    assert list(on.refine.refine(session, request_of("s"))) == []
+    assert list(on.teach.teach(session, request_of("s"))) == []
     assert engine.refinements == []
 
 
@@ -213,7 +213,7 @@ def test_too_few_prompts_are_told_and_the_adapter_stays(
     assert "Refine needs 8 or more" in failed["stages"]
     assert "got 0 (2 without a blank line)" in failed["stages"]
     assert "is-failed" in failed["stages"]
-    assert failed["refine_start"].visible is True
+    assert failed["teach_start"].visible is True
     assert session.made is before
 
 
@@ -222,10 +222,10 @@ def test_an_unforeseen_error_puts_the_buttons_back(
 ) -> None:
     session = Session()
     make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
-    on.refine.begin_refine(session, False)
+    on.teach.begin(session, False)
     broke = on.runs.run_broke(session)
     assert "Something broke" in broke["stages"]
-    assert broke["refine_stop"].visible is False
+    assert broke["teach_stop"].visible is False
     assert on.runs.run_broke(Session()) == {}
 
 
@@ -240,9 +240,9 @@ def test_labels_are_offered_only_where_enough_prompts_have_one(
         session = Session()
         name = f"{count}{len(label)}.jsonl"
         updates = make(on, session, arrange(SQL={name: prompts(count, **label)}), request_of("s"))
-        assert updates["refine_labels"].visible is offered
-        assert updates["refine_labels"].value is False
-        assert updates["refine_labels"].interactive is True
+        assert updates["teach_labels"].visible is offered
+        assert updates["teach_labels"].value is False
+        assert updates["teach_labels"].interactive is True
     started, *_, done = refine(on, session, request_of("s"), labels=True)
     assert engine.refinements[-1]["labels"] is True
     assert "Ask" not in started["stages"]
@@ -255,15 +255,15 @@ def test_a_doubtful_adapter_comes_with_the_offer_and_a_refined_one_without(
     session = Session()
     make(on, session, arrange(SQL={"a.jsonl": prompts(9, "NOTHING")}), request_of("s"))
     doubtful = on.adapter.check(session)
-    assert doubtful["refine_box"].visible is True
+    assert doubtful["teach_box"].visible is True
     assert "refine it below" in doubtful["warning"]
     refine(on, session, request_of("s"))
     updates = on.adapter.check(session)
     assert updates["warning"] == ""
-    assert "refine_box" not in updates
+    assert "teach_box" not in updates
     assert updates["download"].variant == "primary"
     assert "Refined on your prompts" in updates["checks"]
-    assert on.refine.undo(session)["refine_box"].visible is True
+    assert on.teach.undo(session)["teach_box"].visible is True
 
 
 def test_visits_refine_their_own(
@@ -277,7 +277,7 @@ def test_visits_refine_their_own(
     assert all("mine" in text for text in engine.refinements[-1]["texts"])
     assert two.made is kept
     assert two.run is not one.run
-    assert on.refine.undo(two) == {}
+    assert on.teach.undo(two) == {}
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
