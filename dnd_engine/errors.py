@@ -23,6 +23,7 @@ __all__ = [
     "PromptFileError",
     "PublishError",
     "RecipeError",
+    "RemoteError",
     "TaskError",
     "TrainingError",
     "VerificationError",
@@ -86,8 +87,21 @@ class HubError(DndError, OSError):
     """The Hugging Face Hub cannot be reached, or it refused an upload."""
 
 
-class PublishError(DndError, OSError):
-    """A serving engine cannot be reached, refuses an adapter, or does not answer with it."""
+class RemoteError(DndError, OSError):
+    """Another program's server cannot be reached, refuses, or answers in another form."""
+
+    def __init__(
+        self, message: str, *, status: int | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        """What it answered; None if nothing did."""
+        self.retry_after = retry_after
+        """Seconds after which it wants to be asked again, if it said so."""
+
+
+class PublishError(RemoteError):
+    """A serving engine refuses an adapter, or does not answer with it."""
 
 
 class RecipeError(DndError, ValueError):

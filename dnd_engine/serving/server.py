@@ -1,16 +1,20 @@
 """A server that speaks the OpenAI protocol: requests with readable failures, and one question.
 
-Knows HTTP and answers; knows no adapter.
+Knows HTTP and answers; knows no adapter. Every answer is bounded in time and size, and redirects
+are not followed: a server chooses neither how long we wait nor whom we ask.
 """
 
-from collections.abc import Mapping
+import json
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
-from dnd_engine.errors import PublishError
+from dnd_engine.errors import PublishError, RemoteError
+from dnd_engine.serving.address import base_url, resolve
 
 __all__ = ["Reply", "Said", "Server", "difference"]
 
@@ -18,6 +22,9 @@ _ANSWER_TOKENS = 24
 _TOP = 5
 _SHOWN = 300
 """Characters of a server's own message that are quoted."""
+_CONNECT_SECONDS = 10.0
+MAX_REPLY_BYTES = 4_000_000
+"""Most that one answer may bring. A list of models or an answer takes kilobytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +34,8 @@ class Reply:
     status: int
     body: Any
     """JSON, or text where it is none."""
+    retry_after: float | None = None
+    """Seconds after which it wants to be asked again, if it said so."""
 
     @property
     def message(self) -> str:
@@ -53,22 +62,30 @@ class Server:
     """One address.
 
     Args:
-        url: Where the server is, without `/v1`.
-        timeout: Seconds to wait for an answer.
+        url: Where the server is, with or without `/v1`.
+        timeout: Seconds that one answer may take.
+        key: Sent as a bearer token; empty for none.
+        public_only: Whether addresses of this computer and its network are refused.
+
+    Raises:
+        RemoteError: If the address or the key is none.
     """
 
-    def __init__(self, url: str, timeout: float = 120.0) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise PublishError(f"`{url}` is no address. Expected http://HOST:PORT.")
-        self.url = url.rstrip("/").removesuffix("/v1")
+    def __init__(
+        self, url: str, timeout: float = 120.0, *, key: str = "", public_only: bool = False
+    ) -> None:
+        self.url = base_url(url)
         self._timeout = timeout
+        key = key.strip()
+        if not key.isascii() or not key.isprintable() or " " in key:
+            raise RemoteError("the key holds letters that no key has. Copy it again.")
+        self._key, self._public_only = key, public_only
 
     def get(self, path: str) -> Reply:
         """Ask for something.
 
         Raises:
-            PublishError: If no server answers.
+            RemoteError: If no server answers.
         """
         return self._send("GET", path, None)
 
@@ -76,7 +93,7 @@ class Server:
         """Send JSON.
 
         Raises:
-            PublishError: If no server answers.
+            RemoteError: If no server answers.
         """
         return self._send("POST", path, values)
 
@@ -84,14 +101,15 @@ class Server:
         """List what the server offers, as `/v1/models` does.
 
         Raises:
-            PublishError: If there is no such list.
+            RemoteError: If there is no such list.
         """
         reply = self.get("/v1/models")
         data = reply.body.get("data") if isinstance(reply.body, dict) else None
         if reply.status != 200 or not isinstance(data, list):
-            raise PublishError(
+            raise RemoteError(
                 f"`{self.url}/v1/models` answered {reply.status}: {reply.message}. Expected the "
-                "list of an OpenAI-compatible server; check the address and the port."
+                "list of an OpenAI-compatible server; check the address and the port.",
+                status=reply.status,
             )
         return [model for model in data if isinstance(model, dict) and "id" in model]
 
@@ -125,18 +143,97 @@ class Server:
                 f"{reply.message}. The adapter is loaded, but it cannot be shown to work."
             ) from error
 
+    def lines(self, path: str, values: Any) -> Generator["str | Reply", None, None]:
+        """Send JSON, and yield the lines of a stream of events as they come.
+
+        Yields:
+            Lines; or one `Reply`, if the server answers with anything but such a stream.
+
+        Raises:
+            RemoteError: If no server answers, or takes too long or says too much.
+        """
+        with self._open("POST", path, values) as (answer, deadline):
+            chunks = self._bounded(answer, deadline)
+            kind = answer.headers.get("content-type", "")
+            if answer.status_code != 200 or not kind.startswith("text/event-stream"):
+                yield _reply(answer, b"".join(chunks))
+                return
+            rest = b""
+            for chunk in chunks:
+                *whole, rest = (rest + chunk).split(b"\n")
+                for line in whole:
+                    yield line.decode(errors="replace").rstrip("\r")
+            if rest:
+                yield rest.decode(errors="replace")
+
     def _send(self, method: str, path: str, values: Any) -> Reply:
+        with self._open(method, path, values) as (answer, deadline):
+            return _reply(answer, b"".join(self._bounded(answer, deadline)))
+
+    @contextmanager
+    def _open(self, method: str, path: str, values: Any) -> Iterator[tuple[httpx.Response, float]]:
+        """Send a request, and yield the answer's beginning and when it must have ended."""
+        target = resolve(self.url, public_only=self._public_only, has_key=bool(self._key))
+        headers = {"host": target.host, "accept-encoding": "identity"}
+        if self._key:
+            headers["authorization"] = f"Bearer {self._key}"
+        # A proxy of the environment would resolve the name once more, by rules of its own.
+        client = httpx.Client(
+            timeout=httpx.Timeout(self._timeout, connect=min(self._timeout, _CONNECT_SECONDS)),
+            follow_redirects=False,
+            trust_env=not self._public_only,
+        )
+        deadline = time.monotonic() + self._timeout
         try:
-            answer = httpx.request(method, self.url + path, json=values, timeout=self._timeout)
+            with (
+                client,
+                client.stream(
+                    method,
+                    target.url + path,
+                    json=values,
+                    headers=headers,
+                    extensions={"sni_hostname": target.name},
+                ) as answer,
+            ):
+                yield answer, deadline
+        except httpx.TimeoutException as error:
+            raise self._late() from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise PublishError(
+            raise RemoteError(
                 f"no server answers at `{self.url}` ({error or type(error).__name__}). Start it, "
                 "or check the address."
             ) from error
-        try:
-            return Reply(answer.status_code, answer.json())
-        except ValueError:
-            return Reply(answer.status_code, answer.text)
+
+    def _bounded(self, answer: httpx.Response, deadline: float) -> Iterator[bytes]:
+        size = 0
+        for chunk in answer.iter_bytes():
+            size += len(chunk)
+            if size > MAX_REPLY_BYTES:
+                raise RemoteError(
+                    f"`{self.url}` answers with more than {MAX_REPLY_BYTES // 1_000_000} MB, which "
+                    "no answer of a model takes. Check the address."
+                )
+            if time.monotonic() > deadline:
+                raise self._late()
+            yield chunk
+
+    def _late(self) -> RemoteError:
+        return RemoteError(
+            f"`{self.url}` did not finish its answer in {self._timeout:g} seconds. Ask for a "
+            "shorter one, or look into the server's log."
+        )
+
+
+def _reply(answer: httpx.Response, data: bytes) -> Reply:
+    """Read a whole answer."""
+    wait = answer.headers.get("retry-after", "")
+    after = float(wait) if wait.isascii() and wait.isdigit() else None
+    try:
+        return Reply(answer.status_code, json.loads(data), after)
+    except ValueError:
+        place = answer.headers.get("location", "")
+        words = data.decode(errors="replace") or place
+        return Reply(answer.status_code, words, after)
 
 
 def difference(one: Said, other: Said) -> float:

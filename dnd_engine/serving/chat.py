@@ -1,0 +1,200 @@
+"""Chats with any server that speaks the OpenAI protocol: vLLM, llama-server, Ollama, a provider.
+
+Knows no adapter and no page. The answer comes whole (`ask`) or as it is written (`stream`).
+"""
+
+import json
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from dnd_engine.errors import RemoteError
+from dnd_engine.models.replies import Message
+from dnd_engine.serving.address import chat_path
+from dnd_engine.serving.server import Reply, Server
+
+__all__ = ["Remote", "ask", "list_models", "stream"]
+
+MAX_ANSWER_CHARS = 100_000
+"""Longer answers end here: nothing in this project reads more."""
+_DONE = "[DONE]"
+_OTHER_NAME = "max_completion_tokens"
+"""What OpenAI's newer models call `max_tokens`, and refuse it by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """An answer from a server."""
+
+    text: str
+    finish_reason: str
+    """`stop`, `length`, or what else the server says."""
+
+
+def ask(
+    url: str,
+    model: str,
+    messages: Sequence[Message],
+    key: str = "",
+    *,
+    max_tokens: int = 256,
+    temperature: float | None = 0.0,
+    extra: Mapping[str, Any] | None = None,
+    timeout: float = 120.0,
+    public_only: bool = False,
+) -> Remote:
+    """Ask for a whole answer.
+
+    Args:
+        url: Where the server is, with or without `/v1`; or the full address of its
+            `/chat/completions`.
+        model: What the server calls the model.
+        messages: The conversation.
+        key: Sent as a bearer token; empty for none. Never part of an error.
+        max_tokens: Length of the answer at most.
+        temperature: None leaves it to the server; some models take no other.
+        extra: More fields of the request, such as `seed` or llama-server's `lora`.
+        timeout: Seconds for the whole answer.
+        public_only: Refuse addresses of this computer and its network; for servers of others.
+
+    Raises:
+        RemoteError: If no server answers, or it refuses, or answers in another form.
+    """
+    server = Server(url, timeout, key=key, public_only=public_only)
+    values = _request(model, messages, max_tokens, temperature, extra)
+    reply = server.post(chat_path(url), values)
+    if _wants_other_name(reply):
+        reply = server.post(chat_path(url), _renamed(values))
+    return _read(reply, server, model)
+
+
+def stream(
+    url: str,
+    model: str,
+    messages: Sequence[Message],
+    key: str = "",
+    *,
+    max_tokens: int = 256,
+    temperature: float | None = 0.0,
+    extra: Mapping[str, Any] | None = None,
+    timeout: float = 120.0,
+    public_only: bool = False,
+) -> Generator[Remote, None, None]:
+    """Ask for an answer as it is written; arguments and errors as of `ask`.
+
+    Close the generator to hang up.
+
+    Yields:
+        The answer so far; `finish_reason` is empty until the last.
+    """
+    server = Server(url, timeout, key=key, public_only=public_only)
+    values = {**_request(model, messages, max_tokens, temperature, extra), "stream": True}
+    lines = server.lines(chat_path(url), values)
+    first = next(lines)
+    if isinstance(first, Reply) and _wants_other_name(first):
+        lines = server.lines(chat_path(url), _renamed(values))
+        first = next(lines)
+    if isinstance(first, Reply):  # an error, or a server that does not stream
+        yield _read(first, server, model)
+        return
+    text, reason = "", ""
+    with closing(lines):
+        line: str | Reply = first
+        while not isinstance(line, Reply):
+            data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
+            if data == _DONE:
+                break
+            if data:
+                piece, reason = _piece(data, reason, server, model)
+                text += piece
+                if len(text) > MAX_ANSWER_CHARS:
+                    text, reason = text[:MAX_ANSWER_CHARS], "length"
+                    break
+                if piece:
+                    yield Remote(text, "")
+            line = next(lines, Reply(200, ""))
+    if not reason:
+        raise RemoteError(
+            f"`{server.url}` ended its answer as `{model}` in the middle. Ask again, or look into "
+            "the server's log."
+        )
+    yield Remote(text, reason)
+
+
+def list_models(
+    url: str, key: str = "", *, timeout: float = 10.0, public_only: bool = False
+) -> tuple[str, ...]:
+    """Return what a server calls its models.
+
+    Raises:
+        RemoteError: If there is no such list.
+    """
+    server = Server(url, timeout, key=key, public_only=public_only)
+    return tuple(str(model["id"]) for model in server.models())
+
+
+def _request(
+    model: str,
+    messages: Sequence[Message],
+    max_tokens: int,
+    temperature: float | None,
+    extra: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    if not model.strip():
+        raise RemoteError("the server is asked by a model's name. Give one of its /v1/models.")
+    heat = {} if temperature is None else {"temperature": temperature}
+    values = {"model": model, "messages": list(messages), "max_tokens": max_tokens, **heat}
+    return {**values, **(extra or {})}
+
+
+def _wants_other_name(reply: Reply) -> bool:
+    return reply.status == 400 and _OTHER_NAME in reply.message
+
+
+def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    others = {name: value for name, value in values.items() if name != "max_tokens"}
+    return {**others, _OTHER_NAME: values["max_tokens"]}
+
+
+def _read(reply: Reply, server: Server, model: str) -> Remote:
+    try:
+        if reply.status != 200:
+            raise KeyError(reply.status)
+        choice = reply.body["choices"][0]
+        text = str(choice["message"].get("content") or "")[:MAX_ANSWER_CHARS]
+        return Remote(text, str(choice.get("finish_reason") or "stop"))
+    except (AttributeError, KeyError, IndexError, TypeError) as error:
+        raise _refusal(reply, server, model) from error
+
+
+def _piece(data: str, reason: str, server: Server, model: str) -> tuple[str, str]:
+    """Return what an event adds, and why the answer ended, once it has."""
+    try:
+        body = json.loads(data)
+        if "error" in body:
+            raise KeyError("error")
+        for choice in body["choices"][:1]:  # the last event of some servers only counts tokens
+            delta = choice.get("delta") or {}
+            return str(delta.get("content") or ""), str(choice.get("finish_reason") or reason)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _refusal(Reply(200, data), server, model) from error
+    return "", reason
+
+
+def _refusal(reply: Reply, server: Server, model: str) -> RemoteError:
+    out = {
+        401: "Check the key.",
+        403: "Check the key, and what it may use.",
+        404: "Check the address, and the model's name against /v1/models.",
+        429: "It has had too many requests, or the account is empty. Wait, or ask less.",
+    }
+    way = out.get(reply.status, "Expected the answer of an OpenAI-compatible server.")
+    if 300 <= reply.status < 400:
+        way = "Redirects are not followed: give the address that it leads to."
+    return RemoteError(
+        f"`{server.url}` was asked as model `{model}` and answered {reply.status}: "
+        f"{reply.message or 'nothing'}. {way}",
+        status=reply.status,
+        retry_after=reply.retry_after,
+    )

@@ -1,0 +1,221 @@
+"""Any OpenAI-compatible server can be asked, and none can have us wait or ask elsewhere."""
+
+import socket
+import time
+from typing import Any
+
+import pytest
+
+from dnd_engine.errors import RemoteError
+from dnd_engine.serving import chat, server
+from dnd_engine.serving.chat import Remote, ask, list_models, stream
+from tests.dnd_engine.serving.chat_server import Handler, running_chat
+from tests.serving import free_port
+
+MESSAGES = [{"role": "user", "content": "two words"}]
+
+
+def _last(streamed: bool, url: str, key: str = "", **more: Any) -> Remote:
+    """The whole answer, asked for in one of the two ways."""
+    if streamed:
+        *_, last = stream(url, "small", MESSAGES, key, **more)
+        return last
+    return ask(url, "small", MESSAGES, key, **more)
+
+
+def test_an_answer_comes_whole_and_as_it_is_written() -> None:
+    with running_chat() as there:
+        whole = ask(there.root, "small", MESSAGES, "secret", extra={"seed": 3})
+        assert whole == Remote("small says two words", "stop")
+        assert there.keys == ["Bearer secret"]
+        assert there.asked[0]["seed"] == 3
+        assert there.asked[0]["temperature"] == 0
+        steps = list(stream(there.url, "tuned", MESSAGES, temperature=None))
+        assert steps == [
+            Remote("tuned", ""),
+            Remote("tuned says", ""),
+            Remote("tuned says two", ""),
+            Remote("tuned says two words", ""),
+            Remote("tuned says two words", "stop"),
+        ]
+        assert there.keys[1] is None
+        assert "temperature" not in there.asked[1]
+        assert list_models(there.url) == ("small", "tuned")
+
+
+@pytest.mark.parametrize("ending", ["", "/", "/chat/completions"])
+def test_an_address_is_taken_with_or_without_its_end(ending: str) -> None:
+    with running_chat() as there:
+        assert ask(there.url + ending, "small", MESSAGES).text == "small says two words"
+    with running_chat(prefix="/paas/v4") as there:
+        full = f"{there.url}/chat/completions"
+        assert ask(full, "small", MESSAGES).text == "small says two words"
+
+
+def test_a_server_that_does_not_stream_is_read_whole() -> None:
+    def whole(handler: Handler, values: dict[str, Any]) -> None:
+        handler.answer({**values, "stream": False}, "at once", "length")
+
+    with running_chat(whole) as there:
+        assert list(stream(there.url, "small", MESSAGES)) == [Remote("at once", "length")]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_model_that_calls_the_length_otherwise_is_asked_its_way(streamed: bool) -> None:
+    def picky(handler: Handler, values: dict[str, Any]) -> None:
+        if "max_tokens" in values:
+            message = "Unsupported parameter: use 'max_completion_tokens' instead."
+            return handler.say(400, {"error": {"message": message}})
+        return handler.answer(values, f"up to {values['max_completion_tokens']}")
+
+    with running_chat(picky) as there:
+        assert _last(streamed, there.url, max_tokens=7).text == "up to 7"
+
+
+def _status(status: int, **headers: str) -> Any:
+    def script(handler: Handler, _values: dict[str, Any]) -> None:
+        handler.say(status, {"error": {"message": "no\nmore"}}, **headers)
+
+    return script
+
+
+def _cut(handler: Handler, values: dict[str, Any]) -> None:
+    if not values.get("stream"):
+        return handler.say(200, {"choices": []})
+    handler.begin(200, "text/event-stream")
+    return handler.event({"choices": [{"delta": {"content": "half"}}]})
+
+
+def _broken(handler: Handler, values: dict[str, Any]) -> None:
+    if not values.get("stream"):
+        return handler.say(200, "<html>")
+    handler.begin(200, "text/event-stream")
+    return handler.event({"error": {"message": "out of memory"}})
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (_status(401), r"answered 401: no more\. Check the key"),
+        (_status(404), "against /v1/models"),
+        (_status(429, retry_after="7"), "too many requests"),
+        (_status(302, location="http://127.0.0.1:1/"), "Redirects are not followed"),
+        (_status(500), "answered 500"),
+        (_cut, "answered 200|in the middle"),
+        (_broken, "<html>|out of memory"),
+    ],
+)
+def test_a_failure_says_what_the_server_said(script: Any, message: str, streamed: bool) -> None:
+    with running_chat(script) as there:
+        with pytest.raises(RemoteError, match=message) as caught:
+            _last(streamed, there.url, "sk-hidden")
+        assert len(there.asked) == 1, "nobody else was asked"
+    assert "sk-hidden" not in str(caught.value)
+    if caught.value.status == 429:
+        assert caught.value.retry_after == 7
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_an_answer_ends_in_time_and_size(streamed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that sends a word now and then never trips a timeout between two of them."""
+
+    def drip(handler: Handler, _values: dict[str, Any]) -> None:
+        handler.begin(200, "text/event-stream" if streamed else "application/json")
+        for _ in range(100):
+            handler.event({"choices": [{"delta": {"content": "word "}}]})
+            time.sleep(0.02)
+
+    with running_chat(drip) as there:
+        began = time.monotonic()
+        with pytest.raises(RemoteError, match=r"did not finish its answer in 0\.2 seconds"):
+            _last(streamed, there.url, timeout=0.2)
+        assert time.monotonic() - began < 1
+        monkeypatch.setattr(server, "MAX_REPLY_BYTES", 200)
+        with pytest.raises(RemoteError, match="no answer of a model takes"):
+            _last(streamed, there.url)
+
+
+def test_an_endless_answer_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat, "MAX_ANSWER_CHARS", 9)
+    with running_chat() as there:
+        *_, last = stream(there.url, "small", MESSAGES)
+        assert last == Remote("small say", "length")
+        assert ask(there.url, "small", MESSAGES).text == "small say"
+
+
+def test_hanging_up_ends_the_stream() -> None:
+    ended: list[bool] = []
+
+    def long(handler: Handler, _values: dict[str, Any]) -> None:
+        handler.begin(200, "text/event-stream")
+        try:
+            for _ in range(500):
+                handler.event({"choices": [{"delta": {"content": "word " * 100}}]})
+                time.sleep(0.01)
+        except OSError:
+            ended.append(True)
+
+    with running_chat(long) as there:
+        steps = stream(there.url, "small", MESSAGES)
+        next(steps)
+        steps.close()
+        deadline = time.monotonic() + 3
+        while not ended and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert ended
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("localhost:8000", "is no address"),
+        ("ftp://host/v1", "is no address"),
+        ("http://", "is no address"),
+        ("http://host:many", "is no address"),
+        ("http://me:pass@host", "holds a name or a password"),
+        ("http://host/v1?key=1", "has a `\\?` or `#`"),
+        (f"http://127.0.0.1:{free_port()}", "no server answers at"),
+    ],
+)
+def test_an_address_that_is_none_is_refused(url: str, message: str) -> None:
+    with pytest.raises(RemoteError, match=message) as caught:
+        ask(url, "small", MESSAGES)
+    assert "pass@" not in str(caught.value)
+
+
+def test_a_key_or_a_model_that_is_none_is_refused() -> None:
+    with pytest.raises(RemoteError, match="letters that no key has"):
+        ask("http://localhost", "small", MESSAGES, "two\r\nlines")
+    with pytest.raises(RemoteError, match="by a model's name"):
+        ask("http://localhost", " ", MESSAGES)
+
+
+def _names(address: str) -> Any:
+    kind = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return lambda *_args, **_options: [(kind, socket.SOCK_STREAM, 6, "", (address, 0))]
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "fd00::1", "::ffff:127.0.0.1", "0.0.0.0"],
+)
+def test_a_page_of_others_is_no_way_into_its_network(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", _names(address))
+    with pytest.raises(RemoteError, match="this server's own network"):
+        ask("https://innocent.example", "small", MESSAGES, public_only=True)
+
+
+def test_a_public_name_is_reached_by_the_address_that_was_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from dnd_engine.serving.address import resolve
+
+    monkeypatch.setattr(socket, "getaddrinfo", _names("93.184.215.14"))
+    target = resolve("https://ai.example:8443/api", public_only=True, has_key=True)
+    assert target.url == "https://93.184.215.14:8443/api"
+    assert (target.host, target.name) == ("ai.example:8443", "ai.example")
+    with pytest.raises(RemoteError, match="would carry the key unencrypted"):
+        ask("http://ai.example", "small", MESSAGES, "secret")
