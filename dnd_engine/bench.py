@@ -607,7 +607,7 @@ class _StockLoRA:
             targets = batch.ids.roll(-1, dims=1)[batch.predicts]
             loss = nn.functional.cross_entropy(logits, targets)
             self._optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             nn.utils.clip_grad_norm_(self._parameters, 1.0)
             self._optimizer.step()
         return spent[0]
@@ -695,7 +695,7 @@ class _Training(_Measurement):
             with self._engine.exclusive() as (base, host), host.applying(host.fit(tokens)):
                 loss = response_losses(base.model, batch).nll.mean()
             self._optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             nn.utils.clip_grad_norm_(self._parameters, 1.0)
             self._optimizer.step()
         return {"train_step": spent[0]}

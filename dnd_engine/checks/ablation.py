@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
-from scipy.stats import ttest_1samp  # type: ignore[import-untyped,unused-ignore]
+from scipy.stats import ttest_1samp
 
 from dnd_engine.checks.agreement import answers_when_told, bare_questions
 from dnd_engine.checks.results import CONTROLS, Conditioning, Control, ControlName

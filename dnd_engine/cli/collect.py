@@ -54,7 +54,7 @@ def collect(
     from dnd_engine.training.finetune.collect import collect as run
     from dnd_engine.training.finetune.collect_recipe import CollectRecipe
 
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()
     chosen = CollectRecipe.read(
         recipe,
         tasks=tasks or None,

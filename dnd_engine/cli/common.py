@@ -138,7 +138,7 @@ def load_engine(config: EngineConfig) -> "Engine":
 
     from dnd_engine.engine import Engine
 
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()
     quiet_libraries()
     shown: set[str] = set()
 

@@ -180,7 +180,7 @@ class Adapter:
             task_type="CAUSAL_LM",
             base_model_name_or_path=self.base_id,
             inference_mode=True,
-        ).to_dict()  # type: ignore[no-untyped-call]
+        ).to_dict()
         # PEFT keeps these as sets and enums, whose order changes between processes.
         config = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
         config |= {"peft_type": "LORA", "task_type": "CAUSAL_LM"}

@@ -299,7 +299,7 @@ def _plain_spec(config: Any, modules: Sequence[str], faults: _Faults) -> LoRASpe
         faults.add("is no LoRA: `peft_type` must be LORA.")
         return None
     before = len(faults.own)
-    defaults = LoraConfig().to_dict()  # type: ignore[no-untyped-call]
+    defaults = LoraConfig().to_dict()
     special = sorted(
         name
         for name, value in config.items()

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
 import sacrebleu
-from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]
+from rouge_score.rouge_scorer import RougeScorer
 
 from dnd_engine.tasks.families import apply_operation, operation_names
 from dnd_engine.tasks.folder import Example, Task

@@ -24,8 +24,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import bdtr, stdtrit  # type: ignore[import-untyped]  # scipy ships no types
-from scipy.stats import rankdata  # type: ignore[import-untyped]
+from scipy.special import bdtr, stdtrit
+from scipy.stats import rankdata
 
 from dnd_engine.errors import ConfigError
 from dnd_engine.scoring.scores import ItemScore

@@ -477,7 +477,7 @@ class _Guesses:
         Args:
             renamed: Under the exchange of labels that suits the guesses best.
         """
-        from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
+        from scipy.optimize import linear_sum_assignment
 
         counts = self.table.sum(axis=1)
         shares = self.table / np.maximum(counts, 1)[:, None]
@@ -496,7 +496,7 @@ class _Guesses:
         Args:
             renamed: Of answers and guesses of different names; else of equal ones.
         """
-        from scipy.stats import hypergeom  # type: ignore[import-untyped]
+        from scipy.stats import hypergeom
 
         table = self.table
         answers, guesses = table.sum(axis=1, keepdims=True), table.sum(axis=0, keepdims=True)
@@ -519,8 +519,8 @@ class _Trial:
 
 def _label_trial(view: _View) -> _Trial | None:
     """Guess one of a few labels from the input."""
-    from sklearn.metrics import confusion_matrix  # type: ignore[import-untyped]
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict  # type: ignore[import-untyped]
+    from sklearn.metrics import confusion_matrix
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
     labels = sorted(gold for gold, count in view.golds["train"].items() if count >= _MIN_COUNT)
     texts, golds = {}, {}
@@ -584,9 +584,9 @@ def _option_trial(view: _View, side: str, other: str) -> _Trial | None:
 
 def _classifier() -> Any:
     """Naive Bayes over the words of a text, with every label as likely as the next."""
-    from sklearn.feature_extraction.text import CountVectorizer  # type: ignore[import-untyped]
-    from sklearn.naive_bayes import MultinomialNB  # type: ignore[import-untyped]
-    from sklearn.pipeline import make_pipeline  # type: ignore[import-untyped]
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.naive_bayes import MultinomialNB
+    from sklearn.pipeline import make_pipeline
 
     words = CountVectorizer(binary=True, token_pattern=r"\w+|[^\w\s]")
     return make_pipeline(words, MultinomialNB(fit_prior=False))

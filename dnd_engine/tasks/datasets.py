@@ -20,7 +20,7 @@ from dnd_engine.tasks.audit import Fault, audit_tasks
 from dnd_engine.tasks.folder import Example, Task, TaskInfo, write_tasks
 
 if TYPE_CHECKING:
-    from datasets import Dataset  # type: ignore[import-untyped]
+    from datasets import Dataset
 
 __all__ = ["DatasetRecipe", "FetchedTasks", "fetch_tasks", "make_task", "read_dataset_recipes"]
 
@@ -237,7 +237,7 @@ def _side(
 def _load(recipe: DatasetRecipe, split: str, where: str, cache_dir: Path | None) -> "Dataset":
     try:
         from datasets import load_dataset
-        from datasets.exceptions import DatasetsError  # type: ignore[import-untyped]
+        from datasets.exceptions import DatasetsError
     except ImportError as error:
         raise ConfigError(
             "making tasks from datasets needs the package `datasets`. Install the extra: "

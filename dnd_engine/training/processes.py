@@ -28,7 +28,7 @@ class Processes:
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._state: Any = None
         if int(environment.get("WORLD_SIZE", "1")) > 1:
-            from accelerate import PartialState  # type: ignore[import-untyped]  # has no stubs
+            from accelerate import PartialState
 
             self._state = PartialState(cpu=not torch.cuda.is_available())
 

@@ -202,7 +202,7 @@ class _Run:
         weight = len(batch.drawn) / self.processes.sum(len(batch.drawn)) if batch.drawn else 1.0
         loss = self._loss(batch) * weight
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.processes.sum_gradients(self._parameters())
         norm = nn.utils.clip_grad_norm_(self._parameters(), recipe.clip_norm).item()
         # Before the step: after it, the weights would hold NaN, and the checkpoint too.

@@ -22,8 +22,8 @@ _WHITE = {"tab": "\t", "br": "\n", "cr": "\n"}
 def read_docx(data: bytes, asked: Asked) -> Reading:
     """Read the text of a document; headers, footnotes, comments and what was deleted stay out."""
     # Imported here: only this format needs it. It has no type stubs.
-    from defusedxml.common import DefusedXmlException  # type: ignore[import-untyped]
-    from defusedxml.ElementTree import ParseError, fromstring  # type: ignore[import-untyped]
+    from defusedxml.common import DefusedXmlException
+    from defusedxml.ElementTree import ParseError, fromstring
 
     members = open_zip(data, asked, "a Word document")
     if _BODY not in members.names:

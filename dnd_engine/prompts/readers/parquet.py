@@ -16,8 +16,8 @@ def read_parquet(data: bytes, asked: Asked) -> Reading:
     """Read the columns of text and of numbers; nested ones are left out."""
     name, limits = asked.name, asked.limits
     # Imported here: only this format needs it. It has no type stubs.
-    import pyarrow as pa  # type: ignore[import-untyped]
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     try:
         file = pq.ParquetFile(io.BytesIO(data))

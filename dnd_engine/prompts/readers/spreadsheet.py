@@ -20,7 +20,7 @@ _MAX_ROWS = 1_048_576
 def read_xlsx(data: bytes, asked: Asked) -> Reading:
     """Read a workbook: values, not formulas; the first row names the columns."""
     # Imported here: only this format needs it. It has no type stubs.
-    import openpyxl  # type: ignore[import-untyped]
+    import openpyxl
 
     name = asked.name
     if "xl/workbook.xml" not in open_zip(data, asked, "an Excel workbook").names:

@@ -411,7 +411,7 @@ class _Collector:
         losses = torch.stack([nll.mean() for nll, _ in self._losses(active, batches)])
         optimizer.zero_grad(set_to_none=True)
         # The sum, so that each run's gradient is that of its own loss.
-        losses.sum().backward()  # type: ignore[no-untyped-call]
+        losses.sum().backward()
         found = []
         for training, loss in zip(active, losses.tolist(), strict=True):
             norm = nn.utils.clip_grad_norm_([training.tokens], recipe.clip_norm).item()

@@ -120,7 +120,7 @@ def descend(
             started = time.monotonic()
             value = loss(tokens, step)
             optimizer.zero_grad(set_to_none=True)
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()
         norm = nn.utils.clip_grad_norm_([tokens], clip_norm).item()
         found = value.item()
         if not math.isfinite(found + norm):

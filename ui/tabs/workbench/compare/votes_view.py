@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from scipy.stats import binomtest  # type: ignore[import-untyped,unused-ignore]
+from scipy.stats import binomtest
 
 from ui.markup import esc
 from ui.state import Turn, Vote
