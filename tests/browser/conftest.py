@@ -17,7 +17,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
 
 from tests.serving import serving
 from tests.ui.fake_engine import FakeEngine, slow_load
@@ -27,8 +27,8 @@ from ui.owner import Owner
 ROOT = Path(__file__).parents[2]
 ARTIFACTS = ROOT / "test-artifacts"
 TAKE_PICTURES = bool(os.environ.get("DND_UPDATE_PICTURES"))
-DESK = {"width": 1440, "height": 900}
-PHONE = {"width": 390, "height": 844}
+DESK = ViewportSize(width=1440, height=900)
+PHONE = ViewportSize(width=390, height=844)
 _CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 LAUNCH: dict[str, Any] = {
     "args": ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"],
@@ -271,7 +271,7 @@ def visits(browser: Browser, app_url: str, serve: Serve) -> Iterator[Visits]:
         owner: Owner | None = None,
         *,
         dark: bool = False,
-        size: dict[str, int] = DESK,
+        size: ViewportSize = DESK,
         **context: Any,
     ) -> Visit:
         page = browser.new_context(viewport=size, **context).new_page()

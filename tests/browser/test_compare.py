@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Download, expect
+from playwright.sync_api import Download, ViewportSize, expect
 
 from tests.browser.conftest import DESK, PHONE, Visit, Visits
 from tests.ui.fake_engine import FakeEngine
@@ -173,7 +173,7 @@ def test_two_adapters_answer_beside_each_other(visit: Visit, write: Write) -> No
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 def test_every_control_of_the_chat_is_within_anyones_reach(
-    visits: Visits, dark: bool, size: dict[str, int]
+    visits: Visits, dark: bool, size: ViewportSize
 ) -> None:
     visit = with_adapter(visits(dark=dark, size=size))
     visit.page.get_by_role("checkbox", name="Differences").check()

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import ViewportSize, expect
 
 from tests.browser.conftest import DESK, PHONE, Serve, Visit, Visits
 from tests.ui.fake_engine import FakeEngine, slow_load
@@ -89,7 +89,7 @@ def test_escape_stops_what_runs(visit: Visit, write: Write, engine: FakeEngine) 
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 @pytest.mark.parametrize("locale", ["en-US", "de-DE"])
 def test_the_list_of_keys_opens_tells_and_can_switch_them_off(
-    visits: Visits, dark: bool, size: dict[str, int], locale: str
+    visits: Visits, dark: bool, size: ViewportSize, locale: str
 ) -> None:
     visit = visits(dark=dark, size=size, locale=locale)
     page = visit.page

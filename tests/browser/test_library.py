@@ -10,7 +10,8 @@ from playwright.sync_api import expect
 
 from dnd_engine.config import EngineConfig
 from dnd_engine.library import Entry, Library
-from tests.browser.conftest import Visits, serving
+from tests.browser.conftest import Visits
+from tests.serving import serving
 from ui.engine_handle import EngineHandle
 from ui.owner import Owner
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import ViewportSize, expect
 
 from dnd_engine.errors import AssetError
 from dnd_engine.progress import Progress
@@ -363,7 +363,7 @@ def test_a_failed_load_says_why_and_can_be_tried_again(visits: Visits, serve: Se
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 def test_the_report_card_shows_pictures_first_and_every_part_of_the_examination(
-    visits: Visits, dark: bool, size: dict[str, int]
+    visits: Visits, dark: bool, size: ViewportSize
 ) -> None:
     visit = visits(dark=dark, size=size)
     visit.page.get_by_role("tab", name="Report card").click()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import ViewportSize, expect
 
 from tests.browser.conftest import PHONE, Serve, Visit, Visits
 from tests.browser.test_teach import made, prompts
@@ -15,7 +15,7 @@ from ui.engine_handle import EngineHandle
 
 pytestmark = pytest.mark.browser
 Write = Callable[[str, str | bytes], Path]
-NARROW = {"width": 320, "height": 640}
+NARROW = ViewportSize(width=320, height=640)
 
 
 def open_tab(visit: Visit) -> None:

@@ -2,18 +2,20 @@
 
 import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import ViewportSize, expect
 
 from dnd_engine.config import EngineConfig
 from dnd_engine.files import asset_path
 from dnd_engine.prompts.examples import load_examples
 from dnd_engine.prompts.split import split_prompt
-from tests.browser.conftest import DESK, PHONE, TAKE_PICTURES, Visits, serving
+from tests.browser.conftest import DESK, PHONE, TAKE_PICTURES, Visits
 from tests.browser.test_measure import drop_rows
+from tests.present import present
+from tests.serving import serving
 from ui.engine_handle import EngineHandle
 
 pytestmark = [pytest.mark.browser, pytest.mark.real]
@@ -103,7 +105,7 @@ def test_strength_zero_answers_as_the_base_does(visits: Visits, real_url: str) -
 
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 def test_show_me_leads_a_newcomer_to_a_true_difference(
-    visits: Visits, real_handle: EngineHandle, real_url: str, size: dict[str, int]
+    visits: Visits, real_handle: EngineHandle, real_url: str, size: ViewportSize
 ) -> None:
     example = load_examples()[0]
     visit = visits(real_url, size=size)
@@ -135,7 +137,7 @@ def test_show_me_leads_a_newcomer_to_a_true_difference(
     told = [{"role": "user", "content": f"{instruction}\n\n{example.question}"}]
     bare = [{"role": "user", "content": example.question}]
     *_, last = engine.chat(told, bare, adapter=made)
-    assert (last.base.text, last.adapted.text) == (base, adapted)
+    assert (last.base.text, present(last.adapted).text) == (base, adapted)
     expect(visit.page.locator("#dnd-checks")).to_contain_text(
         "Effect on the model", timeout=300_000
     )
@@ -213,6 +215,5 @@ def _opens_with_peft(folder: Path, base: str) -> bool:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    load: Callable[..., object] = AutoModelForCausalLM.from_pretrained
-    model = PeftModel.from_pretrained(load(base), folder)
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder)
     return any("lora_A" in name for name, _ in model.named_parameters())

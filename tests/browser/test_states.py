@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import ViewportSize, expect
 
 from dnd_engine.errors import AssetError
 from dnd_engine.library import Library
@@ -39,7 +39,7 @@ class Look:
 
     locale: str
     dark: bool
-    size: dict[str, int]
+    size: ViewportSize
 
     def __str__(self) -> str:
         return f"{self.locale[:2]}-{'dark' if self.dark else 'light'}-{self.size['width']}"

@@ -30,7 +30,8 @@ def join(client: httpx.Client, event: int, session: str, *data: Any) -> httpx.Re
 
 def event_named(client: httpx.Client, name: str) -> int:
     events = client.get("/config").json()["dependencies"]
-    return next(event["id"] for event in events if event["api_name"] == name)
+    number: int = next(event["id"] for event in events if event["api_name"] == name)
+    return number
 
 
 # ------------------------------------------------------------------------------ the queue

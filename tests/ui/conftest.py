@@ -44,13 +44,12 @@ def on(handle: EngineHandle, files: SessionFiles, tmp_path: Path) -> Handlers:
 
 
 @pytest.fixture
-def request_of() -> Callable[[str], gr.Request]:
-    def make(session_hash: str) -> gr.Request:
-        request = gr.Request()
-        request.session_hash = session_hash
-        # What the owner's browser sends; where there is no owner it means nothing.
-        request.headers = {"host": "127.0.0.1:7860", "cookie": f"dnd-owner-7860={OWNERS_KEY}"}
-        return request
+def request_of() -> Callable[..., gr.Request]:
+    """Make a request as the owner's browser sends it; without an owner its cookie means nothing."""
+
+    def make(session_hash: str, **headers: str) -> gr.Request:
+        sent = {"host": "127.0.0.1:7860", "cookie": f"dnd-owner-7860={OWNERS_KEY}", **headers}
+        return gr.Request(session_hash=session_hash, headers=sent)
 
     return make
 

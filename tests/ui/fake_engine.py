@@ -6,15 +6,14 @@ tests can reach every state: see the docstrings of `FakeEngine`.
 
 # ruff: noqa: D101, D102 - the real engine describes them
 
-import hashlib
 import json
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dnd_engine.checks.results import (
     Agreement,
@@ -29,9 +28,11 @@ from dnd_engine.checks.verdict import judge
 from dnd_engine.config import (
     EngineConfig,
     ImprintConfig,
+    Mix,
     PromptLimits,
     RefineConfig,
     Sampling,
+    Teacher,
 )
 from dnd_engine.errors import (
     AdapterError,
@@ -44,15 +45,21 @@ from dnd_engine.errors import (
 )
 from dnd_engine.export.results import Exported, Pushed
 from dnd_engine.generator.info import EngineInfo
+from dnd_engine.generator.report import Report
 from dnd_engine.lora.provenance import BucketSource, Imprinting, NearestTask, Recipe
-from dnd_engine.models.replies import Reply
+from dnd_engine.models.replies import Message, Reply
 from dnd_engine.progress import AnswerCounts, Doing, Progress
 from dnd_engine.prompts.buckets import Bucket, check_buckets, measured_prompts
 from dnd_engine.prompts.split import split_prompt
 from tests import reports
+from tests.ui.fake_adapter import BASE, FakeAdapter, digest
 from tests.ui.fake_measure import FakeMeasuring
 
-BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
+if TYPE_CHECKING:
+    from dnd_engine.engine import Engine
+    from dnd_engine.lora.adapter import Adapter
+    from dnd_engine.models.encoder import PromptMemory
+
 MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -72,54 +79,6 @@ def familiarity(similarity: float, num_prompts: int = 9) -> Familiarity:
         low=-0.44,
         high=0.05,
     )
-
-
-@dataclass(frozen=True)
-class FakeAdapter:
-    name: str
-    sha256: str
-    num_prompts: int
-    r: int = 4
-    num_parameters: int = 1_221_120
-    num_bytes: int = 2_442_240
-    seconds: Mapping[str, float] = field(
-        default_factory=lambda: {"encode": 0.31, "decode": 0.12, "total": 0.43}
-    )
-    strength: float = 1.0
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    nearest_tasks: tuple[NearestTask, ...] = ()
-    kept_energy: float | None = None
-    checks: Mapping[str, Any] = field(default_factory=dict)
-    not_imprinted: str = ""
-
-    @property
-    def is_imprinted(self) -> bool:
-        return "imprint" in self.provenance
-
-    @property
-    def was_trained(self) -> bool:
-        return "refined" in self.provenance or "trained" in self.provenance
-
-    def with_strength(self, strength: float) -> "FakeAdapter":
-        root = self.provenance["root"]
-        sha256 = root if strength == 1 else _sha(f"{root} {strength}")
-        return replace(self, strength=strength, sha256=sha256)
-
-    @property
-    def recipe(self) -> Recipe:
-        return Recipe.from_json(
-            {**self.provenance, "strength": self.strength, "sha256": self.sha256}
-        )
-
-    def files(self) -> dict[str, bytes]:
-        origin = {**self.provenance, "strength": self.strength, "sha256": self.sha256}
-        config = {"peft_type": "LORA", "r": self.r, "base_model_name_or_path": BASE}
-        return {
-            "adapter_config.json": json.dumps(config).encode(),
-            "adapter_model.safetensors": self.sha256.encode(),
-            "README.md": f"# adapter\n{dict(self.checks)}".encode(),
-            "provenance.json": json.dumps(origin).encode(),
-        }
 
 
 INFO = EngineInfo(
@@ -147,12 +106,7 @@ INFO = EngineInfo(
 ALONE = replace(INFO, generator_id=None, generator_path=None, generator_sha256=None)
 """What the engine says of a base without a generator."""
 
-_GREEDY = Sampling()
 ANSWERS = AnswerCounts("yes.", 4, 9, 3)
-
-
-def _sha(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 BASE_WORDS = (
@@ -162,6 +116,9 @@ BASE_WORDS = (
 
 
 class FakeEngine(FakeMeasuring):
+    card: str
+    reports: dict[str, Report]
+
     def __init__(self, *, word_seconds: float = 0.02, stage_seconds: float = 0.15) -> None:
         self.config = EngineConfig()
         self.info = INFO
@@ -188,10 +145,10 @@ class FakeEngine(FakeMeasuring):
         self,
         buckets: Sequence[Bucket],
         *,
-        mix: str = "pool",
+        mix: Mix = "pool",
         strength: float = 1.0,
         seed: int = 0,
-        memory: Any = None,
+        memory: "PromptMemory | None" = None,
     ) -> Generator[Progress, None, FakeAdapter]:
         """A prompt with FAIL in it fails; SLOW takes its time; NOTHING makes a useless adapter."""
         self.threads.add(threading.get_ident())
@@ -204,12 +161,12 @@ class FakeEngine(FakeMeasuring):
         )
         if not self.info.has_generator:
             blank = FakeAdapter(
-                "alone",
-                _sha("blank"),
-                len(texts),
+                name="alone",
+                sha256=digest("blank"),
+                num_prompts=len(texts),
                 provenance={
                     **self._recipe(buckets, mix, seed).to_json(),
-                    **{"root": _sha("blank"), "useless": False, "unlike": False},
+                    **{"root": digest("blank"), "useless": False, "unlike": False},
                 },
             )
             made = yield from self.imprint(blank, buckets, ImprintConfig(seed=seed))
@@ -223,7 +180,7 @@ class FakeEngine(FakeMeasuring):
                 if any("FAIL" in text for text in texts):
                     raise DndError("The encoder ran out of memory at prompt 3. Use fewer prompts.")
         yield Progress("check", None, time.perf_counter() - start, "compare_tasks")
-        root = _sha(repr((texts, weights, mix, seed)))
+        root = digest(repr((texts, weights, mix, seed)))
         name = "-".join(bucket.name.lower().split()[0] for bucket in buckets)
         useless = any("NOTHING" in text for text in texts)
         return FakeAdapter(
@@ -238,7 +195,7 @@ class FakeEngine(FakeMeasuring):
             kept_energy=0.91 if mix == "sum" else None,
         )
 
-    def _recipe(self, buckets: Sequence[Bucket], mix: Any, seed: int) -> Recipe:
+    def _recipe(self, buckets: Sequence[Bucket], mix: Mix, seed: int) -> Recipe:
         return Recipe(
             base=self.info.base_id,
             base_sha256=self.info.base_sha256,
@@ -251,7 +208,9 @@ class FakeEngine(FakeMeasuring):
             buckets=tuple(map(BucketSource.of, buckets)),
         )
 
-    def regenerate(self, recipe: Recipe) -> Generator[Progress, None, FakeAdapter]:
+    def regenerate(
+        self, recipe: Recipe, paths: Sequence[Path] = ()
+    ) -> Generator[Progress, None, FakeAdapter]:
         """Another generator's recipe is refused."""
         if recipe.generator_sha256 != self.info.generator_sha256:
             raise RecipeError("the recipe needs another generator. Load the one it names.")
@@ -268,13 +227,15 @@ class FakeEngine(FakeMeasuring):
 
     def imprint(
         self,
-        adapter: FakeAdapter,
+        adapter: "Adapter",
         buckets: Sequence[Bucket],
         config: ImprintConfig | None = None,
         *,
-        memory: Any = None,
+        teacher: Teacher = "generator",
+        memory: "PromptMemory | None" = None,
     ) -> Generator[Progress, None, FakeAdapter]:
         """A prompt with IMPRINT in it can be imprinted, OOM breaks it; each step takes a stage."""
+        assert isinstance(adapter, FakeAdapter)
         start = time.perf_counter()
         texts = sorted({p.text for bucket in buckets for p in bucket.prompts})
         seed = config.seed if config else 0
@@ -300,7 +261,7 @@ class FakeEngine(FakeMeasuring):
                     raise DndError("The base ran out of memory at prompt 3. Use fewer prompts.")
         finally:
             self.closed_imprints += 1
-        root = _sha(f"{adapter.provenance['root']} imprinted {texts} {seed}")
+        root = digest(f"{adapter.provenance['root']} imprinted {texts} {seed}")
         found = Imprinting.of(
             config or ImprintConfig(),
             from_sha256=adapter.with_strength(1).sha256,
@@ -319,12 +280,13 @@ class FakeEngine(FakeMeasuring):
         ).with_strength(adapter.strength)
 
     def refine(
-        self, adapter: FakeAdapter, buckets: Sequence[Bucket], config: RefineConfig | None = None
+        self, adapter: "Adapter", buckets: Sequence[Bucket], config: RefineConfig | None = None
     ) -> Generator[Progress, None, FakeAdapter]:
         """As the real one it needs 8 prompts with a blank line. A prompt with SLOW takes its time.
 
         The first refinement of an adapter that does nothing cures it.
         """
+        assert isinstance(adapter, FakeAdapter)
         config = config or RefineConfig()
         start = time.perf_counter()
         prompts = {p.text: p for bucket in buckets for p in bucket.prompts}.values()
@@ -362,7 +324,7 @@ class FakeEngine(FakeMeasuring):
                 )
         finally:
             self.closed_refinements += 1
-        root = _sha(f"{adapter.sha256} refined {config.labels} {texts}")
+        root = digest(f"{adapter.sha256} refined {config.labels} {texts}")
         refined = {
             "from_sha256": adapter.sha256,
             "labels": config.labels,
@@ -383,13 +345,14 @@ class FakeEngine(FakeMeasuring):
 
     def compare(
         self,
-        conversations: Sequence[Sequence[dict[str, str]]],
-        adapters: Sequence[FakeAdapter | None],
+        conversations: Sequence[Sequence[Message]],
+        adapters: Sequence["Adapter | None"],
         *,
-        sampling: Sampling = _GREEDY,
+        sampling: Sampling | None = None,
         strengths: Sequence[Callable[[], float] | None] | None = None,
-    ) -> Iterator[list[Reply]]:
+    ) -> Generator[list[Reply], None, None]:
         """LONG answers go on for a while, SAME ones are equal, BREAK breaks."""
+        sampling = sampling or Sampling()
         self.threads.add(threading.get_ident())
         self.asked.append([list(messages) for messages in conversations])
         # What was typed, whether or not the page put an instruction before it.
@@ -409,7 +372,7 @@ class FakeEngine(FakeMeasuring):
             self.closed_chats += 1
 
     @staticmethod
-    def _words(question: str, adapter: FakeAdapter | None) -> list[str]:
+    def _words(question: str, adapter: "Adapter | None") -> list[str]:
         base = BASE_WORDS.split() * (20 if question.startswith("LONG") else 1)
         if adapter is None or question.startswith("SAME"):
             return base
@@ -431,7 +394,7 @@ class FakeEngine(FakeMeasuring):
             tokens_per_second=48.0,
         )
 
-    def inspect(self, adapter: FakeAdapter, buckets: Sequence[Bucket] = ()) -> Inspection:
+    def inspect(self, adapter: "Adapter", buckets: Sequence[Bucket] = ()) -> Inspection:
         prompts = measured_prompts(buckets)
         self.threads.add(threading.get_ident())
         useless = adapter.provenance["useless"]
@@ -470,11 +433,11 @@ class FakeEngine(FakeMeasuring):
         verdict = judge(same=agrees.same, num_prompts=8, left_out=False, wavering=0)
         return replace(found, agreement=agrees, outlook=worth, verdict=verdict)
 
-    def relative_norms(self, adapter: FakeAdapter) -> Mapping[str, tuple[float, ...]]:
+    def relative_norms(self, adapter: "Adapter") -> Mapping[str, tuple[float, ...]]:
         return self.inspect(adapter).relative_norms
 
     def prove(
-        self, adapter: FakeAdapter, buckets: Sequence[Bucket], *, memory: Any = None
+        self, adapter: "Adapter", buckets: Sequence[Bucket], *, memory: "PromptMemory | None" = None
     ) -> Generator[Progress, None, Conditioning | None]:
         """A bucket named "Doubt" depends on nothing, "Few" has nothing to tell, "Broken" fails."""
         self.threads.add(threading.get_ident())
@@ -502,8 +465,9 @@ class FakeEngine(FakeMeasuring):
 
     @staticmethod
     def with_checks(
-        adapter: FakeAdapter, found: Inspection, proof: Conditioning | None = None
+        adapter: "Adapter", found: Inspection, proof: Conditioning | None = None
     ) -> FakeAdapter:
+        assert isinstance(adapter, FakeAdapter)
         checks = {
             "effect": found.effect,
             "agreement": found.agreement and asdict(found.agreement),
@@ -511,9 +475,8 @@ class FakeEngine(FakeMeasuring):
         }
         return replace(adapter, checks=checks)
 
-    @staticmethod
     def recall(
-        checks: Mapping[str, Any], nearest: Sequence[NearestTask] = ()
+        self, checks: Mapping[str, Any], nearest: Sequence[NearestTask] = ()
     ) -> tuple[Inspection | None, None]:
         """Checks that are no numbers are damaged."""
         if (effect := checks.get("effect")) is None:
@@ -524,8 +487,9 @@ class FakeEngine(FakeMeasuring):
         agrees = agreed and Agreement(**agreed)
         return Inspection(effect, {}, tuple(nearest), 0, agrees, strongest=12.0), None
 
-    def read_adapter(self, path: Path) -> FakeAdapter:
+    def read_adapter(self, path: Path | str) -> FakeAdapter:
         """A folder or zip; anything else has two faults."""
+        path = Path(path)
         if path.is_dir():
             files = {child.name: child.read_bytes() for child in path.iterdir()}
         elif zipfile.is_zipfile(path):
@@ -542,10 +506,13 @@ class FakeEngine(FakeMeasuring):
         sha256 = files["adapter_model.safetensors"].decode()
         origin = {k: v for k, v in origin.items() if k not in ("strength", "sha256")}
         origin = {"useless": False, "unlike": False, **origin, "root": sha256}
-        return FakeAdapter(path.stem, sha256, 0, seconds={}, provenance=origin)
+        return FakeAdapter(
+            name=path.stem, sha256=sha256, num_prompts=0, seconds={}, provenance=origin
+        )
 
-    def export(self, adapter: FakeAdapter, format: str, path: Path) -> Exported:
+    def export(self, adapter: "Adapter", format: str, path: Path | str) -> Exported:
         """At strength 2 it fails, as `save` does."""
+        path = Path(path)
         self.exports.append((adapter.sha256, format))
         time.sleep(self.stage_seconds)
         if adapter.strength == 2.0:
@@ -565,7 +532,7 @@ class FakeEngine(FakeMeasuring):
         )
 
     def push(
-        self, adapter: FakeAdapter, repo_id: str, *, token: str | None = None, private: bool = True
+        self, adapter: "Adapter", repo_id: str, *, token: str | None = None, private: bool = True
     ) -> Pushed:
         """The token `hf_wrong` is refused; none at all is this machine's login."""
         self.pushes.append((repo_id, token, private))
@@ -576,7 +543,8 @@ class FakeEngine(FakeMeasuring):
             url=f"https://huggingface.co/{repo_id}", private=private, usage=f"load({repo_id!r})"
         )
 
-    def save(self, adapter: FakeAdapter, path: Path) -> Path:
+    def save(self, adapter: "Adapter", path: Path | str) -> Path:
+        path = Path(path)
         self.threads.add(threading.get_ident())
         if adapter.strength == 2.0:
             raise VerificationError(
@@ -590,7 +558,7 @@ class FakeEngine(FakeMeasuring):
 
 def slow_load(
     engine: FakeEngine, seconds: float, error: DndError | None = None
-) -> Callable[[Callable[[Progress], None]], FakeEngine]:
+) -> Callable[[Callable[[Progress], None]], "Engine"]:
     """Load an engine in steps, as `EngineHandle` wants it."""
 
     def load(on_progress: Callable[[Progress], None]) -> FakeEngine:

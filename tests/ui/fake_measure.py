@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dnd_engine.config import LabelledConfig, MeasureConfig
 from dnd_engine.errors import MeasureError, TrainingError
@@ -14,6 +14,13 @@ from dnd_engine.measure.results import EvalPass, ItemResult, Measurement, Measur
 from dnd_engine.measure.sides import Sides, labelled_rows
 from dnd_engine.prompts.files import PromptFile
 from dnd_engine.tasks.folder import Example
+from tests.ui.fake_adapter import FakeAdapter
+
+if TYPE_CHECKING:
+    from dnd_engine.engine import Engine
+    from dnd_engine.lora.adapter import Adapter
+else:
+    Engine = object  # as for the adapter: without torch
 
 _RECIPE = {"learning_rate": 5e-4, "warmup_steps": 5, "batch_size": 8, "num_examples": 20}
 
@@ -25,7 +32,7 @@ class Measured(Measurement):
     trained: Mapping[Row, Any] = field(default_factory=dict, repr=False)
 
 
-class FakeMeasuring:
+class FakeMeasuring(Engine):
     """Half of a `FakeEngine`."""
 
     lock: threading.Lock
@@ -33,8 +40,8 @@ class FakeMeasuring:
     closed_measurements: int
 
     def measure(
-        self, adapter: Any, labelled: PromptFile, config: MeasureConfig | None = None
-    ) -> Generator[MeasureStep, None, Measured]:
+        self, adapter: "Adapter", labelled: PromptFile, config: MeasureConfig | None = None
+    ) -> Generator[MeasureStep, None, Measurement]:
         """The adapter has seen prompts with MET in them; SLOW ones take their time."""
         config = config or MeasureConfig()
         rows = labelled_rows(labelled)
@@ -64,7 +71,7 @@ class FakeMeasuring:
             num_seen_scored=0,
             seen_known=True,
         )
-        measured = Measured(
+        measured: Measurement = Measured(
             sides=sides,
             adapter=adapter.name,
             adapter_sha256=adapter.sha256,
@@ -95,12 +102,12 @@ class FakeMeasuring:
 
     def train_lora(
         self,
-        adapter: Any,
-        measured: Measured,
+        adapter: "Adapter",
+        measured: Measurement,
         config: LabelledConfig | None = None,
         *,
         warm_start: bool = False,
-    ) -> Generator[MeasureStep, None, Measured]:
+    ) -> Generator[MeasureStep, None, Measurement]:
         """It is as good as the adapter after ten steps; fewer than eight rows teach nothing."""
         config = config or LabelledConfig()
         row: Row = "warm_lora" if warm_start else "trained_lora"
@@ -153,8 +160,8 @@ class FakeMeasuring:
         return measured
 
     def _evaluate(
-        self, measured: Measured, eval_pass: EvalPass, quality: float
-    ) -> Iterator[Measured]:
+        self, measured: Measurement, eval_pass: EvalPass, quality: float
+    ) -> Iterator[Measurement]:
         """Answer sixteen at a time, so many of ten rightly; full prompts as bare ones."""
         sides, before = measured.sides, measured.passes
         known = list(zip(sides.lines, sides.test, strict=True))
@@ -177,7 +184,8 @@ class FakeMeasuring:
         return self.stage_seconds * (10 if any("SLOW" in e.prompt for e in sides.test) else 0.3)
 
     @staticmethod
-    def _trained(adapter: Any, measured: Measured, row: Row, steps: int) -> Any:
+    def _trained(adapter: "Adapter", measured: Measurement, row: Row, steps: int) -> FakeAdapter:
+        assert isinstance(adapter, FakeAdapter)
         root = hashlib.sha256(f"{adapter.sha256} {row} {steps}".encode()).hexdigest()
         kept = adapter.provenance if row == "warm_lora" else {"unlike": False}
         name = "trained" if row == "warm_lora" else "trained-from-scratch"

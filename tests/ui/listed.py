@@ -20,8 +20,9 @@ def events() -> dict[str, list[frozenset[str]]]:
     handle = EngineHandle(lambda on_progress: FakeEngine())
     found: dict[str, list[frozenset[str]]] = {}
     for event in build_ui(handle, PromptLimits()).fns.values():
-        if slots := getattr(event.fn, "slots", None):
-            found.setdefault(event.fn.__wrapped__.__qualname__, []).append(frozenset(slots))
+        if event.fn is not None and (slots := getattr(event.fn, "slots", None)):
+            handler = inspect.unwrap(event.fn)
+            found.setdefault(handler.__qualname__, []).append(frozenset(slots))
     return found
 
 

@@ -35,9 +35,7 @@ def synthesized(on: Handlers, session: Session, request: gr.Request, mix: Any = 
 
 
 def visitor(session_hash: str = "chat") -> gr.Request:
-    request = gr.Request()
-    request.session_hash = session_hash
-    return request
+    return gr.Request(session_hash=session_hash)
 
 
 def chat(on: Handlers, session: Session, question: str, *settings: Any) -> Updates:

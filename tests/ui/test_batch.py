@@ -12,7 +12,7 @@ from tests.ui.fake_engine import FakeEngine
 from tests.ui.orders import make as make_of
 from ui.canvas import Arrangement
 from ui.handlers import Handlers, Updates
-from ui.state import Session
+from ui.state import AskMode, Session
 from ui.tabs.workbench.batch.view import MAX_INPUTS
 
 Arrange = Callable[..., Arrangement]
@@ -45,8 +45,8 @@ def made(on: Handlers, arrange: Arrange, request_here: gr.Request) -> Session:
 def ask(on: Handlers, request_here: gr.Request) -> Ask:
     """Ask many inputs, and return everything that was drawn last."""
 
-    def run(session: Session, text: str, mode: str = "written", told: str = "") -> Updates:
-        updates = dict(on.batch.begin(text, mode, told, session))  # type: ignore[arg-type]
+    def run(session: Session, text: str, mode: AskMode = "written", told: str = "") -> Updates:
+        updates = dict(on.batch.begin(text, mode, told, session))
         for step in on.batch.answer(session, *SAMPLING):
             updates |= step
         return updates | on.batch.answered(session, request_here)

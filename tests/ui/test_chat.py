@@ -17,12 +17,14 @@ from tests.ui.orders import make as make_of
 from ui.canvas import Arrangement
 from ui.handlers import Handlers, Updates
 from ui.markup import TIMES
-from ui.state import Answer, AskMode, Session, Turn
+from ui.state import Answer, AskMode, Session, Turn, Vote
 from ui.tabs.workbench.compare.differences import marked
 from ui.tabs.workbench.compare.votes_view import votes_html, win_rate
 
 Arrange = Callable[..., Arrangement]
 RequestOf = Callable[[str], gr.Request]
+Make = Callable[..., Updates]
+Chat = Callable[..., Updates]
 
 DRAWN = ("", 64, 1.0, 1.0, 0, 1.0, 7, False)
 
@@ -33,7 +35,7 @@ def request_here(request_of: RequestOf) -> gr.Request:
 
 
 @pytest.fixture
-def make(on: Handlers, arrange: Arrange, request_here: gr.Request) -> Callable[..., Updates]:
+def make(on: Handlers, arrange: Arrange, request_here: gr.Request) -> Make:
     """Synthesize from one prompt."""
 
     def synthesize(session: Session, prompt: str = "one") -> Updates:
@@ -44,7 +46,7 @@ def make(on: Handlers, arrange: Arrange, request_here: gr.Request) -> Callable[.
 
 
 @pytest.fixture
-def chat(on: Handlers, request_here: gr.Request) -> Callable[..., Updates]:
+def chat(on: Handlers, request_here: gr.Request) -> Chat:
     def ask(
         session: Session, question: str, mode: AskMode = "written", settings: Any = SAMPLING
     ) -> Updates:
@@ -52,9 +54,6 @@ def chat(on: Handlers, request_here: gr.Request) -> Callable[..., Updates]:
         return answered(on, session, request_here, settings)
 
     return ask
-
-
-Make = Chat = Callable[..., Updates]
 
 
 def test_asked_again_both_sides_answer_anew_with_other_words_drawn(
@@ -372,10 +371,8 @@ def test_a_win_rate_counts_votes_that_prefer_a_side() -> None:
 
 
 def test_the_tally_keeps_pairs_apart_and_says_when_votes_are_few() -> None:
-    turns = [
-        Turn("?", Answer("base 9c41e0"), Answer(who), vote=vote)
-        for who, vote in (("<i>one", "right"), ("two", "tie"), ("<i>one", "left"))
-    ]
+    votes: list[tuple[str, Vote]] = [("<i>one", "right"), ("two", "tie"), ("<i>one", "left")]
+    turns = [Turn("?", Answer("base 9c41e0"), Answer(who), vote=vote) for who, vote in votes]
     drawn = votes_html([*turns, Turn("?", Answer("base"))])
     assert drawn.count("<h3>") == 2
     assert "<i>one" not in drawn

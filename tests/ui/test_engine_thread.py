@@ -16,7 +16,7 @@ from tests.ui.fake_engine import FakeEngine
 from tests.ui.orders import chat, make
 from ui.canvas import Arrangement
 from ui.engine_handle import EngineHandle
-from ui.engine_thread import EngineThread
+from ui.engine_thread import EngineThread, Stop
 from ui.handlers import Handlers
 from ui.state import Session
 
@@ -52,6 +52,10 @@ def here() -> int:
     return threading.get_ident()
 
 
+def fail() -> None:
+    raise ZeroDivisionError
+
+
 def seen_by_others(call: Callable[[], int]) -> set[int]:
     """What several threads at once get from a call, one after the other."""
     found: set[int] = set()
@@ -65,7 +69,7 @@ def seen_by_others(call: Callable[[], int]) -> set[int]:
 def test_whoever_calls_the_same_thread_computes(thread: EngineThread) -> None:
     (one,) = seen_by_others(lambda: thread.run(here))
     steps = (here() for _ in "ab")
-    assert list(thread.ticking(steps, threading.Event())) == [one, one]
+    assert list(thread.ticking(steps, Stop())) == [one, one]
     assert here() != one
 
 
@@ -94,8 +98,8 @@ def test_a_failure_comes_back_and_the_thread_stays(thread: EngineThread) -> None
     with pytest.raises(ZeroDivisionError):
         thread.run(lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        next(thread.ticking((1 / 0 for _ in "a"), threading.Event()))
-    thread.start(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+        next(thread.ticking((1 / 0 for _ in "a"), Stop()))
+    thread.start(fail)
     deadline = time.monotonic() + 60
     while thread.run(here) != stays:
         assert time.monotonic() < deadline
@@ -105,12 +109,12 @@ def test_the_callers_context_goes_along(thread: EngineThread) -> None:
     visitor = contextvars.ContextVar("visitor", default="nobody")
     visitor.set("somebody")
     assert thread.run(visitor.get) == "somebody"
-    assert next(thread.ticking((visitor.get() for _ in "a"), threading.Event())) == "somebody"
+    assert next(thread.ticking((visitor.get() for _ in "a"), Stop())) == "somebody"
 
 
 ENDS = """
 import threading, time
-from ui.engine_thread import EngineThread
+from ui.engine_thread import EngineThread, Stop
 thread = EngineThread()
 begun, ended = threading.Event(), threading.Event()
 def steps():
@@ -124,7 +128,7 @@ def work():
     ended.wait()
     time.sleep(0.4)
     print("whole", flush=True)
-stop = threading.Event()
+stop = Stop()
 threading.Thread(target=lambda: list(thread.ticking(steps(), stop)), daemon=True).start()
 begun.wait()
 thread.start(work)
@@ -148,7 +152,7 @@ def test_a_process_that_ends_waits_for_the_step_that_is_computed() -> None:
 
 def test_work_beside_leaves_the_thread_free(thread: EngineThread) -> None:
     stays = thread.run(here)
-    steps = thread.ticking((here() for _ in "ab"), threading.Event(), beside=True)
+    steps = thread.ticking((here() for _ in "ab"), Stop(), beside=True)
     assert next(steps) != stays
     assert thread.run(here) == stays
 
@@ -176,19 +180,23 @@ def test_nothing_is_begun_once_the_process_ends(thread: EngineThread) -> None:
         thread.run(here)
 
 
-def test_the_engine_is_warmed_up_in_its_thread_before_it_is_ready() -> None:
+def test_the_engine_is_warmed_up_in_its_thread_before_it_is_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     warmed: list[int] = []
     engine = FakeEngine()
-    engine.warm_up = lambda: warmed.append(here())  # type: ignore[method-assign]
+    monkeypatch.setattr(engine, "warm_up", lambda: warmed.append(here()))
     handle = EngineHandle(lambda on_progress: engine)
     handle.start()
     assert handle.wait(60) is engine
     assert warmed == [handle.thread.run(here)]
 
 
-def test_an_engine_that_does_not_warm_up_is_used_all_the_same() -> None:
+def test_an_engine_that_does_not_warm_up_is_used_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     engine = FakeEngine()
-    engine.warm_up = lambda: 1 / 0  # type: ignore[method-assign, assign, return-value]
+    monkeypatch.setattr(engine, "warm_up", fail)
     handle = EngineHandle(lambda on_progress: engine)
     handle.start()
     assert handle.wait(60) is engine

@@ -4,7 +4,7 @@ import json
 import threading
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -254,7 +254,8 @@ def test_a_closed_stream_closes_the_engine(on: Handlers, engine: FakeEngine) -> 
     on.compare.ask("LONG please", "written", session)
     stream = on.compare.answer(session, *SAMPLING)
     next(stream)
-    stream.close()  # type: ignore[attr-defined]
+    assert isinstance(stream, Generator)
+    stream.close()
     until(lambda: engine.closed_chats == 1)
 
 
@@ -292,7 +293,8 @@ def test_drawing_holds_up_no_token(on: Handlers, engine: FakeEngine) -> None:
     next(stream)
     # The page asks for nothing more, and the answers are written to their end all the same.
     until(lambda: engine.closed_chats == 1)
-    stream.close()  # type: ignore[attr-defined]
+    assert isinstance(stream, Generator)
+    stream.close()
 
 
 def test_bad_settings_and_engine_errors_end_in_words(on: Handlers) -> None:
@@ -451,11 +453,11 @@ def test_checks_tell_whether_the_instruction_is_carried_and_doubt_with_reason(
     agreement: Agreement, outlook: Outlook | None, title: str, doubt: bool
 ) -> None:
     found = Inspection(0.4, {}, (), 16, agreement, outlook)
-    html = checks_html("done", found)  # type: ignore[arg-type]
+    html = checks_html("done", found)
     assert f"<b>{title}</b>" in html
     assert f"{agreement.same} of {agreement.num_prompts}" in html
     assert ("is-doubt" in html) == doubt
-    assert ("does not carry your instruction" in judgement_html(found)) == doubt  # type: ignore[arg-type]
+    assert ("does not carry your instruction" in judgement_html(found)) == doubt
 
 
 @pytest.mark.parametrize(
@@ -472,17 +474,17 @@ def test_the_verdict_comes_in_one_sentence_with_its_reasons(
 ) -> None:
     verdict = judge(same=same, num_prompts=8, left_out=True, wavering=wavering)
     found = Inspection(0.4, {}, (), 16, Agreement(same, 8), verdict=verdict)
-    html = judgement_html(found)  # type: ignore[arg-type]
+    html = judgement_html(found)
     assert f"<b>{head}</b>" in html
     assert html.count("<b>") == 1
     assert f"it answers {same} of 8 prompts that it was not fitted to" in html
     assert f"dnd-icon-{mark}" in html
     assert ("is-warn" in html) == (mark == "warn")
     assert ("refine it below" in html) == (mark == "warn")
-    assert ("The model does not know" in checks_html("done", found)) == doubt  # type: ignore[arg-type]
-    assert is_doubtful(found) == (mark == "warn")  # type: ignore[arg-type]
+    assert ("The model does not know" in checks_html("done", found)) == doubt
+    assert is_doubtful(found) == (mark == "warn")
     with speaking("de"):
-        german = judgement_html(found)  # type: ignore[arg-type]
+        german = judgement_html(found)
         assert head not in german
         assert "Ohne die Anweisung" in german
 
@@ -498,28 +500,28 @@ def test_checks_tell_whether_other_questions_are_left_alone(
     same: int, title: str, doubt: bool
 ) -> None:
     found = Inspection(0.4, {}, (), 16, Agreement(8, 8), ordinary=Ordinary(same, 64, 0.5))
-    html = checks_html("done", found)  # type: ignore[arg-type]
+    html = checks_html("done", found)
     assert f"<b>{title}</b>" in html
     assert f"{same} of 64" in html
     assert ("is-doubt" in html) == doubt
-    assert judgement_html(found) == ""  # type: ignore[arg-type]
+    assert judgement_html(found) == ""
 
 
 def test_few_prompts_earn_no_tick() -> None:
     found = Inspection(None, {}, (), 3, Agreement(3, 3))
-    assert "dnd-icon-check" not in checks_html("done", found)  # type: ignore[arg-type]
+    assert "dnd-icon-check" not in checks_html("done", found)
 
 
 def test_checks_tell_what_agreement_was_worth_on_unseen_tasks_where_that_is_known() -> None:
     known = Inspection(0.4, {}, (), 16, Agreement(8, 8), GAINED)
-    html = checks_html("done", known)  # type: ignore[arg-type]
+    html = checks_html("done", known)
     assert "On 12 unseen tasks with about as much agreement" in html
     assert "changed the score by +0.43 (+0.22 to +0.61) without the instruction" in html
     assert "Rank correlation of agreement and gain: +0.57." in html
-    unknown = checks_html("done", replace(known, outlook=None))  # type: ignore[arg-type]
+    unknown = checks_html("done", replace(known, outlook=None))
     assert "unseen task" not in unknown
     unranked = replace(known, outlook=replace(GAINED, rank_correlation=None))
-    assert "Rank" not in checks_html("done", unranked)  # type: ignore[arg-type]
+    assert "Rank" not in checks_html("done", unranked)
 
 
 @pytest.mark.parametrize(
@@ -529,11 +531,11 @@ def test_an_adapter_is_called_too_strong_beside_examined_ones_or_a_plain_bound(
     effect: float, strongest: float | None, told: bool
 ) -> None:
     found = Inspection(effect, {}, (), 16, Agreement(8, 8), None, strongest)
-    assert ("unusually much" in checks_html("done", found)) == told  # type: ignore[arg-type]
-    warning = judgement_html(found)  # type: ignore[arg-type]
+    assert ("unusually much" in checks_html("done", found)) == told
+    warning = judgement_html(found)
     assert ("may garble answers" in warning) == told
     assert "refine it" not in warning
-    assert not is_doubtful(found)  # type: ignore[arg-type]
+    assert not is_doubtful(found)
 
 
 @pytest.mark.parametrize(("similarity", "unlike"), [(0.42, True), (0.43, False), (0.9, False)])
@@ -542,49 +544,49 @@ def test_prompts_farther_from_training_than_all_that_was_examined_are_warned_of(
 ) -> None:
     nearest = (NearestTask("wikisql", "Question to SQL", similarity),)
     found = Inspection(0.4, {}, nearest, 16, Agreement(8, 8), familiarity=familiarity(similarity))
-    html = checks_html("done", found)  # type: ignore[arg-type]
+    html = checks_html("done", found)
     assert ("Unlike anything seen in training" in html) == unlike
     assert "The generator was evaluated on 80 unseen tasks, at 0.43 to 0.97." in html
     assert "Rank correlation of that and the gain: -0.22 (-0.44 to +0.05)." in html
-    warning = judgement_html(found)  # type: ignore[arg-type]
+    warning = judgement_html(found)
     assert ("unlike anything" in warning) == ("refine it" in warning) == unlike
     assert "strength" not in warning
-    assert is_doubtful(found) == unlike  # type: ignore[arg-type]
-    refined = checks_html("done", found, taught="refined")  # type: ignore[arg-type]
+    assert is_doubtful(found) == unlike
+    refined = checks_html("done", found, taught="refined")
     assert "Unlike anything" not in refined
-    unexamined = checks_html("done", replace(found, familiarity=None))  # type: ignore[arg-type]
+    unexamined = checks_html("done", replace(found, familiarity=None))
     assert "unseen tasks" not in unexamined
 
 
 def test_more_strength_is_not_advised_where_it_is_too_strong() -> None:
     found = Inspection(13.0, {}, (), 16, Agreement(0, 8), IDLE, 12.0)
-    warning = judgement_html(found)  # type: ignore[arg-type]
+    warning = judgement_html(found)
     assert "try a lower strength" in warning
     assert "refine it" in warning
     assert "More strength" not in warning
     weak = replace(found, effect=0.5)
-    assert "More strength" in judgement_html(weak)  # type: ignore[arg-type]
+    assert "More strength" in judgement_html(weak)
 
 
 def test_what_speaks_twice_against_an_adapter_is_said_under_one_head() -> None:
     found = Inspection(0.001, {}, (), 16, Agreement(0, 8), IDLE)
-    warning = judgement_html(found)  # type: ignore[arg-type]
+    warning = judgement_html(found)
     assert warning.count("unlikely to help") == 1
     assert "as it was. It does not carry your instruction." in warning
 
 
 def test_prompts_without_an_instruction_are_told_so_and_cast_no_doubt() -> None:
     found = Inspection(0.4, {}, (), 16)
-    assert "No instruction to leave out" in checks_html("done", found)  # type: ignore[arg-type]
-    assert judgement_html(found) == ""  # type: ignore[arg-type]
+    assert "No instruction to leave out" in checks_html("done", found)
+    assert judgement_html(found) == ""
 
 
 def test_a_refined_adapter_is_not_praised_for_what_it_was_taught() -> None:
     found = Inspection(0.4, {}, (), 16)
-    html = checks_html("done", found, taught="refined")  # type: ignore[arg-type]
+    html = checks_html("done", found, taught="refined")
     assert "Refined on your prompts" in html
     assert "instruction to leave out" not in html
-    assert judgement_html(found, taught="refined") == ""  # type: ignore[arg-type]
+    assert judgement_html(found, taught="refined") == ""
 
 
 @pytest.mark.parametrize("changes", [{}, {"failures": ()}], ids=["some shown", "none shown"])

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gradio as gr
+import pytest
 
 from dnd_engine.library import Entry, Library
 from dnd_engine.prompts.examples import load_examples
@@ -18,6 +21,9 @@ from ui.state import Made, Session
 from ui.tabs.library.view import entry_words
 from ui.tabs.workbench.adapter.events import facts_of
 from ui.text import speaking
+
+if TYPE_CHECKING:
+    from dnd_engine.lora.adapter import Adapter
 
 Arrange = Callable[..., Arrangement]
 RequestOf = Callable[[str], gr.Request]
@@ -269,7 +275,7 @@ def test_the_strength_that_was_chosen_meanwhile_is_kept(
 
 
 def test_a_strength_chosen_during_the_last_check_is_kept_and_its_zip_is_due(
-    on: Handlers, arrange: Arrange, request_of: RequestOf
+    on: Handlers, arrange: Arrange, request_of: RequestOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = Session()
     before = synthesized(
@@ -278,11 +284,11 @@ def test_a_strength_chosen_during_the_last_check_is_kept_and_its_zip_is_due(
     on.imprint.begin_imprint(session, True)
     save = on.app.calls.save
 
-    def save_and_drag(*args: object) -> object:
+    def save_and_drag(adapter: "Adapter", path: Path) -> Path:
         before.adapter = before.original.with_strength(0.5)
-        return save(*args)
+        return save(adapter, path)
 
-    on.app.calls.save = save_and_drag  # type: ignore[assignment]
+    monkeypatch.setattr(on.app.calls, "save", save_and_drag)
     list(on.imprint.imprint(session, request_of("s")))
     made = session.made
     assert made is not None
@@ -321,7 +327,7 @@ def test_the_library_names_an_imprinted_adapter_and_a_recipe_announces_its_stage
     (entry,) = library.entries()
     assert isinstance(entry, Entry)
     found, _proof = engine.recall(entry.checks)
-    assert "Imprinted with your instruction" in entry_words(entry, found)  # type: ignore[arg-type]
+    assert "Imprinted with your instruction" in entry_words(entry, found)
     assert entry.recipe is not None
     ordered = on.library.order(session, entry.recipe)
     ask, imprint = (ordered["stages"].index(f"<b>{name}</b>") for name in ("Ask", "Imprint"))

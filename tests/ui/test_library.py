@@ -26,7 +26,7 @@ from ui.state import Session, SessionFiles
 from ui.tabs.library.view import entry_words
 
 Arrange = Callable[..., Arrangement]
-RequestOf = Callable[[str], gr.Request]
+RequestOf = Callable[..., gr.Request]
 
 
 @pytest.fixture
@@ -136,9 +136,7 @@ def test_a_visit_on_a_server_for_others_keeps_so_many(
 def test_without_the_key_of_this_start_a_visitor_has_a_library_of_their_own(
     at_home: Handlers, kept: tuple[Session, Entry], request_of: RequestOf, cookie: str
 ) -> None:
-    request = request_of("t")
-    request.headers = {"host": "127.0.0.1:7860", "cookie": cookie}
-    opened = at_home.library.open_library(Session(), None, request)
+    opened = at_home.library.open_library(Session(), None, request_of("t", cookie=cookie))
     assert opened["library_kept"].choices == []
     assert "the address that the app printed" in opened["library_told"]
 
@@ -147,8 +145,7 @@ def test_without_the_key_of_this_start_a_visitor_has_a_library_of_their_own(
 def test_the_key_opens_the_owners_library_whatever_leads_there(
     at_home: Handlers, kept: tuple[Session, Entry], request_of: RequestOf, host: str
 ) -> None:
-    request = request_of("s")
-    request.headers = {**request.headers, "host": host, "x-forwarded-for": "203.0.113.7"}
+    request = request_of("s", **{"host": host, "x-forwarded-for": "203.0.113.7"})
     opened = at_home.library.open_library(Session(), None, request)
     assert [key for _, key in opened["library_kept"].choices] == [kept[1].key]
     assert opened["library_told"] == ""
@@ -336,7 +333,9 @@ def test_a_zip_is_imported_and_a_hostile_one_shows_all_its_faults(
     session, _ = kept
     assert session.made is not None
     updates = last(at_home.library.import_file(session, str(session.made.archive), request_of("s")))
-    assert library.entries()[0].imported is True  # type: ignore[union-attr]
+    newest, *_ = library.entries()
+    assert isinstance(newest, Entry)
+    assert newest.imported is True
     assert "imported" in updates["library_kept"].choices[0][0]
     evil = tmp_path / "evil.zip"
     evil.write_bytes(b"no zip")

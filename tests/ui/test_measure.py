@@ -11,7 +11,10 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from dnd_engine.config import MeasureConfig
 from dnd_engine.library import Library
+from tests.present import present
+from tests.ui.fake_adapter import FakeAdapter
 from tests.ui.fake_engine import FakeEngine
 from tests.ui.orders import make
 from tests.ui.test_library import at_home, library  # noqa: F401 - fixtures
@@ -334,23 +337,24 @@ def test_a_trained_lora_stays_with_the_visit_when_a_new_run_takes_its_place(
 ) -> None:
     measure(on, session, rows(), request_of("s"))
     train(on, session, request_of("s"))
-    assert session.found is not None
-    first = session.found.measured.trained["trained_lora"]
-    assert [one.key for one in session.shelf] == [session.made.key]
+    made = present(session.made)
+    first = present(session.found).measured.trained["trained_lora"]
+    assert [one.key for one in session.shelf] == [made.key]
     steps = train(on, session, request_of("s"), 5)
     told = [step for step in steps if step.get("measure_take_told")]
-    assert [one.key for one in session.shelf] == [session.made.key, first.sha256]
+    assert [one.key for one in session.shelf] == [made.key, first.sha256]
     assert len(told) == 1
     assert first.sha256[:8] in told[0]["measure_take_told"]
     assert told[0]["shelf"].visible is True
-    second = session.found.measured.trained["trained_lora"]
+    second = present(session.found).measured.trained["trained_lora"]
     measure(on, session, rows(), request_of("s"))
-    assert session.found.measured.trained == {}
+    assert present(session.found).measured.trained == {}
     assert [one.key for one in session.shelf][1:] == [first.sha256, second.sha256]
-    assert session.made.key == session.shelf[0].key
+    assert present(session.made).key == session.shelf[0].key
     kept = session.shelf[1]
     assert kept.archive is not None
     assert kept.scores["rows.jsonl"].brief[0] == ("bare", 0.8, 0.1)
+    assert isinstance(kept.original, FakeAdapter)
     for number in range(30):  # the one in the bar never loses its place
         session.shelve(replace(kept, original=replace(kept.original, sha256=f"{number}")))
     assert len(session.shelf) == 20
@@ -363,7 +367,7 @@ def test_taking_a_lora_twice_forgets_nothing_of_it(
     measure(on, session, rows(), request_of("s"))
     train(on, session, request_of("s"))
     list(on.measure.take_trained("trained_lora", session, request_of("s")))
-    once = session.made
+    once = present(session.made)
     on.adapter.check(session)
     on.adapter.set_strength(session, 0.5)
     on.adapter.choose(session, session.shelf[0].key)
@@ -379,8 +383,8 @@ def test_a_trained_lora_is_refined_on_rows_that_are_not_scored(
     measure(on, session, rows(), request_of("s"))
     train(on, session, request_of("s"))
     list(on.measure.take_trained("trained_lora", session, request_of("s")))
-    ((file,),) = (bucket.files for bucket in session.made.buckets)
-    sides = session.found.measured.sides
+    ((file,),) = (bucket.files for bucket in present(session.made).buckets)
+    sides = present(session.found).measured.sides
     assert {p.text for p in file.prompts} == {e.prompt for e in sides.train}
 
 
@@ -404,8 +408,10 @@ def test_where_others_are_served_runs_are_shorter(
     for handlers, most in ((on, 60), (at_home, 200)):
         handlers.measure.read_labelled(session, rows())
         handlers.measure.begin_measure(session, 200, False)
-        assert session.measuring.config.limit_items == most
-        session.measuring.stages.finish("done")
+        run = present(session.measuring)
+        assert isinstance(run.config, MeasureConfig)
+        assert run.config.limit_items == most
+        run.stages.finish("done")
 
 
 def test_what_the_adapter_took_says_whether_labels_and_guesses_are_in_it(
@@ -413,11 +419,11 @@ def test_what_the_adapter_took_says_whether_labels_and_guesses_are_in_it(
 ) -> None:
     drawn = measure(on, session, rows(), request_of("s"))[-1]["measure_found"]
     assert "took 0.43 s, without labels" in drawn
-    found = session.found
+    made, found = present(session.made), present(session.found)
     guessed = replace(found, measured=replace(found.measured, synthesis_estimated=True))
-    assert "takes about 0.43 s here" in measured_html(guessed, session.made)
+    assert "takes about 0.43 s here" in measured_html(guessed, made)
     learnt = replace(found.adapter, provenance={"refined": {"labels": True}})
-    drawn = measured_html(replace(found, adapter=learnt), session.made)
+    drawn = measured_html(replace(found, adapter=learnt), made)
     assert "what it learnt from labels included" in drawn
     assert "without labels" not in drawn
 
@@ -427,11 +433,11 @@ def test_everything_is_drawn_within_the_picture(
 ) -> None:
     measure(on, session, rows(), request_of("s"))
     train(on, session, request_of("s"), 5, warm=True)
-    found = session.found
+    made, found = present(session.made), present(session.found)
     late = replace(found.measured, synthesis_seconds=1.5)  # as long as the training
     high = [replace(s, items=tuple(replace(i, score=1.0) for i in s.items)) for s in late.passes]
     best = replace(late, passes=tuple(high))
-    drawn = measured_html(replace(found, measured=best), session.made)
+    drawn = measured_html(replace(found, measured=best), made)
     marks = [float(x) for x in re.findall(r"class='mark is-also' cx='([\d.]+)%", drawn)]
     assert marks
     assert max(marks) < 100

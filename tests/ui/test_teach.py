@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 
 import gradio as gr
@@ -162,7 +162,8 @@ def test_a_page_that_is_closed_ends_the_refinement(
     steps = on.teach.teach(session, request_of("s"))
     while "Loss" not in next(steps)["stages"]:
         pass
-    steps.close()  # type: ignore[attr-defined]
+    assert isinstance(steps, Generator)
+    steps.close()
     wait_for(lambda: engine.closed_refinements == 1)
     assert engine.refinements[-1]["steps"] < 5
 

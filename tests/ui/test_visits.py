@@ -11,7 +11,7 @@ import pytest
 from tests.ui.orders import chat, make
 from ui.canvas import Arrangement
 from ui.fields import NumberField, Slider
-from ui.handlers import Handlers
+from ui.handlers import Handlers, Updates
 from ui.limits import ServerLimits
 from ui.page import by_slot
 from ui.state import Session, SessionFiles
@@ -96,8 +96,13 @@ def test_a_page_that_lost_its_visit_changes_nothing_any_more(
     old = begun(visits, files, "old")
     called: list[Any] = []
     slots = {"box": gr.Textbox()}
-    order = by_slot(lambda session: called.append(session) or {}, slots)
-    tick = by_slot(lambda: called.append("tick") or {}, slots)
+
+    def note(what: Any = "tick") -> Updates:
+        called.append(what)
+        return {}
+
+    order = by_slot(lambda session: note(session), slots)
+    tick = by_slot(lambda: note(), slots)
     order(old, old)
     visits.open(old.key, "new", Session())
     order(old, old)

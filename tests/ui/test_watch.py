@@ -58,7 +58,7 @@ def write(folder: Path, steps: int, **more: float) -> None:
 
 
 def tabs(demo: gr.Blocks) -> set[str]:
-    return {block.label for block in demo.blocks.values() if isinstance(block, gr.Tab)}
+    return {str(block.label) for block in demo.blocks.values() if isinstance(block, gr.Tab)}
 
 
 def test_the_tab_is_there_only_if_a_run_was_named(folder: Path) -> None:
