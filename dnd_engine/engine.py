@@ -96,6 +96,7 @@ from dnd_engine.models.replies import ChatStep, Message, Reply
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import BASES, ENCODERS, ResolvedWeights, cache_folder, resolve
 from dnd_engine.models.threads import keep_within_limits
+from dnd_engine.models.turns import patient, urgently
 from dnd_engine.progress import AnswerCounts, Doing, Progress, finish
 from dnd_engine.prompts.buckets import Bucket, check_buckets, draw_prompt_batch, measured_prompts
 from dnd_engine.prompts.examples import load_examples
@@ -380,9 +381,8 @@ class Engine:
         if self._generator is None:
             config = ImprintConfig(seed=seed)
             return (yield from self._imprint_alone(buckets, config, mix=mix, strength=strength))
-        return (
-            yield from self._write(buckets, mix=mix, strength=strength, seed=seed, memory=memory)
-        )
+        steps = self._write(buckets, mix=mix, strength=strength, seed=seed, memory=memory)
+        return (yield from urgently(self._runtime.lock, steps))
 
     def _imprint_alone(
         self,
@@ -552,6 +552,7 @@ class Engine:
         ]
         left_out = {text for _, others in parts for text, _ in others}
         steps = imprint(self._runtime, sources, self._ordinary(config), config)
+        steps = urgently(self._runtime.lock, steps)
         while True:
             try:
                 step = next(steps)
@@ -836,6 +837,8 @@ class Engine:
     def inspect(self, adapter: Adapter, buckets: Sequence[Bucket] = ()) -> Inspection:
         """Run the registered checks; effect, agreement and verdict need prompts.
 
+        Whoever chats or synthesizes goes first, from the next forward pass on.
+
         Args:
             adapter: Any that fits the base.
             buckets: Whose prompts it is measured on: 16 of them, chosen by `measured_prompts`.
@@ -852,8 +855,10 @@ class Engine:
             lessons=lambda: self._lessons(adapter, buckets),
             base_answers=self._ordinary_answers,
         )
+        with patient():
+            found = run_checks(subject)
         return Inspection.of(
-            run_checks(subject),
+            found,
             relative_norms=relative_norms(adapter, self._norms),
             nearest_tasks=adapter.nearest_tasks,
             num_prompts=len(chosen),
@@ -870,7 +875,7 @@ class Engine:
         """Put an adapter beside others of the same generator, on prompts it was made from.
 
         The wrong adapters come from the other buckets; for a bucket that is alone, from the
-        shipped example that is least like it.
+        shipped example that is least like it. Whoever chats or synthesizes goes first.
 
         Args:
             adapter: As `synthesize` made it.
@@ -916,15 +921,16 @@ class Engine:
 
         def put(name: ControlName, source: Sequence[Bucket], numbers: Sequence[int]) -> None:
             try:
-                made = self.generate(
-                    source,
-                    mix=mix,
-                    strength=adapter.strength,
-                    seed=seed,
-                    imprinted=adapter.is_imprinted,
-                    teacher=teacher,
-                    memory=memory,
-                )
+                with patient():
+                    made = self.generate(
+                        source,
+                        mix=mix,
+                        strength=adapter.strength,
+                        seed=seed,
+                        imprinted=adapter.is_imprinted,
+                        teacher=teacher,
+                        memory=memory,
+                    )
             except ImprintError:
                 # Without a generator, prompts that nothing can be imprinted of make no adapter.
                 return
@@ -943,15 +949,11 @@ class Engine:
             "compare_adapters",
             num_prompts=len(prompts),
         )
-        return compare_conditions(
-            self._runtime,
-            shared,
-            candidates,
-            prompts,
-            list(dict.fromkeys(b.name for _, wrong in pairs for b in wrong))
-            if any(name == "wrong" for name, _, _ in candidates)
-            else [],
-        )
+        wrong_from = dict.fromkeys(b.name for _, wrong in pairs for b in wrong)
+        if all(name != "wrong" for name, _, _ in candidates):
+            wrong_from.clear()
+        with patient():
+            return compare_conditions(self._runtime, shared, candidates, prompts, [*wrong_from])
 
     def measure(
         self, adapter: Adapter, labelled: PromptFile, config: MeasureConfig | None = None

@@ -15,6 +15,8 @@ from dnd_engine.models.runtime import Runtime
 __all__ = ["effect", "kl_to_base"]
 
 _MAX_TOKENS = 256
+_MAX_ROWS = 2
+"""Prompts in one pass: a chat that begins waits until it ends."""
 
 
 @torch.inference_mode()
@@ -22,7 +24,7 @@ def effect(runtime: Runtime, fitted: FittedLoRA, strength: float, prompts: Seque
     """Measure how far an adapter moves the base's first answer token.
 
     Args:
-        runtime: Holds the base; its lock is held for one forward pass.
+        runtime: Holds the base; its lock is held for one forward pass at a time.
         fitted: The adapter, alone.
         strength: What it was fitted at; at 0 it is the base.
         prompts: One or more.
@@ -33,9 +35,25 @@ def effect(runtime: Runtime, fitted: FittedLoRA, strength: float, prompts: Seque
     Raises:
         AdapterError: The adapter makes the scores overflow.
     """
-    base = runtime.base
     # The end of a prompt decides the answer, so a long one loses its beginning.
-    rows = [base.chat_ids(prompt)[-_MAX_TOKENS:] for prompt in prompts]
+    rows = [runtime.base.chat_ids(prompt)[-_MAX_TOKENS:] for prompt in prompts]
+    # One pass for both: the first half of its rows is the base's, the second the adapter's.
+    pair = FittedLoRA.stack([None, fitted if strength else None]).without_bare()
+    few = [rows[at : at + _MAX_ROWS] for at in range(0, len(rows), _MAX_ROWS)]
+    found = float(torch.cat([_moved(runtime, pair, some) for some in few]).mean())
+    if not math.isfinite(found):
+        raise AdapterError(
+            f"the adapter makes the model's scores NaN or infinite at strength {strength:g}. Lower "
+            "the strength, or use another adapter."
+        )
+    return found
+
+
+def _moved(
+    runtime: Runtime, pair: FittedLoRA, rows: Sequence[tuple[int, ...]]
+) -> Float[Tensor, " rows"]:
+    """KL of each of a few rows, in one pass."""
+    base = runtime.base
     length = max(map(len, rows))
     ids = torch.zeros(len(rows), length, dtype=torch.long)
     mask = torch.zeros_like(ids)
@@ -43,17 +61,9 @@ def effect(runtime: Runtime, fitted: FittedLoRA, strength: float, prompts: Seque
         ids[row, length - len(row_ids) :] = torch.tensor(row_ids)
         mask[row, length - len(row_ids) :] = 1
     twice = (ids.repeat(2, 1).to(base.device), mask.repeat(2, 1).to(base.device))
-    # One pass for both: the first half of the rows is the base's, the second the adapter's.
-    pair = FittedLoRA.stack([None, fitted if strength else None]).without_bare()
     with runtime.lock, runtime.host.applying(pair):
         plain, adapted = next_token_logits(base.model, *twice).chunk(2)
-    found = float(kl_to_base(plain, adapted).mean())
-    if not math.isfinite(found):
-        raise AdapterError(
-            f"the adapter makes the model's scores NaN or infinite at strength {strength:g}. Lower "
-            "the strength, or use another adapter."
-        )
-    return found
+    return kl_to_base(plain, adapted)
 
 
 def kl_to_base(

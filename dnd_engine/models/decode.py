@@ -5,7 +5,7 @@ with its own generator of the same seed. Knows messages and logits; knows no pro
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ from dnd_engine.models.forward import Forward
 from dnd_engine.models.key_values import KeyValues
 from dnd_engine.models.replies import Message, Reply, StopReason
 from dnd_engine.models.runtime import Runtime
+from dnd_engine.models.turns import urgently
 
 __all__ = ["decode"]
 
@@ -41,11 +42,11 @@ def decode(
     conversations: Sequence[Sequence[Message]],
     active: Callable[[], FittedLoRA | None],
     sampling: Sampling,
-) -> Iterator[list[Reply]]:
+) -> Generator[list[Reply], None, None]:
     """Answer one conversation per row, yielding all rows after every token.
 
     Closing the iterator stops at the next token. The lock is held during forward passes only, so
-    that visitors take turns token by token.
+    that visitors take turns token by token. Checks wait until all answers are written.
 
     Args:
         runtime: The frozen model.
@@ -58,6 +59,15 @@ def decode(
         ChatError: If a conversation is empty, malformed, or too long for the base, or if an adapter
             makes the model's scores overflow.
     """
+    return urgently(runtime.lock, _decode(runtime, conversations, active, sampling))
+
+
+def _decode(
+    runtime: Runtime,
+    conversations: Sequence[Sequence[Message]],
+    active: Callable[[], FittedLoRA | None],
+    sampling: Sampling,
+) -> Generator[list[Reply], None, None]:
     base = runtime.base
     _check_length(conversations, int(base.config["max_position_embeddings"]))
     prompts = [_render(base.tokenizer, messages) for messages in conversations]

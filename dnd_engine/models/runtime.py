@@ -5,7 +5,6 @@ that thread's answers. Knows no prompts and no files.
 """
 
 import logging
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.forward import Forward, HookedForward, choose_forward
 from dnd_engine.models.threads import Threads
+from dnd_engine.models.turns import TurnLock
 
 __all__ = ["Runtime"]
 
@@ -28,7 +28,7 @@ class Runtime:
     base: BaseModel
     host: LoRAHost
     """Applies adapters to that base."""
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: TurnLock = field(default_factory=TurnLock)
     """Guards the two. Hold it for one batch, one token or one training step at a time, never while
     you wait for something else. A process with one thread needs not take it."""
 

@@ -18,6 +18,7 @@ from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import end_tokens
 from dnd_engine.models.key_values import KeyValues
 from dnd_engine.models.runtime import Runtime
+from dnd_engine.models.turns import is_patient
 from dnd_engine.scoring.questions import Answer, Question
 
 __all__ = ["answer", "batches"]
@@ -25,6 +26,9 @@ __all__ = ["answer", "batches"]
 _FORWARD_TOKENS = 1024
 """Positions per forward pass while reading, including padding. On a CPU the time per token is the
 same from 256 to 2,048."""
+
+_PATIENT_TOKENS = 256
+"""The same for a check: a chat that begins waits for one pass at most."""
 
 _SPREAD = 1.25
 """Maximum ratio of lengths in one pass. Beyond it, padding costs more than another pass."""
@@ -336,10 +340,15 @@ class _Rows:
         itself = torch.eye(keys, dtype=torch.bool, device=ids.device)[keys - new :]
         past = self.seen[:, None, :].expand(rows, new, -1)
         mask = torch.cat([past, visible | itself], dim=2)[:, None]
+        self.runtime.lock.give_way()  # nothing is active between two passes
         return self.forward.hidden(ids, positions, mask, self.cache, self._prepared)
 
     def _logits(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocabulary"]:
         return self.forward.logits(hidden)
+
+
+def _forward_tokens() -> int:
+    return min(_PATIENT_TOKENS, _FORWARD_TOKENS) if is_patient() else _FORWARD_TOKENS
 
 
 def _runs(sizes: Sequence[int]) -> list[list[int]]:
@@ -349,7 +358,7 @@ def _runs(sizes: Sequence[int]) -> list[list[int]]:
         size = sizes[row]
         if (
             not runs
-            or (len(runs[-1]) + 1) * size > _FORWARD_TOKENS
+            or (len(runs[-1]) + 1) * size > _forward_tokens()
             or size > _SPREAD * sizes[runs[-1][0]]
         ):
             runs.append([])
@@ -363,7 +372,7 @@ def _choose(active: FittedLoRA, groups: list[int]) -> FittedLoRA:
 
 def _slices(length: int, rows: int) -> Iterator[slice]:
     """Runs of positions that are read in one forward pass each."""
-    step = max(1, _FORWARD_TOKENS // rows)
+    step = max(1, _forward_tokens() // rows)
     for start in range(0, length, step):
         yield slice(start, min(start + step, length))
 

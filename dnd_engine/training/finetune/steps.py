@@ -6,7 +6,6 @@ Refining and training on labels differ in what a step learns, which is a functio
 
 import math
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from dnd_engine.errors import TrainingError
 from dnd_engine.lora.layout import LoRALayout
+from dnd_engine.models.turns import TurnLock
 from dnd_engine.tasks.folder import Mode
 
 __all__ = ["Descent", "descend", "draw_lessons", "shared_start", "trainable_start"]
@@ -86,7 +86,7 @@ def draw_lessons(
 def descend(
     start: Float[Tensor, "tokens rows cols"],
     loss: Callable[[nn.Parameter, int], Tensor],
-    lock: threading.Lock,
+    lock: TurnLock,
     *,
     name: str,
     steps: int,

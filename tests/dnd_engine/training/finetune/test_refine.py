@@ -1,6 +1,5 @@
 """Refine: an adapter learns on bare inputs what a teacher says to full prompts."""
 
-import threading
 from collections.abc import Generator as Steps
 from dataclasses import replace
 from typing import Any
@@ -14,6 +13,7 @@ from dnd_engine.errors import ConfigError, TrainingError
 from dnd_engine.lora.apply import LoRAHost
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
+from dnd_engine.models.turns import TurnLock
 from dnd_engine.tasks.folder import Example
 from dnd_engine.training.examples import encode_example, pack, response_losses
 from dnd_engine.training.finetune.lessons import Lesson, train_on_lessons
@@ -44,7 +44,7 @@ def refining(
     lock: Any = None,
 ) -> Steps[RefineStep, None, Refined]:
     host = LoRAHost(base.model, LAYOUT)
-    runtime = Runtime(base, host, lock or threading.Lock())
+    runtime = Runtime(base, host, lock or TurnLock())
     return refine(runtime, start(), LAYOUT, examples, None, config)
 
 
@@ -166,7 +166,7 @@ def test_references_do_not_leak_into_a_refinement_without_labels(
 
 
 def test_the_lock_is_free_between_steps_and_closing_cancels(base: BaseModel) -> None:
-    lock = threading.Lock()
+    lock = TurnLock()
     steps = refining(base, LABELS, lock=lock)
     next(steps)
     assert not lock.locked()

@@ -1,0 +1,99 @@
+"""Chats and syntheses go before checks: a check pauses between two forward passes."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from dnd_engine.config import Sampling
+from dnd_engine.models import turns
+from dnd_engine.models.base import BaseModel
+from dnd_engine.models.decode import decode
+from dnd_engine.models.runtime import Runtime
+from dnd_engine.models.turns import TurnLock, patient
+from dnd_engine.scoring.answers import answer
+from dnd_engine.scoring.questions import Question
+from tests.dnd_engine.tiny import LAYOUT, user
+
+
+@contextmanager
+def beside(work: Callable[[], object]) -> Iterator[threading.Thread]:
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    yield thread
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def until(met: Callable[[], bool]) -> None:
+    for _ in range(3000):
+        if met():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never came")
+
+
+def test_a_check_pauses_for_a_chat_between_two_words_and_goes_on_after_it(base: BaseModel) -> None:
+    runtime = Runtime.of(base, LAYOUT)
+    events: list[str] = []
+    first_word = threading.Event()
+    hidden = runtime.forward.hidden
+
+    def check() -> None:
+        question = Question(base.chat_ids("Hi"), (base.turn_end,), (), 12)
+        with patient(), runtime.lock:
+            answer(runtime, [[question]], None)
+        events.append("checked")
+
+    def watched(*args: object) -> object:
+        if threading.current_thread() is not threading.main_thread():
+            events.append("check")
+            first_word.set()
+        return hidden(*args)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtime.forward, "hidden", watched)
+        chat = decode(runtime, [user("Hello")], lambda: None, Sampling(max_new_tokens=6))
+        with beside(check):
+            assert first_word.wait(30)
+            next(chat)
+            until(lambda: runtime.lock.num_waiting == 1)  # in the middle of its answer
+            events.append("chat")
+            for _ in chat:
+                assert runtime.lock.num_waiting == 1
+            events.append("chatted")
+    start, end = events.index("chat"), events.index("chatted")
+    assert end == start + 1
+    assert events[-1] == "checked"
+    assert set(events[end + 1 : -1]) == {"check"}
+
+
+def test_a_chat_that_is_left_lets_the_check_go_on(base: BaseModel) -> None:
+    runtime = Runtime.of(base, LAYOUT)
+    chat = decode(runtime, [user("Hello")], lambda: None, Sampling(max_new_tokens=6))
+    next(chat)
+
+    def check() -> None:
+        with patient(), runtime.lock:
+            pass
+
+    with beside(check):
+        until(lambda: runtime.lock.num_waiting == 1)
+        chat.close()
+
+
+def test_a_check_does_not_wait_for_what_it_makes_itself() -> None:
+    lock = TurnLock()
+    with patient(), lock.urgent(), lock:
+        assert lock.locked()
+
+
+def test_a_check_takes_a_step_now_and_then_where_somebody_always_chats(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns, "_PATIENCE_SECONDS", 0.01)
+    lock = TurnLock()
+    with lock.urgent(), patient(), lock:
+        assert lock.locked()
