@@ -17,6 +17,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from dnd_engine.checks.results import Ordinary
+from dnd_engine.checks.skills import ANSWER_TOKENS, known_answers, right_answers
 from dnd_engine.files import asset_path, written_aside
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.runtime import Runtime
@@ -48,6 +49,8 @@ class BaseAnswers:
     questions: tuple[Question, ...]
     nlls: tuple[float, ...]
     """The base's own loss on each answer, nats per token."""
+    known: tuple[bool, ...] = ()
+    """Which of the questions with known answers it answers right (see `skills`)."""
 
 
 _BASE_ANSWERS = TypeAdapter(BaseAnswers)
@@ -83,16 +86,18 @@ def base_answers(runtime: Runtime, messages: Sequence[str]) -> BaseAnswers:
 
 
 def kept_base_answers(runtime: Runtime, cache: Path) -> BaseAnswers:
-    """Return the base's answers to the shipped messages, from the cache if they are there.
+    """Return the base's answers to shipped messages and questions, from the cache if there.
 
     Args:
         runtime: Of the base.
         cache: Folder to keep them in.
     """
-    messages = check_messages()
+    messages, items = check_messages(), known_answers()
     # A GPU and a CPU round differently, so that an answer may differ by a word.
     device, dtype = runtime.base.device.type, str(next(runtime.base.model.parameters()).dtype)
-    key = repr((runtime.base.weights.sha256, device, dtype, _ANSWER_TOKENS, messages))
+    key = repr(
+        (runtime.base.weights.sha256, device, dtype, _ANSWER_TOKENS, messages, ANSWER_TOKENS, items)
+    )
     path = cache / f"answers-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     if path.is_file():
         try:
@@ -100,6 +105,7 @@ def kept_base_answers(runtime: Runtime, cache: Path) -> BaseAnswers:
         except (OSError, ValidationError) as error:
             logger.warning("Asking ordinary messages again: `%s` is damaged (%s).", path, error)
     found = base_answers(runtime, messages)
+    found = replace(found, known=right_answers(runtime, None, items))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_aside(path) as aside:

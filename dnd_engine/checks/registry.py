@@ -17,6 +17,7 @@ from dnd_engine.checks.results import (
     Inspection,
     Ordinary,
     Outlook,
+    Skills,
 )
 from dnd_engine.checks.verdict import AdapterVerdict, Teaching, imprinting_of, judge
 from dnd_engine.checks.wording import Sentence
@@ -180,6 +181,12 @@ def _ordinary(subject: "Subject", found: Mapping[str, Any]) -> Ordinary:  # noqa
     return ordinary_share(subject.runtime, subject.fitted, subject.base_answers())
 
 
+def _skills(subject: "Subject", found: Mapping[str, Any]) -> Skills:  # noqa: ARG001
+    from dnd_engine.checks.skills import skills
+
+    return skills(subject.runtime, subject.fitted, subject.base_answers().known)
+
+
 def _familiarity(subject: "Subject", found: Mapping[str, Any]) -> Familiarity | None:  # noqa: ARG001
     from dnd_engine.checks.familiarity import familiarity
 
@@ -195,6 +202,7 @@ CHECKS: dict[str, Check] = {
     ),
     "outlook": Check(result=Outlook, run=_outlook, words=lambda found: (found.sentence,)),
     "ordinary": Check(result=Ordinary, run=_ordinary, words=lambda found: (found.sentence,)),
+    "skills": Check(result=Skills, run=_skills, words=lambda found: (found.sentence,)),
     "familiarity": Check(
         result=Familiarity, run=_familiarity, words=lambda found: (found.sentence,)
     ),

@@ -23,6 +23,7 @@ __all__ = [
     "Inspection",
     "Ordinary",
     "Outlook",
+    "Skills",
 ]
 
 _ENOUGH_PROMPTS = 4
@@ -31,6 +32,10 @@ that was examined, two prompts 2, and four to 32 prompts 1 or 2, that lowest tas
 
 _ENOUGH_ORDINARY = 0.8
 """Share of ordinary messages that an adapter should leave alone."""
+
+_ENOUGH_SKILLS = 0.75
+"""Share of what the base answers right that an adapter should too. A few answers change with any
+adapter: of 20, five may."""
 
 ControlName = Literal["wrong", "mean", "shuffled", "base"]
 CONTROLS: tuple[ControlName, ...] = get_args(ControlName)
@@ -81,6 +86,35 @@ class Ordinary:
         return Sentence(
             N_("It answers {same} of {number} ordinary messages as the base does."),
             {"same": self.same, "number": self.num_messages},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Skills:
+    """How many unrelated questions with known answers are answered right."""
+
+    before: int
+    """By the base."""
+    after: int
+    """With the adapter."""
+    lost: int
+    """Right before, wrong after."""
+    num_questions: int
+
+    @property
+    def enough(self) -> bool:
+        """Whether the adapter harms little of what the base can do."""
+        return self.after >= _ENOUGH_SKILLS * self.before
+
+    @property
+    def sentence(self) -> Sentence:
+        """What was found, in words."""
+        return Sentence(
+            N_(
+                "It answers {after} of {number} unrelated questions right (sums, plurals, facts); "
+                "the base answers {before}."
+            ),
+            {"after": self.after, "number": self.num_questions, "before": self.before},
         )
 
 

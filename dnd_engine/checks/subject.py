@@ -34,4 +34,4 @@ class Subject:
     """What taught the adapter, or would: lessons to try in this order, each with whether an imprint
     was fitted to other prompts."""
     base_answers: Callable[[], BaseAnswers]
-    """How the base answers ordinary messages."""
+    """How the base answers ordinary messages, and questions with known answers."""

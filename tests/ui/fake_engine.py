@@ -23,6 +23,7 @@ from dnd_engine.checks.results import (
     Inspection,
     Ordinary,
     Outlook,
+    Skills,
 )
 from dnd_engine.checks.verdict import judge
 from dnd_engine.config import (
@@ -427,6 +428,7 @@ class FakeEngine(FakeMeasuring):
             strongest=12.0,
             familiarity=near,
             ordinary=Ordinary(60, 64, 0.5),
+            more={"skills": Skills(20, 19, 1, 24)},
         )
         if "refined" in adapter.provenance:
             return found

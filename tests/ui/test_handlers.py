@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from dnd_engine.checks.results import Agreement, Inspection, Ordinary, Outlook
+from dnd_engine.checks.results import Agreement, Inspection, Ordinary, Outlook, Skills
 from dnd_engine.checks.verdict import judge
 from dnd_engine.config import PromptLimits
 from dnd_engine.errors import AssetError, GeneratorError
@@ -505,6 +505,22 @@ def test_checks_tell_whether_other_questions_are_left_alone(
     assert f"{same} of 64" in html
     assert ("is-doubt" in html) == doubt
     assert judgement_html(found) == ""
+
+
+@pytest.mark.parametrize(
+    ("after", "title", "doubt"),
+    [(15, "Harms nothing else", False), (14, "Harms other answers", True)],
+)
+def test_checks_tell_whether_unrelated_answers_stay_right(
+    after: int, title: str, doubt: bool
+) -> None:
+    found = Inspection(
+        0.4, {}, (), 16, Agreement(8, 8), more={"skills": Skills(20, after, 20 - after, 24)}
+    )
+    html = checks_html("done", found)
+    assert f"<b>{title}</b>" in html
+    assert f"{after} right, 20 before" in html
+    assert ("is-doubt" in html) == doubt
 
 
 def test_few_prompts_earn_no_tick() -> None:

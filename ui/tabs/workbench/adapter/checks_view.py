@@ -90,6 +90,14 @@ _VERDICTS: Mapping[str, tuple[str, str]] = {
         N_("Changes answers to other questions"),
         N_("Messages that have nothing to do with your task are answered in its manner."),
     ),
+    "keeps_skills": (
+        N_("Harms nothing else"),
+        N_("Sums, plurals and facts that have nothing to do with your task stay right."),
+    ),
+    "loses_skills": (
+        N_("Harms other answers"),
+        N_("Sums, plurals and facts that have nothing to do with your task become wrong."),
+    ),
     "unlike": (
         N_("Unlike anything seen in training"),
         N_("Every task the generator was evaluated on was closer to its training data."),
@@ -225,6 +233,12 @@ def verdicts(inspection: "Inspection", *, taught: Taught = "") -> list[Verdict]:
             found.append(Verdict("leaves_alone", value, "check"))
         else:
             found.append(Verdict("changes_others", value, "warn"))
+    if (skills := inspection.result("skills")) is not None:
+        value = _("{after} right, {before} before", after=skills.after, before=skills.before)
+        if skills.enough:
+            found.append(Verdict("keeps_skills", value, "check"))
+        else:
+            found.append(Verdict("loses_skills", value, "warn"))
     near = inspection.familiarity
     if not trained and near is not None and near.is_unlike:
         cosine = _("cosine {similarity:.2f}", similarity=near.similarity)
