@@ -67,7 +67,7 @@ def right_answers(
     ]
     with runtime.lock:
         (answers,) = answer(runtime, [questions], fitted)
-    texts = [str(base.tokenizer.decode(one.ids)) for one in answers]
+    texts = [str(base.tokenizer.decode(list(one.ids))) for one in answers]
     return tuple(item.is_right(text) for item, text in zip(items, texts, strict=True))
 
 

@@ -31,6 +31,7 @@ from ui.handlers import App, Handlers
 from ui.markup import esc
 from ui.stages import Stages
 from ui.state import Session, SessionFiles
+from ui.tabs.report.lead import lead
 from ui.tabs.report.view import Group, card_markdown, groups, report_html
 from ui.tabs.workbench.adapter.checks_view import (
     checks_html,
@@ -692,6 +693,31 @@ def test_a_report_is_drawn_with_every_row_and_its_words_escaped() -> None:
     assert "&lt;b&gt;blue&lt;/b&gt;-door" in html
     assert "Not measured" not in html
     assert "cx='14.00%'" in html
+
+
+def test_a_report_card_opens_with_what_a_layman_understands() -> None:
+    """Only with what the report that is shown has measured."""
+    whole = report()
+    told = "On kinds of task it never saw, an adapter is right about 14 times in 100 without"
+    html = report_html(whole, Group("heldout", ""), "score", SHA)
+    assert html.index(told) < html.index("19 tasks")
+    assert "The base model alone: 0. A LoRA trained on labels of the task: 83." in html
+    few = [replace(r, n_tasks=5) if r.row == "oracle_lora" else r for r in whole.rows]
+    assert "on 5 of 19 tasks: 83." in lead(replace(whole, rows=tuple(few)), "heldout")
+
+    def without(row: str) -> str:
+        rows = tuple(r for r in whole.rows if r.row != row)
+        return lead(replace(whole, rows=rows), "heldout")
+
+    assert "LoRA" not in without("oracle_lora")
+    assert "base model" not in without("base")
+    assert without("generator") == ""
+    told = tuple(r for r in whole.rows if r.mode == "full")
+    assert lead(replace(whole, rows=told), "train") == ""
+    found = shipped("refine")
+    bare = {r.row: r.score for r in found.rows_of() if r.mode == "bare"}
+    times = round(100 * bare["generator_refined"])
+    assert f"refined on their prompts is right about {times} times" in lead(found, "refine")
 
 
 def test_losses_are_drawn_on_an_axis_that_holds_them_all() -> None:

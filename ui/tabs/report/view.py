@@ -1,7 +1,7 @@
 """The report card: how good the generator is in general. About it, not about your adapter.
 
-Pictures first, numbers second. A report is a file of the generator's folder, so every word of it is
-escaped.
+One sentence first, then pictures, then numbers. A report is a file of the generator's folder, so
+every word of it is escaped.
 """
 
 import re
@@ -27,6 +27,7 @@ from dnd_engine.wording import (
     section_label,
 )
 from ui.markup import esc, icon, prose
+from ui.tabs.report.lead import lead
 from ui.text import N_, _, clock_words, ngettext, number
 
 __all__ = [
@@ -150,11 +151,11 @@ def report_html(report: Report, group: Group, metric: Metric, sha256: str) -> st
         return f"<div class='dnd-notice is-warn'>{icon('warn')}<div>{prose(other)}</div></div>"
     rows = report.rows_of(group.holdout)
     if group.holdout:
-        parts = [_head_html(group, rows, sha256), _plot_html({}, rows, metric)]
+        parts = [_head_html(group, rows, sha256, ""), _plot_html({}, rows, metric)]
     else:
         low = f"{_categories_html(rows)}{_failures_html(report)}"
         parts = [
-            _head_html(group, rows, sha256),
+            _head_html(group, rows, sha256, lead(report, group.split)),
             _verdicts_html(report.verdicts),
             _plot_html(report.gap_closed, rows, metric),
             _seconds_html(report),
@@ -163,7 +164,7 @@ def report_html(report: Report, group: Group, metric: Metric, sha256: str) -> st
     return "".join([*parts, _foot_html(report)])
 
 
-def _head_html(group: Group, rows: Sequence[ReportRow], sha256: str) -> str:
+def _head_html(group: Group, rows: Sequence[ReportRow], sha256: str, first: str) -> str:
     mine = [r for r in rows if r.row == "generator"] or rows
     facts = [f"{_('Generator')} <code>{esc(sha256[:6])}</code>"]
     if mine:
@@ -176,8 +177,9 @@ def _head_html(group: Group, rows: Sequence[ReportRow], sha256: str) -> str:
     if group.holdout:
         title = f"{title} {group.label()}"
     about = _("This report is about the generator; the Workbench checks your own prompts.")
+    opening = f"<p class='dnd-lead'>{esc(first)}</p>" if first else ""
     return (
-        f"<header class='dnd-report-head'><h2>{esc(title)}</h2>"
+        f"<header class='dnd-report-head'><h2>{esc(title)}</h2>{opening}"
         f"<p class='dnd-sub'>{', '.join(facts)}. {about}</p></header>"
     )
 

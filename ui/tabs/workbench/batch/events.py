@@ -1,16 +1,16 @@
 """Many inputs at once: asked in batches, drawn while they are answered, kept as CSV."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from dnd_engine.config import Sampling
 from dnd_engine.errors import DndError
 from ui.shared import App, Updates, broke
 from ui.state import AskMode, Batch, Made, Place, Session
 from ui.tabs.workbench.batch.view import MAX_INPUTS, batch_html, nothing_html, write_batch
 from ui.tabs.workbench.compare.sent import sent
+from ui.tabs.workbench.compare.settings import Settings
 from ui.text import _, number
 
 if TYPE_CHECKING:
@@ -59,37 +59,24 @@ class BatchEvents:
         session.batch = batch
         return {"batch_table": batch_html(batch), **_buttons(running=batch.running)}
 
-    def answer(
-        self,
-        session: Session,
-        system: str | None,
-        max_tokens: float,
-        temperature: float,
-        top_p: float,
-        top_k: float,
-        penalty: float,
-        seed: float,
-        _context: bool,
-    ) -> Iterator[Updates]:
-        """Answer the inputs, some at a time, and draw the table as it fills."""
+    def answer(self, session: Session, *settings: Any) -> Iterator[Updates]:
+        """Answer the inputs, some at a time, and draw the table as it fills.
+
+        Args:
+            session: The visit.
+            settings: As `Settings.of` takes them.
+        """
         batch = session.batch
         if batch is None or not batch.running:
             return
-        sampling = Sampling(
-            max_new_tokens=int(max_tokens),
-            temperature=float(temperature),
-            top_p=float(top_p),
-            top_k=int(top_k),
-            repetition_penalty=float(penalty),
-            seed=int(seed or 0),
-        )
         try:
+            asking = Settings.of(*settings)
             for _state in self._app.calls.until_ready(batch.stop, ticks=2):
                 yield {}
             for first in range(0, len(batch.inputs), _TOGETHER):
                 if batch.stop.is_set():
                     break
-                for _step in self._some(batch, first, system or "", sampling):
+                for _step in self._some(batch, first, asking):
                     yield {"batch_table": batch_html(batch)}
         except DndError as error:
             batch.error = str(error)
@@ -122,7 +109,7 @@ class BatchEvents:
             session.batch.error, session.batch.running = broke(), False
         return {"batch_table": batch_html(session.batch), **_buttons(running=False)}
 
-    def _some(self, batch: Batch, first: int, system: str, sampling: Sampling) -> Iterator[None]:
+    def _some(self, batch: Batch, first: int, asking: Settings) -> Iterator[None]:
         """Answer one batch of inputs: all rows of the left model, then all of the right one."""
         numbers = range(first, min(first + _TOGETHER, len(batch.inputs)))
         sides: list[tuple[Place, Made | None]] = [("left", batch.left)]
@@ -130,10 +117,10 @@ class BatchEvents:
             sides.append(("right", batch.right))
         asked = [(place, made, n) for place, made in sides for n in numbers]
         rows: list[Row] = [
-            (_messages(batch, n, place, system), None if made is None else made.adapter)
+            (_messages(batch, n, place, asking.system), None if made is None else made.adapter)
             for place, made, n in asked
         ]
-        for replies in self._app.calls.compare(rows, sampling, None, batch.stop):
+        for replies in self._app.calls.compare(rows, asking.sampling, None, batch.stop):
             if replies is None:
                 continue
             for (place, _made, n), reply in zip(asked, replies, strict=True):
@@ -143,7 +130,7 @@ class BatchEvents:
 
 def _messages(batch: Batch, number: int, place: Place, system: str) -> list[dict[str, str]]:
     words = sent(batch.inputs[number], batch.mode, place, batch.instruction)
-    messages = [{"role": "system", "content": system.strip()}] if system.strip() else []
+    messages = [{"role": "system", "content": system}] if system else []
     return [*messages, {"role": "user", "content": words}]
 
 

@@ -43,7 +43,9 @@ def batch_panel() -> BatchPanel:
     ):
         inputs = gr.Textbox(
             label=_("Inputs, one per line"),
-            info=_("Up to 20 new inputs. Both models answer each, sent as chosen above."),
+            info=_(
+                "Up to 20 new inputs. Both models chosen above answer each, sent as chosen there."
+            ),
             lines=4,
             max_lines=12,
             max_length=40_000,

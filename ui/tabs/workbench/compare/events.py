@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -17,6 +17,7 @@ from ui.markup import cut
 from ui.shared import App, Updates, broke, note
 from ui.state import Answer, AskMode, Made, Place, Session, Turn, Typed, Vote
 from ui.tabs.workbench.compare.sent import instructions_of, sent
+from ui.tabs.workbench.compare.settings import Settings
 from ui.tabs.workbench.compare.transcript import write_transcript
 from ui.tabs.workbench.compare.view import View, head_html, pane_html
 from ui.tabs.workbench.compare.votes_view import votes_html
@@ -213,16 +214,14 @@ class CompareEvents:
     def answer(
         self,
         session: Session,
-        system: str | None,
-        max_tokens: float,
-        temperature: float,
-        top_p: float,
-        top_k: float,
-        penalty: float,
-        seed: float,
-        context: bool,
+        *settings: Any,
     ) -> Iterator[Updates]:
-        """Stream the answers to the last question, from the sides that were asked."""
+        """Stream the answers to the last question, from the sides that were asked.
+
+        Args:
+            session: The visit.
+            settings: As `Settings.of` takes them.
+        """
         stop = session.stop_chat
         turn = session.turns[-1] if session.turns else None
         if turn is None or stop is None or turn.finished:
@@ -234,23 +233,15 @@ class CompareEvents:
                 yield self.panes(session)
             if not stop.is_set():
                 times = max(turn.sides[place].times for place in places)
-                sampling = Sampling(
-                    max_new_tokens=int(max_tokens),
-                    temperature=float(temperature),
-                    top_p=float(top_p),
-                    top_k=int(top_k),
-                    repetition_penalty=float(penalty),
-                    seed=(int(seed or 0) + times) % 2**31,
-                )
+                asking = Settings.of(*settings)
+                sampling = asking.again(times)
                 turn.asked, turn.sampling = datetime.now(UTC), sampling
-                turn.system, turn.context = (system or "").strip(), context
+                turn.system, turn.context = asking.system, asking.context
                 for place in places:
                     side = turn.sides[place]
                     side.label = self._app.label(side.made)
                     side.seed = sampling.seed if sampling.temperature else None
-                for _step in self._stream(
-                    session.turns, places, system or "", context, sampling, stop
-                ):
+                for _step in self._stream(session.turns, places, sampling, stop):
                     yield self.panes(session)
         except DndError as error:
             turn.error = str(error)
@@ -382,8 +373,6 @@ class CompareEvents:
         self,
         turns: Sequence[Turn],
         places: Sequence[Place],
-        system: str,
-        context: bool,
         sampling: Sampling,
         stop: Stop,
     ) -> Iterator[None]:
@@ -391,7 +380,7 @@ class CompareEvents:
         asked = [turn.sides[place] for place in places]
         made = [side.made for side in asked]
         rows: list[Row] = [
-            (_messages(turns, place, system, context), None if one is None else one.adapter)
+            (_messages(turns, place), None if one is None else one.adapter)
             for place, one in zip(places, made, strict=True)
         ]
         strengths = [_strength(one) for one in made]
@@ -412,15 +401,16 @@ def _strength(made: Made | None) -> Callable[[], float] | None:
     return None if made is None else lambda: made.adapter.strength
 
 
-def _messages(turns: Sequence[Turn], place: Place, system: str, context: bool) -> "list[Message]":
+def _messages(turns: Sequence[Turn], place: Place) -> "list[Message]":
     """Build what one side is sent: with context, its own earlier answers."""
-    messages = [{"role": "system", "content": system.strip()}] if system.strip() else []
-    for turn in turns[:-1] if context else ():
+    asked = turns[-1]
+    messages = [{"role": "system", "content": asked.system}] if asked.system else []
+    for turn in turns[:-1] if asked.context else ():
         answer = turn.sides.get(place)
         if answer is not None and answer.reply is not None and answer.reply.text:
             messages.append({"role": "user", "content": _sent(turn, place)})
             messages.append({"role": "assistant", "content": answer.reply.text})
-    return [*messages, {"role": "user", "content": _sent(turns[-1], place)}]
+    return [*messages, {"role": "user", "content": _sent(asked, place)}]
 
 
 def _sent(turn: Turn, place: Place) -> str:

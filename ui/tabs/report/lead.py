@@ -1,0 +1,56 @@
+"""The first sentence of a report card, for somebody who knows none of its words."""
+
+from collections.abc import Mapping
+
+from dnd_engine.generator.report import Report
+from ui.text import N_, _, number
+
+__all__ = ["lead"]
+
+_OPENINGS: Mapping[str, str] = {
+    "heldout": N_(
+        "On kinds of task it never saw, an adapter is right about {own} times in 100 without "
+        "being told what to do."
+    ),
+    "refine": N_(
+        "On kinds of task it never saw, an adapter refined on their prompts is right about {own} "
+        "times in 100 without being told what to do."
+    ),
+    "train": N_(
+        "On tasks it was trained on, an adapter is right about {own} times in 100 without being "
+        "told what to do."
+    ),
+}
+
+_OWN: Mapping[str, tuple[str, ...]] = {"refine": ("generator_refined",)}
+"""Rows that speak for the generator; the first that was measured counts."""
+
+
+def lead(report: Report, split: str) -> str:
+    """Say how often an adapter is right on bare inputs, beside the base and a LoRA on labels.
+
+    Args:
+        report: What is shown.
+        split: Its key among the reports.
+
+    Returns:
+        Empty if bare inputs or the generator were not scored, or nothing is known of the split.
+    """
+    bare = {row.row: row for row in report.rows_of() if row.mode == "bare"}
+    rows = _OWN.get(split, ("generator_imprint", "generator"))
+    own = next((bare[row] for row in rows if row in bare), None)
+    if own is None or split not in _OPENINGS:
+        return ""
+    said = [_(_OPENINGS[split], own=_times(own.score))]
+    if "base" in bare:
+        said.append(_("The base model alone: {base}.", base=_times(bare["base"].score)))
+    if (oracle := bare.get("oracle_lora")) is not None:
+        words = N_("A LoRA trained on labels of the task: {lora}.")
+        if oracle.n_tasks != own.n_tasks:
+            words = N_("A LoRA trained on labels of the task, on {some} of {all} tasks: {lora}.")
+        said.append(_(words, lora=_times(oracle.score), some=oracle.n_tasks, all=own.n_tasks))
+    return " ".join(said)
+
+
+def _times(score: float) -> str:
+    return number(round(100 * score))

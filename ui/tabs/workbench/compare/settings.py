@@ -1,0 +1,49 @@
+"""What the chat's settings say, for whatever asks with them."""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+from dnd_engine.config import Sampling
+
+__all__ = ["Settings"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of the chat, checked."""
+
+    system: str
+    sampling: Sampling
+    context: bool
+    """Whether earlier turns are sent along."""
+
+    @classmethod
+    def of(
+        cls,
+        system: str | None,
+        max_tokens: float,
+        temperature: float,
+        top_p: float,
+        top_k: float,
+        penalty: float,
+        seed: float,
+        context: bool,
+    ) -> Self:
+        """Read the components of `ComparePanel.settings`, in their order.
+
+        Raises:
+            ConfigError: A value is out of bounds.
+        """
+        sampling = Sampling(
+            max_new_tokens=int(max_tokens),
+            temperature=float(temperature),
+            top_p=float(top_p),
+            top_k=int(top_k),
+            repetition_penalty=float(penalty),
+            seed=int(seed or 0),
+        )
+        return cls((system or "").strip(), sampling, context)
+
+    def again(self, times: int) -> Sampling:
+        """Return the sampling for asking once more, which draws other words each time."""
+        return replace(self.sampling, seed=(self.sampling.seed + times) % 2**31)
