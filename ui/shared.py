@@ -16,6 +16,7 @@ from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.training.watch import RunFolder
 from ui.engine_calls import EngineCalls
 from ui.limits import ServerLimits
+from ui.line import Line
 from ui.markup import TIMES, esc, sentence
 from ui.owner import Owner
 from ui.state import Made, Session, SessionFiles
@@ -55,6 +56,8 @@ class App:
     """Folders of runs to watch."""
     server: ServerLimits = field(default_factory=ServerLimits)
     """What visitors may take."""
+    line: Line = field(default_factory=Line)
+    """The runs that wait for each other."""
     visits: Visits = field(init=False)
     """The visits, by the keys that their browsers hold."""
 

@@ -201,6 +201,8 @@ class Stages:
     _rows: dict[str, _Row] = field(init=False)
     _start: float = field(init=False)
     _end: float | None = None
+    _began: float | None = None
+    """When the queue was over, since the start."""
 
     def __post_init__(self) -> None:
         self._rows = {key: _Row(_stage(key)[1]) for key in self.keys}
@@ -210,6 +212,11 @@ class Stages:
     def elapsed(self) -> float:
         """Seconds since the start, or what it took."""
         return (self._end if self._end is not None else self.clock()) - self._start
+
+    @property
+    def worked(self) -> float:
+        """Seconds since its turn came; 0 while it waits."""
+        return 0.0 if self._began is None else self.elapsed - self._began
 
     def announce(self, *keys: str) -> None:
         """Let these stages come next, in place of those that wait."""
@@ -231,6 +238,8 @@ class Stages:
             rows = list(self._rows.items())
             rows.insert(place, (key, _Row(_stage(key)[1])))
             self._rows = dict(rows)
+        if key != "wait" and self._began is None:
+            self._began = now
         row = self._rows[key]
         if row.status != "running":
             self._close("done", now)

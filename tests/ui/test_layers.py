@@ -57,7 +57,7 @@ def test_only_the_calls_of_the_engine_know_threads_and_gpu_marks(name: str) -> N
         return
     known = {"threading", "concurrent.futures", "queue", "ui.engine_thread", "spaces"}
     known |= {"ui.spaces.gpu", "ui.spaces.borrows_gpu"}
-    if name in ("ui.api", "ui.visits"):
+    if name in ("ui.api", "ui.line", "ui.visits"):
         known -= {"threading"}  # what requests share has a lock
     if name == "ui.spaces":
         known -= {"spaces"}  # it makes the mark

@@ -204,7 +204,7 @@ class MeasureEvents:
         if session.measuring is not None:
             session.measuring.stop.set()
         session.measuring = run
-        run.stages.enter("wait")
+        run.stages.enter("wait", self._app.line.join(run.stages))
         return {
             "measure_stages": run.stages.html(),
             "measure_take_told": "",

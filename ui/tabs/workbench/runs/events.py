@@ -77,7 +77,7 @@ class RunEvents:
         if session.run is not None:
             session.run.stop.set()
         session.run = run
-        run.stages.enter("wait")
+        run.stages.enter("wait", self._app.line.join(run.stages))
         return {
             "stages": run.stages.html(),
             "teach_box": gr.Row(visible=run.kind == "refinement"),

@@ -1,0 +1,60 @@
+"""A visitor who waits is told how many are ahead, and how long that takes."""
+
+from ui.line import Line
+from ui.stages import RunKind, Stages
+from ui.text import said
+
+
+class Clock:
+    """Stands still until it is set."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        """Return the time that was set."""
+        return self.now
+
+
+def ordered(line: Line, clock: Clock, kind: RunKind = "synthesis") -> tuple[Stages, str]:
+    run = Stages(("wait", "read"), kind, clock)
+    told = line.join(run)
+    run.enter("wait", told)
+    return run, said(told)
+
+
+def test_who_waits_is_told_of_those_ahead_in_the_same_lane_and_of_measured_seconds() -> None:
+    clock, line = Clock(), Line()
+    first, told = ordered(line, clock)
+    assert told == ""
+    _second, told = ordered(line, clock)
+    assert told == "1 ahead of you"  # nothing was measured yet
+    assert ordered(line, clock, "imprint")[1] == ""
+    clock.now = 5.0
+    first.enter("read")
+    clock.now = 15.0
+    first.finish("done")
+    third, told = ordered(line, clock)
+    assert told == "1 ahead of you, about 10 s"
+    assert "1 ahead of you, about 10 s" in third.html()
+
+
+def test_seconds_that_a_run_has_worked_are_not_waited_for_again() -> None:
+    clock, line = Clock(), Line()
+    first, _ = ordered(line, clock)
+    first.enter("read")
+    clock.now = 10.0
+    first.finish("done")
+    second, _ = ordered(line, clock)
+    second.enter("read")
+    clock.now = 14.0
+    assert ordered(line, clock)[1] == "1 ahead of you, about 6 s"
+    assert ordered(line, clock, "remix")[1] == "2 ahead of you, about 16 s"
+
+
+def test_nobody_waits_for_a_run_that_ended_or_was_left_in_the_queue() -> None:
+    clock, line = Clock(), Line()
+    stopped, _ = ordered(line, clock)
+    stopped.finish("stopped")
+    assert ordered(line, clock)[1] == ""
+    clock.now = 1000.0
+    assert ordered(line, clock)[1] == ""

@@ -1,0 +1,74 @@
+"""Who waits for whom: runs in the order in which they were ordered, and how long each kind takes.
+
+The page says so where a visitor waits. Estimates are means of what this server measured of late;
+where nothing was measured, none is given.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Mapping
+
+from ui.stages import RunKind, Stages
+from ui.text import _, drawn, ngettext, number
+
+__all__ = ["Line"]
+
+_LANES: Mapping[RunKind, str] = {
+    "synthesis": "engine",
+    "remix": "engine",
+    "imprint": "imprint",
+    "remake": "refine",
+    "refinement": "refine",
+    "measurement": "measure",
+    "training": "measure",
+}
+"""Lane of the queue (`engine_calls.LANES`) in which runs of a kind wait for each other."""
+
+_REMEMBERED = 8
+"""Runs of a kind whose mean is the estimate."""
+
+_FORGOTTEN_SECONDS = 900.0
+"""A run this old whose page was closed in the queue is carried out by nobody, and ends never."""
+
+
+class Line:
+    """The runs of this process that have not ended."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs: list[Stages] = []
+        self._took: dict[RunKind, deque[float]] = {}
+
+    def join(self, run: Stages) -> str:
+        """Queue a run, and say what is ahead of it; empty if nothing is."""
+        with self._lock:
+            self._leave_ended()
+            lane = _LANES[run.kind]
+            ahead = [other for other in self._runs if _LANES[other.kind] == lane]
+            self._runs.append(run)
+            if not ahead:
+                return ""
+            left = [self._left(other) for other in ahead]
+        seconds = None if None in left else sum(value for value in left if value is not None)
+        return drawn(_ahead_words, len(ahead), seconds)
+
+    def _leave_ended(self) -> None:
+        waiting = []
+        for run in self._runs:
+            if run.ended == "done":
+                self._took.setdefault(run.kind, deque(maxlen=_REMEMBERED)).append(run.worked)
+            elif not run.ended and run.elapsed < _FORGOTTEN_SECONDS:
+                waiting.append(run)
+        self._runs = waiting
+
+    def _left(self, run: Stages) -> float | None:
+        """Return how many seconds a run still takes; None if its kind was not measured yet."""
+        took = self._took.get(run.kind)
+        return max(0.0, sum(took) / len(took) - run.worked) if took else None
+
+
+def _ahead_words(num_ahead: int, seconds: float | None) -> str:
+    words = ngettext("{number} ahead of you", "{number} ahead of you", num_ahead)
+    if seconds is None:
+        return words
+    return _("{ahead}, about {seconds} s", ahead=words, seconds=number(max(1, round(seconds))))
