@@ -173,6 +173,14 @@ class RefineConfig:
     """Prompts are skipped if the teacher's answer does not end within this length."""
     labels: bool = False
     """Train on the prompts' labels instead of the teacher's answers."""
+    held_back_share: float = 0.25
+    """Share of the prompts that are not trained on, so that a score on them can show how far the
+    training is: 2 to 8 prompts."""
+    ask_every: int = 5
+    """Steps between two batches of questions to the teacher. Training begins with the first answers
+    instead of waiting for all; 0 asks all questions first."""
+    stop_after: int | None = None
+    """Steps to take of `steps`, whose learning rates stay as they are; None takes all."""
     seed: int = 0
     """Seed for sampling and ordering the prompts."""
 
@@ -180,6 +188,10 @@ class RefineConfig:
         counts = ("steps", "batch_size", "warmup_steps", "max_prompts", "least_prompts")
         # Upper bounds matter: these values may come from a stranger's recipe.
         check_between(self, 1, 1000, *counts, "max_tokens", "max_answer_tokens")
+        check_between(self, 0, 1000, "ask_every")
+        check_between(self, 0, 0.5, "held_back_share")
+        if self.stop_after is not None:
+            check_between(self, 1, self.steps, "stop_after")
         check_between(self, 1e-7, 100, "learning_rate", "clip_norm")
         check_between(self, 0, 1, "full_share")
         check_least(self, self.least_prompts, "max_prompts")

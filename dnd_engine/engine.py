@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Generator as Steps
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +104,20 @@ from dnd_engine.prompts.examples import load_examples
 from dnd_engine.prompts.files import PromptFile
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.tasks.folder import Example
-from dnd_engine.training.finetune.refine import Refined, refine
+from dnd_engine.teach.endpoint import Endpoint
+from dnd_engine.training.finetune.refine import (
+    ASKED_TOGETHER,
+    AnswersOf,
+    Refined,
+    choose,
+    propose,
+    refine,
+)
 
 __all__ = ["Engine"]
 
-_REFINED = "-refined"
-"""At the end of a refined adapter's name, once."""
+_REFINED, _TAUGHT = "-refined", "-taught"
+"""At the end of a refined or taught adapter's name, once."""
 
 MAX_ENCODED_PROMPTS = 128
 """Prompts of a bucket that are read at most. Source: the paper's largest prompt batch."""
@@ -687,6 +696,8 @@ class Engine:
         adapter: Adapter,
         buckets: Sequence[Bucket],
         config: RefineConfig | None = None,
+        *,
+        enough: Callable[[], bool] | None = None,
     ) -> Steps[Progress, None, Adapter]:
         """Train an adapter on prompts of its own task, step by step; closing the iterator cancels.
 
@@ -698,9 +709,10 @@ class Engine:
             buckets: Groups of prompt files; those of positive weight count, all equally. Prompts
                 must have a blank line between instruction and input.
             config: How long, how fast, and whether labels are learnt.
+            enough: Asked after every step; True ends the training with what was learnt.
 
         Yields:
-            Progress through the stages ask and refine, with the seconds left in `detail`.
+            Progress through the stages ask and refine, with a score on prompts held back.
 
         Returns:
             A new adapter of strength 1, by `yield from` or `StopIteration.value`.
@@ -712,37 +724,15 @@ class Engine:
         config = config or RefineConfig()
         started = time.monotonic()
         counting = [b for b in check_buckets(buckets, self.config.limits) if b.weight > 0]
-        prompts = {p.text: p for b in counting for p in b.prompts}.values()
-        examples = [Example(p.text, p.label or "") for p in prompts]
-        steps = refine(
-            self._runtime,
-            adapter.scaled_tokens,
-            adapter.layout,
-            examples,
-            self._fit_shared(),
-            config,
-        )
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as stop:
-                made: Refined = stop.value
-                break
-            asking: Doing = "answered" if step.answers else "ask"
-            yield Progress(
-                step.stage,
-                step.done / step.total,
-                time.monotonic() - started,
-                asking if step.stage == "ask" else "train",
-                loss=step.loss,
-                seconds_left=step.seconds_left,
-                answers=_counted(step.answers) if step.answers else None,
-            )
+        made = yield from self._train(adapter, _examples(counting), config, None, enough)
         refined = Refinement.of(
-            config,
+            replace(config, stop_after=made.steps if made.steps < config.steps else None),
             from_sha256=adapter.sha256,
             num_prompts=len(made.prompts),
             commonest_share=made.commonest_share,
+            score=made.score,
+            score_before=made.score_before,
+            num_held_back=made.num_held_back,
             folded=tuple(adapter.fold().provenance.get("folded", ())),
             buckets=tuple(map(BucketSource.of, counting)),
         )
@@ -763,6 +753,156 @@ class Engine:
             seconds={**adapter.seconds, "refine": time.monotonic() - started},
             kept_energy=None,
         )
+
+    def teach(
+        self,
+        adapter: Adapter,
+        answers: Mapping[str, str] | Endpoint,
+        buckets: Sequence[Bucket] = (),
+        config: RefineConfig | None = None,
+        *,
+        enough: Callable[[], bool] | None = None,
+    ) -> Steps[Progress, None, Adapter]:
+        """Train an adapter on the answers of a person or of a better model; see `refine`.
+
+        Args:
+            adapter: Where to start; it stays as it is.
+            answers: By whole prompts, each an instruction, a blank line and an input; or who
+                answers the prompts of `buckets`. Training begins with the first of its answers.
+            buckets: What an endpoint is asked. Not used with answers.
+            config: How long and how fast.
+            enough: Asked after every step; True ends the training with what was learnt.
+
+        Yields:
+            Progress through the stages ask and refine, with a score on prompts held back.
+
+        Returns:
+            A new adapter of strength 1. No recipe makes it again.
+
+        Raises:
+            BucketError: If an endpoint is asked and no bucket counts.
+            RemoteError: If the endpoint does not answer.
+            TrainingError: If too few prompts can be learnt from.
+        """
+        started = time.monotonic()
+        config = config or RefineConfig()
+        if isinstance(answers, Endpoint):
+            counting = [b for b in check_buckets(buckets, self.config.limits) if b.weight > 0]
+            examples, asked = _examples(counting), answers.answers
+            trained: dict[str, Any] = {"answers": "teacher", "teacher": answers.model}
+            config = replace(config, labels=False)
+        else:
+            examples = [Example(text, given.strip()) for text, given in answers.items()]
+            asked, trained = None, {"answers": "person"}
+            config = replace(config, labels=True)
+        made = yield from self._train(adapter, examples, config, asked, enough)
+        trained |= {
+            "labels": True,
+            "start": "adapter",
+            "from_sha256": adapter.sha256,
+            "num_examples": len(made.prompts),
+            "steps": made.steps,
+            "seed": config.seed,
+            "score": made.score,
+            "score_before": made.score_before,
+            "num_held_back": made.num_held_back,
+        }
+        return replace(
+            adapter,
+            name=f"{adapter.name.removesuffix(_TAUGHT)}{_TAUGHT}",
+            tokens=made.tokens.to(torch.bfloat16),
+            strength=1.0,
+            provenance=with_met(
+                {**adapter.provenance, "trained": trained},
+                made.prompts,
+                labels=True,
+                after=adapter.provenance,
+            ),
+            seconds={**adapter.seconds, "train": time.monotonic() - started},
+            checks={},
+            kept_energy=None,
+        )
+
+    def _train(
+        self,
+        adapter: Adapter,
+        examples: Sequence[Example],
+        config: RefineConfig,
+        answers: AnswersOf | None,
+        enough: Callable[[], bool] | None,
+    ) -> Steps[Progress, None, Refined]:
+        """Train an adapter's weights, and tell how far it is."""
+        # Imported here: its metrics load nltk, which nothing else needs.
+        from dnd_engine.teach.held_back import score_bare
+
+        started = time.monotonic()
+        steps = refine(
+            self._runtime,
+            adapter.scaled_tokens,
+            adapter.layout,
+            examples,
+            self._fit_shared(),
+            config,
+            answers=answers,
+            score=partial(score_bare, self._runtime, adapter.layout),
+            enough=enough,
+        )
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as stop:
+                made: Refined = stop.value
+                return made
+            asking: Doing = "answered" if step.answers else "ask"
+            yield Progress(
+                step.stage,
+                step.done / step.total,
+                time.monotonic() - started,
+                asking if step.stage == "ask" else "train",
+                loss=step.loss,
+                seconds_left=step.seconds_left,
+                answers=_counted(step.answers) if step.answers else None,
+                score=step.score,
+                score_before=step.score_before,
+                num_held_back=step.num_held_back,
+            )
+
+    def propose(
+        self, buckets: Sequence[Bucket], *, limit: int = 16, seed: int = 0
+    ) -> Steps[Progress, None, dict[str, str]]:
+        """Let the base answer some prompts, for a person to correct; see `teach`.
+
+        Args:
+            buckets: Groups of prompt files; those of positive weight count.
+            limit: Most prompts, drawn by seed.
+            seed: Of the draw.
+
+        Yields:
+            Progress through the stage ask.
+
+        Returns:
+            By whole prompts: their label if they have one, else the answer of the base to the
+            prompt with its instruction, empty where it does not end.
+
+        Raises:
+            BucketError: If no bucket counts, or weights or sizes are out of bounds.
+            TrainingError: If no prompt can be learnt from.
+        """
+        started = time.monotonic()
+        counting = [b for b in check_buckets(buckets, self.config.limits) if b.weight > 0]
+        config = RefineConfig(max_prompts=limit, least_prompts=1, seed=seed)
+        examples = _examples(counting)
+        labels = {example.prompt: example.response for example in examples}
+        found = {one.prompt: labels[one.prompt] for one in choose(examples, self.base, config)}
+        unknown = [Example(prompt, "") for prompt, label in found.items() if not label]
+        rest = iter(unknown)
+        for number, answers in enumerate(
+            propose(self._runtime, unknown, self._fit_shared(), config), start=1
+        ):
+            found |= {next(rest).prompt: answer or "" for answer in answers}
+            share = min(1.0, number * ASKED_TOGETHER / len(unknown))
+            yield Progress("ask", share, time.monotonic() - started, "ask")
+        return found
 
     def chat(
         self,
@@ -1311,6 +1451,12 @@ class Engine:
             "num_prompts_encoded": num_encoded,
             "nearest_tasks": [asdict(task) for task in nearest],
         }
+
+
+def _examples(buckets: Sequence[Bucket]) -> list[Example]:
+    """Return the distinct prompts of buckets, with their labels."""
+    prompts = {p.text: p for b in buckets for p in b.prompts}.values()
+    return [Example(p.text, p.label or "") for p in prompts]
 
 
 def _imprintable(bucket: Bucket) -> list[tuple[str, str]]:

@@ -73,7 +73,12 @@ class Progress:
     seconds_left: float | None = None
     """Estimated time left in training."""
     answers: AnswerCounts | None = None
-    """Summary of the teacher's answers, once all are there."""
+    """Summary of the teacher's answers, before the first step of training."""
+    score: float | None = None
+    """Latest score of a training on the prompts held back, 0 to 1."""
+    score_before: float | None = None
+    """The same before the first step."""
+    num_held_back: int = 0
 
 
 _ENGLISH: Mapping[Doing, str] = {
@@ -103,7 +108,13 @@ def in_english(progress: Progress) -> str:
         more = f", {counts.distinct} different answers" if counts.distinct > 1 else ""
         return f"“{counts.commonest}” to {counts.count} of {counts.total} prompts{more}"
     if progress.loss is not None:
-        return f"Loss {progress.loss:.3f}, {progress.seconds_left or 0:.0f} s left"
+        words = f"Loss {progress.loss:.3f}, {progress.seconds_left or 0:.0f} s left"
+        if progress.score is not None and progress.score_before is not None:
+            words += (
+                f"; on {progress.num_held_back} prompts held back {progress.score:.2f}, "
+                f"{progress.score_before:.2f} before"
+            )
+        return words
     return _ENGLISH[progress.doing].format(
         name=progress.name or "all prompts",
         done=progress.done,

@@ -45,7 +45,7 @@ app = typer.Typer(
     cls=GroupedCommands,
 )
 _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
-    MAKE: {"generate": adapters.generate, "refine": refine.refine},
+    MAKE: {"generate": adapters.generate, "refine": refine.refine, "propose": refine.propose},
     USE: {
         "chat": adapters.chat,
         "inspect": adapters.inspect,

@@ -1,5 +1,8 @@
-"""The `dnd refine` command: trains an adapter further on prompts of its own task."""
+"""`dnd refine` trains an adapter on its prompts; `dnd propose` writes answers to correct."""
 
+import csv
+import io
+import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,13 +21,17 @@ from dnd_engine.cli.common import (
     show,
 )
 from dnd_engine.config import EngineConfig, RefineConfig
+from dnd_engine.errors import ConfigError
+from dnd_engine.files import written_aside
 from dnd_engine.lora.provenance import taught_alike
 from dnd_engine.progress import finish, in_english
+from dnd_engine.tables import cell
+from dnd_engine.teach.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from dnd_engine.progress import Progress
 
-__all__ = ["refine"]
+__all__ = ["propose", "refine"]
 
 _DEFAULT = RefineConfig()
 
@@ -55,6 +62,20 @@ def refine(
             "--labels", help="Train on the label column instead of the teacher's answers."
         ),
     ] = False,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Let a better model answer: the base address of an OpenAI-compatible server.",
+        ),
+    ] = None,
+    teacher_model: Annotated[str, typer.Option(help="Name of the model there.")] = "",
+    teacher_key: Annotated[
+        str,
+        typer.Option(
+            envvar="DND_TEACHER_KEY", show_envvar=True, help="Key of that server; stored nowhere."
+        ),
+    ] = "",
     seed: Annotated[int, typer.Option(help="Seed for sampling and ordering prompts.")] = 0,
     library: LibraryOption = None,
     as_json: Json = False,
@@ -62,7 +83,10 @@ def refine(
     """Train an adapter briefly on prompts of its own task."""
     from tqdm import tqdm
 
+    if teacher is not None and labels:
+        raise typer.BadParameter("choose --labels or --teacher: both say who answers.")
     settings = RefineConfig(steps=steps, learning_rate=learning_rate, labels=labels, seed=seed)
+    wise = teacher and Endpoint(url=teacher, model=teacher_model, key=teacher_key)
     read = find_adapter(adapter, library)
     buckets = read_buckets(files or [], bucket or [], config)
     started = time.monotonic()
@@ -77,38 +101,101 @@ def refine(
             bar.n = progress.fraction or 0.0
             bar.refresh()
 
-        made = finish(engine.refine(start, buckets, settings), show_progress)
+        made = finish(
+            engine.teach(start, wise, buckets, settings)
+            if wise
+            else engine.refine(start, buckets, settings),
+            show_progress,
+        )
     started = time.monotonic()
     path = engine.save(made, out)
-    seconds = {
-        "load": load_seconds,
-        "refine": made.seconds["refine"],
-        "write": time.monotonic() - started,
-    }
+    took = made.seconds["train" if wise else "refine"]
+    seconds = {"load": load_seconds, "refine": took, "write": time.monotonic() - started}
     learnt_from = [b for b in buckets if b.weight > 0]
     before, after = (engine.effect(a, learnt_from) for a in (start, made))
-    refined = made.provenance["refined"]
-    num_prompts, commonest_share = refined["num_prompts"], refined["commonest_share"]
+    refined = made.provenance["trained" if wise else "refined"]
+    num_prompts = refined["num_examples" if wise else "num_prompts"]
     if taught_alike(refined):
         typer.echo(
-            f"The base gave the same answer to {commonest_share:.0%} of the prompts, and the "
-            "adapter learnt it. If it is wrong, the base cannot do the task: use --labels.",
+            f"The base gave the same answer to {refined['commonest_share']:.0%} of the prompts, "
+            "and the adapter learnt it. If it is wrong, the base cannot do the task: use --labels "
+            "or --teacher.",
             err=True,
         )
+    score, score_before = refined.get("score"), refined.get("score_before")
     show(
         {
             "adapter": str(path),
             "sha256": made.sha256,
             "from_sha256": start.sha256,
             "num_prompts": num_prompts,
-            "commonest_share": commonest_share,
+            "commonest_share": refined.get("commonest_share"),
             "labels": labels,
+            "teacher": refined.get("teacher"),
             "seconds": {name: round(value, 4) for name, value in seconds.items()},
+            "score": score,
+            "score_before": score_before,
             "effect": after,
             "effect_before": before,
         },
         as_json,
-        f"{path}: refined on {num_prompts} {'labelled ' if labels else ''}prompts in "
-        f"{seconds['refine']:.0f} s. Effect {before:.3f} before, {after:.3f} nats after. "
-        f"SHA-256 {made.sha256[:12]}.",
+        f"{path}: refined on {num_prompts} {'labelled ' if labels else ''}prompts in {took:.0f} s. "
+        + ("" if score is None else f"Prompts held back: {score_before:.2f} before, {score:.2f} ")
+        + ("" if score is None else "after. ")
+        + f"Effect {before:.3f} before, {after:.3f} nats after. SHA-256 {made.sha256[:12]}.",
     )
+
+
+@plain_errors
+@engine_options
+def propose(
+    config: EngineConfig,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Prompt files; each prompt is an instruction, a blank line and an input."
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="A .jsonl or .csv file to write.")] = Path(
+        "answers.jsonl"
+    ),
+    bucket: BucketOption = None,
+    limit: Annotated[int, typer.Option(help="Number of prompts to answer.")] = 16,
+    seed: Annotated[int, typer.Option(help="Seed for sampling prompts.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Write the base's answers to prompts for you to correct."""
+    if out.suffix not in _TABLES:
+        raise typer.BadParameter(f"--out must end in {' or '.join(_TABLES)}, got `{out.name}`.")
+    buckets = read_buckets(files or [], bucket or [], config)
+    engine = load_engine(config)
+    found = finish(engine.propose(buckets, limit=limit, seed=seed))
+    rows = [{"prompt": prompt, "label": answer} for prompt, answer in found.items()]
+    try:
+        with written_aside(out) as aside:
+            aside.write_text(_TABLES[out.suffix](rows), encoding="utf-8", newline="")
+    except OSError as error:
+        raise ConfigError(
+            f"`{out}` cannot be written: {error.strerror or error}. Choose another place."
+        ) from error
+    show(
+        {"out": str(out), "answers": rows},
+        as_json,
+        f"{out}: {len(rows)} prompts with the base's answers. Correct the labels, then run "
+        f"`dnd refine ADAPTER {out} --labels`.",
+    )
+
+
+def _csv(rows: list[dict[str, str]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["prompt", "label"])
+    writer.writeheader()
+    writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def _jsonl(rows: list[dict[str, str]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+_TABLES = {".jsonl": _jsonl, ".csv": _csv}

@@ -381,7 +381,8 @@ class Baselines:
         )
 
     def _refine_config(self, how: Refining, draw: int) -> RefineConfig:
-        usual = RefineConfig()
+        # A report's rows are scored on items of the task itself, so nothing is held back.
+        usual = RefineConfig(held_back_share=0, ask_every=0)
         config = replace(usual, seed=self.seed + draw, steps=how.steps or usual.steps)
         if how.labels:
             # As short a run as can be: it is what a synthesis is compared with.

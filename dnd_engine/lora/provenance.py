@@ -220,10 +220,18 @@ class Imprinting(ImprintConfig):
 class Refinement(RefineConfig):
     """How an adapter was refined, from what, and on which prompts."""
 
+    held_back_share: float = 0.0
+    """As in the settings; earlier versions trained on every prompt and asked all questions first,
+    and so does `ask_every` of 0."""
+    ask_every: int = 0
     from_sha256: str
     """The adapter before."""
     num_prompts: int
     """Prompts that were learnt from."""
+    score: Share | None = None
+    """On the prompts held back, after the last step; None where none was."""
+    score_before: Share | None = None
+    num_held_back: int = 0
     commonest_share: Share | None = None
     """Share of them that have the commonest answer; None where an earlier version did not count."""
     folded: tuple[Strength, ...] = ()

@@ -24,17 +24,14 @@ from dnd_engine.models.runtime import Runtime
 from dnd_engine.scoring.answers import answer, batches
 from dnd_engine.scoring.metrics import Grader
 from dnd_engine.scoring.questions import Answer, ask, choose_shots
-from dnd_engine.tasks.folder import Example, Task, TaskInfo
+from dnd_engine.tasks.folder import Example
 from dnd_engine.training.finetune.lessons import draw_labelled, train_on_lessons, warm_up
-from dnd_engine.training.finetune.steps import shared_start
+from dnd_engine.training.finetune.steps import check_points, shared_start
 
-__all__ = ["check_points", "measure", "train"]
+__all__ = ["measure", "train"]
 
 _ITEMS_AT_ONCE = 16
 """Answered in one batch; between batches others may use the base, and an operation may end."""
-
-_FIRST_POINT = 5
-"""Steps before a training is scored for the first time; then after twice as many, and so on."""
 
 
 def measure(
@@ -91,16 +88,6 @@ def measure(
                 )
             done, spent = answered, spent + eval_pass.seconds
     return measured
-
-
-def check_points(steps: int) -> tuple[int, ...]:
-    """Steps after which a training is scored: 5, 10, 20, 40 and so on, and the last."""
-    points = []
-    point = _FIRST_POINT
-    while point < steps:
-        points.append(point)
-        point *= 2
-    return (*points, steps)
 
 
 def train(
@@ -218,7 +205,7 @@ def _evaluate(
 ) -> Iterator[EvalPass]:
     """Answer all items of a mode, batch by batch."""
     tokenizer = runtime.base.tokenizer
-    grader = Grader(_task(sides))
+    grader = Grader.by(sides.metric)
     items = sides.asked(eval_pass.mode)
     questions = [
         ask(tokenizer, e, eval_pass.mode, shots=shots, max_new_tokens=sides.max_new_tokens)
@@ -251,21 +238,6 @@ def _result(grader: Grader, line: int, example: Example, reply: Answer, text: st
         nll=reply.nll,
         text=text,
     )
-
-
-def _task(sides: Sides) -> Task:
-    """As a grader wants it."""
-    info = TaskInfo(
-        slug=sides.file,
-        family="",
-        category="",
-        metric=sides.metric,
-        licence="",
-        licence_class="",
-        description="",
-        split="",
-    )
-    return Task(info, sides.train, sides.test)
 
 
 def _trained(

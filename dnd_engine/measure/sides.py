@@ -5,11 +5,9 @@ input is scored. Knows tokenizers; knows no models.
 """
 
 import random
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from statistics import median
 from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
@@ -18,7 +16,7 @@ from dnd_engine.config import MeasureConfig
 from dnd_engine.errors import MeasureError
 from dnd_engine.lora.seen import Seen, digest
 from dnd_engine.prompts.files import Prompt, PromptFile
-from dnd_engine.scoring.questions import ask
+from dnd_engine.scoring.questions import ask, free_metric
 from dnd_engine.tasks.audit import unscored
 from dnd_engine.tasks.folder import Example, Mode
 
@@ -30,8 +28,6 @@ _MAX_OPTIONS = 12
 """Distinct labels that count as few; each is weighed for every item."""
 _ROWS_PER_OPTION = 3
 """Minimum rows per option: labels that rarely repeat are answers, not options."""
-_LONG_WORDS = 12
-"""Answers with a longer median are almost never matched exactly, so ROUGE scores them."""
 _MARGIN = 8
 """Tokens that an answer may be longer than the longest label."""
 
@@ -227,9 +223,7 @@ def _metric(
         return config.metric
     if options:
         return "choice"
-    # ROUGE reads no other letters: long answers in another script would score 0 under it.
-    words = [len(re.findall("[a-z0-9]+", label.lower())) for label in labels]
-    return "rouge" if median(words) > _LONG_WORDS else "exact"
+    return free_metric(labels)
 
 
 def _nothing_left(

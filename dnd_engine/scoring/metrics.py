@@ -21,7 +21,7 @@ import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
 from dnd_engine.tasks.families import apply_operation, operation_names
-from dnd_engine.tasks.folder import Example, Task
+from dnd_engine.tasks.folder import Example, Task, TaskInfo
 from dnd_engine.tasks.formats import FORMATS
 
 __all__ = [
@@ -60,6 +60,21 @@ class Grader:
         self.metric = task.info.metric
         self.literal = bool(task.info.operation)
         self.format = FORMATS[task.info.answer_format] if task.info.answer_format else None
+
+    @classmethod
+    def by(cls, metric: str) -> "Grader":
+        """Make one for rows that belong to no task."""
+        info = TaskInfo(
+            slug="",
+            family="",
+            category="",
+            metric=metric,
+            licence="",
+            licence_class="",
+            description="",
+            split="",
+        )
+        return cls(Task(info, (), ()))
 
     def payload(self, text: str) -> str | None:
         """The answer inside its format; None if the format does not hold."""

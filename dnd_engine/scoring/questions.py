@@ -4,19 +4,25 @@ Knows tokenizers and chat templates; knows no models and no adapters.
 """
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
+from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
 from dnd_engine.models.chat_format import chat_text, turn_end
 from dnd_engine.tasks.folder import Example, Mode
 
-__all__ = ["Answer", "Question", "ask", "choose_shots"]
+__all__ = ["Answer", "Question", "ask", "choose_shots", "free_metric"]
 
 _MAX_SHOTS, _SHOT_TOKENS = 8, 768
 """Examples shown at most, and their tokens: as many as the shipped generator reads of one prompt
 batch, 48 of each of 16 prompts. What is shown holds answers too, which no condition does."""
+
+_LONG_WORDS = 12
+"""Answers with a longer median are almost never matched exactly, so ROUGE scores them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,13 @@ def ask(
         options=tuple((*ids(option), end) for option in example.options),
         max_new_tokens=max_new_tokens,
     )
+
+
+def free_metric(labels: Sequence[str]) -> Literal["exact", "rouge"]:
+    """Choose how answers are scored that are no choice among a few."""
+    # ROUGE reads no other letters: long answers in another script would score 0 under it.
+    words = [len(re.findall("[a-z0-9]+", label.lower())) for label in labels]
+    return "rouge" if median(words) > _LONG_WORDS else "exact"
 
 
 def _content(example: Example, mode: Mode) -> str | None:

@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import Generator, GeneratorFolder, TaskCentroid, save_generator
 from dnd_engine.lora.adapter import write_files
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
-from dnd_engine.lora.provenance import Imprinting, Recipe, read_recipe
+from dnd_engine.lora.provenance import Imprinting, Recipe, Refinement, read_recipe
 from dnd_engine.lora.seen import Seen, digests
 from dnd_engine.models.activations import BaseActivations
 from dnd_engine.models.base import fingerprint
@@ -52,7 +52,10 @@ from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.examples import load_examples
 from dnd_engine.prompts.files import read_prompt_file
 from dnd_engine.prompts.split import split_prompt
+from dnd_engine.tasks.folder import Example
+from dnd_engine.teach.endpoint import Endpoint
 from dnd_engine.training.finetune.refine import RefineStep
+from tests.dnd_engine.serving.chat_server import running_chat
 from tests.dnd_engine.tiny import (
     CONFIG,
     CPU,
@@ -874,14 +877,15 @@ def test_refining_trains_a_copy_and_says_so_in_its_provenance(engine: Engine) ->
     assert [p.fraction for p in seen] == [0.25, 0.5, 0.75, 1]
     assert seen[0].loss is not None
     assert seen[0].seconds_left is not None
-    assert in_english(seen[0]).endswith(" s left")
+    assert "s left; on 2 prompts held back 0." in in_english(seen[0])
     assert start.sha256 == before
     assert made.sha256 != before
     assert made.strength == 1
     assert made.name == "letters-refined"
     refined = made.provenance["refined"]
-    assert RefineConfig(**{name: refined[name] for name in asdict(config)}) == config
-    assert (refined["from_sha256"], refined["num_prompts"]) == (before, 10)
+    assert Refinement(**{**refined, "buckets": (), "folded": ()}).config == config
+    assert (refined["from_sha256"], refined["num_prompts"]) == (before, 8)
+    assert (refined["score_before"], refined["score"]) == (seen[0].score_before, seen[-1].score)
     assert (refined["folded"], made.provenance["folded"]) == ([0.5], [])
     assert "Name the letter" not in str(made.provenance)
     assert made.seconds["refine"] > 0
@@ -903,7 +907,7 @@ def test_what_the_teacher_answers_is_told(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, answers: list[str], told: str
 ) -> None:
     asked = RefineStep("ask", 3, 3, answers=tuple(answers))
-    monkeypatch.setattr("dnd_engine.engine.refine", lambda *_: iter([asked]))
+    monkeypatch.setattr("dnd_engine.engine.refine", lambda *_, **_more: iter([asked]))
     start = engine.generate([bucket("letters", WORDS)])
     assert in_english(next(engine.refine(start, [bucket("letters", WORDS)]))) == told
 
@@ -916,6 +920,71 @@ def test_a_refined_adapter_remembers_all_that_it_met(engine: Engine) -> None:
         start = finish(engine.refine(start, [labelled(part)], config))
     seen = Seen.by(start.provenance)
     assert (seen.read, seen.learnt) == (digests(WORDS[:2]), digests(WORDS[2:8]))
+
+
+def test_a_training_that_is_enough_keeps_what_it_learnt_and_its_recipe_makes_the_same(
+    engine: Engine,
+) -> None:
+    files = [labelled(WORDS)]
+    start = engine.generate(files, imprinted=False)
+    config = RefineConfig(steps=6, batch_size=4, labels=True, learning_rate=1e-2)
+    said = iter([False, True])
+    made = finish(engine.refine(start, files, config, enough=lambda: next(said)))
+    assert made.provenance["refined"]["stop_after"] == 2
+    assert made.sha256 != start.sha256
+    recipe = made.recipe.with_texts(file for bucket in files for file in bucket.files)
+    assert finish(engine.regenerate(recipe)).sha256 == made.sha256
+
+
+def test_answers_of_a_person_are_learnt_and_never_scored_after(engine: Engine) -> None:
+    start = engine.generate([bucket("letters", WORDS)])
+    answers = {prompt.text: f" {prompt.label} " for prompt in labelled(WORDS).prompts}
+    config = RefineConfig(steps=4, batch_size=4, learning_rate=1e-2)
+    made = finish(engine.teach(start, answers, config=config))
+    trained = made.provenance["trained"]
+    assert (trained["answers"], trained["num_held_back"], trained["steps"]) == ("person", 2, 4)
+    assert made.name == "letters-taught"
+    assert made.was_trained
+    learnt = Seen.by(made.provenance).learnt
+    assert len(learnt) == trained["num_examples"] == 8
+    assert learnt < digests(answers)
+    again = finish(engine.teach(made, answers, config=config))
+    assert again.name == "letters-taught"
+    with pytest.raises(RecipeError, match="trained on labelled rows"):
+        _ = made.recipe
+
+
+def test_a_teacher_elsewhere_answers_while_the_training_goes_on(engine: Engine) -> None:
+    start = engine.generate([bucket("letters", WORDS)])
+    config = RefineConfig(steps=7, batch_size=4, learning_rate=1e-2)
+    with running_chat(lambda server, body: server.answer(body, "x")) as server:
+        teacher = Endpoint(url=server.url, model="wise")
+        made = finish(engine.teach(start, teacher, [bucket("letters", WORDS)], config))
+    trained = made.provenance["trained"]
+    assert (trained["answers"], trained["teacher"]) == ("teacher", "wise")
+    asked = sorted(body["messages"][-1]["content"] for body in server.asked)
+    assert asked == sorted(p.text for p in bucket("letters", WORDS).prompts)
+    assert server.url not in str(made.provenance)
+
+
+def test_proposed_answers_are_labels_where_there_are_some(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def answers(examples: Sequence[Example], *_: Any) -> list[str | None]:
+        asked.extend(example.prompt for example in examples)
+        return ["a guess", *[None] * (len(examples) - 1)]
+
+    monkeypatch.setattr("dnd_engine.training.finetune.refine.greedy_answers", answers)
+    known, unknown = labelled(WORDS[:4]), bucket("others", WORDS[4:7])
+    found = finish(engine.propose([known, unknown]))
+    assert {p.text: found[p.text] for p in known.prompts} == {
+        p.text: p.label for p in known.prompts
+    }
+    assert sorted(asked) == sorted(p.text for p in unknown.prompts)
+    assert sorted(found[text] for text in asked) == ["", "", "a guess"]
+    assert len(finish(engine.propose([known, unknown], limit=2))) == 2
 
 
 def test_refining_with_labels_needs_labelled_prompts(engine: Engine) -> None:

@@ -38,6 +38,7 @@ ORDER = [
     "serving",
     "training",
     "scoring",
+    "teach",
     "imprint",
     "checks",
     "measure",

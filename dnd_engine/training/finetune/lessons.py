@@ -7,7 +7,7 @@ no scores.
 """
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -28,7 +28,15 @@ from dnd_engine.training.examples import (
 )
 from dnd_engine.training.finetune.steps import Descent, descend, draw_lessons, trainable_start
 
-__all__ = ["Lesson", "LessonLoss", "draw_labelled", "short_enough", "train_on_lessons", "warm_up"]
+__all__ = [
+    "Lesson",
+    "LessonLoss",
+    "draw_labelled",
+    "label_loss",
+    "short_enough",
+    "train_on_lessons",
+    "warm_up",
+]
 
 LessonLoss = Callable[[nn.Module, PackedExamples, Sequence[int]], Tensor]
 """Loss of a base whose adapter is active, on a batch of lessons with these numbers."""
@@ -102,7 +110,7 @@ def warm_up(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / steps)
 
 
-def _label_loss(model: nn.Module, batch: PackedExamples, _numbers: Sequence[int]) -> Tensor:
+def label_loss(model: nn.Module, batch: PackedExamples, _numbers: Sequence[int]) -> Tensor:
     """Nats per token of the reference answer, mean over lessons."""
     return response_losses(model, batch).nll.mean()
 
@@ -116,15 +124,15 @@ def train_on_lessons(
     *,
     name: str,
     learning_rate: Callable[[int], float],
-    loss: LessonLoss = _label_loss,
-) -> Iterator[tuple[Descent, tuple[str, ...]]]:
+    loss: LessonLoss = label_loss,
+) -> Generator[tuple[Descent, tuple[str, ...]]]:
     """Train weight tokens, step by step; closing the iterator cancels.
 
     Args:
         runtime: The frozen base; its lock is held during each step, not between them.
         start: Weight tokens to start from, left unchanged. Layers with zero A and B get a new A.
         layout: Theirs.
-        lessons: What is learnt.
+        lessons: What is learnt. More may be added between two steps.
         config: Steps, batches, the share of whole prompts, and the seed of the order.
         name: Of the operation, for its error.
         learning_rate: At a step, from 0.

@@ -1,18 +1,20 @@
-"""Refine: a short context distillation on a user's own prompts, from a generated adapter on.
+"""Refine: a short training on a user's own prompts, from a generated adapter on.
 
-Zero-shot ends where a task is unlike anything trained. A teacher that reads the instruction with
-the input still knows it; tens of steps teach the adapter to answer on the bare input alone as the
-teacher does on the full prompt. Needs no labels; with labels it learns those instead. Knows
-examples and weight tokens; knows no buckets and no files.
+Zero-shot ends where a task is unlike anything trained. Tens of steps teach the adapter to answer
+on the bare input alone as a teacher does on the full prompt: the base that reads the instruction,
+the labels of the prompts, or whoever else answers. Training begins with the first answers and goes
+on while others are asked for; a few prompts are held back for a score on the way. Knows examples
+and weight tokens; knows no buckets, no files and no metrics.
 
 Source: Snell et al. 2022, arXiv:2209.15189, for context distillation.
 """
 
 import random
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Generator as Steps
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -30,14 +32,41 @@ from dnd_engine.training.examples import (
     PackedExamples,
     answer_logits,
 )
-from dnd_engine.training.finetune.lessons import Lesson, short_enough, train_on_lessons, warm_up
+from dnd_engine.training.finetune.lessons import (
+    Lesson,
+    label_loss,
+    short_enough,
+    train_on_lessons,
+    warm_up,
+)
+from dnd_engine.training.finetune.steps import check_points
 from dnd_engine.training.teacher import greedy_answers, listen, teacher_divergence
 
-__all__ = ["RefineStep", "Refined", "refine"]
+__all__ = [
+    "ASKED_TOGETHER",
+    "AnswersOf",
+    "RefineStep",
+    "Refined",
+    "ScoreOf",
+    "choose",
+    "propose",
+    "refine",
+]
 
-_ASKED_TOGETHER = 16
+ASKED_TOGETHER = 16
 """Prompts that the teacher answers in one batch; between batches others may use the base."""
 
+_LEAST_HELD_BACK, _MOST_HELD_BACK = 2, 8
+"""Prompts held back for a score: one small batch of answers."""
+
+_LEAST_TO_DIVIDE = 8
+"""With fewer prompts, the training needs them all."""
+
+AnswersOf = Callable[[Sequence[Example]], Steps[Sequence[str | None], None, None]]
+"""Answers to full prompts, in their order and some at a time; None where one cannot be learnt."""
+
+ScoreOf = Callable[[Float[Tensor, "tokens rows cols"], Sequence[Example]], float]
+"""Score of weight tokens on the bare inputs of examples, 0 to 1."""
 
 _Said = tuple[Tensor, Tensor, Tensor]
 """Tokens, log-probabilities and rest of the teacher (see `TeacherAnswers`) at each token of its
@@ -58,7 +87,12 @@ class RefineStep:
     seconds_left: float | None = None
     """Estimated from the steps so far; None before the first."""
     answers: tuple[str, ...] = ()
-    """The teacher's, once all are given; each on one line."""
+    """The teacher's, before the first step; each on one line."""
+    score: float | None = None
+    """The latest on the prompts held back; None without any."""
+    score_before: float | None = None
+    """Before the first step."""
+    num_held_back: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +104,48 @@ class Refined:
     prompts: tuple[str, ...]
     """Those that were learnt from."""
     commonest_share: float
-    """Share of prompts with the most common answer; 1 if all answers are the same."""
+    """Share of answers that are the most common one; 1 if all are the same."""
+    steps: int
+    score: float | None = None
+    score_before: float | None = None
+    num_held_back: int = 0
+
+
+@dataclass(slots=True)
+class _Answered:
+    """What is learnt and what is held back, as the answers come."""
+
+    chosen: Sequence[Example]
+    num_held_back: int
+    """Of the chosen, from the first."""
+    batches: Iterator[Sequence[tuple[Lesson, Example, _Said | None] | None]]
+    num_asked: int = 0
+    lessons: list[Lesson] = field(default_factory=list)
+    said: list[_Said] = field(default_factory=list)
+    held_back: list[Example] = field(default_factory=list)
+    answers: list[str] = field(default_factory=list)
+    """All of them, each on one line."""
+
+    def are_too_few(self, least: int) -> bool:
+        """Whether more answers are needed to train on."""
+        return len(self.answers) < least or len(self.lessons) < least - _LEAST_HELD_BACK
+
+    def take(self) -> bool:
+        """Take the next answers; False if there are no more."""
+        batch = next(self.batches, None)
+        for answered in batch or ():
+            self.num_asked += 1
+            if answered is None:
+                continue
+            lesson, example, said = answered
+            self.answers.append(lesson.answer)
+            if self.num_asked <= self.num_held_back:
+                self.held_back.append(example)
+                continue
+            self.lessons.append(lesson)
+            if said is not None:
+                self.said.append(said)
+        return batch is not None
 
 
 def refine(
@@ -80,6 +155,10 @@ def refine(
     examples: Sequence[Example],
     teacher: FittedLoRA | None,
     config: RefineConfig,
+    *,
+    answers: AnswersOf | None = None,
+    score: ScoreOf | None = None,
+    enough: Callable[[], bool] | None = None,
 ) -> Steps[RefineStep, None, Refined]:
     """Train weight tokens on a few examples, step by step; closing the iterator cancels.
 
@@ -89,62 +168,163 @@ def refine(
         layout: Theirs.
         examples: Prompts; those without a bare input are left out. Responses count only if
             `config.labels`, and then those without one are left out.
-        teacher: The adapter applied while the base answers full prompts; unused with labels.
+        teacher: The adapter applied while the base answers full prompts; unused if others do.
         config: How long and how fast.
+        answers: Who answers instead of the base.
+        score: Scores the prompts that are held back; without it, none is.
+        enough: Asked after every step; True ends the training with what was learnt.
 
     Yields:
-        Progress, before every batch of questions, after the last, and after every step.
+        Progress, before every batch of questions that training waits for, after the last of them,
+        and after every step.
 
     Raises:
         TrainingError: If too few examples can be used, or the loss or its gradient is not finite.
     """
-    base = runtime.base
-    train = partial(
-        train_on_lessons,
+    chosen = choose(examples, runtime.base, config)
+    with closing(_batches(runtime, chosen, teacher, answers, config)) as batches:
+        held_back = 0 if score is None else _num_held_back(len(chosen), config)
+        answered = _Answered(chosen, held_back, batches)
+        yield from _ask_first(answered, config)
+        return (yield from _train(runtime, start, layout, answered, config, score, enough))
+
+
+def _train(
+    runtime: Runtime,
+    start: Float[Tensor, "tokens rows cols"],
+    layout: LoRALayout,
+    answered: _Answered,
+    config: RefineConfig,
+    score: ScoreOf | None,
+    enough: Callable[[], bool] | None,
+) -> Steps[RefineStep, None, Refined]:
+    """Train on what was answered, and take further answers on the way."""
+    last = config.stop_after or config.steps
+    points = check_points(last)
+    held_back = answered.held_back
+    before = now = None if score is None or not held_back else score(start, held_back)
+    seconds = 0.0
+    learnt: tuple[str, ...] = ()
+    steps = train_on_lessons(
         runtime,
         start,
         layout,
-        config=config,
+        answered.lessons,
+        config,
         name="refine",
         learning_rate=lambda step: config.learning_rate * _schedule(step, config),
+        loss=partial(_teacher_loss, answered.said) if answered.said else label_loss,
     )
-    chosen = _choose(examples, base, config)
-    if config.labels:
-        lessons = [Lesson.of(base, example) for example in chosen]
-        steps = train(lessons)
-    else:
-        taught: list[tuple[Lesson, _Said]] = []
-        for first in range(0, len(chosen), _ASKED_TOGETHER):
-            yield RefineStep("ask", first, len(chosen))
-            part = chosen[first : first + _ASKED_TOGETHER]
-            with runtime.lock, runtime.host.applying(teacher), torch.inference_mode():
-                taught += _ask(part, base, config)
-        if len(taught) < config.least_prompts:
-            raise TrainingError(
-                f"refine: the teacher ended its answer within {config.max_answer_tokens} tokens "
-                f"for {len(taught)} of {len(chosen)} prompts, {config.least_prompts} are needed. "
-                "Give prompts that ask for short answers, or labelled ones."
+    with closing(steps):
+        for done, learnt in steps:  # noqa: B007 - both are read after the loop
+            seconds += done.seconds
+            ends = done.step == last or (enough is not None and enough())
+            if score is not None and held_back and (ends or done.step in points):
+                now = score(done.tokens, held_back)
+            left = seconds / done.step * (last - done.step)
+            yield RefineStep(
+                "refine",
+                done.step,
+                last,
+                done.loss,
+                left,
+                score=now,
+                score_before=before,
+                num_held_back=len(held_back),
             )
-        lessons = [lesson for lesson, _ in taught]
-        answers = tuple(lesson.answer for lesson in lessons)
-        yield RefineStep("ask", len(chosen), len(chosen), answers=answers)
-        steps = train(lessons, loss=partial(_teacher_loss, [said for _, said in taught]))
-    done = None
-    seconds = 0.0
-    for done, _ in steps:
-        seconds += done.seconds
-        left = seconds / done.step * (config.steps - done.step)
-        yield RefineStep("refine", done.step, config.steps, done.loss, left)
-    assert done is not None
-    ((_, commonest),) = Counter(lesson.answer for lesson in lessons).most_common(1)
+            if ends:
+                break
+            if config.ask_every and done.step % config.ask_every == 0:
+                answered.take()
+    ((_, commonest),) = Counter(answered.answers).most_common(1)
     return Refined(
         done.tokens.cpu(),
-        tuple(lesson.prompt for lesson in lessons),
-        commonest_share=commonest / len(lessons),
+        learnt,
+        commonest_share=commonest / len(answered.answers),
+        steps=done.step,
+        score=now,
+        score_before=before,
+        num_held_back=len(held_back),
     )
 
 
-def _choose(examples: Sequence[Example], base: BaseModel, config: RefineConfig) -> list[Example]:
+def propose(
+    runtime: Runtime, examples: Sequence[Example], teacher: FittedLoRA | None, config: RefineConfig
+) -> Iterator[list[str | None]]:
+    """Let the base answer full prompts, a batch at a time.
+
+    Yields:
+        One answer each; None where it is empty or does not end.
+    """
+    for first in range(0, len(examples), ASKED_TOGETHER):
+        part = examples[first : first + ASKED_TOGETHER]
+        with runtime.lock, runtime.host.applying(teacher), torch.inference_mode():
+            texts = greedy_answers(part, runtime.base, config.max_answer_tokens)
+        yield texts
+
+
+def _ask_first(answered: _Answered, config: RefineConfig) -> Iterator[RefineStep]:
+    """Ask as many prompts as training needs to begin, and tell what was answered."""
+    total, least = len(answered.chosen), config.least_prompts
+    while not config.ask_every or answered.are_too_few(least):
+        if not config.labels and answered.num_asked < total:
+            yield RefineStep("ask", answered.num_asked, total)
+        if not answered.take():
+            break
+    if answered.are_too_few(least):
+        raise TrainingError(
+            f"refine: the teacher ended its answer within {config.max_answer_tokens} tokens "
+            f"for {len(answered.answers)} of {total} prompts, {least} are needed. "
+            "Give prompts that ask for short answers, or labelled ones."
+        )
+    if not config.labels:
+        asked = answered.num_asked
+        yield RefineStep("ask", asked, total, answers=tuple(answered.answers))
+
+
+def _batches(
+    runtime: Runtime,
+    chosen: Sequence[Example],
+    teacher: FittedLoRA | None,
+    answers: AnswersOf | None,
+    config: RefineConfig,
+) -> Steps[Sequence[tuple[Lesson, Example, _Said | None] | None], None, None]:
+    """Return what is learnt of each chosen example, a batch at a time, as it is asked for."""
+    base = runtime.base
+    if config.labels:
+        yield [(Lesson.of(base, example), example, None) for example in chosen]
+    elif answers is None:
+        for first in range(0, len(chosen), ASKED_TOGETHER):
+            part = chosen[first : first + ASKED_TOGETHER]
+            with runtime.lock, runtime.host.applying(teacher), torch.inference_mode():
+                asked = _ask(part, base, config)
+            yield asked
+    else:
+        with closing(answers(chosen)) as batches:
+            rest = iter(chosen)
+            for texts in batches:
+                given = [(next(rest), text) for text in texts]
+                yield [_outside(base, example, text, config) for example, text in given]
+
+
+def _outside(
+    base: BaseModel, example: Example, text: str | None, config: RefineConfig
+) -> tuple[Lesson, Example, None] | None:
+    """Take an answer from elsewhere, if it is one and short enough to learn."""
+    if not text:
+        return None
+    example = replace(example, response=text)
+    lesson = Lesson.of(base, example)
+    return (lesson, example, None) if len(lesson.full.ids) <= config.max_tokens else None
+
+
+def _num_held_back(count: int, config: RefineConfig) -> int:
+    if not config.held_back_share or count < _LEAST_TO_DIVIDE:
+        return 0
+    return min(max(int(count * config.held_back_share), _LEAST_HELD_BACK), _MOST_HELD_BACK)
+
+
+def choose(examples: Sequence[Example], base: BaseModel, config: RefineConfig) -> list[Example]:
     """A seeded draw of distinct prompts that can be learnt from, short enough for a step."""
     distinct = {e.prompt: e for e in examples}
     learnable = {p: e for p, e in distinct.items() if e.response or not config.labels}
@@ -177,14 +357,15 @@ def _choose(examples: Sequence[Example], base: BaseModel, config: RefineConfig) 
 
 def _ask(
     examples: Sequence[Example], base: BaseModel, config: RefineConfig
-) -> list[tuple[Lesson, _Said]]:
-    """Return the answers to full prompts that end within the limit, with predictions."""
+) -> list[tuple[Lesson, Example, _Said] | None]:
+    """Return what the base says of full prompts; None where no answer ends within the limit."""
     texts = greedy_answers(examples, base, config.max_answer_tokens)
-    answered = [replace(e, response=t) for e, t in zip(examples, texts, strict=True) if t]
-    known = listen(answered, base)
-    places = map(known.of, range(len(answered)))
-    said = [(known.tokens[at], known.log_probs[at], known.rest[at]) for at in places]
-    return [(Lesson.of(base, e), s) for e, s in zip(answered, said, strict=True)]
+    answered = [replace(e, response=t) if t else None for e, t in zip(examples, texts, strict=True)]
+    ended = [example for example in answered if example is not None]
+    known = listen(ended, base)
+    places = map(known.of, range(len(ended)))
+    said = iter([(known.tokens[at], known.log_probs[at], known.rest[at]) for at in places])
+    return [None if e is None else (Lesson.of(base, e), e, next(said)) for e in answered]
 
 
 def _teacher_loss(

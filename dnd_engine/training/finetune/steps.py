@@ -19,7 +19,17 @@ from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.models.turns import TurnLock
 from dnd_engine.tasks.folder import Mode
 
-__all__ = ["Descent", "descend", "draw_lessons", "shared_start", "trainable_start"]
+__all__ = [
+    "Descent",
+    "check_points",
+    "descend",
+    "draw_lessons",
+    "shared_start",
+    "trainable_start",
+]
+
+_FIRST_POINT = 5
+"""Steps before a training is scored for the first time; then after twice as many, and so on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +44,16 @@ class Descent:
     """What it took, waiting for others left out."""
     tokens: Float[Tensor, "tokens rows cols"]
     """After the update, float32, on the base's device. The next step changes them: copy to keep."""
+
+
+def check_points(steps: int) -> tuple[int, ...]:
+    """Steps after which a training is scored: 5, 10, 20, 40 and so on, and the last."""
+    points = []
+    point = _FIRST_POINT
+    while point < steps:
+        points.append(point)
+        point *= 2
+    return (*points, steps)
 
 
 def shared_start(layout: LoRALayout, seed: int) -> Float[Tensor, "tokens rows cols"]:

@@ -1,5 +1,6 @@
 """The command line: its words, exit codes and JSON. Where a model is not the point, none loads."""
 
+import csv
 import hashlib
 import json
 import subprocess
@@ -17,6 +18,7 @@ from dnd_engine.library import Library
 from dnd_engine.lora.adapter import write_files
 from dnd_engine.prompts.reading import Choices
 from tests.dnd_engine.hub_server import TOKEN, Hub
+from tests.dnd_engine.serving.chat_server import running_chat
 from tests.dnd_engine.tiny import make_adapter
 
 PROMPTS = "\n".join(f"Write the phrase in capital letters: item number {i}" for i in range(20))
@@ -60,6 +62,7 @@ def test_help_names_every_command() -> None:
     commands = (
         "generate",
         "refine",
+        "propose",
         "chat",
         "inspect",
         "export",
@@ -396,7 +399,8 @@ def test_refine_trains_an_adapter_on_its_prompts_and_writes_another(tmp_path: Pa
     result = dnd("refine", start, prompts, "--labels", "--steps", 3, "--out", out, "--json")
     assert result.exit_code == 0, result.stderr
     values = json.loads(result.stdout)
-    assert (values["num_prompts"], values["commonest_share"]) == (12, 1.0)
+    assert (values["num_prompts"], values["commonest_share"]) == (9, 1.0)
+    assert 0 <= values["score_before"] <= 1
     assert "The base gave the same answer" not in result.stderr, "labels have no teacher"
     assert values["effect"] != values["effect_before"]
     seen = json.loads(dnd("inspect", out, "--json").stdout)
@@ -404,6 +408,38 @@ def test_refine_trains_an_adapter_on_its_prompts_and_writes_another(tmp_path: Pa
     assert seen["provenance"]["refined"]["from_sha256"] == values["from_sha256"]
     again = dnd("refine", start, prompts, "--labels", "--steps", 3, "--out", out, "--json")
     assert json.loads(again.stdout)["sha256"] == values["sha256"]
+
+
+@pytest.mark.real
+def test_corrected_answers_and_a_better_teacher_train_an_adapter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (prompts := tmp_path / "first.txt").write_text(
+        "\n---\n".join(f"Give the first word.\n\nred {i} blue" for i in range(10)), encoding="utf-8"
+    )
+    start, out, table = tmp_path / "start.zip", tmp_path / "taught.zip", tmp_path / "a.csv"
+    assert dnd("generate", prompts, "--out", start, "--json").exit_code == 0
+    proposed = dnd("propose", prompts, "--limit", 8, "--out", table, "--json")
+    assert len(json.loads(proposed.stdout)["answers"]) == 8, proposed.stderr
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = [{**row, "label": "red"} for row in csv.DictReader(file)]
+    (corrected := tmp_path / "b.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
+    )
+    by_me = dnd("refine", start, corrected, "--labels", "--steps", 1, "--out", out, "--json")
+    assert json.loads(by_me.stdout)["num_prompts"] == 6, by_me.stderr
+    monkeypatch.setenv("DND_TEACHER_KEY", "sk-secret")
+    with running_chat(lambda server, body: server.answer(body, "red")) as server:
+        options = ("--teacher", server.url, "--teacher-model", "wise", "--steps", 1)
+        result = dnd("refine", start, prompts, *options, "--out", out, "--json")
+    assert json.loads(result.stdout)["teacher"] == "wise", result.stderr
+    assert set(server.keys) == {"Bearer sk-secret"}
+    assert "sk-secret" not in result.stdout + result.stderr
+    read = json.loads(dnd("inspect", out, "--json").stdout)["provenance"]["trained"]
+    assert (read["answers"], read["teacher"]) == ("teacher", "wise")
+    both = dnd("refine", start, prompts, *options, "--labels")
+    assert both.exit_code == 2
+    assert "choose --labels or --teacher" in both.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Refine: an adapter learns on bare inputs what a teacher says to full prompts."""
 
 from collections.abc import Generator as Steps
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from dnd_engine.models.turns import TurnLock
 from dnd_engine.tasks.folder import Example
 from dnd_engine.training.examples import encode_example, pack, response_losses
 from dnd_engine.training.finetune.lessons import Lesson, train_on_lessons
-from dnd_engine.training.finetune.refine import Refined, RefineStep, _schedule, refine
+from dnd_engine.training.finetune.refine import Refined, RefineStep, _schedule, choose, refine
 from dnd_engine.training.finetune.steps import draw_lessons
 from tests.dnd_engine.tiny import LAYOUT, random_tokens
 
@@ -89,8 +90,7 @@ def test_the_start_is_not_changed_and_the_same_seed_gives_the_same_adapter(base:
 
 def test_labels_are_learnt_by_the_training_that_measure_uses(base: BaseModel) -> None:
     _, made = finish(refining(base, LABELS))
-    by_prompt = {example.prompt: example for example in EXAMPLES}
-    lessons = [Lesson.of(base, by_prompt[prompt]) for prompt in made.prompts]
+    lessons = [Lesson.of(base, example) for example in choose(EXAMPLES, base, LABELS)]
     *_, (last, learnt) = train_on_lessons(
         Runtime.of(base, LAYOUT),
         start(),
@@ -101,7 +101,7 @@ def test_labels_are_learnt_by_the_training_that_measure_uses(base: BaseModel) ->
         learning_rate=lambda step: LABELS.learning_rate * _schedule(step, LABELS),
     )
     assert torch.equal(last.tokens, made.tokens)
-    assert set(learnt) == set(made.prompts)
+    assert learnt == made.prompts
 
 
 def test_layers_that_an_imprint_left_at_zero_learn_too(base: BaseModel) -> None:
@@ -174,6 +174,61 @@ def test_the_lock_is_free_between_steps_and_closing_cancels(base: BaseModel) -> 
     assert not lock.locked()
     with pytest.raises(StopIteration):
         next(steps)
+
+
+MANY = tuple(Example(f"Say it.\n\n{a}{b}", a) for a in "abcdefgh" for b in "abcd")
+
+
+def test_prompts_held_back_are_scored_and_not_learnt(base: BaseModel) -> None:
+    rated: list[tuple[Tensor, tuple[Example, ...]]] = []
+
+    def score(tokens: Tensor, examples: Sequence[Example]) -> float:
+        rated.append((tokens.clone(), tuple(examples)))
+        return len(rated) / 10
+
+    steps = refine(
+        Runtime.of(base, LAYOUT), start(), LAYOUT, MANY, None, replace(LABELS, steps=7), score=score
+    )
+    seen, made = finish(steps)
+    held_back = {example.prompt for example in rated[0][1]}
+    assert len(held_back) == made.num_held_back == 8
+    assert not held_back & set(made.prompts)
+    assert torch.equal(rated[0][0], start())
+    assert torch.equal(rated[-1][0], made.tokens)
+    assert [step.score for step in seen] == [0.1] * 4 + [0.2] * 2 + [0.3]
+    assert {step.score_before for step in seen} == {0.1}
+    assert (made.score, made.score_before) == (0.3, 0.1)
+
+
+def test_training_begins_with_the_first_answers_and_takes_the_others_on_the_way(
+    base: BaseModel,
+) -> None:
+    asked: list[int] = []
+    taken: list[int] = []
+
+    def answers(examples: Sequence[Example]) -> Steps[Sequence[str | None], None, None]:
+        for first in range(0, len(examples), 8):
+            asked.append(first)
+            yield [None if n == 1 else e.bare for n, e in enumerate(examples[first : first + 8])]
+
+    config = replace(LABELS, labels=False, steps=11, least_prompts=8)
+    steps = refine(Runtime.of(base, LAYOUT), start(), LAYOUT, MANY, None, config, answers=answers)
+    for step in steps:
+        if step.stage == "refine":
+            taken.append(len(asked))
+    assert taken == [2] * 5 + [3] * 5 + [4]
+
+
+def test_an_outside_teacher_without_answers_is_an_error(base: BaseModel) -> None:
+    def answers(examples: Sequence[Example]) -> Steps[Sequence[str | None], None, None]:
+        yield [None] * len(examples)
+
+    config = replace(LABELS, labels=False)
+    steps = refine(
+        Runtime.of(base, LAYOUT), start(), LAYOUT, EXAMPLES, None, config, answers=answers
+    )
+    with pytest.raises(TrainingError, match="for 0 of 8 prompts, 8 are needed"):
+        finish(steps)
 
 
 def test_too_few_usable_prompts_are_counted_with_the_reasons(base: BaseModel) -> None:

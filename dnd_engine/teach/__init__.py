@@ -1,0 +1,1 @@
+"""Who teaches an adapter beside the base: a better model behind an address, or a person."""

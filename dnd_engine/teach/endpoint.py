@@ -1,0 +1,137 @@
+"""A better teacher: any server that speaks the OpenAI protocol answers whole prompts.
+
+llama-server, Ollama, vLLM and hosted services do. Nothing is sent before the first answer is asked
+for, and the key is neither shown nor written. Knows texts; knows no model, and leaves HTTP to
+`serving`.
+"""
+
+import re
+import time
+from collections.abc import Collection, Sequence
+from collections.abc import Generator as Steps
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from dnd_engine.config import check_between
+from dnd_engine.errors import RemoteError
+from dnd_engine.serving.address import base_url
+from dnd_engine.serving.chat import Remote, ask
+from dnd_engine.tasks.folder import Example
+
+__all__ = ["Endpoint", "origin"]
+
+_AT_ONCE = 4
+"""Questions that wait for an answer together: hosted services take more, a laptop hardly two."""
+_TOGETHER = 8
+"""Answers that are passed on together."""
+_TRIES = 3
+"""Of one question, while the server is busy."""
+_MAX_WAIT = 10.0
+"""Most seconds between two tries, whatever the server asks for."""
+_BUSY = (429, 503)
+_THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
+"""What models that think aloud say before their answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where a teacher answers.
+
+    Raises:
+        ConfigError: If a limit is out of bounds.
+        RemoteError: If the address is none, or is none of `allowed`, or the model has no name.
+    """
+
+    url: str
+    """Base address, such as `http://localhost:11434/v1`."""
+    model: str
+    """What the server calls the model."""
+    key: str = field(default="", repr=False)
+    """Sent to that server alone."""
+    allowed: Collection[str] | None = None
+    """Servers that may be asked, as `https://HOST` or `https://HOST:PORT`; None allows any."""
+    max_answer_tokens: int = 512
+    """Longer answers are left out. Models that think aloud need room for it."""
+    timeout_seconds: float = 60.0
+    """For one answer."""
+
+    def __post_init__(self) -> None:
+        check_between(self, 1, 32_768, "max_answer_tokens")
+        check_between(self, 0.1, 600, "timeout_seconds")
+        found = origin(self.url)
+        if self.allowed is not None and found not in {origin(one) for one in self.allowed}:
+            known = ", ".join(sorted(self.allowed)) or "none"
+            raise RemoteError(
+                f"`{found}` may not be asked from this server. Allowed: {known}. Run the app on "
+                "your own computer to use any teacher."
+            )
+        if not self.model.strip():
+            raise RemoteError("the teacher needs the name of a model, as its server lists it.")
+
+    def answers(self, examples: Sequence[Example]) -> Steps[Sequence[str | None], None, None]:
+        """Ask whole prompts, some at once, while whoever takes the answers does other work.
+
+        Yields:
+            Answers in the order of the examples, some at a time; None where one is empty or was
+            cut off.
+
+        Raises:
+            RemoteError: If the server cannot be reached, refuses, or answers in another form.
+        """
+        pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="teacher")
+        try:
+            asked = [pool.submit(self._answer, example.prompt) for example in examples]
+            for first in range(0, len(asked), _TOGETHER):
+                yield [one.result() for one in asked[first : first + _TOGETHER]]
+        finally:
+            # What is on its way ends by itself, seen by nobody.
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _answer(self, prompt: str) -> str | None:
+        """Return the answer to one prompt, asked again while the server is busy."""
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                said = self._ask(prompt)
+                break
+            except RemoteError as error:
+                if error.status not in _BUSY or not tries_left:
+                    raise
+                time.sleep(min(1.0 if error.retry_after is None else error.retry_after, _MAX_WAIT))
+        text = _THOUGHT.sub("", said.text).strip()
+        return None if said.finish_reason == "length" else text or None
+
+    def _ask(self, prompt: str, temperature: float | None = 0.0) -> Remote:
+        try:
+            return ask(
+                self.url,
+                self.model.strip(),
+                [{"role": "user", "content": prompt}],
+                self.key,
+                max_tokens=self.max_answer_tokens,
+                temperature=temperature,
+                timeout=self.timeout_seconds,
+            )
+        except RemoteError as error:
+            words = str(error)
+            if error.status == 400 and "temperature" in words and temperature is not None:
+                # Some hosted models take no other temperature than their own.
+                return self._ask(prompt, None)
+            if self.key and self.key in words:  # a server may quote what it was sent
+                clean = words.replace(self.key, "…")
+                raise RemoteError(
+                    clean, status=error.status, retry_after=error.retry_after
+                ) from None
+            raise
+
+
+def origin(url: str) -> str:
+    """Return scheme, host and port of an address, in one form.
+
+    Raises:
+        RemoteError: If it is no address of a server.
+    """
+    parts = urlsplit(base_url(url))
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    usual = {"http": 80, "https": 443}[parts.scheme]
+    return f"{parts.scheme}://{host}" + (f":{parts.port}" if (parts.port or usual) != usual else "")

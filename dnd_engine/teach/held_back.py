@@ -1,0 +1,51 @@
+"""The score of a training on prompts that it does not learn: how an adapter answers them bare.
+
+Knows weight tokens and examples; knows no training.
+"""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from dnd_engine.lora.layout import LoRALayout
+from dnd_engine.models.runtime import Runtime
+from dnd_engine.scoring.answers import answer
+from dnd_engine.scoring.metrics import Grader
+from dnd_engine.scoring.questions import ask, free_metric
+from dnd_engine.tasks.folder import Example
+
+__all__ = ["score_bare"]
+
+_MARGIN = 8
+"""Tokens that an answer may be longer than the longest that is wanted."""
+
+
+def score_bare(
+    runtime: Runtime,
+    layout: LoRALayout,
+    tokens: Float[Tensor, "tokens rows cols"],
+    examples: Sequence[Example],
+) -> float:
+    """Let an adapter answer bare inputs, and compare with what is wanted.
+
+    Args:
+        runtime: The base; its lock is held during the answers.
+        layout: Of the weight tokens.
+        tokens: The adapter.
+        examples: With bare inputs and responses.
+
+    Returns:
+        The share of right answers; for long ones, the mean ROUGE-L.
+    """
+    tokenizer = runtime.base.tokenizer
+    wanted = [example.response for example in examples]
+    longest = max(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in wanted)
+    questions = [ask(tokenizer, e, "bare", max_new_tokens=longest + _MARGIN) for e in examples]
+    with runtime.lock:
+        active = runtime.host.fit(tokens[None], layout)
+        (answers,) = answer(runtime, [questions], active)
+    texts = [str(tokenizer.decode(list(a.ids), skip_special_tokens=True)) for a in answers]
+    grader = Grader.by(free_metric(wanted))
+    pairs = zip(examples, texts, strict=True)
+    return sum(grader.grade(example, text).score for example, text in pairs) / len(examples)
