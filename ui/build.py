@@ -17,6 +17,7 @@ from ui.frame.wiring import wire_language, wire_loading, wire_visit
 from ui.gradio_private import calm_queue
 from ui.handlers import App, Handlers
 from ui.language import SpokenBlocks
+from ui.limits import ServerLimits
 from ui.owner import Owner
 from ui.page import Page, slots_of
 from ui.state import Session, SessionFiles
@@ -44,6 +45,7 @@ def build_ui(
     limits: PromptLimits,
     own: Owner | None = None,
     runs: Sequence[RunFolder] = (),
+    server: ServerLimits | None = None,
 ) -> gr.Blocks:
     """Build the page. Nothing is loaded and nothing is started.
 
@@ -55,10 +57,11 @@ def build_ui(
         own: This computer's user, whose library opens with their key; None where others are served:
             each visit then has a library that ends with it.
         runs: Folders of trainings and collections that visitors may watch; none, no tab for them.
+        server: What visitors may take.
     """
     cache = Path(get_upload_folder())
     files = SessionFiles(cache)
-    shared = own is None
+    shared, server = own is None, server or ServerLimits()
 
     demo: gr.Blocks
     with SpokenBlocks(
@@ -73,7 +76,7 @@ def build_ui(
         frame = frame_panel()
         with gr.Tabs(elem_id="dnd-tabs") as tabs:
             with gr.Tab(_("Workbench"), id="workbench"):
-                workbench = workbench_panel(limits, shared=shared)
+                workbench = workbench_panel(limits, shared=shared, teachers=server.teacher_servers)
             with gr.Tab(_("Library"), id="library") as library_tab:
                 library = library_panel(shared=shared)
             with gr.Tab(_("Measure"), id="measure") as measure_tab:
@@ -97,7 +100,7 @@ def build_ui(
         )
         page = Page(
             demo=demo,
-            on=Handlers(App(calls, limits, files, cache, own, runs)),
+            on=Handlers(App(calls, limits, files, cache, own, runs, server)),
             session=session,
             slots={"tabs": tabs, "session": session, **slots_of(*panels)},
         )

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from dnd_engine.config import (
     ImprintConfig,
@@ -24,6 +24,7 @@ from dnd_engine.errors import DndError
 from dnd_engine.lora.provenance import Recipe
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import PromptFile
+from dnd_engine.teach.endpoint import Endpoint
 from ui.engine_handle import EngineHandle, LoadState
 from ui.engine_thread import TICK_SECONDS, Stop
 from ui.spaces import borrows_gpu, gpu
@@ -39,7 +40,10 @@ if TYPE_CHECKING:
 
     Row = tuple[list[Message], Adapter | None]
 
-__all__ = ["LANES", "TICK_SECONDS", "EngineCalls", "Stop"]
+__all__ = ["LANES", "TICK_SECONDS", "Answers", "EngineCalls", "Stop"]
+
+Answers = Literal["base", "labels"] | Mapping[str, str] | Endpoint
+"""What an adapter is taught: answers of the base, labels, a person's by prompt, or a teacher's."""
 
 LANES: Mapping[str, Mapping[str, Any]] = {
     # One engine, one at a time.
@@ -94,7 +98,8 @@ class EngineCalls:
         self._push = gpu(self._push_here)
         self._synthesize = gpu(self._synthesize_here)
         self._imprint = gpu(self._imprint_here)
-        self._refine = gpu(self._refine_here, _REFINE_GPU_SECONDS)
+        self._teach = gpu(self._teach_here, _REFINE_GPU_SECONDS)
+        self._propose = gpu(self._propose_here)
         self._remake = gpu(self._remake_here, _REFINE_GPU_SECONDS)
         self._prove = gpu(self._prove_here)
         self._compare = gpu(self._compare_here)
@@ -199,11 +204,35 @@ class EngineCalls:
         """Imprint the instruction of prompts into an adapter."""
         return self._in_ticks(self._imprint(adapter, buckets, seed, memory), stop)
 
-    def refine(
-        self, adapter: "Adapter", buckets: Sequence[Bucket], labels: bool, stop: Stop
+    @property
+    def stop_keeps(self) -> bool:
+        """Whether a training can be ended with what it has learnt: not in another process."""
+        return not borrows_gpu()
+
+    def teach(
+        self,
+        adapter: "Adapter",
+        buckets: Sequence[Bucket],
+        answers: Answers,
+        enough: Stop,
+        stop: Stop,
     ) -> _Ticking:
-        """Train an adapter a little on prompts, with or without their labels."""
-        return self._in_ticks(self._refine(adapter, buckets, labels), stop)
+        """Train an adapter a little.
+
+        Args:
+            adapter: Where to start.
+            buckets: Whose prompts are learnt, unless there are answers of a person.
+            answers: What is learnt: the base's own answers, the labels, a person's or a teacher's.
+            enough: Ends the training with what was learnt.
+            stop: Ends it with nothing.
+        """
+        steps = self._teach(adapter, buckets, answers, enough if self.stop_keeps else None)
+        # Who waits for a server must not keep the engine's own thread.
+        return self.ticking(steps, stop, beside=isinstance(answers, Endpoint))
+
+    def propose(self, buckets: Sequence[Bucket], limit: int, stop: Stop) -> _Ticking:
+        """Let the base answer some prompts, for a person to correct."""
+        return self._in_ticks(self._propose(buckets, limit), stop)
 
     def remake(self, recipe: Recipe, stop: Stop) -> _Ticking:
         """Carry out a recipe."""
@@ -310,8 +339,22 @@ class EngineCalls:
         config = ImprintConfig(seed=seed)
         yield from _tagged(self.ready().imprint(adapter, buckets, config, memory=memory))
 
-    def _refine_here(self, adapter: "Adapter", buckets: Sequence[Bucket], labels: bool) -> _Tagged:
-        yield from _tagged(self.ready().refine(adapter, buckets, RefineConfig(labels=labels)))
+    def _teach_here(
+        self,
+        adapter: "Adapter",
+        buckets: Sequence[Bucket],
+        answers: Answers,
+        enough: Stop | None,
+    ) -> _Tagged:
+        engine, ends = self.ready(), None if enough is None else enough.is_set
+        if isinstance(answers, str):
+            config = RefineConfig(labels=answers == "labels")
+            yield from _tagged(engine.refine(adapter, buckets, config, enough=ends))
+        else:
+            yield from _tagged(engine.teach(adapter, answers, buckets, enough=ends))
+
+    def _propose_here(self, buckets: Sequence[Bucket], limit: int) -> _Tagged:
+        yield from _tagged(self.ready().propose(buckets, limit=limit))
 
     def _remake_here(self, recipe: Recipe) -> _Tagged:
         yield from _tagged(self.ready().regenerate(recipe))

@@ -55,6 +55,10 @@ class ServerLimits:
     """How long an adapter of the API is kept unused."""
     logins_per_minute: int = 10
     """Attempts to log in from one address."""
+    teacher_servers: tuple[str, ...] = ()
+    """Servers that visitors may let answer their prompts, as `https://HOST` or `https://HOST:PORT`.
+    None by default: this server would send requests for strangers. The owner of a computer may ask
+    any."""
 
     def __post_init__(self) -> None:
-        check_least(self, 1, *self.__slots__)
+        check_least(self, 1, *(name for name in self.__slots__ if name != "teacher_servers"))

@@ -21,6 +21,7 @@ from dnd_engine.errors import ConfigError
 from dnd_engine.files import asset_path, process_folder
 from dnd_engine.library import Library
 from dnd_engine.server_log import log_path, logging_to
+from dnd_engine.teach.endpoint import origin
 from dnd_engine.training.watch import RunFolder
 from ui.engine_handle import EngineHandle
 from ui.limits import ServerLimits
@@ -169,19 +170,34 @@ def serve(
             "repeated. Everyone who can open the page sees it.",
         ),
     ] = None,
+    teacher_servers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--teacher-server",
+            metavar="URL",
+            help="Server that visitors may let answer their prompts; may be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Open the app in a browser."""
     account = login(auth) if auth else None
     runs = [RunFolder(folder) for folder in run_folders or ()]
+    limits = ServerLimits(teacher_servers=tuple(map(origin, teacher_servers or ())))
     from ui.build import build_ui
 
     own_cache()
     handle = EngineHandle.of(config)
     host = listening_host(host)
     owner = own_library(host)
-    demo = build_ui(handle, config.limits, owner, runs)
+    demo = build_ui(handle, config.limits, owner, runs, limits)
     options = launch_options(
-        config.limits, owner, handle=handle, mcp=mcp, metrics=metrics, schema=schema
+        config.limits,
+        owner,
+        server=limits,
+        handle=handle,
+        mcp=mcp,
+        metrics=metrics,
+        schema=schema,
     )
     run(demo, handle, {**options, "auth": account}, owner, host=host, port=port)
 

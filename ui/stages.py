@@ -60,7 +60,7 @@ _STAGES: Mapping[str, tuple[str, str]] = {
         N_("Into the weights, layer by layer"),
     ),
     "refine": (
-        N_("Refine"),
+        N_("Teach"),
         N_("Training on your prompts"),
     ),
     "check": (
@@ -121,10 +121,10 @@ _RUNS: Mapping[RunKind, Mapping[str, str]] = {
         "failed": N_("Not made again."),
     },
     "refinement": {
-        "running": N_("Refining the adapter"),
-        "done": N_("How it was refined"),
+        "running": N_("Teaching the adapter"),
+        "done": N_("How it was taught"),
         "stopped": N_("Stopped. The adapter is unchanged."),
-        "failed": N_("Refining failed; the adapter is unchanged."),
+        "failed": N_("Teaching failed; the adapter is unchanged."),
     },
     "measurement": {
         "running": N_("Measuring the adapter"),

@@ -20,6 +20,7 @@ from dnd_engine.lora.provenance import Recipe, taught_alike
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import PromptFile
 from dnd_engine.prompts.reading import Choices, Split
+from dnd_engine.teach.endpoint import Endpoint
 from ui.canvas import Arrangement
 from ui.engine_calls import Stop
 from ui.stages import RunKind, Stages
@@ -42,6 +43,7 @@ __all__ = [
     "Made",
     "MeasureRun",
     "Place",
+    "Proposed",
     "Reading",
     "Run",
     "Session",
@@ -170,12 +172,32 @@ class Run:
     """The adapter to imprint on, or to refine."""
     labels: bool = False
     """Whether a refinement learns the labels."""
+    answers: Mapping[str, str] | None = None
+    """Answers of the visitor that a refinement learns, by whole prompts."""
+    teacher: Endpoint | None = None
+    """Whose answers a refinement learns; forgotten as soon as it begins, with its key."""
+    enough: Stop = field(default_factory=Stop)
+    """Set to end a refinement with what it has learnt."""
+    learning: bool = False
+    """Whether a refinement has learnt anything yet."""
     recipe: Recipe | None = None
     """What a remake carries out; it holds its prompts."""
     stop: Stop = field(default_factory=Stop)
     """Set to end it at its next step."""
     shown: bool = False
     """Whether the page has shown what came of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """Prompts of an adapter with answers, for the visitor to correct."""
+
+    buckets: tuple[Bucket, ...]
+    """Whose prompts they are."""
+    prompts: tuple[str, ...]
+    """Whole."""
+    answers: tuple[str, ...]
+    """As they are now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,6 +406,8 @@ class Session:
     """What the text encoder made of this visit's prompts: mixing again reads none of them."""
     run: Run | None = None
     """The last synthesis, imprint or refinement that was ordered."""
+    proposed: Proposed | None = None
+    """Answers to correct."""
     labelled: PromptFile | None = None
     """The rows to measure on."""
     measuring: MeasureRun | None = None

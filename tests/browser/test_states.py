@@ -238,21 +238,25 @@ def test_doubt_refine_and_a_proof_that_fails(sights: Sights, write: Write) -> No
     sight.see("18-warning-and-proof-failed")
     page.locator("#dnd-teach-start").click()
     expect(page.locator("#dnd-stages li.is-failed")).to_be_visible()
-    sight.see("19-refine-failed")
+    sight.see("19-teach-failed")
     sight.edit()
     sight.put(write("more.jsonl", prompts(9, "fine", label="yes")))
     sight.visit.ready("more.jsonl")
     page.locator("#dnd-synthesize").click()
-    expect(page.locator("#dnd-teach-labels")).to_be_visible(timeout=30_000)
-    sight.see("20-refine-offered")
+    expect(page.locator("#dnd-teach")).to_be_visible(timeout=30_000)
+    page.locator("#dnd-teach-door input[value=mine]").check()
+    page.locator("#dnd-teach-propose").click()
+    expect(page.locator("#dnd-teach-answer-0 textarea")).to_be_visible()
+    sight.see("20-teach-by-me")
+    page.locator("#dnd-teach-door input[value=itself]").check()
     page.locator("#dnd-teach-start").click()
     expect(page.locator("#dnd-stages li.is-running")).to_contain_text(
-        sight.stage("Refine"), timeout=20_000
+        sight.stage("Teach"), timeout=20_000
     )
-    sight.glimpse("21-refining")
+    sight.glimpse("21-teaching")
     expect(page.locator("#dnd-undo")).to_be_visible(timeout=30_000)
     expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
-    sight.see("22-refined")
+    sight.see("22-taught")
 
 
 def test_keep_export_and_the_library(

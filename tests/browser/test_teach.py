@@ -1,4 +1,4 @@
-"""Refine in a real browser: offered, run, stopped, undone, failed; for everyone."""
+"""Teach in a real browser: three doors, stopped, undone, failed; for everyone."""
 
 import json
 from collections.abc import Callable
@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Visit, Visits
-from tests.ui.fake_engine import FakeEngine
+from dnd_engine.library import Library
+from tests.browser.conftest import PHONE, Serve, Visit, Visits
+from tests.dnd_engine.serving.chat_server import running_chat
+from tests.ui.fake_engine import FakeEngine, slow_load
+from ui.engine_handle import EngineHandle
+from ui.owner import Owner
 
 pytestmark = pytest.mark.browser
 Write = Callable[[str, str | bytes], Path]
@@ -29,7 +33,7 @@ def made(visit: Visit, path: Path) -> str:
 
 
 def refined(visit: Visit) -> None:
-    expect(visit.page.locator("#dnd-adapter")).to_contain_text("refined in 28 s", timeout=30_000)
+    expect(visit.page.locator("#dnd-adapter")).to_contain_text("taught in 28 s", timeout=30_000)
 
 
 def test_refine_makes_another_adapter_and_undo_brings_the_first_back(
@@ -46,7 +50,7 @@ def test_refine_makes_another_adapter_and_undo_brings_the_first_back(
     before = page.locator("#dnd-adapter code").inner_text()
     page.locator("#dnd-teach-open").click()
     offer = page.locator("#dnd-teach")
-    expect(offer).to_contain_text("teaches the adapter to answer without the instruction")
+    expect(offer).to_contain_text("learns to give the same answers without it")
     page.locator("#dnd-teach-start").click()
     stages = page.locator("#dnd-stages")
     refined(visit)
@@ -59,7 +63,7 @@ def test_refine_makes_another_adapter_and_undo_brings_the_first_back(
         page.locator("#dnd-download").click()
     assert download.value.suggested_filename.startswith("sql-refined-")
     stages.locator("summary").click()
-    for stage in ("Ask", "Refine", "Check"):
+    for stage in ("Ask", "Teach", "Check"):
         expect(stages.locator("li.is-done").filter(has_text=stage)).to_have_count(1)
     visit.ask("After")
     visit.idle()
@@ -70,7 +74,7 @@ def test_refine_makes_another_adapter_and_undo_brings_the_first_back(
     expect(page.locator("#dnd-strength input[type=number]")).to_have_value("1.4")
     expect(page.locator("#dnd-checks")).to_contain_text("Changes the model")
     expect(page.locator("#dnd-stages summary")).to_contain_text("How it was made")
-    expect(page.locator("#dnd-adapter")).not_to_contain_text("refined")
+    expect(page.locator("#dnd-adapter")).not_to_contain_text("taught in")
     assert page.locator("#dnd-norms .dnd-heat").inner_html() == map_before
     with page.expect_download() as download:
         page.locator("#dnd-download").click()
@@ -88,32 +92,31 @@ def test_the_chat_goes_on_meanwhile_and_stop_keeps_the_adapter(
     before = made(visit, write("slow.jsonl", prompts(9, "SLOW")))
     page.locator("#dnd-teach-open").click()
     page.locator("#dnd-teach-start").click()
-    expect(page.locator("#dnd-stages li.is-running")).to_contain_text("Loss")
+    expect(page.locator("#dnd-stages li.is-running")).to_contain_text("right of 4 held back")
     expect(page.locator("#dnd-teach-open")).to_be_disabled()
     visit.ask("Meanwhile")
     expect(visit.answer("right")).to_contain_text("SELECT")
-    expect(page.locator("#dnd-stages")).to_contain_text("Refining the adapter")
+    expect(page.locator("#dnd-stages")).to_contain_text("Teaching the adapter")
     page.locator("#dnd-teach-stop").click()
-    expect(page.locator("#dnd-stages")).to_contain_text("The adapter is unchanged.")
-    expect(page.locator("#dnd-teach-start")).to_be_visible()
-    expect(page.locator("#dnd-adapter code")).to_have_text(before)
-    expect(page.locator("#dnd-teach-open")).to_be_enabled()
-    page.wait_for_timeout(1000)
+    refined(visit)
+    expect(page.locator("#dnd-adapter")).to_contain_text("of 4 held back right before")
+    expect(page.locator("#dnd-adapter code")).not_to_have_text(before)
     assert engine.refinements[-1]["steps"] < 10
-    visit.shot("refine-stopped")
+    page.locator("#dnd-undo").click()
+    expect(page.locator("#dnd-adapter code")).to_have_text(before)
 
 
 def test_an_adapter_that_does_nothing_is_offered_a_way_out(visit: Visit, write: Write) -> None:
     page = visit.page
     made(visit, write("far.jsonl", prompts(9, "NOTHING")))
-    expect(page.locator("#dnd-warning")).to_contain_text("You can refine it below")
+    expect(page.locator("#dnd-warning")).to_contain_text("You can teach it below")
     expect(page.locator("#dnd-teach")).to_be_visible()
     page.locator("#dnd-teach-later").click()
     expect(page.locator("#dnd-teach")).to_be_hidden()
     page.locator("#dnd-teach-open").click()
     page.locator("#dnd-teach-start").click()
     refined(visit)
-    expect(page.locator("#dnd-checks")).to_contain_text("Refined on your prompts")
+    expect(page.locator("#dnd-checks")).to_contain_text("Taught on your prompts")
     expect(page.locator("#dnd-warning")).to_be_hidden()
     expect(page.locator("#dnd-download")).to_have_text("Download PEFT zip")
     page.locator("#dnd-undo").click()
@@ -127,7 +130,7 @@ def test_too_few_prompts_are_told_and_nothing_is_lost(visit: Visit, write: Write
     page.locator("#dnd-teach-open").click()
     page.locator("#dnd-teach-start").click()
     stages = page.locator("#dnd-stages")
-    expect(stages).to_contain_text("Refining failed; the adapter is unchanged.")
+    expect(stages).to_contain_text("Teaching failed; the adapter is unchanged.")
     expect(stages).to_contain_text("Put a blank line between instruction and input")
     expect(stages.locator("li.is-failed")).to_contain_text("Ask")
     expect(page.locator("#dnd-adapter code")).to_have_text(before)
@@ -135,51 +138,83 @@ def test_too_few_prompts_are_told_and_nothing_is_lost(visit: Visit, write: Write
     expect(page.locator("#dnd-download")).to_be_enabled()
 
 
-def test_labels_are_learnt_only_if_there_are_some_and_one_asks(
-    visit: Visit, write: Write, engine: FakeEngine
+def test_an_adapter_is_taught_by_a_better_model_and_by_me(
+    visits: Visits, serve: Serve, write: Write, tmp_path: Path
 ) -> None:
+    engine = FakeEngine()
+    owner = Owner(Library(tmp_path / "library"))
+    url = serve(EngineHandle(slow_load(engine, 0.01)), owner=owner)
+    visit = visits(url, owner, size=PHONE)
     page = visit.page
-    labels = page.get_by_label("Learn from the labels")
-    made(visit, write("bare.jsonl", prompts(9)))
+    visit.add_first(write("a.jsonl", prompts(9, label="of course")))
+    visit.synthesize()
     page.locator("#dnd-teach-open").click()
-    expect(page.locator("#dnd-teach-start")).to_be_visible()
-    expect(labels).to_be_hidden()
-    page.get_by_role("button", name="Edit prompts").click()
-    visit.drop([write("labelled.jsonl", prompts(9, "fine", label="yes"))], "SQL")
-    visit.ready("labelled.jsonl")
-    page.locator("#dnd-synthesize").click()
-    expect(page.locator("#dnd-adapter")).to_contain_text("18 prompts from 2 files")
+    page.get_by_label("By a better model").check()
+    with running_chat(lambda server, body: server.answer(body, "wise")) as server:
+        page.get_by_label("Address").fill("nowhere")
+        page.get_by_label("Model", exact=True).fill("sage")
+        page.locator("#dnd-teach-start").click()
+        expect(page.locator("#dnd-teach-told")).to_contain_text("is no address")
+        page.get_by_label("Address").fill(server.url)
+        page.get_by_label("Key").fill("sk-secret")
+        visit.check_accessible()
+        assert server.asked == []
+        page.locator("#dnd-teach-start").click()
+        expect(page.locator("#dnd-adapter")).to_contain_text("then taught by sage in 12 s")
+        assert set(server.keys) == {"Bearer sk-secret"}
+    page.locator("#dnd-undo").click()
+    expect(page.locator("#dnd-adapter")).not_to_contain_text("taught")
     page.locator("#dnd-teach-open").click()
-    expect(labels).to_be_visible()
-    expect(labels).not_to_be_checked()
-    labels.check()
-    visit.shot("refine-labels")
+    expect(page.get_by_label("Key")).to_have_value("")
+    page.get_by_label("By me").check()
+    expect(page.get_by_label("Learn from the labels")).not_to_be_checked()
+    page.get_by_role("button", name="Propose answers").click()
+    first = page.get_by_label("good 0")
+    expect(first).to_have_value("of course")
+    first.fill("no")
+    visit.check_accessible()
+    page.locator("#dnd-teach-answer-8 textarea").fill("")
+    page.locator("#dnd-teach-answer-8 textarea").blur()
+    visit.reload()
+    page.locator("#dnd-teach-open").click()
+    page.get_by_label("By me").check()
+    expect(first).to_have_value("no")
     page.locator("#dnd-teach-start").click()
-    expect(page.locator("#dnd-adapter")).to_contain_text("refined on labels in 28 s")
-    assert engine.refinements[-1]["labels"] is True
+    expect(page.locator("#dnd-adapter")).to_contain_text("then taught by you in 12 s")
+    answers = engine.taught[-1]
+    assert (len(answers), answers["Say yes.\n\ngood 0"]) == (8, "no")
+    page.locator("#dnd-teach-open").click()
+    page.get_by_label("Learn from the labels").check()
+    page.locator("#dnd-teach-start").click()
+    expect(page.locator("#dnd-adapter")).to_contain_text("taught labels in 28 s")
 
 
-def test_refine_can_be_done_from_the_keyboard(visit: Visit, write: Write) -> None:
+def test_teach_can_be_done_from_the_keyboard(visit: Visit, write: Write) -> None:
     page = visit.page
     made(visit, write("a.jsonl", prompts(9, "SLOW", label="yes")))
-    opener = page.locator("#dnd-teach-open")
-    opener.focus()
+    page.locator("#dnd-teach-open").focus()
     page.keyboard.press("Enter")
-    labels, start = page.get_by_label("Learn from the labels"), page.locator("#dnd-teach-start")
-    expect(start).to_be_visible()
+    expect(page.locator("#dnd-teach-start")).to_be_visible()
     page.keyboard.press("Tab")
     expect(page.locator("#dnd-warning summary")).to_be_focused()
     page.keyboard.press("Tab")
-    expect(labels).to_be_focused()
+    expect(page.get_by_label("By itself")).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    labels = page.get_by_label("Learn from the labels")
+    expect(labels).to_be_visible()
     page.keyboard.press("Tab")
-    expect(start).to_be_focused()
+    expect(labels).to_be_focused()
+    page.keyboard.press("Space")
+    for name in ("Propose answers", "Start"):
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("button", name=name, exact=True)).to_be_focused()
     page.keyboard.press("Enter")
     stop = page.locator("#dnd-teach-stop")
     expect(stop).to_be_visible()
     page.keyboard.press("Tab")
     expect(stop).to_be_focused()
     page.keyboard.press("Enter")
-    expect(page.locator("#dnd-stages")).to_contain_text("The adapter is unchanged.")
+    expect(page.locator("#dnd-adapter")).to_contain_text("taught labels in 28 s", timeout=30_000)
 
 
 def test_two_visitors_refine_their_own(visits: Visits, write: Write) -> None:

@@ -245,14 +245,14 @@ def test_the_end_of_a_long_run_is_told_to_who_looks_elsewhere(visit: Visit, writ
     expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
     page.locator("#dnd-teach-open").click()
     page.locator("#dnd-teach-start").click()
-    expect(page).to_have_title(f"Refining the adapter · {usual}")
+    expect(page).to_have_title(f"Teaching the adapter · {usual}")
     page.get_by_role("button", name="Notify me when it ends").click()
     expect(page.get_by_text("You will be notified")).to_be_visible()
     visit.shot("waiting")
     page.evaluate("window.elsewhere = true")
     visit.until(lambda: page.evaluate("notified.length") == 1)
-    assert page.evaluate("notified[0]") == "✓ How it was refined"
-    expect(page).to_have_title(f"✓ How it was refined · {usual}")
+    assert page.evaluate("notified[0]") == "✓ How it was taught"
+    expect(page).to_have_title(f"✓ How it was taught · {usual}")
     page.evaluate("window.elsewhere = false")
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     expect(page).to_have_title(usual)

@@ -19,7 +19,10 @@ def test_the_page_quotes_every_limit_and_no_other() -> None:
         name: int(value.replace(",", ""))
         for name, value in re.findall(r"^\| `(\w+)` \| ([\d,]+) \|", PAGE, re.MULTILINE)
     }
-    assert quoted == {**asdict(ServerLimits()), **asdict(PromptLimits())}
+    stated = {**asdict(ServerLimits()), **asdict(PromptLimits())}
+    assert stated.pop("teacher_servers") == ()
+    assert "| `teacher_servers` | none |" in PAGE
+    assert quoted == stated
 
 
 def test_every_test_that_the_page_names_is_there() -> None:

@@ -52,6 +52,8 @@ from dnd_engine.models.replies import Message, Reply
 from dnd_engine.progress import AnswerCounts, Doing, Progress
 from dnd_engine.prompts.buckets import Bucket, check_buckets, measured_prompts
 from dnd_engine.prompts.split import split_prompt
+from dnd_engine.tasks.folder import Example
+from dnd_engine.teach.endpoint import Endpoint
 from tests import reports
 from tests.ui.fake_adapter import BASE, FakeAdapter, digest
 from tests.ui.fake_measure import FakeMeasuring
@@ -131,6 +133,7 @@ class FakeEngine(FakeMeasuring):
         self.calls: list[dict[str, Any]] = []
         self.imprints: list[dict[str, Any]] = []
         self.refinements: list[dict[str, Any]] = []
+        self.taught: list[dict[str, str]] = []
         self.exports: list[tuple[str, str]] = []
         self.pushes: list[tuple[str, str | None, bool]] = []
         self.asked: list[list[Any]] = []
@@ -281,7 +284,12 @@ class FakeEngine(FakeMeasuring):
         ).with_strength(adapter.strength)
 
     def refine(
-        self, adapter: "Adapter", buckets: Sequence[Bucket], config: RefineConfig | None = None
+        self,
+        adapter: "Adapter",
+        buckets: Sequence[Bucket],
+        config: RefineConfig | None = None,
+        *,
+        enough: Callable[[], bool] | None = None,
     ) -> Generator[Progress, None, FakeAdapter]:
         """As the real one it needs 8 prompts with a blank line. A prompt with SLOW takes its time.
 
@@ -289,9 +297,59 @@ class FakeEngine(FakeMeasuring):
         """
         assert isinstance(adapter, FakeAdapter)
         config = config or RefineConfig()
-        start = time.perf_counter()
         prompts = {p.text: p for bucket in buckets for p in bucket.prompts}.values()
         texts = sorted(p.text for p in prompts if p.label or not config.labels)
+        steps, scores = yield from self._train(adapter, texts, config, enough)
+        refined = {
+            "from_sha256": adapter.sha256,
+            "labels": config.labels,
+            "commonest_share": 1.0 if all("ALIKE" in text for text in texts) else 0.5,
+            **scores,
+        }
+        return self._taught(adapter, steps, "refined", refined, {"refine": 28.4})
+
+    def teach(
+        self,
+        adapter: "Adapter",
+        answers: Mapping[str, str] | Endpoint,
+        buckets: Sequence[Bucket] = (),
+        config: RefineConfig | None = None,
+        *,
+        enough: Callable[[], bool] | None = None,
+    ) -> Generator[Progress, None, FakeAdapter]:
+        """An endpoint is really asked; the rest is as for `refine`."""
+        assert isinstance(adapter, FakeAdapter)
+        config = RefineConfig(labels=not isinstance(answers, Endpoint))
+        prompts = {p.text for bucket in buckets for p in bucket.prompts}
+        by: dict[str, Any] = {"answers": "person"}
+        if isinstance(answers, Endpoint):
+            by = {"answers": "teacher", "teacher": answers.model}
+            examples = [Example(text, "") for text in sorted(prompts)]
+            given = [text for part in answers.answers(examples) for text in part]
+            answers = {e.prompt: text or "" for e, text in zip(examples, given, strict=True)}
+        self.taught.append(dict(answers))
+        steps, scores = yield from self._train(adapter, sorted(answers), config, enough)
+        return self._taught(adapter, steps, "trained", {**by, **scores}, {"train": 12.1})
+
+    def propose(
+        self, buckets: Sequence[Bucket], *, limit: int = 16, seed: int = 0
+    ) -> Generator[Progress, None, dict[str, str]]:
+        """The base says yes to everything, but not to prompts with a label."""
+        prompts = {p.text: p for bucket in buckets for p in bucket.prompts}.values()
+        if not (split := [p for p in prompts if split_prompt(p.text).input is not None]):
+            raise TrainingError("refine needs 1 or more different prompts; got 0.")
+        yield Progress("ask", 1.0, 0.1, "ask")
+        time.sleep(self.stage_seconds)
+        return {p.text: p.label or "yes." for p in split[:limit]}
+
+    def _train(
+        self,
+        adapter: FakeAdapter,
+        texts: Sequence[str],
+        config: RefineConfig,
+        enough: Callable[[], bool] | None,
+    ) -> Generator[Progress, None, tuple[int, dict[str, Any]]]:
+        start = time.perf_counter()
         self.refinements.append(
             {"from": adapter.sha256, "labels": config.labels, "texts": texts, "steps": 0}
         )
@@ -304,6 +362,7 @@ class FakeEngine(FakeMeasuring):
                 "prompts."
             )
         pause = self.stage_seconds * (30 if any("SLOW" in text for text in texts) else 1) / 5
+        scores = {"score": 0.75, "score_before": 0.25, "num_held_back": 4}
         try:
             if not config.labels:
                 for done in (0.0, 0.5):
@@ -322,25 +381,26 @@ class FakeEngine(FakeMeasuring):
                     "train",
                     loss=1 / step,
                     seconds_left=pause * (10 - step),
+                    **{**scores, "score": 0.25 if step < 5 else 0.75},
                 )
+                if enough is not None and enough():
+                    break
         finally:
             self.closed_refinements += 1
-        root = digest(f"{adapter.sha256} refined {config.labels} {texts}")
-        refined = {
-            "from_sha256": adapter.sha256,
-            "labels": config.labels,
-            "commonest_share": 1.0 if all("ALIKE" in text for text in texts) else 0.5,
-        }
+        return step, scores
+
+    @staticmethod
+    def _taught(
+        adapter: FakeAdapter, steps: int, how: str, found: Any, seconds: dict[str, float]
+    ) -> FakeAdapter:
+        root = digest(f"{adapter.sha256} {how} {found} {steps}")
         return replace(
             adapter,
-            name=f"{adapter.name}-refined",
+            name=f"{adapter.name}-{'refined' if how == 'refined' else 'taught'}",
             sha256=root,
             strength=1.0,
-            provenance={
-                **adapter.provenance,
-                **{"root": root, "useless": False, "refined": refined},
-            },
-            seconds={**adapter.seconds, "refine": 28.4},
+            provenance={**adapter.provenance, "root": root, "useless": False, how: found},
+            seconds={**adapter.seconds, **seconds},
             kept_energy=None,
         )
 

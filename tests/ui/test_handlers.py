@@ -481,7 +481,7 @@ def test_the_verdict_comes_in_one_sentence_with_its_reasons(
     assert f"it answers {same} of 8 prompts that it was not fitted to" in html
     assert f"dnd-icon-{mark}" in html
     assert ("is-warn" in html) == (mark == "warn")
-    assert ("refine it below" in html) == (mark == "warn")
+    assert ("teach it below" in html) == (mark == "warn")
     assert ("The model does not know" in checks_html("done", found)) == doubt
     assert is_doubtful(found) == (mark == "warn")
     with speaking("de"):
@@ -551,7 +551,7 @@ def test_an_adapter_is_called_too_strong_beside_examined_ones_or_a_plain_bound(
     assert ("unusually much" in checks_html("done", found)) == told
     warning = judgement_html(found)
     assert ("may garble answers" in warning) == told
-    assert "refine it" not in warning
+    assert "teach it below" not in warning
     assert not is_doubtful(found)
 
 
@@ -566,7 +566,7 @@ def test_prompts_farther_from_training_than_all_that_was_examined_are_warned_of(
     assert "The generator was evaluated on 80 unseen tasks, at 0.43 to 0.97." in html
     assert "Rank correlation of that and the gain: -0.22 (-0.44 to +0.05)." in html
     warning = judgement_html(found)
-    assert ("unlike anything" in warning) == ("refine it" in warning) == unlike
+    assert ("unlike anything" in warning) == ("teach it below" in warning) == unlike
     assert "strength" not in warning
     assert is_doubtful(found) == unlike
     refined = checks_html("done", found, taught="refined")
@@ -579,7 +579,7 @@ def test_more_strength_is_not_advised_where_it_is_too_strong() -> None:
     found = Inspection(13.0, {}, (), 16, Agreement(0, 8), IDLE, 12.0)
     warning = judgement_html(found)
     assert "try a lower strength" in warning
-    assert "refine it" in warning
+    assert "teach it below" in warning
     assert "More strength" not in warning
     weak = replace(found, effect=0.5)
     assert "More strength" in judgement_html(weak)
@@ -601,7 +601,7 @@ def test_prompts_without_an_instruction_are_told_so_and_cast_no_doubt() -> None:
 def test_a_refined_adapter_is_not_praised_for_what_it_was_taught() -> None:
     found = Inspection(0.4, {}, (), 16)
     html = checks_html("done", found, taught="refined")
-    assert "Refined on your prompts" in html
+    assert "Taught on your prompts" in html
     assert "instruction to leave out" not in html
     assert judgement_html(found, taught="refined") == ""
 

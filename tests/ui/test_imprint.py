@@ -202,7 +202,7 @@ def test_undo_goes_back_to_the_generators_adapter(
     follow(on, session, request_of("s"))
     imprinted = session.made
     refined = refine(on, session, request_of("s"))[-1]
-    assert refined["undo"].value == "Undo refine"
+    assert refined["undo"].value == "Undo teaching"
     assert on.teach.undo(session)["undo"].value == "Undo imprint"
     assert session.made is imprinted
     undone = on.teach.undo(session)
@@ -332,7 +332,7 @@ def test_the_library_names_an_imprinted_adapter_and_a_recipe_announces_its_stage
     ordered = on.library.order(session, entry.recipe)
     ask, imprint = (ordered["stages"].index(f"<b>{name}</b>") for name in ("Ask", "Imprint"))
     assert ordered["stages"].index("<b>Decode</b>") < ask < imprint
-    assert "<b>Refine</b>" not in ordered["stages"]
+    assert "<b>Teach</b>" not in ordered["stages"]
 
 
 def test_a_doubtful_imprint_can_still_be_refined(
@@ -344,7 +344,7 @@ def test_a_doubtful_imprint_can_still_be_refined(
     )
     follow(on, session, request_of("s"))
     doubtful = on.adapter.check(session)
-    assert "You can refine it below" in doubtful["warning"]
+    assert "You can teach it below" in doubtful["warning"]
     assert doubtful["teach_box"].visible is True
     assert doubtful["proof_box"].visible is True
 

@@ -197,8 +197,8 @@ def test_what_an_adapter_learnt_since_is_told_as_such(
         RefineConfig(), from_sha256="0" * 64, num_prompts=2, folded=(), buckets=()
     )
     recipe = replace(entry.recipe, refined=refinement)
-    assert "Refined on your prompts" in entry_words(replace(entry, recipe=recipe), found)
-    assert "Refined on your prompts" not in entry_words(entry, found)
+    assert "Taught on your prompts" in entry_words(replace(entry, recipe=recipe), found)
+    assert "Taught on your prompts" not in entry_words(entry, found)
     alike = replace(recipe, refined=replace(refinement, commonest_share=1.0))
     assert "Learnt one answer for all" in entry_words(replace(entry, recipe=alike), found)
 

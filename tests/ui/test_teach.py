@@ -1,4 +1,4 @@
-"""Refine and Undo as plain functions, with an engine without models."""
+"""Teach and Undo as plain functions, with an engine without models."""
 
 import json
 import time
@@ -7,11 +7,14 @@ from dataclasses import replace
 
 import gradio as gr
 
+from tests.dnd_engine.serving.chat_server import running_chat
 from tests.ui.fake_engine import FakeEngine
 from tests.ui.orders import make, synthesized
 from ui.canvas import Arrangement
 from ui.handlers import Handlers, Updates
 from ui.state import Session
+from ui.tabs.workbench.teach.events import rows
+from ui.tabs.workbench.teach.view import NUM_ROWS, Door
 
 Arrange = Callable[..., Arrangement]
 RequestOf = Callable[[str], gr.Request]
@@ -23,11 +26,25 @@ def prompts(count: int, word: str = "good", **more: str) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
+def begin(
+    on: Handlers,
+    session: Session,
+    request: gr.Request,
+    door: Door = "itself",
+    *answers: str,
+    labels: bool = False,
+    server: tuple[str, str, str] = ("", "", ""),
+) -> Updates:
+    """Press Start."""
+    given = (*answers, *[""] * (NUM_ROWS - len(answers)))
+    return on.teach.begin(session, door, labels, *server, request, *given)
+
+
 def refine(
     on: Handlers, session: Session, request: gr.Request, *, labels: bool = False
 ) -> list[Updates]:
     return [
-        on.teach.begin(session, labels),
+        begin(on, session, request, "mine" if labels else "itself", labels=labels),
         *on.teach.teach(session, request),
         on.runs.show_run(session),
     ]
@@ -43,6 +60,7 @@ def test_a_refined_adapter_takes_the_place_of_the_one_before(
     on.adapter.set_strength(session, 1.5)
     started, *steps, done = refine(on, session, request_of("s"))
     assert started["teach_stop"].visible is True
+    assert started["teach_doors"].visible is False
     assert started["teach_box"].visible is True
     assert any("s left" in update["stages"] for update in steps)
     assert "“yes.” to 4 of 9 prompts, 3 different answers" in done["stages"]
@@ -54,9 +72,9 @@ def test_a_refined_adapter_takes_the_place_of_the_one_before(
     assert made.archive != before.archive
     assert engine.refinements[-1]["from"] == before.adapter.sha256
     assert done["strength"] == 1.0
-    assert "refined in 28 s" in done["adapter_facts"]
+    assert "taught in 28 s" in done["adapter_facts"]
     assert made.adapter.sha256[:8] in done["adapter_facts"]
-    assert "How it was refined" in done["stages"]
+    assert "How it was taught" in done["stages"]
     assert done["undo"].visible is True
     assert done["teach_box"].visible is False
     assert done["teach_open"].visible is True
@@ -104,7 +122,7 @@ def test_undo_goes_back_at_once_with_all_that_was_known(
     assert undone["download"].value["orig_name"] == before.archive.name
     assert "Changes the model" in undone["checks"]
     assert "How it was made" in undone["stages"]
-    assert "refined" not in undone["adapter_facts"]
+    assert "taught" not in undone["adapter_facts"]
     assert on.adapter.check(session) == {}
     assert on.adapter.prepare_download(session, request_of("s")) == {}
     assert on.teach.undo(session) == {}
@@ -131,6 +149,126 @@ def test_it_learns_from_what_the_adapter_was_made_from_not_from_the_canvas(
     assert "Made from earlier prompts." in done["adapter_facts"]
 
 
+def test_stop_keeps_what_was_learnt(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
+    before = session.made
+    engine.stage_seconds = 0.5
+    begin(on, session, request_of("s"))
+    steps = on.teach.teach(session, request_of("s"))
+    while "1 right of 4 held back, 1 before" not in next(steps)["stages"]:
+        pass
+    stopped = on.teach.stop(session)
+    assert stopped["teach_stop"].interactive is False
+    list(steps)
+    assert engine.refinements[-1]["steps"] < 5
+    assert session.made is not None
+    assert session.made is not before
+    assert session.made.before is before
+    assert on.runs.show_run(session)["teach_stop"].interactive is True
+
+
+def test_stop_before_the_first_step_keeps_the_adapter(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    make(on, session, arrange(SQL={"a.jsonl": prompts(9, "SLOW")}), request_of("s"))
+    before = session.made
+    begin(on, session, request_of("s"))
+    steps = on.teach.teach(session, request_of("s"))
+    next(steps)
+    assert "The adapter is unchanged." in on.teach.stop(session)["stages"]
+    list(steps)
+    assert session.made is before
+
+
+def test_answers_are_proposed_corrected_and_learnt(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
+    told = begin(on, session, request_of("s"), "mine")["teach_told"]
+    assert "Press Propose answers first" in told
+    running, found = on.teach.propose(session)
+    assert running["teach_propose"].interactive is False
+    assert found["teach_rows"].visible is True
+    assert (found["teach_answers_0"].label, found["teach_answers_0"].value) == ("good 0", "yes.")
+    assert found["teach_answers_9"].visible is False
+    told = begin(on, session, request_of("s"), "mine", *["no"] * 7)["teach_told"]
+    assert "8 answers or more are needed, got 7" in told
+    assert session.run is not None
+    assert session.run.kind == "synthesis"
+    on.teach.keep_answers(session, *["maybe"] * NUM_ROWS)
+    assert rows(session)["teach_answers_8"].value == "maybe", "a visit brings them back"
+    started = begin(on, session, request_of("s"), "mine", *["no"] * 8)
+    assert "Ask" not in started["stages"]
+    list(on.teach.teach(session, request_of("s")))
+    done = on.runs.show_run(session)
+    assert engine.taught == [{f"Say yes.\n\ngood {n}": "no" for n in range(8)}]
+    assert "then taught by you in 12 s" in done["adapter_facts"]
+    assert "1 of 4 held back right before, 3 after" in done["adapter_facts"]
+    assert done["teach_rows"].visible is True
+    assert done["keep_texts"].visible is False
+    make(on, session, arrange(SQL={"b.jsonl": prompts(9, "other")}), request_of("s"))
+    assert "Press Propose" in begin(on, session, request_of("s"), "mine", "x")["teach_told"]
+
+
+def test_prompts_that_hold_no_input_are_told(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    assert list(on.teach.propose(session)) == []
+    make(on, session, arrange(SQL={"a.txt": "one\ntwo\n"}), request_of("s"))
+    _running, failed = on.teach.propose(session)
+    assert "got 0" in failed["teach_told"]
+    assert failed["teach_propose"].interactive is True
+
+
+def test_a_better_model_is_asked_once_started_and_its_key_is_forgotten(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
+    with running_chat(lambda server, body: server.answer(body, "wise")) as server:
+        own(on, server.url)
+        door = (server.url, "sage", "sk-secret")
+        started = begin(on, session, request_of("s"), "better", server=door)
+        assert server.asked == []
+        assert started["teach_key"] == ""
+        first, *_rest = on.teach.teach(session, request_of("s"))
+        assert "sage answers your prompts" in first["stages"]
+        assert set(server.keys) == {"Bearer sk-secret"}
+    assert set(engine.taught[-1].values()) == {"wise"}
+    done = on.runs.show_run(session)
+    assert "then taught by sage in 12 s" in done["adapter_facts"]
+    assert "sk-secret" not in repr(session)
+    assert session.run is not None
+    assert session.run.teacher is None
+
+
+def test_visitors_of_a_shared_server_name_only_servers_on_its_list(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
+    with running_chat() as server:
+        for url in (server.url, "http://169.254.169.254/"):
+            door = (url, "sage", "sk-secret")
+            told = begin(on, session, request_of("s"), "better", server=door)["teach_told"]
+            assert "may not be asked from this server" in told
+            assert "sk-secret" not in told
+        assert server.asked == []
+    assert engine.taught == []
+
+
+def own(on: Handlers, url: str) -> None:
+    """Allow a server, as its operator does."""
+    limits = replace(on.app.server, teacher_servers=(url,))
+    object.__setattr__(on.app, "server", limits)
+
+
 def test_stop_keeps_the_adapter_and_closes_the_engine(
     on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
 ) -> None:
@@ -138,9 +276,9 @@ def test_stop_keeps_the_adapter_and_closes_the_engine(
     make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
     before = session.made
     engine.stage_seconds = 0.5
-    on.teach.begin(session, False)
+    begin(on, session, request_of("s"))
     steps = on.teach.teach(session, request_of("s"))
-    while "Loss" not in next(steps)["stages"]:
+    while "held back" not in next(steps)["stages"]:
         pass
     stopped = on.runs.stop_run(session)
     assert "The adapter is unchanged." in stopped["stages"]
@@ -158,9 +296,9 @@ def test_a_page_that_is_closed_ends_the_refinement(
     session = Session()
     make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
     engine.stage_seconds = 0.5
-    on.teach.begin(session, False)
+    begin(on, session, request_of("s"))
     steps = on.teach.teach(session, request_of("s"))
-    while "Loss" not in next(steps)["stages"]:
+    while "held back" not in next(steps)["stages"]:
         pass
     assert isinstance(steps, Generator)
     steps.close()
@@ -175,14 +313,14 @@ def test_a_synthesis_ordered_meanwhile_stops_the_refinement_without_a_word_of_it
     arrangement = arrange(SQL={"a.jsonl": prompts(9)})
     make(on, session, arrangement, request_of("s"))
     engine.stage_seconds = 0.1
-    on.teach.begin(session, False)
+    begin(on, session, request_of("s"))
     steps = on.teach.teach(session, request_of("s"))
     next(steps)
     ordered = on.synthesis.begin_synthesis(arrangement, session)
     assert ordered["teach_box"].visible is False
     assert ordered["teach_open"].interactive is False
     (update,) = steps
-    assert "Refin" not in update["stages"]
+    assert "Teach" not in update["stages"]
     assert on.runs.show_run(session) == {}
     done = synthesized(on, session, request_of("s"))
     assert done["teach_open"].interactive is True
@@ -194,10 +332,10 @@ def test_one_that_waits_in_the_queue_never_starts_once_stopped(
     on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
 ) -> None:
     session = Session()
-    assert on.teach.begin(session, False) == {}
+    assert begin(on, session, request_of("s")) == {}
     assert on.runs.stop_run(session) == {}
     make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
-    on.teach.begin(session, False)
+    begin(on, session, request_of("s"))
     on.runs.stop_run(session)
     assert list(on.teach.teach(session, request_of("s"))) == []
     assert engine.refinements == []
@@ -210,7 +348,7 @@ def test_too_few_prompts_are_told_and_the_adapter_stays(
     make(on, session, arrange(SQL={"a.txt": "one\ntwo\n"}), request_of("s"))
     before = session.made
     failed = refine(on, session, request_of("s"))[-1]
-    assert "Refining failed; the adapter is unchanged." in failed["stages"]
+    assert "Teaching failed; the adapter is unchanged." in failed["stages"]
     assert "Refine needs 8 or more" in failed["stages"]
     assert "got 0 (2 without a blank line)" in failed["stages"]
     assert "is-failed" in failed["stages"]
@@ -223,7 +361,7 @@ def test_an_unforeseen_error_puts_the_buttons_back(
 ) -> None:
     session = Session()
     make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
-    on.teach.begin(session, False)
+    begin(on, session, request_of("s"))
     broke = on.runs.run_broke(session)
     assert "Something broke" in broke["stages"]
     assert broke["teach_stop"].visible is False
@@ -247,7 +385,7 @@ def test_labels_are_offered_only_where_enough_prompts_have_one(
     started, *_, done = refine(on, session, request_of("s"), labels=True)
     assert engine.refinements[-1]["labels"] is True
     assert "Ask" not in started["stages"]
-    assert "refined on labels in 28 s" in done["adapter_facts"]
+    assert "taught labels in 28 s" in done["adapter_facts"]
 
 
 def test_a_doubtful_adapter_comes_with_the_offer_and_a_refined_one_without(
@@ -257,13 +395,13 @@ def test_a_doubtful_adapter_comes_with_the_offer_and_a_refined_one_without(
     make(on, session, arrange(SQL={"a.jsonl": prompts(9, "NOTHING")}), request_of("s"))
     doubtful = on.adapter.check(session)
     assert doubtful["teach_box"].visible is True
-    assert "refine it below" in doubtful["warning"]
+    assert "teach it below" in doubtful["warning"]
     refine(on, session, request_of("s"))
     updates = on.adapter.check(session)
     assert updates["warning"] == ""
     assert "teach_box" not in updates
     assert updates["download"].variant == "primary"
-    assert "Refined on your prompts" in updates["checks"]
+    assert "Taught on your prompts" in updates["checks"]
     assert on.teach.undo(session)["teach_box"].visible is True
 
 

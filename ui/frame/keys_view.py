@@ -92,7 +92,7 @@ _KEYS_DO: Mapping[str, str] = {
     "synthesize": N_("Synthesize"),
     "undo": N_("Undo the last change of the canvas"),
     "take": N_("Open or close Keep or export"),
-    "refine": N_("Open or close Refine"),
+    "refine": N_("Open or close Teach"),
     "question": N_("Go to the question"),
     "send": N_("Send the question, in its box"),
     "newline": N_("New line in the question"),

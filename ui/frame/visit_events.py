@@ -14,6 +14,7 @@ from ui.tabs.workbench.batch.view import batch_html
 from ui.tabs.workbench.compare.events import CompareEvents
 from ui.tabs.workbench.prompts.events import PromptEvents
 from ui.tabs.workbench.runs.events import shown_stages
+from ui.tabs.workbench.teach.events import rows
 from ui.text import ENGLISH, languages, speaking
 
 __all__ = ["VisitEvents"]
@@ -80,6 +81,7 @@ class VisitEvents:
             **self._prompts.put_back(visit),
             **self._compare.put_back(visit, request),
             "batch_table": batch_html(visit.batch),
+            **rows(visit),
             **self._measure.put_back(visit, request),
             "stages": shown_stages(visit),
         }

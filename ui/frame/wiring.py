@@ -21,6 +21,7 @@ from ui.tabs.report.view import ReportPanel
 from ui.tabs.training.view import WatchPanel
 from ui.tabs.workbench.adapter.wiring import SHOWN, check_and_zip
 from ui.tabs.workbench.compare.wiring import BLIND, OPENED
+from ui.tabs.workbench.teach.wiring import ROWS
 from ui.tabs.workbench.view import Workbench
 from ui.text import languages, speaking
 
@@ -52,7 +53,7 @@ def wire_visit(
         **page.does(
             on.open,
             f"session visit instruction inbox strength measure_told {_LOAD} {OPENED} {SHOWN} "
-            "batch_table "
+            f"batch_table {ROWS} "
             f"{measured(measure)} {' '.join(controls)}",
             inputs=[session, frame.language, foot.brought],
         ),

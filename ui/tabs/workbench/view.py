@@ -1,5 +1,6 @@
 """The workbench, laid out: prompts above, the adapter's bar, then chat and checks side by side."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import gradio as gr
@@ -34,17 +35,20 @@ class Workbench:
     """Counted while the chat is blind; the checks, which would tell who answers, are hidden."""
 
 
-def workbench_panel(limits: PromptLimits, *, shared: bool) -> Workbench:
+def workbench_panel(
+    limits: PromptLimits, *, shared: bool, teachers: Sequence[str] = ()
+) -> Workbench:
     """Lay out the tab.
 
     Args:
         limits: What prompt files may amount to.
         shared: Whether others are served.
+        teachers: Servers that may answer their prompts then.
     """
     prompts = prompts_panel(limits)
     bar = adapter_bar()
     take = take_panel(shared=shared)
-    teach = teach_panel()
+    teach = teach_panel(shared=shared, teachers=teachers)
     stages = stages_panel()
     with gr.Row(elem_id="dnd-loop", equal_height=False):
         with gr.Column(elem_id="dnd-left", min_width=0):

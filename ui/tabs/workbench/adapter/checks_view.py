@@ -107,7 +107,7 @@ _VERDICTS: Mapping[str, tuple[str, str]] = {
         N_("Fitted to how the model answers your prompts with the instruction. Try others."),
     ),
     "refined": (
-        N_("Refined on your prompts"),
+        N_("Taught on your prompts"),
         N_("It was taught to answer them without the instruction. Try others."),
     ),
     "refined_alike": (
@@ -157,8 +157,8 @@ _WARNINGS: Mapping[str, tuple[str, str]] = {
         N_("This adapter learnt one and the same answer for nearly all of your prompts."),
         N_(
             "If that answer is right, so is the adapter. If not, the model that taught it"
-            " does not know the task: go back to the previous adapter, and refine on "
-            "labels or on more specific prompts."
+            " does not know the task: go back to the previous adapter, and teach "
+            "it yourself, or from more specific prompts."
         ),
     ),
 }
@@ -364,7 +364,7 @@ def _ways_out(doubts: set[str], taught: Taught) -> list[str]:
             _("You can undo, or add prompts (16 or more work best). Your files are fine.")
             if taught not in ("", "imprinted")
             else _(
-                "You can refine it below, or add prompts (16 or more work best). Your files"
+                "You can teach it below, or add prompts (16 or more work best). Your files"
                 " are fine."
             )
         )

@@ -168,10 +168,13 @@ class AdapterEvents:
             **choosers(session, made),
             "differences": gr.Checkbox(visible=True),
             "blind": gr.Checkbox(visible=True),
-            "teach_box": gr.Row(visible=False),
+            "teach_box": gr.Column(visible=False),
             "teach_open": gr.Button(visible=bool(made.buckets), interactive=idle),
             "teach_labels": gr.Checkbox(
                 value=False, visible=_labelled(made.buckets), interactive=idle
+            ),
+            "teach_rows": gr.Column(
+                visible=session.proposed is not None and session.proposed.buckets is made.buckets
             ),
             "keep_name": gr.Textbox(made.adapter.name),
             # Texts are kept to make an adapter again, and no recipe makes what learnt labels.
@@ -246,11 +249,11 @@ def _one_of_several(made: Made) -> str:
 
 def undo_words(made: Made) -> str:
     """Say what Undo goes back behind."""
-    return _("Undo imprint") if made.taught == "imprinted" else _("Undo refine")
+    return _("Undo imprint") if made.taught == "imprinted" else _("Undo teaching")
 
 
 def checked(made: Made) -> Updates:
-    """Draw what was measured; a doubtful adapter comes with the offer to refine it."""
+    """Draw what was measured; a doubtful adapter comes with the offer to teach it."""
     provable = made.inspection is not None and bool(made.buckets) and not made.refined
     proof: Updates = {
         "proof_box": gr.Column(visible=provable),
@@ -268,7 +271,7 @@ def checked(made: Made) -> Updates:
         "warning": judgement_html(made.inspection, taught=made.taught),
     }
     if made.buckets and not made.refined and is_doubtful(made.inspection):
-        updates["teach_box"] = gr.Row(visible=True)
+        updates["teach_box"] = gr.Column(visible=True)
     return updates
 
 

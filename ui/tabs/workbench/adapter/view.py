@@ -1,4 +1,4 @@
-"""The adapter of this visit: its fingerprint, facts, strength and zip, and the way to refine it."""
+"""The adapter of this visit: its fingerprint, facts, strength and zip, and the way to teach it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,9 @@ import gradio as gr
 
 from ui.fields import Slider
 from ui.markup import esc, icon
+from ui.progress import share_right
 from ui.tabs.workbench.adapter.checks_view import heat_levels
-from ui.text import N_, _, count_files, count_prompts, ngettext, size
+from ui.text import N_, _, count_files, count_prompts, ngettext, number, size
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
@@ -30,7 +31,7 @@ class AdapterBar:
     take_open: gr.Button
     """Opens the panel of `workbench.take`."""
     teach_open: gr.Button
-    """Opens the offer of `workbench.teach`."""
+    """Opens the panel of `workbench.teach`."""
     undo: gr.Button
     warning: gr.HTML
 
@@ -67,9 +68,9 @@ def adapter_bar() -> AdapterBar:
                 elem_id="dnd-download",
             )
             take = gr.Button(_("Keep or export"), size="md", min_width=0, elem_id="dnd-take-open")
-            teach = gr.Button(_("Refine"), size="md", min_width=0, elem_id="dnd-teach-open")
+            teach = gr.Button(_("Teach"), size="md", min_width=0, elem_id="dnd-teach-open")
             undo = gr.Button(
-                _("Undo refine"), size="md", min_width=0, visible=False, elem_id="dnd-undo"
+                _("Undo teaching"), size="md", min_width=0, visible=False, elem_id="dnd-undo"
             )
     warning = gr.HTML("", elem_id="dnd-warning", padding=False)
     return AdapterBar(
@@ -102,12 +103,15 @@ def adapter_html(
         made = f"{made}, {imprinted}"
     refined = adapter.provenance.get("refined")
     if refined and "refine" in adapter.seconds:
-        then = N_("then refined in {seconds:.0f} s")
+        then = N_("then taught in {seconds:.0f} s")
         if refined["labels"]:
-            then = N_("then refined on labels in {seconds:.0f} s")
+            then = N_("then taught labels in {seconds:.0f} s")
         made = f"{made}, {_(then, seconds=adapter.seconds['refine'])}"
     if "train" in adapter.seconds:
         trained = _("trained on labels in {seconds:.0f} s", seconds=adapter.seconds["train"])
+        if (by := _teacher(adapter.provenance.get("trained"))) is not None:
+            words = N_("then taught by {teacher} in {seconds:.0f} s")
+            trained = _(words, teacher=esc(by), seconds=adapter.seconds["train"])
         made = f"{made}, {trained}" if "total" in adapter.seconds else trained
     prompts = count_prompts(adapter.num_prompts)
     if num_files:
@@ -116,6 +120,7 @@ def adapter_html(
         prompts if adapter.num_prompts else _("prompts unknown"),
         # A file from elsewhere does not say how long it took.
         *([made] if seconds else []),
+        *_held_back(adapter),
         _("rank {rank}", rank=adapter.r),
         size(adapter.num_bytes),
         ngettext("{number} parameter", "{number} parameters", adapter.num_parameters),
@@ -143,6 +148,32 @@ def adapter_html(
         f"<code title='{whole_hash}'>{esc(adapter.sha256[:8])}</code></h2>"
         f"<p class='dnd-facts'>{' · '.join(facts)}</p>{lines}</div></div>"
     )
+
+
+def _teacher(trained: object) -> str | None:
+    """Name who gave the answers, if it was a person or a better model."""
+    if not isinstance(trained, Mapping):
+        return None
+    by = trained.get("answers")
+    return _("you") if by == "person" else str(trained.get("teacher")) if by == "teacher" else None
+
+
+def _held_back(adapter: "Adapter") -> list[str]:
+    """Say how well it answered prompts held back from teaching, before and after; if known."""
+    taught = adapter.provenance.get("trained") or adapter.provenance.get("refined")
+    if not isinstance(taught, Mapping):
+        return []
+    count, before, now = (taught.get(k) for k in ("num_held_back", "score_before", "score"))
+    if not (isinstance(count, int) and isinstance(before, float) and isinstance(now, float)):
+        return []  # nothing was, or a stranger's file says something else
+    return [
+        _(
+            "{before} of {count} held back right before, {now} after",
+            before=share_right(before, count),
+            now=share_right(now, count),
+            count=number(count),
+        )
+    ]
 
 
 def fingerprint(norms: Mapping[str, Sequence[float]]) -> str:

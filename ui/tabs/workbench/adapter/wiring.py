@@ -18,7 +18,7 @@ SHOWN = (
     f"{EXPORTED} teach_open keep_name keep_texts keep_told "
     "stages adapter_box adapter_facts shelf strength download undo warning teach_box "
     "checks proof_box proof prove norms compare_head mode told_with beside differences blind "
-    "left_pane right_pane teach_labels suggestions_row "
+    "left_pane right_pane teach_labels teach_rows suggestions_row "
     + " ".join(f"suggestion_{index}" for index in range(NUM_SUGGESTIONS))
 )
 """Slots that change when another adapter is shown."""

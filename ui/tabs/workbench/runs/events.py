@@ -14,7 +14,7 @@ from ui.shared import App, Updates, broke
 from ui.stages import RunKind
 from ui.state import Made, Run, Session
 from ui.tabs.workbench.adapter.events import AdapterEvents, bar, checked, choosers
-from ui.text import drawn
+from ui.text import _, drawn
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
@@ -80,7 +80,7 @@ class RunEvents:
         run.stages.enter("wait", self._app.line.join(run.stages))
         return {
             "stages": run.stages.html(),
-            "teach_box": gr.Row(visible=run.kind == "refinement"),
+            "teach_box": gr.Column(visible=run.kind == "refinement"),
             **_buttons(run.kind),
         }
 
@@ -193,7 +193,9 @@ def _buttons(running: RunKind | None) -> Updates:
         "teach_open": gr.Button(interactive=running is None),
         "undo": gr.Button(interactive=running is None),
         "teach_labels": gr.Checkbox(interactive=running is None),
+        "teach_doors": gr.Column(visible=not refining),
+        "teach_propose": gr.Button(interactive=running is None),
         "teach_start": gr.Button(visible=not refining),
         "teach_later": gr.Button(visible=not refining),
-        "teach_stop": gr.Button(visible=refining),
+        "teach_stop": gr.Button(_("Stop"), visible=refining, interactive=True),
     }

@@ -14,7 +14,7 @@ __all__ = ["OVER", "carry_out", "wire_synthesis"]
 
 OVER = (
     "stages synthesize stop_synthesis stop_imprint teach_open undo teach_box teach_labels "
-    "teach_start teach_stop teach_later"
+    "teach_doors teach_propose teach_start teach_stop teach_later"
 )
 """Slots that change when a run begins or ends."""
 

@@ -1,20 +1,35 @@
-"""Refine: the adapter in the bar is trained a little on the prompts it was made from; and Undo."""
+"""Teach: the adapter in the bar learns answers of the model, of a better one, or the visitor's."""
 
 from collections.abc import Generator, Iterator
+from dataclasses import replace
+from typing import Any
 
 import gradio as gr
 
-from ui.shared import App, Updates
+from dnd_engine.config import RefineConfig
+from dnd_engine.errors import DndError
+from dnd_engine.prompts.split import split_prompt
+from dnd_engine.teach.endpoint import Endpoint
+from ui.engine_calls import Answers, Stop
+from ui.markup import busy, cut, faults
+from ui.shared import App, Updates, broke, locked_words
 from ui.stages import Stages
-from ui.state import Made, Run, Session
+from ui.state import Made, Proposed, Run, Session
 from ui.tabs.workbench.adapter.events import AdapterEvents
 from ui.tabs.workbench.runs.events import RunEvents
+from ui.tabs.workbench.teach.view import NUM_ROWS, Door
+from ui.text import _, number
 
-__all__ = ["TeachEvents"]
+__all__ = ["TeachEvents", "rows"]
+
+_LEAST = RefineConfig().least_prompts
+
+_LABEL_CHARACTERS = 300
+"""A prompt is cut above its answer."""
 
 
 class TeachEvents:
-    """Events of the offer to refine, and Undo."""
+    """Events of the panel, and Undo."""
 
     def __init__(self, app: App, adapter: AdapterEvents, runs: RunEvents) -> None:
         self._app = app
@@ -22,21 +37,97 @@ class TeachEvents:
         self._runs = runs
 
     def open(self) -> Updates:
-        """Show the offer."""
-        return {"teach_box": gr.Row(visible=True)}
+        """Show the panel."""
+        return {"teach_box": gr.Column(visible=True)}
 
     def close(self) -> Updates:
-        """Put the offer away."""
-        return {"teach_box": gr.Row(visible=False)}
+        """Put the panel away."""
+        return {"teach_box": gr.Column(visible=False)}
 
-    def begin(self, session: Session, labels: bool) -> Updates:
-        """Take the order for the adapter that is in the bar now."""
+    def choose(self, door: Door) -> Updates:
+        """Ask for what a teacher needs."""
+        return {
+            "teach_itself": gr.Column(visible=door == "itself"),
+            "teach_better": gr.Column(visible=door == "better"),
+            "teach_mine": gr.Column(visible=door == "mine"),
+            "teach_told": "",
+        }
+
+    def propose(self, session: Session) -> Iterator[Updates]:
+        """Let the model answer some prompts, and show them to be corrected."""
+        made = session.made
+        if made is None or not made.buckets:
+            return
+        yield {
+            "teach_told": busy(_("The model answers some of your prompts")),
+            "teach_propose": gr.Button(interactive=False),
+        }
+        found: dict[str, str] = {}
+        try:
+            for step in self._app.calls.propose(made.buckets, NUM_ROWS, Stop()):
+                if step is not None and step[0] == "result":
+                    found = step[1]
+        except DndError as error:
+            yield {**_proposable(), "teach_told": faults(_("No answers."), str(error))}
+            return
+        if session.made is not made:
+            yield {**_proposable(), "teach_told": ""}
+            return
+        session.proposed = Proposed(made.buckets, tuple(found), tuple(found.values()))
+        yield {**_proposable(), **rows(session), "teach_told": ""}
+
+    def propose_broke(self) -> Updates:
+        """Put the button back after an error nobody foresaw."""
+        return {**_proposable(), "teach_told": faults(_("No answers."), broke())}
+
+    def keep_answers(self, session: Session, *answers: str) -> Updates:
+        """Keep what was typed, so that the visit can be brought back."""
+        if session.proposed is not None:
+            count = len(session.proposed.prompts)
+            session.proposed = replace(session.proposed, answers=tuple(answers[:count]))
+        return {}
+
+    def begin(
+        self,
+        session: Session,
+        door: Door,
+        labels: bool,
+        url: str,
+        model: str,
+        key: str,
+        request: gr.Request,
+        *answers: str,
+    ) -> Updates:
+        """Take the order for the adapter that is in the bar now, or say what is missing.
+
+        Args:
+            session: The visit.
+            door: Who teaches.
+            labels: Whether the visitor's own answers are the labels of their files.
+            url: Of a better model's server.
+            model: What that server calls it.
+            key: For that server; it leaves the page here.
+            request: Whose order it is.
+            answers: Those on the page.
+        """
         made = session.made
         if made is None:
             return {}
-        keys = ("wait", "refine", "check") if labels else ("wait", "ask", "refine", "check")
-        stages = Stages(keys, "refinement")
-        return self._runs.begin(session, Run("refinement", stages, made.buckets, made, labels))
+        run = Run("refinement", Stages(("wait", "ask", "refine", "check"), "refinement"), (), made)
+        run.buckets = made.buckets
+        cleared: Updates = {"teach_key": "", "teach_told": ""}
+        try:
+            if door == "better":
+                run.teacher = self._endpoint(url, model, key.strip(), request)
+            elif door == "mine" and not labels:
+                self.keep_answers(session, *answers)
+                run.answers = _corrected(session)
+        except DndError as error:
+            return {**cleared, "teach_told": faults(_("Not started."), str(error))}
+        run.labels = door == "mine" and labels
+        if run.labels or run.answers is not None:
+            run.stages = Stages(("wait", "refine", "check"), "refinement")
+        return {**cleared, **self._runs.begin(session, run)}
 
     def teach(self, session: Session, request: gr.Request) -> Iterator[Updates]:
         """Train the adapter, step by step; the one before stays until all is done."""
@@ -44,8 +135,16 @@ class TeachEvents:
         if run is None:
             return
         yield from self._runs.carry_out(
-            session, run, self._refinement(run), request.session_hash or ""
+            session, run, self._teaching(run), request.session_hash or ""
         )
+
+    def stop(self, session: Session) -> Updates:
+        """End the training with what was learnt; before the first step, with nothing."""
+        run = session.run
+        if run is None or not run.learning or not self._app.calls.stop_keeps:
+            return self._runs.stop_run(session)
+        run.enough.set()
+        return {"teach_stop": gr.Button(_("Finishing"), interactive=False)}
 
     def undo(self, session: Session) -> Updates:
         """Go back to the adapter before, as it was; nothing is computed again."""
@@ -57,13 +156,31 @@ class TeachEvents:
             session.beside = None
         return self._adapter.show(session)
 
-    def _refinement(self, run: Run) -> Generator[Updates, None, Made]:
+    def _endpoint(self, url: str, model: str, key: str, request: gr.Request) -> Endpoint:
+        """Name the teacher; a stranger may name only those that this server allows."""
+        own = self._app.is_own(request)
+        try:
+            return Endpoint(
+                url=url,
+                model=model,
+                key=key,
+                allowed=None if own else self._app.server.teacher_servers,
+            )
+        except DndError as error:
+            if self._app.is_locked_out(request):
+                raise DndError(f"{error} {locked_words()}") from error
+            raise
+
+    def _teaching(self, run: Run) -> Generator[Updates, None, Made]:
         before = run.start
         assert before is not None
-        run.stages.enter("refine" if run.labels else "ask")
+        teacher, run.teacher = run.teacher, None
+        answers: Answers = run.answers or teacher or ("labels" if run.labels else "base")
+        asks = "" if teacher is None else _("{model} answers your prompts", model=teacher.model)
+        run.stages.enter("ask" if answers == "base" or teacher else "refine", asks)
         yield {"stages": run.stages.html()}
-        steps = self._app.calls.refine(before.adapter, run.buckets, run.labels, run.stop)
-        adapter = yield from self._runs.follow(run, steps)
+        steps = self._app.calls.teach(before.adapter, run.buckets, answers, run.enough, run.stop)
+        adapter = yield from self._runs.follow(run, _noting(run, steps))
         return Made(
             original=adapter,
             adapter=adapter,
@@ -72,3 +189,58 @@ class TeachEvents:
             stages=run.stages,
             before=before,
         )
+
+
+def rows(session: Session) -> Updates:
+    """Show the prompts to correct, with their answers as they are now."""
+    proposed = session.proposed
+    prompts = () if proposed is None else proposed.prompts
+    several = len({split_prompt(prompt).instruction for prompt in prompts}) > 1
+    updates: Updates = {"teach_rows": gr.Column(visible=bool(prompts))}
+    for index in range(NUM_ROWS):
+        if proposed is None or index >= len(prompts):
+            updates[f"teach_answers_{index}"] = gr.Textbox(visible=False)
+            continue
+        prompt = split_prompt(prompts[index])
+        updates[f"teach_answers_{index}"] = gr.Textbox(
+            proposed.answers[index],
+            label=cut(" ".join(prompt.bare.split()), _LABEL_CHARACTERS),
+            info=cut(prompt.instruction or "", _LABEL_CHARACTERS) if several else None,
+            visible=True,
+        )
+    return updates
+
+
+def _proposable() -> Updates:
+    return {"teach_propose": gr.Button(interactive=True)}
+
+
+def _corrected(session: Session) -> dict[str, str]:
+    """Return the answers that are learnt.
+
+    Raises:
+        DndError: If they are too few.
+    """
+    proposed, made = session.proposed, session.made
+    if proposed is None or made is None or proposed.buckets is not made.buckets:
+        raise DndError(_("Press Propose answers first, and correct them."))
+    pairs = zip(proposed.prompts, proposed.answers, strict=True)
+    found = {prompt: answer for prompt, answer in pairs if answer.strip()}
+    if len(found) < _LEAST:
+        raise DndError(
+            _(
+                "{least} answers or more are needed, got {found}. Fill in some that are empty, or "
+                "add prompts.",
+                least=number(_LEAST),
+                found=number(len(found)),
+            )
+        )
+    return found
+
+
+def _noting(run: Run, steps: Iterator[tuple[str, Any] | None]) -> Iterator[tuple[str, Any] | None]:
+    """Note when the first step of training is done."""
+    for step in steps:
+        if step is not None and step[0] == "progress":
+            run.learning |= step[1].stage == "refine"
+        yield step

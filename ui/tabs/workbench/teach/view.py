@@ -1,68 +1,198 @@
-"""The offer to refine: what it does in plain words, labels if there are some, start and stop."""
+"""The panel that teaches an adapter: by itself, by a better model, or by the visitor."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import gradio as gr
 
-from ui.markup import facts, heading
-from ui.text import _, drawn
+from ui.markup import esc, facts, heading
+from ui.text import N_, _, drawn
 
-__all__ = ["TeachPanel", "teach_panel"]
+__all__ = ["NUM_ROWS", "Door", "TeachPanel", "teach_panel"]
+
+NUM_ROWS = 16
+"""Answers that are proposed: 10 to 20 correct ones are enough, and so many are read in a minute."""
+
+_MAX_ANSWER = 2_000
+"""Limit of one answer; longer ones are not learnt anyway."""
+
+Door = Literal["itself", "better", "mine"]
+"""Who teaches."""
+
+_DOES = {
+    "itself": N_(
+        "The model reads each of your prompts with the instruction, and the adapter learns to give "
+        "the same answers without it. Where the model is wrong even with the instruction, the "
+        "adapter learns that mistake."
+    ),
+    "better": N_(
+        "A better model answers your prompts, and the adapter learns its answers. Your prompts are "
+        "sent to the server that you name here as soon as you press Start, and to no other."
+    ),
+    "mine": N_(
+        "You correct the answers to a few of your prompts, and the adapter learns yours. This "
+        "works best where the model does not know the task."
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class TeachPanel:
-    """Components of the offer."""
+    """Components of the panel."""
 
     PREFIX: ClassVar[str] = "teach_"
 
-    box: gr.Row
+    box: gr.Column
+    doors: gr.Column
+    """All that is asked before a run; hidden while one goes on, which is drawn below."""
+    door: gr.Radio
+    itself: gr.Column
+    better: gr.Column
+    """What names a better model."""
+    url: gr.Textbox
+    model: gr.Textbox
+    key: gr.Textbox
+    mine: gr.Column
     labels: gr.Checkbox
+    propose: gr.Button
+    rows: gr.Column
+    answers: tuple[gr.Textbox, ...]
+    told: gr.HTML
     start: gr.Button
     stop: gr.Button
     later: gr.Button
 
 
-def teach_panel() -> TeachPanel:
-    """Lay out the offer; hidden until it is asked for, or a warning makes it."""
-    with gr.Row(
-        elem_id="dnd-teach", elem_classes="dnd-panel", visible=False, equal_height=False
-    ) as box:
-        gr.HTML(
-            drawn(_offer_html),
-            elem_id="dnd-teach-words",
-            padding=False,
-            min_width=0,
-        )
-        labels = gr.Checkbox(
-            False,
-            label=_("Learn from the labels"),
-            info=_("Your files have some. Off, the base's own answers are learnt."),
-            visible=False,
-            elem_id="dnd-teach-labels",
-        )
+def teach_panel(*, shared: bool, teachers: Sequence[str]) -> TeachPanel:
+    """Lay out the panel; hidden until it is asked for, or a warning opens it.
+
+    Args:
+        shared: Whether others are served.
+        teachers: Servers that may be asked then.
+    """
+    choices = [(_("By itself"), "itself"), (_("By a better model"), "better"), (_("By me"), "mine")]
+    if shared and not teachers:
+        del choices[1]
+    with gr.Column(elem_id="dnd-teach", elem_classes="dnd-panel", visible=False) as box:
+        gr.HTML(drawn(_offer_html), elem_id="dnd-teach-words", padding=False, min_width=0)
+        with gr.Column(min_width=0, elem_id="dnd-teach-doors") as doors:
+            door = gr.Radio(
+                choices, value="itself", label=_("Who teaches?"), elem_id="dnd-teach-door"
+            )
+            with gr.Column(min_width=0) as itself:
+                _does("itself")
+            with gr.Column(visible=False, min_width=0, elem_id="dnd-teach-better") as better:
+                _does("better")
+                url, model, key = _server(teachers if shared else ())
+            with gr.Column(visible=False, min_width=0, elem_id="dnd-teach-mine") as mine:
+                _does("mine")
+                labels = gr.Checkbox(
+                    False,
+                    label=_("Learn from the labels"),
+                    info=_("Your files have some. Off, you correct answers here."),
+                    visible=False,
+                    elem_id="dnd-teach-labels",
+                )
+                propose = gr.Button(
+                    _("Propose answers"), size="md", min_width=0, elem_id="dnd-teach-propose"
+                )
+                with gr.Column(visible=False, min_width=0, elem_id="dnd-teach-rows") as rows:
+                    gr.HTML(drawn(_correct_html), padding=False)
+                    answers = tuple(_row(number) for number in range(NUM_ROWS))
+            told = gr.HTML("", padding=False, elem_id="dnd-teach-told")
         with gr.Row(elem_classes="dnd-buttons"):
             start = gr.Button(
-                _("Start refining"),
-                variant="primary",
-                size="md",
-                min_width=0,
-                elem_id="dnd-teach-start",
+                _("Start"), variant="primary", size="md", min_width=0, elem_id="dnd-teach-start"
             )
             stop = gr.Button(
                 _("Stop"), size="md", min_width=0, visible=False, elem_id="dnd-teach-stop"
             )
             later = gr.Button(_("Not now"), size="md", min_width=0, elem_id="dnd-teach-later")
-    return TeachPanel(box=box, labels=labels, start=start, stop=stop, later=later)
+    return TeachPanel(
+        box=box,
+        doors=doors,
+        door=door,
+        itself=itself,
+        better=better,
+        url=url,
+        model=model,
+        key=key,
+        mine=mine,
+        labels=labels,
+        propose=propose,
+        rows=rows,
+        answers=answers,
+        told=told,
+        start=start,
+        stop=stop,
+        later=later,
+    )
+
+
+def _does(door: Door) -> None:
+    """Say what a teacher does."""
+    gr.HTML(drawn(lambda: f"<p class='dnd-sub'>{esc(_(_DOES[door]))}</p>"), padding=False)
+
+
+def _correct_html() -> str:
+    words = _("Correct what is wrong. An answer that you empty is left out.")
+    return f"<p class='dnd-sub'>{esc(words)}</p>"
 
 
 def _offer_html() -> str:
     does = _(
-        "Trains this adapter for a minute or two on your own prompts, without labels: the"
-        " base model reads each full prompt and teaches the adapter to answer without the"
-        " instruction. Where the base is wrong even with the instruction, it teaches that"
-        " mistake."
+        "Trains this adapter a little further, for a minute or so. A few prompts are held back to "
+        "show how well it goes. Stop keeps what was learnt, Undo goes back."
     )
     needs = _("It needs a blank line between instruction and input, in 8 prompts or more.")
-    return heading(_("Refine"), does) + facts(needs)
+    return heading(_("Teach"), does) + facts(needs)
+
+
+def _server(teachers: Sequence[str]) -> tuple[gr.Textbox, gr.Textbox, gr.Textbox]:
+    """Ask for a server; the one that may be asked stands there already."""
+    info = _("Any server with the OpenAI protocol: llama-server, Ollama, vLLM or a hosted one.")
+    if teachers:
+        info = _("This page may ask: {servers}", servers=", ".join(teachers))
+    with gr.Row():
+        url = gr.Textbox(
+            f"{teachers[0]}/v1" if teachers else "",
+            label=_("Address"),
+            info=info,
+            placeholder=_("http://localhost:11434/v1"),
+            max_lines=1,
+            max_length=500,
+            min_width=260,
+            scale=2,
+            elem_id="dnd-teach-url",
+        )
+        model = gr.Textbox(
+            label=_("Model"),
+            info=_("As the server calls it."),
+            max_lines=1,
+            max_length=200,
+            min_width=160,
+            elem_id="dnd-teach-model",
+        )
+        key = gr.Textbox(
+            label=_("Key"),
+            info=_("If it needs one. Used once and not kept."),
+            type="password",
+            max_length=500,
+            min_width=160,
+            html_attributes=gr.InputHTMLAttributes(autocomplete="off"),
+            elem_id="dnd-teach-key",
+        )
+    return url, model, key
+
+
+def _row(number: int) -> gr.Textbox:
+    """Lay out one answer; its label will be the prompt."""
+    return gr.Textbox(
+        label="",
+        lines=1,
+        max_lines=4,
+        max_length=_MAX_ANSWER,
+        visible=False,
+        elem_id=f"dnd-teach-answer-{number}",
+    )

@@ -1,23 +1,50 @@
-"""Wires Refine, and Undo that goes back."""
+"""Wires the panel that teaches, and Undo that goes back."""
+
+import gradio as gr
 
 from ui.engine_calls import LANES
-from ui.page import AT_ONCE, Page
+from ui.page import AT_ONCE, QUIET, Page
 from ui.tabs.workbench.adapter.view import AdapterBar
 from ui.tabs.workbench.adapter.wiring import SHOWN, check_and_zip
 from ui.tabs.workbench.runs.wiring import OVER, carry_out
-from ui.tabs.workbench.teach.view import TeachPanel
+from ui.tabs.workbench.teach.view import NUM_ROWS, TeachPanel
 
-__all__ = ["wire_teach"]
+__all__ = ["ROWS", "wire_teach"]
+
+ROWS = "teach_rows " + " ".join(f"teach_answers_{index}" for index in range(NUM_ROWS))
+"""Slots of the answers to correct."""
 
 
 def wire_teach(page: Page, panel: TeachPanel, bar: AdapterBar) -> None:
-    """Refine on the same prompts, then measure again."""
+    """Teach on the prompts of the adapter in the bar, then measure again."""
     on, session = page.on.teach, page.session
     bar.teach_open.click(**page.does(on.open, "teach_box"), **AT_ONCE)
     panel.later.click(**page.does(on.close, "teach_box"), **AT_ONCE)
+    chosen = page.does(
+        on.choose, "teach_itself teach_better teach_mine teach_told", inputs=panel.door
+    )
+    panel.door.input(**chosen, **AT_ONCE)
+    proposed = panel.propose.click(
+        **page.does(on.propose, f"teach_told teach_propose {ROWS}", inputs=session),
+        **LANES["imprint"],
+        **QUIET,
+    )
+    proposed.failure(**page.does(on.propose_broke, "teach_told teach_propose"), **AT_ONCE)
+    gr.on(
+        [answer.blur for answer in panel.answers],
+        **page.does(on.keep_answers, "teach_told", inputs=[session, *panel.answers]),
+        trigger_mode="always_last",
+        **AT_ONCE,
+    )
+    server = [panel.url, panel.model, panel.key]
     ordered = panel.start.click(
-        **page.does(on.begin, OVER, inputs=[session, panel.labels]), **AT_ONCE
+        **page.does(
+            on.begin,
+            f"{OVER} teach_key teach_told",
+            inputs=[session, panel.door, panel.labels, *server, *panel.answers],
+        ),
+        **AT_ONCE,
     )
     check_and_zip(page, carry_out(page, ordered, on.teach, session, **LANES["refine"]))
-    panel.stop.click(**page.does(page.on.runs.stop_run, OVER, inputs=session), **AT_ONCE)
+    panel.stop.click(**page.does(on.stop, OVER, inputs=session), **AT_ONCE)
     check_and_zip(page, bar.undo.click(**page.does(on.undo, SHOWN, inputs=session), **AT_ONCE))
