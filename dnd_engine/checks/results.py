@@ -293,6 +293,8 @@ class Inspection:
     """Whether ordinary messages are answered as before; None where it was not measured."""
     verdict: AdapterVerdict | None = None
     """Whether it works without the instruction; None where `agreement` is."""
+    skills: Skills | None = None
+    """Whether unrelated answers stay right; None where it was not measured."""
     more: Mapping[str, Any] = field(default_factory=dict)
     """What checks found that have no field of their own, by their names in the registry."""
 
@@ -322,5 +324,5 @@ class Inspection:
         return getattr(self, name) if name in _OWN else self.more.get(name)
 
 
-_OWN = ("effect", "agreement", "outlook", "familiarity", "ordinary", "verdict")
+_OWN = ("effect", "agreement", "outlook", "familiarity", "ordinary", "verdict", "skills")
 """Checks whose results have a field, for what draws them."""

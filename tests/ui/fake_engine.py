@@ -488,7 +488,7 @@ class FakeEngine(FakeMeasuring):
             strongest=12.0,
             familiarity=near,
             ordinary=Ordinary(60, 64, 0.5),
-            more={"skills": Skills(20, 19, 1, 24)},
+            skills=Skills(20, 19, 1, 24),
         )
         if "refined" in adapter.provenance:
             return found

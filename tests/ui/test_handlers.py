@@ -515,12 +515,11 @@ def test_checks_tell_whether_other_questions_are_left_alone(
 def test_checks_tell_whether_unrelated_answers_stay_right(
     after: int, title: str, doubt: bool
 ) -> None:
-    found = Inspection(
-        0.4, {}, (), 16, Agreement(8, 8), more={"skills": Skills(20, after, 20 - after, 24)}
-    )
+    found = Inspection(0.4, {}, (), 16, Agreement(8, 8), skills=Skills(20, after, 20 - after, 24))
     html = checks_html("done", found)
     assert f"<b>{title}</b>" in html
-    assert f"{after} right, 20 before" in html
+    assert html.count(f"{after}, was 20") == 1
+    assert "unrelated questions" not in html  # one row
     assert ("is-doubt" in html) == doubt
 
 

@@ -164,8 +164,8 @@ def test_what_was_measured_comes_back_from_the_checks_of_a_kept_adapter() -> Non
         wavering=1,
         teaching=Teaching(num_prompts=24, commonest_share=0.5, unfinished=0, explained=0.6),
     )
-    more = {"skills": Skills(20, 13, 8, 24)}
-    found = Inspection(0.5, {}, (), 0, agrees, worth, 7.0, near, ordinary, verdict, more)
+    skills = Skills(20, 13, 8, 24)
+    found = Inspection(0.5, {}, (), 0, agrees, worth, 7.0, near, ordinary, verdict, skills)
     proof = Conditioning(1.2, 9, (Control("wrong", 1.5, 0.3, 0.1, 0.5),), ("legal",))
     checks = json.loads(json.dumps(as_checks(make_adapter(), found, proof)))
     assert recall(checks, (), 7.0) == (found, proof)

@@ -92,11 +92,11 @@ _VERDICTS: Mapping[str, tuple[str, str]] = {
     ),
     "keeps_skills": (
         N_("Harms nothing else"),
-        N_("Sums, plurals and facts that have nothing to do with your task stay right."),
+        N_("Right answers to sums, plurals and facts that your task has nothing to do with."),
     ),
     "loses_skills": (
         N_("Harms other answers"),
-        N_("Sums, plurals and facts that have nothing to do with your task become wrong."),
+        N_("Right answers to sums, plurals and facts that your task has nothing to do with."),
     ),
     "unlike": (
         N_("Unlike anything seen in training"),
@@ -233,8 +233,8 @@ def verdicts(inspection: "Inspection", *, taught: Taught = "") -> list[Verdict]:
             found.append(Verdict("leaves_alone", value, "check"))
         else:
             found.append(Verdict("changes_others", value, "warn"))
-    if (skills := inspection.result("skills")) is not None:
-        value = _("{after} right, {before} before", after=skills.after, before=skills.before)
+    if (skills := inspection.skills) is not None:
+        value = _("{after}, was {before}", after=skills.after, before=skills.before)
         if skills.enough:
             found.append(Verdict("keeps_skills", value, "check"))
         else:
