@@ -911,7 +911,7 @@ class Engine:
         *,
         adapter: Adapter | None,
         sampling: Sampling | None = None,
-    ) -> Iterator[ChatStep]:
+    ) -> Steps[ChatStep, None, None]:
         """Answer as the base and as the adapted model, in one batch, token by token.
 
         Args:
@@ -941,7 +941,7 @@ class Engine:
         *,
         sampling: Sampling | None = None,
         strengths: Sequence[Callable[[], float] | None] | None = None,
-    ) -> Iterator[list[Reply]]:
+    ) -> Steps[list[Reply], None, None]:
         """Answer as several models in one batch, token by token.
 
         Args:

@@ -40,8 +40,9 @@ def _get_code(loader: Any, name: str) -> CodeType | None:
 # jaxtyping 0.3 renames bytecode for as long as a module of ours runs, so also that of every library
 # which the module imports: torch and transformers are then compiled from source, 10 to 20 s a
 # process. Only the module's own bytecode needs the name.
-shape_checks._JaxtypingLoader.get_code = _get_code
-shape_checks._JaxtypingLoader.exec_module = SourceFileLoader.exec_module
+_loader = pytest.MonkeyPatch()
+_loader.setattr(shape_checks._JaxtypingLoader, "get_code", _get_code)
+_loader.setattr(shape_checks._JaxtypingLoader, "exec_module", SourceFileLoader.exec_module)
 
 # On a busy machine any example may be slow; no test is about wall time. Examples are the same in
 # every run, so that a test fails for what was changed and not by chance; `explore` draws new ones.

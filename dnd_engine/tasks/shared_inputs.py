@@ -9,7 +9,7 @@ Source: Yin et al. 2020, arXiv:1912.03820, for mutually exclusive tasks.
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dnd_engine.prompts.split import split_prompt
@@ -40,7 +40,7 @@ class SharedInputs:
             on, the first of its train side.
     """
 
-    def __init__(self, tasks: dict[int, tuple[Task, Sequence[Example]]]) -> None:
+    def __init__(self, tasks: Mapping[int, tuple[Task, Sequence[Example]]]) -> None:
         self._tasks = tasks
         self._own = {
             i: {e.bare: n for n, e in enumerate(examples) if e.bare is not None}

@@ -101,7 +101,7 @@ def _bindings() -> tuple[Any, Any, Any]:
     )
     lib, ffi = module.get_lib(), module.get_ffi()
 
-    @ffi.callback("void(enum ggml_log_level, const char *, void *)")  # type: ignore[untyped-decorator]
+    @ffi.callback("void(enum ggml_log_level, const char *, void *)")  # type: ignore[untyped-decorator]  # cffi's
     def log_errors(level: int, text: Any, _user_data: Any) -> None:
         if level == _ERROR:
             sys.stderr.write(ffi.string(text).decode())

@@ -38,7 +38,7 @@ from dnd_engine.errors import (
 from dnd_engine.generator.card import save_report
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import Generator, GeneratorFolder, TaskCentroid, save_generator
-from dnd_engine.lora.adapter import write_files
+from dnd_engine.lora.adapter import Adapter, write_files
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
 from dnd_engine.lora.provenance import Imprinting, Recipe, Refinement, read_recipe
 from dnd_engine.lora.seen import Seen, digests
@@ -67,6 +67,7 @@ from tests.dnd_engine.tiny import (
     tiny_base,
     user,
 )
+from tests.present import present
 from tests.reports import report
 
 SQL = [f"List the orders of customer {i}." for i in range(6)]
@@ -163,7 +164,8 @@ def test_loading_tells_its_stages_and_what_is_loaded(config: EngineConfig) -> No
     )
     assert info.device == "cpu"
     assert (info.head, info.condition) == ("hyperconv", "encoder")
-    assert len(info.generator_sha256) == len(info.encoder_sha256) == len(info.base_sha256) == 64
+    digests = (info.generator_sha256, info.encoder_sha256, info.base_sha256)
+    assert [len(present(digest)) for digest in digests] == [64, 64, 64]
 
 
 def test_a_wrong_generator_folder_is_refused_before_any_weights_are_read(tmp_path: Path) -> None:
@@ -219,7 +221,9 @@ def test_the_base_can_be_what_reads_the_prompts(base_reader: Engine) -> None:
     assert made.sha256 != base_reader.generate([bucket("tone", TONE)]).sha256
     with base_reader.exclusive() as (base, _):
         encoded = BaseActivations(base, (1,)).encode(sorted(SQL[:4]), 2)
-    generator = GeneratorFolder.open(base_reader.info.generator_path).load(CPU, torch.float32)
+    generator = GeneratorFolder.open(present(base_reader.info.generator_path)).load(
+        CPU, torch.float32
+    )
     condition = generator.standardise(encoded.tokens, encoded.mask)
     expected = generator(condition[None])[0].to(made.tokens.dtype)
     torch.testing.assert_close(made.tokens, expected, atol=0.02, rtol=0.05)
@@ -232,7 +236,7 @@ def test_training_tasks_are_compared_in_the_encoders_space_whatever_reads(
     encoder = PromptEncoder(resolve("all-minilm-l6-v2", ENCODERS).path, CPU, torch.bfloat16)
     pooled = encoder.encode(SQL[:4], POOLED_LENGTH).pooled.mean(dim=0)
     made = base_reader.generate([bucket("sql", SQL[:4])])
-    tasks = {t.slug: t for t in GeneratorFolder.open(base_reader.info.generator_path).tasks}
+    tasks = {t.slug: t for t in base_reader.generator.tasks}
     for near in made.nearest_tasks:
         centroid = torch.tensor(tasks[near.slug].centroid)
         expected = float(torch.cosine_similarity(pooled, centroid, dim=0))
@@ -313,7 +317,7 @@ def test_synthesis_is_timed_again_only_for_an_adapter_of_this_generator(
     assert not finish(engine.measure(made, file, config)).synthesis_estimated
     back = engine.read_adapter(engine.save(made, tmp_path / "a.zip"))
     found = finish(engine.measure(back, file, config))
-    assert found.synthesis_seconds > 0
+    assert present(found.synthesis_seconds) > 0
     assert found.to_json()["synthesis_estimated"] is True
     few = replace(file, prompts=file.prompts[:5])
     found = finish(engine.measure(back, few, config))
@@ -394,7 +398,7 @@ def test_weights_shift_a_pool(engine: Engine) -> None:
     ],
 )
 def test_buckets_that_make_no_adapter_are_refused(
-    engine: Engine, buckets: list[Bucket], mix: str, message: str
+    engine: Engine, buckets: list[Bucket], mix: Mix, message: str
 ) -> None:
     with pytest.raises(BucketError, match=message):
         engine.generate(buckets, mix=mix)
@@ -418,9 +422,11 @@ def test_a_strength_out_of_bounds_is_refused(engine: Engine, strength: float) ->
 # Chat
 
 
-def texts(engine: Engine, adapter: object, sampling: Sampling | None = None) -> tuple[str, str]:
+def texts(
+    engine: Engine, adapter: Adapter | None, sampling: Sampling | None = None
+) -> tuple[str, str]:
     sampling = sampling or Sampling(max_new_tokens=12)
-    *_, last = engine.chat(user("Hi"), adapter=adapter, sampling=sampling)  # type: ignore[arg-type]
+    *_, last = engine.chat(user("Hi"), adapter=adapter, sampling=sampling)
     return last.base.text, last.adapted.text if last.adapted else ""
 
 
@@ -1049,9 +1055,10 @@ def test_a_recipe_is_refused_by_another_generator_base_and_encoder(
     engine: Engine, tmp_path: Path
 ) -> None:
     recipe = engine.generate([written(tmp_path, "sql", SQL)]).recipe
-    digests = dict.fromkeys(("base_sha256", "encoder_sha256", "generator_sha256"), "0" * 64)
+    other = "0" * 64
+    foreign = replace(recipe, base_sha256=other, encoder_sha256=other, generator_sha256=other)
     with pytest.raises(RecipeError) as refused:
-        next(engine.regenerate(replace(recipe, **digests), [tmp_path]))
+        next(engine.regenerate(foreign, [tmp_path]))
     lines = str(refused.value).splitlines()
     for line, part in zip(lines, ("base", "encoder", "generator"), strict=True):
         assert line.startswith(f"the recipe needs the {part} {getattr(recipe, part)} (SHA-256 0000")

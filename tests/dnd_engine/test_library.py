@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -450,11 +451,12 @@ def test_an_interrupted_keeping_leaves_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", fail)
-        for change in (
+        changes: list[Callable[[], object]] = [
             lambda: shelf.add(made(prompts)),
             lambda: shelf.duplicate("vault"),
             lambda: shelf.delete("vault"),
-        ):
+        ]
+        for change in changes:
             with pytest.raises(LibraryError, match=r"cannot be changed: No space left on device"):
                 change()
     after = {path for path in shelf.root.rglob("*") if path.name != ".lock"}

@@ -28,6 +28,7 @@ from dnd_engine.models.replies import Message
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import read_prompt_file
 from tests.dnd_engine.tiny import bucket, random_tokens, user
+from tests.present import present
 
 pytestmark = pytest.mark.real
 
@@ -68,7 +69,9 @@ def ids_of(engine: Engine, messages: Sequence[Message]) -> Tensor:
 def plain_base(engine: Engine) -> torch.nn.Module:
     """A model that has never seen the engine."""
     dtype = next(engine.base.model.parameters()).dtype
-    model = AutoModelForCausalLM.from_pretrained(engine.info.base_path, dtype=dtype)
+    model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(
+        engine.info.base_path, dtype=dtype
+    )
     return model.eval().to(engine.base.device)
 
 
@@ -264,6 +267,6 @@ def test_the_shipped_parts_are_those_the_project_names(real_engine: Engine) -> N
     assert info.base_id == "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert info.base_sha256.startswith("b179c9523d0e")
     assert info.encoder_sha256.startswith("53aa51172d14")
-    weights = (info.generator_path / "model.safetensors").read_bytes()
+    weights = (present(info.generator_path) / "model.safetensors").read_bytes()
     assert info.generator_sha256 == hashlib.sha256(weights).hexdigest()
     assert info.generator_parameters < 20_000_000

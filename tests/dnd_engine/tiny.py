@@ -7,8 +7,14 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from torch import Tensor, nn
+from transformers import (
+    GenerationMixin,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
@@ -65,7 +71,27 @@ def tiny_llama(seed: int = 0, **sizes: int) -> LlamaForCausalLM:
     for name, weight in model.named_parameters():
         if "norm" in name:
             torch.nn.init.uniform_(weight, 0.5, 1.5)
-    return model.eval().requires_grad_(False)
+    model.requires_grad_(False).eval()
+    return model
+
+
+def stock_answer(model: nn.Module, prompt: Sequence[int], **options: Any) -> list[int]:
+    """New tokens of transformers' own greedy generation, which ours is held to."""
+    assert isinstance(model, GenerationMixin)
+    ids = torch.tensor([prompt])
+    out = model.generate(
+        inputs=ids, attention_mask=torch.ones_like(ids), do_sample=False, **options
+    )
+    assert isinstance(out, Tensor)
+    new: list[int] = out[0, len(prompt) :].tolist()
+    return new
+
+
+def text_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], **options: bool) -> str:
+    """The text of one row of tokens; `decode` takes many rows too."""
+    text = tokenizer.decode(list(ids), **options)
+    assert isinstance(text, str)
+    return text
 
 
 def save_tiny(folder: Path, seed: int = 0, **sizes: int) -> Path:
@@ -91,9 +117,7 @@ def random_tokens(layout: LoRALayout = LAYOUT, seed: int = 0, size: float = 0.1)
 def make_adapter(seed: int = 0, layout: LoRALayout = LAYOUT, **fields: Any) -> Adapter:
     """A random adapter of the tiny base."""
     tokens = random_tokens(layout, seed).to(torch.bfloat16)
-    return Adapter(
-        **({"name": "tiny", "tokens": tokens, "layout": layout, "base_id": BASE_ID} | fields)
-    )
+    return replace(Adapter("tiny", tokens, layout, BASE_ID), **fields)
 
 
 def bucket(name: str, texts: Sequence[str], weight: float = 1.0) -> Bucket:

@@ -1,13 +1,12 @@
 """Agreement compares what two adapters write, one without and one with the instruction."""
 
 import pytest
-import torch
 
 from dnd_engine.checks.agreement import agreement
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
-from tests.dnd_engine.tiny import LAYOUT, random_tokens
+from tests.dnd_engine.tiny import LAYOUT, random_tokens, stock_answer
 
 PROMPTS = [f"Say {word}.\n\n{word}" for word in ("one", "two", "three")]
 
@@ -26,12 +25,9 @@ def written(runtime: Runtime, active: FittedLoRA, text: str) -> list[int]:
     prompt = runtime.base.tokenizer.apply_chat_template(
         [{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False
     )
-    ids = torch.tensor([runtime.base.tokenizer(prompt, add_special_tokens=False)["input_ids"]])
-    with runtime.host.applying(active), torch.inference_mode():
-        out = runtime.base.model.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False
-        )
-    return [int(i) for i in out[0, ids.shape[1] :]]
+    ids = runtime.base.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    with runtime.host.applying(active):
+        return stock_answer(runtime.base.model, ids, max_new_tokens=24)
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,9 @@ def examined(**changes: Any) -> Report:
         for mode, shift in SHIFTS.items()
         for begin, end, gain, tasks in found
     )
-    ranked = {"bare": Prediction(rank_correlation=0.7, low=0.5, high=0.8, n_tasks=44)}
+    ranked: dict[Mode, Prediction] = {
+        "bare": Prediction(rank_correlation=0.7, low=0.5, high=0.8, n_tasks=44)
+    }
     gauge = AgreementGauge(bands=bands, predicts_gain=ranked, tasks=())
     return replace(report(), agreement=replace(gauge, **changes))
 

@@ -20,7 +20,7 @@ from dnd_engine.imprint.ordinary import ordinary_messages
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
-from tests.dnd_engine.tiny import LAYOUT, random_tokens
+from tests.dnd_engine.tiny import LAYOUT, random_tokens, stock_answer
 
 MESSAGES = ("What is a good book?", "Hi", "Tell me a joke about a racing pigeon.")
 
@@ -40,13 +40,10 @@ def losses(
     """By transformers: the base's greedy answer of 16 tokens, and its loss under an adapter."""
     found = []
     for prompt in prompts:
-        ids = torch.tensor([prompt])
-        with torch.inference_mode():
-            full = runtime.base.model.generate(
-                ids, attention_mask=torch.ones_like(ids), max_new_tokens=16, do_sample=False
-            )
-            with runtime.host.applying(active):
-                logits = runtime.base.model(input_ids=full).logits
+        answer = stock_answer(runtime.base.model, prompt, max_new_tokens=16)
+        full = torch.tensor([[*prompt, *answer]])
+        with torch.inference_mode(), runtime.host.applying(active):
+            logits = runtime.base.model(input_ids=full).logits
         start = len(prompt)
         predicted = logits[0, start - 1 : -1].float()
         found.append(float(torch.nn.functional.cross_entropy(predicted, full[0, start:])))

@@ -12,6 +12,7 @@ from dnd_engine.evaluation.distances import QUANTILES, measure
 from dnd_engine.lora.delta import delta_gram
 from dnd_engine.lora.weight_tokens import detokenize, tokenize
 from tests.dnd_engine.tiny import LAYOUT, delta, random_tokens
+from tests.present import present
 
 
 def explicit(tokens: Tensor) -> Tensor:
@@ -62,7 +63,8 @@ def test_cosines_are_those_of_the_weight_changes_raw_and_centred() -> None:
     mean = torch.stack([v for _, v in flat]).mean(dim=0)
     means, found = measure(generated, None, LAYOUT)
     for suffix, centre in (("", torch.zeros_like(mean)), ("_centred", mean)):
-        same, different = [], []
+        same: list[float] = []
+        different: list[float] = []
         for (a, x), (b, y) in itertools.combinations(flat, 2):
             (same if a == b else different).append(cosine(x - centre, y - centre))
         assert getattr(means, f"same_task{suffix}") == pytest.approx(np.mean(same), abs=1e-6)
@@ -87,22 +89,23 @@ def test_distances_to_training_are_those_of_the_weight_changes() -> None:
     mean = torch.stack(list(flat.values())).mean(dim=0)
     unit = np.sqrt(np.mean([float((v - mean).square().sum()) for v in flat.values()]))
     to_each = {name: float((explicit(mine) - v).norm()) / unit for name, v in flat.items()}
-    found = measure({"a": [mine]}, training, LAYOUT)[1].nearest
+    found = present(measure({"a": [mine]}, training, LAYOUT)[1].nearest)
     assert found.generated["a"] == pytest.approx(min(to_each.values()), rel=1e-5)
     assert found.nearest_task["a"] == min(to_each, key=lambda name: to_each[name])
     between = [
         min(float((v - w).norm()) / unit for w in flat.values() if w is not v)
         for v in flat.values()
     ]
-    assert found.leave_one_out.values[10] == pytest.approx(np.median(between), rel=1e-5)
+    assert present(found.leave_one_out).values[10] == pytest.approx(np.median(between), rel=1e-5)
 
 
 def test_a_copy_of_a_training_adapter_has_no_distance_and_is_named() -> None:
     training = {f"t{s}": random_tokens(seed=s) for s in range(4)}
     _, found = measure({"a": [training["t2"]]}, training, LAYOUT)
-    assert found.nearest.nearest_task == {"a": "t2"}
-    assert found.nearest.ratio < 0.01
-    assert found.outside_span.generated["a"] < 0.01
+    nearest = present(found.nearest)
+    assert nearest.nearest_task == {"a": "t2"}
+    assert present(nearest.ratio) < 0.01
+    assert present(found.outside_span).generated["a"] < 0.01
 
 
 def test_a_combination_of_training_adapters_lies_in_their_span_and_a_new_one_does_not() -> None:
@@ -119,18 +122,19 @@ def test_a_combination_of_training_adapters_lies_in_their_span_and_a_new_one_doe
     _, found = measure(
         {"in": [inside], "out": [with_b(random_tokens(seed=77).double())]}, training, LAYOUT
     )
-    shares = found.outside_span.generated
+    shares = present(found.outside_span).generated
     assert shares["in"] < 1e-3
     assert shares["out"] > 0.8
-    assert found.nearest.generated["in"] > 0.1
+    assert present(found.nearest).generated["in"] > 0.1
 
 
 def test_linearly_dependent_training_adapters_are_no_obstacle() -> None:
     a, b = random_tokens(seed=1).double(), random_tokens(seed=2).double()
     training = {"a": a, "again": a.clone(), "b": b, "more": b.clone()}
     _, found = measure({"x": [a], "y": [random_tokens(seed=3).double()]}, training, LAYOUT)
-    assert found.outside_span.generated["x"] < 0.01
-    assert 0.5 < found.outside_span.generated["y"] <= 1
+    outside = present(found.outside_span).generated
+    assert outside["x"] < 0.01
+    assert 0.5 < outside["y"] <= 1
 
 
 def test_a_generator_that_gives_one_adapter_for_all_has_nothing_left_when_centred() -> None:

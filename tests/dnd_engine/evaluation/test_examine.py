@@ -5,6 +5,7 @@ no bare input gives away. A planted engine differs from a real one in the tokens
 """
 
 import csv
+import functools
 import json
 import math
 import random
@@ -43,6 +44,7 @@ from dnd_engine.generator.folder import (
     TaskCentroid,
     save_generator,
 )
+from dnd_engine.generator.hyperconv import HyperConvDecoder
 from dnd_engine.generator.report import Report
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.apply import FittedLoRA
@@ -53,9 +55,10 @@ from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import ENCODERS, resolve
 from dnd_engine.progress import Progress
 from dnd_engine.prompts.buckets import Bucket
+from dnd_engine.scoring import answers
 from dnd_engine.scoring.questions import ask
 from dnd_engine.scoring.scores import DEFAULT_ROWS, IMPRINTED, MODES, ItemScore
-from dnd_engine.tasks.folder import Task, load_tasks
+from dnd_engine.tasks.folder import Example, Task, load_tasks
 from dnd_engine.tasks.formats import FORMATS, formatted
 from dnd_engine.training.collection import Collection
 from dnd_engine.training.finetune import collect as collect_module
@@ -64,6 +67,7 @@ from dnd_engine.training.finetune.collect_recipe import CollectRecipe
 from dnd_engine.training.recipe import TrainRecipe
 from dnd_engine.training.trainer import train
 from tests.dnd_engine.tiny import CPU, LAYOUT, make_adapter, random_tokens, tiny_base
+from tests.present import present
 
 ANSWERS = {
     "sea": ("train", "Name the fish", "cod"),
@@ -160,6 +164,7 @@ def save(folder: Path, shared: Tensor, tiny_folder: Path, kind: str, tasks: Path
     )
     with torch.no_grad():
         generator.shared.copy_(shared)
+        assert isinstance(generator.decoder, HyperConvDecoder)
         generator.decoder.last_convolution.weight.normal_(std=2)
         generator.condition_std.fill_(0.3)
     centroids = [
@@ -433,14 +438,13 @@ def test_a_killed_examination_ends_as_an_unbroken_one(
     monkeypatch.setattr(examine_module, "_CHUNK_ITEMS", 4)
     whole = replace(config, out=tmp_path / "whole")
     expected = examine(engine, unseen, whole)
-    answer = examine_module.answer
     calls = []
 
     def dying(*given: Any) -> Any:
         calls.append(given)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return answer(*given)
+        return answers.answer(*given)
 
     with monkeypatch.context() as patch:
         patch.setattr(examine_module, "answer", dying)
@@ -488,11 +492,11 @@ def test_scores_of_other_settings_are_refused(
     engine: PlantedEngine,
     unseen: tuple[Task, ...],
     config: ExaminationConfig,
-    change: dict[str, int],
+    change: dict[str, Any],
 ) -> None:
     examine(engine, unseen, replace(config, rows=("base",)))
     with pytest.raises(ConfigError, match=OTHER):
-        examine(engine, unseen, replace(config, rows=("base",), **change))  # type: ignore[arg-type]
+        examine(engine, unseen, replace(config, rows=("base",), **change))
 
 
 def test_scores_of_other_contents_are_refused(
@@ -502,9 +506,14 @@ def test_scores_of_other_contents_are_refused(
     config = replace(config, rows=("base",))
     examine(engine, unseen, config)
     first = unseen[0]
-    for side in ("train", "test"):
-        examples = [replace(e, response="new") for e in getattr(first, side)]
-        changed = replace(first, **{side: tuple(examples)})
+
+    def renewed(examples: Sequence[Example]) -> tuple[Example, ...]:
+        return tuple(replace(e, response="new") for e in examples)
+
+    for changed in (
+        replace(first, train=renewed(first.train)),
+        replace(first, test=renewed(first.test)),
+    ):
         with pytest.raises(ConfigError, match=OTHER):
             examine(engine, (changed, *unseen[1:]), config)
 
@@ -692,14 +701,14 @@ def test_other_labels_are_no_known_format(folder: Path) -> None:
 
 def test_without_known_formats_there_are_no_pairs(folder: Path) -> None:
     """A format that only other tasks had is not known."""
-    pair = {"split": "heldout", "holdouts": ("pair",)}
+    pairs = functools.partial(choose_tasks, [folder], TRAINED, split="heldout", holdouts=("pair",))
     with pytest.raises(
         ConfigError, match=r"a `pair` is a known task in a known answer format, and"
     ):
-        choose_tasks([folder], TRAINED, **pair)  # type: ignore[arg-type]
-    found = choose_tasks([folder], TRAINED, variants=VARIANTS, **pair)  # type: ignore[arg-type]
+        pairs()
+    found = pairs(variants=VARIANTS)
     name = found[0].info.answer_format
-    some = choose_tasks([folder], TRAINED, variants=[f"else~{name}"], **pair)  # type: ignore[arg-type]
+    some = pairs(variants=[f"else~{name}"])
     assert {task.info.answer_format for task in some} == {name}
     assert set(some) <= set(found)
 
@@ -844,7 +853,7 @@ def test_adapters_lie_beside_those_made_for_trained_tasks(
     rows = ("generator",)
     found = examine(engine, unseen, replace(config, rows=rows), trained=trained).distances
     assert (found.training, found.n_training) == ("generated", len(TRAINED))
-    assert set(found.nearest.nearest_task.values()) <= set(TRAINED)
+    assert set(present(found.nearest).nearest_task.values()) <= set(TRAINED)
     page = (config.out / "REPORT.md").read_text()
     assert f"({len(TRAINED)} generated for training tasks)" in page
     both = replace(config, rows=rows, adapters=collection)
@@ -874,7 +883,7 @@ def test_what_an_inspection_says_of_each_task_reaches_the_report_and_outlives_a_
         examine(engine, unseen, config)
     report = examine(engine, unseen, config)
     assert len(asked) == len(unseen) + 1, "the first is not asked again"
-    found = report.agreement
+    found = present(report.agreement)
     assert {t.slug for t in found.tasks} == {task.info.slug for task in unseen}
     assert {t.agreement for t in found.tasks} == {0.25}
     assert [b.n_tasks for b in found.bands] == [len(unseen)]
@@ -1265,11 +1274,13 @@ def test_seen_tasks_are_those_of_training_as_they_are(folder: Path) -> None:
 
 def test_a_limit_draws_as_many_tasks_of_each_kind_of_novelty(folder: Path) -> None:
     kinds = ("family", "pair", "format")
-    known = {"variants": VARIANTS, "split": "heldout", "holdouts": kinds}
-    chosen = choose_tasks([folder], TRAINED, limit=7, **known)  # type: ignore[arg-type]
+    known = functools.partial(
+        choose_tasks, [folder], TRAINED, variants=VARIANTS, split="heldout", holdouts=kinds
+    )
+    chosen = known(limit=7)
     assert len({task.info.slug for task in chosen}) == 7
     counts = Counter(task.info.holdout for task in chosen)
-    everything = choose_tasks([folder], TRAINED, **known)  # type: ignore[arg-type]
+    everything = known()
     there = Counter(task.info.holdout for task in everything)
     most = max(counts.values())
     assert all(counts[kind] >= min(there[kind], most - 1) for kind in kinds)
@@ -1341,7 +1352,7 @@ def test_the_cost_says_when_a_generator_has_paid_for_itself(
     # Held-out oracles cost it nothing.
     collected = len(TRAINED) * 3600 if from_checkpoints else None
     assert cost.collection_seconds == collected
-    saved = cost.lora_seconds - cost.synthesis_seconds
+    saved = present(cost.lora_seconds) - present(cost.synthesis_seconds)
     assert cost.break_even_tasks == math.ceil((60 + (collected or 0)) / saved)
     assert cost.break_even_tasks == (2 if from_checkpoints else 1)
     assert "encoding prompts" in (config.out / "REPORT.md").read_text()

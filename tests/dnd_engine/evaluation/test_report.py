@@ -15,6 +15,7 @@ from dnd_engine.evaluation.report import build_report, report_markdown, write_re
 from dnd_engine.generator.report import Cosine, Cost, Distances, Distribution, Report, ReportRow
 from dnd_engine.scoring.scores import DRAWN, ROWS, ItemScore
 from tests.dnd_engine.synthetic import COSINE, DISTANCES, checks, meta, scores, similarities, tasks
+from tests.present import present
 
 TASKS = tasks(items=4)
 SCORES = scores(of=TASKS, draws=2)
@@ -37,22 +38,20 @@ def handmade(*parts: tuple[str, str, int, int, float], **fields: Any) -> list[It
     like = SCORES[0]
     return [
         replace(
-            like,
-            **(
-                {
-                    "row": name,
-                    "mode": "bare",
-                    "slug": slug,
-                    "family": slug,
-                    "item": item,
-                    "draw": draw,
-                    "score": score,
-                    "exact": score == 1,
-                    "holdout": "family",
-                    "nll": 2 - score,
-                }
-                | fields
+            replace(
+                like,
+                row=name,
+                mode="bare",
+                slug=slug,
+                family=slug,
+                item=item,
+                draw=draw,
+                score=score,
+                exact=score == 1,
+                holdout="family",
+                nll=2 - score,
             ),
+            **fields,
         )
         for name, slug, item, draw, score in parts
     ]
@@ -117,9 +116,11 @@ def test_numbers_that_were_not_measured_are_none_never_zero() -> None:
     line = row(made, "generator")
     assert line.format_share is line.content_given_format is line.choice is None
     assert made.gap_closed == {"bare": None}
-    assert made.operation_gain == made.substitution == {}
+    assert made.operation_gain == {}
+    assert made.substitution == {}
     assert made.similarity is None
-    assert made.retention == made.ordinary == {}
+    assert made.retention == {}
+    assert made.ordinary == {}
     assert made.cosine == Cosine()
     assert line.unit == "items"
 
@@ -151,7 +152,7 @@ def test_the_share_of_the_gap_is_of_sums_and_has_an_interval(report: Report) -> 
     base, mine, top = (row(report, name).score for name in ("base", "generator", "oracle_lora"))
     assert report.gap_closed["bare"] == pytest.approx((mine - base) / (top - base), abs=1e-3)
     (gap,) = [g for g in report.gaps if g.mode == "bare" and not g.holdout]
-    assert gap.low < gap.share < gap.high
+    assert present(gap.low) < present(gap.share) < present(gap.high)
 
 
 def test_a_gap_says_how_many_tasks_and_which_kinds_it_is_over() -> None:
@@ -198,7 +199,7 @@ def test_retention_is_a_bare_row_over_its_instructed_teacher(
     mine, theirs = row(report, name).score, row(report, teacher, "full").score
     assert (found.bare, found.full, found.n_tasks) == (mine, theirs, 40)
     assert found.share == pytest.approx(mine / theirs, abs=1e-3)
-    assert found.low < found.share < found.high
+    assert present(found.low) < present(found.share) < present(found.high)
 
 
 def test_retention_is_over_the_tasks_that_both_have() -> None:
@@ -226,7 +227,7 @@ def test_ordinary_messages_are_told_by_row_over_the_examined_tasks() -> None:
 def test_refining_is_told_by_seconds_from_both_starts_beside_its_teacher(
     report: Report,
 ) -> None:
-    found = report.refine
+    found = present(report.refine)
     assert [(p.start, p.steps, p.seconds) for p in found.points] == [
         ("generator", 0, 0.0),
         ("scratch", 0, 0.0),
@@ -239,14 +240,14 @@ def test_refining_is_told_by_seconds_from_both_starts_beside_its_teacher(
     ]
     assert [p.score for p in found.points] == [row(report, p.row).score for p in found.points]
     teacher = row(report, "shared_lora", "full").score
-    assert found.teacher.score == teacher
+    assert present(found.teacher).score == teacher
     mine = row(report, "generator_refined").score
-    assert found.share_of_teacher.share == pytest.approx(mine / teacher, abs=1e-3)
+    assert present(found.share_of_teacher).share == pytest.approx(mine / teacher, abs=1e-3)
     assert "## Refine" in full_page(report, {})
 
 
 def test_the_shortest_run_on_labels_that_scores_alike_is_told(report: Report) -> None:
-    found = report.equal_score
+    found = present(report.equal_score)
     assert [(p.steps, p.seconds) for p in found.points] == [
         (5, 4),
         (10, 8),
@@ -260,7 +261,7 @@ def test_the_shortest_run_on_labels_that_scores_alike_is_told(report: Report) ->
     assert "has 20 steps and takes 50.00 times as long as a synthesis" in full_page(report, {})
     better = scores({"bare": {"generator": 0.9, "labelled_5": 0.1}})
     none = build_report(better, meta(cosine=Cosine(), distances=Distances()))
-    assert none.equal_score.shortest_steps is None
+    assert present(none.equal_score).shortest_steps is None
     assert "None of these runs reaches the generator." in full_page(none, {})
 
 
@@ -269,6 +270,7 @@ def test_points_of_refining_are_compared_on_the_tasks_that_all_of_them_have() ->
     whole = scores({"bare": {"base": 0.1, "generator": 0.3}})
     part = scores({"bare": {"generator_refined": 0.6}}, of=tasks(12))
     found = build_report([*whole, *part], frame).refine
+    assert found is not None
     assert found.n_tasks == 12
     assert [p.row for p in found.points] == ["generator", "base", "generator_refined"]
     slugs = {s.slug for s in part}
@@ -280,7 +282,7 @@ def test_points_of_refining_are_compared_on_the_tasks_that_all_of_them_have() ->
 
 
 def test_thirds_by_similarity_hold_every_row_and_every_task_once(report: Report) -> None:
-    thirds = report.similarity.terciles
+    thirds = present(report.similarity).terciles
     assert {t.row for t in thirds} == set(ROWS)
     sizes = [t.n_tasks for t in thirds if (t.row, t.mode) == ("generator", "bare")]
     assert sorted(sizes) == [13, 13, 14]
@@ -297,7 +299,7 @@ def test_the_papers_ratio_stands_beside_measured_costs_with_what_it_leaves_out(
 
 
 def test_gains_over_the_base_are_told_by_similarity_too(report: Report) -> None:
-    found = report.similarity
+    found = present(report.similarity)
     bare = [g for g in found.gains if g.mode == "bare"]
     assert sorted(g.n_tasks for g in bare) == [13, 13, 14]
     rows = {
@@ -314,18 +316,19 @@ def test_gains_over_the_base_are_told_by_similarity_too(report: Report) -> None:
 
 
 def test_gains_are_told_by_agreement_with_the_instructed_model(report: Report) -> None:
-    found = report.agreement
+    found = present(report.agreement)
     bare = [b for b in found.bands if b.mode == "bare"]
     assert [(b.begin, b.end) for b in bare] == [(0.0, 0.12), (0.12, 0.49), (0.49, 1.0)]
     assert sum(b.n_tasks for b in bare) == len(found.tasks) == 39, "one cannot be asked"
     per_task = {t.slug: t.gain["bare"] for t in found.tasks}
-    top = [per_task[t.slug] for t in found.tasks if t.agreement >= 0.5]
+    top = [present(per_task[t.slug]) for t in found.tasks if t.agreement >= 0.5]
     assert bare[2].gain == pytest.approx(sum(top) / len(top), abs=1e-3)
     assert report.strongest_effect == 11.0
     assert -1 <= found.predicts_gain["bare"].rank_correlation <= 1
     assert "agreement and gain over the base have a rank correlation of" in full_page(report, {})
     unknown = build_report(SCORES, meta())
-    assert unknown.agreement is unknown.strongest_effect is None
+    assert unknown.agreement is None
+    assert unknown.strongest_effect is None
 
 
 def test_failures_are_wrong_items_drawn_by_seed(report: Report) -> None:

@@ -53,7 +53,8 @@ def tiny_qwen() -> Qwen2ForCausalLM:
     for name, weight in model.named_parameters():
         if name.endswith("bias"):
             torch.nn.init.normal_(weight, std=0.3)
-    return model.eval().requires_grad_(False)
+    model.requires_grad_(False).eval()
+    return model
 
 
 def following(model: nn.Module, ids: Sequence[int], answer: Sequence[int]) -> Tensor:

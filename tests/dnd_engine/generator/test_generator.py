@@ -39,7 +39,7 @@ CONFIG = GeneratorConfig(
     encoder={"id": "example/encoder", "sha256": "e" * 64},
     training={"kind": "generator", "data": [{"task": "a", "licence": "MIT"}]},
 )
-BASE_READS = {"condition": "base", "condition_layers": (1,)}
+BASE_READS: dict[str, Any] = {"condition": "base", "condition_layers": (1,)}
 """The tiny base has two layers, so one in the middle: two vectors a prompt."""
 TASKS = (
     TaskCentroid("copy", "Repeat the input ü.", (0.5, -0.25)),

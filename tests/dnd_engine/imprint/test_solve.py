@@ -34,7 +34,8 @@ def dense(metric: Metric) -> Tensor:
 def textbook(inputs: Tensor, wanted: Tensor, weights: Tensor, ridge: float) -> Tensor:
     """W = Σ w e uᵀ (Σ w u uᵀ + λ C)⁻¹."""
     gram = inputs.T @ (weights[:, None] * inputs) + ridge * dense(ordinary())
-    return torch.linalg.solve(gram, inputs.T @ (weights[:, None] * wanted)).T
+    solved: Tensor = torch.linalg.solve(gram, inputs.T @ (weights[:, None] * wanted))
+    return solved.T
 
 
 def fit(r: int = OUTPUTS, metric: Metric | None = None) -> Update:

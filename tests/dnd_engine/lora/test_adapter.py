@@ -14,10 +14,10 @@ from peft import PeftModel
 from dnd_engine import files
 from dnd_engine.errors import AdapterError, ConfigError
 from dnd_engine.lora import adapter as adapter_module
-from dnd_engine.lora.adapter import FILES, adapter_name, sum_adapters, zip_bytes
+from dnd_engine.lora.adapter import adapter_name, sum_adapters, zip_bytes
 from dnd_engine.lora.apply import LoRAHost
 from dnd_engine.lora.layout import LoRALayout, LoRASpec, Target
-from dnd_engine.lora.provenance import NearestTask
+from dnd_engine.lora.provenance import FILES, NearestTask
 from dnd_engine.lora.reader import read_adapter
 from dnd_engine.lora.weight_tokens import detokenize
 from dnd_engine.models.base import BaseModel

@@ -16,7 +16,8 @@ IDS = ids_of(["one", "two", "thr", "fou"])
 
 def logits(model: torch.nn.Module, ids: Tensor = IDS) -> Tensor:
     with torch.no_grad():
-        return model(input_ids=ids, use_cache=False).logits
+        found: Tensor = model(input_ids=ids, use_cache=False).logits
+    return found
 
 
 def assert_same(ours: Tensor, expected: Tensor) -> None:

@@ -16,8 +16,9 @@ from safetensors.torch import load, save
 
 from dnd_engine.errors import AdapterError, BaseMismatchError, DndError
 from dnd_engine.lora import reader as adapter_reader
-from dnd_engine.lora.adapter import FILES, Adapter, write_files
+from dnd_engine.lora.adapter import Adapter, write_files
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
+from dnd_engine.lora.provenance import FILES
 from dnd_engine.lora.reader import read_adapter
 from dnd_engine.lora.weight_tokens import tokenize
 from tests.dnd_engine.tiny import BASE_ID, CONFIG, LAYOUT, make_adapter

@@ -33,7 +33,7 @@ def foreign(tmp_path: Path) -> Path:
     )
     model = get_peft_model(tiny_llama(), config)
     model.peft_config["default"].base_model_name_or_path = "someone/llama"
-    model.save_pretrained(tmp_path / "theirs")
+    model.save_pretrained(str(tmp_path / "theirs"))
     return tmp_path / "theirs"
 
 
@@ -48,7 +48,7 @@ def test_a_sound_adapter_of_stock_peft_works(foreign: Path) -> None:
 def test_another_architecture_is_read_too(tmp_path: Path) -> None:
     model = GPT2LMHeadModel(GPT2Config(vocab_size=20, n_embd=8, n_layer=2, n_head=2))
     config = LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True)
-    get_peft_model(model, config).save_pretrained(tmp_path / "fresh")
+    get_peft_model(model, config).save_pretrained(str(tmp_path / "fresh"))
     found = read_structure(tmp_path / "fresh")
     assert found.modules == {"c_attn": 2}
     # Nobody trained it, so its B is zero.
@@ -85,7 +85,7 @@ def put(key: str, value: Callable[[Tensor], Tensor]) -> Callable[[dict[str, Tens
 
 A, B = f"{PLACE}.lora_A.weight", f"{PLACE}.lora_B.weight"
 
-IDLE: list[tuple[Callable[[dict[str, Tensor]], None], dict[str, Any], str]] = [
+IDLE: list[tuple[Callable[[dict[str, Tensor]], object], dict[str, Any], str]] = [
     (rename("base_model.model.", ""), {}, "8 keys that no loader expects"),
     (rename(".weight", ".default.weight"), {}, "8 keys that no loader expects"),
     (lambda state: state.pop(B), {}, "1 layer with only A or only B"),

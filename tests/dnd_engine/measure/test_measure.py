@@ -6,8 +6,10 @@ import io
 import json
 import re
 from collections.abc import Callable, Sequence
+from collections.abc import Generator as Steps
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pytest
@@ -26,16 +28,25 @@ from dnd_engine.lora.reader import read_adapter
 from dnd_engine.lora.seen import Seen, digests, with_met
 from dnd_engine.measure import run
 from dnd_engine.measure.picture import race_charts
-from dnd_engine.measure.results import EvalPass, ItemResult, Measurement, MeasureStep
+from dnd_engine.measure.results import (
+    EvalPass,
+    ItemResult,
+    Measurement,
+    MeasureStep,
+    Row,
+    RowResult,
+)
 from dnd_engine.measure.sides import Sides, split
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.progress import finish
 from dnd_engine.prompts.files import Prompt, PromptFile
 from dnd_engine.scoring.questions import Answer, Question
-from dnd_engine.tasks.folder import Example
+from dnd_engine.scoring.statistics import Interval
+from dnd_engine.tasks.folder import Example, Mode
 from dnd_engine.training.finetune.collect_recipe import CollectRecipe
-from tests.dnd_engine.tiny import BASE_ID, CONFIG, LAYOUT, byte_tokenizer, make_adapter
+from tests.dnd_engine.tiny import BASE_ID, CONFIG, LAYOUT, byte_tokenizer, make_adapter, text_of
+from tests.present import present
 
 TOKENIZER = byte_tokenizer()
 UNKNOWN = Seen(frozenset(), frozenset(), known=False)
@@ -261,7 +272,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, right: Callable[[FittedLoRA | None, i
 
     def reply(question: Question, active: FittedLoRA | None) -> Answer:
         ids = tuple(t for t in question.reference if t != end)
-        number = WORDS.index(TOKENIZER.decode(list(ids))[::-1])
+        number = WORDS.index(text_of(TOKENIZER, ids)[::-1])
         good = right(active, number)
         return Answer(0.5 if good else 2.0, (), ids if good else ids[:1])
 
@@ -273,12 +284,23 @@ def plant(monkeypatch: pytest.MonkeyPatch, right: Callable[[FittedLoRA | None, i
     monkeypatch.setattr(run, "answer", answer)
 
 
-def measuring(base: BaseModel, of: Sides | None = None) -> Any:
+def row_of(found: Measurement, row: Row, mode: Mode = "bare") -> RowResult:
+    return present(found.row(row, mode))
+
+
+def lead_over(found: Measurement, row: Row, mode: Mode = "bare") -> Interval:
+    return present(row_of(found, row, mode).lead)
+
+
+def measuring(
+    base: BaseModel, of: Sides | None = None
+) -> tuple[list[FittedLoRA], Lock, Steps[MeasureStep, None, Measurement]]:
     runtime = Runtime.of(base, LAYOUT)
     fitted = [
         runtime.host.fit(make_adapter(seed).tokens[None].float(), LAYOUT) for seed in range(2)
     ]
-    return fitted, runtime.lock, run.measure(runtime, *fitted, start(make_adapter(), of))
+    steps = run.measure(runtime, fitted[0], fitted[1], start(make_adapter(), of))
+    return fitted, runtime.lock, steps
 
 
 def test_an_adapter_that_is_right_gains_and_the_interval_says_so(
@@ -288,14 +310,16 @@ def test_an_adapter_that_is_right_gains_and_the_interval_says_so(
     plant(monkeypatch, lambda active, n: active is adapter and n % 6 > 0)
     found = finish(steps)
     for mode in ("bare", "full"):
-        own, beside = found.row("adapter", mode), found.row("base", mode)
+        own, beside = row_of(found, "adapter", mode), row_of(found, "base", mode)
+        lead = lead_over(found, "base", mode)
         assert own.lead is None
         assert own.score.mean > 0.6
         assert beside.score.mean == 0
-        assert beside.lead.low > 0.4
-        assert (beside.verdict, beside.lead.unit, beside.num_items) == ("gain", "items", 18)
-        assert (own.nll, beside.nll) == (pytest.approx(0.5, abs=0.4), 2.0)
-        assert found.row("shared_lora", mode).verdict == "gain"
+        assert lead.low > 0.4
+        assert (beside.verdict, lead.unit, beside.num_items) == ("gain", "items", 18)
+        assert own.nll == pytest.approx(0.5, abs=0.4)
+        assert beside.nll == 2.0
+        assert row_of(found, "shared_lora", mode).verdict == "gain"
     assert "A clear gain over base (+" in found.verdicts[0]
     assert " and what all adapters share (+" in found.verdicts[0]
     assert any("without width" in note for note in found.notes)
@@ -307,7 +331,7 @@ def test_verdicts_tell_of_rows_that_are_through_alone(
     (adapter, _), _, steps = measuring(base)
     plant(monkeypatch, lambda active, n: active is adapter)
     short = next(s.measured for s in steps if s.row == "shared_lora")  # 16 of 18 bare items
-    assert short.row("shared_lora", "bare").lead.units == 16  # paired by the items that both have
+    assert lead_over(short, "shared_lora").units == 16  # paired by the items that both have
     (row,) = (r for r in short.to_json()["rows"] if r["row"] == "shared_lora")
     assert (row["n_items"], row["lead"]["mean"], row["verdict"]) == (16, 1.0, None)
     assert "A clear gain over base (" in short.verdicts[0]
@@ -353,9 +377,9 @@ def test_a_useless_adapter_is_told_as_no_gain(
     (adapter, _), _, steps = measuring(base)
     plant(monkeypatch, lambda active, n: n % 2 == (active is adapter))
     found = finish(steps)
-    beside = found.row("base", "bare")
-    assert beside.lead.low < 0 < beside.lead.high
-    assert beside.verdict == "no clear difference"
+    lead = lead_over(found, "base")
+    assert lead.low < 0 < lead.high
+    assert row_of(found, "base").verdict == "no clear difference"
     assert "No gain clear of zero over base" in found.verdicts[0]
 
 
@@ -365,7 +389,7 @@ def test_a_harmful_adapter_is_told_as_worse(
     (adapter, _), _, steps = measuring(base)
     plant(monkeypatch, lambda active, n: active is not adapter)
     found = finish(steps)
-    assert found.row("base", "bare").verdict == "loss"
+    assert row_of(found, "base").verdict == "loss"
     assert "Clearly worse than base (-1.00, -1.00 to -1.00)" in found.verdicts[0]
 
 
@@ -373,8 +397,8 @@ def test_five_items_decide_nothing(base: BaseModel, monkeypatch: pytest.MonkeyPa
     (adapter, _), _, steps = measuring(base, sides(limit_items=5))
     plant(monkeypatch, lambda active, n: active is adapter)
     found = finish(steps)
-    assert found.row("base", "bare").lead.mean == 1
-    assert found.row("base", "bare").verdict == "too few items"
+    assert lead_over(found, "base").mean == 1
+    assert row_of(found, "base").verdict == "too few items"
     assert "Too few items to place it beside base" in found.verdicts[0]
 
 
@@ -401,7 +425,7 @@ def test_steps_tell_how_far_it_is_and_stopping_keeps_what_was_found(
         ("adapter", "bare", 16),
         ("base", "full", 18),
     ]
-    assert kept.row("base", "full").lead is None
+    assert row_of(kept, "base", "full").lead is None
     json.dumps(kept.to_json())
     assert "This adapter" in kept.markdown()
     assert race_charts(kept)
@@ -411,14 +435,14 @@ def test_few_shots_come_from_the_train_side_and_their_lack_is_told(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(
-        run,
-        "answer",
-        lambda runtime, groups, active: [
-            [asked.append(TOKENIZER.decode(list(q.prompt))) or Answer(1, (), ()) for q in group]  # type: ignore[func-returns-value]
-            for group in groups
-        ],
-    )
+
+    def answer(
+        runtime: object, groups: Sequence[Sequence[Question]], active: object
+    ) -> list[list[Answer]]:
+        asked.extend(text_of(TOKENIZER, q.prompt) for group in groups for q in group)
+        return [[Answer(1, (), ())] * len(group) for group in groups]
+
+    monkeypatch.setattr(run, "answer", answer)
     _, _, steps = measuring(base)
     found = finish(steps)
     shown = [text for text in asked if text.count("<|im_start|>assistant") > 1]
@@ -524,13 +548,17 @@ def test_only_rows_that_are_through_are_kept_as_scores(
 
 
 def training(
-    base: BaseModel, adapter: Adapter, config: LabelledConfig = TRAINING, **fields: Any
-) -> Any:
+    base: BaseModel,
+    adapter: Adapter,
+    config: LabelledConfig = TRAINING,
+    *,
+    warm_start: bool = False,
+) -> tuple[Runtime, Measurement, Steps[MeasureStep, None, Measurement]]:
     runtime = Runtime.of(base, LAYOUT)
     fits = [runtime.host.fit(a.tokens[None].float(), LAYOUT) for a in (adapter, make_adapter(1))]
-    before = finish(run.measure(runtime, *fits, start(adapter, sides(limit_items=8))))
-    given = {"warm_start": False, "origin": {"base": "b"}} | fields
-    return runtime, before, run.train(runtime, adapter, before, config, **given)
+    before = finish(run.measure(runtime, fits[0], fits[1], start(adapter, sides(limit_items=8))))
+    steps = run.train(runtime, adapter, before, config, warm_start=warm_start, origin={"base": "b"})
+    return runtime, before, steps
 
 
 def test_a_lora_is_scored_on_its_way_and_comes_back_as_an_adapter(base: BaseModel) -> None:
@@ -544,11 +572,9 @@ def test_a_lora_is_scored_on_its_way_and_comes_back_as_an_adapter(base: BaseMode
     seconds = [r.train_seconds for r in curve]
     assert seconds[0] == 0
     assert seconds == sorted(seconds)
-    assert (curve[0].score, curve[0].nll) == (
-        found.row("base", "bare").score,
-        found.row("base", "bare").nll,
-    )
-    losses = [step.loss for step in seen if step.stage == "train"]
+    untrained = row_of(found, "base")
+    assert (curve[0].score, curve[0].nll) == (untrained.score, untrained.nll)
+    losses = [present(step.loss) for step in seen if step.stage == "train"]
     assert len(losses) == 20
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
     made = found.trained["trained_lora"]
@@ -568,7 +594,7 @@ def test_a_lora_is_scored_on_its_way_and_comes_back_as_an_adapter(base: BaseMode
     # What the last point says is what the returned adapter does.
     active = runtime.host.fit(made.scaled_tokens[None], made.layout)
     again = finish(run.measure(runtime, active, active, start(made, found.sides)))
-    assert again.row("adapter", "bare").nll == pytest.approx(curve[-1].nll, abs=1e-4)
+    assert row_of(again, "adapter").nll == pytest.approx(curve[-1].nll, abs=1e-4)
     learnt = [(e.prompt, e.response) for e in found.sides.train]
     with pytest.raises(MeasureError, match="none is left to score"):
         sides(learnt, Seen.by(made.provenance), allow_seen=True)
@@ -581,7 +607,7 @@ def test_a_warm_start_begins_where_the_adapter_is(base: BaseModel) -> None:
     found = finish(steps)
     curve = [r for r in found.rows if r.row == "warm_lora" and r.mode == "full"]
     assert [r.steps for r in curve] == [0, 5]
-    assert curve[0].nll == found.row("adapter", "full").nll
+    assert curve[0].nll == row_of(found, "adapter", "full").nll
     made = found.trained["warm_lora"]
     assert made.strength == 1
     assert made.provenance["trained"]["from_sha256"] == adapter.sha256

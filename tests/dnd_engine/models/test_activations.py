@@ -38,7 +38,7 @@ def source(deep_base: BaseModel) -> BaseActivations:
 def full_states(base: BaseModel, ids: Tensor) -> tuple[Tensor, ...]:
     """Return those of a whole forward pass, as transformers gives them."""
     with torch.inference_mode():
-        states: tuple[Tensor, ...] = base.model.model(  # type: ignore[operator]
+        states: tuple[Tensor, ...] = base.model.get_submodule("model")(
             input_ids=ids, output_hidden_states=True, use_cache=False
         ).hidden_states
     return states

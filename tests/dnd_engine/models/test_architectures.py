@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, GPT2Config, GraniteConfig, T5Config
+from transformers import AutoModelForCausalLM, GPT2Config, GraniteConfig, PreTrainedModel, T5Config
 
 from dnd_engine.config import EngineConfig, Sampling
 from dnd_engine.engine import Engine
@@ -38,6 +38,8 @@ from tests.dnd_engine.tiny import (
     delta,
     make_adapter,
     random_tokens,
+    stock_answer,
+    text_of,
     user,
 )
 
@@ -76,8 +78,9 @@ def merged(base: BaseModel, layout: LoRALayout, tokens: Tensor) -> nn.Module:
     state = {key: value.clone() for key, value in base.model.state_dict().items()}
     for path, change in delta(detokenize(tokens, layout), layout, torch.float32).items():
         state[f"{path}.weight"] += change
+    assert isinstance(base.model, PreTrainedModel)
     config = base.model.config
-    model = AutoModelForCausalLM.from_config(
+    model: nn.Module = AutoModelForCausalLM.from_config(
         config, attn_implementation=config._attn_implementation
     )
     model.load_state_dict(state)
@@ -157,15 +160,9 @@ def test_greedy_chat_is_transformers_own(base_of: BaseOf, kind: str) -> None:
     models = [base.model, merged(base, layout, tokens)]
     *_, last = decode(runtime, chats, lambda: active, Sampling(max_new_tokens=24))
     for reply, chat, model in zip(last, chats, models, strict=True):
-        ids = torch.tensor([base.chat_ids(chat[0]["content"])])
-        out = model.generate(  # type: ignore[operator]
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=24,
-            do_sample=False,
-            pad_token_id=0,
-        )
-        expected = base.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+        prompt = base.chat_ids(chat[0]["content"])
+        ids = stock_answer(model, prompt, max_new_tokens=24, pad_token_id=0)
+        expected = text_of(base.tokenizer, ids, skip_special_tokens=True)
         assert reply.text.rstrip("\ufffd") == expected.rstrip("\ufffd")
 
 

@@ -18,7 +18,7 @@ from dnd_engine.models.base import BaseModel, next_token_logits
 from dnd_engine.models.decode import decode
 from dnd_engine.models.replies import Message, Reply
 from dnd_engine.models.runtime import Runtime
-from tests.dnd_engine.tiny import LAYOUT, byte_tokenizer, random_tokens, user
+from tests.dnd_engine.tiny import LAYOUT, byte_tokenizer, random_tokens, stock_answer, user
 
 GREEDY = Sampling(max_new_tokens=24)
 SAMPLED = Sampling(max_new_tokens=24, temperature=1.0, top_p=0.95, top_k=50, seed=3)
@@ -64,12 +64,7 @@ def greedy_ids(base: BaseModel, conversation: list[Message], **options: float) -
     text = base.tokenizer.apply_chat_template(
         conversation, add_generation_prompt=True, tokenize=False
     )
-    ids = base.tokenizer(text, return_tensors="pt")["input_ids"]
-    mask = torch.ones_like(ids)
-    out = base.model.generate(
-        ids, attention_mask=mask, max_new_tokens=24, do_sample=False, **options
-    )
-    return out[0, ids.shape[1] :].tolist()
+    return stock_answer(base.model, base.tokenizer(text)["input_ids"], max_new_tokens=24, **options)
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, Sampling(max_new_tokens=8, temperature=1.0)])
@@ -203,7 +198,7 @@ def test_the_lock_is_free_between_tokens_and_after_closing(runtime: Runtime) -> 
     stream = decode(runtime, [SHORT, SHORT], applying(twin(runtime)), GREEDY)
     next(stream)
     assert not runtime.lock.locked()
-    stream.close()  # type: ignore[attr-defined]  # a generator
+    stream.close()
     assert not runtime.lock.locked()
 
 

@@ -163,7 +163,7 @@ def test_a_copy_that_would_fill_the_memory_is_not_made(
     class Memory:
         available = 100_000
 
-    monkeypatch.setattr(forwards.psutil, "virtual_memory", Memory)
+    monkeypatch.setattr("psutil.virtual_memory", Memory)
     chosen = Runtime.of(base).forward
     assert isinstance(chosen, HookedForward)
     assert "and 0 MB are free" in chosen.reason

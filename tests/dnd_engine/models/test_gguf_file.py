@@ -231,7 +231,7 @@ def little(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     class Memory:
         available = free
 
-    monkeypatch.setattr(memory.psutil, "virtual_memory", Memory)
+    monkeypatch.setattr("psutil.virtual_memory", Memory)
 
 
 def test_a_base_that_does_not_fit_is_refused_with_the_numbers_before_it_is_loaded(

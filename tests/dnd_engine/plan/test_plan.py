@@ -110,7 +110,7 @@ def lora_step(shape: BaseShape, model: nn.Module, rows: int, length: int) -> Cal
     """A forward and backward pass of stock PEFT, with a loss on the last eight tokens of a row."""
     spec = shape.layout.spec
     peft: Any = get_peft_model(
-        model,  # type: ignore[arg-type]
+        model,
         LoraConfig(r=spec.r, target_modules=list(spec.target_modules)),
         autocast_adapter_dtype=False,
     )
@@ -119,7 +119,8 @@ def lora_step(shape: BaseShape, model: nn.Module, rows: int, length: int) -> Cal
     def run() -> Tensor:
         hidden = last_hidden(peft.get_base_model(), input_ids=ids, use_cache=False)
         logits = output_layer(peft.get_base_model())(hidden[:, -8:])
-        return logits.float().square().mean()
+        loss: Tensor = logits.float().square().mean()
+        return loss
 
     return run
 
@@ -137,7 +138,7 @@ def test_operations_of_a_lora_step_are_those_that_torch_counts(sizes: dict[str, 
     shape = BaseShape.from_config("tiny", CONFIG | sizes, LoRASpec())
     run = lora_step(shape, tiny_llama(**sizes), rows=8, length=64)
     with FlopCounterMode(display=False) as counter:
-        run().backward()  # type: ignore[no-untyped-call]
+        run().backward()
     work = Workload(lora_steps=1)
     made = [f for f in _figures(shape, work) if f.key == "lora_flops"]
     assert made[0].value == pytest.approx(counter.get_total_flops(), rel=0.2)
@@ -152,7 +153,8 @@ def _figures(shape: BaseShape, work: Workload) -> Any:
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_memory_of_a_step_is_what_torch_keeps_for_the_gradient(sizes: dict[str, int]) -> None:
     shape = BaseShape.from_config("tiny", CONFIG | sizes, LoRASpec())
-    model = tiny_llama(**sizes).to(torch.bfloat16)
+    model: nn.Module = tiny_llama(**sizes)
+    model.to(torch.bfloat16)
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept: dict[int, tuple[int, Tensor]] = {}
 

@@ -4,7 +4,7 @@ import io
 import json
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def roles(file: PromptFile) -> dict[str, str]:
     return {column.name: column.role for column in file.columns}
 
 
-def zipped(members: dict[str, str | bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+def zipped(members: Mapping[str, str | bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w", method) as archive:
         for name, content in members.items():
@@ -282,7 +282,7 @@ def test_no_example_that_comes_with_the_app_is_doubted() -> None:
 # Excel
 
 
-def workbook(sheets: dict[str, list[list[object]]], path: Path) -> Path:
+def workbook(sheets: Mapping[str, Sequence[Sequence[object]]], path: Path) -> Path:
     book = openpyxl.Workbook()
     book.remove(book.active)
     for title, rows in sheets.items():
@@ -321,7 +321,7 @@ def test_the_last_row_of_excel_costs_no_memory(tmp_path: Path) -> None:
 
 
 def test_too_many_rows_are_refused(tmp_path: Path) -> None:
-    path = workbook({"A": [["prompt"], *([f"p{n}"] for n in range(5))]}, tmp_path / "a.xlsx")
+    path = workbook({"A": [["prompt"], *[[f"p{n}"] for n in range(5)]]}, tmp_path / "a.xlsx")
     assert len(read_prompt_file(path, limits=PromptLimits(max_prompts=5)).prompts) == 5
     with pytest.raises(PromptFileError, match=r"a\.xlsx, row 6: expected at most 4 rows"):
         read_prompt_file(path, limits=PromptLimits(max_prompts=4))

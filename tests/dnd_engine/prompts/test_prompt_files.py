@@ -27,9 +27,11 @@ from dnd_engine.prompts.files import (
 from dnd_engine.prompts.reading import Choices, Split
 from dnd_engine.prompts.words import display_name
 
+Write = Callable[[str, str | bytes], Path]
+
 
 @pytest.fixture
-def write(tmp_path: Path):
+def write(tmp_path: Path) -> Write:
     """Write a file of the given name, and return its path."""
 
     def write(name: str, content: str | bytes) -> Path:
@@ -47,7 +49,7 @@ def found(file: PromptFile) -> list[tuple[int, str]]:
 # Text
 
 
-def test_lines_are_prompts_when_no_line_is_blank(write) -> None:
+def test_lines_are_prompts_when_no_line_is_blank(write: Write) -> None:
     file = read_prompt_file(write("a.txt", "\n\none\n  two \r\nthree\u2028still three\n\n"))
     assert found(file) == [(3, "one"), (4, "two"), (5, "three\u2028still three")]
     assert file.split == "lines"
@@ -55,7 +57,7 @@ def test_lines_are_prompts_when_no_line_is_blank(write) -> None:
     assert file.notes == ("Read as one prompt per line.",)
 
 
-def test_an_instruction_above_every_input_is_read_with_it(write) -> None:
+def test_an_instruction_above_every_input_is_read_with_it(write: Write) -> None:
     text = "Name the city.\n\nParis is big.\n\nName the city.\n\nI like Rome.\nA lot.\n"
     file = read_prompt_file(write("a.txt", text))
     assert [prompt.text for prompt in file.prompts] == [
@@ -70,7 +72,7 @@ def test_an_instruction_above_every_input_is_read_with_it(write) -> None:
         assert "one prompt per paragraph" in read_prompt_file(write("b.txt", other)).notes[0]
 
 
-def test_blank_lines_separate_paragraphs(write) -> None:
+def test_blank_lines_separate_paragraphs(write: Write) -> None:
     file = read_prompt_file(write("a.md", "one\n  more\n \t\ntwo\n\n\n\nthree"))
     assert found(file) == [(1, "one\n  more"), (4, "two"), (8, "three")]
     assert file.split == "paragraphs"
@@ -78,7 +80,7 @@ def test_blank_lines_separate_paragraphs(write) -> None:
     assert "put a line `---` between them" in file.notes[0]
 
 
-def test_a_separator_line_lets_prompts_hold_blank_lines(write) -> None:
+def test_a_separator_line_lets_prompts_hold_blank_lines(write: Write) -> None:
     text = "---\n\nTranslate.\n\nGood day\n---  \n\n---\nTranslate.\n\nBye --- bye\n"
     file = read_prompt_file(write("a.txt", text))
     assert found(file) == [(3, "Translate.\n\nGood day"), (9, "Translate.\n\nBye --- bye")]
@@ -94,7 +96,7 @@ def test_a_separator_line_lets_prompts_hold_blank_lines(write) -> None:
         ("lines", ["a", "b", "c"]),
     ],
 )
-def test_the_split_can_be_chosen(write, split: Split, texts: list[str]) -> None:
+def test_the_split_can_be_chosen(write: Write, split: Split, texts: list[str]) -> None:
     file = read_prompt_file(write("a.txt", "a\n\nb\nc"), split=split)
     assert [prompt.text for prompt in file.prompts] == texts
     assert file.split == split
@@ -114,7 +116,9 @@ def test_the_split_can_be_chosen(write, split: Split, texts: list[str]) -> None:
         ("a.csv", '\r\nid,Prompt ,LABEL\r\n1,"a, ""b""",x\r\n\r\n2,"c\r\n\r\nd",y\r\n3,e,z\r\n'),
     ],
 )
-def test_a_table_is_read_by_its_column_at_physical_lines(write, name: str, text: str) -> None:
+def test_a_table_is_read_by_its_column_at_physical_lines(
+    write: Write, name: str, text: str
+) -> None:
     file = read_prompt_file(write(name, text))
     assert found(file) == [(3, 'a, "b"'), (5, "c\n\nd"), (8, "e")]
     assert file.split == "rows"
@@ -138,27 +142,27 @@ def test_a_table_is_read_by_its_column_at_physical_lines(write, name: str, text:
         ("summary,notes,count", "summary"),
     ],
 )
-def test_columns_are_chosen_in_a_fixed_order(write, header: str, column: str) -> None:
+def test_columns_are_chosen_in_a_fixed_order(write: Write, header: str, column: str) -> None:
     file = read_prompt_file(write("a.csv", f"{header}\naaaaa,bbb,c\n,bbb\n"))
     assert file.column == column
 
 
-def test_instruction_and_input_are_joined_by_a_blank_line(write) -> None:
+def test_instruction_and_input_are_joined_by_a_blank_line(write: Write) -> None:
     file = read_prompt_file(write("a.csv", "input,output,instruction\nx,1,Add.\n,2,Say.\n"))
     assert found(file) == [(2, "Add.\n\nx"), (3, "Say.")]
     assert file.notes[0] == "Read columns `instruction`, `input`."
 
 
-def test_of_two_columns_of_one_name_the_first_filled_one_is_read(write) -> None:
+def test_of_two_columns_of_one_name_the_first_filled_one_is_read(write: Write) -> None:
     file = read_prompt_file(write("a.csv", "text,text,Text\n,first,second\n"))
     assert found(file) == [(2, "first")]
 
 
-def test_an_empty_named_column_gives_way_to_a_filled_one(write) -> None:
+def test_an_empty_named_column_gives_way_to_a_filled_one(write: Write) -> None:
     assert read_prompt_file(write("a.csv", "prompt,text\n,x\n")).column == "text"
 
 
-def test_without_a_known_name_the_longest_text_column_is_read_but_no_label(write) -> None:
+def test_without_a_known_name_the_longest_text_column_is_read_but_no_label(write: Write) -> None:
     rows = "n,title,body,answer\n123456789,short,rather long,by far the longest of all\n1,t,,y\n"
     file = read_prompt_file(write("a.csv", rows))
     assert found(file) == [(2, "rather long")]
@@ -185,20 +189,20 @@ def test_without_a_known_name_the_longest_text_column_is_read_but_no_label(write
     ],
 )
 def test_a_label_is_kept_beside_its_prompt_and_is_no_part_of_it(
-    write, name: str, text: str
+    write: Write, name: str, text: str
 ) -> None:
     file = read_prompt_file(write(name, text))
     assert [(p.text, p.label) for p in file.prompts] == [("a", "yes"), ("b", "2"), ("c", None)]
     assert any(note.endswith("ignored; refining can learn from it.") for note in file.notes)
 
 
-def test_in_a_table_of_one_column_commas_are_text(write) -> None:
+def test_in_a_table_of_one_column_commas_are_text(write: Write) -> None:
     file = read_prompt_file(write("a.csv", 'prompt\nHello, world\n"Bye, all"\n'))
     assert found(file) == [(2, "Hello, world"), (3, "Bye, all")]
 
 
 @pytest.mark.parametrize("header", ["id,score", "id,label", '"id","score"'])
-def test_a_table_without_text_is_refused_and_its_columns_named(write, header: str) -> None:
+def test_a_table_without_text_is_refused_and_its_columns_named(write: Write, header: str) -> None:
     columns = header.replace('"', "").split(",")
     with pytest.raises(
         PromptFileError,
@@ -208,19 +212,19 @@ def test_a_table_without_text_is_refused_and_its_columns_named(write, header: st
         read_prompt_file(write("a.csv", f"{header}\n1,0.5\n2,\n"))
 
 
-def test_many_hostile_column_names_are_listed_short(write) -> None:
+def test_many_hostile_column_names_are_listed_short(write: Write) -> None:
     header = ",".join(["x" * 10_000, "\x1b[31m", *(f"c{i}" for i in range(100))])
     with pytest.raises(PromptFileError, match=r"columns `x{20}…x+`, `\[31m`, .* and 94 more") as e:
         read_prompt_file(write("a.csv", f"{header}\n1\n"))
     assert len(str(e.value)) < 300
 
 
-def test_a_table_of_names_alone_is_refused(write) -> None:
+def test_a_table_of_names_alone_is_refused(write: Write) -> None:
     with pytest.raises(PromptFileError, match=r"a\.csv: expected at least one .* column names al"):
         read_prompt_file(write("a.csv", "prompt,label\n"))
 
 
-def test_rows_with_too_many_fields_are_all_told(write) -> None:
+def test_rows_with_too_many_fields_are_all_told(write: Write) -> None:
     """An unquoted comma would otherwise cut the prompt short in silence."""
     with pytest.raises(
         PromptFileError,
@@ -229,14 +233,14 @@ def test_rows_with_too_many_fields_are_all_told(write) -> None:
         read_prompt_file(write("a.csv", "id,prompt\n1,a,,\n2,b,c\n3,d\n4,e,f,g\n"))
 
 
-def test_an_unclosed_quote_is_refused_where_it_opens(write) -> None:
+def test_an_unclosed_quote_is_refused_where_it_opens(write: Write) -> None:
     with pytest.raises(
         PromptFileError, match=r"a\.csv, line 3: expected a CSV record, got .*unexpected end.* qu"
     ):
         read_prompt_file(write("a.csv", 'prompt,label\na,b\n"c,d\ne,f\n'))
 
 
-def test_a_field_over_the_csv_limit_is_refused(write) -> None:
+def test_a_field_over_the_csv_limit_is_refused(write: Write) -> None:
     with pytest.raises(PromptFileError, match=r"line 2: .*field larger than field limit"):
         read_prompt_file(write("a.csv", "prompt\n" + "x" * 200_000))
 
@@ -279,7 +283,7 @@ def test_parquet_that_unpacks_too_far_is_refused_before_it_does(tmp_path: Path) 
         read_prompt_file(path, limits=PromptLimits(max_prompts=20))
 
 
-def test_what_is_no_parquet_is_refused(write, tmp_path: Path) -> None:
+def test_what_is_no_parquet_is_refused(write: Write, tmp_path: Path) -> None:
     path = tmp_path / "whole.parquet"
     pd.DataFrame({"text": ["a", "b"]}).to_parquet(path)
     whole = path.read_bytes()
@@ -307,7 +311,7 @@ def test_damaged_parquet_never_gives_another_error(tmp_path: Path) -> None:
 # JSON
 
 
-def test_json_lines_may_be_strings_objects_and_chats(write) -> None:
+def test_json_lines_may_be_strings_objects_and_chats(write: Write) -> None:
     turns = [
         {"role": "user", "content": "first"},
         {"role": "assistant", "content": "answer"},
@@ -343,13 +347,15 @@ def test_json_lines_may_be_strings_objects_and_chats(write) -> None:
         ({"messages": [{"role": "user", "content": "a"}]}, ["a"], "messages"),
     ],
 )
-def test_json_is_an_array_or_holds_one(write, document, texts: list[str], column) -> None:
+def test_json_is_an_array_or_holds_one(
+    write: Write, document: object, texts: list[str], column: str | None
+) -> None:
     file = read_prompt_file(write("a.json", json.dumps(document, indent=1)))
     assert found(file) == list(enumerate(texts, 1))
     assert (file.split, file.column) == ("objects", column)
 
 
-def test_a_broken_line_is_told_with_its_place_and_the_way_out(write) -> None:
+def test_a_broken_line_is_told_with_its_place_and_the_way_out(write: Write) -> None:
     with pytest.raises(
         PromptFileError,
         match=r'^prompts\.jsonl, line 2: expected an object with a string "prompt", got a list\. '
@@ -376,12 +382,12 @@ def test_a_broken_line_is_told_with_its_place_and_the_way_out(write) -> None:
         ('{"prompt": "a", "n": ' + "9" * 5000 + "}", r"a number with too many digits"),
     ],
 )
-def test_each_kind_of_broken_item_is_named(write, line: str, finding: str) -> None:
+def test_each_kind_of_broken_item_is_named(write: Write, line: str, finding: str) -> None:
     with pytest.raises(PromptFileError, match=rf'line 1: .* "prompt", got {finding}\. Write one'):
         read_prompt_file(write("a.jsonl", line))
 
 
-def test_equal_faults_are_told_once_with_their_places(write) -> None:
+def test_equal_faults_are_told_once_with_their_places(write: Write) -> None:
     with pytest.raises(BrokenItemsError) as error:
         read_prompt_file(write("a.jsonl", '"fine"\n' + "1\n" * 2000))
     assert str(error.value) == (
@@ -391,7 +397,7 @@ def test_equal_faults_are_told_once_with_their_places(write) -> None:
     assert error.value.num_good == 1
 
 
-def test_five_kinds_of_fault_are_told_and_the_others_counted(write) -> None:
+def test_five_kinds_of_fault_are_told_and_the_others_counted(write: Write) -> None:
     lines = [*(f'{{"x{n}": 1}}' for n in range(7)), "1"]
     with pytest.raises(
         PromptFileError, match=r"line 5: .*\nAnd 3 more kinds of fault\. W"
@@ -402,7 +408,7 @@ def test_five_kinds_of_fault_are_told_and_the_others_counted(write) -> None:
     assert str(error.value).count("\n") == 5
 
 
-def test_good_lines_are_used_without_the_broken_ones_on_request(write) -> None:
+def test_good_lines_are_used_without_the_broken_ones_on_request(write: Write) -> None:
     skip = Choices(skip_broken=True)
     path = write("a.jsonl", '{"prompt": "a"}\n{"prompt": \n{"prompt": "b"}\n[]\n')
     with pytest.raises(BrokenItemsError, match=r"line 2: .*broken JSON") as error:
@@ -435,7 +441,7 @@ def test_good_lines_are_used_without_the_broken_ones_on_request(write) -> None:
         ("[]", r"expected at least one prompt, got none that holds text\. Add prompts"),
     ],
 )
-def test_a_broken_json_file_is_refused(write, text: str, message: str) -> None:
+def test_a_broken_json_file_is_refused(write: Write, text: str, message: str) -> None:
     with pytest.raises(PromptFileError, match=rf"a\.json[:,] .*{message}"):
         read_prompt_file(write("a.json", text))
 
@@ -453,7 +459,9 @@ def test_a_broken_json_file_is_refused(write, text: str, message: str) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
-def test_utf8_and_utf16_are_told_apart_by_their_mark(write, name: str, encoding, notes) -> None:
+def test_utf8_and_utf16_are_told_apart_by_their_mark(
+    write: Write, name: str, encoding: str, notes: tuple[str, ...]
+) -> None:
     text = {"a.txt": "größe\r\n漢字", "a.csv": "text\ngröße\n漢字", "a.jsonl": '"größe"\n"漢字"'}[
         name
     ]
@@ -477,13 +485,13 @@ def test_utf8_and_utf16_are_told_apart_by_their_mark(write, name: str, encoding,
         ("a\nb".encode("utf-16") + b"x", r"line 2: expected UTF-16 text, got the byte 0x78"),
     ],
 )
-def test_what_is_not_text_is_refused(write, content: bytes, message: str) -> None:
+def test_what_is_not_text_is_refused(write: Write, content: bytes, message: str) -> None:
     with pytest.raises(PromptFileError, match=message):
         read_prompt_file(write("a.txt", content))
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_an_empty_file_is_refused(write, suffix: str) -> None:
+def test_an_empty_file_is_refused(write: Write, suffix: str) -> None:
     with pytest.raises(
         PromptFileError, match=r"expected at least one prompt, got an empty file\. "
     ):
@@ -493,7 +501,7 @@ def test_an_empty_file_is_refused(write, suffix: str) -> None:
 @pytest.mark.parametrize(
     "suffix", [s for s, f in FORMATS.items() if s != ".parquet" and not f.packed]
 )
-def test_a_file_of_white_space_is_refused(write, suffix: str) -> None:
+def test_a_file_of_white_space_is_refused(write: Write, suffix: str) -> None:
     with pytest.raises(PromptFileError, match=r"at least one prompt, got only white space\. Write"):
         read_prompt_file(write(f"a{suffix}", b"\xef\xbb\xbf \r\n\t\n"))
 
@@ -501,12 +509,14 @@ def test_a_file_of_white_space_is_refused(write, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text"), [("a.txt", "---\n---"), ("a.txt", "\u200b\n\x01"), ("a.jsonl", '" "\n""')]
 )
-def test_a_file_without_a_prompt_after_cleaning_is_refused(write, name: str, text: str) -> None:
+def test_a_file_without_a_prompt_after_cleaning_is_refused(
+    write: Write, name: str, text: str
+) -> None:
     with pytest.raises(PromptFileError, match=r"expected at least one prompt, got none that holds"):
         read_prompt_file(write(name, text))
 
 
-def test_the_digest_and_size_are_those_of_the_bytes(write) -> None:
+def test_the_digest_and_size_are_those_of_the_bytes(write: Write) -> None:
     content = b"\xef\xbb\xbfone\r\ntwo"
     file = read_prompt_file(write("a.txt", content))
     assert (file.num_bytes, file.sha256) == (11, hashlib.sha256(content).hexdigest())
@@ -515,18 +525,18 @@ def test_the_digest_and_size_are_those_of_the_bytes(write) -> None:
 # Cleaning and limits
 
 
-def test_duplicates_are_told_by_stripped_nfc_text(write) -> None:
+def test_duplicates_are_told_by_stripped_nfc_text(write: Write) -> None:
     file = read_prompt_file(write("a.txt", "caf\u00e9\n cafe\u0301 \ncafé!\ncafé"))
     assert found(file) == [(1, "caf\u00e9"), (3, "café!")]
     assert file.notes[1:] == ("2 duplicates dropped.",)
 
 
-def test_control_characters_and_lone_surrogates_are_stripped(write) -> None:
+def test_control_characters_and_lone_surrogates_are_stripped(write: Write) -> None:
     file = read_prompt_file(write("a.jsonl", r'"\u0000a\tb\r\nc\u001b[0m\ud800\u0085"'))
     assert found(file) == [(1, "a\tb\nc[0m")]
 
 
-def test_a_long_prompt_is_cut_with_a_note(write) -> None:
+def test_a_long_prompt_is_cut_with_a_note(write: Write) -> None:
     limits = PromptLimits(max_prompt_chars=5)
     file = read_prompt_file(
         write("a.txt", "12345\n123456\n1234 678\n\u0958\u0958\u0958"), limits=limits
@@ -536,7 +546,7 @@ def test_a_long_prompt_is_cut_with_a_note(write) -> None:
     assert file.notes[1:] == ("1 duplicate dropped.", "1 prompt cut at 5 characters.")
 
 
-def test_too_many_prompts_are_refused_where_they_become_too_many(write) -> None:
+def test_too_many_prompts_are_refused_where_they_become_too_many(write: Write) -> None:
     limits = PromptLimits(max_prompts=2)
     assert read_prompt_file(write("a.txt", "a\nb\na\nb"), limits=limits).prompts
     with pytest.raises(
@@ -545,7 +555,7 @@ def test_too_many_prompts_are_refused_where_they_become_too_many(write) -> None:
         read_prompt_file(write("a.txt", "a\nb\na\nc\nd"), limits=limits)
 
 
-def test_a_file_over_the_limit_is_refused_in_megabytes(write) -> None:
+def test_a_file_over_the_limit_is_refused_in_megabytes(write: Write) -> None:
     assert read_prompt_file(write("a.txt", b"a" * 5_000_000)).num_bytes == 5_000_000
     with pytest.raises(PromptFileError, match=r"a\.txt: 5\.1 MB; the limit is 5 MB a file\. Split"):
         read_prompt_file(write("a.txt", b"a" * 5_000_001))
@@ -566,7 +576,7 @@ def test_a_file_over_the_limit_is_refused_in_megabytes(write) -> None:
         ("x" * 5000 + ".txt", "x" * 60 + "…" + "x" * 55 + ".txt"),
     ],
 )
-def test_only_a_clean_last_part_of_the_name_is_shown(write, name: str, shown: str) -> None:
+def test_only_a_clean_last_part_of_the_name_is_shown(write: Write, name: str, shown: str) -> None:
     file = read_prompt_file(write("upload.tmp", "a"), name=name)
     assert (file.name, file.prompts[0].file) == (shown, shown)
 
@@ -588,7 +598,9 @@ def test_a_name_that_vanishes_is_replaced(name: str) -> None:
         ("a.txt.exe", r"a\.txt\.exe: EXE is not a prompt file"),
     ],
 )
-def test_an_unknown_suffix_is_refused_with_the_known_ones(write, name: str, message: str) -> None:
+def test_an_unknown_suffix_is_refused_with_the_known_ones(
+    write: Write, name: str, message: str
+) -> None:
     with pytest.raises(PromptFileError, match=message):
         read_prompt_file(write("upload.txt", "a"), name=name)
 
@@ -636,7 +648,9 @@ _PIECES = st.one_of(
 @pytest.mark.parametrize("suffix", FORMATS)
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.one_of(st.binary(max_size=60), st.lists(_PIECES).map("".join)))
-def test_any_bytes_give_clean_prompts_or_a_prompt_file_error(write, suffix: str, content) -> None:
+def test_any_bytes_give_clean_prompts_or_a_prompt_file_error(
+    write: Write, suffix: str, content: str | bytes
+) -> None:
     path = write(f"a{suffix}", content)
     try:
         texts = [prompt.text for prompt in read_prompt_file(path).prompts]

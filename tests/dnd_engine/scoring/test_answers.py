@@ -17,7 +17,7 @@ from dnd_engine.scoring.answers import answer, batches
 from dnd_engine.scoring.questions import Answer, Question, ask
 from dnd_engine.tasks.folder import Example
 from dnd_engine.training.examples import EncodedExample, pack, response_losses
-from tests.dnd_engine.tiny import CPU, LAYOUT, byte_tokenizer, random_tokens
+from tests.dnd_engine.tiny import CPU, LAYOUT, byte_tokenizer, random_tokens, stock_answer
 
 END = byte_tokenizer().eos_token_id
 assert isinstance(END, int)
@@ -130,10 +130,10 @@ def test_what_is_written_is_what_generate_writes(runtime: Runtime) -> None:
     (found,) = answer(runtime, [group], runtime.host.fit(tokens))
     for asked, reply in zip(group, found, strict=True):
         with runtime.host.applying(runtime.host.fit(tokens)):
-            out = runtime.base.model.generate(  # type: ignore[operator]
-                torch.tensor([asked.prompt]), max_new_tokens=asked.max_new_tokens, do_sample=False
-            )[0]
-        assert reply.ids == tuple(i for i in out[len(asked.prompt) :].tolist() if i != END)
+            expected = stock_answer(
+                runtime.base.model, asked.prompt, max_new_tokens=asked.max_new_tokens
+            )
+        assert reply.ids == tuple(i for i in expected if i != END)
 
 
 def watch(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, torch.Tensor]]:
@@ -234,11 +234,9 @@ def test_the_real_base_answers_as_generate_and_as_a_loss_of_its_own() -> None:
         for asked, reply in zip(group, found, strict=True):
             packed = pack([[EncodedExample((*asked.prompt, *asked.reference), len(asked.prompt))]])
             with torch.inference_mode(), runtime.host.applying(active):
-                out = base.model.generate(  # type: ignore[operator]
-                    torch.tensor([asked.prompt]), max_new_tokens=6, do_sample=False
-                )[0].tolist()
+                expected = stock_answer(base.model, asked.prompt, max_new_tokens=6)
                 nll = float(response_losses(base.model, packed).nll[0])
             end = base.tokenizer.eos_token_id
-            assert reply.ids == tuple(i for i in out[len(asked.prompt) :] if i != end)
+            assert reply.ids == tuple(i for i in expected if i != end)
             assert reply.nll == pytest.approx(nll, abs=1e-3)
             assert reply.option_nlls[0] == reply.nll

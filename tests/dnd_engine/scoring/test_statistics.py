@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr  # type: ignore[import-untyped]
+from scipy.stats import spearmanr
 
 from dnd_engine.errors import ConfigError
 from dnd_engine.scoring.scores import ItemScore

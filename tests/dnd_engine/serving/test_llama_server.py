@@ -15,6 +15,7 @@ from dnd_engine.cli import app
 from dnd_engine.engine import Engine
 from dnd_engine.lora.adapter import put_files
 from dnd_engine.prompts.examples import load_examples
+from tests.present import present
 from tests.serving import free_port
 
 
@@ -82,7 +83,7 @@ def test_a_real_llama_server_answers_with_a_published_adapter(
         # Rounding may part long answers; how they begin is the adapter's doing.
         for step in real_engine.chat([{"role": "user", "content": question}], adapter=adapter):
             last = step
-        assert said.split()[:3] == last.adapted.text.split()[:3]
+        assert said.split()[:3] == present(last.adapted).text.split()[:3]
         assert said.split()[:3] != last.base.text.split()[:3]
         silent = dnd("--strength", 0, "--to", lora, "--engine", "vllm", url)
         assert silent.exit_code == 1

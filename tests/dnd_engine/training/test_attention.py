@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from dnd_engine.lora.apply import LoRAHost
 from dnd_engine.models.base import BaseModel
@@ -96,17 +97,19 @@ def test_moving_into_blocks_and_back_is_undone_but_for_padding() -> None:
 
 
 def test_the_models_own_attention_comes_back_even_after_an_error(base: BaseModel) -> None:
-    usual = base.model.config._attn_implementation
+    assert isinstance(base.model, PreTrainedModel)
+    config = base.model.config
+    usual = config._attn_implementation
     owner = torch.tensor([[1, 0, 0]])
 
     def stopped_midway() -> None:
         with attending_in_blocks(base.model, owner, prefix=1):
-            assert base.model.config._attn_implementation != usual
+            assert config._attn_implementation != usual
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         stopped_midway()
-    assert base.model.config._attn_implementation == usual
+    assert config._attn_implementation == usual
 
 
 def test_without_a_gradient_the_model_attends_as_ever(

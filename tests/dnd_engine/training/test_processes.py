@@ -29,9 +29,11 @@ LAUNCHERS = {
 
 def run(recipe: TrainRecipe, out: Path, *launcher: str, **changes: Any) -> Path:
     """Train in processes of their own, as a user would from a shell."""
-    names = ("steps", "tasks_per_step", "examples_per_task", "pool_prompts", "max_tokens")
-    names += ("row_tokens", "validation_examples", "warmup_steps", "validate_every")
-    names += ("checkpoint_every", "decoder_lr", "shared_lr", "base")
+    names = (
+        *("steps", "tasks_per_step", "examples_per_task", "pool_prompts", "max_tokens"),
+        *("row_tokens", "validation_examples", "warmup_steps", "validate_every"),
+        *("checkpoint_every", "decoder_lr", "shared_lr", "base"),
+    )
     values: dict[str, Any] = {name: getattr(recipe, name) for name in names}
     values |= {"stages": [list(stage) for stage in recipe.stages], "out": str(out)}
     values |= {"tasks": [str(folder) for folder in recipe.tasks], "threads": 1, **changes}
@@ -94,7 +96,7 @@ def test_a_run_without_a_launcher_is_alone() -> None:
 class Several(Processes):
     """Four, without starting them."""
 
-    count = 4  # type: ignore[assignment]
+    count = 4
 
 
 @pytest.mark.parametrize(

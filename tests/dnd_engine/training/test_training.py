@@ -18,7 +18,6 @@ import pytest
 import torch
 import typer
 from safetensors.torch import load_file
-from transformers import PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
 from dnd_engine.cli.train import train as train_command
@@ -31,7 +30,7 @@ from dnd_engine.models.base import BaseModel, fingerprint
 from dnd_engine.models.encoder import PromptEncoder
 from dnd_engine.plan.decoders import size_of
 from dnd_engine.plan.shapes import shipped_shapes
-from dnd_engine.tasks.folder import Example, load_tasks
+from dnd_engine.tasks.folder import Example, Mode, load_tasks
 from dnd_engine.training import setup, trainer
 from dnd_engine.training.batches import (
     Batch,
@@ -51,7 +50,7 @@ from dnd_engine.training.recipe import TrainRecipe
 from dnd_engine.training.trainer import train
 from dnd_engine.training.watch import RunFolder
 from tests.dnd_engine.letters import JOBS, logged, write_tasks
-from tests.dnd_engine.tiny import CPU, LAYOUT, byte_tokenizer, random_tokens
+from tests.dnd_engine.tiny import CPU, LAYOUT, byte_tokenizer, random_tokens, stock_answer, text_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast, but the target dtype is not")
 
@@ -67,18 +66,15 @@ EXAMPLES = [
 ]
 
 
-def encoded(mode: str = "full") -> list[EncodedExample]:
+def encoded(mode: Mode = "full") -> list[EncodedExample]:
     found = [encode_example(byte_tokenizer(), example, mode) for example in EXAMPLES]
     return [example for example in found if example is not None]
 
 
-def text_of(tokenizer: PreTrainedTokenizerFast, ids: tuple[int, ...]) -> str:
-    return tokenizer.decode(list(ids))
-
-
 def test_an_example_is_a_chat_turn_and_its_answer_with_the_end_of_turn() -> None:
     tokenizer = byte_tokenizer()
-    for mode, content in (("full", "Count.\n\nx\n\ny"), ("bare", "x\n\ny")):
+    turns: dict[Mode, str] = {"full": "Count.\n\nx\n\ny", "bare": "x\n\ny"}
+    for mode, content in turns.items():
         example = encode_example(tokenizer, EXAMPLES[4], mode)
         assert example is not None
         prompt, answer = example.ids[: example.start], example.ids[example.start :]
@@ -125,10 +121,8 @@ def test_packed_groups_wear_their_own_adapters(base: BaseModel) -> None:
 def test_exact_says_whether_greedy_generation_gives_the_answer(base: BaseModel) -> None:
     """An example whose answer is what the tiny model says, and one with a last token changed."""
     prompt = encoded()[0].ids[: encoded()[0].start]
-    out = base.model.generate(
-        torch.tensor([prompt]), max_new_tokens=5, min_new_tokens=5, do_sample=False
-    )
-    said = EncodedExample(tuple(out[0].tolist()), len(prompt))
+    answer = stock_answer(base.model, prompt, max_new_tokens=5, min_new_tokens=5)
+    said = EncodedExample((*prompt, *answer), len(prompt))
     other = (said.ids[-1] + 1) % 260
     missed = EncodedExample((*said.ids[:-1], other), len(prompt))
     found = response_losses(base.model, pack([[said, missed], [missed]]))
@@ -567,8 +561,10 @@ def test_a_killed_run_continues_to_the_very_same_bytes(
     assert len(logged(recipe)) == 5
     torch.manual_seed(99)
     train(recipe, resume=True)
-    names = ("checkpoint.safetensors", "best.safetensors", "generator/model.safetensors")
-    names += ("generator/config.json", "generator/tasks.json", "generator/README.md")
+    names = (
+        *("checkpoint.safetensors", "best.safetensors", "generator/model.safetensors"),
+        *("generator/config.json", "generator/tasks.json", "generator/README.md"),
+    )
     assert digests(recipe.out, *names) == digests(whole.out, *names)
     state = load_file(recipe.out / "checkpoint.safetensors")
     assert any(key.startswith("optimizer.") and key.endswith("exp_avg_sq") for key in state)
@@ -709,7 +705,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_encoded(
     recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(setup, "encode_conditions", None)
-    monkeypatch.setattr(setup.shutil, "disk_usage", lambda path: SimpleNamespace(free=100_000_000))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=100_000_000))
     with pytest.raises(
         TrainingError,
         match=r"`.*run` has 0\.1 GB free, the run needs about 0\.\d GB there; .*Make room, name an",
@@ -728,7 +724,7 @@ def test_what_a_cache_lacks_needs_room_on_its_own_disk(
     room = {"run": 10**12, "cache": encoded - 1}
     usage = lambda path: SimpleNamespace(free=room[path.name])  # noqa: E731
     with monkeypatch.context() as patch:
-        patch.setattr(setup.shutil, "disk_usage", usage)
+        patch.setattr("shutil.disk_usage", usage)
         patch.setattr(setup, "_disk", lambda folder: list(room).index(folder.name))
         with pytest.raises(TrainingError, match=r"the disk of `.*cache` has 0\.0 GB free"):
             train(recipe)
@@ -867,12 +863,13 @@ def test_the_embedded_base_starts_exact_and_learns(tasks_folder: Path, tmp_path:
 
 def measured(losses: list[float]) -> Callable[..., list[GroupNLL]]:
     """Validation losses by script, the same for all tasks and prompts."""
-    script = iter(losses)
+    script, now = iter(losses), 9.0
 
     def measure(run: trainer._Run, tasks: Sequence[int], sources: Sequence[int]) -> list[GroupNLL]:
+        nonlocal now
         if tasks == sources and all(run.pools[i].role == "validation" for i in tasks):
-            measure.now = next(script)  # type: ignore[attr-defined]
-        return [GroupNLL(getattr(measure, "now", 9.0), 0.0) for _ in tasks]
+            now = next(script)
+        return [GroupNLL(now, 0.0) for _ in tasks]
 
     return measure
 

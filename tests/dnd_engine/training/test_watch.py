@@ -15,7 +15,6 @@ import pytest
 from typer.testing import CliRunner
 
 from dnd_engine.cli import app
-from dnd_engine.cli import watch as watch_command
 from dnd_engine.errors import TrainingError
 from dnd_engine.training.collection_files import LossRow, Run, Snapshot, write_losses
 from dnd_engine.training.run_log import LogReader, smoothed
@@ -339,7 +338,7 @@ def test_following_tells_each_move_once_and_ends_with_the_run(
             {"text": lines(step(1), step(2)), "result": {"steps": 2}, "idle": 0.2},
         )
     )
-    monkeypatch.setattr(watch_command.time, "sleep", lambda _: train_folder(**next(moves)))
+    monkeypatch.setattr("time.sleep", lambda _: train_folder(**next(moves)))
     told = CliRunner().invoke(app, ["watch", str(folder), "--follow"]).stdout
     assert [line for line in told.splitlines() if " steps" in line] == [
         "0 of 2 steps",

@@ -155,10 +155,12 @@ def test_references_do_not_leak_into_a_refinement_without_labels(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Example] = []
-    monkeypatch.setattr(
-        "dnd_engine.training.finetune.refine.greedy_answers",
-        lambda examples, _base, _most: (asked.extend(examples), ["x"] * len(examples))[1],
-    )
+
+    def answers(examples: Sequence[Example], _base: BaseModel, _most: int) -> list[str]:
+        asked.extend(examples)
+        return ["x"] * len(examples)
+
+    monkeypatch.setattr("dnd_engine.training.finetune.refine.greedy_answers", answers)
     next(steps := refining(base, replace(LABELS, labels=False)))
     next(steps)
     assert len(asked) == len(EXAMPLES)
@@ -278,6 +280,6 @@ def test_every_prompt_is_learnt_in_every_epoch_however_few_there_are() -> None:
         ({"max_prompts": 4}, "`max_prompts` must be at least 8, got 4"),
     ],
 )
-def test_settings_out_of_bounds_are_refused(wrong: dict[str, float], message: str) -> None:
+def test_settings_out_of_bounds_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        RefineConfig(**wrong)  # type: ignore[arg-type]
+        RefineConfig(**wrong)
