@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from collections.abc import Generator as Steps
 from dataclasses import replace
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import pytest
@@ -39,6 +38,7 @@ from dnd_engine.measure.results import (
 from dnd_engine.measure.sides import Sides, split
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
+from dnd_engine.models.turns import TurnLock
 from dnd_engine.progress import finish
 from dnd_engine.prompts.files import Prompt, PromptFile
 from dnd_engine.scoring.questions import Answer, Question
@@ -294,7 +294,7 @@ def lead_over(found: Measurement, row: Row, mode: Mode = "bare") -> Interval:
 
 def measuring(
     base: BaseModel, of: Sides | None = None
-) -> tuple[list[FittedLoRA], Lock, Steps[MeasureStep, None, Measurement]]:
+) -> tuple[list[FittedLoRA], TurnLock, Steps[MeasureStep, None, Measurement]]:
     runtime = Runtime.of(base, LAYOUT)
     fitted = [
         runtime.host.fit(make_adapter(seed).tokens[None].float(), LAYOUT) for seed in range(2)
