@@ -299,7 +299,7 @@ class FakeEngine(FakeMeasuring):
         config = config or RefineConfig()
         prompts = {p.text: p for bucket in buckets for p in bucket.prompts}.values()
         texts = sorted(p.text for p in prompts if p.label or not config.labels)
-        steps, scores = yield from self._train(adapter, texts, config, enough)
+        steps, scores = yield from self._learn(adapter, texts, config, enough)
         refined = {
             "from_sha256": adapter.sha256,
             "labels": config.labels,
@@ -328,7 +328,7 @@ class FakeEngine(FakeMeasuring):
             given = [text for part in answers.answers(examples) for text in part]
             answers = {e.prompt: text or "" for e, text in zip(examples, given, strict=True)}
         self.taught.append(dict(answers))
-        steps, scores = yield from self._train(adapter, sorted(answers), config, enough)
+        steps, scores = yield from self._learn(adapter, sorted(answers), config, enough)
         return self._taught(adapter, steps, "trained", {**by, **scores}, {"train": 12.1})
 
     def propose(
@@ -342,7 +342,7 @@ class FakeEngine(FakeMeasuring):
         time.sleep(self.stage_seconds)
         return {p.text: p.label or "yes." for p in split[:limit]}
 
-    def _train(
+    def _learn(
         self,
         adapter: FakeAdapter,
         texts: Sequence[str],
@@ -362,7 +362,7 @@ class FakeEngine(FakeMeasuring):
                 "prompts."
             )
         pause = self.stage_seconds * (30 if any("SLOW" in text for text in texts) else 1) / 5
-        scores = {"score": 0.75, "score_before": 0.25, "num_held_back": 4}
+        scores: dict[str, Any] = {"score": 0.75, "score_before": 0.25, "num_held_back": 4}
         try:
             if not config.labels:
                 for done in (0.0, 0.5):

@@ -711,8 +711,8 @@ def test_a_report_card_opens_with_what_a_layman_understands() -> None:
     assert "LoRA" not in without("oracle_lora")
     assert "base model" not in without("base")
     assert without("generator") == ""
-    told = tuple(r for r in whole.rows if r.mode == "full")
-    assert lead(replace(whole, rows=told), "train") == ""
+    full = tuple(r for r in whole.rows if r.mode == "full")
+    assert lead(replace(whole, rows=full), "train") == ""
     found = shipped("refine")
     bare = {r.row: r.score for r in found.rows_of() if r.mode == "bare"}
     times = round(100 * bare["generator_refined"])

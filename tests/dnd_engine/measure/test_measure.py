@@ -45,6 +45,7 @@ from dnd_engine.scoring.questions import Answer, Question
 from dnd_engine.scoring.statistics import Interval
 from dnd_engine.tasks.folder import Example, Mode
 from dnd_engine.training.finetune.collect_recipe import CollectRecipe
+from dnd_engine.training.finetune.steps import check_points
 from tests.dnd_engine.tiny import BASE_ID, CONFIG, LAYOUT, byte_tokenizer, make_adapter, text_of
 from tests.present import present
 
@@ -644,9 +645,9 @@ def test_training_again_replaces_the_curve(base: BaseModel) -> None:
 
 
 def test_points_double_and_end_with_the_last_step() -> None:
-    assert run.check_points(80) == (5, 10, 20, 40, 80)
-    assert run.check_points(50) == (5, 10, 20, 40, 50)
-    assert run.check_points(3) == (3,)
+    assert check_points(80) == (5, 10, 20, 40, 80)
+    assert check_points(50) == (5, 10, 20, 40, 50)
+    assert check_points(3) == (3,)
 
 
 def test_another_adapter_or_too_few_rows_are_refused(base: BaseModel) -> None:
