@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from platformdirs import user_data_path
 
 from dnd_engine.errors import AssetError
 from dnd_engine.exchange import exchange
@@ -29,6 +30,7 @@ __all__ = [
     "remove_leftovers",
     "scratch_folder",
     "sync",
+    "user_folder",
     "write_whole",
     "written_aside",
 ]
@@ -43,6 +45,11 @@ _NO_SYNC = frozenset({errno.EINVAL, errno.EBADF, errno.EACCES, errno.ENOTSUP})
 
 # A wheel carries `assets/` inside the package; a checkout has it beside the package.
 _PLACES = (Path(__file__).parent / "assets", Path(__file__).parents[1] / "assets")
+
+
+def user_folder(name: str) -> Path:
+    """Return a folder of the user's own data, which may not be there yet."""
+    return user_data_path("drag-and-drop-llms", appauthor=False) / name
 
 
 def asset_path(*parts: str) -> Path:

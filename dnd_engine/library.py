@@ -21,11 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from filelock import FileLock, Timeout
-from platformdirs import user_data_path
 from pydantic import TypeAdapter, ValidationError
 
 from dnd_engine.errors import LibraryError, RecipeError
-from dnd_engine.files import remove_leftovers, write_whole, written_aside
+from dnd_engine.files import remove_leftovers, user_folder, write_whole, written_aside
 from dnd_engine.lora.provenance import NearestTask, Recipe, read_recipe, validation_words
 from dnd_engine.measure.kept import Scores
 from dnd_engine.prompts.files import PromptFile
@@ -136,7 +135,7 @@ class DamagedEntry:
 
 def library_folder() -> Path:
     """Return the folder of the user's own library."""
-    return user_data_path("drag-and-drop-llms", appauthor=False) / "library"
+    return user_folder("library")
 
 
 def check_name(name: str) -> str:

@@ -32,8 +32,10 @@ __all__ = [
     "Json",
     "LibraryOption",
     "RecipeArgument",
+    "StrengthOption",
     "TasksOption",
     "ThreadsOption",
+    "at_strength",
     "check_exists",
     "engine_options",
     "find_adapter",
@@ -63,6 +65,9 @@ BucketOption = Annotated[
 ]
 AdapterArgument = Annotated[
     str, typer.Argument(help="PEFT folder or zip, or a name in the library.")
+]
+StrengthOption = Annotated[
+    float | None, typer.Option(help="Strength to write the adapter at; default: its own.")
 ]
 
 # `dnd train` and `dnd collect` both run a recipe.
@@ -125,6 +130,11 @@ def plain_errors(command: Callable[P, T]) -> Callable[P, T]:
             raise typer.Exit(1) from error
 
     return wrapped
+
+
+def at_strength(strength: float | None, adapter: "Adapter") -> "Adapter":
+    """Return an adapter at the strength of a `StrengthOption`."""
+    return adapter if strength is None else adapter.with_strength(strength)
 
 
 def quiet_libraries() -> None:

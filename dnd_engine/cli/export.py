@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -10,6 +10,8 @@ from dnd_engine.cli.common import (
     AdapterArgument,
     Json,
     LibraryOption,
+    StrengthOption,
+    at_strength,
     engine_options,
     find_adapter,
     load_engine,
@@ -20,9 +22,6 @@ from dnd_engine.config import EngineConfig
 from dnd_engine.export.registry import EXPORTS, export_target
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import read_prompt_file
-
-if TYPE_CHECKING:
-    from dnd_engine.lora.adapter import Adapter
 
 __all__ = ["export", "push"]
 
@@ -42,9 +41,7 @@ def export(
     adapter: AdapterArgument,
     out: Annotated[Path, typer.Option(help=f"What to write, by format: {_suffixes()}.")],
     format: Annotated[str, typer.Option(help=f"One of {', '.join(EXPORTS)}.")] = "peft",
-    strength: Annotated[
-        float | None, typer.Option(help="Strength to write the adapter at; default: its own.")
-    ] = None,
+    strength: StrengthOption = None,
     library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
@@ -52,7 +49,7 @@ def export(
     target = export_target(format)
     find = find_adapter(adapter, library)
     engine = load_engine(config)
-    read = _at(strength, find(engine))
+    read = at_strength(strength, find(engine))
     made = engine.export(read, format, out)
     show(
         {**asdict(made), "sha256": read.sha256, "strength": read.strength},
@@ -78,9 +75,7 @@ def push(
     prompts: Annotated[
         Path | None, typer.Option(help="Prompt file for the checks on the card.")
     ] = None,
-    strength: Annotated[
-        float | None, typer.Option(help="Strength to upload the adapter at; default: its own.")
-    ] = None,
+    strength: StrengthOption = None,
     library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
@@ -96,7 +91,7 @@ def push(
     find = find_adapter(adapter, library)
     file = None if prompts is None else read_prompt_file(prompts)
     engine = load_engine(config)
-    read = _at(strength, find(engine))
+    read = at_strength(strength, find(engine))
     if file is not None:
         found = engine.inspect(read, [Bucket("prompts", 1.0, (file,))])
         read = engine.with_checks(read, found)
@@ -106,7 +101,3 @@ def push(
         as_json,
         f"{pushed.url} ({'private' if pushed.private else 'public'}). To use it:\n\n{pushed.usage}",
     )
-
-
-def _at(strength: float | None, adapter: "Adapter") -> "Adapter":
-    return adapter if strength is None else adapter.with_strength(strength)

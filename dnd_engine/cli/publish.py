@@ -12,6 +12,8 @@ from dnd_engine.cli.common import (
     AdapterArgument,
     Json,
     LibraryOption,
+    StrengthOption,
+    at_strength,
     engine_options,
     find_adapter,
     load_engine,
@@ -20,6 +22,7 @@ from dnd_engine.cli.common import (
 )
 from dnd_engine.config import EngineConfig
 from dnd_engine.errors import ConfigError
+from dnd_engine.files import user_folder
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
@@ -55,9 +58,7 @@ def publish(
     ask: Annotated[
         str | None, typer.Option(help="Question that proves the adapter is at work.")
     ] = None,
-    strength: Annotated[
-        float | None, typer.Option(help="Strength to publish the adapter at; default: its own.")
-    ] = None,
+    strength: StrengthOption = None,
     library: LibraryOption = None,
     as_json: Json = False,
 ) -> None:
@@ -78,10 +79,11 @@ def publish(
         raise ConfigError(f"{target.title} reads {wanted}, and `{to}` is none. Change --to.")
     find = find_adapter(adapter, library)
     loaded = load_engine(config)
-    read = find(loaded)
-    read = read if strength is None else read.with_strength(strength)
+    read = at_strength(strength, find(loaded))
     read = read if served is None else replace(read, base_id=served)
-    place = to or _data_folder() / f"{_file_name(read.name)}{target.suffix if target else ''}"
+    place = (
+        to or user_folder("published") / f"{_file_name(read.name)}{target.suffix if target else ''}"
+    )
     checked = _contract(read)
     checked.demand(read.name)
     format = "gguf" if place.suffix == ".gguf" else "peft"
@@ -107,12 +109,6 @@ def publish(
         as_json,
         "\n".join(_words(exported.path, read, checked, published)),
     )
-
-
-def _data_folder() -> Path:
-    from platformdirs import user_data_path
-
-    return user_data_path("drag-and-drop-llms", appauthor=False) / "published"
 
 
 def _contract(adapter: "Adapter") -> "Contract":

@@ -126,6 +126,25 @@ def _verify_ollama(verifier: "Verifier", adapter: "Adapter", path: Path) -> floa
     return verifier.gguf_model(adapter, path / "model.gguf")
 
 
+def _whole_gguf(
+    title: str,
+    write: "Callable[[Adapter, BaseModel, Path], None]",
+    *,
+    verify: "Callable[[Verifier, Adapter, Path], float]" = _verify_model,
+    note: str = "",
+) -> ExportTarget:
+    """A model as one GGUF file."""
+    return ExportTarget(
+        title=title,
+        suffixes=(".gguf",),
+        write=write,
+        verify=verify,
+        usage=lambda adapter, place: gguf_model_usage(place),
+        whole_model=True,
+        note=note,
+    )
+
+
 EXPORTS: dict[str, ExportTarget] = {
     "peft": ExportTarget(
         title=N_("PEFT adapter"),
@@ -153,32 +172,18 @@ EXPORTS: dict[str, ExportTarget] = {
         usage=lambda adapter, place: merged_usage(place),
         whole_model=True,
     ),
-    "base-gguf": ExportTarget(
-        title=N_("Base model as GGUF"),
-        suffixes=(".gguf",),
-        write=_write_base,
+    "base-gguf": _whole_gguf(
+        N_("Base model as GGUF"),
+        _write_base,
         verify=_verify_base,
-        usage=lambda adapter, place: gguf_model_usage(place),
-        whole_model=True,
         note=N_("Load adapters onto it with --lora."),
     ),
-    "merged-gguf": ExportTarget(
-        title=N_("Merged model as GGUF, 16 bits"),
-        suffixes=(".gguf",),
-        write=_gguf_model("f16"),
-        verify=_verify_model,
-        usage=lambda adapter, place: gguf_model_usage(place),
-        whole_model=True,
+    "merged-gguf": _whole_gguf(
+        N_("Merged model as GGUF, 16 bits"),
+        _gguf_model("f16"),
         note=N_("For four bits: llama-quantize FILE.gguf SMALL.gguf Q4_K_M, from llama.cpp."),
     ),
-    "merged-gguf-q8": ExportTarget(
-        title=N_("Merged model as GGUF, 8 bits"),
-        suffixes=(".gguf",),
-        write=_gguf_model("q8_0"),
-        verify=_verify_model,
-        usage=lambda adapter, place: gguf_model_usage(place),
-        whole_model=True,
-    ),
+    "merged-gguf-q8": _whole_gguf(N_("Merged model as GGUF, 8 bits"), _gguf_model("q8_0")),
     "ollama": ExportTarget(
         title=N_("Merged model for Ollama"),
         suffixes=("",),

@@ -143,7 +143,7 @@ def test_an_empty_library_is_no_error_and_makes_no_folder(shelf: Library) -> Non
 def test_the_users_own_library_is_in_the_data_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(library_module, "user_data_path", lambda *_, **__: tmp_path)
+    monkeypatch.setattr("dnd_engine.files.user_data_path", lambda *_, **__: tmp_path)
     assert Library().root == library_folder() == tmp_path / "library"
 
 
