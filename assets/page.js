@@ -32,6 +32,12 @@ document.addEventListener("click", (event) => {
   trigger("speak", { code });
 });
 
+// ---------------------------------------------------------------- models
+
+document.addEventListener("click", (event) => {
+  if (event.target.closest?.(".dnd-models-open")) trigger("models", {});
+});
+
 // ---------------------------------------------------------------- keys
 
 const shown = ({ key }) => list.querySelector(`[data-key="${CSS.escape(key)}"]`).textContent;

@@ -37,7 +37,6 @@ from dnd_engine.checks.subject import Lessons, Subject
 from dnd_engine.checks.verdict import imprinting_of
 from dnd_engine.config import (
     MIXES,
-    NO_GENERATOR,
     EngineConfig,
     ImprintConfig,
     LabelledConfig,
@@ -49,6 +48,7 @@ from dnd_engine.config import (
 )
 from dnd_engine.errors import (
     AdapterError,
+    BaseMismatchError,
     BucketError,
     ConfigError,
     GeneratorError,
@@ -61,10 +61,10 @@ from dnd_engine.export.place import exported_aside
 from dnd_engine.export.registry import export_target
 from dnd_engine.export.results import Exported, Pushed
 from dnd_engine.export.verify import Verifier
-from dnd_engine.files import asset_path
 from dnd_engine.generator.config import OBJECTIVES_ON_WEIGHTS, trained_steps
 from dnd_engine.generator.folder import GeneratorFolder, check_base, check_encoder
 from dnd_engine.generator.info import EngineInfo
+from dnd_engine.generator.installed import generator_path
 from dnd_engine.generator.report import Report
 from dnd_engine.generator.resident import ResidentGenerator
 from dnd_engine.imprint.fit import Imprinted, Source, first_layer, imprint, imprint_layout
@@ -260,7 +260,7 @@ class Engine:
             seconds[name] = round(time.monotonic() - started - sum(seconds.values()), 3)
 
         # The generator's small files first: a wrong folder is refused before any weights are read.
-        path = _generator_path(config)
+        path = generator_path(config)
         folder = GeneratorFolder.open(path) if path else None
         keep_within_limits()
         device = best_device(config.device)
@@ -534,6 +534,7 @@ class Engine:
             BucketError: If no bucket counts, or weights or sizes are out of bounds.
             ImprintError: If nothing can be imprinted, or the adapter was trained.
         """
+        self._check_made_here(adapter)
         config = config or ImprintConfig()
         if self._generator is None:
             teacher = "base"
@@ -832,6 +833,7 @@ class Engine:
         enough: Callable[[], bool] | None,
     ) -> Steps[Progress, None, Refined]:
         """Train an adapter's weights, and tell how far it is."""
+        self._check_made_here(adapter)
         # Imported here: its metrics load nltk, which nothing else needs.
         from dnd_engine.teach.held_back import score_bare
 
@@ -1268,6 +1270,7 @@ class Engine:
                 model's logits are not the in-memory adapter's. Nothing is written then.
             ExportError: If `path` is neither a zip nor a folder, is taken or cannot be written to.
         """
+        self._check_made_here(adapter)
         return self.export(adapter, "peft", path).path
 
     def export(self, adapter: Adapter, format: str, path: Path | str) -> Exported:
@@ -1400,7 +1403,20 @@ class Engine:
                 ],
             )
 
+    def _check_made_here(self, adapter: Adapter) -> None:
+        """Refuse an adapter of another base; the page may have loaded another since it was made.
+
+        Raises:
+            BaseMismatchError: With both names.
+        """
+        if adapter.base_id != self.info.base_id:
+            raise BaseMismatchError(
+                f"`{adapter.name}` was made for {adapter.base_id}, and {self.info.base_id} is "
+                "loaded. Load its base again, or make an adapter for this one."
+            )
+
     def _fit_one(self, adapter: Adapter) -> FittedLoRA:
+        self._check_made_here(adapter)
         return self._runtime.host.fit(adapter.scaled_tokens[None], adapter.layout)
 
     def _fit_shared(self) -> FittedLoRA | None:
@@ -1414,6 +1430,8 @@ class Engine:
         self, adapters: Sequence[Adapter | None], strengths: Sequence[float | None]
     ) -> FittedLoRA:
         """One group of rows for each adapter; None stays the base, and so does strength 0."""
+        for adapter in filter(None, adapters):
+            self._check_made_here(adapter)
         fitted = [
             self._runtime.host.fit(
                 adapter.with_strength(strength).scaled_tokens[None], adapter.layout
@@ -1468,16 +1486,6 @@ def _imprintable(bucket: Bucket) -> list[tuple[str, str]]:
         return []
     split = ((p.text, split_prompt(p.text).input) for p in bucket.prompts)
     return sorted((text, given) for text, given in split if given is not None)
-
-
-def _generator_path(config: EngineConfig) -> Path | None:
-    """Return the generator's folder; None for a base that has none, or if asked to go without."""
-    if config.generator is not None:
-        return None if config.generator == NO_GENERATOR else config.generator
-    for name, source in BASES.items():
-        if config.base in (name, source.hub_id):
-            return asset_path("generators", name)
-    return None
 
 
 def _counted(answers: Sequence[str]) -> AnswerCounts:

@@ -11,9 +11,10 @@ from dnd_engine.training.watch import RunFolder
 from ui.api import Endpoints, add_endpoints
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
+from ui.frame.models_view import models_panel
 from ui.frame.view import frame_panel
 from ui.frame.visit_view import visit_panel
-from ui.frame.wiring import wire_language, wire_loading, wire_visit
+from ui.frame.wiring import wire_language, wire_loading, wire_models, wire_visit
 from ui.gradio_private import calm_queue
 from ui.handlers import App, Handlers
 from ui.language import SpokenBlocks
@@ -74,6 +75,7 @@ def build_ui(
         add_endpoints(demo, Endpoints(calls, limits, files, cache))
         session = gr.State(Session())  # `ui.visits` says how long it stays
         frame = frame_panel()
+        models = None if shared else models_panel()
         with gr.Tabs(elem_id="dnd-tabs") as tabs:
             with gr.Tab(_("Workbench"), id="workbench"):
                 workbench = workbench_panel(limits, shared=shared, teachers=server.teacher_servers)
@@ -96,6 +98,7 @@ def build_ui(
             library,
             measure,
             report,
+            *([models] if models else []),
             *([training] if training else []),
         )
         page = Page(
@@ -105,6 +108,8 @@ def build_ui(
             slots={"tabs": tabs, "session": session, **slots_of(*panels)},
         )
         wire_loading(page, frame)
+        if models is not None:
+            wire_models(page, frame, models)
         wire_visit(page, frame, foot, workbench, measure)
         wire_workbench(page, workbench)
         wire_library(page, library, library_tab)

@@ -9,10 +9,13 @@ import functools
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dnd_engine.config import (
+    NO_GENERATOR,
+    EngineConfig,
     ImprintConfig,
     LabelledConfig,
     MeasureConfig,
@@ -24,6 +27,7 @@ from dnd_engine.errors import DndError
 from dnd_engine.lora.provenance import Recipe
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import PromptFile
+from dnd_engine.serving.compare import compare_remote
 from dnd_engine.teach.endpoint import Endpoint
 from ui.engine_handle import EngineHandle, LoadState
 from ui.engine_thread import TICK_SECONDS, Stop
@@ -33,6 +37,7 @@ from ui.text import _
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Inspection
     from dnd_engine.engine import Engine
+    from dnd_engine.generator.installed import Availability, Choice
     from dnd_engine.lora.adapter import Adapter
     from dnd_engine.measure.results import Measurement, MeasureStep
     from dnd_engine.models.encoder import PromptMemory
@@ -126,6 +131,36 @@ class EngineCalls:
     def start(self) -> None:
         """Begin to load the engine, or try again after a failure."""
         self._handle.start()
+
+    @property
+    def config(self) -> EngineConfig:
+        """What is loaded, or will be."""
+        return self._handle.config
+
+    def switch(self, choice: "Choice") -> None:
+        """Load other models in place of these.
+
+        Raises:
+            ConfigError: If some are being loaded.
+        """
+        generator = choice.generator or NO_GENERATOR
+        self._handle.switch(replace(self.config, base=choice.base, generator=generator))
+
+    def choices(self) -> "tuple[list[Choice], Choice]":
+        """List the bases and generators that are installed, and which of them is loaded."""
+        from dnd_engine.generator.installed import installed, loaded_choice  # torch comes with it
+
+        return installed(self.config), loaded_choice(self.config)
+
+    def availability(self, choice: "Choice", *, ask_hub: bool = False) -> "Availability":
+        """Find out what a choice takes.
+
+        Raises:
+            DndError: If there is no such base.
+        """
+        from dnd_engine.generator.installed import availability
+
+        return availability(choice.base, self.config.cache_dir, ask_hub=ask_hub)
 
     def load_state(self) -> LoadState:
         """Return how far the load is."""
@@ -267,6 +302,22 @@ class EngineCalls:
         stop = stop or Stop()
         # The engine's thread does not wait for the page: drawing holds up no token.
         return self.ticking(_some(self._compare(rows, sampling, seen), stop), stop)
+
+    def compare_remote(
+        self,
+        url: str,
+        key: str,
+        rows: "Sequence[tuple[str, list[Message]]]",
+        sampling: Sampling,
+        stop: Stop,
+    ) -> "Generator[list[Reply] | None, None, None]":
+        """Answer conversations by models of another server, each in its own time.
+
+        Raises:
+            DndError: If the server does not answer.
+        """
+        # It waits for the network, which is no work for the engine's thread.
+        return self.ticking(compare_remote(url, key, rows, sampling), stop, beside=True)
 
     def measure(
         self,

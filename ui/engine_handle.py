@@ -1,8 +1,11 @@
 """The one engine of this process: loaded in its own thread, so the page is usable at once.
 
+Its owner may exchange it for one with other models; what is being computed ends with the old one.
+
 The engine, and with it torch, is imported by that thread alone.
 """
 
+import gc
 import logging
 import threading
 from collections.abc import Callable
@@ -10,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from dnd_engine.config import EngineConfig
-from dnd_engine.errors import DndError
+from dnd_engine.errors import ConfigError, DndError
 from ui.engine_thread import EngineThread
 from ui.spaces import borrows_gpu
 
@@ -41,10 +44,13 @@ class EngineHandle:
 
     Args:
         load: Makes the engine and reports progress; runs in the engine's thread.
+        config: What it loads.
     """
 
-    def __init__(self, load: _Load) -> None:
+    def __init__(self, load: _Load, config: EngineConfig | None = None) -> None:
         self._load = load
+        self.config = config or EngineConfig()
+        """What is loaded, or will be."""
         self.thread = EngineThread()
         """In which the engine is loaded and computes."""
         self._changed = threading.Condition()
@@ -55,13 +61,21 @@ class EngineHandle:
     @classmethod
     def of(cls, config: EngineConfig) -> "EngineHandle":
         """Make a handle that will load the engine of a config."""
+        return cls(_loader(config), config)
 
-        def load(on_progress: Callable[["Progress"], None]) -> "Engine":
-            from dnd_engine.engine import Engine
+    def switch(self, config: EngineConfig) -> None:
+        """Let go of the engine, and load another.
 
-            return Engine.load(config, on_progress)
-
-        return cls(load)
+        Raises:
+            ConfigError: If one is being loaded.
+        """
+        with self._changed:
+            if self._state.status == "loading":
+                raise ConfigError("the models are still loading. Wait until they are ready.")
+            self._load, self.config = _loader(config), config
+            self._engine = None
+            self._state = LoadState("idle")
+        self.start()
 
     def start(self) -> None:
         """Begin to load; also tries again after a failure. Does nothing while loading or ready."""
@@ -98,6 +112,7 @@ class EngineHandle:
             return self._engine
 
     def _run(self) -> None:
+        gc.collect()  # an engine before this one goes first: there may be no room for two
         try:
             engine = self._load(self._report)
         except DndError as error:
@@ -135,3 +150,14 @@ class EngineHandle:
         with self._changed:
             self._state, self._engine, self._error = state, engine, error
             self._changed.notify_all()
+
+
+def _loader(config: EngineConfig) -> _Load:
+    """Return what loads the engine of a config."""
+
+    def load(on_progress: Callable[["Progress"], None]) -> "Engine":
+        from dnd_engine.engine import Engine
+
+        return Engine.load(config, on_progress)
+
+    return load

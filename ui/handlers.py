@@ -6,6 +6,7 @@ handlers can be tested as plain functions. Generators among them are generators 
 
 from ui.frame.events import PageEvents
 from ui.frame.language_events import LanguageEvents
+from ui.frame.models_events import ModelsEvents
 from ui.frame.visit_events import VisitEvents
 from ui.shared import App, Updates
 from ui.tabs.library.events import LibraryEvents
@@ -15,6 +16,7 @@ from ui.tabs.training.events import WatchEvents
 from ui.tabs.workbench.adapter.events import AdapterEvents
 from ui.tabs.workbench.batch.events import BatchEvents
 from ui.tabs.workbench.compare.events import CompareEvents
+from ui.tabs.workbench.compare.remote_events import RemoteEvents
 from ui.tabs.workbench.prompts.events import PromptEvents
 from ui.tabs.workbench.runs.events import RunEvents
 from ui.tabs.workbench.runs.imprint_events import ImprintEvents
@@ -32,6 +34,7 @@ class Handlers:
         self.app = app
         self.prompts = PromptEvents(app)
         self.compare = CompareEvents(app)
+        self.remote = RemoteEvents(app, self.compare)
         self.batch = BatchEvents(app)
         self.adapter = AdapterEvents(app, self.compare)
         self.runs = RunEvents(app, self.adapter)
@@ -44,6 +47,7 @@ class Handlers:
         self.report = ReportEvents(app)
         self.watch = WatchEvents(app)
         self.page = PageEvents(app, self.compare)
+        self.models = ModelsEvents(app, self.page)
         self.visit = VisitEvents(
             app, self.page, self.prompts, self.adapter, self.compare, self.measure
         )

@@ -45,6 +45,7 @@ __all__ = [
     "Place",
     "Proposed",
     "Reading",
+    "RemoteSide",
     "Run",
     "Session",
     "SessionFiles",
@@ -232,6 +233,21 @@ class MeasureRun:
     """Set to end it at its next step."""
 
 
+@dataclass(frozen=True, slots=True)
+class RemoteSide:
+    """A model of another server, on one side of the comparison."""
+
+    url: str
+    model: str
+    access: str = field(default="", repr=False)
+    """The server's key."""
+
+    @property
+    def key(self) -> str:
+        """Tells it from other sides, as `Made.key` does."""
+        return f"{self.url} {self.model}"
+
+
 @dataclass(slots=True)
 class Answer:
     """One side of a turn: who was asked, and what came."""
@@ -240,6 +256,8 @@ class Answer:
     """Hash of the base, or hash and strength of an adapter."""
     made: Made | None = None
     """Whose adapter answers; None for the base."""
+    remote: RemoteSide | None = None
+    """The server's model that answers in place of both."""
     reply: "Reply | None" = None
     stopped: bool = False
     strength: float | None = None
@@ -382,6 +400,8 @@ class Session:
     """What is on the left of the comparison; None for the base."""
     differences: bool = False
     """Whether words that differ are marked."""
+    remote: "tuple[RemoteSide, RemoteSide] | None" = None
+    """A server's models, left and right, in place of this app's."""
     blind: bool = False
     """Whether it is hidden who answers."""
     mode: AskMode | None = None

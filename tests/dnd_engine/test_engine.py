@@ -26,6 +26,7 @@ from dnd_engine.config import (
 from dnd_engine.engine import Engine
 from dnd_engine.errors import (
     AdapterError,
+    BaseMismatchError,
     BucketError,
     ConfigError,
     GeneratorError,
@@ -102,6 +103,11 @@ def write_generator(
     ]
     save_generator(generator, folder, tasks, "# Card")
     return folder
+
+
+def adapter_of(engine: Engine, seed: int = 0) -> Adapter:
+    """A random adapter of what the engine has loaded."""
+    return make_adapter(seed, base_id=engine.info.base_id)
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +251,7 @@ def test_training_tasks_are_compared_in_the_encoders_space_whatever_reads(
 
 def test_a_base_that_reads_wears_no_adapter_meanwhile(base_reader: Engine) -> None:
     before = base_reader.generate([bucket("sql", SQL)])
-    texts(base_reader, make_adapter())
+    texts(base_reader, adapter_of(base_reader))
     assert base_reader.generate([bucket("sql", SQL)]).sha256 == before.sha256
 
 
@@ -433,11 +439,29 @@ def texts(
 def test_without_an_adapter_only_the_base_answers(engine: Engine) -> None:
     *_, last = engine.chat(user("Hi"), adapter=None, sampling=Sampling(max_new_tokens=12))
     assert last.adapted is None
-    assert last.base.text == texts(engine, make_adapter())[0]
+    assert last.base.text == texts(engine, adapter_of(engine))[0]
+
+
+def test_an_adapter_of_another_base_is_refused_wherever_it_would_answer(
+    engine: Engine, tmp_path: Path
+) -> None:
+    """The page can exchange the models while adapters of a visit stay."""
+    other = make_adapter(base_id="another/base")
+    learnt = [bucket("a", ["Say it.\n\none", "Say it.\n\ntwo"])]
+    for use in (
+        lambda: texts(engine, other),
+        lambda: engine.inspect(other),
+        lambda: finish(engine.imprint(other, learnt)),
+        lambda: finish(engine.refine(other, learnt)),
+        lambda: finish(engine.teach(other, {"Say it.\n\none": "one"})),
+        lambda: engine.save(other, tmp_path / "a.zip"),
+    ):
+        with pytest.raises(BaseMismatchError, match="was made for another/base, and"):
+            use()
 
 
 def test_the_adapted_model_may_remember_answers_of_its_own(engine: Engine) -> None:
-    made = make_adapter()
+    made = adapter_of(engine)
     theirs = [*user("Hi"), {"role": "assistant", "content": "Ah!"}, *user("Hi")]
     sampling = Sampling(max_new_tokens=12)
     *_, last = engine.chat(user("Hi"), theirs, adapter=made, sampling=sampling)
@@ -449,7 +473,7 @@ def test_the_adapted_model_may_remember_answers_of_its_own(engine: Engine) -> No
 
 
 def test_any_two_adapters_can_be_compared(engine: Engine) -> None:
-    one, two = make_adapter(), make_adapter(seed=1).with_strength(0.5)
+    one, two = adapter_of(engine), adapter_of(engine, seed=1).with_strength(0.5)
     sampling = Sampling(max_new_tokens=12)
     *_, last = engine.compare([user("Hi")] * 2, [one, two], sampling=sampling)
     assert [reply.text for reply in last] == [texts(engine, a)[1] for a in (one, two)]
@@ -458,7 +482,7 @@ def test_any_two_adapters_can_be_compared(engine: Engine) -> None:
 
 
 def test_a_strength_may_change_while_the_answer_is_written(engine: Engine) -> None:
-    made, sampling = make_adapter(), Sampling(max_new_tokens=12)
+    made, sampling = adapter_of(engine), Sampling(max_new_tokens=12)
     base_text, adapted_text = texts(engine, made)
     strength = [0.0]
 
@@ -478,18 +502,18 @@ def test_the_base_is_the_base_after_many_adapters(engine: Engine) -> None:
     """Whichever adapter is beside it, or was there before."""
     before = texts(engine, None)[0]
     for seed in range(8):
-        assert texts(engine, make_adapter(seed=seed).with_strength(1 - seed / 4))[0] == before
+        assert texts(engine, adapter_of(engine, seed=seed).with_strength(1 - seed / 4))[0] == before
 
 
 def test_no_strength_answers_as_the_base(engine: Engine) -> None:
-    base_text, adapted_text = texts(engine, make_adapter().with_strength(0))
+    base_text, adapted_text = texts(engine, adapter_of(engine).with_strength(0))
     assert adapted_text == base_text
-    assert texts(engine, make_adapter())[1] != base_text
+    assert texts(engine, adapter_of(engine))[1] != base_text
 
 
 def test_visitors_at_once_get_what_each_would_get_alone(engine: Engine) -> None:
     """In PEFT the active adapter is shared; here it is chosen at every step, under one lock."""
-    adapters = [make_adapter(seed=s) for s in range(4)]
+    adapters = [adapter_of(engine, seed=s) for s in range(4)]
     alone = [texts(engine, a) for a in adapters]
     assert len({adapted for _, adapted in alone}) == 4
     found: list[list[tuple[str, str]]] = [[], [], [], []]
@@ -509,18 +533,18 @@ def test_visitors_at_once_get_what_each_would_get_alone(engine: Engine) -> None:
 
 
 def test_an_abandoned_chat_does_not_block_the_next(engine: Engine) -> None:
-    stream = engine.chat(user("Hi"), adapter=make_adapter())
+    stream = engine.chat(user("Hi"), adapter=adapter_of(engine))
     next(stream)
     started = time.monotonic()
-    assert texts(engine, make_adapter(seed=1))
+    assert texts(engine, adapter_of(engine, seed=1))
     assert time.monotonic() - started < 30
 
 
 def test_work_of_ones_own_is_not_disturbed(engine: Engine) -> None:
     """Chat waits for the end of the block, and goes on after it."""
-    alone = texts(engine, make_adapter())
+    alone = texts(engine, adapter_of(engine))
     done: list[tuple[str, str]] = []
-    visitor = threading.Thread(target=lambda: done.append(texts(engine, make_adapter())))
+    visitor = threading.Thread(target=lambda: done.append(texts(engine, adapter_of(engine))))
     with engine.exclusive() as (base, host):
         assert (base, host) == (engine.base, engine.runtime.host)
         visitor.start()

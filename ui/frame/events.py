@@ -22,7 +22,9 @@ class PageEvents:
         state = self._app.calls.load_state()
         engine = self._app.calls.engine
         return {
-            "header": header_html(state, engine.info if engine else None),
+            "header": header_html(
+                state, engine.info if engine else None, can_choose=self._app.own is not None
+            ),
             "load_box": gr.Row(visible=state.status != "ready"),
             "load": load_html(state),
             "retry": gr.Button(visible=state.status == "failed"),

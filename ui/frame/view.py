@@ -64,9 +64,14 @@ def frame_panel() -> Frame:
     )
 
 
-def header_html(state: LoadState, info: "EngineInfo | None") -> str:
-    """Draw the title line with its chips."""
+def header_html(state: LoadState, info: "EngineInfo | None", *, can_choose: bool = False) -> str:
+    """Draw the title line with its chips, and what opens the choice of models if there is one."""
     chips: list[str] = []
+    if can_choose and state.status in ("ready", "failed"):
+        chips.append(
+            "<button type='button' class='dnd-chip dnd-models-open' "
+            f"aria-haspopup='true'>{_('Change models')}</button>"
+        )
     if info is not None:
         base = info.base_id.rpartition("/")[2]
         chips.append(f"<span class='dnd-chip'>{_('Base')} <b>{esc(base)}</b></span>")

@@ -8,11 +8,12 @@ from gradio.components import Component
 from dnd_engine.evaluation.pictures import Metric
 from ui.canvas import Arrangement
 from ui.frame.language_events import SAID_AGAIN
+from ui.frame.models_view import ModelsPanel
 from ui.frame.view import Frame
 from ui.frame.visit_view import BRING_KEY, VisitPanel
 from ui.handlers import Updates
 from ui.language import said_of, say_again
-from ui.page import AT_ONCE, Page, by_slot
+from ui.page import AT_ONCE, QUIET, Page, by_slot
 from ui.state import Session
 from ui.tabs.library.view import LibraryPanel
 from ui.tabs.measure.view import MeasurePanel
@@ -25,7 +26,7 @@ from ui.tabs.workbench.teach.wiring import ROWS
 from ui.tabs.workbench.view import Workbench
 from ui.text import languages, speaking
 
-__all__ = ["wire_language", "wire_loading", "wire_visit"]
+__all__ = ["wire_language", "wire_loading", "wire_models", "wire_visit"]
 
 _LOAD = "header load_box load retry timer left_pane"
 
@@ -35,6 +36,25 @@ def wire_loading(page: Page, frame: Frame) -> None:
     on = page.on.page
     frame.timer.tick(**page.does(on.refresh_load, _LOAD, inputs=page.session), **AT_ONCE)
     frame.retry.click(**page.does(on.retry_load, _LOAD, inputs=page.session), **AT_ONCE)
+
+
+def wire_models(page: Page, frame: Frame, panel: ModelsPanel) -> None:
+    """Let the owner exchange the models without a restart."""
+    on, session = page.on.models, page.session
+    said = "models_told models_load"
+    opened = page.does(on.open, f"models_box models_choice models_base {said}")
+    frame.keys.models(**opened, **AT_ONCE)
+    panel.models_close.click(**page.does(on.close, "models_box"), **AT_ONCE)
+    chosen = [panel.models_choice, panel.models_base]
+    told = page.does(on.choose, f"models_base {said}", inputs=chosen)
+    panel.models_choice.input(**told, **AT_ONCE)
+    panel.models_base.input(**told, trigger_mode="always_last", **AT_ONCE)
+    loaded = page.does(
+        on.load,
+        f"models_box models_looked_up {said} {_LOAD}",
+        inputs=[*chosen, panel.models_looked_up, session],
+    )
+    gr.on([panel.models_load.click, panel.models_base.submit], **loaded, **QUIET)
 
 
 def wire_visit(

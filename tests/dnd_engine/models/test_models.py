@@ -39,6 +39,7 @@ SOURCE = WheelGGUF(
     member="dnd_test_gguf/tiny.gguf",
     sha256=hashlib.sha256(GGUF).hexdigest(),
     num_bytes=500_000_000,
+    download_bytes=len(GGUF),
 )
 
 

@@ -10,6 +10,7 @@ from ui.stages import StagesPanel, stages_panel
 from ui.tabs.workbench.adapter.checks_view import ChecksPanel, checks_panel
 from ui.tabs.workbench.adapter.view import AdapterBar, adapter_bar
 from ui.tabs.workbench.batch.view import BatchPanel, batch_panel
+from ui.tabs.workbench.compare.remote_view import RemotePanel, remote_panel
 from ui.tabs.workbench.compare.view import ComparePanel, compare_panel
 from ui.tabs.workbench.prompts.view import PromptsPanel, prompts_panel
 from ui.tabs.workbench.take.view import TakePanel, take_panel
@@ -28,6 +29,7 @@ class Workbench:
     teach: TeachPanel
     stages: StagesPanel
     compare: ComparePanel
+    remote: RemotePanel
     batch: BatchPanel
     norms: gr.HTML
     checks: ChecksPanel
@@ -53,6 +55,7 @@ def workbench_panel(
     with gr.Row(elem_id="dnd-loop", equal_height=False):
         with gr.Column(elem_id="dnd-left", min_width=0):
             compare = compare_panel()
+            remote = remote_panel(shared=shared)
             batch = batch_panel()
             norms = gr.HTML("", elem_id="dnd-norms", padding=False)
         with gr.Column(elem_id="dnd-right", min_width=0):
@@ -65,6 +68,7 @@ def workbench_panel(
         teach=teach,
         stages=stages,
         compare=compare,
+        remote=remote,
         batch=batch,
         norms=norms,
         checks=checks,

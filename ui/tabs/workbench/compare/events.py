@@ -45,8 +45,13 @@ class CompareEvents:
         engine = self._app.calls.engine
         base_name = engine.info.base_id.rpartition("/")[2] if engine else ""
         made, beside = session.made, session.beside
+        names = (beside.adapter.name if beside else base_name, made.adapter.name if made else "")
+        if session.remote is not None:
+            left, right = session.remote
+            names = (left.model, right.model)
         view = View(
-            names=(beside.adapter.name if beside else base_name, made.adapter.name if made else ""),
+            names=names,
+            remote=session.remote,
             beside=beside,
             made=made,
             differences=session.differences,
@@ -70,20 +75,31 @@ class CompareEvents:
             return {}
         if session.turns and not session.turns[-1].finished:
             return {}  # one at a time; the words stay in the box
-        beside, made = session.beside, session.made
         if edited:
             session.turns.pop()  # this one takes its place
         session.editing = None
+        left, right = self._sides(session)
         turn = Turn(
             question,
-            left=self._asked(beside),
-            right=None if made is None else self._asked(made),
+            left=left,
+            right=right,
             mode=mode,
             instruction=session.told_with if mode == "told" else "",
             swapped=bool(secrets.randbits(1)),
         )
         session.turns.append(turn)
         return self._start(session, turn.sides)
+
+    def _sides(self, session: Session) -> tuple[Answer, Answer | None]:
+        """Begin both answers; the right one is None without an adapter."""
+        if session.remote is not None:
+            left, right = (Answer(side.model, remote=side) for side in session.remote)
+            return left, right
+        made = session.made
+        return self._asked(session.beside), None if made is None else self._asked(made)
+
+    def _label(self, side: Answer) -> str:
+        return side.remote.model if side.remote else self._app.label(side.made)
 
     def _asked(self, made: Made | None, times: int = 0) -> Answer:
         """Begin an answer, of the adapter as it is now; of the base without one."""
@@ -165,7 +181,10 @@ class CompareEvents:
         session.editing = None
         for side in (place,) if place else tuple(turn.sides):
             before = turn.sides[side]
-            setattr(turn, side, self._asked(before.made, before.times + 1))
+            again = self._asked(before.made, before.times + 1)
+            if before.remote is not None:
+                again = Answer(before.label, remote=before.remote, times=before.times + 1)
+            setattr(turn, side, again)
         return self._start(session, (place,) if place else turn.sides)
 
     def edit(self, session: Session, typed: str, mode: AskMode) -> Updates:
@@ -195,7 +214,8 @@ class CompareEvents:
         }
 
     def put_back(self, session: Session, request: gr.Request) -> Updates:
-        """Draw a conversation that was left, with its files."""
+        """Draw a conversation that was left, with its files; a server's key does not come back."""
+        session.remote = None
         kept = self._keep(session, request.session_hash or "") if session.turns else {}
         return {**self.panes(session), **self.compared(session), **_idle(session), **kept}
 
@@ -228,7 +248,8 @@ class CompareEvents:
             return
         places = tuple(place for place in turn.sides if place in turn.running)
         try:
-            for state in self._app.calls.until_ready(stop, ticks=2):
+            waits = turn.left.remote is None
+            for state in self._app.calls.until_ready(stop, ticks=2) if waits else ():
                 turn.waiting = progress_words(state)
                 yield self.panes(session)
             if not stop.is_set():
@@ -239,7 +260,7 @@ class CompareEvents:
                 turn.system, turn.context = asking.system, asking.context
                 for place in places:
                     side = turn.sides[place]
-                    side.label = self._app.label(side.made)
+                    side.label = self._label(side)
                     side.seed = sampling.seed if sampling.temperature else None
                 for _step in self._stream(session.turns, places, sampling, stop):
                     yield self.panes(session)
@@ -378,13 +399,19 @@ class CompareEvents:
     ) -> Iterator[None]:
         turn = turns[-1]
         asked = [turn.sides[place] for place in places]
-        made = [side.made for side in asked]
-        rows: list[Row] = [
-            (_messages(turns, place), None if one is None else one.adapter)
-            for place, one in zip(places, made, strict=True)
-        ]
-        strengths = [_strength(one) for one in made]
-        for replies in self._app.calls.compare(rows, sampling, strengths, stop):
+        messages = [_messages(turns, place) for place in places]
+        remote = [side.remote for side in asked if side.remote is not None]
+        if remote:
+            models = [one.model for one in remote]
+            asking = list(zip(models, messages, strict=True))
+            server = (remote[0].url, remote[0].access)
+            steps = self._app.calls.compare_remote(*server, asking, sampling, stop)
+        else:
+            made = [side.made for side in asked]
+            adapters = [None if one is None else one.adapter for one in made]
+            rows: list[Row] = list(zip(messages, adapters, strict=True))
+            steps = self._app.calls.compare(rows, sampling, [_strength(one) for one in made], stop)
+        for replies in steps:
             if replies is not None:
                 for side, reply in zip(asked, replies, strict=True):
                     side.reply = reply
@@ -392,7 +419,7 @@ class CompareEvents:
         if stop.is_set():
             return
         for side in asked:
-            if (ended := self._app.label(side.made)) != side.label:
+            if (ended := self._label(side)) != side.label:
                 side.label = f"{side.label} then {ended}"
 
 

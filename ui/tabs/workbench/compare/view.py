@@ -11,7 +11,7 @@ from dnd_engine.files import asset_path
 from dnd_engine.prompts.split import split_prompt
 from ui.fields import NumberField, Slider
 from ui.markup import code_blocks, esc, icon, label_html, prose, unfenced
-from ui.state import Answer, AskMode, Made, Place, Turn
+from ui.state import Answer, AskMode, Made, Place, RemoteSide, Turn
 from ui.tabs.workbench.compare.differences import marked
 from ui.tabs.workbench.compare.sent import is_told, sent
 from ui.text import N_, _, drawn, number
@@ -62,6 +62,10 @@ _KEEPS: Mapping[str, str] = {
 }
 
 
+_Who = Made | RemoteSide | None
+"""Who answers on a side; None is the base."""
+
+
 @dataclass(frozen=True, slots=True)
 class ComparePanel:
     """Components of the chat."""
@@ -104,6 +108,8 @@ class View:
     """The adapter on the left; None for the base."""
     made: Made | None = None
     """The one on the right."""
+    remote: tuple[RemoteSide, RemoteSide] | None = None
+    """A server's models, in place of both."""
     differences: bool = False
     blind: bool = False
 
@@ -350,7 +356,9 @@ def pane_html(turns: Sequence[Turn], place: Place, view: View) -> str:
         words = _("The base model's answers appear here.")
         if place == "right":
             words = _("No adapter yet. Its answers will appear here, beside the base model's.")
-            if view.made:
+            if view.remote:
+                words = _("The adapter's answers appear here.")
+            elif view.made:
                 words = _(
                     "Ask without the instruction, as in your files: the adapter should carry it."
                 )
@@ -392,17 +400,19 @@ def _log_html(turns: Sequence[Turn], place: Place, view: View) -> str:
         parts += [_line_html(before, _asked(turn), place, view)]
         parts += [_turn_html(turn, place, view, turn is turns[-1])]
         before = _asked(turn)
-    now: dict[Place, Made | None] = {"left": view.beside, "right": view.made}
+    now: dict[Place, _Who] = {"left": view.beside, "right": view.made}
+    if view.remote is not None:
+        now = {"left": view.remote[0], "right": view.remote[1]}
     return "".join([*parts, _line_html(before, now, place, view)])
 
 
-def _asked(turn: Turn) -> dict[Place, Made | None]:
-    return {place: side.made for place, side in turn.sides.items()}
+def _asked(turn: Turn) -> dict[Place, _Who]:
+    return {place: side.remote or side.made for place, side in turn.sides.items()}
 
 
 def _line_html(
-    before: Mapping[Place, Made | None],
-    now: Mapping[Place, Made | None],
+    before: Mapping[Place, _Who],
+    now: Mapping[Place, _Who],
     place: Place,
     view: View,
 ) -> str:
@@ -418,7 +428,9 @@ def _line_html(
     elif place in changed:
         made = now[place]
         name = _("Base")
-        if made is not None:
+        if isinstance(made, RemoteSide):
+            name = f"<code>{esc(made.model)}</code>"
+        elif made is not None:
             name = f"{esc(made.adapter.name)} <code>{esc(made.key[:8])}</code>"
         words = _("From here on: {name}", name=name)
     else:

@@ -3,12 +3,15 @@
 import functools
 from typing import Any
 
+import gradio as gr
+
 from ui.engine_calls import LANES
-from ui.page import AFTERWARDS, AT_ONCE, ORDERED, Page
+from ui.page import AFTERWARDS, AT_ONCE, ORDERED, QUIET, Page
 from ui.state import Place
+from ui.tabs.workbench.compare.remote_view import RemotePanel
 from ui.tabs.workbench.compare.view import ComparePanel
 
-__all__ = ["BLIND", "OPENED", "wire_chat"]
+__all__ = ["BLIND", "OPENED", "wire_chat", "wire_remote"]
 
 _PANES = "left_pane right_pane"
 _BUTTONS = "send stop_chat again vote_row edit_row"
@@ -56,6 +59,19 @@ def wire_chat(page: Page, panel: ComparePanel, shown: Any) -> None:
     panel.mode.input(**compared, **AT_ONCE)
     told = page.does(on.choose_instruction, "told_with", inputs=[session, panel.told_with])
     panel.told_with.input(**told, **AT_ONCE)
+
+
+def wire_remote(page: Page, panel: RemotePanel) -> None:
+    """Have a server's models compared, and this app's again."""
+    on, session = page.on.remote, page.session
+    server = [panel.remote_url, panel.remote_key]
+    found = page.does(on.find, "remote_base remote_adapter remote_told", inputs=server)
+    gr.on([panel.remote_find.click, panel.remote_url.submit], **found, **QUIET)
+    chosen = [*server, panel.remote_base, panel.remote_adapter, session]
+    used = page.does(on.use, f"remote_told remote_leave {_PANES}", inputs=chosen)
+    panel.remote_use.click(**used, **AT_ONCE)
+    left = page.does(on.leave, f"remote_told remote_key remote_leave {_PANES}", inputs=session)
+    panel.remote_leave.click(**left, **AT_ONCE)
 
 
 def _orders(page: Page, panel: ComparePanel, shown: Any) -> list[Any]:

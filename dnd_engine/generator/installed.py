@@ -1,0 +1,187 @@
+"""Which bases and generators are on this machine, and what fetching another base takes.
+
+Reads configurations and the sizes of files; loads no weights. Only `availability` may ask the Hub,
+and only if it is told to.
+"""
+
+import fnmatch
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import HfApi, scan_cache_dir, snapshot_download
+from huggingface_hub.errors import CacheNotFound, HfHubHTTPError, HFValidationError
+
+from dnd_engine.config import NO_GENERATOR, EngineConfig
+from dnd_engine.errors import AssetError, GeneratorError
+from dnd_engine.files import asset_path, user_folder
+from dnd_engine.generator.folder import GeneratorFolder
+from dnd_engine.lora.layout import ARCHITECTURES
+from dnd_engine.models.sources import BASES, HUB_FILES, cache_folder, first_line
+
+__all__ = ["Availability", "Choice", "availability", "generator_path", "installed", "loaded_choice"]
+
+logger = logging.getLogger(__name__)
+
+_HUB_SECONDS = 15
+_WEIGHTS = "*.safetensors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Availability:
+    """Whether a base is here."""
+
+    num_bytes: int | None
+    """Its weights on the disk; None if that is not known without asking the Hub."""
+    download_bytes: int | None
+    """What must be downloaded first, 0 for nothing; None if only the Hub knows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """A base, with the generator that writes its adapters if there is one."""
+
+    base: str
+    """As `--base` takes it."""
+    generator: Path | None = None
+    """Its folder; None imprints alone."""
+    generator_bytes: int = 0
+
+    @property
+    def base_name(self) -> str:
+        """The base, without what stands before its name."""
+        source = BASES.get(self.base)
+        return (source.hub_id if source else self.base).rstrip("/").rpartition("/")[2]
+
+    @property
+    def key(self) -> str:
+        """Tells it from other choices."""
+        return f"{self.base}|{self.generator or NO_GENERATOR}"
+
+
+def generator_path(config: EngineConfig) -> Path | None:
+    """Return the generator's folder; None for a base that has none, or if asked to go without."""
+    if config.generator is not None:
+        return None if config.generator == NO_GENERATOR else config.generator
+    for name, source in BASES.items():
+        if config.base in (name, source.hub_id):
+            return asset_path("generators", name)
+    return None
+
+
+def loaded_choice(config: EngineConfig) -> Choice:
+    """Return what a configuration loads, as `installed` lists it."""
+    path = generator_path(config)
+    num_bytes = _weights(path) if path else 0
+    return Choice(base=_known_name(config.base), generator=path, generator_bytes=num_bytes)
+
+
+def installed(loaded: EngineConfig | None = None, folder: Path | None = None) -> list[Choice]:
+    """List what can be loaded by choosing it: first with generators, then by imprint alone.
+
+    Args:
+        loaded: What is loaded now, which may be anywhere.
+        folder: Where the user keeps generators of their own; None is their data folder.
+    """
+    now = loaded_choice(loaded) if loaded else None
+    places = [asset_path("generators", name) for name in BASES]
+    folder = folder or user_folder("generators")
+    if folder.is_dir():
+        places += sorted(path for path in folder.iterdir() if path.is_dir())
+    written = [one for one in _written(places) if now is None or one.generator != now.generator]
+    if now is not None and now.generator is not None:
+        # It may be called otherwise than in its generator's configuration.
+        written.insert(0, now)
+    bases = [*(one.base for one in written), *_cached_bases(), *([now.base] if now else [])]
+    return [*written, *(Choice(base=base) for base in dict.fromkeys(bases))]
+
+
+def availability(
+    base: str, cache_dir: Path | None = None, *, ask_hub: bool = False
+) -> Availability:
+    """Find out whether a base is here, and how large it is.
+
+    Args:
+        base: As `--base` takes it.
+        cache_dir: Where converted weights are kept; None is the user's cache folder.
+        ask_hub: Whether the Hub may be asked about one that is not here.
+
+    Raises:
+        AssetError: If there is no such file or folder, or the Hub does not know it.
+    """
+    if source := BASES.get(base):
+        here = _weights(cache_folder(cache_dir) / base)
+        return Availability(
+            num_bytes=here or None, download_bytes=0 if here else source.download_bytes
+        )
+    path = Path(base).expanduser()
+    if path.is_file():
+        return Availability(num_bytes=path.stat().st_size, download_bytes=0)
+    if path.is_dir() or path.is_absolute() or base.startswith(("./", "../", "~")):
+        if not _weights(path):
+            raise AssetError(f"no model at `{base}`. Expected a folder with .safetensors weights.")
+        return Availability(num_bytes=_weights(path), download_bytes=0)
+    try:
+        here = _weights(Path(snapshot_download(base, local_files_only=True)))
+    except (HFValidationError, OSError):
+        here = 0
+    if here:
+        return Availability(num_bytes=here, download_bytes=0)
+    return _on_hub(base) if ask_hub else Availability(num_bytes=None, download_bytes=None)
+
+
+def _on_hub(base: str) -> Availability:
+    try:
+        found = HfApi().model_info(base, files_metadata=True, timeout=_HUB_SECONDS)
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise AssetError(
+            f"`{base}` is neither here nor does the Hub say what it is: {first_line(error)}"
+        ) from error
+    sizes = {file.rfilename: file.size or 0 for file in found.siblings or ()}
+    weights = sum(size for name, size in sizes.items() if fnmatch.fnmatch(name, _WEIGHTS))
+    if not weights:
+        raise AssetError(f"`{base}` has no .safetensors weights on the Hub; others are not loaded.")
+    wanted = [name for name in sizes if any(fnmatch.fnmatch(name, glob) for glob in HUB_FILES)]
+    return Availability(num_bytes=weights, download_bytes=sum(sizes[name] for name in wanted))
+
+
+def _written(places: Sequence[Path]) -> Iterator[Choice]:
+    """Open generators; what is none is left out, and the log says why."""
+    for place in places:
+        try:
+            opened = GeneratorFolder.open(place)
+        except GeneratorError as error:
+            logger.warning("Not offered as a generator: %s", error)
+            continue
+        yield Choice(
+            base=_known_name(str(opened.config.base.get("id", ""))),
+            generator=place,
+            generator_bytes=_weights(place),
+        )
+
+
+def _cached_bases() -> Iterator[str]:
+    """List models that the Hub's cache holds whole enough to load, and we support."""
+    try:
+        found = scan_cache_dir()
+    except CacheNotFound:
+        return
+    for repo in sorted(found.repos, key=lambda repo: repo.repo_id):
+        for revision in repo.revisions:
+            config = revision.snapshot_path / "config.json"
+            if repo.repo_type == "model" and config.is_file() and _weights(revision.snapshot_path):
+                kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+                if kind in ARCHITECTURES:
+                    yield _known_name(repo.repo_id)
+                    break
+
+
+def _known_name(base: str) -> str:
+    """Return the short name of an embedded base."""
+    return next((name for name, source in BASES.items() if base == source.hub_id), base)
+
+
+def _weights(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob(_WEIGHTS))

@@ -1,0 +1,100 @@
+"""Asks models of a server side by side, and yields their answers as they are written."""
+
+import queue
+import threading
+import time
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from typing import Any
+
+from dnd_engine.config import Sampling
+from dnd_engine.errors import RemoteError
+from dnd_engine.models.replies import Message, Reply, StopReason
+from dnd_engine.serving.chat import Remote, stream
+
+__all__ = ["compare_remote"]
+
+
+def compare_remote(
+    url: str, key: str, rows: Sequence[tuple[str, Sequence[Message]]], sampling: Sampling
+) -> Generator[list[Reply], None, None]:
+    """Ask several models of a server at once.
+
+    Args:
+        url: Where the server is.
+        key: As in `serving.chat.ask`.
+        rows: Models and their conversations.
+        sampling: The same for all. The server's defaults stand for what it leaves as it is.
+
+    Yields:
+        All answers so far. A server streams pieces and not tokens, so pieces are counted: on most
+        servers one is one token. Closing the generator hangs up.
+
+    Raises:
+        RemoteError: If a model does not answer.
+    """
+    out: queue.SimpleQueue[tuple[int, Remote | RemoteError | None]] = queue.SimpleQueue()
+    left = threading.Event()
+
+    def read(number: int) -> None:
+        model, messages = rows[number]
+        try:
+            steps = stream(
+                url,
+                model,
+                messages,
+                key,
+                max_tokens=sampling.max_new_tokens,
+                temperature=sampling.temperature,
+                extra=_extra(sampling),
+            )
+            with closing(steps):
+                for step in steps:
+                    if left.is_set():
+                        return
+                    out.put((number, step))
+        except RemoteError as error:
+            out.put((number, error))
+        else:
+            out.put((number, None))
+
+    started = time.monotonic()
+    counts, first = [0] * len(rows), [0.0] * len(rows)
+    replies = [Reply("", 0, None, 0.0, 0.0) for _ in rows]
+    for number in range(len(rows)):
+        threading.Thread(target=read, args=(number,), name="remote", daemon=True).start()
+    running = len(rows)
+    try:
+        while running:
+            number, step = out.get()
+            if isinstance(step, RemoteError):
+                raise step
+            if step is None:
+                running -= 1
+                continue
+            now = time.monotonic() - started
+            counts[number] += not step.finish_reason
+            first[number] = first[number] or now
+            replies[number] = _reply(step, counts[number], first[number], now)
+            yield list(replies)
+    finally:
+        left.set()
+
+
+def _extra(sampling: Sampling) -> dict[str, Any]:
+    """Return what differs from a server's defaults; not every server knows every name."""
+    wanted = {
+        "top_p": (sampling.top_p, 1.0),
+        "top_k": (sampling.top_k, 0),
+        "repetition_penalty": (sampling.repetition_penalty, 1.0),
+        "seed": (sampling.seed if sampling.temperature else 0, 0),
+    }
+    return {name: value for name, (value, default) in wanted.items() if value != default}
+
+
+def _reply(step: Remote, count: int, first: float, now: float) -> Reply:
+    reason: StopReason | None = None
+    if step.finish_reason:
+        reason = "length" if step.finish_reason == "length" else "eos"
+    speed = (count - 1) / (now - first) if count > 1 and now > first else 0.0
+    return Reply(step.text, count, reason, first, speed)

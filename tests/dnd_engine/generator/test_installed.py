@@ -1,0 +1,103 @@
+"""What can be loaded is listed with its size, and only the Hub is asked where only it knows."""
+
+import json
+from pathlib import Path
+
+import pytest
+from huggingface_hub import HfApi, ModelInfo
+
+from dnd_engine.config import NO_GENERATOR, EngineConfig
+from dnd_engine.errors import AssetError
+from dnd_engine.generator.installed import availability, installed, loaded_choice
+from dnd_engine.models.sources import BASES
+from tests.dnd_engine.test_engine import write_generator
+
+EMBEDDED = "smollm2-135m-instruct"
+
+
+@pytest.fixture(autouse=True)
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the Hub."""
+    cache = tmp_path / "hub"
+    cache.mkdir()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.utils._cache_manager.HF_HUB_CACHE", str(cache))
+    return cache
+
+
+def test_what_is_shipped_comes_first_and_every_base_goes_alone_too(
+    tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine = tmp_path / "mine"
+    written = write_generator(tiny_folder, mine / "tiny")
+    (mine / "broken").mkdir()
+    config = EngineConfig(base=str(tiny_folder), generator=written)
+    found = installed(config, mine)
+    assert [(one.base, one.generator and one.generator.name) for one in found] == [
+        (str(tiny_folder), "tiny"),
+        (EMBEDDED, EMBEDDED),
+        (str(tiny_folder), None),
+        (EMBEDDED, None),
+    ], "the loaded one by the name that it was loaded by"
+    assert found[1].base_name == "SmolLM2-135M-Instruct"
+    assert found[0].generator_bytes == (written / "model.safetensors").stat().st_size
+    assert "broken" in caplog.text, "the log says what is not offered"
+    assert loaded_choice(config).key == found[0].key
+    assert loaded_choice(EngineConfig()).key == found[1].key
+    alone = EngineConfig(base=BASES[EMBEDDED].hub_id, generator=NO_GENERATOR)
+    assert loaded_choice(alone).key == found[3].key
+
+
+def test_a_generator_elsewhere_is_listed_while_it_is_loaded(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    written = write_generator(tiny_folder, tmp_path / "run" / "generator")
+    config = EngineConfig(base=str(tiny_folder), generator=written)
+    assert written in [one.generator for one in installed(config, tmp_path / "none")]
+    assert written not in [one.generator for one in installed(None, tmp_path / "none")]
+
+
+def test_models_that_the_hub_left_here_are_listed_if_they_are_supported(
+    hub_cache: Path, tmp_path: Path
+) -> None:
+    for name, kind in (("a/llama", "llama"), ("b/bert", "bert")):
+        folder = hub_cache / f"models--{name.replace('/', '--')}" / "snapshots" / ("0" * 40)
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({"model_type": kind}))
+        (folder / "model.safetensors").write_bytes(b"x" * 100)
+    bases = [one.base for one in installed(None, tmp_path / "none")]
+    assert bases == [EMBEDDED, EMBEDDED, "a/llama"]
+
+
+def test_sizes_are_those_of_the_files(tiny_folder: Path, tmp_path: Path) -> None:
+    wheel = availability(EMBEDDED, tmp_path / "empty")
+    assert (wheel.num_bytes, wheel.download_bytes) == (None, BASES[EMBEDDED].download_bytes)
+    folder = availability(str(tiny_folder))
+    assert folder.num_bytes == (tiny_folder / "model.safetensors").stat().st_size
+    assert folder.download_bytes == 0
+    file = tmp_path / "some.gguf"
+    file.write_bytes(b"12345")
+    assert availability(str(file)).num_bytes == 5
+    unknown = availability("somebody/something")
+    assert (unknown.num_bytes, unknown.download_bytes) == (None, None)
+
+
+@pytest.mark.parametrize("base", ["/no/such/folder", "./none", "~/nothing-here"])
+def test_a_place_without_a_model_is_refused(base: str) -> None:
+    with pytest.raises(AssetError, match="no model at"):
+        availability(base)
+
+
+def test_the_hub_is_asked_only_if_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(AssetError, match="neither here nor does the Hub say"):
+        availability("somebody/something", ask_hub=True)
+    sizes = {"model.safetensors": 100, "config.json": 7, "pytorch_model.bin": 900, "a.png": 50}
+    files = [{"rfilename": name, "size": size} for name, size in sizes.items()]
+    monkeypatch.setattr(
+        HfApi, "model_info", lambda self, name, **_: ModelInfo(id=name, siblings=files)
+    )
+    found = availability("somebody/something", ask_hub=True)
+    assert (found.num_bytes, found.download_bytes) == (100, 107), "what would be fetched"
+    del files[0]
+    with pytest.raises(AssetError, match=r"no \.safetensors weights"):
+        availability("somebody/something", ask_hub=True)

@@ -1,0 +1,133 @@
+"""The owner compares models of another server; nobody else can have this one send requests."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from dnd_engine.config import PromptLimits, Sampling
+from dnd_engine.library import Library
+from dnd_engine.serving.compare import compare_remote
+from tests.dnd_engine.serving.chat_server import Handler, running_chat
+from tests.ui.conftest import OWNERS_KEY
+from ui.engine_calls import EngineCalls
+from ui.engine_handle import EngineHandle
+from ui.handlers import App, Handlers
+from ui.owner import Owner
+from ui.state import Session, SessionFiles
+
+RequestOf = Callable[[str], gr.Request]
+SETTINGS = (None, 16, 0.7, 0.9, 0, 1.0, 5, True)
+
+
+@pytest.fixture
+def own(handle: EngineHandle, files: SessionFiles, tmp_path: Path) -> Handlers:
+    owner = Owner(Library(tmp_path / "library"), key=OWNERS_KEY)
+    return Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path / "cache", owner))
+
+
+def asked(on: Handlers, session: Session, question: str) -> None:
+    on.compare.ask(question, "written", session)
+    for _ in on.compare.answer(session, *SETTINGS):
+        pass
+
+
+def test_both_models_of_a_server_answer_side_by_side(own: Handlers, request_of: RequestOf) -> None:
+    session, request = Session(), request_of("a")
+    with running_chat() as there:
+        found = own.remote.find(there.url, "sk-1", request)
+        assert (found["remote_base"].value, found["remote_adapter"].value) == ("small", "tuned")
+        used = own.remote.use(there.url, "sk-1", "small", "tuned", session, request)
+        assert "small" in used["left_pane"]
+        assert "tuned" in used["right_pane"]
+        asked(own, session, "how many?")
+        (turn,) = session.turns
+        assert turn.right is not None
+        assert (turn.left.reply, turn.right.reply) != (None, None)
+        texts = [side.reply and side.reply.text for side in turn.sides.values()]
+        assert texts == ["small says how many?", "tuned says how many?"]
+        assert turn.complete
+        assert {row["model"] for row in there.asked} == {"small", "tuned"}
+        assert there.asked[0]["seed"] == 5
+        assert there.asked[0]["top_p"] == 0.9
+        assert set(there.keys[1:]) == {"Bearer sk-1"}
+        own.compare.ask_again(session, "right")
+        for _ in own.compare.answer(session, *SETTINGS):
+            pass
+        assert there.asked[-1]["model"] == "tuned", "the same side of the same server"
+        assert there.asked[-1]["seed"] == 6
+        asked(own, session, "and now?")
+        assert [m["role"] for m in there.asked[-1]["messages"]] == ["user", "assistant", "user"]
+    assert "sk-1" not in repr(session.remote)
+    kept = own.compare.answered(session, request)
+    whole = Path(kept["keep_json"].value["path"]).read_text()
+    assert '"model": "tuned"' in whole
+    assert "sk-1" not in whole
+    own.compare.put_back(session, request)
+    assert session.remote is None, "a page that is opened again has no key"
+    asked(own, session, "who are you?")
+    assert session.turns[-1].left.label.startswith("base ")
+    assert "From here on" in own.compare.panes(session)["left_pane"]
+
+
+def test_a_server_that_fails_is_told_where_the_answer_would_be(
+    own: Handlers, request_of: RequestOf
+) -> None:
+    def broken(handler: Handler, values: dict[str, Any]) -> None:
+        handler.say(500, {"error": {"message": "out of memory"}})
+
+    session, request = Session(), request_of("a")
+    with running_chat(broken) as there:
+        own.remote.use(there.url, "", "small", "tuned", session, request)
+        asked(own, session, "Hi")
+    assert "out of memory" in session.turns[0].error
+    assert session.turns[0].finished
+    assert "cannot be listed" in own.remote.find("localhost", "", request)["remote_told"]
+    missing = own.remote.use("", "", "small", "tuned", Session(), request)
+    assert "Something is missing" in missing["remote_told"]
+
+
+def test_stop_ends_the_answer_with_the_words_so_far(own: Handlers, request_of: RequestOf) -> None:
+    def endless(handler: Handler, _values: dict[str, Any]) -> None:
+        handler.begin(200, "text/event-stream")
+        try:
+            while True:
+                handler.event({"choices": [{"delta": {"content": "word "}}]})
+        except OSError:
+            pass
+
+    session = Session()
+    with running_chat(endless) as there:
+        own.remote.use(there.url, "", "small", "tuned", session, request_of("a"))
+        own.compare.ask("Hi", "written", session)
+        for _ in own.compare.answer(session, *SETTINGS):
+            reply = session.turns[0].left.reply
+            if reply is not None and reply.text:
+                own.compare.stop_chat(session)
+    assert session.turns[0].left.stopped
+    assert session.turns[0].finished
+
+
+def test_nobody_but_the_owner_sends_requests_from_here(own: Handlers, on: Handlers) -> None:
+    stranger = gr.Request()
+    stranger.headers, stranger.session_hash = {"host": "127.0.0.1:7860"}, "s"
+    session = Session()
+    with running_chat() as there:
+        for handlers in (own, on):
+            handlers.remote.find(there.url, "", stranger)
+            handlers.remote.use(there.url, "", "small", "tuned", session, stranger)
+        assert session.remote is None
+        assert there.asked == []
+        assert there.keys == []
+
+
+def test_only_settings_that_differ_from_a_servers_own_are_sent() -> None:
+    rows = [("small", [{"role": "user", "content": "Hi"}])]
+    with running_chat() as there:
+        *_, last = compare_remote(there.url, "", rows, Sampling(max_new_tokens=9))
+        assert last[0].finished
+        assert last[0].num_tokens == 3
+        sent = there.asked[0]
+    assert sent.keys() == {"model", "messages", "max_tokens", "temperature", "stream"}

@@ -1,0 +1,114 @@
+"""Choosing a base and its generator: what is here, what must be downloaded, what is at work."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from ui.markup import esc
+from ui.text import _, drawn
+from ui.text.numbers import size
+
+if TYPE_CHECKING:
+    from dnd_engine.generator.installed import Availability, Choice
+
+__all__ = ["OTHER", "ModelsPanel", "choice_words", "load_words", "models_panel", "told_html"]
+
+OTHER = ""
+"""The choice of a base that is typed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsPanel:
+    """Components of the choice; closed until the owner opens it."""
+
+    models_box: gr.Column
+    models_choice: gr.Radio
+    models_base: gr.Textbox
+    """A base that is not listed."""
+    models_told: gr.HTML
+    models_looked_up: gr.State
+    """The base of which the Hub has said the size."""
+    models_load: gr.Button
+    models_close: gr.Button
+
+
+def models_panel() -> ModelsPanel:
+    """Lay out the choice under the header."""
+    with gr.Column(elem_id="dnd-models", elem_classes="dnd-panel", visible=False) as box:
+        gr.HTML(drawn(_head_html), padding=False)
+        choice = gr.Radio([], label=_("Base and generator"), elem_id="dnd-models-choice")
+        base = gr.Textbox(
+            label=_("Hub id, folder or GGUF file"),
+            max_length=500,
+            visible=False,
+            elem_id="dnd-models-base",
+        )
+        told = gr.HTML(padding=False, elem_id="dnd-models-told")
+        with gr.Row():
+            load = gr.Button(
+                _("Load"), variant="primary", size="md", scale=0, elem_id="dnd-models-load"
+            )
+            close = gr.Button(_("Close"), size="md", scale=0, elem_id="dnd-models-close")
+    return ModelsPanel(
+        models_box=box,
+        models_choice=choice,
+        models_base=base,
+        models_told=told,
+        models_looked_up=gr.State(""),
+        models_load=load,
+        models_close=close,
+    )
+
+
+def _head_html() -> str:
+    more = _("Loading others ends what is running. Adapters keep to the base they were made for.")
+    return (
+        f"<div class='dnd-row'><h2 class='dnd-heading'>{_('Models')}</h2>"
+        f"<p class='dnd-sub'>{more}</p></div>"
+    )
+
+
+def choice_words(choice: "Choice", choices: "Sequence[Choice]") -> str:
+    """Name a choice by its base and by what is at work."""
+    if choice.generator is None:
+        return _("{base}: imprint alone", base=choice.base_name)
+    rivals = [other for other in choices if other.generator and other.base == choice.base]
+    name = f" {choice.generator.name}" if len(rivals) > 1 else ""
+    return _("{base}: generator{name} and imprint", base=choice.base_name, name=name)
+
+
+def load_words(found: "Availability | None") -> str:
+    """Say on the button what it does."""
+    if found is None or found.download_bytes is None:
+        return _("Look up")
+    if found.download_bytes:
+        return _("Download {size} and load", size=size(found.download_bytes))
+    return _("Load")
+
+
+def told_html(choice: "Choice", found: "Availability") -> str:
+    """Say what is at work, what it takes, and what must be downloaded."""
+    if choice.generator is not None:
+        parts = _("A generator writes the adapter, then the instruction is imprinted into it.")
+        held = [_("generator {size}", size=size(choice.generator_bytes))]
+    else:
+        parts = _(
+            "No generator: adapters are imprinted from the base's own answers. Prompts need an "
+            "instruction and an input. The first adapter takes longer."
+        )
+        held = []
+    if found.num_bytes is not None:
+        held.insert(0, _("base {size}", size=size(found.num_bytes)))
+    if found.download_bytes is None:
+        here = _("The base is not on this computer. Look up asks the Hub how large it is.")
+    elif found.download_bytes:
+        here = _("{size} must be downloaded first.", size=size(found.download_bytes))
+    else:
+        here = _("Nothing must be downloaded.")
+    sizes = f"{', '.join(held)}. " if held else ""
+    return (
+        f"<p class='dnd-sub'>{parts}</p>"
+        f"<p class='dnd-sub'><code>{esc(choice.base)}</code>: {sizes}{here}</p>"
+    )

@@ -1,0 +1,74 @@
+"""The owner has models of another server compared; nobody else may send requests from here."""
+
+import gradio as gr
+
+from dnd_engine.errors import DndError
+from dnd_engine.serving.chat import list_models
+from ui.markup import faults, notice
+from ui.shared import App, Updates, locked_words
+from ui.state import RemoteSide, Session
+from ui.tabs.workbench.compare.events import CompareEvents
+from ui.tabs.workbench.compare.remote_view import remote_words
+from ui.text import _
+
+__all__ = ["RemoteEvents"]
+
+
+class RemoteEvents:
+    """Events of the choice of a server."""
+
+    def __init__(self, app: App, compare: CompareEvents) -> None:
+        self._app = app
+        self._compare = compare
+
+    def find(self, url: str, key: str, request: gr.Request) -> Updates:
+        """List what the server calls its models."""
+        if not self._app.is_own(request):
+            return {"remote_told": notice(locked_words())}
+        try:
+            models = list_models(url, key)
+        except DndError as error:
+            return {"remote_told": _refused(error)}
+        first, *others = (*models, "")
+        return {
+            "remote_base": gr.Dropdown(choices=list(models), value=first or None),
+            "remote_adapter": gr.Dropdown(choices=list(models), value=others[0] if others else ""),
+            "remote_told": "",
+        }
+
+    def use(
+        self,
+        url: str,
+        key: str,
+        base: str | None,
+        adapter: str | None,
+        session: Session,
+        request: gr.Request,
+    ) -> Updates:
+        """Have the server answer from the next question on."""
+        if not self._app.is_own(request):
+            return {"remote_told": notice(locked_words())}
+        if not url.strip() or not base or not adapter:
+            words = _("Give the address and both models; List models shows what the server has.")
+            return {"remote_told": faults(_("Something is missing."), words)}
+        left, right = (RemoteSide(url.strip(), model, key) for model in (base, adapter))
+        session.remote = (left, right)
+        return {
+            "remote_told": remote_words(session.remote),
+            "remote_leave": gr.Button(visible=True),
+            **self._compare.panes(session),
+        }
+
+    def leave(self, session: Session) -> Updates:
+        """Have this app's models answer again, and forget the key."""
+        session.remote = None
+        return {
+            "remote_told": "",
+            "remote_key": "",
+            "remote_leave": gr.Button(visible=False),
+            **self._compare.panes(session),
+        }
+
+
+def _refused(error: DndError) -> str:
+    return faults(_("The server's models cannot be listed."), str(error))

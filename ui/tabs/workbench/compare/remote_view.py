@@ -1,0 +1,95 @@
+"""A server's models in place of this app's: where it is, and which of them are compared."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from ui.markup import esc, notice
+from ui.state import RemoteSide
+from ui.text import _, drawn
+
+__all__ = ["RemotePanel", "remote_panel", "remote_words"]
+
+
+@dataclass(frozen=True, slots=True)
+class RemotePanel:
+    """Components of the choice of a server."""
+
+    remote_url: gr.Textbox
+    remote_key: gr.Textbox
+    remote_find: gr.Button
+    remote_base: gr.Dropdown
+    remote_adapter: gr.Dropdown
+    remote_use: gr.Button
+    remote_leave: gr.Button
+    remote_told: gr.HTML
+
+
+def remote_panel(*, shared: bool) -> RemotePanel:
+    """Lay it out, closed; a page that serves others asks no servers for them."""
+    with gr.Accordion(
+        _("Compare models of a server"), open=False, visible=not shared, elem_id="dnd-remote"
+    ):
+        gr.HTML(drawn(_about_html), padding=False)
+        with gr.Row():
+            url = gr.Textbox(
+                label=_("Address, such as http://localhost:8000/v1"),
+                max_length=500,
+                elem_id="dnd-remote-url",
+            )
+            key = gr.Textbox(
+                label=_("Key, if it wants one"),
+                type="password",
+                max_length=500,
+                elem_id="dnd-remote-key",
+            )
+            find = gr.Button(
+                _("List models"), size="md", scale=0, min_width=72, elem_id="dnd-remote-find"
+            )
+        with gr.Row():
+            base = gr.Dropdown(
+                [], label=_("Left: the base"), allow_custom_value=True, elem_id="dnd-remote-base"
+            )
+            adapter = gr.Dropdown(
+                [],
+                label=_("Right: the adapter"),
+                allow_custom_value=True,
+                elem_id="dnd-remote-adapter",
+            )
+            use = gr.Button(
+                _("Compare these"), size="md", scale=0, min_width=72, elem_id="dnd-remote-use"
+            )
+            leave = gr.Button(
+                _("Back to this app's models"),
+                size="md",
+                scale=0,
+                min_width=72,
+                visible=False,
+                elem_id="dnd-remote-leave",
+            )
+        told = gr.HTML(padding=False, elem_id="dnd-remote-told")
+    return RemotePanel(
+        remote_url=url,
+        remote_key=key,
+        remote_find=find,
+        remote_base=base,
+        remote_adapter=adapter,
+        remote_use=use,
+        remote_leave=leave,
+        remote_told=told,
+    )
+
+
+def _about_html() -> str:
+    words = _(
+        "Any OpenAI-compatible server answers: vLLM, SGLang, Ollama, a provider. Your questions go "
+        "to it. The key stays in memory and ends with this visit."
+    )
+    return f"<p class='dnd-sub'>{words}</p>"
+
+
+def remote_words(sides: "tuple[RemoteSide, RemoteSide]") -> str:
+    """Say who answers from now on."""
+    left, right = (f"<code>{esc(side.model)}</code>" for side in sides)
+    url = f"<code>{esc(sides[0].url)}</code>"
+    return notice(_("{url} answers now: {left} and {right}.", url=url, left=left, right=right))
