@@ -80,6 +80,9 @@ class PromptLimits:
     """Size of all files together."""
     max_prompts: int = 20_000
     """Prompts per file, after cleaning. A condition never samples this many."""
+    max_rows: int = 100_000
+    """Rows, lines or items of a file that hold something, repeated and broken ones included: a file
+    of two million of them keeps everyone waiting for ten seconds."""
     max_prompt_chars: int = 8_000
     """Characters per prompt. The encoder reads only the first few hundred."""
 

@@ -7,6 +7,8 @@ A reference number on the page and in the log says which is which.
 import asyncio
 import errno
 import logging
+import math
+import re
 import secrets
 from typing import Any
 
@@ -60,6 +62,29 @@ def _frames(error: BaseException, most: int = 12) -> str:
     return " < ".join(places[::-1][:most]) or "an unknown place"
 
 
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_MOST_INTEGER = 2**63
+
+
+def _writable(value: Any) -> Any:
+    """Return a value from a client as it can also be sent: what JSON escapes may say more.
+
+    Half characters go, as they do from prompt files. Integers that no 64 bits hold become floats.
+    """
+    if isinstance(value, str):
+        return value if value.isascii() else _SURROGATES.sub("", value)
+    if isinstance(value, list):
+        return [_writable(one) for one in value]
+    if isinstance(value, dict):
+        return {_writable(key): _writable(one) for key, one in value.items()}
+    if isinstance(value, int) and not -_MOST_INTEGER <= value < _MOST_INTEGER:
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf if value > 0 else -math.inf
+    return value
+
+
 class GuardedBlocks(gr.Blocks):
     """Blocks whose events never show an unforeseen error as it is, and never print one."""
 
@@ -80,14 +105,16 @@ class GuardedBlocks(gr.Blocks):
             )
             raise gr.Error(words, print_exception=False)
 
-    async def process_api(self, block_fn: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    async def process_api(
+        self, block_fn: Any, inputs: Any, *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
         """Run an event; see `gr.Blocks.process_api`.
 
         Raises:
             gr.Error: The event failed; the message is for people.
         """
         try:
-            return await super().process_api(block_fn, *args, **kwargs)
+            return await super().process_api(block_fn, _writable(inputs), *args, **kwargs)
         except gr.Error as error:
             error.print_exception = False  # Gradio quotes the value that it could not take
             raise

@@ -15,14 +15,21 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ui.counters import Counters, FaultCounter
 from ui.faults import report_fault
-from ui.gradio_private import Pages, bound_queue, queue_gauges
+from ui.gradio_private import (
+    UNKNOWN_EVENT,
+    Pages,
+    bound_queue,
+    name_unknown_events,
+    queue_gauges,
+)
 from ui.language import language_of
 from ui.limits import ServerLimits
 from ui.owner import Owner
@@ -48,6 +55,8 @@ _CLOSED = (
     f"{_API}/vibe-",
     f"{_API}/undo-vibe-edit",
     f"{_API}/dev/",
+    f"{_API}/component_server",
+    f"{_API}/stream/",
     "/monitoring",
 )
 """Beginnings of Gradio's routes that this page does not use."""
@@ -145,14 +154,21 @@ class Gate:
         # Without its Origin, Gradio adds no header that would let another site read the answer.
         inner = [(name, value) for name, value in scope["headers"] if name.lower() != b"origin"]
         body = _Bounded(receive, self._most_bytes(_path(request)))
+        outcome = _Answer(send)
         try:
-            await self._app({**scope, "headers": inner}, body.receive, body.watch(send))
+            await self._app({**scope, "headers": inner}, body.receive, outcome.send)
         except Exception as error:  # noqa: BLE001 - a server prints it, with the values in it
-            words = report_fault(error, _path(request))
-            if not body.answered:
-                await _refuse(HTTPStatus.INTERNAL_SERVER_ERROR, words)(scope, receive, send)
-        if body.exceeded and not body.answered:
+            with speaking(language_of(request)):
+                refusal = _words_for(error, _path(request))
+            if outcome.streams:
+                await outcome.end()
+            elif not outcome.begun:
+                await refusal(scope, receive, send)
+            return
+        if body.exceeded and not outcome.begun:
             await _too_large(body.most)(scope, receive, send)
+            return
+        await outcome.release()
 
     @asynccontextmanager
     async def _attending(self, request: Request) -> AsyncIterator[bool]:
@@ -275,7 +291,6 @@ class _Bounded:
         self._taken = 0
         self.most = most
         self.exceeded = False
-        self.answered = False
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -285,12 +300,40 @@ class _Bounded:
             return {"type": "http.disconnect"}
         return message
 
-    def watch(self, send: Send) -> Send:
-        async def watched(message: Message) -> None:
-            self.answered = self.answered or message["type"] == "http.response.start"
-            await send(message)
 
-        return watched
+class _Answer:
+    """What the app answers. A 500 waits until it is known whether there are better words for it.
+
+    Starlette answers an error that nobody caught with "Internal Server Error", and raises it after
+    that.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._held: list[Message] = []
+        self.begun = False
+        """Whether the client has a part of it."""
+        self.streams = False
+        """Whether it is a stream of events, which says itself how it ended."""
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            kind = Headers(raw=message.get("headers", [])).get("content-type", "")
+            self.streams = kind.startswith("text/event-stream")
+        if self._held or message.get("status") == HTTPStatus.INTERNAL_SERVER_ERROR:
+            self._held.append(message)
+            return
+        self.begun = True
+        await self._send(message)
+
+    async def release(self) -> None:
+        """Send what was held back."""
+        for message in self._held:
+            await self._send(message)
+
+    async def end(self) -> None:
+        """End a stream, or its client would see a broken connection."""
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def gated(
@@ -310,6 +353,7 @@ def gated(
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
         demo = app.get_blocks()
+        name_unknown_events(demo)
         bound_queue(demo, limits)
         app.state_holder = pages = Pages(demo, limits)
         watch = Watch(status, lambda: {**pages.gauges(), **queue_gauges(demo)}, metrics)
@@ -370,6 +414,20 @@ def _refuse(status: HTTPStatus, words: str) -> Response:
     # As Gradio's page and clients expect it: they show the detail.
     detail = json.dumps({"detail": words})
     return PlainTextResponse(detail, status, media_type="application/json")
+
+
+def _words_for(error: Exception, path: str) -> Response:
+    """Return the answer to a request that ended in an error; an unforeseen one is logged."""
+    if isinstance(error, UNKNOWN_EVENT):
+        words = _("There is no event of that name or number. Reload the page, or see docs/api.md.")
+        return _refuse(HTTPStatus.NOT_FOUND, words)
+    if isinstance(error, HTTPException):  # raised in a stream, which has told it
+        return _refuse(HTTPStatus(error.status_code), str(error.detail))
+    if isinstance(error, TypeError) and path.startswith(f"{_API}/upload"):
+        # Gradio's parser takes a field without a file name for a fault of its own.
+        words = _("Upload: expected files in fields named `files`, each with a file name.")
+        return _refuse(HTTPStatus.BAD_REQUEST, words)
+    return _refuse(HTTPStatus.INTERNAL_SERVER_ERROR, report_fault(error, path))
 
 
 def _too_large(most: int) -> Response:

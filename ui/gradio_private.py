@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 from fastapi import HTTPException
 from gradio.context import LocalContext
+from gradio.route_utils import FnIndexInferError
 from gradio.state_holder import SessionState, StateHolder
 
 from ui.language import language_of
@@ -16,7 +17,16 @@ from ui.limits import ServerLimits
 from ui.text import _, speaking
 from ui.traffic import visitor_of
 
-__all__ = ["QUEUE_SETTINGS", "Pages", "bound_queue", "caller_left", "calm_queue", "queue_gauges"]
+__all__ = [
+    "QUEUE_SETTINGS",
+    "UNKNOWN_EVENT",
+    "Pages",
+    "bound_queue",
+    "caller_left",
+    "calm_queue",
+    "name_unknown_events",
+    "queue_gauges",
+]
 
 QUEUE_SETTINGS: dict[str, Any] = {
     # Gradio looks for work a thousand times a second, and each look holds up the engine's thread:
@@ -27,6 +37,27 @@ QUEUE_SETTINGS: dict[str, Any] = {
     # After every event it sums all of them up with pandas, for a page that is not served here.
     "ANAYLTICS_CACHE_FREQUENCY": 1_000_000,  # as Gradio spells it
 }
+
+
+class _UnknownEventError(KeyError):
+    """A call names an event by a number that none has."""
+
+
+UNKNOWN_EVENT = (_UnknownEventError, FnIndexInferError)
+"""What Gradio's routes end with if a call names no event of the page."""
+
+
+class _Events(dict[Any, Any]):
+    def __missing__(self, key: Any) -> Any:
+        raise _UnknownEventError(key)
+
+
+def name_unknown_events(demo: gr.Blocks) -> None:
+    """Have a call of an event that does not exist end with `UNKNOWN_EVENT`.
+
+    Gradio's routes end with a KeyError there, which could be anything.
+    """
+    demo.default_config.fns = _Events(demo.default_config.fns)
 
 
 def calm_queue(demo: gr.Blocks) -> None:
@@ -57,8 +88,7 @@ def bound_queue(demo: gr.Blocks, limits: ServerLimits) -> None:
 
     def refuse_beyond_limits(body: Any, request: Any) -> None:
         if body.fn_index not in demo.fns:
-            words = _("There is no event of that number. Reload the page.")
-            raise HTTPException(HTTPStatus.NOT_FOUND, words)
+            raise _UnknownEventError(body.fn_index)
         waiting = [e for lane in queue.event_queue_per_concurrency_id.values() for e in lane.queue]
         if len(waiting) >= limits.queued_calls:
             words = _(

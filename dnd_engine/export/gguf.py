@@ -6,9 +6,10 @@ knows no model.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import gguf
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from dnd_engine.errors import ExportError
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.layout import ARCHITECTURES
 
-__all__ = ["interleave", "write_gguf"]
+__all__ = ["interleave", "write_gguf", "write_out"]
 
 _BY_NAME = {name: architecture for architecture, name in gguf.MODEL_ARCH_NAMES.items()}
 
@@ -57,6 +58,30 @@ def write_gguf(adapter: Adapter, config: Mapping[str, Any], path: Path) -> None:
         name = names.get_name(m.target.path)
         assert name is not None, f"gguf does not name {m.target.path}"
         writer.add_tensor(f"{name}.weight.lora_{m.side.lower()}", tensor.contiguous().numpy())
+    write_out(writer)
+
+
+class _Tensor(np.ndarray[Any, Any]):
+    """An array that a file takes whole, or refuses with the system's reason.
+
+    numpy writes through a buffer of its own. On a full disk it counts what is missing and does not
+    say why, or loses the last small tensors without a word.
+    """
+
+    def tofile(self, file: BinaryIO) -> None:  # type: ignore[override]
+        file.write(np.ascontiguousarray(self).data)
+
+
+def write_out(writer: gguf.GGUFWriter) -> None:
+    """Write what a writer was given.
+
+    Raises:
+        OSError: The disk refuses.
+    """
+    for tensors in writer.tensors:
+        for info in tensors.values():
+            assert info.tensor is not None
+            info.tensor = info.tensor.view(_Tensor)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -16,7 +16,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from dnd_engine.errors import ExportError
-from dnd_engine.export.gguf import interleave
+from dnd_engine.export.gguf import interleave, write_out
 from dnd_engine.lora.layout import ARCHITECTURES
 
 __all__ = ["Precision", "write_model"]
@@ -81,10 +81,7 @@ def write_model(
         if ARCHITECTURES[str(config["model_type"])].gguf_pairs and module in heads:
             value = interleave(value.reshape(len(value), -1), heads[module]).reshape(value.shape)
         _add(writer, f"{found}.{kind}", value.contiguous().numpy(), matrices)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    write_out(writer)
 
 
 def _architecture(config: Mapping[str, Any], name: str) -> gguf.MODEL_ARCH:

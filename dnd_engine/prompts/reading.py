@@ -94,6 +94,18 @@ class Asked:
     formats: "Mapping[str, Format]" = field(default_factory=dict)
     """How the files of an archive are read."""
 
+    def bound(self, num_rows: int, unit: str) -> None:
+        """Stop a reader that has taken too much of a file; call it before the work on each row.
+
+        Raises:
+            PromptFileError: If these are more rows than a file may have.
+        """
+        if num_rows > self.limits.max_rows:
+            raise PromptFileError(
+                f"{self.name}: expected at most {self.limits.max_rows:,} {unit}s that hold "
+                "something, got more. Split the file, or keep a sample of it."
+            )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:

@@ -77,9 +77,35 @@ def test_a_full_queue_says_what_to_do() -> None:
 def test_an_event_that_does_not_exist_is_no_crash(
     client: httpx.Client, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    for number in (-1, 10**6):
-        assert join(client, number, "hash").status_code == 404
+    answers = [join(client, number, "hash") for number in (-1, 10**6, 2**70)]
+    for path in ("run/predict", "api/predict", "call/nothing", "run/nothing"):
+        for number in (10**6, None):
+            body = {"data": [], "fn_index": number}
+            answers.append(client.post(f"/gradio_api/{path}", json=body))
+    for answer in answers:
+        assert answer.status_code == 404
+        assert "no event of that name or number" in answer.json()["detail"]
     assert "Traceback" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("path", ["queue/data?session_hash=nobody", "call/chat/nothing"])
+def test_who_listens_for_a_call_that_is_not_there_is_told_so(
+    client: httpx.Client, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The connection had been broken off, which looked like a fault of the network."""
+    answer = client.get(f"/gradio_api/{path}")
+    assert answer.status_code == 200
+    assert '"session_not_found":true' in answer.text or "event: error" in answer.text
+    assert "fault" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" * 100_000, b'{"data": [' + b"9" * 5000 + b'], "fn_index": 0}', b"\xff", b""]
+)
+def test_a_body_that_is_no_json_is_refused(client: httpx.Client, body: bytes) -> None:
+    kind = {"content-type": "application/json"}
+    answer = client.post("/gradio_api/queue/join", content=body, headers=kind)
+    assert answer.status_code in (400, 422)
 
 
 def test_a_call_whose_caller_left_ends_soon_and_the_next_one_is_answered() -> None:

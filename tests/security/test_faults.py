@@ -2,20 +2,32 @@
 
 # ruff: noqa: D102 - the names say it
 
+import asyncio
 import errno
 import logging
 import re
 from collections.abc import Iterator
 from typing import Any
 
+import gradio as gr
 import httpx
+import orjson
 import pytest
 from gradio_client import Client
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from tests.serving import serving
 from tests.ui.fake_engine import FakeEngine
 from ui.engine_handle import EngineHandle
-from ui.faults import fault_words
+from ui.faults import GuardedBlocks, fault_words
+from ui.gate import Gate
+from ui.limits import ServerLimits
 
 SECRET = "the visitor's secret /home/someone/secret"
 
@@ -100,6 +112,56 @@ def test_a_call_with_too_few_values_is_told_so_and_quotes_none(client: Client) -
     answer = httpx.get(f"{client.src}gradio_api/call/chat/{called['event_id']}", timeout=20).text
     assert "`chat`: expected 9 values, got 1" in answer
     assert SECRET not in answer
+
+
+def test_a_fault_in_a_route_is_a_sentence_with_a_reference_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The server's own words for it were "Internal Server Error"."""
+
+    async def route(request: Request) -> Response:
+        raise ZeroDivisionError(SECRET)
+
+    gate = Gate(Starlette(routes=[Route("/a", route)]), ServerLimits())
+    answer = TestClient(gate).get("/a")
+    assert answer.status_code == 500
+    reference = re.search(r"Reference: ([0-9a-f]{8})\.", answer.json()["detail"])
+    assert reference is not None
+    assert reference[1] in caplog.text
+    assert SECRET not in answer.text + caplog.text
+
+
+def test_a_500_that_is_no_fault_is_passed_on() -> None:
+    async def route(request: Request) -> Response:
+        return Response("said so", 500)
+
+    gate = Gate(Starlette(routes=[Route("/a", route)]), ServerLimits())
+    assert TestClient(gate).get("/a").text == "said so"
+
+
+JSON = st.recursive(
+    st.text(st.characters(codec=None)) | st.integers(-(10**400), 10**400) | st.none(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec=None)), inner),
+    max_leaves=6,
+)
+
+
+def echo(value: Any) -> Any:
+    return value
+
+
+@pytest.fixture(scope="module")
+def echoing() -> gr.Blocks:
+    with GuardedBlocks() as demo:
+        gr.api(echo)
+    return demo
+
+
+@given(value=JSON)
+def test_whatever_a_client_sends_can_be_sent_back(echoing: gr.Blocks, value: Any) -> None:
+    (event,) = echoing.fns.values()
+    (back,) = asyncio.run(echoing.process_api(event, [value]))["data"]
+    orjson.dumps(back)
 
 
 def test_every_kind_of_fault_has_words_of_its_own() -> None:

@@ -32,8 +32,6 @@ WRITING = [
     "/gradio_api/run/predict",
     "/gradio_api/cancel",
     "/gradio_api/reset",
-    "/gradio_api/component_server",
-    "/gradio_api/stream/0",
     "/login",
 ]
 
@@ -167,6 +165,8 @@ def test_the_hub_alone_may_show_a_space_in_a_frame(monkeypatch: pytest.MonkeyPat
         "/gradio_api/deep_link?session_hash=a",
         "/gradio_api/proxy=https://evil.example/",
         "/gradio_api/run-history/buckets",
+        "/gradio_api/component_server",
+        "/gradio_api/stream/a/1/2/playlist.m3u8",
         "/monitoring",
         "/docs",
         "/redoc",
@@ -212,7 +212,8 @@ def test_an_upload_without_a_name_is_no_crash(
     client: httpx.Client, capfd: pytest.CaptureFixture[str]
 ) -> None:
     answer = client.post(UPLOAD, files={"files": ("", b"x")})
-    assert answer.status_code in (200, 400, 422, 500)
+    assert answer.status_code == 400
+    assert "each with a file name" in answer.json()["detail"]
     printed = "".join(capfd.readouterr())
     assert "Traceback" not in printed
     assert client.post(UPLOAD, files=file_of(1)).status_code == 200

@@ -62,7 +62,7 @@ def read_zip(data: bytes, asked: Asked) -> Reading:
 
 
 def _read_members(members: Members, wanted: Sequence[str], asked: Asked) -> _Found:
-    found = _Found()
+    found, num_rows = _Found(), 0
     # Office files unpack once more; together they may take no more than one archive may.
     num_packed = sum(asked.formats[_suffix(name)].packed for name in wanted)
     share = asked.limits.max_total_bytes // max(1, num_packed)
@@ -74,16 +74,21 @@ def _read_members(members: Members, wanted: Sequence[str], asked: Asked) -> _Fou
             choices=Choices(skip_broken=asked.choices.skip_broken),
             limits=replace(asked.limits, max_total_bytes=share) if format.packed else asked.limits,
         )
+        content = b""
         try:
             if not (content := members.read(name)):
                 raise PromptFileError(f"{inner.name}: the file is empty. Remove it.")
             reading = format.read(content, inner)
         except PromptFileError as error:
+            # How many it had is not known: no more than there are separators.
+            num_rows += content.count(b"\n") + content.count(b",")
             found.faults[name] = str(error)
             if isinstance(error, BrokenItemsError):
                 found.num_salvable += error.num_good
         else:
+            num_rows += len(reading.entries)
             (found.doubtful if reading.doubt else found.read)[name] = reading
+        asked.bound(num_rows, "row")
     return found
 
 

@@ -39,10 +39,12 @@ def _read(text: str, asked: Asked, delimiter: str) -> Reading:
     rows: list[tuple[int, Row]] = []
     # Strict: an unclosed quote would otherwise swallow the rest of the file into one prompt.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    start = 1
+    start, num_rows = 1, 0
     try:
         for record in reader:
             place, start = start, reader.line_num + 1
+            if record:
+                asked.bound(num_rows := num_rows + 1, "row")
             if header is None:
                 header = record if any(cell.strip() for cell in record) else None
             elif any(cell.strip() for cell in record[len(header) :]):

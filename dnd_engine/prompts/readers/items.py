@@ -52,6 +52,7 @@ def read_json(text: str, asked: Asked) -> Reading:
             f"{asked.name}: expected an array of prompts, or an object with one array, "
             f"got {finding}. Name the file .jsonl if it holds one JSON object per line."
         ) from None
+    asked.bound(len(items), "item")
     faults = Faults(asked.name, "item")
     return _read_items(items, faults, asked, 'Write strings, or objects with a "prompt".')
 
@@ -60,8 +61,10 @@ def read_jsonl(text: str, asked: Asked) -> Reading:
     """Read one prompt per line."""
     faults = Faults(asked.name, "line")
     items: list[Item] = []
+    num_lines = 0
     for place, line in enumerate(text.split("\n"), 1):
         if line.strip():
+            asked.bound(num_lines := num_lines + 1, "line")
             try:
                 items.append((place, parse_json(line)))
             except Finding as finding:

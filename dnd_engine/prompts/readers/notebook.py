@@ -19,6 +19,7 @@ def read_notebook(text: str, asked: Asked) -> Reading:
         raise PromptFileError(
             f"{asked.name}: expected a Jupyter notebook, got {finding}. Save it again in Jupyter."
         ) from None
+    asked.bound(len(cells), "cell")
     entries = []
     for place, cell in enumerate(cells, 1):
         if isinstance(cell, dict) and cell.get("cell_type") == "markdown":

@@ -30,6 +30,9 @@ def read_text(text: str, asked: Asked) -> Reading:
     }[mode]
     if split == "auto" and mode == "paragraphs":
         note += f" If prompts hold blank lines themselves, put a line `{_SEPARATOR}` between them."
+    gap = _SEPARATOR if mode == "separator" else ""
+    # More than the prompts only where they are empty.
+    asked.bound(len(bare) - bare.count("") if mode == "lines" else _runs(bare, gap), "prompt")
     entries = _cut(lines, bare, mode)
     if split == "auto" and mode == "paragraphs" and _takes_turns([e.text for e in entries]):
         mode = "pairs"
@@ -48,6 +51,11 @@ def read_text(text: str, asked: Asked) -> Reading:
         notes=[note],
         doubt=doubt(text) if unsure else "",
     )
+
+
+def _runs(bare: Sequence[str], gap: str) -> int:
+    """Count the runs of lines between gaps."""
+    return sum(line != gap and before == gap for before, line in itertools.pairwise([gap, *bare]))
 
 
 def _cut(lines: Sequence[str], bare: Sequence[str], mode: SplitMode) -> list[Entry]:

@@ -28,6 +28,7 @@ from dnd_engine.lora.layout import LoRALayout, LoRASpec
 from dnd_engine.models.base import load_base
 from dnd_engine.models.sources import BASES, _download_wheel, resolve
 from dnd_engine.prompts.examples import load_examples
+from tests.disks import files_up_to
 from tests.dnd_engine.architectures import CONFIGS, LIKE_LLAMA_CPP, save_base
 from tests.dnd_engine.llama_cpp import llama_cpp, write_base
 from tests.dnd_engine.test_engine import write_generator
@@ -223,6 +224,19 @@ def test_a_base_that_llama_cpp_runs_in_an_unknown_way_is_refused(tmp_path: Path)
     with pytest.raises(ExportError, match=r"llama, mistral, .*tiny-llama is 'gemma'.*`merged`"):
         gguf.write_gguf(make_adapter(), {**CONFIG, "model_type": "gemma"}, tmp_path / "a.gguf")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gguf_on_a_full_disk_says_why_it_was_not_written(engine: Engine, tmp_path: Path) -> None:
+    """It had said how many numbers were missing, or nothing at all."""
+    adapter = engine.generate([bucket("SQL", PROMPTS)])
+    path = tmp_path / "sql.gguf"
+    for size in (1_000, 6_000, 34_000):  # within the header, and within the weights
+        with (
+            pytest.raises(ExportError, match=r"sql\.gguf` cannot be written: File too large\."),
+            files_up_to(size),
+        ):
+            engine.export(adapter, "gguf", path)
+        assert list(tmp_path.iterdir()) == []
 
 
 # Places

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import unicodedata
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -553,6 +554,46 @@ def test_too_many_prompts_are_refused_where_they_become_too_many(write: Write) -
         PromptFileError, match=r"a\.txt, line 4: expected at most 2 prompts, got one more\. Split"
     ):
         read_prompt_file(write("a.txt", "a\nb\na\nc\nd"), limits=limits)
+
+
+MANY = {
+    "a.jsonl": "{}\n" * 4,
+    "b.jsonl": '"a"\n' * 4,
+    "c.jsonl": "no JSON\n\n" * 4,
+    "d.csv": "prompt\n" + "a\n" * 3,
+    "e.csv": "a\n" + "1,2\n" * 3,
+    "f.json": "[{}, {}, {}, {}]",
+    "g.txt": "a\n" * 4,
+    "h.md": "a\n\n" * 4,
+    "i.txt": "a\n---\n" * 3 + "a",
+    "j.ipynb": '{"cells": [1, 2, 3, 4]}',
+}
+
+
+def refusal(path: Path, limits: PromptLimits) -> str:
+    try:
+        read_prompt_file(path, limits=limits)
+    except PromptFileError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(("name", "text"), MANY.items())
+def test_a_reader_stops_at_too_many_rows_good_or_not(write: Write, name: str, text: str) -> None:
+    """Two million of them had kept everyone waiting for 12 s, to be duplicates in the end."""
+    path, words = write(name, text), "that hold something, got more"
+    assert words in refusal(path, PromptLimits(max_rows=3))
+    assert words not in refusal(path, PromptLimits(max_rows=4))
+
+
+@pytest.mark.parametrize("line", ['"a"\n', "no JSON\n"])
+def test_the_files_of_an_archive_share_the_rows(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in "ab":
+            archive.writestr(f"{name}.jsonl", line * 3)
+    with pytest.raises(PromptFileError, match=r"a\.zip: expected at most 4 rows that hold"):
+        read_prompt_file(path, limits=PromptLimits(max_rows=4))
 
 
 def test_a_file_over_the_limit_is_refused_in_megabytes(write: Write) -> None:

@@ -4,10 +4,8 @@ import hashlib
 import json
 import math
 import random
-import resource
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -49,6 +47,7 @@ from dnd_engine.training.pictures import draw_monitors
 from dnd_engine.training.recipe import TrainRecipe
 from dnd_engine.training.trainer import train
 from dnd_engine.training.watch import RunFolder
+from tests.disks import files_up_to
 from tests.dnd_engine.letters import JOBS, logged, write_tasks
 from tests.dnd_engine.tiny import CPU, LAYOUT, byte_tokenizer, random_tokens, stock_answer, text_of
 
@@ -672,17 +671,6 @@ def test_a_loss_that_is_no_number_stops_before_it_spoils_the_checkpoint(
     ):
         train(recipe, resume=True)
     assert (recipe.out / "checkpoint.safetensors").read_bytes() == before
-
-
-@contextmanager
-def files_up_to(size: int) -> Iterator[None]:
-    """Let the system refuse larger files, as a full disk would; a log of the tests included."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_disk_that_refuses_leaves_the_old_checkpoint(tmp_path: Path) -> None:
