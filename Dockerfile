@@ -7,9 +7,9 @@ WORKDIR /home/app/code
 # Packages first: they change less often than the code. PyTorch without CUDA is a tenth of the size:
 # name PyTorch's index of CPU builds with --build-arg TORCH_INDEX=URL.
 ARG TORCH_INDEX=""
-COPY requirements.txt ./
+COPY requirements.txt constraints.txt ./
 RUN pip install --no-cache-dir torch ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} \
-    && pip install --no-cache-dir -r requirements.txt
+    && pip install --no-cache-dir -r requirements.txt --constraint constraints.txt
 
 COPY README.md LICENSE NOTICE.md app.py pyproject.toml ./
 COPY dnd_engine ./dnd_engine

@@ -58,7 +58,7 @@ SLOW_SECONDS = 8.0
 A test of 5 s on an idle core is too slow without a mark. The rest is room for slower cores and for
 cores that share their units with another worker: such a machine must not fail a test for itself."""
 
-MAY_BE_SLOW = frozenset({"real", "browser", "slow"})
+MAY_BE_SLOW = frozenset({"real", "browser", "slow", "soak"})
 
 
 @pytest.hookimpl(wrapper=True)

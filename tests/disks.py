@@ -4,7 +4,7 @@ import errno
 import os
 import resource
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 from dnd_engine import files
 from dnd_engine.exchange import exchange
 
-__all__ = ["PowerCut", "files_up_to", "full_at"]
+__all__ = ["files_up_to", "full_at", "power_cuts"]
 
 
 @contextmanager
@@ -49,62 +49,51 @@ def full_at(number: int) -> Iterator[list[Path]]:
         yield done
 
 
-class PowerCut:
-    """A disk that keeps every name at once, and no byte that was not flushed: the worst of both.
+@contextmanager
+def power_cuts(folder: Path, copies: Path) -> Iterator[list[Path]]:
+    """Note what a power cut would leave of a folder, after each move that the block makes.
 
-    At each move, and at the end, `check` is given a copy of the folder as a power cut at this
-    moment would leave it: files whose last bytes were not flushed are empty.
+    The disk is the worst there is: it keeps every name at once, and no byte that was not flushed.
+    Files whose last bytes were not are empty.
 
-    Args:
-        folder: What to look at.
-        check: Raises if what is there is neither the old state nor the new.
+    Yields:
+        Copies of the folder, one for each cut, the last from the end of the block.
     """
+    found: list[Path] = []
+    kept = {path.stat().st_ino: path.read_bytes() for path in _files(folder)}
+    flush, move = os.fsync, os.replace
 
-    def __init__(self, folder: Path, check: Callable[[Path], None]) -> None:
-        self.folder, self.check = folder, check
-        self.cuts = 0
-        self._kept: dict[int, bytes] = {}
+    def fsync(number: int) -> None:
+        flush(number)
+        inode = os.fstat(number).st_ino
+        for path in _files(folder):
+            if path.stat().st_ino == inode:
+                kept[inode] = path.read_bytes()
 
-    @contextmanager
-    def watching(self, copies: Path) -> Iterator["PowerCut"]:
-        """Watch what the block writes; what was there before it had been flushed."""
-        self._copies = copies
-        for path in self._files():
-            self._kept[path.stat().st_ino] = path.read_bytes()
-        flush, move = os.fsync, os.replace
+    def replace(source: Any, target: Any) -> None:
+        move(source, target)
+        cut()
 
-        def fsync(number: int) -> None:
-            flush(number)
-            place = Path(f"/proc/self/fd/{number}")
-            if place.is_file():
-                self._kept[os.fstat(number).st_ino] = place.read_bytes()
+    def swap(one: Path, other: Path) -> bool:
+        done = exchange(one, other)
+        cut()
+        return done
 
-        def replace(source: Any, target: Any) -> None:
-            move(source, target)
-            self._cut()
+    def cut() -> None:
+        copy = copies / str(len(found))
+        shutil.copytree(folder, copy)
+        for path in _files(folder):
+            if kept.get(path.stat().st_ino) != path.read_bytes():
+                (copy / path.relative_to(folder)).write_bytes(b"")
+        found.append(copy)
 
-        def swap(one: Path, other: Path) -> bool:
-            done = exchange(one, other)
-            self._cut()
-            return done
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        patch.setattr(os, "replace", replace)
+        patch.setattr(files, "exchange", swap)
+        yield found
+        cut()
 
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(os, "fsync", fsync)
-            patch.setattr(os, "replace", replace)
-            patch.setattr(files, "exchange", swap)
-            yield self
-        self._cut()
 
-    def _files(self) -> list[Path]:
-        return [path for path in self.folder.rglob("*") if path.is_file()]
-
-    def _cut(self) -> None:
-        self.cuts += 1
-        copy = self._copies / str(self.cuts)
-        shutil.copytree(self.folder, copy)
-        for path in self._files():
-            now = path.read_bytes()
-            if self._kept.get(path.stat().st_ino) != now:
-                (copy / path.relative_to(self.folder)).write_bytes(b"")
-        self.check(copy)
-        shutil.rmtree(copy)
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]

@@ -21,9 +21,10 @@ if [ ! -x .venv/bin/python ]; then
   "${PYTHON:-python3}" -m venv .venv
 fi
 # Asking pip takes seconds even when there is nothing to do, so it is asked again only after a change.
-if ! cmp --silent pyproject.toml .venv/installed-pyproject.toml; then
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
-  cp pyproject.toml .venv/installed-pyproject.toml
+if ! cat pyproject.toml constraints.txt | cmp --silent - .venv/installed; then
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+    --editable '.[test]' --constraint constraints.txt
+  cat pyproject.toml constraints.txt >.venv/installed
 fi
 
 if ! $quick && ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; then
@@ -42,7 +43,7 @@ workers=$((cores < 4 ? cores : 4))
 pytest=(.venv/bin/python -m pytest --numprocesses "$workers" --dist worksteal)
 
 if $quick; then
-  pytest+=(-m "not real and not browser and not slow" --hypothesis-profile quick)
+  pytest+=(-m "not real and not browser and not slow and not soak" --hypothesis-profile quick)
 elif [ $# -gt 0 ]; then
   exec "${pytest[@]}" "$@"
 fi

@@ -36,7 +36,7 @@ def serving(
 ) -> Iterator[str]:
     """Serve the app at the address that comes back."""
     limits = PromptLimits()
-    demo = build_ui(handle, limits, owner, runs)
+    demo = build_ui(handle, limits, owner, runs, server)
     if start:
         handle.start()
     options = {**launch_options(limits, owner, server=server, mcp=mcp), **launch}

@@ -1,19 +1,75 @@
 """What is shipped: requirements in step with pyproject, no stray paths, a wheel that holds all."""
 
+import re
 import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib.metadata import requires, version
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+CONSTRAINTS = ROOT / "constraints.txt"
+BUILDS = re.compile(r"torch|triton|nvidia-|cuda-")
+"""Whose versions depend on the build of PyTorch: for CPU, CUDA, ROCm or macOS."""
 
 
 def rendered_requirements() -> str:
     """`requirements.txt` as Spaces installs it: pyproject's dependencies, line by line."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     head = "# Generated from pyproject.toml: python tests/test_packaging.py\n"
-    return head + "".join(f"{name}\n" for name in project["dependencies"])
+    return head + "".join(f"{name}\n" for name in PROJECT["dependencies"])
+
+
+def direct() -> list[Requirement]:
+    """What this project asks for itself, with all extras."""
+    extras = PROJECT["optional-dependencies"].values()
+    names = [*PROJECT["dependencies"], *(name for extra in extras for name in extra)]
+    found = [Requirement(name) for name in names]
+    return [one for one in found if one.name != PROJECT["name"] and not BUILDS.match(one.name)]
+
+
+def rendered_constraints() -> str:
+    """The versions installed here of all that the project needs, and of what those need."""
+    pins: dict[str, str] = {}
+    wanted = direct()
+    while wanted:
+        one = wanted.pop()
+        name = canonicalize_name(one.name)
+        if BUILDS.match(name):
+            continue
+        extras = one.extras or {""}
+        if one.marker and not any(one.marker.evaluate({"extra": extra}) for extra in extras):
+            continue
+        if name in pins and not one.extras:
+            continue
+        pins[name] = version(name)
+        for inner in map(Requirement, requires(name) or ()):
+            asked = [e for e in extras if not inner.marker or inner.marker.evaluate({"extra": e})]
+            if asked:
+                inner.marker = None
+                wanted.append(inner)
+    head = "# Tested together. Generated from an installation: python tests/test_packaging.py\n"
+    return head + "".join(f"{name}=={pins[name]}\n" for name in sorted(pins))
+
+
+def test_constraints_pin_what_pyproject_asks_for_but_no_build_of_pytorch() -> None:
+    lines = CONSTRAINTS.read_text(encoding="utf-8").splitlines()[1:]
+    pins = dict(line.split("==") for line in lines)
+    assert not [name for name in pins if BUILDS.match(name)]
+    for one in direct():
+        pinned = pins.get(canonicalize_name(one.name))
+        assert pinned, f"{one.name} has no pin: python tests/test_packaging.py"
+        assert one.specifier.contains(pinned), f"{one} and {pinned} contradict each other"
+
+
+def test_what_installs_for_tests_and_images_installs_these_versions() -> None:
+    for name in ("tests/run.sh", "Dockerfile"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert "--constraint constraints.txt" in text
 
 
 def test_requirements_are_those_of_pyproject() -> None:
@@ -69,4 +125,5 @@ def test_a_built_wheel_carries_engine_window_assets_and_generator(tmp_path: Path
 
 
 if __name__ == "__main__":
+    CONSTRAINTS.write_text(rendered_constraints(), encoding="utf-8")
     (ROOT / "requirements.txt").write_text(rendered_requirements(), encoding="utf-8")

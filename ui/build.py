@@ -72,7 +72,7 @@ def build_ui(
         fill_width=True,
     ) as demo:
         calls = EngineCalls(handle)
-        add_endpoints(demo, Endpoints(calls, limits, files, cache))
+        add_endpoints(demo, Endpoints(calls, limits, files, cache, server))
         session = gr.State(Session())  # `ui.visits` says how long it stays
         frame = frame_panel()
         models = None if shared else models_panel()

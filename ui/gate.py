@@ -421,8 +421,13 @@ def _words_for(error: Exception, path: str) -> Response:
     if isinstance(error, UNKNOWN_EVENT):
         words = _("There is no event of that name or number. Reload the page, or see docs/api.md.")
         return _refuse(HTTPStatus.NOT_FOUND, words)
-    if isinstance(error, HTTPException):  # raised in a stream, which has told it
-        return _refuse(HTTPStatus(error.status_code), str(error.detail))
+    if isinstance(error, KeyError) and path in ("", "/"):  # `?page=` names none of Gradio's pages
+        return _refuse(HTTPStatus.NOT_FOUND, _("This page does not serve that."))
+    if isinstance(error, (KeyError, TypeError, ValueError)) and path.startswith(f"{_API}/call/v2/"):
+        words = _("Expected an endpoint's arguments by name. docs/api.md shows calls that work.")
+        return _refuse(HTTPStatus.BAD_REQUEST, words)
+    if isinstance(error.__cause__, HTTPException):  # raised in a stream, which has told it
+        return _refuse(HTTPStatus(error.__cause__.status_code), str(error.__cause__.detail))
     if isinstance(error, TypeError) and path.startswith(f"{_API}/upload"):
         # Gradio's parser takes a field without a file name for a fault of its own.
         words = _("Upload: expected files in fields named `files`, each with a file name.")

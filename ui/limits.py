@@ -1,8 +1,10 @@
 """Every limit of a server that others use, in one place. `SECURITY.md` quotes these numbers."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 from dnd_engine.config import check_least
+from dnd_engine.errors import ConfigError
 
 __all__ = ["ServerLimits"]
 
@@ -22,7 +24,8 @@ class ServerLimits:
     queued_calls: int = 40
     """Calls that wait for the engine, of all visitors together."""
     queued_calls_per_visitor: int = 10
-    """The same for one address. It leaves room for others, and for a page with all its steps."""
+    """The same for one address: a quarter, so that it takes four to fill the queue. A page has one
+    or two at a time. Many people behind one address need more: `dnd serve --limit`."""
     request_bytes: int = 32_000_000
     """Body of one request that is no upload. A call may carry as many prompts as files may hold."""
     upload_bytes: int = 64_000_000
@@ -61,4 +64,30 @@ class ServerLimits:
     any."""
 
     def __post_init__(self) -> None:
-        check_least(self, 1, *(name for name in self.__slots__ if name != "teacher_servers"))
+        check_least(self, 1, *_numbers())
+
+    @classmethod
+    def of(cls, settings: Sequence[str], teacher_servers: Sequence[str] = ()) -> "ServerLimits":
+        """Return the limits with some of them changed.
+
+        Args:
+            settings: Each `NAME=NUMBER`; the last of a name counts.
+            teacher_servers: See the field.
+
+        Raises:
+            ConfigError: If one names no limit, or has no whole number above 0.
+        """
+        values: dict[str, int] = {}
+        for setting in settings:
+            name, _equals, value = setting.partition("=")
+            if name not in _numbers() or not value.isdecimal():
+                raise ConfigError(
+                    f"`--limit`: expected NAME=NUMBER, got {setting[:60]!r}. Names, and what each "
+                    f"bounds, are in SECURITY.md: {', '.join(_numbers())}."
+                )
+            values[name] = int(value)
+        return cls(**values, teacher_servers=tuple(teacher_servers))
+
+
+def _numbers() -> list[str]:
+    return [field.name for field in fields(ServerLimits) if field.type is int]

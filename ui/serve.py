@@ -162,6 +162,14 @@ def serve(
         bool,
         typer.Option("--metrics", help="Serve counters for Prometheus at /metrics."),
     ] = False,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=NUMBER",
+            help="Change a limit of SECURITY.md, for example queued_calls_per_visitor=40 for many "
+            "people behind one address; may be repeated.",
+        ),
+    ] = None,
     run_folders: Annotated[
         list[Path] | None,
         typer.Option(
@@ -181,19 +189,19 @@ def serve(
 ) -> None:
     """Open the app in a browser."""
     account = login(auth) if auth else None
+    server = ServerLimits.of(limit or (), [origin(url) for url in teacher_servers or ()])
     runs = [RunFolder(folder) for folder in run_folders or ()]
-    limits = ServerLimits(teacher_servers=tuple(map(origin, teacher_servers or ())))
     from ui.build import build_ui
 
     own_cache()
     handle = EngineHandle.of(config)
     host = listening_host(host)
     owner = own_library(host)
-    demo = build_ui(handle, config.limits, owner, runs, limits)
+    demo = build_ui(handle, config.limits, owner, runs, server)
     options = launch_options(
         config.limits,
         owner,
-        server=limits,
+        server=server,
         handle=handle,
         mcp=mcp,
         metrics=metrics,

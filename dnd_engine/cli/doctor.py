@@ -9,10 +9,12 @@ import shutil
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import psutil
+import typer
 
+from dnd_engine.cli.audit import audit
 from dnd_engine.cli.common import Json, plain_errors, show
 from dnd_engine.config import PromptLimits
 from dnd_engine.server_log import last_lines, log_path
@@ -31,12 +33,18 @@ _SETTINGS = (
 
 
 @plain_errors
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    as_json: Json = False,
+    audited: Annotated[
+        bool,
+        typer.Option("--audit", help="Also ask pip-audit for known vulnerabilities of packages."),
+    ] = False,
+) -> None:
     """Tell versions, machine and last errors, to report a problem.
 
     It holds no names, prompts or answers. Look through it before you post it all the same.
     """
-    found = examination()
+    found = examination() | ({"audit": audit()} if audited else {})
     lines = []
     for title, values in found.items():
         rows = values.items() if isinstance(values, dict) else enumerate(values, 1)

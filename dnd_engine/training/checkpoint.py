@@ -5,7 +5,8 @@ Randomness is derived from (seed, step), so a resumed run needs only the step nu
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -13,10 +14,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from dnd_engine.errors import TrainingError
+from dnd_engine.errors import DndError, TrainingError
 from dnd_engine.files import written_aside
 
-__all__ = ["load_checkpoint", "read_cached", "read_notes", "save_checkpoint", "write_tensors"]
+__all__ = [
+    "load_checkpoint",
+    "naming_the_disk",
+    "read_cached",
+    "read_notes",
+    "save_checkpoint",
+    "write_tensors",
+]
 
 _NOTES = "notes"
 
@@ -95,6 +103,20 @@ def read_notes(path: Path) -> dict[str, str]:
             return _notes(file.metadata())
     except (SafetensorError, OSError) as error:
         raise TrainingError(f"checkpoint `{path}` cannot be read: {error}") from error
+
+
+@contextmanager
+def naming_the_disk(folder: Path) -> Iterator[None]:
+    """Say which run ended, and how to go on, where a disk refuses what is not a checkpoint."""
+    try:
+        yield
+    except DndError:
+        raise
+    except OSError as error:
+        raise TrainingError(
+            f"the run in `{folder}` ended: {error.strerror or error}. What was written before is "
+            "whole: make room and continue with --resume."
+        ) from error
 
 
 def read_cached(path: Path) -> dict[str, Tensor] | None:

@@ -34,6 +34,7 @@ from dnd_engine.tasks.folder import TaskInfo
 from dnd_engine.training.batches import Batch, Role, Sampler
 from dnd_engine.training.checkpoint import (
     load_checkpoint,
+    naming_the_disk,
     read_cached,
     read_notes,
     save_checkpoint,
@@ -101,7 +102,8 @@ def train(recipe: TrainRecipe, *, resume: bool = False) -> TrainResult:
         BaseMismatchError: If a collection or warm start is another base's.
         KeyboardInterrupt: On Ctrl-C, after the step is finished and a checkpoint written.
     """
-    return _Run(recipe, resume).finish()
+    with naming_the_disk(recipe.out):
+        return _Run(recipe, resume).finish()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,8 @@ class _Run:
                 self.done = step + 1
                 interrupted = self.processes.any(interrupt.asked)
                 if validates or interrupted or self.done % recipe.checkpoint_every == 0:
+                    if first:  # a checkpoint that outlives a power cut needs the steps before it
+                        os.fsync(log.fileno())
                     self._save()
                 if first and validates:
                     draw_monitors(recipe.out)

@@ -5,25 +5,33 @@ The usual run takes a hundred cases of each surface. The long one takes 100,000 
     python -m pytest tests/fuzz --hypothesis-profile fuzz
 """
 
+import io
 import json
 import random
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import openpyxl
+import pandas as pd
 import pytest
+import torch
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from dnd_engine.errors import DndError
+from dnd_engine.generator.folder import GeneratorFolder, TaskCentroid, save_generator
 from dnd_engine.lora.adapter import write_files
 from dnd_engine.lora.provenance import read_recipe as read_adapter_recipe
 from dnd_engine.lora.reader import read_adapter
+from dnd_engine.prompts.files import read_prompt_file
 from dnd_engine.tables import cell
 from dnd_engine.tasks.folder import load_tasks
 from dnd_engine.training.recipe import TrainRecipe
-from tests.dnd_engine.tiny import BASE_ID, CONFIG, make_adapter
+from tests.dnd_engine.generator.test_generator import trained
+from tests.dnd_engine.tiny import BASE_ID, CONFIG, CPU, make_adapter
 
 pytestmark = pytest.mark.slow
 LOOSE = settings(
@@ -130,6 +138,89 @@ def test_task_folders(tmp_path: Path, seed: int, which: str, slug: str) -> None:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(data)
     refuses_or_reads(lambda: load_tasks(tmp_path))
+
+
+def packed(**members: str) -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+    return data.getvalue()
+
+
+def sheet() -> bytes:
+    book, data = openpyxl.Workbook(), io.BytesIO()
+    for row in (["prompt", "label"], ["Say a.", 1], ["Say b.", 2]):
+        book.active.append(row)
+    book.save(data)
+    return data.getvalue()
+
+
+def table() -> bytes:
+    data = io.BytesIO()
+    pd.DataFrame({"prompt": ["Say a.", "Say b."], "label": [1, 2]}).to_parquet(data)
+    return data.getvalue()
+
+
+CHAT = '{"messages": [{"role": "user", "content": "Say a."}]}\n'
+PROMPTS = {
+    "a.txt": b"Say it.\n\na\n\nSay it.\n\nb\n",
+    "a.md": b"Say a.\n---\nSay b.\n",
+    "a.csv": b'prompt,label\n"Say a, b",1\nSay b.,2\n',
+    "a.tsv": b"instruction\tinput\nSay it.\ta\n",
+    "a.jsonl": LINES.encode() + CHAT.encode(),
+    "a.json": b'{"rows": [{"question": "a?", "answer": 1}, "b"]}',
+    "a.ipynb": b'{"cells": [{"cell_type": "markdown", "source": ["Say a."]}], "nbformat": 4}',
+    "a.zip": packed(**{"a.txt": "Say a.\n", "b/c.jsonl": LINES}),
+    "a.docx": packed(
+        **{
+            "word/document.xml": '<w:document xmlns:w="http://schemas.openxmlformats.org/'
+            'wordprocessingml/2006/main"><w:body><w:p><w:r><w:t>Say a.</w:t></w:r></w:p>'
+            "</w:body></w:document>"
+        }
+    ),
+    "a.xlsx": sheet(),
+    "a.parquet": table(),
+}
+
+
+def test_the_files_that_are_mutated_read(tmp_path: Path) -> None:
+    for name, data in PROMPTS.items():
+        (tmp_path / name).write_bytes(data)
+        assert read_prompt_file(tmp_path / name).prompts
+
+
+@LOOSE
+@given(st.sampled_from([*PROMPTS]), st.integers(0, 2**32))
+def test_prompt_files(tmp_path: Path, name: str, seed: int) -> None:
+    path = tmp_path / name
+    path.write_bytes(mutated(PROMPTS[name], seed))
+    refuses_or_reads(lambda: read_prompt_file(path))
+
+
+@LOOSE
+@given(VALUE, st.integers(0, 2**32), st.sampled_from(["config.json", "tasks.json"]))
+def test_generators(generator: Path, value: Any, seed: int, name: str) -> None:
+    path = generator / name
+    whole = path.read_bytes()
+    try:
+        if seed % 2:
+            path.write_bytes(mutated(whole, seed))
+        else:
+            values = json.loads(whole)
+            part = values[0] if isinstance(values, list) else values
+            part[random.Random(seed).choice([*part])] = value
+            path.write_text(json.dumps(values, default=str))
+        refuses_or_reads(lambda: GeneratorFolder.open(generator).load(CPU, torch.float32))
+    finally:
+        path.write_bytes(whole)
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("generators") / "made"
+    save_generator(trained(), path, [TaskCentroid("a", "d", (0.5,) * 384)], "# Card")
+    return path
 
 
 @LOOSE

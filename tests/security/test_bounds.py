@@ -99,6 +99,21 @@ def test_who_listens_for_a_call_that_is_not_there_is_told_so(
     assert "fault" not in caplog.text
 
 
+@pytest.mark.parametrize("body", [{}, {"message": "a", "unknown": 1}, {"seed": []}])
+@pytest.mark.parametrize("name", ["0", "nothing", "chat"])
+def test_arguments_by_name_that_do_not_fit_are_refused(
+    client: httpx.Client, name: str, body: dict[str, Any]
+) -> None:
+    answer = client.post(f"/gradio_api/call/v2/{name}", json=body)
+    assert answer.status_code == 400
+    assert "arguments by name" in answer.json()["detail"]
+
+
+def test_a_page_that_does_not_exist_is_not_found(client: httpx.Client) -> None:
+    for page in ("nothing", "!\u0094", "../a"):
+        assert client.get("/", params={"page": page}).status_code == 404
+
+
 @pytest.mark.parametrize(
     "body", [b"[" * 100_000, b'{"data": [' + b"9" * 5000 + b'], "fn_index": 0}', b"\xff", b""]
 )

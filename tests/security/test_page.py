@@ -36,6 +36,16 @@ def test_a_limit_of_nothing_is_refused() -> None:
         ServerLimits(sessions=0)
 
 
+def test_limits_are_set_by_name() -> None:
+    limits = ServerLimits.of(["sessions=3", "queued_calls=7", "sessions=4"])
+    assert limits == ServerLimits(sessions=4, queued_calls=7)
+    for setting in ("sessions", "sessions=", "sessions=few", "sessions=-1", "max_files=3", "=1"):
+        with pytest.raises(ConfigError, match=r"expected NAME=NUMBER, got .*queued_calls_per_vis"):
+            ServerLimits.of([setting])
+    with pytest.raises(ConfigError, match="`sessions` must be at least 1, got 0"):
+        ServerLimits.of(["sessions=0"])
+
+
 @pytest.mark.parametrize("account", ["", "user", "user:", "user:short", ":long-password"])
 def test_a_login_needs_a_name_and_a_password_and_is_not_quoted(account: str) -> None:
     with pytest.raises(ConfigError, match="expected USER:PASSWORD") as raised:

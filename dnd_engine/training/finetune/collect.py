@@ -31,7 +31,7 @@ from dnd_engine.models.base import best_device, best_dtype, fingerprint, load_ba
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import BASES, resolve
 from dnd_engine.tasks.folder import Mode, Task, hash_train
-from dnd_engine.training.checkpoint import load_checkpoint, save_checkpoint
+from dnd_engine.training.checkpoint import load_checkpoint, naming_the_disk, save_checkpoint
 from dnd_engine.training.collection import (
     Collection,
     Cosines,
@@ -95,7 +95,8 @@ def collect(recipe: CollectRecipe, *, resume: bool = False) -> CollectResult:
         TaskError: If a task folder is malformed.
         AssetError: If the base cannot be loaded.
     """
-    return _Collector(recipe, resume).finish()
+    with naming_the_disk(recipe.out):
+        return _Collector(recipe, resume).finish()
 
 
 @dataclass(frozen=True, slots=True)

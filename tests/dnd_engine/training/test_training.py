@@ -47,7 +47,7 @@ from dnd_engine.training.pictures import draw_monitors
 from dnd_engine.training.recipe import TrainRecipe
 from dnd_engine.training.trainer import train
 from dnd_engine.training.watch import RunFolder
-from tests.disks import files_up_to
+from tests.disks import files_up_to, full_at, power_cuts
 from tests.dnd_engine.letters import JOBS, logged, write_tasks
 from tests.dnd_engine.tiny import CPU, LAYOUT, byte_tokenizer, random_tokens, stock_answer, text_of
 
@@ -686,6 +686,58 @@ def test_a_disk_that_refuses_leaves_the_old_checkpoint(tmp_path: Path) -> None:
         write_tensors(path, {"a": torch.ones(10_000)}, {"step": "2"})
     assert torch.equal(load_file(path)["a"], torch.ones(10))
     assert list(tmp_path.iterdir()) == [path]
+
+
+ENDS = ("checkpoint.safetensors", "best.safetensors", "generator/model.safetensors")
+
+
+@pytest.fixture
+def short(recipe: TrainRecipe, tmp_path: Path) -> TrainRecipe:
+    """Two steps with a checkpoint after each, trained to the end in `whole`."""
+    short = replace(recipe, steps=2, validate_every=1, checkpoint_every=1)
+    train(replace(short, out=tmp_path / "whole"))
+    return short
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick")
+def test_a_disk_that_is_full_at_any_write_loses_nothing(short: TrainRecipe, tmp_path: Path) -> None:
+    with full_at(10**6) as flushed:
+        train(replace(short, out=tmp_path / "counted"))
+    assert len(flushed) >= 6
+    for number in range(len(flushed)):
+        run = replace(short, out=tmp_path / f"full-{number}")
+        with full_at(number), pytest.raises(TrainingError, match=r"No space left .*--resume"):
+            train(run)
+        train(run, resume=True)
+        assert digests(run.out, *ENDS) == digests(tmp_path / "whole", *ENDS)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_log_that_cannot_grow_ends_the_run_in_words(recipe: TrainRecipe) -> None:
+    recipe = replace(recipe, steps=2)
+    recipe.out.mkdir()
+    (recipe.out / "log.jsonl").write_text('{"step": 0, "loss": 1}'.ljust(2_999_999) + "\n")
+    with (
+        pytest.raises(TrainingError, match=r"run` ended: File too large\. .*--resume"),
+        files_up_to(3_000_000),
+    ):
+        train(recipe, resume=True)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick")
+def test_a_power_cut_at_any_moment_leaves_a_run_that_goes_on(
+    short: TrainRecipe, tmp_path: Path
+) -> None:
+    run = replace(short, out=tmp_path / "run")
+    with power_cuts(run.out, tmp_path / "cuts") as cuts:
+        train(run)
+    assert len(cuts) >= 6
+    for cut in cuts:
+        train(replace(run, out=cut), resume=True)
+        assert digests(cut, *ENDS) == digests(tmp_path / "whole", *ENDS)
+        assert [row["step"] for row in logged(replace(run, out=cut))] == [1, 2]
 
 
 @pytest.mark.usefixtures("quick")

@@ -32,6 +32,7 @@ from dnd_engine.training.finetune import collect as collect_module
 from dnd_engine.training.finetune.collect import collect
 from dnd_engine.training.finetune.collect_recipe import CollectRecipe, choose_tasks, starts_here
 from dnd_engine.training.finetune.steps import shared_start
+from tests.disks import full_at, power_cuts
 from tests.dnd_engine.tiny import CPU, LAYOUT, ids_of, save_tiny, tiny_base
 from tests.present import present
 
@@ -463,6 +464,41 @@ def test_a_killed_collection_continues_to_the_very_same_bytes(
         assert all(replace(a, seconds=0) == replace(b, seconds=0) for a, b in rows)
     assert not list(recipe.out.rglob(".aside-*"))
     assert not list(recipe.out.glob("checkpoint-*"))
+
+
+@pytest.fixture
+def small(recipe: CollectRecipe, tmp_path: Path) -> CollectRecipe:
+    """One task in four steps, collected to the end in `small`."""
+    small = replace(recipe, limit_tasks=1, steps=4, num_snapshots=2)
+    collect(replace(small, out=tmp_path / "small"))
+    return small
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_at_any_write_loses_nothing(
+    small: CollectRecipe, tmp_path: Path
+) -> None:
+    with full_at(10**6) as flushed:
+        collect(replace(small, out=tmp_path / "counted"))
+    assert len(flushed) >= 6
+    for number in range(len(flushed)):
+        run = replace(small, out=tmp_path / f"full-{number}")
+        with full_at(number), pytest.raises(TrainingError, match=r"No space left .*--resume"):
+            collect(run)
+        collect(run, resume=True)
+        assert digests(run.out) == digests(tmp_path / "small")
+
+
+@pytest.mark.slow
+def test_a_power_cut_at_any_moment_leaves_a_collection_that_goes_on(
+    small: CollectRecipe, tmp_path: Path
+) -> None:
+    with power_cuts(small.out, tmp_path / "cuts") as cuts:
+        collect(small)
+    assert len(cuts) >= 6
+    for cut in cuts:
+        collect(replace(small, out=cut), resume=True)
+        assert digests(cut) == digests(tmp_path / "small")
 
 
 def test_a_finished_collection_is_not_trained_again(

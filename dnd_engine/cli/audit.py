@@ -1,0 +1,66 @@
+"""Known vulnerabilities of the installed packages, as pip-audit tells them."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from typing import Any
+
+__all__ = ["audit", "read_audit"]
+
+_SECONDS = 300
+
+
+def audit() -> dict[str, Any]:
+    """Ask pip-audit, if it is installed, and say how many packages it could look up.
+
+    Returns:
+        `audited` and `not_audited` packages, `vulnerable` ones with the names of their advisories
+        and the versions that mend them, and `said`, a sentence.
+    """
+    if importlib.util.find_spec("pip_audit") is None:
+        return _nothing("pip-audit is not installed, so nothing was audited: pip install pip-audit")
+    command = [sys.executable, "-m", "pip_audit", "--format", "json", "--progress-spinner", "off"]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return _nothing(f"No advisory source answered in {_SECONDS} s: nothing was audited.")
+    return read_audit(done.stdout)
+
+
+def read_audit(told: str) -> dict[str, Any]:
+    """Sum up what pip-audit printed as JSON."""
+    try:
+        packages = json.loads(told)["dependencies"]
+    except (ValueError, KeyError, TypeError):
+        return _nothing("No advisory source could be reached: nothing was audited.")
+    audited = [package for package in packages if "skip_reason" not in package]
+    vulnerable = {
+        f"{package['name']} {package['version']}": [
+            {"advisory": found["id"], "mended_in": found["fix_versions"]}
+            for found in package["vulns"]
+        ]
+        for package in audited
+        if package["vulns"]
+    }
+    skipped = len(packages) - len(audited)
+    if not audited:
+        return _nothing(
+            f"No advisory source knows any of {skipped} packages, as behind a mirror without "
+            "advisories: nothing was audited. Run it where the internet can be reached."
+        )
+    said = f"{len(vulnerable)} of {len(audited)} packages have known vulnerabilities."
+    if skipped:
+        said += f" {skipped} could not be audited."
+    return {
+        "said": said,
+        "audited": len(audited),
+        "not_audited": skipped,
+        "vulnerable": vulnerable,
+    }
+
+
+def _nothing(said: str) -> dict[str, Any]:
+    return {"said": said, "audited": 0, "not_audited": None, "vulnerable": {}}

@@ -1,0 +1,48 @@
+"""`dnd doctor --audit` says what pip-audit found, and when it could find nothing."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from dnd_engine.cli.audit import audit, read_audit
+
+SOUND = {"name": "a", "version": "1", "vulns": []}
+FOUND = {"id": "PYSEC-1", "fix_versions": ["1.1"], "description": "long"}
+BAD = {"name": "b", "version": "1", "vulns": [FOUND]}
+SKIPPED = {"name": "c", "skip_reason": "Dependency not found"}
+
+
+def test_vulnerable_packages_are_named_with_the_version_that_mends_them() -> None:
+    found = read_audit(json.dumps({"dependencies": [SOUND, BAD, SKIPPED], "fixes": []}))
+    assert found["said"] == ("1 of 2 packages have known vulnerabilities. 1 could not be audited.")
+    assert found["vulnerable"] == {"b 1": [{"advisory": "PYSEC-1", "mended_in": ["1.1"]}]}
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (json.dumps({"dependencies": [SKIPPED]}), "No advisory source knows any of 1 packages"),
+        ("", "No advisory source could be reached"),
+        ("[]", "No advisory source could be reached"),
+    ],
+)
+def test_what_was_not_audited_does_not_look_sound(told: str, said: str) -> None:
+    found = read_audit(told)
+    assert found["said"].startswith(said)
+    assert "nothing was audited" in found["said"]
+    assert (found["audited"], found["vulnerable"]) == (0, {})
+
+
+def test_pip_audit_is_asked_if_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "pip install pip-audit" in audit()["said"]
+    monkeypatch.undo()
+    (tmp_path / "pip_audit.py").write_text(
+        f"import json\nprint(json.dumps({{'dependencies': [{SOUND!r}]}}))\nraise SystemExit(1)"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    assert audit()["said"] == "0 of 1 packages have known vulnerabilities."
