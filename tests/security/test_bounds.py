@@ -80,7 +80,7 @@ def test_an_event_that_does_not_exist_is_no_crash(
     answers = [join(client, number, "hash") for number in (-1, 10**6, 2**70)]
     for path in ("run/predict", "api/predict", "call/nothing", "run/nothing"):
         for number in (10**6, None):
-            body = {"data": [], "fn_index": number}
+            body: dict[str, Any] = {"data": [], "fn_index": number}
             answers.append(client.post(f"/gradio_api/{path}", json=body))
     for answer in answers:
         assert answer.status_code == 404

@@ -13,6 +13,7 @@ import gradio as gr
 import httpx
 import orjson
 import pytest
+from gradio.events import api
 from gradio_client import Client
 from hypothesis import given
 from hypothesis import strategies as st
@@ -152,8 +153,9 @@ def echo(value: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def echoing() -> gr.Blocks:
-    with GuardedBlocks() as demo:
-        gr.api(echo)
+    demo = GuardedBlocks()
+    with demo:
+        api(echo)
     return demo
 
 
