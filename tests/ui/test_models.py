@@ -130,8 +130,7 @@ def test_models_that_do_not_load_say_so_and_others_can_be_chosen(
 def test_others_cannot_change_the_models(
     own: Handlers, on: Handlers, handle: EngineHandle, loaded: list[EngineConfig]
 ) -> None:
-    stranger = gr.Request()
-    stranger.headers, stranger.session_hash = {"host": "127.0.0.1:7860"}, "s"
+    stranger = gr.Request(session_hash="s", headers={"host": "127.0.0.1:7860"})
     assert own.models.open(stranger) == {}
     assert own.models.load(OTHER, "good", "good", Session(), stranger) == {}
     assert on.models.load(OTHER, "good", "good", Session(), stranger) == {}

@@ -111,8 +111,7 @@ def test_stop_ends_the_answer_with_the_words_so_far(own: Handlers, request_of: R
 
 
 def test_nobody_but_the_owner_sends_requests_from_here(own: Handlers, on: Handlers) -> None:
-    stranger = gr.Request()
-    stranger.headers, stranger.session_hash = {"host": "127.0.0.1:7860"}, "s"
+    stranger = gr.Request(session_hash="s", headers={"host": "127.0.0.1:7860"})
     session = Session()
     with running_chat() as there:
         for handlers in (own, on):

@@ -5,6 +5,7 @@ import pytest
 from dnd_engine.checks.results import Skills
 from dnd_engine.checks.skills import ANSWER_TOKENS, KnownAnswer, known_answers, right_answers
 from dnd_engine.config import Sampling
+from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.decode import decode
 from dnd_engine.models.runtime import Runtime
@@ -39,11 +40,13 @@ def test_no_question_holds_its_answer() -> None:
 def test_the_adapter_answers_and_not_the_base(base: BaseModel) -> None:
     runtime = Runtime.of(base, LAYOUT)
     fitted = runtime.host.fit(random_tokens(seed=1, size=0.3)[None], LAYOUT)
-    said = []
-    for active in (None, fitted):
-        sampling = Sampling(max_new_tokens=ANSWER_TOKENS, temperature=0)
-        *_, (reply,) = decode(runtime, [user("Hello")], lambda active=active: active, sampling)  # type: ignore[misc]
-        said.append(reply.text)
+    sampling = Sampling(max_new_tokens=ANSWER_TOKENS, temperature=0)
+
+    def answer_with(active: FittedLoRA | None) -> str:
+        *_, (reply,) = decode(runtime, [user("Hello")], lambda: active, sampling)
+        return reply.text
+
+    said = [answer_with(None), answer_with(fitted)]
     assert said[0] != said[1]
     items = [KnownAnswer("Hello", (text,)) for text in said]
     assert right_answers(runtime, None, items) == (True, False)

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -47,11 +48,11 @@ def test_a_check_pauses_for_a_chat_between_two_words_and_goes_on_after_it(base: 
             answer(runtime, [[question]], None)
         events.append("checked")
 
-    def watched(*args: object) -> object:
+    def watched(*args: Any) -> Any:
         if threading.current_thread() is not threading.main_thread():
             events.append("check")
             first_word.set()
-        return hidden(*args)  # type: ignore[arg-type]
+        return hidden(*args)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runtime.forward, "hidden", watched)
