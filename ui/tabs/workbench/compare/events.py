@@ -146,7 +146,9 @@ class CompareEvents:
                 value=session.told_with or None,
                 visible=mode == "told" and bool(choices),
             ),
-            "compare_head": head_html(has_adapter=made is not None, mode=mode),
+            "compare_head": head_html(
+                has_adapter=made is not None or session.remote is not None, mode=mode
+            ),
         }
 
     def _instruction_of(self, session: Session, question: str) -> str:

@@ -56,7 +56,7 @@ class RemoteEvents:
         return {
             "remote_told": remote_words(session.remote),
             "remote_leave": gr.Button(visible=True),
-            **self._compare.panes(session),
+            **self._drawn(session),
         }
 
     def leave(self, session: Session) -> Updates:
@@ -66,8 +66,12 @@ class RemoteEvents:
             "remote_told": "",
             "remote_key": "",
             "remote_leave": gr.Button(visible=False),
-            **self._compare.panes(session),
+            **self._drawn(session),
         }
+
+    def _drawn(self, session: Session) -> Updates:
+        head = self._compare.compared(session)["compare_head"]
+        return {"compare_head": head, **self._compare.panes(session)}
 
 
 def _refused(error: DndError) -> str:

@@ -28,7 +28,11 @@ class RemotePanel:
 def remote_panel(*, shared: bool) -> RemotePanel:
     """Lay it out, closed; a page that serves others asks no servers for them."""
     with gr.Accordion(
-        _("Compare models of a server"), open=False, visible=not shared, elem_id="dnd-remote"
+        _("Compare models of a server"),
+        open=False,
+        visible=not shared,
+        elem_id="dnd-remote",
+        elem_classes="dnd-panel",
     ):
         gr.HTML(drawn(_about_html), padding=False)
         with gr.Row():
@@ -43,9 +47,6 @@ def remote_panel(*, shared: bool) -> RemotePanel:
                 max_length=500,
                 elem_id="dnd-remote-key",
             )
-            find = gr.Button(
-                _("List models"), size="md", scale=0, min_width=72, elem_id="dnd-remote-find"
-            )
         with gr.Row():
             base = gr.Dropdown(
                 [], label=_("Left: the base"), allow_custom_value=True, elem_id="dnd-remote-base"
@@ -56,17 +57,10 @@ def remote_panel(*, shared: bool) -> RemotePanel:
                 allow_custom_value=True,
                 elem_id="dnd-remote-adapter",
             )
-            use = gr.Button(
-                _("Compare these"), size="md", scale=0, min_width=72, elem_id="dnd-remote-use"
-            )
-            leave = gr.Button(
-                _("Back to this app's models"),
-                size="md",
-                scale=0,
-                min_width=72,
-                visible=False,
-                elem_id="dnd-remote-leave",
-            )
+        with gr.Row():
+            find = _button(_("List models"), "find")
+            use = _button(_("Compare these"), "use")
+            leave = _button(_("Back to this app's models"), "leave", visible=False)
         told = gr.HTML(padding=False, elem_id="dnd-remote-told")
     return RemotePanel(
         remote_url=url,
@@ -77,6 +71,12 @@ def remote_panel(*, shared: bool) -> RemotePanel:
         remote_use=use,
         remote_leave=leave,
         remote_told=told,
+    )
+
+
+def _button(words: str, name: str, *, visible: bool = True) -> gr.Button:
+    return gr.Button(
+        words, size="md", scale=0, min_width=230, visible=visible, elem_id=f"dnd-remote-{name}"
     )
 
 

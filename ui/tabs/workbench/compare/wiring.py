@@ -68,9 +68,11 @@ def wire_remote(page: Page, panel: RemotePanel) -> None:
     found = page.does(on.find, "remote_base remote_adapter remote_told", inputs=server)
     gr.on([panel.remote_find.click, panel.remote_url.submit], **found, **QUIET)
     chosen = [*server, panel.remote_base, panel.remote_adapter, session]
-    used = page.does(on.use, f"remote_told remote_leave {_PANES}", inputs=chosen)
+    used = page.does(on.use, f"remote_told remote_leave compare_head {_PANES}", inputs=chosen)
     panel.remote_use.click(**used, **AT_ONCE)
-    left = page.does(on.leave, f"remote_told remote_key remote_leave {_PANES}", inputs=session)
+    left = page.does(
+        on.leave, f"remote_told remote_key remote_leave compare_head {_PANES}", inputs=session
+    )
     panel.remote_leave.click(**left, **AT_ONCE)
 
 
