@@ -37,6 +37,9 @@ _ENOUGH_SKILLS = 0.75
 """Share of what the base answers right that an adapter should too. A few answers change with any
 adapter: of 20, five may."""
 
+_ALL_SKILLS = 0.9
+"""Share from which nothing is harmed as far as so few questions can tell."""
+
 ControlName = Literal["wrong", "mean", "shuffled", "base"]
 CONTROLS: tuple[ControlName, ...] = get_args(ControlName)
 
@@ -100,6 +103,11 @@ class Skills:
     lost: int
     """Right before, wrong after."""
     num_questions: int
+
+    @property
+    def all_kept(self) -> bool:
+        """Whether the adapter harms nothing that shows."""
+        return self.after >= _ALL_SKILLS * self.before
 
     @property
     def enough(self) -> bool:

@@ -54,6 +54,8 @@ def test_the_adapter_answers_and_not_the_base(base: BaseModel) -> None:
 
 
 def test_an_adapter_may_lose_a_quarter_of_what_the_base_knows() -> None:
+    assert Skills(20, 18, 2, 24).all_kept
+    assert not Skills(20, 17, 3, 24).all_kept
     assert Skills(20, 15, 5, 24).enough
     assert not Skills(20, 14, 6, 24).enough
     assert Skills(0, 0, 0, 24).enough

@@ -94,6 +94,10 @@ _VERDICTS: Mapping[str, tuple[str, str]] = {
         N_("Harms nothing else"),
         N_("Right answers to sums, plurals and facts that your task has nothing to do with."),
     ),
+    "costs_skills": (
+        N_("Costs a few other answers"),
+        N_("Right answers to sums, plurals and facts that your task has nothing to do with."),
+    ),
     "loses_skills": (
         N_("Harms other answers"),
         N_("Right answers to sums, plurals and facts that your task has nothing to do with."),
@@ -235,8 +239,10 @@ def verdicts(inspection: "Inspection", *, taught: Taught = "") -> list[Verdict]:
             found.append(Verdict("changes_others", value, "warn"))
     if (skills := inspection.skills) is not None:
         value = _("{after}, was {before}", after=skills.after, before=skills.before)
-        if skills.enough:
+        if skills.all_kept:
             found.append(Verdict("keeps_skills", value, "check"))
+        elif skills.enough:
+            found.append(Verdict("costs_skills", value, "info"))
         else:
             found.append(Verdict("loses_skills", value, "warn"))
     near = inspection.familiarity

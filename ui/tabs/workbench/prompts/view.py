@@ -25,7 +25,7 @@ _EXAMPLE_WORDS: Mapping[str, tuple[str, str]] = {
     ),
     "legal": (
         N_("Contract clauses"),
-        N_("Short clauses, each with a yes-or-no or a naming question."),
+        N_("Short clauses, to be named by their kind."),
     ),
     "tone": (
         N_("A kinder tone"),
