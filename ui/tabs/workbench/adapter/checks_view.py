@@ -15,7 +15,7 @@ from ui.state import Taught
 from ui.text import N_, _, count_prompts, drawn, ngettext, number
 
 if TYPE_CHECKING:
-    from dnd_engine.checks.results import Agreement, Conditioning, Control, Inspection
+    from dnd_engine.checks.results import Agreement, Conditioning, Control, Inspection, Skills
     from dnd_engine.checks.wording import Sentence
 
 __all__ = [
@@ -237,14 +237,8 @@ def verdicts(inspection: "Inspection", *, taught: Taught = "") -> list[Verdict]:
             found.append(Verdict("leaves_alone", value, "check"))
         else:
             found.append(Verdict("changes_others", value, "warn"))
-    if (skills := inspection.skills) is not None:
-        value = _("{after}, was {before}", after=skills.after, before=skills.before)
-        if skills.all_kept:
-            found.append(Verdict("keeps_skills", value, "check"))
-        elif skills.enough:
-            found.append(Verdict("costs_skills", value, "info"))
-        else:
-            found.append(Verdict("loses_skills", value, "warn"))
+    if inspection.skills is not None:
+        found.append(_skills(inspection.skills))
     near = inspection.familiarity
     if not trained and near is not None and near.is_unlike:
         cosine = _("cosine {similarity:.2f}", similarity=near.similarity)
@@ -252,6 +246,16 @@ def verdicts(inspection: "Inspection", *, taught: Taught = "") -> list[Verdict]:
         seen = verdict is not None and verdict.outcome == "works" and verdict.left_out
         found.append(Verdict("unlike", cosine, "info" if seen else "warn"))
     return found
+
+
+def _skills(skills: "Skills") -> Verdict:
+    """Judge how many right answers are left."""
+    value = _("{after}, was {before}", after=skills.after, before=skills.before)
+    if skills.all_kept:
+        return Verdict("keeps_skills", value, "check")
+    if skills.enough:
+        return Verdict("costs_skills", value, "info")
+    return Verdict("loses_skills", value, "warn")
 
 
 def _carrying(agreement: "Agreement") -> Verdict:
