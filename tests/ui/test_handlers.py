@@ -510,7 +510,11 @@ def test_checks_tell_whether_other_questions_are_left_alone(
 
 @pytest.mark.parametrize(
     ("after", "title", "doubt"),
-    [(15, "Harms nothing else", False), (14, "Harms other answers", True)],
+    [
+        (18, "Harms nothing else", False),
+        (15, "Costs a few other answers", False),
+        (14, "Harms other answers", True),
+    ],
 )
 def test_checks_tell_whether_unrelated_answers_stay_right(
     after: int, title: str, doubt: bool
