@@ -175,13 +175,18 @@ def test_hanging_up_ends_the_stream() -> None:
         ("http://host:many", "is no address"),
         ("http://me:pass@host", "holds a name or a password"),
         ("http://host/v1?key=1", "has a `\\?` or `#`"),
-        (f"http://127.0.0.1:{free_port()}", "no server answers at"),
     ],
 )
 def test_an_address_that_is_none_is_refused(url: str, message: str) -> None:
     with pytest.raises(RemoteError, match=message) as caught:
         ask(url, "small", MESSAGES)
     assert "pass@" not in str(caught.value)
+
+
+def test_a_server_that_is_not_there_is_named() -> None:
+    there = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(RemoteError, match=f"no server answers at .*{there}"):
+        ask(there, "small", MESSAGES)
 
 
 def test_a_key_or_a_model_that_is_none_is_refused() -> None:
