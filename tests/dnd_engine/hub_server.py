@@ -147,5 +147,8 @@ def running_hub() -> Iterator[Hub]:
     with Hub() as hub:
         # It looks this often whether it is to end: half a second at each test otherwise.
         threading.Thread(target=hub.serve_forever, args=(0.01,), daemon=True).start()
-        yield hub
-        hub.shutdown()
+        try:
+            yield hub
+        finally:
+            # Closed before it has ended, it would look at its closed socket for ever, at full speed.
+            hub.shutdown()

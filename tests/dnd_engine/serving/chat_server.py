@@ -95,5 +95,8 @@ def running_chat(script: Script | None = None, prefix: str = "/v1") -> Iterator[
     """A server that answers while the `with` block runs."""
     with ChatServer(script, prefix) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield server
-        server.shutdown()
+        try:
+            yield server
+        finally:
+            # Closed before it has ended, it would look at its closed socket for ever, at full speed.
+            server.shutdown()

@@ -143,5 +143,8 @@ def running_engine(kind: str, base_id: str, fault: str = "") -> Iterator[EngineS
     """A server that answers while the `with` block runs."""
     with EngineServer(kind, base_id, fault) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield server
-        server.shutdown()
+        try:
+            yield server
+        finally:
+            # Closed before it has ended, it would look at its closed socket for ever, at full speed.
+            server.shutdown()
