@@ -150,5 +150,5 @@ def running_hub() -> Iterator[Hub]:
         try:
             yield hub
         finally:
-            # Closed before it has ended, it would look at its closed socket for ever, at full speed.
+            # Closed before it ended, it would poll a closed socket for ever, at full speed.
             hub.shutdown()

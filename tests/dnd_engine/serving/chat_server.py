@@ -98,5 +98,5 @@ def running_chat(script: Script | None = None, prefix: str = "/v1") -> Iterator[
         try:
             yield server
         finally:
-            # Closed before it has ended, it would look at its closed socket for ever, at full speed.
+            # Closed before it ended, it would poll a closed socket for ever, at full speed.
             server.shutdown()

@@ -146,5 +146,5 @@ def running_engine(kind: str, base_id: str, fault: str = "") -> Iterator[EngineS
         try:
             yield server
         finally:
-            # Closed before it has ended, it would look at its closed socket for ever, at full speed.
+            # Closed before it ended, it would poll a closed socket for ever, at full speed.
             server.shutdown()
