@@ -66,7 +66,7 @@ def test_a_choice_says_what_it_takes_and_is_loaded_without_a_restart(
     assert f"{megabytes} must be downloaded first" in updates["models_told"]
     assert updates["models_load"].value == f"Download {megabytes} and load"
     alone = choices["SmolLM2-135M-Instruct: imprint alone"]
-    assert "No generator" in own.models.choose(alone, "")["models_told"]
+    assert "No generator" in own.models.choose(alone, "", request_of("a"))["models_told"]
     updates = own.models.load(alone, "", "", session, request_of("a"))
     assert updates["models_box"].visible is False
     assert updates["timer"].active is True
@@ -84,13 +84,13 @@ def test_another_base_is_typed_and_looked_up_before_it_is_downloaded(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    nothing = own.models.choose(OTHER, "  ")
+    nothing = own.models.choose(OTHER, "  ", request_of("a"))
     assert nothing["models_base"].visible is True
     assert nothing["models_load"].interactive is False
     (tmp_path / "model.safetensors").write_bytes(b"x" * 1_500_000)
-    here = own.models.choose(OTHER, str(tmp_path))["models_told"]
+    here = own.models.choose(OTHER, str(tmp_path), request_of("a"))["models_told"]
     assert "base 1.5 MB. Nothing must be downloaded" in here
-    assert own.models.choose(OTHER, "a/base")["models_load"].value == "Look up"
+    assert own.models.choose(OTHER, "a/base", request_of("a"))["models_load"].value == "Look up"
     from dnd_engine.generator.installed import Availability
 
     monkeypatch.setattr(
@@ -132,6 +132,7 @@ def test_others_cannot_change_the_models(
 ) -> None:
     stranger = gr.Request(session_hash="s", headers={"host": "127.0.0.1:7860"})
     assert own.models.open(stranger) == {}
+    assert own.models.choose(OTHER, "/etc", stranger) == {}
     assert own.models.load(OTHER, "good", "good", Session(), stranger) == {}
     assert on.models.load(OTHER, "good", "good", Session(), stranger) == {}
     assert not loaded

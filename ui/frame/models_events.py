@@ -44,8 +44,10 @@ class ModelsEvents:
         """Leave everything as it is."""
         return {"models_box": gr.Column(visible=False)}
 
-    def choose(self, key: str, typed: str) -> Updates:
+    def choose(self, key: str, typed: str, request: gr.Request) -> Updates:
         """Say what a choice takes; nobody is asked for it."""
+        if not self._app.is_own(request):
+            return {}  # what is told shows which files there are
         shown = {"models_base": gr.Textbox(visible=key == OTHER)}
         choice = self._chosen(key, typed)
         if choice is None:
