@@ -6,9 +6,12 @@ a name that answers differently the second time leads nowhere else.
 """
 
 import ipaddress
+import re
 import socket
 from dataclasses import dataclass, replace
 from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+import httpx
 
 from dnd_engine.errors import RemoteError
 
@@ -87,19 +90,22 @@ def resolve(url: str, *, public_only: bool, has_key: bool) -> Target:
 
 
 def _split(url: str) -> SplitResult:
+    """Take an address apart; what may be a password or a key in it is not quoted."""
+    shown = re.split(r"[?#]", url.strip())[0]
     try:
         parts = urlsplit(url.strip())
-        _ = parts.port  # raises for a port that is none
-    except ValueError:
-        parts = None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise RemoteError(f"`{url}` is no address. {_EXPECTED}.")
-    if "@" in parts.netloc:
-        # Not quoted: it may hold a password.
+        _ = parts.port  # raises for a port that is none, as the next line does for a name
+        # Names in other letters than English ones go as DNS has them.
+        netloc = httpx.URL(urlunsplit((*parts[:2], "", "", ""))).netloc.decode()
+    except (ValueError, httpx.InvalidURL):
+        parts, netloc = None, ""
+    if "@" in (url if parts is None or not parts.netloc else parts.netloc):
         raise RemoteError(f"the address holds a name or a password. {_EXPECTED}, and give the key.")
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise RemoteError(f"`{shown}` is no address. {_EXPECTED}.")
     if parts.query or parts.fragment:
-        raise RemoteError(f"`{url}` has a `?` or `#`. {_EXPECTED}, without them.")
-    return parts
+        raise RemoteError(f"`{shown}` has a `?` or `#`. {_EXPECTED}, without them.")
+    return parts._replace(netloc=netloc)
 
 
 def _addresses(host: str) -> list[_Address]:

@@ -12,7 +12,7 @@ from typing import Any
 from dnd_engine.errors import RemoteError
 from dnd_engine.models.replies import Message
 from dnd_engine.serving.address import chat_path
-from dnd_engine.serving.server import Reply, Server
+from dnd_engine.serving.server import Reply, Server, cleaned
 
 __all__ = ["Remote", "ask", "list_models", "stream"]
 
@@ -131,7 +131,7 @@ def list_models(
         RemoteError: If there is no such list.
     """
     server = Server(url, timeout, key=key, public_only=public_only)
-    return tuple(str(model["id"]) for model in server.models())
+    return tuple(cleaned(str(model["id"])) for model in server.models())
 
 
 def _request(
@@ -162,8 +162,8 @@ def _read(reply: Reply, server: Server, model: str) -> Remote:
         if reply.status != 200:
             raise KeyError(reply.status)
         choice = reply.body["choices"][0]
-        text = str(choice["message"].get("content") or "")[:MAX_ANSWER_CHARS]
-        return Remote(text, str(choice.get("finish_reason") or "stop"))
+        text = cleaned(str(choice["message"].get("content") or ""))[:MAX_ANSWER_CHARS]
+        return Remote(text, cleaned(str(choice.get("finish_reason") or "stop")))
     except (AttributeError, KeyError, IndexError, TypeError) as error:
         raise _refusal(reply, server, model) from error
 
@@ -176,9 +176,10 @@ def _piece(data: str, reason: str, server: Server, model: str) -> tuple[str, str
             raise KeyError("error")
         for choice in body["choices"][:1]:  # the last event of some servers only counts tokens
             delta = choice.get("delta") or {}
-            return str(delta.get("content") or ""), str(choice.get("finish_reason") or reason)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _refusal(Reply(200, data), server, model) from error
+            ended = str(choice.get("finish_reason") or reason)
+            return cleaned(str(delta.get("content") or "")), cleaned(ended)
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise _refusal(server.reply(200, data), server, model) from error
     return "", reason
 
 

@@ -8,7 +8,6 @@ from contextlib import closing
 from typing import Any
 
 from dnd_engine.config import Sampling
-from dnd_engine.errors import RemoteError
 from dnd_engine.models.replies import Message, Reply, StopReason
 from dnd_engine.serving.chat import Remote, stream
 
@@ -33,7 +32,7 @@ def compare_remote(
     Raises:
         RemoteError: If a model does not answer.
     """
-    out: queue.SimpleQueue[tuple[int, Remote | RemoteError | None]] = queue.SimpleQueue()
+    out: queue.SimpleQueue[tuple[int, Remote | Exception | None]] = queue.SimpleQueue()
     left = threading.Event()
 
     def read(number: int) -> None:
@@ -53,7 +52,7 @@ def compare_remote(
                     if left.is_set():
                         return
                     out.put((number, step))
-        except RemoteError as error:
+        except Exception as error:  # noqa: BLE001 - raised again below, where somebody waits for it
             out.put((number, error))
         else:
             out.put((number, None))
@@ -67,7 +66,7 @@ def compare_remote(
     try:
         while running:
             number, step = out.get()
-            if isinstance(step, RemoteError):
+            if isinstance(step, Exception):
                 raise step
             if step is None:
                 running -= 1

@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -16,7 +16,7 @@ import httpx
 from dnd_engine.errors import PublishError, RemoteError
 from dnd_engine.serving.address import base_url, resolve
 
-__all__ = ["Reply", "Said", "Server", "difference"]
+__all__ = ["Reply", "Said", "Server", "cleaned", "difference"]
 
 _ANSWER_TOKENS = 24
 _TOP = 5
@@ -36,6 +36,8 @@ class Reply:
     """JSON, or text where it is none."""
     retry_after: float | None = None
     """Seconds after which it wants to be asked again, if it said so."""
+    key: str = field(default="", repr=False)
+    """What was sent, and is not quoted should the server quote it."""
 
     @property
     def message(self) -> str:
@@ -45,7 +47,8 @@ class Reply:
             error = body.get("error", body)
             inner = error.get("message") if isinstance(error, dict) else error
             body = inner or body.get("error_message") or body.get("detail") or body
-        words = " ".join(str(body).split())
+        words = " ".join(cleaned(str(body)).split())
+        words = words.replace(self.key, "…") if self.key else words
         return words if len(words) <= _SHOWN else f"{words[:_SHOWN]}…"
 
 
@@ -133,7 +136,7 @@ class Server:
             if reply.status != 200:
                 raise KeyError(reply.status)
             choice = reply.body["choices"][0]
-            text = str(choice["message"]["content"])
+            text = cleaned(str(choice["message"]["content"]))
             told = (choice.get("logprobs") or {}).get("content") or []
             rivals = told[0]["top_logprobs"] if told else []
             return Said(text, {str(one["token"]): float(one["logprob"]) for one in rivals})
@@ -156,7 +159,7 @@ class Server:
             chunks = self._bounded(answer, deadline)
             kind = answer.headers.get("content-type", "")
             if answer.status_code != 200 or not kind.startswith("text/event-stream"):
-                yield _reply(answer, b"".join(chunks))
+                yield self._read(answer, b"".join(chunks))
                 return
             rest = b""
             for chunk in chunks:
@@ -168,7 +171,22 @@ class Server:
 
     def _send(self, method: str, path: str, values: Any) -> Reply:
         with self._open(method, path, values) as (answer, deadline):
-            return _reply(answer, b"".join(self._bounded(answer, deadline)))
+            return self._read(answer, b"".join(self._bounded(answer, deadline)))
+
+    def reply(self, status: int, body: Any, retry_after: float | None = None) -> Reply:
+        """Return what the server answered, as it may be quoted."""
+        return Reply(status, body, retry_after, self._key)
+
+    def _read(self, answer: httpx.Response, data: bytes) -> Reply:
+        """Read a whole answer."""
+        wait = answer.headers.get("retry-after", "")
+        after = float(wait) if wait.isascii() and wait.isdigit() else None
+        try:
+            return self.reply(answer.status_code, json.loads(data), after)
+        except (ValueError, RecursionError):  # no JSON, or brackets without end
+            place = answer.headers.get("location", "")
+            words = data.decode(errors="replace") or place
+            return self.reply(answer.status_code, words, after)
 
     @contextmanager
     def _open(self, method: str, path: str, values: Any) -> Iterator[tuple[httpx.Response, float]]:
@@ -224,16 +242,9 @@ class Server:
         )
 
 
-def _reply(answer: httpx.Response, data: bytes) -> Reply:
-    """Read a whole answer."""
-    wait = answer.headers.get("retry-after", "")
-    after = float(wait) if wait.isascii() and wait.isdigit() else None
-    try:
-        return Reply(answer.status_code, json.loads(data), after)
-    except ValueError:
-        place = answer.headers.get("location", "")
-        words = data.decode(errors="replace") or place
-        return Reply(answer.status_code, words, after)
+def cleaned(text: str) -> str:
+    """Return a text without half characters, which JSON can hold and nothing can send."""
+    return text.encode(errors="ignore").decode()
 
 
 def difference(one: Said, other: Said) -> float:

@@ -117,11 +117,6 @@ class Endpoint:
             if error.status == 400 and "temperature" in words and temperature is not None:
                 # Some hosted models take no other temperature than their own.
                 return self._ask(prompt, None)
-            if self.key and self.key in words:  # a server may quote what it was sent
-                clean = words.replace(self.key, "…")
-                raise RemoteError(
-                    clean, status=error.status, retry_after=error.retry_after
-                ) from None
             raise
 
 

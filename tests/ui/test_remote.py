@@ -1,6 +1,7 @@
 """The owner compares models of another server; nobody else can have this one send requests."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from dnd_engine.config import PromptLimits, Sampling
 from dnd_engine.library import Library
+from dnd_engine.serving.chat import Remote
 from dnd_engine.serving.compare import compare_remote
 from tests.dnd_engine.serving.chat_server import Handler, running_chat
 from tests.ui.conftest import OWNERS_KEY
@@ -70,6 +72,28 @@ def test_both_models_of_a_server_answer_side_by_side(own: Handlers, request_of: 
     asked(own, session, "who are you?")
     assert session.turns[-1].left.label.startswith("base ")
     assert "From here on" in own.compare.panes(session)["left_pane"]
+
+
+def test_an_unforeseen_error_of_one_model_ends_the_comparison(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_args: object, **_options: object) -> Iterator[Remote]:
+        yield Remote("half", "")
+        raise UnicodeError("no such letter")
+
+    monkeypatch.setattr("dnd_engine.serving.compare.stream", fails)
+    got: list[Exception] = []
+
+    def read() -> None:
+        try:
+            list(compare_remote("http://host", "", [("small", [])], Sampling()))
+        except UnicodeError as error:
+            got.append(error)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    reader.join(5)
+    assert [str(error) for error in got] == ["no such letter"]
 
 
 def test_a_server_that_fails_is_told_where_the_answer_would_be(

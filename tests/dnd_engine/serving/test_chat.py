@@ -74,9 +74,15 @@ def test_a_model_that_calls_the_length_otherwise_is_asked_its_way(streamed: bool
 
 def _status(status: int, **headers: str) -> Any:
     def script(handler: Handler, _values: dict[str, Any]) -> None:
-        handler.say(status, {"error": {"message": "no\nmore"}}, **headers)
+        message = f"no\nmore of {handler.headers['authorization']}"
+        handler.say(status, {"error": {"message": message}}, **headers)
 
     return script
+
+
+def _deep(handler: Handler, values: dict[str, Any]) -> None:
+    handler.begin(200, "text/event-stream" if values.get("stream") else "application/json")
+    handler.write(b"data: " * bool(values.get("stream")) + b"[" * 100_000)
 
 
 def _cut(handler: Handler, values: dict[str, Any]) -> None:
@@ -97,23 +103,42 @@ def _broken(handler: Handler, values: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        (_status(401), r"answered 401: no more\. Check the key"),
+        (_status(401), r"answered 401: no more of Bearer …\. Check the key"),
         (_status(404), "against /v1/models"),
         (_status(429, retry_after="7"), "too many requests"),
         (_status(302, location="http://127.0.0.1:1/"), "Redirects are not followed"),
         (_status(500), "answered 500"),
         (_cut, "answered 200|in the middle"),
         (_broken, "<html>|out of memory"),
+        (_deep, r"answered 200: \[\[\["),
     ],
 )
 def test_a_failure_says_what_the_server_said(script: Any, message: str, streamed: bool) -> None:
     with running_chat(script) as there:
         with pytest.raises(RemoteError, match=message) as caught:
-            _last(streamed, there.url, "sk-hidden")
+            _last(streamed, there.url, " sk-hidden\n")
         assert len(there.asked) == 1, "nobody else was asked"
     assert "sk-hidden" not in str(caught.value)
     if caught.value.status == 429:
         assert caught.value.retry_after == 7
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_half_characters_of_an_answer_go(streamed: bool) -> None:
+    def halved(handler: Handler, values: dict[str, Any]) -> None:
+        handler.answer(values, "half\ud83d a\udc00 word", "st\ud83dop")
+
+    with running_chat(halved) as there:
+        assert _last(streamed, there.url) == Remote("half a word", "stop")
+
+
+def test_the_key_is_not_quoted_where_the_words_are_cut() -> None:
+    def echo(handler: Handler, _values: dict[str, Any]) -> None:
+        handler.say(400, {"detail": "x" * 290 + handler.headers["authorization"]})
+
+    with running_chat(echo) as there, pytest.raises(RemoteError) as caught:
+        ask(there.url, "small", MESSAGES, "sk-hidden-for-ever")
+    assert "sk-" not in str(caught.value)
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -174,13 +199,29 @@ def test_hanging_up_ends_the_stream() -> None:
         ("http://", "is no address"),
         ("http://host:many", "is no address"),
         ("http://me:pass@host", "holds a name or a password"),
-        ("http://host/v1?key=1", "has a `\\?` or `#`"),
+        ("ftp://me:pass@host", "holds a name or a password"),
+        ("http://me:pass@host:many", "holds a name or a password"),
+        ("http://me:pass/more@host", "holds a name or a password"),
+        ("me:pass@host", "holds a name or a password"),
+        ("http://host/v1?key=pass", "`http://host/v1` has a `\\?` or `#`"),
+        ("http://host:many?key=pass", "`http://host:many` is no address"),
+        ("http://bü cher.example", "is no address"),
     ],
 )
 def test_an_address_that_is_none_is_refused(url: str, message: str) -> None:
     with pytest.raises(RemoteError, match=message) as caught:
         ask(url, "small", MESSAGES)
-    assert "pass@" not in str(caught.value)
+    assert "pass" not in str(caught.value).replace("a password", "")
+
+
+def test_a_name_in_other_letters_goes_as_dns_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dnd_engine.serving.address import base_url, resolve
+
+    url = base_url("https://bücher.example:80/v1")
+    assert url == "https://xn--bcher-kva.example:80"
+    monkeypatch.setattr(socket, "getaddrinfo", _names("93.184.215.14"))
+    target = resolve(url, public_only=True, has_key=True)
+    assert (target.host, target.name) == ("xn--bcher-kva.example:80", "xn--bcher-kva.example")
 
 
 def test_a_server_that_is_not_there_is_named() -> None:
