@@ -8,6 +8,7 @@ moment with neither in place; `recover` undoes it if a process is killed then.
 
 import atexit
 import errno
+import glob
 import os
 import shutil
 import tempfile
@@ -121,7 +122,7 @@ def recover(path: Path) -> None:
     """
     if path.exists():
         return
-    for old in path.parent.glob(f"{_ASIDE}*/{path.name}.{_OLD}"):
+    for old in path.parent.glob(f"{_ASIDE}*/{glob.escape(path.name)}.{_OLD}"):
         if _is_abandoned(old.parent):
             os.replace(old, path)
             return
@@ -218,7 +219,7 @@ def _own_folder(place: Path, prefix: str) -> Iterator[Path]:
 
 
 def _remove_abandoned(place: Path, prefix: str) -> None:
-    for folder in place.glob(f"{prefix}*"):
+    for folder in place.glob(f"{glob.escape(prefix)}*"):
         if _is_abandoned(folder):
             for old in folder.glob(f"*.{_OLD}"):
                 recover(place / old.name.removesuffix(f".{_OLD}"))
