@@ -15,8 +15,8 @@ from ui.serve import launch_options, listening_host, own_cache, own_library, run
 
 own_cache()
 config = EngineConfig()
-handle = EngineHandle.of(config)
 owner = own_library(listening_host())
+handle = EngineHandle.of(config, shared=owner is None)
 demo = build_ui(handle, config.limits, owner)
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from dnd_engine.config import EngineConfig
 from dnd_engine.errors import ConfigError, DndError
 from ui.engine_thread import EngineThread
+from ui.faults import report_fault
 from ui.spaces import borrows_gpu
 
 if TYPE_CHECKING:
@@ -45,10 +46,13 @@ class EngineHandle:
     Args:
         load: Makes the engine and reports progress; runs in the engine's thread.
         config: What it loads.
+        shared: Whether the page serves others, who do not read which files there are.
     """
 
-    def __init__(self, load: _Load, config: EngineConfig | None = None) -> None:
-        self._load = load
+    def __init__(
+        self, load: _Load, config: EngineConfig | None = None, *, shared: bool = False
+    ) -> None:
+        self._load, self._shared = load, shared
         self.config = config or EngineConfig()
         """What is loaded, or will be."""
         self.thread = EngineThread()
@@ -59,9 +63,9 @@ class EngineHandle:
         self._error: DndError | None = None
 
     @classmethod
-    def of(cls, config: EngineConfig) -> "EngineHandle":
+    def of(cls, config: EngineConfig, *, shared: bool = False) -> "EngineHandle":
         """Make a handle that will load the engine of a config."""
-        return cls(_loader(config), config)
+        return cls(_loader(config), config, shared=shared)
 
     def switch(self, config: EngineConfig) -> None:
         """Let go of the engine, and load another.
@@ -118,12 +122,9 @@ class EngineHandle:
         except DndError as error:
             if not self.thread.ending.is_set():
                 logger.warning("The engine did not load: %s", error)
-            self._finish(LoadState("failed", message=str(error)), error=error)
-        except Exception as error:
-            # A thread has no caller to raise to, and the page must tell.
-            logger.exception("The engine did not load")
-            message = f"Unexpected {type(error).__name__}: {error}. The log has the details."
-            self._finish(LoadState("failed", message=message), error=DndError(message))
+            self._fail(DndError(report_fault(error, "load")) if self._shared else error)
+        except Exception as error:  # noqa: BLE001 - a thread has no caller, and the page must tell
+            self._fail(DndError(report_fault(error, "load")))
         else:
             self._warm_up(engine)
             self._finish(LoadState("ready"), engine=engine)
@@ -143,6 +144,9 @@ class EngineHandle:
             raise DndError("The process ends.")
         with self._changed:
             self._state = LoadState("loading", progress)
+
+    def _fail(self, error: DndError) -> None:
+        self._finish(LoadState("failed", message=str(error)), error=error)
 
     def _finish(
         self, state: LoadState, *, engine: "Engine | None" = None, error: DndError | None = None

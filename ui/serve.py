@@ -194,9 +194,9 @@ def serve(
     from ui.build import build_ui
 
     own_cache()
-    handle = EngineHandle.of(config)
     host = listening_host(host)
     owner = own_library(host)
+    handle = EngineHandle.of(config, shared=owner is None)
     demo = build_ui(handle, config.limits, owner, runs, server)
     options = launch_options(
         config.limits,

@@ -15,7 +15,7 @@ import pytest
 from dnd_engine.checks.results import Agreement, Inspection, Ordinary, Outlook, Skills
 from dnd_engine.checks.verdict import judge
 from dnd_engine.config import PromptLimits
-from dnd_engine.errors import AssetError, GeneratorError
+from dnd_engine.errors import AssetError, DndError, GeneratorError
 from dnd_engine.evaluation.pictures import Metric
 from dnd_engine.files import asset_path
 from dnd_engine.generator.report import Report
@@ -374,14 +374,23 @@ def test_a_failed_load_is_told_and_tried_again(files: SessionFiles, tmp_path: Pa
     assert on.page.refresh_load(Session())["load"] == ""
 
 
-def test_an_unforeseen_error_while_loading_is_told_too() -> None:
+@pytest.mark.parametrize(
+    ("error", "shared"), [(RuntimeError("/boom"), False), (AssetError("No /boom."), True)]
+)
+def test_a_load_that_fails_inside_gives_visitors_a_reference(
+    error: Exception, shared: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     def load(on_progress: Callable[..., None]) -> FakeEngine:
-        raise RuntimeError("boom")
+        raise error
 
-    handle = EngineHandle(load)
+    handle = EngineHandle(load, shared=shared)
     handle.start()
-    with pytest.raises(Exception, match="Unexpected RuntimeError: boom"):
+    with pytest.raises(DndError, match=r"Reference: [0-9a-f]{8}") as told:
         handle.wait(60)
+    assert handle.snapshot().message == str(told.value)
+    assert "boom" not in str(told.value)
+    reference = str(told.value).rsplit(" ", 1)[1].rstrip(".")
+    assert f"fault {reference} in load: {type(error).__name__}" in caplog.text
 
 
 def test_synthesis_waits_for_the_engine_with_progress(
