@@ -48,10 +48,14 @@ class ServerLimits:
     """Visits that are kept though their page was closed, so that it can bring them back."""
     left_visits_bytes: int = 500_000_000
     """Weights of their adapters together, in memory. Beyond either limit the oldest go."""
+    visits_bytes: int = 4_000_000_000
+    """The same for all visits, open ones included: those go first that were unused for longest."""
     visit_seconds: int = 24 * 3600
     """How long an unused visit is kept."""
     adapters_per_session: int = 20
-    """Adapters that a visit, or a session of the API, keeps."""
+    """Adapters that a visit, its library or a session of the API keeps."""
+    adapters_per_session_bytes: int = 300_000_000
+    """Weights of a visit's adapters in memory, those that Undo goes back to included."""
     adapters: int = 64
     """Adapters of all sessions of the API, of some megabytes each."""
     adapter_seconds: int = 3600

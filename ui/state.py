@@ -23,6 +23,7 @@ from dnd_engine.prompts.reading import Choices, Split
 from dnd_engine.teach.endpoint import Endpoint
 from ui.canvas import Arrangement
 from ui.engine_calls import Stop
+from ui.limits import ServerLimits
 from ui.stages import RunKind, Stages
 from ui.text import ENGLISH, _
 
@@ -72,8 +73,8 @@ Vote = Literal["left", "right", "tie", "bad"]
 
 PROMPTS = "prompts-"
 """Beginning of the names of a visit's own copies of prompt files."""
-_SHELF_SIZE = 20
-"""Adapters that a visit keeps; each takes a few megabytes."""
+_UNDO_STEPS = 5
+"""Adapters that Undo goes back to, one after the other: each stays in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,6 +381,8 @@ class Session:
     """What its browser brings it back with. A secret: it is never logged or shown."""
     over: Literal["", "moved", "ended"] = ""
     """Why its page may not change it any more: a newer page took it over, or it was deleted."""
+    limits: ServerLimits = field(default_factory=ServerLimits)
+    """What it may hold."""
     used: float = field(default_factory=time.monotonic)
     """When its page last asked for anything."""
     left: float | None = None
@@ -450,12 +453,21 @@ class Session:
     def shelve(self, made: Made) -> None:
         """Put an adapter on the shelf; the same one again takes its place there.
 
-        Where there is no room the oldest goes, but not the one in the bar.
+        Where there is no room the oldest go, but not the one in the bar.
         """
-        others = [one for one in self.shelf if one.key != made.key]
-        spare = [n for n, one in enumerate(others) if one is not self.made]
-        gone = set(spare[: max(0, len(others) - _SHELF_SIZE + 1)])
-        self.shelf = [one for n, one in enumerate(others) if n not in gone] + [made]
+        step = made
+        for _undo in range(_UNDO_STEPS):
+            if step.before is None:
+                break
+            step = step.before
+        step.before = None
+        self.shelf = [*(one for one in self.shelf if one.key != made.key), made]
+        for one in self.shelf[:-1]:
+            few = len(self.shelf) <= self.limits.adapters_per_session
+            if few and self.num_bytes <= self.limits.adapters_per_session_bytes:
+                break
+            if one is not self.made:
+                self.shelf = [other for other in self.shelf if other is not one]
 
     @property
     def is_parked(self) -> bool:

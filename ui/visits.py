@@ -70,7 +70,7 @@ class Visits:
                 if fresh is not found:
                     fresh.delete_files()
                 fresh, outcome = found.hand_over(), "back"
-            fresh.used = self._clock()
+            fresh.used, fresh.limits = self._clock(), self._limits
             digest = self._digest(fresh.key)
             self._visits[digest] = fresh
             self._pages.pop(page, None)  # the newest stands last
@@ -139,10 +139,20 @@ class Visits:
                 break
             del held[digest]
             self._drop(digest)
+        self._lighten()
         if self._visits and (self._timer is None or not self._timer.is_alive()):
             self._timer = threading.Timer(_SWEEP_SECONDS, self._sweep_again)
             self._timer.daemon = True
             self._timer.start()
+
+    def _lighten(self) -> None:
+        """Drop visits while all together hold too many bytes, but never the last one used."""
+        weights = {digest: visit.num_bytes for digest, visit in self._visits.items()}
+        for digest in sorted(weights, key=self._missed)[:-1]:
+            if sum(weights.values()) <= self._limits.visits_bytes:
+                break
+            if weights.pop(digest):
+                self._drop(digest)
 
     def _sweep_again(self) -> None:
         with self._lock:

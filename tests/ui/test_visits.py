@@ -8,13 +8,14 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from tests.ui.fake_adapter import FakeAdapter
 from tests.ui.orders import chat, make
 from ui.canvas import Arrangement
 from ui.fields import NumberField, Slider
 from ui.handlers import Handlers, Updates
 from ui.limits import ServerLimits
 from ui.page import by_slot
-from ui.state import Session, SessionFiles
+from ui.state import Made, Session, SessionFiles
 from ui.visits import Visits
 
 RequestOf = Callable[[str], gr.Request]
@@ -29,6 +30,12 @@ class Clock:
     def __call__(self) -> float:
         """Return the time."""
         return self.now
+
+
+def made_of(num_bytes: int, name: str) -> Made:
+    """An adapter of some size, as a visit holds it."""
+    adapter = FakeAdapter(name=name, sha256=name, num_prompts=1, num_bytes=num_bytes)
+    return Made(original=adapter, adapter=adapter, made_from="", buckets=())
 
 
 @pytest.fixture
@@ -61,6 +68,39 @@ def test_a_key_finds_its_own_visit_and_no_other(visits: Visits, files: SessionFi
         other, outcome = visits.open(wrong, "d", Session())
         assert (other.instruction, outcome) == ("", "lost")
         assert not list(files.folder("d").iterdir())
+
+
+def test_all_visits_together_hold_no_more_than_they_may(files: SessionFiles, clock: Clock) -> None:
+    visits = Visits(files, ServerLimits(visits_bytes=5_000_000), clock)
+    held = []
+    for page in "abc":
+        visit, _outcome = visits.open("", page, Session())
+        visit.take(made_of(2_000_000, page))
+        held.append(visit)
+        clock.now += 1
+    visits.open("", "d", Session())
+    assert [bool(visit.shelf) for visit in held] == [False, True, True]
+    assert held[0].over == "ended"
+
+
+def test_a_visit_keeps_adapters_up_to_their_number_and_bytes() -> None:
+    session = Session(limits=ServerLimits(adapters_per_session=3))
+    for number in range(5):
+        session.take(made_of(1_000_000, f"{number}"))
+    assert [one.key for one in session.shelf] == ["2", "3", "4"]
+    session = Session(limits=ServerLimits(adapters_per_session_bytes=2_500_000))
+    for number in range(5):
+        session.take(made_of(1_000_000, f"{number}"))
+    assert [one.key for one in session.shelf] == ["3", "4"]
+
+
+def test_undo_goes_back_a_few_adapters_and_holds_no_more() -> None:
+    session = Session(limits=ServerLimits(adapters_per_session=1))
+    for number in range(9):
+        made = made_of(1_000_000, f"{number}")
+        made.before = session.made
+        session.take(made)
+    assert session.num_bytes == 6_000_000
 
 
 def test_keys_are_long_differ_and_are_not_shown(files: SessionFiles) -> None:

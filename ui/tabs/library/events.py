@@ -23,10 +23,6 @@ from ui.text import _
 
 __all__ = ["LibraryEvents"]
 
-_MOST_OF_A_VISIT = 20
-"""Adapters that a visit may keep on a server for others. Deleted ones go when there is no room for
-them beside."""
-
 
 class LibraryEvents:
     """Events of the library, and of Keep."""
@@ -231,14 +227,15 @@ class LibraryEvents:
 
     def _check_room(self, library: Library, request: gr.Request) -> None:
         if not self._app.is_own(request):
-            kept = len(library.entries())
-            if kept < _MOST_OF_A_VISIT <= kept + len(library.deleted()):
+            kept, most = len(library.entries()), self._app.server.adapters_per_session
+            # Deleted ones go when there is no room for them beside.
+            if kept < most <= kept + len(library.deleted()):
                 library.empty_trash()
-            if kept >= _MOST_OF_A_VISIT:
+            if kept >= most:
                 raise LibraryError(
                     _(
                         "A visit keeps up to {number} adapters here, including deleted ones.",
-                        number=_MOST_OF_A_VISIT,
+                        number=most,
                     )
                 )
 
