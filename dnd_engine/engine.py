@@ -1008,7 +1008,12 @@ class Engine:
         )
 
     def relative_norms(self, adapter: Adapter) -> Mapping[str, tuple[float, ...]]:
-        """Measure how large its update is; part of `inspect`, and a moment's work alone."""
+        """Measure how large its update is; part of `inspect`, and a moment's work alone.
+
+        Raises:
+            BaseMismatchError: If it is for another base.
+        """
+        self._check_made_here(adapter)
         return relative_norms(adapter, self._norms)
 
     def prove(
@@ -1160,7 +1165,9 @@ class Engine:
         Raises:
             TrainingError: If too few rows can be learnt, or a loss is not finite.
             MeasureError: If another adapter was measured.
+            BaseMismatchError: If it is for another base.
         """
+        self._check_made_here(adapter)
         from dnd_engine.measure.run import train
 
         return (
@@ -1282,12 +1289,16 @@ class Engine:
             path: Where to.
 
         Raises:
+            BaseMismatchError: If another base would be written with it.
             ExportError: If `path` is not one for this format or cannot be written to, or llama.cpp
                 runs the base in a way that is not known here.
             VerificationError: If what was written does not compute what the adapter does. Nothing
                 is kept then.
         """
         path, target = Path(path), export_target(format)
+        if target.whole_model:
+            # Of another base of the same shapes, everything would fit and be verified.
+            self._check_made_here(adapter)
         difference: float | None = None
         with exported_aside(path, target) as aside:
             target.write(adapter, self.base, aside)
@@ -1320,7 +1331,9 @@ class Engine:
             HubError: If there is no token, the name is wrong, the Hub refuses or cannot be
                 reached, or the base is a folder on this machine.
             VerificationError: As for `save`.
+            BaseMismatchError: If it is for another base.
         """
+        self._check_made_here(adapter)
         if Path(adapter.base_id).expanduser().is_dir():
             raise HubError(
                 f"the base of `{adapter.name}` is the folder `{adapter.base_id}`, which others do "

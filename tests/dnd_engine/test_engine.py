@@ -306,6 +306,8 @@ def test_measuring_leaves_out_what_the_adapter_read_and_adds_a_trained_lora(
     trained = finish(engine.train_lora(made, found, config)).trained["trained_lora"]
     assert trained.provenance["base_sha256"] == engine.info.base_sha256
     assert trained.was_trained
+    with pytest.raises(BaseMismatchError, match="was made for another/base, and"):
+        finish(engine.train_lora(replace(made, base_id="another/base"), found, config))
     assert engine.read_adapter(engine.save(trained, tmp_path / "t.zip")).sha256 == trained.sha256
     assert engine.inspect(trained, [bucket("rows", read)]).agreement is None
     with pytest.raises(AdapterError, match="was trained on these prompts"):
@@ -455,6 +457,9 @@ def test_an_adapter_of_another_base_is_refused_wherever_it_would_answer(
         lambda: finish(engine.refine(other, learnt)),
         lambda: finish(engine.teach(other, {"Say it.\n\none": "one"})),
         lambda: engine.save(other, tmp_path / "a.zip"),
+        lambda: engine.export(other, "merged", tmp_path / "whole"),
+        lambda: engine.push(other, "someone/other", token="hf_any"),
+        lambda: engine.relative_norms(other),
     ):
         with pytest.raises(BaseMismatchError, match="was made for another/base, and"):
             use()

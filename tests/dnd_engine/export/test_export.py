@@ -295,7 +295,7 @@ def test_a_failure_halfway_leaves_nothing_and_keeps_its_words(
 
     monkeypatch.setattr("dnd_engine.export.merged.write_merged", half)
     with pytest.raises(raised, match=message):
-        engine.export(make_adapter(), "merged", tmp_path / "whole")
+        engine.export(make_adapter(base_id=engine.info.base_id), "merged", tmp_path / "whole")
     assert list(tmp_path.iterdir()) == []
 
 

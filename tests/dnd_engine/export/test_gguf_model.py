@@ -117,7 +117,8 @@ def test_a_wrong_file_is_not_kept(
 ) -> None:
     monkeypatch.setattr(gguf_model, "interleave", lambda rows, heads: rows)
     with pytest.raises(VerificationError, match="verify failed"):
-        engine.export(make_adapter(), "merged-gguf", tmp_path / "model.gguf")
+        adapter = make_adapter(base_id=engine.info.base_id)
+        engine.export(adapter, "merged-gguf", tmp_path / "model.gguf")
     assert not (tmp_path / "model.gguf").exists()
 
 
