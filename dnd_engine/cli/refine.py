@@ -1,7 +1,5 @@
 """`dnd refine` trains an adapter on its prompts; `dnd propose` writes answers to correct."""
 
-import csv
-import io
 import json
 import time
 from pathlib import Path
@@ -25,7 +23,6 @@ from dnd_engine.errors import ConfigError
 from dnd_engine.files import written_aside
 from dnd_engine.lora.provenance import taught_alike
 from dnd_engine.progress import finish, in_english
-from dnd_engine.tables import cell
 from dnd_engine.teach.endpoint import Endpoint
 
 if TYPE_CHECKING:
@@ -85,6 +82,8 @@ def refine(
 
     if teacher is not None and labels:
         raise typer.BadParameter("choose --labels or --teacher: both say who answers.")
+    if not teacher and (teacher is not None or teacher_model):
+        raise typer.BadParameter("give --teacher the address of the server that answers.")
     settings = RefineConfig(steps=steps, learning_rate=learning_rate, labels=labels, seed=seed)
     wise = teacher and Endpoint(url=teacher, model=teacher_model, key=teacher_key)
     read = find_adapter(adapter, library)
@@ -156,24 +155,24 @@ def propose(
             help="Prompt files; each prompt is an instruction, a blank line and an input."
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="A .jsonl or .csv file to write.")] = Path(
-        "answers.jsonl"
-    ),
+    out: Annotated[Path, typer.Option(help="A .jsonl file to write.")] = Path("answers.jsonl"),
     bucket: BucketOption = None,
     limit: Annotated[int, typer.Option(help="Number of prompts to answer.")] = 16,
     seed: Annotated[int, typer.Option(help="Seed for sampling prompts.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Write the base's answers to prompts for you to correct."""
-    if out.suffix not in _TABLES:
-        raise typer.BadParameter(f"--out must end in {' or '.join(_TABLES)}, got `{out.name}`.")
+    if out.suffix != ".jsonl":
+        # A spreadsheet takes answers for formulas; what keeps it from that would be learnt.
+        raise typer.BadParameter(f"--out must end in .jsonl, got `{out.name}`.")
     buckets = read_buckets(files or [], bucket or [], config)
     engine = load_engine(config)
     found = finish(engine.propose(buckets, limit=limit, seed=seed))
     rows = [{"prompt": prompt, "label": answer} for prompt, answer in found.items()]
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     try:
         with written_aside(out) as aside:
-            aside.write_text(_TABLES[out.suffix](rows), encoding="utf-8", newline="")
+            aside.write_text(lines, encoding="utf-8", newline="")
     except OSError as error:
         raise ConfigError(
             f"`{out}` cannot be written: {error.strerror or error}. Choose another place."
@@ -184,18 +183,3 @@ def propose(
         f"{out}: {len(rows)} prompts with the base's answers. Correct the labels, then run "
         f"`dnd refine ADAPTER {out} --labels`.",
     )
-
-
-def _csv(rows: list[dict[str, str]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["prompt", "label"])
-    writer.writeheader()
-    writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
-    return text.getvalue()
-
-
-def _jsonl(rows: list[dict[str, str]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-_TABLES = {".jsonl": _jsonl, ".csv": _csv}

@@ -1,6 +1,5 @@
 """The command line: its words, exit codes and JSON. Where a model is not the point, none loads."""
 
-import csv
 import hashlib
 import json
 import subprocess
@@ -410,6 +409,23 @@ def test_refine_trains_an_adapter_on_its_prompts_and_writes_another(tmp_path: Pa
     assert json.loads(again.stdout)["sha256"] == values["sha256"]
 
 
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["refine", "a.zip", "--teacher", ""], "give --teacher the address"),
+        (["refine", "a.zip", "--teacher-model", "wise"], "give --teacher the address"),
+        (["propose", "a.txt", "--out", "answers.csv"], "--out must end in .jsonl, got"),
+    ],
+)
+def test_who_teaches_and_where_answers_go_is_checked_before_models_load(
+    monkeypatch: pytest.MonkeyPatch, command: list[str], message: str
+) -> None:
+    monkeypatch.setattr("dnd_engine.cli.refine.load_engine", None)
+    result = dnd(*command)
+    assert result.exit_code == 2, result.exception
+    assert message in result.stderr
+
+
 @pytest.mark.real
 def test_corrected_answers_and_a_better_teacher_train_an_adapter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -417,12 +433,12 @@ def test_corrected_answers_and_a_better_teacher_train_an_adapter(
     (prompts := tmp_path / "first.txt").write_text(
         "\n---\n".join(f"Give the first word.\n\nred {i} blue" for i in range(10)), encoding="utf-8"
     )
-    start, out, table = tmp_path / "start.zip", tmp_path / "taught.zip", tmp_path / "a.csv"
+    start, out, table = tmp_path / "start.zip", tmp_path / "taught.zip", tmp_path / "a.jsonl"
     assert dnd("generate", prompts, "--out", start, "--json").exit_code == 0
     proposed = dnd("propose", prompts, "--limit", 8, "--out", table, "--json")
     assert len(json.loads(proposed.stdout)["answers"]) == 8, proposed.stderr
-    with table.open(encoding="utf-8", newline="") as file:
-        rows = [{**row, "label": "red"} for row in csv.DictReader(file)]
+    lines = table.read_text(encoding="utf-8").splitlines()
+    rows = [{**json.loads(line), "label": "red"} for line in lines]
     (corrected := tmp_path / "b.jsonl").write_text(
         "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
     )

@@ -116,8 +116,8 @@ def test_a_wrong_file_is_not_kept(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gguf_model, "interleave", lambda rows, heads: rows)
+    adapter = make_adapter(base_id=engine.info.base_id)
     with pytest.raises(VerificationError, match="verify failed"):
-        adapter = make_adapter(base_id=engine.info.base_id)
         engine.export(adapter, "merged-gguf", tmp_path / "model.gguf")
     assert not (tmp_path / "model.gguf").exists()
 
