@@ -782,7 +782,8 @@ class Engine:
 
         Raises:
             BucketError: If an endpoint is asked and no bucket counts.
-            RemoteError: If the endpoint does not answer.
+            RemoteError: If the endpoint does not answer before training begins; later, the training
+                goes on with what came, and the provenance counts the prompts in `num_lost`.
             TrainingError: If too few prompts can be learnt from.
         """
         started = time.monotonic()
@@ -808,6 +809,8 @@ class Engine:
             "score_before": made.score_before,
             "num_held_back": made.num_held_back,
         }
+        if made.num_lost:
+            trained["num_lost"] = made.num_lost
         return replace(
             adapter,
             name=f"{adapter.name.removesuffix(_TAUGHT)}{_TAUGHT}",

@@ -121,6 +121,10 @@ def refine(
             "or --teacher.",
             err=True,
         )
+    if lost := refined.get("num_lost"):
+        typer.echo(
+            f"The teacher's server failed on the way. Prompts without an answer: {lost}.", err=True
+        )
     score, score_before = refined.get("score"), refined.get("score_before")
     show(
         {

@@ -9,6 +9,7 @@ and weight tokens; knows no buckets, no files and no metrics.
 Source: Snell et al. 2022, arXiv:2209.15189, for context distillation.
 """
 
+import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dnd_engine.config import RefineConfig
-from dnd_engine.errors import TrainingError
+from dnd_engine.errors import RemoteError, TrainingError
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.models.base import BaseModel
@@ -53,6 +54,8 @@ __all__ = [
     "refine",
 ]
 
+logger = logging.getLogger(__name__)
+
 ASKED_TOGETHER = 16
 """Prompts that the teacher answers in one batch; between batches others may use the base."""
 
@@ -71,6 +74,9 @@ ScoreOf = Callable[[Float[Tensor, "tokens rows cols"], Sequence[Example]], float
 _Said = tuple[Tensor, Tensor, Tensor]
 """Tokens, log-probabilities and rest of the teacher (see `TeacherAnswers`) at each token of its
 answer to one prompt."""
+
+_Taken = tuple[Lesson, Example, _Said | None]
+"""What can be learnt of one answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,8 @@ class Refined:
     score: float | None = None
     score_before: float | None = None
     num_held_back: int = 0
+    num_lost: int = 0
+    """Prompts without an answer because the teacher's server failed on the way."""
 
 
 @dataclass(slots=True)
@@ -118,11 +126,13 @@ class _Answered:
     chosen: Sequence[Example]
     num_held_back: int
     """Of the chosen, from the first."""
-    batches: Iterator[Sequence[tuple[Lesson, Example, _Said | None] | None]]
+    batches: Iterator[Sequence[_Taken | None]]
     num_asked: int = 0
+    num_lost: int = 0
+    """Prompts that a server which failed does not answer any more."""
     lessons: list[Lesson] = field(default_factory=list)
     said: list[_Said] = field(default_factory=list)
-    held_back: list[Example] = field(default_factory=list)
+    held_back: list[_Taken] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
     """All of them, each on one line."""
 
@@ -137,15 +147,31 @@ class _Answered:
             self.num_asked += 1
             if answered is None:
                 continue
-            lesson, example, said = answered
-            self.answers.append(lesson.answer)
+            self.answers.append(answered[0].answer)
             if self.num_asked <= self.num_held_back:
-                self.held_back.append(example)
-                continue
-            self.lessons.append(lesson)
-            if said is not None:
-                self.said.append(said)
+                self.held_back.append(answered)
+            else:
+                self._learn(answered)
         return batch is not None
+
+    def take_if_any(self) -> None:
+        """Take the next answers; what was learnt already outlives a server that fails."""
+        try:
+            self.take()
+        except RemoteError as error:
+            self.num_lost = len(self.chosen) - self.num_asked
+            logger.warning("The teacher failed; training goes on with what it said: %s", error)
+
+    def hold_back_fewer(self, least: int) -> None:
+        """Learn what was held back where too little else came."""
+        while len(self.held_back) > _LEAST_HELD_BACK and self.are_too_few(least):
+            self._learn(self.held_back.pop())
+
+    def _learn(self, answered: _Taken) -> None:
+        lesson, _example, said = answered
+        self.lessons.append(lesson)
+        if said is not None:
+            self.said.append(said)
 
 
 def refine(
@@ -185,7 +211,7 @@ def refine(
     with closing(_batches(runtime, chosen, teacher, answers, config)) as batches:
         held_back = 0 if score is None else _num_held_back(len(chosen), config)
         answered = _Answered(chosen, held_back, batches)
-        yield from _ask_first(answered, config)
+        yield from _ask_first(answered, config, outside=answers is not None)
         return (yield from _train(runtime, start, layout, answered, config, score, enough))
 
 
@@ -201,7 +227,7 @@ def _train(
     """Train on what was answered, and take further answers on the way."""
     last = config.stop_after or config.steps
     points = check_points(last)
-    held_back = answered.held_back
+    held_back = [example for _lesson, example, _said in answered.held_back]
     before = now = None if score is None or not held_back else score(start, held_back)
     seconds = 0.0
     learnt: tuple[str, ...] = ()
@@ -235,7 +261,7 @@ def _train(
             if ends:
                 break
             if config.ask_every and done.step % config.ask_every == 0:
-                answered.take()
+                answered.take_if_any()
     ((_, commonest),) = Counter(answered.answers).most_common(1)
     return Refined(
         done.tokens.cpu(),
@@ -245,6 +271,7 @@ def _train(
         score=now,
         score_before=before,
         num_held_back=len(held_back),
+        num_lost=answered.num_lost,
     )
 
 
@@ -263,7 +290,7 @@ def propose(
         yield texts
 
 
-def _ask_first(answered: _Answered, config: RefineConfig) -> Iterator[RefineStep]:
+def _ask_first(answered: _Answered, config: RefineConfig, *, outside: bool) -> Iterator[RefineStep]:
     """Ask as many prompts as training needs to begin, and tell what was answered."""
     total, least = len(answered.chosen), config.least_prompts
     while not config.ask_every or answered.are_too_few(least):
@@ -271,10 +298,17 @@ def _ask_first(answered: _Answered, config: RefineConfig) -> Iterator[RefineStep
             yield RefineStep("ask", answered.num_asked, total)
         if not answered.take():
             break
+    answered.hold_back_fewer(least)
     if answered.are_too_few(least):
+        count = len(answered.answers)
         raise TrainingError(
-            f"refine: the teacher ended its answer within {config.max_answer_tokens} tokens "
-            f"for {len(answered.answers)} of {total} prompts, {least} are needed. "
+            f"refine: the better model gave answers that can be learnt to {count} of {total} "
+            f"prompts, {least} are needed. The others were empty, cut off, or longer than "
+            f"{config.max_tokens} tokens with their prompt. Give prompts that ask for short "
+            "answers, or choose another model."
+            if outside
+            else f"refine: the teacher ended its answer within {config.max_answer_tokens} tokens "
+            f"for {count} of {total} prompts, {least} are needed. "
             "Give prompts that ask for short answers, or labelled ones."
         )
     if not config.labels:
@@ -288,7 +322,7 @@ def _batches(
     teacher: FittedLoRA | None,
     answers: AnswersOf | None,
     config: RefineConfig,
-) -> Steps[Sequence[tuple[Lesson, Example, _Said | None] | None], None, None]:
+) -> Steps[Sequence[_Taken | None], None, None]:
     """Return what is learnt of each chosen example, a batch at a time, as it is asked for."""
     base = runtime.base
     if config.labels:

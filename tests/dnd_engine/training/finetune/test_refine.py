@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dnd_engine.config import RefineConfig
-from dnd_engine.errors import ConfigError, TrainingError
+from dnd_engine.errors import ConfigError, RemoteError, TrainingError
 from dnd_engine.lora.apply import LoRAHost
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
@@ -229,7 +229,50 @@ def test_an_outside_teacher_without_answers_is_an_error(base: BaseModel) -> None
     steps = refine(
         Runtime.of(base, LAYOUT), start(), LAYOUT, EXAMPLES, None, config, answers=answers
     )
-    with pytest.raises(TrainingError, match="for 0 of 8 prompts, 8 are needed"):
+    with pytest.raises(TrainingError, match=r"model gave .* to 0 of 8 prompts, 8 are needed"):
+        finish(steps)
+
+
+def test_answers_held_back_are_learnt_where_too_few_others_came(base: BaseModel) -> None:
+    def answers(examples: Sequence[Example]) -> Steps[Sequence[str | None], None, None]:
+        yield [e.bare if n < 9 else None for n, e in enumerate(examples)]
+
+    config = replace(LABELS, labels=False, steps=1, least_prompts=8)
+    steps = refine(
+        Runtime.of(base, LAYOUT),
+        start(),
+        LAYOUT,
+        MANY,
+        None,
+        config,
+        answers=answers,
+        score=lambda _tokens, held_back: len(held_back) / 10,
+    )
+    made = finish(steps)[1]
+    assert (made.num_held_back, made.score) == (3, 0.3)
+
+
+def test_what_was_learnt_outlives_a_server_that_fails(base: BaseModel) -> None:
+    def answers(examples: Sequence[Example]) -> Steps[Sequence[str | None], None, None]:
+        yield [example.bare for example in examples[:8]]
+        raise RemoteError("the server is down")
+
+    config = replace(LABELS, labels=False, steps=11, least_prompts=8)
+    steps = refine(Runtime.of(base, LAYOUT), start(), LAYOUT, MANY, None, config, answers=answers)
+    seen, made = finish(steps)
+    assert seen[-1].done == made.steps == 11
+    assert made.num_lost == len(MANY) - 8
+    assert set(made.prompts) < {example.prompt for example in MANY}
+
+
+def test_a_server_that_fails_before_anything_was_learnt_is_an_error(base: BaseModel) -> None:
+    def answers(_examples: Sequence[Example]) -> Steps[Sequence[str | None], None, None]:
+        yield []
+        raise RemoteError("the server is down")
+
+    config = replace(LABELS, labels=False)
+    steps = refine(Runtime.of(base, LAYOUT), start(), LAYOUT, MANY, None, config, answers=answers)
+    with pytest.raises(RemoteError, match="is down"):
         finish(steps)
 
 
