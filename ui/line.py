@@ -28,7 +28,7 @@ _REMEMBERED = 8
 """Runs of a kind whose mean is the estimate."""
 
 _FORGOTTEN_SECONDS = 900.0
-"""A run this old whose page was closed in the queue is carried out by nobody, and ends never."""
+"""A run that has waited this long is carried out by nobody: its page was closed in the queue."""
 
 
 class Line:
@@ -57,7 +57,7 @@ class Line:
         for run in self._runs:
             if run.ended == "done":
                 self._took.setdefault(run.kind, deque(maxlen=_REMEMBERED)).append(run.worked)
-            elif not run.ended and run.elapsed < _FORGOTTEN_SECONDS:
+            elif not run.ended and (run.worked or run.elapsed < _FORGOTTEN_SECONDS):
                 waiting.append(run)
         self._runs = waiting
 

@@ -258,6 +258,10 @@ class Stages:
         self._close(status, self._end - self._start)
         self.ended, self.message = status, message
 
+    def interrupt(self) -> None:
+        """End the run with its page: nobody would see it end."""
+        self.finish("stopped", drawn(_interrupted_words))
+
     def _close(self, status: _Status, now: float) -> None:
         for row in self._rows.values():
             if row.status == "running":
@@ -355,3 +359,7 @@ def _nice(seconds: float) -> float:
     seconds = max(seconds, 1.0)
     power: float = 10 ** math.floor(math.log10(seconds))
     return next(step * power for step in (1, 2, 5, 10) if step * power >= seconds)
+
+
+def _interrupted_words() -> str:
+    return _("Interrupted when the page was left. Start it again.")

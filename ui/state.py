@@ -25,7 +25,7 @@ from ui.canvas import Arrangement
 from ui.engine_calls import Stop
 from ui.limits import ServerLimits
 from ui.stages import RunKind, Stages
-from ui.text import ENGLISH, _
+from ui.text import ENGLISH
 
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Conditioning, Inspection
@@ -240,8 +240,6 @@ class RemoteSide:
 
     url: str
     model: str
-    access: str = field(default="", repr=False)
-    """The server's key."""
 
     @property
     def key(self) -> str:
@@ -405,6 +403,8 @@ class Session:
     """Whether words that differ are marked."""
     remote: "tuple[RemoteSide, RemoteSide] | None" = None
     """A server's models, left and right, in place of this app's."""
+    remote_access: str = field(default="", repr=False)
+    """The key of that server; kept nowhere else, so that it can be forgotten."""
     blind: bool = False
     """Whether it is hidden who answers."""
     mode: AskMode | None = None
@@ -469,6 +469,15 @@ class Session:
             if one is not self.made:
                 self.shelf = [other for other in self.shelf if other is not one]
 
+    def leave_server(self) -> None:
+        """Have this app's models answer again, and forget the server's key."""
+        self.remote, self.remote_access = None, ""
+
+    def access_to(self, side: RemoteSide) -> str:
+        """Return the key of a server, if it is the one that was given it."""
+        same = self.remote is not None and self.remote[0].url == side.url
+        return self.remote_access if same else ""
+
     @property
     def is_parked(self) -> bool:
         """Whether its page was closed, and none has asked for anything since."""
@@ -510,13 +519,11 @@ class Session:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def interrupt(self) -> None:
-        """End what ran for the page before: nobody would see it end."""
+        """End what ran for the page before."""
         for run in (self.run, self.measuring):
             if run is not None and not run.stages.ended:
                 run.stop.set()
-                run.stages.finish(
-                    "stopped", _("Interrupted when the page was left. Start it again.")
-                )
+                run.stages.interrupt()
         if self.stop_chat is not None:
             self.stop_chat.set()
         for turn in self.turns:

@@ -57,4 +57,8 @@ def test_nobody_waits_for_a_run_that_ended_or_was_left_in_the_queue() -> None:
     stopped.finish("stopped")
     assert ordered(line, clock)[1] == ""
     clock.now = 1000.0
-    assert ordered(line, clock)[1] == ""
+    long, told = ordered(line, clock)
+    assert told == ""
+    long.enter("read")
+    clock.now = 2000.0
+    assert ordered(line, clock)[1] == "1 ahead of you", "it works as long as it takes"

@@ -62,7 +62,17 @@ def test_both_models_of_a_server_answer_side_by_side(own: Handlers, request_of: 
         assert there.asked[-1]["seed"] == 6
         asked(own, session, "and now?")
         assert [m["role"] for m in there.asked[-1]["messages"]] == ["user", "assistant", "user"]
-    assert "sk-1" not in repr(session.remote)
+        own.remote.use("http://127.0.0.1:9", "sk-2", "small", "tuned", session, request)
+        own.compare.ask_again(session)
+        list(own.compare.answer(session, *SETTINGS))
+        assert set(there.keys[-2:]) == {None}, "the key of another server is not sent"
+        own.remote.use(there.url, "sk-1", "small", "tuned", session, request)
+        own.remote.leave(session)
+        own.compare.ask_again(session)
+        list(own.compare.answer(session, *SETTINGS))
+        assert set(there.keys[-2:]) == {None}, "the key was forgotten"
+        own.remote.use(there.url, "sk-1", "small", "tuned", session, request)
+    assert "sk-1" not in repr(session)
     kept = own.compare.answered(session, request)
     whole = Path(kept["keep_json"].value["path"]).read_text()
     assert '"model": "tuned"' in whole
@@ -109,6 +119,9 @@ def test_a_server_that_fails_is_told_where_the_answer_would_be(
     assert "out of memory" in session.turns[0].error
     assert session.turns[0].finished
     assert "cannot be listed" in own.remote.find("localhost", "", request)["remote_told"]
+    with running_chat() as there:
+        there.models = []
+        assert "lists no models" in own.remote.find(there.url, "", request)["remote_told"]
     missing = own.remote.use("", "", "small", "tuned", Session(), request)
     assert "Something is missing" in missing["remote_told"]
 

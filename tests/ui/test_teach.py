@@ -1,18 +1,22 @@
 """Teach and Undo as plain functions, with an engine without models."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
 
 import gradio as gr
+import pytest
 
 from tests.dnd_engine.serving.chat_server import running_chat
+from tests.ui.fake_adapter import FakeAdapter
 from tests.ui.fake_engine import FakeEngine
 from tests.ui.orders import make, synthesized
 from ui.canvas import Arrangement
 from ui.handlers import Handlers, Updates
 from ui.state import Session
+from ui.tabs.workbench.adapter.view import adapter_html
 from ui.tabs.workbench.teach.events import rows
 from ui.tabs.workbench.teach.view import NUM_ROWS, Door
 
@@ -149,6 +153,19 @@ def test_it_learns_from_what_the_adapter_was_made_from_not_from_the_canvas(
     assert "Made from earlier prompts." in done["adapter_facts"]
 
 
+@pytest.mark.parametrize("score", [math.nan, math.inf, 7.0])
+def test_a_strangers_score_that_is_no_share_is_not_shown(score: float) -> None:
+    trained = {"num_held_back": 4, "score_before": 0.5, "score": score, "num_lost": -1}
+    adapter = FakeAdapter(name="a", sha256="0", num_prompts=8, provenance={"trained": trained})
+    drawn = adapter_html(adapter, {}, stale=False, num_files=1)
+    assert "held back" not in drawn
+    assert "server failed" not in drawn
+    trained |= {"score": 0.75, "num_lost": 3}
+    drawn = adapter_html(adapter, {}, stale=False, num_files=1)
+    assert "2 of 4 held back right before, 3 after" in drawn
+    assert "server failed on the way. Prompts without an answer: 3." in drawn
+
+
 def test_stop_keeps_what_was_learnt(
     on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
 ) -> None:
@@ -202,6 +219,8 @@ def test_answers_are_proposed_corrected_and_learnt(
     assert session.run.kind == "synthesis"
     on.teach.keep_answers(session, *["maybe"] * NUM_ROWS)
     assert rows(session)["teach_answers_8"].value == "maybe", "a visit brings them back"
+    *_, found = on.teach.propose(session)
+    assert found["teach_answers_8"].value == "maybe", "asking again keeps corrections"
     started = begin(on, session, request_of("s"), "mine", *["no"] * 8)
     assert "Ask" not in started["stages"]
     list(on.teach.teach(session, request_of("s")))
@@ -302,6 +321,8 @@ def test_a_page_that_is_closed_ends_the_refinement(
         pass
     assert isinstance(steps, Generator)
     steps.close()
+    assert session.run is not None
+    assert session.run.stages.ended == "stopped", "nobody waits for it"
     wait_for(lambda: engine.closed_refinements == 1)
     assert engine.refinements[-1]["steps"] < 5
 
@@ -316,7 +337,10 @@ def test_a_synthesis_ordered_meanwhile_stops_the_refinement_without_a_word_of_it
     begin(on, session, request_of("s"))
     steps = on.teach.teach(session, request_of("s"))
     next(steps)
+    assert session.run is not None
+    refinement = session.run.stages
     ordered = on.synthesis.begin_synthesis(arrangement, session)
+    assert refinement.ended == "stopped", "nobody waits for it"
     assert ordered["teach_box"].visible is False
     assert ordered["teach_open"].interactive is False
     (update,) = steps

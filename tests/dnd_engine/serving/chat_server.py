@@ -24,6 +24,7 @@ class ChatServer(ThreadingHTTPServer):
         self.script, self.prefix = script, prefix
         self.asked: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
+        self.models = ["small", "tuned"]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -34,7 +35,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """List the models."""
         found = self.path == f"{self.server.prefix}/models"
-        self.say(200 if found else 404, {"data": [{"id": "small"}, {"id": "tuned"}]})
+        self.say(200 if found else 404, {"data": [{"id": model} for model in self.server.models]})
 
     def do_POST(self) -> None:
         """Answer."""

@@ -117,6 +117,9 @@ class MeasureEvents:
                         updates.update(self._drawn(session))
                     run.scored |= step.stage == "score"
                 yield {"measure_stages": run.stages.html(), **updates}
+        except GeneratorExit:
+            run.stages.interrupt()
+            raise
         except DndError as error:
             run.stages.finish("failed", sentence(str(error)))
         self._finish(run, "stopped" if run.stop.is_set() else "done")

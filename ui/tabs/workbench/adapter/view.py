@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import gradio as gr
 
@@ -136,6 +136,13 @@ def adapter_html(
         )
     if adapter.not_imprinted:
         notes.append(_("Not imprinted: {why}", why=adapter.not_imprinted))
+    if lost := _lost(adapter):
+        notes.append(
+            _(
+                "The teacher's server failed on the way. Prompts without an answer: {number}.",
+                number=lost,
+            )
+        )
     if adapter.strength > 1.5:
         notes.append(_("Strong: answers may turn to garble."))
     if stale:
@@ -158,13 +165,20 @@ def _teacher(trained: object) -> str | None:
     return _("you") if by == "person" else str(trained.get("teacher")) if by == "teacher" else None
 
 
+def _lost(adapter: "Adapter") -> str:
+    """Count the prompts that a teacher did not answer because its server failed."""
+    trained = adapter.provenance.get("trained")
+    lost = trained.get("num_lost") if isinstance(trained, Mapping) else None
+    return number(lost) if isinstance(lost, int) and lost > 0 else ""
+
+
 def _held_back(adapter: "Adapter") -> list[str]:
     """Say how well it answered prompts held back from teaching, before and after; if known."""
     taught = adapter.provenance.get("trained") or adapter.provenance.get("refined")
     if not isinstance(taught, Mapping):
         return []
     count, before, now = (taught.get(k) for k in ("num_held_back", "score_before", "score"))
-    if not (isinstance(count, int) and isinstance(before, float) and isinstance(now, float)):
+    if not (isinstance(count, int) and 0 < count < 1000 and _is_share(before) and _is_share(now)):
         return []  # nothing was, or a stranger's file says something else
     return [
         _(
@@ -174,6 +188,10 @@ def _held_back(adapter: "Adapter") -> list[str]:
             count=number(count),
         )
     ]
+
+
+def _is_share(value: object) -> TypeGuard[float]:
+    return isinstance(value, float) and 0 <= value <= 1  # a JSON file can say NaN and Infinity
 
 
 def fingerprint(norms: Mapping[str, Sequence[float]]) -> str:

@@ -217,7 +217,7 @@ class CompareEvents:
 
     def put_back(self, session: Session, request: gr.Request) -> Updates:
         """Draw a conversation that was left, with its files; a server's key does not come back."""
-        session.remote = None
+        session.leave_server()
         kept = self._keep(session, request.session_hash or "") if session.turns else {}
         return {**self.panes(session), **self.compared(session), **_idle(session), **kept}
 
@@ -264,7 +264,7 @@ class CompareEvents:
                     side = turn.sides[place]
                     side.label = self._label(side)
                     side.seed = sampling.seed if sampling.temperature else None
-                for _step in self._stream(session.turns, places, sampling, stop):
+                for _step in self._stream(session, places, sampling, stop):
                     yield self.panes(session)
         except DndError as error:
             turn.error = str(error)
@@ -394,11 +394,12 @@ class CompareEvents:
 
     def _stream(
         self,
-        turns: Sequence[Turn],
+        session: Session,
         places: Sequence[Place],
         sampling: Sampling,
         stop: Stop,
     ) -> Iterator[None]:
+        turns = session.turns
         turn = turns[-1]
         asked = [turn.sides[place] for place in places]
         messages = [_messages(turns, place) for place in places]
@@ -406,7 +407,7 @@ class CompareEvents:
         if remote:
             models = [one.model for one in remote]
             asking = list(zip(models, messages, strict=True))
-            server = (remote[0].url, remote[0].access)
+            server = (remote[0].url, session.access_to(remote[0]))
             steps = self._app.calls.compare_remote(*server, asking, sampling, stop)
         else:
             made = [side.made for side in asked]

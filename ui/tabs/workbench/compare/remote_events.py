@@ -29,9 +29,11 @@ class RemoteEvents:
             models = list_models(url, key)
         except DndError as error:
             return {"remote_told": _refused(error)}
-        first, *others = (*models, "")
+        if not models:
+            return {"remote_told": notice(_("The server lists no models."))}
+        first, *others = models
         return {
-            "remote_base": gr.Dropdown(choices=list(models), value=first or None),
+            "remote_base": gr.Dropdown(choices=list(models), value=first),
             "remote_adapter": gr.Dropdown(choices=list(models), value=others[0] if others else ""),
             "remote_told": "",
         }
@@ -51,8 +53,8 @@ class RemoteEvents:
         if not url.strip() or not base or not adapter:
             words = _("Give the address and both models; List models shows what the server has.")
             return {"remote_told": faults(_("Something is missing."), words)}
-        left, right = (RemoteSide(url.strip(), model, key) for model in (base, adapter))
-        session.remote = (left, right)
+        left, right = (RemoteSide(url.strip(), model) for model in (base, adapter))
+        session.remote, session.remote_access = (left, right), key
         return {
             "remote_told": remote_words(session.remote),
             "remote_leave": gr.Button(visible=True),
@@ -61,7 +63,7 @@ class RemoteEvents:
 
     def leave(self, session: Session) -> Updates:
         """Have this app's models answer again, and forget the key."""
-        session.remote = None
+        session.leave_server()
         return {
             "remote_told": "",
             "remote_key": "",

@@ -76,6 +76,7 @@ class RunEvents:
         """Take the order: show the stages and Stop at once, before the queue."""
         if session.run is not None:
             session.run.stop.set()
+            session.run.stages.finish("stopped")  # in the queue, nothing else would end it
         session.run = run
         run.stages.enter("wait", self._app.line.join(run.stages))
         return {
@@ -103,6 +104,9 @@ class RunEvents:
                 yield {"stages": stages.html()}
             if run.stop.is_set():
                 raise Stopped
+        except GeneratorExit:
+            stages.interrupt()
+            raise
         except Stopped:
             stages.finish("stopped")
         except DndError as error:

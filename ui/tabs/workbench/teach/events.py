@@ -73,6 +73,9 @@ class TeachEvents:
         if session.made is not made:
             yield {**_proposable(), "teach_told": ""}
             return
+        if (old := session.proposed) is not None:
+            # What was corrected before is not written over.
+            found |= {p: a for p, a in zip(old.prompts, old.answers, strict=True) if p in found}
         session.proposed = Proposed(made.buckets, tuple(found), tuple(found.values()))
         yield {**_proposable(), **rows(session), "teach_told": ""}
 
