@@ -27,15 +27,16 @@ def audit() -> dict[str, Any]:
         )
     except subprocess.TimeoutExpired:
         return _nothing(f"No advisory source answered in {_SECONDS} s: nothing was audited.")
-    return read_audit(done.stdout)
+    return read_audit(done.stdout, done.stderr)
 
 
-def read_audit(told: str) -> dict[str, Any]:
-    """Sum up what pip-audit printed as JSON."""
+def read_audit(told: str, errors: str = "") -> dict[str, Any]:
+    """Sum up what pip-audit printed as JSON; without it, say what it wrote last of its errors."""
     try:
         packages = json.loads(told)["dependencies"]
     except (ValueError, KeyError, TypeError):
-        return _nothing("No advisory source could be reached: nothing was audited.")
+        *_, last = ("it does not say why", *errors.strip().splitlines())
+        return _nothing(f"pip-audit failed and nothing was audited: {last}")
     audited = [package for package in packages if "skip_reason" not in package]
     vulnerable = {
         f"{package['name']} {package['version']}": [

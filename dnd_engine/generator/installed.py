@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import HfApi, scan_cache_dir, snapshot_download
+from huggingface_hub import CachedRevisionInfo, HfApi, scan_cache_dir, snapshot_download
 from huggingface_hub.errors import CacheNotFound, HfHubHTTPError, HFValidationError
+from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # public, but not typed
 
 from dnd_engine.config import NO_GENERATOR, EngineConfig
 from dnd_engine.errors import AssetError, GeneratorError
@@ -26,6 +27,7 @@ __all__ = ["Availability", "Choice", "availability", "generator_path", "installe
 logger = logging.getLogger(__name__)
 
 _HUB_SECONDS = 15
+_SHOWN_CHARACTERS = 200
 _WEIGHTS = "*.safetensors"
 
 
@@ -116,13 +118,16 @@ def availability(
         return Availability(
             num_bytes=here or None, download_bytes=0 if here else source.download_bytes
         )
-    path = Path(base).expanduser()
-    if path.is_file():
-        return Availability(num_bytes=path.stat().st_size, download_bytes=0)
-    if path.is_dir() or path.is_absolute() or base.startswith(("./", "../", "~")):
-        if not _weights(path):
-            raise AssetError(f"no model at `{base}`. Expected a folder with .safetensors weights.")
-        return Availability(num_bytes=_weights(path), download_bytes=0)
+    try:
+        num_bytes = _on_disk(base)
+    except (OSError, RuntimeError) as error:
+        # It may be anything that somebody is typing.
+        why = (isinstance(error, OSError) and error.strerror) or first_line(error)
+        raise AssetError(f"`{base[:_SHOWN_CHARACTERS]}` cannot be read: {why}.") from error
+    if num_bytes == 0:
+        raise AssetError(f"no model at `{base}`. Expected a folder with .safetensors weights.")
+    if num_bytes is not None:
+        return Availability(num_bytes=num_bytes, download_bytes=0)
     try:
         here = _weights(Path(snapshot_download(base, local_files_only=True)))
     except (HFValidationError, OSError):
@@ -132,10 +137,20 @@ def availability(
     return _on_hub(base) if ask_hub else Availability(num_bytes=None, download_bytes=None)
 
 
+def _on_disk(base: str) -> int | None:
+    """Return the size of a file's or folder's weights; None for what names a model of the Hub."""
+    path = Path(base).expanduser()
+    if path.is_file():
+        return path.stat().st_size
+    if path.is_dir() or path.is_absolute() or base.startswith(("./", "../", "~")):
+        return _weights(path)
+    return None
+
+
 def _on_hub(base: str) -> Availability:
     try:
         found = HfApi().model_info(base, files_metadata=True, timeout=_HUB_SECONDS)
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, httpx.HTTPError, OSError) as error:
         raise AssetError(
             f"`{base}` is neither here nor does the Hub say what it is: {first_line(error)}"
         ) from error
@@ -169,13 +184,19 @@ def _cached_bases() -> Iterator[str]:
     except CacheNotFound:
         return
     for repo in sorted(found.repos, key=lambda repo: repo.repo_id):
-        for revision in repo.revisions:
-            config = revision.snapshot_path / "config.json"
-            if repo.repo_type == "model" and config.is_file() and _weights(revision.snapshot_path):
-                kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
-                if kind in ARCHITECTURES:
-                    yield _known_name(repo.repo_id)
-                    break
+        if repo.repo_type == "model" and any(_supported(one) for one in repo.revisions):
+            yield _known_name(repo.repo_id)
+
+
+def _supported(revision: CachedRevisionInfo) -> bool:
+    config = revision.snapshot_path / "config.json"
+    try:
+        if not (config.is_file() and _weights(revision.snapshot_path)):
+            return False
+        return json.loads(config.read_text(encoding="utf-8")).get("model_type") in ARCHITECTURES
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        logger.warning("Not offered as a base: `%s`: %s", config, error)
+        return False
 
 
 def _known_name(base: str) -> str:

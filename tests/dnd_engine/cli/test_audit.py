@@ -25,8 +25,8 @@ def test_vulnerable_packages_are_named_with_the_version_that_mends_them() -> Non
     ("told", "said"),
     [
         (json.dumps({"dependencies": [SKIPPED]}), "No advisory source knows any of 1 packages"),
-        ("", "No advisory source could be reached"),
-        ("[]", "No advisory source could be reached"),
+        ("", "pip-audit failed"),
+        ("[]", "pip-audit failed"),
     ],
 )
 def test_what_was_not_audited_does_not_look_sound(told: str, said: str) -> None:
@@ -34,6 +34,12 @@ def test_what_was_not_audited_does_not_look_sound(told: str, said: str) -> None:
     assert found["said"].startswith(said)
     assert "nothing was audited" in found["said"]
     assert (found["audited"], found["vulnerable"]) == (0, {})
+
+
+def test_why_pip_audit_failed_is_told() -> None:
+    failed = "Traceback:\n  ...\nConnectionError: no route to pypi.org\n"
+    assert read_audit("", failed)["said"].endswith("audited: ConnectionError: no route to pypi.org")
+    assert read_audit("", " ")["said"].endswith("audited: it does not say why")
 
 
 def test_pip_audit_is_asked_if_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

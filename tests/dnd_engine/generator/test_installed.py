@@ -1,11 +1,11 @@
 """What can be loaded is listed with its size, and only the Hub is asked where only it knows."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from huggingface_hub import HfApi, ModelInfo
+from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
 from dnd_engine.config import NO_GENERATOR, EngineConfig
 from dnd_engine.errors import AssetError
@@ -61,10 +61,16 @@ def test_a_generator_elsewhere_is_listed_while_it_is_loaded(
 def test_models_that_the_hub_left_here_are_listed_if_they_are_supported(
     hub_cache: Path, tmp_path: Path
 ) -> None:
-    for name, kind in (("a/llama", "llama"), ("b/bert", "bert")):
+    for name, told in (
+        ("a/llama", '{"model_type": "llama"}'),
+        ("b/bert", '{"model_type": "bert"}'),
+        ("c/damaged", '{"model_ty'),
+        ("d/list", "[]"),
+        ("e/odd", '{"model_type": []}'),
+    ):
         folder = hub_cache / f"models--{name.replace('/', '--')}" / "snapshots" / ("0" * 40)
         folder.mkdir(parents=True)
-        (folder / "config.json").write_text(json.dumps({"model_type": kind}))
+        (folder / "config.json").write_text(told)
         (folder / "model.safetensors").write_bytes(b"x" * 100)
     bases = [one.base for one in installed(None, tmp_path / "none")]
     assert bases == [EMBEDDED, EMBEDDED, "a/llama"]
@@ -87,6 +93,22 @@ def test_sizes_are_those_of_the_files(tiny_folder: Path, tmp_path: Path) -> None
 def test_a_place_without_a_model_is_refused(base: str) -> None:
     with pytest.raises(AssetError, match="no model at"):
         availability(base)
+
+
+@pytest.mark.parametrize("base", ["~nobody-here/x", f"/{'x' * 5000}", "y" * 5000])
+def test_what_is_no_place_at_all_is_refused_as_it_is_typed(base: str) -> None:
+    with pytest.raises(AssetError, match=r"cannot be read: (Could not determine|File name)") as no:
+        availability(base)
+    assert len(str(no.value)) < 400
+
+
+def test_a_hub_that_cannot_be_reached_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise httpx.ConnectError("no route")
+
+    monkeypatch.setattr(HfApi, "model_info", offline)
+    with pytest.raises(AssetError, match="nor does the Hub say what it is: no route"):
+        availability("somebody/something", ask_hub=True)
 
 
 def test_the_hub_is_asked_only_if_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
