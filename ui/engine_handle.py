@@ -26,6 +26,9 @@ __all__ = ["EngineHandle", "LoadState"]
 
 logger = logging.getLogger(__name__)
 
+_END_SECONDS = 10.0
+"""How long a switch waits for the step that is computed."""
+
 _Load = Callable[[Callable[["Progress"], None]], "Engine"]
 
 
@@ -68,7 +71,7 @@ class EngineHandle:
         return cls(_loader(config), config, shared=shared)
 
     def switch(self, config: EngineConfig) -> None:
-        """Let go of the engine, and load another.
+        """Let go of the engine with all that runs on it, and load another.
 
         Raises:
             ConfigError: If one is being loaded.
@@ -77,9 +80,11 @@ class EngineHandle:
             if self._state.status == "loading":
                 raise ConfigError("the models are still loading. Wait until they are ready.")
             self._load, self.config = _loader(config), config
-            self._engine = None
-            self._state = LoadState("idle")
-        self.start()
+            self._engine = self._error = None
+            self._state = LoadState("loading")
+        # Whoever computes holds the engine, and there may be no room for two.
+        self.thread.dismiss(_END_SECONDS)
+        self.thread.start(self._run)
 
     def start(self) -> None:
         """Begin to load; also tries again after a failure. Does nothing while loading or ready."""

@@ -15,6 +15,9 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from dnd_engine.errors import DndError
+from ui.text import _
+
 __all__ = ["TICK_SECONDS", "EngineThread", "Stop"]
 
 logger = logging.getLogger(__name__)
@@ -51,6 +54,8 @@ class EngineThread:
         self._busy = False
         self._beside = 0
         self._here = threading.local()
+        self._dismissed = threading.Event()
+        """Set for the steps that run now, once they are to end."""
 
     def start(self, work: _Work, *, beside: bool = False) -> None:
         """Have work done soon, and return.
@@ -82,6 +87,13 @@ class EngineThread:
                     target=self._serve_once, args=(work,), name="engine-beside", daemon=True
                 ).start()
                 self._beside += 1
+
+    def dismiss(self, seconds: float) -> None:
+        """End all steps that run here, and wait so long at most until nothing is computed."""
+        dismissed, self._dismissed = self._dismissed, threading.Event()
+        dismissed.set()
+        with self._idle:
+            self._idle.wait_for(lambda: not self._busy and not self._beside, timeout=seconds)
 
     def run(self, function: Callable[..., _Result], *args: Any) -> _Result:
         """Return what a function returns. What runs here already goes on where it is.
@@ -115,7 +127,11 @@ class EngineThread:
             steps: What to run.
             stop: Set by others.
             beside: As in `start`.
+
+        Raises:
+            DndError: If all steps were dismissed.
         """
+        dismissed = self._dismissed
         out: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         left = threading.Event()
 
@@ -123,7 +139,7 @@ class EngineThread:
             try:
                 for item in steps:
                     out.put(("item", item))
-                    if stop.is_set() or left.is_set() or self.ending.is_set():
+                    if any(one.is_set() for one in (stop, left, dismissed, self.ending)):
                         break
             except BaseException as error:  # noqa: BLE001 - raised again below, in the handler
                 out.put(("error", error))
@@ -139,6 +155,8 @@ class EngineThread:
         self.start(lambda: context.run(run), beside=beside)
         try:
             while not stop.is_set():
+                if dismissed.is_set():
+                    raise DndError(_("Ended: other models are loaded. Start it again."))
                 try:
                     kind, item = out.get(timeout=TICK_SECONDS)
                 except queue.Empty:

@@ -1,6 +1,7 @@
 """The owner changes the models of a running page; nobody else does."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.ui.conftest import OWNERS_KEY
 from tests.ui.fake_engine import FakeEngine
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
+from ui.engine_thread import Stop
 from ui.frame.models_view import OTHER
 from ui.handlers import App, Handlers
 from ui.owner import Owner
@@ -112,6 +114,10 @@ def test_a_base_that_is_none_is_told_and_leaves_the_models(
     before = handle.engine
     updates = own.models.load(OTHER, "/no/such", "", Session(), request_of("a"))
     assert "No model at" in updates["models_told"]
+    for _enter in range(2):
+        updates = own.models.load(OTHER, "no/such", "", Session(), request_of("a"))
+        assert "neither here nor does the Hub say" in updates["models_told"]
+        assert "models_looked_up" not in updates, "Enter would load what nobody found"
     assert handle.engine is before
 
 
@@ -125,6 +131,27 @@ def test_models_that_do_not_load_say_so_and_others_can_be_chosen(
     assert "dnd-models-open" in header
     own.models.load(OTHER, "good", "good", Session(), request_of("a"))
     assert handle.wait(60) is not None
+
+
+def test_what_runs_on_the_engine_ends_before_another_is_loaded(
+    own: Handlers, handle: EngineHandle, loaded: list[EngineConfig], request_of: RequestOf
+) -> None:
+    ended: list[int] = []
+
+    def steps() -> Iterator[int]:
+        try:
+            yield from itertools.count()
+        finally:
+            ended.append(len(loaded))
+
+    running = handle.thread.ticking(steps(), Stop())
+    next(running)
+    own.models.load(OTHER, "good", "good", Session(), request_of("a"))
+    with pytest.raises(DndError, match="other models are loaded"):
+        list(running)
+    assert handle.wait(60) is not None
+    assert (ended, len(loaded)) == ([0], 1), "its engine went first"
+    assert list(handle.thread.ticking(iter([1]), Stop())) == [1]
 
 
 def test_others_cannot_change_the_models(

@@ -36,7 +36,7 @@ class ModelsEvents:
         return {
             "models_box": gr.Column(visible=True),
             "models_choice": gr.Radio(choices=[*listed, (_("Another base"), OTHER)], value=now.key),
-            **self._describe(now, ask_hub=False),
+            **self._describe(now),
             "models_base": gr.Textbox(visible=False),
         }
 
@@ -54,7 +54,7 @@ class ModelsEvents:
             words = _("Imprint makes adapters for any supported base. Name one.")
             told = {"models_told": f"<p class='dnd-sub'>{words}</p>"}
             return {**shown, **told, "models_load": gr.Button(load_words(None), interactive=False)}
-        return {**shown, **self._describe(choice, ask_hub=False)}
+        return {**shown, **self._describe(choice)}
 
     def load(
         self, key: str, typed: str, looked_up: str, session: Session, request: gr.Request
@@ -74,7 +74,8 @@ class ModelsEvents:
         try:
             found = self._app.calls.availability(choice)
             if found.download_bytes is None and looked_up != choice.base:
-                return {"models_looked_up": choice.base, **self._describe(choice, ask_hub=True)}
+                asked = self._app.calls.availability(choice, ask_hub=True)
+                return {"models_looked_up": choice.base, **_described(choice, asked)}
             self._app.calls.switch(choice)
         except DndError as error:
             return {"models_told": _refused(error)}
@@ -88,17 +89,21 @@ class ModelsEvents:
             return replace(alone, base=typed.strip()) if typed.strip() else None
         return next((one for one in choices if one.key == key), None)
 
-    def _describe(self, choice: "Choice", *, ask_hub: bool) -> Updates:
-        found: Availability | None = None
+    def _describe(self, choice: "Choice") -> Updates:
         try:
-            found = self._app.calls.availability(choice, ask_hub=ask_hub)
-            told = told_html(choice, found)
+            return _described(choice, self._app.calls.availability(choice))
         except DndError as error:
-            told = _refused(error)
-        return {
-            "models_told": told,
-            "models_load": gr.Button(load_words(found), interactive=found is not None),
-        }
+            return {
+                "models_told": _refused(error),
+                "models_load": gr.Button(load_words(None), interactive=False),
+            }
+
+
+def _described(choice: "Choice", found: "Availability") -> Updates:
+    return {
+        "models_told": told_html(choice, found),
+        "models_load": gr.Button(load_words(found), interactive=True),
+    }
 
 
 def _refused(error: DndError) -> str:
