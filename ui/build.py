@@ -78,7 +78,12 @@ def build_ui(
         models = None if shared else models_panel()
         with gr.Tabs(elem_id="dnd-tabs") as tabs:
             with gr.Tab(_("Workbench"), id="workbench"):
-                workbench = workbench_panel(limits, shared=shared, teachers=server.teacher_servers)
+                workbench = workbench_panel(
+                    limits,
+                    shared=shared,
+                    teachers=server.teacher_servers,
+                    stop_keeps=calls.stop_keeps,
+                )
             with gr.Tab(_("Library"), id="library") as library_tab:
                 library = library_panel(shared=shared)
             with gr.Tab(_("Measure"), id="measure") as measure_tab:

@@ -1,6 +1,7 @@
 """Teach in a real browser: three doors, stopped, undone, failed; for everyone."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,7 +100,9 @@ def test_the_chat_goes_on_meanwhile_and_stop_keeps_the_adapter(
     expect(page.locator("#dnd-stages")).to_contain_text("Teaching the adapter")
     page.locator("#dnd-teach-stop").click()
     refined(visit)
-    expect(page.locator("#dnd-adapter")).to_contain_text("of 4 held back right before")
+    expect(page.locator("#dnd-adapter")).to_contain_text(
+        re.compile(r"held-back prompts right: \d of 4 before")
+    )
     expect(page.locator("#dnd-adapter code")).not_to_have_text(before)
     assert engine.refinements[-1]["steps"] < 10
     page.locator("#dnd-undo").click()
@@ -150,7 +153,7 @@ def test_an_adapter_is_taught_by_a_better_model_and_by_me(
     visit.synthesize()
     expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
     page.locator("#dnd-teach-open").click()
-    page.get_by_label("By a better model").check()
+    page.get_by_label("A better model").check()
     with running_chat(lambda server, body: server.answer(body, "wise")) as server:
         address, key = (page.locator(f"#dnd-teach-{name} input") for name in ("url", "key"))
         address.fill("nowhere")
@@ -168,7 +171,7 @@ def test_an_adapter_is_taught_by_a_better_model_and_by_me(
     expect(page.locator("#dnd-adapter")).not_to_contain_text("taught")
     page.locator("#dnd-teach-open").click()
     expect(key).to_have_value("")
-    page.get_by_label("By me").check()
+    page.get_by_label("I do").check()
     expect(page.get_by_label("Learn from the labels")).not_to_be_checked()
     page.get_by_role("button", name="Propose answers").click()
     first = page.get_by_label("good 0")
@@ -179,7 +182,7 @@ def test_an_adapter_is_taught_by_a_better_model_and_by_me(
     page.locator("#dnd-teach-answer-8 textarea").blur()
     visit.reload()
     page.locator("#dnd-teach-open").click()
-    page.get_by_label("By me").check()
+    page.get_by_label("I do").check()
     expect(first).to_have_value("no")
     page.locator("#dnd-teach-start").click()
     expect(page.locator("#dnd-adapter")).to_contain_text("then taught by you in 12 s")
@@ -200,7 +203,7 @@ def test_teach_can_be_done_from_the_keyboard(visit: Visit, write: Write) -> None
     page.keyboard.press("Tab")
     expect(page.locator("#dnd-warning summary")).to_be_focused()
     page.keyboard.press("Tab")
-    expect(page.get_by_label("By itself")).to_be_focused()
+    expect(page.get_by_label("The model itself")).to_be_focused()
     page.keyboard.press("Tab")
     page.keyboard.press("Space")
     labels = page.get_by_label("Learn from the labels")

@@ -520,7 +520,7 @@ def test_checks_tell_whether_other_questions_are_left_alone(
 @pytest.mark.parametrize(
     ("after", "title", "doubt"),
     [
-        (18, "Harms nothing else", False),
+        (18, "Other answers stay right", False),
         (15, "Costs a few other answers", False),
         (14, "Harms other answers", True),
     ],

@@ -91,7 +91,7 @@ def test_another_base_is_typed_and_looked_up_before_it_is_downloaded(
     assert nothing["models_load"].interactive is False
     (tmp_path / "model.safetensors").write_bytes(b"x" * 1_500_000)
     here = own.models.choose(OTHER, str(tmp_path), request_of("a"))["models_told"]
-    assert "base 1.5 MB. Nothing must be downloaded" in here
+    assert "base 1.5 MB. Nothing to download" in here
     assert own.models.choose(OTHER, "a/base", request_of("a"))["models_load"].value == "Look up"
     from dnd_engine.generator.installed import Availability
 

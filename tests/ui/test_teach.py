@@ -227,7 +227,7 @@ def test_answers_are_proposed_corrected_and_learnt(
     done = on.runs.show_run(session)
     assert engine.taught == [{f"Say yes.\n\ngood {n}": "no" for n in range(8)}]
     assert "then taught by you in 12 s" in done["adapter_facts"]
-    assert "1 of 4 held back right before, 3 after" in done["adapter_facts"]
+    assert "held-back prompts right: 1 of 4 before, 3 after" in done["adapter_facts"]
     assert done["teach_rows"].visible is True
     assert done["keep_texts"].visible is False
     make(on, session, arrange(SQL={"b.jsonl": prompts(9, "other")}), request_of("s"))

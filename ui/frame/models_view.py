@@ -63,7 +63,7 @@ def models_panel() -> ModelsPanel:
 
 
 def _head_html() -> str:
-    more = _("Loading others ends what is running. Adapters keep to the base they were made for.")
+    more = _("Loading others ends what is running. Adapters work only with their own base.")
     return (
         f"<div class='dnd-row'><h2 class='dnd-heading'>{_('Models')}</h2>"
         f"<p class='dnd-sub'>{more}</p></div>"
@@ -106,7 +106,7 @@ def told_html(choice: "Choice", found: "Availability") -> str:
     elif found.download_bytes:
         here = _("{size} must be downloaded first.", size=size(found.download_bytes))
     else:
-        here = _("Nothing must be downloaded.")
+        here = _("Nothing to download.")
     sizes = f"{', '.join(held)}. " if held else ""
     return (
         f"<p class='dnd-sub'>{parts}</p>"

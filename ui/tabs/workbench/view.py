@@ -38,7 +38,7 @@ class Workbench:
 
 
 def workbench_panel(
-    limits: PromptLimits, *, shared: bool, teachers: Sequence[str] = ()
+    limits: PromptLimits, *, shared: bool, teachers: Sequence[str] = (), stop_keeps: bool = True
 ) -> Workbench:
     """Lay out the tab.
 
@@ -46,11 +46,12 @@ def workbench_panel(
         limits: What prompt files may amount to.
         shared: Whether others are served.
         teachers: Servers that may answer their prompts then.
+        stop_keeps: Whether a training can be ended with what it has learnt.
     """
     prompts = prompts_panel(limits)
     bar = adapter_bar()
     take = take_panel(shared=shared)
-    teach = teach_panel(shared=shared, teachers=teachers)
+    teach = teach_panel(shared=shared, teachers=teachers, stop_keeps=stop_keeps)
     stages = stages_panel()
     with gr.Row(elem_id="dnd-loop", equal_height=False):
         with gr.Column(elem_id="dnd-left", min_width=0):

@@ -91,7 +91,7 @@ _VERDICTS: Mapping[str, tuple[str, str]] = {
         N_("Messages that have nothing to do with your task are answered in its manner."),
     ),
     "keeps_skills": (
-        N_("Harms nothing else"),
+        N_("Other answers stay right"),
         N_("Right answers to sums, plurals and facts that your task has nothing to do with."),
     ),
     "costs_skills": (

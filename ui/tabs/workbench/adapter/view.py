@@ -182,7 +182,7 @@ def _held_back(adapter: "Adapter") -> list[str]:
         return []  # nothing was, or a stranger's file says something else
     return [
         _(
-            "{before} of {count} held back right before, {now} after",
+            "held-back prompts right: {before} of {count} before, {now} after",
             before=share_right(before, count),
             now=share_right(now, count),
             count=number(count),

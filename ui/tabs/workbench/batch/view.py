@@ -44,7 +44,8 @@ def batch_panel() -> BatchPanel:
         inputs = gr.Textbox(
             label=_("Inputs, one per line"),
             info=_(
-                "Up to 20 new inputs. Both models chosen above answer each, sent as chosen there."
+                "Up to 20 new inputs. The two models of this app chosen above answer each, sent "
+                "as chosen there."
             ),
             lines=4,
             max_lines=12,

@@ -64,18 +64,24 @@ class TeachPanel:
     later: gr.Button
 
 
-def teach_panel(*, shared: bool, teachers: Sequence[str]) -> TeachPanel:
+def teach_panel(*, shared: bool, teachers: Sequence[str], stop_keeps: bool) -> TeachPanel:
     """Lay out the panel; hidden until it is asked for, or a warning opens it.
 
     Args:
         shared: Whether others are served.
         teachers: Servers that may be asked then.
+        stop_keeps: Whether a training can be ended with what it has learnt.
     """
-    choices = [(_("By itself"), "itself"), (_("By a better model"), "better"), (_("By me"), "mine")]
+    choices = [
+        (_("The model itself"), "itself"),
+        (_("A better model"), "better"),
+        (_("I do"), "mine"),
+    ]
     if shared and not teachers:
         del choices[1]
     with gr.Column(elem_id="dnd-teach", elem_classes="dnd-panel", visible=False) as box:
-        gr.HTML(drawn(_offer_html), elem_id="dnd-teach-words", padding=False, min_width=0)
+        words = drawn(_offer_html, stop_keeps)
+        gr.HTML(words, elem_id="dnd-teach-words", padding=False, min_width=0)
         with gr.Column(min_width=0, elem_id="dnd-teach-doors") as doors:
             door = gr.Radio(
                 choices, value="itself", label=_("Who teaches?"), elem_id="dnd-teach-door"
@@ -90,7 +96,7 @@ def teach_panel(*, shared: bool, teachers: Sequence[str]) -> TeachPanel:
                 labels = gr.Checkbox(
                     False,
                     label=_("Learn from the labels"),
-                    info=_("Your files have some. Off, you correct answers here."),
+                    info=_("Your files have some. If off, you correct answers here."),
                     visible=False,
                     elem_id="dnd-teach-labels",
                 )
@@ -140,13 +146,15 @@ def _correct_html() -> str:
     return f"<p class='dnd-sub'>{esc(words)}</p>"
 
 
-def _offer_html() -> str:
+def _offer_html(stop_keeps: bool) -> str:
     does = _(
         "Trains this adapter a little further, for a minute or so. A few prompts are held back to "
-        "show how well it goes. Stop keeps what was learnt, Undo goes back."
+        "show how well it goes."
     )
+    keeps = [_("Stop keeps what was learnt.")] if stop_keeps else []
+    more = " ".join([does, *keeps, _("Undo goes back.")])
     needs = _("It needs a blank line between instruction and input, in 8 prompts or more.")
-    return heading(_("Teach"), does) + facts(needs)
+    return heading(_("Teach"), more) + facts(needs)
 
 
 def _server(teachers: Sequence[str]) -> tuple[gr.Textbox, gr.Textbox, gr.Textbox]:
