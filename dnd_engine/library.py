@@ -25,7 +25,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from dnd_engine.errors import LibraryError, RecipeError
 from dnd_engine.files import remove_leftovers, user_folder, write_whole, written_aside
-from dnd_engine.lora.provenance import NearestTask, Recipe, read_recipe, validation_words
+from dnd_engine.lora.provenance import (
+    AnsweredBy,
+    NearestTask,
+    Recipe,
+    answered_by,
+    read_recipe,
+    validation_words,
+)
 from dnd_engine.measure.kept import Scores
 from dnd_engine.prompts.files import PromptFile
 from dnd_engine.prompts.words import one_line, shorten
@@ -94,8 +101,8 @@ class Entry:
     recipe: Recipe | None
     """How to recreate it at its strength; None if unknown. It contains prompt texts only if the
     user chose to keep them."""
-    trained: bool
-    """Whether it was trained on labelled rows. If so, it has no recipe."""
+    trained: AnsweredBy | None
+    """Whose answers it was trained on, if it was. If so, it has no recipe."""
     checks: Mapping[str, Any]
     """Results of its checks; see `checks.registry.as_checks`."""
     votes: Mapping[str, int]
@@ -538,7 +545,7 @@ def _read(folder: Path) -> Entry:
         strength=record.strength,
         num_prompts=record.num_prompts,
         recipe=_read_recipe(folder, record, origin),
-        trained="trained" in origin,
+        trained=answered_by(origin["trained"]) if "trained" in origin else None,
         checks=record.checks,
         votes=record.votes,
         scores=record.scores,
@@ -549,7 +556,7 @@ def _read_recipe(folder: Path, record: _Record, origin: Mapping[str, Any]) -> Re
     with_texts = (folder / _TEXTS).exists()
     try:
         if "trained" in origin or (not with_texts and "format" not in origin):
-            return None  # trained on labels, or made by another tool
+            return None  # trained on answers, or made by another tool
         recipe = read_recipe(folder / (_TEXTS if with_texts else _PROVENANCE))
     except RecipeError as error:
         raise LibraryError(str(error)) from error

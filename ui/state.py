@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dnd_engine.config import LabelledConfig, MeasureConfig, Sampling
 from dnd_engine.library import Entry, Library
-from dnd_engine.lora.provenance import Recipe, taught_alike
+from dnd_engine.lora.provenance import AnsweredBy, Recipe, answered_by, taught_alike
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import PromptFile
 from dnd_engine.prompts.reading import Choices, Split
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from dnd_engine.models.replies import Reply
 
 __all__ = [
+    "TRAINED",
     "Answer",
     "AskMode",
     "Batch",
@@ -56,9 +57,24 @@ __all__ = [
     "Vote",
 ]
 
-Taught = Literal["", "imprinted", "refined", "refined_alike", "trained"]
+Taught = Literal[
+    "",
+    "imprinted",
+    "refined",
+    "refined_alike",
+    "trained_labels",
+    "trained_person",
+    "trained_teacher",
+]
 """What became of an adapter since the generator wrote it: its instruction imprinted, or trained on
-its own prompts, on those with one answer for all of them, or on labelled rows."""
+its own prompts, on those with one answer for all of them, or on the answers of somebody else."""
+
+TRAINED: Mapping[AnsweredBy, Taught] = {
+    "labels": "trained_labels",
+    "person": "trained_person",
+    "teacher": "trained_teacher",
+}
+"""What became of an adapter that was trained on somebody's answers."""
 
 AskMode = Literal["told", "written", "bare"]
 """What is sent: the instruction to the left side only, the question as written, or its input
@@ -123,7 +139,7 @@ class Made:
     """Fingerprint of the arrangement, to say when the prompts have changed since; empty if it was
     not made from one."""
     buckets: tuple[Bucket, ...]
-    """Those that counted; to measure on, and to refine on. None if it came without its prompts."""
+    """Those that counted; to measure on, and to teach on. None if it came without its prompts."""
     stages: Stages | None = None
     """How it came about; None if it came from the library."""
     before: "Made | None" = None
@@ -151,7 +167,7 @@ class Made:
     def taught(self) -> Taught:
         """What became of it since, if anything did; labels count for most."""
         if "trained" in self.adapter.provenance:
-            return "trained"
+            return TRAINED[answered_by(self.adapter.provenance["trained"])]
         if not self.refined:
             return "imprinted" if self.adapter.is_imprinted else ""
         return "refined_alike" if taught_alike(self.adapter.provenance["refined"]) else "refined"
@@ -171,7 +187,7 @@ class Run:
     buckets: tuple[Bucket, ...]
     """What it was ordered from."""
     start: Made | None = None
-    """The adapter to imprint on, or to refine."""
+    """The adapter to imprint on, or to teach."""
     labels: bool = False
     """Whether a refinement learns the labels."""
     answers: Mapping[str, str] | None = None

@@ -1,4 +1,4 @@
-"""Known vulnerabilities of the installed packages, as pip-audit tells them."""
+"""Known vulnerabilities of the installed packages, as pip-audit reports them."""
 
 import importlib.util
 import json
@@ -16,7 +16,7 @@ def audit() -> dict[str, Any]:
 
     Returns:
         `audited` and `not_audited` packages, `vulnerable` ones with the names of their advisories
-        and the versions that mend them, and `said`, a sentence.
+        and the versions that fix them, and `said`, a sentence.
     """
     if importlib.util.find_spec("pip_audit") is None:
         return _nothing("pip-audit is not installed, so nothing was audited: pip install pip-audit")
@@ -30,17 +30,17 @@ def audit() -> dict[str, Any]:
     return read_audit(done.stdout, done.stderr)
 
 
-def read_audit(told: str, errors: str = "") -> dict[str, Any]:
+def read_audit(printed: str, errors: str = "") -> dict[str, Any]:
     """Sum up what pip-audit printed as JSON; without it, say what it wrote last of its errors."""
     try:
-        packages = json.loads(told)["dependencies"]
+        packages = json.loads(printed)["dependencies"]
     except (ValueError, KeyError, TypeError):
         *_, last = ("it does not say why", *errors.strip().splitlines())
         return _nothing(f"pip-audit failed and nothing was audited: {last}")
     audited = [package for package in packages if "skip_reason" not in package]
     vulnerable = {
         f"{package['name']} {package['version']}": [
-            {"advisory": found["id"], "mended_in": found["fix_versions"]}
+            {"advisory": found["id"], "fixed_in": found["fix_versions"]}
             for found in package["vulns"]
         ]
         for package in audited

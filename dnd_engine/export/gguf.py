@@ -68,7 +68,7 @@ class _Tensor(np.ndarray[Any, Any]):
     say why, or loses the last small tensors without a word.
     """
 
-    def tofile(self, file: BinaryIO) -> None:  # type: ignore[override]
+    def tofile(self, file: BinaryIO) -> None:  # type: ignore[override]  # files only, no separator
         file.write(np.ascontiguousarray(self).data)
 
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from dnd_engine.errors import AdapterError, ConfigError
 from dnd_engine.files import written_aside
 from dnd_engine.lora.layout import LoRALayout
-from dnd_engine.lora.provenance import FILES, NearestTask, Recipe, taught_alike
+from dnd_engine.lora.provenance import FILES, NearestTask, Recipe, answered_by, taught_alike
 from dnd_engine.lora.usage import peft_usage
 from dnd_engine.lora.weight_tokens import LoRAState, detokenize, tokenize
 
@@ -34,6 +34,9 @@ __all__ = ["Adapter", "exploded", "model_card", "put_files", "sum_adapters", "wr
 _MOST_WEIGHT = 1e4
 """Size of a weight that no sound LoRA reaches: theirs stay below 10. Beyond, the forward pass
 overflows, and answers are empty or cannot be sampled."""
+
+_MAX_MODEL_NAME = 200
+"""Characters of a teacher's name on the card: the page asks for no more."""
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 """Zip entries carry a time; a fixed one keeps equal adapters equal bytes."""
@@ -147,7 +150,7 @@ class Adapter:
 
         Raises:
             RecipeError: If there is none: other tools made it, or an earlier version did, or it was
-                trained on labelled rows, which no recipe names.
+                trained on answers, which no recipe names.
         """
         return Recipe.from_json(self._origin)
 
@@ -406,7 +409,7 @@ def _how_made(origin: Mapping[str, Any]) -> str:
     if trained:
         known = trained if isinstance(trained, dict) else {}
         how = (
-            f"trained on labels: {_whole(known.get('num_examples'))} examples, "
+            f"trained on {_whose_answers(known)}: {_whole(known.get('num_examples'))} examples, "
             f"{_whole(known.get('steps'))} steps. Test it before you rely on it."
         )
         if known.get("start") == "adapter" and _from_prompts(origin):
@@ -426,6 +429,18 @@ def _how_made(origin: Mapping[str, Any]) -> str:
     if taught_alike(refined):
         taught += ", nearly all of them one and the same"
     return f"{written}, then trained a little on {taught}. Test it before you rely on it."
+
+
+def _whose_answers(trained: Mapping[str, Any]) -> str:
+    """Name who gave the answers that it learnt."""
+    by = answered_by(trained)
+    if by == "person":
+        return "answers that a person corrected"
+    if by == "teacher":
+        model = trained.get("teacher")
+        named = isinstance(model, str) and 0 < len(model) <= _MAX_MODEL_NAME
+        return f"the answers of {_plain(str(model)) if named else 'a better model'}"
+    return "labels"
 
 
 def _from_prompts(origin: Mapping[str, Any]) -> bool:

@@ -26,12 +26,14 @@ from dnd_engine.prompts.words import display_name
 
 __all__ = [
     "FILES",
+    "AnsweredBy",
     "BucketSource",
     "Imprinting",
     "NearestTask",
     "PromptSource",
     "Recipe",
     "Refinement",
+    "answered_by",
     "read_recipe",
     "taught_alike",
     "validation_words",
@@ -54,6 +56,9 @@ _MAX_BYTES = 50_000_000
 
 _MAX_TOLD = 10
 """Faults or missing files that a message names."""
+
+AnsweredBy = Literal["labels", "person", "teacher"]
+"""Who gave the answers that an adapter was trained on: files, somebody here, or a better model."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=-10, le=10)]
@@ -300,7 +305,7 @@ class Recipe:
             )
         if "trained" in values:
             raise RecipeError(
-                "it was trained on labelled rows, and a recipe makes only what came from prompts "
+                "it was trained on answers, and a recipe makes only what came from prompts "
                 "alone. Keep the adapter itself."
             )
         try:
@@ -476,6 +481,16 @@ def read_recipe(path: Path | str) -> Recipe:
         return Recipe.from_json(values)
     except RecipeError as error:
         raise RecipeError(f"recipe `{path}`: {error}") from error
+
+
+def answered_by(trained: object) -> AnsweredBy:
+    """Return who gave the answers that an adapter was trained on.
+
+    Args:
+        trained: As the training was written; from a stranger's file it may be anything.
+    """
+    by = trained.get("answers") if isinstance(trained, Mapping) else None
+    return by if by in ("person", "teacher") else "labels"
 
 
 def taught_alike(refined: object) -> bool:

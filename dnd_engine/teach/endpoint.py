@@ -22,11 +22,11 @@ from dnd_engine.tasks.folder import Example
 __all__ = ["Endpoint", "origin"]
 
 _AT_ONCE = 4
-"""Questions that wait for an answer together: hosted services take more, a laptop hardly two."""
+"""Questions that wait for an answer together: hosted services take more, a laptop one or two."""
 _TOGETHER = 8
 """Answers that are passed on together."""
 _TRIES = 3
-"""Of one question, while the server is busy."""
+"""Times that one question is asked, while the server is busy."""
 _MAX_WAIT = 10.0
 """Most seconds between two tries, whatever the server asks for."""
 _BUSY = (429, 503)

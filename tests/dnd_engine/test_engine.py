@@ -985,7 +985,7 @@ def test_answers_of_a_person_are_learnt_and_never_scored_after(engine: Engine) -
     assert learnt < digests(answers)
     again = finish(engine.teach(made, answers, config=config))
     assert again.name == "letters-taught"
-    with pytest.raises(RecipeError, match="trained on labelled rows"):
+    with pytest.raises(RecipeError, match="trained on answers"):
         _ = made.recipe
 
 

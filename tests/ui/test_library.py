@@ -189,9 +189,11 @@ def test_what_an_adapter_learnt_since_is_told_as_such(
     session, entry = kept
     assert session.made is not None
     found = session.made.inspection
-    trained = entry_words(replace(entry, trained=True), found)
+    trained = entry_words(replace(entry, trained="labels"), found)
     assert "Trained on your rows" in trained
     assert "Refined" not in trained
+    assert "corrected answers" in entry_words(replace(entry, trained="person"), found)
+    assert "a better model's answers" in entry_words(replace(entry, trained="teacher"), found)
     assert entry.recipe is not None
     refinement = Refinement.of(
         RefineConfig(), from_sha256="0" * 64, num_prompts=2, folded=(), buckets=()

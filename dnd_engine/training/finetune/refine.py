@@ -125,7 +125,7 @@ class _Answered:
 
     chosen: Sequence[Example]
     num_held_back: int
-    """Of the chosen, from the first."""
+    """How many of the chosen, from the first."""
     batches: Iterator[Sequence[_Taken | None]]
     num_asked: int = 0
     num_lost: int = 0

@@ -15,22 +15,22 @@ BAD = {"name": "b", "version": "1", "vulns": [FOUND]}
 SKIPPED = {"name": "c", "skip_reason": "Dependency not found"}
 
 
-def test_vulnerable_packages_are_named_with_the_version_that_mends_them() -> None:
+def test_vulnerable_packages_are_named_with_the_version_that_fixes_them() -> None:
     found = read_audit(json.dumps({"dependencies": [SOUND, BAD, SKIPPED], "fixes": []}))
     assert found["said"] == ("1 of 2 packages have known vulnerabilities. 1 could not be audited.")
-    assert found["vulnerable"] == {"b 1": [{"advisory": "PYSEC-1", "mended_in": ["1.1"]}]}
+    assert found["vulnerable"] == {"b 1": [{"advisory": "PYSEC-1", "fixed_in": ["1.1"]}]}
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("printed", "said"),
     [
         (json.dumps({"dependencies": [SKIPPED]}), "No advisory source knows any of 1 packages"),
         ("", "pip-audit failed"),
         ("[]", "pip-audit failed"),
     ],
 )
-def test_what_was_not_audited_does_not_look_sound(told: str, said: str) -> None:
-    found = read_audit(told)
+def test_what_was_not_audited_does_not_look_sound(printed: str, said: str) -> None:
+    found = read_audit(printed)
     assert found["said"].startswith(said)
     assert "nothing was audited" in found["said"]
     assert (found["audited"], found["vulnerable"]) == (0, {})

@@ -118,6 +118,12 @@ def test_the_card_names_buckets_as_text_not_as_markup() -> None:
         ({"trained": {"num_examples": 1200, "steps": 40}}, "labels: 1,200 examples, 40 steps"),
         ({"trained": "a stranger's words"}, "A LoRA adapter trained on labels: unknown examples"),
         ({"trained": {"start": "adapter"}}, "A LoRA adapter trained on labels"),
+        ({"trained": {"answers": "person"}}, "trained on answers that a person corrected: unknown"),
+        (
+            {"trained": {"answers": "teacher", "teacher": "qwen[2]"}},
+            "trained on the answers of qwen\\[2\\]: unknown examples",
+        ),
+        ({"trained": {"answers": ["a list"]}}, "A LoRA adapter trained on labels"),
         ({}, "A LoRA adapter of unknown origin."),
     ],
 )

@@ -61,7 +61,7 @@ def refined(of: Sequence[Bucket]) -> Refinement:
 def test_a_recipe_makes_what_came_from_prompts_alone_and_not_for_hours(tmp_path: Path) -> None:
     """A LoRA trained on labels keeps the recipe of what it began from; that would make another."""
     whole = recipe(buckets(tmp_path)).to_json()
-    with pytest.raises(RecipeError, match=r"was trained on labelled rows, .*Keep the adapter"):
+    with pytest.raises(RecipeError, match=r"was trained on answers, .*Keep the adapter"):
         Recipe.from_json(whole | {"trained": {"steps": 3}})
     once = refined(buckets(tmp_path)).to_json()
     with pytest.raises(RecipeError, match=r"expected at most 16 refinements, got 17"):

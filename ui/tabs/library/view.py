@@ -10,7 +10,7 @@ from dnd_engine.library import DamagedEntry, Entry
 from dnd_engine.lora.provenance import taught_alike
 from dnd_engine.measure.kept import Scores
 from ui.markup import heading, none_yet
-from ui.state import Taught
+from ui.state import TRAINED, Taught
 from ui.tabs.measure.view import mode_words, score_words
 from ui.tabs.workbench.adapter.checks_view import verdicts
 from ui.tabs.workbench.take.view import where_words
@@ -128,7 +128,7 @@ def entry_words(entry: Entry | DamagedEntry, found: "Inspection | None" = None) 
     kept = day(entry.created.astimezone())
     if isinstance(entry, DamagedEntry):
         return "\n".join([_("Damaged: {key}", key=entry.key), f"{kept}, {entry.reason}"])
-    taught: Taught = "trained" if entry.trained else ""
+    taught: Taught = TRAINED[entry.trained] if entry.trained else ""
     if not taught and entry.recipe is not None and (refined := entry.recipe.refined) is not None:
         taught = "refined_alike" if taught_alike(refined.to_json()) else "refined"
     if not taught and entry.recipe is not None and entry.recipe.imprint is not None:

@@ -9,12 +9,12 @@ __all__ = ["lead"]
 
 _OPENINGS: Mapping[str, str] = {
     "heldout": N_(
-        "On kinds of task it never saw, an adapter is right about {own} times in 100 without "
-        "being told what to do."
+        "On kinds of task that the generator never saw, an adapter is right about {own} times in "
+        "100 without being told what to do."
     ),
     "refine": N_(
-        "On kinds of task it never saw, an adapter refined on their prompts is right about {own} "
-        "times in 100 without being told what to do."
+        "On kinds of task that the generator never saw, an adapter taught on their prompts is "
+        "right about {own} times in 100 without being told what to do."
     ),
     "train": N_(
         "On tasks it was trained on, an adapter is right about {own} times in 100 without being "
@@ -49,6 +49,7 @@ def lead(report: Report, split: str) -> str:
         if oracle.n_tasks != own.n_tasks:
             words = N_("A LoRA trained on labels of the task, on {some} of {all} tasks: {lora}.")
         said.append(_(words, lora=_times(oracle.score), some=oracle.n_tasks, all=own.n_tasks))
+    said.append(_("Where an answer is a longer text, its overlap with the label counts."))
     return " ".join(said)
 
 

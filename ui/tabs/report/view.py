@@ -47,7 +47,7 @@ _FAILURES_SHOWN = 8
 
 _TITLES: Mapping[str, str] = {
     "heldout": N_("How good is this generator on unseen tasks?"),
-    "refine": N_("How good is it once refined on the prompts of unseen tasks?"),
+    "refine": N_("How good is it once taught on the prompts of unseen tasks?"),
     "train": N_("How good is it on tasks it was trained on?"),
 }
 _METRIC_NOTES: Mapping[str, str] = {
@@ -266,7 +266,7 @@ def _seconds_html(report: Report) -> str:
             times=equal.over_synthesis,
         )
     more = _(
-        "Score on bare inputs over seconds of training, on one core. Refine uses the "
+        "Score on bare inputs over seconds of training, on one core. Teaching uses the "
         "adapter's own prompts and no labels; it spends its first seconds asking the "
         "teacher, which is the base with the instruction. From nothing, it starts from an"
         " empty LoRA."

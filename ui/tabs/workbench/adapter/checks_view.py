@@ -121,9 +121,17 @@ _VERDICTS: Mapping[str, tuple[str, str]] = {
             "does not say whether that answer is right."
         ),
     ),
-    "trained": (
+    "trained_labels": (
         N_("Trained on your rows"),
         N_("It learnt their labels. Try others."),
+    ),
+    "trained_person": (
+        N_("Trained on corrected answers"),
+        N_("It learnt the answers that a person gave to some prompts. Try others."),
+    ),
+    "trained_teacher": (
+        N_("Trained on a better model's answers"),
+        N_("It learnt what that model answered, mistakes included. Try other prompts."),
     ),
     "untold": (
         N_("No instruction to leave out"),

@@ -1,1 +1,1 @@
-"""The offer to refine."""
+"""The panel that teaches an adapter."""
