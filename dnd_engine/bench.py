@@ -377,8 +377,8 @@ def summarise(
 def bytes_per_token(model: nn.Module) -> int:
     """Weights read to write one token: all of them, but of the input embedding one row."""
     total = sum(p.numel() * p.element_size() for p in model.parameters())
-    embedding: Tensor = model.get_input_embeddings().weight  # type: ignore[operator]
-    if model.get_output_embeddings().weight is not embedding:  # type: ignore[operator]
+    embedding: Tensor = model.get_input_embeddings().weight  # type: ignore[operator]  # a method; torch's types say tensor
+    if model.get_output_embeddings().weight is not embedding:  # type: ignore[operator]  # a method; torch's types say tensor
         total -= embedding.numel() * embedding.element_size()
     return total
 

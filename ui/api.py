@@ -62,7 +62,7 @@ def _as_file(value: Any) -> Any:
 class BucketSpec(TypedDict, total=False):
     """A bucket, as a caller describes it."""
 
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # pydantic asks for it
 
     name: str
     weight: float

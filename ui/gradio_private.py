@@ -113,7 +113,7 @@ def bound_queue(demo: gr.Blocks, limits: ServerLimits) -> None:
                 headers={"Retry-After": "10"},
             )
 
-    queue.push = push_within_limits  # type: ignore[method-assign]
+    queue.push = push_within_limits  # type: ignore[method-assign]  # this queue alone
 
 
 def queue_gauges(demo: gr.Blocks) -> dict[str, float]:
@@ -195,7 +195,7 @@ class Pages(StateHolder):
         limits: ServerLimits,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # Gradio's
         self.set_blocks(blocks)
         self._limits, self._clock = limits, clock
         self._attended: Counter[str] = Counter()

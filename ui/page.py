@@ -155,8 +155,8 @@ def by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callable
             if silent:
                 yield spread({})  # Gradio empties every output of a generator without a step
 
-        stream.__signature__ = signature  # type: ignore[attr-defined]
-        stream.slots = names  # type: ignore[attr-defined]
+        stream.__signature__ = signature  # type: ignore[attr-defined]  # functions take any
+        stream.slots = names  # type: ignore[attr-defined]  # functions take any
         return stream
 
     @functools.wraps(function)
@@ -166,8 +166,8 @@ def by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callable
         with speaking(visit.language):
             return spread(handler(*args, **kwargs))
 
-    call.__signature__ = signature  # type: ignore[attr-defined]
-    call.slots = names  # type: ignore[attr-defined]
+    call.__signature__ = signature  # type: ignore[attr-defined]  # functions take any
+    call.slots = names  # type: ignore[attr-defined]  # functions take any
     return call
 
 

@@ -122,7 +122,7 @@ def _read(name: str, check: Check, value: Any) -> Any:
         ) from error
 
 
-def _effect(subject: "Subject", found: Mapping[str, Any]) -> float | None:  # noqa: ARG001
+def _effect(subject: "Subject", found: Mapping[str, Any]) -> float | None:  # noqa: ARG001  # all take it
     from dnd_engine.checks.effect import effect
 
     if not subject.prompts:
@@ -135,7 +135,7 @@ def _effect_words(effect: float) -> list[Sentence]:
     return [Sentence(message, {"effect": effect})]
 
 
-def _agreement(subject: "Subject", found: Mapping[str, Any]) -> Agreement | None:  # noqa: ARG001
+def _agreement(subject: "Subject", found: Mapping[str, Any]) -> Agreement | None:  # noqa: ARG001  # all take it
     from dnd_engine.checks.agreement import agreement
 
     # A trained adapter was taught what is asked here, so its answers would say nothing.
@@ -175,19 +175,19 @@ def _outlook(subject: "Subject", found: Mapping[str, Any]) -> Outlook | None:
     return outlook(found.get("agreement"), subject.report)
 
 
-def _ordinary(subject: "Subject", found: Mapping[str, Any]) -> Ordinary:  # noqa: ARG001
+def _ordinary(subject: "Subject", found: Mapping[str, Any]) -> Ordinary:  # noqa: ARG001  # all take it
     from dnd_engine.checks.ordinary import ordinary_share
 
     return ordinary_share(subject.runtime, subject.fitted, subject.base_answers())
 
 
-def _skills(subject: "Subject", found: Mapping[str, Any]) -> Skills:  # noqa: ARG001
+def _skills(subject: "Subject", found: Mapping[str, Any]) -> Skills:  # noqa: ARG001  # all take it
     from dnd_engine.checks.skills import skills
 
     return skills(subject.runtime, subject.fitted, subject.base_answers().known)
 
 
-def _familiarity(subject: "Subject", found: Mapping[str, Any]) -> Familiarity | None:  # noqa: ARG001
+def _familiarity(subject: "Subject", found: Mapping[str, Any]) -> Familiarity | None:  # noqa: ARG001  # all take it
     from dnd_engine.checks.familiarity import familiarity
 
     return familiarity(subject.nearest, subject.adapter.num_prompts, subject.report)

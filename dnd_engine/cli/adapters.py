@@ -399,7 +399,7 @@ def read_buckets(
     files: list[Path],
     options: list[str],
     config: EngineConfig,
-    choices: Choices = Choices(),  # noqa: B008
+    choices: Choices = Choices(),  # noqa: B008  # it is frozen
 ) -> list[Bucket]:
     """Read all files of all buckets, and report every unreadable file in one error."""
     wanted = [("prompts", 1.0, files)] if files else []

@@ -113,7 +113,7 @@ def engine_options(command: Callable[..., T]) -> Callable[..., T]:
 
     parameters = [*first, *engine, *last]
     # Typer reads both to make the command line.
-    wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # functions take any
     wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
     return wrapped
 

@@ -58,7 +58,7 @@ def write_model(
         ExportError: If llama.cpp runs models of this type, or cuts texts into tokens, in a way that
             is not known here.
     """
-    config: Mapping[str, Any] = model.config.to_dict()  # type: ignore[operator, union-attr]
+    config: Mapping[str, Any] = model.config.to_dict()  # type: ignore[operator, union-attr]  # a method; torch's types say tensor
     architecture = _architecture(config, name)
     matrices, file_type = _TYPES[precision]
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture])

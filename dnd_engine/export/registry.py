@@ -62,7 +62,7 @@ def export_target(name: str) -> ExportTarget:
     return EXPORTS[name]
 
 
-def _write_peft(adapter: "Adapter", base: "BaseModel", path: Path) -> None:  # noqa: ARG001
+def _write_peft(adapter: "Adapter", base: "BaseModel", path: Path) -> None:  # noqa: ARG001  # all take it
     from dnd_engine.lora.adapter import put_files
 
     put_files(adapter.files(), path)

@@ -74,7 +74,7 @@ class BaseModel:
     @property
     def config(self) -> dict[str, Any]:
         """The Hugging Face config as a mapping."""
-        values: dict[str, Any] = self.model.config.to_dict()  # type: ignore[union-attr,operator]
+        values: dict[str, Any] = self.model.config.to_dict()  # type: ignore[union-attr,operator]  # a method; torch's types say tensor
         return values
 
     @property
@@ -248,7 +248,7 @@ def fingerprint_difference(wanted: Mapping[str, Any], found: Mapping[str, Any]) 
 
 def end_tokens(base: BaseModel) -> set[int]:
     """Tokens that end an answer: the template's, the tokenizer's, the generation config's."""
-    ends: Any = base.model.generation_config.eos_token_id  # type: ignore[union-attr]
+    ends: Any = base.model.generation_config.eos_token_id  # type: ignore[union-attr]  # likewise
     known = ends if isinstance(ends, list) else [ends]
     return {int(e) for e in (*known, base.turn_end, base.tokenizer.eos_token_id) if e is not None}
 
@@ -261,7 +261,7 @@ def last_hidden(model: nn.Module, **inputs: Any) -> Float[Tensor, "rows length w
         model: A causal language model.
         inputs: Keyword arguments of its forward pass, `input_ids` among them.
     """
-    states: Tensor = model.model(**inputs).last_hidden_state  # type: ignore[operator]
+    states: Tensor = model.model(**inputs).last_hidden_state  # type: ignore[operator]  # a method; torch's types say tensor
     return states
 
 

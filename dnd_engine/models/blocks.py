@@ -84,7 +84,7 @@ class BlockPass:
             base.model, sees.to(base.device)[None, None], self._positions, self._positions
         )
         self._kinds = layer_kinds(base.model.config)
-        embeddings: nn.Module = self._model.get_input_embeddings()  # type: ignore[operator]
+        embeddings: nn.Module = self._model.get_input_embeddings()  # type: ignore[operator]  # a method; torch's types say tensor
         self.states: Float[Tensor, "tokens width"] = embeddings(
             torch.tensor(ids, device=base.device)
         )

@@ -167,7 +167,7 @@ class _Row:
                 "strength, or use another adapter."
             )
         if self.processors:
-            scores = self.processors(torch.tensor([self.ids]), scores)  # type: ignore[arg-type]
+            scores = self.processors(torch.tensor([self.ids]), scores)  # type: ignore[arg-type]  # typed for LongTensor
         if self.sampling.temperature == 0:
             token = int(scores.argmax())
         else:

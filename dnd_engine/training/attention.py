@@ -69,11 +69,11 @@ class _Moves:
     """False for padding in the packed rows."""
 
     def into_blocks(self, x: Tensor) -> Tensor:
-        moved: Tensor = _Move.apply(x, self.taken, self.found, self.known)  # type: ignore[no-untyped-call]
+        moved: Tensor = _Move.apply(x, self.taken, self.found, self.known)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
         return moved
 
     def into_rows(self, x: Tensor) -> Tensor:
-        moved: Tensor = _Move.apply(x, self.found, self.taken, self.real)  # type: ignore[no-untyped-call]
+        moved: Tensor = _Move.apply(x, self.found, self.taken, self.real)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
         return moved
 
 
@@ -204,8 +204,8 @@ def attending_in_blocks(
     )
     AttentionInterface.register(_NAME, attend_in_blocks)
     usual = config._attn_implementation
-    model.set_attn_implementation(_NAME)  # type: ignore[operator]
+    model.set_attn_implementation(_NAME)  # type: ignore[operator]  # a method; torch's types say tensor
     try:
         yield {"blocks": plan}
     finally:
-        model.set_attn_implementation(usual)  # type: ignore[operator]
+        model.set_attn_implementation(usual)  # type: ignore[operator]  # a method; torch's types say tensor

@@ -115,7 +115,7 @@ def greedy_answers(
     mask = torch.tensor(
         [[0] * (length - len(p)) + [1] * len(p) for p in prompts], device=base.device
     )
-    out = base.model.generate(  # type: ignore[operator]
+    out = base.model.generate(  # type: ignore[operator]  # a method; torch's types say tensor
         input_ids=ids,
         attention_mask=mask,
         max_new_tokens=max_new_tokens,

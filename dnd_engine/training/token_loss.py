@@ -33,7 +33,7 @@ def token_losses(
         cap: Logits are `cap * tanh(logits / cap)`; None leaves them.
     """
     assert not head.requires_grad, "the gradient of the output layer is not computed"
-    nll, hits = _TokenLosses.apply(hidden, head, targets, cap)  # type: ignore[no-untyped-call]
+    nll, hits = _TokenLosses.apply(hidden, head, targets, cap)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
     return nll, hits
 
 

@@ -299,7 +299,7 @@ def _seconds(row: Row) -> float:
 def _kind(recipe: Mapping[str, Any], rows: Sequence[Row]) -> RunKind:
     """What is trained; a run that wrote no recipe beside its log tells it by its monitors."""
     if recipe.get("kind") in ("generator", "multi_task_lora"):
-        return recipe["kind"]  # type: ignore[no-any-return]
+        return recipe["kind"]  # type: ignore[no-any-return]  # checked above
     return "generator" if any("between_task_share" in row for row in rows) else "unknown"
 
 
