@@ -53,9 +53,9 @@ settings.register_profile("fuzz", deadline=None, max_examples=100_000)
 settings.load_profile("full")
 
 SLOW_SECONDS = 8.0
-"""More processor time than that needs a mark; `slow` is for anything above two seconds or so.
+"""More processor time than that fails a test without a mark.
 
-A test of 5 s on an idle core is too slow without a mark. The rest is room for slower cores and for
+A test of 5 s on an idle core needs the mark `slow`. The rest is room for slower cores and for
 cores that share their units with another worker: such a machine must not fail a test for itself."""
 
 MAY_BE_SLOW = frozenset({"real", "browser", "slow", "soak"})

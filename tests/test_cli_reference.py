@@ -55,7 +55,8 @@ def described(command: Any, parent: Any) -> Iterator[str]:
     yield f"    {' '.join([ctx.command_path, '[OPTIONS]', *shown])}\n"
     for param in command.params:
         more = " Required." if param.required and param not in arguments else ""
-        if isinstance(param.default, str | int | float | Path) and param.default is not False:
+        given = param.default is not False and param.default != ""
+        if given and isinstance(param.default, str | int | float | Path):
             more = f" Default: {param.default}."
         yield f"- `{named(param)}`: {param.help}{more}"
     yield ""
