@@ -200,7 +200,7 @@ class PromptCanvas(gr.HTML, metaclass=WithoutStub):
             **kwargs,
         )
 
-    def preprocess(self, payload: CanvasData | None) -> Arrangement:  # type: ignore[override]  # Gradio says Any
+    def preprocess(self, payload: CanvasData | None) -> Arrangement:  # type: ignore[override]  # HTML has texts
         """Turn the browser's value into buckets of checked cards.
 
         Raises:
@@ -243,7 +243,7 @@ class PromptCanvas(gr.HTML, metaclass=WithoutStub):
             payload.looking,
         )
 
-    def postprocess(self, value: CanvasData | dict[str, Any] | None) -> CanvasData:  # type: ignore[override]  # Gradio says Any
+    def postprocess(self, value: CanvasData | dict[str, Any] | None) -> CanvasData:  # type: ignore[override]  # HTML has texts
         """Accept a value as a dict or a model."""
         if isinstance(value, CanvasData):
             return value
@@ -314,10 +314,10 @@ class Inbox(gr.HTML, metaclass=WithoutStub):
             **kwargs,
         )
 
-    def preprocess(self, payload: Message | None) -> None:  # type: ignore[override]  # Gradio says Any
+    def preprocess(self, payload: Message | None) -> None:  # type: ignore[override]  # HTML has texts
         """Nothing is read back."""
 
-    def postprocess(self, value: dict[str, Any] | None) -> Message:  # type: ignore[override]  # Gradio says Any
+    def postprocess(self, value: dict[str, Any] | None) -> Message:  # type: ignore[override]  # HTML has texts
         """Stamp a message, so that it arrives even if it equals the last one."""
         return Message(**(value or {}), nonce=secrets.token_hex(8))
 

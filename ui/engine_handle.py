@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Literal
 from dnd_engine.config import EngineConfig
 from dnd_engine.errors import ConfigError, DndError
 from ui.engine_thread import EngineThread
-from ui.faults import report_fault
 from ui.spaces import borrows_gpu
 
 if TYPE_CHECKING:
@@ -127,9 +126,9 @@ class EngineHandle:
         except DndError as error:
             if not self.thread.ending.is_set():
                 logger.warning("The engine did not load: %s", error)
-            self._fail(DndError(report_fault(error, "load")) if self._shared else error)
+            self._fail(_reported(error) if self._shared else error)
         except Exception as error:  # noqa: BLE001 - a thread has no caller, and the page must tell
-            self._fail(DndError(report_fault(error, "load")))
+            self._fail(_reported(error))
         else:
             self._warm_up(engine)
             self._finish(LoadState("ready"), engine=engine)
@@ -170,3 +169,10 @@ def _loader(config: EngineConfig) -> _Load:
         return Engine.load(config, on_progress)
 
     return load
+
+
+def _reported(error: Exception) -> DndError:
+    """Log an error, and return a sentence with its reference."""
+    from ui.faults import report_fault  # Gradio, which `dnd --help` does without
+
+    return DndError(report_fault(error, "load"))
