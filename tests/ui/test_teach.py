@@ -162,7 +162,7 @@ def test_a_strangers_score_that_is_no_share_is_not_shown(score: float) -> None:
     assert "server failed" not in drawn
     trained |= {"score": 0.75, "num_lost": 3}
     drawn = adapter_html(adapter, {}, stale=False, num_files=1)
-    assert "2 of 4 held back right before, 3 after" in drawn
+    assert "held-back prompts right: 2 of 4 before, 3 after" in drawn
     assert "server failed on the way. Prompts without an answer: 3." in drawn
 
 
