@@ -158,7 +158,7 @@ def test_a_strangers_score_that_is_no_share_is_not_shown(score: float) -> None:
     trained = {"num_held_back": 4, "score_before": 0.5, "score": score, "num_lost": -1}
     adapter = FakeAdapter(name="a", sha256="0", num_prompts=8, provenance={"trained": trained})
     drawn = adapter_html(adapter, {}, stale=False, num_files=1)
-    assert "held back" not in drawn
+    assert "held-back" not in drawn
     assert "server failed" not in drawn
     trained |= {"score": 0.75, "num_lost": 3}
     drawn = adapter_html(adapter, {}, stale=False, num_files=1)
