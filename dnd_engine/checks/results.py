@@ -120,9 +120,14 @@ class Skills:
         return Sentence(
             N_(
                 "It answers {after} of {number} unrelated questions right (sums, plurals, facts); "
-                "the base answers {before}."
+                "the base answers {before}. Right before and wrong now: {lost}."
             ),
-            {"after": self.after, "number": self.num_questions, "before": self.before},
+            {
+                "after": self.after,
+                "number": self.num_questions,
+                "before": self.before,
+                "lost": self.lost,
+            },
         )
 
 
