@@ -7,6 +7,7 @@ write, and none may read an answer.
 
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -42,6 +43,7 @@ __all__ = ["Gate", "Watch", "gated"]
 _READING = frozenset({"GET", "HEAD"})
 _API = "/gradio_api"
 _HEARTBEAT = f"{_API}/heartbeat/"
+_ROUTE = re.compile(rf"({_API})?/[a-z_]*")
 _LEAST_CHARGED = 64_000
 """Bytes that each upload counts at least: small files cost the disk more than their size."""
 
@@ -432,7 +434,11 @@ def _words_for(error: Exception, path: str) -> Response:
         # Gradio's parser takes a field without a file name for a fault of its own.
         words = _("Upload: expected files in fields named `files`, each with a file name.")
         return _refuse(HTTPStatus.BAD_REQUEST, words)
-    return _refuse(HTTPStatus.INTERNAL_SERVER_ERROR, report_fault(error, path))
+    # What follows the route's name is a file's name, a visit's hash or what somebody typed.
+    route = _ROUTE.match(path)
+    return _refuse(
+        HTTPStatus.INTERNAL_SERVER_ERROR, report_fault(error, route[0] if route else "/")
+    )
 
 
 def _too_large(most: int) -> Response:

@@ -70,13 +70,16 @@ def examination() -> dict[str, Any]:
             "devices": _devices(),
         },
         "places": {
-            name: {"path": _short(path), "bytes": _size(path), "free_bytes": _free(path)}
+            name: {"path": _short(str(path)), "bytes": _size(path), "free_bytes": _free(path)}
             for name, path in places.items()
         },
         "library": {"adapters": len(Library().entries())},
         "set": {name: bool(os.environ.get(name)) for name in _SETTINGS},
         "limits": asdict(PromptLimits()),
-        "last_errors": last_lines(log_path()),
+        "last_errors": [
+            {name: _short(said) if isinstance(said, str) else said for name, said in line.items()}
+            for line in last_lines(log_path())
+        ],
     }
 
 
@@ -98,10 +101,9 @@ def _devices() -> list[str]:
     return found
 
 
-def _short(path: Path) -> str:
-    """Return a path without the name of its user."""
-    home = str(Path.home())
-    return str(path).replace(home, "~", 1) if str(path).startswith(home) else str(path)
+def _short(text: str) -> str:
+    """Return a path, or a text that holds some, without the name of their user."""
+    return text.replace(str(Path.home()), "~")
 
 
 def _size(path: Path) -> int:

@@ -102,7 +102,8 @@ def test_the_doctor_tells_versions_limits_and_errors_and_nothing_private(tmp_pat
     }
     log = home / "state" / "drag-and-drop-llms" / "log" / "serve.jsonl"
     log.parent.mkdir(parents=True)
-    log.write_text('{"level": "error", "message": "fault 1234 in chat: ValueError"}\n')
+    message = f"fault 1234 in chat: no model at `{home / 'models'}`"
+    log.write_text(json.dumps({"level": "error", "message": message}) + "\n")
     done = subprocess.run(
         [sys.executable, "-m", "dnd_engine.cli", "doctor", "--json"],
         env=environment,
@@ -113,7 +114,7 @@ def test_the_doctor_tells_versions_limits_and_errors_and_nothing_private(tmp_pat
     found = json.loads(done.stdout)
     assert found["versions"]["gradio"].startswith("6.")
     assert found["limits"]["max_files"] == 60
-    assert found["last_errors"][0]["message"].startswith("fault 1234")
+    assert found["last_errors"][0]["message"] == "fault 1234 in chat: no model at `~/models`"
     assert found["set"]["HF_TOKEN"] is True
     assert found["places"]["library"]["path"].startswith("~")
     assert "hf_secret" not in done.stdout
