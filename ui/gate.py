@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ui.bodies import LEAST_CHARGED, BoundedBody, ChargedFiles
 from ui.counters import Counters, FaultCounter
 from ui.faults import report_fault
 from ui.gradio_private import (
@@ -43,9 +44,8 @@ __all__ = ["Gate", "Watch", "gated"]
 _READING = frozenset({"GET", "HEAD"})
 _API = "/gradio_api"
 _HEARTBEAT = f"{_API}/heartbeat/"
+_UPLOAD = f"{_API}/upload"
 _ROUTE = re.compile(rf"({_API})?/[a-z_]*")
-_LEAST_CHARGED = 64_000
-"""Bytes that each upload counts at least: small files cost the disk more than their size."""
 
 _CLOSED = (
     "/openapi.json",
@@ -155,22 +155,49 @@ class Gate:
         scope = request.scope
         # Without its Origin, Gradio adds no header that would let another site read the answer.
         inner = [(name, value) for name, value in scope["headers"] if name.lower() != b"origin"]
-        body = _Bounded(receive, self._most_bytes(_path(request)))
+        path = _path(request)
+        body = BoundedBody(receive, self._most_bytes(path), self._files(request, path))
         outcome = _Answer(send)
         try:
             await self._app({**scope, "headers": inner}, body.receive, outcome.send)
         except Exception as error:  # noqa: BLE001 - a server prints it, with the values in it
             with speaking(language_of(request)):
-                refusal = _words_for(error, _path(request))
+                refusal = self._cut_off(body) or _words_for(error, path)
             if outcome.streams:
                 await outcome.end()
             elif not outcome.begun:
                 await refusal(scope, receive, send)
             return
-        if body.exceeded and not outcome.begun:
-            await _too_large(body.most)(scope, receive, send)
+        with speaking(language_of(request)):
+            cut = self._cut_off(body)
+        if cut is not None and not outcome.begun:
+            await cut(scope, receive, send)
             return
         await outcome.release()
+
+    def _cut_off(self, body: BoundedBody) -> Response | None:
+        """Return why a body was cut off; None if it was not."""
+        if body.too_many:
+            return self._too_much()
+        return _too_large(body.most) if body.too_large else None
+
+    def _files(self, request: Request, path: str) -> ChargedFiles | None:
+        """Return what counts the files of an upload; `_may_write` has charged the first."""
+        if request.method in _READING or not path.startswith(_UPLOAD):
+            return None
+        visitor, headers = _visitor(request), request.headers
+        paid = max(int(headers.get("content-length", "0")), LEAST_CHARGED)
+        kind = headers.get("content-type", "")
+        return ChargedFiles(kind, lambda owed: self._uploads.take(visitor, owed), paid)
+
+    def _too_much(self) -> Response:
+        return _refuse(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            _(
+                "Too much was uploaded lately. Wait {number} minutes, and upload again.",
+                number=self._limits.upload_seconds // 60,
+            ),
+        )
 
     @asynccontextmanager
     async def _attending(self, request: Request) -> AsyncIterator[bool]:
@@ -234,17 +261,11 @@ class Gate:
         if length > most:
             return _too_large(most)
         visitor = _visitor(request)
-        if path.startswith(f"{_API}/upload"):
+        if path.startswith(_UPLOAD):
             if "content-length" not in request.headers:
                 return _refuse(HTTPStatus.LENGTH_REQUIRED, _("Uploads must state their length."))
-            if not self._uploads.take(visitor, max(length, _LEAST_CHARGED)):
-                return _refuse(
-                    HTTPStatus.TOO_MANY_REQUESTS,
-                    _(
-                        "Too much was uploaded lately. Wait {number} minutes, and upload again.",
-                        number=self._limits.upload_seconds // 60,
-                    ),
-                )
+            if not self._uploads.take(visitor, max(length, LEAST_CHARGED)):
+                return self._too_much()
         if path.startswith("/login") and not self._logins.take(visitor):
             return _refuse(
                 HTTPStatus.TOO_MANY_REQUESTS, _("Too many attempts to log in. Wait a minute.")
@@ -252,7 +273,7 @@ class Gate:
         return None
 
     def _most_bytes(self, path: str) -> int:
-        upload = path.startswith(f"{_API}/upload")
+        upload = path.startswith(_UPLOAD)
         # Beside the file itself a form holds its name.
         return self._limits.upload_bytes + 100_000 if upload else self._limits.request_bytes
 
@@ -283,24 +304,6 @@ class Watch:
                 self.counters.text(self.gauges()), media_type="text/plain; version=0.0.4"
             )
         return None
-
-
-class _Bounded:
-    """A request's body that ends where it becomes too large, as if the sender had left."""
-
-    def __init__(self, receive: Receive, most: int) -> None:
-        self._receive = receive
-        self._taken = 0
-        self.most = most
-        self.exceeded = False
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        self._taken += len(message.get("body", b""))
-        if self._taken > self.most:
-            self.exceeded = True
-            return {"type": "http.disconnect"}
-        return message
 
 
 class _Answer:
@@ -430,7 +433,7 @@ def _words_for(error: Exception, path: str) -> Response:
         return _refuse(HTTPStatus.BAD_REQUEST, words)
     if isinstance(error.__cause__, HTTPException):  # raised in a stream, which has told it
         return _refuse(HTTPStatus(error.__cause__.status_code), str(error.__cause__.detail))
-    if isinstance(error, TypeError) and path.startswith(f"{_API}/upload"):
+    if isinstance(error, TypeError) and path.startswith(_UPLOAD):
         # Gradio's parser takes a field without a file name for a fault of its own.
         words = _("Upload: expected files in fields named `files`, each with a file name.")
         return _refuse(HTTPStatus.BAD_REQUEST, words)

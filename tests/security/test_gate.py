@@ -18,6 +18,7 @@ from dnd_engine.library import Library
 from tests.security.conftest import SMALL
 from tests.serving import free_port, serving
 from tests.ui.fake_engine import FakeEngine
+from ui.bodies import LEAST_CHARGED, ChargedFiles
 from ui.engine_handle import EngineHandle
 from ui.owner import Owner
 from ui.traffic import SlidingSum
@@ -260,7 +261,26 @@ def test_a_flood_of_uploads_is_told_when_to_go_on(owner: Owner) -> None:
     ):
         answers = [client.post(UPLOAD, files=file_of(290_000)) for _ in range(4)]
         assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
-        assert "Wait 20 minutes" in answers[-1].json()["detail"]
+        small = file_of(1)["files"]
+        answers += [client.post(UPLOAD, files=[("files", small)] * count) for count in (1, 20)]
+        assert [answer.status_code for answer in answers[4:]] == [200, 429], "each file counts"
+        for refused in (answers[3], answers[5]):
+            assert "Wait 20 minutes" in refused.json()["detail"]
+
+
+def test_each_file_of_an_upload_counts_however_it_is_cut() -> None:
+    charged: list[int] = []
+
+    def charge(owed: int) -> bool:
+        charged.append(owed)
+        return len(charged) < 3
+
+    files = ChargedFiles("multipart/form-data; boundary=b", charge, LEAST_CHARGED)
+    part = b"--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n"
+    passed = [files.take(bytes([byte])) for byte in part * 3 + b"--b"]
+    assert charged == [LEAST_CHARGED] * 2
+    assert all(passed)
+    assert not files.take(b"\r\n\r\n--b")
 
 
 def test_a_login_is_asked_for_and_cannot_be_guessed_fast() -> None:
