@@ -1,4 +1,4 @@
-"""The panel that teaches an adapter: by itself, by a better model, or by the visitor."""
+"""The panel that teaches an adapter: the model itself, a better model or the visitor does."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
