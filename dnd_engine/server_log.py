@@ -8,20 +8,34 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import islice
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
 from platformdirs import user_log_path
 
-__all__ = ["JsonLines", "last_lines", "log_path", "logging_to"]
+__all__ = [
+    "SERVER_COUNTERS",
+    "SERVER_LIMITS",
+    "JsonLines",
+    "last_lines",
+    "last_numbers",
+    "log_numbers",
+    "log_path",
+    "logging_to",
+]
+
+SERVER_LIMITS, SERVER_COUNTERS = "limits of this server", "counters of this server"
+"""Tables of numbers that a server logs."""
 
 _MOST_BYTES, _FILES = 2_000_000, 3
 """Size of one file, and how many older ones are kept."""
 _PACKAGES = ("ui", "dnd_engine")
+_WRONG = ("warning", "error", "critical")
 
 
 def log_path() -> Path:
@@ -40,6 +54,8 @@ class JsonLines(logging.Formatter):
             "from": record.name,
             "message": record.getMessage(),
         }
+        if (numbers := getattr(record, "numbers", None)) is not None:
+            values["numbers"] = numbers
         if record.exc_info and record.exc_info[0] is not None:
             frames = traceback.extract_tb(record.exc_info[2])[-8:]
             places = [f"{Path(f.filename).stem}:{f.lineno} {f.name}" for f in reversed(frames)]
@@ -85,20 +101,35 @@ def logging_to(path: Path | None) -> Iterator[None]:
             handler.close()
 
 
+def log_numbers(logger: logging.Logger, what: str, numbers: Mapping[str, float]) -> None:
+    """Log a table of numbers, such as limits or counters, for `last_numbers`."""
+    logger.info("%s", what, extra={"numbers": dict(numbers)})
+
+
 def last_lines(path: Path, most: int = 20) -> list[dict[str, Any]]:
     """Return the last warnings and errors of a log; none if there is no log."""
+    wrong = (line for line in _backwards(path) if line.get("level") in _WRONG)
+    return list(islice(wrong, most))[::-1]
+
+
+def last_numbers(path: Path, what: str) -> dict[str, Any]:
+    """Return the last table of numbers of this name in a log; empty if there is none."""
+    for line in _backwards(path):
+        if line.get("message") == what and isinstance(line.get("numbers"), dict):
+            return {"time": line.get("time"), **line["numbers"]}
+    return {}
+
+
+def _backwards(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a log, the last first."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return []
-    found = []
+        return
     for line in reversed(lines):
         try:
             values = json.loads(line)
         except ValueError:
             continue  # cut off by a kill
-        if isinstance(values, dict) and values.get("level") in ("warning", "error", "critical"):
-            found.append(values)
-        if len(found) == most:
-            break
-    return found[::-1]
+        if isinstance(values, dict):
+            yield values

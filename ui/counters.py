@@ -15,6 +15,11 @@ class Counters:
         """By HTTP status."""
         self.faults = 0
 
+    def numbers(self) -> dict[str, float]:
+        """Return all of them by name."""
+        answers = {f"answers_{status}": count for status, count in sorted(self.answers.items())}
+        return {**answers, "faults": self.faults}
+
     def text(self, gauges: Mapping[str, float]) -> str:
         """Return all of them in Prometheus's text format.
 

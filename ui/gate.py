@@ -5,13 +5,14 @@ this computer, whatever its port, call the app with the visitor's cookies; here 
 write, and none may read an answer.
 """
 
+import asyncio
 import json
 import logging
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dnd_engine.server_log import SERVER_COUNTERS, SERVER_LIMITS, log_numbers
 from ui.bodies import LEAST_CHARGED, BoundedBody, ChargedFiles
 from ui.counters import Counters, FaultCounter
 from ui.faults import report_fault
@@ -41,11 +43,14 @@ from ui.traffic import SlidingSum, visitor_of
 
 __all__ = ["Gate", "Watch", "gated"]
 
+logger = logging.getLogger(__name__)
+
 _READING = frozenset({"GET", "HEAD"})
 _API = "/gradio_api"
 _HEARTBEAT = f"{_API}/heartbeat/"
 _UPLOAD = f"{_API}/upload"
 _ROUTE = re.compile(rf"({_API})?/[a-z_]*")
+_LOG_SECONDS = 300.0
 
 _CLOSED = (
     "/openapi.json",
@@ -289,6 +294,18 @@ class Watch:
     """Whether `/metrics` answers too."""
     counters: Counters = field(default_factory=Counters)
 
+    async def log(self) -> None:
+        """Log the counters every few minutes until cancelled, and then once more."""
+        try:
+            while True:
+                await asyncio.sleep(_LOG_SECONDS)
+                self._log()
+        finally:
+            self._log()
+
+    def _log(self) -> None:
+        log_numbers(logger, SERVER_COUNTERS, {**self.counters.numbers(), **self.gauges()})
+
     def answer(self, path: str) -> Response | None:
         """Return what a path is answered with; None if it is none of these."""
         if path == "/health/live":
@@ -367,9 +384,15 @@ def gated(
         app.middleware_stack = Gate(
             app.middleware_stack, limits, owner, pages=pages, watch=watch, schema=schema
         )
+        numbers = {name: n for name, n in asdict(limits).items() if isinstance(n, int)}
+        log_numbers(logger, SERVER_LIMITS, numbers)
+        watching = asyncio.create_task(watch.log())
         try:
             yield
         finally:
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
             logging.getLogger("ui.faults").removeHandler(faults)
 
     return lifespan

@@ -17,7 +17,13 @@ import typer
 from dnd_engine.cli.audit import audit
 from dnd_engine.cli.common import Json, plain_errors, show
 from dnd_engine.config import PromptLimits
-from dnd_engine.server_log import last_lines, log_path
+from dnd_engine.server_log import (
+    SERVER_COUNTERS,
+    SERVER_LIMITS,
+    last_lines,
+    last_numbers,
+    log_path,
+)
 
 __all__ = ["doctor"]
 
@@ -76,6 +82,9 @@ def examination() -> dict[str, Any]:
         "library": {"adapters": len(Library().entries())},
         "set": {name: bool(os.environ.get(name)) for name in _SETTINGS},
         "limits": asdict(PromptLimits()),
+        # A server writes them to its log; this command is no part of it.
+        "server_limits": last_numbers(log_path(), SERVER_LIMITS),
+        "server_counters": last_numbers(log_path(), SERVER_COUNTERS),
         "last_errors": [
             {name: _short(said) if isinstance(said, str) else said for name, said in line.items()}
             for line in last_lines(log_path())

@@ -10,7 +10,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dnd_engine.server_log import last_lines, logging_to
+from dnd_engine.server_log import (
+    SERVER_COUNTERS,
+    SERVER_LIMITS,
+    last_lines,
+    last_numbers,
+    log_numbers,
+    logging_to,
+)
 from tests.serving import serving
 from tests.ui.fake_engine import FakeEngine
 from ui.engine_handle import EngineHandle
@@ -89,6 +96,19 @@ def test_a_log_that_cannot_be_written_stops_nothing(
     assert SECRET not in said
 
 
+def test_a_server_logs_its_limits_and_at_its_end_its_counters(tmp_path: Path) -> None:
+    from dnd_engine.config import PromptLimits
+
+    log = tmp_path / "serve.jsonl"
+    options = launch_options(PromptLimits(), server=ServerLimits(sessions=7))
+    handle = EngineHandle(lambda on_progress: FakeEngine())
+    with logging_to(log), serving(handle, app_kwargs=options["app_kwargs"]) as url:
+        httpx.get(f"{url}/no/such/page")
+        assert last_numbers(log, SERVER_LIMITS)["sessions"] == 7
+    counters = last_numbers(log, SERVER_COUNTERS)
+    assert (counters["answers_404"], counters["faults"]) == (1, 0)
+
+
 @pytest.mark.slow
 def test_the_doctor_tells_versions_limits_and_errors_and_nothing_private(tmp_path: Path) -> None:
     home = tmp_path / "home-of-somebody"
@@ -102,8 +122,11 @@ def test_the_doctor_tells_versions_limits_and_errors_and_nothing_private(tmp_pat
     }
     log = home / "state" / "drag-and-drop-llms" / "log" / "serve.jsonl"
     log.parent.mkdir(parents=True)
-    message = f"fault 1234 in chat: no model at `{home / 'models'}`"
-    log.write_text(json.dumps({"level": "error", "message": message}) + "\n")
+    with logging_to(log):
+        logger = logging.getLogger("ui.gate")
+        log_numbers(logger, SERVER_COUNTERS, {"faults": 1})
+        log_numbers(logger, SERVER_COUNTERS, {"faults": 2})
+        logger.error("fault 1234 in chat: no model at `%s`", home / "models")
     done = subprocess.run(
         [sys.executable, "-m", "dnd_engine.cli", "doctor", "--json"],
         env=environment,
@@ -115,6 +138,8 @@ def test_the_doctor_tells_versions_limits_and_errors_and_nothing_private(tmp_pat
     assert found["versions"]["gradio"].startswith("6.")
     assert found["limits"]["max_files"] == 60
     assert found["last_errors"][0]["message"] == "fault 1234 in chat: no model at `~/models`"
+    assert found["server_counters"]["faults"] == 2
+    assert found["server_limits"] == {}
     assert found["set"]["HF_TOKEN"] is True
     assert found["places"]["library"]["path"].startswith("~")
     assert "hf_secret" not in done.stdout
