@@ -108,11 +108,13 @@ def _split(url: str) -> SplitResult:
     return parts._replace(netloc=netloc)
 
 
-def _addresses(host: str) -> list[_Address]:
+def _addresses(hostname: str) -> list[_Address]:
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(hostname, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise RemoteError(f"no server is called `{host}` ({error}). Check the address.") from error
+        raise RemoteError(
+            f"no server is called `{hostname}` ({error}). Check the address."
+        ) from error
     return [ipaddress.ip_address(str(one[4][0]).partition("%")[0]) for one in found]
 
 

@@ -36,7 +36,7 @@ LAUNCH: dict[str, Any] = {
 }
 """How Chromium is started: the system's where there is one."""
 
-expect.set_options(timeout=30_000)  # a busy machine is no fault
+expect.set_options(timeout=60_000)  # a busy machine is no fault
 
 
 @pytest.fixture(scope="session")
@@ -151,7 +151,7 @@ class Visit:
 
     def synthesize(self) -> None:
         self.page.locator("#dnd-synthesize").click()
-        expect(self.page.locator("#dnd-download")).to_contain_text("Download", timeout=20_000)
+        expect(self.page.locator("#dnd-download")).to_contain_text("Download")
         expect(self.page.locator("#dnd-download")).to_be_enabled()
 
     def enter(self, field: Locator, value: str) -> None:
@@ -197,7 +197,7 @@ class Visit:
         self.forgive_what_broke_off()
 
     def forgive_what_broke_off(self) -> None:
-        expect(self.page.locator(".dnd-canvas:not(.is-unsaid)")).to_be_attached(timeout=20_000)
+        expect(self.page.locator(".dnd-canvas:not(.is-unsaid)")).to_be_attached()
         broken = ("AbortError", "Connection errored out")
         self.console = [said for said in self.console if not any(word in said for word in broken)]
 
@@ -211,7 +211,7 @@ class Visit:
         return self.page.locator(f"#dnd-pane-{side} .dnd-answer-text").last
 
     def idle(self) -> None:
-        expect(self.page.locator("#dnd-send")).to_be_visible(timeout=20_000)
+        expect(self.page.locator("#dnd-send")).to_be_visible()
 
     def shot(self, name: str, *, full: bool = True) -> None:
         ARTIFACTS.mkdir(exist_ok=True)
@@ -290,7 +290,7 @@ def visits(browser: Browser, app_url: str, serve: Serve) -> Iterator[Visits]:
         if owner is not None:
             page.goto(owner.address(url))
         page.goto(url + ("/?__theme=dark" if dark else "/"))
-        expect(page.locator(".dnd-canvas:not(.is-unsaid)")).to_be_visible(timeout=20_000)
+        expect(page.locator(".dnd-canvas:not(.is-unsaid)")).to_be_visible()
         opened.append(seen)
         return seen
 

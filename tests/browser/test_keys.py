@@ -149,7 +149,7 @@ def test_show_me_can_be_stopped_while_it_synthesizes_and_while_it_answers(
     page.locator(".dnd-clear").click()
     engine.stage_seconds = 0.1
     page.locator("#dnd-show-me").click()
-    expect(page.locator("#dnd-stop-chat")).to_be_visible(timeout=20_000)
+    expect(page.locator("#dnd-stop-chat")).to_be_visible()
     expect(visit.answer("right")).to_contain_text("SELECT")
     page.locator("#dnd-stop-chat").click()
     expect(page.locator("#dnd-pane-left .dnd-answer-facts")).to_contain_text("stopped")

@@ -167,13 +167,13 @@ def test_what_is_ordered_right_after_stop_is_done(
     page.locator("#dnd-synthesize").click()
     expect(page.locator("#dnd-stages li.is-running")).to_contain_text("Encode")
     page.evaluate(_ONE_THEN_THE_OTHER, ["#dnd-stop-synthesis", "#dnd-synthesize"])
-    expect(page.locator("#dnd-download")).to_be_enabled(timeout=20_000)
+    expect(page.locator("#dnd-download")).to_be_enabled()
     visit.ask("LONG answer please")
     expect(visit.answer("left")).to_contain_text("several ways")
     page.locator("#dnd-box textarea").fill("And now")
     page.evaluate(_ONE_THEN_THE_OTHER, ["#dnd-stop-chat", "#dnd-send"])
     expect(page.locator("#dnd-pane-left .dnd-asked")).to_have_count(2)
-    expect(visit.answer("left")).to_contain_text("in general.", timeout=20_000)
+    expect(visit.answer("left")).to_contain_text("in general.")
     page.locator("#dnd-clear-chat").click()
     expect(page.locator("#dnd-pane-left .dnd-asked")).to_have_count(0)
     monkeypatch.setattr(engine, "word_seconds", 0.2)  # it must not end while one looks
@@ -303,7 +303,7 @@ def test_two_visitors_never_see_each_other(visits: Visits, write: Write) -> None
     one.page.locator("#dnd-synthesize").click()
     two.page.locator("#dnd-synthesize").click()
     for visit, facts in ((one, "3 prompts from 1 file"), (two, "5 prompts from 2 files")):
-        expect(visit.page.locator("#dnd-adapter")).to_contain_text(facts, timeout=20_000)
+        expect(visit.page.locator("#dnd-adapter")).to_contain_text(facts)
     one.ask("from one")
     two.ask("from two")
     hashes = []
@@ -338,7 +338,7 @@ def test_the_page_is_usable_while_the_engine_loads(
     expect(visit.page.locator("#dnd-stages li.is-running")).to_contain_text("Download")
     visit.shot("loading-synthesizing")
     fetched.set()
-    expect(visit.page.locator("#dnd-adapter")).to_contain_text("3 prompts", timeout=20_000)
+    expect(visit.page.locator("#dnd-adapter")).to_contain_text("3 prompts")
     expect(visit.page.locator("#dnd-load")).to_be_hidden()
     expect(visit.page.locator("#dnd-header")).to_contain_text("CPU · Ready")
     expect(visit.page.locator("#dnd-checks")).to_contain_text("Changes the model")

@@ -180,6 +180,7 @@ def test_an_adapter_is_taught_by_a_better_model_and_by_me(
     visit.check_accessible()
     page.locator("#dnd-teach-answer-8 textarea").fill("")
     page.locator("#dnd-teach-answer-8 textarea").blur()
+    page.wait_for_timeout(1500)  # the page must not leave before it has sent that
     visit.reload()
     page.locator("#dnd-teach-open").click()
     page.locator("#dnd-teach-door").get_by_label("I do").check()
