@@ -138,7 +138,7 @@ class EngineHandle:
             return  # it is there in marked functions alone
         try:
             engine.warm_up()
-        except Exception:  # nobody ordered this, so nobody but the log can be told
+        except Exception:  # no visitor ordered this: only the log can say it
             # An order that fails the same way shows its error; an error that got out of here
             # would leave the page loading for ever.
             logger.exception("The engine did not warm up; the first order will take longer")

@@ -1,7 +1,7 @@
 """Which bases and generators are on this machine, and what fetching another base takes.
 
 Reads configurations and the sizes of files; loads no weights. Only `availability` may ask the Hub,
-and only if it is told to.
+and only on request.
 """
 
 import fnmatch
@@ -94,7 +94,7 @@ def installed(loaded: EngineConfig | None = None, folder: Path | None = None) ->
         places += sorted(path for path in folder.iterdir() if path.is_dir())
     written = [one for one in _written(places) if now is None or one.generator != now.generator]
     if now is not None and now.generator is not None:
-        # It may be called otherwise than in its generator's configuration.
+        # Its name may differ from the one in its generator's configuration.
         written.insert(0, now)
     bases = [*(one.base for one in written), *_cached_bases(), *([now.base] if now else [])]
     return [*written, *(Choice(base=base) for base in dict.fromkeys(bases))]

@@ -166,7 +166,7 @@ async def crowd(url: str, count: int, seconds: float) -> list[Visitor]:
 def test_everybody_of_a_crowd_is_served_and_gets_their_own(
     app: App, count: int, seconds: float
 ) -> None:
-    """Nobody gets an answer of another one's, and who is refused is told when to come again."""
+    """Check that no answer reaches another client, and that refusals say when to retry."""
     before, began = app.size()[0], time.monotonic()
     visitors = asyncio.run(crowd(app.url, count, seconds))
     took = time.monotonic() - began

@@ -1,4 +1,4 @@
-"""What a visitor chooses for a file on the canvas, and what is told of it."""
+"""What visitors choose for a file on the canvas, and what the canvas shows of it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,7 +31,7 @@ def chosen(arrangement: Arrangement, **card: Any) -> Arrangement:
 
 
 def read(on: Handlers, arrangement: Arrangement, session: Session) -> dict[str, Any]:
-    """Return what the canvas is told of its only card."""
+    """Return what the canvas shows of its only card."""
     request = gr.Request()
     request.session_hash = "files"
     inbox = on.prompts.update_prompts(arrangement, session, request)["inbox"]

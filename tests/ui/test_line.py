@@ -1,4 +1,4 @@
-"""A visitor who waits is told how many are ahead, and how long that takes."""
+"""The queue shows visitors how many runs are ahead, and how long they take."""
 
 from ui.line import Line
 from ui.stages import RunKind, Stages
