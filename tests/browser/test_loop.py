@@ -87,18 +87,23 @@ def test_weights_are_mixed_anew_from_the_folded_canvas(visit: Visit, engine: Fak
     visit.check_accessible()
 
 
-def test_both_answers_stream_at_once_and_differ(visit: Visit) -> None:
+def test_both_answers_stream_at_once_and_differ(
+    visit: Visit, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     visit.page.locator("#dnd-example-all").click()
     expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()
     visit.synthesize()
     visit.page.locator(".dnd-suggestion").first.click()
     expect(visit.page.locator("#dnd-box textarea")).to_have_value("Who directed The Sea?")
+    quick = engine.word_seconds
+    monkeypatch.setattr(engine, "word_seconds", 2.0)  # a slow browser must see it stream, too
     visit.page.locator("#dnd-send").click()
     for side in ("left", "right"):
         expect(visit.page.locator(f"#dnd-pane-{side} .dnd-cursor")).to_be_visible()
     lengths = [len(visit.answer(side).inner_text()) for side in ("left", "right")]
     assert all(lengths)
     visit.shot("chat-streaming")
+    engine.word_seconds = quick
     visit.idle()
     expect(visit.answer("left")).to_contain_text("in general.")
     expect(visit.answer("right").locator("pre")).to_contain_text("SELECT name")
