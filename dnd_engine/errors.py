@@ -16,6 +16,7 @@ __all__ = [
     "ExportError",
     "GeneratorError",
     "HubError",
+    "JobError",
     "LayoutError",
     "LayoutMismatchError",
     "LibraryError",
@@ -126,6 +127,10 @@ class TaskError(DndError, ValueError):
 
 class MeasureError(DndError, ValueError):
     """Labelled rows are not usable for a measurement."""
+
+
+class JobError(DndError, RuntimeError):
+    """A cluster cannot be used, or lost a job."""
 
 
 class TrainingError(DndError, RuntimeError):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterable
 from importlib.metadata import requires, version
 from pathlib import Path
 
@@ -34,26 +35,32 @@ def direct() -> list[Requirement]:
 
 def rendered_constraints() -> str:
     """The versions installed here of all that the project needs, and of what those need."""
-    pins: dict[str, str] = {}
-    wanted = direct()
-    while wanted:
-        one = wanted.pop()
+    head = "# Tested together. Generated from an installation: python tests/test_packaging.py\n"
+    names = sorted(needed(direct(), without=BUILDS))
+    return head + "".join(f"{name}=={version(name)}\n" for name in names)
+
+
+def needed(wanted: Iterable[Requirement], without: re.Pattern[str] | None = None) -> set[str]:
+    """Packages that an installation brings: those wanted, and what those need."""
+    found: set[str] = set()
+    waiting = list(wanted)
+    while waiting:
+        one = waiting.pop()
         name = canonicalize_name(one.name)
-        if BUILDS.match(name):
-            continue
         extras = one.extras or {""}
+        if without is not None and without.match(name):
+            continue
         if one.marker and not any(one.marker.evaluate({"extra": extra}) for extra in extras):
             continue
-        if name in pins and not one.extras:
+        if name in found and not one.extras:
             continue
-        pins[name] = version(name)
+        found.add(name)
         for inner in map(Requirement, requires(name) or ()):
             asked = [e for e in extras if not inner.marker or inner.marker.evaluate({"extra": e})]
             if asked:
                 inner.marker = None
-                wanted.append(inner)
-    head = "# Tested together. Generated from an installation: python tests/test_packaging.py\n"
-    return head + "".join(f"{name}=={pins[name]}\n" for name in sorted(pins))
+                waiting.append(inner)
+    return found
 
 
 def test_constraints_pin_what_pyproject_asks_for_but_no_build_of_pytorch() -> None:

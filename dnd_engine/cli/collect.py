@@ -11,9 +11,11 @@ from dnd_engine.cli.common import (
     RecipeArgument,
     TasksOption,
     ThreadsOption,
+    cluster_options,
     plain_errors,
     show,
 )
+from dnd_engine.cluster import Cluster
 
 if TYPE_CHECKING:
     from dnd_engine.training.finetune.collect import CollectResult
@@ -22,7 +24,9 @@ __all__ = ["collect"]
 
 
 @plain_errors
+@cluster_options
 def collect(
+    cluster: Cluster | None,
     recipe: RecipeArgument,
     tasks: TasksOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the collection.")] = None,
@@ -66,7 +70,7 @@ def collect(
         seeds=seeds,
         threads=threads,
     )
-    result = run(chosen, resume=resume)
+    result = run(chosen, resume=resume, cluster=cluster)
     show(
         {
             "collection": str(result.out),

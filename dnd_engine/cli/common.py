@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
+from dnd_engine.cluster import Cluster
 from dnd_engine.config import EngineConfig
 from dnd_engine.errors import AdapterError, DndError, LibraryError
 from dnd_engine.progress import in_english
@@ -37,6 +38,7 @@ __all__ = [
     "ThreadsOption",
     "at_strength",
     "check_exists",
+    "cluster_options",
     "engine_options",
     "find_adapter",
     "find_kept",
@@ -89,29 +91,82 @@ _ENGINE: dict[str, tuple[Any, Any]] = {
 }
 """Options that become an `EngineConfig`, with their defaults."""
 
+_CLUSTER: dict[str, tuple[Any, Any]] = {
+    "ray": (
+        Annotated[
+            str | None,
+            typer.Option(
+                help="Run as jobs of this Ray cluster: HOST:PORT of its head, auto on one of its "
+                "machines, or local for this machine alone."
+            ),
+        ],
+        None,
+    ),
+    "job_cpus": (Annotated[float | None, typer.Option(help="CPUs of a job; default: 1.")], None),
+    "job_gpus": (Annotated[float | None, typer.Option(help="GPUs of a job; default: 0.")], None),
+    "job_retries": (
+        Annotated[
+            int | None,
+            typer.Option(
+                help="How often a job starts again if its process or machine dies; default: 3."
+            ),
+        ],
+        None,
+    ),
+}
+"""Options that become a `Cluster`."""
+
 _LAST = ("library", "run_folders", "as_json")
 """Options that the help lists after those of the engine."""
 
 
 def engine_options(command: Callable[..., T]) -> Callable[..., T]:
     """Add the engine's options to a command and pass them as its first parameter, a config."""
+    return _with_options(command, _ENGINE, lambda asked: EngineConfig(**asked))
+
+
+def cluster_options(command: Callable[..., T]) -> Callable[..., T]:
+    """Add options of a Ray cluster and pass them as the first parameter: one, or None."""
+
+    def cluster(asked: dict[str, Any]) -> Cluster | None:
+        address = asked.pop("ray")
+        given = {name: value for name, value in asked.items() if value is not None}
+        if address is not None:
+            return Cluster(address=address, **{n.removeprefix("job_"): v for n, v in given.items()})
+        if given:
+            names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise typer.BadParameter("is for jobs on a cluster: add --ray.", param_hint=names)
+        return None
+
+    return _with_options(command, _CLUSTER, cluster)
+
+
+def _with_options(
+    command: Callable[..., T],
+    added: dict[str, tuple[Any, Any]],
+    first_argument: Callable[[dict[str, Any]], object],
+) -> Callable[..., T]:
+    """Replace a command's first parameter by options that it is made from."""
     signature = inspect.signature(command)
     _, *own = signature.parameters.values()
     kind = inspect.Parameter.KEYWORD_ONLY
-    engine = [
+    options = [
         inspect.Parameter(name, kind, default=default, annotation=annotation)
-        for name, (annotation, default) in _ENGINE.items()
+        for name, (annotation, default) in added.items()
     ]
-    own = [parameter.replace(kind=kind) for parameter in own]
     first = [parameter for parameter in own if parameter.name not in _LAST]
     last = [parameter for parameter in own if parameter.name in _LAST]
 
     @wraps(command)
-    def wrapped(**given: Any) -> T:
-        asked = {name: given.pop(name, default) for name, (_, default) in _ENGINE.items()}
-        return command(EngineConfig(**asked), **given)
+    def wrapped(*given: Any, **named: Any) -> T:
+        asked = {name: named.pop(name, default) for name, (_, default) in added.items()}
+        return command(first_argument(asked), *given, **named)
 
-    parameters = [*first, *engine, *last]
+    parameters = [
+        *(p.replace(kind=kind) for p in first),
+        *options,
+        *(p.replace(kind=kind) for p in last),
+    ]
     # Typer reads both to make the command line.
     wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # functions take any
     wrapped.__annotations__ = {p.name: p.annotation for p in parameters}

@@ -45,9 +45,11 @@ def cost_of(
         estimates["training_flops"] = float(per_token * sum(int(s["tokens"]) for s in steps))
     if collection is not None:
         runs, recipe = collection.runs, collection.manifest["recipe"]
+        taken = [collection.seconds(run) for run in runs]
         if engine.learnt_from_checkpoints:
-            collection_seconds = round(sum(r.seconds for r in runs if r.split == "train"), 1)
-        lora_seconds = round(statistics.mean(run.seconds for run in runs), 2)
+            of_training = zip(runs, taken, strict=True)
+            collection_seconds = round(sum(s for r, s in of_training if r.split == "train"), 1)
+        lora_seconds = round(statistics.mean(taken), 2)
         tokens = recipe["batch_size"] * recipe["max_tokens"]
         estimates["lora_flops_at_most"] = float(
             per_token * tokens * statistics.mean(run.steps for run in runs)

@@ -35,6 +35,7 @@ from dnd_engine.training.collection_files import (
     Snapshot,
     file_name,
     read_losses,
+    seconds_of,
 )
 
 __all__ = [
@@ -199,6 +200,14 @@ class Collection:
             TrainingError: If task or seed is unknown, or `losses.csv` is damaged.
         """
         return read_losses(self.path / self._run(slug, seed).folder)
+
+    def seconds(self, run: Run) -> float:
+        """What a run took, on whatever machine trained it.
+
+        Raises:
+            TrainingError: If `losses.csv` is damaged.
+        """
+        return seconds_of(read_losses(self.path / run.folder))
 
     def check_base(self, base_id: str, fingerprint: Mapping[str, Any]) -> None:
         """Refuse a base that the checkpoints were not trained on.

@@ -22,6 +22,7 @@ __all__ = [
     "file_name",
     "read_losses",
     "run_folder",
+    "seconds_of",
     "write_aside",
     "write_losses",
 ]
@@ -45,7 +46,8 @@ class LossRow:
     validation_exact: float | None = None
     """Share of them whose answer is right in every token."""
     seconds: float | None = None
-    """This run's share of the time that the step took for all runs in its batch."""
+    """This run's share of the time that step and validation took for all runs in its batch. The
+    manifest holds no times, so that the same runs give the same manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,6 @@ class Run:
     """`plateau` if the loss had stopped falling, `latest` if the steps ran out first."""
     steps: int
     """Updates done in all."""
-    seconds: float
-    """Its steps and validations; where runs share a batch, each counts its share."""
     first_loss: float
     last_loss: float
     """Mean training loss of the first and of the last `smoothing_steps`."""
@@ -169,6 +169,11 @@ def read_losses(folder: Path) -> tuple[LossRow, ...]:
         )
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise TrainingError(f"loss curve `{path}` cannot be read: {error!r}") from error
+
+
+def seconds_of(rows: Sequence[LossRow]) -> float:
+    """Seconds that a run took: its steps and validations."""
+    return sum(row.seconds or 0.0 for row in rows)
 
 
 def write_aside(path: Path, data: bytes) -> None:

@@ -22,6 +22,7 @@ from dnd_engine.training.collection_files import (
     Run,
     read_losses,
     run_folder,
+    seconds_of,
 )
 from dnd_engine.training.run_log import (
     COLLAPSED_SHARE,
@@ -135,6 +136,8 @@ class RunFolder:
         self._clock = clock
         self._log = LogReader(path / LOG)
         self._texts: dict[Path, tuple[tuple[int, int], Any]] = {}
+        self._taken: dict[Path, float] = {}
+        """Seconds of each finished LoRA."""
         if not path.is_dir():
             raise TrainingError(
                 f"no folder `{path}`. Expected the --out folder of `dnd train` or `dnd collect`."
@@ -220,9 +223,9 @@ class RunFolder:
         written = [run_folder(*key) / "losses.csv" for key in curves]
         moved = self._moved(self._path / name for name in (Path(MANIFEST), *written))
         idle = max(0.0, self._clock() - moved)
-        spent = sum(row.seconds or 0.0 for rows in curves.values() for row in rows)
+        spent = sum(map(seconds_of, curves.values()))
         steps = sum(run.steps for run in runs) + sum(rows[-1].step for rows in curves.values())
-        pace = (sum(run.seconds for run in runs) + spent) / steps if steps else None
+        pace = (sum(map(self._seconds_of, runs)) + spent) / steps if steps else None
         each = fmean(run.steps for run in runs) if runs else _count(recipe.get("steps"))
         left = None
         if pace and each and total and total > len(runs):
@@ -247,6 +250,19 @@ class RunFolder:
             left_out=left_out,
         )
 
+    def _seconds_of(self, run: Run) -> float:
+        """What a finished LoRA took."""
+        if run.folder not in self._taken:
+            self._taken[run.folder] = seconds_of(self._losses(run.folder))
+        return self._taken[run.folder]
+
+    def _losses(self, folder: Path) -> tuple[LossRow, ...]:
+        try:
+            return read_losses(self._path / folder)
+        except TrainingError as error:
+            name = (folder / "losses.csv").as_posix()
+            raise TrainingError(f"`{name}` cannot be read, or is damaged.") from error
+
     def _curves(self, finished: set[Path]) -> dict[tuple[str, int], tuple[LossRow, ...]]:
         """Curves of LoRAs still in training, which the manifest does not list yet."""
         curves = {}
@@ -254,12 +270,7 @@ class RunFolder:
             slug, seed = path.parts[-3], path.parts[-2].removeprefix("seed-")
             if not seed.isdecimal() or run_folder(slug, int(seed)) in finished:
                 continue
-            try:
-                rows = read_losses(path.parent)
-            except TrainingError as error:
-                name = path.relative_to(self._path).as_posix()
-                raise TrainingError(f"`{name}` cannot be read, or is damaged.") from error
-            if rows:
+            if rows := self._losses(path.parent.relative_to(self._path)):
                 curves[slug, int(seed)] = rows
         return curves
 

@@ -29,6 +29,7 @@ ORDER = [
     "charts",
     "wording",
     "recipe_file",
+    "cluster",
     "prompts",
     "tasks",
     "lora",

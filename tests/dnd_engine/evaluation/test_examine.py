@@ -61,7 +61,8 @@ from dnd_engine.scoring.scores import DEFAULT_ROWS, IMPRINTED, MODES, ItemScore
 from dnd_engine.tasks.folder import Example, Task, load_tasks
 from dnd_engine.tasks.formats import FORMATS, formatted
 from dnd_engine.training.collection import Collection
-from dnd_engine.training.finetune import collect as collect_module
+from dnd_engine.training.collection_files import LossRow, write_losses
+from dnd_engine.training.finetune import collect_runs
 from dnd_engine.training.finetune.collect import collect
 from dnd_engine.training.finetune.collect_recipe import CollectRecipe
 from dnd_engine.training.recipe import TrainRecipe
@@ -136,8 +137,8 @@ def collection(folder: Path, tiny_folder: Path) -> Path:
         checkpoint_every=40,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(collect_module, "best_device", lambda: CPU)
-        patch.setattr(collect_module, "best_dtype", lambda device: torch.float32)
+        patch.setattr(collect_runs, "best_device", lambda: CPU)
+        patch.setattr(collect_runs, "best_dtype", lambda device: torch.float32)
         collect(recipe)
     return out
 
@@ -1338,14 +1339,10 @@ def test_the_cost_says_when_a_generator_has_paid_for_itself(
     steps = [{"step": n, "seconds": 25.0, "watch_seconds": 5.0, "tokens": 100} for n in (1, 2)]
     (run / "log.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
     # Small LoRAs are made in no time, so that nothing would ever pay back: hours instead.
-    runs = [
-        replace(r, seconds=3600.0 if r.split == "train" else 7200.0)
-        for r in Collection.open(collection).runs
-    ]
     folder = shutil.copytree(collection, tmp_path / "collection")
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["runs"] = [r.to_json() for r in runs]
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    for r in Collection.open(collection).runs:
+        seconds = 3600.0 if r.split == "train" else 7200.0
+        write_losses(folder / r.folder, [LossRow(0, seconds=seconds)])
     report = examine(engine, unseen, replace(config, adapters=folder, runs=(run,)))
     cost = report.cost
     assert cost.training_seconds == 60

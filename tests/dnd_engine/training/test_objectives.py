@@ -17,7 +17,7 @@ from dnd_engine.tasks.folder import load_tasks
 from dnd_engine.training import objectives, setup, trainer
 from dnd_engine.training.batches import TaskPool, build_pools
 from dnd_engine.training.collection import Collection
-from dnd_engine.training.finetune import collect as collect_module
+from dnd_engine.training.finetune import collect_runs
 from dnd_engine.training.finetune.collect import collect
 from dnd_engine.training.finetune.collect_recipe import CollectRecipe
 from dnd_engine.training.objectives import Reconstruction
@@ -33,8 +33,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast, but the target 
 @pytest.fixture(autouse=True)
 def quick_everywhere(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Collections too are made on the CPU in float32."""
-    monkeypatch.setattr(collect_module, "best_device", lambda: CPU)
-    monkeypatch.setattr(collect_module, "best_dtype", lambda device: torch.float32)
+    monkeypatch.setattr(collect_runs, "best_device", lambda: CPU)
+    monkeypatch.setattr(collect_runs, "best_dtype", lambda device: torch.float32)
 
 
 @pytest.fixture(scope="session")
@@ -43,8 +43,8 @@ def collection(
 ) -> Collection:
     """Three snapshots of each of the four tasks; `best_device` is patched only per test."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(collect_module, "best_device", lambda: CPU)
-        patch.setattr(collect_module, "best_dtype", lambda device: torch.float32)
+        patch.setattr(collect_runs, "best_device", lambda: CPU)
+        patch.setattr(collect_runs, "best_dtype", lambda device: torch.float32)
         out = tmp_path_factory.mktemp("collection")
         collect(
             CollectRecipe(

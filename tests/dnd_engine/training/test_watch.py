@@ -225,7 +225,7 @@ def test_the_moving_average_is_that_of_the_plots() -> None:
 # A collection
 
 
-def lora(slug: str, seconds: float = 60.0) -> dict[str, Any]:
+def lora(slug: str) -> dict[str, Any]:
     return Run(
         slug=slug,
         seed=0,
@@ -238,7 +238,6 @@ def lora(slug: str, seconds: float = 60.0) -> dict[str, Any]:
         start=30,
         start_reason="latest",
         steps=30,
-        seconds=seconds,
         first_loss=3.0,
         last_loss=1.0,
         first_validation_loss=2.5,
@@ -253,11 +252,12 @@ def write_manifest(folder: Path, planned: int, *runs: dict[str, Any]) -> None:
     recipe = {"steps": 30, "tasks_at_once": 2, "checkpoint_every": 10}
     manifest = {"recipe": recipe, "planned": planned, "left_out": {"short": "3 examples"}}
     (folder / "manifest.json").write_text(json.dumps({**manifest, "runs": runs}))
+    for run in runs:
+        write_losses(folder / run["slug"] / "seed-0", [LossRow(0, 2.0, seconds=60.0)])
 
 
 def test_a_collection_tells_what_is_done_and_what_is_in_training(tmp_path: Path) -> None:
     write_manifest(tmp_path, 4, lora("one"))
-    write_losses(tmp_path / "one" / "seed-0", [LossRow(0, 2.0)])
     rows = [LossRow(n, 3.0 - n / 10, seconds=2.0) for n in range(11)]
     write_losses(tmp_path / "two" / "seed-0", rows)
     seen = RunFolder(tmp_path).look()
@@ -281,8 +281,8 @@ def test_a_collection_without_a_step_is_starting_and_a_damaged_curve_is_named(
     (tmp_path / "two" / "seed-0" / "losses.csv").write_text("step\nx\n")
     with pytest.raises(TrainingError, match=r"^`two/seed-0/losses\.csv` cannot be read, or is"):
         RunFolder(tmp_path)
-    write_manifest(tmp_path, 4, {**lora("one"), "seconds": "1"})
-    with pytest.raises(TrainingError, match="`seconds` of `one` is '1', expected a number"):
+    write_manifest(tmp_path, 4, {**lora("one"), "steps": "1"})
+    with pytest.raises(TrainingError, match="`steps` of `one` is '1', expected a number"):
         RunFolder(tmp_path)
 
 

@@ -1,0 +1,138 @@
+"""Runs many independent jobs on a Ray cluster. Knows nothing of what they do.
+
+Without a cluster, callers do the same work one after the other with `map`. Ray is optional: the
+extra `ray` installs it.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from dnd_engine.config import check_least, check_positive
+from dnd_engine.errors import ConfigError, DndError, JobError
+
+__all__ = ["Cluster"]
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """A Ray cluster, and what each job may take of it."""
+
+    address: str = "auto"
+    """Of its head, `HOST:PORT`. `auto` finds the cluster that this machine is part of; `local`
+    starts one of this machine alone."""
+    cpus: float = 1
+    """Processors that each job reserves, and threads that it uses."""
+    gpus: float = 0
+    """GPUs that each job reserves; .5 lets two jobs share one."""
+    retries: int = 3
+    """How often a job starts again after its process or machine died."""
+
+    def __post_init__(self) -> None:
+        check_positive(self, "cpus")
+        check_least(self, 0, "gpus", "retries")
+        if "://" in self.address:
+            raise ConfigError(
+                f"`{self.address}` is no address of a cluster. Give HOST:PORT as `ray start "
+                "--head` prints it, `auto` on a machine of the cluster, or `local`."
+            )
+
+    def run(self, work: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
+        """Do the work for every job, and yield results as they come, in no order.
+
+        Jobs that are left when the caller stops are cancelled.
+
+        Args:
+            work: A function that other processes can import, or a `partial` of one.
+            jobs: What it is called with, once each. A job that starts again must not mind what it
+                did before.
+
+        Raises:
+            DndError: What a job raised; it is not tried again.
+            JobError: If there is no cluster, or it lost one job too often.
+        """
+        ray = _ray()
+        with self._connected(ray):
+            self._warn_of_waiting(ray)
+            once = ray.put(work)
+            remote = ray.remote(_do).options(
+                num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries
+            )
+            waiting = [remote.remote(once, job) for job in jobs]
+            try:
+                while waiting:
+                    (ended,), waiting = ray.wait(waiting, num_returns=1)
+                    yield self._result(ray, ended)
+            finally:
+                for job in waiting:
+                    ray.cancel(job, force=True)
+
+    @contextmanager
+    def _connected(self, ray: Any) -> Iterator[None]:
+        # Ray counts its clusters on a server of its own, unless it is told not to.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            ray.init(
+                address=self.address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **({"include_dashboard": False} if self.address == "local" else {}),
+            )
+        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+            raise JobError(
+                f"no Ray cluster at `{self.address}`: {error} Start one with `ray start --head`, "
+                "or give `local` to use this machine alone."
+            ) from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+    def _warn_of_waiting(self, ray: Any) -> None:
+        """Say so if no node can take a job now; one that can may still join."""
+        wanted = {"CPU": self.cpus, "GPU": self.gpus}
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(all(node.get(k, 0) >= n for k, n in wanted.items()) for node in nodes):
+            logger.warning(
+                "no node of the cluster has %g CPUs and %g GPUs, as each job asks for; jobs wait "
+                "until one joins",
+                self.cpus,
+                self.gpus,
+            )
+
+    def _result(self, ray: Any, ended: Any) -> Any:
+        try:
+            return ray.get(ended)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, DndError):
+                raise error.cause from None
+            raise
+        except ray.exceptions.RayError as error:
+            raise JobError(
+                f"the cluster lost a job (attempts: {self.retries + 1}); the last ended with "
+                f"{type(error).__name__}: {str(error).strip().splitlines()[0]} Finished jobs are "
+                "kept; look at Ray's logs on that machine, then continue."
+            ) from error
+
+
+def _do(work: Callable[[Job], Result], job: Job) -> Result:
+    return work(job)
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise JobError(
+            "jobs on a cluster need Ray, which is not installed. Install it with "
+            "`pip install 'drag-and-drop-llms[ray]'`."
+        ) from error
+    return ray

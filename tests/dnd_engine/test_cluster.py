@@ -1,0 +1,139 @@
+"""Jobs on a Ray cluster of two nodes on this machine: the same results as without, or a reason."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from dnd_engine.cli import app
+from dnd_engine.cluster import Cluster
+from dnd_engine.errors import ConfigError, JobError, TrainingError
+from dnd_engine.training.collection_files import MANIFEST
+from dnd_engine.training.finetune import collect_runs
+from dnd_engine.training.finetune.collect import collect
+from dnd_engine.training.finetune.collect_recipe import CollectRecipe
+from tests.dnd_engine import cluster_jobs
+from tests.dnd_engine.tiny import CPU
+from tests.dnd_engine.training.finetune.test_collect import digests, write_tasks
+
+SMALL = 80 * 2**20
+"""Bytes of a node's object store: nearly the least that Ray takes."""
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Two nodes of one CPU each, without dashboard or statistics."""
+    from ray.cluster_utils import Cluster as Nodes
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # A crowded machine is no reason to end a job, or to count a node as dead.
+        patch.setenv("RAY_memory_monitor_refresh_ms", "0")
+        patch.setenv("RAY_health_check_timeout_ms", "120000")
+        patch.setenv("RAY_health_check_failure_threshold", "30")
+        one = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": SMALL}
+        nodes = Nodes(initialize_head=True, head_node_args={**one, "include_dashboard": False})
+        try:
+            nodes.add_node(**one | {"num_gpus": 1})
+            nodes.wait_for_nodes(timeout=300)
+            yield nodes.address
+        finally:
+            nodes.shutdown()
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.slow
+def test_a_collection_survives_a_killed_worker_to_the_byte(
+    address: str,
+    tiny_folder: Path,
+    tmp_path: Path,
+    one_thread: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = CollectRecipe(
+        tasks=(write_tasks(tmp_path / "letters"),),
+        out=tmp_path / "here",
+        base=str(tiny_folder),
+        split="both",
+        steps=8,
+        batch_size=3,
+        learning_rate=1e-2,
+        max_tokens=120,
+        validation_examples=2,
+        num_snapshots=2,
+        plateau_steps=2,
+        smoothing_steps=1,
+        plateau_percent=0,
+        tasks_at_once=2,
+        checkpoint_every=2,
+        threads=1,
+    )
+    monkeypatch.setattr(collect_runs, "best_device", lambda: CPU)
+    monkeypatch.setattr(collect_runs, "best_dtype", lambda device: torch.float32)
+    here = collect(recipe)
+    there = replace(recipe, out=tmp_path / "there")
+    marks = tmp_path / "marks"
+    marks.mkdir()
+
+    class Deadly(Cluster):
+        def run(self, work: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[Any]:
+            return super().run(partial(cluster_jobs.train_and_die_once, work, marks), jobs)
+
+    found = collect(there, cluster=Deadly(address=address))
+    assert len([*marks.glob("process-*")]) == 3, "two groups, and one of them twice"
+    assert found.runs == here.runs
+    assert (there.out / MANIFEST).read_bytes() == (recipe.out / MANIFEST).read_bytes()
+    assert digests(there.out) == digests(recipe.out)
+
+
+@pytest.mark.slow
+def test_jobs_take_what_they_ask_for_and_say_how_they_failed(
+    address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = Cluster(address=address, retries=0)
+    assert sorted(plain.run(cluster_jobs.square, range(5))) == [0, 1, 4, 9, 16]
+    greedy = Cluster(address=address, gpus=1).run(cluster_jobs.node, range(4))
+    assert len(set(greedy)) == 1, "one of the nodes has a GPU"
+    with pytest.raises(TrainingError, match=r"^no 3$"):
+        list(plain.run(cluster_jobs.refuse, [3]))
+    with pytest.raises(ZeroDivisionError, match="fail"):  # where it happened is in the message
+        list(plain.run(cluster_jobs.fail, [3]))
+    with pytest.raises(JobError, match=r"attempts: 1\); the last ended with WorkerCrashedError"):
+        list(plain.run(cluster_jobs.die, [3]))
+    assert "no node" not in caplog.text
+    waiting = Cluster(address=address, cpus=2).run(cluster_jobs.square, [])
+    assert list(waiting) == []
+    assert "no node of the cluster has 2 CPUs and 0 GPUs" in caplog.text
+
+
+def test_a_cluster_that_cannot_be_used_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"`ray://one:1` is no address .* Give HOST:PORT"):
+        Cluster(address="ray://one:1")
+
+    def init(**options: Any) -> None:
+        raise ConnectionError("Could not find any running Ray instance.")
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(JobError, match=r"^no Ray cluster at `auto`: Could not find .*`ray start"):
+        list(Cluster().run(cluster_jobs.square, [1]))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(JobError, match=r"`pip install 'drag-and-drop-llms\[ray\]'`"):
+        list(Cluster().run(cluster_jobs.square, [1]))
+
+
+def test_options_of_jobs_need_a_cluster() -> None:
+    made = CliRunner().invoke(app, ["collect", "recipe.yaml", "--job-gpus", "1"])
+    assert made.exit_code == 2
+    assert "--job-gpus: is for jobs on a cluster: add --ray." in made.stderr
