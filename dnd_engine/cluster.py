@@ -59,6 +59,8 @@ class Cluster:
             DndError: What a job raised; it is not tried again.
             JobError: If there is no cluster, or it lost one job too often.
         """
+        if not jobs:
+            return
         ray = _ray()
         with self._connected(ray):
             self._warn_of_waiting(ray)

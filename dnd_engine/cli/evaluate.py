@@ -10,21 +10,25 @@ import typer
 
 from dnd_engine.cli.common import (
     Json,
+    cluster_options,
     engine_options,
     load_engine,
     plain_errors,
     show,
     typed_arguments,
 )
+from dnd_engine.cluster import Cluster
 from dnd_engine.config import EngineConfig
 
 __all__ = ["evaluate"]
 
 
 @plain_errors
+@cluster_options
 @engine_options
 def evaluate(
     models: EngineConfig,
+    cluster: Cluster | None,
     tasks: Annotated[list[Path], typer.Option(help="Task folder; may be repeated.")],
     out: Annotated[Path, typer.Option(help="Report folder; a second call resumes it.")],
     split: Annotated[
@@ -128,7 +132,9 @@ def evaluate(
     if "generator" in config.rows:  # its adapters are compared
         known = {row["task"] for row in engine.training_data}
         trained = [task for task in load_tasks(tasks) if task.info.slug in known]
-    report = examine(engine, chosen, config, trained=trained, command=command, data=data)
+    report = examine(
+        engine, chosen, config, trained=trained, command=command, data=data, cluster=cluster
+    )
     if card:
         update_card(engine.generator.path, section or split, report_markdown(report))
         save_report(engine.generator.path, section or split, report)

@@ -2,8 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from dnd_engine.errors import ConfigError
@@ -12,7 +12,7 @@ from dnd_engine.files import write_whole
 from dnd_engine.scoring.scores import IMPRINTED, MODES, REFINED, ItemScore
 from dnd_engine.tasks.folder import Mode
 
-__all__ = ["ResultStore"]
+__all__ = ["Findings", "ResultStore"]
 
 _LORAS = ("other LoRAs", "or name the collection used before")
 _SOURCES = {
@@ -24,6 +24,20 @@ _SOURCES = {
 
 _Key = tuple[str, str, int, str]
 """Row, mode, draw and task."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What a store holds, to be carried to another one; times are those of this store alone."""
+
+    scores: tuple[ItemScore, ...]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    synthesis_seconds: Sequence[float] = ()
+    imprint_seconds: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    refine_seconds: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    similarities: Mapping[str, float]
+    checks: Mapping[str, dict[str, float | None]]
+    ordinary: Mapping[str, Mapping[str, float]]
 
 
 @dataclass(slots=True)
@@ -145,13 +159,56 @@ class ResultStore:
         again when they are, but the other way round it would be lost.
         """
         if scores:
-            self.seconds[row] = round(self.seconds.get(row, 0.0) + seconds, 2)
-            self.sources[row] = self.agreed[row]
+            self._took(row, seconds)
+        self._append(scores)
+
+    def _took(self, row: str, seconds: float) -> None:
+        self.seconds[row] = round(self.seconds.get(row, 0.0) + seconds, 2)
+        self.sources[row] = self.agreed[row]
+
+    def _append(self, scores: Sequence[ItemScore]) -> None:
         self._write_head()
         with self._lines.open("a", encoding="utf-8") as stream:
             stream.write("".join(map(_line, scores)))
         self.scores += scores
         self._done.update(map(_key, scores))
+
+    def known(self, slugs: Set[str]) -> Findings:
+        """Return what is known of some tasks under the rows of this call, without what it took."""
+        return Findings(
+            scores=tuple(s for s in self.scores if s.slug in slugs and s.row in self.agreed),
+            similarities={s: value for s, value in self.similarities.items() if s in slugs},
+            checks={s: value for s, value in self.checks.items() if s in slugs},
+            ordinary={
+                row: {s: share for s, share in shares.items() if s in slugs}
+                for row, shares in self.ordinary.items()
+            },
+        )
+
+    def findings(self) -> Findings:
+        """Return all that this store holds."""
+        names = (f.name for f in fields(Findings))
+        return Findings(
+            **{name: getattr(self, name) for name in names} | {"scores": (*self.scores,)}
+        )
+
+    def absorb(self, found: Findings) -> None:
+        """Add what another store holds; what is known already stays as it is."""
+        scores = [score for score in found.scores if not self._done[_key(score)]]
+        for row in {score.row for score in scores}:
+            self._took(row, found.seconds.get(row, 0.0))
+        self.synthesis_seconds += found.synthesis_seconds
+        for ours, theirs in (
+            (self.imprint_seconds, found.imprint_seconds),
+            (self.refine_seconds, found.refine_seconds),
+        ):
+            for row, taken in theirs.items():
+                ours.setdefault(row, []).extend(taken)
+        self.similarities |= found.similarities
+        self.checks |= found.checks
+        for row, shares in found.ordinary.items():
+            self.ordinary.setdefault(row, {}).update(shares)
+        self._append(scores)
 
     def check(
         self, slug: str, agreement: float | None, effect: float | None, similarity: float | None

@@ -45,13 +45,14 @@ def train_and_die_once(work: Callable[[Any], Any], marks: Path, group: Any) -> A
     import ray
     import torch
 
+    from dnd_engine.training import checkpoint
     from dnd_engine.training.finetune import collect_runs
 
     context = ray.get_runtime_context()
     (marks / f"node-{context.get_node_id()}").touch()
     (marks / f"process-{os.getpid()}").touch()
     wait_for(lambda: len([*marks.glob("node-*")]) == 2)
-    save, saved = collect_runs.save_checkpoint, 0
+    save, saved = checkpoint.save_checkpoint, 0
 
     def save_and_die(*arguments: Any) -> None:
         nonlocal saved

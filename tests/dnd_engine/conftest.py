@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -90,3 +91,29 @@ def hub(monkeypatch: pytest.MonkeyPatch, logged_out: None) -> Iterator[Hub]:
         # Xet stores what LFS did, in a protocol of its own; the Hub takes both.
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         yield hub
+
+
+_SMALL = 80 * 2**20
+"""Bytes of a node's object store: nearly the least that Ray takes."""
+
+
+@pytest.fixture(scope="session")
+def cluster_address() -> Iterator[str]:
+    """A Ray cluster of two nodes of one CPU each, without dashboard or statistics."""
+    from ray.cluster_utils import Cluster as Nodes
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # A crowded machine is no reason to end a job, or to count a node as dead.
+        patch.setenv("RAY_memory_monitor_refresh_ms", "0")
+        patch.setenv("RAY_health_check_timeout_ms", "120000")
+        patch.setenv("RAY_health_check_failure_threshold", "30")
+        one: dict[str, Any] = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": _SMALL}
+        head = {**one, "include_dashboard": False}
+        nodes: Any = Nodes(initialize_head=True, head_node_args=head)
+        try:
+            nodes.add_node(**one | {"num_gpus": 1})
+            nodes.wait_for_nodes(timeout=300)
+            yield str(nodes.address)
+        finally:
+            nodes.shutdown()

@@ -26,12 +26,14 @@ from dnd_engine.checks import agreement as agreement_module
 from dnd_engine.checks.ordinary import BaseAnswers, ordinary_share
 from dnd_engine.checks.results import Agreement, Inspection, Ordinary
 from dnd_engine.cli import app
+from dnd_engine.cluster import Cluster
 from dnd_engine.config import EngineConfig, ImprintConfig, RefineConfig, Teacher
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError, TrainingError
 from dnd_engine.evaluation import baselines as baselines_module
 from dnd_engine.evaluation import examine as examine_module
 from dnd_engine.evaluation import report as report_module
+from dnd_engine.evaluation import session as session_module
 from dnd_engine.evaluation.baselines import NEUTRAL_PROMPT, Baselines
 from dnd_engine.evaluation.examine import ExaminationConfig, examine
 from dnd_engine.evaluation.items import EvalItems
@@ -264,6 +266,34 @@ def keys(out: Path) -> list[tuple[Any, ...]]:
     return [(v["row"], v["mode"], v["draw"], v["slug"], v["item"]) for v in lines(out)]
 
 
+@pytest.mark.slow
+def test_a_cluster_gives_the_scores_of_one_process(
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    cluster_address: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Jobs of two tasks each; what is known is not asked again, and needs no cluster."""
+    monkeypatch.setattr(session_module, "_CHUNK_ITEMS", 4)
+    here, there = (replace(config, out=config.out / name) for name in ("here", "there"))
+    alone = examine(engine, unseen[:4], here)
+    examine(engine, unseen[:4], replace(there, rows=("base",)))
+    together = examine(engine, unseen[:4], there, cluster=Cluster(address=cluster_address))
+    assert sorted(keys(there.out)) == sorted(keys(here.out))
+    for one, other in zip(in_order(here.out), in_order(there.out), strict=True):
+        assert other == one | {"nll": pytest.approx(one["nll"], rel=1e-4)}
+    scores = [[(row.row, row.score) for row in report.rows] for report in (together, alone)]
+    assert scores[0] == scores[1]
+    assert set(together.cost.row_seconds) == {"base", "generator"}
+    again = examine(engine, unseen[:4], there, cluster=Cluster(address="nowhere:1"))
+    assert again.rows == together.rows
+
+
+def in_order(out: Path) -> list[dict[str, Any]]:
+    return [line for _, line in sorted(zip(keys(out), lines(out), strict=True))]
+
+
 # Planted generators
 
 
@@ -436,7 +466,7 @@ def test_a_killed_examination_ends_as_an_unbroken_one(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(examine_module, "_CHUNK_ITEMS", 4)
+    monkeypatch.setattr(session_module, "_CHUNK_ITEMS", 4)
     whole = replace(config, out=tmp_path / "whole")
     expected = examine(engine, unseen, whole)
     calls = []
@@ -448,7 +478,7 @@ def test_a_killed_examination_ends_as_an_unbroken_one(
         return answers.answer(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(examine_module, "answer", dying)
+        patch.setattr(session_module, "answer", dying)
         with pytest.raises(KeyboardInterrupt):
             examine(engine, unseen, config)
     assert len(lines(config.out)) == 8
@@ -969,7 +999,7 @@ def test_ordinary_messages_are_asked_of_the_first_adapters_and_after_a_kill(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The base is asked once, and a task that was checked is not checked again."""
-    monkeypatch.setattr(examine_module, "check_messages", lambda: ("Hi", "A good book?"))
+    monkeypatch.setattr(session_module, "check_messages", lambda: ("Hi", "A good book?"))
     asked: list[int] = []
 
     def share(runtime: Runtime, fitted: FittedLoRA, expected: BaseAnswers) -> Ordinary:
@@ -978,7 +1008,7 @@ def test_ordinary_messages_are_asked_of_the_first_adapters_and_after_a_kill(
             raise KeyboardInterrupt
         return ordinary_share(runtime, fitted, expected)
 
-    monkeypatch.setattr(examine_module, "ordinary_share", share)
+    monkeypatch.setattr(session_module, "ordinary_share", share)
     config = replace(config, draws=2)
     zeros = torch.zeros(LAYOUT.num_tokens, LAYOUT.spec.r, LAYOUT.width)
     engine.plant = lambda buckets, made: zeros

@@ -1,0 +1,124 @@
+"""Answers the items of an examination as jobs on a cluster, a chunk of tasks each.
+
+A job loads models of its own, gets what is known of its tasks, and returns what it found. It keeps
+no files, so nodes need no folder in common but those of a generator or of LoRAs that are named.
+"""
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from dnd_engine.cluster import Cluster
+from dnd_engine.config import EngineConfig
+from dnd_engine.engine import Engine
+from dnd_engine.errors import ConfigError
+from dnd_engine.evaluation.items import EvalItems
+from dnd_engine.evaluation.result_store import Findings, ResultStore
+from dnd_engine.evaluation.session import Session, chunks
+from dnd_engine.evaluation.settings import ExaminationConfig
+from dnd_engine.files import scratch_folder
+from dnd_engine.tasks.folder import Task
+
+__all__ = ["measure_elsewhere"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A chunk of tasks, and what is measured of them already."""
+
+    all_items: tuple[EvalItems, ...]
+    known: Findings
+
+
+@dataclass(frozen=True, slots=True)
+class _Examination:
+    """What all jobs share."""
+
+    models: EngineConfig
+    weights: tuple[str, str]
+    """Hashes of generator and base: those on another machine may be others."""
+    tasks: tuple[Task, ...]
+    """All that are examined: some rows take the prompts of another one."""
+    config: ExaminationConfig
+    rows: tuple[str, ...]
+
+
+def measure_elsewhere(
+    cluster: Cluster,
+    session: Session,
+    tasks: Sequence[Task],
+    config: ExaminationConfig,
+    rows: Sequence[str],
+) -> None:
+    """Fill the store of a session by jobs; each chunk is kept as it comes.
+
+    Raises:
+        ConfigError: If a node has other weights.
+        JobError: If the cluster cannot be reached, or lost a job too often.
+    """
+    engine, store = session.engine, session.store
+    shared = _Examination(
+        _for_any_folder(engine.config),
+        _weights(engine),
+        tuple(tasks),
+        replace(
+            config,
+            adapters=_absolute(config.adapters),
+            multi_task_lora=_absolute(config.multi_task_lora),
+            runs=(),
+        ),
+        tuple(rows),
+    )
+    jobs = [
+        _Job(tuple(chunk), store.known({of_task.slug for of_task in chunk}))
+        for chunk in chunks(session.all_items)
+        if any(session.lacks(rows, config.modes, of_task) for of_task in chunk)
+    ]
+    with tqdm(total=len(jobs), desc="Examine on the cluster", unit="job") as bar:
+        for found in cluster.run(partial(_measure, shared), jobs):
+            store.absorb(found)
+            bar.update()
+
+
+def _measure(shared: _Examination, job: _Job) -> Findings:
+    """Do one job, in another process and perhaps on another machine."""
+    engine = Engine.load(shared.models)
+    if _weights(engine) != shared.weights:
+        raise ConfigError(
+            f"the node {platform.node()} has other weights of the generator or the base than the "
+            "machine that examines. Install the same version, or name folders that all nodes see."
+        )
+    baselines = shared.config.baselines(engine, shared.tasks)
+    with scratch_folder() as folder:
+        store = ResultStore.open(folder / "report", "", job.all_items)
+        store.agree({row: baselines.source(row) for row in shared.rows})
+        store.absorb(job.known)
+        session = Session(engine, baselines, store, job.all_items)
+        session.measure(shared.rows, shared.config.modes)
+        session.check_ordinary(shared.rows)
+        if "generator" in shared.rows:
+            session.inspect()
+        return store.findings()
+
+
+def _weights(engine: Engine) -> tuple[str, str]:
+    return engine.generator.sha256, engine.info.base_sha256
+
+
+def _for_any_folder(models: EngineConfig) -> EngineConfig:
+    """Return settings for processes that work in other folders."""
+    base = Path(models.base).expanduser()
+    return replace(
+        models,
+        base=str(base.absolute()) if base.exists() else models.base,
+        generator=_absolute(models.generator),
+        cache_dir=_absolute(models.cache_dir),
+    )
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return None if path is None else path.absolute()
