@@ -57,12 +57,12 @@ def free_port() -> int:
     return port
 
 
-def fetch_page(url: str, app: subprocess.Popen[str]) -> str:
+def fetch_page(url: str, app: subprocess.Popen[Any], seconds: float = 120) -> str:
     """The page, as soon as it is served; the app's own words if it ends before."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if app.poll() is not None:
-            raise AssertionError(app.stdout.read() if app.stdout else "")
+            raise AssertionError(app.stdout.read() if app.stdout else f"exit {app.returncode}")
         try:
             with urllib.request.urlopen(url, timeout=5) as response:
                 text: str = response.read().decode()
