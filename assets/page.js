@@ -1,4 +1,4 @@
-// What belongs to the page as a whole: its language, and its keys. Gradio runs this text as a
+// What belongs to the page as a whole: its language, its keys, and what the engine does for it. Gradio runs this text as a
 // function body with `element` and `props` in scope; which key presses what comes from Python.
 
 const list = element.querySelector("dialog");
@@ -99,8 +99,27 @@ let due = false;
 new MutationObserver(() => {
   if (due) return;
   due = true;
-  requestAnimationFrame(() => { due = false; tell(); });
+  requestAnimationFrame(() => { due = false; tell(); tellDoing(); });
 }).observe(document.body, { childList: true, subtree: true });
+
+// ---------------------------------------------------------------- what the engine does
+
+// The page shows it anyway, so the chip in the header costs no request.
+function doing() {
+  if (document.querySelector("#dnd-stop-chat, #dnd-batch-stop")) return "answering";
+  const run = document.querySelector("[data-doing]")?.dataset.doing;
+  return run ?? (document.querySelector("#dnd-checks .dnd-ring, #dnd-proof .dnd-ring") ? "checking" : null);
+}
+function tellDoing() {
+  const chip = document.querySelector(".dnd-chip-device.is-ready");
+  if (!chip) return;
+  const what = doing();
+  const words = chip.querySelector("span");
+  words.dataset.idle ??= words.textContent;
+  const said = what ? JSON.parse(chip.dataset.doingWords)[what] : words.dataset.idle;
+  if (words.textContent !== said) words.textContent = said;
+  chip.classList.toggle("is-busy", what !== null);
+}
 
 // ---------------------------------------------------------------- the list
 

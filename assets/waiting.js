@@ -1,10 +1,11 @@
-// A long run, watched from another tab: the page's title says what runs and how it ended, and who
-// asked for it is notified. Gradio runs this text as a function body; `element` holds the stages of
-// a run, drawn anew at each step.
+// A run that waits for its turn asks each second what is still ahead of it. A long one is watched from
+// another tab: the page's title says what runs and how it ended, and who asked for it is notified.
+// Gradio runs this text as a function body; `element` holds the stages of a run, drawn anew at each step.
 
 const root = document.documentElement;
 window.dndTitle ??= document.title;
 let running = false;
+let asking = null;
 
 const words = (node) => [...(node?.childNodes ?? [])].filter(({ nodeType }) => nodeType === Node.TEXT_NODE).map((text) => text.data.trim()).join(" ");
 
@@ -26,6 +27,8 @@ watch("value", () => {
   if (making) name(making.querySelector(".dnd-heading").textContent);
   else if (running) ended();
   running = making !== null;
+  clearTimeout(asking);
+  if (element.querySelector("[data-doing=waiting]")) asking = setTimeout(() => trigger("waits", {}), 1000);
   root.toggleAttribute("data-dnd-long", making?.matches(".is-long") ?? false); // see notify.js
 });
 document.addEventListener("visibilitychange", () => { if (!document.hidden && !running) name(""); });

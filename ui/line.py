@@ -1,9 +1,10 @@
 """Who waits for whom: runs in the order in which they were ordered, and how long each kind takes.
 
-The page says so where a visitor waits. Estimates are means of what this server measured of late;
-where nothing was measured, none is given.
+The page says so where a visitor waits, and asks again each second. Estimates are means of what this
+server measured of late; where nothing was measured, none is given.
 """
 
+import itertools
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -42,15 +43,20 @@ class Line:
     def join(self, run: Stages) -> str:
         """Queue a run, and say what is ahead of it; empty if nothing is."""
         with self._lock:
+            self._runs.append(run)
+        return self.ahead_of(run)
+
+    def ahead_of(self, run: Stages) -> str:
+        """Say what is ahead of a run now; empty if nothing is."""
+        with self._lock:
             self._leave_ended()
             lane = _LANES[run.kind]
-            ahead = [other for other in self._runs if _LANES[other.kind] == lane]
-            self._runs.append(run)
-            if not ahead:
-                return ""
-            left = [self._left(other) for other in ahead]
+            before = itertools.takewhile(lambda other: other is not run, self._runs)
+            left = [self._left(other) for other in before if _LANES[other.kind] == lane]
+        if not left:
+            return ""
         seconds = None if None in left else sum(value for value in left if value is not None)
-        return drawn(_ahead_words, len(ahead), seconds)
+        return drawn(_ahead_words, len(left), seconds)
 
     def _leave_ended(self) -> None:
         waiting = []

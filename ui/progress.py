@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dnd_engine.progress import Doing, Progress
 from ui.text import N_, _, number
 
-__all__ = ["share_right", "step_words"]
+__all__ = ["step_words"]
 
 _DOING: Mapping[Doing, str] = {
     "fetch": "{name}",
@@ -29,13 +29,6 @@ _DOING: Mapping[Doing, str] = {
 }
 
 
-def share_right(score: float, count: int) -> str:
-    """Write a score on a few prompts: as a count, or as a share where answers are partly right."""
-    right = score * count
-    whole = abs(right - round(right)) < 1e-6
-    return number(round(right)) if whole else f"{number(100 * score, '.0f')} %"
-
-
 def step_words(progress: Progress) -> str:
     """Say what is being done, beside the name of the stage."""
     words, values = _DOING[progress.doing], {"name": progress.name}
@@ -49,13 +42,15 @@ def step_words(progress: Progress) -> str:
         values["loss"] = number(progress.loss, ".3f")
         values["seconds"] = number(progress.seconds_left or 0, ".0f")
     if progress.score is not None and progress.score_before is not None:
-        count = progress.num_held_back
+        # A share, not a count: long answers can be partly right.
         values |= {
-            "now": share_right(progress.score, count),
-            "before": share_right(progress.score_before, count),
-            "count": number(count),
+            "now": 100 * progress.score,
+            "before": 100 * progress.score_before,
+            "count": number(progress.num_held_back),
         }
-        words = N_("{now} right of {count} held back, {before} before; {seconds} s left")
+        words = N_(
+            "{now:.0f} % right of {count} held back, {before:.0f} % before; {seconds} s left"
+        )
     if (told := progress.answers) is not None:
         counts = {"same": told.count, "total": told.total, "different": told.distinct}
         values |= {name: number(count) for name, count in counts.items()}

@@ -164,7 +164,11 @@ def stages_panel() -> StagesPanel:
 
 
 def stages_view(elem_id: str) -> gr.HTML:
-    """Lay out what draws the stages of a run, and tells of its end where nobody looks."""
+    """Lay out what draws the stages of a run, and tells of its end where nobody looks.
+
+    Returns:
+        What sends the event `waits`, each second while the run drawn there waits for its turn.
+    """
     script = asset_path("waiting.js").read_text(encoding="utf-8")
     view = gr.HTML("", elem_id=elem_id, padding=False, js_on_load=script)
     gr.HTML(
@@ -214,6 +218,12 @@ class Stages:
         return (self._end if self._end is not None else self.clock()) - self._start
 
     @property
+    def waits(self) -> bool:
+        """Whether others are served first."""
+        row = self._rows.get("wait")
+        return row is not None and row.status == "running"
+
+    @property
     def worked(self) -> float:
         """Seconds since its turn came; 0 while it waits."""
         return 0.0 if self._began is None else self.elapsed - self._began
@@ -250,6 +260,11 @@ class Stages:
         row.detail = detail or row.detail
         row.fraction = fraction
 
+    def wait(self, ahead: str) -> None:
+        """Say what is ahead of it in the queue now; nothing, if that is empty."""
+        if (row := self._rows.get("wait")) is not None:  # its turn may come meanwhile
+            row.detail = ahead or _stage("wait")[1]
+
     def finish(self, status: Literal["done", "failed", "stopped"], message: str = "") -> None:
         """End the run; the first end counts."""
         if self.ended:
@@ -268,7 +283,10 @@ class Stages:
                 row.status, row.end, row.fraction = status, now, None
 
     def html(self) -> str:
-        """Draw the rows: large while running, folded to one line once done."""
+        """Draw the rows: large while running, folded to one line once done.
+
+        While it runs, `data-doing` names what for the chip in the header (see `assets/page.js`).
+        """
         words = {state: _(message) for state, message in _RUNS[self.kind].items()}
         now = self.elapsed
         scale = _nice(now)
@@ -279,6 +297,7 @@ class Stages:
             f"<ol class='dnd-stages'>{rows}</ol>"
         )
         clock = f"<span class='dnd-clock'>{self._seconds(now)}</span>"
+        doing = "" if self.ended else f" data-doing='{'waiting' if self.waits else self.kind}'"
         if self.ended == "done":
             return (
                 f"<details class='dnd-panel dnd-made'><summary>{words['done']} {clock}</summary>"
@@ -287,7 +306,8 @@ class Stages:
         if self.kind == "remix" and not self.ended:
             # A moment's work, asked for again and again: one line, so that nothing jumps.
             return (
-                f"<section class='dnd-panel dnd-made'><span class='dnd-facts'>{words['running']} "
+                f"<section class='dnd-panel dnd-made'{doing}><span class='dnd-facts'>"
+                f"{words['running']} "
                 f"{clock}</span></section>"
             )
         notice = ""
@@ -303,7 +323,7 @@ class Stages:
         long = " is-long" if self.kind in _LONG else ""
         left = f"<span class='dnd-facts'>{esc(said(self.left))}</span>" if not self.ended else ""
         return (
-            f"<section class='dnd-panel dnd-making{long}'><div class='dnd-making-head'>"
+            f"<section class='dnd-panel dnd-making{long}'{doing}><div class='dnd-making-head'>"
             f"<h2 class='dnd-heading'>{words['running']}</h2><span>{left}{clock}</span></div>"
             f"{notice}{table}</section>"
         )

@@ -3,8 +3,9 @@
 import re
 import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import ViewportSize, expect
@@ -12,6 +13,7 @@ from playwright.sync_api import ViewportSize, expect
 from dnd_engine.errors import AssetError
 from dnd_engine.progress import Progress
 from tests.browser.conftest import DESK, PHONE, Serve, Visit, Visits, has_class
+from tests.ui.fake_adapter import FakeAdapter
 from tests.ui.fake_engine import FakeEngine, slow_load
 from ui.engine_handle import EngineHandle
 
@@ -294,6 +296,44 @@ def test_a_synthesis_can_be_stopped(visit: Visit, write: Write) -> None:
     expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()
     expect(visit.page.locator("#dnd-adapter")).to_be_hidden()
     visit.shot("stopped")
+
+
+class HeldEngine(FakeEngine):
+    """Goes on with a synthesis once it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+
+    def synthesize(self, *args: Any, **kwargs: Any) -> Generator[Progress, None, FakeAdapter]:
+        """Go on once it may."""
+        steps = super().synthesize(*args, **kwargs)
+        yield next(steps)
+        self.go.wait(300)
+        return (yield from steps)
+
+
+def test_the_chip_says_what_goes_on_and_who_waits_sees_the_queue_move(
+    visits: Visits, serve: Serve, write: Write
+) -> None:
+    engine = HeldEngine()
+    url = serve(EngineHandle(slow_load(engine, 0.01)))
+    one, two = visits(url), visits(url)
+    for visit, said in ((one, "Synthesizing"), (two, "In the queue")):
+        expect(visit.page.locator(".dnd-chip-device")).to_have_text("CPU · Ready")
+        visit.drop([write("a.txt", LINES)], "SQL")
+        visit.ready("a.txt")
+        visit.page.locator("#dnd-synthesize").click()
+        expect(visit.page.locator(".dnd-chip-device")).to_have_text(f"CPU · {said}")
+    queue = two.page.locator("#dnd-stages li.is-running")
+    expect(queue).to_contain_text("1 ahead of you")
+    waited = queue.inner_text()
+    two.until(lambda: queue.inner_text() != waited)
+    two.shot("queue")
+    engine.go.set()
+    for visit in (one, two):
+        expect(visit.page.locator("#dnd-adapter")).to_contain_text("3 prompts")
+        expect(visit.page.locator(".dnd-chip-device")).to_have_text("CPU · Ready")
 
 
 def test_two_visitors_never_see_each_other(visits: Visits, write: Write) -> None:

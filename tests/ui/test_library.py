@@ -172,7 +172,7 @@ def test_the_list_tells_what_is_known_and_damaged_ones_can_only_be_deleted(
     assert name == "vault"
     assert "2 prompts (SQL 2)" in facts
     assert "strength 1.00" in facts
-    assert "Changes the model 0.42 nats · Carries the instruction 6 of 8" in judged
+    assert "Changes the model · Carries the instruction 6 of 8" in judged
     assert words[broken.key].startswith(f"Damaged: {broken.key}\n")
     assert "entry.json" in words[broken.key]
     assert updates["library_load"].visible is True

@@ -62,3 +62,25 @@ def test_nobody_waits_for_a_run_that_ended_or_was_left_in_the_queue() -> None:
     long.enter("read")
     clock.now = 2000.0
     assert ordered(line, clock)[1] == "1 ahead of you", "it works as long as it takes"
+
+
+def test_who_still_waits_is_told_how_much_is_left() -> None:
+    clock, line = Clock(), Line()
+    first, _ = ordered(line, clock)
+    first.enter("read")
+    clock.now = 10.0
+    first.finish("done")
+    second, _ = ordered(line, clock)
+    third, _ = ordered(line, clock)
+    fourth, _ = ordered(line, clock)
+    second.enter("read")
+    for now, told in ((11.0, "2 ahead of you, about 19 s"), (15.0, "2 ahead of you, about 15 s")):
+        clock.now = now
+        assert said(line.ahead_of(fourth)) == told
+    second.finish("done")
+    assert said(line.ahead_of(fourth)).startswith("1 ahead of you")
+    assert third.waits
+    third.wait(line.ahead_of(third))
+    assert "Waiting for the engine" in third.html()
+    third.enter("read")
+    assert not third.waits

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 
 import gradio as gr
@@ -15,7 +15,7 @@ from tests.ui.fake_engine import FakeEngine
 from tests.ui.orders import make, synthesized
 from ui.canvas import Arrangement
 from ui.handlers import Handlers, Updates
-from ui.state import Session
+from ui.state import Made, Session
 from ui.tabs.workbench.adapter.view import adapter_html
 from ui.tabs.workbench.teach.events import rows
 from ui.tabs.workbench.teach.view import NUM_ROWS, Door
@@ -52,6 +52,24 @@ def refine(
         *on.teach.teach(session, request),
         on.runs.show_run(session),
     ]
+
+
+def learning(
+    on: Handlers, session: Session, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> tuple[Made | None, Iterator[Updates]]:
+    """Teach an adapter until something was learnt.
+
+    Returns:
+        The adapter before, and the steps that are left.
+    """
+    make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
+    before = session.made
+    engine.stage_seconds = 0.5
+    begin(on, session, request_of("s"))
+    steps = on.teach.teach(session, request_of("s"))
+    while "held back" not in next(steps)["stages"]:
+        pass
+    return before, steps
 
 
 def test_a_refined_adapter_takes_the_place_of_the_one_before(
@@ -162,7 +180,7 @@ def test_a_strangers_score_that_is_no_share_is_not_shown(score: float) -> None:
     assert "server failed" not in drawn
     trained |= {"score": 0.75, "num_lost": 3}
     drawn = adapter_html(adapter, {}, stale=False, num_files=1)
-    assert "held-back prompts right: 2 of 4 before, 3 after" in drawn
+    assert "4 held-back prompts: 50 % right before, 75 % after" in drawn
     assert "server failed on the way. Prompts without an answer: 3." in drawn
 
 
@@ -170,13 +188,7 @@ def test_stop_keeps_what_was_learnt(
     on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
 ) -> None:
     session = Session()
-    make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
-    before = session.made
-    engine.stage_seconds = 0.5
-    begin(on, session, request_of("s"))
-    steps = on.teach.teach(session, request_of("s"))
-    while "1 right of 4 held back, 1 before" not in next(steps)["stages"]:
-        pass
+    before, steps = learning(on, session, arrange, request_of, engine)
     stopped = on.teach.stop(session)
     assert stopped["teach_stop"].interactive is False
     list(steps)
@@ -227,7 +239,7 @@ def test_answers_are_proposed_corrected_and_learnt(
     done = on.runs.show_run(session)
     assert engine.taught == [{f"Say yes.\n\ngood {n}": "no" for n in range(8)}]
     assert "then taught by you in 12 s" in done["adapter_facts"]
-    assert "held-back prompts right: 1 of 4 before, 3 after" in done["adapter_facts"]
+    assert "4 held-back prompts: 25 % right before, 75 % after" in done["adapter_facts"]
     assert done["teach_rows"].visible is True
     assert done["keep_texts"].visible is False
     make(on, session, arrange(SQL={"b.jsonl": prompts(9, "other")}), request_of("s"))
@@ -292,13 +304,7 @@ def test_stop_keeps_the_adapter_and_closes_the_engine(
     on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
 ) -> None:
     session = Session()
-    make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
-    before = session.made
-    engine.stage_seconds = 0.5
-    begin(on, session, request_of("s"))
-    steps = on.teach.teach(session, request_of("s"))
-    while "held back" not in next(steps)["stages"]:
-        pass
+    before, steps = learning(on, session, arrange, request_of, engine)
     stopped = on.runs.stop_run(session)
     assert "The adapter is unchanged." in stopped["stages"]
     assert stopped["teach_start"].visible is True
@@ -313,12 +319,7 @@ def test_a_page_that_is_closed_ends_the_refinement(
     on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
 ) -> None:
     session = Session()
-    make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
-    engine.stage_seconds = 0.5
-    begin(on, session, request_of("s"))
-    steps = on.teach.teach(session, request_of("s"))
-    while "held back" not in next(steps)["stages"]:
-        pass
+    _before, steps = learning(on, session, arrange, request_of, engine)
     assert isinstance(steps, Generator)
     steps.close()
     assert session.run is not None

@@ -1,5 +1,7 @@
 """The top of the page: what this is, which models are loaded, and how far loading is."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,12 +11,26 @@ from ui.engine_handle import LoadState
 from ui.frame.keys_view import keys_panel
 from ui.markup import esc, icon, prose
 from ui.progress import step_words
-from ui.text import _, drawn, language, languages
+from ui.text import N_, _, drawn, language, languages
 
 if TYPE_CHECKING:
     from dnd_engine.generator.info import EngineInfo
 
 __all__ = ["Frame", "frame_panel", "header_html", "load_html", "progress_words"]
+
+_DOING: Mapping[str, str] = {
+    "answering": N_("Answering"),
+    "waiting": N_("In the queue"),
+    "synthesis": N_("Synthesizing"),
+    "remix": N_("Remixing"),
+    "imprint": N_("Imprinting"),
+    "remake": N_("Synthesizing"),
+    "refinement": N_("Teaching"),
+    "measurement": N_("Measuring"),
+    "training": N_("Training"),
+    "checking": N_("Checking"),
+}
+"""What the engine may be doing for this page; `assets/page.js` tells the chip which it is."""
 
 _LOGO = (
     '<svg class="dnd-logo" viewBox="0 0 22 22" aria-hidden="true">'
@@ -78,9 +94,10 @@ def header_html(state: LoadState, info: "EngineInfo | None", *, can_choose: bool
         chips.append(_generator_chip(info))
     device = esc(info.device.upper()) + " · " if info is not None else ""
     words = {"ready": _("Ready"), "failed": _("Failed")}.get(state.status, _("Loading"))
+    doing = esc(json.dumps({name: _(message) for name, message in _DOING.items()}))
     chips.append(
-        f"<span class='dnd-chip dnd-chip-device is-{state.status}'>"
-        f"<i aria-hidden='true'></i>{device}{words}</span>"
+        f"<span class='dnd-chip dnd-chip-device is-{state.status}' data-doing-words='{doing}'>"
+        f"<i aria-hidden='true'></i>{device}<span>{words}</span></span>"
     )
     return (
         f"<header class='dnd-header'>{_LOGO}<h1>{_('Drag-and-Drop LLMs')}</h1>"

@@ -126,6 +126,14 @@ class MeasureEvents:
         self._note_scores(session)
         yield {"measure_stages": (session.measuring or run).stages.html(), **self._drawn(session)}
 
+    def still_waits(self, session: Session) -> Updates:
+        """As `RunEvents.still_waits`."""
+        run = session.measuring
+        if run is None or not run.stages.waits:
+            return {}
+        run.stages.wait(self._app.line.ahead_of(run.stages))
+        return {"measure_stages": run.stages.html()}
+
     def show_measured(self, session: Session, request: gr.Request) -> Updates:
         """Draw what a run has come to, write it to files, put the buttons back; see `show_run`."""
         run = session.measuring

@@ -40,6 +40,7 @@ def wire_measure(page: Page, panel: MeasurePanel, tab: gr.Tab) -> None:
         )
         event.failure(**page.does(on.measure_broke, ended, inputs=session), **AT_ONCE)
         event.then(**page.does(on.show_measured, ended, inputs=session), **AFTERWARDS)
+    panel.stages.waits(**page.does(on.still_waits, "measure_stages", inputs=session), **AT_ONCE)
     for stop in (panel.stop, panel.train_stop):
         stop.click(**page.does(on.stop_measure, ended, inputs=session), **AT_ONCE)
     for row, button in panel.take.items():

@@ -345,8 +345,9 @@ def _foot_html(report: Report) -> str:
         )
     lines = "".join(f"<p class='dnd-facts'>{fact}</p>" for fact in facts)
     return (
-        f"<section class='dnd-panel dnd-report-foot'>{lines}<p class='dnd-facts'>"
-        f"{_('Made by')} <code>{esc(report.command)}</code></p></section>"
+        f"<details class='dnd-panel dnd-report-foot'><summary>{_('How it was measured')}</summary>"
+        f"{lines}<p class='dnd-facts'>{_('Made by')} <code>{esc(report.command)}</code></p>"
+        "</details>"
     )
 
 

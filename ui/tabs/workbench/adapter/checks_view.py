@@ -57,7 +57,7 @@ _VERDICTS: Mapping[str, tuple[str, str]] = {
     ),
     "nothing": (
         N_("Does nothing measurable"),
-        N_("Below 0.01, answers almost never differ from base."),
+        N_("Answers almost never differ from base."),
     ),
     "strongest": (
         N_("Changes the model unusually much"),
@@ -182,6 +182,7 @@ class Verdict:
 
     name: str
     value: str
+    """A count that needs no explaining; other numbers are among the evidence."""
     mark: Literal["check", "info", "warn"]
 
     @property
@@ -221,14 +222,13 @@ def verdicts(inspection: "Inspection", *, taught: Taught = "") -> list[Verdict]:
     """Judge an inspection, by what was examined where there is something."""
     found: list[Verdict] = []
     if (effect := inspection.effect) is not None:
-        value = _("{effect:.2g} nats", effect=effect)
         too_strong = STRONG if inspection.strongest is None else inspection.strongest
         if effect < NO_EFFECT:
-            found.append(Verdict("nothing", value, "warn"))
+            found.append(Verdict("nothing", "", "warn"))
         elif effect > too_strong:
-            found.append(Verdict("strongest", value, "warn"))
+            found.append(Verdict("strongest", "", "warn"))
         else:
-            found.append(Verdict("changes", value, "check"))
+            found.append(Verdict("changes", "", "check"))
     trained = taught not in ("", "imprinted")
     if taught:
         found.append(Verdict(taught, "", "warn" if taught == "refined_alike" else "info"))
@@ -249,10 +249,9 @@ def verdicts(inspection: "Inspection", *, taught: Taught = "") -> list[Verdict]:
         found.append(_skills(inspection.skills))
     near = inspection.familiarity
     if not trained and near is not None and near.is_unlike:
-        cosine = _("cosine {similarity:.2f}", similarity=near.similarity)
         # What was seen to work outweighs a forecast from similarity.
         seen = verdict is not None and verdict.outcome == "works" and verdict.left_out
-        found.append(Verdict("unlike", cosine, "info" if seen else "warn"))
+        found.append(Verdict("unlike", "", "info" if seen else "warn"))
     return found
 
 
@@ -316,8 +315,10 @@ def checks_html(
             )
             body = f"<p class='dnd-sub'>{unknown}</p>"
         body += _verdicts_html(inspection, taught)
-        body += _effect_html(inspection.effect)
-        body += _nearest_html(inspection)
+        outlook = "" if taught else _outlook(inspection)
+        outlook = f"<p class='dnd-facts'>{outlook}</p>" if outlook else ""
+        evidence = f"{outlook}{_effect_html(inspection.effect)}{_nearest_html(inspection)}"
+        body += _why_html(evidence)
     return (
         f"<section class='dnd-panel dnd-checks' aria-live='polite'><div class='dnd-row'>"
         f"<h2 class='dnd-heading'>{_('Checks')}</h2>{head}</div>{body}</section>"
@@ -396,12 +397,17 @@ def is_doubtful(inspection: "Inspection") -> bool:
     return any(v.doubt and v.name in CURED_BY_PROMPTS for v in verdicts(inspection))
 
 
+def _why_html(evidence: str) -> str:
+    """Fold away what needs to be explained to most people."""
+    if not evidence:
+        return ""
+    return f"<details class='dnd-fold'><summary>{_('Why?')}</summary>{evidence}</details>"
+
+
 def _verdicts_html(inspection: "Inspection", taught: Taught) -> str:
     lines = []
     for verdict in verdicts(inspection, taught=taught):
         more = _(_VERDICTS[verdict.name][1])
-        if verdict.name.startswith("carries") and not taught:
-            more = f"{more} {_outlook(inspection)}".strip()
         kind = " class='is-doubt'" if verdict.doubt else ""
         lines.append(
             f"<li{kind}>{icon(verdict.mark)}<div><b>{verdict.title}</b><span>{more}</span></div>"
@@ -580,8 +586,7 @@ def _controls_html(proof: "Conditioning") -> str:
     )
     return (
         f"<p class='dnd-told'>{icon('info' if doubts else 'check')}<span>{told}</span></p>"
-        f"<ul class='dnd-controls'>{rows}</ul>"
-        f"<p class='dnd-facts'>{measure}</p>"
+        + _why_html(f"<ul class='dnd-controls'>{rows}</ul><p class='dnd-facts'>{measure}</p>")
     )
 
 
@@ -626,7 +631,7 @@ def norms_html(norms: Mapping[str, Sequence[float]]) -> str:
         for name, layers in norms.items()
     )
     ends = [number(100 * end, ".2g") for end in (min(values), max(values))]
-    title = _("Relative weight change")
+    title = _("Where the weights changed")
     told = _(
         "Relative weight change: from {low:.2g} to {high:.2g} per cent",
         low=100 * min(values),
@@ -635,7 +640,7 @@ def norms_html(norms: Mapping[str, Sequence[float]]) -> str:
     more = _("‖ΔW‖ / ‖W‖ by layer and matrix. It shows where and how much, not how well.")
     ramp = "".join(f"<i class='h{level}'></i>" for level in range(_RAMP_STEPS))
     return (
-        f"<section class='dnd-panel dnd-norms'><h3>{title}</h3>"
+        f"<details class='dnd-panel dnd-norms'><summary>{title}</summary>"
         f"<p class='dnd-facts'>{more}</p>"
         f"<div class='dnd-heat' style='--layers:{num_layers}' role='img' "
         f"aria-label='{esc(told)}'>{heat}{axis}</div>"
@@ -644,5 +649,5 @@ def norms_html(norms: Mapping[str, Sequence[float]]) -> str:
         f"<details><summary>{_('All numbers, in per cent')}</summary>"
         f"<div class='dnd-table' tabindex='0' role='region' aria-label='{esc(title)}'>"
         f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{table}</tbody></table></div>"
-        "</details></section>"
+        "</details></details>"
     )

@@ -8,7 +8,6 @@ import gradio as gr
 
 from ui.fields import Slider
 from ui.markup import esc, icon
-from ui.progress import share_right
 from ui.tabs.workbench.adapter.checks_view import heat_levels
 from ui.text import N_, _, count_files, count_prompts, ngettext, number, size
 
@@ -121,9 +120,12 @@ def adapter_html(
         # A file from elsewhere does not say how long it took.
         *([made] if seconds else []),
         *_held_back(adapter),
+    ]
+    size_facts = [
         _("rank {rank}", rank=adapter.r),
         size(adapter.num_bytes),
         ngettext("{number} parameter", "{number} parameters", adapter.num_parameters),
+        _("SHA-256 {sha256}", sha256=f"<code>{esc(adapter.sha256)}</code>"),
     ]
     notes = []
     if adapter.kept_energy is not None:
@@ -148,12 +150,13 @@ def adapter_html(
     if stale:
         notes.append(_("Made from earlier prompts."))
     lines = "".join(f"<p class='dnd-note'>{icon('info')}{esc(note)}</p>" for note in notes)
-    whole_hash = _("SHA-256 {sha256}", sha256=esc(adapter.sha256))
     return (
         f"<div class='dnd-adapter'>{fingerprint(norms)}<div>"
         f"<h2 class='dnd-heading'>{esc(adapter.name)} "
-        f"<code title='{whole_hash}'>{esc(adapter.sha256[:8])}</code></h2>"
-        f"<p class='dnd-facts'>{' · '.join(facts)}</p>{lines}</div></div>"
+        f"<code>{esc(adapter.sha256[:8])}</code></h2>"
+        f"<p class='dnd-facts'>{' · '.join(facts)}</p>{lines}"
+        f"<details class='dnd-fold'><summary>{_('Details')}</summary>"
+        f"{' · '.join(size_facts)}</details></div></div>"
     )
 
 
@@ -182,9 +185,9 @@ def _held_back(adapter: "Adapter") -> list[str]:
         return []  # nothing was, or a stranger's file says something else
     return [
         _(
-            "held-back prompts right: {before} of {count} before, {now} after",
-            before=share_right(before, count),
-            now=share_right(now, count),
+            "{count} held-back prompts: {before:.0f} % right before, {now:.0f} % after",
+            before=100 * before,
+            now=100 * now,
             count=number(count),
         )
     ]

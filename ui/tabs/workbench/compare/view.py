@@ -465,7 +465,7 @@ def _turn_html(turn: Turn, place: Place, view: View, last: bool) -> str:
     return (
         f"{question}<div class='dnd-answer' data-testid='bot'>"
         f"<div class='dnd-answer-text'>{words}{cursor}</div>"
-        f"<p class='dnd-answer-facts'>{_footer(turn, mine, answer, view)}</p></div>"
+        f"<div class='dnd-answer-facts'>{_footer(turn, mine, answer, view)}</div></div>"
     )
 
 
@@ -495,20 +495,13 @@ def _footer(turn: Turn, place: Place, answer: Answer, view: View) -> str:
     assert reply is not None
     if view.blind and turn.vote is None:  # any text here would give it away
         return f"<span><b>{_('stopped')}</b></span>" if answer.stopped else ""
-    parts = [
-        f"<code>{esc(label_words(answer.label))}</code>",
-        _("{number} tok", number=reply.num_tokens),
-    ]
+    parts = [_("{number} tok", number=reply.num_tokens)]
     if view.blind:
         who = _("Adapted") if place == "right" else _("Other adapter") if view.beside else _("Base")
         better = f" {_('better')}" if turn.vote == place else ""
         parts.insert(0, f"<b>{who}{better}</b>")
     if reply.tokens_per_second:
         parts.append(_("{number} tok/s", number=speed(reply.tokens_per_second)))
-    if reply.first_token_seconds is not None:
-        parts.append(_("first token {seconds:.2f} s", seconds=reply.first_token_seconds))
-    if answer.seed is not None:
-        parts.append(_("seed {seed}", seed=answer.seed))
     if answer.stopped:
         parts.append(f"<b>{_('stopped')}</b>")
     elif reply.stop_reason == "length":
@@ -516,4 +509,13 @@ def _footer(turn: Turn, place: Place, answer: Answer, view: View) -> str:
     both = turn.right is not None and turn.left.finished and turn.right.finished
     if place == "right" and both and turn.left.reply and turn.left.reply.text == reply.text:
         parts.append(f"<b class='is-doubt'>{_('same as base, token for token')}</b>")
+    more = [f"<code>{esc(label_words(answer.label))}</code>"]
+    if reply.first_token_seconds is not None:
+        more.append(_("first token {seconds:.2f} s", seconds=reply.first_token_seconds))
+    if answer.seed is not None:
+        more.append(_("seed {seed}", seed=answer.seed))
+    return f"{_spans(parts)}<details><summary>{_('Details')}</summary>{_spans(more)}</details>"
+
+
+def _spans(parts: Sequence[str]) -> str:
     return " ".join(f"<span>{part}</span>" for part in parts)

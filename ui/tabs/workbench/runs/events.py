@@ -64,6 +64,14 @@ class RunEvents:
             updates["inbox"] = {"op": "fold"}
         return updates
 
+    def still_waits(self, session: Session) -> Updates:
+        """Say what is ahead of a run in the queue now, and about how long that takes."""
+        run = session.run
+        if run is None or not run.stages.waits:
+            return {}
+        run.stages.wait(self._app.line.ahead_of(run.stages))
+        return {"stages": run.stages.html()}
+
     def run_broke(self, session: Session) -> Updates:
         """Put the buttons back after an error nobody foresaw."""
         run = session.run

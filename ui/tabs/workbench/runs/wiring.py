@@ -52,6 +52,7 @@ def wire_synthesis(page: Page, prompts: PromptsPanel, stages: StagesPanel) -> An
         imprinted = carry_out(page, ordered, on.imprint.imprint, session, **LANES["imprint"])
         check_and_zip(page, imprinted)
     shown = imprinted
+    stages.stages.waits(**page.does(on.runs.still_waits, "stages", inputs=session), **AT_ONCE)
     for stop in (stages.stop_imprint, prompts.stop_synthesis):
         stop.click(**page.does(on.runs.stop_run, OVER, inputs=session), **AT_ONCE)
     return shown
