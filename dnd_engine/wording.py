@@ -56,10 +56,12 @@ ROWS: Mapping[str, str] = {
     "scratch_refined_15": N_("From scratch, 15 steps"),
     "scratch_refined_30": N_("From scratch, 30 steps"),
     "scratch_refined": N_("Refined from scratch"),
+    "imprint_refined_15": N_("Imprinted, then refined, 15 steps"),
     "labelled_5": N_("Own LoRA, 5 steps"),
     "labelled_10": N_("Own LoRA, 10 steps"),
     "labelled_20": N_("Own LoRA, 20 steps"),
     "labelled_40": N_("Own LoRA, 40 steps"),
+    "imprint_labelled_20": N_("Imprinted, then on labels, 20 steps"),
     "oracle_lora": N_("Own LoRA, trained on labels"),
     "adapter": N_("This adapter"),
     "trained_lora": N_("LoRA trained from scratch"),
@@ -76,9 +78,11 @@ LINES: Mapping[str, str] = {
 """Rows of a measurement at the end of a line, where there is little room."""
 
 WAYS: Mapping[str, str] = {
-    "generator": N_("Refined"),
+    "generator": N_("From the adapter"),
+    "imprint": N_("Imprinted first"),
     "scratch": N_("From nothing"),
     "labels": N_("On labels"),
+    "imprint_labels": N_("Imprinted, on labels"),
     "teacher": N_("Teacher"),
 }
 """Where training starts from, or learns from, in the chart of what more seconds bring."""
@@ -92,7 +96,7 @@ MODE_NOTES: Mapping[str, str] = {
 
 SECTIONS: Mapping[str, str] = {
     "heldout": N_("Unseen tasks"),
-    "refine": N_("Unseen tasks, refined"),
+    "refine": N_("Unseen tasks, taught"),
     "train": N_("Seen tasks, new items"),
 }
 """Examinations, by split or section of the card; the hardest question first."""

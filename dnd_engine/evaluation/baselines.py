@@ -16,8 +16,10 @@
 | generator_imprint | as `imprint`, of what the base does with the generator's adapter |
 | generator_imprint_wrong | as `generator_imprint`, from the prompts of `generator_wrong` |
 | generator_refined | the generator's, refined on these prompts; `_15` and `_30` stop early |
+| imprint_refined_15 | the imprinted adapter, refined on these prompts |
 | scratch_refined | as these, but from a LoRA that changes nothing yet |
 | labelled_N | a LoRA trained for N steps on the same prompts and their labels |
+| imprint_labelled_20 | likewise, from the imprinted adapter |
 | oracle_lora | a LoRA trained on the task's own labelled examples |
 
 Prompts come from train sides only, and what the scored side repeats is taken out. A row whose
@@ -326,14 +328,18 @@ class Baselines:
         self, source: Task, task: Task, draw: int, teacher: Teacher = "generator"
     ) -> Setup:
         """What `Engine.generate` gives of a source's prompts, if it could imprint them."""
-        texts = self._conditions(source, task, draw)
+        return _setup_of(self._imprint(task, self._conditions(source, task, draw), draw, teacher))
+
+    def _imprint(
+        self, task: Task, texts: Sequence[str], draw: int, teacher: Teacher = "generator"
+    ) -> Adapter:
         check_conditions(texts, task.test)
         made = self.engine.generate(
             [_bucket("examined", texts)], seed=self.seed + draw, imprinted=True, teacher=teacher
         )
         if not made.is_imprinted:
             raise _Missing(made.not_imprinted)
-        return _setup_of(made)
+        return made
 
     def _wrong_imprinted(self, task: Task, draw: int) -> Setup:
         return self._imprinted(self._other_family(task), task, draw)
@@ -365,7 +371,8 @@ class Baselines:
         """Trained on the very prompts that the adapter was made from."""
         texts = self._conditions(task, task, draw)
         labels = {e.prompt: e.response for e in task.train} if how.labels else {}
-        adapter = self._generate(task, texts, draw)
+        make = self._imprint if how.start == "imprint" else self._generate
+        adapter = make(task, texts, draw)
         if how.start == "scratch":
             tokens = shared_start(adapter.layout, self.seed).to(adapter.tokens)
             adapter = replace(adapter, tokens=tokens, strength=1.0)
@@ -377,7 +384,10 @@ class Baselines:
         except TrainingError as error:
             raise _Missing(str(error)) from error
         return Setup(
-            refined.scaled_tokens, refined.layout, refine_seconds=refined.seconds["refine"]
+            refined.scaled_tokens,
+            refined.layout,
+            imprint_seconds=adapter.seconds.get("imprint"),
+            refine_seconds=refined.seconds["refine"],
         )
 
     def _refine_config(self, how: Refining, draw: int) -> RefineConfig:

@@ -368,6 +368,14 @@ def _agreement_lines(found: AgreementGauge) -> list[str]:
     ]
 
 
+_STARTS = {
+    "generator": "the generated adapter",
+    "imprint": "the imprinted adapter",
+    "imprint_labels": "the imprinted adapter, on labels",
+    "scratch": "nothing",
+}
+
+
 def _refine_lines(found: RefineCurve | None) -> list[str]:
     """Quality against seconds, and what is kept of the teacher."""
     if found is None:
@@ -382,7 +390,7 @@ def _refine_lines(found: RefineCurve | None) -> list[str]:
             "from | row | steps: | seconds: | score: | interval:",
             (
                 (
-                    "the generated adapter" if p.start == "generator" else "nothing",
+                    _STARTS[p.start],
                     row_label(p.row),
                     "as in the product" if p.steps is None else str(p.steps),
                     *(_maybe(p.seconds), number(p.score), span(p)),

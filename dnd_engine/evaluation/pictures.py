@@ -156,18 +156,27 @@ def refine_chart(
     found = report.refine
     if found is None or any(p.seconds is None for p in found.points):
         return None
+    starts = ("scratch", "generator", "imprint")
     ways: dict[str, Sequence[RefinePoint | EqualRun]] = {
-        way: [p for p in found.points if p.start == way] for way in ("scratch", "generator")
+        way: [p for p in found.points if p.start == way] for way in starts
     }
     if report.equal_score:
         ways["labels"] = [*ways["scratch"][:1], *report.equal_score.points]
+    if warm := [p for p in found.points if p.start == "imprint_labels"]:
+        ways["imprint_labels"] = [*ways["imprint"][:1], *warm]
     places = {
         way: sorted((p.seconds, p.score) for p in points if p.seconds is not None)
         for way, points in ways.items()
     }
     longest = max(seconds for points in places.values() for seconds, _ in points)
     lines, bands, told = [], [], []
-    looks: Mapping[str, Look] = {"scratch": "other", "generator": "own", "labels": "labels"}
+    looks: Mapping[str, Look] = {
+        "scratch": "other",
+        "generator": "own",
+        "imprint": "also",
+        "labels": "labels",
+        "imprint_labels": "labels",
+    }
     for way, points in places.items():
         if points:
             lines.append(Line(points, looks[way], names[way], "marked"))

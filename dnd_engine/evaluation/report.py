@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from dnd_engine.config import AGREEMENT_BANDS
 from dnd_engine.errors import ConfigError
@@ -24,6 +24,7 @@ from dnd_engine.generator.report import (
     Agreeing,
     AgreementGauge,
     Contrast,
+    Cost,
     EqualRun,
     EqualScore,
     Failure,
@@ -42,10 +43,11 @@ from dnd_engine.generator.report import (
     SimilarityGauge,
     Substitution,
     Teacher,
+    TeachStart,
     TercileGain,
     TercileScore,
 )
-from dnd_engine.scoring.scores import DRAWN, REFINED, ROWS, ItemScore, ReportMeta
+from dnd_engine.scoring.scores import DRAWN, IMPRINTED, REFINED, ROWS, ItemScore, ReportMeta
 from dnd_engine.scoring.statistics import (
     Cell,
     Interval,
@@ -391,12 +393,11 @@ def _refine(table: _Measured) -> RefineCurve | None:
     The teacher is the generator's shared part with the instruction in its prompt. Only tasks that
     every point has been measured on count, so that two points differ in nothing else.
     """
-    starts: Mapping[Literal["generator", "scratch"], str] = {
-        "generator": "generator",
-        "scratch": "base",
-    }
-    unlabelled = [row for row, how in REFINED.items() if not how.labels]
-    found = {row: table.cells(row, "bare") for row in (*starts.values(), *unlabelled)}
+    starts: Mapping[TeachStart, str] = {"generator": "generator", "scratch": "base"}
+    trained = [row for row, how in REFINED.items() if not how.labels or how.start == "imprint"]
+    if any(table.cells(row, "bare") for row in trained if REFINED[row].start == "imprint"):
+        starts = {**starts, "imprint": "generator_imprint"}
+    found = {row: table.cells(row, "bare") for row in (*starts.values(), *trained)}
     found = {row: mine for row, mine in found.items() if mine}
     if not found.keys() & REFINED.keys():
         return None
@@ -405,17 +406,22 @@ def _refine(table: _Measured) -> RefineCurve | None:
     if both is None:
         return None
     among = dict(zip(found, both, strict=False))
-    seconds = table.meta.cost.refine_seconds
-    planned: list[tuple[str, Literal["generator", "scratch"], int | None, float | None]]
-    planned = [(row, start, 0, 0.0) for start, row in starts.items()]
+    cost = table.meta.cost
+    planned: list[tuple[str, TeachStart, int | None]]
+    planned = [(row, start, 0) for start, row in starts.items()]
     planned += [
-        (row, REFINED[row].start, REFINED[row].steps, seconds.get(row)) for row in unlabelled
+        (row, "imprint_labels" if REFINED[row].labels else REFINED[row].start, REFINED[row].steps)
+        for row in trained
     ]
     points = [
         RefinePoint(
-            row=row, start=start, steps=steps, seconds=spent, **_level(among[row], table.meta.seed)
+            row=row,
+            start=start,
+            steps=steps,
+            seconds=_spent(cost, row, steps),
+            **_level(among[row], table.meta.seed),
         )
-        for row, start, steps, spent in planned
+        for row, start, steps in planned
         if row in among
     ]
     kept = None
@@ -429,6 +435,14 @@ def _refine(table: _Measured) -> RefineCurve | None:
     )
 
 
+def _spent(cost: Cost, row: str, steps: int | None) -> float | None:
+    """Return the seconds of refining and of imprinting before it; None if either is not known."""
+    parts = [cost.refine_seconds.get(row)] if steps != 0 else [0.0]
+    if row in IMPRINTED or (row in REFINED and REFINED[row].start == "imprint"):
+        parts.append(cost.imprint_seconds.get(row))
+    return None if None in parts else _round(sum(part for part in parts if part is not None))
+
+
 def _equal_score(table: _Measured) -> EqualScore | None:
     """The shortest LoRA run on labels that scores as the generator does on bare inputs.
 
@@ -438,7 +452,7 @@ def _equal_score(table: _Measured) -> EqualScore | None:
     runs = {
         row: mine
         for row, how in REFINED.items()
-        if how.labels and (mine := table.cells(row, "bare"))
+        if how.labels and how.start == "scratch" and (mine := table.cells(row, "bare"))
     }
     both = _common(table.cells("generator", "bare"), *runs.values())
     if not runs or both is None:

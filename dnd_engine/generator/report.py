@@ -42,6 +42,7 @@ __all__ = [
     "Similar",
     "SimilarityGauge",
     "Substitution",
+    "TeachStart",
     "Teacher",
     "TercileGain",
     "TercileScore",
@@ -181,15 +182,21 @@ class OrdinaryShare(Ends):
     per_task: dict[str, Known]
 
 
+TeachStart = Literal["generator", "imprint", "scratch", "imprint_labels"]
+"""Where teaching starts: the generated adapter, the imprinted one, or an empty LoRA; on labels only
+from the imprinted one, since runs on labels from an empty LoRA are `EqualRun`s."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefinePoint(Ends):
     """Score on bare inputs after some steps of refining."""
 
     row: str
-    start: Literal["generator", "scratch"]
+    start: TeachStart
     steps: int | None
     """None are as many as Refine has."""
     seconds: Maybe
+    """Of refining, and of imprinting before it."""
     score: Known
 
 

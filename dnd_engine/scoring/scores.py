@@ -43,10 +43,12 @@ ROWS = (
     "scratch_refined_15",
     "scratch_refined_30",
     "scratch_refined",
+    "imprint_refined_15",
     "labelled_5",
     "labelled_10",
     "labelled_20",
     "labelled_40",
+    "imprint_labelled_20",
     "oracle_lora",
 )
 """Every row of an evaluation, in report order. `evaluation.baselines` defines their adapters."""
@@ -63,8 +65,8 @@ DRAWN = ("generator", "generator_imprint")
 class Refining:
     """How a refined row is made."""
 
-    start: Literal["generator", "scratch"]
-    """From the generated adapter, or from a LoRA that changes nothing yet."""
+    start: Literal["generator", "imprint", "scratch"]
+    """From the generated adapter, the imprinted one, or a LoRA that changes nothing yet."""
     steps: int | None = None
     """None are as many as Refine has."""
     labels: bool = False
@@ -78,10 +80,12 @@ REFINED: Mapping[str, Refining] = {
     "scratch_refined_15": Refining("scratch", 15),
     "scratch_refined_30": Refining("scratch", 30),
     "scratch_refined": Refining("scratch"),
+    "imprint_refined_15": Refining("imprint", 15),
     "labelled_5": Refining("scratch", 5, labels=True),
     "labelled_10": Refining("scratch", 10, labels=True),
     "labelled_20": Refining("scratch", 20, labels=True),
     "labelled_40": Refining("scratch", 40, labels=True),
+    "imprint_labelled_20": Refining("imprint", 20, labels=True),
 }
 """Rows that train on the prompts of the condition."""
 

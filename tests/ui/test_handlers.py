@@ -1,13 +1,11 @@
 """Handlers as plain functions, with an engine without models."""
 
-import json
 import threading
 import time
 import zipfile
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 import pytest
@@ -15,24 +13,17 @@ import pytest
 from dnd_engine.checks.results import Agreement, Inspection, Ordinary, Outlook, Skills
 from dnd_engine.checks.verdict import judge
 from dnd_engine.config import PromptLimits
-from dnd_engine.errors import AssetError, DndError, GeneratorError
-from dnd_engine.evaluation.pictures import Metric
-from dnd_engine.files import asset_path
-from dnd_engine.generator.report import Report
+from dnd_engine.errors import AssetError, DndError
 from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.prompts.examples import load_examples
-from tests.reports import SHA, report
 from tests.ui.fake_engine import GAINED, IDLE, FakeEngine, familiarity, slow_load
 from tests.ui.orders import SAMPLING, answered, chat, last, make, visitor
 from ui.canvas import Arrangement, CanvasBucket
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
 from ui.handlers import App, Handlers
-from ui.markup import esc
 from ui.stages import Stages
 from ui.state import Session, SessionFiles
-from ui.tabs.report.lead import lead
-from ui.tabs.report.view import Group, card_markdown, groups, report_html
 from ui.tabs.workbench.adapter.checks_view import (
     checks_html,
     is_doubtful,
@@ -616,150 +607,6 @@ def test_a_refined_adapter_is_not_praised_for_what_it_was_taught() -> None:
     assert "Taught on your prompts" in html
     assert "instruction to leave out" not in html
     assert judgement_html(found, taught="refined") == ""
-
-
-@pytest.mark.parametrize("changes", [{}, {"failures": ()}], ids=["some shown", "none shown"])
-def test_wrong_answers_that_are_left_out_are_counted_and_not_called_none(
-    changes: dict[str, Any],
-) -> None:
-    def drawn(**more: Any) -> str:
-        made = replace(report(), **changes, **more)
-        return report_html(made, Group("heldout", ""), "score", SHA)
-
-    told = "4 on data that is not ours left out"
-    assert told not in drawn()
-    assert told in drawn(failures_left_out=4)
-    assert (
-        "They are in the folder that <code>dnd evaluate</code> wrote its report to."
-        in drawn(failures_left_out=4)
-    ) == bool(changes)
-    assert "No wrong answer was recorded." not in drawn(failures_left_out=4)
-
-
-def shipped(name: str) -> Report:
-    path = asset_path("generators", "smollm2-135m-instruct", "reports", f"{name}.json")
-    return Report.from_json(json.loads(path.read_text(encoding="utf-8")))
-
-
-def test_the_shipped_report_draws_what_seconds_bring() -> None:
-    found = shipped("refine")
-    drawn = report_html(found, Group("refine", ""), "score", found.generator_sha256)
-    assert found.equal_score is not None
-    assert f"as much as the adapter after {found.equal_score.shortest_steps} steps" in drawn
-    for name in (
-        "Refined: .12 (0 s)",
-        "From nothing: .03 (0 s)",
-        "On labels: .03 (0 s)",
-        "Teacher: .25",
-    ):
-        assert name in drawn
-    bare = replace(found, refine=None)
-    assert "What more seconds bring" not in report_html(
-        bare, Group("refine", ""), "score", found.generator_sha256
-    )
-
-
-@pytest.mark.parametrize("metric", ["score", "format_share", "nll"])
-@pytest.mark.parametrize("name", ["heldout", "refine", "train"])
-def test_every_part_of_the_shipped_reports_is_drawn(name: str, metric: Metric) -> None:
-    found = shipped(name)
-    for group in groups({name: found}):
-        drawn = report_html(found, group, metric, found.generator_sha256)
-        assert esc(found.command) in drawn
-        # Of some splits no task asks for a format.
-        assert ("<circle" in drawn) or metric == "format_share"
-
-
-def test_the_report_card_has_its_front_matter_cut_off() -> None:
-    assert card_markdown("---\nlicense: mit\n---\n# Card\n") == "# Card\n"
-
-
-def test_every_split_and_every_part_of_it_can_be_chosen_the_harder_first() -> None:
-    """A part that is the whole does not stand apart."""
-    whole = report()
-    one_part = replace(whole, rows=tuple(r for r in whole.rows if r.holdout != "family"))
-    found = groups({"train": report("train"), "heldout": whole, "refine": one_part})
-    assert [g.key for g in found] == [
-        "heldout/",
-        "heldout/family",
-        "heldout/primitive",
-        "refine/",
-        "train/",
-        "train/family",
-        "train/primitive",
-    ]
-    labels = [g.label() for g in found]
-    assert labels[1:4] == ["New families", "New operations", "Unseen tasks, refined"]
-    assert labels[-1] == "Seen tasks, new items: New operations"
-
-
-def test_a_report_is_drawn_with_every_row_and_its_words_escaped() -> None:
-    html = report_html(report(), Group("heldout", ""), "score", SHA)
-    for words in (
-        *("Base", "Base, few-shot prompt", "Mean of training LoRAs", "Nearest task's LoRA"),
-        *("Multi-task LoRA", "Own LoRA, trained on labels"),
-    ):
-        assert esc(words) in html
-    assert "17%</b> bare" in html
-    assert "the prompts carry the task" in html
-    assert "&lt;b&gt;blue&lt;/b&gt;-door" in html
-    assert "Not measured" not in html
-    assert "cx='14.00%'" in html
-
-
-def test_a_report_card_opens_with_what_a_layman_understands() -> None:
-    """Only with what the report that is shown has measured."""
-    whole = report()
-    told = (
-        "On kinds of task that the generator never saw, an adapter is right about 14 times in 100"
-    )
-    html = report_html(whole, Group("heldout", ""), "score", SHA)
-    assert html.index(told) < html.index("19 tasks")
-    assert "The base model alone: 0. A LoRA trained on labels of the task: 83." in html
-    few = [replace(r, n_tasks=5) if r.row == "oracle_lora" else r for r in whole.rows]
-    assert "on 5 of 19 tasks: 83." in lead(replace(whole, rows=tuple(few)), "heldout")
-
-    def without(row: str) -> str:
-        rows = tuple(r for r in whole.rows if r.row != row)
-        return lead(replace(whole, rows=rows), "heldout")
-
-    assert "LoRA" not in without("oracle_lora")
-    assert "base model" not in without("base")
-    assert without("generator") == ""
-    full = tuple(r for r in whole.rows if r.mode == "full")
-    assert lead(replace(whole, rows=full), "train") == ""
-    found = shipped("refine")
-    bare = {r.row: r.score for r in found.rows_of() if r.mode == "bare"}
-    times = round(100 * bare["generator_refined"])
-    assert f"taught on their prompts is right about {times} times" in lead(found, "refine")
-
-
-def test_losses_are_drawn_on_an_axis_that_holds_them_all() -> None:
-    html = report_html(report(), Group("heldout", "primitive"), "nll", SHA)
-    assert "cx='100.00%'" in html
-    assert "the prompts carry" not in html
-
-
-def test_a_report_of_another_generator_is_not_drawn() -> None:
-    drawn = report_html(report(generator_sha256="f" * 64), Group("heldout", ""), "score", SHA)
-    assert "This report is for another generator" in drawn
-    assert "dnd-forest" not in drawn
-
-
-def test_a_damaged_report_says_so_beside_the_card(
-    on: Handlers, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def damaged(self: FakeEngine) -> Any:
-        raise GeneratorError("`heldout.json`: this is <no> sound report.")
-
-    monkeypatch.setattr(FakeEngine, "reports", property(damaged), raising=False)
-    drawn = on.report.report(None, "score")
-    assert (
-        "cannot be read: <code>heldout.json</code>: this is &lt;no&gt; sound report."
-        in drawn["report"]
-    )
-    assert drawn["report_card"]
-    assert drawn["report_all"].open
 
 
 def test_a_proof_is_shown_and_goes_onto_the_card_of_a_new_zip(

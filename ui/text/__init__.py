@@ -10,7 +10,16 @@ says stays English: it is one process for all visitors, and its command line rea
 
 from ui.text.catalogue import ENGLISH, language, languages, speaking
 from ui.text.counts import count_files, count_prompts
-from ui.text.numbers import clock_words, day, duration, localized, number, short_number, size
+from ui.text.numbers import (
+    clock_words,
+    day,
+    duration,
+    localized,
+    number,
+    score_number,
+    short_number,
+    size,
+)
 from ui.text.words import N_, Words, _, drawn, ngettext, said, script_words
 
 __all__ = [
@@ -30,6 +39,7 @@ __all__ = [
     "ngettext",
     "number",
     "said",
+    "score_number",
     "script_words",
     "short_number",
     "size",

@@ -9,7 +9,16 @@ from dnd_engine.charts import clock, short
 from dnd_engine.progress import duration
 from ui.text.catalogue import language
 
-__all__ = ["clock_words", "day", "duration", "localized", "number", "short_number", "size"]
+__all__ = [
+    "clock_words",
+    "day",
+    "duration",
+    "localized",
+    "number",
+    "score_number",
+    "short_number",
+    "size",
+]
 
 
 def number(value: float, spec: str = ",") -> str:
@@ -36,6 +45,12 @@ def size(num_bytes: int) -> str:
     if num_bytes >= 1e6:
         return f"{number(num_bytes / 1e6, '.1f')} MB"
     return f"{number(num_bytes / 1e3, '.0f')} kB"
+
+
+def score_number(value: float) -> str:
+    """Write a score as .14, as the design has them."""
+    digits = number(value, ".2f")
+    return digits.removeprefix("0") if 0 < value < 1 else digits.rstrip("0").rstrip(",.")
 
 
 def short_number(value: float) -> str:

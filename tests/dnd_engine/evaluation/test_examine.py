@@ -921,14 +921,8 @@ def test_what_an_inspection_says_of_each_task_reaches_the_report_and_outlives_a_
     assert report.strongest_effect == len(asked)
 
 
-def test_imprinted_rows_are_what_the_engine_makes_of_the_same_prompts(
-    engine: PlantedEngine,
-    unseen: tuple[Task, ...],
-    config: ExaminationConfig,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Each with its teacher; draws for the row of the generator, and their time is a cost."""
-    asked: list[tuple[str, str]] = []
+def imprinting(asked: list[tuple[str, str]]) -> Callable[..., Steps[Progress, None, Adapter]]:
+    """Imprint in a moment, and note each teacher and instruction."""
 
     def imprint(
         adapter: Adapter,
@@ -947,7 +941,18 @@ def test_imprinted_rows_are_what_the_engine_makes_of_the_same_prompts(
             seconds={**adapter.seconds, "imprint": 1.5},
         )
 
-    monkeypatch.setattr(engine, "imprint", imprint)
+    return imprint
+
+
+def test_imprinted_rows_are_what_the_engine_makes_of_the_same_prompts(
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each with its teacher; draws for the row of the generator, and their time is a cost."""
+    asked: list[tuple[str, str]] = []
+    monkeypatch.setattr(engine, "imprint", imprinting(asked))
     report = examine(engine, unseen, replace(config, rows=IMPRINTED, draws=2))
     own = [instruction for _, instruction, _ in ANSWERS.values()][len(TRAINED) :]
     count = len(UNSEEN)
@@ -959,6 +964,36 @@ def test_imprinted_rows_are_what_the_engine_makes_of_the_same_prompts(
     draws = {row.row: row.draws for row in report.rows}
     assert draws == {"imprint": 1, "generator_imprint": 2, "generator_imprint_wrong": 1}
     assert report.cost.imprint_seconds == dict.fromkeys(IMPRINTED, 1.5)
+
+
+def test_what_teaching_adds_to_an_imprint_starts_from_it_and_counts_its_seconds(
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    labelled: dict[int, set[bool]] = defaultdict(set)
+
+    def refine(
+        adapter: Adapter, buckets: Sequence[Bucket], settings: RefineConfig
+    ) -> Steps[Progress, None, Adapter]:
+        assert adapter.is_imprinted
+        labelled[settings.steps] |= {p.label is not None for p in buckets[0].prompts}
+        yield Progress("ask", 0.0, 0.0, "ask")
+        return replace(adapter, seconds={**adapter.seconds, "refine": 2.0})
+
+    monkeypatch.setattr(engine, "imprint", imprinting([]))
+    monkeypatch.setattr(engine, "refine", refine)
+    rows = ("generator_imprint", "imprint_refined_15", "imprint_labelled_20")
+    report = examine(engine, unseen[:2], replace(config, rows=rows, modes=("bare",), draws=1))
+    assert labelled == {15: {False}, 20: {True}}
+    points = present(report.refine).points
+    assert [(p.start, p.steps, p.seconds) for p in points] == [
+        ("imprint", 0, 1.5),
+        ("imprint", 15, 3.5),
+        ("imprint_labels", 20, 3.5),
+    ]
+    assert report.equal_score is None, "it compares runs from nothing"
 
 
 def test_a_task_that_cannot_be_imprinted_is_missing_with_the_reason(

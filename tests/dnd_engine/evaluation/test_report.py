@@ -231,12 +231,15 @@ def test_refining_is_told_by_seconds_from_both_starts_beside_its_teacher(
     assert [(p.start, p.steps, p.seconds) for p in found.points] == [
         ("generator", 0, 0.0),
         ("scratch", 0, 0.0),
+        ("imprint", 0, 7.0),
         ("generator", 15, 16.0),
         ("generator", 30, 26.0),
         ("generator", None, 45.0),
         ("scratch", 15, 16.5),
         ("scratch", 30, 26.5),
         ("scratch", None, 45.5),
+        ("imprint", 15, 23.5),
+        ("imprint_labels", 20, 25.5),
     ]
     assert [p.score for p in found.points] == [row(report, p.row).score for p in found.points]
     teacher = row(report, "shared_lora", "full").score

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import gradio as gr
 
 from dnd_engine.charts import Scale, row_chart
-from dnd_engine.evaluation.pictures import Metric, category_rows, refine_chart, score_row
+from dnd_engine.evaluation.pictures import Metric, category_rows, score_row
 from dnd_engine.generator.report import Report, ReportRow, Verdict
 from dnd_engine.tasks.folder import Mode
 from dnd_engine.wording import (
@@ -19,7 +19,6 @@ from dnd_engine.wording import (
     MODE_NOTES,
     MODES,
     ROWS,
-    WAYS,
     holdout_label,
     inputs_label,
     mode_label,
@@ -27,8 +26,10 @@ from dnd_engine.wording import (
     section_label,
 )
 from ui.markup import esc, icon, prose
+from ui.tabs.report.foretold import foretold_html
 from ui.tabs.report.lead import lead
-from ui.text import N_, _, clock_words, ngettext, number
+from ui.tabs.report.teaching import teaching_html
+from ui.text import N_, _, ngettext, number, score_number
 
 __all__ = [
     "Group",
@@ -158,7 +159,8 @@ def report_html(report: Report, group: Group, metric: Metric, sha256: str) -> st
             _head_html(group, rows, sha256, lead(report, group.split)),
             _verdicts_html(report.verdicts),
             _plot_html(report.gap_closed, rows, metric),
-            _seconds_html(report),
+            teaching_html(report),
+            foretold_html(report),
             f"<div class='dnd-report-pair'>{low}</div>",
         ]
     return "".join([*parts, _foot_html(report)])
@@ -230,7 +232,7 @@ def _mode_html(rows: Sequence[ReportRow], mode: str, metric: Metric, end: float)
     drawn = []
     for row in (by_name[name] for name in ROWS if name in by_name):
         label = _(row_label(row.row))
-        bar = score_row(row, label, metric=metric, write=_number)
+        bar = score_row(row, label, metric=metric, write=score_number)
         if bar is None:
             continue
         told = f"{label}: {bar.value}"
@@ -239,11 +241,11 @@ def _mode_html(rows: Sequence[ReportRow], mode: str, metric: Metric, end: float)
                 "{label}: {value}, 95 % interval {low} to {high}",
                 label=label,
                 value=bar.value,
-                low=_number(row.low),
-                high=_number(row.high),
+                low=score_number(row.low),
+                high=score_number(row.high),
             )
         drawn.append(replace(bar, told=told))
-    scale = Scale(0, end, tuple(end * share for share in (0, 0.25, 0.5, 0.75, 1)), _number)
+    scale = Scale(0, end, tuple(end * share for share in (0, 0.25, 0.5, 0.75, 1)), score_number)
     summary = f"{title}: {'; '.join(row.told for row in drawn)}"
     return (
         f"<div class='dnd-forest-mode'><p><b>{title}</b> <span class='dnd-facts'>{note}</span>"
@@ -251,45 +253,19 @@ def _mode_html(rows: Sequence[ReportRow], mode: str, metric: Metric, end: float)
     )
 
 
-def _seconds_html(report: Report) -> str:
-    """Score over seconds of training: refined from the adapter, from nothing, and on labels."""
-    names = {way: _(name) for way, name in WAYS.items()}
-    chart = refine_chart(report, names, _number, clock_words)
-    if chart is None:
-        return ""
-    equal, short = report.equal_score, ""
-    if equal and equal.shortest_steps and equal.over_synthesis:
-        short = _(
-            "A LoRA on the labels of the same prompts scores as much as the adapter "
-            "after {steps:d} steps, which take {times:.0f} times as long as making it.",
-            steps=equal.shortest_steps,
-            times=equal.over_synthesis,
-        )
-    more = _(
-        "Score on bare inputs over seconds of training, on one core. Teaching uses the "
-        "adapter's own prompts and no labels; it spends its first seconds asking the "
-        "teacher, which is the base with the instruction. From nothing, it starts from an"
-        " empty LoRA."
-    )
-    return (
-        f"<section class='dnd-panel'><h3 class='dnd-heading'>{_('What more seconds bring')}</h3>"
-        f"<p class='dnd-sub'>{more} {short}</p>{chart.html()}</section>"
-    )
-
-
 def _categories_html(rows: Sequence[ReportRow]) -> str:
     def write(own: float, top: float | None) -> str:
-        value = _number(own)
+        value = score_number(own)
         if top is None:
             return value
-        return _("{value}, LoRA {ceiling}", value=value, ceiling=_number(top))
+        return _("{value}, LoRA {ceiling}", value=value, ceiling=score_number(top))
 
     mode, drawn = category_rows(rows, write)
     if not drawn:
         return ""
     title = _("By kind of task")
     told = "; ".join(f"{row.label} {row.value}" for row in drawn)
-    chart = row_chart(drawn, Scale.share(_number), f"{title}: {told}")
+    chart = row_chart(drawn, Scale.share(score_number), f"{title}: {told}")
     note = f"{_(inputs_label(mode))}, {_('score')}"
     if any(row.bar for row in drawn):
         note += f"; {_('diamond: own LoRA')}"
@@ -354,9 +330,3 @@ def _foot_html(report: Report) -> str:
 def _mode(mode: Mode) -> str:
     """Name what is sent, within a sentence."""
     return _(mode_label(mode)).lower()
-
-
-def _number(value: float) -> str:
-    """Scores as .14, as the design has them."""
-    digits = number(value, ".2f")
-    return digits.removeprefix("0") if 0 < value < 1 else digits.rstrip("0").rstrip(",.")

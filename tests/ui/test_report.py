@@ -1,0 +1,208 @@
+"""The report card as plain functions: pictures, words and what was not measured."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dnd_engine.errors import GeneratorError
+from dnd_engine.evaluation.pictures import Metric
+from dnd_engine.files import asset_path
+from dnd_engine.generator.report import RefinePoint, Report, TeachStart
+from tests.present import present
+from tests.reports import SHA, report
+from tests.ui.fake_engine import FakeEngine
+from ui.handlers import Handlers
+from ui.markup import esc
+from ui.tabs.report.foretold import foretold_html
+from ui.tabs.report.lead import lead
+from ui.tabs.report.teaching import teaching_html
+from ui.tabs.report.view import Group, card_markdown, groups, report_html
+
+
+@pytest.mark.parametrize("changes", [{}, {"failures": ()}], ids=["some shown", "none shown"])
+def test_wrong_answers_that_are_left_out_are_counted_and_not_called_none(
+    changes: dict[str, Any],
+) -> None:
+    def drawn(**more: Any) -> str:
+        made = replace(report(), **changes, **more)
+        return report_html(made, Group("heldout", ""), "score", SHA)
+
+    told = "4 on data that is not ours left out"
+    assert told not in drawn()
+    assert told in drawn(failures_left_out=4)
+    assert (
+        "They are in the folder that <code>dnd evaluate</code> wrote its report to."
+        in drawn(failures_left_out=4)
+    ) == bool(changes)
+    assert "No wrong answer was recorded." not in drawn(failures_left_out=4)
+
+
+def shipped(name: str) -> Report:
+    path = asset_path("generators", "smollm2-135m-instruct", "reports", f"{name}.json")
+    return Report.from_json(json.loads(path.read_text(encoding="utf-8")))
+
+
+def test_the_shipped_report_draws_what_seconds_bring() -> None:
+    found = shipped("refine")
+    drawn = report_html(found, Group("refine", ""), "score", found.generator_sha256)
+    assert found.equal_score is not None
+    assert f"{found.equal_score.shortest_steps} steps score as much as the adapter" in drawn
+    for name in (
+        "From the adapter: .12 (0 s)",
+        "From nothing: .03 (0 s)",
+        "On labels: .03 (0 s)",
+        "Teacher: .25",
+        "From the generated adapter: .12 at once",
+        "up to .72 in 19 s",
+        "Teaching after an imprint was not measured.",
+        "From the imprinted adapter, as Teach does it: not measured.",
+    ):
+        assert name in drawn
+    bare = replace(found, refine=None)
+    assert "What teaching brings" not in report_html(
+        bare, Group("refine", ""), "score", found.generator_sha256
+    )
+
+
+def test_each_door_of_teach_is_told_with_what_was_measured_of_it() -> None:
+    found = shipped("refine")
+    starts: tuple[tuple[str, TeachStart, int, float, float], ...] = (
+        ("generator_imprint", "imprint", 0, 8.0, 0.3),
+        ("imprint_refined_15", "imprint", 15, 40.0, 0.4),
+        ("imprint_labelled_20", "imprint_labels", 20, 30.0, 0.8),
+    )
+    imprinted = [
+        RefinePoint(
+            row=row, start=start, steps=steps, seconds=seconds, score=score, low=0.0, high=1.0
+        )
+        for row, start, steps, seconds, score in starts
+    ]
+    before = present(found.refine)
+    curve = replace(before, points=(*before.points, *imprinted))
+    drawn = teaching_html(replace(found, refine=curve))
+    assert "Imprinted first: .30 in 8 s, .40 in 40 s." in drawn
+    assert "From the imprinted adapter, as Teach does it: .80 in 30 s." in drawn
+    assert "Imprinted, on labels: .30 (8 s), .80 (30 s)" in drawn
+    assert drawn.count("ot measured") == 1, "only the better model"
+
+
+def test_a_report_says_how_often_a_forecast_would_have_been_right() -> None:
+    found = shipped("heldout")
+    told = foretold_html(found)
+    similarity, agreement = present(found.similarity), present(found.agreement)
+    gains = {t.slug: t.gain["bare"] for t in agreement.tasks}
+    near = sorted(similarity.tasks, key=lambda t: -t.similarity)
+    hits = [(gains[t.slug] or 0) > 0 for t in near if t.slug in gains]
+    half = len(hits) // 2
+    assert f"From your prompts alone: no. On the {half} tasks" in told
+    assert f"beat the base {sum(hits[:half])} times; on the other" in told
+    assert told in report_html(found, Group("heldout", ""), "score", found.generator_sha256)
+    sure = replace(similarity.predicts_gain["bare"], low=0.1)
+    forecast = replace(found, similarity=replace(similarity, predicts_gain={"bare": sure}))
+    assert "alone: a little." in foretold_html(forecast)
+    assert foretold_html(replace(found, agreement=None)) == ""
+
+
+@pytest.mark.parametrize("metric", ["score", "format_share", "nll"])
+@pytest.mark.parametrize("name", ["heldout", "refine", "train"])
+def test_every_part_of_the_shipped_reports_is_drawn(name: str, metric: Metric) -> None:
+    found = shipped(name)
+    for group in groups({name: found}):
+        drawn = report_html(found, group, metric, found.generator_sha256)
+        assert esc(found.command) in drawn
+        # Of some splits no task asks for a format.
+        assert ("<circle" in drawn) or metric == "format_share"
+
+
+def test_the_report_card_has_its_front_matter_cut_off() -> None:
+    assert card_markdown("---\nlicense: mit\n---\n# Card\n") == "# Card\n"
+
+
+def test_every_split_and_every_part_of_it_can_be_chosen_the_harder_first() -> None:
+    """A part that is the whole does not stand apart."""
+    whole = report()
+    one_part = replace(whole, rows=tuple(r for r in whole.rows if r.holdout != "family"))
+    found = groups({"train": report("train"), "heldout": whole, "refine": one_part})
+    assert [g.key for g in found] == [
+        "heldout/",
+        "heldout/family",
+        "heldout/primitive",
+        "refine/",
+        "train/",
+        "train/family",
+        "train/primitive",
+    ]
+    labels = [g.label() for g in found]
+    assert labels[1:4] == ["New families", "New operations", "Unseen tasks, taught"]
+    assert labels[-1] == "Seen tasks, new items: New operations"
+
+
+def test_a_report_is_drawn_with_every_row_and_its_words_escaped() -> None:
+    html = report_html(report(), Group("heldout", ""), "score", SHA)
+    for words in (
+        *("Base", "Base, few-shot prompt", "Mean of training LoRAs", "Nearest task's LoRA"),
+        *("Multi-task LoRA", "Own LoRA, trained on labels"),
+    ):
+        assert esc(words) in html
+    assert "17%</b> bare" in html
+    assert "the prompts carry the task" in html
+    assert "&lt;b&gt;blue&lt;/b&gt;-door" in html
+    assert "Not measured" not in html
+    assert "cx='14.00%'" in html
+
+
+def test_a_report_card_opens_with_what_a_layman_understands() -> None:
+    """Only with what the report that is shown has measured."""
+    whole = report()
+    told = (
+        "On kinds of task that the generator never saw, an adapter is right about 14 times in 100"
+    )
+    html = report_html(whole, Group("heldout", ""), "score", SHA)
+    assert html.index(told) < html.index("19 tasks")
+    assert "The base model alone: 0. A LoRA trained on labels of the task: 83." in html
+    few = [replace(r, n_tasks=5) if r.row == "oracle_lora" else r for r in whole.rows]
+    assert "on 5 of 19 tasks: 83." in lead(replace(whole, rows=tuple(few)), "heldout")
+
+    def without(row: str) -> str:
+        rows = tuple(r for r in whole.rows if r.row != row)
+        return lead(replace(whole, rows=rows), "heldout")
+
+    assert "LoRA" not in without("oracle_lora")
+    assert "base model" not in without("base")
+    assert without("generator") == ""
+    full = tuple(r for r in whole.rows if r.mode == "full")
+    assert lead(replace(whole, rows=full), "train") == ""
+    found = shipped("refine")
+    bare = {r.row: r.score for r in found.rows_of() if r.mode == "bare"}
+    times = round(100 * bare["generator_refined"])
+    assert f"taught on their prompts is right about {times} times" in lead(found, "refine")
+
+
+def test_losses_are_drawn_on_an_axis_that_holds_them_all() -> None:
+    html = report_html(report(), Group("heldout", "primitive"), "nll", SHA)
+    assert "cx='100.00%'" in html
+    assert "the prompts carry" not in html
+
+
+def test_a_report_of_another_generator_is_not_drawn() -> None:
+    drawn = report_html(report(generator_sha256="f" * 64), Group("heldout", ""), "score", SHA)
+    assert "This report is for another generator" in drawn
+    assert "dnd-forest" not in drawn
+
+
+def test_a_damaged_report_says_so_beside_the_card(
+    on: Handlers, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(self: FakeEngine) -> Any:
+        raise GeneratorError("`heldout.json`: this is <no> sound report.")
+
+    monkeypatch.setattr(FakeEngine, "reports", property(damaged), raising=False)
+    drawn = on.report.report(None, "score")
+    assert (
+        "cannot be read: <code>heldout.json</code>: this is &lt;no&gt; sound report."
+        in drawn["report"]
+    )
+    assert drawn["report_card"]
+    assert drawn["report_all"].open

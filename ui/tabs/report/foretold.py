@@ -1,0 +1,91 @@
+"""Whether a result could have been foretold: from the prompts alone, and from the checks after."""
+
+from collections.abc import Sequence
+
+from dnd_engine.config import AGREEMENT_BANDS
+from dnd_engine.generator.report import Prediction, Report
+from ui.text import N_, _, number
+
+__all__ = ["foretold_html"]
+
+_PARTLY, _CARRIES = (low for low, _high in AGREEMENT_BANDS[1:])
+
+
+def foretold_html(report: Report) -> str:
+    """Say how often a forecast would have been right on the tasks of a report.
+
+    A task counts as a gain where the adapter beat the base on bare inputs.
+
+    Returns:
+        Empty if it was not examined which tasks gain.
+    """
+    agreement, similarity = report.agreement, report.similarity
+    if agreement is None:
+        return ""
+    gained = {t.slug: gain > 0 for t in agreement.tasks if (gain := t.gain.get("bare")) is not None}
+    told, why = [], []
+    before = similarity.predicts_gain.get("bare") if similarity else None
+    if similarity and before:
+        ranked = sorted(similarity.tasks, key=lambda task: -task.similarity)
+        told.append(_before([gained[t.slug] for t in ranked if t.slug in gained], before))
+        why.append(_correlation(_("Similarity to training prompts, and gain"), before))
+    if after := agreement.predicts_gain.get("bare"):
+        places = [(t.agreement, gained[t.slug]) for t in agreement.tasks if t.slug in gained]
+        told.append(_after(places))
+        why.append(_correlation(_("Agreement with the instructed model, and gain"), after))
+    if not told:
+        return ""
+    lines = "".join(f"<p class='dnd-sub'>{line}</p>" for line in told)
+    return (
+        f"<section class='dnd-panel'><h3 class='dnd-heading'>{_('Can you tell beforehand?')}</h3>"
+        f"{lines}<details class='dnd-fold'><summary>{_('Why?')}</summary>{' '.join(why)}</details>"
+        "</section>"
+    )
+
+
+def _before(ranked: Sequence[bool], found: Prediction) -> str:
+    """Say what prompts alone foretell: gains of tasks, those most like training first."""
+    half = len(ranked) // 2
+    words = N_(
+        "From your prompts alone: no. On the {near} tasks whose prompts are most like those of "
+        "training, the adapter beat the base {near_gains} times; on the other {far}, {far_gains} "
+        "times. So the page shows no forecast before Synthesize."
+    )
+    if found.low > 0:
+        words = N_(
+            "From your prompts alone: a little. On the {near} tasks whose prompts are most like "
+            "those of training, the adapter beat the base {near_gains} times; on the other {far}, "
+            "{far_gains} times."
+        )
+    near, far = ranked[:half], ranked[half:]
+    counts = {"near": len(near), "far": len(far), "near_gains": sum(near), "far_gains": sum(far)}
+    return _(words, **counts)
+
+
+def _after(places: Sequence[tuple[float, bool]]) -> str:
+    """Say what the first check foretells: gains of tasks by agreement."""
+    carries = [gain for share, gain in places if share >= _CARRIES]
+    never = [gain for share, gain in places if share < _PARTLY]
+    between = [gain for share, gain in places if _PARTLY <= share < _CARRIES]
+    return _(
+        "From the check after Synthesize: to some degree. Where it said that the adapter carries "
+        "the instruction, the adapter beat the base on {carries_gains} of {carries} tasks; in "
+        "part, on {between_gains} of {between}; not at all, on {never_gains} of {never}.",
+        carries=len(carries),
+        carries_gains=sum(carries),
+        between=len(between),
+        between_gains=sum(between),
+        never=len(never),
+        never_gains=sum(never),
+    )
+
+
+def _correlation(what: str, found: Prediction) -> str:
+    return _(
+        "{what}: rank correlation {correlation} ({low} to {high}) over {tasks} tasks.",
+        what=what,
+        correlation=number(found.rank_correlation, "+.2f"),
+        low=number(found.low, "+.2f"),
+        high=number(found.high, "+.2f"),
+        tasks=found.n_tasks,
+    )

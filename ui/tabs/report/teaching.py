@@ -1,0 +1,99 @@
+"""What teaching brings: score against seconds, and what was measured of each who can teach."""
+
+from dnd_engine.evaluation.pictures import refine_chart
+from dnd_engine.generator.report import EqualScore, RefineCurve, RefinePoint, Report, TeachStart
+from dnd_engine.wording import WAYS
+from ui.text import N_, _, clock_words, score_number
+
+__all__ = ["teaching_html"]
+
+
+def teaching_html(report: Report) -> str:
+    """Draw score over seconds, and say what is known of each of Teach's three doors.
+
+    Returns:
+        Empty if no teaching was measured.
+    """
+    names = {way: _(name) for way, name in WAYS.items()}
+    chart = refine_chart(report, names, score_number, clock_words)
+    if chart is None or report.refine is None:
+        return ""
+    more = _(
+        "Score on bare inputs over seconds, on one core, as means of {tasks} tasks. Each learns "
+        "from the adapter's own prompts. From nothing, it starts from an empty LoRA.",
+        tasks=report.refine.n_tasks,
+    )
+    doors = {
+        _("The model itself"): _itself(report.refine),
+        _("A better model"): _(
+            "Not measured. It depends on the model that you ask: the adapter learns its answers."
+        ),
+        _("I do"): _mine(report.refine, report.equal_score),
+    }
+    listed = "".join(f"<dt>{who}</dt><dd>{what}</dd>" for who, what in doors.items())
+    return (
+        f"<section class='dnd-panel'><h3 class='dnd-heading'>{_('What teaching brings')}</h3>"
+        f"<p class='dnd-sub'>{more}</p>{chart.html()}<dl class='dnd-doors'>{listed}</dl></section>"
+    )
+
+
+def _itself(found: RefineCurve) -> str:
+    """Say what the model teaches itself, warm and from nothing, and what it knows."""
+    told = [
+        _way(N_("From the generated adapter: {course}."), found, "generator"),
+        _way(N_("Imprinted first: {course}."), found, "imprint"),
+        _way(N_("From nothing: {course}."), found, "scratch"),
+    ]
+    if found.teacher is not None:
+        words = N_("With the instruction, the model that teaches scores {score} itself.")
+        told.append(_(words, score=score_number(found.teacher.score)))
+    if not _course(found, "imprint"):
+        told.append(_("Teaching after an imprint was not measured."))
+    return " ".join(filter(None, told))
+
+
+def _mine(found: RefineCurve, labels: EqualScore | None) -> str:
+    """Say what right answers to the same prompts teach, warm and from nothing."""
+    told = []
+    if labels is not None and labels.points:
+        best = max(labels.points, key=lambda point: point.score)
+        told.append(
+            _(
+                "Right answers to the same prompts, from nothing: up to {score} in {time}.",
+                score=score_number(best.score),
+                time=clock_words(best.seconds or 0),
+            )
+        )
+        if labels.shortest_steps and labels.over_synthesis:
+            told.append(
+                _(
+                    "{steps:d} steps score as much as the adapter, and take {times:.0f} times as "
+                    "long as making it.",
+                    steps=labels.shortest_steps,
+                    times=labels.over_synthesis,
+                )
+            )
+    warm = _way(
+        N_("From the imprinted adapter, as Teach does it: {course}."), found, "imprint_labels"
+    )
+    told.append(warm or _("From the imprinted adapter, as Teach does it: not measured."))
+    return " ".join(told)
+
+
+def _way(words: str, found: RefineCurve, start: TeachStart) -> str:
+    course = _course(found, start)
+    return _(words, course=course) if course else ""
+
+
+def _course(found: RefineCurve, start: TeachStart) -> str:
+    """Write the scores of one start with their seconds; empty if none was trained from there."""
+    points: list[RefinePoint] = [p for p in found.points if p.start == start]
+    if not any(p.steps != 0 for p in points):
+        return ""
+    points.sort(key=lambda point: point.seconds or 0)
+    return ", ".join(
+        _("{score} at once", score=score_number(p.score))
+        if not p.seconds
+        else _("{score} in {time}", score=score_number(p.score), time=clock_words(p.seconds))
+        for p in points
+    )
