@@ -69,8 +69,10 @@ class _Chosen:
 
 def prompt_keys(present: Collection[str]) -> list[str]:
     """Return which of the keys make up the prompt: one, or instruction and input, or none."""
-    if "prompt" not in present and "instruction" in present and "input" in present:
-        return ["instruction", "input"]
+    if "prompt" not in present and "instruction" in present:
+        below = [key for key in ("input", "question") if key in present]
+        if below:
+            return ["instruction", below[0]]
     return [key for key in PROMPT_KEYS if key in present][:1]
 
 

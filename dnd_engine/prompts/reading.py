@@ -26,7 +26,8 @@ __all__ = [
 
 PROMPT_KEYS = ("prompt", "text", "question", "instruction", "input")
 """Columns and keys that hold the prompt, the first one present winning. Where there is no `prompt`,
-`instruction` and `input` together come before the rest: in Alpaca files `text` holds the answer."""
+`instruction` comes first together with `input` or `question`: in Alpaca files `text` holds the
+answer."""
 LABEL_KEYS = frozenset(
     ["label", "labels", "answer", "answers", "response", "output", "target", "completion", "gold"]
 )
@@ -34,7 +35,7 @@ LABEL_KEYS = frozenset(
 Split = Literal["auto", "separator", "lines", "paragraphs"]
 """How a text file is to be cut into prompts."""
 SplitMode = Literal[
-    "separator", "lines", "paragraphs", "pairs", "rows", "objects", "cells", "files"
+    "separator", "lines", "paragraphs", "pairs", "headed", "rows", "objects", "cells", "files"
 ]
 """How a file was cut into prompts."""
 Role = Literal["text", "instruction", "label", ""]

@@ -10,6 +10,9 @@ __all__ = ["read_text"]
 
 _SEPARATOR = "---"
 
+_MIN_LIST = 4
+"""Lines from which on a paragraph is taken for a list; fewer may be one prompt of several lines."""
+
 
 def read_text(text: str, asked: Asked) -> Reading:
     """Cut a text into prompts."""
@@ -42,6 +45,16 @@ def read_text(text: str, asked: Asked) -> Reading:
         )
         pairs = zip(entries[::2], entries[1::2], strict=True)
         entries = [Entry(head.place, f"{head.text}\n\n{rest.text}", None) for head, rest in pairs]
+    elif split == "auto" and mode == "paragraphs" and _is_headed([e.text for e in entries]):
+        mode = "headed"
+        note = "The first paragraph was read as the instruction of each line below it."
+        head, block = entries
+        inputs = block.text.split("\n")
+        asked.bound(len(inputs), "prompt")
+        entries = [
+            Entry(place, f"{head.text}\n\n{line}", None)
+            for place, line in enumerate(inputs, start=block.place)
+        ]
     # Whoever chose a way to split, or wrote separators, has seen the text as prompts.
     unsure = split == "auto" and mode in ("lines", "paragraphs")
     return Reading(
@@ -68,6 +81,15 @@ def _cut(lines: Sequence[str], bare: Sequence[str], mode: SplitMode) -> list[Ent
         elif block and not is_gap:
             entries.append(Entry(block[0] + 1, "\n".join(lines[i] for i in block), None))
     return entries
+
+
+def _is_headed(paragraphs: Sequence[str]) -> bool:
+    """Whether an instruction of one line is above a list of inputs, a line each."""
+    if len(paragraphs) != 2:
+        return False
+    head, *lines = (line.strip() for line in "\n".join(paragraphs).split("\n"))
+    single = "\n" not in paragraphs[0].strip()
+    return single and len(lines) >= _MIN_LIST and len({*lines}) == len(lines) and head not in lines
 
 
 def _takes_turns(paragraphs: Sequence[str]) -> bool:

@@ -73,6 +73,19 @@ def test_an_instruction_above_every_input_is_read_with_it(write: Write) -> None:
         assert "one prompt per paragraph" in read_prompt_file(write("b.txt", other)).notes[0]
 
 
+def test_an_instruction_above_a_list_is_read_with_each_line(write: Write) -> None:
+    text = "Name the city.\n\nParis is big.\nI like Rome.\nOslo, my love\n7 days in Graz\n"
+    file = read_prompt_file(write("a.txt", text))
+    assert found(file)[0] == (3, "Name the city.\n\nParis is big.")
+    assert found(file)[-1] == (6, "Name the city.\n\n7 days in Graz")
+    assert file.split == "headed"
+    assert "read as the instruction of each line" in file.notes[0]
+    assert len(read_prompt_file(write("a.txt", text), split="paragraphs").prompts) == 2
+    three, twice = text.replace("I like Rome.\n", ""), text.replace("I like Rome.", "Paris is big.")
+    for other in (three, twice, f"{text}\nMore", f"Two\n{text}"):
+        assert "one prompt per paragraph" in read_prompt_file(write("b.txt", other)).notes[0]
+
+
 def test_blank_lines_separate_paragraphs(write: Write) -> None:
     file = read_prompt_file(write("a.md", "one\n  more\n \t\ntwo\n\n\n\nthree"))
     assert found(file) == [(1, "one\n  more"), (4, "two"), (8, "three")]
@@ -139,6 +152,7 @@ def test_a_table_is_read_by_its_column_at_physical_lines(
         ("other,instruction,label", "instruction"),
         ("other,output,input", "input"),
         ("text,instruction,input", "instruction + input"),
+        ("question,instruction,answer", "instruction + question"),
         ("prompt,instruction,input", "prompt"),
         ("summary,notes,count", "summary"),
     ],

@@ -144,7 +144,10 @@ def _show_html(example: Example) -> str:
 
 
 def _examples() -> tuple[dict[str, gr.Button], gr.Button]:
-    more = _("Each example puts its files in a bucket. We wrote them for this page.")
+    more = _(
+        "Each example puts its files in a bucket. We chose tasks that work, so they do not say how "
+        "often yours will."
+    )
     gr.HTML(drawn(heading, _("No files at hand?"), more), elem_classes="dnd-examples-head")
     buttons: dict[str, gr.Button] = {}
     for example in load_examples():
