@@ -44,13 +44,11 @@ def step_words(progress: Progress) -> str:
     if progress.score is not None and progress.score_before is not None:
         # A share, not a count: long answers can be partly right.
         values |= {
-            "now": 100 * progress.score,
-            "before": 100 * progress.score_before,
+            "now": number(100 * progress.score, ".0f"),
+            "before": number(100 * progress.score_before, ".0f"),
             "count": number(progress.num_held_back),
         }
-        words = N_(
-            "{now:.0f} % right of {count} held back, {before:.0f} % before; {seconds} s left"
-        )
+        words = N_("{now} % right of {count} held back, {before} % before; {seconds} s left")
     if (told := progress.answers) is not None:
         counts = {"same": told.count, "total": told.total, "different": told.distinct}
         values |= {name: number(count) for name, count in counts.items()}

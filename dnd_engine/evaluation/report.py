@@ -437,7 +437,7 @@ def _refine(table: _Measured) -> RefineCurve | None:
 
 def _spent(cost: Cost, row: str, steps: int | None) -> float | None:
     """Return the seconds of refining and of imprinting before it; None if either is not known."""
-    parts = [cost.refine_seconds.get(row)] if steps != 0 else [0.0]
+    parts: list[float | None] = [0.0 if steps == 0 else cost.refine_seconds.get(row)]
     if row in IMPRINTED or (row in REFINED and REFINED[row].start == "imprint"):
         parts.append(cost.imprint_seconds.get(row))
     return None if None in parts else _round(sum(part for part in parts if part is not None))
