@@ -59,9 +59,9 @@ def _mine(found: RefineCurve, labels: EqualScore | None) -> str:
         best = max(labels.points, key=lambda point: point.score)
         told.append(
             _(
-                "Right answers to the same prompts, from nothing: up to {score} in {time}.",
+                "From nothing, on right answers: up to {score} in {seconds:.0f} s.",
                 score=score_number(best.score),
-                time=clock_words(best.seconds or 0),
+                seconds=best.seconds or 0,
             )
         )
         if labels.shortest_steps and labels.over_synthesis:
@@ -94,6 +94,6 @@ def _course(found: RefineCurve, start: TeachStart) -> str:
     return ", ".join(
         _("{score} at once", score=score_number(p.score))
         if not p.seconds
-        else _("{score} in {time}", score=score_number(p.score), time=clock_words(p.seconds))
+        else _("{score} in {seconds:.0f} s", score=score_number(p.score), seconds=p.seconds)
         for p in points
     )

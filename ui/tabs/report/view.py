@@ -160,7 +160,7 @@ def report_html(report: Report, group: Group, metric: Metric, sha256: str) -> st
             _verdicts_html(report.verdicts),
             _plot_html(report.gap_closed, rows, metric),
             teaching_html(report),
-            foretold_html(report),
+            foretold_html(report) if group.split == "heldout" else "",
             f"<div class='dnd-report-pair'>{low}</div>",
         ]
     return "".join([*parts, _foot_html(report)])

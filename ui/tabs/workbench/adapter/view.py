@@ -125,7 +125,6 @@ def adapter_html(
         _("rank {rank}", rank=adapter.r),
         size(adapter.num_bytes),
         ngettext("{number} parameter", "{number} parameters", adapter.num_parameters),
-        _("SHA-256 {sha256}", sha256=f"<code>{esc(adapter.sha256)}</code>"),
     ]
     notes = []
     if adapter.kept_energy is not None:
@@ -150,10 +149,11 @@ def adapter_html(
     if stale:
         notes.append(_("Made from earlier prompts."))
     lines = "".join(f"<p class='dnd-note'>{icon('info')}{esc(note)}</p>" for note in notes)
+    whole_hash = _("SHA-256 {sha256}", sha256=esc(adapter.sha256))
     return (
         f"<div class='dnd-adapter'>{fingerprint(norms)}<div>"
         f"<h2 class='dnd-heading'>{esc(adapter.name)} "
-        f"<code>{esc(adapter.sha256[:8])}</code></h2>"
+        f"<code title='{whole_hash}'>{esc(adapter.sha256[:8])}</code></h2>"
         f"<p class='dnd-facts'>{' · '.join(facts)}</p>{lines}"
         f"<details class='dnd-fold'><summary>{_('Details')}</summary>"
         f"{' · '.join(size_facts)}</details></div></div>"
