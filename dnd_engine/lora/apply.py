@@ -6,17 +6,19 @@ chat applies a zero adapter and a real one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from dnd_engine.errors import LayoutMismatchError
 from dnd_engine.lora.layout import LoRALayout
 
-__all__ = ["FittedLoRA", "LoRAHost"]
+__all__ = ["FittedLoRA", "LoRAHost", "recomputes"]
 
 
 class LoRAHost:
@@ -81,6 +83,23 @@ class LoRAHost:
             yield
         finally:
             self._active = FittedLoRA({})
+
+    def recompute(self) -> None:
+        """Have blocks computed again for a gradient, from now on, instead of kept in memory.
+
+        That takes a third more work. A block is computed again under the adapters that were active.
+        """
+
+        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+            return nullcontext(), self.applying(self._active)
+
+        how = {"use_reentrant": False, "preserve_rng_state": False, "context_fn": contexts}
+        model: Any = self.model  # transformers' own
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=how)
+        for module in self.model.modules():
+            if isinstance(module, GradientCheckpointingLayer):
+                # Without what is in it: dropout stays off.
+                module.training = True
 
     def fit(
         self, tokens: Float[Tensor, "groups tokens rows cols"], layout: LoRALayout | None = None
@@ -163,3 +182,9 @@ class FittedLoRA:
         first = changes.index(True) if any(changes) else groups
         kept = {path: (down[first:], up[first:]) for path, (down, up) in self.factors.items()}
         return FittedLoRA(kept if first < groups else {}, self.num_bare + first)
+
+
+def recomputes(model: nn.Module) -> bool:
+    """Whether blocks are computed again for a gradient: outside of what surrounded the pass."""
+    blocks = (m for m in model.modules() if isinstance(m, GradientCheckpointingLayer))
+    return any(block.gradient_checkpointing for block in blocks)

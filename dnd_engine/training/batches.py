@@ -282,7 +282,7 @@ def _share(
         whole.step,
         tuple(whole.tasks[i] for i in own),
         tuple(whole.drawn[starts[i] + n] for i in own for n in range(sizes[i])),
-        pack([groups[i] for i in own]),
+        pack([groups[i] for i in own]) if own else None,
         whole.prompts[list(own)],
         whole.mask[list(own)],
     )

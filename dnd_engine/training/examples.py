@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from dnd_engine.lora.apply import recomputes
 from dnd_engine.models.attention import as_argument, attends_plainly, masks_for
 from dnd_engine.models.base import last_hidden, logit_cap, logits_of, output_layer
 from dnd_engine.models.chat_format import chat_ids, turn_end
@@ -165,7 +166,8 @@ def _answer_states(
 
 def _attention(model: nn.Module, batch: PackedExamples) -> AbstractContextManager[dict[str, Any]]:
     """The model's own attention; where a CPU computes a gradient, the faster one in blocks."""
-    if batch.ids.device.type == "cpu" and torch.is_grad_enabled() and attends_plainly(model):
+    in_blocks = batch.ids.device.type == "cpu" and torch.is_grad_enabled()
+    if in_blocks and attends_plainly(model) and not recomputes(model):
         shared = int((batch.owner[0] == batch.num_examples).sum())
         return attending_in_blocks(model, batch.owner, shared)
     masks = masks_for(model, batch.visible, batch.positions, batch.positions)

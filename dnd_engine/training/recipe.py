@@ -24,13 +24,16 @@ _MAY_CHANGE = (
     "checkpoint_every",
     "monitor_every",
     "threads",
+    "accumulate",
+    "recompute",
 )
-"""Settings that a resumed run may have changed: they do not touch what a step computes, except
-that the learning rate's cosine ends at `steps`."""
+"""Settings that a resumed run may have changed: they do not touch what a step computes, or by no
+more than rounding, except that the learning rate's cosine ends at `steps`."""
 
 _COUNTS = (
     "steps",
     "tasks_per_step",
+    "accumulate",
     "examples_per_task",
     "row_tokens",
     "pool_prompts",
@@ -94,6 +97,12 @@ class TrainRecipe:
     only says which tasks are trained on, so that objectives can be compared on the same."""
     steps: int = 2000
     tasks_per_step: int = 6
+    accumulate: int = 1
+    """Parts that a process computes its tasks of a step in, one after the other. The gradient is
+    that of the whole step; memory is that of one part."""
+    recompute: bool = False
+    """Whether the base's blocks are computed again for the gradient, instead of kept: a third more
+    work, and memory for one block instead of all."""
     examples_per_task: int = 8
     """Most examples of a task in one step."""
     row_tokens: int = 320
@@ -170,6 +179,11 @@ class TrainRecipe:
             raise ConfigError(
                 f"a multi-task LoRA is trained on answers, not by {self.objective}; the mean of a "
                 "collection is a row of its own in `dnd evaluate`."
+            )
+        if self.accumulate > (self.tasks_per_step if self.objective == "task_loss" else 1):
+            raise ConfigError(
+                f"`accumulate` is {self.accumulate}: expected 1, or with the objective task_loss "
+                f"up to `tasks_per_step` ({self.tasks_per_step}), so that each part has a task."
             )
         if (self.condition == "base") != bool(self.condition_layers):
             raise ConfigError(

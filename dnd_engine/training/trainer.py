@@ -134,6 +134,8 @@ class _Run:
         with self.processes.first_goes_first():
             self.prepared = prepare(recipe, self.checkpoint)
         self.runtime = self.prepared.runtime
+        if recipe.recompute:
+            self.runtime.host.recompute()
         self.base = self.runtime.base
         self.generator, self.pools = self.prepared.generator, self.prepared.pools
         self.objective = self.prepared.objective
@@ -200,17 +202,19 @@ class _Run:
         recipe, started = self.recipe, time.monotonic()
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * _schedule(step, recipe)
-        share = (self.processes.rank, self.processes.count)
-        batch = self.sampler.draw(step, with_examples=self.objective.needs_examples, share=share)
-        # A process's mean counts as much as it has examples, so that the sum is the mean of all.
-        weight = len(batch.drawn) / self.processes.sum(len(batch.drawn)) if batch.drawn else 1.0
-        loss = self._loss(batch) * weight
+        batches = self._draw(step)
+        # A part's mean counts as much as it has examples, so that the sum is the mean of all.
+        total = self.processes.sum(sum(len(batch.drawn) for batch in batches))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        value = 0.0
+        for batch in batches:
+            loss = self._loss(batch) * (len(batch.drawn) / total if total else 1.0)
+            loss.backward()
+            value += loss.item()
         self.processes.sum_gradients(self._parameters())
         norm = nn.utils.clip_grad_norm_(self._parameters(), recipe.clip_norm).item()
         # Before the step: after it, the weights would hold NaN, and the checkpoint too.
-        value = self.processes.sum(loss.item())
+        value = self.processes.sum(value)
         if not math.isfinite(value + norm):
             raise TrainingError(
                 f"step {step}: loss {value}, gradient norm {norm}. The last checkpoint in "
@@ -221,9 +225,23 @@ class _Run:
             "step": step + 1,
             "loss": round(value, 5),
             "grad_norm": round(norm, 4),
-            "tokens": int(self.processes.sum(batch.num_tokens)),
+            "tokens": int(self.processes.sum(sum(batch.num_tokens for batch in batches))),
             "seconds": round(time.monotonic() - started, 3),
         }
+
+    def _draw(self, step: int) -> list[Batch]:
+        """Draw this process's tasks of a step, in parts."""
+        rank, parts = self.processes.rank, self.recipe.accumulate
+        needs_examples = self.objective.needs_examples
+        drawn = [
+            self.sampler.draw(
+                step,
+                with_examples=needs_examples,
+                share=(rank * parts + part, self.processes.count * parts),
+            )
+            for part in range(parts)
+        ]
+        return [batch for batch in drawn if batch.tasks]
 
     def _loss(self, batch: Batch) -> Tensor:
         return self.objective.loss(batch, self._tokens(batch.prompts, batch.mask))

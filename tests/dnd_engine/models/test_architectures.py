@@ -146,6 +146,13 @@ def test_a_training_step_has_the_loss_and_gradient_of_examples_alone(
     torch.testing.assert_close(logits, torch.cat(theirs), atol=2e-3, rtol=1e-3)
     assert tokens.grad is not None
     torch.testing.assert_close(tokens.grad, alone.grad, atol=2e-2, rtol=1e-2)
+    runtime.host.recompute()
+    again = random_tokens(layout).requires_grad_()
+    with runtime.host.applying(runtime.host.fit(again[None], layout)):
+        recomputed = response_losses(base.model, pack([encoded])).nll
+    recomputed.sum().backward()
+    torch.testing.assert_close(recomputed, losses, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(again.grad, tokens.grad, atol=2e-2, rtol=1e-2)
 
 
 @EVERY

@@ -7,15 +7,18 @@ import random
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 import typer
 from safetensors.torch import load_file
+from torch import Tensor
 from typer.testing import CliRunner
 
 from dnd_engine.cli.train import train as train_command
@@ -462,6 +465,45 @@ def test_the_first_loss_is_exactly_the_bases(recipe: TrainRecipe, head: str) -> 
     assert torch.equal(run._loss(batch), bare)
     assert run._step(0)["loss"] == round(float(bare), 5)
     assert not torch.equal(run._loss(batch), bare)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("saving", [{"accumulate": 3}, {"accumulate": 2}, {"recompute": True}])
+def test_a_step_that_saves_memory_has_the_same_gradient(
+    recipe: TrainRecipe, saving: dict[str, Any]
+) -> None:
+    recipe = replace(recipe, tasks_per_step=3)
+    whole, other = (
+        trainer._Run(replace(recipe, out=recipe.out / name, **changed), resume=False)
+        for name, changed in (("whole", {}), ("other", saving))
+    )
+    kept = [bytes_kept(run, partial(run._step, 0)) for run in (whole, other)]
+    assert kept[1] < 0.8 * kept[0]
+    found, expected = other._step(1), whole._step(1)
+    assert found["loss"] == pytest.approx(expected["loss"], abs=1e-4)
+    for one, same in zip(other._parameters(), whole._parameters(), strict=True):
+        torch.testing.assert_close(one.grad, same.grad, atol=1e-4, rtol=1e-3)
+
+
+def bytes_kept(run: trainer._Run, step: Callable[[], object]) -> int:
+    """Most that autograd keeps at once during a step, weights apart."""
+    real, kept = run._loss, [0]
+    models = (run.base.model, run.generator)
+    weights = {p.untyped_storage().data_ptr() for model in models for p in model.parameters()}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tensor.untyped_storage().data_ptr() not in weights:
+            kept[-1] += tensor.nbytes
+        return tensor
+
+    def loss(batch: Any) -> Tensor:
+        kept.append(0)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            return real(batch)
+
+    with patch.object(run, "_loss", loss):
+        step()
+    return max(kept)
 
 
 @pytest.mark.slow
