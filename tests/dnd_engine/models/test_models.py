@@ -20,7 +20,14 @@ from transformers import (
 
 from dnd_engine.errors import AssetError, ConfigError
 from dnd_engine.models import sources
-from dnd_engine.models.base import BaseModel, best_device, fingerprint, load_base, next_token_logits
+from dnd_engine.models.base import (
+    BaseModel,
+    best_device,
+    best_dtype,
+    fingerprint,
+    load_base,
+    next_token_logits,
+)
 from dnd_engine.models.sources import (
     BASES,
     ENCODERS,
@@ -396,6 +403,23 @@ def test_a_device_that_is_not_here_is_refused_with_those_that_are() -> None:
     with pytest.raises(ConfigError, match=r"device `warp:3` is not here; this machine has .*cpu\."):
         best_device("warp:3")
     assert best_device("cpu") == CPU
+
+
+@pytest.mark.parametrize(
+    ("processor", "expected"),
+    [
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_tile": True}, torch.bfloat16),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_tile": False}, torch.float32),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": True, "amx_tile": False}, torch.bfloat16),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": False, "amx_tile": False}, torch.float32),
+        ({"architecture": "arm64", "bf16": True}, torch.float32),
+    ],
+)
+def test_a_processor_computes_in_the_type_that_it_is_fast_in(
+    processor: dict[str, Any], expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor)
+    assert best_dtype(CPU) == expected
 
 
 def test_the_fingerprint_tells_models_apart(base: BaseModel, tmp_path: Path) -> None:
