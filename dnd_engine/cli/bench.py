@@ -28,6 +28,9 @@ _MEANINGS = {
     "twin_over_modules": "and this share of the time that transformers' own modules take",
     "contended_over_alone_twin": "a twin token takes this many times as long beside busy processes",
     "contended_over_alone_synthesis": "and so does a synthesis",
+    "contended_over_alone_training": "and a training step",
+    "imprint_over_handed_over": "imprint takes this many times as long as what precedes it",
+    "imprint_large_over_small": "imprinting 128 prompts takes this many times as long as 16",
     "turned_over_twin": "and this many times as long again if the strength changes at every token",
     "remix_over_synthesis": "remixing takes this share of the time of the first synthesis",
     "bandwidth_share": "share of memory bandwidth used by one chat",
@@ -44,7 +47,8 @@ def bench(
         typer.Option("--quick", help="Fewer rounds; the time of the LoRA run is extrapolated."),
     ] = False,
     only: Annotated[
-        str | None, typer.Option(help="Any of synthesis,chat,training,contended; default: all.")
+        str | None,
+        typer.Option(help="Any of synthesis,imprint,chat,training,contended; default: all."),
     ] = None,
     as_json: Json = False,
 ) -> None:

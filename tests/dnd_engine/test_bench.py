@@ -13,17 +13,11 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from dnd_engine.bench import (
-    SECTIONS,
-    BenchConfig,
-    BenchResult,
-    _equal_steps,
-    _made_up_groups,
-    account,
-    bench,
-    bytes_per_token,
-    summarise,
-)
+from dnd_engine.bench import SECTIONS, BenchConfig, BenchResult, bench
+from dnd_engine.bench.engine_costs import bytes_per_token
+from dnd_engine.bench.results import account, summarise
+from dnd_engine.bench.run import _equal_steps
+from dnd_engine.bench.training_costs import _made_up_groups
 from dnd_engine.cli import bench as bench_command
 from dnd_engine.config import EngineConfig
 from dnd_engine.engine import Engine
@@ -42,6 +36,7 @@ SMALL = BenchConfig(
     lora_examples=2,
     example_tokens=12,
     num_prompts=4,
+    imprinted_prompts=(1, 1),
     chat_tokens=6,
     tasks_per_step=2,
     examples_per_task=2,
@@ -86,6 +81,9 @@ def test_everything_is_measured_and_is_json(result: BenchResult) -> None:
         "twin_over_modules",
         "contended_over_alone_twin",
         "contended_over_alone_synthesis",
+        "contended_over_alone_training",
+        "imprint_over_handed_over",
+        "imprint_large_over_small",
         "bandwidth_share",
         "train_over_lora_throughput",
     }
@@ -110,9 +108,18 @@ def test_ready_is_synthesis_and_what_the_page_does_besides(engine: Engine) -> No
     [
         ("synthesis", {"synthesis", "remix", "ready", "lora_step", "lora_run"}),
         ("chat", {"chat_single", "chat_twin", "chat_turned", "chat_modules", "copy"}),
-        (
+        pytest.param(
             "contended",
-            {"twin_alone", "twin_contended", "synthesis_alone", "synthesis_contended"},
+            {
+                f"{name}_{when}"
+                for name in ("twin", "synthesis", "training")
+                for when in ("alone", "contended")
+            },
+            marks=pytest.mark.slow,  # for the processor time of what it contends with
+        ),
+        (
+            "imprint",
+            {"handed_over_small", "handed_over_large", "imprint_small", "imprint_large"},
         ),
         ("training", {"train_step", "lora_packed_step", "lora_rows_step"}),
     ],
@@ -121,11 +128,7 @@ def test_a_section_can_be_measured_alone(engine: Engine, only: str, seconds: set
     found = bench(engine, replace(SMALL, rounds=1, only=(only,)))
     assert set(found.seconds) == seconds
     assert len(found.notes) == (2 if only == "chat" else 1)
-
-
-def test_processes_that_contend_end_with_the_measurement(engine: Engine) -> None:
-    bench(engine, replace(SMALL, rounds=1, only=("contended",)))
-    assert psutil.Process().children() == []
+    assert psutil.Process().children() == []  # what contended has ended
 
 
 def test_the_base_is_packed_again_after_its_modules_were_measured(engine: Engine) -> None:
@@ -163,6 +166,12 @@ def rounds(**changes: float) -> list[dict[str, float]]:
         "twin_contended": 0.18,
         "synthesis_alone": 0.5,
         "synthesis_contended": 1.0,
+        "training_alone": 4.0,
+        "training_contended": 6.0,
+        "handed_over_small": 0.5,
+        "handed_over_large": 0.6,
+        "imprint_small": 2.0,
+        "imprint_large": 8.0,
         "copy": 0.02,
         "train_step": 4.0,
         "lora_packed_step": 3.0,
@@ -184,6 +193,9 @@ def test_ratios_compare_within_a_round() -> None:
     assert found.ratios["twin_over_modules"] == pytest.approx(0.4)
     assert found.ratios["contended_over_alone_twin"] == pytest.approx(1.5)
     assert found.ratios["contended_over_alone_synthesis"] == pytest.approx(2)
+    assert found.ratios["contended_over_alone_training"] == pytest.approx(1.5)
+    assert found.ratios["imprint_over_handed_over"] == pytest.approx(4)
+    assert found.ratios["imprint_large_over_small"] == pytest.approx(4)
     # 300 MB in 0.1 s, against 2 x 100 MB in 0.02 s.
     assert found.ratios["bandwidth_share"] == pytest.approx(3 / 10)
     # 250 tokens/s, against 480 on rows: the faster of the two baselines counts.
@@ -277,7 +289,10 @@ def test_a_token_reads_all_weights_but_an_embedding_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"only": ()}, r"`only` must be some of synthesis, chat, training, contended, got none\."),
+        (
+            {"only": ()},
+            r"`only` must be some of synthesis, imprint, chat, training, contended, got none\.",
+        ),
         ({"only": ("speed",)}, r"`only` must be some of .*, got speed\."),
         ({"rounds": 0}, r"`rounds` must be at least 1, got 0\."),
         ({"chat_tokens": 1}, r"`chat_tokens` must be at least 2, got 1\."),
@@ -323,8 +338,9 @@ def test_the_command_prints_one_json_object(run: tuple[CliRunner, typer.Typer]) 
 
 
 def test_the_command_says_in_words_what_each_ratio_means(
-    run: tuple[CliRunner, typer.Typer],
+    run: tuple[CliRunner, typer.Typer], result: BenchResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("dnd_engine.bench.bench", lambda engine, config: result)
     shown = run[0].invoke(run[1], ["--quick"]).stdout
     for words in (
         "lora_over_synthesis: a short LoRA run takes",

@@ -1,0 +1,221 @@
+"""Costs of the resident engine: synthesis, imprint, chat, and both beside busy processes."""
+
+import itertools
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from dnd_engine.bench.config import BUSY, BenchConfig
+from dnd_engine.bench.measurement import (
+    Measurement,
+    counted,
+    instructed_bucket,
+    prompt_bucket,
+    timed,
+)
+from dnd_engine.bench.training_costs import GeneratorStep
+from dnd_engine.config import ImprintConfig, Sampling
+from dnd_engine.engine import Engine
+from dnd_engine.errors import ChatError
+from dnd_engine.lora.adapter import Adapter
+from dnd_engine.models.base import BaseModel
+from dnd_engine.models.forward import HookedForward, PackedForward
+from dnd_engine.progress import finish
+
+__all__ = ["Chat", "Contended", "Copy", "Imprint", "Synthesis", "bytes_per_token"]
+
+
+def bytes_per_token(model: nn.Module) -> int:
+    """Weights read to write one token: all of them, but of the input embedding one row."""
+    total = sum(p.numel() * p.element_size() for p in model.parameters())
+    embedding: Tensor = model.get_input_embeddings().weight  # type: ignore[operator]  # a method; torch's types say tensor
+    if model.get_output_embeddings().weight is not embedding:  # type: ignore[operator]  # a method; torch's types say tensor
+        total -= embedding.numel() * embedding.element_size()
+    return total
+
+
+class Synthesis(Measurement):
+    """Prompts to an adapter, models loaded, and to one that the page shows as ready."""
+
+    def __init__(self, engine: Engine, config: BenchConfig) -> None:
+        self._engine = engine
+        self._device = torch.device(engine.info.device)
+        self._bucket = prompt_bucket(config.num_prompts, config.seed)
+
+    def __call__(self, number: int) -> dict[str, float]:
+        """Make, mix again, save and compare one adapter."""
+        engine, memory = self._engine, self._engine.new_memory()
+        with timed(self._device) as spent:
+            made = engine.generate([self._bucket], seed=number + 1, imprinted=False, memory=memory)
+        with timed(self._device) as mixed:
+            engine.generate([self._bucket], seed=number + 2, imprinted=False, memory=memory)
+        with tempfile.TemporaryDirectory() as folder, timed(self._device) as saved:
+            engine.save(made, Path(folder) / "bench.zip")
+        with timed(self._device) as sized:
+            engine.relative_norms(made)
+        parts = {
+            "encode": made.seconds["encode"],
+            "decode": made.seconds["decode"],
+            "compare": spent[0] - made.seconds["encode"] - made.seconds["decode"],
+            "save": saved[0],
+            "norms": sized[0],
+        }
+        return {
+            "synthesis": spent[0],
+            "remix": mixed[0],
+            "ready": sum(parts.values()),
+            **{f"ready.{name}": seconds for name, seconds in parts.items()},
+        }
+
+    def flops(self) -> dict[str, float]:
+        """Those of a synthesis."""
+        return {
+            "synthesis": counted(lambda: self._engine.generate([self._bucket], imprinted=False))
+        }
+
+
+class Imprint(Measurement):
+    """Click to a chat with what the decoder wrote, then to the same adapter imprinted."""
+
+    def __init__(self, engine: Engine, config: BenchConfig) -> None:
+        self._engine = engine
+        self._device = torch.device(engine.info.device)
+        small, large = config.imprinted_prompts
+        self._buckets = {
+            "small": instructed_bucket(small, config.seed),
+            "large": instructed_bucket(large, config.seed),
+        }
+
+    def __call__(self, number: int) -> dict[str, float]:
+        """Both buckets in turn; other prompts are drawn each round."""
+        engine, found = self._engine, {}
+        for size, bucket in self._buckets.items():
+            memory = engine.new_memory()
+            with timed(self._device) as written:
+                made = engine.generate([bucket], seed=number + 1, imprinted=False, memory=memory)
+                engine.verify(made, made.files())
+            with timed(self._device) as imprinted:
+                config = ImprintConfig(seed=number + 1)
+                finish(engine.imprint(made, [bucket], config, memory=memory))
+            found |= {f"handed_over_{size}": written[0], f"imprint_{size}": imprinted[0]}
+        return found
+
+
+class Chat(Measurement):
+    """Seconds per token of one answer, of two at once, and with another strength at each token."""
+
+    def __init__(self, engine: Engine, config: BenchConfig) -> None:
+        self._engine = engine
+        self._device = torch.device(engine.info.device)
+        self._sampling = Sampling(max_new_tokens=config.chat_tokens)
+        self._adapter = engine.generate(
+            [prompt_bucket(config.num_prompts, config.seed)], imprinted=False
+        )
+
+    def __call__(self, number: int) -> dict[str, float]:
+        """One answer, two, and two whose strength changes."""
+        runtime = self._engine.runtime
+        found = {
+            "chat_single": self._per_token([None], number),
+            "chat_twin": self.twin(number),
+            "chat_turned": self._per_token([None, self._adapter], number, turned=True),
+        }
+        if isinstance(runtime.forward, PackedForward):
+            modules = HookedForward(runtime.base, runtime.host.applying, "the bench compares both")
+            with runtime.through(modules):
+                found["chat_modules"] = self.twin(number)
+        return found
+
+    def twin(self, number: int) -> float:
+        """Seconds per token of a base and an adapter at once."""
+        return self._per_token([None, self._adapter], number)
+
+    def _per_token(
+        self, adapters: list[Adapter | None], number: int, *, turned: bool = False
+    ) -> float:
+        for attempt in range(10):
+            question = f"Tell me a long story about {number + 2 + 100 * attempt} dragons."
+            strengths = itertools.cycle((0.9, 1.1)).__next__ if turned else None
+            steps = self._engine.compare(
+                [[{"role": "user", "content": question}] for _ in adapters],
+                adapters,
+                sampling=self._sampling,
+                strengths=[strengths if adapter else None for adapter in adapters],
+            )
+            next(steps)
+            with timed(self._device) as spent:
+                count = sum(1 for _ in steps)
+            if count:
+                return spent[0] / count
+        raise ChatError(
+            "the base ended ten answers after one token, so chat cannot be timed. Leave it out: "
+            "--only synthesis,training."
+        )
+
+
+class Contended(Measurement):
+    """A twin's token, a synthesis and a training step, alone and beside busy processes."""
+
+    def __init__(self, engine: Engine, base: BaseModel, config: BenchConfig) -> None:
+        self._engine = engine
+        self._chat = Chat(engine, config)
+        self._bucket = prompt_bucket(config.num_prompts, config.seed)
+        self._device = torch.device(engine.info.device)
+        self._settle_seconds = config.settle_seconds
+        self._training = GeneratorStep(engine, base, config)
+
+    def __call__(self, number: int) -> dict[str, float]:
+        """Both without and with the busy processes."""
+        found = {f"{name}_alone": value for name, value in self._measured(number).items()}
+        with _busy_loops(BUSY, self._settle_seconds):
+            found |= {f"{name}_contended": value for name, value in self._measured(number).items()}
+        return found
+
+    def _measured(self, number: int) -> dict[str, float]:
+        with timed(self._device) as spent:
+            self._engine.generate([self._bucket], seed=number + 1, imprinted=False)
+        return {
+            "twin": self._chat.twin(number),
+            "synthesis": spent[0],
+            "training": self._training(number)["train_step"],
+        }
+
+
+@contextmanager
+def _busy_loops(count: int, settle_seconds: float) -> Iterator[None]:
+    """Processes that compute without end, for the time of the `with` block."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        # Until they have started, and their use of the cores can be seen.
+        time.sleep(settle_seconds)
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
+class Copy(Measurement):
+    """A large copy in memory: what decoding could reach at best."""
+
+    def __init__(self, base: BaseModel, config: BenchConfig) -> None:
+        size = config.copy_megabytes * 1_000_000
+        self._source = torch.zeros(size, dtype=torch.uint8, device=base.device)
+        self._target = torch.empty_like(self._source)
+
+    def __call__(self, _number: int) -> dict[str, float]:
+        """The fastest of three copies."""
+        found = []
+        for _ in range(3):
+            with timed(self._source.device) as spent:
+                self._target.copy_(self._source)
+            found.append(spent[0])
+        # The fastest: a limit is what the machine can do, not what it did while disturbed.
+        return {"copy": min(found)}

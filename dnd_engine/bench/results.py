@@ -1,0 +1,191 @@
+"""What the bench found: medians, and ratios of what was measured in turns."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from statistics import median
+from typing import Any
+
+from dnd_engine.bench.config import BUSY, LORA_STEPS, BenchConfig
+
+__all__ = ["BenchResult", "account", "summarise"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchResult:
+    """Measured costs; `to_json` is what `dnd bench --json` prints."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Medians. Chat per token, training per step, `lora_run` for all its steps; `lora_equal` for as
+    many as the generator's report says it takes to score as much, `generator_training` for as many
+    as the loaded generator was trained."""
+    ratios: dict[str, float] = field(default_factory=dict)
+    """Medians over the rounds of the ratio within a round; but `lora_over_synthesis` is the LoRA
+    run's mean over synthesis's median, since a run pays for its slow steps too."""
+    flops: dict[str, float] = field(default_factory=dict)
+    """Floating point operations, counted as torch runs them, once: a synthesis and the LoRA run.
+    Elementwise operations do not count, nor does the CPU's fused
+    attention, which torch has no formula for."""
+    tokens_per_second: dict[str, float] = field(default_factory=dict)
+    """Positions of the base computed in training, padding included; tokens written in chat."""
+    ready_parts: dict[str, float] = field(default_factory=dict)
+    """Seconds of each part of `ready`, medians: prompts read, weights written, training tasks
+    compared with; the zip written and read back by stock PEFT; norms by layer."""
+    memory_mb: dict[str, float] = field(default_factory=dict)
+    """Resident memory of the process: `idle` with everything loaded, `peak` after synthesis and
+    chat, `peak_training` after all."""
+    machine: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """What must be known to read the numbers."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return asdict(self)
+
+
+def account(
+    result: BenchResult, flops: Mapping[str, float], equal_steps: int | None, steps: int
+) -> BenchResult:
+    """Add what follows from the times: operations, the run that scores as much, what training cost.
+
+    Args:
+        result: With seconds measured.
+        flops: Of a synthesis and of a LoRA step, if measured.
+        equal_steps: Steps of the shortest LoRA run that scores as the generator; None if unknown.
+        steps: Steps that the loaded generator was trained end to end; 0 if unknown, or if it was
+            trained otherwise.
+    """
+    seconds, ratios, notes = dict(result.seconds), dict(result.ratios), list(result.notes)
+    counted: dict[str, float] = {}
+    if flops:
+        counted = {
+            "synthesis": flops["synthesis"],
+            "lora_run": flops["lora_step"] * LORA_STEPS,
+        }
+        ratios["lora_over_synthesis_flops"] = counted["lora_run"] / counted["synthesis"]
+        if equal_steps is not None:
+            seconds["lora_equal"] = seconds["lora_run"] / LORA_STEPS * equal_steps
+            ratios["lora_equal_over_synthesis"] = seconds["lora_equal"] / seconds["synthesis"]
+            notes.append(
+                f"The generator's report says that a LoRA trained for {equal_steps} steps on the "
+                "labels of the same prompts scores as its adapters do, on unseen tasks and bare "
+                "inputs; `lora_equal` is so many of these steps."
+            )
+    if "train_step" in seconds and steps:
+        seconds["generator_training"] = seconds["train_step"] * steps
+        notes.append(
+            f"The generator was trained for {steps} steps, end to end: no LoRAs had to be "
+            "collected. `generator_training` is so many of the steps measured here, which are as "
+            "large as those of its last run."
+        )
+        for name in ("lora_run", "lora_equal"):
+            saved = seconds[name] - seconds["synthesis"] if name in seconds else 0
+            if saved > 0:
+                break_even = seconds["generator_training"] / saved
+                ratios[f"tasks_to_pay_off_{name}"] = math.ceil(break_even)
+    return replace(result, seconds=seconds, ratios=ratios, flops=counted, notes=tuple(notes))
+
+
+def summarise(
+    rounds: Sequence[Mapping[str, float]],
+    config: BenchConfig,
+    token_bytes: int,
+    memory: dict[str, float],
+    machine: dict[str, Any],
+) -> BenchResult:
+    """Medians and ratios of raw rounds.
+
+    Args:
+        rounds: What each measurement gave, by name; `.tokens` and `ready.` names are explained by
+            the measurements below.
+        config: Which sections there are, and their sizes.
+        token_bytes: Weights that the base reads for one token.
+        memory: As in the result.
+        machine: Likewise.
+    """
+    names = [name for name in rounds[0] if "." not in name]
+    seconds = {name: median(r[name] for r in rounds) for name in names}
+    speeds: dict[str, float] = {}
+    ratios: dict[str, float] = {}
+    notes: list[str] = []
+    if "synthesis" in config.only:
+        steps = config.rounds * config.lora_steps
+        # Not the median: a run pays for its slow steps too.
+        seconds["lora_run"] = sum(r["lora_step"] for r in rounds) / len(rounds) * LORA_STEPS
+        ratios["lora_over_synthesis"] = seconds["lora_run"] / seconds["synthesis"]
+        ratios["remix_over_synthesis"] = median(r["remix"] / r["synthesis"] for r in rounds)
+        how = "measured whole" if steps >= LORA_STEPS else f"scaled up from {steps} measured steps"
+        notes.append(
+            f"The LoRA run is {LORA_STEPS} steps of {config.lora_examples} examples of "
+            f"{config.example_tokens} tokens with stock PEFT, {how}; synthesis reads "
+            f"{config.num_prompts} prompts, and a remix draws again from those it read. `ready` "
+            "is all that the page does between the click and an adapter to use: synthesis, the zip "
+            "read back by stock PEFT, norms by layer."
+        )
+    if "imprint" in config.only:
+        small, large = config.imprinted_prompts
+        ratios["imprint_over_handed_over"] = median(
+            r["imprint_small"] / r["handed_over_small"] for r in rounds
+        )
+        ratios["imprint_large_over_small"] = median(
+            r["imprint_large"] / r["imprint_small"] for r in rounds
+        )
+        notes.append(
+            f"Imprint has {small} short prompts (small) or {large} (large), answers included; "
+            "`handed_over` is what comes before: prompts read, weights written, the files read "
+            "back by stock PEFT. Then chat may begin."
+        )
+    if "chat" in config.only:
+        ratios["twin_over_single"] = median(r["chat_twin"] / r["chat_single"] for r in rounds)
+        ratios["turned_over_twin"] = median(r["chat_turned"] / r["chat_twin"] for r in rounds)
+        copied = 2 * config.copy_megabytes * 1_000_000
+        ratios["bandwidth_share"] = median(
+            (token_bytes / r["chat_single"]) / (copied / r["copy"]) for r in rounds
+        )
+        notes.append(
+            f"Chat is greedy, seconds per token after the first, both answers of a twin counting "
+            f"as one token; turned is a twin whose strength changes at every token. A token reads "
+            f"{token_bytes / 1e6:.0f} MB of weights; bandwidth is "
+            f"that of a {config.copy_megabytes} MB copy, read and write counted."
+        )
+        if "chat_modules" in rounds[0]:
+            ratios["twin_over_modules"] = median(r["chat_twin"] / r["chat_modules"] for r in rounds)
+            notes.append(
+                "`chat_modules` is the same twin through transformers' own modules, as bases run "
+                "whose weights cannot be packed."
+            )
+    if "contended" in config.only:
+        for name in ("twin", "synthesis", "training"):
+            ratios[f"contended_over_alone_{name}"] = median(
+                r[f"{name}_contended"] / r[f"{name}_alone"] for r in rounds
+            )
+        notes.append(
+            f"Contended is beside {BUSY} processes that do nothing but compute, in turn with the "
+            "same without them."
+        )
+    if "training" in config.only:
+        sides = ("train", "lora_packed", "lora_rows")
+        rates = [{s: r[f"{s}.tokens"] / r[f"{s}_step"] for s in sides} for r in rounds]
+        speeds |= {side: median(rate[side] for rate in rates) for side in sides}
+        ratios["train_over_lora_throughput"] = median(
+            rate["train"] / max(rate["lora_packed"], rate["lora_rows"]) for rate in rates
+        )
+        notes.append(
+            f"Training steps have {config.tasks_per_step} tasks of up to "
+            f"{config.examples_per_task} examples in {config.row_tokens} tokens. The "
+            "LoRA they are compared with is stock PEFT in the base's dtype, with the same rank and "
+            "targets, the same loss and AdamW: on the same packed batch "
+            f"(lora_packed), and on ordinary rows of {config.example_tokens} tokens with as many "
+            "positions (lora_rows); the ratio is to the faster one in each round."
+        )
+
+    ready = [name for name in rounds[0] if name.startswith("ready.")]
+    return BenchResult(
+        seconds=seconds,
+        ratios=ratios,
+        tokens_per_second=speeds,
+        ready_parts={n.removeprefix("ready."): median(r[n] for r in rounds) for n in ready},
+        memory_mb=memory,
+        machine=machine,
+        notes=tuple(notes),
+    )

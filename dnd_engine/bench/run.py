@@ -1,0 +1,113 @@
+"""One run of the bench: every measurement once a round, in turns."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tqdm import tqdm
+
+from dnd_engine.bench.config import BenchConfig
+from dnd_engine.bench.engine_costs import (
+    Chat,
+    Contended,
+    Copy,
+    Imprint,
+    Synthesis,
+    bytes_per_token,
+)
+from dnd_engine.bench.measurement import (
+    Measurement,
+    generator_config,
+    machine_of,
+    peak_megabytes,
+    resident_megabytes,
+)
+from dnd_engine.bench.results import BenchResult, account, summarise
+from dnd_engine.bench.training_costs import LoRARun, StockLoRA, Training
+from dnd_engine.engine import Engine
+from dnd_engine.generator.config import trained_steps
+from dnd_engine.generator.report import Report
+from dnd_engine.models.base import BaseModel
+
+__all__ = ["bench"]
+
+
+def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
+    """Measure what the configuration asks for.
+
+    Training is measured with a new generator of the loaded one's sizes; the engine's own weights
+    are not touched.
+
+    Raises:
+        ChatError: If the base ends every answer at once, so that chat cannot be timed.
+    """
+    loaded = generator_config(engine)
+    config = (config or BenchConfig()).of(loaded.training)
+    equal_steps = _equal_steps(engine.reports)
+    # Steps on weights are not the steps measured here.
+    end_to_end = _objective(loaded.training) == "task_loss"
+    steps = trained_steps(loaded.training) if end_to_end else 0
+    with engine.exclusive() as (base, _):
+        # What is read of it outside never changes: device, sizes, where it was loaded from.
+        machine = machine_of(base)
+    memory = {"idle": resident_megabytes()}
+    resident = _resident(engine, base, config)
+    for measurement in resident:
+        measurement(-1)
+    if resident:
+        memory["peak"] = peak_megabytes()
+    training = _training(engine, base, config)
+    for measurement in training:
+        measurement(-1)
+    measurements = [*resident, *training]
+    flops = {name: count for m in measurements for name, count in m.flops().items()}
+    rounds: list[dict[str, float]] = []
+    for number in tqdm(range(config.rounds), desc="Bench", unit="round"):
+        # There and back again, so that nothing always follows the same neighbour.
+        order = measurements if number % 2 == 0 else measurements[::-1]
+        rounds.append({})
+        for measurement in order:
+            rounds[-1] |= measurement(number)
+    if training:
+        memory["peak_training"] = peak_megabytes()
+    result = summarise(rounds, config, bytes_per_token(base.model), memory, machine)
+    return account(result, flops, equal_steps, steps)
+
+
+def _resident(engine: Engine, base: BaseModel, config: BenchConfig) -> list[Measurement]:
+    """Everything asked for that the engine does as it stands."""
+    found: list[Measurement] = []
+    if "synthesis" in config.only:
+        found.append(Synthesis(engine, config))
+    if "imprint" in config.only:
+        found.append(Imprint(engine, config))
+    if "chat" in config.only:
+        found += [Chat(engine, config), Copy(base, config)]
+    return found
+
+
+def _training(engine: Engine, base: BaseModel, config: BenchConfig) -> list[Measurement]:
+    """Everything asked for that keeps gradients, or a second copy of the base."""
+    found: list[Measurement] = []
+    if {"synthesis", "training"} & set(config.only):
+        stock = StockLoRA(engine, base)
+        if "synthesis" in config.only:
+            found.append(LoRARun(stock, config))
+        if "training" in config.only:
+            found.append(Training(engine, stock, config))
+    if "contended" in config.only:
+        found.append(Contended(engine, base, config))
+    return found
+
+
+def _equal_steps(reports: Mapping[str, Report]) -> int | None:
+    """Steps of the shortest LoRA run that scores as much on unseen tasks, as a report says."""
+    for name in ("heldout", "refine"):
+        report = reports.get(name)
+        if report and report.equal_score and report.equal_score.shortest_steps:
+            return report.equal_score.shortest_steps
+    return None
+
+
+def _objective(training: Mapping[str, Any]) -> str:
+    recipe = training.get("recipe")
+    return str(recipe.get("objective")) if isinstance(recipe, dict) else ""

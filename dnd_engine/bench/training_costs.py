@@ -1,0 +1,227 @@
+"""Costs of training: a step of a generator, a stock LoRA, and the LoRA run that synthesis saves."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
+
+from dnd_engine.bench.config import BenchConfig
+from dnd_engine.bench.measurement import Measurement, counted, generator_config, timed, token_ids
+from dnd_engine.engine import Engine
+from dnd_engine.generator.folder import Generator
+from dnd_engine.models.attention import as_argument, masks_for
+from dnd_engine.models.base import BaseModel, best_dtype, last_hidden, load_base, logits_of
+from dnd_engine.training.examples import EncodedExample, PackedExamples, pack, response_losses
+
+__all__ = ["GeneratorStep", "LoRARun", "StockLoRA", "Training"]
+
+
+@dataclass(frozen=True, slots=True)
+class _PlainRows:
+    """Token rows as a LoRA run reads them."""
+
+    ids: Int[Tensor, "rows length"]
+    positions: Int[Tensor, "rows length"]
+    visible: Bool[Tensor, "rows 1 length length"] | None
+    """None is causal."""
+    predicts: Bool[Tensor, "rows length"]
+
+    @classmethod
+    def made_up(
+        cls, rows: int, length: int, answer: int, base: BaseModel, rng: random.Random
+    ) -> "_PlainRows":
+        """Causal rows without padding, each with an answer at its end."""
+        ids = torch.tensor([token_ids(base, length, rng) for _ in range(rows)])
+        predicts = torch.zeros(rows, length, dtype=torch.bool)
+        predicts[:, -1 - answer : -1] = True
+        positions = torch.arange(length).expand(rows, -1)
+        device = base.device
+        return cls(ids.to(device), positions.to(device), None, predicts.to(device))
+
+    @classmethod
+    def packed(cls, batch: PackedExamples) -> "_PlainRows":
+        """The rows of a packed batch."""
+        return cls(batch.ids, batch.positions, batch.visible, batch.predicts)
+
+
+class StockLoRA:
+    """One LoRA trained as PEFT does it, on a second, untouched copy of the base."""
+
+    def __init__(self, engine: Engine, base: BaseModel) -> None:
+        spec = generator_config(engine).layout.spec
+        self.device = base.device
+        self.base = load_base(base.weights, base.device, best_dtype(base.device))
+        # Adapters in the base's dtype: float32 ones, PEFT's default, are a third slower here.
+        model = get_peft_model(
+            self.base.model,
+            LoraConfig(
+                r=spec.r, lora_alpha=spec.lora_alpha, target_modules=list(spec.target_modules)
+            ),
+            autocast_adapter_dtype=False,
+        )
+        self._model: Any = model.get_base_model()
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._optimizer = torch.optim.AdamW(self._parameters)
+
+    def _mask(self, batch: _PlainRows, visible: Tensor) -> Tensor | dict[str, Tensor]:
+        model = self.base.model
+        return as_argument(model, masks_for(model, visible, batch.positions, batch.positions))
+
+    def step(self, batch: _PlainRows) -> float:
+        """Seconds of one training step; logits and loss at answer positions only, as ours."""
+        with timed(self.device) as spent:
+            hidden = last_hidden(
+                self._model,
+                input_ids=batch.ids,
+                position_ids=batch.positions,
+                attention_mask=None if batch.visible is None else self._mask(batch, batch.visible),
+                use_cache=False,
+            )
+            logits = logits_of(self._model, hidden[batch.predicts]).float()
+            targets = batch.ids.roll(-1, dims=1)[batch.predicts]
+            loss = nn.functional.cross_entropy(logits, targets)
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(self._parameters, 1.0)
+            self._optimizer.step()
+        return spent[0]
+
+
+class LoRARun(Measurement):
+    """Some steps of the LoRA that synthesis replaces."""
+
+    def __init__(self, stock: StockLoRA, config: BenchConfig) -> None:
+        self._stock = stock
+        self._config = config
+
+    def __call__(self, number: int) -> dict[str, float]:
+        """Mean of a few steps."""
+        config, spent = self._config, 0.0
+        rng = random.Random(f"{config.seed}:bench:lora:{number}")
+        # The round thrown away needs to warm up only.
+        steps = 1 if number < 0 else config.lora_steps
+        for _ in range(steps):
+            spent += self._stock.step(self._batch(rng))
+        return {"lora_step": spent / steps}
+
+    def flops(self) -> dict[str, float]:
+        """Those of one step."""
+        batch = self._batch(random.Random(f"{self._config.seed}:bench:lora:flops"))
+        return {"lora_step": counted(lambda: self._stock.step(batch))}
+
+    def _batch(self, rng: random.Random) -> _PlainRows:
+        config = self._config
+        return _PlainRows.made_up(
+            config.lora_examples,
+            config.example_tokens,
+            config.answer_tokens,
+            self._stock.base,
+            rng,
+        )
+
+
+class GeneratorStep(Measurement):
+    """One end-to-end step of a generator of the loaded one's sizes."""
+
+    def __init__(self, engine: Engine, base: BaseModel, config: BenchConfig) -> None:
+        self._engine = engine
+        self._base = base
+        self._config = config
+        self._device = base.device
+        torch.manual_seed(config.seed)
+        self._generator = Generator(generator_config(engine)).to(self._device)
+        self._parameters = list(self._generator.parameters())
+        self._optimizer = torch.optim.AdamW(self._parameters)
+
+    def __call__(self, number: int) -> dict[str, float]:
+        """One step on the round's examples."""
+        return {"train_step": self.step(self.batch(number))}
+
+    def batch(self, number: int) -> PackedExamples:
+        """Examples as one training step draws them, of random tokens."""
+        rng = random.Random(f"{self._config.seed}:bench:training:{number}")
+        return pack(_made_up_groups(self._config, self._base, rng)).to(self._device)
+
+    def step(self, batch: PackedExamples) -> float:
+        """Seconds of the trainer's step, with the same arithmetic."""
+        config, generator = self._config, self._generator
+        shape = (config.tasks_per_step, *generator.config.features[0])
+        prompts = torch.randn(shape, device=self._device)
+        mask = torch.ones(shape[:-1], dtype=torch.bool, device=self._device)
+        dtype = best_dtype(self._device)
+        mixed = torch.autocast(self._device.type, dtype, enabled=dtype != torch.float32)
+        with timed(self._device) as spent:
+            with mixed:
+                tokens = generator(generator.standardise(prompts, mask))
+            with self._engine.exclusive() as (base, host), host.applying(host.fit(tokens)):
+                loss = response_losses(base.model, batch).nll.mean()
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(self._parameters, 1.0)
+            self._optimizer.step()
+        return spent[0]
+
+
+class Training(Measurement):
+    """A step of a generator, and one of a stock LoRA on as many positions."""
+
+    def __init__(self, engine: Engine, stock: StockLoRA, config: BenchConfig) -> None:
+        self._step = GeneratorStep(engine, stock.base, config)
+        self._stock = stock
+        self._config = config
+
+    def __call__(self, number: int) -> dict[str, float]:
+        """One step of each, in a drawn order."""
+        config = self._config
+        batch = self._step.batch(number)
+        positions = batch.ids.numel()
+        rng = random.Random(f"{config.seed}:bench:rows:{number}")
+        plain = _PlainRows.made_up(
+            max(1, round(positions / config.example_tokens)),
+            config.example_tokens,
+            config.answer_tokens,
+            self._stock.base,
+            rng,
+        )
+        turns: dict[str, Callable[[], float]] = {
+            "train_step": lambda: self._step.step(batch),
+            "lora_packed_step": lambda: self._stock.step(_PlainRows.packed(batch)),
+            "lora_rows_step": lambda: self._stock.step(plain),
+        }
+        order = rng.sample(sorted(turns), len(turns))
+        return {
+            "train.tokens": float(positions),
+            "lora_packed.tokens": float(positions),
+            "lora_rows.tokens": float(plain.ids.numel()),
+            **{name: turns[name]() for name in order},
+        }
+
+
+def _made_up_groups(
+    config: BenchConfig, base: BaseModel, rng: random.Random
+) -> list[list[EncodedExample]]:
+    """Examples as one training step draws them, of random tokens."""
+    prefix = token_ids(base, config.prefix_tokens, rng)
+    groups = []
+    for _ in range(config.tasks_per_step):
+        lengths: list[int] = []
+        for _ in range(config.examples_per_task):
+            length = rng.randint(*config.own_tokens)
+            if lengths and config.prefix_tokens + sum(lengths) + length > config.row_tokens:
+                break
+            lengths.append(length)
+        groups.append(
+            [
+                EncodedExample(
+                    (*prefix, *token_ids(base, length, rng)),
+                    config.prefix_tokens + length - config.answer_tokens,
+                )
+                for length in lengths
+            ]
+        )
+    return groups
