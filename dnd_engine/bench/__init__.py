@@ -7,7 +7,17 @@ quality.
 """
 
 from dnd_engine.bench.config import SECTIONS, BenchConfig
+from dnd_engine.bench.growth import GrowthConfig, GrowthPoint, growth, growth_svg
 from dnd_engine.bench.results import BenchResult
 from dnd_engine.bench.run import bench
 
-__all__ = ["SECTIONS", "BenchConfig", "BenchResult", "bench"]
+__all__ = [
+    "SECTIONS",
+    "BenchConfig",
+    "BenchResult",
+    "GrowthConfig",
+    "GrowthPoint",
+    "bench",
+    "growth",
+    "growth_svg",
+]

@@ -1,17 +1,23 @@
 """The `dnd bench` command: measures speed and memory on this machine."""
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dnd_engine.cli.common import (
     Json,
+    Plot,
+    check_plot,
     engine_options,
     load_engine,
     plain_errors,
     show,
+    write_plot,
 )
 from dnd_engine.config import EngineConfig
+from dnd_engine.errors import ConfigError
 
 if TYPE_CHECKING:
     from dnd_engine.bench import BenchResult
@@ -50,9 +56,23 @@ def bench(
         str | None,
         typer.Option(help="Any of synthesis,imprint,chat,training,contended; default: all."),
     ] = None,
+    growing: Annotated[
+        bool,
+        typer.Option(
+            "--growth",
+            help="Measure instead how seconds and memory grow with prompts, buckets, visitors, "
+            "conversation and library.",
+        ),
+    ] = False,
+    plot: Plot = None,
     as_json: Json = False,
 ) -> None:
-    """Measure the speed of synthesis, chat and training."""
+    """Measure the speed of synthesis, imprint, chat and training."""
+    if growing:
+        _show_growth(models, plot, as_json)
+        return
+    if plot is not None:
+        raise ConfigError("`--plot` draws what `--growth` measures. Add `--growth`.")
     from dnd_engine.bench import SECTIONS, BenchConfig
     from dnd_engine.bench import bench as measure
 
@@ -61,6 +81,21 @@ def bench(
     engine = load_engine(models)
     result = measure(engine, config.quick() if quick else config)
     show(result.to_json(), as_json, _words(result))
+
+
+def _show_growth(models: EngineConfig, plot: Path | None, as_json: bool) -> None:
+    """Measure how costs grow, and draw it if asked."""
+    from dnd_engine.bench import growth, growth_svg
+
+    check_plot(plot)
+    points = list(growth(load_engine(models)))
+    if plot is not None:
+        write_plot(plot, growth_svg(points))
+    lines = [f"{'seconds':>10} {'more MB':>9}  work"]
+    for point in points:
+        work = f"{point.work}, {point.amount:,} {point.unit}"
+        lines.append(f"{point.seconds:10.3f} {point.memory_mb:9.1f}  {work}")
+    show({"growth": [asdict(point) for point in points]}, as_json, "\n".join(lines))
 
 
 def _words(result: "BenchResult") -> str:

@@ -15,7 +15,8 @@ import typer
 
 from dnd_engine.cluster import Cluster
 from dnd_engine.config import EngineConfig
-from dnd_engine.errors import AdapterError, DndError, LibraryError
+from dnd_engine.errors import AdapterError, ConfigError, DndError, LibraryError
+from dnd_engine.files import write_whole
 from dnd_engine.progress import in_english
 
 if TYPE_CHECKING:
@@ -32,12 +33,14 @@ __all__ = [
     "CacheOption",
     "Json",
     "LibraryOption",
+    "Plot",
     "RecipeArgument",
     "StrengthOption",
     "TasksOption",
     "ThreadsOption",
     "at_strength",
     "check_exists",
+    "check_plot",
     "cluster_options",
     "engine_options",
     "find_adapter",
@@ -47,6 +50,7 @@ __all__ = [
     "quiet_libraries",
     "show",
     "typed_arguments",
+    "write_plot",
 ]
 
 P = ParamSpec("P")
@@ -55,6 +59,7 @@ T = TypeVar("T")
 DEFAULT_BASE = EngineConfig().base
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Plot = Annotated[Path | None, typer.Option(help="SVG file to draw the figures in.")]
 BaseOption = Annotated[
     str, typer.Option(help="Base model: embedded name, Hub id, folder or GGUF file.")
 ]
@@ -266,6 +271,24 @@ def find_kept(named: str, library: Path | None = None) -> "tuple[Library, str] |
 def show(values: dict[str, Any], as_json: bool, words: str) -> None:
     """Print the values as one JSON object, or print the text."""
     typer.echo(json.dumps(values, default=str) if as_json else words)
+
+
+def check_plot(path: Path | None) -> None:
+    """Refuse a file to draw in that is no SVG, before anything is measured."""
+    if path is not None and path.suffix != ".svg":
+        raise ConfigError(f"`plot` must end in .svg, got `{path}`.")
+
+
+def write_plot(path: Path, svg: str) -> None:
+    """Write a picture.
+
+    Raises:
+        ConfigError: If that cannot be done there.
+    """
+    try:
+        write_whole(path, svg)
+    except OSError as error:
+        raise ConfigError(f"`{path}` cannot be written: {error.strerror or error}.") from error
 
 
 def typed_arguments() -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from dnd_engine.cli.common import Json, plain_errors, show
+from dnd_engine.cli.common import Json, Plot, check_plot, plain_errors, show, write_plot
 from dnd_engine.errors import ConfigError
 
 __all__ = ["plan"]
@@ -31,14 +31,14 @@ def plan(
         int | None, typer.Option(help="Tasks to collect a LoRA for, as the paper does.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of generator training.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="SVG file to draw the figures in.")] = None,
+    plot: Plot = None,
     as_json: Json = False,
 ) -> None:
     """Compute sizes, memory, time and money of a generator for any base.
 
     Reads configs only, never weights. Each figure is marked as derived or measured.
     """
-    from dnd_engine.files import asset_path, write_whole
+    from dnd_engine.files import asset_path
     from dnd_engine.lora.layout import LoRASpec
     from dnd_engine.plan.costs import Workload, make_plan
     from dnd_engine.plan.hardware import read_hardware
@@ -46,6 +46,7 @@ def plan(
     from dnd_engine.plan.shapes import read_shape, shipped_shapes
     from dnd_engine.plan.words import listing, table
 
+    check_plot(plot)
     machines = read_hardware(hardware_file)
     if hardware not in machines:
         raise ConfigError(
@@ -64,12 +65,7 @@ def plan(
         measured = runs.get(read_shape(name, spec).name, {}).get(hardware)
         made.append(make_plan(name, spec, machines[hardware], work, measured))
     if plot is not None:
-        if plot.suffix != ".svg":
-            raise ConfigError(f"`plot` must end in .svg, got `{plot}`.")
-        try:
-            write_whole(plot, draw(made))
-        except OSError as error:
-            raise ConfigError(f"`{plot}` cannot be written: {error.strerror or error}.") from error
+        write_plot(plot, draw(made))
     show(
         {"plans": [one.to_json() for one in made]},
         as_json,

@@ -13,8 +13,18 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from dnd_engine.bench import SECTIONS, BenchConfig, BenchResult, bench
+from dnd_engine.bench import (
+    SECTIONS,
+    BenchConfig,
+    BenchResult,
+    GrowthConfig,
+    GrowthPoint,
+    bench,
+    growth,
+    growth_svg,
+)
 from dnd_engine.bench.engine_costs import bytes_per_token
+from dnd_engine.bench.growth import _text_of
 from dnd_engine.bench.results import account, summarise
 from dnd_engine.bench.run import _equal_steps
 from dnd_engine.bench.training_costs import _made_up_groups
@@ -283,6 +293,53 @@ def test_a_token_reads_all_weights_but_an_embedding_of_its_own() -> None:
     assert bytes_per_token(separate) == 4 * (total - 260 * 64)
 
 
+# Growth
+
+
+@pytest.fixture(scope="module")
+def points(engine: Engine) -> list[GrowthPoint]:
+    """Every kind of work in two small sizes; the prompts are 1 each, as imprint needs on noise."""
+    sizes = GrowthConfig(
+        prompts=(1,),
+        buckets=(1,),
+        bucket_prompts=1,
+        visitors=(1, 3),
+        conversation=(64, 90, 10**6),
+        library=(2, 5),
+        answer_tokens=4,
+    )
+    return list(growth(engine, sizes))
+
+
+def test_every_kind_of_work_is_measured_in_its_sizes(points: list[GrowthPoint]) -> None:
+    amounts: dict[str, list[int]] = {}
+    for point in points:
+        amounts.setdefault(f"{point.work}, {point.unit}", []).append(point.amount)
+        assert point.seconds >= 0
+    assert amounts == {
+        "an adapter written, prompts": [1],
+        "its instruction imprinted, prompts": [1],
+        "a mix imprinted, buckets": [1],
+        "twin chats at once, visitors": [1, 3],
+        # 10^6 tokens are more than the base reads.
+        "the first token of a twin, tokens of conversation": [64, 90],
+        "each further token of a twin, tokens of conversation": [64, 90],
+        "a library listed, adapters": [2, 5],
+    }
+
+
+@pytest.mark.parametrize("tokens", [64, 90])
+def test_a_conversation_is_about_as_long_as_it_says(engine: Engine, tokens: int) -> None:
+    ids = engine.base.chat_ids(_text_of(engine.base, tokens, 0))
+    assert tokens - 10 <= len(ids) <= tokens
+
+
+def test_a_picture_has_a_chart_for_each_kind_of_work(points: list[GrowthPoint]) -> None:
+    drawn = growth_svg(points)
+    assert drawn.count("class='strong'") == len({point.work for point in points})
+    assert "Twin chats at once" in drawn
+
+
 # What cannot be measured
 
 
@@ -370,3 +427,33 @@ def test_a_measured_step_is_as_large_as_the_recipe_trains(engine: Engine) -> Non
         own = [len(example.ids) - config.prefix_tokens for example in group]
         assert len(own) <= recipe.examples_per_task
         assert recipe.row_tokens - 70 < config.prefix_tokens + sum(own) <= recipe.row_tokens
+
+
+def test_the_command_lists_and_draws_how_costs_grow(
+    run: tuple[CliRunner, typer.Typer],
+    points: list[GrowthPoint],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("dnd_engine.bench.growth", lambda engine: points)
+    picture = tmp_path / "growth.svg"
+    shown = run[0].invoke(run[1], ["--growth", "--plot", str(picture)]).stdout
+    assert "twin chats at once, 3 visitors" in shown
+    assert picture.read_text().startswith("<svg")
+    shown = run[0].invoke(run[1], ["--growth", "--json"]).stdout
+    assert len(json.loads(shown)["growth"]) == len(points)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--plot", "growth.svg"], "`--plot` draws what `--growth` measures. Add `--growth`."),
+        (["--growth", "--plot", "growth.png"], "`plot` must end in .svg, got `growth.png`."),
+    ],
+)
+def test_a_plot_that_cannot_be_drawn_is_refused_first(
+    run: tuple[CliRunner, typer.Typer], options: list[str], message: str
+) -> None:
+    shown = run[0].invoke(run[1], options)
+    assert shown.exit_code == 1
+    assert message in shown.stderr

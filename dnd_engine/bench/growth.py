@@ -1,0 +1,256 @@
+"""How seconds and memory grow with the work: prompts, buckets, visitors, conversation, library.
+
+Each size is measured once, smallest first, so the figures are rougher than the ratios of `bench`.
+"""
+
+import os
+import random
+import shutil
+import tempfile
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from dnd_engine.bench.measurement import (
+    instructed_bucket,
+    prompt_bucket,
+    resident_megabytes,
+    timed,
+)
+from dnd_engine.charts import Chart, Line, Scale, clock, line_chart, svg_file
+from dnd_engine.config import ImprintConfig, Sampling
+from dnd_engine.engine import Engine
+from dnd_engine.library import Library
+from dnd_engine.lora.adapter import Adapter
+from dnd_engine.models.base import BaseModel
+from dnd_engine.progress import finish
+
+__all__ = ["GrowthConfig", "GrowthPoint", "growth", "growth_svg"]
+
+_QUESTION = "Tell me a long story about dragons."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrowthConfig:
+    """The sizes to measure."""
+
+    prompts: tuple[int, ...] = (16, 128, 1_000, 10_000)
+    buckets: tuple[int, ...] = (1, 4, 16, 32)
+    """Each has `bucket_prompts` prompts, and all are imprinted together."""
+    bucket_prompts: int = 16
+    visitors: tuple[int, ...] = (1, 2, 4, 8, 16)
+    """Twin chats at the same time."""
+    conversation: tuple[int, ...] = (64, 512, 2_048, 7_900)
+    """Tokens before the answer; beyond the base's limit they are left out."""
+    library: tuple[int, ...] = (10, 100, 1_000, 10_000)
+    """Adapters that are listed."""
+    answer_tokens: int = 16
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrowthPoint:
+    """One size of one kind of work."""
+
+    work: str
+    """What was done, in words."""
+    unit: str
+    """What `amount` counts."""
+    amount: int
+    seconds: float
+    memory_mb: float
+    """Resident afterwards, beyond what was resident before the first size of this work."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    name: str
+    unit: str
+    amounts: Sequence[int]
+    seconds: Callable[[int], float]
+
+
+def growth(engine: Engine, config: GrowthConfig | None = None) -> Iterator[GrowthPoint]:
+    """Measure each size of each kind of work in turn.
+
+    Yields:
+        Points of the same work one after the other.
+    """
+    config = config or GrowthConfig()
+    adapter = engine.generate([prompt_bucket(16, config.seed)], imprinted=False)
+    with _libraries(adapter, config.library) as libraries:
+        works = [
+            *_making(engine, adapter, config),
+            *_chatting(engine, adapter, config),
+            _timing(
+                engine,
+                "a library listed",
+                "adapters",
+                config.library,
+                lambda n: libraries[n].entries(),
+            ),
+        ]
+        total = sum(len(work.amounts) for work in works)
+        with tqdm(total=total, desc="Growth", unit="size") as bar:
+            for work in works:
+                before = resident_megabytes()
+                for amount in work.amounts:
+                    seconds = work.seconds(amount)
+                    memory = round(resident_megabytes() - before, 1)
+                    yield GrowthPoint(
+                        work=work.name,
+                        unit=work.unit,
+                        amount=amount,
+                        seconds=seconds,
+                        memory_mb=memory,
+                    )
+                    bar.update()
+
+
+def _timing(
+    engine: Engine, name: str, unit: str, amounts: Sequence[int], run: Callable[[int], object]
+) -> _Work:
+    def seconds(amount: int) -> float:
+        with timed(torch.device(engine.info.device)) as spent:
+            run(amount)
+        return spent[0]
+
+    return _Work(name, unit, amounts, seconds)
+
+
+def _making(engine: Engine, adapter: Adapter, config: GrowthConfig) -> Iterator[_Work]:
+    """Adapters of more and more prompts, and of more and more buckets."""
+    seed, imprint = config.seed, ImprintConfig(seed=config.seed)
+    read = {n: prompt_bucket(n, seed) for n in config.prompts}
+    yield _timing(
+        engine,
+        "an adapter written",
+        "prompts",
+        config.prompts,
+        lambda n: engine.generate([read[n]], imprinted=False),
+    )
+    fitted = {n: instructed_bucket(n, seed) for n in config.prompts}
+    yield _timing(
+        engine,
+        "its instruction imprinted",
+        "prompts",
+        config.prompts,
+        lambda n: finish(engine.imprint(adapter, [fitted[n]], imprint)),
+    )
+    names = [f"bench {number}" for number in range(max(config.buckets, default=0))]
+    several = [instructed_bucket(config.bucket_prompts, seed, name) for name in names]
+    yield _timing(
+        engine,
+        "a mix imprinted",
+        "buckets",
+        config.buckets,
+        lambda n: finish(engine.imprint(adapter, several[:n], imprint)),
+    )
+
+
+def _chatting(engine: Engine, adapter: Adapter, config: GrowthConfig) -> Iterator[_Work]:
+    """Twin chats of more and more visitors, and after longer and longer conversations."""
+    tokens = config.answer_tokens
+    yield _timing(
+        engine,
+        "twin chats at once",
+        "visitors",
+        config.visitors,
+        lambda n: _together(engine, adapter, n, tokens),
+    )
+    limit = int(engine.base.config["max_position_embeddings"]) - tokens
+    lengths = [n for n in config.conversation if n <= limit]
+    texts = {n: _text_of(engine.base, n, config.seed) for n in lengths}
+    unit = "tokens of conversation"
+    yield _timing(
+        engine,
+        "the first token of a twin",
+        unit,
+        lengths,
+        lambda n: _answer(engine, adapter, texts[n], 1),
+    )
+    yield _Work(
+        "each further token of a twin",
+        unit,
+        lengths,
+        lambda n: _per_token(engine, adapter, texts[n], tokens),
+    )
+
+
+def growth_svg(points: Sequence[GrowthPoint]) -> str:
+    """Draw one chart for each kind of work, both axes logarithmic."""
+    charts = [
+        _chart(name, list(group)) for name, group in groupby(points, lambda point: point.work)
+    ]
+    return svg_file(charts)
+
+
+def _chart(work: str, points: Sequence[GrowthPoint]) -> Chart:
+    amounts, seconds = [p.amount for p in points], [max(p.seconds, 1e-4) for p in points]
+    x, y = Scale.log(amounts[0], amounts[-1]), Scale.log(min(seconds), max(seconds), clock)
+    told = ", ".join(f"{a:,}: {clock(s)}" for a, s in zip(amounts, seconds, strict=True))
+    line = Line(list(zip(amounts, seconds, strict=True)), "own", style="marked")
+    unit = points[0].unit
+    return line_chart([line], x, y, f"{work}, by {unit}. {told}", axis=unit).titled(
+        work.capitalize(), "seconds"
+    )
+
+
+def _answer(engine: Engine, adapter: Adapter, text: str, tokens: int) -> None:
+    messages = [{"role": "user", "content": text}]
+    sampling = Sampling(max_new_tokens=tokens)
+    for _ in engine.compare([messages, messages], [None, adapter], sampling=sampling):
+        pass
+
+
+def _per_token(engine: Engine, adapter: Adapter, text: str, tokens: int) -> float:
+    """Seconds of a token after the first; 0 if the answers end with it."""
+    messages = [{"role": "user", "content": text}]
+    steps = engine.compare(
+        [messages, messages], [None, adapter], sampling=Sampling(max_new_tokens=tokens)
+    )
+    next(steps)
+    with timed(torch.device(engine.info.device)) as spent:
+        count = sum(1 for _ in steps)
+    return spent[0] / count if count else 0.0
+
+
+def _together(engine: Engine, adapter: Adapter, visitors: int, tokens: int) -> None:
+    with ThreadPoolExecutor(visitors) as pool:
+        for done in [
+            pool.submit(_answer, engine, adapter, _QUESTION, tokens) for _ in range(visitors)
+        ]:
+            done.result()
+
+
+def _text_of(base: BaseModel, tokens: int, seed: int) -> str:
+    """A message that makes about so many tokens with the chat template around it."""
+    words = random.Random(seed).choices(("the", "city", "was", "long", "kind"), k=tokens)
+    lengths = range(0, tokens, max(1, tokens // 64))
+
+    def message(count: int) -> str:
+        return " ".join([*words[:count], _QUESTION])
+
+    # The most words whose message is no longer; longer messages have more tokens.
+    fits = bisect_right(lengths, tokens, key=lambda count: len(base.chat_ids(message(count))))
+    return message(lengths[max(fits - 1, 0)])
+
+
+@contextmanager
+def _libraries(adapter: Adapter, sizes: Sequence[int]) -> Iterator[dict[int, Library]]:
+    """Libraries of many adapters that share one adapter's files on the disk."""
+    with tempfile.TemporaryDirectory() as root:
+        found: dict[int, Library] = {}
+        for size in sizes:
+            library = found[size] = Library(Path(root) / str(size))
+            first = library.path(library.add(adapter).name)
+            for number in range(1, size):
+                shutil.copytree(first, first.with_name(f"{number:012x}"), copy_function=os.link)
+        yield found
