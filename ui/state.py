@@ -200,6 +200,8 @@ class Run:
     """Whether a refinement has learnt anything yet."""
     recipe: Recipe | None = None
     """What a remake carries out; it holds its prompts."""
+    question: str = ""
+    """What Show me asks the adapter that comes of it."""
     stop: Stop = field(default_factory=Stop)
     """Set to end it at its next step."""
     shown: bool = False
@@ -436,7 +438,7 @@ class Session:
     example_questions: dict[str, str] = field(default_factory=dict)
     """By bucket name: what to ask after an example."""
     to_show: str = ""
-    """What to ask once the adapter is made that Show me ordered."""
+    """What the run that Show me orders will ask; it waits here until the example is read."""
     instruction: str = ""
     """Typed for buckets whose prompts have none."""
     arrangement: str = ""

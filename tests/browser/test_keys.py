@@ -1,7 +1,9 @@
 """The keyboard does everything, the list tells how, and typing is never disturbed."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import ViewportSize, expect
@@ -133,25 +135,51 @@ def test_keys_with_a_modifier_are_left_to_others(visit: Visit) -> None:
     expect(page.locator("#dnd-synthesize")).to_have_attribute("aria-keyshortcuts", "S")
 
 
+class HeldEngine(FakeEngine):
+    """Stays at the first step of a synthesis, and of an answer, until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_write, self.may_answer = threading.Event(), threading.Event()
+
+    def synthesize(self, *args: Any, **kwargs: Any) -> Any:
+        steps = super().synthesize(*args, **kwargs)
+        yield next(steps)
+        self.may_write.wait()
+        return (yield from steps)
+
+    def compare(self, *args: Any, **kwargs: Any) -> Any:
+        steps = super().compare(*args, **kwargs)
+        yield next(steps)
+        self.may_answer.wait()
+        yield from steps
+
+
+@pytest.fixture
+def held() -> Iterator[HeldEngine]:
+    engine = HeldEngine()
+    yield engine
+    engine.may_write.set()
+    engine.may_answer.set()
+
+
 def test_show_me_can_be_stopped_while_it_synthesizes_and_while_it_answers(
-    visits: Visits, serve: Serve
+    visits: Visits, serve: Serve, held: HeldEngine
 ) -> None:
-    engine = FakeEngine(word_seconds=0.3, stage_seconds=8)
-    visit = visits(serve(EngineHandle(slow_load(engine, 0.01))))
+    visit = visits(serve(EngineHandle(slow_load(held, 0.01))))
     page = visit.page
     page.locator("#dnd-show-me").click()
     expect(page.locator("#dnd-stages li.is-running")).to_contain_text("Encode")
     page.locator("#dnd-stop-synthesis").click()
     expect(page.locator("#dnd-stages")).to_contain_text("Stopped. Nothing was made")
     expect(page.locator(".dnd-card")).to_have_count(2)
-    page.wait_for_timeout(1500)
-    expect(page.locator(".dnd-asked")).to_have_count(0)
     page.locator(".dnd-clear").click()
-    engine.stage_seconds = 0.1
     page.locator("#dnd-show-me").click()
-    expect(page.locator("#dnd-stop-chat")).to_be_visible()
+    held.may_write.set()
     expect(visit.answer("right")).to_contain_text("SELECT")
     page.locator("#dnd-stop-chat").click()
     expect(page.locator("#dnd-pane-left .dnd-answer-facts")).to_contain_text("stopped")
+    held.may_answer.set()
     expect(page.locator("#dnd-checks")).to_contain_text("Changes the model")
     visit.idle()
+    expect(page.locator("#dnd-pane-left .dnd-asked")).to_have_count(1)

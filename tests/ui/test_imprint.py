@@ -297,8 +297,9 @@ def test_a_strength_chosen_during_the_last_check_is_kept_and_its_zip_is_due(
     assert made.archive is None
 
 
-def test_show_me_asks_while_the_instruction_is_being_imprinted(
-    on: Handlers, arrange: Arrange, request_of: RequestOf
+@pytest.mark.parametrize("stopped", [False, True])
+def test_show_me_asks_when_the_imprint_has_ended_however_it_ended(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, stopped: bool
 ) -> None:
     (example, *_) = load_examples()
     session = Session()
@@ -306,13 +307,17 @@ def test_show_me_asks_while_the_instruction_is_being_imprinted(
     before = synthesized(
         on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")}), request_of("s")
     )
+    assert session.run is not None
+    session.run.question = session.to_show
     on.imprint.begin_imprint(session, True)
+    assert on.compare.ask_shown(session) == {}
+    if stopped:
+        on.runs.stop_run(session)
+    list(on.imprint.imprint(session, request_of("s")))
     assert "send" in on.compare.ask_shown(session)
     right = session.turns[-1].right
     assert right is not None
-    assert right.made is before
-    list(on.imprint.imprint(session, request_of("s")))
-    assert session.made is not before
+    assert (right.made is before) is stopped
 
 
 def test_the_library_names_an_imprinted_adapter_and_a_recipe_announces_its_stages(

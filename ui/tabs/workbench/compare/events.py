@@ -165,11 +165,13 @@ class CompareEvents:
         return ""
 
     def ask_shown(self, session: Session) -> Updates:
-        """Ask what Show me promised; nothing, if no adapter came of it."""
-        question, session.to_show = session.to_show, ""
+        """Ask what Show me promised, once its run has ended; nothing, if no adapter came of it."""
         run = session.run
-        # An imprint goes on beside the chat; it was ordered because the adapter was made.
-        if not question or run is None or (run.kind != "imprint" and run.stages.ended != "done"):
+        if run is None or not run.question or not run.stages.ended:
+            return {}
+        question, run.question = run.question, ""
+        # An imprint was ordered because the adapter was made, and may be stopped.
+        if run.kind != "imprint" and run.stages.ended != "done":
             return {}
         # What is being typed stays in the box.
         return self._ask(question, self.mode_of(session), session)

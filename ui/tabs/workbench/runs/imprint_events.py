@@ -33,7 +33,8 @@ class ImprintEvents:
         if run.kind not in ("synthesis", "remix") or made.stages is not run.stages:
             return {}  # stopped, failed, or another was ordered meanwhile
         stages = Stages(("wait", "ask", "imprint", "check"), "imprint")
-        updates = self._runs.begin(session, Run("imprint", stages, made.buckets, made))
+        following = Run("imprint", stages, made.buckets, made, question=run.question)
+        updates = self._runs.begin(session, following)
         # Measured once, when it is known which adapter it will be.
         return {**updates, "checks": checks_html("waiting")}
 

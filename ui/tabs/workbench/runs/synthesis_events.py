@@ -32,6 +32,16 @@ class SynthesisEvents:
         buckets = tuple(buckets_on(arrangement, session))
         return self._runs.begin(session, Run(kind, stages, buckets))
 
+    def begin_shown(self, arrangement: Arrangement, session: Session) -> Updates:
+        """Take the order of Show me; its question goes with the run, whatever was ordered before.
+
+        The events of a run that was stopped still follow one another, and must not take it.
+        """
+        updates = self.begin_synthesis(arrangement, session)
+        assert session.run is not None
+        session.run.question, session.to_show = session.to_show, ""
+        return updates
+
     def synthesize(
         self, session: Session, mix: Mix, seed: float, request: gr.Request
     ) -> Iterator[Updates]:

@@ -39,7 +39,7 @@ def wire_synthesis(page: Page, prompts: PromptsPanel, stages: StagesPanel) -> An
         for order, begin in (
             (prompts.synthesize.click, on.synthesis.begin_synthesis),
             (prompts.canvas.remix, remix),
-            (prompts.canvas.read, on.synthesis.begin_synthesis),  # Show me
+            (prompts.canvas.read, on.synthesis.begin_shown),
         )
     ]
     for event in made:
