@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from dnd_engine.errors import ConfigError
+from dnd_engine.limits import PromptLimits, check_between, check_least, check_positive
 
 __all__ = [
     "NO_GENERATOR",
@@ -45,49 +46,6 @@ MIXES: tuple[Mix, ...] = ("pool", "sum")
 AnyMetric = Literal["auto", "choice", "exact", "rouge"]
 METRICS: tuple[AnyMetric, ...] = ("auto", "choice", "exact", "rouge")
 """How labelled rows are scored (see `measure.sides`); `auto` chooses by the labels."""
-
-
-def check_least(settings: object, least: float, *names: str) -> None:
-    """Raise if a setting is less than `least` or NaN."""
-    for name in names:
-        if not (value := getattr(settings, name)) >= least:  # `<` would let NaN pass
-            raise ConfigError(f"`{name}` must be at least {least}, got {value}.")
-
-
-def check_between(settings: object, least: float, most: float, *names: str) -> None:
-    """Raise if a setting is outside the range from `least` to `most`."""
-    for name in names:
-        if not least <= (value := getattr(settings, name)) <= most:
-            raise ConfigError(f"`{name}` must be between {least} and {most}, got {value}.")
-
-
-def check_positive(settings: object, *names: str) -> None:
-    """Raise if a setting is zero, negative or NaN."""
-    for name in names:
-        if not (value := getattr(settings, name)) > 0:
-            raise ConfigError(f"`{name}` must be above 0, got {value}.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PromptLimits:
-    """Limits on uploaded prompt files."""
-
-    max_files: int = 60
-    """Number of files in all buckets."""
-    max_file_bytes: int = 5_000_000
-    """Size of one file. A prompt list of this size holds tens of thousands of prompts."""
-    max_total_bytes: int = 25_000_000
-    """Size of all files together."""
-    max_prompts: int = 20_000
-    """Prompts per file, after cleaning. A condition never samples this many."""
-    max_rows: int = 100_000
-    """Rows, lines or items of a file that hold something, repeated and broken ones included: a file
-    of two million of them keeps everyone waiting for ten seconds."""
-    max_prompt_chars: int = 8_000
-    """Characters per prompt. The encoder reads only the first few hundred."""
-
-    def __post_init__(self) -> None:
-        check_least(self, 1, *self.__slots__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

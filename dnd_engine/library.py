@@ -25,6 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from dnd_engine.errors import LibraryError, RecipeError
 from dnd_engine.files import remove_leftovers, user_folder, write_whole, written_aside
+from dnd_engine.limits import FIXED
 from dnd_engine.lora.provenance import (
     AnsweredBy,
     NearestTask,
@@ -48,7 +49,6 @@ KEEP_DAYS = 30
 """Days for which a deleted adapter can be restored."""
 _PATIENCE = 30.0
 """Seconds to wait for another process. No change takes even one second."""
-_MAX_NAME_CHARS = 60
 _KEY = re.compile(r"[0-9a-f]{12}")
 _ENTRY, _TEXTS = "entry.json", "recipe.json"
 _CONFIG, _WEIGHTS, _PROVENANCE = (
@@ -153,13 +153,13 @@ def check_name(name: str) -> str:
     """
     cleaned = one_line(name)
     if (
-        not 1 <= len(cleaned) <= _MAX_NAME_CHARS
+        not 1 <= len(cleaned) <= FIXED.max_name_chars
         or cleaned[0] in ".-~"
         or any(char in "/\\:" for char in cleaned)
     ):
         raise LibraryError(
             f"`{shorten(cleaned, 80)}` is not a valid name for an adapter: expected 1 to "
-            f"{_MAX_NAME_CHARS} characters without `/`, `\\` and `:`, "
+            f"{FIXED.max_name_chars} characters without `/`, `\\` and `:`, "
             "not beginning with `.`, `-` or `~`."
         )
     return cleaned
@@ -475,7 +475,7 @@ class Library:
         taken = self._names()
         if name.casefold() not in taken:
             return name
-        stem = re.sub(r"-\d{1,4}$", "", name)[: _MAX_NAME_CHARS - 5]
+        stem = re.sub(r"-\d{1,4}$", "", name)[: FIXED.max_name_chars - 5]
         numbers = (f"{stem}-{number}" for number in range(2, len(taken) + 3))
         return next(numbered for numbered in numbers if numbered.casefold() not in taken)
 
@@ -615,5 +615,5 @@ def _deleted_at(folder: Path) -> float:
 
 def _own_name(name: str) -> str:
     """Turn an adapter's own name, which may be anything, into a valid one."""
-    cleaned = re.sub(r"[/\\:]+", "-", one_line(name)).lstrip(".-~ ")[:_MAX_NAME_CHARS].strip()
+    cleaned = re.sub(r"[/\\:]+", "-", one_line(name)).lstrip(".-~ ")[: FIXED.max_name_chars].strip()
     return cleaned or "adapter"

@@ -18,6 +18,8 @@ from typing import Any
 
 from platformdirs import user_log_path
 
+from dnd_engine.limits import FIXED
+
 __all__ = [
     "SERVER_COUNTERS",
     "SERVER_LIMITS",
@@ -32,8 +34,9 @@ __all__ = [
 SERVER_LIMITS, SERVER_COUNTERS = "limits of this server", "counters of this server"
 """Tables of numbers that a server logs."""
 
-_MOST_BYTES, _FILES = 2_000_000, 3
-"""Size of one file, and how many older ones are kept."""
+_FILES = 3
+"""Older files that are kept."""
+_MOST_BYTES = FIXED.max_log_bytes // (_FILES + 1)
 _PACKAGES = ("ui", "dnd_engine")
 _WRONG = ("warning", "error", "critical")
 

@@ -13,10 +13,10 @@ from typing import Any
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 from dnd_engine.config import PromptLimits
+from dnd_engine.limits import ServerLimits
 from dnd_engine.training.watch import RunFolder
 from ui.build import build_ui
 from ui.engine_handle import EngineHandle
-from ui.limits import ServerLimits
 from ui.owner import Owner
 from ui.serve import launch_options
 

@@ -35,23 +35,19 @@ from dnd_engine.errors import (
     GeneratorError,
     ImprintError,
 )
+from dnd_engine.limits import FIXED, ServerLimits
 from dnd_engine.prompts.buckets import Bucket, check_buckets
 from dnd_engine.prompts.files import PromptFile, from_texts, read_prompt_file
 from dnd_engine.prompts.words import display_name
 from ui.engine_calls import LANES, EngineCalls
 from ui.gradio_private import caller_left
-from ui.limits import ServerLimits
 from ui.state import SessionFiles
-from ui.tabs.workbench.compare.view import MAX_ANSWER_TOKENS
 
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Inspection
     from dnd_engine.lora.adapter import Adapter
 
 __all__ = ["BucketSpec", "Endpoints", "add_endpoints"]
-
-_LOAD_SECONDS = 300
-"""How long a call waits for the engine: the first start fetches a base model."""
 
 
 def _as_file(value: Any) -> Any:
@@ -250,7 +246,7 @@ class Endpoints:
         Returns:
             `adapter_id`, which the other tools take; its facts; `checks`, what was measured; `notes` on the prompts.
         """  # noqa: E501 - Gradio reads one line an argument
-        engine = self._calls.loaded(_LOAD_SECONDS)
+        engine = self._calls.loaded(FIXED.max_load_seconds)
         read = self._read_buckets(buckets)
         counting = check_buckets(read, self._limits)
         memory = engine.new_memory()
@@ -316,9 +312,10 @@ class Endpoints:
         active = self._shelf.get(adapter_id).adapter if adapter_id else None
         if not message.strip():
             raise ChatError("`message`: expected a question, got nothing. Write one.")
-        if max_new_tokens > MAX_ANSWER_TOKENS:
+        if max_new_tokens > FIXED.max_answer_tokens:
             raise ConfigError(
-                f"`max_new_tokens` must be at most {MAX_ANSWER_TOKENS} here, got {max_new_tokens}."
+                f"`max_new_tokens` must be at most {FIXED.max_answer_tokens} here, got "
+                f"{max_new_tokens}."
             )
         sampling = Sampling(
             max_new_tokens=max_new_tokens,
@@ -328,7 +325,7 @@ class Endpoints:
             repetition_penalty=repetition_penalty,
             seed=seed,
         )
-        self._calls.loaded(_LOAD_SECONDS)
+        self._calls.loaded(FIXED.max_load_seconds)
         messages = [{"role": "system", "content": system}] if system.strip() else []
         messages.append({"role": "user", "content": message})
         models = [None] if active is None else [None, active]
@@ -351,7 +348,8 @@ class Endpoints:
         kept = self._shelf.get(adapter_id)
         proof = None
         if prove:
-            original, engine = kept.adapter.with_strength(1.0), self._calls.loaded(_LOAD_SECONDS)
+            engine = self._calls.loaded(FIXED.max_load_seconds)
+            original = kept.adapter.with_strength(1.0)
             steps = self._calls.prove(original, kept.buckets, engine.new_memory())
             _, proof = self._calls.last(steps, caller_left())
         return {

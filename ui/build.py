@@ -7,6 +7,7 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from dnd_engine.config import PromptLimits
+from dnd_engine.limits import ServerLimits
 from dnd_engine.training.watch import RunFolder
 from ui.api import Endpoints, add_endpoints
 from ui.engine_calls import EngineCalls
@@ -18,7 +19,6 @@ from ui.frame.wiring import wire_language, wire_loading, wire_models, wire_visit
 from ui.gradio_private import calm_queue
 from ui.handlers import App, Handlers
 from ui.language import SpokenBlocks
-from ui.limits import ServerLimits
 from ui.owner import Owner
 from ui.page import Page, slots_of
 from ui.state import Session, SessionFiles
@@ -35,10 +35,6 @@ from ui.tabs.workbench.wiring import wire_workbench
 from ui.text import _
 
 __all__ = ["build_ui"]
-
-_SWEEP_SECONDS = 300
-_UPLOAD_SECONDS = 900
-"""Uploads are copied to the visit's folder when they are read, so what Gradio keeps may go soon."""
 
 
 def build_ui(
@@ -63,12 +59,15 @@ def build_ui(
     cache = Path(get_upload_folder())
     files = SessionFiles(cache)
     shared, server = own is None, server or ServerLimits()
+    # Uploads are copied to the visit's folder when they are read, so what Gradio keeps may go soon.
+    sweep_seconds = max(1, server.upload_seconds // 4)
+    upload_seconds = max(1, server.upload_seconds - sweep_seconds)
 
     demo: gr.Blocks
     with SpokenBlocks(
         title=_("Drag-and-Drop LLMs"),
         analytics_enabled=False,
-        delete_cache=(_SWEEP_SECONDS, _UPLOAD_SECONDS),
+        delete_cache=(sweep_seconds, upload_seconds),
         fill_width=True,
     ) as demo:
         calls = EngineCalls(handle)

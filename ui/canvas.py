@@ -16,6 +16,7 @@ from pydantic import Field
 
 from dnd_engine.config import PromptLimits
 from dnd_engine.files import asset_path
+from dnd_engine.limits import FIXED
 from dnd_engine.prompts.files import FORMATS
 from dnd_engine.prompts.reading import Choices, Split
 from dnd_engine.prompts.words import one_line
@@ -25,8 +26,6 @@ from ui.without_stub import WithoutStub
 __all__ = ["Arrangement", "CanvasBucket", "CanvasCard", "CanvasData", "Inbox", "PromptCanvas"]
 
 _NAME = Field(default=None, max_length=200)
-_MAX_PARTS = 1_000
-"""Buckets or cards a canvas may send; a visitor's browser sends a few dozen."""
 
 
 class CardChoices(GradioModel):
@@ -208,7 +207,7 @@ class PromptCanvas(gr.HTML, metaclass=WithoutStub):
         """
         if payload is None:
             return Arrangement()
-        if len(payload.buckets) > _MAX_PARTS or len(payload.cards) > _MAX_PARTS:
+        if max(len(payload.buckets), len(payload.cards)) > FIXED.max_canvas_parts:
             raise gr.Error(_("This canvas holds more than it can. Reload the page."))
         cards = {
             card.id: CanvasCard(

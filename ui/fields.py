@@ -1,13 +1,45 @@
-"""Fields for numbers that take the nearest value they allow.
+"""Fields that keep to their limits, whoever sends the value.
 
 Gradio answers a number beyond a field's limits, as somebody types it, with an error of the server.
+It leaves the length of a text to the browser, so a program could have a visit hold any amount.
 """
+
+from typing import Any
 
 import gradio as gr
 
+from dnd_engine.limits import FIXED
+from ui.text import _
 from ui.without_stub import WithoutStub
 
-__all__ = ["NumberField", "Slider"]
+__all__ = ["NumberField", "Slider", "Textbox"]
+
+
+class Textbox(gr.Textbox, metaclass=WithoutStub):
+    """A text of so many characters at most: by default, of a line."""
+
+    def __init__(self, *args: Any, max_length: int = FIXED.max_line_chars, **kwargs: Any) -> None:
+        super().__init__(*args, max_length=max_length, **kwargs)
+
+    def preprocess(self, payload: str | None) -> str | None:
+        """Return the text.
+
+        Raises:
+            gr.Error: If it is too long.
+        """
+        most = self.max_length or FIXED.max_line_chars
+        if payload is not None and len(payload) > most:
+            words = _(
+                "Expected a text of at most {most} characters, got {found}. Shorten it.",
+                most=most,
+                found=len(payload),
+            )
+            raise gr.Error(words, print_exception=False)
+        return super().preprocess(payload)
+
+    def get_block_name(self) -> str:
+        """Name the component whose look it has."""
+        return "textbox"
 
 
 class Slider(gr.Slider, metaclass=WithoutStub):

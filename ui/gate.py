@@ -23,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dnd_engine.limits import ServerLimits
 from dnd_engine.server_log import SERVER_COUNTERS, SERVER_LIMITS, log_numbers
 from ui.bodies import LEAST_CHARGED, BoundedBody, ChargedFiles
 from ui.counters import Counters, FaultCounter
@@ -35,7 +36,6 @@ from ui.gradio_private import (
     queue_gauges,
 )
 from ui.language import language_of
-from ui.limits import ServerLimits
 from ui.owner import Owner
 from ui.spaces import on_space, public_address
 from ui.text import _, speaking

@@ -12,8 +12,8 @@ from gradio.context import LocalContext
 from gradio.route_utils import FnIndexInferError
 from gradio.state_holder import SessionState, StateHolder
 
+from dnd_engine.limits import ServerLimits
 from ui.language import language_of
-from ui.limits import ServerLimits
 from ui.text import _, speaking
 from ui.traffic import visitor_of
 

@@ -20,11 +20,11 @@ from dnd_engine.config import EngineConfig, PromptLimits
 from dnd_engine.errors import ConfigError
 from dnd_engine.files import asset_path, process_folder
 from dnd_engine.library import Library
+from dnd_engine.limits import ServerLimits
 from dnd_engine.server_log import log_path, logging_to
 from dnd_engine.teach.endpoint import origin
 from dnd_engine.training.watch import RunFolder
 from ui.engine_handle import EngineHandle
-from ui.limits import ServerLimits
 from ui.owner import Owner
 from ui.spaces import on_space, serves_others
 

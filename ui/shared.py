@@ -12,10 +12,10 @@ import gradio as gr
 from dnd_engine.config import PromptLimits
 from dnd_engine.errors import LibraryError
 from dnd_engine.library import Library
+from dnd_engine.limits import ServerLimits
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.training.watch import RunFolder
 from ui.engine_calls import EngineCalls
-from ui.limits import ServerLimits
 from ui.line import Line
 from ui.markup import TIMES, esc, sentence
 from ui.owner import Owner

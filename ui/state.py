@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dnd_engine.config import LabelledConfig, MeasureConfig, Sampling
 from dnd_engine.library import Entry, Library
+from dnd_engine.limits import ServerLimits
 from dnd_engine.lora.provenance import AnsweredBy, Recipe, answered_by, taught_alike
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import PromptFile
@@ -23,7 +24,6 @@ from dnd_engine.prompts.reading import Choices, Split
 from dnd_engine.teach.endpoint import Endpoint
 from ui.canvas import Arrangement
 from ui.engine_calls import Stop
-from ui.limits import ServerLimits
 from ui.stages import RunKind, Stages
 from ui.text import ENGLISH
 
@@ -482,7 +482,7 @@ class Session:
         self.shelf = [*(one for one in self.shelf if one.key != made.key), made]
         for one in self.shelf[:-1]:
             few = len(self.shelf) <= self.limits.adapters_per_session
-            if few and self.num_bytes <= self.limits.adapters_per_session_bytes:
+            if few and self._weights_bytes <= self.limits.adapters_per_session_bytes:
                 break
             if one is not self.made:
                 self.shelf = [other for other in self.shelf if other is not one]
@@ -508,7 +508,14 @@ class Session:
 
     @property
     def num_bytes(self) -> int:
-        """Size of the weights that it holds."""
+        """Size of what it holds in memory, but for prompt files, whose copies are counted."""
+        rows = (self.labelled, *(one.file for one in (self.measuring, self.found) if one))
+        held = {id(file): file.num_bytes for file in rows if file is not None}
+        encoded = 0 if self.memory is None else self.memory.num_bytes
+        return self._weights_bytes + encoded + sum(held.values())
+
+    @property
+    def _weights_bytes(self) -> int:
         held: dict[int, int] = {}
         for made in (*self.shelf, self.made, self.beside):
             while made is not None:

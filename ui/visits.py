@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from ui.limits import ServerLimits
+from dnd_engine.limits import ServerLimits
 from ui.state import Session, SessionFiles
 
 __all__ = ["Outcome", "Visits"]

@@ -16,7 +16,7 @@ import typer
 
 from dnd_engine.cli.audit import audit
 from dnd_engine.cli.common import Json, plain_errors, show
-from dnd_engine.config import PromptLimits
+from dnd_engine.limits import FIXED, PromptLimits
 from dnd_engine.server_log import (
     SERVER_COUNTERS,
     SERVER_LIMITS,
@@ -81,7 +81,7 @@ def examination() -> dict[str, Any]:
         },
         "library": {"adapters": len(Library().entries())},
         "set": {name: bool(os.environ.get(name)) for name in _SETTINGS},
-        "limits": asdict(PromptLimits()),
+        "limits": {**asdict(PromptLimits()), **asdict(FIXED)},
         # A server writes them to its log; this command is no part of it.
         "server_limits": last_numbers(log_path(), SERVER_LIMITS),
         "server_counters": last_numbers(log_path(), SERVER_COUNTERS),

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from dnd_engine.errors import ConfigError, GeneratorError
 from dnd_engine.generator.heads import head_named
 from dnd_engine.generator.stage import Stage
+from dnd_engine.limits import FIXED
 from dnd_engine.lora.layout import LoRALayout, whole_number
 
 __all__ = [
@@ -32,12 +33,6 @@ FORMAT = 2
 """Version of the folder's format; a newer one is refused. Format 1 knew one head and one condition
 only, and is read as such."""
 
-_MAX_KERNEL = 63
-"""Largest kernel that is believed; the authors use 9 and 11."""
-
-_MAX_OPTION = 8_192
-"""Largest value of a head's option that is believed."""
-
 
 def complete_options(head: object, options: Mapping[str, Any]) -> dict[str, int]:
     """Check a head's options and fill in its defaults.
@@ -52,10 +47,10 @@ def complete_options(head: object, options: Mapping[str, Any]) -> dict[str, int]
             f"it knows {', '.join(known) or 'none'}."
         )
     for name, value in options.items():
-        if type(value) is not int or not 1 <= value <= _MAX_OPTION:
+        if type(value) is not int or not 1 <= value <= FIXED.max_head_option:
             raise ConfigError(
                 f"option `{name}` of the head {head} must be a whole number between 1 and "
-                f"{_MAX_OPTION:,}, got {value!r}."
+                f"{FIXED.max_head_option:,}, got {value!r}."
             )
     return {**known, **options}
 
@@ -190,7 +185,7 @@ def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
             (whole_number(n, "features"), whole_number(h, "features"), whole_number(w, "features"))
             for n, h, w in values["features"]
         ),
-        "kernel_size": whole_number(values["kernel_size"], "kernel_size", _MAX_KERNEL),
+        "kernel_size": whole_number(values["kernel_size"], "kernel_size", FIXED.max_kernel_size),
         "delta_scale": _number(values["delta_scale"], "delta_scale"),
         "layout": LoRALayout.from_json(values),
     }

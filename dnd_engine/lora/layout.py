@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dnd_engine.errors import ConfigError, LayoutError
+from dnd_engine.limits import FIXED
 
 __all__ = [
     "ARCHITECTURES",
@@ -25,9 +26,6 @@ __all__ = [
 
 TARGET_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "gate_proj", "down_proj")
 """The seven linear layers of a Llama-style block, in the authors' token order."""
-
-_MAX_SIZE = 65_536
-"""Largest size accepted from a file. The authors' longest decoder axis has 26,624."""
 
 FUSED_MODULES = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
 """Those of a block with fused projections: q, k and v are one layer, and so are gate and up."""
@@ -294,7 +292,7 @@ def _adapted(spec: LoRASpec, config: Mapping[str, Any]) -> LoRASpec:
     return spec
 
 
-def whole_number(value: Any, name: str, most: int = _MAX_SIZE, least: int = 1) -> int:
+def whole_number(value: Any, name: str, most: int = FIXED.max_layer_size, least: int = 1) -> int:
     """Check a number from a file.
 
     Raises:

@@ -19,6 +19,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from dnd_engine.config import ImprintConfig, Mix, PromptLimits, RefineConfig, Teacher
 from dnd_engine.errors import PromptFileError, RecipeError
 from dnd_engine.files import written_aside
+from dnd_engine.limits import FIXED
 from dnd_engine.prompts.buckets import MAX_WEIGHT, Bucket
 from dnd_engine.prompts.files import Prompt, PromptFile, read_prompt_file
 from dnd_engine.prompts.reading import Choices, Split, SplitMode
@@ -45,14 +46,8 @@ FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md", "prove
 FORMAT: Final = 1
 """Version of recipes. It rises when an older engine could not make the same adapter from one."""
 
-_MAX_REFINEMENTS = 16
-"""Each takes most of a minute, and a recipe may be a stranger's."""
-
 _ALIKE = 0.9
 """Share of prompts with one and the same answer from which on that is what was taught."""
-
-_MAX_BYTES = 50_000_000
-"""Size limit of a recipe: a few kilobytes without texts, else about the size of its files."""
 
 _MAX_TOLD = 10
 """Faults or missing files that a message names."""
@@ -324,10 +319,10 @@ class Recipe:
                 "a recipe with a generator names generator and encoder, each with its SHA-256. Use "
                 "the recipe as it was saved."
             )
-        if len(recipe.refinements) > _MAX_REFINEMENTS:
+        if len(recipe.refinements) > FIXED.max_recipe_refinements:
             raise RecipeError(
-                f"expected at most {_MAX_REFINEMENTS} refinements, got {len(recipe.refinements)}. "
-                "Keep the adapter itself."
+                f"expected at most {FIXED.max_recipe_refinements} refinements, got "
+                f"{len(recipe.refinements)}. Keep the adapter itself."
             )
         changed = [
             str(source)
@@ -468,8 +463,9 @@ def read_recipe(path: Path | str) -> Recipe:
     """
     path = Path(path)
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise RecipeError(f"`{path}` is over {_MAX_BYTES // 1_000_000} MB, too large for one.")
+        if path.stat().st_size > FIXED.max_recipe_bytes:
+            most = FIXED.max_recipe_bytes // 1_000_000
+            raise RecipeError(f"`{path}` is over {most} MB, too large for one.")
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"recipe `{path}` cannot be read: {error.strerror or error}.") from error

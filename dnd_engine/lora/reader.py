@@ -30,6 +30,7 @@ from dnd_engine.errors import (
     RecipeError,
 )
 from dnd_engine.files import recover
+from dnd_engine.limits import FIXED
 from dnd_engine.lora.adapter import Adapter, exploded
 from dnd_engine.lora.layout import LoRALayout, LoRASpec, architecture_of
 from dnd_engine.lora.provenance import FILES, Recipe
@@ -39,16 +40,15 @@ from dnd_engine.prompts.words import one_line, shorten
 __all__ = ["read_adapter", "read_files"]
 
 _CONFIG, _WEIGHTS = FILES[:2]
-_LIMITS = {_CONFIG: 1_000_000, _WEIGHTS: 512_000_000, "provenance.json": 1_000_000}
+_LIMITS = {
+    _CONFIG: FIXED.max_settings_bytes,
+    _WEIGHTS: FIXED.max_weights_bytes,
+    "provenance.json": FIXED.max_settings_bytes,
+}
 """Bytes of each file that is read; the README of a stranger's adapter is not."""
-_MAX_ENTRIES = 1_000
-"""Entries of a zip. A trainer's checkpoint has about twenty."""
-_MAX_TENSORS = 10_000
-"""A LoRA of all seven modules has 14 for each block: enough for 700 blocks."""
-_MAX_RATIO, _SMALL = 100, 1_000_000
-"""How much smaller packed weights may be: a fresh LoRA, its B all zeros, is half; and the size up
-to which it does not matter."""
-_MAX_R, _MAX_ALPHA = 1024, 1_000_000
+_SMALL = 1_000_000
+"""Size up to which it does not matter how well a file is packed."""
+_MAX_ALPHA = 1_000_000
 _TOLD = 3
 """Names of one kind that a message tells."""
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
@@ -210,9 +210,10 @@ def _read_zip(path: Path, faults: _Faults) -> _Found:
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         names = [entry.filename for entry in entries]
-        if len(entries) > _MAX_ENTRIES:
+        if len(entries) > FIXED.max_adapter_members:
             faults.add(
-                f"holds {len(entries):,} entries, allowed {_MAX_ENTRIES:,}. Pack the adapter alone."
+                f"holds {len(entries):,} entries, allowed {FIXED.max_adapter_members:,}. Pack the "
+                "adapter alone."
             )
             return dict.fromkeys(_LIMITS), []
         if strays := [name for name in names if _climbs(name)]:
@@ -232,7 +233,7 @@ def _read_zip(path: Path, faults: _Faults) -> _Found:
                 faults.add(f"holds `{name}` twice. Export it again.")
             elif stat.S_ISLNK(entry.external_attr >> 16):
                 faults.add(f"holds `{name}` as a link. Pack the files themselves.")
-            elif entry.file_size > max(_SMALL, _MAX_RATIO * entry.compress_size) and (
+            elif entry.file_size > max(_SMALL, FIXED.max_adapter_ratio * entry.compress_size) and (
                 entry.file_size <= limit
             ):
                 faults.add(
@@ -321,7 +322,7 @@ def _plain_spec(config: Any, modules: Sequence[str], faults: _Faults) -> LoRASpe
             f"adapts other layers: `target_modules` must be some of {', '.join(modules)}, "
             f"got {names or 'none'}."
         )
-    for name, most in (("r", _MAX_R), ("lora_alpha", _MAX_ALPHA)):
+    for name, most in (("r", FIXED.max_adapter_r), ("lora_alpha", _MAX_ALPHA)):
         value = config.get(name)
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
             faults.add(
@@ -351,10 +352,10 @@ def _read_tokens(
     data: bytes, layout: LoRALayout | None, base_id: str, faults: _Faults
 ) -> Float[Tensor, "tokens rows cols"] | None:
     """Weight tokens in bfloat16, or None with what is wrong with the weights."""
-    if (number := _num_tensors(data)) > _MAX_TENSORS:
+    if (number := _num_tensors(data)) > FIXED.max_adapter_tensors:
         faults.add(
-            f"holds {number:,} tensors in `{_WEIGHTS}`, allowed {_MAX_TENSORS:,}. A LoRA has two "
-            "for each layer that it adapts; export it alone."
+            f"holds {number:,} tensors in `{_WEIGHTS}`, allowed {FIXED.max_adapter_tensors:,}. A "
+            "LoRA has two for each layer that it adapts; export it alone."
         )
         return None
     try:

@@ -16,6 +16,8 @@ from jaxtyping import Bool, Float
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
+from dnd_engine.limits import FIXED
+
 __all__ = ["POOLED_LENGTH", "ConditionSource", "EncodedPrompts", "PromptEncoder", "PromptMemory"]
 
 POOLED_LENGTH = 48
@@ -27,9 +29,6 @@ _BATCH_PROMPTS = 16
 
 _LENGTH_STEP = 8
 """Prompts are padded to a multiple of so many tokens."""
-
-_REMEMBERED_PROMPTS = 512
-"""Prompts a memory holds: 38 MB of 48 tokens."""
 
 _CHARACTERS_PER_TOKEN = 16
 """Only so much of a long prompt is tokenised at first; words are shorter than that."""
@@ -60,6 +59,12 @@ class PromptMemory:
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def num_bytes(self) -> int:
+        """Size of what it holds."""
+        rows = list(self._rows.values())  # others may encode meanwhile
+        return sum(part.nbytes for row in rows for part in row)
+
     def encode(self, encoder: "PromptEncoder", texts: Sequence[str], length: int) -> EncodedPrompts:
         """Encode prompts, those that are not remembered at least; see `PromptEncoder.encode`."""
         keys = [hashlib.sha256(f"{length} {text}".encode()).digest() for text in texts]
@@ -75,7 +80,7 @@ class PromptMemory:
         rows = [self._rows[key] for key in keys]
         for key in keys:
             self._rows.move_to_end(key)
-        while len(self._rows) > _REMEMBERED_PROMPTS:
+        while len(self._rows) > FIXED.max_encoded_prompts:
             self._rows.popitem(last=False)
         if not rows:
             return encoded

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from dnd_engine.config import PromptLimits
 from dnd_engine.errors import BucketError, ConfigError
+from dnd_engine.limits import FIXED
 from dnd_engine.prompts.files import Prompt, PromptFile
 from dnd_engine.prompts.split import close_blank_lines, split_prompt
 from dnd_engine.prompts.words import megabytes, one_line, shorten
@@ -31,8 +32,6 @@ __all__ = [
 
 MAX_WEIGHT = 2.0
 """Largest absolute weight. Negative weights ("less of this") need the sum mix."""
-_MAX_NAME_CHARS = 60
-_MAX_INSTRUCTION_CHARS = 2_000
 _MAX_MEASURED = 16
 """Enough to judge an adapter by its effect. Takes about a second."""
 
@@ -55,18 +54,18 @@ class Bucket:
 
     def __post_init__(self) -> None:
         name = one_line(self.name)
-        if not 1 <= len(name) <= _MAX_NAME_CHARS:
+        if not 1 <= len(name) <= FIXED.max_name_chars:
             got = f"{len(name):,} ({shorten(name, 40)})" if name else "none"
             raise BucketError(
-                f"Bucket name: expected 1 to {_MAX_NAME_CHARS} characters, got {got}. "
+                f"Bucket name: expected 1 to {FIXED.max_name_chars} characters, got {got}. "
                 "Give the bucket a short name."
             )
         object.__setattr__(self, "name", name)
         instruction = close_blank_lines(self.instruction)
-        if len(instruction) > _MAX_INSTRUCTION_CHARS:
+        if len(instruction) > FIXED.max_instruction_chars:
             raise BucketError(
-                f"Bucket `{name}`: expected an instruction of at most {_MAX_INSTRUCTION_CHARS:,} "
-                f"characters, got {len(instruction):,}. Shorten it."
+                f"Bucket `{name}`: expected an instruction of at most "
+                f"{FIXED.max_instruction_chars:,} characters, got {len(instruction):,}. Shorten it."
             )
         object.__setattr__(self, "instruction", instruction)
 

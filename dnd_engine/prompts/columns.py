@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dnd_engine.errors import PromptFileError
+from dnd_engine.limits import FIXED
 from dnd_engine.prompts.reading import (
     LABEL_KEYS,
     PROMPT_KEYS,
@@ -19,7 +20,6 @@ from dnd_engine.prompts.split import close_blank_lines
 from dnd_engine.prompts.words import cut, named, one_line, quoted, shown_column
 
 __all__ = [
-    "MAX_COLUMNS",
     "Row",
     "Table",
     "describe",
@@ -28,8 +28,6 @@ __all__ = [
     "read_table",
 ]
 
-MAX_COLUMNS = 100
-"""Columns that a person can choose from."""
 _SAMPLE_ROWS = 3
 _SAMPLE_CHARS = 60
 
@@ -208,7 +206,7 @@ def _cells(row: Row, places: Iterable[int]) -> Iterator[str]:
 def describe(table: Table, roles: Mapping[int, Role]) -> tuple[Column, ...]:
     """Describe the columns to choose from: those with a role, and the first ones beside them."""
     rest = [index for index in range(len(table.header)) if index not in roles]
-    shown = sorted([*roles, *rest[: max(0, MAX_COLUMNS - len(roles))]])[:MAX_COLUMNS]
+    shown = sorted([*roles, *rest[: max(0, FIXED.max_columns - len(roles))]])[: FIXED.max_columns]
     first = [row for _, row in table.rows[:_SAMPLE_ROWS]]
     return tuple(
         Column(

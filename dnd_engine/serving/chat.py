@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from dnd_engine.errors import RemoteError
+from dnd_engine.limits import FIXED
 from dnd_engine.models.replies import Message
 from dnd_engine.serving.address import chat_path
 from dnd_engine.serving.server import Reply, Server, cleaned
 
 __all__ = ["Remote", "ask", "list_models", "stream"]
 
-MAX_ANSWER_CHARS = 100_000
-"""Longer answers end here: nothing in this project reads more."""
 _DONE = "[DONE]"
 _OTHER_NAME = "max_completion_tokens"
 """What OpenAI's newer models call `max_tokens`, and refuse it by."""
@@ -41,7 +40,7 @@ def ask(
     max_tokens: int = 256,
     temperature: float | None = 0.0,
     extra: Mapping[str, Any] | None = None,
-    timeout: float = 120.0,
+    timeout: float = FIXED.max_reply_seconds,
     public_only: bool = False,
 ) -> Remote:
     """Ask for a whole answer.
@@ -78,7 +77,7 @@ def stream(
     max_tokens: int = 256,
     temperature: float | None = 0.0,
     extra: Mapping[str, Any] | None = None,
-    timeout: float = 120.0,
+    timeout: float = FIXED.max_reply_seconds,
     public_only: bool = False,
 ) -> Generator[Remote, None, None]:
     """Ask for an answer as it is written; arguments and errors as of `ask`.
@@ -108,8 +107,8 @@ def stream(
             if data:
                 piece, reason = _piece(data, reason, server, model)
                 text += piece
-                if len(text) > MAX_ANSWER_CHARS:
-                    text, reason = text[:MAX_ANSWER_CHARS], "length"
+                if len(text) > FIXED.max_reply_chars:
+                    text, reason = text[: FIXED.max_reply_chars], "length"
                     break
                 if piece:
                     yield Remote(text, "")
@@ -162,7 +161,7 @@ def _read(reply: Reply, server: Server, model: str) -> Remote:
         if reply.status != 200:
             raise KeyError(reply.status)
         choice = reply.body["choices"][0]
-        text = cleaned(str(choice["message"].get("content") or ""))[:MAX_ANSWER_CHARS]
+        text = cleaned(str(choice["message"].get("content") or ""))[: FIXED.max_reply_chars]
         return Remote(text, cleaned(str(choice.get("finish_reason") or "stop")))
     except (AttributeError, KeyError, IndexError, TypeError) as error:
         raise _refusal(reply, server, model) from error

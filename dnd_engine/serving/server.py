@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 from dnd_engine.errors import PublishError, RemoteError
+from dnd_engine.limits import FIXED
 from dnd_engine.serving.address import base_url, resolve
 
 __all__ = ["Reply", "Said", "Server", "cleaned", "difference"]
@@ -23,8 +24,6 @@ _TOP = 5
 _SHOWN = 300
 """Characters of a server's own message that are quoted."""
 _CONNECT_SECONDS = 10.0
-MAX_REPLY_BYTES = 4_000_000
-"""Most that one answer may bring. A list of models or an answer takes kilobytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,12 @@ class Server:
     """
 
     def __init__(
-        self, url: str, timeout: float = 120.0, *, key: str = "", public_only: bool = False
+        self,
+        url: str,
+        timeout: float = FIXED.max_reply_seconds,
+        *,
+        key: str = "",
+        public_only: bool = False,
     ) -> None:
         self.url = base_url(url)
         self._timeout = timeout
@@ -226,10 +230,10 @@ class Server:
         size = 0
         for chunk in answer.iter_bytes():
             size += len(chunk)
-            if size > MAX_REPLY_BYTES:
+            if size > FIXED.max_reply_bytes:
                 raise RemoteError(
-                    f"`{self.url}` answers with more than {MAX_REPLY_BYTES // 1_000_000} MB, which "
-                    "no answer of a model takes. Check the address."
+                    f"`{self.url}` answers with more than {FIXED.max_reply_bytes // 1_000_000} MB, "
+                    "which no answer of a model takes. Check the address."
                 )
             if time.monotonic() > deadline:
                 raise self._late()

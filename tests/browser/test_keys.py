@@ -1,5 +1,7 @@
 """The keyboard does everything, the list tells how, and typing is never disturbed."""
 
+# ruff: noqa: D102 - the real engine describes what its double does
+
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path

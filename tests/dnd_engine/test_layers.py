@@ -20,6 +20,7 @@ MODULES = sorted((ROOT / "dnd_engine").rglob("*.py"))
 
 ORDER = [
     "errors",
+    "limits",
     "config",
     "progress",
     "exchange",

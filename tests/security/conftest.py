@@ -6,10 +6,10 @@ import httpx
 import pytest
 
 from dnd_engine.library import Library
+from dnd_engine.limits import ServerLimits
 from tests.serving import serving
 from tests.ui.fake_engine import FakeEngine
 from ui.engine_handle import EngineHandle
-from ui.limits import ServerLimits
 from ui.owner import Owner
 
 SMALL = ServerLimits(

@@ -23,12 +23,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from dnd_engine.limits import ServerLimits
 from tests.serving import serving
 from tests.ui.fake_engine import FakeEngine
 from ui.engine_handle import EngineHandle
 from ui.faults import GuardedBlocks, fault_words
 from ui.gate import Gate
-from ui.limits import ServerLimits
 
 SECRET = "the visitor's secret /home/someone/secret"
 

@@ -1,6 +1,7 @@
 """Many clients of the real app at once, and what stays of those that left.
 
-A short run is part of every test run. The long one, whose figures the README quotes:
+A short run, with a model of random weights, is part of every test run. The long one has the shipped
+base and generator; the README quotes its figures:
 
     python -m pytest tests/security/test_load.py -m soak -s
 """
@@ -31,10 +32,7 @@ WORDS = ("Paris", "bread", "rain", "music", "paper", "gold", "winter", "green")
 
 @dataclass
 class App:
-    """The app as `dnd serve` starts it, in a process of its own, with a model of random weights.
-
-    It is the real engine; only a token takes a thousandth of the time.
-    """
+    """The app as `dnd serve` starts it, in a process of its own."""
 
     url: str
     process: psutil.Process
@@ -52,14 +50,16 @@ class App:
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+def app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """Serve the shipped models, or tiny ones, whose tokens take a thousandth of the time."""
     models, files = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("app")
-    base = save_tiny(models / "base")
-    generator = write_generator(base, models / "generator")
     port = free_port()
     environment = {**os.environ, "GRADIO_TEMP_DIR": str(files / "gradio"), "TMPDIR": str(files)}
     command = [sys.executable, "-m", "dnd_engine.cli", "serve", "--port", str(port)]
-    command += ["--base", str(base), "--generator", str(generator)]
+    if request.param == "tiny":
+        base = save_tiny(models / "base")
+        generator = write_generator(base, models / "generator")
+        command += ["--base", str(base), "--generator", str(generator)]
     # Pages go as soon as their tab is closed, so that growth shows within a test.
     started = subprocess.Popen(
         [*command, "--limit", "closed_seconds=2"],
@@ -157,11 +157,12 @@ async def crowd(url: str, count: int, seconds: float) -> list[Visitor]:
 
 
 @pytest.mark.parametrize(
-    ("count", "seconds"),
+    ("app", "count", "seconds"),
     [
-        pytest.param(12, 0, marks=pytest.mark.real),
-        *(pytest.param(count, 60, marks=pytest.mark.soak) for count in (8, 16, 40)),
+        pytest.param("tiny", 12, 0, marks=pytest.mark.real),
+        *(pytest.param("shipped", count, 60, marks=pytest.mark.soak) for count in (8, 16, 40)),
     ],
+    indirect=["app"],
 )
 def test_everybody_of_a_crowd_is_served_and_gets_their_own(
     app: App, count: int, seconds: float
@@ -197,11 +198,12 @@ async def come_and_go(url: str, first: int, count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cycles", "step"),
+    ("app", "cycles", "step"),
     [
-        pytest.param(12, 4, marks=pytest.mark.real),
-        pytest.param(200, 20, marks=pytest.mark.soak),
+        pytest.param("tiny", 12, 4, marks=pytest.mark.real),
+        pytest.param("shipped", 200, 20, marks=pytest.mark.soak),
     ],
+    indirect=["app"],
 )
 def test_nothing_stays_of_visits_that_ended(app: App, cycles: int, step: int) -> None:
     asyncio.run(come_and_go(app.url, 0, step))

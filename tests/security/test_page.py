@@ -5,10 +5,9 @@ from dataclasses import asdict
 
 import pytest
 
-from dnd_engine.config import PromptLimits
 from dnd_engine.errors import ConfigError
+from dnd_engine.limits import FIXED, PromptLimits, ServerLimits
 from tests.test_docs import ROOT
-from ui.limits import ServerLimits
 from ui.serve import login
 
 PAGE = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
@@ -19,7 +18,7 @@ def test_the_page_quotes_every_limit_and_no_other() -> None:
         name: int(value.replace(",", ""))
         for name, value in re.findall(r"^\| `(\w+)` \| ([\d,]+) \|", PAGE, re.MULTILINE)
     }
-    stated = {**asdict(ServerLimits()), **asdict(PromptLimits())}
+    stated = {**asdict(ServerLimits()), **asdict(PromptLimits()), **asdict(FIXED)}
     assert stated.pop("teacher_servers") == ()
     assert "| `teacher_servers` | none |" in PAGE
     assert quoted == stated

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from dnd_engine.limits import ServerLimits
 from dnd_engine.server_log import (
     SERVER_COUNTERS,
     SERVER_LIMITS,
@@ -22,7 +23,6 @@ from tests.serving import serving
 from tests.ui.fake_engine import FakeEngine
 from ui.engine_handle import EngineHandle
 from ui.faults import report_fault
-from ui.limits import ServerLimits
 from ui.serve import launch_options
 
 SECRET = "a visitor's secret"

@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from dnd_engine.checks.results import (
@@ -227,7 +228,7 @@ class FakeEngine(FakeMeasuring):
 
     @staticmethod
     def new_memory() -> Any:
-        return object()
+        return SimpleNamespace(num_bytes=0)
 
     def imprint(
         self,

@@ -13,12 +13,12 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from dnd_engine.config import PromptLimits
+from dnd_engine.limits import ServerLimits
 from tests.serving import serving
 from tests.ui.fake_engine import FakeEngine
 from ui.api import Endpoints
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
-from ui.limits import ServerLimits
 from ui.state import SessionFiles
 
 PROMPTS = [{"name": "SQL", "prompts": ["Write SQL.\n\nHow many cars?", "Write SQL.\n\nWho won?"]}]

@@ -8,12 +8,12 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from dnd_engine.limits import FIXED
 from tests.ui.fake_engine import FakeEngine
 from tests.ui.orders import make as make_of
 from ui.canvas import Arrangement
 from ui.handlers import Handlers, Updates
 from ui.state import AskMode, Session
-from ui.tabs.workbench.batch.view import MAX_INPUTS
 
 Arrange = Callable[..., Arrangement]
 RequestOf = Callable[[str], gr.Request]
@@ -92,7 +92,7 @@ def test_only_the_left_model_reads_the_instruction_where_only_it_is_told(
     ("text", "told"),
     [
         (" \n\n", "Type or paste your inputs first"),
-        ("a\n" * (MAX_INPUTS + 1), f"21 inputs: at most {MAX_INPUTS}"),
+        ("a\n" * (FIXED.max_batch_inputs + 1), f"21 inputs: at most {FIXED.max_batch_inputs}"),
         ("a\n" + "b" * 2001, "Input 2 has 2,001 characters: at most 2,000"),
         ("BREAK", "longer than the model can read"),
     ],

@@ -1,17 +1,20 @@
-"""What one visit and all visits together may have read."""
+"""What one visit and all visits together may hold."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import gradio as gr
+import pytest
 
-from dnd_engine.config import PromptLimits
+from dnd_engine.limits import FIXED, PromptLimits, ServerLimits
+from tests.ui.fake_engine import FakeEngine
+from ui.build import build_ui
 from ui.canvas import Arrangement
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
+from ui.fields import Textbox
 from ui.handlers import App, Handlers
-from ui.limits import ServerLimits
-from ui.state import Session, SessionFiles
+from ui.state import Answer, Session, SessionFiles, Turn
 
 
 def test_the_bytes_of_a_visit_and_of_all_visits_are_bounded(
@@ -38,3 +41,32 @@ def test_the_bytes_of_a_visit_and_of_all_visits_are_bounded(
     assert "other visits" in read(three, "3", 1, 90)
     files.remove("1")
     assert read(three, "3", 2, 90) == "", "who leaves makes room"
+
+
+def test_every_text_field_keeps_to_its_length_whoever_sends_the_text() -> None:
+    """Gradio asks only the browser to, so one client could have had a visit hold gigabytes."""
+    demo = build_ui(EngineHandle(lambda on_progress: FakeEngine()), PromptLimits())
+    typed = [block for block in demo.blocks.values() if isinstance(block, gr.Textbox)]
+    assert len(typed) > 20
+    for field in typed:
+        assert isinstance(field, Textbox), field.label
+        assert field.max_length is not None
+        assert field.preprocess("x" * field.max_length) == "x" * field.max_length
+        with pytest.raises(gr.Error, match="Expected a text of at most"):
+            field.preprocess("x" * (field.max_length + 1))
+    assert Textbox(render=False).max_length == FIXED.max_line_chars
+
+
+def test_a_conversation_has_so_many_questions_and_the_last_can_still_be_edited(
+    handle: EngineHandle, files: SessionFiles, tmp_path: Path
+) -> None:
+    on = Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path))
+    turns = [Turn(f"{number}?", Answer("base")) for number in range(FIXED.max_turns)]
+    session = Session(turns=turns)
+    with pytest.raises(gr.Error, match="200 questions, which is the limit"):
+        on.compare.ask("One more?", "written", session)
+    on.compare.edit(session, "", "written")
+    assert "send" in on.compare.ask("Another?", "written", session)
+    assert [turn.question for turn in session.turns[-2:]] == ["198?", "Another?"]
+    on.compare.clear_chat(session)
+    assert "send" in on.compare.ask("One more?", "written", session)

@@ -3,17 +3,20 @@
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pytest
 
+from dnd_engine.limits import ServerLimits
+from dnd_engine.prompts.files import read_prompt_file
 from tests.ui.fake_adapter import FakeAdapter
+from tests.ui.fake_engine import FakeEngine
 from tests.ui.orders import chat, make
 from ui.canvas import Arrangement
 from ui.fields import NumberField, Slider
 from ui.handlers import Handlers, Updates
-from ui.limits import ServerLimits
 from ui.page import by_slot
 from ui.state import Made, Session, SessionFiles
 from ui.visits import Visits
@@ -101,6 +104,16 @@ def test_undo_goes_back_a_few_adapters_and_holds_no_more() -> None:
         made.before = session.made
         session.take(made)
     assert session.num_bytes == 6_000_000
+
+
+def test_encoded_prompts_and_labelled_rows_count_as_bytes_of_a_visit(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("prompt,label\na,1\nb,2\n")
+    session = Session(labelled=read_prompt_file(path))
+    assert session.num_bytes == path.stat().st_size
+    session.memory = memory = FakeEngine.new_memory()
+    memory.num_bytes = 7
+    assert session.num_bytes == path.stat().st_size + 7
 
 
 def test_keys_are_long_differ_and_are_not_shown(files: SessionFiles) -> None:

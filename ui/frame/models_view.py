@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from ui.fields import Textbox
 from ui.markup import esc
 from ui.text import _, drawn
 from ui.text.numbers import size
@@ -39,9 +40,8 @@ def models_panel() -> ModelsPanel:
     with gr.Column(elem_id="dnd-models", elem_classes="dnd-panel", visible=False) as box:
         gr.HTML(drawn(_head_html), padding=False)
         choice = gr.Radio([], label=_("Base and generator"), elem_id="dnd-models-choice")
-        base = gr.Textbox(
+        base = Textbox(
             label=_("Hub id, folder or GGUF file"),
-            max_length=500,
             visible=False,
             elem_id="dnd-models-base",
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from ui.engine_handle import LoadState
+from ui.fields import Textbox
 from ui.frame.keys_view import keys_panel
 from ui.markup import esc, icon, prose
 from ui.progress import step_words
@@ -60,7 +61,7 @@ class Frame:
 
 def frame_panel() -> Frame:
     """Lay out the header above the tabs."""
-    came_in = gr.Textbox(drawn(lambda: language().code), visible=False)
+    came_in = Textbox(drawn(lambda: language().code), visible=False)
     title = gr.HTML(
         drawn(header_html, LoadState("idle"), None), elem_id="dnd-header", padding=False
     )

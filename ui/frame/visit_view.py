@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from dnd_engine.files import asset_path
+from ui.fields import Textbox
 from ui.markup import esc
 from ui.text import _, drawn
 
@@ -30,7 +31,7 @@ class VisitPanel:
 
 def visit_panel() -> VisitPanel:
     """Lay out the foot of the page."""
-    brought = gr.Textbox(visible=False)
+    brought = Textbox(visible=False)
     visit = gr.HTML(
         drawn(_html),
         visit_key="",

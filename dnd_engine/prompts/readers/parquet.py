@@ -5,7 +5,8 @@ import json
 from typing import Any
 
 from dnd_engine.errors import PromptFileError
-from dnd_engine.prompts.columns import MAX_COLUMNS, Row, Table, read_table
+from dnd_engine.limits import FIXED
+from dnd_engine.prompts.columns import Row, Table, read_table
 from dnd_engine.prompts.reading import Asked, Reading
 from dnd_engine.prompts.words import megabytes
 
@@ -41,7 +42,7 @@ def read_parquet(data: bytes, asked: Asked) -> Reading:
                 f"{name}: {megabytes(unpacked)} when unpacked; the limit is "
                 f"{limits.max_total_bytes / 1e6:g} MB. Split it, or keep a sample of it."
             )
-        wanted = [*text, *numbers][:MAX_COLUMNS]
+        wanted = [*text, *numbers][: FIXED.max_columns]
         wanted = [column for column in kinds if column in set(wanted)]
         table = pq.ParquetFile(io.BytesIO(data), read_dictionary=text).read(columns=wanted)
         table.validate(full=True)  # a damaged file may hold indices outside its dictionary

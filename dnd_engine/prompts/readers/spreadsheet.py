@@ -6,7 +6,8 @@ import warnings
 from typing import Any
 
 from dnd_engine.errors import PromptFileError
-from dnd_engine.prompts.columns import MAX_COLUMNS, Row, Table, read_table
+from dnd_engine.limits import FIXED
+from dnd_engine.prompts.columns import Row, Table, read_table
 from dnd_engine.prompts.readers.zips import open_zip
 from dnd_engine.prompts.reading import Asked, Reading
 from dnd_engine.prompts.words import one_line, quoted
@@ -76,7 +77,7 @@ def _records(sheet: Any, asked: Asked, most: int) -> tuple[list[tuple[int, list[
     sheet.reset_dimensions()
     place = 0
     for place, row in enumerate(
-        sheet.iter_rows(max_col=MAX_COLUMNS, max_row=most, values_only=True), 1
+        sheet.iter_rows(max_col=FIXED.max_columns, max_row=most, values_only=True), 1
     ):
         if row.count(None) == len(row):  # as fast as a million empty rows need it
             continue

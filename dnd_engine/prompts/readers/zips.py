@@ -6,14 +6,12 @@ import zlib
 from pathlib import PurePosixPath
 
 from dnd_engine.errors import PromptFileError
+from dnd_engine.limits import FIXED
 from dnd_engine.prompts.reading import Asked
 from dnd_engine.prompts.words import display_name, megabytes
 
 __all__ = ["Members", "open_zip"]
 
-_MAX_MEMBERS = 2_000
-_MAX_RATIO = 200
-"""Packed text takes a tenth of its size, the dullest table a hundredth."""
 _SMALL_BYTES = 1_000_000
 """Below this size a ratio says nothing."""
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -80,9 +78,10 @@ def open_zip(data: bytes, asked: Asked, what: str) -> Members:
             f"{name}: expected {what}, got something that does not read as one. Save it again."
         ) from error
     infos = [info for info in archive.infolist() if not info.is_dir()]
-    if len(infos) > _MAX_MEMBERS:
+    if len(infos) > FIXED.max_zip_members:
         raise PromptFileError(
-            f"{name}: expected at most {_MAX_MEMBERS:,} files in it, got {len(infos):,}. Split it."
+            f"{name}: expected at most {FIXED.max_zip_members:,} files in it, got {len(infos):,}. "
+            "Split it."
         )
     unpacked = sum(info.file_size for info in infos)
     if unpacked > limits.max_total_bytes:
@@ -112,7 +111,8 @@ def _check(info: zipfile.ZipInfo, name: str) -> None:
             f"{name}: `{inside}` in it is compressed in a way that is not read. Pack it with "
             "Deflate, which is the default of most programs."
         )
-    if info.file_size > _SMALL_BYTES and info.file_size > _MAX_RATIO * info.compress_size:
+    if info.file_size > _SMALL_BYTES and info.file_size > FIXED.max_zip_ratio * info.compress_size:
         raise PromptFileError(
-            f"{name}: `{inside}` unpacks to more than {_MAX_RATIO} times its size. Leave it out."
+            f"{name}: `{inside}` unpacks to more than {FIXED.max_zip_ratio} times its size. Leave "
+            "it out."
         )

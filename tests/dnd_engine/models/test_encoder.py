@@ -6,6 +6,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
+from dnd_engine.limits import FixedLimits
 from dnd_engine.models.encoder import ConditionSource, EncodedPrompts, PromptEncoder, PromptMemory
 from dnd_engine.models.sources import ENCODERS, resolve
 
@@ -62,13 +63,14 @@ def test_nothing_is_read_twice_with_a_memory(
 def test_a_memory_forgets_what_was_not_asked_for_longest(
     encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dnd_engine.models.encoder._REMEMBERED_PROMPTS", 3)
+    monkeypatch.setattr("dnd_engine.models.encoder.FIXED", FixedLimits(max_encoded_prompts=3))
     memory = PromptMemory()
     memory.encode(encoder, TEXTS[:3], 16)
     memory.encode(encoder, [TEXTS[0], TEXTS[3]], 16)
     assert len(memory) == 3
     assert len(memory.encode(encoder, TEXTS[:8], 16).tokens) == 8  # more than it can hold
     assert len(memory) == 3
+    assert memory.num_bytes == 3 * (4 * 16 * 384 + 16 + 4 * 384)
     assert memory.encode(encoder, [], 16).tokens.shape == (0, 16, 384)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from dnd_engine.errors import RemoteError
+from dnd_engine.limits import FixedLimits
 from dnd_engine.serving import chat, server
 from dnd_engine.serving.chat import Remote, ask, list_models, stream
 from tests.dnd_engine.serving.chat_server import Handler, running_chat
@@ -156,13 +157,13 @@ def test_an_answer_ends_in_time_and_size(streamed: bool, monkeypatch: pytest.Mon
         with pytest.raises(RemoteError, match=r"did not finish its answer in 0\.2 seconds"):
             _last(streamed, there.url, timeout=0.2)
         assert time.monotonic() - began < 1
-        monkeypatch.setattr(server, "MAX_REPLY_BYTES", 200)
+        monkeypatch.setattr(server, "FIXED", FixedLimits(max_reply_bytes=200))
         with pytest.raises(RemoteError, match="no answer of a model takes"):
             _last(streamed, there.url)
 
 
 def test_an_endless_answer_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat, "MAX_ANSWER_CHARS", 9)
+    monkeypatch.setattr(chat, "FIXED", FixedLimits(max_reply_chars=9))
     with running_chat() as there:
         *_, last = stream(there.url, "small", MESSAGES)
         assert last == Remote("small say", "length")

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 import gradio as gr
 
 from dnd_engine.library import DamagedEntry, Entry
+from dnd_engine.limits import FIXED
 from dnd_engine.lora.provenance import taught_alike
 from dnd_engine.measure.kept import Scores
+from ui.fields import Textbox
 from ui.markup import heading, none_yet
 from ui.state import TRAINED, Taught
 from ui.tabs.measure.view import mode_words, score_words
@@ -96,7 +98,12 @@ def library_panel(*, shared: bool) -> LibraryPanel:
                 min_width=0,
                 elem_id="dnd-kept-load",
             )
-            name = gr.Textbox(label=_("Name"), max_lines=1, max_length=60, elem_id="dnd-kept-name")
+            name = Textbox(
+                label=_("Name"),
+                max_lines=1,
+                max_length=FIXED.max_name_chars,
+                elem_id="dnd-kept-name",
+            )
             rename = gr.Button(_("Rename"), size="md", min_width=0, elem_id="dnd-kept-rename")
             duplicate = gr.Button(_("Duplicate"), size="md", min_width=0, elem_id="dnd-kept-copy")
             recipe = gr.DownloadButton(_("Recipe, JSON"), size="md", elem_id="dnd-kept-recipe")

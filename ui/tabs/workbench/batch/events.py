@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from dnd_engine.errors import DndError
+from dnd_engine.limits import FIXED
 from ui.shared import App, Updates, broke
 from ui.state import AskMode, Batch, Made, Place, Session
-from ui.tabs.workbench.batch.view import MAX_INPUTS, batch_html, nothing_html, write_batch
+from ui.tabs.workbench.batch.view import batch_html, nothing_html, write_batch
 from ui.tabs.workbench.compare.sent import sent
 from ui.tabs.workbench.compare.settings import Settings
 from ui.text import _, number
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchEvents"]
 
-_MAX_CHARACTERS = 2_000
 """Limit of one input."""
 
 _TOGETHER = 8
@@ -136,19 +136,19 @@ def _messages(batch: Batch, number: int, place: Place, system: str) -> list[dict
 
 def _fault(inputs: tuple[str, ...]) -> str:
     """Say why these inputs cannot be asked; empty if they can."""
-    if len(inputs) > MAX_INPUTS:
+    if len(inputs) > FIXED.max_batch_inputs:
         return _(
             "{found} inputs: at most {most} can be asked at once. Remove some lines.",
             found=number(len(inputs)),
-            most=MAX_INPUTS,
+            most=FIXED.max_batch_inputs,
         )
     for index, given in enumerate(inputs, start=1):
-        if len(given) > _MAX_CHARACTERS:
+        if len(given) > FIXED.max_batch_chars:
             return _(
                 "Input {index} has {found} characters: at most {most} are read. Shorten it.",
                 index=index,
                 found=number(len(given)),
-                most=number(_MAX_CHARACTERS),
+                most=number(FIXED.max_batch_chars),
             )
     return ""
 

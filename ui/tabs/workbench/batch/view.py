@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from dnd_engine.limits import FIXED
 from dnd_engine.tables import cell
+from ui.fields import Textbox
 from ui.markup import cut, esc, icon, notice
 from ui.state import Batch
 from ui.text import _, drawn, number
@@ -16,9 +18,8 @@ from ui.text import _, drawn, number
 if TYPE_CHECKING:
     from dnd_engine.models.replies import Reply
 
-__all__ = ["MAX_INPUTS", "BatchPanel", "batch_html", "batch_panel", "nothing_html", "write_batch"]
+__all__ = ["BatchPanel", "batch_html", "batch_panel", "nothing_html", "write_batch"]
 
-MAX_INPUTS = 20
 """Two rows each: so many still answer together in one pass over the weights."""
 
 _SHOWN_CHARACTERS = 400
@@ -41,7 +42,7 @@ def batch_panel() -> BatchPanel:
     with gr.Accordion(
         _("Ask many at once"), open=False, elem_id="dnd-batch", elem_classes="dnd-panel"
     ):
-        inputs = gr.Textbox(
+        inputs = Textbox(
             label=_("Inputs, one per line"),
             info=_(
                 "Up to 20 new inputs. The two models of this app chosen above answer each, sent "
@@ -49,7 +50,7 @@ def batch_panel() -> BatchPanel:
             ),
             lines=4,
             max_lines=12,
-            max_length=40_000,
+            max_length=FIXED.max_batch_inputs * FIXED.max_batch_chars,
             elem_id="dnd-batch-inputs",
         )
         with gr.Row():

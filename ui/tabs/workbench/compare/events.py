@@ -9,6 +9,7 @@ import gradio as gr
 
 from dnd_engine.config import Sampling
 from dnd_engine.errors import DndError
+from dnd_engine.limits import FIXED
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.prompts.words import one_line
 from ui.engine_calls import Stop
@@ -21,6 +22,7 @@ from ui.tabs.workbench.compare.settings import Settings
 from ui.tabs.workbench.compare.transcript import write_transcript
 from ui.tabs.workbench.compare.view import View, head_html, pane_html
 from ui.tabs.workbench.compare.votes_view import votes_html
+from ui.text import _
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
@@ -77,6 +79,12 @@ class CompareEvents:
             return {}  # one at a time; the words stay in the box
         if edited:
             session.turns.pop()  # this one takes its place
+        elif len(session.turns) >= FIXED.max_turns:
+            words = _(
+                "This conversation has {number} questions, which is the limit. Clear it first.",
+                number=FIXED.max_turns,
+            )
+            raise gr.Error(words, print_exception=False)
         session.editing = None
         left, right = self._sides(session)
         turn = Turn(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from ui.fields import Textbox
 from ui.markup import esc, notice
 from ui.state import RemoteSide
 from ui.text import _, drawn
@@ -36,15 +37,13 @@ def remote_panel(*, shared: bool) -> RemotePanel:
     ):
         gr.HTML(drawn(_about_html), padding=False)
         with gr.Row():
-            url = gr.Textbox(
+            url = Textbox(
                 label=_("Address, such as http://localhost:8000/v1"),
-                max_length=500,
                 elem_id="dnd-remote-url",
             )
-            key = gr.Textbox(
+            key = Textbox(
                 label=_("Key, if it wants one"),
                 type="password",
-                max_length=500,
                 elem_id="dnd-remote-key",
             )
         with gr.Row():

@@ -8,8 +8,9 @@ from gradio.components import Component
 
 from dnd_engine.config import Sampling
 from dnd_engine.files import asset_path
+from dnd_engine.limits import FIXED
 from dnd_engine.prompts.split import split_prompt
-from ui.fields import NumberField, Slider
+from ui.fields import NumberField, Slider, Textbox
 from ui.markup import code_blocks, esc, icon, label_html, prose, unfenced
 from ui.state import Answer, AskMode, Made, Place, RemoteSide, Turn
 from ui.tabs.workbench.compare.differences import marked
@@ -17,7 +18,6 @@ from ui.tabs.workbench.compare.sent import is_told, sent
 from ui.text import N_, _, drawn, number
 
 __all__ = [
-    "MAX_ANSWER_TOKENS",
     "NUM_SUGGESTIONS",
     "VOTES",
     "ComparePanel",
@@ -31,9 +31,6 @@ __all__ = [
 ]
 
 NUM_SUGGESTIONS = 3
-
-MAX_ANSWER_TOKENS = 512
-"""As long as an answer may be asked to be: about half a minute on two CPU cores."""
 
 
 VOTES: Mapping[str, str] = {
@@ -159,13 +156,13 @@ def compare_panel() -> ComparePanel:
                 _("Cancel edit"), size="sm", scale=0, min_width=0, elem_id="dnd-cancel-edit"
             )
         with gr.Row(elem_id="dnd-ask", equal_height=True):
-            box = gr.Textbox(
+            box = Textbox(
                 placeholder=_("Ask both models"),
                 label=_("Ask both models"),
                 show_label=False,
                 lines=1,
                 max_lines=6,
-                max_length=20_000,
+                max_length=FIXED.max_question_chars,
                 submit_btn=False,
                 scale=1,
                 min_width=0,
@@ -269,11 +266,13 @@ def label_words(label: str) -> str:
 def _sampling() -> dict[str, Component]:
     usual = Sampling()
     with gr.Accordion(_("Sampling"), open=False, elem_id="dnd-sampling"):
-        system = gr.Textbox(label=_("System prompt"), lines=1, max_lines=4, max_length=8_000)
+        system = Textbox(
+            label=_("System prompt"), lines=1, max_lines=4, max_length=FIXED.max_system_chars
+        )
         with gr.Row():
             max_tokens = Slider(
                 8,
-                MAX_ANSWER_TOKENS,
+                FIXED.max_answer_tokens,
                 value=usual.max_new_tokens,
                 step=8,
                 label=_("Tokens at most"),

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import gradio as gr
 
 from dnd_engine.config import PromptLimits
+from dnd_engine.limits import FIXED
 from dnd_engine.prompts.examples import Example, load_examples
 from ui.canvas import Inbox, PromptCanvas
-from ui.fields import NumberField
+from ui.fields import NumberField, Textbox
 from ui.markup import esc, heading, prose
 from ui.text import N_, _, count_files, count_prompts, drawn, script_words
 
@@ -88,13 +89,13 @@ def prompts_panel(limits: PromptLimits) -> PromptsPanel:
                 minimum=0,
                 maximum=2**31 - 1,
             )
-            instruction = gr.Textbox(
+            instruction = Textbox(
                 label=_("Instruction for prompts that have none"),
                 info=_(
                     "Put above every prompt of a bucket whose prompts have no instruction of their "
                     "own. Kept in the adapter's recipe."
                 ),
-                max_length=2000,
+                max_length=FIXED.max_instruction_chars,
                 elem_id="dnd-instruction",
             )
             imprint = gr.Checkbox(

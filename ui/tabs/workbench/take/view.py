@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import gradio as gr
 
 from dnd_engine.export.registry import EXPORTS
+from dnd_engine.limits import FIXED
+from ui.fields import Textbox
 from ui.markup import heading
 from ui.text import _, drawn
 
@@ -56,7 +58,12 @@ def take_panel(*, shared: bool) -> TakePanel:
     ) as box:
         with gr.Column(elem_id="dnd-take-keep", min_width=0):
             _heading(_("Keep"), where_words(shared=shared))
-            name = gr.Textbox(label=_("Name"), max_lines=1, max_length=60, elem_id="dnd-keep-name")
+            name = Textbox(
+                label=_("Name"),
+                max_lines=1,
+                max_length=FIXED.max_name_chars,
+                elem_id="dnd-keep-name",
+            )
             texts = gr.Checkbox(
                 False,
                 label=_("Keep the prompt texts too"),
@@ -72,7 +79,7 @@ def take_panel(*, shared: bool) -> TakePanel:
                 formats, value=formats[0][1], label=_("Format"), elem_id="dnd-export-format"
             )
             with gr.Column(visible=False, elem_id="dnd-hub", min_width=0) as hub:
-                repo = gr.Textbox(
+                repo = Textbox(
                     label=_("Repository"),
                     placeholder=_("user/name"),
                     max_lines=1,
@@ -84,7 +91,7 @@ def take_panel(*, shared: bool) -> TakePanel:
                     info=_("The upload contains names, counts and hashes, never prompt text."),
                     elem_id="dnd-hub-private",
                 )
-                token = gr.Textbox(
+                token = Textbox(
                     label=_("Token"),
                     info=_("Your own, with write access. Used once and not kept.")
                     if shared
@@ -107,7 +114,7 @@ def take_panel(*, shared: bool) -> TakePanel:
                 size="md",
                 elem_id="dnd-export-file",
             )
-            usage = gr.Textbox(
+            usage = Textbox(
                 label=_("How to use it"),
                 visible=False,
                 interactive=False,

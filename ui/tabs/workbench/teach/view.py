@@ -6,6 +6,8 @@ from typing import ClassVar, Literal
 
 import gradio as gr
 
+from dnd_engine.limits import FIXED
+from ui.fields import Textbox
 from ui.markup import esc, facts, heading
 from ui.text import N_, _, drawn
 
@@ -13,9 +15,6 @@ __all__ = ["NUM_ROWS", "Door", "TeachPanel", "teach_panel"]
 
 NUM_ROWS = 16
 """Answers that are proposed: 10 to 20 correct ones are enough, and so many are read in a minute."""
-
-_MAX_ANSWER = 2_000
-"""Limit of one answer; longer ones are not learnt anyway."""
 
 Door = Literal["itself", "better", "mine"]
 """Who teaches."""
@@ -163,18 +162,17 @@ def _server(teachers: Sequence[str]) -> tuple[gr.Textbox, gr.Textbox, gr.Textbox
     if teachers:
         info = _("This page may ask: {servers}", servers=", ".join(teachers))
     with gr.Row():
-        url = gr.Textbox(
+        url = Textbox(
             f"{teachers[0]}/v1" if teachers else "",
             label=_("Address"),
             info=info,
             placeholder=_("http://localhost:11434/v1"),
             max_lines=1,
-            max_length=500,
             min_width=260,
             scale=2,
             elem_id="dnd-teach-url",
         )
-        model = gr.Textbox(
+        model = Textbox(
             label=_("Model"),
             info=_("As the server calls it."),
             max_lines=1,
@@ -182,11 +180,10 @@ def _server(teachers: Sequence[str]) -> tuple[gr.Textbox, gr.Textbox, gr.Textbox
             min_width=160,
             elem_id="dnd-teach-model",
         )
-        key = gr.Textbox(
+        key = Textbox(
             label=_("Key"),
             info=_("If it needs one. Used once and not kept."),
             type="password",
-            max_length=500,
             min_width=160,
             html_attributes=gr.InputHTMLAttributes(autocomplete="off"),
             elem_id="dnd-teach-key",
@@ -196,11 +193,11 @@ def _server(teachers: Sequence[str]) -> tuple[gr.Textbox, gr.Textbox, gr.Textbox
 
 def _row(number: int) -> gr.Textbox:
     """Lay out one answer; its label will be the prompt."""
-    return gr.Textbox(
+    return Textbox(
         label="",
         lines=1,
         max_lines=4,
-        max_length=_MAX_ANSWER,
+        max_length=FIXED.max_taught_chars,
         visible=False,
         elem_id=f"dnd-teach-answer-{number}",
     )
