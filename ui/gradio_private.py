@@ -96,9 +96,10 @@ def bound_queue(demo: gr.Blocks, limits: ServerLimits) -> None:
                 "app on your own computer.",
                 number=len(waiting),
             )
-            raise HTTPException(
-                HTTPStatus.SERVICE_UNAVAILABLE, words, headers={"Retry-After": "60"}
-            )
+            # Gradio's page answers a 503 with words of its own, in English.
+            by_page = "sec-fetch-site" in request.headers
+            busy = HTTPStatus.TOO_MANY_REQUESTS if by_page else HTTPStatus.SERVICE_UNAVAILABLE
+            raise HTTPException(busy, words, headers={"Retry-After": "60"})
         running = [event for job in queue.active_jobs if job for event in job if event.alive]
         visitor = _address(request)
         mine = sum(_address(event.request) == visitor for event in (*waiting, *running))

@@ -73,6 +73,10 @@ def test_a_full_queue_says_what_to_do() -> None:
             time.sleep(0.3)  # the first one begins, so that it waits no more
         assert [a.status_code for a in answers] == [200, 200, 200, 503]
         assert "Try again in a minute" in answers[-1].json()["detail"]
+        page = {"sec-fetch-site": "same-origin", "accept-language": "de"}
+        told = client.post("/gradio_api/call/chat", json=body, headers=page)
+        assert told.status_code == 429, "or the page would show Gradio's own words"
+        assert "in einer Minute" in told.json()["detail"]
 
 
 def test_an_event_that_does_not_exist_is_no_crash(
