@@ -57,6 +57,11 @@ def test_checks_do_not_take_the_place_of_the_next_visitors_synthesis() -> None:
     }
     assert lanes["synthesize"] == lanes["answer"] == {"engine"}
     assert lanes["check"] == lanes["prepare_download"] == {"check"}
+    # Or the page would drop the check of an adapter while it waits for that of the one before.
+    checks = [
+        fn.trigger_mode for fn in demo.fns.values() if fn.name in ("check", "prepare_download")
+    ]
+    assert set(checks) == {"always_last"}
 
 
 def test_a_stream_without_a_step_leaves_the_page_as_it_is() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 
 from ui.engine_calls import LANES
-from ui.page import AT_ONCE, QUIET, Page
+from ui.page import AT_ONCE, ORDERED, QUIET, Page
 from ui.tabs.workbench.adapter.checks_view import ChecksPanel
 from ui.tabs.workbench.adapter.view import AdapterBar
 from ui.tabs.workbench.compare.view import NUM_SUGGESTIONS
@@ -54,11 +54,11 @@ def check_and_zip(page: Page, event: Any) -> None:
     checked = event.then(
         **page.does(page.on.adapter.check, _CHECKED, inputs=page.session),
         **LANES["check"],
-        **QUIET,
+        **ORDERED,  # that of the next adapter, too, while one is still being checked
     )
     _zip(page, checked)
 
 
 def _zip(page: Page, event: Any) -> None:
     written = page.does(page.on.adapter.prepare_download, "download warning", inputs=page.session)
-    event.then(**written, **LANES["check"], **QUIET)
+    event.then(**written, **LANES["check"], **ORDERED)
