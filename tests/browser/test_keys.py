@@ -157,6 +157,21 @@ class HeldEngine(FakeEngine):
         yield from steps
 
 
+LEAVE_TAB = """() => {
+    const draw = window.requestAnimationFrame, later = [];
+    Object.defineProperty(document, "hidden", { get: () => true, configurable: true });
+    window.requestAnimationFrame = (frame) => later.push(frame);
+    window.comeBack = () => {
+        delete document.hidden;
+        window.requestAnimationFrame = draw;
+        later.forEach((frame) => draw(frame));
+        document.dispatchEvent(new Event("visibilitychange"));
+    };
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+"""As a browser does with a tab in the background: nothing is drawn until it is shown again."""
+
+
 @pytest.fixture
 def held() -> Iterator[HeldEngine]:
     engine = HeldEngine()
@@ -172,8 +187,10 @@ def test_show_me_can_be_stopped_while_it_synthesizes_and_while_it_answers(
     page = visit.page
     page.locator("#dnd-show-me").click()
     expect(page.locator("#dnd-stages li.is-running")).to_contain_text("Encode")
-    page.locator("#dnd-stop-synthesis").click()
+    page.evaluate(LEAVE_TAB)
+    page.locator("#dnd-stop-synthesis").dispatch_event("click")
     expect(page.locator("#dnd-stages")).to_contain_text("Stopped. Nothing was made")
+    page.evaluate("comeBack()")
     expect(page.locator(".dnd-card")).to_have_count(2)
     page.locator(".dnd-clear").click()
     page.locator("#dnd-show-me").click()
