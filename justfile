@@ -24,6 +24,16 @@ docs:
     {{python}} -m tests.test_cli_reference
     {{python}} tests/test_packaging.py
 
+# List all installed parts as CycloneDX (`pip install cyclonedx-bom`)
+sbom:
+    cyclonedx-py environment .venv --pyproject pyproject.toml --output-file bom.json
+
+# Rewrite docs/licences.md (`pip install pip-licenses`)
+licences:
+    (printf '# Licences of the packages that the app installs\n\nWritten by `just licences`. [NOTICE.md](../NOTICE.md) lists what is embedded.\n\n' \
+        && pip-licenses --python {{python}} --no-version --format markdown \
+        --packages $({{python}} -m tests.test_packaging --needed)) >docs/licences.md
+
 # Open the app
 serve *args:
     {{python}} app.py {{args}}

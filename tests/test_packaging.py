@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CONSTRAINTS = ROOT / "constraints.txt"
+LICENCES = ROOT / "docs/licences.md"
 BUILDS = re.compile(r"torch|triton|nvidia-|cuda-")
 """Whose versions depend on the build of PyTorch: for CPU, CUDA, ROCm or macOS."""
 
@@ -83,6 +84,15 @@ def test_requirements_are_those_of_pyproject() -> None:
     assert (ROOT / "requirements.txt").read_text(encoding="utf-8") == rendered_requirements()
 
 
+def test_the_list_of_licences_has_what_the_app_installs_and_no_copyleft() -> None:
+    rows = re.findall(r"^\| ([\w.-]+) +\| (.+?) +\|$", LICENCES.read_text("utf-8"), re.MULTILINE)
+    listed = {canonicalize_name(name): licence for name, licence in rows}
+    wanted = {canonicalize_name(Requirement(name).name) for name in PROJECT["dependencies"]}
+    assert wanted - {"pip"} <= listed.keys(), "just licences"
+    assert not [name for name, licence in listed.items() if "UNKNOWN" in licence]
+    assert not [name for name, licence in listed.items() if re.search("GPL|GNU", licence)]
+
+
 def test_the_readme_front_matter_starts_this_app_on_a_space() -> None:
     import yaml
 
@@ -131,6 +141,8 @@ def test_a_built_wheel_carries_engine_window_assets_and_generator(tmp_path: Path
     assert not any(name.startswith(("tests/", "runs/")) for name in names)
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and "--needed" in sys.argv:
+    sys.stdout.write(" ".join(sorted(needed(map(Requirement, PROJECT["dependencies"])))))
+elif __name__ == "__main__":
     CONSTRAINTS.write_text(rendered_constraints(), encoding="utf-8")
     (ROOT / "requirements.txt").write_text(rendered_requirements(), encoding="utf-8")
