@@ -123,6 +123,8 @@ class FixedLimits:
     """A recipe: a few kilobytes without texts, else about the size of its files."""
     max_recipe_refinements: int = 16
     """Refinements of a recipe. Each takes most of a minute."""
+    max_recipe_folds: int = 100
+    """Strengths that a recipe folds in. Each takes milliseconds, and millions fit into its file."""
     max_reply_bytes: int = 4_000_000
     """One reply of another server. A list of models or an answer takes kilobytes."""
     max_reply_chars: int = 100_000

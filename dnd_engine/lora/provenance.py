@@ -324,6 +324,12 @@ class Recipe:
                 f"expected at most {FIXED.max_recipe_refinements} refinements, got "
                 f"{len(recipe.refinements)}. Keep the adapter itself."
             )
+        folds = sum(len(step.folded) for step in (*recipe.refinements, recipe))
+        if folds > FIXED.max_recipe_folds:
+            raise RecipeError(
+                f"expected at most {FIXED.max_recipe_folds} strengths folded in, got {folds:,}. "
+                "Keep the adapter itself."
+            )
         changed = [
             str(source)
             for source in recipe.sources()

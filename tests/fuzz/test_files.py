@@ -5,16 +5,11 @@ The usual run takes a hundred cases of each surface. The long one takes 100,000 
     python -m pytest tests/fuzz --hypothesis-profile fuzz
 """
 
-import io
 import json
 import random
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import openpyxl
-import pandas as pd
 import pytest
 import torch
 import yaml
@@ -32,6 +27,16 @@ from dnd_engine.tasks.folder import load_tasks
 from dnd_engine.training.recipe import TrainRecipe
 from tests.dnd_engine.generator.test_generator import trained
 from tests.dnd_engine.tiny import BASE_ID, CONFIG, CPU, make_adapter
+from tests.fuzz.surfaces import (
+    INDEX,
+    LINES,
+    PROMPTS,
+    RECIPE,
+    SURFACES,
+    lay_out,
+    reader_of,
+    refuses_or_reads,
+)
 
 pytestmark = pytest.mark.slow
 LOOSE = settings(
@@ -75,15 +80,6 @@ def mutated(data: bytes, seed: int) -> bytes:
     return bytes(out)
 
 
-def refuses_or_reads(read: Callable[[], Any]) -> None:
-    said = "read"
-    try:
-        read()
-    except DndError as error:
-        said = str(error)
-    assert said.strip()
-
-
 @LOOSE
 @given(st.dictionaries(TRAIN_FIELDS, VALUE, max_size=6), st.integers(0, 2**32))
 @example({"steps": 10**400}, 0)
@@ -118,13 +114,6 @@ def test_training_recipes_that_had_ended_in_a_raw_exception(tmp_path: Path, text
         TrainRecipe.read(path)
 
 
-INDEX = (
-    "slug,family,category,metric,licence,description,split\n"
-    "one,f,c,exact,MIT,words,train\ntwo,f,c,exact,MIT,words,heldout\n"
-)
-LINES = '{"prompt": "a\\n\\nb", "response": "c"}\n' * 3
-
-
 @LOOSE
 @given(st.integers(0, 2**32), st.sampled_from(["tasks.csv", "train.jsonl", "test.jsonl"]), TEXT)
 def test_task_folders(tmp_path: Path, seed: int, which: str, slug: str) -> None:
@@ -140,54 +129,9 @@ def test_task_folders(tmp_path: Path, seed: int, which: str, slug: str) -> None:
     refuses_or_reads(lambda: load_tasks(tmp_path))
 
 
-def packed(**members: str) -> bytes:
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in members.items():
-            archive.writestr(name, text)
-    return data.getvalue()
-
-
-def sheet() -> bytes:
-    book, data = openpyxl.Workbook(), io.BytesIO()
-    for row in (["prompt", "label"], ["Say a.", 1], ["Say b.", 2]):
-        book.active.append(row)
-    book.save(data)
-    return data.getvalue()
-
-
-def table() -> bytes:
-    data = io.BytesIO()
-    pd.DataFrame({"prompt": ["Say a.", "Say b."], "label": [1, 2]}).to_parquet(data)
-    return data.getvalue()
-
-
-CHAT = '{"messages": [{"role": "user", "content": "Say a."}]}\n'
-PROMPTS = {
-    "a.txt": b"Say it.\n\na\n\nSay it.\n\nb\n",
-    "a.md": b"Say a.\n---\nSay b.\n",
-    "a.csv": b'prompt,label\n"Say a, b",1\nSay b.,2\n',
-    "a.tsv": b"instruction\tinput\nSay it.\ta\n",
-    "a.jsonl": LINES.encode() + CHAT.encode(),
-    "a.json": b'{"rows": [{"question": "a?", "answer": 1}, "b"]}',
-    "a.ipynb": b'{"cells": [{"cell_type": "markdown", "source": ["Say a."]}], "nbformat": 4}',
-    "a.zip": packed(**{"a.txt": "Say a.\n", "b/c.jsonl": LINES}),
-    "a.docx": packed(
-        **{
-            "word/document.xml": '<w:document xmlns:w="http://schemas.openxmlformats.org/'
-            'wordprocessingml/2006/main"><w:body><w:p><w:r><w:t>Say a.</w:t></w:r></w:p>'
-            "</w:body></w:document>"
-        }
-    ),
-    "a.xlsx": sheet(),
-    "a.parquet": table(),
-}
-
-
-def test_the_files_that_are_mutated_read(tmp_path: Path) -> None:
-    for name, data in PROMPTS.items():
-        (tmp_path / name).write_bytes(data)
-        assert read_prompt_file(tmp_path / name).prompts
+@pytest.mark.parametrize("name", SURFACES)
+def test_the_files_that_are_mutated_read(tmp_path: Path, name: str) -> None:
+    assert reader_of(lay_out(tmp_path, name))()
 
 
 @LOOSE
@@ -247,11 +191,10 @@ def test_adapters(tmp_path: Path, value: Any, seed: int, which: int) -> None:
 @given(VALUE, st.integers(0, 2**32))
 def test_recipes_of_adapters(tmp_path: Path, value: Any, seed: int) -> None:
     path = tmp_path / "recipe.json"
-    whole = {"buckets": [{"name": "a", "weight": 1.0}], "mix": "pool", "seed": 0}
-    key = random.Random(seed).choice(list(whole))
-    path.write_bytes(json.dumps(whole | {key: value}, default=str).encode())
+    key = random.Random(seed).choice(list(RECIPE))
+    path.write_bytes(json.dumps(RECIPE | {key: value}, default=str).encode())
     refuses_or_reads(lambda: read_adapter_recipe(path))
-    path.write_bytes(mutated(json.dumps(whole).encode(), seed))
+    path.write_bytes(mutated(SURFACES["recipe.json"], seed))
     refuses_or_reads(lambda: read_adapter_recipe(path))
 
 

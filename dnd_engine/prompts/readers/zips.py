@@ -77,7 +77,7 @@ def open_zip(data: bytes, asked: Asked, what: str) -> Members:
         raise PromptFileError(
             f"{name}: expected {what}, got something that does not read as one. Save it again."
         ) from error
-    infos = [info for info in archive.infolist() if not info.is_dir()]
+    infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
     if len(infos) > FIXED.max_zip_members:
         raise PromptFileError(
             f"{name}: expected at most {FIXED.max_zip_members:,} files in it, got {len(infos):,}. "
@@ -99,6 +99,8 @@ def open_zip(data: bytes, asked: Asked, what: str) -> Members:
 def _check(info: zipfile.ZipInfo, name: str) -> None:
     inside = display_name(info.filename)
     path = PurePosixPath(info.filename.replace("\\", "/"))
+    if not path.parts:
+        raise PromptFileError(f"{name}: a file in it has no name. Pack it again.")
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
         raise PromptFileError(
             f"{name}: the path of `{inside}` leads out of the archive. Pack it again with plain "

@@ -68,6 +68,8 @@ def test_a_recipe_makes_what_came_from_prompts_alone_and_not_for_hours(tmp_path:
         Recipe.from_json(whole | {"refined": once, "refined_before": [once] * 16})
     with pytest.raises(RecipeError, match=r"steps"):
         Recipe.from_json(whole | {"refined": once | {"steps": 10**6}})
+    with pytest.raises(RecipeError, match=r"at most 100 strengths folded in, got 101"):
+        Recipe.from_json(whole | {"refined": once, "folded": [0.5] * 100})
 
 
 def test_a_recipe_comes_back_from_its_file_and_holds_no_texts(tmp_path: Path) -> None:

@@ -510,6 +510,7 @@ def test_an_archive_of_doubtful_files_alone_is_doubted(write: Write) -> None:
         ({"..\\a.txt": "x"}, "leads out of the archive"),
         ({"C:\\a.txt": "x"}, "leads out of the archive"),
         ({"a/../../b.txt": "x"}, "leads out of the archive"),
+        ({".": "x"}, "a file in it has no name"),
         ({"a.png": "x", "b.zip": "y"}, "expected prompt files in it, found `a.png`, `b.zip`"),
         ({}, "expected prompt files in it, found none"),
         ({f"{n}.txt": "x" for n in range(61)}, "at most 60 prompt files in it, got 61"),
@@ -522,6 +523,14 @@ def test_an_archive_of_doubtful_files_alone_is_doubted(write: Write) -> None:
 def test_a_hostile_archive_is_refused(write: Write, members: dict[str, str], message: str) -> None:
     with pytest.raises(PromptFileError, match=message):
         read_prompt_file(write("a.zip", zipped({**members})))
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.docx", "a.xlsx"])
+def test_a_file_whose_name_begins_with_a_zero_has_none(write: Write, name: str) -> None:
+    """A name ends at its first zero, and `ZipInfo.is_dir` of Python 3.11 fails on an empty one."""
+    data = zipped({"one.txt": "x"}).replace(b"one.txt", b"\0ne.txt")
+    with pytest.raises(PromptFileError, match="a file in it has no name"):
+        read_prompt_file(write(name, data))
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
