@@ -324,7 +324,7 @@ class Recipe:
                 f"expected at most {FIXED.max_recipe_refinements} refinements, got "
                 f"{len(recipe.refinements)}. Keep the adapter itself."
             )
-        folds = sum(len(step.folded) for step in (*recipe.refinements, recipe))
+        folds = len(recipe.folded) + sum(len(step.folded) for step in recipe.refinements)
         if folds > FIXED.max_recipe_folds:
             raise RecipeError(
                 f"expected at most {FIXED.max_recipe_folds} strengths folded in, got {folds:,}. "
