@@ -1,9 +1,10 @@
 """Many clients of the real app at once, and what stays of those that left.
 
-A short run, with a model of random weights, is part of every test run. The long one has the shipped
-base and generator; the README quotes its figures:
+A short run, with a model of random weights, is part of every test run. The long ones, with the
+shipped base and generator and with such a model:
 
-    python -m pytest tests/security/test_load.py -m soak -s
+    python -m pytest tests/security/test_load.py -m soak -k shipped -s
+    python -m pytest tests/security/test_load.py -m soak -k tiny -s
 """
 
 import asyncio
@@ -160,7 +161,11 @@ async def crowd(url: str, count: int, seconds: float) -> list[Visitor]:
     ("app", "count", "seconds"),
     [
         pytest.param("tiny", 12, 0, marks=pytest.mark.real),
-        *(pytest.param("shipped", count, 60, marks=pytest.mark.soak) for count in (8, 16, 40)),
+        *(
+            pytest.param(models, count, 60, marks=pytest.mark.soak)
+            for models in ("shipped", "tiny")
+            for count in (8, 16, 40)
+        ),
     ],
     indirect=["app"],
 )
@@ -201,7 +206,7 @@ async def come_and_go(url: str, first: int, count: int) -> None:
     ("app", "cycles", "step"),
     [
         pytest.param("tiny", 12, 4, marks=pytest.mark.real),
-        pytest.param("shipped", 200, 20, marks=pytest.mark.soak),
+        *(pytest.param(models, 200, 20, marks=pytest.mark.soak) for models in ("shipped", "tiny")),
     ],
     indirect=["app"],
 )
