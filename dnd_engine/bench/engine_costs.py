@@ -95,7 +95,7 @@ class Imprint(Measurement):
 
     def __call__(self, number: int) -> dict[str, float]:
         """Both buckets in turn; other prompts are drawn each round."""
-        engine, found = self._engine, {}
+        engine, found = self._engine, dict[str, float]()
         for size, bucket in self._buckets.items():
             memory = engine.new_memory()
             with timed(self._device) as written:
