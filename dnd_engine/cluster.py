@@ -6,6 +6,8 @@ extra `ray` installs it.
 
 import logging
 import os
+import re
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +20,9 @@ __all__ = ["Cluster"]
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+
+_HOST_AND_PORT = re.compile(r"([^\s/]+):(\d+)")
+_CONNECT_SECONDS = 30.0
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +44,7 @@ class Cluster:
     def __post_init__(self) -> None:
         check_positive(self, "cpus")
         check_least(self, 0, "gpus", "retries")
-        if "://" in self.address:
+        if self.address not in ("auto", "local") and not _HOST_AND_PORT.fullmatch(self.address):
             raise ConfigError(
                 f"`{self.address}` is no address of a cluster. Give HOST:PORT as `ray start "
                 "--head` prints it, `auto` on a machine of the cluster, or `local`."
@@ -82,15 +87,19 @@ class Cluster:
         # Ray counts its clusters on a server of its own, unless it is told not to.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
+            if match := _HOST_AND_PORT.fullmatch(self.address):
+                # Ray itself tries for minutes.
+                socket.create_connection((match[1], int(match[2])), _CONNECT_SECONDS).close()
             ray.init(
                 address=self.address,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 **({"include_dashboard": False} if self.address == "local" else {}),
             )
-        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        except (ConnectionError, OSError, OverflowError, RuntimeError, ValueError) as error:
+            reason = str(error).rstrip(".")
             raise JobError(
-                f"no Ray cluster at `{self.address}`: {error} Start one with `ray start --head`, "
+                f"no Ray cluster at `{self.address}`: {reason}. Start one with `ray start --head`, "
                 "or give `local` to use this machine alone."
             ) from error
         try:

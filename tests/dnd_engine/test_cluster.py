@@ -98,6 +98,9 @@ def test_a_cluster_that_cannot_be_used_is_refused(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ConfigError, match=r"`ray://one:1` is no address .* Give HOST:PORT"):
         Cluster(address="ray://one:1")
 
+    with pytest.raises(JobError, match=r"^no Ray cluster at `127.0.0.1:1`: .* refused\. Start"):
+        list(Cluster(address="127.0.0.1:1").run(cluster_jobs.square, [1]))
+
     def init(**options: Any) -> None:
         raise ConnectionError("Could not find any running Ray instance.")
 
