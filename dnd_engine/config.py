@@ -225,8 +225,9 @@ class EngineConfig:
     base: str = "smollm2-135m-instruct"
     """The name of an embedded model, a Hub id, a local folder or a GGUF file (see
     `models.sources`)."""
-    encoder: str = "all-minilm-l6-v2"
-    """The same for the encoder. It must be the one the generator was trained with."""
+    encoder: str | None = None
+    """The same for the encoder. None selects the one the generator was trained with, and the
+    embedded one without a generator."""
     generator: Path | None = None
     """Generator folder. None selects the one shipped for `base`; a base without one works by
     imprint alone. `NO_GENERATOR` does so with any base."""

@@ -64,7 +64,7 @@ from dnd_engine.export.verify import Verifier
 from dnd_engine.generator.config import OBJECTIVES_ON_WEIGHTS, trained_steps
 from dnd_engine.generator.folder import GeneratorFolder, check_base, check_encoder
 from dnd_engine.generator.info import EngineInfo
-from dnd_engine.generator.installed import generator_path
+from dnd_engine.generator.installed import encoder_name, generator_path
 from dnd_engine.generator.report import Report
 from dnd_engine.generator.resident import ResidentGenerator
 from dnd_engine.imprint.fit import Imprinted, Source, first_layer, imprint, imprint_layout
@@ -278,10 +278,12 @@ class Engine:
             check_base(folder.config, weights.hub_id, fingerprint(base))
         lap("base")
         report("load_encoder", 0.6)
-        encoder_weights = resolve(config.encoder, ENCODERS, config.cache_dir)
-        encoder = PromptEncoder(encoder_weights.path, device, dtype)
+        encoder_weights = resolve(encoder_name(config, folder), ENCODERS, config.cache_dir)
+        keeps_padding = folder is not None and folder.config.padding == "kept"
+        encoder = PromptEncoder(encoder_weights.path, device, dtype, keeps_padding=keeps_padding)
         if folder:
-            check_encoder(folder.config, encoder.width, encoder_weights.sha256, folder.tasks)
+            digest, longest = encoder_weights.sha256, encoder.longest
+            check_encoder(folder.config, encoder.width, digest, folder.tasks, longest=longest)
         lap("encoder")
         if folder:
             report("load_generator", 0.9)
@@ -424,9 +426,7 @@ class Engine:
         num_prompts = len({p.text for b in counting for p in b.prompts})
         return Adapter(
             name=adapter_name([b.name for b in counting]),
-            tokens=torch.zeros(
-                layout.num_tokens, layout.spec.r, layout.width, dtype=torch.bfloat16
-            ),
+            tokens=torch.zeros(layout.grid(), dtype=torch.bfloat16),
             layout=layout,
             base_id=self.info.base_id,
             provenance={**recipe.to_json(), "num_prompts": num_prompts},

@@ -15,6 +15,7 @@ from dnd_engine.cli import (
     adapters,
     bench,
     collect,
+    convert,
     deploy,
     doctor,
     evaluate,
@@ -62,6 +63,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "train": train.train,
         "watch": watch.watch,
         "evaluate": evaluate.evaluate,
+        "convert": convert.convert,
     },
     LOOK: {"bench": bench.bench, "info": adapters.info, "doctor": doctor.doctor},
 }

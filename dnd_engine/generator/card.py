@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dnd_engine.errors import GeneratorError
 from dnd_engine.files import write_whole
 from dnd_engine.generator.config import GeneratorConfig
@@ -17,7 +19,7 @@ from dnd_engine.generator.report import Report
 from dnd_engine.tasks.families.registry import all_operations
 from dnd_engine.wording import section_label
 
-__all__ = ["new_card", "save_report", "update_card"]
+__all__ = ["new_card", "released_card", "save_report", "update_card"]
 
 _NOT_EXAMINED = "Not examined yet: run `dnd evaluate`."
 
@@ -59,6 +61,32 @@ def new_card(config: GeneratorConfig, result: Mapping[str, Any]) -> str:
         _NOT_EXAMINED,
         "",
         *_data(training, result),
+    ]
+    return "\n".join(lines)
+
+
+def released_card(config: GeneratorConfig) -> str:
+    """The card of a decoder that the paper's authors trained, converted by `released.convert`."""
+    spec, released = config.layout.spec, config.training["released"]
+    lines = [
+        "---",
+        f"base_model: {config.base['id']}",
+        "tags: [lora, hypernetwork, drag-and-drop-llms]",
+        "---",
+        "",
+        f"# The authors' decoder for {config.base['id']}",
+        "",
+        f"Converted from `{released['file']}` (SHA-256 {released['sha256']}), of the authors of "
+        "Drag-and-Drop LLMs (Liang et al. 2025, arXiv:2506.16406). Weights were rounded to "
+        "bfloat16, and nothing was trained. The file does not say on which tasks it was trained, "
+        "nor its licence: ask where you got it.",
+        "",
+        *_structure(config),
+        f"- LoRA: r {spec.r}, alpha {spec.lora_alpha}, {', '.join(spec.target_modules)}",
+        "- Prompts padded to one length, padding kept; standardised weight tokens",
+        "",
+        _NOT_EXAMINED,
+        "",
     ]
     return "\n".join(lines)
 
@@ -116,7 +144,8 @@ def _is_lora(training: Mapping[str, Any]) -> bool:
 
 
 def _structure(config: GeneratorConfig) -> list[str]:
-    parameters = sum(p.numel() for p in Generator(config).parameters())
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in Generator(config).parameters())
     if config.condition == "base":
         layers = ", ".join(map(str, config.condition_layers))
         condition = f"activations of the base's layers {layers}"

@@ -13,12 +13,15 @@ from dnd_engine.errors import ConfigError, GeneratorError
 from dnd_engine.generator.heads import head_named
 from dnd_engine.generator.stage import Stage
 from dnd_engine.limits import FIXED
-from dnd_engine.lora.layout import LoRALayout, whole_number
+from dnd_engine.lora.layout import LoRALayout, TokenScheme, whole_number
 
 __all__ = [
     "OBJECTIVES_ON_WEIGHTS",
+    "RELEASED_BASE",
+    "RELEASED_ENCODER",
     "Condition",
     "GeneratorConfig",
+    "Padding",
     "complete_options",
     "trained_steps",
 ]
@@ -26,12 +29,20 @@ __all__ = [
 Condition = Literal["encoder", "base"]
 """What reads the prompts: the text encoder (see `encoder`) or the base (see `activations`)."""
 
+Padding = Literal["zero", "kept"]
+"""What a condition holds after the end of a prompt: the mean of each channel, or, as in the paper's
+code, whatever the encoder makes of padding."""
+
 OBJECTIVES_ON_WEIGHTS = ("reconstruction",)
 """Objectives that learn the weights of LoRA checkpoints instead of answers."""
 
-FORMAT = 2
+RELEASED_BASE = "Qwen/Qwen2.5-0.5B-Instruct"
+RELEASED_ENCODER = "sentence-transformers/all-MiniLM-L12-v2"
+"""What the paper's authors trained their decoders for common-sense tasks on and with."""
+
+FORMAT = 3
 """Version of the folder's format; a newer one is refused. Format 1 knew one head and one condition
-only, and is read as such."""
+only, format 2 only plain tokens and no padding; they are read as such."""
 
 
 def complete_options(head: object, options: Mapping[str, Any]) -> dict[str, int]:
@@ -73,6 +84,9 @@ class GeneratorConfig:
     condition: Condition = "encoder"
     condition_layers: tuple[int, ...] = ()
     """Layers of the base whose activations are the condition, if the base is what reads."""
+    tokens: TokenScheme = "plain"
+    """What the decoder writes; either way, plain tokens come out of the generator."""
+    padding: Padding = "zero"
     delta_scale: float = 0.01
     """Factor on the decoder's output before it is added to the shared tokens: keeps its
     initial steps as small as a LoRA's own."""
@@ -84,7 +98,7 @@ class GeneratorConfig:
     """The recipe, its result, the data and their licences."""
 
     def __post_init__(self) -> None:
-        grid = (self.layout.num_tokens, self.layout.spec.r, self.layout.width)
+        grid = self.layout.grid(self.tokens)
         if len(self.features) < 2 or self.features[-1] != grid:
             raise ConfigError(
                 f"the decoder's last stage must be the layout's token grid {grid}, "
@@ -94,11 +108,15 @@ class GeneratorConfig:
             raise ConfigError(f"`delta_scale` must be above 0, got {self.delta_scale}.")
         options = complete_options(self.head, self.head_options)
         object.__setattr__(self, "head_options", options)
+        if self.tokens != "plain" and not head_named(self.head).has_stages:
+            raise ConfigError(f"the head {self.head} writes plain tokens, got {self.tokens!r}.")
         self._check_condition()
 
     def _check_condition(self) -> None:
         layers = self.condition_layers
         _one_of("condition", self.condition, get_args(Condition))
+        if self.padding != "zero" and self.condition != "encoder":
+            raise ConfigError(f"only the text encoder pads prompts, got {self.padding!r} padding.")
         if (self.condition == "base") != bool(layers):
             raise ConfigError(
                 "`condition: base` and `condition_layers` go together, "
@@ -141,6 +159,8 @@ class GeneratorConfig:
             "head_options": dict(self.head_options),
             "condition": self.condition,
             "condition_layers": list(self.condition_layers),
+            "tokens": self.tokens,
+            "padding": self.padding,
             "delta_scale": self.delta_scale,
             **self.layout.to_json(),
             "base": dict(self.base),
@@ -199,6 +219,10 @@ def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
         fields["condition_layers"] = tuple(
             whole_number(layer, "condition_layers") for layer in values["condition_layers"]
         )
+    if found > 2:
+        for name, known in (("tokens", TokenScheme), ("padding", Padding)):
+            _one_of(name, values[name], get_args(known))
+            fields[name] = values[name]
     return fields
 
 

@@ -6,6 +6,7 @@ It turns a condition into weight tokens; it knows no prompts and no PEFT.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -23,7 +24,9 @@ from dnd_engine.files import recover, written_aside
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.heads import head_named
 from dnd_engine.generator.report import Report
+from dnd_engine.lora.weight_tokens import destandardise
 from dnd_engine.models.base import fingerprint_difference
+from dnd_engine.models.memory import check_memory
 
 __all__ = [
     "Generator",
@@ -50,7 +53,7 @@ class Generator(nn.Module):
 
     `tokens = shared + delta_scale · decoder(standardised condition)`. The decoder starts with B at
     zero (see `heads`) and so do the shared tokens, so an untrained generator is exactly the base; A
-    starts random, as a LoRA's does.
+    starts random, as a LoRA's does. A decoder that writes standardised tokens is read back first.
     """
 
     condition_mean: Tensor
@@ -61,7 +64,7 @@ class Generator(nn.Module):
         self.config = config
         layout = config.layout
         self.decoder = head_named(config.head).build(config)
-        shared = torch.zeros(layout.num_tokens, layout.spec.r, layout.width)
+        shared = torch.zeros(layout.grid())
         for m in layout.matrices():
             if m.side == "A":
                 shared[m.first_token : m.first_token + m.num_tokens].normal_(std=m.long**-0.5)
@@ -106,6 +109,10 @@ class Generator(nn.Module):
     ) -> Float[Tensor, "batch tokens rows cols"]:
         """Decode standardised conditions into the plain weight tokens of one adapter each."""
         delta = self.decoder(condition)
+        if self.config.tokens == "standardised":
+            # In float32: a small error in a token's scale is a large one in all its weights.
+            flat = destandardise(delta.flatten(0, 1).float())
+            delta = flat.unflatten(0, delta.shape[:2])
         tokens: Tensor = self.shared + self.config.delta_scale * delta
         return tokens
 
@@ -154,7 +161,8 @@ class GeneratorFolder:
             tasks = _read_tasks(path / "tasks.json")
         except GeneratorError as error:
             raise GeneratorError(f"generator folder `{path}`: {error}") from error
-        digest = hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
+        with (path / "model.safetensors").open("rb") as weights:
+            digest = hashlib.file_digest(weights, "sha256").hexdigest()
         return cls(path, config, tasks, digest)
 
     def card(self) -> str:
@@ -184,13 +192,14 @@ class GeneratorFolder:
 
         Raises:
             GeneratorError: If the weights are damaged or not those of `config.json`.
+            AssetError: If they do not fit into memory.
         """
         weights = self.path / "model.safetensors"
         try:
             _check_shapes(weights, self.config)
             generator = Generator(self.config)
             state = load_file(weights)
-            generator.load_state_dict({k: v.float() for k, v in state.items()})
+            generator.load_state_dict(state)
         except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
             raise GeneratorError(f"`{weights}` does not fit its `config.json`: {error}") from error
         broken = [key for key, value in state.items() if not value.isfinite().all()]
@@ -210,6 +219,7 @@ def _check_shapes(weights: Path, config: GeneratorConfig) -> None:
 
     Raises:
         ValueError: A shape differs. The config of a stranger may ask for gigabytes.
+        AssetError: There is not enough memory.
     """
     with torch.device("meta"):
         wanted = {k: tuple(v.shape) for k, v in Generator(config).state_dict().items()}
@@ -223,6 +233,8 @@ def _check_shapes(weights: Path, config: GeneratorConfig) -> None:
     if differing:
         more = f", and {len(differing) - 3} more" if len(differing) > 3 else ""
         raise ValueError(f"{'; '.join(differing[:3])}{more}.")
+    num_bytes = torch.float32.itemsize * sum(map(math.prod, wanted.values()))
+    check_memory(num_bytes, f"the generator `{weights.parent}`")
 
 
 def save_generator(
@@ -266,7 +278,12 @@ def check_base(config: GeneratorConfig, base_id: str, fingerprint: Mapping[str, 
 
 
 def check_encoder(
-    config: GeneratorConfig, width: int, sha256: str, tasks: Sequence[TaskCentroid] = ()
+    config: GeneratorConfig,
+    width: int,
+    sha256: str,
+    tasks: Sequence[TaskCentroid] = (),
+    *,
+    longest: int | None = None,
 ) -> None:
     """Refuse an encoder whose embeddings the generator has not learnt to read.
 
@@ -278,10 +295,16 @@ def check_encoder(
         width: Of the encoder's embeddings.
         sha256: Of the encoder's weights.
         tasks: Whose centroids must lie in the encoder's space.
+        longest: Tokens of a prompt that the encoder reads at most; None if any number.
 
     Raises:
-        LayoutMismatchError: If the width or the weights differ.
+        LayoutMismatchError: If the width, the length or the weights differ.
     """
+    if config.condition == "encoder" and longest is not None and config.length > longest:
+        raise LayoutMismatchError(
+            f"the generator reads {config.length:,} tokens of a prompt, the encoder "
+            f"{config.encoder.get('id', '')} at most {longest}. Use another generator."
+        )
     if config.condition == "encoder" and width != config.width:
         raise LayoutMismatchError(
             f"the generator reads embeddings {config.width} wide, the encoder's are {width} wide. "

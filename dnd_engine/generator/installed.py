@@ -20,9 +20,25 @@ from dnd_engine.errors import AssetError, GeneratorError
 from dnd_engine.files import asset_path, user_folder
 from dnd_engine.generator.folder import GeneratorFolder
 from dnd_engine.lora.layout import ARCHITECTURES
-from dnd_engine.models.sources import BASES, HUB_FILES, cache_folder, first_line
+from dnd_engine.models.sources import (
+    BASES,
+    DEFAULT_ENCODER,
+    ENCODERS,
+    HUB_FILES,
+    cache_folder,
+    first_line,
+    known_name,
+)
 
-__all__ = ["Availability", "Choice", "availability", "generator_path", "installed", "loaded_choice"]
+__all__ = [
+    "Availability",
+    "Choice",
+    "availability",
+    "encoder_name",
+    "generator_path",
+    "installed",
+    "loaded_choice",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -73,11 +89,18 @@ def generator_path(config: EngineConfig) -> Path | None:
     return None
 
 
+def encoder_name(config: EngineConfig, folder: GeneratorFolder | None) -> str:
+    """Return the encoder to load: the one asked for, else the generator's, else the embedded."""
+    theirs = folder.config.encoder.get("id") if folder else None
+    named = config.encoder or (theirs if isinstance(theirs, str) else "")
+    return known_name(named, ENCODERS) or DEFAULT_ENCODER
+
+
 def loaded_choice(config: EngineConfig) -> Choice:
     """Return what a configuration loads, as `installed` lists it."""
     path = generator_path(config)
     num_bytes = _weights(path) if path else 0
-    return Choice(base=_known_name(config.base), generator=path, generator_bytes=num_bytes)
+    return Choice(base=known_name(config.base, BASES), generator=path, generator_bytes=num_bytes)
 
 
 def installed(loaded: EngineConfig | None = None, folder: Path | None = None) -> list[Choice]:
@@ -171,7 +194,7 @@ def _written(places: Sequence[Path]) -> Iterator[Choice]:
             logger.warning("Not offered as a generator: %s", error)
             continue
         yield Choice(
-            base=_known_name(str(opened.config.base.get("id", ""))),
+            base=known_name(str(opened.config.base.get("id", "")), BASES),
             generator=place,
             generator_bytes=_weights(place),
         )
@@ -185,7 +208,7 @@ def _cached_bases() -> Iterator[str]:
         return
     for repo in sorted(found.repos, key=lambda repo: repo.repo_id):
         if repo.repo_type == "model" and any(_supported(one) for one in repo.revisions):
-            yield _known_name(repo.repo_id)
+            yield known_name(repo.repo_id, BASES)
 
 
 def _supported(revision: CachedRevisionInfo) -> bool:
@@ -197,11 +220,6 @@ def _supported(revision: CachedRevisionInfo) -> bool:
     except (OSError, ValueError, AttributeError, TypeError) as error:
         logger.warning("Not offered as a base: `%s`: %s", config, error)
         return False
-
-
-def _known_name(base: str) -> str:
-    """Return the short name of an embedded base."""
-    return next((name for name, source in BASES.items() if base == source.hub_id), base)
 
 
 def _weights(folder: Path) -> int:

@@ -30,7 +30,7 @@ def delta_gram(
     Raises:
         LayoutMismatchError: If the tokens of an adapter do not fit the layout.
     """
-    expected = (layout.num_tokens, layout.spec.r, layout.width)
+    expected = layout.grid()
     for number, tokens in enumerate(adapters):
         if tuple(tokens.shape) != expected:
             raise LayoutMismatchError(

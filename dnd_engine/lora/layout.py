@@ -8,24 +8,32 @@ torch and does not know how tokens are scaled.
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from dnd_engine.errors import ConfigError, LayoutError
 from dnd_engine.limits import FIXED
 
 __all__ = [
     "ARCHITECTURES",
+    "BORDER",
     "Architecture",
     "LoRALayout",
     "LoRASpec",
     "Matrix",
     "Target",
+    "TokenScheme",
     "architecture_of",
     "whole_number",
 ]
 
 TARGET_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "gate_proj", "down_proj")
 """The seven linear layers of a Llama-style block, in the authors' token order."""
+
+TokenScheme = Literal["plain", "standardised"]
+"""How numbers stand in a weight token (see `weight_tokens`)."""
+
+BORDER = 2
+"""Rows and columns that a standardised token has more, for its scale."""
 
 FUSED_MODULES = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
 """Those of a block with fused projections: q, k and v are one layer, and so are gate and up."""
@@ -264,6 +272,11 @@ class LoRALayout:
     def num_tokens(self) -> int:
         """Number of weight tokens in an adapter."""
         return sum(t.in_features + t.out_features for t in self.targets) // self.width
+
+    def grid(self, scheme: TokenScheme = "plain") -> tuple[int, int, int]:
+        """Return (tokens, rows, columns) of an adapter in one scheme."""
+        border = BORDER if scheme == "standardised" else 0
+        return self.num_tokens, self.spec.r + border, self.width + border
 
     @property
     def num_parameters(self) -> int:

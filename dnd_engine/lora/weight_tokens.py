@@ -15,15 +15,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dnd_engine.errors import LayoutMismatchError
-from dnd_engine.lora.layout import LoRALayout, Matrix
+from dnd_engine.lora.layout import BORDER, LoRALayout, Matrix
 
 __all__ = ["LoRAState", "destandardise", "detokenize", "standardise", "tokenize"]
 
 LoRAState = dict[str, Tensor]
 """Maps PEFT keys, without an adapter name, to A (r, in) and B (out, r)."""
-
-BORDER = 2
-"""Rows and columns of the standardised scheme that carry the scale."""
 
 # The authors' code for the scale. It is nearly flat for small deviations: an error of 0.01 in the
 # code can make a deviation of 0.001 negative. So our own generators use the plain scheme.
@@ -46,7 +43,7 @@ def detokenize(tokens: Float[Tensor, "tokens rows cols"], layout: LoRALayout) ->
     Raises:
         LayoutMismatchError: If the grid is not the layout's.
     """
-    expected = (layout.num_tokens, layout.spec.r, layout.width)
+    expected = layout.grid()
     if tuple(tokens.shape) != expected:
         raise LayoutMismatchError(
             f"expected weight tokens of shape {expected}, got {tuple(tokens.shape)}."

@@ -39,10 +39,10 @@ class EncodedPrompts:
     """Prompts as a condition source sees them, in the order given."""
 
     tokens: Float[Tensor, "prompts length width"]
-    """Token embeddings, zero after the end of a prompt; or other vectors that make the condition
-    (see `activations`)."""
+    """Token embeddings, zero after the end of a prompt unless padding is kept; or other vectors
+    that make the condition (see `activations`)."""
     mask: Bool[Tensor, "prompts length"]
-    """True where there is a token."""
+    """True where there is a token, or padding that is kept."""
     pooled: Float[Tensor, "prompts pooled_width"]
     """Mean over all tokens read, at unit length: for similarity between tasks."""
 
@@ -67,7 +67,8 @@ class PromptMemory:
 
     def encode(self, encoder: "PromptEncoder", texts: Sequence[str], length: int) -> EncodedPrompts:
         """Encode prompts, those that are not remembered at least; see `PromptEncoder.encode`."""
-        keys = [hashlib.sha256(f"{length} {text}".encode()).digest() for text in texts]
+        read_by = f"{encoder.identity} {length}"
+        keys = [hashlib.sha256(f"{read_by} {text}".encode()).digest() for text in texts]
         new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._rows}
         encoded = encoder.encode(list(new.values()), length)
         for row, key in enumerate(new):
@@ -109,15 +110,33 @@ class PromptEncoder:
         folder: A sentence-transformers model folder.
         device: Where it runs.
         dtype: Compute type; bfloat16 halves the time where the hardware has it.
+        keeps_padding: Pad all prompts to one length and keep what the model makes of the padding,
+            as the paper's code does. The model's attention skips it either way.
     """
 
-    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        keeps_padding: bool = False,
+    ) -> None:
         self._model = SentenceTransformer(
             str(folder), device=str(device), model_kwargs={"dtype": dtype}, local_files_only=True
         )
         self._model.eval()
         self.device = device
         self.width = int(self._model.get_embedding_dimension() or 0)
+        self.keeps_padding = keeps_padding
+        self.identity = f"{folder} {dtype} {keeps_padding}"
+        """Tells its embeddings from another's."""
+
+    @property
+    def longest(self) -> int | None:
+        """Tokens of a prompt that it reads at most; None if any number."""
+        config = getattr(self._model[0], "config", None)
+        return getattr(config, "max_position_embeddings", None)
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], length: int) -> EncodedPrompts:
@@ -131,7 +150,8 @@ class PromptEncoder:
         mask = torch.zeros(len(texts), length, dtype=torch.bool)
         pooled = torch.zeros(len(texts), self.width)
         ids = self._tokenise(texts, length)
-        for rows, read in _batches([len(row) for row in ids], length):
+        lengths = [length if self.keeps_padding else len(row) for row in ids]
+        for rows, read in _batches(lengths, length):
             padded = torch.full((_BATCH_PROMPTS, read), self._padding)
             here = torch.zeros(_BATCH_PROMPTS, read, dtype=torch.bool)
             here[len(rows) :, 0] = True  # attention needs something to read
@@ -145,8 +165,9 @@ class PromptEncoder:
                 }
             )
             filled = slice(len(rows))
-            mask[rows, :read] = here[filled]
-            embeddings = out["token_embeddings"].float().cpu() * here[..., None]
+            kept = torch.ones_like(here) if self.keeps_padding else here
+            mask[rows, :read] = kept[filled]
+            embeddings = out["token_embeddings"].float().cpu() * kept[..., None]
             tokens[rows, :read] = embeddings[filled]
             pooled[rows] = out["sentence_embedding"].float().cpu()[filled]
         return EncodedPrompts(tokens, mask, pooled)

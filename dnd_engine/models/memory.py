@@ -1,4 +1,4 @@
-"""Whether a base fits, said before anything is loaded."""
+"""Whether weights fit, said before anything is loaded."""
 
 from pathlib import Path
 
@@ -45,8 +45,8 @@ def check_memory(needed: int, what: str, device: torch.device | None = None) -> 
     if needed > free:
         raise AssetError(
             f"{what} needs about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free "
-            f"on {device or 'this machine'}. Choose a smaller base, close other programs, or use a "
-            "larger machine."
+            f"on {device or 'this machine'}. Choose a smaller model, close other programs, or use "
+            "a larger machine."
         )
 
 

@@ -31,12 +31,14 @@ from dnd_engine.progress import Doing
 
 __all__ = [
     "BASES",
+    "DEFAULT_ENCODER",
     "ENCODERS",
     "HUB_FILES",
     "OnFraction",
     "ResolvedWeights",
     "cache_folder",
     "first_line",
+    "known_name",
     "resolve",
 ]
 
@@ -98,6 +100,18 @@ ENCODERS: Mapping[str, PackagedFolder] = {
 }
 
 
+DEFAULT_ENCODER = "all-minilm-l6-v2"
+"""What reads prompts where neither the user nor a generator names an encoder."""
+
+Registry = Mapping[str, WheelGGUF] | Mapping[str, PackagedFolder]
+"""`BASES` or `ENCODERS`."""
+
+
+def known_name(hub_id: str, registry: Registry) -> str:
+    """Return the short name of an embedded model; other ids are their own."""
+    return next((name for name, source in registry.items() if source.hub_id == hub_id), hub_id)
+
+
 @dataclass(frozen=True, slots=True)
 class ResolvedWeights:
     """A local model folder and what it holds."""
@@ -111,7 +125,7 @@ class ResolvedWeights:
 
 def resolve(
     name: str,
-    registry: Mapping[str, WheelGGUF] | Mapping[str, PackagedFolder],
+    registry: Registry,
     cache_dir: Path | None = None,
     on_fraction: OnFraction = lambda doing, name, fraction: None,
 ) -> ResolvedWeights:

@@ -16,9 +16,6 @@ _RECIPE: Mapping[str, Any] = {f.name: f.default for f in fields(TrainRecipe)}
 _OURS: Sequence[Stage] = _RECIPE["stages"]
 _OUR_KERNEL: int = _RECIPE["kernel_size"]
 
-_BORDER = 2
-"""Rows and columns of the paper's tokens that carry their scale (see `lora.weight_tokens`)."""
-
 _SMALL: Sequence[Stage] = (
     (128, 384, 384),
     (128, 200, 300),
@@ -72,7 +69,7 @@ def size_of(features: Sequence[Stage], kernel_size: int) -> DecoderSize:
 
 def our_decoder(layout: LoRALayout) -> DecoderSize:
     """Count the default decoder of `dnd train` for a layout, without the shared tokens."""
-    return size_of((*_OURS, (layout.num_tokens, layout.spec.r, layout.width)), _OUR_KERNEL)
+    return size_of((*_OURS, layout.grid()), _OUR_KERNEL)
 
 
 def papers_spec(shape: BaseShape) -> LoRASpec:
@@ -95,7 +92,7 @@ def papers_decoder(shape: BaseShape) -> tuple[DecoderSize, bool]:
         stages, kernel = _SMALL, 9
     else:
         stages, kernel = (_MIDDLE if shape.parameters < 4e9 else _LARGE), 11
-    grid = (layout.num_tokens, layout.spec.r + _BORDER, layout.width + _BORDER)
+    grid = layout.grid("standardised")
     released = grid in {(4296, 10, 130), (4508, 18, 258), (4928, 18, 514)}
     return size_of((*stages, grid), kernel), released
 

@@ -164,7 +164,7 @@ def _configure(recipe: TrainRecipe, base: BaseModel, encoder: ResolvedWeights) -
     spec = LoRASpec(r=recipe.r, lora_alpha=recipe.lora_alpha)
     layout = LoRALayout.from_config(base.config, spec)
     return GeneratorConfig(
-        features=(*recipe.stages, (layout.num_tokens, recipe.r, layout.width)),
+        features=(*recipe.stages, layout.grid()),
         kernel_size=recipe.kernel_size,
         layout=layout,
         head=recipe.head,
@@ -185,7 +185,7 @@ def _open_warm_start(
     folder = GeneratorFolder.open(recipe.warm_start)
     check_base(folder.config, ours.base["id"], ours.base["fingerprint"])
     names = ("layout", "features", "kernel_size", "head", "head_options", "condition")
-    for name in (*names, "condition_layers", "delta_scale"):
+    for name in (*names, "condition_layers", "delta_scale", "tokens", "padding"):
         theirs, wanted = getattr(folder.config, name), getattr(ours, name)
         if theirs != wanted:
             raise TrainingError(

@@ -148,6 +148,15 @@ def test_stages_that_miss_the_token_grid_are_refused() -> None:
         ),
         ({"delta_scale": 0.0}, r"`delta_scale` must be above 0, got 0\.0\."),
         ({"delta_scale": float("nan")}, r"`delta_scale` must be above 0, got nan\."),
+        ({"tokens": "standardised"}, r"token grid \(64, 6, 34\), got \(\(64, 4, 32\),\)"),
+        (
+            {"tokens": "standardised", "head": "mlp", "features": (STAGES[0], (64, 6, 34))},
+            r"the head mlp writes plain tokens, got 'standardised'\.",
+        ),
+        (
+            BASE_READS | {"padding": "kept"},
+            r"only the text encoder pads prompts, got 'kept' padding\.",
+        ),
     ],
 )
 def test_a_config_that_contradicts_itself_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -266,9 +275,12 @@ def edit_task(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]
             edit(lambda v: v.update(delta_scale=float("nan"))),
             r"`config\.json` is not JSON: it holds NaN\.",
         ),
-        (edit(lambda v: v.update(format=3)), r"`format` is 3; this version reads formats 1 to 2\."),
+        (edit(lambda v: v.update(format=4)), r"`format` is 4; this version reads formats 1 to 3\."),
         (edit(lambda v: v.update(format="1")), r"`format` is '1'; this version reads formats 1"),
         (edit(lambda v: v.update(base=3)), r"`base` must be an object, got 3\."),
+        (edit(lambda v: v.update(tokens=8)), r"`tokens` must be one of plain, standardised, got 8"),
+        (edit(lambda v: v.update(padding="")), r"`padding` must be one of zero, kept, got ''\."),
+        (edit(lambda v: v.pop("tokens")), r"not a generator's `config\.json`: 'tokens' is missing"),
         (edit(lambda v: v.pop("head")), r"not a generator's `config\.json`: 'head' is missing"),
         (
             edit(lambda v: v.update(head="cnn")),
@@ -317,14 +329,23 @@ def test_a_broken_folder_is_refused_when_opened(
         GeneratorFolder.open(folder)
 
 
-def test_a_folder_of_the_first_format_is_read(folder: Path) -> None:
-    """It knew one head and one condition, and named neither."""
+@pytest.mark.parametrize(
+    ("version", "unnamed"),
+    [
+        (1, ("tokens", "padding", "head", "head_options", "condition", "condition_layers")),
+        (2, ("tokens", "padding")),
+    ],
+)
+def test_a_folder_of_an_earlier_format_is_read(
+    folder: Path, version: int, unnamed: tuple[str, ...]
+) -> None:
+    """It knew one of each, and named none."""
     path = folder / "config.json"
     values = json.loads(path.read_text())
-    assert values["format"] == 2
-    for name in ("head", "head_options", "condition", "condition_layers"):
+    assert values["format"] == 3
+    for name in unnamed:
         del values[name]
-    path.write_text(json.dumps(values | {"format": 1}))
+    path.write_text(json.dumps(values | {"format": version}))
     opened = GeneratorFolder.open(folder)
     assert opened.config == CONFIG
     condition = torch.randn(2, *STAGES[0])
@@ -574,6 +595,14 @@ def test_an_encoder_of_another_width_is_refused() -> None:
         LayoutMismatchError, match=r"reads embeddings 8 wide, the encoder's are 384 wide\. .*exampl"
     ):
         check_encoder(CONFIG, 384, "e" * 64)
+
+
+def test_an_encoder_that_reads_too_few_tokens_is_refused() -> None:
+    check_encoder(CONFIG, 8, "e" * 64, longest=6)
+    with pytest.raises(
+        LayoutMismatchError, match=r"reads 6 tokens of a prompt, the encoder example/encoder at mos"
+    ):
+        check_encoder(CONFIG, 8, "e" * 64, longest=5)
 
 
 def test_an_encoder_with_other_weights_is_refused() -> None:

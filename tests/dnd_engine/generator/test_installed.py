@@ -9,7 +9,8 @@ from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
 from dnd_engine.config import NO_GENERATOR, EngineConfig
 from dnd_engine.errors import AssetError
-from dnd_engine.generator.installed import availability, installed, loaded_choice
+from dnd_engine.generator.folder import GeneratorFolder
+from dnd_engine.generator.installed import availability, encoder_name, installed, loaded_choice
 from dnd_engine.models.sources import BASES
 from tests.dnd_engine.test_engine import write_generator
 
@@ -47,6 +48,22 @@ def test_what_is_shipped_comes_first_and_every_base_goes_alone_too(
     assert loaded_choice(EngineConfig()).key == found[1].key
     alone = EngineConfig(base=BASES[EMBEDDED].hub_id, generator=NO_GENERATOR)
     assert loaded_choice(alone).key == found[3].key
+
+
+def test_the_generators_encoder_is_loaded_unless_another_is_asked_for(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    own, other = (
+        GeneratorFolder.open(write_generator(tiny_folder, tmp_path / name, encoder=encoder))
+        for name, encoder in (
+            ("own", {"id": "sentence-transformers/all-MiniLM-L6-v2"}),
+            ("other", {"id": "sentence-transformers/all-MiniLM-L12-v2"}),
+        )
+    )
+    assert encoder_name(EngineConfig(), None) == "all-minilm-l6-v2"
+    assert encoder_name(EngineConfig(), own) == "all-minilm-l6-v2", "as it is embedded"
+    assert encoder_name(EngineConfig(), other) == "sentence-transformers/all-MiniLM-L12-v2"
+    assert encoder_name(EngineConfig(encoder="mine"), other) == "mine"
 
 
 def test_a_generator_elsewhere_is_listed_while_it_is_loaded(

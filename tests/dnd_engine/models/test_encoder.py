@@ -5,6 +5,7 @@ import random
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from transformers import AutoModel
 
 from dnd_engine.limits import FixedLimits
 from dnd_engine.models.encoder import ConditionSource, EncodedPrompts, PromptEncoder, PromptMemory
@@ -81,6 +82,26 @@ def test_embeddings_are_zero_after_the_end_and_pooled_ones_have_unit_length(
     assert found.mask.sum(dim=1).tolist() == [3, 8]
     assert torch.equal(found.tokens.abs().sum(dim=2) > 0, found.mask)
     torch.testing.assert_close(found.pooled.norm(dim=1), torch.ones(2))
+
+
+def test_padding_is_kept_where_it_is_asked_for_and_prompts_stay_apart() -> None:
+    """As the model makes it, at one length; what is pooled is of the tokens alone."""
+    folder = resolve("all-minilm-l6-v2", ENCODERS).path
+    cpu = torch.device("cpu")
+    padding, cutting = (
+        PromptEncoder(folder, cpu, torch.float32, keeps_padding=kept) for kept in (True, False)
+    )
+    memory = PromptMemory()
+    found, usual = (memory.encode(one, TEXTS[:3], 20) for one in (padding, cutting))
+    ids = padding._model.tokenizer(
+        TEXTS[:3], padding="max_length", max_length=20, return_tensors="pt"
+    )
+    with torch.inference_mode():
+        expected = AutoModel.from_pretrained(folder)(**ids).last_hidden_state
+    torch.testing.assert_close(found.tokens, expected, atol=1e-4, rtol=0)
+    assert found.mask.all()
+    assert not usual.mask.all()
+    torch.testing.assert_close(found.pooled, usual.pooled, atol=1e-5, rtol=0)
 
 
 def test_long_prompts_are_cut(encoder: PromptEncoder) -> None:

@@ -239,7 +239,7 @@ def test_a_base_that_does_not_fit_is_refused_with_the_numbers_before_it_is_loade
 ) -> None:
     folder = save_tiny(tmp_path / "base", hidden_size=512, vocab_size=1000)
     little(monkeypatch, 3_000_000)
-    numbers = r"needs about 0\.0 GB of memory, and 0\.0 GB are free on cpu\. Choose a smaller base"
+    numbers = r"needs about 0\.0 GB of memory, and 0\.0 GB are free on cpu\. Choose a smaller model"
     with pytest.raises(AssetError, match=numbers):
         load_base(resolve(str(folder), BASES), CPU, torch.float32)
     needed = memory.weight_bytes(folder, torch.float32)

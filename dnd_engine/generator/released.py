@@ -1,0 +1,296 @@
+"""The decoders that the paper's authors released (`.pth`): read as weights alone, and converted.
+
+A `.pth` file is a pickle, which may run code when it is read. Here alone one is opened, with
+`weights_only=True`, and nothing in it is believed until it is checked. What comes out is a
+generator folder like any other, which needs the file no more.
+
+Source: names, shapes and encoder settings are those of the authors' code, Liang et al. 2025,
+arXiv:2506.16406.
+"""
+
+import hashlib
+import math
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from dnd_engine.errors import BaseMismatchError, GeneratorError
+from dnd_engine.generator.card import released_card
+from dnd_engine.generator.config import RELEASED_BASE, RELEASED_ENCODER, GeneratorConfig
+from dnd_engine.generator.folder import Generator, GeneratorFolder, save_generator
+from dnd_engine.generator.hyperconv import HyperConvDecoder
+from dnd_engine.generator.stage import Stage
+from dnd_engine.lora.layout import BORDER, LoRALayout, LoRASpec
+from dnd_engine.models.base import best_dtype, fingerprint, load_base, read_config
+from dnd_engine.models.encoder import PromptEncoder
+from dnd_engine.models.sources import (
+    BASES,
+    ENCODERS,
+    ResolvedWeights,
+    first_line,
+    known_name,
+    resolve,
+)
+from dnd_engine.prompts.words import cut, one_line
+
+__all__ = ["ReleasedDecoder", "convert", "read_released"]
+
+_CPU = torch.device("cpu")
+_PREFIX = "model."
+_NOT_DECODER = "criterion_weight"
+"""Saved beside the decoder: the weights of its training loss, which nothing needs later."""
+_PROJECTIONS = ("down_proj.", "gate_proj.")
+_MAX_PICKLE = 10_000_000
+"""Bytes of the pickle, which holds names and shapes: the authors' have about ten thousand."""
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+_TOLD = 10
+"""Names of one kind that a message lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasedDecoder:
+    """A checked file: the stages follow from its shapes, and every weight is there and finite."""
+
+    path: Path
+    features: tuple[Stage, ...]
+    kernel_size: int
+    weights: Mapping[str, Tensor]
+    """By the names of a `HyperConvDecoder`. They stay in the file until they are used."""
+
+
+def read_released(path: Path) -> ReleasedDecoder:
+    """Read a decoder as the authors' code saves it, weights alone.
+
+    Raises:
+        GeneratorError: If it is no such file, holds anything else, lacks something, or has weights
+            of the wrong shape or that are not finite. Nothing in it is run.
+    """
+    try:
+        weights = _state(path)
+        features, kernel_size = _stages(weights)
+        broken = [name for name, weight in weights.items() if not weight.isfinite().all()]
+        if broken:
+            raise GeneratorError(f"weights that are NaN or infinite: {_listed(broken)}.")
+    except GeneratorError as error:
+        raise GeneratorError(
+            f"`{path}` is no decoder of the paper's authors: {error} Expected a `.pth` file as "
+            "their training scripts save it, downloaded whole."
+        ) from error
+    return ReleasedDecoder(path, features, kernel_size, weights)
+
+
+def convert(
+    path: Path,
+    out: Path,
+    *,
+    base: str = RELEASED_BASE,
+    encoder: str = RELEASED_ENCODER,
+    cache_dir: Path | None = None,
+) -> GeneratorFolder:
+    """Write a generator folder from a released decoder.
+
+    Args:
+        path: The `.pth` file.
+        out: The new folder.
+        base: The base it was trained for, which the folder will know by fingerprint.
+        encoder: The text encoder it was trained with.
+        cache_dir: Where converted bases are kept; None is the user's cache folder.
+
+    Raises:
+        GeneratorError: If the file is not such a decoder, or `out` exists or cannot be written.
+        BaseMismatchError: If the decoder writes no LoRA of this base, or reads another encoder.
+        AssetError: If base or encoder cannot be had.
+    """
+    if out.exists():
+        raise GeneratorError(f"`{out}` exists. Choose a new folder.")
+    decoder = read_released(path)
+    read_with = resolve(known_name(encoder, ENCODERS), ENCODERS)
+    _check_encoder(decoder, PromptEncoder(read_with.path, _CPU, torch.float32), encoder)
+    weights = resolve(base, BASES, cache_dir)
+    layout = _layout(decoder, read_config(weights), base)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    config = GeneratorConfig(
+        features=decoder.features,
+        kernel_size=decoder.kernel_size,
+        layout=layout,
+        tokens="standardised",
+        padding="kept",
+        delta_scale=1.0,
+        base={"id": weights.hub_id, "fingerprint": _fingerprint(weights)},
+        encoder={"id": read_with.hub_id, "sha256": read_with.sha256},
+        training={
+            "kind": "generator",
+            "recipe": {"objective": "reconstruction"},
+            "released": {"file": path.name, "sha256": digest},
+        },
+    )
+    GeneratorConfig.from_json(config.to_json())  # refuses now what it would refuse when opened
+    try:
+        save_generator(_generator(config, decoder), out, (), released_card(config))
+    except (OSError, SafetensorError) as error:
+        raise GeneratorError(f"`{out}` cannot be written: {first_line(error)}") from error
+    return GeneratorFolder.open(out)
+
+
+def _state(path: Path) -> dict[str, Tensor]:
+    """Read the decoder's tensors, mapped from the file, and check all but their shapes."""
+    _check_archive(path)
+    try:
+        # Mapped: a file of gigabytes takes no memory before its names and shapes are checked. What
+        # a stranger's pickle can raise is any exception.
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        found = re.search(r"GLOBAL \S+", str(error))
+        reason = f"it names {cut(one_line(found[0]), 80)}" if found else type(error).__name__
+        raise GeneratorError(
+            f"it holds something else than weights ({reason}), and nothing else is read."
+        ) from error
+    if not isinstance(loaded, dict) or not loaded:
+        raise GeneratorError(f"expected a state dict, found {_kind(loaded)}.")
+    odd = [f"{k!r} ({_kind(v)})" for k, v in loaded.items() if not _is_weight(k, v)]
+    if odd:
+        raise GeneratorError(f"expected a state dict of weights, found {_listed(odd)}.")
+    claimed = sum(value.numel() * value.itemsize for value in loaded.values())
+    if claimed > path.stat().st_size:
+        raise GeneratorError(
+            f"it claims {claimed:,} bytes of weights, more than the whole file holds."
+        )
+    named = {name.removeprefix(_PREFIX): value.detach() for name, value in loaded.items()}
+    named.pop(_NOT_DECODER, None)
+    if any(name.startswith(_PROJECTIONS) for name in named):
+        raise GeneratorError(
+            "it projects thousands of tokens of each prompt before it reads them, as those for the "
+            "1.5B and 7B bases do, and this project does not. Only those that read the encoder's "
+            "tokens themselves can be converted."
+        )
+    return named
+
+
+def _check_archive(path: Path) -> None:
+    """Check the zip that a `.pth` is, before anything in it is unpacked."""
+    if not path.is_file():
+        raise GeneratorError("there is no such file.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise GeneratorError(f"`torch.save` writes a zip, this is none ({error}).") from error
+    pickles = [entry.file_size for entry in entries if entry.filename.endswith("data.pkl")]
+    packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+    if packed or len(pickles) != 1 or pickles[0] > _MAX_PICKLE:
+        raise GeneratorError("it is a zip, but not as `torch.save` writes one.")
+
+
+def _is_weight(name: object, value: object) -> bool:
+    return (
+        isinstance(name, str)
+        and isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.device == _CPU
+        and value.dtype in _FLOATS
+    )
+
+
+def _stages(weights: Mapping[str, Tensor]) -> tuple[tuple[Stage, ...], int]:
+    """Derive stages and kernel from some shapes; then all names and shapes must be theirs."""
+    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+    count = max(1, sum(name.endswith(".linear2.weight") for name in shapes))
+    expected = _shapes([(1, 1, 1)] * (count + 1), 1)
+    missing, unknown = expected.keys() - shapes.keys(), shapes.keys() - expected.keys()
+    if missing or unknown:
+        raise GeneratorError(
+            f"weights missing: {_listed(sorted(missing))}; unknown: {_listed(sorted(unknown))}."
+        )
+    layers = [f"decoder.module_list.{i}" for i in range(count)]
+    outputs = [shapes[f"{layer}.linear2.weight"] for layer in layers]
+    try:
+        features = [
+            _stage(output[1], shapes[f"{layer}.linear1.norm.weight"])
+            for layer, output in zip(layers, outputs, strict=True)
+        ]
+        features.append(_stage(outputs[-1][0], shapes[f"{layers[-1]}.linear1.bias"]))
+        kernel_size = outputs[0][-1]
+        expected = _shapes(features, kernel_size)
+    except (IndexError, ValueError, RuntimeError) as error:
+        raise GeneratorError("its weights do not have the dimensions of convolutions.") from error
+    wrong = [
+        f"{name} is {shapes[name]}, expected {shape}"
+        for name, shape in expected.items()
+        if shapes[name] != shape
+    ]
+    if wrong:
+        raise GeneratorError(f"weights of the wrong shape: {_listed(wrong)}.")
+    return tuple(features), kernel_size
+
+
+def _stage(channels: int, plane: tuple[int, ...]) -> Stage:
+    height, width = plane
+    return channels, height, width
+
+
+def _shapes(features: Sequence[Stage], kernel_size: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a decoder's weights; takes no memory for them."""
+    with torch.device("meta"):
+        state = HyperConvDecoder(features, kernel_size).state_dict()
+    return {name: tuple(value.shape) for name, value in state.items()}
+
+
+def _layout(decoder: ReleasedDecoder, base: Mapping[str, object], named: str) -> LoRALayout:
+    grid = decoder.features[-1]
+    r = max(1, grid[1] - BORDER)
+    # All LoRAs of the authors have an alpha of twice their rank.
+    layout = LoRALayout.from_config(base, LoRASpec(r=r, lora_alpha=2 * r))
+    if layout.grid("standardised") != grid:
+        raise BaseMismatchError(
+            f"`{decoder.path}` writes (tokens, rows, columns) {grid}, and a LoRA of rank {r} for "
+            f"`{named}` has {layout.grid('standardised')}. Name the base that it was trained for."
+        )
+    return layout
+
+
+def _fingerprint(weights: ResolvedWeights) -> dict[str, Any]:
+    return fingerprint(load_base(weights, _CPU, best_dtype(_CPU)))
+
+
+def _check_encoder(decoder: ReleasedDecoder, encoder: PromptEncoder, named: str) -> None:
+    _, length, width = decoder.features[0]
+    longest = encoder.longest or math.inf
+    if width != encoder.width or length > longest:
+        raise BaseMismatchError(
+            f"`{decoder.path}` reads {length:,} tokens of a prompt, {width} wide; `{named}` gives "
+            f"at most {longest} tokens, {encoder.width} wide. Name the encoder that it was trained "
+            "with. Longer prompts, which the authors read in pieces, cannot be read here."
+        )
+
+
+def _generator(config: GeneratorConfig, decoder: ReleasedDecoder) -> Generator:
+    """Build the generator around weights that stay in their file."""
+    with torch.device("meta"):
+        generator = Generator(config)
+    state = {f"decoder.{name}": weight for name, weight in decoder.weights.items()}
+    # Their decoder reads embeddings as they are, and adds to nothing.
+    state["shared"] = torch.zeros(config.layout.grid())
+    state["condition_mean"] = torch.zeros(config.width)
+    state["condition_std"] = torch.ones(config.width)
+    generator.load_state_dict(state, assign=True)
+    return generator
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a {value.dtype} tensor".replace("torch.", "")
+    return f"a {type(value).__name__}"
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _TOLD} more" if len(names) > _TOLD else ""
+    shown = ", ".join(cut(one_line(name), 100) for name in names[:_TOLD])
+    return f"{shown or 'none'}{more}"
