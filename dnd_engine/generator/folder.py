@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import torch
 from jaxtyping import Bool, Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dnd_engine.errors import BaseMismatchError, GeneratorError, LayoutMismatchError
@@ -198,11 +198,9 @@ class GeneratorFolder:
         try:
             _check_shapes(weights, self.config)
             generator = Generator(self.config)
-            state = load_file(weights)
-            generator.load_state_dict(state)
+            broken = _fill(generator, weights)
         except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
             raise GeneratorError(f"`{weights}` does not fit its `config.json`: {error}") from error
-        broken = [key for key, value in state.items() if not value.isfinite().all()]
         if broken:
             raise GeneratorError(
                 f"`{weights}` holds weights that are NaN or infinite, in {len(broken)} tensor(s), "
@@ -212,6 +210,22 @@ class GeneratorFolder:
         generator.eval().requires_grad_(False)
         generator.decoder.to(dtype)
         return generator.to(device)
+
+
+def _fill(generator: Generator, weights: Path) -> list[str]:
+    """Read checked weights one by one, so that no second copy of all takes memory.
+
+    Returns:
+        The names of those that are not finite.
+    """
+    broken = []
+    with safe_open(weights, framework="pt") as file:
+        for key, place in generator.state_dict().items():
+            value = file.get_tensor(key)
+            if not value.isfinite().all():
+                broken.append(key)
+            place.copy_(value)
+    return broken
 
 
 def _check_shapes(weights: Path, config: GeneratorConfig) -> None:
