@@ -119,6 +119,8 @@ class FixedLimits:
     """Kernel of a generator's convolutions; the authors use 9 and 11."""
     max_head_option: int = 8_192
     """Value of an option of a generator's head."""
+    max_pickle_bytes: int = 10_000_000
+    """Names and shapes in a `.pth` that is converted. The authors' have about ten kilobytes."""
     max_recipe_bytes: int = 50_000_000
     """A recipe: a few kilobytes without texts, else about the size of its files."""
     max_recipe_refinements: int = 16

@@ -27,6 +27,7 @@ from dnd_engine.generator.config import RELEASED_BASE, RELEASED_ENCODER, Generat
 from dnd_engine.generator.folder import Generator, GeneratorFolder, save_generator
 from dnd_engine.generator.hyperconv import HyperConvDecoder
 from dnd_engine.generator.stage import Stage
+from dnd_engine.limits import FIXED
 from dnd_engine.lora.layout import BORDER, LoRALayout, LoRASpec
 from dnd_engine.models.base import best_dtype, fingerprint, load_base, read_config
 from dnd_engine.models.encoder import PromptEncoder
@@ -47,8 +48,6 @@ _PREFIX = "model."
 _NOT_DECODER = "criterion_weight"
 """Saved beside the decoder: the weights of its training loss, which nothing needs later."""
 _PROJECTIONS = ("down_proj.", "gate_proj.")
-_MAX_PICKLE = 10_000_000
-"""Bytes of the pickle, which holds names and shapes: the authors' have about ten thousand."""
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 _TOLD = 10
 """Names of one kind that a message lists."""
@@ -185,7 +184,7 @@ def _check_archive(path: Path) -> None:
         raise GeneratorError(f"`torch.save` writes a zip, this is none ({error}).") from error
     pickles = [entry.file_size for entry in entries if entry.filename.endswith("data.pkl")]
     packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
-    if packed or len(pickles) != 1 or pickles[0] > _MAX_PICKLE:
+    if packed or len(pickles) != 1 or pickles[0] > FIXED.max_pickle_bytes:
         raise GeneratorError("it is a zip, but not as `torch.save` writes one.")
 
 
