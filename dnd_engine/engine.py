@@ -29,7 +29,7 @@ from dnd_engine.checks.ablation import (
 )
 from dnd_engine.checks.effect import effect
 from dnd_engine.checks.familiarity import nearest_tasks
-from dnd_engine.checks.norms import base_norms, relative_norms
+from dnd_engine.checks.norms import base_norms, relative_norms, thumbprint
 from dnd_engine.checks.ordinary import BaseAnswers, kept_base_answers
 from dnd_engine.checks.registry import as_checks, recall, run_checks
 from dnd_engine.checks.results import Conditioning, ControlName, Inspection
@@ -1019,6 +1019,21 @@ class Engine:
         """
         self._check_made_here(adapter)
         return relative_norms(adapter, self._norms)
+
+    def thumbprint(self, adapter: Adapter) -> tuple[tuple[float, ...], ...]:
+        """Return numbers that tell an adapter from others at a glance; see `checks.norms`.
+
+        Of a generated adapter they show how it differs from what all of its generator share.
+
+        Raises:
+            BaseMismatchError: If it is for another base.
+        """
+        self._check_made_here(adapter)
+        made = self._generator
+        mean = None
+        if made and self._wrote(adapter) and not adapter.is_imprinted:
+            mean = made.generator.shared.detach() if adapter.layout == made.layout else None
+        return thumbprint(adapter, self._norms, mean)
 
     def prove(
         self, adapter: Adapter, buckets: Sequence[Bucket], *, memory: PromptMemory | None = None

@@ -99,6 +99,7 @@ class EngineCalls:
         run = handle.thread.run
         self._inspect = functools.partial(run, gpu(self._inspect_here))
         self._norms = functools.partial(run, self._norms_here)  # on the CPU, where adapters are
+        self._thumbprint = functools.partial(run, self._thumbprint_here)
         self._save = functools.partial(run, gpu(self._save_here))
         self._push = gpu(self._push_here)
         self._synthesize = gpu(self._synthesize_here)
@@ -198,6 +199,11 @@ class EngineCalls:
     def norms(self, adapter: "Adapter") -> "Mapping[str, tuple[float, ...]]":
         """Measure the sizes of an adapter's weights."""
         found: Mapping[str, tuple[float, ...]] = self._norms(adapter)
+        return found
+
+    def thumbprint(self, adapter: "Adapter") -> "tuple[tuple[float, ...], ...]":
+        """Return numbers that tell an adapter from others at a glance."""
+        found: tuple[tuple[float, ...], ...] = self._thumbprint(adapter)
         return found
 
     def save(self, adapter: "Adapter", path: Path) -> Path:
@@ -365,6 +371,9 @@ class EngineCalls:
 
     def _norms_here(self, adapter: "Adapter") -> "Mapping[str, tuple[float, ...]]":
         return self.ready().relative_norms(adapter)
+
+    def _thumbprint_here(self, adapter: "Adapter") -> "tuple[tuple[float, ...], ...]":
+        return self.ready().thumbprint(adapter)
 
     def _save_here(self, adapter: "Adapter", path: Path) -> Path:
         return self.ready().save(adapter, path)

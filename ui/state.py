@@ -145,6 +145,8 @@ class Made:
     before: "Made | None" = None
     """What it was imprinted on or refined from: where Undo goes."""
     norms: "Mapping[str, Sequence[float]]" = field(default_factory=dict)
+    thumbprint: tuple[tuple[float, ...], ...] = ()
+    """What is drawn to tell it from others."""
     inspection: "Inspection | None" = None
     check_failed: str = ""
     """Why it could not be inspected."""

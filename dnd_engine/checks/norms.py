@@ -1,14 +1,20 @@
-"""How large an adapter's update is, layer by layer, beside the weights that it changes."""
+"""How large an adapter's update is, layer by layer, and what tells it from others at a glance."""
 
+import math
 from collections.abc import Mapping
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.layout import LoRALayout
+from dnd_engine.lora.weight_tokens import detokenize
 
-__all__ = ["base_norms", "relative_norms"]
+__all__ = ["base_norms", "relative_norms", "thumbprint"]
+
+_THUMBPRINT_ROWS = 7
+"""As many as the matrices of a block; adapters of fewer matrices get several rows of each."""
 
 
 def base_norms(model: nn.Module, layout: LoRALayout) -> dict[str, float]:
@@ -33,3 +39,43 @@ def relative_norms(adapter: Adapter, norms: Mapping[str, float]) -> dict[str, tu
         delta = adapter.layout.spec.scaling * float(squared.sqrt())
         found.setdefault(target.module, []).append(delta / norms[target.path])
     return {module: tuple(values) for module, values in found.items()}
+
+
+def thumbprint(
+    adapter: Adapter,
+    norms: Mapping[str, float],
+    mean: Float[Tensor, "tokens rows cols"] | None = None,
+) -> tuple[tuple[float, ...], ...]:
+    """Project each update onto fixed random directions, so that unlike adapters look unlike.
+
+    Norms alone look alike: those of any two adapters of the shipped generator correlate by .98.
+
+    Args:
+        adapter: Of whatever matrices.
+        norms: Of the weights that it changes, as `base_norms`.
+        mean: What all adapters of its kind share, of its layout; left out of the picture.
+
+    Returns:
+        Rows of one number per layer, with a sign; 0 where nothing changed.
+    """
+    states = [(1.0, adapter.state)]
+    if mean is not None:
+        states.append((-1.0, detokenize(mean.to(adapter.tokens.dtype), adapter.layout)))
+    modules = list(dict.fromkeys(target.module for target in adapter.layout.targets))
+    found: dict[tuple[str, int], list[float]] = {}
+    for target in adapter.layout.targets:
+        for row in range(math.ceil(_THUMBPRINT_ROWS / len(modules))):
+            random = torch.Generator().manual_seed(row)  # for every adapter the same directions
+            rows_of_b, columns_of_a = (states[0][1][target.key(s)].shape for s in "BA")
+            left = torch.randn(rows_of_b[0], generator=random)
+            right = torch.randn(columns_of_a[1], generator=random)
+            value = sum(
+                sign
+                * float(
+                    (left @ state[target.key("B")].float())
+                    @ (state[target.key("A")].float() @ right)
+                )
+                for sign, state in states
+            )
+            found.setdefault((target.module, row), []).append(value / norms[target.path])
+    return tuple(tuple(values) for values in found.values())

@@ -499,6 +499,9 @@ class FakeEngine(FakeMeasuring):
     def relative_norms(self, adapter: "Adapter") -> Mapping[str, tuple[float, ...]]:
         return self.inspect(adapter).relative_norms
 
+    def thumbprint(self, adapter: "Adapter") -> tuple[tuple[float, ...], ...]:
+        return tuple(self.relative_norms(adapter).values())
+
     def prove(
         self, adapter: "Adapter", buckets: Sequence[Bucket], *, memory: "PromptMemory | None" = None
     ) -> Generator[Progress, None, Conditioning | None]:

@@ -1,5 +1,6 @@
 """Handlers as plain functions, with an engine without models."""
 
+import re
 import threading
 import time
 import zipfile
@@ -30,6 +31,7 @@ from ui.tabs.workbench.adapter.checks_view import (
     judgement_html,
     norms_html,
 )
+from ui.tabs.workbench.adapter.view import fingerprint
 from ui.text import speaking
 
 Arrange = Callable[..., Arrangement]
@@ -430,6 +432,12 @@ def test_stages_draw_real_times_on_one_clock() -> None:
     assert "a step that came late" not in stages.html()
     assert "is-running" not in stages.html()
     assert "&lt;b&gt;no" in stages.html()
+
+
+def test_a_fingerprint_uses_the_whole_ramp_and_shows_what_did_not_change() -> None:
+    drawn = fingerprint(((0.0, -1.0, 0.5), (0.0, 2.0, 0.1)))
+    assert re.findall('class="h(.)"', drawn) == ["0", "1", "3", "0", "4", "2"]
+    assert fingerprint(((0.0, 0.0),)) == ""
 
 
 def test_checks_never_tick_what_was_not_measured() -> None:

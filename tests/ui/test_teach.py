@@ -175,11 +175,11 @@ def test_it_learns_from_what_the_adapter_was_made_from_not_from_the_canvas(
 def test_a_strangers_score_that_is_no_share_is_not_shown(score: float) -> None:
     trained = {"num_held_back": 4, "score_before": 0.5, "score": score, "num_lost": -1}
     adapter = FakeAdapter(name="a", sha256="0", num_prompts=8, provenance={"trained": trained})
-    drawn = adapter_html(adapter, {}, stale=False, num_files=1)
+    drawn = adapter_html(adapter, (), stale=False, num_files=1)
     assert "held-back" not in drawn
     assert "server failed" not in drawn
     trained |= {"score": 0.75, "num_lost": 3}
-    drawn = adapter_html(adapter, {}, stale=False, num_files=1)
+    drawn = adapter_html(adapter, (), stale=False, num_files=1)
     assert "4 held-back prompts: 50 % right before, 75 % after" in drawn
     assert "server failed on the way. Prompts without an answer: 3." in drawn
 

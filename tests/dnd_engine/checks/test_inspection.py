@@ -9,7 +9,7 @@ import torch
 
 from dnd_engine.checks.effect import kl_to_base
 from dnd_engine.checks.familiarity import familiarity, nearest_tasks, outlook
-from dnd_engine.checks.norms import base_norms, relative_norms
+from dnd_engine.checks.norms import base_norms, relative_norms, thumbprint
 from dnd_engine.checks.registry import as_checks, recall, words
 from dnd_engine.checks.results import (
     Agreement,
@@ -61,6 +61,18 @@ def test_norms_are_those_of_the_explicit_change(base: BaseModel, strength: float
         assert found[module][layer] == pytest.approx(
             float(change.norm() / weight.norm()), rel=1e-4, abs=1e-9
         )
+
+
+def test_a_thumbprint_is_linear_and_leaves_out_what_all_share(base: BaseModel) -> None:
+    norms, made = base_norms(base.model, LAYOUT), make_adapter()
+    found = torch.tensor(thumbprint(made, norms))
+    modules = len(LAYOUT.spec.target_modules)
+    assert found.numel() == len(LAYOUT.targets) * -(-7 // modules)
+    assert found.abs().min() > 0
+    half = torch.tensor(thumbprint(made.with_strength(0.5), norms))
+    torch.testing.assert_close(half, found / 2, rtol=1e-2, atol=1e-6)
+    nothing = torch.tensor(thumbprint(made, norms, made.tokens))
+    assert nothing.abs().max() < 1e-6 * found.abs().max()
 
 
 def test_nearest_tasks_come_by_cosine_of_the_mean() -> None:

@@ -23,7 +23,6 @@ __all__ = [
     "Verdict",
     "checks_html",
     "checks_panel",
-    "heat_levels",
     "is_doubtful",
     "is_warned",
     "judgement_html",
@@ -590,7 +589,7 @@ def _controls_html(proof: "Conditioning") -> str:
     )
 
 
-def heat_levels(norms: Mapping[str, Sequence[float]]) -> list[tuple[str, list[int]]]:
+def _heat_levels(norms: Mapping[str, Sequence[float]]) -> list[tuple[str, list[int]]]:
     """Sort relative norms into the steps of the ramp, between the least and the largest of all."""
     values = [value for layers in norms.values() for value in layers]
     if not values:
@@ -608,7 +607,7 @@ def heat_levels(norms: Mapping[str, Sequence[float]]) -> list[tuple[str, list[in
 
 def norms_html(norms: Mapping[str, Sequence[float]]) -> str:
     """Draw the weight-change map, with the numbers one click away."""
-    rows = heat_levels(norms)
+    rows = _heat_levels(norms)
     if not rows:
         return ""
     values = [value for layers in norms.values() for value in layers]

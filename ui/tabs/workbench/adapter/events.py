@@ -194,6 +194,7 @@ class AdapterEvents:
         made.archive = self._app.calls.save(made.adapter, archive)
         yield None
         made.norms = self._app.calls.norms(made.original)
+        made.thumbprint = self._app.calls.thumbprint(made.original)
 
 
 def facts_of(session: Session) -> str:
@@ -202,7 +203,7 @@ def facts_of(session: Session) -> str:
     assert made is not None
     stale = bool(session.arrangement and made.made_from) and session.arrangement != made.made_from
     num_files = sum(len(bucket.files) for bucket in made.buckets)
-    return adapter_html(made.adapter, made.norms, stale=stale, num_files=num_files)
+    return adapter_html(made.adapter, made.thumbprint, stale=stale, num_files=num_files)
 
 
 def bar(session: Session) -> Updates:

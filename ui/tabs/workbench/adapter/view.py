@@ -1,5 +1,6 @@
 """The adapter of this visit: its fingerprint, facts, strength and zip, and the way to teach it."""
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeGuard
@@ -8,13 +9,15 @@ import gradio as gr
 
 from ui.fields import Slider
 from ui.markup import esc, icon
-from ui.tabs.workbench.adapter.checks_view import heat_levels
 from ui.text import N_, _, count_files, count_prompts, ngettext, number, size
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
 
 __all__ = ["AdapterBar", "adapter_bar", "adapter_html", "fingerprint"]
+
+_STEPS = 4
+"""Of the ramp, beside the lightest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ def adapter_bar() -> AdapterBar:
 
 def adapter_html(
     adapter: "Adapter",
-    norms: Mapping[str, Sequence[float]],
+    thumbprint: Sequence[Sequence[float]],
     *,
     stale: bool,
     num_files: int,
@@ -151,7 +154,7 @@ def adapter_html(
     lines = "".join(f"<p class='dnd-note'>{icon('info')}{esc(note)}</p>" for note in notes)
     whole_hash = _("SHA-256 {sha256}", sha256=esc(adapter.sha256))
     return (
-        f"<div class='dnd-adapter'>{fingerprint(norms)}<div>"
+        f"<div class='dnd-adapter'>{fingerprint(thumbprint)}<div>"
         f"<h2 class='dnd-heading'>{esc(adapter.name)} "
         f"<code title='{whole_hash}'>{esc(adapter.sha256[:8])}</code></h2>"
         f"<p class='dnd-facts'>{' · '.join(facts)}</p>{lines}"
@@ -197,15 +200,16 @@ def _is_share(value: object) -> TypeGuard[float]:
     return isinstance(value, float) and 0 <= value <= 1  # a JSON file can say NaN and Infinity
 
 
-def fingerprint(norms: Mapping[str, Sequence[float]]) -> str:
-    """Draw the weight-change map small: how to tell one adapter from another at a glance."""
-    rows = heat_levels(norms)
-    if not rows:
+def fingerprint(thumbprint: Sequence[Sequence[float]]) -> str:
+    """Draw how to tell one adapter from another at a glance: each step of the ramp as often."""
+    ranked = sorted(value for row in thumbprint for value in row if value)
+    rows = [[_step(value, ranked) for value in row] for row in thumbprint]
+    if not ranked:
         return ""
-    width = max(len(levels) for _, levels in rows)
+    width = max(map(len, rows))
     cells = "".join(
         f'<rect x="{4 * x}" y="{4 * y}" width="3.4" height="3.4" class="h{level}"/>'
-        for y, (_, levels) in enumerate(rows)
+        for y, levels in enumerate(rows)
         for x, level in enumerate(levels)
     )
     label = esc(_("Fingerprint of the weight change"))
@@ -213,3 +217,8 @@ def fingerprint(norms: Mapping[str, Sequence[float]]) -> str:
         f'<svg class="dnd-fingerprint" viewBox="0 0 {4 * width} {4 * len(rows)}" '
         f'preserveAspectRatio="none" role="img" aria-label="{label}">{cells}</svg>'
     )
+
+
+def _step(value: float, ranked: Sequence[float]) -> int:
+    """Return the step of the ramp; the lightest is for what did not change."""
+    return 1 + _STEPS * bisect_left(ranked, value) // len(ranked) if value else 0
