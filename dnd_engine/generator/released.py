@@ -180,7 +180,7 @@ def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, OSError, RuntimeError, ValueError) as error:
         raise GeneratorError(f"`torch.save` writes a zip, this is none ({error}).") from error
     pickles = [entry.file_size for entry in entries if entry.filename.endswith("data.pkl")]
     packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)

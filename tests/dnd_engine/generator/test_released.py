@@ -221,12 +221,21 @@ def packed(path: Path) -> None:
             archive.writestr(name, data)
 
 
+def newer(path: Path) -> None:
+    """A zip that says it needs a later version of the format."""
+    torch.save(state(), path)
+    data = path.read_bytes()
+    place = data.index(b"PK\x01\x02") + 6
+    path.write_bytes(data[:place] + b"\xff" + data[place + 1 :])
+
+
 @pytest.mark.parametrize(
     ("write", "message"),
     [
         (lambda path: None, r"there is no such file\."),
         (lambda path: path.write_bytes(b"\x80\x04"), r"`torch\.save` writes a zip, this is none"),
         (saved(state(), _use_new_zipfile_serialization=False), r"writes a zip, this is none"),
+        (newer, r"writes a zip, this is none \(zip file version 25\.5\)"),
         (packed, r"it is a zip, but not as `torch\.save` writes one\."),
         (saved({"a": Code()}), r"something else than weights \(it names GLOBAL \S*print\)"),
         (saved(torch.zeros(3)), r"expected a state dict, found a float32 tensor\."),
