@@ -556,7 +556,7 @@ class Engine:
         sources = [
             Source(
                 prompts=tuple(fitted),
-                teacher=None if teacher == "base" else self._teacher(bucket, config.seed, memory),
+                teacher=None if teacher == "base" else self._teacher(bucket, config, memory),
                 weight=bucket.weight,
             )
             for bucket, (fitted, _) in zip(counting, parts, strict=True)
@@ -605,11 +605,12 @@ class Engine:
             kept_energy=None,
         )
 
-    def _teacher(self, bucket: Bucket, seed: int, memory: PromptMemory) -> FittedLoRA:
+    def _teacher(self, bucket: Bucket, config: ImprintConfig, memory: PromptMemory) -> FittedLoRA:
         """Return what answers a bucket's whole prompts: the generator's adapter of it alone."""
         generator = self._resident()
-        texts = self._drawn([replace(bucket, weight=1.0)], seed)
-        return generator.fit(generator.decode(self._encode(texts, memory)))
+        texts = self._drawn([replace(bucket, weight=1.0)], config.seed)
+        fitted = generator.fit(generator.decode(self._encode(texts, memory)))
+        return fitted.times(config.teacher_strength)
 
     def _ordinary_answers(self) -> BaseAnswers:
         """Return the base's answers to ordinary messages, found once or read from the cache."""
@@ -1415,9 +1416,7 @@ class Engine:
         for bucket in counting:
             base_taught = found.teacher == "base"
             memory = PromptMemory()
-            teachers[bucket.name] = (
-                None if base_taught else self._teacher(bucket, found.seed, memory)
-            )
+            teachers[bucket.name] = None if base_taught else self._teacher(bucket, found, memory)
         fitted = Seen.by(adapter.provenance).read - frozenset(found.left_out)
         for left_out in (True, False):
             yield (

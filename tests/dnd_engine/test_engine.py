@@ -790,12 +790,16 @@ def test_a_few_prompts_are_all_fitted(quiet_engine: Engine) -> None:
     assert (agreement.num_prompts, agreement.left_out) == (1, False)
 
 
-def test_a_recipe_from_before_prompts_were_left_out_fits_them_all(quiet_engine: Engine) -> None:
+def test_an_imprint_of_an_earlier_version_comes_again_from_its_recipe(
+    quiet_engine: Engine,
+) -> None:
+    """It left no prompts out, and its teacher had its full strength."""
     letters = bucket("letters", LETTERS)
     start = quiet_engine.generate([letters], imprinted=False)
-    made = finish(quiet_engine.imprint(start, [letters], ImprintConfig(left_out_share=0)))
+    earlier = ImprintConfig(left_out_share=0, teacher_strength=1)
+    made = finish(quiet_engine.imprint(start, [letters], earlier))
     written = made.recipe.to_json()
-    for name in ("left_out_share", "left_out"):
+    for name in ("left_out_share", "left_out", "teacher_strength"):
         del written["imprint"][name]
     recipe = Recipe.from_json(written).with_texts(letters.files)
     assert finish(quiet_engine.regenerate(recipe)).sha256 == made.sha256
