@@ -87,7 +87,8 @@ class LoRAHost:
     def recompute(self) -> None:
         """Have blocks computed again for a gradient, from now on, instead of kept in memory.
 
-        That takes a third more work. A block is computed again under the adapters that were active.
+        That takes half as much work again. A block is computed again under the adapters that were
+        active.
         """
 
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

@@ -101,8 +101,8 @@ class TrainRecipe:
     """Parts that a process computes its tasks of a step in, one after the other. The gradient is
     that of the whole step; memory is that of one part."""
     recompute: bool = False
-    """Whether the base's blocks are computed again for the gradient, instead of kept: a third more
-    work, and memory for one block instead of all."""
+    """Whether the base's blocks are computed again for the gradient, instead of kept: half as
+    much work again, and memory for one block instead of all."""
     examples_per_task: int = 8
     """Most examples of a task in one step."""
     row_tokens: int = 320
