@@ -18,6 +18,7 @@ from ui.text import _, speaking
 from ui.traffic import visitor_of
 
 __all__ = [
+    "LAUNCH_SETTINGS",
     "QUEUE_SETTINGS",
     "UNKNOWN_EVENT",
     "Pages",
@@ -36,6 +37,13 @@ QUEUE_SETTINGS: dict[str, Any] = {
     "progress_update_sleep_when_free": 1.0,
     # After every event it sums all of them up with pandas, for a page that is not served here.
     "ANAYLTICS_CACHE_FREQUENCY": 1_000_000,  # as Gradio spells it
+}
+
+
+LAUNCH_SETTINGS: dict[str, Any] = {
+    # Gradio asks for its own page once, and does not start if that takes more than three seconds,
+    # as it does on a busy machine.
+    "_frontend": False,
 }
 
 

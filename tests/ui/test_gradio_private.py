@@ -2,12 +2,15 @@
 
 import ast
 import inspect
+from contextlib import closing
 from pathlib import Path
 
 import gradio as gr
+import httpx
 import pytest
 
 from dnd_engine.config import PromptLimits
+from tests.serving import serving
 from tests.ui.fake_engine import FakeEngine
 from ui.build import build_ui
 from ui.engine_handle import EngineHandle
@@ -32,6 +35,18 @@ def test_gradio_has_no_public_name_for_them_yet() -> None:
     }
     new = set(inspect.signature(gr.Blocks.queue).parameters) - known
     assert not new, f"See whether {new} can take the place of `ui.gradio_private`."
+
+
+def test_a_server_starts_on_a_machine_too_busy_to_answer_gradio_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gradio.networking.url_ok", lambda url: False)
+    with serving(EngineHandle(lambda _: FakeEngine())) as url:
+        assert httpx.get(f"{url}/health/live", timeout=60).status_code == 200
+    with gr.Blocks() as plain:
+        gr.HTML("")
+    with closing(plain), pytest.raises(ValueError, match="shareable link"):  # or remove the setting
+        plain.launch(prevent_thread_lock=True, quiet=True)
 
 
 @pytest.mark.parametrize("path", sorted(UI.rglob("*.py")), ids=lambda p: str(p.relative_to(UI)))
