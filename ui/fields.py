@@ -7,6 +7,7 @@ It leaves the length of a text to the browser, so a program could have a visit h
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
 from dnd_engine.limits import FIXED
 from ui.text import _
@@ -20,6 +21,10 @@ class Textbox(gr.Textbox, metaclass=WithoutStub):
 
     def __init__(self, *args: Any, max_length: int = FIXED.max_line_chars, **kwargs: Any) -> None:
         super().__init__(*args, max_length=max_length, **kwargs)
+
+    def get_config(self, cls: type[Block] | None = None) -> dict[str, Any]:
+        """Describe it to the browser: Gradio reads the names of properties from a signature."""
+        return super().get_config(cls or gr.Textbox)
 
     def preprocess(self, payload: str | None) -> str | None:
         """Return the text.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import pytest
@@ -70,3 +71,14 @@ def test_a_conversation_has_so_many_questions_and_the_last_can_still_be_edited(
     assert [turn.question for turn in session.turns[-2:]] == ["198?", "Another?"]
     on.compare.clear_chat(session)
     assert "send" in on.compare.ask("One more?", "written", session)
+
+
+def test_the_browser_draws_a_bounded_text_field_as_gradios_own() -> None:
+    given: dict[str, Any] = {
+        "lines": 1,
+        "max_lines": 6,
+        "label": "Ask",
+        "placeholder": "?",
+        "max_length": 7,
+    }
+    assert Textbox(**given).get_config() == gr.Textbox(**given).get_config()
