@@ -104,6 +104,7 @@ def test_the_space_makes_an_adapter_for_a_visitor(
 ) -> None:
     visit = visits(url)
     page = visit.page
+    page.set_default_timeout(600_000)
     expect(page.locator(".dnd-models-open")).to_have_count(0)
     page.locator("#dnd-example-sql").click()
     page.locator("#dnd-synthesize").click()
