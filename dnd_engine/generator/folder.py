@@ -35,6 +35,7 @@ __all__ = [
     "TaskCentroid",
     "check_base",
     "check_encoder",
+    "is_finite",
     "save_generator",
 ]
 
@@ -222,10 +223,15 @@ def _fill(generator: Generator, weights: Path) -> list[str]:
     with safe_open(weights, framework="pt") as file:
         for key, place in generator.state_dict().items():
             value = file.get_tensor(key)
-            if not value.isfinite().all():
+            if not is_finite(value):
                 broken.append(key)
             place.copy_(value)
     return broken
+
+
+def is_finite(value: Tensor) -> bool:
+    """Whether no entry is NaN or infinite, from the extremes: `isfinite` takes twice the memory."""
+    return bool(torch.stack(value.aminmax()).isfinite().all())
 
 
 def _check_shapes(weights: Path, config: GeneratorConfig) -> None:

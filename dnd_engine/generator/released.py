@@ -24,7 +24,7 @@ from torch import Tensor
 from dnd_engine.errors import BaseMismatchError, GeneratorError
 from dnd_engine.generator.card import released_card
 from dnd_engine.generator.config import RELEASED_BASE, RELEASED_ENCODER, GeneratorConfig
-from dnd_engine.generator.folder import Generator, GeneratorFolder, save_generator
+from dnd_engine.generator.folder import Generator, GeneratorFolder, is_finite, save_generator
 from dnd_engine.generator.hyperconv import HyperConvDecoder
 from dnd_engine.generator.stage import Stage
 from dnd_engine.limits import FIXED
@@ -74,7 +74,7 @@ def read_released(path: Path) -> ReleasedDecoder:
     try:
         weights = _state(path)
         features, kernel_size = _stages(weights)
-        broken = [name for name, weight in weights.items() if not weight.isfinite().all()]
+        broken = [name for name, weight in weights.items() if not is_finite(weight)]
         if broken:
             raise GeneratorError(f"weights that are NaN or infinite: {_listed(broken)}.")
     except GeneratorError as error:
