@@ -585,7 +585,7 @@ def _controls_html(proof: "Conditioning") -> str:
     )
     return (
         f"<p class='dnd-told'>{icon('info' if doubts else 'check')}<span>{told}</span></p>"
-        + _why_html(f"<ul class='dnd-controls'>{rows}</ul><p class='dnd-facts'>{measure}</p>")
+        f"<ul class='dnd-controls'>{rows}</ul>" + _why_html(f"<p class='dnd-facts'>{measure}</p>")
     )
 
 
