@@ -63,6 +63,7 @@ class EngineHandle:
         self._state = LoadState("idle")
         self._engine: Engine | None = None
         self._error: DndError | None = None
+        self._tried = False
 
     @classmethod
     def of(cls, config: EngineConfig, *, shared: bool = False) -> "EngineHandle":
@@ -120,7 +121,9 @@ class EngineHandle:
             return self._engine
 
     def _run(self) -> None:
-        gc.collect()  # an engine before this one goes first: there may be no room for two
+        if self._tried:
+            gc.collect()  # the engine before this one goes first: there may be no room for two
+        self._tried = True
         try:
             engine = self._load(self._report)
         except DndError as error:
