@@ -24,6 +24,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 _VISITS = tempfile.TemporaryDirectory(prefix="dnd-test-visits-")
 os.environ["GRADIO_TEMP_DIR"] = _VISITS.name
 
+# Workers that find the same port free at once would take it from each other, so each has its own
+# five hundred, below those that the system gives to connections.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+os.environ["GRADIO_SERVER_PORT"] = str(20_000 + 500 * _WORKER)
+
 # Workers beside each other share the cores: threads of several would wait for one another. Torch
 # reads this when it is imported, which no test file has done yet.
 if "PYTEST_XDIST_WORKER" in os.environ:

@@ -1,12 +1,12 @@
 """Serves the app in this process, or waits for one that was started in another."""
 
+import itertools
 import os
 import socket
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 # Before Gradio is imported: it reads this once.
@@ -15,6 +15,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 from dnd_engine.config import PromptLimits
 from dnd_engine.limits import ServerLimits
 from dnd_engine.training.watch import RunFolder
+from tests.until import until
 from ui.build import build_ui
 from ui.engine_handle import EngineHandle
 from ui.owner import Owner
@@ -49,24 +50,29 @@ def serving(
         demo.close(verbose=False)
 
 
+_PORTS = itertools.count(int(os.environ.get("GRADIO_SERVER_PORT", "7860")) + 100)
+"""After those that Gradio tries."""
+
+
 def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port
+    """Return a port that nothing listens on, and that nobody takes before the caller does."""
+    for port in _PORTS:
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("all ports are taken")
 
 
-def fetch_page(url: str, app: subprocess.Popen[Any], seconds: float = 120) -> str:
+def fetch_page(url: str, app: subprocess.Popen[Any]) -> str:
     """The page, as soon as it is served; the app's own words if it ends before."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    pages: list[str] = []
+
+    def is_served() -> bool:
         if app.poll() is not None:
             raise AssertionError(app.stdout.read() if app.stdout else f"exit {app.returncode}")
-        try:
-            with urllib.request.urlopen(url, timeout=5) as response:
-                text: str = response.read().decode()
-                return text
-        except OSError:
-            time.sleep(0.5)
-    raise AssertionError(f"no page at {url}")
+        with suppress(OSError), urllib.request.urlopen(url, timeout=30) as response:
+            pages.append(response.read().decode())
+        return bool(pages)
+
+    until(is_served, 600)
+    return pages[0]

@@ -81,7 +81,7 @@ def dnd(*arguments: str, **environment: str) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=600,
     ).stdout
 
 
@@ -101,7 +101,7 @@ def test_help_and_completion_load_neither_the_window_nor_a_model() -> None:
         "heavy = {'gradio', 'torch', 'transformers', 'pandas'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=600)
 
 
 @pytest.mark.parametrize(

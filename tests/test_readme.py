@@ -50,4 +50,4 @@ def test_the_app_starts_where_a_space_expects_it(tmp_path: Path) -> None:
         assert "Drag-and-Drop LLMs" in fetch_page(f"http://127.0.0.2:{port}/", app)
     finally:
         app.terminate()
-        app.wait(timeout=60)
+        app.wait(timeout=300)

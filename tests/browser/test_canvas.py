@@ -20,7 +20,7 @@ def test_files_from_the_desktop_land_in_the_bucket_they_are_dropped_on(
     visit.drop([write("a.txt", LINES), write("b.csv", "question,label\nq1,x\nq2,y\n")], "Legal")
     visit.ready("a.txt")
     expect(visit.ready("b.csv")).to_contain_text("2 prompts")
-    assert visit.names("Legal") == ["a.txt", "b.csv"]
+    visit.has("Legal", "a.txt", "b.csv")
     expect(visit.bucket("Legal").locator(".dnd-count")).to_have_text("2 files, 5 prompts")
     expect(visit.card("b.csv")).to_contain_text("Label column label ignored")
     expect(visit.page.locator("#dnd-hint")).to_have_text("2 files, 5 prompts")
@@ -35,7 +35,7 @@ def test_the_first_file_makes_and_names_the_bucket(visit: Visit, write: Write) -
     visit.shot("canvas-empty")
     visit.drop_on(zone, [write("disk_errors-2024.txt", LINES)], visit.page.locator(".dnd-canvas"))
     visit.ready("disk_errors-2024.txt")
-    assert visit.names("disk errors 2024") == ["disk_errors-2024.txt"]
+    visit.has("disk errors 2024", "disk_errors-2024.txt")
     expect(zone).to_be_hidden()
     expect(visit.page.locator(".dnd-weight")).to_be_hidden()
     expect(visit.page.locator("#dnd-mix")).to_be_hidden()
@@ -82,7 +82,7 @@ def test_a_file_dropped_anywhere_lands_in_the_bucket_in_use(
     visit.drop_on(visit.page.locator(place).first, [write("late.txt", LINES)], mark)
     visit.ready("late.txt")
     bucket = "late" if place == "#dnd-show-me" else "Legal"
-    assert "late.txt" in visit.names(bucket)
+    expect(visit.card("late.txt", within=bucket)).to_be_visible()
     expect(visit.card("late.txt")).to_be_visible()
 
 
@@ -104,7 +104,7 @@ def test_browse_files_adds_to_the_bucket_in_use(visit: Visit, write: Write) -> N
         visit.page.get_by_role("button", name="Browse files").click()
     chooser.value.set_files(write("a.txt", LINES))
     visit.ready("a.txt")
-    assert visit.names("SQL") == ["a.txt"]
+    visit.has("SQL", "a.txt")
 
 
 def test_pasted_prompts_become_a_card(visit: Visit) -> None:
@@ -113,19 +113,19 @@ def test_pasted_prompts_become_a_card(visit: Visit) -> None:
     visit.page.locator(".dnd-pasteboard textarea").fill("first\nsecond")
     visit.page.get_by_role("button", name="Add prompts").click()
     expect(visit.ready("pasted-1.txt")).to_contain_text("2 prompts")
-    assert visit.names("My prompts") == ["pasted-1.txt"]
+    visit.has("My prompts", "pasted-1.txt")
     visit.add_bucket("Tone of voice")
     visit.page.get_by_role("button", name="Paste prompts").click()
     visit.page.locator(".dnd-pasteboard textarea").fill("third")
     visit.page.get_by_role("button", name="Add prompts").click()
     visit.ready("pasted-2.txt")
-    assert visit.names("Tone of voice") == ["pasted-2.txt"]
+    visit.has("Tone of voice", "pasted-2.txt")
     visit.page.get_by_role("button", name="Paste prompts").click()
     visit.page.locator(".dnd-pasteboard textarea").fill("fourth")
     visit.page.locator(".dnd-paste-bucket").select_option(label="My prompts")
     visit.page.get_by_role("button", name="Add prompts").click()
     visit.ready("pasted-3.txt")
-    assert visit.names("My prompts") == ["pasted-1.txt", "pasted-3.txt"]
+    visit.has("My prompts", "pasted-1.txt", "pasted-3.txt")
 
 
 @pytest.mark.parametrize("hold_ms", [0, 300])
@@ -133,10 +133,8 @@ def test_a_card_is_dragged_with_the_mouse(visit: Visit, write: Write, hold_ms: i
     visit.drop([write("a.txt", LINES)], "SQL")
     visit.add_bucket("Legal")
     card = visit.ready("a.txt")
-    start = card.locator(".dnd-name").bounding_box()
-    end = visit.bucket("Legal").locator(".dnd-list").bounding_box()
-    assert start is not None
-    assert end is not None
+    start = visit.box(card.locator(".dnd-name"))
+    end = visit.box(visit.bucket("Legal").locator(".dnd-list"))
     mouse = visit.page.mouse
     mouse.move(start["x"] + 10, start["y"] + 5)
     mouse.down()
@@ -148,7 +146,7 @@ def test_a_card_is_dragged_with_the_mouse(visit: Visit, write: Write, hold_ms: i
         visit.page.wait_for_timeout(hold_ms)
     mouse.up()
     expect(visit.card("a.txt", within="Legal")).to_be_visible()
-    assert visit.names("SQL") == []
+    visit.has("SQL")
     expect(visit.bucket("Legal").locator(".dnd-count")).to_have_text("1 file, 3 prompts")
 
 
@@ -158,8 +156,7 @@ def test_a_card_is_dragged_with_a_finger(visits: Visits, write: Write) -> None:
     visit.add_bucket("Legal")
     card = visit.ready("a.txt")
     card.evaluate("node => window.scrollBy(0, node.getBoundingClientRect().top - 100)")
-    box = card.locator(".dnd-name").bounding_box()
-    assert box is not None
+    box = visit.box(card.locator(".dnd-name"))
     x, y = box["x"] + 20, box["y"] + 8
     session = visit.page.context.new_cdp_session(visit.page)
 
@@ -167,9 +164,8 @@ def test_a_card_is_dragged_with_a_finger(visits: Visits, write: Write) -> None:
         session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
 
     touch("touchStart", [{"x": x, "y": y}])
-    visit.page.wait_for_timeout(300)
-    target = visit.bucket("Legal").locator(".dnd-list").bounding_box()
-    assert target is not None
+    expect(card).to_have_class(has_class("sortable-chosen"))  # held for long enough
+    target = visit.box(visit.bucket("Legal").locator(".dnd-list"))
     end_y = min(target["y"] + 30, PHONE["height"] - 110)
     for step in range(1, 16):
         touch("touchMove", [{"x": x, "y": y + (end_y - y) * step / 15}])
@@ -185,14 +181,14 @@ def test_a_card_is_moved_and_removed_with_the_keyboard(visit: Visit, write: Writ
     visit.ready("a.txt")
     visit.ready("b.txt").focus()
     visit.page.keyboard.press("ArrowUp")
-    assert visit.names("SQL") == ["b.txt", "a.txt"]
+    visit.has("SQL", "b.txt", "a.txt")
     expect(visit.card("b.txt")).to_be_focused()
     visit.page.keyboard.press("ArrowRight")
-    assert visit.names("Legal") == ["b.txt"]
+    visit.has("Legal", "b.txt")
     expect(visit.card("b.txt")).to_be_focused()
     expect(visit.page.locator(".dnd-live")).to_have_text("b.txt moved to Legal.")
     visit.page.keyboard.press("Delete")
-    assert visit.names("Legal") == []
+    visit.has("Legal")
     expect(visit.page.locator(".dnd-undo")).to_be_focused()
     visit.page.keyboard.press("Enter")
     expect(visit.card("b.txt", within="Legal")).to_contain_text("3 prompts")
@@ -202,7 +198,7 @@ def test_a_card_is_moved_with_its_select(visit: Visit, write: Write) -> None:
     visit.drop([write("a.txt", LINES)], "SQL")
     visit.add_bucket("Tone of voice")
     visit.ready("a.txt").locator(".dnd-where").select_option(label="Tone of voice")
-    assert visit.names("Tone of voice") == ["a.txt"]
+    visit.has("Tone of voice", "a.txt")
 
 
 def test_buckets_are_renamed_added_weighted_removed_and_brought_back(
@@ -384,7 +380,7 @@ def test_examples_are_ordinary_cards(visit: Visit) -> None:
     expect(weights[0]).to_have_value("1.0")
     expect(weights[1]).to_have_value("0.6")
     visit.card("replies.txt").locator(".dnd-where").select_option(label="SQL")
-    assert "replies.txt" in visit.names("SQL")
+    expect(visit.card("replies.txt", within="SQL")).to_be_visible()
     visit.shot("canvas-examples")
 
 

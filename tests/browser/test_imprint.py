@@ -43,8 +43,7 @@ def test_it_follows_synthesize_while_one_chats_and_can_be_undone_stopped_and_swi
     generated = code.inner_text()
 
     # The page's own button again, with an engine that takes its time.
-    engine.stage_seconds, before = 1.5, engine.stage_seconds
-    try:
+    with engine.pace.held("imprint"):
         page.get_by_role("button", name="Edit prompts").click()
         page.locator("#dnd-synthesize").click()
         expect(stages).to_contain_text(re.compile(r"Asking with the instruction: \d of 9 prompts"))
@@ -55,8 +54,6 @@ def test_it_follows_synthesize_while_one_chats_and_can_be_undone_stopped_and_swi
         stop.click()
         expect(stages).to_contain_text("Stopped. The adapter is unchanged.")
         expect(stop).to_be_hidden()
-    finally:
-        engine.stage_seconds = before
     expect(code).to_have_text(generated)
     expect(page.locator("#dnd-checks")).to_contain_text("Carries the instruction")
 

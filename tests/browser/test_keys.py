@@ -1,18 +1,13 @@
 """The keyboard does everything, the list tells how, and typing is never disturbed."""
 
-# ruff: noqa: D102 - the real engine describes what its double does
-
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import ViewportSize, expect
 
-from tests.browser.conftest import DESK, PHONE, Serve, Visit, Visits
-from tests.ui.fake_engine import FakeEngine, slow_load
-from ui.engine_handle import EngineHandle
+from tests.browser.conftest import DESK, PHONE, Visit, Visits
+from tests.ui.fake_engine import FakeEngine
 
 pytestmark = pytest.mark.browser
 Write = Callable[[str, str | bytes], Path]
@@ -76,17 +71,19 @@ def test_the_whole_loop_needs_no_mouse(visit: Visit, write: Write, engine: FakeE
 
 def test_escape_stops_what_runs(visit: Visit, write: Write, engine: FakeEngine) -> None:
     page = visit.page
-    visit.ask("LONG answer please")
-    expect(visit.answer("left")).to_contain_text("several ways")
-    page.locator("#dnd-box textarea").focus()
-    page.keyboard.press("Escape")
-    expect(page.locator("#dnd-pane-left .dnd-answer-facts")).to_contain_text("stopped")
-    visit.drop([write("slow.txt", "SLOW one\ntwo\n")], "SQL")
-    visit.ready("slow.txt")
-    page.locator("#dnd-synthesize").click()
-    expect(page.locator("#dnd-stages li.is-running")).to_contain_text("Encode")
-    page.keyboard.press("Escape")
-    expect(page.locator("#dnd-stages")).to_contain_text("Stopped. Nothing was made")
+    with engine.pace.held("chat", at=8):
+        visit.ask("Answer please")
+        expect(visit.answer("left")).to_contain_text("several ways")
+        page.locator("#dnd-box textarea").focus()
+        page.keyboard.press("Escape")
+        expect(page.locator("#dnd-pane-left .dnd-answer-facts")).to_contain_text("stopped")
+    visit.drop([write("a.txt", "one\ntwo\n")], "SQL")
+    visit.ready("a.txt")
+    with engine.pace.held("synthesis"):
+        page.locator("#dnd-synthesize").click()
+        expect(page.locator("#dnd-stages li.is-running")).to_contain_text("Encode")
+        page.keyboard.press("Escape")
+        expect(page.locator("#dnd-stages")).to_contain_text("Stopped. Nothing was made")
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
@@ -137,26 +134,6 @@ def test_keys_with_a_modifier_are_left_to_others(visit: Visit) -> None:
     expect(page.locator("#dnd-synthesize")).to_have_attribute("aria-keyshortcuts", "S")
 
 
-class HeldEngine(FakeEngine):
-    """Stays at the first step of a synthesis, and of an answer, until it is let go."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.may_write, self.may_answer = threading.Event(), threading.Event()
-
-    def synthesize(self, *args: Any, **kwargs: Any) -> Any:
-        steps = super().synthesize(*args, **kwargs)
-        yield next(steps)
-        self.may_write.wait()
-        return (yield from steps)
-
-    def compare(self, *args: Any, **kwargs: Any) -> Any:
-        steps = super().compare(*args, **kwargs)
-        yield next(steps)
-        self.may_answer.wait()
-        yield from steps
-
-
 LEAVE_TAB = """() => {
     const draw = window.requestAnimationFrame, later = [];
     Object.defineProperty(document, "hidden", { get: () => true, configurable: true });
@@ -172,33 +149,24 @@ LEAVE_TAB = """() => {
 """As a browser does with a tab in the background: nothing is drawn until it is shown again."""
 
 
-@pytest.fixture
-def held() -> Iterator[HeldEngine]:
-    engine = HeldEngine()
-    yield engine
-    engine.may_write.set()
-    engine.may_answer.set()
-
-
 def test_show_me_can_be_stopped_while_it_synthesizes_and_while_it_answers(
-    visits: Visits, serve: Serve, held: HeldEngine
+    visit: Visit, engine: FakeEngine
 ) -> None:
-    visit = visits(serve(EngineHandle(slow_load(held, 0.01))))
     page = visit.page
-    page.locator("#dnd-show-me").click()
-    expect(page.locator("#dnd-stages li.is-running")).to_contain_text("Encode")
-    page.evaluate(LEAVE_TAB)
-    page.locator("#dnd-stop-synthesis").dispatch_event("click")
-    expect(page.locator("#dnd-stages")).to_contain_text("Stopped. Nothing was made")
-    page.evaluate("comeBack()")
-    expect(page.locator(".dnd-card")).to_have_count(2)
-    page.locator(".dnd-clear").click()
-    page.locator("#dnd-show-me").click()
-    held.may_write.set()
-    expect(visit.answer("right")).to_contain_text("SELECT")
-    page.locator("#dnd-stop-chat").click()
-    expect(page.locator("#dnd-pane-left .dnd-answer-facts")).to_contain_text("stopped")
-    held.may_answer.set()
+    with engine.pace.held("synthesis"):
+        page.locator("#dnd-show-me").click()
+        expect(page.locator("#dnd-stages li.is-running")).to_contain_text("Encode")
+        page.evaluate(LEAVE_TAB)
+        page.locator("#dnd-stop-synthesis").dispatch_event("click")
+        expect(page.locator("#dnd-stages")).to_contain_text("Stopped. Nothing was made")
+        page.evaluate("comeBack()")
+        expect(page.locator(".dnd-card")).to_have_count(2)
+        page.locator(".dnd-clear").click()
+    with engine.pace.held("chat", at=2):
+        page.locator("#dnd-show-me").click()
+        expect(visit.answer("right")).to_contain_text("SELECT")
+        page.locator("#dnd-stop-chat").click()
+        expect(page.locator("#dnd-pane-left .dnd-answer-facts")).to_contain_text("stopped")
     expect(page.locator("#dnd-checks")).to_contain_text("Changes the model")
     visit.idle()
     expect(page.locator("#dnd-pane-left .dnd-asked")).to_have_count(1)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Visits
+from tests.browser.conftest import Visit, Visits
+from tests.ui.fake_engine import FakeEngine
 
 pytestmark = pytest.mark.browser
 Write = Callable[[str, str | bytes], Path]
@@ -59,7 +60,7 @@ def test_a_switch_says_everything_again_and_keeps_the_visit(visits: Visits, writ
     visit.idle()
     answer = visit.answer("right").text_content()
     page.get_by_text("Sampling", exact=True).click()
-    page.get_by_label("Seed").last.fill("7")
+    visit.enter(page.get_by_label("Seed").last, "7")
     page.locator("#dnd-box textarea").fill("Half typed")
 
     page.get_by_role("link", name="Deutsch").click()
@@ -76,12 +77,12 @@ def test_a_switch_says_everything_again_and_keeps_the_visit(visits: Visits, writ
     expect(page.locator(".dnd-strip")).to_contain_text("1 Gruppe, 1 Datei, 3 Prompts")
     expect(page.locator("#dnd-take-open")).to_have_attribute("title", "Taste: K")
     assert visit.answer("right").text_content() == answer
-    assert page.get_by_label("Startwert").last.input_value() == "7"
-    assert page.locator("#dnd-box textarea").input_value() == "Half typed"
+    expect(page.get_by_label("Startwert").last).to_have_value("7")
+    expect(page.locator("#dnd-box textarea")).to_have_value("Half typed")
     page.get_by_role("button", name="Prompts bearbeiten").click()
     # Nobody named the empty bucket, and the name of the full one is the adapter's.
-    titles = page.locator(".dnd-title")
-    assert [titles.nth(i).input_value() for i in range(2)] == ["Verträge", "Tone of voice"]
+    for number, title in enumerate(("Verträge", "Tone of voice")):
+        expect(page.locator(".dnd-title").nth(number)).to_have_value(title)
     expect(page.locator(".dnd-drop").first).to_have_text("Dateien hier ablegen")
     expect(
         page.get_by_role("spinbutton", name="Gewicht von Tone of voice, als Zahl")
@@ -102,16 +103,16 @@ def test_a_switch_says_everything_again_and_keeps_the_visit(visits: Visits, writ
 
 
 def test_a_switch_in_the_middle_of_a_run_changes_what_the_run_says(
-    visits: Visits, write: Write
+    visit: Visit, write: Write, engine: FakeEngine
 ) -> None:
-    visit = visits()
     page = visit.page
-    visit.drop([write("mine.txt", "SLOW one\ntwo\nthree\n")], "SQL")
+    visit.drop([write("mine.txt", "one\ntwo\nthree\n")], "SQL")
     visit.ready("mine.txt")
-    page.locator("#dnd-synthesize").click()
-    expect(page.locator("#dnd-stages")).to_contain_text("Making the adapter")
-    page.get_by_role("link", name="Deutsch").click()
-    expect(page.locator("#dnd-stages")).to_contain_text("Der Adapter entsteht")
+    with engine.pace.held("synthesis"):
+        page.locator("#dnd-synthesize").click()
+        expect(page.locator("#dnd-stages")).to_contain_text("Making the adapter")
+        page.get_by_role("link", name="Deutsch").click()
+        expect(page.locator("#dnd-stages")).to_contain_text("Der Adapter entsteht")
     expect(page.locator("#dnd-adapter")).to_contain_text("3 Prompts aus 1 Datei")
     expect(page.locator("#dnd-download")).to_contain_text("PEFT-Zip herunterladen")
 

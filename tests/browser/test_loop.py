@@ -1,20 +1,16 @@
 """The loop: synthesize, chat, checks, download; loading, failing, stopping; two visitors."""
 
 import re
-import threading
 import zipfile
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import ViewportSize, expect
 
 from dnd_engine.errors import AssetError
-from dnd_engine.progress import Progress
 from tests.browser.conftest import DESK, PHONE, Serve, Visit, Visits, has_class
-from tests.ui.fake_adapter import FakeAdapter
-from tests.ui.fake_engine import FakeEngine, slow_load
+from tests.ui.fake_engine import FakeEngine, Loading, handle_of
 from ui.engine_handle import EngineHandle
 
 pytestmark = pytest.mark.browser
@@ -24,11 +20,12 @@ Write = Callable[[str, str | bytes], Path]
 def test_synthesize_shows_its_stages_and_what_was_made(visit: Visit, engine: FakeEngine) -> None:
     visit.page.locator("#dnd-example-all").click()
     expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()
-    visit.page.locator("#dnd-synthesize").click()
     stages = visit.page.locator("#dnd-stages")
-    expect(stages).to_contain_text("Making the adapter")
-    expect(stages.locator("li.is-running")).to_have_count(1)
-    visit.shot("synthesizing")
+    with engine.pace.held("synthesis"):
+        visit.page.locator("#dnd-synthesize").click()
+        expect(stages).to_contain_text("Making the adapter")
+        expect(stages.locator("li.is-running")).to_have_count(1)
+        visit.shot("synthesizing")
     bar = visit.page.locator("#dnd-adapter")
     expect(bar).to_contain_text("78 prompts from 7 files")
     for fact in ("weights in 0.43 s", "rank 4", "2.4 MB", "sql-legal-tone"):
@@ -89,27 +86,21 @@ def test_weights_are_mixed_anew_from_the_folded_canvas(visit: Visit, engine: Fak
     visit.check_accessible()
 
 
-def test_both_answers_stream_at_once_and_differ(
-    visit: Visit, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_both_answers_stream_at_once_and_differ(visit: Visit, engine: FakeEngine) -> None:
     visit.page.locator("#dnd-example-all").click()
     expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()
     visit.synthesize()
     visit.page.locator(".dnd-suggestion").first.click()
     expect(visit.page.locator("#dnd-box textarea")).to_have_value("Who directed The Sea?")
-    quick = engine.word_seconds
-    monkeypatch.setattr(engine, "word_seconds", 2.0)  # a slow browser must see it stream, too
-    visit.page.locator("#dnd-send").click()
-    for side in ("left", "right"):
-        expect(visit.page.locator(f"#dnd-pane-{side} .dnd-cursor")).to_be_visible()
-    lengths = [len(visit.answer(side).inner_text()) for side in ("left", "right")]
-    assert all(lengths)
-    visit.shot("chat-streaming")
-    engine.word_seconds = quick
+    with engine.pace.held("chat", at=2):
+        visit.page.locator("#dnd-send").click()
+        for side, words in (("left", "The question"), ("right", "SELECT name")):
+            expect(visit.page.locator(f"#dnd-pane-{side} .dnd-cursor")).to_be_visible()
+            expect(visit.answer(side)).to_contain_text(words)
+        visit.shot("chat-streaming")
     visit.idle()
     expect(visit.answer("left")).to_contain_text("in general.")
     expect(visit.answer("right").locator("pre")).to_contain_text("SELECT name")
-    assert len(visit.answer("left").inner_text()) > lengths[0]
     facts = visit.page.locator("#dnd-pane-right .dnd-answer-facts")
     expect(facts).to_contain_text("\u00d7 1.00")
     expect(facts).to_contain_text("48 tok/s")
@@ -137,15 +128,13 @@ def test_stop_keeps_the_words_so_far_and_the_next_question_works(
     visit: Visit, engine: FakeEngine
 ) -> None:
     closed = engine.closed_chats
-    visit.ask("LONG answer please")
-    expect(visit.answer("left")).to_contain_text("several ways")
-    visit.page.locator("#dnd-stop-chat").click()
-    expect(visit.page.locator("#dnd-pane-left .dnd-answer-facts")).to_contain_text("stopped")
-    visit.page.wait_for_timeout(400)
-    length = len(visit.answer("left").inner_text())
-    visit.page.wait_for_timeout(400)
-    assert len(visit.answer("left").inner_text()) == length
-    assert engine.closed_chats == closed + 1
+    with engine.pace.held("chat", at=8):
+        visit.ask("Answer please")
+        expect(visit.answer("left")).to_contain_text("several ways")
+        visit.page.locator("#dnd-stop-chat").click()
+        expect(visit.page.locator("#dnd-pane-left .dnd-answer-facts")).to_contain_text("stopped")
+        visit.until(lambda: engine.closed_chats == closed + 1)
+    expect(visit.answer("left")).to_have_text("The question can be answered in several ways.")
     visit.shot("chat-stopped")
     visit.ask("And now")
     visit.idle()
@@ -166,32 +155,40 @@ _ONE_THEN_THE_OTHER = """([one, other]) => {
 
 
 def test_what_is_ordered_right_after_stop_is_done(
-    visit: Visit, write: Write, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+    visit: Visit, write: Write, engine: FakeEngine
 ) -> None:
     page = visit.page
-    visit.drop([write("slow.txt", "SLOW one\ntwo\n")], "SQL")
-    visit.ready("slow.txt")
-    page.locator("#dnd-synthesize").click()
-    expect(page.locator("#dnd-stages li.is-running")).to_contain_text("Encode")
-    page.evaluate(_ONE_THEN_THE_OTHER, ["#dnd-stop-synthesis", "#dnd-synthesize"])
+    visit.drop([write("a.txt", "one\ntwo\n")], "SQL")
+    visit.ready("a.txt")
+    made = len(engine.calls)
+    with engine.pace.held("synthesis"):
+        page.locator("#dnd-synthesize").click()
+        expect(page.locator("#dnd-stages li.is-running")).to_contain_text("Encode")
+        page.evaluate(_ONE_THEN_THE_OTHER, ["#dnd-stop-synthesis", "#dnd-synthesize"])
+        visit.until(lambda: len(engine.calls) == made + 2)
     expect(page.locator("#dnd-download")).to_be_enabled()
-    visit.ask("LONG answer please")
-    expect(visit.answer("left")).to_contain_text("several ways")
-    page.locator("#dnd-box textarea").fill("And now")
-    page.evaluate(_ONE_THEN_THE_OTHER, ["#dnd-stop-chat", "#dnd-send"])
+    with engine.pace.held("chat", at=8):
+        visit.ask("Answer please")
+        expect(visit.answer("left")).to_contain_text("several ways")
+        page.locator("#dnd-box textarea").fill("And now")
+        asked = len(engine.asked)
+        page.evaluate(_ONE_THEN_THE_OTHER, ["#dnd-stop-chat", "#dnd-send"])
+        visit.until(lambda: len(engine.asked) == asked + 1)
     expect(page.locator("#dnd-pane-left .dnd-asked")).to_have_count(2)
     expect(visit.answer("left")).to_contain_text("in general.")
     page.locator("#dnd-clear-chat").click()
     expect(page.locator("#dnd-pane-left .dnd-asked")).to_have_count(0)
-    monkeypatch.setattr(engine, "word_seconds", 0.2)  # it must not end while one looks
-    visit.ask("LONG answer please")
-    expect(visit.answer("left")).to_contain_text("several ways")
-    page.evaluate(_ONE_THEN_THE_OTHER, ["#dnd-stop-chat", "#dnd-again"])
-    expect(visit.answer("left")).to_contain_text("several ways")
-    expect(page.locator("#dnd-stop-chat")).to_be_visible()
-    page.wait_for_timeout(400)
-    expect(page.locator("#dnd-stop-chat")).to_be_visible()
-    page.locator("#dnd-stop-chat").click()
+    with engine.pace.held("chat", at=8):
+        visit.ask("Answer please")
+        expect(visit.answer("left")).to_contain_text("several ways")
+        asked = len(engine.asked)
+        page.evaluate(_ONE_THEN_THE_OTHER, ["#dnd-stop-chat", "#dnd-again"])
+        visit.until(lambda: len(engine.asked) == asked + 1)
+        expect(visit.answer("left")).to_contain_text("several ways")
+        expect(page.locator("#dnd-stop-chat")).to_be_visible()
+        page.wait_for_timeout(400)
+        expect(page.locator("#dnd-stop-chat")).to_be_visible()
+        page.locator("#dnd-stop-chat").click()
 
 
 def test_sampling_settings_are_used_and_an_answer_can_fail(visit: Visit) -> None:
@@ -286,51 +283,35 @@ def test_a_failed_synthesis_says_why_and_loses_nothing(visit: Visit, write: Writ
     visit.shot("failed")
 
 
-def test_a_synthesis_can_be_stopped(visit: Visit, write: Write) -> None:
-    visit.drop([write("slow.txt", "SLOW one\ntwo\n")], "SQL")
-    visit.ready("slow.txt")
-    visit.page.locator("#dnd-synthesize").click()
-    expect(visit.page.locator("#dnd-stages li.is-running")).to_contain_text("Encode")
-    visit.page.get_by_role("button", name="Stop").first.click()
-    expect(visit.page.locator("#dnd-stages")).to_contain_text("Stopped. Nothing was made")
+def test_a_synthesis_can_be_stopped(visit: Visit, write: Write, engine: FakeEngine) -> None:
+    visit.drop([write("a.txt", "one\ntwo\n")], "SQL")
+    visit.ready("a.txt")
+    with engine.pace.held("synthesis"):
+        visit.page.locator("#dnd-synthesize").click()
+        expect(visit.page.locator("#dnd-stages li.is-running")).to_contain_text("Encode")
+        visit.page.get_by_role("button", name="Stop").first.click()
+        expect(visit.page.locator("#dnd-stages")).to_contain_text("Stopped. Nothing was made")
     expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()
     expect(visit.page.locator("#dnd-adapter")).to_be_hidden()
     visit.shot("stopped")
 
 
-class HeldEngine(FakeEngine):
-    """Goes on with a synthesis once it may."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.go = threading.Event()
-
-    def synthesize(self, *args: Any, **kwargs: Any) -> Generator[Progress, None, FakeAdapter]:
-        """Go on once it may."""
-        steps = super().synthesize(*args, **kwargs)
-        yield next(steps)
-        self.go.wait(300)
-        return (yield from steps)
-
-
 def test_the_chip_says_what_goes_on_and_who_waits_sees_the_queue_move(
-    visits: Visits, serve: Serve, write: Write
+    visits: Visits, write: Write, engine: FakeEngine
 ) -> None:
-    engine = HeldEngine()
-    url = serve(EngineHandle(slow_load(engine, 0.01)))
-    one, two = visits(url), visits(url)
-    for visit, said in ((one, "Synthesizing"), (two, "In the queue")):
-        expect(visit.page.locator(".dnd-chip-device")).to_have_text("CPU · Ready")
-        visit.drop([write("a.txt", LINES)], "SQL")
-        visit.ready("a.txt")
-        visit.page.locator("#dnd-synthesize").click()
-        expect(visit.page.locator(".dnd-chip-device")).to_have_text(f"CPU · {said}")
-    queue = two.page.locator("#dnd-stages li.is-running")
-    expect(queue).to_contain_text("1 ahead of you")
-    waited = queue.inner_text()
-    two.until(lambda: queue.inner_text() != waited)
-    two.shot("queue")
-    engine.go.set()
+    one, two = visits(), visits()
+    with engine.pace.held("synthesis"):
+        for visit, said in ((one, "Synthesizing"), (two, "In the queue")):
+            expect(visit.page.locator(".dnd-chip-device")).to_have_text("CPU · Ready")
+            visit.drop([write("a.txt", LINES)], "SQL")
+            visit.ready("a.txt")
+            visit.page.locator("#dnd-synthesize").click()
+            expect(visit.page.locator(".dnd-chip-device")).to_have_text(f"CPU · {said}")
+        queue = two.page.locator("#dnd-stages li.is-running")
+        expect(queue).to_contain_text("1 ahead of you")
+        waited = queue.inner_text()
+        two.until(lambda: queue.inner_text() != waited)
+        two.shot("queue")
     for visit in (one, two):
         expect(visit.page.locator("#dnd-adapter")).to_contain_text("3 prompts")
         expect(visit.page.locator(".dnd-chip-device")).to_have_text("CPU · Ready")
@@ -367,13 +348,7 @@ LINES = "one\ntwo\nthree\n"
 def test_the_page_is_usable_while_the_engine_loads(
     visits: Visits, serve: Serve, write: Write
 ) -> None:
-    fetched = threading.Event()
-
-    def load(on_progress: Callable[[Progress], None]) -> FakeEngine:
-        on_progress(Progress("download", 0.4, 1.0, "download", "a-base==1"))
-        fetched.wait(120)
-        return FakeEngine()
-
+    load = Loading()
     visit = visits(serve(EngineHandle(load)))
     expect(visit.page.locator("#dnd-load")).to_contain_text("Downloading the base model")
     visit.shot("loading")
@@ -382,7 +357,7 @@ def test_the_page_is_usable_while_the_engine_loads(
     visit.page.locator("#dnd-synthesize").click()
     expect(visit.page.locator("#dnd-stages li.is-running")).to_contain_text("Download")
     visit.shot("loading-synthesizing")
-    fetched.set()
+    load.fetched.set()
     expect(visit.page.locator("#dnd-adapter")).to_contain_text("3 prompts")
     expect(visit.page.locator("#dnd-load")).to_be_hidden()
     expect(visit.page.locator("#dnd-header")).to_contain_text("CPU · Ready")
@@ -431,15 +406,17 @@ def test_the_report_card_shows_pictures_first_and_every_part_of_the_examination(
 
 
 def test_the_report_card_waits_for_the_engine(visits: Visits, serve: Serve) -> None:
-    visit = visits(serve(EngineHandle(slow_load(FakeEngine(), 60)), start=False))
+    load = Loading()
+    visit = visits(serve(EngineHandle(load)))
     visit.page.get_by_role("tab", name="Report card").click()
     expect(visit.page.locator("#dnd-report-card")).to_contain_text("Not loaded yet")
+    load.fetched.set()
 
 
 def test_a_generator_without_reports_shows_its_card(visits: Visits, serve: Serve) -> None:
     engine = FakeEngine()
     engine.reports = {}
-    visit = visits(serve(EngineHandle(slow_load(engine, 0.01))))
+    visit = visits(serve(handle_of(engine)))
     expect(visit.page.locator("#dnd-header")).to_contain_text("CPU · Ready")
     visit.page.get_by_role("tab", name="Report card").click()
     expect(visit.page.locator("#dnd-report-card")).to_contain_text("A generator of no models")

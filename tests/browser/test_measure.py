@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import ViewportSize, expect
 
-from tests.browser.conftest import PHONE, Serve, Visit, Visits
+from tests.browser.conftest import PHONE, Visit, Visits
 from tests.browser.test_teach import made, prompts
-from tests.ui.fake_engine import FakeEngine, slow_load
-from ui.engine_handle import EngineHandle
+from tests.ui.fake_engine import FakeEngine
 
 pytestmark = pytest.mark.browser
 Write = Callable[[str, str | bytes], Path]
@@ -26,19 +25,11 @@ def drop_rows(visit: Visit, path: Path) -> None:
     """Drop a file on the place for rows, as the operating system delivers it."""
     place = visit.page.locator("#dnd-measure-file")
     expect(place).to_be_visible()
-    place.scroll_into_view_if_needed()
-    box = place.bounding_box()
-    assert box is not None
-    where = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
-    data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
-    session = visit.page.context.new_cdp_session(visit.page)
-    for kind in ("dragEnter", "dragOver", "drop"):
-        session.send("Input.dispatchDragEvent", {"type": kind, **where, "data": data})
-    session.detach()
+    visit.drop_on(place, [path], marks=False)
 
 
 def test_rows_are_scored_and_learnt_and_the_lora_is_taken_to_the_workbench(
-    visit: Visit, write: Write, tmp_path: Path
+    visit: Visit, write: Write, tmp_path: Path, engine: FakeEngine
 ) -> None:
     page = visit.page
     open_tab(visit)
@@ -75,12 +66,11 @@ def test_rows_are_scored_and_learnt_and_the_lora_is_taken_to_the_workbench(
     download.value.save_as(tmp_path / "measured.json")
     assert json.loads((tmp_path / "measured.json").read_text())["adapter"] == "sql"
 
-    page.locator("#dnd-train-start").click()
-    expect(page.locator("#dnd-measure-stages li.is-running")).to_contain_text("of 40, loss")
-    expect(found.locator(".mark.is-labels")).not_to_have_count(0)  # drawn while it trains
-    expect(page.locator("#dnd-measure-stages summary")).to_contain_text(
-        "How it was trained", timeout=30_000
-    )
+    with engine.pace.held("train", at=6):
+        page.locator("#dnd-train-start").click()
+        expect(page.locator("#dnd-measure-stages li.is-running")).to_contain_text("of 40, loss")
+        expect(found.locator(".mark.is-labels")).not_to_have_count(0)  # drawn while it trains
+    expect(page.locator("#dnd-measure-stages summary")).to_contain_text("How it was trained")
     expect(found.locator(".mark.is-labels")).to_have_count(8)
     expect(found).to_contain_text("scored as much after 3.0 s of training, in 10 steps")
     page.locator("#dnd-take-trained_lora").click()
@@ -99,40 +89,38 @@ def test_rows_are_scored_and_learnt_and_the_lora_is_taken_to_the_workbench(
 
 
 def test_a_training_from_the_adapter_stops_at_once_and_the_chat_goes_on(
-    visits: Visits, serve: Serve, write: Write
+    visit: Visit, write: Write, engine: FakeEngine
 ) -> None:
-    engine = FakeEngine()
-    visit = visits(serve(EngineHandle(slow_load(engine, 0.01))))
-    page = visit.page
+    page, closed = visit.page, engine.closed_measurements
     made(visit, write("a.jsonl", prompts(9)))
     open_tab(visit)
     page.locator("#dnd-measure-file input[type=file]").set_input_files(
-        write("slow.jsonl", prompts(40, "SLOW", label="yes"))
+        write("rows.jsonl", prompts(40, label="yes"))
     )
-    page.locator("#dnd-measure-start").click()
-    expect(page.locator("#dnd-measured tr.is-base").first).to_be_visible(timeout=20_000)
-    page.locator("#dnd-measure-stop").click()
     stages = page.locator("#dnd-measure-stages")
-    expect(stages).to_contain_text("Results so far are below.")
-    expect(page.locator("#dnd-measured-json")).to_be_visible()
-    expect(page.locator("#dnd-measure-start")).to_be_enabled()
+    with engine.pace.held("measure"):
+        page.locator("#dnd-measure-start").click()
+        expect(page.locator("#dnd-measured tr.is-base").first).to_be_visible()
+        page.locator("#dnd-measure-stop").click()
+        expect(stages).to_contain_text("Results so far are below.")
+        expect(page.locator("#dnd-measured-json")).to_be_visible()
+        expect(page.locator("#dnd-measure-start")).to_be_enabled()
 
-    engine.stage_seconds = 0.05
     page.locator("#dnd-measure-start").click()
-    expect(stages.locator("summary")).to_contain_text("How it was measured", timeout=30_000)
-    engine.stage_seconds = 0.5
+    expect(stages.locator("summary")).to_contain_text("How it was measured")
     page.get_by_label("Start from this adapter").check()
-    page.locator("#dnd-train-start").click()
-    expect(stages.locator("li.is-running")).to_contain_text("loss")
-    page.get_by_role("tab", name="Workbench").click()
-    visit.ask("Meanwhile")
-    expect(visit.answer("right")).to_contain_text("SELECT", timeout=20_000)
-    open_tab(visit)
-    expect(page.locator("#dnd-measured .mark.is-also").first).to_be_visible(timeout=40_000)
-    page.keyboard.press("Escape")
-    expect(stages).to_contain_text("The last scored LoRA")
-    expect(page.locator("#dnd-train-start")).to_be_enabled()
-    visit.until(lambda: engine.closed_measurements == 3)
+    with engine.pace.held("train", at=6):
+        page.locator("#dnd-train-start").click()
+        expect(stages.locator("li.is-running")).to_contain_text("loss")
+        page.get_by_role("tab", name="Workbench").click()
+        visit.ask("Meanwhile")
+        expect(visit.answer("right")).to_contain_text("SELECT")
+        open_tab(visit)
+        expect(page.locator("#dnd-measured .mark.is-also").first).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(stages).to_contain_text("The last scored LoRA")
+        expect(page.locator("#dnd-train-start")).to_be_enabled()
+        visit.until(lambda: engine.closed_measurements == closed + 3)
 
 
 def test_on_a_phone_long_words_on_buttons_wrap(visits: Visits, write: Write) -> None:
@@ -141,41 +129,41 @@ def test_on_a_phone_long_words_on_buttons_wrap(visits: Visits, write: Write) -> 
     page.locator(".dnd-picker").set_input_files([write("a.jsonl", prompts(9))])
     visit.ready("a.jsonl")
     page.locator("#dnd-synthesize").click()
-    expect(page.locator("#dnd-download")).to_be_enabled(timeout=20_000)
+    expect(page.locator("#dnd-download")).to_be_enabled()
     page.get_by_role("tab", name="Messen").click()
     page.locator("#dnd-measure-file input[type=file]").set_input_files(
         write("rows.jsonl", prompts(40, label="yes"))
     )
     page.locator("#dnd-measure-start").click()
-    expect(page.locator("#dnd-train-start")).to_be_enabled(timeout=30_000)
+    expect(page.locator("#dnd-train-start")).to_be_enabled()
     page.locator("#dnd-train-warm input").check()
     page.locator("#dnd-train-start").click()
     take = page.locator("#dnd-take-warm_lora")
-    expect(take).to_be_visible(timeout=30_000)
+    expect(take).to_be_visible()
     page.set_viewport_size(NARROW)
     take.scroll_into_view_if_needed()
     visit.shot("measure-take-phone", full=False)
-    box = take.bounding_box()
-    assert box is not None
+    box = visit.box(take)
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= NARROW["width"]
     assert take.evaluate("button => button.scrollWidth <= button.clientWidth")
 
 
-def test_it_can_be_done_from_the_keyboard(visit: Visit, write: Write) -> None:
+def test_it_can_be_done_from_the_keyboard(visit: Visit, write: Write, engine: FakeEngine) -> None:
     page = visit.page
     made(visit, write("a.jsonl", prompts(9)))
     open_tab(visit)
     page.locator("#dnd-measure-file input[type=file]").set_input_files(
-        write("slow.jsonl", prompts(12, "SLOW", label="yes"))
+        write("rows.jsonl", prompts(12, label="yes"))
     )
     expect(page.locator("#dnd-measure-start")).to_be_enabled()
     page.locator("#dnd-measure-seen input").focus()
     page.keyboard.press("Tab")
     expect(page.locator("#dnd-measure-start")).to_be_focused()
-    page.keyboard.press("Enter")
-    expect(page.locator("#dnd-measure-stop")).to_be_visible()
-    page.keyboard.press("Tab")
-    expect(page.locator("#dnd-measure-stop")).to_be_focused()
-    page.keyboard.press("Enter")
-    expect(page.locator("#dnd-measure-stages")).to_contain_text("Stopped")
+    with engine.pace.held("measure"):
+        page.keyboard.press("Enter")
+        expect(page.locator("#dnd-measure-stop")).to_be_visible()
+        page.keyboard.press("Tab")
+        expect(page.locator("#dnd-measure-stop")).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.locator("#dnd-measure-stages")).to_contain_text("Stopped")

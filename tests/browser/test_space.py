@@ -91,7 +91,7 @@ def url(
     ):
         try:
             try:
-                fetch_page(f"{address}/", app, seconds=600)
+                fetch_page(f"{address}/", app)
             except AssertionError as error:
                 raise AssertionError(said.read_text()) from error
             yield address

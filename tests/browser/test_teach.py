@@ -1,5 +1,6 @@
 """Teach in a real browser: three doors, stopped, undone, failed; for everyone."""
 
+import functools
 import json
 import re
 from collections.abc import Callable
@@ -11,9 +12,11 @@ from playwright.sync_api import expect
 from dnd_engine.library import Library
 from tests.browser.conftest import PHONE, Serve, Visit, Visits
 from tests.dnd_engine.serving.chat_server import running_chat
-from tests.ui.fake_engine import FakeEngine, slow_load
-from ui.engine_handle import EngineHandle
+from tests.ui.fake_engine import FakeEngine, handle_of
+from ui.handlers import Updates
 from ui.owner import Owner
+from ui.state import Session
+from ui.tabs.workbench.teach.events import TeachEvents
 
 pytestmark = pytest.mark.browser
 Write = Callable[[str, str | bytes], Path]
@@ -34,7 +37,7 @@ def made(visit: Visit, path: Path) -> str:
 
 
 def refined(visit: Visit) -> None:
-    expect(visit.page.locator("#dnd-adapter")).to_contain_text("taught in 28 s", timeout=30_000)
+    expect(visit.page.locator("#dnd-adapter")).to_contain_text("taught in 28 s")
 
 
 def test_refine_makes_another_adapter_and_undo_brings_the_first_back(
@@ -42,7 +45,8 @@ def test_refine_makes_another_adapter_and_undo_brings_the_first_back(
 ) -> None:
     page = visit.page
     before = made(visit, write("a.jsonl", prompts(9)))
-    map_before = page.locator("#dnd-norms .dnd-heat").inner_html()
+    norms = page.locator("#dnd-norms .dnd-heat")
+    map_before = norms.inner_html()
     expect(page.locator("#dnd-teach")).to_be_hidden()
     expect(page.locator("#dnd-undo")).to_be_hidden()
     visit.enter(page.locator("#dnd-strength input[type=number]"), "1.4")
@@ -58,7 +62,7 @@ def test_refine_makes_another_adapter_and_undo_brings_the_first_back(
     expect(offer).to_be_hidden()
     expect(page.locator("#dnd-adapter code")).not_to_have_text(before)
     expect(page.locator("#dnd-strength input[type=number]")).to_have_value("1")
-    assert page.locator("#dnd-norms .dnd-heat").inner_html() != map_before
+    visit.until(lambda: norms.inner_html() != map_before)
     expect(page.locator("#dnd-checks")).to_contain_text("Changes the model")
     with page.expect_download() as download:
         page.locator("#dnd-download").click()
@@ -76,7 +80,7 @@ def test_refine_makes_another_adapter_and_undo_brings_the_first_back(
     expect(page.locator("#dnd-checks")).to_contain_text("Changes the model")
     expect(page.locator("#dnd-stages summary")).to_contain_text("How it was made")
     expect(page.locator("#dnd-adapter")).not_to_contain_text("taught in")
-    assert page.locator("#dnd-norms .dnd-heat").inner_html() == map_before
+    visit.until(lambda: norms.inner_html() == map_before)
     with page.expect_download() as download:
         page.locator("#dnd-download").click()
     assert download.value.suggested_filename == f"sql-{before}.zip"
@@ -90,21 +94,22 @@ def test_the_chat_goes_on_meanwhile_and_stop_keeps_the_adapter(
     visit: Visit, write: Write, engine: FakeEngine
 ) -> None:
     page = visit.page
-    before = made(visit, write("slow.jsonl", prompts(9, "SLOW")))
+    before = made(visit, write("a.jsonl", prompts(9)))
     page.locator("#dnd-teach-open").click()
-    page.locator("#dnd-teach-start").click()
-    expect(page.locator("#dnd-stages li.is-running")).to_contain_text("right of 4 held back")
-    expect(page.locator("#dnd-teach-open")).to_be_disabled()
-    visit.ask("Meanwhile")
-    expect(visit.answer("right")).to_contain_text("SELECT")
-    expect(page.locator("#dnd-stages")).to_contain_text("Teaching the adapter")
-    page.locator("#dnd-teach-stop").click()
-    refined(visit)
+    with engine.pace.held("refine"):
+        page.locator("#dnd-teach-start").click()
+        expect(page.locator("#dnd-stages li.is-running")).to_contain_text("right of 4 held back")
+        expect(page.locator("#dnd-teach-open")).to_be_disabled()
+        visit.ask("Meanwhile")
+        expect(visit.answer("right")).to_contain_text("SELECT")
+        expect(page.locator("#dnd-stages")).to_contain_text("Teaching the adapter")
+        page.locator("#dnd-teach-stop").click()
+        refined(visit)
     expect(page.locator("#dnd-adapter")).to_contain_text(
         re.compile(r"4 held-back prompts: \d+ % right before")
     )
     expect(page.locator("#dnd-adapter code")).not_to_have_text(before)
-    assert engine.refinements[-1]["steps"] < 10
+    assert engine.refinements[-1]["steps"] == 1
     page.locator("#dnd-undo").click()
     expect(page.locator("#dnd-adapter code")).to_have_text(before)
 
@@ -142,11 +147,12 @@ def test_too_few_prompts_are_told_and_nothing_is_lost(visit: Visit, write: Write
 
 
 def test_an_adapter_is_taught_by_a_better_model_and_by_me(
-    visits: Visits, serve: Serve, write: Write, tmp_path: Path
+    visits: Visits, serve: Serve, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    kept = spy_on_kept_answers(monkeypatch)
     engine = FakeEngine()
     owner = Owner(Library(tmp_path / "library"))
-    url = serve(EngineHandle(slow_load(engine, 0.01)), owner=owner)
+    url = serve(handle_of(engine), owner=owner)
     visit = visits(url, owner, size=PHONE)
     page = visit.page
     visit.add_first(write("a.jsonl", prompts(9, label="of course")))
@@ -156,8 +162,8 @@ def test_an_adapter_is_taught_by_a_better_model_and_by_me(
     page.locator("#dnd-teach-door").get_by_label("A better model").check()
     with running_chat(lambda server, body: server.answer(body, "wise")) as server:
         address, key = (page.locator(f"#dnd-teach-{name} input") for name in ("url", "key"))
-        address.fill("nowhere")
-        page.locator("#dnd-teach-model input").fill("sage")
+        visit.enter(address, "nowhere")
+        visit.enter(page.locator("#dnd-teach-model input"), "sage")
         page.locator("#dnd-teach-start").click()
         expect(page.locator("#dnd-teach-told")).to_contain_text("is no address")
         address.fill(server.url)
@@ -180,7 +186,7 @@ def test_an_adapter_is_taught_by_a_better_model_and_by_me(
     visit.check_accessible()
     page.locator("#dnd-teach-answer-8 textarea").fill("")
     page.locator("#dnd-teach-answer-8 textarea").blur()
-    page.wait_for_timeout(1500)  # the page must not leave before it has sent that
+    visit.until(lambda: bool(kept) and (kept[-1][0], kept[-1][8]) == ("no", ""))
     visit.reload()
     page.locator("#dnd-teach-open").click()
     page.locator("#dnd-teach-door").get_by_label("I do").check()
@@ -195,9 +201,26 @@ def test_an_adapter_is_taught_by_a_better_model_and_by_me(
     expect(page.locator("#dnd-adapter")).to_contain_text("taught labels in 28 s")
 
 
-def test_teach_can_be_done_from_the_keyboard(visit: Visit, write: Write) -> None:
+def spy_on_kept_answers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """What the server has kept of typed answers: a page that leaves loses the rest."""
+    kept: list[tuple[str, ...]] = []
+    keep = TeachEvents.keep_answers
+
+    @functools.wraps(keep)
+    def spied(self: TeachEvents, session: Session, *answers: str) -> Updates:
+        updates = keep(self, session, *answers)
+        kept.append(answers)
+        return updates
+
+    monkeypatch.setattr(TeachEvents, "keep_answers", spied)
+    return kept
+
+
+def test_teach_can_be_done_from_the_keyboard(
+    visit: Visit, write: Write, engine: FakeEngine
+) -> None:
     page = visit.page
-    made(visit, write("a.jsonl", prompts(9, "SLOW", label="yes")))
+    made(visit, write("a.jsonl", prompts(9, label="yes")))
     page.locator("#dnd-teach-open").focus()
     page.keyboard.press("Enter")
     expect(page.locator("#dnd-teach-start")).to_be_visible()
@@ -215,13 +238,14 @@ def test_teach_can_be_done_from_the_keyboard(visit: Visit, write: Write) -> None
     for name in ("Propose answers", "Start"):
         page.keyboard.press("Tab")
         expect(page.get_by_role("button", name=name, exact=True)).to_be_focused()
-    page.keyboard.press("Enter")
-    stop = page.locator("#dnd-teach-stop")
-    expect(stop).to_be_visible()
-    page.keyboard.press("Tab")
-    expect(stop).to_be_focused()
-    page.keyboard.press("Enter")
-    expect(page.locator("#dnd-stages")).to_contain_text("The adapter is unchanged.")
+    with engine.pace.held("refine", at=0):
+        page.keyboard.press("Enter")
+        stop = page.locator("#dnd-teach-stop")
+        expect(stop).to_be_visible()
+        page.keyboard.press("Tab")
+        expect(stop).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.locator("#dnd-stages")).to_contain_text("The adapter is unchanged.")
 
 
 def test_two_visitors_refine_their_own(visits: Visits, write: Write) -> None:

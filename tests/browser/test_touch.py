@@ -20,13 +20,13 @@ def test_nothing_to_press_is_lower_than_40_px_on_a_phone(visits: Visits) -> None
     page = visit.page
     page.locator("#dnd-example-sql").click()
     expect(page.locator(".dnd-card.is-ready").first).to_be_visible()
-    assert page.evaluate(SMALL) == []
+    visit.until(lambda: page.evaluate(SMALL) == [])
     visit.synthesize()
     expect(page.locator("#dnd-checks")).to_contain_text("Changes the model")
     visit.ask("Hi")
     visit.idle()
     page.get_by_text("Sampling", exact=True).click()
     page.get_by_label("System prompt").wait_for()
-    assert page.evaluate(SMALL) == []
+    visit.until(lambda: page.evaluate(SMALL) == [])
     visit.shot("touch")
     visit.check_accessible()

@@ -8,8 +8,7 @@ from playwright.sync_api import expect
 from dnd_engine.config import NO_GENERATOR
 from dnd_engine.library import Library
 from tests.browser.conftest import Serve, Visits
-from tests.ui.fake_engine import FakeEngine, slow_load
-from ui.engine_handle import EngineHandle
+from tests.ui.fake_engine import FakeEngine, handle_of
 from ui.owner import Owner
 
 pytestmark = pytest.mark.browser
@@ -19,7 +18,7 @@ def test_the_key_opens_the_owners_library_and_a_page_without_it_says_how(
     visits: Visits, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     owner = Owner(Library(tmp_path / "library"))
-    handle = EngineHandle(slow_load(FakeEngine(), 0.01))
+    handle = handle_of()
     url = serve(handle, owner=owner)
     mine, strangers = visits(url, owner), visits(url)
     mine.page.locator("#dnd-example-sql").click()
@@ -34,7 +33,7 @@ def test_the_key_opens_the_owners_library_and_a_page_without_it_says_how(
     expect(told).to_contain_text("the address that the app printed")
     expect(mine.page.locator("#dnd-kept input")).to_have_count(1)
     expect(strangers.page.locator("#dnd-kept input")).to_have_count(0)
-    monkeypatch.setattr("ui.engine_handle._loader", lambda config: slow_load(FakeEngine(), 0.5))
+    monkeypatch.setattr("ui.engine_handle._loader", lambda config: lambda _: FakeEngine())
     mine.page.locator(".dnd-models-open").click()
     mine.page.get_by_label("imprint alone").first.check()
     expect(mine.page.locator("#dnd-models-told")).to_contain_text("No generator")
@@ -66,7 +65,7 @@ def test_the_page_works_under_its_policy_which_stops_requests_to_elsewhere(visit
 
 def test_another_site_can_neither_frame_the_page_nor_call_it(visits: Visits, serve: Serve) -> None:
     engine = FakeEngine()
-    there = serve(EngineHandle(slow_load(engine, 0.01)))
+    there = serve(handle_of(engine))
     here = visits()  # another port of the same computer
     page = here.page
     page.route("**/trap", lambda route: route.fulfill(content_type="text/html", body="<p>trap</p>"))

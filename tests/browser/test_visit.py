@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Visit, Visits
+from tests.ui.fake_engine import FakeEngine
 
 pytestmark = pytest.mark.browser
 Write = Callable[[str, str | bytes], Path]
@@ -167,18 +168,21 @@ def asks_before_leaving(page: Page) -> bool:
     return bool(page.evaluate("dndLeavingLoses()"))
 
 
-def test_leaving_asks_only_where_something_would_be_lost(visit: Visit, write: Write) -> None:
+def test_leaving_asks_only_where_something_would_be_lost(
+    visit: Visit, write: Write, engine: FakeEngine
+) -> None:
     page, box = visit.page, visit.page.locator("#dnd-box textarea")
     assert not asks_before_leaving(page)
-    visit.drop([write("a.txt", f"SLOW {LINES}")], "SQL")
+    visit.drop([write("a.txt", LINES)], "SQL")
     visit.ready("a.txt")
     assert not asks_before_leaving(page)
-    page.locator("#dnd-synthesize").click()
-    expect(page.locator("#dnd-stop-synthesis")).to_be_visible()
-    assert asks_before_leaving(page)
-    page.locator("#dnd-stop-synthesis").click()
-    expect(page.locator("#dnd-synthesize")).to_be_visible()
-    assert not asks_before_leaving(page)
+    with engine.pace.held("synthesis"):
+        page.locator("#dnd-synthesize").click()
+        expect(page.locator("#dnd-stop-synthesis")).to_be_visible()
+        assert asks_before_leaving(page)
+        page.locator("#dnd-stop-synthesis").click()
+        expect(page.locator("#dnd-synthesize")).to_be_visible()
+    visit.until(lambda: not asks_before_leaving(page))
     box.click()
     box.press_sequentially("Half a question")
     with page.expect_event("dialog") as asked:
@@ -189,7 +193,7 @@ def test_leaving_asks_only_where_something_would_be_lost(visit: Visit, write: Wr
     expect(box).to_have_value("Half a question")
     page.locator("#dnd-send").click()
     expect(page.locator("#dnd-keep")).to_be_visible()  # answered
-    assert not asks_before_leaving(page)
+    visit.until(lambda: not asks_before_leaving(page))
 
 
 def test_an_edit_keeps_the_old_turn_until_the_new_one_is_sent(visit: Visit) -> None:
@@ -233,23 +237,26 @@ ELSEWHERE = """() => {
 }"""
 
 
-def test_the_end_of_a_long_run_is_told_to_who_looks_elsewhere(visit: Visit, write: Write) -> None:
+def test_the_end_of_a_long_run_is_told_to_who_looks_elsewhere(
+    visit: Visit, write: Write, engine: FakeEngine
+) -> None:
     page = visit.page
     page.add_init_script(f"({ELSEWHERE})()")
     visit.reload()
     usual = page.title()
-    many = "\n---\n".join(f"Say yes.\n\nSLOW {number}" for number in range(9))
+    many = "\n---\n".join(f"Say yes.\n\n{number}" for number in range(9))
     visit.drop([write("many.txt", many)], "SQL")
     visit.ready("many.txt")
     visit.synthesize()
     expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
     page.locator("#dnd-teach-open").click()
-    page.locator("#dnd-teach-start").click()
-    expect(page).to_have_title(f"Teaching the adapter · {usual}")
-    page.get_by_role("button", name="Notify me when it ends").click()
-    expect(page.get_by_text("You will be notified")).to_be_visible()
-    visit.shot("waiting")
-    page.evaluate("window.elsewhere = true")
+    with engine.pace.held("refine"):
+        page.locator("#dnd-teach-start").click()
+        expect(page).to_have_title(f"Teaching the adapter · {usual}")
+        page.get_by_role("button", name="Notify me when it ends").click()
+        expect(page.get_by_text("You will be notified")).to_be_visible()
+        visit.shot("waiting")
+        page.evaluate("window.elsewhere = true")
     visit.until(lambda: page.evaluate("notified.length") == 1)
     assert page.evaluate("notified[0]") == "✓ How it was taught"
     expect(page).to_have_title(f"✓ How it was taught · {usual}")

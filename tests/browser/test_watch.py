@@ -10,11 +10,14 @@ from playwright.sync_api import expect
 
 from dnd_engine.training.watch import Collecting, RunFolder, Training
 from tests.browser.conftest import Serve, Visits
-from tests.ui.fake_engine import FakeEngine, slow_load
+from tests.ui.fake_engine import handle_of
 from tests.ui.test_watch import RECIPE, logged
-from ui.engine_handle import EngineHandle
 
 pytestmark = pytest.mark.browser
+
+
+QUIET = 2.0
+"""Seconds in which a page that looks does so several times."""
 
 
 class CountedFolder(RunFolder):
@@ -34,13 +37,14 @@ def add(folder: Path, first: int, last: int, end: str = "\n") -> None:
 
 
 def test_a_growing_log_is_seen_while_its_tab_is_open_and_not_read_otherwise(
-    visits: Visits, serve: Serve, tmp_path: Path
+    visits: Visits, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("ui.tabs.training.view._REFRESH_SECONDS", 0.5)
     (tmp_path / "recipe.json").write_text(json.dumps(RECIPE))
     folder = CountedFolder(tmp_path)
-    visit = visits(serve(EngineHandle(slow_load(FakeEngine(), 0.01)), runs=[folder]))
+    visit = visits(serve(handle_of(), runs=[folder]))
     page = visit.page
-    page.wait_for_timeout(4000)
+    visit.until_still(lambda: folder.looks, QUIET)
     assert folder.looks == 1  # when the server was started
     page.get_by_role("tab", name="Training").click()
     run = page.locator("#dnd-watch .dnd-run")
@@ -69,17 +73,11 @@ def test_a_growing_log_is_seen_while_its_tab_is_open_and_not_read_otherwise(
     expect(page.get_by_role("img", name=told)).to_be_visible()
     visit.check_accessible()
     page.get_by_role("tab", name="Workbench").click()
-    page.wait_for_timeout(1000)
-    looks = folder.looks
-    page.wait_for_timeout(7000)
-    assert folder.looks == looks
+    visit.until_still(lambda: folder.looks, QUIET)
     (tmp_path / "generator").mkdir()
     config = {"training": {"result": {"steps": 400}}}
     (tmp_path / "generator" / "config.json").write_text(json.dumps(config))
     add(tmp_path, 101, 400)
     page.get_by_role("tab", name="Training").click()
     expect(run).to_contain_text("Finished")
-    page.wait_for_timeout(1000)
-    looks = folder.looks
-    page.wait_for_timeout(4000)
-    assert folder.looks == looks
+    visit.until_still(lambda: folder.looks, QUIET)

@@ -8,8 +8,7 @@ import pytest
 from dnd_engine.library import Library
 from dnd_engine.limits import ServerLimits
 from tests.serving import serving
-from tests.ui.fake_engine import FakeEngine
-from ui.engine_handle import EngineHandle
+from tests.ui.fake_engine import FakeEngine, handle_of
 from ui.owner import Owner
 
 SMALL = ServerLimits(
@@ -30,16 +29,16 @@ def owner(tmp_path_factory: pytest.TempPathFactory) -> Owner:
 
 @pytest.fixture(scope="module")
 def engine() -> FakeEngine:
-    return FakeEngine(word_seconds=0.02, stage_seconds=0)
+    return FakeEngine()
 
 
 @pytest.fixture(scope="module")
 def url(owner: Owner, engine: FakeEngine) -> Iterator[str]:
-    with serving(EngineHandle(lambda on_progress: engine), owner=owner, server=SMALL) as address:
+    with serving(handle_of(engine), owner=owner, server=SMALL) as address:
         yield address
 
 
 @pytest.fixture
 def client(url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=url, timeout=60) as client:
+    with httpx.Client(base_url=url, timeout=120) as client:
         yield client

@@ -1,8 +1,6 @@
 """What visitors can take of the server's memory, disk and time, and what the others keep."""
 
 import json
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,9 @@ from dnd_engine.config import PromptLimits
 from dnd_engine.limits import ServerLimits
 from tests.security.conftest import SMALL
 from tests.serving import serving
-from tests.ui.fake_engine import FakeEngine
+from tests.ui.fake_engine import FakeEngine, handle_of
+from tests.until import until
 from ui.build import build_ui
-from ui.engine_handle import EngineHandle
 from ui.gradio_private import Page, Pages
 from ui.state import Answer, Session, SessionFiles, Turn
 from ui.visits import Visits
@@ -38,19 +36,17 @@ def event_named(client: httpx.Client, name: str) -> int:
 # ------------------------------------------------------------------------------ the queue
 
 
-@pytest.fixture(scope="module")
-def slow_url() -> Iterator[str]:
-    engine = FakeEngine(word_seconds=0.2, stage_seconds=0)
-    with serving(EngineHandle(lambda on_progress: engine), server=SMALL) as url:
-        yield url
-
-
-def test_one_address_cannot_shut_out_the_others(slow_url: str) -> None:
+def test_one_address_cannot_shut_out_the_others() -> None:
     ask = "/gradio_api/call/chat"
     body = {"data": ["What?", "", "", 512, 0.0, 1.0, 0, 1.0, 0]}
     # Behind a proxy on this computer, as uvicorn takes the address from it.
     here = [{"x-forwarded-for": f"203.0.113.{n}"} for n in range(2)]
-    with httpx.Client(base_url=slow_url, timeout=30) as client:
+    engine = FakeEngine()
+    with (
+        serving(handle_of(engine), server=SMALL) as url,
+        engine.pace.held("chat"),
+        httpx.Client(base_url=url, timeout=120) as client,
+    ):
         answers = [client.post(ask, json=body, headers=here[0]) for _ in range(6)]
         most = SMALL.queued_calls_per_visitor
         assert [a.status_code for a in answers] == [200] * most + [429] * (6 - most)
@@ -61,16 +57,16 @@ def test_one_address_cannot_shut_out_the_others(slow_url: str) -> None:
 
 def test_a_full_queue_says_what_to_do() -> None:
     full = ServerLimits(queued_calls=2, queued_calls_per_visitor=10)
-    engine = FakeEngine(word_seconds=0.2, stage_seconds=0)
+    engine = FakeEngine()
     with (
-        serving(EngineHandle(lambda on_progress: engine), server=full) as url,
-        httpx.Client(base_url=url) as client,
+        serving(handle_of(engine), server=full) as url,
+        engine.pace.held("chat"),
+        httpx.Client(base_url=url, timeout=120) as client,
     ):
         body = {"data": ["What?", "", "", 512, 0.0, 1.0, 0, 1.0, 0]}
-        answers = []
-        for _ in range(4):
-            answers.append(client.post("/gradio_api/call/chat", json=body))
-            time.sleep(0.3)  # the first one begins, so that it waits no more
+        answers = [client.post("/gradio_api/call/chat", json=body)]
+        until(lambda: len(engine.asked) == 1)  # it has begun, so that it waits no more
+        answers += [client.post("/gradio_api/call/chat", json=body) for _ in range(3)]
         assert [a.status_code for a in answers] == [200, 200, 200, 503]
         assert "Try again in a minute" in answers[-1].json()["detail"]
         page = {"sec-fetch-site": "same-origin", "accept-language": "de"}
@@ -129,21 +125,19 @@ def test_a_body_that_is_no_json_is_refused(client: httpx.Client, body: bytes) ->
 
 
 def test_a_call_whose_caller_left_ends_soon_and_the_next_one_is_answered() -> None:
-    engine = FakeEngine(word_seconds=0.5, stage_seconds=0)
+    engine = FakeEngine()
     with (
-        serving(EngineHandle(lambda on_progress: engine)) as url,
-        httpx.Client(base_url=url, timeout=60) as client,
+        serving(handle_of(engine)) as url,
+        httpx.Client(base_url=url, timeout=120) as client,
     ):
         chat = event_named(client, "chat")
-        long = join(client, chat, "gone", "LONG", "", "", 512, 0, 1, 0, 1, 0)
-        assert long.status_code == 200
-        with client.stream("GET", "/gradio_api/queue/data?session_hash=gone") as stream:
-            next(line for line in stream.iter_lines() if "process_starts" in line)
-        assert engine.closed_chats == 0
-        deadline = time.monotonic() + 30  # the whole answer takes minutes
-        while engine.closed_chats == 0:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        with engine.pace.held("chat"):  # only who ends it ends it
+            endless = join(client, chat, "gone", "What?", "", "", 512, 0, 1, 0, 1, 0)
+            assert endless.status_code == 200
+            with client.stream("GET", "/gradio_api/queue/data?session_hash=gone") as stream:
+                next(line for line in stream.iter_lines() if "process_starts" in line)
+            assert engine.closed_chats == 0
+            until(lambda: engine.closed_chats == 1)
         assert join(client, chat, "next", "What?", "", "", 8, 0, 1, 0, 1, 0).status_code == 200
         with client.stream("GET", "/gradio_api/queue/data?session_hash=next") as stream:
             last = next(line for line in stream.iter_lines() if "process_completed" in line)
@@ -166,7 +160,7 @@ class Clock:
 
 @pytest.fixture
 def demo() -> gr.Blocks:
-    return build_ui(EngineHandle(lambda on_progress: FakeEngine()), PromptLimits())
+    return build_ui(handle_of(), PromptLimits())
 
 
 def test_pages_are_few_and_those_in_use_stay(demo: gr.Blocks) -> None:
@@ -236,8 +230,8 @@ def test_a_page_holds_no_copy_of_the_whole_configuration(demo: gr.Blocks) -> Non
 def test_an_address_keeps_so_many_pages_connected() -> None:
     few = ServerLimits(sessions_per_visitor=2)
     with (
-        serving(EngineHandle(lambda on_progress: FakeEngine()), server=few) as url,
-        httpx.Client(base_url=url, timeout=30) as client,
+        serving(handle_of(), server=few) as url,
+        httpx.Client(base_url=url, timeout=120) as client,
     ):
         beat = "/gradio_api/heartbeat/"
         with client.stream("GET", f"{beat}a") as one, client.stream("GET", f"{beat}b") as two:
@@ -245,14 +239,12 @@ def test_an_address_keeps_so_many_pages_connected() -> None:
             refused = client.get(f"{beat}c")
             assert refused.status_code == 429
             assert "Close some" in refused.json()["detail"]
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
+
+        def is_let_in() -> bool:
             with client.stream("GET", f"{beat}c") as again:
-                if again.status_code == 200:
-                    break
-            time.sleep(0.2)
-        else:
-            raise AssertionError("places were not given back")
+                return again.status_code == 200
+
+        until(is_let_in)  # as soon as the server has seen that the others are gone
 
 
 @pytest.mark.slow
@@ -261,8 +253,8 @@ def test_nothing_grows_over_300_visits() -> None:
     server = ServerLimits(sessions=20, closed_seconds=1)
     process = psutil.Process()
     with (
-        serving(EngineHandle(lambda on_progress: FakeEngine()), server=server) as url,
-        httpx.Client(base_url=url, timeout=30) as client,
+        serving(handle_of(), server=server) as url,
+        httpx.Client(base_url=url, timeout=120) as client,
     ):
         events = client.get("/config").json()["dependencies"]
         opened = next(e for e in events if "load" in [target[1] for target in e["targets"]])

@@ -25,8 +25,7 @@ from starlette.testclient import TestClient
 
 from dnd_engine.limits import ServerLimits
 from tests.serving import serving
-from tests.ui.fake_engine import FakeEngine
-from ui.engine_handle import EngineHandle
+from tests.ui.fake_engine import FakeEngine, handle_of
 from ui.faults import GuardedBlocks, fault_words
 from ui.gate import Gate
 
@@ -46,12 +45,12 @@ class FailingEngine(FakeEngine):
 
 @pytest.fixture(scope="module")
 def engine() -> FailingEngine:
-    return FailingEngine(word_seconds=0, stage_seconds=0)
+    return FailingEngine()
 
 
 @pytest.fixture(scope="module")
 def client(engine: FailingEngine) -> Iterator[Client]:
-    with serving(EngineHandle(lambda on_progress: engine)) as url:
+    with serving(handle_of(engine)) as url:
         yield Client(url, verbose=False)
 
 
@@ -110,7 +109,7 @@ def test_a_value_that_an_event_cannot_take_is_not_printed(
 
 def test_a_call_with_too_few_values_is_told_so_and_quotes_none(client: Client) -> None:
     called = httpx.post(f"{client.src}gradio_api/call/chat", json={"data": [SECRET]}).json()
-    answer = httpx.get(f"{client.src}gradio_api/call/chat/{called['event_id']}", timeout=20).text
+    answer = httpx.get(f"{client.src}gradio_api/call/chat/{called['event_id']}", timeout=120).text
     assert "`chat`: expected 9 values, got 1" in answer
     assert SECRET not in answer
 

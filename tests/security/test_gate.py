@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 from dnd_engine.library import Library
 from tests.security.conftest import SMALL
 from tests.serving import free_port, serving
-from tests.ui.fake_engine import FakeEngine
+from tests.ui.fake_engine import handle_of
 from ui.bodies import LEAST_CHARGED, ChargedFiles
-from ui.engine_handle import EngineHandle
 from ui.owner import Owner
 from ui.traffic import SlidingSum
 
@@ -152,7 +151,7 @@ def test_every_answer_has_the_headers(client: httpx.Client, path: str) -> None:
 
 def test_the_hub_alone_may_show_a_space_in_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPACE_ID", "user/space")
-    with serving(EngineHandle(lambda on_progress: FakeEngine())) as address:
+    with serving(handle_of()) as address:
         headers = httpx.get(f"{address}/config").headers
     assert "frame-ancestors 'self' https://huggingface.co" in headers["content-security-policy"]
     assert "x-frame-options" not in headers
@@ -256,7 +255,7 @@ def test_one_address_may_upload_so_much_and_others_still_may() -> None:
 
 def test_a_flood_of_uploads_is_told_when_to_go_on(owner: Owner) -> None:
     with (
-        serving(EngineHandle(lambda on_progress: FakeEngine()), server=SMALL) as address,
+        serving(handle_of(), server=SMALL) as address,
         httpx.Client(base_url=address) as client,
     ):
         answers = [client.post(UPLOAD, files=file_of(290_000)) for _ in range(4)]
@@ -284,7 +283,7 @@ def test_each_file_of_an_upload_counts_however_it_is_cut() -> None:
 
 
 def test_a_login_is_asked_for_and_cannot_be_guessed_fast() -> None:
-    handle = EngineHandle(lambda on_progress: FakeEngine())
+    handle = handle_of()
     with (
         serving(handle, server=SMALL, auth=("user", "long-password")) as address,
         httpx.Client(base_url=address) as client,
@@ -325,4 +324,4 @@ def test_the_app_prints_the_address_with_the_key_and_others_print_no_key() -> No
             assert ("token=" in told) is (host == "127.0.0.1")
         finally:
             app.terminate()
-            app.wait(timeout=60)
+            app.wait(timeout=300)

@@ -27,6 +27,7 @@ import pytest
 from tests.dnd_engine.test_engine import write_generator
 from tests.dnd_engine.tiny import save_tiny
 from tests.serving import free_port
+from tests.until import until
 
 FRESH = httpx.Limits(max_connections=None, max_keepalive_connections=0)
 """Each request on a connection of its own: one that was idle may be closed by the server just as it
@@ -74,15 +75,16 @@ def app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + 300
-        while not is_ready(url):
+
+        def is_up() -> bool:
             assert started.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.5)
+            return is_ready(url)
+
+        until(is_up, 600)
         yield App(url, psutil.Process(started.pid), files)
     finally:
         started.terminate()
-        started.wait(timeout=90)
+        started.wait(timeout=300)
 
 
 def tell(figures: str) -> None:
@@ -92,7 +94,7 @@ def tell(figures: str) -> None:
 
 def is_ready(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/health/ready", timeout=5).status_code == 200
+        return httpx.get(f"{url}/health/ready", timeout=30).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -147,13 +149,13 @@ class Visitor:
 
 async def crowd(url: str, count: int, seconds: float) -> list[Visitor]:
     """Have so many visitors come again and again for a while; each ends its last visit."""
-    until = time.monotonic() + seconds
+    ends = time.monotonic() + seconds
     async with httpx.AsyncClient(base_url=url, timeout=600, limits=FRESH) as client:
         visitors = [Visitor(client, number) for number in range(count)]
 
         async def come(visitor: Visitor) -> None:
             await visitor.visit()
-            while time.monotonic() < until:
+            while time.monotonic() < ends:
                 await visitor.visit()
 
         await asyncio.gather(*map(come, visitors))
@@ -232,6 +234,13 @@ def test_nothing_stays_of_visits_that_ended(app: App, cycles: int, step: int) ->
             f"{open_files[-1]:.0f} open files, {disk[0]:.1f} to {disk[-1]:.1f} MB of files"
         )
         assert slope <= 0.05, memory
-    assert threads[-1] <= threads[0] + 4
-    assert open_files[-1] <= open_files[0] + 8
-    assert disk[-1] <= disk[0] + 1
+
+    def is_as_small_as_at_first() -> bool:
+        _, threads_now, files_now, disk_now = app.size()
+        return bool(
+            threads_now <= threads[0] + 4
+            and files_now <= open_files[0] + 8
+            and disk_now <= disk[0] + 1
+        )
+
+    until(is_as_small_as_at_first)  # a slow machine may still be putting away the last visits

@@ -20,8 +20,7 @@ from dnd_engine.server_log import (
     logging_to,
 )
 from tests.serving import serving
-from tests.ui.fake_engine import FakeEngine
-from ui.engine_handle import EngineHandle
+from tests.ui.fake_engine import handle_of
 from ui.faults import report_fault
 from ui.serve import launch_options
 
@@ -29,7 +28,7 @@ SECRET = "a visitor's secret"
 
 
 def test_health_says_whether_the_engine_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    handle = EngineHandle(lambda on_progress: FakeEngine())
+    handle = handle_of()
     from dnd_engine.config import PromptLimits
 
     lifespan = launch_options(PromptLimits(), handle=handle)["app_kwargs"]["lifespan"]
@@ -38,7 +37,7 @@ def test_health_says_whether_the_engine_is_there(monkeypatch: pytest.MonkeyPatch
         waiting = httpx.get(f"{url}/health/ready")
         assert (waiting.status_code, waiting.json()) == (503, {"status": "idle"})
         handle.start()
-        handle.wait(30)
+        handle.wait(120)
         ready = httpx.get(f"{url}/health/ready")
         assert (ready.status_code, ready.json()) == (200, {"status": "ready"})
         assert httpx.get(f"{url}/metrics").status_code == 404, "only if asked for"
@@ -48,7 +47,7 @@ def test_metrics_count_answers_faults_and_pages() -> None:
     from dnd_engine.config import PromptLimits
 
     options = launch_options(PromptLimits(), server=ServerLimits(), metrics=True)
-    handle = EngineHandle(lambda on_progress: FakeEngine())
+    handle = handle_of()
     with serving(handle, app_kwargs=options["app_kwargs"]) as url:
         httpx.post(f"{url}/gradio_api/upload", headers={"origin": "https://evil.example"})
         report_fault(ValueError(SECRET), "a test")
@@ -101,7 +100,7 @@ def test_a_server_logs_its_limits_and_at_its_end_its_counters(tmp_path: Path) ->
 
     log = tmp_path / "serve.jsonl"
     options = launch_options(PromptLimits(), server=ServerLimits(sessions=7))
-    handle = EngineHandle(lambda on_progress: FakeEngine())
+    handle = handle_of()
     with logging_to(log), serving(handle, app_kwargs=options["app_kwargs"]) as url:
         httpx.get(f"{url}/no/such/page")
         assert last_numbers(log, SERVER_LIMITS)["sessions"] == 7

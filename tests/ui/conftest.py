@@ -9,7 +9,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import gradio as gr
 
 from dnd_engine.config import PromptLimits
-from tests.ui.fake_engine import FakeEngine
+from tests.ui.fake_engine import FakeEngine, handle_of
 from tests.ui.listed import listed
 from ui.canvas import Arrangement, CanvasBucket, CanvasCard
 from ui.engine_calls import EngineCalls
@@ -22,12 +22,12 @@ OWNERS_KEY = "the-key-of-this-start"
 
 @pytest.fixture
 def engine() -> FakeEngine:
-    return FakeEngine(word_seconds=0, stage_seconds=0)
+    return FakeEngine()
 
 
 @pytest.fixture
 def handle(engine: FakeEngine) -> EngineHandle:
-    handle = EngineHandle(lambda on_progress: engine)
+    handle = handle_of(engine)
     handle.start()
     assert handle.wait(60) is engine
     return handle

@@ -1,7 +1,8 @@
-"""An engine without models: the same contract, invented numbers, words that stream slowly.
+"""An engine without models: the same contract and invented numbers, at once.
 
 Its adapter zip is real enough to open. The first word of a question steers what it does, so that
-tests can reach every state: see the docstrings of `FakeEngine`.
+tests can reach every state: see the docstrings of `FakeEngine`. A state that does not last stays
+while a test holds it: see `Pace`.
 """
 
 # ruff: noqa: D101, D102 - the real engine describes them
@@ -58,9 +59,10 @@ from dnd_engine.teach.endpoint import Endpoint
 from tests import reports
 from tests.ui.fake_adapter import BASE, FakeAdapter, digest
 from tests.ui.fake_measure import FakeMeasuring
+from tests.ui.pace import Pace
+from ui.engine_handle import EngineHandle
 
 if TYPE_CHECKING:
-    from dnd_engine.engine import Engine
     from dnd_engine.lora.adapter import Adapter
     from dnd_engine.models.encoder import PromptMemory
 
@@ -123,12 +125,10 @@ class FakeEngine(FakeMeasuring):
     card: str
     reports: dict[str, Report]
 
-    def __init__(self, *, word_seconds: float = 0.02, stage_seconds: float = 0.15) -> None:
+    def __init__(self) -> None:
+        self.pace = Pace()
         self.config = EngineConfig()
         self.info = INFO
-        self.word_seconds = word_seconds
-        self.stage_seconds = stage_seconds
-        self.lock = threading.Lock()
         self.card = "---\nlicense: mit\n---\n# A generator of no models\n"
         self.reports = {split: reports.report(split) for split in ("heldout", "train")}
         self.calls: list[dict[str, Any]] = []
@@ -155,7 +155,7 @@ class FakeEngine(FakeMeasuring):
         seed: int = 0,
         memory: "PromptMemory | None" = None,
     ) -> Generator[Progress, None, FakeAdapter]:
-        """A prompt with FAIL in it fails; SLOW takes its time; NOTHING makes a useless adapter."""
+        """A prompt with FAIL in it fails; NOTHING makes a useless adapter."""
         self.threads.add(threading.get_ident())
         start = time.perf_counter()
         buckets = check_buckets(buckets, PromptLimits())
@@ -176,14 +176,16 @@ class FakeEngine(FakeMeasuring):
             )
             made = yield from self.imprint(blank, buckets, ImprintConfig(seed=seed))
             return replace(made, seconds={"imprint": 3.2, "total": 3.2})
-        slow = 20 if any("SLOW" in text for text in texts) else 1
-        for stage, steps in (("encode", 3), ("decode", 1)):
-            for step in range(steps):
-                doing: Doing = "read" if stage == "encode" else "write"
-                yield Progress(stage, step / steps, time.perf_counter() - start, doing)
-                time.sleep(self.stage_seconds * slow / steps)
-                if any("FAIL" in text for text in texts):
-                    raise DndError("The encoder ran out of memory at prompt 3. Use fewer prompts.")
+        stages: list[tuple[str, Doing, float]] = [
+            *(("encode", "read", step / 3) for step in range(3)),
+            ("decode", "write", 0.0),
+        ]
+        for step, (stage, doing, share) in enumerate(stages, 1):
+            progress = Progress(stage, share, time.perf_counter() - start, doing)
+            yield progress
+            yield from self.pace.stay("synthesis", step, progress)
+            if any("FAIL" in text for text in texts):
+                raise DndError("The encoder ran out of memory at prompt 3. Use fewer prompts.")
         yield Progress("check", None, time.perf_counter() - start, "compare_tasks")
         root = digest(repr((texts, weights, mix, seed)))
         name = "-".join(bucket.name.lower().split()[0] for bucket in buckets)
@@ -239,7 +241,7 @@ class FakeEngine(FakeMeasuring):
         teacher: Teacher = "generator",
         memory: "PromptMemory | None" = None,
     ) -> Generator[Progress, None, FakeAdapter]:
-        """A prompt with IMPRINT in it can be imprinted, OOM breaks it; each step takes a stage."""
+        """A prompt with IMPRINT in it can be imprinted, OOM breaks it."""
         assert isinstance(adapter, FakeAdapter)
         start = time.perf_counter()
         texts = sorted({p.text for bucket in buckets for p in bucket.prompts})
@@ -256,12 +258,12 @@ class FakeEngine(FakeMeasuring):
             *(("imprint", "fit_layer", n, layers) for n in range(12, layers + 1, 3)),
         ]
         try:
-            for number, (stage, doing, done, total) in enumerate(steps):
-                self.imprints[-1]["steps"] = number + 1
+            for step, (stage, doing, done, total) in enumerate(steps, 1):
+                self.imprints[-1]["steps"] = step
                 elapsed = time.perf_counter() - start
-                yield Progress(stage, done / total, elapsed, doing, done=done, total=total)
-                with self.lock:
-                    time.sleep(self.stage_seconds)
+                progress = Progress(stage, done / total, elapsed, doing, done=done, total=total)
+                yield progress
+                yield from self.pace.stay("imprint", step, progress)
                 if any("OOM" in text for text in texts):
                     raise DndError("The base ran out of memory at prompt 3. Use fewer prompts.")
         finally:
@@ -292,7 +294,7 @@ class FakeEngine(FakeMeasuring):
         *,
         enough: Callable[[], bool] | None = None,
     ) -> Generator[Progress, None, FakeAdapter]:
-        """As the real one it needs 8 prompts with a blank line. A prompt with SLOW takes its time.
+        """As the real one it needs 8 prompts with a blank line.
 
         The first refinement of an adapter that does nothing cures it.
         """
@@ -340,7 +342,6 @@ class FakeEngine(FakeMeasuring):
         if not (split := [p for p in prompts if split_prompt(p.text).input is not None]):
             raise TrainingError("refine needs 1 or more different prompts; got 0.")
         yield Progress("ask", 1.0, 0.1, "ask")
-        time.sleep(self.stage_seconds)
         return {p.text: p.label or "yes." for p in split[:limit]}
 
     def _learn(
@@ -362,29 +363,33 @@ class FakeEngine(FakeMeasuring):
                 "without a blank line). Put a blank line between instruction and input, or add "
                 "prompts."
             )
-        pause = self.stage_seconds * (30 if any("SLOW" in text for text in texts) else 1) / 5
         scores: dict[str, Any] = {"score": 0.75, "score_before": 0.25, "num_held_back": 4}
         try:
             if not config.labels:
                 for done in (0.0, 0.5):
                     yield Progress("ask", done, time.perf_counter() - start, "ask")
-                    time.sleep(pause)
                 asked = time.perf_counter() - start
                 yield Progress("ask", 1.0, asked, "answered", answers=ANSWERS)
+            ended = enough or bool
+            while not (ended() or self.pace.goes_on("refine", 0, 0.1)):
+                pass  # before the first step a refinement has nothing to say
             for step in range(1, 11):
-                with self.lock:
-                    time.sleep(pause)
                 self.refinements[-1]["steps"] = step
-                yield Progress(
+                progress = Progress(
                     "refine",
                     step / 10,
                     time.perf_counter() - start,
                     "train",
                     loss=1 / step,
-                    seconds_left=pause * (10 - step),
+                    seconds_left=10.0 - step,
                     **{**scores, "score": 0.25 if step < 5 else 0.75},
                 )
-                if enough is not None and enough():
+                yield progress
+                for again in self.pace.stay("refine", step, progress):
+                    if ended():
+                        break
+                    yield again
+                if ended():
                     break
         finally:
             self.closed_refinements += 1
@@ -413,7 +418,7 @@ class FakeEngine(FakeMeasuring):
         sampling: Sampling | None = None,
         strengths: Sequence[Callable[[], float] | None] | None = None,
     ) -> Generator[list[Reply], None, None]:
-        """LONG answers go on for a while, SAME ones are equal, BREAK breaks."""
+        """LONG answers are long, SAME ones are equal, BREAK breaks."""
         sampling = sampling or Sampling()
         self.threads.add(threading.get_ident())
         self.asked.append([list(messages) for messages in conversations])
@@ -424,10 +429,10 @@ class FakeEngine(FakeMeasuring):
         words = [self._words(question, adapter) for adapter in adapters]
         try:
             for count in range(1, max(map(len, words)) + 1):
-                with self.lock:
-                    time.sleep(self.word_seconds)
                 self.strengths.append([strength() for strength in strengths or () if strength])
-                yield [self._reply(each, count, sampling) for each in words]
+                replies = [self._reply(each, count, sampling) for each in words]
+                yield replies
+                yield from self.pace.stay("chat", count, replies)
                 if count >= sampling.max_new_tokens:
                     return
         finally:
@@ -508,9 +513,7 @@ class FakeEngine(FakeMeasuring):
         """A bucket named "Doubt" depends on nothing, "Few" has nothing to tell, "Broken" fails."""
         self.threads.add(threading.get_ident())
         yield Progress("decode", 0.0, 0.0, "shuffled")
-        time.sleep(self.stage_seconds)
-        yield Progress("check", None, self.stage_seconds, "compare_adapters", num_prompts=16)
-        time.sleep(self.stage_seconds)
+        yield Progress("check", None, 0.1, "compare_adapters", num_prompts=16)
         names = {bucket.name for bucket in buckets}
         if "Broken" in names:
             raise DndError("The base ran out of memory at prompt 9. Use fewer prompts.")
@@ -580,7 +583,8 @@ class FakeEngine(FakeMeasuring):
         """At strength 2 it fails, as `save` does."""
         path = Path(path)
         self.exports.append((adapter.sha256, format))
-        time.sleep(self.stage_seconds)
+        while not self.pace.goes_on("export", 1, 1.0):
+            pass
         if adapter.strength == 2.0:
             raise VerificationError("verify failed: the logits differ. Nothing was saved.")
         if format == "merged":
@@ -602,7 +606,6 @@ class FakeEngine(FakeMeasuring):
     ) -> Pushed:
         """The token `hf_wrong` is refused; none at all is this machine's login."""
         self.pushes.append((repo_id, token, private))
-        time.sleep(self.stage_seconds)
         if "/" not in repo_id or token == "hf_wrong":
             raise HubError(f"the Hub refused `{repo_id}`: the token is not valid.")
         return Pushed(
@@ -622,17 +625,21 @@ class FakeEngine(FakeMeasuring):
         return path
 
 
-def slow_load(
-    engine: FakeEngine, seconds: float, error: DndError | None = None
-) -> Callable[[Callable[[Progress], None]], "Engine"]:
-    """Load an engine in steps, as `EngineHandle` wants it."""
+def handle_of(engine: FakeEngine | None = None) -> EngineHandle:
+    """Hold an engine that is loaded at once."""
+    return EngineHandle(lambda on_progress: engine or FakeEngine())
 
-    def load(on_progress: Callable[[Progress], None]) -> FakeEngine:
-        for step in range(5):
-            on_progress(Progress("download", step / 5, seconds * step / 5, "download", "a-base==1"))
-            time.sleep(seconds / 5)
-        if error is not None:
-            raise error
-        return engine
 
-    return load
+class Loading:
+    """Loads 40 % of an engine, and the rest once a test lets it."""
+
+    def __init__(self, error: DndError | None = None) -> None:
+        self.fetched = threading.Event()
+        self._error = error
+
+    def __call__(self, on_progress: Callable[[Progress], None]) -> FakeEngine:
+        on_progress(Progress("download", 0.4, 1.0, "download", "a-base==1"))
+        self.fetched.wait(600)
+        if self._error is not None:
+            raise self._error
+        return FakeEngine()

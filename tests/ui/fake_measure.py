@@ -1,8 +1,6 @@
 """Measuring without models: invented answers in the real engine's own words for a measurement."""
 
 import hashlib
-import threading
-import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ from dnd_engine.measure.sides import Sides, labelled_rows
 from dnd_engine.prompts.files import PromptFile
 from dnd_engine.tasks.folder import Example
 from tests.ui.fake_adapter import FakeAdapter
+from tests.ui.pace import Pace
 
 if TYPE_CHECKING:
     from dnd_engine.engine import Engine
@@ -35,14 +34,13 @@ class Measured(Measurement):
 class FakeMeasuring(Engine):
     """Half of a `FakeEngine`."""
 
-    lock: threading.Lock
-    stage_seconds: float
+    pace: Pace
     closed_measurements: int
 
     def measure(
         self, adapter: "Adapter", labelled: PromptFile, config: MeasureConfig | None = None
     ) -> Generator[MeasureStep, None, Measurement]:
-        """The adapter has seen prompts with MET in them; SLOW ones take their time."""
+        """The adapter has seen prompts with MET in them."""
         config = config or MeasureConfig()
         rows = labelled_rows(labelled)
         fresh = [row for row in rows if config.allow_seen or "MET" not in row.text]
@@ -81,21 +79,22 @@ class FakeMeasuring(Engine):
             seed=config.seed,
         )
         worth: dict[Row, float] = {"base": 0.1, "adapter": 0.6, "shared_lora": 0.3, "few_shot": 0.5}
-        total, done = 2 * len(worth) * len(test), 0
+        total, done, count = 2 * len(worth) * len(test), 0, 0
         try:
             for row, quality in worth.items():
                 for after in self._evaluate(measured, EvalPass(row=row, mode="bare"), quality):
                     measured = after
                     done += len(measured.passes[-1].items) % 16 or 16
-                    left = self._pause(sides) * (total - done) / 16
-                    yield MeasureStep(
+                    step = MeasureStep(
                         stage="score",
                         row=row,
                         done=min(done, total),
                         total=total,
                         measured=measured,
-                        seconds_left=left,
+                        seconds_left=(total - done) / 16,
                     )
+                    yield step
+                    yield from self.pace.stay("measure", count := count + 1, step)
         finally:
             self.closed_measurements += 1
         return measured
@@ -126,9 +125,7 @@ class FakeMeasuring(Engine):
         points = {5, 10, 20, 40, 80, 160, config.steps}
         try:
             for step in range(1, config.steps + 1):
-                with self.lock:
-                    time.sleep(self._pause(measured.sides) / 5)
-                yield MeasureStep(
+                said = MeasureStep(
                     stage="train",
                     row=row,
                     done=step,
@@ -137,6 +134,8 @@ class FakeMeasuring(Engine):
                     loss=2 / step,
                     seconds_left=0.3 * (config.steps - step),
                 )
+                yield said
+                yield from self.pace.stay("train", step, said)
                 if step not in points:
                     continue
                 measured = replace(
@@ -166,8 +165,6 @@ class FakeMeasuring(Engine):
         sides, before = measured.sides, measured.passes
         known = list(zip(sides.lines, sides.test, strict=True))
         for first in range(0, len(known), 16):
-            with self.lock:
-                time.sleep(self._pause(sides))
             for number, (line, example) in enumerate(known[first : first + 16], first):
                 right = (7 * number) % 10 < round(10 * quality)
                 item = ItemResult(
@@ -179,9 +176,6 @@ class FakeMeasuring(Engine):
                 )
                 eval_pass = replace(eval_pass, items=(*eval_pass.items, item), seconds=0.1)
             yield replace(measured, passes=(*before, replace(eval_pass, mode="full"), eval_pass))
-
-    def _pause(self, sides: Sides) -> float:
-        return self.stage_seconds * (10 if any("SLOW" in e.prompt for e in sides.test) else 0.3)
 
     @staticmethod
     def _trained(adapter: "Adapter", measured: Measurement, row: Row, steps: int) -> FakeAdapter:

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from dnd_engine.config import PromptLimits
-from tests.ui.fake_engine import FakeEngine
+from tests.ui.fake_engine import handle_of
 from ui.build import build_ui
-from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers, Updates
 
 __all__ = ["listed"]
@@ -17,7 +16,7 @@ __all__ = ["listed"]
 @functools.cache
 def events() -> dict[str, list[frozenset[str]]]:
     """The slots of every event of the page, by the name of its handler."""
-    handle = EngineHandle(lambda on_progress: FakeEngine())
+    handle = handle_of()
     found: dict[str, list[frozenset[str]]] = {}
     for event in build_ui(handle, PromptLimits()).fns.values():
         if event.fn is not None and (slots := getattr(event.fn, "slots", None)):

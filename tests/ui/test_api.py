@@ -15,7 +15,7 @@ from gradio_client.exceptions import AppError
 from dnd_engine.config import PromptLimits
 from dnd_engine.limits import ServerLimits
 from tests.serving import serving
-from tests.ui.fake_engine import FakeEngine
+from tests.ui.fake_engine import FakeEngine, handle_of
 from ui.api import Endpoints
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
@@ -30,8 +30,8 @@ def url() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         # How long it takes to see that a client has gone.
         patch.setenv("GRADIO_HEARTBEAT_INTERVAL", "0.2")
-        engine = FakeEngine(word_seconds=0, stage_seconds=0)
-        with serving(EngineHandle(lambda on_progress: engine)) as address:
+        engine = FakeEngine()
+        with serving(handle_of(engine)) as address:
             yield address
 
 
@@ -196,7 +196,7 @@ def test_only_uploads_are_read(url: str, tmp_path: Path, marked: bool) -> None:
     for file in (upload, str(secret), "http://localhost/secret.txt"):
         order = {"data": [[{"files": [file]}]]}
         event = httpx.post(f"{url}/gradio_api/call/make_adapter", json=order).json()["event_id"]
-        answer = httpx.get(f"{url}/gradio_api/call/make_adapter/{event}", timeout=20).text
+        answer = httpx.get(f"{url}/gradio_api/call/make_adapter/{event}", timeout=120).text
         assert "event: error" in answer
         assert "words of somebody" not in answer
 

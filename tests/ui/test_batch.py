@@ -117,13 +117,14 @@ def test_answers_are_kept_as_csv_that_no_spreadsheet_computes(made: Session, ask
 def test_stop_keeps_what_was_answered(
     on: Handlers, made: Session, request_here: gr.Request, engine: FakeEngine
 ) -> None:
-    on.batch.begin("\n".join("LONG" for _ in range(9)), "written", "", made)
+    on.batch.begin("\n".join("Say more" for _ in range(9)), "written", "", made)
     steps = on.batch.answer(made, *SAMPLING)
-    next(steps)
-    on.batch.stop(made)
     last: Updates = {}
-    for step in steps:
-        last = step
+    with engine.pace.held("chat"):
+        next(steps)
+        on.batch.stop(made)
+        for step in steps:
+            last = step
     assert "Stopped." in last["batch_table"]
     assert len(engine.asked) == 1
     assert on.batch.answered(made, request_here)["batch_start"].visible is True

@@ -8,7 +8,7 @@ import gradio as gr
 import pytest
 
 from dnd_engine.limits import FIXED, PromptLimits, ServerLimits
-from tests.ui.fake_engine import FakeEngine
+from tests.ui.fake_engine import handle_of
 from ui.build import build_ui
 from ui.canvas import Arrangement
 from ui.engine_calls import EngineCalls
@@ -46,7 +46,7 @@ def test_the_bytes_of_a_visit_and_of_all_visits_are_bounded(
 
 def test_every_text_field_keeps_to_its_length_whoever_sends_the_text() -> None:
     """Gradio asks only the browser to, so one client could have had a visit hold gigabytes."""
-    demo = build_ui(EngineHandle(lambda on_progress: FakeEngine()), PromptLimits())
+    demo = build_ui(handle_of(), PromptLimits())
     typed = [block for block in demo.blocks.values() if isinstance(block, gr.Textbox)]
     assert len(typed) > 20
     for field in typed:

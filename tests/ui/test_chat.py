@@ -248,13 +248,13 @@ def test_an_adapter_made_twice_is_on_the_shelf_once(make: Make) -> None:
 def test_the_slider_acts_on_the_next_word(
     on: Handlers, make: Make, engine: FakeEngine, request_here: gr.Request
 ) -> None:
-    engine.word_seconds = 0.07
     session = Session()
     make(session)
     on.compare.ask("Hi", "written", session)
-    stream = on.compare.answer(session, *SAMPLING)
-    next(stream)
-    on.adapter.set_strength(session, 0.5)
+    with engine.pace.held("chat"):
+        stream = on.compare.answer(session, *SAMPLING)
+        next(stream)
+        on.adapter.set_strength(session, 0.5)
     updates = last(stream)
     assert [engine.strengths[0], engine.strengths[-1]] == [[1.0], [0.5]]
     assert session.made is not None

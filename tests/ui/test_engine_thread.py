@@ -4,7 +4,6 @@ import contextvars
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import gradio as gr
@@ -12,8 +11,9 @@ import pytest
 
 from dnd_engine.errors import DndError
 from dnd_engine.progress import Progress
-from tests.ui.fake_engine import FakeEngine
+from tests.ui.fake_engine import FakeEngine, handle_of
 from tests.ui.orders import chat, make
+from tests.until import until
 from ui.canvas import Arrangement
 from ui.engine_handle import EngineHandle
 from ui.engine_thread import EngineThread, Stop
@@ -27,6 +27,12 @@ RequestOf = Callable[[str], gr.Request]
 @pytest.fixture
 def thread() -> EngineThread:
     return EngineThread()
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has just been done is waited for, however long a slow machine takes to report it."""
+    monkeypatch.setattr("ui.engine_thread._GRACE_SECONDS", 120.0)
 
 
 @pytest.fixture
@@ -66,6 +72,7 @@ def seen_by_others(call: Callable[[], int]) -> set[int]:
     return found
 
 
+@pytest.mark.usefixtures("patient")
 def test_whoever_calls_the_same_thread_computes(thread: EngineThread) -> None:
     (one,) = seen_by_others(lambda: thread.run(here))
     steps = (here() for _ in "ab")
@@ -83,9 +90,7 @@ def test_while_it_is_busy_others_compute_and_end_with_their_work(
     beside.join(60)
     assert not beside.is_alive()
     go.set()
-    deadline = time.monotonic() + 60
-    while thread.run(here) != stays:
-        assert time.monotonic() < deadline
+    until(lambda: thread.run(here) == stays)
 
 
 def test_what_computes_already_goes_on_where_it_is(thread: EngineThread) -> None:
@@ -100,9 +105,7 @@ def test_a_failure_comes_back_and_the_thread_stays(thread: EngineThread) -> None
     with pytest.raises(ZeroDivisionError):
         next(thread.ticking((1 / 0 for _ in "a"), Stop()))
     thread.start(fail)
-    deadline = time.monotonic() + 60
-    while thread.run(here) != stays:
-        assert time.monotonic() < deadline
+    until(lambda: thread.run(here) == stays)
 
 
 def test_the_callers_context_goes_along(thread: EngineThread) -> None:
@@ -116,40 +119,36 @@ ENDS = """
 import threading, time
 from ui.engine_thread import EngineThread, Stop
 thread = EngineThread()
-begun, ended = threading.Event(), threading.Event()
+begun = threading.Event()
 def steps():
     begun.set()
-    ended.wait()
     for step in range(1000):
-        time.sleep(0.2)
+        thread.ending.wait()
+        time.sleep(0.1)
         print("step", step, flush=True)
         yield step
 def work():
-    ended.wait()
-    time.sleep(0.4)
+    thread.ending.wait()
+    time.sleep(0.3)
     print("whole", flush=True)
 stop = Stop()
 threading.Thread(target=lambda: list(thread.ticking(steps(), stop)), daemon=True).start()
 begun.wait()
 thread.start(work)
 print("end", flush=True)
-ended.set()
 """
 
 
 def test_a_process_that_ends_waits_for_the_step_that_is_computed() -> None:
     """Cut off inside of torch, a thread aborts the process."""
     done = subprocess.run(
-        [sys.executable, "-c", ENDS], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", ENDS], capture_output=True, text=True, timeout=300, check=True
     )
-    lines = done.stdout.splitlines()
-    after = lines[lines.index("end") + 1 :]
-    assert "whole" in after
-    assert "step 0" in lines
-    assert len(lines) <= 5
+    assert done.stdout.splitlines() == ["end", "step 0", "whole"]
     assert done.stderr == "Waiting for what is being computed\n"
 
 
+@pytest.mark.usefixtures("patient")
 def test_work_beside_leaves_the_thread_free(thread: EngineThread) -> None:
     stays = thread.run(here)
     steps = thread.ticking((here() for _ in "ab"), Stop(), beside=True)
@@ -180,13 +179,14 @@ def test_nothing_is_begun_once_the_process_ends(thread: EngineThread) -> None:
         thread.run(here)
 
 
+@pytest.mark.usefixtures("patient")
 def test_the_engine_is_warmed_up_in_its_thread_before_it_is_ready(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     warmed: list[int] = []
     engine = FakeEngine()
     monkeypatch.setattr(engine, "warm_up", lambda: warmed.append(here()))
-    handle = EngineHandle(lambda on_progress: engine)
+    handle = handle_of(engine)
     handle.start()
     assert handle.wait(60) is engine
     assert warmed == [handle.thread.run(here)]
@@ -197,11 +197,12 @@ def test_an_engine_that_does_not_warm_up_is_used_all_the_same(
 ) -> None:
     engine = FakeEngine()
     monkeypatch.setattr(engine, "warm_up", fail)
-    handle = EngineHandle(lambda on_progress: engine)
+    handle = handle_of(engine)
     handle.start()
     assert handle.wait(60) is engine
 
 
+@pytest.mark.usefixtures("patient")
 def test_all_that_a_visit_orders_is_computed_in_one_thread(
     on: Handlers, engine: FakeEngine, arrange: Arrange, request_of: RequestOf
 ) -> None:

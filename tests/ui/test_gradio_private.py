@@ -11,9 +11,8 @@ import pytest
 
 from dnd_engine.config import PromptLimits
 from tests.serving import serving
-from tests.ui.fake_engine import FakeEngine
+from tests.ui.fake_engine import handle_of
 from ui.build import build_ui
-from ui.engine_handle import EngineHandle
 from ui.gradio_private import QUEUE_SETTINGS
 
 UI = Path(__file__).parents[2] / "ui"
@@ -21,7 +20,7 @@ UI = Path(__file__).parents[2] / "ui"
 
 def test_the_settings_that_are_changed_still_exist_and_still_matter() -> None:
     usual = vars(gr.Blocks().queue()._queue)
-    built = vars(build_ui(EngineHandle(lambda _: FakeEngine()), PromptLimits())._queue)
+    built = vars(build_ui(handle_of(), PromptLimits())._queue)
     for name, value in QUEUE_SETTINGS.items():
         assert name in usual, f"Gradio's queue has no `{name}` any more: remove it"
         assert usual[name] < value, f"Gradio's own `{name}` is calm enough: remove it"
@@ -41,7 +40,7 @@ def test_a_server_starts_on_a_machine_too_busy_to_answer_gradio_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("gradio.networking.url_ok", lambda url: False)
-    with serving(EngineHandle(lambda _: FakeEngine())) as url:
+    with serving(handle_of()) as url:
         assert httpx.get(f"{url}/health/live", timeout=60).status_code == 200
     with gr.Blocks() as plain:
         gr.HTML("")

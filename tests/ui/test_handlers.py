@@ -2,7 +2,6 @@
 
 import re
 import threading
-import time
 import zipfile
 from collections.abc import Callable, Generator
 from dataclasses import replace
@@ -17,8 +16,9 @@ from dnd_engine.config import PromptLimits
 from dnd_engine.errors import AssetError, DndError
 from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.prompts.examples import load_examples
-from tests.ui.fake_engine import GAINED, IDLE, FakeEngine, familiarity, slow_load
+from tests.ui.fake_engine import GAINED, IDLE, FakeEngine, Loading, familiarity
 from tests.ui.orders import SAMPLING, answered, chat, last, make, synthesized, visitor
+from tests.until import until
 from ui.canvas import Arrangement, CanvasBucket
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
@@ -38,14 +38,6 @@ Arrange = Callable[..., Arrangement]
 RequestOf = Callable[[str], gr.Request]
 
 EVIL = "<img src=x onerror=alert(1)>${1}"
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait for what another thread does."""
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_files_are_read_once_and_each_card_gets_its_answer(
@@ -228,59 +220,60 @@ def test_words_of_people_and_models_are_escaped(
 
 
 def test_stop_ends_the_stream_and_keeps_the_words(on: Handlers, engine: FakeEngine) -> None:
-    engine.word_seconds = 0.07
     session = Session()
-    on.compare.ask("LONG please", "written", session)
+    on.compare.ask("Say more", "written", session)
     stream = on.compare.answer(session, *SAMPLING)
-    next(stream)
-    stopped = on.compare.stop_chat(session)
-    assert "stopped" in stopped["left_pane"]
-    list(stream)
-    assert on.compare.answered(session, visitor())["send"].visible is True
-    reply = session.turns[0].left.reply
-    assert reply is not None
-    assert 0 < reply.num_tokens < 10
-    until(lambda: engine.closed_chats == 1)
+    with engine.pace.held("chat", at=3):
+        next(stream)
+        stopped = on.compare.stop_chat(session)
+        assert "stopped" in stopped["left_pane"]
+        list(stream)
+        assert on.compare.answered(session, visitor())["send"].visible is True
+        reply = session.turns[0].left.reply
+        assert reply is not None
+        assert 0 < reply.num_tokens <= 3
+        until(lambda: engine.closed_chats == 1)
 
 
 def test_a_closed_stream_closes_the_engine(on: Handlers, engine: FakeEngine) -> None:
     session = Session()
-    on.compare.ask("LONG please", "written", session)
+    on.compare.ask("Say more", "written", session)
     stream = on.compare.answer(session, *SAMPLING)
-    next(stream)
     assert isinstance(stream, Generator)
-    stream.close()
-    until(lambda: engine.closed_chats == 1)
+    with engine.pace.held("chat"):
+        next(stream)
+        stream.close()
+        until(lambda: engine.closed_chats == 1)
 
 
 def test_what_was_stopped_takes_nothing_from_what_is_asked_after(
     on: Handlers, engine: FakeEngine
 ) -> None:
-    engine.word_seconds = 0.02
     session = Session()
-    on.compare.ask("LONG please", "written", session)
-    stopped = on.compare.answer(session, *SAMPLING)
-    next(stopped)
-    on.compare.stop_chat(session)
-    on.compare.ask_again(session)
-    # It ends only now, and the page shows the new order already.
-    assert "…" in last(stopped)["left_pane"]
+    on.compare.ask("Say more", "written", session)
+    with engine.pace.held("chat"):
+        stopped = on.compare.answer(session, *SAMPLING)
+        next(stopped)
+        on.compare.stop_chat(session)
+        on.compare.ask_again(session)
+        # It ends only now, and the page shows the new order already.
+        assert "…" in last(stopped)["left_pane"]
     final = answered(on, session, visitor())
     assert final["send"].visible is True
     assert session.turns[0].left.finished
     assert not session.turns[0].left.stopped
 
     on.compare.ask("LONG again", "written", session)
-    cleared = on.compare.answer(session, *SAMPLING)
-    next(cleared)
-    on.compare.clear_chat(session)
-    # Gradio sends the last of a stream again when it ends.
-    assert "LONG" not in last(cleared)["left_pane"]
+    with engine.pace.held("chat"):
+        cleared = on.compare.answer(session, *SAMPLING)
+        next(cleared)
+        on.compare.clear_chat(session)
+        # Gradio sends the last of a stream again when it ends.
+        assert "LONG" not in last(cleared)["left_pane"]
     assert on.compare.answered(session, visitor()) == {}
 
 
 def test_drawing_holds_up_no_token(on: Handlers, engine: FakeEngine) -> None:
-    engine.word_seconds = 0.001
     session = Session()
     on.compare.ask("Who?", "written", session)
     stream = on.compare.answer(session, *SAMPLING)
@@ -345,7 +338,7 @@ def test_the_folder_of_a_visit_cannot_be_guessed(tmp_path: Path) -> None:
 
 
 def test_a_failed_load_is_told_and_tried_again(files: SessionFiles, tmp_path: Path) -> None:
-    engine = FakeEngine(word_seconds=0)
+    engine = FakeEngine()
     failures = [AssetError("No network, so the base model could not be fetched.")]
 
     def load(on_progress: Callable[..., None]) -> FakeEngine:
@@ -389,14 +382,17 @@ def test_a_load_that_fails_inside_gives_visitors_a_reference(
 def test_synthesis_waits_for_the_engine_with_progress(
     files: SessionFiles, tmp_path: Path, arrange: Arrange, request_of: RequestOf
 ) -> None:
-    handle = EngineHandle(slow_load(FakeEngine(stage_seconds=0), 0.6))
+    handle = EngineHandle(load := Loading())
     on = Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path))
     session = Session()
     arrangement = arrange(SQL={"a.txt": "one\n"})
     on.prompts.update_prompts(arrangement, session, request_of("s"))
     on.synthesis.begin_synthesis(arrangement, session)
-    seen = [u["stages"] for u in on.synthesis.synthesize(session, "pool", 0, request_of("s"))]
-    assert any("Download" in html and "a-base==1" in html for html in seen)
+    updates = on.synthesis.synthesize(session, "pool", 0, request_of("s"))
+    while "Download" not in (html := next(updates)["stages"]) or "a-base==1" not in html:
+        pass
+    load.fetched.set()
+    list(updates)
     assert session.made is not None
 
 

@@ -12,7 +12,8 @@ from dnd_engine.library import Entry, Library
 from dnd_engine.prompts.examples import load_examples
 from tests.ui.fake_engine import ALONE, FakeEngine
 from tests.ui.orders import make
-from tests.ui.test_teach import prompts, refine, wait_for
+from tests.ui.test_teach import prompts, refine
+from tests.until import until
 from ui.canvas import Arrangement
 from ui.engine_handle import LoadState
 from ui.frame.view import header_html
@@ -221,16 +222,16 @@ def test_stop_keeps_the_generators_adapter_and_closes_the_engine(
     before = synthesized(
         on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")}), request_of("s")
     )
-    engine.stage_seconds = 0.5
-    steps = started(on, session, request_of("s"))
-    stopped = on.runs.stop_run(session)
-    assert "The adapter is unchanged." in stopped["stages"]
-    assert stopped["stop_imprint"].visible is False
-    list(steps)
-    assert "Measuring on your prompts" in on.runs.show_run(session)["checks"]
-    assert session.made is before
-    wait_for(lambda: engine.closed_imprints == 1)
-    assert engine.imprints[-1]["steps"] < 5
+    with engine.pace.held("imprint"):
+        steps = started(on, session, request_of("s"))
+        stopped = on.runs.stop_run(session)
+        assert "The adapter is unchanged." in stopped["stages"]
+        assert stopped["stop_imprint"].visible is False
+        list(steps)
+        assert "Measuring on your prompts" in on.runs.show_run(session)["checks"]
+        assert session.made is before
+        until(lambda: engine.closed_imprints == 1)
+    assert engine.imprints[-1]["steps"] == 1
 
 
 def started(on: Handlers, session: Session, request: gr.Request) -> Iterator[Updates]:
@@ -248,10 +249,10 @@ def test_a_synthesis_ordered_meanwhile_stops_it(
     session = Session()
     arrangement = arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")})
     before = synthesized(on, session, arrangement, request_of("s"))
-    engine.stage_seconds = 0.1
-    steps = started(on, session, request_of("s"))
-    assert on.synthesis.begin_synthesis(arrangement, session)["stop_imprint"].visible is False
-    assert "Imprint" not in list(steps)[-1]["stages"]
+    with engine.pace.held("imprint"):
+        steps = started(on, session, request_of("s"))
+        assert on.synthesis.begin_synthesis(arrangement, session)["stop_imprint"].visible is False
+        assert "Imprint" not in list(steps)[-1]["stages"]
     assert on.runs.show_run(session) == {}
     assert session.made is before
 
@@ -263,9 +264,9 @@ def test_the_strength_that_was_chosen_meanwhile_is_kept(
     before = synthesized(
         on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")}), request_of("s")
     )
-    engine.stage_seconds = 0.02
-    steps = started(on, session, request_of("s"))
-    on.adapter.set_strength(session, 0.5)
+    with engine.pace.held("imprint"):
+        steps = started(on, session, request_of("s"))
+        on.adapter.set_strength(session, 0.5)
     assert list(steps)[-1]["strength"] == 0.5
     made = session.made
     assert made is not None

@@ -9,11 +9,10 @@ import pytest
 
 from dnd_engine.config import PromptLimits
 from tests.serving import serving
-from tests.ui.fake_engine import FakeEngine
+from tests.ui.fake_engine import handle_of
 from tests.ui.orders import chat, make
 from ui.build import build_ui
 from ui.canvas import Arrangement
-from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers
 from ui.language import said_of, say_again
 from ui.state import Session
@@ -25,7 +24,7 @@ RequestOf = Callable[[str], gr.Request]
 
 @pytest.fixture(scope="module")
 def demo() -> gr.Blocks:
-    return build_ui(EngineHandle(lambda on_progress: FakeEngine()), PromptLimits())
+    return build_ui(handle_of(), PromptLimits())
 
 
 def props(demo: gr.Blocks) -> dict[int, dict[str, Any]]:
@@ -127,7 +126,7 @@ def test_a_failed_check_stays_failed_in_another_language(
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with serving(EngineHandle(lambda on_progress: FakeEngine()), start=False) as url:
+    with serving(handle_of(), start=False) as url:
         yield url
 
 

@@ -11,9 +11,8 @@ import pytest
 from dnd_engine.config import PromptLimits
 from dnd_engine.errors import ConfigError
 from tests.serving import serving
-from tests.ui.fake_engine import FakeEngine
+from tests.ui.fake_engine import FakeEngine, handle_of
 from ui import serve
-from ui.engine_handle import EngineHandle
 
 BUCKETS = {"buckets": [{"name": "SQL", "prompts": ["Write SQL.\n\nCars?", "Write SQL.\n\nWho?"]}]}
 
@@ -38,7 +37,7 @@ def visit(url: str, do: Callable[[Any], Awaitable[Any]]) -> Any:
 
 @pytest.mark.slow
 def test_an_assistant_makes_an_adapter_and_others_do_not_see_it() -> None:
-    engine = FakeEngine(word_seconds=0, stage_seconds=0)
+    engine = FakeEngine()
 
     async def make(session: Any) -> Any:
         tools = {tool.name: tool for tool in (await session.list_tools()).tools}
@@ -54,7 +53,7 @@ def test_an_assistant_makes_an_adapter_and_others_do_not_see_it() -> None:
         path = {"buckets": [{"files": ["/etc/hostname.txt", "http://127.0.0.1/a.txt"]}]}
         return listed, guessed, await session.call_tool("make_adapter", path)
 
-    with serving(EngineHandle(lambda on_progress: engine), mcp=True) as url:
+    with serving(handle_of(engine), mcp=True) as url:
         tools, key, answers, zipped = visit(url, make)
         listed, guessed, stolen = visit(url, look)
 

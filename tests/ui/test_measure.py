@@ -18,7 +18,7 @@ from tests.ui.fake_adapter import FakeAdapter
 from tests.ui.fake_engine import FakeEngine
 from tests.ui.orders import make
 from tests.ui.test_library import at_home, library  # noqa: F401 - fixtures
-from tests.ui.test_teach import wait_for
+from tests.until import until
 from ui.canvas import Arrangement
 from ui.handlers import Handlers, Updates
 from ui.state import Session
@@ -184,7 +184,7 @@ def test_a_failure_keeps_what_was_measured_before(
     assert failed["measure_train"].visible is True
 
 
-def until(updates: Iterator[Updates], words: str) -> None:
+def until_told(updates: Iterator[Updates], words: str) -> None:
     while words not in next(updates).get("measure_found", ""):
         pass
 
@@ -192,29 +192,28 @@ def until(updates: Iterator[Updates], words: str) -> None:
 def test_stop_acts_at_once_and_keeps_what_was_found(
     on: Handlers, session: Session, rows: Rows, request_of: RequestOf, engine: FakeEngine
 ) -> None:
-    engine.stage_seconds = 0.5
     on.measure.read_labelled(session, rows())
     on.measure.begin_measure(session, 20, False)
     steps = on.measure.measure(session, request_of("s"))
-    until(steps, "16 of 20")
-    stopped = on.measure.stop_measure(session, request_of("s"))
+    with engine.pace.held("measure"):
+        until_told(steps, "16 of 20")
+        stopped = on.measure.stop_measure(session, request_of("s"))
+        list(steps)
+        until(lambda: engine.closed_measurements == 1)
     assert "Results so far are below." in stopped["measure_stages"]
     assert "16 of 20" in stopped["measure_found"]
     assert stopped["measure_start"].interactive is True
     assert stopped["measure_keep_row"].visible is True
-    list(steps)
-    wait_for(lambda: engine.closed_measurements == 1)
-    engine.stage_seconds = 0
     measure(on, session, rows(), request_of("s"))
-    engine.stage_seconds = 0.5
     on.measure.begin_training(session, 20, False)
     steps = on.measure.measure(session, request_of("s"))
-    while "loss" not in next(steps)["measure_stages"]:
-        pass
-    early = on.measure.stop_measure(session, request_of("s"))["measure_stages"]
-    assert "Stopped before anything was scored" in early
-    assert "stand below" not in early
-    list(steps)
+    with engine.pace.held("train"):
+        while "loss" not in next(steps)["measure_stages"]:
+            pass
+        early = on.measure.stop_measure(session, request_of("s"))["measure_stages"]
+        assert "Stopped before anything was scored" in early
+        assert "stand below" not in early
+        list(steps)
     assert on.measure.stop_measure(session, request_of("s")) == {}
 
 

@@ -13,9 +13,8 @@ import pytest
 
 from dnd_engine.config import PromptLimits
 from tests.present import present
-from tests.ui.fake_engine import FakeEngine
+from tests.ui.fake_engine import handle_of
 from ui.build import build_ui
-from ui.engine_handle import EngineHandle
 from ui.handlers import Updates
 from ui.page import SlotError, UnlistedSlotError, slots_of
 from ui.serve import launch_options
@@ -34,11 +33,11 @@ def test_importing_the_app_loads_no_model_and_sends_nothing() -> None:
         "assert os.environ['GRADIO_ANALYTICS_ENABLED'] == 'False'; "
         "assert app.demo.analytics_enabled is False"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=600)
 
 
 def test_events_are_private_and_the_engine_takes_one_at_a_time() -> None:
-    demo = build_ui(EngineHandle(lambda on_progress: FakeEngine()), PromptLimits())
+    demo = build_ui(handle_of(), PromptLimits())
     by_name = {fn.api_name: fn for fn in demo.fns.values()}
     public = {name for name, fn in by_name.items() if fn.api_visibility == "public"}
     assert public == {"make_adapter", "chat", "inspect", "list_adapters", "download"}
@@ -50,7 +49,7 @@ def test_events_are_private_and_the_engine_takes_one_at_a_time() -> None:
 
 
 def test_checks_do_not_take_the_place_of_the_next_visitors_synthesis() -> None:
-    demo = build_ui(EngineHandle(lambda on_progress: FakeEngine()), PromptLimits())
+    demo = build_ui(handle_of(), PromptLimits())
     lanes = {
         name: {fn.concurrency_id for fn in demo.fns.values() if fn.name == name}
         for name in ("synthesize", "answer", "check", "prepare_download")
@@ -65,7 +64,7 @@ def test_checks_do_not_take_the_place_of_the_next_visitors_synthesis() -> None:
 
 
 def test_a_stream_without_a_step_leaves_the_page_as_it_is() -> None:
-    demo = build_ui(EngineHandle(lambda on_progress: FakeEngine()), PromptLimits())
+    demo = build_ui(handle_of(), PromptLimits())
     streams = [fn for fn in demo.fns.values() if fn.name == "imprint"]
     assert len(streams) == 3
     for stream in streams:
@@ -79,7 +78,7 @@ def test_a_handler_that_updates_a_slot_its_event_does_not_list_raises(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(TeachEvents, "open", open_too_much)
-    demo = build_ui(EngineHandle(lambda on_progress: FakeEngine()), PromptLimits())
+    demo = build_ui(handle_of(), PromptLimits())
     (event,) = (fn for fn in demo.fns.values() if fn.name == "open_too_much")
     with pytest.raises(UnlistedSlotError, match="`open_too_much` updates take_box, which"):
         present(event.fn)(Session())

@@ -2,8 +2,8 @@
 
 import json
 import math
-import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import gradio as gr
@@ -13,6 +13,7 @@ from tests.dnd_engine.serving.chat_server import running_chat
 from tests.ui.fake_adapter import FakeAdapter
 from tests.ui.fake_engine import FakeEngine
 from tests.ui.orders import make, synthesized
+from tests.until import until
 from ui.canvas import Arrangement
 from ui.handlers import Handlers, Updates
 from ui.state import Made, Session
@@ -54,22 +55,23 @@ def refine(
     ]
 
 
+@contextmanager
 def learning(
     on: Handlers, session: Session, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
-) -> tuple[Made | None, Iterator[Updates]]:
-    """Teach an adapter until something was learnt.
+) -> Iterator[tuple[Made | None, Iterator[Updates]]]:
+    """Teach an adapter until something was learnt, and stay there.
 
-    Returns:
+    Yields:
         The adapter before, and the steps that are left.
     """
     make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
     before = session.made
-    engine.stage_seconds = 0.5
     begin(on, session, request_of("s"))
     steps = on.teach.teach(session, request_of("s"))
-    while "held back" not in next(steps)["stages"]:
-        pass
-    return before, steps
+    with engine.pace.held("refine"):
+        while "25 % right of 4 held back, 25 % before" not in next(steps)["stages"]:
+            pass
+        yield before, steps
 
 
 def test_a_refined_adapter_takes_the_place_of_the_one_before(
@@ -188,11 +190,11 @@ def test_stop_keeps_what_was_learnt(
     on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
 ) -> None:
     session = Session()
-    before, steps = learning(on, session, arrange, request_of, engine)
-    stopped = on.teach.stop(session)
-    assert stopped["teach_stop"].interactive is False
-    list(steps)
-    assert engine.refinements[-1]["steps"] < 5
+    with learning(on, session, arrange, request_of, engine) as (before, steps):
+        stopped = on.teach.stop(session)
+        assert stopped["teach_stop"].interactive is False
+        list(steps)
+    assert engine.refinements[-1]["steps"] == 1
     assert session.made is not None
     assert session.made is not before
     assert session.made.before is before
@@ -203,13 +205,14 @@ def test_stop_before_the_first_step_keeps_the_adapter(
     on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
 ) -> None:
     session = Session()
-    make(on, session, arrange(SQL={"a.jsonl": prompts(9, "SLOW")}), request_of("s"))
+    make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
     before = session.made
     begin(on, session, request_of("s"))
     steps = on.teach.teach(session, request_of("s"))
-    next(steps)
-    assert "The adapter is unchanged." in on.teach.stop(session)["stages"]
-    list(steps)
+    with engine.pace.held("refine", at=0):
+        next(steps)
+        assert "The adapter is unchanged." in on.teach.stop(session)["stages"]
+        list(steps)
     assert session.made is before
 
 
@@ -304,28 +307,28 @@ def test_stop_keeps_the_adapter_and_closes_the_engine(
     on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
 ) -> None:
     session = Session()
-    before, steps = learning(on, session, arrange, request_of, engine)
-    stopped = on.runs.stop_run(session)
-    assert "The adapter is unchanged." in stopped["stages"]
-    assert stopped["teach_start"].visible is True
-    assert stopped["teach_open"].interactive is True
-    list(steps)
-    assert session.made is before
-    wait_for(lambda: engine.closed_refinements == 1)
-    assert engine.refinements[-1]["steps"] < 5
+    with learning(on, session, arrange, request_of, engine) as (before, steps):
+        stopped = on.runs.stop_run(session)
+        assert "The adapter is unchanged." in stopped["stages"]
+        assert stopped["teach_start"].visible is True
+        assert stopped["teach_open"].interactive is True
+        list(steps)
+        assert session.made is before
+        until(lambda: engine.closed_refinements == 1)
+    assert engine.refinements[-1]["steps"] == 1
 
 
 def test_a_page_that_is_closed_ends_the_refinement(
     on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
 ) -> None:
     session = Session()
-    _before, steps = learning(on, session, arrange, request_of, engine)
-    assert isinstance(steps, Generator)
-    steps.close()
-    assert session.run is not None
-    assert session.run.stages.ended == "stopped", "nobody waits for it"
-    wait_for(lambda: engine.closed_refinements == 1)
-    assert engine.refinements[-1]["steps"] < 5
+    with learning(on, session, arrange, request_of, engine) as (_before, steps):
+        assert isinstance(steps, Generator)
+        steps.close()
+        assert session.run is not None
+        assert session.run.stages.ended == "stopped", "nobody waits for it"
+        until(lambda: engine.closed_refinements == 1)
+    assert engine.refinements[-1]["steps"] == 1
 
 
 def test_a_synthesis_ordered_meanwhile_stops_the_refinement_without_a_word_of_it(
@@ -334,17 +337,17 @@ def test_a_synthesis_ordered_meanwhile_stops_the_refinement_without_a_word_of_it
     session = Session()
     arrangement = arrange(SQL={"a.jsonl": prompts(9)})
     make(on, session, arrangement, request_of("s"))
-    engine.stage_seconds = 0.1
     begin(on, session, request_of("s"))
     steps = on.teach.teach(session, request_of("s"))
-    next(steps)
-    assert session.run is not None
-    refinement = session.run.stages
-    ordered = on.synthesis.begin_synthesis(arrangement, session)
-    assert refinement.ended == "stopped", "nobody waits for it"
-    assert ordered["teach_box"].visible is False
-    assert ordered["teach_open"].interactive is False
-    (update,) = steps
+    with engine.pace.held("refine"):
+        next(steps)
+        assert session.run is not None
+        refinement = session.run.stages
+        ordered = on.synthesis.begin_synthesis(arrangement, session)
+        assert refinement.ended == "stopped", "nobody waits for it"
+        assert ordered["teach_box"].visible is False
+        assert ordered["teach_open"].interactive is False
+        (update,) = steps
     assert "Teach" not in update["stages"]
     assert on.runs.show_run(session) == {}
     done = synthesized(on, session, request_of("s"))
@@ -442,11 +445,3 @@ def test_visits_refine_their_own(
     assert two.made is kept
     assert two.run is not one.run
     assert on.teach.undo(two) == {}
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    for _ in range(200):
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError("it never came true")

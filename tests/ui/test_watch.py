@@ -13,7 +13,7 @@ from dnd_engine.errors import TrainingError
 from dnd_engine.training.collection_files import LossRow, write_losses
 from dnd_engine.training.watch import RunFolder
 from tests.dnd_engine.training.test_watch import lora, write_manifest
-from tests.ui.fake_engine import FakeEngine
+from tests.ui.fake_engine import handle_of
 from ui.build import build_ui
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
@@ -62,7 +62,7 @@ def tabs(demo: gr.Blocks) -> set[str]:
 
 
 def test_the_tab_is_there_only_if_a_run_was_named(folder: Path) -> None:
-    handle = EngineHandle(lambda on_progress: FakeEngine())
+    handle = handle_of()
     without = build_ui(handle, PromptLimits())
     assert "Training" not in tabs(without)
     demo = build_ui(handle, PromptLimits(), runs=[RunFolder(folder)])

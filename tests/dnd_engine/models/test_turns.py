@@ -1,7 +1,6 @@
 """Chats and syntheses go before checks: a check pauses between two forward passes."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +16,7 @@ from dnd_engine.models.turns import TurnLock, patient
 from dnd_engine.scoring.answers import answer
 from dnd_engine.scoring.questions import Question
 from tests.dnd_engine.tiny import LAYOUT, user
+from tests.until import until
 
 
 @contextmanager
@@ -24,16 +24,8 @@ def beside(work: Callable[[], object]) -> Iterator[threading.Thread]:
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     yield thread
-    thread.join(30)
+    thread.join(120)
     assert not thread.is_alive()
-
-
-def until(met: Callable[[], bool]) -> None:
-    for _ in range(3000):
-        if met():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it never came")
 
 
 def test_a_check_pauses_for_a_chat_between_two_words_and_goes_on_after_it(base: BaseModel) -> None:
@@ -58,7 +50,7 @@ def test_a_check_pauses_for_a_chat_between_two_words_and_goes_on_after_it(base: 
         patch.setattr(runtime.forward, "hidden", watched)
         chat = decode(runtime, [user("Hello")], lambda: None, Sampling(max_new_tokens=6))
         with beside(check):
-            assert first_word.wait(30)
+            assert first_word.wait(120)
             next(chat)
             until(lambda: runtime.lock.num_waiting == 1)  # in the middle of its answer
             events.append("chat")

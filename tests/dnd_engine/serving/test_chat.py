@@ -12,6 +12,7 @@ from dnd_engine.serving import chat, server
 from dnd_engine.serving.chat import Remote, ask, list_models, stream
 from tests.dnd_engine.serving.chat_server import Handler, running_chat
 from tests.serving import free_port
+from tests.until import until
 
 MESSAGES = [{"role": "user", "content": "two words"}]
 
@@ -148,15 +149,13 @@ def test_an_answer_ends_in_time_and_size(streamed: bool, monkeypatch: pytest.Mon
 
     def drip(handler: Handler, _values: dict[str, Any]) -> None:
         handler.begin(200, "text/event-stream" if streamed else "application/json")
-        for _ in range(100):
+        while True:  # until whoever asked hangs up
             handler.event({"choices": [{"delta": {"content": "word "}}]})
             time.sleep(0.02)
 
     with running_chat(drip) as there:
-        began = time.monotonic()
         with pytest.raises(RemoteError, match=r"did not finish its answer in 0\.2 seconds"):
             _last(streamed, there.url, timeout=0.2)
-        assert time.monotonic() - began < 1
         monkeypatch.setattr(server, "FIXED", FixedLimits(max_reply_bytes=200))
         with pytest.raises(RemoteError, match="no answer of a model takes"):
             _last(streamed, there.url)
@@ -176,7 +175,7 @@ def test_hanging_up_ends_the_stream() -> None:
     def long(handler: Handler, _values: dict[str, Any]) -> None:
         handler.begin(200, "text/event-stream")
         try:
-            for _ in range(500):
+            while True:
                 handler.event({"choices": [{"delta": {"content": "word " * 100}}]})
                 time.sleep(0.01)
         except OSError:
@@ -186,10 +185,7 @@ def test_hanging_up_ends_the_stream() -> None:
         steps = stream(there.url, "small", MESSAGES)
         next(steps)
         steps.close()
-        deadline = time.monotonic() + 3
-        while not ended and time.monotonic() < deadline:
-            time.sleep(0.01)
-    assert ended
+        until(lambda: bool(ended))
 
 
 @pytest.mark.parametrize(

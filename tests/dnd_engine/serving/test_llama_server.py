@@ -1,9 +1,8 @@
 """A real llama-server answers with our adapter: llama.cpp's own program, from a package."""
 
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from dnd_engine.lora.adapter import put_files
 from dnd_engine.prompts.examples import load_examples
 from tests.present import present
 from tests.serving import free_port
+from tests.until import until
 
 
 @contextmanager
@@ -37,14 +37,14 @@ def llama_server(*arguments: object) -> Iterator[str]:
     ) as process:
         try:
             url = f"http://127.0.0.1:{port}"
-            for _ in range(600):
+
+            def is_ready() -> bool:
                 assert process.poll() is None, "llama-server ended"
-                try:
-                    if httpx.get(f"{url}/health").status_code == 200:
-                        break
-                except httpx.HTTPError:
-                    pass
-                time.sleep(0.1)
+                with suppress(httpx.HTTPError):
+                    return httpx.get(f"{url}/health").status_code == 200
+                return False
+
+            until(is_ready, 600)
             yield url
         finally:
             process.terminate()
@@ -78,7 +78,7 @@ def test_a_real_llama_server_answers_with_a_published_adapter(
                 "max_tokens": 24,
                 "lora": [{"id": 0, "scale": 1.0}],
             },
-            timeout=120,
+            timeout=600,
         ).json()["choices"][0]["message"]["content"]
         # Rounding may part long answers; how they begin is the adapter's doing.
         for step in real_engine.chat([{"role": "user", "content": question}], adapter=adapter):

@@ -1,6 +1,7 @@
 """A teacher behind an address: what it is asked, what is believed, and whom nobody may ask."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from dnd_engine.tasks.folder import Example
 from dnd_engine.teach.endpoint import Endpoint, origin
 from tests.dnd_engine.serving.chat_server import Handler, Script, running_chat
 from tests.serving import free_port
+from tests.until import until
 
 EXAMPLES = [Example(f"Say it.\n\n{n}", "") for n in range(20)]
 KEY = "sk-very-secret"
@@ -58,18 +60,20 @@ def test_all_prompts_are_answered_in_their_order_and_the_key_goes_along() -> Non
 
 
 def test_nothing_is_asked_any_more_once_the_answers_are_closed() -> None:
-    def slowly(server: Handler, values: dict[str, Any]) -> None:
-        time.sleep(0.05)
+    closed = threading.Event()
+
+    def some(server: Handler, values: dict[str, Any]) -> None:
+        if len(server.server.asked) > 20:
+            closed.wait(60)
         last(server, values)
 
-    with running_chat(slowly) as server:
+    with running_chat(some) as server:
         steps = Endpoint(url=server.url, model="wise").answers(EXAMPLES * 10)
         next(steps)
         steps.close()
-        time.sleep(0.2)
-        num_asked = len(server.asked)
-        time.sleep(0.2)
-        assert len(server.asked) == num_asked < 40
+        closed.set()
+        until(lambda: not any("teacher" in thread.name for thread in threading.enumerate()))
+        assert len(server.asked) < 40
 
 
 def test_an_answer_is_what_follows_the_thoughts_and_one_that_was_cut_off_is_none() -> None:

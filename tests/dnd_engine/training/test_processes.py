@@ -49,7 +49,7 @@ def run(recipe: TrainRecipe, out: Path, *launcher: str, **changes: Any) -> Path:
         capture_output=True,
         text=True,
         check=False,
-        timeout=400,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return out
