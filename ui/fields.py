@@ -19,8 +19,11 @@ __all__ = ["NumberField", "Slider", "Textbox"]
 class Textbox(gr.Textbox, metaclass=WithoutStub):
     """A text of so many characters at most: by default, of a line."""
 
-    def __init__(self, *args: Any, max_length: int = FIXED.max_line_chars, **kwargs: Any) -> None:
-        super().__init__(*args, max_length=max_length, **kwargs)
+    # Gradio hands positional arguments on by the names of this signature, so the value is named.
+    def __init__(
+        self, value: Any = None, *, max_length: int = FIXED.max_line_chars, **kwargs: Any
+    ) -> None:
+        super().__init__(value, max_length=max_length, **kwargs)
 
     def get_config(self, cls: type[Block] | None = None) -> dict[str, Any]:
         """Describe it to the browser: Gradio reads the names of properties from a signature."""

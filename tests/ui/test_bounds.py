@@ -81,4 +81,4 @@ def test_the_browser_draws_a_bounded_text_field_as_gradios_own() -> None:
         "placeholder": "?",
         "max_length": 7,
     }
-    assert Textbox(**given).get_config() == gr.Textbox(**given).get_config()
+    assert Textbox("v", **given).get_config() == gr.Textbox("v", **given).get_config()
