@@ -92,9 +92,10 @@ class ImprintConfig:
     """Longer prompts are skipped."""
     max_answer_tokens: int = 24
     """Longer answers are cut, because the beginning of an answer carries the instruction."""
-    teacher_strength: float = 0.8
-    """Strength of the generator's adapter while it answers whole prompts: at .8 it follows the
-    instructions of unseen tasks better than at 1."""
+    own_share: float = 0.5
+    """How much of the generator's adapter is its own while it answers whole prompts; the rest is
+    what all adapters share. Half follows the instructions of unseen tasks better than all or
+    nothing."""
     left_out_share: float = 0.25
     """Share of a bucket's prompts that are not fitted, so that they can show whether the imprint
     works: 2 to 8 prompts, and none if the bucket has fewer than 8."""
@@ -110,7 +111,7 @@ class ImprintConfig:
         check_between(self, 1, 1024, "max_prompts")
         check_between(self, 8, 4096, "max_tokens")
         check_between(self, 1, 256, "max_answer_tokens")
-        check_between(self, 0, 2, "teacher_strength")
+        check_between(self, 0, 1, "own_share")
         check_between(self, 0, 0.5, "left_out_share")
         check_between(self, 0, 2**31 - 1, "seed")
 

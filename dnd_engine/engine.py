@@ -609,8 +609,8 @@ class Engine:
         """Return what answers a bucket's whole prompts: the generator's adapter of it alone."""
         generator = self._resident()
         texts = self._drawn([replace(bucket, weight=1.0)], config.seed)
-        fitted = generator.fit(generator.decode(self._encode(texts, memory)))
-        return fitted.times(config.teacher_strength)
+        tokens = generator.decode(self._encode(texts, memory))
+        return generator.fit(generator.towards_shared(tokens, config.own_share))
 
     def _ordinary_answers(self) -> BaseAnswers:
         """Return the base's answers to ordinary messages, found once or read from the cache."""

@@ -118,6 +118,20 @@ class ResidentGenerator:
             tokens: Tensor = self.generator(dealt.to(dtype))
         return tokens.float().mean(dim=0).to(torch.bfloat16).cpu()
 
+    def towards_shared(
+        self, tokens: Float[Tensor, "tokens rows cols"], own_share: float
+    ) -> Float[Tensor, "tokens rows cols"]:
+        """Move an adapter towards what all adapters share.
+
+        Args:
+            tokens: As `decode` wrote them.
+            own_share: How much of the difference to keep: all of it where nothing is shared.
+        """
+        shared = self.generator.shared.detach().cpu().float()
+        if own_share == 1 or not shared.any():
+            return tokens
+        return shared.lerp(tokens.float(), own_share).to(tokens.dtype)
+
     def fit(self, tokens: Float[Tensor, "tokens rows cols"]) -> FittedLoRA:
         """Bring weight tokens into the form that the base's host applies."""
         return self.runtime.host.fit(tokens[None], self.layout)

@@ -169,11 +169,6 @@ class FittedLoRA:
             stacked[path] = (downs, ups)
         return cls(stacked)
 
-    def times(self, strength: float) -> "FittedLoRA":
-        """The same adapters at another strength."""
-        factors = {path: (down, up * strength) for path, (down, up) in self.factors.items()}
-        return FittedLoRA(factors, self.num_bare)
-
     def without_bare(self) -> "FittedLoRA":
         """Skip the computation for leading groups whose B is zero; their rows stay the base's.
 

@@ -163,8 +163,8 @@ class BucketSource:
 class Imprinting(ImprintConfig):
     """How an instruction was imprinted, and how well that fitted."""
 
-    teacher_strength: float = 1.0
-    """As in the settings; the teacher of earlier recipes had its full strength."""
+    own_share: float = 1.0
+    """As in the settings; the teacher of earlier recipes was all its own."""
     left_out_share: float = 0.0
     """As in the settings; recipes of earlier versions left no prompt out."""
     left_out: tuple[str, ...] = ()

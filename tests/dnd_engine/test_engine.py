@@ -787,16 +787,28 @@ def test_a_few_prompts_are_all_fitted(quiet_engine: Engine) -> None:
     assert (agreement.num_prompts, agreement.left_out) == (1, False)
 
 
+def test_a_teacher_is_half_its_own_and_half_what_all_share(
+    quiet_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resident = quiet_engine._resident()
+    own = torch.randn_like(resident.generator.shared)
+    monkeypatch.setattr(resident.generator.shared, "data", torch.ones_like(own))
+    torch.testing.assert_close(resident.towards_shared(own, 0.5), (own + 1) / 2)
+    assert torch.equal(resident.towards_shared(own, 1), own)
+    monkeypatch.setattr(resident.generator.shared, "data", torch.zeros_like(own))
+    assert torch.equal(resident.towards_shared(own, 0.5), own), "nothing is shared"
+
+
 def test_an_imprint_of_an_earlier_version_comes_again_from_its_recipe(
     quiet_engine: Engine,
 ) -> None:
-    """It left no prompts out, and its teacher had its full strength."""
+    """It left no prompts out, and its teacher was all the generator's own."""
     letters = bucket("letters", LETTERS)
     start = quiet_engine.generate([letters], imprinted=False)
-    earlier = ImprintConfig(left_out_share=0, teacher_strength=1)
+    earlier = ImprintConfig(left_out_share=0, own_share=1)
     made = finish(quiet_engine.imprint(start, [letters], earlier))
     written = made.recipe.to_json()
-    for name in ("left_out_share", "left_out", "teacher_strength"):
+    for name in ("left_out_share", "left_out", "own_share"):
         del written["imprint"][name]
     recipe = Recipe.from_json(written).with_texts(letters.files)
     assert finish(quiet_engine.regenerate(recipe)).sha256 == made.sha256

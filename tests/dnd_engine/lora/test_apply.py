@@ -1,7 +1,5 @@
 """Adapters act on a base without changing it, a different one for each group of rows."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor
@@ -51,14 +49,6 @@ def test_applying_is_adding_b_a_for_each_group_of_rows(base: BaseModel) -> None:
         expected = merged(tokens[group], LAYOUT, IDS[rows])
         assert_same(adapted[rows], expected)
         assert (expected - logits(base.model)[rows]).abs().max() > 0.1
-
-
-def test_half_the_strength_is_half_of_alpha(base: BaseModel) -> None:
-    host = LoRAHost(base.model, LAYOUT)
-    spec = LAYOUT.spec
-    halved = replace(LAYOUT, spec=replace(spec, lora_alpha=spec.lora_alpha // 2))
-    with host.applying(host.fit(random_tokens()[None]).times(0.5)):
-        assert_same(logits(base.model), merged(random_tokens(), halved, IDS))
 
 
 def test_a_group_is_blind_to_the_adapter_of_another(base: BaseModel) -> None:
