@@ -446,9 +446,10 @@ def test_files_of_a_visit_go_when_it_is_deleted(visits: Visits, write: Write) ->
     mine = folders() - before
     assert mine
     visit.page.get_by_role("button", name="Delete this visit").click()
-    visit.page.locator(".dnd-forget-yes").click()
+    with visit.page.expect_event("load"):  # the page loads again
+        visit.page.locator(".dnd-forget-yes").click()
     visit.until(lambda: not folders() & mine)
-    visit.forgive_what_broke_off()  # the page loads again
+    visit.forgive_what_broke_off()
 
 
 def test_many_inputs_are_answered_in_a_table_that_can_be_kept(visit: Visit, write: Write) -> None:
