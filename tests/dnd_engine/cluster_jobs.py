@@ -50,7 +50,8 @@ def train_and_die_once(work: Callable[[Any], Any], marks: Path, group: Any) -> A
 
     context = ray.get_runtime_context()
     (marks / f"node-{context.get_node_id()}").touch()
-    (marks / f"process-{os.getpid()}").touch()
+    # A process that is free may take the second attempt, so its number is not enough.
+    (marks / f"attempt-{os.getpid()}-{time.monotonic_ns()}").touch()
     wait_for(lambda: len([*marks.glob("node-*")]) == 2)
     save, saved = checkpoint.save_checkpoint, 0
 

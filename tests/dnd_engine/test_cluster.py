@@ -68,7 +68,7 @@ def test_a_collection_survives_a_killed_worker_to_the_byte(
             return super().run(partial(cluster_jobs.train_and_die_once, work, marks), jobs)
 
     found = collect(there, cluster=Deadly(address=cluster_address))
-    assert len([*marks.glob("process-*")]) == 3, "two groups, and one of them twice"
+    assert len([*marks.glob("attempt-*")]) == 3, "two groups, and one of them twice"
     assert found.runs == here.runs
     assert (there.out / MANIFEST).read_bytes() == (recipe.out / MANIFEST).read_bytes()
     assert digests(there.out) == digests(recipe.out)
