@@ -443,6 +443,8 @@ def test_files_of_a_visit_go_when_it_is_deleted(visits: Visits, write: Write) ->
     visit.drop([write("a.txt", LINES)], "SQL")
     visit.ready("a.txt")
     visit.synthesize()
+    # The last of what a synthesis starts; a step of a deleted visit would be refused.
+    expect(visit.page.locator("#dnd-checks")).to_contain_text("Changes the model")
     mine = folders() - before
     assert mine
     visit.page.get_by_role("button", name="Delete this visit").click()
