@@ -32,8 +32,8 @@ class Cluster:
     """A Ray cluster, and what each job may take of it."""
 
     address: str = "auto"
-    """Of its head, `HOST:PORT`. `auto` finds the cluster that this machine is part of; `local`
-    starts one of this machine alone."""
+    """Address of the head node, `HOST:PORT`. `auto` finds the cluster that this machine is part of;
+    `local` starts one on this machine alone."""
     cpus: float = 1
     """Processors that each job reserves, and threads that it uses."""
     gpus: float = 0
@@ -84,7 +84,7 @@ class Cluster:
 
     @contextmanager
     def _connected(self, ray: Any) -> Iterator[None]:
-        # Ray counts its clusters on a server of its own, unless it is told not to.
+        # Ray reports usage to its makers' server by default.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             if match := _HOST_AND_PORT.fullmatch(self.address):

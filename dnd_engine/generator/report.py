@@ -196,7 +196,7 @@ class RefinePoint(Ends):
     steps: int | None
     """None are as many as Refine has."""
     seconds: Maybe
-    """Of refining, and of imprinting before it."""
+    """Time for refining, and for imprinting before it."""
     score: Known
 
 

@@ -30,7 +30,7 @@ TARGET_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "gate_proj"
 """The seven linear layers of a Llama-style block, in the authors' token order."""
 
 TokenScheme = Literal["plain", "standardised"]
-"""How numbers stand in a weight token (see `weight_tokens`)."""
+"""How a weight token stores numbers (see `weight_tokens`)."""
 
 BORDER = 2
 """Rows and columns that a standardised token has more, for its scale."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["AdapterBar", "adapter_bar", "adapter_html", "fingerprint"]
 
 _STEPS = 4
-"""Of the ramp, beside the lightest."""
+"""Shades that a fingerprint has besides the lightest."""
 
 
 @dataclass(frozen=True, slots=True)
