@@ -453,6 +453,8 @@ class Session:
     """Answers to correct."""
     labelled: PromptFile | None = None
     """The rows to measure on."""
+    watching: bool = False
+    """Whether the tab with the operator's training runs is open."""
     measuring: MeasureRun | None = None
     """The last measurement or training that was ordered; it goes on beside `run`."""
     found: Found | None = None

@@ -19,7 +19,7 @@ from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
 from ui.handlers import App, Handlers
 from ui.serve import serve
-from ui.state import SessionFiles
+from ui.state import Session, SessionFiles
 from ui.tabs.training.view import all_numbers_html, watch_html
 from ui.text import languages, speaking
 
@@ -107,8 +107,21 @@ def test_a_run_is_followed_from_before_its_first_step_to_its_end(
     updates = watching.watch.watch_run(0)
     assert "Finished" in updates["watch"]
     assert updates["watch_timer"].active is False
-    assert watching.watch.rest()["watch_timer"].active is False
     assert watching.watch.choose_run(0)["watch_all_box"].open is False
+
+
+def test_a_look_that_arrives_after_its_tab_was_left_starts_no_more_of_them(
+    watching: Handlers, folder: Path
+) -> None:
+    write(folder, 40)
+    visit = Session()
+    assert watching.watch.open_runs(visit, 0)["watch_timer"].active is True
+    assert "40 of 400" in watching.watch.follow_run(visit, 0)["watch"]
+    assert watching.watch.rest(visit)["watch_timer"].active is False
+    # The timer was started by the look before, once more: it stops, and no file is read.
+    late = watching.watch.follow_run(visit, 0)
+    assert late.keys() == {"watch_timer"}
+    assert late["watch_timer"].active is False
 
 
 def test_a_run_that_stopped_moving_or_collapsed_says_so(watching: Handlers, folder: Path) -> None:
