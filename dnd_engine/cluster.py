@@ -144,6 +144,6 @@ def _ray() -> Any:
     except ImportError as error:
         raise JobError(
             "jobs on a cluster need Ray, which is not installed. Install it with "
-            "`pip install 'drag-and-drop-llms[ray]'`."
+            "`pip install -e '.[ray]'`."
         ) from error
     return ray

@@ -57,7 +57,7 @@ def described(command: Any, parent: Any) -> Iterator[str]:
         more = " Required." if param.required and param not in arguments else ""
         given = param.default is not False and param.default != ""
         if given and isinstance(param.default, str | int | float | Path):
-            more = f" Default: {param.default}."
+            more = f" Default: `{param.default}`."
         yield f"- `{named(param)}`: {param.help}{more}"
     yield ""
 

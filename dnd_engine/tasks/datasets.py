@@ -241,7 +241,7 @@ def _load(recipe: DatasetRecipe, split: str, where: str, cache_dir: Path | None)
     except ImportError as error:
         raise ConfigError(
             "making tasks from datasets needs the package `datasets`. Install the extra: "
-            "pip install 'drag-and-drop-llms[train]'."
+            "pip install -e '.[train]'."
         ) from error
     local = Path(recipe.dataset).expanduser()
     what: dict[str, Any] = {"path": recipe.dataset, "revision": recipe.revision}

@@ -108,7 +108,7 @@ def test_a_cluster_that_cannot_be_used_is_refused(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(JobError, match=r"^no Ray cluster at `auto`: Could not find .*`ray start"):
         list(Cluster().run(cluster_jobs.square, [1]))
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(JobError, match=r"`pip install 'drag-and-drop-llms\[ray\]'`"):
+    with pytest.raises(JobError, match=r"`pip install -e '\.\[ray\]'`"):
         list(Cluster().run(cluster_jobs.square, [1]))
 
 

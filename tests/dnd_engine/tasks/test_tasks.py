@@ -892,7 +892,7 @@ def test_without_the_extra_the_way_to_it_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ConfigError, match=r"pip install 'drag-and-drop-llms\[train\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[train\]'"):
         make_task(recipe(tmp_path))
 
 
