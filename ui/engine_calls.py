@@ -161,7 +161,11 @@ class EngineCalls:
         """
         from dnd_engine.generator.installed import availability
 
-        return availability(choice.base, self.config.cache_dir, ask_hub=ask_hub)
+        found = availability(choice.base, self.config.cache_dir, ask_hub=ask_hub)
+        if not choice.encoder:
+            return found
+        encoder = availability(choice.encoder, self.config.cache_dir, ask_hub=ask_hub)
+        return found.with_part(encoder)
 
     def load_state(self) -> LoadState:
         """Return how far the load is."""

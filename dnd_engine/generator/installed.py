@@ -7,8 +7,9 @@ and only on request.
 import fnmatch
 import json
 import logging
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from huggingface_hub import CachedRevisionInfo, HfApi, scan_cache_dir, snapshot_download
@@ -56,6 +57,14 @@ class Availability:
     download_bytes: int | None
     """What must be downloaded first, 0 for nothing; None if only the Hub knows."""
 
+    def with_part(self, part: "Availability") -> "Availability":
+        """Return the same with what must be downloaded for another part."""
+        both = (self.download_bytes, part.download_bytes)
+        return replace(self, download_bytes=None if None in both else sum(filter(None, both)))
+
+
+_HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
@@ -66,6 +75,8 @@ class Choice:
     generator: Path | None = None
     """Its folder; None imprints alone."""
     generator_bytes: int = 0
+    encoder: str = ""
+    """Hub id of the encoder that the generator reads with; empty if it is embedded."""
 
     @property
     def base_name(self) -> str:
@@ -90,10 +101,24 @@ def generator_path(config: EngineConfig) -> Path | None:
 
 
 def encoder_name(config: EngineConfig, folder: GeneratorFolder | None) -> str:
-    """Return the encoder to load: the one asked for, else the generator's, else the embedded."""
-    theirs = folder.config.encoder.get("id") if folder else None
-    named = config.encoder or (theirs if isinstance(theirs, str) else "")
-    return known_name(named, ENCODERS) or DEFAULT_ENCODER
+    """Return the encoder to load: the one asked for, else the generator's, else the embedded.
+
+    Raises:
+        GeneratorError: If a generator names a folder. It may come from a stranger, so it does not
+            choose what is read from this computer.
+    """
+    if config.encoder or folder is None:
+        return known_name(config.encoder or "", ENCODERS) or DEFAULT_ENCODER
+    named = folder.config.encoder.get("id") or DEFAULT_ENCODER
+    known = known_name(named, ENCODERS) if isinstance(named, str) else ""
+    if known in ENCODERS:
+        return known
+    if not _HUB_ID.fullmatch(known) or Path(known).exists():
+        raise GeneratorError(
+            f"the generator `{folder.path}` reads prompts with the encoder {named!r}, which is no "
+            "id of the Hub. If you have that folder and trust it, name it with --encoder."
+        )
+    return known
 
 
 def loaded_choice(config: EngineConfig) -> Choice:
@@ -190,6 +215,7 @@ def _written(places: Sequence[Path]) -> Iterator[Choice]:
     for place in places:
         try:
             opened = GeneratorFolder.open(place)
+            encoder = encoder_name(EngineConfig(), opened)
         except GeneratorError as error:
             logger.warning("Not offered as a generator: %s", error)
             continue
@@ -197,6 +223,7 @@ def _written(places: Sequence[Path]) -> Iterator[Choice]:
             base=known_name(str(opened.config.base.get("id", "")), BASES),
             generator=place,
             generator_bytes=_weights(place),
+            encoder="" if encoder in ENCODERS else encoder,
         )
 
 

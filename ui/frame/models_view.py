@@ -102,7 +102,7 @@ def told_html(choice: "Choice", found: "Availability") -> str:
     if found.num_bytes is not None:
         held.insert(0, _("base {size}", size=size(found.num_bytes)))
     if found.download_bytes is None:
-        here = _("The base is not on this computer. Look up asks the Hub how large it is.")
+        here = _("Not all of it is on this computer. Look up asks the Hub how large the rest is.")
     elif found.download_bytes:
         here = _("{size} must be downloaded first.", size=size(found.download_bytes))
     else:

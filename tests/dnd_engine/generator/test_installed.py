@@ -8,9 +8,15 @@ from huggingface_hub import HfApi, ModelInfo
 from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
 from dnd_engine.config import NO_GENERATOR, EngineConfig
-from dnd_engine.errors import AssetError
+from dnd_engine.errors import AssetError, GeneratorError
 from dnd_engine.generator.folder import GeneratorFolder
-from dnd_engine.generator.installed import availability, encoder_name, installed, loaded_choice
+from dnd_engine.generator.installed import (
+    Availability,
+    availability,
+    encoder_name,
+    installed,
+    loaded_choice,
+)
 from dnd_engine.models.sources import BASES
 from tests.dnd_engine.test_engine import write_generator
 
@@ -64,6 +70,25 @@ def test_the_generators_encoder_is_loaded_unless_another_is_asked_for(
     assert encoder_name(EngineConfig(), own) == "all-minilm-l6-v2", "as it is embedded"
     assert encoder_name(EngineConfig(), other) == "sentence-transformers/all-MiniLM-L12-v2"
     assert encoder_name(EngineConfig(encoder="mine"), other) == "mine"
+
+
+def test_a_generator_does_not_choose_a_folder_of_this_computer_as_its_encoder(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here" / "encoder").mkdir(parents=True)
+    for number, named in enumerate((str(tmp_path), "./x", "../a/b", "~/x", "here/encoder", 3)):
+        written = write_generator(tiny_folder, tmp_path / f"made{number}", encoder={"id": named})
+        opened = GeneratorFolder.open(written)
+        with pytest.raises(GeneratorError, match=r"which is no id of the Hub.*--encoder"):
+            encoder_name(EngineConfig(), opened)
+        assert encoder_name(EngineConfig(encoder="mine"), opened) == "mine", "its user may"
+
+
+def test_what_an_encoder_adds_must_be_downloaded_too() -> None:
+    base = Availability(num_bytes=5, download_bytes=0)
+    assert base.with_part(Availability(num_bytes=1, download_bytes=3)).download_bytes == 3
+    assert base.with_part(Availability(num_bytes=None, download_bytes=None)).download_bytes is None
 
 
 def test_a_generator_elsewhere_is_listed_while_it_is_loaded(
