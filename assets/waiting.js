@@ -27,8 +27,8 @@ watch("value", () => {
   if (making) name(making.querySelector(".dnd-heading").textContent);
   else if (running) ended();
   running = making !== null;
-  clearTimeout(asking);
-  if (element.querySelector("[data-doing=waiting]")) asking = setTimeout(() => trigger("waits", {}), 1000);
+  clearInterval(asking); // an interval, because an answer can be lost
+  if (element.querySelector("[data-doing=waiting]")) asking = setInterval(() => trigger("waits", {}), 1000);
   root.toggleAttribute("data-dnd-long", making?.matches(".is-long") ?? false); // see notify.js
 });
 document.addEventListener("visibilitychange", () => { if (!document.hidden && !running) name(""); });

@@ -46,7 +46,7 @@ class Cluster:
         check_least(self, 0, "gpus", "retries")
         if self.address not in ("auto", "local") and not _HOST_AND_PORT.fullmatch(self.address):
             raise ConfigError(
-                f"`{self.address}` is no address of a cluster. Give HOST:PORT as `ray start "
+                f"`{self.address}` is not a cluster address. Give HOST:PORT as `ray start "
                 "--head` prints it, `auto` on a machine of the cluster, or `local`."
             )
 

@@ -1033,7 +1033,8 @@ class Engine:
         made = self._generator
         mean = None
         if made and self._wrote(adapter) and not adapter.is_imprinted:
-            mean = made.generator.shared.detach() if adapter.layout == made.layout else None
+            # An adapter's tokens are on the CPU, whatever the device of the models.
+            mean = made.generator.shared.detach().cpu() if adapter.layout == made.layout else None
         return thumbprint(adapter, self._norms, mean)
 
     def prove(

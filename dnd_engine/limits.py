@@ -1,7 +1,7 @@
-"""Every limit, in one place; `SECURITY.md` quotes them all. Imports no torch.
+"""Limits on what strangers send, in one place; `SECURITY.md` quotes them all. Imports no torch.
 
-`PromptLimits` and `ServerLimits` are settings. `FIXED` bounds what nobody sends who means well, so
-nobody needs to change it.
+`PromptLimits` and `ServerLimits` are settings. `FIXED` holds bounds that no legitimate use reaches,
+so they are none.
 """
 
 from collections.abc import Sequence
@@ -98,8 +98,8 @@ class FixedLimits:
     max_zip_members: int = 2_000
     """Files in a zip of prompt files."""
     max_zip_ratio: int = 200
-    """Size of a prompt file by that it has packed. Text is ten times as large, the dullest table a
-    hundred times."""
+    """Largest ratio of unpacked to packed size of a prompt file. Text reaches 10, a very repetitive
+    table 100."""
     max_weights_bytes: int = 512_000_000
     """Weights of an adapter that is imported."""
     max_settings_bytes: int = 1_000_000
@@ -107,8 +107,8 @@ class FixedLimits:
     max_adapter_members: int = 1_000
     """Entries of an adapter's zip. A trainer's checkpoint has about twenty."""
     max_adapter_ratio: int = 100
-    """Size of an adapter's file by that it has packed: a fresh LoRA, its B all zeros, is twice as
-    large."""
+    """Largest ratio of unpacked to packed size of an adapter's file. A fresh LoRA, its B all zeros,
+    reaches 2."""
     max_adapter_tensors: int = 10_000
     """Tensors of an adapter. All seven modules have 14 for each block: enough for 700 blocks."""
     max_adapter_r: int = 1_024

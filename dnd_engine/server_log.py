@@ -36,7 +36,7 @@ SERVER_LIMITS, SERVER_COUNTERS = "limits of this server", "counters of this serv
 
 _FILES = 3
 """Older files that are kept."""
-_MOST_BYTES = FIXED.max_log_bytes // (_FILES + 1)
+_MAX_BYTES = FIXED.max_log_bytes // (_FILES + 1)
 _PACKAGES = ("ui", "dnd_engine")
 _WRONG = ("warning", "error", "critical")
 
@@ -80,9 +80,7 @@ def logging_to(path: Path | None) -> Iterator[None]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handlers.append(
-                RotatingFileHandler(
-                    path, maxBytes=_MOST_BYTES, backupCount=_FILES, encoding="utf-8"
-                )
+                RotatingFileHandler(path, maxBytes=_MAX_BYTES, backupCount=_FILES, encoding="utf-8")
             )
         except OSError as error:
             reason = error.strerror or error

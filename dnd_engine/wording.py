@@ -85,7 +85,7 @@ WAYS: Mapping[str, str] = {
     "imprint_labels": N_("Imprinted, on labels"),
     "teacher": N_("Teacher"),
 }
-"""Where training starts from, or learns from, in the chart of what more seconds bring."""
+"""Where training starts from, or learns from, in the chart *What teaching brings*."""
 
 MODES: Mapping[str, str] = {"bare": N_("Bare"), "full": N_("Full")}
 _INPUTS: Mapping[str, str] = {"bare": N_("Bare inputs"), "full": N_("Full prompts")}

@@ -1,5 +1,6 @@
 """What has no public name in Gradio's queue and sessions; nothing else touches private parts."""
 
+import inspect
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -25,6 +26,7 @@ __all__ = [
     "bound_queue",
     "caller_left",
     "calm_queue",
+    "launch_settings",
     "name_unknown_events",
     "queue_gauges",
 ]
@@ -45,6 +47,16 @@ LAUNCH_SETTINGS: dict[str, Any] = {
     # as it does on a busy machine.
     "_frontend": False,
 }
+"""Arguments of `launch` without a public name; see `launch_settings`."""
+
+
+def launch_settings() -> dict[str, Any]:
+    """Return `LAUNCH_SETTINGS`, but for those that this version of Gradio does not have.
+
+    `tests/ui/test_gradio_private.py` says when one is gone.
+    """
+    known = inspect.signature(gr.Blocks.launch).parameters
+    return {name: value for name, value in LAUNCH_SETTINGS.items() if name in known}
 
 
 class _UnknownEventError(KeyError):

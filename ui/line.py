@@ -50,6 +50,8 @@ class Line:
         """Say what is ahead of a run now; empty if nothing is."""
         with self._lock:
             self._leave_ended()
+            if run not in self._runs:
+                return ""
             lane = _LANES[run.kind]
             before = itertools.takewhile(lambda other: other is not run, self._runs)
             left = [self._left(other) for other in before if _LANES[other.kind] == lane]

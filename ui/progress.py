@@ -48,7 +48,9 @@ def step_words(progress: Progress) -> str:
             "before": number(100 * progress.score_before, ".0f"),
             "count": number(progress.num_held_back),
         }
-        words = N_("{now} % right of {count} held back, {before} % before; {seconds} s left")
+        words = N_(
+            "{now} % of {count} held-back prompts right, {before} % before; {seconds} s left"
+        )
     if (told := progress.answers) is not None:
         counts = {"same": told.count, "total": told.total, "different": told.distinct}
         values |= {name: number(count) for name, count in counts.items()}

@@ -70,12 +70,12 @@ def launch_options(
 
     from ui.first_script import FirstScript
     from ui.gate import gated
-    from ui.gradio_private import LAUNCH_SETTINGS
+    from ui.gradio_private import launch_settings
     from ui.language import LanguageChoice
     from ui.theme import make_theme
 
     return {
-        **LAUNCH_SETTINGS,
+        **launch_settings(),
         "theme": make_theme(),
         "css": STYLE,
         "css_paths": [asset_path("app.css")],

@@ -512,7 +512,10 @@ class Session:
 
     @property
     def num_bytes(self) -> int:
-        """Size of what it holds in memory, but for prompt files, whose copies are counted."""
+        """Bytes it holds in memory: weights, encoded prompts, labelled rows.
+
+        `SessionFiles` counts the prompt files.
+        """
         rows = (self.labelled, *(one.file for one in (self.measuring, self.found) if one))
         held = {id(file): file.num_bytes for file in rows if file is not None}
         encoded = 0 if self.memory is None else self.memory.num_bytes

@@ -25,7 +25,7 @@ _RECIPE: Mapping[str, Any] = {f.name: f.default for f in fields(TrainRecipe)}
 STEP_SIZES = ("tasks_per_step", "examples_per_task", "row_tokens")
 """Sizes of a training step."""
 
-_MOST_OF_A_STEP = 16
+_MAX_OF_A_STEP = 16
 """A folder may say that its training steps were this many times as large as usual; what is beyond
 is not believed, for it would fill the memory."""
 
@@ -99,7 +99,7 @@ class BenchConfig:
         found: dict[str, Any] = {}
         for name in STEP_SIZES:
             value, usual = theirs.get(name), _RECIPE[name]
-            sound = type(value) is int and 1 <= value <= _MOST_OF_A_STEP * usual
+            sound = type(value) is int and 1 <= value <= _MAX_OF_A_STEP * usual
             found[name] = getattr(self, name) or (value if sound else usual)
         return replace(self, **found)
 

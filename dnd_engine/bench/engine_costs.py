@@ -60,6 +60,7 @@ class Synthesis(Measurement):
             engine.save(made, Path(folder) / "bench.zip")
         with timed(self._device) as sized:
             engine.relative_norms(made)
+            engine.thumbprint(made)
         parts = {
             "encode": made.seconds["encode"],
             "decode": made.seconds["decode"],

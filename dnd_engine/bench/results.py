@@ -96,8 +96,8 @@ def summarise(
     """Medians and ratios of raw rounds.
 
     Args:
-        rounds: What each measurement gave, by name; `.tokens` and `ready.` names are explained by
-            the measurements below.
+        rounds: What each measurement gave, by name; `engine_costs` and `training_costs` say what
+            names with a dot are.
         config: Which sections there are, and their sizes.
         token_bytes: Weights that the base reads for one token.
         memory: As in the result.
@@ -120,7 +120,7 @@ def summarise(
             f"{config.example_tokens} tokens with stock PEFT, {how}; synthesis reads "
             f"{config.num_prompts} prompts, and a remix draws again from those it read. `ready` "
             "is all that the page does between the click and an adapter to use: synthesis, the zip "
-            "read back by stock PEFT, norms by layer."
+            "read back by stock PEFT, norms and a fingerprint by layer."
         )
     if "imprint" in config.only:
         small, large = config.imprinted_prompts

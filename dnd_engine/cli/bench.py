@@ -69,6 +69,8 @@ def bench(
 ) -> None:
     """Measure the speed of synthesis, imprint, chat and training."""
     if growing:
+        if quick or only is not None:
+            raise ConfigError("`--growth` measures one thing. Leave out `--quick` and `--only`.")
         _show_growth(models, plot, as_json)
         return
     if plot is not None:

@@ -1,7 +1,7 @@
 """Answers the items of an examination as jobs on a cluster, a chunk of tasks each.
 
 A job loads models of its own, gets what is known of its tasks, and returns what it found. It keeps
-no files, so nodes need no folder in common but those of a generator or of LoRAs that are named.
+no files, so nodes share no folder except those of a generator or of LoRAs that you name.
 """
 
 import platform

@@ -13,8 +13,8 @@ from dataclasses import replace
 from dnd_engine.cluster import Cluster
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError
+from dnd_engine.evaluation.cluster_jobs import measure_elsewhere
 from dnd_engine.evaluation.cost import cost_of, read_log
-from dnd_engine.evaluation.elsewhere import measure_elsewhere
 from dnd_engine.evaluation.items import MAX_TOKENS, EvalItems
 from dnd_engine.evaluation.report import build_report, write_report
 from dnd_engine.evaluation.result_store import ResultStore

@@ -22,6 +22,7 @@ from dnd_engine.generator.report import (
 from dnd_engine.scoring.statistics import MIN_UNITS
 from dnd_engine.tasks.folder import Mode
 from dnd_engine.wording import (
+    WAYS,
     holdout_label,
     inputs_label,
     mode_label,
@@ -368,14 +369,6 @@ def _agreement_lines(found: AgreementGauge) -> list[str]:
     ]
 
 
-_STARTS = {
-    "generator": "the generated adapter",
-    "imprint": "the imprinted adapter",
-    "imprint_labels": "the imprinted adapter, on labels",
-    "scratch": "nothing",
-}
-
-
 def _refine_lines(found: RefineCurve | None) -> list[str]:
     """Quality against seconds, and what is kept of the teacher."""
     if found is None:
@@ -383,14 +376,14 @@ def _refine_lines(found: RefineCurve | None) -> list[str]:
     lines = [
         "Refine trains on the prompts that the adapter was made from, without labels: a teacher, "
         "the generator's shared part, reads the full prompt, and the adapter learns to give the "
-        f"same answer to the bare input. Bare inputs, {_count(found.n_tasks, 'task')}; seconds are "
-        "medians.",
+        "same answer to the bare input. Rows on labels learn the right answers instead. Bare "
+        f"inputs, {_count(found.n_tasks, 'task')}; seconds are medians.",
         "",
         *_table(
-            "from | row | steps: | seconds: | score: | interval:",
+            "start | row | steps: | seconds: | score: | interval:",
             (
                 (
-                    _STARTS[p.start],
+                    WAYS[p.start],
                     row_label(p.row),
                     "as in the product" if p.steps is None else str(p.steps),
                     *(_maybe(p.seconds), number(p.score), span(p)),

@@ -144,7 +144,7 @@ def refine_chart(
     time: Callable[[float], str] = clock,
     axis: str = "",
 ) -> Chart | None:
-    """Draw scores on bare inputs over seconds: refined from both starts, on labels, the teacher.
+    """Draw scores on bare inputs over seconds: refined from each start, on labels, the teacher.
 
     Args:
         report: As built, or read.

@@ -116,7 +116,10 @@ class GeneratorConfig:
         layers = self.condition_layers
         _one_of("condition", self.condition, get_args(Condition))
         if self.padding != "zero" and self.condition != "encoder":
-            raise ConfigError(f"only the text encoder pads prompts, got {self.padding!r} padding.")
+            raise ConfigError(
+                f"`padding` must be 'zero' with `condition: base`, got {self.padding!r}: only the "
+                "text encoder pads prompts."
+            )
         if (self.condition == "base") != bool(layers):
             raise ConfigError(
                 "`condition: base` and `condition_layers` go together, "

@@ -9,7 +9,6 @@ arXiv:2506.16406.
 """
 
 import hashlib
-import math
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -79,8 +78,8 @@ def read_released(path: Path) -> ReleasedDecoder:
             raise GeneratorError(f"weights that are NaN or infinite: {_listed(broken)}.")
     except GeneratorError as error:
         raise GeneratorError(
-            f"`{path}` is no decoder of the paper's authors: {error} Expected a `.pth` file as "
-            "their training scripts save it, downloaded whole."
+            f"`{path}` is not a decoder released by the paper's authors: {error} "
+            "Expected a `.pth` file as their training scripts save it, downloaded whole."
         ) from error
     return ReleasedDecoder(path, features, kernel_size, weights)
 
@@ -150,7 +149,7 @@ def _state(path: Path) -> dict[str, Tensor]:
         found = re.search(r"GLOBAL \S+", str(error))
         reason = f"it names {cut(one_line(found[0]), 80)}" if found else type(error).__name__
         raise GeneratorError(
-            f"it holds something else than weights ({reason}), and nothing else is read."
+            f"it holds something other than weights ({reason}), and nothing else is read."
         ) from error
     if not isinstance(loaded, dict) or not loaded:
         raise GeneratorError(f"expected a state dict, found {_kind(loaded)}.")
@@ -181,7 +180,7 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, RuntimeError, ValueError) as error:
-        raise GeneratorError(f"`torch.save` writes a zip, this is none ({error}).") from error
+        raise GeneratorError(f"it is not a zip, which `torch.save` writes ({error}).") from error
     pickles = [entry.file_size for entry in entries if entry.filename.endswith("data.pkl")]
     packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
     if packed or len(pickles) != 1 or pickles[0] > FIXED.max_pickle_bytes:
@@ -261,11 +260,12 @@ def _fingerprint(weights: ResolvedWeights) -> dict[str, Any]:
 
 def _check_encoder(decoder: ReleasedDecoder, encoder: PromptEncoder, named: str) -> None:
     _, length, width = decoder.features[0]
-    longest = encoder.longest or math.inf
-    if width != encoder.width or length > longest:
+    longest = encoder.longest
+    if width != encoder.width or (longest is not None and length > longest):
+        tokens = "any number of" if longest is None else f"at most {longest}"
         raise BaseMismatchError(
             f"`{decoder.path}` reads {length:,} tokens of a prompt, {width} wide; `{named}` gives "
-            f"at most {longest} tokens, {encoder.width} wide. Name the encoder that it was trained "
+            f"{tokens} tokens, {encoder.width} wide. Name the encoder that it was trained "
             "with. Longer prompts, which the authors read in pieces, cannot be read here."
         )
 

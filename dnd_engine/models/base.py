@@ -118,7 +118,7 @@ def best_dtype(device: torch.device) -> torch.dtype:
         # Matrix units multiply bfloat16 several times as fast as float32, and AMD's vector units
         # twice (at one core of a Zen 4: 106 against 52 GFLOP/s). Intel's vector units reach half
         # of float32's rate in oneDNN (86 against 165 on a Xeon with AVX512-BF16).
-        unit = torch.cpu.get_capabilities()
+        unit = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
         fast = unit.get("amx_tile") or (
             unit.get("avx512_bf16") and unit.get("cpu_name", "").startswith("AMD")
         )

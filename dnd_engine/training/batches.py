@@ -271,23 +271,6 @@ def encode_conditions(
     return ConditionPool(tuple(conditions))
 
 
-def _share(
-    whole: Batch, groups: Sequence[Sequence[EncodedExample]], rank: int, count: int
-) -> Batch:
-    """Every `count`-th task of a batch, with its examples."""
-    own = range(rank, len(whole.tasks), count)
-    sizes = [len(group) for group in groups]
-    starts = [sum(sizes[:i]) for i in range(len(sizes))]
-    return Batch(
-        whole.step,
-        tuple(whole.tasks[i] for i in own),
-        tuple(whole.drawn[starts[i] + n] for i in own for n in range(sizes[i])),
-        pack([groups[i] for i in own]) if own else None,
-        whole.prompts[list(own)],
-        whole.mask[list(own)],
-    )
-
-
 class Sampler:
     """Draws the batches of a run.
 
@@ -323,16 +306,23 @@ class Sampler:
         # One of each task: examples of one task share its instruction too.
         self._prefix = _template_length([pools[i].examples[0] for i in trained[:8]], tokenizer)
 
-    def draw(
-        self, step: int, *, with_examples: bool = True, share: tuple[int, int] = (0, 1)
-    ) -> Batch:
-        """The batch of one step, or one process's share of it.
+    def draw(self, step: int, *, with_examples: bool = True) -> Batch:
+        """The batch of one step."""
+        (whole,) = self.draw_shares(step, range(1), of=1, with_examples=with_examples)
+        return whole
+
+    def draw_shares(
+        self, step: int, shares: Sequence[int], *, of: int, with_examples: bool = True
+    ) -> list[Batch]:
+        """Some shares of the batch of one step.
+
+        All of it is drawn, so that the shares of one step belong together.
 
         Args:
             step: Which step.
+            shares: Which of them: share `k` has every `of`-th task from the `k`-th on.
+            of: How many there are.
             with_examples: Whether examples are drawn.
-            share: Which share of the tasks, and of how many. All are drawn, so that shares of one
-                step belong together.
         """
         recipe, rng = self._recipe, random.Random(f"{self._recipe.seed}:{step}")
         shown: Mapping[int, Sequence[Shown]] = {}
@@ -341,16 +331,17 @@ class Sampler:
         else:
             bucket = rng.choice(self._buckets)
             tasks = tuple(rng.sample(bucket, min(recipe.tasks_per_step, len(bucket))))
-        if not with_examples:
-            return Batch(step, tasks, (), None, *self.conditions(tasks, rng))
-        drawn: list[Drawn] = []
-        groups = []
-        for i in tasks:
-            row = self._fill_row(i, shown.get(i), rng)
-            drawn += [d for d, _ in row]
-            groups.append([example for _, example in row])
-        whole = Batch(step, tasks, tuple(drawn), pack(groups), *self.conditions(tasks, rng))
-        return whole if share[1] == 1 else _share(whole, groups, *share)
+        rows = [self._fill_row(i, shown.get(i), rng) for i in tasks] if with_examples else []
+        prompts, mask = self.conditions(tasks, rng)
+        found = []
+        for share in shares:
+            own = list(range(share, len(tasks), of))
+            here = [rows[i] for i in own] if with_examples else []
+            examples = pack([[e for _, e in row] for row in here]) if here else None
+            drawn = tuple(d for row in here for d, _ in row)
+            chosen = tuple(tasks[i] for i in own)
+            found.append(Batch(step, chosen, drawn, examples, prompts[own], mask[own]))
+        return found
 
     def conditions(
         self, tasks: Sequence[int], rng: random.Random | None = None

@@ -98,8 +98,8 @@ class TrainRecipe:
     steps: int = 2000
     tasks_per_step: int = 6
     accumulate: int = 1
-    """Parts that a process computes its tasks of a step in, one after the other. The gradient is
-    that of the whole step; memory is that of one part."""
+    """Number of parts into which each process splits its tasks of a step. The gradient is that of
+    the whole step; memory is that of one part."""
     recompute: bool = False
     """Whether the base's blocks are computed again for the gradient, instead of kept: half as
     much work again, and memory for one block instead of all."""

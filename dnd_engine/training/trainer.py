@@ -232,15 +232,12 @@ class _Run:
     def _draw(self, step: int) -> list[Batch]:
         """Draw this process's tasks of a step, in parts."""
         rank, parts = self.processes.rank, self.recipe.accumulate
-        needs_examples = self.objective.needs_examples
-        drawn = [
-            self.sampler.draw(
-                step,
-                with_examples=needs_examples,
-                share=(rank * parts + part, self.processes.count * parts),
-            )
-            for part in range(parts)
-        ]
+        drawn = self.sampler.draw_shares(
+            step,
+            range(rank * parts, (rank + 1) * parts),
+            of=self.processes.count * parts,
+            with_examples=self.objective.needs_examples,
+        )
         return [batch for batch in drawn if batch.tasks]
 
     def _loss(self, batch: Batch) -> Tensor:

@@ -450,9 +450,11 @@ def test_the_command_lists_and_draws_how_costs_grow(
     [
         (["--plot", "growth.svg"], "`--plot` draws what `--growth` measures. Add `--growth`."),
         (["--growth", "--plot", "growth.png"], "`plot` must end in .svg, got `growth.png`."),
+        (["--growth", "--quick"], "Leave out `--quick` and `--only`."),
+        (["--growth", "--only", "chat"], "Leave out `--quick` and `--only`."),
     ],
 )
-def test_a_plot_that_cannot_be_drawn_is_refused_first(
+def test_options_that_do_not_go_together_are_refused_first(
     run: tuple[CliRunner, typer.Typer], options: list[str], message: str
 ) -> None:
     shown = run[0].invoke(run[1], options)

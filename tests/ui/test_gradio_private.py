@@ -13,7 +13,7 @@ from dnd_engine.config import PromptLimits
 from tests.serving import serving
 from tests.ui.fake_engine import handle_of
 from ui.build import build_ui
-from ui.gradio_private import QUEUE_SETTINGS
+from ui.gradio_private import LAUNCH_SETTINGS, QUEUE_SETTINGS, launch_settings
 
 UI = Path(__file__).parents[2] / "ui"
 
@@ -25,6 +25,16 @@ def test_the_settings_that_are_changed_still_exist_and_still_matter() -> None:
         assert name in usual, f"Gradio's queue has no `{name}` any more: remove it"
         assert usual[name] < value, f"Gradio's own `{name}` is calm enough: remove it"
         assert built[name] == value
+
+
+def test_arguments_of_launch_without_a_public_name_still_exist_and_only_those_are_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in LAUNCH_SETTINGS:
+        assert launch_settings().keys() >= {name}, f"Gradio has no `{name}` any more: remove it"
+        assert name.startswith("_"), f"`{name}` has a public name: use it"
+    monkeypatch.setitem(LAUNCH_SETTINGS, "_of_an_earlier_version", 1)
+    assert "_of_an_earlier_version" not in launch_settings()
 
 
 def test_gradio_has_no_public_name_for_them_yet() -> None:

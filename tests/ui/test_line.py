@@ -64,6 +64,17 @@ def test_nobody_waits_for_a_run_that_ended_or_was_left_in_the_queue() -> None:
     assert ordered(line, clock)[1] == "1 ahead of you", "it works as long as it takes"
 
 
+def test_who_has_waited_too_long_to_be_counted_is_not_told_of_later_ones() -> None:
+    clock, line = Clock(), Line()
+    first, _ = ordered(line, clock)
+    first.enter("read")
+    patient, told = ordered(line, clock)
+    assert told
+    clock.now = 1000.0
+    ordered(line, clock)
+    assert line.ahead_of(patient) == ""
+
+
 def test_who_still_waits_is_told_how_much_is_left() -> None:
     clock, line = Clock(), Line()
     first, _ = ordered(line, clock)

@@ -15,7 +15,7 @@ from tests.reports import SHA, report
 from tests.ui.fake_engine import FakeEngine
 from ui.handlers import Handlers
 from ui.markup import esc
-from ui.tabs.report.foretold import foretold_html
+from ui.tabs.report.forecast import forecast_html
 from ui.tabs.report.lead import lead
 from ui.tabs.report.teaching import teaching_html
 from ui.tabs.report.view import Group, card_markdown, groups, report_html
@@ -90,7 +90,7 @@ def test_each_door_of_teach_is_told_with_what_was_measured_of_it() -> None:
 
 def test_a_report_says_how_often_a_forecast_would_have_been_right() -> None:
     found = shipped("heldout")
-    told = foretold_html(found)
+    told = forecast_html(found)
     similarity, agreement = present(found.similarity), present(found.agreement)
     gains = {t.slug: t.gain["bare"] for t in agreement.tasks}
     near = sorted(similarity.tasks, key=lambda t: -t.similarity)
@@ -101,8 +101,8 @@ def test_a_report_says_how_often_a_forecast_would_have_been_right() -> None:
     assert told in report_html(found, Group("heldout", ""), "score", found.generator_sha256)
     sure = replace(similarity.predicts_gain["bare"], low=0.1)
     forecast = replace(found, similarity=replace(similarity, predicts_gain={"bare": sure}))
-    assert "alone: a little." in foretold_html(forecast)
-    assert foretold_html(replace(found, agreement=None)) == ""
+    assert "alone: a little." in forecast_html(forecast)
+    assert forecast_html(replace(found, agreement=None)) == ""
 
 
 @pytest.mark.parametrize("metric", ["score", "format_share", "nll"])

@@ -69,7 +69,7 @@ def learning(
     begin(on, session, request_of("s"))
     steps = on.teach.teach(session, request_of("s"))
     with engine.pace.held("refine"):
-        while "25 % right of 4 held back, 25 % before" not in next(steps)["stages"]:
+        while "25 % of 4 held-back prompts right, 25 % before" not in next(steps)["stages"]:
             pass
         yield before, steps
 

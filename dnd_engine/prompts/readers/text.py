@@ -56,7 +56,7 @@ def read_text(text: str, asked: Asked) -> Reading:
             for place, line in enumerate(inputs, start=block.place)
         ]
     # Whoever chose a way to split, or wrote separators, has seen the text as prompts.
-    unsure = split == "auto" and mode in ("lines", "paragraphs")
+    unsure = split == "auto" and mode in ("lines", "paragraphs", "headed")
     return Reading(
         entries=entries,
         split=mode,

@@ -2,7 +2,8 @@
 
 The material of the paper's objective, weight reconstruction. Every run starts from the same A and
 from B zero, and keeps snapshots of consecutive steps. Several tasks train in one batch, each
-applying its own LoRA; they share nothing but the time. Which runs there are says `collect_recipe`.
+applying its own LoRA; they share nothing but the time. `collect_recipe` decides which
+runs there are.
 
 Source: Liang et al. 2025, arXiv:2506.16406, checkpoint collection.
 """

@@ -2,7 +2,7 @@
 
 Every run starts from the same A and from B zero. Runs share nothing but the time, and a group of
 them needs nothing of another group: it can be trained in another process or on another machine.
-Which groups there are says `collect`.
+`collect` forms the groups.
 """
 
 import hashlib

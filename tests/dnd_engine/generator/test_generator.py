@@ -155,7 +155,7 @@ def test_stages_that_miss_the_token_grid_are_refused() -> None:
         ),
         (
             BASE_READS | {"padding": "kept"},
-            r"only the text encoder pads prompts, got 'kept' padding\.",
+            r"`padding` must be 'zero' with `condition: base`, got 'kept'",
         ),
     ],
 )

@@ -233,11 +233,17 @@ def newer(path: Path) -> None:
     ("write", "message"),
     [
         (lambda path: None, r"there is no such file\."),
-        (lambda path: path.write_bytes(b"\x80\x04"), r"`torch\.save` writes a zip, this is none"),
-        (saved(state(), _use_new_zipfile_serialization=False), r"writes a zip, this is none"),
-        (newer, r"writes a zip, this is none \(zip file version 25\.5\)"),
+        (
+            lambda path: path.write_bytes(b"\x80\x04"),
+            r"it is not a zip, which `torch\.save`",
+        ),
+        (
+            saved(state(), _use_new_zipfile_serialization=False),
+            r"it is not a zip, which `torch\.save`",
+        ),
+        (newer, r"not a zip, .* \(zip file version 25\.5\)"),
         (packed, r"it is a zip, but not as `torch\.save` writes one\."),
-        (saved({"a": Code()}), r"something else than weights \(it names GLOBAL \S*print\)"),
+        (saved({"a": Code()}), r"something other than weights \(it names GLOBAL \S*print\)"),
         (saved(torch.zeros(3)), r"expected a state dict, found a float32 tensor\."),
         (saved({}), r"expected a state dict, found a dict\."),
         (saved({"model": state(), "step": 3}), r"found 'model' \(a dict\), 'step' \(a int\)\."),
@@ -285,7 +291,7 @@ def test_what_is_no_decoder_is_refused_before_anything_else_loads(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     write(path := tmp_path / "hostile.pth")
-    with pytest.raises(GeneratorError, match=rf"hostile\.pth` is no decoder .*: .*{message}"):
+    with pytest.raises(GeneratorError, match=rf"hostile\.pth` is not a decoder .*: .*{message}"):
         convert(path, tmp_path / "made", base="example/not-to-be-had")
     assert not capsys.readouterr().out
     assert not (tmp_path / "made").exists()

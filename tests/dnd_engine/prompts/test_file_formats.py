@@ -251,6 +251,15 @@ NOT_PROMPTS = {
 }
 
 
+def test_a_letter_or_log_under_one_line_is_doubted_too(write: Write) -> None:
+    letter = "Dear Ms Smith,\n\nThank you.\nIt has come.\nAll is well.\nKind regards,\nBob"
+    log = f"Our server\n\n{NOT_PROMPTS['a log']}"
+    for text, kind in ((letter, "a letter"), (log, "a log")):
+        file = read_prompt_file(write("a.txt", text))
+        assert file.split == "headed"
+        assert file.doubt == f"This looks like {kind}, not like a list of prompts."
+
+
 @pytest.mark.parametrize("kind", NOT_PROMPTS)
 def test_a_text_that_is_hardly_prompts_is_said_to_be_so(write: Write, kind: str) -> None:
     path = write("a.txt", NOT_PROMPTS[kind])

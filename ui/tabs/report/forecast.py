@@ -1,4 +1,4 @@
-"""Whether a result could have been foretold: from the prompts alone, and from the checks after."""
+"""How well a result can be forecast: from the prompts alone, and from the checks after."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,12 @@ from dnd_engine.config import AGREEMENT_BANDS
 from dnd_engine.generator.report import Prediction, Report
 from ui.text import N_, _, number
 
-__all__ = ["foretold_html"]
+__all__ = ["forecast_html"]
 
 _PARTLY, _CARRIES = (low for low, _high in AGREEMENT_BANDS[1:])
 
 
-def foretold_html(report: Report) -> str:
+def forecast_html(report: Report) -> str:
     """Say how often a forecast would have been right on the tasks of a report.
 
     A task counts as a gain where the adapter beat the base on bare inputs.
@@ -23,22 +23,22 @@ def foretold_html(report: Report) -> str:
     if agreement is None:
         return ""
     gained = {t.slug: gain > 0 for t in agreement.tasks if (gain := t.gain.get("bare")) is not None}
-    told, why = [], []
+    lines, why = [], []
     before = similarity.predicts_gain.get("bare") if similarity else None
     if similarity and before:
         ranked = sorted(similarity.tasks, key=lambda task: -task.similarity)
-        told.append(_before([gained[t.slug] for t in ranked if t.slug in gained], before))
+        lines.append(_before([gained[t.slug] for t in ranked if t.slug in gained], before))
         why.append(_correlation(_("Similarity to training prompts, and gain"), before))
     if after := agreement.predicts_gain.get("bare"):
         places = [(t.agreement, gained[t.slug]) for t in agreement.tasks if t.slug in gained]
-        told.append(_after(places))
+        lines.append(_after(places, after))
         why.append(_correlation(_("Agreement with the instructed model, and gain"), after))
-    if not told:
+    if not lines:
         return ""
-    lines = "".join(f"<p class='dnd-sub'>{line}</p>" for line in told)
+    told = "".join(f"<p class='dnd-sub'>{line}</p>" for line in lines)
     return (
         f"<section class='dnd-panel'><h3 class='dnd-heading'>{_('Can you tell beforehand?')}</h3>"
-        f"{lines}<details class='dnd-fold'><summary>{_('Why?')}</summary>{' '.join(why)}</details>"
+        f"{told}<details class='dnd-fold'><summary>{_('Why?')}</summary>{' '.join(why)}</details>"
         "</section>"
     )
 
@@ -62,15 +62,18 @@ def _before(ranked: Sequence[bool], found: Prediction) -> str:
     return _(words, **counts)
 
 
-def _after(places: Sequence[tuple[float, bool]]) -> str:
+def _after(places: Sequence[tuple[float, bool]], found: Prediction) -> str:
     """Say what the first check foretells: gains of tasks by agreement."""
     carries = [gain for share, gain in places if share >= _CARRIES]
     never = [gain for share, gain in places if share < _PARTLY]
     between = [gain for share, gain in places if _PARTLY <= share < _CARRIES]
-    return _(
-        "From the check after Synthesize: to some degree. Where it said that the adapter carries "
-        "the instruction, the adapter beat the base on {carries_gains} of {carries} tasks; in "
-        "part, on {between_gains} of {between}; not at all, on {never_gains} of {never}.",
+    words = N_("From the check after Synthesize: no. {counts}")
+    if found.low > 0:
+        words = N_("From the check after Synthesize: to some degree. {counts}")
+    counts = _(
+        "Where it said that the adapter carries the instruction, the adapter beat the base on "
+        "{carries_gains} of {carries} tasks; in part, on {between_gains} of {between}; not at all, "
+        "on {never_gains} of {never}.",
         carries=len(carries),
         carries_gains=sum(carries),
         between=len(between),
@@ -78,6 +81,7 @@ def _after(places: Sequence[tuple[float, bool]]) -> str:
         never=len(never),
         never_gains=sum(never),
     )
+    return _(words, counts=counts)
 
 
 def _correlation(what: str, found: Prediction) -> str:

@@ -26,7 +26,7 @@ from dnd_engine.wording import (
     section_label,
 )
 from ui.markup import esc, icon, prose
-from ui.tabs.report.foretold import foretold_html
+from ui.tabs.report.forecast import forecast_html
 from ui.tabs.report.lead import lead
 from ui.tabs.report.teaching import teaching_html
 from ui.text import N_, _, ngettext, number, score_number
@@ -160,7 +160,7 @@ def report_html(report: Report, group: Group, metric: Metric, sha256: str) -> st
             _verdicts_html(report.verdicts),
             _plot_html(report.gap_closed, rows, metric),
             teaching_html(report),
-            foretold_html(report) if group.split == "heldout" else "",
+            forecast_html(report) if group.split == "heldout" else "",
             f"<div class='dnd-report-pair'>{low}</div>",
         ]
     return "".join([*parts, _foot_html(report)])

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchEvents"]
 
-"""Limit of one input."""
-
 _TOGETHER = 8
 """Inputs in one batch: fewer take less memory, and the first answers show sooner."""
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchPanel", "batch_html", "batch_panel", "nothing_html", "write_batch"]
 
-"""Two rows each: so many still answer together in one pass over the weights."""
-
 _SHOWN_CHARACTERS = 400
 """An answer is cut in the table; the CSV has all of it."""
 
@@ -45,8 +43,9 @@ def batch_panel() -> BatchPanel:
         inputs = Textbox(
             label=_("Inputs, one per line"),
             info=_(
-                "Up to 20 new inputs. The two models of this app chosen above answer each, sent "
-                "as chosen there."
+                "Up to {number} new inputs. The two models of this app chosen above answer each, "
+                "sent as chosen there.",
+                number=FIXED.max_batch_inputs,
             ),
             lines=4,
             max_lines=12,
