@@ -30,7 +30,8 @@ Mix = Literal["pool", "sum"]
 """How buckets are combined: one condition from all prompts, or a weighted sum of adapters."""
 
 Teacher = Literal["generator", "base"]
-"""What answers full prompts for an imprint: the base with the generated adapters, or the base."""
+"""What answers full prompts for an imprint: the base with what the generator brings for that (its
+trained teacher, else the adapters it writes), or the base alone."""
 
 NO_GENERATOR = Path("none")
 """In place of a generator folder: make adapters by imprint alone."""
@@ -92,10 +93,12 @@ class ImprintConfig:
     """Longer prompts are skipped."""
     max_answer_tokens: int = 24
     """Longer answers are cut, because the beginning of an answer carries the instruction."""
+    trained_teacher: bool = True
+    """Whether the generator's trained teacher answers whole prompts, if it has one."""
     own_share: float = 0.5
-    """How much of the generator's adapter is its own while it answers whole prompts; the rest is
-    what all adapters share. Half follows the instructions of unseen tasks better than all or
-    nothing."""
+    """Without a trained teacher, how much of the generator's adapter is its own while it answers;
+    the rest is what all adapters share. Half follows the instructions of unseen tasks better than
+    all or nothing."""
     left_out_share: float = 0.25
     """Share of a bucket's prompts that are not fitted, so that they can show whether the imprint
     works: 2 to 8 prompts, and none if the bucket has fewer than 8."""
@@ -139,6 +142,9 @@ class RefineConfig:
     """Prompts are skipped if the teacher's answer does not end within this length."""
     labels: bool = False
     """Train on the prompts' labels instead of the teacher's answers."""
+    trained_teacher: bool = True
+    """Whether the generator's trained teacher answers, if it has one, and not what all of the
+    generator's adapters share."""
     held_back_share: float = 0.25
     """Share of the prompts that are not trained on, so that a score on them can show how far the
     training is: 2 to 8 prompts."""

@@ -189,8 +189,8 @@ class Engine:
 
     @property
     def training_data(self) -> list[dict[str, str]]:
-        """Tasks the generator was trained on: `task`, `family`, `licence`, `category`."""
-        return list(self.generator.config.training.get("data", []))
+        """Tasks that generator and teacher learnt: `task`, `family`, `licence`, `category`."""
+        return self.generator.seen("data")
 
     @property
     def training_variants(self) -> list[str]:
@@ -199,7 +199,7 @@ class Engine:
         They are called `slug~format` and `slug~labels-1`. Empty too where a generator of an
         earlier version does not say.
         """
-        return list(self.generator.config.training.get("variants", []))
+        return self.generator.seen("variants")
 
     @property
     def training_steps(self) -> int:
@@ -215,7 +215,7 @@ class Engine:
     @property
     def validation_data(self) -> list[dict[str, str]]:
         """Tasks that chose the step whose weights these are, as `training_data` names them."""
-        return list(self.generator.config.training.get("validation_data", []))
+        return self.generator.seen("validation_data")
 
     @property
     def card(self) -> str:
@@ -510,7 +510,7 @@ class Engine:
     ) -> Steps[Progress, None, Adapter]:
         """Write the instructions of prompts into an adapter in closed form, step by step.
 
-        The base answers whole prompts with the generator's adapter of their bucket. A regression
+        The base answers whole prompts with the generator's teacher active. A regression
         then makes the bare base answer the same to the inputs alone (see `imprint.fit`). Buckets
         of positive weight are fitted together; the result replaces the generator's adapter.
         Closing the iterator cancels.
@@ -520,7 +520,8 @@ class Engine:
             buckets: Groups of prompt files. Prompts without a blank line between instruction and
                 input take no part.
             config: Rank, limits and seed.
-            teacher: `generator` answers with the generator's adapters active, `base` with none.
+            teacher: `generator` answers with its trained teacher active, or with its adapters if it
+                has none, `base` with nothing.
                 Then nothing of the generator is in the result. Without a generator it is `base`.
             memory: As for `synthesize`.
 
@@ -581,6 +582,7 @@ class Engine:
         found = Imprinting.of(
             config,
             teacher=teacher,
+            teacher_sha256="" if teacher == "base" else self._teacher_sha256(config),
             left_out=tuple(sorted(digests(left_out))),
             from_sha256=adapter.with_strength(1).sha256,
             num_prompts=made.num_prompts,
@@ -606,11 +608,22 @@ class Engine:
         )
 
     def _teacher(self, bucket: Bucket, config: ImprintConfig, memory: PromptMemory) -> FittedLoRA:
-        """Return what answers a bucket's whole prompts: the generator's adapter of it alone."""
+        """Return what answers a bucket's whole prompts for an imprint.
+
+        The generator's trained teacher, else its adapter of this bucket alone.
+        """
         generator = self._resident()
+        if config.trained_teacher and (trained := generator.fit_teacher()) is not None:
+            return trained
         texts = self._drawn([replace(bucket, weight=1.0)], config.seed)
         tokens = generator.decode(self._encode(texts, memory))
         return generator.fit(generator.towards_shared(tokens, config.own_share))
+
+    def _teacher_sha256(self, config: ImprintConfig | RefineConfig) -> str:
+        """Return the hash of the trained teacher that answers; empty if none does."""
+        if self._generator is None or not config.trained_teacher:
+            return ""
+        return self._generator.folder.teacher_sha256
 
     def _ordinary_answers(self) -> BaseAnswers:
         """Return the base's answers to ordinary messages, found once or read from the cache."""
@@ -661,6 +674,14 @@ class Engine:
                     f"the recipe needs the {part} {getattr(recipe, part)} (SHA-256 {wanted[:12]}…),"
                     f" loaded is {found}. Load the one it names."
                 )
+        taught = (recipe.imprint, *recipe.refinements)
+        ours = self._generator.folder.teacher_sha256 if self._generator else ""
+        for wanted in {step.teacher_sha256 for step in taught if step} - {"", ours}:
+            faults.append(
+                f"the recipe needs the teacher with the SHA-256 {wanted[:12]}…, the loaded "
+                f"generator has {f'{ours[:12]}…' if ours else 'none'}. Load the generator folder "
+                "that the adapter was made with."
+            )
         if faults:
             raise RecipeError("\n".join(faults))
         if not recipe.has_texts:
@@ -704,8 +725,8 @@ class Engine:
     ) -> Steps[Progress, None, Adapter]:
         """Train an adapter on prompts of its own task, step by step; closing the iterator cancels.
 
-        Without labels the base, with what all of the generator's adapters share, answers the
-        full prompts, and the adapter learns to answer the bare inputs the same way.
+        Without labels the base, with the generator's teacher or what all of its adapters share,
+        answers the full prompts, and the adapter learns to answer the bare inputs the same way.
 
         Args:
             adapter: Where to start; it stays as it is.
@@ -731,6 +752,7 @@ class Engine:
         refined = Refinement.of(
             replace(config, stop_after=made.steps if made.steps < config.steps else None),
             from_sha256=adapter.sha256,
+            teacher_sha256="" if config.labels else self._teacher_sha256(config),
             num_prompts=len(made.prompts),
             commonest_share=made.commonest_share,
             score=made.score,
@@ -848,7 +870,7 @@ class Engine:
             adapter.scaled_tokens,
             adapter.layout,
             examples,
-            self._fit_shared(),
+            self._fit_asked(config),
             config,
             answers=answers,
             score=partial(score_bare, self._runtime, adapter.layout),
@@ -904,7 +926,7 @@ class Engine:
         unknown = [Example(prompt, "") for prompt, label in found.items() if not label]
         rest = iter(unknown)
         for number, answers in enumerate(
-            propose(self._runtime, unknown, self._fit_shared(), config), start=1
+            propose(self._runtime, unknown, self._fit_asked(config), config), start=1
         ):
             found |= {next(rest).prompt: answer or "" for answer in answers}
             share = min(1.0, number * ASKED_TOGETHER / len(unknown))
@@ -1450,6 +1472,11 @@ class Engine:
     def _fit_one(self, adapter: Adapter) -> FittedLoRA:
         self._check_made_here(adapter)
         return self._runtime.host.fit(adapter.scaled_tokens[None], adapter.layout)
+
+    def _fit_asked(self, config: RefineConfig) -> FittedLoRA | None:
+        """Return what answers whole prompts: the trained teacher, else `_fit_shared`."""
+        trained = self._generator.fit_teacher() if self._generator else None
+        return trained if config.trained_teacher and trained else self._fit_shared()
 
     def _fit_shared(self) -> FittedLoRA | None:
         """What all of the generator's adapters share: it reads instructions well. None is the base.

@@ -31,7 +31,7 @@ def train(
         Path | None,
         typer.Option(help="Cache for encoded prompts; runs on the same data can share it."),
     ] = None,
-    kind: Annotated[str | None, typer.Option(help="generator or multi_task_lora.")] = None,
+    kind: Annotated[str | None, typer.Option(help="generator, multi_task_lora or teacher.")] = None,
     objective: Annotated[str | None, typer.Option(help="task_loss or reconstruction.")] = None,
     collection: Annotated[
         Path | None, typer.Option(help="LoRA checkpoints from `dnd collect`, for reconstruction.")

@@ -7,9 +7,10 @@ It turns a condition into weight tokens; it knows no prompts and no PEFT.
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -37,6 +38,7 @@ __all__ = [
     "check_encoder",
     "is_finite",
     "save_generator",
+    "save_teacher",
 ]
 
 _STD_FLOOR = 0.05
@@ -47,6 +49,9 @@ _MAX_CENTROID = 1e9
 """Largest number of a centroid that is believed; theirs are at most 1. A NaN is refused with it."""
 
 _FILES = ("config.json", "model.safetensors", "tasks.json")
+
+TEACHER, TEACHER_NOTES = "teacher.safetensors", "teacher.json"
+"""Weight tokens of a trained teacher, which a folder may lack, and how it was trained."""
 
 
 class Generator(nn.Module):
@@ -131,7 +136,8 @@ class TaskCentroid:
 class GeneratorFolder:
     """A generator as it is on disk: `config.json`, `model.safetensors`, `tasks.json`, card.
 
-    Examinations may add `reports/<split>.json`.
+    Examinations may add `reports/<split>.json`, and `dnd train --kind teacher` adds a teacher: a
+    LoRA of the same layout that answers whole prompts, for imprints.
     """
 
     path: Path
@@ -139,6 +145,10 @@ class GeneratorFolder:
     tasks: tuple[TaskCentroid, ...]
     sha256: str
     """Hash of `model.safetensors`."""
+    teacher_sha256: str = ""
+    """Hash of `teacher.safetensors`; empty if there is no teacher."""
+    teacher: Mapping[str, Any] = field(default_factory=dict)
+    """How the teacher was trained, as `config.json` says it of the generator."""
 
     @classmethod
     def open(cls, path: Path) -> "GeneratorFolder":
@@ -160,11 +170,25 @@ class GeneratorFolder:
         try:
             config = GeneratorConfig.from_json(_read_object(path / "config.json"))
             tasks = _read_tasks(path / "tasks.json")
+            has_teacher = (path / TEACHER).is_file()
+            notes = _read_object(path / TEACHER_NOTES) if has_teacher else {}
         except GeneratorError as error:
             raise GeneratorError(f"generator folder `{path}`: {error}") from error
-        with (path / "model.safetensors").open("rb") as weights:
-            digest = hashlib.file_digest(weights, "sha256").hexdigest()
-        return cls(path, config, tasks, digest)
+        teacher = _hash(path / TEACHER) if has_teacher else ""
+        return cls(path, config, tasks, _hash(path / "model.safetensors"), teacher, notes)
+
+    def seen(self, name: str) -> list[Any]:
+        """Return what generator and teacher were trained on, or validated with: a list of both.
+
+        Args:
+            name: `data`, `validation_data` or `variants`.
+        """
+        found: dict[str, Any] = {}
+        for training in (self.config.training, self.teacher):
+            rows = training.get(name)
+            for row in rows if isinstance(rows, list) else ():
+                found.setdefault(row["task"] if isinstance(row, dict) else row, row)
+        return list(found.values())
 
     def card(self) -> str:
         """Its `README.md`; empty if there is none."""
@@ -211,6 +235,36 @@ class GeneratorFolder:
         generator.eval().requires_grad_(False)
         generator.decoder.to(dtype)
         return generator.to(device)
+
+    def load_teacher(self) -> Float[Tensor, "tokens rows cols"] | None:
+        """Read the teacher's weight tokens; None if there is none.
+
+        Raises:
+            GeneratorError: If the file is damaged, or of another layout.
+        """
+        if not self.teacher_sha256:
+            return None
+        path, shape = self.path / TEACHER, self.config.layout.grid()
+        try:
+            with safe_open(path, framework="pt") as file:
+                keys = list(file.keys())
+                found = tuple(file.get_slice(keys[0]).get_shape()) if keys == ["tokens"] else None
+                tokens = file.get_tensor("tokens") if found == shape else None
+        except (SafetensorError, OSError) as error:
+            raise GeneratorError(f"`{path}` is damaged: {error}") from error
+        if tokens is None or not is_finite(tokens):
+            raise GeneratorError(
+                f"`{path}` holds no teacher for this generator: expected finite `tokens` of the "
+                f"shape {shape}, found {found or ', '.join(keys[:3])}. Train it again with `dnd "
+                "train --kind teacher`, or remove the file."
+            )
+        taught: Tensor = tokens.to(torch.bfloat16)
+        return taught
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fill(generator: Generator, weights: Path) -> list[str]:
@@ -276,6 +330,27 @@ def save_generator(
         _write_json(aside / "config.json", generator.config.to_json())
         _write_json(aside / "tasks.json", [asdict(task) for task in tasks])
         (aside / "README.md").write_text(card, encoding="utf-8")
+
+
+def save_teacher(
+    folder: GeneratorFolder,
+    path: Path,
+    tokens: Float[Tensor, "tokens rows cols"],
+    notes: Mapping[str, Any],
+) -> None:
+    """Write a generator folder again, with a teacher in place of the one it may have had.
+
+    Args:
+        folder: The generator. Its decoder is not changed, so its reports remain true of it.
+        path: Where to.
+        tokens: Of the teacher, in the generator's layout.
+        notes: How it was trained.
+    """
+    with written_aside(path) as aside:
+        shutil.copytree(folder.path, aside)
+        tokens = tokens.detach().to(torch.bfloat16).contiguous().cpu()
+        save_file({"tokens": tokens}, aside / TEACHER, metadata={"format": "pt"})
+        _write_json(aside / TEACHER_NOTES, notes)
 
 
 def check_base(config: GeneratorConfig, base_id: str, fingerprint: Mapping[str, Any]) -> None:

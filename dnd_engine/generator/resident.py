@@ -39,6 +39,8 @@ class ResidentGenerator:
     source: ConditionSource
     """What reads the prompts: the encoder, or the base."""
     runtime: Runtime
+    teacher: Float[Tensor, "tokens rows cols"] | None = None
+    """Weight tokens of what answers whole prompts, if it was trained."""
 
     @classmethod
     def of(
@@ -50,7 +52,7 @@ class ResidentGenerator:
             LayoutMismatchError: If the base's activations are not what the decoder takes.
         """
         source = _condition_source(folder, runtime.base, encoder)
-        return cls(folder, generator, encoder, source, runtime)
+        return cls(folder, generator, encoder, source, runtime, folder.load_teacher())
 
     @property
     def layout(self) -> LoRALayout:
@@ -139,6 +141,10 @@ class ResidentGenerator:
     def fit_shared(self) -> FittedLoRA:
         """What all of its adapters share: it reads instructions well."""
         return self.fit(self.generator.shared.detach().to(torch.bfloat16))
+
+    def fit_teacher(self) -> FittedLoRA | None:
+        """The trained teacher, which reads them better; None if there is none."""
+        return None if self.teacher is None else self.fit(self.teacher)
 
 
 def _condition_source(

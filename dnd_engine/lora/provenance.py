@@ -163,6 +163,10 @@ class BucketSource:
 class Imprinting(ImprintConfig):
     """How an instruction was imprinted, and how well that fitted."""
 
+    trained_teacher: bool = False
+    """As in the settings; earlier generators had none."""
+    teacher_sha256: str = ""
+    """Of the trained teacher; empty if none answered."""
     own_share: float = 1.0
     """As in the settings; the teacher of earlier recipes was all its own."""
     left_out_share: float = 0.0
@@ -226,6 +230,10 @@ class Refinement(RefineConfig):
     """As in the settings; earlier versions trained on every prompt and asked all questions first,
     and so does `ask_every` of 0."""
     ask_every: int = 0
+    trained_teacher: bool = False
+    """As in the settings; earlier generators had none."""
+    teacher_sha256: str = ""
+    """Of the trained teacher; empty if none answered."""
     from_sha256: str
     """The adapter before."""
     num_prompts: int

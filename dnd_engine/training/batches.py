@@ -70,7 +70,7 @@ class TaskPool:
     prompts: tuple[str, ...]
     """Those that conditions are drawn from."""
     validation: tuple[EncodedExample, ...]
-    """Held back. Bare where the task has bare inputs, else full."""
+    """Held back. Bare where the task has bare inputs and no teacher is trained, else full."""
     length: float
     """Typical number of tokens."""
 
@@ -209,10 +209,11 @@ def build_pools(
         full = _fitting(probed, tokenizer, "full", recipe.max_tokens)
         bare = _fitting(probed, tokenizer, "bare", recipe.max_tokens)
         held = task.train[-recipe.validation_examples :]
-        check = _fitting(held, tokenizer, "bare" if bare else "full", recipe.max_tokens)
+        reads_bare = bool(bare) and recipe.kind != "teacher"
+        check = _fitting(held, tokenizer, "bare" if reads_bare else "full", recipe.max_tokens)
         if 2 * len(full) >= len(probed) and check:
             role: Role = "validation" if task.info.family in validating else "train"
-            length = median(len(e.ids) for e in bare or full)
+            length = median(len(e.ids) for e in (bare if reads_bare else full))
             prompts = sorted({e.prompt for e in examples})
             rng = random.Random(f"{recipe.seed}:condition:{task.info.slug}")
             prompts = rng.sample(prompts, min(recipe.pool_prompts, len(prompts)))

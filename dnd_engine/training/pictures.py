@@ -143,7 +143,7 @@ def _right_and_wrong(seen: Training, words: Words, whole: str, few: str) -> list
     )
     for suffix, word, look in kinds:
         points, between = seen.curve(whole + suffix), seen.curve(few + suffix)
-        label = words.lines[word] if seen.kind != "multi_task_lora" else ""
+        label = words.lines[word] if seen.kind not in ("multi_task_lora", "teacher") else ""
         lines += [
             Line(between, look, "" if points else label, "thin"),
             Line(points, look, label, "marked"),

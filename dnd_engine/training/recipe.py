@@ -11,10 +11,13 @@ from dnd_engine.generator.config import OBJECTIVES_ON_WEIGHTS, Condition
 from dnd_engine.generator.heads import head_named
 from dnd_engine.recipe_file import read_recipe, without_folders
 
-__all__ = ["Objective", "TrainRecipe"]
+__all__ = ["Objective", "TrainKind", "TrainRecipe"]
 
 Objective = Literal["task_loss", "reconstruction"]
 """What a generator is asked for: answers (through the base), or the weights of checkpoints."""
+
+TrainKind = Literal["generator", "multi_task_lora", "teacher"]
+"""What is trained."""
 
 
 _MAY_CHANGE = (
@@ -50,7 +53,7 @@ _PATHS = ("collection", "warm_start")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainRecipe:
-    """Training of a generator, or of the multi-task LoRA it must beat."""
+    """Training of a generator, of the multi-task LoRA it must beat, or of its teacher."""
 
     tasks: tuple[Path, ...]
     """Task folders; their `train` split is used, its test sides are never read by training."""
@@ -59,9 +62,10 @@ class TrainRecipe:
     cache: Path | None = None
     """Encoded prompts, keyed by content; runs on the same data may share it.
     None is `cache/` in the run folder."""
-    kind: Literal["generator", "multi_task_lora"] = "generator"
+    kind: TrainKind = "generator"
     """`multi_task_lora` trains the shared tokens alone on the same batches: the control that
-    shows what conditioning adds."""
+    shows what conditioning adds. `teacher` trains what answers whole prompts for imprints, and adds
+    it to the generator of `warm_start`."""
     objective: Objective = "task_loss"
     base: str = "smollm2-135m-instruct"
     encoder: str = "all-minilm-l6-v2"
@@ -153,8 +157,10 @@ class TrainRecipe:
         check_least(self, 0, "threads", "patience", "warmup_steps", *variants)
         check_between(self, 0, 1, "bare_share", "shared_input_share", "final_lr_share")
         check_positive(self, "decoder_lr", "shared_lr", "clip_norm")
-        if self.kind not in ("generator", "multi_task_lora"):
-            raise ConfigError(f"`kind` must be generator or multi_task_lora, got {self.kind!r}.")
+        if self.kind not in get_args(TrainKind):
+            raise ConfigError(
+                f"`kind` must be one of {', '.join(get_args(TrainKind))}, got {self.kind!r}."
+            )
         if self.objective not in get_args(Objective):
             raise ConfigError(
                 f"`objective` must be one of {', '.join(get_args(Objective))}, "
@@ -175,10 +181,16 @@ class TrainRecipe:
                 f"the objective {self.objective} needs `collection`, a folder of LoRA checkpoints; "
                 "`dnd collect` makes one."
             )
-        if needs_collection and self.kind == "multi_task_lora":
+        if needs_collection and self.kind != "generator":
             raise ConfigError(
-                f"a multi-task LoRA is trained on answers, not by {self.objective}; the mean of a "
+                f"a {self.kind} is trained on answers, not by {self.objective}; the mean of a "
                 "collection is a row of its own in `dnd evaluate`."
+            )
+        if self.kind == "teacher" and (self.warm_start is None or self.bare_share > 0):
+            raise ConfigError(
+                "`kind: teacher` needs `warm_start`, the generator that it is for, and "
+                "`bare_share: 0`, because it reads whole prompts; got "
+                f"{self.warm_start} and {self.bare_share}."
             )
         if self.accumulate > (self.tasks_per_step if self.objective == "task_loss" else 1):
             raise ConfigError(

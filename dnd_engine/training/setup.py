@@ -9,7 +9,7 @@ import json
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,8 @@ class Prepared:
     """Settings and hashes: a checkpoint belongs to one of these."""
     inherited: Mapping[str, Any]
     """What the warm start says of its own training, whose data count as seen; empty without."""
+    teacher_before: Mapping[str, Any] = field(default_factory=dict)
+    """What it says of its teacher's, where a teacher is trained."""
 
     @property
     def trained(self) -> tuple[int, ...]:
@@ -124,10 +126,24 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
     pools = objective.prepare(pools)
     conditions = encode_conditions(pools, reader, texts, read_by, recipe)
     prepared = Prepared(
-        runtime, dtype, generator, objective, pools, conditions, hashes, identity, inherited
+        runtime,
+        dtype,
+        generator,
+        objective,
+        pools,
+        conditions,
+        hashes,
+        identity,
+        inherited,
+        warm_start.teacher if warm_start and recipe.kind == "teacher" else {},
     )
     if warm_start is not None:
         generator.load_state_dict(warm_start.load(device, torch.float32).state_dict())
+        # A teacher is trained in the place of the shared tokens, and goes on from the one before.
+        before = warm_start.load_teacher() if recipe.kind == "teacher" else None
+        if before is not None:
+            with torch.no_grad():
+                generator.shared.copy_(before)
     else:
         per_position = recipe.condition == "base"
         statistics = conditions.statistics(prepared.trained, per_position=per_position)
@@ -194,6 +210,8 @@ def _open_warm_start(
                 "start without it."
             )
     hashes["warm_start"] = folder.sha256
+    if recipe.kind == "teacher":
+        hashes["teacher"] = folder.teacher_sha256
     return folder
 
 

@@ -29,7 +29,12 @@ from dnd_engine.errors import TrainingError
 from dnd_engine.files import remove_leftovers
 from dnd_engine.generator.card import new_card
 from dnd_engine.generator.config import trained_steps
-from dnd_engine.generator.folder import TaskCentroid, save_generator
+from dnd_engine.generator.folder import (
+    GeneratorFolder,
+    TaskCentroid,
+    save_generator,
+    save_teacher,
+)
 from dnd_engine.tasks.folder import TaskInfo
 from dnd_engine.training.batches import Batch, Role, Sampler
 from dnd_engine.training.checkpoint import (
@@ -71,7 +76,8 @@ class TrainResult:
     """What a finished run leaves."""
 
     generator: Path
-    """Generator folder; of a multi-task LoRA, a generator that ignores its condition."""
+    """Generator folder; of a multi-task LoRA, a generator that ignores its condition; of a teacher,
+    that of the warm start with the teacher added."""
     steps: int
     """Steps done."""
     kept_step: int
@@ -245,7 +251,7 @@ class _Run:
 
     def _tokens(self, prompts: Tensor, mask: Tensor) -> Tensor:
         """One adapter's weight tokens per prompt batch."""
-        if self.recipe.kind == "multi_task_lora":
+        if self.recipe.kind != "generator":
             return self.generator.shared.expand(len(prompts), -1, -1, -1)
         device = self.base.device
         condition = self.generator.standardise(prompts.to(device), mask.to(device))
@@ -280,7 +286,7 @@ class _Run:
         tokens = self._tokens(*self.sampler.conditions((*seen.tasks, *unseen.tasks)))
         weights = weight_statistics(tokens.float(), self.generator.config.layout)
         values: dict[str, Any] = {"delta_norm": round(weights.norm, 5)}
-        if self.recipe.kind == "multi_task_lora":
+        if self.recipe.kind != "generator":
             return values
         values["between_task_share"] = round(weights.between_share, 7)
         values["between_task_cosine"] = round(weights.cosine, 5)
@@ -414,6 +420,9 @@ class _Run:
             "variants": len(trained),
             **self.best.values,
         }
+        if self.recipe.kind == "teacher":
+            before = self.prepared.teacher_before
+            data = _joined(_data(trained), before.get("data", ()))
         training = {
             "kind": self.recipe.kind,
             "recipe": self.recipe.to_json(),
@@ -424,6 +433,11 @@ class _Run:
             "result": result,
             "steps_before": trained_steps(before),
         }
+        if self.recipe.kind == "teacher":
+            assert self.recipe.warm_start is not None, "`TrainRecipe` refuses it"
+            taught = GeneratorFolder.open(self.recipe.warm_start)
+            save_teacher(taught, folder, self.generator.shared, training)
+            return
         self.generator.config = replace(self.generator.config, training=training)
         card = new_card(self.generator.config, result)
         save_generator(self.generator, folder, self._centroids(), card)

@@ -35,7 +35,7 @@ from dnd_engine.training.run_log import (
 
 __all__ = ["Collecting", "RunFolder", "RunKind", "RunState", "Training", "Watched"]
 
-RunKind = Literal["generator", "multi_task_lora", "collection", "unknown"]
+RunKind = Literal["generator", "multi_task_lora", "teacher", "collection", "unknown"]
 RunState = Literal["starting", "running", "still", "finished"]
 """`starting`: no step is done yet. `still`: nothing has moved for longer than it should take."""
 
@@ -44,7 +44,7 @@ _RECENT_STEPS = 50
 _MIN_PATIENCE_SECONDS = 120.0
 """No run is called still before that: a validation, or a plot, may take longer than any step."""
 _FEW_NAMES = 6
-_CONFIG = Path("generator") / "config.json"
+_CONFIG, _TEACHER = Path("generator") / "config.json", Path("generator") / "teacher.json"
 """What `dnd train` writes last."""
 
 
@@ -173,8 +173,10 @@ class RunFolder:
 
     def _look_at_training(self) -> Training:
         rows = self._log.read()
-        trained = _mapping(_mapping(self._json(_CONFIG)).get("training"))
-        recipe = _mapping(self._json(Path(RECIPE))) or _mapping(trained.get("recipe"))
+        recipe = _mapping(self._json(Path(RECIPE)))
+        config = _mapping(self._json(_CONFIG)).get("training")
+        trained = _mapping(self._json(_TEACHER) if recipe.get("kind") == "teacher" else config)
+        recipe = recipe or _mapping(trained.get("recipe"))
         result = _mapping(trained.get("result"))
         done = int(rows[-1]["step"]) if rows else 0
         total = _count(recipe.get("steps"))
@@ -309,7 +311,7 @@ def _seconds(row: Row) -> float:
 
 def _kind(recipe: Mapping[str, Any], rows: Sequence[Row]) -> RunKind:
     """What is trained; a run that wrote no recipe beside its log tells it by its monitors."""
-    if recipe.get("kind") in ("generator", "multi_task_lora"):
+    if recipe.get("kind") in ("generator", "multi_task_lora", "teacher"):
         return recipe["kind"]  # type: ignore[no-any-return]  # checked above
     return "generator" if any("between_task_share" in row for row in rows) else "unknown"
 

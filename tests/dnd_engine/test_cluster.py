@@ -95,7 +95,7 @@ def test_jobs_take_what_they_ask_for_and_say_how_they_failed(
 
 
 def test_a_cluster_that_cannot_be_used_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match=r"`ray://one:1` is not a cluster address\. Give HOST:PORT"):
+    with pytest.raises(ConfigError, match=r"`ray://one:1` is not a cluster address\. Give"):
         Cluster(address="ray://one:1")
 
     with pytest.raises(JobError, match=r"^no Ray cluster at `127.0.0.1:1`: .* refused\. Start"):

@@ -1,6 +1,7 @@
 """The facade: buckets in, an adapter out, and chat with it; on a tiny base and generator."""
 
 import json
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import load, save, save_file
 
 from dnd_engine.config import (
     MIXES,
@@ -37,7 +38,13 @@ from dnd_engine.errors import (
 )
 from dnd_engine.generator.card import save_report
 from dnd_engine.generator.config import GeneratorConfig
-from dnd_engine.generator.folder import Generator, GeneratorFolder, TaskCentroid, save_generator
+from dnd_engine.generator.folder import (
+    Generator,
+    GeneratorFolder,
+    TaskCentroid,
+    save_generator,
+    save_teacher,
+)
 from dnd_engine.lora.adapter import Adapter, write_files
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
 from dnd_engine.lora.provenance import Imprinting, Recipe, Refinement, read_recipe
@@ -797,6 +804,73 @@ def test_a_teacher_is_half_its_own_and_half_what_all_share(
     assert torch.equal(resident.towards_shared(own, 1), own)
     monkeypatch.setattr(resident.generator.shared, "data", torch.zeros_like(own))
     assert torch.equal(resident.towards_shared(own, 0.5), own), "nothing is shared"
+
+
+def test_a_trained_teacher_answers_in_place_of_the_generators_adapters(
+    quiet_engine: Engine, tmp_path: Path
+) -> None:
+    plain = quiet_engine._resident().folder
+    taught, letters = tmp_path / "taught", bucket("letters", LETTERS)
+    data = {"task": "b", "family": "g", "licence": "MIT", "category": "c"}
+    save_teacher(plain, taught, random_tokens(seed=3, size=0.3), {"data": [data]})
+    engine = Engine.load(replace(quiet_engine.config, generator=taught))
+    assert [row["task"] for row in engine.training_data] == ["a", "b"]
+    assert engine.info.generator_sha256 == quiet_engine.info.generator_sha256
+    made, without = engine.generate([letters]), quiet_engine.generate([letters])
+    assert made.sha256 != without.sha256
+    found = made.recipe.imprint
+    assert found is not None
+    assert (found.trained_teacher, len(found.teacher_sha256)) == (True, 64)
+    recipe = made.recipe.with_texts(letters.files)
+    assert finish(engine.regenerate(recipe)).sha256 == made.sha256
+    with pytest.raises(RecipeError, match=r"needs the teacher with the SHA-256 .* has none\."):
+        finish(quiet_engine.regenerate(recipe))
+    # A recipe from before the teacher is made again as it was.
+    written = without.recipe.to_json()
+    for name in ("trained_teacher", "teacher_sha256"):
+        del written["imprint"][name]
+    earlier = Recipe.from_json(written).with_texts(letters.files)
+    assert finish(engine.regenerate(earlier)).sha256 == without.sha256
+
+
+def test_a_trained_teacher_also_answers_what_teach_asks(
+    quiet_engine: Engine, tmp_path: Path
+) -> None:
+    taught, letters = tmp_path / "taught", bucket("letters", LETTERS * 2)
+    save_teacher(quiet_engine._resident().folder, taught, random_tokens(seed=3, size=0.3), {})
+    engine = Engine.load(replace(quiet_engine.config, generator=taught))
+    start = engine.generate([letters], imprinted=False)
+    config = RefineConfig(steps=1, least_prompts=1, held_back_share=0)
+    made = finish(engine.refine(start, [letters], config))
+    assert made.recipe.refined is not None
+    assert made.recipe.refined.teacher_sha256 == engine.generator.teacher_sha256
+    recipe = made.recipe.with_texts(letters.files)
+    assert finish(engine.regenerate(recipe)).sha256 == made.sha256
+    with pytest.raises(RecipeError, match=r"needs the teacher with the SHA-256"):
+        finish(quiet_engine.regenerate(recipe))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"tokens": torch.zeros(3, 4, 32)}, r"holds no teacher .* found \(3, 4, 32\)\."),
+        ({"other": torch.zeros(64, 4, 32)}, r"holds no teacher .* found other\."),
+        ({"tokens": torch.full((64, 4, 32), math.nan)}, r"expected finite `tokens`"),
+        (None, r"is damaged"),
+    ],
+)
+def test_a_damaged_teacher_is_refused_when_the_engine_loads(
+    quiet_engine: Engine, tmp_path: Path, tensors: dict[str, torch.Tensor] | None, message: str
+) -> None:
+    plain, taught = quiet_engine._resident().folder, tmp_path / "taught"
+    save_teacher(plain, taught, random_tokens(), {})
+    file = taught / "teacher.safetensors"
+    if tensors is None:
+        file.write_bytes(b"no weights")
+    else:
+        save_file(tensors, file)
+    with pytest.raises(GeneratorError, match=message):
+        Engine.load(replace(quiet_engine.config, generator=taught))
 
 
 def test_an_imprint_of_an_earlier_version_comes_again_from_its_recipe(

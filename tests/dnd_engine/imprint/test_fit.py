@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -222,8 +223,9 @@ def test_prompts_that_are_all_too_long_are_refused_in_words(
 
 @pytest.mark.parametrize("field", ["r", "ridge", "max_prompts", "max_answer_tokens"])
 def test_settings_out_of_bounds_are_refused_by_name(field: str) -> None:
+    values: dict[str, Any] = {field: 0}
     with pytest.raises(ConfigError, match=f"`{field}` must be between"):
-        ImprintConfig(**{field: 0})
+        ImprintConfig(**values)
 
 
 # Ordinary activity

@@ -561,6 +561,30 @@ def test_a_multi_task_lora_ignores_its_condition(recipe: TrainRecipe) -> None:
     assert all(tokens[0, m.first_token : m.first_token + m.num_tokens].any() for m in b_rows)
 
 
+@pytest.mark.usefixtures("quick")
+def test_a_teacher_is_added_to_its_generator_and_goes_on_from_there(recipe: TrainRecipe) -> None:
+    made = train(replace(recipe, out=recipe.out / "made", steps=2)).generator
+    (made / "reports").mkdir()
+    (made / "reports" / "heldout.json").write_text("{}")
+    teaching = replace(recipe, kind="teacher", warm_start=made, bare_share=0.0, steps=2)
+    result = train(replace(teaching, out=recipe.out / "taught"))
+    assert set(result.validation) == {"validation_loss", "validation_exact"}
+    before, after = GeneratorFolder.open(made), GeneratorFolder.open(result.generator)
+    assert after.sha256 == before.sha256, "the generator itself is not changed"
+    assert (after.path / "reports" / "heldout.json").is_file()
+    shared = after.load(CPU, torch.float32).shared
+    teacher = after.load_teacher()
+    assert teacher is not None
+    assert not torch.equal(teacher.float(), shared)
+    assert after.teacher["kind"] == "teacher"
+    assert after.teacher["recipe"]["steps"] == 2
+    assert before.seen("data") == after.seen("data"), "both learnt the same tasks here"
+    again = train(replace(teaching, out=recipe.out / "again", warm_start=result.generator))
+    more = GeneratorFolder.open(again.generator)
+    assert more.teacher["steps_before"] == 2
+    assert more.teacher_sha256 != after.teacher_sha256
+
+
 def killed_at(step: int, monkeypatch: pytest.MonkeyPatch, recipe: TrainRecipe) -> None:
     whole_step = trainer._Run._step
 
@@ -1312,7 +1336,12 @@ def test_the_arms_differ_in_what_is_compared_and_nothing_else(tmp_path: Path) ->
             r"`decoder_lr`: expected a finite number, got nan",
         ),
         ("tasks: t\nout: o\nbare_share: 1.5\n", r"`bare_share` must be between 0 and 1, got 1\.5"),
-        ("tasks: t\nout: o\nkind: lora\n", r"`kind`: expected generator or multi_task_lora, got"),
+        (
+            "tasks: t\nout: o\nkind: lora\n",
+            r"`kind`: expected generator or multi_task_lora or teacher",
+        ),
+        ("tasks: t\nout: o\nkind: teacher\nbare_share: 0\n", r"`kind: teacher` needs `warm_start`"),
+        ("tasks: t\nout: o\nkind: teacher\nwarm_start: w\n", r"and `bare_share: 0`, because"),
         (
             "tasks: t\nout: o\nobjective: luck\n",
             r"`objective`: expected task_loss or reconstruction, got 'l",
@@ -1323,7 +1352,7 @@ def test_the_arms_differ_in_what_is_compared_and_nothing_else(tmp_path: Path) ->
         ),
         (
             "tasks: t\nout: o\nobjective: reconstruction\ncollection: c\nkind: multi_task_lora\n",
-            r"a multi-task LoRA is trained on answers, not by reconstruction; the mean of a coll",
+            r"a multi_task_lora is trained on answers, not by reconstruction; the mean of a coll",
         ),
         ("tasks: t\nout: o\ncondition: base\n", r"`condition_layers` go together: name the layers"),
         (

@@ -37,6 +37,7 @@ _BASICS = ("base", "head", "objective", "r", "tasks_per_step", "batch_size", "se
 _WATCH_KINDS: Mapping[str, str] = {
     "generator": N_("Training of a generator"),
     "multi_task_lora": N_("Training of a multi-task LoRA"),
+    "teacher": N_("Training of a teacher"),
     "collection": N_("Collection of LoRA checkpoints"),
     "unknown": N_("Training"),
 }
