@@ -12,14 +12,14 @@ import torch
 
 from dnd_engine.errors import GeneratorError
 from dnd_engine.files import write_whole
-from dnd_engine.generator.config import GeneratorConfig
+from dnd_engine.generator.config import GeneratorConfig, trained_steps
 from dnd_engine.generator.folder import Generator
 from dnd_engine.generator.heads import HEADS
 from dnd_engine.generator.report import Report
 from dnd_engine.tasks.families.registry import all_operations
 from dnd_engine.wording import section_label
 
-__all__ = ["new_card", "released_card", "save_report", "update_card"]
+__all__ = ["add_teacher", "new_card", "released_card", "save_report", "update_card"]
 
 _NOT_EXAMINED = "Not examined yet: run `dnd evaluate`."
 
@@ -99,12 +99,47 @@ def update_card(folder: Path, section: str, report: str) -> None:
         section: Its name: a split, or one of its own.
         report: The report as Markdown, without a heading.
     """
+    _put(folder, f"examination: {section}", section, f"## {section_label(section)}\n\n{report}")
+
+
+def add_teacher(folder: Path, notes: Mapping[str, Any]) -> None:
+    """Write or replace the section on the teacher.
+
+    Args:
+        folder: A generator folder with a teacher.
+        notes: `teacher.json`.
+    """
+    recipe, result = notes["recipe"], notes["result"]
+    steps = trained_steps(notes)
+    lines = [
+        "## Teacher",
+        "",
+        "`teacher.safetensors` is one LoRA for all tasks, of the same shape. It was trained to "
+        "follow the instruction of whole prompts, and answers them for imprints.",
+        "",
+        f"- Training: {steps} steps of {recipe['tasks_per_step']} tasks x up to "
+        f"{recipe['examples_per_task']} examples, seed {recipe['seed']}",
+        *_validation(recipe, result),
+        "",
+        f"{len(notes['data'])} tasks, and {len(notes['variants'])} variants of them; "
+        "`teacher.json` names each with its licence.",
+        "",
+        "| licence | tasks |",
+        "| --- | ---: |",
+        *_licences(notes["data"]),
+    ]
+    _put(folder, "teacher", "teacher", "\n".join(lines))
+
+
+def _put(folder: Path, name: str, end_name: str, text: str) -> None:
+    """Write a section at the end of a card, in place of the one that it had."""
     path = folder / "README.md"
-    text = path.read_text(encoding="utf-8").replace(_NOT_EXAMINED + "\n", "")
-    begin, end = f"<!-- examination: {section} -->", f"<!-- end of {section} -->"
-    text = re.sub(f"\n*{re.escape(begin)}.*?{re.escape(end)}\n", "", text, flags=re.DOTALL)
-    written = f"{begin}\n\n## {section_label(section)}\n\n{report.strip()}\n\n{end}\n"
-    write_whole(path, f"{text.rstrip()}\n\n{written}")
+    card = path.read_text(encoding="utf-8")
+    if name != "teacher":
+        card = card.replace(_NOT_EXAMINED + "\n", "")
+    begin, end = f"<!-- {name} -->", f"<!-- end of {end_name} -->"
+    card = re.sub(f"\n*{re.escape(begin)}.*?{re.escape(end)}\n", "", card, flags=re.DOTALL)
+    write_whole(path, f"{card.rstrip()}\n\n{begin}\n\n{text.strip()}\n\n{end}\n")
 
 
 def save_report(folder: Path, section: str, report: Report) -> Path:

@@ -92,6 +92,12 @@ class ConditionPool:
 
     tasks: tuple[TaskCondition, ...]
 
+    @classmethod
+    def unread(cls, count: int) -> "ConditionPool":
+        """Return the pool of a run that reads no condition, so that none is encoded."""
+        nothing = TaskCondition(torch.zeros(1, 1, 1), torch.ones(1, 1).bool(), torch.zeros(1))
+        return cls((nothing,) * count)
+
     def draw(
         self, task: int, num_prompts: int, rng: random.Random
     ) -> tuple[Float[Tensor, "prompts length width"], Bool[Tensor, "prompts length"]]:

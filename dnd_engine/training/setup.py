@@ -119,12 +119,15 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
     read_by = f"{recipe.condition}:{hashes['base']}:{hashes['encoder']}:{layers}:{dtype}"
     if reader is texts:  # the same for any base
         read_by = f"encoder:{hashes['encoder']}:{dtype}"
-    missing = [pool for pool in pools if not condition_path(pool, read_by, recipe).exists()]
+    reads = recipe.kind != "teacher"
+    missing = [p for p in pools if reads and not condition_path(p, read_by, recipe).exists()]
     _check_disk(recipe, generator, sum(len(pool.prompts) for pool in missing))
     # What follows takes minutes, and who watches the folder shall see meanwhile what comes.
     write_aside(recipe.out / RECIPE, (json.dumps(recipe.to_json(), indent=1) + "\n").encode())
     pools = objective.prepare(pools)
-    conditions = encode_conditions(pools, reader, texts, read_by, recipe)
+    conditions = ConditionPool.unread(len(pools))
+    if reads:
+        conditions = encode_conditions(pools, reader, texts, read_by, recipe)
     prepared = Prepared(
         runtime,
         dtype,
@@ -149,7 +152,7 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
         statistics = conditions.statistics(prepared.trained, per_position=per_position)
         generator.set_condition_statistics(*statistics)
         objective.initialise(generator)
-    if recipe.condition == "base":
+    if recipe.condition == "base" and reads:
         tokens, mask = conditions.sample(prepared.trained)
         check_prompts_differ(generator.standardise(tokens.to(device), mask.to(device)))
     return prepared

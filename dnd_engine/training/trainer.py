@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from dnd_engine.errors import TrainingError
 from dnd_engine.files import remove_leftovers
-from dnd_engine.generator.card import new_card
+from dnd_engine.generator.card import add_teacher, new_card
 from dnd_engine.generator.config import trained_steps
 from dnd_engine.generator.folder import (
     GeneratorFolder,
@@ -437,6 +437,7 @@ class _Run:
             assert self.recipe.warm_start is not None, "`TrainRecipe` refuses it"
             taught = GeneratorFolder.open(self.recipe.warm_start)
             save_teacher(taught, folder, self.generator.shared, training)
+            add_teacher(folder, training)
             return
         self.generator.config = replace(self.generator.config, training=training)
         card = new_card(self.generator.config, result)

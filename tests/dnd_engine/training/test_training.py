@@ -581,6 +581,8 @@ def test_a_teacher_is_added_to_its_generator_and_goes_on_from_there(recipe: Trai
     assert before.seen("data") == after.seen("data"), "both learnt the same tasks here"
     again = train(replace(teaching, out=recipe.out / "again", warm_start=result.generator))
     more = GeneratorFolder.open(again.generator)
+    assert more.card().count("## Teacher") == 1
+    assert "- Training: 4 steps of" in more.card().partition("## Teacher")[2]
     assert more.teacher["steps_before"] == 2
     assert more.teacher_sha256 != after.teacher_sha256
 
