@@ -349,6 +349,9 @@ def info(
     if known.has_generator:
         path = str(known.generator_path)
         parts["generator"] = (known.generator_id, path, known.generator_sha256)
+        if known.teacher_sha256:
+            file = str(Path(path) / "teacher.safetensors")
+            parts["teacher"] = (f"of {known.generator_id}", file, known.teacher_sha256)
     show(
         {
             "versions": versions,

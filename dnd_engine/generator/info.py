@@ -29,6 +29,8 @@ class EngineInfo:
     generator_id: str | None = None
     generator_path: Path | None = None
     generator_sha256: str | None = None
+    teacher_sha256: str = ""
+    """Of what answers whole prompts for imprints; empty if none was trained."""
     generator_parameters: int = 0
     head: str = ""
     """Kind of decoder (see `heads`)."""

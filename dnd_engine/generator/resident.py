@@ -72,6 +72,7 @@ class ResidentGenerator:
             "generator_id": self.folder.path.name,
             "generator_path": self.folder.path,
             "generator_sha256": self.folder.sha256,
+            "teacher_sha256": self.folder.teacher_sha256,
             "generator_parameters": sum(p.numel() for p in self.generator.parameters()),
             "head": config.head,
             "condition": config.condition,
