@@ -374,10 +374,10 @@ def _refine_lines(found: RefineCurve | None) -> list[str]:
     if found is None:
         return []
     lines = [
-        "Refine trains on the prompts that the adapter was made from, without labels: a teacher, "
-        "the generator's shared part, reads the full prompt, and the adapter learns to give the "
-        "same answer to the bare input. Rows on labels learn the right answers instead. Bare "
-        f"inputs, {_count(found.n_tasks, 'task')}; seconds are medians.",
+        "Refine trains on the prompts that the adapter was made from, without labels: the "
+        "generator's teacher, or else what all its adapters share, reads the full prompt, and the "
+        "adapter learns to give the same answer to the bare input. Rows on labels learn the right "
+        f"answers instead. Bare inputs, {_count(found.n_tasks, 'task')}; seconds are medians.",
         "",
         *_table(
             "start | row | steps: | seconds: | score: | interval:",

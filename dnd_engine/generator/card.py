@@ -99,7 +99,8 @@ def update_card(folder: Path, section: str, report: str) -> None:
         section: Its name: a split, or one of its own.
         report: The report as Markdown, without a heading.
     """
-    _put(folder, f"examination: {section}", section, f"## {section_label(section)}\n\n{report}")
+    text = f"## {section_label(section)}\n\n{report}"
+    _put(folder, f"examination: {section}", section, text, instead_of=_NOT_EXAMINED + "\n")
 
 
 def add_teacher(folder: Path, notes: Mapping[str, Any]) -> None:
@@ -131,12 +132,12 @@ def add_teacher(folder: Path, notes: Mapping[str, Any]) -> None:
     _put(folder, "teacher", "teacher", "\n".join(lines))
 
 
-def _put(folder: Path, name: str, end_name: str, text: str) -> None:
-    """Write a section at the end of a card, in place of the one that it had."""
+def _put(folder: Path, name: str, end_name: str, text: str, instead_of: str = "") -> None:
+    """Write a section at the end of a card, in place of its earlier one and of `instead_of`."""
     path = folder / "README.md"
-    card = path.read_text(encoding="utf-8")
-    if name != "teacher":
-        card = card.replace(_NOT_EXAMINED + "\n", "")
+    card = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if instead_of:
+        card = card.replace(instead_of, "")
     begin, end = f"<!-- {name} -->", f"<!-- end of {end_name} -->"
     card = re.sub(f"\n*{re.escape(begin)}.*?{re.escape(end)}\n", "", card, flags=re.DOTALL)
     write_whole(path, f"{card.rstrip()}\n\n{begin}\n\n{text.strip()}\n\n{end}\n")

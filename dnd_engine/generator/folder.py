@@ -187,7 +187,8 @@ class GeneratorFolder:
         for training in (self.config.training, self.teacher):
             rows = training.get(name)
             for row in rows if isinstance(rows, list) else ():
-                found.setdefault(row["task"] if isinstance(row, dict) else row, row)
+                name_of = row.get("task") if isinstance(row, dict) else row
+                found.setdefault(str(name_of), row)
         return list(found.values())
 
     def card(self) -> str:

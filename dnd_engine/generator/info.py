@@ -30,7 +30,7 @@ class EngineInfo:
     generator_path: Path | None = None
     generator_sha256: str | None = None
     teacher_sha256: str = ""
-    """Of what answers whole prompts for imprints; empty if none was trained."""
+    """SHA-256 of the teacher, which answers whole prompts for imprints; empty if there is none."""
     generator_parameters: int = 0
     head: str = ""
     """Kind of decoder (see `heads`)."""

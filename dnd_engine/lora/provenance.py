@@ -166,7 +166,7 @@ class Imprinting(ImprintConfig):
     trained_teacher: bool = False
     """As in the settings; earlier generators had none."""
     teacher_sha256: str = ""
-    """Of the trained teacher; empty if none answered."""
+    """SHA-256 of the trained teacher; empty if none answered."""
     own_share: float = 1.0
     """As in the settings; the teacher of earlier recipes was all its own."""
     left_out_share: float = 0.0
@@ -233,7 +233,7 @@ class Refinement(RefineConfig):
     trained_teacher: bool = False
     """As in the settings; earlier generators had none."""
     teacher_sha256: str = ""
-    """Of the trained teacher; empty if none answered."""
+    """SHA-256 of the trained teacher; empty if none answered."""
     from_sha256: str
     """The adapter before."""
     num_prompts: int

@@ -72,7 +72,7 @@ class Prepared:
     inherited: Mapping[str, Any]
     """What the warm start says of its own training, whose data count as seen; empty without."""
     teacher_before: Mapping[str, Any] = field(default_factory=dict)
-    """What it says of its teacher's, where a teacher is trained."""
+    """What the warm start says of its teacher's training; empty unless a teacher is trained."""
 
     @property
     def trained(self) -> tuple[int, ...]:

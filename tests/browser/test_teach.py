@@ -98,7 +98,9 @@ def test_the_chat_goes_on_meanwhile_and_stop_keeps_the_adapter(
     page.locator("#dnd-teach-open").click()
     with engine.pace.held("refine"):
         page.locator("#dnd-teach-start").click()
-        expect(page.locator("#dnd-stages li.is-running")).to_contain_text("of 4 held-back prompts right")
+        expect(page.locator("#dnd-stages li.is-running")).to_contain_text(
+            "of 4 held-back prompts right"
+        )
         expect(page.locator("#dnd-teach-open")).to_be_disabled()
         visit.ask("Meanwhile")
         expect(visit.answer("right")).to_contain_text("SELECT")

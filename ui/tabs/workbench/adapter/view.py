@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["AdapterBar", "adapter_bar", "adapter_html", "fingerprint"]
 
 _STEPS = 4
-"""Shades that a fingerprint has besides the lightest."""
+"""Number of shades in a fingerprint, not counting the lightest."""
 
 
 @dataclass(frozen=True, slots=True)
