@@ -4,39 +4,21 @@
 reloads the base, and a change of strength never synthesizes again.
 """
 
-import itertools
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Generator as Steps
 from contextlib import contextmanager
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from dnd_engine.checks.ablation import (
-    MOST_PROMPTS,
-    Candidate,
-    compare_conditions,
-    others,
-    shuffled,
-    some_prompts,
-)
 from dnd_engine.checks.effect import effect
 from dnd_engine.checks.familiarity import nearest_tasks
 from dnd_engine.checks.norms import base_norms, relative_norms, thumbprint
-from dnd_engine.checks.ordinary import BaseAnswers, kept_base_answers
 from dnd_engine.checks.registry import as_checks, recall, run_checks
-from dnd_engine.checks.results import Conditioning, ControlName, Inspection
-from dnd_engine.checks.subject import Lessons, Subject
-from dnd_engine.checks.verdict import imprinting_of
+from dnd_engine.checks.results import Conditioning, Inspection
+from dnd_engine.checks.subject import Subject
 from dnd_engine.config import (
-    MIXES,
     EngineConfig,
     ImprintConfig,
     LabelledConfig,
@@ -46,16 +28,7 @@ from dnd_engine.config import (
     Sampling,
     Teacher,
 )
-from dnd_engine.errors import (
-    AdapterError,
-    BaseMismatchError,
-    BucketError,
-    ConfigError,
-    GeneratorError,
-    HubError,
-    ImprintError,
-    RecipeError,
-)
+from dnd_engine.errors import BucketError, HubError, ImprintError
 from dnd_engine.export.hub import push_files
 from dnd_engine.export.place import exported_aside
 from dnd_engine.export.registry import export_target
@@ -67,63 +40,36 @@ from dnd_engine.generator.info import EngineInfo
 from dnd_engine.generator.installed import encoder_name, generator_path
 from dnd_engine.generator.report import Report
 from dnd_engine.generator.resident import ResidentGenerator
-from dnd_engine.imprint.fit import Imprinted, Source, first_layer, imprint, imprint_layout
-from dnd_engine.imprint.left_out import leave_out
-from dnd_engine.imprint.ordinary import ordinary_metrics
-from dnd_engine.imprint.solve import Metric
-from dnd_engine.lora.adapter import Adapter, adapter_name, sum_adapters
+from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.apply import FittedLoRA, LoRAHost
-from dnd_engine.lora.provenance import BucketSource, Imprinting, NearestTask, Recipe, Refinement
+from dnd_engine.lora.provenance import NearestTask, Recipe
 from dnd_engine.lora.reader import read_adapter
-from dnd_engine.lora.seen import Seen, digests, with_met
+from dnd_engine.lora.seen import Seen
 from dnd_engine.lora.usage import peft_usage
 from dnd_engine.measure.results import Measurement, MeasureStep
 from dnd_engine.measure.sides import split
-from dnd_engine.models.base import (
-    BaseModel,
-    best_device,
-    best_dtype,
-    fingerprint,
-    load_base,
-)
+from dnd_engine.models.base import BaseModel, best_device, best_dtype, fingerprint, load_base
 from dnd_engine.models.decode import decode
-from dnd_engine.models.encoder import (
-    POOLED_LENGTH,
-    EncodedPrompts,
-    PromptEncoder,
-    PromptMemory,
-)
+from dnd_engine.models.encoder import PromptEncoder, PromptMemory
 from dnd_engine.models.replies import ChatStep, Message, Reply
 from dnd_engine.models.runtime import Runtime
-from dnd_engine.models.sources import BASES, ENCODERS, ResolvedWeights, cache_folder, resolve
+from dnd_engine.models.sources import BASES, ENCODERS, ResolvedWeights, resolve
 from dnd_engine.models.threads import keep_within_limits
-from dnd_engine.models.turns import patient, urgently
-from dnd_engine.progress import AnswerCounts, Doing, Progress, finish
-from dnd_engine.prompts.buckets import Bucket, check_buckets, draw_prompt_batch, measured_prompts
+from dnd_engine.models.turns import patient
+from dnd_engine.progress import Doing, Progress, finish
+from dnd_engine.prompts.buckets import Bucket, check_buckets, measured_prompts
 from dnd_engine.prompts.examples import load_examples
 from dnd_engine.prompts.files import PromptFile
-from dnd_engine.prompts.split import split_prompt
-from dnd_engine.tasks.folder import Example
+from dnd_engine.synthesis.imprint import imprint_adapter, lessons
+from dnd_engine.synthesis.learn import propose_answers, refine_adapter, teach_adapter
+from dnd_engine.synthesis.loaded import Loaded
+from dnd_engine.synthesis.prove import prove
+from dnd_engine.synthesis.regenerate import regenerate
+from dnd_engine.synthesis.synthesize import synthesize
+from dnd_engine.synthesis.write import blank, write
 from dnd_engine.teach.endpoint import Endpoint
-from dnd_engine.training.finetune.refine import (
-    ASKED_TOGETHER,
-    AnswersOf,
-    Refined,
-    choose,
-    propose,
-    refine,
-)
 
 __all__ = ["Engine"]
-
-_REFINED, _TAUGHT = "-refined", "-taught"
-"""At the end of a refined or taught adapter's name, once."""
-
-MAX_ENCODED_PROMPTS = 128
-"""Prompts of a bucket that are read at most. Source: the paper's largest prompt batch."""
-
-_TOLD_CHARACTERS = 40
-"""Most characters of a teacher's answer in a line about its work."""
 
 
 class Engine:
@@ -141,32 +87,32 @@ class Engine:
         folder: GeneratorFolder | None,
         seconds: dict[str, float],
     ) -> None:
-        self.config = config
-        self._encoder = encoder
-        self._runtime = Runtime.of(base)
-        self._generator: ResidentGenerator | None = None
+        runtime = Runtime.of(base)
+        generator: ResidentGenerator | None = None
         if folder is not None:
             dtype = next(base.model.parameters()).dtype
-            self._generator = ResidentGenerator.of(
-                folder, folder.load(base.device, dtype), encoder, self._runtime
+            generator = ResidentGenerator.of(
+                folder, folder.load(base.device, dtype), encoder, runtime
             )
-        self._verifier = Verifier(self._runtime)
-        self._metrics: Mapping[int, Metric] | None = None
-        self._metrics_lock = threading.Lock()
-        self._base_answers: BaseAnswers | None = None
-        self._base_answers_lock = threading.Lock()
-        self._norms = base_norms(base.model, self._runtime.host.layout)
-        self.info = EngineInfo.of(base, encoder_weights, self._generator, seconds)
+        self.info = EngineInfo.of(base, encoder_weights, generator, seconds)
+        self._loaded = Loaded(config, runtime, encoder, generator, self.info)
+        self._verifier = Verifier(runtime)
+        self._norms = base_norms(base.model, runtime.host.layout)
+
+    @property
+    def config(self) -> EngineConfig:
+        """What was asked for."""
+        return self._loaded.config
 
     @property
     def base(self) -> BaseModel:
         """The frozen base; read-only."""
-        return self._runtime.base
+        return self._loaded.runtime.base
 
     @property
     def runtime(self) -> Runtime:
         """The resident base, with the host that applies adapters and the lock of both."""
-        return self._runtime
+        return self._loaded.runtime
 
     @contextmanager
     def exclusive(self) -> Iterator[tuple[BaseModel, LoRAHost]]:
@@ -175,8 +121,8 @@ class Engine:
         The engine's methods wait until the `with` block ends, so calling one inside it never
         returns. Leave no adapter active.
         """
-        with self._runtime.lock:
-            yield self.base, self._runtime.host
+        with self._loaded.runtime.lock:
+            yield self.base, self._loaded.runtime.host
 
     @property
     def generator(self) -> GeneratorFolder:
@@ -185,7 +131,7 @@ class Engine:
         Raises:
             GeneratorError: If there is none, so that adapters are imprinted alone.
         """
-        return self._resident().folder
+        return self._loaded.resident().folder
 
     @property
     def training_data(self) -> list[dict[str, str]]:
@@ -220,12 +166,12 @@ class Engine:
     @property
     def card(self) -> str:
         """The generator's card, Markdown with a front matter; empty if there is none."""
-        return self._generator.folder.card() if self._generator else ""
+        return self._loaded.generator.folder.card() if self._loaded.generator else ""
 
     @property
     def reports(self) -> dict[str, Report]:
         """Evaluations of the generator, by split, as its folder holds them now."""
-        return self._generator.folder.reports() if self._generator else {}
+        return self._loaded.generator.folder.reports() if self._loaded.generator else {}
 
     @classmethod
     def load(
@@ -300,15 +246,17 @@ class Engine:
         to be packed.
         """
         example = [load_examples()[0].read()]
-        adapter = self._blank(example) if self._generator is None else finish(self._write(example))
+        loaded, config = self._loaded, ImprintConfig()
+        alone = loaded.generator is None
+        adapter = blank(loaded, example, config) if alone else finish(write(loaded, example))
         self.verify(adapter, adapter.files())
         hello: Message = {"role": "user", "content": "Hello"}
         for _ in self.compare([[hello]] * 2, [None, adapter], sampling=Sampling(max_new_tokens=3)):
             pass
-        self._ordinary_answers()
-        if self._generator is None:
+        loaded.ordinary.answers()
+        if alone:
             # Every adapter will be imprinted, and would wait for this.
-            self._ordinary(ImprintConfig())
+            loaded.ordinary.metrics(config)
 
     def generate(
         self,
@@ -340,7 +288,7 @@ class Engine:
             ImprintError: If there is no generator and nothing can be imprinted.
         """
         if not imprinted:
-            self._resident()
+            self._loaded.resident()
         memory = PromptMemory() if memory is None else memory
         made = finish(
             self.synthesize(buckets, mix=mix, strength=strength, seed=seed, memory=memory)
@@ -387,116 +335,8 @@ class Engine:
             BucketError: If no bucket counts, or weights or sizes are out of bounds.
             ImprintError: If there is no generator and nothing can be imprinted.
         """
-        if mix not in MIXES:
-            raise ConfigError(f"`mix` must be {' or '.join(MIXES)}, got {mix!r}.")
-        if self._generator is None:
-            config = ImprintConfig(seed=seed)
-            return (yield from self._imprint_alone(buckets, config, mix=mix, strength=strength))
-        steps = self._write(buckets, mix=mix, strength=strength, seed=seed, memory=memory)
-        return (yield from urgently(self._runtime.lock, steps))
-
-    def _imprint_alone(
-        self,
-        buckets: Sequence[Bucket],
-        config: ImprintConfig,
-        *,
-        mix: Mix = "pool",
-        strength: float = 1.0,
-    ) -> Steps[Progress, None, Adapter]:
-        """Make an adapter of the base's own answers, without any generator."""
-        blank = self._blank(buckets, config, mix)
-        made = yield from self.imprint(blank, buckets, config, teacher="base")
-        seconds = {"imprint": made.seconds["imprint"], "total": made.seconds["imprint"]}
-        return replace(made, seconds=seconds).with_strength(strength)
-
-    def _blank(
-        self, buckets: Sequence[Bucket], config: ImprintConfig | None = None, mix: Mix = "pool"
-    ) -> Adapter:
-        """Make an adapter that changes nothing, with the recipe of one that is imprinted."""
-        config = config or ImprintConfig()
-        counting = check_buckets(buckets, self.config.limits)
-        layout = imprint_layout(self.base.config, config)
-        recipe = Recipe(
-            base=self.info.base_id,
-            base_sha256=self.info.base_sha256,
-            mix=mix,
-            seed=config.seed,
-            buckets=tuple(map(BucketSource.of, counting)),
-        )
-        num_prompts = len({p.text for b in counting for p in b.prompts})
-        return Adapter(
-            name=adapter_name([b.name for b in counting]),
-            tokens=torch.zeros(layout.grid(), dtype=torch.bfloat16),
-            layout=layout,
-            base_id=self.info.base_id,
-            provenance={**recipe.to_json(), "num_prompts": num_prompts},
-            num_prompts=num_prompts,
-        )
-
-    def _write(
-        self,
-        buckets: Sequence[Bucket],
-        *,
-        mix: Mix = "pool",
-        strength: float = 1.0,
-        seed: int = 0,
-        memory: PromptMemory | None = None,
-    ) -> Steps[Progress, None, Adapter]:
-        """Let the generator write an adapter; see `synthesize`."""
-        generator = self._resident()
-        started = time.monotonic()
-        counting = check_buckets(buckets, self.config.limits)
-        groups = [counting]
-        if mix == "sum":
-            # A bucket's weight scales its adapter, not its share of a condition.
-            groups = [(replace(b, weight=1.0),) for b in counting]
-        encoded: list[EncodedPrompts] = []
-        read: set[str] = set()
-        for number, group in enumerate(groups):
-            yield Progress(
-                "encode",
-                number / len(groups),
-                time.monotonic() - started,
-                "read",
-                "" if mix == "pool" else group[0].name,
-            )
-            texts = self._drawn(group, seed)
-            read |= set(texts)
-            if any(bucket.instruction for bucket in group):
-                # The files hold the inputs alone, so these are what labelled rows may repeat.
-                read |= {split_prompt(text).bare for text in texts}
-            encoded.append(self._encode(texts, memory))
-        encode_seconds = time.monotonic() - started
-        decoded: list[Tensor] = []
-        for number, prompts in enumerate(encoded):
-            yield Progress("decode", number / len(groups), time.monotonic() - started, "write")
-            decoded.append(generator.decode(prompts))
-        tokens, kept = decoded[0], None
-        layout = generator.layout
-        if mix == "sum":
-            parts = [Adapter("part", part, layout, self.info.base_id) for part in decoded]
-            tokens, kept = sum_adapters(parts, [b.weight for b in counting])
-        decode_seconds = time.monotonic() - started - encode_seconds
-        yield Progress("check", None, time.monotonic() - started, "compare_tasks")
-        pooled = torch.cat([prompts.pooled for prompts in encoded])
-        num_prompts = len({p.text for b in counting for p in b.prompts})
-        nearest = nearest_tasks(pooled, generator.folder.tasks)
-        origin = self._provenance(counting, mix, seed, num_prompts, len(pooled), nearest)
-        return Adapter(
-            name=adapter_name([b.name for b in counting]),
-            tokens=tokens,
-            layout=layout,
-            base_id=self.info.base_id,
-            strength=strength,
-            provenance=with_met(origin, read, labels=False),
-            num_prompts=num_prompts,
-            seconds={
-                "encode": encode_seconds,
-                "decode": decode_seconds,
-                "total": time.monotonic() - started,
-            },
-            nearest_tasks=nearest,
-            kept_energy=kept,
+        return synthesize(
+            self._loaded, buckets, mix=mix, strength=strength, seed=seed, memory=memory
         )
 
     def imprint(
@@ -535,112 +375,14 @@ class Engine:
             BucketError: If no bucket counts, or weights or sizes are out of bounds.
             ImprintError: If nothing can be imprinted, or the adapter was trained.
         """
-        self._check_made_here(adapter)
-        config = config or ImprintConfig()
-        if self._generator is None:
-            teacher = "base"
-        if adapter.was_trained:
-            raise ImprintError(
-                f"`{adapter.name}` was trained after it was generated, and an imprint would "
-                "replace what it learnt. Imprint the adapter it was trained from."
-            )
-        started = time.monotonic()
-        memory = PromptMemory() if memory is None else memory
-        counting = [b for b in check_buckets(buckets, self.config.limits) if _imprintable(b)]
-        if not counting:
-            raise ImprintError(
-                "no prompt has an instruction and an input. Write the instruction, a blank line, "
-                "then the input; or give the bucket one instruction for all its prompts, with "
-                "`--instruction` or on the page under Advanced."
-            )
-        parts = [leave_out(_imprintable(b), config, len(counting)) for b in counting]
-        sources = [
-            Source(
-                prompts=tuple(fitted),
-                teacher=None if teacher == "base" else self._teacher(bucket, config, memory),
-                weight=bucket.weight,
-            )
-            for bucket, (fitted, _) in zip(counting, parts, strict=True)
-        ]
-        left_out = {text for _, others in parts for text, _ in others}
-        steps = imprint(self._runtime, sources, self._ordinary(config), config)
-        steps = urgently(self._runtime.lock, steps)
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as stop:
-                made: Imprinted = stop.value
-                break
-            yield Progress(
-                step.stage,
-                step.done / step.total,
-                time.monotonic() - started,
-                "ask_with_instruction" if step.stage == "ask" else "fit_layer",
-                done=step.done,
-                total=step.total,
-            )
-        found = Imprinting.of(
-            config,
-            teacher=teacher,
-            teacher_sha256="" if teacher == "base" else self._teacher_sha256(config),
-            left_out=tuple(sorted(digests(left_out))),
-            from_sha256=adapter.with_strength(1).sha256,
-            num_prompts=made.num_prompts,
-            num_answers=made.num_answers,
-            commonest_share=made.commonest_share,
-            unfinished=made.unfinished,
-            layers=made.layers,
-        )
-        # Prompts left out were read too: by the generator, and later by the checks.
-        read = {text for source in sources for text, _ in source.prompts} | left_out
-        for bucket in counting:
-            if bucket.instruction:
-                read |= {given for _, given in _imprintable(bucket)}
-        return replace(
+        return imprint_adapter(
+            self._loaded,
             adapter,
-            tokens=made.tokens,
-            layout=made.layout,
-            provenance=with_met(
-                {**adapter.provenance, "imprint": found.to_json()}, read, labels=False
-            ),
-            seconds={**adapter.seconds, "imprint": time.monotonic() - started},
-            kept_energy=None,
+            buckets,
+            config or ImprintConfig(),
+            teacher=teacher,
+            memory=memory,
         )
-
-    def _teacher(self, bucket: Bucket, config: ImprintConfig, memory: PromptMemory) -> FittedLoRA:
-        """Return what answers a bucket's whole prompts for an imprint.
-
-        The generator's trained teacher, else its adapter of this bucket alone.
-        """
-        generator = self._resident()
-        if config.trained_teacher and (trained := generator.fit_teacher()) is not None:
-            return trained
-        texts = self._drawn([replace(bucket, weight=1.0)], config.seed)
-        tokens = generator.decode(self._encode(texts, memory))
-        return generator.fit(generator.towards_shared(tokens, config.own_share))
-
-    def _teacher_sha256(self, config: ImprintConfig | RefineConfig) -> str:
-        """Return the hash of the trained teacher that answers; empty if none does."""
-        if self._generator is None or not config.trained_teacher:
-            return ""
-        return self._generator.folder.teacher_sha256
-
-    def _ordinary_answers(self) -> BaseAnswers:
-        """Return the base's answers to ordinary messages, found once or read from the cache."""
-        with self._base_answers_lock:
-            if self._base_answers is None:
-                cache = cache_folder(self.config.cache_dir) / "ordinary"
-                self._base_answers = kept_base_answers(self._runtime, cache)
-            return self._base_answers
-
-    def _ordinary(self, config: ImprintConfig) -> Mapping[int, Metric]:
-        """Return the penalty of each layer, measured once or read from the cache."""
-        with self._metrics_lock:
-            first = first_layer(self.base.num_layers, config)
-            if self._metrics is None or first not in self._metrics:
-                cache = cache_folder(self.config.cache_dir) / "ordinary"
-                self._metrics = ordinary_metrics(self._runtime, first, cache)
-            return self._metrics
 
     def regenerate(
         self, recipe: Recipe, paths: Sequence[Path] = ()
@@ -664,51 +406,7 @@ class Engine:
         Raises:
             RecipeError: If another base, encoder or generator is loaded, or prompts are missing.
         """
-        parts = ("base", "encoder", "generator") if recipe.generator else ("base",)
-        faults = []
-        for part in parts:
-            wanted, loaded = getattr(recipe, f"{part}_sha256"), getattr(self.info, f"{part}_sha256")
-            if wanted != loaded:
-                found = f"{getattr(self.info, f'{part}_id')} ({loaded[:12]}…)" if loaded else "none"
-                faults.append(
-                    f"the recipe needs the {part} {getattr(recipe, part)} (SHA-256 {wanted[:12]}…),"
-                    f" loaded is {found}. Load the one it names."
-                )
-        taught = (recipe.imprint, *recipe.refinements)
-        ours = self._generator.folder.teacher_sha256 if self._generator else ""
-        for wanted in {step.teacher_sha256 for step in taught if step} - {"", ours}:
-            faults.append(
-                f"the recipe needs the teacher with the SHA-256 {wanted[:12]}…, the loaded "
-                f"generator has {f'{ours[:12]}…' if ours else 'none'}. Load the generator folder "
-                "that the adapter was made with."
-            )
-        if faults:
-            raise RecipeError("\n".join(faults))
-        if not recipe.has_texts:
-            recipe = recipe.with_texts(recipe.find_files(paths, self.config.limits))
-        buckets = [source.bucket() for source in recipe.buckets]
-        made = yield from self._begin_again(recipe, buckets)
-        for step in recipe.refinements:
-            for strength in step.folded:
-                made = made.with_strength(strength).fold()
-            learnt = [source.bucket() for source in step.buckets]
-            made = yield from self.refine(made, learnt, step.config)
-        for strength in recipe.folded:
-            made = made.with_strength(strength).fold()
-        return made.with_strength(recipe.strength)
-
-    def _begin_again(
-        self, recipe: Recipe, buckets: Sequence[Bucket]
-    ) -> Steps[Progress, None, Adapter]:
-        """Make what a recipe begins with: a synthesis, an imprint, or both."""
-        found = recipe.imprint
-        if recipe.generator is None:
-            assert found is not None, "`Recipe` refuses one without generator and imprint"
-            return (yield from self._imprint_alone(buckets, found.config, mix=recipe.mix))
-        made = yield from self._write(buckets, mix=recipe.mix, seed=recipe.seed)
-        if found is not None:
-            made = yield from self.imprint(made, buckets, found.config, teacher=found.teacher)
-        return made
+        return regenerate(self._loaded, recipe, paths)
 
     @staticmethod
     def new_memory() -> PromptMemory:
@@ -745,39 +443,7 @@ class Engine:
             BucketError: If no bucket counts, or weights or sizes are out of bounds.
             TrainingError: If too few prompts can be learnt from; with labels, labelled ones.
         """
-        config = config or RefineConfig()
-        started = time.monotonic()
-        counting = [b for b in check_buckets(buckets, self.config.limits) if b.weight > 0]
-        made = yield from self._train(adapter, _examples(counting), config, None, enough)
-        refined = Refinement.of(
-            replace(config, stop_after=made.steps if made.steps < config.steps else None),
-            from_sha256=adapter.sha256,
-            teacher_sha256="" if config.labels else self._teacher_sha256(config),
-            num_prompts=len(made.prompts),
-            commonest_share=made.commonest_share,
-            score=made.score,
-            score_before=made.score_before,
-            num_held_back=made.num_held_back,
-            folded=tuple(adapter.fold().provenance.get("folded", ())),
-            buckets=tuple(map(BucketSource.of, counting)),
-        )
-        origin = dict(adapter.provenance)
-        if before := origin.get("refined"):
-            origin["refined_before"] = [*origin.get("refined_before", ()), before]
-        return replace(
-            adapter,
-            name=f"{adapter.name.removesuffix(_REFINED)}{_REFINED}",
-            tokens=made.tokens.to(torch.bfloat16),
-            strength=1.0,
-            provenance=with_met(
-                {**origin, "folded": [], "refined": refined.to_json()},
-                made.prompts,
-                labels=config.labels,
-                after=adapter.provenance,
-            ),
-            seconds={**adapter.seconds, "refine": time.monotonic() - started},
-            kept_energy=None,
-        )
+        return refine_adapter(self._loaded, adapter, buckets, config or RefineConfig(), enough)
 
     def teach(
         self,
@@ -810,91 +476,9 @@ class Engine:
                 goes on with what came, and the provenance counts the prompts in `num_lost`.
             TrainingError: If too few prompts can be learnt from.
         """
-        started = time.monotonic()
-        config = config or RefineConfig()
-        if isinstance(answers, Endpoint):
-            counting = [b for b in check_buckets(buckets, self.config.limits) if b.weight > 0]
-            examples, asked = _examples(counting), answers.answers
-            trained: dict[str, Any] = {"answers": "teacher", "teacher": answers.model}
-            config = replace(config, labels=False)
-        else:
-            examples = [Example(text, given.strip()) for text, given in answers.items()]
-            asked, trained = None, {"answers": "person"}
-            config = replace(config, labels=True)
-        made = yield from self._train(adapter, examples, config, asked, enough)
-        trained |= {
-            "labels": True,
-            "start": "adapter",
-            "from_sha256": adapter.sha256,
-            "num_examples": len(made.prompts),
-            "steps": made.steps,
-            "seed": config.seed,
-            "score": made.score,
-            "score_before": made.score_before,
-            "num_held_back": made.num_held_back,
-        }
-        if made.num_lost:
-            trained["num_lost"] = made.num_lost
-        return replace(
-            adapter,
-            name=f"{adapter.name.removesuffix(_TAUGHT)}{_TAUGHT}",
-            tokens=made.tokens.to(torch.bfloat16),
-            strength=1.0,
-            provenance=with_met(
-                {**adapter.provenance, "trained": trained},
-                made.prompts,
-                labels=True,
-                after=adapter.provenance,
-            ),
-            seconds={**adapter.seconds, "train": time.monotonic() - started},
-            checks={},
-            kept_energy=None,
+        return teach_adapter(
+            self._loaded, adapter, answers, buckets, config or RefineConfig(), enough
         )
-
-    def _train(
-        self,
-        adapter: Adapter,
-        examples: Sequence[Example],
-        config: RefineConfig,
-        answers: AnswersOf | None,
-        enough: Callable[[], bool] | None,
-    ) -> Steps[Progress, None, Refined]:
-        """Train an adapter's weights, and tell how far it is."""
-        self._check_made_here(adapter)
-        # Imported here: its metrics load nltk, which nothing else needs.
-        from dnd_engine.teach.held_back import score_bare
-
-        started = time.monotonic()
-        steps = refine(
-            self._runtime,
-            adapter.scaled_tokens,
-            adapter.layout,
-            examples,
-            self._fit_asked(config),
-            config,
-            answers=answers,
-            score=partial(score_bare, self._runtime, adapter.layout),
-            enough=enough,
-        )
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as stop:
-                made: Refined = stop.value
-                return made
-            asking: Doing = "answered" if step.answers else "ask"
-            yield Progress(
-                step.stage,
-                step.done / step.total,
-                time.monotonic() - started,
-                asking if step.stage == "ask" else "train",
-                loss=step.loss,
-                seconds_left=step.seconds_left,
-                answers=_counted(step.answers) if step.answers else None,
-                score=step.score,
-                score_before=step.score_before,
-                num_held_back=step.num_held_back,
-            )
 
     def propose(
         self, buckets: Sequence[Bucket], *, limit: int = 16, seed: int = 0
@@ -917,21 +501,7 @@ class Engine:
             BucketError: If no bucket counts, or weights or sizes are out of bounds.
             TrainingError: If no prompt can be learnt from.
         """
-        started = time.monotonic()
-        counting = [b for b in check_buckets(buckets, self.config.limits) if b.weight > 0]
-        config = RefineConfig(max_prompts=limit, least_prompts=1, seed=seed)
-        examples = _examples(counting)
-        labels = {example.prompt: example.response for example in examples}
-        found = {one.prompt: labels[one.prompt] for one in choose(examples, self.base, config)}
-        unknown = [Example(prompt, "") for prompt, label in found.items() if not label]
-        rest = iter(unknown)
-        for number, answers in enumerate(
-            propose(self._runtime, unknown, self._fit_asked(config), config), start=1
-        ):
-            found |= {next(rest).prompt: answer or "" for answer in answers}
-            share = min(1.0, number * ASKED_TOGETHER / len(unknown))
-            yield Progress("ask", share, time.monotonic() - started, "ask")
-        return found
+        return propose_answers(self._loaded, buckets, limit=limit, seed=seed)
 
     def chat(
         self,
@@ -998,10 +568,10 @@ class Engine:
                 for adapter, strength in zip(adapters, asked, strict=True)
             ]
             if now != current:
-                active, current = self._fit_sides(adapters, now), now
+                active, current = self._loaded.fit_sides(adapters, now), now
             return active
 
-        yield from decode(self._runtime, conversations, now_active, sampling or Sampling())
+        yield from decode(self._loaded.runtime, conversations, now_active, sampling or Sampling())
 
     def inspect(self, adapter: Adapter, buckets: Sequence[Bucket] = ()) -> Inspection:
         """Run the registered checks; effect, agreement and verdict need prompts.
@@ -1016,13 +586,13 @@ class Engine:
         report = self.reports.get("heldout")
         subject = Subject(
             adapter=adapter,
-            runtime=self._runtime,
-            fitted=self._fit_one(adapter),
+            runtime=self._loaded.runtime,
+            fitted=self._loaded.fit(adapter),
             prompts=chosen,
-            nearest=adapter.nearest_tasks if self._wrote(adapter) else (),
+            nearest=adapter.nearest_tasks if self._loaded.wrote(adapter) else (),
             report=report,
-            lessons=lambda: self._lessons(adapter, buckets),
-            base_answers=self._ordinary_answers,
+            lessons=lambda: lessons(self._loaded, adapter, buckets),
+            base_answers=self._loaded.ordinary.answers,
         )
         with patient():
             found = run_checks(subject)
@@ -1040,7 +610,7 @@ class Engine:
         Raises:
             BaseMismatchError: If it is for another base.
         """
-        self._check_made_here(adapter)
+        self._loaded.check_made_here(adapter)
         return relative_norms(adapter, self._norms)
 
     def thumbprint(self, adapter: Adapter) -> tuple[tuple[float, ...], ...]:
@@ -1051,10 +621,10 @@ class Engine:
         Raises:
             BaseMismatchError: If it is for another base.
         """
-        self._check_made_here(adapter)
-        made = self._generator
+        self._loaded.check_made_here(adapter)
+        made = self._loaded.generator
         mean = None
-        if made and self._wrote(adapter) and not adapter.is_imprinted:
+        if made and self._loaded.wrote(adapter) and not adapter.is_imprinted:
             # An adapter's tokens are on the CPU, whatever the device of the models.
             mean = made.generator.shared.detach().cpu() if adapter.layout == made.layout else None
         return thumbprint(adapter, self._norms, mean)
@@ -1083,67 +653,7 @@ class Engine:
             AdapterError: If it was trained: the others were not.
             BucketError: If no bucket counts, or weights or sizes are out of bounds.
         """
-        if adapter.was_trained:
-            raise AdapterError(
-                f"`{adapter.name}` was trained on these prompts, and adapters made from others were"
-                " not. Compare the adapter it was refined from."
-            )
-        started = time.monotonic()
-        counting = check_buckets(buckets, self.config.limits)
-        seed, mix = adapter.provenance.get("seed", 0), adapter.provenance.get("mix", "pool")
-        imprint = adapter.recipe.imprint if adapter.is_imprinted else None
-        teacher: Teacher = imprint.teacher if imprint else "generator"
-        shared = self._fit_shared()
-        memory = PromptMemory() if memory is None else memory
-        elsewhere = () if len(counting) > 1 else (self._unlike(counting[0], seed, memory),)
-        pairs = others(counting, elsewhere)
-        measured = [some_prompts(mine, MOST_PROMPTS // len(pairs) or 1) for mine, _ in pairs]
-        prompts = [prompt for part in measured for prompt in part]
-        ends = list(itertools.accumulate(map(len, measured)))
-        everyone = range(len(prompts))
-        candidates: list[Candidate] = [("adapter", self._fit_one(adapter), everyone)]
-        if shared is not None:
-            candidates.append(("mean", shared, everyone))
-        candidates.append(("base", None, everyone))
-
-        def report(doing: Doing, done: int) -> Progress:
-            return Progress("decode", done / (len(pairs) + 1), time.monotonic() - started, doing)
-
-        def put(name: ControlName, source: Sequence[Bucket], numbers: Sequence[int]) -> None:
-            try:
-                with patient():
-                    made = self.generate(
-                        source,
-                        mix=mix,
-                        strength=adapter.strength,
-                        seed=seed,
-                        imprinted=adapter.is_imprinted,
-                        teacher=teacher,
-                        memory=memory,
-                    )
-            except ImprintError:
-                # Without a generator, prompts that nothing can be imprinted of make no adapter.
-                return
-            candidates.append((name, self._fit_one(made), numbers))
-
-        if self._generator is not None:  # shuffled prompts have no instruction to imprint
-            yield report("shuffled", 0)
-            put("shuffled", shuffled(counting, seed), everyone)
-        for number, ((_, wrong), part, end) in enumerate(zip(pairs, measured, ends, strict=True)):
-            yield report("wrong", number + 1)
-            put("wrong", wrong, range(end - len(part), end))
-        yield Progress(
-            "check",
-            None,
-            time.monotonic() - started,
-            "compare_adapters",
-            num_prompts=len(prompts),
-        )
-        wrong_from = dict.fromkeys(b.name for _, wrong in pairs for b in wrong)
-        if all(name != "wrong" for name, _, _ in candidates):
-            wrong_from.clear()
-        with patient():
-            return compare_conditions(self._runtime, shared, candidates, prompts, [*wrong_from])
+        return prove(self._loaded, self.generate, adapter, buckets, memory)
 
     def measure(
         self, adapter: Adapter, labelled: PromptFile, config: MeasureConfig | None = None
@@ -1180,8 +690,8 @@ class Engine:
             synthesis_estimated=took is not None and "total" not in adapter.seconds,
             seed=config.seed,
         )
-        active, shared = self._fit_one(adapter), self._fit_shared()
-        return (yield from measure(self._runtime, active, shared, measured))
+        active, shared = self._loaded.fit(adapter), self._loaded.fit_shared()
+        return (yield from measure(self._loaded.runtime, active, shared, measured))
 
     def train_lora(
         self,
@@ -1210,12 +720,12 @@ class Engine:
             MeasureError: If another adapter was measured.
             BaseMismatchError: If it is for another base.
         """
-        self._check_made_here(adapter)
+        self._loaded.check_made_here(adapter)
         from dnd_engine.measure.run import train
 
         return (
             yield from train(
-                self._runtime,
+                self._loaded.runtime,
                 adapter,
                 measured,
                 config or LabelledConfig(),
@@ -1223,11 +733,6 @@ class Engine:
                 origin={"base": self.info.base_id, "base_sha256": self.info.base_sha256},
             )
         )
-
-    def _wrote(self, adapter: Adapter) -> bool:
-        """Whether it is, or was before it learnt more, the work of the generator that is loaded."""
-        known = adapter.provenance.get("generator_sha256")
-        return known is not None and known == self.info.generator_sha256
 
     def _synthesis_seconds(self, adapter: Adapter, labelled: PromptFile) -> float | None:
         """What making an adapter took; for one read from a file, what as many prompts take now.
@@ -1237,7 +742,7 @@ class Engine:
         """
         if "total" in adapter.seconds:
             return sum(adapter.seconds.get(part, 0.0) for part in ("total", "refine", "train"))
-        if not self._wrote(adapter) or adapter.was_trained:
+        if not self._loaded.wrote(adapter) or adapter.was_trained:
             return None
         prompts = labelled.prompts[: adapter.num_prompts]
         if not 0 < len(prompts) == adapter.num_prompts:
@@ -1263,17 +768,6 @@ class Engine:
         report = self.reports.get("heldout")
         return recall(checks, nearest, report.strongest_effect if report else None)
 
-    def _unlike(self, bucket: Bucket, seed: int, memory: PromptMemory) -> Bucket:
-        """The shipped example whose prompts are least like those of a bucket."""
-        examples = [example.read() for example in load_examples()]
-        here, *there = (
-            nn.functional.normalize(
-                self._encode(self._drawn([one], seed), memory).pooled.mean(dim=0), dim=0
-            )
-            for one in (replace(bucket, weight=1.0), *examples)
-        )
-        return min(zip(there, examples, strict=True), key=lambda pair: float(pair[0] @ here))[1]
-
     def effect(self, adapter: Adapter, buckets: Sequence[Bucket]) -> float:
         """Measure how far an adapter moves the base's first answer token.
 
@@ -1288,7 +782,7 @@ class Engine:
                 "an effect is measured on prompts: expected a bucket with prompts and a weight "
                 "other than 0, got none."
             )
-        return effect(self._runtime, self._fit_one(adapter), adapter.strength, chosen)
+        return effect(self._loaded.runtime, self._loaded.fit(adapter), adapter.strength, chosen)
 
     def rank_tasks(self, buckets: Sequence[Bucket], *, seed: int = 0) -> tuple[NearestTask, ...]:
         """All training tasks, those first whose prompts are most like these.
@@ -1299,9 +793,9 @@ class Engine:
             BucketError: If no bucket counts, or weights or sizes are out of bounds.
             GeneratorError: If there is no generator.
         """
-        tasks = self._resident().folder.tasks
-        texts = self._drawn(check_buckets(buckets, self.config.limits), seed)
-        return nearest_tasks(self._encode(texts).pooled, tasks, count=len(tasks))
+        tasks = self._loaded.resident().folder.tasks
+        texts = self._loaded.draw(check_buckets(buckets, self.config.limits), seed)
+        return nearest_tasks(self._loaded.encode(texts).pooled, tasks, count=len(tasks))
 
     def read_adapter(self, path: Path | str) -> Adapter:
         """Read a PEFT LoRA folder or zip made for this base, with all checks.
@@ -1320,7 +814,7 @@ class Engine:
                 model's logits are not the in-memory adapter's. Nothing is written then.
             ExportError: If `path` is neither a zip nor a folder, is taken or cannot be written to.
         """
-        self._check_made_here(adapter)
+        self._loaded.check_made_here(adapter)
         return self.export(adapter, "peft", path).path
 
     def export(self, adapter: Adapter, format: str, path: Path | str) -> Exported:
@@ -1341,7 +835,7 @@ class Engine:
         path, target = Path(path), export_target(format)
         if target.whole_model:
             # Of another base of the same shapes, everything would fit and be verified.
-            self._check_made_here(adapter)
+            self._loaded.check_made_here(adapter)
         difference: float | None = None
         with exported_aside(path, target) as aside:
             target.write(adapter, self.base, aside)
@@ -1376,7 +870,7 @@ class Engine:
             VerificationError: As for `save`.
             BaseMismatchError: If it is for another base.
         """
-        self._check_made_here(adapter)
+        self._loaded.check_made_here(adapter)
         if Path(adapter.base_id).expanduser().is_dir():
             raise HubError(
                 f"the base of `{adapter.name}` is the folder `{adapter.base_id}`, which others do "
@@ -1397,159 +891,3 @@ class Engine:
             VerificationError: If they do not come back as they were written.
         """
         return self._verifier.peft_files(adapter, files)
-
-    def _resident(self) -> ResidentGenerator:
-        """Return the generator.
-
-        Raises:
-            GeneratorError: If there is none.
-        """
-        if self._generator is None:
-            raise GeneratorError(
-                f"no generator is loaded for {self.info.base_id}, so adapters can only be "
-                "imprinted. Leave imprint on, name a generator with --generator, or train one with "
-                "`dnd train`."
-            )
-        return self._generator
-
-    def _drawn(self, group: Sequence[Bucket], seed: int) -> list[str]:
-        """The prompts of one condition: whole prompt batches, 128 prompts at most."""
-        held = min(len({p.text for b in group for p in b.prompts}), MAX_ENCODED_PROMPTS)
-        size = self._generator.num_prompts if self._generator else held
-        return [prompt.text for prompt in draw_prompt_batch(group, -(-held // size) * size, seed)]
-
-    def _encode(self, texts: Sequence[str], memory: PromptMemory | None = None) -> EncodedPrompts:
-        """Encode the prompts of one condition."""
-        distinct = list(dict.fromkeys(texts))
-        if self._generator is not None:
-            memory = PromptMemory() if memory is None else memory
-            return self._generator.encode(texts, distinct, memory)
-        with self._runtime.lock:
-            return self._encoder.encode(distinct, POOLED_LENGTH)
-
-    def _lessons(
-        self, adapter: Adapter, buckets: Sequence[Bucket]
-    ) -> Iterator[tuple[bool, Lessons]]:
-        """Return what taught an adapter, or would: first on prompts it was not fitted to."""
-        if (found := imprinting_of(adapter)) is None:
-            yield False, [(self._fit_shared(), measured_prompts(buckets))]
-            return
-        counting = [bucket for bucket in buckets if _imprintable(bucket)]
-        teachers: dict[str, FittedLoRA | None] = {}
-        for bucket in counting:
-            base_taught = found.teacher == "base"
-            memory = PromptMemory()
-            teachers[bucket.name] = None if base_taught else self._teacher(bucket, found, memory)
-        fitted = Seen.by(adapter.provenance).read - frozenset(found.left_out)
-        for left_out in (True, False):
-            yield (
-                left_out,
-                [
-                    (teachers[bucket.name], texts)
-                    for bucket in counting
-                    if (
-                        texts := [
-                            text
-                            for text in measured_prompts([replace(bucket, weight=1.0)], most=None)
-                            if not (left_out and digests([text]) <= fitted)
-                        ]
-                    )
-                ],
-            )
-
-    def _check_made_here(self, adapter: Adapter) -> None:
-        """Refuse an adapter of another base; the page may have loaded another since it was made.
-
-        Raises:
-            BaseMismatchError: With both names.
-        """
-        if adapter.base_id != self.info.base_id:
-            raise BaseMismatchError(
-                f"`{adapter.name}` was made for {adapter.base_id}, and {self.info.base_id} is "
-                "loaded. Load its base again, or make an adapter for this one."
-            )
-
-    def _fit_one(self, adapter: Adapter) -> FittedLoRA:
-        self._check_made_here(adapter)
-        return self._runtime.host.fit(adapter.scaled_tokens[None], adapter.layout)
-
-    def _fit_asked(self, config: RefineConfig) -> FittedLoRA | None:
-        """Return what answers whole prompts: the trained teacher, else `_fit_shared`."""
-        trained = self._generator.fit_teacher() if self._generator else None
-        return trained if config.trained_teacher and trained else self._fit_shared()
-
-    def _fit_shared(self) -> FittedLoRA | None:
-        """What all of the generator's adapters share: it reads instructions well. None is the base.
-
-        Without a generator, the base itself reads the instruction.
-        """
-        return self._generator.fit_shared() if self._generator else None
-
-    def _fit_sides(
-        self, adapters: Sequence[Adapter | None], strengths: Sequence[float | None]
-    ) -> FittedLoRA:
-        """One group of rows for each adapter; None stays the base, and so does strength 0."""
-        for adapter in filter(None, adapters):
-            self._check_made_here(adapter)
-        fitted = [
-            self._runtime.host.fit(
-                adapter.with_strength(strength).scaled_tokens[None], adapter.layout
-            )
-            if adapter is not None and strength
-            else None
-            for adapter, strength in zip(adapters, strengths, strict=True)
-        ]
-        return FittedLoRA.stack(fitted).without_bare()
-
-    def _provenance(
-        self,
-        buckets: Sequence[Bucket],
-        mix: Mix,
-        seed: int,
-        num_prompts: int,
-        num_encoded: int,
-        nearest: Sequence[NearestTask],
-    ) -> dict[str, Any]:
-        """Where an adapter comes from; no texts, no times: equal input gives equal bytes."""
-        recipe = Recipe(
-            base=self.info.base_id,
-            base_sha256=self.info.base_sha256,
-            encoder=self.info.encoder_id,
-            encoder_sha256=self.info.encoder_sha256,
-            generator=self.info.generator_id,
-            generator_sha256=self.info.generator_sha256,
-            mix=mix,
-            seed=seed,
-            buckets=tuple(map(BucketSource.of, buckets)),
-        )
-        return {
-            **recipe.to_json(),
-            "num_prompts": num_prompts,
-            "num_prompts_encoded": num_encoded,
-            "nearest_tasks": [asdict(task) for task in nearest],
-        }
-
-
-def _examples(buckets: Sequence[Bucket]) -> list[Example]:
-    """Return the distinct prompts of buckets, with their labels."""
-    prompts = {p.text: p for b in buckets for p in b.prompts}.values()
-    return [Example(p.text, p.label or "") for p in prompts]
-
-
-def _imprintable(bucket: Bucket) -> list[tuple[str, str]]:
-    """Return the prompts of a bucket with their inputs, in an order that files do not decide.
-
-    A bucket of negative weight has none: there is no opposite of an instruction.
-    """
-    if bucket.weight <= 0:
-        return []
-    split = ((p.text, split_prompt(p.text).input) for p in bucket.prompts)
-    return sorted((text, given) for text, given in split if given is not None)
-
-
-def _counted(answers: Sequence[str]) -> AnswerCounts:
-    counts = Counter(answers)
-    ((answer, times),) = counts.most_common(1)
-    if len(answer) > _TOLD_CHARACTERS:
-        answer = answer[:_TOLD_CHARACTERS].rstrip() + "…"
-    return AnswerCounts(answer, times, len(answers), len(counts))

@@ -25,7 +25,7 @@ from dnd_engine.prompts.split import split_prompt
 from dnd_engine.scoring.answers import answer
 
 __all__ = [
-    "MOST_PROMPTS",
+    "MAX_PROMPTS",
     "Candidate",
     "compare_conditions",
     "others",
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 
-MOST_PROMPTS = 16
+MAX_PROMPTS = 16
 """Answered once, and read by five models: a few seconds on two CPU cores."""
 
 

@@ -418,13 +418,11 @@ def test_buckets_that_make_no_adapter_are_refused(
         engine.generate(buckets, mix=mix)
 
 
-def test_the_limits_are_the_engines(engine: Engine, config: EngineConfig) -> None:
-    engine.config = replace(config, limits=PromptLimits(max_files=1))
-    try:
-        with pytest.raises(BucketError, match=r"at most 1 files in all buckets, got 2\."):
-            engine.generate([bucket("a", SQL), bucket("b", TONE)])
-    finally:
-        engine.config = config
+def test_the_limits_are_the_engines(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(engine.config, limits=PromptLimits(max_files=1))
+    monkeypatch.setattr(engine, "_loaded", replace(engine._loaded, config=config))
+    with pytest.raises(BucketError, match=r"at most 1 files in all buckets, got 2\."):
+        engine.generate([bucket("a", SQL), bucket("b", TONE)])
 
 
 @pytest.mark.parametrize("strength", [11.0, float("nan")])
@@ -797,7 +795,7 @@ def test_a_few_prompts_are_all_fitted(quiet_engine: Engine) -> None:
 def test_a_teacher_is_half_its_own_and_half_what_all_share(
     quiet_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    resident = quiet_engine._resident()
+    resident = quiet_engine._loaded.resident()
     own = torch.randn_like(resident.generator.shared)
     monkeypatch.setattr(resident.generator.shared, "data", torch.ones_like(own))
     torch.testing.assert_close(resident.towards_shared(own, 0.5), (own + 1) / 2)
@@ -809,7 +807,7 @@ def test_a_teacher_is_half_its_own_and_half_what_all_share(
 def test_a_trained_teacher_answers_in_place_of_the_generators_adapters(
     quiet_engine: Engine, tmp_path: Path
 ) -> None:
-    plain = quiet_engine._resident().folder
+    plain = quiet_engine.generator
     taught, letters = tmp_path / "taught", bucket("letters", LETTERS)
     data = {"task": "b", "family": "g", "licence": "MIT", "category": "c"}
     save_teacher(plain, taught, random_tokens(seed=3, size=0.3), {"data": [data]})
@@ -840,7 +838,7 @@ def test_a_trained_teacher_also_answers_what_teach_asks(
     quiet_engine: Engine, tmp_path: Path
 ) -> None:
     taught, letters = tmp_path / "taught", bucket("letters", LETTERS * 2)
-    save_teacher(quiet_engine._resident().folder, taught, random_tokens(seed=3, size=0.3), {})
+    save_teacher(quiet_engine.generator, taught, random_tokens(seed=3, size=0.3), {})
     engine = Engine.load(replace(quiet_engine.config, generator=taught))
     start = engine.generate([letters], imprinted=False)
     config = RefineConfig(steps=1, least_prompts=1, held_back_share=0)
@@ -865,7 +863,7 @@ def test_a_trained_teacher_also_answers_what_teach_asks(
 def test_a_damaged_teacher_is_refused_when_the_engine_loads(
     quiet_engine: Engine, tmp_path: Path, tensors: dict[str, torch.Tensor] | None, message: str
 ) -> None:
-    plain, taught = quiet_engine._resident().folder, tmp_path / "taught"
+    plain, taught = quiet_engine.generator, tmp_path / "taught"
     save_teacher(plain, taught, random_tokens(), {})
     file = taught / "teacher.safetensors"
     if tensors is None:
@@ -1032,7 +1030,7 @@ def test_what_the_teacher_answers_is_told(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, answers: list[str], told: str
 ) -> None:
     asked = RefineStep("ask", 3, 3, answers=tuple(answers))
-    monkeypatch.setattr("dnd_engine.engine.refine", lambda *_, **_more: iter([asked]))
+    monkeypatch.setattr("dnd_engine.synthesis.learn.refine", lambda *_, **_more: iter([asked]))
     start = engine.generate([bucket("letters", WORDS)])
     assert in_english(next(engine.refine(start, [bucket("letters", WORDS)]))) == told
 

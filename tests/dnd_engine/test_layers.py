@@ -44,6 +44,7 @@ ORDER = [
     "imprint",
     "checks",
     "measure",
+    "synthesis",
     "library",
     "engine",
     "bench",

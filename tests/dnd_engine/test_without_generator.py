@@ -141,7 +141,7 @@ def test_refining_and_measuring_work_without_a_generator(alone: Engine) -> None:
 
 def test_warming_up_needs_no_generator(alone: Engine) -> None:
     alone.warm_up()
-    assert alone._metrics is not None
+    assert alone._loaded.ordinary._metrics is not None
 
 
 def test_an_imprint_may_have_its_own_rank(alone: Engine) -> None:

@@ -122,12 +122,12 @@ BASE_WORDS = (
 
 
 class FakeEngine(FakeMeasuring):
+    config: EngineConfig = EngineConfig()
     card: str
     reports: dict[str, Report]
 
     def __init__(self) -> None:
         self.pace = Pace()
-        self.config = EngineConfig()
         self.info = INFO
         self.card = "---\nlicense: mit\n---\n# A generator of no models\n"
         self.reports = {split: reports.report(split) for split in ("heldout", "train")}

@@ -213,8 +213,8 @@ class PlantedEngine(Engine):
 
 def refolder(monkeypatch: pytest.MonkeyPatch, engine: Engine, folder: GeneratorFolder) -> None:
     """Let an engine's generator say something else of itself."""
-    assert engine._generator is not None
-    monkeypatch.setattr(engine, "_generator", replace(engine._generator, folder=folder))
+    resident = replace(engine._loaded.resident(), folder=folder)
+    monkeypatch.setattr(engine, "_loaded", replace(engine._loaded, generator=resident))
 
 
 @pytest.fixture(scope="session")
@@ -1229,7 +1229,7 @@ def test_the_nearest_lora_is_found_behind_nearer_tasks_that_have_none(
     buckets, before = seen[0]
     first, _, last = (near.slug for near in before.nearest_tasks)
     assert engine.rank_tasks(buckets) == before.nearest_tasks
-    mine = tuple(engine._encode(engine._drawn(buckets, 0)).pooled.mean(dim=0).tolist())
+    mine = tuple(engine._loaded.encode(engine._loaded.draw(buckets, 0)).pooled.mean(dim=0).tolist())
     nearer = tuple(TaskCentroid(f"near-{i}", "Without a LoRA", mine) for i in range(6))
     trained = engine.generator
     refolder(monkeypatch, engine, replace(trained, tasks=(*nearer, *trained.tasks)))

@@ -1,0 +1,173 @@
+"""Instructions of buckets into an adapter: who answers, which prompts are left out, what is kept.
+
+The regression itself is `dnd_engine.imprint`.
+"""
+
+import time
+from collections.abc import Generator as Steps
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from dnd_engine.checks.subject import Lessons
+from dnd_engine.checks.verdict import imprinting_of
+from dnd_engine.config import ImprintConfig, Mix, Teacher
+from dnd_engine.errors import ImprintError
+from dnd_engine.imprint.fit import Imprinted, Source, imprint
+from dnd_engine.imprint.left_out import leave_out
+from dnd_engine.lora.adapter import Adapter
+from dnd_engine.lora.apply import FittedLoRA
+from dnd_engine.lora.provenance import Imprinting
+from dnd_engine.lora.seen import Seen, digests, with_met
+from dnd_engine.models.encoder import PromptMemory
+from dnd_engine.models.turns import urgently
+from dnd_engine.progress import Progress
+from dnd_engine.prompts.buckets import Bucket, check_buckets, measured_prompts
+from dnd_engine.prompts.split import split_prompt
+from dnd_engine.synthesis.loaded import Loaded
+from dnd_engine.synthesis.write import blank
+
+__all__ = ["imprint_adapter", "imprint_alone", "lessons"]
+
+
+def imprint_adapter(
+    loaded: Loaded,
+    adapter: Adapter,
+    buckets: Sequence[Bucket],
+    config: ImprintConfig,
+    *,
+    teacher: Teacher = "generator",
+    memory: PromptMemory | None = None,
+) -> Steps[Progress, None, Adapter]:
+    """Write the instructions of prompts into an adapter; see `Engine.imprint`."""
+    loaded.check_made_here(adapter)
+    if loaded.generator is None:
+        teacher = "base"
+    if adapter.was_trained:
+        raise ImprintError(
+            f"`{adapter.name}` was trained after it was generated, and an imprint would "
+            "replace what it learnt. Imprint the adapter it was trained from."
+        )
+    started = time.monotonic()
+    memory = PromptMemory() if memory is None else memory
+    counting = [b for b in check_buckets(buckets, loaded.config.limits) if _imprintable(b)]
+    if not counting:
+        raise ImprintError(
+            "no prompt has an instruction and an input. Write the instruction, a blank line, "
+            "then the input; or give the bucket one instruction for all its prompts, with "
+            "`--instruction` or on the page under Advanced."
+        )
+    parts = [leave_out(_imprintable(b), config, len(counting)) for b in counting]
+    sources = [
+        Source(
+            prompts=tuple(fitted),
+            teacher=None if teacher == "base" else loaded.fit_teacher(bucket, config, memory),
+            weight=bucket.weight,
+        )
+        for bucket, (fitted, _) in zip(counting, parts, strict=True)
+    ]
+    left_out = {text for _, others in parts for text, _ in others}
+    made = yield from _solve(loaded, sources, config, started)
+    found = Imprinting.of(
+        config,
+        teacher=teacher,
+        teacher_sha256="" if teacher == "base" else loaded.teacher_sha256(config),
+        left_out=tuple(sorted(digests(left_out))),
+        from_sha256=adapter.with_strength(1).sha256,
+        num_prompts=made.num_prompts,
+        num_answers=made.num_answers,
+        commonest_share=made.commonest_share,
+        unfinished=made.unfinished,
+        layers=made.layers,
+    )
+    # Prompts left out were read too: by the generator, and later by the checks.
+    read = {text for source in sources for text, _ in source.prompts} | left_out
+    for bucket in counting:
+        if bucket.instruction:
+            read |= {given for _, given in _imprintable(bucket)}
+    return replace(
+        adapter,
+        tokens=made.tokens,
+        layout=made.layout,
+        provenance=with_met({**adapter.provenance, "imprint": found.to_json()}, read, labels=False),
+        seconds={**adapter.seconds, "imprint": time.monotonic() - started},
+        kept_energy=None,
+    )
+
+
+def _solve(
+    loaded: Loaded, sources: Sequence[Source], config: ImprintConfig, started: float
+) -> Steps[Progress, None, Imprinted]:
+    """Ask the teachers and fit the layers, ahead of whoever can wait."""
+    steps = imprint(loaded.runtime, sources, loaded.ordinary.metrics(config), config)
+    steps = urgently(loaded.runtime.lock, steps)
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as stop:
+            made: Imprinted = stop.value
+            return made
+        yield Progress(
+            step.stage,
+            step.done / step.total,
+            time.monotonic() - started,
+            "ask_with_instruction" if step.stage == "ask" else "fit_layer",
+            done=step.done,
+            total=step.total,
+        )
+
+
+def imprint_alone(
+    loaded: Loaded,
+    buckets: Sequence[Bucket],
+    config: ImprintConfig,
+    *,
+    mix: Mix = "pool",
+    strength: float = 1.0,
+) -> Steps[Progress, None, Adapter]:
+    """Make an adapter of the base's own answers, without any generator."""
+    start = blank(loaded, buckets, config, mix)
+    made = yield from imprint_adapter(loaded, start, buckets, config, teacher="base")
+    seconds = {"imprint": made.seconds["imprint"], "total": made.seconds["imprint"]}
+    return replace(made, seconds=seconds).with_strength(strength)
+
+
+def lessons(
+    loaded: Loaded, adapter: Adapter, buckets: Sequence[Bucket]
+) -> Iterator[tuple[bool, Lessons]]:
+    """Return what taught an adapter, or would: first on prompts it was not fitted to."""
+    if (found := imprinting_of(adapter)) is None:
+        yield False, [(loaded.fit_shared(), measured_prompts(buckets))]
+        return
+    counting = [bucket for bucket in buckets if _imprintable(bucket)]
+    teachers: dict[str, FittedLoRA | None] = {}
+    for bucket in counting:
+        base_taught = found.teacher == "base"
+        memory = PromptMemory()
+        teachers[bucket.name] = None if base_taught else loaded.fit_teacher(bucket, found, memory)
+    fitted = Seen.by(adapter.provenance).read - frozenset(found.left_out)
+    for left_out in (True, False):
+        yield (
+            left_out,
+            [
+                (teachers[bucket.name], texts)
+                for bucket in counting
+                if (
+                    texts := [
+                        text
+                        for text in measured_prompts([replace(bucket, weight=1.0)], most=None)
+                        if not (left_out and digests([text]) <= fitted)
+                    ]
+                )
+            ],
+        )
+
+
+def _imprintable(bucket: Bucket) -> list[tuple[str, str]]:
+    """Return the prompts of a bucket with their inputs, in an order that files do not decide.
+
+    A bucket of negative weight has none: there is no opposite of an instruction.
+    """
+    if bucket.weight <= 0:
+        return []
+    split = ((p.text, split_prompt(p.text).input) for p in bucket.prompts)
+    return sorted((text, given) for text, given in split if given is not None)

@@ -1,0 +1,212 @@
+"""Gradient steps on one adapter: on the base's answers, a better model's, or a person's."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Generator as Steps
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from dnd_engine.config import RefineConfig
+from dnd_engine.lora.adapter import Adapter
+from dnd_engine.lora.provenance import BucketSource, Refinement
+from dnd_engine.lora.seen import with_met
+from dnd_engine.progress import AnswerCounts, Doing, Progress
+from dnd_engine.prompts.buckets import Bucket, check_buckets
+from dnd_engine.synthesis.loaded import Loaded
+from dnd_engine.tasks.folder import Example
+from dnd_engine.teach.endpoint import Endpoint
+from dnd_engine.training.finetune.refine import (
+    ASKED_TOGETHER,
+    AnswersOf,
+    Refined,
+    choose,
+    propose,
+    refine,
+)
+
+__all__ = ["propose_answers", "refine_adapter", "teach_adapter"]
+
+_REFINED, _TAUGHT = "-refined", "-taught"
+"""At the end of a refined or taught adapter's name, once."""
+
+_MAX_ANSWER_CHARACTERS = 40
+"""Of a teacher's answer in a line about its work."""
+
+
+def refine_adapter(
+    loaded: Loaded,
+    adapter: Adapter,
+    buckets: Sequence[Bucket],
+    config: RefineConfig,
+    enough: Callable[[], bool] | None = None,
+) -> Steps[Progress, None, Adapter]:
+    """Train an adapter on prompts of its own task; see `Engine.refine`."""
+    started = time.monotonic()
+    counting = _counting(loaded, buckets)
+    made = yield from _train(loaded, adapter, _examples(counting), config, None, enough)
+    refined = Refinement.of(
+        replace(config, stop_after=made.steps if made.steps < config.steps else None),
+        from_sha256=adapter.sha256,
+        teacher_sha256="" if config.labels else loaded.teacher_sha256(config),
+        num_prompts=len(made.prompts),
+        commonest_share=made.commonest_share,
+        score=made.score,
+        score_before=made.score_before,
+        num_held_back=made.num_held_back,
+        folded=tuple(adapter.fold().provenance.get("folded", ())),
+        buckets=tuple(map(BucketSource.of, counting)),
+    )
+    origin = dict(adapter.provenance)
+    if before := origin.get("refined"):
+        origin["refined_before"] = [*origin.get("refined_before", ()), before]
+    return replace(
+        adapter,
+        name=f"{adapter.name.removesuffix(_REFINED)}{_REFINED}",
+        tokens=made.tokens.to(torch.bfloat16),
+        strength=1.0,
+        provenance=with_met(
+            {**origin, "folded": [], "refined": refined.to_json()},
+            made.prompts,
+            labels=config.labels,
+            after=adapter.provenance,
+        ),
+        seconds={**adapter.seconds, "refine": time.monotonic() - started},
+        kept_energy=None,
+    )
+
+
+def teach_adapter(
+    loaded: Loaded,
+    adapter: Adapter,
+    answers: Mapping[str, str] | Endpoint,
+    buckets: Sequence[Bucket],
+    config: RefineConfig,
+    enough: Callable[[], bool] | None = None,
+) -> Steps[Progress, None, Adapter]:
+    """Train an adapter on the answers of a person or of a better model; see `Engine.teach`."""
+    started = time.monotonic()
+    if isinstance(answers, Endpoint):
+        examples, asked = _examples(_counting(loaded, buckets)), answers.answers
+        trained: dict[str, Any] = {"answers": "teacher", "teacher": answers.model}
+        config = replace(config, labels=False)
+    else:
+        examples = [Example(text, given.strip()) for text, given in answers.items()]
+        asked, trained = None, {"answers": "person"}
+        config = replace(config, labels=True)
+    made = yield from _train(loaded, adapter, examples, config, asked, enough)
+    trained |= {
+        "labels": True,
+        "start": "adapter",
+        "from_sha256": adapter.sha256,
+        "num_examples": len(made.prompts),
+        "steps": made.steps,
+        "seed": config.seed,
+        "score": made.score,
+        "score_before": made.score_before,
+        "num_held_back": made.num_held_back,
+    }
+    if made.num_lost:
+        trained["num_lost"] = made.num_lost
+    return replace(
+        adapter,
+        name=f"{adapter.name.removesuffix(_TAUGHT)}{_TAUGHT}",
+        tokens=made.tokens.to(torch.bfloat16),
+        strength=1.0,
+        provenance=with_met(
+            {**adapter.provenance, "trained": trained},
+            made.prompts,
+            labels=True,
+            after=adapter.provenance,
+        ),
+        seconds={**adapter.seconds, "train": time.monotonic() - started},
+        checks={},
+        kept_energy=None,
+    )
+
+
+def propose_answers(
+    loaded: Loaded, buckets: Sequence[Bucket], *, limit: int, seed: int
+) -> Steps[Progress, None, dict[str, str]]:
+    """Let the base answer some prompts, for a person to correct; see `Engine.propose`."""
+    started = time.monotonic()
+    config = RefineConfig(max_prompts=limit, least_prompts=1, seed=seed)
+    examples = _examples(_counting(loaded, buckets))
+    labels = {example.prompt: example.response for example in examples}
+    found = {one.prompt: labels[one.prompt] for one in choose(examples, loaded.base, config)}
+    unknown = [Example(prompt, "") for prompt, label in found.items() if not label]
+    rest = iter(unknown)
+    proposed = propose(loaded.runtime, unknown, loaded.fit_asked(config), config)
+    for number, answers in enumerate(proposed, start=1):
+        found |= {next(rest).prompt: answer or "" for answer in answers}
+        share = min(1.0, number * ASKED_TOGETHER / len(unknown))
+        yield Progress("ask", share, time.monotonic() - started, "ask")
+    return found
+
+
+def _train(
+    loaded: Loaded,
+    adapter: Adapter,
+    examples: Sequence[Example],
+    config: RefineConfig,
+    answers: AnswersOf | None,
+    enough: Callable[[], bool] | None,
+) -> Steps[Progress, None, Refined]:
+    """Train an adapter's weights, and tell how far it is."""
+    loaded.check_made_here(adapter)
+    # Imported here: its metrics load nltk, which nothing else needs.
+    from dnd_engine.teach.held_back import score_bare
+
+    started = time.monotonic()
+    steps = refine(
+        loaded.runtime,
+        adapter.scaled_tokens,
+        adapter.layout,
+        examples,
+        loaded.fit_asked(config),
+        config,
+        answers=answers,
+        score=partial(score_bare, loaded.runtime, adapter.layout),
+        enough=enough,
+    )
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as stop:
+            made: Refined = stop.value
+            return made
+        asking: Doing = "answered" if step.answers else "ask"
+        yield Progress(
+            step.stage,
+            step.done / step.total,
+            time.monotonic() - started,
+            asking if step.stage == "ask" else "train",
+            loss=step.loss,
+            seconds_left=step.seconds_left,
+            answers=_counted(step.answers) if step.answers else None,
+            score=step.score,
+            score_before=step.score_before,
+            num_held_back=step.num_held_back,
+        )
+
+
+def _counting(loaded: Loaded, buckets: Sequence[Bucket]) -> list[Bucket]:
+    """Return the buckets that are learnt from, all equally: those of positive weight."""
+    return [b for b in check_buckets(buckets, loaded.config.limits) if b.weight > 0]
+
+
+def _examples(buckets: Sequence[Bucket]) -> list[Example]:
+    """Return the distinct prompts of buckets, with their labels."""
+    prompts = {p.text: p for b in buckets for p in b.prompts}.values()
+    return [Example(p.text, p.label or "") for p in prompts]
+
+
+def _counted(answers: Sequence[str]) -> AnswerCounts:
+    counts = Counter(answers)
+    ((answer, times),) = counts.most_common(1)
+    if len(answer) > _MAX_ANSWER_CHARACTERS:
+        answer = answer[:_MAX_ANSWER_CHARACTERS].rstrip() + "…"
+    return AnswerCounts(answer, times, len(answers), len(counts))

@@ -1,0 +1,176 @@
+"""The models that an engine has loaded, and what every operation asks of them."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from dnd_engine.checks.ordinary import BaseAnswers, kept_base_answers
+from dnd_engine.config import EngineConfig, ImprintConfig, RefineConfig
+from dnd_engine.errors import BaseMismatchError, GeneratorError
+from dnd_engine.generator.info import EngineInfo
+from dnd_engine.generator.resident import ResidentGenerator
+from dnd_engine.imprint.fit import first_layer
+from dnd_engine.imprint.ordinary import ordinary_metrics
+from dnd_engine.imprint.solve import Metric
+from dnd_engine.lora.adapter import Adapter
+from dnd_engine.lora.apply import FittedLoRA
+from dnd_engine.models.base import BaseModel
+from dnd_engine.models.encoder import POOLED_LENGTH, EncodedPrompts, PromptEncoder, PromptMemory
+from dnd_engine.models.runtime import Runtime
+from dnd_engine.models.sources import cache_folder
+from dnd_engine.prompts.buckets import Bucket, draw_prompt_batch
+
+__all__ = ["Loaded"]
+
+MAX_ENCODED_PROMPTS = 128
+"""Prompts of a bucket that are read at most. Source: the paper's largest prompt batch."""
+
+
+class Ordinary:
+    """What a base does with ordinary messages: found once, or read from the cache."""
+
+    def __init__(self, runtime: Runtime, cache: Path) -> None:
+        self._runtime = runtime
+        self._cache = cache
+        self._answers: BaseAnswers | None = None
+        self._answers_lock = threading.Lock()
+        self._metrics: Mapping[int, Metric] | None = None
+        self._metrics_lock = threading.Lock()
+
+    def answers(self) -> BaseAnswers:
+        """Return how it answers them."""
+        with self._answers_lock:
+            if self._answers is None:
+                self._answers = kept_base_answers(self._runtime, self._cache)
+            return self._answers
+
+    def metrics(self, config: ImprintConfig) -> Mapping[int, Metric]:
+        """Return the penalty on moving each layer's output away from the base's."""
+        with self._metrics_lock:
+            first = first_layer(self._runtime.base.num_layers, config)
+            if self._metrics is None or first not in self._metrics:
+                self._metrics = ordinary_metrics(self._runtime, first, self._cache)
+            return self._metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Base, encoder and, if there is one, generator."""
+
+    config: EngineConfig
+    runtime: Runtime
+    encoder: PromptEncoder
+    generator: ResidentGenerator | None
+    info: EngineInfo
+    ordinary: Ordinary = field(init=False)
+
+    def __post_init__(self) -> None:
+        cache = cache_folder(self.config.cache_dir) / "ordinary"
+        object.__setattr__(self, "ordinary", Ordinary(self.runtime, cache))
+
+    @property
+    def base(self) -> BaseModel:
+        """The frozen base."""
+        return self.runtime.base
+
+    def resident(self) -> ResidentGenerator:
+        """Return the generator.
+
+        Raises:
+            GeneratorError: If there is none.
+        """
+        if self.generator is None:
+            raise GeneratorError(
+                f"no generator is loaded for {self.info.base_id}, so adapters can only be "
+                "imprinted. Leave imprint on, name a generator with --generator, or train one with "
+                "`dnd train`."
+            )
+        return self.generator
+
+    # Reading prompts
+
+    def draw(self, group: Sequence[Bucket], seed: int) -> list[str]:
+        """The prompts of one condition: whole prompt batches, 128 prompts at most."""
+        held = min(len({p.text for b in group for p in b.prompts}), MAX_ENCODED_PROMPTS)
+        size = self.generator.num_prompts if self.generator else held
+        return [prompt.text for prompt in draw_prompt_batch(group, -(-held // size) * size, seed)]
+
+    def encode(self, texts: Sequence[str], memory: PromptMemory | None = None) -> EncodedPrompts:
+        """Encode the prompts of one condition."""
+        distinct = list(dict.fromkeys(texts))
+        if self.generator is not None:
+            memory = PromptMemory() if memory is None else memory
+            return self.generator.encode(texts, distinct, memory)
+        with self.runtime.lock:
+            return self.encoder.encode(distinct, POOLED_LENGTH)
+
+    # Applying adapters
+
+    def check_made_here(self, adapter: Adapter) -> None:
+        """Refuse an adapter of another base; the page may have loaded another since it was made.
+
+        Raises:
+            BaseMismatchError: With both names.
+        """
+        if adapter.base_id != self.info.base_id:
+            raise BaseMismatchError(
+                f"`{adapter.name}` was made for {adapter.base_id}, and {self.info.base_id} is "
+                "loaded. Load its base again, or make an adapter for this one."
+            )
+
+    def wrote(self, adapter: Adapter) -> bool:
+        """Whether it is, or was before it learnt more, the work of the generator that is loaded."""
+        known = adapter.provenance.get("generator_sha256")
+        return known is not None and known == self.info.generator_sha256
+
+    def fit(self, adapter: Adapter) -> FittedLoRA:
+        """Bring an adapter, at its strength, into the form that the base's host applies."""
+        self.check_made_here(adapter)
+        return self.runtime.host.fit(adapter.scaled_tokens[None], adapter.layout)
+
+    def fit_sides(
+        self, adapters: Sequence[Adapter | None], strengths: Sequence[float | None]
+    ) -> FittedLoRA:
+        """One group of rows for each adapter; None stays the base, and so does strength 0."""
+        for adapter in filter(None, adapters):
+            self.check_made_here(adapter)
+        fitted = [
+            self.fit(adapter.with_strength(strength)) if adapter is not None and strength else None
+            for adapter, strength in zip(adapters, strengths, strict=True)
+        ]
+        return FittedLoRA.stack(fitted).without_bare()
+
+    def fit_shared(self) -> FittedLoRA | None:
+        """What all of the generator's adapters share: it reads instructions well. None is the base.
+
+        Without a generator, the base itself reads the instruction.
+        """
+        return self.generator.fit_shared() if self.generator else None
+
+    # Teachers
+
+    def fit_asked(self, config: RefineConfig) -> FittedLoRA | None:
+        """Return what answers whole prompts: the trained teacher, else `fit_shared`."""
+        trained = self.generator.fit_teacher() if self.generator else None
+        return trained if config.trained_teacher and trained else self.fit_shared()
+
+    def fit_teacher(
+        self, bucket: Bucket, config: ImprintConfig, memory: PromptMemory
+    ) -> FittedLoRA:
+        """Return what answers a bucket's whole prompts for an imprint.
+
+        The generator's trained teacher, else its adapter of this bucket alone.
+        """
+        generator = self.resident()
+        if config.trained_teacher and (trained := generator.fit_teacher()) is not None:
+            return trained
+        texts = self.draw([replace(bucket, weight=1.0)], config.seed)
+        tokens = generator.decode(self.encode(texts, memory))
+        return generator.fit(generator.towards_shared(tokens, config.own_share))
+
+    def teacher_sha256(self, config: ImprintConfig | RefineConfig) -> str:
+        """Return the hash of the trained teacher that answers; empty if none does."""
+        if self.generator is None or not config.trained_teacher:
+            return ""
+        return self.generator.folder.teacher_sha256

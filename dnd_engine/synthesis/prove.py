@@ -1,0 +1,108 @@
+"""An adapter beside others that the same models make: of other prompts, and of shuffled ones."""
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from collections.abc import Generator as Steps
+from dataclasses import replace
+
+from torch import nn
+
+from dnd_engine.checks.ablation import (
+    MAX_PROMPTS,
+    Candidate,
+    compare_conditions,
+    others,
+    shuffled,
+    some_prompts,
+)
+from dnd_engine.checks.results import Conditioning, ControlName
+from dnd_engine.config import Teacher
+from dnd_engine.errors import AdapterError, ImprintError
+from dnd_engine.lora.adapter import Adapter
+from dnd_engine.models.encoder import PromptMemory
+from dnd_engine.models.turns import patient
+from dnd_engine.progress import Doing, Progress
+from dnd_engine.prompts.buckets import Bucket, check_buckets
+from dnd_engine.prompts.examples import load_examples
+from dnd_engine.synthesis.loaded import Loaded
+
+__all__ = ["prove"]
+
+
+def prove(
+    loaded: Loaded,
+    generate: Callable[..., Adapter],
+    adapter: Adapter,
+    buckets: Sequence[Bucket],
+    memory: PromptMemory | None = None,
+) -> Steps[Progress, None, Conditioning | None]:
+    """Compare an adapter with its controls, which `generate` makes; see `Engine.prove`."""
+    if adapter.was_trained:
+        raise AdapterError(
+            f"`{adapter.name}` was trained on these prompts, and adapters made from others were"
+            " not. Compare the adapter it was refined from."
+        )
+    started = time.monotonic()
+    counting = check_buckets(buckets, loaded.config.limits)
+    seed, mix = adapter.provenance.get("seed", 0), adapter.provenance.get("mix", "pool")
+    imprint = adapter.recipe.imprint if adapter.is_imprinted else None
+    teacher: Teacher = imprint.teacher if imprint else "generator"
+    shared = loaded.fit_shared()
+    memory = PromptMemory() if memory is None else memory
+    elsewhere = () if len(counting) > 1 else (_unlike(loaded, counting[0], seed, memory),)
+    pairs = others(counting, elsewhere)
+    measured = [some_prompts(mine, MAX_PROMPTS // len(pairs) or 1) for mine, _ in pairs]
+    prompts = [prompt for part in measured for prompt in part]
+    ends = list(itertools.accumulate(map(len, measured)))
+    everyone = range(len(prompts))
+    candidates: list[Candidate] = [("adapter", loaded.fit(adapter), everyone)]
+    if shared is not None:
+        candidates.append(("mean", shared, everyone))
+    candidates.append(("base", None, everyone))
+
+    def report(doing: Doing, done: int) -> Progress:
+        return Progress("decode", done / (len(pairs) + 1), time.monotonic() - started, doing)
+
+    def put(name: ControlName, source: Sequence[Bucket], numbers: Sequence[int]) -> None:
+        try:
+            with patient():
+                made = generate(
+                    source,
+                    mix=mix,
+                    strength=adapter.strength,
+                    seed=seed,
+                    imprinted=adapter.is_imprinted,
+                    teacher=teacher,
+                    memory=memory,
+                )
+        except ImprintError:
+            # Without a generator, prompts that nothing can be imprinted of make no adapter.
+            return
+        candidates.append((name, loaded.fit(made), numbers))
+
+    if loaded.generator is not None:  # shuffled prompts have no instruction to imprint
+        yield report("shuffled", 0)
+        put("shuffled", shuffled(counting, seed), everyone)
+    for number, ((_, wrong), part, end) in enumerate(zip(pairs, measured, ends, strict=True)):
+        yield report("wrong", number + 1)
+        put("wrong", wrong, range(end - len(part), end))
+    seconds = time.monotonic() - started
+    yield Progress("check", None, seconds, "compare_adapters", num_prompts=len(prompts))
+    wrong_from = dict.fromkeys(b.name for _, wrong in pairs for b in wrong)
+    if all(name != "wrong" for name, _, _ in candidates):
+        wrong_from.clear()
+    with patient():
+        return compare_conditions(loaded.runtime, shared, candidates, prompts, [*wrong_from])
+
+
+def _unlike(loaded: Loaded, bucket: Bucket, seed: int, memory: PromptMemory) -> Bucket:
+    """The shipped example whose prompts are least like those of a bucket."""
+    examples = [example.read() for example in load_examples()]
+    here, *there = (
+        nn.functional.normalize(
+            loaded.encode(loaded.draw([one], seed), memory).pooled.mean(dim=0), dim=0
+        )
+        for one in (replace(bucket, weight=1.0), *examples)
+    )
+    return min(zip(there, examples, strict=True), key=lambda pair: float(pair[0] @ here))[1]

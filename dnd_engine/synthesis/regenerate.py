@@ -1,0 +1,80 @@
+"""An adapter made again from its recipe."""
+
+from collections.abc import Generator as Steps
+from collections.abc import Sequence
+from pathlib import Path
+
+from dnd_engine.errors import RecipeError
+from dnd_engine.lora.adapter import Adapter
+from dnd_engine.lora.provenance import Recipe
+from dnd_engine.progress import Progress
+from dnd_engine.prompts.buckets import Bucket
+from dnd_engine.synthesis.imprint import imprint_adapter, imprint_alone
+from dnd_engine.synthesis.learn import refine_adapter
+from dnd_engine.synthesis.loaded import Loaded
+from dnd_engine.synthesis.write import write
+
+__all__ = ["regenerate"]
+
+
+def regenerate(
+    loaded: Loaded, recipe: Recipe, paths: Sequence[Path]
+) -> Steps[Progress, None, Adapter]:
+    """Make an adapter again; see `Engine.regenerate`."""
+    _check_models(loaded, recipe)
+    if not recipe.has_texts:
+        recipe = recipe.with_texts(recipe.find_files(paths, loaded.config.limits))
+    buckets = [source.bucket() for source in recipe.buckets]
+    made = yield from _begin(loaded, recipe, buckets)
+    for step in recipe.refinements:
+        for strength in step.folded:
+            made = made.with_strength(strength).fold()
+        learnt = [source.bucket() for source in step.buckets]
+        made = yield from refine_adapter(loaded, made, learnt, step.config)
+    for strength in recipe.folded:
+        made = made.with_strength(strength).fold()
+    return made.with_strength(recipe.strength)
+
+
+def _check_models(loaded: Loaded, recipe: Recipe) -> None:
+    """Refuse a recipe of other models than these.
+
+    Raises:
+        RecipeError: With every one that is another.
+    """
+    parts = ("base", "encoder", "generator") if recipe.generator else ("base",)
+    info, faults = loaded.info, []
+    for part in parts:
+        wanted, here = getattr(recipe, f"{part}_sha256"), getattr(info, f"{part}_sha256")
+        if wanted != here:
+            found = f"{getattr(info, f'{part}_id')} ({here[:12]}…)" if here else "none"
+            faults.append(
+                f"the recipe needs the {part} {getattr(recipe, part)} (SHA-256 {wanted[:12]}…),"
+                f" loaded is {found}. Load the one it names."
+            )
+    taught = (recipe.imprint, *recipe.refinements)
+    ours = loaded.generator.folder.teacher_sha256 if loaded.generator else ""
+    for wanted in {step.teacher_sha256 for step in taught if step} - {"", ours}:
+        faults.append(
+            f"the recipe needs the teacher with the SHA-256 {wanted[:12]}…, the loaded "
+            f"generator has {f'{ours[:12]}…' if ours else 'none'}. Load the generator folder "
+            "that the adapter was made with."
+        )
+    if faults:
+        raise RecipeError("\n".join(faults))
+
+
+def _begin(
+    loaded: Loaded, recipe: Recipe, buckets: Sequence[Bucket]
+) -> Steps[Progress, None, Adapter]:
+    """Make what a recipe begins with: a synthesis, an imprint, or both."""
+    found = recipe.imprint
+    if recipe.generator is None:
+        assert found is not None, "`Recipe` refuses one without generator and imprint"
+        return (yield from imprint_alone(loaded, buckets, found.config, mix=recipe.mix))
+    made = yield from write(loaded, buckets, mix=recipe.mix, seed=recipe.seed)
+    if found is not None:
+        made = yield from imprint_adapter(
+            loaded, made, buckets, found.config, teacher=found.teacher
+        )
+    return made
