@@ -11,12 +11,13 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from dnd_engine.config import check_least, check_positive
 from dnd_engine.errors import ConfigError, DndError, JobError
 
-__all__ = ["Cluster"]
+__all__ = ["Cluster", "named_anywhere"]
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -147,3 +148,9 @@ def _ray() -> Any:
             "`pip install -e '.[ray]'`."
         ) from error
     return ray
+
+
+def named_anywhere(model: str) -> str:
+    """Return a model's name for processes that work in other folders: a folder's whole path."""
+    path = Path(model).expanduser()
+    return str(path.absolute()) if path.exists() else model

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from python_multipart.multipart import parse_options_header
 from starlette.types import Message, Receive
 
-__all__ = ["LEAST_CHARGED", "BoundedBody", "ChargedFiles"]
+__all__ = ["MIN_CHARGED", "BoundedBody", "ChargedFiles"]
 
-LEAST_CHARGED = 64_000
+MIN_CHARGED = 64_000
 """Bytes that each uploaded file counts at least: small ones cost the disk more than their size."""
 
 
@@ -32,7 +32,7 @@ class ChargedFiles:
         data = self._rest + data
         self._files += data.count(self._mark)
         self._rest = data[1 - len(self._mark) :]  # a mark may be cut in two
-        owed = self._files * LEAST_CHARGED - self._paid
+        owed = self._files * MIN_CHARGED - self._paid
         if owed > 0 and not self._charge(owed):
             return False
         self._paid += max(owed, 0)

@@ -63,7 +63,7 @@ def _frames(error: BaseException, most: int = 12) -> str:
 
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
-_MOST_INTEGER = 2**63
+_MAX_INTEGER = 2**63
 
 
 def _writable(value: Any) -> Any:
@@ -77,7 +77,7 @@ def _writable(value: Any) -> Any:
         return [_writable(one) for one in value]
     if isinstance(value, dict):
         return {_writable(key): _writable(one) for key, one in value.items()}
-    if isinstance(value, int) and not -_MOST_INTEGER <= value < _MOST_INTEGER:
+    if isinstance(value, int) and not -_MAX_INTEGER <= value < _MAX_INTEGER:
         try:
             return float(value)
         except OverflowError:

@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dnd_engine.limits import ServerLimits
 from dnd_engine.server_log import SERVER_COUNTERS, SERVER_LIMITS, log_numbers
-from ui.bodies import LEAST_CHARGED, BoundedBody, ChargedFiles
+from ui.bodies import MIN_CHARGED, BoundedBody, ChargedFiles
 from ui.counters import Counters, FaultCounter
 from ui.faults import report_fault
 from ui.gradio_private import (
@@ -191,7 +191,7 @@ class Gate:
         if request.method in _READING or not path.startswith(_UPLOAD):
             return None
         visitor, headers = _visitor(request), request.headers
-        paid = max(int(headers.get("content-length", "0")), LEAST_CHARGED)
+        paid = max(int(headers.get("content-length", "0")), MIN_CHARGED)
         kind = headers.get("content-type", "")
         return ChargedFiles(kind, lambda owed: self._uploads.take(visitor, owed), paid)
 
@@ -269,7 +269,7 @@ class Gate:
         if path.startswith(_UPLOAD):
             if "content-length" not in request.headers:
                 return _refuse(HTTPStatus.LENGTH_REQUIRED, _("Uploads must state their length."))
-            if not self._uploads.take(visitor, max(length, LEAST_CHARGED)):
+            if not self._uploads.take(visitor, max(length, MIN_CHARGED)):
                 return self._too_much()
         if path.startswith("/login") and not self._logins.take(visitor):
             return _refuse(

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["launch_options", "listening_host", "login", "own_cache", "own_library", "run", "serve"]
 
-_LEAST_PASSWORD = 8
+_MIN_PASSWORD = 8
 
 
 def launch_options(
@@ -129,10 +129,10 @@ def login(account: str) -> tuple[str, str]:
         ConfigError: If it is no user and password.
     """
     user, _colon, password = account.partition(":")
-    if not user or len(password) < _LEAST_PASSWORD:
+    if not user or len(password) < _MIN_PASSWORD:
         # Never what was given: it may hold the password.
         raise ConfigError(
-            f"`--auth`: expected USER:PASSWORD with a password of {_LEAST_PASSWORD} characters or "
+            f"`--auth`: expected USER:PASSWORD with a password of {_MIN_PASSWORD} characters or "
             "more, got something else. Choose a longer password, or leave `--auth` out."
         )
     return user, password

@@ -21,11 +21,11 @@ from dnd_engine.training.examples import encode_example
 
 __all__ = ["agreement", "answers_when_told", "bare_questions", "full_questions"]
 
-_MOST_PROMPTS = 8
+_MAX_PROMPTS = 8
 """Two batches of so many answers take one to two seconds on two CPU cores."""
-_MOST_TOKENS = 256
+_MAX_TOKENS = 256
 """Longer prompts are left out."""
-_MOST_NEW_TOKENS = 24
+_MAX_NEW_TOKENS = 24
 """What is compared: the beginnings of long answers."""
 _UNSURE = 0.7
 """Nats a token of an answer's own loss, above which the model wavers."""
@@ -52,7 +52,7 @@ def agreement(
     """
     same = wavering = num_prompts = 0
     for teacher, prompts in lessons:
-        most = _MOST_PROMPTS // len(lessons) or 1
+        most = _MAX_PROMPTS // len(lessons) or 1
         told = answers_when_told(runtime, teacher, prompts, most=most)
         if not told:
             continue
@@ -84,7 +84,7 @@ def answers_when_told(
     asked = (
         (number, example)
         for number, example in examples
-        if example.bare is not None and len(_prompt(runtime.base, example, "full")) <= _MOST_TOKENS
+        if example.bare is not None and len(_prompt(runtime.base, example, "full")) <= _MAX_TOKENS
     )
     chosen = dict(islice(asked, most))
     if not chosen:
@@ -126,7 +126,7 @@ def _weighing(questions: Sequence[Question], references: Sequence[Answer]) -> li
             max_new_tokens=0,
             # An answer that was cut off has no end to be scored.
             reference=other.ids
-            if len(other.ids) == _MOST_NEW_TOKENS
+            if len(other.ids) == _MAX_NEW_TOKENS
             else (*other.ids, *question.reference),
         )
         for question, other in zip(questions, references, strict=True)
@@ -140,4 +140,4 @@ def _prompt(base: BaseModel, example: Example, mode: Mode) -> tuple[int, ...]:
 
 
 def _question(base: BaseModel, example: Example, mode: Mode) -> Question:
-    return Question(_prompt(base, example, mode), (base.turn_end,), (), _MOST_NEW_TOKENS)
+    return Question(_prompt(base, example, mode), (base.turn_end,), (), _MAX_NEW_TOKENS)

@@ -62,7 +62,7 @@ __all__ = ["NEUTRAL_PROMPT", "Baselines", "Setup"]
 NEUTRAL_PROMPT = "Please answer."
 """The only prompt of `generator_constant`: says nothing of any task."""
 
-_MOST_TRAINED = 256
+_MAX_TRAINED = 256
 """Training tasks that adapters are made of: a minute or two."""
 
 
@@ -239,7 +239,7 @@ class Baselines:
         rng = random.Random(f"{self.seed}:trained")
         examined = {task.info.plain_slug for task in self.tasks}
         others = [task for task in self.trained if task.info.slug not in examined]
-        chosen = rng.sample(others, min(_MOST_TRAINED, len(others)))
+        chosen = rng.sample(others, min(_MAX_TRAINED, len(others)))
         made = {}
         for task in tqdm(chosen, desc="Training tasks", unit="task", leave=False):
             texts = sorted({example.prompt for example in task.train})

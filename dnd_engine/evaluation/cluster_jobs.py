@@ -12,13 +12,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dnd_engine.cluster import Cluster
+from dnd_engine.cluster import Cluster, named_anywhere
 from dnd_engine.config import EngineConfig
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError
+from dnd_engine.evaluation.eval_pass import EvalPass, chunks
 from dnd_engine.evaluation.items import EvalItems
 from dnd_engine.evaluation.result_store import Findings, ResultStore
-from dnd_engine.evaluation.session import Session, chunks
 from dnd_engine.evaluation.settings import ExaminationConfig
 from dnd_engine.files import scratch_folder
 from dnd_engine.tasks.folder import Task
@@ -49,20 +49,25 @@ class _Examination:
 
 def measure_elsewhere(
     cluster: Cluster,
-    session: Session,
+    eval_pass: EvalPass,
     tasks: Sequence[Task],
     config: ExaminationConfig,
     rows: Sequence[str],
 ) -> None:
-    """Fill the store of a session by jobs; each chunk is kept as it comes.
+    """Fill the store of a pass by jobs; each chunk is kept as it comes.
 
     Raises:
         ConfigError: If a node has other weights.
         JobError: If the cluster cannot be reached, or lost a job too often.
     """
-    engine, store = session.engine, session.store
+    engine, store = eval_pass.engine, eval_pass.store
     shared = _Examination(
-        _for_any_folder(engine.config),
+        replace(
+            engine.config,
+            base=named_anywhere(engine.config.base),
+            generator=_absolute(engine.config.generator),
+            cache_dir=_absolute(engine.config.cache_dir),
+        ),
         _weights(engine),
         tuple(tasks),
         replace(
@@ -75,8 +80,8 @@ def measure_elsewhere(
     )
     jobs = [
         _Job(tuple(chunk), store.known({of_task.slug for of_task in chunk}))
-        for chunk in chunks(session.all_items)
-        if any(session.lacks(rows, config.modes, of_task) for of_task in chunk)
+        for chunk in chunks(eval_pass.all_items)
+        if any(eval_pass.lacks(rows, config.modes, of_task) for of_task in chunk)
     ]
     with tqdm(total=len(jobs), desc="Examine on the cluster", unit="job") as bar:
         for found in cluster.run(partial(_measure, shared), jobs):
@@ -97,27 +102,16 @@ def _measure(shared: _Examination, job: _Job) -> Findings:
         store = ResultStore.open(folder / "report", "", job.all_items)
         store.agree({row: baselines.source(row) for row in shared.rows})
         store.absorb(job.known)
-        session = Session(engine, baselines, store, job.all_items)
-        session.measure(shared.rows, shared.config.modes)
-        session.check_ordinary(shared.rows)
+        eval_pass = EvalPass(engine, baselines, store, job.all_items)
+        eval_pass.measure(shared.rows, shared.config.modes)
+        eval_pass.check_ordinary(shared.rows)
         if "generator" in shared.rows:
-            session.inspect()
+            eval_pass.inspect()
         return store.findings()
 
 
 def _weights(engine: Engine) -> tuple[str, str]:
     return engine.generator.sha256, engine.info.base_sha256
-
-
-def _for_any_folder(models: EngineConfig) -> EngineConfig:
-    """Return settings for processes that work in other folders."""
-    base = Path(models.base).expanduser()
-    return replace(
-        models,
-        base=str(base.absolute()) if base.exists() else models.base,
-        generator=_absolute(models.generator),
-        cache_dir=_absolute(models.cache_dir),
-    )
 
 
 def _absolute(path: Path | None) -> Path | None:

@@ -15,11 +15,11 @@ from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.cluster_jobs import measure_elsewhere
 from dnd_engine.evaluation.cost import cost_of, read_log
+from dnd_engine.evaluation.eval_pass import EvalPass
 from dnd_engine.evaluation.items import MAX_TOKENS, EvalItems
 from dnd_engine.evaluation.report import build_report, write_report
 from dnd_engine.evaluation.result_store import ResultStore
 from dnd_engine.evaluation.selection import refuse_trained
-from dnd_engine.evaluation.session import Session
 from dnd_engine.evaluation.settings import ExaminationConfig
 from dnd_engine.generator.report import Cosine, Distances, Report
 from dnd_engine.scoring.scores import ROWS, ReportMeta
@@ -93,13 +93,13 @@ def examine(
         )
     store = ResultStore.open(config.out, _hash(engine, config, all_items), all_items)
     store.agree({row: baselines.source(row) for row in rows})
-    session = Session(engine, baselines, store, all_items)
+    eval_pass = EvalPass(engine, baselines, store, all_items)
     if cluster is not None:
-        measure_elsewhere(cluster, session, tasks, config, rows)
-    session.measure(rows, config.modes)
-    session.check_ordinary(rows)
+        measure_elsewhere(cluster, eval_pass, tasks, config, rows)
+    eval_pass.measure(rows, config.modes)
+    eval_pass.check_ordinary(rows)
     if "generator" in rows:
-        session.inspect()
+        eval_pass.inspect()
     wanted = [
         score
         for score in store.scores
@@ -113,7 +113,7 @@ def examine(
         )
     found = {score.row for score in wanted}
     reasons |= {row: why for row, why in baselines.reasons().items() if row not in found}
-    cosine, between = session.distances() if "generator" in rows else (Cosine(), Distances())
+    cosine, between = eval_pass.distances() if "generator" in rows else (Cosine(), Distances())
     meta = ReportMeta(
         command=command,
         seed=config.seed,

@@ -44,11 +44,11 @@ _MAX_ROWS = 1536
 """Matched tokens that are fitted. Solving takes time with the cube of their number, and more
 brought nothing new: 16 prompts with short answers are 32 to 400."""
 
-_LEAST_EXPLAINED = 0.02
+_MIN_EXPLAINED = 0.02
 """Layers that predict less of what a left-out prompt needs are left alone."""
 
 
-_LEAST_GAIN = 1e-3
+_MIN_GAIN = 1e-3
 """Share of the largest gain of a norm: smaller gains count as this, so that no output explodes."""
 
 
@@ -153,7 +153,7 @@ def imprint(
             update = walk.solve(metrics[layer])
             # A layer that predicts nothing for left-out prompts would only learn these by heart.
             # With one prompt nothing can be left out.
-            if update.explained > _LEAST_EXPLAINED or len(rows) == 1:
+            if update.explained > _MIN_EXPLAINED or len(rows) == 1:
                 share = update.explained
                 # Both sides of equal size, so that bfloat16 rounds them equally.
                 root = update.a.norm(dim=1).clamp(min=1e-12).sqrt()
@@ -343,7 +343,7 @@ class _Walk:
         )
         if gains is None:
             return update
-        least = _LEAST_GAIN * float(gains.abs().max())
+        least = _MIN_GAIN * float(gains.abs().max())
         small = gains.abs() < least
         gains = torch.where(small, torch.full_like(gains, least).copysign(gains), gains)
         return replace(update, b=update.b / gains[:, None])

@@ -10,10 +10,10 @@ from dnd_engine.config import ImprintConfig
 
 __all__ = ["leave_out"]
 
-_LEAST_PROMPTS = 8
+_MIN_PROMPTS = 8
 """With fewer, the fit needs them all."""
 
-_LEAST, _MOST = 2, 8
+_MIN_LEFT_OUT, _MAX_LEFT_OUT = 2, 8
 """Prompts left out of a bucket, and of all buckets together: one batch of answers."""
 
 
@@ -30,10 +30,10 @@ def leave_out(
     Returns:
         Both parts, in the order of the prompts.
     """
-    if len(prompts) < _LEAST_PROMPTS or config.left_out_share == 0:
+    if len(prompts) < _MIN_PROMPTS or config.left_out_share == 0:
         return list(prompts), []
-    most = max(_LEAST, _MOST // num_sources)
-    count = min(max(int(len(prompts) * config.left_out_share), _LEAST), most)
+    most = max(_MIN_LEFT_OUT, _MAX_LEFT_OUT // num_sources)
+    count = min(max(int(len(prompts) * config.left_out_share), _MIN_LEFT_OUT), most)
     chosen = set(random.Random(f"{config.seed}:left out").sample(range(len(prompts)), count))
     return (
         [pair for number, pair in enumerate(prompts) if number not in chosen],

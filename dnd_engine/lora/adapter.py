@@ -31,7 +31,7 @@ from dnd_engine.lora.weight_tokens import LoRAState, detokenize, tokenize
 
 __all__ = ["Adapter", "exploded", "model_card", "put_files", "sum_adapters", "write_files"]
 
-_MOST_WEIGHT = 1e4
+_MAX_WEIGHT = 1e4
 """Size of a weight that no sound LoRA reaches: theirs stay below 10. Beyond, the forward pass
 overflows, and answers are empty or cannot be sampled."""
 
@@ -205,7 +205,7 @@ def exploded(weights: Tensor) -> str:
     if weights.numel() == 0:
         return ""
     largest = float(weights.abs().max())  # NaN if any is
-    if largest <= _MOST_WEIGHT:
+    if largest <= _MAX_WEIGHT:
         return ""
     if math.isfinite(largest):
         return f"has weights as large as {largest:.3g}; those of a LoRA stay far below 10,000."

@@ -42,7 +42,7 @@ _MAX_TOKENS = 96
 
 _BATCH_PROMPTS = 16
 
-_LEAST_VARIANCE = 0.2
+_MIN_VARIANCE = 0.2
 """Variance of conditions between prompts. Measured on 600 prompts of 100 tasks: 1.0 when
 standardised at each position, .37 with one mean and deviation per channel; .14 for the states of a
 bare text's last 48 tokens, and .07 for the mean over a bare text at unit RMS."""
@@ -220,10 +220,10 @@ def check_prompts_differ(condition: Float[Tensor, "prompts length width"]) -> No
     """
     variance = prompt_variance(condition)
     # Asked this way round, a NaN is refused too.
-    if not variance >= _LEAST_VARIANCE:
+    if not variance >= _MIN_VARIANCE:
         raise ConfigError(
             f"the conditions of {len(condition)} prompts are nearly the same: their variance after "
-            f"standardisation is {variance:.3f}, expected {_LEAST_VARIANCE} or more. Choose other "
+            f"standardisation is {variance:.3f}, expected {_MIN_VARIANCE} or more. Choose other "
             "`condition_layers`, or the text encoder."
         )
 

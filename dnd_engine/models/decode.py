@@ -33,7 +33,7 @@ from dnd_engine.models.turns import urgently
 
 __all__ = ["decode"]
 
-_MOST_CHARS_PER_TOKEN = 100
+_MAX_CHARS_PER_TOKEN = 100
 """More than any text has: English has about four, and the longest tokens are runs of blanks."""
 
 
@@ -205,7 +205,7 @@ class _Row:
 def _check_length(conversations: Sequence[Sequence[Message]], positions: int) -> None:
     """Refuse what cannot fit before it is tokenised, which takes seconds for megabytes."""
     longest = max(sum(len(m.get("content", "")) for m in messages) for messages in conversations)
-    most = positions * _MOST_CHARS_PER_TOKEN
+    most = positions * _MAX_CHARS_PER_TOKEN
     if longest > most:
         raise ChatError(
             f"the conversation is {longest:,} characters long; this base reads {positions:,} "

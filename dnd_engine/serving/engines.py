@@ -19,7 +19,7 @@ __all__ = ["ENGINES", "QUESTION", "EngineTarget", "Offer", "Published", "engine_
 QUESTION = "Summarize in one word: The delivery was late, and the box was broken."
 """Asked unless the user gives a better one."""
 
-_LEAST = 1e-3
+_MIN_GAP = 1e-3
 """Least difference of log-probabilities that is believed: servers round to bfloat16."""
 _NOISE = 3
 """How many times as far apart as two answers of the base."""
@@ -225,7 +225,7 @@ def _proven(
     first, again = (server.ask(base, question, base_extra) for _ in range(2))
     adapted = server.ask(model, question, request)
     found, noise = difference(first, adapted), difference(first, again)
-    if found <= max(_LEAST, _NOISE * noise):
+    if found <= max(_MIN_GAP, _NOISE * noise):
         raise PublishError(
             f"`{server.url}` answers {question!r} as `{model}` exactly as its base does, so the "
             "adapter is loaded but not at work, or it leaves this question alone. Ask something "

@@ -38,7 +38,7 @@ OPTIONAL_COLUMNS = ("licence_class", "holdout", "operation")
 
 SPLITS = ("train", "heldout")
 METRICS = ("choice", "exact", "rouge", "bleu")
-_MOST_SLUG = 200
+_MAX_SLUG = 200
 """Bytes of a slug; file systems take 255 for a name."""
 HOLDOUTS = ("family", "primitive", "composition", "pair", "format")
 
@@ -213,7 +213,7 @@ def _faults(row: dict[str, Any]) -> list[str]:
     holdout = row.get("holdout") or ""
     faults = []
     plain = slug.isprintable() and Path(slug).name == slug and not slug.startswith(".")
-    if not slug or not plain or len(slug.encode()) > _MOST_SLUG:
+    if not slug or not plain or len(slug.encode()) > _MAX_SLUG:
         faults.append(f"`slug` {slug[:80]!r} is not a plain folder name")
     if split not in SPLITS:
         faults.append(f"`split` is {split!r}, expected {' or '.join(SPLITS)}")

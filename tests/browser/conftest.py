@@ -36,9 +36,9 @@ LAUNCH: dict[str, Any] = {
 }
 """How Chromium is started: the system's where there is one."""
 
-MOST_MS = 120_000
+MAX_MS = 120_000
 """How long anything may take: a slow or busy machine is no fault."""
-expect.set_options(timeout=MOST_MS)
+expect.set_options(timeout=MAX_MS)
 
 _AT_REST = """() => Promise.race([
     Promise.all([
@@ -188,7 +188,7 @@ class Visit:
             session.send("Input.dispatchDragEvent", {"type": kind, **where, "data": data})
 
         drag("dragEnter")
-        for _ in range(MOST_MS // 100):
+        for _ in range(MAX_MS // 100):
             drag("dragOver")
             if not marks or "is-target" in (marked.get_attribute("class") or "").split():
                 break
@@ -232,7 +232,7 @@ class Visit:
 
     def until(self, holds: Callable[[], bool]) -> None:
         """Wait for what the server does, whenever it gets to it."""
-        for _ in range(MOST_MS // 50):
+        for _ in range(MAX_MS // 50):
             if holds():
                 return
             self.page.wait_for_timeout(50)
@@ -345,7 +345,7 @@ def visits(browser: Browser, app_url: str, serve: Serve) -> Iterator[Visits]:
         **context: Any,
     ) -> Visit:
         page = browser.new_context(viewport=size, **context).new_page()
-        page.set_default_timeout(MOST_MS)
+        page.set_default_timeout(MAX_MS)
         seen = Visit(page, url)
 
         def on_request(request: Any) -> None:

@@ -23,7 +23,7 @@ from ui.engine_handle import EngineHandle
 
 _ROUNDS = 5
 _NUM_PROMPTS = 128
-_LEAST_TOKENS = 48
+_MIN_TOKENS = 48
 _SETTLED = 2.0
 """Seconds after which the page is at rest."""
 _WORDS = ("film", "letter", "city", "long", "kind", "never", "early", "river", "stone", "paper")
@@ -72,7 +72,7 @@ def _round(visit: Visit, handle: EngineHandle, folder: Path, number: int) -> dic
     for attempt in range(10):
         question = f"Tell me a long story about {number + 3 + 100 * attempt} dragons."
         token_page, length = _token_on_page(visit, question)
-        if length >= _LEAST_TOKENS:
+        if length >= _MIN_TOKENS:
             break
     visit.page.context.close()
     return {

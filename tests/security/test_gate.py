@@ -18,7 +18,7 @@ from dnd_engine.library import Library
 from tests.security.conftest import SMALL
 from tests.serving import free_port, serving
 from tests.ui.fake_engine import handle_of
-from ui.bodies import LEAST_CHARGED, ChargedFiles
+from ui.bodies import MIN_CHARGED, ChargedFiles
 from ui.owner import Owner
 from ui.traffic import SlidingSum
 
@@ -274,10 +274,10 @@ def test_each_file_of_an_upload_counts_however_it_is_cut() -> None:
         charged.append(owed)
         return len(charged) < 3
 
-    files = ChargedFiles("multipart/form-data; boundary=b", charge, LEAST_CHARGED)
+    files = ChargedFiles("multipart/form-data; boundary=b", charge, MIN_CHARGED)
     part = b"--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n"
     passed = [files.take(bytes([byte])) for byte in part * 3 + b"--b"]
-    assert charged == [LEAST_CHARGED] * 2
+    assert charged == [MIN_CHARGED] * 2
     assert all(passed)
     assert not files.take(b"\r\n\r\n--b")
 

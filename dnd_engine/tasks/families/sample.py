@@ -13,9 +13,9 @@ from typing import get_args
 from dnd_engine.errors import ConfigError
 from dnd_engine.tasks.families.operation import Holdout, Operation
 
-__all__ = ["LEAST_OPERATIONS", "sample_operations"]
+__all__ = ["MIN_OPERATIONS", "sample_operations"]
 
-LEAST_OPERATIONS = 12
+MIN_OPERATIONS = 12
 """One held-out operation of each kind, and room for what they need in training."""
 
 
@@ -40,9 +40,9 @@ def sample_operations(
     Raises:
         ConfigError: If so few cannot stand for all, or there are not so many.
     """
-    if not LEAST_OPERATIONS <= count <= len(operations):
+    if not MIN_OPERATIONS <= count <= len(operations):
         raise ConfigError(
-            f"expected between {LEAST_OPERATIONS} and {len(operations)} operations, got {count}. "
+            f"expected between {MIN_OPERATIONS} and {len(operations)} operations, got {count}. "
             "Fewer would leave out a kind of holdout or what it builds on; leave the number out "
             "for all of them."
         )

@@ -23,7 +23,7 @@ import torch
 from tqdm import tqdm
 
 from dnd_engine.charts import Line, Look, Scale, line_chart, svg_file
-from dnd_engine.cluster import Cluster
+from dnd_engine.cluster import Cluster, named_anywhere
 from dnd_engine.errors import TrainingError
 from dnd_engine.files import remove_leftovers
 from dnd_engine.tasks.folder import Task, hash_train
@@ -160,7 +160,12 @@ class _Collector:
         """Train group after group here, or as jobs of a cluster, in the order of their ends."""
         if self.cluster is None:
             return map(partial(self.trainer.train, on_steps=bar.update), groups)
-        return self.cluster.run(partial(_train_elsewhere, _for_any_folder(self.recipe)), groups)
+        recipe = replace(
+            self.recipe,
+            out=self.recipe.out.absolute(),
+            base=named_anywhere(self.recipe.base),
+        )
+        return self.cluster.run(partial(_train_elsewhere, recipe), groups)
 
     @property
     def left_out(self) -> dict[str, str]:
@@ -251,16 +256,6 @@ class _Collector:
                 f"{recipe.num_snapshots} snapshots, {free / 1e9:.1f} GB are free. Make room, keep "
                 "fewer snapshots, or limit the tasks."
             )
-
-
-def _for_any_folder(recipe: CollectRecipe) -> CollectRecipe:
-    """Return a recipe for processes that work in other folders."""
-    base = Path(recipe.base).expanduser()
-    return replace(
-        recipe,
-        out=recipe.out.absolute(),
-        base=str(base.absolute()) if base.exists() else recipe.base,
-    )
 
 
 def _train_elsewhere(recipe: CollectRecipe, group: Group) -> TrainedGroup:

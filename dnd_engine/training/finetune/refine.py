@@ -59,10 +59,10 @@ logger = logging.getLogger(__name__)
 ASKED_TOGETHER = 16
 """Prompts that the teacher answers in one batch; between batches others may use the base."""
 
-_LEAST_HELD_BACK, _MOST_HELD_BACK = 2, 8
+_MIN_HELD_BACK, _MAX_HELD_BACK = 2, 8
 """Prompts held back for a score: one small batch of answers."""
 
-_LEAST_TO_DIVIDE = 8
+_MIN_TO_DIVIDE = 8
 """With fewer prompts, the training needs them all."""
 
 AnswersOf = Callable[[Sequence[Example]], Steps[Sequence[str | None], None, None]]
@@ -138,7 +138,7 @@ class _Answered:
 
     def are_too_few(self, least: int) -> bool:
         """Whether more answers are needed to train on."""
-        return len(self.answers) < least or len(self.lessons) < least - _LEAST_HELD_BACK
+        return len(self.answers) < least or len(self.lessons) < least - _MIN_HELD_BACK
 
     def take(self) -> bool:
         """Take the next answers; False if there are no more."""
@@ -164,7 +164,7 @@ class _Answered:
 
     def hold_back_fewer(self, least: int) -> None:
         """Learn what was held back where too little else came."""
-        while len(self.held_back) > _LEAST_HELD_BACK and self.are_too_few(least):
+        while len(self.held_back) > _MIN_HELD_BACK and self.are_too_few(least):
             self._learn(self.held_back.pop())
 
     def _learn(self, answered: _Taken) -> None:
@@ -353,9 +353,9 @@ def _outside(
 
 
 def _num_held_back(count: int, config: RefineConfig) -> int:
-    if not config.held_back_share or count < _LEAST_TO_DIVIDE:
+    if not config.held_back_share or count < _MIN_TO_DIVIDE:
         return 0
-    return min(max(int(count * config.held_back_share), _LEAST_HELD_BACK), _MOST_HELD_BACK)
+    return min(max(int(count * config.held_back_share), _MIN_HELD_BACK), _MAX_HELD_BACK)
 
 
 def choose(examples: Sequence[Example], base: BaseModel, config: RefineConfig) -> list[Example]:

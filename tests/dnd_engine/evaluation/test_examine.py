@@ -31,9 +31,9 @@ from dnd_engine.config import EngineConfig, ImprintConfig, RefineConfig, Teacher
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError, TrainingError
 from dnd_engine.evaluation import baselines as baselines_module
+from dnd_engine.evaluation import eval_pass
 from dnd_engine.evaluation import examine as examine_module
 from dnd_engine.evaluation import report as report_module
-from dnd_engine.evaluation import session as session_module
 from dnd_engine.evaluation.baselines import NEUTRAL_PROMPT, Baselines
 from dnd_engine.evaluation.examine import ExaminationConfig, examine
 from dnd_engine.evaluation.items import EvalItems
@@ -248,7 +248,7 @@ def unseen(folder: Path) -> tuple[Task, ...]:
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ExaminationConfig:
     """Two quick rows on bare inputs, short answers to compare, and a report without pictures."""
     monkeypatch.setattr(report_module, "draw_pictures", lambda report, out: {})
-    monkeypatch.setattr(agreement_module, "_MOST_NEW_TOKENS", 3)
+    monkeypatch.setattr(agreement_module, "_MAX_NEW_TOKENS", 3)
     return ExaminationConfig(
         out=tmp_path / "report",
         rows=("base", "generator"),
@@ -275,7 +275,7 @@ def test_a_cluster_gives_the_scores_of_one_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Jobs of two tasks each; what is known is not asked again, and needs no cluster."""
-    monkeypatch.setattr(session_module, "_CHUNK_ITEMS", 4)
+    monkeypatch.setattr(eval_pass, "_CHUNK_ITEMS", 4)
     here, there = (replace(config, out=config.out / name) for name in ("here", "there"))
     alone = examine(engine, unseen[:4], here)
     examine(engine, unseen[:4], replace(there, rows=("base",)))
@@ -466,7 +466,7 @@ def test_a_killed_examination_ends_as_an_unbroken_one(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(session_module, "_CHUNK_ITEMS", 4)
+    monkeypatch.setattr(eval_pass, "_CHUNK_ITEMS", 4)
     whole = replace(config, out=tmp_path / "whole")
     expected = examine(engine, unseen, whole)
     calls = []
@@ -478,7 +478,7 @@ def test_a_killed_examination_ends_as_an_unbroken_one(
         return answers.answer(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(session_module, "answer", dying)
+        patch.setattr(eval_pass, "answer", dying)
         with pytest.raises(KeyboardInterrupt):
             examine(engine, unseen, config)
     assert len(lines(config.out)) == 8
@@ -1034,7 +1034,7 @@ def test_ordinary_messages_are_asked_of_the_first_adapters_and_after_a_kill(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The base is asked once, and a task that was checked is not checked again."""
-    monkeypatch.setattr(session_module, "check_messages", lambda: ("Hi", "A good book?"))
+    monkeypatch.setattr(eval_pass, "check_messages", lambda: ("Hi", "A good book?"))
     asked: list[int] = []
 
     def share(runtime: Runtime, fitted: FittedLoRA, expected: BaseAnswers) -> Ordinary:
@@ -1043,7 +1043,7 @@ def test_ordinary_messages_are_asked_of_the_first_adapters_and_after_a_kill(
             raise KeyboardInterrupt
         return ordinary_share(runtime, fitted, expected)
 
-    monkeypatch.setattr(session_module, "ordinary_share", share)
+    monkeypatch.setattr(eval_pass, "ordinary_share", share)
     config = replace(config, draws=2)
     zeros = torch.zeros(LAYOUT.num_tokens, LAYOUT.spec.r, LAYOUT.width)
     engine.plant = lambda buckets, made: zeros

@@ -24,7 +24,7 @@ from dnd_engine.tasks.families.inputs import Item, draw_items
 from dnd_engine.tasks.families.operation import Operation
 from dnd_engine.tasks.families.primitives import PRIMITIVES
 from dnd_engine.tasks.families.registry import all_inputs, all_operations
-from dnd_engine.tasks.families.sample import LEAST_OPERATIONS, sample_operations
+from dnd_engine.tasks.families.sample import MIN_OPERATIONS, sample_operations
 from dnd_engine.tasks.families.wording import make_wordings
 from dnd_engine.tasks.families.words import Vocabulary, vocabulary
 from dnd_engine.tasks.folder import Task, load_tasks
@@ -412,7 +412,7 @@ def test_too_few_examples_are_refused(tmp_path: Path, train: int, test: int) -> 
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("count", [LEAST_OPERATIONS, 13, 60, 200, 741])
+@pytest.mark.parametrize("count", [MIN_OPERATIONS, 13, 60, 200, 741])
 def test_a_sample_lacks_nothing_that_the_whole_has(count: int, seed: int) -> None:
     everything = all_operations()
     drawn = sample_operations(everything, count, seed)
@@ -456,7 +456,7 @@ def test_a_sampled_folder_is_a_part_of_the_whole_and_its_tasks_share_inputs(
     assert len(shared.anchors) > 0.9 * len(trained)
 
 
-@pytest.mark.parametrize("count", [0, LEAST_OPERATIONS - 1, 743])
+@pytest.mark.parametrize("count", [0, MIN_OPERATIONS - 1, 743])
 def test_a_sample_of_too_few_or_too_many_operations_is_refused(tmp_path: Path, count: int) -> None:
     with pytest.raises(ConfigError, match=rf"between 12 and 742 operations, got {count}\. Fewer w"):
         write_families(tmp_path / "out", num_operations=count)
@@ -469,8 +469,8 @@ def test_the_command_draws_operations(tmp_path: Path) -> None:
         sizes = ["--train", "40", "--test", "2", "--operations", str(number), "--json"]
         return CliRunner().invoke(app, ["tasks", "make", out, *sizes])
 
-    assert json.loads(make("tasks", LEAST_OPERATIONS).stdout)["num_tasks"] == LEAST_OPERATIONS
-    assert len(load_tasks(tmp_path / "tasks")) == LEAST_OPERATIONS
+    assert json.loads(make("tasks", MIN_OPERATIONS).stdout)["num_tasks"] == MIN_OPERATIONS
+    assert len(load_tasks(tmp_path / "tasks")) == MIN_OPERATIONS
     refused = make("few", 5)
     assert refused.exit_code == 1
     assert "Error: expected between 12 and 742 operations, got 5." in refused.stderr

@@ -47,7 +47,7 @@ TrainedRow = Literal["trained_lora", "warm_lora"]
 TRAINED: tuple[TrainedRow, ...] = ("trained_lora", "warm_lora")
 
 _DEFAULT_STEPS, _DEFAULT_ROWS = 40, 40
-_MOST, _MOST_SHARED = 200, 60
+_MAX_ROWS, _MAX_SHARED_ROWS = 200, 60
 _MARKS = {"gain": "check", "loss": "warn"}
 
 
@@ -127,7 +127,7 @@ def most_measured(*, shared: bool) -> int:
     Args:
         shared: Whether others are served.
     """
-    return _MOST_SHARED if shared else _MOST
+    return _MAX_SHARED_ROWS if shared else _MAX_ROWS
 
 
 def measure_panel(*, shared: bool) -> MeasurePanel:

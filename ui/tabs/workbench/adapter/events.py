@@ -37,7 +37,7 @@ __all__ = [
     "undo_words",
 ]
 
-_LEAST_LABELS = RefineConfig().least_prompts
+_MIN_LABELS = RefineConfig().least_prompts
 """Labelled prompts from which refining can learn."""
 
 
@@ -285,7 +285,7 @@ def _labelled(buckets: Sequence[Bucket]) -> bool:
         for prompt in bucket.prompts
         if prompt.label is not None
     }
-    return len(labelled) >= _LEAST_LABELS
+    return len(labelled) >= _MIN_LABELS
 
 
 def _suggestions(buckets: Sequence[Bucket], questions: dict[str, str]) -> list[str]:

@@ -9,7 +9,7 @@ from ui.text import _
 __all__ = ["marked"]
 
 _WORDS = re.compile(r"\s+|\w+|[^\w\s]")
-_LEAST_SHARED = 0.3
+_MIN_SHARED = 0.3
 """Share of words in common below which marks would cover everything and say nothing."""
 
 
@@ -20,7 +20,7 @@ def marked(mine: str, other: str) -> str:
     """
     words, theirs = _WORDS.findall(mine), _WORDS.findall(other)
     matcher = difflib.SequenceMatcher(None, words, theirs, autojunk=False)
-    if _shared(words, matcher) * 2 < _LEAST_SHARED * (_count(words) + _count(theirs)):
+    if _shared(words, matcher) * 2 < _MIN_SHARED * (_count(words) + _count(theirs)):
         pairs = zip(words, theirs, strict=False)
         fork = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(words), len(theirs)))
         return (

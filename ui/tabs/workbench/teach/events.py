@@ -22,7 +22,7 @@ from ui.text import _, number
 
 __all__ = ["TeachEvents", "rows"]
 
-_LEAST = RefineConfig().least_prompts
+_MIN_PROMPTS = RefineConfig().least_prompts
 
 _LABEL_CHARACTERS = 300
 """A prompt is cut above its answer."""
@@ -229,12 +229,12 @@ def _corrected(session: Session) -> dict[str, str]:
         raise DndError(_("Press Propose answers first, and correct them."))
     pairs = zip(proposed.prompts, proposed.answers, strict=True)
     found = {prompt: answer for prompt, answer in pairs if answer.strip()}
-    if len(found) < _LEAST:
+    if len(found) < _MIN_PROMPTS:
         raise DndError(
             _(
                 "{least} answers or more are needed, got {found}. Fill in some that are empty, or "
                 "add prompts.",
-                least=number(_LEAST),
+                least=number(_MIN_PROMPTS),
                 found=number(len(found)),
             )
         )

@@ -30,7 +30,7 @@ from dnd_engine.scoring.questions import Answer, Question, ask
 from dnd_engine.scoring.scores import DRAWN, SHOWN_CHARACTERS, ItemScore
 from dnd_engine.tasks.folder import Example, Mode, Task
 
-__all__ = ["Session", "chunks"]
+__all__ = ["EvalPass", "chunks"]
 
 _CHUNK_ITEMS = 128
 """Items answered between two writes to disk: two full batches."""
@@ -39,7 +39,7 @@ _COMPARED_TASKS = 64
 """Tasks whose generated adapters are kept in memory and compared with each other."""
 
 
-class Session:
+class EvalPass:
     """Answers what the store lacks, chunk by chunk."""
 
     def __init__(
