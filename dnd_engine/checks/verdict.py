@@ -6,7 +6,7 @@ model's answers are poor by themselves. Imports no torch.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from dnd_engine.checks.wording import Sentence
 from dnd_engine.config import AGREEMENT_BANDS
@@ -24,6 +24,10 @@ Outcome = Literal["works", "with_instruction", "fails"]
 _CARRIES = AGREEMENT_BANDS[-1][0]
 """Share of prompts answered as the instructed model does, from which on an adapter works."""
 
+_MOSTLY = 0.75
+"""Share from which on the sentence needs no numbers. From `_CARRIES` to here it gives them: an
+adapter that works for every second prompt must not sound like one that works."""
+
 _POOR = 0.5
 """Share of the instructed model's answers, above which their faults decide."""
 
@@ -39,6 +43,7 @@ _HEADS: dict[Outcome, str] = {
     "with_instruction": N_("It works only with the instruction."),
     "fails": N_("It does not work: teach it."),
 }
+_PARTLY = N_("It works without the instruction for some prompts only: {same} of {number}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,14 +80,20 @@ class AdapterVerdict:
         return self.outcome == "fails" or self.same == 0
 
     @property
+    def works_partly(self) -> bool:
+        """Whether it works, but for so many prompts only that it must be said."""
+        return self.outcome == "works" and self.same < _MOSTLY * self.num_prompts
+
+    @property
     def head(self) -> Sentence:
         """The verdict itself."""
+        if self.works_partly:
+            return Sentence(_PARTLY, self._counts)
         return Sentence(_HEADS[self.outcome])
 
     @property
     def reasons(self) -> tuple[Sentence, ...]:
         """The numbers behind it."""
-        counts = {"same": self.same, "number": self.num_prompts}
         if self.left_out:
             told = N_(
                 "Without the instruction it answers {same} of {number} prompts that it was not "
@@ -98,7 +109,7 @@ class AdapterVerdict:
                 "Without the instruction it answers {same} of {number} prompts as the model does "
                 "with it."
             )
-        found = [Sentence(told, counts)]
+        found = [Sentence(told, self._counts)]
         if self._wavers:
             found.append(
                 Sentence(
@@ -140,6 +151,10 @@ class AdapterVerdict:
                     )
                 )
         return tuple(found)
+
+    @property
+    def _counts(self) -> dict[str, Any]:
+        return {"same": self.same, "number": self.num_prompts}
 
     @property
     def _wavers(self) -> bool:

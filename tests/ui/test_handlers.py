@@ -469,6 +469,8 @@ def test_checks_tell_whether_the_instruction_is_carried_and_doubt_with_reason(
     ("same", "wavering", "head", "mark", "doubt"),
     [
         (8, 0, "It works without the instruction.", "check", False),
+        (6, 0, "It works without the instruction.", "check", False),
+        (5, 0, "It works without the instruction for some prompts only: 5 of 8.", "info", False),
         (1, 0, "It works only with the instruction.", "info", False),
         (0, 0, "It works only with the instruction.", "warn", False),
         (8, 5, "It does not work: teach it.", "warn", True),

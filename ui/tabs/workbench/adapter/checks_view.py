@@ -64,7 +64,7 @@ _VERDICTS: Mapping[str, tuple[str, str]] = {
     ),
     "carries": (
         N_("Carries the instruction"),
-        N_("On your prompts, it matches the instructed model without the instruction."),
+        N_("Without the instruction, it often answers your prompts as the instructed model does."),
     ),
     "carries_some": (
         N_("Carries the instruction in part"),
@@ -354,7 +354,7 @@ def judgement_html(inspection: "Inspection", *, taught: Taught = "") -> str:
     warns = is_warned(inspection, taught=taught)
     mark = "warn" if warns else "info"
     if not warns and verdict is not None and verdict.outcome == "works":
-        mark = "check"
+        mark = "info" if verdict.works_partly else "check"
     folded = f" <details><summary>{_('Why?')}</summary>{' '.join(why)}</details>" if why else ""
     return (
         f"<div class='dnd-notice dnd-verdict{' is-warn' if warns else ''}' "
