@@ -556,7 +556,7 @@ function drawBucket(box, bucket) {
   number.value = bucket.weight % 0.1 && (bucket.weight * 10) % 1 ? String(bucket.weight) : bucket.weight.toFixed(1);
   const share = shareOf(bucket);
   $(".dnd-share", box).textContent =
-    bucket.weight < 0 ? _("Less of this. Works with Sum adapters only.")
+    bucket.weight < 0 ? _("Less of this. Works with Sum adapters, without imprint.")
     : bucket.weight === 0 ? _("Kept, not used.")
     : share === null ? _("Takes part once it holds prompts.")
     : _("{share} % of the batch", { share: Math.round(share * 100) });

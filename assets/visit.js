@@ -44,8 +44,8 @@ function moved() {
 
 // ---------------------------------------------------------------- leaving
 
-const RUNNING = ["#dnd-stop-synthesis", "#dnd-imprint-stop", "#dnd-teach-stop", "#dnd-stop-chat", "#dnd-measure-stop", "#dnd-train-stop"];
-const TYPED = ["#dnd-box textarea", ".dnd-pasteboard:not([hidden]) textarea"];
+const RUNNING = ["#dnd-stop-synthesis", "#dnd-imprint-stop", "#dnd-teach-stop", "#dnd-stop-chat", "#dnd-batch-stop", "#dnd-measure-stop", "#dnd-train-stop"];
+const TYPED = ["#dnd-box textarea", "#dnd-batch-inputs textarea", ".dnd-pasteboard:not([hidden]) textarea"];
 
 function losesSomething() {
   const runs = RUNNING.some((one) => document.querySelector(one));

@@ -49,7 +49,13 @@ class Handlers:
         self.page = PageEvents(app, self.compare)
         self.models = ModelsEvents(app, self.page)
         self.visit = VisitEvents(
-            app, self.page, self.prompts, self.adapter, self.compare, self.measure
+            app,
+            self.page,
+            self.prompts,
+            self.adapter,
+            self.compare,
+            self.batch,
+            self.measure,
         )
         self.language = LanguageEvents(
             self.page, self.prompts, self.compare, self.library, self.measure, self.report

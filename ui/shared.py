@@ -130,7 +130,7 @@ def fingerprint(buckets: Sequence[Bucket]) -> str:
         (
             bucket.name,
             bucket.weight,
-            sorted((f.sha256, f.split) for f in bucket.files),
+            sorted((f.sha256, f.split, repr(f.choices)) for f in bucket.files),
             bucket.instruction,
         )
         for bucket in buckets

@@ -556,6 +556,9 @@ class Session:
             if run is not None and not run.stages.ended:
                 run.stop.set()
                 run.stages.interrupt()
+        if self.batch is not None:
+            self.batch.stop.set()
+            self.batch.running = False
         if self.stop_chat is not None:
             self.stop_chat.set()
         for turn in self.turns:

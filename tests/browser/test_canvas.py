@@ -31,6 +31,8 @@ def test_the_first_file_makes_and_names_the_bucket(visit: Visit, write: Write) -
     zone = visit.page.get_by_role("button", name="Drop prompt files here, or click to choose")
     expect(zone).to_contain_text("Answer yes or no.")
     expect(visit.page.locator(".dnd-bucket")).to_have_count(0)
+    visit.page.locator("#dnd-advanced").get_by_text("Advanced").click()
+    expect(visit.page.locator("#dnd-imprint")).to_be_visible()
     expect(visit.page.locator("#dnd-mix")).to_be_hidden()
     visit.shot("canvas-empty")
     visit.drop_on(zone, [write("disk_errors-2024.txt", LINES)], visit.page.locator(".dnd-canvas"))

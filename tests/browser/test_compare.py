@@ -103,7 +103,7 @@ def test_a_newcomers_answer_stays_on_a_phones_screen_until_they_scroll_away(
 
 def test_what_is_left_out_is_struck_and_not_sent(visit: Visit, engine: FakeEngine) -> None:
     with_adapter(visit)
-    expect(visit.page.get_by_label("Tell only the left model")).to_be_checked()
+    expect(visit.page.get_by_label("Tell only the base model")).to_be_checked()
     answered(visit, QUESTION)
     sent = [messages[-1]["content"] for messages in engine.asked[-1]]
     assert sent == [QUESTION, "Question: How many cars are red?"]

@@ -459,7 +459,7 @@ def test_many_inputs_are_answered_in_a_table_that_can_be_kept(visit: Visit, writ
     visit.drop([write("a.txt", "Say yes.\n\none\n---\nSay yes.\n\ntwo\n")], "SQL")
     visit.ready("a.txt")
     visit.synthesize()
-    expect(page.locator("#dnd-compare-head")).to_contain_text("Left reads the instruction")
+    expect(page.locator("#dnd-compare-head")).to_contain_text("Base reads the instruction")
     page.locator("#dnd-batch button").first.click()
     visit.enter(page.locator("#dnd-batch-inputs textarea"), "first\nsecond\nthird")
     page.locator("#dnd-batch-start").click()

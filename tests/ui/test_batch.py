@@ -143,7 +143,7 @@ def test_prompts_with_an_instruction_tell_only_the_left_model_until_another_is_c
     assert updates["mode"] == "told"
     assert updates["told_with"].value == "Say it in French."
     assert updates["told_with"].visible is True
-    assert "Left reads the instruction and your input" in updates["compare_head"]
+    assert "Base reads the instruction and your input" in updates["compare_head"]
     chosen = on.compare.choose_mode(made, "bare")
     assert chosen["told_with"].visible is False
     assert "Both read the input alone" in chosen["compare_head"]
@@ -187,5 +187,6 @@ def test_while_blind_the_question_does_not_tell_which_side_reads_the_instruction
     for _step in on.compare.answer(made, *SAMPLING):
         pass
     hidden = on.compare.go_blind(made, True)
+    assert "One reads the instruction" in hidden["compare_head"]
     for pane in ("left_pane", "right_pane"):
         assert "Say it in French." not in hidden[pane].split("dnd-answer-text")[0]

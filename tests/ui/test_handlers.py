@@ -31,7 +31,7 @@ from ui.tabs.workbench.adapter.checks_view import (
     judgement_html,
     norms_html,
 )
-from ui.tabs.workbench.adapter.view import fingerprint
+from ui.tabs.workbench.adapter.view import Learnt, fingerprint
 from ui.text import speaking
 
 Arrange = Callable[..., Arrangement]
@@ -442,6 +442,37 @@ def test_checks_never_tick_what_was_not_measured() -> None:
     assert norms_html({}) == ""
 
 
+def test_without_an_instruction_nobody_can_tell_and_the_way_out_is_named() -> None:
+    told = judgement_html(Inspection(0.4, {}, (), 16))
+    assert "Nobody can tell yet whether it works." in told
+    assert "type it under Advanced" in told
+    assert "is-warn" not in told
+    assert judgement_html(Inspection(None, {}, (), 0)) == "", "its prompts are unknown"
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "head"),
+    [
+        (0.25, 0.75, "Teaching helped."),
+        (0.5, 0.5, "Teaching changed nothing."),
+        (0.5, 0.25, "Teaching made it worse: undo it."),
+    ],
+)
+def test_after_teaching_the_held_back_prompts_are_the_verdict(
+    before: float, now: float, head: str
+) -> None:
+    told = judgement_html(
+        Inspection(0.4, {}, (), 16), taught="trained_person", learnt=Learnt(4, before, now)
+    )
+    assert f"<b>{head}</b> 4 held-back prompts: {before:.0%}".replace("%", " %") in told
+
+
+def test_instructions_that_are_needed_can_be_sent() -> None:
+    verdict = judge(same=2, num_prompts=8, left_out=True, wavering=0)
+    told = judgement_html(Inspection(0.4, {}, (), 16, Agreement(2, 8), verdict=verdict))
+    assert "Send the instruction with your input, or teach the adapter." in told
+
+
 @pytest.mark.parametrize(
     ("agreement", "outlook", "title", "doubt"),
     [
@@ -604,7 +635,7 @@ def test_what_speaks_twice_against_an_adapter_is_said_under_one_head() -> None:
 def test_prompts_without_an_instruction_are_told_so_and_cast_no_doubt() -> None:
     found = Inspection(0.4, {}, (), 16)
     assert "No instruction to leave out" in checks_html("done", found)
-    assert judgement_html(found) == ""
+    assert not is_doubtful(found)
 
 
 def test_a_refined_adapter_is_not_praised_for_what_it_was_taught() -> None:

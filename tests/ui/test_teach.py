@@ -426,7 +426,8 @@ def test_a_doubtful_adapter_comes_with_the_offer_and_a_refined_one_without(
     assert "teach it below" in doubtful["warning"]
     refine(on, session, request_of("s"))
     updates = on.adapter.check(session)
-    assert updates["warning"] == ""
+    assert "Teaching helped." in updates["warning"]
+    assert "is-warn" not in updates["warning"]
     assert "teach_box" not in updates
     assert updates["download"].variant == "primary"
     assert "Taught on your prompts" in updates["checks"]

@@ -13,7 +13,7 @@ from dnd_engine.limits import ServerLimits
 from dnd_engine.prompts.files import read_prompt_file
 from tests.ui.fake_adapter import FakeAdapter
 from tests.ui.fake_engine import FakeEngine
-from tests.ui.orders import chat, make
+from tests.ui.orders import SAMPLING, chat, make
 from ui.canvas import Arrangement
 from ui.fields import NumberField, Slider
 from ui.handlers import Handlers, Updates
@@ -278,6 +278,7 @@ def test_what_ran_when_the_page_was_left_is_said_to_be_interrupted(
     on.prompts.update_prompts(arrangement, visit, request_of("a"))
     on.synthesis.begin_synthesis(arrangement, visit)
     on.compare.ask("Hi", "written", visit)
+    on.batch.begin("one\ntwo", "written", "", visit)
     run, key = visit.run, visit.key
     back = on.visit.open(Session(), "en", key, request_of("b"))
     assert run is not None
@@ -286,6 +287,21 @@ def test_what_ran_when_the_page_was_left_is_said_to_be_interrupted(
     assert back["session"].turns[0].finished
     assert "stopped" in back["left_pane"]
     assert back["send"].visible
+    assert (back["batch_inputs"], back["batch_start"].visible) == ("one\ntwo", True)
+    assert "0 of 2 inputs answered." in back["batch_table"]
+    visit = back["session"]
+    assert visit.batch.stop.is_set()
+    assert on.batch.begin("three", "written", "", visit)["batch_stop"].visible, "not stuck"
+
+
+def test_a_table_of_answers_comes_back_with_its_file(on: Handlers, request_of: RequestOf) -> None:
+    visit = on.visit.open(Session(), "en", "", request_of("a"))["session"]
+    on.batch.begin("one", "written", "", visit)
+    list(on.batch.answer(visit, *SAMPLING))
+    back = on.visit.open(Session(), "en", visit.key, request_of("b"))
+    assert back["batch_inputs"] == "one"
+    assert back["batch_file"].visible
+    assert Path(back["batch_file"].value["path"]).read_text().startswith("input,")
 
 
 def test_a_number_beyond_its_limits_becomes_the_nearest_one() -> None:

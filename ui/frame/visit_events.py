@@ -10,7 +10,7 @@ from ui.shared import App, Updates
 from ui.state import Session
 from ui.tabs.measure.events import MeasureEvents
 from ui.tabs.workbench.adapter.events import AdapterEvents
-from ui.tabs.workbench.batch.view import batch_html
+from ui.tabs.workbench.batch.events import BatchEvents
 from ui.tabs.workbench.compare.events import CompareEvents
 from ui.tabs.workbench.prompts.events import PromptEvents
 from ui.tabs.workbench.runs.events import shown_stages
@@ -30,6 +30,7 @@ class VisitEvents:
         prompts: PromptEvents,
         adapter: AdapterEvents,
         compare: CompareEvents,
+        batch: BatchEvents,
         measure: MeasureEvents,
     ) -> None:
         self._app = app
@@ -37,6 +38,7 @@ class VisitEvents:
         self._prompts = prompts
         self._adapter = adapter
         self._compare = compare
+        self._batch = batch
         self._measure = measure
 
     def open(self, session: Session, code: str, key: str, request: gr.Request) -> Updates:
@@ -80,7 +82,7 @@ class VisitEvents:
             "instruction": visit.instruction,
             **self._prompts.put_back(visit),
             **self._compare.put_back(visit, request),
-            "batch_table": batch_html(visit.batch),
+            **self._batch.put_back(visit, request),
             **rows(visit),
             **self._measure.put_back(visit, request),
             "stages": shown_stages(visit),

@@ -73,7 +73,7 @@ def wire_visit(
         **page.does(
             on.open,
             f"session visit instruction inbox strength measure_told {_LOAD} {OPENED} {SHOWN} "
-            f"batch_table {ROWS} "
+            f"batch_table batch_inputs batch_start batch_stop batch_file {ROWS} "
             f"{measured(measure)} {' '.join(controls)}",
             inputs=[session, frame.language, foot.brought],
         ),

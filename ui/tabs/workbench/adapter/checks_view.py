@@ -17,6 +17,7 @@ from ui.text import N_, _, count_prompts, drawn, ngettext, number
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Agreement, Conditioning, Control, Inspection, Skills
     from dnd_engine.checks.wording import Sentence
+    from ui.tabs.workbench.adapter.view import Learnt
 
 __all__ = [
     "ChecksPanel",
@@ -140,6 +141,10 @@ _VERDICTS: Mapping[str, tuple[str, str]] = {
         ),
     ),
 }
+_UNTOLD = N_(
+    "No prompt has an instruction, a blank line and a short input. If yours have no instruction, "
+    "type it under Advanced and press Synthesize again."
+)
 _WARNINGS: Mapping[str, tuple[str, str]] = {
     "nothing": (
         N_("This adapter is unlikely to help."),
@@ -234,7 +239,7 @@ def verdicts(inspection: "Inspection", *, taught: Taught = "") -> list[Verdict]:
     # Agreement is what training is for; an imprint is judged by it as the generator's work is.
     if not trained and inspection.agreement is not None:
         found.append(_carrying(inspection.agreement))
-    elif not trained and inspection.num_prompts:
+    elif _is_untold(inspection, taught):
         found.append(Verdict("untold", "", "info"))
     if (verdict := inspection.verdict) is not None and verdict.outcome == "fails":
         found.append(Verdict("fails", "", "warn"))
@@ -329,10 +334,17 @@ def _spoken(sentence: "Sentence") -> str:
     return _(sentence.message, **sentence.values)
 
 
-def judgement_html(inspection: "Inspection", *, taught: Taught = "") -> str:
+def judgement_html(
+    inspection: "Inspection", *, taught: Taught = "", learnt: "Learnt | None" = None
+) -> str:
     """Draw the verdict and what speaks against the adapter as one notice.
 
     What to do comes right after the verdict; the numbers behind it are folded away.
+
+    Args:
+        inspection: What was measured.
+        taught: What the adapter was taught after it was generated.
+        learnt: How that went on prompts held back.
 
     Returns:
         Empty if there is neither a verdict nor a doubt.
@@ -340,7 +352,11 @@ def judgement_html(inspection: "Inspection", *, taught: Taught = "") -> str:
     verdict = inspection.verdict
     doubts = _doubts(inspection, taught)
     said = []
-    if verdict is not None and "nothing" not in doubts:
+    if learnt is not None:
+        said.append(f"<b>{_learnt_words(learnt)}</b> {learnt.words}.")
+    elif verdict is None and _is_untold(inspection, taught):
+        said.append(f"<b>{_('Nobody can tell yet whether it works.')}</b> {_(_UNTOLD)}")
+    elif verdict is not None and "nothing" not in doubts:
         said.append(f"<b>{_spoken(verdict.head)}</b>")
     why = [] if verdict is None else [_spoken(reason) for reason in verdict.reasons]
     reasons: dict[str, list[str]] = {}
@@ -349,18 +365,33 @@ def judgement_html(inspection: "Inspection", *, taught: Taught = "") -> str:
             reasons.setdefault(_(head), []).append(_(reason))
     said += [f"<b>{head}</b> {' '.join(told)}" for head, told in reasons.items()]
     said += _ways_out(doubts, taught)
+    if verdict is not None and verdict.outcome == "with_instruction" and not doubts:
+        said.append(_("Send the instruction with your input, or teach the adapter."))
     if not said:
         return ""
     warns = is_warned(inspection, taught=taught)
-    mark = "warn" if warns else "info"
-    if not warns and verdict is not None and verdict.outcome == "works":
-        mark = "info" if verdict.works_partly else "check"
+    works = verdict is not None and verdict.outcome == "works" and not verdict.works_partly
+    mark = "warn" if warns else "check" if works else "info"
     folded = f" <details><summary>{_('Why?')}</summary>{' '.join(why)}</details>" if why else ""
     return (
         f"<div class='dnd-notice dnd-verdict{' is-warn' if warns else ''}' "
         f"role='{'alert' if warns else 'status'}'>{icon(mark)}"
         f"<div>{' '.join(said)}{folded}</div></div>"
     )
+
+
+def _learnt_words(learnt: "Learnt") -> str:
+    if learnt.is_better:
+        return _("Teaching helped.")
+    if learnt.now == learnt.before:
+        return _("Teaching changed nothing.")
+    return _("Teaching made it worse: undo it.")
+
+
+def _is_untold(inspection: "Inspection", taught: Taught) -> bool:
+    """Whether none of its prompts has an instruction that could be left out."""
+    trained = taught not in ("", "imprinted")
+    return not trained and inspection.agreement is None and inspection.num_prompts > 0
 
 
 def is_warned(inspection: "Inspection", *, taught: Taught = "") -> bool:

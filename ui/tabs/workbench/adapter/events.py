@@ -21,7 +21,7 @@ from ui.tabs.workbench.adapter.checks_view import (
     norms_html,
     proof_html,
 )
-from ui.tabs.workbench.adapter.view import adapter_html
+from ui.tabs.workbench.adapter.view import adapter_html, learnt
 from ui.tabs.workbench.compare.events import CompareEvents
 from ui.tabs.workbench.compare.view import NUM_SUGGESTIONS
 from ui.text import N_, _
@@ -269,7 +269,7 @@ def checked(made: Made) -> Updates:
     updates: Updates = {
         **proof,
         "checks": checks_html("done", made.inspection, taught=made.taught),
-        "warning": judgement_html(made.inspection, taught=made.taught),
+        "warning": judgement_html(made.inspection, taught=made.taught, learnt=learnt(made.adapter)),
     }
     if made.buckets and not made.refined and is_doubtful(made.inspection):
         updates["teach_box"] = gr.Column(visible=True)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, TypeGuard
 import gradio as gr
 
 from ui.fields import Slider
-from ui.markup import esc, icon
+from ui.markup import esc, icon, prose
 from ui.text import N_, _, count_files, count_prompts, ngettext, number, size
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
 
-__all__ = ["AdapterBar", "adapter_bar", "adapter_html", "fingerprint"]
+__all__ = ["AdapterBar", "Learnt", "adapter_bar", "adapter_html", "fingerprint", "learnt"]
 
 _STEPS = 4
 """Number of shades in a fingerprint, not counting the lightest."""
@@ -122,7 +122,7 @@ def adapter_html(
         prompts if adapter.num_prompts else _("prompts unknown"),
         # A file from elsewhere does not say how long it took.
         *([made] if seconds else []),
-        *_held_back(adapter),
+        *([] if (found := learnt(adapter)) is None else [found.words]),
     ]
     size_facts = [
         _("rank {rank}", rank=adapter.r),
@@ -151,7 +151,7 @@ def adapter_html(
         notes.append(_("Strong: answers may turn to garble."))
     if stale:
         notes.append(_("Made from earlier prompts."))
-    lines = "".join(f"<p class='dnd-note'>{icon('info')}{esc(note)}</p>" for note in notes)
+    lines = "".join(f"<p class='dnd-note'>{icon('info')}{prose(note)}</p>" for note in notes)
     whole_hash = _("SHA-256 {sha256}", sha256=esc(adapter.sha256))
     return (
         f"<div class='dnd-adapter'>{fingerprint(thumbprint)}<div>"
@@ -178,22 +178,39 @@ def _lost(adapter: "Adapter") -> str:
     return number(lost) if isinstance(lost, int) and lost > 0 else ""
 
 
-def _held_back(adapter: "Adapter") -> list[str]:
-    """Say how well it answered prompts held back from teaching, before and after; if known."""
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """How a taught adapter answers prompts held back from teaching, before and after."""
+
+    count: int
+    before: float
+    now: float
+
+    @property
+    def is_better(self) -> bool:
+        """Whether teaching helped."""
+        return self.now > self.before
+
+    @property
+    def words(self) -> str:
+        """Say both scores."""
+        return _(
+            "{count} held-back prompts: {before:.0f} % right before, {now:.0f} % after",
+            before=100 * self.before,
+            now=100 * self.now,
+            count=number(self.count),
+        )
+
+
+def learnt(adapter: "Adapter") -> Learnt | None:
+    """Return how well teaching went; None if it was not taught, or a file says no sound numbers."""
     taught = adapter.provenance.get("trained") or adapter.provenance.get("refined")
     if not isinstance(taught, Mapping):
-        return []
+        return None
     count, before, now = (taught.get(k) for k in ("num_held_back", "score_before", "score"))
     if not (isinstance(count, int) and 0 < count < 1000 and _is_share(before) and _is_share(now)):
-        return []  # nothing was, or a stranger's file says something else
-    return [
-        _(
-            "{count} held-back prompts: {before:.0f} % right before, {now:.0f} % after",
-            before=100 * before,
-            now=100 * now,
-            count=number(count),
-        )
-    ]
+        return None
+    return Learnt(count, before, now)
 
 
 def _is_share(value: object) -> TypeGuard[float]:

@@ -95,6 +95,16 @@ class BatchEvents:
             "batch_file": gr.DownloadButton(value=str(path), visible=True),
         }
 
+    def put_back(self, session: Session, request: gr.Request) -> Updates:
+        """Draw the table again, with its inputs and its file."""
+        if session.batch is None:
+            return {}
+        return {
+            "batch_table": batch_html(session.batch),
+            "batch_inputs": "\n".join(session.batch.inputs),
+            **self.answered(session, request),
+        }
+
     def stop(self, session: Session) -> Updates:
         """Stop at the next token; what was answered stays."""
         if session.batch is not None:

@@ -11,7 +11,7 @@ import gradio as gr
 from dnd_engine.limits import FIXED
 from dnd_engine.tables import cell
 from ui.fields import Textbox
-from ui.markup import cut, esc, icon, notice
+from ui.markup import cut, esc, icon, notice, prose, unfenced
 from ui.state import Batch
 from ui.text import _, drawn, number
 
@@ -82,7 +82,7 @@ def batch_html(batch: Batch | None) -> str:
     if batch.error:
         return (
             f"<div class='dnd-notice is-error' role='alert'>{icon('error')}"
-            f"<span class='dnd-pre'>{esc(batch.error)}</span></div>"
+            f"<span class='dnd-pre'>{prose(batch.error)}</span></div>"
         )
     left, right = _names(batch)
     heads = [_("Input"), left, *([right] if batch.compares else [])]
@@ -95,7 +95,7 @@ def batch_html(batch: Batch | None) -> str:
     )
     return (
         f"<p class='dnd-sub' role='status'>{_told(batch)}</p>"
-        f"<div class='dnd-table dnd-batch' tabindex='0' role='region' "
+        f"<div class='dnd-table dnd-answers' tabindex='0' role='region' "
         f"aria-label='{esc(_('Answers'))}'><table><thead><tr>{cells}</tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"
     )
@@ -151,4 +151,4 @@ def _same(row: "Sequence[Reply | None]") -> bool:
 
 
 def _answer_html(reply: "Reply | None") -> str:
-    return "…" if reply is None else esc(cut(reply.text, _SHOWN_CHARACTERS))
+    return "…" if reply is None else esc(cut(unfenced(reply.text).strip(), _SHOWN_CHARACTERS))

@@ -132,7 +132,7 @@ class CompareEvents:
         return self.compared(session)
 
     def choose_instruction(self, session: Session, instruction: str | None) -> Updates:
-        """Tell the left model something else from now on."""
+        """Tell the base something else from now on."""
         session.told_with = instruction or ""
         return {}
 
@@ -154,10 +154,16 @@ class CompareEvents:
                 value=session.told_with or None,
                 visible=mode == "told" and bool(choices),
             ),
-            "compare_head": head_html(
-                has_adapter=made is not None or session.remote is not None, mode=mode
-            ),
+            "compare_head": self._head(session),
         }
+
+    def _head(self, session: Session) -> str:
+        return head_html(
+            has_adapter=session.made is not None or session.remote is not None,
+            mode=self.mode_of(session),
+            beside=session.beside is not None,
+            blind=session.blind,
+        )
 
     def _instruction_of(self, session: Session, question: str) -> str:
         """Return the instruction that belongs to a suggested question; empty if there is none."""
@@ -335,7 +341,7 @@ class CompareEvents:
     def stand_beside(self, session: Session, key: str) -> Updates:
         """Put the base, or another adapter of this visit, left; the next question goes there."""
         session.beside = next((m for m in session.shelf if m.key == key), None)
-        return self.panes(session)
+        return {**self.panes(session), "compare_head": self._head(session)}
 
     def mark_differences(self, session: Session, on: bool) -> Updates:
         """Mark the words that differ, or leave the answers as they are."""
@@ -348,6 +354,7 @@ class CompareEvents:
         return {
             **self.panes(session),
             **_idle(session),
+            "compare_head": self._head(session),
             "strength": gr.Slider(interactive=not on),
             "beside": gr.Dropdown(interactive=not on),
             "checks": gr.HTML(visible=not on),

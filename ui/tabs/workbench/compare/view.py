@@ -42,16 +42,18 @@ VOTES: Mapping[str, str] = {
 """By what they are called in events."""
 
 _ASK_MODES: Mapping[AskMode, str] = {
-    "told": N_("Tell only the left model"),
+    "told": N_("Tell only the base model"),
     "written": N_("As written"),
     "bare": N_("Without the instruction"),
 }
 _COMPARED: Mapping[AskMode, str] = {
-    "told": N_("Left reads the instruction and your input. Right reads the input alone."),
+    "told": N_("{other} reads the instruction and your input. Adapted reads the input alone."),
     "written": N_("Both read exactly what you write."),
     "bare": N_("Both read the input alone: text above a blank line is left out."),
 }
-"""What is compared, in one line."""
+"""What is compared, in one line. The titles of the panes are used, because on a phone the panes are
+not left and right."""
+_COMPARED_BLIND = N_("One reads the instruction and your input, the other the input alone.")
 _KEEPS: Mapping[str, str] = {
     "markdown": N_("Markdown"),
     "json": N_("JSON"),
@@ -195,7 +197,7 @@ def compare_panel() -> ComparePanel:
         )
         told_with = gr.Dropdown(
             [],
-            label=_("Instruction for the left model"),
+            label=_("Instruction for the base model"),
             info=_("It comes before inputs that bring no instruction of their own."),
             visible=False,
             elem_id="dnd-told-with",
@@ -326,9 +328,20 @@ def _sampling() -> dict[str, Component]:
     }
 
 
-def head_html(*, has_adapter: bool, mode: AskMode = "written") -> str:
-    """Draw the heading of the chat, with one line on what is compared."""
-    more = _(_COMPARED[mode])
+def head_html(
+    *, has_adapter: bool, mode: AskMode = "written", beside: bool = False, blind: bool = False
+) -> str:
+    """Draw the heading of the chat, with one line on what is compared.
+
+    Args:
+        has_adapter: Whether there is anything to compare.
+        mode: What is sent.
+        beside: Whether another adapter is in the place of the base.
+        blind: Whether it is hidden who answers.
+    """
+    more = _(_COMPARED[mode], other=_("Other adapter") if beside else _("Base"))
+    if blind and mode == "told":
+        more = _(_COMPARED_BLIND)
     if not has_adapter:
         more = _(
             "You can chat with the base model now. The adapted answer appears beside it after "

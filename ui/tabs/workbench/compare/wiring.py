@@ -17,7 +17,7 @@ _PANES = "left_pane right_pane"
 _BUTTONS = "send stop_chat again vote_row edit_row"
 _STATE = f"{_BUTTONS} {_PANES}"
 _KEPT = "keep_row keep_markdown keep_json keep_votes"
-BLIND = f"{_STATE} strength beside checks votes"
+BLIND = f"{_STATE} compare_head strength beside checks votes"
 """Slots that change when it is hidden, or told again, who answers."""
 OPENED = f"{_STATE} {_KEPT} votes"
 """Slots of a conversation that is brought back."""
@@ -42,7 +42,7 @@ def wire_chat(page: Page, panel: ComparePanel, shown: Any) -> None:
     cancelled = page.does(on.cancel_edit, f"box mode {_STATE}", inputs=session)
     panel.cancel_edit.click(**cancelled, **AT_ONCE)
     for control, handler, names in (
-        (panel.beside, on.stand_beside, _PANES),
+        (panel.beside, on.stand_beside, f"{_PANES} compare_head"),
         (panel.differences, on.mark_differences, _PANES),
         (panel.blind, on.go_blind, BLIND),
     ):

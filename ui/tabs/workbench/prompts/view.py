@@ -73,14 +73,7 @@ def prompts_panel(limits: PromptLimits) -> PromptsPanel:
         with gr.Column(elem_id="dnd-examples", elem_classes="dnd-panel", min_width=0):
             examples, load_all = _examples()
     with gr.Row(elem_id="dnd-action", elem_classes="dnd-panel"):
-        mix = gr.Radio(
-            [(_("Pool prompts"), "pool"), (_("Sum adapters"), "sum")],
-            value="pool",
-            label=_("Mix"),
-            elem_id="dnd-mix",
-        )
         with gr.Accordion(_("Advanced"), open=False, elem_id="dnd-advanced"):
-            gr.HTML(drawn(_mix_html))
             seed = NumberField(
                 0,
                 label=_("Seed"),
@@ -106,6 +99,18 @@ def prompts_panel(limits: PromptLimits) -> PromptsPanel:
                     "adapter follows it when you send the input alone."
                 ),
                 elem_id="dnd-imprint",
+            )
+            # An imprint replaces what the generator mixed, so this is no choice for most.
+            mix = gr.Radio(
+                [(_("Pool prompts"), "pool"), (_("Sum adapters"), "sum")],
+                value="pool",
+                label=_("Mix without imprint"),
+                info=_(
+                    "An imprint fits all buckets together, by weight. Without it, Pool makes one "
+                    "adapter from all prompts, drawn by weight; Sum makes one for each bucket and "
+                    "adds them by weight."
+                ),
+                elem_id="dnd-mix",
             )
         with gr.Column(elem_id="dnd-go", min_width=0):
             synthesize = gr.Button(
@@ -136,8 +141,8 @@ def prompts_panel(limits: PromptLimits) -> PromptsPanel:
 def _show_html(example: Example) -> str:
     """Say what Show me will do, in full: the question is asked of both as it stands here."""
     words = _(
-        "Makes an adapter from {prompts} about tables and asks both models, without "
-        "asking for SQL: {question}",
+        "Makes an adapter from {prompts} about tables and asks both models, of which only the base "
+        "is told to write SQL: {question}",
         prompts=count_prompts(example.num_prompts),
         question=f"<q>{esc(example.question)}</q>",
     )
@@ -172,14 +177,6 @@ def _hero_html() -> str:
     )
     title = _("Drop prompts. Get an adapter. See if it works.")
     return f"<section class='dnd-hero'><h2>{title}</h2><p>{more}</p></section>"
-
-
-def _mix_html() -> str:
-    words = _(
-        "Pool: one adapter from all prompts, drawn in proportion to the weights. Sum: one adapter "
-        "a bucket, added by weight and cut back to one rank."
-    )
-    return f"<p class='dnd-info'>{words}</p>"
 
 
 def _example_html(example: Example) -> str:
