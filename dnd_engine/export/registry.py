@@ -14,6 +14,7 @@ from dnd_engine.lora.usage import (
     gguf_model_usage,
     gguf_usage,
     merged_usage,
+    mlx_usage,
     ollama_usage,
     peft_usage,
 )
@@ -86,6 +87,13 @@ def _write_gguf(adapter: "Adapter", base: "BaseModel", path: Path) -> None:
     from dnd_engine.export.gguf import write_gguf
 
     write_gguf(adapter, base.config, path)
+
+
+def _write_mlx(adapter: "Adapter", base: "BaseModel", path: Path) -> None:  # noqa: ARG001  # all take it
+    from dnd_engine.export.mlx import mlx_files
+    from dnd_engine.lora.adapter import put_files
+
+    put_files(mlx_files(adapter), path)
 
 
 def _gguf_model(precision: "Precision") -> "Callable[[Adapter, BaseModel, Path], None]":
@@ -163,6 +171,14 @@ EXPORTS: dict[str, ExportTarget] = {
             "base.gguf is the base model as a GGUF file: download one, or export it as the format "
             "`base-gguf`."
         ),
+    ),
+    "mlx": ExportTarget(
+        title=N_("Adapter for MLX"),
+        suffixes=("", ".zip"),
+        write=_write_mlx,
+        usage=lambda adapter, place: mlx_usage(adapter.base_id, place),
+        own_files=frozenset({"adapter_config.json", "adapters.safetensors"}),
+        note=N_("For mlx-lm on a Mac. Unpack a zip first."),
     ),
     "merged": ExportTarget(
         title=N_("Merged model"),

@@ -9,6 +9,7 @@ __all__ = [
     "gguf_model_usage",
     "gguf_usage",
     "merged_usage",
+    "mlx_usage",
     "ollama_usage",
     "peft_usage",
 ]
@@ -70,6 +71,17 @@ def gguf_usage(place: str) -> str:
         place: The adapter's GGUF file.
     """
     return f"llama-cli -m {GGUF_BASE} --lora {shlex.quote(place)}"
+
+
+def mlx_usage(base_id: str, place: str) -> str:
+    """Return an mlx-lm command that opens a chat.
+
+    Args:
+        base_id: The base on the Hub.
+        place: The adapter's folder.
+    """
+    folder = shlex.quote(place.removesuffix(".zip"))
+    return f"mlx_lm.chat --model {shlex.quote(base_id)} --adapter-path {folder}"
 
 
 def gguf_model_usage(place: str) -> str:

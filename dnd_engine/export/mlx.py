@@ -1,0 +1,40 @@
+"""An adapter for mlx-lm, which runs models on the graphics cores of Apple's computers.
+
+The format is that of mlx-lm's own training (`mlx_lm.tuner`). Knows names and shapes of tensors;
+knows no model.
+"""
+
+import json
+
+from safetensors.torch import save
+
+from dnd_engine.lora.adapter import Adapter
+
+__all__ = ["CONFIG", "WEIGHTS", "mlx_files"]
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapters.safetensors"
+
+
+def mlx_files(adapter: Adapter) -> dict[str, bytes]:
+    """Return the two files by name: A and B as mlx-lm multiplies them, transposed, in float32.
+
+    Args:
+        adapter: Its strength is folded into B.
+    """
+    layout, state = adapter.layout, adapter.state
+    tensors, modules = {}, set()
+    for m in layout.matrices():
+        tensors[f"{m.target.path}.lora_{m.side.lower()}"] = state[m.key].float().T.contiguous()
+        # Inside of a block; every block has the same.
+        modules.add(m.target.path.split(".", 3)[3])
+    config = {
+        "fine_tune_type": "lora",
+        "num_layers": 1 + max(target.layer for target in layout.targets),
+        "lora_parameters": {
+            "rank": layout.spec.r,
+            "scale": layout.spec.lora_alpha / layout.spec.r,
+            "dropout": 0.0,
+            "keys": sorted(modules),
+        },
+    }
+    return {CONFIG: json.dumps(config, indent=2).encode(), WEIGHTS: save(tensors)}
