@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["publish"]
 
+GGUF = ".gguf"
+
 
 @plain_errors
 @engine_options
@@ -74,7 +76,7 @@ def publish(
         raise ConfigError("say where to: --to DIR/NAME, --engine ENGINE URL, or both.")
     target = None if engine is None else engine_target(engine[0])
     server = None if engine is None else Server(engine[1])
-    if to is not None and target is not None and to.suffix != target.suffix:
+    if to is not None and target is not None and _is_gguf(to) != (target.suffix == GGUF):
         wanted = "a folder" if not target.suffix else f"a {target.suffix} file"
         raise ConfigError(f"{target.title} reads {wanted}, and `{to}` is none. Change --to.")
     find = find_adapter(adapter, library)
@@ -86,13 +88,15 @@ def publish(
     )
     checked = _contract(read)
     checked.demand(read.name)
-    format = "gguf" if place.suffix == ".gguf" else "peft"
+    # A name may have dots of its own, such as a version.
+    name = place.stem if _is_gguf(place) else place.name
+    format = "gguf" if _is_gguf(place) else "peft"
     exported = loaded.export(read, format, place)
     published = None
     if target is not None and server is not None:
         offer = Offer(
             place=exported.path,
-            name=place.stem,
+            name=name,
             base_id=read.base_id,
             question=ask or QUESTION,
         )
@@ -100,7 +104,7 @@ def publish(
     show(
         {
             "path": str(exported.path),
-            "name": place.stem,
+            "name": name,
             "base": read.base_id,
             "sha256": read.sha256,
             "warnings": list(checked.warnings),
@@ -109,6 +113,10 @@ def publish(
         as_json,
         "\n".join(_words(exported.path, read, checked, published)),
     )
+
+
+def _is_gguf(path: Path) -> bool:
+    return path.suffix == GGUF
 
 
 def _contract(adapter: "Adapter") -> "Contract":

@@ -76,7 +76,7 @@ def prompt_keys(present: Collection[str]) -> list[str]:
 
 def label_note(thing: str, names: Sequence[str]) -> str:
     """Say that labels are not part of the prompts."""
-    return f"Label {named(thing, names)} ignored; refining can learn from it."
+    return f"Label {named(thing, names)} ignored; teaching can learn from it."
 
 
 def read_table(table: Table, asked: Asked) -> Reading:

@@ -104,7 +104,7 @@ def _vllm(server: Server, offer: Offer) -> Published:
     if root is not None and Path(str(root)) != offer.place.resolve():
         raise PublishError(
             f"`{server.url}` answers `{name}` with another adapter: it lists `{root}`, not "
-            f"`{path}`. Choose another name with --name, or unload that one."
+            f"`{path}`. Choose another name with --to DIR/NAME, or unload that one."
         )
     return _proven(server, "vllm", base_id, name, {"model": name}, offer.question)
 
@@ -134,7 +134,7 @@ def _sglang(server: Server, offer: Offer) -> Published:
     if name in loaded and loaded[name] != path:
         raise PublishError(
             f"`{server.url}` answers `{name}` with another adapter: `{loaded[name]}`, not `{path}`."
-            " Choose another name with --name, or unload that one."
+            " Choose another name with --to DIR/NAME, or unload that one."
         )
     listed = {str(model["id"]) for model in server.models()}
     model = f"{base_id}:{name}"

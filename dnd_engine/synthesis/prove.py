@@ -41,7 +41,7 @@ def prove(
     if adapter.was_trained:
         raise AdapterError(
             f"`{adapter.name}` was trained on these prompts, and adapters made from others were"
-            " not. Compare the adapter it was refined from."
+            " not. Compare the adapter it was taught from."
         )
     started = time.monotonic()
     counting = check_buckets(buckets, loaded.config.limits)

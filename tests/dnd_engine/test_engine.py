@@ -611,7 +611,7 @@ def test_a_bucket_that_is_alone_is_compared_with_the_example_least_like_it(engin
 
 def test_a_refined_adapter_is_not_compared_with_others_that_were_not(engine: Engine) -> None:
     adapter = replace(engine.generate([bucket("a", ORDERS)]), provenance={"refined": {}})
-    with pytest.raises(AdapterError, match="refined from"):
+    with pytest.raises(AdapterError, match="taught from"):
         finish(engine.prove(adapter, [bucket("a", ORDERS)]))
 
 

@@ -340,7 +340,7 @@ class FakeEngine(FakeMeasuring):
         """The base says yes to everything, but not to prompts with a label."""
         prompts = {p.text: p for bucket in buckets for p in bucket.prompts}.values()
         if not (split := [p for p in prompts if split_prompt(p.text).input is not None]):
-            raise TrainingError("refine needs 1 or more different prompts; got 0.")
+            raise TrainingError("teaching needs 1 or more different prompts; got 0.")
         yield Progress("ask", 1.0, 0.1, "ask")
         return {p.text: p.label or "yes." for p in split[:limit]}
 
@@ -358,7 +358,7 @@ class FakeEngine(FakeMeasuring):
         usable = sum(split_prompt(text).input is not None for text in texts)
         if usable < config.least_prompts:
             raise TrainingError(
-                f"refine needs {config.least_prompts} or more different prompts that are an "
+                f"teaching needs {config.least_prompts} or more different prompts that are an "
                 f"instruction, a blank line and an input; got {usable} ({len(texts) - usable} "
                 "without a blank line). Put a blank line between instruction and input, or add "
                 "prompts."

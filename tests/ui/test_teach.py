@@ -377,7 +377,7 @@ def test_too_few_prompts_are_told_and_the_adapter_stays(
     before = session.made
     failed = refine(on, session, request_of("s"))[-1]
     assert "Teaching failed; the adapter is unchanged." in failed["stages"]
-    assert "Refine needs 8 or more" in failed["stages"]
+    assert "Teaching needs 8 or more" in failed["stages"]
     assert "got 0 (2 without a blank line)" in failed["stages"]
     assert "is-failed" in failed["stages"]
     assert failed["teach_start"].visible is True

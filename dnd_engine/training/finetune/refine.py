@@ -302,12 +302,12 @@ def _ask_first(answered: _Answered, config: RefineConfig, *, outside: bool) -> I
     if answered.are_too_few(least):
         count = len(answered.answers)
         raise TrainingError(
-            f"refine: the better model gave answers that can be learnt to {count} of {total} "
+            f"teaching: the better model gave answers that can be learnt to {count} of {total} "
             f"prompts, {least} are needed. The others were empty, cut off, or longer than "
             f"{config.max_tokens} tokens with their prompt. Give prompts that ask for short "
             "answers, or choose another model."
             if outside
-            else f"refine: the teacher ended its answer within {config.max_answer_tokens} tokens "
+            else f"teaching: the teacher ended its answer within {config.max_answer_tokens} tokens "
             f"for {count} of {total} prompts, {least} are needed. "
             "Give prompts that ask for short answers, or labelled ones."
         )
@@ -381,7 +381,7 @@ def choose(examples: Sequence[Example], base: BaseModel, config: RefineConfig) -
         ]
         told = ", ".join(f"{count} {why}" for count, why in unusable if count)
         raise TrainingError(
-            f"refine needs {config.least_prompts} or more different prompts that are an "
+            f"teaching needs {config.least_prompts} or more different prompts that are an "
             f"instruction, a blank line and an input{', labelled' if config.labels else ''}; got "
             f"{len(chosen)} of {len(distinct)}{f' ({told})' if told else ''}. Add prompts, or fix "
             "those that do not fit."

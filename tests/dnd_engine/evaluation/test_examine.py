@@ -375,7 +375,7 @@ def test_the_refined_row_starts_from_the_generated_adapter_and_its_unlabeled_pro
         given.append((adapter.sha256, tuple(p.text for p in prompts)))
         yield Progress("ask", 0.0, 0.0, "ask")
         if len(given) == 1:
-            raise TrainingError("refine needs 8 or more different prompts.")
+            raise TrainingError("teaching needs 8 or more different prompts.")
         seconds = {**adapter.seconds, "refine": 2.5}
         tokens = own(buckets, adapter).to(torch.bfloat16)
         return replace(adapter, tokens=tokens, seconds=seconds)
@@ -390,7 +390,7 @@ def test_the_refined_row_starts_from_the_generated_adapter_and_its_unlabeled_pro
     assert all(any(set(texts) <= side for side in sides) for _, texts in given)
     assert report.cost.refine_seconds == {"generator_refined": 2.5}
     assert f"generator_refined lacks 1 of {len(UNSEEN)} tasks" in report.data
-    assert "refine needs 8 or more" in report.data
+    assert "teaching needs 8 or more" in report.data
 
 
 @pytest.mark.slow

@@ -58,6 +58,15 @@ def test_a_folder_for_a_resolver_appears_whole(adapter: Path, tmp_path: Path) ->
     assert f"VLLM_LORA_RESOLVER_CACHE_DIR={place.parent}" in again.output
 
 
+def test_a_name_may_have_dots_of_its_own(adapter: Path, base_id: str, tmp_path: Path) -> None:
+    with running_engine("vllm", base_id) as server:
+        place = tmp_path / "adapters" / "sql-0.5"
+        made = publish(adapter, "--to", place, "--engine", "vllm", server.url, "--json")
+    assert made.exit_code == 0, made.output
+    assert json.loads(made.stdout)["name"] == "sql-0.5"
+    assert place.is_dir()
+
+
 def test_a_folder_with_other_files_is_not_replaced(adapter: Path, tmp_path: Path) -> None:
     place = tmp_path / "precious"
     place.mkdir()

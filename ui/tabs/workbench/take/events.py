@@ -85,7 +85,7 @@ class ExportEvents:
 
     def export_broke(self) -> Updates:
         """Put the button back after an error nobody foresaw."""
-        told = faults(_("No zip"), broke())
+        told = faults(_("Nothing was exported"), broke())
         return {"export": gr.Button(interactive=True), "export_told": told}
 
     def _once(
