@@ -11,7 +11,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from dnd_engine.config import EngineConfig
 from ui.build import build_ui
 from ui.engine_handle import EngineHandle
-from ui.serve import launch_options, listening_host, own_cache, own_library, run
+from ui.serve import (
+    asked_login,
+    launch_options,
+    listening_host,
+    own_cache,
+    own_library,
+    run,
+)
 
 own_cache()
 config = EngineConfig()
@@ -20,4 +27,5 @@ handle = EngineHandle.of(config, shared=owner is None)
 demo = build_ui(handle, config.limits, owner)
 
 if __name__ == "__main__":
-    run(demo, handle, launch_options(config.limits, owner, handle=handle), owner)
+    options = launch_options(config.limits, owner, handle=handle)
+    run(demo, handle, {**options, "auth": asked_login()}, owner)

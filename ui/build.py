@@ -122,6 +122,7 @@ def build_ui(
         if training is not None:
             wire_training(page, training, training_tab, tabs)
         wire_language(page, frame, workbench, library, report, training)
-    demo.queue(default_concurrency_limit=4)
+    # Closed but for the queue: other routes would pass by its lanes and limits.
+    demo.queue(default_concurrency_limit=4, api_open=False)
     calm_queue(demo)
     return demo

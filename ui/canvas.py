@@ -26,6 +26,7 @@ from ui.without_stub import WithoutStub
 __all__ = ["Arrangement", "CanvasBucket", "CanvasCard", "CanvasData", "Inbox", "PromptCanvas"]
 
 _NAME = Field(default=None, max_length=200)
+_ID = Field(max_length=200)
 
 
 class CardChoices(GradioModel):
@@ -41,7 +42,7 @@ class CardChoices(GradioModel):
 class Looking(GradioModel):
     """Which prompts somebody looks at."""
 
-    card: str
+    card: str = _ID
     query: str = Field(default="", max_length=200)
     most: int = Field(default=50, ge=1, le=1_000)
     """Prompts to show."""
@@ -50,15 +51,15 @@ class Looking(GradioModel):
 class CardData(GradioModel):
     """A card as the browser sends it."""
 
-    id: str
-    name: str
+    id: str = _ID
+    name: str = Field(max_length=1_000)
     size: int = 0
     split: Split = "auto"
     file: FileData | None = None
     """Until the server has read it. Gradio checks that it was uploaded."""
     waiting: bool = False
     """Whether the card still has no answer."""
-    example: str = ""
+    example: str = Field(default="", max_length=200)
     """Which file of an example it is, if any."""
     pasted: bool = False
     choices: CardChoices = Field(default_factory=CardChoices)
@@ -71,8 +72,8 @@ class CardData(GradioModel):
 class BucketData(GradioModel):
     """A bucket as the browser sends it."""
 
-    id: str
-    name: str
+    id: str = _ID
+    name: str = Field(max_length=1_000)
     weight: float = 1.0
     cards: list[str] = Field(default_factory=list)
 

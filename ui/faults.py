@@ -85,6 +85,17 @@ def _writable(value: Any) -> Any:
     return value
 
 
+def _names_a_web_file(value: Any) -> bool:
+    """Whether a file is given as a web address: Gradio would fetch all of it, whatever its size."""
+    if isinstance(value, list):
+        return any(map(_names_a_web_file, value))
+    if not isinstance(value, dict):
+        return False
+    path = value.get("path")
+    is_address = isinstance(path, str) and path.lower().startswith(("http://", "https://"))
+    return is_address or any(map(_names_a_web_file, value.values()))
+
+
 class GuardedBlocks(gr.Blocks):
     """Blocks whose events never show an unforeseen error as it is, and never print one."""
 
@@ -113,6 +124,9 @@ class GuardedBlocks(gr.Blocks):
         Raises:
             gr.Error: The event failed; the message is for people.
         """
+        if _names_a_web_file(inputs):
+            words = _("Files from the web are not fetched: download it, and upload it here.")
+            raise gr.Error(words, print_exception=False)
         try:
             return await super().process_api(block_fn, _writable(inputs), *args, **kwargs)
         except gr.Error as error:

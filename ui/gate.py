@@ -29,11 +29,14 @@ from ui.bodies import MIN_CHARGED, BoundedBody, ChargedFiles
 from ui.counters import Counters, FaultCounter
 from ui.faults import report_fault
 from ui.gradio_private import (
+    MAX_ID_CHARS,
     UNKNOWN_EVENT,
     Pages,
     bound_queue,
+    forget_upload,
     name_unknown_events,
     queue_gauges,
+    too_long_id,
 )
 from ui.language import language_of
 from ui.owner import Owner
@@ -68,6 +71,10 @@ _CLOSED = (
 )
 """Beginnings of Gradio's routes that this page does not use."""
 _SCHEMAS = _CLOSED[:2]
+_IDS = frozenset({"session_hash", "upload_id"})
+"""Names that a client chooses, and Gradio keeps."""
+_FORGET_SECONDS = 60.0
+"""How long an upload's progress can be asked for after it."""
 
 _POLICY = {
     "default-src": "'self'",
@@ -173,6 +180,9 @@ class Gate:
             elif not outcome.begun:
                 await refusal(scope, receive, send)
             return
+        finally:
+            if path.startswith(_UPLOAD) and (upload := request.query_params.get("upload_id")):
+                asyncio.get_running_loop().call_later(_FORGET_SECONDS, forget_upload, upload)
         with speaking(language_of(request)):
             cut = self._cut_off(body)
         if cut is not None and not outcome.begun:
@@ -231,6 +241,10 @@ class Gate:
         path = _path(request)
         if path.startswith(self._closed):
             return _refuse(HTTPStatus.NOT_FOUND, _("This page does not serve that."))
+        named = [path.removeprefix(_HEARTBEAT)] if path.startswith(_HEARTBEAT) else []
+        named += [value for key, value in request.query_params.multi_items() if key in _IDS]
+        if any(len(name) > MAX_ID_CHARS for name in named):
+            return _refuse(HTTPStatus.BAD_REQUEST, too_long_id())
         if request.method not in _READING:
             return self._may_write(request, path)
         if self._watch is not None and (told := self._watch.answer(path)) is not None:
@@ -417,9 +431,13 @@ def _is_foreign(request: Request) -> bool:
     origin = request.headers.get("origin")
     if origin is None:
         return False  # no browser
+    try:
+        from_host = urlsplit(origin).netloc
+    except ValueError:
+        return True  # no browser sends such a thing
     public = public_address()
     hosts = {request.headers.get("host"), request.headers.get("x-forwarded-host")}
-    return urlsplit(origin).netloc not in hosts | ({urlsplit(public).netloc} if public else set())
+    return from_host not in hosts | ({urlsplit(public).netloc} if public else set())
 
 
 def _safe_headers() -> dict[str, str]:

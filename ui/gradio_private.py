@@ -11,6 +11,7 @@ import gradio as gr
 from fastapi import HTTPException
 from gradio.context import LocalContext
 from gradio.route_utils import FnIndexInferError
+from gradio.routes import file_upload_statuses
 from gradio.state_holder import SessionState, StateHolder
 
 from dnd_engine.limits import ServerLimits
@@ -20,16 +21,23 @@ from ui.traffic import visitor_of
 
 __all__ = [
     "LAUNCH_SETTINGS",
+    "MAX_ID_CHARS",
     "QUEUE_SETTINGS",
     "UNKNOWN_EVENT",
     "Pages",
     "bound_queue",
     "caller_left",
     "calm_queue",
+    "forget_upload",
     "launch_settings",
     "name_unknown_events",
     "queue_gauges",
+    "too_long_id",
 ]
+
+MAX_ID_CHARS = 100
+"""Of a name that a client gives its session or upload: Gradio keeps thousands, each as long as the
+client likes. Its own have about ten."""
 
 QUEUE_SETTINGS: dict[str, Any] = {
     # Gradio looks for work a thousand times a second, and each look holds up the engine's thread:
@@ -107,6 +115,8 @@ def bound_queue(demo: gr.Blocks, limits: ServerLimits) -> None:
         return await push(body=body, request=request, username=username)
 
     def refuse_beyond_limits(body: Any, request: Any) -> None:
+        if len(body.session_hash or "") > MAX_ID_CHARS:
+            raise HTTPException(HTTPStatus.BAD_REQUEST, too_long_id())
         if body.fn_index not in demo.fns:
             raise _UnknownEventError(body.fn_index)
         waiting = [e for lane in queue.event_queue_per_concurrency_id.values() for e in lane.queue]
@@ -135,6 +145,19 @@ def bound_queue(demo: gr.Blocks, limits: ServerLimits) -> None:
             )
 
     queue.push = push_within_limits  # type: ignore[method-assign]  # this queue alone
+
+
+def too_long_id() -> str:
+    """Say that a client's name for its session or upload is too long."""
+    return _(
+        "session_hash and upload_id: expected at most {number} characters.", number=MAX_ID_CHARS
+    )
+
+
+def forget_upload(upload_id: str) -> None:
+    """Let go of how far an upload was: Gradio keeps some of that for ever."""
+    file_upload_statuses.stop_tracking(upload_id)
+    file_upload_statuses._signals.pop(upload_id, None)
 
 
 def queue_gauges(demo: gr.Blocks) -> dict[str, float]:
@@ -225,6 +248,8 @@ class Pages(StateHolder):
         """Return the page of a session; a new one takes the place of the one missed least."""
         page = self.session_data.get(session_id)
         if page is None:
+            if len(session_id) > MAX_ID_CHARS:
+                raise HTTPException(HTTPStatus.BAD_REQUEST, too_long_id())
             while len(self.session_data) >= self._limits.sessions:
                 self._drop(min(self.session_data, key=self._missed))
             page = self.session_data[session_id] = Page(self.blocks, self._clock)

@@ -31,7 +31,16 @@ from ui.spaces import on_space, serves_others
 if TYPE_CHECKING:
     import gradio as gr
 
-__all__ = ["launch_options", "listening_host", "login", "own_cache", "own_library", "run", "serve"]
+__all__ = [
+    "asked_login",
+    "launch_options",
+    "listening_host",
+    "login",
+    "own_cache",
+    "own_library",
+    "run",
+    "serve",
+]
 
 _MIN_PASSWORD = 8
 
@@ -115,6 +124,16 @@ def listening_host(host: str | None = None) -> str:
     """Return the address to listen on: as asked, else this computer only, or all on a Space."""
     default = "0.0.0.0" if on_space() else "127.0.0.1"
     return host or os.environ.get("GRADIO_SERVER_NAME") or default
+
+
+def asked_login() -> tuple[str, str] | None:
+    """Return the account that the environment asks for in `DND_AUTH`; None if it asks for none.
+
+    Raises:
+        ConfigError: If it is no user and password.
+    """
+    account = os.environ.get("DND_AUTH")
+    return login(account) if account else None
 
 
 def own_library(host: str) -> Owner | None:

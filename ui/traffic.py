@@ -25,10 +25,21 @@ def visitor_of(address: str, headers: Mapping[str, str]) -> str:
         for entry in reversed(headers.get("x-forwarded-for", "").split(",")):
             try:
                 if (seen := ipaddress.ip_address(entry.strip())).is_global:
-                    return str(seen)
+                    return _network_of(str(seen))
             except ValueError:
                 continue
-    return address
+    return _network_of(address)
+
+
+def _network_of(address: str) -> str:
+    """Return an address, or the /64 network it is in: one customer has all addresses of that."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address  # no address: a test's client, or a socket file
+    if isinstance(found, ipaddress.IPv4Address) or found.ipv4_mapped:
+        return address
+    return str(ipaddress.ip_network((found, 64), strict=False))
 
 
 class SlidingSum:

@@ -241,7 +241,13 @@ def _read_zip(path: Path, faults: _Faults) -> _Found:
                     "weights barely compress. It was not unpacked."
                 )
             elif _fits(name, entry.file_size, limit, faults):
-                found[name] = archive.read(entry)
+                with archive.open(entry) as file:
+                    # The size it states bounds what it may unpack to; more would be a lie.
+                    data = file.read(entry.file_size + 1)
+                if len(data) > entry.file_size:
+                    faults.add(f"holds `{name}` with a wrong size. Pack it again.")
+                else:
+                    found[name] = data
     return found, [name for name in names if name not in known]
 
 
@@ -394,8 +400,9 @@ def _read_tokens(
 def _num_tensors(data: bytes) -> int:
     """Return how many tensors the header of a safetensors file lists; 0 if it cannot be read."""
     length = int.from_bytes(data[:8], "little")
-    # Each entry has one of these, and the header is far smaller than what `load` would make of it.
-    return data[8 : 8 + length].count(b'"data_offsets"') if length <= len(data) else 0
+    # Each is an object in one, and the header is far smaller than what `load` would make of it. A
+    # key could be written with escapes, a brace could not.
+    return max(0, data[8 : 8 + length].count(b"{") - 1) if length <= len(data) else 0
 
 
 def _trusted(provenance: Any, sha256: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 import pytest
+from gradio.routes import file_upload_statuses as progress
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,9 +19,11 @@ from dnd_engine.library import Library
 from tests.security.conftest import SMALL
 from tests.serving import free_port, serving
 from tests.ui.fake_engine import handle_of
+from tests.until import until
 from ui.bodies import MIN_CHARGED, ChargedFiles
 from ui.owner import Owner
-from ui.traffic import SlidingSum
+from ui.serve import asked_login
+from ui.traffic import SlidingSum, visitor_of
 
 EVIL = "https://evil.example"
 UPLOAD = "/gradio_api/upload"
@@ -89,6 +92,56 @@ def test_no_path_redirects_to_another_site(client: httpx.Client, owner: Owner, p
         assert urlsplit(place).hostname == "127.0.0.1"
 
 
+# ------------------------------------------------------------------------------ ways round
+
+
+def test_every_call_goes_through_the_queue(client: httpx.Client) -> None:
+    """The others would pass by its lanes and its limits."""
+    for route in ("run", "api"):
+        answer = client.post(f"/gradio_api/{route}/chat", json={"data": ["Hello"]})
+        assert answer.status_code in (401, 404), answer.text
+        assert "queue" in answer.text
+
+
+def test_names_that_clients_choose_are_short(client: httpx.Client) -> None:
+    """Gradio keeps thousands of them."""
+    long = "a" * 101
+    call = {"data": [], "fn_index": 0, "session_hash": long}
+    answers = [
+        client.post("/gradio_api/queue/join", json=call),
+        client.get("/gradio_api/queue/data", params={"session_hash": long}),
+        client.get(f"/gradio_api/heartbeat/{long}"),
+        client.post(UPLOAD, params={"upload_id": long}, files=file_of(10)),
+        client.get(f"{UPLOAD}_progress", params={"upload_id": long}),
+    ]
+    for answer in answers:
+        assert answer.status_code == 400
+        assert "at most 100 characters" in answer.json()["detail"]
+
+
+def test_the_progress_of_an_upload_is_forgotten(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ui.gate._FORGET_SECONDS", 0.05)
+    client.post(UPLOAD, params={"upload_id": "mine"}, files=file_of(10))
+    client.get(f"{UPLOAD}_progress", params={"upload_id": "nobodys"})
+    until(lambda: not {"mine", "nobodys"} & {*progress._statuses, *progress._signals})
+
+
+def test_who_has_a_network_has_one_share() -> None:
+    one, two = (visitor_of(f"2001:db8:1:2::{n}", {}) for n in (1, 2))
+    assert one == two != visitor_of("2001:db8:1:3::1", {})
+    assert visitor_of("203.0.113.7", {}) == "203.0.113.7"
+    assert visitor_of("testclient", {}) == "testclient"
+
+
+def test_an_image_asks_for_the_login_of_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DND_AUTH", "me:a long password")
+    assert asked_login() == ("me", "a long password")
+    monkeypatch.setenv("DND_AUTH", "")
+    assert asked_login() is None
+
+
 # ------------------------------------------------------------------------------ other sites
 
 
@@ -98,6 +151,7 @@ def test_no_path_redirects_to_another_site(client: httpx.Client, owner: Owner, p
     [
         {"origin": EVIL},
         {"origin": "null"},
+        {"origin": "http://["},
         {"origin": "http://localhost:1"},
         {"origin": "http://127.0.0.1:1", "sec-fetch-site": "same-site"},
         {"origin": EVIL, "sec-fetch-site": "cross-site"},

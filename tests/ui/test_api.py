@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 import httpx
 import pytest
+from gradio import processing_utils
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
@@ -194,11 +195,29 @@ def test_only_uploads_are_read(url: str, tmp_path: Path, marked: bool) -> None:
     if marked:
         upload["meta"] = {"_type": "gradio.FileData"}
     for file in (upload, str(secret), "http://localhost/secret.txt"):
-        order = {"data": [[{"files": [file]}]]}
-        event = httpx.post(f"{url}/gradio_api/call/make_adapter", json=order).json()["event_id"]
-        answer = httpx.get(f"{url}/gradio_api/call/make_adapter/{event}", timeout=120).text
-        assert "event: error" in answer
-        assert "words of somebody" not in answer
+        assert "words of somebody" not in refused(url, file)
+
+
+def test_nothing_is_fetched_from_the_web(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[str] = []
+
+    async def fetch(address: str) -> None:
+        fetched.append(address)
+
+    monkeypatch.setattr(processing_utils, "async_ssrf_protected_get", fetch)
+    for path in ("https://example.com/a.txt", "HTTP://example.com/a.txt"):
+        file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        assert "Files from the web are not fetched" in refused(url, file)
+    assert not fetched
+
+
+def refused(url: str, file: Any) -> str:
+    """Return how an order with a file that may not be read is answered."""
+    order = {"data": [[{"files": [file]}]]}
+    event = httpx.post(f"{url}/gradio_api/call/make_adapter", json=order).json()["event_id"]
+    answer = httpx.get(f"{url}/gradio_api/call/make_adapter/{event}", timeout=120).text
+    assert "event: error" in answer
+    return answer
 
 
 def test_a_prompt_file_is_as_large_as_on_the_page_at_most(client: Client, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Word documents: their paragraphs, read as a text file's lines are."""
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from dnd_engine.errors import PromptFileError
@@ -48,20 +47,21 @@ def read_docx(data: bytes, asked: Asked) -> Reading:
     return read_text(text, asked)
 
 
-def _paragraphs(body: "Element") -> Iterator[str]:
-    for paragraph in body.iter():
-        if _name(paragraph) == "p":
-            yield "".join(_runs(paragraph))
-
-
-def _runs(paragraph: "Element") -> Iterator[str]:
-    for node in paragraph.iter():
+def _paragraphs(body: "Element") -> list[str]:
+    """Return the texts of paragraphs. A text box nests some, which are lines of their own."""
+    found: list[list[str]] = []
+    # In one walk and without recursion: a hostile file nests thousands.
+    left: list[tuple[Element, list[str] | None]] = [(body, None)]
+    while left:
+        node, inside = left.pop()
         name = _name(node)
-        # A text box nests paragraphs, which come by themselves.
-        if name == "t":
-            yield node.text or ""
-        else:
-            yield _WHITE.get(name, "")
+        if name == "p":
+            inside = []
+            found.append(inside)
+        elif inside is not None:
+            inside.append(node.text or "" if name == "t" else _WHITE.get(name, ""))
+        left.extend((child, inside) for child in reversed(node))
+    return ["".join(parts) for parts in found]
 
 
 def _name(node: "Element") -> str:

@@ -24,10 +24,13 @@ def read_xlsx(data: bytes, asked: Asked) -> Reading:
     import openpyxl
 
     name = asked.name
-    if "xl/workbook.xml" not in open_zip(data, asked, "an Excel workbook").names:
+    members = open_zip(data, asked, "an Excel workbook")
+    if "xl/workbook.xml" not in members.names:
         raise PromptFileError(
             f"{name}: expected an Excel workbook, got another archive. Save it as xlsx again."
         )
+    for member in members.names:
+        members.read(member)  # openpyxl unpacks whatever there is, and believes the stated size
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of styles and extensions that do not matter here

@@ -158,9 +158,10 @@ class _Answered:
         """Take the next answers; what was learnt already outlives a server that fails."""
         try:
             self.take()
-        except RemoteError as error:
+        except RemoteError:
             self.num_lost = len(self.chosen) - self.num_asked
-            logger.warning("The teacher failed; training goes on with what it said: %s", error)
+            # Without its message, which may quote a reply and so a prompt.
+            logger.warning("The teacher failed; training goes on with what it said.")
 
     def hold_back_fewer(self, least: int) -> None:
         """Learn what was held back where too little else came."""

@@ -430,6 +430,12 @@ def test_hostile_xml_in_a_document_is_refused(write: Write, data: bytes) -> None
         read_prompt_file(write("a.docx", data))
 
 
+def test_text_of_nested_paragraphs_is_read_once(write: Write) -> None:
+    """Each reading it again would take a tiny file to gigabytes."""
+    body = "<w:p>" * 2_000 + "<w:r><w:t>deep</w:t></w:r>" + "</w:p>" * 2_000
+    assert texts(read_prompt_file(write("a.docx", document(body)))) == ["deep"]
+
+
 def test_deeply_nested_xml_does_not_crash(write: Write) -> None:
     body = "<w:x>" * 5_000 + paragraph("deep") + "</w:x>" * 5_000
     assert texts(read_prompt_file(write("a.docx", document(body)))) == ["deep"]
@@ -562,6 +568,18 @@ def test_a_size_that_lies_unpacks_no_more_than_it_states(write: Write) -> None:
     data[at + 24 : at + 28] = struct.pack("<I", 100)
     with pytest.raises(PromptFileError, match=r"`a\.txt` in it is damaged"):
         read_prompt_file(write("a.zip", bytes(data)))
+
+
+def test_a_sheet_that_lies_about_its_size_is_not_unpacked(write: Write, tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    book.active.append(["x" * 30_000] * 200)
+    book.save(tmp_path / "a.xlsx")
+    data = bytearray((tmp_path / "a.xlsx").read_bytes())
+    at = -1
+    while (at := data.find(b"PK\x01\x02", at + 1)) >= 0:
+        data[at + 24 : at + 28] = struct.pack("<I", 100)
+    with pytest.raises(PromptFileError, match="in it is damaged"):
+        read_prompt_file(write("b.xlsx", bytes(data)))
 
 
 def test_two_files_of_one_name_are_refused(write: Write) -> None:

@@ -27,7 +27,8 @@ def wire_measure(page: Page, panel: MeasurePanel, tab: gr.Tab) -> None:
         [panel.file.upload, panel.file.clear],
         **page.does(on.read_labelled, f"measure_told {_READY}", inputs=[session, panel.file]),
         trigger_mode="always_last",
-        **AT_ONCE,
+        **LANES["read"],
+        **QUIET,
     )
     for order, begin, settings in (
         (panel.start.click, on.begin_measure, [panel.limit, panel.seen]),
