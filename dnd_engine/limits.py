@@ -175,6 +175,8 @@ class ServerLimits:
     """The same as bytes of files. In memory they take up to twice as much."""
     readings_bytes: int = 1_000_000_000
     """Prompt files read by all visits together."""
+    readings_per_visitor_bytes: int = 250_000_000
+    """Those of the visits from one address."""
     left_visits: int = 200
     """Visits that are kept though their page was closed, so that it can bring them back."""
     left_visits_bytes: int = 500_000_000

@@ -42,6 +42,7 @@ from dnd_engine.prompts.words import display_name
 from ui.engine_calls import LANES, EngineCalls
 from ui.gradio_private import caller_left
 from ui.state import SessionFiles
+from ui.traffic import sender_of
 
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Inspection
@@ -77,6 +78,8 @@ class _Kept:
     archive: Path
     session: str
     """The Gradio session that made it; empty where calls have none of their own."""
+    visitor: str
+    """The address that it was made for."""
     key: str
     used: float = field(default_factory=time.monotonic)
 
@@ -104,10 +107,13 @@ class _Shelf:
                 mine = [one.key for one in self._kept.values() if one.session == kept.session]
                 self._drop(mine[: -self._limits.adapters_per_session])
             while len(self._kept) > self._limits.adapters:
-                # From whoever has the most, so that nobody pushes out what others made.
-                sessions = Counter(one.session for one in self._kept.values())
-                (most, _count), *_others = sessions.most_common()
-                self._drop([next(k for k, one in self._kept.items() if one.session == most)])
+                # From whoever has the most, so that nobody pushes out what others made: a client
+                # may begin a session with each call, but has one address.
+                all_kept = [*self._kept.values()]
+                visitor = Counter(one.visitor for one in all_kept).most_common(1)[0][0]
+                theirs = [one for one in all_kept if one.visitor == visitor]
+                session = Counter(one.session for one in theirs).most_common(1)[0][0]
+                self._drop([next(one.key for one in theirs if one.session == session)])
 
     def get(self, key: str) -> _Kept:
         """Return an adapter, which counts as using it.
@@ -267,7 +273,8 @@ class Endpoints:
         adapter = engine.with_checks(made, found).with_strength(strength)
         key = secrets.token_hex(16)
         archive = self._calls.save(adapter, self._files.archive(adapter, key))
-        kept = _Kept(adapter, counting, found, archive, _session(request), key)
+        who = sender_of(request)
+        kept = _Kept(adapter, counting, found, archive, _session(request), who, key)
         self._shelf.add(kept)
         notes = [
             f"{file.name}: {note}"

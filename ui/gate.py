@@ -42,7 +42,7 @@ from ui.language import language_of
 from ui.owner import Owner
 from ui.spaces import on_space, public_address
 from ui.text import _, speaking
-from ui.traffic import SlidingSum, visitor_of
+from ui.traffic import SlidingSum, sender_of
 
 __all__ = ["Gate", "Watch", "gated"]
 
@@ -200,7 +200,7 @@ class Gate:
         """Return what counts the files of an upload; `_may_write` has charged the first."""
         if request.method in _READING or not path.startswith(_UPLOAD):
             return None
-        visitor, headers = _visitor(request), request.headers
+        visitor, headers = sender_of(request), request.headers
         paid = max(int(headers.get("content-length", "0")), MIN_CHARGED)
         kind = headers.get("content-type", "")
         return ChargedFiles(kind, lambda owed: self._uploads.take(visitor, owed), paid)
@@ -221,7 +221,7 @@ class Gate:
         if not path.startswith(_HEARTBEAT):
             yield True
             return
-        page, visitor = path.removeprefix(_HEARTBEAT), _visitor(request)
+        page, visitor = path.removeprefix(_HEARTBEAT), sender_of(request)
         if self._connected[visitor] >= self._limits.sessions_per_visitor:
             yield False
             return
@@ -279,7 +279,7 @@ class Gate:
         most = self._most_bytes(path)
         if length > most:
             return _too_large(most)
-        visitor = _visitor(request)
+        visitor = sender_of(request)
         if path.startswith(_UPLOAD):
             if "content-length" not in request.headers:
                 return _refuse(HTTPStatus.LENGTH_REQUIRED, _("Uploads must state their length."))
@@ -410,10 +410,6 @@ def gated(
             logging.getLogger("ui.faults").removeHandler(faults)
 
     return lifespan
-
-
-def _visitor(request: Request) -> str:
-    return visitor_of(request.client.host if request.client else "", request.headers)
 
 
 def _path(request: Request) -> str:

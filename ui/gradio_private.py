@@ -17,7 +17,7 @@ from gradio.state_holder import SessionState, StateHolder
 from dnd_engine.limits import ServerLimits
 from ui.language import language_of
 from ui.text import _, speaking
-from ui.traffic import visitor_of
+from ui.traffic import sender_of
 
 __all__ = [
     "LAUNCH_SETTINGS",
@@ -131,8 +131,8 @@ def bound_queue(demo: gr.Blocks, limits: ServerLimits) -> None:
             busy = HTTPStatus.TOO_MANY_REQUESTS if by_page else HTTPStatus.SERVICE_UNAVAILABLE
             raise HTTPException(busy, words, headers={"Retry-After": "60"})
         running = [event for job in queue.active_jobs if job for event in job if event.alive]
-        visitor = _address(request)
-        mine = sum(_address(event.request) == visitor for event in (*waiting, *running))
+        visitor = sender_of(request)
+        mine = sum(sender_of(event.request) == visitor for event in (*waiting, *running))
         if mine >= limits.queued_calls_per_visitor:
             raise HTTPException(
                 HTTPStatus.TOO_MANY_REQUESTS,
@@ -167,10 +167,6 @@ def queue_gauges(demo: gr.Blocks) -> dict[str, float]:
         "calls_waiting": len(queue),
         "calls_running": sum(len(job) for job in queue.active_jobs if job),
     }
-
-
-def _address(request: Any) -> str:
-    return visitor_of(request.client.host if request.client else "", request.headers)
 
 
 def caller_left() -> Callable[[], bool]:

@@ -401,6 +401,8 @@ class Session:
     """Why its page may not change it any more: a newer page took it over, or it was deleted."""
     limits: ServerLimits = field(default_factory=ServerLimits)
     """What it may hold."""
+    visitor: str = ""
+    """The address that its page came from."""
     used: float = field(default_factory=time.monotonic)
     """When its page last asked for anything."""
     left: float | None = None

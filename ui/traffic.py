@@ -4,10 +4,11 @@ import ipaddress
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from ui.spaces import on_space
 
-__all__ = ["SlidingSum", "visitor_of"]
+__all__ = ["SlidingSum", "sender_of", "visitor_of"]
 
 
 def visitor_of(address: str, headers: Mapping[str, str]) -> str:
@@ -29,6 +30,12 @@ def visitor_of(address: str, headers: Mapping[str, str]) -> str:
             except ValueError:
                 continue
     return _network_of(address)
+
+
+def sender_of(request: Any) -> str:
+    """Name the visitor who sent a request: Starlette's, or Gradio's."""
+    client = getattr(request, "client", None)  # Gradio's has none for a call made here
+    return visitor_of(client.host if client else "", getattr(request, "headers", {}))
 
 
 def _network_of(address: str) -> str:

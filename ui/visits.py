@@ -10,7 +10,8 @@ import hashlib
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from dnd_engine.limits import ServerLimits
@@ -50,13 +51,16 @@ class Visits:
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
 
-    def open(self, key: str, page: str, fresh: Session) -> tuple[Session, Outcome]:
+    def open(
+        self, key: str, page: str, fresh: Session, visitor: str = ""
+    ) -> tuple[Session, Outcome]:
         """Return the visit of a key for a page that opens, or begin one.
 
         Args:
             key: What the browser kept; empty if it kept none.
             page: Gradio's hash of the page's session.
             fresh: The visit that the page would begin.
+            visitor: The address that asks.
         """
         with self._lock:
             self._sweep()
@@ -70,7 +74,7 @@ class Visits:
                 if fresh is not found:
                     fresh.delete_files()
                 fresh, outcome = found.hand_over(), "back"
-            fresh.used, fresh.limits = self._clock(), self._limits
+            fresh.used, fresh.limits, fresh.visitor = self._clock(), self._limits, visitor
             digest = self._digest(fresh.key)
             self._visits[digest] = fresh
             self._pages.pop(page, None)  # the newest stands last
@@ -99,28 +103,48 @@ class Visits:
         with self._lock:
             self._drop(self._pages.get(page, b""))
 
-    def make_room(self, num_bytes: int) -> bool:
-        """Return whether so many bytes of prompt files more may be read.
+    def make_room(self, num_bytes: int, visitor: str = "") -> bool:
+        """Return whether a visitor may read so many bytes of prompt files more.
 
-        Visits without a page go for it, the oldest first.
+        Visits without a page go for it, the oldest first: the visitor's own for the visitor's
+        share, anybody's for that of all.
         """
         with self._lock:
-            for digest in [*self._left(), None]:
-                if num_bytes + self._files.reading_bytes() <= self._limits.readings_bytes:
-                    return True
-                if digest is not None:
-                    self._drop(digest)
-            return False
+            own = [d for d in self._left() if self._visits[d].visitor == visitor]
+            share, most = self._limits.readings_per_visitor_bytes, self._limits.readings_bytes
+            if not self._made(own, lambda: self._read_by(visitor) + num_bytes <= share):
+                return False
+            return self._made(self._left(), lambda: self._files.reading_bytes() + num_bytes <= most)
+
+    def _read_by(self, visitor: str) -> int:
+        mine = [visit.key for visit in self._visits.values() if visit.visitor == visitor]
+        return sum(map(self._files.reading_bytes, mine))
+
+    def _made(self, digests: Sequence[bytes], fits: Callable[[], bool]) -> bool:
+        """Drop visits until something fits; whether it does."""
+        for digest in digests:
+            if fits():
+                return True
+            self._drop(digest)
+        return fits()
 
     def _left(self) -> list[bytes]:
         """Return the visits without a page, the oldest first."""
         left = [digest for digest, visit in self._visits.items() if visit.is_parked]
         return sorted(left, key=lambda digest: self._visits[digest].used)
 
-    def _missed(self, digest: bytes) -> tuple[bool, float]:
-        """Order visits: empty ones go first, those used longest ago before others."""
-        visit = self._visits[digest]
-        return not visit.is_empty, visit.used
+    def _least_missed(self) -> list[bytes]:
+        """Order visits: empty ones go first, then those of the address that has the most.
+
+        Among equals those go first that were used longest ago.
+        """
+        many = Counter(visit.visitor for visit in self._visits.values())
+
+        def missed(digest: bytes) -> tuple[bool, int, float]:
+            visit = self._visits[digest]
+            return not visit.is_empty, -many[visit.visitor], visit.used
+
+        return sorted(self._visits, key=missed)
 
     def _sweep(self) -> None:
         """Drop what is due, and look again later for as long as there is anything."""
@@ -130,7 +154,7 @@ class Visits:
                 self._drop(digest)
         # A client that opens pages and never closes one would have each of them kept.
         most = self._limits.sessions + self._limits.left_visits
-        for digest in sorted(self._visits, key=self._missed)[: max(0, len(self._visits) - most)]:
+        for digest in self._least_missed()[: max(0, len(self._visits) - most)]:
             self._drop(digest)
         held = {digest: self._visits[digest].num_bytes for digest in self._left()}
         for digest in self._left():
@@ -148,10 +172,11 @@ class Visits:
     def _lighten(self) -> None:
         """Drop visits while all together hold too many bytes, but never the last one used."""
         weights = {digest: visit.num_bytes for digest, visit in self._visits.items()}
-        for digest in sorted(weights, key=self._missed)[:-1]:
+        last = max(weights, key=lambda digest: self._visits[digest].used, default=b"")
+        for digest in self._least_missed():
             if sum(weights.values()) <= self._limits.visits_bytes:
                 break
-            if weights.pop(digest):
+            if digest != last and weights.pop(digest):
                 self._drop(digest)
 
     def _sweep_again(self) -> None:

@@ -12,6 +12,7 @@ import pytest
 from gradio import processing_utils
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from starlette.datastructures import Address
 
 from dnd_engine.config import PromptLimits
 from dnd_engine.limits import ServerLimits
@@ -245,6 +246,21 @@ def test_a_session_keeps_a_bounded_number_and_files_go_with_adapters(
     make(endpoints, two, seed=1)
     assert [len(endpoints.list_adapters(s)) for s in (one, two, three)] in ([1, 2, 1], [2, 1, 1])
     assert len(list(cache.glob("*/*.zip"))) == 4
+
+
+def test_a_client_without_a_session_cannot_push_out_what_others_made(
+    handle: EngineHandle, files: SessionFiles, request_of: Requests, tmp_path: Path
+) -> None:
+    endpoints = Endpoints(
+        EngineCalls(handle), PromptLimits(), files, tmp_path / "cache", ServerLimits(adapters=4)
+    )
+    mine = request_of("mine")
+    keys = [make(endpoints, mine, seed=seed)["adapter_id"] for seed in range(2)]
+    for number in range(6):
+        flood = request_of(f"flood-{number}")
+        flood.kwargs["client"] = Address("203.0.113.7", 1)
+        make(endpoints, flood)
+    assert [a["adapter_id"] for a in endpoints.list_adapters(mine)] == keys
 
 
 def test_an_id_is_forgotten_when_it_was_not_used_for_an_hour(

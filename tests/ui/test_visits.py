@@ -51,9 +51,9 @@ def visits(files: SessionFiles, clock: Clock) -> Visits:
     return Visits(files, ServerLimits(visit_seconds=100, left_visits_bytes=5_000_000), clock)
 
 
-def begun(visits: Visits, files: SessionFiles, page: str) -> Session:
+def begun(visits: Visits, files: SessionFiles, page: str, visitor: str = "") -> Session:
     """Begin a visit with a file."""
-    visit, outcome = visits.open("", page, Session())
+    visit, outcome = visits.open("", page, Session(), visitor)
     assert outcome == "new"
     (files.folder(page) / "prompts-0.txt").write_text("one")
     visit.folder = files.folder(page)
@@ -237,6 +237,22 @@ def test_visits_without_a_page_are_counted_and_make_room_for_new_files(
     assert not visits.make_room(5)
     assert [visit.over for visit in (*left, opened)] == ["ended", "ended", "ended", ""]
     assert visits.make_room(4)
+
+
+def test_one_address_cannot_take_the_room_of_the_others(files: SessionFiles, clock: Clock) -> None:
+    limits = ServerLimits(
+        readings_per_visitor_bytes=6, readings_bytes=100, sessions=1, left_visits=2
+    )
+    visits = Visits(files, limits, clock)
+    flood = [begun(visits, files, page, "flood") for page in "ab"]  # three bytes each
+    assert not visits.make_room(1, "flood")
+    assert visits.make_room(6, "other")
+    mine = begun(visits, files, "mine", "other")
+    for page in "cdefg":
+        clock.now += 1
+        begun(visits, files, page, "flood")
+    assert mine.over == "", "though it was unused for longest"
+    assert flood[0].over == "ended"
 
 
 def test_an_empty_visit_is_forgotten_with_its_page(visits: Visits) -> None:

@@ -16,6 +16,7 @@ from ui.tabs.workbench.prompts.events import PromptEvents
 from ui.tabs.workbench.runs.events import shown_stages
 from ui.tabs.workbench.teach.events import rows
 from ui.text import ENGLISH, languages, speaking
+from ui.traffic import sender_of
 
 __all__ = ["VisitEvents"]
 
@@ -52,7 +53,9 @@ class VisitEvents:
         """
         code = code if code in languages() else ENGLISH
         with speaking(code):
-            visit, outcome = self._app.visits.open(key, request.session_hash or "", session)
+            visit, outcome = self._app.visits.open(
+                key, request.session_hash or "", session, sender_of(request)
+            )
             visit.language = code
             return {
                 "session": visit,

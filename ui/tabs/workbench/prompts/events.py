@@ -119,7 +119,7 @@ class PromptEvents:
                     number=server.readings_per_visit_bytes // 1_000_000,
                 )
             )
-        if not self._app.visits.make_room(size):
+        if not self._app.visits.make_room(size, session.visitor):
             raise PromptFileError(
                 _("The server holds too many files of other visits. Try again later.")
             )
