@@ -7,8 +7,9 @@ place in the code are written.
 import json
 import logging
 import sys
+import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
@@ -24,6 +25,7 @@ __all__ = [
     "SERVER_COUNTERS",
     "SERVER_LIMITS",
     "JsonLines",
+    "Terse",
     "last_lines",
     "last_numbers",
     "log_numbers",
@@ -38,6 +40,9 @@ _FILES = 3
 """Older files that are kept."""
 _MAX_BYTES = FIXED.max_log_bytes // (_FILES + 1)
 _PACKAGES = ("ui", "dnd_engine")
+_LIBRARIES = ("asyncio", "uvicorn.error")
+"""What a server runs on; these write to stderr by themselves."""
+_REPEAT_SECONDS = 60.0
 _WRONG = ("warning", "error", "critical")
 
 
@@ -66,6 +71,31 @@ class JsonLines(logging.Formatter):
         return json.dumps(values)
 
 
+class Terse(logging.Filter):
+    """Lets a library say a thing once a minute, in one line and without values.
+
+    With no file left to open, asyncio tells a traceback for every connection that waits.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Shorten a record; False if it was said lately."""
+        words = record.getMessage().partition("\n")[0]
+        if record.exc_info and record.exc_info[0] is not None:
+            words += f" ({record.exc_info[0].__name__})"
+        now = self._clock()
+        self._said = {one: at for one, at in self._said.items() if now - at < _REPEAT_SECONDS}
+        if words in self._said:
+            return False
+        self._said[words] = now
+        record.msg, record.args, record.exc_info, record.exc_text = words, (), None, None
+        return True
+
+
 @contextmanager
 def logging_to(path: Path | None) -> Iterator[None]:
     """Log what this project says to a file, and warnings to stderr too, while the block runs.
@@ -87,6 +117,10 @@ def logging_to(path: Path | None) -> Iterator[None]:
             sys.stderr.write(f"No log at `{path}`: {reason}. Going on without it.\n")
     for handler in handlers:
         handler.setFormatter(JsonLines())
+    terse = Terse()
+    libraries = [logging.getLogger(name) for name in _LIBRARIES]
+    for library in libraries:
+        library.addFilter(terse)
     loggers = [logging.getLogger(name) for name in _PACKAGES]
     for logger in loggers:
         logger.setLevel(logging.INFO)
@@ -95,6 +129,8 @@ def logging_to(path: Path | None) -> Iterator[None]:
     try:
         yield
     finally:
+        for library in libraries:
+            library.removeFilter(terse)
         for logger in loggers:
             for handler in handlers:
                 logger.removeHandler(handler)

@@ -25,7 +25,7 @@ from tests.serving import fetch_page, free_port
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     [
-        *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
+        *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"),
         *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
     ]
 )

@@ -5,6 +5,7 @@ Gradio loads inside the functions: the command line reads this for its help and 
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -253,8 +254,18 @@ def run(
     host = listening_host(host)
     port = port or int(os.environ.get("GRADIO_SERVER_PORT") or 7860)
     quiet_libraries()
+    _allow_more_files()
     with logging_to(None if on_space() else log_path()):
         _serve(demo, handle, options, owner, host, port)
+
+
+def _allow_more_files() -> None:
+    """Take as many open files as the system gives: each connection is one."""
+    with suppress(ImportError, OSError, ValueError):  # Windows knows no such limit
+        import resource
+
+        _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _serve(

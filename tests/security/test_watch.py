@@ -14,6 +14,7 @@ from dnd_engine.limits import ServerLimits
 from dnd_engine.server_log import (
     SERVER_COUNTERS,
     SERVER_LIMITS,
+    Terse,
     last_lines,
     last_numbers,
     log_numbers,
@@ -81,6 +82,23 @@ def test_the_log_has_places_and_no_values_and_stays_small(tmp_path: Path) -> Non
     assert all(json.loads(line) for line in text.splitlines())
     path.write_text('{"level": "error", "message": "a"}\n{"level": "err')
     assert [line["message"] for line in last_lines(path)] == ["a"]
+
+
+def test_libraries_say_a_thing_once_a_minute_and_without_values() -> None:
+    now = [0.0]
+    terse, said = Terse(lambda: now[0]), []
+    for at in (0, 1, 59, 61):
+        now[0] = at
+        record = logging.LogRecord(
+            "asyncio", logging.ERROR, "", 0, "Task failed\nfuture: %s", ("a prompt",), None
+        )
+        try:
+            raise OSError("a prompt")
+        except OSError:
+            record.exc_info = sys.exc_info()
+        if terse.filter(record):
+            said.append(logging.Formatter().format(record))
+    assert said == ["Task failed (OSError)"] * 2
 
 
 def test_a_log_that_cannot_be_written_stops_nothing(
