@@ -95,6 +95,7 @@ MODE_NOTES: Mapping[str, str] = {
 }
 
 SECTIONS: Mapping[str, str] = {
+    "written": N_("Unseen tasks, imprinted"),
     "heldout": N_("Unseen tasks"),
     "refine": N_("Unseen tasks, taught"),
     "train": N_("Seen tasks, new items"),

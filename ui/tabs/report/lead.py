@@ -8,9 +8,13 @@ from ui.text import N_, _, number
 __all__ = ["lead"]
 
 _OPENINGS: Mapping[str, str] = {
+    "written": N_(
+        "On kinds of task that nothing here was trained on, an adapter as this page makes it is "
+        "right about {own} times in 100 without being told what to do."
+    ),
     "heldout": N_(
-        "On kinds of task that the generator never saw, an adapter is right about {own} times in "
-        "100 without being told what to do."
+        "On tasks that the generator never saw, an adapter is right about {own} times in 100 "
+        "without being told what to do."
     ),
     "refine": N_(
         "On kinds of task that the generator never saw, an adapter taught on their prompts is "

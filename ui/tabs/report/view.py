@@ -19,6 +19,7 @@ from dnd_engine.wording import (
     MODE_NOTES,
     MODES,
     ROWS,
+    SECTIONS,
     holdout_label,
     inputs_label,
     mode_label,
@@ -47,6 +48,7 @@ _FAILURES_SHOWN = 8
 
 
 _TITLES: Mapping[str, str] = {
+    "written": N_("How good are adapters on unseen tasks?"),
     "heldout": N_("How good is this generator on unseen tasks?"),
     "refine": N_("How good is it once taught on the prompts of unseen tasks?"),
     "train": N_("How good is it on tasks it was trained on?"),
@@ -123,7 +125,8 @@ def card_markdown(card: str) -> str:
 def groups(reports: Mapping[str, Report]) -> list[Group]:
     """What can be chosen: every examination, and its parts where it has several."""
     found = []
-    for split in sorted(reports):  # "heldout" before "train": the harder question first
+    # The hardest question first, then what another generator's card may hold.
+    for split in (*(s for s in SECTIONS if s in reports), *sorted({*reports} - {*SECTIONS})):
         parts = sorted(reports[split].holdouts)
         found += [Group(split, ""), *(Group(split, part) for part in parts if len(parts) > 1)]
     return found
