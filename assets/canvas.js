@@ -617,7 +617,7 @@ function cardNode(card, bucket) {
     uploading: _("uploading"), reading: _("reading"), error: kilobytes(card.size), doubt: _("not used yet"),
     ready: reading && (bucket.weight === 0 ? _("{prompts}, not used", { prompts: countPrompts(reading.num_prompts) }) : countPrompts(reading.num_prompts)),
   }[card.state];
-  const see = ["ready", "doubt"].includes(card.state) && button("dnd-link dnd-see", _("See prompts"), _("See prompts of {name}", { name: card.name }), () => openLook(card));
+  const see = opens(card) && button("dnd-link dnd-see", _("See prompts"), _("See prompts of {name}", { name: card.name }), () => openLook(card));
   bottom.append(make("span", "dnd-facts", facts));
   if (see) bottom.append(see);
   if (reading?.splits) bottom.append(splitSelect(card));
@@ -856,8 +856,12 @@ let droppedAt = 0; // a card that was dragged is not clicked
 const dialog = $(".dnd-look");
 $(".dnd-look-close").append(icon("close"));
 
+function opens(card) {
+  return ["ready", "doubt"].includes(card.state) || (card.state === "error" && card.reading?.opens);
+}
+
 function openLook(card) {
-  if (!["ready", "doubt"].includes(card.state)) return;
+  if (!opens(card)) return;
   looking = { card: card.id, query: "", most: 50 };
   looked = null;
   $("#dnd-look-name").textContent = card.name;

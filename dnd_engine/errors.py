@@ -4,6 +4,9 @@ Each one also inherits from a builtin, so you can catch it without importing thi
 names the object, what was expected, what was found, where, and how to fix it.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 __all__ = [
     "AdapterError",
     "AssetError",
@@ -21,6 +24,7 @@ __all__ = [
     "LayoutMismatchError",
     "LibraryError",
     "MeasureError",
+    "NoTextColumnError",
     "PromptFileError",
     "PublishError",
     "RecipeError",
@@ -50,6 +54,15 @@ class BrokenItemsError(PromptFileError):
         super().__init__(message)
         self.num_good = num_good
         """Prompts that can be used if the broken ones are left out."""
+
+
+class NoTextColumnError(PromptFileError):
+    """A table has no column that can be read as prompts, or not the one asked for."""
+
+    def __init__(self, message: str, columns: Sequence[Any]) -> None:
+        super().__init__(message)
+        self.columns = tuple(columns)
+        """What a person can choose from, each a `prompts.reading.Column`."""
 
 
 class BucketError(DndError, ValueError):

@@ -20,7 +20,7 @@ from dnd_engine.limits import ServerLimits
 from dnd_engine.lora.provenance import AnsweredBy, Recipe, answered_by, taught_alike
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import PromptFile
-from dnd_engine.prompts.reading import Choices, Split
+from dnd_engine.prompts.reading import Choices, Column, Split
 from dnd_engine.teach.endpoint import Endpoint
 from ui.canvas import Arrangement
 from ui.engine_calls import Stop
@@ -110,6 +110,13 @@ class Reading:
     """The file with the prompts that were removed by hand."""
     num_good: int = 0
     """Prompts that can be used without the broken ones."""
+    columns: tuple[Column, ...] = ()
+    """Of a table of which none could be read: somebody can choose."""
+
+    @property
+    def opens(self) -> bool:
+        """Whether there is anything to look at: prompts, or columns to choose from."""
+        return self.whole is not None or bool(self.columns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from dnd_engine.errors import PromptFileError
+from dnd_engine.errors import NoTextColumnError
 from dnd_engine.limits import FIXED
 from dnd_engine.prompts.reading import (
     LABEL_KEYS,
@@ -131,9 +131,10 @@ def _find(table: Table, wanted: str, name: str) -> int:
         for index, column in enumerate(table.header):
             if same(column) == same(wanted):
                 return index
-    raise PromptFileError(
+    raise NoTextColumnError(
         f"{name}: expected a {table.thing} {quoted([wanted])}, found "
-        f"{named(table.thing, table.header)}. Choose one of these."
+        f"{named(table.thing, table.header)}. Choose one of these.",
+        describe(table, {}),
     )
 
 
@@ -170,10 +171,11 @@ def _by_content(table: Table, taken: set[int | None], asked: Asked, notes: list[
                 notes.append("The first row was taken as column names.")
         return [best]
     if table.rows:
-        raise PromptFileError(
+        raise NoTextColumnError(
             f"{asked.name}: expected a {table.thing} of text, found only "
             f"{named(table.thing, header)}, which hold numbers, labels or nothing. Name the "
-            f"{table.thing} of prompts `prompt`."
+            f"{table.thing} of prompts `prompt`.",
+            describe(table, {}),
         )
     return []
 

@@ -437,6 +437,25 @@ def test_columns_are_chosen_beside_their_first_rows(visit: Visit, write: Write) 
     expect(visit.card("t.csv")).to_contain_text("below the instruction in ask, as chosen")
 
 
+def test_a_file_that_could_not_be_used_still_opens(visit: Visit, write: Write) -> None:
+    """Else columns could not be chosen, nor prompts brought back."""
+    visit.drop([write("t.csv", "label,answer\nyes,A dog.\nno,A cat.\n")], "SQL")
+    card = visit.card("t.csv")
+    expect(card).to_contain_text("expected a column of text", ignore_case=True)
+    card.get_by_role("button", name="See prompts of t.csv").click()
+    dialog = visit.page.get_by_role("dialog", name="t.csv")
+    dialog.get_by_label("Prompt or input").select_option("answer")
+    items = dialog.locator(".dnd-look-list li")
+    expect(items).to_have_count(2)
+    for number in (1, 2):
+        dialog.get_by_role("button", name=f"Remove prompt {number}").click()
+    expect(dialog.locator(".dnd-look-fault")).to_contain_text("Bring some back")
+    dialog.get_by_role("button", name="Close the prompts").click()
+    card.get_by_role("button", name="See prompts of t.csv").click()
+    dialog.get_by_role("button", name="Bring prompt 1 back").click()
+    expect(visit.page.locator("#dnd-hint")).to_have_text("1 file, 1 prompt")
+
+
 def test_a_text_that_is_hardly_prompts_waits_until_somebody_says_so(
     visit: Visit, write: Write
 ) -> None:

@@ -80,6 +80,21 @@ def test_prompts_removed_by_hand_are_neither_used_nor_forgotten(
     assert texts(laid, session) == []
 
 
+def test_a_table_without_a_column_of_text_asks_which_to_read(
+    on: Handlers, arrange: Arrange
+) -> None:
+    session, laid = Session(), arrange(SQL={"a.csv": "label,answer\nyes,A dog.\nno,A cat.\n"})
+    laid = replace(laid, looking=Looking(card="SQL/a.csv"))
+    told = read(on, laid, session)
+    assert "expected a column of text" in told["error"].lower()
+    assert told["opens"]
+    assert [column["name"] for column in told["looked"]["columns"]] == ["label", "answer"]
+    assert told["looked"]["columns"][1]["samples"] == ("A dog.", "A cat.")
+    laid = chosen(laid, choices=Choices(text="answer"))
+    assert read(on, laid, session)["error"] == ""
+    assert texts(laid, session) == ["A dog.", "A cat."]
+
+
 def test_a_file_that_is_hardly_prompts_waits_until_it_is_accepted(
     on: Handlers, arrange: Arrange
 ) -> None:

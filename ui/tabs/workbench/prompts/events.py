@@ -8,7 +8,7 @@ from pathlib import Path
 import gradio as gr
 from gradio.processing_utils import save_file_to_cache
 
-from dnd_engine.errors import BrokenItemsError, BucketError, PromptFileError
+from dnd_engine.errors import BrokenItemsError, BucketError, NoTextColumnError, PromptFileError
 from dnd_engine.files import asset_path
 from dnd_engine.prompts.buckets import Bucket, check_buckets, with_instruction
 from dnd_engine.prompts.examples import Example
@@ -95,6 +95,9 @@ class PromptEvents:
         except BrokenItemsError as error:
             told = without_name(str(error), name)
             return replace(read, copy=copy or Path(), error=told, num_good=error.num_good)
+        except NoTextColumnError as error:
+            told = without_name(str(error), name)
+            return replace(read, copy=copy or Path(), error=told, columns=error.columns)
         except PromptFileError as error:
             return replace(read, copy=copy or Path(), error=without_name(str(error), name))
         return read if whole.doubt and not card.accepted else replace(read, file=used)

@@ -25,6 +25,7 @@ def reading_info(reading: Reading, card: CanvasCard) -> dict[str, Any]:
         "split": reading.split,
         "error": reading.error,
         "num_good": reading.num_good,
+        "opens": reading.opens,
         "num_prompts": 0,
         "notes": [],
     }
@@ -49,8 +50,18 @@ def look(arrangement: Arrangement, session: Session) -> dict[str, Any] | None:
     """
     looking = arrangement.looking
     reading = session.readings.get(looking.card) if looking else None
-    if looking is None or reading is None or reading.whole is None:
+    if looking is None or reading is None or not reading.opens:
         return None
+    if reading.whole is None:
+        return {
+            "card": looking.card,
+            "query": looking.query,
+            "notes": [],
+            "num_prompts": 0,
+            "num_found": 0,
+            "columns": [asdict(column) for column in reading.columns],
+            "prompts": [],
+        }
     words = looking.query.casefold().split()
     prompts = list(enumerate(reading.whole.prompts))
     found = [(place, prompt) for place, prompt in prompts if _holds(prompt, words)]
