@@ -56,6 +56,8 @@ LANES: Mapping[str, Mapping[str, Any]] = {
     # One at a time too, but in a lane of its own: it takes most of a minute, and lets others use
     # the engine between its steps.
     "refine": {"concurrency_id": "refine", "concurrency_limit": 1},
+    # Likewise: up to forty answers, between whose tokens others have a turn.
+    "batch": {"concurrency_id": "batch", "concurrency_limit": 1},
     # Likewise; its seconds do not wait for the minutes of a refinement.
     "imprint": {"concurrency_id": "imprint", "concurrency_limit": 1},
     # Likewise; a training takes minutes where cores are few.

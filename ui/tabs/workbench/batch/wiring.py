@@ -23,7 +23,7 @@ def wire_batch(page: Page, panel: BatchPanel, chat: ComparePanel) -> None:
     )
     answered = ordered.then(
         **page.does(on.answer, "batch_table", inputs=[session, *chat.settings.values()]),
-        **LANES["engine"],
+        **LANES["batch"],
         **ORDERED,
     )
     broken = page.does(on.broke, f"batch_table {_BUTTONS}", inputs=session)
