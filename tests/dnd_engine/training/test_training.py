@@ -1308,8 +1308,8 @@ def test_the_arms_differ_in_what_is_compared_and_nothing_else(tmp_path: Path) ->
         TrainRecipe.read(path, tasks=tmp_path, out=tmp_path).to_json()
         for path in sorted((RECIPES / "arms").glob("*.yaml"))
     ]
-    assert len(arms) == 5
-    compared = {"kind", "objective", "head", "head_options", "condition", "condition_layers"}
+    assert len(arms) == 4
+    compared = {"objective", "head", "head_options", "condition", "condition_layers"}
     compared |= {"stages", "collection"}
     common = [{k: v for k, v in arm.items() if k not in compared} for arm in arms]
     assert all(arm == common[0] for arm in common)

@@ -904,11 +904,8 @@ def test_an_exported_snapshot_is_the_same_model_in_stock_peft(
 
 
 def test_the_shipped_recipes_are_sound(tmp_path: Path) -> None:
-    path = ROOT / "assets" / "recipes" / "collect-smollm2-135m.yaml"
-    found = CollectRecipe.read(path, tasks=[tmp_path], out=tmp_path)
-    assert found == CollectRecipe(tasks=(tmp_path,), out=tmp_path)
     for name in ("collect-tiny.yaml", "own-lora.yaml"):
-        CollectRecipe.read(path.with_name(name), tasks=[tmp_path], out=tmp_path)
+        CollectRecipe.read(ROOT / "assets" / "recipes" / name, tasks=[tmp_path], out=tmp_path)
 
 
 @pytest.mark.parametrize(
