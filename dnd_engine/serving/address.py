@@ -1,37 +1,23 @@
-"""Where a server is: which addresses are taken, and which a visitor may not have us reach.
+"""Where a server is: which addresses are taken, and which may be sent a key.
 
-A page that serves others must not become a way into its own network, so `public_only` resolves
-the name, refuses any address that is not public, and hands back the very address to connect to:
-a name that answers differently the second time leads nowhere else.
+Knows nothing of who asks: a page that serves others asks only servers that its operator named.
 """
 
 import ipaddress
 import re
 import socket
-from dataclasses import dataclass, replace
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import httpx
 
 from dnd_engine.errors import RemoteError
 
-__all__ = ["Target", "base_url", "chat_path", "resolve"]
+__all__ = ["base_url", "chat_path", "check_encrypted"]
 
 _CHAT = "/chat/completions"
 _EXPECTED = "Expected http://HOST:PORT or https://HOST"
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a request connects to."""
-
-    url: str
-    host: str
-    """The `Host` header."""
-    name: str
-    """What the server's certificate must be made out to."""
 
 
 def base_url(url: str) -> str:
@@ -55,38 +41,21 @@ def chat_path(url: str) -> str:
     return _CHAT if whole else f"/v1{_CHAT}"
 
 
-def resolve(url: str, *, public_only: bool, has_key: bool) -> Target:
-    """Return what to connect to.
+def check_encrypted(url: str) -> None:
+    """Refuse to send a key over networks that could read it.
 
     Args:
         url: Address, from `base_url`.
-        public_only: Whether addresses of this computer and its network are refused.
-        has_key: Whether the request carries a key, which no network should read.
 
     Raises:
-        RemoteError: If the address is refused, or the name has none.
+        RemoteError: If it is an unencrypted one outside of this network, or the name has none.
     """
     parts = _split(url)
     assert parts.hostname is not None
-    in_clear = has_key and parts.scheme == "http"
-    target = Target(url, parts.netloc, parts.hostname)
-    if not public_only and not in_clear:
-        return target
-    found = _addresses(parts.hostname)
-    if in_clear and any(address.is_global for address in found):
+    if parts.scheme == "http" and any(one.is_global for one in _addresses(parts.hostname)):
         raise RemoteError(
             f"`{url}` would carry the key unencrypted. Use https, or leave the key out."
         )
-    if not public_only:
-        return target
-    if not all(_is_public(address) for address in found):
-        raise RemoteError(
-            f"`{url}` is an address of this server's own network, which this page does not reach. "
-            "Give a public address, or run the app on your own computer."
-        )
-    literal = f"[{found[0]}]" if found[0].version == 6 else str(found[0])
-    netloc = literal if parts.port is None else f"{literal}:{parts.port}"
-    return replace(target, url=urlunsplit(parts._replace(netloc=netloc)))
 
 
 def _split(url: str) -> SplitResult:
@@ -116,8 +85,3 @@ def _addresses(hostname: str) -> list[_Address]:
             f"no server is called `{hostname}` ({error}). Check the address."
         ) from error
     return [ipaddress.ip_address(str(one[4][0]).partition("%")[0]) for one in found]
-
-
-def _is_public(address: _Address) -> bool:
-    mapped = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
-    return address.is_global and not address.is_multicast and (not mapped or mapped.is_global)

@@ -18,6 +18,8 @@ from dnd_engine.serving.server import Reply, Server, cleaned
 __all__ = ["Remote", "ask", "list_models", "stream"]
 
 _DONE = "[DONE]"
+_LIST_SECONDS = 10.0
+"""Seconds that a list of models may take: somebody waits for the choice."""
 _OTHER_NAME = "max_completion_tokens"
 """What OpenAI's newer models call `max_tokens`, and refuse it by."""
 
@@ -41,7 +43,6 @@ def ask(
     temperature: float | None = 0.0,
     extra: Mapping[str, Any] | None = None,
     timeout: float = FIXED.max_reply_seconds,
-    public_only: bool = False,
 ) -> Remote:
     """Ask for a whole answer.
 
@@ -55,12 +56,11 @@ def ask(
         temperature: None leaves it to the server; some models take no other.
         extra: More fields of the request, such as `seed` or llama-server's `lora`.
         timeout: Seconds for the whole answer.
-        public_only: Refuse addresses of this computer and its network; for servers of others.
 
     Raises:
         RemoteError: If no server answers, or it refuses, or answers in another form.
     """
-    server = Server(url, timeout, key=key, public_only=public_only)
+    server = Server(url, timeout, key=key)
     values = _request(model, messages, max_tokens, temperature, extra)
     reply = server.post(chat_path(url), values)
     if _wants_other_name(reply):
@@ -78,7 +78,6 @@ def stream(
     temperature: float | None = 0.0,
     extra: Mapping[str, Any] | None = None,
     timeout: float = FIXED.max_reply_seconds,
-    public_only: bool = False,
 ) -> Generator[Remote, None, None]:
     """Ask for an answer as it is written; arguments and errors as of `ask`.
 
@@ -87,7 +86,7 @@ def stream(
     Yields:
         The answer so far; `finish_reason` is empty until the last.
     """
-    server = Server(url, timeout, key=key, public_only=public_only)
+    server = Server(url, timeout, key=key)
     values = {**_request(model, messages, max_tokens, temperature, extra), "stream": True}
     lines = server.lines(chat_path(url), values)
     first = next(lines)
@@ -121,15 +120,13 @@ def stream(
     yield Remote(text, reason)
 
 
-def list_models(
-    url: str, key: str = "", *, timeout: float = 10.0, public_only: bool = False
-) -> tuple[str, ...]:
+def list_models(url: str, key: str = "") -> tuple[str, ...]:
     """Return what a server calls its models.
 
     Raises:
         RemoteError: If there is no such list.
     """
-    server = Server(url, timeout, key=key, public_only=public_only)
+    server = Server(url, _LIST_SECONDS, key=key)
     return tuple(cleaned(str(model["id"])) for model in server.models())
 
 

@@ -15,7 +15,7 @@ import httpx
 
 from dnd_engine.errors import PublishError, RemoteError
 from dnd_engine.limits import FIXED
-from dnd_engine.serving.address import base_url, resolve
+from dnd_engine.serving.address import base_url, check_encrypted
 
 __all__ = ["Reply", "Said", "Server", "cleaned", "difference"]
 
@@ -67,26 +67,20 @@ class Server:
         url: Where the server is, with or without `/v1`.
         timeout: Seconds that one answer may take.
         key: Sent as a bearer token; empty for none.
-        public_only: Whether addresses of this computer and its network are refused.
 
     Raises:
         RemoteError: If the address or the key is none.
     """
 
     def __init__(
-        self,
-        url: str,
-        timeout: float = FIXED.max_reply_seconds,
-        *,
-        key: str = "",
-        public_only: bool = False,
+        self, url: str, timeout: float = FIXED.max_reply_seconds, *, key: str = ""
     ) -> None:
         self.url = base_url(url)
         self._timeout = timeout
         key = key.strip()
         if not key.isascii() or not key.isprintable() or " " in key:
             raise RemoteError("the key holds letters that no key has. Copy it again.")
-        self._key, self._public_only = key, public_only
+        self._key = key
 
     def get(self, path: str) -> Reply:
         """Ask for something.
@@ -195,27 +189,19 @@ class Server:
     @contextmanager
     def _open(self, method: str, path: str, values: Any) -> Iterator[tuple[httpx.Response, float]]:
         """Send a request, and yield the answer's beginning and when it must have ended."""
-        target = resolve(self.url, public_only=self._public_only, has_key=bool(self._key))
-        headers = {"host": target.host, "accept-encoding": "identity"}
+        headers = {"accept-encoding": "identity"}
         if self._key:
+            check_encrypted(self.url)
             headers["authorization"] = f"Bearer {self._key}"
-        # A proxy of the environment would resolve the name once more, by rules of its own.
         client = httpx.Client(
             timeout=httpx.Timeout(self._timeout, connect=min(self._timeout, _CONNECT_SECONDS)),
             follow_redirects=False,
-            trust_env=not self._public_only,
         )
         deadline = time.monotonic() + self._timeout
         try:
             with (
                 client,
-                client.stream(
-                    method,
-                    target.url + path,
-                    json=values,
-                    headers=headers,
-                    extensions={"sni_hostname": target.name},
-                ) as answer,
+                client.stream(method, self.url + path, json=values, headers=headers) as answer,
             ):
                 yield answer, deadline
         except httpx.TimeoutException as error:
