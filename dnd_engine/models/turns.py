@@ -30,8 +30,6 @@ class TurnLock:
         self._lock = threading.Lock()
         self._changed = threading.Condition()
         self._num_urgent = 0
-        self.num_waiting = 0
-        """Threads of patient work that wait for urgent work to end."""
 
     def __enter__(self) -> None:
         self._wait_for_urgent()
@@ -76,9 +74,7 @@ class TurnLock:
         if not _patient.get():
             return
         with self._changed:
-            self.num_waiting += 1
             self._changed.wait_for(lambda: not self._num_urgent, timeout=_PATIENCE_SECONDS)
-            self.num_waiting -= 1
 
 
 def urgently(

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,11 +13,24 @@ from dnd_engine.models import turns
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.decode import decode
 from dnd_engine.models.runtime import Runtime
-from dnd_engine.models.turns import TurnLock, patient
+from dnd_engine.models.turns import TurnLock, is_patient, patient
 from dnd_engine.scoring.answers import answer
 from dnd_engine.scoring.questions import Question
 from tests.dnd_engine.tiny import LAYOUT, user
 from tests.until import until
+
+
+class WatchedLock(TurnLock):
+    """Counts the patient threads that wait for urgent work to end, one at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_waiting = 0
+
+    def _wait_for_urgent(self) -> None:
+        self.num_waiting += is_patient()
+        super()._wait_for_urgent()
+        self.num_waiting -= is_patient()
 
 
 @contextmanager
@@ -29,7 +43,8 @@ def beside(work: Callable[[], object]) -> Iterator[threading.Thread]:
 
 
 def test_a_check_pauses_for_a_chat_between_two_words_and_goes_on_after_it(base: BaseModel) -> None:
-    runtime = Runtime.of(base, LAYOUT)
+    lock = WatchedLock()
+    runtime = replace(Runtime.of(base, LAYOUT), lock=lock)
     events: list[str] = []
     first_word = threading.Event()
     hidden = runtime.forward.hidden
@@ -52,10 +67,10 @@ def test_a_check_pauses_for_a_chat_between_two_words_and_goes_on_after_it(base: 
         with beside(check):
             assert first_word.wait(120)
             next(chat)
-            until(lambda: runtime.lock.num_waiting == 1)  # in the middle of its answer
+            until(lambda: lock.num_waiting == 1)  # in the middle of its answer
             events.append("chat")
             for _ in chat:
-                assert runtime.lock.num_waiting == 1
+                assert lock.num_waiting == 1
             events.append("chatted")
     start, end = events.index("chat"), events.index("chatted")
     assert end == start + 1
@@ -64,7 +79,8 @@ def test_a_check_pauses_for_a_chat_between_two_words_and_goes_on_after_it(base: 
 
 
 def test_a_chat_that_is_left_lets_the_check_go_on(base: BaseModel) -> None:
-    runtime = Runtime.of(base, LAYOUT)
+    lock = WatchedLock()
+    runtime = replace(Runtime.of(base, LAYOUT), lock=lock)
     chat = decode(runtime, [user("Hello")], lambda: None, Sampling(max_new_tokens=6))
     next(chat)
 
@@ -73,7 +89,7 @@ def test_a_chat_that_is_left_lets_the_check_go_on(base: BaseModel) -> None:
             pass
 
     with beside(check):
-        until(lambda: runtime.lock.num_waiting == 1)
+        until(lambda: lock.num_waiting == 1)
         chat.close()
 
 
