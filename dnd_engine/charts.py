@@ -43,6 +43,8 @@ _ROW, _LINE, _CHARACTER = 26, 15, 7
 """Pixels: height of a row and of a line of text, and the width of a usual character."""
 _PLOT, _HEIGHT, _AXIS, _TOP, _GAP = 300, 170, 40, 52, 20
 """Pixels in files: width of a plot, height of one with lines, room below and above, and between."""
+_COLUMNS = 2
+"""Charts side by side in files."""
 _SECONDS = (1e-3, 0.01, 0.1, 1, 10, 60, 600, 3600, 86_400, 864_000, 8_640_000)
 
 STYLE = """
@@ -356,17 +358,16 @@ def line_chart(
     return Chart("lines", "".join(parts), _HEIGHT, left, right, summary, axis)
 
 
-def svg_file(charts: Sequence[Chart], heading: str = "", columns: int = 2) -> str:
-    """Lay charts out in a picture of its own.
+def svg_file(charts: Sequence[Chart], heading: str = "") -> str:
+    """Lay charts out in a picture of its own, two side by side.
 
     Args:
         charts: From left to right, then down.
         heading: Above them all; empty for none.
-        columns: Charts side by side.
     """
     parts, width, top = [], 0, 40 if heading else 8
-    for begin in range(0, len(charts), columns):
-        line, x = charts[begin : begin + columns], 8
+    for begin in range(0, len(charts), _COLUMNS):
+        line, x = charts[begin : begin + _COLUMNS], 8
         for chart in line:
             parts.append(
                 f"<g><text class='strong' x='{x}' y='{top + 16}'>{escape(chart.title)}</text>"

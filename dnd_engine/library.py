@@ -172,12 +172,10 @@ class Library:
 
     Args:
         root: The folder, created on the first write. None selects the user's own library.
-        keep_days: How long deleted adapters can be restored.
     """
 
-    def __init__(self, root: Path | None = None, keep_days: float = KEEP_DAYS) -> None:
+    def __init__(self, root: Path | None = None) -> None:
         self.root = root or library_folder()
-        self._keep_days = keep_days
         self._kept, self._trash = self.root / "entries", self.root / "trash"
 
     def entries(self) -> "list[Entry | DamagedEntry]":
@@ -375,7 +373,7 @@ class Library:
     def delete(self, name: str) -> "Entry | DamagedEntry":
         """Move an adapter to the trash, even a damaged one; `undo` restores it.
 
-        This also removes adapters that were deleted more than `keep_days` ago.
+        This also removes adapters that were deleted more than `KEEP_DAYS` days ago.
 
         Raises:
             LibraryError: If there is none of that name or key.
@@ -387,7 +385,7 @@ class Library:
             # not look as if it was deleted long ago.
             os.utime(self._kept / found.key, follow_symlinks=False)
             os.replace(self._kept / found.key, self._trash / found.key)
-            oldest = time.time() - self._keep_days * 86_400
+            oldest = time.time() - KEEP_DAYS * 86_400
             for old in list(self._trash.iterdir()):
                 if _deleted_at(old) < oldest:
                     _remove(old)
@@ -406,7 +404,7 @@ class Library:
             if not found:
                 raise LibraryError(
                     "nothing to restore: no adapter was deleted in the last "
-                    f"{self._keep_days:g} days{f' with the key `{key}`' if key else ''}."
+                    f"{KEEP_DAYS} days{f' with the key `{key}`' if key else ''}."
                 )
             back = found[0]
             if isinstance(back, Entry):

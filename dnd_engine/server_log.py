@@ -44,6 +44,8 @@ _LIBRARIES = ("asyncio", "uvicorn.error")
 """What a server runs on; these write to stderr by themselves."""
 _REPEAT_SECONDS = 60.0
 _WRONG = ("warning", "error", "critical")
+_LAST_LINES = 20
+"""Lines that `last_lines` returns at most."""
 
 
 def log_path() -> Path:
@@ -143,10 +145,10 @@ def log_numbers(logger: logging.Logger, what: str, numbers: Mapping[str, float])
     logger.info("%s", what, extra={"numbers": dict(numbers)})
 
 
-def last_lines(path: Path, most: int = 20) -> list[dict[str, Any]]:
+def last_lines(path: Path) -> list[dict[str, Any]]:
     """Return the last warnings and errors of a log; none if there is no log."""
     wrong = (line for line in _backwards(path) if line.get("level") in _WRONG)
-    return list(islice(wrong, most))[::-1]
+    return list(islice(wrong, _LAST_LINES))[::-1]
 
 
 def last_numbers(path: Path, what: str) -> dict[str, Any]:

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_MEMORY = ("out of memory", "not enough memory", "cannot allocate memory", "can't allocate")
 _DEVICE_LOST = ("cuda error", "device-side", "mps backend", "no longer available")
+_MAX_FRAMES = 12
+"""Places that are logged at most."""
 
 
 def fault_words(error: BaseException) -> str:
@@ -51,7 +53,7 @@ def report_fault(error: BaseException, doing: str) -> str:
     return f"{fault_words(error)} {_('Reference: {number}.', number=reference)}"
 
 
-def _frames(error: BaseException, most: int = 12) -> str:
+def _frames(error: BaseException) -> str:
     """Return where an error came from, the innermost place first, without any values."""
     places, trace = [], error.__traceback__
     while trace is not None:
@@ -59,7 +61,7 @@ def _frames(error: BaseException, most: int = 12) -> str:
         module = trace.tb_frame.f_globals.get("__name__", "?")
         places.append(f"{module}:{trace.tb_lineno} {code.co_name}")
         trace = trace.tb_next
-    return " < ".join(places[::-1][:most]) or "an unknown place"
+    return " < ".join(places[::-1][:_MAX_FRAMES]) or "an unknown place"
 
 
 _SURROGATES = re.compile("[\ud800-\udfff]")

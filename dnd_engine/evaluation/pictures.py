@@ -83,7 +83,6 @@ def score_row(
     *,
     metric: Metric = "score",
     write: Callable[[float], str] = number,
-    told: str = "",
 ) -> Row | None:
     """Draw a row of a report: only scores have intervals.
 
@@ -92,7 +91,6 @@ def score_row(
         label: Its name.
         metric: What to show of it.
         write: Writes a number.
-        told: The row in words.
 
     Returns:
         None if the metric was not measured.
@@ -104,7 +102,7 @@ def score_row(
     look = "other" if row.row in _MUST_BEAT else "labels" if row.row == "oracle_lora" else look
     bar = (row.low, row.high) if metric == "score" else None
     strong = row.row in ("generator", "oracle_lora")
-    return Row(label, write(value), look, bar, marks=[(value, look)], strong=strong, told=told)
+    return Row(label, write(value), look, bar, marks=[(value, look)], strong=strong)
 
 
 def category_rows(

@@ -196,9 +196,7 @@ def clustered_interval(
     return Interval(float(sums.sum() / counts.sum()), low, high, len(families))
 
 
-def share_of_gap(
-    part: Sequence[Cell], gap: Sequence[Cell], *, seed: int, draws: int = DRAWS
-) -> Interval | None:
+def share_of_gap(part: Sequence[Cell], gap: Sequence[Cell], *, seed: int) -> Interval | None:
     """How much of a gap a part closes: the ratio of their sums over the same tasks.
 
     Both sums are taken over the same drawn families, so that a family with a wide gap weighs as
@@ -208,7 +206,6 @@ def share_of_gap(
         part: For instance generator minus base.
         gap: For instance oracle minus base.
         seed: Of the bootstrap.
-        draws: Bootstrap samples.
 
     Returns:
         None where the gap is under `MIN_GAP`, its own interval reaches zero, or there are fewer
@@ -223,12 +220,12 @@ def share_of_gap(
     if len(shared) < 2:
         return None
     inner = {f: tuple(gaps[f][task] for task in tasks) for f, tasks in shared.items()}
-    whole = clustered_interval(inner, seed=seed, draws=draws)
+    whole = clustered_interval(inner, seed=seed)
     if whole.mean < MIN_GAP or not whole.above_zero:
         return None
     above, _ = _sums({f: tuple(parts[f][task] for task in tasks) for f, tasks in shared.items()})
     below, _ = _sums(inner)
-    chosen = _choices(len(shared), seed, draws)
+    chosen = _choices(len(shared), seed, DRAWS)
     tops, bottoms = above[chosen].sum(axis=1), below[chosen].sum(axis=1)
     positive = bottoms > 0  # nearly all, since the gap's interval is clear of zero
     low, high = _ends(tops[positive] / bottoms[positive], len(shared))
@@ -236,14 +233,13 @@ def share_of_gap(
 
 
 def rank_correlation(
-    pairs: Mapping[str, Sequence[tuple[float, float]]], *, seed: int, draws: int = DRAWS
+    pairs: Mapping[str, Sequence[tuple[float, float]]], *, seed: int
 ) -> Interval | None:
     """Spearman's rank correlation over tasks, families drawn for its interval.
 
     Args:
         pairs: Family to one pair of numbers per task.
-        seed: Of the bootstrap.
-        draws: Bootstrap samples; those in which a side does not vary are left out.
+        seed: Of the bootstrap, whose samples in which a side does not vary are left out.
 
     Returns:
         None where fewer than three families have tasks, or a side does not vary.
@@ -256,7 +252,7 @@ def rank_correlation(
         return None
     drawn = [
         _spearman(np.concatenate([families[i] for i in chosen]))
-        for chosen in _choices(len(families), seed, draws)
+        for chosen in _choices(len(families), seed, DRAWS)
     ]
     low, high = _ends(np.array([r for r in drawn if not math.isnan(r)]), len(families))
     return Interval(mean, low, high, len(families))

@@ -12,9 +12,9 @@ from typing import Any
 
 from dnd_engine.errors import PublishError
 
-__all__ = ["DEFAULT_MAX_RANK", "Contract", "check_contract"]
+__all__ = ["Contract", "check_contract"]
 
-DEFAULT_MAX_RANK = 16
+_DEFAULT_MAX_RANK = 16
 """vLLM's `--max-lora-rank`, unless the server was started with another."""
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM's `--max-lora-rank` may be."""
@@ -52,7 +52,6 @@ def check_contract(
     config: Mapping[str, Any],
     shapes: Mapping[str, Sequence[int]],
     served: str | None = None,
-    max_rank: int = DEFAULT_MAX_RANK,
 ) -> Contract:
     """Hold an adapter against the rules of all engines.
 
@@ -60,7 +59,6 @@ def check_contract(
         config: Its `adapter_config.json`.
         shapes: Tensors of its `adapter_model.safetensors`, by key.
         served: What the server calls the base; None if it is not known yet.
-        max_rank: What the server was started with.
     """
     faults, warnings = [], []
     if config.get("peft_type") != "LORA":
@@ -84,11 +82,11 @@ def check_contract(
         faults += _tensor_faults(shapes, r)
         if r > _RANKS[-1]:
             faults.append(f"rank {r} is above {_RANKS[-1]}, the most that vLLM serves")
-        elif r > max_rank:
+        elif r > _DEFAULT_MAX_RANK:
             wanted = next(rank for rank in _RANKS if rank >= r)
             warnings.append(
-                f"rank {r} is above the servers' default of {max_rank}: start the server with "
-                f"--max-lora-rank {wanted}"
+                f"rank {r} is above the servers' default of {_DEFAULT_MAX_RANK}: start the server "
+                f"with --max-lora-rank {wanted}"
             )
     return Contract(tuple(faults), tuple(warnings))
 

@@ -78,12 +78,12 @@ class LogReader:
         self._rows: list[Row] = []
 
 
-def smoothed(values: Sequence[float], span: int = SMOOTHING_STEPS) -> list[float]:
+def smoothed(values: Sequence[float]) -> list[float]:
     """Exponential moving average, weighted so that early values are not pulled towards the first.
 
-    Source: `pandas.Series.ewm(span=span).mean()`.
+    Source: `pandas.Series.ewm(span=SMOOTHING_STEPS).mean()`.
     """
-    decay = 1 - 2 / (span + 1)
+    decay = 1 - 2 / (SMOOTHING_STEPS + 1)
     total = weight = 0.0
     means = []
     for value in values:
