@@ -20,7 +20,7 @@ from dnd_engine.config import EngineConfig
 from dnd_engine.errors import ConfigError
 
 if TYPE_CHECKING:
-    from dnd_engine.bench import BenchResult
+    from dnd_engine.bench.results import BenchResult
 
 __all__ = ["bench"]
 
@@ -75,8 +75,8 @@ def bench(
         return
     if plot is not None:
         raise ConfigError("`--plot` draws what `--growth` measures. Add `--growth`.")
-    from dnd_engine.bench import SECTIONS, BenchConfig
-    from dnd_engine.bench import bench as measure
+    from dnd_engine.bench.config import SECTIONS, BenchConfig
+    from dnd_engine.bench.run import bench as measure
 
     chosen = SECTIONS if only is None else tuple(only.split(","))
     config = BenchConfig(only=chosen)
@@ -87,7 +87,7 @@ def bench(
 
 def _show_growth(models: EngineConfig, plot: Path | None, as_json: bool) -> None:
     """Measure how costs grow, and draw it if asked."""
-    from dnd_engine.bench import growth, growth_svg
+    from dnd_engine.bench.growth import growth, growth_svg
 
     check_plot(plot)
     points = list(growth(load_engine(models)))

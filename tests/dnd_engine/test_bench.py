@@ -13,20 +13,11 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from dnd_engine.bench import (
-    SECTIONS,
-    BenchConfig,
-    BenchResult,
-    GrowthConfig,
-    GrowthPoint,
-    bench,
-    growth,
-    growth_svg,
-)
+from dnd_engine.bench.config import SECTIONS, BenchConfig
 from dnd_engine.bench.engine_costs import bytes_per_token
-from dnd_engine.bench.growth import _text_of
-from dnd_engine.bench.results import account, summarise
-from dnd_engine.bench.run import _equal_steps
+from dnd_engine.bench.growth import GrowthConfig, GrowthPoint, _text_of, growth, growth_svg
+from dnd_engine.bench.results import BenchResult, account, summarise
+from dnd_engine.bench.run import _equal_steps, bench
 from dnd_engine.bench.training_costs import _made_up_groups
 from dnd_engine.cli import bench as bench_command
 from dnd_engine.config import EngineConfig
@@ -398,7 +389,7 @@ def test_the_command_prints_one_json_object(run: tuple[CliRunner, typer.Typer]) 
 def test_the_command_says_in_words_what_each_ratio_means(
     run: tuple[CliRunner, typer.Typer], result: BenchResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dnd_engine.bench.bench", lambda engine, config: result)
+    monkeypatch.setattr("dnd_engine.bench.run.bench", lambda engine, config: result)
     shown = run[0].invoke(run[1], ["--quick"]).stdout
     for words in (
         "lora_over_synthesis: a short LoRA run takes",
@@ -436,7 +427,7 @@ def test_the_command_lists_and_draws_how_costs_grow(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("dnd_engine.bench.growth", lambda engine: points)
+    monkeypatch.setattr("dnd_engine.bench.growth.growth", lambda engine: points)
     picture = tmp_path / "growth.svg"
     shown = run[0].invoke(run[1], ["--growth", "--plot", str(picture)]).stdout
     assert "twin chats at once, 3 visitors" in shown
