@@ -58,4 +58,4 @@ def _sha256(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    print(fetch(Path(sys.argv[1])))  # noqa: T201
+    print(fetch(Path(sys.argv[1])))  # noqa: T201 - what it is for

@@ -63,7 +63,7 @@ def main() -> None:
         except DndError as error:
             found[folder.name] = {"error": str(error)}
         found[folder.name]["at"] = round(time.monotonic() - started)
-        print(folder.name, found[folder.name], flush=True)  # noqa: T201
+        print(folder.name, found[folder.name], flush=True)  # noqa: T201 - what it is for
         given.out.write_text(json.dumps(found, indent=1))
 
 

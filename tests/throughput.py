@@ -28,7 +28,8 @@ def main(recipe: Path, tasks: Path) -> None:
         for step in range(1, STEPS + 1):
             run._step(step)
         seconds = (time.process_time() - before) / STEPS
-        print(f"process {run.processes.rank + 1} of {run.processes.count}: {seconds:.2f} s a step")  # noqa: T201
+        which = f"process {run.processes.rank + 1} of {run.processes.count}"
+        print(f"{which}: {seconds:.2f} s a step")  # noqa: T201 - what it is for
         run.processes.close()
 
 

@@ -254,8 +254,8 @@ def test_a_training_draws_its_curve_and_says_when_it_got_as_far(
 
 
 def test_a_trained_lora_takes_the_bar_and_is_kept_with_its_score(
-    at_home: Handlers,  # noqa: F811
-    library: Library,  # noqa: F811
+    at_home: Handlers,  # noqa: F811 - the imported fixture
+    library: Library,  # noqa: F811 - the imported fixture
     session: Session,
     rows: Rows,
     request_of: RequestOf,
@@ -284,8 +284,8 @@ def test_a_trained_lora_takes_the_bar_and_is_kept_with_its_score(
 
 
 def test_scores_go_to_the_entry_of_an_adapter_kept_before_or_after(
-    at_home: Handlers,  # noqa: F811
-    library: Library,  # noqa: F811
+    at_home: Handlers,  # noqa: F811 - the imported fixture
+    library: Library,  # noqa: F811 - the imported fixture
     session: Session,
     rows: Rows,
     request_of: RequestOf,
@@ -400,7 +400,7 @@ def test_results_of_different_rows_are_different_files(
 
 def test_where_others_are_served_runs_are_shorter(
     on: Handlers,
-    at_home: Handlers,  # noqa: F811
+    at_home: Handlers,  # noqa: F811 - the imported fixture
     session: Session,
     rows: Rows,
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from huggingface_hub import HfApi, ModelInfo
-from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
+from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # public, but not typed
 
 from dnd_engine.config import NO_GENERATOR, EngineConfig
 from dnd_engine.errors import AssetError, GeneratorError

@@ -830,9 +830,8 @@ def test_what_a_cache_lacks_needs_room_on_its_own_disk(
     recipe.cache_folder.mkdir()
     encoded = 4 * 8 * 8 * 384 * 2  # tasks, prompts, length, width, bytes
     room = {"run": 10**12, "cache": encoded - 1}
-    usage = lambda path: SimpleNamespace(free=room[path.name])  # noqa: E731
     with monkeypatch.context() as patch:
-        patch.setattr("shutil.disk_usage", usage)
+        patch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=room[path.name]))
         patch.setattr(setup, "_disk", lambda folder: list(room).index(folder.name))
         with pytest.raises(TrainingError, match=r"the disk of `.*cache` has 0\.0 GB free"):
             train(recipe)
