@@ -89,6 +89,15 @@ def test_every_package_has_its_place_in_the_order() -> None:
     assert {package(path) for path in MODULES} - {None} == set(ORDER)
 
 
+def test_readme_and_the_page_on_architecture_name_every_package() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (tree,) = re.findall(r"^dnd_engine/ .*?^ui/", readme, flags=re.DOTALL | re.MULTILINE)
+    table = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("| in `ui/`")
+    for name in ORDER:
+        assert re.search(rf"^  .*\b{name}\b", tree, flags=re.MULTILINE), name
+        assert re.search(rf"^\|.*`{name}/?`.*\|", table[0], flags=re.MULTILINE), name
+
+
 def package(path: Path) -> str | None:
     """The package, or module beside the packages, that a file belongs to; None for the two faces.
 

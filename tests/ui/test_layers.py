@@ -1,6 +1,7 @@
 """The laws of the window: what may import what, and who knows threads."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,16 @@ ABOVE = {*EVENTS, *WIRING, "ui.handlers", "ui.page", "ui.build"}
 """What no view knows."""
 AT_THE_ENGINE = {"ui.engine_calls", "ui.engine_thread", "ui.engine_handle"}
 """The one module that handlers call, and the two it is built on."""
+
+
+def test_the_page_on_architecture_names_every_module_and_package() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = {
+        name.strip("`/")
+        for row in re.findall(r"^\| (`.*?) \|", text.partition("| in `ui/`")[2], flags=re.MULTILINE)
+        for name in row.split(", ")
+    }
+    assert named - {"locale"} == {name.split(".")[1] for name in MODULES} - {"__init__"}
 
 
 def test_every_tab_has_a_view_and_events_and_wires_itself() -> None:
