@@ -1,15 +1,23 @@
 """The container's files fit the repository: what they copy, start and publish exists."""
 
 import re
+import secrets
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from dnd_engine.export.space import space_files
 
 ROOT = Path(__file__).parents[1]
+CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
+"""Where PyTorch is a tenth of the size."""
+IMPORTS = "import os, dnd_engine.engine, ui.build; assert os.getuid() == 1000, os.getuid()"
+"""What the app needs of the image, and as whom it runs."""
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -67,3 +75,34 @@ def test_compose_publishes_the_port_that_the_app_listens_on_to_this_machine_alon
     declared = next(rest for name, rest in instructions() if name == "VOLUME")
     assert volumes == set(yaml.safe_load(declared))
     assert {one.partition(":")[0] for one in service["volumes"]} == set(compose["volumes"])
+
+
+def builder() -> str | None:
+    """What builds images here: a program whose service, if it has one, answers."""
+    for name in ("docker", "podman"):
+        if (program := shutil.which(name)) is not None:
+            answer = subprocess.run([program, "info"], capture_output=True, check=False)
+            if answer.returncode == 0:
+                return program
+    return None
+
+
+def ran(*command: str) -> None:
+    """Run a command; where it fails, say what it said."""
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.slow
+def test_the_image_builds_and_holds_what_the_app_imports() -> None:
+    program = builder()
+    if program is None:
+        pytest.skip("neither docker nor podman is installed and answers")
+    tag = f"drag-and-drop-llms-test-{secrets.token_hex(4)}"
+    ran(program, "build", "--build-arg", f"TORCH_INDEX={CPU_BUILDS}", "--tag", tag, ".")
+    try:
+        # Without a network, so that it can download nothing; else as under compose.
+        closed = ["--network", "none", "--read-only", "--tmpfs", "/tmp"]
+        ran(program, "run", "--rm", *closed, tag, "python", "-c", IMPORTS)
+    finally:
+        ran(program, "rmi", "--force", tag)
