@@ -168,8 +168,8 @@ EXPORTS: dict[str, ExportTarget] = {
         write=_write_gguf,
         usage=lambda adapter, place: gguf_usage(place),
         note=N_(
-            "base.gguf is the base model as a GGUF file: download one, or export it as the format "
-            "`base-gguf`."
+            "base.gguf is the base model as a GGUF file: download one, or export “Base model as "
+            "GGUF” (`base-gguf`) on your own computer."
         ),
     ),
     "mlx": ExportTarget(
