@@ -29,7 +29,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         (wording.MODES, set(MODES)),
         (wording.MODE_NOTES, set(MODES)),
         (wording.HOLDOUTS, {"", "seen", *HOLDOUTS}),
-        (wording.SECTIONS, {"refine", *SPLITS}),
+        (wording.SECTIONS, {"refine", "written", *SPLITS}),
         (wording.CONTROLS, set(CONTROLS)),
     ],
 )
