@@ -110,10 +110,6 @@ def _coerce(kind: Any, value: Any) -> Any:  # noqa: C901 - one branch a kind, ea
         if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
             raise ValueError(f"expected a list of names, got {value!r}")
         return tuple(value)
-    if kind == tuple[int, ...]:
-        if not isinstance(value, list | tuple):
-            raise ValueError(f"expected a list of whole numbers, got {value!r}")
-        return tuple(_coerce(int, number) for number in value)
     if kind == Mapping[str, int]:
         if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
             raise ValueError(f"expected names with whole numbers, got {value!r}")

@@ -182,18 +182,14 @@ def _is_lora(training: Mapping[str, Any]) -> bool:
 def _structure(config: GeneratorConfig) -> list[str]:
     with torch.device("meta"):
         parameters = sum(p.numel() for p in Generator(config).parameters())
-    if config.condition == "base":
-        layers = ", ".join(map(str, config.condition_layers))
-        condition = f"activations of the base's layers {layers}"
-    else:
-        condition = f"text encoder {config.encoder['id']}"
     prompts, length, width = config.features[0]
     options = ", ".join(f"{name} {value}" for name, value in config.head_options.items())
     if HEADS[config.head].has_stages:
         stages = " > ".join(str(stage) for stage in config.features)
         options = f"stages {stages}, kernel {config.kernel_size}"
     return [
-        f"- Condition: {condition}; {prompts} prompts of {length} vectors, {width} wide",
+        f"- Condition: text encoder {config.encoder['id']}; {prompts} prompts of {length} vectors, "
+        f"{width} wide",
         f"- Head: {config.head}, {parameters:,} parameters with the shared LoRA"
         + (f"; {options}" if options else ""),
     ]

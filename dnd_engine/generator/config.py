@@ -19,15 +19,11 @@ __all__ = [
     "OBJECTIVES_ON_WEIGHTS",
     "RELEASED_BASE",
     "RELEASED_ENCODER",
-    "Condition",
     "GeneratorConfig",
     "Padding",
     "complete_options",
     "trained_steps",
 ]
-
-Condition = Literal["encoder", "base"]
-"""What reads the prompts: the text encoder (see `encoder`) or the base (see `activations`)."""
 
 Padding = Literal["zero", "kept"]
 """What a condition holds after the end of a prompt: the mean of each channel, or, as in the paper's
@@ -41,8 +37,8 @@ RELEASED_ENCODER = "sentence-transformers/all-MiniLM-L12-v2"
 """What the paper's authors trained their decoders for common-sense tasks on and with."""
 
 FORMAT = 3
-"""Version of the folder's format; a newer one is refused. Format 1 knew one head and one condition
-only, format 2 only plain tokens and no padding; they are read as such."""
+"""Version of the folder's format; a newer one is refused. Format 1 knew one head only, format
+2 only plain tokens and no padding; they are read as such."""
 
 
 def complete_options(head: object, options: Mapping[str, Any]) -> dict[str, int]:
@@ -81,9 +77,6 @@ class GeneratorConfig:
     head_options: Mapping[str, int] = field(default_factory=dict)
     """What is left out is filled in here, so that a later version with
     other defaults rebuilds the same head."""
-    condition: Condition = "encoder"
-    condition_layers: tuple[int, ...] = ()
-    """Layers of the base whose activations are the condition, if the base is what reads."""
     tokens: TokenScheme = "plain"
     """What the decoder writes; either way, plain tokens come out of the generator."""
     padding: Padding = "zero"
@@ -110,32 +103,6 @@ class GeneratorConfig:
         object.__setattr__(self, "head_options", options)
         if self.tokens != "plain" and not head_named(self.head).has_stages:
             raise ConfigError(f"the head {self.head} writes plain tokens, got {self.tokens!r}.")
-        self._check_condition()
-
-    def _check_condition(self) -> None:
-        layers = self.condition_layers
-        _one_of("condition", self.condition, get_args(Condition))
-        if self.padding != "zero" and self.condition != "encoder":
-            raise ConfigError(
-                f"`padding` must be 'zero' with `condition: base`, got {self.padding!r}: only the "
-                "text encoder pads prompts."
-            )
-        if (self.condition == "base") != bool(layers):
-            raise ConfigError(
-                "`condition: base` and `condition_layers` go together, "
-                f"got {self.condition} and {list(layers)}."
-            )
-        depth = max(target.layer for target in self.layout.targets) + 1
-        if list(layers) != sorted(set(layers)) or not all(0 < layer < depth for layer in layers):
-            raise ConfigError(
-                f"`condition_layers` must rise and lie between 1 and {depth - 1}, "
-                f"got {list(layers)}."
-            )
-        if layers and self.length != 2 * len(layers):
-            raise ConfigError(
-                f"{len(layers)} condition layers make conditions {2 * len(layers)} long (two "
-                f"vectors a layer), the decoder's first stage says {self.length}."
-            )
 
     @property
     def num_prompts(self) -> int:
@@ -144,7 +111,7 @@ class GeneratorConfig:
 
     @property
     def length(self) -> int:
-        """Positions of a prompt that the condition holds: tokens, or two vectors a layer."""
+        """Tokens of a prompt that the condition holds."""
         return self.features[0][1]
 
     @property
@@ -160,8 +127,6 @@ class GeneratorConfig:
             "kernel_size": self.kernel_size,
             "head": self.head,
             "head_options": dict(self.head_options),
-            "condition": self.condition,
-            "condition_layers": list(self.condition_layers),
             "tokens": self.tokens,
             "padding": self.padding,
             "delta_scale": self.delta_scale,
@@ -214,14 +179,15 @@ def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
     }
     for name in ("base", "encoder", "training"):
         fields[name] = _object(values, name)
+    # Earlier versions wrote `condition`, and could let the base itself read the prompts.
+    if (condition := values.get("condition", "encoder")) != "encoder":
+        raise GeneratorError(
+            f"`condition` must be 'encoder', got {condition!r}: this version reads prompts with "
+            "the text encoder only. Use another generator, or train one with `dnd train`."
+        )
     if found > 1:
         fields["head"] = values["head"]
         fields["head_options"] = complete_options(values["head"], _object(values, "head_options"))
-        _one_of("condition", values["condition"], get_args(Condition))
-        fields["condition"] = values["condition"]
-        fields["condition_layers"] = tuple(
-            whole_number(layer, "condition_layers") for layer in values["condition_layers"]
-        )
     if found > 2:
         for name, known in (("tokens", TokenScheme), ("padding", Padding)):
             _one_of(name, values[name], get_args(known))

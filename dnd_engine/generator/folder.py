@@ -75,25 +75,22 @@ class Generator(nn.Module):
             if m.side == "A":
                 shared[m.first_token : m.first_token + m.num_tokens].normal_(std=m.long**-0.5)
         self.shared = nn.Parameter(shared)
-        # Tokens of a text are alike at every position; the base's layers are not.
-        channels = config.features[0][1 if config.condition == "base" else 2 :]
-        self.register_buffer("condition_mean", torch.zeros(channels))
-        self.register_buffer("condition_std", torch.ones(channels))
+        self.register_buffer("condition_mean", torch.zeros(config.width))
+        self.register_buffer("condition_std", torch.ones(config.width))
 
     def set_condition_statistics(
-        self, mean: Float[Tensor, "*length width"], std: Float[Tensor, "*length width"]
+        self, mean: Float[Tensor, " width"], std: Float[Tensor, " width"]
     ) -> None:
         """Fix the standardisation of the condition to the training prompts'.
 
         Args:
-            mean: Of each channel; a condition made by the base may have its own at each position.
+            mean: Of each channel.
             std: Likewise.
 
         Raises:
             LayoutMismatchError: If they are not those of this generator's condition.
         """
-        allowed = {tuple(self.condition_mean.shape), (self.config.width,)}
-        if tuple(mean.shape) not in allowed or mean.shape != std.shape:
+        if mean.shape != self.condition_mean.shape or mean.shape != std.shape:
             raise LayoutMismatchError(
                 f"expected the mean and deviation of {self.config.width} channels, got "
                 f"{tuple(mean.shape)} and {tuple(std.shape)}."
@@ -383,9 +380,6 @@ def check_encoder(
 ) -> None:
     """Refuse an encoder whose embeddings the generator has not learnt to read.
 
-    A generator that reads the base's activations still needs its encoder, to compare prompts with
-    its training tasks.
-
     Args:
         config: The generator's.
         width: Of the encoder's embeddings.
@@ -396,12 +390,12 @@ def check_encoder(
     Raises:
         LayoutMismatchError: If the width, the length or the weights differ.
     """
-    if config.condition == "encoder" and longest is not None and config.length > longest:
+    if longest is not None and config.length > longest:
         raise LayoutMismatchError(
             f"the generator reads {config.length:,} tokens of a prompt, the encoder "
             f"{config.encoder.get('id', '')} at most {longest}. Use another generator."
         )
-    if config.condition == "encoder" and width != config.width:
+    if width != config.width:
         raise LayoutMismatchError(
             f"the generator reads embeddings {config.width} wide, the encoder's are {width} wide. "
             f"It was trained with {config.encoder.get('id', 'another encoder')}."

@@ -34,8 +34,6 @@ class EngineInfo:
     generator_parameters: int = 0
     head: str = ""
     """Kind of decoder (see `heads`)."""
-    condition: str = ""
-    """What reads the prompts: `encoder` or `base`."""
     device: str
     r: int | None = None
     num_training_tasks: int = 0

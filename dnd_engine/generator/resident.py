@@ -11,19 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dnd_engine.errors import LayoutMismatchError
 from dnd_engine.generator.folder import Generator, GeneratorFolder
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.layout import LoRALayout
-from dnd_engine.models.activations import BaseActivations
-from dnd_engine.models.base import BaseModel
-from dnd_engine.models.encoder import (
-    POOLED_LENGTH,
-    ConditionSource,
-    EncodedPrompts,
-    PromptEncoder,
-    PromptMemory,
-)
+from dnd_engine.models.encoder import EncodedPrompts, PromptEncoder, PromptMemory
 from dnd_engine.models.runtime import Runtime
 
 __all__ = ["ResidentGenerator"]
@@ -36,8 +27,6 @@ class ResidentGenerator:
     folder: GeneratorFolder
     generator: Generator
     encoder: PromptEncoder
-    source: ConditionSource
-    """What reads the prompts: the encoder, or the base."""
     runtime: Runtime
     teacher: Float[Tensor, "tokens rows cols"] | None = None
     """Weight tokens of what answers whole prompts, if it was trained."""
@@ -49,10 +38,9 @@ class ResidentGenerator:
         """Join a loaded generator with its reader.
 
         Raises:
-            LayoutMismatchError: If the base's activations are not what the decoder takes.
+            GeneratorError: If the teacher's file is damaged, or of another layout.
         """
-        source = _condition_source(folder, runtime.base, encoder)
-        return cls(folder, generator, encoder, source, runtime, folder.load_teacher())
+        return cls(folder, generator, encoder, runtime, folder.load_teacher())
 
     @property
     def layout(self) -> LoRALayout:
@@ -75,7 +63,6 @@ class ResidentGenerator:
             "teacher_sha256": self.folder.teacher_sha256,
             "generator_parameters": sum(p.numel() for p in self.generator.parameters()),
             "head": config.head,
-            "condition": config.condition,
             "r": self.layout.spec.r,
             "num_training_tasks": len(self.folder.tasks),
             "prompt_batch_size": self.num_prompts,
@@ -93,15 +80,9 @@ class ResidentGenerator:
         """
         length = self.folder.config.length
         with self.runtime.lock:
-            if self.source is self.encoder:
-                encoded = memory.encode(self.encoder, distinct, length)
-                pooled = encoded.pooled
-            else:
-                encoded = self.source.encode(distinct, length)
-                # Training tasks are compared in the encoder's space, whatever reads the prompts.
-                pooled = self.encoder.encode(distinct, POOLED_LENGTH).pooled
+            encoded = memory.encode(self.encoder, distinct, length)
         rows = torch.tensor([distinct.index(text) for text in texts])
-        return EncodedPrompts(encoded.tokens[rows], encoded.mask[rows], pooled[rows])
+        return EncodedPrompts(encoded.tokens[rows], encoded.mask[rows], encoded.pooled[rows])
 
     @torch.inference_mode()
     def decode(self, prompts: EncodedPrompts) -> Float[Tensor, "tokens rows cols"]:
@@ -146,19 +127,3 @@ class ResidentGenerator:
     def fit_teacher(self) -> FittedLoRA | None:
         """The trained teacher, which reads them better; None if there is none."""
         return None if self.teacher is None else self.fit(self.teacher)
-
-
-def _condition_source(
-    folder: GeneratorFolder, base: BaseModel, encoder: PromptEncoder
-) -> ConditionSource:
-    config = folder.config
-    if config.condition == "encoder":
-        return encoder
-    source = BaseActivations(base, config.condition_layers)
-    if source.width != config.width:
-        raise LayoutMismatchError(
-            f"generator folder `{folder.path}`: the generator reads activations {config.width} "
-            f"wide, {base.weights.hub_id}'s are {source.width} wide. Train it again with "
-            "`dnd train`."
-        )
-    return source

@@ -9,7 +9,6 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,11 +17,11 @@ from torch import Tensor
 
 from dnd_engine.limits import FIXED
 
-__all__ = ["POOLED_LENGTH", "ConditionSource", "EncodedPrompts", "PromptEncoder", "PromptMemory"]
+__all__ = ["POOLED_LENGTH", "EncodedPrompts", "PromptEncoder", "PromptMemory"]
 
 POOLED_LENGTH = 48
-"""Tokens of a prompt that its pooled embedding is the mean of, where the condition does not come
-from the encoder and so has no such length of its own."""
+"""Tokens of a prompt that its pooled embedding is the mean of, where there is no generator to say
+how many it reads."""
 
 _BATCH_PROMPTS = 16
 """Measured on two CPUs: larger batches leave the cache, smaller ones waste time between layers."""
@@ -36,11 +35,10 @@ _CHARACTERS_PER_TOKEN = 16
 
 @dataclass(frozen=True, slots=True)
 class EncodedPrompts:
-    """Prompts as a condition source sees them, in the order given."""
+    """Prompts as the encoder sees them, in the order given."""
 
     tokens: Float[Tensor, "prompts length width"]
-    """Token embeddings, zero after the end of a prompt unless padding is kept; or other vectors
-    that make the condition (see `activations`)."""
+    """Token embeddings, zero after the end of a prompt unless padding is kept."""
     mask: Bool[Tensor, "prompts length"]
     """True where there is a token, or padding that is kept."""
     pooled: Float[Tensor, "prompts pooled_width"]
@@ -87,20 +85,6 @@ class PromptMemory:
             return encoded
         tokens, mask, pooled = (torch.stack(parts) for parts in zip(*rows, strict=True))
         return EncodedPrompts(tokens, mask, pooled)
-
-
-@runtime_checkable
-class ConditionSource(Protocol):
-    """What reads prompts: the text encoder, or the base itself."""
-
-    @property
-    def width(self) -> int:
-        """Channels of a condition."""
-        ...
-
-    def encode(self, texts: Sequence[str], length: int) -> EncodedPrompts:
-        """Read prompts, `length` positions each."""
-        ...
 
 
 class PromptEncoder:

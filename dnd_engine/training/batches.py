@@ -22,7 +22,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from dnd_engine.errors import ConfigError
-from dnd_engine.models.encoder import POOLED_LENGTH, ConditionSource
+from dnd_engine.models.encoder import PromptEncoder
 from dnd_engine.tasks.folder import Example, Mode, Task
 from dnd_engine.tasks.shared_inputs import SharedInputs, Shown
 from dnd_engine.training.checkpoint import read_cached, write_tensors
@@ -108,33 +108,22 @@ class ConditionPool:
         rows = (rows * (num_prompts // len(rows) + 1))[:num_prompts]
         return pool.tokens[rows].float(), pool.mask[rows]
 
-    def sample(
-        self, tasks: Sequence[int]
-    ) -> tuple[Float[Tensor, "sampled length width"], Bool[Tensor, "sampled length"]]:
-        """One prompt of each of up to 64 tasks, spread over them: tokens and mask."""
-        chosen = tasks[:: max(1, len(tasks) // 64)][:64]
-        tokens = torch.stack([self.tasks[task].tokens[0].float() for task in chosen])
-        return tokens, torch.stack([self.tasks[task].mask[0] for task in chosen])
-
     def statistics(
-        self, tasks: Iterable[int], *, per_position: bool
-    ) -> tuple[Float[Tensor, "*length width"], Float[Tensor, "*length width"]]:
-        """Mean and deviation of each channel over the prompts of some tasks.
+        self, tasks: Iterable[int]
+    ) -> tuple[Float[Tensor, " width"], Float[Tensor, " width"]]:
+        """Mean and deviation of each channel over all real tokens of the prompts of some tasks.
 
         Task by task and in double precision, so that memory and rounding stay small.
 
         Args:
             tasks: Positions of the tasks.
-            per_position: Separately for each position, as the base's layers need it; else over
-                all real tokens.
         """
-        axes = (0,) if per_position else (0, 1)
         count, total, squares = torch.tensor(0.0), torch.tensor(0.0), torch.tensor(0.0)
         for task in tasks:
             pool = self.tasks[task]
             real = pool.tokens.double() * pool.mask[..., None]
-            count = count + pool.mask.double().sum(dim=axes)[..., None]
-            total, squares = total + real.sum(dim=axes), squares + real.square().sum(dim=axes)
+            count = count + pool.mask.double().sum()
+            total, squares = total + real.sum(dim=(0, 1)), squares + real.square().sum(dim=(0, 1))
         mean = total / count
         variance = (squares - count * mean.square()) / (count - 1).clamp(min=1)
         return mean.float(), variance.clamp(min=0).sqrt().float()
@@ -236,8 +225,7 @@ def condition_path(pool: TaskPool, identity: str, recipe: TrainRecipe) -> Path:
 
 def encode_conditions(
     pools: Sequence[TaskPool],
-    reader: ConditionSource,
-    encoder: ConditionSource,
+    encoder: PromptEncoder,
     identity: str,
     recipe: TrainRecipe,
 ) -> ConditionPool:
@@ -248,10 +236,8 @@ def encode_conditions(
 
     Args:
         pools: The tasks.
-        reader: What reads the prompts.
-        encoder: Says where a task is among others; the base's activations do not (between any
-            two tasks their means have a cosine of about .96).
-        identity: Names both and their weights.
+        encoder: What reads the prompts.
+        identity: Names it and its weights.
         recipe: For the length of a prompt and the cache.
 
     Raises:
@@ -262,14 +248,11 @@ def encode_conditions(
         path = condition_path(pool, identity, recipe)
         tensors = read_cached(path)
         if tensors is None:
-            encoded = reader.encode(pool.prompts, length)
-            pooled = encoded.pooled
-            if encoder is not reader:
-                pooled = encoder.encode(pool.prompts, POOLED_LENGTH).pooled
+            encoded = encoder.encode(pool.prompts, length)
             tensors = {
                 "tokens": encoded.tokens.to(torch.bfloat16),
                 "mask": encoded.mask,
-                "centroid": pooled.float().mean(dim=0),
+                "centroid": encoded.pooled.float().mean(dim=0),
             }
             write_tensors(path, tensors, {"reader": identity})
             # Read back, so that the tensors are mapped from the file.

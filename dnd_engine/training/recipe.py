@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from dnd_engine.config import check_between, check_least, check_positive
 from dnd_engine.errors import ConfigError
-from dnd_engine.generator.config import OBJECTIVES_ON_WEIGHTS, Condition
+from dnd_engine.generator.config import OBJECTIVES_ON_WEIGHTS
 from dnd_engine.generator.heads import head_named
 from dnd_engine.recipe_file import read_recipe, without_folders
 
@@ -69,10 +69,6 @@ class TrainRecipe:
     objective: Objective = "task_loss"
     base: str = "smollm2-135m-instruct"
     encoder: str = "all-minilm-l6-v2"
-    condition: Condition = "encoder"
-    """What reads the prompts: the text encoder, or the base itself (see `condition_layers`)."""
-    condition_layers: tuple[int, ...] = ()
-    """Layers of the base whose activations make the condition."""
     head: str = "hyperconv"
     head_options: Mapping[str, int] = field(default_factory=dict)
     """Options of the head (see `generator.heads`)."""
@@ -196,11 +192,6 @@ class TrainRecipe:
             raise ConfigError(
                 f"`accumulate` is {self.accumulate}: expected 1, or with the objective task_loss "
                 f"up to `tasks_per_step` ({self.tasks_per_step}), so that each part has a task."
-            )
-        if (self.condition == "base") != bool(self.condition_layers):
-            raise ConfigError(
-                "`condition: base` and `condition_layers` go together: name the layers whose "
-                f"activations are read, got {self.condition} and {list(self.condition_layers)}."
             )
         if self.row_tokens < self.max_tokens:
             raise ConfigError(

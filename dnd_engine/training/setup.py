@@ -19,9 +19,8 @@ from dnd_engine.errors import TrainingError
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import Generator, GeneratorFolder, check_base
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
-from dnd_engine.models.activations import BaseActivations, check_prompts_differ
 from dnd_engine.models.base import BaseModel, best_device, best_dtype, fingerprint, load_base
-from dnd_engine.models.encoder import ConditionSource, PromptEncoder
+from dnd_engine.models.encoder import PromptEncoder
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import BASES, ENCODERS, ResolvedWeights, resolve
 from dnd_engine.tasks.folder import Task, load_tasks
@@ -96,8 +95,8 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
     dtype = best_dtype(device)
     base = load_base(resolve(recipe.base, BASES), device, dtype)
     encoder = resolve(recipe.encoder, ENCODERS)
-    texts = PromptEncoder(encoder.path, device, dtype)
-    reader = _open_reader(recipe, base, texts, encoder.hub_id)
+    reader = PromptEncoder(encoder.path, device, dtype)
+    _check_first_stage(recipe, reader, encoder.hub_id)
     torch.manual_seed(recipe.seed)
     generator = Generator(_configure(recipe, base, encoder)).to(device)
     runtime = Runtime.of(base, generator.config.layout)
@@ -115,10 +114,7 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
     identity = {**recipe.identity(), **{f"{name}_sha256": h for name, h in hashes.items()}}
     if checkpoint.exists():
         _check_checkpoint(checkpoint, identity, recipe)
-    layers = ",".join(map(str, recipe.condition_layers))
-    read_by = f"{recipe.condition}:{hashes['base']}:{hashes['encoder']}:{layers}:{dtype}"
-    if reader is texts:  # the same for any base
-        read_by = f"encoder:{hashes['encoder']}:{dtype}"
+    read_by = f"encoder:{hashes['encoder']}:{dtype}"  # the same for any base
     reads = recipe.kind != "teacher"
     missing = [p for p in pools if reads and not condition_path(p, read_by, recipe).exists()]
     _check_disk(recipe, generator, sum(len(pool.prompts) for pool in missing))
@@ -127,7 +123,7 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
     pools = objective.prepare(pools)
     conditions = ConditionPool.unread(len(pools))
     if reads:
-        conditions = encode_conditions(pools, reader, texts, read_by, recipe)
+        conditions = encode_conditions(pools, reader, read_by, recipe)
     prepared = Prepared(
         runtime,
         dtype,
@@ -148,35 +144,20 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
             with torch.no_grad():
                 generator.shared.copy_(before)
     else:
-        per_position = recipe.condition == "base"
-        statistics = conditions.statistics(prepared.trained, per_position=per_position)
-        generator.set_condition_statistics(*statistics)
+        generator.set_condition_statistics(*conditions.statistics(prepared.trained))
         objective.initialise(generator)
-    if recipe.condition == "base" and reads:
-        tokens, mask = conditions.sample(prepared.trained)
-        check_prompts_differ(generator.standardise(tokens.to(device), mask.to(device)))
     return prepared
 
 
-def _open_reader(
-    recipe: TrainRecipe, base: BaseModel, encoder: PromptEncoder, encoder_id: str
-) -> ConditionSource:
-    """What reads the prompts, checked against the decoder's first stage."""
-    reader: ConditionSource = encoder
+def _check_first_stage(recipe: TrainRecipe, encoder: PromptEncoder, encoder_id: str) -> None:
+    """Refuse a decoder whose first stage does not take what the encoder gives."""
     num_prompts, length, width = recipe.stages[0]
-    if recipe.condition == "base":
-        activations = BaseActivations(base, recipe.condition_layers)
-        reader, found = activations, (activations.length, activations.width)
-        what = f"{len(recipe.condition_layers)} layers of {base.weights.hub_id} give"
-    else:
-        found = (length, encoder.width)
-        what = f"the encoder {encoder_id} gives"
-    if (length, width) != found:
+    if width != encoder.width:
         raise TrainingError(
-            f"`stages` begins with {list(recipe.stages[0])}, but {what} conditions of (length, "
-            f"width) {found}. Let `stages` begin with {[num_prompts, *found]}."
+            f"`stages` begins with {list(recipe.stages[0])}, but the encoder {encoder_id} gives "
+            f"embeddings {encoder.width} wide. Let `stages` begin with "
+            f"{[num_prompts, length, encoder.width]}."
         )
-    return reader
 
 
 def _configure(recipe: TrainRecipe, base: BaseModel, encoder: ResolvedWeights) -> GeneratorConfig:
@@ -188,8 +169,6 @@ def _configure(recipe: TrainRecipe, base: BaseModel, encoder: ResolvedWeights) -
         layout=layout,
         head=recipe.head,
         head_options=recipe.head_options,
-        condition=recipe.condition,
-        condition_layers=recipe.condition_layers,
         base={"id": base.weights.hub_id, "fingerprint": fingerprint(base)},
         encoder={"id": encoder.hub_id, "sha256": encoder.sha256},
     )
@@ -203,8 +182,8 @@ def _open_warm_start(
         return None
     folder = GeneratorFolder.open(recipe.warm_start)
     check_base(folder.config, ours.base["id"], ours.base["fingerprint"])
-    names = ("layout", "features", "kernel_size", "head", "head_options", "condition")
-    for name in (*names, "condition_layers", "delta_scale", "tokens", "padding"):
+    names = ("layout", "features", "kernel_size", "head", "head_options")
+    for name in (*names, "delta_scale", "tokens", "padding"):
         theirs, wanted = getattr(folder.config, name), getattr(ours, name)
         if theirs != wanted:
             raise TrainingError(

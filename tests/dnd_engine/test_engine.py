@@ -49,9 +49,8 @@ from dnd_engine.lora.adapter import Adapter, write_files
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
 from dnd_engine.lora.provenance import Imprinting, Recipe, Refinement, read_recipe
 from dnd_engine.lora.seen import Seen, digests
-from dnd_engine.models.activations import BaseActivations
 from dnd_engine.models.base import fingerprint
-from dnd_engine.models.encoder import POOLED_LENGTH, EncodedPrompts, PromptEncoder, PromptMemory
+from dnd_engine.models.encoder import EncodedPrompts, PromptEncoder, PromptMemory
 from dnd_engine.models.replies import Reply
 from dnd_engine.models.sources import ENCODERS, resolve
 from dnd_engine.progress import Progress, finish, in_english
@@ -121,21 +120,6 @@ def generator_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
     return write_generator(tiny_folder, tmp_path_factory.mktemp("generators") / "tiny")
 
 
-BASE_READS: dict[str, Any] = {
-    "features": ((4, 2, 64), (16, 6, 32), (64, 4, 32)),
-    "condition": "base",
-    "condition_layers": (1,),
-}
-
-
-@pytest.fixture(scope="module")
-def base_reader(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    """An engine whose generator reads the base's activations, with another head."""
-    folder = tmp_path_factory.mktemp("generators") / "reader"
-    write_generator(tiny_folder, folder, head="mlp", head_options={"hidden": 16}, **BASE_READS)
-    return Engine.load(EngineConfig(base=str(tiny_folder), generator=folder, device="cpu"))
-
-
 @pytest.fixture(scope="module")
 def config(tiny_folder: Path, generator_folder: Path) -> EngineConfig:
     return EngineConfig(base=str(tiny_folder), generator=generator_folder, device="cpu")
@@ -175,7 +159,7 @@ def test_loading_tells_its_stages_and_what_is_loaded(config: EngineConfig) -> No
         p.numel() for p in tiny_base(Path(config.base)).model.parameters()
     )
     assert info.device == "cpu"
-    assert (info.head, info.condition) == ("hyperconv", "encoder")
+    assert info.head == "hyperconv"
     digests = (info.generator_sha256, info.encoder_sha256, info.base_sha256)
     assert [len(present(digest)) for digest in digests] == [64, 64, 64]
 
@@ -184,17 +168,6 @@ def test_a_wrong_generator_folder_is_refused_before_any_weights_are_read(tmp_pat
     config = EngineConfig(base="example/not-to-be-had", generator=tmp_path / "none")
     with pytest.raises(GeneratorError, match=r"no generator folder at "):
         Engine.load(config)
-
-
-def test_a_generator_that_reads_activations_of_another_width_is_refused(
-    tiny_folder: Path, tmp_path: Path
-) -> None:
-    features = ((4, 2, 32), *BASE_READS["features"][1:])
-    write_generator(tiny_folder, tmp_path / "g", **BASE_READS | {"features": features})
-    with pytest.raises(
-        LayoutMismatchError, match=r"g`: the generator reads activations 32 wide, .* are 64 wide\."
-    ):
-        Engine.load(EngineConfig(base=str(tiny_folder), generator=tmp_path / "g", device="cpu"))
 
 
 def test_a_generator_whose_centroids_are_not_the_encoders_is_refused(
@@ -225,40 +198,27 @@ def test_equal_prompts_give_equal_adapters_whatever_their_order(engine: Engine) 
     assert first.sha256 == engine.generate([bucket("sql", SQL)]).sha256
 
 
-def test_the_base_can_be_what_reads_the_prompts(base_reader: Engine) -> None:
-    """Down to the numbers: its activations, standardised, through its decoder."""
-    made = base_reader.generate([bucket("sql", SQL[:4])])
-    assert (base_reader.info.head, base_reader.info.condition) == ("mlp", "base")
-    assert made.sha256 == base_reader.generate([bucket("sql", SQL[3::-1])]).sha256
-    assert made.sha256 != base_reader.generate([bucket("tone", TONE)]).sha256
-    with base_reader.exclusive() as (base, _):
-        encoded = BaseActivations(base, (1,)).encode(sorted(SQL[:4]), 2)
-    generator = GeneratorFolder.open(present(base_reader.info.generator_path)).load(
-        CPU, torch.float32
-    )
+def test_weight_tokens_are_what_the_decoder_makes_of_the_encoded_prompts(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    """Down to the numbers, with another head; so are the similarities of training tasks."""
+    path = write_generator(tiny_folder, tmp_path / "g", head="mlp", head_options={"hidden": 16})
+    engine = Engine.load(EngineConfig(base=str(tiny_folder), generator=path, device="cpu"))
+    made = engine.generate([bucket("sql", SQL[:4])])
+    assert engine.info.head == "mlp"
+    encoder = PromptEncoder(resolve("all-minilm-l6-v2", ENCODERS).path, CPU, torch.bfloat16)
+    encoded = encoder.encode(sorted(SQL[:4]), 8)
+    folder = GeneratorFolder.open(path)
+    generator = folder.load(CPU, torch.float32)
     condition = generator.standardise(encoded.tokens, encoded.mask)
     expected = generator(condition[None])[0].to(made.tokens.dtype)
     torch.testing.assert_close(made.tokens, expected, atol=0.02, rtol=0.05)
-
-
-def test_training_tasks_are_compared_in_the_encoders_space_whatever_reads(
-    base_reader: Engine, engine: Engine
-) -> None:
-    """The same prompts and the same centroids: the same tasks, in the same order."""
-    encoder = PromptEncoder(resolve("all-minilm-l6-v2", ENCODERS).path, CPU, torch.bfloat16)
-    pooled = encoder.encode(SQL[:4], POOLED_LENGTH).pooled.mean(dim=0)
-    made = base_reader.generate([bucket("sql", SQL[:4])])
-    tasks = {t.slug: t for t in base_reader.generator.tasks}
+    pooled = encoded.pooled.mean(dim=0)
+    tasks = {task.slug: task for task in folder.tasks}
     for near in made.nearest_tasks:
         centroid = torch.tensor(tasks[near.slug].centroid)
-        expected = float(torch.cosine_similarity(pooled, centroid, dim=0))
-        assert near.similarity == pytest.approx(expected, abs=0.01)
-
-
-def test_a_base_that_reads_wears_no_adapter_meanwhile(base_reader: Engine) -> None:
-    before = base_reader.generate([bucket("sql", SQL)])
-    texts(base_reader, adapter_of(base_reader))
-    assert base_reader.generate([bucket("sql", SQL)]).sha256 == before.sha256
+        similarity = float(torch.cosine_similarity(pooled, centroid, dim=0))
+        assert near.similarity == pytest.approx(similarity, abs=0.01)
 
 
 def test_other_prompts_give_another_adapter(engine: Engine) -> None:

@@ -100,7 +100,6 @@ INFO = EngineInfo(
     generator_sha256=reports.SHA,
     generator_parameters=6_900_000,
     head="hyperconv",
-    condition="encoder",
     device="cpu",
     r=4,
     num_training_tasks=3,

@@ -100,15 +100,8 @@ def test_a_card_names_validation_families_and_their_losses() -> None:
     assert "families left out of training: 3.250" in whole
 
 
-def test_a_card_names_other_heads_and_conditions() -> None:
-    text = card(
-        features=((4, 2, 64), (64, 4, 32)),
-        head="mlp",
-        head_options={"hidden": 16},
-        condition="base",
-        condition_layers=(1,),
-    )
-    assert "- Condition: activations of the base's layers 1; 4 prompts of 2 vectors" in text
+def test_a_card_names_other_heads() -> None:
+    text = card(features=((4, 2, 64), (64, 4, 32)), head="mlp", head_options={"hidden": 16})
     assert "- Head: mlp, " in text
     assert "parameters with the shared LoRA; hidden 16" in text
     assert "kernel" not in text

@@ -39,8 +39,6 @@ CONFIG = GeneratorConfig(
     encoder={"id": "example/encoder", "sha256": "e" * 64},
     training={"kind": "generator", "data": [{"task": "a", "licence": "MIT"}]},
 )
-BASE_READS: dict[str, Any] = {"condition": "base", "condition_layers": (1,)}
-"""The tiny base has two layers, so one in the middle: two vectors a prompt."""
 TASKS = (
     TaskCentroid("copy", "Repeat the input ü.", (0.5, -0.25)),
     TaskCentroid("count", "Count words.", (1.0, 0.0)),
@@ -104,19 +102,7 @@ def test_a_channel_that_never_varies_gives_no_nan() -> None:
     assert torch.allclose(found, torch.tensor(20.0))
 
 
-def test_a_condition_made_by_the_base_is_standardised_at_each_position() -> None:
-    """Its positions are layers, whose channels have little to do with one another."""
-    features = ((4, 2, 8), *STAGES[1:])
-    generator = Generator(replace(CONFIG, features=features, **BASE_READS))
-    mean = torch.arange(16.0).reshape(2, 8)
-    generator.set_condition_statistics(mean, torch.full((2, 8), 2.0))
-    found = generator.standardise(mean[None] + 4, torch.ones(1, 2, dtype=torch.bool))
-    assert torch.equal(found, torch.full((1, 2, 8), 2.0))
-    generator.set_condition_statistics(torch.zeros(8), torch.ones(8))
-    assert torch.equal(generator.condition_mean, torch.zeros(2, 8))
-
-
-@pytest.mark.parametrize(("mean", "std"), [((6, 8), (6, 8)), ((7,), (7,)), ((1,), (1,))])
+@pytest.mark.parametrize(("mean", "std"), [((7,), (7,)), ((1,), (1,))])
 def test_statistics_of_other_channels_are_refused(
     mean: tuple[int, ...], std: tuple[int, ...]
 ) -> None:
@@ -134,28 +120,12 @@ def test_stages_that_miss_the_token_grid_are_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"condition": "base"}, r"`condition_layers` go together, got base and \[\]\."),
-        ({"condition_layers": (1,)}, r"`condition_layers` go together, got encoder and \[1\]\."),
-        (
-            BASE_READS,
-            r"1 condition layers make conditions 2 long .*, the decoder's first .* says 6",
-        ),
-        (BASE_READS | {"condition_layers": (2,)}, r"must rise and lie between 1 and 1, got \[2\]"),
-        (BASE_READS | {"condition_layers": (0,)}, r"must rise and lie between 1 and 1, got \[0\]"),
-        (
-            BASE_READS | {"condition_layers": (1, 1)},
-            r"must rise and lie between 1 and 1, got \[1, ",
-        ),
         ({"delta_scale": 0.0}, r"`delta_scale` must be above 0, got 0\.0\."),
         ({"delta_scale": float("nan")}, r"`delta_scale` must be above 0, got nan\."),
         ({"tokens": "standardised"}, r"token grid \(64, 6, 34\), got \(\(64, 4, 32\),\)"),
         (
             {"tokens": "standardised", "head": "mlp", "features": (STAGES[0], (64, 6, 34))},
             r"the head mlp writes plain tokens, got 'standardised'\.",
-        ),
-        (
-            BASE_READS | {"padding": "kept"},
-            r"`padding` must be 'zero' with `condition: base`, got 'kept'",
         ),
     ],
 )
@@ -296,11 +266,9 @@ def edit_task(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]
             r"option `hidden` of the head mlp must be a whole number .*, got 1000\.0\.",
         ),
         (
-            edit(lambda v: v.update(condition="gpt")),
-            r"`condition` must be one of encoder, base, got 'gpt'",
+            edit(lambda v: v.update(condition="base", condition_layers=[1])),
+            r"made`: .*`condition` must be 'encoder', got 'base': .* Use another generator, or tr",
         ),
-        (edit(lambda v: v.update(condition_layers=[1])), r"`condition_layers` go together"),
-        (edit(lambda v: v.update(condition_layers=["1"])), r"`condition_layers` must hold .* '1'"),
         (lambda f: (f / "tasks.json").write_text("nope"), r"`tasks\.json` is not JSON"),
         (
             lambda f: (f / "tasks.json").write_text("{}"),
@@ -330,22 +298,23 @@ def test_a_broken_folder_is_refused_when_opened(
 
 
 @pytest.mark.parametrize(
-    ("version", "unnamed"),
+    ("version", "unnamed", "named"),
     [
-        (1, ("tokens", "padding", "head", "head_options", "condition", "condition_layers")),
-        (2, ("tokens", "padding")),
+        (1, ("tokens", "padding", "head", "head_options"), {}),
+        (2, ("tokens", "padding"), {"condition": "encoder", "condition_layers": []}),
+        (3, (), {"condition": "encoder", "condition_layers": []}),
     ],
 )
-def test_a_folder_of_an_earlier_format_is_read(
-    folder: Path, version: int, unnamed: tuple[str, ...]
+def test_a_folder_of_an_earlier_version_is_read(
+    folder: Path, version: int, unnamed: tuple[str, ...], named: dict[str, Any]
 ) -> None:
-    """It knew one of each, and named none."""
+    """What it knew one of, it did not name; some named a condition, the encoder."""
     path = folder / "config.json"
     values = json.loads(path.read_text())
     assert values["format"] == 3
     for name in unnamed:
         del values[name]
-    path.write_text(json.dumps(values | {"format": version}))
+    path.write_text(json.dumps(values | named | {"format": version}))
     opened = GeneratorFolder.open(folder)
     assert opened.config == CONFIG
     condition = torch.randn(2, *STAGES[0])
@@ -377,15 +346,7 @@ def test_the_shipped_generator_writes_what_its_weights_say(dtype: torch.dtype) -
     with torch.inference_mode():
         expected = state["shared"].float() + config.delta_scale * decoder(condition)
         assert torch.equal(opened.load(CPU, dtype)(condition), expected)
-    assert (config.head, config.condition) == ("hyperconv", "encoder")
-
-
-def test_a_base_read_generator_comes_back_from_its_folder(tmp_path: Path) -> None:
-    config = replace(CONFIG, features=((4, 2, 8), *STAGES[1:]), **BASE_READS)
-    save_generator(Generator(config), tmp_path / "g", TASKS, "")
-    opened = GeneratorFolder.open(tmp_path / "g")
-    assert opened.config == config
-    assert opened.load(CPU, torch.float32).condition_mean.shape == (2, 8)
+    assert config.head == "hyperconv"
 
 
 @pytest.mark.parametrize("failing", [1, 2])
@@ -619,11 +580,3 @@ def test_centroids_of_another_encoder_are_refused() -> None:
         LayoutMismatchError, match=r"`tasks\.json` holds centroids 2 wide, the enc.* 8 wide\. Train"
     ):
         check_encoder(CONFIG, 8, "e" * 64, TASKS)
-
-
-def test_the_width_of_an_encoder_matters_only_to_generators_that_read_it() -> None:
-    """The hash does all the same: training tasks are compared in the encoder's space."""
-    config = replace(CONFIG, features=((4, 2, 8), *STAGES[1:]), **BASE_READS)
-    check_encoder(config, 384, "e" * 64)
-    with pytest.raises(LayoutMismatchError, match=r"trained with the encoder example/encoder"):
-        check_encoder(config, 384, "f" * 64)

@@ -8,7 +8,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import AutoModel
 
 from dnd_engine.limits import FixedLimits
-from dnd_engine.models.encoder import ConditionSource, EncodedPrompts, PromptEncoder, PromptMemory
+from dnd_engine.models.encoder import EncodedPrompts, PromptEncoder, PromptMemory
 from dnd_engine.models.sources import ENCODERS, resolve
 
 
@@ -181,7 +181,3 @@ def test_prompts_of_as_many_tokens_share_a_batch(
 
 def test_no_prompts_give_no_embeddings(encoder: PromptEncoder) -> None:
     assert encoder.encode([], 8).tokens.shape == (0, 8, 384)
-
-
-def test_the_encoder_is_a_condition_source(encoder: PromptEncoder) -> None:
-    assert isinstance(encoder, ConditionSource)

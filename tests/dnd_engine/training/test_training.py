@@ -28,7 +28,7 @@ from dnd_engine.generator.folder import Generator, GeneratorFolder, check_base
 from dnd_engine.lora.apply import LoRAHost
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
 from dnd_engine.models.base import BaseModel, fingerprint
-from dnd_engine.models.encoder import PromptEncoder
+from dnd_engine.models.encoder import EncodedPrompts, PromptEncoder
 from dnd_engine.plan.decoders import size_of
 from dnd_engine.plan.shapes import shipped_shapes
 from dnd_engine.tasks.folder import Example, Mode, load_tasks
@@ -358,7 +358,7 @@ def test_prompts_repeat_only_when_a_task_has_too_few() -> None:
 
 
 def test_channel_statistics_are_those_of_all_real_tokens() -> None:
-    """They count the tasks asked for, and no padding; per position where the base is what reads."""
+    """They count the tasks asked for, and no padding."""
     generator = torch.Generator().manual_seed(0)
     tasks = []
     for size in (5, 3, 4):
@@ -368,33 +368,26 @@ def test_channel_statistics_are_those_of_all_real_tokens() -> None:
         tasks.append(TaskCondition(tokens * mask[..., None], mask, torch.zeros(1)))
     pool = ConditionPool(tuple(tasks))
     real = torch.cat([tasks[0].tokens[tasks[0].mask], tasks[2].tokens[tasks[2].mask]]).float()
-    mean, std = pool.statistics([0, 2], per_position=False)
+    mean, std = pool.statistics([0, 2])
     torch.testing.assert_close(mean, real.mean(dim=0))
     torch.testing.assert_close(std, real.std(dim=0))
-    first = torch.cat([tasks[0].tokens[:, 0], tasks[2].tokens[:, 0]]).float()
-    mean, std = pool.statistics([0, 2], per_position=True)
-    assert mean.shape == std.shape == (4, 6)
-    torch.testing.assert_close(mean[0], first.mean(dim=0))
-    torch.testing.assert_close(std[0], first.std(dim=0))
 
 
 def test_prompts_are_encoded_once_and_read_from_the_cache(
-    recipe: TrainRecipe, encoder: PromptEncoder, tmp_path: Path
+    recipe: TrainRecipe, encoder: PromptEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By any run on the same tasks; other prompts, lengths or readers are encoded again."""
     recipe = replace(recipe, cache=tmp_path / "cache")
-    pools, asked = pools_of(recipe), []
+    pools, asked, read = pools_of(recipe), [], encoder.encode
 
-    class Counting:
-        width = encoder.width
+    def counting(texts: Sequence[str], length: int) -> EncodedPrompts:
+        asked.append(tuple(texts))
+        return read(texts, length)
 
-        def encode(self, texts: Any, length: int) -> Any:
-            asked.append(tuple(texts))
-            return encoder.encode(texts, length)
+    monkeypatch.setattr(encoder, "encode", counting)
 
     def encode(pools: Any, identity: str, recipe: TrainRecipe) -> Any:
-        reader = Counting()
-        return encode_conditions(pools, reader, reader, identity, recipe)
+        return encode_conditions(pools, encoder, identity, recipe)
 
     first = encode(pools, "a", recipe)
     again = encode(pools, "a", replace(recipe, out=tmp_path / "other"))
@@ -872,35 +865,10 @@ def test_one_task_is_not_enough(recipe: TrainRecipe, tmp_path: Path) -> None:
 def test_stages_that_do_not_fit_the_encoder_are_refused(recipe: TrainRecipe) -> None:
     with pytest.raises(
         TrainingError,
-        match=r"`stages` begins with \[4, 8, 100\], but the encoder .*MiniLM-L6-v2 gives condition"
-        r"s of \(length, width\) \(8, 384\)\. Let `stages` begin with \[4, 8, 384\]\.",
+        match=r"`stages` begins with \[4, 8, 100\], but the encoder .*MiniLM-L6-v2 gives embeddin"
+        r"gs 384 wide\. Let `stages` begin with \[4, 8, 384\]\.",
     ):
         train(replace(recipe, stages=((4, 8, 100), (16, 6, 32))))
-
-
-@pytest.mark.usefixtures("quick")
-def test_the_bases_activations_can_be_the_condition(recipe: TrainRecipe) -> None:
-    """With statistics for each position, and no gradient into the base."""
-    recipe = replace(
-        recipe,
-        condition="base",
-        condition_layers=(1,),
-        stages=((4, 2, 64), (16, 2, 32)),
-        steps=2,
-    )
-    result = train(recipe)
-    config = GeneratorFolder.open(result.generator).config
-    assert (config.condition, config.condition_layers) == ("base", (1,))
-    state = load_file(recipe.out / "best.safetensors")
-    assert state["condition_mean"].shape == (2, 64)
-    assert state["condition_mean"].std() > 0
-    # Where tasks lie among others, the text encoder says whatever reads the prompts.
-    widths = {len(task.centroid) for task in GeneratorFolder.open(result.generator).tasks}
-    assert widths == {384}
-    with pytest.raises(
-        TrainingError, match=r"but 1 layers of .* give conditions of .* \(2, 64\)\. Let `stages`"
-    ):
-        train(replace(recipe, out=recipe.out.parent / "b", stages=((4, 3, 64), (16, 2, 32))))
 
 
 @pytest.mark.usefixtures("quick")
@@ -940,13 +908,11 @@ def test_classification_tasks_are_trained_with_other_labels_too(
 
 @pytest.mark.real
 def test_the_embedded_base_starts_exact_and_learns(tasks_folder: Path, tmp_path: Path) -> None:
-    """In the arithmetic of this machine, bfloat16 where it has it, prompts read by the base."""
+    """In the arithmetic of this machine, bfloat16 where it has it."""
     recipe = TrainRecipe(
         tasks=(tasks_folder,),
         out=tmp_path / "run",
-        condition="base",
-        condition_layers=(8, 16),
-        stages=((4, 4, 576), (16, 4, 192)),
+        stages=((4, 8, 384), (16, 4, 192)),
         steps=6,
         tasks_per_step=4,
         examples_per_task=4,
@@ -1195,8 +1161,7 @@ def test_a_recipe_is_read_and_flags_override_it(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(
         "tasks: data\nout: a\nsteps: 7\ndecoder_lr: 1e-3\nstages: [[2, 3, 4], [5, 6, 7]]\n"
-        "without_licence_classes: []\ncondition: base\ncondition_layers: [3, 5]\n"
-        "head: mlp\nhead_options: {hidden: 8}\n"
+        "without_licence_classes: []\nhead: mlp\nhead_options: {hidden: 8}\n"
     )
     found = TrainRecipe.read(path, out=tmp_path / "b", steps=None, seed=3)
     assert found == TrainRecipe(
@@ -1206,8 +1171,6 @@ def test_a_recipe_is_read_and_flags_override_it(tmp_path: Path) -> None:
         decoder_lr=0.001,
         stages=((2, 3, 4), (5, 6, 7)),
         without_licence_classes=(),
-        condition="base",
-        condition_layers=(3, 5),
         head="mlp",
         head_options={"hidden": 8},
         seed=3,
@@ -1254,10 +1217,8 @@ def test_every_shipped_recipe_is_sound(tmp_path: Path, path: Path) -> None:
         layout=layout,
         head=found.head,
         head_options=found.head_options,
-        condition=found.condition,
-        condition_layers=found.condition_layers,
     )
-    assert config.width == (576 if found.condition == "base" else 384)
+    assert config.width == 384
     assert sum(p.numel() for p in Generator(config).parameters()) < 9_000_000
 
 
@@ -1307,9 +1268,8 @@ def test_the_arms_differ_in_what_is_compared_and_nothing_else(tmp_path: Path) ->
         TrainRecipe.read(path, tasks=tmp_path, out=tmp_path).to_json()
         for path in sorted((RECIPES / "arms").glob("*.yaml"))
     ]
-    assert len(arms) == 4
-    compared = {"objective", "head", "head_options", "condition", "condition_layers"}
-    compared |= {"stages", "collection"}
+    assert len(arms) == 3
+    compared = {"objective", "head", "head_options", "stages", "collection"}
     common = [{k: v for k, v in arm.items() if k not in compared} for arm in arms]
     assert all(arm == common[0] for arm in common)
 
@@ -1354,19 +1314,6 @@ def test_the_arms_differ_in_what_is_compared_and_nothing_else(tmp_path: Path) ->
         (
             "tasks: t\nout: o\nobjective: reconstruction\ncollection: c\nkind: multi_task_lora\n",
             r"a multi_task_lora is trained on answers, not by reconstruction; the mean of a coll",
-        ),
-        ("tasks: t\nout: o\ncondition: base\n", r"`condition_layers` go together: name the layers"),
-        (
-            "tasks: t\nout: o\ncondition_layers: [1]\n",
-            r"`condition_layers` go together: .*, got encoder and \[1\]\.",
-        ),
-        (
-            "tasks: t\nout: o\ncondition_layers: 1\n",
-            r"`condition_layers`: expected a list of whole numbers, got 1",
-        ),
-        (
-            "tasks: t\nout: o\ncondition_layers: [x]\n",
-            r"`condition_layers`: expected a whole number, got 'x'",
         ),
         (
             "tasks: t\nout: o\nhead_options: [1]\n",
