@@ -120,6 +120,11 @@ def add_teacher(folder: Path, notes: Mapping[str, Any]) -> None:
         "",
         f"- Training: {steps} steps of {recipe['tasks_per_step']} tasks x up to "
         f"{recipe['examples_per_task']} examples, seed {recipe['seed']}",
+        *(
+            [f"- Weights: {share:.0%} those that the last run started from"]
+            if (share := recipe.get("start_share", 0))
+            else []
+        ),
         *_validation(recipe, result),
         "",
         f"{len(notes['data'])} tasks, and {len(notes['variants'])} variants of them; "

@@ -92,6 +92,9 @@ class TrainRecipe:
     kernel_size: int = 3
     warm_start: Path | None = None
     """Generator folder whose weights the run starts from."""
+    start_share: float = 0.0
+    """Of a teacher: share of what it started from in the weights that are kept. Half follows unseen
+    tasks better than the end alone. Source: Wortsman et al. 2022, arXiv:2109.01903."""
     collection: Path | None = None
     """LoRA checkpoints (see `dnd collect`): what reconstruction learns. To the task loss it
     only says which tasks are trained on, so that objectives can be compared on the same."""
@@ -151,7 +154,9 @@ class TrainRecipe:
         variants = ("format_variants", "label_variants")
         check_least(self, 1, *_COUNTS)
         check_least(self, 0, "threads", "patience", "warmup_steps", *variants)
-        check_between(self, 0, 1, "bare_share", "shared_input_share", "final_lr_share")
+        check_between(
+            self, 0, 1, "bare_share", "shared_input_share", "final_lr_share", "start_share"
+        )
         check_positive(self, "decoder_lr", "shared_lr", "clip_norm")
         if self.kind not in get_args(TrainKind):
             raise ConfigError(

@@ -436,7 +436,10 @@ class _Run:
         if self.recipe.kind == "teacher":
             assert self.recipe.warm_start is not None, "`TrainRecipe` refuses it"
             taught = GeneratorFolder.open(self.recipe.warm_start)
-            save_teacher(taught, folder, self.generator.shared, training)
+            tokens = self.generator.shared.detach().cpu()
+            if self.recipe.start_share:
+                tokens = tokens.lerp(_start_of(taught), self.recipe.start_share)
+            save_teacher(taught, folder, tokens, training)
             add_teacher(folder, training)
             return
         self.generator.config = replace(self.generator.config, training=training)
@@ -488,6 +491,14 @@ class _Interrupt:
             raise KeyboardInterrupt
         self.asked = True
         logger.warning("finishing this step, then writing a checkpoint; Ctrl-C again stops at once")
+
+
+def _start_of(generator: GeneratorFolder) -> Tensor:
+    """Return what a teacher's training starts from: the earlier one, else the shared part."""
+    before = generator.load_teacher()
+    if before is None:
+        before = generator.load(torch.device("cpu"), torch.float32).shared.detach()
+    return before.float()
 
 
 def _cut_log(path: Path, steps: int) -> None:

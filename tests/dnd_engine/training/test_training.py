@@ -53,6 +53,7 @@ from dnd_engine.training.watch import RunFolder
 from tests.disks import files_up_to, full_at, power_cuts
 from tests.dnd_engine.letters import JOBS, logged, write_tasks
 from tests.dnd_engine.tiny import CPU, LAYOUT, byte_tokenizer, random_tokens, stock_answer, text_of
+from tests.present import present
 
 pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast, but the target dtype is not")
 
@@ -578,6 +579,23 @@ def test_a_teacher_is_added_to_its_generator_and_goes_on_from_there(recipe: Trai
     assert "- Training: 4 steps of" in more.card().partition("## Teacher")[2]
     assert more.teacher["steps_before"] == 2
     assert more.teacher_sha256 != after.teacher_sha256
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_teacher_may_be_half_of_what_it_started_from(recipe: TrainRecipe) -> None:
+    made = train(replace(recipe, out=recipe.out / "made", steps=2)).generator
+    start = GeneratorFolder.open(made).load(CPU, torch.float32).shared.detach()
+    teaching = replace(recipe, kind="teacher", warm_start=made, bare_share=0.0, steps=2)
+    whole, half = (
+        present(
+            GeneratorFolder.open(
+                train(replace(teaching, out=recipe.out / f"{share}", start_share=share)).generator
+            ).load_teacher()
+        ).float()
+        for share in (0.0, 0.5)
+    )
+    assert not torch.equal(whole, half)
+    torch.testing.assert_close(half, (start + whole) / 2, atol=1e-3, rtol=0.02)
 
 
 def killed_at(step: int, monkeypatch: pytest.MonkeyPatch, recipe: TrainRecipe) -> None:
