@@ -321,8 +321,8 @@ class Engine:
                 `sum` makes one adapter per bucket and adds them with the weights.
             strength: Factor on the result.
             seed: Of the draw of prompts.
-            memory: What was read before, and need not be read again, where the text encoder makes
-                the condition; the adapter is the same, to the last bit.
+            memory: What was read before, and need not be read again; the adapter is the same, to
+                the last bit.
 
         Yields:
             Progress through the stages encode, decode and check; without a generator, ask and

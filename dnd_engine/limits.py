@@ -183,7 +183,8 @@ class ServerLimits:
     """What they hold in memory: weights, encoded prompts and labelled rows. Beyond either limit the
     oldest go."""
     visits_bytes: int = 4_000_000_000
-    """The same for all visits, open ones included: those go first that were unused for longest."""
+    """The same for all visits, open ones included: empty ones go first, then those of the address
+    that has the most."""
     visit_seconds: int = 24 * 3600
     """How long an unused visit is kept."""
     adapters_per_session: int = 20

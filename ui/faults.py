@@ -126,10 +126,12 @@ class GuardedBlocks(gr.Blocks):
         Raises:
             gr.Error: The event failed; the message is for people.
         """
-        if _names_a_web_file(inputs):
-            words = _("Files from the web are not fetched: download it, and upload it here.")
-            raise gr.Error(words, print_exception=False)
         try:
+            if _names_a_web_file(inputs):
+                words = _(
+                    "Files are not fetched from the web. Download the file, then upload it here."
+                )
+                raise gr.Error(words, print_exception=False)
             return await super().process_api(block_fn, _writable(inputs), *args, **kwargs)
         except gr.Error as error:
             error.print_exception = False  # Gradio quotes the value that it could not take

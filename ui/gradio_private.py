@@ -36,8 +36,8 @@ __all__ = [
 ]
 
 MAX_ID_CHARS = 100
-"""Of a name that a client gives its session or upload: Gradio keeps thousands, each as long as the
-client likes. Its own have about ten."""
+"""Longest name that a client may give its session or upload: Gradio keeps thousands of them. Its
+own have about ten characters."""
 
 QUEUE_SETTINGS: dict[str, Any] = {
     # Gradio looks for work a thousand times a second, and each look holds up the engine's thread:

@@ -152,8 +152,8 @@ def login(account: str) -> tuple[str, str]:
     if not user or len(password) < _MIN_PASSWORD:
         # Never what was given: it may hold the password.
         raise ConfigError(
-            f"`--auth`: expected USER:PASSWORD with a password of {_MIN_PASSWORD} characters or "
-            "more, got something else. Choose a longer password, or leave `--auth` out."
+            f"`--auth` or `DND_AUTH`: expected USER:PASSWORD with a password of {_MIN_PASSWORD} "
+            "characters or more, got something else. Choose a longer password, or leave it out."
         )
     return user, password
 

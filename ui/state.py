@@ -111,7 +111,7 @@ class Reading:
     num_good: int = 0
     """Prompts that can be used without the broken ones."""
     columns: tuple[Column, ...] = ()
-    """Of a table of which none could be read: somebody can choose."""
+    """Columns to choose from, if none of a table could be read."""
 
     @property
     def opens(self) -> bool:

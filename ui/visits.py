@@ -172,7 +172,8 @@ class Visits:
     def _lighten(self) -> None:
         """Drop visits while all together hold too many bytes, but never the last one used."""
         weights = {digest: visit.num_bytes for digest, visit in self._visits.items()}
-        last = max(weights, key=lambda digest: self._visits[digest].used, default=b"")
+        heavy = [digest for digest, num_bytes in weights.items() if num_bytes]
+        last = max(heavy, key=lambda digest: self._visits[digest].used, default=b"")
         for digest in self._least_missed():
             if sum(weights.values()) <= self._limits.visits_bytes:
                 break

@@ -27,7 +27,7 @@ from dnd_engine.files import user_folder
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
     from dnd_engine.serving.contract import Contract
-    from dnd_engine.serving.engines import Published
+    from dnd_engine.serving.engines import EngineTarget, Published
 
 __all__ = ["publish"]
 
@@ -76,7 +76,7 @@ def publish(
         raise ConfigError("say where to: --to DIR/NAME, --engine ENGINE URL, or both.")
     target = None if engine is None else engine_target(engine[0])
     server = None if engine is None else Server(engine[1])
-    if to is not None and target is not None and _is_gguf(to) != (target.suffix == GGUF):
+    if to is not None and target is not None and not _suits(to, target):
         wanted = "a folder" if not target.suffix else f"a {target.suffix} file"
         raise ConfigError(f"{target.title} reads {wanted}, and `{to}` is none. Change --to.")
     find = find_adapter(adapter, library)
@@ -113,6 +113,11 @@ def publish(
         as_json,
         "\n".join(_words(exported.path, read, checked, published)),
     )
+
+
+def _suits(path: Path, target: "EngineTarget") -> bool:
+    """Whether an engine reads what would be written there; PEFT exports may be zips, too."""
+    return path.suffix != ".zip" and _is_gguf(path) == (target.suffix == GGUF)
 
 
 def _is_gguf(path: Path) -> bool:

@@ -15,11 +15,12 @@ __all__ = ["CONFIG", "WEIGHTS", "mlx_files"]
 CONFIG, WEIGHTS = "adapter_config.json", "adapters.safetensors"
 
 
-def mlx_files(adapter: Adapter) -> dict[str, bytes]:
+def mlx_files(adapter: Adapter, num_layers: int) -> dict[str, bytes]:
     """Return the two files by name: A and B as mlx-lm multiplies them, transposed, in float32.
 
     Args:
         adapter: Its strength is folded into B.
+        num_layers: Of the base. mlx-lm counts the adapted ones from the last.
     """
     layout, state = adapter.layout, adapter.state
     tensors, modules = {}, set()
@@ -29,7 +30,7 @@ def mlx_files(adapter: Adapter) -> dict[str, bytes]:
         modules.add(m.target.path.split(".", 3)[3])
     config = {
         "fine_tune_type": "lora",
-        "num_layers": 1 + max(target.layer for target in layout.targets),
+        "num_layers": num_layers,
         "lora_parameters": {
             "rank": layout.spec.r,
             "scale": layout.spec.lora_alpha / layout.spec.r,

@@ -89,11 +89,11 @@ def _write_gguf(adapter: "Adapter", base: "BaseModel", path: Path) -> None:
     write_gguf(adapter, base.config, path)
 
 
-def _write_mlx(adapter: "Adapter", base: "BaseModel", path: Path) -> None:  # noqa: ARG001  # all take it
+def _write_mlx(adapter: "Adapter", base: "BaseModel", path: Path) -> None:
     from dnd_engine.export.mlx import mlx_files
     from dnd_engine.lora.adapter import put_files
 
-    put_files(mlx_files(adapter), path)
+    put_files(mlx_files(adapter, base.num_layers), path)
 
 
 def _gguf_model(precision: "Precision") -> "Callable[[Adapter, BaseModel, Path], None]":

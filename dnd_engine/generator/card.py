@@ -121,11 +121,11 @@ def add_teacher(folder: Path, notes: Mapping[str, Any]) -> None:
         f"- Training: {steps} steps of {recipe['tasks_per_step']} tasks x up to "
         f"{recipe['examples_per_task']} examples, seed {recipe['seed']}",
         *(
-            [f"- Weights: {share:.0%} those that the last run started from"]
+            # The losses are those of the end, which is not what is kept.
+            [f"- Weights: {share:.0%} of the last run's start, the rest of its end"]
             if (share := recipe.get("start_share", 0))
-            else []
+            else _validation(recipe, result)
         ),
-        *_validation(recipe, result),
         "",
         f"{len(notes['data'])} tasks, and {len(notes['variants'])} variants of them; "
         "`teacher.json` names each with its licence.",

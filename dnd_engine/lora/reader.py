@@ -231,6 +231,9 @@ def _read_zip(path: Path, faults: _Faults) -> _Found:
             found[name] = None
             if counts[entry.filename] > 1:
                 faults.add(f"holds `{name}` twice. Export it again.")
+            elif entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                # Of the others, zipfile unpacks all that it has read, whatever the bound.
+                faults.add(f"holds `{name}` packed in a way that is not read. Use Deflate.")
             elif stat.S_ISLNK(entry.external_attr >> 16):
                 faults.add(f"holds `{name}` as a link. Pack the files themselves.")
             elif entry.file_size > max(_SMALL, FIXED.max_adapter_ratio * entry.compress_size) and (
@@ -242,12 +245,8 @@ def _read_zip(path: Path, faults: _Faults) -> _Found:
                 )
             elif _fits(name, entry.file_size, limit, faults):
                 with archive.open(entry) as file:
-                    # The size it states bounds what it may unpack to; more would be a lie.
-                    data = file.read(entry.file_size + 1)
-                if len(data) > entry.file_size:
-                    faults.add(f"holds `{name}` with a wrong size. Pack it again.")
-                else:
-                    found[name] = data
+                    # With a bound, zipfile unpacks no more than this at once.
+                    found[name] = file.read(entry.file_size + 1)
     return found, [name for name in names if name not in known]
 
 
@@ -398,7 +397,7 @@ def _read_tokens(
 
 
 def _num_tensors(data: bytes) -> int:
-    """Return how many tensors the header of a safetensors file lists; 0 if it cannot be read."""
+    """Return how many tensors a safetensors header lists at most; 0 if it cannot be read."""
     length = int.from_bytes(data[:8], "little")
     # Each is an object in one, and the header is far smaller than what `load` would make of it. A
     # key could be written with escapes, a brace could not.

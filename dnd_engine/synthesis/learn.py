@@ -34,7 +34,7 @@ _REFINED, _TAUGHT = "-refined", "-taught"
 """At the end of a refined or taught adapter's name, once."""
 
 _MAX_ANSWER_CHARACTERS = 40
-"""Of a teacher's answer in a line about its work."""
+"""Characters of a teacher's answer that are shown in a line about its work."""
 
 
 def refine_adapter(

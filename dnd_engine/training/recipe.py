@@ -93,8 +93,8 @@ class TrainRecipe:
     warm_start: Path | None = None
     """Generator folder whose weights the run starts from."""
     start_share: float = 0.0
-    """Of a teacher: share of what it started from in the weights that are kept. Half follows unseen
-    tasks better than the end alone. Source: Wortsman et al. 2022, arXiv:2109.01903."""
+    """Share of the starting weights in a teacher's kept weights. Half follows unseen tasks better
+    than the end alone. Source: Wortsman et al. 2022, arXiv:2109.01903."""
     collection: Path | None = None
     """LoRA checkpoints (see `dnd collect`): what reconstruction learns. To the task loss it
     only says which tasks are trained on, so that objectives can be compared on the same."""
@@ -192,6 +192,10 @@ class TrainRecipe:
                 "`kind: teacher` needs `warm_start`, the generator that it is for, and "
                 "`bare_share: 0`, because it reads whole prompts; got "
                 f"{self.warm_start} and {self.bare_share}."
+            )
+        if self.start_share and self.kind != "teacher":
+            raise ConfigError(
+                f"`start_share` is for `kind: teacher`, got {self.start_share} for {self.kind!r}."
             )
         if self.accumulate > (self.tasks_per_step if self.objective == "task_loss" else 1):
             raise ConfigError(

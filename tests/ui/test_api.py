@@ -208,7 +208,7 @@ def test_nothing_is_fetched_from_the_web(url: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(processing_utils, "async_ssrf_protected_get", fetch)
     for path in ("https://example.com/a.txt", "HTTP://example.com/a.txt"):
         file = {"path": path, "meta": {"_type": "gradio.FileData"}}
-        assert "Files from the web are not fetched" in refused(url, file)
+        assert "Files are not fetched from the web" in refused(url, file)
     assert not fetched
 
 

@@ -455,7 +455,7 @@ def test_without_an_instruction_nobody_can_tell_and_the_way_out_is_named() -> No
     [
         (0.25, 0.75, "Teaching helped."),
         (0.5, 0.5, "Teaching changed nothing."),
-        (0.5, 0.25, "Teaching made it worse: undo it."),
+        (0.5, 0.25, "Teaching made it worse."),
     ],
 )
 def test_after_teaching_the_held_back_prompts_are_the_verdict(

@@ -50,7 +50,7 @@ class Members:
         info = self._infos[member]
         try:
             with self._archive.open(info) as file:
-                # The size it states bounds what it may unpack to; more would be a lie.
+                # With a bound, zipfile unpacks no more than this at once.
                 data = file.read(info.file_size + 1)
         except _DAMAGED as error:
             raise PromptFileError(

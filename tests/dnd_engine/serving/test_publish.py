@@ -184,6 +184,7 @@ def test_a_server_of_another_base_is_refused(kind: str, adapter: Path) -> None:
         (("--engine", "vllm", "localhost:8000"), "is no address"),
         (("--engine", "vllm", "http://localhost:1", "--to", "a.gguf"), "vLLM reads a folder"),
         (("--engine", "llama-server", "http://localhost:1", "--to", "a"), "reads a .gguf file"),
+        (("--engine", "vllm", "http://localhost:1", "--to", "a.zip"), "vLLM reads a folder"),
     ],
 )
 def test_wrong_arguments_are_refused(

@@ -9,7 +9,7 @@ __all__ = ["lead"]
 
 _OPENINGS: Mapping[str, str] = {
     "written": N_(
-        "On kinds of task that nothing here was trained on, an adapter as this page makes it is "
+        "On kinds of task that nothing here was trained on, an adapter made as on this page is "
         "right about {own} times in 100 without being told what to do."
     ),
     "heldout": N_(

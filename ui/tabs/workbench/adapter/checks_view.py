@@ -354,7 +354,7 @@ def judgement_html(
     said = []
     if learnt is not None:
         said.append(f"<b>{_learnt_words(learnt)}</b> {learnt.words}.")
-    elif verdict is None and _is_untold(inspection, taught):
+    elif verdict is None and "nothing" not in doubts and _is_untold(inspection, taught):
         said.append(f"<b>{_('Nobody can tell yet whether it works.')}</b> {_(_UNTOLD)}")
     elif verdict is not None and "nothing" not in doubts:
         said.append(f"<b>{_spoken(verdict.head)}</b>")
@@ -365,12 +365,17 @@ def judgement_html(
             reasons.setdefault(_(head), []).append(_(reason))
     said += [f"<b>{head}</b> {' '.join(told)}" for head, told in reasons.items()]
     said += _ways_out(doubts, taught)
-    if verdict is not None and verdict.outcome == "with_instruction" and not doubts:
+    needs_it = verdict is not None and verdict.outcome == "with_instruction"
+    if needs_it and not doubts and learnt is None:
         said.append(_("Send the instruction with your input, or teach the adapter."))
     if not said:
         return ""
-    warns = is_warned(inspection, taught=taught)
-    works = verdict is not None and verdict.outcome == "works" and not verdict.works_partly
+    warns = is_warned(inspection, taught=taught) or (learnt is not None and learnt.is_worse)
+    works = (
+        learnt.is_better
+        if learnt is not None
+        else verdict is not None and verdict.outcome == "works" and not verdict.works_partly
+    )
     mark = "warn" if warns else "check" if works else "info"
     folded = f" <details><summary>{_('Why?')}</summary>{' '.join(why)}</details>" if why else ""
     return (
@@ -383,9 +388,9 @@ def judgement_html(
 def _learnt_words(learnt: "Learnt") -> str:
     if learnt.is_better:
         return _("Teaching helped.")
-    if learnt.now == learnt.before:
+    if not learnt.is_worse:
         return _("Teaching changed nothing.")
-    return _("Teaching made it worse: undo it.")
+    return _("Teaching made it worse.")
 
 
 def _is_untold(inspection: "Inspection", taught: Taught) -> bool:

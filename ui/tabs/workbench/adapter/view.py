@@ -192,6 +192,11 @@ class Learnt:
         return self.now > self.before
 
     @property
+    def is_worse(self) -> bool:
+        """Whether it did harm."""
+        return self.now < self.before
+
+    @property
     def words(self) -> str:
         """Say both scores."""
         return _(
