@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-__all__ = ["AnswerCounts", "Doing", "Progress", "duration", "finish", "in_english"]
+__all__ = ["AnswerCounts", "Doing", "Progress", "duration", "each_as", "finish", "in_english"]
 
 Step = TypeVar("Step")
 Made = TypeVar("Made")
@@ -129,6 +129,27 @@ def duration(seconds: float) -> str:
     if minutes < 1:
         return f"{seconds:.0f} s"
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def each_as(
+    steps: Generator[Step, None, Made], words: Callable[[Step], Progress]
+) -> Generator[Progress, None, Made]:
+    """Run an operation step by step, and say each step in other words.
+
+    Args:
+        steps: The operation.
+        words: Says a step.
+
+    Returns:
+        The operation's result.
+    """
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as stop:
+            made: Made = stop.value
+            return made
+        yield words(step)
 
 
 def finish(

@@ -14,13 +14,14 @@ from dnd_engine.config import ImprintConfig, Mix, Teacher
 from dnd_engine.errors import ImprintError
 from dnd_engine.imprint.fit import Imprinted, Source, imprint
 from dnd_engine.imprint.left_out import leave_out
+from dnd_engine.imprint.results import ImprintStep
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.provenance import Imprinting
 from dnd_engine.lora.seen import Seen, digests, with_met
 from dnd_engine.models.encoder import PromptMemory
 from dnd_engine.models.turns import urgently
-from dnd_engine.progress import Progress
+from dnd_engine.progress import Progress, each_as
 from dnd_engine.prompts.buckets import Bucket, check_buckets, measured_prompts
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.synthesis.loaded import Loaded
@@ -100,13 +101,9 @@ def _solve(
     """Ask the teachers and fit the layers, ahead of whoever can wait."""
     steps = imprint(loaded.runtime, sources, loaded.ordinary.metrics(config), config)
     steps = urgently(loaded.runtime.lock, steps)
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as stop:
-            made: Imprinted = stop.value
-            return made
-        yield Progress(
+
+    def words(step: ImprintStep) -> Progress:
+        return Progress(
             step.stage,
             step.done / step.total,
             time.monotonic() - started,
@@ -114,6 +111,8 @@ def _solve(
             done=step.done,
             total=step.total,
         )
+
+    return (yield from each_as(steps, words))
 
 
 def imprint_alone(

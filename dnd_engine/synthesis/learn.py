@@ -14,7 +14,7 @@ from dnd_engine.config import RefineConfig
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.provenance import BucketSource, Refinement
 from dnd_engine.lora.seen import with_met
-from dnd_engine.progress import AnswerCounts, Doing, Progress
+from dnd_engine.progress import AnswerCounts, Doing, Progress, each_as
 from dnd_engine.prompts.buckets import Bucket, check_buckets
 from dnd_engine.synthesis.loaded import Loaded
 from dnd_engine.tasks.folder import Example
@@ -23,6 +23,7 @@ from dnd_engine.training.finetune.refine import (
     ASKED_TOGETHER,
     AnswersOf,
     Refined,
+    RefineStep,
     choose,
     propose,
     refine,
@@ -172,14 +173,10 @@ def _train(
         score=partial(score_bare, loaded.runtime, adapter.layout),
         enough=enough,
     )
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as stop:
-            made: Refined = stop.value
-            return made
+
+    def words(step: RefineStep) -> Progress:
         asking: Doing = "answered" if step.answers else "ask"
-        yield Progress(
+        return Progress(
             step.stage,
             step.done / step.total,
             time.monotonic() - started,
@@ -191,6 +188,8 @@ def _train(
             score_before=step.score_before,
             num_held_back=step.num_held_back,
         )
+
+    return (yield from each_as(steps, words))
 
 
 def _counting(loaded: Loaded, buckets: Sequence[Bucket]) -> list[Bucket]:

@@ -990,7 +990,8 @@ def test_what_the_teacher_answers_is_told(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, answers: list[str], told: str
 ) -> None:
     asked = RefineStep("ask", 3, 3, answers=tuple(answers))
-    monkeypatch.setattr("dnd_engine.synthesis.learn.refine", lambda *_, **_more: iter([asked]))
+    steps = (one for one in [asked])
+    monkeypatch.setattr("dnd_engine.synthesis.learn.refine", lambda *_, **_more: steps)
     start = engine.generate([bucket("letters", WORDS)])
     assert in_english(next(engine.refine(start, [bucket("letters", WORDS)]))) == told
 

@@ -139,10 +139,10 @@ def prompts_panel(limits: PromptLimits) -> PromptsPanel:
 
 
 def _show_html(example: Example) -> str:
-    """Say what Show me will do, in full: the question is asked of both as it stands here."""
+    """Say what Show me will do, in full, with the question that both are asked."""
     words = _(
-        "Makes an adapter from {prompts} about tables and asks both models, of which only the base "
-        "is told to write SQL: {question}",
+        "Makes an adapter from {prompts} about tables, then asks both models. Only the base is "
+        "told to write SQL: {question}",
         prompts=count_prompts(example.num_prompts),
         question=f"<q>{esc(example.question)}</q>",
     )
