@@ -93,6 +93,10 @@ class FixedLimits:
     """Prompts that a visit keeps as the encoder read them: 38 MB of 48 tokens each."""
     max_load_seconds: int = 300
     """How long a call of the API waits for the engine: the first start fetches a base model."""
+    max_json_brackets: int = 200_000
+    """Brackets and braces that open in a request's body. Prompts may be code, which has some."""
+    max_json_commas: int = 2_000_000
+    """Commas of it. A sentence has one in sixty characters."""
     max_columns: int = 100
     """Columns of a table that a person can choose from."""
     max_zip_members: int = 2_000

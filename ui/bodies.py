@@ -5,6 +5,8 @@ from collections.abc import Callable
 from python_multipart.multipart import parse_options_header
 from starlette.types import Message, Receive
 
+from dnd_engine.limits import FIXED
+
 __all__ = ["MIN_CHARGED", "BoundedBody", "ChargedFiles"]
 
 MIN_CHARGED = 64_000
@@ -42,6 +44,9 @@ class ChargedFiles:
 class BoundedBody:
     """A body that ends where it brings too much, as if the sender had left.
 
+    An empty list, two bytes of JSON, takes 64 in memory, so bytes alone do not bound a body that is
+    no upload: its brackets and commas are counted, those in strings included.
+
     Args:
         receive: Brings the whole body.
         most: Bytes that it may have.
@@ -50,10 +55,13 @@ class BoundedBody:
 
     def __init__(self, receive: Receive, most: int, files: ChargedFiles | None = None) -> None:
         self._receive, self._files = receive, files
-        self._taken = 0
+        self._taken = self._brackets = self._commas = 0
         self.most = most
         self.too_large = False
         self.too_many = False
+        """Of an upload: more files than may be charged."""
+        self.too_fine = False
+        """Of JSON: more lists, objects or items than it may hold."""
 
     async def receive(self) -> Message:
         """Bring the next part, or say that the sender left."""
@@ -61,6 +69,20 @@ class BoundedBody:
         data = message.get("body", b"")
         self._taken += len(data)
         self.too_large = self._taken > self.most
-        if self._files is not None and not self.too_many:
+        if self._files is None:
+            self._count_parts(data)
+        elif not self.too_many:
             self.too_many = not self._files.take(data)
-        return {"type": "http.disconnect"} if self.too_large or self.too_many else message
+        return {"type": "http.disconnect"} if self.is_cut else message
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it ended before its end."""
+        return self.too_large or self.too_many or self.too_fine
+
+    def _count_parts(self, data: bytes) -> None:
+        self._brackets += data.count(b"[") + data.count(b"{")
+        self._commas += data.count(b",")
+        self.too_fine = (
+            self._brackets > FIXED.max_json_brackets or self._commas > FIXED.max_json_commas
+        )

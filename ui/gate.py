@@ -17,13 +17,14 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
+from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dnd_engine.limits import ServerLimits
+from dnd_engine.limits import FIXED, ServerLimits
 from dnd_engine.server_log import SERVER_COUNTERS, SERVER_LIMITS, log_numbers
 from ui.bodies import MIN_CHARGED, BoundedBody, ChargedFiles
 from ui.counters import Counters, FaultCounter
@@ -169,7 +170,7 @@ class Gate:
         inner = [(name, value) for name, value in scope["headers"] if name.lower() != b"origin"]
         path = _path(request)
         body = BoundedBody(receive, self._most_bytes(path), self._files(request, path))
-        outcome = _Answer(send)
+        outcome = _Answer(send, body)
         try:
             await self._app({**scope, "headers": inner}, body.receive, outcome.send)
         except Exception as error:  # noqa: BLE001 - a server prints it, with the values in it
@@ -194,6 +195,16 @@ class Gate:
         """Return why a body was cut off; None if it was not."""
         if body.too_many:
             return self._too_much()
+        if body.too_fine:
+            return _refuse(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                _(
+                    "The request has too many lists or items: expected at most {brackets} opening "
+                    "brackets and {commas} commas. Send the prompts in several calls, or as files.",
+                    brackets=FIXED.max_json_brackets,
+                    commas=FIXED.max_json_commas,
+                ),
+            )
         return _too_large(body.most) if body.too_large else None
 
     def _files(self, request: Request, path: str) -> ChargedFiles | None:
@@ -338,14 +349,15 @@ class Watch:
 
 
 class _Answer:
-    """What the app answers. A 500 waits until it is known whether there are better words for it.
+    """What the app answers. An answer waits where there may be better words for it.
 
     Starlette answers an error that nobody caught with "Internal Server Error", and raises it after
-    that.
+    that. What it says of a body that was cut off is that somebody left.
     """
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, body: BoundedBody) -> None:
         self._send = send
+        self._body = body
         self._held: list[Message] = []
         self.begun = False
         """Whether the client has a part of it."""
@@ -356,7 +368,8 @@ class _Answer:
         if message["type"] == "http.response.start":
             kind = Headers(raw=message.get("headers", [])).get("content-type", "")
             self.streams = kind.startswith("text/event-stream")
-        if self._held or message.get("status") == HTTPStatus.INTERNAL_SERVER_ERROR:
+        failed = message.get("status") == HTTPStatus.INTERNAL_SERVER_ERROR
+        if self._held or failed or (self._body.is_cut and not self.begun):
             self._held.append(message)
             return
         self.begun = True
@@ -395,8 +408,9 @@ def gated(
         watch = Watch(status, lambda: {**pages.gauges(), **queue_gauges(demo)}, metrics)
         faults = FaultCounter(watch.counters)
         logging.getLogger("ui.faults").addHandler(faults)
+        app.add_exception_handler(RequestValidationError, _unfit)
         app.middleware_stack = Gate(
-            app.middleware_stack, limits, owner, pages=pages, watch=watch, schema=schema
+            app.build_middleware_stack(), limits, owner, pages=pages, watch=watch, schema=schema
         )
         numbers = {name: n for name, n in asdict(limits).items() if isinstance(n, int)}
         log_numbers(logger, SERVER_LIMITS, numbers)
@@ -479,6 +493,21 @@ def _words_for(error: Exception, path: str) -> Response:
     return _refuse(
         HTTPStatus.INTERNAL_SERVER_ERROR, report_fault(error, route[0] if route else "/")
     )
+
+
+def _unfit(request: Request, error: Exception) -> Response:
+    """Return the answer to a body of another shape than a route takes.
+
+    FastAPI's own repeats the body, however long it is, and breaks on NaN and infinity in it.
+    """
+    assert isinstance(error, RequestValidationError)
+    faults = [(".".join(map(str, fault["loc"])), fault["msg"]) for fault in error.errors()[:3]]
+    told = "; ".join(f"`{place[:60]}`: {message[:120]}" for place, message in faults)
+    with speaking(language_of(request)):
+        return _refuse(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            _("The request has another shape than expected ({faults}).", faults=told),
+        )
 
 
 def _too_large(most: int) -> Response:

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from http.cookies import SimpleCookie
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnd_engine.library import Library
+from dnd_engine.limits import FIXED
 from tests.security.conftest import SMALL
 from tests.serving import free_port, serving
 from tests.ui.fake_engine import handle_of
@@ -281,10 +283,29 @@ def test_a_request_has_a_largest_size_stated_or_not(client: httpx.Client) -> Non
         yield from (many[start : start + 50_000] for start in range(0, len(many), 50_000))
 
     answer = client.post("/gradio_api/queue/join", content=chunks())
-    assert answer.status_code in (400, 413)
+    assert answer.status_code == 413
     assert client.get("/config").status_code == 200
     assert client.post(UPLOAD, files=file_of(SMALL.upload_bytes + 200_000)).status_code == 413
     assert client.post(UPLOAD, content=chunks()).status_code == 411
+
+
+def test_a_body_of_brackets_is_refused_before_it_is_read(client: httpx.Client) -> None:
+    for part, most in ((b"[],", 60_000), (b"0,", 90_000)):
+        with pytest.MonkeyPatch.context() as patch:
+            few = replace(FIXED, max_json_brackets=50_000, max_json_commas=80_000)
+            patch.setattr("ui.bodies.FIXED", few)
+            body = b'{"data": [' + part * most + b"0]}"
+            answer = client.post("/gradio_api/queue/join", content=body)
+        assert answer.status_code == 413
+        assert "opening brackets" in answer.json()["detail"]
+
+
+def test_a_body_of_another_shape_is_told_so_and_not_sent_back(client: httpx.Client) -> None:
+    for body in (b'{"data": NaN, "event": "' + b"x" * 9000 + b'"}', b"1e999999"):
+        answer = client.post("/gradio_api/queue/join", content=body)
+        assert answer.status_code == 422
+        assert "another shape than expected" in answer.json()["detail"]
+        assert len(answer.text) < 500
 
 
 def test_an_oversized_multipart_header_is_refused_and_the_app_lives(client: httpx.Client) -> None:
