@@ -21,9 +21,23 @@ BUILDS = re.compile(r"torch|triton|nvidia-|cuda-")
 
 
 def rendered_requirements() -> str:
-    """`requirements.txt` as Spaces installs it: pyproject's dependencies, line by line."""
-    head = "# Generated from pyproject.toml: python tests/test_packaging.py\n"
-    return head + "".join(f"{name}\n" for name in PROJECT["dependencies"])
+    """`requirements.txt` as Spaces installs it: pyproject's dependencies, as tested together.
+
+    It names no constraints file, because a Space installs it before it has other files.
+    """
+    head = "# Generated from pyproject.toml and constraints.txt: python tests/test_packaging.py\n"
+    tested = pins()
+    names = [(canonicalize_name(Requirement(line).name), line) for line in PROJECT["dependencies"]]
+    return head + "".join(
+        f"{name}=={tested[name]}\n" if name in tested and name != "pip" else f"{line}\n"
+        for name, line in names
+    )
+
+
+def pins() -> dict[str, str]:
+    """Versions of `constraints.txt`, by package."""
+    lines = CONSTRAINTS.read_text(encoding="utf-8").splitlines()[1:]
+    return dict(line.split("==") for line in lines)
 
 
 def direct() -> list[Requirement]:
@@ -65,11 +79,10 @@ def needed(wanted: Iterable[Requirement], without: re.Pattern[str] | None = None
 
 
 def test_constraints_pin_what_pyproject_asks_for_but_no_build_of_pytorch() -> None:
-    lines = CONSTRAINTS.read_text(encoding="utf-8").splitlines()[1:]
-    pins = dict(line.split("==") for line in lines)
-    assert not [name for name in pins if BUILDS.match(name)]
+    tested = pins()
+    assert not [name for name in tested if BUILDS.match(name)]
     for one in direct():
-        pinned = pins.get(canonicalize_name(one.name))
+        pinned = tested.get(canonicalize_name(one.name))
         assert pinned, f"{one.name} has no pin: python tests/test_packaging.py"
         assert one.specifier.contains(pinned), f"{one} and {pinned} contradict each other"
 
@@ -80,7 +93,7 @@ def test_what_installs_for_tests_and_images_installs_these_versions() -> None:
         assert "--constraint constraints.txt" in text
 
 
-def test_requirements_are_those_of_pyproject() -> None:
+def test_requirements_are_those_of_pyproject_at_the_tested_versions() -> None:
     assert (ROOT / "requirements.txt").read_text(encoding="utf-8") == rendered_requirements()
 
 
@@ -102,8 +115,7 @@ def test_the_readme_front_matter_starts_this_app_on_a_space() -> None:
     assert (ROOT / front["app_file"]).is_file()
     assert front["license"] == "apache-2.0"
     assert "HuggingFaceTB/SmolLM2-135M-Instruct" in front["models"]
-    minor = ".".join(front["sdk_version"].split(".")[:2])
-    assert f"gradio>={minor}" in rendered_requirements()
+    assert f"gradio=={front['sdk_version']}\n" in rendered_requirements()
 
 
 def test_a_built_wheel_carries_engine_window_assets_and_generator(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 Works on a checkout: an installed package lacks `app.py`, which a Space runs.
 """
 
+import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ def check_space(root: Path) -> None:
 
     Raises:
         HubError: With every fault: a README that starts no Gradio app, or requirements that are
-            not those of pyproject.toml.
+            not of the packages that pyproject.toml asks for.
     """
     faults = []
     front = (root / "README.md").read_text(encoding="utf-8").split("---\n")
@@ -82,14 +83,18 @@ def check_space(root: Path) -> None:
         )
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = (root / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    listed = {line for line in lines if line and not line.startswith("#")}
-    if apart := listed ^ set(project["dependencies"]):
+    listed = {_package(line) for line in lines if line and not line.startswith("#")}
+    if apart := listed ^ set(map(_package, project["dependencies"])):
         faults.append(
             f"requirements.txt and pyproject.toml differ in {', '.join(sorted(apart))}; write it "
             "again: python tests/test_packaging.py"
         )
     if faults:
         raise HubError(f"the Space would not start: {'; '.join(faults)}.")
+
+
+def _package(requirement: str) -> str:
+    return re.split(r"[\s<>=!~;\[]", requirement, maxsplit=1)[0].lower()
 
 
 def deploy_space(
