@@ -4,6 +4,8 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 
+from ui.faults import LOST_DEVICE
+
 __all__ = ["Counters", "FaultCounter"]
 
 
@@ -14,6 +16,8 @@ class Counters:
         self.answers: Counter[int] = Counter()
         """By HTTP status."""
         self.faults = 0
+        self.lost_device = False
+        """Whether a fault was one that only a new process recovers from."""
 
     def numbers(self) -> dict[str, float]:
         """Return all of them by name."""
@@ -44,6 +48,8 @@ class FaultCounter(logging.Handler):
         super().__init__(logging.ERROR)
         self._counters = counters
 
-    def emit(self, record: logging.LogRecord) -> None:  # noqa: ARG002 - one is like another
+    def emit(self, record: logging.LogRecord) -> None:
         """Count one."""
         self._counters.faults += 1
+        if getattr(record, LOST_DEVICE, False):
+            self._counters.lost_device = True

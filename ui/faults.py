@@ -16,13 +16,15 @@ import gradio as gr
 
 from ui.text import _
 
-__all__ = ["GuardedBlocks", "fault_words", "report_fault"]
+__all__ = ["LOST_DEVICE", "GuardedBlocks", "fault_words", "report_fault"]
 
 logger = logging.getLogger(__name__)
 
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_MEMORY = ("out of memory", "not enough memory", "cannot allocate memory", "can't allocate")
 _DEVICE_LOST = ("cuda error", "device-side", "mps backend", "no longer available")
+LOST_DEVICE = "lost_device"
+"""Attribute of a log record: whether only a new process can compute again."""
 _MAX_FRAMES = 12
 """Places that are logged at most."""
 
@@ -34,9 +36,13 @@ def fault_words(error: BaseException) -> str:
         return _("The memory of the server is full. Use fewer or shorter prompts, or try later.")
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
         return _("The disk of the server is full. Try again once there is space.")
-    if any(words in said for words in _DEVICE_LOST):
+    if _lost_device(error):
         return _("The graphics card of the server failed. The app must be started again.")
     return _("Something broke that should not have. The app's log has the details; try again.")
+
+
+def _lost_device(error: BaseException) -> bool:
+    return any(words in str(error).lower() for words in _DEVICE_LOST)
 
 
 def report_fault(error: BaseException, doing: str) -> str:
@@ -49,7 +55,9 @@ def report_fault(error: BaseException, doing: str) -> str:
     reference = secrets.token_hex(4)
     # The message stays out of the log: it may quote what a visitor typed or dropped.
     frames = _frames(error)
-    logger.error("fault %s in %s: %s at %s", reference, doing, type(error).__name__, frames)
+    lost = {LOST_DEVICE: _lost_device(error)}
+    kind = type(error).__name__
+    logger.error("fault %s in %s: %s at %s", reference, doing, kind, frames, extra=lost)
     return f"{fault_words(error)} {_('Reference: {number}.', number=reference)}"
 
 

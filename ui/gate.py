@@ -336,7 +336,8 @@ class Watch:
         if path == "/health/live":
             return JSONResponse({"status": "live"})
         if path == "/health/ready":
-            status = self.status()
+            # Whoever keeps the server running starts another process when this one says so.
+            status = "failed" if self.counters.lost_device else self.status()
             ready = status == "ready"
             return JSONResponse(
                 {"status": status}, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE

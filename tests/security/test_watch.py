@@ -44,6 +44,16 @@ def test_health_says_whether_the_engine_is_there(monkeypatch: pytest.MonkeyPatch
         assert httpx.get(f"{url}/metrics").status_code == 404, "only if asked for"
 
 
+def test_a_lost_card_is_not_ready_until_another_process_starts() -> None:
+    with serving(handle_of()) as url:
+        report_fault(RuntimeError("out of memory"), "a test")
+        assert httpx.get(f"{url}/health/ready").status_code == 200
+        report_fault(RuntimeError("CUDA error: device-side assert triggered"), "a test")
+        told = httpx.get(f"{url}/health/ready")
+        assert (told.status_code, told.json()) == (503, {"status": "failed"})
+        assert httpx.get(f"{url}/health/live").status_code == 200
+
+
 def test_metrics_count_answers_faults_and_pages() -> None:
     from dnd_engine.config import PromptLimits
 
