@@ -43,7 +43,7 @@ from ui.language import language_of
 from ui.owner import Owner
 from ui.spaces import on_space, public_address
 from ui.text import _, speaking
-from ui.traffic import SlidingSum, sender_of
+from ui.traffic import SlidingSum, address_of, sender_of
 
 __all__ = ["Gate", "Watch", "gated"]
 
@@ -53,6 +53,8 @@ _READING = frozenset({"GET", "HEAD"})
 _API = "/gradio_api"
 _HEARTBEAT = f"{_API}/heartbeat/"
 _UPLOAD = f"{_API}/upload"
+_MCP = f"{_API}/mcp"
+_FORWARDED = b"x-forwarded-for"
 _ROUTE = re.compile(rf"({_API})?/[a-z_]*")
 _LOG_SECONDS = 300.0
 
@@ -169,6 +171,11 @@ class Gate:
         # Without its Origin, Gradio adds no header that would let another site read the answer.
         inner = [(name, value) for name, value in scope["headers"] if name.lower() != b"origin"]
         path = _path(request)
+        if path.startswith(_MCP):
+            # Gradio calls the queue in the client's place and with its headers. The call counts for
+            # the address it came from, whatever the headers claim.
+            inner = [(name, value) for name, value in inner if name.lower() != _FORWARDED]
+            inner.append((_FORWARDED, address_of(request).encode()))
         body = BoundedBody(receive, self._most_bytes(path), self._files(request, path))
         outcome = _Answer(send, body)
         try:

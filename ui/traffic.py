@@ -8,7 +8,7 @@ from typing import Any
 
 from ui.spaces import on_space
 
-__all__ = ["SlidingSum", "sender_of", "visitor_of"]
+__all__ = ["SlidingSum", "address_of", "sender_of", "visitor_of"]
 
 
 def visitor_of(address: str, headers: Mapping[str, str]) -> str:
@@ -22,20 +22,29 @@ def visitor_of(address: str, headers: Mapping[str, str]) -> str:
         address: Where the connection comes from.
         headers: Headers of the request, by lower-case name.
     """
-    if on_space():
-        for entry in reversed(headers.get("x-forwarded-for", "").split(",")):
-            try:
-                if (seen := ipaddress.ip_address(entry.strip())).is_global:
-                    return _network_of(str(seen))
-            except ValueError:
-                continue
-    return _network_of(address)
+    return _network_of(_address_behind(address, headers))
 
 
 def sender_of(request: Any) -> str:
     """Name the visitor who sent a request: Starlette's, or Gradio's."""
+    return _network_of(address_of(request))
+
+
+def address_of(request: Any) -> str:
+    """Return the address that a request came from, as `visitor_of` finds it."""
     client = getattr(request, "client", None)  # Gradio's has none for a call made here
-    return visitor_of(client.host if client else "", getattr(request, "headers", {}))
+    return _address_behind(client.host if client else "", getattr(request, "headers", {}))
+
+
+def _address_behind(address: str, headers: Mapping[str, str]) -> str:
+    if on_space():
+        for entry in reversed(headers.get("x-forwarded-for", "").split(",")):
+            try:
+                if (seen := ipaddress.ip_address(entry.strip())).is_global:
+                    return str(seen)
+            except ValueError:
+                continue
+    return address
 
 
 def _network_of(address: str) -> str:

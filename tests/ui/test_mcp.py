@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
 
 from dnd_engine.config import PromptLimits
@@ -13,18 +14,31 @@ from dnd_engine.errors import ConfigError
 from tests.serving import serving
 from tests.ui.fake_engine import FakeEngine, handle_of
 from ui import serve
+from ui.traffic import sender_of
 
 BUCKETS = {"buckets": [{"name": "SQL", "prompts": ["Write SQL.\n\nCars?", "Write SQL.\n\nWho?"]}]}
 
 
-def visit(url: str, do: Callable[[Any], Awaitable[Any]]) -> Any:
-    """Do something as a client of its own."""
+def visit(
+    url: str,
+    do: Callable[[Any], Awaitable[Any]],
+    *,
+    address: str = "127.0.0.1",
+    headers: dict[str, str] | None = None,
+) -> Any:
+    """Do something as a client of its own, from an address of this computer."""
     from mcp import ClientSession
     from mcp.client.streamable_http import streamablehttp_client
 
+    def client(**options: Any) -> httpx.AsyncClient:
+        transport = httpx.AsyncHTTPTransport(local_address=address)
+        return httpx.AsyncClient(transport=transport, follow_redirects=True, **options)
+
     async def connected() -> Any:
         async with (
-            streamablehttp_client(f"{url}/gradio_api/mcp/") as (read, write, _),
+            streamablehttp_client(
+                f"{url}/gradio_api/mcp/", headers, httpx_client_factory=client
+            ) as (read, write, _),
             ClientSession(read, write) as session,
         ):
             await session.initialize()
@@ -72,6 +86,26 @@ def test_an_assistant_makes_an_adapter_and_others_do_not_see_it() -> None:
     ):
         assert refused.isError
         assert words in refused.content[0].text
+
+
+@pytest.mark.slow
+def test_a_tool_s_call_counts_for_its_client_s_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def sender(request: Any) -> str:
+        seen.append(sender_of(request))
+        return seen[-1]
+
+    monkeypatch.setattr("ui.gradio_private.sender_of", sender)
+
+    async def make(session: Any) -> Any:
+        return await session.call_tool("make_adapter", BUCKETS)
+
+    # Not an address whose word counts, as a proxy's on 127.0.0.1 does.
+    with serving(handle_of(), mcp=True) as url:
+        visit(url, make, address="127.0.0.2", headers={"x-forwarded-for": "203.0.113.7"})
+        visit(url, make)
+    assert seen == ["127.0.0.2", "127.0.0.1"]
 
 
 def test_without_its_packages_mcp_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
