@@ -11,6 +11,7 @@ from playwright.sync_api import ViewportSize, expect
 from dnd_engine.errors import AssetError
 from tests.browser.conftest import DESK, PHONE, Serve, Visit, Visits, has_class
 from tests.ui.fake_engine import FakeEngine, Loading, handle_of
+from tests.until import until
 from ui.engine_handle import EngineHandle
 
 pytestmark = pytest.mark.browser
@@ -84,6 +85,12 @@ def test_weights_are_mixed_anew_from_the_folded_canvas(visit: Visit, engine: Fak
     assert engine.calls[-1]["weights"]["Legal"] == pytest.approx(before["weights"]["Legal"] - 0.1)
     expect(visit.page.locator("#dnd-download")).to_be_enabled()
     visit.check_accessible()
+    # Faster than the page answers: the last one counts.
+    for _press in range(4):
+        weight.press("ArrowLeft")
+    least = pytest.approx(before["weights"]["Legal"] - 0.5)
+    until(lambda: engine.calls[-1]["weights"]["Legal"] == least)
+    expect(visit.page.locator("#dnd-adapter")).not_to_contain_text("Made from earlier prompts.")
 
 
 def test_both_answers_stream_at_once_and_differ(visit: Visit, engine: FakeEngine) -> None:

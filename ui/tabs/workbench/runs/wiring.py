@@ -31,7 +31,12 @@ def wire_synthesis(page: Page, prompts: PromptsPanel, stages: StagesPanel) -> An
     made = [
         carry_out(
             page,
-            order(**page.does(begin, OVER, inputs=[prompts.canvas, session]), **AT_ONCE),
+            # A weight changes faster than the page is answered, and the last change counts.
+            order(
+                **page.does(begin, OVER, inputs=[prompts.canvas, session]),
+                **AT_ONCE,
+                trigger_mode="always_last",
+            ),
             on.synthesis.synthesize,
             [session, prompts.mix, prompts.seed],
             **LANES["engine"],
