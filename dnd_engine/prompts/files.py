@@ -36,7 +36,8 @@ from dnd_engine.prompts.reading import (
     Split,
     SplitMode,
 )
-from dnd_engine.prompts.words import count, display_name, megabytes
+from dnd_engine.prompts.split import shared_head
+from dnd_engine.prompts.words import count, display_name, megabytes, one_line
 
 __all__ = [
     "FORMATS",
@@ -121,7 +122,8 @@ def read_prompt_file(
         name: The name it had before it was uploaded; its suffix tells the format.
         split: For txt, md and docx. A line `---` separates prompts; without one, blank lines do,
             but not those between an instruction that is always the same and its inputs; and
-            without those, every line is a prompt ("auto").
+            without those, every line is a prompt ("auto"). Then, in all formats, an instruction
+            that every prompt begins with gets a blank line below it.
         choices: Columns to take instead of those the reader would, and what to leave out.
         limits: Bytes, prompts and characters allowed.
 
@@ -149,9 +151,12 @@ def read_prompt_file(
         )
     asked = Asked(name=shown, split=split, limits=limits, choices=choices, formats=FORMATS)
     reading = FORMATS[suffix].read(data, asked)
+    prompts = _clean(reading, shown, limits)
+    if split == "auto":  # else a person said what is a prompt
+        prompts = _with_blank_line(prompts, reading.notes)
     file = PromptFile(
         name=shown,
-        prompts=_clean(reading, shown, limits),
+        prompts=prompts,
         split=reading.split,
         column=reading.column,
         notes=tuple(reading.notes),
@@ -311,6 +316,17 @@ def _clean(reading: Reading, name: str, limits: PromptLimits) -> tuple[Prompt, .
             f"{count(cut, 'prompt')} cut at {limits.max_prompt_chars:,} characters."
         )
     return tuple(prompts.values())
+
+
+def _with_blank_line(prompts: tuple[Prompt, ...], notes: list[str]) -> tuple[Prompt, ...]:
+    """Put a blank line below an instruction that all prompts share, as `split_prompt` wants it."""
+    head = shared_head([prompt.text for prompt in prompts])
+    if head is None:
+        return prompts
+    notes.append(f"All begin with “{one_line(head)}”, which was read as their instruction.")
+    return tuple(
+        replace(prompt, text=f"{head}\n\n{prompt.text[len(head) :].strip()}") for prompt in prompts
+    )
 
 
 def _clean_text(raw: str, most: int) -> tuple[str, str]:

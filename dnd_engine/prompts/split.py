@@ -5,12 +5,19 @@ adapter is used on the inputs it was trained for. Imports no torch.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["PromptParts", "close_blank_lines", "split_prompt"]
+__all__ = ["PromptParts", "close_blank_lines", "shared_head", "split_prompt"]
 
 _GAP = re.compile(r"\n(?:[^\S\n]*\n)+")
 """One or more blank lines. A line of spaces and tabs counts as blank."""
+
+_MIN_SHARING = 3
+"""Prompts from which on it is no chance that all begin alike."""
+_MIN_LINE_WORDS, _MIN_HEAD_WORDS = 2, 3
+"""Words of a first line, and of the beginning of a line, that may be an instruction: "Review:" says
+what the text is, and not what to do with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,35 @@ def split_prompt(prompt: str) -> PromptParts:
     if (gap := _GAP.search(text)) is None:
         return PromptParts(text, None)
     return PromptParts(text[: gap.start()], text[gap.end() :])
+
+
+def shared_head(prompts: Sequence[str]) -> str | None:
+    """Return what prompts without blank lines all begin with, if that may be their instruction.
+
+    It is their first line, else the beginning of it up to a colon: people write "Translate to
+    French: cat" as often as they put the input below.
+
+    Args:
+        prompts: Distinct and stripped.
+
+    Returns:
+        None if there is no such thing, or if any prompt has an instruction of its own.
+    """
+    if len(prompts) < _MIN_SHARING or any(split_prompt(p).input is not None for p in prompts):
+        return None
+    first = prompts[0].partition("\n")[0]
+    if all(prompt.startswith(f"{first}\n") for prompt in prompts):
+        # A letter's "Dear Sir or Madam," is no instruction.
+        is_one = len(first.split()) >= _MIN_LINE_WORDS and not first.rstrip().endswith(",")
+        return first if is_one else None
+    heads = [first[: colon.start() + 1] for colon in re.finditer(": ", first)]
+    for head in reversed(heads):
+        rests = [prompt.removeprefix(f"{head} ") for prompt in prompts]
+        if all(
+            rest.strip() and rest != prompt for rest, prompt in zip(rests, prompts, strict=True)
+        ):
+            return head if len(head.split()) >= _MIN_HEAD_WORDS else None
+    return None
 
 
 def close_blank_lines(instruction: str) -> str:

@@ -55,6 +55,14 @@ def read_text(text: str, asked: Asked) -> Reading:
             Entry(place, f"{head.text}\n\n{line}", None)
             for place, line in enumerate(inputs, start=block.place)
         ]
+    elif split == "auto" and mode == "paragraphs" and _is_one([e.text for e in entries]):
+        mode = "pairs"
+        note = (
+            "Read as one prompt: an instruction, a blank line and its input. If these are two "
+            f"prompts, put a line `{_SEPARATOR}` between them."
+        )
+        head, rest = entries
+        entries = [Entry(head.place, f"{head.text}\n\n{rest.text}", None)]
     # Whoever chose a way to split, or wrote separators, has seen the text as prompts.
     unsure = split == "auto" and mode in ("lines", "paragraphs", "headed")
     return Reading(
@@ -81,6 +89,12 @@ def _cut(lines: Sequence[str], bare: Sequence[str], mode: SplitMode) -> list[Ent
         elif block and not is_gap:
             entries.append(Entry(block[0] + 1, "\n".join(lines[i] for i in block), None))
     return entries
+
+
+def _is_one(paragraphs: Sequence[str]) -> bool:
+    """Whether two paragraphs are an instruction of one line and its input."""
+    head = paragraphs[0].strip()
+    return len(paragraphs) == 2 and "\n" not in head and head.endswith((":", ".", "?"))
 
 
 def _is_headed(paragraphs: Sequence[str]) -> bool:

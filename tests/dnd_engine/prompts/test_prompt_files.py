@@ -4,6 +4,7 @@ import codecs
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import unicodedata
@@ -26,6 +27,7 @@ from dnd_engine.prompts.files import (
     read_prompt_file,
 )
 from dnd_engine.prompts.reading import Choices, Split
+from dnd_engine.prompts.split import split_prompt
 from dnd_engine.prompts.words import display_name
 
 Write = Callable[[str, str | bytes], Path]
@@ -73,6 +75,37 @@ def test_an_instruction_above_every_input_is_read_with_it(write: Write) -> None:
         assert "one prompt per paragraph" in read_prompt_file(write("b.txt", other)).notes[0]
 
 
+@pytest.mark.parametrize(
+    ("text", "instruction"),
+    [
+        ("Which team?\nMy card\n\nWhich team?\nA crash\n\nWhich team?\nHello", "Which team?"),
+        (
+            "Say it in French: cat\nSay it in French: dog\nSay it in French: big cow\n",
+            "Say it in French:",
+        ),
+        ("Review: bad\nReview: good\nReview: so so", None),
+        ("Dear Sir or Madam,\nA\n\nDear Sir or Madam,\nB\n\nDear Sir or Madam,\nC", None),
+        ("Say it in French: cat\nSay it in French: dog", None),
+        ("Say it in French: cat\nSay it in French: dog\nSay it in French: ", None),
+        ("the cat sat: a\nthe cow sat: b\nthe cat ran: c", None),
+    ],
+)
+def test_an_instruction_that_all_begin_with_needs_no_blank_line(
+    text: str, instruction: str | None, write: Write
+) -> None:
+    items = re.split(r"\n\n|\n(?=Say|Rev|the)", text)
+    lines = "".join(f"{json.dumps(item)}\n" for item in items)
+    for name, content in (("a.txt", text), ("a.jsonl", lines)):
+        file = read_prompt_file(write(name, content))
+        parts = {split_prompt(prompt.text) for prompt in file.prompts}
+        found = {part.instruction for part in parts if part.input is not None}
+        assert found == ({instruction} if instruction else set())
+        assert any("read as their instruction" in note for note in file.notes) == bool(instruction)
+    if instruction:
+        by_hand = read_prompt_file(write("a.txt", text), split="paragraphs")
+        assert all(split_prompt(prompt.text).input is None for prompt in by_hand.prompts)
+
+
 def test_an_instruction_above_a_list_is_read_with_each_line(write: Write) -> None:
     text = "Name the city.\n\nParis is big.\nI like Rome.\nOslo, my love\n7 days in Graz\n"
     file = read_prompt_file(write("a.txt", text))
@@ -82,7 +115,12 @@ def test_an_instruction_above_a_list_is_read_with_each_line(write: Write) -> Non
     assert "read as the instruction of each line" in file.notes[0]
     assert len(read_prompt_file(write("a.txt", text), split="paragraphs").prompts) == 2
     three, twice = text.replace("I like Rome.\n", ""), text.replace("I like Rome.", "Paris is big.")
-    for other in (three, twice, f"{text}\nMore", f"Two\n{text}"):
+    for one in (three, twice):
+        file = read_prompt_file(write("b.txt", one))
+        assert [prompt.text for prompt in file.prompts] == [one.strip()]
+        assert "Read as one prompt" in file.notes[0]
+        assert len(read_prompt_file(write("b.txt", one), split="paragraphs").prompts) == 2
+    for other in (f"{text}\nMore", f"Two\n{text}", text.replace("city.", "city")[:25]):
         assert "one prompt per paragraph" in read_prompt_file(write("b.txt", other)).notes[0]
 
 
