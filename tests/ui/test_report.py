@@ -156,7 +156,7 @@ def test_a_report_is_drawn_with_every_row_and_its_words_escaped() -> None:
 def test_a_report_card_opens_with_what_a_layman_understands() -> None:
     """Only with what the report that is shown has measured."""
     whole = report()
-    told = "On tasks that the generator never saw, an adapter is right about 14 times in 100"
+    told = "but like it in kind, an adapter is right about 14 times in 100"
     html = report_html(whole, Group("heldout", ""), "score", SHA)
     assert html.index(told) < html.index("19 tasks")
     assert "The base model alone: 0. A LoRA trained on labels of the task: 83." in html

@@ -13,8 +13,8 @@ _OPENINGS: Mapping[str, str] = {
         "right about {own} times in 100 without being told what to do."
     ),
     "heldout": N_(
-        "On tasks that the generator never saw, an adapter is right about {own} times in 100 "
-        "without being told what to do."
+        "On tasks held out of its training, but like it in kind, an adapter is right about {own} "
+        "times in 100 without being told what to do."
     ),
     "refine": N_(
         "On kinds of task that the generator never saw, an adapter taught on their prompts is "

@@ -216,11 +216,8 @@ def _plot_html(
         for mode, share in gap_closed.items()
         if share is not None
     )
-    head = (
-        f"<span class='dnd-facts'>{_('Gap from base to own LoRA closed')}: {closed}</span>"
-        if closed
-        else ""
-    )
+    gap = _("Gap from base to own LoRA closed, on tasks that have one")
+    head = f"<span class='dnd-facts'>{gap}: {closed}</span>" if closed else ""
     return (
         f"<section class='dnd-panel dnd-forest'><div class='dnd-row'>"
         f"<h3 class='dnd-heading'>{_('Baselines, controls and a ceiling')}</h3>{head}</div>"
