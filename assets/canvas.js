@@ -207,7 +207,7 @@ function newBucket(name, more = {}) {
 }
 
 function addBucket() {
-  const bucket = newBucket(_("New bucket"));
+  const bucket = newBucket(_("New bucket"), { unnamed: true });
   lastBucket = bucket.id;
   changed(_("{bucket} added.", { bucket: bucket.name }));
   const input = $(`[data-bucket="${bucket.id}"] .dnd-title`);
@@ -231,7 +231,7 @@ function rename(bucket, name) {
   remember({ told, back: () => { if (!nameTaken(before, bucket.id)) Object.assign(bucket, { name: before, preset }); } });
   bucket.name = name;
   bucket.preset = null;
-  bucket.auto = false;
+  bucket.auto = bucket.unnamed = false;
   changed(told());
 }
 
@@ -307,6 +307,8 @@ async function addFiles(files, bucketId, { folders = [], pasted = false } = {}) 
     const card = newCard({ name: file.name, size: file.size, state: "uploading", pasted });
     const bucket = bucketById(bucketId) ?? bucketInUse(pasted ? _("My prompts") : stemOf(file.name));
     lastBucket = bucket.id;
+    if (bucket.unnamed && !pasted) bucket.name = freeName(stemOf(file.name));
+    bucket.unnamed = false;
     bucket.cards.push(card.id);
     uploads.push([card, file]);
   }

@@ -149,6 +149,8 @@ class Made:
     """Those that counted; to measure on, and to teach on. None if it came without its prompts."""
     stages: Stages | None = None
     """How it came about; None if it came from the library."""
+    settling: bool = False
+    """Whether it was just synthesized, and an imprint may still follow by itself."""
     before: "Made | None" = None
     """What it was imprinted on or refined from: where Undo goes."""
     norms: "Mapping[str, Sequence[float]]" = field(default_factory=dict)
@@ -171,6 +173,13 @@ class Made:
     def key(self) -> str:
         """Tells the adapters of a visit apart, whatever their strength."""
         return self.original.sha256
+
+    @property
+    def can_be_imprinted(self) -> bool:
+        """Whether its prompts have an instruction that was not carried into it."""
+        made = self.original
+        known = made.is_imprinted or made.was_trained or bool(made.not_imprinted)
+        return bool(self.buckets) and not known
 
     @property
     def taught(self) -> Taught:
@@ -565,6 +574,8 @@ class Session:
             if run is not None and not run.stages.ended:
                 run.stop.set()
                 run.stages.interrupt()
+        if self.made is not None:
+            self.made.settling = False
         if self.batch is not None:
             self.batch.stop.set()
             self.batch.running = False

@@ -16,7 +16,7 @@ from dnd_engine.wording import N_
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
 
-__all__ = ["AdapterVerdict", "Outcome", "Teaching", "imprinting_of", "judge"]
+__all__ = ["MOSTLY", "AdapterVerdict", "Outcome", "Teaching", "imprinting_of", "judge"]
 
 Outcome = Literal["works", "with_instruction", "fails"]
 """Works without the instruction; only with it; or does not even work with it."""
@@ -24,7 +24,7 @@ Outcome = Literal["works", "with_instruction", "fails"]
 _CARRIES = AGREEMENT_BANDS[-1][0]
 """Share of prompts answered as the instructed model does, from which on an adapter works."""
 
-_MOSTLY = 0.75
+MOSTLY = 0.75
 """Share from which on the sentence needs no numbers. From `_CARRIES` to here it gives them: an
 adapter that works for every second prompt must not sound like one that works."""
 
@@ -44,6 +44,7 @@ _HEADS: dict[Outcome, str] = {
     "fails": N_("It does not work: teach it."),
 }
 _PARTLY = N_("It works without the instruction for some prompts only: {same} of {number}.")
+_RARELY = N_("It rarely works without the instruction: for {same} of {number} prompts.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,13 +83,15 @@ class AdapterVerdict:
     @property
     def works_partly(self) -> bool:
         """Whether it works, but for so many prompts only that it must be said."""
-        return self.outcome == "works" and self.same < _MOSTLY * self.num_prompts
+        return self.outcome == "works" and self.same < MOSTLY * self.num_prompts
 
     @property
     def head(self) -> Sentence:
         """The verdict itself."""
         if self.works_partly:
             return Sentence(_PARTLY, self._counts)
+        if self.outcome == "with_instruction" and self.same:
+            return Sentence(_RARELY, self._counts)
         return Sentence(_HEADS[self.outcome])
 
     @property

@@ -194,8 +194,8 @@ def _ask(
     total = sum(map(len, asked))
     if not total:
         raise ImprintError(
-            f"no prompt is shorter than {config.max_tokens} tokens. Shorten the prompts, or make "
-            "the adapter without imprint."
+            f"every prompt has {config.max_tokens} tokens or more, and imprint reads shorter ones "
+            f"only: up to about {config.max_tokens * 3 // 4} words. Shorten some."
         )
     rows: list[_Row] = []
     yield ImprintStep(stage="ask", done=0, total=total)

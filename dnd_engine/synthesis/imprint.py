@@ -54,8 +54,7 @@ def imprint_adapter(
     if not counting:
         raise ImprintError(
             "no prompt has an instruction and an input. Write the instruction, a blank line, "
-            "then the input; or give the bucket one instruction for all its prompts, with "
-            "`--instruction` or on the page under Advanced."
+            "then the input; or give all of them one instruction (on the page under Advanced)."
         )
     parts = [leave_out(_imprintable(b), config, len(counting)) for b in counting]
     sources = [

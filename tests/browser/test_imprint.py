@@ -57,6 +57,22 @@ def test_it_follows_synthesize_while_one_chats_and_can_be_undone_stopped_and_swi
     expect(code).to_have_text(generated)
     expect(page.locator("#dnd-checks")).to_contain_text("Carries the instruction")
 
+    # A reload ends it too; what was lost can be ordered again.
+    again = page.locator("#dnd-imprint-now")
+    with engine.pace.held("imprint"):
+        again.click()
+        expect(stages).to_contain_text(re.compile(r"Asking with the instruction: \d of 9 prompts"))
+        expect(again).to_be_hidden()
+        page.reload()
+        expect(stages).to_contain_text("Interrupted when the page was left")
+        expect(code).to_have_text(generated)
+    again.click()
+    expect(code).to_have_text(imprinted)
+    expect(again).to_be_hidden()
+    page.get_by_role("button", name="Undo imprint").click()
+    expect(code).to_have_text(generated)
+    expect(again).to_be_visible()
+
     count = len(engine.imprints)
     page.get_by_role("button", name="Edit prompts").click()
     page.locator("#dnd-advanced").get_by_text("Advanced").click()

@@ -462,9 +462,35 @@ def test_after_teaching_the_held_back_prompts_are_the_verdict(
     before: float, now: float, head: str
 ) -> None:
     told = judgement_html(
-        Inspection(0.4, {}, (), 16), taught="trained_person", learnt=Learnt(4, before, now)
+        Inspection(0.4, {}, (), 16),
+        taught="trained_person",
+        learnt=Learnt(4, before, now, by_itself=False),
     )
     assert f"<b>{head}</b> 4 held-back prompts: {before:.0%}".replace("%", " %") in told
+
+
+def test_teaching_that_harms_other_answers_is_no_plain_success() -> None:
+    found = Inspection(0.4, {}, (), 16, skills=Skills(20, 2, 18, 60))
+    learnt = Learnt(4, 0.0, 0.75, by_itself=True)
+    told = judgement_html(found, taught="refined", learnt=learnt)
+    assert "2 of 60 unrelated questions right, where the base has 20" in told
+    assert "0 % answered as its teacher does before, 75 % after" in told
+    assert "dnd-icon-check" not in told
+
+
+def test_who_gave_enough_prompts_is_not_asked_for_more() -> None:
+    verdict = judge(same=0, num_prompts=8, left_out=True, wavering=8)
+    found = Inspection(0.4, {}, (), 16, Agreement(0, 8), verdict=verdict)
+    assert "16 or more work best" in judgement_html(found, num_prompts=12)
+    assert "16 or more" not in judgement_html(found, num_prompts=20)
+
+
+def test_an_instruction_that_is_not_imprinted_is_said_to_be_the_cause() -> None:
+    verdict = judge(same=1, num_prompts=8, left_out=False, wavering=0)
+    found = Inspection(0.4, {}, (), 16, Agreement(1, 8), verdict=verdict)
+    told = judgement_html(found, num_prompts=20, imprintable=True)
+    assert "press Imprint above" in told
+    assert "teach" not in told
 
 
 def test_instructions_that_are_needed_can_be_sent() -> None:
@@ -477,7 +503,7 @@ def test_instructions_that_are_needed_can_be_sent() -> None:
     ("agreement", "outlook", "title", "doubt"),
     [
         (Agreement(8, 8), GAINED, "Carries the instruction", False),
-        (Agreement(4, 8), GAINED, "Carries the instruction", False),
+        (Agreement(4, 8), GAINED, "Carries the instruction in part", False),
         (Agreement(3, 8), GAINED, "Carries the instruction in part", False),
         (Agreement(0, 8), IDLE, "Does not carry the instruction", True),
         (Agreement(0, 8), None, "Does not carry the instruction", True),
@@ -502,7 +528,7 @@ def test_checks_tell_whether_the_instruction_is_carried_and_doubt_with_reason(
         (8, 0, "It works without the instruction.", "check", False),
         (6, 0, "It works without the instruction.", "check", False),
         (5, 0, "It works without the instruction for some prompts only: 5 of 8.", "info", False),
-        (1, 0, "It works only with the instruction.", "info", False),
+        (1, 0, "It rarely works without the instruction: for 1 of 8 prompts.", "info", False),
         (0, 0, "It works only with the instruction.", "warn", False),
         (8, 5, "It does not work: teach it.", "warn", True),
     ],

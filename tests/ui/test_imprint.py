@@ -134,12 +134,33 @@ def test_switched_off_the_generators_adapter_stays_as_it_is(
     before = synthesized(
         on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")}), request_of("s")
     )
-    assert on.imprint.begin_imprint(session, False) == {}
+    assert on.imprint.begin_imprint(session, False)["imprint_now"].visible
     assert list(on.imprint.imprint(session, request_of("s"))) == []
     assert on.runs.show_run(session) == {}, "what is shown already would fold the canvas again"
     assert session.made is before
     assert engine.imprints == []
     assert "Carries the instruction" in on.adapter.check(session)["checks"]
+
+
+def test_what_was_stopped_or_undone_is_imprinted_when_asked(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    arrangement = arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")})
+    before = synthesized(on, session, arrangement, request_of("s"))
+    assert not on.adapter.show(session)["imprint_now"].visible, "it follows by itself"
+    assert not on.imprint.begin_imprint(session, True)["imprint_now"].visible
+    assert on.runs.stop_run(session)["imprint_now"].visible
+    assert not on.imprint.order(session)["imprint_now"].visible
+    list(on.imprint.imprint(session, request_of("s")))
+    assert not on.runs.show_run(session)["imprint_now"].visible
+    assert session.made is not None
+    assert session.made.taught == "imprinted"
+    assert on.imprint.order(session) == {}, "it is"
+    assert on.teach.undo(session)["imprint_now"].visible
+    assert session.made is before
+    session.made = None
+    assert on.imprint.order(session) == {}
 
 
 def test_nothing_is_imprinted_unless_a_synthesis_made_an_adapter(

@@ -276,7 +276,7 @@ def test_a_trained_lora_takes_the_bar_and_is_kept_with_its_score(
     assert "weights in" not in shown["adapter_facts"]
     assert shown["keep_texts"].visible is False
     assert shown["undo"].visible is False
-    assert "the bar now holds" in on.measure.open_measure(session)["measure_found"]
+    assert "the Workbench now has" in on.measure.open_measure(session)["measure_found"]
     assert "Trained on your rows" in on.adapter.check(session)["checks"]
     on.library.keep(session, "trained", False, request_of("s"))
     (scores,) = library.get("trained").scores.values()
@@ -309,9 +309,9 @@ def test_what_was_measured_says_of_which_adapter_it_is(
     on.adapter.set_strength(session, 0.5)
     drawn = measure(on, session, rows(), request_of("s"))[-1]["measure_found"]
     assert "strength 0.50" in drawn
-    assert "the bar now holds" not in drawn
+    assert "the Workbench now has" not in drawn
     on.adapter.set_strength(session, 1.0)
-    assert "the bar now holds <b>sql</b>" in on.measure.open_measure(session)["measure_found"]
+    assert "the Workbench now has <b>sql</b>" in on.measure.open_measure(session)["measure_found"]
 
 
 def test_train_waits_until_what_the_tab_shows_was_measured(
@@ -322,7 +322,7 @@ def test_train_waits_until_what_the_tab_shows_was_measured(
     assert "<b>rows.jsonl</b>, compared with <b>sql</b>" in done["measure_train_of"]
     other = on.measure.read_labelled(session, rows(name="more.jsonl", word="bad"))
     assert other["measure_train"].interactive is False
-    assert "Measure the adapter" in other["measure_train_of"]
+    assert "Measure the Workbench" in other["measure_train_of"]
     run = session.measuring
     on.measure.begin_training(session, 20, False)
     assert session.measuring is run

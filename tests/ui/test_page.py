@@ -68,7 +68,7 @@ def test_checks_do_not_take_the_place_of_the_next_visitors_synthesis() -> None:
 def test_a_stream_without_a_step_leaves_the_page_as_it_is() -> None:
     demo = build_ui(handle_of(), PromptLimits())
     streams = [fn for fn in demo.fns.values() if fn.name == "imprint"]
-    assert len(streams) == 3
+    assert len(streams) == 4
     for stream in streams:
         visit = Session()  # nothing was ordered
         assert list(present(stream.fn)(visit, visit, gr.Request())) == [

@@ -423,7 +423,7 @@ def test_a_doubtful_adapter_comes_with_the_offer_and_a_refined_one_without(
     make(on, session, arrange(SQL={"a.jsonl": prompts(9, "NOTHING")}), request_of("s"))
     doubtful = on.adapter.check(session)
     assert doubtful["teach_box"].visible is True
-    assert "teach it below" in doubtful["warning"]
+    assert "press Imprint above" in doubtful["warning"]
     refine(on, session, request_of("s"))
     updates = on.adapter.check(session)
     assert "Teaching helped." in updates["warning"]

@@ -173,7 +173,7 @@ class MeasureEvents:
             for _tick in self._adapter.finish_check(made, request.session_hash or ""):
                 pass
         except DndError as error:
-            words = faults(_("Not put in the bar."), str(error))
+            words = faults(_("Not taken to the Workbench."), str(error))
             yield {"measure_take_told": words}
             return
         session.take(made)
@@ -185,7 +185,7 @@ class MeasureEvents:
 
     def take_broke(self) -> Updates:
         """Tell of an error nobody foresaw."""
-        return {"measure_take_told": faults(_("Not put in the bar."), broke())}
+        return {"measure_take_told": faults(_("Not taken to the Workbench."), broke())}
 
     def _labelled(self, path: Path) -> tuple[PromptFile | None, str]:
         """Read a file, and say what it holds or what is wrong with it."""
@@ -248,7 +248,7 @@ class MeasureEvents:
                 for _tick in self._adapter.finish_check(made, request.session_hash or ""):
                     pass
             except DndError as error:
-                return {"measure_take_told": faults(_("Not put in the bar."), str(error))}
+                return {"measure_take_told": faults(_("Not taken to the Workbench."), str(error))}
             session.shelve(made)
             names.append(f"<b>{esc(lora.name)}</b> <code>{esc(lora.sha256[:8])}</code>")
         if not names:

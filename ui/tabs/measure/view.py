@@ -85,8 +85,8 @@ _MEASURE_KEEPS: Mapping[str, str] = {
     "markdown": N_("Markdown"),
 }
 _TRAIN_TAKE: Mapping[str, str] = {
-    "trained_lora": N_("Put the LoRA from scratch in the bar"),
-    "warm_lora": N_("Put the LoRA from this adapter in the bar"),
+    "trained_lora": N_("Take the LoRA from scratch to the Workbench"),
+    "warm_lora": N_("Take the LoRA from this adapter to the Workbench"),
 }
 
 
@@ -276,12 +276,12 @@ def _training_html() -> str:
 
 def of_html(made: "Made") -> str:
     """Name the adapter that would be measured."""
-    return facts(f"{_('Adapter in the bar')}: {_named(made.adapter)}")
+    return facts(f"{_('Adapter on the Workbench')}: {_named(made.adapter)}")
 
 
 def train_of_html(found: "Found | None") -> str:
     """Name the adapter and the rows that Train would work on; None has to be measured first."""
-    words = _("Measure the adapter in the bar on these rows first.")
+    words = _("Measure the Workbench's adapter on these rows first.")
     if found is not None:
         file = f"<b>{esc(found.file.name)}</b>"
         words = _(
@@ -316,7 +316,7 @@ def measured_html(found: "Found", now: "Made | None") -> str:
     if now is not None and now.adapter.sha256 != measured.adapter_sha256:
         names = {"measured": _named(found.adapter), "now": _named(now.adapter)}
         words = _(
-            "This result is for {measured}; the bar now holds {now}. Measure again to see"
+            "This result is for {measured}; the Workbench now has {now}. Measure again to see"
             " what that is worth.",
             **names,
         )

@@ -16,7 +16,7 @@ __all__ = ["wire_workbench"]
 def wire_workbench(page: Page, bench: Workbench) -> None:
     """Wire all parts."""
     wire_prompts(page, bench.prompts)
-    shown = wire_synthesis(page, bench.prompts, bench.stages)
+    shown = wire_synthesis(page, bench.prompts, bench.stages, bench.bar)
     wire_adapter(page, bench.bar, bench.checks)
     wire_teach(page, bench.teach, bench.bar)
     wire_taking(page, bench.take, bench.bar)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import gradio as gr
 
 from dnd_engine.checks.registry import CHECKS
+from dnd_engine.checks.verdict import MOSTLY
 from dnd_engine.config import AGREEMENT_BANDS
 from dnd_engine.wording import CONTROLS
 from ui.markup import esc, icon, prose
@@ -37,7 +38,7 @@ NO_EFFECT = 0.01
 STRONG = 20.0
 """Nats above which answers tend to fall apart, where no examination says how strong adapters of a
 generator are. Adapters of the shipped one reach twelve."""
-_NEVER, CARRIES_SOME, CARRIES = (low for low, _words in AGREEMENT_BANDS)
+CARRIES_SOME = AGREEMENT_BANDS[1][0]
 CURED_BY_PROMPTS = {"nothing", "carries_none", "fails", "unlike"}
 """Verdicts that more prompts, or refining on them, may change."""
 CURED_BY_STRENGTH = {"nothing", "carries_none"}
@@ -47,6 +48,8 @@ _OF_THE_VERDICT = {"carries_none", "fails"}
 ENOUGH_PROMPTS = 4
 """Fewer say little in favour of an adapter."""
 
+_WELL = 16
+"""Prompts that work well; who gave as many is not asked for more."""
 _RAMP_STEPS = 5
 
 
@@ -65,7 +68,7 @@ _VERDICTS: Mapping[str, tuple[str, str]] = {
     ),
     "carries": (
         N_("Carries the instruction"),
-        N_("Without the instruction, it often answers your prompts as the instructed model does."),
+        N_("Without the instruction, it mostly answers your prompts as the instructed model does."),
     ),
     "carries_some": (
         N_("Carries the instruction in part"),
@@ -272,7 +275,7 @@ def _skills(skills: "Skills") -> Verdict:
 def _carrying(agreement: "Agreement") -> Verdict:
     """Judge how often the instruction is not needed."""
     told = _("{same} of {number}", same=agreement.same, number=agreement.num_prompts)
-    if agreement.share >= CARRIES:
+    if agreement.share >= MOSTLY:
         enough = agreement.num_prompts >= ENOUGH_PROMPTS
         return Verdict("carries", told, "check" if enough else "info")
     if agreement.share >= CARRIES_SOME:
@@ -335,7 +338,13 @@ def _spoken(sentence: "Sentence") -> str:
 
 
 def judgement_html(
-    inspection: "Inspection", *, taught: Taught = "", learnt: "Learnt | None" = None
+    inspection: "Inspection",
+    *,
+    taught: Taught = "",
+    learnt: "Learnt | None" = None,
+    num_prompts: int = 0,
+    imprintable: bool = False,
+    known_why: bool = False,
 ) -> str:
     """Draw the verdict and what speaks against the adapter as one notice.
 
@@ -345,6 +354,9 @@ def judgement_html(
         inspection: What was measured.
         taught: What the adapter was taught after it was generated.
         learnt: How that went on prompts held back.
+        num_prompts: How many it was made from.
+        imprintable: Whether its instruction could still be imprinted.
+        known_why: Whether it is said elsewhere why it could not.
 
     Returns:
         Empty if there is neither a verdict nor a doubt.
@@ -355,19 +367,41 @@ def judgement_html(
     if learnt is not None:
         said.append(f"<b>{_learnt_words(learnt)}</b> {learnt.words}.")
     elif verdict is None and "nothing" not in doubts and _is_untold(inspection, taught):
-        said.append(f"<b>{_('Nobody can tell yet whether it works.')}</b> {_(_UNTOLD)}")
+        untold = f"<b>{_('Nobody can tell yet whether it works.')}</b>"
+        # Where imprint found out why, that is said with the adapter, and may be another reason.
+        said.append(untold if known_why else f"{untold} {_(_UNTOLD)}")
     elif verdict is not None and "nothing" not in doubts:
         said.append(f"<b>{_spoken(verdict.head)}</b>")
     why = [] if verdict is None else [_spoken(reason) for reason in verdict.reasons]
+    if why and taught == "imprinted":
+        why.append(
+            _(
+                "“The model with the instruction” is the one that answered your prompts for the "
+                "imprint. It follows instructions better than the base in the left pane."
+            )
+        )
     reasons: dict[str, list[str]] = {}
     for name, (head, reason) in _WARNINGS.items():
         if name in doubts and (verdict is None or name not in _OF_THE_VERDICT):
             reasons.setdefault(_(head), []).append(_(reason))
     said += [f"<b>{head}</b> {' '.join(told)}" for head, told in reasons.items()]
-    said += _ways_out(doubts, taught)
     needs_it = verdict is not None and verdict.outcome == "with_instruction"
-    if needs_it and not doubts and learnt is None:
-        said.append(_("Send the instruction with your input, or teach the adapter."))
+    if imprintable and (needs_it or "carries_none" in doubts):
+        said.append(_("Its instruction is not imprinted: press Imprint above."))
+    else:
+        said += _ways_out(doubts, taught, num_prompts)
+        if needs_it and not doubts and learnt is None:
+            said.append(_("Send the instruction with your input, or teach the adapter."))
+    if inspection.skills is not None and not inspection.skills.enough:
+        said.append(
+            _(
+                "It harms other answers: {after} of {number} unrelated questions right, where the "
+                "base has {before}.",
+                after=inspection.skills.after,
+                number=inspection.skills.num_questions,
+                before=inspection.skills.before,
+            )
+        )
     if not said:
         return ""
     warns = is_warned(inspection, taught=taught) or (learnt is not None and learnt.is_worse)
@@ -375,7 +409,7 @@ def judgement_html(
         learnt.is_better
         if learnt is not None
         else verdict is not None and verdict.outcome == "works" and not verdict.works_partly
-    )
+    ) and (inspection.skills is None or inspection.skills.enough)
     mark = "warn" if warns else "check" if works else "info"
     folded = f" <details><summary>{_('Why?')}</summary>{' '.join(why)}</details>" if why else ""
     return (
@@ -410,18 +444,23 @@ def _doubts(inspection: "Inspection", taught: Taught) -> set[str]:
     return {v.name for v in verdicts(inspection, taught=taught) if v.doubt} & _WARNINGS.keys()
 
 
-def _ways_out(doubts: set[str], taught: Taught) -> list[str]:
+def _ways_out(doubts: set[str], taught: Taught, num_prompts: int) -> list[str]:
     """Say what people can do about an adapter that may not help."""
     ways = []
     if doubts & CURED_BY_PROMPTS:
-        ways.append(
-            _("You can undo, or add prompts (16 or more work best). Your files are fine.")
-            if taught not in ("", "imprinted")
-            else _(
-                "You can teach it below, or add prompts (16 or more work best). Your files"
-                " are fine."
-            )
-        )
+        undo = taught not in ("", "imprinted")
+        if num_prompts >= _WELL:
+            words = N_("You can undo. Your files are fine.")
+            if not undo:
+                words = N_("You can teach it below. Your files are fine.")
+        else:
+            words = N_("You can undo, or add prompts (16 or more work best). Your files are fine.")
+            if not undo:
+                words = N_(
+                    "You can teach it below, or add prompts (16 or more work best). Your files"
+                    " are fine."
+                )
+        ways.append(_(words))
     if doubts & CURED_BY_STRENGTH and "strongest" not in doubts:
         ways.append(_("More strength may help too."))
     return ways

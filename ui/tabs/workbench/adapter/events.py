@@ -34,6 +34,7 @@ __all__ = [
     "download",
     "facts_of",
     "nothing_exported",
+    "offered",
     "undo_words",
 ]
 
@@ -158,8 +159,9 @@ class AdapterEvents:
         assert made is not None
         session.drawn = made
         session.suggestions = _suggestions(made.buckets, session.example_questions)
-        idle = session.run is None or bool(session.run.stages.ended)
+        idle = _is_idle(session)
         return {
+            **offered(session),
             "stages": made.stages.html() if made.stages else "",
             **bar(session),
             "undo": gr.Button(undo_words(made), visible=made.before is not None, interactive=True),
@@ -195,6 +197,17 @@ class AdapterEvents:
         yield None
         made.norms = self._app.calls.norms(made.original)
         made.thumbprint = self._app.calls.thumbprint(made.original)
+
+
+def offered(session: Session) -> Updates:
+    """Offer to imprint the adapter in the bar, where that does not follow by itself."""
+    made = session.made
+    can = made is not None and made.can_be_imprinted and not made.settling
+    return {"imprint_now": gr.Button(visible=can and _is_idle(session))}
+
+
+def _is_idle(session: Session) -> bool:
+    return session.run is None or bool(session.run.stages.ended)
 
 
 def facts_of(session: Session) -> str:
@@ -269,11 +282,29 @@ def checked(made: Made) -> Updates:
     updates: Updates = {
         **proof,
         "checks": checks_html("done", made.inspection, taught=made.taught),
-        "warning": judgement_html(made.inspection, taught=made.taught, learnt=learnt(made.adapter)),
+        "warning": judgement_html(
+            made.inspection,
+            taught=made.taught,
+            learnt=learnt(made.adapter),
+            num_prompts=made.adapter.num_prompts,
+            imprintable=made.can_be_imprinted,
+            known_why=bool(made.original.not_imprinted),
+        ),
     }
     if made.buckets and not made.refined and is_doubtful(made.inspection):
         updates["teach_box"] = gr.Column(visible=True)
+        if (verdict := made.inspection.verdict) is not None and verdict.outcome == "fails":
+            updates |= _taught_by_hand()
     return updates
+
+
+def _taught_by_hand() -> Updates:
+    """Choose the door of the visitor: the model cannot teach what it does not know."""
+    return {
+        "teach_door": gr.Radio(value="mine"),
+        "teach_itself": gr.Column(visible=False),
+        "teach_mine": gr.Column(visible=True),
+    }
 
 
 def _labelled(buckets: Sequence[Bucket]) -> bool:

@@ -32,6 +32,8 @@ class AdapterBar:
     download: gr.DownloadButton
     take_open: gr.Button
     """Opens the panel of `workbench.take`."""
+    imprint_now: gr.Button
+    """Imprints an adapter whose imprint was stopped, undone or switched off."""
     teach_open: gr.Button
     """Opens the panel of `workbench.teach`."""
     undo: gr.Button
@@ -70,6 +72,9 @@ def adapter_bar() -> AdapterBar:
                 elem_id="dnd-download",
             )
             take = gr.Button(_("Keep or export"), size="md", min_width=0, elem_id="dnd-take-open")
+            imprint = gr.Button(
+                _("Imprint"), size="md", min_width=0, visible=False, elem_id="dnd-imprint-now"
+            )
             teach = gr.Button(_("Teach"), size="md", min_width=0, elem_id="dnd-teach-open")
             undo = gr.Button(
                 _("Undo teaching"), size="md", min_width=0, visible=False, elem_id="dnd-undo"
@@ -82,6 +87,7 @@ def adapter_bar() -> AdapterBar:
         strength=strength,
         download=download,
         take_open=take,
+        imprint_now=imprint,
         teach_open=teach,
         undo=undo,
         warning=warning,
@@ -151,7 +157,9 @@ def adapter_html(
         notes.append(_("Strong: answers may turn to garble."))
     if stale:
         notes.append(_("Made from earlier prompts."))
-    lines = "".join(f"<p class='dnd-note'>{icon('info')}{prose(note)}</p>" for note in notes)
+    lines = "".join(
+        f"<p class='dnd-note'>{icon('info')}<span>{prose(note)}</span></p>" for note in notes
+    )
     whole_hash = _("SHA-256 {sha256}", sha256=esc(adapter.sha256))
     return (
         f"<div class='dnd-adapter'>{fingerprint(thumbprint)}<div>"
@@ -185,6 +193,8 @@ class Learnt:
     count: int
     before: float
     now: float
+    by_itself: bool
+    """Whether the model's own answers are the measure, right or wrong."""
 
     @property
     def is_better(self) -> bool:
@@ -199,8 +209,14 @@ class Learnt:
     @property
     def words(self) -> str:
         """Say both scores."""
+        words = N_("{count} held-back prompts: {before:.0f} % right before, {now:.0f} % after")
+        if self.by_itself:
+            words = N_(
+                "{count} held-back prompts: {before:.0f} % answered as its teacher does before, "
+                "{now:.0f} % after"
+            )
         return _(
-            "{count} held-back prompts: {before:.0f} % right before, {now:.0f} % after",
+            words,
             before=100 * self.before,
             now=100 * self.now,
             count=number(self.count),
@@ -215,7 +231,8 @@ def learnt(adapter: "Adapter") -> Learnt | None:
     count, before, now = (taught.get(k) for k in ("num_held_back", "score_before", "score"))
     if not (isinstance(count, int) and 0 < count < 1000 and _is_share(before) and _is_share(now)):
         return None
-    return Learnt(count, before, now)
+    by_itself = "trained" not in adapter.provenance and not taught.get("labels")
+    return Learnt(count, before, now, by_itself)
 
 
 def _is_share(value: object) -> TypeGuard[float]:

@@ -13,7 +13,7 @@ from ui.progress import step_words
 from ui.shared import App, Updates, broke
 from ui.stages import RunKind
 from ui.state import Made, Run, Session
-from ui.tabs.workbench.adapter.events import AdapterEvents, bar, checked, choosers
+from ui.tabs.workbench.adapter.events import AdapterEvents, bar, checked, choosers, offered
 from ui.text import _, drawn
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class RunEvents:
             return {}
         run.stop.set()
         run.stages.finish("stopped")
-        return over(run)
+        return over(session, run)
 
     def show_run(self, session: Session) -> Updates:
         """Show what a run has come to: its adapter, and the buttons put back.
@@ -52,7 +52,7 @@ class RunEvents:
         if run is None or run.shown or not run.stages.ended:
             return {}  # another was ordered meanwhile, and shows this in its turn
         run.shown = True
-        updates = over(run)
+        updates = over(session, run)
         if made is not None and made is not session.drawn:
             updates = {**updates, **self._adapter.show(session), "stages": shown_stages(session)}
         elif made is not None and run.kind == "imprint":
@@ -78,7 +78,7 @@ class RunEvents:
         if run is None:
             return {}
         run.stages.finish("failed", broke())
-        return over(run)
+        return over(session, run)
 
     def begin(self, session: Session, run: Run) -> Updates:
         """Take the order: show the stages and Stop at once, before the queue."""
@@ -174,9 +174,9 @@ class RunEvents:
             raise Stopped
 
 
-def over(run: Run) -> Updates:
+def over(session: Session, run: Run) -> Updates:
     """Put the buttons back."""
-    return {"stages": run.stages.html(), **_buttons(None)}
+    return {"stages": run.stages.html(), **_buttons(None), **offered(session)}
 
 
 def shown_stages(session: Session) -> str:
@@ -202,6 +202,7 @@ def _buttons(running: RunKind | None) -> Updates:
         "synthesize": gr.Button(visible=not making),
         "stop_synthesis": gr.Button(visible=making),
         "stop_imprint": gr.Button(visible=running == "imprint"),
+        "imprint_now": gr.Button(visible=False),
         "teach_open": gr.Button(interactive=running is None),
         "undo": gr.Button(interactive=running is None),
         "teach_labels": gr.Checkbox(interactive=running is None),

@@ -1,4 +1,4 @@
-"""Imprint: follows each synthesis by itself, and replaces the adapter that the generator wrote."""
+"""Imprint: follows each synthesis, and replaces the adapter that the generator wrote."""
 
 from collections.abc import Generator, Iterator
 from dataclasses import replace
@@ -10,14 +10,14 @@ from ui.shared import App, Updates
 from ui.stages import Stages
 from ui.state import Made, Run, Session
 from ui.tabs.workbench.adapter.checks_view import checks_html
-from ui.tabs.workbench.adapter.events import facts_of
+from ui.tabs.workbench.adapter.events import facts_of, offered
 from ui.tabs.workbench.runs.events import RunEvents, Stopped
 
 __all__ = ["ImprintEvents"]
 
 
 class ImprintEvents:
-    """What follows when a synthesis is done."""
+    """What follows when a synthesis is done, or when it was stopped or undone and is wanted."""
 
     def __init__(self, app: App, runs: RunEvents) -> None:
         self._app = app
@@ -26,17 +26,30 @@ class ImprintEvents:
     def begin_imprint(self, session: Session, wanted: bool) -> Updates:
         """Order it for what was just synthesized; nothing, if no adapter came of that."""
         run, made = session.run, session.made
-        if not wanted or run is None or made is None:
+        if run is None or made is None:
             return {}
+        made.settling = False
         if made.original.is_imprinted:
             return {}  # without a generator, the synthesis was an imprint
         if run.kind not in ("synthesis", "remix") or made.stages is not run.stages:
             return {}  # stopped, failed, or another was ordered meanwhile
-        stages = Stages(("wait", "ask", "imprint", "check"), "imprint")
-        following = Run("imprint", stages, made.buckets, made, question=run.question)
-        updates = self._runs.begin(session, following)
+        if not wanted:
+            return offered(session)
         # Measured once, when it is known which adapter it will be.
-        return {**updates, "checks": checks_html("waiting")}
+        return {**self._begin(session, made, run.question), "checks": checks_html("waiting")}
+
+    def order(self, session: Session) -> Updates:
+        """Order it for the adapter in the bar: it was stopped, undone or switched off."""
+        made = session.made
+        if made is None or not made.can_be_imprinted:
+            return {}
+        return self._begin(session, made, "")
+
+    def _begin(self, session: Session, made: Made, question: str) -> Updates:
+        stages = Stages(("wait", "ask", "imprint", "check"), "imprint")
+        return self._runs.begin(
+            session, Run("imprint", stages, made.buckets, made, question=question)
+        )
 
     def imprint(self, session: Session, request: gr.Request) -> Iterator[Updates]:
         """Imprint step by step; the generator's adapter stays until all is done."""

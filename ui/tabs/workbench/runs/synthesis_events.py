@@ -72,4 +72,5 @@ class SynthesisEvents:
             made_from=fingerprint(run.buckets),
             buckets=buckets,
             stages=stages,
+            settling=True,
         )

@@ -7,19 +7,20 @@ from typing import Any
 from ui.engine_calls import LANES
 from ui.page import AFTERWARDS, AT_ONCE, ORDERED, Page
 from ui.stages import StagesPanel
+from ui.tabs.workbench.adapter.view import AdapterBar
 from ui.tabs.workbench.adapter.wiring import SHOWN, check_and_zip
 from ui.tabs.workbench.prompts.view import PromptsPanel
 
 __all__ = ["OVER", "carry_out", "wire_synthesis"]
 
 OVER = (
-    "stages synthesize stop_synthesis stop_imprint teach_open undo teach_box teach_labels "
-    "teach_doors teach_propose teach_start teach_stop teach_later"
+    "stages synthesize stop_synthesis stop_imprint imprint_now teach_open undo teach_box "
+    "teach_labels teach_doors teach_propose teach_start teach_stop teach_later"
 )
 """Slots that change when a run begins or ends."""
 
 
-def wire_synthesis(page: Page, prompts: PromptsPanel, stages: StagesPanel) -> Any:
+def wire_synthesis(page: Page, prompts: PromptsPanel, stages: StagesPanel, bar: AdapterBar) -> Any:
     """Synthesize, then imprint, then measure.
 
     Returns:
@@ -47,13 +48,19 @@ def wire_synthesis(page: Page, prompts: PromptsPanel, stages: StagesPanel) -> An
             (prompts.canvas.read, on.synthesis.begin_shown),
         )
     ]
-    for event in made:
-        ordered = event.then(
+    ordered_alone = bar.imprint_now.click(
+        **page.does(on.imprint.order, OVER, inputs=session), **AT_ONCE
+    )
+    following = [
+        event.then(
             **page.does(
                 on.imprint.begin_imprint, f"{OVER} checks", inputs=[session, prompts.imprint]
             ),
             **AFTERWARDS,
         )
+        for event in made
+    ]
+    for ordered in (ordered_alone, *following):
         imprinted = carry_out(page, ordered, on.imprint.imprint, session, **LANES["imprint"])
         check_and_zip(page, imprinted)
     shown = imprinted

@@ -80,7 +80,7 @@ class ExportEvents:
         except DndError as error:
             done = {"export_told": faults(failed, str(error))}
         if session.made is not made or made.adapter is not adapter:
-            done = nothing_exported()  # what is shown belongs to the adapter in the bar
+            done = nothing_exported()  # what is shown belongs to the visit's adapter
         yield {**done, "export": gr.Button(interactive=True)}
 
     def export_broke(self) -> Updates:
