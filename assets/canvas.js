@@ -21,6 +21,7 @@ let buckets = []; // [{id, name, preset, auto, weight, cards: [card id]}]; an ex
 let cards = new Map(); // card id -> {id, name, size, split, choices, accepted, version, file, reading, state}
 const muted = new Map(); // bucket id -> its weight before
 const undoable = []; // what Undo takes back, newest last: {told, back}
+let undoOffered = false; // until files are added: "removed" beside them would be puzzling
 const sortables = new Map(); // bucket id -> Sortable
 let dragging = false;
 let folded = false;
@@ -87,7 +88,8 @@ const proseNode = (tag, className, text) => prose(make(tag, className), text);
 function say(text) {
   const live = $(".dnd-live");
   live.textContent = "";
-  requestAnimationFrame(() => { live.textContent = text; });
+  // Screen readers would read out the marks of what the page sets as code.
+  requestAnimationFrame(() => { live.textContent = text.replaceAll("`", ""); });
 }
 
 // ---------------------------------------------------------------- state -> Python
@@ -136,6 +138,7 @@ function putBack(cardId, bucketId) {
 }
 
 function remember(step) {
+  undoOffered = true;
   undoable.push(step);
   if (undoable.length > 20) undoable.shift();
 }
@@ -299,6 +302,7 @@ function refusal(file) {
 
 // Without a bucket, they go to the one in use.
 async function addFiles(files, bucketId, { folders = [], pasted = false } = {}) {
+  undoOffered = false;
   const faults = folders.map((name) => ({ name, text: _("This is a folder. Drop the files in it instead.") }));
   const uploads = [];
   for (const file of files) {
@@ -756,7 +760,7 @@ function drawFoot() {
   $(".dnd-keys").hidden = states.length === 0;
   $(".dnd-clear").hidden = states.length === 0;
   const last = undoable.at(-1);
-  $(".dnd-toast").hidden = !last;
+  $(".dnd-toast").hidden = !last || !undoOffered;
   $(".dnd-toast-text").textContent = last?.told() ?? "";
   stage.toggleAttribute("data-dnd-cards", states.length > 0);
 }

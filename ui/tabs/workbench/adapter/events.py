@@ -328,15 +328,21 @@ def _suggestions(buckets: Sequence[Bucket], questions: dict[str, str]) -> list[s
     found += [
         split_prompt(prompt.text).bare for bucket in buckets for prompt in reversed(bucket.prompts)
     ]
-    return list(dict.fromkeys(found))[:NUM_SUGGESTIONS]
+    distinct: dict[str, str] = {}
+    for words in found:  # those that begin alike would be buttons that look the same
+        distinct.setdefault(_suggestion_label(words), words)
+    return list(distinct.values())[:NUM_SUGGESTIONS]
+
+
+def _suggestion_label(words: str) -> str:
+    return cut(one_line(words.replace("\n", " ")), 60)
 
 
 def _suggestion_buttons(suggestions: Sequence[str]) -> Updates:
     updates: Updates = {"suggestions_row": gr.Row(visible=bool(suggestions))}
     for index in range(NUM_SUGGESTIONS):
         words = suggestions[index] if index < len(suggestions) else ""
-        label = cut(one_line(words.replace("\n", " ")), 60)
-        updates[f"suggestion_{index}"] = gr.Button(label, visible=bool(words))
+        updates[f"suggestion_{index}"] = gr.Button(_suggestion_label(words), visible=bool(words))
     return updates
 
 
