@@ -60,4 +60,4 @@ def lead(report: Report, split: str) -> str:
 
 
 def _times(score: float) -> str:
-    return number(round(100 * score))
+    return number(round(100 * round(score, 2)))  # as the chart below rounds it

@@ -30,7 +30,7 @@ from ui.markup import esc, icon, prose
 from ui.tabs.report.forecast import forecast_html
 from ui.tabs.report.lead import lead
 from ui.tabs.report.teaching import teaching_html
-from ui.text import N_, _, ngettext, number, score_number
+from ui.text import N_, _, language, ngettext, number, score_number
 
 __all__ = [
     "Group",
@@ -196,11 +196,18 @@ def _verdicts_html(verdicts: Sequence[Verdict]) -> str:
     for verdict in known:
         title, _dot, rest = verdict.words.partition(". ")
         mark = icon("check" if verdict.good else "error")
+        numbers = f"<p class='dnd-sub'>{esc(rest)}</p>"
+        if " nats " in rest:  # a unit that most people would have to look up
+            why = f"<summary lang='{language().code}'>{_('Why?')}</summary>"
+            numbers = f"<details class='dnd-fold'>{why}{numbers}</details>"
         cards.append(
             f"<div class='dnd-panel dnd-verdict-card' lang='en'>{mark}"
-            f"<div><b>{esc(title.rstrip('.'))}</b><p class='dnd-sub'>{esc(rest)}</p></div></div>"
+            f"<div><b>{esc(title.rstrip('.'))}</b>{numbers}</div></div>"
         )
-    return f"<div class='dnd-verdict-cards'>{''.join(cards)}</div>" if cards else ""
+    if not cards:
+        return ""
+    modes = _("Bare: only the input is sent. Full: the instruction is sent too.")
+    return f"<p class='dnd-facts'>{modes}</p><div class='dnd-verdict-cards'>{''.join(cards)}</div>"
 
 
 def _plot_html(
