@@ -374,6 +374,8 @@ def pane_html(turns: Sequence[Turn], place: Place, view: View) -> str:
                 words = _(
                     "Ask without the instruction, as in your files: the adapter should carry it."
                 )
+                if view.made.original.not_imprinted:
+                    words = _("No instruction was imprinted. Ask as your files do, and compare.")
         body = f"<p class='dnd-empty'>{words}</p>"
     again = ""
     if turns and turns[-1].finished and not view.blind:
