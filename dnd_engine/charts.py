@@ -1,7 +1,7 @@
-"""Charts as SVG: the same for a file that is read alone and for a page, light or dark.
+"""SVG charts, for standalone files and for the page, light or dark.
 
-Horizontal places are shares of the width, so a chart fills the box it is given while text and marks
-keep their size. A look says where a number comes from; `STYLE` gives each look its colour. Knows
+Horizontal positions are shares of the width, so a chart fills its container while text and marks
+keep their size. A look encodes where a number comes from; `STYLE` maps looks to colours. Knows
 lines, bars and words; knows no report and no language.
 """
 
@@ -31,20 +31,20 @@ __all__ = [
 T = TypeVar("T")
 
 Look = Literal["own", "also", "labels", "base", "other", "limit", "noise"]
-"""What comes from the adapter; a second kind of that; what labels gave; the base and baselines;
-controls; a bound; single steps behind their mean."""
+"""Origin of a number: the adapter; a second kind of adapter; training on labels; the base and other
+baselines; controls; a bound; raw steps behind their mean."""
 
 _STRETCHES = 240
-"""A long line is drawn by the extremes of so many stretches: a screen shows no more."""
+"""Number of intervals that a long line is reduced to, by their extremes: a screen shows no more."""
 _MAX_MARKS = 40
 _MIN_WRITTEN_POWER = -3
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _ROW, _LINE, _CHARACTER = 26, 15, 7
-"""Pixels: height of a row and of a line of text, and the width of a usual character."""
+"""Pixels: height of a row, height of a line of text, width of an average character."""
 _PLOT, _HEIGHT, _AXIS, _TOP, _GAP = 300, 170, 40, 52, 20
-"""Pixels in files: width of a plot, height of one with lines, room below and above, and between."""
+"""Pixels in files: width and height of a plot, room below and above it, gap between plots."""
 _COLUMNS = 2
-"""Charts side by side in files."""
+"""Charts per row in files."""
 _SECONDS = (1e-3, 0.01, 0.1, 1, 10, 60, 600, 3600, 86_400, 864_000, 8_640_000)
 
 STYLE = """
@@ -77,7 +77,7 @@ STYLE = """
 .dnd-chart text:is(.is-base, .is-other) { fill: var(--dnd-text2); }
 .dnd-chart text.is-limit { fill: var(--dnd-warn); }
 """
-"""Colours by the page's names for them; in a file, `svg_file` writes the colours themselves."""
+"""Colours refer to the page's CSS variables; `svg_file` replaces them by literal colours."""
 
 _LIGHT = {
     "surface": "#fff",
@@ -104,13 +104,13 @@ _DARK = {
 
 
 def short(value: float) -> str:
-    """Three figures that matter, and .14 for 0.14."""
+    """Format with three significant figures, without a leading zero."""
     digits = format(value, ",.0f" if abs(value) >= 1000 else ".3g")
     return digits.replace("0.", ".", 1) if 0 < abs(value) < 1 else digits
 
 
 def clock(seconds: float) -> str:
-    """Seconds in the unit that a clock would show."""
+    """Format seconds in a fitting unit of time."""
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
@@ -120,7 +120,7 @@ def clock(seconds: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Where a value goes along an axis."""
+    """Maps values to positions along an axis."""
 
     low: float
     high: float
@@ -130,7 +130,7 @@ class Scale:
 
     @classmethod
     def nice(cls, low: float, high: float, write: Callable[[float], str] = short) -> "Scale":
-        """Around `low` and `high`, from round number to round number."""
+        """Make a scale around `low` and `high` that begins and ends at round numbers."""
         high = max(high, low + 0.01)
         step = _round_up((high - low) / 4)
         begin, end = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
@@ -139,25 +139,25 @@ class Scale:
 
     @classmethod
     def share(cls, write: Callable[[float], str] = short) -> "Scale":
-        """From 0 to 1, never cropped."""
+        """Make a scale from 0 to 1 that is never cropped."""
         return cls(0, 1, (0, 0.25, 0.5, 0.75, 1), write)
 
     @classmethod
     def log(cls, low: float, high: float, write: Callable[[float], str] = short) -> "Scale":
-        """Whole powers of ten around `low` and `high`."""
+        """Make a logarithmic scale of whole powers of ten around `low` and `high`."""
         begin, end = math.floor(math.log10(low)), math.ceil(math.log10(high))
         ticks = tuple(10.0**power for power in range(begin, max(end, begin + 1) + 1))
         return cls(ticks[0], ticks[-1], ticks, write, is_log=True)
 
     def label(self, tick: float) -> str:
-        """A tick as it is written: small powers by their exponent."""
+        """Format a tick; small powers are shown by their exponent."""
         power = round(math.log10(tick)) if self.is_log else 0
         if power < _MIN_WRITTEN_POWER:
             return f"10{str(power).translate(_SUPERSCRIPTS)}"
         return self.write(tick)
 
     def place(self, value: float) -> float:
-        """From 0, the low end, to 1."""
+        """Return a value's position, 0 at the low end to 1 at the high end."""
         low, high = self.low, self.high
         if self.is_log:
             value, low, high = (math.log10(max(v, 1e-12)) for v in (value, low, high))
@@ -165,23 +165,23 @@ class Scale:
 
 
 def clock_scale(low: float, high: float, write: Callable[[float], str] = clock) -> Scale:
-    """Seconds on a logarithmic axis, whose ticks are the round numbers of a clock."""
+    """Make a logarithmic scale of seconds whose ticks are round units of time."""
     ticks = tuple(tick for tick in _SECONDS if low <= tick <= high)
     return Scale(low, high, ticks, write, is_log=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What was measured, from point to point."""
+    """A data series."""
 
     points: Sequence[tuple[float, float]]
     look: Look
     label: str = ""
-    """At the right; empty for a line that needs none."""
+    """Label at the right end; may be empty."""
     style: Literal["line", "marked", "thin", "dots"] = "line"
-    """`marked` shows each point, if they are few; `dots` shows nothing else."""
+    """`marked` adds a mark per point if there are few; `dots` draws only marks."""
     whiskers: Sequence[tuple[float, float]] = ()
-    """Low and high of each point."""
+    """Low and high end of each point's interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,12 +192,12 @@ class Band:
     high: float
     look: Look
     span: tuple[float, float] | None = None
-    """From where to where; None is the whole width."""
+    """Horizontal extent; None means the whole width."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of a chart of rows: its name, its bars and marks, its number."""
+    """One row of a row chart: a name, bars, marks and a number."""
 
     label: str
     value: str
@@ -207,33 +207,33 @@ class Row:
     marks: Sequence[tuple[float, Look]] = ()
     strong: bool = False
     told: str = ""
-    """In words, for who points at it."""
+    """Tooltip text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A drawn chart, without a place yet."""
+    """A drawn chart, not yet placed in a file or page."""
 
     kind: Literal["rows", "lines"]
     body: str = field(repr=False)
     height: int
-    """Pixels, without the axis below."""
+    """Height of the plot in pixels, without the axis."""
     left: int
-    """Pixels that the words beside the plot take."""
+    """Pixels reserved for labels left of the plot."""
     right: int
     summary: str
-    """What it shows, for those who cannot see it."""
+    """Text alternative for screen readers."""
     axis: str
-    """What the horizontal scale measures."""
+    """Label of the horizontal axis."""
     title: str = ""
     note: str = ""
 
     def titled(self, title: str, note: str = "") -> "Chart":
-        """The same under a title; a page has its own headings instead."""
+        """Return the chart with a title, for files; a page has its own headings."""
         return replace(self, title=title, note=note)
 
     def html(self) -> str:
-        """As an element that is as wide as its place on the page."""
+        """Return an HTML element that fills the width of its container."""
         axis = _AXIS if self.axis else _AXIS // 2
         return (
             f"<div class='dnd-chart is-{self.kind}' style='--left:{self.left}px;"
@@ -243,13 +243,13 @@ class Chart:
 
 
 def row_chart(rows: Sequence[Row], scale: Scale, summary: str, axis: str = "") -> Chart:
-    """Draw rows one below the other over one scale.
+    """Draw rows that share one scale.
 
     Args:
-        rows: From top to bottom.
-        scale: Of all of them.
-        summary: The chart in words.
-        axis: What the scale measures.
+        rows: Rows from top to bottom.
+        scale: Horizontal scale.
+        summary: Text alternative for screen readers.
+        axis: Label of the scale.
     """
     height = _ROW * len(rows)
     left = 12 + round(_CHARACTER * max((len(row.label) for row in rows), default=0))
@@ -296,12 +296,12 @@ def line_chart(
     """Draw lines over two scales, labels at their right ends.
 
     Args:
-        lines: From back to front.
-        x: Of the first of each point.
-        y: Of the second.
-        summary: The chart in words.
-        bands: Behind the lines.
-        axis: What `x` measures.
+        lines: Lines from back to front.
+        x: Horizontal scale.
+        y: Vertical scale.
+        summary: Text alternative for screen readers.
+        bands: Intervals drawn behind the lines.
+        axis: Label of the horizontal axis.
     """
     places = {tick: _HEIGHT * (1 - y.place(tick)) for tick in y.ticks}
     left = 14 + round(_CHARACTER * max(len(y.label(tick)) for tick in y.ticks))
@@ -337,7 +337,7 @@ def line_chart(
                 f"preserveAspectRatio='none' overflow='visible'>"
                 f"<path class='line{thin} is-{line.look}' d='M{path}'/></svg>"
             )
-        # A point alone makes no line.
+        # A single point draws no line.
         if (
             line.style == "dots"
             or len(at) == 1
@@ -359,11 +359,11 @@ def line_chart(
 
 
 def svg_file(charts: Sequence[Chart], heading: str = "") -> str:
-    """Lay charts out in a picture of its own, two side by side.
+    """Lay out charts in one SVG file, two per row.
 
     Args:
-        charts: From left to right, then down.
-        heading: Above them all; empty for none.
+        charts: Charts in reading order.
+        heading: Heading of the file; may be empty.
     """
     parts, width, top = [], 0, 40 if heading else 8
     for begin in range(0, len(charts), _COLUMNS):
@@ -394,11 +394,11 @@ def apart(ends: Sequence[tuple[float, T]], spacing: float) -> list[tuple[float, 
     """Move labels up until none covers another, and all down if that lifts them out at the top.
 
     Args:
-        ends: Height, 0 to 1, and what is there.
-        spacing: Least distance of two, as a share of the height.
+        ends: Height of each label, 0 to 1, and the label.
+        spacing: Minimum distance between labels, as a share of the height.
 
     Returns:
-        The same with their new heights, the lowest first.
+        Labels with their new heights, lowest first.
     """
     placed: list[tuple[float, T]] = []
     for y, label in sorted(ends, key=lambda end: end[0]):
@@ -409,7 +409,7 @@ def apart(ends: Sequence[tuple[float, T]], spacing: float) -> list[tuple[float, 
 
 
 def _coloured(colours: dict[str, str]) -> str:
-    """`STYLE` with the colours themselves: not every viewer of files knows variables."""
+    """Replace variables in `STYLE` by literal colours: not every SVG viewer supports variables."""
     style = STYLE
     for name, colour in colours.items():
         style = style.replace(f"var(--dnd-{name})", colour)
@@ -433,7 +433,7 @@ def _vertical_grid(scale: Scale, height: int) -> str:
 
 
 def _below(scale: Scale, height: int, axis: str) -> str:
-    """The axis, its ticks and what it measures."""
+    """Draw the axis, its ticks and its label."""
     ticks = "".join(
         f"<text class='tick' x='{_percent(scale.place(tick))}' y='{height + 15}' "
         f"text-anchor='middle'>{escape(scale.label(tick))}</text>"
@@ -446,7 +446,7 @@ def _below(scale: Scale, height: int, axis: str) -> str:
 
 
 def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The lowest and the highest of each stretch, in their order, and the last."""
+    """Keep each interval's lowest and highest point, in order, and the last point."""
     if len(points) <= 2 * _STRETCHES:
         return list(points)
     size = math.ceil(len(points) / _STRETCHES)
@@ -458,7 +458,7 @@ def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 
 
 def _round_up(value: float) -> float:
-    """To 1, 2, 2.5 or 5 times a power of ten."""
+    """Round up to 1, 2, 2.5 or 5 times a power of ten."""
     power: float = 10.0 ** math.floor(math.log10(value))
     return next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= value * (1 - 1e-9))
 

@@ -1,7 +1,7 @@
-"""What synthesis, chat and training cost here, each beside what it is compared with.
+"""Measures what synthesis, chat and training cost here, each beside a baseline.
 
-Everything of a ratio is measured in turns in one run, so that a busy machine slows both sides. The
-numbers are of this machine and this moment; the ratios travel better. Needs no task folder: prompts
-and examples are made up, in the shapes that training has. Knows the engine and stock PEFT; knows no
-quality.
+Both sides of a ratio are measured alternately in one run, so that a busy machine slows both.
+Absolute numbers hold for this machine and moment; ratios are more portable. Needs no task folder:
+prompts and examples are synthetic, in the shapes that training uses. Knows the engine and stock
+PEFT; knows nothing about quality.
 """

@@ -11,7 +11,7 @@ from dnd_engine.training.recipe import TrainRecipe
 __all__ = ["BUSY", "LORA_STEPS", "SECTIONS", "BenchConfig"]
 
 SECTIONS = ("synthesis", "imprint", "chat", "training", "contended")
-"""All sections that are measured in turns."""
+"""All sections of the bench."""
 
 LORA_STEPS = 40
 """Steps of the LoRA run that synthesis is compared with. Source: procedural tasks are learnt in 40
@@ -23,11 +23,11 @@ BUSY = 2
 _RECIPE: Mapping[str, Any] = {f.name: f.default for f in fields(TrainRecipe)}
 
 STEP_SIZES = ("tasks_per_step", "examples_per_task", "row_tokens")
-"""Sizes of a training step."""
+"""Settings that fix the size of a training step."""
 
 _MAX_OF_A_STEP = 16
-"""A folder may say that its training steps were this many times as large as usual; what is beyond
-is not believed, for it would fill the memory."""
+"""Largest believable step size in a generator's folder, as a multiple of the usual one. Larger
+values are ignored, because such a step would fill the memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,39 +35,39 @@ class BenchConfig:
     """What is measured, and how long it may take."""
 
     only: tuple[str, ...] = SECTIONS
-    """Some of `SECTIONS`."""
+    """Sections to measure, from `SECTIONS`."""
     rounds: int = 5
-    """Every measurement is taken once a round; medians are reported. One round before is thrown
-    away."""
+    """Number of rounds. Each measurement runs once per round, and medians are reported. One more
+    round runs first and is discarded."""
     lora_steps: int = 8
     """Steps of the LoRA run in a round. Five rounds of 8 are the whole run of 40; fewer are scaled
     up to it, and the result says so."""
     lora_examples: int = 8
-    """Examples in each of these steps."""
+    """Examples in each LoRA step."""
     example_tokens: int = 64
-    """Tokens of such an example; also of a row where training is compared with ordinary rows."""
+    """Tokens per LoRA example, and per row where training is compared with ordinary rows."""
     num_prompts: int = 128
-    """Prompts of the synthesis; all are as long as the encoder reads."""
+    """Prompts per synthesis, all as long as the encoder reads."""
     imprinted_prompts: tuple[int, int] = (16, 128)
-    """Prompts of the smaller and of the larger bucket that is imprinted."""
+    """Prompts in the smaller and the larger imprinted bucket."""
     chat_tokens: int = 32
-    """Tokens of an answer at most."""
+    """Maximum number of tokens per answer."""
     tasks_per_step: int = 0
     examples_per_task: int = 0
-    """At most."""
+    """Maximum number of examples per task."""
     row_tokens: int = 0
-    """As many examples of a task as fit so many tokens are taken. 0, for these three, is what the
-    loaded generator was trained with, or the recipe's default where it does not say."""
+    """Token budget per task; examples are added while they fit. For these three settings, 0 takes
+    the loaded generator's training value, or the recipe's default if it is unknown."""
     own_tokens: tuple[int, int] = (30, 70)
-    """Least and most tokens of a training example after the prefix that all share."""
+    """Minimum and maximum tokens of a training example after the shared prefix."""
     prefix_tokens: int = 24
-    """How much of that prefix is the chat template's system prompt."""
+    """Tokens of the shared prefix: the system prompt of the chat template."""
     answer_tokens: int = 8
-    """Tokens of an answer, the only ones with a loss."""
+    """Tokens of an answer, the only ones that have a loss."""
     copy_megabytes: int = 256
     """Size of the copy that memory bandwidth is measured with, far beyond any cache."""
     settle_seconds: float = 1.0
-    """How long busy processes run before something is measured beside them."""
+    """How long the busy processes run before a measurement beside them starts."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -89,10 +89,10 @@ class BenchConfig:
             )
 
     def of(self, training: Mapping[str, Any]) -> "BenchConfig":
-        """With the sizes of a training step filled in.
+        """Fill in the sizes of a training step.
 
         Args:
-            training: What a generator's folder says of its training; may be empty.
+            training: The `training` section of a generator's config; may be empty.
         """
         recipe = training.get("recipe")
         theirs = recipe if isinstance(recipe, dict) else {}
@@ -104,5 +104,5 @@ class BenchConfig:
         return replace(self, **found)
 
     def quick(self) -> "BenchConfig":
-        """The same with fewer rounds, and a LoRA run scaled up from four steps."""
+        """Return a config with fewer rounds, and a LoRA run scaled up from four steps."""
         return replace(self, rounds=2, lora_steps=2, chat_tokens=16)

@@ -33,7 +33,7 @@ __all__ = ["Chat", "Contended", "Copy", "Imprint", "Synthesis", "bytes_per_token
 
 
 def bytes_per_token(model: nn.Module) -> int:
-    """Weights read to write one token: all of them, but of the input embedding one row."""
+    """Return the bytes of weights read per token: all but the input embedding's unused rows."""
     total = sum(p.numel() * p.element_size() for p in model.parameters())
     embedding: Tensor = model.get_input_embeddings().weight  # type: ignore[operator]  # a method; torch's types say tensor
     if model.get_output_embeddings().weight is not embedding:  # type: ignore[operator]  # a method; torch's types say tensor
@@ -42,7 +42,7 @@ def bytes_per_token(model: nn.Module) -> int:
 
 
 class Synthesis(Measurement):
-    """Prompts to an adapter, models loaded, and to one that the page shows as ready."""
+    """From prompts to an adapter with models loaded, and to one that the page shows as ready."""
 
     def __init__(self, engine: Engine, config: BenchConfig) -> None:
         self._engine = engine
@@ -76,14 +76,14 @@ class Synthesis(Measurement):
         }
 
     def flops(self) -> dict[str, float]:
-        """Those of a synthesis."""
+        """Count the operations of one synthesis."""
         return {
             "synthesis": counted(lambda: self._engine.generate([self._bucket], imprinted=False))
         }
 
 
 class Imprint(Measurement):
-    """Click to a chat with what the decoder wrote, then to the same adapter imprinted."""
+    """From a click to a chat with the decoder's adapter, then to the same adapter imprinted."""
 
     def __init__(self, engine: Engine, config: BenchConfig) -> None:
         self._engine = engine
@@ -95,7 +95,7 @@ class Imprint(Measurement):
         }
 
     def __call__(self, number: int) -> dict[str, float]:
-        """Both buckets in turn; other prompts are drawn each round."""
+        """Imprint both buckets in turn, with new prompts each round."""
         engine, found = self._engine, dict[str, float]()
         for size, bucket in self._buckets.items():
             memory = engine.new_memory()
@@ -110,7 +110,7 @@ class Imprint(Measurement):
 
 
 class Chat(Measurement):
-    """Seconds per token of one answer, of two at once, and with another strength at each token."""
+    """Seconds per token for one answer, for two at once, and for two with changing strength."""
 
     def __init__(self, engine: Engine, config: BenchConfig) -> None:
         self._engine = engine
@@ -121,7 +121,7 @@ class Chat(Measurement):
         )
 
     def __call__(self, number: int) -> dict[str, float]:
-        """One answer, two, and two whose strength changes."""
+        """Time one answer, two, and two whose strength changes."""
         runtime = self._engine.runtime
         found = {
             "chat_single": self._per_token([None], number),
@@ -135,7 +135,7 @@ class Chat(Measurement):
         return found
 
     def twin(self, number: int) -> float:
-        """Seconds per token of a base and an adapter at once."""
+        """Return the seconds per token when base and adapter answer together."""
         return self._per_token([None, self._adapter], number)
 
     def _per_token(
@@ -162,7 +162,7 @@ class Chat(Measurement):
 
 
 class Contended(Measurement):
-    """A twin's token, a synthesis and a training step, alone and beside busy processes."""
+    """A twin chat's token, a synthesis and a training step, alone and beside busy processes."""
 
     def __init__(self, engine: Engine, base: BaseModel, config: BenchConfig) -> None:
         self._engine = engine
@@ -173,7 +173,7 @@ class Contended(Measurement):
         self._training = GeneratorStep(engine, base, config)
 
     def __call__(self, number: int) -> dict[str, float]:
-        """Both without and with the busy processes."""
+        """Measure without and with the busy processes."""
         found = {f"{name}_alone": value for name, value in self._measured(number).items()}
         with _busy_loops(BUSY, self._settle_seconds):
             found |= {f"{name}_contended": value for name, value in self._measured(number).items()}
@@ -191,10 +191,10 @@ class Contended(Measurement):
 
 @contextmanager
 def _busy_loops(count: int, settle_seconds: float) -> Iterator[None]:
-    """Processes that compute without end, for the time of the `with` block."""
+    """Run processes that compute endlessly for the duration of the `with` block."""
     loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
-        # Until they have started, and their use of the cores can be seen.
+        # Wait until they have started and actually occupy the cores.
         time.sleep(settle_seconds)
         yield
     finally:
@@ -204,7 +204,7 @@ def _busy_loops(count: int, settle_seconds: float) -> Iterator[None]:
 
 
 class Copy(Measurement):
-    """A large copy in memory: what decoding could reach at best."""
+    """A large memory copy: the upper bound for decoding speed."""
 
     def __init__(self, base: BaseModel, config: BenchConfig) -> None:
         size = config.copy_megabytes * 1_000_000
@@ -212,11 +212,11 @@ class Copy(Measurement):
         self._target = torch.empty_like(self._source)
 
     def __call__(self, _number: int) -> dict[str, float]:
-        """The fastest of three copies."""
+        """Return the fastest of three copies."""
         found = []
         for _ in range(3):
             with timed(self._source.device) as spent:
                 self._target.copy_(self._source)
             found.append(spent[0])
-        # The fastest: a limit is what the machine can do, not what it did while disturbed.
+        # The fastest, because an upper bound is what the machine can do when nothing disturbs it.
         return {"copy": min(found)}

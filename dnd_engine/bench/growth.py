@@ -43,30 +43,30 @@ class GrowthConfig:
 
     prompts: tuple[int, ...] = (16, 128, 1_000, 10_000)
     buckets: tuple[int, ...] = (1, 4, 16, 32)
-    """Each has `bucket_prompts` prompts, and all are imprinted together."""
+    """Numbers of buckets. Each has `bucket_prompts` prompts, and all are imprinted together."""
     bucket_prompts: int = 16
     visitors: tuple[int, ...] = (1, 2, 4, 8, 16)
-    """Twin chats at the same time."""
+    """Numbers of simultaneous twin chats."""
     conversation: tuple[int, ...] = (64, 512, 2_048, 7_900)
-    """Tokens before the answer; beyond the base's limit they are left out."""
+    """Tokens of context before the answer. Sizes beyond the base's limit are skipped."""
     library: tuple[int, ...] = (10, 100, 1_000, 10_000)
-    """Adapters that are listed."""
+    """Numbers of adapters in the library."""
     answer_tokens: int = 16
     seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrowthPoint:
-    """One size of one kind of work."""
+    """One measurement of one kind of work at one size."""
 
     work: str
-    """What was done, in words."""
+    """The kind of work, in words."""
     unit: str
     """What `amount` counts."""
     amount: int
     seconds: float
     memory_mb: float
-    """Resident afterwards, beyond what was resident before the first size of this work."""
+    """Resident memory afterwards, minus that before the first size of this work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def growth(engine: Engine, config: GrowthConfig | None = None) -> Iterator[Growt
     """Measure each size of each kind of work in turn.
 
     Yields:
-        Points of the same work one after the other.
+        One point per size, grouped by kind of work.
     """
     config = config or GrowthConfig()
     adapter = engine.generate([prompt_bucket(16, config.seed)], imprinted=False)
@@ -126,7 +126,7 @@ def _timing(
 
 
 def _making(engine: Engine, adapter: Adapter, config: GrowthConfig) -> Iterator[_Work]:
-    """Adapters of more and more prompts, and of more and more buckets."""
+    """Make adapters from more and more prompts, then from more and more buckets."""
     seed, imprint = config.seed, ImprintConfig(seed=config.seed)
     read = {n: prompt_bucket(n, seed) for n in config.prompts}
     yield _timing(
@@ -156,7 +156,7 @@ def _making(engine: Engine, adapter: Adapter, config: GrowthConfig) -> Iterator[
 
 
 def _chatting(engine: Engine, adapter: Adapter, config: GrowthConfig) -> Iterator[_Work]:
-    """Twin chats of more and more visitors, and after longer and longer conversations."""
+    """Time twin chats for more and more visitors, then after longer and longer conversations."""
     tokens = config.answer_tokens
     yield _timing(
         engine,
@@ -211,7 +211,7 @@ def _answer(engine: Engine, adapter: Adapter, text: str, tokens: int) -> None:
 
 
 def _per_token(engine: Engine, adapter: Adapter, text: str, tokens: int) -> float:
-    """Seconds of a token after the first; 0 if the answers end with it."""
+    """Return the seconds per token after the first; 0 if the answers end with it."""
     messages = [{"role": "user", "content": text}]
     steps = engine.compare(
         [messages, messages], [None, adapter], sampling=Sampling(max_new_tokens=tokens)
@@ -231,21 +231,21 @@ def _together(engine: Engine, adapter: Adapter, visitors: int, tokens: int) -> N
 
 
 def _text_of(base: BaseModel, tokens: int, seed: int) -> str:
-    """A message that makes about so many tokens with the chat template around it."""
+    """Return a message of about this many tokens, chat template included."""
     words = random.Random(seed).choices(("the", "city", "was", "long", "kind"), k=tokens)
     lengths = range(0, tokens, max(1, tokens // 64))
 
     def message(count: int) -> str:
         return " ".join([*words[:count], _QUESTION])
 
-    # The most words whose message is no longer; longer messages have more tokens.
+    # Search for the largest number of words that fits; more words always give more tokens.
     fits = bisect_right(lengths, tokens, key=lambda count: len(base.chat_ids(message(count))))
     return message(lengths[max(fits - 1, 0)])
 
 
 @contextmanager
 def _libraries(adapter: Adapter, sizes: Sequence[int]) -> Iterator[dict[int, Library]]:
-    """Libraries of many adapters that share one adapter's files on the disk."""
+    """Make libraries of many adapters that share one adapter's files on disk."""
     with tempfile.TemporaryDirectory() as root:
         found: dict[int, Library] = {}
         for size in sizes:

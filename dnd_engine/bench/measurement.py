@@ -1,4 +1,4 @@
-"""What every measurement of the bench shares: a clock, a counter, made-up input, the machine."""
+"""Tools for all measurements: clock, operation counter, synthetic input, machine information."""
 
 import os
 import platform
@@ -38,24 +38,24 @@ _WORDS = ("the", "film", "letter", "city", "was", "long", "kind", "in", "and", "
 
 
 class Measurement(ABC):
-    """Something that is measured once a round."""
+    """Something that the bench measures once per round."""
 
     @abstractmethod
     def __call__(self, number: int) -> dict[str, float]:
-        """Measure, given the round's number, -1 for the one thrown away.
+        """Measure one round; number -1 is the discarded one.
 
-        Names without a dot are seconds; `side.tokens` are positions computed, `ready.name` seconds
-        of a part of the way to an adapter that is ready.
+        In the result, names without a dot are seconds, `side.tokens` counts computed positions, and
+        `ready.name` is the seconds of one step towards a ready adapter.
         """
 
     def flops(self) -> dict[str, float]:
-        """Floating point operations of what is compared; empty where they say nothing."""
+        """Return floating point operations by side; empty if they are not comparable."""
         return {}
 
 
 @contextmanager
 def timed(device: torch.device) -> Iterator[list[float]]:
-    """Seconds of the `with` block, as the list's one entry once it has ended."""
+    """Time the `with` block; the yielded list holds the seconds once it has ended."""
     spent: list[float] = []
     _synchronise(device)
     started = time.perf_counter()
@@ -65,7 +65,7 @@ def timed(device: torch.device) -> Iterator[list[float]]:
 
 
 def counted(run: Callable[[], object]) -> float:
-    """Floating point operations of a call, as torch counts them."""
+    """Count the floating point operations of a call with torch's counter."""
     counter = FlopCounterMode(display=False)
     with counter:
         run()
@@ -78,19 +78,19 @@ def _synchronise(device: torch.device) -> None:
 
 
 def generator_config(engine: Engine) -> GeneratorConfig:
-    """Sizes and training of the loaded generator."""
+    """Return the config of the loaded generator."""
     return engine.generator.config
 
 
 def prompt_bucket(num_prompts: int, seed: int) -> Bucket:
-    """Distinct prompts longer than the encoder reads."""
+    """Make distinct prompts longer than the encoder reads."""
     rng = random.Random(f"{seed}:bench:prompts")
     texts = [f"{i}: {' '.join(rng.choices(_WORDS, k=60))}" for i in range(1, num_prompts + 1)]
     return Bucket("bench", 1.0, (from_texts(texts, name="bench"),))
 
 
 def instructed_bucket(num_prompts: int, seed: int, name: str = "bench") -> Bucket:
-    """Short prompts of one instruction and different inputs."""
+    """Make short prompts with one instruction and different inputs."""
     rng = random.Random(f"{seed}:bench:instructed:{name}")
     inputs = [f"{i}: {' '.join(rng.choices(_WORDS, k=8))}" for i in range(1, num_prompts + 1)]
     texts = [f"Write the last word of the line.\n\n{given}" for given in inputs]
@@ -103,26 +103,26 @@ def token_ids(base: BaseModel, count: int, rng: random.Random) -> list[int]:
 
 
 def resident_megabytes() -> float:
-    """Memory that the process has resident now."""
+    """Return the process's current resident memory."""
     resident: int = psutil.Process().memory_info().rss
     return round(resident / 1e6, 1)
 
 
 def peak_megabytes() -> float:
-    """Most memory the process has had resident since it began."""
+    """Return the process's peak resident memory."""
     if sys.platform == "win32":
         peak = psutil.Process().memory_info().peak_wset
     else:
         import resource
 
-        # Kilobytes, but on macOS bytes.
+        # `ru_maxrss` is in kilobytes, except on macOS, where it is in bytes.
         unit = 1 if sys.platform == "darwin" else 1024
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return round(peak / 1e6, 1)
 
 
 def machine_of(base: BaseModel) -> dict[str, Any]:
-    """What the numbers hold for; nothing that names the machine or its owner."""
+    """Describe hardware and versions, without naming the machine or its owner."""
     device = base.device
     return {
         "system": platform.system(),

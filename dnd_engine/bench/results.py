@@ -1,4 +1,4 @@
-"""What the bench found: medians, and ratios of what was measured in turns."""
+"""Results of the bench: medians, and ratios of alternating measurements."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,44 +16,46 @@ class BenchResult:
     """Measured costs; `to_json` is what `dnd bench --json` prints."""
 
     seconds: dict[str, float] = field(default_factory=dict)
-    """Medians. Chat per token, training per step, `lora_run` for all its steps; `lora_equal` for as
-    many as the generator's report says it takes to score as much, `generator_training` for as many
-    as the loaded generator was trained."""
+    """Medians. Chat is per token, training per step. `lora_run` covers all LoRA steps, `lora_equal`
+    the steps that the generator's report says a LoRA needs to score as much, and
+    `generator_training` the steps that the loaded generator was trained."""
     ratios: dict[str, float] = field(default_factory=dict)
-    """Medians over the rounds of the ratio within a round; but `lora_over_synthesis` is the LoRA
-    run's mean over synthesis's median, since a run pays for its slow steps too."""
+    """Medians over rounds of each round's ratio. Exception: `lora_over_synthesis` divides the LoRA
+    run's mean by the median synthesis, because a run pays for its slow steps too."""
     flops: dict[str, float] = field(default_factory=dict)
-    """Floating point operations, counted as torch runs them, once: a synthesis and the LoRA run.
-    Elementwise operations do not count, nor does the CPU's fused
-    attention, which torch has no formula for."""
+    """Floating point operations, counted by torch once, for a synthesis and for the LoRA run.
+    Elementwise operations and the CPU's fused attention are not counted: torch has no formula for
+    the latter."""
     tokens_per_second: dict[str, float] = field(default_factory=dict)
-    """Positions of the base computed in training, padding included; tokens written in chat."""
+    """For training, positions that the base computes, padding included; for chat, generated
+    tokens."""
     ready_parts: dict[str, float] = field(default_factory=dict)
-    """Seconds of each part of `ready`, medians: prompts read, weights written, training tasks
-    compared with; the zip written and read back by stock PEFT; norms by layer."""
+    """Median seconds of each step of `ready`: reading prompts, writing weights, comparing with
+    training tasks; writing the zip and reloading it in stock PEFT; norms by layer."""
     memory_mb: dict[str, float] = field(default_factory=dict)
-    """Resident memory of the process: `idle` with everything loaded, `peak` after synthesis and
-    chat, `peak_training` after all."""
+    """Resident memory of the process: `idle` with all models loaded, `peak` after synthesis and
+    chat, `peak_training` at the end."""
     machine: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    """What must be known to read the numbers."""
+    """Caveats for reading the numbers."""
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
+        """Return a JSON object."""
         return asdict(self)
 
 
 def account(
     result: BenchResult, flops: Mapping[str, float], equal_steps: int | None, steps: int
 ) -> BenchResult:
-    """Add what follows from the times: operations, the run that scores as much, what training cost.
+    """Derive costs from the times: operations, the LoRA run of equal score, generator training.
 
     Args:
-        result: With seconds measured.
-        flops: Of a synthesis and of a LoRA step, if measured.
-        equal_steps: Steps of the shortest LoRA run that scores as the generator; None if unknown.
-        steps: Steps that the loaded generator was trained end to end; 0 if unknown, or if it was
-            trained otherwise.
+        result: Measured seconds; completed in place.
+        flops: Operations of a synthesis and of a LoRA step, if measured.
+        equal_steps: Steps of the shortest LoRA run that matches the generator's score; None if
+            unknown.
+        steps: End-to-end training steps of the loaded generator; 0 if unknown, or if it was trained
+            with another objective.
     """
     seconds, ratios, notes = dict(result.seconds), dict(result.ratios), list(result.notes)
     counted: dict[str, float] = {}
@@ -93,15 +95,14 @@ def summarise(
     memory: dict[str, float],
     machine: dict[str, Any],
 ) -> BenchResult:
-    """Medians and ratios of raw rounds.
+    """Compute medians and ratios from raw rounds.
 
     Args:
-        rounds: What each measurement gave, by name; `engine_costs` and `training_costs` say what
-            names with a dot are.
-        config: Which sections there are, and their sizes.
-        token_bytes: Weights that the base reads for one token.
-        memory: As in the result.
-        machine: Likewise.
+        rounds: Measured values by name, one mapping per round (see `Measurement.__call__`).
+        config: Measured sections and their sizes.
+        token_bytes: Bytes of weights that the base reads per token.
+        memory: Resident memory, as in `BenchResult.memory_mb`.
+        machine: Machine description, as in `BenchResult.machine`.
     """
     names = [name for name in rounds[0] if "." not in name]
     seconds = {name: median(r[name] for r in rounds) for name in names}
@@ -110,7 +111,7 @@ def summarise(
     notes: list[str] = []
     if "synthesis" in config.only:
         steps = config.rounds * config.lora_steps
-        # Not the median: a run pays for its slow steps too.
+        # The mean, because a run pays for its slow steps too.
         seconds["lora_run"] = sum(r["lora_step"] for r in rounds) / len(rounds) * LORA_STEPS
         ratios["lora_over_synthesis"] = seconds["lora_run"] / seconds["synthesis"]
         ratios["remix_over_synthesis"] = median(r["remix"] / r["synthesis"] for r in rounds)

@@ -1,4 +1,4 @@
-"""One run of the bench: every measurement once a round, in turns."""
+"""Runs the bench: every measurement once per round, in alternating order."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -32,7 +32,7 @@ __all__ = ["bench"]
 
 
 def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
-    """Measure what the configuration asks for.
+    """Measure the configured sections.
 
     Training is measured with a new generator of the loaded one's sizes; the engine's own weights
     are not touched.
@@ -43,11 +43,11 @@ def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
     loaded = generator_config(engine)
     config = (config or BenchConfig()).of(loaded.training)
     equal_steps = _equal_steps(engine.reports)
-    # Steps on weights are not the steps measured here.
+    # The bench times end-to-end steps; steps on checkpoint weights cost something else.
     end_to_end = _objective(loaded.training) == "task_loss"
     steps = trained_steps(loaded.training) if end_to_end else 0
     with engine.exclusive() as (base, _):
-        # What is read of it outside never changes: device, sizes, where it was loaded from.
+        # After the block, only properties of `base` that never change are read.
         machine = machine_of(base)
     memory = {"idle": resident_megabytes()}
     resident = _resident(engine, base, config)
@@ -62,7 +62,7 @@ def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
     flops = {name: count for m in measurements for name, count in m.flops().items()}
     rounds: list[dict[str, float]] = []
     for number in tqdm(range(config.rounds), desc="Bench", unit="round"):
-        # There and back again, so that nothing always follows the same neighbour.
+        # Reverse the order every other round, so that no measurement always follows the same one.
         order = measurements if number % 2 == 0 else measurements[::-1]
         rounds.append({})
         for measurement in order:
@@ -74,7 +74,7 @@ def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
 
 
 def _resident(engine: Engine, base: BaseModel, config: BenchConfig) -> list[Measurement]:
-    """Everything asked for that the engine does as it stands."""
+    """Return the selected measurements of the resident engine."""
     found: list[Measurement] = []
     if "synthesis" in config.only:
         found.append(Synthesis(engine, config))
@@ -86,7 +86,7 @@ def _resident(engine: Engine, base: BaseModel, config: BenchConfig) -> list[Meas
 
 
 def _training(engine: Engine, base: BaseModel, config: BenchConfig) -> list[Measurement]:
-    """Everything asked for that keeps gradients, or a second copy of the base."""
+    """Return the selected measurements that keep gradients or need a second copy of the base."""
     found: list[Measurement] = []
     if {"synthesis", "training"} & set(config.only):
         stock = StockLoRA(engine, base)
@@ -100,7 +100,7 @@ def _training(engine: Engine, base: BaseModel, config: BenchConfig) -> list[Meas
 
 
 def _equal_steps(reports: Mapping[str, Report]) -> int | None:
-    """Steps of the shortest LoRA run that scores as much on unseen tasks, as a report says."""
+    """Read from reports the steps of the shortest LoRA run of equal score on unseen tasks."""
     for name in ("heldout", "refine"):
         report = reports.get(name)
         if report and report.equal_score and report.equal_score.shortest_steps:

@@ -28,14 +28,14 @@ class _PlainRows:
     ids: Int[Tensor, "rows length"]
     positions: Int[Tensor, "rows length"]
     visible: Bool[Tensor, "rows 1 length length"] | None
-    """None is causal."""
+    """Attention mask; None means causal."""
     predicts: Bool[Tensor, "rows length"]
 
     @classmethod
     def made_up(
         cls, rows: int, length: int, answer: int, base: BaseModel, rng: random.Random
     ) -> "_PlainRows":
-        """Causal rows without padding, each with an answer at its end."""
+        """Make random causal rows without padding, each ending with an answer."""
         ids = torch.tensor([token_ids(base, length, rng) for _ in range(rows)])
         predicts = torch.zeros(rows, length, dtype=torch.bool)
         predicts[:, -1 - answer : -1] = True
@@ -45,18 +45,19 @@ class _PlainRows:
 
     @classmethod
     def packed(cls, batch: PackedExamples) -> "_PlainRows":
-        """The rows of a packed batch."""
+        """Take the rows of a packed batch."""
         return cls(batch.ids, batch.positions, batch.visible, batch.predicts)
 
 
 class StockLoRA:
-    """One LoRA trained as PEFT does it, on a second, untouched copy of the base."""
+    """A LoRA trained as PEFT does it, on a second, unmodified copy of the base."""
 
     def __init__(self, engine: Engine, base: BaseModel) -> None:
         spec = generator_config(engine).layout.spec
         self.device = base.device
         self.base = load_base(base.weights, base.device, best_dtype(base.device))
-        # Adapters in the base's dtype: float32 ones, PEFT's default, are a third slower here.
+        # Keep adapters in the base's dtype: in float32, PEFT's default, a step takes a third
+        # longer.
         model = get_peft_model(
             self.base.model,
             LoraConfig(
@@ -73,7 +74,7 @@ class StockLoRA:
         return as_argument(model, masks_for(model, visible, batch.positions, batch.positions))
 
     def step(self, batch: _PlainRows) -> float:
-        """Seconds of one training step; logits and loss at answer positions only, as ours."""
+        """Time one training step, with logits and loss at answer positions only, as in ours."""
         with timed(self.device) as spent:
             hidden = last_hidden(
                 self._model,
@@ -93,24 +94,24 @@ class StockLoRA:
 
 
 class LoRARun(Measurement):
-    """Some steps of the LoRA that synthesis replaces."""
+    """A part of the LoRA run that synthesis replaces."""
 
     def __init__(self, stock: StockLoRA, config: BenchConfig) -> None:
         self._stock = stock
         self._config = config
 
     def __call__(self, number: int) -> dict[str, float]:
-        """Mean of a few steps."""
+        """Return the mean time of a few steps."""
         config, spent = self._config, 0.0
         rng = random.Random(f"{config.seed}:bench:lora:{number}")
-        # The round thrown away needs to warm up only.
+        # The discarded round only warms up.
         steps = 1 if number < 0 else config.lora_steps
         for _ in range(steps):
             spent += self._stock.step(self._batch(rng))
         return {"lora_step": spent / steps}
 
     def flops(self) -> dict[str, float]:
-        """Those of one step."""
+        """Count the operations of one step."""
         batch = self._batch(random.Random(f"{self._config.seed}:bench:lora:flops"))
         return {"lora_step": counted(lambda: self._stock.step(batch))}
 
@@ -126,7 +127,7 @@ class LoRARun(Measurement):
 
 
 class GeneratorStep(Measurement):
-    """One end-to-end step of a generator of the loaded one's sizes."""
+    """One end-to-end training step of a new generator with the loaded one's sizes."""
 
     def __init__(self, engine: Engine, base: BaseModel, config: BenchConfig) -> None:
         self._engine = engine
@@ -139,16 +140,16 @@ class GeneratorStep(Measurement):
         self._optimizer = torch.optim.AdamW(self._parameters)
 
     def __call__(self, number: int) -> dict[str, float]:
-        """One step on the round's examples."""
+        """Time one step on the round's examples."""
         return {"train_step": self.step(self.batch(number))}
 
     def batch(self, number: int) -> PackedExamples:
-        """Examples as one training step draws them, of random tokens."""
+        """Draw a batch of random tokens, shaped like one training step's."""
         rng = random.Random(f"{self._config.seed}:bench:training:{number}")
         return pack(_made_up_groups(self._config, self._base, rng)).to(self._device)
 
     def step(self, batch: PackedExamples) -> float:
-        """Seconds of the trainer's step, with the same arithmetic."""
+        """Time the trainer's own step, with the same arithmetic."""
         config, generator = self._config, self._generator
         shape = (config.tasks_per_step, *generator.config.features[0])
         prompts = torch.randn(shape, device=self._device)
@@ -168,7 +169,7 @@ class GeneratorStep(Measurement):
 
 
 class Training(Measurement):
-    """A step of a generator, and one of a stock LoRA on as many positions."""
+    """A generator step, and a stock LoRA step on as many positions."""
 
     def __init__(self, engine: Engine, stock: StockLoRA, config: BenchConfig) -> None:
         self._step = GeneratorStep(engine, stock.base, config)
@@ -176,7 +177,7 @@ class Training(Measurement):
         self._config = config
 
     def __call__(self, number: int) -> dict[str, float]:
-        """One step of each, in a drawn order."""
+        """Time one step of each, in random order."""
         config = self._config
         batch = self._step.batch(number)
         positions = batch.ids.numel()
@@ -205,7 +206,7 @@ class Training(Measurement):
 def _made_up_groups(
     config: BenchConfig, base: BaseModel, rng: random.Random
 ) -> list[list[EncodedExample]]:
-    """Examples as one training step draws them, of random tokens."""
+    """Make groups of random tokens, shaped like one training step's."""
     prefix = token_ids(base, config.prefix_tokens, rng)
     groups = []
     for _ in range(config.tasks_per_step):

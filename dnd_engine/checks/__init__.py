@@ -1,1 +1,1 @@
-"""What can be checked of an adapter without labels."""
+"""Checks of an adapter that need no labels."""

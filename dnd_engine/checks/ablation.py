@@ -1,9 +1,10 @@
 """Whether an adapter depends on the prompts it was made from.
 
-On some of its own prompts, sent without their instruction, the adapter is put beside others of the
-same generator: made from other prompts, made from its own with their words shuffled, the part that
-all adapters share, and none. Each is asked for what the model answers when it is told the
-instruction. If the others fare as well, the prompts did nothing. Takes no labels; judges nothing.
+On some of its own prompts without their instruction, the adapter is compared with controls from the
+same generator: one made from other prompts, one made from its own prompts with shuffled words, the
+part that all adapters share, and no adapter. The score is the loss on the instructed model's
+answers. If a control scores as well, the prompts made no difference. Takes no labels and gives no
+verdict.
 """
 
 import random
@@ -36,12 +37,12 @@ __all__ = [
 
 
 MAX_PROMPTS = 16
-"""Answered once, and read by five models: a few seconds on two CPU cores."""
+"""Each prompt is answered once and read by five models: a few seconds on two CPU cores."""
 
 
 Candidate = tuple[ControlName | Literal["adapter"], FittedLoRA | None, Sequence[int]]
-"""Who answers, what is active, and which of the prompts: those of a bucket have a wrong adapter of
-their own."""
+"""Name of the condition, active adapter, and indices of the prompts it is measured on: each bucket
+has a wrong adapter of its own."""
 
 
 def compare_conditions(
@@ -51,17 +52,17 @@ def compare_conditions(
     prompts: Sequence[str],
     wrong_from: Sequence[str],
 ) -> Conditioning | None:
-    """Ask all candidates for what the teacher answers with the instruction.
+    """Score all candidates on the teacher's answers to the instructed prompts.
 
     Args:
         runtime: The frozen base; its lock is held for one batch at a time.
-        teacher: Answers whole prompts.
-        candidates: Among them `adapter`; each name's prompts together are all of `prompts`.
+        teacher: Adapter that answers whole prompts; None is the base.
+        candidates: Conditions, one of them `adapter`. Those of one name cover all `prompts`.
         prompts: Instruction, blank line and input.
-        wrong_from: For the record.
+        wrong_from: Names of the buckets behind the wrong adapters.
 
     Returns:
-        None with fewer than two prompts that are short enough and have a blank line.
+        The comparison; None with fewer than two short prompts that have a blank line.
     """
     told = answers_when_told(runtime, teacher, prompts)
     if len(told) < 2:
@@ -88,7 +89,7 @@ def compare_conditions(
 
 
 def _saved(differences: "np.ndarray[Any, np.dtype[np.float64]]") -> tuple[float, float, float]:
-    """Mean and its interval."""
+    """Return the mean and its 95 % interval."""
     mean = float(differences.mean())
     if np.ptp(differences) == 0:  # nothing varies: Student's t would divide by zero
         return mean, mean, mean
@@ -97,7 +98,7 @@ def _saved(differences: "np.ndarray[Any, np.dtype[np.float64]]") -> tuple[float,
 
 
 def shuffled(buckets: Sequence[Bucket], seed: int) -> tuple[Bucket, ...]:
-    """The same buckets, with the words of every prompt in another order."""
+    """Return the buckets with the words of every prompt shuffled."""
     chance = random.Random(f"{seed}:shuffled")
 
     def turn(bucket: Bucket, file: PromptFile) -> PromptFile:
@@ -111,7 +112,7 @@ def shuffled(buckets: Sequence[Bucket], seed: int) -> tuple[Bucket, ...]:
 
 
 def shuffle_words(text: str, chance: random.Random) -> str:
-    """The same words in another order; line breaks are lost."""
+    """Shuffle the words of a text; line breaks are lost."""
     words = text.split()
     chance.shuffle(words)
     return " ".join(words)
@@ -120,11 +121,11 @@ def shuffle_words(text: str, chance: random.Random) -> str:
 def others(
     buckets: Sequence[Bucket], elsewhere: Sequence[Bucket]
 ) -> list[tuple[Bucket, tuple[Bucket, ...]]]:
-    """Pair buckets with those that a wrong adapter for them is made from.
+    """Choose the buckets that each bucket's wrong adapter is made from.
 
     Args:
-        buckets: Those that count. Where there are several, each has the others.
-        elsewhere: For a bucket that is alone.
+        buckets: Buckets of positive weight. With several, each gets the others.
+        elsewhere: Replacement for a single bucket.
     """
     if len(buckets) < 2:
         return [(mine, tuple(elsewhere)) for mine in buckets]
@@ -132,6 +133,6 @@ def others(
 
 
 def some_prompts(bucket: Bucket, most: int) -> list[str]:
-    """The first few prompts that have an instruction to leave out."""
+    """Return the first few prompts that have a removable instruction."""
     telling = (p.text for p in bucket.prompts if split_prompt(p.text).input is not None)
     return list(islice(telling, most))

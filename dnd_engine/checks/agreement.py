@@ -1,9 +1,9 @@
-"""Whether an adapter carries its instruction: answers without it beside the model's with it.
+"""Whether an adapter carries its instruction: it answers without, the model answers with it.
 
-A teacher reads the whole prompt and answers: what taught an imprint, else the model with what all
-of a generator's adapters share. The adapter answers the bare input alone. Where both say the same,
-the adapter needs no instruction. This takes no labels, and over unseen tasks it foretells what an
-adapter gains (a report says how well). Knows token ids and adapters; judges nothing.
+A teacher answers the whole prompt: the imprint's teacher, else the model with the part that all of
+a generator's adapters share. The adapter answers the bare input. Where both answers are equal, the
+adapter does not need the instruction. This takes no labels, and over unseen tasks it predicts an
+adapter's gain (a report says how well). Knows token ids and adapters; gives no verdict.
 """
 
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ from dnd_engine.training.examples import encode_example
 __all__ = ["agreement", "answers_when_told", "bare_questions", "full_questions"]
 
 _MAX_PROMPTS = 8
-"""Two batches of so many answers take one to two seconds on two CPU cores."""
+"""Two batches of this many answers take one to two seconds on two CPU cores."""
 _MAX_TOKENS = 256
-"""Longer prompts are left out."""
+"""Longer prompts are skipped."""
 _MAX_NEW_TOKENS = 24
-"""What is compared: the beginnings of long answers."""
+"""Tokens to compare: the beginnings of long answers."""
 _UNSURE = 0.7
-"""Nats a token of an answer's own loss, above which the model wavers."""
+"""Loss in nats per token of an answer under its own model, above which the model is unsure."""
 
 
 def agreement(
@@ -38,17 +38,17 @@ def agreement(
     *,
     left_out: bool = False,
 ) -> Agreement | None:
-    """Compare greedy answers to the first few prompts that can be asked without instruction.
+    """Compare greedy answers to the first few prompts that have a removable instruction.
 
     Args:
         runtime: The frozen base; its lock is held for one batch at a time.
-        adapter: Answers bare inputs.
-        lessons: Teachers with their prompts, instruction, blank line and input each. The teacher
-            answers the whole prompts; None is the base. All share the prompts that are asked.
+        adapter: Adapter that answers bare inputs.
+        lessons: Teachers with their prompts, each an instruction, a blank line and an input. A
+            teacher of None is the base. The limit on prompts is shared among them.
         left_out: Whether an imprint was fitted to other prompts.
 
     Returns:
-        None if no prompt is short enough and has a blank line.
+        The agreement; None if no prompt is short enough and has a blank line.
     """
     same = wavering = num_prompts = 0
     for teacher, prompts in lessons:
@@ -77,8 +77,8 @@ def answers_when_told(
     """Answer whole prompts greedily.
 
     Returns:
-        By the number of the prompt; those that are long, or have no blank line, are left out, and
-        those beyond the first `most`.
+        Answers by index of the prompt, for the first `most` prompts that are short enough and have
+        a blank line.
     """
     examples = ((number, Example(prompt, "")) for number, prompt in enumerate(prompts))
     asked = (
@@ -98,13 +98,13 @@ def answers_when_told(
 def bare_questions(
     base: BaseModel, prompts: Sequence[str], references: Sequence[Answer] | None = None
 ) -> list[Question]:
-    """Ask prompts without their instruction.
+    """Build questions from prompts without their instruction.
 
     Args:
-        base: Whose tokens they are.
-        prompts: With a blank line each.
-        references: Answers whose loss is asked for, and then nothing is written. Without them
-            the loss says nothing.
+        base: Base model whose tokenizer is used.
+        prompts: Prompts with a blank line each.
+        references: Answers to compute the loss of, instead of generating. Without them the loss is
+            meaningless.
     """
     questions = [_question(base, Example(prompt, ""), "bare") for prompt in prompts]
     return questions if references is None else _weighing(questions, references)
@@ -113,7 +113,7 @@ def bare_questions(
 def full_questions(
     base: BaseModel, prompts: Sequence[str], references: Sequence[Answer]
 ) -> list[Question]:
-    """Ask whole prompts for the loss of answers to them; nothing is written."""
+    """Build questions that score given answers to whole prompts, without generating."""
     return _weighing(
         [_question(base, Example(prompt, ""), "full") for prompt in prompts], references
     )
@@ -124,7 +124,7 @@ def _weighing(questions: Sequence[Question], references: Sequence[Answer]) -> li
         replace(
             question,
             max_new_tokens=0,
-            # An answer that was cut off has no end to be scored.
+            # A truncated answer has no end of turn to score.
             reference=other.ids
             if len(other.ids) == _MAX_NEW_TOKENS
             else (*other.ids, *question.reference),

@@ -1,4 +1,4 @@
-"""How far an adapter moves the base's next token."""
+"""Measures how far an adapter moves the base's next token."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ __all__ = ["effect", "kl_to_base"]
 
 _MAX_TOKENS = 256
 _MAX_ROWS = 2
-"""Prompts in one pass: a chat that begins waits until it ends."""
+"""Prompts per forward pass. A chat waits until the current pass ends, so passes are short."""
 
 
 @torch.inference_mode()
@@ -25,19 +25,19 @@ def effect(runtime: Runtime, fitted: FittedLoRA, strength: float, prompts: Seque
 
     Args:
         runtime: Holds the base; its lock is held for one forward pass at a time.
-        fitted: The adapter, alone.
-        strength: What it was fitted at; at 0 it is the base.
-        prompts: One or more.
+        fitted: The adapter; no other is active.
+        strength: Strength it was fitted at. At 0 the effect is 0.
+        prompts: One or more prompts.
 
     Returns:
         Mean KL(adapted ‖ base) over the prompts, in nats.
 
     Raises:
-        AdapterError: The adapter makes the scores overflow.
+        AdapterError: The adapter makes the logits overflow.
     """
-    # The end of a prompt decides the answer, so a long one loses its beginning.
+    # The end of a prompt decides the answer, so truncate long prompts at the beginning.
     rows = [runtime.base.chat_ids(prompt)[-_MAX_TOKENS:] for prompt in prompts]
-    # One pass for both: the first half of its rows is the base's, the second the adapter's.
+    # One pass for both: the first half of the rows is the base's, the second the adapter's.
     pair = FittedLoRA.stack([None, fitted if strength else None]).without_bare()
     few = [rows[at : at + _MAX_ROWS] for at in range(0, len(rows), _MAX_ROWS)]
     found = float(torch.cat([_moved(runtime, pair, some) for some in few]).mean())
@@ -52,7 +52,7 @@ def effect(runtime: Runtime, fitted: FittedLoRA, strength: float, prompts: Seque
 def _moved(
     runtime: Runtime, pair: FittedLoRA, rows: Sequence[tuple[int, ...]]
 ) -> Float[Tensor, " rows"]:
-    """KL of each of a few rows, in one pass."""
+    """Return the KL divergence of a few rows, in one pass."""
     base = runtime.base
     length = max(map(len, rows))
     ids = torch.zeros(len(rows), length, dtype=torch.long)
@@ -69,7 +69,7 @@ def _moved(
 def kl_to_base(
     base_logits: Float[Tensor, "rows vocabulary"], adapted_logits: Float[Tensor, "rows vocabulary"]
 ) -> Float[Tensor, " rows"]:
-    """KL(adapted ‖ base) in nats, computed in float32."""
+    """Return KL(adapted ‖ base) in nats, computed in float32."""
     base = base_logits.float().log_softmax(dim=-1)
     adapted = adapted_logits.float().log_softmax(dim=-1)
     return (adapted.exp() * (adapted - base)).sum(dim=-1)

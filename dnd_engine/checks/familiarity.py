@@ -1,6 +1,6 @@
-"""How an adapter and its prompts compare with the tasks that the generator has seen.
+"""How an adapter and its prompts compare with the generator's training tasks.
 
-Nearness to training tasks is a cosine of mean embeddings. What to expect comes from the generator's
+Nearness to training tasks is a cosine of mean embeddings. Expectations come from the generator's
 report on unseen tasks, if it has one.
 """
 
@@ -19,13 +19,13 @@ from dnd_engine.tasks.folder import Mode
 __all__ = ["familiarity", "nearest_tasks", "outlook"]
 
 _MODE: Mode = "bare"
-"""Gains are those on bare inputs: without the instruction, the adapter alone must carry it."""
+"""Gains are measured on bare inputs, where the adapter alone must carry the instruction."""
 
 
 def nearest_tasks(
     prompts: Float[Tensor, "prompts width"], tasks: Sequence[TaskCentroid], count: int = 5
 ) -> tuple[NearestTask, ...]:
-    """Training tasks whose prompts are most like these, by cosine of mean embeddings."""
+    """Return the training tasks whose prompts are most similar, by cosine of mean embeddings."""
     if not tasks:
         return ()
     here = nn.functional.normalize(prompts.mean(dim=0), dim=0)
@@ -38,11 +38,11 @@ def nearest_tasks(
 
 
 def outlook(found: Agreement | None, report: Report | None) -> Outlook | None:
-    """Place an adapter among those of the unseen tasks that its generator was examined on.
+    """Compare an adapter with those of the unseen tasks that its generator was evaluated on.
 
     Args:
-        found: How often it agrees with the model whose prompt has the instruction.
-        report: Of the generator, on held-out tasks.
+        found: Agreement of the adapter with the instructed model.
+        report: Evaluation of the generator on held-out tasks.
     """
     gauge = report and report.agreement
     if found is None or not gauge:
@@ -63,12 +63,12 @@ def outlook(found: Agreement | None, report: Report | None) -> Outlook | None:
 def familiarity(
     nearest: Sequence[NearestTask], num_prompts: int, report: Report | None
 ) -> Familiarity | None:
-    """Place prompts among those of the unseen tasks that the generator was examined on.
+    """Compare prompts with those of the unseen tasks that the generator was evaluated on.
 
     Args:
-        nearest: Training tasks whose prompts are most like them.
-        num_prompts: How many there are.
-        report: Of the generator, on held-out tasks.
+        nearest: Training tasks with the most similar prompts.
+        num_prompts: Number of prompts.
+        report: Evaluation of the generator on held-out tasks.
     """
     gauge = report and report.similarity
     if not nearest or not gauge:

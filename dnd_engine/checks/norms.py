@@ -1,4 +1,4 @@
-"""How large an adapter's update is, layer by layer, and what tells it from others at a glance."""
+"""Size of an adapter's update by layer, and a picture that distinguishes adapters at a glance."""
 
 import math
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ from dnd_engine.lora.weight_tokens import detokenize
 __all__ = ["base_norms", "relative_norms", "thumbprint"]
 
 _THUMBPRINT_ROWS = 7
-"""As many as the matrices of a block; adapters of fewer matrices get several rows of each."""
+"""One row per matrix of a block; adapters with fewer matrices get several rows for each."""
 
 
 def base_norms(model: nn.Module, layout: LoRALayout) -> dict[str, float]:
-    """Frobenius norm of every target weight, by path."""
+    """Return the Frobenius norm of every target weight, by path."""
     return {
         t.path: float(model.get_parameter(f"{t.path}.weight").float().norm())
         for t in layout.targets
@@ -26,7 +26,7 @@ def base_norms(model: nn.Module, layout: LoRALayout) -> dict[str, float]:
 
 
 def relative_norms(adapter: Adapter, norms: Mapping[str, float]) -> dict[str, tuple[float, ...]]:
-    """‖ΔW‖/‖W‖ per module and layer, without forming ΔW.
+    """Return ‖ΔW‖/‖W‖ per module and layer, without forming ΔW.
 
     ‖B·A‖² = tr((B^T·B)(A·A^T)), two r-by-r products.
     """
@@ -46,17 +46,17 @@ def thumbprint(
     norms: Mapping[str, float],
     mean: Float[Tensor, "tokens rows cols"] | None = None,
 ) -> tuple[tuple[float, ...], ...]:
-    """Project each update onto fixed random directions, so that unlike adapters look unlike.
+    """Project each update onto fixed random directions, so that different adapters look different.
 
     Norms alone look alike: those of any two adapters of the shipped generator correlate by .98.
 
     Args:
-        adapter: Of whatever matrices.
-        norms: Of the weights that it changes, as `base_norms`.
-        mean: What all adapters of its kind share, of its layout; left out of the picture.
+        adapter: Adapter of any target modules.
+        norms: Norms of the target weights, from `base_norms`.
+        mean: Part that all adapters of its kind share, in the same layout; subtracted first.
 
     Returns:
-        Rows of one number per layer, with a sign; 0 where nothing changed.
+        Rows of one signed number per layer; 0 where nothing changed.
     """
     states = [(1.0, adapter.state)]
     if mean is not None:
@@ -65,7 +65,7 @@ def thumbprint(
     found: dict[tuple[str, int], list[float]] = {}
     for target in adapter.layout.targets:
         for row in range(math.ceil(_THUMBPRINT_ROWS / len(modules))):
-            random = torch.Generator().manual_seed(row)  # for every adapter the same directions
+            random = torch.Generator().manual_seed(row)  # the same directions for every adapter
             rows_of_b, columns_of_a = (states[0][1][target.key(s)].shape for s in "BA")
             left = torch.randn(rows_of_b[0], generator=random)
             right = torch.randn(columns_of_a[1], generator=random)

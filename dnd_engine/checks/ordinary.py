@@ -1,10 +1,9 @@
-"""Whether an adapter leaves ordinary messages alone: does the model still answer them as the base?
+"""Whether an adapter leaves ordinary messages alone: the model should answer as the base does.
 
-The base answers messages that have nothing to do with any task, greedily. Base and adapted model
-then read these answers, and a message counts as answered as before where the adapted model finds
-the base's answer about as likely as the base does. The shipped messages
-(`assets/ordinary-check.txt`, ours) are none of those that an imprint is fitted to leave alone. The
-base's answers to them are found once for a base and kept on disk.
+The base answers messages that are unrelated to any task, greedily. Base and adapted model then
+score these answers, and a message counts as unchanged where the base's answer is about as likely
+under both. The shipped messages (`assets/ordinary-check.txt`, ours) are disjoint from those that
+the imprint's penalty uses. The base's answers are computed once per base and cached on disk.
 """
 
 import hashlib
@@ -36,21 +35,21 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _ANSWER_TOKENS = 16
-"""How much of the base's answer is compared: its beginning shows whose manner it has."""
+"""Tokens of the base's answer to compare: the beginning shows its style."""
 
 LIMIT = 0.5
-"""Nats per token by which the base's answer may become less likely."""
+"""Nats per token by which the base's answer may become less likely before it counts as changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class BaseAnswers:
-    """What the base answers to messages, as questions whose reference it is."""
+    """The base's answers to messages, as references for scoring."""
 
     questions: tuple[Question, ...]
     nlls: tuple[float, ...]
-    """The base's own loss on each answer, nats per token."""
+    """The base's own loss on each answer, in nats per token."""
     known: tuple[bool, ...] = ()
-    """Which of the questions with known answers it answers right (see `skills`)."""
+    """Whether the base answers each question with a known answer right (see `skills`)."""
 
 
 _BASE_ANSWERS = TypeAdapter(BaseAnswers)
@@ -63,11 +62,11 @@ def check_messages() -> tuple[str, ...]:
 
 
 def base_answers(runtime: Runtime, messages: Sequence[str]) -> BaseAnswers:
-    """Let the base answer messages; the same for every adapter that is checked.
+    """Let the base answer messages. The result serves every adapter that is checked.
 
     Args:
-        runtime: Of the base; its lock is held for one batch at a time.
-        messages: Each is one chat turn.
+        runtime: Runtime of the base; its lock is held for one batch at a time.
+        messages: Messages of one chat turn each.
     """
     base = runtime.base
     end = base.turn_end
@@ -76,7 +75,7 @@ def base_answers(runtime: Runtime, messages: Sequence[str]) -> BaseAnswers:
         replace(
             question,
             max_new_tokens=0,
-            # An answer that was cut off has no end to be scored.
+            # A truncated answer has no end of turn to score.
             reference=one.ids if len(one.ids) == _ANSWER_TOKENS else (*one.ids, end),
         )
         for question, one in zip(asked, _answers(runtime, asked, None), strict=True)
@@ -86,14 +85,14 @@ def base_answers(runtime: Runtime, messages: Sequence[str]) -> BaseAnswers:
 
 
 def kept_base_answers(runtime: Runtime, cache: Path) -> BaseAnswers:
-    """Return the base's answers to shipped messages and questions, from the cache if there.
+    """Return the base's answers to shipped messages and questions, cached on disk.
 
     Args:
-        runtime: Of the base.
-        cache: Folder to keep them in.
+        runtime: Runtime of the base.
+        cache: Cache folder.
     """
     messages, items = check_messages(), known_answers()
-    # A GPU and a CPU round differently, so that an answer may differ by a word.
+    # Cached per device type: a GPU and a CPU round differently, so answers may differ.
     device, dtype = runtime.base.device.type, str(next(runtime.base.model.parameters()).dtype)
     key = repr(
         (runtime.base.weights.sha256, device, dtype, _ANSWER_TOKENS, messages, ANSWER_TOKENS, items)
@@ -119,9 +118,9 @@ def ordinary_share(runtime: Runtime, fitted: FittedLoRA, expected: BaseAnswers) 
     """Count messages that the adapted model answers as the base does.
 
     Args:
-        runtime: Of the base; its lock is held for one batch at a time.
-        fitted: One adapter.
-        expected: By `base_answers`, of this base.
+        runtime: Runtime of the base; its lock is held for one batch at a time.
+        fitted: The adapter.
+        expected: Answers of this base, from `base_answers`.
     """
     found = _answers(runtime, expected.questions, fitted)
     same = sum(one.nll <= nll + LIMIT for one, nll in zip(found, expected.nlls, strict=True))
@@ -131,7 +130,7 @@ def ordinary_share(runtime: Runtime, fitted: FittedLoRA, expected: BaseAnswers) 
 def _answers(
     runtime: Runtime, questions: Sequence[Question], fitted: FittedLoRA | None
 ) -> list[Answer]:
-    """Answer questions in batches, in their order."""
+    """Answer questions in batches, keeping their order."""
     found: dict[int, Answer] = {}
     for batch in batches([questions], shared=True):
         numbers = [number for _, number in batch[0]]

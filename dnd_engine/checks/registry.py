@@ -1,7 +1,7 @@
-"""The registry of checks: what can be learnt about an adapter without labels.
+"""The registry of checks, which need no labels.
 
-A check runs, becomes JSON and becomes words, each in one place. `Engine.inspect`, cards, the
-command line, the API and the page go through `CHECKS`. Imports no torch until a check runs.
+Running a check, its JSON and its words each have one place. `Engine.inspect`, cards, the command
+line, the API and the page go through `CHECKS`. Imports no torch until a check runs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,17 +37,17 @@ class Check:
     """One question about an adapter."""
 
     result: Any
-    """Type of what it finds: a number, or a frozen dataclass of plain values. It is written to JSON
-    and read back."""
+    """Type of the result: a number, or a frozen dataclass of plain values that converts to JSON and
+    back."""
     run: "Callable[[Subject, Mapping[str, Any]], Any] | None"
-    """Measures it, given what the checks before it found; returns None where it has nothing to say.
-    None for a check that takes long and runs only when it is asked for."""
+    """Measures, given the results of earlier checks; returns None if it does not apply. None for a
+    slow check that runs only on request."""
     words: Callable[[Any], Sequence[Sentence]]
-    """Says what it found, for cards, the command line and the page."""
+    """Describes the result, for cards, the command line and the page."""
 
 
 def run_checks(subject: "Subject") -> dict[str, Any]:
-    """Run all checks; those that have nothing to say are left out."""
+    """Run all checks and omit those that do not apply."""
     found: dict[str, Any] = {}
     for name, check in CHECKS.items():
         if check.run is not None and (result := check.run(subject, found)) is not None:
@@ -56,7 +56,7 @@ def run_checks(subject: "Subject") -> dict[str, Any]:
 
 
 def inspected(found: Inspection, proof: Conditioning | None = None) -> dict[str, Any]:
-    """Return everything that was found, by the names of the checks, in plain values for JSON."""
+    """Return all results by the names of their checks, in plain values for JSON."""
     return {
         name: TypeAdapter(check.result).dump_python(result, mode="json")
         for name, check, result in _results(found, proof)
@@ -64,7 +64,7 @@ def inspected(found: Inspection, proof: Conditioning | None = None) -> dict[str,
 
 
 def words(found: Inspection, proof: Conditioning | None = None) -> list[Sentence]:
-    """Say everything that was found, check by check."""
+    """Describe all results in words, check by check."""
     return [said for _, check, result in _results(found, proof) for said in check.words(result)]
 
 
@@ -76,9 +76,9 @@ def _results(found: Inspection, proof: Conditioning | None) -> list[tuple[str, C
 def as_checks(
     adapter: "Adapter", found: Inspection, proof: Conditioning | None = None
 ) -> dict[str, Any]:
-    """Put what was measured of an adapter into plain values, for `Adapter.checks`."""
+    """Convert the results of an adapter's checks to plain values, for `Adapter.checks`."""
     measured = {"strength": adapter.strength, **inspected(found, proof)}
-    # In words too, for the adapter's card: it is written where no check is known.
+    # Include the words, because the card is written by code that knows no checks.
     if said := [str(sentence) for sentence in words(found, proof)]:
         measured["words"] = said
     return measured
@@ -87,19 +87,19 @@ def as_checks(
 def recall(
     checks: Mapping[str, Any], nearest: Sequence[NearestTask], strongest: float | None
 ) -> tuple[Inspection | None, Conditioning | None]:
-    """Read what was measured before, the reverse of `as_checks`.
+    """Restore earlier results; the inverse of `as_checks`.
 
     Args:
-        checks: From an adapter that was kept.
-        nearest: Its nearest tasks.
+        checks: `Adapter.checks` of a stored adapter.
+        nearest: Training tasks nearest to its prompts.
         strongest: Largest effect in the generator's evaluation.
 
     Returns:
-        What `as_checks` was given, as far as it is in there; None for what was not measured. How
-        many prompts the effect was measured on is not known any more.
+        The arguments of `as_checks`; None for what was not measured. The number of prompts behind
+        the effect is not stored.
 
     Raises:
-        AdapterError: If they are not what `as_checks` writes.
+        AdapterError: If `checks` is not what `as_checks` writes.
     """
     kept = {
         name: _read(name, check, checks[name])
@@ -138,7 +138,7 @@ def _effect_words(effect: float) -> list[Sentence]:
 def _agreement(subject: "Subject", found: Mapping[str, Any]) -> Agreement | None:  # noqa: ARG001  # all take it
     from dnd_engine.checks.agreement import agreement
 
-    # A trained adapter was taught what is asked here, so its answers would say nothing.
+    # A trained adapter has learnt these very answers, so its agreement would say nothing.
     if not subject.prompts or subject.adapter.was_trained:
         return None
     for left_out, lessons in subject.lessons():
@@ -195,7 +195,7 @@ def _familiarity(subject: "Subject", found: Mapping[str, Any]) -> Familiarity | 
 
 CHECKS: dict[str, Check] = {
     "effect": Check(result=float, run=_effect, words=_effect_words),
-    # The verdict says how often they agree.
+    # The verdict already states the agreement.
     "agreement": Check(result=Agreement, run=_agreement, words=lambda found: ()),
     "verdict": Check(
         result=AdapterVerdict, run=_verdict, words=lambda found: (found.head, *found.reasons)
@@ -206,7 +206,7 @@ CHECKS: dict[str, Check] = {
     "familiarity": Check(
         result=Familiarity, run=_familiarity, words=lambda found: (found.sentence,)
     ),
-    # It makes other adapters to compare with; see `Engine.prove`.
+    # Runs only on request, because it makes other adapters to compare with; see `Engine.prove`.
     "conditioning": Check(result=Conditioning, run=None, words=lambda found: found.sentences),
 }
-"""By their names in JSON, in the order in which they run and are said."""
+"""Checks by their names in JSON, in the order in which they run and are reported."""

@@ -1,7 +1,7 @@
-"""What the checks of an adapter found, in plain values, and what that says in words.
+"""Results of an adapter's checks, as plain values and in words.
 
-`checks.registry` writes them to JSON and reads them back. Imports no torch, so that whatever only
-shows results does not wait for it.
+`checks.registry` converts them to JSON and back. Imports no torch, so that code that only shows
+results does not wait for it.
 """
 
 from collections.abc import Mapping
@@ -27,18 +27,19 @@ __all__ = [
 ]
 
 _ENOUGH_PROMPTS = 4
-"""The mean of fewer is farther from everything: of 60 examined tasks one prompt put 8 below all
-that was examined, two prompts 2, and four to 32 prompts 1 or 2, that lowest task among them."""
+"""The mean of fewer prompts is farther from everything. Of 60 evaluated tasks, one prompt put 8
+below the lowest evaluated one, two prompts 2, and four to 32 prompts 1 or 2, including that lowest
+task."""
 
 _ENOUGH_ORDINARY = 0.8
 """Share of ordinary messages that an adapter should leave alone."""
 
 _ENOUGH_SKILLS = 0.75
-"""Share of what the base answers right that an adapter should too. A few answers change with any
+"""Share of the base's right answers that an adapter should keep. A few answers change with any
 adapter: of 20, five may."""
 
 _ALL_SKILLS = 0.9
-"""Share from which nothing is harmed as far as so few questions can tell."""
+"""Share from which on so few questions show no harm."""
 
 ControlName = Literal["wrong", "mean", "shuffled", "base"]
 CONTROLS: tuple[ControlName, ...] = get_args(ControlName)
@@ -46,20 +47,20 @@ CONTROLS: tuple[ControlName, ...] = get_args(ControlName)
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How often both said the same."""
+    """How often adapter and instructed model give the same answer."""
 
     same: int
-    """Prompts with the same greedy answer, as far as answers are compared."""
+    """Prompts with equal greedy answers, up to the compared length."""
     num_prompts: int
-    """Prompts that were asked; only those with a blank line between instruction and input can."""
+    """Number of prompts asked. They need a blank line between instruction and input."""
     left_out: bool = False
-    """Whether these prompts took no part in the fit of an imprint."""
+    """Whether an imprint was not fitted to these prompts."""
     wavering: int = 0
-    """Prompts whose answer the instructed model itself finds unlikely."""
+    """Prompts whose answer the instructed model itself is unsure of."""
 
     @property
     def share(self) -> float:
-        """Share of the prompts."""
+        """Return the share of equal answers."""
         return self.same / self.num_prompts
 
 
@@ -68,24 +69,24 @@ class Ordinary:
     """How often ordinary messages are answered as the base answers them."""
 
     same: int
-    """Messages whose answer by the base is at most `limit` less likely."""
+    """Messages whose base answer becomes at most `limit` less likely."""
     num_messages: int
     limit: float
-    """Nats per token."""
+    """Allowed increase of the loss, in nats per token."""
 
     @property
     def share(self) -> float:
-        """Share of the messages."""
+        """Return the share of unchanged messages."""
         return self.same / self.num_messages
 
     @property
     def enough(self) -> bool:
-        """Whether the adapter leaves the rest alone."""
+        """Return whether the adapter leaves enough messages unchanged."""
         return self.share >= _ENOUGH_ORDINARY
 
     @property
     def sentence(self) -> Sentence:
-        """What was found, in words."""
+        """Describe the result."""
         return Sentence(
             N_("It answers {same} of {number} ordinary messages as the base does."),
             {"same": self.same, "number": self.num_messages},
@@ -97,26 +98,26 @@ class Skills:
     """How many unrelated questions with known answers are answered right."""
 
     before: int
-    """By the base."""
+    """Right answers of the base."""
     after: int
-    """With the adapter."""
+    """Right answers with the adapter."""
     lost: int
-    """Right before, wrong after."""
+    """Questions answered right before and wrong after."""
     num_questions: int
 
     @property
     def all_kept(self) -> bool:
-        """Whether the adapter harms nothing that shows."""
+        """Return whether no harm shows."""
         return self.after >= _ALL_SKILLS * self.before
 
     @property
     def enough(self) -> bool:
-        """Whether the adapter harms little of what the base can do."""
+        """Return whether the adapter keeps enough of the base's right answers."""
         return self.after >= _ENOUGH_SKILLS * self.before
 
     @property
     def sentence(self) -> Sentence:
-        """What was found, in words."""
+        """Describe the result."""
         return Sentence(
             N_(
                 "It answers {after} of {number} unrelated questions right (sums, plurals, facts); "
@@ -133,40 +134,42 @@ class Skills:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """How another adapter, or none, fares on the same prompts."""
+    """Score of a control (another adapter, or none) on the same prompts."""
 
     name: ControlName
     nll: float
     """Loss on the instructed model's answers, nats per token."""
     saved: float
-    """Nats per token by which the adapter itself is better: mean over the prompts."""
+    """Nats per token by which the adapter is better than the control, averaged over prompts."""
     low: float
     high: float
-    """95 % interval of `saved`: Student's t over the paired differences."""
+    """`low` and `high` are the 95 % interval of `saved`: Student's t over the paired
+    differences."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
-    """An adapter beside its controls."""
+    """An adapter compared with its controls."""
 
     nll: float
     num_prompts: int
-    """Prompts measured on. The adapter was made from them, so this is no examination."""
+    """Number of prompts. The adapter was made from them, so this is no evaluation on unseen
+    data."""
     controls: tuple[Control, ...]
     wrong_from: tuple[str, ...]
-    """Names of the buckets that the wrong adapters were made from."""
+    """Names of the buckets behind the wrong adapters."""
 
     @property
     def depends(self) -> bool:
-        """Whether it is clearly better than adapters made from other prompts, and than the mean.
+        """Return whether it clearly beats adapters made from other prompts, and the shared part.
 
-        One made from shuffled prompts may be as good: often the words alone tell the task.
+        An adapter made from shuffled prompts may be as good: the words alone often reveal the task.
         """
         return all(c.low > 0 for c in self.controls if c.name in ("wrong", "mean"))
 
     @property
     def sentences(self) -> tuple[Sentence, ...]:
-        """What was found, with one sentence for each control."""
+        """Describe the result, with one sentence per control."""
         head = N_("It depends on the {number} prompts that it was compared on.")
         if not self.depends:
             head = N_("No evidence, on {number} prompts, that it depends on them.")
@@ -203,27 +206,27 @@ _BESIDE: Mapping[ControlName, str] = {
         "It saves {saved:+.2f} nats per token ({low:+.2f} to {high:+.2f}) over the base alone."
     ),
 }
-"""Losses are those of the model's own answers with the instruction."""
+"""Sentence per control. Losses are on the model's own answers with the instruction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What adapters like this one did on the unseen tasks that their generator was examined on."""
+    """Gains of adapters like this one on the unseen tasks of the generator's evaluation."""
 
     n_tasks: int
-    """Tasks whose adapters agreed about as often with the instructed model."""
+    """Number of evaluated tasks whose adapters have similar agreement."""
     gain: float
-    """Mean score that these adapters added to the base, on inputs without instruction."""
+    """Mean gain in score of their adapters over the base, on inputs without instruction."""
     low: float
     high: float
-    """95 % interval of `gain`."""
+    """`low` and `high` are the 95 % interval of `gain`."""
     rank_correlation: float | None
-    """Correlation of agreement with gain over all examined tasks: about 0 where agreement says
-    nothing about gain. None if it could not be measured."""
+    """Rank correlation of agreement with gain over all evaluated tasks; about 0 if agreement does
+    not predict gain. None if it could not be measured."""
 
     @property
     def sentence(self) -> Sentence:
-        """What to expect, in words."""
+        """Describe what to expect."""
         message = N_(
             "On {n_tasks} unseen tasks with about as much agreement, adapters of this generator "
             "changed the score by {gain:+.2f} ({low:+.2f} to {high:+.2f}) without the instruction."
@@ -234,34 +237,34 @@ class Outlook:
 
 @dataclass(frozen=True, slots=True)
 class Familiarity:
-    """How near prompts are to training, beside the unseen tasks that the generator was examined on.
+    """How near prompts are to training, compared with the generator's evaluated unseen tasks.
 
     Nearness is the cosine of the mean embedding to that of the nearest training task.
     """
 
     similarity: float
     num_prompts: int
-    """Prompts that it is the mean of."""
+    """Number of prompts behind the mean."""
     lowest: float
     highest: float
-    """How near the least and the most familiar examined tasks were."""
+    """Nearness of the least (`lowest`) and the most familiar evaluated task."""
     n_tasks: int
-    """Tasks that were examined."""
+    """Number of evaluated tasks."""
     rank_correlation: float | None
-    """Correlation of nearness with gain over them: about 0 where nearness says nothing about gain.
-    None if it could not be measured."""
+    """Rank correlation of nearness with gain over these tasks; about 0 if nearness does not predict
+    gain. None if it could not be measured."""
     low: float | None
     high: float | None
-    """95 % interval of `rank_correlation`."""
+    """`low` and `high` are the 95 % interval of `rank_correlation`."""
 
     @property
     def is_unlike(self) -> bool:
-        """Whether enough prompts are farther from training than all that was ever examined."""
+        """Return whether enough prompts are farther from training than every evaluated task."""
         return self.num_prompts >= _ENOUGH_PROMPTS and self.similarity < self.lowest
 
     @property
     def sentence(self) -> Sentence:
-        """Where the prompts are, in words."""
+        """Describe how near the prompts are."""
         message = N_(
             "The nearest training task is at cosine {similarity:.2f}; the {n_tasks} unseen tasks "
             "of the generator's evaluation were at {lowest:.2f} to {highest:.2f}."
@@ -283,7 +286,7 @@ class Familiarity:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What was measured of one adapter."""
+    """Everything that was measured about one adapter."""
 
     effect: float | None
     """Mean KL(adapted ‖ base) of the first answer token over the prompts, in nats; None without
@@ -292,24 +295,24 @@ class Inspection:
     """Module name to ‖ΔW‖/‖W‖ (Frobenius) of each layer."""
     nearest_tasks: tuple[NearestTask, ...]
     num_prompts: int
-    """Prompts that `effect` was measured on."""
+    """Number of prompts behind `effect`."""
     agreement: Agreement | None = None
-    """Whether the adapter carries the instruction; None without prompts that can say, or if it was
-    refined, and so taught what is asked here."""
+    """Whether the adapter carries the instruction. None without suitable prompts, or if it was
+    refined and so trained on these very answers."""
     outlook: Outlook | None = None
-    """None without `agreement`, or if no examined adapter agreed about as often."""
+    """Expected gain. None without `agreement`, or if no evaluated adapter has similar agreement."""
     strongest: float | None = None
-    """Largest effect of an adapter in the generator's examination, in nats; None without one."""
+    """Largest effect of an adapter in the generator's evaluation, in nats; None without one."""
     familiarity: Familiarity | None = None
-    """None if the nearest tasks are unknown, or without an examination."""
+    """Nearness to training. None without nearest tasks or an evaluation."""
     ordinary: Ordinary | None = None
-    """Whether ordinary messages are answered as before; None where it was not measured."""
+    """Whether ordinary messages are answered as before; None if not measured."""
     verdict: AdapterVerdict | None = None
-    """Whether it works without the instruction; None where `agreement` is."""
+    """Whether it works without the instruction; None without `agreement`."""
     skills: Skills | None = None
-    """Whether unrelated answers stay right; None where it was not measured."""
+    """Whether unrelated answers stay right; None if not measured."""
     more: Mapping[str, Any] = field(default_factory=dict)
-    """What checks found that have no field of their own, by their names in the registry."""
+    """Results of registered checks that have no field here, by name."""
 
     @classmethod
     def of(
@@ -321,7 +324,7 @@ class Inspection:
         num_prompts: int = 0,
         strongest: float | None = None,
     ) -> "Inspection":
-        """Put together what the checks of the registry found."""
+        """Collect the results of the registered checks."""
         own = {name: results.get(name) for name in _OWN}
         return cls(
             **own,
@@ -333,9 +336,9 @@ class Inspection:
         )
 
     def result(self, name: str) -> Any:
-        """Return what a check of the registry found; None if it said nothing."""
+        """Return the result of a registered check; None if it did not apply."""
         return getattr(self, name) if name in _OWN else self.more.get(name)
 
 
 _OWN = ("effect", "agreement", "outlook", "familiarity", "ordinary", "verdict", "skills")
-"""Checks whose results have a field, for what draws them."""
+"""Checks whose results have a field."""

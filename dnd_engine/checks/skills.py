@@ -1,8 +1,8 @@
-"""Whether an adapter harms what the base can do: a few questions whose answers are known.
+"""Whether an adapter harms the base's abilities, tested on a few questions with known answers.
 
 The shipped questions (`assets/known-answers.csv`, ours) are sums, plurals, opposites, spelling and
-facts. An answer is right if its beginning names one of the expected words. `ordinary` asks whether
-the manner of answers stays; this asks whether they stay right.
+facts. An answer is right if its beginning names one of the expected words. `ordinary` checks
+whether answers keep their style; this checks whether they stay right.
 """
 
 import csv
@@ -25,13 +25,13 @@ ANSWER_TOKENS = 20
 
 @dataclass(frozen=True, slots=True)
 class KnownAnswer:
-    """A question, and words of which any one makes an answer right."""
+    """A question, and words of which any one counts as a right answer."""
 
     question: str
     answers: tuple[str, ...]
 
     def is_right(self, text: str) -> bool:
-        """Return whether a text names the answer; capitals count if it is all in capitals."""
+        """Return whether a text contains the answer. Case matters if the answer is all capitals."""
         return any(
             re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, 0 if word.isupper() else re.I)
             for word in self.answers
@@ -53,12 +53,12 @@ def right_answers(
     """Answer questions greedily, in one batch.
 
     Args:
-        runtime: Of the base; its lock is held for the batch.
-        fitted: One adapter, or None for the base.
-        items: What is asked.
+        runtime: Runtime of the base; its lock is held for the batch.
+        fitted: The adapter, or None for the base.
+        items: Questions to ask.
 
     Returns:
-        Which of them are answered right.
+        Whether each question is answered right.
     """
     base = runtime.base
     questions = [
@@ -75,9 +75,9 @@ def skills(runtime: Runtime, fitted: FittedLoRA, before: Sequence[bool]) -> Skil
     """Count the shipped questions that are answered right before and after an adapter.
 
     Args:
-        runtime: Of the base.
+        runtime: Runtime of the base.
         fitted: The adapter.
-        before: Which of them the base answers right.
+        before: Whether the base answers each question right.
     """
     after = right_answers(runtime, fitted, known_answers())
     lost = sum(was and not now for was, now in zip(before, after, strict=True))

@@ -1,4 +1,4 @@
-"""What a check has to work with."""
+"""The input of a check."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ class Subject:
     fitted: FittedLoRA
     """The adapter at its strength, alone."""
     prompts: Sequence[str]
-    """What effects are measured on; empty if the prompts are unknown."""
+    """Prompts that effects are measured on; empty if unknown."""
     nearest: Sequence[NearestTask]
-    """Training tasks most like its prompts; empty if another generator wrote it."""
+    """Training tasks most similar to its prompts; empty if another generator made it."""
     report: Report | None
-    """How the generator did on unseen tasks, if it was evaluated."""
+    """Evaluation of the generator on unseen tasks, if it has one."""
     lessons: Callable[[], Iterator[tuple[bool, Lessons]]]
-    """What taught the adapter, or would: lessons to try in this order, each with whether an imprint
-    was fitted to other prompts."""
+    """Teachers of the adapter, or those it would have: lessons to try in order, each with whether
+    the imprint was not fitted to these prompts."""
     base_answers: Callable[[], BaseAnswers]
-    """How the base answers ordinary messages, and questions with known answers."""
+    """Returns the base's answers to ordinary messages and to questions with known answers."""

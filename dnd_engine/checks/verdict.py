@@ -1,8 +1,8 @@
 """Whether an adapter works without the instruction, in one sentence and the numbers behind it.
 
-Takes no labels: the instructed model's own answers are the measure, best on prompts that an imprint
-was not fitted to. So a verdict cannot be better than the instructed model, and says so where that
-model's answers are poor by themselves. Imports no torch.
+Takes no labels: the reference is the instructed model's own answers, preferably on prompts that an
+imprint was not fitted to. So a verdict is only as good as the instructed model, and says so where
+that model's answers are poor. Imports no torch.
 """
 
 from dataclasses import dataclass
@@ -22,21 +22,20 @@ Outcome = Literal["works", "with_instruction", "fails"]
 """Works without the instruction; only with it; or does not even work with it."""
 
 _CARRIES = AGREEMENT_BANDS[-1][0]
-"""Share of prompts answered as the instructed model does, from which on an adapter works."""
+"""Share of prompts answered as the instructed model does, from which on an adapter "works"."""
 
 MOSTLY = 0.75
-"""Share from which on the sentence needs no numbers. From `_CARRIES` to here it gives them: an
-adapter that works for every second prompt must not sound like one that works."""
+"""Share from which on the sentence needs no numbers. Between `_CARRIES` and this it states them, so
+that an adapter that works for every second prompt does not sound perfect."""
 
 _POOR = 0.5
-"""Share of the instructed model's answers, above which their faults decide."""
+"""Share of unsure answers of the instructed model, above which the verdict blames them."""
 
 _ALIKE = 0.9
-"""Share of the instructed model's answers that are one and the same, from which on they say nothing
-of the inputs."""
+"""Share of identical answers of the instructed model, from which on they ignore the inputs."""
 
 _ENOUGH = 4
-"""Fewer answers may be the same by chance."""
+"""Minimum number of answers; fewer may be equal by chance."""
 
 _HEADS: dict[Outcome, str] = {
     "works": N_("It works without the instruction."),
@@ -49,13 +48,13 @@ _RARELY = N_("It rarely works without the instruction: for {same} of {number} pr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Teaching:
-    """The instructed model's answers to the prompts that an imprint was fitted to."""
+    """The instructed model's answers that an imprint was fitted to."""
 
     num_prompts: int
     commonest_share: float
-    """Share of the prompts that have the commonest answer."""
+    """Share of the prompts with the most common answer."""
     unfinished: int
-    """Answers that were cut off."""
+    """Number of truncated answers."""
     explained: float
     """Share of the wanted change that the lowest fitted layer predicts for left-out prompts."""
 
@@ -66,28 +65,28 @@ class AdapterVerdict:
 
     outcome: Outcome
     same: int
-    """Prompts that it answers without the instruction as the instructed model does."""
+    """Prompts that it answers without the instruction as the instructed model does with it."""
     num_prompts: int
     left_out: bool
     """Whether an imprint was not fitted to these prompts."""
     wavering: int
-    """Prompts whose answer the instructed model itself finds unlikely."""
+    """Prompts whose answer the instructed model itself is unsure of."""
     teaching: Teaching | None = None
-    """None for an adapter that is not imprinted."""
+    """Quality of the imprint's teaching; None for an adapter that is not imprinted."""
 
     @property
     def warns(self) -> bool:
-        """Whether to warn before it is used: always where it follows the instruction nowhere."""
+        """Return whether to warn before use; always if it never follows the instruction."""
         return self.outcome == "fails" or self.same == 0
 
     @property
     def works_partly(self) -> bool:
-        """Whether it works, but for so many prompts only that it must be said."""
+        """Return whether it works, but for so few prompts that the numbers must be stated."""
         return self.outcome == "works" and self.same < MOSTLY * self.num_prompts
 
     @property
     def head(self) -> Sentence:
-        """The verdict itself."""
+        """Return the verdict itself."""
         if self.works_partly:
             return Sentence(_PARTLY, self._counts)
         if self.outcome == "with_instruction" and self.same:
@@ -96,7 +95,7 @@ class AdapterVerdict:
 
     @property
     def reasons(self) -> tuple[Sentence, ...]:
-        """The numbers behind it."""
+        """Return the numbers behind the verdict."""
         if self.left_out:
             told = N_(
                 "Without the instruction it answers {same} of {number} prompts that it was not "
@@ -172,7 +171,7 @@ def judge(
     wavering: int,
     teaching: Teaching | None = None,
 ) -> AdapterVerdict:
-    """Reach the verdict; see `AdapterVerdict` for the arguments."""
+    """Choose the verdict; see `AdapterVerdict` for the arguments."""
     outcome: Outcome = "works" if same >= _CARRIES * num_prompts else "with_instruction"
     poor = wavering > _POOR * num_prompts
     if teaching is not None:

@@ -1,7 +1,7 @@
-"""What checks found, in words: one place for the command line, cards and the page.
+"""Sentences that describe check results, for the command line, cards and the page.
 
-A sentence keeps its message and its values apart, so that the page can say it in another language:
-the messages of this package are in its catalogues. Imports no torch.
+A sentence keeps message and values apart, so that the page can translate it: its catalogues include
+the messages of this package. Imports no torch.
 """
 
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ __all__ = ["Sentence"]
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A message in English, with named placeholders, and what goes into them."""
+    """An English message with named placeholders, and their values."""
 
     message: str
     values: Mapping[str, float | str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """Return it in English."""
+        """Return the English text."""
         return self.message.format(**self.values)
