@@ -1,4 +1,4 @@
-"""Adapters for other tools: PEFT, merged into the base, GGUF for llama.cpp, the Hugging Face Hub.
+"""Exports adapters: PEFT, merged into the base, GGUF for llama.cpp, the Hugging Face Hub.
 
-`registry` lists the targets; the Hub, a place rather than a format, is not among them.
+`registry` lists the targets. The Hub is a destination rather than a format, so it is not listed.
 """

@@ -1,7 +1,7 @@
-"""An adapter as GGUF: what llama.cpp takes with `--lora`, beside any GGUF file of the base.
+"""Writes an adapter as GGUF, for llama.cpp's `--lora` with any GGUF file of the base.
 
-The format is that of llama.cpp's own `convert_lora_to_gguf.py`. Knows names and shapes of tensors;
-knows no model.
+The format matches llama.cpp's `convert_lora_to_gguf.py`. Knows names and shapes of tensors; knows
+no model.
 """
 
 from collections.abc import Mapping
@@ -26,12 +26,12 @@ def write_gguf(adapter: Adapter, config: Mapping[str, Any], path: Path) -> None:
     """Write A and B of every layer in float32, which holds them exactly.
 
     Args:
-        adapter: Its strength is folded into B.
-        config: The base's, as a mapping.
+        adapter: The adapter; its strength is folded into B.
+        config: The base's config, as a mapping.
         path: File to write.
 
     Raises:
-        ExportError: If llama.cpp runs models of this type in a way that is not known here.
+        ExportError: If this architecture's conversion for llama.cpp is not supported.
     """
     known = ARCHITECTURES.get(str(config.get("model_type")))
     if known is None or known.gguf is None:
@@ -62,10 +62,10 @@ def write_gguf(adapter: Adapter, config: Mapping[str, Any], path: Path) -> None:
 
 
 class _Tensor(np.ndarray[Any, Any]):
-    """An array that a file takes whole, or refuses with the system's reason.
+    """An array that is written whole or raises the operating system's error.
 
-    numpy writes through a buffer of its own. On a full disk it counts what is missing and does not
-    say why, or loses the last small tensors without a word.
+    numpy writes through its own buffer. On a full disk it reports only a count, or silently drops
+    the last small tensors.
     """
 
     def tofile(self, file: BinaryIO) -> None:  # type: ignore[override]  # files only, no separator
@@ -73,10 +73,10 @@ class _Tensor(np.ndarray[Any, Any]):
 
 
 def write_out(writer: gguf.GGUFWriter) -> None:
-    """Write what a writer was given.
+    """Write everything added to a writer.
 
     Raises:
-        OSError: The disk refuses.
+        OSError: If the disk refuses a write.
     """
     for tensors in writer.tensors:
         for info in tensors.values():
@@ -89,10 +89,10 @@ def write_out(writer: gguf.GGUFWriter) -> None:
 
 
 def interleave(up: Float[Tensor, "out r"], heads: int) -> Float[Tensor, "out r"]:
-    """Reorder a head's rows from two halves to pairs.
+    """Reorder each head's rows from two halves to pairs.
 
-    A rotary embedding turns two numbers together. Hugging Face keeps them half a head apart,
-    llama.cpp's `llama` side by side, and its converter reorders the base's rows in this way.
+    A rotary embedding rotates pairs of numbers. Hugging Face stores a pair half a head apart,
+    llama.cpp's `llama` side by side; its converter reorders the base's rows the same way.
     """
     out, r = up.shape
     return up.reshape(heads, 2, out // heads // 2, r).transpose(1, 2).reshape(out, r)

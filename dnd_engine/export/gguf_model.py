@@ -1,7 +1,7 @@
 """A whole model as one GGUF file: the base, or the base with an adapter merged in.
 
-llama.cpp and Ollama read it. Weights are float16 or Q8_0; 4-bit files are made from the float16 one
-by llama.cpp's own `llama-quantize`. Knows tensors, names and tokenizers; knows no adapter.
+For llama.cpp and Ollama. Weights are float16 or Q8_0; llama.cpp's `llama-quantize` makes 4-bit
+files from float16. Knows tensors, names and tokenizers; knows no adapter.
 """
 
 import json
@@ -32,10 +32,10 @@ _WHOLE = {
     "qwen2": gguf.MODEL_ARCH.QWEN2,
     "qwen3": gguf.MODEL_ARCH.QWEN3,
 }
-"""What llama.cpp runs without more settings than are written here, by its own names."""
+"""Architectures, by llama.cpp's names, that it runs without settings beyond those written here."""
 _CONVERTER = "Export `merged` instead, and convert that with llama.cpp's convert_hf_to_gguf.py."
 _NUMBER = r"\p{N}"
-"""How a pre-tokenizer's pattern writes a digit."""
+"""A digit in a pre-tokenizer's pattern."""
 
 
 def write_model(
@@ -48,15 +48,15 @@ def write_model(
     """Write a model with its tokenizer and chat template.
 
     Args:
-        model: Of transformers, on the CPU.
-        tokenizer: Its own.
-        name: What tools show.
+        model: A transformers model on the CPU.
+        tokenizer: The model's tokenizer.
+        name: Name shown by tools.
         path: File to write.
-        precision: Of the matrices; vectors stay float32.
+        precision: Precision of matrices; vectors stay float32.
 
     Raises:
-        ExportError: If llama.cpp runs models of this type, or cuts texts into tokens, in a way that
-            is not known here.
+        ExportError: If this architecture's or tokenizer's conversion for llama.cpp is not
+            supported.
     """
     config: Mapping[str, Any] = model.config.to_dict()  # type: ignore[operator, union-attr]  # a method; torch's types say tensor
     architecture = _architecture(config, name)
@@ -74,7 +74,7 @@ def write_model(
         place, _, kind = key.rpartition(".")
         found = names.get_name(place)
         if found == "output" and tied:
-            continue  # llama.cpp takes the embeddings for it
+            continue  # llama.cpp falls back to the embeddings
         if found is None:
             raise ExportError(f"llama.cpp has no tensor for `{key}` of {name}. {_CONVERTER}")
         module, value = place.rpartition(".")[2], tensor.float()
@@ -121,7 +121,7 @@ def _write_sizes(writer: gguf.GGUFWriter, config: Mapping[str, Any]) -> None:
 def _write_tokenizer(
     writer: gguf.GGUFWriter, tokenizer: PreTrainedTokenizerBase, size: int, name: str
 ) -> None:
-    """Write a byte-level BPE tokenizer as llama.cpp reads it."""
+    """Write a byte-level BPE tokenizer in llama.cpp's format."""
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     saved = json.loads(backend.to_str()) if backend is not None else {}
     model = saved.get("model", {})
@@ -146,7 +146,8 @@ def _write_tokenizer(
     if merges:
         writer.add_token_merges(merges)
     else:
-        # An empty array has no type in GGUF, and llama.cpp asks for one; this merges nothing.
+        # llama.cpp needs this array, and an empty one has no type in GGUF. This entry merges
+        # nothing.
         writer.add_token_merges([f"{tokens[0]} {tokens[0]}"])
     for number, add in (
         (tokenizer.bos_token_id, writer.add_bos_token_id),
@@ -155,14 +156,14 @@ def _write_tokenizer(
     ):
         if isinstance(number, int):
             add(number)
-    # The chat template writes what begins a text.
+    # The chat template writes the beginning-of-text token.
     writer.add_add_bos_token(False)
     if isinstance(tokenizer.chat_template, str):
         writer.add_chat_template(tokenizer.chat_template)
 
 
 def _split_name(pre_tokenizer: Any) -> str | None:
-    """Return llama.cpp's name for how texts are split before merging; None if it is not known."""
+    """Return llama.cpp's name for a pre-tokenizer; None if unknown."""
     if not isinstance(pre_tokenizer, dict):
         return None
     steps = pre_tokenizer.get("pretokenizers", [pre_tokenizer])

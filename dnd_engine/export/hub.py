@@ -1,4 +1,4 @@
-"""A push of an adapter's files to the Hugging Face Hub, through huggingface_hub.
+"""Pushes an adapter's files to the Hugging Face Hub, through huggingface_hub.
 
 A token is passed on and forgotten: never logged, kept, or put in a message.
 """
@@ -29,10 +29,10 @@ _STATUS = {
 
 
 def check_repo_id(repo_id: str) -> None:
-    """Refuse what cannot be a repository's name.
+    """Reject an invalid repository name.
 
     Raises:
-        HubError: If it cannot.
+        HubError: If the name is invalid.
     """
     try:
         validate_repo_id(repo_id)
@@ -46,10 +46,10 @@ def check_repo_id(repo_id: str) -> None:
 
 
 def find_token(token: str | None) -> str:
-    """The token given, or that of this machine's login to the Hub.
+    """Return the given token, or that of this machine's Hub login.
 
     Raises:
-        HubError: If there is none, or it cannot be one.
+        HubError: If there is none, or it is malformed.
     """
     found = (token or "").strip() or get_token()
     if not found:
@@ -57,7 +57,7 @@ def find_token(token: str | None) -> str:
             "no token for the Hugging Face Hub. Log in with `hf auth login`, set HF_TOKEN, or give "
             f"one with write access ({_TOKENS})."
         )
-    # The HTTP library would refuse it too, and quote it.
+    # The HTTP library would reject a malformed token too, but quote it in its message.
     if not set(found) <= _TOKEN_LETTERS:
         raise HubError(f"the token holds letters that no token has. Copy it again from {_TOKENS}.")
     return found
@@ -66,13 +66,14 @@ def find_token(token: str | None) -> str:
 def push_files(
     files: Mapping[str, bytes], repo_id: str, token: str | None, private: bool
 ) -> tuple[str, bool]:
-    """Put files into a model repository in one commit; it is made if it does not exist.
+    """Upload files to a model repository in one commit, creating it if needed.
 
     Args:
-        files: Name to content.
+        files: File contents by name.
         repo_id: `user/name`.
-        token: None takes this machine's login to the Hub.
-        private: Of a new repository. Into one that is public, nothing meant to be private is put.
+        token: None uses this machine's Hub login.
+        private: Whether a new repository is private. A private upload to a public repository is
+            refused.
 
     Returns:
         The repository's URL, and whether it is private.
@@ -101,7 +102,7 @@ def push_files(
 
 @contextmanager
 def in_words(repo_id: str, endpoint: str) -> Iterator[None]:
-    """Turn what huggingface_hub raises into a `HubError`."""
+    """Turn exceptions of huggingface_hub into `HubError`."""
     try:
         yield
     except HfHubHTTPError as error:
@@ -113,6 +114,6 @@ def in_words(repo_id: str, endpoint: str) -> Iterator[None]:
             f"{endpoint} could not be reached: {error}. Check the network, and that HF_HUB_OFFLINE "
             "is not set. Pushing again completes what was begun."
         ) from error
-    # How huggingface_hub tells of a card that the Hub refuses, and of a failed upload of weights.
+    # huggingface_hub raises this for a card that the Hub rejects, and for a failed weights upload.
     except (ValueError, RuntimeError) as error:
         raise HubError(f"`{repo_id}` was not uploaded: {' '.join(str(error).split())}") from error

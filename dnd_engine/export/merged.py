@@ -1,6 +1,6 @@
-"""An adapter merged into its base: a plain transformers folder, which needs no PEFT.
+"""Merges an adapter into its base, as a plain transformers folder that needs no PEFT.
 
-Knows folders and PEFT; whether the result computes what the adapter does, the engine asks.
+Knows folders and PEFT; `verify` checks that the result computes what the adapter does.
 """
 
 from pathlib import Path
@@ -18,10 +18,10 @@ __all__ = ["load", "merge", "write_merged"]
 
 
 def merge(adapter: Adapter, base_path: Path) -> Any:
-    """Add ΔW to the base's own weights as they lie on the disk, rounded to their dtype.
+    """Add ΔW to the base's weights from disk, rounded to their dtype.
 
     Args:
-        adapter: Its strength is merged too.
+        adapter: The adapter, merged at its strength.
         base_path: The base's folder.
     """
     base = load(base_path)
@@ -33,7 +33,7 @@ def merge(adapter: Adapter, base_path: Path) -> Any:
 
 
 def load(base_path: Path) -> Any:
-    """Load a base as it is on disk."""
+    """Load a base from its folder."""
     return AutoModelForCausalLM.from_pretrained(
         base_path, dtype="auto", local_files_only=True, use_safetensors=True
     )
@@ -43,9 +43,9 @@ def write_merged(adapter: Adapter, base_path: Path, folder: Path) -> None:
     """Write the base with ΔW added: weights, tokenizer, generation config, card, provenance.
 
     Args:
-        adapter: Its strength is merged too.
+        adapter: The adapter, merged at its strength.
         base_path: The base's folder.
-        folder: Does not exist yet.
+        folder: Destination, which must not exist.
     """
     merge(adapter, base_path).save_pretrained(folder)
     AutoTokenizer.from_pretrained(base_path, local_files_only=True).save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""An adapter for mlx-lm, which runs models on the graphics cores of Apple's computers.
+"""Writes an adapter for mlx-lm, which runs models on Apple GPUs.
 
 The format is that of mlx-lm's own training (`mlx_lm.tuner`). Knows names and shapes of tensors;
 knows no model.
@@ -16,17 +16,17 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapters.safetensors"
 
 
 def mlx_files(adapter: Adapter, num_layers: int) -> dict[str, bytes]:
-    """Return the two files by name: A and B as mlx-lm multiplies them, transposed, in float32.
+    """Return the two files by name, with A and B transposed and in float32, as mlx-lm needs them.
 
     Args:
-        adapter: Its strength is folded into B.
-        num_layers: Of the base. mlx-lm counts the adapted ones from the last.
+        adapter: The adapter; its strength is folded into B.
+        num_layers: Number of layers of the base. mlx-lm counts adapted layers from the last.
     """
     layout, state = adapter.layout, adapter.state
     tensors, modules = {}, set()
     for m in layout.matrices():
         tensors[f"{m.target.path}.lora_{m.side.lower()}"] = state[m.key].float().T.contiguous()
-        # Inside of a block; every block has the same.
+        # Paths within one block; mlx-lm adapts the same layers in every block.
         modules.add(m.target.path.split(".", 3)[3])
     config = {
         "fine_tune_type": "lora",

@@ -1,6 +1,6 @@
-"""A folder for Ollama: the merged model as GGUF, and the Modelfile that makes a model of it.
+"""Writes a folder for Ollama: the merged model as GGUF, and its Modelfile.
 
-Ollama applies no adapters of its own accord to models it did not make, so the adapter is merged.
+Ollama does not apply adapters to models it did not create, so the adapter is merged.
 """
 
 from pathlib import Path
@@ -17,14 +17,14 @@ _TEMPLATE = (
     "{{ .Content }}" + _END + "\n"
     "{{ end }}" + _START + "assistant\n"
 )
-"""ChatML in Go's template language; the last line begins the answer."""
+"""ChatML in Go's template language; the last line starts the answer."""
 
 
 def modelfile(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the Modelfile of a model in the same folder.
+    """Return a Modelfile for a model in the same folder.
 
-    For ChatML it names the turns, where an answer stops and the default system prompt, as the
-    base's own template writes them. For others Ollama reads the template inside the GGUF file.
+    For ChatML it sets the template, stop token and default system prompt of the base. For other
+    formats Ollama uses the template in the GGUF file.
     """
     lines = [f"FROM ./{MODEL}"]
     rendered = tokenizer.apply_chat_template(
@@ -37,7 +37,7 @@ def modelfile(tokenizer: PreTrainedTokenizerBase) -> str:
         opening, ending = f"{_START}system\n", f"{_END}\n"
         if system.startswith(opening) and system.endswith(ending):
             lines.append(f'SYSTEM """{system[len(opening) : -len(ending)]}"""')
-    # Adapters are made for greedy answers, as the page gives them.
+    # Greedy decoding, the page's default, which adapters are made for.
     lines.append("PARAMETER temperature 0")
     return "\n".join(lines) + "\n"
 

@@ -1,4 +1,4 @@
-"""Where an export may go, and that it gets there whole."""
+"""Checks the destination of an export and writes to it atomically."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +15,12 @@ __all__ = ["exported_aside"]
 
 @contextmanager
 def exported_aside(path: Path, target: ExportTarget) -> Iterator[Path]:
-    """Check a place, and give another to write to until all is written.
+    """Check a destination, and yield a temporary path that replaces it when complete.
 
     Args:
-        path: Where the export goes. A file there is replaced; a folder only if it is empty or
-            holds nothing but an earlier export's files.
-        target: What is written.
+        path: Destination. An existing file is replaced; a folder only if it is empty or contains
+            only an earlier export's files.
+        target: The export's target.
 
     Yields:
         A path that does not exist yet.
@@ -43,7 +43,7 @@ def exported_aside(path: Path, target: ExportTarget) -> Iterator[Path]:
             yield aside
     except DndError:
         raise
-    # Safetensors writes in Rust, and tells of a full disk in its own way.
+    # safetensors writes in Rust and reports a full disk with its own exception.
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ExportError(

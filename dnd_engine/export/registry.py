@@ -1,4 +1,4 @@
-"""The registry of export targets: what other tools an adapter can be written for.
+"""The registry of export targets, the formats of other tools.
 
 Imports no torch until something is written, so that a page or a command can list the targets.
 """
@@ -31,32 +31,33 @@ __all__ = ["EXPORTS", "ExportTarget", "export_target"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportTarget:
-    """One way to write an adapter."""
+    """One export format."""
 
     title: str
-    """What a person calls it. `N_` marks titles and notes, which the page translates."""
+    """Display name. `N_` marks titles and notes, which the page translates."""
     suffixes: tuple[str, ...]
-    """What a path may end in; the empty string means a folder."""
+    """Allowed path suffixes; the empty string means a folder."""
     write: "Callable[[Adapter, BaseModel, Path], None]"
-    """Writes to a path that does not exist yet. The strength of the adapter is written too."""
+    """Writes the adapter, at its strength, to a path that does not exist yet."""
     usage: "Callable[[Adapter, str], str]"
-    """Returns code or a command line that uses what was written to a place."""
+    """Returns code or a command line that uses the export at a path."""
     verify: "Callable[[Verifier, Adapter, Path], float] | None" = None
-    """Lets the other tool read what was written, and returns the largest difference of logits;
-    raises `VerificationError`. None where no such tool is at hand."""
+    """Lets the other tool read the export, and returns the largest difference of logits; raises
+    `VerificationError`. None if no such tool is available."""
     own_files: frozenset[str] = frozenset()
-    """A folder that holds some of these and nothing else may be replaced."""
+    """File names of an export; a folder with no other files may be overwritten."""
     whole_model: bool = False
-    """Whether it is as large as the base; a page makes such files for its own computer only."""
+    """Whether the export is as large as the base. The page then offers it only on the user's own
+    computer."""
     note: str = ""
-    """What a person must know beside the usage."""
+    """Caveat to show with the usage."""
 
 
 def export_target(name: str) -> ExportTarget:
     """Look up a target.
 
     Raises:
-        ConfigError: If there is none of this name.
+        ConfigError: If there is no such target.
     """
     if name not in EXPORTS:
         raise ConfigError(f"`format` must be {', '.join(EXPORTS)}, got {name!r}.")
@@ -141,7 +142,7 @@ def _whole_gguf(
     verify: "Callable[[Verifier, Adapter, Path], float]" = _verify_model,
     note: str = "",
 ) -> ExportTarget:
-    """A model as one GGUF file."""
+    """Write a whole model as one GGUF file."""
     return ExportTarget(
         title=title,
         suffixes=(".gguf",),
@@ -210,4 +211,4 @@ EXPORTS: dict[str, ExportTarget] = {
         whole_model=True,
     ),
 }
-"""By the name that `dnd export --format` takes."""
+"""Targets by the name that `dnd export --format` takes."""

@@ -1,4 +1,4 @@
-"""What an export or a push left behind, in plain values; imports no torch."""
+"""Results of an export or a push, in plain values; imports no torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,17 +8,17 @@ __all__ = ["Exported", "Pushed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """An adapter on the disk, in the format of another tool."""
+    """An adapter written to disk in another tool's format."""
 
     path: Path
     format: str
-    """One of `export.registry.EXPORTS`."""
+    """A key of `export.registry.EXPORTS`."""
     num_bytes: int
     usage: str
-    """Python, or a command line, to copy."""
+    """Python code or a command line to copy."""
     difference: float | None
-    """Largest difference of logits from the resident adapter's, relative to the largest logit;
-    None where no tool that reads the format is at hand."""
+    """Largest difference of logits from the resident adapter's, relative to the largest logit; None
+    if no tool that reads the format is available."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,4 +28,4 @@ class Pushed:
     url: str
     private: bool
     usage: str
-    """Python to copy."""
+    """Python code to copy."""

@@ -1,6 +1,6 @@
-"""The app as a Hugging Face Space: which files it needs, whether they fit together, the upload.
+"""Deploys the app as a Hugging Face Space: selects its files, checks them and uploads them.
 
-Works on a checkout: an installed package lacks `app.py`, which a Space runs.
+Needs a checkout: an installed package lacks `app.py`, which a Space runs.
 """
 
 import re
@@ -20,7 +20,7 @@ __all__ = ["SpaceFile", "check_space", "deploy_space", "space_files"]
 _FILES = ("README.md", "LICENSE", "NOTICE.md", "app.py", "pyproject.toml", "requirements.txt")
 _FOLDERS = ("assets", "dnd_engine", "ui")
 _LEFT_OUT = ("assets/tasks", "assets/screenshot.png")
-"""Needed to train and to read, not to run."""
+"""Files for training and documentation, which the app does not need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,13 @@ class SpaceFile:
 
 
 def space_files(root: Path) -> tuple[SpaceFile, ...]:
-    """List what a Space needs, in the order of names.
+    """List the files that a Space needs, sorted by name.
 
     Args:
         root: A checkout of this repository.
 
     Raises:
-        HubError: If it is none.
+        HubError: If it is not a checkout.
     """
     missing = [name for name in (*_FILES, *_FOLDERS) if not (root / name).exists()]
     if missing:
@@ -66,11 +66,11 @@ def _walk(root: Path) -> Iterator[Path]:
 
 
 def check_space(root: Path) -> None:
-    """Refuse to upload what would not start.
+    """Check that the app would start in a Space.
 
     Raises:
-        HubError: With every fault: a README that starts no Gradio app, or requirements that are
-            not of the packages that pyproject.toml asks for.
+        HubError: With every fault: a README that starts no Gradio app, or requirements that do not
+            match pyproject.toml.
     """
     faults = []
     front = (root / "README.md").read_text(encoding="utf-8").split("---\n")
@@ -100,13 +100,13 @@ def _package(requirement: str) -> str:
 def deploy_space(
     root: Path, space: str, *, token: str | None = None, private: bool = True
 ) -> tuple[str, bool]:
-    """Upload the app in one commit; the Space is made if it does not exist.
+    """Upload the app in one commit, creating the Space if needed.
 
     Args:
         root: A checkout of this repository.
         space: OWNER/NAME.
-        token: None takes this machine's login to the Hub.
-        private: Of a new Space.
+        token: None uses this machine's Hub login.
+        private: Whether a new Space is private.
 
     Returns:
         The Space's URL, and whether it is private.

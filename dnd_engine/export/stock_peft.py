@@ -1,4 +1,4 @@
-"""Stock PEFT over the resident base's own tensors: reads back the files that were written."""
+"""Reads exported files back with stock PEFT, over the resident base's own tensors."""
 
 import copy
 import threading
@@ -18,11 +18,11 @@ _CONFIG = "adapter_config.json"
 
 
 class StockPEFT:
-    """A PEFT model beside the resident base, which it shares its tensors with.
+    """A PEFT model that shares the resident base's tensors.
 
-    Wrapping a base's layers takes PEFT longer than reading an adapter into them, and depends on the
-    configuration alone. So the last wrapped model is kept, and reads the next adapter of the same
-    configuration; its earlier weights are gone by then.
+    Wrapping a base takes PEFT longer than loading an adapter, and depends on the config alone. So
+    the last wrapped model is cached and reused for the next adapter of the same config, which
+    overwrites the weights.
 
     Args:
         runtime: The resident model.
@@ -36,9 +36,9 @@ class StockPEFT:
 
     @contextmanager
     def reading(self, folder: Path) -> Iterator[tuple[PeftModel, Any]]:
-        """A PEFT model with the adapter of a folder, and what PEFT says of its keys.
+        """Yield a PEFT model with the adapter of a folder, and PEFT's load result for its keys.
 
-        The model is lent for the `with` block: the next adapter goes into the same one.
+        Use the model only inside the `with` block: the next adapter is loaded into the same one.
         """
         with self._lock:
             config = (folder / _CONFIG).read_bytes()
@@ -52,13 +52,14 @@ class StockPEFT:
             model = self._model
             for name, parameter in model.named_parameters():
                 if "lora_" in name:
-                    # What the files do not set must not pass for what they do.
+                    # Fill with NaN, so that a key missing from the files cannot keep an earlier
+                    # value.
                     nn.init.constant_(parameter, float("nan"))
             yield model, model.load_adapter(folder, "default", autocast_adapter_dtype=False)
 
 
 def _sharing_copy(model: nn.Module) -> nn.Module:
-    """A second model object over the same tensors, without our hooks, for PEFT to rebuild."""
+    """Return a second model object over the same tensors, without our hooks, for PEFT to wrap."""
     tensors = [*model.parameters(), *model.buffers()]
     twin = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
     for module in twin.modules():

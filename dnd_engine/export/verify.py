@@ -1,4 +1,4 @@
-"""Other tools read what was written, and must compute what the resident adapter does."""
+"""Verifies exports: other tools read them and must compute what the resident adapter does."""
 
 import shutil
 from collections.abc import Mapping
@@ -22,12 +22,12 @@ __all__ = ["Verifier"]
 _TOLERANCE = 0.25
 """Largest difference allowed between stock PEFT's logits and ours, relative to the largest logit:
 bfloat16 carries 8 bits through 30 layers, and PEFT rounds at other places than a fused update.
-Sound adapters were measured at .02 to .15, strong ones highest, wrong ones from .4. The tensors
-themselves must come back bit by bit."""
+Correct adapters measured .02 to .15, strong ones highest; wrong ones from .4. The tensors
+themselves must be bit-identical."""
 
 
 class Verifier:
-    """Readers of other tools beside the resident model.
+    """Compares other tools' readings of an export with the resident model.
 
     Args:
         runtime: The resident model.
@@ -38,7 +38,7 @@ class Verifier:
         self._stock_peft = StockPEFT(runtime)
 
     def peft_files(self, adapter: Adapter, files: Mapping[str, bytes]) -> float:
-        """Write files to a folder for a moment; see `peft`."""
+        """Verify PEFT files in memory through a temporary folder; see `peft`."""
         with scratch_folder() as scratch:
             folder = scratch / "adapter"
             put_files(files, folder)
@@ -51,7 +51,7 @@ class Verifier:
             Largest difference of logits, relative to the largest logit.
 
         Raises:
-            VerificationError: If it does not come back as it was written.
+            VerificationError: If the reloaded adapter differs from the original.
         """
         if path.suffix == ".zip":
             with scratch_folder() as scratch:
@@ -78,14 +78,14 @@ class Verifier:
             return self.compare(adapter, model)
 
     def transformers(self, adapter: Adapter, folder: Path) -> float:
-        """Load a folder with a whole model and compare; see `peft`."""
+        """Load a whole model with transformers and compare; see `peft`."""
         base = self._runtime.base
         dtype = next(base.model.parameters()).dtype
         weights = ResolvedWeights(adapter.base_id, folder, "")
         return self.compare(adapter, load_base(weights, base.device, dtype).model)
 
     def gguf_model(self, adapter: Adapter, path: Path) -> float:
-        """Let transformers read a whole model from GGUF and compare; see `peft`."""
+        """Load a whole model from GGUF with transformers and compare; see `peft`."""
         base = self._runtime.base
         model: Any = AutoModelForCausalLM.from_pretrained(
             path.parent,
@@ -97,13 +97,13 @@ class Verifier:
 
     @torch.inference_mode()
     def compare(self, adapter: Adapter, model: nn.Module) -> float:
-        """Compare another model's logits with those of the resident base with the adapter.
+        """Compare another model's logits with those of the adapted resident base.
 
         Returns:
             Largest difference, relative to the largest logit.
 
         Raises:
-            VerificationError: If it is too large.
+            VerificationError: If the difference is too large.
         """
         base, host = self._runtime.base, self._runtime.host
         ids = torch.tensor([base.chat_ids("Say hello, then count to five.")], device=base.device)

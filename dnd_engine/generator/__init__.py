@@ -1,1 +1,1 @@
-"""The network that writes adapters: its settings, its heads, its folder and its card."""
+"""The network that generates adapters: its settings, heads, folder and card."""

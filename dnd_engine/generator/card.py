@@ -1,4 +1,4 @@
-"""The generator's card, `README.md` of its folder: made by training, completed by examination."""
+"""The generator's model card (`README.md`): written by training, completed by evaluation."""
 
 import json
 import re
@@ -31,10 +31,10 @@ _OBJECTIVES = {
 
 
 def new_card(config: GeneratorConfig, result: Mapping[str, Any]) -> str:
-    """The card of a fresh run; `dnd evaluate --card` adds what an examination found.
+    """Write the card of a new generator; `dnd evaluate --card` adds the evaluation.
 
     Args:
-        config: Of the generator, with what `dnd train` writes under `training`.
+        config: Config of the generator, with `training` as `dnd train` writes it.
         result: `training.result`.
     """
     training = config.training
@@ -66,7 +66,7 @@ def new_card(config: GeneratorConfig, result: Mapping[str, Any]) -> str:
 
 
 def released_card(config: GeneratorConfig) -> str:
-    """The card of a decoder that the paper's authors trained, converted by `released.convert`."""
+    """Write the card of a decoder by the paper's authors, converted by `released.convert`."""
     spec, released = config.layout.spec, config.training["released"]
     lines = [
         "---",
@@ -92,11 +92,11 @@ def released_card(config: GeneratorConfig) -> str:
 
 
 def update_card(folder: Path, section: str, report: str) -> None:
-    """Write or replace the section of one examination.
+    """Write or replace the section of one evaluation.
 
     Args:
         folder: A generator folder.
-        section: Its name: a split, or one of its own.
+        section: Name of the section: a split, or a name of its own.
         report: The report as Markdown, without a heading.
     """
     text = f"## {section_label(section)}\n\n{report}"
@@ -108,7 +108,7 @@ def add_teacher(folder: Path, notes: Mapping[str, Any]) -> None:
 
     Args:
         folder: A generator folder with a teacher.
-        notes: `teacher.json`.
+        notes: Contents of `teacher.json`.
     """
     recipe, result = notes["recipe"], notes["result"]
     steps = trained_steps(notes)
@@ -121,7 +121,7 @@ def add_teacher(folder: Path, notes: Mapping[str, Any]) -> None:
         f"- Training: {steps} steps of {recipe['tasks_per_step']} tasks x up to "
         f"{recipe['examples_per_task']} examples, seed {recipe['seed']}",
         *(
-            # The losses are those of the end, which is not what is kept.
+            # The losses are those of the last step, which is not the kept one.
             [f"- Weights: {share:.0%} of the last run's start, the rest of its end"]
             if (share := recipe.get("start_share", 0))
             else _validation(recipe, result)
@@ -138,7 +138,7 @@ def add_teacher(folder: Path, notes: Mapping[str, Any]) -> None:
 
 
 def _put(folder: Path, name: str, end_name: str, text: str, instead_of: str = "") -> None:
-    """Write a section at the end of a card, in place of its earlier one and of `instead_of`."""
+    """Write a section at the end of a card, replacing its earlier version and `instead_of`."""
     path = folder / "README.md"
     card = path.read_text(encoding="utf-8") if path.is_file() else ""
     if instead_of:
@@ -149,19 +149,19 @@ def _put(folder: Path, name: str, end_name: str, text: str, instead_of: str = ""
 
 
 def save_report(folder: Path, section: str, report: Report) -> Path:
-    """Keep the report of one examination beside the generator, as `reports/<section>.json`.
+    """Store an evaluation's report with the generator, as `reports/<section>.json`.
 
-    A generator is passed on, and its report with it. So wrong answers are quoted for the tasks that
-    this project makes from code only; how many are left out is said in `failures_left_out`. The
-    report's own folder has them all.
+    A generator may be shared, and its report with it. So wrong answers are quoted only for tasks
+    that this project generates; `failures_left_out` counts the others. The report's own folder has
+    them all.
 
     Args:
         folder: A generator folder.
-        section: As the card calls it.
-        report: With all failures.
+        section: Name of the section in the card.
+        report: Report with all failures.
 
     Returns:
-        The file.
+        Path of the report.
 
     Raises:
         GeneratorError: If the folder cannot be written to.

@@ -1,4 +1,4 @@
-"""What a generator is made of and for: the contents of its `config.json`.
+"""The contents of a generator's `config.json`: its architecture, base and training.
 
 Checks everything that can be checked without weights, so that a wrong file is refused before
 anything is built. Knows shapes and names; builds no module.
@@ -26,19 +26,19 @@ __all__ = [
 ]
 
 Padding = Literal["zero", "kept"]
-"""What a condition holds after the end of a prompt: the mean of each channel, or, as in the paper's
-code, whatever the encoder makes of padding."""
+"""How a condition is padded after the end of a prompt: with each channel's mean, or, as in the
+paper's code, with the encoder's output for padding."""
 
 OBJECTIVES_ON_WEIGHTS = ("reconstruction",)
-"""Objectives that learn the weights of LoRA checkpoints instead of answers."""
+"""Objectives that fit the weights of LoRA checkpoints instead of answers."""
 
 RELEASED_BASE = "Qwen/Qwen2.5-0.5B-Instruct"
 RELEASED_ENCODER = "sentence-transformers/all-MiniLM-L12-v2"
-"""What the paper's authors trained their decoders for common-sense tasks on and with."""
+"""The encoder of the authors' decoders for common-sense tasks."""
 
 FORMAT = 3
-"""Version of the folder's format; a newer one is refused. Format 1 knew one head only, format
-2 only plain tokens and no padding; they are read as such."""
+"""Version of the folder's format; newer ones are refused. Format 1 has only one head, format 2 only
+plain tokens and no padding."""
 
 
 def complete_options(head: object, options: Mapping[str, Any]) -> dict[str, int]:
@@ -64,25 +64,25 @@ def complete_options(head: object, options: Mapping[str, Any]) -> dict[str, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratorConfig:
-    """What is needed to rebuild a generator and to know what it is for."""
+    """All that is needed to rebuild a generator, and where it applies."""
 
     features: tuple[Stage, ...]
-    """Decoder stages; the first is (prompts, length, width), the last the token grid. Those between
-    are the hyper-convolutional decoder's; other heads have none and ignore them."""
+    """Decoder stages; the first is (prompts, length, width), the last the token grid. Only the
+    hyper-convolutional decoder has stages between them."""
     kernel_size: int
     """Kernel size of the hyper-convolutional decoder."""
     layout: LoRALayout
     head: str = "hyperconv"
-    """One of `heads.HEADS`."""
+    """Key of `heads.HEADS`."""
     head_options: Mapping[str, int] = field(default_factory=dict)
-    """What is left out is filled in here, so that a later version with
-    other defaults rebuilds the same head."""
+    """Options of the head. Missing ones are filled in here, so that a later version with other
+    defaults rebuilds the same head."""
     tokens: TokenScheme = "plain"
-    """What the decoder writes; either way, plain tokens come out of the generator."""
+    """Scheme of the decoder's output; the generator always returns plain tokens."""
     padding: Padding = "zero"
     delta_scale: float = 0.01
-    """Factor on the decoder's output before it is added to the shared tokens: keeps its
-    initial steps as small as a LoRA's own."""
+    """Factor on the decoder's output before it is added to the shared tokens. It keeps initial
+    steps as small as those of an ordinary LoRA."""
     base: Mapping[str, Any] = field(default_factory=dict)
     """`id` and `fingerprint` of the base model (see `models.base.fingerprint`)."""
     encoder: Mapping[str, Any] = field(default_factory=dict)
@@ -106,21 +106,21 @@ class GeneratorConfig:
 
     @property
     def num_prompts(self) -> int:
-        """Prompts in one condition."""
+        """Number of prompts in one condition."""
         return self.features[0][0]
 
     @property
     def length(self) -> int:
-        """Tokens of a prompt that the condition holds."""
+        """Tokens per prompt in a condition."""
         return self.features[0][1]
 
     @property
     def width(self) -> int:
-        """Channels of a condition."""
+        """Width of a condition's embeddings."""
         return self.features[0][2]
 
     def to_json(self) -> dict[str, Any]:
-        """As `config.json` holds it."""
+        """Return the contents of `config.json`."""
         return {
             "format": FORMAT,
             "features": [list(stage) for stage in self.features],
@@ -154,10 +154,10 @@ class GeneratorConfig:
 
 
 def trained_steps(training: Mapping[str, Any]) -> int:
-    """Steps that a generator was trained, those of what it started from included.
+    """Return a generator's training steps, including those of the generator it started from.
 
     Args:
-        training: As in the configuration; 0 steps if it does not say.
+        training: `training` of the config; 0 steps if it does not say.
     """
     result = training.get("result")
     own = result.get("steps") if isinstance(result, dict) else None
@@ -179,7 +179,7 @@ def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
     }
     for name in ("base", "encoder", "training"):
         fields[name] = _object(values, name)
-    # Earlier versions wrote `condition`, and could let the base itself read the prompts.
+    # Earlier versions wrote `condition`, and allowed the base itself as the encoder.
     if (condition := values.get("condition", "encoder")) != "encoder":
         raise GeneratorError(
             f"`condition` must be 'encoder', got {condition!r}: this version reads prompts with "

@@ -42,24 +42,24 @@ __all__ = [
 ]
 
 _STD_FLOOR = 0.05
-"""Least deviation of a condition channel: one MiniLM channel never varies, and dividing by its zero
-deviation gave NaN from the first training step."""
+"""Minimum standard deviation of a condition channel: one MiniLM channel is constant, and dividing
+by its zero deviation gave NaN from the first training step."""
 
 _MAX_CENTROID = 1e9
-"""Largest number of a centroid that is believed; theirs are at most 1. A NaN is refused with it."""
+"""Largest accepted entry of a centroid. Real ones are at most 1; this also refuses NaN."""
 
 _FILES = ("config.json", "model.safetensors", "tasks.json")
 
 TEACHER, TEACHER_NOTES = "teacher.safetensors", "teacher.json"
-"""Weight tokens of a trained teacher, which a folder may lack, and how it was trained."""
+"""Files of an optional trained teacher: its weight tokens, and how it was trained."""
 
 
 class Generator(nn.Module):
-    """Shared LoRA tokens plus what the decoder adds for a condition.
+    """Shared LoRA tokens plus the decoder's output for a condition.
 
     `tokens = shared + delta_scale · decoder(standardised condition)`. The decoder starts with B at
-    zero (see `heads`) and so do the shared tokens, so an untrained generator is exactly the base; A
-    starts random, as a LoRA's does. A decoder that writes standardised tokens is read back first.
+    zero (see `heads`) and so do the shared tokens, so an untrained generator leaves the base
+    unchanged; A starts random, as in a LoRA. Output in standardised tokens is destandardised first.
     """
 
     condition_mean: Tensor
@@ -81,14 +81,14 @@ class Generator(nn.Module):
     def set_condition_statistics(
         self, mean: Float[Tensor, " width"], std: Float[Tensor, " width"]
     ) -> None:
-        """Fix the standardisation of the condition to the training prompts'.
+        """Set the condition's standardisation to the statistics of the training prompts.
 
         Args:
-            mean: Of each channel.
-            std: Likewise.
+            mean: Mean of each channel.
+            std: Standard deviation of each channel.
 
         Raises:
-            LayoutMismatchError: If they are not those of this generator's condition.
+            LayoutMismatchError: If their size is not the width of this generator's condition.
         """
         if mean.shape != self.condition_mean.shape or mean.shape != std.shape:
             raise LayoutMismatchError(
@@ -103,7 +103,7 @@ class Generator(nn.Module):
         tokens: Float[Tensor, "*batch length width"],
         mask: Bool[Tensor, "*batch length"],
     ) -> Float[Tensor, "*batch length width"]:
-        """Encoder output to condition; padding becomes zero, the channel mean."""
+        """Standardise encoder output to a condition; padding becomes zero, the channel mean."""
         scaled: Tensor = (tokens - self.condition_mean) / self.condition_std
         return scaled * mask[..., None]
 
@@ -113,7 +113,7 @@ class Generator(nn.Module):
         """Decode standardised conditions into the plain weight tokens of one adapter each."""
         delta = self.decoder(condition)
         if self.config.tokens == "standardised":
-            # In float32: a small error in a token's scale is a large one in all its weights.
+            # In float32: a small error in a token's scale becomes a large one in all its weights.
             flat = destandardise(delta.flatten(0, 1).float())
             delta = flat.unflatten(0, delta.shape[:2])
         tokens: Tensor = self.shared + self.config.delta_scale * delta
@@ -122,7 +122,7 @@ class Generator(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class TaskCentroid:
-    """Where one training task is in the encoder's space."""
+    """Position of a training task in the encoder's embedding space."""
 
     slug: str
     description: str
@@ -131,10 +131,10 @@ class TaskCentroid:
 
 @dataclass(frozen=True, slots=True)
 class GeneratorFolder:
-    """A generator as it is on disk: `config.json`, `model.safetensors`, `tasks.json`, card.
+    """A generator on disk: `config.json`, `model.safetensors`, `tasks.json`, card.
 
-    Examinations may add `reports/<split>.json`, and `dnd train --kind teacher` adds a teacher: a
-    LoRA of the same layout that answers whole prompts, for imprints.
+    Evaluations may add `reports/<split>.json`, and `dnd train --kind teacher` a teacher: a LoRA of
+    the same layout that answers whole prompts for imprints.
     """
 
     path: Path
@@ -145,11 +145,11 @@ class GeneratorFolder:
     teacher_sha256: str = ""
     """Hash of `teacher.safetensors`; empty if there is no teacher."""
     teacher: Mapping[str, Any] = field(default_factory=dict)
-    """How the teacher was trained, as `config.json` says it of the generator."""
+    """How the teacher was trained, in the form of `config.training`."""
 
     @classmethod
     def open(cls, path: Path) -> "GeneratorFolder":
-        """Read all but the weights.
+        """Read everything except the weights.
 
         Raises:
             GeneratorError: If the folder or one of its files is missing or malformed.
@@ -175,7 +175,7 @@ class GeneratorFolder:
         return cls(path, config, tasks, _hash(path / "model.safetensors"), teacher, notes)
 
     def seen(self, name: str) -> list[Any]:
-        """Return what generator and teacher were trained on, or validated with: a list of both.
+        """Return the training or validation tasks of generator and teacher, in one list.
 
         Args:
             name: `data`, `validation_data` or `variants`.
@@ -189,12 +189,12 @@ class GeneratorFolder:
         return list(found.values())
 
     def card(self) -> str:
-        """Its `README.md`; empty if there is none."""
+        """Contents of its `README.md`; may be empty."""
         path = self.path / "README.md"
         return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
     def reports(self) -> dict[str, Report]:
-        """Examinations kept with the generator, by split; none if it was never examined.
+        """Evaluations stored with the generator, by split; may be empty.
 
         Raises:
             GeneratorError: If one of them is damaged.
@@ -211,7 +211,7 @@ class GeneratorFolder:
         return found
 
     def load(self, device: torch.device, dtype: torch.dtype) -> Generator:
-        """Build the resident module, strictly.
+        """Build the resident module, with strict loading.
 
         Raises:
             GeneratorError: If the weights are damaged or not those of `config.json`.
@@ -238,7 +238,7 @@ class GeneratorFolder:
         """Read the teacher's weight tokens; None if there is none.
 
         Raises:
-            GeneratorError: If the file is damaged, or of another layout.
+            GeneratorError: If the file is damaged or has another layout.
         """
         if not self.teacher_sha256:
             return None
@@ -266,10 +266,10 @@ def _hash(path: Path) -> str:
 
 
 def _fill(generator: Generator, weights: Path) -> list[str]:
-    """Read checked weights one by one, so that no second copy of all takes memory.
+    """Load checked weights one by one, so that they are never in memory twice.
 
     Returns:
-        The names of those that are not finite.
+        Names of weights that are not finite.
     """
     broken = []
     with safe_open(weights, framework="pt") as file:
@@ -282,12 +282,12 @@ def _fill(generator: Generator, weights: Path) -> list[str]:
 
 
 def is_finite(value: Tensor) -> bool:
-    """Whether no entry is NaN or infinite, from the extremes: `isfinite` takes twice the memory."""
+    """Return whether no entry is NaN or infinite; `isfinite` would need twice the memory."""
     return bool(torch.stack(value.aminmax()).isfinite().all())
 
 
 def _check_shapes(weights: Path, config: GeneratorConfig) -> None:
-    """Compare a file's header with a config, before either takes any memory.
+    """Compare a file's header with a config before allocating memory for either.
 
     Raises:
         ValueError: A shape differs. The config of a stranger may ask for gigabytes.
@@ -312,10 +312,10 @@ def _check_shapes(weights: Path, config: GeneratorConfig) -> None:
 def save_generator(
     generator: Generator, path: Path, tasks: Sequence[TaskCentroid], card: str
 ) -> None:
-    """Write a generator folder, weights in bfloat16, in place of what was there.
+    """Write or replace a generator folder, with weights in bfloat16.
 
-    Reports go with the generator that they are about: a new one has none. If the new folder cannot
-    take its place, the old one is put back.
+    Reports belong to the replaced generator and are not kept. If the replacement fails, the old
+    folder is restored.
     """
     with written_aside(path) as aside:
         aside.mkdir()
@@ -336,12 +336,12 @@ def save_teacher(
     tokens: Float[Tensor, "tokens rows cols"],
     notes: Mapping[str, Any],
 ) -> None:
-    """Write a generator folder again, with a teacher in place of the one it may have had.
+    """Rewrite a generator folder with a new teacher.
 
     Args:
-        folder: The generator. Its decoder is not changed, so its reports remain true of it.
-        path: Where to.
-        tokens: Of the teacher, in the generator's layout.
+        folder: The generator. Its decoder does not change, so its reports stay valid and are kept.
+        path: Destination folder.
+        tokens: Weight tokens of the teacher, in the generator's layout.
         notes: How it was trained.
     """
     with written_aside(path) as aside:
@@ -381,11 +381,11 @@ def check_encoder(
     """Refuse an encoder whose embeddings the generator has not learnt to read.
 
     Args:
-        config: The generator's.
-        width: Of the encoder's embeddings.
-        sha256: Of the encoder's weights.
-        tasks: Whose centroids must lie in the encoder's space.
-        longest: Tokens of a prompt that the encoder reads at most; None if any number.
+        config: Config of the generator.
+        width: Width of the encoder's embeddings.
+        sha256: Hash of the encoder's weights.
+        tasks: Training tasks, whose centroids must be in the encoder's space.
+        longest: Maximum tokens per prompt of the encoder; None without a limit.
 
     Raises:
         LayoutMismatchError: If the width, the length or the weights differ.
@@ -457,7 +457,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    """JSON has no NaN and no infinity, though Python reads them."""
+    """Reject NaN and infinity, which Python's JSON parser accepts."""
     raise ValueError(f"it holds {name}")
 
 

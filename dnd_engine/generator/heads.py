@@ -23,48 +23,48 @@ __all__ = ["HEADS", "Head", "HeadSettings", "head_named"]
 
 @runtime_checkable
 class HeadSettings(Protocol):
-    """What a head is built from: the part of a `GeneratorConfig` that heads read."""
+    """Settings that heads are built from; `GeneratorConfig` has them."""
 
     @property
     def layout(self) -> LoRALayout:
-        """The LoRA to write."""
+        """Layout of the LoRA to generate."""
 
     @property
     def features(self) -> tuple[Stage, ...]:
-        """The stages; the first is the shape of a condition, the last the grid of tokens."""
+        """Decoder stages; the first is the shape of a condition, the last the token grid."""
 
     @property
     def kernel_size(self) -> int:
-        """Kernel size, for a head that has stages."""
+        """Kernel size, for heads with stages."""
 
     @property
     def head_options(self) -> Mapping[str, int]:
-        """All of the head's options."""
+        """All options of the head."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """One kind of decoder."""
+    """A kind of decoder."""
 
     build: "Callable[[HeadSettings], nn.Module]"
-    """Makes the decoder: a module that maps a standardised condition (batch, prompts, length,
-    width) to weight tokens (batch, tokens, rows, cols). It starts with zero tokens, so that an
-    untrained generator is exactly the base."""
+    """Builds the decoder: a module that maps a standardised condition (batch, prompts, length,
+    width) to weight tokens (batch, tokens, rows, cols). Its initial output is zero, so that an
+    untrained generator leaves the base unchanged."""
     options: Mapping[str, int] = field(default_factory=dict)
-    """Names and defaults. The defaults give every head about 6 to 7 M parameters on SmolLM2-135M,
-    so that heads are compared at one size."""
+    """Option names and defaults. The defaults give every head about 6 to 7 M parameters on
+    SmolLM2-135M, so that heads are compared at equal size."""
     learning_rate: float = 5e-4
-    """Peak of the decoder's learning rate where a recipe names none. Source: feasibility runs of
-    `hyperconv`, untuned."""
+    """Default peak learning rate of the decoder. Source: feasibility runs of `hyperconv`,
+    untuned."""
     has_stages: bool = False
-    """Whether it uses the stages between the first and the last, and the kernel size."""
+    """Whether the head uses intermediate stages and the kernel size."""
 
 
 def head_named(name: object) -> Head:
     """Look up a head.
 
     Raises:
-        ConfigError: If there is none of this name.
+        ConfigError: If there is no such head.
     """
     if not isinstance(name, str) or name not in HEADS:
         raise ConfigError(f"`head` must be one of {', '.join(HEADS)}, got {name!r}.")
@@ -90,4 +90,4 @@ HEADS: dict[str, Head] = {
     "hyperconv": Head(build=_hyperconv, has_stages=True),
     "mlp": Head(build=_mlp, options={"hidden": 512}),  # the width of the trunk
 }
-"""By the name that recipes and `config.json` use."""
+"""Heads by the name that recipes and `config.json` use."""

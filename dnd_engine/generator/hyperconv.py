@@ -88,7 +88,7 @@ class HyperConvLayer(nn.Module):
 
 
 class HyperConvBlock(nn.Module):
-    """The stages in order."""
+    """All stages in sequence."""
 
     def __init__(self, features: Sequence[Stage], kernel_size: int) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class HyperConvDecoder(nn.Module):
 
     @property
     def last_convolution(self) -> nn.Conv2d:
-        """The one that makes the weight tokens; zeroed, the decoder's output is zero."""
+        """The layer that outputs weight tokens; zeroing it zeroes the decoder's output."""
         layer = self.decoder.module_list[-1]
         assert isinstance(layer, HyperConvLayer)
         return layer.linear2

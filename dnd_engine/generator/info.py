@@ -1,4 +1,4 @@
-"""What is loaded, in plain values; imports no torch."""
+"""Description of the loaded models, in plain values; imports no torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ __all__ = ["EngineInfo"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInfo:
-    """What is loaded, for people and for `dnd info`.
+    """Description of the loaded models, for the page and `dnd info`.
 
     A base without a generator has None, 0 or an empty text in the fields about generators.
     """
@@ -42,7 +42,7 @@ class EngineInfo:
 
     @property
     def has_generator(self) -> bool:
-        """Whether a generator writes adapters; if not, they are imprinted alone."""
+        """Whether a generator is loaded; without one, adapters are made by imprint alone."""
         return self.generator_id is not None
 
     @classmethod
@@ -53,7 +53,7 @@ class EngineInfo:
         generator: "ResidentGenerator | None",
         seconds: dict[str, float],
     ) -> "EngineInfo":
-        """Describe what an engine has loaded."""
+        """Describe the models that an engine has loaded."""
         about = {} if generator is None else generator.info
         return cls(
             base_id=base.weights.hub_id,

@@ -1,7 +1,7 @@
-"""Which bases and generators are on this machine, and what fetching another base takes.
+"""Lists bases and generators on this machine, and the download size of other bases.
 
-Reads configurations and the sizes of files; loads no weights. Only `availability` may ask the Hub,
-and only on request.
+Reads configs and file sizes; loads no weights. Only `availability` may query the Hub, and only on
+request.
 """
 
 import fnmatch
@@ -50,15 +50,15 @@ _WEIGHTS = "*.safetensors"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Availability:
-    """Whether a base is here."""
+    """Whether a base is on this machine, and its size."""
 
     num_bytes: int | None
-    """Its weights on the disk; None if that is not known without asking the Hub."""
+    """Size of its weights on disk; None if only the Hub knows."""
     download_bytes: int | None
-    """What must be downloaded first, 0 for nothing; None if only the Hub knows."""
+    """Bytes to download first, 0 for none; None if only the Hub knows."""
 
     def with_part(self, part: "Availability") -> "Availability":
-        """Return the same with what must be downloaded for another part."""
+        """Add the download size of another part."""
         both = (self.download_bytes, part.download_bytes)
         return replace(self, download_bytes=None if None in both else sum(filter(None, both)))
 
@@ -68,30 +68,30 @@ _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """A base, with the generator that writes its adapters if there is one."""
+    """A base, and its generator if there is one."""
 
     base: str
-    """As `--base` takes it."""
+    """Name of the base, as `--base` takes it."""
     generator: Path | None = None
-    """Its folder; None imprints alone."""
+    """Folder of the generator; None means imprint alone."""
     generator_bytes: int = 0
     encoder: str = ""
-    """Hub id of the encoder that the generator reads with; empty if it is embedded."""
+    """Hub id of the generator's encoder; empty if it is embedded."""
 
     @property
     def base_name(self) -> str:
-        """The base, without what stands before its name."""
+        """Name of the base, without owner or folder."""
         source = BASES.get(self.base)
         return (source.hub_id if source else self.base).rstrip("/").rpartition("/")[2]
 
     @property
     def key(self) -> str:
-        """Tells it from other choices."""
+        """Unique key of this choice."""
         return f"{self.base}|{self.generator or NO_GENERATOR}"
 
 
 def generator_path(config: EngineConfig) -> Path | None:
-    """Return the generator's folder; None for a base that has none, or if asked to go without."""
+    """Return the generator's folder; None if the base has none, or none is wanted."""
     if config.generator is not None:
         return None if config.generator == NO_GENERATOR else config.generator
     for name, source in BASES.items():
@@ -101,10 +101,10 @@ def generator_path(config: EngineConfig) -> Path | None:
 
 
 def encoder_name(config: EngineConfig, folder: GeneratorFolder | None) -> str:
-    """Return the encoder to load: the one asked for, else the generator's, else the embedded.
+    """Return the encoder to load: the configured, else the generator's, else the embedded one.
 
     Raises:
-        GeneratorError: If a generator names a folder. It may come from a stranger, so it does not
+        GeneratorError: If the generator names a local folder. It may be untrusted, so it must not
             choose what is read from this computer.
     """
     if config.encoder or folder is None:
@@ -122,18 +122,18 @@ def encoder_name(config: EngineConfig, folder: GeneratorFolder | None) -> str:
 
 
 def loaded_choice(config: EngineConfig) -> Choice:
-    """Return what a configuration loads, as `installed` lists it."""
+    """Return what a configuration loads, as a `Choice`."""
     path = generator_path(config)
     num_bytes = _weights(path) if path else 0
     return Choice(base=known_name(config.base, BASES), generator=path, generator_bytes=num_bytes)
 
 
 def installed(loaded: EngineConfig | None = None, folder: Path | None = None) -> list[Choice]:
-    """List what can be loaded by choosing it: first with generators, then by imprint alone.
+    """List the available choices: first those with generators, then imprint alone.
 
     Args:
-        loaded: What is loaded now, which may be anywhere.
-        folder: Where the user keeps generators of their own; None is their data folder.
+        loaded: Configuration loaded now; its generator may be in any folder.
+        folder: Folder with the user's own generators; None is their data folder.
     """
     now = loaded_choice(loaded) if loaded else None
     places = [asset_path("generators", name) for name in BASES]
@@ -142,7 +142,7 @@ def installed(loaded: EngineConfig | None = None, folder: Path | None = None) ->
         places += sorted(path for path in folder.iterdir() if path.is_dir())
     written = [one for one in _written(places) if now is None or one.generator != now.generator]
     if now is not None and now.generator is not None:
-        # Its name may differ from the one in its generator's configuration.
+        # The loaded base may be named differently than in its generator's config.
         written.insert(0, now)
     bases = [*(one.base for one in written), *_cached_bases(), *([now.base] if now else [])]
     return [*written, *(Choice(base=base) for base in dict.fromkeys(bases))]
@@ -151,12 +151,12 @@ def installed(loaded: EngineConfig | None = None, folder: Path | None = None) ->
 def availability(
     base: str, cache_dir: Path | None = None, *, ask_hub: bool = False
 ) -> Availability:
-    """Find out whether a base is here, and how large it is.
+    """Find out whether a base is on this machine, and how large it is.
 
     Args:
-        base: As `--base` takes it.
-        cache_dir: Where converted weights are kept; None is the user's cache folder.
-        ask_hub: Whether the Hub may be asked about one that is not here.
+        base: Name of the base, as `--base` takes it.
+        cache_dir: Cache for converted weights; None is the user's cache folder.
+        ask_hub: Whether to query the Hub about a base that is not here.
 
     Raises:
         AssetError: If there is no such file or folder, or the Hub does not know it.
@@ -169,7 +169,7 @@ def availability(
     try:
         num_bytes = _on_disk(base)
     except (OSError, RuntimeError) as error:
-        # It may be anything that somebody is typing.
+        # The name may be anything: somebody may still be typing it.
         why = (isinstance(error, OSError) and error.strerror) or first_line(error)
         raise AssetError(f"`{base[:_SHOWN_CHARACTERS]}` cannot be read: {why}.") from error
     if num_bytes == 0:
@@ -186,7 +186,7 @@ def availability(
 
 
 def _on_disk(base: str) -> int | None:
-    """Return the size of a file's or folder's weights; None for what names a model of the Hub."""
+    """Return the size of a file's or folder's weights; None for a Hub id."""
     path = Path(base).expanduser()
     if path.is_file():
         return path.stat().st_size
@@ -211,7 +211,7 @@ def _on_hub(base: str) -> Availability:
 
 
 def _written(places: Sequence[Path]) -> Iterator[Choice]:
-    """Open generators; what is none is left out, and the log says why."""
+    """Open generator folders; log and skip invalid ones."""
     for place in places:
         try:
             opened = GeneratorFolder.open(place)
@@ -228,7 +228,7 @@ def _written(places: Sequence[Path]) -> Iterator[Choice]:
 
 
 def _cached_bases() -> Iterator[str]:
-    """List models that the Hub's cache holds whole enough to load, and we support."""
+    """List supported models that are complete in the Hub's cache."""
     try:
         found = scan_cache_dir()
     except CacheNotFound:

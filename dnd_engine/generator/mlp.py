@@ -16,16 +16,16 @@ from dnd_engine.lora.layout import LoRALayout
 __all__ = ["MLPHead", "pool_condition"]
 
 _EMBEDDING_STD = 0.5
-"""Initial spread of the embeddings: their sum is then about as large as the condition's
-part, which is normalised, so that neither drowns the other at the start."""
+"""Initial standard deviation of the embeddings. Their sum is then about as large as the normalised
+condition, so that neither dominates at the start."""
 
 
 def pool_condition(
     condition: Float[Tensor, "batch prompts length width"],
 ) -> Float[Tensor, "batch width"]:
-    """Mean over all real tokens of all prompts, in float32.
+    """Average all real tokens of all prompts, in float32.
 
-    Padding is exactly zero after `Generator.standardise`, and counts for nothing.
+    Padding is exactly zero after `Generator.standardise`, and is ignored.
     """
     num_tokens = (condition != 0).any(dim=-1).sum(dim=(1, 2))
     total = condition.float().sum(dim=(1, 2))
@@ -49,7 +49,7 @@ class _ResidualBlock(nn.Module):
 
 
 class _Trunk(nn.Module):
-    """The pooled condition, made distinct for every LoRA matrix by its layer, module and side."""
+    """Combines the pooled condition with the layer, module and side of each LoRA matrix."""
 
     layer_of: Tensor
     module_of: Tensor
@@ -60,7 +60,7 @@ class _Trunk(nn.Module):
         self.condition = condition
         matrices = tuple(layout.matrices())
         names = list(dict.fromkeys(m.target.module for m in matrices))
-        # Indices follow from the layout and are not part of the weights.
+        # Indices follow from the layout, so they are not saved with the weights.
         for name, numbers in (
             ("layer_of", [m.target.layer for m in matrices]),
             ("module_of", [names.index(m.target.module) for m in matrices]),
@@ -93,7 +93,7 @@ class _Trunk(nn.Module):
 
 
 class MLPHead(nn.Module):
-    """The pooled condition through a trunk, and one output layer per size of a LoRA matrix.
+    """Pooled condition, shared trunk, and one output layer per size of a LoRA matrix.
 
     Args:
         layout: The LoRA to write.
@@ -109,7 +109,7 @@ class MLPHead(nn.Module):
         self.cell = (layout.spec.r, layout.width)
         self.members: dict[int, list[int]] = {}
         tokens: dict[int, list[int]] = {}
-        # Matrices of one size share an output layer: one for each matrix would hold most weights.
+        # Matrices of one size share an output layer: one layer per matrix would hold most weights.
         for number, m in enumerate(layout.matrices()):
             self.members.setdefault(m.num_tokens, []).append(number)
             own = range(m.first_token, m.first_token + m.num_tokens)
@@ -119,11 +119,11 @@ class MLPHead(nn.Module):
         )
         for output in self.outputs.values():
             assert isinstance(output, nn.Linear)
-            # Training starts from what all adapters share, exactly.
+            # Start with zero output, so that training starts from exactly the shared tokens.
             nn.init.zeros_(output.weight)
             nn.init.zeros_(output.bias)
         written = torch.tensor([token for group in tokens.values() for token in group])
-        # Outputs come size by size; this puts their tokens back into the layout's order.
+        # Outputs are ordered by size; this restores the layout's order.
         self.register_buffer("order", written.argsort(), persistent=False)
 
     def forward(
@@ -132,7 +132,7 @@ class MLPHead(nn.Module):
         """Decode a standardised condition into weight tokens.
 
         Raises:
-            LayoutMismatchError: If the condition has another shape than the config says.
+            LayoutMismatchError: If the condition's shape is not the config's.
         """
         features = self.trunk(condition)
         parts = [

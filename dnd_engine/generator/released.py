@@ -1,8 +1,8 @@
-"""The decoders that the paper's authors released (`.pth`): read as weights alone, and converted.
+"""Converts the decoders that the paper's authors released as `.pth` files.
 
-A `.pth` file is a pickle, which may run code when it is read. Here alone one is opened, with
-`weights_only=True`, and nothing in it is believed until it is checked. What comes out is a
-generator folder like any other, which needs the file no more.
+A `.pth` file is a pickle, which may run code when it is read. Only this module opens one, with
+`weights_only=True`, and it validates all contents. The result is an ordinary generator folder that
+no longer needs the file.
 
 Source: names, shapes and encoder settings are those of the authors' code, Liang et al. 2025,
 arXiv:2506.16406.
@@ -45,30 +45,30 @@ __all__ = ["ReleasedDecoder", "convert", "read_released"]
 _CPU = torch.device("cpu")
 _PREFIX = "model."
 _NOT_DECODER = "criterion_weight"
-"""Saved beside the decoder: the weights of its training loss, which nothing needs later."""
+"""Weights of the training loss, saved beside the decoder but not needed."""
 _PROJECTIONS = ("down_proj.", "gate_proj.")
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 _TOLD = 10
-"""Names of one kind that a message lists."""
+"""Maximum number of names of one kind in a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReleasedDecoder:
-    """A checked file: the stages follow from its shapes, and every weight is there and finite."""
+    """A validated file: stages derived from its shapes, all weights present and finite."""
 
     path: Path
     features: tuple[Stage, ...]
     kernel_size: int
     weights: Mapping[str, Tensor]
-    """By the names of a `HyperConvDecoder`. They stay in the file until they are used."""
+    """Weights by the names of a `HyperConvDecoder`, mapped from the file."""
 
 
 def read_released(path: Path) -> ReleasedDecoder:
-    """Read a decoder as the authors' code saves it, weights alone.
+    """Read a decoder that the authors' code saved, weights only.
 
     Raises:
-        GeneratorError: If it is no such file, holds anything else, lacks something, or has weights
-            of the wrong shape or that are not finite. Nothing in it is run.
+        GeneratorError: If the file is of another kind, has missing or extra entries, or weights of
+            the wrong shape or that are not finite. No code in it is run.
     """
     try:
         weights = _state(path)
@@ -97,14 +97,14 @@ def convert(
     Args:
         path: The `.pth` file.
         out: The new folder.
-        base: The base it was trained for, which the folder will know by fingerprint.
+        base: The base it was trained for; its fingerprint is stored in the folder.
         encoder: The text encoder it was trained with.
-        cache_dir: Where converted bases are kept; None is the user's cache folder.
+        cache_dir: Cache for converted bases; None is the user's cache folder.
 
     Raises:
         GeneratorError: If the file is not such a decoder, or `out` exists or cannot be written.
-        BaseMismatchError: If the decoder writes no LoRA of this base, or reads another encoder.
-        AssetError: If base or encoder cannot be had.
+        BaseMismatchError: If the decoder does not fit this base or encoder.
+        AssetError: If base or encoder is unavailable.
     """
     if out.exists():
         raise GeneratorError(f"`{out}` exists. Choose a new folder.")
@@ -130,7 +130,7 @@ def convert(
             "released": {"file": path.name, "sha256": digest},
         },
     )
-    GeneratorConfig.from_json(config.to_json())  # refuses now what it would refuse when opened
+    GeneratorConfig.from_json(config.to_json())  # fail now if the folder could not be opened later
     try:
         save_generator(_generator(config, decoder), out, (), released_card(config))
     except (OSError, SafetensorError) as error:
@@ -139,11 +139,11 @@ def convert(
 
 
 def _state(path: Path) -> dict[str, Tensor]:
-    """Read the decoder's tensors, mapped from the file, and check all but their shapes."""
+    """Map the decoder's tensors from the file, and check all but their shapes."""
     _check_archive(path)
     try:
-        # Mapped: a file of gigabytes takes no memory before its names and shapes are checked. What
-        # a stranger's pickle can raise is any exception.
+        # Memory-mapped: a file of gigabytes takes no memory before its names and shapes are
+        # checked. Unpickling an untrusted file can raise any exception.
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
         found = re.search(r"GLOBAL \S+", str(error))
@@ -173,7 +173,7 @@ def _state(path: Path) -> dict[str, Tensor]:
 
 
 def _check_archive(path: Path) -> None:
-    """Check the zip that a `.pth` is, before anything in it is unpacked."""
+    """Check the zip container of a `.pth` file before unpacking anything."""
     if not path.is_file():
         raise GeneratorError("there is no such file.")
     try:
@@ -198,7 +198,7 @@ def _is_weight(name: object, value: object) -> bool:
 
 
 def _stages(weights: Mapping[str, Tensor]) -> tuple[tuple[Stage, ...], int]:
-    """Derive stages and kernel from some shapes; then all names and shapes must be theirs."""
+    """Derive stages and kernel size from some shapes; all names and shapes must then match them."""
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     count = max(1, sum(name.endswith(".linear2.weight") for name in shapes))
     expected = _shapes([(1, 1, 1)] * (count + 1), 1)
@@ -235,7 +235,7 @@ def _stage(channels: int, plane: tuple[int, ...]) -> Stage:
 
 
 def _shapes(features: Sequence[Stage], kernel_size: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a decoder's weights; takes no memory for them."""
+    """Return names and shapes of a decoder's weights, without allocating them."""
     with torch.device("meta"):
         state = HyperConvDecoder(features, kernel_size).state_dict()
     return {name: tuple(value.shape) for name, value in state.items()}
@@ -244,7 +244,7 @@ def _shapes(features: Sequence[Stage], kernel_size: int) -> dict[str, tuple[int,
 def _layout(decoder: ReleasedDecoder, base: Mapping[str, object], named: str) -> LoRALayout:
     grid = decoder.features[-1]
     r = max(1, grid[1] - BORDER)
-    # All LoRAs of the authors have an alpha of twice their rank.
+    # In all LoRAs of the authors, alpha is twice the rank.
     layout = LoRALayout.from_config(base, LoRASpec(r=r, lora_alpha=2 * r))
     if layout.grid("standardised") != grid:
         raise BaseMismatchError(
@@ -271,11 +271,11 @@ def _check_encoder(decoder: ReleasedDecoder, encoder: PromptEncoder, named: str)
 
 
 def _generator(config: GeneratorConfig, decoder: ReleasedDecoder) -> Generator:
-    """Build the generator around weights that stay in their file."""
+    """Build the generator around memory-mapped weights."""
     with torch.device("meta"):
         generator = Generator(config)
     state = {f"decoder.{name}": weight for name, weight in decoder.weights.items()}
-    # Their decoder reads embeddings as they are, and adds to nothing.
+    # The authors' decoder does not standardise its input, and has no shared tokens.
     state["shared"] = torch.zeros(config.layout.grid())
     state["condition_mean"] = torch.zeros(config.width)
     state["condition_std"] = torch.ones(config.width)

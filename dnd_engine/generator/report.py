@@ -1,4 +1,4 @@
-"""The report of an examination, as types: what `report.json` holds, written and read in one place.
+"""The report of an evaluation: types for reading and writing `report.json`.
 
 Numbers that were not measured are None. Intervals are 95 %. Knows no models and computes nothing
 from scores; `evaluation.report` does. Imports no torch.
@@ -50,14 +50,14 @@ __all__ = [
 ]
 
 Known = Annotated[float, Field(allow_inf_nan=False)]
-"""A number that was measured."""
+"""A number that is never None."""
 Maybe = Known | None
 Count = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ends:
-    """The interval of the number that a subclass adds."""
+    """Base class: the 95 % interval of the number that a subclass adds."""
 
     low: Known
     high: Known
@@ -65,7 +65,7 @@ class Ends:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """A ratio and its interval; all None where what it is a share of is not clear of zero."""
+    """A ratio and its interval; all None if its denominator is not clearly different from zero."""
 
     share: Maybe = None
     low: Maybe = None
@@ -78,38 +78,39 @@ class Verdict:
 
     name: str
     holds: bool | None
-    """None where it is open."""
+    """None if undecided."""
     good: bool | None
-    """Whether the finding speaks for the generator: ignoring prompts does not. None if open."""
+    """Whether the finding favours the generator; "ignores its prompts" does not. None if
+    undecided."""
     mode: Mode
     words: str
-    """The finding as one short sentence, then the numbers behind it."""
+    """The finding in one short sentence, followed by its numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportRow(Ends):
-    """Means over tasks of one row in one mode, over all tasks or one kind of novelty."""
+    """Means over tasks for one row in one mode, over all tasks or one kind of novelty."""
 
     row: str
     mode: Mode
     split: str
     holdout: str
-    """What is new about the tasks; empty for all tasks together."""
+    """Kind of novelty of the tasks; empty for all tasks together."""
     score: Known
     unit: Literal["families", "items"]
-    """What the bootstrap drew."""
+    """Unit of the bootstrap's resampling."""
     n_tasks: Count
     n_families: Count
     n_items: Count
     draws: Count
     per_draw: tuple[Known, ...]
-    """Score of each prompt draw."""
+    """Score per prompt draw."""
     exact: Maybe
     format_share: Maybe
     content_given_format: Maybe
     choice: Maybe
     nll: Maybe
-    """Nats per token of the reference."""
+    """Loss on the reference, in nats per token."""
     per_category: dict[str, Known]
 
 
@@ -126,7 +127,7 @@ class Contrast(Ends):
     worse: Count
     sign_test_p: Known
     sign_test_p_holm: Known
-    """Corrected over the contrasts of one holdout."""
+    """Corrected (Holm) over the contrasts of one holdout."""
     nll_difference: Known
     nll_low: Known
     nll_high: Known
@@ -149,7 +150,7 @@ class OperationGain(Ends):
     share_positive: Known
     n_tasks: Count
     left_out: tuple[str, ...]
-    """Tasks whose wrong prompts ask for another answer format."""
+    """Excluded tasks, whose wrong prompts ask for another answer format."""
     per_task: dict[str, Known]
 
 
@@ -164,7 +165,7 @@ class Substitution(Ends):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention(Share):
-    """A row on bare inputs as a share of its teacher, which reads the instruction too."""
+    """A row's score on bare inputs as a share of its teacher's, which reads the instruction too."""
 
     row: str
     bare: Known
@@ -183,33 +184,33 @@ class OrdinaryShare(Ends):
 
 
 TeachStart = Literal["generator", "imprint", "scratch", "imprint_labels"]
-"""Where teaching starts: the generated adapter, the imprinted one, or an empty LoRA; on labels only
-from the imprinted one, since runs on labels from an empty LoRA are `EqualRun`s."""
+"""Starting point of teaching: the generated adapter, the imprinted one, or an empty LoRA. With
+labels, only the imprinted one: label runs from an empty LoRA are `EqualRun`s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefinePoint(Ends):
-    """Score on bare inputs after some steps of refining."""
+    """Score on bare inputs after some refinement steps."""
 
     row: str
     start: TeachStart
     steps: int | None
-    """None are as many as Refine has."""
+    """Number of steps; None means Refine's default."""
     seconds: Maybe
-    """Time for refining, and for imprinting before it."""
+    """Time for refinement, and for the imprint before it."""
     score: Known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Teacher(Ends):
-    """Score on full prompts of what Refine learns from."""
+    """Score of Refine's teacher on full prompts."""
 
     score: Known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefineCurve:
-    """Quality against seconds, over tasks that every point was measured on."""
+    """Score against seconds, over tasks that have all points."""
 
     n_tasks: Count
     points: Annotated[tuple[RefinePoint, ...], Field(min_length=1)]
@@ -219,22 +220,22 @@ class RefineCurve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EqualRun(Ends):
-    """A LoRA trained on labels, beside the generator."""
+    """A LoRA trained on labels, compared with the generator."""
 
     steps: int
     seconds: Maybe
     score: Known
     difference: Known
-    """Its score minus the generator's, with the interval."""
+    """Its score minus the generator's; `low` and `high` are the interval."""
     reaches: bool
     """Whether its mean is at least the generator's."""
     level: bool
-    """Whether it is not clearly below."""
+    """Whether it is not clearly below the generator's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EqualScore:
-    """The shortest LoRA run on labels that scores as the generator does on bare inputs."""
+    """The shortest LoRA run on labels that matches the generator's score on bare inputs."""
 
     n_tasks: Count
     generator: Known
@@ -242,13 +243,13 @@ class EqualScore:
     shortest_steps: Annotated[int, Field(gt=0)] | None
     level_steps: int | None
     over_synthesis: Maybe
-    """Seconds of the shortest run, in syntheses."""
+    """Seconds of the shortest run, as a multiple of a synthesis."""
     break_even_tasks: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction(Ends):
-    """How well a gauge orders tasks by what their adapters gain."""
+    """How well a gauge ranks tasks by their adapters' gain."""
 
     rank_correlation: Known
     n_tasks: Count
@@ -256,7 +257,7 @@ class Prediction(Ends):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gain(Ends):
-    """Gain over the base of tasks whose gauge is between two values."""
+    """Gain over the base, for tasks whose gauge is in a range."""
 
     mode: Mode
     begin: Annotated[Known, Field(alias="from")]
@@ -267,14 +268,14 @@ class Gain(Ends):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TercileGain(Gain):
-    """As `Gain`, for a third of the tasks."""
+    """Gain over the base, for a third of the tasks."""
 
     tercile: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TercileScore(Ends):
-    """Score of a row on a third of the tasks."""
+    """Score of a row, for a third of the tasks."""
 
     tercile: str
     mode: Mode
@@ -287,7 +288,7 @@ class TercileScore(Ends):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Similar:
-    """A task, its prompts' similarity to the nearest training task's, and its scores."""
+    """A task, the similarity of its prompts to the nearest training task, and its scores."""
 
     slug: str
     similarity: Known
@@ -296,7 +297,7 @@ class Similar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimilarityGauge:
-    """Results by how near a task's prompts are to training."""
+    """Results by similarity to the training tasks."""
 
     terciles: tuple[TercileScore, ...]
     gains: tuple[TercileGain, ...]
@@ -315,7 +316,7 @@ class Agreeing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgreementGauge:
-    """Gains by how often adapters agree, without labels, with the instructed model."""
+    """Gains by agreement with the instructed model, which needs no labels."""
 
     bands: tuple[Gain, ...]
     predicts_gain: dict[Mode, Prediction]
@@ -324,9 +325,9 @@ class AgreementGauge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cosine:
-    """Mean cosines of ΔW over pairs of generated adapters; centred ones after subtracting the mean.
+    """Mean cosines of ΔW between generated adapters; centred ones subtract the mean first.
 
-    None where there is no such pair, or nothing is left after centring.
+    None without such a pair, or if centring leaves nothing.
     """
 
     same_task: Maybe = None
@@ -337,53 +338,53 @@ class Cosine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distribution:
-    """A distribution, read at `evaluation.distances.QUANTILES`."""
+    """Quantiles of a distribution, at `evaluation.distances.QUANTILES`."""
 
     n: Count
     values: tuple[Known, ...]
-    """Empty if there was nothing."""
+    """Empty without data."""
 
     @property
     def median(self) -> float:
-        """The middle value."""
+        """Return the median."""
         return self.values[len(self.values) // 2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closeness:
-    """A number for each generated adapter, beside the same for each training task's."""
+    """A number per generated adapter, compared with the same number per training task."""
 
     generated: dict[str, Known]
-    """Task to number."""
+    """Number by task."""
     distribution: Distribution
     leave_one_out: Distribution
-    """Distance of training tasks from the other training tasks."""
+    """Distances between each training task and the other training tasks."""
     ratio: Maybe
-    """Ratio of both medians."""
+    """Ratio of the two medians."""
     nearest_task: dict[str, str] = field(default_factory=dict)
-    """Task to nearest training task, where the number is a distance."""
+    """Nearest training task by task, if the number is a distance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distances:
-    """Generated adapters beside each other and beside training adapters; none by default."""
+    """Distances among generated adapters and to training adapters; empty by default."""
 
     n_tasks: Count = 0
     n_adapters: Count = 0
     n_training: Count = 0
     distributions: dict[str, Distribution] = field(default_factory=dict)
-    """The four cosines, by the names of `Cosine`."""
+    """Distributions of the four cosines, by the field names of `Cosine`."""
     nearest: Closeness | None = None
-    """Distance to the nearest training ΔW, in units of the root mean square norm of these."""
+    """Distance to the nearest training ΔW, in units of the training ΔWs' root mean square norm."""
     outside_span: Closeness | None = None
-    """Share of the norm that no combination of training ΔWs gives."""
+    """Share of the norm outside the span of the training ΔWs."""
     training: Literal["", "generated", "collected"] = ""
-    """Where the training adapters come from."""
+    """Origin of the training adapters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What things took, in seconds, and estimates; None or empty if not measured."""
+    """Costs in seconds, and estimates; None or empty if not measured."""
 
     row_seconds: dict[str, Known] = field(default_factory=dict)
     synthesis_seconds: Maybe = None
@@ -394,7 +395,7 @@ class Cost:
     collection_seconds: Maybe = None
     lora_seconds: Maybe = None
     break_even_tasks: int | None = None
-    """Tasks after which training and collecting are paid back; None if they never are, too."""
+    """Number of tasks after which training and collecting pay off; None if never or unknown."""
     estimates_not_measured: dict[str, Known] = field(default_factory=dict)
 
 
@@ -414,13 +415,13 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What an examination found."""
+    """Results of an evaluation."""
 
     command: str
     seed: int
     split: str
     data: str
-    """The tasks in words."""
+    """Description of the tasks."""
     metric: str
     generator: str
     generator_sha256: str
@@ -429,66 +430,67 @@ class Report:
     n_families: Count
     trained_families_among_them: tuple[str, ...]
     verdicts: tuple[Verdict, ...]
-    """The most telling first."""
+    """Verdicts, the most informative first."""
     rows: tuple[ReportRow, ...]
     not_measured: dict[str, str]
-    """Row to reason."""
+    """Reason by row."""
     contrasts: tuple[Contrast, ...]
     gaps: tuple[Gap, ...]
     operation_gain: dict[Mode, OperationGain]
     substitution: dict[Mode, Substitution]
     retention: dict[str, Retention]
     ordinary: dict[str, OrdinaryShare] = field(default_factory=dict)
-    """By row; reports before imprints have none."""
+    """By row; empty in reports that precede imprints."""
     refine: RefineCurve | None
     equal_score: EqualScore | None
     similarity: SimilarityGauge | None
     agreement: AgreementGauge | None
     strongest_effect: Maybe
-    """Largest effect that an examined adapter had on its own prompts, in nats."""
+    """Largest effect of an evaluated adapter on its own prompts, in nats."""
     cosine: Cosine
     distances: Distances
     cost: Cost
     failures: tuple[Failure, ...]
-    """Wrong answers, drawn by seed."""
+    """Wrong answers, sampled by seed."""
     failures_left_out: Count = 0
-    """More of them, on data that may not be passed on."""
+    """Number of further failures, on data that may not be shared."""
     seconds: Maybe = None
-    """What examining took."""
+    """Duration of the evaluation."""
 
     @property
     def gap_closed(self) -> dict[Mode, float | None]:
-        """Share of the gap from base to own LoRA closed, over all tasks, by mode."""
+        """Return the share of the gap from base to own LoRA closed over all tasks, by mode."""
         return {gap.mode: gap.share for gap in self.gaps if not gap.holdout}
 
     @property
     def holdouts(self) -> tuple[str, ...]:
-        """Kinds of novelty that its rows tell apart, the empty one of all tasks left out."""
+        """Return the kinds of novelty among its rows, without the empty one of all tasks."""
         return tuple(dict.fromkeys(row.holdout for row in self.rows if row.holdout))
 
     def rows_of(self, holdout: str = "") -> list[ReportRow]:
-        """Rows over all tasks, or over one kind of novelty."""
+        """Return the rows over all tasks, or over one kind of novelty."""
         return [row for row in self.rows if row.holdout == holdout]
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `report.json` holds."""
+        """Return the contents of `report.json`."""
         values: dict[str, Any] = _REPORT.dump_python(self, mode="json", by_alias=True)
         return values | {"gap_closed": self.gap_closed}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Report":
-        """Read what `report.json` holds, from this version or an older one; extra keys are ignored.
+        """Read the contents of `report.json`, also from older versions; extra keys are ignored.
 
         Raises:
             GeneratorError: If it is not what `to_json` returns.
         """
         known = values.get("retention")
         if known is None or (isinstance(known, Mapping) and "bare_generator" in known):
-            # Version 0.1 knew one retention, or null, and not over how many tasks. Nothing reads it
-            # back, so no number of tasks is made up for it.
+            # Version 0.1 had one retention, or null, without its number of tasks. Nothing reads it
+            # back, so drop it instead of inventing that number.
             values = {**values, "retention": {}}
         try:
-            # Only from JSON text does a strict reader take a list for a tuple.
+            # Through JSON text, because only there does strict validation accept a list for a
+            # tuple.
             return _REPORT.validate_json(json.dumps(values), strict=True)
         except (ValidationError, TypeError, ValueError) as error:
             words = validation_words(error) if isinstance(error, ValidationError) else str(error)

@@ -1,4 +1,4 @@
-"""A generator in memory with what reads prompts for it: prompts in, weight tokens out.
+"""A generator in memory with its prompt encoder: prompts in, weight tokens out.
 
 Knows conditions and prompt batches; knows no adapters and no checks.
 """
@@ -29,32 +29,32 @@ class ResidentGenerator:
     encoder: PromptEncoder
     runtime: Runtime
     teacher: Float[Tensor, "tokens rows cols"] | None = None
-    """Weight tokens of what answers whole prompts, if it was trained."""
+    """Weight tokens of the trained teacher, which answers whole prompts; None without one."""
 
     @classmethod
     def of(
         cls, folder: GeneratorFolder, generator: Generator, encoder: PromptEncoder, runtime: Runtime
     ) -> "ResidentGenerator":
-        """Join a loaded generator with its reader.
+        """Combine a loaded generator with its encoder.
 
         Raises:
-            GeneratorError: If the teacher's file is damaged, or of another layout.
+            GeneratorError: If the teacher's file is damaged or has another layout.
         """
         return cls(folder, generator, encoder, runtime, folder.load_teacher())
 
     @property
     def layout(self) -> LoRALayout:
-        """The layout of its weight tokens."""
+        """Layout of its weight tokens."""
         return self.folder.config.layout
 
     @property
     def num_prompts(self) -> int:
-        """Prompts in one condition."""
+        """Number of prompts in one condition."""
         return self.folder.config.num_prompts
 
     @property
     def info(self) -> dict[str, Any]:
-        """Its fields of `EngineInfo`."""
+        """Return the generator's fields of `EngineInfo`."""
         config = self.folder.config
         return {
             "generator_id": self.folder.path.name,
@@ -74,9 +74,9 @@ class ResidentGenerator:
         """Encode the prompts of one condition.
 
         Args:
-            texts: Prompts in the order of the condition; one may come again.
-            distinct: The same, each once.
-            memory: What the encoder has read before.
+            texts: Prompts in the order of the condition, possibly repeated.
+            distinct: The same prompts without repetition.
+            memory: Cache of encoded prompts.
         """
         length = self.folder.config.length
         with self.runtime.lock:
@@ -88,8 +88,8 @@ class ResidentGenerator:
     def decode(self, prompts: EncodedPrompts) -> Float[Tensor, "tokens rows cols"]:
         """Decode prompt batches and average their weight tokens.
 
-        The drawn prompts stand bucket by bucket; dealing them out in turn gives every batch the
-        same shares.
+        Sampled prompts are ordered by bucket; dealing them out in turn gives every batch the same
+        shares.
         """
         size, device = self.num_prompts, self.runtime.base.device
         batches = len(prompts.tokens) // size
@@ -105,11 +105,11 @@ class ResidentGenerator:
     def towards_shared(
         self, tokens: Float[Tensor, "tokens rows cols"], own_share: float
     ) -> Float[Tensor, "tokens rows cols"]:
-        """Move an adapter towards what all adapters share.
+        """Interpolate between an adapter and the part that all adapters share.
 
         Args:
-            tokens: As `decode` wrote them.
-            own_share: How much of the difference to keep: all of it where nothing is shared.
+            tokens: Weight tokens from `decode`.
+            own_share: Share of the difference to keep; all of it if nothing is shared.
         """
         shared = self.generator.shared.detach().cpu().float()
         if own_share == 1 or not shared.any():
@@ -117,13 +117,13 @@ class ResidentGenerator:
         return shared.lerp(tokens.float(), own_share).to(tokens.dtype)
 
     def fit(self, tokens: Float[Tensor, "tokens rows cols"]) -> FittedLoRA:
-        """Bring weight tokens into the form that the base's host applies."""
+        """Convert weight tokens to the form that the base's host applies."""
         return self.runtime.host.fit(tokens[None], self.layout)
 
     def fit_shared(self) -> FittedLoRA:
-        """What all of its adapters share: it reads instructions well."""
+        """Return the part that all of its adapters share, which follows instructions well."""
         return self.fit(self.generator.shared.detach().to(torch.bfloat16))
 
     def fit_teacher(self) -> FittedLoRA | None:
-        """The trained teacher, which reads them better; None if there is none."""
+        """Return the trained teacher, which follows instructions better; None if there is none."""
         return None if self.teacher is None else self.fit(self.teacher)

@@ -1,10 +1,10 @@
 """Imprint: an instruction written into the weights in closed form.
 
-Run the model on a prompt with its instruction and on the input alone, with the same answer. Where
-both read the same token, the state *with* the instruction is what the state *without* it should
-be. A ridge regression per layer finds the low-rank change of `down_proj` that turns one into the
-other. No labels, no gradient, nothing trained beforehand.
+Run the model on a prompt with its instruction and on the input alone, with the same answer. At each
+token that both read, the state *with* the instruction is the target for the state *without* it. A
+ridge regression per layer finds the low-rank change of `down_proj` that maps one to the other. It
+needs no labels, no gradient and no prior training.
 
-`solve` is the regression, `ordinary` the activity that it must leave alone, `fit` asks the model
-and walks through the layers.
+`solve` is the regression, `ordinary` measures the activity to preserve, and `fit` queries the model
+and iterates over the layers.
 """

@@ -1,15 +1,15 @@
-"""Imprints instructions into one LoRA: ask the model with them, then fit layer by layer.
+"""Imprints instructions into one LoRA: query the model with them, then fit layer by layer.
 
 Each prompt is read three ways, with the same answer behind it:
 
 - *taught*: instruction and input, with the teacher's adapter active. Its states are the target.
 - *bare*: the input alone, no adapter. This is what the imprint changes.
 - *full*: instruction and input, no adapter. Fitted too, with less weight, so that the adapter also
-  does the task where the instruction is given.
+does the task when the instruction is given.
 
-All three go through the blocks together, so each layer is fitted to what the layers below it left
-to do. The result starts from the bare base: the teacher's adapter is not part of it, and ordinary
-messages, whose activity is the penalty, keep the base's answers.
+All three go through the blocks together, so each layer is fitted to what the layers below leave
+uncorrected. The result starts from the bare base: the teacher's adapter is not part of it, and
+ordinary messages, whose activity is the penalty, keep the base's answers.
 """
 
 import random
@@ -38,48 +38,48 @@ from dnd_engine.scoring.questions import Question
 __all__ = ["Imprinted", "Source", "first_layer", "imprint", "imprint_layout"]
 
 _BATCH_TOKENS = 1024
-"""Tokens of one block's batch: attention and its mask grow with their square."""
+"""Tokens per batch of one block: attention and its mask grow with their square."""
 
 _MAX_ROWS = 1536
-"""Matched tokens that are fitted. Solving takes time with the cube of their number, and more
-brought nothing new: 16 prompts with short answers are 32 to 400."""
+"""Maximum number of matched tokens to fit. Solving is cubic in their number, and more did not help:
+16 prompts with short answers have 32 to 400."""
 
 _MIN_EXPLAINED = 0.02
-"""Layers that predict less of what a left-out prompt needs are left alone."""
+"""Layers whose update explains less of the change for left-out prompts stay unchanged."""
 
 
 _MIN_GAIN = 1e-3
-"""Share of the largest gain of a norm: smaller gains count as this, so that no output explodes."""
+"""Lower bound on a norm's gains, relative to the largest, so that dividing by them stays finite."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Prompts that share a teacher and a weight: those of one bucket."""
+    """The prompts of one bucket, with their teacher and weight."""
 
     prompts: tuple[tuple[str, str], ...]
-    """The whole prompt, and its input without the instruction."""
+    """Pairs of the whole prompt and its input without the instruction."""
     teacher: FittedLoRA | None
-    """Active while the model answers whole prompts; None asks the base."""
+    """Active while the model answers whole prompts; None is the base alone."""
     weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Imprinted:
-    """An imprint as weight tokens, and how well it fits."""
+    """An imprint as weight tokens, with its quality of fit."""
 
     tokens: Float[Tensor, "tokens rows cols"]
     layout: LoRALayout
     num_prompts: int
-    """Prompts that were fitted."""
+    """Number of fitted prompts."""
     num_answers: int
-    """Different answers among theirs."""
+    """Number of distinct answers."""
     commonest_share: float
-    """Share of the prompts that have the commonest answer."""
+    """Share of the prompts with the most common answer."""
     unfinished: int
-    """Answers that were cut off."""
+    """Number of truncated answers."""
     layers: tuple[float, ...]
-    """Share of the wanted change that each layer predicts for left-out prompts; 0 where a layer
-    was left alone."""
+    """Share of the wanted change that each layer predicts for left-out prompts; 0 for an unchanged
+    layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +90,9 @@ class _Row:
     full: tuple[int, ...]
     bare: tuple[int, ...]
     answered: tuple[int, ...]
-    """The end of turn included, unless the answer was cut off."""
+    """Token ids of the answer, including the end of turn unless it was truncated."""
     offsets: tuple[int, ...]
-    """Which tokens of the answer are matched: the states that predict them."""
+    """Positions in the answer to match, by the states that predict them."""
 
 
 def first_layer(num_layers: int, config: ImprintConfig) -> int:
@@ -104,8 +104,8 @@ def imprint_layout(base: Mapping[str, Any], config: ImprintConfig) -> LoRALayout
     """Return the layout of an imprint: `down_proj` of every layer.
 
     Args:
-        base: The base's config.
-        config: For the rank.
+        base: Config of the base.
+        config: Settings; only the rank is used.
     """
     spec = LoRASpec(r=config.r, lora_alpha=config.r, target_modules=("down_proj",))
     return LoRALayout.from_config(base, spec)
@@ -120,13 +120,13 @@ def imprint(
     """Fit one adapter to all sources, step by step; closing the iterator cancels.
 
     Args:
-        runtime: Of the base. The lock is taken for one batch or block at a time.
-        sources: What is to be imprinted. Prompts of one source weigh the same.
-        metrics: The penalty of each layer that is fitted (see `ordinary`).
-        config: Rank, layers, limits.
+        runtime: Runtime of the base; its lock is held for one batch or block at a time.
+        sources: Prompts to imprint. Those of one source have equal weight.
+        metrics: Penalty of each fitted layer (see `ordinary`).
+        config: Rank, layers and limits.
 
     Yields:
-        After every batch of answers and every layer.
+        Progress, after every batch of answers and every layer.
 
     Returns:
         The adapter, by `yield from` or `StopIteration.value`.
@@ -144,18 +144,18 @@ def imprint(
     matrices = tuple(layout.matrices())
     for down, up in zip(matrices[0::2], matrices[1::2], strict=True):
         layer = down.target.layer
-        # Layer by layer, each fitted to what the layers below have not brought yet: fitted all at
-        # once, they would each make the whole change.
+        # Layer by layer, each fitted to what the layers below leave uncorrected: fitted
+        # independently, each would make the whole change.
         walk.advance(layer)
         a, b = torch.zeros(config.r, down.long), torch.zeros(up.long, config.r)
         share = 0.0
         if layer >= first:
             update = walk.solve(metrics[layer])
-            # A layer that predicts nothing for left-out prompts would only learn these by heart.
-            # With one prompt nothing can be left out.
+            # A layer that predicts nothing for left-out prompts would only memorise the fitted
+            # ones. With a single prompt nothing can be left out.
             if update.explained > _MIN_EXPLAINED or len(rows) == 1:
                 share = update.explained
-                # Both sides of equal size, so that bfloat16 rounds them equally.
+                # Scale both factors to equal size, so that bfloat16 rounds them equally.
                 root = update.a.norm(dim=1).clamp(min=1e-12).sqrt()
                 a, b = _stored(update.a / root[:, None]), _stored(update.b * root)
                 walk.apply(a, b)
@@ -180,7 +180,7 @@ def imprint(
 
 
 def _stored(weight: Tensor) -> Tensor:
-    """Round as the adapter's file does, so that later layers are fitted to what is kept."""
+    """Round as the adapter's file does, so that later layers are fitted to the stored weights."""
     return weight.to(torch.bfloat16).float().cpu()
 
 
@@ -225,7 +225,7 @@ def _ask(
 def _chosen(
     base: BaseModel, source: Source, config: ImprintConfig, num_sources: int
 ) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Token ids of the prompts that are fitted, whole and bare; a seeded draw where too many."""
+    """Return token ids of the prompts to fit, whole and bare, sampled if there are too many."""
     ids = [(base.chat_ids(full), base.chat_ids(bare)) for full, bare in source.prompts]
     short = [pair for pair in ids if len(pair[0]) <= config.max_tokens]
     # Buckets share the limit evenly, so that a large one cannot crowd out the others.
@@ -236,9 +236,9 @@ def _chosen(
 
 
 def _thinned(rows: Sequence[_Row], seed: int) -> list[_Row]:
-    """Match fewer tokens of each answer where all together would be too many.
+    """Match fewer tokens of each answer if there are too many in total.
 
-    The first one, which decides the answer, always stays. A token is matched twice, bare and full.
+    The first token decides the answer and is always kept. Each is matched twice, bare and full.
     """
     share = max(1, _MAX_ROWS // (2 * len(rows)))
     rng = random.Random(seed)
@@ -259,8 +259,8 @@ def _thinned(rows: Sequence[_Row], seed: int) -> list[_Row]:
 class _Walk:
     """The three readings of every row, between two blocks."""
 
-    # Each method enters inference mode by itself: a mode that a suspended generator leaves on
-    # would be its caller's too.
+    # Each method enters inference mode by itself: a suspended generator would leave its mode on for
+    # its caller.
     @torch.inference_mode()
     def __init__(
         self,
@@ -280,26 +280,27 @@ class _Walk:
             )
         ]
         self._bare = _batches(base, numbered, _bare)
-        # Whole prompts are matched too: with the instruction, the adapter should still answer as
-        # the teacher does.
+        # Match whole prompts too: with the instruction, the adapter should still answer as the
+        # teacher does.
         self._full = _batches(base, numbered, _full)
         per_source = Counter(row.source for row in rows)
         counts = torch.tensor([len(row.offsets) for row in rows])
         owners = torch.arange(len(rows)).repeat_interleave(counts)
         mean = len(rows) / len(per_source)
         weight = torch.tensor(
-            # A bucket's weight is its own, however many prompts it has.
+            # Divide by the number of prompts, so that a bucket's weight does not depend on its
+            # size.
             [sources[row.source].weight * mean / per_source[row.source] for row in rows]
         )[owners]
         self.groups: Int[Tensor, " matched"] = torch.cat([owners, owners]).to(base.device)
-        """Which prompt each matched token belongs to."""
+        """Index of the prompt that each matched token belongs to."""
         self.weights: Float[Tensor, " matched"] = torch.cat(
             [weight, weight * config.full_weight]
         ).to(base.device)
 
     @torch.inference_mode()
     def advance(self, layer: int) -> None:
-        """Run one block of all readings, each with what is active in it."""
+        """Run one block of all readings, each with its own adapters."""
         for batch, teacher in self._taught:
             with self._runtime.lock, self._runtime.host.applying(teacher):
                 batch.blocks.advance(layer)
@@ -311,13 +312,13 @@ class _Walk:
     def solve(self, metric: Metric) -> Update:
         """Fit the last block's `down_proj` to what the matched states lack, in float32.
 
-        Where a norm follows `down_proj`, a change of its output reaches the states divided by that
-        output's size and times the norm's gains. So wanted changes are brought to where the sizes
-        are divided out, each row weighs as much as before, and the gains go into B. A norm also
-        turns the part of a change that lies along the output into nothing; that part is lost.
+        If a norm follows `down_proj`, a change of its output reaches the states divided by that
+        output's size and multiplied by the norm's gains. So wanted changes are multiplied by the
+        sizes, without changing a row's weight, and B is divided by the gains. A norm also removes
+        the part of a change that is parallel to the output; that part is lost.
         """
         taught = _joined([batch.states() for batch, _ in self._taught])
-        # Against the states as they are now, with the changes of lower layers in them.
+        # Relative to the current states, which include the changes of lower layers.
         wanted = [
             taught - _joined([batch.states() for batch in part])
             for part in (self._bare, self._full)
@@ -350,13 +351,13 @@ class _Walk:
 
     @torch.inference_mode()
     def apply(self, a: Float[Tensor, "r inputs"], b: Float[Tensor, "outputs r"]) -> None:
-        """Change the bare and full readings as the adapter will."""
+        """Apply the adapter's change to the bare and full readings."""
         for batch in (*self._bare, *self._full):
             batch.blocks.add(a.to(batch.blocks.states), b.to(batch.blocks.states))
 
 
 class _Batch:
-    """Rows of one reading, and where their matched tokens are."""
+    """Rows of one reading, with the places of their matched tokens."""
 
     def __init__(
         self, base: BaseModel, rows: Sequence[tuple[int, _Row]], prompt: "_Reading"
@@ -384,7 +385,7 @@ class _Batch:
 
 
 _Reading = Callable[[_Row], tuple[int, ...]]
-"""Which prompt of a row is read."""
+"""Selects the prompt of a row to read."""
 
 
 def _full(row: _Row) -> tuple[int, ...]:
@@ -396,7 +397,7 @@ def _bare(row: _Row) -> tuple[int, ...]:
 
 
 def _tokens(row: _Row, prompt: _Reading) -> tuple[int, ...]:
-    """Return what is read of a row: the last token of its answer predicts nothing."""
+    """Return the tokens to read, without the answer's last, which predicts nothing."""
     return prompt(row) + row.answered[:-1]
 
 
@@ -406,7 +407,7 @@ def _batches(base: BaseModel, rows: Sequence[tuple[int, _Row]], prompt: _Reading
 
 
 def _joined(parts: Sequence[tuple[list[int], Tensor]]) -> Tensor:
-    """Join the matched tokens of several batches, in the order of the rows."""
+    """Concatenate the matched tokens of several batches in the order of the rows."""
     numbers = torch.tensor([number for part, _ in parts for number in part])
     order = torch.argsort(numbers, stable=True)
     values = torch.cat([tensor for _, tensor in parts])

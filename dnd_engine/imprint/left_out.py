@@ -1,4 +1,4 @@
-"""Prompts that an imprint is not fitted to, so that they can tell whether it works.
+"""Leaves prompts out of an imprint's fit, so that it can be tested on them.
 
 Knows texts only, and imports no torch.
 """
@@ -11,21 +11,21 @@ from dnd_engine.config import ImprintConfig
 __all__ = ["leave_out"]
 
 _MIN_PROMPTS = 8
-"""With fewer, the fit needs them all."""
+"""With fewer prompts, the fit needs them all."""
 
 _MIN_LEFT_OUT, _MAX_LEFT_OUT = 2, 8
-"""Prompts left out of a bucket, and of all buckets together: one batch of answers."""
+"""Minimum left out per bucket, and maximum of all buckets together: one batch of answers."""
 
 
 def leave_out(
     prompts: Sequence[tuple[str, str]], config: ImprintConfig, num_sources: int
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Divide the prompts of a bucket into those that are fitted and those that are not.
+    """Split the prompts of a bucket into fitted and left-out ones.
 
     Args:
-        prompts: Whole prompts with their inputs, in an order that files do not decide.
-        config: Share that is left out, and the seed of the draw.
-        num_sources: Buckets that are fitted together.
+        prompts: Whole prompts with their inputs, in an order that does not depend on the files'.
+        config: Share to leave out, and the seed.
+        num_sources: Number of buckets that are fitted together.
 
     Returns:
         Both parts, in the order of the prompts.

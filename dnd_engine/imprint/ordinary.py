@@ -1,8 +1,8 @@
-"""What the base's layers read on ordinary messages, and so what an imprint must leave alone.
+"""Measures the inputs of the base's layers on ordinary messages, which an imprint must preserve.
 
-The base answers the shipped messages (`assets/ordinary.txt`, ours) by itself. The mean outer
-product of each layer's inputs is the penalty of the regression (see `solve`): a change costs what
-ordinary messages would see of it. It is measured once for a base and kept on disk.
+The base answers the shipped messages (`assets/ordinary.txt`, ours). The mean outer product of each
+layer's inputs is the penalty of the regression (see `solve`): a change costs as much as it alters
+the outputs on ordinary messages. It is measured once per base and cached on disk.
 """
 
 import hashlib
@@ -28,15 +28,15 @@ logger = logging.getLogger(__name__)
 
 _ANSWER_TOKENS = 24
 _FIRST_WEIGHT = 5.0
-"""The first token of an answer decides its manner, so it counts more than the others."""
+"""Weight of an answer's first token, which decides its style."""
 _INPUT_WEIGHT = 0.2
-"""Tokens of the message itself: a change there reaches the answer through attention."""
+"""Weight of the message's own tokens, whose changes reach the answer through attention."""
 _FLOOR = 0.1
-"""Share of the mean variance added to every direction. From .01 to 1 it made no difference."""
+"""Share of the mean variance added to every direction. Results did not differ from .01 to 1."""
 _DIRECTIONS = 512
-"""Directions kept of each layer, a third of the embedded base's; the rest is at the floor."""
+"""Leading directions kept per layer, a third of the embedded base's; the rest are at the floor."""
 _BATCH_TOKENS = 1024
-"""Tokens of one block's batch, as in `fit`."""
+"""Tokens per batch of one block, as in `fit`."""
 
 
 def ordinary_messages() -> tuple[str, ...]:
@@ -47,12 +47,12 @@ def ordinary_messages() -> tuple[str, ...]:
 def ordinary_metrics(
     runtime: Runtime, first_layer: int, cache: Path | None = None
 ) -> Mapping[int, Metric]:
-    """Return the penalty of every layer from `first_layer` up, from the cache if it is there.
+    """Return the penalty of every layer from `first_layer` up, cached on disk.
 
     Args:
-        runtime: Of the base.
-        first_layer: The lowest layer that is fitted.
-        cache: Folder to keep it in; None keeps nothing.
+        runtime: Runtime of the base.
+        first_layer: Lowest fitted layer.
+        cache: Cache folder; None disables caching.
     """
     messages = ordinary_messages()
     key = repr((runtime.base.weights.sha256, first_layer, _ANSWER_TOKENS, _FIRST_WEIGHT))
@@ -71,12 +71,12 @@ def ordinary_metrics(
 def measure_ordinary(
     runtime: Runtime, messages: Sequence[str], first_layer: int
 ) -> dict[int, Metric]:
-    """Let the base answer messages, and measure what its layers read meanwhile.
+    """Let the base answer messages, and measure the inputs of its layers.
 
     Args:
-        runtime: Of the base; the lock is taken for one batch or block at a time.
-        messages: Each is one chat turn.
-        first_layer: The lowest layer that is measured.
+        runtime: Runtime of the base; its lock is held for one batch or block at a time.
+        messages: Messages of one chat turn each.
+        first_layer: Lowest layer to measure.
     """
     base = runtime.base
     end = base.turn_end
@@ -96,7 +96,7 @@ def measure_ordinary(
         passes.append(one)
         weights.append(torch.zeros(len(one.states)))
         for n, places in zip(chunk, one.places, strict=True):
-            # Tokens that several rows share count as often as there are rows.
+            # A token that several rows share counts once per row.
             own = _weights(questions[n].prompt, answers[n])
             weights[-1].index_add_(0, torch.tensor(places), own)
     metrics = {}
@@ -118,18 +118,18 @@ def measure_ordinary(
 
 
 def _weights(prompt: Sequence[int], answered: Sequence[int]) -> Tensor:
-    """Weights of one row: message, the position that decides the answer's first token, answer."""
+    """Return token weights of one row: message, last position before the answer, answer."""
     weights = torch.ones(len(prompt) + len(answered))
     weights[: len(prompt)] = _INPUT_WEIGHT
-    # The first position is every row's, and its state is far larger than any other: it would be
-    # most of the mean, and no update changes it.
+    # Ignore the first position. All rows share it, and its state is far larger than any other: it
+    # would dominate the mean, and no update changes it.
     weights[0] = 0
     weights[len(prompt) - 1] = _FIRST_WEIGHT
     return weights
 
 
 def _read(path: Path) -> dict[int, Metric] | None:
-    """Read kept metrics; None if there are none, or the file is damaged."""
+    """Read cached metrics; None if they are missing or damaged."""
     if not path.is_file():
         return None
     try:
@@ -149,7 +149,7 @@ def _read(path: Path) -> dict[int, Metric] | None:
 
 
 def _write(path: Path, metrics: Mapping[int, Metric]) -> None:
-    """Keep metrics for the next start; a disk that refuses costs that start some seconds."""
+    """Cache metrics for the next start; on a disk error, that start just takes longer."""
     tensors = {}
     for layer, metric in metrics.items():
         tensors[f"{layer}.directions"] = metric.directions.cpu()

@@ -1,4 +1,4 @@
-"""How far an imprint is. Loads without torch, so that pages can show it."""
+"""Progress of an imprint. Imports no torch, so that pages can show it."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,9 +8,9 @@ __all__ = ["ImprintStep"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImprintStep:
-    """How far an imprint is."""
+    """Progress of an imprint."""
 
     stage: Literal["ask", "imprint"]
     done: int
-    """Prompts asked, or layers fitted."""
+    """Number of prompts asked, or of layers fitted."""
     total: int

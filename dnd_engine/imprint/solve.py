@@ -6,8 +6,8 @@ update W minimises
     Σ w ‖e - W u‖² + λ n tr(W C Wᵀ),
 
 where C is the mean outer product of the layer's inputs on ordinary messages, plus a little of the
-identity. So the penalty is the change that ordinary messages would see. It is solved in the
-space of the rows, which are fewer than the inputs are wide.
+identity. So the penalty is the change of outputs on ordinary messages. It is solved in the dual
+(row) space, because there are fewer rows than input dimensions.
 
 Sources: the penalty is that of MEMIT (Meng et al. 2022, arXiv:2210.07229); a context as a weight
 update of the MLP is Dherin et al. 2025, arXiv:2507.16003; thought patches by least squares are
@@ -24,11 +24,11 @@ __all__ = ["Metric", "Update", "solve"]
 
 
 _EXACT_WIDTH = 2048
-"""Widest layer whose eigenvectors are all computed: the embedded base's are 1,536 wide. The time
-grows with the cube of the width. The leading ones alone take 4 s of one core at 4,864 (0.5 B)."""
+"""Maximum width for computing all eigenvectors (cubic time); the embedded base's layers are 1,536
+wide. For wider ones only the leading ones are computed: 4 s of one core at 4,864 (0.5 B)."""
 
 _SPARE, _ROUNDS = 64, 3
-"""The search for leading directions: more than are kept, and how often it is sharpened."""
+"""Randomised search for leading directions: oversampling, and number of power iterations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,9 @@ class Metric:
     directions: Float[Tensor, "inputs kept"]
     """P, orthonormal columns."""
     gains: Float[Tensor, " kept"]
-    """How much more than the floor a change along each direction costs."""
+    """Extra cost of a change along each direction, relative to the floor."""
     floor: float
-    """What a change along any other direction costs."""
+    """Cost of a change along any other direction."""
 
     @classmethod
     def of(
@@ -54,23 +54,23 @@ class Metric:
         floor: float,
         most: int,
     ) -> "Metric":
-        """Measure ordinary activity.
+        """Compute the penalty from a layer's inputs.
 
         Args:
             inputs: A layer's inputs on ordinary messages.
-            weights: How much each row counts.
-            floor: Share of the mean variance that is added to every direction.
-            most: Directions that are kept.
+            weights: Weight of each row.
+            floor: Share of the mean variance to add to every direction.
+            most: Maximum number of directions to keep.
         """
         shares = weights / weights.sum()
         width = inputs.shape[1]
-        # The mean of the eigenvalues, without them.
+        # The mean of the eigenvalues from the trace, without computing them.
         base = floor * float((inputs.square().sum(dim=1) * shares).sum()) / width
         kept = min(most, width)
         if width > _EXACT_WIDTH:
             values, vectors = _leading_directions(inputs * shares.sqrt()[:, None], kept)
             return cls(directions=vectors, gains=values / base, floor=base)
-        # Rounding can leave eigenvalues just below zero; they count as zero.
+        # Rounding can leave eigenvalues just below zero.
         values, vectors = torch.linalg.eigh((inputs * shares[:, None]).T @ inputs)
         base = floor * float(values.clamp(min=0).mean())
         return cls(
@@ -93,10 +93,10 @@ class Update:
     a: Float[Tensor, "r inputs"]
     b: Float[Tensor, "outputs r"]
     explained: float
-    """Share of the wanted change that the full-rank update predicts for prompts that were left
-    out, leaving out one prompt at a time; negative if it does more harm than good."""
+    """Share of the wanted change that the full-rank update predicts for left-out prompts, leaving
+    out one at a time; negative if it does more harm than good."""
     kept: float
-    """Share of the predicted change that is left after the cut to rank r."""
+    """Share of the predicted change that remains at rank r."""
 
 
 def solve(
@@ -115,12 +115,12 @@ def solve(
         inputs: The layer's inputs, in float32.
         wanted: How its outputs should change, in float32.
         groups: Which prompt each row belongs to; a prompt is left out as a whole.
-        weights: How much each row counts.
+        weights: Weight of each row.
         metric: The penalty.
         ridge: λ, relative to the fit.
         r: Rank of the update.
     """
-    # Roots, as both sides of the squared error are scaled.
+    # Square roots, because both sides of the squared error are scaled.
     scale = weights.sqrt()[:, None]
     u, e = inputs * scale, wanted * scale
     divided = metric.divide(u)
@@ -128,7 +128,7 @@ def solve(
     gram.diagonal().add_(ridge * float(weights.sum()))
     factor = torch.linalg.cholesky(gram)
     dual = torch.cholesky_solve(e, factor)
-    # HE without forming H: what is not fitted is the ridge times the dual.
+    # HE without forming H: the residual is the ridge times the dual solution.
     fitted = e - ridge * float(weights.sum()) * dual
     # The best rank r is that of the fitted outputs plus the penalty, which is EᵀHE: Izenman's
     # reduced-rank regression, for a penalised fit.
@@ -166,16 +166,16 @@ def _leading(
     """Return the eigenvalues of EᵀHE, ascending, and its last r eigenvectors.
 
     Args:
-        wanted: E.
-        fitted: HE, with H symmetric.
-        r: How many vectors.
+        wanted: Matrix E.
+        fitted: Matrix HE, with H symmetric.
+        r: Number of eigenvectors.
     """
     rows, outputs = wanted.shape
     if r <= rows < outputs:
-        # All directions are among the rows of E, so a matrix as small as their number will do.
+        # All eigenvectors are in the row space of E, so work in that smaller space.
         basis, triangle = torch.linalg.qr(wanted.T)
         inner = triangle @ (fitted @ basis)
-        # Symmetric but for rounding, and `eigh` reads one triangle only.
+        # Symmetric up to rounding; `eigh` reads only one triangle.
         values, vectors = torch.linalg.eigh((inner + inner.T) / 2)
         return values, basis @ vectors[:, -r:]
     outer = wanted.T @ fitted
@@ -189,10 +189,10 @@ def _explained(
     factor: Float[Tensor, "rows rows"],
     groups: Int[Tensor, " rows"],
 ) -> float:
-    """Share of the change predicted for each prompt by a fit to the others, without refitting.
+    """Return the share of each prompt's change that a fit to the others predicts, in closed form.
 
     Leaving rows S out changes their residual to (K⁻¹)_SS⁻¹ (K⁻¹ e)_S, with K the Gram matrix and
-    its ridge. One prompt has nothing to be left out against, and explains nothing.
+    its ridge. A single prompt cannot be left out, and explains nothing.
     """
     total = float(wanted.square().sum())
     order = torch.argsort(groups, stable=True)
