@@ -1,7 +1,7 @@
 """Drag-and-Drop LLMs: unlabeled prompts in, a LoRA adapter out.
 
-The names below are the public API. They load on first use, so that reading a prompt file does not
-wait for torch.
+The names below are the public API. They load lazily, so that reading a prompt file does not import
+torch.
 """
 
 from importlib import import_module

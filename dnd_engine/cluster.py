@@ -1,4 +1,4 @@
-"""Runs many independent jobs on a Ray cluster. Knows nothing of what they do.
+"""Runs many independent jobs on a Ray cluster. Knows nothing about their content.
 
 Without a cluster, callers do the same work one after the other with `map`. Ray is optional: the
 extra `ray` installs it.
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """A Ray cluster, and what each job may take of it."""
+    """A Ray cluster and the resources that each job reserves."""
 
     address: str = "auto"
     """Address of the head node, `HOST:PORT`. `auto` finds the cluster that this machine is part of;
@@ -38,9 +38,9 @@ class Cluster:
     cpus: float = 1
     """Processors that each job reserves, and threads that it uses."""
     gpus: float = 0
-    """GPUs that each job reserves; .5 lets two jobs share one."""
+    """GPUs that each job reserves; 0.5 lets two jobs share one."""
     retries: int = 3
-    """How often a job starts again after its process or machine died."""
+    """Number of restarts of a job whose process or machine died."""
 
     def __post_init__(self) -> None:
         check_positive(self, "cpus")
@@ -58,11 +58,10 @@ class Cluster:
 
         Args:
             work: A function that other processes can import, or a `partial` of one.
-            jobs: What it is called with, once each. A job that starts again must not mind what it
-                did before.
+            jobs: Arguments, one call each. A call must be safe to repeat, because jobs may restart.
 
         Raises:
-            DndError: What a job raised; it is not tried again.
+            DndError: Raised by a job, which is then not retried.
             JobError: If there is no cluster, or it lost one job too often.
         """
         if not jobs:
@@ -89,7 +88,7 @@ class Cluster:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             if match := _HOST_AND_PORT.fullmatch(self.address):
-                # Ray itself tries for minutes.
+                # Check the address first: Ray itself retries for minutes.
                 socket.create_connection((match[1], int(match[2])), _CONNECT_SECONDS).close()
             ray.init(
                 address=self.address,
@@ -109,7 +108,7 @@ class Cluster:
             ray.shutdown()
 
     def _warn_of_waiting(self, ray: Any) -> None:
-        """Say so if no node can take a job now; one that can may still join."""
+        """Warn if no node can take a job now; a suitable one may still join."""
         wanted = {"CPU": self.cpus, "GPU": self.gpus}
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if not any(all(node.get(k, 0) >= n for k, n in wanted.items()) for node in nodes):
@@ -151,6 +150,6 @@ def _ray() -> Any:
 
 
 def named_anywhere(model: str) -> str:
-    """Return a model's name for processes that work in other folders: a folder's whole path."""
+    """Return a model's name that other working directories understand: folders become absolute."""
     path = Path(model).expanduser()
     return str(path.absolute()) if path.exists() else model

@@ -30,8 +30,8 @@ Mix = Literal["pool", "sum"]
 """How buckets are combined: one condition from all prompts, or a weighted sum of adapters."""
 
 Teacher = Literal["generator", "base"]
-"""What answers full prompts for an imprint: the base with what the generator brings for that (its
-trained teacher, else the adapters it writes), or the base alone."""
+"""Model that answers full prompts for an imprint: the base with the generator's trained teacher
+(or, without one, its generated adapters), or the base alone."""
 
 NO_GENERATOR = Path("none")
 """In place of a generator folder: make adapters by imprint alone."""
@@ -51,7 +51,7 @@ METRICS: tuple[AnyMetric, ...] = ("auto", "choice", "exact", "rouge")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """Sampling settings for chat, shared by the base row and the adapted row."""
+    """Sampling settings for chat, shared by base and adapted model."""
 
     max_new_tokens: int = 128
     """Maximum number of tokens per answer."""
@@ -96,12 +96,12 @@ class ImprintConfig:
     trained_teacher: bool = True
     """Whether the generator's trained teacher answers whole prompts, if it has one."""
     own_share: float = 0.5
-    """Without a trained teacher, how much of the generator's adapter is its own while it answers;
-    the rest is what all adapters share. Half follows the instructions of unseen tasks better than
-    all or nothing."""
+    """Without a trained teacher, the share of the generated adapter's own part while it answers;
+    the rest is the part that all adapters share. Half follows unseen instructions better than all
+    or nothing."""
     left_out_share: float = 0.25
-    """Share of a bucket's prompts that are not fitted, so that they can show whether the imprint
-    works: 2 to 8 prompts, and none if the bucket has fewer than 8."""
+    """Share of a bucket's prompts that are not fitted, so that the imprint can be tested on them: 2
+    to 8 prompts, and none if the bucket has fewer than 8."""
     seed: int = 0
     """Seed for sampling prompts and for choosing the tokens to match in long answers."""
 
@@ -135,7 +135,7 @@ class RefineConfig:
     max_prompts: int = 64
     """Number of prompts to train on, sampled by seed."""
     least_prompts: int = 8
-    """With fewer prompts the adapter would memorise them."""
+    """Minimum number of prompts. With fewer, the adapter would memorise them."""
     max_tokens: int = 192
     """Longer prompts are skipped, because one of them slows down its whole batch."""
     max_answer_tokens: int = 48
@@ -143,16 +143,17 @@ class RefineConfig:
     labels: bool = False
     """Train on the prompts' labels instead of the teacher's answers."""
     trained_teacher: bool = True
-    """Whether the generator's trained teacher answers, if it has one, and not what all of the
-    generator's adapters share."""
+    """Whether the generator's trained teacher answers, if it has one. Otherwise the part that all
+    of the generator's adapters share does."""
     held_back_share: float = 0.25
-    """Share of the prompts that are not trained on, so that a score on them can show how far the
-    training is: 2 to 8 prompts."""
+    """Share of the prompts that are not trained on, so that scores on them show progress: 2 to 8
+    prompts."""
     ask_every: int = 5
     """Steps between two batches of questions to the teacher. Training begins with the first answers
     instead of waiting for all; 0 asks all questions first."""
     stop_after: int | None = None
-    """Steps to take of `steps`, whose learning rates stay as they are; None takes all."""
+    """Stop after this many of `steps`, without changing the learning rate schedule; None runs
+    all."""
     seed: int = 0
     """Seed for sampling and ordering the prompts."""
 
@@ -218,7 +219,7 @@ class LabelledConfig:
     max_tokens: int = 256
     """Longer examples are skipped."""
     least_examples: int = 8
-    """With fewer examples the LoRA would memorise them."""
+    """Minimum number of examples. With fewer, the LoRA would memorise them."""
     seed: int = 0
     """Seed for the initial A and the order of examples."""
 
@@ -237,7 +238,7 @@ class EngineConfig:
     """The name of an embedded model, a Hub id, a local folder or a GGUF file (see
     `models.sources`)."""
     encoder: str | None = None
-    """The same for the encoder. None selects the one the generator was trained with, and the
+    """Encoder, named like `base`. None selects the one the generator was trained with, or the
     embedded one without a generator."""
     generator: Path | None = None
     """Generator folder. None selects the one shipped for `base`; a base without one works by

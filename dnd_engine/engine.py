@@ -1,7 +1,7 @@
 """The public facade: one resident base, encoder and generator, and everything done with them.
 
-`files -> Bucket -> Condition -> weight tokens -> Adapter -> chat`. Loaded once; synthesis never
-reloads the base, and a change of strength never synthesizes again.
+`files -> Bucket -> Condition -> weight tokens -> Adapter -> chat`. Models are loaded once:
+synthesis never reloads the base, and a change of strength needs no new synthesis.
 """
 
 import time
@@ -75,7 +75,7 @@ __all__ = ["Engine"]
 class Engine:
     """Resident models and the operations on them; safe to share between threads.
 
-    Make one with `Engine.load`; a process needs no more.
+    Create one per process with `Engine.load`.
     """
 
     def __init__(
@@ -101,76 +101,76 @@ class Engine:
 
     @property
     def config(self) -> EngineConfig:
-        """What was asked for."""
+        """The configuration passed to `load`."""
         return self._loaded.config
 
     @property
     def base(self) -> BaseModel:
-        """The frozen base; read-only."""
+        """The frozen base; do not modify it."""
         return self._loaded.runtime.base
 
     @property
     def runtime(self) -> Runtime:
-        """The resident base, with the host that applies adapters and the lock of both."""
+        """The resident base, its `LoRAHost`, and the lock for both."""
         return self._loaded.runtime
 
     @contextmanager
     def exclusive(self) -> Iterator[tuple[BaseModel, LoRAHost]]:
-        """Base and host for work of one's own, while no other thread uses them.
+        """Yield base and host for exclusive use by this thread.
 
-        The engine's methods wait until the `with` block ends, so calling one inside it never
-        returns. Leave no adapter active.
+        The engine's methods wait until the `with` block ends, so calling one inside it deadlocks.
+        Leave no adapter active.
         """
         with self._loaded.runtime.lock:
             yield self.base, self._loaded.runtime.host
 
     @property
     def generator(self) -> GeneratorFolder:
-        """The generator that is loaded, as it is on disk: what it was trained on, its card.
+        """The loaded generator's folder, with its training data and card.
 
         Raises:
-            GeneratorError: If there is none, so that adapters are imprinted alone.
+            GeneratorError: If there is none and adapters are made by imprint alone.
         """
         return self._loaded.resident().folder
 
     @property
     def training_data(self) -> list[dict[str, str]]:
-        """Tasks that generator and teacher learnt: `task`, `family`, `licence`, `category`."""
+        """Training tasks of generator and teacher: `task`, `family`, `licence`, `category`."""
         return self.generator.seen("data")
 
     @property
     def training_variants(self) -> list[str]:
-        """Tasks in an answer format or with other labels that it was trained on too.
+        """Variants of training tasks with another answer format or other labels.
 
-        They are called `slug~format` and `slug~labels-1`. Empty too where a generator of an
-        earlier version does not say.
+        They are named `slug~format` and `slug~labels-1`. Also empty if an older generator does not
+        list them.
         """
         return self.generator.seen("variants")
 
     @property
     def training_steps(self) -> int:
-        """Steps that it was trained, those of what it started from included; 0 if unknown."""
+        """Training steps, including those of the generator it started from; 0 if unknown."""
         return trained_steps(self.generator.config.training)
 
     @property
     def learnt_from_checkpoints(self) -> bool:
-        """Whether its objective was the weights of LoRA checkpoints, as the paper's is."""
+        """Whether the generator was trained on the weights of LoRA checkpoints, as in the paper."""
         objective = self.generator.config.training.get("recipe", {}).get("objective")
         return objective in OBJECTIVES_ON_WEIGHTS
 
     @property
     def validation_data(self) -> list[dict[str, str]]:
-        """Tasks that chose the step whose weights these are, as `training_data` names them."""
+        """Tasks that selected the training step to keep, in the form of `training_data`."""
         return self.generator.seen("validation_data")
 
     @property
     def card(self) -> str:
-        """The generator's card, Markdown with a front matter; empty if there is none."""
+        """The generator's model card, Markdown with front matter; may be empty."""
         return self._loaded.generator.folder.card() if self._loaded.generator else ""
 
     @property
     def reports(self) -> dict[str, Report]:
-        """Evaluations of the generator, by split, as its folder holds them now."""
+        """The generator's evaluations by split, read from its folder now."""
         return self._loaded.generator.folder.reports() if self._loaded.generator else {}
 
     @classmethod
@@ -179,18 +179,19 @@ class Engine:
         config: EngineConfig | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> "Engine":
-        """Load base, encoder and generator, fetching the embedded base at first use.
+        """Load base, encoder and generator, downloading the embedded base on first use.
 
-        A base without a generator works too: its adapters are imprinted alone (see `synthesize`).
+        A base without a generator works too: its adapters are made by imprint alone (see
+        `synthesize`).
 
         Args:
-            config: What to load; the embedded default if None.
-            on_progress: Told of every stage.
+            config: Models to load; None loads the embedded defaults.
+            on_progress: Called at every stage.
 
         Raises:
-            AssetError: If weights cannot be had or are damaged.
+            AssetError: If weights are unavailable or damaged.
             GeneratorError: If the generator is missing or damaged.
-            BaseMismatchError: If it is for another base.
+            BaseMismatchError: If the generator is for another base.
         """
         config = config or EngineConfig()
         started = time.monotonic()
@@ -239,11 +240,10 @@ class Engine:
         return engine
 
     def warm_up(self) -> None:
-        """Make, verify and ask an adapter, for nothing but its side effects.
+        """Make, verify and query a throwaway adapter to fill all caches.
 
-        What is made once takes longer than a synthesis: the base wrapped by PEFT, and its answers
-        to ordinary messages. The first order need not wait for it, nor the first answer for weights
-        to be packed.
+        One-time work takes longer than a synthesis: wrapping the base with PEFT, its answers to
+        ordinary messages, packing weights. After this call, the first user need not wait for it.
         """
         example = [load_examples()[0].read()]
         loaded, config = self._loaded, ImprintConfig()
@@ -255,7 +255,7 @@ class Engine:
             pass
         loaded.ordinary.answers()
         if alone:
-            # Every adapter will be imprinted, and would wait for this.
+            # Without a generator, every adapter is imprinted and needs the penalty.
             loaded.ordinary.metrics(config)
 
     def generate(
@@ -274,16 +274,16 @@ class Engine:
         Args:
             buckets: Named, weighted groups of prompt files.
             mix: How the generator combines them.
-            strength: Factor on the result.
-            seed: Of the draw of prompts.
-            imprinted: Imprint the instructions too. Where that cannot be done, the adapter is the
-                generator's, and its `not_imprinted` says why. Without a generator, an adapter is
-                imprinted or not made at all.
-            teacher: Who answers the whole prompts for the imprint (see `imprint`).
-            memory: What was read before.
+            strength: Factor on ΔW.
+            seed: Seed for sampling prompts.
+            imprinted: Imprint the instructions too. If that fails, the result is the generated
+                adapter, and its `not_imprinted` gives the reason. Without a generator, such a
+                failure raises.
+            teacher: Model that answers whole prompts for the imprint (see `imprint`).
+            memory: Cache of encoded prompts (see `synthesize`).
 
         Raises:
-            BucketError: If no bucket counts, or weights or sizes are out of bounds.
+            BucketError: If all buckets are empty or muted, or weights or sizes are out of bounds.
             GeneratorError: If there is no generator and `imprinted` is off.
             ImprintError: If there is no generator and nothing can be imprinted.
         """
@@ -310,19 +310,18 @@ class Engine:
         seed: int = 0,
         memory: PromptMemory | None = None,
     ) -> Steps[Progress, None, Adapter]:
-        """Make an adapter step by step: the generator writes it, and `imprint` may follow.
+        """Make an adapter with the generator, step by step; `imprint` may follow.
 
-        Without a generator the instructions are imprinted at once: they are all that makes the
-        adapter. Then buckets of positive weight count alone, whatever the mix.
+        Without a generator, the adapter is made by imprint alone. Only buckets of positive weight
+        are then used, and `mix` is ignored.
 
         Args:
             buckets: Named, weighted groups of prompt files.
             mix: `pool` reads all prompts as one condition, drawn in proportion to the weights;
                 `sum` makes one adapter per bucket and adds them with the weights.
-            strength: Factor on the result.
-            seed: Of the draw of prompts.
-            memory: What was read before, and need not be read again; the adapter is the same, to
-                the last bit.
+            strength: Factor on ΔW.
+            seed: Seed for sampling prompts.
+            memory: Cache of encoded prompts. It does not change the adapter, not even by a bit.
 
         Yields:
             Progress through the stages encode, decode and check; without a generator, ask and
@@ -332,7 +331,7 @@ class Engine:
             The adapter, by `yield from` or `StopIteration.value`.
 
         Raises:
-            BucketError: If no bucket counts, or weights or sizes are out of bounds.
+            BucketError: If all buckets are empty or muted, or weights or sizes are out of bounds.
             ImprintError: If there is no generator and nothing can be imprinted.
         """
         return synthesize(
@@ -356,14 +355,14 @@ class Engine:
         Closing the iterator cancels.
 
         Args:
-            adapter: As `synthesize` made it of these buckets; it stays as it is.
+            adapter: Adapter that `synthesize` made from these buckets; not modified.
             buckets: Groups of prompt files. Prompts without a blank line between instruction and
                 input take no part.
             config: Rank, limits and seed.
-            teacher: `generator` answers with its trained teacher active, or with its adapters if it
-                has none, `base` with nothing.
-                Then nothing of the generator is in the result. Without a generator it is `base`.
-            memory: As for `synthesize`.
+            teacher: Model that answers whole prompts. `generator` uses its trained teacher, or its
+                adapters without one; `base` uses no adapter, so the result owes nothing to the
+                generator. Without a generator it is `base`.
+            memory: Cache of encoded prompts, as in `synthesize`.
 
         Yields:
             Progress through the stages ask and imprint.
@@ -372,7 +371,7 @@ class Engine:
             A new adapter of the same strength, by `yield from` or `StopIteration.value`.
 
         Raises:
-            BucketError: If no bucket counts, or weights or sizes are out of bounds.
+            BucketError: If all buckets are empty or muted, or weights or sizes are out of bounds.
             ImprintError: If nothing can be imprinted, or the adapter was trained.
         """
         return imprint_adapter(
@@ -387,18 +386,18 @@ class Engine:
     def regenerate(
         self, recipe: Recipe, paths: Sequence[Path] = ()
     ) -> Steps[Progress, None, Adapter]:
-        """Make an adapter again, step by step: synthesis, imprint and refinements, as it had them.
+        """Recreate an adapter from its recipe: synthesis, imprint and refinements.
 
-        On the same kind of device the weights are the same, to the last bit: the adapter's `sha256`
-        is the recipe's. Another device may round otherwise.
+        On the same kind of device the weights are bit-identical, and the adapter's `sha256` is the
+        recipe's. Other devices may round differently.
 
         Args:
             recipe: `Adapter.recipe`, or `read_recipe` of a file.
-            paths: Where its prompt files are, by whatever name; folders are searched. Not needed by
-                a recipe that holds its texts.
+            paths: Prompt files under any name, and folders to search. Not needed if the recipe
+                contains its texts.
 
         Yields:
-            Progress as `synthesize` and `refine` tell it.
+            Progress, as `synthesize` and `refine` do.
 
         Returns:
             The adapter, by `yield from` or `StopIteration.value`.
@@ -410,7 +409,7 @@ class Engine:
 
     @staticmethod
     def new_memory() -> PromptMemory:
-        """Return an empty memory, to `synthesize` again and again from much the same prompts."""
+        """Return an empty cache for repeated `synthesize` calls with similar prompts."""
         return PromptMemory()
 
     def refine(
@@ -423,25 +422,26 @@ class Engine:
     ) -> Steps[Progress, None, Adapter]:
         """Train an adapter on prompts of its own task, step by step; closing the iterator cancels.
 
-        Without labels the base, with the generator's teacher or what all of its adapters share,
-        answers the full prompts, and the adapter learns to answer the bare inputs the same way.
+        Without labels, a teacher answers the full prompts (the base with the generator's trained
+        teacher or the part that its adapters share), and the adapter learns to give the same
+        answers to the bare inputs.
 
         Args:
-            adapter: Where to start; it stays as it is.
-            buckets: Groups of prompt files; those of positive weight count, all equally. Prompts
-                must have a blank line between instruction and input.
-            config: How long, how fast, and whether labels are learnt.
-            enough: Asked after every step; True ends the training with what was learnt.
+            adapter: Starting point; not modified.
+            buckets: Groups of prompt files. Those of positive weight are used, all equally. Prompts
+                need a blank line between instruction and input.
+            config: Steps, learning rate, and whether to train on labels.
+            enough: Called after every step; returning True ends the training early.
 
         Yields:
-            Progress through the stages ask and refine, with a score on prompts held back.
+            Progress through the stages ask and refine, with a score on validation prompts.
 
         Returns:
             A new adapter of strength 1, by `yield from` or `StopIteration.value`.
 
         Raises:
-            BucketError: If no bucket counts, or weights or sizes are out of bounds.
-            TrainingError: If too few prompts can be learnt from; with labels, labelled ones.
+            BucketError: If all buckets are empty or muted, or weights or sizes are out of bounds.
+            TrainingError: If too few prompts are usable; with labels, too few labelled ones.
         """
         return refine_adapter(self._loaded, adapter, buckets, config or RefineConfig(), enough)
 
@@ -457,24 +457,25 @@ class Engine:
         """Train an adapter on the answers of a person or of a better model; see `refine`.
 
         Args:
-            adapter: Where to start; it stays as it is.
-            answers: By whole prompts, each an instruction, a blank line and an input; or who
-                answers the prompts of `buckets`. Training begins with the first of its answers.
-            buckets: What an endpoint is asked. Not used with answers.
-            config: How long and how fast.
-            enough: Asked after every step; True ends the training with what was learnt.
+            adapter: Starting point; not modified.
+            answers: Answers by whole prompt, each an instruction, a blank line and an input; or an
+                endpoint that answers the prompts of `buckets`. Training starts with its first
+                answers.
+            buckets: Prompts for an endpoint. Unused if answers are given.
+            config: Steps and learning rate.
+            enough: Called after every step; returning True ends the training early.
 
         Yields:
-            Progress through the stages ask and refine, with a score on prompts held back.
+            Progress through the stages ask and refine, with a score on validation prompts.
 
         Returns:
-            A new adapter of strength 1. No recipe makes it again.
+            A new adapter of strength 1. It has no recipe.
 
         Raises:
-            BucketError: If an endpoint is asked and no bucket counts.
-            RemoteError: If the endpoint does not answer before training begins; later, the training
-                goes on with what came, and the provenance counts the prompts in `num_lost`.
-            TrainingError: If too few prompts can be learnt from.
+            BucketError: If an endpoint is given and all buckets are empty or muted.
+            RemoteError: If the endpoint fails before training begins. Later failures only reduce
+                the data; the provenance counts those prompts in `num_lost`.
+            TrainingError: If too few prompts are usable.
         """
         return teach_adapter(
             self._loaded, adapter, answers, buckets, config or RefineConfig(), enough
@@ -486,20 +487,20 @@ class Engine:
         """Let the base answer some prompts, for a person to correct; see `teach`.
 
         Args:
-            buckets: Groups of prompt files; those of positive weight count.
-            limit: Most prompts, drawn by seed.
-            seed: Of the draw.
+            buckets: Groups of prompt files. Those of positive weight are used.
+            limit: Maximum number of prompts, sampled by seed.
+            seed: Seed for sampling prompts.
 
         Yields:
             Progress through the stage ask.
 
         Returns:
-            By whole prompts: their label if they have one, else the answer of the base to the
-            prompt with its instruction, empty where it does not end.
+            Answers by whole prompt: the label if there is one, else the base's answer to the prompt
+            with its instruction, or an empty string if that answer is cut off.
 
         Raises:
-            BucketError: If no bucket counts, or weights or sizes are out of bounds.
-            TrainingError: If no prompt can be learnt from.
+            BucketError: If all buckets are empty or muted, or weights or sizes are out of bounds.
+            TrainingError: If no prompt is usable.
         """
         return propose_answers(self._loaded, buckets, limit=limit, seed=seed)
 
@@ -515,9 +516,9 @@ class Engine:
 
         Args:
             base_messages: The base's conversation, ending with the user's message.
-            adapted_messages: The adapted model's, if its own earlier answers differ.
-            adapter: None asks the base alone.
-            sampling: The same for both.
+            adapted_messages: The adapted model's conversation, if its earlier answers differ.
+            adapter: None queries the base alone.
+            sampling: Sampling settings, shared by both models.
 
         Yields:
             Both answers so far. Closing the iterator stops at the next token.
@@ -544,11 +545,11 @@ class Engine:
         """Answer as several models in one batch, token by token.
 
         Args:
-            conversations: One for each model, ending with the user's message.
-            adapters: What is active for each; None is the base.
-            sampling: The same for all; each draws the same random numbers.
-            strengths: Asked before every token, so that a strength can change while an answer is
-                written; None keeps the adapter's own.
+            conversations: One per model, ending with the user's message.
+            adapters: Adapter of each model; None is the base.
+            sampling: Sampling settings, shared by all; each model draws the same random numbers.
+            strengths: Called before every token, so that strengths can change during an answer;
+                None keeps the adapter's own.
 
         Yields:
             All answers so far, side by side. Closing the iterator stops at the next token.
@@ -576,11 +577,11 @@ class Engine:
     def inspect(self, adapter: Adapter, buckets: Sequence[Bucket] = ()) -> Inspection:
         """Run the registered checks; effect, agreement and verdict need prompts.
 
-        Whoever chats or synthesizes goes first, from the next forward pass on.
+        Chats and syntheses take priority from the next forward pass on.
 
         Args:
-            adapter: Any that fits the base.
-            buckets: Whose prompts it is measured on: 16 of them, chosen by `measured_prompts`.
+            adapter: Any adapter that fits the base.
+            buckets: Prompts to measure on: 16 of them, chosen by `measured_prompts`.
         """
         chosen = measured_prompts(buckets)
         report = self.reports.get("heldout")
@@ -605,76 +606,77 @@ class Engine:
         )
 
     def relative_norms(self, adapter: Adapter) -> Mapping[str, tuple[float, ...]]:
-        """Measure how large its update is; part of `inspect`, and a moment's work alone.
+        """Measure the size of an adapter's update by layer; a cheap part of `inspect`.
 
         Raises:
-            BaseMismatchError: If it is for another base.
+            BaseMismatchError: If the adapter is for another base.
         """
         self._loaded.check_made_here(adapter)
         return relative_norms(adapter, self._norms)
 
     def thumbprint(self, adapter: Adapter) -> tuple[tuple[float, ...], ...]:
-        """Return numbers that tell an adapter from others at a glance; see `checks.norms`.
+        """Return a small picture of an adapter's update; see `checks.norms`.
 
-        Of a generated adapter they show how it differs from what all of its generator share.
+        For a generated adapter, it shows the difference from the part that all its generator's
+        adapters share.
 
         Raises:
-            BaseMismatchError: If it is for another base.
+            BaseMismatchError: If the adapter is for another base.
         """
         self._loaded.check_made_here(adapter)
         made = self._loaded.generator
         mean = None
         if made and self._loaded.wrote(adapter) and not adapter.is_imprinted:
-            # An adapter's tokens are on the CPU, whatever the device of the models.
+            # Tokens of an adapter are always on the CPU.
             mean = made.generator.shared.detach().cpu() if adapter.layout == made.layout else None
         return thumbprint(adapter, self._norms, mean)
 
     def prove(
         self, adapter: Adapter, buckets: Sequence[Bucket], *, memory: PromptMemory | None = None
     ) -> Steps[Progress, None, Conditioning | None]:
-        """Put an adapter beside others of the same generator, on prompts it was made from.
+        """Compare an adapter with controls from its generator, on prompts it was made from.
 
-        The wrong adapters come from the other buckets; for a bucket that is alone, from the
-        shipped example that is least like it. Whoever chats or synthesizes goes first.
+        Wrong adapters come from the other buckets; for a single bucket, from the least similar
+        shipped example. Chats and syntheses take priority.
 
         Args:
-            adapter: As `synthesize` made it.
-            buckets: What it was made from.
-            memory: As for `synthesize`.
+            adapter: Adapter from `synthesize`.
+            buckets: Buckets it was made from.
+            memory: Cache of encoded prompts, as in `synthesize`.
 
         Yields:
             Progress through the stages decode and check.
 
         Returns:
-            The adapter and its controls; None where too few prompts are short and have a blank
-            line.
+            The comparison; None if too few prompts are short enough and have a blank line.
 
         Raises:
-            AdapterError: If it was trained: the others were not.
-            BucketError: If no bucket counts, or weights or sizes are out of bounds.
+            AdapterError: If the adapter was trained, since its controls were not.
+            BucketError: If all buckets are empty or muted, or weights or sizes are out of bounds.
         """
         return prove(self._loaded, self.generate, adapter, buckets, memory)
 
     def measure(
         self, adapter: Adapter, labelled: PromptFile, config: MeasureConfig | None = None
     ) -> Steps[MeasureStep, None, Measurement]:
-        """Score an adapter on labelled rows, beside the base and what else costs no training.
+        """Score an adapter on labelled rows, beside the base and other training-free baselines.
 
         Args:
-            adapter: Any that fits the base.
-            labelled: Prompts with labels. Those that the adapter was made from are not scored.
-            config: How many rows are scored, in which modes and by what.
+            adapter: Any adapter that fits the base.
+            labelled: Prompts with labels. By default, those that the adapter was made from are not
+                scored.
+            config: Number of rows, input modes and metric.
 
         Yields:
-            After every batch, with everything found so far; closing the iterator cancels.
+            All results so far, after every batch; closing the iterator cancels.
 
         Returns:
-            The whole, by `yield from` or `StopIteration.value`; `train_lora` can add to it.
+            The measurement, by `yield from` or `StopIteration.value`; `train_lora` can extend it.
 
         Raises:
-            MeasureError: If no row is labelled, or none is left to score.
+            MeasureError: If no row is labelled, or no row is left to score.
         """
-        # Imported here: its metrics load nltk, which nothing else needs.
+        # Lazy, because its metrics load nltk, which nothing else needs.
         from dnd_engine.measure.run import measure
 
         config = config or MeasureConfig()
@@ -701,24 +703,24 @@ class Engine:
         *,
         warm_start: bool = False,
     ) -> Steps[MeasureStep, None, Measurement]:
-        """Train a real LoRA on the rows that were not scored, and score it on the way.
+        """Train a LoRA on the rows that were not scored, and score it at intervals.
 
         Args:
-            adapter: The one that was measured; the LoRA has its layout.
-            measured: Of it, by `measure` or a step of it.
+            adapter: The measured adapter; the LoRA uses its layout.
+            measured: Measurement of this adapter, from `measure` or one of its steps.
             config: How the LoRA is trained.
-            warm_start: Begin from the adapter, instead of from scratch.
+            warm_start: Start from the adapter instead of from scratch.
 
         Yields:
-            After every step and batch, with everything found so far; closing the iterator cancels.
+            All results so far, after every step and batch; closing the iterator cancels.
 
         Returns:
-            What was measured before and now, with the LoRA as an adapter in `trained`.
+            The extended measurement, with the LoRA as an adapter in `trained`.
 
         Raises:
-            TrainingError: If too few rows can be learnt, or a loss is not finite.
+            TrainingError: If too few rows are usable, or a loss is not finite.
             MeasureError: If another adapter was measured.
-            BaseMismatchError: If it is for another base.
+            BaseMismatchError: If the adapter is for another base.
         """
         self._loaded.check_made_here(adapter)
         from dnd_engine.measure.run import train
@@ -735,10 +737,10 @@ class Engine:
         )
 
     def _synthesis_seconds(self, adapter: Adapter, labelled: PromptFile) -> float | None:
-        """What making an adapter took; for one read from a file, what as many prompts take now.
+        """Return how long making an adapter took, or estimate it for one read from a file.
 
-        None if it was not generated here, or was trained some unknown time after that, or the file
-        has not as many.
+        The estimate times a synthesis of as many prompts. None if the adapter was not generated,
+        was trained for an unknown time, or the file has too few prompts.
         """
         if "total" in adapter.seconds:
             return sum(adapter.seconds.get(part, 0.0) for part in ("total", "refine", "train"))
@@ -754,16 +756,16 @@ class Engine:
     def with_checks(
         adapter: Adapter, found: Inspection, proof: Conditioning | None = None
     ) -> Adapter:
-        """Return the same adapter with what was measured of it, for its card."""
+        """Return a copy of the adapter with its measurements, for its card."""
         return replace(adapter, checks=as_checks(adapter, found, proof))
 
     def recall(
         self, checks: Mapping[str, Any], nearest: Sequence[NearestTask] = ()
     ) -> tuple[Inspection | None, Conditioning | None]:
-        """Read what `inspect` and `prove` found before, from the checks of a kept adapter.
+        """Restore the results of `inspect` and `prove` from the checks of a stored adapter.
 
         Raises:
-            AdapterError: If they are damaged.
+            AdapterError: If the checks are damaged.
         """
         report = self.reports.get("heldout")
         return recall(checks, nearest, report.strongest_effect if report else None)
@@ -775,7 +777,7 @@ class Engine:
             Mean KL(adapted ‖ base) over the prompts that `measured_prompts` chooses, in nats.
 
         Raises:
-            BucketError: If no bucket holds prompts and counts.
+            BucketError: If all buckets are empty or muted.
         """
         if not (chosen := measured_prompts(buckets)):
             raise BucketError(
@@ -785,12 +787,12 @@ class Engine:
         return effect(self._loaded.runtime, self._loaded.fit(adapter), adapter.strength, chosen)
 
     def rank_tasks(self, buckets: Sequence[Bucket], *, seed: int = 0) -> tuple[NearestTask, ...]:
-        """All training tasks, those first whose prompts are most like these.
+        """Rank all training tasks by similarity of their prompts to these.
 
-        An adapter pooled from the same buckets under the same seed names the first five.
+        The first five are those that an adapter pooled from the same buckets and seed lists.
 
         Raises:
-            BucketError: If no bucket counts, or weights or sizes are out of bounds.
+            BucketError: If all buckets are empty or muted, or weights or sizes are out of bounds.
             GeneratorError: If there is no generator.
         """
         tasks = self._loaded.resident().folder.tasks
@@ -801,13 +803,13 @@ class Engine:
         """Read a PEFT LoRA folder or zip made for this base, with all checks.
 
         Raises:
-            AdapterError: If it is damaged or not plain LoRA.
-            BaseMismatchError: If it is for another base.
+            AdapterError: If the files are damaged or not plain LoRA.
+            BaseMismatchError: If the adapter is for another base.
         """
         return read_adapter(Path(path), self.base.config, self.info.base_id)
 
     def save(self, adapter: Adapter, path: Path | str) -> Path:
-        """Write an adapter as a PEFT zip or folder, after proving that stock PEFT reads it.
+        """Write an adapter as a PEFT zip or folder, after verifying that stock PEFT reads it.
 
         Raises:
             VerificationError: If keys are missing or unexpected after reloading, or the reloaded
@@ -818,23 +820,23 @@ class Engine:
         return self.export(adapter, "peft", path).path
 
     def export(self, adapter: Adapter, format: str, path: Path | str) -> Exported:
-        """Write an adapter for another tool; it appears whole or not at all.
+        """Write an adapter for another tool, atomically.
 
         Args:
-            adapter: Its strength is written too.
+            adapter: The adapter, exported at its strength.
             format: One of `export.registry.EXPORTS`.
-            path: Where to.
+            path: Destination.
 
         Raises:
-            BaseMismatchError: If another base would be written with it.
-            ExportError: If `path` is not one for this format or cannot be written to, or llama.cpp
-                runs the base in a way that is not known here.
-            VerificationError: If what was written does not compute what the adapter does. Nothing
+            BaseMismatchError: If the adapter is for another base.
+            ExportError: If `path` does not suit this format or cannot be written to, or the base's
+                conversion for llama.cpp is not supported.
+            VerificationError: If the written files compute something else than the adapter. Nothing
                 is kept then.
         """
         path, target = Path(path), export_target(format)
         if target.whole_model:
-            # Of another base of the same shapes, everything would fit and be verified.
+            # A different base of the same shapes would pass verification, so compare the ids.
             self._loaded.check_made_here(adapter)
         difference: float | None = None
         with exported_aside(path, target) as aside:
@@ -855,20 +857,21 @@ class Engine:
     ) -> Pushed:
         """Upload an adapter's PEFT files to a repository of the Hugging Face Hub.
 
-        Names of buckets and prompt files, their counts and hashes go with it; prompt texts do not.
+        The upload contains names, counts and hashes of buckets and prompt files, never prompt text.
 
         Args:
-            adapter: Its strength is folded in.
-            repo_id: `user/name`; it is made if it does not exist.
-            token: Of the Hub, with write access; kept nowhere. None takes this machine's login,
-                which is not a visitor's: an app for others must ask for theirs.
-            private: Of a new repository; what is to be private is not put into a public one.
+            adapter: The adapter; its strength is folded in.
+            repo_id: `user/name`; created if it does not exist.
+            token: Hub token with write access; never stored. None uses this machine's login, so an
+                app for visitors must ask for theirs.
+            private: Whether a new repository is private. A private upload to a public repository is
+                refused.
 
         Raises:
             HubError: If there is no token, the name is wrong, the Hub refuses or cannot be
                 reached, or the base is a folder on this machine.
-            VerificationError: As for `save`.
-            BaseMismatchError: If it is for another base.
+            VerificationError: If stock PEFT does not read the files back, as in `save`.
+            BaseMismatchError: If the adapter is for another base.
         """
         self._loaded.check_made_here(adapter)
         if Path(adapter.base_id).expanduser().is_dir():
@@ -888,6 +891,6 @@ class Engine:
             Largest difference of logits, relative to the largest logit.
 
         Raises:
-            VerificationError: If they do not come back as they were written.
+            VerificationError: If the reloaded adapter differs from the original.
         """
         return self._verifier.peft_files(adapter, files)

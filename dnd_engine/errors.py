@@ -48,21 +48,21 @@ class PromptFileError(DndError, ValueError):
 
 
 class BrokenItemsError(PromptFileError):
-    """Some lines, rows or files cannot be read, and the others can."""
+    """Some lines, rows or files cannot be read, but others can."""
 
     def __init__(self, message: str, num_good: int) -> None:
         super().__init__(message)
         self.num_good = num_good
-        """Prompts that can be used if the broken ones are left out."""
+        """Number of prompts that are left without the broken ones."""
 
 
 class NoTextColumnError(PromptFileError):
-    """A table has no column that can be read as prompts, or not the one asked for."""
+    """A table has no column that can be read as prompts, or not the requested one."""
 
     def __init__(self, message: str, columns: Sequence[Any]) -> None:
         super().__init__(message)
         self.columns = tuple(columns)
-        """What a person can choose from, each a `prompts.reading.Column`."""
+        """Columns to choose from, each a `prompts.reading.Column`."""
 
 
 class BucketError(DndError, ValueError):
@@ -102,20 +102,20 @@ class HubError(DndError, OSError):
 
 
 class RemoteError(DndError, OSError):
-    """Another program's server cannot be reached, refuses, or answers in another form."""
+    """Another server cannot be reached, refuses a request, or sends an unexpected reply."""
 
     def __init__(
         self, message: str, *, status: int | None = None, retry_after: float | None = None
     ) -> None:
         super().__init__(message)
         self.status = status
-        """What it answered; None if nothing did."""
+        """HTTP status of the reply; None if there was no reply."""
         self.retry_after = retry_after
-        """Seconds after which it wants to be asked again, if it said so."""
+        """Seconds after which the server asks to be tried again, if it says so."""
 
 
 class PublishError(RemoteError):
-    """A serving engine refuses an adapter, or does not answer with it."""
+    """A serving engine refuses an adapter, or does not use it to answer."""
 
 
 class RecipeError(DndError, ValueError):

@@ -1,4 +1,4 @@
-"""Two names in a file system swap what they name, in one step that no crash can divide."""
+"""Swaps two files or folders in one atomic step."""
 
 import ctypes
 import errno
@@ -18,7 +18,7 @@ def exchange(one: Path, other: Path) -> bool:
     """Swap two existing files or folders of one disk.
 
     Returns:
-        Whether that was done; False if this system or this file system cannot.
+        Whether they were swapped; False if the system or file system does not support it.
 
     Raises:
         OSError: One of them does not exist, or the disk refused.
@@ -31,7 +31,7 @@ def exchange(one: Path, other: Path) -> bool:
         else:
             failed = libc.renameat2(_AT_FDCWD, first, _AT_FDCWD, second, _RENAME_EXCHANGE)
     except (AttributeError, OSError, TypeError):
-        return False  # no such call: Windows, or an old C library
+        return False  # The call is missing: Windows, or an old C library.
     if not failed:
         return True
     code = ctypes.get_errno()

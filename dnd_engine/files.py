@@ -1,9 +1,9 @@
-"""Atomic writes that last, and the location of the files shipped with the project.
+"""Atomic and durable writes, and the location of the shipped files.
 
-What is written here appears whole or not at all, and is on the disk when the call returns: files
-and folders are flushed before the rename, their parent after it. Where a folder is replaced, the
-old and the new one change places in one step if the system can do that. Otherwise there is a
-moment with neither in place; `recover` undoes it if a process is killed then.
+A write appears whole or not at all, and is on disk when the call returns: files and folders are
+flushed before the rename, their parent after it. A folder is replaced by an atomic swap if the
+system supports it. Otherwise it is briefly missing; `recover` restores it if the process is killed
+then.
 """
 
 import atexit
@@ -40,16 +40,16 @@ _ASIDE = ".aside-"
 _BEGUN = "dnd-begun-"
 _LOCK, _OLD = "lock", "old"
 _OLD_SECONDS = 24 * 3600
-"""Age from which a folder without a lock is abandoned: nobody is about to lock it."""
+"""Age from which a folder without a lock is abandoned: its owner would have locked it by then."""
 _NO_SYNC = frozenset({errno.EINVAL, errno.EBADF, errno.EACCES, errno.ENOTSUP})
-"""What a system answers that cannot flush a folder."""
+"""Errors of systems that cannot flush a folder."""
 
 # A wheel carries `assets/` inside the package; a checkout has it beside the package.
 _PLACES = (Path(__file__).parent / "assets", Path(__file__).parents[1] / "assets")
 
 
 def user_folder(name: str) -> Path:
-    """Return a folder of the user's own data, which may not be there yet."""
+    """Return a folder for the user's own data, which may not exist yet."""
     return user_data_path("drag-and-drop-llms", appauthor=False) / name
 
 
@@ -74,7 +74,7 @@ def written_aside(path: Path, *, inside: Path | None = None) -> Iterator[Path]:
 
     Write to the yielded path. When the `with` block ends, the result replaces `path`. If the block
     raises, `path` is unchanged. Several writers of one path do not interfere: the last one to
-    finish wins. What killed processes left beside it is removed.
+    finish wins. Leftovers of killed processes beside it are removed.
 
     Args:
         path: The file or folder to write.
@@ -118,7 +118,7 @@ def recover(path: Path) -> None:
     """Bring back a folder whose writer was killed while it replaced it.
 
     Raises:
-        OSError: If the disk refuses.
+        OSError: If the disk refuses a write.
     """
     if path.exists():
         return
@@ -139,21 +139,21 @@ def write_whole(path: Path, data: str | bytes) -> None:
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a path is a temporary folder of `written_aside`, current or left by a killed run."""
+    """Return whether a path is a temporary folder of `written_aside`, in use or abandoned."""
     return path.name.startswith(_ASIDE)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes left in a folder, and nothing that a living one writes."""
+    """Remove leftovers of killed processes from a folder, sparing those of living ones."""
     _remove_abandoned(folder, _ASIDE)
 
 
 @contextmanager
 def scratch_folder(prefix: str = "dnd-scratch-") -> Iterator[Path]:
-    """Yield a temporary folder, and remove those of that prefix that killed processes left.
+    """Yield a temporary folder; remove killed processes' folders of the same prefix.
 
     Raises:
-        OSError: If the disk refuses.
+        OSError: If the disk refuses a write.
     """
     place = Path(tempfile.gettempdir())
     _remove_abandoned(place, prefix)
@@ -165,7 +165,7 @@ def process_folder(prefix: str) -> Path:
     """Return a temporary folder that lasts as long as this process.
 
     Raises:
-        OSError: If the disk refuses.
+        OSError: If the disk refuses a write.
     """
     stack = ExitStack()
     atexit.register(stack.close)
@@ -173,7 +173,7 @@ def process_folder(prefix: str) -> Path:
 
 
 def sync(path: Path) -> None:
-    """Have the disk keep a file, or a folder with all that is in it, through a power cut.
+    """Flush a file, or a folder with all its contents, so that it survives a power cut.
 
     Raises:
         OSError: If the disk refuses, for example because it is full.
@@ -189,7 +189,7 @@ def sync(path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the disk keep which names a folder holds, where the system can."""
+    """Flush a folder's list of names, if the system supports it."""
     with suppress(PermissionError):  # Windows opens no folders
         number = os.open(folder, os.O_RDONLY)
         try:
@@ -203,9 +203,9 @@ def _sync_folder(folder: Path) -> None:
 
 @contextmanager
 def _own_folder(place: Path, prefix: str) -> Iterator[Path]:
-    """Yield a folder that others see is in use for as long as this process lives."""
-    # Locked under another name first: between making a folder and locking it, others would take it
-    # for abandoned.
+    """Yield a folder that is locked, and so visibly in use, as long as this process lives."""
+    # Create and lock it under another name first: between creation and locking, other processes
+    # would take it for abandoned.
     begun = Path(tempfile.mkdtemp(dir=place, prefix=f".{_BEGUN}"))
     folder = begun.with_name(prefix + begun.name.removeprefix(f".{_BEGUN}"))
     lock = FileLock(begun / _LOCK)
@@ -230,10 +230,10 @@ def _remove_abandoned(place: Path, prefix: str) -> None:
 
 
 def _is_abandoned(folder: Path) -> bool:
-    """Whether no living process holds a temporary folder: the system frees a dead one's locks."""
+    """Return whether no living process locks a temporary folder; locks end with their process."""
     if (folder / _LOCK).exists():
         return not _is_in_use(folder)
-    return _is_old(folder)  # an earlier version made no lock
+    return _is_old(folder)  # earlier versions made no lock
 
 
 def _is_old(folder: Path) -> bool:

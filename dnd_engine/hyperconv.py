@@ -1,4 +1,4 @@
-"""`HyperConvDecoder` under the address by which comparisons with the authors' code import it."""
+"""Alias of `HyperConvDecoder`, for comparisons with the authors' code."""
 
 from dnd_engine.generator.hyperconv import HyperConvDecoder
 

@@ -1,7 +1,7 @@
-"""Limits on what strangers send, in one place; `SECURITY.md` quotes them all. Imports no torch.
+"""All limits on untrusted input; `SECURITY.md` quotes them all. Imports no torch.
 
-`PromptLimits` and `ServerLimits` are settings. `FIXED` holds bounds that no legitimate use reaches,
-so they are none.
+`PromptLimits` and `ServerLimits` are settings. `FIXED` bounds are not, because no legitimate use
+reaches them.
 """
 
 from collections.abc import Sequence
@@ -54,8 +54,8 @@ class PromptLimits:
     max_prompts: int = 20_000
     """Prompts per file, after cleaning. A condition never samples this many."""
     max_rows: int = 100_000
-    """Rows, lines or items of a file that hold something, repeated and broken ones included: a file
-    of two million of them keeps everyone waiting for ten seconds."""
+    """Non-empty rows, lines or items per file, including repeated and broken ones. A file of two
+    million would block everyone for ten seconds."""
     max_prompt_chars: int = 8_000
     """Characters per prompt. The encoder reads only the first few hundred."""
 
@@ -65,80 +65,79 @@ class PromptLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FixedLimits:
-    """What one request, file or answer of a stranger may hold."""
+    """Limits on one request, file or answer from an untrusted source."""
 
     max_question_chars: int = 20_000
-    """Characters of a question; the model reads fewer."""
+    """Characters per question; the model reads fewer."""
     max_system_chars: int = 8_000
-    """Characters of a system prompt."""
+    """Characters per system prompt."""
     max_turns: int = 200
-    """Questions of one conversation."""
+    """Questions per conversation."""
     max_answer_tokens: int = 512
-    """Tokens of one answer: about half a minute on two CPU cores."""
+    """Tokens per answer: about half a minute on two CPU cores."""
     max_batch_inputs: int = 20
-    """Inputs that are asked together."""
+    """Inputs per batch."""
     max_batch_chars: int = 2_000
-    """Characters of each of them."""
+    """Characters per input of a batch."""
     max_taught_chars: int = 2_000
-    """Characters of an answer that a person teaches. Longer ones are not learnt anyway."""
+    """Characters per answer that a person teaches. Longer ones are not trained on anyway."""
     max_line_chars: int = 500
-    """Characters of a field of one line: an address, a key, the name of a repository."""
+    """Characters per single-line field: an address, a key, a repository name."""
     max_name_chars: int = 60
-    """Characters of a bucket's or an adapter's name; `assets/canvas.js` has it too."""
+    """Characters per bucket or adapter name. Keep in sync with `assets/canvas.js`."""
     max_instruction_chars: int = 2_000
-    """Characters of a bucket's instruction."""
+    """Characters per bucket instruction."""
     max_canvas_parts: int = 1_000
-    """Buckets or cards a canvas may send; a visitor's browser sends a few dozen."""
+    """Buckets or cards per canvas request; a browser sends a few dozen."""
     max_encoded_prompts: int = 512
-    """Prompts that a visit keeps as the encoder read them: 38 MB of 48 tokens each."""
+    """Encoded prompts cached per visit: 38 MB at 48 tokens each."""
     max_load_seconds: int = 300
-    """How long a call of the API waits for the engine: the first start fetches a base model."""
+    """Seconds an API call waits for the engine: the first start downloads a base model."""
     max_json_brackets: int = 200_000
-    """Brackets and braces that open in a request's body. Prompts may be code, which has some."""
+    """Opening brackets and braces in a request body. Prompts may be code, which contains some."""
     max_json_commas: int = 2_000_000
-    """Commas of it. A sentence has one in sixty characters."""
+    """Commas in a request body. A sentence has one in sixty characters."""
     max_columns: int = 100
-    """Columns of a table that a person can choose from."""
+    """Selectable columns of a table."""
     max_zip_members: int = 2_000
     """Files in a zip of prompt files."""
     max_zip_ratio: int = 200
-    """Largest ratio of unpacked to packed size of a prompt file. Text reaches 10, a very repetitive
-    table 100."""
+    """Maximum compression ratio of a prompt file. Text reaches 10, a very repetitive table 100."""
     max_weights_bytes: int = 512_000_000
-    """Weights of an adapter that is imported."""
+    """Bytes of an imported adapter's weights."""
     max_settings_bytes: int = 1_000_000
-    """Its configuration, and its provenance."""
+    """Bytes of an imported adapter's config or provenance."""
     max_adapter_members: int = 1_000
-    """Entries of an adapter's zip. A trainer's checkpoint has about twenty."""
+    """Entries in an adapter's zip. A trainer's checkpoint has about twenty."""
     max_adapter_ratio: int = 100
-    """Largest ratio of unpacked to packed size of an adapter's file. A fresh LoRA, its B all zeros,
-    reaches 2."""
+    """Maximum compression ratio of an adapter's file. A fresh LoRA, its B all zeros, reaches 2."""
     max_adapter_tensors: int = 10_000
-    """Tensors of an adapter. All seven modules have 14 for each block: enough for 700 blocks."""
+    """Tensors of an adapter. All seven modules make 14 per block: enough for 700 blocks."""
     max_adapter_r: int = 1_024
     """Rank of an adapter."""
     max_layer_size: int = 65_536
     """Inputs or outputs of a layer. The authors' longest decoder axis has 26,624."""
     max_kernel_size: int = 63
-    """Kernel of a generator's convolutions; the authors use 9 and 11."""
+    """Kernel size of a generator's convolutions; the authors use 9 and 11."""
     max_head_option: int = 8_192
     """Value of an option of a generator's head."""
     max_pickle_bytes: int = 10_000_000
-    """Names and shapes in a `.pth` that is converted. The authors' have about ten kilobytes."""
+    """Bytes of names and shapes in a `.pth` file. The authors' files have about ten kilobytes."""
     max_recipe_bytes: int = 50_000_000
-    """A recipe: a few kilobytes without texts, else about the size of its files."""
+    """Bytes of a recipe: a few kilobytes without texts, else about the size of its prompt files."""
     max_recipe_refinements: int = 16
-    """Refinements of a recipe. Each takes most of a minute."""
+    """Refinements per recipe. Each takes most of a minute."""
     max_recipe_folds: int = 100
-    """Strengths that a recipe folds in. Each takes milliseconds, and millions fit into its file."""
+    """Folded strengths per recipe. Each takes milliseconds, but millions would fit into its
+    file."""
     max_reply_bytes: int = 4_000_000
-    """One reply of another server. A list of models or an answer takes kilobytes."""
+    """Bytes of a reply of another server. A list of models or an answer takes kilobytes."""
     max_reply_chars: int = 100_000
-    """Characters of its answer. Longer ones end here: nothing in this project reads more."""
+    """Characters of an answer in such a reply. Longer ones are cut: nothing here reads more."""
     max_reply_seconds: int = 120
-    """How long it may take."""
+    """Seconds such a reply may take."""
     max_log_bytes: int = 8_000_000
-    """The server's log, older files included."""
+    """Bytes of the server's log, including rotated files."""
 
 
 FIXED = FixedLimits()
@@ -146,64 +145,65 @@ FIXED = FixedLimits()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerLimits:
-    """What visitors of one server may take, alone and together. Sizes are in bytes."""
+    """Limits per visitor and for all visitors of a server. Sizes are in bytes."""
 
     sessions: int = 200
-    """Open pages held at once. Beyond, the one unused for longest ends, closed tabs first."""
+    """Open pages. Beyond, the longest unused one ends, closed tabs first."""
     sessions_per_visitor: int = 40
-    """Pages of one address that stay connected."""
+    """Connected pages per address."""
     session_seconds: int = 24 * 3600
-    """How long an unused page is held."""
+    """Seconds an unused page is held."""
     closed_seconds: int = 300
-    """How long a page is held after its tab was closed."""
+    """Seconds a page is held after its tab was closed."""
     queued_calls: int = 40
-    """Calls that wait for the engine, of all visitors together."""
+    """Calls waiting for the engine, for all visitors together."""
     queued_calls_per_visitor: int = 10
-    """The same for one address: a quarter, so that it takes four to fill the queue. A page has one
-    or two at a time. Many people behind one address need more: `dnd serve --limit`."""
+    """Waiting calls per address: a quarter, so that it takes four addresses to fill the queue. A
+    page has one or two at a time. Many people behind one address need more: `dnd serve --limit`."""
     request_bytes: int = 32_000_000
-    """Body of one request that is no upload. A call may carry as many prompts as files may hold."""
+    """Body of a request that is not an upload. A call may carry as many prompts as files may
+    hold."""
     upload_bytes: int = 64_000_000
     """One uploaded file: an adapter of r 32 for a base of 0.5 B parameters. Prompt files have a
     smaller limit."""
     uploads_per_visitor_bytes: int = 500_000_000
-    """Uploads of one address within `upload_seconds`."""
+    """Uploads per address within `upload_seconds`."""
     uploads_bytes: int = 4_000_000_000
     """Uploads of all visitors within `upload_seconds`."""
     upload_seconds: int = 1200
-    """How long uploads count: three quarters until they are old enough to go, and up to a quarter
-    until the next sweep."""
+    """Seconds uploads count: they expire after three quarters of this, and the next sweep follows
+    within a quarter."""
     readings_per_visit: int = 400
-    """Prompt files that a visit may have read, those kept for Undo included."""
+    """Prompt files read per visit, including those kept for Undo."""
     readings_per_visit_bytes: int = 50_000_000
-    """The same as bytes of files. In memory they take up to twice as much."""
+    """Bytes of prompt files read per visit. In memory they take up to twice as much."""
     readings_bytes: int = 1_000_000_000
-    """Prompt files read by all visits together."""
+    """Bytes of prompt files read by all visits together."""
     readings_per_visitor_bytes: int = 250_000_000
-    """Those of the visits from one address."""
+    """Bytes of prompt files read by all visits from one address."""
     left_visits: int = 200
-    """Visits that are kept though their page was closed, so that it can bring them back."""
+    """Visits kept after their page was closed, so that they can be reopened."""
     left_visits_bytes: int = 500_000_000
-    """What they hold in memory: weights, encoded prompts and labelled rows. Beyond either limit the
-    oldest go."""
+    """Memory of closed visits: weights, encoded prompts and labelled rows. Beyond either limit, the
+    oldest are dropped."""
     visits_bytes: int = 4_000_000_000
-    """The same for all visits, open ones included: empty ones go first, then those of the address
-    that has the most."""
+    """Memory of all visits, including open ones. Beyond, empty visits are dropped first, then those
+    of the address that uses the most."""
     visit_seconds: int = 24 * 3600
-    """How long an unused visit is kept."""
+    """Seconds an unused visit is kept."""
     adapters_per_session: int = 20
-    """Adapters that a visit, its library or a session of the API keeps."""
+    """Adapters per visit, library or API session."""
     adapters_per_session_bytes: int = 300_000_000
-    """Weights of a visit's adapters in memory, those that Undo goes back to included."""
+    """Weights of a visit's adapters in memory, including those kept for Undo."""
     adapters: int = 64
-    """Adapters of all sessions of the API, of some megabytes each."""
+    """Adapters of all API sessions, of some megabytes each."""
     adapter_seconds: int = 3600
-    """How long an adapter of the API is kept unused."""
+    """Seconds an unused adapter of the API is kept."""
     logins_per_minute: int = 10
-    """Attempts to log in from one address."""
+    """Login attempts per address."""
     teacher_servers: tuple[str, ...] = ()
-    """Servers that visitors may let answer their prompts, as `https://HOST` or `https://HOST:PORT`.
-    None by default: this server would send requests for strangers. The owner of a computer may ask
+    """Servers that visitors may use as teachers, as `https://HOST` or `https://HOST:PORT`. Empty by
+    default, because this server would send requests for strangers. The owner of a computer may use
     any."""
 
     def __post_init__(self) -> None:
@@ -211,14 +211,14 @@ class ServerLimits:
 
     @classmethod
     def of(cls, settings: Sequence[str], teacher_servers: Sequence[str] = ()) -> "ServerLimits":
-        """Return the limits with some of them changed.
+        """Return the limits with some of them overridden.
 
         Args:
-            settings: Each `NAME=NUMBER`; the last of a name counts.
-            teacher_servers: See the field.
+            settings: Overrides as `NAME=NUMBER`; the last of a name wins.
+            teacher_servers: Value of the field `teacher_servers`.
 
         Raises:
-            ConfigError: If one names no limit, or has no whole number above 0.
+            ConfigError: If a name is unknown, or a value is not a positive integer.
         """
         values: dict[str, int] = {}
         for setting in settings:

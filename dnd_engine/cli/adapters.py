@@ -56,7 +56,7 @@ _SAME = {
     True: ", as the recipe says",
     False: ", which differs from the recipe: another device or version rounds differently",
 }
-"""What the output says about the digest of an adapter made from a recipe."""
+"""Message about the digest of an adapter that was made from a recipe."""
 
 
 @plain_errors
@@ -157,7 +157,7 @@ def generate(
     texts: list[PromptFile] = []
     if include_texts:
         texts = [file for one in buckets for file in one.files]
-        # It may have been refined on other prompts than those it was made from.
+        # The adapter may have been refined on other prompts than those it was made from.
         texts += [source.file() for source in (wanted.sources() if wanted else ())]
     if save_recipe is not None:
         (adapter.recipe.with_texts(texts) if texts else adapter.recipe).save(save_recipe)
@@ -202,7 +202,7 @@ def generate(
 
 
 def _checks_json(found: "Inspection", proof: "Conditioning | None" = None) -> dict[str, Any]:
-    """Return what every check found, by its name; null where it said nothing."""
+    """Return the result of every check by name; null where it did not apply."""
     return {**dict.fromkeys(CHECKS), **inspected(found, proof)}
 
 
@@ -379,7 +379,7 @@ def info(
 
 
 def _read_recipe(path: Path, files: list[Path], config: EngineConfig) -> "Recipe":
-    """Read a recipe and find its prompts, which may have moved since."""
+    """Read a recipe and find its prompt files, which may have moved since."""
     from dnd_engine.lora.provenance import read_recipe
 
     recipe = read_recipe(path)
@@ -389,7 +389,7 @@ def _read_recipe(path: Path, files: list[Path], config: EngineConfig) -> "Recipe
 
 
 def _instructed(buckets: list[Bucket], instruction: str) -> list[Bucket]:
-    """Give an instruction to the buckets that lack one; somebody typed it, so one must."""
+    """Set the typed instruction on buckets that have none; at least one must lack it."""
     if instruction and all(bucket.has_instructions for bucket in buckets):
         raise BucketError(
             "no bucket takes --instruction: expected one in which no prompt has an instruction, a "
@@ -402,7 +402,7 @@ def read_buckets(
     files: list[Path],
     options: list[str],
     config: EngineConfig,
-    choices: Choices = Choices(),  # noqa: B008  # it is frozen
+    choices: Choices = Choices(),  # noqa: B008  # frozen, so sharing the default is safe
 ) -> list[Bucket]:
     """Read all files of all buckets, and report every unreadable file in one error."""
     wanted = [("prompts", 1.0, files)] if files else []

@@ -1,4 +1,4 @@
-"""Known vulnerabilities of the installed packages, as pip-audit reports them."""
+"""Reports known vulnerabilities of the installed packages, found by pip-audit."""
 
 import importlib.util
 import json
@@ -12,11 +12,11 @@ _SECONDS = 300
 
 
 def audit() -> dict[str, Any]:
-    """Ask pip-audit, if it is installed, and say how many packages it could look up.
+    """Run pip-audit if it is installed, and count the packages it could look up.
 
     Returns:
-        `audited` and `not_audited` packages, `vulnerable` ones with the names of their advisories
-        and the versions that fix them, and `said`, a sentence.
+        `audited` and `not_audited` packages, `vulnerable` ones with their advisories and fixed
+        versions, and `said`, a summary sentence.
     """
     if importlib.util.find_spec("pip_audit") is None:
         return _nothing("pip-audit is not installed, so nothing was audited: pip install pip-audit")
@@ -31,7 +31,7 @@ def audit() -> dict[str, Any]:
 
 
 def read_audit(printed: str, errors: str = "") -> dict[str, Any]:
-    """Sum up what pip-audit printed as JSON; without it, say what it wrote last of its errors."""
+    """Summarise pip-audit's JSON output; without any, quote the last line of its errors."""
     try:
         packages = json.loads(printed)["dependencies"]
     except (ValueError, KeyError, TypeError):

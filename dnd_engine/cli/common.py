@@ -1,4 +1,4 @@
-"""What the commands share: options, error handling, loading models with progress, output."""
+"""Shared code of the commands: options, error handling, loading models with progress, output."""
 
 import inspect
 import json
@@ -77,7 +77,7 @@ StrengthOption = Annotated[
     float | None, typer.Option(help="Strength to write the adapter at; default: its own.")
 ]
 
-# `dnd train` and `dnd collect` both run a recipe.
+# Shared by `dnd train` and `dnd collect`, which both run a recipe.
 RecipeArgument = Annotated[Path, typer.Argument(help="YAML recipe; options override it.")]
 TasksOption = Annotated[list[Path] | None, typer.Option(help="Task folder; may be repeated.")]
 ThreadsOption = Annotated[int | None, typer.Option(help="Number of CPU threads.")]
@@ -122,7 +122,7 @@ _CLUSTER: dict[str, tuple[Any, Any]] = {
 """Options that become a `Cluster`."""
 
 _LAST = ("library", "run_folders", "as_json")
-"""Options that the help lists after those of the engine."""
+"""Options that the help lists last, after those of the engine."""
 
 
 def engine_options(command: Callable[..., T]) -> Callable[..., T]:
@@ -131,7 +131,7 @@ def engine_options(command: Callable[..., T]) -> Callable[..., T]:
 
 
 def cluster_options(command: Callable[..., T]) -> Callable[..., T]:
-    """Add options of a Ray cluster and pass them as the first parameter: one, or None."""
+    """Add the options of a Ray cluster; the first parameter becomes a `Cluster` or None."""
 
     def cluster(asked: dict[str, Any]) -> Cluster | None:
         address = asked.pop("ray")
@@ -151,7 +151,7 @@ def _with_options(
     added: dict[str, tuple[Any, Any]],
     first_argument: Callable[[dict[str, Any]], object],
 ) -> Callable[..., T]:
-    """Replace a command's first parameter by options that it is made from."""
+    """Replace a command's first parameter by the options that construct it."""
     signature = inspect.signature(command)
     _, *own = signature.parameters.values()
     kind = inspect.Parameter.KEYWORD_ONLY
@@ -172,7 +172,7 @@ def _with_options(
         *options,
         *(p.replace(kind=kind) for p in last),
     ]
-    # Typer reads both to make the command line.
+    # Typer builds the command line from both attributes.
     wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # functions take any
     wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
     return wrapped
@@ -274,16 +274,16 @@ def show(values: dict[str, Any], as_json: bool, words: str) -> None:
 
 
 def check_plot(path: Path | None) -> None:
-    """Refuse a file to draw in that is no SVG, before anything is measured."""
+    """Reject a chart file that does not end in .svg, before anything is measured."""
     if path is not None and path.suffix != ".svg":
         raise ConfigError(f"`plot` must end in .svg, got `{path}`.")
 
 
 def write_plot(path: Path, svg: str) -> None:
-    """Write a picture.
+    """Write an SVG file.
 
     Raises:
-        ConfigError: If that cannot be done there.
+        ConfigError: If the file cannot be written.
     """
     try:
         write_whole(path, svg)

@@ -1,6 +1,6 @@
-"""`dnd doctor`: what somebody who helps must know of an installation, and nothing that is private.
+"""`dnd doctor`: information about an installation for bug reports, without anything private.
 
-No names, no prompts, no paths beyond the standard folders.
+Omits names, prompts and paths outside the standard folders.
 """
 
 import os
@@ -59,7 +59,7 @@ def doctor(
 
 
 def examination() -> dict[str, Any]:
-    """Return what `dnd doctor` tells, by title."""
+    """Return the content of the report, by title."""
     from dnd_engine.library import Library
     from dnd_engine.models.sources import cache_folder
 
@@ -82,7 +82,7 @@ def examination() -> dict[str, Any]:
         "library": {"adapters": len(Library().entries())},
         "set": {name: bool(os.environ.get(name)) for name in _SETTINGS},
         "limits": {**asdict(PromptLimits()), **asdict(FIXED)},
-        # A server writes them to its log; this command is no part of it.
+        # A server writes its errors to its log; this process has none of them.
         "server_limits": last_numbers(log_path(), SERVER_LIMITS),
         "server_counters": last_numbers(log_path(), SERVER_COUNTERS),
         "last_errors": [
@@ -111,7 +111,7 @@ def _devices() -> list[str]:
 
 
 def _short(text: str) -> str:
-    """Return a path, or a text that holds some, without the name of their user."""
+    """Remove the user's name from a path or from a text that contains paths."""
     return text.replace(str(Path.home()), "~")
 
 

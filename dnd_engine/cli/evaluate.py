@@ -129,7 +129,7 @@ def evaluate(
     )
     command = shlex.join(["dnd", *typed_arguments()])
     trained: list[Task] = []
-    if "generator" in config.rows:  # its adapters are compared
+    if "generator" in config.rows:  # its adapters are needed for the comparison
         known = {row["task"] for row in engine.training_data}
         trained = [task for task in load_tasks(tasks) if task.info.slug in known]
     report = examine(

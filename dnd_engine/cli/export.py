@@ -27,7 +27,7 @@ __all__ = ["export", "push"]
 
 
 def _suffixes() -> str:
-    """List what each target writes."""
+    """List the file types that each target writes."""
     return "; ".join(
         f"{name}: {' or '.join(suffix or 'a folder' for suffix in target.suffixes)}"
         for name, target in EXPORTS.items()

@@ -22,7 +22,7 @@ class GroupedCommands(TyperGroup):
         width = max(len(name) for rows in panels.values() for name, _ in rows)
         for panel, commands in panels.items():
             with formatter.section(panel):
-                # There are two columns with two spaces before each.
+                # Subtract the two columns and the two spaces before each.
                 short = formatter.width - width - 4
                 formatter.write_dl(
                     [(name.ljust(width), one.get_short_help_str(short)) for name, one in commands]

@@ -222,7 +222,7 @@ def _line(entry: "Entry | DamagedEntry") -> str:
 
 
 def _scored(entry: "Entry") -> list[str]:
-    """Format its scores on each file of labelled rows, beside the base's."""
+    """Format an adapter's scores on each file of labelled rows, beside the base's."""
     return [
         name
         # A score at another strength does not apply to the current one, so say which it was.

@@ -58,7 +58,7 @@ def plan(
     work = replace(Workload(), **given)
     runs: dict[str, Any] = {}
     if not given and rank == LoRASpec().r and hardware_file is None:
-        # They were measured with these settings, so beside others they would mislead.
+        # The measured times hold for these settings only; beside others they would mislead.
         runs = yaml.safe_load(asset_path("plan", "measured.yaml").read_text(encoding="utf-8"))
     made = []
     for name in base or shipped_shapes():

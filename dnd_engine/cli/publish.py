@@ -1,4 +1,4 @@
-"""The `dnd publish` command: hands an adapter to a serving engine."""
+"""The `dnd publish` command: publishes an adapter to a serving engine."""
 
 import json
 import re
@@ -88,7 +88,7 @@ def publish(
     )
     checked = _contract(read)
     checked.demand(read.name)
-    # A name may have dots of its own, such as a version.
+    # A folder's name may contain dots, such as in a version, which `stem` would cut.
     name = place.stem if _is_gguf(place) else place.name
     format = "gguf" if _is_gguf(place) else "peft"
     exported = loaded.export(read, format, place)
@@ -116,7 +116,7 @@ def publish(
 
 
 def _suits(path: Path, target: "EngineTarget") -> bool:
-    """Whether an engine reads what would be written there; PEFT exports may be zips, too."""
+    """Return whether an engine reads the format that `path` implies; PEFT exports may be zips."""
     return path.suffix != ".zip" and _is_gguf(path) == (target.suffix == GGUF)
 
 
@@ -125,7 +125,7 @@ def _is_gguf(path: Path) -> bool:
 
 
 def _contract(adapter: "Adapter") -> "Contract":
-    """Hold what will be written against the engines' rules."""
+    """Check the adapter against the engines' rules, before it is written."""
     from safetensors.torch import load
 
     from dnd_engine.lora.provenance import FILES
@@ -137,7 +137,7 @@ def _contract(adapter: "Adapter") -> "Contract":
 
 
 def _file_name(name: str) -> str:
-    """Reduce an adapter's name to what every file system and URL takes."""
+    """Reduce an adapter's name to characters that are safe in every file system and URL."""
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "adapter"
 
 

@@ -167,7 +167,7 @@ def propose(
 ) -> None:
     """Write the base's answers to prompts for you to correct."""
     if out.suffix != ".jsonl":
-        # A spreadsheet takes answers for formulas; what keeps it from that would be learnt.
+        # JSON Lines only: the escapes against formulas in a spreadsheet would be learnt as answers.
         raise typer.BadParameter(f"--out must end in .jsonl, got `{out.name}`.")
     buckets = read_buckets(files or [], bucket or [], config)
     engine = load_engine(config)

@@ -1,4 +1,4 @@
-"""What `dnd inspect` says of an adapter by its files alone: of other bases, or other tools."""
+"""The file checks of `dnd inspect`, for adapters of other bases or tools."""
 
 import json
 from dataclasses import asdict
@@ -17,9 +17,9 @@ __all__ = ["inspect_files", "is_foreign"]
 
 
 def is_foreign(path: Path, base: str) -> bool:
-    """Whether a folder's config names another base than the one that would be loaded.
+    """Return whether a folder's config names another base than the one to load.
 
-    Zips and what cannot be read are left to the reader, whose messages say more.
+    Zips and unreadable files count as not foreign: the reader reports them with better messages.
     """
     from dnd_engine.models.sources import BASES
 
@@ -33,7 +33,7 @@ def is_foreign(path: Path, base: str) -> bool:
 
 
 def inspect_files(path: Path, as_json: bool) -> None:
-    """Print what the files hold and what of it does nothing; exit code 1 if anything is wrong."""
+    """Print an adapter's structure and what does nothing; exit code 1 if anything is wrong."""
     from dnd_engine.lora.structure import read_structure
 
     check_exists(path)
@@ -50,7 +50,7 @@ def inspect_files(path: Path, as_json: bool) -> None:
 
 
 def _layout(base: str) -> "LoRALayout | None":
-    """Return all layers of a base whose config is shipped; None for others."""
+    """Return the layout of all layers of a base whose config is shipped; None for other bases."""
     from dnd_engine.lora.layout import LoRASpec
     from dnd_engine.plan.shapes import read_shape, shipped_shapes
 

@@ -68,7 +68,7 @@ def train(
         typer.echo(str(stop) or "Stopped at once. The last checkpoint is kept.", err=True)
         raise typer.Exit(_INTERRUPTED) from stop
     if int(os.environ.get("RANK", "0")) > 0:
-        return  # one of several processes; the first says what they did
+        return  # one of several processes; only the first reports
     wrong = result.validation.get("validation_loss_wrong_prompts")
     compared = "" if wrong is None else f", {wrong:.3f} with prompts of another family"
     show(
