@@ -1,1 +1,1 @@
-"""The LoRA itself: its layout, its weights and tokens, its files and where it came from."""
+"""LoRA adapters: layout, weights and tokens, files and provenance."""

@@ -1,7 +1,7 @@
-"""Adapters: weight tokens with their origin, and as a PEFT folder or zip.
+"""Adapters: weight tokens with provenance, and their PEFT folder or zip.
 
-What is written is plain LoRA that stock PEFT loads: one r, one alpha, strength folded into B, the
-base by its Hub id, the same bytes for the same input. `reader` reads it back.
+Files are plain LoRA that stock PEFT loads: one r, one alpha, strength folded into B, the base's Hub
+id. Equal input gives equal bytes. `reader` reads it back.
 """
 
 import hashlib
@@ -32,19 +32,19 @@ from dnd_engine.lora.weight_tokens import LoRAState, detokenize, tokenize
 __all__ = ["Adapter", "exploded", "model_card", "put_files", "sum_adapters", "write_files"]
 
 _MAX_WEIGHT = 1e4
-"""Size of a weight that no sound LoRA reaches: theirs stay below 10. Beyond, the forward pass
+"""Upper bound on the size of a weight; real LoRAs stay below 10. Beyond it the forward pass
 overflows, and answers are empty or cannot be sampled."""
 
 _MAX_MODEL_NAME = 200
-"""Characters of a teacher's name on the card: the page asks for no more."""
+"""Maximum length of a teacher's name on the card; the page has the same limit."""
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
-"""Zip entries carry a time; a fixed one keeps equal adapters equal bytes."""
+"""Fixed timestamp of zip entries, so that equal adapters give equal bytes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """A LoRA adapter in memory, on the CPU, owned by whoever holds it."""
+    """A LoRA adapter in memory, on the CPU."""
 
     name: str
     tokens: Float[Tensor, "tokens rows cols"] = field(repr=False)
@@ -52,20 +52,19 @@ class Adapter:
     layout: LoRALayout = field(repr=False)
     base_id: str
     strength: float = 1.0
-    """Factor on ΔW; negative for the opposite."""
+    """Factor on ΔW; a negative one inverts the effect."""
     provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """What it was made from: the recipe but for strength and digest, and what was found on the way.
-    Never prompt texts."""
+    """Origin: the recipe without strength and digest, and further facts. Never prompt texts."""
     num_prompts: int = 0
-    """Distinct prompts in the buckets that counted."""
+    """Number of distinct prompts in the buckets used."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     nearest_tasks: tuple[NearestTask, ...] = ()
     checks: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """What was measured on it, for its card; see `checks.registry.as_checks`."""
+    """Check results, for its card; see `checks.registry.as_checks`."""
     not_imprinted: str = ""
-    """Why nothing was imprinted where an imprint was asked for; empty otherwise."""
+    """Why a requested imprint failed; empty otherwise."""
     kept_energy: float | None = None
-    """Share of a sum's squared ΔW norm left after the cut back to rank r; None when pooled."""
+    """Share of the squared ΔW norm that remains after a sum was cut to rank r; None when pooled."""
 
     def __post_init__(self) -> None:
         if not -10 <= self.strength <= 10:
@@ -83,17 +82,17 @@ class Adapter:
 
     @property
     def num_parameters(self) -> int:
-        """Entries of all A and B."""
+        """Number of entries in all A and B."""
         return self.layout.num_parameters
 
     @property
     def was_trained(self) -> bool:
-        """Whether gradient steps made it what it is: refined, or trained on labels."""
+        """Whether it was trained by gradient steps: refined, or trained on labels."""
         return "refined" in self.provenance or "trained" in self.provenance
 
     @property
     def is_imprinted(self) -> bool:
-        """Whether its instructions were imprinted after it was generated."""
+        """Whether its instructions were imprinted."""
         return "imprint" in self.provenance
 
     @property
@@ -109,18 +108,18 @@ class Adapter:
 
     @property
     def state(self) -> LoRAState:
-        """PEFT's state dict, strength folded into B."""
+        """PEFT's state dict, with the strength folded into B."""
         return detokenize(self.scaled_tokens, self.layout)
 
     @cached_property
     def weights(self) -> bytes:
-        """`adapter_model.safetensors`."""
+        """Contents of `adapter_model.safetensors`."""
         contiguous = {key: value.contiguous() for key, value in sorted(self.state.items())}
         return save(contiguous, metadata={"format": "pt"})
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of `adapter_model.safetensors`, in hexadecimal."""
+        """SHA-256 of `adapter_model.safetensors`, in hexadecimal."""
         return hashlib.sha256(self.weights).hexdigest()
 
     @property
@@ -129,11 +128,11 @@ class Adapter:
         return len(self.weights)
 
     def with_strength(self, strength: float) -> "Adapter":
-        """The same adapter, stronger, weaker or reversed; nothing is synthesized again."""
+        """Return the adapter at another strength, without synthesizing again."""
         return replace(self, strength=strength)
 
     def fold(self) -> "Adapter":
-        """The same weights at strength 1, as a written file comes back."""
+        """Return the adapter with its strength folded in, as it would be read from a file."""
         if self.strength == 1:
             return self
         folded = [*self.provenance.get("folded", ()), self.strength]
@@ -146,11 +145,11 @@ class Adapter:
 
     @property
     def recipe(self) -> Recipe:
-        """How to make it again.
+        """The recipe that recreates the adapter.
 
         Raises:
-            RecipeError: If there is none: other tools made it, or an earlier version did, or it was
-                trained on answers, which no recipe names.
+            RecipeError: If there is none: another tool or an earlier version made the adapter, or
+                it was trained on answers, which recipes do not contain.
         """
         return Recipe.from_json(self._origin)
 
@@ -159,20 +158,20 @@ class Adapter:
         return {**self.provenance, "strength": self.strength, "sha256": self.sha256}
 
     def save(self, path: Path | str) -> Path:
-        """Write a PEFT folder, or a zip if `path` ends in .zip; appears whole or not at all.
+        """Write a PEFT folder, or a zip if `path` ends in .zip, atomically.
 
-        `Engine.save` also proves that stock PEFT reads it back.
+        `Engine.save` also verifies that stock PEFT reads it back.
 
         Raises:
-            AdapterError: If `path` is an existing file where a folder is meant, or the reverse.
+            AdapterError: If a file exists where a folder is to be written, or the reverse.
         """
         return write_files(self.files(), Path(path))
 
     def files(self, place: str = "path/to/this/folder") -> dict[str, bytes]:
-        """The four files, by name.
+        """Return the contents of the four files, by name.
 
         Args:
-            place: Where the card says that they lie.
+            place: Location of the files in the card's example code.
         """
         config = LoraConfig(
             r=self.layout.spec.r,
@@ -184,7 +183,7 @@ class Adapter:
             base_model_name_or_path=self.base_id,
             inference_mode=True,
         ).to_dict()
-        # PEFT keeps these as sets and enums, whose order changes between processes.
+        # PEFT keeps these as sets and enums, whose order differs between processes.
         config = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
         config |= {"peft_type": "LORA", "task_type": "CAUSAL_LM"}
         return {
@@ -196,15 +195,15 @@ class Adapter:
 
     @property
     def provenance_json(self) -> bytes:
-        """`provenance.json`: what it was made from, and as what it was written."""
+        """Return the contents of `provenance.json`."""
         return _json(self._origin | ({"checks": self.checks} if self.checks else {}))
 
 
 def exploded(weights: Tensor) -> str:
-    """Say what is wrong with the numbers of weights; empty if nothing is."""
+    """Describe what is wrong with the values of weights; empty if nothing is."""
     if weights.numel() == 0:
         return ""
-    largest = float(weights.abs().max())  # NaN if any is
+    largest = float(weights.abs().max())  # NaN if any value is NaN
     if largest <= _MAX_WEIGHT:
         return ""
     if math.isfinite(largest):
@@ -216,17 +215,17 @@ def exploded(weights: Tensor) -> str:
 def sum_adapters(
     adapters: Sequence[Adapter], weights: Sequence[float]
 ) -> tuple[Float[Tensor, "tokens rows cols"], float]:
-    """Weighted sum of ΔW, cut back to the common rank.
+    """Compute a weighted sum of ΔW, cut to the common rank.
 
     The sum itself is exact: ranks are concatenated, A stacked and B side by side. A singular value
     decomposition per matrix then keeps the best rank r, computed on the small factors only.
 
     Args:
-        adapters: Of one layout.
-        weights: One each; negative ones subtract.
+        adapters: Adapters of one layout.
+        weights: Weight of each adapter, possibly negative.
 
     Returns:
-        Weight tokens, and the share of squared norm kept, over all matrices.
+        Weight tokens, and the share of the squared norm that they keep.
     """
     layout = adapters[0].layout
     states = [{k: v.float() for k, v in a.state.items()} for a in adapters]
@@ -255,7 +254,7 @@ def sum_adapters(
 
 
 def write_files(files: Mapping[str, bytes], path: Path) -> Path:
-    """Write a folder, or a zip if `path` ends in .zip, aside first, then rename.
+    """Write a folder, or a zip if `path` ends in .zip, atomically.
 
     Raises:
         AdapterError: If `path` cannot be written to, or holds something else.
@@ -285,7 +284,7 @@ def put_files(files: Mapping[str, bytes], path: Path) -> None:
     """Write a new folder, or a zip if `path` ends in .zip.
 
     Raises:
-        OSError: If the disk refuses.
+        OSError: If the disk refuses a write.
     """
     if path.suffix == ".zip":
         path.write_bytes(zip_bytes(files))
@@ -296,7 +295,7 @@ def put_files(files: Mapping[str, bytes], path: Path) -> None:
 
 
 def zip_bytes(files: Mapping[str, bytes]) -> bytes:
-    """A zip of the files, equal bytes for equal files; stored, as weights barely compress."""
+    """Return a zip of the files, uncompressed, because weights barely compress; deterministic."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, data in files.items():
@@ -305,7 +304,7 @@ def zip_bytes(files: Mapping[str, bytes]) -> bytes:
 
 
 def adapter_name(bucket_names: Sequence[str]) -> str:
-    """A short file-safe name from the buckets that went in."""
+    """Make a short, file-safe adapter name from bucket names."""
     words = [re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") for name in bucket_names]
     return "-".join(word[:20] for word in words if word)[:60] or "adapter"
 
@@ -315,12 +314,12 @@ def _json(value: Any) -> bytes:
 
 
 def model_card(adapter: Adapter, library: Literal["peft", "transformers"], usage: str) -> str:
-    """The model card: how to use it, what it came from, what it cannot say.
+    """Write the model card: usage, origin and limitations.
 
     Args:
-        adapter: What it is about.
-        library: Whether the card is the adapter's, or that of its base with the adapter merged in.
-        usage: Python to copy.
+        adapter: The adapter to describe.
+        library: `peft` for the adapter itself, `transformers` for the merged model.
+        usage: Example code in Python.
     """
     origin = adapter.provenance
     merged = library == "transformers"
@@ -357,7 +356,7 @@ def model_card(adapter: Adapter, library: Literal["peft", "transformers"], usage
 
 
 def _generated(adapter: Adapter) -> list[str]:
-    """What a generator made it from."""
+    """Describe the generator's input."""
     origin = adapter.provenance
     buckets = [
         f"- {_plain(b['name'])}: weight {b['weight']:g}, {b['num_prompts']} prompts"
@@ -390,7 +389,7 @@ def _generated(adapter: Adapter) -> list[str]:
 
 
 def _checks(checks: Mapping[str, Any]) -> list[str]:
-    """What was measured, in the words of the checks; nothing if nothing was."""
+    """Describe the check results; empty if there are none."""
     if not (words := checks.get("words")):
         return []
     head = f"## Checks on prompts it was made from, at strength {checks['strength']:g}"
@@ -398,9 +397,9 @@ def _checks(checks: Mapping[str, Any]) -> list[str]:
 
 
 def _how_made(origin: Mapping[str, Any]) -> str:
-    """Written at once, or trained after that, or trained only.
+    """Describe whether it was generated, trained, or both.
 
-    What a stranger's file says may be anything.
+    The provenance may come from an untrusted file, so any value may be of any type.
     """
     written = "A LoRA adapter written by a hypernetwork from unlabeled prompts"
     if "generator_sha256" not in origin:
@@ -432,7 +431,7 @@ def _how_made(origin: Mapping[str, Any]) -> str:
 
 
 def _whose_answers(trained: Mapping[str, Any]) -> str:
-    """Name who gave the answers that it learnt."""
+    """Name the source of the answers that it was trained on."""
     by = answered_by(trained)
     if by == "person":
         return "answers that a person corrected"
@@ -444,12 +443,12 @@ def _whose_answers(trained: Mapping[str, Any]) -> str:
 
 
 def _from_prompts(origin: Mapping[str, Any]) -> bool:
-    """Whether a generator wrote it, or an imprint made it."""
+    """Return whether a generator or an imprint made it from prompts."""
     return "generator_sha256" in origin or "imprint" in origin
 
 
 def _word(value: Any) -> str:
-    """A digest, name or number of a provenance; anything else a stranger wrote is left out."""
+    """Return a digest, name or number of a provenance; any other value gives an empty text."""
     known = value is not None and re.fullmatch(r"[0-9A-Za-z-]{1,64}", str(value))
     return str(value) if known else "unknown"
 
@@ -459,5 +458,5 @@ def _whole(value: Any) -> str:
 
 
 def _plain(text: str) -> str:
-    """Bucket names are free text: keep them from being read as markup."""
+    """Escape bucket names, which are free text, so that they are not read as markup."""
     return re.sub(r"([\\`*_{}\[\]<>#|!])", r"\\\1", " ".join(text.split()))

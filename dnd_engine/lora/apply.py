@@ -85,21 +85,20 @@ class LoRAHost:
             self._active = FittedLoRA({})
 
     def recompute(self) -> None:
-        """Have blocks computed again for a gradient, from now on, instead of kept in memory.
+        """Enable gradient checkpointing: backward passes recompute blocks instead of storing them.
 
-        That takes half as much work again. A block is computed again under the adapters that were
-        active.
+        This adds half as much work. A block is recomputed under the adapters of its forward pass.
         """
 
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
             return nullcontext(), self.applying(self._active)
 
         how = {"use_reentrant": False, "preserve_rng_state": False, "context_fn": contexts}
-        model: Any = self.model  # transformers' own
+        model: Any = self.model  # the transformers model
         model.activation_checkpointing_enable(activation_checkpointing_kwargs=how)
         for module in self.model.modules():
             if isinstance(module, GradientCheckpointingLayer):
-                # Without what is in it: dropout stays off.
+                # Set it on the block alone, not on its modules, so that their dropout stays off.
                 module.training = True
 
     def fit(
@@ -140,7 +139,7 @@ class FittedLoRA:
 
     @property
     def num_groups(self) -> int:
-        """Groups of rows that `factors` are for; 0 if there are none."""
+        """Number of row groups that `factors` covers; may be 0."""
         return next((down.shape[0] for down, _ in self.factors.values()), 0)
 
     @classmethod
@@ -186,6 +185,6 @@ class FittedLoRA:
 
 
 def recomputes(model: nn.Module) -> bool:
-    """Whether blocks are computed again for a gradient: outside of what surrounded the pass."""
+    """Return whether gradient checkpointing is on, so that blocks run again for a gradient."""
     blocks = (m for m in model.modules() if isinstance(m, GradientCheckpointingLayer))
     return any(block.gradient_checkpointing for block in blocks)

@@ -33,10 +33,11 @@ TokenScheme = Literal["plain", "standardised"]
 """How a weight token stores numbers (see `weight_tokens`)."""
 
 BORDER = 2
-"""Rows and columns that a standardised token has more, for its scale."""
+"""Extra rows and columns of a standardised token, which hold its scale."""
 
 FUSED_MODULES = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
-"""Those of a block with fused projections: q, k and v are one layer, and so are gate and up."""
+"""Linear layers of a block with fused projections: q, k and v are one layer, and so are gate and
+up."""
 
 _MODULES = tuple(dict.fromkeys((*TARGET_MODULES, *FUSED_MODULES)))
 _PARENTS = {name: "self_attn" if name[0] in "qkvo" else "mlp" for name in _MODULES}
@@ -44,7 +45,7 @@ _PARENTS = {name: "self_attn" if name[0] in "qkvo" else "mlp" for name in _MODUL
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """One kind of base: what must be known beyond the sizes and settings in its config.
+    """Properties of a base architecture that its config does not tell.
 
     Grouped heads, biases, tied embeddings, norms of queries and keys, capped logits and sliding
     windows are read from the config or the model; they need no entry here.
@@ -53,12 +54,11 @@ class Architecture:
     modules: tuple[str, ...] = TARGET_MODULES
     """The linear layers of a block, in token order."""
     gguf: str | None = None
-    """What llama.cpp calls it; None if it does not run it."""
+    """llama.cpp's name for the architecture; None if it is not supported there."""
     gguf_pairs: bool = False
-    """Whether llama.cpp's converter reorders the rows of queries and keys, which its rotary
-    embedding then takes in pairs."""
+    """Whether llama.cpp's converter reorders the rows of queries and keys into rotary pairs."""
     mlp_norm: str = ""
-    """The norm that a block applies to the output of `down_proj`; empty if there is none."""
+    """Name of the norm on the output of `down_proj`; empty if there is none."""
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -71,15 +71,16 @@ ARCHITECTURES: dict[str, Architecture] = {
     "smollm3": Architecture(gguf="smollm3", gguf_pairs=True),
     "phi3": Architecture(gguf="phi3", modules=FUSED_MODULES),
 }
-"""By the `model_type` of a Hugging Face config. Another base that transformers runs, whose blocks
-are `model.layers` and hold `self_attn` and `mlp`, is supported by an entry here."""
+"""Architectures by the `model_type` of a Hugging Face config. To support another one that
+transformers runs, with blocks at `model.layers` that have `self_attn` and `mlp`, add an entry
+here."""
 
 
 def architecture_of(config: Mapping[str, Any]) -> Architecture:
-    """Return what is known of a base's architecture.
+    """Return the architecture of a base.
 
     Args:
-        config: The base's. Without a `model_type` it is taken for Llama.
+        config: Config of the base. Without a `model_type` it counts as Llama.
 
     Raises:
         LayoutError: If the architecture is not supported.
@@ -106,7 +107,7 @@ class LoRASpec:
     lora_alpha: int = 8
     """Scaling is `lora_alpha / r`; the paper's ratio of 2."""
     target_modules: tuple[str, ...] = TARGET_MODULES
-    """All seven stand for all layers of a block, also where some are fused."""
+    """Module names. All seven together mean all layers of a block, even if some are fused."""
 
     def __post_init__(self) -> None:
         if self.r < 1:
@@ -180,7 +181,7 @@ class LoRALayout:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], spec: LoRASpec | None = None) -> "LoRALayout":
-        """Lay out a base.
+        """Derive the layout of a base.
 
         Args:
             config: The base's `config.json`, as a mapping.
@@ -293,7 +294,7 @@ class LoRALayout:
 
 
 def _adapted(spec: LoRASpec, config: Mapping[str, Any]) -> LoRASpec:
-    """Name the layers that an architecture has where the spec says all."""
+    """Replace "all seven modules" by the names that the architecture uses."""
     modules = architecture_of(config).modules
     if spec.target_modules == TARGET_MODULES:
         return spec if modules == TARGET_MODULES else replace(spec, target_modules=modules)

@@ -1,8 +1,8 @@
-"""Where an adapter comes from, as a recipe: enough to make the same adapter again.
+"""Recipes: the provenance of an adapter, complete enough to recreate it.
 
-`provenance.json` of every adapter made here holds its recipe; a recipe file is that part alone.
-Prompt files are known by their hashes, so their names may change; their texts are in a recipe only
-where somebody asked for it. Knows prompts and buckets; knows no model, and imports no torch.
+The `provenance.json` of an adapter contains its recipe; a recipe file is that part alone. Prompt
+files are identified by hash, so their names may change. Their texts are in a recipe only on
+request. Knows prompts and buckets; knows no model, and imports no torch.
 """
 
 import hashlib
@@ -41,19 +41,21 @@ __all__ = [
 ]
 
 FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md", "provenance.json")
-"""What a PEFT folder or zip of ours holds."""
+"""Files in a PEFT folder or zip of ours."""
 
 FORMAT: Final = 1
-"""Version of recipes. It rises when an older engine could not make the same adapter from one."""
+"""Version of the recipe format. It rises when an older engine could not recreate the same
+adapter."""
 
 _ALIKE = 0.9
-"""Share of prompts with one and the same answer from which on that is what was taught."""
+"""Share of identical answers from which on an adapter was taught that answer, not a task."""
 
 _MAX_TOLD = 10
-"""Faults or missing files that a message names."""
+"""Maximum number of faults or missing files in a message."""
 
 AnsweredBy = Literal["labels", "person", "teacher"]
-"""Who gave the answers that an adapter was trained on: files, somebody here, or a better model."""
+"""Source of the answers that an adapter was trained on: labels in files, a person, or a better
+model."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=-10, le=10)]
@@ -62,7 +64,7 @@ Weight = Annotated[float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT)]
 
 @dataclass(frozen=True, slots=True)
 class NearestTask:
-    """A training task and how similar its prompts are to the ones used."""
+    """A training task and the similarity of its prompts to those used."""
 
     slug: str
     description: str
@@ -72,21 +74,21 @@ class NearestTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptSource:
-    """A prompt file that went in, and how it was read."""
+    """A prompt file that was used, and how it was read."""
 
     name: str
-    """As it was called then; its suffix tells the format."""
+    """Original file name; its suffix determines the format."""
     sha256: str
     """Hash of its bytes."""
     split: SplitMode
     column: str | None = None
     choices: Choices | None = None
-    """What a person chose for it; None if nothing."""
+    """Reading options that a person chose; None if none."""
     num_prompts: int
     prompts_sha256: str
-    """Hash of what was read from it, labels included: shows whether it still reads the same."""
+    """Hash of the prompts read, labels included, to detect a change in how the file is read."""
     prompts: tuple[Prompt, ...] | None = None
-    """The texts themselves, if somebody asked to keep them."""
+    """The prompts themselves, if they were stored on request."""
 
     @classmethod
     def of(cls, file: PromptFile) -> "PromptSource":
@@ -102,18 +104,18 @@ class PromptSource:
         )
 
     def read(self, path: Path, limits: PromptLimits) -> PromptFile:
-        """Read a file of these bytes as it was read then.
+        """Read a file with this hash in the same way as before.
 
         Raises:
             PromptFileError: If it can no longer be read.
         """
-        # Pairs, rows and objects cannot be asked for: what the file holds decides on them.
+        # Pairs, rows and objects follow from the file's content and cannot be requested.
         split: Split = next((s for s in get_args(Split) if s == self.split), "auto")
         choices = self.choices or Choices()
         return read_prompt_file(path, name=self.name, split=split, choices=choices, limits=limits)
 
     def file(self) -> PromptFile:
-        """The prompt file, from the texts that are kept here."""
+        """Return the prompt file from the stored texts."""
         prompts = self.prompts or ()
         return PromptFile(
             name=display_name(self.name),
@@ -133,14 +135,14 @@ class PromptSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BucketSource:
-    """A bucket that counted."""
+    """A bucket that was used."""
 
     name: str
     weight: Weight
     num_prompts: int
     files: tuple[PromptSource, ...]
     instruction: str | None = None
-    """What was typed for prompts that had none; kept, because no file holds it."""
+    """Instruction typed for prompts without one; stored, because no file contains it."""
 
     @classmethod
     def of(cls, bucket: Bucket) -> "BucketSource":
@@ -154,58 +156,58 @@ class BucketSource:
         )
 
     def bucket(self) -> Bucket:
-        """The bucket, from the texts that are kept here."""
+        """Return the bucket from the stored texts."""
         files = tuple(source.file() for source in self.files)
         return Bucket(self.name, self.weight, files, self.instruction or "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imprinting(ImprintConfig):
-    """How an instruction was imprinted, and how well that fitted."""
+    """How an instruction was imprinted, and the quality of the fit."""
 
     trained_teacher: bool = False
-    """As in the settings; earlier generators had none."""
+    """See `ImprintConfig`; False for recipes that precede trained teachers."""
     teacher_sha256: str = ""
-    """SHA-256 of the trained teacher; empty if none answered."""
+    """SHA-256 of the trained teacher; empty if it was not used."""
     own_share: float = 1.0
-    """As in the settings; the teacher of earlier recipes was all its own."""
+    """See `ImprintConfig`; 1 for recipes that precede it."""
     left_out_share: float = 0.0
-    """As in the settings; recipes of earlier versions left no prompt out."""
+    """See `ImprintConfig`; 0 for recipes that precede it."""
     left_out: tuple[str, ...] = ()
-    """Digests of the prompts that were not fitted (see `lora.seen`)."""
+    """Digests of the left-out prompts (see `lora.seen`)."""
     teacher: Teacher = "generator"
-    """Who answered the whole prompts."""
+    """Model that answered whole prompts."""
     from_sha256: str
-    """The generated adapter that the imprint replaced."""
+    """SHA-256 of the generated adapter that the imprint replaced."""
     num_prompts: int
-    """Prompts that were fitted."""
+    """Number of fitted prompts."""
     num_answers: int
-    """Different answers that the model gave them with the instruction."""
+    """Number of distinct answers of the instructed model."""
     commonest_share: Share
-    """Share of the prompts that have the commonest answer."""
+    """Share of the prompts with the most common answer."""
     unfinished: int
-    """Answers that were cut off."""
+    """Number of truncated answers."""
     layers: tuple[float, ...]
-    """Share of the wanted change that each layer predicts for prompts left out of the fit; 0 for a
-    layer that was left alone."""
+    """Share of the wanted change that each layer predicts for left-out prompts; 0 for an unchanged
+    layer."""
 
     @classmethod
     def of(cls, config: ImprintConfig, **found: Any) -> "Imprinting":
-        """Join settings with what was found."""
+        """Combine settings with results."""
         return cls(**{f.name: getattr(config, f.name) for f in fields(ImprintConfig)}, **found)
 
     @property
     def config(self) -> ImprintConfig:
-        """The settings alone."""
+        """Return the settings alone."""
         return ImprintConfig(**{f.name: getattr(self, f.name) for f in fields(ImprintConfig)})
 
     @property
     def explained(self) -> float:
-        """The share at the lowest fitted layer, where most of the change is."""
+        """Return the share of the lowest fitted layer, where most of the change is."""
         return next((share for share in self.layers if share), 0.0)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         values: dict[str, Any] = _IMPRINTING.dump_python(self, mode="json")
         return values
 
@@ -224,59 +226,59 @@ class Imprinting(ImprintConfig):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refinement(RefineConfig):
-    """How an adapter was refined, from what, and on which prompts."""
+    """How an adapter was refined, from which adapter, and on which prompts."""
 
     held_back_share: float = 0.0
-    """As in the settings; earlier versions trained on every prompt and asked all questions first,
-    and so does `ask_every` of 0."""
+    """See `RefineConfig`. Earlier versions trained on every prompt and asked all questions first,
+    as `ask_every` of 0 does."""
     ask_every: int = 0
     trained_teacher: bool = False
-    """As in the settings; earlier generators had none."""
+    """See `RefineConfig`; False for recipes that precede trained teachers."""
     teacher_sha256: str = ""
-    """SHA-256 of the trained teacher; empty if none answered."""
+    """SHA-256 of the trained teacher; empty if it was not used."""
     from_sha256: str
-    """The adapter before."""
+    """SHA-256 of the adapter before refinement."""
     num_prompts: int
-    """Prompts that were learnt from."""
+    """Number of prompts that were trained on."""
     score: Share | None = None
-    """On the prompts held back, after the last step; None where none was."""
+    """Score on the validation prompts after the last step; None without such prompts."""
     score_before: Share | None = None
     num_held_back: int = 0
     commonest_share: Share | None = None
-    """Share of them that have the commonest answer; None where an earlier version did not count."""
+    """Share of the prompts with the most common answer; None in recipes that precede it."""
     folded: tuple[Strength, ...] = ()
-    """Strengths folded into the weights before, one after another."""
+    """Strengths folded into the weights before, in order."""
     buckets: tuple[BucketSource, ...] = ()
 
     @classmethod
     def of(cls, config: RefineConfig, **origin: Any) -> "Refinement":
-        """Join settings with where the refinement began."""
+        """Combine settings with the starting point."""
         return cls(**{f.name: getattr(config, f.name) for f in fields(RefineConfig)}, **origin)
 
     @property
     def config(self) -> RefineConfig:
-        """The settings alone."""
+        """Return the settings alone."""
         return RefineConfig(**{f.name: getattr(self, f.name) for f in fields(RefineConfig)})
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         values: dict[str, Any] = _REFINEMENT.dump_python(self, mode="json", exclude_none=True)
         return values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How an adapter was made: with which models, from which prompts, and what was done then.
+    """How an adapter was made: models, prompts and operations.
 
-    Synthesis, imprint, then each refinement with the strengths folded in before it, then the
-    strengths folded in since, then the strength.
+    The order is: synthesis, imprint, each refinement preceded by its folded strengths, later folded
+    strengths, final strength.
     """
 
     format: Literal[1] = FORMAT
     base: str
     base_sha256: str
     encoder: str | None = None
-    """Not part of an adapter that was imprinted alone, nor is the generator."""
+    """Encoder; None, like the generator, for an adapter made by imprint alone."""
     encoder_sha256: str | None = None
     generator: str | None = None
     generator_sha256: str | None = None
@@ -284,17 +286,17 @@ class Recipe:
     seed: int
     buckets: tuple[BucketSource, ...]
     imprint: Imprinting | None = None
-    """None for an adapter that is the generator's alone."""
+    """None if nothing was imprinted."""
     refined: Refinement | None = None
     """The last refinement."""
     refined_before: tuple[Refinement, ...] = ()
-    """Those before it, the first one first."""
+    """Earlier refinements, in order."""
     folded: tuple[Strength, ...] = ()
-    """Strengths that were folded in by writing files, and reading them back. A product would not
-    do: each folding rounds to bfloat16."""
+    """Strengths folded in by writing and rereading files. Their product would not do, because each
+    folding rounds to bfloat16."""
     strength: Strength = 1.0
     sha256: str | None = None
-    """Hash of the adapter's weights: shows whether an adapter made again is the same."""
+    """Hash of the adapter's weights, to compare with a recreated adapter."""
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Recipe":
@@ -353,39 +355,39 @@ class Recipe:
         return recipe
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for JSON, in the order of the fields."""
+        """Return plain values for JSON, in the order of the fields."""
         values: dict[str, Any] = _RECIPE.dump_python(self, mode="json", exclude_none=True)
         return values
 
     @property
     def refinements(self) -> tuple[Refinement, ...]:
-        """All refinements, the first one first."""
+        """Return all refinements, in order."""
         return (*self.refined_before, self.refined) if self.refined else self.refined_before
 
     @property
     def has_texts(self) -> bool:
-        """Whether it holds all its prompts, and so needs no files."""
+        """Return whether it contains all its prompts and needs no files."""
         return all(source.prompts is not None for source in self.sources())
 
     def sources(self) -> Iterator[PromptSource]:
-        """All prompt files, those of refinements too; one may come again."""
+        """Yield all prompt files, including those of refinements, possibly repeated."""
         for bucket in chain(self.buckets, *(r.buckets for r in self.refinements)):
             yield from bucket.files
 
     def find_files(
         self, paths: Sequence[Path], limits: PromptLimits | None = None
     ) -> tuple[PromptFile, ...]:
-        """Find its prompt files by their hashes, whatever they are called now.
+        """Find the recipe's prompt files by hash, under any name.
 
         Args:
-            paths: Files, and folders that are searched to their depth.
-            limits: Of prompt files; larger ones cannot have gone in.
+            paths: Files, and folders to search recursively.
+            limits: Limits on prompt files; larger files are skipped.
 
         Returns:
-            What was found. `with_texts` says what is missing.
+            Files that were found. `with_texts` reports missing ones.
 
         Raises:
-            PromptFileError: If a path is missing, or a file that was found no longer reads.
+            PromptFileError: If a path is missing, or a matching file can no longer be read.
         """
         limits = limits or PromptLimits()
         wanted = {source.sha256 for source in self.sources()}
@@ -397,8 +399,8 @@ class Recipe:
                 if path.stat().st_size <= limits.max_file_bytes:
                     at.setdefault(hashlib.sha256(path.read_bytes()).hexdigest(), path)
             except OSError:
-                continue  # not ours to read; if it was needed, it is reported as missing
-        # One file may have been read two ways, in two buckets.
+                continue  # Skip unreadable files; if one was needed, it is reported as missing.
+        # Two buckets may have read one file in different ways.
         readings = {
             (source.sha256, source.split, source.choices, display_name(source.name)): source
             for source in self.sources()
@@ -407,13 +409,13 @@ class Recipe:
         return tuple(s.read(at[s.sha256], limits) for s in readings.values())
 
     def with_texts(self, files: Iterable[PromptFile]) -> "Recipe":
-        """Return the same recipe with its prompts in it: it needs no files then.
+        """Return the recipe with its prompts included, so that it needs no files.
 
         Args:
-            files: As `find_files` returns them, or those of the buckets an adapter was made from.
+            files: Files from `find_files`, or of the buckets that the adapter was made from.
 
         Raises:
-            RecipeError: With every prompt file that is missing, or reads otherwise now.
+            RecipeError: With every prompt file that is missing or gives other prompts now.
         """
         read = {_digest(file.prompts): file.prompts for file in files}
         missing = {
@@ -434,11 +436,11 @@ class Recipe:
         )
 
     def without_texts(self) -> "Recipe":
-        """Return the same recipe with hashes alone."""
+        """Return the recipe with hashes instead of texts."""
         return self._with_sources(lambda source: replace(source, prompts=None))
 
     def save(self, path: Path | str) -> Path:
-        """Write it as JSON; appears whole or not at all.
+        """Write the recipe as JSON, atomically.
 
         Raises:
             RecipeError: If `path` cannot be written to.
@@ -475,7 +477,7 @@ def read_recipe(path: Path | str) -> Recipe:
     """Read a recipe file; an adapter's `provenance.json` is one too.
 
     Raises:
-        RecipeError: If it is missing, too large, or no recipe, with every wrong value.
+        RecipeError: If the file is missing, too large, or invalid, with every wrong value.
     """
     path = Path(path)
     try:
@@ -496,20 +498,20 @@ def read_recipe(path: Path | str) -> Recipe:
 
 
 def answered_by(trained: object) -> AnsweredBy:
-    """Return who gave the answers that an adapter was trained on.
+    """Return the source of the answers that an adapter was trained on.
 
     Args:
-        trained: As the training was written; from a stranger's file it may be anything.
+        trained: Training section of a provenance, of any type if the file is untrusted.
     """
     by = trained.get("answers") if isinstance(trained, Mapping) else None
     return by if by in ("person", "teacher") else "labels"
 
 
 def taught_alike(refined: object) -> bool:
-    """Whether the base taught about one answer, whatever the input; labels are as they are.
+    """Return whether the base taught about one answer to all inputs; labels do not count.
 
     Args:
-        refined: As a `Refinement` is written; from a stranger's file it may be anything.
+        refined: Refinement section of a provenance, of any type if the file is untrusted.
     """
     if not isinstance(refined, Mapping) or refined.get("labels"):
         return False
@@ -518,7 +520,7 @@ def taught_alike(refined: object) -> bool:
 
 
 def validation_words(error: ValidationError) -> str:
-    """Every fault that a check of JSON found, on one line."""
+    """Describe every fault of a JSON validation on one line."""
     return "; ".join(
         (f"`{'.'.join(map(str, fault['loc']))}`: " if fault["loc"] else "") + fault["msg"]
         for fault in error.errors(include_url=False, include_input=False)[:_MAX_TOLD]
@@ -530,7 +532,7 @@ def _digest(prompts: Iterable[Prompt]) -> str:
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
-    """Every regular file among paths and below them, in a fixed order."""
+    """Yield all regular files among and below paths, in a fixed order."""
     for path in paths:
         if path.is_dir():
             for folder, folders, names in os.walk(path):

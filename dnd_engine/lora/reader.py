@@ -1,7 +1,7 @@
-"""Reads PEFT folders and zips, ours and strangers': hostile until checked.
+"""Reads PEFT folders and zips from any source, and treats them as hostile until checked.
 
-Nothing is extracted, no link is followed, no pickle is opened, and sizes are known before they are
-read. All faults of an adapter come in one message. Knows files and layouts; writes nothing.
+It extracts nothing, follows no link, opens no pickle and checks sizes before reading. All faults of
+an adapter are in one message. Knows files and layouts; writes nothing.
 """
 
 import hashlib
@@ -45,12 +45,12 @@ _LIMITS = {
     _WEIGHTS: FIXED.max_weights_bytes,
     "provenance.json": FIXED.max_settings_bytes,
 }
-"""Bytes of each file that is read; the README of a stranger's adapter is not."""
+"""Maximum bytes of each file to read. READMEs are not read."""
 _SMALL = 1_000_000
-"""Size up to which it does not matter how well a file is packed."""
+"""Size up to which the compression ratio does not matter."""
 _MAX_ALPHA = 1_000_000
 _TOLD = 3
-"""Names of one kind that a message tells."""
+"""Maximum number of names of one kind in a message."""
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 _PICKLE_WORDS = (
     "which can run code when it is read; it was not opened. Save it again with PEFT, which writes "
@@ -60,14 +60,14 @@ _FREE_SETTINGS = {
     *("auto_mapping", "base_model_name_or_path", "inference_mode", "lora_alpha", "lora_dropout"),
     *("peft_type", "peft_version", "r", "revision", "target_modules", "task_type"),
 }
-"""Settings of PEFT's LoRA config that leave it plain whatever they say; any other must be off, or
-at PEFT's default."""
+"""Settings of PEFT's LoRA config that may have any value; all others must be off or at PEFT's
+default."""
 _WRITTEN_LAST = ("strength", "sha256", "checks")
-"""Entries of provenance.json that describe the adapter as it was written."""
+"""Entries of provenance.json that describe the written adapter."""
 _FLOATS = {torch.float32, torch.float16, torch.bfloat16}
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
-"""What a broken zip may raise, apart from OSError (bzip2), RuntimeError (encrypted), ValueError
-(odd names and places) and EOFError."""
+"""Exceptions of a broken zip, besides OSError (bzip2), RuntimeError (encrypted), ValueError (odd
+names and offsets) and EOFError."""
 
 
 class _Faults:
@@ -77,7 +77,7 @@ class _Faults:
         self.path = path
         self.own: list[str] = []
         self.base: list[str] = []
-        """Faults of the adapter with this base; another base may fit."""
+        """Mismatches with this base; the adapter may fit another one."""
 
     def add(self, fault: str) -> None:
         self.own.append(f"`{self.path}` {fault}")
@@ -97,12 +97,13 @@ def read_adapter(path: Path, base_config: Mapping[str, Any], base_id: str) -> Ad
     Args:
         path: A folder, or a zip of one.
         base_config: The base's `config.json`, as a mapping.
-        base_id: What adapters for this base call it.
+        base_id: Name of the base in adapter configs.
 
     Raises:
-        AdapterError: With every fault: files missing, too large or of a kind that is not read,
-            settings that are not plain LoRA, weights that are not finite floats.
-        BaseMismatchError: If it only was made for another base or does not fit its shapes.
+        AdapterError: With every fault: missing, too large or unsupported files, settings beyond
+            plain LoRA, weights that are not finite floats.
+        BaseMismatchError: If the only fault is that it was made for another base or does not fit
+            its shapes.
     """
     with suppress(OSError):
         recover(path)
@@ -135,10 +136,10 @@ def read_adapter(path: Path, base_config: Mapping[str, Any], base_id: str) -> Ad
 
 
 def read_files(path: Path) -> dict[str, bytes]:
-    """Read config and weights of any PEFT folder or zip, with the same care, and check no more.
+    """Read config and weights of any PEFT folder or zip, safely but without validation.
 
     Raises:
-        AdapterError: If one is missing, too large, a pickle or a link, with all faults.
+        AdapterError: With every fault: files that are missing, too large, pickles or links.
     """
     faults = _Faults(path)
     files = _read_files(path, faults)
@@ -147,7 +148,7 @@ def read_files(path: Path) -> dict[str, bytes]:
 
 
 def _read_files(path: Path, faults: _Faults) -> dict[str, bytes]:
-    """The known files of a folder or zip; anything else in it is not even opened."""
+    """Read the known files of a folder or zip, without opening others."""
     if path.is_dir():
         found, others = _read_folder(path, faults)
     elif path.is_file() and path.suffix.lower() in _PICKLES:
@@ -174,7 +175,7 @@ def _read_files(path: Path, faults: _Faults) -> dict[str, bytes]:
 
 
 _Found = tuple[dict[str, bytes | None], list[str]]
-"""The known files, those refused as None, and the names of the others."""
+"""Contents of the known files, with None for refused ones, and the names of other files."""
 
 
 def _read_folder(path: Path, faults: _Faults) -> _Found:
@@ -202,7 +203,7 @@ def _read_folder(path: Path, faults: _Faults) -> _Found:
 
 
 def _read_zip(path: Path, faults: _Faults) -> _Found:
-    """Read what is at its top, or in its one folder."""
+    """Read files at the top level, or in the only folder."""
     found: dict[str, bytes | None] = {}
     if path.stat().st_size > sum(_LIMITS.values()):
         faults.add(f"is over {sum(_LIMITS.values()) // 1_000_000} MB, too large for an adapter.")
@@ -232,7 +233,7 @@ def _read_zip(path: Path, faults: _Faults) -> _Found:
             if counts[entry.filename] > 1:
                 faults.add(f"holds `{name}` twice. Export it again.")
             elif entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                # Of the others, zipfile unpacks all that it has read, whatever the bound.
+                # For the other methods, zipfile unpacks everything it has read, whatever the bound.
                 faults.add(f"holds `{name}` packed in a way that is not read. Use Deflate.")
             elif stat.S_ISLNK(entry.external_attr >> 16):
                 faults.add(f"holds `{name}` as a link. Pack the files themselves.")
@@ -251,13 +252,13 @@ def _read_zip(path: Path, faults: _Faults) -> _Found:
 
 
 def _climbs(name: str) -> bool:
-    """Whether the name of an entry is no plain path below the folder it is extracted to."""
+    """Return whether an entry's name may point outside the folder it is extracted to."""
     parts = name.removesuffix("/").split("/")
     return "\\" in name or ":" in parts[0] or any(part in ("", ".", "..") for part in parts)
 
 
 def _only_folder(names: Sequence[str], faults: _Faults) -> str:
-    """Where the adapter is: at the top, or in the one folder that was packed as a whole."""
+    """Return where the adapter is: at the top level, or in the only folder."""
     folders = [
         name.removesuffix(_CONFIG)
         for name in dict.fromkeys(names)
@@ -280,7 +281,7 @@ def _fits(name: str, size: int, limit: int, faults: _Faults) -> bool:
 
 
 def _parse(data: bytes, name: str, faults: _Faults) -> Any:
-    """JSON, or None with a fault; its null says no more than an empty object."""
+    """Parse JSON; return None with a fault. `null` counts as an empty object."""
     try:
         value = json.loads(data)
         return {} if value is None else _encodable(value)
@@ -290,7 +291,7 @@ def _parse(data: bytes, name: str, faults: _Faults) -> Any:
 
 
 def _encodable(value: Any) -> Any:
-    """Replace half characters, which JSON may escape but no file or page can hold."""
+    """Replace lone surrogates, which JSON may escape but no file or page can encode."""
     text = json.dumps(value, ensure_ascii=False)
     try:
         text.encode()
@@ -300,7 +301,7 @@ def _encodable(value: Any) -> Any:
 
 
 def _plain_spec(config: Any, modules: Sequence[str], faults: _Faults) -> LoRASpec | None:
-    """The LoRA that a config describes, or None with every setting that is not plain."""
+    """Return the LoRA that a config describes, or None with every setting beyond plain LoRA."""
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         faults.add("is no LoRA: `peft_type` must be LORA.")
         return None
@@ -356,7 +357,7 @@ def _check_base(config: Any, base_id: str, faults: _Faults) -> None:
 def _read_tokens(
     data: bytes, layout: LoRALayout | None, base_id: str, faults: _Faults
 ) -> Float[Tensor, "tokens rows cols"] | None:
-    """Weight tokens in bfloat16, or None with what is wrong with the weights."""
+    """Return weight tokens in bfloat16, or None with the faults of the weights."""
     if (number := _num_tensors(data)) > FIXED.max_adapter_tensors:
         faults.add(
             f"holds {number:,} tensors in `{_WEIGHTS}`, allowed {FIXED.max_adapter_tensors:,}. A "
@@ -371,7 +372,7 @@ def _read_tokens(
     dtypes = {str(value.dtype) for value in state.values()} - set(map(str, _FLOATS))
     if dtypes:
         faults.add(f"holds {', '.join(sorted(dtypes))}; expected plain floats.")
-    # Weights are used in bfloat16, where a large float32 is infinite.
+    # Check after conversion to bfloat16, where a large float32 becomes infinite.
     bad = [
         key
         for key, value in state.items()
@@ -389,7 +390,7 @@ def _read_tokens(
         return None
     try:
         check_state(state, layout)
-        # Not all kinds of numbers can even be joined.
+        # Some dtypes cannot be concatenated.
         return None if dtypes else tokenize(state, layout).to(torch.bfloat16)
     except LayoutMismatchError as error:
         faults.misfit(f"does not fit {base_id}: {error}")
@@ -397,23 +398,23 @@ def _read_tokens(
 
 
 def _num_tensors(data: bytes) -> int:
-    """Return how many tensors a safetensors header lists at most; 0 if it cannot be read."""
+    """Return an upper bound on the tensors in a safetensors header; 0 if it is unreadable."""
     length = int.from_bytes(data[:8], "little")
-    # Each is an object in one, and the header is far smaller than what `load` would make of it. A
-    # key could be written with escapes, a brace could not.
+    # Count braces: each tensor is one object, and parsing would take far more memory. A key could
+    # be escaped, a brace could not.
     return max(0, data[8 : 8 + length].count(b"{") - 1) if length <= len(data) else 0
 
 
 def _trusted(provenance: Any, sha256: str) -> dict[str, Any]:
-    """A file's provenance: a recipe if it is that of these weights, else what reads like one.
+    """Return the trustworthy part of a provenance, with its recipe only if the hash matches.
 
     Args:
-        provenance: Whatever the file says.
-        sha256: Of its weights.
+        provenance: Contents of the file, of any type.
+        sha256: Hash of the adapter's weights.
     """
     if not isinstance(provenance, dict):
         return {}
-    # What others measured is not repeated as if it had been measured here.
+    # Drop checks measured elsewhere, so that they do not look as if measured here.
     origin = {k: v for k, v in provenance.items() if k not in _WRITTEN_LAST}
     try:
         recipe = Recipe.from_json(provenance)
@@ -433,7 +434,7 @@ def _trusted(provenance: Any, sha256: str) -> dict[str, Any]:
 
 
 def _are_buckets(value: Any) -> bool:
-    """Whether a stranger's provenance lists buckets as ours does."""
+    """Return whether an untrusted provenance lists buckets in our format."""
     return isinstance(value, list) and all(
         isinstance(b, dict)
         and isinstance(b.get("name"), str)
@@ -444,13 +445,13 @@ def _are_buckets(value: Any) -> bool:
 
 
 def _told(names: Sequence[str], most: int = _TOLD, quote: str = "`") -> str:
-    """Some names of a stranger's, short and on one line."""
+    """Shorten untrusted names to a list on one line."""
     shown = ", ".join(f"{quote}{shorten(one_line(n), 60)}{quote}" for n in names[:most])
     return shown + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def _short(value: Any) -> str:
-    """A stranger's value, or an error that quotes one, short and on one line."""
+    """Shorten an untrusted value, or an error that quotes one, to one line."""
     if isinstance(value, Exception):
         return shorten(one_line(str(value)), 200)
     return shorten(one_line(repr(value)), 40)

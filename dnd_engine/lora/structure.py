@@ -1,8 +1,8 @@
-"""What any PEFT LoRA on the disk consists of, and which of it does nothing.
+"""Describes any PEFT LoRA on disk, and finds parts of it that do nothing.
 
-Loaders drop what they do not expect without a word: keys of another spelling, layers that the
-config does not name, an A without its B. This module reads the files as `reader` does, checks them
-against themselves and against a base's layout where one is known, and needs no model.
+Loaders silently ignore what they do not expect: misspelt keys, layers missing from the config, an A
+without its B. This module reads files as `reader` does, checks that they are consistent and fit a
+base's layout if one is known, and needs no model.
 """
 
 import json
@@ -31,29 +31,29 @@ _LAYER = re.compile(r"model\.layers\.(\d+)\.")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterStructure:
-    """The parts of an adapter, and what is wrong with them."""
+    """The parts of an adapter, and their faults."""
 
     base: str
-    """As its config names it; empty if it does not."""
+    """Base named in its config; may be empty."""
     r: int | None
     lora_alpha: float | None
     num_keys: int
     num_parameters: int
     num_layers: int
-    """Adapted linear layers: those with A and B."""
+    """Number of adapted linear layers, those with A and B."""
     modules: Mapping[str, int]
-    """Adapted layers by the last part of their path."""
+    """Number of adapted layers by the last part of their path."""
     dtypes: tuple[str, ...]
     faults: tuple[str, ...]
-    """What a loader refuses, or computes wrongly."""
+    """Parts that a loader refuses or computes wrongly."""
     does_nothing: tuple[str, ...]
-    """What a loader accepts and ignores, or what cannot change an answer."""
+    """Parts that a loader silently ignores, or that cannot change an answer."""
     checked_against: str
-    """The base whose layers were compared; empty if its sizes are not known here."""
+    """Base whose layers were compared; empty if its sizes are unknown."""
 
     @property
     def works(self) -> bool:
-        """Whether all of it can take effect."""
+        """Return whether every part can take effect."""
         return not self.faults and not self.does_nothing
 
 
@@ -61,9 +61,8 @@ def read_structure(path: Path, layout: LoRALayout | None = None) -> AdapterStruc
     """Read an adapter's files.
 
     Args:
-        path: A PEFT folder or zip, of any base.
-        layout: All layers of its base that a LoRA may adapt, whatever the rank; None if they are
-            not known.
+        path: PEFT folder or zip for any base.
+        layout: All adaptable layers of the base, at any rank; None if unknown.
 
     Raises:
         AdapterError: If the files are missing, damaged, too large or pickles.
@@ -101,7 +100,7 @@ def read_structure(path: Path, layout: LoRALayout | None = None) -> AdapterStruc
 
 
 def _pairs(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Group A and B by the layer that they adapt."""
+    """Group A and B by the layer they adapt."""
     found: dict[str, dict[str, Tensor]] = {}
     for key, tensor in state.items():
         if match := _KEY.fullmatch(key):
@@ -152,7 +151,7 @@ def _idle(
     whole: Mapping[str, Mapping[str, Tensor]],
     layout: LoRALayout | None,
 ) -> Iterator[str]:
-    """Yield what is accepted and changes nothing."""
+    """Yield parts that are accepted but change nothing."""
     saved = config.get("modules_to_save") or []
     strays = [
         key
@@ -182,7 +181,7 @@ def _idle(
 
 
 def _is_target(place: str, targets: Any) -> bool:
-    """Whether PEFT adapts a layer: by the end of its path, or by a pattern for all of it."""
+    """Return whether PEFT adapts a layer: by the end of its path, or by a regex for all of it."""
     if isinstance(targets, str):
         if targets == "all-linear":
             return True
@@ -197,7 +196,7 @@ def _is_target(place: str, targets: Any) -> bool:
 
 
 def _said(places: Sequence[str], what: str, kind: str = "layer") -> Iterator[str]:
-    """Describe some places in one sentence; nothing if there are none."""
+    """Describe several layers in one sentence; nothing if there are none."""
     if places:
         shown = ", ".join(sorted(places)[:_SHOWN])
         more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""

@@ -77,8 +77,8 @@ def mlx_usage(base_id: str, place: str) -> str:
     """Return an mlx-lm command that opens a chat.
 
     Args:
-        base_id: The base on the Hub.
-        place: The adapter's folder.
+        base_id: Hub id of the base.
+        place: Folder of the adapter.
     """
     folder = shlex.quote(place.removesuffix(".zip"))
     return f"mlx_lm.chat --model {shlex.quote(base_id)} --adapter-path {folder}"
@@ -94,10 +94,10 @@ def gguf_model_usage(place: str) -> str:
 
 
 def ollama_usage(name: str, place: str) -> str:
-    """Return the commands that make a model of a folder and chat with it.
+    """Return the commands that create an Ollama model from a folder and chat with it.
 
     Args:
-        name: The adapter's.
+        name: Name of the adapter.
         place: Folder with a Modelfile.
     """
     model = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-.") or "adapter"

@@ -1,1 +1,1 @@
-"""What an adapter is worth on a user's own labelled rows, beside a LoRA trained on them."""
+"""Measures an adapter on a user's labelled rows, compared with a LoRA trained on them."""

@@ -1,4 +1,4 @@
-"""What a library keeps of a measurement: few numbers, read back without a model or torch."""
+"""The summary of a measurement that a library stores; readable without a model or torch."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ __all__ = ["RowScore", "Scores"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowScore:
-    """A row in one input mode."""
+    """Score of one row in one input mode."""
 
     row: str
-    """As in `results.ROWS`."""
+    """One of `results.ROWS`."""
     mode: str
     steps: int
     """Training steps; 0 for rows without training."""
@@ -22,20 +22,20 @@ class RowScore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """What an adapter is worth on one file of labelled rows, and what stood beside it."""
+    """Scores of an adapter and its baselines on one file of labelled rows."""
 
     file_sha256: str
     metric: str
     num_scored: int
     strength: float
-    """Strength of the adapter when it was measured."""
+    """Strength of the adapter when measured."""
     own: str
-    """The row that the adapter is."""
+    """Row of the adapter itself."""
     rows: tuple[RowScore, ...]
 
     @property
     def brief(self) -> tuple[tuple[str, float, float | None], ...]:
-        """Mode, own score and the base's, for each mode that it was measured in."""
+        """Return mode, own score and the base's score, for each measured mode."""
         found = {(r.row, r.mode): r.score for r in self.rows}
         return tuple(
             (mode, score, found.get(("base", mode)))

@@ -1,4 +1,4 @@
-"""A measurement as charts: scores over the seconds that it takes to get there."""
+"""Charts of a measurement: scores over the seconds needed to reach them."""
 
 from collections.abc import Callable, Mapping
 
@@ -22,18 +22,18 @@ def race_charts(
     time: Callable[[float], str] = clock,
     axis: str = "time to make it, scoring left out",
 ) -> list[Chart]:
-    """Draw a chart for each mode: the base as a band, the adapter, trainings as lines.
+    """Draw a chart per mode: the base as a band, the adapter, and training runs as lines.
 
     Args:
-        measured: However much is measured so far.
-        names: Of the rows that are drawn.
-        mode_words: The name of a mode.
-        write: Writes a score.
-        time: Writes seconds.
-        axis: What the time is.
+        measured: A measurement, possibly incomplete.
+        names: Labels of the rows to draw.
+        mode_words: Returns the label of a mode.
+        write: Formats a score.
+        time: Formats seconds.
+        axis: Label of the time axis.
     """
     took = measured.synthesis_seconds
-    # Short items are scored first: a row that is not through yet would flatter itself.
+    # Short items are scored first, so an incomplete row would look too good.
     whole = [row for row in measured.rows if measured.is_whole(row)]
     spent = [_spent(row, took) for row in whole if row.train_seconds > 0]
     known = [*spent, *([took] if took else [])] or [1.0]
@@ -70,5 +70,5 @@ def race_charts(
 
 
 def _spent(row: RowResult, took: float | None) -> float:
-    """Seconds until there: a LoRA that begins from the adapter costs what the adapter did, too."""
+    """Return the total seconds; a LoRA that starts from the adapter includes the adapter's."""
     return row.train_seconds + ((took or 0.0) if row.row == "warm_lora" else 0.0)

@@ -1,7 +1,7 @@
-"""What a measurement found: items as they were answered, and rows, intervals and words from these.
+"""Results of a measurement: answered items, and the rows, intervals and words derived from them.
 
-The items are the truth and everything else is counted from them, so that a measurement that was
-stopped half-way reads like any other. Knows no models.
+Only items are stored and all else is derived, so that a measurement stopped half-way reads like any
+other. Knows no models.
 """
 
 import csv
@@ -36,47 +36,47 @@ __all__ = [
 
 Row = Literal["base", "few_shot", "shared_lora", "adapter", "trained_lora", "warm_lora"]
 ROWS: tuple[Row, ...] = get_args(Row)
-"""In the order of a table."""
+"""Rows in table order."""
 
 TRAINED: tuple[Row, ...] = ("trained_lora", "warm_lora")
 
 Verdict = Literal["gain", "loss", "no clear difference", "too few items"]
-"""How this adapter compares with a row."""
+"""Result of comparing this adapter with a row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemResult:
-    """One item, answered once."""
+    """One answered item."""
 
     line: int
-    """Its place in its file."""
+    """Line of the item in its file."""
     score: float
-    """By the metric, 0 to 1."""
+    """Score by the metric, 0 to 1."""
     choice: bool | None
-    """Whether the right label is the likeliest; None without options."""
+    """Whether the right label has the highest likelihood; None without options."""
     nll: float
-    """Loss of the label, nats per token, teacher-forced."""
+    """Loss of the label in nats per token, teacher-forced."""
     text: str
-    """What was written."""
+    """Generated text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvalPass:
-    """The items that a row has answered so far in one mode."""
+    """Items that a row has answered so far in one mode."""
 
     row: Row
     mode: Mode
     steps: int = 0
-    """Training steps; 0 where there are none."""
+    """Training steps; 0 for rows without training."""
     train_seconds: float = 0.0
-    """What these took, scoring left out."""
+    """Duration of training, without scoring."""
     seconds: float = 0.0
-    """Time that scoring took, without waiting for others."""
+    """Duration of scoring, without waiting for other work."""
     items: tuple[ItemResult, ...] = ()
 
     @property
     def cells(self) -> tuple[Cell, ...]:
-        """Its scores, for the statistics: one task of one family, whose items are drawn."""
+        """Return its scores for the statistics: one task of one family, so items are resampled."""
         return tuple(Cell("", "", item.line, item.score) for item in self.items)
 
 
@@ -92,22 +92,22 @@ class RowResult:
     num_items: int
     score: Interval
     choice: float | None
-    """Share of items whose right label is the likeliest; None without options."""
+    """Share of items whose right label has the highest likelihood; None without options."""
     nll: float
-    """Nats per token of the label, mean over items."""
+    """Mean loss of the label, in nats per token."""
     lead: Interval | None
-    """This adapter's score minus the row's, paired by item; None for the adapter itself, and until
-    that has answered all its items."""
+    """This adapter's score minus the row's, paired by item. None for the adapter itself, and until
+    it has answered all its items."""
 
     @property
     def label(self) -> str:
-        """In words."""
+        """Return the row's name in words."""
         label = row_label(self.row)
         return f"{label}, {self.steps} steps" if self.row in TRAINED else label
 
     @property
     def verdict(self) -> Verdict | None:
-        """What the lead says; None without one."""
+        """Return the verdict on the lead; None without one."""
         if self.lead is None:
             return None
         if self.lead.too_few:
@@ -119,32 +119,32 @@ class RowResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """Everything found so far; grows by replacement."""
+    """All results so far. Immutable; updates create a new object."""
 
     sides: Sides = field(repr=False)
     adapter: str
-    """Its name."""
+    """Name of the adapter."""
     adapter_sha256: str
     strength: float
-    """The adapter's strength."""
+    """Strength of the adapter."""
     base: str
-    """Hub id."""
+    """Hub id of the base."""
     synthesis_seconds: float | None
-    """What making the adapter took, or takes here; None if that is not known."""
+    """Seconds to make the adapter; None if unknown."""
     synthesis_estimated: bool = False
-    """Whether it was not timed, but is what as many prompts take now."""
+    """Whether the time is an estimate from a synthesis of as many prompts."""
     seed: int
     passes: tuple[EvalPass, ...] = field(default=(), repr=False)
     trained: "Mapping[Row, Adapter]" = field(default_factory=dict, repr=False)
-    """LoRAs trained here, as they were at their last point."""
+    """LoRAs trained here, at their last point."""
     recipes: Mapping[Row, Mapping[str, Any]] = field(default_factory=dict, repr=False)
-    """How these were trained."""
+    """Training recipes of these LoRAs."""
     left_out: Mapping[Row, str] = field(default_factory=dict)
-    """Row to the reason why it could not be measured."""
+    """Rows that could not be measured, with the reason."""
 
     @cached_property
     def rows(self) -> tuple[RowResult, ...]:
-        """In the order of a table: mode by mode, then row by row, then by steps."""
+        """Return the rows in table order: by mode, then row, then steps."""
         modes = self.sides.modes
         answered = sorted(
             (s for s in self.passes if s.items),
@@ -153,7 +153,7 @@ class Measurement:
         return tuple(self._row(eval_pass) for eval_pass in answered)
 
     def row(self, row: Row, mode: Mode) -> RowResult | None:
-        """One of them, a trained one at its last point; None if it was not measured."""
+        """Return one row, the last point of a trained one; None if not measured."""
         found = [r for r in self.rows if (r.row, r.mode) == (row, mode)]
         return found[-1] if found else None
 
@@ -176,9 +176,9 @@ class Measurement:
 
     @property
     def commonest(self) -> tuple[str, float] | None:
-        """The commonest label of the scored rows, and the score of answering always with it.
+        """Return the most common label of the scored rows, and the score of always answering it.
 
-        None where the answer is not one of few labels.
+        None if answers are not a choice among a few labels.
         """
         if not self.sides.options:
             return None
@@ -187,12 +187,12 @@ class Measurement:
         return label, count / len(self.sides.test)
 
     def beats_commonest(self, mode: Mode) -> bool:
-        """Whether the adapter scores clearly more than one label for every row would."""
+        """Return whether the adapter clearly beats always answering the most common label."""
         own = self.row("adapter", mode)
         return own is not None and (self.commonest is None or own.score.low > self.commonest[1])
 
     def always_answers(self, mode: Mode) -> str | None:
-        """What the adapter wrote for every row, if that is one and the same."""
+        """Return the adapter's answer if it is the same for every row."""
         known = (s for s in self.passes if (s.row, s.mode) == ("adapter", mode))
         texts = {item.text.strip() for eval_pass in known for item in eval_pass.items}
         return texts.pop() if len(texts) == 1 and len(self.sides.asked(mode)) > 1 else None
@@ -202,17 +202,17 @@ class Measurement:
         return next((s.cells for s in known), ())
 
     def is_whole(self, row: RowResult) -> bool:
-        """Whether a row has answered all its items.
+        """Return whether a row has answered all its items.
 
-        Short ones come first: before the end it would flatter itself.
+        Short items come first, so an incomplete row looks too good.
         """
         return row.num_items == len(self.sides.asked(row.mode))
 
     def scores(self, own: Row = "adapter") -> dict[str, Scores]:
-        """What a library keeps of it, by the name of the file; nothing while `own` is not through.
+        """Return the scores for a library, by file name; empty until `own` is complete.
 
         Args:
-            own: The row of the adapter that it is kept with.
+            own: Row of the adapter that the scores are stored with.
         """
         steps = {r.row: r.steps for r in sorted(self.rows, key=lambda r: r.steps)}
         last = [r for r in self.rows if r.steps == steps[r.row] and self.is_whole(r)]
@@ -240,7 +240,7 @@ class Measurement:
 
     @property
     def verdicts(self) -> tuple[str, ...]:
-        """A sentence for each mode: how the adapter compares with the rows that are done."""
+        """Return a sentence per mode that compares the adapter with the completed rows."""
         told = []
         for mode in self.sides.modes:
             own = self.row("adapter", mode)
@@ -264,7 +264,7 @@ class Measurement:
         return tuple(told)
 
     def _doubts(self, mode: Mode) -> list[str]:
-        """What a score may owe to one answer that is right by chance."""
+        """Return caveats about scores that one constant answer could explain."""
         told = []
         if self.commonest is not None and not self.beats_commonest(mode):
             label, share = self.commonest
@@ -275,7 +275,7 @@ class Measurement:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences to show under a table."""
+        """Return sentences to show under a table."""
         told = [*self.sides.notes]
         told += [f"{row_label(row)} was not measured: {why}" for row, why in self.left_out.items()]
         for row, recipe in self.recipes.items():
@@ -292,7 +292,7 @@ class Measurement:
         return tuple(told)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; items are in `items_csv`."""
+        """Return plain values for JSON, without items; see `items_csv`."""
         sides = {
             name: value
             for name, value in asdict(self.sides).items()
@@ -309,7 +309,7 @@ class Measurement:
             "synthesis_seconds": _round(self.synthesis_seconds),
             "synthesis_estimated": self.synthesis_estimated,
             "rows": [
-                # One that is not through has none, though it has a lead on what it answered.
+                # An incomplete row has no verdict yet, though it has a lead on its answered items.
                 _row_json(row) | {"verdict": row.verdict if self.is_whole(row) else None}
                 for row in self.rows
             ],
@@ -320,7 +320,7 @@ class Measurement:
         }
 
     def items_csv(self) -> str:
-        """Every answer, one a line. Texts that a spreadsheet would run are marked as text."""
+        """Return every answer as CSV, with texts escaped against spreadsheet formulas."""
         known = dict(zip(self.sides.lines, self.sides.test, strict=True))
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
@@ -340,7 +340,7 @@ class Measurement:
         return out.getvalue()
 
     def markdown(self) -> str:
-        """A table with its verdicts and notes."""
+        """Return a Markdown table with verdicts and notes."""
         options = bool(self.sides.options)
         head = ["input", "row", "score", "95 %", *(["right label likeliest"] if options else [])]
         head += ["nats a token", "this adapter's lead", "items", "train s", "score s"]
@@ -363,23 +363,23 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureStep:
-    """How far a measurement is."""
+    """Progress of a measurement."""
 
     stage: Literal["score", "train"]
     row: Row
     done: int
-    """Items scored, or steps trained."""
+    """Number of items scored or steps trained."""
     total: int
     measured: Measurement
-    """Everything found so far: keep the last one, and closing the iterator loses nothing."""
+    """All results so far. Keep the last one, and closing the iterator loses nothing."""
     loss: float | None = None
-    """Loss of a training step, nats per token."""
+    """Loss of a training step, in nats per token."""
     seconds_left: float | None = None
-    """Estimate for the whole operation; None while nothing is known."""
+    """Estimated time left for the whole operation; None if unknown."""
 
     @property
     def detail(self) -> str:
-        """In words."""
+        """Describe the progress in words."""
         told = row_label(self.row) + ("" if self.loss is None else f", loss {self.loss:.3f}")
         left = "" if self.seconds_left is None else f", {self.seconds_left:.0f} s left"
         return f"{told}{left}"

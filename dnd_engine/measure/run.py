@@ -1,7 +1,7 @@
 """Scores rows on labelled items, and trains LoRAs beside them, step by step.
 
-Every step carries everything found so far, so that stopping loses nothing. The base is taken for
-one batch or one training step at a time. Knows adapters as weight tokens; knows no files.
+Every step contains all results so far, so that stopping loses nothing. The base is locked for one
+batch or one training step at a time. Knows adapters as weight tokens; knows no files.
 """
 
 import time
@@ -31,7 +31,7 @@ from dnd_engine.training.finetune.steps import check_points, shared_start
 __all__ = ["measure", "train"]
 
 _ITEMS_AT_ONCE = 16
-"""Answered in one batch; between batches others may use the base, and an operation may end."""
+"""Items per batch. Between batches, others may use the base, and the operation can be cancelled."""
 
 
 def measure(
@@ -40,22 +40,22 @@ def measure(
     shared: FittedLoRA | None,
     measured: Measurement,
 ) -> Steps[MeasureStep, None, Measurement]:
-    """Score the base, the adapter, what all adapters share, and few-shot prompts.
+    """Score the base, the adapter, the part that all adapters share, and few-shot prompts.
 
     Args:
         runtime: The frozen base; its lock is held for one batch at a time.
-        adapter: The one to be measured.
-        shared: What all adapters of its generator share; None without a generator.
-        measured: Holds the two sides, and no pass yet.
+        adapter: The adapter to measure.
+        shared: Part that all adapters of its generator share; None without a generator.
+        measured: Measurement with the split rows, but no results yet.
 
     Yields:
-        After every batch.
+        All results so far, after every batch.
     """
     base = runtime.base
     sides = measured.sides
     room = int(base.config["max_position_embeddings"])
     shots = choose_shots(base.tokenizer, sides.train, room, Random(f"{measured.seed}:shots"))
-    # The order of interest: a visitor who stops early has seen what matters most.
+    # Most informative rows first, for users who stop early.
     setups: list[tuple[Row, FittedLoRA | None, tuple[Example, ...]]] = [
         ("base", None, ()),
         ("adapter", adapter, ()),
@@ -99,24 +99,24 @@ def train(
     warm_start: bool,
     origin: dict[str, Any],
 ) -> Steps[MeasureStep, None, Measurement]:
-    """Train a LoRA on the train side, and score it on the other side on the way.
+    """Train a LoRA on the train side, and score it on the test side at intervals.
 
     Args:
         runtime: The frozen base; its lock is held for one batch or step at a time.
-        adapter: Whose layout it has, and where it starts if `warm_start`.
-        measured: What was measured before, on that adapter.
-        config: How it is trained.
-        warm_start: From the adapter, instead of from scratch.
+        adapter: Adapter that provides the layout, and the starting point if `warm_start`.
+        measured: Earlier measurement of that adapter.
+        config: Training settings.
+        warm_start: Start from the adapter instead of from scratch.
         origin: Provenance of a LoRA from scratch.
 
     Yields:
-        After every step of training and every batch of scoring.
+        All results so far, after every training step and scoring batch.
 
     Returns:
-        What was measured before and now; an earlier training from the same start is replaced.
+        The extended measurement; it replaces an earlier run from the same starting point.
 
     Raises:
-        TrainingError: If too few rows can be learnt, or a loss is not finite.
+        TrainingError: If too few rows are usable, or a loss is not finite.
         MeasureError: If another adapter was measured.
     """
     if measured.adapter_sha256 != adapter.sha256:
@@ -137,16 +137,17 @@ def train(
         measured,
         passes=(
             *(s for s in measured.passes if s.row != row),
-            # Before the first step it is the adapter, or the base: B is zero.
+            # At step 0 the LoRA equals the adapter, or the base, because B is zero; reuse those
+            # scores.
             *(replace(s, row=row, seconds=0.0) for s in measured.passes if s.row == same),
         ),
         recipes={**measured.recipes, row: recipe},
-        # With its curve goes the LoRA of an earlier training: these scores are not its own.
+        # Drop the LoRA of an earlier run together with its curve: the new scores are not its own.
         trained={r: made for r, made in measured.trained.items() if r != row},
     )
     points = check_points(config.steps)
     scoring = [s.seconds for s in measured.passes if s.row == "adapter"]
-    cost = sum(scoring)  # of a point, as far as is known
+    cost = sum(scoring)  # estimated cost of scoring one point
     seconds = 0.0
     for done, learnt in train_on_lessons(
         runtime,
@@ -203,7 +204,7 @@ def _evaluate(
     active: FittedLoRA | None,
     shots: Sequence[Example],
 ) -> Iterator[EvalPass]:
-    """Answer all items of a mode, batch by batch."""
+    """Answer all items of a mode in batches."""
     tokenizer = runtime.base.tokenizer
     grader = Grader.by(sides.metric)
     items = sides.asked(eval_pass.mode)
@@ -250,7 +251,7 @@ def _trained(
     warm_start: bool,
     origin: dict[str, Any],
 ) -> Adapter:
-    """What was trained so far, as an adapter that says so."""
+    """Return the current LoRA as an adapter, with its provenance."""
     trained = {
         "labels": True,
         "start": "adapter" if warm_start else "scratch",

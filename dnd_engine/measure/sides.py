@@ -1,7 +1,7 @@
-"""Labelled rows -> a side that is scored and a side that may be shown and learnt, without a leak.
+"""Splits labelled rows into a test side and a train side, without leaks between them.
 
-A row is on the train side, or nowhere, if the adapter has seen its prompt, or if its prompt or bare
-input is scored. Knows tokenizers; knows no models.
+A row that the adapter has seen, or whose prompt or bare input is scored, is on the train side or
+dropped. Knows tokenizers; knows no models.
 """
 
 import random
@@ -25,11 +25,11 @@ __all__ = ["Metric", "Sides", "labelled_rows", "split"]
 Metric = Literal["choice", "exact", "rouge"]
 
 _MAX_OPTIONS = 12
-"""Distinct labels that count as few; each is weighed for every item."""
+"""Maximum number of distinct labels that count as options. Each option is scored for every item."""
 _ROWS_PER_OPTION = 3
 """Minimum rows per option: labels that rarely repeat are answers, not options."""
 _MARGIN = 8
-"""Tokens that an answer may be longer than the longest label."""
+"""Tokens by which an answer may exceed the longest label."""
 
 _METRICS = {
     "choice": "the share of answers that begin with the right label, case aside",
@@ -41,42 +41,42 @@ _METRICS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sides:
-    """What is scored and what is not."""
+    """Rows to score, and rows to train on."""
 
     file: str
     """Display name."""
     file_sha256: str
     metric: Metric
     options: tuple[str, ...]
-    """The distinct labels, if they are few."""
+    """The distinct labels, if they are few enough to be options."""
     modes: tuple[Mode, ...]
-    """Those that can be asked."""
+    """Input modes that can be measured."""
     test: tuple[Example, ...]
     lines: tuple[int, ...]
     """Line of each item of `test` in its file."""
     train: tuple[Example, ...]
     max_new_tokens: int
     num_rows: int
-    """Prompts of the file."""
+    """Number of prompts in the file."""
     num_unlabelled: int
     num_too_long: int
     num_repeated: int
-    """Rows that repeat another up to white space, or hold a scored input."""
+    """Rows that repeat another up to white space, or contain a scored input."""
     num_seen: int
-    """Rows that the adapter has seen, among those that are left."""
+    """Rows among the rest that the adapter has seen."""
     num_seen_scored: int
-    """Those of them that are scored anyway."""
+    """Seen rows that are scored anyway."""
     seen_known: bool
-    """Whether the adapter says what it was made from."""
+    """Whether the adapter lists the prompts it was made from."""
 
     def asked(self, mode: Mode) -> list[tuple[int, Example]]:
-        """Items with their lines; in bare mode those that have an instruction to leave out."""
+        """Return items with their lines; in bare mode only those with a removable instruction."""
         found = zip(self.lines, self.test, strict=True)
         return [(n, e) for n, e in found if mode == "full" or e.bare is not None]
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences to show: how the rows were taken, and what a reader must know."""
+        """Return sentences to show: how rows were chosen, and caveats."""
         told = [
             f"{len(self.test)} of {self.num_rows} rows of {self.file} are scored, "
             f"{len(self.train)} are left to show and to train on.",
@@ -111,10 +111,10 @@ class Sides:
 
 
 def labelled_rows(file: PromptFile) -> list[Prompt]:
-    """The prompts that have a label.
+    """Return the prompts that have a label.
 
     Raises:
-        MeasureError: If none has.
+        MeasureError: If no prompt has a label.
     """
     found = [prompt for prompt in file.prompts if prompt.label]
     if not found:
@@ -128,13 +128,13 @@ def labelled_rows(file: PromptFile) -> list[Prompt]:
 def split(
     file: PromptFile, tokenizer: PreTrainedTokenizerBase, seen: Seen, config: MeasureConfig
 ) -> Sides:
-    """Deal labelled rows to the two sides, by seed.
+    """Split labelled rows into the two sides, by seed.
 
     Args:
-        file: With labels.
-        tokenizer: The base's.
-        seen: What the adapter has seen.
-        config: How many are scored, and by what.
+        file: Prompt file with labels.
+        tokenizer: Tokenizer of the base.
+        seen: Prompts that the adapter has seen.
+        config: Number of rows to score, and the metric.
 
     Raises:
         MeasureError: If no row is labelled, none is left to score, or none can be asked in any mode
@@ -191,10 +191,10 @@ def split(
 def _sizes(
     tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
 ) -> list[tuple[int, int]]:
-    """Tokens of each whole prompt and of its label.
+    """Count the tokens of each whole prompt and of its label.
 
-    All at once, as there may be thousands; where texts meet the chat template, a token may be
-    counted too many.
+    All in one call, because there may be thousands. Counts may be one too high where text meets the
+    chat template.
     """
     frame = ask(tokenizer, Example("", ""), "full", max_new_tokens=0)
     texts = [[e.prompt for e in examples], [e.response for e in examples]]

@@ -1,1 +1,1 @@
-"""The frozen base and the encoder: fetched, loaded, read as conditions, decoded."""
+"""The frozen base and the encoder: download, loading, encoding and decoding."""

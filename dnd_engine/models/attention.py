@@ -1,8 +1,7 @@
-"""What tokens may look at, in the form that a base's own modules take.
+"""Builds attention masks in the form that a base's own modules take.
 
-Callers say what is visible as truth values. Some bases also have layers that see only a window of
-the last tokens, some need numbers to add to the scores, and some want one mask for each kind of
-layer. Knows configs and masks; knows no weights.
+Callers pass visibility as booleans. Some bases also have sliding-window layers, some need additive
+masks, and some need one mask per kind of layer. Knows configs and masks; knows no weights.
 """
 
 from typing import Any
@@ -14,11 +13,11 @@ from torch import Tensor, nn
 __all__ = ["FULL", "attends_plainly", "layer_kinds", "masks_for", "needs_eager"]
 
 FULL, _WINDOW = "full_attention", "sliding_attention"
-"""As transformers calls the two kinds of layers."""
+"""transformers' names for the two kinds of layers."""
 
 
 def needs_eager(config: Any) -> bool:
-    """Whether attention scores are capped, which only transformers' eager attention computes."""
+    """Return whether attention scores are capped, which only eager attention computes."""
     return getattr(config, "attn_logit_softcapping", None) is not None
 
 
@@ -31,7 +30,7 @@ def layer_kinds(config: Any) -> tuple[str, ...]:
 
 
 def attends_plainly(model: nn.Module) -> bool:
-    """Whether every layer sees all that is visible, with scores that are not capped."""
+    """Return whether every layer attends to all visible tokens, with uncapped scores."""
     config: Any = model.config
     return set(layer_kinds(config)) == {FULL} and not needs_eager(config)
 
@@ -46,10 +45,10 @@ def masks_for(
 
     Args:
         model: A causal language model.
-        visible: Which keys each new token may look at.
-        positions: Of the new tokens in their texts.
-        key_positions: Of all tokens, the new ones last. A window is counted in positions, so that
-            padding, and what lies between in a cache, does not matter.
+        visible: Keys that each new token may attend to.
+        positions: Positions of the new tokens in their texts.
+        key_positions: Positions of all tokens, the new ones last. A window is measured in
+            positions, so that padding and gaps in a cache do not matter.
     """
     config: Any = model.config
     found = {}
@@ -67,6 +66,6 @@ def masks_for(
 
 
 def as_argument(model: nn.Module, masks: dict[str, Tensor]) -> Tensor | dict[str, Tensor]:
-    """Return what the model's forward pass takes as `attention_mask`."""
+    """Return the model's `attention_mask` argument."""
     config: Any = model.config
     return masks if getattr(config, "layer_types", None) else next(iter(masks.values()))

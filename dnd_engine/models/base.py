@@ -1,7 +1,7 @@
-"""The frozen base: loaded from a resolved folder, recognised by its fingerprint, asked for logits.
+"""The frozen base: loading from a resolved folder, fingerprint, hidden states and logits.
 
-Any causal language model of transformers will do whose logits are its output layer's alone; where
-its files come from is for `sources` to know.
+Supports any causal language model of transformers whose logits come from its output layer alone.
+`sources` finds its files.
 """
 
 import inspect
@@ -54,17 +54,17 @@ _ODD_LOGITS: Mapping[str, float | None] = {
     "logit_scale": 1,
     "lm_head_multiplier": 1,
 }
-"""Settings that change logits, and the values that do not: of Granite, Cohere and Falcon-H1."""
+"""Settings of Granite, Cohere and Falcon-H1 that change logits, with the values that do not."""
 
 
 _FINGERPRINT_TOLERANCE = 0.02
-"""Relative difference allowed in a base's weight sketch: quantising SmolLM2 to 4 bits moves it by
+"""Allowed relative difference of a base's fingerprint: 4-bit quantisation of SmolLM2 changes it by
 less, another fine-tune of the same architecture by more."""
 
 
 @dataclass(frozen=True, slots=True)
 class BaseModel:
-    """A frozen causal language model, resident."""
+    """A resident, frozen causal language model."""
 
     weights: ResolvedWeights
     model: nn.Module
@@ -79,24 +79,24 @@ class BaseModel:
 
     @property
     def num_layers(self) -> int:
-        """Transformer blocks."""
+        """Number of transformer blocks."""
         return int(self.config["num_hidden_layers"])
 
     def chat_ids(self, content: str) -> tuple[int, ...]:
-        """Encode one user turn, up to where the answer begins."""
+        """Tokenise one user turn, up to the start of the answer."""
         return tuple(chat_ids(self.tokenizer, [{"role": "user", "content": content}]))
 
     @property
     def turn_end(self) -> int:
-        """The token that ends an answer."""
+        """Return the token that ends an answer."""
         return turn_end(self.tokenizer)
 
 
 def best_device(wanted: str | None = None) -> torch.device:
-    """The device asked for, or the best one present.
+    """Return the requested device, or the best one available.
 
     Raises:
-        ConfigError: If the one asked for does not exist here.
+        ConfigError: If the requested device is not available.
     """
     present = ["cpu"]
     if torch.backends.mps.is_available():
@@ -111,7 +111,7 @@ def best_device(wanted: str | None = None) -> torch.device:
 
 
 def best_dtype(device: torch.device) -> torch.dtype:
-    """Bfloat16 where it is the faster of the two, else float32."""
+    """Return bfloat16 where it is faster than float32, else float32."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     if device.type == "cpu":
@@ -127,10 +127,10 @@ def best_dtype(device: torch.device) -> torch.dtype:
 
 
 def read_config(weights: ResolvedWeights) -> dict[str, Any]:
-    """The Hugging Face config of a base, whose weights stay on the disk.
+    """Read the Hugging Face config of a base, without its weights.
 
     Raises:
-        AssetError: If the folder has no config that can be read.
+        AssetError: If the folder has no readable config.
     """
     try:
         config: Any = AutoConfig.from_pretrained(weights.path, local_files_only=True)
@@ -146,8 +146,8 @@ def load_base(weights: ResolvedWeights, device: torch.device, dtype: torch.dtype
     """Load a frozen base and its tokenizer from a resolved folder.
 
     Raises:
-        AssetError: If the folder does not hold a causal language model with safetensors weights,
-            or one whose logits are not simply the output layer's, or it does not fit into memory.
+        AssetError: If the folder has no causal language model with safetensors weights, its logits
+            do not come from the output layer alone, or it does not fit into memory.
         LayoutError: If its architecture is not supported.
     """
     try:
@@ -170,7 +170,7 @@ def load_base(weights: ResolvedWeights, device: torch.device, dtype: torch.dtype
         raise _unloadable(weights, error) from error
     model, report = loaded
     if missing := sorted(report["missing_keys"]):
-        # transformers would fill them with random numbers, and warn.
+        # transformers would initialise missing weights randomly, with only a warning.
         raise AssetError(
             f"`{weights.path}` lacks {len(missing)} weights that its config asks for "
             f"({', '.join(missing[:3])}). Fetch the model again."
@@ -193,7 +193,7 @@ def _unloadable(weights: ResolvedWeights, error: Exception) -> AssetError:
 
 
 def _check_logits(model: Any, path: Path) -> None:
-    """Refuse a base whose logits are not those that training and chat compute."""
+    """Reject a base whose logits differ from those that training and chat compute."""
     config = model.config.get_text_config()
     odd = [
         f"`{name}` {value}"
@@ -211,10 +211,10 @@ def _check_logits(model: Any, path: Path) -> None:
 
 
 def fingerprint(base: BaseModel) -> dict[str, Any]:
-    """What tells one base from another, and survives quantisation.
+    """Compute properties that identify a base and survive quantisation.
 
     Returns:
-        `architecture`: the sizes that fix the layout and the vocabulary. `norms`: the RMS of each
+        `architecture`: the sizes that determine layout and vocabulary. `norms`: the RMS of each
         layer's input-norm weights, which GGUF files keep in float32.
     """
     config = base.config
@@ -230,18 +230,18 @@ def fingerprint(base: BaseModel) -> dict[str, Any]:
 
 
 def fingerprint_difference(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
-    """Say how a base differs from the one that `wanted` is of; None if it is the same.
+    """Describe how a base differs from the expected one; None if it is the same.
 
     Args:
-        wanted: A fingerprint that was kept; one without norms matches no base.
-        found: Of the base at hand.
+        wanted: Stored fingerprint; one without norms matches no base.
+        found: Fingerprint of the loaded base.
     """
     for name, value in wanted.get("architecture", {}).items():
         if found["architecture"].get(name) != value:
             return f"`{name}` is {found['architecture'].get(name)}, expected {value}"
     theirs, ours = wanted.get("norms", []), found["norms"]
     differences = [abs(a - b) / max(abs(b), 1e-6) for a, b in zip(ours, theirs, strict=False)]
-    # Asked this way round, a NaN is refused too.
+    # Written as a negation, so that NaN is rejected too.
     same = theirs and len(ours) == len(theirs)
     if same and all(d <= _FINGERPRINT_TOLERANCE for d in differences):
         return None
@@ -252,13 +252,13 @@ def fingerprint_difference(wanted: Mapping[str, Any], found: Mapping[str, Any]) 
 
 
 def end_tokens(base: BaseModel) -> set[int]:
-    """Tokens that end an answer: the template's, the tokenizer's, the generation config's."""
+    """Return all tokens that end an answer: the template's, tokenizer's and generation config's."""
     ends: Any = base.model.generation_config.eos_token_id  # type: ignore[union-attr]  # likewise
     known = ends if isinstance(ends, list) else [ends]
     return {int(e) for e in (*known, base.turn_end, base.tokenizer.eos_token_id) if e is not None}
 
 
-# Functions of a module, not methods of `BaseModel`: `bench` asks stock PEFT's copy of a base too.
+# Functions, not methods of `BaseModel`, because `bench` applies them to PEFT's copy of a base.
 def last_hidden(model: nn.Module, **inputs: Any) -> Float[Tensor, "rows length width"]:
     """Run a causal language model up to its output layer.
 
@@ -278,7 +278,7 @@ def output_layer(model: nn.Module) -> nn.Linear:
 
 
 def logit_cap(model: nn.Module) -> float | None:
-    """Return the size that logits cannot exceed, as Gemma 2 has one; None without a cap."""
+    """Return the bound that the base caps logits to, as Gemma 2 does; None without a cap."""
     config: Any = model.config
     cap = getattr(config, "final_logit_softcapping", None)
     return None if cap is None else float(cap)
@@ -298,7 +298,7 @@ def rotary(
     states: Float[Tensor, "tokens width"],
     positions: Int[Tensor, "one tokens"],
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return the rotary embedding of positions for each kind of layer."""
+    """Return the rotary embeddings of positions for each kind of layer."""
     embed: Any = model.get_submodule("model.rotary_emb")
     kinds = set(layer_kinds(model.config))
     if "layer_type" in inspect.signature(type(embed).forward).parameters:
@@ -308,14 +308,14 @@ def rotary(
 
 
 def mlp_norm(model: nn.Module, index: int) -> nn.Module | None:
-    """Return the norm of a block that the output of its `down_proj` goes through, if any."""
+    """Return the norm that a block applies to the output of its `down_proj`, if any."""
     config: Any = model.config
     name = architecture_of(config.to_dict()).mlp_norm
     return block(model, index).get_submodule(name) if name else None
 
 
 def block(model: nn.Module, index: int) -> nn.Module:
-    """Return one transformer block, counted from 0."""
+    """Return one transformer block, by index from 0."""
     return model.get_submodule(f"model.layers.{index}")
 
 
@@ -326,14 +326,14 @@ def next_token_logits(
     mask: Int[Tensor, "rows all_length"] | None = None,
     cache: DynamicCache | None = None,
 ) -> Float[Tensor, "rows vocabulary"]:
-    """One forward pass over left-padded rows; logits of the last position only.
+    """Run left-padded rows and return the logits of the last position.
 
-    Not through `logits_to_keep`: its slice is not contiguous, and the matrix product then copies
-    the whole vocabulary matrix once per row.
+    It avoids `logits_to_keep`, whose slice is not contiguous: the product then copies the whole
+    vocabulary matrix once per row.
 
     Args:
         model: A causal language model.
-        ids: New tokens.
+        ids: Ids of the new tokens.
         mask: 1 for real tokens, past ones included; None if there is no padding.
         cache: Keys and values of past tokens, extended in place.
     """

@@ -1,11 +1,11 @@
-"""Rows of tokens on their way through a base, one transformer block at a time.
+"""Runs rows of tokens through a base, one transformer block at a time.
 
-A forward pass that stops after every block, so that a caller can look at the states and change
-them before the next block reads them. Knows tokens and states; knows no prompts and no adapters.
+The forward pass pauses after every block, so that a caller can read and change the states before
+the next block. Knows tokens and states; knows no prompts and no adapters.
 
-Rows of one batch form a tree: a beginning that several share, such as a system prompt or an
-instruction, is computed once. Each token attends to those before it on its own row only. There is
-no padding. Source: the tree attention of SpecInfer, Miao et al. 2023, arXiv:2305.09781.
+The rows of a batch form a tree: a shared prefix, such as a system prompt or an instruction, is
+computed once. Each token attends only to earlier tokens of its own row. There is no padding.
+Source: the tree attention of SpecInfer, Miao et al. 2023, arXiv:2305.09781.
 """
 
 from collections.abc import Sequence
@@ -21,15 +21,15 @@ __all__ = ["BlockPass", "cut_rows"]
 
 
 def cut_rows(rows: Sequence[Sequence[int]], max_tokens: int) -> list[list[int]]:
-    """Cut rows into batches for `BlockPass`, those with a common beginning side by side.
+    """Split rows into batches for `BlockPass`, keeping rows with a common prefix together.
 
     Args:
         rows: Token ids.
-        max_tokens: Most tokens of a batch, shared ones counted once. A longer row is a batch of
-            its own.
+        max_tokens: Maximum tokens per batch, counting shared ones once. A longer row gets its own
+            batch.
 
     Returns:
-        Numbers of the rows in each batch.
+        Row indices of each batch.
     """
     cut: list[list[int]] = []
     size, before = 0, rows[0] if rows else ()
@@ -45,23 +45,23 @@ def cut_rows(rows: Sequence[Sequence[int]], max_tokens: int) -> list[list[int]]:
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Return how many tokens two rows share at their start."""
+    """Return the length of the common prefix of two rows."""
     pairs = zip(one, other, strict=False)
     return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 class BlockPass:
-    """Some rows between two blocks of a base.
+    """A forward pass of some rows, paused between two blocks.
 
     Args:
-        base: The frozen base; guard it while `advance` runs.
-        rows: Token ids, none empty.
+        base: The frozen base; hold its lock while `advance` runs.
+        rows: Token ids of non-empty rows.
     """
 
     def __init__(self, base: BaseModel, rows: Sequence[Sequence[int]]) -> None:
         self._model = base.model
         self.places: list[list[int]] = []
-        """Where the states of each row's tokens are."""
+        """Indices into `states` of each row's tokens."""
         known: dict[tuple[int, int], int] = {}
         ids: list[int] = []
         depths: list[int] = []
@@ -88,16 +88,16 @@ class BlockPass:
         self.states: Float[Tensor, "tokens width"] = embeddings(
             torch.tensor(ids, device=base.device)
         )
-        """What the next block reads."""
+        """Input of the next block."""
         self.inputs: Float[Tensor, "tokens inputs"] | None = None
-        """What the `down_proj` of the last block read; None before the first."""
+        """Input of the last block's `down_proj`; None before the first block."""
         self._outputs: Float[Tensor, "tokens width"] | None = None
-        """What it wrote, where a norm follows; the block adds that to its input otherwise."""
+        """Output of that `down_proj`, if a norm follows it."""
         self._norm: nn.Module | None = None
         self._rotary = rotary(self._model, self.states, self._positions)
 
     def advance(self, index: int) -> None:
-        """Run one block; call it for 0, 1, 2 and so on."""
+        """Run one block. Call it for 0, 1, 2 and so on."""
         layer = block(self._model, index)
 
         def keep(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
@@ -129,18 +129,18 @@ class BlockPass:
 
     @property
     def gains(self) -> Float[Tensor, " width"] | None:
-        """How much the last block scales each output of `down_proj` before it adds it.
+        """Gains of the norm that the last block applies to the output of `down_proj`.
 
-        None where it adds them as they are.
+        None without such a norm.
         """
         if self._norm is None:
             return None
-        # Gemma's norms keep how far their scale is from 1.
+        # Gemma's norms store the difference of their scale from 1.
         return 1 + self._norm.get_parameter("weight").float()
 
     @property
     def sizes(self) -> Float[Tensor, " tokens"] | None:
-        """RMS of each output of the last `down_proj`, which a norm divides it by; None likewise."""
+        """RMS of each output of the last `down_proj`, if a norm divides it by that."""
         if self._outputs is None:
             return None
         return self._outputs.float().square().mean(dim=1).sqrt()

@@ -1,7 +1,7 @@
-"""Conversations as a base reads them: its chat template, filled in the same way everywhere.
+"""Formats conversations with a base's chat template, in the same way everywhere.
 
-Two things that some templates do by themselves would make an adapter differ from day to day or
-answer nothing but thoughts: they write today's date, and they let the model think aloud first.
+Two defaults of some templates are overridden: today's date, which would make adapters differ from
+day to day, and thinking, which would use up the whole answer.
 """
 
 import re
@@ -16,7 +16,7 @@ from dnd_engine.errors import ChatError
 __all__ = ["chat_ids", "chat_text", "turn_end"]
 
 _DATE = "26 Jul 2024"
-"""For templates that tell the model what day it is: Llama 3.2's own default."""
+"""Date for templates that include one: Llama 3.2's own default."""
 
 _TODAY = re.compile(r"""strftime_now\(\s*(['"]).*?\1\s*\)""")
 
@@ -24,12 +24,12 @@ _PLACEHOLDER = "ANSWER"
 
 
 def _template(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the base's template, with one date for every day."""
+    """Return the base's template, with a fixed date."""
     return _TODAY.sub(f"'{_DATE}'", tokenizer.get_chat_template())
 
 
 def chat_text(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]]) -> str:
-    """Write a conversation up to where the next answer begins.
+    """Format a conversation, up to the start of the next answer.
 
     Raises:
         ChatError: If the base's template refuses it, as Gemma's does with a system message.
@@ -53,7 +53,7 @@ def chat_text(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str
 def chat_ids(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]]
 ) -> list[int]:
-    """Tokenise a conversation up to where the next answer begins; see `chat_text`."""
+    """Tokenise a conversation, up to the start of the next answer; see `chat_text`."""
     ids: list[int] = tokenizer(chat_text(tokenizer, messages), add_special_tokens=False)[
         "input_ids"
     ]
@@ -62,9 +62,9 @@ def chat_ids(
 
 @lru_cache(maxsize=8)
 def turn_end(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the token that ends an answer: what the chat template puts behind one.
+    """Return the token that the chat template puts after an answer.
 
-    That is not always the tokenizer's own end of text: Gemma's and Phi-3's turns end otherwise.
+    It may differ from the tokenizer's end-of-text token, as in Gemma and Phi-3.
     """
     text = str(
         tokenizer.apply_chat_template(

@@ -1,7 +1,7 @@
-"""Twin decoding: base and adapted answers from one batch, token by token.
+"""Twin decoding: generates base and adapted answers in one batch, token by token.
 
-One forward pass per step serves both rows; row 0 is the base, row 1 the adapter. Each row samples
-with its own generator of the same seed. Knows messages and logits; knows no prompts files.
+One forward pass per step serves both rows; row 0 is the base, row 1 the adapter. Each row has its
+own random generator with the same seed. Knows messages and logits; knows no prompt files.
 """
 
 import time
@@ -34,7 +34,7 @@ from dnd_engine.models.turns import urgently
 __all__ = ["decode"]
 
 _MAX_CHARS_PER_TOKEN = 100
-"""More than any text has: English has about four, and the longest tokens are runs of blanks."""
+"""Upper bound: English has about four, and the longest tokens are runs of blanks."""
 
 
 def decode(
@@ -45,19 +45,19 @@ def decode(
 ) -> Generator[list[Reply], None, None]:
     """Answer one conversation per row, yielding all rows after every token.
 
-    Closing the iterator stops at the next token. The lock is held during forward passes only, so
-    that visitors take turns token by token. Checks wait until all answers are written.
+    Closing the iterator stops at the next token. The lock is held only during forward passes, so
+    that visitors take turns token by token. Checks wait until all answers are complete.
 
     Args:
         runtime: The frozen model.
         conversations: One per row, each ending with the user's message.
-        active: Asked before every token for an adapter of each row, or None; what is read of the
-            conversation keeps the keys and values of the adapter it was read with.
-        sampling: The same for all rows.
+        active: Called before every token; returns an adapter per row, or None. Earlier tokens keep
+            the keys and values of the adapter they were read with.
+        sampling: Sampling settings, shared by all rows.
 
     Raises:
         ChatError: If a conversation is empty, malformed, or too long for the base, or if an adapter
-            makes the model's scores overflow.
+            makes the logits overflow.
     """
     return urgently(runtime.lock, _decode(runtime, conversations, active, sampling))
 
@@ -87,11 +87,11 @@ def _decode(
     fitted: FittedLoRA | None = None
     prepared: Any = None
     while True:
-        # A strength may change while an answer is written; preparing costs more than a token, so it
-        # is done only when the adapter is another.
+        # The strength may change during an answer. Preparing costs more than a token, so do it only
+        # when the adapter changed.
         if (now := active()) is not fitted:
             fitted, prepared = now, forward.prepare(now)
-        # The lock goes back after every token, so that others can work between two of them.
+        # Release the lock after every token, so that other work can run in between.
         with runtime.lock, runtime.threads.that_pay():
             logits = _next_logits(forward, ids, mask, past, prepared)
         for row, row_logits in zip(rows, logits, strict=True):
@@ -99,8 +99,8 @@ def _decode(
         yield [row.reply() for row in rows]
         if all(row.stop_reason for row in rows):
             return
-        # A finished row reads its last token again and again: its logits are ignored, and the batch
-        # keeps its shape.
+        # A finished row repeats its last token: its logits are ignored, and the batch keeps its
+        # shape.
         ids = torch.tensor([[row.ids[-1]] for row in rows], device=base.device)
         if mask is not None:
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
@@ -114,14 +114,14 @@ def _next_logits(
     past: KeyValues,
     prepared: Any,
 ) -> Float[Tensor, "rows vocabulary"]:
-    """Read the prompts, or the one token that each row has written since; logits of the last.
+    """Read the prompts, or each row's latest token, and return the logits of the last position.
 
     Args:
-        forward: Runs the base.
-        ids: New tokens, padded on the left.
+        forward: Forward pass of the base.
+        ids: Ids of new tokens, padded on the left.
         mask: True for real tokens, past ones included; None if there is no padding.
         past: Keys and values of past tokens, extended in place.
-        prepared: The rows' adapters.
+        prepared: Adapters of the rows, from `forward.prepare`.
     """
     length, new = past.length + ids.shape[1], ids.shape[1]
     if mask is None:
@@ -129,7 +129,7 @@ def _next_logits(
         positions = torch.arange(past.length, length, device=ids.device).expand(len(ids), -1)
     else:
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -new:]
-        # Padding looks at itself: a position that may look at nothing would become NaN.
+        # Padding attends to itself: a position that attends to nothing would become NaN.
         itself = torch.eye(length, dtype=torch.bool, device=ids.device)[-new:]
         causal = torch.ones(new, length, dtype=torch.bool, device=ids.device).tril(length - new)
         visible = ((mask[:, None] & causal) | itself)[:, None]
@@ -138,7 +138,7 @@ def _next_logits(
 
 
 class _Row:
-    """One answer being written."""
+    """One answer in progress."""
 
     def __init__(self, base: BaseModel, prompt: list[int], sampling: Sampling) -> None:
         self.tokenizer = base.tokenizer
@@ -149,16 +149,16 @@ class _Row:
         self.first_token_seconds = 0.0
         self.last_token_seconds = 0.0
         self.ends = end_tokens(base)
-        # One generator for each row, with the same seed: both models draw the same numbers, so
+        # One random generator per row with the same seed: both models draw the same numbers, so
         # differences between their answers come from the adapter.
         self.random = torch.Generator().manual_seed(sampling.seed)
         self.processors = _processors(sampling)
 
     def take(self, logits: Float[Tensor, " vocabulary"], started: float) -> None:
-        """Pick the next token from the row's logits; a finished row ignores them."""
+        """Sample the next token from the row's logits; a finished row ignores them."""
         if self.stop_reason:
             return
-        # Drawn on the CPU, where a seed gives the same answer whatever the device.
+        # Sample on the CPU, where a seed gives the same answer on every device.
         scores = logits[None].float().cpu()
         if not scores.isfinite().all():
             raise ChatError(
@@ -189,8 +189,8 @@ class _Row:
     def reply(self) -> Reply:
         text = str(self.tokenizer.decode(self.ids[self.start :], skip_special_tokens=True))
         if not self.stop_reason:
-            # The last character may still lack bytes that the next tokens bring. Tokenizers with
-            # byte fallback decode each of its bytes to a replacement character.
+            # The last character may still lack bytes of the next tokens. Tokenizers with byte
+            # fallback decode each such byte to a replacement character.
             text = text.rstrip("\N{REPLACEMENT CHARACTER}")
         later = self.last_token_seconds - self.first_token_seconds
         return Reply(
@@ -203,7 +203,7 @@ class _Row:
 
 
 def _check_length(conversations: Sequence[Sequence[Message]], positions: int) -> None:
-    """Refuse what cannot fit before it is tokenised, which takes seconds for megabytes."""
+    """Reject conversations that cannot fit, before tokenising: megabytes would take seconds."""
     longest = max(sum(len(m.get("content", "")) for m in messages) for messages in conversations)
     most = positions * _MAX_CHARS_PER_TOKEN
     if longest > most:
@@ -229,7 +229,7 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> 
 def _left_pad(
     prompts: Sequence[list[int]], fill: int, device: torch.device
 ) -> tuple[Int[Tensor, "rows length"], Bool[Tensor, "rows length"] | None]:
-    """Pad on the left; no mask when there is nothing to mask."""
+    """Pad rows on the left; the mask is None without padding."""
     length = max(map(len, prompts))
     ids = torch.tensor([[fill] * (length - len(p)) + p for p in prompts], device=device)
     if all(len(p) == length for p in prompts):
@@ -239,7 +239,7 @@ def _left_pad(
 
 
 def _processors(sampling: Sampling) -> LogitsProcessorList:
-    """The library's own, in the order `generate` applies them."""
+    """Return transformers' logits processors, in the order that `generate` applies them."""
     found = LogitsProcessorList()
     if sampling.repetition_penalty != 1:
         found.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))

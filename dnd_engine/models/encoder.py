@@ -1,4 +1,4 @@
-"""Prompts to condition: token-level sentence embeddings of a prompt batch.
+"""Encodes prompts to a condition: token-level sentence embeddings of a prompt batch.
 
 Wraps a frozen sentence-transformers model. Knows text in, tensors out; knows nothing of LoRA.
 Source: Liang et al. 2025 use token-level `last_hidden_state` of a MiniLM, without pooling.
@@ -20,35 +20,34 @@ from dnd_engine.limits import FIXED
 __all__ = ["POOLED_LENGTH", "EncodedPrompts", "PromptEncoder", "PromptMemory"]
 
 POOLED_LENGTH = 48
-"""Tokens of a prompt that its pooled embedding is the mean of, where there is no generator to say
-how many it reads."""
+"""Tokens per prompt in its pooled embedding, if no generator determines the number."""
 
 _BATCH_PROMPTS = 16
-"""Measured on two CPUs: larger batches leave the cache, smaller ones waste time between layers."""
+"""Measured on two CPUs: larger batches exceed the cache, smaller ones waste time between layers."""
 
 _LENGTH_STEP = 8
-"""Prompts are padded to a multiple of so many tokens."""
+"""Prompts are padded to a multiple of this many tokens."""
 
 _CHARACTERS_PER_TOKEN = 16
-"""Only so much of a long prompt is tokenised at first; words are shorter than that."""
+"""Assumed characters per token when cutting long prompts before tokenising; words are shorter."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedPrompts:
-    """Prompts as the encoder sees them, in the order given."""
+    """Encoded prompts, in the order given."""
 
     tokens: Float[Tensor, "prompts length width"]
     """Token embeddings, zero after the end of a prompt unless padding is kept."""
     mask: Bool[Tensor, "prompts length"]
-    """True where there is a token, or padding that is kept."""
+    """True for tokens, and for padding that is kept."""
     pooled: Float[Tensor, "prompts pooled_width"]
-    """Mean over all tokens read, at unit length: for similarity between tasks."""
+    """Mean over all tokens, normalised to unit length: for similarity between tasks."""
 
 
 class PromptMemory:
-    """What an encoder made of the last few hundred prompts, so that none is read twice.
+    """A cache of the last few hundred encoded prompts.
 
-    Its keys are digests: it holds no text. Keep one for each person, as long as their prompts.
+    Keys are digests, so it contains no text. Keep one per visitor, as long as their prompts.
     """
 
     def __init__(self) -> None:
@@ -59,18 +58,18 @@ class PromptMemory:
 
     @property
     def num_bytes(self) -> int:
-        """Size of what it holds."""
-        rows = list(self._rows.values())  # others may encode meanwhile
+        """Memory in use."""
+        rows = list(self._rows.values())  # a copy, because other threads may encode meanwhile
         return sum(part.nbytes for row in rows for part in row)
 
     def encode(self, encoder: "PromptEncoder", texts: Sequence[str], length: int) -> EncodedPrompts:
-        """Encode prompts, those that are not remembered at least; see `PromptEncoder.encode`."""
+        """Encode prompts that are not cached, and return all; see `PromptEncoder.encode`."""
         read_by = f"{encoder.identity} {length}"
         keys = [hashlib.sha256(f"{read_by} {text}".encode()).digest() for text in texts]
         new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._rows}
         encoded = encoder.encode(list(new.values()), length)
         for row, key in enumerate(new):
-            # A copy, since a view would keep the whole batch.
+            # Copy, because a view would keep the whole batch in memory.
             self._rows[key] = (
                 encoded.tokens[row].clone(),
                 encoded.mask[row].clone(),
@@ -92,10 +91,10 @@ class PromptEncoder:
 
     Args:
         folder: A sentence-transformers model folder.
-        device: Where it runs.
+        device: Device to run on.
         dtype: Compute type; bfloat16 halves the time where the hardware has it.
-        keeps_padding: Pad all prompts to one length and keep what the model makes of the padding,
-            as the paper's code does. The model's attention skips it either way.
+        keeps_padding: Pad all prompts to one length and keep the embeddings of padding, as the
+            paper's code does. Attention ignores padding either way.
     """
 
     def __init__(
@@ -114,21 +113,21 @@ class PromptEncoder:
         self.width = int(self._model.get_embedding_dimension() or 0)
         self.keeps_padding = keeps_padding
         self.identity = f"{folder} {dtype} {keeps_padding}"
-        """Tells its embeddings from another's."""
+        """Identifies its embeddings, to keep those of different encoders apart."""
 
     @property
     def longest(self) -> int | None:
-        """Tokens of a prompt that it reads at most; None if any number."""
+        """Maximum tokens per prompt; None without a limit."""
         config = getattr(self._model[0], "config", None)
         return getattr(config, "max_position_embeddings", None)
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], length: int) -> EncodedPrompts:
-        """Encode prompts, cut to their first `length` tokens.
+        """Encode prompts, truncated to their first `length` tokens.
 
-        Batches hold prompts of about as many tokens, so little time goes into padding. All have
-        as many rows, empty ones if need be: then sums are made in the same order whatever stands
-        in the other rows, and a prompt is encoded the same, to the last bit, in any batch.
+        Batches contain prompts of similar length, to reduce padding. All batches have the same
+        number of rows, padded with empty ones: then sums have the same order whatever the other
+        rows are, and a prompt's encoding is bit-identical in any batch.
         """
         tokens = torch.zeros(len(texts), length, self.width)
         mask = torch.zeros(len(texts), length, dtype=torch.bool)
@@ -138,7 +137,7 @@ class PromptEncoder:
         for rows, read in _batches(lengths, length):
             padded = torch.full((_BATCH_PROMPTS, read), self._padding)
             here = torch.zeros(_BATCH_PROMPTS, read, dtype=torch.bool)
-            here[len(rows) :, 0] = True  # attention needs something to read
+            here[len(rows) :, 0] = True  # attention needs at least one token
             for place, row in enumerate(rows):
                 padded[place, : len(ids[row])] = torch.tensor(ids[row])
                 here[place, : len(ids[row])] = True
@@ -161,10 +160,10 @@ class PromptEncoder:
         return int(self._model.tokenizer.pad_token_id or 0)
 
     def _tokenise(self, texts: Sequence[str], length: int) -> list[list[int]]:
-        """Token ids, the special ones included, at most `length`.
+        """Tokenise texts to at most `length` ids, special tokens included.
 
-        A prompt may be thousands of characters long, and only its first few hundred are read. So
-        it is cut between two words first, and tokenised whole only if that left too few tokens.
+        A prompt may have thousands of characters, but only the first few hundred are used. So it is
+        cut between two words first, and tokenised whole only if that gives too few tokens.
         """
         room = _CHARACTERS_PER_TOKEN * length
         beginnings = [t if len(t) <= room else _without_last_word(t[:room]) for t in texts]
@@ -184,7 +183,7 @@ class PromptEncoder:
 
 
 def _batches(lengths: Sequence[int], longest: int) -> Iterator[tuple[list[int], int]]:
-    """Group prompts by token count; yield the rows of a batch, and how many tokens it reads."""
+    """Group prompts by token count; yield each batch's row indices and padded length."""
     groups: dict[int, list[int]] = defaultdict(list)
     for row, tokens in enumerate(lengths):
         groups[min(longest, -(-tokens // _LENGTH_STEP) * _LENGTH_STEP)].append(row)
@@ -194,5 +193,5 @@ def _batches(lengths: Sequence[int], longest: int) -> Iterator[tuple[list[int], 
 
 
 def _without_last_word(text: str) -> str:
-    """All but the last word, which may have been cut; a single word stays."""
+    """Drop the last word, which may be cut off, unless it is the only one."""
     return " ".join(text.rsplit(maxsplit=1)[:1])

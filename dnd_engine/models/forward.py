@@ -1,7 +1,6 @@
-"""Two ways to run a base over new tokens with adapters: packed, or through its own modules.
+"""Two implementations of a base's forward pass with adapters: packed, or through its own modules.
 
-Callers read tokens through `Forward` and need not know which it is. Knows models and adapters;
-knows no conversations.
+Callers use the interface `Forward`. Knows models and adapters; knows no conversations.
 """
 
 from abc import ABC, abstractmethod
@@ -26,22 +25,22 @@ Applying = Callable[[FittedLoRA | None], AbstractContextManager[None]]
 
 
 class Forward(ABC):
-    """A frozen base, asked for states and logits of new tokens."""
+    """Forward pass of a frozen base over new tokens."""
 
     name: str
-    """As bench and logs call it."""
+    """Name in bench and logs."""
 
     def __init__(self, base: BaseModel) -> None:
         self._base = base
 
     def new_cache(self, num_rows: int) -> KeyValues:
-        """Begin with rows that have read nothing."""
+        """Return an empty cache for new rows."""
         like = self._base.model.get_parameter("model.embed_tokens.weight")
         return KeyValues.empty(self._base.config, num_rows, like)
 
     @abstractmethod
     def prepare(self, fitted: FittedLoRA | None) -> Any:
-        """Bring adapters into the form that `hidden` takes; do it once, not at every token."""
+        """Convert adapters to the form that `hidden` takes; call it once, not per token."""
 
     @abstractmethod
     def hidden(
@@ -55,21 +54,21 @@ class Forward(ABC):
         """Run new tokens through every block.
 
         Args:
-            ids: New tokens.
-            positions: Of the tokens in their texts.
-            visible: Which tokens each may look at, itself the last; None if all that precede it,
-                either for one new token or for the first ones.
+            ids: Ids of the new tokens.
+            positions: Positions of the tokens in their texts.
+            visible: Tokens that each new one may attend to, itself the last. None means all that
+                precede it, and needs one new token or an empty cache.
             past: Keys and values of past tokens, extended in place.
-            prepared: What `prepare` made of the rows' adapters.
+            prepared: The rows' adapters, from `prepare`.
         """
 
     @abstractmethod
     def logits(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocabulary"]:
-        """Turn states into logits."""
+        """Compute logits from hidden states."""
 
 
 class PackedForward(Forward):
-    """With weights laid out for few tokens on a CPU."""
+    """Forward pass with weights packed for few tokens on a CPU."""
 
     name = "packed"
 
@@ -78,7 +77,7 @@ class PackedForward(Forward):
         self._packed = PackedLlama(base.model)
 
     def prepare(self, fitted: FittedLoRA | None) -> Any:
-        """Merge the factors of layers that are merged."""
+        """Merge the factors of merged layers."""
         return self._packed.fuse(fitted)
 
     def hidden(
@@ -93,12 +92,12 @@ class PackedForward(Forward):
 
 
 class HookedForward(Forward):
-    """Through transformers' modules, whatever their architecture and device.
+    """Forward pass through transformers' modules, for any architecture and device.
 
     Args:
-        base: The base.
-        applying: Applies adapters to it for a while; guard both while `hidden` runs.
-        reason: Why it is not packed.
+        base: The frozen base.
+        applying: Applies adapters to the base; hold the lock while `hidden` runs.
+        reason: Why the base is not packed.
     """
 
     name = "hooked"
@@ -109,17 +108,17 @@ class HookedForward(Forward):
         self.reason = reason
 
     def prepare(self, fitted: FittedLoRA | None) -> Any:
-        """Keep the adapters as they are; hooks add them."""
+        """Return the adapters unchanged; hooks apply them."""
         return fitted
 
     @torch.inference_mode()
     def hidden(
         self, ids: Tensor, positions: Tensor, visible: Tensor | None, past: KeyValues, prepared: Any
     ) -> Tensor:
-        """Run the modules while their hooks add the adapters."""
+        """Run the modules while hooks apply the adapters."""
         if visible is None and past.length:
-            # Without a mask, attention runs each query head on its own, which on a CPU takes three
-            # to six times as long.
+            # Without a mask, attention processes each query head separately, which takes three to
+            # six times as long on a CPU.
             shape = (len(ids), 1, 1, past.length + 1)
             visible = torch.ones(shape, dtype=torch.bool, device=ids.device)
         model = self._base.model
@@ -140,18 +139,18 @@ class HookedForward(Forward):
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
         """Run the output layer."""
-        # A state cut out of a longer tensor would have the whole vocabulary matrix copied.
+        # Copy: with a slice of a longer tensor, the product would copy the whole vocabulary matrix.
         return logits_of(self._base.model, hidden.contiguous())
 
 
 def choose_forward(base: BaseModel, applying: Applying) -> Forward:
-    """Pack the base where that is possible and its memory is there."""
+    """Pack the base if it is supported and memory suffices."""
     reason = refusal(base.model) or _too_large(base.model)
     return HookedForward(base, applying, reason) if reason else PackedForward(base)
 
 
 def _too_large(model: nn.Module) -> str | None:
-    """The packed copy may take half of the memory that is free."""
+    """Return a reason if the packed copy would take more than half of the free memory."""
     needed = sum(
         module.weight.nbytes for module in model.modules() if isinstance(module, nn.Linear)
     )

@@ -1,4 +1,4 @@
-"""GGUF files as bases: checked by their header, then dequantised into a transformers folder.
+"""Reads GGUF files as bases: checks the header, then dequantises to a transformers folder.
 
 Knows llama.cpp's format and transformers' reader of it; does not know where files come from.
 """
@@ -21,25 +21,25 @@ __all__ = ["GGUFHeader", "convert", "read_header"]
 _MAGIC = b"GGUF"
 
 _COPIES = 2
-"""Dequantised copies in memory while a file is converted: what is read, and what is written."""
+"""Dequantised copies in memory during conversion: one read, one to write."""
 
 
 @dataclass(frozen=True, slots=True)
 class GGUFHeader:
-    """What a GGUF file says of itself."""
+    """Contents of a GGUF file's header."""
 
     architecture: str
     num_parameters: int
     hub_id: str | None
-    """The Hub id of the model that it was made from, if it says so."""
+    """Hub id of the original model; None if not stated."""
 
 
 def read_header(path: Path) -> GGUFHeader:
-    """Read and check a GGUF file's header; its weights stay on the disk.
+    """Read and check a GGUF file's header, without its weights.
 
     Raises:
-        AssetError: If it is not a whole GGUF file, no language model with a tokenizer, or of an
-            architecture that is not supported.
+        AssetError: If the file is incomplete or not GGUF, has no language model with a tokenizer,
+            or its architecture is not supported.
     """
     with path.open("rb") as stream:
         if (found := stream.read(4)) != _MAGIC:
@@ -67,7 +67,7 @@ def read_header(path: Path) -> GGUFHeader:
 
 
 def _check_kind(path: Path, told: dict[str, Any]) -> None:
-    """Refuse what is no single-file language model that transformers reads and we support."""
+    """Reject anything but a single-file language model that transformers reads and we support."""
     if (kind := told.get("general.type", "model")) != "model":
         raise AssetError(
             f"`{path}` holds a GGUF of the type {kind!r}, expected a model. Name the base's file."
@@ -92,9 +92,9 @@ def convert(path: Path, folder: Path, num_parameters: int) -> None:
     """Write a GGUF file as a transformers folder in bfloat16, with its tokenizer.
 
     Args:
-        path: The file.
-        folder: To be made.
-        num_parameters: As its header says.
+        path: The GGUF file.
+        folder: Folder to create.
+        num_parameters: Number of parameters, from the header.
 
     Raises:
         AssetError: If there is too little memory, or transformers cannot read it.
@@ -109,12 +109,13 @@ def convert(path: Path, folder: Path, num_parameters: int) -> None:
             quantization_config=GgufConfig(gguf_file=path.name, dequantize=True),
         )
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    except Exception as error:  # tokenizers raises no narrower one
+    except Exception as error:  # tokenizers raises nothing narrower
         raise AssetError(
             f"transformers cannot read `{path}`: {error}. Name the model's Hub id or folder "
             "instead."
         ) from error
-    # A model loaded from GGUF refuses `save_pretrained`; a plain one with its weights does not.
+    # transformers refuses `save_pretrained` for a model loaded from GGUF, so copy the weights into
+    # a plain one.
     config = model.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config

@@ -1,6 +1,6 @@
-"""Keys and values of the tokens that rows have read, in memory taken ahead.
+"""A key-value cache with preallocated memory.
 
-One tensor holds every layer, so a new token copies none of the past, and rows are chosen, copied or
+One tensor holds all layers, so that a new token copies no past, and rows are selected, copied or
 joined in one operation. Serves transformers' models (`update`) and the packed forward pass
 (`extend`). Knows sizes and positions; knows no tokens and no masks.
 """
@@ -15,31 +15,31 @@ from torch import Tensor, nn
 __all__ = ["KeyValues"]
 
 _GROWTH = 64
-"""Positions that memory grows by."""
+"""Number of positions to grow by."""
 
 
 class KeyValues:
-    """A cache for some rows.
+    """Keys and values of some rows.
 
     Args:
-        held: Keys of all heads, then values of all heads, of each layer; the memory is used.
-        length: Positions of it that are filled.
+        held: Keys of all heads, then values of all heads, per layer; not copied.
+        length: Number of filled positions.
     """
 
     def __init__(self, held: Float[Tensor, "layers rows heads room width"], length: int) -> None:
         self._held = held
         self._at = held.new_zeros(held.shape[1], held.shape[3], dtype=torch.long)
         self.length = length
-        """Positions that are filled."""
+        """Number of filled positions."""
 
     @classmethod
     def empty(cls, config: Mapping[str, Any], num_rows: int, like: Tensor) -> "KeyValues":
-        """Begin with rows that have read nothing.
+        """Create an empty cache.
 
         Args:
-            config: The base's Hugging Face config.
-            num_rows: Rows.
-            like: Has the dtype and device of the states.
+            config: Hugging Face config of the base.
+            num_rows: Number of rows.
+            like: Tensor whose dtype and device to use.
         """
         heads = int(config["num_attention_heads"])
         kv_heads = int(config.get("num_key_value_heads") or heads)
@@ -47,26 +47,26 @@ class KeyValues:
         layers = int(config["num_hidden_layers"])
         return cls(like.new_empty(layers, num_rows, 2 * kv_heads, 0, width), 0)
 
-    # transformers asks under the following three names.
+    # transformers calls the following three methods.
 
     def get_seq_length(self, _layer: int = 0) -> int:
-        """Return the filled positions."""
+        """Return the number of filled positions."""
         return self.length
 
     def get_query_offset(self, _layer: int = 0) -> int:
-        """Return the position of the next token among those kept."""
+        """Return the index of the next token in the cache."""
         return self.length
 
     def get_mask_sizes(self, new: int, _layer: int = 0) -> tuple[int, int]:
-        """Return how many keys new tokens see, and the position of the first."""
+        """Return the number of keys that new tokens see, and the index of the first."""
         return self.length + new, 0
 
     def extend(self, new: int) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Take new positions, which the caller fills.
+        """Reserve new positions, which the caller fills.
 
         Returns:
-            For each layer where keys and values of the new positions go, (rows, heads, new, width);
-            then all keys, and all values, the new ones among them.
+            Per layer: a view (rows, heads, new, width) to fill with new keys and values; all keys;
+            all values, both including the new ones.
         """
         start, end = self.length, self.length + new
         self._make_room(end)
@@ -76,10 +76,10 @@ class KeyValues:
         return list(new_ones.unbind()), list(keys.unbind()), list(values.unbind())
 
     def place(self, positions: Int[Tensor, "rows new"]) -> Int[Tensor, "rows keys"]:
-        """Note the positions of new tokens in their texts, before they are read.
+        """Record the positions of new tokens in their texts, before they are read.
 
         Returns:
-            The positions of all, the new ones last.
+            Positions of all tokens, the new ones last.
         """
         end = self.length + positions.shape[1]
         self._make_room(end)
@@ -89,7 +89,7 @@ class KeyValues:
     def update(
         self, keys: Tensor, values: Tensor, layer: int, **_options: object
     ) -> tuple[Tensor, Tensor]:
-        """Append to one layer and return all of it, as transformers asks of a cache."""
+        """Append to one layer and return all its keys and values, as transformers requires."""
         end = self.length + keys.shape[2]
         self._make_room(end)
         every_key, every_value = self._held[layer, :, :, :end].chunk(2, dim=1)
@@ -113,29 +113,29 @@ class KeyValues:
         return self._held[:, :, :, : self.length]
 
     def crop(self, length: int) -> None:
-        """Forget what is beyond a length."""
+        """Drop positions beyond a length."""
         assert length <= self.length
         self.length = length
 
     def copies(self, row: int, count: int) -> "KeyValues":
-        """Make rows that have all read what one of these has."""
+        """Return a cache with copies of one row."""
         held = self._filled[:, row : row + 1]
         copies = KeyValues(held.repeat(1, count, 1, 1, 1), self.length)
         copies._at[:] = self._at[row, : self.length]
         return copies
 
     def select(self, rows: Tensor) -> None:
-        """Keep some rows, by their numbers."""
+        """Keep the given rows, by index."""
         self._held = self._held.index_select(1, rows)
         self._at = self._at.index_select(0, rows)
 
     @classmethod
     def joined(cls, parts: Sequence["KeyValues"], index: Sequence[int]) -> "KeyValues":
-        """Put rows of several caches below each other; shorter ones end in positions of zeros.
+        """Concatenate rows of several caches; shorter ones are padded with zeros.
 
         Args:
             parts: Caches of one base.
-            index: Which row of all goes to each place.
+            index: For each place, the index of its row among all parts.
         """
         length = max(part.length for part in parts)
         layers, _, heads, _, width = parts[0]._held.shape

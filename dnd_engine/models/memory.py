@@ -1,4 +1,4 @@
-"""Whether weights fit, said before anything is loaded."""
+"""Checks that weights fit into memory before anything is loaded."""
 
 from pathlib import Path
 
@@ -11,14 +11,14 @@ from dnd_engine.errors import AssetError
 __all__ = ["check_memory", "free_bytes", "weight_bytes"]
 
 _GROUP = Path("/sys/fs/cgroup")
-"""Where Linux says what a container may use; psutil tells of the whole machine."""
+"""Linux's limits of a container; psutil only knows the whole machine."""
 
 _ROOM = 1.1
-"""Beside the weights: states, caches, the text encoder."""
+"""Factor for memory beside the weights: states, caches, the text encoder."""
 
 
 def free_bytes(device: torch.device | None = None) -> int:
-    """Return the memory that a device has left; None is the CPU's."""
+    """Return the free memory of a device; None is the CPU."""
     if device is not None and device.type == "cuda":
         free: int = torch.cuda.mem_get_info(device)[0]
         return free
@@ -26,20 +26,20 @@ def free_bytes(device: torch.device | None = None) -> int:
     try:
         most = int((_GROUP / "memory.max").read_text())
         return min(available, most - int((_GROUP / "memory.current").read_text()))
-    except (OSError, ValueError):  # no container, or one without a limit
+    except (OSError, ValueError):  # no container, or no limit
         return available
 
 
 def check_memory(needed: int, what: str, device: torch.device | None = None) -> None:
-    """Refuse what does not fit.
+    """Raise if something does not fit into memory.
 
     Args:
         needed: Bytes of weights.
-        what: What needs them, for the message.
-        device: Where; None is the CPU.
+        what: Name for the message.
+        device: Device; None is the CPU.
 
     Raises:
-        AssetError: With the numbers.
+        AssetError: With the needed and the free memory.
     """
     needed, free = int(_ROOM * needed), free_bytes(device)
     if needed > free:
@@ -53,7 +53,7 @@ def check_memory(needed: int, what: str, device: torch.device | None = None) -> 
 def weight_bytes(folder: Path, dtype: torch.dtype) -> int:
     """Return the bytes of a model folder's weights in a dtype, from their headers alone.
 
-    Files that cannot be read count nothing: whoever loads them says what is wrong.
+    Unreadable files count as 0: loading them later gives a better error.
     """
     total = 0
     for path in folder.glob("*.safetensors"):

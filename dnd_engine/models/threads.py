@@ -1,7 +1,7 @@
-"""How many threads compute: what the machine gives now, not what it has.
+"""Chooses the number of threads from the cores that are free now.
 
-Threads of one product wait for each other. If another process holds a core, the one that got it
-waits its turn and all others with it: beside two busy processes on two cores, one thread writes
+The threads of one product wait for each other. If another process occupies a core, the thread
+scheduled there delays all others: beside two busy processes on two cores, one thread generates
 about twice as many tokens as two. Knows processor times; knows no models.
 """
 
@@ -17,35 +17,35 @@ import torch
 __all__ = ["Threads", "cores_given", "keep_within_limits", "threads_for"]
 
 _INTERVAL = 0.5
-"""Seconds between two looks at the processors; their times are counted in hundredths."""
+"""Seconds between samples of processor times, which have a resolution of .01 s."""
 
 _WORTH = 0.6
-"""Least share of a core that must be free for one more thread to pay."""
+"""Minimum free share of a core for one more thread to pay off."""
 
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 def cores_given(cgroup: Path = _CGROUP) -> int:
-    """Cores this process may use: its affinity, and no more than its container's quota.
+    """Return the cores this process may use, by affinity and container quota.
 
     Args:
-        cgroup: Where Linux mounts control groups.
+        cgroup: Mount point of Linux control groups.
     """
     cores = len(_own_cores())
     quota = _quota(cgroup)
-    # Rounded down: a thread beyond the quota is paused for the rest of each period.
+    # Round down: a thread beyond the quota is paused for the rest of each period.
     return cores if quota is None else max(1, min(cores, int(quota)))
 
 
 def _own_cores() -> list[int]:
-    """Numbers of the cores this process may run on."""
+    """Return the numbers of the cores this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def _quota(cgroup: Path) -> float | None:
-    """Cores that a container may use on average; None if it has no limit."""
+    """Return the average cores a container may use; None without a limit."""
     try:
         if (limits := cgroup / "cpu.max").exists():
             quota, period = limits.read_text("ascii").split()
@@ -62,17 +62,17 @@ def _quota(cgroup: Path) -> float | None:
 
 
 def keep_within_limits() -> None:
-    """Give torch no more threads than its process may run on."""
+    """Limit torch's threads to the cores its process may use."""
     if torch.get_num_threads() > cores_given():
         torch.set_num_threads(cores_given())
 
 
 class Threads:
-    """Torch's number of threads for chat, chosen again while it writes.
+    """Adapts torch's number of threads during chat.
 
-    Never more than torch has at the beginning, so a number that was set is a limit. For chat alone:
-    sums of large products depend on the number of threads, and the same prompts must give the same
-    adapter on a busy machine too.
+    Torch's initial number is the maximum, so that a user's setting is respected. For chat only: the
+    rounding of large products depends on the number of threads, and the same prompts must always
+    give the same adapter.
     """
 
     def __init__(self) -> None:
@@ -82,9 +82,9 @@ class Threads:
 
     @contextmanager
     def that_pay(self) -> Iterator[None]:
-        """Use as many threads inside the `with` block as find a free core; for one token.
+        """Use one thread per free core inside the `with` block, for one token.
 
-        Guard it: torch's number is one for the process.
+        Hold a lock: torch's number is global to the process.
         """
         if self._most > 1 and time.monotonic() - self._last.at >= _INTERVAL:
             now = _Times.now()
@@ -101,12 +101,12 @@ class Threads:
 
 
 def threads_for(free: float, most: int) -> int:
-    """Return how many threads pay on so many free cores."""
+    """Return how many threads pay off with this many free cores."""
     return max(1, min(most, int(free + 1 - _WORTH)))
 
 
 class _Times:
-    """Seconds that cores were idle, and that this process computed."""
+    """Idle seconds of the cores, and seconds that this process computed."""
 
     def __init__(self, at: float, idle: float, own: float) -> None:
         self.at = at
@@ -116,12 +116,12 @@ class _Times:
     @classmethod
     def now(cls) -> "_Times":
         every = psutil.cpu_times(percpu=True)
-        # Where cores are hidden, fewer are listed than numbers say.
+        # Where cores are hidden, fewer are listed than the numbers suggest.
         listed = [every[n] for n in _own_cores() if n < len(every)]
         mine = psutil.Process().cpu_times()
         return cls(time.monotonic(), sum(core.idle for core in listed), mine.user + mine.system)
 
     def free_since(self, earlier: "_Times") -> float:
-        """Cores that no other process used meanwhile."""
+        """Return how many cores no other process used in the meantime."""
         spent = (self._idle - earlier._idle) + (self._own - earlier._own)
         return spent / (self.at - earlier.at)

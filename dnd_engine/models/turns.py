@@ -1,8 +1,8 @@
-"""The lock of a resident base, and who goes first: a visitor who waits, or a check that can.
+"""The lock of a resident base, which prefers visitors to checks that can wait.
 
-Everyone takes the lock for a step at a time, but steps of equal right share the machine evenly, and
-a chat beside a check then writes a few tokens a second. So urgent work says while it runs, and
-patient work takes no step in that time. Knows no models.
+The lock is held for one step at a time. With equal priority, a chat beside a check would get only a
+few tokens a second. So urgent work announces itself, and patient work takes no step meanwhile.
+Knows no models.
 """
 
 import threading
@@ -14,8 +14,8 @@ from typing import TypeVar
 __all__ = ["TurnLock", "is_patient", "patient", "urgently"]
 
 _PATIENCE_SECONDS = 20.0
-"""How long patient work waits for a step at most. On a server where somebody always chats, a check
-would never end otherwise."""
+"""Maximum wait of patient work for a step. Otherwise a check would never end on a server where
+somebody always chats."""
 
 _patient: ContextVar[bool] = ContextVar("patient", default=False)
 
@@ -24,7 +24,7 @@ _Result = TypeVar("_Result")
 
 
 class TurnLock:
-    """A lock that patient work leaves to urgent work; for all other work, a plain lock."""
+    """A lock on which patient work yields to urgent work; for all other work, a plain lock."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -39,14 +39,14 @@ class TurnLock:
         self._lock.release()
 
     def locked(self) -> bool:
-        """Return whether somebody holds it."""
+        """Return whether the lock is held."""
         return self._lock.locked()
 
     @contextmanager
     def urgent(self) -> Iterator[None]:
-        """Keep patient work from its next step inside the `with` block.
+        """Make patient work wait inside the `with` block.
 
-        Does nothing where patient work itself chats or synthesizes.
+        Does nothing if patient work itself chats or synthesizes.
         """
         count = not _patient.get()
         with self._changed:
@@ -59,9 +59,9 @@ class TurnLock:
                 self._changed.notify_all()
 
     def give_way(self) -> None:
-        """Let urgent work go first in the middle of what holds the lock, where nothing is active.
+        """Let urgent work run while this thread holds the lock and no adapter is active.
 
-        Call it between two forward passes of a long answer. Only patient work ever lets go.
+        Call it between two forward passes of a long answer. Only patient work yields.
         """
         if _patient.get() and self._num_urgent:
             self._lock.release()
@@ -80,14 +80,14 @@ class TurnLock:
 def urgently(
     lock: TurnLock, steps: Generator[_Step, None, _Result]
 ) -> Generator[_Step, None, _Result]:
-    """Run an operation as urgent work, from its first step until it ends or is closed."""
+    """Run an operation as urgent work, until it ends or is closed."""
     with lock.urgent(), closing(steps):
         return (yield from steps)
 
 
 @contextmanager
 def patient() -> Iterator[None]:
-    """Take the lock as patient work inside the `with` block, which must not yield."""
+    """Take the lock with patient priority inside the `with` block, which must not yield."""
     before = _patient.set(True)
     try:
         yield
@@ -96,5 +96,5 @@ def patient() -> Iterator[None]:
 
 
 def is_patient() -> bool:
-    """Return whether patient work asks: it takes short steps, so that nobody waits for one."""
+    """Return whether the caller is patient work, which takes short steps so that nobody waits."""
     return _patient.get()

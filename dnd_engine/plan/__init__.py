@@ -1,1 +1,1 @@
-"""What a generator for another base would cost, from the base's config alone; loads no torch."""
+"""Cost estimates of a generator for another base, from its config alone; imports no torch."""

@@ -19,51 +19,52 @@ from dnd_engine.training.recipe import TrainRecipe
 __all__ = ["Figure", "Plan", "Workload", "make_plan", "saved_bytes", "training_step_flops"]
 
 _ENCODER_PARAMETERS = 10_646_784
-"""Linear layers of all-MiniLM-L6-v2; its embeddings are looked up."""
+"""Parameters of the linear layers of all-MiniLM-L6-v2, without its embeddings."""
 _BF16, _FP32 = 2, 4
 _STATES = 16
-"""Bytes of a trained number: itself, its gradient and AdamW's two moments in float32."""
+"""Bytes per trained parameter: value, gradient and AdamW's two moments in float32."""
 _USABLE = 0.9
-"""Share of a card's memory that a run may fill."""
+"""Share of a card's memory that a run may use."""
 _EIGEN = 9
-"""Operations of a symmetric eigendecomposition over the cube of its size (Golub & Van Loan)."""
+"""Operations of a symmetric eigendecomposition, divided by the cube of its size (Golub & Van
+Loan)."""
 
 _ENCODER_LAYERS, _DECODER_STAGES, _ENCODER_BATCH = 6, 5, 16
 _ROW_FILL = 0.87
-"""Measured: rows of up to 256 tokens are 222 long, since no other example fits."""
+"""Measured fill of training rows: of 256 tokens, 222 are used before no other example fits."""
 
 _RECIPE: Mapping[str, Any] = {f.name: f.default for f in fields(TrainRecipe)}
 _IMPRINT = ImprintConfig()
 _ANSWER = _IMPRINT.max_answer_tokens // 3
-"""Tokens of an answer that is imprinted: most end long before the limit."""
+"""Average tokens of an imprinted answer: most end long before the limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """How much is trained, written and imprinted."""
+    """Amounts of training, synthesis and imprint."""
 
     tasks: int = 700
-    """Tasks with a LoRA each, where checkpoints are collected; end-to-end training needs none."""
+    """Tasks with one LoRA each, if checkpoints are collected; end-to-end training needs none."""
     lora_steps: int = 40
     lora_examples: int = 8
     example_tokens: int = 64
     steps: int = 2300
-    """Steps of generator training; the shipped generator's."""
+    """Steps of generator training, as for the shipped generator."""
     tasks_per_step: int = 8
     row_tokens: int = 256
-    """Tokens of each task in a step."""
+    """Tokens per task in a step."""
     answer_tokens: int = 8
-    """Tokens of an answer: only they go through the output layer and have a loss."""
+    """Tokens of an answer, the only ones that reach the output layer and have a loss."""
     paper_steps: int = 5000
     paper_batch: int = 48
-    """Prompt batches in a step of the paper's training."""
+    """Prompt batches per step in the paper's training."""
     prompts: int = 128
-    """Prompts of one synthesis."""
+    """Prompts per synthesis."""
     imprint_prompts: int = 16
     imprint_tokens: int = 64
-    """Tokens of a prompt with its instruction, chat template included."""
+    """Tokens per prompt with its instruction, chat template included."""
     ordinary_tokens: int = 5000
-    """Tokens of the shipped ordinary messages and their answers, read once for a base."""
+    """Tokens of the shipped ordinary messages and their answers, read once per base."""
 
     def __post_init__(self) -> None:
         check_least(self, 1, *self.__slots__)
@@ -79,16 +80,16 @@ class Figure:
     key: str
     title: str
     value: float | None
-    """None where there is no such number: training that never pays off."""
+    """None if undefined, such as the break-even of training that never pays off."""
     unit: str
     mark: Mark = "derived"
-    """`derived` by a formula from the config and the tables, or `measured` in a run."""
+    """`derived` from the config and the tables by a formula, or `measured` in a run."""
     note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a generator for one base takes on one machine."""
+    """Cost of a generator for one base on one machine."""
 
     shape: BaseShape
     hardware: Hardware
@@ -99,7 +100,7 @@ class Plan:
         return next(f.value for f in self.figures if f.key == key and f.mark == "derived")
 
     def to_json(self) -> dict[str, Any]:
-        """As `dnd plan --json` prints it."""
+        """Return the JSON object that `dnd plan --json` prints."""
         return {
             "base": self.shape.name,
             "r": self.shape.layout.spec.r,
@@ -116,13 +117,13 @@ def make_plan(
     workload: Workload,
     measured: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Plan:
-    """Plan for one base.
+    """Estimate the costs for one base.
 
     Args:
-        base: See `shapes.read_shape`.
+        base: Shape of the base, from `shapes.read_shape`.
         spec: The LoRA to generate.
-        hardware: What it runs on.
-        workload: How much is done.
+        hardware: Machine to run on.
+        workload: Amounts of training, synthesis and imprint.
         measured: Measured `value` and `source` by figure, shown after the derived ones.
 
     Raises:
@@ -195,7 +196,7 @@ class _Costs:
     work: Workload
 
     def figures(self) -> Iterator[Figure]:
-        """Yield operations, memory, seconds and dollars of each phase, then what they add up to."""
+        """Yield operations, memory, seconds and dollars per phase, then their totals."""
         work = self.work
         lora_tokens = work.lora_examples * work.example_tokens
         lora_flops = work.lora_steps * _backed_flops(
@@ -229,7 +230,7 @@ class _Costs:
         )
         paper_flops = 3.0 * paper.forward_flops * work.paper_batch * work.paper_steps
         paper_seconds = self.hardware.seconds(paper_flops, 0, trains=True)
-        # The gradient of one prompt batch's activations is small beside the decoder's states.
+        # The gradient of one prompt batch's activations is small compared to the decoder's states.
         yield from self._phase(
             "paper_training",
             "Training the paper's decoder",
@@ -299,7 +300,7 @@ class _Costs:
         return self.hardware.seconds(self._synthesis_flops(), passes, trains=False)
 
     def _memory(self, tokens: int, trained: int) -> float:
-        """Gigabytes of a training step, without what torch itself takes."""
+        """Return the gigabytes of a training step, without torch's own."""
         activations = saved_bytes(self.shape, tokens)
         return (self.shape.parameters * _BF16 + trained * _STATES + activations) / 1e9
 
@@ -310,7 +311,7 @@ class _Costs:
         return float(read + batches * our_decoder(self.shape.layout).forward_flops)
 
     def _imprint_flops(self) -> float:
-        """Asking, reading every prompt three ways, and the regressions of the layers."""
+        """Count the operations of answers, three readings per prompt, and regressions."""
         shape, count = self.shape, self.work.imprint_prompts
         asked = count * (
             2 * shape.block_parameters * (self.work.imprint_tokens + _ANSWER)
@@ -339,16 +340,16 @@ class _Costs:
         return self.shape.num_layers - first
 
     def _kept_bytes(self) -> float:
-        """What ordinary activity leaves: the leading directions of every fitted layer."""
+        """Return the bytes of the cached penalty: the leading directions of every fitted layer."""
         kept = self._fitted_layers() * 512 * self.shape.intermediate_size * _FP32
         return kept + 3 * self.shape.intermediate_size**2 * _FP32
 
 
 def _backed_flops(shape: BaseShape, tokens: int, answers: int) -> float:
-    """Operations of a forward and backward pass through frozen weights with one LoRA per row.
+    """Count the operations of a forward and backward pass with one LoRA per row.
 
-    A frozen weight is multiplied with twice, forward and for the gradient of its inputs; a LoRA's
-    three times.
+    A frozen weight takes two products, forward and for the gradient of its inputs; a LoRA's weight
+    takes three.
     """
     return float(
         4 * shape.block_parameters * tokens
@@ -358,7 +359,7 @@ def _backed_flops(shape: BaseShape, tokens: int, answers: int) -> float:
 
 
 def training_step_flops(shape: BaseShape, work: Workload) -> float:
-    """Operations of one end-to-end step: base and LoRAs, and the decoder for every task."""
+    """Count the operations of one end-to-end step: base, LoRAs, and the decoder per task."""
     tokens = _step_tokens(work)
     answers = tokens * work.answer_tokens // work.example_tokens
     decoder = 3 * our_decoder(shape.layout).forward_flops * work.tasks_per_step
@@ -370,10 +371,10 @@ def _step_tokens(work: Workload) -> int:
 
 
 def saved_bytes(shape: BaseShape, tokens: int) -> int:
-    """Bytes that a forward pass in bfloat16 keeps for its gradient.
+    """Return the bytes that a forward pass in bfloat16 stores for its gradient.
 
-    Per token and layer 8 hidden and 4 intermediate widths, 2 of keys or values and 7 ranks: fitted
-    to what PyTorch keeps for Llama-style blocks with fused attention, and exact there.
+    Per token and layer: 8 hidden and 4 intermediate widths, 2 of keys or values and 7 ranks. Exact
+    for PyTorch's Llama-style blocks with fused attention.
     """
     units = (
         8 * shape.hidden_size

@@ -1,4 +1,4 @@
-"""Sizes of hyper-convolutional decoders, ours and the paper's, by arithmetic on their stages."""
+"""Sizes of hyper-convolutional decoders, ours and the paper's, computed from their stages."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -47,15 +47,15 @@ _LARGE: Sequence[Stage] = (
 
 @dataclass(frozen=True, slots=True)
 class DecoderSize:
-    """A decoder's parameters, and its work for one prompt batch."""
+    """Parameters of a decoder, and operations per prompt batch."""
 
     parameters: int
     forward_flops: int
-    """Two per multiplication in a convolution; the rest does not count."""
+    """Two per multiplication in a convolution; other operations are not counted."""
 
 
 def size_of(features: Sequence[Stage], kernel_size: int) -> DecoderSize:
-    """Count a `HyperConvDecoder` of these stages."""
+    """Compute the size of a `HyperConvDecoder` with these stages."""
     parameters = flops = 0
     square = kernel_size**2
     for (n, h, w), (new_n, new_h, new_w) in pairwise(features):
@@ -68,7 +68,7 @@ def size_of(features: Sequence[Stage], kernel_size: int) -> DecoderSize:
 
 
 def our_decoder(layout: LoRALayout) -> DecoderSize:
-    """Count the default decoder of `dnd train` for a layout, without the shared tokens."""
+    """Compute the size of `dnd train`'s default decoder for a layout, without the shared tokens."""
     return size_of((*_OURS, layout.grid()), _OUR_KERNEL)
 
 
@@ -78,14 +78,14 @@ def papers_spec(shape: BaseShape) -> LoRASpec:
 
 
 def papers_decoder(shape: BaseShape) -> tuple[DecoderSize, bool]:
-    """Count the authors' decoder for a base.
+    """Compute the size of the authors' decoder for a base.
 
     Args:
-        shape: Its layout must be of `papers_spec`.
+        shape: Shape of the base, with a layout for `papers_spec`.
 
     Returns:
-        The size, and whether the authors released these very stages. For other bases, theirs for
-        the next size are taken, with the last stage that the base's LoRA needs.
+        The size, and whether the authors released exactly these stages. For other bases, the stages
+        of the next released size are used, with the last stage that the base's LoRA needs.
     """
     layout = shape.layout
     if _is_small(shape):

@@ -1,4 +1,4 @@
-"""Machines and their prices: a shipped table, or the user's own."""
+"""Machines and their prices, from a shipped table or the user's own."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,22 +26,23 @@ class Hardware:
 
     title: str
     tflops: _Positive
-    """Peak in dense bfloat16, 10¹² operations a second."""
+    """Peak of dense bfloat16, in 10¹² operations per second."""
     reached_training: _Share
-    """Share of the peak that steps with a gradient reach."""
+    """Share of the peak reached in training steps."""
     reached_forward: _Share
-    """Share of the peak that synthesis and imprint reach."""
+    """Share of the peak reached in synthesis and imprint."""
     layer_milliseconds: _NotNegative = 0.0
-    """Least time of one layer forward and backward: small layers wait for their kernels' start."""
+    """Minimum time of a layer's forward and backward pass: small layers wait for kernel
+    launches."""
     memory_gb: _Positive
     dollars_per_hour: _NotNegative
 
     def seconds(self, flops: float, layer_passes: float, *, trains: bool) -> float:
-        """Return the time of some work on this machine alone.
+        """Return the time that work takes on this machine.
 
         Args:
-            flops: Its operations.
-            layer_passes: How often a layer is run, for the least time that takes.
+            flops: Operations of the work.
+            layer_passes: Number of layer passes, for their minimum time.
             trains: Whether there is a backward pass, which takes twice as long as a forward one.
         """
         speed = self.tflops * 1e12 * (self.reached_training if trains else self.reached_forward)
@@ -56,7 +57,7 @@ def read_hardware(path: Path | None = None) -> Mapping[str, Hardware]:
     """Read a table of machines by name.
 
     Args:
-        path: YAML, as `assets/plan/hardware.yaml`; None reads that one.
+        path: YAML file in the format of `assets/plan/hardware.yaml`, the default.
 
     Raises:
         ConfigError: If the file cannot be read or an entry is wrong, with all faults.

@@ -1,4 +1,4 @@
-"""Plans of several bases as charts over the size of the base."""
+"""Charts of plans over the size of the base."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,7 +9,7 @@ from dnd_engine.plan.words import amount, money
 __all__ = ["draw"]
 
 _Series = tuple[str, str, Look]
-"""A figure's key, its label, and how it looks."""
+"""Key, label and look of a figure."""
 
 _CHARTS: tuple[tuple[str, str, Callable[[float], str], tuple[_Series, ...]], ...] = (
     (
@@ -51,7 +51,7 @@ def draw(plans: Sequence[Plan]) -> str:
     """Draw sizes, time and money over the base's parameters, both axes logarithmic.
 
     Args:
-        plans: One or more, on the same machine.
+        plans: One or more plans for the same machine.
     """
     plans = sorted(plans, key=lambda plan: plan.shape.parameters)
     charts = [_chart(plans, *chart) for chart in _CHARTS]

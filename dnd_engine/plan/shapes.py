@@ -1,4 +1,4 @@
-"""The sizes of a base model, from its `config.json`: shipped ones, a file, or the Hub's.
+"""The sizes of a base model, from a shipped config, a file or the Hub.
 
 Counts parameters; reads no weights.
 """
@@ -20,12 +20,12 @@ __all__ = ["BaseShape", "read_shape", "shipped_shapes"]
 
 _CONFIG = "config.json"
 _ALIASES = {"smollm2-135m-instruct": "HuggingFaceTB/SmolLM2-135M-Instruct"}
-"""Embedded names, as `--base` of the other commands takes them."""
+"""Names of embedded models, as other commands accept them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseShape:
-    """A base, as far as costs depend on it."""
+    """Sizes of a base that costs depend on."""
 
     name: str
     layout: LoRALayout
@@ -34,18 +34,18 @@ class BaseShape:
     intermediate_size: int
     num_layers: int
     key_value_size: int
-    """Outputs of `k_proj`."""
+    """Output size of `k_proj`."""
     vocabulary: int
     block_parameters: int
-    """Weights of the linear layers in all blocks: what a token's forward pass multiplies with."""
+    """Weights of the linear layers in all blocks, which every token is multiplied with."""
     head_parameters: int
-    """Weights of the output layer, which only tokens that are predicted go through."""
+    """Weights of the output layer, which only predicted tokens reach."""
     parameters: int
-    """All of them, as the model's card counts: tied embeddings once."""
+    """All parameters as a model card counts them: tied embeddings once."""
 
     @classmethod
     def from_config(cls, name: str, config: Mapping[str, Any], spec: LoRASpec) -> "BaseShape":
-        """Take a config's sizes.
+        """Read the sizes from a config.
 
         Raises:
             LayoutError: If a needed size is missing, or the architecture is not supported.
@@ -58,7 +58,7 @@ class BaseShape:
         hidden = int(config["hidden_size"])
         blocks = sum(t.in_features * t.out_features for t in everything.targets)
         head = vocabulary * hidden
-        # transformers ties them unless the config says otherwise for these two families.
+        # For these two families, transformers ties embeddings by default.
         tied = config.get("tie_word_embeddings", config.get("model_type") in ("gemma2", "gemma3"))
         num_layers = int(config["num_hidden_layers"])
         return cls(
@@ -85,7 +85,7 @@ def _key_value_size(config: Mapping[str, Any]) -> int:
 
 
 def _norms_and_biases(config: Mapping[str, Any]) -> int:
-    """Count the rest of a block, a thousandth of its weights, for the usual families."""
+    """Count norms and biases of a block for common families, about a thousandth of its weights."""
     hidden, model_type = int(config["hidden_size"]), config.get("model_type")
     heads = int(config["num_attention_heads"])
     head_dim = int(config.get("head_dim") or hidden // heads)
@@ -109,8 +109,8 @@ def read_shape(base: str, spec: LoRASpec) -> BaseShape:
     """Find a base's sizes.
 
     Args:
-        base: A shipped Hub id or its last part, an embedded name, a `config.json` or a folder that
-            holds one, or another Hub id, whose config is downloaded.
+        base: Shipped Hub id or its last part, embedded name, `config.json` or its folder, or
+            another Hub id, whose config is downloaded.
         spec: The LoRA to generate.
 
     Raises:
@@ -138,7 +138,7 @@ def _read(path: Path, base: str) -> Mapping[str, Any]:
             f"the config of base `{base}` cannot be read as JSON: {error}. Expected a model's "
             "`config.json`."
         ) from error
-    # Multimodal models keep the language model's sizes one level down.
+    # Multimodal models nest the language model's sizes one level down.
     inner = config.get("text_config") if isinstance(config, dict) else None
     config = inner if isinstance(inner, dict) else config
     if not isinstance(config, dict) or "hidden_size" not in config:

@@ -1,4 +1,4 @@
-"""A plan as text: everything about one base, or a line for each of several."""
+"""Plans as text: all figures of one base, or one line per base."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,7 +17,7 @@ ASSUMPTIONS = (
 
 
 def amount(value: float) -> str:
-    """Write a count with three figures and a prefix: 1.11 G."""
+    """Format a count with three significant figures and a prefix: 1.11 G."""
     for size, prefix in _UNITS:
         if value >= size:
             return f"{value / size:.3g} {prefix}"
@@ -25,7 +25,7 @@ def amount(value: float) -> str:
 
 
 def money(dollars: float) -> str:
-    """Write dollars; small sums to the figure that matters."""
+    """Format dollars; small amounts with one significant figure."""
     if dollars >= 100:
         return f"${dollars:,.0f}"
     return f"${dollars:.2f}" if dollars >= 0.01 else f"${dollars:.1g}"
@@ -50,7 +50,7 @@ def _value(figure: Figure) -> str:
 
 
 def listing(plan: Plan) -> str:
-    """List every figure of one plan, and where it comes from."""
+    """List every figure of one plan with its source."""
     rows = [(f.title, _value(f), f.mark, f.note) for f in plan.figures]
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     lines = [f"{plan.shape.name} on {plan.hardware.title}, r {plan.shape.layout.spec.r}", ""]
@@ -90,7 +90,7 @@ def _rows(plans: Sequence[Plan]) -> list[list[str]]:
 
 
 def table(plans: Sequence[Plan]) -> str:
-    """Compare bases, a line each; everything in it is derived."""
+    """Compare bases in a table of derived figures, one line each."""
     rows = _rows(plans)
     widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
     lines = [
@@ -105,6 +105,6 @@ def table(plans: Sequence[Plan]) -> str:
 
 
 def markdown(plans: Sequence[Plan]) -> str:
-    """Return the same table for a page."""
+    """Return the same table in Markdown."""
     head, *rows = (f"| {' | '.join(row)} |" for row in _rows(plans))
     return "\n".join([head, f"| --- |{' ---: |' * (len(_COLUMNS) - 1)}", *rows])
