@@ -23,7 +23,7 @@ Doing = Literal[
     "read",
     "write",
     "compare_tasks",
-    # `decode` and `check` of an ablation: which prompts the others are made from
+    # `decode` and `check` of an ablation: the prompts its controls are made from
     "shuffled",
     "wrong",
     "compare_adapters",
@@ -75,9 +75,9 @@ class Progress:
     answers: AnswerCounts | None = None
     """Summary of the teacher's answers, before the first step of training."""
     score: float | None = None
-    """Latest score of a training on the prompts held back, 0 to 1."""
+    """Latest training score on the validation prompts, 0 to 1."""
     score_before: float | None = None
-    """The same before the first step."""
+    """Score on them before the first step."""
     num_held_back: int = 0
 
 
@@ -134,11 +134,11 @@ def duration(seconds: float) -> str:
 def each_as(
     steps: Generator[Step, None, Made], words: Callable[[Step], Progress]
 ) -> Generator[Progress, None, Made]:
-    """Run an operation step by step, and say each step in other words.
+    """Run an operation step by step, and convert each step.
 
     Args:
         steps: The operation.
-        words: Says a step.
+        words: Converts a step.
 
     Returns:
         The operation's result.

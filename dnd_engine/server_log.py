@@ -1,7 +1,7 @@
-"""The server's log: one JSON object a line, bounded, without what visitors typed or dropped.
+"""The server's log: one JSON object per line, of bounded size, without visitors' content.
 
-A message of ours holds no visitor's text. An exception's message may, so only its kind and its
-place in the code are written.
+Our own messages contain no visitor's text. An exception's message may, so only its type and its
+place in the code are logged.
 """
 
 import json
@@ -34,30 +34,30 @@ __all__ = [
 ]
 
 SERVER_LIMITS, SERVER_COUNTERS = "limits of this server", "counters of this server"
-"""Tables of numbers that a server logs."""
+"""Names of the tables of numbers that a server logs."""
 
 _FILES = 3
-"""Older files that are kept."""
+"""Number of rotated files to keep."""
 _MAX_BYTES = FIXED.max_log_bytes // (_FILES + 1)
 _PACKAGES = ("ui", "dnd_engine")
 _LIBRARIES = ("asyncio", "uvicorn.error")
-"""What a server runs on; these write to stderr by themselves."""
+"""Loggers of the server's libraries; these write to stderr by themselves."""
 _REPEAT_SECONDS = 60.0
 _WRONG = ("warning", "error", "critical")
 _LAST_LINES = 20
-"""Lines that `last_lines` returns at most."""
+"""Maximum number of lines that `last_lines` returns."""
 
 
 def log_path() -> Path:
-    """Return where the server of this user logs."""
+    """Return the path of this user's server log."""
     return user_log_path("drag-and-drop-llms", appauthor=False) / "serve.jsonl"
 
 
 class JsonLines(logging.Formatter):
-    """Writes a record as one JSON object."""
+    """Formats a record as one JSON object."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line of a record."""
+        """Return the JSON line of a record."""
         values: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -74,9 +74,10 @@ class JsonLines(logging.Formatter):
 
 
 class Terse(logging.Filter):
-    """Lets a library say a thing once a minute, in one line and without values.
+    """Limits a library's message to once a minute, in one line and without values.
 
-    With no file left to open, asyncio tells a traceback for every connection that waits.
+    For example, if the process runs out of file descriptors, asyncio logs a traceback for every
+    waiting connection.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -85,7 +86,7 @@ class Terse(logging.Filter):
         self._said: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Shorten a record; False if it was said lately."""
+        """Shorten a record; return False if it was logged recently."""
         words = record.getMessage().partition("\n")[0]
         if record.exc_info and record.exc_info[0] is not None:
             words += f" ({record.exc_info[0].__name__})"
@@ -100,10 +101,10 @@ class Terse(logging.Filter):
 
 @contextmanager
 def logging_to(path: Path | None) -> Iterator[None]:
-    """Log what this project says to a file, and warnings to stderr too, while the block runs.
+    """Log this project's messages to a file, and warnings also to stderr, inside the `with` block.
 
     Args:
-        path: The file; None logs to stderr alone, as it does where the file cannot be written.
+        path: The log file. With None, or if it cannot be written, log to stderr alone.
     """
     shown = logging.StreamHandler(sys.stderr)
     shown.setLevel(logging.WARNING)
@@ -146,13 +147,13 @@ def log_numbers(logger: logging.Logger, what: str, numbers: Mapping[str, float])
 
 
 def last_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the last warnings and errors of a log; none if there is no log."""
+    """Return the last warnings and errors of a log; empty without a log."""
     wrong = (line for line in _backwards(path) if line.get("level") in _WRONG)
     return list(islice(wrong, _LAST_LINES))[::-1]
 
 
 def last_numbers(path: Path, what: str) -> dict[str, Any]:
-    """Return the last table of numbers of this name in a log; empty if there is none."""
+    """Return the last table of numbers of this name in a log; may be empty."""
     for line in _backwards(path):
         if line.get("message") == what and isinstance(line.get("numbers"), dict):
             return {"time": line.get("time"), **line["numbers"]}
@@ -160,7 +161,7 @@ def last_numbers(path: Path, what: str) -> dict[str, Any]:
 
 
 def _backwards(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of a log, the last first."""
+    """Yield the lines of a log in reverse order."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -169,6 +170,6 @@ def _backwards(path: Path) -> Iterator[dict[str, Any]]:
         try:
             values = json.loads(line)
         except ValueError:
-            continue  # cut off by a kill
+            continue  # truncated when the process was killed
         if isinstance(values, dict):
             yield values

@@ -1,4 +1,4 @@
-"""Cells of CSV tables that people open in a spreadsheet."""
+"""Escapes cells of CSV tables that people open in a spreadsheet."""
 
 import re
 from typing import Any
@@ -10,9 +10,9 @@ _NUMBER = re.compile(r"[+-]?[\d.,]+(?:[eE][+-]?\d+)?%?")
 
 
 def cell(value: Any) -> Any:
-    """Return a value that no spreadsheet takes for a formula; an apostrophe marks it as text.
+    """Return a value that no spreadsheet treats as a formula; an apostrophe marks it as text.
 
-    Prompts and answers are anybody's, and a formula may start a program where it is opened.
+    Prompts and answers are untrusted, and a formula may start a program on the reader's computer.
     """
     if not isinstance(value, str) or not _BEGINS_FORMULA.match(value) or _NUMBER.fullmatch(value):
         return value

@@ -1,7 +1,7 @@
-"""What rows, modes, splits, metrics and checks are called, and how numbers are written.
+"""Display names of rows, modes, splits, metrics and checks, and formatting of numbers.
 
-Reports, cards, the command line and the page take every such name from here. `N_` marks those that
-the page translates (see `ui.text`); elsewhere they are English.
+Reports, cards, the command line and the page use these names. `N_` marks those that the page
+translates (see `ui.text`); elsewhere they are English.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def N_(message: str) -> str:
-    """Mark a name for the catalogues of the page."""
+    """Mark a name for the page's catalogues."""
     return message
 
 
@@ -67,7 +67,7 @@ ROWS: Mapping[str, str] = {
     "trained_lora": N_("LoRA trained from scratch"),
     "warm_lora": N_("LoRA trained from this adapter"),
 }
-"""Rows of reports, in their order, then those that only measurements have."""
+"""Rows of reports in order, then those that only measurements have."""
 
 LINES: Mapping[str, str] = {
     "base": N_("Base"),
@@ -75,7 +75,7 @@ LINES: Mapping[str, str] = {
     "trained_lora": N_("From scratch"),
     "warm_lora": N_("From adapter"),
 }
-"""Rows of a measurement at the end of a line, where there is little room."""
+"""Short row names for line labels, where there is little room."""
 
 WAYS: Mapping[str, str] = {
     "generator": N_("From the adapter"),
@@ -85,7 +85,7 @@ WAYS: Mapping[str, str] = {
     "imprint_labels": N_("Imprinted, on labels"),
     "teacher": N_("Teacher"),
 }
-"""Where training starts from, or learns from, in the chart *What teaching brings*."""
+"""Starting points and sources of training in the chart *What teaching brings*."""
 
 MODES: Mapping[str, str] = {"bare": N_("Bare"), "full": N_("Full")}
 _INPUTS: Mapping[str, str] = {"bare": N_("Bare inputs"), "full": N_("Full prompts")}
@@ -100,7 +100,7 @@ SECTIONS: Mapping[str, str] = {
     "refine": N_("Unseen tasks, taught"),
     "train": N_("Seen tasks, new items"),
 }
-"""Examinations, by split or section of the card; the hardest question first."""
+"""Evaluations by split or section of the card, the hardest first."""
 
 HOLDOUTS: Mapping[str, str] = {
     "": N_("All tasks"),
@@ -111,7 +111,7 @@ HOLDOUTS: Mapping[str, str] = {
     "pair": N_("Known tasks in known formats, new pairs"),
     "format": N_("New answer formats"),
 }
-"""What is new about a group of tasks."""
+"""Kinds of novelty of tasks."""
 
 METRICS: Mapping[str, str] = {
     "score": N_("Score"),
@@ -125,7 +125,7 @@ CONTROLS: Mapping[str, str] = {
     "shuffled": N_("Made from shuffled words"),
     "base": N_("No adapter"),
 }
-"""What an adapter is put beside to see whether it reads its prompts."""
+"""Controls of the ablation."""
 
 
 @runtime_checkable
@@ -134,44 +134,45 @@ class Ends(Protocol):
 
     @property
     def low(self) -> float:
-        """Lower end."""
+        """Lower end of the interval."""
 
     @property
     def high(self) -> float:
-        """Upper end."""
+        """Upper end of the interval."""
 
 
 def row_label(row: str) -> str:
-    """A row in words; a row that has none yet, by its name."""
+    """Return a row's display name; unknown rows keep their key."""
     return ROWS.get(row, row.replace("_", " ").capitalize())
 
 
 def mode_label(mode: str) -> str:
-    """An input mode in a word."""
+    """Return the display name of an input mode."""
     return MODES.get(mode, mode)
 
 
 def inputs_label(mode: str) -> str:
-    """What is sent in a mode."""
+    """Return the input of a mode in words."""
     return _INPUTS.get(mode, mode)
 
 
 def holdout_label(holdout: str) -> str:
-    """What is new about a group of tasks, in words."""
+    """Return the display name of a kind of novelty."""
     return HOLDOUTS.get(holdout, holdout.capitalize())
 
 
 def section_label(section: str) -> str:
-    """An examination in words; one with a name of its own, by that."""
+    """Return the display name of an evaluation; unknown sections keep their key."""
     return SECTIONS.get(section, section.replace("-", " ").capitalize())
 
 
 def number(value: float) -> str:
-    """Write a score or a loss with two places, and without a leading zero: .14, 1.20, -.03.
+    """Format a score or a loss with two decimals, without a leading zero: .14, 1.20, -.03.
 
-    What two places would turn into zero gets a third, so that an interval clear of zero looks it.
+    Values that would round to zero get a third decimal, so that an interval that excludes zero
+    shows it.
     """
-    # Reports keep four places; rounding from those everywhere gives one number everywhere.
+    # Reports store four decimals; rounding from those gives the same number everywhere.
     kept = round(value, 4)
     text = f"{kept:.2f}" if abs(kept) >= 0.005 else f"{kept:.3f}"
     if float(text) == 0:
@@ -180,21 +181,21 @@ def number(value: float) -> str:
 
 
 def signed(value: float) -> str:
-    """Write a difference: +.13, -.03, 0."""
+    """Format a difference: +.13, -.03, 0."""
     text = number(value)
     return text if text[0] in "-0" else f"+{text}"
 
 
 def span(interval: Ends) -> str:
-    """Write an interval: .09 to .20."""
+    """Format an interval: .09 to .20."""
     return f"{number(interval.low)} to {number(interval.high)}"
 
 
 def percent(share: float) -> str:
-    """Write a share: 17 %."""
+    """Format a share: 17 %."""
     return f"{round(100 * share) + 0:d} %"
 
 
 def listed(parts: list[str]) -> str:
-    """Join with commas and a last "and"."""
+    """Join parts with commas and a final "and"."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

@@ -1,4 +1,4 @@
-"""Files to prompts, prompts to weighted buckets; reads no model and no torch."""
+"""Reads files into prompts and groups them into weighted buckets; imports no model, no torch."""
 
 from dnd_engine.prompts.files import Prompt, PromptFile, read_prompt_file
 

@@ -1,6 +1,6 @@
 """Buckets: named, weighted groups of prompt files, and the prompt batches sampled from them.
 
-This module decides which buckets count and how their weights share a condition. Imports no torch.
+This module decides which buckets are used, and how weights divide a condition. Imports no torch.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ class Bucket:
     """A named, weighted group of prompt files on the canvas.
 
     Raises:
-        BucketError: If nothing printable is left of the name, or more than 60 characters.
+        BucketError: If the name has no printable characters, or more than 60 characters.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Bucket:
     """Checked by `check_buckets`, because a slider may pass invalid values. JSON sends ints."""
     files: tuple[PromptFile, ...] = ()
     instruction: str = ""
-    """Put above every prompt, for files whose prompts have none; its own blank lines are closed."""
+    """Put above every prompt, for files without instructions. Its own blank lines are removed."""
 
     def __post_init__(self) -> None:
         name = one_line(self.name)
@@ -86,18 +86,18 @@ class Bucket:
 
     @property
     def has_instructions(self) -> bool:
-        """Whether some prompt has an instruction and an input."""
+        """Return whether any prompt has both an instruction and an input."""
         return any(split_prompt(prompt.text).input is not None for prompt in self.prompts)
 
     def whole(self, prompt: Prompt) -> Prompt:
-        """Return a prompt of a file below the bucket's instruction."""
+        """Return a prompt with the bucket's instruction above it."""
         if not self.instruction:
             return prompt
         return replace(prompt, text=f"{self.instruction}\n\n{prompt.text}")
 
 
 def with_instruction(buckets: Sequence[Bucket], instruction: str) -> list[Bucket]:
-    """Give an instruction to each bucket in which no prompt has one."""
+    """Set the instruction of each bucket whose prompts have none."""
     if not instruction.strip():
         return list(buckets)
     return [
@@ -107,14 +107,14 @@ def with_instruction(buckets: Sequence[Bucket], instruction: str) -> list[Bucket
 
 
 def check_buckets(buckets: Sequence[Bucket], limits: PromptLimits) -> tuple[Bucket, ...]:
-    """Return the buckets that count: those with prompts and a weight other than 0.
+    """Return the buckets to use: those with prompts and a nonzero weight.
 
     Args:
         buckets: All buckets of a canvas or command, in order.
         limits: Maximum number and size of files in all buckets together.
 
     Raises:
-        BucketError: With every fault of the buckets; also if none counts.
+        BucketError: With every fault of the buckets, also if none is left.
     """
     faults = [
         f"Bucket `{bucket.name}`: expected a weight between -{MAX_WEIGHT:g} and {MAX_WEIGHT:g}, "
@@ -194,7 +194,7 @@ def draw_prompt_batch(buckets: Sequence[Bucket], num_prompts: int, seed: int) ->
         `num_prompts` prompts, bucket by bucket, sorted by text within each.
 
     Raises:
-        BucketError: If a weight is negative or not finite, or no bucket counts.
+        BucketError: If a weight is negative or not finite, or no bucket is left.
         ConfigError: If `num_prompts` is less than 1.
 
     Source: Liang et al. 2025, arXiv:2506.16406, prompt batches; the weights are this project's.
@@ -228,7 +228,8 @@ def draw_prompt_batch(buckets: Sequence[Bucket], num_prompts: int, seed: int) ->
     chance = random.Random(seed)
     drawn: list[Prompt] = []
     for pool, quota in zip(pools, _quotas(weights, num_prompts), strict=True):
-        # A bucket smaller than its share repeats its prompts: size must not change its weight.
+        # Repeat the prompts of a bucket smaller than its share: its size must not change its
+        # weight.
         rounds, rest = divmod(quota, len(pool))
         drawn += sorted(pool * rounds + chance.sample(pool, rest), key=_canonical)
     return tuple(drawn)

@@ -1,4 +1,4 @@
-"""Which columns of a table, or keys of its objects, are prompt, instruction and label."""
+"""Assigns columns of a table, or keys of objects, to prompt, instruction and label."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ _SAMPLE_ROWS = 3
 _SAMPLE_CHARS = 60
 
 Row = Sequence[str] | Mapping[int, str]
-"""Cells in the order of the header, or, where most are missing, by their place in it."""
+"""Cells in header order, or, if most are missing, by column index."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,24 +41,24 @@ class Table:
 
     header: Sequence[str]
     rows: list[tuple[int, Row]]
-    """Place in the file, and cells."""
+    """Position in the file, and cells."""
     unit: str
-    """What a place counts."""
+    """Unit of the position."""
     thing: str = "column"
-    """What a column is called there."""
+    """Name for a column in messages."""
     split: SplitMode = "rows"
 
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
     text: list[int]
-    """One column, or the instruction and the input of an Alpaca table."""
+    """Index of the prompt column, or of instruction and input in an Alpaca table."""
     instruction: int | None
     labels: list[int]
 
     @property
     def roles(self) -> dict[int, Role]:
-        """What each column in use is used for."""
+        """Return the role of each used column."""
         roles: dict[int, Role] = dict.fromkeys(self.labels[:1], "label")
         roles |= dict.fromkeys(self.text, "text")
         above = self.instruction if len(self.text) < 2 else self.text[0]
@@ -66,7 +66,7 @@ class _Chosen:
 
 
 def prompt_keys(present: Collection[str]) -> list[str]:
-    """Return which of the keys make up the prompt: one, or instruction and input, or none."""
+    """Return the keys that form the prompt: one, instruction and input, or none."""
     if "prompt" not in present and "instruction" in present:
         below = [key for key in ("input", "question") if key in present]
         if below:
@@ -75,15 +75,15 @@ def prompt_keys(present: Collection[str]) -> list[str]:
 
 
 def label_note(thing: str, names: Sequence[str]) -> str:
-    """Say that labels are not part of the prompts."""
+    """Note that labels are not part of the prompts."""
     return f"Label {named(thing, names)} ignored; teaching can learn from it."
 
 
 def read_table(table: Table, asked: Asked) -> Reading:
-    """Choose the columns, by a person's choice, by name, or by the longest text; read the rows.
+    """Choose columns by request, by name or by the longest text, then read the rows.
 
     Raises:
-        PromptFileError: If a chosen column is not there, or none holds text.
+        PromptFileError: If a requested column is missing, or no column contains text.
     """
     notes: list[str] = []
     chosen = _choose(table, asked, notes)
@@ -126,7 +126,7 @@ def _choose(table: Table, asked: Asked, notes: list[str]) -> _Chosen:
 
 
 def _find(table: Table, wanted: str, name: str) -> int:
-    """Return the place of a column that a person named, as the file or as the page has it."""
+    """Return the index of a column by its name in the file or on the page."""
     for same in (str, shown_column, lambda column: one_line(column).casefold()):
         for index, column in enumerate(table.header):
             if same(column) == same(wanted):
@@ -139,7 +139,7 @@ def _find(table: Table, wanted: str, name: str) -> int:
 
 
 def _by_content(table: Table, taken: set[int | None], asked: Asked, notes: list[str]) -> list[int]:
-    """Choose the prompt column by name, else the text column that is longest on average."""
+    """Choose the prompt column by name, else the text column with the longest cells on average."""
     chars: Counter[int] = Counter()
     filled: Counter[int] = Counter()
     textual: set[int] = set()
@@ -192,7 +192,7 @@ def _text(row: Row, chosen: _Chosen) -> str:
     text = "\n\n".join(cell for cell in _cells(row, chosen.text) if cell.strip())
     if chosen.instruction is None or not text.strip():
         return text
-    # A blank line would end the instruction there.
+    # A blank line inside the instruction would end it early.
     above = close_blank_lines(next(_cells(row, [chosen.instruction]), ""))
     return f"{above}\n\n{text}" if above else text
 
@@ -206,7 +206,7 @@ def _cells(row: Row, places: Iterable[int]) -> Iterator[str]:
 
 
 def describe(table: Table, roles: Mapping[int, Role]) -> tuple[Column, ...]:
-    """Describe the columns to choose from: those with a role, and the first ones beside them."""
+    """Describe the selectable columns: those with a role, and the first others."""
     rest = [index for index in range(len(table.header)) if index not in roles]
     shown = sorted([*roles, *rest[: max(0, FIXED.max_columns - len(roles))]])[: FIXED.max_columns]
     first = [row for _, row in table.rows[:_SAMPLE_ROWS]]

@@ -1,7 +1,7 @@
-"""Recognizes texts that are not likely prompts: mail, minutes, letters, documentation, logs, code.
+"""Recognizes texts that are unlikely prompts: mail, minutes, letters, documentation, logs, code.
 
-A list of prompts may quote any of these. So only a file that nobody separated with `---` lines is
-looked at, and only signs that a list of prompts does not have count.
+A list of prompts may quote any of these. So only files without `---` separators are examined, and
+only for signs that a list of prompts does not show.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Callable
 __all__ = ["doubt"]
 
 _LOOKED_AT = 20_000
-"""Characters: what a text is shows at its beginning."""
+"""Number of characters to examine: the beginning shows what a text is."""
 
 _MAIL = re.compile(
     r"(from|to|cc|bcc|subject|date|sent|reply-to|message-id|received|return-path"
@@ -46,13 +46,13 @@ _CODE = re.compile(
 
 
 def doubt(text: str) -> str:
-    """Say what a text looks like, if that is no list of prompts.
+    """Describe what a text looks like, if it does not look like a list of prompts.
 
     Args:
-        text: A text that no line `---` separates.
+        text: A text without `---` lines.
 
     Returns:
-        A sentence, or nothing if the text may well be prompts.
+        A sentence; empty if the text may be prompts.
     """
     lines = [line.strip() for line in text[:_LOOKED_AT].splitlines() if line.strip()]
     for kind, looks_so in _KINDS.items():

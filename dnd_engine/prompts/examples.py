@@ -21,17 +21,17 @@ class Example:
     files: tuple[str, ...]
     num_prompts: int
     weight: float
-    """Its share when all examples are loaded together."""
+    """Weight when all examples are loaded together."""
     question: str
     """A question to try with the adapter."""
 
     def read(self) -> Bucket:
-        """Read its files."""
+        """Read its files into a bucket."""
         paths = [asset_path("examples", self.id, name) for name in self.files]
         return Bucket(self.bucket, 1.0, tuple(read_prompt_file(path) for path in paths))
 
 
 def load_examples() -> tuple[Example, ...]:
-    """Read the list of examples."""
+    """Return the shipped examples."""
     listed = json.loads(asset_path("examples", "examples.json").read_text(encoding="utf-8"))
     return tuple(Example(**{**entry, "files": tuple(entry["files"])}) for entry in listed)

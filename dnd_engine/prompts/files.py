@@ -1,8 +1,8 @@
-"""Prompt files -> prompts: reads what people have, and says in plain words how it read it.
+"""Reads prompt files of many formats, and describes in plain words how it read them.
 
 Knows limits, cleaning and the registry of formats; `readers/` knows the formats. Knows no buckets
-and no model, and imports no torch: a bad file is refused before any weights load. Prompts are
-unlabeled: a label is kept beside its prompt, for refining only, and is never part of its text.
+and no model, and imports no torch: a bad file is rejected before any weights load. A label is
+stored beside its prompt, and is never part of its text.
 """
 
 import hashlib
@@ -62,26 +62,27 @@ FORMATS: dict[str, Format] = {
     ".ipynb": Format(read=of_text(read_notebook), has_labels=False),
     ".zip": Format(read=read_zip, has_labels=False, packed=True),
 }
-"""By suffix."""
+"""Formats by file suffix."""
 
 _DEFAULT_LIMITS = PromptLimits()
 _DEFAULT_CHOICES = Choices()
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters but tab and newline, and lone surrogates, which no tokenizer can encode."""
+"""Control characters except tab and newline, and lone surrogates, which no tokenizer can encode."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """One prompt, and where it was found."""
+    """One prompt and its location."""
 
     text: str
-    """Stripped, in Unicode NFC, without control characters but tab and newline."""
+    """Stripped, in Unicode NFC, without control characters except tab and newline."""
     file: str
     """Display name of its file."""
     line: int
-    """From 1: the line where it starts; in a JSON array the item, in parquet the row."""
+    """Position from 1: the line where it starts, the item of a JSON array, or the row of a
+    table."""
     label: str | None = None
-    """What a label column or key says of it, cleaned too; only refining with labels reads it."""
+    """Cleaned label of the prompt; None if it has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,22 +90,22 @@ class PromptFile:
     """The distinct prompts of one file, and how they were read."""
 
     name: str
-    """Display name. Cleaned, but still a stranger's words: escape it, and never open it."""
+    """Display name. Cleaned, but untrusted: escape it, and never open it as a path."""
     prompts: tuple[Prompt, ...]
     split: SplitMode
     column: str | None
-    """Column or key the prompts came from; None for plain text and where items differ."""
+    """Column or key that the prompts came from; None for plain text, or if items differ."""
     notes: tuple[str, ...]
-    """Sentences to show: how the file was read, what was ignored, dropped or cut."""
+    """Sentences to show: how the file was read, and what was ignored, dropped or cut."""
     num_bytes: int
     sha256: str
     """Hash of the file's bytes."""
     choices: Choices = _DEFAULT_CHOICES
-    """What a person chose for it."""
+    """Reading options that a person chose."""
     columns: tuple[Column, ...] = ()
-    """Columns to choose from; empty where there is nothing to choose."""
+    """Selectable columns; may be empty."""
     doubt: str = ""
-    """Why these may not be prompts at all, as a sentence; empty if nothing speaks against it."""
+    """A sentence why these may not be prompts; empty without doubts."""
 
 
 def read_prompt_file(
@@ -118,27 +119,27 @@ def read_prompt_file(
     """Read one file of unlabeled prompts.
 
     Args:
-        path: A regular file; nothing else is opened.
-        name: The name it had before it was uploaded; its suffix tells the format.
-        split: For txt, md and docx. A line `---` separates prompts; without one, blank lines do,
-            but not those between an instruction that is always the same and its inputs; and
-            without those, every line is a prompt ("auto"). Then, in all formats, an instruction
-            that every prompt begins with gets a blank line below it.
-        choices: Columns to take instead of those the reader would, and what to leave out.
-        limits: Bytes, prompts and characters allowed.
+        path: A regular file; anything else is refused.
+        name: Original name before upload; its suffix determines the format.
+        split: How to split txt, md and docx. "auto" splits at `---` lines; without any, at blank
+            lines, except those between a repeated instruction and its inputs; without those, at
+            every line. It also puts a blank line below an instruction that all prompts of a file
+            begin with, in any format.
+        choices: Columns to use instead of the detected ones, and prompts to leave out.
+        limits: Maximum bytes, prompts and characters.
 
     Returns:
-        At least one prompt, duplicates dropped, in file order.
+        At least one distinct prompt, in file order.
 
     Raises:
-        PromptFileError: With every fault of the file, whatever it holds; a `BrokenItemsError` if
-            some of its prompts are good.
+        PromptFileError: With every fault of the file; a `BrokenItemsError` if some of its prompts
+            are usable.
     """
     shown = display_name(path.name if name is None else name)
     suffix = PurePosixPath(shown).suffix.lower()
     if suffix not in FORMATS:
         kind = suffix[1:].upper() or "a name without a suffix"
-        # Unlike `Path.is_dir`, this does not raise where the path cannot be looked at.
+        # Unlike `Path.is_dir`, this does not raise for an inaccessible path.
         kind = "a folder" if os.path.isdir(path) else kind  # noqa: PTH112
         *others, last = (suffix[1:] for suffix in FORMATS)
         raise PromptFileError(
@@ -152,7 +153,7 @@ def read_prompt_file(
     asked = Asked(name=shown, split=split, limits=limits, choices=choices, formats=FORMATS)
     reading = FORMATS[suffix].read(data, asked)
     prompts = _clean(reading, shown, limits)
-    if split == "auto":  # else a person said what is a prompt
+    if split == "auto":  # any other value is a person's explicit choice
         prompts = _with_blank_line(prompts, reading.notes)
     file = PromptFile(
         name=shown,
@@ -170,11 +171,11 @@ def read_prompt_file(
 
 
 def without(file: PromptFile, places: Sequence[int]) -> PromptFile:
-    """Leave prompts out of a file that was read whole.
+    """Remove prompts from a fully read file.
 
     Args:
-        file: A file of which no prompt was left out.
-        places: From 0, among its prompts; those that do not exist count for nothing.
+        file: A file without removed prompts.
+        places: Indices of its prompts, from 0. Invalid ones are ignored.
 
     Raises:
         PromptFileError: If no prompt is left.
@@ -204,20 +205,20 @@ def from_texts(
     labels: Sequence[str | None] | None = None,
     limits: PromptLimits = _DEFAULT_LIMITS,
 ) -> PromptFile:
-    """Make a prompt file of texts that come from no file.
+    """Make a prompt file from texts in memory.
 
-    They are cleaned and limited as a file's are. Size and hash are those of the JSONL file that
-    holds the same strings (or objects with `prompt` and `label`), so that dropping that file gives
-    the same adapter, its provenance included.
+    Texts are cleaned and limited as in a file. Size and hash are those of a JSONL file with the
+    same strings (or objects with `prompt` and `label`), so that dropping that file gives the same
+    adapter and provenance.
 
     Args:
-        texts: One prompt each.
+        texts: Prompts.
         name: Display name.
-        labels: One for each text; None where a text has none.
-        limits: Bytes, prompts and characters allowed.
+        labels: Label of each text; None for a text without one.
+        limits: Maximum bytes, prompts and characters.
 
     Raises:
-        PromptFileError: If nothing is left of the texts, or they are too many or too large.
+        PromptFileError: If no text is left after cleaning, or there are too many or too large ones.
     """
     shown = display_name(name)
     given = [None] * len(texts) if labels is None else labels
@@ -239,7 +240,7 @@ def from_texts(
 
 
 def labelled_suffixes() -> list[str]:
-    """Return the formats that have a place for labels, without dots."""
+    """Return the formats that can contain labels, without dots."""
     return [suffix[1:] for suffix, format in FORMATS.items() if format.has_labels]
 
 
@@ -250,7 +251,8 @@ def _read_bytes(path: Path, name: str, limits: PromptLimits) -> bytes:
         size = status.st_size
         if stat.S_ISREG(status.st_mode) and size <= limits.max_file_bytes:
             with path.open("rb") as file:
-                # Bounded once more: a file may grow, and those in /proc state a size of zero.
+                # Check again while reading: a file may grow, and files in /proc report a size of
+                # zero.
                 data = file.read(limits.max_file_bytes + 1)
             size = len(data)
     except FileNotFoundError:
@@ -278,7 +280,7 @@ def _check_size(num_bytes: int, name: str, limits: PromptLimits) -> None:
 
 
 def _clean(reading: Reading, name: str, limits: PromptLimits) -> tuple[Prompt, ...]:
-    """Return the distinct prompts, adding what was skipped, dropped or cut to the notes."""
+    """Return the distinct prompts, and note what was skipped, dropped or cut."""
     prompts: dict[str, Prompt] = {}
     empty = duplicates = cut = 0
     for place, raw, raw_label, part in reading.entries:
@@ -319,7 +321,7 @@ def _clean(reading: Reading, name: str, limits: PromptLimits) -> tuple[Prompt, .
 
 
 def _with_blank_line(prompts: tuple[Prompt, ...], notes: list[str]) -> tuple[Prompt, ...]:
-    """Put a blank line below an instruction that all prompts share, as `split_prompt` wants it."""
+    """Put a blank line below an instruction that all prompts share, for `split_prompt`."""
     head = shared_head([prompt.text for prompt in prompts])
     if head is None:
         return prompts
@@ -330,8 +332,8 @@ def _with_blank_line(prompts: tuple[Prompt, ...], notes: list[str]) -> tuple[Pro
 
 
 def _clean_text(raw: str, most: int) -> tuple[str, str]:
-    """Return a text without what does not print, whole and cut to a number of characters."""
+    """Return a text without unprintable characters, whole and cut to a number of characters."""
     text = _CONTROLS.sub("", raw.replace("\r\n", "\n")).strip()
-    # Cut before normalising, whose time may grow with the square of the length; and again after it,
-    # since it can lengthen a text.
+    # Cut before normalising, which may take quadratic time, and again after it, because it can
+    # lengthen a text.
     return text, unicodedata.normalize("NFC", text[:most])[:most].rstrip()

@@ -1,4 +1,4 @@
-"""What a reader of prompt files gets and returns, and how it collects the faults of a file."""
+"""Input and output types of prompt file readers, and the collection of a file's faults."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,21 +25,20 @@ __all__ = [
 ]
 
 PROMPT_KEYS = ("prompt", "text", "question", "instruction", "input")
-"""Columns and keys that hold the prompt, the first one present winning. Where there is no `prompt`,
-`instruction` comes first together with `input` or `question`: in Alpaca files `text` holds the
-answer."""
+"""Columns and keys of the prompt; the first one present is used. Without `prompt`, `instruction`
+together with `input` or `question` comes first: in Alpaca files, `text` contains the answer."""
 LABEL_KEYS = frozenset(
     ["label", "labels", "answer", "answers", "response", "output", "target", "completion", "gold"]
 )
 
 Split = Literal["auto", "separator", "lines", "paragraphs"]
-"""How a text file is to be cut into prompts."""
+"""Requested way to split a text file into prompts."""
 SplitMode = Literal[
     "separator", "lines", "paragraphs", "pairs", "headed", "rows", "objects", "cells", "files"
 ]
-"""How a file was cut into prompts."""
+"""Way in which a file was split."""
 Role = Literal["text", "instruction", "label", ""]
-"""What a column is used for; empty if it is not."""
+"""Role of a column; empty if unused."""
 
 _TOLD_FAULTS = 5
 _TOLD_PLACES = 4
@@ -47,45 +46,45 @@ _TOLD_PLACES = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
-    """What a person chose for one file. The defaults leave every choice to its reader."""
+    """A person's options for one file. By default, the reader decides."""
 
     text: str | None = None
-    """Column or key of the prompts, or of their inputs. None: as the reader finds it."""
+    """Column or key of prompts or inputs. None: detect it."""
     instruction: str | None = None
-    """Column or key that is put above each text."""
+    """Column or key to put above each text."""
     label: str | None = None
-    """Column or key of the labels. None: those named like a label; empty: none."""
+    """Column or key of labels. None: detect by name; empty: no labels."""
     skip_broken: bool = False
-    """Whether to leave out lines, rows or files that do not read, instead of refusing all."""
+    """Skip unreadable lines, rows or files instead of rejecting the whole file."""
     without: tuple[int, ...] = ()
-    """Prompts to leave out, by their place from 0 among the distinct prompts."""
+    """Prompts to leave out, by index from 0 among the distinct prompts."""
 
 
 class Entry(NamedTuple):
-    """One prompt as it is in its file, before cleaning."""
+    """One prompt as in its file, before cleaning."""
 
     place: int
-    """What the reading's `unit` counts, from 1."""
+    """Position from 1, in the reading's `unit`."""
     text: str
     label: str | None
     part: str = ""
-    """File of an archive that it is in."""
+    """Its file inside an archive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column of a table, or a key of its objects, to choose from."""
+    """A selectable column of a table or key of objects."""
 
     name: str
-    """As `words.shown_column` shows it."""
+    """Name, as `words.shown_column` formats it."""
     role: Role
     samples: tuple[str, ...]
-    """Beginnings of the cells of the first rows."""
+    """Beginnings of the first rows' cells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a reader gets with the bytes of its file."""
+    """A reader's input besides the bytes of its file."""
 
     name: str
     """Display name, for errors."""
@@ -93,13 +92,13 @@ class Asked:
     limits: PromptLimits
     choices: Choices = Choices()
     formats: "Mapping[str, Format]" = field(default_factory=dict)
-    """How the files of an archive are read."""
+    """Formats of files inside an archive."""
 
     def bound(self, num_rows: int, unit: str) -> None:
-        """Stop a reader that has taken too much of a file; call it before the work on each row.
+        """Check the number of rows; call it before processing each row.
 
         Raises:
-            PromptFileError: If these are more rows than a file may have.
+            PromptFileError: If there are more rows than a file may have.
         """
         if num_rows > self.limits.max_rows:
             raise PromptFileError(
@@ -110,55 +109,55 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What a reader found."""
+    """Output of a reader."""
 
     entries: list[Entry]
     split: SplitMode
     unit: str
-    """What a place counts: `line`, `item` or `row`."""
+    """Unit of positions: `line`, `item` or `row`."""
     column: str | None = None
     columns: tuple[Column, ...] = ()
-    """Columns to choose from; empty where there is nothing to choose."""
+    """Selectable columns; may be empty."""
     notes: list[str] = field(default_factory=list)
     doubt: str = ""
-    """Why these may not be prompts at all, as a sentence; empty if nothing speaks against it."""
+    """A sentence why these may not be prompts; empty without doubts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
-    """How files of one suffix are read."""
+    """How to read files of one suffix."""
 
     read: Callable[[bytes, Asked], Reading]
-    """Raises `PromptFileError` with every fault. Never gets an empty file."""
+    """Raises `PromptFileError` with every fault. Never receives an empty file."""
     has_labels: bool = True
-    """Whether it has a place for labels, so that rows for measuring can be in it."""
+    """Whether files can contain labels, and so rows for measuring."""
     splits: bool = False
-    """Whether it is running text, so that a person can choose how to split it."""
+    """Whether it is running text, which can be split in several ways."""
     packed: bool = False
-    """Whether it is a zip archive itself."""
+    """Whether the file is itself a zip archive."""
 
 
 class Finding(Exception):
-    """What stood where a prompt was expected."""
+    """Something other than a prompt was found where one was expected."""
 
 
 class Faults:
-    """The faults of one file: all counted, equal ones listed once with their places, one error."""
+    """The faults of one file, raised as one error; equal ones are listed together."""
 
     def __init__(self, name: str, unit: str) -> None:
         self.name, self.unit = name, unit
         self.places: dict[str, list[int]] = {}
 
     def add(self, place: int, fault: str) -> None:
-        """Take a fault; `fault` says what was expected and what came, without a full stop."""
+        """Add a fault; `fault` states expectation and finding, without a full stop."""
         self.places.setdefault(fault, []).append(place)
 
     def settle(self, way_out: str, *, num_good: int, skip: bool) -> list[str]:
-        """Raise what was found, or return notes that say what was skipped.
+        """Raise the faults, or return notes about what was skipped.
 
         Raises:
-            PromptFileError: If there is a fault and nothing may be skipped, or nothing is left;
-                a `BrokenItemsError` if other prompts of the file are good.
+            PromptFileError: If there are faults and nothing may be skipped, or nothing is left; a
+                `BrokenItemsError` if other prompts of the file are usable.
         """
         if not self.places:
             return []

@@ -14,10 +14,10 @@ _GAP = re.compile(r"\n(?:[^\S\n]*\n)+")
 """One or more blank lines. A line of spaces and tabs counts as blank."""
 
 _MIN_SHARING = 3
-"""Prompts from which on it is no chance that all begin alike."""
+"""Minimum number of prompts for a common beginning not to be a coincidence."""
 _MIN_LINE_WORDS, _MIN_HEAD_WORDS = 2, 3
-"""Words of a first line, and of the beginning of a line, that may be an instruction: "Review:" says
-what the text is, and not what to do with it."""
+"""Minimum words of an instruction that is a first line, or the beginning of a line. "Review:" names
+the text, and does not say what to do with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +31,12 @@ class PromptParts:
 
     @property
     def bare(self) -> str:
-        """The input without its instruction; the whole prompt where nothing can be left out."""
+        """Return the input without its instruction; the whole prompt if it has no input."""
         return self.instruction if self.input is None else self.input
 
     @property
     def joined(self) -> str:
-        """The prompt again, with one blank line between its parts."""
+        """Return the prompt with one blank line between its parts."""
         return self.instruction if self.input is None else f"{self.instruction}\n\n{self.input}"
 
 
@@ -56,22 +56,22 @@ def split_prompt(prompt: str) -> PromptParts:
 
 
 def shared_head(prompts: Sequence[str]) -> str | None:
-    """Return what prompts without blank lines all begin with, if that may be their instruction.
+    """Return the beginning that all prompts share, if it may be their instruction.
 
-    It is their first line, else the beginning of it up to a colon: people write "Translate to
-    French: cat" as often as they put the input below.
+    It is the first line, or its beginning up to a colon: people write "Translate to French: cat" as
+    often as they put the input below.
 
     Args:
-        prompts: Distinct and stripped.
+        prompts: Distinct, stripped prompts.
 
     Returns:
-        None if there is no such thing, or if any prompt has an instruction of its own.
+        The instruction; None if there is none, or if any prompt has a blank line.
     """
     if len(prompts) < _MIN_SHARING or any(split_prompt(p).input is not None for p in prompts):
         return None
     first = prompts[0].partition("\n")[0]
     if all(prompt.startswith(f"{first}\n") for prompt in prompts):
-        # A letter's "Dear Sir or Madam," is no instruction.
+        # A letter's "Dear Sir or Madam," is not an instruction.
         is_one = len(first.split()) >= _MIN_LINE_WORDS and not first.rstrip().endswith(",")
         return first if is_one else None
     heads = [first[: colon.start() + 1] for colon in re.finditer(": ", first)]
@@ -85,6 +85,6 @@ def shared_head(prompts: Sequence[str]) -> str | None:
 
 
 def close_blank_lines(instruction: str) -> str:
-    """Return an instruction without blank lines, each of which would end it there."""
+    """Remove blank lines from an instruction, because the first one would end it."""
     lines = (line.rstrip() for line in instruction.splitlines())
     return "\n".join(line for line in lines if line).strip()

@@ -1,4 +1,4 @@
-"""Words for messages about files: names and texts come from strangers, so cleaned and cut."""
+"""Formats untrusted names and texts for messages about files."""
 
 import math
 import unicodedata
@@ -18,13 +18,13 @@ __all__ = [
 
 
 def display_name(name: str) -> str:
-    """Return the last part of a path on one line of at most 120 characters, suffix kept."""
+    """Return the last part of a path on one line of at most 120 characters, keeping the suffix."""
     return shorten(one_line(name.replace("\\", "/").rpartition("/")[2]) or "unnamed", 120)
 
 
 def one_line(text: str) -> str:
-    """Strip what does not print, such as control and direction characters, and outer spaces."""
-    # A space of another width counts as a space: macOS writes such ones into file names.
+    """Remove unprintable characters, such as control and direction marks, and outer spaces."""
+    # Treat spaces of other widths as plain ones: macOS writes some into file names.
     spaced = (" " if unicodedata.category(char) == "Zs" else char for char in text)
     return "".join(char for char in spaced if char.isprintable()).strip()
 

@@ -1,1 +1,1 @@
-"""Asks, answers and scores: inference on items, metrics, intervals. Knows no `Engine`."""
+"""Inference on items, metrics and intervals. Knows no `Engine`."""

@@ -1,10 +1,9 @@
-"""Batched answers of a base to test items, under one adapter for each group of items.
+"""Batched inference on test items, with one adapter per group of items.
 
-For every item: the loss of its reference and options, and the answer that the model generates.
-Each prompt is read once for all of these. The common beginning of a group's prompts (the chat
-prefix, the instruction, the examples shown first) is read once per group, and the cache of it
-shared out; rows that have ended leave the batch. Knows token ids and adapters; knows no tasks and
-no metrics.
+For every item it computes the loss of reference and options, and generates an answer. Each prompt
+is read once for all of these. The common prefix of a group's prompts (chat prefix, instruction,
+few-shot examples) is read once per group, and its cache copied to the rows; finished rows leave the
+batch. Knows token ids and adapters; knows no tasks and no metrics.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,7 +27,7 @@ _FORWARD_TOKENS = 1024
 same from 256 to 2,048."""
 
 _PATIENT_TOKENS = 256
-"""The same for a check: a chat that begins waits for one pass at most."""
+"""Positions per forward pass of a check: a chat waits for one pass at most."""
 
 _SPREAD = 1.25
 """Maximum ratio of lengths in one pass. Beyond it, padding costs more than another pass."""
@@ -49,16 +48,16 @@ _WORTH_DROPPING = 0.9
 def batches(
     groups: Sequence[Sequence[Question]], *, shared: bool
 ) -> Iterator[list[list[tuple[int, int]]]]:
-    """Deal questions into batches that fit, questions of similar length together.
+    """Group questions of similar length into batches that fit.
 
     Args:
-        groups: One group for each adapter.
+        groups: Groups of questions, one per adapter.
         shared: All groups have the same adapter, so their questions may be combined in any
             number.
 
     Yields:
-        Groups of (group, question) numbers of one batch. With `shared` there is one group; without,
-        each holds questions of one group of `groups`.
+        Groups of (group, question) indices of one batch. With `shared` there is one group; without,
+        each has questions of one group of `groups`.
     """
     everyone = [(g, q) for g, group in enumerate(groups) for q in range(len(group))]
     if shared:
@@ -87,7 +86,7 @@ def batches(
 def _cut(
     order: Sequence[tuple[int, int]], groups: Sequence[Sequence[Question]]
 ) -> list[list[tuple[int, int]]]:
-    """Cut questions sorted by size into runs that fit one batch each."""
+    """Split questions sorted by size into runs that fit one batch each."""
     parts: list[list[tuple[int, int]]] = []
     longest = 0
     for g, q in order:
@@ -101,7 +100,7 @@ def _cut(
 
 
 def _size(question: Question) -> tuple[int, int]:
-    """Sort by answer length first, then by prompt length, to reduce padding."""
+    """Sort key: answer length first, then prompt length, to reduce padding."""
     return question.max_new_tokens // _SIMILAR_NEW_TOKENS, question.length
 
 
@@ -114,7 +113,7 @@ def answer(
     """Answer every question of a batch.
 
     Args:
-        runtime: The frozen model. Hold its lock where other threads use it.
+        runtime: The frozen model. Hold its lock if other threads use it.
         groups: Questions, one non-empty group per adapter.
         active: One adapter per group, or None for the bare base.
 
@@ -138,7 +137,7 @@ def answer(
             parts.append(part)
             firsts.append(first)
             losses |= {(g, q): nlls for q, nlls in zip(run, found, strict=True)}
-    # Adapters are dealt to equal runs of rows: a smaller group is filled up with its last question.
+    # Adapters apply to equal runs of rows, so pad a smaller group with copies of its last question.
     width = max(map(len, groups))
     number = {at: row for row, at in enumerate(losses)}
     index = [
@@ -202,7 +201,7 @@ class _Rows:
     def joined(
         cls, parts: Sequence["_Rows"], index: Sequence[int], active: FittedLoRA | None
     ) -> "_Rows":
-        """Rows of several parts below each other; `index` says which one is at each place."""
+        """Stack rows of several parts; `index` selects the row of each place."""
         cache = KeyValues.joined([part.cache for part in parts], index)
         rows = cls(parts[0].runtime, active, len(index), cache)
         gaps = [cache.length - part.seen.shape[1] for part in parts]
@@ -288,7 +287,7 @@ class _Rows:
         ends = end_tokens(self.runtime.base)
         written: list[list[int]] = [[] for _ in limits]
         ended = {row for row, limit in enumerate(limits) if limit == 0}
-        # Which row is at each place of the batch, group by group.
+        # Row index at each place of the batch, group by group.
         groups = 1 if self.active is None else self.active.num_groups
         places = torch.arange(len(limits)).view(groups, -1).tolist()
         hidden = first
@@ -332,7 +331,7 @@ class _Rows:
         Args:
             ids: Tokens of the new positions. The values of padding do not matter.
             positions: Positions of the tokens in their rows.
-            visible: Which positions since `seen` a new one may look at, itself the last ones.
+            visible: Positions since `seen` that each new one may attend to, itself included.
         """
         rows, new, keys = visible.shape
         # Padding attends to itself. A position that attends to nothing becomes NaN, which would
@@ -340,7 +339,7 @@ class _Rows:
         itself = torch.eye(keys, dtype=torch.bool, device=ids.device)[keys - new :]
         past = self.seen[:, None, :].expand(rows, new, -1)
         mask = torch.cat([past, visible | itself], dim=2)[:, None]
-        self.runtime.lock.give_way()  # nothing is active between two passes
+        self.runtime.lock.give_way()  # no adapter is active between two passes
         return self.forward.hidden(ids, positions, mask, self.cache, self._prepared)
 
     def _logits(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocabulary"]:
@@ -371,14 +370,14 @@ def _choose(active: FittedLoRA, groups: list[int]) -> FittedLoRA:
 
 
 def _slices(length: int, rows: int) -> Iterator[slice]:
-    """Runs of positions that are read in one forward pass each."""
+    """Yield runs of positions that one forward pass reads."""
     step = max(1, _forward_tokens() // rows)
     for start in range(0, length, step):
         yield slice(start, min(start + step, length))
 
 
 def _causal(new: slice, device: torch.device) -> Bool[Tensor, "new keys"]:
-    """Positions `new` see those up to themselves."""
+    """Return a causal mask for positions `new`."""
     query = torch.arange(new.start, new.stop, device=device)
     return torch.arange(new.stop, device=device) <= query[:, None]
 
@@ -388,5 +387,5 @@ def _flat(places: Sequence[Sequence[int]]) -> list[int]:
 
 
 def _shared_length(rows: Sequence[tuple[int, ...]]) -> int:
-    """Tokens that all rows begin with."""
+    """Return the length of the prefix that all rows share."""
     return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False)))

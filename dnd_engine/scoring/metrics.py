@@ -1,6 +1,6 @@
 r"""Scores of a generated text against its reference; knows texts and tasks, no models.
 
-How *normalised exact match* reads an answer, so that it rewards no mere copy of the input:
+How *normalised exact match* compares an answer, without rewarding a copy of the input:
 
 - Blanks are one space, and case counts: a dozen tasks are about case.
 - A reference with `####` is compared by the number behind it, one with `\boxed{…}` by its content.
@@ -35,14 +35,14 @@ __all__ = [
 ]
 
 _LIST_PART_WORDS = 3
-"""Parts between commas make a list only if all are this short; a sentence's clauses are longer."""
+"""Maximum words of a list part between commas; a sentence's clauses are longer."""
 
 _CLOSING = ".,;:!?"
 
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """What one generated text is worth; see `ItemScore` for the fields."""
+    """Grade of one generated text; see `ItemScore` for the fields."""
 
     score: float
     exact: bool
@@ -51,9 +51,9 @@ class Grade:
 
 
 class Grader:
-    """Grades texts by a task's metric, and by format and content apart where a format is asked.
+    """Grades texts by a task's metric; if a format is required, also by format and content.
 
-    In a format, the score is that of the payload if the format holds, and 0 if not.
+    With a format, the score is the payload's if the format is right, else 0.
     """
 
     def __init__(self, task: Task) -> None:
@@ -63,7 +63,7 @@ class Grader:
 
     @classmethod
     def by(cls, metric: str) -> "Grader":
-        """Make one for rows that belong to no task."""
+        """Make a grader for rows that belong to no task."""
         info = TaskInfo(
             slug="",
             family="",
@@ -77,15 +77,15 @@ class Grader:
         return cls(Task(info, (), ()))
 
     def payload(self, text: str) -> str | None:
-        """The answer inside its format; None if the format does not hold."""
+        """Return the answer inside its format; None if the format is wrong."""
         return text if self.format is None else self.format.unwrap(text.strip())
 
     def grade(self, example: Example, text: str) -> Grade:
         """Grade one text.
 
         Args:
-            example: With the reference, wrapped as the task asks.
-            text: As generated.
+            example: Example with its reference in the required format.
+            text: Generated text.
         """
         exact = exact_match(text, example.response, example.bare, literal=self.literal)
         found, wanted = self.payload(text), self.payload(example.response)
@@ -107,18 +107,18 @@ class Grader:
 
 
 class TrainedOperations:
-    """Says whether an answer is what another, trained operation makes of the same input.
+    """Detects answers that a different, trained operation would give to the same input.
 
-    Training on operations may leave a generator that answers every new one with an old one.
+    A generator trained on operations may answer every new one with an old one.
     """
 
     def __init__(self) -> None:
         self.known: dict[str, frozenset[str]] = {}
-        """Input to what the trained operations make of it, the input itself left out: an answer
+        """Maps an input to the results of trained operations, except the input itself: an answer
         that copies it shows no operation."""
 
     def substituted(self, grader: Grader, example: Example, text: str) -> bool | None:
-        """Whether a text's payload is a trained operation's answer, and not the right one.
+        """Return whether a text's payload is a trained operation's answer instead of the right one.
 
         None if the task is not procedural, or has no bare input.
         """
@@ -136,13 +136,13 @@ class TrainedOperations:
 
 
 def exact_match(text: str, reference: str, bare: str | None = None, *, literal: bool) -> bool:
-    """Whether a text is the reference, as the module's head reads the word.
+    """Return whether a text equals the reference, by the rules in the module docstring.
 
     Args:
-        text: As generated.
+        text: Generated text.
         reference: The right answer.
         bare: The input, to tell lists from orderings of the input.
-        literal: Compare as it is, apart from blanks.
+        literal: Normalise only blanks.
     """
     found, wanted = _plain(text), _plain(reference)
     if found == wanted:
@@ -158,9 +158,9 @@ def exact_match(text: str, reference: str, bare: str | None = None, *, literal: 
 
 
 def chosen_option(text: str, options: list[str]) -> str | None:
-    """The option that a text is, or begins with at a word's end; the longest one, None for none.
+    """Return the longest option that a text equals or begins with, at a word boundary, if any.
 
-    Case counts only if options differ by nothing else.
+    Case matters only if options differ in nothing else.
     """
     fold = str.casefold if len({o.casefold() for o in options}) == len(set(options)) else str
     found = fold(_plain(text))
@@ -173,12 +173,12 @@ def chosen_option(text: str, options: list[str]) -> str | None:
 
 
 def rouge(text: str, reference: str) -> float:
-    """ROUGE-L, F measure."""
+    """Return the ROUGE-L F measure."""
     return float(RougeScorer(["rougeL"]).score(reference, text)["rougeL"].fmeasure)
 
 
 def bleu(text: str, reference: str) -> float:
-    """BLEU of one sentence, 0 to 1, over the n-gram orders that a short text has."""
+    """Return the sentence BLEU, 0 to 1, with the n-gram orders that a short text has."""
     return min(1.0, float(sacrebleu.sentence_bleu(text, [reference]).score) / 100)
 
 
@@ -187,12 +187,12 @@ def _plain(text: str) -> str:
 
 
 def _last(text: str) -> str:
-    """What follows the last `####`, its first word."""
+    """Return the first word after the last `####`."""
     return _plain(text.rpartition("####")[2]).partition(" ")[0]
 
 
 def _boxed(text: str) -> str | None:
-    r"""Content of the last `\boxed{…}`, braces balanced, without blanks."""
+    r"""Return the content of the last `\boxed{…}`, with balanced braces, without blanks."""
     start = text.rfind("\\boxed{")
     if start < 0:
         return None
@@ -227,7 +227,7 @@ def _same_list(text: str, reference: str, bare: str | None) -> bool:
 
 
 def _parts(text: str) -> list[str]:
-    """The parts of a list; one part if the text does not read as one."""
+    """Split a list into its parts; return one part if the text is not a list."""
     text = text.strip()
     for separator in ("\n", ";"):
         if separator in text:

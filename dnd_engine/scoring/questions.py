@@ -1,4 +1,4 @@
-"""Items worded for the base, few-shot examples before them, and what an answer consists of.
+"""Formats items and few-shot examples as questions for the base, and defines answers.
 
 Knows tokenizers and chat templates; knows no models and no adapters.
 """
@@ -18,57 +18,57 @@ from dnd_engine.tasks.folder import Example, Mode
 __all__ = ["Answer", "Question", "ask", "choose_shots", "free_metric"]
 
 _MAX_SHOTS, _SHOT_TOKENS = 8, 768
-"""Examples shown at most, and their tokens: as many as the shipped generator reads of one prompt
-batch, 48 of each of 16 prompts. What is shown holds answers too, which no condition does."""
+"""Maximum few-shot examples and tokens: as many tokens as the shipped generator reads per prompt
+batch (48 of each of 16 prompts). Unlike a condition, the examples include answers."""
 
 _LONG_WORDS = 12
-"""Answers with a longer median are almost never matched exactly, so ROUGE scores them."""
+"""Median words of answers above which ROUGE scores them: they almost never match exactly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One item as the base reads it."""
+    """One item in the base's tokens."""
 
     prompt: tuple[int, ...]
-    """Chat turns, up to where the answer begins."""
+    """Chat turns, up to the start of the answer."""
     reference: tuple[int, ...]
-    """The right answer, end of turn included."""
+    """Right answer, end of turn included."""
     options: tuple[tuple[int, ...], ...]
-    """All answers to choose from, likewise; empty where there is no choice."""
+    """Answers to choose from, end of turn included; may be empty."""
     max_new_tokens: int
 
     @property
     def length(self) -> int:
-        """Positions that it needs in a cache at most: all offered answers stand there at once."""
+        """Return the maximum positions in a cache: all offered answers are in it at once."""
         offered = sum(map(len, {self.reference, *self.options}))
         return len(self.prompt) + max(self.max_new_tokens, offered)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the base made of one question."""
+    """The base's answer to one question."""
 
     nll: float
     """Loss of the reference in nats per token, including the end of turn."""
     option_nlls: tuple[float, ...]
-    """The same for each option. Dividing by the number of tokens normalises the length."""
+    """Loss of each option. Dividing by the number of tokens normalises the length."""
     ids: tuple[int, ...]
-    """Greedily generated, the end of turn left out."""
+    """Greedily generated tokens, without the end of turn."""
 
 
 def choose_shots(
     tokenizer: PreTrainedTokenizerBase, pool: Sequence[Example], room: int, rng: random.Random
 ) -> tuple[Example, ...]:
-    """Draw a few short examples to be shown before every item.
+    """Sample a few short examples to show before every item.
 
     Args:
-        tokenizer: The base's.
-        pool: Labelled examples, none of them scored.
-        room: Positions that the base has.
-        rng: Draws them.
+        tokenizer: Tokenizer of the base.
+        pool: Labelled examples that are not scored.
+        room: Maximum positions of the base.
+        rng: Random generator for sampling.
 
     Returns:
-        None at all if none is short enough.
+        Sampled examples; empty if none is short enough.
     """
     left = min(_SHOT_TOKENS, room // 4)
     shots: list[Example] = []
@@ -89,14 +89,14 @@ def ask(
     shots: Sequence[Example] = (),
     max_new_tokens: int,
 ) -> Question:
-    """Word one item for the base: its own chat template, and its default system prompt.
+    """Format one item with the base's chat template and default system prompt.
 
     Args:
-        tokenizer: The base's.
-        example: In bare mode, one that has a bare input.
-        mode: What is shown of the item and of the shots; shots without a bare input fall out.
-        shots: Turns that stand before it.
-        max_new_tokens: Of the written answer.
+        tokenizer: Tokenizer of the base.
+        example: Item to ask; in bare mode it must have a bare input.
+        mode: Input mode of item and shots; in bare mode, shots without a bare input are dropped.
+        shots: Few-shot examples.
+        max_new_tokens: Maximum length of the generated answer.
     """
     turns: list[dict[str, str]] = []
     for shot in shots:
@@ -122,8 +122,8 @@ def ask(
 
 
 def free_metric(labels: Sequence[str]) -> Literal["exact", "rouge"]:
-    """Choose how answers are scored that are no choice among a few."""
-    # ROUGE reads no other letters: long answers in another script would score 0 under it.
+    """Choose a metric for answers that are not a choice among a few."""
+    # ROUGE reads only Latin letters: long answers in other scripts would score 0.
     words = [len(re.findall("[a-z0-9]+", label.lower())) for label in labels]
     return "rouge" if median(words) > _LONG_WORDS else "exact"
 

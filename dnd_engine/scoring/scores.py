@@ -1,6 +1,6 @@
-"""The results of an evaluation per item, and what else a report needs.
+"""Per-item results and metadata of an evaluation, from which reports are made.
 
-One `ItemScore` is one line of `scores.jsonl`. Knows no models: reports are made from these alone.
+One `ItemScore` is one line of `scores.jsonl`. Knows no models.
 """
 
 from collections.abc import Mapping
@@ -66,11 +66,12 @@ class Refining:
     """How a refined row is made."""
 
     start: Literal["generator", "imprint", "scratch"]
-    """From the generated adapter, the imprinted one, or a LoRA that changes nothing yet."""
+    """Starting point: the generated adapter, the imprinted one, or a new LoRA that changes nothing
+    yet."""
     steps: int | None = None
-    """None are as many as Refine has."""
+    """Number of steps; None means Refine's default."""
     labels: bool = False
-    """Learn the prompts' labels instead of a teacher's answers."""
+    """Train on the prompts' labels instead of a teacher's answers."""
 
 
 REFINED: Mapping[str, Refining] = {
@@ -90,12 +91,12 @@ REFINED: Mapping[str, Refining] = {
 """Rows that train on the prompts of the condition."""
 
 DEFAULT_ROWS = tuple(row for row in ROWS if row not in REFINED)
-"""All but those that train: up to a minute a task."""
+"""All rows but those that train, which take up to a minute per task."""
 
 MODES: tuple[Mode, ...] = ("full", "bare")
 
 SHOWN_CHARACTERS = 300
-"""Characters of a generated text that are kept beside its score."""
+"""Maximum characters of a generated text to store."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +111,7 @@ class ItemScore:
     family: str
     category: str
     holdout: str
-    """What is new about the task (see `TaskInfo.holdout`); empty for seen tasks."""
+    """Kind of novelty of the task (see `TaskInfo.holdout`); empty for seen tasks."""
     item: int
     """Index in the task's test side."""
     score: float
@@ -129,15 +130,15 @@ class ItemScore:
     """Whether the text is what a trained operation gives on this input, and not the reference;
     None where the task is not procedural."""
     text: str
-    """What was generated, cut at `SHOWN_CHARACTERS`."""
+    """Generated text, cut at `SHOWN_CHARACTERS`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportMeta:
-    """What a report contains apart from scores."""
+    """Contents of a report apart from scores."""
 
     command: str
-    """As typed, so that a reader can repeat it."""
+    """Command as typed, so that a reader can repeat it."""
     seed: int
     split: str
     """`train` (seen tasks, new items) or `heldout`."""
@@ -145,12 +146,12 @@ class ReportMeta:
     generator_sha256: str
     base: str
     rows: tuple[str, ...]
-    """Rows wanted and measured, in the order of `ROWS`."""
+    """Requested rows that were measured, in the order of `ROWS`."""
     modes: tuple[Mode, ...]
     data: str
-    """The tasks in words: how many, of which folders, with which filters."""
+    """Description of the tasks: number, folders and filters."""
     left_out: Mapping[str, str] = field(default_factory=dict)
-    """Row that was asked for and could not be measured, to the reason."""
+    """Requested rows that could not be measured, with the reason."""
     cost: Cost = field(default_factory=Cost)
     cosine: Cosine = field(default_factory=Cosine)
     distances: Distances = field(default_factory=Distances)

@@ -1,16 +1,16 @@
-"""Intervals, differences and tests for scores of many tasks: their unit is the family.
+"""Intervals, differences and tests for scores of many tasks, with the family as the unit.
 
 Prompt draws are averaged within an item and items within a task; tasks have equal weight. The
-bootstrap draws families only. The mean of a drawn family already carries the noise of its tasks and
-items, so drawing items as well would count that noise twice: with k items a task and no difference
-between families, the variance comes out doubled. Where there is one family alone, nothing can be
-said about others; then items are drawn, and the interval says so in `unit`.
+bootstrap resamples families only. The mean of a family already contains the noise of its tasks and
+items, so resampling items as well would count that noise twice: with k items per task and no
+difference between families, the variance doubles. With a single family, nothing can be inferred
+about others; then items are resampled, as the interval's `unit` states.
 
-Percentiles are widened for few families, since the plain bootstrap is too narrow there. An interval
-of zero width means that no item differed, not that none could: with n families and no success, a
-share of up to about 3/n is still possible. No widening passes the range of the data either: where n
-families differ by chance alone, once in 2^n times all are above zero, and then even the widest
-bootstrap interval is. So over fewer than `MIN_UNITS` an interval decides nothing.
+Percentiles are widened for few families, because the plain bootstrap is too narrow there. An
+interval of zero width means that no item differed, not that none could: with n families and no
+success, a share of up to about 3/n is still possible. Nor can widening exceed the range of the
+data: if n families differ by chance alone, all are above zero once in 2^n times, and then even the
+widest bootstrap interval is. So with fewer than `MIN_UNITS`, an interval decides nothing.
 
 Source of the widening: Hesterberg 2015, arXiv:1411.5279, "expanded percentiles".
 """
@@ -46,16 +46,16 @@ __all__ = [
 ]
 
 DRAWS = 2000
-"""Bootstrap samples."""
+"""Number of bootstrap samples."""
 
 MIN_GAP = 0.02
-"""Below this, a share of the gap would be a ratio of noise, and none is given."""
+"""Minimum gap; a share of a smaller one would be a ratio of noise, and is not given."""
 
 _LEVEL = 0.95
 
 MIN_UNITS = math.ceil(math.log2(2 / (1 - _LEVEL)))
-"""Families, or items where there is one family, from which an interval decides anything: so many
-that all of them lie on one side of zero by luck in less than 2.5 %. They are 6."""
+"""Minimum number of families (or items of a single family) for an interval to decide anything: 6,
+so that all are on one side of zero by chance in less than 2.5 %."""
 
 Array = npt.NDArray[np.float64]
 
@@ -68,28 +68,28 @@ class Interval:
     low: float
     high: float
     units: int
-    """Number of families the bootstrap samples from, or items of the task with the fewest."""
+    """Number of resampled families, or items of the task with the fewest."""
     unit: Literal["families", "items"] = "families"
-    """What the bootstrap drew; items only where all tasks are of one family."""
+    """Unit of resampling; items only if all tasks are of one family."""
 
     @property
     def too_few(self) -> bool:
-        """Whether luck alone can put it clear of zero more often than 95 % allow."""
+        """Return whether there are too few units for a 95 % interval to mean anything."""
         return self.units < MIN_UNITS
 
     @property
     def above_zero(self) -> bool:
-        """Clear of zero, upwards."""
+        """Return whether the interval is above zero."""
         return self.low > 0
 
     @property
     def below_zero(self) -> bool:
-        """Clear of zero, downwards."""
+        """Return whether the interval is below zero."""
         return self.high < 0
 
 
 class Cell(NamedTuple):
-    """One number about one item of one task, prompt draws averaged; there are very many."""
+    """One number for one item, averaged over prompt draws. A tuple, because there are very many."""
 
     family: str
     task: str
@@ -100,11 +100,11 @@ class Cell(NamedTuple):
 def cells(
     scores: Iterable[ItemScore], value: Callable[[ItemScore], float | None]
 ) -> tuple[Cell, ...]:
-    """Take one number of every item score and average it over prompt draws.
+    """Extract one number of every item score and average it over prompt draws.
 
     Args:
-        scores: Of one row and one mode.
-        value: What to take; scores where it is None are left out.
+        scores: Scores of one row and one mode.
+        value: Extracts the number; scores for which it is None are skipped.
     """
     found: dict[tuple[str, str, int], list[float]] = defaultdict(list)
     for score in scores:
@@ -115,7 +115,7 @@ def cells(
 
 
 def paired(ours: Iterable[Cell], theirs: Iterable[Cell]) -> tuple[Cell, ...]:
-    """Ours minus theirs, for the items that both have."""
+    """Return ours minus theirs, for items that both have."""
     other = {(cell.task, cell.item): cell.value for cell in theirs}
     return tuple(
         cell._replace(value=cell.value - other[cell.task, cell.item])
@@ -125,7 +125,7 @@ def paired(ours: Iterable[Cell], theirs: Iterable[Cell]) -> tuple[Cell, ...]:
 
 
 def task_means(of: Iterable[Cell]) -> dict[str, dict[str, float]]:
-    """Family to task to the mean over its items."""
+    """Return the mean over items, by family and task."""
     items: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for cell in of:
         items[cell.family][cell.task].append(cell.value)
@@ -136,12 +136,12 @@ def task_means(of: Iterable[Cell]) -> dict[str, dict[str, float]]:
 
 
 def interval(of: Sequence[Cell], *, seed: int, draws: int = DRAWS) -> Interval:
-    """Mean over tasks with its interval.
+    """Compute the mean over tasks and its interval.
 
     Args:
         of: At least one cell.
-        seed: Of the bootstrap.
-        draws: Bootstrap samples.
+        seed: Seed of the bootstrap.
+        draws: Number of bootstrap samples.
 
     Raises:
         ConfigError: If there is no cell.
@@ -164,7 +164,7 @@ def interval(of: Sequence[Cell], *, seed: int, draws: int = DRAWS) -> Interval:
         drawn = rng.integers(len(values), size=(draws, len(values)))
         sums += np.asarray(values)[drawn].mean(axis=1)
     mean = _mean([_mean(values) for values in by_task.values()])
-    # Few items are widened like few families.
+    # Few items need widening just as few families do.
     fewest = min(len(values) for values in by_task.values())
     low, high = _ends(sums / len(by_task), fewest)
     return Interval(mean, low, high, fewest, "items")
@@ -173,15 +173,15 @@ def interval(of: Sequence[Cell], *, seed: int, draws: int = DRAWS) -> Interval:
 def clustered_interval(
     values: Mapping[str, Sequence[float]], *, seed: int, draws: int = DRAWS
 ) -> Interval:
-    """Mean over tasks, with an interval that treats a family as the unit.
+    """Compute the mean over tasks, with an interval that treats a family as the unit.
 
-    Tasks of one family share sources and operations, so they are drawn together: families are
-    drawn with replacement, and every task of a drawn family counts.
+    Tasks of one family share sources and operations, so families are resampled with all their
+    tasks.
 
     Args:
-        values: Family to one score per task.
-        seed: Of the bootstrap.
-        draws: Bootstrap samples.
+        values: Scores per task, by family.
+        seed: Seed of the bootstrap.
+        draws: Number of bootstrap samples.
 
     Raises:
         ConfigError: If there is no score.
@@ -197,19 +197,19 @@ def clustered_interval(
 
 
 def share_of_gap(part: Sequence[Cell], gap: Sequence[Cell], *, seed: int) -> Interval | None:
-    """How much of a gap a part closes: the ratio of their sums over the same tasks.
+    """Compute the share of a gap that a part closes: the ratio of their sums over the same tasks.
 
-    Both sums are taken over the same drawn families, so that a family with a wide gap weighs as
-    much in the part. Single tasks are never divided: their gaps are often nothing but noise.
+    Both sums use the same resampled families, so that a family has the same weight in both. Single
+    tasks are never divided, because their gaps are often pure noise.
 
     Args:
-        part: For instance generator minus base.
-        gap: For instance oracle minus base.
-        seed: Of the bootstrap.
+        part: Differences such as generator minus base.
+        gap: Differences such as oracle minus base.
+        seed: Seed of the bootstrap.
 
     Returns:
-        None where the gap is under `MIN_GAP`, its own interval reaches zero, or there are fewer
-        than two families to draw.
+        The share; None if the gap is under `MIN_GAP`, its interval includes zero, or there are
+        fewer than two families.
     """
     parts, gaps = task_means(part), task_means(gap)
     shared = {
@@ -235,14 +235,14 @@ def share_of_gap(part: Sequence[Cell], gap: Sequence[Cell], *, seed: int) -> Int
 def rank_correlation(
     pairs: Mapping[str, Sequence[tuple[float, float]]], *, seed: int
 ) -> Interval | None:
-    """Spearman's rank correlation over tasks, families drawn for its interval.
+    """Compute Spearman's rank correlation over tasks, resampling families.
 
     Args:
-        pairs: Family to one pair of numbers per task.
-        seed: Of the bootstrap, whose samples in which a side does not vary are left out.
+        pairs: Pairs of numbers per task, by family.
+        seed: Seed of the bootstrap. Samples in which one side is constant are skipped.
 
     Returns:
-        None where fewer than three families have tasks, or a side does not vary.
+        The correlation; None with fewer than three families, or if one side is constant.
     """
     families = [np.asarray(v, dtype=np.float64) for v in pairs.values() if len(v)]
     if len(families) < 3:
@@ -259,13 +259,13 @@ def rank_correlation(
 
 
 def sign_test(differences: Iterable[float]) -> float:
-    """Exact two-sided sign test: how surprising the split into ups and downs is.
+    """Compute the exact two-sided sign test of the split into ups and downs.
 
-    Ties are left out. A check on the interval, and a blunt one: it takes tasks as independent and
-    does not see how large differences are.
+    Ties are left out. It is a blunt check on the interval: it treats tasks as independent and
+    ignores the size of differences.
 
     Returns:
-        The p-value; 1 where nothing differs.
+        The p-value; 1 if nothing differs.
     """
     signs = [d > 0 for d in differences if d != 0]
     fewer = min(sum(signs), len(signs) - sum(signs))
@@ -273,7 +273,7 @@ def sign_test(differences: Iterable[float]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """Holm's correction of the p-values of one family of contrasts, in the order given."""
+    """Return Holm's correction of the p-values of one family of contrasts, in the given order."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     corrected = [0.0] * len(p_values)
     highest = 0.0
@@ -284,7 +284,7 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
 
 
 def _spearman(pairs: Array) -> float:
-    """NaN where a side does not vary. Ties share their mean rank."""
+    """Return Spearman's correlation; NaN if a side is constant. Ties share their mean rank."""
     ranks = rankdata(pairs, axis=0)
     centred = ranks - ranks.mean(axis=0)
     norms = np.sqrt((centred**2).sum(axis=0))

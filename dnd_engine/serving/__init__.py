@@ -1,1 +1,1 @@
-"""Adapters for the engines that people serve with: what they demand, and handing one over."""
+"""Serving engines: their requirements for adapters, and publishing to them."""

@@ -1,6 +1,6 @@
-"""Where a server is: which addresses are taken, and which may be sent a key.
+"""Server addresses: which are valid, and which may receive a key.
 
-Knows nothing of who asks: a page that serves others asks only servers that its operator named.
+Does not know the user: a page that serves others must itself restrict which servers it contacts.
 """
 
 import ipaddress
@@ -21,10 +21,10 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def base_url(url: str) -> str:
-    """Return an address without `/v1` and what follows it.
+    """Strip `/v1` and `/chat/completions` from an address.
 
     Raises:
-        RemoteError: If it is no address of a server.
+        RemoteError: If it is not the address of a server.
     """
     parts = _split(url)
     path = parts.path.rstrip("/").removesuffix(_CHAT).removesuffix("/v1").rstrip("/")
@@ -34,7 +34,7 @@ def base_url(url: str) -> str:
 def chat_path(url: str) -> str:
     """Return the path of the chat endpoint after `base_url`.
 
-    An address that ends in `/chat/completions` is taken as it is: not every provider has `/v1`.
+    An address that ends in `/chat/completions` is used as is: not every provider has `/v1`.
     """
     path = urlsplit(url.strip()).path.rstrip("/")
     whole = path.endswith(_CHAT) and not path.endswith(f"/v1{_CHAT}")
@@ -42,13 +42,14 @@ def chat_path(url: str) -> str:
 
 
 def check_encrypted(url: str) -> None:
-    """Refuse to send a key over networks that could read it.
+    """Check that a key would not cross other networks unencrypted.
 
     Args:
         url: Address, from `base_url`.
 
     Raises:
-        RemoteError: If it is an unencrypted one outside of this network, or the name has none.
+        RemoteError: If the address is unencrypted and outside of this network, or its name cannot
+            be resolved.
     """
     parts = _split(url)
     assert parts.hostname is not None
@@ -59,12 +60,12 @@ def check_encrypted(url: str) -> None:
 
 
 def _split(url: str) -> SplitResult:
-    """Take an address apart; what may be a password or a key in it is not quoted."""
+    """Parse an address; errors do not quote parts that may be a password or a key."""
     shown = re.split(r"[?#]", url.strip())[0]
     try:
         parts = urlsplit(url.strip())
-        _ = parts.port  # raises for a port that is none, as the next line does for a name
-        # Names in other letters than English ones go as DNS has them.
+        _ = parts.port  # raises for an invalid port, as the next line does for an invalid name
+        # DNS needs international names in their ASCII form.
         netloc = httpx.URL(urlunsplit((*parts[:2], "", "", ""))).netloc.decode()
     except (ValueError, httpx.InvalidURL):
         parts, netloc = None, ""

@@ -1,6 +1,6 @@
-"""Chats with any server that speaks the OpenAI protocol: vLLM, llama-server, Ollama, a provider.
+"""Chats with any server with an OpenAI-compatible API: vLLM, llama-server, Ollama, a provider.
 
-Knows no adapter and no page. The answer comes whole (`ask`) or as it is written (`stream`).
+Knows no adapter and no page. `ask` returns the whole answer, `stream` yields it as it is generated.
 """
 
 import json
@@ -19,9 +19,9 @@ __all__ = ["Remote", "ask", "list_models", "stream"]
 
 _DONE = "[DONE]"
 _LIST_SECONDS = 10.0
-"""Seconds that a list of models may take: somebody waits for the choice."""
+"""Timeout for a list of models: somebody is waiting to choose one."""
 _OTHER_NAME = "max_completion_tokens"
-"""What OpenAI's newer models call `max_tokens`, and refuse it by."""
+"""OpenAI's newer models use this name and reject `max_tokens`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Remote:
 
     text: str
     finish_reason: str
-    """`stop`, `length`, or what else the server says."""
+    """`stop`, `length`, or another reason from the server."""
 
 
 def ask(
@@ -47,14 +47,15 @@ def ask(
     """Ask for a whole answer.
 
     Args:
-        url: Where the server is, with or without `/v1`; or the full address of its
+        url: Address of the server, with or without `/v1`; or the full address of its
             `/chat/completions`.
-        model: What the server calls the model.
+        model: Model name on the server.
         messages: The conversation.
-        key: Sent as a bearer token; empty for none. Never part of an error.
-        max_tokens: Length of the answer at most.
-        temperature: None leaves it to the server; some models take no other.
-        extra: More fields of the request, such as `seed` or llama-server's `lora`.
+        key: Bearer token; may be empty. Never part of an error message.
+        max_tokens: Maximum length of the answer.
+        temperature: Sampling temperature; None uses the server's default, the only one that some
+            models accept.
+        extra: Additional request fields, such as `seed` or llama-server's `lora`.
         timeout: Seconds for the whole answer.
 
     Raises:
@@ -79,9 +80,9 @@ def stream(
     extra: Mapping[str, Any] | None = None,
     timeout: float = FIXED.max_reply_seconds,
 ) -> Generator[Remote, None, None]:
-    """Ask for an answer as it is written; arguments and errors as of `ask`.
+    """Stream an answer; for arguments and errors see `ask`.
 
-    Close the generator to hang up.
+    Close the generator to disconnect.
 
     Yields:
         The answer so far; `finish_reason` is empty until the last.
@@ -121,7 +122,7 @@ def stream(
 
 
 def list_models(url: str, key: str = "") -> tuple[str, ...]:
-    """Return what a server calls its models.
+    """Return the names of a server's models.
 
     Raises:
         RemoteError: If there is no such list.
@@ -165,12 +166,14 @@ def _read(reply: Reply, server: Server, model: str) -> Remote:
 
 
 def _piece(data: str, reason: str, server: Server, model: str) -> tuple[str, str]:
-    """Return what an event adds, and why the answer ended, once it has."""
+    """Return the text that an event adds, and the finish reason once there is one."""
     try:
         body = json.loads(data)
         if "error" in body:
             raise KeyError("error")
-        for choice in body["choices"][:1]:  # the last event of some servers only counts tokens
+        for choice in body["choices"][
+            :1
+        ]:  # some servers' last event has no choices, only token counts
             delta = choice.get("delta") or {}
             ended = str(choice.get("finish_reason") or reason)
             return cleaned(str(delta.get("content") or "")), cleaned(ended)

@@ -1,4 +1,4 @@
-"""Asks models of a server side by side, and yields their answers as they are written."""
+"""Queries several models of a server in parallel, and streams their answers."""
 
 import queue
 import threading
@@ -20,14 +20,14 @@ def compare_remote(
     """Ask several models of a server at once.
 
     Args:
-        url: Where the server is.
-        key: As in `serving.chat.ask`.
-        rows: Models and their conversations.
-        sampling: The same for all. The server's defaults stand for what it leaves as it is.
+        url: Address of the server.
+        key: Bearer token, as in `serving.chat.ask`.
+        rows: Pairs of model name and conversation.
+        sampling: Sampling settings, shared by all. Default values are not sent.
 
     Yields:
-        All answers so far. A server streams pieces and not tokens, so pieces are counted: on most
-        servers one is one token. Closing the generator hangs up.
+        All answers so far. The token count is the number of streamed pieces; on most servers a
+        piece is one token. Closing the generator disconnects.
 
     Raises:
         RemoteError: If a model does not answer.
@@ -52,7 +52,7 @@ def compare_remote(
                     if left.is_set():
                         return
                     out.put((number, step))
-        except Exception as error:  # noqa: BLE001 - raised again below, where somebody waits for it
+        except Exception as error:  # noqa: BLE001 - raised again below, in the waiting thread
             out.put((number, error))
         else:
             out.put((number, None))
@@ -81,7 +81,7 @@ def compare_remote(
 
 
 def _extra(sampling: Sampling) -> dict[str, Any]:
-    """Return what differs from a server's defaults; not every server knows every name."""
+    """Return settings that differ from the defaults; not every server knows every name."""
     wanted = {
         "top_p": (sampling.top_p, 1.0),
         "top_k": (sampling.top_k, 0),

@@ -1,4 +1,4 @@
-"""What vLLM, SGLang, Ray Serve and llama-server demand of an adapter.
+"""Requirements of vLLM, SGLang, Ray Serve and llama-server for an adapter.
 
 All of them read a plain PEFT LoRA; llama-server reads the same as GGUF. Sources: vLLM's
 `lora/peft_helper.py`, `lora/lora_model.py`, its filesystem resolver and `config/lora.py`; SGLang's
@@ -15,9 +15,9 @@ from dnd_engine.errors import PublishError
 __all__ = ["Contract", "check_contract"]
 
 _DEFAULT_MAX_RANK = 16
-"""vLLM's `--max-lora-rank`, unless the server was started with another."""
+"""Default of vLLM's `--max-lora-rank`."""
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM's `--max-lora-rank` may be."""
+"""Allowed values of vLLM's `--max-lora-rank`."""
 _KEY = re.compile(r"base_model\.model\..+\.lora_([AB])\.weight")
 _OFF: Mapping[str, Sequence[Any]] = {
     "bias": ("none", None),
@@ -27,19 +27,19 @@ _OFF: Mapping[str, Sequence[Any]] = {
     "alpha_pattern": (None, {}),
     "trainable_token_indices": (None, [], {}),
 }
-"""Settings that these engines refuse or ignore, and what they must be."""
+"""Settings that these engines refuse or ignore, with the values they must have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """What keeps the engines from serving an adapter."""
+    """Reasons why the engines cannot serve an adapter."""
 
     faults: tuple[str, ...]
     warnings: tuple[str, ...]
-    """What the server must be started with."""
+    """Options that the server must be started with."""
 
     def demand(self, name: str) -> None:
-        """Raise if an engine would refuse the adapter, or ignore a part of it.
+        """Raise if an engine would refuse the adapter or ignore part of it.
 
         Raises:
             PublishError: With every fault.
@@ -53,12 +53,12 @@ def check_contract(
     shapes: Mapping[str, Sequence[int]],
     served: str | None = None,
 ) -> Contract:
-    """Hold an adapter against the rules of all engines.
+    """Check an adapter against the requirements of all engines.
 
     Args:
-        config: Its `adapter_config.json`.
-        shapes: Tensors of its `adapter_model.safetensors`, by key.
-        served: What the server calls the base; None if it is not known yet.
+        config: Contents of its `adapter_config.json`.
+        shapes: Shapes of the tensors in its `adapter_model.safetensors`, by key.
+        served: Name of the base on the server; None if unknown.
     """
     faults, warnings = [], []
     if config.get("peft_type") != "LORA":
@@ -92,7 +92,7 @@ def check_contract(
 
 
 def _tensor_faults(shapes: Mapping[str, Sequence[int]], r: int) -> list[str]:
-    """Say which tensors are no LoRA matrices of this rank, or lack their other half."""
+    """List tensors that are not LoRA matrices of this rank, or whose counterpart is missing."""
     strays = [key for key in shapes if not _KEY.fullmatch(key)]
     faults = []
     if strays:

@@ -1,8 +1,8 @@
-"""Hands an adapter to a running vLLM, SGLang or llama-server, and proves that it is at work.
+"""Publishes an adapter to a running vLLM, SGLang or llama-server, and verifies its effect.
 
-Each engine is an entry of `ENGINES`. A server that lists an adapter may still ignore it, so the
-base and the adapter are asked the same question, and the answers must differ by more than the base
-differs from itself.
+Each engine is an entry of `ENGINES`. A server may list an adapter and still ignore it. So base and
+adapter answer the same question, and their answers must differ by more than two answers of the
+base.
 """
 
 import shlex
@@ -17,29 +17,29 @@ from dnd_engine.serving.server import Server, difference
 __all__ = ["ENGINES", "QUESTION", "EngineTarget", "Offer", "Published", "engine_target"]
 
 QUESTION = "Summarize in one word: The delivery was late, and the box was broken."
-"""Asked unless the user gives a better one."""
+"""Default question of the verification."""
 
 _MIN_GAP = 1e-3
-"""Least difference of log-probabilities that is believed: servers round to bfloat16."""
+"""Minimum difference of log-probabilities that counts: servers round to bfloat16."""
 _NOISE = 3
-"""How many times as far apart as two answers of the base."""
+"""Required ratio to the difference between two answers of the base."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """An exported adapter, and what a server is to make of it."""
+    """An exported adapter, and how to publish it."""
 
     place: Path
-    """Folder or GGUF file."""
+    """Folder or GGUF file of the export."""
     name: str
-    """What requests will call it."""
+    """Name for requests."""
     base_id: str
-    """What the server calls the base."""
+    """Name of the base on the server."""
     question: str = QUESTION
 
     @property
     def path(self) -> str:
-        """The place as a server on this machine finds it."""
+        """Return the absolute path, for a server on this machine."""
         return str(self.place.resolve())
 
 
@@ -50,13 +50,14 @@ class Published:
     engine: str
     url: str
     model: str
-    """What to name as `model` in a request."""
+    """Value of `model` in a request."""
     request: Mapping[str, Any]
-    """What a request needs beside messages."""
+    """Additional request fields."""
     base_answer: str
     adapted_answer: str
     difference: float
-    """1 for other words, else the largest difference of the first token's log-probabilities."""
+    """1 if the answers' words differ, else the largest difference of the first token's
+    log-probabilities."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +66,9 @@ class EngineTarget:
 
     title: str
     format: str
-    """Name of the export that the server reads, in `export.registry.EXPORTS`."""
+    """Export format that the server reads, a key of `export.registry.EXPORTS`."""
     suffix: str
-    """End of that export's path; empty for a folder."""
+    """Suffix of the export; empty for a folder."""
     publish: Callable[[Server, Offer], Published]
     """Raises `PublishError` if the server does not answer with the adapter."""
 
@@ -76,7 +77,7 @@ def engine_target(name: str) -> EngineTarget:
     """Look up an engine.
 
     Raises:
-        ConfigError: If there is none of this name.
+        ConfigError: If there is no such engine.
     """
     if name not in ENGINES:
         raise ConfigError(f"`engine` must be {', '.join(ENGINES)}, got {name!r}.")
@@ -117,7 +118,7 @@ def _sglang(server: Server, offer: Offer) -> Published:
     reply = server.post("/load_lora_adapter", values)
     loaded = _loaded(reply.body)
     if name in loaded and loaded[name] != path:
-        # SGLang keeps the first adapter of a name, and says which one that is.
+        # SGLang keeps the first adapter of a name, and reports its path.
         _refused(server.post("/unload_lora_adapter", {"lora_name": name}), server, "unload")
         reply = server.post("/load_lora_adapter", values)
         loaded = _loaded(reply.body)
@@ -152,7 +153,8 @@ def _llama_server(server: Server, offer: Offer) -> Published:
             f"llama-server; start it with `{start}`."
         )
     paths = {int(one["id"]): str(one.get("path", "")) for one in reply.body}
-    # The server may run in another folder or a container: only the file's name is comparable.
+    # The server may use another working directory or a container, so only file names are
+    # comparable.
     found = [number for number, path in paths.items() if Path(path).name == offer.place.name]
     if not found:
         others = ", ".join(Path(path).name for path in paths.values()) or "none"
@@ -175,7 +177,7 @@ def _llama_server(server: Server, offer: Offer) -> Published:
 
 
 def _serves(server: Server, base_id: str, start: str) -> set[str]:
-    """Check that a server has the adapter's base, and return all it lists."""
+    """Check that a server has the adapter's base, and return all models it lists."""
     listed = {str(model["id"]) for model in server.models()}
     if base_id not in listed:
         raise PublishError(
@@ -187,7 +189,7 @@ def _serves(server: Server, base_id: str, start: str) -> set[str]:
 
 
 def _loaded(body: Any) -> dict[str, str]:
-    """Return SGLang's names and paths of loaded adapters."""
+    """Return names and paths of SGLang's loaded adapters."""
     found = body.get("loaded_adapters") if isinstance(body, dict) else None
     return {str(name): str(path) for name, path in found.items()} if isinstance(found, dict) else {}
 
@@ -217,10 +219,10 @@ def _proven(
     question: str,
     base_extra: Mapping[str, Any] | None = None,
 ) -> Published:
-    """Ask the base twice and the adapter once.
+    """Verify the adapter's effect by asking the base twice and the adapter once.
 
     Raises:
-        PublishError: If the adapter's answer is the base's.
+        PublishError: If the adapter answers like the base.
     """
     first, again = (server.ask(base, question, base_extra) for _ in range(2))
     adapted = server.ask(model, question, request)
@@ -249,4 +251,4 @@ ENGINES: Mapping[str, EngineTarget] = {
         title="llama-server", format="gguf", suffix=".gguf", publish=_llama_server
     ),
 }
-"""By the name that `dnd publish --engine` takes."""
+"""Engines by the name that `dnd publish --engine` takes."""

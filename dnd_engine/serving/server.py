@@ -1,7 +1,7 @@
-"""A server that speaks the OpenAI protocol: requests with readable failures, and one question.
+"""Client of an OpenAI-compatible server: requests with readable errors.
 
-Knows HTTP and answers; knows no adapter. Every answer is bounded in time and size, and redirects
-are not followed: a server chooses neither how long we wait nor whom we ask.
+Knows HTTP and answers; knows no adapter. Replies are limited in time and size, and redirects are
+not followed: a server controls neither how long we wait nor whom we contact.
 """
 
 import json
@@ -22,25 +22,25 @@ __all__ = ["Reply", "Said", "Server", "cleaned", "difference"]
 _ANSWER_TOKENS = 24
 _TOP = 5
 _SHOWN = 300
-"""Characters of a server's own message that are quoted."""
+"""Maximum characters of a server's message to quote."""
 _CONNECT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a server answered."""
+    """A server's reply."""
 
     status: int
     body: Any
-    """JSON, or text where it is none."""
+    """Parsed JSON, or text if it is not JSON."""
     retry_after: float | None = None
-    """Seconds after which it wants to be asked again, if it said so."""
+    """Seconds after which the server asks to be tried again, if it says so."""
     key: str = field(default="", repr=False)
-    """What was sent, and is not quoted should the server quote it."""
+    """Key of the request, to be removed if the server quotes it."""
 
     @property
     def message(self) -> str:
-        """The server's own words, short and on one line."""
+        """Return the server's message, short and on one line."""
         body = self.body
         if isinstance(body, dict):
             error = body.get("error", body)
@@ -53,23 +53,23 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """An answer, and how likely its first token and that one's rivals were."""
+    """An answer, with the log-probabilities of its first token and of alternatives."""
 
     text: str
     first: Mapping[str, float]
-    """Token to log-probability; empty if the server gives none."""
+    """Log-probability by token; empty if the server gives none."""
 
 
 class Server:
-    """One address.
+    """A server at one address.
 
     Args:
-        url: Where the server is, with or without `/v1`.
-        timeout: Seconds that one answer may take.
-        key: Sent as a bearer token; empty for none.
+        url: Address of the server, with or without `/v1`.
+        timeout: Timeout of one reply, in seconds.
+        key: Bearer token; may be empty.
 
     Raises:
-        RemoteError: If the address or the key is none.
+        RemoteError: If the address or the key is invalid.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Server:
         self._key = key
 
     def get(self, path: str) -> Reply:
-        """Ask for something.
+        """Send a GET request.
 
         Raises:
             RemoteError: If no server answers.
@@ -91,7 +91,7 @@ class Server:
         return self._send("GET", path, None)
 
     def post(self, path: str, values: Any) -> Reply:
-        """Send JSON.
+        """Send a POST request with JSON.
 
         Raises:
             RemoteError: If no server answers.
@@ -99,7 +99,7 @@ class Server:
         return self._send("POST", path, values)
 
     def models(self) -> list[dict[str, Any]]:
-        """List what the server offers, as `/v1/models` does.
+        """List the server's models with `/v1/models`.
 
         Raises:
             RemoteError: If there is no such list.
@@ -115,7 +115,7 @@ class Server:
         return [model for model in data if isinstance(model, dict) and "id" in model]
 
     def ask(self, model: str, question: str, extra: Mapping[str, Any] | None = None) -> Said:
-        """Ask one question, greedily.
+        """Ask one question with greedy decoding.
 
         Raises:
             PublishError: If the server refuses, or answers in another form.
@@ -145,13 +145,13 @@ class Server:
             ) from error
 
     def lines(self, path: str, values: Any) -> Generator["str | Reply", None, None]:
-        """Send JSON, and yield the lines of a stream of events as they come.
+        """Send a POST request with JSON, and yield the lines of the event stream as they arrive.
 
         Yields:
-            Lines; or one `Reply`, if the server answers with anything but such a stream.
+            Lines; or one `Reply`, if the server does not send an event stream.
 
         Raises:
-            RemoteError: If no server answers, or takes too long or says too much.
+            RemoteError: If no server answers, or the reply takes too long or is too large.
         """
         with self._open("POST", path, values) as (answer, deadline):
             chunks = self._bounded(answer, deadline)
@@ -172,23 +172,23 @@ class Server:
             return self._read(answer, b"".join(self._bounded(answer, deadline)))
 
     def reply(self, status: int, body: Any, retry_after: float | None = None) -> Reply:
-        """Return what the server answered, as it may be quoted."""
+        """Make a `Reply` that is safe to quote."""
         return Reply(status, body, retry_after, self._key)
 
     def _read(self, answer: httpx.Response, data: bytes) -> Reply:
-        """Read a whole answer."""
+        """Parse a complete reply."""
         wait = answer.headers.get("retry-after", "")
         after = float(wait) if wait.isascii() and wait.isdigit() else None
         try:
             return self.reply(answer.status_code, json.loads(data), after)
-        except (ValueError, RecursionError):  # no JSON, or brackets without end
+        except (ValueError, RecursionError):  # not JSON, or too deeply nested
             place = answer.headers.get("location", "")
             words = data.decode(errors="replace") or place
             return self.reply(answer.status_code, words, after)
 
     @contextmanager
     def _open(self, method: str, path: str, values: Any) -> Iterator[tuple[httpx.Response, float]]:
-        """Send a request, and yield the answer's beginning and when it must have ended."""
+        """Send a request, and yield the start of the response and the deadline for its end."""
         headers = {"accept-encoding": "identity"}
         if self._key:
             check_encrypted(self.url)
@@ -233,12 +233,12 @@ class Server:
 
 
 def cleaned(text: str) -> str:
-    """Return a text without half characters, which JSON can hold and nothing can send."""
+    """Remove lone surrogates, which JSON can contain but UTF-8 cannot encode."""
     return text.encode(errors="ignore").decode()
 
 
 def difference(one: Said, other: Said) -> float:
-    """Return how far two answers are apart: 1 for other words, else the log-probabilities'."""
+    """Return the distance of two answers: 1 for different words, else of log-probabilities."""
     if one.text != other.text:
         return 1.0
     shared = one.first.keys() & other.first.keys()

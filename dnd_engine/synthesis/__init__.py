@@ -1,1 +1,1 @@
-"""From buckets to adapters: what the engine does with the models it has loaded."""
+"""The engine's operations: from buckets to adapters with the loaded models."""

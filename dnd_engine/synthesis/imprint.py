@@ -1,4 +1,4 @@
-"""Instructions of buckets into an adapter: who answers, which prompts are left out, what is kept.
+"""Imprints the instructions of buckets: selects teachers and left-out prompts, stores the result.
 
 The regression itself is `dnd_engine.imprint`.
 """
@@ -79,7 +79,7 @@ def imprint_adapter(
         unfinished=made.unfinished,
         layers=made.layers,
     )
-    # Prompts left out were read too: by the generator, and later by the checks.
+    # Left-out prompts count as seen too: the generator reads them, and later the checks.
     read = {text for source in sources for text, _ in source.prompts} | left_out
     for bucket in counting:
         if bucket.instruction:
@@ -97,7 +97,7 @@ def imprint_adapter(
 def _solve(
     loaded: Loaded, sources: Sequence[Source], config: ImprintConfig, started: float
 ) -> Steps[Progress, None, Imprinted]:
-    """Ask the teachers and fit the layers, ahead of whoever can wait."""
+    """Query the teachers and fit the layers, as urgent work."""
     steps = imprint(loaded.runtime, sources, loaded.ordinary.metrics(config), config)
     steps = urgently(loaded.runtime.lock, steps)
 
@@ -122,7 +122,7 @@ def imprint_alone(
     mix: Mix = "pool",
     strength: float = 1.0,
 ) -> Steps[Progress, None, Adapter]:
-    """Make an adapter of the base's own answers, without any generator."""
+    """Make an adapter from the base's own answers, without a generator."""
     start = blank(loaded, buckets, config, mix)
     made = yield from imprint_adapter(loaded, start, buckets, config, teacher="base")
     seconds = {"imprint": made.seconds["imprint"], "total": made.seconds["imprint"]}
@@ -132,7 +132,7 @@ def imprint_alone(
 def lessons(
     loaded: Loaded, adapter: Adapter, buckets: Sequence[Bucket]
 ) -> Iterator[tuple[bool, Lessons]]:
-    """Return what taught an adapter, or would: first on prompts it was not fitted to."""
+    """Return the adapter's teachers with prompts, first with prompts it was not fitted to."""
     if (found := imprinting_of(adapter)) is None:
         yield False, [(loaded.fit_shared(), measured_prompts(buckets))]
         return
@@ -161,9 +161,9 @@ def lessons(
 
 
 def _imprintable(bucket: Bucket) -> list[tuple[str, str]]:
-    """Return the prompts of a bucket with their inputs, in an order that files do not decide.
+    """Return a bucket's prompts with their inputs, in an order that does not depend on the files'.
 
-    A bucket of negative weight has none: there is no opposite of an instruction.
+    Empty for a negative weight, because an instruction has no opposite.
     """
     if bucket.weight <= 0:
         return []

@@ -1,4 +1,4 @@
-"""Gradient steps on one adapter: on the base's answers, a better model's, or a person's."""
+"""Training of one adapter: on the base's answers, a better model's, or a person's."""
 
 import time
 from collections import Counter
@@ -32,10 +32,10 @@ from dnd_engine.training.finetune.refine import (
 __all__ = ["propose_answers", "refine_adapter", "teach_adapter"]
 
 _REFINED, _TAUGHT = "-refined", "-taught"
-"""At the end of a refined or taught adapter's name, once."""
+"""Suffixes of a refined or taught adapter's name, added once."""
 
 _MAX_ANSWER_CHARACTERS = 40
-"""Characters of a teacher's answer that are shown in a line about its work."""
+"""Maximum characters of a teacher's answer in a progress message."""
 
 
 def refine_adapter(
@@ -156,9 +156,9 @@ def _train(
     answers: AnswersOf | None,
     enough: Callable[[], bool] | None,
 ) -> Steps[Progress, None, Refined]:
-    """Train an adapter's weights, and tell how far it is."""
+    """Train an adapter's weights and report progress."""
     loaded.check_made_here(adapter)
-    # Imported here: its metrics load nltk, which nothing else needs.
+    # Lazy, because its metrics load nltk, which nothing else needs.
     from dnd_engine.teach.held_back import score_bare
 
     started = time.monotonic()
@@ -193,12 +193,12 @@ def _train(
 
 
 def _counting(loaded: Loaded, buckets: Sequence[Bucket]) -> list[Bucket]:
-    """Return the buckets that are learnt from, all equally: those of positive weight."""
+    """Return the buckets to train on, those of positive weight, all with equal weight."""
     return [b for b in check_buckets(buckets, loaded.config.limits) if b.weight > 0]
 
 
 def _examples(buckets: Sequence[Bucket]) -> list[Example]:
-    """Return the distinct prompts of buckets, with their labels."""
+    """Return the distinct prompts of buckets with their labels."""
     prompts = {p.text: p for b in buckets for p in b.prompts}.values()
     return [Example(p.text, p.label or "") for p in prompts]
 

@@ -1,4 +1,4 @@
-"""The models that an engine has loaded, and what every operation asks of them."""
+"""The loaded models of an engine, and what all operations need from them."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -24,11 +24,11 @@ from dnd_engine.prompts.buckets import Bucket, draw_prompt_batch
 __all__ = ["Loaded"]
 
 MAX_ENCODED_PROMPTS = 128
-"""Prompts of a bucket that are read at most. Source: the paper's largest prompt batch."""
+"""Maximum prompts to read per bucket. Source: the paper's largest prompt batch."""
 
 
 class Ordinary:
-    """What a base does with ordinary messages: found once, or read from the cache."""
+    """A base's behaviour on ordinary messages, computed once or read from the cache."""
 
     def __init__(self, runtime: Runtime, cache: Path) -> None:
         self._runtime = runtime
@@ -39,14 +39,14 @@ class Ordinary:
         self._metrics_lock = threading.Lock()
 
     def answers(self) -> BaseAnswers:
-        """Return how it answers them."""
+        """Return the base's answers to them."""
         with self._answers_lock:
             if self._answers is None:
                 self._answers = kept_base_answers(self._runtime, self._cache)
             return self._answers
 
     def metrics(self, config: ImprintConfig) -> Mapping[int, Metric]:
-        """Return the penalty on moving each layer's output away from the base's."""
+        """Return the penalty on changing each layer's output on them."""
         with self._metrics_lock:
             first = first_layer(self._runtime.base.num_layers, config)
             if self._metrics is None or first not in self._metrics:
@@ -91,7 +91,7 @@ class Loaded:
     # Reading prompts
 
     def draw(self, group: Sequence[Bucket], seed: int) -> list[str]:
-        """The prompts of one condition: whole prompt batches, 128 prompts at most."""
+        """Sample the prompts of one condition: whole prompt batches, at most 128 prompts."""
         held = min(len({p.text for b in group for p in b.prompts}), MAX_ENCODED_PROMPTS)
         size = self.generator.num_prompts if self.generator else held
         return [prompt.text for prompt in draw_prompt_batch(group, -(-held // size) * size, seed)]
@@ -108,7 +108,7 @@ class Loaded:
     # Applying adapters
 
     def check_made_here(self, adapter: Adapter) -> None:
-        """Refuse an adapter of another base; the page may have loaded another since it was made.
+        """Reject an adapter of another base; the page may have switched bases since it was made.
 
         Raises:
             BaseMismatchError: With both names.
@@ -120,19 +120,19 @@ class Loaded:
             )
 
     def wrote(self, adapter: Adapter) -> bool:
-        """Whether it is, or was before it learnt more, the work of the generator that is loaded."""
+        """Return whether the loaded generator made the adapter, even if it was trained since."""
         known = adapter.provenance.get("generator_sha256")
         return known is not None and known == self.info.generator_sha256
 
     def fit(self, adapter: Adapter) -> FittedLoRA:
-        """Bring an adapter, at its strength, into the form that the base's host applies."""
+        """Convert an adapter, at its strength, to the form that the base's host applies."""
         self.check_made_here(adapter)
         return self.runtime.host.fit(adapter.scaled_tokens[None], adapter.layout)
 
     def fit_sides(
         self, adapters: Sequence[Adapter | None], strengths: Sequence[float | None]
     ) -> FittedLoRA:
-        """One group of rows for each adapter; None stays the base, and so does strength 0."""
+        """Make one group of rows per adapter; None and strength 0 stay the base."""
         for adapter in filter(None, adapters):
             self.check_made_here(adapter)
         fitted = [
@@ -142,25 +142,25 @@ class Loaded:
         return FittedLoRA.stack(fitted).without_bare()
 
     def fit_shared(self) -> FittedLoRA | None:
-        """What all of the generator's adapters share: it reads instructions well. None is the base.
+        """Return the part that all generated adapters share, which follows instructions well.
 
-        Without a generator, the base itself reads the instruction.
+        None, the base itself, without a generator.
         """
         return self.generator.fit_shared() if self.generator else None
 
     # Teachers
 
     def fit_asked(self, config: RefineConfig) -> FittedLoRA | None:
-        """Return what answers whole prompts: the trained teacher, else `fit_shared`."""
+        """Return the model that answers whole prompts: the trained teacher, else `fit_shared`."""
         trained = self.generator.fit_teacher() if self.generator else None
         return trained if config.trained_teacher and trained else self.fit_shared()
 
     def fit_teacher(
         self, bucket: Bucket, config: ImprintConfig, memory: PromptMemory
     ) -> FittedLoRA:
-        """Return what answers a bucket's whole prompts for an imprint.
+        """Return the model that answers a bucket's whole prompts for an imprint.
 
-        The generator's trained teacher, else its adapter of this bucket alone.
+        It is the generator's trained teacher, else its adapter for this bucket alone.
         """
         generator = self.resident()
         if config.trained_teacher and (trained := generator.fit_teacher()) is not None:
@@ -170,7 +170,7 @@ class Loaded:
         return generator.fit(generator.towards_shared(tokens, config.own_share))
 
     def teacher_sha256(self, config: ImprintConfig | RefineConfig) -> str:
-        """Return the hash of the trained teacher that answers; empty if none does."""
+        """Return the hash of the trained teacher; empty if it is not used."""
         if self.generator is None or not config.trained_teacher:
             return ""
         return self.generator.folder.teacher_sha256

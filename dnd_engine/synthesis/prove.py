@@ -1,4 +1,4 @@
-"""An adapter beside others that the same models make: of other prompts, and of shuffled ones."""
+"""The ablation: compares an adapter with controls made from other and from shuffled prompts."""
 
 import itertools
 import time
@@ -77,7 +77,7 @@ def prove(
                     memory=memory,
                 )
         except ImprintError:
-            # Without a generator, prompts that nothing can be imprinted of make no adapter.
+            # Without a generator, prompts without an instruction to imprint make no adapter.
             return
         candidates.append((name, loaded.fit(made), numbers))
 
@@ -97,7 +97,7 @@ def prove(
 
 
 def _unlike(loaded: Loaded, bucket: Bucket, seed: int, memory: PromptMemory) -> Bucket:
-    """The shipped example whose prompts are least like those of a bucket."""
+    """Return the shipped example whose prompts are least similar to a bucket's."""
     examples = [example.read() for example in load_examples()]
     here, *there = (
         nn.functional.normalize(

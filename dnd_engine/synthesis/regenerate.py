@@ -1,4 +1,4 @@
-"""An adapter made again from its recipe."""
+"""Recreates an adapter from its recipe."""
 
 from collections.abc import Generator as Steps
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ __all__ = ["regenerate"]
 def regenerate(
     loaded: Loaded, recipe: Recipe, paths: Sequence[Path]
 ) -> Steps[Progress, None, Adapter]:
-    """Make an adapter again; see `Engine.regenerate`."""
+    """Recreate an adapter; see `Engine.regenerate`."""
     _check_models(loaded, recipe)
     if not recipe.has_texts:
         recipe = recipe.with_texts(recipe.find_files(paths, loaded.config.limits))
@@ -37,10 +37,10 @@ def regenerate(
 
 
 def _check_models(loaded: Loaded, recipe: Recipe) -> None:
-    """Refuse a recipe of other models than these.
+    """Reject a recipe that needs other models than those loaded.
 
     Raises:
-        RecipeError: With every one that is another.
+        RecipeError: With every model that differs.
     """
     parts = ("base", "encoder", "generator") if recipe.generator else ("base",)
     info, faults = loaded.info, []
@@ -67,7 +67,7 @@ def _check_models(loaded: Loaded, recipe: Recipe) -> None:
 def _begin(
     loaded: Loaded, recipe: Recipe, buckets: Sequence[Bucket]
 ) -> Steps[Progress, None, Adapter]:
-    """Make what a recipe begins with: a synthesis, an imprint, or both."""
+    """Run the first stage of a recipe: synthesis, imprint, or both."""
     found = recipe.imprint
     if recipe.generator is None:
         assert found is not None, "`Recipe` refuses one without generator and imprint"

@@ -1,4 +1,4 @@
-"""Buckets to an adapter, by the generator and the imprint, or by the imprint alone."""
+"""Makes an adapter from buckets, with generator and imprint, or by imprint alone."""
 
 from collections.abc import Generator as Steps
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A generator writes an adapter: encode, decode, compare with the training tasks."""
+"""Generates an adapter: encodes prompts, decodes weights, finds the nearest training tasks."""
 
 import time
 from collections.abc import Generator as Steps
@@ -32,13 +32,13 @@ def write(
     seed: int = 0,
     memory: PromptMemory | None = None,
 ) -> Steps[Progress, None, Adapter]:
-    """Let the generator write an adapter; see `Engine.synthesize`."""
+    """Generate an adapter; see `Engine.synthesize`."""
     generator = loaded.resident()
     started = time.monotonic()
     counting = check_buckets(buckets, loaded.config.limits)
     groups = [counting]
     if mix == "sum":
-        # A bucket's weight scales its adapter, not its share of a condition.
+        # The weight scales this bucket's adapter in the sum, so it must not also affect sampling.
         groups = [(replace(b, weight=1.0),) for b in counting]
     encoded: list[EncodedPrompts] = []
     read: set[str] = set()
@@ -53,7 +53,8 @@ def write(
         texts = loaded.draw(group, seed)
         read |= set(texts)
         if any(bucket.instruction for bucket in group):
-            # The files hold the inputs alone, so these are what labelled rows may repeat.
+            # Files contain only the inputs, and labelled rows may repeat them, so record these as
+            # seen.
             read |= {split_prompt(text).bare for text in texts}
         encoded.append(loaded.encode(texts, memory))
     encode_seconds = time.monotonic() - started
@@ -97,7 +98,7 @@ def write(
 def blank(
     loaded: Loaded, buckets: Sequence[Bucket], config: ImprintConfig, mix: Mix = "pool"
 ) -> Adapter:
-    """Make an adapter that changes nothing, with the recipe of one that is imprinted alone."""
+    """Make an adapter that changes nothing, with the recipe of one made by imprint alone."""
     counting = check_buckets(buckets, loaded.config.limits)
     layout = imprint_layout(loaded.base.config, config)
     recipe = _recipe(loaded, counting, mix, config.seed, written=False)
@@ -112,21 +113,21 @@ def blank(
 
 
 def _num_prompts(buckets: Sequence[Bucket]) -> int:
-    """Distinct prompts."""
+    """Count distinct prompts."""
     return len({p.text for b in buckets for p in b.prompts})
 
 
 def _recipe(
     loaded: Loaded, buckets: Sequence[Bucket], mix: Mix, seed: int, *, written: bool
 ) -> Recipe:
-    """What an adapter is made from; no texts, no times: equal input gives equal bytes.
+    """Make an adapter's recipe, without texts and times: equal input gives equal bytes.
 
     Args:
-        loaded: With which models.
-        buckets: From which prompts.
-        mix: How they are combined.
-        seed: Of the draw.
-        written: By the generator; an adapter that is imprinted alone owes it nothing.
+        loaded: Models used.
+        buckets: Buckets of prompts.
+        mix: How the buckets are combined.
+        seed: Seed for sampling prompts.
+        written: Whether the generator was used; not so for an adapter made by imprint alone.
     """
     info = loaded.info
     return Recipe(

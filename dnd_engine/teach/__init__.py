@@ -1,1 +1,1 @@
-"""Who teaches an adapter beside the base: a better model behind an address, or a person."""
+"""Teachers other than the base: a better model at an endpoint, or a person."""

@@ -1,7 +1,7 @@
-"""A better teacher: any server that speaks the OpenAI protocol answers whole prompts.
+"""A better teacher: any OpenAI-compatible server that answers whole prompts.
 
-llama-server, Ollama, vLLM and hosted services do. Nothing is sent before the first answer is asked
-for, and the key is neither shown nor written. Knows texts; knows no model, and leaves HTTP to
+Examples are llama-server, Ollama, vLLM and hosted services. Nothing is sent before the first answer
+is requested, and the key is never shown or stored. Knows texts; knows no model, and leaves HTTP to
 `serving`.
 """
 
@@ -22,39 +22,39 @@ from dnd_engine.tasks.folder import Example
 __all__ = ["Endpoint", "origin"]
 
 _AT_ONCE = 4
-"""Questions that wait for an answer together: hosted services take more, a laptop one or two."""
+"""Number of concurrent requests: hosted services allow more, a laptop one or two."""
 _TOGETHER = 8
-"""Answers that are passed on together."""
+"""Number of answers per yielded batch."""
 _TRIES = 3
-"""Times that one question is asked, while the server is busy."""
+"""Attempts per question while the server is busy."""
 _MAX_WAIT = 10.0
-"""Most seconds between two tries, whatever the server asks for."""
+"""Maximum seconds between attempts, whatever the server requests."""
 _BUSY = (429, 503)
 _THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
-"""What models that think aloud say before their answer."""
+"""The thinking part before an answer of reasoning models."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """Where a teacher answers.
+    """Endpoint of a teacher.
 
     Raises:
         ConfigError: If a limit is out of bounds.
-        RemoteError: If the address is none, or is none of `allowed`, or the model has no name.
+        RemoteError: If the address is invalid or not in `allowed`, or the model has no name.
     """
 
     url: str
     """Base address, such as `http://localhost:11434/v1`."""
     model: str
-    """What the server calls the model."""
+    """Model name on the server."""
     key: str = field(default="", repr=False)
-    """Sent to that server alone."""
+    """API key, sent only to that server."""
     allowed: Collection[str] | None = None
-    """Servers that may be asked, as `https://HOST` or `https://HOST:PORT`; None allows any."""
+    """Allowed servers, as `https://HOST` or `https://HOST:PORT`; None allows any."""
     max_answer_tokens: int = 512
-    """Longer answers are left out. Models that think aloud need room for it."""
+    """Longer answers are skipped. Reasoning models need room for their thoughts."""
     timeout_seconds: float = 60.0
-    """For one answer."""
+    """Timeout of one answer."""
 
     def __post_init__(self) -> None:
         check_between(self, 1, 32_768, "max_answer_tokens")
@@ -70,11 +70,10 @@ class Endpoint:
             raise RemoteError("the teacher needs the name of a model, as its server lists it.")
 
     def answers(self, examples: Sequence[Example]) -> Steps[Sequence[str | None], None, None]:
-        """Ask whole prompts, some at once, while whoever takes the answers does other work.
+        """Ask whole prompts concurrently, while the consumer of the answers does other work.
 
         Yields:
-            Answers in the order of the examples, some at a time; None where one is empty or was
-            cut off.
+            Answers in the order of the examples, in batches; None for an empty or truncated one.
 
         Raises:
             RemoteError: If the server cannot be reached, refuses, or answers in another form.
@@ -85,11 +84,11 @@ class Endpoint:
             for first in range(0, len(asked), _TOGETHER):
                 yield [one.result() for one in asked[first : first + _TOGETHER]]
         finally:
-            # What is on its way ends by itself, seen by nobody.
+            # Requests in flight end by themselves, and their answers are dropped.
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _answer(self, prompt: str) -> str | None:
-        """Return the answer to one prompt, asked again while the server is busy."""
+        """Return the answer to one prompt, retrying while the server is busy."""
         for tries_left in reversed(range(_TRIES)):
             try:
                 said = self._ask(prompt)
@@ -115,7 +114,7 @@ class Endpoint:
         except RemoteError as error:
             words = str(error)
             if error.status == 400 and "temperature" in words and temperature is not None:
-                # Some hosted models take no other temperature than their own.
+                # Some hosted models accept only their default temperature.
                 return self._ask(prompt, None)
             raise
 
@@ -124,7 +123,7 @@ def origin(url: str) -> str:
     """Return scheme, host and port of an address, in one form.
 
     Raises:
-        RemoteError: If it is no address of a server.
+        RemoteError: If it is not the address of a server.
     """
     parts = urlsplit(base_url(url))
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname

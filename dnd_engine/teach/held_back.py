@@ -1,4 +1,4 @@
-"""The score of a training on prompts that it does not learn: how an adapter answers them bare.
+"""Scores an adapter during training, on the bare inputs of validation prompts.
 
 Knows weight tokens and examples; knows no training.
 """
@@ -18,7 +18,7 @@ from dnd_engine.tasks.folder import Example
 __all__ = ["score_bare"]
 
 _MARGIN = 8
-"""Tokens that an answer may be longer than the longest that is wanted."""
+"""Tokens by which an answer may exceed the longest reference."""
 
 
 def score_bare(
@@ -27,13 +27,13 @@ def score_bare(
     tokens: Float[Tensor, "tokens rows cols"],
     examples: Sequence[Example],
 ) -> float:
-    """Let an adapter answer bare inputs, and compare with what is wanted.
+    """Let an adapter answer bare inputs, and compare with the references.
 
     Args:
         runtime: The base; its lock is held during the answers.
-        layout: Of the weight tokens.
-        tokens: The adapter.
-        examples: With bare inputs and responses.
+        layout: Layout of the weight tokens.
+        tokens: Weight tokens of the adapter.
+        examples: Examples with bare inputs and responses.
 
     Returns:
         The share of right answers; for long ones, the mean ROUGE-L.

@@ -1,4 +1,4 @@
-"""Archives: the prompt files in a zip, as one."""
+"""Reads the prompt files in a zip as one file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,22 +13,22 @@ __all__ = ["read_zip"]
 
 _ZIP = ".zip"
 _NOTED_FILES = 3
-"""The notes of more files than these would bury the card."""
+"""Maximum number of files with notes; more would overload the card."""
 
 
 @dataclass(slots=True)
 class _Found:
-    """What the files of an archive gave."""
+    """Contents of an archive's files."""
 
     read: dict[str, Reading] = field(default_factory=dict)
     doubtful: dict[str, Reading] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
     num_salvable: int = 0
-    """Good prompts in files that have broken ones."""
+    """Usable prompts in files that have broken ones."""
 
 
 def read_zip(data: bytes, asked: Asked) -> Reading:
-    """Read every prompt file in an archive; other files, and archives, are left out and named."""
+    """Read every prompt file in an archive; skip and list other files and nested archives."""
     members = open_zip(data, asked, "a zip archive")
     visible = [name for name in members.names if not _hidden(name)]
     known = asked.formats.keys() - {_ZIP}
@@ -63,7 +63,7 @@ def read_zip(data: bytes, asked: Asked) -> Reading:
 
 def _read_members(members: Members, wanted: Sequence[str], asked: Asked) -> _Found:
     found, num_rows = _Found(), 0
-    # Office files unpack once more; together they may take no more than one archive may.
+    # Office files are zips themselves; together they may unpack to no more than one archive.
     num_packed = sum(asked.formats[_suffix(name)].packed for name in wanted)
     share = asked.limits.max_total_bytes // max(1, num_packed)
     for name in wanted:
@@ -80,7 +80,7 @@ def _read_members(members: Members, wanted: Sequence[str], asked: Asked) -> _Fou
                 raise PromptFileError(f"{inner.name}: the file is empty. Remove it.")
             reading = format.read(content, inner)
         except PromptFileError as error:
-            # How many it had is not known: no more than there are separators.
+            # The number of prompts is unknown, but at most the number of separators.
             num_rows += content.count(b"\n") + content.count(b",")
             found.faults[name] = str(error)
             if isinstance(error, BrokenItemsError):
@@ -93,7 +93,7 @@ def _read_members(members: Members, wanted: Sequence[str], asked: Asked) -> _Fou
 
 
 def _settle_faults(found: _Found, asked: Asked) -> list[str]:
-    """Raise the faults of all files together, or say which files were left out."""
+    """Raise the faults of all files together, or note which files were skipped."""
     if not found.faults:
         return []
     num_good = found.num_salvable + sum(len(r.entries) for r in found.read.values())
@@ -104,7 +104,7 @@ def _settle_faults(found: _Found, asked: Asked) -> list[str]:
 
 
 def _settle_doubts(found: _Found, notes: list[str]) -> str:
-    """Leave out files that look like no prompts; if there are only such, use them and say so."""
+    """Skip files that do not look like prompts; if all look so, use them and express the doubt."""
     if not found.doubtful:
         return ""
     if found.read:
@@ -124,6 +124,6 @@ def _suffix(name: str) -> str:
 
 
 def _hidden(name: str) -> bool:
-    """Whether it is something that an operating system put there."""
+    """Return whether a file is an operating system's metadata."""
     parts = name.replace("\\", "/").split("/")
     return "__MACOSX" in parts or any(part.startswith(".") for part in parts)

@@ -1,4 +1,4 @@
-"""Chats: OpenAI's `messages` and ShareGPT's `conversations`."""
+"""Reads chats: OpenAI's `messages` and ShareGPT's `conversations`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dnd_engine.prompts.split import close_blank_lines
 __all__ = ["CHAT_KEYS", "Chat", "read_chat"]
 
 CHAT_KEYS = ("messages", "conversations", "conversation", "prompt")
-"""Keys that hold a list of turns, the first one present winning."""
+"""Keys of a list of turns; the first one present is used."""
 
 _ROLES: Mapping[str, str] = {
     "system": "system",
@@ -25,12 +25,12 @@ _ROLES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """What a chat gives."""
+    """Prompt and reply of a chat."""
 
     prompt: str
     """The last user turn, below the system message if there is one."""
     reply: str
-    """The answer to it; empty if there is none."""
+    """Answer to it; may be empty."""
 
 
 def read_chat(turns: Sequence[object], system: str = "") -> Chat:
@@ -38,10 +38,10 @@ def read_chat(turns: Sequence[object], system: str = "") -> Chat:
 
     Args:
         turns: Objects with `role` and `content`, or `from` and `value`.
-        system: A system message that stands beside them.
+        system: System message stored beside the turns.
 
     Raises:
-        Finding: If no user turn holds text.
+        Finding: If no user turn has text.
     """
     said = [turn for turn in map(_turn, turns) if turn is not None]
     users = [place for place, (role, text) in enumerate(said) if role == "user" and text.strip()]
@@ -62,7 +62,7 @@ def _turn(turn: object) -> tuple[str, str] | None:
         return None
     role = turn.get("role", turn.get("from"))
     text = turn.get("content", turn.get("value"))
-    if isinstance(text, list):  # parts, of which images have no text
+    if isinstance(text, list):  # parts; images have no text
         parts = [part.get("text") for part in text if isinstance(part, dict)]
         text = "\n".join(part for part in parts if isinstance(part, str))
     if not isinstance(role, str) or not isinstance(text, str):

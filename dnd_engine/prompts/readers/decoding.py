@@ -1,4 +1,4 @@
-"""Bytes to text: UTF-8, UTF-16 with a mark, and what older programs wrote."""
+"""Decodes bytes to text: UTF-8, UTF-16 with a byte order mark, and legacy encodings."""
 
 import codecs
 import re
@@ -39,13 +39,13 @@ _LEGACY = {
     "big5": "Big5 (Chinese)",
     "cp949": "EUC-KR (Korean)",
 }
-"""Encodings of plain text that programs without Unicode wrote, the commonest first."""
+"""Legacy encodings of plain text, the most common first."""
 _NO_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
-"""Bytes that no text of any of these encodings holds."""
+"""Bytes that do not occur in text of any of these encodings."""
 
 
 def of_text(read: Callable[[str, Asked], Reading]) -> Callable[[bytes, Asked], Reading]:
-    """Make a reader of bytes from one of text."""
+    """Turn a reader of text into a reader of bytes."""
 
     def decode_and_read(data: bytes, asked: Asked) -> Reading:
         text, notes = decode(data, asked)
@@ -65,7 +65,7 @@ def decode(data: bytes, asked: Asked) -> tuple[str, list[str]]:
     """Return the text with plain newlines, and a note if it was not UTF-8.
 
     Raises:
-        PromptFileError: If it is no text, or damaged.
+        PromptFileError: If the data is binary or damaged.
     """
     for magic, kind in _MAGIC.items():
         if data.startswith(magic):
@@ -99,13 +99,13 @@ def decode(data: bytes, asked: Asked) -> tuple[str, list[str]]:
 
 
 def _decode_legacy(data: bytes, start: int) -> tuple[str, list[str]] | None:
-    """Decode text of an older encoding; None where it is binary, or UTF-8 that was damaged."""
+    """Decode text in a legacy encoding; None if it is binary or damaged UTF-8."""
     if not data[:start].isascii() or _NO_TEXT.search(data):
         return None
     found = from_bytes(data, cp_isolation=[*_LEGACY])
     if (best := found.best()) is None:
         return None
-    # Short texts suit several encodings equally well; then the commonest is right most often.
+    # Short texts fit several encodings equally well; the most common is right most often.
     as_good = {
         name
         for match in found

@@ -1,4 +1,4 @@
-"""Tables as text: csv and tsv."""
+"""Reads csv and tsv tables."""
 
 import csv
 import io
@@ -25,11 +25,11 @@ def read_tsv(text: str, asked: Asked) -> Reading:
 
 
 def _delimiter(text: str) -> str:
-    """Return the commonest delimiter of the header line, or one that cannot occur."""
+    """Return the most common delimiter of the header line, or one that cannot occur."""
     unquoted = re.sub(r'"[^"]*"', "quoted", text)
     header = next(line for line in unquoted.split("\n") if line.strip())
     found = max(",;\t", key=header.count)
-    # One column has no delimiter, so its commas are text. NUL was refused on decoding.
+    # A single column has no delimiter, so its commas are text. NUL was rejected on decoding.
     return found if found in header else "\0"
 
 
@@ -37,7 +37,7 @@ def _read(text: str, asked: Asked, delimiter: str) -> Reading:
     faults = Faults(asked.name, "line")
     header: list[str] | None = None
     rows: list[tuple[int, Row]] = []
-    # Strict: an unclosed quote would otherwise swallow the rest of the file into one prompt.
+    # Strict: otherwise an unclosed quote would swallow the rest of the file into one prompt.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     start, num_rows = 1, 0
     try:
@@ -52,7 +52,7 @@ def _read(text: str, asked: Asked, delimiter: str) -> Reading:
             elif any(cell.strip() for cell in record):
                 rows.append((place, record))
     except csv.Error as error:
-        # Where the next record begins is unknown, so the rows so far are all that would be used.
+        # The start of the next record is unknown, so only the rows so far are usable.
         raise PromptFileError(
             f"{asked.name}, line {start}: expected a CSV record, got an error "
             f"({one_line(str(error))}). {_WAY_OUT}"

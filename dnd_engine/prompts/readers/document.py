@@ -1,4 +1,4 @@
-"""Word documents: their paragraphs, read as a text file's lines are."""
+"""Reads Word documents: paragraphs are treated as lines of a text file."""
 
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,8 @@ _WHITE = {"tab": "\t", "br": "\n", "cr": "\n"}
 
 
 def read_docx(data: bytes, asked: Asked) -> Reading:
-    """Read the text of a document; headers, footnotes, comments and what was deleted stay out."""
-    # Imported here: only this format needs it. It has no type stubs.
+    """Read a document's text without headers, footnotes, comments and deleted text."""
+    # Lazy, because only this format needs it. It has no type stubs.
     from defusedxml.common import DefusedXmlException
     from defusedxml.ElementTree import ParseError, fromstring
 
@@ -31,7 +31,7 @@ def read_docx(data: bytes, asked: Asked) -> Reading:
             "as docx again."
         )
     try:
-        # Strict: no document of Word declares entities, which could unpack to gigabytes.
+        # Strict: Word never declares entities, which could unpack to gigabytes.
         body: Element = fromstring(members.read(_BODY), forbid_dtd=True)
         text = "\n".join(_paragraphs(body))
     except (ParseError, DefusedXmlException, RecursionError, ValueError) as error:
@@ -48,9 +48,9 @@ def read_docx(data: bytes, asked: Asked) -> Reading:
 
 
 def _paragraphs(body: "Element") -> list[str]:
-    """Return the texts of paragraphs. A text box nests some, which are lines of their own."""
+    """Return the texts of paragraphs. Nested paragraphs, as in text boxes, are separate lines."""
     found: list[list[str]] = []
-    # In one walk and without recursion: a hostile file nests thousands.
+    # A single walk without recursion, because a hostile file may nest thousands.
     left: list[tuple[Element, list[str] | None]] = [(body, None)]
     while left:
         node, inside = left.pop()

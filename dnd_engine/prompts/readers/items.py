@@ -1,4 +1,4 @@
-"""JSON: strings, objects with a prompt, and chats."""
+"""Reads JSON: strings, objects with a prompt, and chats."""
 
 import json
 from collections.abc import Iterable
@@ -30,17 +30,17 @@ from dnd_engine.prompts.words import count, named
 __all__ = ["parse_json", "read_json", "read_jsonl"]
 
 _DESCRIBED = 50
-"""Items whose keys can be chosen."""
+"""Number of items whose keys are offered for selection."""
 
 _REPLY = "(reply)"
-"""Stands for the answer in a chat, which is under no key of its own."""
+"""Name for the answer in a chat, which has no key of its own."""
 
 Item = tuple[int, object]
-"""Place in the file, and what is there."""
+"""Position in the file, and the value."""
 
 
 class _NoKey(Finding):
-    """An object without any key that is known to hold a prompt."""
+    """An object has no known key for a prompt."""
 
 
 def read_json(text: str, asked: Asked) -> Reading:
@@ -76,7 +76,7 @@ def parse_json(text: str) -> object:
     """Parse JSON.
 
     Raises:
-        Finding: What is wrong with it.
+        Finding: With the syntax error.
     """
     try:
         parsed: object = json.loads(text)
@@ -85,13 +85,13 @@ def parse_json(text: str) -> object:
         raise Finding(f"broken JSON ({error.msg}, {line}column {error.colno})") from None
     except RecursionError:
         raise Finding("JSON that is nested too deeply") from None
-    except ValueError:  # Python refuses integers of more than 4,300 digits
+    except ValueError:  # Python rejects integers of more than 4,300 digits
         raise Finding("a number with too many digits") from None
     return parsed
 
 
 def _array(document: object) -> list[object]:
-    """Return the items of a JSON file: its array, its object's only array, or its one prompt."""
+    """Return the items of a JSON file: its array, its object's only array, or its single prompt."""
     if isinstance(document, list):
         return document
     if not isinstance(document, dict):
@@ -136,7 +136,7 @@ def _read_items(items: list[Item], faults: Faults, asked: Asked, way_out: str) -
 
 
 def _known(items: list[Item], faults: Faults) -> tuple[list[Entry], set[str], set[str]] | None:
-    """Read items by the keys they are known to have; None if all are objects without one."""
+    """Read items by known keys; None if all are objects without one."""
     entries: list[Entry] = []
     found: set[str] = set()
     labels: set[str] = set()
@@ -161,7 +161,7 @@ def _known(items: list[Item], faults: Faults) -> tuple[list[Entry], set[str], se
 
 
 def _hold_chats(items: list[Item], found: set[str]) -> bool:
-    """Whether a key that was read holds turns: `prompt` may be a chat or plain text."""
+    """Return whether a used key contains turns: `prompt` may be a chat or plain text."""
     return any(
         isinstance(value, list) and key.strip().casefold() in found.intersection(CHAT_KEYS)
         for _, item in items
@@ -171,7 +171,7 @@ def _hold_chats(items: list[Item], found: set[str]) -> bool:
 
 
 def _hold_text(objects: list[dict[str, Any]]) -> bool:
-    """Whether a key that is no label holds words."""
+    """Return whether a key other than a label contains words."""
     return any(
         isinstance(value, str) and not value.strip().isnumeric() and value.strip()
         for item in objects
@@ -181,7 +181,7 @@ def _hold_text(objects: list[dict[str, Any]]) -> bool:
 
 
 def _as_table(items: list[Item], faults: Faults, asked: Asked, way_out: str) -> Reading:
-    """Read objects as rows, their keys as columns."""
+    """Read objects as rows and their keys as columns."""
     header, rows = _rows(items)
     for place, item in items:
         if not isinstance(item, dict):
@@ -211,7 +211,7 @@ def _cell(value: object) -> str:
 
 
 def _columns(items: list[Item], used: str, labels: set[str]) -> tuple[Column, ...]:
-    """Describe the keys to choose from, with what the reader chose by itself."""
+    """Describe the selectable keys, with the roles that the reader chose."""
     header, rows = _rows(items[:_DESCRIBED])
     keys = {key.strip().casefold(): index for index, key in reversed([*enumerate(header)])}
     roles: dict[int, Role] = {keys[key]: "label" for key in labels if key in keys}
@@ -222,9 +222,9 @@ def _columns(items: list[Item], used: str, labels: set[str]) -> tuple[Column, ..
 
 
 def _item_text(item: object) -> tuple[str, str, dict[str, str]]:
-    """Return a JSON item's prompt, the key it stood under ("" for a string), and its labels.
+    """Return a JSON item's prompt, its key ("" for a string), and its labels.
 
-    Labels are by key, in the item's order; what is no text, number or truth value is empty.
+    Labels are by key, in the item's order; values other than text, numbers and booleans are empty.
     """
     if isinstance(item, str):
         return item, "", {}
@@ -246,7 +246,7 @@ def _item_text(item: object) -> tuple[str, str, dict[str, str]]:
             try:
                 chat = read_chat(turns, system if isinstance(system, str) else "")
             except Finding as finding:
-                if key in PROMPT_KEYS:  # a list of anything
+                if key in PROMPT_KEYS:  # a list that is not a chat
                     break
                 raise Finding(f"`{key}` without a user turn of text") from finding
             return chat.prompt, key, labels or {_REPLY: chat.reply}

@@ -1,4 +1,4 @@
-"""Jupyter notebooks: each Markdown cell is a prompt."""
+"""Reads Jupyter notebooks: each Markdown cell is a prompt."""
 
 from dnd_engine.errors import PromptFileError
 from dnd_engine.prompts.readers.items import parse_json

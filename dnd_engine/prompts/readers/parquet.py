@@ -1,4 +1,4 @@
-"""Parquet tables."""
+"""Reads parquet tables."""
 
 import io
 import json
@@ -14,9 +14,9 @@ __all__ = ["read_parquet"]
 
 
 def read_parquet(data: bytes, asked: Asked) -> Reading:
-    """Read the columns of text and of numbers; nested ones are left out."""
+    """Read the columns of text and numbers, without nested ones."""
     name, limits = asked.name, asked.limits
-    # Imported here: only this format needs it. It has no type stubs.
+    # Lazy, because only this format needs it. It has no type stubs.
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -30,8 +30,8 @@ def read_parquet(data: bytes, asked: Asked) -> Reading:
         is_number = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
         text = [column for column, kind in kinds.items() if any(test(kind) for test in is_text)]
         numbers = [c for c, kind in kinds.items() if any(test(kind) for test in is_number)]
-        # Compression and dictionaries can pack gigabytes into a small file: so bytes and rows are
-        # bounded before anything is unpacked, and repeated cells stay references to one string.
+        # Compression and dictionaries can pack gigabytes into a small file. So limit bytes and rows
+        # before unpacking, and keep repeated cells as references to one string.
         if num_rows > limits.max_prompts:
             raise PromptFileError(
                 f"{name}: expected at most {limits.max_prompts:,} rows, got {num_rows:,}. "
@@ -45,7 +45,7 @@ def read_parquet(data: bytes, asked: Asked) -> Reading:
         wanted = [*text, *numbers][: FIXED.max_columns]
         wanted = [column for column in kinds if column in set(wanted)]
         table = pq.ParquetFile(io.BytesIO(data), read_dictionary=text).read(columns=wanted)
-        table.validate(full=True)  # a damaged file may hold indices outside its dictionary
+        table.validate(full=True)  # a damaged file may contain indices outside its dictionary
         if table.num_rows != num_rows:
             raise pa.ArrowInvalid("rows are missing")
         cells = [_cells(column, 2 * limits.max_prompt_chars) for column in table.columns]
@@ -62,7 +62,7 @@ def read_parquet(data: bytes, asked: Asked) -> Reading:
 
 
 def _cells(column: Any, max_chars: int) -> list[str]:
-    """Return a column's cells; cut here too, since every row may hold the same long text."""
+    """Return a column's cells, truncated here too, because every row may repeat one long text."""
     cells: list[str] = []
     for chunk in column.dictionary_encode().chunks:
         words = [_word(word, max_chars) for word in chunk.dictionary.to_pylist()]

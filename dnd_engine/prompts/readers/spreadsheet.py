@@ -1,4 +1,4 @@
-"""Excel workbooks: the first sheet that holds something, as a table."""
+"""Reads Excel workbooks: the first non-empty sheet as a table."""
 
 import datetime
 import io
@@ -15,12 +15,13 @@ from dnd_engine.prompts.words import one_line, quoted
 __all__ = ["read_xlsx"]
 
 _MAX_ROWS = 1_048_576
-"""As many as Excel has, here for all sheets together: a file can state any number of empty ones."""
+"""Excel's limit per sheet, here for all sheets together: a file can claim any number of empty
+rows."""
 
 
 def read_xlsx(data: bytes, asked: Asked) -> Reading:
-    """Read a workbook: values, not formulas; the first row names the columns."""
-    # Imported here: only this format needs it. It has no type stubs.
+    """Read a workbook's values, not formulas; the first row contains column names."""
+    # Lazy, because only this format needs it. It has no type stubs.
     import openpyxl
 
     name = asked.name
@@ -30,17 +31,17 @@ def read_xlsx(data: bytes, asked: Asked) -> Reading:
             f"{name}: expected an Excel workbook, got another archive. Save it as xlsx again."
         )
     for member in members.names:
-        members.read(member)  # openpyxl unpacks whatever there is, and believes the stated size
+        members.read(member)  # openpyxl unpacks everything and trusts the stated sizes
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of styles and extensions that do not matter here
+            warnings.simplefilter("ignore")  # about styles and extensions, which do not matter here
             book = openpyxl.load_workbook(
                 io.BytesIO(data), read_only=True, data_only=True, keep_links=False
             )
             titles, records = _first_filled(book, asked)
     except PromptFileError:
         raise
-    # Hostile XML makes openpyxl fail in any way: with its own errors, lxml's, or none of its own.
+    # Hostile XML makes openpyxl raise its own errors, lxml's, or any other.
     except Exception as error:
         raise PromptFileError(
             f"{name}: expected an Excel workbook, got something that does not read as one. Save "
@@ -56,7 +57,7 @@ def read_xlsx(data: bytes, asked: Asked) -> Reading:
 
 
 def _first_filled(book: Any, asked: Asked) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Return the titles of the sheet that is read and of those after it, and its rows."""
+    """Return the titles of the used sheet and of those after it, and its rows."""
     sheets = book.worksheets
     left = _MAX_ROWS
     for index, sheet in enumerate(sheets):
@@ -73,18 +74,18 @@ def _first_filled(book: Any, asked: Asked) -> tuple[list[str], list[tuple[int, l
 
 
 def _records(sheet: Any, asked: Asked, most: int) -> tuple[list[tuple[int, list[str]]], int]:
-    """Return the rows that hold something, with their place, and how many there were in all."""
+    """Return the non-empty rows with their positions, and the number of all rows."""
     records: list[tuple[int, list[str]]] = []
     longest = 2 * asked.limits.max_prompt_chars
-    # A sheet states its own size, which may be a lie or a leftover.
+    # Ignore the sheet's stated size, which may be wrong or outdated.
     sheet.reset_dimensions()
     place = 0
     for place, row in enumerate(
         sheet.iter_rows(max_col=FIXED.max_columns, max_row=most, values_only=True), 1
     ):
-        if row.count(None) == len(row):  # as fast as a million empty rows need it
+        if row.count(None) == len(row):  # fast enough for a million empty rows
             continue
-        # Cut here too, since every cell may hold the same long text.
+        # Truncate here too, because every cell may repeat one long text.
         cells = [_cell(value)[:longest] for value in row]
         while cells and not cells[-1].strip():
             cells.pop()

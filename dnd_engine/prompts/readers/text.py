@@ -1,4 +1,4 @@
-"""Plain text: separated by `---` lines, by blank lines, or one prompt a line."""
+"""Reads plain text, split at `---` lines, at blank lines, or at every line."""
 
 import itertools
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ __all__ = ["read_text"]
 _SEPARATOR = "---"
 
 _MIN_LIST = 4
-"""Lines from which on a paragraph is taken for a list; fewer may be one prompt of several lines."""
+"""Lines from which on a paragraph counts as a list; fewer may be one prompt of several lines."""
 
 
 def read_text(text: str, asked: Asked) -> Reading:
-    """Cut a text into prompts."""
+    """Split a text into prompts."""
     split = asked.split
     lines = text.split("\n")
     bare = [line.strip() for line in lines]
@@ -34,7 +34,7 @@ def read_text(text: str, asked: Asked) -> Reading:
     if split == "auto" and mode == "paragraphs":
         note += f" If prompts hold blank lines themselves, put a line `{_SEPARATOR}` between them."
     gap = _SEPARATOR if mode == "separator" else ""
-    # More than the prompts only where they are empty.
+    # Pieces outnumber prompts only if some are empty.
     asked.bound(len(bare) - bare.count("") if mode == "lines" else _runs(bare, gap), "prompt")
     entries = _cut(lines, bare, mode)
     if split == "auto" and mode == "paragraphs" and _takes_turns([e.text for e in entries]):
@@ -63,7 +63,7 @@ def read_text(text: str, asked: Asked) -> Reading:
         )
         head, rest = entries
         entries = [Entry(head.place, f"{head.text}\n\n{rest.text}", None)]
-    # Whoever chose a way to split, or wrote separators, has seen the text as prompts.
+    # A person who chose a split, or wrote separators, has already confirmed that these are prompts.
     unsure = split == "auto" and mode in ("lines", "paragraphs", "headed")
     return Reading(
         entries=entries,
@@ -92,13 +92,13 @@ def _cut(lines: Sequence[str], bare: Sequence[str], mode: SplitMode) -> list[Ent
 
 
 def _is_one(paragraphs: Sequence[str]) -> bool:
-    """Whether two paragraphs are an instruction of one line and its input."""
+    """Return whether two paragraphs are a one-line instruction and its input."""
     head = paragraphs[0].strip()
     return len(paragraphs) == 2 and "\n" not in head and head.endswith((":", ".", "?"))
 
 
 def _is_headed(paragraphs: Sequence[str]) -> bool:
-    """Whether an instruction of one line is above a list of inputs, a line each."""
+    """Return whether a one-line instruction precedes a list of one-line inputs."""
     if len(paragraphs) != 2:
         return False
     head, *lines = (line.strip() for line in "\n".join(paragraphs).split("\n"))
@@ -107,7 +107,7 @@ def _is_headed(paragraphs: Sequence[str]) -> bool:
 
 
 def _takes_turns(paragraphs: Sequence[str]) -> bool:
-    """Whether one instruction is above every input: A, x, A, y, A, z."""
+    """Return whether the same instruction precedes every input: A, x, A, y, A, z."""
     heads = {text.strip() for text in paragraphs[::2]}
     rests = {text.strip() for text in paragraphs[1::2]}
     return len(heads) == 1 and len(paragraphs) % 2 == 0 and len(rests) >= 2 and not heads & rests

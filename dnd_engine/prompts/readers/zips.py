@@ -1,4 +1,4 @@
-"""Zip archives from strangers: bounded before anything is unpacked, and never written to disk."""
+"""Opens untrusted zip archives: checks limits before unpacking, and writes nothing to disk."""
 
 import io
 import zipfile
@@ -13,9 +13,9 @@ from dnd_engine.prompts.words import display_name, megabytes
 __all__ = ["Members", "open_zip"]
 
 _SMALL_BYTES = 1_000_000
-"""Below this size a ratio says nothing."""
+"""Size below which the compression ratio is not checked."""
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""LZMA and bzip2 members could ask for gigabytes of memory, and nobody writes them here."""
+"""Allowed compression methods. LZMA and bzip2 could need gigabytes of memory, and are rare."""
 _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
@@ -30,7 +30,7 @@ _DAMAGED = (
 
 
 class Members:
-    """The files of an archive, unpacked when asked for."""
+    """The files of an archive, unpacked on demand."""
 
     def __init__(self, archive: zipfile.ZipFile, infos: list[zipfile.ZipInfo], name: str) -> None:
         self._archive, self._name = archive, name
@@ -38,14 +38,14 @@ class Members:
 
     @property
     def names(self) -> list[str]:
-        """Their paths within it, in its order."""
+        """Return the paths of the files, in archive order."""
         return [*self._infos]
 
     def read(self, member: str) -> bytes:
-        """Unpack one.
+        """Unpack one file.
 
         Raises:
-            PromptFileError: If it is damaged.
+            PromptFileError: If the file is damaged.
         """
         info = self._infos[member]
         try:
@@ -64,11 +64,11 @@ def open_zip(data: bytes, asked: Asked, what: str) -> Members:
 
     Args:
         data: Bytes of the archive.
-        asked: Its name and limits.
-        what: What the file should be, for errors.
+        asked: Display name and limits.
+        what: Expected kind of file, for error messages.
 
     Raises:
-        PromptFileError: If it is none, is encrypted, holds too much, or a path leads out of it.
+        PromptFileError: If it is not a zip, is encrypted, exceeds limits, or contains unsafe paths.
     """
     name, limits = asked.name, asked.limits
     try:
